@@ -1,0 +1,185 @@
+package batcher
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/penstock/penstock/batcher/wal"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+const (
+	// flushBytes is how much is gathered before it is written although nobody
+	// waits, flushWait how long.
+	flushBytes = 256 << 10
+	flushWait  = 100 * time.Millisecond
+	// maxGather bounds what waits to be written; Append waits beyond it.
+	maxGather = 16 << 20
+)
+
+// keepBuffer is the largest buffer, in bytes, that is used again.
+const keepBuffer = 4 << 20
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// Append takes all of the events or none of them. It returns when they are as
+// durable as asked, with the key of the object that they are or will be in. It
+// sets the events' seqs; nothing of events is kept.
+func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, d pipeline.Durability) (object string, err error) {
+	if len(events) == 0 {
+		return "", nil
+	}
+	buf := buffers.Get().(*[]byte)
+	*buf = appendRecord((*buf)[:0], events)
+	bt, w, err := b.add(ctx, events, *buf, d)
+	if cap(*buf) <= keepBuffer {
+		buffers.Put(buf)
+	}
+	if err != nil || d == pipeline.Memory {
+		return bt.name(), err
+	}
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	if w.err != nil || d == pipeline.Disk {
+		return bt.name(), w.err
+	}
+	timeout := time.NewTimer(b.opts.ObjectTimeout)
+	defer timeout.Stop()
+	select {
+	case <-bt.stored:
+		return bt.name(), bt.storeErr
+	case <-timeout.C:
+		return "", pipeline.ErrPending
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// add puts a record into the write that is being gathered.
+func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []byte, d pipeline.Durability) (*batch, *write, error) {
+	if len(payload) > wal.MaxRecord {
+		return nil, nil, fmt.Errorf("append: %d bytes in one request, limit %d", len(payload), wal.MaxRecord)
+	}
+	size := int64(wal.RecordSize(len(payload)))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		switch {
+		case b.closed:
+			return nil, nil, ErrClosed
+		case b.failing != nil:
+			return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, b.failing)
+		case b.disk+size > b.opts.MaxDisk:
+			b.metrics.full.Inc()
+			return nil, nil, ErrFull
+		}
+		if w := b.tail; w != nil && len(w.buf) > 0 && len(w.buf)+len(payload) > maxGather {
+			b.mu.Unlock()
+			select {
+			case <-w.taken:
+			case <-ctx.Done():
+			}
+			b.mu.Lock()
+			if err := ctx.Err(); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		break
+	}
+	now := time.Now()
+	if b.active == nil {
+		if err := b.begin(now); err != nil {
+			b.fail(err)
+			return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+	bt := b.active
+	first := b.nextSeq
+	for i := range events {
+		events[i].Seq = b.nextSeq
+		b.nextSeq++
+	}
+	b.newest = max(b.newest, events[len(events)-1].ReceivedAt)
+
+	w := b.gather(bt)
+	from := len(w.buf)
+	w.buf = wal.AppendRecord(w.buf, first, payload)
+	if d == pipeline.Memory {
+		w.promised = append(w.promised, span{from, len(w.buf)})
+	} else {
+		w.sync = true
+	}
+	bt.rows += int64(len(events))
+	bt.size += size
+	b.disk += size
+	b.metrics.events.Add(float64(len(events)))
+	b.metrics.bytes.Add(float64(size))
+
+	if d == pipeline.Bucket {
+		if at := now.Add(b.opts.ObjectWait); at.Before(bt.rollAt) {
+			bt.rollAt = at
+			b.signal() // its timer is set for later
+		}
+	}
+	switch {
+	case bt.rows >= b.opts.RollRows:
+		b.roll("rows")
+	case float64(bt.size)*b.ratio >= float64(b.opts.RollBytes) || bt.size >= b.opts.SegmentBytes:
+		b.roll("bytes")
+	case w.sync || len(w.buf) >= flushBytes:
+		b.signal()
+	}
+	return bt, w, nil
+}
+
+// begin opens the next batch. Its key is fixed here for good.
+func (b *Batcher) begin(now time.Time) error {
+	key := pipeline.Key{Prefix: b.spec.Prefix, Time: now.UTC().Truncate(time.Millisecond),
+		Receiver: b.opts.Receiver, Seq: b.nextSeq, Format: b.opts.Format}
+	seg, err := b.wal.Create(wal.Header{Key: key.String(), FirstSeq: key.Seq, Time: key.Time.UnixMilli()})
+	if err != nil {
+		return err
+	}
+	b.active = &batch{key: key, text: key.String(), segment: seg, began: now, rollAt: now.Add(b.opts.RollAge),
+		size: seg.Size(), stored: make(chan struct{})}
+	b.disk += seg.Size()
+	return nil
+}
+
+// gather is the write that takes appends to bt now.
+func (b *Batcher) gather(bt *batch) *write {
+	if b.tail == nil || b.tail.batch != bt {
+		b.tail = newWrite(bt)
+		b.tail.buf, b.spare = b.spare, nil
+		b.writes = append(b.writes, b.tail)
+		b.signal() // to set the timer for its age
+	}
+	return b.tail
+}
+
+// roll closes the active batch to further events. The committer hands it to
+// the uploaders once its last write is done.
+func (b *Batcher) roll(reason string) {
+	if b.active == nil {
+		return
+	}
+	b.gather(b.active).seal = true
+	b.tail = nil
+	b.active = nil
+	b.waiting++
+	b.metrics.rolls.WithLabelValues(reason).Inc()
+	b.signal()
+}
+
+func (b *Batcher) signal() {
+	select {
+	case b.kick <- struct{}{}:
+	default:
+	}
+}

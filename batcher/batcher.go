@@ -1,0 +1,255 @@
+// Package batcher gathers events into batches and makes one object of each.
+//
+// A batch is one segment of the write-ahead log from its first event on, under
+// a key that never changes. It goes through four states:
+//
+//	active ──roll──▶ sealed ──encode, PUT──▶ uploaded ──▶ released
+//
+// Append frames the events and adds them to the write that is being gathered
+// (append.go); one goroutine writes and, where somebody waits for it, fsyncs,
+// many appends at a time (commit.go); uploaders encode sealed segments from
+// disk and put them into the bucket (upload.go). What waits, waits on disk:
+// memory is bounded by the write being gathered and by the encoders.
+package batcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/penstock/penstock/batcher/wal"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// Store is where objects go. Put keeps an object that is already there under
+// the key: it succeeds when that one is equal, and returns a
+// pipeline.ConflictError when not.
+type Store interface {
+	Put(ctx context.Context, key string, body io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error)
+}
+
+// Options are a batcher's limits. All are needed, none has a default here.
+type Options struct {
+	Receiver string          // in keys; see pipeline.ValidReceiver
+	Dir      string          // the log's folder, used by this batcher alone
+	Format   pipeline.Format // of new batches
+
+	RollAge      time.Duration // from a batch's first event to its roll
+	RollBytes    int64         // size of an object, bytes, as foreseen from the objects before it
+	RollRows     int64         // events in a batch
+	SegmentBytes int64         // size of a segment, bytes: a bound for RollBytes's guess
+	MaxDisk      int64         // bytes of all segments together; beyond it Append returns ErrFull
+	ObjectWait   time.Duration // from an Append with durability object to the early roll it shares
+
+	ObjectTimeout time.Duration // then it returns pipeline.ErrPending
+
+	Uploads    int           // encoders and PUTs at once
+	PutTimeout time.Duration // of one PUT
+	Backoff    retry.Backoff // between PUTs that fail
+	Drain      time.Duration // for all uploads together, after Run's context ended
+}
+
+// The answers of Append when it takes nothing.
+var (
+	ErrFull        = errors.New("the disk limit for waiting batches is reached")
+	ErrUnavailable = errors.New("the write-ahead log cannot be written")
+	ErrClosed      = errors.New("the batcher is draining")
+)
+
+// Batcher is one pipeline's. Open it, then Run it, then Append.
+type Batcher struct {
+	spec    pipeline.Spec
+	opts    Options
+	store   Store
+	log     *slog.Logger
+	metrics *metrics
+	fs      wal.FS
+	wal     *wal.Log
+
+	kick  chan struct{} // the committer has something to do now
+	ready chan struct{} // there may be a sealed batch; one token an uploader
+
+	mu       sync.Mutex
+	nextSeq  uint64
+	active   *batch
+	writes   []*write  // for the committer, in order
+	tail     *write    // the last of writes while it still takes appends
+	spare    []byte    // an empty buffer for the next write
+	carry    []byte    // records acknowledged from memory whose write failed
+	failing  error     // why nothing can be written now
+	probed   time.Time // when writing was last tried while failing
+	closed   bool      // no event is taken any more
+	finished bool      // no batch will be sealed any more
+	sealed   []*batch  // for the uploaders, oldest first
+	disk     int64     // bytes of segments not released, with what is about to be written
+	waiting  int       // batches sealed and not released
+	ratio    float64   // object bytes for a segment byte, of recent objects
+	newest   int64     // received_at of the newest event, ms
+	lastErr  string    // of the last PUT that failed, until one succeeds
+	released int64     // objects since the start
+}
+
+// batch is an object to be.
+type batch struct {
+	key      pipeline.Key
+	text     string // key.String()
+	segment  *wal.Segment
+	began    time.Time
+	rollAt   time.Time
+	rows     int64
+	size     int64         // of the segment, with what is about to be written
+	nextSeq  uint64        // behind its last event; set when it is encoded
+	stored   chan struct{} // closed when the object is in the bucket, or never will be under this key
+	storeErr error         // set before stored is closed
+}
+
+// name is the object's key; a nil batch has none.
+func (bt *batch) name() string {
+	if bt == nil {
+		return ""
+	}
+	return bt.text
+}
+
+// New makes a batcher; Open is the first that touches the disk.
+func New(spec pipeline.Spec, opts Options, store Store, fs wal.FS, log *slog.Logger, reg prometheus.Registerer) *Batcher {
+	b := &Batcher{
+		spec: spec, opts: opts, store: store, fs: fs,
+		log:   log.With("pipeline", spec.Name),
+		kick:  make(chan struct{}, 1),
+		ready: make(chan struct{}, opts.Uploads),
+		ratio: 1, // nothing known: as if nothing could be compressed
+	}
+	b.metrics = newMetrics(spec, reg, b)
+	return b
+}
+
+// Open locks the log and takes over what an earlier process left: each of its
+// segments is a sealed batch again, under the same key. It streams; memory is
+// bounded by the largest record.
+func (b *Batcher) Open() error {
+	log, err := wal.Open(b.fs, b.opts.Dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.spec.Name, err)
+	}
+	b.wal = log
+	if err := b.replay(); err != nil {
+		log.Close()
+		return fmt.Errorf("%s: %w", b.spec.Name, err)
+	}
+	return nil
+}
+
+func (b *Batcher) replay() error {
+	spools, _ := filepath.Glob(filepath.Join(b.opts.Dir, spoolPattern))
+	for _, path := range spools {
+		os.Remove(path) // half an object: its segment is still here
+	}
+	saved, err := b.wal.SavedSeq()
+	if err != nil {
+		return err
+	}
+	// Where the log is new, the clock keeps seqs from beginning again. In
+	// microseconds they stay below 2⁵³, so that JavaScript reads them exactly.
+	b.nextSeq = max(saved, uint64(time.Now().UnixMicro()))
+	rows := map[*wal.Segment]int64{}
+	var events []pipeline.Event
+	segments, err := b.wal.Recover(func(s *wal.Segment, seq uint64, payload []byte) error {
+		if events, err = parseRecord(events[:0], seq, payload); err != nil {
+			return fmt.Errorf("record at seq %d: %w", seq, err)
+		}
+		rows[s] += int64(len(events))
+		b.nextSeq = max(b.nextSeq, seq+uint64(len(events)))
+		return nil
+	}, func(path string, why error) {
+		b.metrics.corrupt.Inc()
+		b.log.Error("segment is damaged; it is kept as *.corrupt", "path", path, "error", why)
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range segments {
+		key, err := pipeline.ParseKey(r.Key)
+		if err != nil {
+			b.metrics.corrupt.Inc()
+			b.log.Error("segment's key is not ours; it is kept as *.corrupt", "path", r.Path(), "error", err)
+			if err := r.SetAside(); err != nil {
+				return err
+			}
+			continue
+		}
+		bt := &batch{key: key, text: r.Key, segment: r.Segment, began: key.Time, rows: rows[r.Segment], size: r.Size(), stored: make(chan struct{})}
+		b.sealed = append(b.sealed, bt)
+		b.waiting++
+		b.disk += bt.size
+		b.metrics.replayed.Add(float64(bt.rows))
+		b.log.Info("replay", "key", r.Key, "rows", bt.rows, "bytes", bt.size, "cut_bytes", r.Cut)
+	}
+	return nil
+}
+
+// Run writes and uploads until ctx ends; then it rolls the active batch and
+// uploads what waits, for Options.Drain at most. What is left then stays in the
+// log and is replayed by the next process.
+func (b *Batcher) Run(ctx context.Context) error {
+	defer b.wal.Close()
+	drain, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var g errgroup.Group
+	for range b.opts.Uploads {
+		g.Go(func() error { b.uploads(drain); return nil })
+	}
+	b.commits(ctx) // returns when the last segment is sealed
+	timeout := time.AfterFunc(b.opts.Drain, stop)
+	defer timeout.Stop()
+	for range b.opts.Uploads {
+		b.wake()
+	}
+	g.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waiting > 0 {
+		return fmt.Errorf("%s: drain: %d batches are not in the bucket yet (%s); they stay in %s for the next start",
+			b.spec.Name, b.waiting, b.lastErr, b.opts.Dir)
+	}
+	return nil
+}
+
+// Stats is what waits in a batcher, for status and /status.
+type Stats struct {
+	Pipeline      string  `json:"pipeline"`
+	ActiveRows    int64   `json:"active_rows"`
+	ActiveBytes   int64   `json:"active_bytes"`
+	ActiveSeconds float64 `json:"active_age_seconds"`
+	Sealed        int     `json:"sealed_batches"` // or being uploaded
+	Disk          int64   `json:"disk_bytes"`     // active and sealed
+	MaxDisk       int64   `json:"max_disk_bytes"`
+	Newest        int64   `json:"newest_accepted_ms"` // received_at, 0: none since the start
+	Stored        int64   `json:"objects_stored"`     // since the start
+	Error         string  `json:"error,omitempty"`    // why uploads or writes fail now
+}
+
+// Stats may be called at any time.
+func (b *Batcher) Stats() Stats {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := Stats{Pipeline: b.spec.Name, Sealed: b.waiting, Disk: b.disk, MaxDisk: b.opts.MaxDisk,
+		Newest: b.newest, Stored: b.released, Error: b.lastErr}
+	if b.failing != nil {
+		s.Error = b.failing.Error()
+	}
+	if a := b.active; a != nil {
+		s.ActiveRows, s.ActiveBytes, s.ActiveSeconds = a.rows, a.size, time.Since(a.began).Seconds()
+	}
+	return s
+}

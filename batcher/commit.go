@@ -1,0 +1,232 @@
+package batcher
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// write is what one system call brings to disk: the records that came while
+// the write before it was under way. One fsync serves all that wait for it.
+type write struct {
+	batch    *batch
+	began    time.Time
+	buf      []byte
+	promised []span // of buf: acknowledged from memory, so a failed write must not lose them
+	sync     bool   // somebody waits for the disk
+	seal     bool   // the batch's last write
+
+	taken chan struct{} // closed when the committer takes it
+	done  chan struct{} // closed when written, and fsynced if sync
+	err   error         // set before done is closed
+}
+
+type span struct{ from, to int }
+
+func newWrite(bt *batch) *write {
+	return &write{batch: bt, began: time.Now(), taken: make(chan struct{}), done: make(chan struct{})}
+}
+
+// due tells whether to write now rather than to gather on.
+func (w *write) due(now time.Time) bool {
+	return w.sync || w.seal || len(w.buf) >= flushBytes || now.Sub(w.began) >= flushWait
+}
+
+// probeWait is the pause between attempts to write again after a failure.
+const probeWait = time.Second
+
+// commits is the one goroutine that writes to segments. After ctx ends it
+// seals the active batch and returns.
+func (b *Batcher) commits(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		for b.commit() {
+		}
+		b.mu.Lock()
+		timer.Reset(b.idle(time.Now()))
+		b.mu.Unlock()
+		select {
+		case <-b.kick:
+		case <-timer.C:
+		case <-ctx.Done():
+			b.close()
+			for b.commit() {
+			}
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.finished = true
+			if n := len(b.carry); n > 0 {
+				b.log.Error("events acknowledged from memory could not be written before the end", "bytes", n)
+			}
+			return
+		}
+		b.onTime(time.Now())
+	}
+}
+
+// close refuses what comes from now on and rolls what is there.
+func (b *Batcher) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	b.rescue()
+	b.roll("stop")
+}
+
+// idle is how long nothing has to be done, unless somebody kicks.
+func (b *Batcher) idle(now time.Time) time.Duration {
+	wait := time.Hour
+	if b.failing != nil {
+		wait = probeWait
+	}
+	if b.active != nil {
+		wait = min(wait, b.active.rollAt.Sub(now))
+	}
+	if b.tail != nil {
+		wait = min(wait, b.tail.began.Add(flushWait).Sub(now))
+	}
+	return max(wait, 0)
+}
+
+func (b *Batcher) onTime(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failing != nil && now.Sub(b.probed) >= probeWait {
+		b.probed = now
+		b.rescue()
+	}
+	if b.active != nil && !now.Before(b.active.rollAt) {
+		if now.Sub(b.active.began) >= b.opts.RollAge {
+			b.roll("age")
+		} else {
+			b.roll("asked")
+		}
+	}
+}
+
+// commit does the oldest write that is due, and tells whether there was one.
+func (b *Batcher) commit() bool {
+	b.mu.Lock()
+	if len(b.writes) == 0 || !b.writes[0].due(time.Now()) {
+		b.mu.Unlock()
+		return false
+	}
+	w := b.writes[0]
+	b.writes = b.writes[1:]
+	if b.tail == w {
+		b.tail = nil
+	}
+	close(w.taken)
+	b.mu.Unlock()
+
+	seg := w.batch.segment
+	start := seg.Size()
+	err := seg.Write(w.buf)
+	if err == nil && w.sync {
+		began := time.Now()
+		if err = seg.Sync(); err != nil {
+			// After a failed fsync nobody knows what the disk holds. Those who
+			// wait are refused, so their records must not come back.
+			err = errors.Join(err, seg.Truncate(start))
+		}
+		b.metrics.fsync.Observe(time.Since(began).Seconds())
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		b.spoil(w, err)
+	} else {
+		b.failing = nil
+		close(w.done)
+		if cap(w.buf) <= maxGather/4 {
+			b.spare = w.buf[:0]
+		}
+	}
+	if w.seal {
+		b.seal(w.batch)
+	}
+	return true
+}
+
+// seal hands a batch to the uploaders.
+func (b *Batcher) seal(bt *batch) {
+	b.disk += bt.segment.Size() - bt.size // what a failed write did not bring
+	bt.size = bt.segment.Size()
+	if bt.segment.Empty() {
+		b.waiting--
+		b.disk -= bt.size
+		close(bt.stored)
+		if err := bt.segment.Discard(); err != nil {
+			b.log.Error("empty segment stays", "error", err)
+		}
+		return
+	}
+	bt.segment.Close()
+	b.sealed = append(b.sealed, bt)
+	b.wake()
+}
+
+// spoil deals with a write that failed: who waits is refused; what was
+// acknowledged from memory is carried over to the next segment; this one gets
+// no further write.
+func (b *Batcher) spoil(w *write, err error) {
+	b.fail(err)
+	b.refuse(w, err)
+	if b.active == w.batch {
+		b.roll("error")
+	}
+	// Appends that came meanwhile for the same segment share its fate.
+	var rest []*write
+	for _, later := range b.writes {
+		if later.batch != w.batch {
+			rest = append(rest, later)
+			continue
+		}
+		close(later.taken)
+		b.refuse(later, err)
+		w.seal = w.seal || later.seal
+	}
+	b.writes = rest
+}
+
+func (b *Batcher) refuse(w *write, err error) {
+	for _, s := range w.promised {
+		b.carry = append(b.carry, w.buf[s.from:s.to]...)
+	}
+	w.err = errors.Join(ErrUnavailable, err)
+	close(w.done)
+}
+
+// fail makes Append refuse until a write succeeds.
+func (b *Batcher) fail(err error) {
+	if b.failing == nil {
+		b.log.Error("the write-ahead log cannot be written; events are refused until it can", "error", err)
+		b.probed = time.Now()
+	}
+	b.failing = err
+	b.metrics.writeErrors.Inc()
+	b.signal()
+}
+
+// rescue tries to write again after a failure, first what is carried over.
+func (b *Batcher) rescue() {
+	if b.failing == nil && len(b.carry) == 0 {
+		return
+	}
+	if b.active == nil {
+		if err := b.begin(time.Now()); err != nil {
+			b.failing = err
+			return
+		}
+	}
+	w := b.gather(b.active)
+	if n := len(b.carry); n > 0 {
+		w.promised = append(w.promised, span{len(w.buf), len(w.buf) + n})
+		w.buf = append(w.buf, b.carry...)
+		w.batch.size += int64(n)
+		b.disk += int64(n)
+		b.carry = nil
+	}
+	w.sync = true // the disk's own word that it works again
+}

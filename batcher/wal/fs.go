@@ -1,0 +1,80 @@
+package wal
+
+import (
+	"io"
+	"os"
+	"syscall"
+)
+
+// FS is the seam under the log at which tests inject faults.
+type FS interface {
+	MkdirAll(dir string) error
+	OpenFile(path string, flag int) (File, error)
+	Remove(path string) error
+	Rename(from, to string) error
+	ReadDir(dir string) ([]string, error)
+	SyncDir(dir string) error
+}
+
+// File is an open file of an FS.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Sync() error // data and length, not the folder's entry
+	Truncate(size int64) error
+	Size() (int64, error)
+	Lock() error // exclusive, at once or syscall.EWOULDBLOCK; until Close
+}
+
+// OS is the real file system. Files are readable by their owner only, for they
+// hold what users sent.
+type OS struct{}
+
+func (OS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o700) }
+
+func (OS) OpenFile(path string, flag int) (File, error) {
+	f, err := os.OpenFile(path, flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (OS) Remove(path string) error     { return os.Remove(path) }
+func (OS) Rename(from, to string) error { return os.Rename(from, to) }
+
+func (OS) ReadDir(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
+func (OS) SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+type osFile struct{ *os.File }
+
+func (f osFile) Size() (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+func (f osFile) Lock() error {
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+}

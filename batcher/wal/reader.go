@@ -1,0 +1,141 @@
+package wal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// Reader reads a segment's records in order, in memory bounded by the largest.
+type Reader struct {
+	file    File
+	name    string
+	at      int64 // offset of the next byte not in buf
+	size    int64 // bytes of the segment
+	buf     []byte
+	have    []byte // part of buf not yet consumed
+	end     int64  // end of the last good record
+	damaged int64  // bytes skipped before a good record
+}
+
+// Reader reads from the first record what was written before the call. It
+// opens the file where Close has closed it.
+func (s *Segment) Reader() (*Reader, error) {
+	if s.file == nil {
+		f, err := s.log.fs.OpenFile(s.path, os.O_RDWR)
+		if err != nil {
+			return nil, fmt.Errorf("open segment: %w", err)
+		}
+		s.file = f
+	}
+	return s.reader(s.start), nil
+}
+
+func (s *Segment) reader(from int64) *Reader {
+	return &Reader{file: s.file, name: filepath.Base(s.path), at: from, size: s.size, end: from}
+}
+
+// Next returns the next good record; its payload is valid until the next
+// call. Damaged bytes before it are skipped and counted by Damaged. io.EOF
+// means that no good record follows.
+func (r *Reader) Next() (seq uint64, payload []byte, err error) {
+	for {
+		head, err := r.fill(recordHeader)
+		if err != nil {
+			return 0, nil, err
+		}
+		n, ok := parseRecordHeader(head)
+		if ok && int64(n) <= r.size-r.pos()-recordHeader {
+			rec, err := r.fill(recordHeader + n)
+			if err != nil {
+				return 0, nil, err
+			}
+			if crc32.Checksum(rec[recordHeader:], castagnoli) == binary.LittleEndian.Uint32(rec[12:]) {
+				r.damaged += r.pos() - r.end
+				r.take(recordHeader + n)
+				r.end = r.pos()
+				return binary.LittleEndian.Uint64(rec[16:]), rec[recordHeader:], nil
+			}
+		}
+		// Not a record: the next one can begin at the next byte at the earliest.
+		if len(head) > 0 {
+			r.take(1)
+		}
+		if !r.seek() {
+			return 0, nil, io.EOF
+		}
+	}
+}
+
+// Damaged is the number of bytes skipped so far between good records.
+func (r *Reader) Damaged() int64 { return r.damaged }
+
+func (r *Reader) pos() int64 { return r.at - int64(len(r.have)) }
+
+func (r *Reader) take(n int) { r.have = r.have[n:] }
+
+// parseRecordHeader tells the payload's length.
+func parseRecordHeader(b []byte) (int, bool) {
+	if len(b) < recordHeader || string(b[:4]) != recordMagic ||
+		crc32.Checksum(b[8:recordHeader], castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
+		return 0, false
+	}
+	n := binary.LittleEndian.Uint32(b[8:])
+	return int(n), n <= MaxRecord
+}
+
+// seek moves to the next place where a record header holds, and tells whether
+// there is one.
+func (r *Reader) seek() bool {
+	for {
+		b, err := r.fill(recordHeader)
+		if err != nil || len(b) < recordHeader {
+			return false
+		}
+		i := bytes.Index(r.have, []byte(recordMagic))
+		if i < 0 {
+			r.take(len(r.have) - len(recordMagic) + 1) // the magic may begin at the end
+			continue
+		}
+		r.take(i)
+		if b, err = r.fill(recordHeader); err != nil || len(b) < recordHeader {
+			return false
+		}
+		if _, ok := parseRecordHeader(b); ok {
+			return true
+		}
+		r.take(1)
+	}
+}
+
+// fill returns the next n bytes without consuming them, fewer at the end.
+func (r *Reader) fill(n int) ([]byte, error) {
+	if len(r.have) < n && r.at < r.size {
+		want := max(n, scanWindow)
+		if cap(r.buf) < want {
+			// The old buffer may still be referred to by have: copy moves it.
+			buf := make([]byte, want)
+			copy(buf, r.have)
+			r.buf = buf
+		} else {
+			r.buf = r.buf[:cap(r.buf)]
+			copy(r.buf, r.have)
+		}
+		kept := len(r.have)
+		m := int(min(int64(len(r.buf)-kept), r.size-r.at))
+		got, err := r.file.ReadAt(r.buf[kept:kept+m], r.at)
+		if got < m && err != nil && err != io.EOF {
+			return nil, fmt.Errorf("read segment %s: %w", r.name, err)
+		}
+		r.at += int64(got)
+		r.have = r.buf[:kept+got]
+		if got < m { // shorter than it was: nothing more will come
+			r.size = r.at
+		}
+	}
+	return r.have[:min(n, len(r.have))], nil
+}

@@ -1,0 +1,439 @@
+// Package wal is the batcher's write-ahead log: a folder of segment files, each
+// of which becomes one object under the key that stands in its header.
+//
+// # A segment, byte by byte
+//
+// All numbers are little-endian; crc is CRC-32C (Castagnoli).
+//
+//	file    = header header record*       the header twice: everything hangs on it
+//
+//	header  ┌────────────┬──────────┬─────────┬──────────────┬───────────┬─────────┐
+//	        │ magic (8)  │ crc (4)  │ len (4) │ firstSeq (8) │ time (8)  │ key     │
+//	        │ PSWALv1\n  │ of rest  │ of key  │              │ ms, 1970  │ len     │
+//	        └────────────┴──────────┴─────────┴──────────────┴───────────┴─────────┘
+//	record  ┌────────────┬──────────┬─────────┬──────────────┬───────────┬─────────┐
+//	        │ magic (4)  │ crc (4)  │ len (4) │ crc (4)      │ seq (8)   │ payload │
+//	        │ PSr\n      │ of the   │ of pay- │ of payload   │ of first  │ len     │
+//	        │            │ next 16  │ load    │              │ event     │         │
+//	        └────────────┴──────────┴─────────┴──────────────┴───────────┴─────────┘
+//
+// # Recovery
+//
+// A segment is read from its first record. Where a record does not hold, the
+// reader looks for the next one that does. If there is none, this is the torn
+// tail of a crash: it is cut off, for nothing of it was acknowledged as on disk.
+// If there is one, bytes in the middle are damaged: the good records are still
+// replayed, and the file is set aside (renamed to *.corrupt) once they are
+// stored, never deleted. A file whose two headers are both damaged is set aside
+// at once; an empty or half-written header without any record means that the
+// process died while it created the file, and the file is removed.
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+const (
+	headerMagic  = "PSWALv1\n"
+	recordMagic  = "PSr\n"
+	headerFixed  = 32
+	recordHeader = 24
+
+	// MaxRecord is the largest payload, in bytes: a bound for what a reader
+	// allocates on the word of a file.
+	MaxRecord = 1 << 30
+	maxKey    = 1024 // bytes; S3's own limit for a key
+
+	suffix     = ".wal"
+	corrupt    = ".corrupt"
+	lockName   = "LOCK"
+	seqName    = "SEQ"
+	scanWindow = 256 << 10 // bytes read at a time while looking for a good record
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// ErrLocked is returned by Open when another process uses the folder.
+var ErrLocked = errors.New("in use by another process")
+
+// Log is a folder of segments, used by one process at a time. Segments may be
+// released by several goroutines; all else is for one at a time.
+type Log struct {
+	fs   FS
+	dir  string
+	lock File
+	next uint64 // number of the next segment file
+
+	mu    sync.Mutex // guards what several Releases at once share
+	saved uint64     // the seq in the SEQ file
+}
+
+// Open locks the folder, which it creates where it is missing.
+func Open(fs FS, dir string) (*Log, error) {
+	if err := fs.MkdirAll(dir); err != nil {
+		return nil, fmt.Errorf("open wal: %w", err)
+	}
+	lock, err := fs.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, fmt.Errorf("open wal: %w", err)
+	}
+	if err := lock.Lock(); err != nil {
+		lock.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, fmt.Errorf("open wal %s: %w", dir, err)
+	}
+	l := &Log{fs: fs, dir: dir, lock: lock, next: 1}
+	names, err := fs.ReadDir(dir)
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("open wal: %w", err)
+	}
+	for _, name := range names {
+		base, _, _ := strings.Cut(name, ".")
+		if n, err := strconv.ParseUint(base, 16, 64); err == nil && n >= l.next {
+			l.next = n + 1
+		}
+	}
+	return l, nil
+}
+
+// Close gives the folder up. Segments that are open stay as they are.
+func (l *Log) Close() error { return l.lock.Close() }
+
+// Header is what a segment says of itself; it never changes.
+type Header struct {
+	Key      string // of the object to be, at most 1024 bytes
+	FirstSeq uint64
+	Time     int64 // ms since 1970
+}
+
+func (h Header) append(dst []byte) []byte {
+	for range 2 {
+		at := len(dst)
+		dst = append(dst, headerMagic...)
+		dst = append(dst, 0, 0, 0, 0)
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(h.Key)))
+		dst = binary.LittleEndian.AppendUint64(dst, h.FirstSeq)
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(h.Time))
+		dst = append(dst, h.Key...)
+		binary.LittleEndian.PutUint32(dst[at+8:], crc32.Checksum(dst[at+12:], castagnoli))
+	}
+	return dst
+}
+
+// parseHeader reads one header at the start of b; size is its length in bytes.
+func parseHeader(b []byte) (h Header, size int, ok bool) {
+	if len(b) < headerFixed || string(b[:8]) != headerMagic {
+		return h, 0, false
+	}
+	n := int(binary.LittleEndian.Uint32(b[12:]))
+	if n > maxKey || len(b) < headerFixed+n ||
+		crc32.Checksum(b[12:headerFixed+n], castagnoli) != binary.LittleEndian.Uint32(b[8:]) {
+		return h, 0, false
+	}
+	h.FirstSeq = binary.LittleEndian.Uint64(b[16:])
+	h.Time = int64(binary.LittleEndian.Uint64(b[24:]))
+	h.Key = string(b[headerFixed : headerFixed+n])
+	return h, headerFixed + n, true
+}
+
+// AppendRecord frames a payload behind dst.
+func AppendRecord(dst []byte, seq uint64, payload []byte) []byte {
+	at := len(dst)
+	dst = append(dst, recordMagic...)
+	dst = append(dst, 0, 0, 0, 0)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(payload)))
+	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(payload, castagnoli))
+	dst = binary.LittleEndian.AppendUint64(dst, seq)
+	binary.LittleEndian.PutUint32(dst[at+4:], crc32.Checksum(dst[at+8:], castagnoli))
+	return append(dst, payload...)
+}
+
+// RecordSize is the length of a record on disk, in bytes, for a payload of n bytes.
+func RecordSize(n int) int { return recordHeader + n }
+
+// Segment is one file of the log.
+type Segment struct {
+	Header
+	log     *Log
+	path    string
+	file    File
+	start   int64 // offset of the first record
+	size    int64 // bytes that hold
+	dirSync bool  // the folder's entry is still to be made durable
+	Corrupt bool  // damaged in the middle: set aside, not removed, by Release
+}
+
+// Create begins a segment. Its header is written, but nothing is durable
+// before Sync.
+func (l *Log) Create(h Header) (*Segment, error) {
+	if len(h.Key) > maxKey {
+		return nil, fmt.Errorf("create segment: key of %d bytes, limit %d", len(h.Key), maxKey)
+	}
+	path := filepath.Join(l.dir, fmt.Sprintf("%016x%s", l.next, suffix))
+	f, err := l.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return nil, fmt.Errorf("create segment: %w", err)
+	}
+	l.next++
+	s := &Segment{Header: h, log: l, path: path, file: f, dirSync: true}
+	if err := s.Write(h.append(nil)); err != nil {
+		f.Close()
+		l.fs.Remove(path)
+		return nil, fmt.Errorf("create segment: %w", err)
+	}
+	s.start = s.size
+	return s, nil
+}
+
+// Path is the segment's file.
+func (s *Segment) Path() string { return s.path }
+
+// Size is the segment's length in bytes.
+func (s *Segment) Size() int64 { return s.size }
+
+// Empty tells whether the segment has no record.
+func (s *Segment) Empty() bool { return s.size == s.start }
+
+// Write appends framed records. When it fails nothing of p remains, unless
+// cutting it off fails too; then it is a torn tail, which recovery cuts.
+func (s *Segment) Write(p []byte) error {
+	if _, err := s.file.WriteAt(p, s.size); err != nil {
+		err = fmt.Errorf("write segment %s: %w", filepath.Base(s.path), err)
+		return errors.Join(err, s.file.Truncate(s.size))
+	}
+	s.size += int64(len(p))
+	return nil
+}
+
+// Sync makes all that was written survive a power loss: the file's data and,
+// the first time, its entry in the folder.
+func (s *Segment) Sync() error {
+	if err := s.file.Sync(); err != nil {
+		return fmt.Errorf("sync segment %s: %w", filepath.Base(s.path), err)
+	}
+	if s.dirSync {
+		if err := s.log.fs.SyncDir(s.log.dir); err != nil {
+			return fmt.Errorf("sync wal folder: %w", err)
+		}
+		s.dirSync = false
+	}
+	return nil
+}
+
+// Truncate cuts the segment back to size bytes, after a Sync that failed.
+func (s *Segment) Truncate(size int64) error {
+	if err := s.file.Truncate(size); err != nil {
+		return fmt.Errorf("truncate segment %s: %w", filepath.Base(s.path), err)
+	}
+	s.size = size
+	return nil
+}
+
+// Close gives up the file descriptor of a segment that waits for its upload;
+// Reader opens it again. The segment stays in the log.
+func (s *Segment) Close() error {
+	if s.file == nil {
+		return nil
+	}
+	f := s.file
+	s.file = nil
+	return f.Close()
+}
+
+// Release ends a segment whose events are stored: the file is removed, or set
+// aside if it is damaged. The log remembers that seqs below next are taken.
+func (s *Segment) Release(next uint64) error {
+	if err := s.log.saveSeq(next); err != nil {
+		return fmt.Errorf("release segment: %w", err)
+	}
+	if s.Corrupt {
+		return s.SetAside()
+	}
+	return s.Discard()
+}
+
+// Discard removes a segment that holds nothing to keep.
+func (s *Segment) Discard() error {
+	s.Close()
+	if err := s.log.fs.Remove(s.path); err != nil {
+		return fmt.Errorf("remove segment: %w", err)
+	}
+	return nil
+}
+
+// SetAside renames the file to *.corrupt, where recovery leaves it alone.
+func (s *Segment) SetAside() error {
+	s.Close()
+	if err := s.log.fs.Rename(s.path, s.path+corrupt); err != nil {
+		return fmt.Errorf("set segment aside: %w", err)
+	}
+	return s.log.fs.SyncDir(s.log.dir)
+}
+
+// saveSeq keeps the next free seq for a time when no segment is left to tell it.
+func (l *Log) saveSeq(next uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if next <= l.saved {
+		return nil
+	}
+	path := filepath.Join(l.dir, seqName)
+	f, err := l.fs.OpenFile(path+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(strconv.AppendUint(nil, next, 10), 0)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	if err := l.fs.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	l.saved = next
+	return nil
+}
+
+// SavedSeq is the seq that the last Release left, 0 if there was none.
+func (l *Log) SavedSeq() (uint64, error) {
+	f, err := l.fs.OpenFile(filepath.Join(l.dir, seqName), os.O_RDONLY)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read wal seq: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, 32))
+	if err != nil {
+		return 0, fmt.Errorf("read wal seq: %w", err)
+	}
+	n, err := strconv.ParseUint(string(b), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read wal seq: %q is not a number", b)
+	}
+	l.saved = n
+	return n, nil
+}
+
+// Recovered is a segment that an earlier process left.
+type Recovered struct {
+	*Segment
+	Cut     int64 // bytes of torn tail cut off
+	Damaged int64 // bytes in the middle that could not be read
+}
+
+// Recover opens what an earlier process left, oldest first, and says by report
+// what it set aside. each gets every record of a segment before the next
+// segment is read; it may be nil.
+func (l *Log) Recover(each func(s *Segment, seq uint64, payload []byte) error, report func(path string, why error)) ([]Recovered, error) {
+	names, err := l.fs.ReadDir(l.dir)
+	if err != nil {
+		return nil, fmt.Errorf("recover wal: %w", err)
+	}
+	slices.Sort(names)
+	var all []Recovered
+	for _, name := range names {
+		if !strings.HasSuffix(name, suffix) {
+			continue
+		}
+		r, err := l.recover(filepath.Join(l.dir, name), each, report)
+		if err != nil {
+			return all, fmt.Errorf("recover segment %s: %w", name, err)
+		}
+		if r.Segment != nil {
+			all = append(all, r)
+		}
+	}
+	return all, nil
+}
+
+func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, report func(string, error)) (Recovered, error) {
+	f, err := l.fs.OpenFile(path, os.O_RDWR)
+	if err != nil {
+		return Recovered{}, err
+	}
+	size, err := f.Size()
+	if err != nil {
+		f.Close()
+		return Recovered{}, err
+	}
+	s := &Segment{log: l, path: path, file: f, size: size, dirSync: true}
+	head := make([]byte, min(size, 2*(headerFixed+maxKey)))
+	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
+		f.Close()
+		return Recovered{}, err
+	}
+	var ok bool
+	if s.Header, s.start, ok = findHeader(head); !ok {
+		// A crash at birth leaves half a header at most and no record.
+		if r := s.reader(0); size > 2*(headerFixed+maxKey) || r.seek() {
+			report(path, errors.New("both headers are damaged"))
+			return Recovered{}, s.SetAside()
+		}
+		return Recovered{}, s.Discard()
+	}
+	rec := Recovered{Segment: s}
+	r := s.reader(s.start)
+	for {
+		seq, payload, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			f.Close()
+			return Recovered{}, err
+		}
+		if each != nil {
+			if err := each(s, seq, payload); err != nil {
+				f.Close()
+				return Recovered{}, err
+			}
+		}
+	}
+	rec.Damaged = r.damaged
+	if rec.Cut = size - r.end; rec.Cut > 0 {
+		if err := s.Truncate(max(r.end, s.start)); err != nil {
+			f.Close()
+			return Recovered{}, err
+		}
+	}
+	if rec.Damaged > 0 {
+		s.Corrupt = true
+		report(path, fmt.Errorf("%d bytes in the middle are damaged", rec.Damaged))
+	}
+	if s.Empty() && !s.Corrupt {
+		return Recovered{}, s.Discard()
+	}
+	return rec, s.Close()
+}
+
+// findHeader takes the first of the two headers that holds. start is where the
+// records begin.
+func findHeader(b []byte) (h Header, start int64, ok bool) {
+	if h, n, ok := parseHeader(b); ok {
+		return h, int64(2 * n), true
+	}
+	// The first is damaged, perhaps its length too: the second stands where its
+	// magic is.
+	for at := 1; at+headerFixed <= len(b); at++ {
+		if h, n, ok := parseHeader(b[at:]); ok && at == n {
+			return h, int64(2 * n), true
+		}
+	}
+	return Header{}, 0, false
+}

@@ -1,0 +1,464 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver"
+)
+
+// Config is the one file of all roles. penstock.example.yaml beside the README
+// holds every field with its unit and default; a test holds the two together.
+type Config struct {
+	Process    ProcessConfig    `yaml:"process"`
+	Admin      AdminConfig      `yaml:"admin"`
+	Receiver   ReceiverConfig   `yaml:"receiver"`
+	Batcher    BatcherConfig    `yaml:"batcher"`
+	Errors     ErrorsConfig     `yaml:"errors"`
+	Storage    StorageConfig    `yaml:"storage"`
+	Queue      QueueConfig      `yaml:"queue"`
+	ClickHouse ClickHouseConfig `yaml:"clickhouse"`
+	Loader     LoaderConfig     `yaml:"loader"`
+	Status     StatusConfig     `yaml:"status"`
+}
+
+type ProcessConfig struct {
+	Drain     Duration `yaml:"drain"`
+	LogLevel  string   `yaml:"log_level"`
+	LogFormat string   `yaml:"log_format"`
+}
+
+type AdminConfig struct {
+	Listen string `yaml:"listen"`
+}
+
+type ReceiverConfig struct {
+	Listen         string      `yaml:"listen"`
+	Name           string      `yaml:"name"`
+	Durability     string      `yaml:"durability"`
+	Keys           []KeyConfig `yaml:"keys"`
+	MaxBody        Size        `yaml:"max_body"`
+	MaxDecoded     Size        `yaml:"max_decoded"`
+	MaxEvent       Size        `yaml:"max_event"`
+	MaxEvents      int         `yaml:"max_events"`
+	MaxDepth       int         `yaml:"max_depth"`
+	MaxMemory      Size        `yaml:"max_memory"`
+	ReadTimeout    Duration    `yaml:"read_timeout"`
+	RetryAfter     Duration    `yaml:"retry_after"`
+	Origins        []string    `yaml:"cors_origins"`
+	TrustedProxies []string    `yaml:"trusted_proxies"`
+	CountryHeader  string      `yaml:"country_header"`
+}
+
+type KeyConfig struct {
+	Project       string `yaml:"project"`
+	SHA256        string `yaml:"sha256"`
+	MinDurability string `yaml:"min_durability"`
+}
+
+type BatcherConfig struct {
+	Dir           string   `yaml:"dir"`
+	Format        string   `yaml:"format"`
+	RollAge       Duration `yaml:"roll_age"`
+	RollBytes     Size     `yaml:"roll_bytes"`
+	RollRows      int64    `yaml:"roll_rows"`
+	MaxSegment    Size     `yaml:"max_segment"`
+	MaxDisk       Size     `yaml:"max_disk"`
+	ObjectWait    Duration `yaml:"object_wait"`
+	ObjectTimeout Duration `yaml:"object_timeout"`
+	Uploads       int      `yaml:"uploads"`
+	PutTimeout    Duration `yaml:"put_timeout"`
+	BackoffMin    Duration `yaml:"backoff_min"`
+	BackoffMax    Duration `yaml:"backoff_max"`
+}
+
+type ErrorsConfig struct {
+	MaxDisk   Size `yaml:"max_disk"`
+	MaxMemory Size `yaml:"max_memory"`
+}
+
+type StorageConfig struct {
+	Endpoint  string `yaml:"endpoint"`
+	Region    string `yaml:"region"`
+	Bucket    string `yaml:"bucket"`
+	AccessKey string `yaml:"access_key"`
+	SecretKey string `yaml:"secret_key"`
+	PathStyle bool   `yaml:"path_style"`
+	NotifyARN string `yaml:"notify_arn"`
+}
+
+type QueueConfig struct {
+	URL      string   `yaml:"url"`
+	User     string   `yaml:"user"`
+	Password string   `yaml:"password"`
+	Creds    string   `yaml:"creds"`
+	AckWait  Duration `yaml:"ack_wait"`
+	MaxAge   Duration `yaml:"max_age"`
+	MaxBytes Size     `yaml:"max_bytes"`
+	Replicas int      `yaml:"replicas"`
+}
+
+type ClickHouseConfig struct {
+	Addresses []string `yaml:"addresses"`
+	Database  string   `yaml:"database"`
+	User      string   `yaml:"user"`
+	Password  string   `yaml:"password"`
+	TLS       bool     `yaml:"tls"`
+	Timeout   Duration `yaml:"timeout"`
+}
+
+type LoaderConfig struct {
+	Name       string   `yaml:"name"`
+	Workers    int      `yaml:"workers"`
+	ChunkRows  int      `yaml:"chunk_rows"`
+	ChunkBytes Size     `yaml:"chunk_bytes"`
+	Dir        string   `yaml:"dir"`
+	BackoffMin Duration `yaml:"backoff_min"`
+	BackoffMax Duration `yaml:"backoff_max"`
+}
+
+type StatusConfig struct {
+	Admins []string `yaml:"admins"`
+}
+
+// defaultConfig is what holds where the file says nothing.
+func defaultConfig() Config {
+	return Config{
+		Process: ProcessConfig{Drain: Duration(30 * time.Second), LogLevel: "info", LogFormat: "text"},
+		Admin:   AdminConfig{Listen: "127.0.0.1:8081"},
+		Receiver: ReceiverConfig{
+			Listen: ":8080", Durability: "disk",
+			MaxBody: 32 << 20, MaxDecoded: 64 << 20, MaxEvent: 8 << 20, MaxEvents: 50_000, MaxDepth: 64, MaxMemory: 128 << 20,
+			ReadTimeout: Duration(30 * time.Second), RetryAfter: Duration(5 * time.Second), Origins: []string{"*"},
+		},
+		Batcher: BatcherConfig{
+			Dir: "penstock-data", Format: "parquet",
+			RollAge: Duration(90 * time.Second), RollBytes: 64 << 20, RollRows: 2_000_000, MaxSegment: 512 << 20, MaxDisk: 8 << 30,
+			ObjectWait: Duration(200 * time.Millisecond), ObjectTimeout: Duration(30 * time.Second),
+			Uploads: 2, PutTimeout: Duration(2 * time.Minute), BackoffMin: Duration(200 * time.Millisecond), BackoffMax: Duration(20 * time.Second),
+		},
+		Errors:  ErrorsConfig{MaxDisk: 1 << 30, MaxMemory: 16 << 20},
+		Storage: StorageConfig{Region: "us-east-1", Bucket: "penstock", PathStyle: true, NotifyARN: "arn:minio:sqs::{PIPELINE}:nats"},
+		Queue: QueueConfig{URL: "nats://127.0.0.1:4222", AckWait: Duration(2 * time.Minute), MaxAge: Duration(7 * 24 * time.Hour),
+			MaxBytes: 1 << 30, Replicas: 1},
+		ClickHouse: ClickHouseConfig{Addresses: []string{"127.0.0.1:9000"}, Database: "penstock", User: "default", Timeout: Duration(5 * time.Minute)},
+		Loader: LoaderConfig{Workers: 2, ChunkRows: 128 << 10, ChunkBytes: 64 << 20,
+			BackoffMin: Duration(time.Second), BackoffMax: Duration(5 * time.Minute)},
+	}
+}
+
+// loadConfig reads the file (none where path is empty) over the defaults, and
+// the environment over the file.
+func loadConfig(path string, environ []string) (Config, error) {
+	cfg := defaultConfig()
+	env := map[string]string{}
+	for _, e := range environ {
+		k, v, _ := strings.Cut(e, "=")
+		env[k] = v
+	}
+	if path != "" {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return cfg, fmt.Errorf("config: %w", err)
+		}
+		if err := parseConfig(text, env, &cfg); err != nil {
+			return cfg, fmt.Errorf("config %s: %w", path, err)
+		}
+	}
+	if err := overrideConfig(env, &cfg); err != nil {
+		return cfg, fmt.Errorf("config: %w", err)
+	}
+	if err := cfg.check(); err != nil {
+		return cfg, fmt.Errorf("config: %w", err)
+	}
+	return cfg, nil
+}
+
+func parseConfig(text []byte, env map[string]string, cfg *Config) error {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return err
+	}
+	if len(doc.Content) == 0 {
+		return nil // an empty file
+	}
+	root := doc.Content[0]
+	if err := checkKeys(root, reflect.TypeFor[Config](), ""); err != nil {
+		return err
+	}
+	if err := expand(root, env); err != nil {
+		return err
+	}
+	return root.Decode(cfg)
+}
+
+// checkKeys refuses a key that no field has, and one that stands twice.
+func checkKeys(n *yaml.Node, t reflect.Type, path string) error {
+	if t.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode {
+		for _, item := range n.Content {
+			if err := checkKeys(item, t.Elem(), path); err != nil {
+				return err
+			}
+		}
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	if n.Kind != yaml.MappingNode {
+		if n.Tag == "!!null" {
+			return nil
+		}
+		return fmt.Errorf("line %d: %s: want fields below it", n.Line, strings.TrimSuffix(path, "."))
+	}
+	for i := 0; i < len(n.Content); i += 2 {
+		key := n.Content[i]
+		field, ok := fieldOf(t, key.Value)
+		if !ok {
+			return fmt.Errorf("line %d: unknown field %s%s%s", key.Line, path, key.Value, didYouMean(t, key.Value))
+		}
+		if err := checkKeys(n.Content[i+1], field.Type, path+key.Value+"."); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fieldOf(t reflect.Type, name string) (reflect.StructField, bool) {
+	for f := range t.Fields() {
+		if f.Tag.Get("yaml") == name {
+			return f, true
+		}
+	}
+	return reflect.StructField{}, false
+}
+
+func didYouMean(t reflect.Type, name string) string {
+	var known []string
+	for f := range t.Fields() {
+		known = append(known, f.Tag.Get("yaml"))
+	}
+	return " (known: " + strings.Join(known, ", ") + ")"
+}
+
+var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+
+// expand puts the environment's values in place of ${NAME}, in values only.
+func expand(n *yaml.Node, env map[string]string) error {
+	if n.Kind == yaml.ScalarNode {
+		var missing string
+		value := variable.ReplaceAllStringFunc(n.Value, func(s string) string {
+			v, ok := env[s[2:len(s)-1]]
+			if !ok {
+				missing = s
+			}
+			return v
+		})
+		if missing != "" {
+			return fmt.Errorf("line %d: %s is not set in the environment", n.Line, missing)
+		}
+		if value != n.Value {
+			n.Value = value
+			if n.Style == 0 {
+				n.Tag = "" // a number from the environment is a number
+			}
+		}
+	}
+	for _, c := range n.Content {
+		if err := expand(c, env); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// overrideConfig takes PENSTOCK_SECTION_FIELD, in YAML, and for texts
+// PENSTOCK_SECTION_FIELD_FILE, the name of a file that holds the value.
+func overrideConfig(env map[string]string, cfg *Config) error {
+	root := reflect.ValueOf(cfg).Elem()
+	for section := range root.Type().Fields() {
+		v := root.FieldByIndex(section.Index)
+		for f := range section.Type.Fields() {
+			name := "PENSTOCK_" + strings.ToUpper(section.Tag.Get("yaml")+"_"+f.Tag.Get("yaml"))
+			target := v.FieldByIndex(f.Index)
+			if file, ok := env[name+"_FILE"]; ok && f.Type.Kind() == reflect.String {
+				text, err := os.ReadFile(file)
+				if err != nil {
+					return fmt.Errorf("%s_FILE: %w", name, err)
+				}
+				target.SetString(string(bytes.TrimRight(text, "\r\n")))
+			}
+			text, ok := env[name]
+			if !ok {
+				continue
+			}
+			if f.Type.Kind() == reflect.String {
+				target.SetString(text)
+				continue
+			}
+			if err := yaml.Unmarshal([]byte(text), target.Addr().Interface()); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// check refuses values that no role could work with, by the field's name.
+func (c *Config) check() error {
+	var errs []error
+	positive := func(name string, v int64) {
+		if v <= 0 {
+			errs = append(errs, fmt.Errorf("%s must be more than 0", name))
+		}
+	}
+	for section, value := range map[string]any{"process": c.Process, "receiver": c.Receiver, "batcher": c.Batcher,
+		"errors": c.Errors, "queue": c.Queue, "clickhouse": c.ClickHouse, "loader": c.Loader} {
+		v := reflect.ValueOf(value)
+		for f := range v.Type().Fields() {
+			if f.Type.Kind() == reflect.Int || f.Type.Kind() == reflect.Int64 {
+				positive(section+"."+f.Tag.Get("yaml"), v.FieldByIndex(f.Index).Int())
+			}
+		}
+	}
+	if _, err := pipeline.ParseFormat(c.Batcher.Format); err != nil {
+		errs = append(errs, fmt.Errorf("batcher.format: %w", err))
+	}
+	if _, ok := pipeline.ParseDurability(c.Receiver.Durability); !ok {
+		errs = append(errs, fmt.Errorf("receiver.durability %q: memory, disk or object", c.Receiver.Durability))
+	}
+	if c.Receiver.Name != "" {
+		if err := pipeline.ValidReceiver(c.Receiver.Name); err != nil {
+			errs = append(errs, fmt.Errorf("receiver.name: %w", err))
+		}
+	}
+	if c.Batcher.MaxSegment > c.Batcher.MaxDisk {
+		errs = append(errs, errors.New("batcher.max_segment is larger than batcher.max_disk"))
+	}
+	if c.Storage.Bucket == "" {
+		errs = append(errs, errors.New("storage.bucket is empty"))
+	}
+	if len(c.ClickHouse.Addresses) == 0 {
+		errs = append(errs, errors.New("clickhouse.addresses is empty"))
+	}
+	if c.Process.LogFormat != "text" && c.Process.LogFormat != "json" {
+		errs = append(errs, fmt.Errorf("process.log_format %q: text or json", c.Process.LogFormat))
+	}
+	if _, err := c.keys(); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := c.proxies(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// keys are the receiver's keys as it wants them.
+func (c *Config) keys() ([]receiver.Key, error) {
+	var keys []receiver.Key
+	for i, k := range c.Receiver.Keys {
+		key := receiver.Key{Project: k.Project}
+		hash, err := hex.DecodeString(k.SHA256)
+		if err != nil || len(hash) != len(key.Hash) {
+			return nil, fmt.Errorf("receiver.keys[%d].sha256: want 64 hex digits, the SHA-256 of the key (printf %%s KEY | sha256sum)", i)
+		}
+		copy(key.Hash[:], hash)
+		if k.Project == "" {
+			return nil, fmt.Errorf("receiver.keys[%d].project is empty", i)
+		}
+		if k.MinDurability != "" {
+			var ok bool
+			if key.MinDurability, ok = pipeline.ParseDurability(k.MinDurability); !ok {
+				return nil, fmt.Errorf("receiver.keys[%d].min_durability %q: memory, disk or object", i, k.MinDurability)
+			}
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+func (c *Config) proxies() ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, s := range c.Receiver.TrustedProxies {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("receiver.trusted_proxies %q: want a network, as 10.0.0.0/8", s)
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// findConfig is the file to read where no --config names one: penstock.yaml
+// here, or that of a dev stack here.
+func findConfig() string {
+	for _, path := range []string{"penstock.yaml", filepath.Join(defaultData, "penstock.yaml")} {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// Duration is a time.Duration that a config writes as 90s or 1m30s.
+type Duration time.Duration
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
+
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	v, err := time.ParseDuration(n.Value)
+	if err != nil {
+		return fmt.Errorf("line %d: %q is not a duration: 200ms, 90s, 5m, 24h", n.Line, n.Value)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// Size is a number of bytes that a config writes as 64MiB.
+type Size int64
+
+var units = []struct {
+	name  string
+	bytes int64
+}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+func (s Size) String() string {
+	for _, u := range units {
+		if int64(s)%u.bytes == 0 && int64(s) >= u.bytes {
+			return strconv.FormatInt(int64(s)/u.bytes, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}
+
+func (s Size) MarshalYAML() (any, error) { return s.String(), nil }
+
+func (s *Size) UnmarshalYAML(n *yaml.Node) error {
+	text, unit := n.Value, int64(1)
+	for _, u := range units {
+		if t, ok := strings.CutSuffix(text, u.name); ok {
+			text, unit = strings.TrimSpace(t), u.bytes
+			break
+		}
+	}
+	v, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || v < 0 || v > (1<<62)/unit {
+		return fmt.Errorf("line %d: %q is not a size: 4096, 64KiB, 32MiB, 8GiB", n.Line, n.Value)
+	}
+	*s = Size(v * unit)
+	return nil
+}

@@ -1,0 +1,395 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/penstock/penstock/infra/devstack"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/jetstream"
+)
+
+// defaultData is the dev stack's folder below the current one.
+const defaultData = ".penstock"
+
+// devOptions are dev's flags.
+type devOptions struct {
+	data     string
+	config   string
+	portBase int
+	roll     time.Duration
+	format   string
+	demo     int
+	events   int
+	exit     bool
+	json     bool
+}
+
+// devPorts are the ports of a dev stack, in the order in which --port-base counts.
+type devPorts struct{ receiver, admin, minio, console, nats, tcp, http int }
+
+func portsFrom(base int) devPorts {
+	if base == 0 {
+		return devPorts{8080, 8081, 9100, 9101, 4222, 9000, 8123}
+	}
+	return devPorts{base, base + 1, base + 2, base + 3, base + 4, base + 5, base + 6}
+}
+
+// devState is DATA/dev.json: what another program needs to know of a stack
+// that runs. It is there only while the stack runs.
+type devState struct {
+	Receiver   string         `json:"receiver"`
+	Admin      string         `json:"admin"`
+	LoadAdmin  string         `json:"load_admin"`
+	S3         string         `json:"s3"`
+	Console    string         `json:"console"`
+	NATS       string         `json:"nats"`
+	ClickHouse string         `json:"clickhouse"`
+	HTTP       string         `json:"clickhouse_http,omitempty"`
+	Key        string         `json:"key"`
+	Config     string         `json:"config"`
+	Pids       map[string]int `json:"pids"`
+}
+
+func runDev(ctx context.Context, s streams, args []string) error {
+	fs := newFlags(s, "dev", "Runs MinIO, NATS, ClickHouse, a receiver and a loader on this machine, on 127.0.0.1 only.\nWhat is missing is fetched first, once. Ctrl-C stops everything.")
+	var o devOptions
+	fs.StringVar(&o.data, "data", defaultData, "`folder` for all data, logs, and the configuration that it writes")
+	fs.StringVar(&o.config, "config", "", "`file` to begin with; a ClickHouse that it names is used instead of one of our own")
+	fs.IntVar(&o.portBase, "port-base", 0, "`port` of the receiver; admin, MinIO, its console, NATS, ClickHouse, its HTTP take the next six (default 8080, 8081, 9100, 9101, 4222, 9000, 8123)")
+	fs.DurationVar(&o.roll, "roll", 5*time.Second, "`age` at which a batch becomes an object")
+	fs.StringVar(&o.format, "format", "parquet", "`format` of objects: parquet or ndjson")
+	fs.IntVar(&o.demo, "demo", 0, "send generated game and LLM events at this `rate` a second, with a live line")
+	fs.IntVar(&o.events, "events", 0, "send this `number` of generated events, wait until all are rows, print a summary")
+	fs.BoolVar(&o.exit, "exit", false, "stop everything then; exit status 1 unless every event is a row")
+	fs.BoolVar(&o.json, "json", false, "the summary as JSON")
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	if _, err := pipeline.ParseFormat(o.format); err != nil {
+		return fmt.Errorf("--format: %w", err)
+	}
+	if o.roll < 10*time.Millisecond {
+		return fmt.Errorf("--roll %s: at least 10ms", o.roll)
+	}
+	if o.portBase != 0 && (o.portBase < 1 || o.portBase > 65535-6) {
+		return fmt.Errorf("--port-base %d: between 1 and %d", o.portBase, 65535-6)
+	}
+	return dev(ctx, s, o)
+}
+
+// stack is a dev stack that runs.
+type stack struct {
+	opts      devOptions
+	out       streams
+	cfg       Config
+	state     devState
+	processes []*devstack.Process // in the order of their start; they stop in the other
+}
+
+func dev(ctx context.Context, s streams, o devOptions) (err error) {
+	began := time.Now()
+	data, err := filepath.Abs(o.data)
+	if err != nil {
+		return err
+	}
+	o.data = data
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return err
+	}
+	unlock, err := lockData(data)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	st := &stack{opts: o, out: s}
+	defer func() {
+		st.stop()
+		os.Remove(filepath.Join(data, "dev.json"))
+	}()
+	if err := st.start(ctx); err != nil {
+		if taken, ok := errors.AsType[*devstack.PortTakenError](err); ok {
+			return fmt.Errorf("port %d (%s) is taken by another program: end that, or choose other ports with --port-base", taken.Port, taken.For)
+		}
+		if ctx.Err() != nil {
+			return errors.New("stopped while starting")
+		}
+		return err
+	}
+	if !o.json {
+		st.welcome(time.Since(began))
+	}
+	work, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	for _, p := range st.processes {
+		go func() {
+			select {
+			case <-p.Done():
+				cancel(fmt.Errorf("%s ended: %w", p.Name, p.Err()))
+			case <-work.Done():
+			}
+		}()
+	}
+	switch {
+	case o.events > 0:
+		err = st.events(work)
+	case o.demo > 0:
+		err = st.demo(work)
+	}
+	if err == nil && !o.exit {
+		<-work.Done()
+	}
+	if cause := context.Cause(work); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause // a child died: that explains whatever else went wrong
+	}
+	if ctx.Err() != nil {
+		fmt.Fprintln(s.err, "stopping")
+		return nil
+	}
+	return err
+}
+
+// lockData keeps a second stack out of the folder.
+func lockData(data string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(data, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another penstock dev uses %s: end it, or choose another folder with --data", data)
+	}
+	return func() { f.Close() }, nil
+}
+
+// start brings up everything; what an error leaves running is stop's.
+func (st *stack) start(ctx context.Context) error {
+	o, ports := st.opts, portsFrom(st.opts.portBase)
+	var err error
+	if st.cfg, err = loadConfig(o.config, os.Environ()); err != nil {
+		return err
+	}
+	ownClickHouse := strings.Join(st.cfg.ClickHouse.Addresses, ",") == strings.Join(defaultConfig().ClickHouse.Addresses, ",")
+	for what, port := range map[string]int{"receiver": ports.receiver, "admin": ports.admin} {
+		if l, err := net.Listen("tcp", loopback(port)); err != nil {
+			return &devstack.PortTakenError{Port: port, For: what}
+		} else {
+			l.Close()
+		}
+	}
+	cache, err := devstack.CacheDir()
+	if err != nil {
+		return err
+	}
+	fetch := &devstack.Fetcher{Cache: cache, Progress: st.out.err}
+	natsBinary, err := fetch.NATS(ctx)
+	if err != nil {
+		return err
+	}
+	minioBinary, err := fetch.MinIO(ctx)
+	if err != nil {
+		return err
+	}
+	nats, err := devstack.StartNATS(ctx, devstack.NATSOptions{Binary: natsBinary, Data: filepath.Join(o.data, "nats"), Port: ports.nats})
+	if err != nil {
+		return err
+	}
+	st.processes = append(st.processes, nats.Process)
+	if ownClickHouse {
+		engine, err := fetch.ClickHouse(ctx)
+		if err != nil {
+			return err
+		}
+		ch, err := devstack.StartClickHouse(ctx, devstack.ClickHouseOptions{Engine: engine, Data: filepath.Join(o.data, "clickhouse"),
+			TCPPort: ports.tcp, HTTPPort: ports.http})
+		if err != nil {
+			return err
+		}
+		st.processes = append(st.processes, ch.Process)
+		st.cfg.ClickHouse.Addresses = []string{ch.Addr()}
+		st.state.HTTP = ch.HTTP()
+	}
+	st.cfg.Queue.URL = nats.URL()
+	if err := st.streams(ctx); err != nil {
+		return err
+	}
+	var targets []devstack.NotifyTarget
+	for _, spec := range pipeline.Specs() {
+		targets = append(targets, devstack.NotifyTarget{ID: strings.ToUpper(spec.Name), Subject: jetstream.Subject(spec)})
+	}
+	minio, err := devstack.StartMinIO(ctx, devstack.MinIOOptions{Binary: minioBinary, Data: filepath.Join(o.data, "minio"),
+		Port: ports.minio, ConsolePort: ports.console, Targets: targets, NATSAddress: nats.Addr(),
+		// Kept on disk while NATS is away; MinIO then sends each within 3 s.
+		QueueDir: filepath.Join(o.data, "minio", "notifications")})
+	if err != nil {
+		return err
+	}
+	st.processes = append(st.processes, minio.Process)
+	if err := st.configure(minio, ports); err != nil {
+		return err
+	}
+	var said strings.Builder
+	if err := setup(ctx, st.cfg, &said); err != nil {
+		return fmt.Errorf("setup: %w", err)
+	}
+	if err := st.roles(ctx); err != nil {
+		return err
+	}
+	return st.save()
+}
+
+// streams makes the queue's streams: MinIO's targets want them to be there.
+func (st *stack) streams(ctx context.Context) error {
+	log, err := newLogger(io.Discard, st.cfg.Process)
+	if err != nil {
+		return err
+	}
+	q, err := connectQueue(st.cfg.Queue, "penstock-dev", log)
+	if err != nil {
+		return err
+	}
+	defer q.Close()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return q.Setup(ctx, pipeline.Specs())
+}
+
+// configure completes the configuration and writes it where the roles, and
+// an operator's commands, read it.
+func (st *stack) configure(minio *devstack.MinIO, ports devPorts) error {
+	o, c := st.opts, &st.cfg
+	key, hash, err := devKey(filepath.Join(o.data, "key"))
+	if err != nil {
+		return err
+	}
+	loadAdmin, err := freePort()
+	if err != nil {
+		return err
+	}
+	c.Storage.Endpoint, c.Storage.AccessKey, c.Storage.SecretKey, c.Storage.PathStyle = minio.Endpoint(), minio.AccessKey(), minio.SecretKey(), true
+	c.Admin.Listen, c.Receiver.Listen = loopback(ports.admin), loopback(ports.receiver)
+	c.Receiver.Keys = append(c.Receiver.Keys, KeyConfig{Project: "demo", SHA256: hash})
+	c.Batcher.Dir, c.Batcher.Format, c.Batcher.RollAge = filepath.Join(o.data, "receive"), o.format, Duration(o.roll)
+	st.state = devState{
+		Receiver: "http://" + c.Receiver.Listen, Admin: "http://" + c.Admin.Listen, LoadAdmin: "http://" + loopback(loadAdmin),
+		S3: minio.Endpoint(), Console: minio.Console(), NATS: c.Queue.URL, ClickHouse: c.ClickHouse.Addresses[0], HTTP: st.state.HTTP,
+		Key: key, Config: filepath.Join(o.data, "penstock.yaml"), Pids: map[string]int{"dev": os.Getpid()},
+	}
+	c.Status.Admins = []string{st.state.Admin, st.state.LoadAdmin}
+	return writeConfig(st.state.Config, *c)
+}
+
+// roles starts receiver and loader, each a process of its own, and waits
+// until both are ready.
+func (st *stack) roles(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, role := range []struct{ name, admin string }{{"receive", st.state.Admin}, {"load", st.state.LoadAdmin}} {
+		p, err := devstack.Start(ctx, devstack.Command{Name: "penstock " + role.name, Path: self,
+			Args:    []string{role.name, "--config", st.state.Config},
+			Env:     append(os.Environ(), "PENSTOCK_ADMIN_LISTEN="+strings.TrimPrefix(role.admin, "http://")),
+			LogPath: filepath.Join(st.opts.data, role.name+".log")})
+		if err != nil {
+			return err
+		}
+		st.processes = append(st.processes, p)
+		if err := awaitReady(ctx, p, role.admin+"/readyz"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func awaitReady(ctx context.Context, p *devstack.Process, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-p.Done():
+			return fmt.Errorf("%s ended: %w", p.Name, p.Err())
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready after 30 s; the end of %s:\n%s", p.Name, p.LogPath, p.LogTail())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// save writes DATA/dev.json.
+func (st *stack) save() error {
+	for _, p := range st.processes {
+		name := strings.ToLower(strings.TrimPrefix(p.Name, "penstock "))
+		st.state.Pids[name] = p.Pid
+	}
+	text, err := json.MarshalIndent(st.state, "", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(st.opts.data, "dev.json")
+	if err := os.WriteFile(path+".tmp", append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+// stop ends the processes, the last started first: the receiver's batches are
+// still stored, and the loads under way still finish.
+func (st *stack) stop() {
+	for i := len(st.processes) - 1; i >= 0; i-- {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(st.cfg.Process.Drain)+5*time.Second)
+		st.processes[i].Stop(ctx)
+		cancel()
+	}
+}
+
+func (st *stack) welcome(took time.Duration) {
+	w, s := st.out.out, st.state
+	fmt.Fprintf(w, "\nPenstock is ready (%.1f s).\n\n", took.Seconds())
+	for _, line := range [][2]string{
+		{"receiver", s.Receiver + "/v1/events"}, {"admin", s.Admin + "/metrics"}, {"loader's admin", s.LoadAdmin + "/metrics"},
+		{"MinIO", s.S3}, {"MinIO console", s.Console + "  (user " + st.cfg.Storage.AccessKey + ", password " + st.cfg.Storage.SecretKey + ")"},
+		{"NATS", s.NATS}, {"ClickHouse", s.ClickHouse + "  " + s.HTTP}, {"key", s.Key}, {"configuration", s.Config}, {"logs", filepath.Join(st.opts.data, "*.log")},
+	} {
+		fmt.Fprintf(w, "  %-15s %s\n", line[0], line[1])
+	}
+	fmt.Fprintf(w, "\nSend an event:\n\n  curl -sS %s/v1/events -H 'Authorization: Bearer %s' -d '{\"name\":\"level_start\",\"user_id\":\"u1\",\"level\":3}'\n", s.Receiver, s.Key)
+	if s.HTTP != "" {
+		fmt.Fprintf(w, "\nIts row, some %s later:\n\n  curl -sS '%s/?database=%s' -d 'SELECT timestamp, name, user_id, properties.level, object FROM events ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
+			(st.opts.roll + 3*time.Second).Round(time.Second), s.HTTP, st.cfg.ClickHouse.Database)
+	}
+	fmt.Fprint(w, "\nWhat waits where: penstock status (go run ./cmd/penstock status). Ctrl-C stops everything.\n\n")
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", loopback(0))
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+func runLoad(ctx context.Context, s streams, args []string) error {
+	fs := newFlags(s, "load", "Takes notifications from the queue and loads the objects that they name into ClickHouse.\nSIGTERM: takes no more, finishes what it has begun, leaves.")
+	path := configFlag(fs)
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	cfg, err := readConfig(*path)
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(s.err, cfg.Process)
+	if err != nil {
+		return err
+	}
+	reg := newRegistry()
+	out, err := buildOutlet(cfg, log, reg)
+	if err != nil {
+		return err
+	}
+	defer out.close()
+	var checked atomic.Bool
+	adm, err := listenAdmin(cfg.Admin.Listen, reg, func() error {
+		if ctx.Err() != nil {
+			return errors.New("draining")
+		}
+		if !checked.Load() {
+			return errors.New("the tables could not be checked yet")
+		}
+		for _, l := range out.loaders {
+			if st := l.Stats(); st.Error != "" {
+				return errors.New(st.Error)
+			}
+		}
+		return nil
+	}, func() roleStatus {
+		st := roleStatus{Role: "load", Version: version().Version}
+		for _, l := range out.loaders {
+			st.Loaders = append(st.Loaders, l.Stats())
+		}
+		return st
+	})
+	if err != nil {
+		return err
+	}
+	adminCtx, stopAdmin := context.WithCancel(context.Background())
+	defer stopAdmin()
+	var admins errgroup.Group
+	admins.Go(func() error { return adm.run(adminCtx) })
+
+	// A server that is away is waited for; a table that would count twice is not.
+	for attempt := 1; ; attempt++ {
+		if err = checkTables(ctx, out.db); err == nil || retry.ClassOf(err) != retry.Outage {
+			break
+		}
+		log.Warn("the tables cannot be checked; trying again", "error", err)
+		if retry.Sleep(ctx, retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second}.Delay(attempt)) != nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	checked.Store(true)
+	log.Info("loading", "admin", adm.listener.Addr().String(), "queue", cfg.Queue.URL, "clickhouse", cfg.ClickHouse.Addresses)
+
+	var g errgroup.Group
+	for _, l := range out.loaders {
+		g.Go(func() error { return l.Run(ctx) })
+	}
+	err = g.Wait()
+	stopAdmin()
+	err = errors.Join(err, admins.Wait())
+	if err == nil {
+		log.Info("drained: every load that was begun is finished")
+	}
+	return err
+}
+
+func checkTables(ctx context.Context, db *clickhouse.DB) error {
+	for _, spec := range pipeline.Specs() {
+		if err := db.Check(ctx, spec.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+// Command penstock is the one binary: each role and each tool of an operator is
+// a subcommand, in a file of its own. config.go reads the configuration,
+// build.go makes the stages and their adapters from it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// command is one subcommand. run gets what stands behind its name.
+type command struct {
+	name  string
+	short string
+	run   func(ctx context.Context, out streams, args []string) error
+}
+
+// streams are where a command writes: results to out, all else to err.
+type streams struct{ out, err io.Writer }
+
+func commands() []command {
+	return []command{
+		{"dev", "run the whole stack on this machine: MinIO, NATS, ClickHouse, receiver, loader", runDev},
+		{"receive", "take events over HTTP and store them as objects", runReceive},
+		{"load", "load objects into ClickHouse as notifications come", runLoad},
+		{"setup", "create bucket, notification rules, streams and tables, or bring them up to date", runSetup},
+		{"status", "show what waits where", runStatus},
+		{"version", "print the version", runVersion},
+	}
+}
+
+// errUsage ends the program with status 2, without a word more.
+var errUsage = errors.New("usage")
+
+func main() {
+	// A second signal, while the first is being obeyed, ends at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	err := run(ctx, streams{os.Stdout, os.Stderr}, os.Args[1:])
+	switch {
+	case errors.Is(err, errUsage):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "penstock:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, s streams, args []string) error {
+	if len(args) == 0 {
+		usage(s.err)
+		return errUsage
+	}
+	name := args[0]
+	if name == "help" || name == "-h" || name == "--help" {
+		if len(args) > 1 {
+			return run(ctx, s, []string{args[1], "--help"})
+		}
+		usage(s.out)
+		return nil
+	}
+	for _, c := range commands() {
+		if c.name == name {
+			err := c.run(ctx, s, args[1:])
+			if errors.Is(err, flag.ErrHelp) {
+				return nil
+			}
+			return err
+		}
+	}
+	fmt.Fprintf(s.err, "penstock: there is no command %q\n\n", name)
+	usage(s.err)
+	return errUsage
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "Penstock takes events over HTTP and lands them in ClickHouse by way of an object store.\n\nUsage: penstock COMMAND [FLAGS]\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.short)
+	}
+	fmt.Fprint(w, "\nA first try: penstock dev\nThe flags of a command: penstock help COMMAND\n")
+}
+
+// newFlags makes a command's flags; about says in a line or two what it does.
+func newFlags(s streams, name, about string) *flag.FlagSet {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(s.err)
+	fs.Usage = func() {
+		fmt.Fprintf(fs.Output(), "Usage: penstock %s [FLAGS]\n\n%s\n\n", name, about)
+		fs.VisitAll(func(f *flag.Flag) {
+			kind, text := flag.UnquoteUsage(f)
+			def := ""
+			if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
+				def = " (default " + f.DefValue + ")"
+			}
+			fmt.Fprintf(fs.Output(), "  %-22s %s%s\n", strings.TrimSpace("--"+f.Name+" "+strings.ToUpper(kind)), text, def)
+		})
+	}
+	return fs
+}
+
+// parseFlags reads a command's flags; nothing may follow them.
+func parseFlags(fs *flag.FlagSet, args []string) error {
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return errUsage // the flag package has said what is wrong
+	}
+	if fs.NArg() > 0 {
+		fmt.Fprintf(fs.Output(), "penstock %s: what is %q?\n", fs.Name(), fs.Arg(0))
+		return errUsage
+	}
+	return nil
+}
+
+// configFlag is --config of every command that works with one.
+func configFlag(fs *flag.FlagSet) *string {
+	return fs.String("config", "", "configuration `file`; else penstock.yaml here, else that of a dev stack here")
+}
+
+// readConfig reads the file that --config names or that is found here.
+func readConfig(path string) (Config, error) {
+	if path == "" {
+		path = findConfig()
+	}
+	return loadConfig(path, os.Environ())
+}
+
+func newLogger(w io.Writer, c ProcessConfig) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return nil, fmt.Errorf("process.log_level %q: debug, info, warn or error", c.LogLevel)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	}
+	return slog.New(slog.NewTextHandler(w, opts)), nil
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/penstock/penstock/batcher"
+)
+
+func runReceive(ctx context.Context, s streams, args []string) error {
+	fs := newFlags(s, "receive", "Takes events over HTTP (POST /v1/events), gathers them and stores each batch as an object.\nSIGTERM: refuses new events, stores what it has, leaves.")
+	path := configFlag(fs)
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	cfg, err := readConfig(*path)
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(s.err, cfg.Process)
+	if err != nil {
+		return err
+	}
+	reg := newRegistry()
+	in, err := buildIntake(cfg, log, reg)
+	if err != nil {
+		return err
+	}
+	var draining atomic.Bool
+	adm, err := listenAdmin(cfg.Admin.Listen, reg, func() error { return in.ready(draining.Load()) }, func() roleStatus {
+		st := roleStatus{Role: "receive", Version: version().Version}
+		for _, b := range in.batchers {
+			st.Batchers = append(st.Batchers, b.Stats())
+		}
+		return st
+	})
+	if err != nil {
+		return err
+	}
+	defer adm.listener.Close()
+	// What an earlier process left is taken over before anything new is taken.
+	for _, b := range in.batchers {
+		if err := b.Open(); err != nil {
+			return err
+		}
+	}
+	listener, err := net.Listen("tcp", cfg.Receiver.Listen)
+	if err != nil {
+		return fmt.Errorf("receiver.listen: %w", err)
+	}
+	server := &http.Server{Handler: in.receiver, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	log.Info("receiving", "listen", listener.Addr().String(), "admin", adm.listener.Addr().String(), "durability", cfg.Receiver.Durability, "format", cfg.Batcher.Format)
+	if len(cfg.Receiver.Keys) == 0 {
+		log.Warn("receiver.keys is empty: every request will be answered with 401")
+	}
+
+	// Each stage stops after the one before it in an event's way: the server,
+	// the reporter, the batchers, and last the admin listener that tells of them.
+	var g errgroup.Group
+	adminCtx, stopAdmin := context.WithCancel(context.Background())
+	batchCtx, stopBatchers := context.WithCancel(context.Background())
+	reportCtx, stopReporter := context.WithCancel(context.Background())
+	defer stopAdmin()
+	failed := make(chan error, 1)
+	g.Go(func() error { return adm.run(adminCtx) })
+	var batchers, reporter errgroup.Group
+	for _, b := range in.batchers {
+		batchers.Go(func() error { return b.Run(batchCtx) })
+	}
+	reporter.Go(func() error { return in.reporter.Run(reportCtx) })
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	}()
+	var cause error
+	select {
+	case <-ctx.Done():
+		log.Info("draining", "deadline", cfg.Process.Drain.String())
+	case cause = <-failed:
+	}
+	draining.Store(true)
+	// Requests under way get half of the deadline, uploads the whole of it.
+	quiet, cancel := context.WithTimeout(context.Background(), time.Duration(cfg.Process.Drain)/2)
+	if err := server.Shutdown(quiet); err != nil {
+		log.Warn("requests were cut off", "error", err)
+		server.Close()
+	}
+	cancel()
+	stopReporter()
+	reporter.Wait()
+	stopBatchers()
+	err = errors.Join(cause, batchers.Wait())
+	stopAdmin()
+	err = errors.Join(err, g.Wait())
+	if err == nil {
+		log.Info("drained: every batch is stored")
+	}
+	return err
+}
+
+// ready tells why events cannot be taken now.
+func (in *intake) ready(draining bool) error {
+	if draining {
+		return batcher.ErrClosed
+	}
+	for _, b := range in.batchers {
+		if err := b.Ready(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

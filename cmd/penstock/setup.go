@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+func runSetup(ctx context.Context, s streams, args []string) error {
+	fs := newFlags(s, "setup", "Creates bucket, streams, notification rules and tables, or brings them up to date.\nIt can be run at any time, again and again.")
+	path := configFlag(fs)
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	cfg, err := readConfig(*path)
+	if err != nil {
+		return err
+	}
+	return setup(ctx, cfg, s.out)
+}
+
+// setup says on w what it did, a line a part.
+func setup(ctx context.Context, cfg Config, w io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	log, err := newLogger(io.Discard, cfg.Process)
+	if err != nil {
+		return err
+	}
+	specs := pipeline.Specs()
+	q, err := connectQueue(cfg.Queue, "penstock-setup", log)
+	if err != nil {
+		return err
+	}
+	defer q.Close()
+	if err := q.Setup(ctx, specs); err != nil {
+		return fmt.Errorf("%w (queue.url is %s)", err, cfg.Queue.URL)
+	}
+	fmt.Fprintf(w, "streams        ok  %s\n", cfg.Queue.URL)
+
+	bucket := openBucket(cfg.Storage)
+	if err := bucket.Create(ctx); err != nil {
+		return fmt.Errorf("%w (storage.endpoint is %s)", err, cfg.Storage.Endpoint)
+	}
+	fmt.Fprintf(w, "bucket         ok  %s\n", cfg.Storage.Bucket)
+	if cfg.Storage.NotifyARN != "" {
+		arns := map[string]string{}
+		for _, spec := range specs {
+			arns[spec.Name] = strings.ReplaceAll(cfg.Storage.NotifyARN, "{PIPELINE}", strings.ToUpper(spec.Name))
+		}
+		if err := bucket.Notify(ctx, specs, arns); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "notifications  ok  %s\n", cfg.Storage.NotifyARN)
+	}
+
+	opts := tableOptions(cfg.ClickHouse, 2)
+	applied, err := clickhouse.Migrate(ctx, opts, sqlfiles.Files)
+	if err != nil {
+		return fmt.Errorf("%w (clickhouse.addresses is %s)", err, strings.Join(cfg.ClickHouse.Addresses, ","))
+	}
+	db, err := clickhouse.Open(opts)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := checkTables(ctx, db); err != nil {
+		return err
+	}
+	what := "up to date"
+	if len(applied) > 0 {
+		what = "applied " + strings.Join(applied, ", ")
+	}
+	fmt.Fprintf(w, "tables         ok  %s: %s\n", cfg.ClickHouse.Database, what)
+	return nil
+}

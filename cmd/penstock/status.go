@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/penstock/penstock/batcher"
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/jetstream"
+)
+
+// pipelineStatus is what waits where in one pipeline.
+type pipelineStatus struct {
+	Pipeline string `json:"pipeline"`
+	batcher.Stats
+	Queue     *jetstream.Stats        `json:"queue,omitempty"`
+	Table     *clickhouse.TableStatus `json:"table,omitempty"`
+	Freshness *float64                `json:"freshness_seconds,omitempty"` // newest accepted event against newest row
+}
+
+type statusReport struct {
+	Pipelines []pipelineStatus `json:"pipelines"`
+	Errors    []string         `json:"errors,omitempty"` // what could not be asked, or what a role complains of
+}
+
+func runStatus(ctx context.Context, s streams, args []string) error {
+	fs := newFlags(s, "status", "Shows what waits where: in the receivers, in the queue, and how fresh the table is.")
+	path := configFlag(fs)
+	asJSON := fs.Bool("json", false, "as JSON")
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	cfg, err := readConfig(*path)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	report := status(ctx, cfg)
+	if *asJSON {
+		e := json.NewEncoder(s.out)
+		e.SetIndent("", "  ")
+		err = e.Encode(report)
+	} else {
+		err = report.print(s.out)
+	}
+	if err == nil && len(report.Errors) > 0 {
+		err = errors.New("not everything could be asked, or something is wrong: see above")
+	}
+	return err
+}
+
+func status(ctx context.Context, cfg Config) statusReport {
+	var report statusReport
+	fail := func(err error) { report.Errors = append(report.Errors, err.Error()) }
+	byName := map[string]*pipelineStatus{}
+	specs := pipeline.Specs()
+	report.Pipelines = make([]pipelineStatus, len(specs))
+	for i, spec := range specs {
+		report.Pipelines[i].Pipeline = spec.Name
+		byName[spec.Name] = &report.Pipelines[i]
+	}
+	admins := cfg.Status.Admins
+	if len(admins) == 0 {
+		admins = []string{"http://" + cfg.Admin.Listen}
+	}
+	for _, url := range admins {
+		role, err := askRole(ctx, url)
+		if err != nil {
+			fail(err)
+			continue
+		}
+		for _, b := range role.Batchers {
+			byName[b.Pipeline].add(b)
+			if b.Error != "" {
+				fail(fmt.Errorf("%s %s %s: %s", role.Role, url, b.Pipeline, b.Error))
+			}
+		}
+		for _, l := range role.Loaders {
+			if l.Error != "" {
+				fail(fmt.Errorf("%s %s %s: %s", role.Role, url, l.Pipeline, l.Error))
+			}
+		}
+	}
+	log, _ := newLogger(io.Discard, cfg.Process)
+	q, err := connectQueue(cfg.Queue, "penstock-status", log)
+	if err != nil {
+		fail(err)
+	} else {
+		defer q.Close()
+	}
+	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, 1))
+	if err != nil {
+		fail(err)
+		return report
+	}
+	defer db.Close()
+	for _, spec := range specs {
+		p := byName[spec.Name]
+		if q != nil {
+			if st, err := q.Stats(ctx, spec); err != nil {
+				fail(err)
+			} else {
+				p.Queue = &st
+			}
+		}
+		st, err := db.TableStatus(ctx, spec.Name)
+		if err != nil {
+			fail(err)
+			continue
+		}
+		p.Table = &st
+		if p.Newest > 0 {
+			f := max(0, float64(p.Newest-st.Newest)/1000)
+			p.Freshness = &f
+		}
+	}
+	return report
+}
+
+// add sums what several receivers hold of a pipeline.
+func (p *pipelineStatus) add(b batcher.Stats) {
+	p.Stats.Pipeline = p.Pipeline
+	p.ActiveRows += b.ActiveRows
+	p.ActiveBytes += b.ActiveBytes
+	p.ActiveSeconds = max(p.ActiveSeconds, b.ActiveSeconds)
+	p.Sealed += b.Sealed
+	p.Disk += b.Disk
+	p.MaxDisk += b.MaxDisk
+	p.Newest = max(p.Newest, b.Newest)
+	p.Stored += b.Stored
+}
+
+func askRole(ctx context.Context, url string) (roleStatus, error) {
+	var st roleStatus
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/status", nil)
+	if err != nil {
+		return st, fmt.Errorf("status.admins %q: %w", url, err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return st, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return st, fmt.Errorf("%s/status: %s", url, resp.Status)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&st); err != nil {
+		return st, fmt.Errorf("%s/status: %w", url, err)
+	}
+	return st, nil
+}
+
+func (r statusReport) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "PIPELINE\tACTIVE ROWS\tACTIVE AGE\tSEALED\tWAL\tQUEUED\tIN FLIGHT\tLOADED/MIN\tROWS/MIN\tROWS\tFRESHNESS\t")
+	for _, p := range r.Pipelines {
+		queued, flight, loaded, perMinute, rows, fresh := "?", "?", "?", "?", "?", "-"
+		if p.Queue != nil {
+			queued, flight = fmt.Sprint(p.Queue.Pending), fmt.Sprint(p.Queue.InFlight)
+		}
+		if p.Table != nil {
+			loaded, perMinute, rows = fmt.Sprint(p.Table.ObjectsLastMinute), fmt.Sprint(p.Table.RowsLastMinute), fmt.Sprint(p.Table.Rows)
+		}
+		if p.Freshness != nil {
+			fresh = fmt.Sprintf("%.1fs", *p.Freshness)
+		}
+		fmt.Fprintf(t, "%s\t%d\t%.0fs\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", p.Pipeline, p.ActiveRows, p.ActiveSeconds, p.Sealed,
+			bytesText(p.Disk), queued, flight, loaded, perMinute, rows, fresh)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, e := range r.Errors {
+		fmt.Fprintln(w, "!", e)
+	}
+	return nil
+}
+
+// bytesText is a number of bytes for people, in three digits.
+func bytesText(n int64) string {
+	v, unit := float64(n), 0
+	for v >= 1000 && unit < 4 {
+		v, unit = v/1024, unit+1
+	}
+	if unit == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.3g %s", v, []string{"KiB", "MiB", "GiB", "TiB"}[unit-1])
+}

@@ -1,0 +1,132 @@
+package devstack
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestClickHouseVersion(t *testing.T) {
+	for _, test := range []struct {
+		line, version string
+		major         int
+	}{
+		{"ClickHouse local version 25.8.2.29 (official build).", "25.8.2.29", 25},
+		{"ClickHouse client version 18.16.1.", "18.16.1", 18},
+		{"ClickHouse server version 26.7.3-stable", "26.7.3", 26},
+		{"command not found", "", 0},
+	} {
+		version, major, err := clickhouseVersion(test.line)
+		if version != test.version || major != test.major || (err == nil) != (test.major > 0) {
+			t.Errorf("%s: got %q, %d, %v", test.line, version, major, err)
+		}
+	}
+}
+
+func TestClickHouseOnPath(t *testing.T) {
+	for _, test := range []struct {
+		name, script, version, said string
+	}{
+		{"new", `echo "ClickHouse local version 25.8.2.29 (official build)."`, "25.8.2.29", ""},
+		{"old", `echo "ClickHouse client version 18.16.1."`, "", "is version 18.16.1, older than 25"},
+		{"broken", `echo "illegal instruction"; exit 132`, "", "illegal instruction"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fakeTools(t, true, map[string]string{"clickhouse": test.script})
+			var progress bytes.Buffer
+			engine, err := (&Fetcher{Cache: t.TempDir(), Progress: &progress}).ClickHouse(t.Context())
+			if engine.Version != test.version || (engine.Binary != "") != (test.version != "") {
+				t.Errorf("got %+v, %v", engine, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), "npm is missing") {
+				t.Errorf("went on to %v, not to npm", err)
+			}
+			if !strings.Contains(progress.String(), test.said) {
+				t.Errorf("said %q, want %q", &progress, test.said)
+			}
+		})
+	}
+}
+
+// archive is a package as npm brings it, with one file beside the library.
+func archive(t *testing.T, name string, library []byte) []byte {
+	t.Helper()
+	var packed bytes.Buffer
+	zipped, err := gzip.NewWriterLevel(&packed, gzip.NoCompression) // the race detector makes more of it slow
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := tar.NewWriter(zipped)
+	for _, file := range []struct {
+		name string
+		body []byte
+	}{{"package/package.json", []byte("{}")}, {name, library}} {
+		header := &tar.Header{Name: file.name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(file.body))}
+		if err := files.WriteHeader(header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := files.Write(file.body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := files.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := zipped.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return packed.Bytes()
+}
+
+func TestLibraryFromNPM(t *testing.T) {
+	library := make([]byte, 9<<20) // more than one piece of the copy
+	rand.NewChaCha8([32]byte{}).Read(library)
+	whole := archive(t, "package/libchdb.so", library)
+	for _, test := range []struct {
+		name   string
+		packed []byte
+		err    string // "": fetched
+	}{
+		{"whole", whole, ""},
+		{"in a mac's package", archive(t, "package/lib/libchdb.dylib", library), ""},
+		{"cut short", whole[:len(whole)-1], "unexpected EOF"},
+		{"half", whole[:len(whole)/2], "unexpected EOF"},
+		{"no library", archive(t, "package/other.so", library[:100]), "no library in it"},
+		{"no archive", []byte("<html>sign in to the proxy</html>"), "invalid header"},
+		{"nothing", nil, "npm brought 0 files"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			packed := filepath.Join(t.TempDir(), "packed")
+			if err := os.WriteFile(packed, test.packed, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			fakeTools(t, false, map[string]string{
+				"npm": fmt.Sprintf(`[ "$1 $3" = "pack --pack-destination" ] || exit 9; mkdir -p "$6"; [ ! -s %[1]s ] || cp %[1]s "$4/lib.tgz"`, packed),
+			})
+			cache := t.TempDir()
+			path, err := (&Fetcher{Cache: cache}).clickhouseLibrary(t.Context())
+			if test.err != "" {
+				if !strings.Contains(fmt.Sprint(err), test.err) {
+					t.Errorf("got %v, want %s", err, test.err)
+				}
+				wantEmpty(t, cache)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, library) {
+				t.Errorf("the library has %d bytes, %v", len(got), err)
+			}
+			if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
+				t.Errorf("beside it: %v", entries)
+			}
+		})
+	}
+}

@@ -1,0 +1,213 @@
+package devstack
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+)
+
+const (
+	// engineVersion is that of the npm package which holds ClickHouse as a library, 178 MB packed and 569 MB unpacked.
+	engineVersion = "26.7.3-stable.1"
+	// maxEngineBytes bounds what is unpacked.
+	maxEngineBytes = 4 << 30
+	// libraryFile is what the library is called in the cache, on every system.
+	libraryFile = "libchdb.so"
+)
+
+//go:embed chserver/chserver.c
+var launcherSource []byte
+
+// clickhouseLibrary fetches the npm package for this machine and takes the library out of it.
+func (f *Fetcher) clickhouseLibrary(ctx context.Context) (string, error) {
+	platform, err := enginePlatform(runtime.GOOS, runtime.GOARCH)
+	if err != nil {
+		return "", err
+	}
+	dir, err := f.fetch(ctx, "clickhouse-"+platform+"-"+engineVersion, func(ctx context.Context, dir string) error {
+		packed, err := f.npmPack(ctx, "@chdb/lib-"+platform+"@"+engineVersion, dir)
+		if err != nil {
+			return err
+		}
+		return f.unpackLibrary(ctx, packed, dir)
+	})
+	return filepath.Join(dir, libraryFile), err
+}
+
+// enginePlatform is what the npm package for a system and a processor has in its name.
+func enginePlatform(system, processor string) (string, error) {
+	switch system + "/" + processor {
+	case "linux/amd64":
+		return "linux-x64-gnu", nil
+	case "linux/arm64":
+		return "linux-arm64-gnu", nil
+	case "darwin/amd64":
+		return "darwin-x64", nil
+	case "darwin/arm64":
+		return "darwin-arm64", nil
+	}
+	return "", fmt.Errorf("no engine is published for %s/%s: install clickhouse %d or newer and put it on PATH",
+		system, processor, minClickHouse)
+}
+
+// npmPack has npm bring the package into dir, as the file that it is published as. npm checks its digest. npm's cache is
+// a folder in dir that goes away again, to count the bytes as they arrive, and because 178 MB need not be kept twice.
+func (f *Fetcher) npmPack(ctx context.Context, spec, dir string) (string, error) {
+	cache := filepath.Join(dir, "npm")
+	defer os.RemoveAll(cache)
+	count := func() string { return fmt.Sprintf("%d MB fetched", treeBytes(cache)/1e6) }
+	err := f.during(step{what: "fetch " + spec, hint: "178 MB, once", count: count}, func() error {
+		return tool{
+			name: "npm",
+			need: fmt.Sprintf("install Node.js with npm, or clickhouse %d or newer, and put it on PATH", minClickHouse),
+			args: []string{"pack", spec, "--pack-destination", dir, "--cache", cache, "--loglevel", "error"},
+			dir:  dir, // away from any package.json
+		}.run(ctx, &tail{})
+	})
+	if err != nil {
+		return "", err
+	}
+	packed, err := fs.Glob(os.DirFS(dir), "*.tgz")
+	if err != nil || len(packed) != 1 {
+		return "", fmt.Errorf("fetch %s: npm brought %d files: %w", spec, len(packed), errors.Join(err, os.ErrNotExist))
+	}
+	return filepath.Join(dir, packed[0]), nil
+}
+
+// unpackLibrary takes the library out of the package and removes the package.
+func (f *Fetcher) unpackLibrary(ctx context.Context, packed, dir string) error {
+	var written atomic.Int64
+	count := func() string { return fmt.Sprintf("%d MB written", written.Load()/1e6) }
+	return f.during(step{what: "unpack the ClickHouse library", hint: "about 10 seconds", count: count}, func() error {
+		file, err := os.Open(packed)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := extractLibrary(ctx, file, filepath.Join(dir, libraryFile), &written); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(packed), err)
+		}
+		return os.Remove(packed)
+	})
+}
+
+// extractLibrary writes the one file of the gzipped tar that is the library to path. It reads the archive to its end, as
+// only that checks it whole.
+func extractLibrary(ctx context.Context, packed io.Reader, path string, written *atomic.Int64) error {
+	unzipped, err := gzip.NewReader(packed)
+	if err != nil {
+		return err
+	}
+	archive := tar.NewReader(unzipped)
+	for found := false; ; {
+		header, err := archive.Next()
+		if err == io.EOF && !found {
+			return fmt.Errorf("no library in it: %w", os.ErrNotExist)
+		}
+		if err == io.EOF {
+			_, err := io.Copy(io.Discard, unzipped) // the archive may end before the stream and its checksum do
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if header.Typeflag != tar.TypeReg || !isLibrary(header.Name) {
+			continue
+		}
+		found = true
+		if err := writeFile(ctx, path, archive, written); err != nil {
+			return err
+		}
+	}
+}
+
+func isLibrary(name string) bool {
+	switch path.Base(name) {
+	case libraryFile, "libchdb.dylib":
+		return true
+	}
+	return false
+}
+
+// writeFile copies content into a new file, as long as ctx lasts.
+func writeFile(ctx context.Context, path string, content io.Reader, written *atomic.Int64) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	for {
+		n, err := io.CopyN(file, content, 8<<20)
+		total := written.Add(n)
+		switch {
+		case err == io.EOF:
+			return file.Close()
+		case err == nil && total > maxEngineBytes:
+			err = fmt.Errorf("larger than %d bytes", int64(maxEngineBytes))
+		case err == nil:
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return errors.Join(err, file.Close())
+		}
+	}
+}
+
+// clickhouseLauncher compiles chserver.c. Its folder is named after the source, so that another one is compiled anew.
+func (f *Fetcher) clickhouseLauncher(ctx context.Context) (string, error) {
+	digest := sha256.Sum256(launcherSource)
+	dir, err := f.fetch(ctx, "chserver-"+hex.EncodeToString(digest[:6]), func(ctx context.Context, dir string) error {
+		source := filepath.Join(dir, "chserver.c")
+		if err := os.WriteFile(source, launcherSource, 0o644); err != nil {
+			return err
+		}
+		compiler := compiler()
+		args := append(compiler[1:], "-O1", "-o", filepath.Join(dir, "chserver"), source, "-ldl")
+		return tool{name: compiler[0], need: "install a C compiler (gcc or clang), or set CC", args: args, dir: dir}.run(ctx, &tail{})
+	})
+	if err != nil {
+		return "", fmt.Errorf("compile the launcher: %w", err)
+	}
+	return filepath.Join(dir, "chserver"), nil
+}
+
+// compiler is the C compiler's command: $CC, which may hold arguments, or the first of the usual names that is there.
+func compiler() []string {
+	if cc := strings.Fields(os.Getenv("CC")); len(cc) > 0 {
+		return cc
+	}
+	for _, name := range []string{"cc", "gcc", "clang"} {
+		if _, err := exec.LookPath(name); err == nil {
+			return []string{name}
+		}
+	}
+	return []string{"cc"}
+}
+
+// treeBytes is the size of a folder's files. Files that come and go meanwhile count or not.
+func treeBytes(dir string) int64 {
+	var total int64
+	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return nil
+		}
+		if info, err := entry.Info(); err == nil {
+			total += info.Size()
+		}
+		return nil
+	})
+	return total
+}

@@ -1,0 +1,109 @@
+package devstack
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// natsVersion is the nats-server that is built, as its module's version.
+const natsVersion = "v2.15.2"
+
+// NATS returns the nats-server program, built at its pinned version if it is not there yet.
+func (f *Fetcher) NATS(ctx context.Context) (string, error) {
+	dir, err := f.fetch(ctx, "nats-server-"+natsVersion, func(ctx context.Context, dir string) error {
+		return f.goInstall(ctx, "nats-server "+natsVersion, "about a minute, once; about 250 packages",
+			"github.com/nats-io/nats-server/v2@"+natsVersion, dir)
+	})
+	if err != nil {
+		return "", fmt.Errorf("fetch nats-server: %w", err)
+	}
+	return filepath.Join(dir, "nats-server"), nil
+}
+
+// NATSOptions say how to run nats-server.
+type NATSOptions struct {
+	Binary string // see Fetcher.NATS
+	Data   string // the folder for streams and log, made when missing
+	Port   int    // for clients; 0: a free one
+}
+
+// NATS is a running nats-server with JetStream.
+type NATS struct {
+	*Process
+	options NATSOptions
+	ports   ports
+}
+
+// StartNATS starts nats-server and returns when it answers. ctx is for the start alone.
+func StartNATS(ctx context.Context, o NATSOptions) (*NATS, error) {
+	return untilFree(func() (*NATS, ports, error) {
+		chosen, err := choose(port{number: o.Port, use: "NATS"})
+		if err != nil {
+			return nil, nil, err
+		}
+		n := &NATS{options: o, ports: chosen}
+		if err := n.Restart(ctx); err != nil {
+			return nil, chosen, err
+		}
+		return n, chosen, nil
+	})
+}
+
+// Restart starts the server again, on the same port and data, and returns when it answers. It stops the old process if
+// that still runs. Nobody may use n meanwhile.
+func (n *NATS) Restart(ctx context.Context) error {
+	if n.Process != nil {
+		n.Stop(ctx)
+	}
+	process, err := launch(ctx, Command{
+		Name: "NATS",
+		Path: n.options.Binary,
+		Args: []string{
+			"--addr", host,
+			"--port", strconv.Itoa(n.ports[0].number),
+			"--jetstream",
+			"--store_dir", filepath.Join(n.options.Data, "jetstream"),
+		},
+		LogPath: filepath.Join(n.options.Data, "nats-server.log"),
+	}, n.ports, func(ctx context.Context) error { return greeted(ctx, n.Addr()) })
+	if err != nil {
+		return err
+	}
+	n.Process = process
+	return nil
+}
+
+// Addr is host:port, as MinIO's targets want it.
+func (n *NATS) Addr() string { return address(n.ports[0].number) }
+
+// URL is what clients connect to.
+func (n *NATS) URL() string { return "nats://" + n.Addr() }
+
+// greeted checks that a NATS server with JetStream greets on the address. The greeting is one line, INFO and a JSON object.
+func greeted(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetReadDeadline(time.Now().Add(probeTimeout)); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(line, "INFO ") || !strings.Contains(line, `"jetstream":true`) {
+		return fmt.Errorf("%s greets with %q, not as NATS with JetStream", addr, cut(line, min(len(line)-1, 100)))
+	}
+	return nil
+}

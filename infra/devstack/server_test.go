@@ -1,0 +1,406 @@
+package devstack_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/penstock/penstock/infra/devstack"
+	"github.com/penstock/penstock/infra/devstack/devtest"
+)
+
+// query posts a query to ClickHouse and returns the answer.
+func query(t *testing.T, c *devstack.ClickHouse, sql string) string {
+	t.Helper()
+	response, err := http.Post(c.HTTP(), "text/plain", strings.NewReader(sql))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s: %s", sql, response.Status, body)
+	}
+	return strings.TrimSuffix(string(body), "\n")
+}
+
+// wantGone checks that the process is away and that its ports are free again.
+func wantGone(t *testing.T, p *devstack.Process, addrs ...string) {
+	t.Helper()
+	if syscall.Kill(p.Pid, 0) == nil {
+		t.Errorf("%s (pid %d) still runs", p.Name, p.Pid)
+	}
+	if err := p.Err(); err != nil {
+		t.Errorf("%s: %v", p.Name, err)
+	}
+	for _, addr := range addrs {
+		addr = strings.TrimPrefix(addr, "http://")
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			conn.Close()
+			t.Errorf("%s: somebody listens on %s", p.Name, addr)
+		}
+	}
+}
+
+func TestClickHouseKeepsRowsThroughAKill(t *testing.T) {
+	c := devtest.ClickHouse(t)
+	query(t, c, "CREATE DATABASE shop")
+	query(t, c, "CREATE TABLE shop.orders (id UInt64, at DateTime64(3), what JSON) ENGINE = MergeTree ORDER BY id")
+	query(t, c, `INSERT INTO shop.orders FORMAT JSONEachRow {"id":7,"at":"2026-11-22 03:45:12.345","what":{"kind":"tea"}}`)
+	for range 2 {
+		http, addr, pid := c.HTTP(), c.Addr(), c.Pid
+		c.Kill()
+		wantGone(t, c.Process, http, addr)
+		if err := c.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if c.HTTP() != http || c.Addr() != addr || c.Pid == pid {
+			t.Errorf("it came back on %s and %s (pid %d), was on %s and %s (pid %d)", c.HTTP(), c.Addr(), c.Pid, http, addr, pid)
+		}
+		if got, want := query(t, c, "SELECT id, toUnixTimestamp64Milli(at), what.kind FROM shop.orders"), "7\t1795319112345\ttea"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	c.Stop(t.Context())
+	wantGone(t, c.Process, c.HTTP(), c.Addr())
+}
+
+func TestClickHouseIsLikeAServer(t *testing.T) {
+	c := devtest.ClickHouse(t)
+	for sql, want := range map[string]string{
+		"SELECT timezone()": "UTC",
+		"SELECT value FROM system.server_settings WHERE name = 'background_pool_size'": "16",
+		"SELECT value FROM system.settings WHERE name = 'implicit_select'":             "0",
+		"SELECT currentUser()": "default",
+		"SELECT count() FROM system.tables WHERE database = 'system' AND name = 'query_log'": "0",
+	} {
+		if got := query(t, c, sql); got != want {
+			t.Errorf("%s: got %q, want %q", sql, got, want)
+		}
+	}
+	query(t, c, "CREATE DATABASE shop")
+	query(t, c, "CREATE TABLE shop.orders ENGINE = MergeTree ORDER BY id AS SELECT number AS id FROM numbers(10)")
+	query(t, c, "ALTER TABLE shop.orders DELETE WHERE id < 7 SETTINGS mutations_sync = 2")
+	if got := query(t, c, "SELECT count() FROM shop.orders"); got != "3" {
+		t.Errorf("%s rows after a mutation, want 3", got)
+	}
+}
+
+// An ordinary clickhouse is not to be had here, so a script stands in for it that takes the same command line.
+func TestClickHouseFromAProgram(t *testing.T) {
+	library := engine(t)
+	program := filepath.Join(t.TempDir(), "clickhouse")
+	script := fmt.Sprintf(`#!/bin/sh
+[ "$1 $2" = "server --config-file" ] && [ "$CLICKHOUSE_WATCHDOG_ENABLE" = 0 ] || exit 9
+exec %s %s --config-file "$3" --log-level warning --query "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT sleepEachRow(3) FROM numbers(100) SETTINGS max_block_size=1, function_sleep_max_microseconds_per_block=0"
+`, library.Launcher, library.Library)
+	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c, err := devstack.StartClickHouse(t.Context(), devstack.ClickHouseOptions{
+		Engine: devstack.ClickHouseEngine{Binary: program}, Data: filepath.Join(t.TempDir(), "a & b"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Kill()
+	if got := query(t, c, "SELECT 6 * 7"); got != "42" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// engine is the library, whatever is on PATH.
+func engine(t *testing.T) devstack.ClickHouseEngine {
+	t.Helper()
+	cache, err := devstack.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := (&devstack.Fetcher{Cache: cache, Progress: t.Output()}).ClickHouse(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Binary != "" {
+		t.Skip("an ordinary clickhouse is here, and every other test uses it")
+	}
+	return e
+}
+
+func TestClickHouseReportsWhyItCannotStart(t *testing.T) {
+	c := devtest.ClickHouse(t)
+	data := filepath.Dir(c.LogPath)
+	_, err := devstack.StartClickHouse(t.Context(), devstack.ClickHouseOptions{Engine: engine(t), Data: data})
+	if text := fmt.Sprint(err); !strings.Contains(text, "start ClickHouse: ") || !strings.Contains(text, "already running") {
+		t.Errorf("a second server on the same data: %v", err)
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	n, m, c := devtest.NATS(t), devtest.MinIO(t, devstack.MinIOOptions{}), devtest.ClickHouse(t)
+	port := func(addr string) (number int) {
+		if _, err := fmt.Sscan(addr[strings.LastIndexByte(addr, ':')+1:], &number); err != nil {
+			t.Fatal(err)
+		}
+		return number
+	}
+	for _, test := range []struct {
+		use  string
+		port int
+		err  func(port int) error
+	}{
+		{"NATS", port(n.Addr()), func(port int) error {
+			_, err := devstack.StartNATS(t.Context(), devstack.NATSOptions{Data: t.TempDir(), Port: port})
+			return err
+		}},
+		{"MinIO", port(m.Endpoint()), func(port int) error {
+			_, err := devstack.StartMinIO(t.Context(), devstack.MinIOOptions{Data: t.TempDir(), Port: port})
+			return err
+		}},
+		{"MinIO console", port(m.Console()), func(port int) error {
+			_, err := devstack.StartMinIO(t.Context(), devstack.MinIOOptions{Data: t.TempDir(), ConsolePort: port})
+			return err
+		}},
+		{"ClickHouse", port(c.Addr()), func(port int) error {
+			_, err := devstack.StartClickHouse(t.Context(), devstack.ClickHouseOptions{Data: t.TempDir(), TCPPort: port})
+			return err
+		}},
+		{"ClickHouse HTTP", port(c.HTTP()), func(port int) error {
+			_, err := devstack.StartClickHouse(t.Context(), devstack.ClickHouseOptions{Data: t.TempDir(), HTTPPort: port})
+			return err
+		}},
+	} {
+		err := test.err(test.port)
+		var taken *devstack.PortTakenError
+		if !errors.As(err, &taken) || *taken != (devstack.PortTakenError{Port: test.port, For: test.use}) {
+			t.Errorf("%s on %d: %v", test.use, test.port, err)
+		}
+	}
+}
+
+func TestMinIOKeepsObjectsThroughAKill(t *testing.T) {
+	m := devtest.MinIO(t, devstack.MinIOOptions{})
+	s3(t, m, http.MethodPut, "/bucket", "")
+	s3(t, m, http.MethodPut, "/bucket/key", "hello")
+	m.Kill()
+	wantGone(t, m.Process, m.Endpoint(), m.Console())
+	if err := m.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s3(t, m, http.MethodGet, "/bucket/key", ""); got != "hello" {
+		t.Errorf("got %q", got)
+	}
+	if response, err := http.Get(m.Console()); err != nil || response.StatusCode != http.StatusOK {
+		t.Errorf("console: %v, %v", response, err)
+	} else {
+		response.Body.Close()
+	}
+	m.Stop(t.Context())
+	wantGone(t, m.Process, m.Endpoint(), m.Console())
+}
+
+func TestMinIONotifiesNATS(t *testing.T) {
+	n := devtest.NATS(t)
+	conn := dial(t, n)
+	fmt.Fprintf(conn, "SUB penstock.created 1\r\nSUB reply 2\r\n")
+	stream := `{"name":"EVENTS","subjects":["penstock.*"],"storage":"file"}`
+	fmt.Fprintf(conn, "PUB $JS.API.STREAM.CREATE.EVENTS reply %d\r\n%s\r\n", len(stream), stream)
+	if got := message(t, conn, "reply"); !strings.Contains(got, `"did_create":true`) {
+		t.Fatalf("create the stream: %s", got)
+	}
+	m := notifying(t, n, "")
+	s3(t, m, http.MethodPut, "/bucket/events/one", "hello")
+	if got := message(t, conn, target.Subject); !strings.Contains(got, `"Key":"bucket/events/one"`) {
+		t.Errorf("got %s", got)
+	}
+
+	queue := t.TempDir()
+	m = notifying(t, n, queue)
+	n.Kill()
+	s3(t, m, http.MethodPut, "/bucket/events/two", "hello")
+	if err := n.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	conn = dial(t, n)
+	fmt.Fprintf(conn, "SUB penstock.created 1\r\n")
+	if got := message(t, conn, target.Subject); !strings.Contains(got, `"Key":"bucket/events/two"`) {
+		t.Errorf("after an outage: got %s", got)
+	}
+}
+
+var target = devstack.NotifyTarget{ID: "EVENTS", Subject: "penstock.created"}
+
+// notifying is a MinIO with a bucket that notifies target.
+func notifying(t *testing.T, n *devstack.NATS, queue string) *devstack.MinIO {
+	t.Helper()
+	m := devtest.MinIO(t, devstack.MinIOOptions{
+		Targets: []devstack.NotifyTarget{target}, NATSAddress: n.Addr(), QueueDir: queue,
+	})
+	s3(t, m, http.MethodPut, "/bucket", "")
+	s3(t, m, http.MethodPut, "/bucket?notification=", "<NotificationConfiguration><QueueConfiguration><Id>a</Id>"+
+		"<Queue>"+target.ARN()+"</Queue><Event>s3:ObjectCreated:*</Event></QueueConfiguration></NotificationConfiguration>")
+	return m
+}
+
+func TestNATSKeepsStreamsThroughAKill(t *testing.T) {
+	n := devtest.NATS(t)
+	call := func(subject, body string) string {
+		conn := dial(t, n)
+		defer conn.Close()
+		fmt.Fprintf(conn, "SUB reply 1\r\nPUB %s reply %d\r\n%s\r\n", subject, len(body), body)
+		return message(t, conn, "reply")
+	}
+	if got := call("$JS.API.STREAM.CREATE.S", `{"name":"S","subjects":["s"],"storage":"file"}`); !strings.Contains(got, `"did_create":true`) {
+		t.Fatal(got)
+	}
+	if got := call("s", "hello"); !strings.Contains(got, `"seq":1`) {
+		t.Fatal(got)
+	}
+	n.Kill()
+	wantGone(t, n.Process, n.Addr())
+	if err := n.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := call("$JS.API.STREAM.INFO.S", ""); !strings.Contains(got, `"messages":1`) {
+		t.Error(got)
+	}
+	n.Stop(t.Context())
+	wantGone(t, n.Process, n.Addr())
+}
+
+func TestServerCanHangAndWake(t *testing.T) {
+	n := devtest.NATS(t)
+	if err := n.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	conn := dial(t, n) // the kernel accepts for it
+	for range 50 {     // the signal takes its time on a busy machine, and it may have greeted before
+		if line := greeting(t, conn, 200*time.Millisecond); line == "" {
+			break
+		}
+		conn = dial(t, n)
+	}
+	if line := greeting(t, conn, 200*time.Millisecond); line != "" {
+		t.Fatalf("a halted server says %q", line)
+	}
+	if err := n.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if line := greeting(t, conn, 10*time.Second); !strings.HasPrefix(line, "INFO ") {
+		t.Errorf("a woken server says %q", line)
+	}
+}
+
+// greeting is the line that the server sends first, or "" when none comes in time.
+func greeting(t *testing.T, c client, within time.Duration) string {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(within)); err != nil {
+		t.Fatal(err)
+	}
+	line, err := c.lines.ReadString('\n')
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	return line
+}
+
+// client is a NATS connection, in the text protocol.
+type client struct {
+	net.Conn
+	lines *bufio.Reader
+}
+
+func dial(t *testing.T, n *devstack.NATS) client {
+	t.Helper()
+	conn, err := net.Dial("tcp", n.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\n")
+	return client{conn, bufio.NewReader(conn)}
+}
+
+// message returns the next message on the subject.
+func message(t *testing.T, c client, subject string) string {
+	t.Helper()
+	for {
+		line, err := c.lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("wait for a message on %s: %v", subject, err)
+		}
+		if strings.HasPrefix(line, "PING") {
+			fmt.Fprintf(c, "PONG\r\n")
+		}
+		if !strings.HasPrefix(line, "MSG "+subject+" ") {
+			continue
+		}
+		body, err := c.lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return body
+	}
+}
+
+// s3 sends one request, signed (AWS signature version 4), and returns the answer's body. Query parameters must be sorted.
+func s3(t *testing.T, m *devstack.MinIO, method, path, body string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, m.Endpoint()+path, bytes.NewReader([]byte(body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC()
+	stamp, scope := now.Format("20060102T150405Z"), now.Format("20060102")+"/us-east-1/s3/aws4_request"
+	digest := hexOf(sha256.Sum256([]byte(body)))
+	request.Header.Set("X-Amz-Date", stamp)
+	request.Header.Set("X-Amz-Content-Sha256", digest)
+	const signed = "host;x-amz-content-sha256;x-amz-date"
+	canonical := strings.Join([]string{
+		method, request.URL.EscapedPath(), request.URL.RawQuery,
+		"host:" + request.URL.Host, "x-amz-content-sha256:" + digest, "x-amz-date:" + stamp, "", signed, digest,
+	}, "\n")
+	key := []byte("AWS4" + m.SecretKey())
+	for _, part := range append(strings.Split(scope, "/"),
+		strings.Join([]string{"AWS4-HMAC-SHA256", stamp, scope, hexOf(sha256.Sum256([]byte(canonical)))}, "\n")) {
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte(part))
+		key = mac.Sum(nil)
+	}
+	request.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%x",
+		m.AccessKey(), scope, signed, key))
+
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.StatusCode/100 != 2 {
+		t.Fatalf("%s %s: %s: %s", method, path, response.Status, answer)
+	}
+	return string(answer)
+}
+
+func hexOf(sum [sha256.Size]byte) string { return hex.EncodeToString(sum[:]) }

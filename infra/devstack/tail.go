@@ -1,0 +1,116 @@
+package devstack
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// What an error shows of a program's output: enough to see the cause, little enough to read.
+const (
+	tailLines     = 20
+	tailLineBytes = 400   // longer lines are cut: ClickHouse writes its grammar into one
+	tailBytes     = 65536 // read from a log's end
+)
+
+// tail keeps the last lines of what is written to it, and counts them. It is a tool's output, so it is written by the
+// goroutine that copies from the tool while another reads it.
+type tail struct {
+	mu      sync.Mutex
+	lines   []string // at most tailLines, each at most tailLineBytes
+	partial []byte   // the line not ended yet, at most tailLineBytes
+	count   int      // lines ended so far for which counts is true
+	counts  func(line string) bool
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	written := len(p)
+	for {
+		end := bytes.IndexByte(p, '\n')
+		piece := p
+		if end >= 0 {
+			piece = p[:end]
+		}
+		t.partial = append(t.partial, piece[:min(len(piece), tailLineBytes-len(t.partial))]...)
+		if end < 0 {
+			return written, nil
+		}
+		t.endLine()
+		p = p[end+1:]
+	}
+}
+
+func (t *tail) endLine() {
+	line := string(t.partial)
+	t.partial = t.partial[:0]
+	if t.counts != nil && t.counts(line) {
+		t.count++
+	}
+	if len(t.lines) == tailLines {
+		t.lines = append(t.lines[:0], t.lines[1:]...)
+	}
+	t.lines = append(t.lines, line)
+}
+
+func (t *tail) counted() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.count
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lines := t.lines
+	if len(t.partial) > 0 {
+		lines = append(lines[:len(lines):len(lines)], string(t.partial))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// tailOf returns the last lines of the file from offset on: a log is appended to by every run, and an error is about one.
+func tailOf(path string, offset int64) string {
+	file, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return ""
+	}
+	from := max(offset, size-tailBytes)
+	text, err := io.ReadAll(io.NewSectionReader(file, from, size-from))
+	if err != nil {
+		return ""
+	}
+	lines := slices.DeleteFunc(strings.Split(strings.TrimRight(string(text), "\n"), "\n"), isStackFrame)
+	lines = lines[max(0, len(lines)-tailLines):]
+	for i, line := range lines {
+		if len(line) > tailLineBytes {
+			lines[i] = cut(line, tailLineBytes) + " …"
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// isStackFrame says whether the line is one of those that ClickHouse writes under each error, "3. ? @ 0x000000000daafa92".
+// Twenty of them would leave no room for the error.
+func isStackFrame(line string) bool {
+	number, _, ok := strings.Cut(line, ". ")
+	return ok && strings.Trim(number, "0123456789") == "" && strings.Contains(line, " @ 0x")
+}
+
+// cut returns at most the first n bytes of s, whole characters only.
+func cut(s string, n int) string {
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

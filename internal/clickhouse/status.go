@@ -1,0 +1,54 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+)
+
+// TableStatus is what a table and the ledger say of a pipeline.
+type TableStatus struct {
+	Rows              uint64 `json:"rows"`      // before merges have collapsed resends
+	Newest            int64  `json:"newest_ms"` // received_at of the newest event loaded, 0: none
+	Objects           uint64 `json:"objects_loaded"`
+	ObjectsLastMinute uint64 `json:"objects_loaded_last_minute"`
+	RowsLastMinute    uint64 `json:"rows_loaded_last_minute"`
+	Loading           uint64 `json:"objects_loading"` // begun, not finished
+}
+
+// TableStatus asks the ledger, which is small, for all but the number of rows.
+func (db *DB) TableStatus(ctx context.Context, table string) (TableStatus, error) {
+	var s TableStatus
+	err := db.conn.QueryRow(ctx, `SELECT countIf(status = 'loaded'), countIf(status = 'loading'),
+		countIf(status = 'loaded' AND finished_at > now64(3) - 60), sumIf(rows, status = 'loaded' AND finished_at > now64(3) - 60),
+		maxIf(toUnixTimestamp64Milli(received_at), status = 'loaded')
+		FROM loads FINAL WHERE pipeline = ?`, table).
+		Scan(&s.Objects, &s.Loading, &s.ObjectsLastMinute, &s.RowsLastMinute, &s.Newest)
+	if err != nil {
+		return s, fmt.Errorf("read ledger: %w", class(err))
+	}
+	var rows *uint64
+	if err := db.conn.QueryRow(ctx, "SELECT total_rows FROM system.tables WHERE database = ? AND name = ?", db.database, table).Scan(&rows); err != nil {
+		return s, fmt.Errorf("read table %s: %w", table, class(err))
+	}
+	if rows != nil {
+		s.Rows = *rows
+	}
+	return s, nil
+}
+
+// RunStatus counts what one run of generated traffic has brought; the run's
+// name begins its sessions' ids.
+type RunStatus struct {
+	Rows, Distinct, Objects uint64
+}
+
+// RunStatus asks the table. since bounds received_at from below, in ms.
+func (db *DB) RunStatus(ctx context.Context, table, run string, since int64) (RunStatus, error) {
+	var s RunStatus
+	err := db.conn.QueryRow(ctx, "SELECT count(), uniqExact(event_id), uniqExact(object) FROM "+quoteName(table)+
+		" WHERE startsWith(session_id, ?) AND received_at >= fromUnixTimestamp64Milli(?)", run+"-", since).Scan(&s.Rows, &s.Distinct, &s.Objects)
+	if err != nil {
+		return s, fmt.Errorf("count rows of run %s: %w", run, class(err))
+	}
+	return s, nil
+}

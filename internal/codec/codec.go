@@ -1,0 +1,78 @@
+// Package codec writes events into objects and reads them back: Parquet, and
+// NDJSON under zstd. Both hold the same columns under the same names:
+//
+//	event_id    UUID
+//	project, name, session_id, user_id   strings, empty: none
+//	timestamp   the client's time, ms, UTC; null: an id but no time was given
+//	received_at the receiver's time, ms, UTC
+//	receiver, seq   order within a receiver
+//	properties, context   JSON objects
+//
+// An object is whole or it is an error: neither decoder returns a partial one
+// without saying so.
+package codec
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// Encoder writes one object. The events are not kept.
+type Encoder interface {
+	Encode(events []pipeline.Event) error
+	Close() error // the object is complete only after it
+}
+
+// Decoder reads one object. Decode appends events to dst until the limit is
+// reached; they are valid until the next Decode. It returns io.EOF, with no
+// event, at the end. Where an object is cut depends on its events and the
+// limit alone, so that a second loader cuts it at the same rows.
+type Decoder interface {
+	Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Event, error)
+	Close() error
+}
+
+// Limit ends one Decode: after Rows events, or sooner with the event whose
+// pipeline.Event.Size brings the sum to Bytes.
+type Limit struct {
+	Rows  int
+	Bytes int
+}
+
+// NewEncoder writes an object of the given format to w. All its events come
+// from one receiver.
+func NewEncoder(w io.Writer, format pipeline.Format, receiver string) (Encoder, error) {
+	switch format {
+	case pipeline.Parquet:
+		return newParquetEncoder(w, receiver), nil
+	case pipeline.NDJSON:
+		return newNDJSONEncoder(w, receiver)
+	}
+	return nil, fmt.Errorf("no encoder for format %q", format)
+}
+
+// NewDecoder reads an object of size bytes.
+func NewDecoder(r io.ReaderAt, size int64, format pipeline.Format) (Decoder, error) {
+	switch format {
+	case pipeline.Parquet:
+		return newParquetDecoder(r, size)
+	case pipeline.NDJSON:
+		return newNDJSONDecoder(io.NewSectionReader(r, 0, size))
+	}
+	return nil, fmt.Errorf("no decoder for format %q", format)
+}
+
+// arena holds the bytes of one Decode's events, so that they cost no
+// allocation each.
+type arena []byte
+
+func (a *arena) keep(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	from := len(*a)
+	*a = append(*a, b...)
+	return (*a)[from:len(*a):len(*a)]
+}

@@ -1,0 +1,254 @@
+package codec
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+type ndjsonEncoder struct {
+	z        *zstd.Encoder
+	receiver string
+	buf      []byte
+}
+
+func newNDJSONEncoder(w io.Writer, receiver string) (*ndjsonEncoder, error) {
+	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("open zstd: %w", err)
+	}
+	return &ndjsonEncoder{z: z, receiver: receiver}, nil
+}
+
+func (n *ndjsonEncoder) Encode(events []pipeline.Event) error {
+	n.buf = n.buf[:0]
+	for i := range events {
+		n.buf = appendLine(n.buf, &events[i], n.receiver)
+		if len(n.buf) >= 256<<10 {
+			if err := n.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return n.flush()
+}
+
+func (n *ndjsonEncoder) flush() error {
+	if _, err := n.z.Write(n.buf); err != nil {
+		return fmt.Errorf("write ndjson: %w", err)
+	}
+	n.buf = n.buf[:0]
+	return nil
+}
+
+func (n *ndjsonEncoder) Close() error {
+	if err := n.z.Close(); err != nil {
+		return fmt.Errorf("close ndjson: %w", err)
+	}
+	return nil
+}
+
+func appendLine(b []byte, e *pipeline.Event, receiver string) []byte {
+	b = append(b, `{"event_id":"`...)
+	b = e.ID.Append(b)
+	b = append(b, `","project":`...)
+	b = jsonscan.AppendQuoted(b, e.Project)
+	b = append(b, `,"name":`...)
+	b = jsonscan.AppendQuoted(b, e.Name)
+	b = append(b, `,"timestamp":`...)
+	b = appendTime(b, e.Timestamp)
+	b = append(b, `,"received_at":`...)
+	b = appendTime(b, e.ReceivedAt)
+	b = append(b, `,"session_id":`...)
+	b = jsonscan.AppendQuoted(b, e.SessionID)
+	b = append(b, `,"user_id":`...)
+	b = jsonscan.AppendQuoted(b, e.UserID)
+	b = append(b, `,"receiver":"`...)
+	b = append(b, receiver...)
+	b = append(b, `","seq":`...)
+	b = strconv.AppendUint(b, e.Seq, 10)
+	b = append(b, `,"properties":`...)
+	b = append(b, e.Properties...)
+	b = append(b, `,"context":`...)
+	b = append(b, e.Context...)
+	return append(b, "}\n"...)
+}
+
+func appendTime(b []byte, ms int64) []byte {
+	if ms == pipeline.NoTime {
+		return append(b, "null"...)
+	}
+	b = append(b, '"')
+	b = pipeline.Millis(ms).AppendFormat(b, pipeline.TimeFormat)
+	return append(b, '"')
+}
+
+// maxLine bounds one event's line, in bytes: more than any receiver takes.
+const maxLine = 512 << 20
+
+type ndjsonDecoder struct {
+	z     *zstd.Decoder
+	in    *bufio.Reader
+	scan  jsonscan.Scanner
+	line  int // number of the last line read, from 1
+	long  []byte
+	arena arena
+}
+
+func newNDJSONDecoder(r io.Reader) (*ndjsonDecoder, error) {
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+	if err != nil {
+		return nil, fmt.Errorf("open zstd: %w", err)
+	}
+	// What is in an object was judged by the receiver, by its limit of depth.
+	return &ndjsonDecoder{z: z, in: bufio.NewReaderSize(z, 1<<20), scan: jsonscan.Scanner{MaxDepth: 1 << 20}}, nil
+}
+
+func (n *ndjsonDecoder) Close() error {
+	n.z.Close()
+	return nil
+}
+
+func (n *ndjsonDecoder) Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Event, error) {
+	from, bytes := len(dst), 0
+	n.arena = n.arena[:0]
+	for len(dst)-from < limit.Rows && bytes < limit.Bytes {
+		line, err := n.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return dst[:from], fmt.Errorf("read ndjson line %d: %w", n.line, err)
+		}
+		var e pipeline.Event
+		if err := n.parse(&e, n.arena.keep(line)); err != nil {
+			return dst[:from], fmt.Errorf("read ndjson line %d: %w", n.line, err)
+		}
+		dst = append(dst, e)
+		bytes += e.Size()
+	}
+	if len(dst) == from {
+		return dst, io.EOF
+	}
+	return dst, nil
+}
+
+// next returns a line without its end; blank lines are skipped.
+func (n *ndjsonDecoder) next() ([]byte, error) {
+	for {
+		n.line++
+		n.long = n.long[:0]
+		for {
+			part, err := n.in.ReadSlice('\n')
+			if err == nil && len(n.long) == 0 {
+				if part = bytes.TrimSpace(part); len(part) == 0 {
+					break
+				}
+				return part, nil
+			}
+			n.long = append(n.long, part...)
+			if len(n.long) > maxLine {
+				return nil, fmt.Errorf("longer than %d bytes", maxLine)
+			}
+			if err == bufio.ErrBufferFull {
+				continue
+			}
+			if err != nil && err != io.EOF {
+				return nil, err
+			}
+			line := bytes.TrimSpace(n.long)
+			if len(line) > 0 {
+				return line, nil
+			}
+			if err == io.EOF {
+				return nil, io.EOF
+			}
+			break
+		}
+	}
+}
+
+// parse reads a line as appendLine writes it; e's slices are views into line.
+func (n *ndjsonDecoder) parse(e *pipeline.Event, line []byte) error {
+	members, used, err := n.scan.Object(line)
+	if err != nil {
+		return err
+	}
+	if used != len(line) {
+		return fmt.Errorf("something follows the object at byte %d", used)
+	}
+	e.Timestamp, e.ReceivedAt = pipeline.NoTime, pipeline.NoTime
+	var id bool
+	for _, m := range members {
+		switch string(m.Key) {
+		case "event_id":
+			e.ID, err = pipeline.ParseUUID(n.text(m))
+			id = err == nil
+		case "project":
+			e.Project = n.text(m)
+		case "name":
+			e.Name = n.text(m)
+		case "timestamp":
+			e.Timestamp, err = n.time(m)
+		case "received_at":
+			e.ReceivedAt, err = n.time(m)
+		case "session_id":
+			e.SessionID = n.text(m)
+		case "user_id":
+			e.UserID = n.text(m)
+		case "receiver":
+			e.Receiver = n.text(m)
+		case "seq":
+			e.Seq, err = strconv.ParseUint(string(m.Value), 10, 64)
+		case "properties":
+			e.Properties = m.Value
+		case "context":
+			e.Context = m.Value
+		}
+		if err != nil {
+			return fmt.Errorf("member %q: %w", m.Key, err)
+		}
+	}
+	switch {
+	case !id:
+		return errors.New("no event_id")
+	case len(e.Name) == 0:
+		return errors.New("no name")
+	case e.ReceivedAt == pipeline.NoTime:
+		return errors.New("no received_at")
+	case len(e.Properties) == 0 || len(e.Context) == 0:
+		return errors.New("no properties or no context")
+	}
+	return nil
+}
+
+// text is a string member's content; any other kind is no text.
+func (n *ndjsonDecoder) text(m jsonscan.Member) []byte {
+	if m.Kind != jsonscan.String {
+		return nil
+	}
+	if bytes.IndexByte(m.Value, '\\') < 0 {
+		return m.Value[1 : len(m.Value)-1]
+	}
+	return jsonscan.AppendUnquoted(nil, m.Value)
+}
+
+func (n *ndjsonDecoder) time(m jsonscan.Member) (int64, error) {
+	if m.Kind == jsonscan.Null {
+		return pipeline.NoTime, nil
+	}
+	t, err := time.Parse(time.RFC3339, string(n.text(m)))
+	if err != nil {
+		return 0, err
+	}
+	return t.UnixMilli(), nil
+}

@@ -1,0 +1,204 @@
+// Package objstore is the adapter to S3-compatible stores: MinIO, R2, S3.
+package objstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// Options are how to reach a bucket.
+type Options struct {
+	Endpoint  string // URL; empty: AWS
+	Region    string // "auto" for R2
+	Bucket    string
+	AccessKey string
+	SecretKey string
+	PathStyle bool // bucket in the path, not in the host's name: MinIO
+}
+
+// Bucket is one bucket.
+type Bucket struct {
+	client *s3.Client
+	name   string
+}
+
+// ErrNotFound says that there is no such object.
+var ErrNotFound = errors.New("no such object")
+
+// Open makes a client; it does not connect.
+func Open(opts Options) *Bucket {
+	cfg := aws.Config{
+		Region:      opts.Region,
+		Credentials: credentials.NewStaticCredentialsProvider(opts.AccessKey, opts.SecretKey, ""),
+		HTTPClient: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConnsPerHost = 16
+			t.ResponseHeaderTimeout = time.Minute
+		}),
+		// Otherwise every PUT carries a checksum trailer, which R2 answers with 501.
+		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
+		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
+		// Whoever calls has its own backoff; this is for a lost connection.
+		RetryMaxAttempts: 2,
+	}
+	client := s3.NewFromConfig(cfg, func(o *s3.Options) {
+		if opts.Endpoint != "" {
+			o.BaseEndpoint = aws.String(opts.Endpoint)
+		}
+		o.UsePathStyle = opts.PathStyle
+	})
+	return &Bucket{client: client, name: opts.Bucket}
+}
+
+// Put stores an object under a key that is free. Where the key is taken, it
+// succeeds if the object there is the same by its sha256 (an earlier attempt
+// of ours whose answer was lost), and returns a pipeline.ConflictError if not.
+func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error) {
+	contentType := "application/octet-stream"
+	if f, _ := pipeline.FormatOf(key); f == pipeline.Parquet {
+		contentType = "application/vnd.apache.parquet"
+	} else if f == pipeline.NDJSON {
+		contentType = "application/zstd"
+	}
+	out, err := b.client.PutObject(ctx, &s3.PutObjectInput{
+		Bucket: &b.name, Key: &key, Body: body, ContentLength: &size,
+		ContentType: &contentType, Metadata: meta.Map(), IfNoneMatch: aws.String("*"),
+	})
+	if status(err) == http.StatusPreconditionFailed {
+		found, err := b.Head(ctx, key)
+		if err != nil {
+			return pipeline.Object{}, fmt.Errorf("put object %s: %w", key, err)
+		}
+		if found.Meta.SHA256 != meta.SHA256 {
+			return pipeline.Object{}, fmt.Errorf("put object: %w", pipeline.ConflictError{Found: found})
+		}
+		return found, nil
+	}
+	if err != nil {
+		return pipeline.Object{}, fmt.Errorf("put object %s: %w", key, class(err))
+	}
+	return pipeline.Object{Key: key, ETag: unquote(out.ETag), Size: size, Modified: time.Now(), Meta: meta}, nil
+}
+
+// Head asks for an object's size, ETag and metadata.
+func (b *Bucket) Head(ctx context.Context, key string) (pipeline.Object, error) {
+	out, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: &key})
+	if err != nil {
+		return pipeline.Object{}, fmt.Errorf("head object %s: %w", key, class(err))
+	}
+	return object(key, out.ETag, out.ContentLength, out.LastModified, out.Metadata)
+}
+
+// Get opens an object for reading; the caller closes the body.
+func (b *Bucket) Get(ctx context.Context, key string) (pipeline.Object, io.ReadCloser, error) {
+	out, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key})
+	if err != nil {
+		return pipeline.Object{}, nil, fmt.Errorf("get object %s: %w", key, class(err))
+	}
+	o, err := object(key, out.ETag, out.ContentLength, out.LastModified, out.Metadata)
+	if err != nil {
+		out.Body.Close()
+		return o, nil, err
+	}
+	return o, out.Body, nil
+}
+
+func object(key string, etag *string, size *int64, modified *time.Time, meta map[string]string) (pipeline.Object, error) {
+	m, err := pipeline.ParseMeta(meta)
+	if err != nil {
+		return pipeline.Object{}, retry.As(retry.Permanent, fmt.Errorf("object %s: %w", key, err))
+	}
+	return pipeline.Object{Key: key, ETag: unquote(etag), Size: aws.ToInt64(size), Modified: aws.ToTime(modified), Meta: m}, nil
+}
+
+// Ping tells whether the bucket can be reached.
+func (b *Bucket) Ping(ctx context.Context) error {
+	if _, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name}); err != nil {
+		return fmt.Errorf("head bucket %s: %w", b.name, class(err))
+	}
+	return nil
+}
+
+// Create makes the bucket where it is missing.
+func (b *Bucket) Create(ctx context.Context) error {
+	_, err := b.client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &b.name})
+	var owned *types.BucketAlreadyOwnedByYou
+	if err != nil && !errors.As(err, &owned) {
+		if status(err) == http.StatusConflict && b.Ping(ctx) == nil {
+			return nil
+		}
+		return fmt.Errorf("create bucket %s: %w", b.name, class(err))
+	}
+	return nil
+}
+
+// rulePrefix begins the names of the notification rules that are ours.
+const rulePrefix = "penstock-"
+
+// Notify makes the store send object-created notifications of each pipeline
+// to a queue; arns are by pipeline name. Rules of others stay.
+func (b *Bucket) Notify(ctx context.Context, specs []pipeline.Spec, arns map[string]string) error {
+	have, err := b.client.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &b.name})
+	if err != nil {
+		return fmt.Errorf("read notification rules of %s: %w", b.name, class(err))
+	}
+	queues := slices.DeleteFunc(have.QueueConfigurations, func(q types.QueueConfiguration) bool {
+		return strings.HasPrefix(aws.ToString(q.Id), rulePrefix)
+	})
+	for _, s := range specs {
+		queues = append(queues, types.QueueConfiguration{
+			Id:       aws.String(rulePrefix + s.Name),
+			QueueArn: aws.String(arns[s.Name]),
+			Events:   []types.Event{"s3:ObjectCreated:*"}, // not only Put: a large object comes by multipart
+			Filter: &types.NotificationConfigurationFilter{Key: &types.S3KeyFilter{FilterRules: []types.FilterRule{
+				{Name: types.FilterRuleNamePrefix, Value: aws.String(s.Prefix)}}}},
+		})
+	}
+	_, err = b.client.PutBucketNotificationConfiguration(ctx, &s3.PutBucketNotificationConfigurationInput{
+		Bucket: &b.name,
+		NotificationConfiguration: &types.NotificationConfiguration{
+			QueueConfigurations: queues, TopicConfigurations: have.TopicConfigurations,
+			LambdaFunctionConfigurations: have.LambdaFunctionConfigurations, EventBridgeConfiguration: have.EventBridgeConfiguration,
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("set notification rules of %s: %w", b.name, class(err))
+	}
+	return nil
+}
+
+func unquote(etag *string) string { return strings.Trim(aws.ToString(etag), `"`) }
+
+func status(err error) int {
+	if re, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+		return re.HTTPStatusCode()
+	}
+	return 0
+}
+
+// class decides what kind of failure an error is. Only a missing object is the
+// object's own; all else says that the store cannot serve now.
+func class(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if api, ok := errors.AsType[smithy.APIError](err); ok && (api.ErrorCode() == "NoSuchKey" || api.ErrorCode() == "NotFound") {
+		return retry.As(retry.Permanent, fmt.Errorf("%w (%w)", ErrNotFound, err))
+	}
+	return retry.As(retry.Outage, err)
+}

@@ -1,0 +1,227 @@
+// Package jetstream is the adapter to NATS JetStream: one stream, one subject
+// and one durable pull consumer a pipeline.
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// Options are how to reach the server and what streams look like.
+type Options struct {
+	URL      string // nats://host:port, several with commas
+	User     string // empty: none
+	Password string
+	Creds    string        // path of a credentials file; empty: none
+	AckWait  time.Duration // a delivery that is silent for so long comes again
+	MaxAge   time.Duration // of a notification nobody took; the sweep finds its object
+	MaxBytes int64         // of a stream
+	Replicas int
+}
+
+// Queue is a connection.
+type Queue struct {
+	nc   *nats.Conn
+	js   jetstream.JetStream
+	opts Options
+}
+
+// Connect returns at once, also while no server can be reached: the connection
+// is made, and made again, in the background.
+func Connect(opts Options, name string, log *slog.Logger) (*Queue, error) {
+	o := []nats.Option{
+		nats.Name(name),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(500 * time.Millisecond),
+		nats.ReconnectJitter(500*time.Millisecond, time.Second),
+		nats.PingInterval(10 * time.Second),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("queue connection lost", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info("queue connection restored") }),
+	}
+	if opts.User != "" {
+		o = append(o, nats.UserInfo(opts.User, opts.Password))
+	}
+	if opts.Creds != "" {
+		o = append(o, nats.UserCredentials(opts.Creds))
+	}
+	nc, err := nats.Connect(opts.URL, o...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to queue: %w", err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("connect to queue: %w", err)
+	}
+	return &Queue{nc: nc, js: js, opts: opts}, nil
+}
+
+// Close ends the connection.
+func (q *Queue) Close() { q.nc.Close() }
+
+// Ping asks the server for an answer.
+func (q *Queue) Ping(ctx context.Context) error {
+	if err := q.nc.FlushWithContext(ctx); err != nil {
+		return fmt.Errorf("ping queue: %w", retry.As(retry.Outage, err))
+	}
+	return nil
+}
+
+// StreamName and Subject are the names of a pipeline's queue.
+func StreamName(s pipeline.Spec) string { return "PENSTOCK_" + s.Name }
+func Subject(s pipeline.Spec) string    { return "penstock." + s.Name }
+
+// consumerName is the durable that all loaders of a pipeline share.
+const consumerName = "loader"
+
+// Setup creates or updates the pipelines' streams and consumers.
+func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec) error {
+	for _, s := range specs {
+		_, err := q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+			Name:     StreamName(s),
+			Subjects: []string{Subject(s)},
+			// A notification is of use until it is settled, no longer.
+			Retention: jetstream.WorkQueuePolicy,
+			Storage:   jetstream.FileStorage,
+			// A full stream refuses rather than forgets: the store keeps and retries.
+			Discard:    jetstream.DiscardNew,
+			MaxAge:     q.opts.MaxAge,
+			MaxBytes:   q.opts.MaxBytes,
+			Replicas:   q.opts.Replicas,
+			Duplicates: min(10*time.Minute, q.opts.MaxAge),
+		})
+		if err != nil {
+			return fmt.Errorf("set up stream %s: %w", StreamName(s), retry.As(retry.Outage, err))
+		}
+		if err := q.setupConsumer(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) error {
+	_, err := q.js.CreateOrUpdateConsumer(ctx, StreamName(s), jetstream.ConsumerConfig{
+		Durable:   consumerName,
+		AckPolicy: jetstream.AckExplicitPolicy,
+		AckWait:   q.opts.AckWait,
+		// The loader counts attempts; the server's limit would strand messages.
+		MaxDeliver:    -1,
+		MaxAckPending: 4096,
+	})
+	if err != nil {
+		return fmt.Errorf("set up consumer %s/%s: %w", StreamName(s), consumerName, retry.As(retry.Outage, err))
+	}
+	return nil
+}
+
+// Consumer takes one pipeline's notifications.
+type Consumer struct {
+	queue *Queue
+	spec  pipeline.Spec
+	cons  jetstream.Consumer
+}
+
+// Consumer does not connect; Receive does.
+func (q *Queue) Consumer(s pipeline.Spec) *Consumer { return &Consumer{queue: q, spec: s} }
+
+// receiveWait is how long a Receive waits for a first message.
+const receiveWait = 5 * time.Second
+
+// Receive takes up to max messages, waiting some seconds for the first; none
+// is no error. Where the stream or its consumer was deleted it is made again.
+// It is for one goroutine.
+func (c *Consumer) Receive(ctx context.Context, max int) ([]*Message, error) {
+	if c.cons == nil {
+		cons, err := c.queue.js.Consumer(ctx, StreamName(c.spec), consumerName)
+		if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+			if err := c.queue.Setup(ctx, []pipeline.Spec{c.spec}); err != nil {
+				return nil, err
+			}
+			cons, err = c.queue.js.Consumer(ctx, StreamName(c.spec), consumerName)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open consumer %s: %w", StreamName(c.spec), retry.As(retry.Outage, err))
+		}
+		c.cons = cons
+	}
+	wait, cancel := context.WithTimeout(ctx, receiveWait)
+	defer cancel()
+	batch, err := c.cons.Fetch(max, jetstream.FetchContext(wait))
+	if err != nil {
+		c.cons = nil
+		return nil, fmt.Errorf("receive from %s: %w", StreamName(c.spec), retry.As(retry.Outage, err))
+	}
+	var all []*Message
+	for m := range batch.Messages() {
+		all = append(all, &Message{m: m})
+	}
+	if err := batch.Error(); err != nil && len(all) == 0 && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) {
+		c.cons = nil // it may be gone
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("receive from %s: %w", StreamName(c.spec), retry.As(retry.Outage, err))
+	}
+	return all, nil
+}
+
+// Message is one delivery.
+type Message struct{ m jetstream.Msg }
+
+// Body is the store's message.
+func (m *Message) Body() []byte { return m.m.Data() }
+
+// Attempt counts deliveries, from 1.
+func (m *Message) Attempt() int {
+	meta, err := m.m.Metadata()
+	if err != nil {
+		return 1
+	}
+	return int(meta.NumDelivered)
+}
+
+// Ack settles the message and waits for the server to say so.
+func (m *Message) Ack(ctx context.Context) error {
+	if err := m.m.DoubleAck(ctx); err != nil {
+		return fmt.Errorf("ack: %w", retry.As(retry.Outage, err))
+	}
+	return nil
+}
+
+// Nak asks for the message again after a delay.
+func (m *Message) Nak(delay time.Duration) error { return m.m.NakWithDelay(delay) }
+
+// Extend says that work on the message goes on; it must come more often than
+// Options.AckWait.
+func (m *Message) Extend() error { return m.m.InProgress() }
+
+// Stats is what waits in a pipeline's queue.
+type Stats struct {
+	Pending  uint64 `json:"pending"`   // not yet delivered
+	InFlight int    `json:"in_flight"` // delivered, not settled
+}
+
+// Stats asks the server.
+func (q *Queue) Stats(ctx context.Context, s pipeline.Spec) (Stats, error) {
+	cons, err := q.js.Consumer(ctx, StreamName(s), consumerName)
+	if err != nil {
+		return Stats{}, fmt.Errorf("read queue %s: %w", StreamName(s), retry.As(retry.Outage, err))
+	}
+	info := cons.CachedInfo()
+	return Stats{Pending: info.NumPending, InFlight: info.NumAckPending}, nil
+}

@@ -1,0 +1,91 @@
+// Package queue knows what the stores' notifications look like. The queues
+// themselves are in the packages below it.
+package queue
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// ErrTest is returned by Parse for the message that a store sends when its
+// notifications are set up. It names no object.
+var ErrTest = errors.New("a store's test message")
+
+// message holds the fields of all layouts that we read.
+type message struct {
+	// S3, MinIO, versitygw: {"Records":[{"s3":{"object":{…}}}]}
+	Records []record `json:"Records"`
+	Event   string   `json:"Event"`   // S3: "s3:TestEvent"
+	Message string   `json:"Message"` // an SNS envelope holds the message as text
+
+	// EventBridge: {"detail":{"bucket":{…},"object":{"key","size","etag"}}}
+	Detail *struct {
+		Object object `json:"object"`
+	} `json:"detail"`
+
+	// R2: {"account","action","bucket","object":{"key","size","eTag"}}
+	Action string  `json:"action"`
+	Object *object `json:"object"`
+}
+
+type record struct {
+	EventName string `json:"eventName"`
+	S3        struct {
+		Object object `json:"object"`
+	} `json:"s3"`
+}
+
+type object struct {
+	Key  string `json:"key"`
+	Size int64  `json:"size"`
+	ETag string `json:"eTag"` // encoding/json takes "etag" as well
+}
+
+// Parse reads one message of a store: usually one notification, sometimes several.
+func Parse(body []byte) ([]pipeline.Notification, error) {
+	var m message
+	if err := json.Unmarshal(body, &m); err != nil {
+		return nil, fmt.Errorf("parse notification: %w", err)
+	}
+	if m.Message != "" && len(m.Records) == 0 {
+		return Parse([]byte(m.Message)) // each round strips one level of quoting: it ends
+	}
+	var all []pipeline.Notification
+	switch {
+	case m.Event == "s3:TestEvent":
+		return nil, ErrTest
+	case len(m.Records) > 0:
+		for _, r := range m.Records {
+			// Keys stand percent-encoded here, a space as plus.
+			key, err := url.QueryUnescape(r.S3.Object.Key)
+			if err != nil {
+				return nil, fmt.Errorf("parse notification: key %q: %w", r.S3.Object.Key, err)
+			}
+			o := r.S3.Object
+			o.Key = key
+			all = append(all, o.notification())
+		}
+	case m.Detail != nil:
+		all = append(all, m.Detail.Object.notification())
+	case m.Object != nil:
+		all = append(all, m.Object.notification())
+	}
+	for _, n := range all {
+		if n.Key == "" {
+			return nil, errors.New("parse notification: no key")
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("parse notification: of no known layout")
+	}
+	return all, nil
+}
+
+func (o object) notification() pipeline.Notification {
+	return pipeline.Notification{Key: o.Key, ETag: strings.Trim(o.ETag, `"`), Size: o.Size}
+}

@@ -1,0 +1,199 @@
+package loader
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// day in milliseconds: the table's partitions are days of received_at, UTC.
+const day = 24 * 60 * 60 * 1000
+
+// load brings one object into the table, unless it is there.
+func (l *Loader) load(ctx context.Context, n pipeline.Notification) error {
+	if !strings.HasPrefix(n.Key, l.spec.Prefix) {
+		l.log.Warn("notification of an object that is not of this pipeline", "key", n.Key)
+		l.metrics.ignored.WithLabelValues("foreign").Inc()
+		return nil
+	}
+	entry, begun, err := l.ledger.Load(ctx, n.Key)
+	if err != nil {
+		return err
+	}
+	if begun && entry.Loaded {
+		if n.ETag != "" && n.ETag != entry.ETag {
+			l.log.Error("object was overwritten after it was loaded; its rows stay as they are", "key", n.Key, "etag", n.ETag, "loaded_etag", entry.ETag)
+		}
+		l.metrics.results.WithLabelValues("already").Inc()
+		return nil
+	}
+	began := time.Now()
+	object, file, err := l.fetch(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	fetched := time.Since(began)
+	if !begun {
+		entry = pipeline.Load{Key: n.Key, ETag: object.ETag, Pipeline: l.spec.Name,
+			ChunkRows: uint32(l.opts.ChunkRows), ChunkBytes: uint32(l.opts.ChunkBytes)}
+	}
+	entry.Attempts++
+	entry.Bytes, entry.Loader, entry.Started = uint64(object.Size), l.opts.Name, began.UTC()
+	if err := l.ledger.SaveLoad(ctx, entry); err != nil {
+		return err
+	}
+	done, err := l.insert(ctx, object, file, entry, begun)
+	if err != nil {
+		return fmt.Errorf("load %s: %w", n.Key, err)
+	}
+	entry.Loaded, entry.Rows, entry.Received, entry.Finished = true, uint64(done.rows), pipeline.Millis(done.newest), time.Now().UTC()
+	if err := l.ledger.SaveLoad(ctx, entry); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.stats.Objects++
+	l.stats.Rows += done.rows
+	l.mu.Unlock()
+	took := time.Since(began)
+	l.metrics.results.WithLabelValues("loaded").Inc()
+	l.metrics.rows.Add(float64(done.rows))
+	l.metrics.seconds.Observe(took.Seconds())
+	l.log.Info("loaded", "key", n.Key, "rows", done.rows, "bytes", object.Size, "inserts", done.inserts, "found", done.found,
+		"fetch_ms", fetched.Milliseconds(), "load_ms", (took - fetched).Milliseconds(),
+		"lag_ms", time.Since(pipeline.Millis(done.newest)).Milliseconds())
+	return nil
+}
+
+// fetch brings the object to the disk, whole and checked. The file has no
+// name any more.
+func (l *Loader) fetch(ctx context.Context, n pipeline.Notification) (pipeline.Object, *os.File, error) {
+	object, body, err := l.store.Get(ctx, n.Key)
+	if err != nil {
+		return object, nil, err
+	}
+	defer body.Close()
+	file, err := os.CreateTemp(l.opts.Dir, "load-*.tmp")
+	if err != nil {
+		return object, nil, fmt.Errorf("fetch %s: %w", n.Key, retry.As(retry.Outage, err))
+	}
+	os.Remove(file.Name())
+	sum := sha256.New()
+	size, err := io.Copy(io.MultiWriter(file, sum), body)
+	if err == nil {
+		err = check(object, n, size, hex.EncodeToString(sum.Sum(nil)))
+	} else {
+		err = retry.As(retry.Outage, err) // a cut connection or a full disk says nothing about the object
+	}
+	if err != nil {
+		file.Close()
+		return object, nil, fmt.Errorf("fetch %s: %w", n.Key, err)
+	}
+	l.metrics.bytes.Add(float64(size))
+	return object, file, nil
+}
+
+// check holds what came against what the store and our metadata say.
+func check(object pipeline.Object, n pipeline.Notification, size int64, sum string) error {
+	switch {
+	case size != object.Size:
+		return retry.As(retry.Outage, fmt.Errorf("%d bytes came of %d", size, object.Size))
+	case n.ETag != "" && object.ETag != n.ETag:
+		return retry.As(retry.Permanent, fmt.Errorf("its ETag is %s, the notification's %s: it was overwritten", object.ETag, n.ETag))
+	case object.Meta.SHA256 != "" && object.Meta.SHA256 != sum:
+		return retry.As(retry.Permanent, fmt.Errorf("its sha256 is %s, its metadata says %s: it is damaged", sum, object.Meta.SHA256))
+	}
+	return nil
+}
+
+// outcome is what an insert of an object did.
+type outcome struct {
+	rows    int64 // in the object
+	inserts int   // blocks sent
+	found   int   // chunks that an earlier attempt had brought
+	newest  int64 // received_at, ms
+}
+
+// insert sends the object's events in chunks. Where an earlier attempt may have
+// come some way, the table is asked before each.
+func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.ReaderAt, entry pipeline.Load, ask bool) (outcome, error) {
+	var out outcome
+	format, ok := pipeline.FormatOf(object.Key)
+	if !ok {
+		return out, retry.As(retry.Permanent, fmt.Errorf("its name ends in no known format"))
+	}
+	dec, err := codec.NewDecoder(file, object.Size, format)
+	if err != nil {
+		return out, retry.As(retry.Permanent, err)
+	}
+	defer dec.Close()
+	limit := codec.Limit{Rows: int(entry.ChunkRows), Bytes: int(entry.ChunkBytes)}
+	var events []pipeline.Event
+	for {
+		events, err = dec.Decode(events[:0], limit)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return out, retry.As(retry.Permanent, err)
+		}
+		for rest := events; len(rest) > 0; {
+			chunk := sameDay(rest)
+			rest = rest[len(chunk):]
+			if err := l.insertChunk(ctx, object.Key, entry, &out, chunk, ask); err != nil {
+				return out, err
+			}
+		}
+	}
+	if object.Meta.SHA256 != "" && object.Meta.Rows != out.rows {
+		return out, retry.As(retry.Permanent, fmt.Errorf("it holds %d rows, its metadata says %d", out.rows, object.Meta.Rows))
+	}
+	return out, nil
+}
+
+// sameDay is the longest start of events that goes into one partition.
+func sameDay(events []pipeline.Event) []pipeline.Event {
+	for i := range events {
+		if events[i].ReceivedAt/day != events[0].ReceivedAt/day {
+			return events[:i]
+		}
+	}
+	return events
+}
+
+func (l *Loader) insertChunk(ctx context.Context, key string, entry pipeline.Load, out *outcome, chunk []pipeline.Event, ask bool) error {
+	first := out.rows
+	received := [2]int64{chunk[0].ReceivedAt, chunk[0].ReceivedAt}
+	for i := range chunk {
+		received[0] = min(received[0], chunk[i].ReceivedAt)
+		received[1] = max(received[1], chunk[i].ReceivedAt)
+	}
+	there := false
+	if ask {
+		var err error
+		if there, err = l.table.Present(ctx, l.spec.Name, key, first, first+int64(len(chunk)), received); err != nil {
+			return err
+		}
+	}
+	if there {
+		out.found++
+	} else {
+		token := fmt.Sprintf("%s@%s/%s/%d/%d", key, entry.ETag, l.spec.Name, entry.Generation, first)
+		if err := l.table.Insert(ctx, l.spec.Name, token, key, first, chunk); err != nil {
+			return err
+		}
+		out.inserts++
+	}
+	out.rows += int64(len(chunk))
+	out.newest = max(out.newest, received[1])
+	return nil
+}

@@ -1,0 +1,128 @@
+package receiver
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+)
+
+// decode judges the body: one object, an array of objects, or objects one
+// after the other (NDJSON). What is wrong with one event refuses that event.
+func (r *Receiver) decode(q *request, req *http.Request) *refusal {
+	body := bytes.TrimPrefix(q.body, []byte("\xef\xbb\xbf")) // a byte order mark says nothing more
+	body = jsonscan.TrimSpace(body)
+	var err *refusal
+	switch {
+	case len(body) == 0:
+		return refuse(http.StatusBadRequest, "empty_body", "the body is empty")
+	case q.lines:
+		err = q.decodeLines(body)
+	case body[0] == '[':
+		err = q.decodeArray(body)
+	default:
+		err = q.decodeObjects(body)
+	}
+	return err
+}
+
+func (q *request) full() *refusal {
+	if q.index < q.opts.MaxEvents {
+		return nil
+	}
+	return refuse(http.StatusRequestEntityTooLarge, "too_many_events", "more than %d events in one request", q.opts.MaxEvents)
+}
+
+// decodeLines reads NDJSON: a line is an event or is refused.
+func (q *request) decodeLines(body []byte) *refusal {
+	for len(body) > 0 {
+		line, rest, _ := bytes.Cut(body, []byte{'\n'})
+		body = rest
+		if line = jsonscan.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		if err := q.full(); err != nil {
+			return err
+		}
+		n, err := q.event(line)
+		if after := jsonscan.TrimSpace(line[n:]); err == nil && len(after) > 0 {
+			q.drop()
+			err = &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: n, Message: fmt.Sprintf("something follows the object at byte %d of the line", n)}
+		}
+		q.count(line, err)
+	}
+	return nil
+}
+
+// decodeObjects reads objects that follow each other, however they are
+// spaced. Behind one that cannot be read it goes on at the next line that
+// begins with a brace.
+func (q *request) decodeObjects(body []byte) *refusal {
+	for len(body) > 0 {
+		if err := q.full(); err != nil {
+			return err
+		}
+		n, err := q.event(body)
+		if structural(err) {
+			if n = bytes.Index(body, []byte("\n{")) + 1; n == 0 {
+				n = len(body)
+			}
+		}
+		q.count(jsonscan.TrimSpace(body[:n]), err)
+		body = jsonscan.TrimSpace(body[n:])
+	}
+	return nil
+}
+
+// decodeArray reads [event, event, …]. Behind an element that cannot be read
+// nothing can: where it ends is not known.
+func (q *request) decodeArray(body []byte) *refusal {
+	whole := body
+	body = jsonscan.TrimSpace(body[1:])
+	if len(body) > 0 && body[0] == ']' {
+		return q.behindArray(body[1:])
+	}
+	for {
+		if err := q.full(); err != nil {
+			return err
+		}
+		n, err := q.event(body)
+		if structural(err) {
+			q.count(body, fmt.Errorf("%w; the rest of the array, from byte %d on, cannot be read", err, len(whole)-len(body)))
+			return nil
+		}
+		q.count(body[:n], err)
+		body = jsonscan.TrimSpace(body[n:])
+		switch {
+		case len(body) > 0 && body[0] == ',':
+			body = jsonscan.TrimSpace(body[1:])
+		case len(body) > 0 && body[0] == ']':
+			return q.behindArray(body[1:])
+		default:
+			at := len(whole) - len(body)
+			q.count(body, &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: at, Message: fmt.Sprintf("want ',' or ']' at byte %d; the rest of the array cannot be read", at)})
+			return nil
+		}
+	}
+}
+
+func (q *request) behindArray(rest []byte) *refusal {
+	if rest = jsonscan.TrimSpace(rest); len(rest) > 0 {
+		q.count(rest, &jsonscan.Error{Code: jsonscan.InvalidJSON, Message: "something follows the array"})
+	}
+	return nil
+}
+
+// count notes one event of the request, good or refused.
+func (q *request) count(raw []byte, err error) {
+	if err != nil {
+		q.rejected++
+		code, message := explain(err)
+		q.rejects = append(q.rejects, reject{q.index, code, message, raw})
+	}
+	q.index++
+}
+
+// drop takes back the event that was taken last.
+func (q *request) drop() { q.events = q.events[:len(q.events)-1] }

@@ -1,0 +1,41 @@
+package receiver
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	events, bytes     prometheus.Counter
+	rejected, refused *prometheus.CounterVec
+	requests          *prometheus.CounterVec
+	seconds           prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		events: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_receiver_events_total", Help: "Events accepted."}),
+		bytes:  prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_receiver_bytes_total", Help: "Bytes of bodies, decompressed."}),
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_rejected_total",
+			Help: "Events refused, by code."}, []string{"code"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_refused_total",
+			Help: "Requests refused as a whole, by code."}, []string{"code"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_requests_total",
+			Help: "Requests, by status."}, []string{"status"}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_receiver_request_seconds",
+			Help: "Time from a request's head to its answer.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18)}),
+	}
+	reg.MustRegister(m.events, m.bytes, m.rejected, m.refused, m.requests, m.seconds)
+	return m
+}
+
+func (m *metrics) observe(status int, q *request, took time.Duration) {
+	m.requests.WithLabelValues(strconv.Itoa(status)).Inc()
+	m.seconds.Observe(took.Seconds())
+	m.bytes.Add(float64(len(q.body)))
+	if status < 300 {
+		m.events.Add(float64(len(q.events)))
+	}
+}

@@ -1,0 +1,202 @@
+// Package receiver takes events over HTTP: it reads and judges a request
+// (body.go, decode.go, event.go), hands what is good to a batcher, waits until
+// that is as durable as asked, and answers. It knows nothing of objects,
+// queues and tables.
+package receiver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// Appender takes events: all or none, as durable as asked when it returns.
+// The key of the object that they will be in may be given at any durability.
+type Appender interface {
+	Append(ctx context.Context, events []pipeline.Event, d pipeline.Durability) (object string, err error)
+}
+
+// Reporter keeps what was refused. It never blocks; it copies what it keeps.
+type Reporter interface {
+	Report(f pipeline.Failure)
+}
+
+// Options are a receiver's limits. All are needed, none has a default here.
+type Options struct {
+	Keys           []Key
+	Durability     pipeline.Durability // where the request does not ask for another
+	MaxBody        int64               // bytes as sent
+	MaxDecoded     int64               // bytes decompressed
+	MaxEvent       int                 // bytes of one event
+	MaxEvents      int                 // in one request
+	MaxDepth       int                 // of an event's JSON; the event itself is 1
+	MaxMemory      int64               // bytes of all requests' bodies in memory together
+	ReadTimeout    time.Duration       // for a request's body
+	RetryAfter     time.Duration       // told with 503
+	Origins        []string            // that browsers may send from; "*": all
+	TrustedProxies []netip.Prefix      // whose X-Forwarded-For counts
+	CountryHeader  string              // set by a trusted proxy; empty: none
+}
+
+// Receiver is an http.Handler for the public listener.
+type Receiver struct {
+	opts     Options
+	keys     map[[32]byte]Key
+	appender Appender
+	reporter Reporter
+	log      *slog.Logger
+	metrics  *metrics
+	mux      *http.ServeMux
+	memory   atomic.Int64 // bytes of bodies now
+	pool     sync.Pool    // of *request
+}
+
+// New makes a receiver. It starts nothing.
+func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, reg prometheus.Registerer) *Receiver {
+	r := &Receiver{opts: opts, keys: map[[32]byte]Key{}, appender: appender, reporter: reporter, log: log,
+		metrics: newMetrics(reg), mux: http.NewServeMux()}
+	r.pool.New = func() any { return newRequest(&r.opts) }
+	for _, k := range opts.Keys {
+		r.keys[k.Hash] = k
+	}
+	r.mux.HandleFunc("POST /v1/events", r.events)
+	r.mux.HandleFunc("OPTIONS /v1/events", r.preflight)
+	return r
+}
+
+func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.cors(w, req)
+	r.mux.ServeHTTP(w, req)
+}
+
+// cors lets browsers of allowed origins send and read the answer. The origin
+// is named, not "*": sendBeacon sends with credentials, which "*" forbids.
+func (r *Receiver) cors(w http.ResponseWriter, req *http.Request) {
+	origin := req.Header.Get("Origin")
+	if origin == "" || !slices.Contains(r.opts.Origins, "*") && !slices.Contains(r.opts.Origins, origin) {
+		return
+	}
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Allow-Credentials", "true")
+	h.Add("Vary", "Origin")
+}
+
+func (r *Receiver) preflight(w http.ResponseWriter, req *http.Request) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Methods", "POST, OPTIONS")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Content-Encoding, X-API-Key")
+	h.Set("Access-Control-Max-Age", "86400")
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// events is POST /v1/events: one event after the other, from the request's
+// bytes to the batcher.
+func (r *Receiver) events(w http.ResponseWriter, req *http.Request) {
+	began := time.Now()
+	q := r.pool.Get().(*request)
+	q.reset(began.UnixMilli())
+	defer func() {
+		r.memory.Add(-q.charged)
+		q.charged = 0
+		if q.small() {
+			r.pool.Put(q)
+		}
+	}()
+
+	refusal := r.admit(q, req)
+	if refusal == nil {
+		refusal = r.read(q, w, req)
+	}
+	if refusal == nil {
+		refusal = r.decode(q, req)
+	}
+	if refusal == nil && len(q.events) > 0 {
+		var err error
+		if q.object, err = r.appender.Append(req.Context(), q.events, q.durability); err != nil {
+			refusal = r.unavailable(req, err)
+		}
+	}
+	status := r.answer(w, q, refusal)
+	r.metrics.observe(status, q, time.Since(began))
+	r.report(q, req, refusal)
+}
+
+// admit checks key, durability and content type before a byte of the body is read.
+func (r *Receiver) admit(q *request, req *http.Request) *refusal {
+	key, given := keyOf(req)
+	if !given {
+		return refuse(http.StatusUnauthorized, "missing_key", "no key: send it as Authorization: Bearer KEY, Basic user, X-API-Key or ?key=")
+	}
+	var ok bool
+	if q.key, ok = r.keys[HashKey(key)]; !ok {
+		return refuse(http.StatusUnauthorized, "unknown_key", "the key is not known here")
+	}
+	q.durability = max(r.opts.Durability, q.key.MinDurability)
+	if asked := queryValue(req.URL.RawQuery, "durability"); asked != "" {
+		d, ok := pipeline.ParseDurability(asked)
+		if !ok {
+			return refuse(http.StatusBadRequest, "unknown_durability", "durability %q: memory, disk or object", asked)
+		}
+		if d < q.key.MinDurability {
+			return refuse(http.StatusForbidden, "durability_too_low", "this key asks for durability %s at least", q.key.MinDurability)
+		}
+		q.durability = d
+	}
+	q.clientIP = r.clientIP(req)
+	q.setContext(req, r.opts.CountryHeader)
+	return q.contentType(req)
+}
+
+// unavailable is the answer to what the batcher refused.
+func (r *Receiver) unavailable(req *http.Request, err error) *refusal {
+	if req.Context().Err() != nil && errors.Is(err, req.Context().Err()) {
+		// The client is gone; nobody reads this.
+		return refuse(http.StatusServiceUnavailable, "cancelled", "the request was cancelled")
+	}
+	if errors.Is(err, pipeline.ErrPending) {
+		return refuse(http.StatusServiceUnavailable, "not_stored_yet", "%s", err)
+	}
+	return refuse(http.StatusServiceUnavailable, "unavailable", "%s; nothing of this request was taken: send it again", err)
+}
+
+// clientIP is the address that the request comes from: the peer's, or what
+// trusted proxies say of theirs.
+func (r *Receiver) clientIP(req *http.Request) string {
+	host, _, err := net.SplitHostPort(req.RemoteAddr)
+	if err != nil {
+		host = req.RemoteAddr
+	}
+	if len(r.opts.TrustedProxies) == 0 {
+		return host
+	}
+	hops := strings.Split(strings.Join(req.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && r.trusted(host); i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		host = hop.String()
+	}
+	return host
+}
+
+func (r *Receiver) trusted(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(r.opts.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
+}

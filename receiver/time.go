@@ -1,0 +1,63 @@
+package receiver
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// The span of ClickHouse's DateTime64, in ms: 1900-01-01 to 2299-12-31. Zero
+// belongs to it, but stands for "no time" in the table's identity.
+const (
+	minTime = -2208988800000
+	maxTime = 10413791999999
+)
+
+// secondsBelow tells seconds from milliseconds: as seconds it is the year 5138,
+// as milliseconds March 1973.
+const secondsBelow = 1e11
+
+// parseTime reads a client's time: RFC 3339, or a number of seconds or
+// milliseconds since 1970, also as a string. Null is as good as absent.
+func parseTime(m *jsonscan.Member) (int64, error) {
+	switch m.Kind {
+	case jsonscan.Null:
+		return pipeline.NoTime, nil
+	case jsonscan.Number:
+		return parseEpoch(m.Value)
+	case jsonscan.String:
+		text := m.Value[1 : len(m.Value)-1]
+		if len(text) > 0 && len(text) < 20 && text[len(text)-1] != 'Z' {
+			if ms, err := parseEpoch(text); err == nil {
+				return ms, nil
+			}
+		}
+		t, err := time.Parse(time.RFC3339, view(text))
+		if err != nil {
+			return 0, wrong("invalid_timestamp", "timestamp %.40q: want RFC 3339, as 2026-11-22T03:45:12.345Z, or seconds or milliseconds since 1970", text)
+		}
+		return inRange(float64(t.UnixMilli()), text)
+	}
+	return 0, wrong("wrong_type", "\"timestamp\" is an %s, want a string or a number", m.Kind)
+}
+
+func parseEpoch(text []byte) (int64, error) {
+	f, err := strconv.ParseFloat(view(text), 64)
+	if err != nil || math.IsNaN(f) {
+		return 0, wrong("invalid_timestamp", "timestamp %.40q is not a number", text)
+	}
+	if math.Abs(f) < secondsBelow {
+		f *= 1000
+	}
+	return inRange(math.Round(f), text)
+}
+
+func inRange(ms float64, text []byte) (int64, error) {
+	if ms < minTime || ms > maxTime {
+		return 0, wrong("invalid_timestamp", "timestamp %.40q is not within the years 1900 to 2299", text)
+	}
+	return int64(ms), nil
+}
