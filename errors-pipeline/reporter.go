@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -28,10 +29,20 @@ type Reporter struct {
 	reported *prometheus.CounterVec
 	dropped  *prometheus.CounterVec
 
-	mu     sync.Mutex
-	queue  []pipeline.Failure
-	queued int64
-	wake   chan struct{}
+	mu      sync.Mutex
+	queue   []pipeline.Failure
+	queued  int64 // bytes, of what is being appended too
+	stopped bool  // Run has ended: nobody would append
+	wake    chan struct{}
+}
+
+// appendTimeout bounds one Append, so that a batcher that hangs cannot keep Run
+// from ending.
+const appendTimeout = 5 * time.Second
+
+// size is about what a failure takes in memory, in bytes.
+func size(f *pipeline.Failure) int64 {
+	return int64(512 + len(f.Raw) + len(f.Message) + len(f.Path) + len(f.ContentType) + len(f.ContentEncoding) + len(f.UserAgent))
 }
 
 // New makes a reporter that holds at most limit bytes of failures in memory.
@@ -49,16 +60,15 @@ func New(appender Appender, limit int64, log *slog.Logger, reg prometheus.Regist
 // Report takes a failure. It never blocks: where there is no room the failure
 // is dropped and counted.
 func (r *Reporter) Report(f pipeline.Failure) {
-	size := int64(len(f.Raw) + 512)
 	r.mu.Lock()
-	if r.queued+size > r.limit {
+	if reason := r.noRoom(&f); reason != "" {
 		r.mu.Unlock()
-		r.dropped.WithLabelValues("memory").Inc()
+		r.dropped.WithLabelValues(reason).Inc()
 		return
 	}
 	f.Raw = append([]byte(nil), f.Raw...)
 	r.queue = append(r.queue, f)
-	r.queued += size
+	r.queued += size(&f)
 	r.mu.Unlock()
 	select {
 	case r.wake <- struct{}{}:
@@ -66,13 +76,27 @@ func (r *Reporter) Report(f pipeline.Failure) {
 	}
 }
 
-// Run appends what is reported until ctx ends, then what is still queued.
+func (r *Reporter) noRoom(f *pipeline.Failure) (reason string) {
+	switch {
+	case r.stopped:
+		return "stopped"
+	case r.queued+size(f) > r.limit:
+		return "memory"
+	}
+	return ""
+}
+
+// Run appends what is reported until ctx ends, then what is still queued. What
+// is reported after that is dropped and counted.
 func (r *Reporter) Run(ctx context.Context) error {
 	for {
 		r.flush()
 		select {
 		case <-r.wake:
 		case <-ctx.Done():
+			r.mu.Lock()
+			r.stopped = true
+			r.mu.Unlock()
 			r.flush()
 			return nil
 		}
@@ -86,16 +110,23 @@ func (r *Reporter) flush() {
 	r.mu.Unlock()
 	for i := range failures {
 		f := &failures[i]
-		// Not the caller's context: what is queued is to be kept, drain or not.
-		_, err := r.appender.Append(context.Background(), []pipeline.Event{Event(f)}, pipeline.Memory)
-		if err != nil {
+		if err := r.append(f); err != nil {
 			r.dropped.WithLabelValues("append").Inc()
 			r.log.Warn("failure is not kept", "code", f.Code, "request_id", f.RequestID, "error", err)
 		} else {
 			r.reported.WithLabelValues(f.Code).Inc()
 		}
 		r.mu.Lock()
-		r.queued -= int64(len(f.Raw) + 512)
+		r.queued -= size(f)
 		r.mu.Unlock()
+		*f = pipeline.Failure{} // its bytes count no more
 	}
+}
+
+// append does not take Run's context: what is queued is to be kept, drain or not.
+func (r *Reporter) append(f *pipeline.Failure) error {
+	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
+	defer cancel()
+	_, err := r.appender.Append(ctx, []pipeline.Event{Event(f)}, pipeline.Memory)
+	return err
 }

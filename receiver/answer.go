@@ -3,7 +3,6 @@ package receiver
 import (
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -14,10 +13,10 @@ const maxListed = 100
 
 // answer writes the response and returns its status.
 func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) int {
-	accepted, status := len(q.events), http.StatusAccepted
+	accepted, rejected, status := len(q.events), q.rejected, http.StatusAccepted
 	switch {
 	case refused != nil:
-		accepted, status = 0, refused.status
+		accepted, rejected, status = 0, 0, refused.status // none was judged for good
 	case accepted == 0 && q.rejected > 0:
 		status = http.StatusBadRequest
 	case q.durability == pipeline.Bucket:
@@ -31,11 +30,10 @@ func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) i
 	if status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="penstock"`)
 	}
-	b := make([]byte, 0, 256)
-	b = append(b, `{"accepted":`...)
+	b := append(q.response, `{"accepted":`...)
 	b = strconv.AppendInt(b, int64(accepted), 10)
 	b = append(b, `,"rejected":`...)
-	b = strconv.AppendInt(b, int64(q.rejected), 10)
+	b = strconv.AppendInt(b, int64(rejected), 10)
 	b = append(b, `,"request_id":"`...)
 	b = append(b, q.id...)
 	b = append(b, '"')
@@ -61,6 +59,7 @@ func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) i
 		}
 	}
 	b = append(b, "}\n"...)
+	q.response = b
 	w.WriteHeader(status)
 	w.Write(b)
 	return status
@@ -78,7 +77,7 @@ func appendError(b []byte, index int, code, message string) []byte {
 	b = append(b, `"code":`...)
 	b = jsonscan.AppendQuoted(b, []byte(code))
 	b = append(b, `,"message":`...)
-	b = jsonscan.AppendQuoted(b, []byte(strings.ToValidUTF8(message, "\uFFFD")))
+	b = appendText(b, message)
 	return append(b, '}')
 }
 

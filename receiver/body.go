@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
@@ -21,29 +20,37 @@ func refuse(status int, code, format string, args ...any) *refusal {
 	return &refusal{status, code, fmt.Sprintf(format, args...)}
 }
 
-// errMemory and errBody are limits met while a body is read.
+// What can be wrong with a body besides its encoding.
 var (
-	errMemory  = errors.New("memory limit")
-	errBody    = errors.New("body limit")
-	errDecoded = errors.New("decoded limit")
+	errMemory   = errors.New("memory limit")
+	errBody     = errors.New("body limit")
+	errDecoded  = errors.New("decoded limit")
+	errTrailing = errors.New("something follows the compressed data")
 )
 
 // read brings the whole body, decompressed, into q.body.
-func (r *Receiver) read(q *request, w http.ResponseWriter, req *http.Request) *refusal {
+func (r *Receiver) read(q *request, req *http.Request) *refusal {
 	if req.ContentLength > r.opts.MaxBody {
 		return r.tooLarge(errBody)
 	}
-	// The server's own deadline would cut the answer as well.
-	http.NewResponseController(w).SetReadDeadline(time.Now().Add(r.opts.ReadTimeout))
-	limited := &limitReader{r: req.Body, left: r.opts.MaxBody}
+	limited := &q.limited
+	*limited = limitReader{r: req.Body, left: r.opts.MaxBody}
 	encoding := strings.ToLower(strings.TrimSpace(req.Header.Get("Content-Encoding")))
-	body, done, err := decompress(limited, encoding)
+	body, err := decompress(limited, encoding)
 	if body == nil && err == nil {
 		return refuse(http.StatusUnsupportedMediaType, "unsupported_encoding", "content encoding %q: send gzip, zstd, deflate or none", encoding)
 	}
 	if err == nil {
-		err = r.fill(q, body, max(req.ContentLength, 512))
-		done()
+		expect := int64(-1)
+		if body.plain {
+			expect = req.ContentLength
+		}
+		if err = r.fill(q, body, expect); err == nil && body.end != nil {
+			err = body.end()
+		}
+		if body.done != nil {
+			body.done()
+		}
 	}
 	switch {
 	case err == nil:
@@ -56,7 +63,7 @@ func (r *Receiver) read(q *request, w http.ResponseWriter, req *http.Request) *r
 	case errors.Is(err, errBody), errors.Is(err, errDecoded):
 		return r.tooLarge(err)
 	case errors.Is(err, errMemory):
-		return refuse(http.StatusServiceUnavailable, "busy", "the memory limit for requests is reached; send it again")
+		return busy()
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return refuse(http.StatusRequestTimeout, "timeout", "the body did not come within %s", r.opts.ReadTimeout)
 	case limited.err != nil && !errors.Is(limited.err, io.EOF):
@@ -66,6 +73,10 @@ func (r *Receiver) read(q *request, w http.ResponseWriter, req *http.Request) *r
 	}
 }
 
+func busy() *refusal {
+	return refuse(http.StatusServiceUnavailable, "busy", "too many requests are in memory now; send it again")
+}
+
 func (r *Receiver) tooLarge(err error) *refusal {
 	if errors.Is(err, errDecoded) {
 		return refuse(http.StatusRequestEntityTooLarge, "decoded_too_large", "the decompressed body is larger than the limit of %d bytes", r.opts.MaxDecoded)
@@ -73,12 +84,17 @@ func (r *Receiver) tooLarge(err error) *refusal {
 	return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than the limit of %d bytes", r.opts.MaxBody)
 }
 
-// fill reads all of body. What it holds is charged to the receiver's memory
-// before it is read, so that many large requests at once are refused rather
-// than fatal.
-func (r *Receiver) fill(q *request, body io.Reader, expect int64) error {
+// Sizes of a body's buffer, in bytes. What a client announces is not taken at
+// its word: beyond firstBuffer, memory follows what has come.
+const (
+	smallBuffer = 4 << 10
+	firstBuffer = 64 << 10
+)
+
+// fill reads all of body; expect is its length, or negative where that is not known.
+func (r *Receiver) fill(q *request, body *stream, expect int64) error {
 	buf := q.body[:cap(q.body)]
-	if err := r.charge(q, int64(len(buf))); err != nil {
+	if err := q.charge(int64(len(buf)) + body.memory); err != nil {
 		return err
 	}
 	n := 0
@@ -87,9 +103,13 @@ func (r *Receiver) fill(q *request, body io.Reader, expect int64) error {
 			if int64(n) > r.opts.MaxDecoded {
 				return errDecoded
 			}
-			// One byte more than foreseen lets the last read find the end.
-			size := min(max(2*int64(n), min(expect, r.opts.MaxBody)+1), r.opts.MaxDecoded+1)
-			if err := r.charge(q, size); err != nil {
+			size := max(2*int64(n), smallBuffer)
+			if expect >= int64(n) {
+				// One byte more than foreseen lets the last read find the end.
+				size = min(expect+1, max(size, firstBuffer))
+			}
+			size = min(size, r.opts.MaxDecoded+1)
+			if err := q.charge(size + body.memory); err != nil {
 				return err
 			}
 			grown := make([]byte, size)
@@ -103,23 +123,12 @@ func (r *Receiver) fill(q *request, body io.Reader, expect int64) error {
 			if int64(n) > r.opts.MaxDecoded {
 				return errDecoded
 			}
-			return nil
+			return q.charge(int64(len(buf)))
 		}
 		if err != nil {
 			return err
 		}
 	}
-}
-
-// charge counts q's body as size bytes.
-func (r *Receiver) charge(q *request, size int64) error {
-	more := size - q.charged
-	if r.memory.Add(more) > r.opts.MaxMemory && more > 0 {
-		r.memory.Add(-more)
-		return errMemory
-	}
-	q.charged = size
-	return nil
 }
 
 // limitReader fails, rather than ends, at its limit, and keeps its error.
@@ -146,45 +155,83 @@ func (l *limitReader) Read(p []byte) (int, error) {
 var (
 	gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
 	zstdReaders = sync.Pool{New: func() any {
-		// A window larger than 8 MiB is no web client's; RFC 8878 asks for no more.
-		z, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(8<<20))
+		z, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdMaxWindow))
 		return z
 	}}
 )
 
-// decompress returns nil for an encoding that is not known. done gives the
-// decompressor back.
-func decompress(body io.Reader, encoding string) (r io.Reader, done func(), err error) {
+// stream is a body on its way through a decompressor.
+type stream struct {
+	io.Reader
+	plain  bool         // not compressed
+	memory int64        // bytes that the decompressor takes
+	end    func() error // tells whether all of the body was read; nil: it was
+	done   func()       // gives the decompressor back; nil: nothing to do
+}
+
+// What decompressors take, in bytes: deflate its window and tables; zstd a
+// window as large as the frame's head asks for.
+const (
+	flateMemory   = 48 << 10
+	zstdMaxWindow = 8 << 20 // RFC 8878 asks for no more
+)
+
+// decompress returns nil for an encoding that is not known.
+func decompress(body io.Reader, encoding string) (*stream, error) {
 	switch encoding {
 	case "", "identity":
-		return body, func() {}, nil
+		return &stream{Reader: body, plain: true}, nil
 	case "gzip", "x-gzip":
 		z := gzipReaders.Get().(*gzip.Reader)
 		if err := z.Reset(body); err != nil {
-			return nil, nil, noEOF(err)
+			return nil, noEOF(err)
 		}
-		return z, func() { gzipReaders.Put(z) }, nil
+		return &stream{Reader: z, memory: flateMemory, done: func() { gzipReaders.Put(z) }}, nil
 	case "zstd":
+		b := bufio.NewReaderSize(body, 512)
+		head, _ := b.Peek(zstd.HeaderMaxSize)
 		z := zstdReaders.Get().(*zstd.Decoder)
-		if err := z.Reset(body); err != nil {
-			return nil, nil, noEOF(err)
+		if err := z.Reset(b); err != nil {
+			return nil, noEOF(err)
 		}
-		return z, func() { z.Reset(nil); zstdReaders.Put(z) }, nil
+		return &stream{Reader: z, memory: zstdWindow(head), done: func() { z.Reset(nil); zstdReaders.Put(z) }}, nil
 	case "deflate":
 		// The standard means zlib; some clients send bare deflate. A zlib
 		// header is 2 bytes that are a multiple of 31, the first ending in 8.
 		b := bufio.NewReaderSize(body, 4096)
 		head, _ := b.Peek(2)
+		s := &stream{memory: flateMemory, end: func() error {
+			if _, err := b.Peek(1); err != io.EOF {
+				return errTrailing
+			}
+			return nil
+		}}
 		if len(head) == 2 && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
 			z, err := zlib.NewReader(b)
 			if err != nil {
-				return nil, nil, noEOF(err)
+				return nil, noEOF(err)
 			}
-			return z, func() {}, nil
+			s.Reader = z
+		} else {
+			s.Reader = flate.NewReader(b)
 		}
-		return flate.NewReader(b), func() {}, nil
+		return s, nil
 	}
-	return nil, nil, nil
+	return nil, nil
+}
+
+// zstdWindow is what the first frame of a zstd stream, which begins with head,
+// needs of memory.
+func zstdWindow(head []byte) int64 {
+	var h zstd.Header
+	if h.Decode(head) != nil {
+		return zstdMaxWindow
+	}
+	window := h.WindowSize
+	if h.SingleSegment {
+		window = h.FrameContentSize
+	}
+	return int64(min(window, zstdMaxWindow)) + 256<<10 // and two blocks
 }
 
 // noEOF keeps an empty body from looking like a good end.

@@ -10,7 +10,7 @@ import (
 
 // decode judges the body: one object, an array of objects, or objects one
 // after the other (NDJSON). What is wrong with one event refuses that event.
-func (r *Receiver) decode(q *request, req *http.Request) *refusal {
+func (q *request) decode() *refusal {
 	body := bytes.TrimPrefix(q.body, []byte("\xef\xbb\xbf")) // a byte order mark says nothing more
 	body = jsonscan.TrimSpace(body)
 	var err *refusal
@@ -24,14 +24,28 @@ func (r *Receiver) decode(q *request, req *http.Request) *refusal {
 	default:
 		err = q.decodeObjects(body)
 	}
+	if q.largest > keepBytes {
+		q.freshScanners() // their buffers are many times as large
+	}
 	return err
 }
 
+// eventMemory is about what an event takes besides its bytes, or a refused
+// one; chargeEvery is how many are charged at once.
+const (
+	eventMemory = 256
+	chargeEvery = 16
+)
+
+// full refuses a request with too many events for it, or for the receiver's memory.
 func (q *request) full() *refusal {
-	if q.index < q.opts.MaxEvents {
-		return nil
+	if q.index >= q.r.opts.MaxEvents {
+		return refuse(http.StatusRequestEntityTooLarge, "too_many_events", "more than %d events in one request", q.r.opts.MaxEvents)
 	}
-	return refuse(http.StatusRequestEntityTooLarge, "too_many_events", "more than %d events in one request", q.opts.MaxEvents)
+	if q.index%chargeEvery == 0 && q.charge(q.charged+chargeEvery*eventMemory) != nil {
+		return busy()
+	}
+	return nil
 }
 
 // decodeLines reads NDJSON: a line is an event or is refused.
@@ -57,17 +71,24 @@ func (q *request) decodeLines(body []byte) *refusal {
 
 // decodeObjects reads objects that follow each other, however they are
 // spaced. Behind one that cannot be read it goes on at the next line that
-// begins with a brace.
+// begins with a brace. Such a line may have been read already, as a part of
+// the broken object; when as much as the whole body was read twice, objects
+// over several lines are given up, so that work stays linear.
 func (q *request) decodeObjects(body []byte) *refusal {
-	for len(body) > 0 {
+	for again, size := 0, len(body); len(body) > 0; {
+		if again > size {
+			return q.decodeLines(body)
+		}
 		if err := q.full(); err != nil {
 			return err
 		}
 		n, err := q.event(body)
 		if structural(err) {
+			stopped := n
 			if n = bytes.Index(body, []byte("\n{")) + 1; n == 0 {
 				n = len(body)
 			}
+			again += max(0, stopped-n)
 		}
 		q.count(jsonscan.TrimSpace(body[:n]), err)
 		body = jsonscan.TrimSpace(body[n:])

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"unsafe"
 
 	"github.com/penstock/penstock/internal/jsonscan"
@@ -45,14 +46,75 @@ func structural(err error) bool {
 // event reads one event at the start of src and adds it to q.events; n is how
 // much of src it takes up, also where it is refused.
 func (q *request) event(src []byte) (n int, err error) {
-	members, n, err := q.scan.Object(src)
+	// One byte more than allowed tells what is too large, and no more is read
+	// of it: the scanner takes many times an object's bytes.
+	limit := q.r.opts.MaxEvent
+	members, n, err := q.scan.Object(src[:min(len(src), limit+1)])
+	q.largest = max(q.largest, n)
+	if n > limit {
+		if n = extent(src); n == 0 {
+			n = len(src)
+			return n, &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: n, Message: fmt.Sprintf("unexpected end of JSON at byte %d, in an event beyond the limit of %d bytes", n, limit)}
+		}
+		return n, wrong("event_too_large", "the event has %d bytes, the limit is %d", n, limit)
+	}
 	if err != nil {
 		return n, err
 	}
-	if n > q.opts.MaxEvent {
-		return n, wrong("event_too_large", "the event has %d bytes, the limit is %d", n, q.opts.MaxEvent)
+	from := len(q.scratch)
+	e, err := q.envelope(members)
+	if err != nil {
+		q.scratch = q.scratch[:from]
+		return n, err
 	}
-	e := pipeline.Event{Project: q.project, ReceivedAt: q.now, Timestamp: pipeline.NoTime, Context: q.context}
+	q.events = append(q.events, e)
+	return n, nil
+}
+
+// extent is where the value at the start of src ends, by its brackets and
+// strings alone; 0 where it does not.
+func extent(src []byte) int {
+	depth := 0
+	for i := 0; i < len(src); i++ {
+		switch src[i] {
+		case '"':
+			for i++; i < len(src) && src[i] != '"'; i++ {
+				if src[i] == '\\' {
+					i++
+				}
+			}
+			if i >= len(src) {
+				return 0
+			}
+		case '{', '[':
+			depth++
+			continue
+		case '}', ']':
+			if depth == 0 {
+				return i // of the array around a bare number
+			}
+			depth--
+		case ',', ' ', '\t', '\r', '\n':
+			if depth == 0 {
+				return i
+			}
+			continue
+		default:
+			continue
+		}
+		if depth == 0 {
+			return i + 1
+		}
+	}
+	if depth == 0 {
+		return len(src) // a bare number
+	}
+	return 0
+}
+
+// envelope makes an event of an object's members.
+func (q *request) envelope(members []jsonscan.Member) (e pipeline.Event, err error) {
+	e = pipeline.Event{Project: q.project, ReceivedAt: q.now, Timestamp: pipeline.NoTime, Context: q.context}
 	var id []byte
 	var props *jsonscan.Member
 	from := len(q.scratch)
@@ -85,11 +147,11 @@ func (q *request) event(src []byte) (n int, err error) {
 			q.property(m)
 		}
 		if err != nil {
-			return n, err
+			return e, err
 		}
 	}
 	if len(e.Name) == 0 {
-		return n, wrong("missing_name", "the event has no name: it needs a member \"name\" that is a string of 1 to %d bytes", maxName)
+		return e, wrong("missing_name", "the event has no name: it needs a member \"name\" that is a string of 1 to %d bytes", maxName)
 	}
 	if len(id) == 0 {
 		e.ID = pipeline.NewUUIDv7(q.now)
@@ -97,11 +159,8 @@ func (q *request) event(src []byte) (n int, err error) {
 			e.Timestamp = q.now // nobody can send this event a second time
 		}
 	}
-	if e.Properties, err = q.properties(from, props); err != nil {
-		return n, err
-	}
-	q.events = append(q.events, e)
-	return n, nil
+	e.Properties, err = q.properties(from, props)
+	return e, err
 }
 
 // property adds a member to the properties that are being written in scratch.
@@ -111,7 +170,7 @@ func (q *request) property(m *jsonscan.Member) {
 	}
 	q.scratch = jsonscan.AppendQuoted(q.scratch, m.Key)
 	q.scratch = append(q.scratch, ':')
-	q.scratch = append(q.scratch, oneLine(m.Value)...)
+	q.line(m.Value)
 }
 
 // properties is all of the event beside the envelope: the members of its own
@@ -120,38 +179,46 @@ func (q *request) properties(from int, props *jsonscan.Member) ([]byte, error) {
 	alone := len(q.scratch) == from+1
 	if props != nil && alone {
 		q.scratch = q.scratch[:from]
-		return oneLine(props.Value), nil
+		if !hasLineEnd(props.Value) {
+			return props.Value, nil
+		}
+		q.line(props.Value)
+		return q.scratch[from:len(q.scratch):len(q.scratch)], nil
 	}
 	if props != nil {
 		if inner := jsonscan.TrimSpace(props.Value[1 : len(props.Value)-1]); len(inner) > 0 {
 			q.scratch = append(q.scratch, ',')
-			q.scratch = append(q.scratch, oneLine(inner)...)
+			q.line(inner)
 		}
 	}
 	q.scratch = append(q.scratch, '}')
 	all := q.scratch[from:len(q.scratch):len(q.scratch)]
 	if props != nil {
 		if _, _, err := q.inner.Object(all); err != nil {
-			return nil, wrong("duplicate_key", "a key is both in \"properties\" and beside it: %s", err)
+			what := err.Error() // the byte that it names is none of the client's
+			return nil, wrong("duplicate_key", "%s: in \"properties\" and beside it", what[:strings.LastIndex(what, " at byte ")])
 		}
 	}
 	return all, nil
 }
 
-// oneLine makes a value fit into a line of NDJSON. Outside of strings, where
-// alone they can stand unescaped, line ends are white space.
-func oneLine(value []byte) []byte {
-	for _, end := range []byte{'\n', '\r'} {
-		for i := bytes.IndexByte(value, end); i >= 0; {
-			value[i] = ' '
-			next := bytes.IndexByte(value[i+1:], end)
-			if next < 0 {
-				break
+// line writes a value into scratch so that it fits into a line of NDJSON.
+// Outside of strings, where alone they can stand unescaped, line ends are
+// white space.
+func (q *request) line(value []byte) {
+	from := len(q.scratch)
+	q.scratch = append(q.scratch, value...)
+	if hasLineEnd(value) {
+		for i, c := range q.scratch[from:] {
+			if c == '\n' || c == '\r' {
+				q.scratch[from+i] = ' '
 			}
-			i += 1 + next
 		}
 	}
-	return value
+}
+
+func hasLineEnd(b []byte) bool {
+	return bytes.IndexByte(b, '\n') >= 0 || bytes.IndexByte(b, '\r') >= 0
 }
 
 // text is the content of a member that names something. Numbers are taken by
@@ -164,16 +231,23 @@ func (q *request) text(m *jsonscan.Member, limit int) ([]byte, error) {
 	case jsonscan.Number:
 		b = m.Value
 	case jsonscan.String:
-		if b = m.Value[1 : len(m.Value)-1]; bytes.IndexByte(b, '\\') >= 0 {
-			b = jsonscan.AppendUnquoted(nil, m.Value)
-		}
+		b = content(m)
 	default:
-		return nil, wrong("wrong_type", "%q is an %s, want a string", m.Key, m.Kind)
+		return nil, wrong("wrong_type", "%q is of type %s, want a string", m.Key, m.Kind)
 	}
 	if len(b) > limit {
 		return nil, wrong("field_too_long", "%q has %d bytes, the limit is %d", m.Key, len(b), limit)
 	}
 	return b, nil
+}
+
+// content is that of a string.
+func content(m *jsonscan.Member) []byte {
+	b := m.Value[1 : len(m.Value)-1]
+	if bytes.IndexByte(b, '\\') >= 0 {
+		b = jsonscan.AppendUnquoted(nil, m.Value)
+	}
+	return b
 }
 
 // view reads bytes as a string without a copy; it must not outlive them.

@@ -42,7 +42,7 @@ type Options struct {
 	MaxEvent       int                 // bytes of one event
 	MaxEvents      int                 // in one request
 	MaxDepth       int                 // of an event's JSON; the event itself is 1
-	MaxMemory      int64               // bytes of all requests' bodies in memory together
+	MaxMemory      int64               // bytes of all requests together: bodies, decompressors, events
 	ReadTimeout    time.Duration       // for a request's body
 	RetryAfter     time.Duration       // told with 503
 	Origins        []string            // that browsers may send from; "*": all
@@ -59,7 +59,7 @@ type Receiver struct {
 	log      *slog.Logger
 	metrics  *metrics
 	mux      *http.ServeMux
-	memory   atomic.Int64 // bytes of bodies now
+	memory   atomic.Int64 // bytes of all requests now, see request.charge
 	pool     sync.Pool    // of *request
 }
 
@@ -67,7 +67,7 @@ type Receiver struct {
 func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, reg prometheus.Registerer) *Receiver {
 	r := &Receiver{opts: opts, keys: map[[32]byte]Key{}, appender: appender, reporter: reporter, log: log,
 		metrics: newMetrics(reg), mux: http.NewServeMux()}
-	r.pool.New = func() any { return newRequest(&r.opts) }
+	r.pool.New = func() any { return newRequest(r) }
 	for _, k := range opts.Keys {
 		r.keys[k.Hash] = k
 	}
@@ -91,6 +91,7 @@ func (r *Receiver) cors(w http.ResponseWriter, req *http.Request) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", origin)
 	h.Set("Access-Control-Allow-Credentials", "true")
+	h.Set("Access-Control-Expose-Headers", "Retry-After")
 	h.Add("Vary", "Origin")
 }
 
@@ -109,19 +110,22 @@ func (r *Receiver) events(w http.ResponseWriter, req *http.Request) {
 	q := r.pool.Get().(*request)
 	q.reset(began.UnixMilli())
 	defer func() {
-		r.memory.Add(-q.charged)
-		q.charged = 0
+		q.charge(0)
 		if q.small() {
 			r.pool.Put(q)
 		}
 	}()
+	// It holds for a refused body as well, the rest of which the server reads
+	// before it answers. The server's own ReadTimeout would cut the answer too.
+	// It ends with the body: net/http lifts it where it waits for the client to leave.
+	http.NewResponseController(w).SetReadDeadline(began.Add(r.opts.ReadTimeout))
 
 	refusal := r.admit(q, req)
 	if refusal == nil {
-		refusal = r.read(q, w, req)
+		refusal = r.read(q, req)
 	}
 	if refusal == nil {
-		refusal = r.decode(q, req)
+		refusal = q.decode()
 	}
 	if refusal == nil && len(q.events) > 0 {
 		var err error
@@ -156,7 +160,7 @@ func (r *Receiver) admit(q *request, req *http.Request) *refusal {
 		q.durability = d
 	}
 	q.clientIP = r.clientIP(req)
-	q.setContext(req, r.opts.CountryHeader)
+	q.setContext(req)
 	return q.contentType(req)
 }
 
@@ -169,7 +173,9 @@ func (r *Receiver) unavailable(req *http.Request, err error) *refusal {
 	if errors.Is(err, pipeline.ErrPending) {
 		return refuse(http.StatusServiceUnavailable, "not_stored_yet", "%s", err)
 	}
-	return refuse(http.StatusServiceUnavailable, "unavailable", "%s; nothing of this request was taken: send it again", err)
+	// The batcher logs and counts its own trouble; its words are not for clients.
+	r.log.Debug("events are not taken", "error", err)
+	return refuse(http.StatusServiceUnavailable, "unavailable", "events cannot be stored now; nothing of this request was taken: send it again")
 }
 
 // clientIP is the address that the request comes from: the peer's, or what

@@ -13,7 +13,7 @@ import (
 
 // request is all that serving one POST needs, used again for the next.
 type request struct {
-	opts       *Options
+	r          *Receiver
 	id         string
 	key        Key
 	project    []byte
@@ -23,7 +23,8 @@ type request struct {
 	now        int64 // received_at, ms
 	object     string
 
-	body     []byte // decompressed
+	limited  limitReader
+	body     []byte // decompressed; never changed, for what is refused is kept as it was sent
 	whole    bool   // body was read to its end
 	charged  int64  // bytes counted in Receiver.memory
 	scan     jsonscan.Scanner
@@ -33,7 +34,9 @@ type request struct {
 	events   []pipeline.Event
 	rejects  []reject
 	rejected int
-	index    int // of the next event in the request
+	index    int    // of the next event in the request
+	largest  int    // bytes of the largest event so far
+	response []byte // the answer
 }
 
 // reject is one event that was refused.
@@ -51,49 +54,84 @@ type refusal struct {
 	message string
 }
 
-func newRequest(opts *Options) *request {
-	return &request{opts: opts,
-		scan:  jsonscan.Scanner{MaxDepth: opts.MaxDepth},
-		inner: jsonscan.Scanner{MaxDepth: opts.MaxDepth}}
+func newRequest(r *Receiver) *request {
+	q := &request{r: r}
+	q.freshScanners()
+	return q
+}
+
+func (q *request) freshScanners() {
+	q.scan = jsonscan.Scanner{MaxDepth: q.r.opts.MaxDepth}
+	q.inner = jsonscan.Scanner{MaxDepth: q.r.opts.MaxDepth}
 }
 
 func (q *request) reset(now int64) {
 	var id [8]byte
 	rand.Read(id[:])
-	*q = request{opts: q.opts, id: hex.EncodeToString(id[:]), now: now, scan: q.scan, inner: q.inner,
-		body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], rejects: q.rejects[:0]}
+	*q = request{r: q.r, id: hex.EncodeToString(id[:]), now: now, scan: q.scan, inner: q.inner, project: q.project[:0],
+		body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], rejects: q.rejects[:0],
+		response: q.response[:0]}
 }
 
-// keepBody is the largest body, in bytes, whose buffers are used again.
-const keepBody = 1 << 20
+// Buffers up to these sizes are used again.
+const (
+	keepBytes  = 256 << 10
+	keepEvents = 1 << 11
+)
 
 func (q *request) small() bool {
-	return cap(q.body) <= keepBody && cap(q.scratch) <= keepBody && cap(q.events) <= 1<<14
+	return cap(q.body) <= keepBytes && cap(q.scratch) <= keepBytes && cap(q.response) <= keepBytes &&
+		cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents
 }
 
+// charge counts the request as size bytes of the receiver's memory, before
+// they are taken, so that many large requests at once are refused rather than
+// fatal. One that is alone is never refused for want of memory: it always would be.
+func (q *request) charge(size int64) error {
+	more := size - q.charged
+	if all := q.r.memory.Add(more); more > 0 && all > q.r.opts.MaxMemory && all > size {
+		q.r.memory.Add(-more)
+		return errMemory
+	}
+	q.charged = size
+	return nil
+}
+
+// maxContext bounds, in bytes, what a header adds to each event's context.
+const maxContext = 512
+
 // setContext writes what is known of the client, once for all events.
-func (q *request) setContext(req *http.Request, countryHeader string) {
+func (q *request) setContext(req *http.Request) {
 	q.project = append(q.project, q.key.Project...)
 	c := append(q.context[:0], `{"ip":`...)
 	c = jsonscan.AppendQuoted(c, []byte(q.clientIP))
 	if ua := req.UserAgent(); ua != "" {
 		c = append(c, `,"user_agent":`...)
-		c = jsonscan.AppendQuoted(c, []byte(strings.ToValidUTF8(ua, "\uFFFD")))
+		c = appendText(c, ua[:min(len(ua), maxContext)])
 	}
-	if countryHeader != "" {
-		if country := req.Header.Get(countryHeader); country != "" {
+	if h := q.r.opts.CountryHeader; h != "" {
+		if country := req.Header.Get(h); country != "" {
 			c = append(c, `,"country":`...)
-			c = jsonscan.AppendQuoted(c, []byte(strings.ToValidUTF8(country, "\uFFFD")))
+			c = appendText(c, country[:min(len(country), maxContext)])
 		}
 	}
 	q.context = append(c, '}')
+}
+
+// appendText writes foreign text as a JSON string.
+func appendText(dst []byte, s string) []byte {
+	return jsonscan.AppendQuoted(dst, []byte(strings.ToValidUTF8(s, "\uFFFD")))
 }
 
 // contentType accepts what JSON is sent as: its own types, text/plain (beacons),
 // and curl's default, application/x-www-form-urlencoded.
 func (q *request) contentType(req *http.Request) *refusal {
 	value := req.Header.Get("Content-Type")
-	if value == "" || value == "application/json" {
+	switch value { // the usual ones need no parsing
+	case "", "application/json", "text/plain;charset=UTF-8":
+		return nil
+	case "application/x-ndjson":
+		q.lines = true
 		return nil
 	}
 	kind, params, err := mime.ParseMediaType(value)

@@ -29,11 +29,9 @@ func parseTime(m *jsonscan.Member) (int64, error) {
 	case jsonscan.Number:
 		return parseEpoch(m.Value)
 	case jsonscan.String:
-		text := m.Value[1 : len(m.Value)-1]
-		if len(text) > 0 && len(text) < 20 && text[len(text)-1] != 'Z' {
-			if ms, err := parseEpoch(text); err == nil {
-				return ms, nil
-			}
+		text := content(m)
+		if isNumber(text) {
+			return parseEpoch(text)
 		}
 		t, err := time.Parse(time.RFC3339, view(text))
 		if err != nil {
@@ -41,7 +39,21 @@ func parseTime(m *jsonscan.Member) (int64, error) {
 		}
 		return inRange(float64(t.UnixMilli()), text)
 	}
-	return 0, wrong("wrong_type", "\"timestamp\" is an %s, want a string or a number", m.Kind)
+	return 0, wrong("wrong_type", "\"timestamp\" is of type %s, want a string or a number", m.Kind)
+}
+
+// isNumber tells plain decimal numbers from other text, and from what
+// strconv.ParseFloat takes besides: hexadecimal, "inf", "nan".
+func isNumber(text []byte) bool {
+	if len(text) > 0 && text[0] == '-' {
+		text = text[1:]
+	}
+	for _, c := range text {
+		if c-'0' > 9 && c != '.' {
+			return false
+		}
+	}
+	return len(text) > 0
 }
 
 func parseEpoch(text []byte) (int64, error) {

@@ -155,7 +155,7 @@ func defaultConfig() Config {
 		Queue: QueueConfig{URL: "nats://127.0.0.1:4222", AckWait: Duration(2 * time.Minute), MaxAge: Duration(7 * 24 * time.Hour),
 			MaxBytes: 1 << 30, Replicas: 1},
 		ClickHouse: ClickHouseConfig{Addresses: []string{"127.0.0.1:9000"}, Database: "penstock", User: "default", Timeout: Duration(5 * time.Minute)},
-		Loader: LoaderConfig{Workers: 2, ChunkRows: 128 << 10, ChunkBytes: 64 << 20,
+		Loader: LoaderConfig{Workers: 2, ChunkRows: 128 << 10, ChunkBytes: 32 << 20,
 			BackoffMin: Duration(time.Second), BackoffMax: Duration(5 * time.Minute)},
 	}
 }

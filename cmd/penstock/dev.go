@@ -34,6 +34,7 @@ type devOptions struct {
 	events   int
 	exit     bool
 	json     bool
+	fetch    bool
 }
 
 // devPorts are the ports of a dev stack, in the order in which --port-base counts.
@@ -73,6 +74,7 @@ func runDev(ctx context.Context, s streams, args []string) error {
 	fs.IntVar(&o.demo, "demo", 0, "send generated game and LLM events at this `rate` a second, with a live line")
 	fs.IntVar(&o.events, "events", 0, "send this `number` of generated events, wait until all are rows, print a summary")
 	fs.BoolVar(&o.exit, "exit", false, "stop everything then; exit status 1 unless every event is a row")
+	fs.BoolVar(&o.fetch, "fetch", false, "only fetch what is missing")
 	fs.BoolVar(&o.json, "json", false, "the summary as JSON")
 	if err := parseFlags(fs, args); err != nil {
 		return err
@@ -86,7 +88,34 @@ func runDev(ctx context.Context, s streams, args []string) error {
 	if o.portBase != 0 && (o.portBase < 1 || o.portBase > 65535-6) {
 		return fmt.Errorf("--port-base %d: between 1 and %d", o.portBase, 65535-6)
 	}
+	if o.fetch {
+		_, err := fetchTools(ctx, s)
+		return err
+	}
 	return dev(ctx, s, o)
+}
+
+// tools are the programs of the stack.
+type tools struct {
+	nats, minio string
+	clickhouse  devstack.ClickHouseEngine
+}
+
+// fetchTools gets what is missing, with progress on standard error.
+func fetchTools(ctx context.Context, s streams) (t tools, err error) {
+	cache, err := devstack.CacheDir()
+	if err != nil {
+		return t, err
+	}
+	fetch := &devstack.Fetcher{Cache: cache, Progress: s.err}
+	if t.clickhouse, err = fetch.ClickHouse(ctx); err != nil {
+		return t, err
+	}
+	if t.nats, err = fetch.NATS(ctx); err != nil {
+		return t, err
+	}
+	t.minio, err = fetch.MinIO(ctx)
+	return t, err
 }
 
 // stack is a dev stack that runs.
@@ -188,30 +217,17 @@ func (st *stack) start(ctx context.Context) error {
 			l.Close()
 		}
 	}
-	cache, err := devstack.CacheDir()
+	have, err := fetchTools(ctx, st.out)
 	if err != nil {
 		return err
 	}
-	fetch := &devstack.Fetcher{Cache: cache, Progress: st.out.err}
-	natsBinary, err := fetch.NATS(ctx)
-	if err != nil {
-		return err
-	}
-	minioBinary, err := fetch.MinIO(ctx)
-	if err != nil {
-		return err
-	}
-	nats, err := devstack.StartNATS(ctx, devstack.NATSOptions{Binary: natsBinary, Data: filepath.Join(o.data, "nats"), Port: ports.nats})
+	nats, err := devstack.StartNATS(ctx, devstack.NATSOptions{Binary: have.nats, Data: filepath.Join(o.data, "nats"), Port: ports.nats})
 	if err != nil {
 		return err
 	}
 	st.processes = append(st.processes, nats.Process)
 	if ownClickHouse {
-		engine, err := fetch.ClickHouse(ctx)
-		if err != nil {
-			return err
-		}
-		ch, err := devstack.StartClickHouse(ctx, devstack.ClickHouseOptions{Engine: engine, Data: filepath.Join(o.data, "clickhouse"),
+		ch, err := devstack.StartClickHouse(ctx, devstack.ClickHouseOptions{Engine: have.clickhouse, Data: filepath.Join(o.data, "clickhouse"),
 			TCPPort: ports.tcp, HTTPPort: ports.http})
 		if err != nil {
 			return err
@@ -228,7 +244,7 @@ func (st *stack) start(ctx context.Context) error {
 	for _, spec := range pipeline.Specs() {
 		targets = append(targets, devstack.NotifyTarget{ID: strings.ToUpper(spec.Name), Subject: jetstream.Subject(spec)})
 	}
-	minio, err := devstack.StartMinIO(ctx, devstack.MinIOOptions{Binary: minioBinary, Data: filepath.Join(o.data, "minio"),
+	minio, err := devstack.StartMinIO(ctx, devstack.MinIOOptions{Binary: have.minio, Data: filepath.Join(o.data, "minio"),
 		Port: ports.minio, ConsolePort: ports.console, Targets: targets, NATSAddress: nats.Addr(),
 		// Kept on disk while NATS is away; MinIO then sends each within 3 s.
 		QueueDir: filepath.Join(o.data, "minio", "notifications")})

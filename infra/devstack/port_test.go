@@ -3,20 +3,8 @@ package devstack
 import (
 	"errors"
 	"fmt"
-	"net"
 	"testing"
 )
-
-// taken is a port that somebody listens on until the test ends.
-func taken(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", address(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	return listener.Addr().(*net.TCPAddr).Port
-}
 
 func TestFreePortsDiffer(t *testing.T) {
 	seen := map[int]bool{}

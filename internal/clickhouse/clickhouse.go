@@ -102,7 +102,7 @@ func Migrate(ctx context.Context, opts Options, files fs.FS) ([]string, error) {
 		hash := hex.EncodeToString(sum[:])
 		if i > 0 { // the first creates the record itself, and can always be run again
 			var was string
-			err := db.conn.QueryRow(ctx, "SELECT sha256 FROM migrations FINAL WHERE name = ? LIMIT 1 UNION ALL SELECT '' LIMIT 1", name).Scan(&was)
+			err := db.conn.QueryRow(ctx, "SELECT ifNull(anyOrNull(toString(sha256)), '') FROM (SELECT sha256 FROM migrations FINAL WHERE name = ?)", name).Scan(&was)
 			if err != nil {
 				return applied, fmt.Errorf("read migrations: %w", class(err))
 			}

@@ -101,6 +101,9 @@ func ParseKey(s string) (Key, error) {
 		return bad("want time-receiver-seq.format")
 	}
 	k.Receiver = rest[:dash]
+	if err := ValidReceiver(k.Receiver); err != nil {
+		return bad(err.Error())
+	}
 	if k.Seq, err = strconv.ParseUint(rest[dash+1:], 10, 64); err != nil {
 		return bad("seq is not a number")
 	}
@@ -111,8 +114,7 @@ func ParseKey(s string) (Key, error) {
 }
 
 // ValidReceiver tells whether a receiver's name can stand in a key: 1 to 64 of
-// letters, digits, dot, dash and underscore, the first a letter or digit. The
-// sequence "Z-" is refused, since it ends a key's time.
+// letters, digits, dot, dash and underscore, the first a letter or digit.
 func ValidReceiver(name string) error {
 	if len(name) == 0 || len(name) > 64 {
 		return fmt.Errorf("receiver name %q: want 1 to 64 characters", name)

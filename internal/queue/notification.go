@@ -24,7 +24,8 @@ type message struct {
 	Message string   `json:"Message"` // an SNS envelope holds the message as text
 
 	// EventBridge: {"detail":{"bucket":{…},"object":{"key","size","etag"}}}
-	Detail *struct {
+	DetailType string `json:"detail-type"`
+	Detail     *struct {
 		Object object `json:"object"`
 	} `json:"detail"`
 
@@ -61,6 +62,9 @@ func Parse(body []byte) ([]pipeline.Notification, error) {
 		return nil, ErrTest
 	case len(m.Records) > 0:
 		for _, r := range m.Records {
+			if removal(r.EventName) {
+				continue
+			}
 			// Keys stand percent-encoded here, a space as plus.
 			key, err := url.QueryUnescape(r.S3.Object.Key)
 			if err != nil {
@@ -70,6 +74,7 @@ func Parse(body []byte) ([]pipeline.Notification, error) {
 			o.Key = key
 			all = append(all, o.notification())
 		}
+	case removal(m.DetailType), removal(m.Action):
 	case m.Detail != nil:
 		all = append(all, m.Detail.Object.notification())
 	case m.Object != nil:
@@ -80,10 +85,20 @@ func Parse(body []byte) ([]pipeline.Notification, error) {
 			return nil, errors.New("parse notification: no key")
 		}
 	}
-	if len(all) == 0 {
-		return nil, errors.New("parse notification: of no known layout")
+	switch {
+	case len(all) > 0:
+		return all, nil
+	case len(m.Records) > 0 || m.Detail != nil || m.Object != nil:
+		return nil, errors.New("parse notification: it names no created object")
 	}
-	return all, nil
+	return nil, errors.New("parse notification: of no known layout")
+}
+
+// removal tells, by the name that a store gives it, an event of an object that
+// is gone: "s3:ObjectRemoved:Delete", "s3:LifecycleExpiration:Delete",
+// "Object Deleted", "DeleteObject", "LifecycleDeletion".
+func removal(event string) bool {
+	return strings.Contains(event, "Removed") || strings.Contains(event, "Delet")
 }
 
 func (o object) notification() pipeline.Notification {

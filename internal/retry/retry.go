@@ -54,9 +54,10 @@ type Backoff struct {
 
 // Delay is how long to wait after attempt n failed, n from 1.
 func (b Backoff) Delay(n int) time.Duration {
-	top := b.Min << min(max(n, 1), 32)
-	if top <= 0 || top > b.Max {
-		top = b.Max
+	n = min(max(n, 1), 32)
+	top := b.Max
+	if b.Min > 0 && b.Min <= b.Max>>n {
+		top = b.Min << n
 	}
 	if top <= b.Min {
 		return b.Min

@@ -161,21 +161,29 @@ func (c *Consumer) Receive(ctx context.Context, max int) ([]*Message, error) {
 	}
 	wait, cancel := context.WithTimeout(ctx, receiveWait)
 	defer cancel()
-	batch, err := c.cons.Fetch(max, jetstream.FetchContext(wait))
+	// A Fetch of several would wait for all of them: so wait for one, then take
+	// what else is there.
+	first, err := c.cons.Next(jetstream.FetchContext(wait))
 	if err != nil {
-		c.cons = nil
-		return nil, fmt.Errorf("receive from %s: %w", StreamName(c.spec), retry.As(retry.Outage, err))
-	}
-	var all []*Message
-	for m := range batch.Messages() {
-		all = append(all, &Message{m: m})
-	}
-	if err := batch.Error(); err != nil && len(all) == 0 && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) {
-		c.cons = nil // it may be gone
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
+			return nil, nil
+		}
+		c.cons = nil // it may be gone
 		return nil, fmt.Errorf("receive from %s: %w", StreamName(c.spec), retry.As(retry.Outage, err))
+	}
+	all := []*Message{{m: first}}
+	if max == 1 {
+		return all, nil
+	}
+	more, err := c.cons.FetchNoWait(max - 1)
+	if err != nil {
+		return all, nil // the first is good; the next Receive meets the error
+	}
+	for m := range more.Messages() {
+		all = append(all, &Message{m: m})
 	}
 	return all, nil
 }

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// The example holds every field, and each at its default.
+func TestExampleConfigIsTheDefault(t *testing.T) {
+	text, err := os.ReadFile("../../penstock.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cfg Config
+	if err := parseConfig(text, nil, &cfg); err != nil {
+		t.Fatal(err)
+	}
+	want := defaultConfig()
+	got, _ := yaml.Marshal(cfg)
+	def, _ := yaml.Marshal(want)
+	if string(got) != string(def) {
+		t.Errorf("the example says\n%s\nthe defaults are\n%s", got, def)
+	}
+	var doc map[string]map[string]any
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	for section := range reflect.TypeFor[Config]().Fields() {
+		for f := range section.Type.Fields() {
+			if _, ok := doc[section.Tag.Get("yaml")][f.Tag.Get("yaml")]; !ok {
+				t.Errorf("the example has no %s.%s", section.Tag.Get("yaml"), f.Tag.Get("yaml"))
+			}
+		}
+	}
+}
+
+func TestParseConfig(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"unknown section", "receiver:\n  listen: :1\nreciever:\n  name: x\n", "line 3: unknown field reciever"},
+		{"unknown field", "receiver:\n  listen: :1\n  listne: :2\n", "line 3: unknown field receiver.listne"},
+		{"unknown field in a list", "receiver:\n  keys:\n    - {project: a, sha: b}\n", "line 3: unknown field receiver.keys.sha"},
+		{"bad duration", "batcher:\n  roll_age: 90\n", `line 2: "90" is not a duration`},
+		{"bad size", "batcher:\n  max_disk: 8GB\n", `line 2: "8GB" is not a size`},
+		{"size too large", "batcher:\n  max_disk: 99999999999TiB\n", "is not a size"},
+		{"wrong type", "receiver:\n  max_events: many\n", "line 2: cannot unmarshal"},
+		{"missing variable", "storage:\n  secret_key: ${NOT_SET}\n", "line 2: ${NOT_SET} is not set"},
+		{"not a map", "receiver: 5\n", "line 1: receiver: want fields"},
+		{"twice", "receiver:\n  listen: :1\n  listen: :2\n", "line 3: mapping key \"listen\" already defined"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := defaultConfig()
+			err := parseConfig([]byte(tt.text), nil, &cfg)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+	if err := parseConfig(nil, nil, &Config{}); err != nil {
+		t.Errorf("an empty file: %v", err)
+	}
+}
+
+func TestConfigFromEnvironment(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "c.yaml")
+	secret := filepath.Join(dir, "secret")
+	os.WriteFile(secret, []byte("s3cret\n"), 0o600)
+	os.WriteFile(file, []byte("storage:\n  access_key: ${KEY_ID}\nreceiver:\n  max_events: ${N}\nbatcher:\n  roll_age: 5s\n"), 0o600)
+	cfg, err := loadConfig(file, []string{"KEY_ID=abc", "N=7", "PENSTOCK_BATCHER_ROLL_AGE=30s", "PENSTOCK_STORAGE_SECRET_KEY_FILE=" + secret,
+		"PENSTOCK_CLICKHOUSE_ADDRESSES=[a:1, b:2]", "PENSTOCK_BATCHER_MAX_DISK=9GiB"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Storage.AccessKey != "abc" || cfg.Receiver.MaxEvents != 7 || time.Duration(cfg.Batcher.RollAge) != 30*time.Second ||
+		cfg.Storage.SecretKey != "s3cret" || len(cfg.ClickHouse.Addresses) != 2 || cfg.Batcher.MaxDisk != 9<<30 {
+		t.Errorf("got %+v", cfg)
+	}
+	for _, tt := range []struct{ env, want string }{
+		{"PENSTOCK_BATCHER_ROLL_AGE=soon", "PENSTOCK_BATCHER_ROLL_AGE"},
+		{"PENSTOCK_BATCHER_FORMAT=csv", "batcher.format"},
+		{"PENSTOCK_BATCHER_ROLL_ROWS=0", "batcher.roll_rows must be more than 0"},
+		{"PENSTOCK_RECEIVER_DURABILITY=none", "receiver.durability"},
+		{"PENSTOCK_RECEIVER_NAME=a/b", "receiver.name"},
+		{"PENSTOCK_RECEIVER_KEYS=[{project: a, sha256: abc}]", "receiver.keys[0].sha256"},
+		{"PENSTOCK_STORAGE_SECRET_KEY_FILE=/does/not/exist", "PENSTOCK_STORAGE_SECRET_KEY_FILE"},
+	} {
+		if _, err := loadConfig("", []string{tt.env}); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.env, err, tt.want)
+		}
+	}
+}
+
+func TestSizeAndDurationText(t *testing.T) {
+	for text, want := range map[string]Size{"4096": 4096, "64KiB": 64 << 10, "1 MiB": 1 << 20, "8GiB": 8 << 30, "0": 0} {
+		var s Size
+		if err := yaml.Unmarshal([]byte(text), &s); err != nil || s != want {
+			t.Errorf("%s: %d, %v", text, s, err)
+		}
+	}
+	if got := Size(64 << 20).String(); got != "64MiB" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestRunUsage(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		want string
+		err  error
+	}{
+		{nil, "Usage: penstock COMMAND", errUsage},
+		{[]string{"nonsense"}, `no command "nonsense"`, errUsage},
+		{[]string{"help"}, "receive", nil},
+		{[]string{"help", "dev"}, "--port-base PORT", nil},
+		{[]string{"dev", "--nonsense"}, "-nonsense", errUsage},
+		{[]string{"dev", "x"}, `what is "x"?`, errUsage},
+		{[]string{"version"}, "penstock " + release, nil},
+	} {
+		var out strings.Builder
+		err := run(context.Background(), streams{&out, &out}, tt.args)
+		if err != tt.err || !strings.Contains(out.String(), tt.want) {
+			t.Errorf("%q: err %v, printed\n%s", tt.args, err, out.String())
+		}
+	}
+}

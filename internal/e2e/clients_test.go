@@ -1,0 +1,46 @@
+package e2e
+
+import (
+	"os/exec"
+	"testing"
+)
+
+// Node's own fetch (undici): keep-alive over many requests, a chunked stream, a
+// compressed body, a Blob; each checks its answer.
+const fetchScript = `
+const zlib = require('zlib');
+const [url, key] = process.argv.slice(2);
+const headers = { authorization: 'Bearer ' + key };
+async function send(what, body, more = {}, extra = {}) {
+  const r = await fetch(url, { method: 'POST', headers: { ...headers, ...more }, body, ...extra });
+  const a = await r.json();
+  if (r.status !== 202 || a.rejected !== 0) throw new Error(what + ': ' + r.status + ' ' + JSON.stringify(a));
+  return a.accepted;
+}
+(async () => {
+  let n = 0;
+  for (let i = 0; i < 200; i++) n += await send('object', JSON.stringify({ name: 'one', i, text: 'zażółć 🐉' }), { 'content-type': 'application/json' });
+  n += await send('array', JSON.stringify(Array.from({ length: 50 }, (_, i) => ({ name: 'array', i }))));
+  const lines = Array.from({ length: 1000 }, (_, i) => JSON.stringify({ name: 'line', i })).join('\n');
+  n += await send('gzip', zlib.gzipSync(lines), { 'content-encoding': 'gzip', 'content-type': 'application/x-ndjson' });
+  n += await send('deflate', zlib.deflateSync(lines), { 'content-encoding': 'deflate' });
+  n += await send('blob', new Blob([JSON.stringify({ name: 'blob' })], { type: 'text/plain' }));
+  async function* parts() { for (let i = 0; i < 100; i++) yield Buffer.from(JSON.stringify({ name: 'chunk', i }) + '\n'); }
+  n += await send('chunked', ReadableStream.from(parts()), { 'content-type': 'application/x-ndjson' }, { duplex: 'half' });
+  console.log(n);
+})().catch(e => { console.error(e); process.exit(1); });
+`
+
+func TestNodeFetch(t *testing.T) {
+	s := newStack(t)
+	r := s.start("r1", "receive")
+	s.start("l1", "load")
+	out, err := exec.CommandContext(t.Context(), "node", "-e", fetchScript, "--", r.URL+"/v1/events", key).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got := string(out); got != "2351\n" {
+		t.Errorf("the client counts %s", got)
+	}
+	s.rows("events", 2351)
+}

@@ -1,0 +1,308 @@
+// Package e2e holds the tests that run the real binary against real servers.
+package e2e
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/penstock/penstock/infra/devstack"
+	"github.com/penstock/penstock/infra/devstack/devtest"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/receiver"
+)
+
+// penstock is the binary under test, built once, with the race detector.
+var penstock = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "penstock-e2e-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "penstock")
+	out, err := exec.Command("go", "build", "-race", "-o", path, "github.com/penstock/penstock/cmd/penstock").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build penstock: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := penstock(); err == nil {
+		os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+const key = "test-key"
+
+// stack is the servers of one test; receivers and loaders are started on it.
+type stack struct {
+	t          *testing.T
+	dir        string
+	nats       *devstack.NATS
+	minio      *devstack.MinIO
+	clickhouse *devstack.ClickHouse
+	db         driver.Conn // database penstock
+}
+
+// newStack starts the servers and runs `penstock setup`.
+func newStack(t *testing.T) *stack {
+	t.Helper()
+	s := &stack{t: t, dir: t.TempDir(), nats: devtest.NATS(t), clickhouse: devtest.ClickHouse(t)}
+	q, err := jetstream.Connect(jetstream.Options{URL: s.nats.URL(), AckWait: time.Minute, MaxAge: time.Hour, MaxBytes: 1 << 28, Replicas: 1},
+		"e2e", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	if err := q.Setup(t.Context(), pipeline.Specs()); err != nil {
+		t.Fatal(err)
+	}
+	var targets []devstack.NotifyTarget
+	for _, spec := range pipeline.Specs() {
+		targets = append(targets, devstack.NotifyTarget{ID: strings.ToUpper(spec.Name), Subject: jetstream.Subject(spec)})
+	}
+	s.minio = devtest.MinIO(t, devstack.MinIOOptions{Targets: targets, NATSAddress: s.nats.Addr()})
+	out, err := s.run("setup")
+	if err != nil {
+		t.Fatalf("setup: %v\n%s", err, out)
+	}
+	s.db = s.open("penstock")
+	return s
+}
+
+func (s *stack) open(database string) driver.Conn {
+	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{s.clickhouse.Addr()}, Auth: clickhouse.Auth{Database: database}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// env is the configuration of every process, all by environment.
+func (s *stack) env(more ...string) []string {
+	sum := receiver.HashKey(key)
+	env := append(os.Environ(),
+		"PENSTOCK_STORAGE_ENDPOINT="+s.minio.Endpoint(),
+		"PENSTOCK_STORAGE_ACCESS_KEY="+s.minio.AccessKey(),
+		"PENSTOCK_STORAGE_SECRET_KEY="+s.minio.SecretKey(),
+		"PENSTOCK_QUEUE_URL="+s.nats.URL(),
+		"PENSTOCK_QUEUE_ACK_WAIT=10s",
+		"PENSTOCK_CLICKHOUSE_ADDRESSES=["+s.clickhouse.Addr()+"]",
+		"PENSTOCK_RECEIVER_KEYS=[{project: test, sha256: "+hex.EncodeToString(sum[:])+"}]",
+		"PENSTOCK_BATCHER_ROLL_AGE=1s",
+		"PENSTOCK_LOADER_BACKOFF_MIN=100ms", "PENSTOCK_LOADER_BACKOFF_MAX=1s",
+		"PENSTOCK_BATCHER_BACKOFF_MIN=50ms", "PENSTOCK_BATCHER_BACKOFF_MAX=500ms",
+	)
+	return append(env, more...)
+}
+
+// run runs a command to its end and returns what it printed.
+func (s *stack) run(args ...string) (string, error) {
+	path, err := penstock()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(s.t.Context(), path, args...)
+	cmd.Env, cmd.Dir = s.env(), s.dir
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// role is a receiver or loader that runs.
+type role struct {
+	*devstack.Process
+	t     *testing.T
+	URL   string // of the receiver's listener
+	Admin string
+	args  []string
+	env   []string
+}
+
+func (s *stack) start(name, command string, env ...string) *role {
+	s.t.Helper()
+	r := &role{t: s.t, URL: "http://" + address(s.t), Admin: "http://" + address(s.t), args: []string{command}}
+	r.env = s.env(append([]string{
+		"PENSTOCK_ADMIN_LISTEN=" + strings.TrimPrefix(r.Admin, "http://"),
+		"PENSTOCK_RECEIVER_LISTEN=" + strings.TrimPrefix(r.URL, "http://"),
+		"PENSTOCK_RECEIVER_NAME=" + name,
+		"PENSTOCK_BATCHER_DIR=" + filepath.Join(s.dir, name),
+		"PENSTOCK_LOADER_NAME=" + name,
+	}, env...)...)
+	r.LogStart(filepath.Join(s.dir, name+".log"))
+	return r
+}
+
+// LogStart starts the process, again after it ended; its log goes on.
+func (r *role) LogStart(log string) {
+	r.t.Helper()
+	path, err := penstock()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	p, err := devstack.Start(r.t.Context(), devstack.Command{Name: strings.Join(r.args, " "), Path: path, Args: r.args, Env: r.env, LogPath: log})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.Process = p
+	r.t.Cleanup(func() {
+		p.Kill()
+		if r.t.Failed() {
+			text, _ := os.ReadFile(log)
+			r.t.Logf("%s:\n%s", log, text[max(0, len(text)-6000):])
+		}
+	})
+	eventually(r.t, 20*time.Second, "ready: "+log, func() error {
+		select {
+		case <-p.Done():
+			r.t.Fatalf("%s ended: %v\n%s", log, p.Err(), p.LogTail())
+		default:
+		}
+		resp, err := http.Get(r.Admin + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != 200 {
+			text, _ := io.ReadAll(resp.Body)
+			return fmt.Errorf("%s: %s", resp.Status, text)
+		}
+		return nil
+	})
+}
+
+// term sends SIGTERM and waits for a clean end.
+func (r *role) term() {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+	defer cancel()
+	r.Stop(ctx)
+	text, _ := os.ReadFile(r.LogPath)
+	if !strings.Contains(string(text), "msg=\"drained") {
+		r.t.Errorf("%s did not drain:\n%s", r.Name, r.LogTail())
+	}
+}
+
+func (r *role) metric(name string) float64 {
+	r.t.Helper()
+	resp, err := http.Get(r.Admin + "/metrics")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	var sum float64
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, name) {
+			var v float64
+			if _, err := fmt.Sscan(line[strings.LastIndexByte(strings.TrimSpace(line), ' '):], &v); err != nil {
+				r.t.Fatalf("%q: %v", line, err)
+			}
+			sum += v
+		}
+	}
+	return sum
+}
+
+// address is a free one on this machine.
+func address(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// eventually repeats what until it is fine.
+func eventually(t *testing.T, limit time.Duration, name string, what func() error) {
+	t.Helper()
+	end := time.Now().Add(limit)
+	for {
+		err := what()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %s: %v", name, limit, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// answer is what the receiver says.
+type answer struct {
+	Accepted int    `json:"accepted"`
+	Rejected int    `json:"rejected"`
+	Request  string `json:"request_id"`
+	Object   string `json:"object"`
+	Errors   []struct {
+		Index   int    `json:"index"`
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"errors"`
+}
+
+// post sends a body as it is.
+func post(t *testing.T, url, body string, header ...string) (int, answer) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	var a answer
+	if err := json.Unmarshal(text, &a); err != nil {
+		t.Fatalf("%s: %q: %v", resp.Status, text, err)
+	}
+	return resp.StatusCode, a
+}
+
+// one is the single value of a query.
+func one[T any](s *stack, query string, args ...any) T {
+	s.t.Helper()
+	var v T
+	if err := s.db.QueryRow(s.t.Context(), query, args...).Scan(&v); err != nil {
+		s.t.Fatalf("%s: %v", query, err)
+	}
+	return v
+}
+
+// rows waits until a table has that many rows, and no more of them a little later.
+func (s *stack) rows(table string, want uint64) {
+	s.t.Helper()
+	eventually(s.t, time.Minute, "rows in "+table, func() error {
+		if got := one[uint64](s, "SELECT count() FROM "+table); got != want {
+			return fmt.Errorf("%d rows, want %d", got, want)
+		}
+		return nil
+	})
+}

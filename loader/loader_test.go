@@ -1,0 +1,517 @@
+package loader
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// world is a bucket, a queue, a table and a ledger in memory. fault, where it is
+// set, is asked before each call; where it returns an error the call fails, and
+// late says that it took effect all the same (its answer was lost).
+type world struct {
+	mu      sync.Mutex
+	objects map[string][]byte
+	metas   map[string]pipeline.Meta
+	queue   []*delivery
+	rows    map[string]int // object/row → how often it is there
+	tokens  map[string]bool
+	window  int // tokens remembered; 0: all
+	order   []string
+	ledger  map[string]pipeline.Load
+	inserts int
+	fault   func(call string) (err error, late bool)
+	down    error
+}
+
+func newWorld() *world {
+	return &world{objects: map[string][]byte{}, metas: map[string]pipeline.Meta{}, rows: map[string]int{}, tokens: map[string]bool{}, ledger: map[string]pipeline.Load{}}
+}
+
+func (w *world) try(call string) (error, bool) {
+	if w.down != nil && call != "receive" && call != "get" && call != "ack" {
+		return w.down, false
+	}
+	if w.fault != nil {
+		return w.fault(call)
+	}
+	return nil, false
+}
+
+type delivery struct {
+	w        *world
+	body     []byte
+	attempt  int
+	due      time.Time
+	inFlight bool
+	settled  bool
+	extended int
+}
+
+func (d *delivery) Body() []byte { return d.body }
+func (d *delivery) Attempt() int { return d.attempt }
+func (d *delivery) Extend() error {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	d.extended++
+	return nil
+}
+
+func (d *delivery) Ack(context.Context) error {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	err, late := d.w.try("ack")
+	if err == nil || late {
+		d.settled = true
+	}
+	if err != nil && !late {
+		d.inFlight, d.due = false, time.Now().Add(time.Minute) // it will time out and come again
+	}
+	return err
+}
+
+func (d *delivery) Nak(delay time.Duration) error {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	d.inFlight, d.due = false, time.Now().Add(delay)
+	return nil
+}
+
+func (w *world) Receive(ctx context.Context, max int) ([]Delivery, error) {
+	for range 50 {
+		w.mu.Lock()
+		if err, _ := w.try("receive"); err != nil {
+			w.mu.Unlock()
+			return nil, err
+		}
+		var all []Delivery
+		for _, d := range w.queue {
+			if !d.settled && !d.inFlight && !time.Now().Before(d.due) && len(all) < max {
+				d.inFlight = true
+				d.attempt++
+				all = append(all, d)
+			}
+		}
+		w.mu.Unlock()
+		if len(all) > 0 {
+			return all, nil
+		}
+		if retry.Sleep(ctx, 100*time.Millisecond) != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return nil, nil
+}
+
+func (w *world) Get(_ context.Context, key string) (pipeline.Object, io.ReadCloser, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err, _ := w.try("get"); err != nil {
+		return pipeline.Object{}, nil, err
+	}
+	b, ok := w.objects[key]
+	if !ok {
+		return pipeline.Object{}, nil, retry.As(retry.Permanent, errors.New("no such object"))
+	}
+	return pipeline.Object{Key: key, ETag: "e", Size: int64(len(b)), Meta: w.metas[key]}, io.NopCloser(bytes.NewReader(b)), nil
+}
+
+func (w *world) Ping(context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.down
+}
+
+func (w *world) Insert(_ context.Context, table, token, object string, first int64, events []pipeline.Event) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, late := w.try("insert")
+	if err != nil && !late {
+		return err
+	}
+	w.inserts++
+	for i := range events {
+		if d := events[i].ReceivedAt / day; d != events[0].ReceivedAt/day {
+			return retry.As(retry.Permanent, errors.New("a block into two partitions"))
+		}
+	}
+	if !w.tokens[token] {
+		w.tokens[token] = true
+		w.order = append(w.order, token)
+		if w.window > 0 && len(w.order) > w.window {
+			delete(w.tokens, w.order[0])
+			w.order = w.order[1:]
+		}
+		for i := range events {
+			w.rows[fmt.Sprintf("%s/%d", object, first+int64(i))]++
+		}
+	}
+	return err
+}
+
+func (w *world) Present(_ context.Context, _, object string, first, end int64, _ [2]int64) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err, _ := w.try("present"); err != nil {
+		return false, err
+	}
+	for i := first; i < end; i++ {
+		if w.rows[fmt.Sprintf("%s/%d", object, i)] > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (w *world) Load(_ context.Context, key string) (pipeline.Load, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err, _ := w.try("ledger"); err != nil {
+		return pipeline.Load{}, false, err
+	}
+	l, ok := w.ledger[key]
+	return l, ok, nil
+}
+
+func (w *world) SaveLoad(_ context.Context, l pipeline.Load) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, late := w.try("save")
+	if err == nil || late {
+		if have := w.ledger[l.Key]; !have.Loaded {
+			w.ledger[l.Key] = l
+		}
+	}
+	return err
+}
+
+// put stores an object of n events and queues its notification.
+func (w *world) put(t *testing.T, n int, startMs int64, stepMs int64) string {
+	t.Helper()
+	key := pipeline.Key{Prefix: "events/", Time: pipeline.Millis(startMs), Receiver: "r", Seq: uint64(len(w.objects) + 1), Format: pipeline.NDJSON}.String()
+	events := make([]pipeline.Event, n)
+	for i := range events {
+		events[i] = pipeline.Event{ID: pipeline.NewUUIDv7(startMs), Project: []byte("p"), Name: []byte("n"), Timestamp: startMs,
+			ReceivedAt: startMs + int64(i)*stepMs, Seq: uint64(i), Properties: []byte(`{"a":1}`), Context: []byte(`{}`)}
+	}
+	var b bytes.Buffer
+	enc, err := codec.NewEncoder(&b, pipeline.NDJSON, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(enc.Encode(events), enc.Close()); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(b.Bytes())
+	w.objects[key] = b.Bytes()
+	w.metas[key] = pipeline.Meta{Schema: 1, Rows: int64(n), SHA256: hex.EncodeToString(sum[:])}
+	w.notify(key)
+	return key
+}
+
+func (w *world) notify(key string) *delivery {
+	d := &delivery{w: w, body: fmt.Appendf(nil, `{"Records":[{"s3":{"object":{"key":%q}}}]}`, strings.ReplaceAll(key, "/", "%2F"))}
+	w.queue = append(w.queue, d)
+	return d
+}
+
+func (w *world) open() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.queue {
+		if !d.settled {
+			n++
+		}
+	}
+	return n
+}
+
+// check holds the rows against the objects: each once, and no other.
+func (w *world) check(t *testing.T) {
+	t.Helper()
+	want := 0
+	for key, m := range w.metas {
+		want += int(m.Rows)
+		for i := range m.Rows {
+			if got := w.rows[fmt.Sprintf("%s/%d", key, i)]; got != 1 {
+				t.Fatalf("row %d of %s is there %d times", i, key, got)
+			}
+		}
+	}
+	if len(w.rows) != want {
+		t.Errorf("%d rows, want %d", len(w.rows), want)
+	}
+}
+
+func (w *world) loader(t *testing.T, name string) *Loader {
+	return New(pipeline.Events, Options{Name: name, Workers: 3, ChunkRows: 10, ChunkBytes: 1 << 20, Dir: t.TempDir(), Extend: 10 * time.Second,
+		Backoff: retry.Backoff{Min: time.Second, Max: time.Minute}, Probe: retry.Backoff{Min: time.Second, Max: 10 * time.Second}, Drain: 30 * time.Second},
+		w, w, w, w, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+}
+
+// start runs a loader until the returned function is called.
+func start(t *testing.T, l *Loader) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	return func() error { cancel(); return <-done }
+}
+
+const noon = int64(1795348800000) // 2026-11-22T12:00:00Z
+
+func TestLoadsEachOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for _, n := range []int{1, 9, 10, 11, 35, 20} {
+			key := w.put(t, n, noon, 1)
+			w.notify(key)
+		}
+		l := w.loader(t, "a")
+		stop := start(t, l)
+		time.Sleep(time.Minute)
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		w.check(t)
+		if n := w.open(); n != 0 {
+			t.Errorf("%d deliveries are not settled", n)
+		}
+		if want := 1 + 1 + 1 + 2 + 4 + 2; w.inserts > 2*want {
+			t.Errorf("%d inserts for %d chunks", w.inserts, want)
+		}
+		if s := l.Stats(); s.Objects < 6 || s.Error != "" {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+// An object over midnight: no block goes into two partitions.
+func TestCutsAtMidnight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.put(t, 25, noon+12*3600*1000-7, 1)
+		stop := start(t, w.loader(t, "a"))
+		time.Sleep(time.Minute)
+		stop()
+		w.check(t)
+	})
+}
+
+// Each call fails, before or after it took effect, at a rate; two loaders have
+// the same deliveries; the tokens are forgotten at once. Each row is there once.
+func TestOnceUnderFaults(t *testing.T) {
+	for _, rate := range []float64{0.1, 0.5} {
+		for _, window := range []int{0, 1} {
+			t.Run(fmt.Sprintf("rate %v, window %d", rate, window), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					seed := rand.Uint64()
+					t.Logf("seed %d", seed)
+					rnd := rand.New(rand.NewPCG(seed, 1))
+					w := newWorld()
+					w.window = window
+					w.fault = func(call string) (error, bool) {
+						if rnd.Float64() >= rate {
+							return nil, false
+						}
+						class := retry.Outage
+						if rnd.IntN(3) == 0 {
+							class = retry.Unknown
+						}
+						return retry.As(class, errors.New("fault at "+call)), rnd.IntN(2) == 0
+					}
+					for range 12 {
+						w.put(t, 1+rnd.IntN(40), noon+rnd.Int64N(24*3600*1000), 1)
+					}
+					names := []string{"a"}
+					if window == 0 { // without tokens nothing tells two at the same moment apart
+						for _, d := range slices.Clone(w.queue) {
+							w.queue = append(w.queue, &delivery{w: w, body: d.body})
+						}
+						names = append(names, "b")
+					}
+					var stops []func() error
+					for _, name := range names {
+						stops = append(stops, start(t, w.loader(t, name)))
+					}
+					for range 100 {
+						time.Sleep(10 * time.Minute)
+						if w.open() == 0 {
+							break
+						}
+					}
+					for _, stop := range stops {
+						stop()
+					}
+					if n := w.open(); n != 0 {
+						t.Fatalf("%d deliveries are not settled", n)
+					}
+					w.check(t)
+				})
+			})
+		}
+	}
+}
+
+// A loader killed after each call, at every point: the next one goes on.
+func TestKilledAtEveryPoint(t *testing.T) {
+	for point := range 25 {
+		for _, late := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.window = 1
+				w.put(t, 35, noon, 1)
+				calls := 0
+				dead := errors.New("killed")
+				w.fault = func(string) (error, bool) {
+					calls++
+					if calls < point {
+						return nil, false
+					}
+					return retry.As(retry.Outage, dead), late && calls == point // then nothing works any more
+				}
+				stop := start(t, w.loader(t, "a"))
+				time.Sleep(5 * time.Second)
+				stop()
+				w.mu.Lock()
+				w.fault = nil
+				for _, d := range w.queue {
+					d.inFlight = false
+				}
+				w.mu.Unlock()
+				stop = start(t, w.loader(t, "b"))
+				time.Sleep(10 * time.Minute)
+				stop()
+				w.check(t)
+				if n := w.open(); n != 0 {
+					t.Errorf("point %d: %d deliveries are not settled", point, n)
+				}
+			})
+		}
+	}
+}
+
+// While the table is away nothing is taken from the queue; then all is loaded.
+func TestOutageStopsReceiving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for range 20 {
+			w.put(t, 5, noon, 1)
+		}
+		w.down = retry.As(retry.Outage, errors.New("connection refused"))
+		l := w.loader(t, "a")
+		stop := start(t, l)
+		time.Sleep(time.Hour)
+		w.mu.Lock()
+		taken := 0
+		for _, d := range w.queue {
+			taken += d.attempt
+		}
+		w.mu.Unlock()
+		if taken > 10 { // the workers' first, and one a probe at most by a race
+			t.Errorf("%d deliveries were taken in an hour's outage", taken)
+		}
+		if l.Stats().Error == "" {
+			t.Error("the outage does not show in the stats")
+		}
+		w.mu.Lock()
+		w.down = nil
+		w.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		stop()
+		w.check(t)
+	})
+}
+
+func TestDamagedObjectIsNotLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		damaged := w.put(t, 5, noon, 1)
+		good := w.put(t, 5, noon+1000, 1)
+		w.objects[damaged] = append([]byte(nil), w.objects[damaged]...)
+		w.objects[damaged][20] ^= 1
+		w.notify("events/dt=2026-11-22/hr=12/gone.parquet")
+		stop := start(t, w.loader(t, "a"))
+		time.Sleep(time.Hour)
+		stop()
+		if n := w.rows[good+"/0"]; n != 1 {
+			t.Error("the good object is not loaded: the bad one blocks it")
+		}
+		if n := w.rows[damaged+"/0"]; n != 0 {
+			t.Error("a row of the damaged object is there")
+		}
+		if n := w.open(); n != 2 {
+			t.Errorf("%d deliveries are open, want 2", n)
+		}
+	})
+}
+
+// While a load goes on for long, the queue hears of it.
+func TestExtends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.put(t, 5, noon, 1)
+		slow := &slowTable{world: w, wait: 95 * time.Second}
+		l := w.loader(t, "a")
+		l.table = slow
+		stop := start(t, l)
+		time.Sleep(3 * time.Minute)
+		stop()
+		if got := w.queue[0].extended; got != 9 {
+			t.Errorf("extended %d times in 95 s, want 9", got)
+		}
+		w.check(t)
+	})
+}
+
+// A drain waits for the load under way; past the deadline it cuts it off.
+func TestDrain(t *testing.T) {
+	for _, tt := range []struct {
+		wait time.Duration
+		cut  bool
+	}{{20 * time.Second, false}, {50 * time.Second, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.put(t, 5, noon, 1)
+			l := w.loader(t, "a")
+			l.table = &slowTable{world: w, wait: tt.wait}
+			stop := start(t, l)
+			time.Sleep(time.Second)
+			if err := stop(); (err != nil) != tt.cut {
+				t.Errorf("a load of %s: %v", tt.wait, err)
+			}
+			if tt.cut != (w.open() == 1) {
+				t.Errorf("a load of %s leaves %d deliveries", tt.wait, w.open())
+			}
+		})
+	}
+}
+
+type slowTable struct {
+	*world
+	wait time.Duration
+}
+
+func (s *slowTable) Insert(ctx context.Context, table, token, object string, first int64, events []pipeline.Event) error {
+	if err := retry.Sleep(ctx, s.wait); err != nil {
+		return err
+	}
+	return s.world.Insert(ctx, table, token, object, first, events)
+}

@@ -1,0 +1,86 @@
+package receiver
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+type discard struct{}
+
+func (discard) Append(context.Context, []pipeline.Event, pipeline.Durability) (string, error) {
+	return "", nil
+}
+func (discard) Report(pipeline.Failure) {}
+
+// quiet is a ResponseWriter that takes nothing.
+type quiet struct {
+	header http.Header
+	status int
+}
+
+func (w *quiet) SetReadDeadline(time.Time) error { return nil }
+
+func (w *quiet) Header() http.Header         { return w.header }
+func (w *quiet) Write(b []byte) (int, error) { return len(b), nil }
+func (w *quiet) WriteHeader(status int)      { w.status = status }
+
+func BenchmarkServeHTTP(b *testing.B) {
+	flat := `{"event_id":"0193b3f0-7b5a-7cde-8f01-23456789abcd","name":"level_up","timestamp":1795319112345,"session_id":"s-81723","user_id":"u-1827381","level":17,"class":"mage","gold":1827.5,"position":{"x":1.5,"y":22.75,"map":"dunes"},"items":["sword","shield","potion"],"build":"1.22.3","platform":"ios"}`
+	nested := `{"event_id":"0193b3f0-7b5a-7cde-8f01-23456789abcd","name":"level_up","timestamp":"2026-11-22T03:45:12.345Z","session_id":"s-81723","user_id":"u-1827381","properties":{"level":17,"class":"mage","gold":1827.5,"position":{"x":1.5,"y":22.75,"map":"dunes"},"items":["sword","shield","potion"],"build":"1.22.3","platform":"ios"}}`
+	noID := `{"name":"level_up","properties":{"level":17,"class":"mage","gold":1827.5}}`
+	for _, c := range []struct {
+		name, event string
+		events      int
+		encode      func([]byte) []byte
+		encoding    string
+	}{
+		{"one/flat", flat, 1, nil, ""},
+		{"one/nested", nested, 1, nil, ""},
+		{"one/no id", noID, 1, nil, ""},
+		{"100/flat", flat, 100, nil, ""},
+		{"100/nested", nested, 100, nil, ""},
+		{"100/no id", noID, 100, nil, ""},
+		{"100/nested gzip", nested, 100, gzipped, "gzip"},
+		{"100/nested zstd", nested, 100, zstded, "zstd"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			r := New(options(), discard{}, discard{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+			body := bytes.Repeat([]byte(c.event+"\n"), c.events)
+			size := len(body)
+			if c.encode != nil {
+				body = c.encode(body)
+			}
+			reader := bytes.NewReader(body)
+			target, _ := url.Parse("/v1/events")
+			req := httptest.NewRequest("POST", "/v1/events", nil)
+			req.URL, req.Body, req.ContentLength = target, io.NopCloser(reader), int64(len(body))
+			req.Header = http.Header{"Authorization": {"Bearer " + key}, "Content-Type": {ndjson}, "User-Agent": {"Mozilla/5.0 (X11; Linux x86_64)"}}
+			if c.encoding != "" {
+				req.Header.Set("Content-Encoding", c.encoding)
+			}
+			w := &quiet{header: http.Header{}}
+			b.ReportAllocs()
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				reader.Reset(body)
+				clear(w.header)
+				r.ServeHTTP(w, req)
+				if w.status != 202 {
+					b.Fatal(fmt.Sprint(w.status))
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,215 @@
+package receiver
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+)
+
+const ndjson = "application/x-ndjson"
+
+func TestBodyLayouts(t *testing.T) {
+	for _, c := range []struct {
+		name, kind, body string
+		accepted         string // names
+		refused          string // index:code
+	}{
+		{"one", "", one, "a", ""},
+		{"pretty", "", "{\n  \"name\": \"a\",\r\n  \"x\": [\n    1\n  ]\n}\n", "a", ""},
+		{"byte order mark", "", "\xef\xbb\xbf" + one, "a", ""},
+		{"two pretty", "", "{\n\"name\": \"a\"\n}\n{\n\"name\": \"b\"\n}", "a b", ""},
+		{"concatenated", "", `{"name":"a"}{"name":"b"} {"name":"c"}`, "a b c", ""},
+		{"array", "", ` [ {"name":"a"} , {"name":"b"}, {"name":"c"} ] `, "a b c", ""},
+		{"empty array", "", "[]", "", ""},
+		{"array, bad ones between", "", `[{"name":"a"},1,{"name":"b"},[{"name":"x"}],{},"x",null,{"name":"c"}]`, "a b c",
+			"1:not_an_object 3:not_an_object 4:missing_name 5:not_an_object 6:not_an_object"},
+		{"array, broken", "", `[{"name":"a"},{"name":b},{"name":"c"}]`, "a", "1:invalid_json"},
+		{"array, not closed", "", `[{"name":"a"}`, "a", "1:invalid_json"},
+		{"array, only opened", "", `[`, "", "0:invalid_json"},
+		{"array, comma at its end", "", `[{"name":"a"},]`, "a", "1:invalid_json"},
+		{"array, no comma", "", `[{"name":"a"} {"name":"b"}]`, "a", "1:invalid_json"},
+		{"array, something behind", "", `[{"name":"a"}] {"name":"b"}`, "a", "1:invalid_json"},
+		{"empty array, something behind", "", `[]x`, "", "0:invalid_json"},
+		{"lines without their type", "", "{\"name\":\"a\"}\n{\"name\":\"b\"}\n", "a b", ""},
+		{"lines without their type, CRLF", "", "{\"name\":\"a\"}\r\n\r\n{\"name\":\"b\"}\r\n", "a b", ""},
+		{"lines without their type, one broken", "", "{\"name\":\"a\"}\n{\"name\":\n{\"name\":\"b\"}\nx\n{\"name\":\"c\"}", "a b c", "1:invalid_json 3:invalid_json"},
+		{"lines without their type, one cut", "", "{\"name\":\"a\"}\n{\"name\":\"b\",\"x\":{\"y\":1\n{\"name\":\"c\"}", "a c", "1:invalid_json"},
+		{"lines without their type, one open array", "", "{\"name\":\"a\",\"x\":[\n{\"name\":\"b\"}\n{\"name\":\"c\"}", "b c", "0:invalid_json"},
+		{"lines without their type, garbage first", "", "garbage\n{\"name\":\"a\"}", "a", "0:invalid_json"},
+		{"garbage", "", "garbage", "", "0:invalid_json"},
+		{"scalars", "", `1 "x" null`, "", "0:not_an_object 1:not_an_object 2:not_an_object"},
+		{"a form", "application/x-www-form-urlencoded", "name=a&b=c", "", "0:invalid_json"},
+
+		{"lines", ndjson, "{\"name\":\"a\"}\n{\"name\":\"b\"}", "a b", ""},
+		{"lines, blank ones, CRLF, byte order mark", ndjson, "\xef\xbb\xbf\r\n{\"name\":\"a\"}\r\n\r\n \t\n {\"name\":\"b\"} \r\n\n", "a b", ""},
+		{"lines, one broken", ndjson, "{\"name\":\"a\"}\n{\"name\":\n{\"name\":\"b\"}\n{\"name\":\"c\"} x\n{\"name\":\"d\"}{\"name\":\"e\"}\n{\"name\":\"f\"}", "a b f",
+			"1:invalid_json 3:invalid_json 4:invalid_json"},
+		{"lines, an open array", ndjson, "{\"name\":\"a\",\"x\":[\n{\"name\":\"b\"}", "b", "0:invalid_json"},
+		{"lines, pretty", ndjson, "{\n\"name\":\"a\"}", "", "0:invalid_json 1:not_an_object"},
+		{"lines, an array in one", ndjson, "[{\"name\":\"a\"}]\n{\"name\":\"b\"}", "b", "0:not_an_object"},
+		{"lines, bare returns are no line ends", ndjson, "{\"name\":\"a\"}\r{\"name\":\"b\"}", "", "0:invalid_json"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, s := newTest(nil)
+			a := serve(t, r, withKey(post("/v1/events", c.body, "Content-Type", c.kind)))
+			if got := names(s.events); got != c.accepted {
+				t.Errorf("accepted: got %q, want %q", got, c.accepted)
+			}
+			if got := a.codes(); got != c.refused {
+				t.Errorf("refused: got %q, want %q", got, c.refused)
+			}
+			if a.Accepted != len(s.events) || a.Rejected != len(a.Errors) || len(s.failures) != a.Rejected {
+				t.Errorf("got %+v, %d failures", a, len(s.failures))
+			}
+			want := 202
+			if c.accepted == "" && c.refused != "" {
+				want = 400
+			}
+			if a.Status != want {
+				t.Errorf("got status %d, want %d", a.Status, want)
+			}
+			for i, f := range s.failures {
+				if !strings.Contains(c.body, string(f.Raw)) || f.Index != *a.Errors[i].Index {
+					t.Errorf("failure %d: index %d, raw %q", i, f.Index, f.Raw)
+				}
+			}
+		})
+	}
+}
+
+// poison is what one JSON reader takes and another refuses; each alone in its request's middle.
+var poison = []struct{ name, body, code string }{
+	{"duplicate key", `{"name":"x","a":1,"a":2}`, "duplicate_key"},
+	{"duplicate name", `{"name":"x","name":"x"}`, "duplicate_key"},
+	{"duplicate key by an escape", `{"name":"x","a":1,"\u0061":2}`, "duplicate_key"},
+	{"duplicate key within", `{"name":"x","properties":{"l":[{"a":{"b":1,"b":1}}]}}`, "duplicate_key"},
+	{"duplicate key, inside and beside", `{"name":"x","a":1,"properties":{"b":1,"a":2}}`, "duplicate_key"},
+	{"duplicate key, over lines", "{\"name\":\"x\",\"a\":\r\n[\n1],\"properties\":{\n\"a\":\n2}}", "duplicate_key"},
+	{"id kept and given", `{"name":"x","event_id":"e1","properties":{"event_id":"e1"}}`, "duplicate_key"},
+	{"invalid utf-8", "{\"name\":\"x\",\"a\":\"\xff\"}", "invalid_utf8"},
+	{"invalid utf-8 in a key", "{\"name\":\"x\",\"\xc0\x80\":1}", "invalid_utf8"},
+	{"a surrogate in utf-8", "{\"name\":\"x\",\"a\":\"\xed\xa0\x80\"}", "invalid_utf8"},
+	{"lone high surrogate", `{"name":"x","a":"\ud800"}`, "lone_surrogate"},
+	{"lone low surrogate", `{"name":"x","a":"\udc00x"}`, "lone_surrogate"},
+	{"NUL in a key", `{"name":"x","a\u0000":1}`, "nul_character"},
+	{"a raw NUL", "{\"name\":\"x\",\"a\":\"\x00\"}", "invalid_json"},
+	{"1e400", `{"name":"x","a":1e400}`, "number_out_of_range"},
+	{"an integer above 64 bits", `{"name":"x","a":18446744073709551616}`, "number_out_of_range"},
+	{"an integer below 64 bits", `{"name":"x","a":-9223372036854775809}`, "number_out_of_range"},
+	{"deep", `{"name":"x","a":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + "}", "too_deep"},
+	{"deep objects", `{"name":"x","a":` + strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_000) + "}", "too_deep"},
+	{"one level too deep", `{"name":"x","a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + "}", "too_deep"},
+	{"1 MB of brackets", strings.Repeat("[", 1<<20), "invalid_json"},
+	{"1 MB of braces", strings.Repeat(`{"a":`, 200_000), "invalid_json"},
+	{"1 MB of nested pairs", strings.Repeat("[", 1<<19) + strings.Repeat("]", 1<<19), "not_an_object"},
+	{"NaN", `{"name":"x","a":NaN}`, "invalid_json"},
+	{"a comment", `{"name":"x" /* y */}`, "invalid_json"},
+	{"cut", `{"name":"x","a":"b`, "invalid_json"},
+	{"not an object", `"x"`, "not_an_object"},
+	{"too large", `{"name":"x","a":"` + strings.Repeat("\\\"}]{[", 2<<20/6) + `"}`, "event_too_large"},
+	{"too large, many keys", `{"name":"x","l":[` + strings.Repeat(`{"k":"v"},`, 250_000) + `1]}`, "event_too_large"},
+	{"too large a string", `"` + strings.Repeat("x", 2<<20) + `"`, "event_too_large"},
+	{"too large a number", strings.Repeat("1", 2<<20+1), "event_too_large"},
+	{"too large an array", "[" + strings.Repeat("1,", 1<<20) + "1]", "event_too_large"},
+}
+
+func TestPoisonFailsAlone(t *testing.T) {
+	for _, c := range poison {
+		for _, layout := range []struct{ name, kind, format string }{
+			{"objects", "", "%s\n%s\n%s"},
+			{"lines", ndjson, "%s\n%s\n%s"},
+			{"array", "", "[%s,%s,%s]"},
+		} {
+			t.Run(c.name+"/"+layout.name, func(t *testing.T) {
+				if layout.name == "lines" && strings.Contains(c.body, "\n") {
+					t.Skip("is more than a line")
+				}
+				r, s := newTest(func(o *Options) { o.MaxBody = 8 << 20 })
+				body := fmt.Sprintf(layout.format, `{"name":"before"}`, c.body, `{"name":"after"}`)
+				a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", layout.kind)))
+				want, raw := "before after", c.body
+				if c.code == "invalid_json" && layout.name == "array" {
+					// Where it ends is not known: the rest of the array goes with it.
+					want, raw = "before", c.body+`,{"name":"after"}]`
+				}
+				if got := names(s.events); got != want {
+					t.Errorf("accepted: got %q, want %q", got, want)
+				}
+				if got, want := a.codes(), "1:"+c.code; got != want {
+					t.Errorf("refused: got %q, want %q", got, want)
+				}
+				if len(s.failures) != 1 || !bytes.Equal(s.failures[0].Raw, []byte(raw)) {
+					t.Fatalf("%d failures; the raw bytes are not those that were sent", len(s.failures))
+				}
+				if f := s.failures[0]; f.Index != 1 || f.Code != c.code || f.RequestID != a.RequestID || len(f.Message) > 300 {
+					t.Errorf("failure %d %s %s", f.Index, f.Code, f.Message)
+				}
+			})
+		}
+	}
+}
+
+// What is refused late, after its neighbours and itself were made ready, is reported as it was sent.
+func TestRawBytesAreNotEdited(t *testing.T) {
+	for _, c := range []struct{ name, kind, body, raw string }{
+		{"something follows", ndjson, "{\"name\":\"x\",\"properties\":{\r\"a\":1}} y", "{\"name\":\"x\",\"properties\":{\r\"a\":1}} y"},
+		{"a bad field behind a good one", "", "{\"a\":\n[\r1],\"name\":\ntrue}", "{\"a\":\n[\r1],\"name\":\ntrue}"},
+		{"array", "", "[{\"a\":\n1,\"properties\":{\n\"a\":1}, \"name\":\"x\"}]", "{\"a\":\n1,\"properties\":{\n\"a\":1}, \"name\":\"x\"}"},
+	} {
+		r, s := newTest(nil)
+		serve(t, r, withKey(post("/v1/events", c.body, "Content-Type", c.kind)))
+		if len(s.failures) != 1 || string(s.failures[0].Raw) != c.raw {
+			t.Errorf("%s: got %+v", c.name, s.failures)
+		}
+	}
+}
+
+// Hostile bodies must not take more than a time that grows as their size.
+func TestHostileBodiesTakeLinearTime(t *testing.T) {
+	const size = 256 << 10
+	for _, c := range []struct{ name, line string }{
+		{"open arrays", "{\"a\":[\n"},
+		{"open objects", "{\"a\":\n"},
+		{"open objects at line starts", "{\"a\":[1,\n{\"b\":[1,\n"},
+		{"open strings", "{\"a\":\"\n"},
+		{"broken", "}\n"},
+		{"keys", `{"a":1}`},
+		{"brackets", "[\n"},
+	} {
+		for _, kind := range []string{"", ndjson} {
+			r, _ := newTest(func(o *Options) { o.MaxBody, o.MaxEvent, o.MaxEvents = size, size/2, 1<<30 })
+			q := newRequest(r)
+			q.reset(1)
+			q.lines = kind == ndjson
+			q.body = []byte(strings.Repeat(c.line, size/len(c.line)))
+			began := time.Now()
+			q.decode()
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("%s: took %s", c.name, took)
+			}
+		}
+	}
+}
+
+func TestExtent(t *testing.T) {
+	for _, c := range []struct {
+		src  string
+		want int
+	}{
+		{`{}`, 2}, {`{"a":"}\"}"}x`, 12}, {`[[],{}]]`, 7}, {`"a\\"b`, 5}, {`12,3`, 2}, {`12]`, 2}, {"12\n{", 2}, {`true {`, 4},
+		{`{"a":[}`, 0}, {`"a`, 0}, {`"a\"`, 0}, {`"a\`, 0}, {`{`, 0}, {``, 0}, {`12`, 2},
+	} {
+		if got := extent([]byte(c.src)); got != c.want {
+			t.Errorf("%s: got %d, want %d", c.src, got, c.want)
+		}
+		if n := c.want; n > 0 { // as the scanner says, where it takes the value
+			if _, m, err := new(jsonscan.Scanner).Value([]byte(c.src)); err == nil && m != n {
+				t.Errorf("%s: the scanner says %d, want %d", c.src, m, n)
+			}
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package receiver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// sink stands for the batcher and the errors pipeline: it copies what it takes.
+type sink struct {
+	err  error                           // of Append
+	wait func(ctx context.Context) error // in Append; nil: none
+
+	mu         sync.Mutex
+	events     []pipeline.Event
+	failures   []pipeline.Failure
+	durability pipeline.Durability
+	appends    int
+}
+
+func (s *sink) Append(ctx context.Context, events []pipeline.Event, d pipeline.Durability) (string, error) {
+	if s.wait != nil {
+		if err := s.wait(ctx); err != nil {
+			return "", err
+		}
+	}
+	if s.err != nil {
+		return "", s.err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.appends++
+	s.durability = d
+	for _, e := range events {
+		s.events = append(s.events, cloned(e))
+	}
+	return "events/x.parquet", nil
+}
+
+func (s *sink) Report(f pipeline.Failure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.Raw = bytes.Clone(f.Raw)
+	s.failures = append(s.failures, f)
+}
+
+func cloned(e pipeline.Event) pipeline.Event {
+	for _, b := range []*[]byte{&e.Project, &e.Name, &e.SessionID, &e.UserID, &e.Properties, &e.Context} {
+		*b = bytes.Clone(*b)
+	}
+	return e
+}
+
+const (
+	key     = "secret-of-game"
+	keyDisk = "secret-of-bank" // may not go below disk
+)
+
+func options() Options {
+	return Options{
+		Keys: []Key{
+			{Project: "game", Hash: HashKey(key)},
+			{Project: "bank", Hash: HashKey(keyDisk), MinDurability: pipeline.Disk},
+		},
+		Durability: pipeline.Disk, MaxBody: 4 << 20, MaxDecoded: 8 << 20, MaxEvent: 2 << 20, MaxEvents: 1000, MaxDepth: 64,
+		MaxMemory: 64 << 20, ReadTimeout: 10 * time.Second, RetryAfter: 3 * time.Second,
+	}
+}
+
+// newTest makes a receiver over a new sink; with changes its options.
+func newTest(with func(*Options)) (*Receiver, *sink) {
+	opts := options()
+	if with != nil {
+		with(&opts)
+	}
+	s := &sink{}
+	return New(opts, s, s, slog.New(slog.DiscardHandler), prometheus.NewRegistry()), s
+}
+
+type answerError struct {
+	Index   *int   `json:"index"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// answer is what a client reads.
+type answer struct {
+	Status        int         `json:"-"`
+	Header        http.Header `json:"-"`
+	Accepted      int         `json:"accepted"`
+	Rejected      int         `json:"rejected"`
+	RequestID     string      `json:"request_id"`
+	Object        string      `json:"object"`
+	Error         answerError `json:"error"`
+	Errors        []answerError
+	ErrorsOmitted int `json:"errors_omitted"`
+}
+
+// codes lists index:code of the refused events, or the code of the request.
+func (a answer) codes() string {
+	var b strings.Builder
+	for _, e := range a.Errors {
+		b.WriteString(" " + string(rune('0'+*e.Index)) + ":" + e.Code)
+	}
+	return strings.TrimSpace(b.String() + " " + a.Error.Code)
+}
+
+func post(target, body string, header ...string) *http.Request {
+	return postReader(target, strings.NewReader(body), header...)
+}
+
+func postReader(target string, body io.Reader, header ...string) *http.Request {
+	req := httptest.NewRequest("POST", target, body)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	return req
+}
+
+// withKey adds the usual key.
+func withKey(req *http.Request) *http.Request {
+	req.Header.Set("Authorization", "Bearer "+key)
+	return req
+}
+
+func serve(t testing.TB, h http.Handler, req *http.Request) answer {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, req)
+	return parseAnswer(t, w.Result())
+}
+
+func parseAnswer(t testing.TB, resp *http.Response) answer {
+	t.Helper()
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := answer{Status: resp.StatusCode, Header: resp.Header}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&a); err != nil {
+		t.Fatalf("answer %q: %v", text, err)
+	}
+	if a.RequestID == "" {
+		t.Errorf("answer %s has no request id", text)
+	}
+	return a
+}
+
+// names lists the accepted events' names.
+func names(events []pipeline.Event) string {
+	var all []string
+	for _, e := range events {
+		all = append(all, string(e.Name))
+	}
+	return strings.Join(all, " ")
+}
