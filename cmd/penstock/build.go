@@ -130,9 +130,10 @@ func receiverName(cfg Config) (string, error) {
 
 // outlet is the loading role: a loader a pipeline, and what they share.
 type outlet struct {
-	queue   *jetstream.Queue
+	queue   *jetstream.Queue // nil where storage.notify is none
 	db      *clickhouse.DB
 	loaders []*loader.Loader
+	sweeps  []func(context.Context) // run until their context ends
 }
 
 // buildOutlet wires one object's way from the notification to the table.
@@ -142,32 +143,44 @@ func buildOutlet(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*outl
 		host, _ := os.Hostname()
 		name = fmt.Sprintf("%s-%d", host, os.Getpid())
 	}
-	q, err := connectQueue(cfg.Queue, "penstock-load "+name, log)
+	specs := pipeline.Specs()
+	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, len(specs)*(cfg.Loader.Workers+1)+2))
 	if err != nil {
 		return nil, err
 	}
-	specs := pipeline.Specs()
-	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, len(specs)*cfg.Loader.Workers+2))
-	if err != nil {
-		q.Close()
-		return nil, err
+	out := &outlet{db: db}
+	if cfg.Storage.Notify != "none" {
+		if out.queue, err = connectQueue(cfg.Queue, "penstock-load "+name, log); err != nil {
+			db.Close()
+			return nil, err
+		}
 	}
 	store := openBucket(cfg.Storage)
-	out := &outlet{queue: q, db: db}
+	ttl := time.Duration(cfg.Queue.AckWait)
 	for _, spec := range specs {
+		var q loader.Queue
+		if out.queue != nil {
+			q = deliveries{out.queue.Consumer(spec)}
+			out.sweeps = append(out.sweeps, func(ctx context.Context) { out.sweep(ctx, cfg.Sweep, spec, name, store, log) })
+		} else {
+			q = &loader.Poller{Spec: spec, Owner: name, Poll: time.Duration(cfg.Sweep.Poll), Every: time.Duration(cfg.Sweep.Every), Span: time.Duration(cfg.Sweep.Span), TTL: ttl,
+				Lister: store, Entries: db, Claims: claimer{store}}
+		}
 		out.loaders = append(out.loaders, loader.New(spec, loader.Options{
 			Name: name, Workers: cfg.Loader.Workers, ChunkRows: cfg.Loader.ChunkRows, ChunkBytes: int(cfg.Loader.ChunkBytes),
-			Dir: cfg.Loader.Dir, Extend: time.Duration(cfg.Queue.AckWait) / 3,
+			Dir: cfg.Loader.Dir, Extend: ttl / 3,
 			Backoff: retry.Backoff{Min: time.Duration(cfg.Loader.BackoffMin), Max: time.Duration(cfg.Loader.BackoffMax)},
 			Probe:   retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
 			Drain:   time.Duration(cfg.Process.Drain),
-		}, deliveries{q.Consumer(spec)}, store, db, db, log, reg))
+		}, q, store, db, db, log, reg))
 	}
 	return out, nil
 }
 
 func (o *outlet) close() {
-	o.queue.Close()
+	if o.queue != nil {
+		o.queue.Close()
+	}
 	o.db.Close()
 }
 
@@ -181,4 +194,11 @@ func (d deliveries) Receive(ctx context.Context, max int) ([]loader.Delivery, er
 		all[i] = m
 	}
 	return all, err
+}
+
+// claimer is the bucket's claims as the loader wants them.
+type claimer struct{ *objstore.Bucket }
+
+func (c claimer) Claim(ctx context.Context, name, owner string, ttl time.Duration) (loader.Claim, bool, error) {
+	return c.Bucket.Claim(ctx, name, owner, ttl)
 }

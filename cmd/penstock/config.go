@@ -32,6 +32,7 @@ type Config struct {
 	Queue      QueueConfig      `yaml:"queue"`
 	ClickHouse ClickHouseConfig `yaml:"clickhouse"`
 	Loader     LoaderConfig     `yaml:"loader"`
+	Sweep      SweepConfig      `yaml:"sweep"`
 	Status     StatusConfig     `yaml:"status"`
 }
 
@@ -97,6 +98,7 @@ type StorageConfig struct {
 	AccessKey string `yaml:"access_key"`
 	SecretKey string `yaml:"secret_key"`
 	PathStyle bool   `yaml:"path_style"`
+	Notify    string `yaml:"notify"`
 	NotifyARN string `yaml:"notify_arn"`
 }
 
@@ -130,6 +132,13 @@ type LoaderConfig struct {
 	BackoffMax Duration `yaml:"backoff_max"`
 }
 
+type SweepConfig struct {
+	Every Duration `yaml:"every"`
+	Span  Duration `yaml:"span"`
+	Grace Duration `yaml:"grace"`
+	Poll  Duration `yaml:"poll"`
+}
+
 type StatusConfig struct {
 	Admins []string `yaml:"admins"`
 }
@@ -151,12 +160,13 @@ func defaultConfig() Config {
 			Uploads: 2, PutTimeout: Duration(2 * time.Minute), BackoffMin: Duration(200 * time.Millisecond), BackoffMax: Duration(20 * time.Second),
 		},
 		Errors:  ErrorsConfig{MaxDisk: 1 << 30, MaxMemory: 16 << 20},
-		Storage: StorageConfig{Region: "us-east-1", Bucket: "penstock", PathStyle: true, NotifyARN: "arn:minio:sqs::{PIPELINE}:nats"},
+		Storage: StorageConfig{Region: "us-east-1", Bucket: "penstock", PathStyle: true, Notify: "storage", NotifyARN: "arn:minio:sqs::{PIPELINE}:nats"},
 		Queue: QueueConfig{URL: "nats://127.0.0.1:4222", AckWait: Duration(2 * time.Minute), MaxAge: Duration(7 * 24 * time.Hour),
 			MaxBytes: 1 << 30, Replicas: 1},
 		ClickHouse: ClickHouseConfig{Addresses: []string{"127.0.0.1:9000"}, Database: "penstock", User: "default", Timeout: Duration(5 * time.Minute)},
 		Loader: LoaderConfig{Workers: 2, ChunkRows: 128 << 10, ChunkBytes: 32 << 20,
 			BackoffMin: Duration(time.Second), BackoffMax: Duration(5 * time.Minute)},
+		Sweep: SweepConfig{Every: Duration(5 * time.Minute), Span: Duration(7 * 24 * time.Hour), Grace: Duration(2 * time.Minute), Poll: Duration(10 * time.Second)},
 	}
 }
 
@@ -325,7 +335,7 @@ func (c *Config) check() error {
 		}
 	}
 	for section, value := range map[string]any{"process": c.Process, "receiver": c.Receiver, "batcher": c.Batcher,
-		"errors": c.Errors, "queue": c.Queue, "clickhouse": c.ClickHouse, "loader": c.Loader} {
+		"errors": c.Errors, "queue": c.Queue, "sweep": c.Sweep, "clickhouse": c.ClickHouse, "loader": c.Loader} {
 		v := reflect.ValueOf(value)
 		for f := range v.Type().Fields() {
 			if f.Type.Kind() == reflect.Int || f.Type.Kind() == reflect.Int64 {
@@ -346,6 +356,9 @@ func (c *Config) check() error {
 	}
 	if c.Batcher.MaxSegment > c.Batcher.MaxDisk {
 		errs = append(errs, errors.New("batcher.max_segment is larger than batcher.max_disk"))
+	}
+	if n := c.Storage.Notify; n != "storage" && n != "self" && n != "none" {
+		errs = append(errs, fmt.Errorf("storage.notify %q: storage, self or none", n))
 	}
 	if c.Storage.Bucket == "" {
 		errs = append(errs, errors.New("storage.bucket is empty"))

@@ -46,7 +46,7 @@ func (st *stack) events(ctx context.Context) error {
 	go func() {
 		sending <- traffic.Run(ctx, traffic.NewClient(st.state.Receiver+"/v1/events", st.state.Key, devWorkers), run, st.opts.events, devBatch, devWorkers, st.opts.demo, &sent)
 	}()
-	line := st.line()
+	line := newLiveLine(st.out)
 	defer line.end()
 	var now clickhouse.RunStatus
 	done, changed := false, time.Now()
@@ -104,7 +104,7 @@ func (st *stack) demo(ctx context.Context) error {
 		batch := max(1, min(devBatch, st.opts.demo/10))
 		sending <- traffic.Run(ctx, traffic.NewClient(st.state.Receiver+"/v1/events", st.state.Key, devWorkers), run, 0, batch, devWorkers, st.opts.demo, &sent)
 	}()
-	line := st.line()
+	line := newLiveLine(st.out)
 	defer line.end()
 	before, _ := db.TableStatus(ctx, pipeline.Events.Name)
 	began, last, lastAt := time.Now(), int64(0), time.Now()
@@ -145,9 +145,9 @@ type liveLine struct {
 	last     time.Time
 }
 
-func (st *stack) line() *liveLine {
-	f, ok := st.out.err.(interface{ Fd() uintptr })
-	return &liveLine{out: st.out, terminal: ok && term.IsTerminal(int(f.Fd())), last: time.Now()}
+func newLiveLine(s streams) *liveLine {
+	f, ok := s.err.(interface{ Fd() uintptr })
+	return &liveLine{out: s, terminal: ok && term.IsTerminal(int(f.Fd())), last: time.Now()}
 }
 
 func (l *liveLine) show(format string, args ...any) {

@@ -82,6 +82,9 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 	for _, l := range out.loaders {
 		g.Go(func() error { return l.Run(ctx) })
 	}
+	for _, sweep := range out.sweeps {
+		g.Go(func() error { sweep(ctx); return nil })
+	}
 	err = g.Wait()
 	stopAdmin()
 	err = errors.Join(err, admins.Wait())

@@ -32,6 +32,7 @@ func commands() []command {
 		{"receive", "take events over HTTP and store them as objects", runReceive},
 		{"load", "load objects into ClickHouse as notifications come", runLoad},
 		{"setup", "create bucket, notification rules, streams and tables, or bring them up to date", runSetup},
+		{"sweep", "find objects that were never loaded and tell the queue of them", runSweep},
 		{"status", "show what waits where", runStatus},
 		{"version", "print the version", runVersion},
 	}

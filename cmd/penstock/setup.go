@@ -34,22 +34,23 @@ func setup(ctx context.Context, cfg Config, w io.Writer) error {
 		return err
 	}
 	specs := pipeline.Specs()
-	q, err := connectQueue(cfg.Queue, "penstock-setup", log)
-	if err != nil {
-		return err
+	if cfg.Storage.Notify != "none" {
+		q, err := connectQueue(cfg.Queue, "penstock-setup", log)
+		if err != nil {
+			return err
+		}
+		defer q.Close()
+		if err := q.Setup(ctx, specs); err != nil {
+			return fmt.Errorf("%w (queue.url is %s)", err, cfg.Queue.URL)
+		}
+		fmt.Fprintf(w, "streams        ok  %s\n", cfg.Queue.URL)
 	}
-	defer q.Close()
-	if err := q.Setup(ctx, specs); err != nil {
-		return fmt.Errorf("%w (queue.url is %s)", err, cfg.Queue.URL)
-	}
-	fmt.Fprintf(w, "streams        ok  %s\n", cfg.Queue.URL)
-
 	bucket := openBucket(cfg.Storage)
 	if err := bucket.Create(ctx); err != nil {
 		return fmt.Errorf("%w (storage.endpoint is %s)", err, cfg.Storage.Endpoint)
 	}
 	fmt.Fprintf(w, "bucket         ok  %s\n", cfg.Storage.Bucket)
-	if cfg.Storage.NotifyARN != "" {
+	if cfg.Storage.Notify == "storage" && cfg.Storage.NotifyARN != "" {
 		arns := map[string]string{}
 		for _, spec := range specs {
 			arns[spec.Name] = strings.ReplaceAll(cfg.Storage.NotifyARN, "{PIPELINE}", strings.ToUpper(spec.Name))

@@ -91,11 +91,14 @@ func status(ctx context.Context, cfg Config) statusReport {
 		}
 	}
 	log, _ := newLogger(io.Discard, cfg.Process)
-	q, err := connectQueue(cfg.Queue, "penstock-status", log)
-	if err != nil {
-		fail(err)
-	} else {
-		defer q.Close()
+	var q *jetstream.Queue
+	if cfg.Storage.Notify != "none" {
+		var err error
+		if q, err = connectQueue(cfg.Queue, "penstock-status", log); err != nil {
+			fail(err)
+		} else {
+			defer q.Close()
+		}
 	}
 	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, 1))
 	if err != nil {
@@ -163,7 +166,7 @@ func (r statusReport) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "PIPELINE\tACTIVE ROWS\tACTIVE AGE\tSEALED\tWAL\tQUEUED\tIN FLIGHT\tLOADED/MIN\tROWS/MIN\tROWS\tFRESHNESS\t")
 	for _, p := range r.Pipelines {
-		queued, flight, loaded, perMinute, rows, fresh := "?", "?", "?", "?", "?", "-"
+		queued, flight, loaded, perMinute, rows, fresh := "-", "-", "?", "?", "?", "-"
 		if p.Queue != nil {
 			queued, flight = fmt.Sprint(p.Queue.Pending), fmt.Sprint(p.Queue.InFlight)
 		}

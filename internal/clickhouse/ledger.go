@@ -11,21 +11,49 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Load reads an object's entry in the ledger; ok is false where there is none.
-func (db *DB) Load(ctx context.Context, key string) (l pipeline.Load, ok bool, err error) {
+const loadColumns = "key, etag, generation, toString(status), pipeline, rows, bytes, chunk_rows, chunk_bytes, attempts, error, loader, received_at, started_at, finished_at"
+
+func scanLoad(row interface{ Scan(...any) error }) (l pipeline.Load, err error) {
 	var status string
-	row := db.conn.QueryRow(ctx, `SELECT key, etag, generation, toString(status), pipeline, rows, bytes, chunk_rows, chunk_bytes, attempts, error, loader, received_at, started_at, finished_at
-		FROM loads FINAL WHERE key = ?`, key)
 	err = row.Scan(&l.Key, &l.ETag, &l.Generation, &status, &l.Pipeline, &l.Rows, &l.Bytes, &l.ChunkRows, &l.ChunkBytes, &l.Attempts, &l.Error, &l.Loader,
 		&l.Received, &l.Started, &l.Finished)
+	l.Loaded = status == "loaded"
+	return l, err
+}
+
+// Load reads an object's entry in the ledger; ok is false where there is none.
+func (db *DB) Load(ctx context.Context, key string) (l pipeline.Load, ok bool, err error) {
+	l, err = scanLoad(db.conn.QueryRow(ctx, "SELECT "+loadColumns+" FROM loads FINAL WHERE key = ?", key))
 	if errors.Is(err, sql.ErrNoRows) {
 		return pipeline.Load{}, false, nil
 	}
 	if err != nil {
 		return pipeline.Load{}, false, fmt.Errorf("read ledger: %w", class(err))
 	}
-	l.Loaded = status == "loaded"
 	return l, true, nil
+}
+
+// Loads calls each with the entries of keys from first up to and with last, in
+// the order of the keys.
+func (db *DB) Loads(ctx context.Context, first, last string, each func(pipeline.Load) error) error {
+	rows, err := db.conn.Query(ctx, "SELECT "+loadColumns+" FROM loads FINAL WHERE key >= ? AND key <= ? ORDER BY key", first, last)
+	if err != nil {
+		return fmt.Errorf("read ledger: %w", class(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		l, err := scanLoad(rows)
+		if err != nil {
+			return fmt.Errorf("read ledger: %w", class(err))
+		}
+		if err := each(l); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read ledger: %w", class(err))
+	}
+	return nil
 }
 
 // SaveLoad writes an entry. One that has come further stays the one that counts.

@@ -104,3 +104,12 @@ func removal(event string) bool {
 func (o object) notification() pipeline.Notification {
 	return pipeline.Notification{Key: o.Key, ETag: strings.Trim(o.ETag, `"`), Size: o.Size}
 }
+
+// Format writes a notification as S3 does, for what is enqueued by ourselves.
+func Format(n pipeline.Notification) []byte {
+	var r record
+	r.EventName = "s3:ObjectCreated:Put"
+	r.S3.Object = object{Key: url.QueryEscape(n.Key), Size: n.Size, ETag: n.ETag}
+	text, _ := json.Marshal(map[string][]record{"Records": {r}}) // strings and a number: it cannot fail
+	return text
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
 )
 
@@ -102,7 +103,7 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec) error {
 			MaxAge:     q.opts.MaxAge,
 			MaxBytes:   q.opts.MaxBytes,
 			Replicas:   q.opts.Replicas,
-			Duplicates: min(10*time.Minute, q.opts.MaxAge),
+			Duplicates: min(24*time.Hour, q.opts.MaxAge),
 		})
 		if err != nil {
 			return fmt.Errorf("set up stream %s: %w", StreamName(s), retry.As(retry.Outage, err))
@@ -125,6 +126,17 @@ func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) error {
 	})
 	if err != nil {
 		return fmt.Errorf("set up consumer %s/%s: %w", StreamName(s), consumerName, retry.As(retry.Outage, err))
+	}
+	return nil
+}
+
+// Enqueue adds a notification as a store would send it. Within the stream's
+// duplicate window (as long as its MaxAge, a day at most) the same object is
+// enqueued once.
+func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notification) error {
+	_, err := q.js.Publish(ctx, Subject(s), queue.Format(n), jetstream.WithMsgID(n.Key+"@"+n.ETag))
+	if err != nil {
+		return fmt.Errorf("enqueue %s: %w", n.Key, retry.As(retry.Outage, err))
 	}
 	return nil
 }

@@ -1,0 +1,108 @@
+package objstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// claimPrefix is where claims stand in the bucket.
+const claimPrefix = "claims/"
+
+// Claim is the right to do something alone, until it expires. It is an object
+// that is written under a condition; its age is by the store's clock, so that
+// the claimants' clocks do not matter.
+type Claim struct {
+	bucket *Bucket
+	key    string
+	body   claimBody
+	etag   string
+}
+
+type claimBody struct {
+	Owner   string `json:"owner"`
+	Seconds int    `json:"seconds"` // of its life after it was last written
+	Writes  int    `json:"writes"`  // so that each writing has an ETag of its own
+}
+
+// Claim takes the claim of that name for ttl, in whole seconds; ok is false
+// while somebody else holds it.
+func (b *Bucket) Claim(ctx context.Context, name, owner string, ttl time.Duration) (c *Claim, ok bool, err error) {
+	c = &Claim{bucket: b, key: claimPrefix + name, body: claimBody{Owner: owner, Seconds: int(ttl.Seconds())}}
+	ok, err = c.write(ctx, &s3.PutObjectInput{IfNoneMatch: aws.String("*")})
+	if ok || err != nil {
+		return c, ok, err
+	}
+	out, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &c.key})
+	if err != nil {
+		if err = class(err); errors.Is(err, ErrNotFound) {
+			return nil, false, nil // it was given back this moment; the next try gets it
+		}
+		return nil, false, fmt.Errorf("read claim %s: %w", name, err)
+	}
+	defer out.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(out.Body, 4096))
+	if err != nil {
+		return nil, false, fmt.Errorf("read claim %s: %w", name, class(err))
+	}
+	var held claimBody
+	if err := json.Unmarshal(text, &held); err != nil {
+		return nil, false, fmt.Errorf("read claim %s: %w", name, err)
+	}
+	now, known := awsmiddleware.GetServerTime(out.ResultMetadata)
+	if !known {
+		now = time.Now()
+	}
+	// Both times are in whole seconds, so one more may have to pass.
+	if age := now.Sub(aws.ToTime(out.LastModified)); age <= time.Duration(held.Seconds+1)*time.Second {
+		return nil, false, nil
+	}
+	ok, err = c.write(ctx, &s3.PutObjectInput{IfMatch: out.ETag})
+	return c, ok, err
+}
+
+// Renew lets the claim live for another ttl; false: it was lost.
+func (c *Claim) Renew(ctx context.Context) (bool, error) {
+	return c.write(ctx, &s3.PutObjectInput{IfMatch: &c.etag})
+}
+
+// Release gives the claim back.
+func (c *Claim) Release(ctx context.Context) error {
+	// Only what is still ours: renewing it makes sure of that.
+	if ok, err := c.Renew(ctx); !ok || err != nil {
+		return err
+	}
+	if _, err := c.bucket.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.bucket.name, Key: &c.key}); err != nil {
+		return fmt.Errorf("release claim: %w", class(err))
+	}
+	return nil
+}
+
+// write puts the claim under in's condition; false: the condition did not hold.
+func (c *Claim) write(ctx context.Context, in *s3.PutObjectInput) (bool, error) {
+	c.body.Writes++
+	body, err := json.Marshal(c.body)
+	if err != nil {
+		return false, err
+	}
+	in.Bucket, in.Key, in.Body = &c.bucket.name, &c.key, bytes.NewReader(body)
+	out, err := c.bucket.client.PutObject(ctx, in)
+	switch status(err) {
+	case http.StatusPreconditionFailed, http.StatusConflict, http.StatusNotFound:
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("write claim %s: %w", c.key, class(err))
+	}
+	c.etag = aws.ToString(out.ETag)
+	return true, nil
+}

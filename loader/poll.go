@@ -1,0 +1,182 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"strings"
+	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// Claimer lets one loader at a time have an object. Claim is false while
+// another has it.
+type Claimer interface {
+	Claim(ctx context.Context, name, owner string, ttl time.Duration) (Claim, bool, error)
+}
+
+// Claim is held until it expires, unless it is renewed.
+type Claim interface {
+	Renew(ctx context.Context) (bool, error)
+	Release(ctx context.Context) error
+}
+
+// Poller is a Queue without a queue: it sweeps the bucket for objects that are
+// not loaded and claims them there, so that several loaders share the work. It
+// is for one goroutine.
+type Poller struct {
+	Spec    pipeline.Spec
+	Owner   string
+	Poll    time.Duration // between two looks at the last hour
+	Every   time.Duration // between two sweeps of the whole span
+	Span    time.Duration // how far back those go
+	TTL     time.Duration // of a claim that is not renewed
+	Lister  Lister
+	Entries Entries
+	Claims  Claimer
+
+	found []pipeline.Notification // by the last sweep, not yet tried
+	swept time.Time               // the whole span
+	last  time.Time               // the last hour at least
+	later *retries
+}
+
+// retries remembers what was given back, by key.
+type retries struct {
+	attempts map[string]int
+	notYet   map[string]time.Time
+	events   chan retried
+}
+
+type retried struct {
+	key     string
+	settled bool
+	until   time.Time
+}
+
+// maxFound bounds what a sweep remembers; the next one finds the rest.
+const maxFound = 10_000
+
+// errEnough ends a sweep that has found maxFound objects.
+var errEnough = errors.New("enough")
+
+// Receive gives out what can be claimed; where there is nothing it sweeps, or
+// waits for the next sweep, some seconds at most.
+func (p *Poller) Receive(ctx context.Context, max int) ([]Delivery, error) {
+	if p.later == nil {
+		p.later = &retries{attempts: map[string]int{}, notYet: map[string]time.Time{}, events: make(chan retried, 1024)}
+	}
+	p.later.drain()
+	if len(p.found) == 0 && time.Since(p.last) >= p.Poll {
+		if err := p.sweep(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var all []Delivery
+	for len(p.found) > 0 && len(all) < max {
+		n := p.found[0]
+		p.found = p.found[1:]
+		if time.Now().Before(p.later.notYet[n.Key]) {
+			continue // the next sweep finds it again
+		}
+		c, ok, err := p.Claims.Claim(ctx, strings.ReplaceAll(n.Key, "/", "_"), p.Owner, p.TTL)
+		if err != nil {
+			return all, err
+		}
+		if !ok {
+			continue
+		}
+		p.later.attempts[n.Key]++
+		all = append(all, &polled{n: n, claim: c, attempt: p.later.attempts[n.Key], back: p.later.events})
+	}
+	if len(all) == 0 && len(p.found) == 0 {
+		wait := min(5*time.Second, p.Poll-time.Since(p.last))
+		if retry.Sleep(ctx, wait) != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return all, nil
+}
+
+func (p *Poller) sweep(ctx context.Context) error {
+	now := time.Now()
+	span := time.Hour
+	whole := now.Sub(p.swept) >= p.Every
+	if whole {
+		span = p.Span
+	}
+	_, err := Sweep(ctx, p.Spec, Span{now.Add(-span), now.Add(time.Hour)}, 0, p.Lister, p.Entries,
+		func(_ context.Context, n pipeline.Notification) error {
+			if p.found = append(p.found, n); len(p.found) == maxFound {
+				return errEnough
+			}
+			return nil
+		}, nil)
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	p.last = now
+	if whole && err == nil {
+		p.swept = now
+	}
+	return nil
+}
+
+func (r *retries) drain() {
+	for {
+		select {
+		case e := <-r.events:
+			if e.settled {
+				delete(r.attempts, e.key)
+				delete(r.notYet, e.key)
+			} else {
+				r.notYet[e.key] = e.until
+			}
+		default:
+			return
+		}
+	}
+}
+
+// polled is a Delivery that a claim stands for.
+type polled struct {
+	n       pipeline.Notification
+	claim   Claim
+	attempt int
+	back    chan<- retried
+}
+
+func (d *polled) Body() []byte { return queue.Format(d.n) }
+func (d *polled) Attempt() int { return d.attempt }
+
+func (d *polled) Extend() error {
+	ok, err := d.claim.Renew(context.Background())
+	if err == nil && !ok {
+		err = fmt.Errorf("the claim on %s was lost", d.n.Key)
+	}
+	return err
+}
+
+func (d *polled) Ack(ctx context.Context) error {
+	d.tell(retried{key: d.n.Key, settled: true})
+	return d.claim.Release(ctx)
+}
+
+func (d *polled) Nak(delay time.Duration) error {
+	d.tell(retried{key: d.n.Key, until: time.Now().Add(delay)})
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return d.claim.Release(ctx)
+}
+
+// tell never blocks: what does not fit is only tried sooner.
+func (d *polled) tell(r retried) {
+	select {
+	case d.back <- r:
+	default:
+	}
+}
