@@ -37,11 +37,12 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) error {
 		return nil
 	}
 	began := time.Now()
-	object, file, err := l.fetch(ctx, n)
+	object, file, err := fetch(ctx, l.store, n, l.opts.Dir)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
+	l.metrics.bytes.Add(float64(object.Size))
 	fetched := time.Since(began)
 	if !begun {
 		entry = pipeline.Load{Key: n.Key, ETag: object.ETag, Pipeline: l.spec.Name,
@@ -76,13 +77,13 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) error {
 
 // fetch brings the object to the disk, whole and checked. The file has no
 // name any more.
-func (l *Loader) fetch(ctx context.Context, n pipeline.Notification) (pipeline.Object, *os.File, error) {
-	object, body, err := l.store.Get(ctx, n.Key)
+func fetch(ctx context.Context, store Store, n pipeline.Notification, dir string) (pipeline.Object, *os.File, error) {
+	object, body, err := store.Get(ctx, n.Key)
 	if err != nil {
 		return object, nil, err
 	}
 	defer body.Close()
-	file, err := os.CreateTemp(l.opts.Dir, "load-*.tmp")
+	file, err := os.CreateTemp(dir, "load-*.tmp")
 	if err != nil {
 		return object, nil, fmt.Errorf("fetch %s: %w", n.Key, retry.As(retry.Outage, err))
 	}
@@ -98,7 +99,6 @@ func (l *Loader) fetch(ctx context.Context, n pipeline.Notification) (pipeline.O
 		file.Close()
 		return object, nil, fmt.Errorf("fetch %s: %w", n.Key, err)
 	}
-	l.metrics.bytes.Add(float64(size))
 	return object, file, nil
 }
 

@@ -33,6 +33,7 @@ func commands() []command {
 		{"load", "load objects into ClickHouse as notifications come", runLoad},
 		{"setup", "create bucket, notification rules, streams and tables, or bring them up to date", runSetup},
 		{"sweep", "find objects that were never loaded and tell the queue of them", runSweep},
+		{"verify", "hold bucket, ledger and table against each other", runVerify},
 		{"status", "show what waits where", runStatus},
 		{"version", "print the version", runVersion},
 	}

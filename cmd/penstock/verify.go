@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/loader"
+)
+
+func runVerify(ctx context.Context, s streams, args []string) error {
+	fs := newFlags(s, "verify", "Holds bucket, ledger and table against each other, object by object and in sum.\nExit status 1 and a list where they differ: missing, short, double, gone, changed, extra.")
+	path := configFlag(fs)
+	since := fs.String("since", "24h", "begin of the `time` range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h")
+	until := fs.String("until", "now", "end of the `time` range")
+	grace := fs.Duration("grace", 5*time.Minute, "objects stored less than this `age` ago may still be waiting to be loaded")
+	asJSON := fs.Bool("json", false, "as JSON, a line a pipeline")
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	span, err := parseSpan(*since, *until)
+	if err != nil {
+		return err
+	}
+	cfg, err := readConfig(*path)
+	if err != nil {
+		return err
+	}
+	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, 2))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	days := int(span.To.Sub(span.From.Truncate(24*time.Hour))/(24*time.Hour)) + 1
+	differ := false
+	for _, spec := range pipeline.Specs() {
+		line := newLiveLine(s)
+		began, done := time.Now(), 0
+		v, err := loader.Verify(ctx, spec, span, *grace, openBucket(cfg.Storage), db, db, func(v loader.Verified) {
+			done++
+			left := time.Duration(float64(time.Since(began)) / float64(done) * float64(max(0, days-done)))
+			line.show("%s: day %d of %d, %d objects, %d rows, %d differences, %s left", spec.Name, done, days, v.Objects, v.TableRows, len(v.Differences), left.Round(time.Second))
+		})
+		line.end()
+		if err != nil {
+			return err
+		}
+		differ = differ || len(v.Differences) > 0
+		if *asJSON {
+			if err := json.NewEncoder(s.out).Encode(v); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(s.out, "%-7s %d objects, %d waiting; rows: bucket %d, ledger %d, table %d (%d collapsed by resends); %d differences\n",
+			spec.Name, v.Objects, v.Waiting, v.BucketRows, v.LedgerRows, v.TableRows, v.Collapsed, len(v.Differences))
+		for _, d := range v.Differences {
+			fmt.Fprintf(s.out, "  %-8s %s: %s\n", d.Kind, d.Key, d.Message)
+		}
+	}
+	if differ {
+		return errors.New("bucket, ledger and table differ: see above")
+	}
+	return nil
+}

@@ -1,0 +1,194 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/penstock/penstock/internal/traffic"
+)
+
+// verified is a line of `penstock verify --json`.
+type verified struct {
+	Pipeline    string
+	Objects     int
+	Waiting     int
+	BucketRows  int `json:"bucket_rows"`
+	LedgerRows  int `json:"ledger_rows"`
+	TableRows   int `json:"table_rows"`
+	Collapsed   int
+	Differences []struct{ Key, Kind, Message string }
+}
+
+// verify runs the audit; the events pipeline's line is returned.
+func (s *stack) verify(args ...string) (verified, error) {
+	s.t.Helper()
+	out, err := s.run(append([]string{"verify", "--json", "--grace", "0s"}, args...)...)
+	var v verified
+	line, _, _ := strings.Cut(out, "\n")
+	if jsonErr := json.Unmarshal([]byte(line), &v); jsonErr != nil {
+		s.t.Fatalf("verify: %v\n%s", err, out)
+	}
+	return v, err
+}
+
+func (s *stack) mustVerify() verified {
+	s.t.Helper()
+	v, err := s.verify()
+	if err != nil || len(v.Differences) > 0 {
+		s.t.Errorf("verify: %v, %+v", err, v)
+	}
+	return v
+}
+
+// The stream is deleted with 100 objects waiting: one sweep brings them all.
+func TestSweepAfterStreamIsDeleted(t *testing.T) {
+	s := newStack(t)
+	r := s.start("r1", "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h", "PENSTOCK_BATCHER_OBJECT_WAIT=1ms")
+	for i := range 100 {
+		if code, a := post(t, r.URL+"/v1/events?durability=object", fmt.Sprintf(`[{"name":"a","i":%d},{"name":"b"}]`, i)); code != 200 {
+			t.Fatalf("answer %d %+v", code, a)
+		}
+	}
+	nc, err := nats.Connect(s.nats.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), "PENSTOCK_events"); err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.verify()
+	if err == nil || len(v.Differences) != 100 || v.Differences[0].Kind != "missing" {
+		t.Fatalf("verify before the sweep: %v, %d differences", err, len(v.Differences))
+	}
+	for i, want := range []string{"100 enqueued", "100 enqueued"} { // the second is told, and the stream knows them
+		out, err := s.run("sweep")
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("sweep %d: %v\n%s", i, err, out)
+		}
+	}
+	st, err := js.Stream(t.Context(), "PENSTOCK_events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := st.CachedInfo().State.Msgs; n != 100 {
+		t.Errorf("%d messages after two sweeps, want 100", n)
+	}
+	s.start("l1", "load")
+	s.rows("events", 200)
+	eventually(t, 20*time.Second, "verify is clean", func() error {
+		v, err := s.verify()
+		if err == nil && (v.Objects != 100 || v.TableRows != 200 || v.BucketRows != 200 || v.LedgerRows != 200) {
+			err = fmt.Errorf("%+v", v)
+		}
+		return err
+	})
+}
+
+// A loader finds by itself what no notification told it of.
+func TestPeriodicSweep(t *testing.T) {
+	s := newStack(t)
+	r := s.start("r1", "receive")
+	post(t, r.URL+"/v1/events?durability=object", `[{"name":"a"},{"name":"b"}]`)
+	nc, err := nats.Connect(s.nats.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, _ := jetstream.New(nc)
+	stream, err := js.Stream(t.Context(), "PENSTOCK_events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "the notification", func() error {
+		if info, err := stream.Info(t.Context()); err != nil || info.State.Msgs != 1 {
+			return fmt.Errorf("%+v, %v", info, err)
+		}
+		return nil
+	})
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"l1", "l2"} {
+		s.start(name, "load", "PENSTOCK_SWEEP_EVERY=1s", "PENSTOCK_SWEEP_GRACE=1s")
+	}
+	s.rows("events", 2)
+	s.mustVerify()
+}
+
+// Without any queue: loaders sweep, and share the work by claims in the bucket.
+func TestNoQueue(t *testing.T) {
+	s := newStack(t)
+	s.nats.Kill()
+	none := []string{"PENSTOCK_STORAGE_NOTIFY=none", "PENSTOCK_SWEEP_POLL=500ms", "PENSTOCK_QUEUE_URL=nats://127.0.0.1:1"}
+	r := s.start("r1", "receive", append(none, "PENSTOCK_BATCHER_ROLL_AGE=200ms")...)
+	for _, name := range []string{"l1", "l2", "l3"} {
+		s.start(name, "load", none...)
+	}
+	var sent traffic.Sent
+	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "n", 10_000, 20, 4, 3000, &sent); err != nil {
+		t.Fatal(err)
+	}
+	s.rows("events", 10_000)
+	if n := one[uint64](s, "SELECT uniqExact(loader) FROM loads WHERE status = 'loaded'"); n < 2 {
+		t.Errorf("%d loaders have shared the work", n)
+	}
+	if n := one[uint64](s, "SELECT countIf(attempts > 1) FROM loads WHERE status = 'loaded'"); n != 0 {
+		t.Errorf("%d objects were begun twice", n)
+	}
+	s.mustVerify()
+	if err := s.nats.Restart(t.Context()); err != nil { // or its end would count as a failure
+		t.Fatal(err)
+	}
+}
+
+// The audit finds what is wrong, and names it.
+func TestVerifyFindsDifferences(t *testing.T) {
+	s := newStack(t)
+	r := s.start("r1", "receive")
+	l := s.start("l1", "load")
+	var keys []string
+	for i := range 4 {
+		_, a := post(t, r.URL+"/v1/events?durability=object", fmt.Sprintf(`[{"name":"a","event_id":"%d-a"},{"name":"b"},{"name":"c"}]`, i))
+		keys = append(keys, a.Object)
+	}
+	// A client's resend: collapsed by a merge, it is no difference.
+	post(t, r.URL+"/v1/events?durability=object", `[{"name":"a","event_id":"0-a"}]`)
+	s.rows("events", 13)
+	for _, query := range []string{
+		"OPTIMIZE TABLE events FINAL",
+		"INSERT INTO events SELECT * FROM events WHERE object = '" + keys[1] + "' AND object_row = 1",
+		"DELETE FROM events WHERE object = '" + keys[2] + "' AND object_row = 2",
+		"DELETE FROM loads WHERE key = '" + keys[3] + "'",
+	} {
+		if err := s.db.Exec(t.Context(), query); err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+	}
+	l.term()
+	v, err := s.verify()
+	if err == nil {
+		t.Error("verify says nothing")
+	}
+	kinds := map[string]string{}
+	for _, d := range v.Differences {
+		kinds[d.Key] = d.Kind
+	}
+	want := map[string]string{keys[1]: "double", keys[2]: "short", keys[3]: "missing"}
+	if fmt.Sprint(kinds) != fmt.Sprint(want) {
+		t.Errorf("differences %v, want %v", kinds, want)
+	}
+	if v.Collapsed != 1 {
+		t.Errorf("collapsed %d, want 1", v.Collapsed)
+	}
+}

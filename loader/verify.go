@@ -1,0 +1,285 @@
+package loader
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// Audited is what Verify compares: the bucket, and what the table says.
+type Audited interface {
+	Lister
+	Store
+	Head(ctx context.Context, key string) (pipeline.Object, error)
+}
+
+// Counts asks the table. CountRows groups by object, for objects of one day
+// (UTC) from first up to and with last. RowsOf calls each with every
+// object_row of one object, once. Known counts how many of the ids are in the
+// table, of whatever object.
+type Counts interface {
+	CountRows(ctx context.Context, table, first, last string, day time.Time, each func(object string, rows, distinct uint64)) error
+	RowsOf(ctx context.Context, table, object string, day time.Time, each func(row uint32)) error
+	Known(ctx context.Context, table string, ids []pipeline.UUID) (uint64, error)
+}
+
+// Difference is an object in which bucket, ledger and table do not agree.
+type Difference struct {
+	Key     string `json:"key"`
+	Kind    string `json:"kind"` // missing, short, double, gone, changed, extra
+	Message string `json:"message"`
+}
+
+// Verified is the result of an audit.
+type Verified struct {
+	Pipeline    string       `json:"pipeline"`
+	Objects     uint64       `json:"objects"`     // in the bucket
+	Waiting     uint64       `json:"waiting"`     // not loaded, but stored so lately that they may be on their way
+	BucketRows  uint64       `json:"bucket_rows"` // by the objects' metadata, of those not waiting
+	LedgerRows  uint64       `json:"ledger_rows"` // loaded
+	TableRows   uint64       `json:"table_rows"`  // of these objects
+	Collapsed   uint64       `json:"collapsed"`   // rows gone because a client's resend stands for them
+	Differences []Difference `json:"differences"`
+}
+
+// Verify holds bucket, ledger and table against each other, object by object,
+// over a span. Objects stored less than grace ago may still be waiting.
+// Memory is bounded by a day's objects.
+func Verify(ctx context.Context, spec pipeline.Spec, span Span, grace time.Duration, bucket Audited, entries Entries, counts Counts,
+	progress func(Verified)) (Verified, error) {
+	v := &verifier{spec: spec, span: span, grace: grace, now: time.Now(), bucket: bucket, entries: entries, counts: counts}
+	v.Pipeline = spec.Name
+	v.Differences = []Difference{}
+	for _, prefix := range span.days(spec.Prefix) {
+		if err := v.day(ctx, prefix); err != nil {
+			return v.Verified, fmt.Errorf("verify %s: %w", prefix, err)
+		}
+		if progress != nil {
+			progress(v.Verified)
+		}
+	}
+	return v.Verified, nil
+}
+
+type verifier struct {
+	Verified
+	spec    pipeline.Spec
+	span    Span
+	grace   time.Duration
+	now     time.Time
+	bucket  Audited
+	entries Entries
+	counts  Counts
+}
+
+// account is what the three say of one object.
+type account struct {
+	object         pipeline.Object
+	stored, loaded bool
+	entry          pipeline.Load
+	rows, distinct uint64
+}
+
+func (v *verifier) day(ctx context.Context, prefix string) error {
+	day, err := time.Parse("2006-01-02", strings.TrimSuffix(prefix[len(v.spec.Prefix)+len("dt="):], "/"))
+	if err != nil {
+		return err
+	}
+	all := map[string]*account{}
+	of := func(key string) *account {
+		if all[key] == nil {
+			all[key] = &account{}
+		}
+		return all[key]
+	}
+	// The table first: what is loaded while we look is then in the bucket and
+	// in the ledger, and only waits to be counted.
+	first, last := prefix, prefix+"\xff"
+	if err := v.counts.CountRows(ctx, v.spec.Name, first, last, day, func(object string, rows, distinct uint64) {
+		a := of(object)
+		a.rows, a.distinct = rows, distinct
+	}); err != nil {
+		return err
+	}
+	if err := v.entries.Loads(ctx, first, last, func(l pipeline.Load) error {
+		a := of(l.Key)
+		a.entry, a.loaded = l, l.Loaded
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := v.bucket.List(ctx, prefix, func(page []pipeline.Object) error {
+		for _, o := range page {
+			a := of(o.Key)
+			a.object, a.stored = o, true
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := v.heads(ctx, all); err != nil {
+		return err
+	}
+	keys := make([]string, 0, len(all))
+	for key := range all {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		if err := v.judge(ctx, key, all[key], day); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// heads asks for the metadata of every object, some at a time.
+func (v *verifier) heads(ctx context.Context, all map[string]*account) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for key, a := range all {
+		if !a.stored {
+			continue
+		}
+		g.Go(func() error {
+			o, err := v.bucket.Head(ctx, key)
+			if err != nil {
+				return err
+			}
+			o.Modified = a.object.Modified
+			a.object = o
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (v *verifier) judge(ctx context.Context, key string, a *account, day time.Time) error {
+	differ := func(kind, format string, args ...any) {
+		v.Differences = append(v.Differences, Difference{key, kind, fmt.Sprintf(format, args...)})
+	}
+	if k, err := pipeline.ParseKey(key); err == nil && (k.Time.Before(v.span.From) || !k.Time.Before(v.span.To)) {
+		return nil
+	}
+	switch {
+	case !a.stored && a.loaded:
+		differ("gone", "the ledger has it with %d rows, the bucket has it no more", a.entry.Rows)
+		return nil
+	case !a.stored && a.rows == 0: // begun and then removed: nothing is left of it
+		return nil
+	case !a.stored:
+		differ("extra", "%d rows name it, which neither bucket nor ledger knows as loaded", a.rows)
+		return nil
+	}
+	v.Objects++
+	if !a.loaded {
+		if v.now.Sub(a.object.Modified) < v.grace {
+			v.Waiting++
+		} else {
+			v.BucketRows += uint64(a.object.Meta.Rows)
+			differ("missing", "it is in the bucket with %d rows and was not loaded; `penstock sweep` tells the queue of it", a.object.Meta.Rows)
+		}
+		return nil
+	}
+	v.LedgerRows += a.entry.Rows
+	v.TableRows += a.rows
+	stored := a.entry.Rows // a foreign object has no metadata to say it
+	if a.object.Meta.SHA256 != "" {
+		stored = uint64(a.object.Meta.Rows)
+	}
+	v.BucketRows += stored
+	if a.entry.ETag != a.object.ETag {
+		differ("changed", "its ETag is %s, it was loaded as %s", a.object.ETag, a.entry.ETag)
+	}
+	if stored != a.entry.Rows {
+		differ("short", "it holds %d rows, the ledger has %d", stored, a.entry.Rows)
+	}
+	if a.rows > a.distinct {
+		differ("double", "%d of its rows are in the table more than once", a.rows-a.distinct)
+	}
+	if a.distinct > stored {
+		differ("extra", "the table has %d rows of it, it holds %d", a.distinct, stored)
+	}
+	if a.distinct < stored {
+		// A merge keeps one row of an event that a client sent twice: the other
+		// is not missing if the event is there.
+		collapsed, err := v.collapsed(ctx, a.object, day)
+		if err != nil {
+			return err
+		}
+		v.Collapsed += collapsed
+		if short := stored - a.distinct - min(collapsed, stored-a.distinct); short > 0 {
+			differ("short", "%d of its %d rows are not in the table", short, stored)
+		}
+	}
+	return nil
+}
+
+// collapsed counts the object's events that are not in the table as rows of
+// it, but as rows of another object or place.
+func (v *verifier) collapsed(ctx context.Context, o pipeline.Object, day time.Time) (uint64, error) {
+	have := map[uint32]bool{}
+	if err := v.counts.RowsOf(ctx, v.spec.Name, o.Key, day, func(row uint32) { have[row] = true }); err != nil {
+		return 0, err
+	}
+	var n uint64
+	var ids []pipeline.UUID
+	ask := func() error {
+		known, err := v.counts.Known(ctx, v.spec.Name, ids)
+		n += known
+		ids = ids[:0]
+		return err
+	}
+	err := eachEvent(ctx, v.bucket, o.Key, func(row uint32, e *pipeline.Event) error {
+		if !have[row] {
+			ids = append(ids, e.ID)
+		}
+		if len(ids) == 1000 {
+			return ask()
+		}
+		return nil
+	})
+	if err == nil && len(ids) > 0 {
+		err = ask()
+	}
+	return n, err
+}
+
+// eachEvent reads an object from the bucket.
+func eachEvent(ctx context.Context, store Store, key string, each func(row uint32, e *pipeline.Event) error) error {
+	object, file, err := fetch(ctx, store, pipeline.Notification{Key: key}, "")
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	format, _ := pipeline.FormatOf(key)
+	dec, err := codec.NewDecoder(file, object.Size, format)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	defer dec.Close()
+	var events []pipeline.Event
+	for row := uint32(0); ; {
+		events, err = dec.Decode(events[:0], codec.Limit{Rows: 10_000, Bytes: 16 << 20})
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", key, err)
+		}
+		for i := range events {
+			if err := each(row, &events[i]); err != nil {
+				return err
+			}
+			row++
+		}
+	}
+}
