@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/faultpoint"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 )
@@ -53,14 +54,17 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) error {
 	if err := l.ledger.SaveLoad(ctx, entry); err != nil {
 		return err
 	}
+	faultpoint.Hit("loader.begun")
 	done, err := l.insert(ctx, object, file, entry, begun)
 	if err != nil {
 		return fmt.Errorf("load %s: %w", n.Key, err)
 	}
+	faultpoint.Hit("loader.inserted")
 	entry.Loaded, entry.Rows, entry.Received, entry.Finished = true, uint64(done.rows), pipeline.Millis(done.newest), time.Now().UTC()
 	if err := l.ledger.SaveLoad(ctx, entry); err != nil {
 		return err
 	}
+	faultpoint.Hit("loader.recorded")
 	l.mu.Lock()
 	l.stats.Objects++
 	l.stats.Rows += done.rows
@@ -192,6 +196,7 @@ func (l *Loader) insertChunk(ctx context.Context, key string, entry pipeline.Loa
 			return err
 		}
 		out.inserts++
+		faultpoint.Hit("loader.chunk")
 	}
 	out.rows += int64(len(chunk))
 	out.newest = max(out.newest, received[1])

@@ -240,7 +240,7 @@ func TestReceiverKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Kill()
-	r.LogStart(r.LogPath)
+	r.again()
 	s.start("l1", "load")
 	s.rows("events", 5_000)
 	if got := one[uint64](s, "SELECT uniqExact(object) FROM events"); got != 1 {

@@ -28,14 +28,15 @@ import (
 	"github.com/penstock/penstock/receiver"
 )
 
-// penstock is the binary under test, built once, with the race detector.
+// penstock is the binary under test, built once, with the race detector and
+// with fault points.
 var penstock = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "penstock-e2e-")
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "penstock")
-	out, err := exec.Command("go", "build", "-race", "-o", path, "github.com/penstock/penstock/cmd/penstock").CombinedOutput()
+	out, err := exec.Command("go", "build", "-race", "-tags", "chaos", "-o", path, "github.com/penstock/penstock/cmd/penstock").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build penstock: %w\n%s", err, out)
 	}
@@ -66,7 +67,7 @@ type stack struct {
 func newStack(t *testing.T) *stack {
 	t.Helper()
 	s := &stack{t: t, dir: t.TempDir(), nats: devtest.NATS(t), clickhouse: devtest.ClickHouse(t)}
-	q, err := jetstream.Connect(jetstream.Options{URL: s.nats.URL(), AckWait: time.Minute, MaxAge: time.Hour, MaxBytes: 1 << 28, Replicas: 1},
+	q, err := jetstream.Connect(jetstream.Options{URL: s.nats.URL(), AckWait: 5 * time.Second, MaxAge: time.Hour, MaxBytes: 1 << 28, Replicas: 1},
 		"e2e", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +106,7 @@ func (s *stack) env(more ...string) []string {
 		"PENSTOCK_STORAGE_ACCESS_KEY="+s.minio.AccessKey(),
 		"PENSTOCK_STORAGE_SECRET_KEY="+s.minio.SecretKey(),
 		"PENSTOCK_QUEUE_URL="+s.nats.URL(),
-		"PENSTOCK_QUEUE_ACK_WAIT=10s",
+		"PENSTOCK_QUEUE_ACK_WAIT=5s",
 		"PENSTOCK_CLICKHOUSE_ADDRESSES=["+s.clickhouse.Addr()+"]",
 		"PENSTOCK_RECEIVER_KEYS=[{project: test, sha256: "+hex.EncodeToString(sum[:])+"}]",
 		"PENSTOCK_BATCHER_ROLL_AGE=1s",
@@ -131,13 +132,23 @@ func (s *stack) run(args ...string) (string, error) {
 type role struct {
 	*devstack.Process
 	t     *testing.T
+	log   string
 	URL   string // of the receiver's listener
 	Admin string
 	args  []string
 	env   []string
 }
 
+// start starts a receiver or a loader and waits until it is ready.
 func (s *stack) start(name, command string, env ...string) *role {
+	s.t.Helper()
+	r := s.launch(name, command, env...)
+	r.awaitReady()
+	return r
+}
+
+// launch does not wait.
+func (s *stack) launch(name, command string, env ...string) *role {
 	s.t.Helper()
 	r := &role{t: s.t, URL: "http://" + address(s.t), Admin: "http://" + address(s.t), args: []string{command}}
 	r.env = s.env(append([]string{
@@ -147,17 +158,25 @@ func (s *stack) start(name, command string, env ...string) *role {
 		"PENSTOCK_BATCHER_DIR=" + filepath.Join(s.dir, name),
 		"PENSTOCK_LOADER_NAME=" + name,
 	}, env...)...)
-	r.LogStart(filepath.Join(s.dir, name+".log"))
+	r.log = filepath.Join(s.dir, name+".log")
+	r.spawn()
 	return r
 }
 
-// LogStart starts the process, again after it ended; its log goes on.
-func (r *role) LogStart(log string) {
+// again starts the process anew, after it ended; its log goes on.
+func (r *role) again() {
+	r.t.Helper()
+	r.spawn()
+	r.awaitReady()
+}
+
+func (r *role) spawn() {
 	r.t.Helper()
 	path, err := penstock()
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	log := r.log
 	p, err := devstack.Start(r.t.Context(), devstack.Command{Name: strings.Join(r.args, " "), Path: path, Args: r.args, Env: r.env, LogPath: log})
 	if err != nil {
 		r.t.Fatal(err)
@@ -170,10 +189,14 @@ func (r *role) LogStart(log string) {
 			r.t.Logf("%s:\n%s", log, text[max(0, len(text)-6000):])
 		}
 	})
-	eventually(r.t, 20*time.Second, "ready: "+log, func() error {
+}
+
+func (r *role) awaitReady() {
+	r.t.Helper()
+	eventually(r.t, 20*time.Second, "ready: "+r.log, func() error {
 		select {
-		case <-p.Done():
-			r.t.Fatalf("%s ended: %v\n%s", log, p.Err(), p.LogTail())
+		case <-r.Done():
+			r.t.Fatalf("%s ended: %v\n%s", r.log, r.Err(), r.LogTail())
 		default:
 		}
 		resp, err := http.Get(r.Admin + "/readyz")

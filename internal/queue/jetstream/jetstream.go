@@ -108,15 +108,15 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec) error {
 		if err != nil {
 			return fmt.Errorf("set up stream %s: %w", StreamName(s), retry.As(retry.Outage, err))
 		}
-		if err := q.setupConsumer(ctx, s); err != nil {
+		if _, err := q.setupConsumer(ctx, s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) error {
-	_, err := q.js.CreateOrUpdateConsumer(ctx, StreamName(s), jetstream.ConsumerConfig{
+func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) (jetstream.Consumer, error) {
+	cons, err := q.js.CreateOrUpdateConsumer(ctx, StreamName(s), jetstream.ConsumerConfig{
 		Durable:   consumerName,
 		AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait:   q.opts.AckWait,
@@ -125,9 +125,9 @@ func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) error {
 		MaxAckPending: 4096,
 	})
 	if err != nil {
-		return fmt.Errorf("set up consumer %s/%s: %w", StreamName(s), consumerName, retry.As(retry.Outage, err))
+		return nil, fmt.Errorf("set up consumer %s/%s: %w", StreamName(s), consumerName, retry.As(retry.Outage, err))
 	}
-	return nil
+	return cons, nil
 }
 
 // Enqueue adds a notification as a store would send it. Within the stream's
@@ -159,15 +159,15 @@ const receiveWait = 5 * time.Second
 // It is for one goroutine.
 func (c *Consumer) Receive(ctx context.Context, max int) ([]*Message, error) {
 	if c.cons == nil {
-		cons, err := c.queue.js.Consumer(ctx, StreamName(c.spec), consumerName)
-		if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
-			if err := c.queue.Setup(ctx, []pipeline.Spec{c.spec}); err != nil {
-				return nil, err
+		// Set up again: somebody may have deleted it, or our ack wait is another.
+		cons, err := c.queue.setupConsumer(ctx, c.spec)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			if err = c.queue.Setup(ctx, []pipeline.Spec{c.spec}); err == nil {
+				cons, err = c.queue.setupConsumer(ctx, c.spec)
 			}
-			cons, err = c.queue.js.Consumer(ctx, StreamName(c.spec), consumerName)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("open consumer %s: %w", StreamName(c.spec), retry.As(retry.Outage, err))
+			return nil, err
 		}
 		c.cons = cons
 	}

@@ -1,0 +1,9 @@
+//go:build !chaos
+
+// Package faultpoint lets tests kill a process at a named place in its work.
+// Only a binary that is built with the tag chaos has them; in all others Hit
+// is nothing.
+package faultpoint
+
+// Hit is where a test may have the process killed.
+func Hit(string) {}
