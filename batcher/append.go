@@ -78,7 +78,9 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []by
 			b.metrics.full.Inc()
 			return nil, nil, ErrFull
 		}
-		if w := b.tail; w != nil && len(w.buf) > 0 && len(w.buf)+len(payload) > maxGather {
+		// All writes count, not the last alone: each roll begins another.
+		if len(b.writes) > 0 && b.gathered > 0 && b.gathered+size > maxGather {
+			w := b.writes[0]
 			b.mu.Unlock()
 			select {
 			case <-w.taken:
@@ -110,6 +112,7 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []by
 	w := b.gather(bt)
 	from := len(w.buf)
 	w.buf = wal.AppendRecord(w.buf, first, payload)
+	b.gathered += size
 	if d == pipeline.Memory {
 		w.promised = append(w.promised, span{from, len(w.buf)})
 	} else {
@@ -123,14 +126,13 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []by
 
 	if d == pipeline.Bucket {
 		if at := now.Add(b.opts.ObjectWait); at.Before(bt.rollAt) {
-			bt.rollAt = at
-			b.signal() // its timer is set for later
+			bt.rollAt = at // the fsync's signal sets the timer anew
 		}
 	}
 	switch {
 	case bt.rows >= b.opts.RollRows:
 		b.roll("rows")
-	case float64(bt.size)*b.ratio >= float64(b.opts.RollBytes) || bt.size >= b.opts.SegmentBytes:
+	case float64(bt.size)*b.ratio() >= float64(b.opts.RollBytes) || bt.size >= b.opts.SegmentBytes:
 		b.roll("bytes")
 	case w.sync || len(w.buf) >= flushBytes:
 		b.signal()

@@ -18,8 +18,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -85,6 +85,7 @@ type Batcher struct {
 	writes   []*write  // for the committer, in order
 	tail     *write    // the last of writes while it still takes appends
 	spare    []byte    // an empty buffer for the next write
+	gathered int64     // bytes of writes
 	carry    []byte    // records acknowledged from memory whose write failed
 	failing  error     // why nothing can be written now
 	probed   time.Time // when writing was last tried while failing
@@ -92,8 +93,11 @@ type Batcher struct {
 	finished bool      // no batch will be sealed any more
 	sealed   []*batch  // for the uploaders, oldest first
 	disk     int64     // bytes of segments not released, with what is about to be written
-	waiting  int       // batches sealed and not released
-	ratio    float64   // object bytes for a segment byte, of recent objects
+	waiting  int       // batches sealed and not stored
+	later    int       // batches that are to be encoded again after a pause
+	stuck    []*batch  // stored, but their segments could not be released
+	encoded  float64   // bytes of recent objects, older ones weighing less
+	framed   float64   // bytes of their segments, weighed alike
 	newest   int64     // received_at of the newest event, ms
 	lastErr  string    // of the last PUT that failed, until one succeeds
 	released int64     // objects since the start
@@ -109,6 +113,7 @@ type batch struct {
 	rows     int64
 	size     int64         // of the segment, with what is about to be written
 	nextSeq  uint64        // behind its last event; set when it is encoded
+	failures int           // attempts to encode it
 	stored   chan struct{} // closed when the object is in the bucket, or never will be under this key
 	storeErr error         // set before stored is closed
 }
@@ -128,7 +133,6 @@ func New(spec pipeline.Spec, opts Options, store Store, fs wal.FS, log *slog.Log
 		log:   log.With("pipeline", spec.Name),
 		kick:  make(chan struct{}, 1),
 		ready: make(chan struct{}, opts.Uploads),
-		ratio: 1, // nothing known: as if nothing could be compressed
 	}
 	b.metrics = newMetrics(spec, reg, b)
 	return b
@@ -151,9 +155,14 @@ func (b *Batcher) Open() error {
 }
 
 func (b *Batcher) replay() error {
-	spools, _ := filepath.Glob(filepath.Join(b.opts.Dir, spoolPattern))
-	for _, path := range spools {
-		os.Remove(path) // half an object: its segment is still here
+	names, err := b.fs.ReadDir(b.opts.Dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, spoolSuffix) {
+			b.fs.Remove(filepath.Join(b.opts.Dir, name)) // half an object: its segment is still here
+		}
 	}
 	saved, err := b.wal.SavedSeq()
 	if err != nil {
@@ -166,7 +175,7 @@ func (b *Batcher) replay() error {
 	var events []pipeline.Event
 	segments, err := b.wal.Recover(func(s *wal.Segment, seq uint64, payload []byte) error {
 		if events, err = parseRecord(events[:0], seq, payload); err != nil {
-			return fmt.Errorf("record at seq %d: %w", seq, err)
+			return nil // encode meets it again; it must not keep the others from their start
 		}
 		rows[s] += int64(len(events))
 		b.nextSeq = max(b.nextSeq, seq+uint64(len(events)))
@@ -212,12 +221,14 @@ func (b *Batcher) Run(ctx context.Context) error {
 	b.commits(ctx) // returns when the last segment is sealed
 	timeout := time.AfterFunc(b.opts.Drain, stop)
 	defer timeout.Stop()
-	for range b.opts.Uploads {
-		b.wake()
-	}
+	b.wake()
 	g.Wait()
+	b.release() // what stays is put again by the next process, under the same key
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if n := len(b.carry); n > 0 {
+		return fmt.Errorf("%s: drain: %d bytes of events acknowledged from memory are lost (%v)", b.spec.Name, n, b.failing)
+	}
 	if b.waiting > 0 {
 		return fmt.Errorf("%s: drain: %d batches are not in the bucket yet (%s); they stay in %s for the next start",
 			b.spec.Name, b.waiting, b.lastErr, b.opts.Dir)

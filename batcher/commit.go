@@ -50,15 +50,15 @@ func (b *Batcher) commits(ctx context.Context) {
 		case <-b.kick:
 		case <-timer.C:
 		case <-ctx.Done():
-			b.close()
-			for b.commit() {
+			// Twice: what a failing write carries over may go into another segment.
+			for range 2 {
+				b.close()
+				for b.commit() {
+				}
 			}
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.finished = true
-			if n := len(b.carry); n > 0 {
-				b.log.Error("events acknowledged from memory could not be written before the end", "bytes", n)
-			}
 			return
 		}
 		b.onTime(time.Now())
@@ -77,8 +77,11 @@ func (b *Batcher) close() {
 // idle is how long nothing has to be done, unless somebody kicks.
 func (b *Batcher) idle(now time.Time) time.Duration {
 	wait := time.Hour
-	if b.failing != nil {
-		wait = probeWait
+	switch {
+	case b.failing != nil:
+		wait = b.probed.Add(probeWait).Sub(now)
+	case len(b.carry) > 0:
+		wait = 0
 	}
 	if b.active != nil {
 		wait = min(wait, b.active.rollAt.Sub(now))
@@ -92,7 +95,8 @@ func (b *Batcher) idle(now time.Time) time.Duration {
 func (b *Batcher) onTime(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failing != nil && now.Sub(b.probed) >= probeWait {
+	// Another batch's write may have ended the failure with the carry still here.
+	if b.failing == nil && len(b.carry) > 0 || b.failing != nil && now.Sub(b.probed) >= probeWait {
 		b.probed = now
 		b.rescue()
 	}
@@ -114,6 +118,7 @@ func (b *Batcher) commit() bool {
 	}
 	w := b.writes[0]
 	b.writes = b.writes[1:]
+	b.gathered -= int64(len(w.buf))
 	if b.tail == w {
 		b.tail = nil
 	}
@@ -123,7 +128,9 @@ func (b *Batcher) commit() bool {
 	seg := w.batch.segment
 	start := seg.Size()
 	err := seg.Write(w.buf)
-	if err == nil && w.sync {
+	// A sealed batch may wait long for the bucket: a crash must cost no more than
+	// the active one.
+	if err == nil && (w.sync || w.seal) {
 		began := time.Now()
 		if err = seg.Sync(); err != nil {
 			// After a failed fsync nobody knows what the disk holds. Those who
@@ -184,6 +191,7 @@ func (b *Batcher) spoil(w *write, err error) {
 			continue
 		}
 		close(later.taken)
+		b.gathered -= int64(len(later.buf))
 		b.refuse(later, err)
 		w.seal = w.seal || later.seal
 	}
@@ -226,6 +234,7 @@ func (b *Batcher) rescue() {
 		w.buf = append(w.buf, b.carry...)
 		w.batch.size += int64(n)
 		b.disk += int64(n)
+		b.gathered += int64(n)
 		b.carry = nil
 	}
 	w.sync = true // the disk's own word that it works again

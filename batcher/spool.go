@@ -7,25 +7,29 @@ import (
 	"hash"
 	"io"
 	"os"
+
+	"github.com/penstock/penstock/batcher/wal"
 )
 
-const spoolPattern = "object-*.tmp"
+// spoolSuffix ends the name of a spool's file, behind its segment's.
+const spoolSuffix = ".object"
 
 // spool is an encoded object on its way to the bucket: a file beside the log,
-// already unlinked, or memory where the disk is full.
+// already unlinked, or memory where the disk does not take it.
 type spool struct {
-	file *os.File
+	file wal.File
 	mem  bytes.Buffer
 	hash hash.Hash
 	size int64 // bytes
+	err  error // of the file
 }
 
-func newSpool(dir string) (*spool, error) {
-	f, err := os.CreateTemp(dir, spoolPattern)
+func newSpool(fs wal.FS, path string) (*spool, error) {
+	f, err := fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return nil, err
 	}
-	os.Remove(f.Name()) // the kernel frees it whenever we end
+	fs.Remove(path) // the kernel frees it whenever we end
 	return &spool{file: f, hash: sha256.New()}, nil
 }
 
@@ -33,7 +37,9 @@ func memorySpool() *spool { return &spool{hash: sha256.New()} }
 
 func (s *spool) Write(p []byte) (n int, err error) {
 	if s.file != nil {
-		n, err = s.file.Write(p)
+		if n, err = s.file.WriteAt(p, s.size); err != nil {
+			s.err = err
+		}
 	} else {
 		n, _ = s.mem.Write(p)
 	}

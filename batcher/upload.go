@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"syscall"
 	"time"
 
 	"github.com/penstock/penstock/internal/codec"
@@ -18,16 +17,20 @@ func (b *Batcher) uploads(ctx context.Context) {
 	for {
 		bt, more := b.takeSealed()
 		if bt != nil {
-			if err := b.upload(ctx, bt); err != nil && ctx.Err() == nil {
-				b.log.Error("batch is not stored; its segment stays", "key", bt.text, "segment", bt.segment.Path(), "error", err)
-			}
+			b.upload(ctx, bt)
 			continue
 		}
 		if !more {
+			b.wake() // the next one has nothing to wait for either
 			return
+		}
+		var again <-chan time.Time
+		if b.release() {
+			again = time.After(probeWait)
 		}
 		select {
 		case <-b.ready:
+		case <-again:
 		case <-ctx.Done():
 			return
 		}
@@ -41,7 +44,7 @@ func (b *Batcher) takeSealed() (bt *batch, more bool) {
 		bt, b.sealed = b.sealed[0], b.sealed[1:]
 		return bt, true
 	}
-	return nil, !b.finished
+	return nil, !b.finished || b.later > 0
 }
 
 func (b *Batcher) wake() {
@@ -52,59 +55,115 @@ func (b *Batcher) wake() {
 }
 
 // upload encodes a sealed batch, puts it, and releases its segment.
-func (b *Batcher) upload(ctx context.Context, bt *batch) (err error) {
+func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	began := time.Now()
-	defer func() {
-		if err != nil {
-			bt.storeErr = fmt.Errorf("%w (%w)", pipeline.ErrPending, err)
-			close(bt.stored)
-		}
-	}()
 	sp, meta, err := b.encode(bt)
+	bt.segment.Close()
 	if err != nil {
-		b.metrics.encodeErrors.Inc()
-		return err
+		b.encodeLater(bt, err)
+		return
 	}
 	defer sp.Close()
 	encoded := time.Since(began)
-	if err := b.put(ctx, bt, sp, meta); err != nil {
-		return err
+	if meta.Rows > 0 {
+		err = b.put(ctx, bt, sp, meta)
+	}
+	if err != nil {
+		bt.storeErr = fmt.Errorf("%w (%w)", pipeline.ErrPending, err)
+		close(bt.stored)
+		if ctx.Err() == nil {
+			b.setError(err.Error())
+			b.log.Error("batch is not stored; its segment stays", "key", bt.text, "segment", bt.segment.Path(), "error", err)
+		}
+		return
 	}
 	took := time.Since(began)
+	close(bt.stored)
+	b.mu.Lock()
+	b.waiting--
+	if meta.Rows > 0 {
+		b.released++
+		b.encoded += float64(sp.size) - b.encoded/8
+		b.framed += float64(bt.size) - b.framed/8
+	}
+	b.mu.Unlock()
+	b.release(bt)
+	if meta.Rows == 0 {
+		return // nothing of it could be read: no object, and the segment was set aside
+	}
 	b.metrics.objects.Inc()
 	b.metrics.objectBytes.Add(float64(sp.size))
 	b.metrics.rows.Add(float64(meta.Rows))
 	b.metrics.encode.Observe(encoded.Seconds())
 	b.log.Info("stored", "key", bt.text, "rows", meta.Rows, "bytes", sp.size, "segment_bytes", bt.size,
 		"encode_ms", encoded.Milliseconds(), "put_ms", (took - encoded).Milliseconds(), "age_ms", time.Since(bt.began).Milliseconds())
-	close(bt.stored)
-	if err := bt.segment.Release(bt.nextSeq); err != nil {
-		// The next start puts it again, under the same key: no harm.
-		b.log.Error("stored segment stays", "error", err)
+}
+
+// ratio is how many bytes of object to expect for a byte of segment, by the
+// last eight objects or so, each by its size: small ones are mostly footer.
+func (b *Batcher) ratio() float64 {
+	if b.framed == 0 {
+		return 1 // nothing known: as if nothing could be compressed
+	}
+	return min(b.encoded/b.framed, 1)
+}
+
+// release frees the segments of stored batches, and tells whether some could
+// not be freed. They count as disk in use and are tried again.
+func (b *Batcher) release(stored ...*batch) (left bool) {
+	b.mu.Lock()
+	all := append(b.stuck, stored...)
+	b.stuck = nil
+	b.mu.Unlock()
+	for _, bt := range all {
+		err := bt.segment.Release(bt.nextSeq)
+		b.mu.Lock()
+		if err == nil {
+			b.disk -= bt.size
+		} else {
+			b.log.Error("stored segment cannot be released", "error", err)
+			b.stuck = append(b.stuck, bt)
+		}
+		b.mu.Unlock()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.disk -= bt.size
-	b.waiting--
-	b.released++
-	// A moving average over about eight objects foresees the next one's size.
-	b.ratio += (float64(sp.size)/float64(bt.size) - b.ratio) / 8
-	if b.released == 1 {
-		b.ratio = float64(sp.size) / float64(bt.size)
-	}
-	return nil
+	return len(b.stuck) > 0
 }
 
-// encode makes the object from the segment. Where the disk has no room for
-// the object it is made in memory: a full disk must not keep itself full.
+// encodeLater lets the batches behind this one go first: what cannot be read
+// now must not block them.
+func (b *Batcher) encodeLater(bt *batch, err error) {
+	b.metrics.encodeErrors.Inc()
+	bt.failures++
+	wait := b.opts.Backoff.Delay(bt.failures)
+	b.log.Error("batch cannot be encoded; trying again", "key", bt.text, "segment", bt.segment.Path(), "wait", wait, "error", err)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lastErr = err.Error()
+	b.later++
+	time.AfterFunc(wait, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.later--
+		b.sealed = append(b.sealed, bt)
+		b.wake()
+	})
+}
+
+// encode makes the object from the segment. Where the disk does not take the
+// object it is made in memory: a full disk must not keep itself full.
 func (b *Batcher) encode(bt *batch) (*spool, pipeline.Meta, error) {
-	sp, err := newSpool(b.opts.Dir)
+	sp, err := newSpool(b.fs, bt.segment.Path()+spoolSuffix)
 	if err == nil {
 		meta, err := b.encodeTo(bt, sp)
-		if err == nil || !errors.Is(err, syscall.ENOSPC) {
-			return sp, meta, err
+		if err == nil {
+			return sp, meta, nil
 		}
 		sp.Close()
+		if sp.err == nil {
+			return nil, meta, err
+		}
 	}
 	sp = memorySpool()
 	meta, err := b.encodeTo(bt, sp)
@@ -113,7 +172,7 @@ func (b *Batcher) encode(bt *batch) (*spool, pipeline.Meta, error) {
 
 func (b *Batcher) encodeTo(bt *batch, sp *spool) (pipeline.Meta, error) {
 	meta := pipeline.Meta{Schema: pipeline.SchemaVersion}
-	enc, err := codec.NewEncoder(sp, bt.key.Format, b.opts.Receiver)
+	enc, err := codec.NewEncoder(sp, bt.key.Format, bt.key.Receiver)
 	if err != nil {
 		return meta, fmt.Errorf("encode %s: %w", bt.text, err)
 	}
@@ -122,15 +181,17 @@ func (b *Batcher) encodeTo(bt *batch, sp *spool) (pipeline.Meta, error) {
 		return meta, fmt.Errorf("encode %s: %w", bt.text, err)
 	}
 	var events []pipeline.Event
+	var foreign int
 	for {
 		seq, payload, err := r.Next()
 		if err == io.EOF {
 			break
 		}
 		if err == nil {
-			events, err = parseRecord(events[:0], seq, payload)
-		}
-		if err == nil {
+			if events, err = parseRecord(events[:0], seq, payload); err != nil {
+				foreign++
+				continue
+			}
 			err = enc.Encode(events)
 		}
 		if err != nil {
@@ -146,8 +207,13 @@ func (b *Batcher) encodeTo(bt *batch, sp *spool) (pipeline.Meta, error) {
 			meta.Rows++
 		}
 	}
-	if r.Damaged() > 0 {
+	// Torn tails are cut before a batch is sealed: whatever is missing now is damage.
+	if r.Damaged() > 0 || foreign > 0 {
+		if !bt.segment.Corrupt {
+			b.metrics.corrupt.Inc()
+		}
 		bt.segment.Corrupt = true
+		b.log.Error("segment is damaged; it is kept as *.corrupt", "path", bt.segment.Path(), "damaged_bytes", r.Damaged(), "foreign_records", foreign)
 	}
 	if err := enc.Close(); err != nil {
 		return meta, fmt.Errorf("encode %s: %w", bt.text, err)

@@ -19,7 +19,7 @@ type Reader struct {
 	buf     []byte
 	have    []byte // part of buf not yet consumed
 	end     int64  // end of the last good record
-	damaged int64  // bytes skipped before a good record
+	damaged int64  // bytes skipped before a good record, and at the end
 }
 
 // Reader reads from the first record what was written before the call. It
@@ -54,25 +54,75 @@ func (r *Reader) Next() (seq uint64, payload []byte, err error) {
 			if err != nil {
 				return 0, nil, err
 			}
-			if crc32.Checksum(rec[recordHeader:], castagnoli) == binary.LittleEndian.Uint32(rec[12:]) {
+			if len(rec) == recordHeader+n && crc32.Checksum(rec[recordHeader:], castagnoli) == binary.LittleEndian.Uint32(rec[12:]) {
 				r.damaged += r.pos() - r.end
 				r.take(recordHeader + n)
 				r.end = r.pos()
 				return binary.LittleEndian.Uint64(rec[16:]), rec[recordHeader:], nil
 			}
 		}
-		// Not a record: the next one can begin at the next byte at the earliest.
-		if len(head) > 0 {
-			r.take(1)
+		switch {
+		case ok:
+			// The header holds, so its length does: what looks like a record within
+			// the payload is what a client sent, and must not become one.
+			r.skip(recordHeader + int64(n))
+		case len(head) > 0:
+			r.take(1) // the next record can begin at the next byte at the earliest
 		}
-		if !r.seek() {
+		if found, err := r.seek(); err != nil {
+			return 0, nil, err
+		} else if !found {
+			r.damaged += r.size - r.end
 			return 0, nil, io.EOF
 		}
 	}
 }
 
-// Damaged is the number of bytes skipped so far between good records.
+// Damaged is the number of bytes skipped so far between good records; at the
+// end those behind the last one as well.
 func (r *Reader) Damaged() int64 { return r.damaged }
+
+// skip moves n bytes on, at most to the end.
+func (r *Reader) skip(n int64) {
+	if held := int64(len(r.have)); n > held {
+		r.at, r.have = min(r.at+n-held, r.size), nil
+		return
+	}
+	r.take(int(n))
+}
+
+// torn tells whether what is behind the last good record is what a crash
+// leaves: the beginning of one record, and then nothing or zeros.
+func (r *Reader) torn() (bool, error) {
+	end, err := r.content()
+	if err != nil || end-r.end < recordHeader {
+		return err == nil, err
+	}
+	var head [recordHeader]byte
+	if _, err := r.file.ReadAt(head[:], r.end); err != nil && err != io.EOF {
+		return false, fmt.Errorf("read segment %s: %w", r.name, err)
+	}
+	n, ok := parseRecordHeader(head[:])
+	return ok && end-r.end < recordHeader+int64(n), nil
+}
+
+// content is where the file ends but for zeros; not before the last good record does.
+func (r *Reader) content() (int64, error) {
+	end := r.size
+	buf := make([]byte, min(scanWindow, max(end-r.end, 0)))
+	for end > r.end {
+		part := buf[:min(int64(len(buf)), end-r.end)]
+		if _, err := r.file.ReadAt(part, end-int64(len(part))); err != nil && err != io.EOF {
+			return 0, fmt.Errorf("read segment %s: %w", r.name, err)
+		}
+		n := len(bytes.TrimRight(part, "\x00"))
+		end -= int64(len(part) - n)
+		if n > 0 {
+			break
+		}
+	}
+	return end, nil
+}
 
 func (r *Reader) pos() int64 { return r.at - int64(len(r.have)) }
 
@@ -90,11 +140,11 @@ func parseRecordHeader(b []byte) (int, bool) {
 
 // seek moves to the next place where a record header holds, and tells whether
 // there is one.
-func (r *Reader) seek() bool {
+func (r *Reader) seek() (bool, error) {
 	for {
 		b, err := r.fill(recordHeader)
 		if err != nil || len(b) < recordHeader {
-			return false
+			return false, err
 		}
 		i := bytes.Index(r.have, []byte(recordMagic))
 		if i < 0 {
@@ -103,10 +153,10 @@ func (r *Reader) seek() bool {
 		}
 		r.take(i)
 		if b, err = r.fill(recordHeader); err != nil || len(b) < recordHeader {
-			return false
+			return false, err
 		}
 		if _, ok := parseRecordHeader(b); ok {
-			return true
+			return true, nil
 		}
 		r.take(1)
 	}

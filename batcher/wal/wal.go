@@ -20,13 +20,15 @@
 // # Recovery
 //
 // A segment is read from its first record. Where a record does not hold, the
-// reader looks for the next one that does. If there is none, this is the torn
-// tail of a crash: it is cut off, for nothing of it was acknowledged as on disk.
-// If there is one, bytes in the middle are damaged: the good records are still
-// replayed, and the file is set aside (renamed to *.corrupt) once they are
-// stored, never deleted. A file whose two headers are both damaged is set aside
-// at once; an empty or half-written header without any record means that the
-// process died while it created the file, and the file is removed.
+// reader looks for the next one that does. If there is none, and the file ends
+// in the beginning of a record (then perhaps zeros, where its length got to the
+// disk and its bytes did not), this is the torn tail of a crash: it is cut off,
+// for nothing of it was acknowledged as on disk. Anything else is damage: the
+// good records are still replayed, and the file is set aside (renamed to
+// *.corrupt) once they are stored, never deleted. A file whose two headers are
+// both damaged is set aside at once; nothing, zeros, or the beginning of the
+// first header mean that the process died while it created the file, and the
+// file is removed.
 package wal
 
 import (
@@ -173,8 +175,9 @@ type Segment struct {
 	file    File
 	start   int64 // offset of the first record
 	size    int64 // bytes that hold
+	synced  int64 // bytes that the last Sync made durable
 	dirSync bool  // the folder's entry is still to be made durable
-	Corrupt bool  // damaged in the middle: set aside, not removed, by Release
+	Corrupt bool  // damaged: set aside, not removed, by Release
 }
 
 // Create begins a segment. Its header is written, but nothing is durable
@@ -206,14 +209,14 @@ func (s *Segment) Path() string { return s.path }
 func (s *Segment) Size() int64 { return s.size }
 
 // Empty tells whether the segment has no record.
-func (s *Segment) Empty() bool { return s.size == s.start }
+func (s *Segment) Empty() bool { return s.size <= s.start }
 
 // Write appends framed records. When it fails nothing of p remains, unless
 // cutting it off fails too; then it is a torn tail, which recovery cuts.
 func (s *Segment) Write(p []byte) error {
 	if _, err := s.file.WriteAt(p, s.size); err != nil {
 		err = fmt.Errorf("write segment %s: %w", filepath.Base(s.path), err)
-		return errors.Join(err, s.file.Truncate(s.size))
+		return errors.Join(err, s.Truncate(s.size))
 	}
 	s.size += int64(len(p))
 	return nil
@@ -222,8 +225,11 @@ func (s *Segment) Write(p []byte) error {
 // Sync makes all that was written survive a power loss: the file's data and,
 // the first time, its entry in the folder.
 func (s *Segment) Sync() error {
-	if err := s.file.Sync(); err != nil {
-		return fmt.Errorf("sync segment %s: %w", filepath.Base(s.path), err)
+	if s.synced < s.size {
+		if err := s.file.Sync(); err != nil {
+			return fmt.Errorf("sync segment %s: %w", filepath.Base(s.path), err)
+		}
+		s.synced = s.size
 	}
 	if s.dirSync {
 		if err := s.log.fs.SyncDir(s.log.dir); err != nil {
@@ -234,12 +240,17 @@ func (s *Segment) Sync() error {
 	return nil
 }
 
-// Truncate cuts the segment back to size bytes, after a Sync that failed.
+// Truncate cuts the segment back to size bytes, after a Write or a Sync that
+// failed, and makes that durable if it can: what is cut off has been refused, or
+// goes into another segment. Even where it fails, this process reads no further.
 func (s *Segment) Truncate(size int64) error {
+	s.size, s.synced = size, min(s.synced, size)
 	if err := s.file.Truncate(size); err != nil {
 		return fmt.Errorf("truncate segment %s: %w", filepath.Base(s.path), err)
 	}
-	s.size = size
+	if s.file.Sync() == nil { // if not, then Write or Sync said so before
+		s.synced = size
+	}
 	return nil
 }
 
@@ -256,8 +267,18 @@ func (s *Segment) Close() error {
 
 // Release ends a segment whose events are stored: the file is removed, or set
 // aside if it is damaged. The log remembers that seqs below next are taken.
+// Where it fails it may be called again.
 func (s *Segment) Release(next uint64) error {
-	if err := s.log.saveSeq(next); err != nil {
+	err := s.log.saveSeq(next)
+	if errors.Is(err, syscall.ENOSPC) && !s.Corrupt {
+		// A full disk must not keep itself full: these bytes make the room.
+		if _, err = s.Reader(); err == nil {
+			if err = s.Truncate(s.start); err == nil {
+				err = s.log.saveSeq(next)
+			}
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("release segment: %w", err)
 	}
 	if s.Corrupt {
@@ -269,7 +290,7 @@ func (s *Segment) Release(next uint64) error {
 // Discard removes a segment that holds nothing to keep.
 func (s *Segment) Discard() error {
 	s.Close()
-	if err := s.log.fs.Remove(s.path); err != nil {
+	if err := s.log.fs.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove segment: %w", err)
 	}
 	return nil
@@ -278,10 +299,13 @@ func (s *Segment) Discard() error {
 // SetAside renames the file to *.corrupt, where recovery leaves it alone.
 func (s *Segment) SetAside() error {
 	s.Close()
-	if err := s.log.fs.Rename(s.path, s.path+corrupt); err != nil {
+	if err := s.log.fs.Rename(s.path, s.path+corrupt); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("set segment aside: %w", err)
 	}
-	return s.log.fs.SyncDir(s.log.dir)
+	if err := s.log.fs.SyncDir(s.log.dir); err != nil {
+		return fmt.Errorf("set segment aside: %w", err)
+	}
+	return nil
 }
 
 // saveSeq keeps the next free seq for a time when no segment is left to tell it.
@@ -302,6 +326,10 @@ func (l *Log) saveSeq(next uint64) error {
 		return err
 	}
 	if err := l.fs.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	// It must be there before the segment that it speaks for is gone.
+	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
 	l.saved = next
@@ -334,7 +362,7 @@ func (l *Log) SavedSeq() (uint64, error) {
 type Recovered struct {
 	*Segment
 	Cut     int64 // bytes of torn tail cut off
-	Damaged int64 // bytes in the middle that could not be read
+	Damaged int64 // bytes that could not be read
 }
 
 // Recover opens what an earlier process left, oldest first, and says by report
@@ -372,7 +400,7 @@ func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, re
 		f.Close()
 		return Recovered{}, err
 	}
-	s := &Segment{log: l, path: path, file: f, size: size, dirSync: true}
+	s := &Segment{log: l, path: path, file: f, size: size}
 	head := make([]byte, min(size, 2*(headerFixed+maxKey)))
 	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
 		f.Close()
@@ -380,12 +408,16 @@ func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, re
 	}
 	var ok bool
 	if s.Header, s.start, ok = findHeader(head); !ok {
-		// A crash at birth leaves half a header at most and no record.
-		if r := s.reader(0); size > 2*(headerFixed+maxKey) || r.seek() {
-			report(path, errors.New("both headers are damaged"))
-			return Recovered{}, s.SetAside()
+		end, err := s.reader(0).content()
+		if err != nil {
+			f.Close()
+			return Recovered{}, err
 		}
-		return Recovered{}, s.Discard()
+		if end <= int64(len(head)) && unborn(head[:end]) {
+			return Recovered{}, s.Discard()
+		}
+		report(path, errors.New("both headers are damaged"))
+		return Recovered{}, s.SetAside()
 	}
 	rec := Recovered{Segment: s}
 	r := s.reader(s.start)
@@ -405,21 +437,40 @@ func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, re
 			}
 		}
 	}
-	rec.Damaged = r.damaged
-	if rec.Cut = size - r.end; rec.Cut > 0 {
-		if err := s.Truncate(max(r.end, s.start)); err != nil {
+	rec.Damaged = max(r.damaged, 0)
+	if r.end < size {
+		torn, err := r.torn()
+		if err == nil && torn {
+			rec.Cut = size - r.end
+			rec.Damaged -= rec.Cut
+			err = s.Truncate(r.end)
+		}
+		if err != nil {
 			f.Close()
 			return Recovered{}, err
 		}
 	}
 	if rec.Damaged > 0 {
 		s.Corrupt = true
-		report(path, fmt.Errorf("%d bytes in the middle are damaged", rec.Damaged))
+		report(path, fmt.Errorf("%d bytes are damaged", rec.Damaged))
 	}
-	if s.Empty() && !s.Corrupt {
+	if s.Empty() {
 		return Recovered{}, s.Discard()
 	}
 	return rec, s.Close()
+}
+
+// unborn tells whether b, a whole file but for zeros at its end, is what a
+// crash leaves of one that was being created: the beginning of the first header.
+func unborn(b []byte) bool {
+	if n := min(len(b), len(headerMagic)); string(b[:n]) != headerMagic[:n] {
+		return false
+	}
+	if len(b) < headerFixed {
+		return true
+	}
+	n := binary.LittleEndian.Uint32(b[12:])
+	return n <= maxKey && len(b) < headerFixed+int(n)
 }
 
 // findHeader takes the first of the two headers that holds. start is where the

@@ -13,6 +13,8 @@
 package codec
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -35,7 +37,7 @@ type Decoder interface {
 }
 
 // Limit ends one Decode: after Rows events, or sooner with the event whose
-// pipeline.Event.Size brings the sum to Bytes.
+// pipeline.Event.Size brings the sum to Bytes; but never before the first.
 type Limit struct {
 	Rows  int
 	Bytes int
@@ -55,6 +57,9 @@ func NewEncoder(w io.Writer, format pipeline.Format, receiver string) (Encoder, 
 
 // NewDecoder reads an object of size bytes.
 func NewDecoder(r io.ReaderAt, size int64, format pipeline.Format) (Decoder, error) {
+	if size == 0 {
+		return nil, errors.New("the object is empty: it has not even a header")
+	}
 	switch format {
 	case pipeline.Parquet:
 		return newParquetDecoder(r, size)
@@ -64,15 +69,40 @@ func NewDecoder(r io.ReaderAt, size int64, format pipeline.Format) (Decoder, err
 	return nil, fmt.Errorf("no decoder for format %q", format)
 }
 
-// arena holds the bytes of one Decode's events, so that they cost no
-// allocation each.
+// arena holds the bytes of events, so that they cost no allocation each. A
+// block lives as long as an event in it: nothing is copied to make room.
 type arena []byte
+
+const arenaBlock = 256 << 10
 
 func (a *arena) keep(b []byte) []byte {
 	if len(b) == 0 {
 		return nil
 	}
+	if len(b) > arenaBlock/4 {
+		return bytes.Clone(b)
+	}
+	if cap(*a)-len(*a) < len(b) {
+		*a = make(arena, 0, arenaBlock)
+	}
 	from := len(*a)
 	*a = append(*a, b...)
 	return (*a)[from:len(*a):len(*a)]
+}
+
+// keepSame is keep where the value before was often the same: what repeats
+// down a column is held once.
+func (a *arena) keepSame(b, last []byte) []byte {
+	if bytes.Equal(b, last) {
+		return last
+	}
+	return a.keep(b)
+}
+
+// document is a JSON object that is never empty: both formats need one.
+func document(b []byte) []byte {
+	if len(b) == 0 {
+		return []byte("{}")
+	}
+	return b
 }

@@ -77,10 +77,24 @@ func appendLine(b []byte, e *pipeline.Event, receiver string) []byte {
 	b = append(b, `","seq":`...)
 	b = strconv.AppendUint(b, e.Seq, 10)
 	b = append(b, `,"properties":`...)
-	b = append(b, e.Properties...)
+	b = appendDocument(b, e.Properties)
 	b = append(b, `,"context":`...)
-	b = append(b, e.Context...)
+	b = appendDocument(b, e.Context)
 	return append(b, "}\n"...)
+}
+
+// appendDocument keeps a document in its line: a newline in valid JSON is space.
+func appendDocument(b, doc []byte) []byte {
+	from := len(b)
+	b = append(b, document(doc)...)
+	for rest := b[from:]; ; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			return b
+		}
+		rest[i] = ' '
+		rest = rest[i+1:]
+	}
 }
 
 func appendTime(b []byte, ms int64) []byte {
@@ -120,8 +134,7 @@ func (n *ndjsonDecoder) Close() error {
 
 func (n *ndjsonDecoder) Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Event, error) {
 	from, bytes := len(dst), 0
-	n.arena = n.arena[:0]
-	for len(dst)-from < limit.Rows && bytes < limit.Bytes {
+	for len(dst) == from || len(dst)-from < limit.Rows && bytes < limit.Bytes {
 		line, err := n.next()
 		if err == io.EOF {
 			break
@@ -191,28 +204,31 @@ func (n *ndjsonDecoder) parse(e *pipeline.Event, line []byte) error {
 	for _, m := range members {
 		switch string(m.Key) {
 		case "event_id":
-			e.ID, err = pipeline.ParseUUID(n.text(m))
+			var text []byte
+			if text, err = n.text(m); err == nil {
+				e.ID, err = pipeline.ParseUUID(text)
+			}
 			id = err == nil
 		case "project":
-			e.Project = n.text(m)
+			e.Project, err = n.text(m)
 		case "name":
-			e.Name = n.text(m)
+			e.Name, err = n.text(m)
 		case "timestamp":
 			e.Timestamp, err = n.time(m)
 		case "received_at":
 			e.ReceivedAt, err = n.time(m)
 		case "session_id":
-			e.SessionID = n.text(m)
+			e.SessionID, err = n.text(m)
 		case "user_id":
-			e.UserID = n.text(m)
+			e.UserID, err = n.text(m)
 		case "receiver":
-			e.Receiver = n.text(m)
+			e.Receiver, err = n.text(m)
 		case "seq":
 			e.Seq, err = strconv.ParseUint(string(m.Value), 10, 64)
 		case "properties":
-			e.Properties = m.Value
+			e.Properties, err = object(m)
 		case "context":
-			e.Context = m.Value
+			e.Context, err = object(m)
 		}
 		if err != nil {
 			return fmt.Errorf("member %q: %w", m.Key, err)
@@ -231,22 +247,37 @@ func (n *ndjsonDecoder) parse(e *pipeline.Event, line []byte) error {
 	return nil
 }
 
-// text is a string member's content; any other kind is no text.
-func (n *ndjsonDecoder) text(m jsonscan.Member) []byte {
-	if m.Kind != jsonscan.String {
-		return nil
+// text is a string member's content; null is none.
+func (n *ndjsonDecoder) text(m jsonscan.Member) ([]byte, error) {
+	switch {
+	case m.Kind == jsonscan.Null:
+		return nil, nil
+	case m.Kind != jsonscan.String:
+		return nil, fmt.Errorf("is a %s, want a string", m.Kind)
+	case len(m.Value) == len(`""`):
+		return nil, nil
+	case bytes.IndexByte(m.Value, '\\') < 0:
+		return m.Value[1 : len(m.Value)-1 : len(m.Value)-1], nil
 	}
-	if bytes.IndexByte(m.Value, '\\') < 0 {
-		return m.Value[1 : len(m.Value)-1]
+	return jsonscan.AppendUnquoted(nil, m.Value), nil
+}
+
+func object(m jsonscan.Member) ([]byte, error) {
+	if m.Kind != jsonscan.Object {
+		return nil, fmt.Errorf("is a %s, want an object", m.Kind)
 	}
-	return jsonscan.AppendUnquoted(nil, m.Value)
+	return m.Value, nil
 }
 
 func (n *ndjsonDecoder) time(m jsonscan.Member) (int64, error) {
 	if m.Kind == jsonscan.Null {
 		return pipeline.NoTime, nil
 	}
-	t, err := time.Parse(time.RFC3339, string(n.text(m)))
+	text, err := n.text(m)
+	if err != nil {
+		return 0, err
+	}
+	t, err := time.Parse(time.RFC3339, string(text))
 	if err != nil {
 		return 0, err
 	}

@@ -1,0 +1,104 @@
+package batcher
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// someEvents are random in every field, repeating the one before now and then.
+func someEvents(r *rand.Rand, n int) []pipeline.Event {
+	events := make([]pipeline.Event, n)
+	field := func(before []byte) []byte {
+		switch r.IntN(4) {
+		case 0:
+			return before
+		case 1:
+			return nil
+		}
+		b := make([]byte, r.IntN(1<<r.IntN(12))+1)
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		return b
+	}
+	var before pipeline.Event
+	for i := range events {
+		e := &events[i]
+		for j := range e.ID {
+			e.ID[j] = byte(r.Uint32())
+		}
+		e.Project, e.Name, e.SessionID = field(before.Project), field(before.Name), field(before.SessionID)
+		e.UserID, e.Context, e.Properties = field(before.UserID), field(before.Context), field(before.Properties)
+		e.Timestamp, e.ReceivedAt = int64(r.Uint64()), int64(r.Uint64())
+		if r.IntN(4) == 0 {
+			e.Timestamp = pipeline.NoTime
+		}
+		before = *e
+	}
+	return events
+}
+
+// plain is e with nil for every empty field and its seq set.
+func plain(e pipeline.Event, seq uint64) pipeline.Event {
+	for _, f := range []*[]byte{&e.Project, &e.Name, &e.SessionID, &e.UserID, &e.Properties, &e.Context} {
+		*f = append([]byte(nil), *f...)
+	}
+	e.Seq, e.Receiver = seq, nil
+	return e
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 500 {
+		want := someEvents(r, r.IntN(20))
+		b := appendRecord([]byte("before"), want)[len("before"):]
+		got, err := parseRecord(nil, 1000, b)
+		if err != nil || len(got) != len(want) {
+			t.Fatalf("got %d events, %v; want %d", len(got), err, len(want))
+		}
+		for i := range want {
+			if g, w := plain(got[i], got[i].Seq), plain(want[i], 1000+uint64(i)); !reflect.DeepEqual(g, w) {
+				t.Fatalf("event %d: got %v, want %v", i, g, w)
+			}
+		}
+		if len(b) > 1 {
+			if _, err := parseRecord(nil, 0, b[:r.IntN(len(b))]); err == nil {
+				t.Fatal("no error for a cut record")
+			}
+		}
+		if _, err := parseRecord(nil, 0, append(b, 0)); err == nil {
+			t.Fatal("no error for what follows a record")
+		}
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	r := rand.New(rand.NewPCG(2, 2))
+	for range 5 {
+		f.Add(appendRecord(nil, someEvents(r, 4)))
+	}
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		events, err := parseRecord(nil, 7, b)
+		if len(events) > len(b)/32 {
+			t.Fatalf("%d events in %d bytes", len(events), len(b))
+		}
+		if err != nil {
+			return
+		}
+		// Encoded again it says the same; other bytes may (a repeated field in full, a long uvarint).
+		again, err := parseRecord(nil, 7, appendRecord(nil, events))
+		if err != nil || len(again) != len(events) {
+			t.Fatalf("encoded again: %d events, %v; want %d", len(again), err, len(events))
+		}
+		for i := range events {
+			if !bytes.Equal(again[i].Properties, events[i].Properties) || !bytes.Equal(again[i].Context, events[i].Context) || again[i].ID != events[i].ID {
+				t.Fatalf("event %d: %v, then %v", i, events[i], again[i])
+			}
+		}
+	})
+}

@@ -1,0 +1,463 @@
+package codec
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+var formats = []pipeline.Format{pipeline.Parquet, pipeline.NDJSON}
+
+var noLimit = Limit{Rows: 1 << 30, Bytes: 1 << 40}
+
+// gameEvents returns n events as the receiver hands them on, of about 366 bytes as the client sent them.
+func gameEvents(n int) []pipeline.Event {
+	r := rand.New(rand.NewPCG(1, 2))
+	names := []string{"level_completed", "item_purchased", "session_started", "enemy_killed", "tutorial_step"}
+	weapons := []string{"plasma_rifle", "bow", "short sword", "grenade", "épée"}
+	events := make([]pipeline.Event, n)
+	for i := range events {
+		e := &events[i]
+		e.ID = pipeline.UUID{byte(r.Uint32()), byte(r.Uint32()), byte(i >> 16), byte(i >> 8), byte(i), 5: 1, 15: byte(r.Uint32())}
+		e.Project, e.Name = []byte("game"), []byte(names[r.IntN(len(names))])
+		e.SessionID, e.UserID = fmt.Appendf(nil, "s-%08x", r.Uint32()), fmt.Appendf(nil, "player_%d", r.IntN(5_000_000))
+		e.ReceivedAt = 1764000000000 + int64(i/100)
+		e.Timestamp = e.ReceivedAt - int64(r.IntN(5000))
+		e.Seq = 1764000000000000 + uint64(i)
+		e.Properties = fmt.Appendf(nil, `{"level":%d,"score":%d,"health":%.2f,"position_x":%.3f,"position_y":%.3f,"weapon":%q,"platform":"windows","is_premium":%t,"build":"1.24.0-rc1.24.0-rc1.24.0-rc1.24.0-rc"}`,
+			r.IntN(100), r.IntN(1_000_000), 100*r.Float64(), 2000*r.Float64()-1000, 2000*r.Float64(), weapons[r.IntN(len(weapons))], r.IntN(2) == 0)
+		e.Context = fmt.Appendf(nil, `{"ip":"203.0.113.%d","user_agent":"UnityPlayer/2022.3.10f1 (UnityWebRequest/1.0, libcurl/7.84.0-DEV)"}`, r.IntN(200))
+	}
+	return events
+}
+
+// manyEvents repeats a few thousand events under new ids and seqs, which is quicker than to make them all.
+func manyEvents(n int) []pipeline.Event {
+	few := gameEvents(min(n, 5000))
+	events := make([]pipeline.Event, n)
+	for i := range events {
+		events[i] = few[i%len(few)]
+		events[i].Seq, events[i].ID[7], events[i].ID[8] = uint64(i), byte(i>>16), byte(i>>8)
+	}
+	return events
+}
+
+// oddEvents are the ones at the edges of each field.
+func oddEvents() []pipeline.Event {
+	event := func(i int, props string) pipeline.Event {
+		return pipeline.Event{ID: pipeline.UUID{15: byte(i)}, Project: []byte("p"), Name: []byte("n"), Seq: uint64(i), ReceivedAt: 1764000000000,
+			Timestamp: 1764000000001, Properties: []byte(props), Context: []byte("{}")}
+	}
+	all := event(1, `{"a":[1,2.50,1e3,{"b":null}],"é":"\u00e9\"\\ \ud83d\ude00"}`)
+	all.SessionID, all.UserID, all.Context = []byte("s"), []byte("u"), []byte(`{"ip":"::1"}`)
+	noTime := event(2, `{}`)
+	noTime.Timestamp = pipeline.NoTime
+	unicode := event(3, `{"x":"日本語"}`)
+	unicode.Name, unicode.UserID = []byte("naïve \"quoted\" \\ 😀\n\t\x00\x7f"), []byte("пользователь")
+	early := event(4, `{"t":0}`)
+	early.Timestamp, early.ReceivedAt, early.Seq = -1, 0, 1<<63
+	big := event(5, `{"text":"`+strings.Repeat("0123456789abcdef", 5<<16)+`"}`)
+	return []pipeline.Event{all, noTime, unicode, early, big, event(6, `{"after":"big"}`)}
+}
+
+func encode(t testing.TB, format pipeline.Format, events []pipeline.Event, batch int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	enc, err := NewEncoder(&b, format, "recv-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for part := range slices.Chunk(events, batch) {
+		if err := enc.Encode(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := enc.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func clone(e pipeline.Event) pipeline.Event {
+	for _, f := range []*[]byte{&e.Project, &e.Name, &e.SessionID, &e.UserID, &e.Receiver, &e.Properties, &e.Context} {
+		*f = append([]byte(nil), *f...) // nil where empty
+	}
+	return e
+}
+
+// decode reads all of an object, cut by limit. Each event is copied before the next Decode, as the contract asks.
+func decode(object []byte, format pipeline.Format, limit Limit) (events []pipeline.Event, cuts []int, err error) {
+	dec, err := NewDecoder(bytes.NewReader(object), int64(len(object)), format)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer dec.Close()
+	var part []pipeline.Event
+	for {
+		part, err = dec.Decode(part[:0], limit)
+		if err == io.EOF {
+			if len(part) > 0 {
+				return nil, nil, fmt.Errorf("%d events with io.EOF", len(part))
+			}
+			return events, cuts, nil
+		}
+		if err != nil {
+			return events, cuts, err
+		}
+		for _, e := range part {
+			events = append(events, clone(e))
+		}
+		cuts = append(cuts, len(events))
+	}
+}
+
+// equal compares field by field: reflect.DeepEqual takes a minute for 300,000 events under the race detector.
+func equal(a, b *pipeline.Event) bool {
+	return a.ID == b.ID && a.Seq == b.Seq && a.Timestamp == b.Timestamp && a.ReceivedAt == b.ReceivedAt &&
+		bytes.Equal(a.Project, b.Project) && bytes.Equal(a.Name, b.Name) && bytes.Equal(a.SessionID, b.SessionID) &&
+		bytes.Equal(a.UserID, b.UserID) && bytes.Equal(a.Properties, b.Properties) && bytes.Equal(a.Context, b.Context)
+}
+
+func same(t testing.TB, got, want []pipeline.Event) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("got %d events, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if !equal(&got[i], &want[i]) || string(got[i].Receiver) != "recv-1" {
+			t.Fatalf("event %d:\n got %.300v\nwant %.300v", i, got[i], want[i])
+		}
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, f := range formats {
+		many := 300_000 // several row groups
+		if f != pipeline.Parquet {
+			many = 30_000
+		}
+		for _, c := range []struct {
+			name   string
+			events []pipeline.Event
+			batch  int
+		}{
+			{"odd", oddEvents(), 100},
+			{"odd one by one", oddEvents(), 1},
+			{"one", gameEvents(1), 1},
+			{"one by one", gameEvents(3000), 1},
+			{"row groups", manyEvents(many), 70_001},
+		} {
+			t.Run(string(f)+"/"+c.name, func(t *testing.T) {
+				object := encode(t, f, c.events, c.batch)
+				got, _, err := decode(object, f, Limit{Rows: 10_000, Bytes: 8 << 20})
+				if err != nil {
+					t.Fatal(err)
+				}
+				same(t, got, c.events)
+				if f == pipeline.Parquet && len(c.events) > groupRows {
+					file, err := parquet.OpenFile(bytes.NewReader(object), int64(len(object)))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if n, want := len(file.RowGroups()), (len(c.events)+groupRows-1)/groupRows; n != want {
+						t.Errorf("%d row groups, want %d", n, want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// The same events make the same bytes however they were handed over in time; a crash between PUT and release is told by the sum.
+func TestDeterministic(t *testing.T) {
+	for _, f := range formats {
+		a, b := encode(t, f, gameEvents(5000), 100), encode(t, f, gameEvents(5000), 100)
+		if !bytes.Equal(a, b) {
+			t.Errorf("%s: two objects of the same events differ", f)
+		}
+	}
+}
+
+// The caller's memory is used again as soon as Encode returns.
+func TestEncodeKeepsNothing(t *testing.T) {
+	for _, f := range formats {
+		want := gameEvents(20_000)
+		var b bytes.Buffer
+		enc, err := NewEncoder(&b, f, "recv-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for part := range slices.Chunk(gameEvents(20_000), 777) {
+			if err := enc.Encode(part); err != nil {
+				t.Fatal(err)
+			}
+			for i := range part {
+				for _, field := range [][]byte{part[i].Name, part[i].SessionID, part[i].UserID, part[i].Properties, part[i].Context, part[i].ID[:]} {
+					for j := range field {
+						field[j] = '#'
+					}
+				}
+			}
+		}
+		if err := enc.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := decode(b.Bytes(), f, noLimit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, got, want)
+	}
+}
+
+func TestMissingDocuments(t *testing.T) {
+	for _, f := range formats {
+		e := pipeline.Event{Name: []byte("n"), ReceivedAt: 1, Timestamp: 1}
+		got, _, err := decode(encode(t, f, []pipeline.Event{e}, 1), f, noLimit)
+		if err != nil || len(got) != 1 || string(got[0].Properties) != "{}" || string(got[0].Context) != "{}" {
+			t.Errorf("%s: got %v %v, want {} and {}", f, got, err)
+		}
+	}
+}
+
+// A pretty-printed document must not end its line.
+func TestNewlineInDocument(t *testing.T) {
+	e := pipeline.Event{Name: []byte("n"), ReceivedAt: 1, Timestamp: 1, Properties: []byte("{\n\"a\": 1,\r\n\"b\":2}"), Context: []byte("{}")}
+	got, _, err := decode(encode(t, pipeline.NDJSON, []pipeline.Event{e, e}, 2), pipeline.NDJSON, noLimit)
+	if want := "{ \"a\": 1,\r \"b\":2}"; err != nil || len(got) != 2 || string(got[1].Properties) != want {
+		t.Errorf("got %v, %v; want %q", got, err, want)
+	}
+}
+
+// modelCuts is the Limit's contract in its plainest form.
+func modelCuts(events []pipeline.Event, limit Limit) (cuts []int) {
+	for at := 0; at < len(events); {
+		for rows, size := 0, 0; at < len(events); {
+			size += events[at].Size()
+			rows++
+			at++
+			if rows >= limit.Rows || size >= limit.Bytes {
+				break
+			}
+		}
+		cuts = append(cuts, at)
+	}
+	return cuts
+}
+
+func TestLimit(t *testing.T) {
+	events := slices.Concat(gameEvents(3000), oddEvents()[:4], gameEvents(700))
+	for _, f := range formats {
+		for _, batch := range []int{1, 64, 10_000} {
+			object := encode(t, f, events, batch)
+			for _, limit := range []Limit{{1, 1 << 40}, {64, 1 << 40}, {1000, 1 << 40}, {1 << 30, 1}, {1 << 30, 5000}, {100, 30_000}, {1 << 30, 1 << 20}, noLimit, {}} {
+				got, cuts, err := decode(object, f, limit)
+				if err != nil {
+					t.Fatalf("%s %v: %v", f, limit, err)
+				}
+				if want := modelCuts(events, limit); !slices.Equal(cuts, want) {
+					t.Errorf("%s in batches of %d, %v: cut at %v, want %v", f, batch, limit, cuts, want)
+				}
+				if len(got) != len(events) {
+					t.Errorf("%s %v: got %d events, want %d", f, limit, len(got), len(events))
+				}
+			}
+		}
+	}
+}
+
+// Events stay as they are until the next Decode, and those read ahead after it.
+func TestAliasing(t *testing.T) {
+	want := gameEvents(5000)
+	for _, f := range formats {
+		object := encode(t, f, want, 5000)
+		dec, err := NewDecoder(bytes.NewReader(object), int64(len(object)), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var at int
+		for {
+			part, err := dec.Decode(nil, Limit{Rows: 37, Bytes: 1 << 30})
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			runtime.Gosched()
+			var kept []pipeline.Event
+			for _, e := range part {
+				kept = append(kept, clone(e))
+			}
+			same(t, kept, want[at:at+len(part)])
+			// What a caller does to its events must not reach the ones to come.
+			for i := range part {
+				clear(part[i].Properties)
+			}
+			at += len(part)
+		}
+		if at != len(want) {
+			t.Errorf("%s: %d events, want %d", f, at, len(want))
+		}
+		dec.Close()
+	}
+}
+
+func TestTruncated(t *testing.T) {
+	for _, f := range formats {
+		object := encode(t, f, gameEvents(8), 5)
+		for n := range object {
+			if got, _, err := decode(object[:n], f, noLimit); err == nil {
+				t.Fatalf("%s cut to %d of %d bytes: %d events and no error", f, n, len(object), len(got))
+			}
+		}
+	}
+}
+
+// A flipped bit is an error or changes nothing: in Parquet, too, whose footer and page headers have no checksum. PENSTOCK_TEST_ALL=1
+// flips each bit of each byte.
+func TestBitFlips(t *testing.T) {
+	want := gameEvents(8)
+	for _, f := range formats {
+		object := encode(t, f, want, 5)
+		changed, refused := 0, 0
+		for i := range object {
+			for bit := range 8 {
+				if bit != i%8 && os.Getenv("PENSTOCK_TEST_ALL") == "" {
+					continue // all of them take half a minute
+				}
+				object[i] ^= 1 << bit
+				got, _, err := decode(object, f, noLimit)
+				object[i] ^= 1 << bit
+				if err != nil {
+					refused++
+					continue
+				}
+				if len(got) != len(want) {
+					t.Fatalf("%s: bit %d of byte %d of %d: %d events, want %d or an error", f, bit, i, len(object), len(got), len(want))
+				}
+				for j := range want {
+					if !equal(&got[j], &want[j]) || string(got[j].Receiver) != "recv-1" {
+						changed++
+						break
+					}
+				}
+			}
+		}
+		t.Logf("%s: %d bytes, refused %d, read differently %d", f, len(object), refused, changed)
+		if changed > 0 {
+			t.Errorf("%s: %d flips were read as other events", f, changed)
+		}
+	}
+}
+
+func TestForeignNDJSON(t *testing.T) {
+	line := func(members string) string {
+		return `{"event_id":"00000000-0000-4000-8000-000000000001","name":"n","received_at":"2026-11-22T03:04:05.678Z",` + members + `"properties":{},"context":{}}`
+	}
+	for _, c := range []struct{ name, text, want string }{
+		{"ours", line(""), ""},
+		{"blank lines", "\n \r\n" + line("") + "\r\n\n", ""},
+		{"unknown member", line(`"more":[1],`), ""},
+		{"null session", line(`"session_id":null,`), ""},
+		{"no event_id", `{"name":"n","received_at":"2026-11-22T03:04:05.678Z","properties":{},"context":{}}`, "no event_id"},
+		{"number for a string", line(`"session_id":5,`), "line 1: member \"session_id\": is a number, want a string"},
+		{"array for properties", `{"event_id":"00000000-0000-4000-8000-000000000001","name":"n","properties":[]}`, "is a array, want an object"},
+		{"negative seq", line(`"seq":-1,`), `member "seq"`},
+		{"cut line", line("") + "\n" + `{"event_id":"0000`, "line 2"},
+		{"two on a line", line("") + line(""), "something follows"},
+		{"no JSON", "PAR1", "line 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var b bytes.Buffer
+			z, _ := zstd.NewWriter(&b)
+			io.WriteString(z, c.text)
+			z.Close()
+			got, _, err := decode(b.Bytes(), pipeline.NDJSON, noLimit)
+			if c.want == "" && (err != nil || len(got) != 1) {
+				t.Errorf("got %d events, %v; want one", len(got), err)
+			}
+			if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestForeignParquet(t *testing.T) {
+	var b bytes.Buffer
+	type row struct {
+		Name string `parquet:"name"`
+	}
+	if err := parquet.Write(&b, []row{{"x"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := decode(b.Bytes(), pipeline.Parquet, noLimit); err == nil || !strings.Contains(err.Error(), "no column") {
+		t.Errorf("got %v, want that a column is missing", err)
+	}
+}
+
+// Documents must not stand in page headers and in the footer again as statistics.
+func TestNoStatisticsOfDocuments(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	noise := make([]byte, 1<<20)
+	for i := range noise {
+		noise[i] = 'a' + byte(r.IntN(26))
+	}
+	e := gameEvents(1)
+	e[0].Properties = fmt.Appendf(nil, `{"x":%q}`, noise)
+	if n := len(encode(t, pipeline.Parquet, e, 1)); n > 3<<19 {
+		t.Errorf("an event of 1 MB makes an object of %d bytes", n)
+	}
+}
+
+// fuzzDecode is the property of both decoders: no panic, bounded memory, and an end.
+func fuzzDecode(t *testing.T, object []byte, format pipeline.Format) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	events, _, err := decode(object, format, Limit{Rows: 1000, Bytes: 1 << 20})
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 1<<30+uint64(len(object))*1000 {
+		t.Errorf("%d bytes allocated for %d", used, len(object))
+	}
+	if err == nil && format == pipeline.NDJSON {
+		for _, e := range events {
+			if len(e.Name) == 0 || len(e.Properties) == 0 {
+				t.Errorf("an event without name or properties: %v", e)
+			}
+		}
+	}
+}
+
+func FuzzParquet(f *testing.F) {
+	f.Add(encode(f, pipeline.Parquet, gameEvents(1), 1))
+	f.Add(encode(f, pipeline.Parquet, gameEvents(30), 10))
+	f.Add([]byte("PAR1PAR1"))
+	f.Fuzz(func(t *testing.T, b []byte) { fuzzDecode(t, b, pipeline.Parquet) })
+}
+
+// FuzzNDJSON takes both raw bytes and text that it compresses, or the fuzzer would hardly ever get through zstd.
+func FuzzNDJSON(f *testing.F) {
+	f.Add(encode(f, pipeline.NDJSON, gameEvents(3), 10), false)
+	for _, e := range oddEvents()[:4] {
+		f.Add(appendLine(nil, &e, "r"), true)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, compress bool) {
+		if compress {
+			z, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+			b = z.EncodeAll(b, nil)
+		}
+		fuzzDecode(t, b, pipeline.NDJSON)
+	})
+}
