@@ -38,10 +38,11 @@ type Store interface {
 	Put(ctx context.Context, key string, body io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error)
 }
 
-// Options are a batcher's limits. All are needed, none has a default here.
+// Options are a batcher's limits. All but FS and Stored are needed; none has a default here.
 type Options struct {
 	Receiver string          // in keys; see pipeline.ValidReceiver
 	Dir      string          // the log's folder, used by this batcher alone
+	FS       wal.FS          // nil: the real one
 	Format   pipeline.Format // of new batches
 
 	RollAge      time.Duration // from a batch's first event to its roll
@@ -53,10 +54,11 @@ type Options struct {
 
 	ObjectTimeout time.Duration // then it returns pipeline.ErrPending
 
-	Uploads    int           // encoders and PUTs at once
-	PutTimeout time.Duration // of one PUT
-	Backoff    retry.Backoff // between PUTs that fail
-	Drain      time.Duration // for all uploads together, after Run's context ended
+	Uploads    int                                          // encoders and PUTs at once
+	PutTimeout time.Duration                                // of one PUT
+	Backoff    retry.Backoff                                // between PUTs that fail
+	Stored     func(ctx context.Context, o pipeline.Object) // told of each object before its segment is released; nil: nobody
+	Drain      time.Duration                                // for all uploads together, after Run's context ended
 }
 
 // The answers of Append when it takes nothing.
@@ -127,7 +129,11 @@ func (bt *batch) name() string {
 }
 
 // New makes a batcher; Open is the first that touches the disk.
-func New(spec pipeline.Spec, opts Options, store Store, fs wal.FS, log *slog.Logger, reg prometheus.Registerer) *Batcher {
+func New(spec pipeline.Spec, opts Options, store Store, log *slog.Logger, reg prometheus.Registerer) *Batcher {
+	fs := opts.FS
+	if fs == nil {
+		fs = wal.OS{}
+	}
 	b := &Batcher{
 		spec: spec, opts: opts, store: store, fs: fs,
 		log:   log.With("pipeline", spec.Name),
@@ -263,4 +269,19 @@ func (b *Batcher) Stats() Stats {
 		s.ActiveRows, s.ActiveBytes, s.ActiveSeconds = a.rows, a.size, time.Since(a.began).Seconds()
 	}
 	return s
+}
+
+// Ready tells why an Append would be refused now, nil if it would not.
+func (b *Batcher) Ready() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return ErrClosed
+	case b.failing != nil:
+		return b.failing
+	case b.disk >= b.opts.MaxDisk:
+		return ErrFull
+	}
+	return nil
 }

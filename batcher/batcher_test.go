@@ -70,7 +70,8 @@ func (l *logs) has(s string) bool {
 
 func build(t *testing.T, opts Options, fs *waltest.FS, store *fakeStore) *rig {
 	l := &logs{}
-	b := New(pipeline.Events, opts, store, fs, slog.New(slog.NewTextHandler(l, nil)), prometheus.NewRegistry())
+	opts.FS = fs
+	b := New(pipeline.Events, opts, store, slog.New(slog.NewTextHandler(l, nil)), prometheus.NewRegistry())
 	return &rig{Batcher: b, t: t, fs: fs, store: store, logs: l, next: 1}
 }
 
@@ -1150,7 +1151,7 @@ func TestRealDisk(t *testing.T) {
 	opts := options()
 	opts.Dir, opts.Format, opts.RollRows = t.TempDir(), pipeline.Parquet, 500
 	store := newStore()
-	b := New(pipeline.Events, opts, store, wal.OS{}, slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry())
+	b := New(pipeline.Events, opts, store, slog.New(slog.NewTextHandler(io.Discard, nil)), prometheus.NewRegistry())
 	if err := b.Open(); err != nil {
 		t.Fatal(err)
 	}

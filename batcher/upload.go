@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/faultpoint"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 )
@@ -229,17 +230,19 @@ func (b *Batcher) put(ctx context.Context, bt *batch, sp *spool, meta pipeline.M
 	for attempt := 1; ; attempt++ {
 		try, cancel := context.WithTimeout(ctx, b.opts.PutTimeout)
 		began := time.Now()
-		_, err := b.store.Put(try, key, sp.reader(), sp.size, meta)
+		object, err := b.store.Put(try, key, sp.reader(), sp.size, meta)
 		cancel()
 		if err == nil {
 			b.metrics.put.Observe(time.Since(began).Seconds())
 			b.setError("")
+			b.tell(ctx, object)
 			return nil
 		}
 		if c, ok := errors.AsType[pipeline.ConflictError](err); ok {
 			// The same batch, encoded by another version before a crash: the
 			// object that is there holds these events.
 			if c.Found.Meta.FirstSeq == meta.FirstSeq && c.Found.Meta.Rows >= meta.Rows {
+				b.tell(ctx, c.Found)
 				return nil
 			}
 			return err
@@ -255,6 +258,15 @@ func (b *Batcher) put(ctx context.Context, bt *batch, sp *spool, meta pipeline.M
 			return err
 		}
 	}
+}
+
+// tell lets whoever wants to know of an object hear of it. A crash before its
+// segment is released leads here again, so that nobody misses one.
+func (b *Batcher) tell(ctx context.Context, o pipeline.Object) {
+	if b.opts.Stored != nil {
+		b.opts.Stored(ctx, o)
+	}
+	faultpoint.Hit("batcher.stored")
 }
 
 func (b *Batcher) setError(s string) {

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/batcher"
-	"github.com/penstock/penstock/batcher/wal"
 	errorspipeline "github.com/penstock/penstock/errors-pipeline"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/objstore"
@@ -45,6 +44,7 @@ type intake struct {
 	receiver *receiver.Receiver
 	reporter *errorspipeline.Reporter
 	batchers []*batcher.Batcher
+	queue    *jetstream.Queue // nil unless storage.notify is self
 }
 
 // buildIntake wires one event's way from the request to the bucket.
@@ -68,6 +68,11 @@ func buildIntake(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*inta
 	}
 	store := openBucket(cfg.Storage)
 	in := &intake{}
+	if cfg.Storage.Notify == "self" {
+		if in.queue, err = connectQueue(cfg.Queue, "penstock-receive "+name, log); err != nil {
+			return nil, err
+		}
+	}
 	appenders := map[string]*batcher.Batcher{}
 	for _, spec := range pipeline.Specs() {
 		opts := batcher.Options{
@@ -79,11 +84,14 @@ func buildIntake(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*inta
 			Backoff: retry.Backoff{Min: time.Duration(cfg.Batcher.BackoffMin), Max: time.Duration(cfg.Batcher.BackoffMax)},
 			Drain:   time.Duration(cfg.Process.Drain),
 		}
+		if in.queue != nil {
+			opts.Stored = func(ctx context.Context, o pipeline.Object) { in.notify(ctx, spec, o, log) }
+		}
 		if spec == pipeline.Errors {
 			opts.MaxDisk = int64(cfg.Errors.MaxDisk)
 			opts.SegmentBytes = min(opts.SegmentBytes, opts.MaxDisk)
 		}
-		b := batcher.New(spec, opts, store, wal.OS{}, log, reg)
+		b := batcher.New(spec, opts, store, log, reg)
 		in.batchers = append(in.batchers, b)
 		appenders[spec.Name] = b
 	}
@@ -96,6 +104,18 @@ func buildIntake(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*inta
 		Origins: cfg.Receiver.Origins, TrustedProxies: proxies, CountryHeader: cfg.Receiver.CountryHeader,
 	}, appenders[pipeline.Events.Name], in.reporter, log, reg)
 	return in, nil
+}
+
+// notifyWait is how long an upload waits for the queue. A notification is a
+// hint: what the queue does not take now, the sweep finds.
+const notifyWait = 2 * time.Second
+
+func (in *intake) notify(ctx context.Context, spec pipeline.Spec, o pipeline.Object, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, notifyWait)
+	defer cancel()
+	if err := in.queue.Enqueue(ctx, spec, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size}); err != nil {
+		log.Warn("the queue was not told of an object; the sweep will", "pipeline", spec.Name, "key", o.Key, "error", err)
+	}
 }
 
 // receiverName is the configured name, or one that is made once and kept in the

@@ -33,6 +33,9 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return err
 	}
+	if in.queue != nil {
+		defer in.queue.Close()
+	}
 	var draining atomic.Bool
 	adm, err := listenAdmin(cfg.Admin.Listen, reg, func() error { return in.ready(draining.Load()) }, func() roleStatus {
 		st := roleStatus{Role: "receive", Version: version().Version}

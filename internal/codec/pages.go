@@ -114,6 +114,9 @@ func pageHeader(r io.ReaderAt, at, end int64, buf *[]byte) (*format.PageHeader, 
 	}
 }
 
+// plainDictionary is the older name of RLEDictionary, which other writers still use.
+const plainDictionary format.Encoding = 2
+
 // checkPage checks a page whose body begins at a byte, and tells how many values it has.
 func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, chunk *format.ColumnMetaData) (values int64, err error) {
 	packed, full := int64(h.CompressedPageSize), int64(h.UncompressedPageSize)
@@ -124,7 +127,7 @@ func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, chunk *format
 	case h.Type == format.DictionaryPage && h.DictionaryPageHeader.Valid:
 		d := h.DictionaryPageHeader.V
 		// A dictionary has each of its entries in full, in four bytes at least.
-		if encoding, values = d.Encoding, int64(d.NumValues); values > full/4 || encoding != format.Plain && encoding != format.PlainDictionary {
+		if encoding, values = d.Encoding, int64(d.NumValues); values > full/4 || encoding != format.Plain && encoding != plainDictionary {
 			return 0, fmt.Errorf("a dictionary of %d entries in %d bytes, encoded as %v", values, full, encoding)
 		}
 	case h.Type == format.DataPage && h.DataPageHeader.Valid:
@@ -165,7 +168,7 @@ func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, chunk *format
 // suits tells the encodings that can hold a column of a type.
 func suits(e format.Encoding, t format.Type) bool {
 	switch e {
-	case format.Plain, format.PlainDictionary, format.RLEDictionary:
+	case format.Plain, plainDictionary, format.RLEDictionary:
 		return true
 	case format.DeltaBinaryPacked:
 		return t == format.Int32 || t == format.Int64

@@ -104,7 +104,7 @@ func schema(cols []column) *parquet.Schema {
 }
 
 type parquetEncoder struct {
-	w        *parquet.Writer
+	w        *parquet.GenericWriter[any]
 	cols     []column
 	receiver []byte
 	values   []parquet.Value
@@ -116,7 +116,7 @@ type parquetEncoder struct {
 func newParquetEncoder(w io.Writer, receiver string) *parquetEncoder {
 	cols := columns()
 	return &parquetEncoder{
-		w: parquet.NewWriter(w, schema(cols), parquet.MaxRowsPerRowGroup(groupRows), parquet.CreatedBy("penstock", "1", ""),
+		w: parquet.NewGenericWriter[any](w, schema(cols), parquet.MaxRowsPerRowGroup(groupRows), parquet.CreatedBy("penstock", "1", ""),
 			// Statistics hold whole values: documents would stand in every page's
 			// header and in the footer again.
 			parquet.DataPageStatistics(false), parquet.SkipPageBounds("properties"), parquet.SkipPageBounds("context")),

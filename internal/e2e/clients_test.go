@@ -9,7 +9,7 @@ import (
 // compressed body, a Blob; each checks its answer.
 const fetchScript = `
 const zlib = require('zlib');
-const [url, key] = process.argv.slice(2);
+const [url, key] = process.argv.slice(1);
 const headers = { authorization: 'Bearer ' + key };
 async function send(what, body, more = {}, extra = {}) {
   const r = await fetch(url, { method: 'POST', headers: { ...headers, ...more }, body, ...extra });

@@ -23,6 +23,7 @@ import (
 
 	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/infra/devstack/devtest"
+	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
 	"github.com/penstock/penstock/receiver"
@@ -96,6 +97,16 @@ func (s *stack) open(database string) driver.Conn {
 	}
 	s.t.Cleanup(func() { conn.Close() })
 	return conn
+}
+
+// bucketWithoutRules takes the bucket's notification rules away.
+func (s *stack) bucketWithoutRules() {
+	s.t.Helper()
+	b := objstore.Open(objstore.Options{Endpoint: s.minio.Endpoint(), Region: "us-east-1", Bucket: "penstock",
+		AccessKey: s.minio.AccessKey(), SecretKey: s.minio.SecretKey(), PathStyle: true})
+	if err := b.Notify(s.t.Context(), nil, nil); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // env is the configuration of every process, all by environment.

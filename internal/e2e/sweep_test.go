@@ -152,6 +152,32 @@ func TestNoQueue(t *testing.T) {
 	}
 }
 
+// A receiver that tells the queue by itself, for a store that cannot.
+func TestNotifySelf(t *testing.T) {
+	s := newStack(t)
+	// Without the store's rules: only the receiver can have told of it.
+	s.bucketWithoutRules()
+	self := "PENSTOCK_STORAGE_NOTIFY=self"
+	r := s.start("r1", "receive", self)
+	l := s.start("l1", "load", self, "PENSTOCK_SWEEP_EVERY=1h")
+	post(t, r.URL+"/v1/events", `[{"name":"a"},{"name":"b"}]`)
+	s.rows("events", 2)
+	// NATS away: the receiver does not notice, and the sweep brings the rest.
+	s.nats.Kill()
+	if code, _ := post(t, r.URL+"/v1/events?durability=object", `{"name":"c"}`); code != 200 {
+		t.Errorf("answer %d while NATS is away", code)
+	}
+	if err := s.nats.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.run("sweep"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	s.rows("events", 3)
+	l.term()
+	s.mustVerify()
+}
+
 // The audit finds what is wrong, and names it.
 func TestVerifyFindsDifferences(t *testing.T) {
 	s := newStack(t)
