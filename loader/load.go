@@ -67,6 +67,7 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) error {
 	faultpoint.Hit("loader.recorded")
 	l.mu.Lock()
 	l.stats.Objects++
+	l.trips = 0
 	l.stats.Rows += done.rows
 	l.mu.Unlock()
 	took := time.Since(began)

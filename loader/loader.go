@@ -88,6 +88,7 @@ type Loader struct {
 
 	mu     sync.Mutex
 	outage error // why nothing can be loaded now
+	trips  int   // outages since an object was loaded
 	stats  Stats
 }
 
@@ -167,6 +168,7 @@ func (l *Loader) setBroken(err error) {
 	if err != nil && l.outage == nil {
 		l.log.Error("cannot load now; objects wait in the queue", "error", err)
 		l.metrics.outages.Inc()
+		l.trips++
 	}
 	if err == nil && l.outage != nil {
 		l.log.Info("loading again")
@@ -175,9 +177,13 @@ func (l *Loader) setBroken(err error) {
 	l.metrics.setBroken(err != nil)
 }
 
-// probe waits until the table answers again.
+// probe waits until the table answers again. A server that answers and still
+// takes nothing (too many parts, read-only) is asked less and less often.
 func (l *Loader) probe(ctx context.Context) {
-	for n := 1; retry.Sleep(ctx, l.opts.Probe.Delay(n)) == nil; n++ {
+	l.mu.Lock()
+	n := l.trips
+	l.mu.Unlock()
+	for ; retry.Sleep(ctx, l.opts.Probe.Delay(n)) == nil; n++ {
 		if err := l.table.Ping(ctx); err == nil {
 			l.setBroken(nil)
 			return

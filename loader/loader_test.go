@@ -351,7 +351,7 @@ func TestOnceUnderFaults(t *testing.T) {
 					for _, name := range names {
 						stops = append(stops, start(t, w.loader(t, name)))
 					}
-					for range 100 {
+					for range 1000 {
 						time.Sleep(10 * time.Minute)
 						if w.open() == 0 {
 							break
@@ -433,6 +433,32 @@ func TestOutageStopsReceiving(t *testing.T) {
 		}
 		w.mu.Lock()
 		w.down = nil
+		w.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		stop()
+		w.check(t)
+	})
+}
+
+// A server that answers but takes nothing is asked less and less often.
+func TestOutageBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.put(t, 5, noon, 1)
+		w.fault = func(call string) (error, bool) {
+			if call == "insert" {
+				w.inserts++
+				return retry.As(retry.Outage, errors.New("too many parts")), false
+			}
+			return nil, false
+		}
+		stop := start(t, w.loader(t, "a"))
+		time.Sleep(time.Hour)
+		w.mu.Lock()
+		if n := w.inserts; n < 20 || n > 200 { // every 5 s on average would be 720
+			t.Errorf("%d inserts tried in an hour", n)
+		}
+		w.fault = nil
 		w.mu.Unlock()
 		time.Sleep(10 * time.Minute)
 		stop()
