@@ -241,10 +241,21 @@ func TestReceiverKilled(t *testing.T) {
 	}
 	r.Kill()
 	r.again()
+	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "later", 1_000, 50, 4, 0, &sent); err != nil {
+		t.Fatal(err)
+	}
+	r.term()
 	s.start("l1", "load")
-	s.rows("events", 5_000)
-	if got := one[uint64](s, "SELECT uniqExact(object) FROM events"); got != 1 {
-		t.Errorf("%d objects, want 1", got)
+	s.rows("events", 6_000)
+	if got := one[uint64](s, "SELECT uniqExact(object) FROM events"); got != 2 {
+		t.Errorf("%d objects, want 2: one a process", got)
+	}
+	// What was sent after the restart sorts behind what was sent before it.
+	if got := one[bool](s, "SELECT minIf(seq, startsWith(session_id, 'later')) > maxIf(seq, startsWith(session_id, 'k')) FROM events"); !got {
+		t.Error("seq begins again after a restart")
+	}
+	if got := one[uint64](s, "SELECT uniqExact(receiver, seq) FROM events"); got != 6_000 {
+		t.Errorf("%d different seqs of 6000", got)
 	}
 }
 
