@@ -114,18 +114,21 @@ func (p *Process) Err() error {
 // LogTail returns the last lines of what the process has written since it started, at most 20.
 func (p *Process) LogTail() string { return tailOf(p.LogPath, p.logFrom) }
 
-// Stop asks the process to end (SIGTERM), and kills it when ctx ends or after 10 s. It returns when the process is gone.
+// Stop asks the process to end (SIGTERM), and kills it when ctx ends; where ctx has no deadline, after 10 s. It returns
+// when the process is gone.
 func (p *Process) Stop(ctx context.Context) {
 	p.asked.Store(true)
 	_ = p.Signal(syscall.SIGTERM) // an error: it has ended already
 	_ = p.Signal(syscall.SIGCONT) // one that SIGSTOP halted would not see the other
-	grace := time.NewTimer(stopGrace)
-	defer grace.Stop()
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, stopGrace)
+		defer cancel()
+	}
 	select {
 	case <-p.done:
+		p.awaitGroup()
 	case <-ctx.Done():
-		p.Kill()
-	case <-grace.C:
 		p.Kill()
 	}
 }
@@ -135,11 +138,35 @@ func (p *Process) Kill() {
 	p.asked.Store(true)
 	_ = p.Signal(syscall.SIGKILL)
 	<-p.done
+	p.awaitGroup()
 }
 
-// Signal sends a signal: SIGSTOP and SIGCONT make a server hang and wake again. The error is os.ErrProcessDone when the
-// process has ended.
-func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+// groupGrace is how long what a child has started itself may take to be gone after it.
+const groupGrace = 2 * time.Second
+
+// awaitGroup waits until the rest of the child's process group is gone as well: it may hold ports.
+func (p *Process) awaitGroup() {
+	for end := time.Now().Add(groupGrace); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if !groupAlive(p.Pid) {
+			return
+		}
+	}
+}
+
+// Signal sends a signal to the process and to what it has started itself: SIGSTOP and SIGCONT make a server hang and wake
+// again. The error is os.ErrProcessDone when the process has ended.
+func (p *Process) Signal(s os.Signal) error {
+	select {
+	case <-p.done:
+		return os.ErrProcessDone
+	default:
+	}
+	// The child leads a process group; it is not waited for before done is closed, so the number is still its own.
+	if err := syscall.Kill(-p.Pid, s.(syscall.Signal)); err != nil {
+		return os.ErrProcessDone
+	}
+	return nil
+}
 
 // openLog opens the log for appending, and says where this run's part of it begins.
 func openLog(path string) (*os.File, int64, error) {

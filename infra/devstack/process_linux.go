@@ -1,9 +1,45 @@
 package devstack
 
-import "syscall"
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"syscall"
+)
 
 // childAttributes puts a child into a process group of its own and has the kernel kill it when the thread that forked it
 // ends, which is when we do, however that comes.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// groupAlive tells whether a process of the group is left that still holds anything: one that has ended and was not
+// waited for by its adoptive parent yet does not.
+func groupAlive(group int) bool {
+	if syscall.Kill(-group, 0) != nil {
+		return false
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return true
+	}
+	for _, e := range entries {
+		if _, err := strconv.Atoi(e.Name()); err != nil {
+			continue
+		}
+		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err != nil {
+			continue // it has ended
+		}
+		// Behind the name in parentheses: state, parent, process group, … and 17 places on the number of threads. The
+		// first thread of a killed process is a zombie before the others have let go of its ports.
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		if len(fields) < 18 || string(fields[2]) != strconv.Itoa(group) {
+			continue
+		}
+		if threads, _ := strconv.Atoi(string(fields[17])); fields[0][0] != 'Z' || threads > 1 {
+			return true
+		}
+	}
+	return false
 }

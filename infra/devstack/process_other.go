@@ -9,3 +9,6 @@ import "syscall"
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }
+
+// groupAlive tells whether a process of the group is left.
+func groupAlive(group int) bool { return syscall.Kill(-group, 0) == nil }
