@@ -192,7 +192,7 @@ func loadConfig(path string, environ []string) (Config, error) {
 		return cfg, fmt.Errorf("config: %w", err)
 	}
 	if err := cfg.check(); err != nil {
-		return cfg, fmt.Errorf("config: %w", err)
+		return cfg, fmt.Errorf("config %s: %w", path, err)
 	}
 	return cfg, nil
 }
@@ -294,10 +294,15 @@ func expand(n *yaml.Node, env map[string]string) error {
 	return nil
 }
 
-// overrideConfig takes PENSTOCK_SECTION_FIELD, in YAML, and for texts
+// overrideConfig takes PENSTOCK_SECTION_FIELD, in YAML (lists also as a, b), and for texts
 // PENSTOCK_SECTION_FIELD_FILE, the name of a file that holds the value.
 func overrideConfig(env map[string]string, cfg *Config) error {
 	root := reflect.ValueOf(cfg).Elem()
+	for name := range env {
+		if isOverride(name) && !knownOverride(name) {
+			return fmt.Errorf("%s is in the environment, and there is no such field", name)
+		}
+	}
 	for section := range root.Type().Fields() {
 		v := root.FieldByIndex(section.Index)
 		for f := range section.Type.Fields() {
@@ -318,12 +323,38 @@ func overrideConfig(env map[string]string, cfg *Config) error {
 				target.SetString(text)
 				continue
 			}
+			if f.Type == reflect.TypeFor[[]string]() && !strings.HasPrefix(strings.TrimSpace(text), "[") {
+				text = "[" + text + "]" // a, b
+			}
 			if err := yaml.Unmarshal([]byte(text), target.Addr().Interface()); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
 	}
 	return nil
+}
+
+// isOverride tells whether a variable of the environment is meant for a field:
+// it begins with PENSTOCK_ and a section's name.
+func isOverride(name string) bool {
+	for section := range reflect.TypeFor[Config]().Fields() {
+		if strings.HasPrefix(name, "PENSTOCK_"+strings.ToUpper(section.Tag.Get("yaml"))+"_") {
+			return true
+		}
+	}
+	return false
+}
+
+func knownOverride(name string) bool {
+	for section := range reflect.TypeFor[Config]().Fields() {
+		for f := range section.Type.Fields() {
+			field := "PENSTOCK_" + strings.ToUpper(section.Tag.Get("yaml")+"_"+f.Tag.Get("yaml"))
+			if name == field || name == field+"_FILE" && f.Type.Kind() == reflect.String {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // check refuses values that no role could work with, by the field's name.

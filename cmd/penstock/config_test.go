@@ -74,7 +74,7 @@ func TestConfigFromEnvironment(t *testing.T) {
 	os.WriteFile(secret, []byte("s3cret\n"), 0o600)
 	os.WriteFile(file, []byte("storage:\n  access_key: ${KEY_ID}\nreceiver:\n  max_events: ${N}\nbatcher:\n  roll_age: 5s\n"), 0o600)
 	cfg, err := loadConfig(file, []string{"KEY_ID=abc", "N=7", "PENSTOCK_BATCHER_ROLL_AGE=30s", "PENSTOCK_STORAGE_SECRET_KEY_FILE=" + secret,
-		"PENSTOCK_CLICKHOUSE_ADDRESSES=[a:1, b:2]", "PENSTOCK_BATCHER_MAX_DISK=9GiB"})
+		"PENSTOCK_CLICKHOUSE_ADDRESSES=a:1, b:2", "PENSTOCK_STATUS_ADMINS=[http://a]", "PENSTOCK_CACHE=x", "PENSTOCK_BATCHER_MAX_DISK=9GiB"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,6 +84,7 @@ func TestConfigFromEnvironment(t *testing.T) {
 	}
 	for _, tt := range []struct{ env, want string }{
 		{"PENSTOCK_BATCHER_ROLL_AGE=soon", "PENSTOCK_BATCHER_ROLL_AGE"},
+		{"PENSTOCK_BATCHER_ROLL_AGEE=30s", "PENSTOCK_BATCHER_ROLL_AGEE is in the environment"},
 		{"PENSTOCK_BATCHER_FORMAT=csv", "batcher.format"},
 		{"PENSTOCK_BATCHER_ROLL_ROWS=0", "batcher.roll_rows must be more than 0"},
 		{"PENSTOCK_RECEIVER_DURABILITY=none", "receiver.durability"},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -71,7 +72,7 @@ func runDev(ctx context.Context, s streams, args []string) error {
 	fs.IntVar(&o.portBase, "port-base", 0, "`port` of the receiver; admin, MinIO, its console, NATS, ClickHouse, its HTTP take the next six (default 8080, 8081, 9100, 9101, 4222, 9000, 8123)")
 	fs.DurationVar(&o.roll, "roll", 5*time.Second, "`age` at which a batch becomes an object")
 	fs.StringVar(&o.format, "format", "parquet", "`format` of objects: parquet or ndjson")
-	fs.IntVar(&o.demo, "demo", 0, "send generated game and LLM events at this `rate` a second, with a live line")
+	fs.IntVar(&o.demo, "demo", 0, "send generated game and LLM events at this `rate` a second, with a live line; with --events, until so many are sent")
 	fs.IntVar(&o.events, "events", 0, "send this `number` of generated events, wait until all are rows, print a summary")
 	fs.BoolVar(&o.exit, "exit", false, "stop everything then; exit status 1 unless every event is a row")
 	fs.BoolVar(&o.fetch, "fetch", false, "only fetch what is missing")
@@ -81,6 +82,14 @@ func runDev(ctx context.Context, s streams, args []string) error {
 	}
 	if _, err := pipeline.ParseFormat(o.format); err != nil {
 		return fmt.Errorf("--format: %w", err)
+	}
+	switch {
+	case o.events < 0 || o.demo < 0:
+		return errors.New("--events and --demo take a number of 1 or more")
+	case o.exit && o.events == 0:
+		return errors.New("--exit goes with --events: it ends the stack when they are rows")
+	case o.json && o.events == 0:
+		return errors.New("--json goes with --events: it prints their summary")
 	}
 	if o.roll < 10*time.Millisecond {
 		return fmt.Errorf("--roll %s: at least 10ms", o.roll)
@@ -165,7 +174,9 @@ func dev(ctx context.Context, s streams, o devOptions) (err error) {
 		go func() {
 			select {
 			case <-p.Done():
-				cancel(fmt.Errorf("%s ended: %w", p.Name, p.Err()))
+				// At once: to stop the others may take a while.
+				fmt.Fprintf(s.err, "\n%v\nstopping the others\n", p.Err())
+				cancel(fmt.Errorf("%s ended: see above", p.Name))
 			case <-work.Done():
 			}
 		}()
@@ -210,9 +221,9 @@ func (st *stack) start(ctx context.Context) error {
 		return err
 	}
 	ownClickHouse := strings.Join(st.cfg.ClickHouse.Addresses, ",") == strings.Join(defaultConfig().ClickHouse.Addresses, ",")
-	for what, port := range map[string]int{"receiver": ports.receiver, "admin": ports.admin} {
-		if l, err := net.Listen("tcp", loopback(port)); err != nil {
-			return &devstack.PortTakenError{Port: port, For: what}
+	for _, p := range []devstack.PortTakenError{{Port: ports.receiver, For: "receiver"}, {Port: ports.admin, For: "admin"}} {
+		if l, err := net.Listen("tcp", loopback(p.Port)); err != nil {
+			return &p
 		} else {
 			l.Close()
 		}
@@ -316,7 +327,7 @@ func (st *stack) roles(ctx context.Context) error {
 	for _, role := range []struct{ name, admin string }{{"receive", st.state.Admin}, {"load", st.state.LoadAdmin}} {
 		p, err := devstack.Start(ctx, devstack.Command{Name: "penstock " + role.name, Path: self,
 			Args:    []string{role.name, "--config", st.state.Config},
-			Env:     append(os.Environ(), "PENSTOCK_ADMIN_LISTEN="+strings.TrimPrefix(role.admin, "http://")),
+			Env:     append(plainEnviron(), "PENSTOCK_ADMIN_LISTEN="+strings.TrimPrefix(role.admin, "http://")),
 			LogPath: filepath.Join(st.opts.data, role.name+".log")})
 		if err != nil {
 			return err
@@ -327,6 +338,15 @@ func (st *stack) roles(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// plainEnviron is our environment without overrides of the configuration: they
+// are in the file that we have written, and our flags over them.
+func plainEnviron() []string {
+	return slices.DeleteFunc(os.Environ(), func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		return isOverride(name)
+	})
 }
 
 func awaitReady(ctx context.Context, p *devstack.Process, url string) error {
@@ -387,7 +407,7 @@ func (st *stack) welcome(took time.Duration) {
 	for _, line := range [][2]string{
 		{"receiver", s.Receiver + "/v1/events"}, {"admin", s.Admin + "/metrics"}, {"loader's admin", s.LoadAdmin + "/metrics"},
 		{"MinIO", s.S3}, {"MinIO console", s.Console + "  (user " + st.cfg.Storage.AccessKey + ", password " + st.cfg.Storage.SecretKey + ")"},
-		{"NATS", s.NATS}, {"ClickHouse", s.ClickHouse + "  " + s.HTTP}, {"key", s.Key}, {"configuration", s.Config}, {"logs", filepath.Join(st.opts.data, "*.log")},
+		{"NATS", s.NATS}, {"ClickHouse", s.ClickHouse + "  " + s.HTTP}, {"key", s.Key}, {"configuration", s.Config}, {"logs", filepath.Join(st.opts.data, "*.log") + ", " + filepath.Join(st.opts.data, "*", "*.log")},
 	} {
 		fmt.Fprintf(w, "  %-15s %s\n", line[0], line[1])
 	}

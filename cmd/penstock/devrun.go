@@ -32,6 +32,14 @@ const (
 	devPatience = time.Minute
 )
 
+// batch is how many events go into a request: few where the rate is low.
+func (st *stack) batch() int {
+	if st.opts.demo == 0 {
+		return devBatch
+	}
+	return max(1, min(devBatch, st.opts.demo/10))
+}
+
 // events sends a number of events, waits for the rows and prints a summary.
 func (st *stack) events(ctx context.Context) error {
 	began, run := time.Now(), fmt.Sprintf("run%x", time.Now().UnixNano())
@@ -44,7 +52,7 @@ func (st *stack) events(ctx context.Context) error {
 	var sent traffic.Sent
 	sending := make(chan error, 1)
 	go func() {
-		sending <- traffic.Run(ctx, traffic.NewClient(st.state.Receiver+"/v1/events", st.state.Key, devWorkers), run, st.opts.events, devBatch, devWorkers, st.opts.demo, &sent)
+		sending <- traffic.Run(ctx, traffic.NewClient(st.state.Receiver+"/v1/events", st.state.Key, devWorkers), run, st.opts.events, st.batch(), devWorkers, st.opts.demo, &sent)
 	}()
 	line := newLiveLine(st.out)
 	defer line.end()
@@ -101,8 +109,7 @@ func (st *stack) demo(ctx context.Context) error {
 	var sent traffic.Sent
 	sending := make(chan error, 1)
 	go func() {
-		batch := max(1, min(devBatch, st.opts.demo/10))
-		sending <- traffic.Run(ctx, traffic.NewClient(st.state.Receiver+"/v1/events", st.state.Key, devWorkers), run, 0, batch, devWorkers, st.opts.demo, &sent)
+		sending <- traffic.Run(ctx, traffic.NewClient(st.state.Receiver+"/v1/events", st.state.Key, devWorkers), run, 0, st.batch(), devWorkers, st.opts.demo, &sent)
 	}()
 	line := newLiveLine(st.out)
 	defer line.end()

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -44,7 +45,7 @@ var errUsage = errors.New("usage")
 
 func main() {
 	// A second signal, while the first is being obeyed, ends at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop)
 	err := run(ctx, streams{os.Stdout, os.Stderr}, os.Args[1:])
 	switch {
@@ -133,6 +134,11 @@ func configFlag(fs *flag.FlagSet) *string {
 func readConfig(path string) (Config, error) {
 	if path == "" {
 		path = findConfig()
+		if dir := filepath.Dir(path); dir == defaultData {
+			if _, err := os.Stat(filepath.Join(dir, "dev.json")); err != nil {
+				return Config{}, fmt.Errorf("no dev stack runs in %s: start it with `penstock dev`, or name a configuration with --config", dir)
+			}
+		}
 	}
 	return loadConfig(path, os.Environ())
 }

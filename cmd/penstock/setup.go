@@ -40,6 +40,11 @@ func setup(ctx context.Context, cfg Config, w io.Writer) error {
 			return err
 		}
 		defer q.Close()
+		quick, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if err := q.Ping(quick); err != nil {
+			return err
+		}
 		if err := q.Setup(ctx, specs); err != nil {
 			return fmt.Errorf("%w (queue.url is %s)", err, cfg.Queue.URL)
 		}
@@ -47,7 +52,7 @@ func setup(ctx context.Context, cfg Config, w io.Writer) error {
 	}
 	bucket := openBucket(cfg.Storage)
 	if err := bucket.Create(ctx); err != nil {
-		return fmt.Errorf("%w (storage.endpoint is %s)", err, cfg.Storage.Endpoint)
+		return fmt.Errorf("%w (storage.endpoint is %q; what is above is done: run setup again when the store is there)", err, cfg.Storage.Endpoint)
 	}
 	fmt.Fprintf(w, "bucket         ok  %s\n", cfg.Storage.Bucket)
 	if cfg.Storage.Notify == "storage" && cfg.Storage.NotifyARN != "" {

@@ -97,7 +97,13 @@ func status(ctx context.Context, cfg Config) statusReport {
 		if q, err = connectQueue(cfg.Queue, "penstock-status", log); err != nil {
 			fail(err)
 		} else {
-			defer q.Close()
+			defer q.Close() // this one, whatever q is later
+			quick, cancel := context.WithTimeout(ctx, 2*time.Second)
+			if err := q.Ping(quick); err != nil {
+				fail(err)
+				q = nil
+			}
+			cancel()
 		}
 	}
 	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, 1))

@@ -74,8 +74,16 @@ func Connect(opts Options, name string, log *slog.Logger) (*Queue, error) {
 // Close ends the connection.
 func (q *Queue) Close() { q.nc.Close() }
 
-// Ping asks the server for an answer.
+// Ping asks the server for an answer, and says why there is none.
 func (q *Queue) Ping(ctx context.Context) error {
+	for !q.nc.IsConnected() {
+		if err := retry.Sleep(ctx, 20*time.Millisecond); err != nil {
+			if last := q.nc.LastError(); last != nil {
+				err = last
+			}
+			return fmt.Errorf("no connection to the queue at %s: %w", q.opts.URL, retry.As(retry.Outage, err))
+		}
+	}
 	if err := q.nc.FlushWithContext(ctx); err != nil {
 		return fmt.Errorf("ping queue: %w", retry.As(retry.Outage, err))
 	}
