@@ -45,9 +45,15 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) error {
 	defer file.Close()
 	l.metrics.bytes.Add(float64(object.Size))
 	fetched := time.Since(began)
+	ask := begun
 	if !begun {
 		entry = pipeline.Load{Key: n.Key, ETag: object.ETag, Pipeline: l.spec.Name,
 			ChunkRows: uint32(l.opts.ChunkRows), ChunkBytes: uint32(l.opts.ChunkBytes)}
+		// A ledger that was lost or restored must not make rows double. Usually
+		// nothing is there, and one question is all that it costs.
+		if ask, err = l.table.Present(ctx, l.spec.Name, n.Key, 0, maxRows, received(object.Meta)); err != nil {
+			return err
+		}
 	}
 	entry.Attempts++
 	entry.Bytes, entry.Loader, entry.Started = uint64(object.Size), l.opts.Name, began.UTC()
@@ -55,7 +61,7 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) error {
 		return err
 	}
 	faultpoint.Hit("loader.begun")
-	done, err := l.insert(ctx, object, file, entry, begun)
+	done, err := l.insert(ctx, object, file, entry, ask)
 	if err != nil {
 		return fmt.Errorf("load %s: %w", n.Key, err)
 	}
@@ -78,6 +84,18 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) error {
 		"fetch_ms", fetched.Milliseconds(), "load_ms", (took - fetched).Milliseconds(),
 		"lag_ms", time.Since(pipeline.Millis(done.newest)).Milliseconds())
 	return nil
+}
+
+// maxRows is more than an object can hold: object_row has 32 bits.
+const maxRows = 1 << 32
+
+// received bounds the received_at of an object's rows, in ms. A foreign object
+// has no metadata to say it.
+func received(m pipeline.Meta) [2]int64 {
+	if m.SHA256 == "" {
+		return [2]int64{0, 1<<42 - 1} // to the year 2109
+	}
+	return [2]int64{m.FirstReceived, m.LastReceived}
 }
 
 // fetch brings the object to the disk, whole and checked. The file has no
