@@ -86,7 +86,7 @@ func TestDevPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	out, err := exec.CommandContext(t.Context(), path, "dev", "--data", t.TempDir(), "--port-base", fmt.Sprint(base), "--exit").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), path, "dev", "--data", t.TempDir(), "--port-base", fmt.Sprint(base)).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), fmt.Sprintf("port %d (NATS) is taken", base+4)) || !strings.Contains(string(out), "--port-base") {
 		t.Errorf("err %v, printed %s", err, out)
 	}

@@ -1,11 +1,14 @@
 package e2e
 
 import (
-	"context"
+	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,39 +145,51 @@ func TestFullDisk(t *testing.T) {
 	})
 	s.minio.Kill()
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_DIR="+dir, "PENSTOCK_BATCHER_ROLL_AGE=1s", "PENSTOCK_BATCHER_MAX_SEGMENT=16MiB", "PENSTOCK_BATCHER_MAX_DISK=8GiB")
-	// Send until the disk is full, and on for a while.
-	ctx, cancel := context.WithCancel(t.Context())
-	var sent traffic.Sent
-	done := make(chan error, 1)
-	go func() {
-		done <- traffic.Run(ctx, traffic.NewClient(r.URL+"/v1/events", key, 4), "full", 250_000, 100, 4, 0, &sent)
-	}()
+	const total = 30_000 // events of 3 KB: more than 64 MiB hold
+	var accepted atomic.Int64
+	var clients sync.WaitGroup
+	for w := range 4 {
+		clients.Go(func() {
+			c := traffic.NewClient(r.URL+"/v1/events", key, 1)
+			rnd := rand.New(rand.NewPCG(1, uint64(w)))
+			filler := make([]byte, 1500)
+			for range total / 4 / 20 {
+				var body bytes.Buffer
+				for range 20 {
+					for i := range filler {
+						filler[i] = byte(rnd.Uint32())
+					}
+					fmt.Fprintf(&body, `{"name":"big","event_id":"%x","filler":"%x"}`+"\n", filler[:16], filler)
+				}
+				a, err := c.Send(t.Context(), body.Bytes())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				accepted.Add(int64(a.Accepted))
+			}
+		})
+	}
 	eventually(t, time.Minute, "the disk is full", func() error {
 		if n := r.metric(`penstock_receiver_requests_total{status="503"`); n < 20 {
-			return fmt.Errorf("%v requests were answered with 503, %d events accepted", n, sent.Accepted.Load())
+			return fmt.Errorf("%v requests were answered with 503, %d events accepted", n, accepted.Load())
 		}
 		return nil
 	})
-	full := sent.Accepted.Load()
+	full := accepted.Load()
 	if full == 0 {
 		t.Error("nothing was accepted before the disk was full")
 	}
 	if err := s.minio.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "events are taken again", func() error {
-		if n := sent.Accepted.Load(); n < full+50_000 {
-			return fmt.Errorf("%d accepted, %d of them before", n, full)
-		}
-		return nil
-	})
-	if err := <-done; err != nil {
-		t.Fatal(err)
+	clients.Wait() // they go on until everything is taken
+	if n := accepted.Load(); n != total || n <= full {
+		t.Errorf("%d accepted, %d of them before, want %d", n, full, total)
 	}
-	cancel()
 	r.term()
 	s.start("l1", "load")
-	s.rows("events", uint64(sent.Accepted.Load()))
-	t.Logf("%d events accepted before the disk was full, %d in all", full, sent.Accepted.Load())
+	s.rows("events", uint64(accepted.Load()))
+	t.Logf("%d events accepted before the disk was full, %d in all", full, accepted.Load())
 	s.mustVerify()
 }
