@@ -133,7 +133,8 @@ func (s *stack) env(more ...string) []string {
 	return append(env, more...)
 }
 
-// run runs a command to its end and returns what it printed.
+// run runs a command to its end and returns what it printed: results, and then
+// what it said on standard error.
 func (s *stack) run(args ...string) (string, error) {
 	path, err := penstock()
 	if err != nil {
@@ -141,8 +142,10 @@ func (s *stack) run(args ...string) (string, error) {
 	}
 	cmd := exec.CommandContext(s.t.Context(), path, args...)
 	cmd.Env, cmd.Dir = s.env(), s.dir
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	var out, said strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &said
+	err = cmd.Run()
+	return out.String() + said.String(), err
 }
 
 // role is a receiver or loader that runs.
