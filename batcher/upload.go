@@ -245,6 +245,7 @@ func (b *Batcher) put(ctx context.Context, bt *batch, sp *spool, meta pipeline.M
 				b.tell(ctx, c.Found)
 				return nil
 			}
+			b.metrics.putErrors.Inc()
 			return err
 		}
 		if ctx.Err() != nil {

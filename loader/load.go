@@ -200,24 +200,39 @@ func (l *Loader) insertChunk(ctx context.Context, key string, entry pipeline.Loa
 		received[0] = min(received[0], chunk[i].ReceivedAt)
 		received[1] = max(received[1], chunk[i].ReceivedAt)
 	}
-	there := false
+	end := first + int64(len(chunk))
+	present := func() (bool, error) { return l.table.Present(ctx, l.spec.Name, key, first, end, received) }
 	if ask {
-		var err error
-		if there, err = l.table.Present(ctx, l.spec.Name, key, first, first+int64(len(chunk)), received); err != nil {
+		there, err := present()
+		if err != nil {
 			return err
 		}
-	}
-	if there {
-		out.found++
-	} else {
-		token := fmt.Sprintf("%s@%s/%s/%d/%d", key, entry.ETag, l.spec.Name, entry.Generation, first)
-		if err := l.table.Insert(ctx, l.spec.Name, token, key, first, chunk); err != nil {
-			return err
+		if there {
+			out.found++
+			out.add(chunk, received[1])
+			return nil
 		}
-		out.inserts++
-		faultpoint.Hit("loader.chunk")
 	}
-	out.rows += int64(len(chunk))
-	out.newest = max(out.newest, received[1])
+	token := fmt.Sprintf("%s@%s/%s/%d/%d-%d", key, entry.ETag, l.spec.Name, entry.Generation, first, end)
+	if err := l.table.Insert(ctx, l.spec.Name, token, key, first, chunk); err != nil {
+		return err
+	}
+	out.inserts++
+	faultpoint.Hit("loader.chunk")
+	// Where somebody has deleted rows by hand, the table still knows the token
+	// and takes the insert without a word: only its rows prove it.
+	there, err := present()
+	if err != nil {
+		return err
+	}
+	if !there {
+		return fmt.Errorf("the table took rows %d to %d and does not have them: they were deleted by hand less than a deduplication window ago", first, end)
+	}
+	out.add(chunk, received[1])
 	return nil
+}
+
+func (o *outcome) add(chunk []pipeline.Event, newest int64) {
+	o.rows += int64(len(chunk))
+	o.newest = max(o.newest, newest)
 }

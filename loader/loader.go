@@ -66,8 +66,8 @@ type Ledger interface {
 type Options struct {
 	Name       string        // of this loader, in the ledger
 	Workers    int           // objects at once
-	ChunkRows  int           // of one insert
-	ChunkBytes int           // of one insert's events in memory
+	ChunkRows  int           // of one insert; the same for all loaders of a table
+	ChunkBytes int           // of one insert's events in memory; likewise
 	Dir        string        // for objects while they are loaded
 	Extend     time.Duration // between two signs of life to the queue
 	Backoff    retry.Backoff // between attempts at one object

@@ -433,6 +433,35 @@ func TestLedgerLost(t *testing.T) {
 	})
 }
 
+// Rows deleted by hand while the table still knows their tokens: the ledger
+// does not say loaded before they are there again.
+func TestSwallowedInsertIsNotLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		key := w.put(t, 5, noon, 1)
+		stop := start(t, w.loader(t, "a"))
+		time.Sleep(time.Minute)
+		w.mu.Lock()
+		clear(w.ledger)
+		clear(w.rows)
+		w.notify(key)
+		w.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		w.mu.Lock()
+		if w.ledger[key].Loaded {
+			t.Error("the ledger says loaded, and no row is there")
+		}
+		clear(w.tokens) // the window has passed
+		w.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		stop()
+		w.check(t)
+		if !w.ledger[key].Loaded {
+			t.Error("it is not loaded after the window")
+		}
+	})
+}
+
 // While the table is away nothing is taken from the queue; then all is loaded.
 func TestOutageStopsReceiving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -110,11 +110,11 @@ func (p *Poller) sweep(ctx context.Context) error {
 		span = p.Span
 	}
 	_, err := Sweep(ctx, p.Spec, Span{now.Add(-span), now.Add(time.Hour)}, 0, p.Lister, p.Entries,
-		func(_ context.Context, n pipeline.Notification) error {
+		func(_ context.Context, n pipeline.Notification) (bool, error) {
 			if p.found = append(p.found, n); len(p.found) == maxFound {
-				return errEnough
+				return false, errEnough
 			}
-			return nil
+			return false, nil
 		}, nil)
 	if err != nil && !errors.Is(err, errEnough) {
 		return err

@@ -45,15 +45,16 @@ func (s Span) contains(o pipeline.Object) bool {
 type Swept struct {
 	Objects  int `json:"objects"`  // in the span
 	Loaded   int `json:"loaded"`   // by the ledger
-	Enqueued int `json:"enqueued"` // not loaded, so told to the queue (again)
+	Enqueued int `json:"enqueued"` // not loaded, so told to the queue
+	Told     int `json:"told"`     // not loaded, and the queue was told lately
 	Young    int `json:"young"`    // not loaded, but stored so lately that it may be on its way
 }
 
 // Sweep finds the objects of a span that the ledger does not call loaded and
-// hands them to enqueue; those stored less than grace ago only count. It
+// hands them to enqueue, which says whether it knew; those stored less than grace ago only count. It
 // streams: memory is bounded by a page of the listing.
 func Sweep(ctx context.Context, spec pipeline.Spec, span Span, grace time.Duration, lister Lister, entries Entries,
-	enqueue func(context.Context, pipeline.Notification) error, progress func(Swept)) (Swept, error) {
+	enqueue func(context.Context, pipeline.Notification) (told bool, err error), progress func(Swept)) (Swept, error) {
 	var s Swept
 	now := time.Now()
 	for _, prefix := range span.days(spec.Prefix) {
@@ -77,10 +78,15 @@ func Sweep(ctx context.Context, spec pipeline.Spec, span Span, grace time.Durati
 				case now.Sub(o.Modified) < grace:
 					s.Young++
 				default:
-					if err := enqueue(ctx, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size}); err != nil {
+					told, err := enqueue(ctx, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size})
+					if err != nil {
 						return err
 					}
-					s.Enqueued++
+					if told {
+						s.Told++
+					} else {
+						s.Enqueued++
+					}
 				}
 			}
 			if progress != nil {

@@ -100,19 +100,18 @@ func (v *verifier) day(ctx context.Context, prefix string) error {
 		}
 		return all[key]
 	}
-	// The table first: what is loaded while we look is then in the bucket and
-	// in the ledger, and only waits to be counted.
+	// The ledger before the table: whatever it calls loaded has its rows there.
 	first, last := prefix, prefix+"\xff"
-	if err := v.counts.CountRows(ctx, v.spec.Name, first, last, day, func(object string, rows, distinct uint64) {
-		a := of(object)
-		a.rows, a.distinct = rows, distinct
-	}); err != nil {
-		return err
-	}
 	if err := v.entries.Loads(ctx, first, last, func(l pipeline.Load) error {
 		a := of(l.Key)
 		a.entry, a.loaded = l, l.Loaded
 		return nil
+	}); err != nil {
+		return err
+	}
+	if err := v.counts.CountRows(ctx, v.spec.Name, first, last, day, func(object string, rows, distinct uint64) {
+		a := of(object)
+		a.rows, a.distinct = rows, distinct
 	}); err != nil {
 		return err
 	}
@@ -181,7 +180,12 @@ func (v *verifier) judge(ctx context.Context, key string, a *account, day time.T
 	}
 	v.Objects++
 	if !a.loaded {
-		if v.now.Sub(a.object.Modified) < v.grace {
+		// It may have been loaded while we looked elsewhere.
+		meanwhile := false
+		if err := v.entries.Loads(ctx, key, key, func(l pipeline.Load) error { meanwhile = l.Loaded; return nil }); err != nil {
+			return err
+		}
+		if meanwhile || v.now.Sub(a.object.Modified) < v.grace {
 			v.Waiting++
 		} else {
 			v.BucketRows += uint64(a.object.Meta.Rows)

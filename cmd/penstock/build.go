@@ -16,6 +16,7 @@ import (
 	"github.com/penstock/penstock/batcher"
 	errorspipeline "github.com/penstock/penstock/errors-pipeline"
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/faultpoint"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
@@ -82,7 +83,8 @@ func buildIntake(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*inta
 			ObjectWait: time.Duration(cfg.Batcher.ObjectWait), ObjectTimeout: time.Duration(cfg.Batcher.ObjectTimeout),
 			Uploads: cfg.Batcher.Uploads, PutTimeout: time.Duration(cfg.Batcher.PutTimeout),
 			Backoff: retry.Backoff{Min: time.Duration(cfg.Batcher.BackoffMin), Max: time.Duration(cfg.Batcher.BackoffMax)},
-			Drain:   time.Duration(cfg.Process.Drain),
+			// Requests under way have had the first half.
+			Drain: time.Duration(cfg.Process.Drain) / 2,
 		}
 		if in.queue != nil {
 			opts.Stored = func(ctx context.Context, o pipeline.Object) { in.notify(ctx, spec, o, log) }
@@ -113,7 +115,7 @@ const notifyWait = 2 * time.Second
 func (in *intake) notify(ctx context.Context, spec pipeline.Spec, o pipeline.Object, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, notifyWait)
 	defer cancel()
-	if err := in.queue.Enqueue(ctx, spec, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size}); err != nil {
+	if _, err := in.queue.Enqueue(ctx, spec, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size}, false); err != nil {
 		log.Warn("the queue was not told of an object; the sweep will", "pipeline", spec.Name, "key", o.Key, "error", err)
 	}
 }
@@ -147,6 +149,14 @@ func receiverName(cfg Config) (string, error) {
 	}
 	return name, os.WriteFile(path, []byte(name+"\n"), 0o600)
 }
+
+// Where an object is cut into inserts. These are no settings: two loaders at
+// the same object must cut it at the same rows, or each would take the other's
+// chunks for its own. Other numbers need another pipeline.SchemaVersion.
+const (
+	chunkRows  = 128 << 10
+	chunkBytes = 32 << 20 // of events in memory
+)
 
 // outlet is the loading role: a loader a pipeline, and what they share.
 type outlet struct {
@@ -187,7 +197,7 @@ func buildOutlet(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*outl
 				Lister: store, Entries: db, Claims: claimer{store}}
 		}
 		out.loaders = append(out.loaders, loader.New(spec, loader.Options{
-			Name: name, Workers: cfg.Loader.Workers, ChunkRows: cfg.Loader.ChunkRows, ChunkBytes: int(cfg.Loader.ChunkBytes),
+			Name: name, Workers: cfg.Loader.Workers, ChunkRows: faultpoint.Setting("CHUNK_ROWS", chunkRows), ChunkBytes: chunkBytes,
 			Dir: cfg.Loader.Dir, Extend: ttl / 3,
 			Backoff: retry.Backoff{Min: time.Duration(cfg.Loader.BackoffMin), Max: time.Duration(cfg.Loader.BackoffMax)},
 			Probe:   retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},

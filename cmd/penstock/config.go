@@ -125,8 +125,6 @@ type ClickHouseConfig struct {
 type LoaderConfig struct {
 	Name       string   `yaml:"name"`
 	Workers    int      `yaml:"workers"`
-	ChunkRows  int      `yaml:"chunk_rows"`
-	ChunkBytes Size     `yaml:"chunk_bytes"`
 	Dir        string   `yaml:"dir"`
 	BackoffMin Duration `yaml:"backoff_min"`
 	BackoffMax Duration `yaml:"backoff_max"`
@@ -164,7 +162,7 @@ func defaultConfig() Config {
 		Queue: QueueConfig{URL: "nats://127.0.0.1:4222", AckWait: Duration(2 * time.Minute), MaxAge: Duration(7 * 24 * time.Hour),
 			MaxBytes: 1 << 30, Replicas: 1},
 		ClickHouse: ClickHouseConfig{Addresses: []string{"127.0.0.1:9000"}, Database: "penstock", User: "default", Timeout: Duration(5 * time.Minute)},
-		Loader: LoaderConfig{Workers: 2, ChunkRows: 128 << 10, ChunkBytes: 32 << 20,
+		Loader: LoaderConfig{Workers: 2,
 			BackoffMin: Duration(time.Second), BackoffMax: Duration(5 * time.Minute)},
 		Sweep: SweepConfig{Every: Duration(5 * time.Minute), Span: Duration(7 * 24 * time.Hour), Grace: Duration(2 * time.Minute), Poll: Duration(10 * time.Second)},
 	}

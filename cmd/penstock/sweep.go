@@ -38,7 +38,9 @@ func (o *outlet) sweep(ctx context.Context, cfg SweepConfig, spec pipeline.Spec,
 		}
 		now := time.Now()
 		swept, err := loader.Sweep(ctx, spec, loader.Span{From: now.Add(-time.Duration(cfg.Span)), To: now.Add(time.Hour)}, time.Duration(cfg.Grace), store, o.db,
-			func(ctx context.Context, n pipeline.Notification) error { return o.queue.Enqueue(ctx, spec, n) }, nil)
+			func(ctx context.Context, n pipeline.Notification) (bool, error) {
+				return o.queue.Enqueue(ctx, spec, n, false)
+			}, nil)
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
@@ -66,6 +68,7 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 	since := fs.String("since", "168h", "begin of the `time` range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h")
 	until := fs.String("until", "now", "end of the `time` range")
 	grace := fs.Duration("grace", 0, "leave objects alone that were stored less than this `age` ago")
+	again := fs.Bool("again", false, "tell the queue also of what it was told within the hour: after its messages were purged, or rows deleted")
 	dry := fs.Bool("dry-run", false, "only count")
 	asJSON := fs.Bool("json", false, "as JSON, a line a pipeline")
 	if err := parseFlags(fs, args); err != nil {
@@ -91,7 +94,7 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 		return err
 	}
 	defer db.Close()
-	enqueue := func(context.Context, pipeline.Spec, pipeline.Notification) error { return nil }
+	enqueue := func(context.Context, pipeline.Spec, pipeline.Notification, bool) (bool, error) { return false, nil }
 	if !*dry {
 		q, err := connectQueue(cfg.Queue, "penstock-sweep", log)
 		if err != nil {
@@ -108,7 +111,7 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 	for _, spec := range pipeline.Specs() {
 		began := time.Now()
 		swept, err := loader.Sweep(ctx, spec, span, *grace, openBucket(cfg.Storage), db,
-			func(ctx context.Context, n pipeline.Notification) error { return enqueue(ctx, spec, n) },
+			func(ctx context.Context, n pipeline.Notification) (bool, error) { return enqueue(ctx, spec, n, *again) },
 			func(sw loader.Swept) {
 				line.show("%s: %d objects, %d not loaded, %.0f/s", spec.Name, sw.Objects, sw.Enqueued, float64(sw.Objects)/time.Since(began).Seconds())
 			})
@@ -126,7 +129,8 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 		if *dry {
 			what = "to be enqueued"
 		}
-		fmt.Fprintf(s.out, "%-7s %d objects, %d loaded, %d %s, %d too young\n", spec.Name, swept.Objects, swept.Loaded, swept.Enqueued, what, swept.Young)
+		fmt.Fprintf(s.out, "%-7s %d objects, %d loaded, %d %s, %d told already within the hour (--again tells them again), %d too young\n",
+			spec.Name, swept.Objects, swept.Loaded, swept.Enqueued, what, swept.Told, swept.Young)
 	}
 	return nil
 }

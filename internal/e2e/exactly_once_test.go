@@ -27,7 +27,7 @@ func TestLoaderKilledAtFaultPoints(t *testing.T) {
 				}
 				r.term()
 				want += 2000
-				chunks := []string{"PENSTOCK_LOADER_CHUNK_ROWS=500", "PENSTOCK_QUEUE_ACK_WAIT=3s"}
+				chunks := []string{"PENSTOCK_TEST_CHUNK_ROWS=500", "PENSTOCK_QUEUE_ACK_WAIT=3s"}
 				killed := s.launch(fmt.Sprintf("k%d", i), "load", append(chunks, "PENSTOCK_FAULTPOINT="+point)...)
 				select {
 				case <-killed.Done():
@@ -39,7 +39,7 @@ func TestLoaderKilledAtFaultPoints(t *testing.T) {
 					t.Fatal(err)
 				}
 				// The other loader has other limits: it cuts the object as the first did.
-				next := s.start(fmt.Sprintf("l%d", i), "load", "PENSTOCK_LOADER_CHUNK_ROWS=777", "PENSTOCK_QUEUE_ACK_WAIT=3s")
+				next := s.start(fmt.Sprintf("l%d", i), "load", "PENSTOCK_TEST_CHUNK_ROWS=777", "PENSTOCK_QUEUE_ACK_WAIT=3s")
 				eventually(t, time.Minute, point, func() error {
 					if got := one[uint64](s, "SELECT count() FROM loads FINAL WHERE status = 'loaded'"); got != uint64(i+1) {
 						return fmt.Errorf("%d objects are loaded, want %d", got, i+1)
@@ -71,7 +71,7 @@ func TestSameNotificationAtOnce(t *testing.T) {
 	// delivery comes again while the one before is being worked on.
 	var loaders []*role
 	for i := range 4 {
-		loaders = append(loaders, s.start(fmt.Sprintf("l%d", i), "load", "PENSTOCK_LOADER_CHUNK_ROWS=100"))
+		loaders = append(loaders, s.start(fmt.Sprintf("l%d", i), "load", "PENSTOCK_TEST_CHUNK_ROWS=100"))
 	}
 	r.term()
 	for range 6 {

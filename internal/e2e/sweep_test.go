@@ -71,14 +71,24 @@ func TestSweepAfterStreamIsDeleted(t *testing.T) {
 	if err == nil || len(v.Differences) != 100 || v.Differences[0].Kind != "missing" {
 		t.Fatalf("verify before the sweep: %v, %d differences", err, len(v.Differences))
 	}
-	for i, want := range []string{"100 enqueued", "100 enqueued"} { // the second is told, and the stream knows them
+	for i, want := range []string{"100 enqueued, 0 told", "0 enqueued, 100 told"} {
 		out, err := s.run("sweep")
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("sweep %d: %v\n%s", i, err, out)
 		}
 	}
+	// What was purged is told again on demand.
 	st, err := js.Stream(t.Context(), "PENSTOCK_events")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.run("sweep", "--again"); err != nil || !strings.Contains(out, "100 enqueued, 0 told") {
+		t.Errorf("sweep --again: %v\n%s", err, out)
+	}
+	if st, err = js.Stream(t.Context(), "PENSTOCK_events"); err != nil {
 		t.Fatal(err)
 	}
 	if n := st.CachedInfo().State.Msgs; n != 100 {

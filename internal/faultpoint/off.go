@@ -7,3 +7,6 @@ package faultpoint
 
 // Hit is where a test may have the process killed.
 func Hit(string) {}
+
+// Setting is def; tests may ask for another number.
+func Setting(_ string, def int) int { return def }

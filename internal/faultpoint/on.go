@@ -25,3 +25,11 @@ func Hit(name string) {
 		select {} // nothing more happens here
 	}
 }
+
+// Setting is what PENSTOCK_TEST_name says, else def.
+func Setting(name string, def int) int {
+	if n, err := strconv.Atoi(os.Getenv("PENSTOCK_TEST_" + name)); err == nil {
+		return n
+	}
+	return def
+}

@@ -111,7 +111,7 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec) error {
 			MaxAge:     q.opts.MaxAge,
 			MaxBytes:   q.opts.MaxBytes,
 			Replicas:   q.opts.Replicas,
-			Duplicates: min(24*time.Hour, q.opts.MaxAge),
+			Duplicates: min(enqueueOnce, q.opts.MaxAge),
 		})
 		if err != nil {
 			return fmt.Errorf("set up stream %s: %w", StreamName(s), retry.As(retry.Outage, err))
@@ -138,15 +138,23 @@ func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) (jetstream.C
 	return cons, nil
 }
 
-// Enqueue adds a notification as a store would send it. Within the stream's
-// duplicate window (as long as its MaxAge, a day at most) the same object is
-// enqueued once.
-func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notification) error {
-	_, err := q.js.Publish(ctx, Subject(s), queue.Format(n), jetstream.WithMsgID(n.Key+"@"+n.ETag))
-	if err != nil {
-		return fmt.Errorf("enqueue %s: %w", n.Key, retry.As(retry.Outage, err))
+// enqueueOnce is how long an object is enqueued only once. It bounds both what
+// a backlog can add to itself by sweeps, and how long a message that was purged
+// keeps its object from being enqueued again.
+const enqueueOnce = time.Hour
+
+// Enqueue adds a notification as a store would send it; told is true where that
+// was done already within the hour. again enqueues it all the same.
+func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notification, again bool) (told bool, err error) {
+	id := fmt.Sprintf("%s@%s/%d", n.Key, n.ETag, time.Now().Unix()/int64(enqueueOnce.Seconds()))
+	if again {
+		id += fmt.Sprintf("/%d", time.Now().UnixNano())
 	}
-	return nil
+	ack, err := q.js.Publish(ctx, Subject(s), queue.Format(n), jetstream.WithMsgID(id))
+	if err != nil {
+		return false, fmt.Errorf("enqueue %s: %w", n.Key, retry.As(retry.Outage, err))
+	}
+	return ack.Duplicate, nil
 }
 
 // Consumer takes one pipeline's notifications.
