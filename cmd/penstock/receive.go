@@ -114,10 +114,5 @@ func (in *intake) ready(draining bool) error {
 	if draining {
 		return batcher.ErrClosed
 	}
-	for _, b := range in.batchers {
-		if err := b.Ready(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return in.batchers[0].Ready() // the events'; a full errors pipeline keeps no event away
 }
