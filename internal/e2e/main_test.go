@@ -98,7 +98,7 @@ func TestDrainInTheMiddle(t *testing.T) {
 	s := newStack(t)
 	receivers := []*role{s.start("r1", "receive"), s.start("r2", "receive", "PENSTOCK_BATCHER_FORMAT=ndjson")}
 	loaders := []*role{s.start("l1", "load"), s.start("l2", "load")}
-	const total, batch = 60_000, 100
+	total, batch := number("PENSTOCK_DRAIN_EVENTS", 60_000), 100
 	var mu sync.Mutex
 	acked := 0
 	var wg sync.WaitGroup
@@ -145,14 +145,14 @@ func TestDrainInTheMiddle(t *testing.T) {
 		t.Fatalf("%d acknowledged of %d", acked, total)
 	}
 	// A resend after a cut connection may be a second row until FINAL: so count ids.
-	eventually(t, time.Minute, "all rows", func() error {
-		if got := one[uint64](s, "SELECT uniqExact(event_id) FROM events"); got != total {
+	eventually(t, 3*time.Minute, "all rows", func() error {
+		if got := one[uint64](s, "SELECT uniqExact(event_id) FROM events"); got != uint64(total) {
 			return fmt.Errorf("%d of %d", got, total)
 		}
 		return nil
 	})
 	loaders[1].term()
-	if got := one[uint64](s, "SELECT count() FROM events FINAL"); got != total {
+	if got := one[uint64](s, "SELECT count() FROM events FINAL"); got != uint64(total) {
 		t.Errorf("%d rows with FINAL, want %d", got, total)
 	}
 	if got := one[int64](s, "SELECT count() - uniqExact(object, object_row) FROM events"); got != 0 {
