@@ -204,6 +204,13 @@ func TestRedelivery(t *testing.T) {
 	} else {
 		l := s.start("l1", "load")
 		s.rows("events", 2)
+		// The rows are there a moment before the ledger says so.
+		eventually(t, 10*time.Second, "the ledger", func() error {
+			if n := one[uint64](s, "SELECT count() FROM loads FINAL WHERE status = 'loaded'"); n != 1 {
+				return fmt.Errorf("%d objects are loaded", n)
+			}
+			return nil
+		})
 		nc, err := nats.Connect(s.nats.URL())
 		if err != nil {
 			t.Fatal(err)
