@@ -14,6 +14,10 @@ type FS interface {
 	Rename(from, to string) error
 	ReadDir(dir string) ([]string, error)
 	SyncDir(dir string) error
+	// Lock takes a folder for this process alone, at once or with
+	// syscall.EWOULDBLOCK, until Close. It holds the folder itself: a file in it
+	// could be removed and made anew by a second process.
+	Lock(dir string) (io.Closer, error)
 }
 
 // File is an open file of an FS.
@@ -24,7 +28,6 @@ type File interface {
 	Sync() error // data and length, not the folder's entry
 	Truncate(size int64) error
 	Size() (int64, error)
-	Lock() error // exclusive, at once or syscall.EWOULDBLOCK; until Close
 }
 
 // OS is the real file system. Files are readable by their owner only, for they
@@ -65,6 +68,18 @@ func (OS) SyncDir(dir string) error {
 	return d.Sync()
 }
 
+func (OS) Lock(dir string) (io.Closer, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
 type osFile struct{ *os.File }
 
 func (f osFile) Size() (int64, error) {
@@ -73,8 +88,4 @@ func (f osFile) Size() (int64, error) {
 		return 0, err
 	}
 	return st.Size(), nil
-}
-
-func (f osFile) Lock() error {
-	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }

@@ -59,7 +59,6 @@ const (
 
 	suffix     = ".wal"
 	corrupt    = ".corrupt"
-	lockName   = "LOCK"
 	seqName    = "SEQ"
 	scanWindow = 256 << 10 // bytes read at a time while looking for a good record
 )
@@ -74,7 +73,7 @@ var ErrLocked = errors.New("in use by another process")
 type Log struct {
 	fs   FS
 	dir  string
-	lock File
+	lock io.Closer
 	next uint64 // number of the next segment file
 
 	mu    sync.Mutex // guards what several Releases at once share
@@ -86,12 +85,8 @@ func Open(fs FS, dir string) (*Log, error) {
 	if err := fs.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("open wal: %w", err)
 	}
-	lock, err := fs.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE)
+	lock, err := fs.Lock(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open wal: %w", err)
-	}
-	if err := lock.Lock(); err != nil {
-		lock.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			err = ErrLocked
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -176,6 +177,13 @@ func TestLocked(t *testing.T) {
 	l := open(t, wal.OS{}, dir)
 	if _, err := wal.Open(wal.OS{}, dir); !errors.Is(err, wal.ErrLocked) {
 		t.Errorf("second Open: got %v, want ErrLocked", err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*"))
+	for _, f := range files { // a hand that tidies up must not let a second process in
+		os.Remove(f)
+	}
+	if _, err := wal.Open(wal.OS{}, dir); !errors.Is(err, wal.ErrLocked) {
+		t.Errorf("Open of the emptied folder: got %v, want ErrLocked", err)
 	}
 	l.Close()
 	open(t, wal.OS{}, dir)

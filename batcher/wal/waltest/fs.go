@@ -29,7 +29,7 @@ type FS struct {
 	mu      sync.Mutex
 	entries map[string]*inode // as processes see them
 	durable map[string]*inode // as a power loss leaves them
-	locked  map[*inode]bool
+	locked  map[string]bool   // folders
 	counts  map[string]int
 	fail    func(op, path string) error
 	short   int   // bytes that a failing write still brings
@@ -44,7 +44,7 @@ type inode struct {
 
 // New makes an empty FS.
 func New() *FS {
-	return &FS{entries: map[string]*inode{}, durable: map[string]*inode{}, locked: map[*inode]bool{}, counts: map[string]int{}, room: -1}
+	return &FS{entries: map[string]*inode{}, durable: map[string]*inode{}, locked: map[string]bool{}, counts: map[string]int{}, room: -1}
 }
 
 // Fail makes operations fail as f says; it is called under a lock. nil ends it.
@@ -264,10 +264,9 @@ func (f *FS) resize(n *inode, size int64) error {
 }
 
 type file struct {
-	fs     *FS
-	inode  *inode
-	path   string
-	locked bool
+	fs    *FS
+	inode *inode
+	path  string
 }
 
 func (h *file) ReadAt(p []byte, at int64) (int, error) {
@@ -335,21 +334,26 @@ func (h *file) Size() (int64, error) {
 	return int64(len(h.inode.data)), nil
 }
 
-func (h *file) Lock() error {
-	h.fs.mu.Lock()
-	defer h.fs.mu.Unlock()
-	if h.fs.locked[h.inode] {
-		return syscall.EWOULDBLOCK
+func (h *file) Close() error { return nil }
+
+func (f *FS) Lock(dir string) (io.Closer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.locked[dir] {
+		return nil, syscall.EWOULDBLOCK
 	}
-	h.fs.locked[h.inode], h.locked = true, true
-	return nil
+	f.locked[dir] = true
+	return unlock{f, dir}, nil
 }
 
-func (h *file) Close() error {
-	h.fs.mu.Lock()
-	defer h.fs.mu.Unlock()
-	if h.locked {
-		delete(h.fs.locked, h.inode)
-	}
+type unlock struct {
+	fs  *FS
+	dir string
+}
+
+func (u unlock) Close() error {
+	u.fs.mu.Lock()
+	defer u.fs.mu.Unlock()
+	delete(u.fs.locked, u.dir)
 	return nil
 }
