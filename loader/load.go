@@ -214,7 +214,7 @@ func (l *Loader) insertChunk(ctx context.Context, key string, entry pipeline.Loa
 		}
 	}
 	token := fmt.Sprintf("%s@%s/%s/%d/%d-%d", key, entry.ETag, l.spec.Name, entry.Generation, first, end)
-	if err := l.table.Insert(ctx, l.spec.Name, token, key, first, chunk); err != nil {
+	if err := l.table.Insert(ctx, l.spec.Name, token, key, chunk); err != nil {
 		return err
 	}
 	out.inserts++

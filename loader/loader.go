@@ -51,7 +51,7 @@ type Store interface {
 // is there; received bounds their received_at, in ms.
 type Table interface {
 	Ping(ctx context.Context) error
-	Insert(ctx context.Context, table, token, object string, firstRow int64, events []pipeline.Event) error
+	Insert(ctx context.Context, table, token, object string, events []pipeline.Event) error
 	Present(ctx context.Context, table, object string, first, end int64, received [2]int64) (bool, error)
 }
 

@@ -140,7 +140,7 @@ func (w *world) Ping(context.Context) error {
 	return w.down
 }
 
-func (w *world) Insert(_ context.Context, table, token, object string, first int64, events []pipeline.Event) error {
+func (w *world) Insert(_ context.Context, table, token, object string, events []pipeline.Event) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	err, late := w.try("insert")
@@ -161,7 +161,7 @@ func (w *world) Insert(_ context.Context, table, token, object string, first int
 			w.order = w.order[1:]
 		}
 		for i := range events {
-			w.rows[fmt.Sprintf("%s/%d", object, first+int64(i))]++
+			w.rows[fmt.Sprintf("%s/%d", object, events[i].Row)]++
 		}
 	}
 	return err
@@ -589,9 +589,9 @@ type slowTable struct {
 	wait time.Duration
 }
 
-func (s *slowTable) Insert(ctx context.Context, table, token, object string, first int64, events []pipeline.Event) error {
+func (s *slowTable) Insert(ctx context.Context, table, token, object string, events []pipeline.Event) error {
 	if err := retry.Sleep(ctx, s.wait); err != nil {
 		return err
 	}
-	return s.world.Insert(ctx, table, token, object, first, events)
+	return s.world.Insert(ctx, table, token, object, events)
 }

@@ -55,7 +55,10 @@ func query[T any](t *testing.T, db *DB, sql string) T {
 
 func insert(t *testing.T, db *DB, token string, events ...pipeline.Event) {
 	t.Helper()
-	if err := db.Insert(t.Context(), "events", token, "events/o", 0, events); err != nil {
+	for i := range events {
+		events[i].Row = uint32(i)
+	}
+	if err := db.Insert(t.Context(), "events", token, "events/o", events); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -221,10 +224,10 @@ func TestLedgerKeepsTheFurthest(t *testing.T) {
 func TestErrorsAreClassed(t *testing.T) {
 	db, c, opts := open(t)
 	bad := event(1, `{"v":`)
-	if err := db.Insert(t.Context(), "events", "x", "o", 0, []pipeline.Event{bad}); retry.ClassOf(err) != retry.Permanent {
+	if err := db.Insert(t.Context(), "events", "x", "o", []pipeline.Event{bad}); retry.ClassOf(err) != retry.Permanent {
 		t.Errorf("broken JSON: class %d, %v", retry.ClassOf(err), err)
 	}
-	if err := db.Insert(t.Context(), "nothing", "x", "o", 0, []pipeline.Event{event(1, `{}`)}); retry.ClassOf(err) != retry.Outage {
+	if err := db.Insert(t.Context(), "nothing", "x", "o", []pipeline.Event{event(1, `{}`)}); retry.ClassOf(err) != retry.Outage {
 		t.Errorf("no such table: class %d, %v", retry.ClassOf(err), err)
 	}
 	opts.Password = "wrong"

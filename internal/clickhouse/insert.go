@@ -33,9 +33,9 @@ func insertSettings(token string) clickhouse.Settings {
 	}
 }
 
-// Insert adds the events as one block under a deduplication token. They are
-// rows firstRow and following of their object, all of one day of received_at.
-func (db *DB) Insert(ctx context.Context, table, token, object string, firstRow int64, events []pipeline.Event) error {
+// Insert adds the events of an object as one block under a deduplication
+// token, all of one day of received_at.
+func (db *DB) Insert(ctx context.Context, table, token, object string, events []pipeline.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, db.opts.Timeout)
 	defer cancel()
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(token)))
@@ -43,7 +43,7 @@ func (db *DB) Insert(ctx context.Context, table, token, object string, firstRow 
 	if err != nil {
 		return fmt.Errorf("prepare insert into %s: %w", table, class(err))
 	}
-	for i, column := range insertRows(object, firstRow, events) {
+	for i, column := range insertRows(object, events) {
 		if err := batch.Column(i).Append(column); err != nil {
 			batch.Abort()
 			return fmt.Errorf("column %d of %s: %w", i, table, err)
@@ -56,7 +56,7 @@ func (db *DB) Insert(ctx context.Context, table, token, object string, firstRow 
 }
 
 // insertRows is the block, column by column, in the order of insertColumns.
-func insertRows(object string, firstRow int64, events []pipeline.Event) []any {
+func insertRows(object string, events []pipeline.Event) []any {
 	n := len(events)
 	ids := make([]uuid.UUID, n)
 	times, identities, received := make([]int64, n), make([]int64, n), make([]int64, n)
@@ -75,7 +75,7 @@ func insertRows(object string, firstRow int64, events []pipeline.Event) []any {
 		projects[i], names[i], receivers[i] = texts.string(e.Project), texts.string(e.Name), texts.string(e.Receiver)
 		sessions[i], users[i], seqs[i] = e.SessionID, e.UserID, e.Seq
 		properties[i], contexts[i] = e.Properties, e.Context
-		objects[i], rows[i] = object, uint32(firstRow+int64(i))
+		objects[i], rows[i] = object, e.Row
 	}
 	return []any{ids, projects, names, times, identities, received, sessions, users, receivers, seqs, properties, contexts, objects, rows}
 }

@@ -114,6 +114,7 @@ type ndjsonDecoder struct {
 	in    *bufio.Reader
 	scan  jsonscan.Scanner
 	line  int // number of the last line read, from 1
+	row   uint32
 	long  []byte
 	arena arena
 }
@@ -146,6 +147,8 @@ func (n *ndjsonDecoder) Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Ev
 		if err := n.parse(&e, n.arena.keep(line)); err != nil {
 			return dst[:from], fmt.Errorf("read ndjson line %d: %w", n.line, err)
 		}
+		e.Row = n.row
+		n.row++
 		dst = append(dst, e)
 		bytes += e.Size()
 	}

@@ -193,6 +193,7 @@ type parquetDecoder struct {
 	rows    []pipeline.Event // read ahead
 	next    int              // of rows, the first not yet given away
 	arena   arena
+	row     uint32 // of the next event
 }
 
 var errTruncated = errors.New("the column is shorter than its row group")
@@ -276,6 +277,8 @@ func (p *parquetDecoder) Decode(dst []pipeline.Event, limit Limit) (events []pip
 		}
 		e := p.rows[p.next]
 		p.next++
+		e.Row = p.row
+		p.row++
 		dst = append(dst, e)
 		if bytes += e.Size(); bytes >= limit.Bytes {
 			break

@@ -35,6 +35,8 @@ type Event struct {
 	// batcher sets it; Receiver is set where an object is read.
 	Seq      uint64
 	Receiver []byte
+	// Row is the event's place in its object, from 0; set where an object is read.
+	Row uint32
 
 	Properties []byte // a JSON object: all that the client sent beside the envelope
 	Context    []byte // a JSON object: what the receiver knows of the client

@@ -63,6 +63,7 @@ var ErrPending = errors.New("the events are in the write-ahead log but not in th
 // Failure is something that the errors pipeline keeps: a refused event or
 // request, a row or an object that could not be loaded.
 type Failure struct {
+	ID      UUID // zero: a new one; given where the same failure may be reported again
 	Time    time.Time
 	Stage   string // receiver, batcher, loader
 	Code    string // stable, for machines: "invalid_json"
@@ -76,5 +77,16 @@ type Failure struct {
 	ContentEncoding string
 	ClientIP        string
 	UserAgent       string
-	Index           int // of the event in its request; -1: the request as a whole
+	Headers         []Header // chosen ones, never the key
+	Index           int      // of the event in its request; -1: the request as a whole
+
+	// Of a load.
+	Object     string // key; empty: not of a load
+	Row        int64  // of the event in it; -1: the object as a whole
+	Attempt    int    // from 1
+	ServerCode int    // ClickHouse's; 0: none
+	Class      string // outage, permanent or unknown
 }
+
+// Header is one of a request.
+type Header struct{ Name, Value string }
