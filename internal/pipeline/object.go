@@ -16,6 +16,12 @@ const (
 	NDJSON  Format = "ndjson.zst"
 )
 
+// The formats that only foreign files have.
+const (
+	PlainNDJSON Format = "ndjson"
+	GzipNDJSON  Format = "ndjson.gz"
+)
+
 // ParseFormat reads the name that a config or a flag gives to a format.
 func ParseFormat(s string) (Format, error) {
 	switch s {
@@ -27,12 +33,21 @@ func ParseFormat(s string) (Format, error) {
 	return "", fmt.Errorf("unknown format %q: parquet or ndjson", s)
 }
 
-// FormatOf tells the format of an object by its key; a foreign NDJSON file
-// may be plain.
+// endings are the formats by what a key ends in. JSON Lines is another name of NDJSON.
+var endings = []struct {
+	suffix string
+	format Format
+}{
+	{".parquet", Parquet},
+	{".ndjson.zst", NDJSON}, {".ndjson", PlainNDJSON}, {".ndjson.gz", GzipNDJSON},
+	{".jsonl.zst", NDJSON}, {".jsonl", PlainNDJSON}, {".jsonl.gz", GzipNDJSON},
+}
+
+// FormatOf tells the format of an object by its key, that of a foreign file too.
 func FormatOf(key string) (Format, bool) {
-	for _, f := range []Format{Parquet, NDJSON, "ndjson"} {
-		if strings.HasSuffix(key, "."+string(f)) {
-			return f, true
+	for _, e := range endings {
+		if strings.HasSuffix(key, e.suffix) {
+			return e.format, true
 		}
 	}
 	return "", false
@@ -91,7 +106,7 @@ func ParseKey(s string) (Key, error) {
 	}
 	k.Time = t
 	f, ok := FormatOf(ext)
-	if !ok {
+	if !ok || f != Parquet && f != NDJSON {
 		return bad("unknown format")
 	}
 	k.Format = f

@@ -53,6 +53,7 @@ func TestParseKeyRefuses(t *testing.T) {
 		{"hr=03/", ""}, {"/hr=03/", "/hr=03/x/"}, {"20261122T034512.345Z", "20261122T034512Z"}, {"20261122T034512.345Z", "20261122T034512.3450Z"},
 		{"20261122T034512", "20261122T254512"}, {"-game1-17", "-17"}, {"-game1-17", "--17"}, {"-game1", ""}, {"-17", "-017"}, {"-17", "-+17"}, {"-17", "-"},
 		{"-17", "--1"}, {"-17", "-18446744073709551616"}, {".parquet", ""}, {".parquet", ".csv"}, {".parquet", ".parquet.gz"}, {".parquet", ".PARQUET"},
+		{".parquet", ".ndjson"}, {".parquet", ".ndjson.gz"}, {".parquet", ".jsonl"}, {".parquet", ".jsonl.gz"}, {".parquet", ".jsonl.zst"},
 	} {
 		s := strings.Replace(good, r[0], r[1], 1)
 		if k, err := ParseKey(s); err == nil && k.String() != s {
@@ -83,7 +84,10 @@ func TestFormats(t *testing.T) {
 		want Format
 		ok   bool
 	}{
-		{"a.parquet", Parquet, true}, {"a.ndjson.zst", NDJSON, true}, {"a.ndjson", "ndjson", true}, {"a.json", "", false}, {"parquet", "", false}, {"", "", false},
+		{"a.parquet", Parquet, true},
+		{"a.ndjson.zst", NDJSON, true}, {"a.ndjson", PlainNDJSON, true}, {"a.ndjson.gz", GzipNDJSON, true},
+		{"a.jsonl.zst", NDJSON, true}, {"a.jsonl", PlainNDJSON, true}, {"a.jsonl.gz", GzipNDJSON, true},
+		{"a.json", "", false}, {"a.json.gz", "", false}, {"a.gz", "", false}, {"a.parquet.gz", "", false}, {"parquet", "", false}, {"", "", false},
 	} {
 		if got, ok := FormatOf(c.key); got != c.want || ok != c.ok {
 			t.Errorf("%q: got %q, %v", c.key, got, ok)
