@@ -109,23 +109,38 @@ func appendTime(b []byte, ms int64) []byte {
 // maxLine bounds one event's line, in bytes: more than any receiver takes.
 const maxLine = 512 << 20
 
+// lines reads a text line by line.
+type lines struct {
+	in   *bufio.Reader
+	line int // number of the last line read, from 1
+	long []byte
+}
+
+func newLines(r io.Reader) lines { return lines{in: bufio.NewReaderSize(r, 1<<20)} }
+
 type ndjsonDecoder struct {
+	lines
 	z     *zstd.Decoder
-	in    *bufio.Reader
 	scan  jsonscan.Scanner
-	line  int // number of the last line read, from 1
 	row   uint32
-	long  []byte
 	arena arena
 }
 
 func newNDJSONDecoder(r io.Reader) (*ndjsonDecoder, error) {
+	z, err := newZstd(r)
+	if err != nil {
+		return nil, err
+	}
+	// What is in an object was judged by the receiver, by its limit of depth.
+	return &ndjsonDecoder{lines: newLines(z), z: z, scan: jsonscan.Scanner{MaxDepth: 1 << 20}}, nil
+}
+
+func newZstd(r io.Reader) (*zstd.Decoder, error) {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 	if err != nil {
 		return nil, fmt.Errorf("open zstd: %w", err)
 	}
-	// What is in an object was judged by the receiver, by its limit of depth.
-	return &ndjsonDecoder{z: z, in: bufio.NewReaderSize(z, 1<<20), scan: jsonscan.Scanner{MaxDepth: 1 << 20}}, nil
+	return z, nil
 }
 
 func (n *ndjsonDecoder) Close() error {
@@ -158,21 +173,21 @@ func (n *ndjsonDecoder) Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Ev
 	return dst, nil
 }
 
-// next returns a line without its end; blank lines are skipped.
-func (n *ndjsonDecoder) next() ([]byte, error) {
+// next returns a line without its end, valid until the next call; blank lines are skipped.
+func (l *lines) next() ([]byte, error) {
 	for {
-		n.line++
-		n.long = n.long[:0]
+		l.line++
+		l.long = l.long[:0]
 		for {
-			part, err := n.in.ReadSlice('\n')
-			if err == nil && len(n.long) == 0 {
+			part, err := l.in.ReadSlice('\n')
+			if err == nil && len(l.long) == 0 {
 				if part = bytes.TrimSpace(part); len(part) == 0 {
 					break
 				}
 				return part, nil
 			}
-			n.long = append(n.long, part...)
-			if len(n.long) > maxLine {
+			l.long = append(l.long, part...)
+			if len(l.long) > maxLine {
 				return nil, fmt.Errorf("longer than %d bytes", maxLine)
 			}
 			if err == bufio.ErrBufferFull {
@@ -181,7 +196,7 @@ func (n *ndjsonDecoder) next() ([]byte, error) {
 			if err != nil && err != io.EOF {
 				return nil, err
 			}
-			line := bytes.TrimSpace(n.long)
+			line := bytes.TrimSpace(l.long)
 			if len(line) > 0 {
 				return line, nil
 			}

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -25,6 +26,10 @@ const (
 	minPageHeader = 4 << 10
 )
 
+// maxNesting bounds a schema's depth: parquet-go goes down into it by
+// recursion, and no recover helps against a stack that overflows.
+const maxNesting = 100
+
 // checkFooter refuses a footer that counts more than it holds.
 func checkFooter(r io.ReaderAt, size int64) error {
 	var tail [8]byte
@@ -42,27 +47,74 @@ func checkFooter(r io.ReaderAt, size int64) error {
 	if _, err := r.ReadAt(footer, size-8-n); err != nil && err != io.EOF {
 		return err
 	}
+	read := func(into any) error {
+		return thrift.NewDecoder(new(thrift.CompactProtocol).NewReaderFromBytes(footer)).Decode(into)
+	}
 	// A decoder that knows no field reads all of them, item by item, and keeps nothing.
 	var nothing struct{}
-	return thrift.NewDecoder(new(thrift.CompactProtocol).NewReaderFromBytes(footer)).Decode(&nothing)
+	if err := read(&nothing); err != nil {
+		return err
+	}
+	var shape struct {
+		Schema []struct {
+			Children thrift.Null[int32] `thrift:"5,optional"`
+		} `thrift:"2,optional"`
+		RowGroups []struct{} `thrift:"4,optional"`
+	}
+	if err := read(&shape); err != nil {
+		return err
+	}
+	// parquet-go makes room for each column in each row group, and an entry takes some bytes.
+	if int64(len(shape.Schema))*int64(len(shape.RowGroups)) > n {
+		return fmt.Errorf("a footer of %d bytes for %d columns in %d row groups", n, len(shape.Schema), len(shape.RowGroups))
+	}
+	var open []int32 // children that are still to come, for each group on the way down
+	for _, e := range shape.Schema {
+		for len(open) > 0 && open[len(open)-1] <= 0 {
+			open = open[:len(open)-1]
+		}
+		if len(open) > 0 {
+			open[len(open)-1]--
+		}
+		if e.Children.V > 0 {
+			open = append(open, e.Children.V)
+		}
+		if len(open) > maxNesting {
+			return fmt.Errorf("the schema is nested deeper than %d levels", maxNesting)
+		}
+	}
+	return nil
 }
 
 // checkColumn holds the page headers of a column against the file's footer.
-func checkColumn(f *parquet.File, r io.ReaderAt, size int64, index int) error {
+func checkColumn(f *parquet.File, r io.ReaderAt, size int64, c *parquet.Column) error {
 	buf := make([]byte, minPageHeader)
 	for g, group := range f.Metadata().RowGroups {
-		if err := checkChunk(r, size, &group.Columns[index].MetaData, group.NumRows, &buf); err != nil {
+		chunk := &group.Columns[c.Index()].MetaData
+		// parquet-go goes by the codec of the first row group for all of them.
+		if first := f.Metadata().RowGroups[0].Columns[c.Index()].MetaData.Codec; chunk.Codec != first {
+			return fmt.Errorf("row group %d: compressed by %v, the first one by %v", g, chunk.Codec, first)
+		}
+		if err := checkChunk(r, size, c, chunk, group.NumRows, &buf); err != nil {
 			return fmt.Errorf("row group %d: %w", g, err)
 		}
 	}
 	return nil
 }
 
-func checkChunk(r io.ReaderAt, size int64, chunk *format.ColumnMetaData, rows int64, buf *[]byte) error {
+func checkChunk(r io.ReaderAt, size int64, c *parquet.Column, chunk *format.ColumnMetaData, rows int64, buf *[]byte) error {
 	switch chunk.Codec {
-	case format.Uncompressed, format.Snappy, format.Zstd:
+	case format.Uncompressed, format.Snappy, format.Gzip, format.Zstd:
 	default:
-		return fmt.Errorf("compressed by %v: want zstd, snappy or none", chunk.Codec)
+		return fmt.Errorf("compressed by %v: want zstd, gzip, snappy or none", chunk.Codec)
+	}
+	// A type that parquet-go does not understand is one of nulls to it, without a kind; a column of nulls is stored as any other.
+	t := c.Type()
+	if k := t.Kind(); k >= 0 && k != parquet.Kind(chunk.Type) || k < 0 && chunk.Type == format.FixedLenByteArray || k == parquet.FixedLenByteArray && t.Length() <= 0 {
+		return fmt.Errorf("%s stored as %s is not supported", t, chunk.Type)
+	}
+	if d, ok := logical(t).(*format.DecimalType); ok && (d.Scale < 0 || d.Scale > 1000) {
+		return fmt.Errorf("%s is not supported", t)
 	}
 	at := chunk.DataPageOffset
 	if d := chunk.DictionaryPageOffset; d != 0 {
@@ -81,15 +133,23 @@ func checkChunk(r io.ReaderAt, size int64, chunk *format.ColumnMetaData, rows in
 			return fmt.Errorf("page at byte %d: %w", at, err)
 		}
 		at += n
-		count, err := checkPage(r, at, end, h, chunk)
+		count, err := checkPage(r, at, end, h, c, chunk)
 		if err != nil {
 			return fmt.Errorf("page at byte %d: %w", at-n, err)
 		}
 		at += int64(h.CompressedPageSize)
 		values += count
 	}
-	if values != rows || values != chunk.NumValues {
+	if values != chunk.NumValues || values < rows || values > rows && c.MaxRepetitionLevel() == 0 {
 		return fmt.Errorf("the pages have %d values, the footer counts %d in %d rows", values, chunk.NumValues, rows)
+	}
+	return nil
+}
+
+// logical is the logical type of a column, nil where it has none.
+func logical(t parquet.Type) format.LogicalTypeValue {
+	if l := t.LogicalType(); l != nil {
+		return l.Value
 	}
 	return nil
 }
@@ -118,7 +178,8 @@ func pageHeader(r io.ReaderAt, at, end int64, buf *[]byte) (*format.PageHeader, 
 const plainDictionary format.Encoding = 2
 
 // checkPage checks a page whose body begins at a byte, and tells how many values it has.
-func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, chunk *format.ColumnMetaData) (values int64, err error) {
+func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, c *parquet.Column, chunk *format.ColumnMetaData) (values int64, err error) {
+	kind := c.Type().Kind()
 	packed, full := int64(h.CompressedPageSize), int64(h.UncompressedPageSize)
 	var encoding format.Encoding
 	var levels int64 // bytes before the compressed part
@@ -126,8 +187,8 @@ func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, chunk *format
 	switch {
 	case h.Type == format.DictionaryPage && h.DictionaryPageHeader.Valid:
 		d := h.DictionaryPageHeader.V
-		// A dictionary has each of its entries in full, in four bytes at least.
-		if encoding, values = d.Encoding, int64(d.NumValues); values > full/4 || encoding != format.Plain && encoding != plainDictionary {
+		// A dictionary has each of its entries in full.
+		if encoding, values = d.Encoding, int64(d.NumValues); values > full/width(c.Type()) || encoding != format.Plain && encoding != plainDictionary {
 			return 0, fmt.Errorf("a dictionary of %d entries in %d bytes, encoded as %v", values, full, encoding)
 		}
 	case h.Type == format.DataPage && h.DataPageHeader.Valid:
@@ -139,8 +200,9 @@ func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, chunk *format
 		if d.IsCompressed.Valid && !d.IsCompressed.V {
 			compressed = false
 		}
-		if d.NumRows != d.NumValues || d.DefinitionLevelsByteLength < 0 || d.RepetitionLevelsByteLength < 0 {
-			return 0, fmt.Errorf("%d values in %d rows", d.NumValues, d.NumRows)
+		if d.NumRows > d.NumValues || d.NumRows < d.NumValues && c.MaxRepetitionLevel() == 0 || d.NumNulls < 0 || d.NumNulls > d.NumValues ||
+			d.DefinitionLevelsByteLength < 0 || d.RepetitionLevelsByteLength < 0 {
+			return 0, fmt.Errorf("%d values, %d of them null, in %d rows", d.NumValues, d.NumNulls, d.NumRows)
 		}
 	default:
 		return 0, fmt.Errorf("of type %v", h.Type)
@@ -148,14 +210,14 @@ func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, chunk *format
 	if packed < 0 || packed > end-at || full < 0 || full > maxPageBytes || levels > min(packed, full) || values < 0 || values > maxPageValues {
 		return 0, fmt.Errorf("%d bytes, decompressed %d, %d of levels, %d values: beyond the limits", packed, full, levels, values)
 	}
-	if !suits(encoding, chunk.Type) {
+	if !suits(encoding, kind) {
 		return 0, fmt.Errorf("encoded as %v", encoding)
 	}
 	if !compressed && packed != full {
 		return 0, fmt.Errorf("not compressed, but %d bytes become %d", packed, full)
 	}
-	if compressed && chunk.Codec == format.Zstd && packed > levels {
-		if err := checkFrame(r, at+levels, packed-levels, full-levels); err != nil {
+	if compressed && packed > levels {
+		if err := checkPacked(r, chunk.Codec, at+levels, packed-levels, full-levels); err != nil {
 			return 0, err
 		}
 	}
@@ -165,33 +227,85 @@ func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, chunk *format
 	return values, nil
 }
 
-// suits tells the encodings that can hold a column of a type.
-func suits(e format.Encoding, t format.Type) bool {
+// width is how many bytes a value takes at least, in full.
+func width(t parquet.Type) int64 {
+	switch t.Kind() {
+	case parquet.FixedLenByteArray:
+		return int64(max(t.Length(), 1))
+	case parquet.Int64, parquet.Double:
+		return 8
+	case parquet.Int96:
+		return 12
+	}
+	return 4 // the length of a byte array, too
+}
+
+// suits tells the encodings that can hold a column of a kind.
+func suits(e format.Encoding, k parquet.Kind) bool {
 	switch e {
-	case format.Plain, plainDictionary, format.RLEDictionary:
+	case format.Plain:
 		return true
+	case plainDictionary, format.RLEDictionary:
+		return k != parquet.Boolean
+	case format.RLE:
+		return k == parquet.Boolean
+	case format.ByteStreamSplit:
+		return k == parquet.Float || k == parquet.Double
 	case format.DeltaBinaryPacked:
-		return t == format.Int32 || t == format.Int64
+		return k == parquet.Int32 || k == parquet.Int64
 	case format.DeltaLengthByteArray:
-		return t == format.ByteArray
+		return k == parquet.ByteArray
 	case format.DeltaByteArray:
-		return t == format.ByteArray || t == format.FixedLenByteArray
+		return k == parquet.ByteArray || k == parquet.FixedLenByteArray
 	}
 	return false
 }
 
-// checkFrame holds a zstd frame's own size against the page's; the decoder ends at the frame's.
-func checkFrame(r io.ReaderAt, at, packed, full int64) error {
-	var h zstd.Header
+// checkPacked holds what the compressed bytes say of their own size against the page's, for that is where decompressing ends.
+func checkPacked(r io.ReaderAt, codec format.CompressionCodec, at, packed, full int64) error {
 	b := make([]byte, min(packed, zstd.HeaderMaxSize))
 	if _, err := r.ReadAt(b, at); err != nil && err != io.EOF {
 		return err
 	}
-	if err := h.Decode(b); err != nil {
-		return fmt.Errorf("zstd: %w", err)
+	switch codec {
+	case format.Zstd:
+		var h zstd.Header
+		if err := h.Decode(b); err != nil {
+			return fmt.Errorf("zstd: %w", err)
+		}
+		if h.Skippable || h.HasFCS && h.FrameContentSize != uint64(full) {
+			return fmt.Errorf("zstd: a frame of %d bytes, want %d", h.FrameContentSize, full)
+		}
+		if !h.HasFCS {
+			z, err := newZstd(io.NewSectionReader(r, at, packed))
+			if err != nil {
+				return err
+			}
+			defer z.Close()
+			return checkStream("zstd", z, full)
+		}
+	case format.Snappy:
+		if n, _ := binary.Uvarint(b); n != uint64(full) {
+			return fmt.Errorf("snappy: a block of %d bytes, want %d", n, full)
+		}
+	case format.Gzip:
+		z, err := gzip.NewReader(io.NewSectionReader(r, at, packed))
+		if err != nil {
+			return fmt.Errorf("gzip: %w", err)
+		}
+		return checkStream("gzip", z, full)
 	}
-	if h.Skippable || h.HasFCS && h.FrameContentSize != uint64(full) {
-		return fmt.Errorf("zstd: a frame of %d bytes, want %d", h.FrameContentSize, full)
+	return nil
+}
+
+// checkStream decompresses a stream to nowhere, for it does not say beforehand how large it is.
+func checkStream(name string, z io.Reader, full int64) error {
+	n, err := io.Copy(io.Discard, io.LimitReader(z, full+1))
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if n != full {
+		return fmt.Errorf("%s: a stream that is not of %d bytes", name, full)
 	}
 	return nil
 }

@@ -207,24 +207,32 @@ func guard(err *error) {
 	}
 }
 
-func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error) {
-	defer guard(&err)
+func openParquet(r io.ReaderAt, size int64) (*parquet.File, error) {
 	if err := checkFooter(r, size); err != nil {
-		return nil, fmt.Errorf("open parquet: %w", err)
+		return nil, err
 	}
 	f, err := parquet.OpenFile(r, size, parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true))
 	if err != nil {
-		return nil, fmt.Errorf("open parquet: %w", err)
+		return nil, err
 	}
 	var rows int64
 	for _, g := range f.RowGroups() {
 		rows += g.NumRows()
 		if n := g.NumRows(); n < 0 {
-			return nil, fmt.Errorf("open parquet: a row group of %d rows", n)
+			return nil, fmt.Errorf("a row group of %d rows", n)
 		}
 	}
 	if rows != f.NumRows() {
-		return nil, fmt.Errorf("open parquet: the row groups have %d rows, the footer counts %d", rows, f.NumRows())
+		return nil, fmt.Errorf("the row groups have %d rows, the footer counts %d", rows, f.NumRows())
+	}
+	return f, nil
+}
+
+func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error) {
+	defer guard(&err)
+	f, err := openParquet(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("open parquet: %w", err)
 	}
 	d := &parquetDecoder{file: f, cols: columns(), groups: f.RowGroups(), values: make([]parquet.Value, peek)}
 	for i, c := range d.cols {
@@ -238,7 +246,11 @@ func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error)
 		if have, want := leaf.Node.Type(), c.node.Type(); !stored(have, want) || leaf.MaxRepetitionLevel > 0 {
 			return nil, fmt.Errorf("open parquet: column %q is %s, want %s", c.name, have, want)
 		}
-		if err := checkColumn(f, r, size, leaf.ColumnIndex); err != nil {
+		stands := f.Root().Column(c.name)
+		if stands.Index() != leaf.ColumnIndex {
+			return nil, fmt.Errorf("open parquet: column %q is there twice", c.name)
+		}
+		if err := checkColumn(f, r, size, stands); err != nil {
 			return nil, fmt.Errorf("open parquet: column %q: %w", c.name, err)
 		}
 	}
