@@ -138,3 +138,26 @@ func TestNotifyKeepsForeignRules(t *testing.T) {
 		t.Errorf("rules %q", got)
 	}
 }
+
+func TestPutBlob(t *testing.T) {
+	b, m := open(t)
+	key := "blobs/errors/dt=2026-11-22/0193b3f0-7b5a-7cde-8f01-23456789abcd"
+	for _, body := range []string{"first", "second\x00\xff", ""} {
+		if err := b.PutBlob(t.Context(), key, []byte(body), "application/octet-stream"); err != nil {
+			t.Fatal(err)
+		}
+		o, r, err := b.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		r.Close()
+		if err != nil || string(text) != body || o.Meta != (pipeline.Meta{}) {
+			t.Errorf("got %q, %+v, %v", text, o.Meta, err)
+		}
+	}
+	m.Kill()
+	if err := b.PutBlob(t.Context(), key, nil, ""); retry.ClassOf(err) != retry.Outage {
+		t.Errorf("a bucket that is away: %v", err)
+	}
+}
