@@ -2,7 +2,9 @@ package errorspipeline
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -13,8 +15,10 @@ import (
 
 // Event is a failure as an event: its name is the code, its time the
 // failure's, and all else is in the properties and the context. The raw bytes
-// stand in "raw" where they are text, else in "raw_base64".
-func Event(f *pipeline.Failure) pipeline.Event {
+// stand in "raw" where they are text, else in "raw_base64"; where blob is the
+// key of an object that holds them, only its name, their number and their
+// SHA-256 do. With an ID of its own, a failure of the same time is the same row.
+func Event(f *pipeline.Failure, blob string) pipeline.Event {
 	ms := f.Time.UnixMilli()
 	p := object{'{'}
 	p.text("stage", f.Stage)
@@ -25,25 +29,50 @@ func Event(f *pipeline.Failure) pipeline.Event {
 	p.text("content_type", f.ContentType)
 	p.text("content_encoding", f.ContentEncoding)
 	if f.Index >= 0 {
-		p.key("index")
-		p = strconv.AppendInt(p, int64(f.Index), 10)
+		p.number("index", int64(f.Index))
 	}
-	if len(f.Raw) > 0 {
-		if utf8.Valid(f.Raw) && bytes.IndexByte(f.Raw, 0) < 0 {
-			p.key("raw")
-			p = jsonscan.AppendQuoted(p, f.Raw)
-		} else {
-			p.key("raw_base64")
-			p = append(p, '"')
-			p = base64.StdEncoding.AppendEncode(p, f.Raw)
-			p = append(p, '"')
+	if len(f.Headers) > 0 {
+		h := object{'{'}
+		for _, header := range f.Headers {
+			h.text(header.Name, header.Value)
 		}
+		p.key("headers")
+		p = append(append(p, h...), '}')
+	}
+	if f.Object != "" {
+		p.text("source_object", f.Object)
+		if f.Row >= 0 {
+			p.number("source_row", f.Row)
+		}
+		p.number("attempt", int64(f.Attempt))
+		p.number("server_code", int64(f.ServerCode))
+		p.text("class", f.Class)
+	}
+	switch {
+	case blob != "":
+		p.text("raw_object", blob)
+		p.number("raw_bytes", int64(len(f.Raw)))
+		sum := sha256.Sum256(f.Raw)
+		p.text("raw_sha256", hex.EncodeToString(sum[:]))
+	case len(f.Raw) == 0:
+	case utf8.Valid(f.Raw) && bytes.IndexByte(f.Raw, 0) < 0:
+		p.key("raw")
+		p = jsonscan.AppendQuoted(p, f.Raw)
+	default:
+		p.key("raw_base64")
+		p = append(p, '"')
+		p = base64.StdEncoding.AppendEncode(p, f.Raw)
+		p = append(p, '"')
 	}
 	c := object{'{'}
 	c.text("ip", f.ClientIP)
 	c.text("user_agent", f.UserAgent)
+	id := f.ID
+	if id == (pipeline.UUID{}) {
+		id = pipeline.NewUUIDv7(ms)
+	}
 	return pipeline.Event{
-		ID: pipeline.NewUUIDv7(ms), Project: []byte(f.Project), Name: []byte(f.Code),
+		ID: id, Project: []byte(f.Project), Name: []byte(f.Code),
 		Timestamp: ms, ReceivedAt: ms, Properties: append(p, '}'), Context: append(c, '}'),
 	}
 }
@@ -58,6 +87,11 @@ func (o *object) key(name string) {
 	*o = append(*o, '"')
 	*o = append(*o, name...)
 	*o = append(*o, `":`...)
+}
+
+func (o *object) number(name string, value int64) {
+	o.key(name)
+	*o = strconv.AppendInt(*o, value, 10)
 }
 
 // text writes a member unless it is empty.

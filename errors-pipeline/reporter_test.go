@@ -25,6 +25,8 @@ type store struct {
 	mu    sync.Mutex
 	names []string
 	props []string
+	ids   []pipeline.UUID
+	d     pipeline.Durability // of the last
 }
 
 func (s *store) Append(ctx context.Context, events []pipeline.Event, d pipeline.Durability) (string, error) {
@@ -40,11 +42,33 @@ func (s *store) Append(ctx context.Context, events []pipeline.Event, d pipeline.
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.d = d
 	for _, e := range events {
 		s.names = append(s.names, string(e.Name))
 		s.props = append(s.props, string(e.Properties))
+		s.ids = append(s.ids, e.ID)
 	}
 	return "errors/x", nil
+}
+
+// bucket keeps blobs; away, it answers nothing until the caller gives up.
+type bucket struct {
+	away  bool
+	tries int
+	blobs map[string]string
+}
+
+func (b *bucket) PutBlob(ctx context.Context, key string, body []byte, contentType string) error {
+	b.tries++
+	if b.away {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if b.blobs == nil {
+		b.blobs = map[string]string{}
+	}
+	b.blobs[key] = string(body)
+	return nil
 }
 
 // count is a counter's value, by the value of its one label.
@@ -69,7 +93,7 @@ func count(t *testing.T, reg *prometheus.Registry, name, label string) float64 {
 
 func newReporter(a Appender, limit int64) (*Reporter, *prometheus.Registry) {
 	reg := prometheus.NewRegistry()
-	return New(a, limit, slog.New(slog.DiscardHandler), reg), reg
+	return New(a, &bucket{}, Options{Memory: limit, BlobThreshold: 1 << 20}, slog.New(slog.DiscardHandler), reg), reg
 }
 
 func TestReporterAppendsInOrderAndCopies(t *testing.T) {
@@ -192,4 +216,94 @@ func TestReporterCountsWhatIsNotAppended(t *testing.T) {
 			t.Errorf("%d bytes still counted", r.queued)
 		}
 	})
+}
+
+func TestLargeRawBecomesABlob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := &store{}, &bucket{}
+		r := New(s, b, Options{Memory: 1 << 20, BlobThreshold: 10}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		at := time.Date(2026, 11, 22, 23, 59, 0, 0, time.FixedZone("", -3600))
+		id := pipeline.UUIDv5(nil, []byte("x"))
+		r.Report(pipeline.Failure{Code: "at the limit", Time: at, Index: -1, Raw: []byte("0123456789")})
+		r.Report(pipeline.Failure{Code: "beyond", Time: at, Index: -1, Raw: []byte("0123456789a")})
+		r.Report(pipeline.Failure{Code: "named", ID: id, Time: at, Index: -1, Raw: []byte("0123456789b")})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		r.Run(ctx)
+		if len(b.blobs) != 2 || s.props[0] != `{"raw":"0123456789"}` || s.ids[2] != id {
+			t.Errorf("blobs %v, records %v", b.blobs, s.props)
+		}
+		for i, raw := range []string{"0123456789a", "0123456789b"} {
+			key := "blobs/errors/dt=2026-11-23/" + s.ids[i+1].String()
+			if b.blobs[key] != raw || !strings.HasPrefix(s.props[i+1], `{"raw_object":"`+key+`","raw_bytes":11,"raw_sha256":"`) {
+				t.Errorf("blobs %v, record %s", b.blobs, s.props[i+1])
+			}
+		}
+	})
+}
+
+// While the bucket is away the bytes stay in the record, and the wait is had once.
+func TestBucketAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := &store{}, &bucket{away: true}
+		r := New(s, b, Options{Memory: 1 << 20, BlobThreshold: 3}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		began := time.Now()
+		for range 10 {
+			r.Report(pipeline.Failure{Code: "a", Time: began, Index: -1, Raw: []byte("large")})
+		}
+		time.Sleep(blobTimeout)
+		synctest.Wait()
+		if b.tries != 1 || len(s.props) != 10 || s.props[0] != `{"raw":"large"}` || s.props[9] != s.props[0] {
+			t.Errorf("%d tries, records %v", b.tries, s.props)
+		}
+		b.away = false
+		time.Sleep(blobPause)
+		r.Report(pipeline.Failure{Code: "a", Time: began, Index: -1, Raw: []byte("large")})
+		synctest.Wait()
+		if b.tries != 2 || len(b.blobs) != 1 {
+			t.Errorf("%d tries, blobs %v", b.tries, b.blobs)
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestKeep(t *testing.T) {
+	s := &store{}
+	r, reg := newReporter(s, 1)
+	failures := []pipeline.Failure{{Code: "a", Index: -1, Raw: make([]byte, 100)}, {Code: "b", Index: -1}, {Code: "a", Index: -1}}
+	if err := r.Keep(t.Context(), failures); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(s.names); got != "[a b a]" || s.d != pipeline.Disk {
+		t.Errorf("got %s, durability %s", got, s.d)
+	}
+	if got := count(t, reg, "penstock_errors_reported_total", "a"); got != 2 {
+		t.Errorf("reported: got %v, want 2", got)
+	}
+	s.err = errors.New("disk full")
+	if err := r.Keep(t.Context(), failures); !errors.Is(err, s.err) {
+		t.Errorf("got %v", err)
+	}
+	if got := count(t, reg, "penstock_errors_reported_total", "a"); got != 2 {
+		t.Errorf("reported: got %v, want 2", got)
+	}
+}
+
+// A failure that is larger than the limit passes alone: it never would else.
+func TestLargestFailurePassesAlone(t *testing.T) {
+	s := &store{}
+	r, reg := newReporter(s, 1000)
+	large := pipeline.Failure{Code: "large", Index: -1, Raw: make([]byte, 10_000)}
+	r.Report(large)
+	r.Report(large)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.Run(ctx)
+	if len(s.names) != 1 || count(t, reg, "penstock_errors_dropped_total", "memory") != 1 {
+		t.Errorf("kept %v", s.names)
+	}
 }

@@ -97,7 +97,8 @@ func buildIntake(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*inta
 		in.batchers = append(in.batchers, b)
 		appenders[spec.Name] = b
 	}
-	in.reporter = errorspipeline.New(appenders[pipeline.Errors.Name], int64(cfg.Errors.MaxMemory), log, reg)
+	in.reporter = errorspipeline.New(appenders[pipeline.Errors.Name], store,
+		errorspipeline.Options{Memory: int64(cfg.Errors.MaxMemory), BlobThreshold: int64(cfg.Errors.BlobThreshold)}, log, reg)
 	in.receiver = receiver.New(receiver.Options{
 		Keys: keys, Durability: durability,
 		MaxBody: int64(cfg.Receiver.MaxBody), MaxDecoded: int64(cfg.Receiver.MaxDecoded), MaxEvent: int(cfg.Receiver.MaxEvent),
