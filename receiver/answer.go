@@ -3,6 +3,7 @@ package receiver
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -11,17 +12,22 @@ import (
 // maxListed bounds the list of refused events in an answer; the count is whole.
 const maxListed = 100
 
-// answer writes the response and returns its status.
-func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) int {
-	accepted, rejected, status := len(q.events), q.rejected, http.StatusAccepted
+// outcome is what became of a request's events, as its answer says it.
+func (q *request) outcome(refused *refusal) (accepted, rejected, status int) {
 	switch {
 	case refused != nil:
-		accepted, rejected, status = 0, 0, refused.status // none was judged for good
-	case accepted == 0 && q.rejected > 0:
-		status = http.StatusBadRequest
+		return 0, 0, refused.status // none was judged for good
+	case len(q.events) == 0 && q.rejected > 0:
+		return 0, q.rejected, http.StatusBadRequest
 	case q.durability == pipeline.Bucket:
-		status = http.StatusOK
+		return len(q.events), q.rejected, http.StatusOK
 	}
+	return len(q.events), q.rejected, http.StatusAccepted
+}
+
+// answer writes the response and returns its status.
+func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) int {
+	accepted, rejected, status := q.outcome(refused)
 	h := w.Header()
 	h["Content-Type"] = contentTypeJSON
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
@@ -82,24 +88,33 @@ func appendError(b []byte, index int, code, message string) []byte {
 }
 
 // report hands what was refused to the errors pipeline: each event for itself,
-// and a request whose body was read but could not be judged.
+// and a request as a whole with its body as it was sent.
 func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 	if refused == nil && len(q.rejects) == 0 {
 		return
 	}
 	f := pipeline.Failure{
 		Time: pipeline.Millis(q.now), Stage: "receiver", Project: q.key.Project, RequestID: q.id,
-		Method: req.Method, Path: req.URL.Path, ContentType: req.Header.Get("Content-Type"),
-		ContentEncoding: req.Header.Get("Content-Encoding"), ClientIP: q.clientIP, UserAgent: req.UserAgent(), Index: -1,
+		Method: req.Method, Path: clip(req.URL.Path), ContentType: clip(req.Header.Get("Content-Type")),
+		ClientIP: q.clientIP, UserAgent: clip(req.UserAgent()), Headers: headers(req), Index: -1,
 	}
 	if refused != nil {
 		r.metrics.refused.WithLabelValues(refused.code).Inc()
-		// 503 asks for the same bytes again; a body that was not read to its end
-		// is the client's to keep, who was told.
-		if refused.status == http.StatusServiceUnavailable || !q.whole || len(q.body) == 0 {
+		// 503 asks for the same bytes again.
+		if refused.status == http.StatusServiceUnavailable || q.silent {
 			return
 		}
-		f.Code, f.Message, f.Raw = refused.code, refused.message, q.body
+		f.Code, f.Message, f.ContentEncoding = refused.code, refused.message, clip(req.Header.Get("Content-Encoding"))
+		switch {
+		case q.missing != "":
+			f.Message += "; its bytes are not kept: " + q.missing
+		case !q.whole:
+			f.Message += "; its bytes are not kept, for they were not read to the end"
+		case len(q.sent) > 0:
+			f.Raw = q.sent
+		default:
+			f.Raw = q.body
+		}
 		r.reporter.Report(f)
 		return
 	}
@@ -108,4 +123,34 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		f.Code, f.Message, f.Raw, f.Index = e.code, e.message, e.raw, e.index
 		r.reporter.Report(f)
 	}
+}
+
+// maxHeader bounds, in bytes, what a failure keeps of one header.
+const maxHeader = 1 << 10
+
+func clip(s string) string { return s[:min(len(s), maxHeader)] }
+
+// chosen are the headers that a failure keeps besides those that it has fields
+// for: what helps to find who sent it. None of them carries a key.
+var chosen = []string{"Origin", "Referer", "Accept-Language", "X-Forwarded-For", "X-Request-Id", "Traceparent"}
+
+func headers(req *http.Request) []pipeline.Header {
+	var all []pipeline.Header
+	add := func(name, value string) {
+		if value != "" {
+			all = append(all, pipeline.Header{Name: name, Value: clip(value)})
+		}
+	}
+	add("Host", req.Host)
+	if req.ContentLength >= 0 {
+		add("Content-Length", strconv.FormatInt(req.ContentLength, 10))
+	}
+	for _, name := range chosen {
+		value := strings.Join(req.Header.Values(name), ", ")
+		if name == "Referer" {
+			value, _, _ = strings.Cut(value, "?") // the key may stand in a page's query
+		}
+		add(name, value)
+	}
+	return all
 }

@@ -23,6 +23,7 @@ func (discard) Append(context.Context, []pipeline.Event, pipeline.Durability) (s
 	return "", nil
 }
 func (discard) Report(pipeline.Failure) {}
+func (discard) Drop(string)             {}
 
 // quiet is a ResponseWriter that takes nothing.
 type quiet struct {

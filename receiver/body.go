@@ -1,13 +1,11 @@
 package receiver
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -22,66 +20,88 @@ func refuse(status int, code, format string, args ...any) *refusal {
 
 // What can be wrong with a body besides its encoding.
 var (
-	errMemory   = errors.New("memory limit")
-	errBody     = errors.New("body limit")
-	errDecoded  = errors.New("decoded limit")
-	errTrailing = errors.New("something follows the compressed data")
+	errMemory    = errors.New("memory limit")
+	errBody      = errors.New("body limit")
+	errDecoded   = errors.New("decoded limit")
+	errTrailing  = errors.New("something follows the compressed data")
+	errAnonymous = errors.New("anonymous limit")
 )
 
-// read brings the whole body, decompressed, into q.body.
-func (r *Receiver) read(q *request, req *http.Request) *refusal {
-	if req.ContentLength > r.opts.MaxBody {
-		return r.tooLarge(errBody)
+// readBody reads the body as it was sent into dst.
+func (r *Receiver) readBody(q *request, req *http.Request, dst *[]byte, limit int64) error {
+	if req.ContentLength > q.maxBody {
+		return errBody
 	}
-	limited := &q.limited
-	*limited = limitReader{r: req.Body, left: r.opts.MaxBody}
-	encoding := strings.ToLower(strings.TrimSpace(req.Header.Get("Content-Encoding")))
-	body, err := decompress(limited, encoding)
-	if body == nil && err == nil {
-		return refuse(http.StatusUnsupportedMediaType, "unsupported_encoding", "content encoding %q: send gzip, zstd, deflate or none", encoding)
+	q.limited = limitReader{r: req.Body, left: q.maxBody, allow: q.limited.allow}
+	err := q.fill(dst, &q.limited, req.ContentLength, limit, 0)
+	q.whole = err == nil
+	return err
+}
+
+// read brings the whole body, decompressed, into q.body. A compressed one is
+// kept as it was sent as well, for whoever is to see why it was refused.
+func (r *Receiver) read(q *request, req *http.Request) *refusal {
+	var err error
+	if q.encoding == "" {
+		err = r.readBody(q, req, &q.body, r.opts.MaxDecoded)
+	} else if err = r.readBody(q, req, &q.sent, q.maxBody); err == nil {
+		err = q.decompress()
 	}
 	if err == nil {
-		expect := int64(-1)
-		if body.plain {
-			expect = req.ContentLength
-		}
-		if err = r.fill(q, body, expect); err == nil && body.end != nil {
-			err = body.end()
-		}
-		if body.done != nil {
-			body.done()
-		}
-	}
-	switch {
-	case err == nil:
-		q.whole = true
 		return nil
-	case limited.err != nil && !errors.Is(limited.err, io.EOF):
-		err = limited.err // the decompressor's own words only hide it
 	}
+	return r.unread(q, err)
+}
+
+// unread is the answer to a body that could not be read.
+func (r *Receiver) unread(q *request, err error) *refusal {
 	switch {
-	case errors.Is(err, errBody), errors.Is(err, errDecoded):
-		return r.tooLarge(err)
+	case errors.Is(err, errDecoded):
+		return refuse(http.StatusRequestEntityTooLarge, "decoded_too_large", "the decompressed body is larger than the limit of %d bytes", r.opts.MaxDecoded)
+	case errors.Is(err, errBody):
+		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than the limit of %d bytes", q.maxBody)
 	case errors.Is(err, errMemory):
 		return busy()
+	case q.whole:
+		return refuse(http.StatusBadRequest, "invalid_encoding", "the body is not valid %s: %s", q.encoding, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return refuse(http.StatusRequestTimeout, "timeout", "the body did not come within %s", r.opts.ReadTimeout)
-	case limited.err != nil && !errors.Is(limited.err, io.EOF):
-		return refuse(http.StatusBadRequest, "incomplete_body", "the body ended before it was complete: %s", limited.err)
 	default:
-		return refuse(http.StatusBadRequest, "invalid_encoding", "the body is not valid %s: %s", encoding, err)
+		return refuse(http.StatusBadRequest, "incomplete_body", "the body ended before it was complete: %s", err)
+	}
+}
+
+// keep reads the body of a request that is refused by its head, so that the
+// failure has the bytes. Of clients that nobody knows only so much is kept;
+// beyond that, nothing is read.
+func (r *Receiver) keep(q *request, req *http.Request) {
+	if q.key.Project == "" {
+		size := int64(anonymousRecord)
+		if req.ContentLength <= q.maxBody {
+			size += max(0, req.ContentLength)
+		}
+		if !r.anonymous.take(size) {
+			q.silent = true
+			r.reporter.Drop("anonymous")
+			return
+		}
+		if req.ContentLength < 0 {
+			q.limited.allow = r.anonymous
+		}
+	}
+	switch err := r.readBody(q, req, &q.sent, q.maxBody); {
+	case errors.Is(err, errAnonymous):
+		q.silent = true
+		r.reporter.Drop("anonymous")
+	case errors.Is(err, errMemory):
+		q.missing = "too many requests were in memory"
+	case err != nil:
+		q.missing = r.unread(q, err).message
 	}
 }
 
 func busy() *refusal {
 	return refuse(http.StatusServiceUnavailable, "busy", "too many requests are in memory now; send it again")
-}
-
-func (r *Receiver) tooLarge(err error) *refusal {
-	if errors.Is(err, errDecoded) {
-		return refuse(http.StatusRequestEntityTooLarge, "decoded_too_large", "the decompressed body is larger than the limit of %d bytes", r.opts.MaxDecoded)
-	}
-	return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than the limit of %d bytes", r.opts.MaxBody)
 }
 
 // Sizes of a body's buffer, in bytes. What a client announces is not taken at
@@ -91,16 +111,18 @@ const (
 	firstBuffer = 64 << 10
 )
 
-// fill reads all of body; expect is its length, or negative where that is not known.
-func (r *Receiver) fill(q *request, body *stream, expect int64) error {
-	buf := q.body[:cap(q.body)]
-	if err := q.charge(int64(len(buf)) + body.memory); err != nil {
+// fill reads all of src, up to limit bytes, into dst, which grows as it must.
+// expect is the length, or negative where that is not known; beside is what
+// else the request holds in memory meanwhile.
+func (q *request) fill(dst *[]byte, src io.Reader, expect, limit, beside int64) error {
+	buf := (*dst)[:cap(*dst)]
+	if err := q.charge(int64(len(buf)) + beside); err != nil {
 		return err
 	}
 	n := 0
 	for {
 		if n == len(buf) {
-			if int64(n) > r.opts.MaxDecoded {
+			if int64(n) > limit {
 				return errDecoded
 			}
 			size := max(2*int64(n), smallBuffer)
@@ -108,22 +130,22 @@ func (r *Receiver) fill(q *request, body *stream, expect int64) error {
 				// One byte more than foreseen lets the last read find the end.
 				size = min(expect+1, max(size, firstBuffer))
 			}
-			size = min(size, r.opts.MaxDecoded+1)
-			if err := q.charge(size + body.memory); err != nil {
+			size = min(size, limit+1)
+			if err := q.charge(size + beside); err != nil {
 				return err
 			}
 			grown := make([]byte, size)
 			copy(grown, buf)
 			buf = grown
 		}
-		m, err := body.Read(buf[n:])
+		m, err := src.Read(buf[n:])
 		n += m
-		q.body = buf[:n]
+		*dst = buf[:n]
 		if err == io.EOF {
-			if int64(n) > r.opts.MaxDecoded {
+			if int64(n) > limit {
 				return errDecoded
 			}
-			return q.charge(int64(len(buf)))
+			return nil
 		}
 		if err != nil {
 			return err
@@ -131,11 +153,11 @@ func (r *Receiver) fill(q *request, body *stream, expect int64) error {
 	}
 }
 
-// limitReader fails, rather than ends, at its limit, and keeps its error.
+// limitReader fails, rather than ends, at its limit.
 type limitReader struct {
-	r    io.Reader
-	left int64
-	err  error
+	r     io.Reader
+	left  int64
+	allow *budget // that the bytes are taken from; nil: none
 }
 
 func (l *limitReader) Read(p []byte) (int, error) {
@@ -146,8 +168,8 @@ func (l *limitReader) Read(p []byte) (int, error) {
 	if l.left -= int64(n); l.left < 0 {
 		err = errBody
 	}
-	if err != nil {
-		l.err = err
+	if l.allow != nil && !l.allow.take(int64(n)) {
+		err = errAnonymous
 	}
 	return n, err
 }
@@ -160,15 +182,6 @@ var (
 	}}
 )
 
-// stream is a body on its way through a decompressor.
-type stream struct {
-	io.Reader
-	plain  bool         // not compressed
-	memory int64        // bytes that the decompressor takes
-	end    func() error // tells whether all of the body was read; nil: it was
-	done   func()       // gives the decompressor back; nil: nothing to do
-}
-
 // What decompressors take, in bytes: deflate its window and tables; zstd a
 // window as large as the frame's head asks for.
 const (
@@ -176,48 +189,59 @@ const (
 	zstdMaxWindow = 8 << 20 // RFC 8878 asks for no more
 )
 
-// decompress returns nil for an encoding that is not known.
-func decompress(body io.Reader, encoding string) (*stream, error) {
-	switch encoding {
-	case "", "identity":
-		return &stream{Reader: body, plain: true}, nil
-	case "gzip", "x-gzip":
-		z := gzipReaders.Get().(*gzip.Reader)
-		if err := z.Reset(body); err != nil {
-			return nil, noEOF(err)
-		}
-		return &stream{Reader: z, memory: flateMemory, done: func() { gzipReaders.Put(z) }}, nil
-	case "zstd":
-		b := bufio.NewReaderSize(body, 512)
-		head, _ := b.Peek(zstd.HeaderMaxSize)
-		z := zstdReaders.Get().(*zstd.Decoder)
-		if err := z.Reset(b); err != nil {
-			return nil, noEOF(err)
-		}
-		return &stream{Reader: z, memory: zstdWindow(head), done: func() { z.Reset(nil); zstdReaders.Put(z) }}, nil
-	case "deflate":
-		// The standard means zlib; some clients send bare deflate. A zlib
-		// header is 2 bytes that are a multiple of 31, the first ending in 8.
-		b := bufio.NewReaderSize(body, 4096)
-		head, _ := b.Peek(2)
-		s := &stream{memory: flateMemory, end: func() error {
-			if _, err := b.Peek(1); err != io.EOF {
-				return errTrailing
-			}
-			return nil
-		}}
-		if len(head) == 2 && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
-			z, err := zlib.NewReader(b)
-			if err != nil {
-				return nil, noEOF(err)
-			}
-			s.Reader = z
-		} else {
-			s.Reader = flate.NewReader(b)
-		}
-		return s, nil
+// encodings are what a body may be compressed by, under the names of HTTP.
+var encodings = map[string]func(*request) error{
+	"gzip": (*request).gunzip, "x-gzip": (*request).gunzip, "zstd": (*request).unzstd, "deflate": (*request).inflate,
+}
+
+// decompress brings q.sent, decompressed, into q.body.
+func (q *request) decompress() error {
+	q.packed.Reset(q.sent)
+	err := encodings[q.encoding](q)
+	if err == nil && q.packed.Len() > 0 {
+		err = errTrailing
 	}
-	return nil, nil
+	if err != nil {
+		return err
+	}
+	return q.charge(int64(cap(q.sent) + cap(q.body)))
+}
+
+// unpack reads a decompressor that takes memory bytes.
+func (q *request) unpack(z io.Reader, memory int64) error {
+	return q.fill(&q.body, z, -1, q.r.opts.MaxDecoded, int64(cap(q.sent))+memory)
+}
+
+func (q *request) gunzip() error {
+	z := gzipReaders.Get().(*gzip.Reader)
+	defer gzipReaders.Put(z)
+	if err := z.Reset(&q.packed); err != nil {
+		return noEOF(err)
+	}
+	return q.unpack(z, flateMemory)
+}
+
+func (q *request) unzstd() error {
+	z := zstdReaders.Get().(*zstd.Decoder)
+	defer func() { z.Reset(nil); zstdReaders.Put(z) }()
+	if err := z.Reset(&q.packed); err != nil {
+		return noEOF(err)
+	}
+	return q.unpack(z, zstdWindow(q.sent[:min(len(q.sent), zstd.HeaderMaxSize)]))
+}
+
+// inflate reads what the standard means by deflate, zlib, and what some
+// clients send: bare deflate. A zlib header is 2 bytes that are a multiple of
+// 31, the first ending in 8.
+func (q *request) inflate() error {
+	if b := q.sent; len(b) < 2 || b[0]&0x0f != 8 || (int(b[0])<<8|int(b[1]))%31 != 0 {
+		return q.unpack(flate.NewReader(&q.packed), flateMemory)
+	}
+	z, err := zlib.NewReader(&q.packed)
+	if err != nil {
+		return noEOF(err)
+	}
+	return q.unpack(z, flateMemory)
 }
 
 // zstdWindow is what the first frame of a zstd stream, which begins with head,

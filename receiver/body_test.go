@@ -79,9 +79,13 @@ func TestEncodings(t *testing.T) {
 				{"trailing", append(bytes.Clone(whole), "x"...)},
 			} {
 				before := len(s.events)
+				s.failures = nil
 				a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(bad.body), "Content-Encoding", c.encoding)))
 				if a.Status != 400 || a.Error.Code != "invalid_encoding" || len(s.events) != before {
 					t.Errorf("%s: got %d %s %s", bad.name, a.Status, a.Error.Code, a.Error.Message)
+				}
+				if len(s.failures) != 1 || !bytes.Equal(s.failures[0].Raw, bad.body) || s.failures[0].ContentEncoding != c.encoding {
+					t.Errorf("%s: it is not kept as it was sent", bad.name)
 				}
 			}
 			// The reader that failed is good for the next.
@@ -121,12 +125,13 @@ func TestDecompressionBomb(t *testing.T) {
 			if a.Status != 413 || a.Error.Code != "decoded_too_large" || !strings.Contains(a.Error.Message, "8388608") {
 				t.Errorf("%d bytes: got %+v", len(bomb), a)
 			}
-			// Doubling to the limit of 8 MiB allocates twice that, zstd its window.
-			if took := after.TotalAlloc - before.TotalAlloc; took > 40<<20 {
+			// Doubling to the limit of 8 MiB allocates twice that, zstd its window;
+			// and the body is kept as it was sent, the failure's copy of it too.
+			if took := after.TotalAlloc - before.TotalAlloc; took > 40<<20+4*uint64(len(bomb)) {
 				t.Errorf("allocated %d bytes", took)
 			}
-			if len(s.failures) != 0 {
-				t.Error("it is kept")
+			if len(s.failures) != 1 || !bytes.Equal(s.failures[0].Raw, bomb) || s.failures[0].ContentEncoding != c.encoding {
+				t.Error("it is not kept as it was sent")
 			}
 		})
 	}

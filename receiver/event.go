@@ -154,9 +154,14 @@ func (q *request) envelope(members []jsonscan.Member) (e pipeline.Event, err err
 		return e, wrong("missing_name", "the event has no name: it needs a member \"name\" that is a string of 1 to %d bytes", maxName)
 	}
 	if len(id) == 0 {
-		e.ID = pipeline.NewUUIDv7(q.now)
+		now := q.now
+		if q.redrive != nil {
+			e.ID, now = q.redriven(), q.redrive.Time
+		} else {
+			e.ID = pipeline.NewUUIDv7(now)
+		}
 		if e.Timestamp == pipeline.NoTime {
-			e.Timestamp = q.now // nobody can send this event a second time
+			e.Timestamp = now // no client can send this event a second time
 		}
 	}
 	e.Properties, err = q.properties(from, props)

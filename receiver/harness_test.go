@@ -26,6 +26,7 @@ type sink struct {
 	mu         sync.Mutex
 	events     []pipeline.Event
 	failures   []pipeline.Failure
+	dropped    []string
 	durability pipeline.Durability
 	appends    int
 }
@@ -47,6 +48,12 @@ func (s *sink) Append(ctx context.Context, events []pipeline.Event, d pipeline.D
 		s.events = append(s.events, cloned(e))
 	}
 	return "events/x.parquet", nil
+}
+
+func (s *sink) Drop(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropped = append(s.dropped, reason)
 }
 
 func (s *sink) Report(f pipeline.Failure) {
@@ -75,7 +82,7 @@ func options() Options {
 			{Project: "bank", Hash: HashKey(keyDisk), MinDurability: pipeline.Disk},
 		},
 		Durability: pipeline.Disk, MaxBody: 4 << 20, MaxDecoded: 8 << 20, MaxEvent: 2 << 20, MaxEvents: 1000, MaxDepth: 64,
-		MaxMemory: 64 << 20, ReadTimeout: 10 * time.Second, RetryAfter: 3 * time.Second,
+		MaxMemory: 64 << 20, ReadTimeout: 10 * time.Second, RetryAfter: 3 * time.Second, AnonymousRate: 1 << 20,
 	}
 }
 

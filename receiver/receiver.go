@@ -31,6 +31,8 @@ type Appender interface {
 // Reporter keeps what was refused. It never blocks; it copies what it keeps.
 type Reporter interface {
 	Report(f pipeline.Failure)
+	// Drop counts a failure that is not even reported, by the reason.
+	Drop(reason string)
 }
 
 // Options are a receiver's limits. All are needed, none has a default here.
@@ -48,37 +50,109 @@ type Options struct {
 	Origins        []string            // that browsers may send from; "*": all
 	TrustedProxies []netip.Prefix      // whose X-Forwarded-For counts
 	CountryHeader  string              // set by a trusted proxy; empty: none
+	AnonymousRate  int64               // bytes a second that are reported of requests without a known key; 0: none of them is
 }
 
 // Receiver is an http.Handler for the public listener.
 type Receiver struct {
-	opts     Options
-	keys     map[[32]byte]Key
-	appender Appender
-	reporter Reporter
-	log      *slog.Logger
-	metrics  *metrics
-	mux      *http.ServeMux
-	memory   atomic.Int64 // bytes of all requests now, see request.charge
-	pool     sync.Pool    // of *request
+	opts      Options
+	keys      map[[32]byte]Key
+	appender  Appender
+	reporter  Reporter
+	log       *slog.Logger
+	metrics   *metrics
+	memory    atomic.Int64 // bytes of all requests now, see request.charge
+	anonymous *budget
+	pool      sync.Pool // of *request
 }
 
 // New makes a receiver. It starts nothing.
 func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, reg prometheus.Registerer) *Receiver {
 	r := &Receiver{opts: opts, keys: map[[32]byte]Key{}, appender: appender, reporter: reporter, log: log,
-		metrics: newMetrics(reg), mux: http.NewServeMux()}
+		metrics: newMetrics(reg), anonymous: newBudget(opts.AnonymousRate)}
 	r.pool.New = func() any { return newRequest(r) }
 	for _, k := range opts.Keys {
 		r.keys[k.Hash] = k
 	}
-	r.mux.HandleFunc("POST /v1/events", r.events)
-	r.mux.HandleFunc("OPTIONS /v1/events", r.preflight)
 	return r
 }
 
+// The one path that there is, and what can be done there.
+const (
+	eventsPath   = "/v1/events"
+	eventMethods = "POST, OPTIONS"
+)
+
+// ServeHTTP is POST /v1/events: one event after the other, from the request's
+// bytes to the batcher. All other requests get an answer of the same layout.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.cors(w, req)
-	r.mux.ServeHTTP(w, req)
+	if req.Method == http.MethodOptions && req.URL.Path == eventsPath {
+		preflight(w)
+		return
+	}
+	began := time.Now()
+	q := r.begin(began)
+	defer r.end(q)
+	// It holds for a refused body as well, the rest of which the server reads
+	// before it answers. The server's own ReadTimeout would cut the answer too.
+	// It ends with the body: net/http lifts it where it waits for the client to leave.
+	http.NewResponseController(w).SetReadDeadline(began.Add(r.opts.ReadTimeout))
+
+	refusal := q.route(w, req)
+	if refusal == nil {
+		if refusal = r.admit(q, req); refusal == nil {
+			refusal = r.take(q, req)
+		} else {
+			r.keep(q, req)
+		}
+	}
+	status := r.answer(w, q, refusal)
+	r.metrics.observe(status, q, time.Since(began))
+	r.report(q, req, refusal)
+}
+
+func (r *Receiver) begin(now time.Time) *request {
+	q := r.pool.Get().(*request)
+	q.reset(now.UnixMilli())
+	return q
+}
+
+func (r *Receiver) end(q *request) {
+	q.charge(0)
+	if q.small() {
+		r.pool.Put(q)
+	}
+}
+
+// route refuses what is no POST of events. That is nobody's lost event, so it
+// is no failure.
+func (q *request) route(w http.ResponseWriter, req *http.Request) *refusal {
+	switch {
+	case req.URL.Path != eventsPath:
+		q.silent = true
+		return refuse(http.StatusNotFound, "not_found", "there is nothing here: send events to POST %s", eventsPath)
+	case req.Method != http.MethodPost:
+		q.silent = true
+		w.Header().Set("Allow", eventMethods)
+		return refuse(http.StatusMethodNotAllowed, "method_not_allowed", "method %.100q: send events by POST", req.Method)
+	}
+	return nil
+}
+
+// take brings a body's events to the batcher.
+func (r *Receiver) take(q *request, req *http.Request) *refusal {
+	if err := r.read(q, req); err != nil {
+		return err
+	}
+	if err := q.decode(); err != nil || len(q.events) == 0 {
+		return err
+	}
+	var err error
+	if q.object, err = r.appender.Append(req.Context(), q.events, q.durability); err != nil {
+		return r.unavailable(req, err)
+	}
+	return nil
 }
 
 // cors lets browsers of allowed origins send and read the answer. The origin
@@ -95,51 +169,18 @@ func (r *Receiver) cors(w http.ResponseWriter, req *http.Request) {
 	h.Add("Vary", "Origin")
 }
 
-func (r *Receiver) preflight(w http.ResponseWriter, req *http.Request) {
+func preflight(w http.ResponseWriter) {
 	h := w.Header()
-	h.Set("Access-Control-Allow-Methods", "POST, OPTIONS")
+	h.Set("Allow", eventMethods)
+	h.Set("Access-Control-Allow-Methods", eventMethods)
 	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Content-Encoding, X-API-Key")
 	h.Set("Access-Control-Max-Age", "86400")
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// events is POST /v1/events: one event after the other, from the request's
-// bytes to the batcher.
-func (r *Receiver) events(w http.ResponseWriter, req *http.Request) {
-	began := time.Now()
-	q := r.pool.Get().(*request)
-	q.reset(began.UnixMilli())
-	defer func() {
-		q.charge(0)
-		if q.small() {
-			r.pool.Put(q)
-		}
-	}()
-	// It holds for a refused body as well, the rest of which the server reads
-	// before it answers. The server's own ReadTimeout would cut the answer too.
-	// It ends with the body: net/http lifts it where it waits for the client to leave.
-	http.NewResponseController(w).SetReadDeadline(began.Add(r.opts.ReadTimeout))
-
-	refusal := r.admit(q, req)
-	if refusal == nil {
-		refusal = r.read(q, req)
-	}
-	if refusal == nil {
-		refusal = q.decode()
-	}
-	if refusal == nil && len(q.events) > 0 {
-		var err error
-		if q.object, err = r.appender.Append(req.Context(), q.events, q.durability); err != nil {
-			refusal = r.unavailable(req, err)
-		}
-	}
-	status := r.answer(w, q, refusal)
-	r.metrics.observe(status, q, time.Since(began))
-	r.report(q, req, refusal)
-}
-
-// admit checks key, durability and content type before a byte of the body is read.
+// admit checks key, durability, content type and encoding before a byte of the body is read.
 func (r *Receiver) admit(q *request, req *http.Request) *refusal {
+	q.clientIP = r.clientIP(req)
 	key, given := keyOf(req)
 	if !given {
 		return refuse(http.StatusUnauthorized, "missing_key", "no key: send it as Authorization: Bearer KEY, Basic user, X-API-Key or ?key=")
@@ -152,16 +193,14 @@ func (r *Receiver) admit(q *request, req *http.Request) *refusal {
 	if asked := queryValue(req.URL.RawQuery, "durability"); asked != "" {
 		d, ok := pipeline.ParseDurability(asked)
 		if !ok {
-			return refuse(http.StatusBadRequest, "unknown_durability", "durability %q: memory, disk or object", asked)
+			return refuse(http.StatusBadRequest, "unknown_durability", "durability %.100q: memory, disk or object", asked)
 		}
 		if d < q.key.MinDurability {
 			return refuse(http.StatusForbidden, "durability_too_low", "this key asks for durability %s at least", q.key.MinDurability)
 		}
 		q.durability = d
 	}
-	q.clientIP = r.clientIP(req)
-	q.setContext(req)
-	return q.contentType(req)
+	return q.head(req)
 }
 
 // unavailable is the answer to what the batcher refused.

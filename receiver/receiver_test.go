@@ -106,7 +106,7 @@ func TestKeys(t *testing.T) {
 			if a.Status != want || a.Error.Code != c.code {
 				t.Errorf("got %d %s, want %d %s", a.Status, a.Error.Code, want, c.code)
 			}
-			if a.Status == 401 && (s.appends != 0 || len(s.failures) != 0 || a.Header.Get("WWW-Authenticate") == "") {
+			if a.Status == 401 && (s.appends != 0 || len(s.failures) != 1 || string(s.failures[0].Raw) != one || a.Header.Get("WWW-Authenticate") == "") {
 				t.Errorf("appends %d, failures %v, header %v", s.appends, s.failures, a.Header)
 			}
 			if a.Status == 202 && string(s.events[0].Project) != "game" {
@@ -124,18 +124,18 @@ func TestRefuseRequest(t *testing.T) {
 		with         func(*Options)
 		status       int
 		code         string
-		reported     bool
+		kept         bool // with its bytes
 	}{
 		{"empty", "", nil, "", nil, 400, "empty_body", false},
 		{"only space", "", nil, " \r\n\t", nil, 400, "empty_body", true},
 		{"only a byte order mark", "", nil, "\xef\xbb\xbf\n", nil, 400, "empty_body", true},
-		{"unknown durability", "?durability=tape", nil, one, nil, 400, "unknown_durability", false},
-		{"below the key's floor", "?durability=memory", []string{"Authorization", "Bearer " + keyDisk}, one, nil, 403, "durability_too_low", false},
-		{"media type", "", []string{"Content-Type", "text/html"}, one, nil, 415, "unsupported_media_type", false},
-		{"broken media type", "", []string{"Content-Type", "application/json; charset"}, one, nil, 415, "unsupported_media_type", false},
-		{"charset", "", []string{"Content-Type", "application/json; charset=latin1"}, one, nil, 415, "unsupported_charset", false},
-		{"encoding", "", []string{"Content-Encoding", "br"}, one, nil, 415, "unsupported_encoding", false},
-		{"two encodings", "", []string{"Content-Encoding", "gzip, gzip"}, one, nil, 415, "unsupported_encoding", false},
+		{"unknown durability", "?durability=tape", nil, one, nil, 400, "unknown_durability", true},
+		{"below the key's floor", "?durability=memory", []string{"Authorization", "Bearer " + keyDisk}, one, nil, 403, "durability_too_low", true},
+		{"media type", "", []string{"Content-Type", "text/html"}, one, nil, 415, "unsupported_media_type", true},
+		{"broken media type", "", []string{"Content-Type", "application/json; charset"}, one, nil, 415, "unsupported_media_type", true},
+		{"charset", "", []string{"Content-Type", "application/json; charset=latin1"}, one, nil, 415, "unsupported_charset", true},
+		{"encoding", "", []string{"Content-Encoding", "br"}, one, nil, 415, "unsupported_encoding", true},
+		{"two encodings", "", []string{"Content-Encoding", "gzip, gzip"}, one, nil, 415, "unsupported_encoding", true},
 		{"body", "", nil, one, func(o *Options) { o.MaxBody = int64(len(one)) - 1 }, 413, "body_too_large", false},
 		{"decoded", "", nil, one, func(o *Options) { o.MaxDecoded = int64(len(one)) - 1 }, 413, "decoded_too_large", false},
 		{"events", "", nil, one + one + one, func(o *Options) { o.MaxEvents = 2 }, 413, "too_many_events", true},
@@ -155,15 +155,18 @@ func TestRefuseRequest(t *testing.T) {
 			if s.appends != 0 {
 				t.Error("events were appended")
 			}
-			if c.reported {
-				if len(s.failures) != 1 {
-					t.Fatalf("got %d failures, want 1", len(s.failures))
-				}
-				if f := s.failures[0]; string(f.Raw) != c.body || f.Index != -1 || f.Code != c.code || f.RequestID != a.RequestID {
-					t.Errorf("got %+v", f)
-				}
-			} else if len(s.failures) != 0 {
-				t.Errorf("reported: %+v", s.failures)
+			if len(s.failures) != 1 {
+				t.Fatalf("got %d failures, want 1", len(s.failures))
+			}
+			f := s.failures[0]
+			if f.Index != -1 || f.Code != c.code || f.RequestID != a.RequestID || f.ContentEncoding != req.Header.Get("Content-Encoding") {
+				t.Errorf("got %+v", f)
+			}
+			if want := c.body; c.kept && string(f.Raw) != want || !c.kept && len(f.Raw) != 0 {
+				t.Errorf("raw %q, want %q", f.Raw, want)
+			}
+			if told := strings.Contains(f.Message, "its bytes are not kept"); told == (c.kept || c.body == "") || !strings.HasPrefix(f.Message, a.Error.Message) {
+				t.Errorf("message %q", f.Message)
 			}
 			if r.memory.Load() != 0 {
 				t.Errorf("%d bytes still charged", r.memory.Load())
@@ -183,16 +186,29 @@ func TestLimitsAreInclusive(t *testing.T) {
 }
 
 func TestMethodsAndPaths(t *testing.T) {
-	r, _ := newTest(nil)
+	r, s := newTest(nil)
 	for _, c := range []struct {
 		method, path string
 		status       int
-	}{{"GET", "/v1/events", 405}, {"POST", "/", 404}, {"POST", "/v1/events/x", 404}} {
-		w := httptest.NewRecorder()
-		r.ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
-		if w.Code != c.status {
-			t.Errorf("%s %s: got %d, want %d", c.method, c.path, w.Code, c.status)
+		code         string
+	}{
+		{"GET", "/v1/events", 405, "method_not_allowed"},
+		{"PUT", "/v1/events", 405, "method_not_allowed"},
+		{"POST", "/", 404, "not_found"},
+		{"POST", "/v1/events/x", 404, "not_found"},
+		{"POST", "//v1/events", 404, "not_found"},
+		{"OPTIONS", "/x", 404, "not_found"},
+	} {
+		a := serve(t, r, withKey(httptest.NewRequest(c.method, c.path, strings.NewReader(one))))
+		if a.Status != c.status || a.Error.Code != c.code || a.Error.Message == "" || a.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s %s: got %+v, want %d %s", c.method, c.path, a, c.status, c.code)
 		}
+		if allow := a.Header.Get("Allow"); (allow == "POST, OPTIONS") != (c.status == 405) {
+			t.Errorf("%s %s: Allow is %q", c.method, c.path, allow)
+		}
+	}
+	if len(s.failures) != 0 || len(s.events) != 0 {
+		t.Errorf("%d failures, %d events", len(s.failures), len(s.events))
 	}
 }
 
@@ -302,8 +318,13 @@ func TestStalledBody(t *testing.T) {
 			}
 		})
 	}
-	if len(s.events) != 0 || len(s.failures) != 0 || r.memory.Load() != 0 {
+	if len(s.events) != 0 || len(s.failures) != 9 || r.memory.Load() != 0 {
 		t.Errorf("%d events, %d failures, %d bytes charged", len(s.events), len(s.failures), r.memory.Load())
+	}
+	for _, f := range s.failures {
+		if len(f.Raw) != 0 || !strings.Contains(f.Message, "its bytes are not kept") {
+			t.Errorf("%s: %q, %d bytes", f.Code, f.Message, len(f.Raw))
+		}
 	}
 }
 
@@ -466,7 +487,8 @@ func TestReport(t *testing.T) {
 		}
 		want := pipeline.Failure{Time: f.Time, Stage: "receiver", Code: a.Errors[i].Code, Message: a.Errors[i].Message,
 			Project: "game", Raw: []byte(raw), RequestID: a.RequestID, Method: "POST", Path: "/v1/events",
-			ContentType: "text/plain", ClientIP: "192.0.2.7", UserAgent: "sdk/1", Index: i + 1}
+			ContentType: "text/plain", ClientIP: "192.0.2.7", UserAgent: "sdk/1", Index: i + 1,
+			Headers: []pipeline.Header{{Name: "Host", Value: "example.com"}, {Name: "Content-Length", Value: "50"}}}
 		if fmt.Sprintf("%+v", f) != fmt.Sprintf("%+v", want) {
 			t.Errorf("got %+v\nwant %+v", f, want)
 		}

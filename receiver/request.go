@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"mime"
@@ -19,13 +20,20 @@ type request struct {
 	project    []byte
 	durability pipeline.Durability
 	clientIP   string
-	lines      bool  // the body is NDJSON by its content type: one document a line
+	lines      bool   // the body is NDJSON by its content type: one document a line
+	encoding   string // of the body, in lower case; empty: none
+	maxBody    int64
 	now        int64 // received_at, ms
 	object     string
+	redrive    *Redrive // nil: a client's request
+	missing    string   // why a request that was refused by its head has no bytes
+	silent     bool     // no failure is reported
 
 	limited  limitReader
+	sent     []byte // the body as it was sent, where that is not body
+	packed   bytes.Reader
 	body     []byte // decompressed; never changed, for what is refused is kept as it was sent
-	whole    bool   // body was read to its end
+	whole    bool   // what was sent was read to its end
 	charged  int64  // bytes counted in Receiver.memory
 	scan     jsonscan.Scanner
 	inner    jsonscan.Scanner // of a nested properties object
@@ -68,8 +76,8 @@ func (q *request) freshScanners() {
 func (q *request) reset(now int64) {
 	var id [8]byte
 	rand.Read(id[:])
-	*q = request{r: q.r, id: hex.EncodeToString(id[:]), now: now, scan: q.scan, inner: q.inner, project: q.project[:0],
-		body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], rejects: q.rejects[:0],
+	*q = request{r: q.r, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody, scan: q.scan, inner: q.inner,
+		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], rejects: q.rejects[:0],
 		response: q.response[:0]}
 }
 
@@ -80,7 +88,7 @@ const (
 )
 
 func (q *request) small() bool {
-	return cap(q.body) <= keepBytes && cap(q.scratch) <= keepBytes && cap(q.response) <= keepBytes &&
+	return cap(q.sent) <= keepBytes && cap(q.body) <= keepBytes && cap(q.scratch) <= keepBytes && cap(q.response) <= keepBytes &&
 		cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents
 }
 
@@ -99,6 +107,15 @@ func (q *request) charge(size int64) error {
 
 // maxContext bounds, in bytes, what a header adds to each event's context.
 const maxContext = 512
+
+// head takes what the request's head says of the events in its body.
+func (q *request) head(req *http.Request) *refusal {
+	q.setContext(req)
+	if err := q.contentType(req); err != nil {
+		return err
+	}
+	return q.contentEncoding(req)
+}
 
 // setContext writes what is known of the client, once for all events.
 func (q *request) setContext(req *http.Request) {
@@ -136,19 +153,30 @@ func (q *request) contentType(req *http.Request) *refusal {
 	}
 	kind, params, err := mime.ParseMediaType(value)
 	if err != nil {
-		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "content type %q cannot be read: %s", value, err)
+		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "content type %.100q cannot be read: %s", value, err)
 	}
 	switch kind {
 	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/json-lines":
 		q.lines = true
 	case "application/json", "text/json", "text/plain", "application/x-www-form-urlencoded", "application/octet-stream":
 	default:
-		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "content type %q: send application/json or application/x-ndjson", kind)
+		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "content type %.100q: send application/json or application/x-ndjson", kind)
 	}
 	switch charset := params["charset"]; strings.ToLower(charset) {
 	case "", "utf-8", "utf8", "us-ascii":
 		return nil
 	default:
-		return refuse(http.StatusUnsupportedMediaType, "unsupported_charset", "charset %q: JSON is UTF-8", charset)
+		return refuse(http.StatusUnsupportedMediaType, "unsupported_charset", "charset %.100q: JSON is UTF-8", charset)
 	}
+}
+
+func (q *request) contentEncoding(req *http.Request) *refusal {
+	q.encoding = strings.ToLower(strings.TrimSpace(req.Header.Get("Content-Encoding")))
+	if q.encoding == "identity" {
+		q.encoding = ""
+	}
+	if _, known := encodings[q.encoding]; !known && q.encoding != "" {
+		return refuse(http.StatusUnsupportedMediaType, "unsupported_encoding", "content encoding %.100q: send gzip, zstd, deflate or none", q.encoding)
+	}
+	return nil
 }

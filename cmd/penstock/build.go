@@ -105,6 +105,7 @@ func buildIntake(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*inta
 		MaxEvents: cfg.Receiver.MaxEvents, MaxDepth: cfg.Receiver.MaxDepth, MaxMemory: int64(cfg.Receiver.MaxMemory),
 		ReadTimeout: time.Duration(cfg.Receiver.ReadTimeout), RetryAfter: time.Duration(cfg.Receiver.RetryAfter),
 		Origins: cfg.Receiver.Origins, TrustedProxies: proxies, CountryHeader: cfg.Receiver.CountryHeader,
+		AnonymousRate: int64(cfg.Errors.AnonymousRate),
 	}, appenders[pipeline.Events.Name], in.reporter, log, reg)
 	return in, nil
 }

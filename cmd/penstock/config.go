@@ -90,6 +90,7 @@ type ErrorsConfig struct {
 	MaxDisk       Size `yaml:"max_disk"`
 	MaxMemory     Size `yaml:"max_memory"`
 	BlobThreshold Size `yaml:"blob_threshold"`
+	AnonymousRate Size `yaml:"anonymous_rate"`
 }
 
 type StorageConfig struct {
@@ -158,7 +159,7 @@ func defaultConfig() Config {
 			ObjectWait: Duration(200 * time.Millisecond), ObjectTimeout: Duration(30 * time.Second),
 			Uploads: 2, PutTimeout: Duration(2 * time.Minute), BackoffMin: Duration(200 * time.Millisecond), BackoffMax: Duration(20 * time.Second),
 		},
-		Errors:  ErrorsConfig{MaxDisk: 1 << 30, MaxMemory: 16 << 20, BlobThreshold: 1 << 20},
+		Errors:  ErrorsConfig{MaxDisk: 1 << 30, MaxMemory: 16 << 20, BlobThreshold: 1 << 20, AnonymousRate: 1 << 20},
 		Storage: StorageConfig{Region: "us-east-1", Bucket: "penstock", PathStyle: true, Notify: "storage", NotifyARN: "arn:minio:sqs::{PIPELINE}:nats"},
 		Queue: QueueConfig{URL: "nats://127.0.0.1:4222", AckWait: Duration(2 * time.Minute), MaxAge: Duration(7 * 24 * time.Hour),
 			MaxBytes: 1 << 30, Replicas: 1},
@@ -368,6 +369,9 @@ func (c *Config) check() error {
 		"errors": c.Errors, "queue": c.Queue, "sweep": c.Sweep, "clickhouse": c.ClickHouse, "loader": c.Loader} {
 		v := reflect.ValueOf(value)
 		for f := range v.Type().Fields() {
+			if f.Name == "AnonymousRate" {
+				continue // 0 keeps none
+			}
 			if f.Type.Kind() == reflect.Int || f.Type.Kind() == reflect.Int64 {
 				positive(section+"."+f.Tag.Get("yaml"), v.FieldByIndex(f.Index).Int())
 			}

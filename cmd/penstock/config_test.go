@@ -82,7 +82,11 @@ func TestConfigFromEnvironment(t *testing.T) {
 		cfg.Storage.SecretKey != "s3cret" || len(cfg.ClickHouse.Addresses) != 2 || cfg.Batcher.MaxDisk != 9<<30 {
 		t.Errorf("got %+v", cfg)
 	}
+	if cfg, err := loadConfig("", []string{"PENSTOCK_ERRORS_ANONYMOUS_RATE=0"}); err != nil || cfg.Errors.AnonymousRate != 0 {
+		t.Errorf("none is kept of clients that nobody knows: %v", err)
+	}
 	for _, tt := range []struct{ env, want string }{
+		{"PENSTOCK_ERRORS_BLOB_THRESHOLD=0", "errors.blob_threshold must be more than 0"},
 		{"PENSTOCK_BATCHER_ROLL_AGE=soon", "PENSTOCK_BATCHER_ROLL_AGE"},
 		{"PENSTOCK_BATCHER_ROLL_AGEE=30s", "PENSTOCK_BATCHER_ROLL_AGEE is in the environment"},
 		{"PENSTOCK_BATCHER_FORMAT=csv", "batcher.format"},

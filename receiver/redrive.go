@@ -1,0 +1,86 @@
+package receiver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// Redrive is what the errors pipeline kept of a failure, to be sent once more.
+type Redrive struct {
+	ID                           pipeline.UUID // of the failure
+	Time                         int64         // of the failure, ms
+	Project                      string
+	ContentType, ContentEncoding string // those of Body
+	ClientIP, UserAgent          string
+	Body                         []byte
+	Durability                   pipeline.Durability
+}
+
+// Redriven is what became of it.
+type Redriven struct {
+	Accepted, Rejected int
+	RequestID, Object  string
+	Code, Message      string // of a refusal as a whole; empty: none
+}
+
+// Redrive takes the bytes of a failure the way that a client's go, for an
+// operator. What is refused again is a failure again; an error says that the
+// events could not be taken now. Sent a second time, the same failure is the
+// same rows: an event without an id gets one by the failure and its place
+// there, and the failure's time where it has none of its own. One with an id
+// and without a time stays so: a client's own resend of it is the same row.
+func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
+	if d.ID == (pipeline.UUID{}) || d.Project == "" {
+		return Redriven{}, errors.New("redrive: the failure has no id or no project")
+	}
+	// As a request, so that nothing here needs to know of two ways.
+	req := (&http.Request{
+		URL: &url.URL{Path: redriveName(d.ID)}, Header: http.Header{},
+		Body: io.NopCloser(bytes.NewReader(d.Body)), ContentLength: int64(len(d.Body)),
+	}).WithContext(ctx)
+	for name, value := range map[string]string{"Content-Type": d.ContentType, "Content-Encoding": d.ContentEncoding, "User-Agent": d.UserAgent} {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
+	}
+	began := time.Now()
+	q := r.begin(began)
+	defer r.end(q)
+	q.redrive = &d
+	q.key = Key{Project: d.Project}
+	q.durability, q.clientIP = d.Durability, d.ClientIP
+	q.maxBody = max(q.maxBody, int64(len(d.Body))) // an event's bytes may have come compressed
+	refusal := q.head(req)
+	if refusal == nil {
+		refusal = r.take(q, req)
+	} else {
+		r.keep(q, req)
+	}
+	out := Redriven{RequestID: q.id, Object: q.object}
+	var status int
+	out.Accepted, out.Rejected, status = q.outcome(refusal)
+	r.metrics.observe(status, q, time.Since(began))
+	r.report(q, req, refusal)
+	if status == http.StatusServiceUnavailable {
+		return out, fmt.Errorf("redrive %s: %s: %s", d.ID, refusal.code, refusal.message)
+	}
+	if refusal != nil {
+		out.Code, out.Message = refusal.code, refusal.message
+	}
+	return out, nil
+}
+
+func redriveName(id pipeline.UUID) string { return "redrive/" + id.String() }
+
+// redriven is the id of the event that is read, which came without one.
+func (q *request) redriven() pipeline.UUID {
+	return pipeline.UUIDv5(q.project, fmt.Appendf(nil, "%s/%d", redriveName(q.redrive.ID), q.index))
+}
