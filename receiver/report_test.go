@@ -117,6 +117,19 @@ func TestAnonymousBudget(t *testing.T) {
 	}
 }
 
+// However many strangers send slowly, there is memory for clients.
+func TestStrangersLeaveMemoryToClients(t *testing.T) {
+	r, s := newTest(func(o *Options) { o.MaxMemory = 400 << 10 })
+	body := strings.Repeat("x", 120<<10)
+	r.memory.Add(100 << 10) // of somebody
+	if a := serve(t, r, post("/v1/events", body)); a.Status != 401 || len(s.failures[0].Raw) != 0 || !strings.Contains(s.failures[0].Message, "memory") {
+		t.Errorf("a stranger: got %d, %d bytes kept, %q", a.Status, len(s.failures[0].Raw), s.failures[0].Message)
+	}
+	if a := serve(t, r, withKey(post("/v1/events", body))); a.Status != 400 || len(s.failures[1].Raw) != len(body) {
+		t.Errorf("a client: got %+v", a)
+	}
+}
+
 // A body that nobody will keep is not read.
 func TestAnonymousBeyondTheBudgetIsNotRead(t *testing.T) {
 	r, _ := newTest(func(o *Options) { o.AnonymousRate = 0 })

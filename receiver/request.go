@@ -95,9 +95,15 @@ func (q *request) small() bool {
 // charge counts the request as size bytes of the receiver's memory, before
 // they are taken, so that many large requests at once are refused rather than
 // fatal. One that is alone is never refused for want of memory: it always would be.
+// Strangers, whose bodies are read for the errors pipeline alone, leave half
+// of the memory to clients.
 func (q *request) charge(size int64) error {
+	limit := q.r.opts.MaxMemory
+	if q.key.Project == "" {
+		limit /= 2
+	}
 	more := size - q.charged
-	if all := q.r.memory.Add(more); more > 0 && all > q.r.opts.MaxMemory && all > size {
+	if all := q.r.memory.Add(more); more > 0 && all > limit && all > size {
 		q.r.memory.Add(-more)
 		return errMemory
 	}

@@ -105,12 +105,15 @@ func (s *stack) open(database string) driver.Conn {
 	return conn
 }
 
+func (s *stack) bucket() *objstore.Bucket {
+	return objstore.Open(objstore.Options{Endpoint: s.minio.Endpoint(), Region: "us-east-1", Bucket: "penstock",
+		AccessKey: s.minio.AccessKey(), SecretKey: s.minio.SecretKey(), PathStyle: true})
+}
+
 // bucketWithoutRules takes the bucket's notification rules away.
 func (s *stack) bucketWithoutRules() {
 	s.t.Helper()
-	b := objstore.Open(objstore.Options{Endpoint: s.minio.Endpoint(), Region: "us-east-1", Bucket: "penstock",
-		AccessKey: s.minio.AccessKey(), SecretKey: s.minio.SecretKey(), PathStyle: true})
-	if err := b.Notify(s.t.Context(), nil, nil); err != nil {
+	if err := s.bucket().Notify(s.t.Context(), nil, nil); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -298,7 +301,11 @@ type answer struct {
 	Rejected int    `json:"rejected"`
 	Request  string `json:"request_id"`
 	Object   string `json:"object"`
-	Errors   []struct {
+	Error    struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+	Errors []struct {
 		Index   int    `json:"index"`
 		Code    string `json:"code"`
 		Message string `json:"message"`
