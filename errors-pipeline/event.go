@@ -17,7 +17,7 @@ import (
 // failure's, and all else is in the properties and the context. The raw bytes
 // stand in "raw" where they are text, else in "raw_base64"; where blob is the
 // key of an object that holds them, only its name, their number and their
-// SHA-256 do. With an ID of its own, a failure of the same time is the same row.
+// SHA-256 do. A failure with an ID of its own is the same row whenever it is reported.
 func Event(f *pipeline.Failure, blob string) pipeline.Event {
 	ms := f.Time.UnixMilli()
 	p := object{'{'}
@@ -47,6 +47,7 @@ func Event(f *pipeline.Failure, blob string) pipeline.Event {
 		p.number("attempt", int64(f.Attempt))
 		p.number("server_code", int64(f.ServerCode))
 		p.text("class", f.Class)
+		p.text("loader", f.Loader)
 	}
 	switch {
 	case blob != "":
@@ -67,13 +68,13 @@ func Event(f *pipeline.Failure, blob string) pipeline.Event {
 	c := object{'{'}
 	c.text("ip", f.ClientIP)
 	c.text("user_agent", f.UserAgent)
-	id := f.ID
+	id, at := f.ID, pipeline.NoTime // then the time is none of the row's identity
 	if id == (pipeline.UUID{}) {
-		id = pipeline.NewUUIDv7(ms)
+		id, at = pipeline.NewUUIDv7(ms), ms
 	}
 	return pipeline.Event{
 		ID: id, Project: []byte(f.Project), Name: []byte(f.Code),
-		Timestamp: ms, ReceivedAt: ms, Properties: append(p, '}'), Context: append(c, '}'),
+		Timestamp: at, ReceivedAt: ms, Properties: append(p, '}'), Context: append(c, '}'),
 	}
 }
 

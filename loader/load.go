@@ -19,56 +19,95 @@ import (
 // day in milliseconds: the table's partitions are days of received_at, UTC.
 const day = 24 * 60 * 60 * 1000
 
-// load brings one object into the table, unless it is there.
-func (l *Loader) load(ctx context.Context, n pipeline.Notification) error {
+// load brings one object into the table, unless it is there. The entry that it
+// returns with an error is that of the attempt that failed.
+func (l *Loader) load(ctx context.Context, n pipeline.Notification) (pipeline.Load, error) {
 	if !strings.HasPrefix(n.Key, l.spec.Prefix) {
 		l.log.Warn("notification of an object that is not of this pipeline", "key", n.Key)
 		l.metrics.ignored.WithLabelValues("foreign").Inc()
-		return nil
+		return pipeline.Load{}, nil
 	}
 	entry, begun, err := l.ledger.Load(ctx, n.Key)
 	if err != nil {
-		return err
+		return pipeline.Load{Key: n.Key, Pipeline: l.spec.Name}, err
 	}
-	if begun && entry.Loaded {
+	if !begun {
+		entry = pipeline.Load{Key: n.Key, ETag: n.ETag, Pipeline: l.spec.Name}
+	}
+	switch entry.State {
+	case pipeline.Loaded:
 		if n.ETag != "" && n.ETag != entry.ETag {
-			l.log.Error("object was overwritten after it was loaded; its rows stay as they are", "key", n.Key, "etag", n.ETag, "loaded_etag", entry.ETag)
+			l.log.Error("object was overwritten after it was loaded; its rows stay as they are (`penstock reingest --replace` loads it anew)", "key", n.Key, "etag", n.ETag, "loaded_etag", entry.ETag)
 		}
 		l.metrics.results.WithLabelValues("already").Inc()
-		return nil
+		if entry.Generation == 0 {
+			return entry, nil
+		}
+		// Who brought this notification may have died just after it added rows to
+		// a generation that was replaced meanwhile.
+		return entry, l.table.DeleteOlder(ctx, l.spec.Name, n.Key, entry.Generation)
+	case pipeline.Dead:
+		return entry, l.bury(ctx, entry)
+	case pipeline.Dropped:
+		l.metrics.results.WithLabelValues("dropped").Inc()
+		return entry, nil
 	}
+	return l.bring(ctx, n, entry, begun)
+}
+
+// bring is an attempt at an object that is not loaded.
+func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipeline.Load, begun bool) (pipeline.Load, error) {
 	began := time.Now()
+	entry.State, entry.Loader, entry.Started = pipeline.Loading, l.opts.Name, began.UTC()
+	entry.Attempts++
 	object, file, err := fetch(ctx, l.store, n, l.opts.Dir)
 	if err != nil {
-		return err
+		return entry, err
 	}
 	defer file.Close()
 	l.metrics.bytes.Add(float64(object.Size))
 	fetched := time.Since(began)
+	entry.Bytes = uint64(object.Size)
 	ask := begun
-	if !begun {
-		entry = pipeline.Load{Key: n.Key, ETag: object.ETag, Pipeline: l.spec.Name,
-			ChunkRows: uint32(l.opts.ChunkRows), ChunkBytes: uint32(l.opts.ChunkBytes)}
+	switch {
+	case !begun:
+		entry.ETag = object.ETag
 		// A ledger that was lost or restored must not make rows double. Usually
 		// nothing is there, and one question is all that it costs.
-		if ask, err = l.table.Present(ctx, l.spec.Name, n.Key, 0, maxRows, received(object.Meta)); err != nil {
-			return err
+		if entry.Generation, ask, err = l.table.Newest(ctx, l.spec.Name, n.Key, received(object.Meta)); err != nil {
+			return entry, err
 		}
+	case entry.ETag != object.ETag:
+		// What is there of it may be of other content, cut at other rows.
+		there, err := l.table.Present(ctx, l.spec.Name, n.Key, entry.Generation, 0, maxRows, [2]int64{0, maxTime})
+		if err != nil {
+			return entry, err
+		}
+		if there {
+			return entry, fault("object_overwritten", "load %s: its ETag is %s, a part of it was loaded as %s; `penstock reingest --replace` loads it anew", n.Key, object.ETag, entry.ETag)
+		}
+		entry.ETag, entry.Refused = object.ETag, nil
 	}
-	entry.Attempts++
-	entry.Bytes, entry.Loader, entry.Started = uint64(object.Size), l.opts.Name, began.UTC()
+	if entry.ChunkRows == 0 {
+		entry.ChunkRows, entry.ChunkBytes = uint32(l.opts.ChunkRows), uint32(l.opts.ChunkBytes)
+	}
 	if err := l.ledger.SaveLoad(ctx, entry); err != nil {
-		return err
+		return entry, err
 	}
 	faultpoint.Hit("loader.begun")
-	done, err := l.insert(ctx, object, file, entry, ask)
+	done, err := l.insert(ctx, object, file, &entry, ask)
 	if err != nil {
-		return fmt.Errorf("load %s: %w", n.Key, err)
+		return entry, fmt.Errorf("load %s: %w", n.Key, err)
 	}
 	faultpoint.Hit("loader.inserted")
-	entry.Loaded, entry.Rows, entry.Received, entry.Finished = true, uint64(done.rows), pipeline.Millis(done.newest), time.Now().UTC()
+	replaced, err := l.replaced(ctx, entry)
+	if err != nil || replaced {
+		return entry, err
+	}
+	faultpoint.Hit("loader.replaced")
+	entry.State, entry.Rows, entry.Received, entry.Finished = pipeline.Loaded, uint64(done.rows), pipeline.Millis(done.newest), time.Now().UTC()
 	if err := l.ledger.SaveLoad(ctx, entry); err != nil {
-		return err
+		return entry, err
 	}
 	faultpoint.Hit("loader.recorded")
 	l.mu.Lock()
@@ -80,20 +119,40 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) error {
 	l.metrics.results.WithLabelValues("loaded").Inc()
 	l.metrics.rows.Add(float64(done.rows))
 	l.metrics.seconds.Observe(took.Seconds())
-	l.log.Info("loaded", "key", n.Key, "rows", done.rows, "bytes", object.Size, "inserts", done.inserts, "found", done.found,
-		"fetch_ms", fetched.Milliseconds(), "load_ms", (took - fetched).Milliseconds(),
+	l.log.Info("loaded", "key", n.Key, "rows", done.rows, "refused", len(entry.Refused), "bytes", object.Size, "inserts", done.inserts, "found", done.found,
+		"generation", entry.Generation, "fetch_ms", fetched.Milliseconds(), "load_ms", (took - fetched).Milliseconds(),
 		"lag_ms", time.Since(pipeline.Millis(done.newest)).Milliseconds())
-	return nil
+	return entry, nil
+}
+
+// replaced deletes the rows of the generations before this one, or its own
+// where another has come after it. It is asked when all rows are in, so
+// that whoever is late cleans up: nobody else knows of its last insert.
+func (l *Loader) replaced(ctx context.Context, entry pipeline.Load) (bool, error) {
+	now, _, err := l.ledger.Load(ctx, entry.Key)
+	if err != nil {
+		return false, err
+	}
+	newest := max(now.Generation, entry.Generation)
+	if newest > 0 {
+		if err := l.table.DeleteOlder(ctx, l.spec.Name, entry.Key, newest); err != nil {
+			return false, err
+		}
+	}
+	return newest > entry.Generation, nil
 }
 
 // maxRows is more than an object can hold: object_row has 32 bits.
 const maxRows = 1 << 32
 
+// maxTime is the year 2109, in ms.
+const maxTime = 1<<42 - 1
+
 // received bounds the received_at of an object's rows, in ms. A foreign object
 // has no metadata to say it.
 func received(m pipeline.Meta) [2]int64 {
 	if m.SHA256 == "" {
-		return [2]int64{0, 1<<42 - 1} // to the year 2109
+		return [2]int64{0, maxTime}
 	}
 	return [2]int64{m.FirstReceived, m.LastReceived}
 }
@@ -130,45 +189,65 @@ func check(object pipeline.Object, n pipeline.Notification, size int64, sum stri
 	switch {
 	case size != object.Size:
 		return retry.As(retry.Outage, fmt.Errorf("%d bytes came of %d", size, object.Size))
-	case n.ETag != "" && object.ETag != n.ETag:
-		return retry.As(retry.Permanent, fmt.Errorf("its ETag is %s, the notification's %s: it was overwritten", object.ETag, n.ETag))
 	case object.Meta.SHA256 != "" && object.Meta.SHA256 != sum:
-		return retry.As(retry.Permanent, fmt.Errorf("its sha256 is %s, its metadata says %s: it is damaged", sum, object.Meta.SHA256))
+		return fault("object_damaged", "its sha256 is %s, its metadata says %s: it is damaged", sum, object.Meta.SHA256)
+	case n.ETag != "" && object.ETag != n.ETag:
+		return fault("object_overwritten", "its ETag is %s, the notification's %s: it was overwritten", object.ETag, n.ETag)
 	}
 	return nil
 }
 
 // outcome is what an insert of an object did.
 type outcome struct {
-	rows    int64 // in the object
+	rows    int64 // in the table
 	inserts int   // blocks sent
 	found   int   // chunks that an earlier attempt had brought
 	newest  int64 // received_at, ms
 }
 
-// insert sends the object's events in chunks. Where an earlier attempt may have
-// come some way, the table is asked before each.
-func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.ReaderAt, entry pipeline.Load, ask bool) (outcome, error) {
-	var out outcome
+// decoder reads an object of ours, or what somebody put into the bucket by hand.
+func decoder(object pipeline.Object, file io.ReaderAt) (codec.Decoder, error) {
 	format, ok := pipeline.FormatOf(object.Key)
 	if !ok {
-		return out, retry.As(retry.Permanent, fmt.Errorf("its name ends in no known format"))
+		return nil, fault("unknown_format", "its name ends in no known format")
 	}
-	dec, err := codec.NewDecoder(file, object.Size, format)
+	var dec codec.Decoder
+	var err error
+	if object.Meta.SHA256 == "" {
+		dec, err = codec.NewForeignDecoder(file, object.Size, object)
+	} else {
+		dec, err = codec.NewDecoder(file, object.Size, format)
+	}
 	if err != nil {
-		return out, retry.As(retry.Permanent, err)
+		return nil, fault("unreadable_object", "%w", err)
+	}
+	return dec, nil
+}
+
+// insert sends the object's events in chunks. Where an earlier attempt may have
+// come some way, the table is asked before each.
+func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.ReaderAt, entry *pipeline.Load, ask bool) (outcome, error) {
+	var out outcome
+	dec, err := decoder(object, file)
+	if err != nil {
+		return out, err
 	}
 	defer dec.Close()
 	limit := codec.Limit{Rows: int(entry.ChunkRows), Bytes: int(entry.ChunkBytes)}
 	var events []pipeline.Event
+	total := int64(0)
 	for {
 		events, err = dec.Decode(events[:0], limit)
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return out, retry.As(retry.Permanent, err)
+			return out, fault("unreadable_object", "%w", err)
 		}
+		if err := l.refuseLines(ctx, dec, entry); err != nil {
+			return out, err
+		}
+		total += int64(len(events))
 		for rest := events; len(rest) > 0; {
 			chunk := sameDay(rest)
 			rest = rest[len(chunk):]
@@ -177,8 +256,8 @@ func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.Rea
 			}
 		}
 	}
-	if object.Meta.SHA256 != "" && object.Meta.Rows != out.rows {
-		return out, retry.As(retry.Permanent, fmt.Errorf("it holds %d rows, its metadata says %d", out.rows, object.Meta.Rows))
+	if object.Meta.SHA256 != "" && object.Meta.Rows != total {
+		return out, fault("row_count", "it holds %d rows, its metadata says %d", total, object.Meta.Rows)
 	}
 	return out, nil
 }
@@ -193,29 +272,44 @@ func sameDay(events []pipeline.Event) []pipeline.Event {
 	return events
 }
 
-func (l *Loader) insertChunk(ctx context.Context, key string, entry pipeline.Load, out *outcome, chunk []pipeline.Event, ask bool) error {
-	first := out.rows
+func (l *Loader) insertChunk(ctx context.Context, key string, entry *pipeline.Load, out *outcome, chunk []pipeline.Event, ask bool) error {
 	received := [2]int64{chunk[0].ReceivedAt, chunk[0].ReceivedAt}
 	for i := range chunk {
 		received[0] = min(received[0], chunk[i].ReceivedAt)
 		received[1] = max(received[1], chunk[i].ReceivedAt)
 	}
-	end := first + int64(len(chunk))
-	present := func() (bool, error) { return l.table.Present(ctx, l.spec.Name, key, first, end, received) }
-	if ask {
+	first, end := int64(chunk[0].Row), int64(chunk[len(chunk)-1].Row)+1
+	present := func() (bool, error) {
+		return l.table.Present(ctx, l.spec.Name, key, entry.Generation, first, end, received)
+	}
+	good := without(chunk, entry.Refused)
+	if ask && len(good) > 0 {
 		there, err := present()
 		if err != nil {
 			return err
 		}
 		if there {
 			out.found++
-			out.add(chunk, received[1])
+			out.add(good, received[1])
 			return nil
 		}
 	}
-	token := fmt.Sprintf("%s@%s/%s/%d/%d-%d", key, entry.ETag, l.spec.Name, entry.Generation, first, end)
-	if err := l.table.Insert(ctx, l.spec.Name, token, key, chunk); err != nil {
-		return err
+	token := fmt.Sprintf("%s/%d-%d", entry.Token(), first, end)
+	for len(good) > 0 {
+		err := l.table.Insert(ctx, l.spec.Name, token, key, entry.Generation, good)
+		if err == nil {
+			break
+		}
+		if retry.ClassOf(err) != retry.Permanent {
+			return err
+		}
+		if err := l.refuse(ctx, key, entry, good, err); err != nil {
+			return err
+		}
+		good = without(chunk, entry.Refused)
+	}
+	if len(good) == 0 {
+		return nil
 	}
 	out.inserts++
 	faultpoint.Hit("loader.chunk")
@@ -226,9 +320,9 @@ func (l *Loader) insertChunk(ctx context.Context, key string, entry pipeline.Loa
 		return err
 	}
 	if !there {
-		return fmt.Errorf("the table took rows %d to %d and does not have them: they were deleted by hand less than a deduplication window ago", first, end)
+		return codedError{"rows_swallowed", fmt.Errorf("the table took rows %d to %d and does not have them: they were deleted by hand less than a deduplication window ago", first, end)}
 	}
-	out.add(chunk, received[1])
+	out.add(good, received[1])
 	return nil
 }
 

@@ -8,11 +8,16 @@
 // attempt, and a chunk is one block into one partition, so it is there whole or
 // not at all. Two loaders at the same object at the same time are told apart by
 // the chunk's deduplication token.
+//
+// A row that the table refuses is left out (refuse.go); the ledger remembers
+// which, before the others go in. An object that fails through its own fault
+// too often is given up (settle.go). An operator can have the rows of an object
+// replaced (reingest.go): they come in again under the next generation, then
+// those before are deleted.
 package loader
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,7 +27,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
 )
 
@@ -48,11 +52,33 @@ type Store interface {
 
 // Table takes rows. Insert is all or nothing; it does nothing where the token
 // was seen lately. Present tells whether any of an object's rows [first, end)
-// is there; received bounds their received_at, in ms.
+// of a generation is there, Newest the highest generation that it has there;
+// received bounds their received_at, in ms.
 type Table interface {
 	Ping(ctx context.Context) error
-	Insert(ctx context.Context, table, token, object string, events []pipeline.Event) error
-	Present(ctx context.Context, table, object string, first, end int64, received [2]int64) (bool, error)
+	Insert(ctx context.Context, table, token, object string, generation uint32, events []pipeline.Event) error
+	Present(ctx context.Context, table, object string, generation uint32, first, end int64, received [2]int64) (bool, error)
+	Newest(ctx context.Context, table, object string, received [2]int64) (generation uint32, there bool, err error)
+	DeleteOlder(ctx context.Context, table, object string, generation uint32) error
+	Try(ctx context.Context, table string) (Trial, error)
+}
+
+// Trial refuses what its table would refuse, and keeps nothing.
+type Trial interface {
+	Insert(ctx context.Context, object string, events []pipeline.Event) error
+	Close(ctx context.Context) error
+}
+
+// Letters takes what was given up; it returns when that is safe.
+type Letters interface {
+	DeadLetter(ctx context.Context, d pipeline.DeadLetter) error
+}
+
+// Reporter is the errors pipeline. Report never blocks; Keep returns when the
+// failures are on disk.
+type Reporter interface {
+	Report(f pipeline.Failure)
+	Keep(ctx context.Context, failures []pipeline.Failure) error
 }
 
 // Ledger says what has been loaded. SaveLoad never hides an entry that has
@@ -71,6 +97,7 @@ type Options struct {
 	Dir        string        // for objects while they are loaded
 	Extend     time.Duration // between two signs of life to the queue
 	Backoff    retry.Backoff // between attempts at one object
+	Attempts   int           // that may fail through the object's own fault; then it is a dead letter
 	Probe      retry.Backoff // between probes of a table that is away
 	Drain      time.Duration // for loads under way, after Run's context ended
 }
@@ -83,6 +110,8 @@ type Loader struct {
 	store   Store
 	table   Table
 	ledger  Ledger
+	letters Letters  // nil: the ledger alone has them
+	report  Reporter // nil: failures go to the log and the counters only
 	log     *slog.Logger
 	metrics *metrics
 
@@ -93,8 +122,8 @@ type Loader struct {
 }
 
 // New makes a loader; Run does the work.
-func New(spec pipeline.Spec, opts Options, q Queue, store Store, table Table, ledger Ledger, log *slog.Logger, reg prometheus.Registerer) *Loader {
-	return &Loader{spec: spec, opts: opts, queue: q, store: store, table: table, ledger: ledger,
+func New(spec pipeline.Spec, opts Options, q Queue, store Store, table Table, ledger Ledger, letters Letters, report Reporter, log *slog.Logger, reg prometheus.Registerer) *Loader {
+	return &Loader{spec: spec, opts: opts, queue: q, store: store, table: table, ledger: ledger, letters: letters, report: report,
 		log: log.With("pipeline", spec.Name), metrics: newMetrics(spec, reg)}
 }
 
@@ -189,74 +218,6 @@ func (l *Loader) probe(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// handle loads what a delivery names and settles it.
-func (l *Loader) handle(ctx context.Context, d Delivery) {
-	notifications, err := queue.Parse(d.Body())
-	if err != nil {
-		// It will never say more than it does now, and the sweep finds its object.
-		reason := "unparsable"
-		if errors.Is(err, queue.ErrTest) {
-			reason = "test"
-		} else {
-			l.log.Warn("notification cannot be read", "error", err, "body", string(d.Body()[:min(len(d.Body()), 300)]))
-		}
-		l.metrics.ignored.WithLabelValues(reason).Inc()
-		l.settle(ctx, d, "")
-		return
-	}
-	stop := l.extend(ctx, d)
-	defer stop()
-	for _, n := range notifications {
-		if err := l.load(ctx, n); err != nil {
-			l.failed(ctx, d, n, err)
-			return
-		}
-	}
-	stop()
-	l.settle(ctx, d, notifications[0].Key)
-}
-
-// failed gives a delivery back. Only what is the object's own fault counts as
-// an attempt.
-func (l *Loader) failed(ctx context.Context, d Delivery, n pipeline.Notification, err error) {
-	if ctx.Err() != nil {
-		d.Nak(0) // cut off by the drain: another loader can begin at once
-		return
-	}
-	delay := l.opts.Backoff.Delay(d.Attempt())
-	if retry.ClassOf(err) == retry.Outage {
-		l.setBroken(err)
-	} else {
-		l.metrics.failures.Inc()
-		l.log.Error("load failed; trying again", "key", n.Key, "attempt", d.Attempt(), "wait", delay.Round(time.Millisecond), "error", err)
-	}
-	l.metrics.results.WithLabelValues("failed").Inc()
-	if err := d.Nak(delay); err != nil {
-		l.log.Warn("nak failed; it will be delivered again", "key", n.Key, "error", err)
-	}
-}
-
-func (l *Loader) settle(ctx context.Context, d Delivery, key string) {
-	if err := d.Ack(ctx); err != nil {
-		l.log.Warn("ack failed; it will be delivered again", "key", key, "error", err)
-	}
-}
-
-// extend tells the queue at intervals that the delivery is being worked on,
-// until the returned function is called.
-func (l *Loader) extend(ctx context.Context, d Delivery) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for retry.Sleep(ctx, l.opts.Extend) == nil {
-			if err := d.Extend(); err != nil {
-				l.log.Warn("extend failed", "error", err)
-			}
-		}
-	})
-	return func() { cancel(); wg.Wait() }
 }
 
 // Stats is what a loader has done, for status and /status.

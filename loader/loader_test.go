@@ -32,7 +32,10 @@ type world struct {
 	objects map[string][]byte
 	metas   map[string]pipeline.Meta
 	queue   []*delivery
-	rows    map[string]int // object/row → how often it is there
+	rows    map[rowKey]int  // how often it is there
+	bad     map[string]bool // events whose name the table refuses
+	letters []pipeline.DeadLetter
+	kept    []pipeline.Failure // reported, to disk or not
 	tokens  map[string]bool
 	window  int // tokens remembered; 0: all
 	order   []string
@@ -42,8 +45,24 @@ type world struct {
 	down    error
 }
 
+type rowKey struct {
+	object     string
+	row        uint32
+	generation uint32
+}
+
+// count is how often a row is there, of whatever generation.
+func (w *world) count(object string, row int) (n int) {
+	for k, times := range w.rows {
+		if k.object == object && k.row == uint32(row) {
+			n += times
+		}
+	}
+	return n
+}
+
 func newWorld() *world {
-	return &world{objects: map[string][]byte{}, metas: map[string]pipeline.Meta{}, rows: map[string]int{}, tokens: map[string]bool{}, ledger: map[string]pipeline.Load{}}
+	return &world{objects: map[string][]byte{}, metas: map[string]pipeline.Meta{}, rows: map[rowKey]int{}, tokens: map[string]bool{}, ledger: map[string]pipeline.Load{}}
 }
 
 func (w *world) try(call string) (error, bool) {
@@ -140,7 +159,7 @@ func (w *world) Ping(context.Context) error {
 	return w.down
 }
 
-func (w *world) Insert(_ context.Context, table, token, object string, events []pipeline.Event) error {
+func (w *world) Insert(_ context.Context, table, token, object string, generation uint32, events []pipeline.Event) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	err, late := w.try("insert")
@@ -149,6 +168,9 @@ func (w *world) Insert(_ context.Context, table, token, object string, events []
 	}
 	w.inserts++
 	for i := range events {
+		if w.bad[string(events[i].Name)] {
+			return retry.AsCode(retry.Permanent, 70, fmt.Errorf("%s cannot be converted", events[i].Name))
+		}
 		if d := events[i].ReceivedAt / day; d != events[0].ReceivedAt/day {
 			return retry.As(retry.Permanent, errors.New("a block into two partitions"))
 		}
@@ -161,24 +183,96 @@ func (w *world) Insert(_ context.Context, table, token, object string, events []
 			w.order = w.order[1:]
 		}
 		for i := range events {
-			w.rows[fmt.Sprintf("%s/%d", object, events[i].Row)]++
+			w.rows[rowKey{object, events[i].Row, generation}]++
 		}
 	}
 	return err
 }
 
-func (w *world) Present(_ context.Context, _, object string, first, end int64, _ [2]int64) (bool, error) {
+func (w *world) Present(_ context.Context, _, object string, generation uint32, first, end int64, _ [2]int64) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err, _ := w.try("present"); err != nil {
 		return false, err
 	}
-	for i := first; i < min(end, first+100); i++ { // no object here has more rows
-		if w.rows[fmt.Sprintf("%s/%d", object, i)] > 0 {
+	for k, n := range w.rows {
+		if k.object == object && k.generation == generation && n > 0 && int64(k.row) >= first && int64(k.row) < end {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+func (w *world) Newest(_ context.Context, _, object string, _ [2]int64) (generation uint32, there bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err, _ := w.try("newest"); err != nil {
+		return 0, false, err
+	}
+	for k := range w.rows {
+		if k.object == object {
+			generation, there = max(generation, k.generation), true
+		}
+	}
+	return generation, there, nil
+}
+
+func (w *world) DeleteOlder(_ context.Context, _, object string, generation uint32) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, late := w.try("delete")
+	if err == nil || late {
+		for k := range w.rows {
+			if k.object == object && k.generation < generation {
+				delete(w.rows, k)
+			}
+		}
+	}
+	return err
+}
+
+func (w *world) Try(context.Context, string) (Trial, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, _ := w.try("try")
+	return trial{w}, err
+}
+
+type trial struct{ w *world }
+
+func (t trial) Insert(_ context.Context, object string, events []pipeline.Event) error {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	if err, _ := t.w.try("trial"); err != nil {
+		return err
+	}
+	for i := range events {
+		if t.w.bad[string(events[i].Name)] {
+			return retry.AsCode(retry.Permanent, 70, fmt.Errorf("%s cannot be converted", events[i].Name))
+		}
+	}
+	return nil
+}
+
+func (trial) Close(context.Context) error { return nil }
+
+func (w *world) DeadLetter(_ context.Context, d pipeline.DeadLetter) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, late := w.try("letter")
+	if err == nil || late {
+		w.letters = append(w.letters, d)
+	}
+	return err
+}
+
+func (w *world) Report(f pipeline.Failure) { w.Keep(nil, []pipeline.Failure{f}) }
+
+func (w *world) Keep(_ context.Context, failures []pipeline.Failure) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.kept = append(w.kept, failures...)
+	return nil
 }
 
 func (w *world) Load(_ context.Context, key string) (pipeline.Load, bool, error) {
@@ -196,7 +290,8 @@ func (w *world) SaveLoad(_ context.Context, l pipeline.Load) error {
 	defer w.mu.Unlock()
 	err, late := w.try("save")
 	if err == nil || late {
-		if have := w.ledger[l.Key]; !have.Loaded {
+		if have, ok := w.ledger[l.Key]; !ok || l.Version() >= have.Version() {
+			l.Refused = slices.Clone(l.Refused)
 			w.ledger[l.Key] = l
 		}
 	}
@@ -206,10 +301,15 @@ func (w *world) SaveLoad(_ context.Context, l pipeline.Load) error {
 // put stores an object of n events and queues its notification.
 func (w *world) put(t *testing.T, n int, startMs int64, stepMs int64) string {
 	t.Helper()
+	return w.putNamed(t, n, startMs, stepMs, func(int) string { return "n" })
+}
+
+func (w *world) putNamed(t *testing.T, n int, startMs int64, stepMs int64, name func(int) string) string {
+	t.Helper()
 	key := pipeline.Key{Prefix: "events/", Time: pipeline.Millis(startMs), Receiver: "r", Seq: uint64(len(w.objects) + 1), Format: pipeline.NDJSON}.String()
 	events := make([]pipeline.Event, n)
 	for i := range events {
-		events[i] = pipeline.Event{ID: pipeline.NewUUIDv7(startMs), Project: []byte("p"), Name: []byte("n"), Timestamp: startMs,
+		events[i] = pipeline.Event{ID: pipeline.NewUUIDv7(startMs), Project: []byte("p"), Name: []byte(name(i)), Timestamp: startMs,
 			ReceivedAt: startMs + int64(i)*stepMs, Seq: uint64(i), Properties: []byte(`{"a":1}`), Context: []byte(`{}`)}
 	}
 	var b bytes.Buffer
@@ -251,7 +351,7 @@ func (w *world) check(t *testing.T) {
 	for key, m := range w.metas {
 		want += int(m.Rows)
 		for i := range m.Rows {
-			if got := w.rows[fmt.Sprintf("%s/%d", key, i)]; got != 1 {
+			if got := w.count(key, int(i)); got != 1 {
 				t.Fatalf("row %d of %s is there %d times", i, key, got)
 			}
 		}
@@ -262,9 +362,9 @@ func (w *world) check(t *testing.T) {
 }
 
 func (w *world) loader(t *testing.T, name string) *Loader {
-	return New(pipeline.Events, Options{Name: name, Workers: 3, ChunkRows: 10, ChunkBytes: 1 << 20, Dir: t.TempDir(), Extend: 10 * time.Second,
+	return New(pipeline.Events, Options{Name: name, Workers: 3, ChunkRows: 10, ChunkBytes: 1 << 20, Attempts: 1000, Dir: t.TempDir(), Extend: 10 * time.Second,
 		Backoff: retry.Backoff{Min: time.Second, Max: time.Minute}, Probe: retry.Backoff{Min: time.Second, Max: 10 * time.Second}, Drain: 30 * time.Second},
-		w, w, w, w, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		w, w, w, w, w, w, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 }
 
 // start runs a loader until the returned function is called.
@@ -448,7 +548,7 @@ func TestSwallowedInsertIsNotLoaded(t *testing.T) {
 		w.mu.Unlock()
 		time.Sleep(10 * time.Minute)
 		w.mu.Lock()
-		if w.ledger[key].Loaded {
+		if w.ledger[key].State == pipeline.Loaded {
 			t.Error("the ledger says loaded, and no row is there")
 		}
 		clear(w.tokens) // the window has passed
@@ -456,7 +556,7 @@ func TestSwallowedInsertIsNotLoaded(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		stop()
 		w.check(t)
-		if !w.ledger[key].Loaded {
+		if w.ledger[key].State != pipeline.Loaded {
 			t.Error("it is not loaded after the window")
 		}
 	})
@@ -531,10 +631,10 @@ func TestDamagedObjectIsNotLoaded(t *testing.T) {
 		stop := start(t, w.loader(t, "a"))
 		time.Sleep(time.Hour)
 		stop()
-		if n := w.rows[good+"/0"]; n != 1 {
+		if n := w.count(good, 0); n != 1 {
 			t.Error("the good object is not loaded: the bad one blocks it")
 		}
-		if n := w.rows[damaged+"/0"]; n != 0 {
+		if n := w.count(damaged, 0); n != 0 {
 			t.Error("a row of the damaged object is there")
 		}
 		if n := w.open(); n != 2 {
@@ -589,9 +689,9 @@ type slowTable struct {
 	wait time.Duration
 }
 
-func (s *slowTable) Insert(ctx context.Context, table, token, object string, events []pipeline.Event) error {
+func (s *slowTable) Insert(ctx context.Context, table, token, object string, generation uint32, events []pipeline.Event) error {
 	if err := retry.Sleep(ctx, s.wait); err != nil {
 		return err
 	}
-	return s.world.Insert(ctx, table, token, object, events)
+	return s.world.Insert(ctx, table, token, object, generation, events)
 }

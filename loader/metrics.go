@@ -7,10 +7,10 @@ import (
 )
 
 type metrics struct {
-	rows, bytes, failures, outages, receiveErrors prometheus.Counter
-	results, ignored                              *prometheus.CounterVec
-	seconds                                       prometheus.Histogram
-	broken                                        prometheus.Gauge
+	rows, refused, bytes, failures, outages, receiveErrors prometheus.Counter
+	results, ignored                                       *prometheus.CounterVec
+	seconds                                                prometheus.Histogram
+	broken                                                 prometheus.Gauge
 }
 
 func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
@@ -26,12 +26,13 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
 		return c
 	}
 	m := &metrics{
+		refused:       counter("refused_rows_total", "Rows that the table refused; they are in errors."),
 		rows:          counter("rows_total", "Rows of the objects loaded."),
 		bytes:         counter("bytes_total", "Bytes of objects fetched."),
 		failures:      counter("failures_total", "Attempts that failed through the object's own fault."),
 		outages:       counter("outages_total", "Times that loading stopped because the table or the store was away."),
 		receiveErrors: counter("receive_errors_total", "Receives from the queue that failed."),
-		results:       vec("objects_total", "result", "Deliveries of objects, by result: loaded, already, failed."),
+		results:       vec("objects_total", "result", "Deliveries of objects, by result: loaded, already, failed, dead, dropped."),
 		ignored:       vec("ignored_total", "reason", "Notifications settled without a load: test, unparsable, foreign."),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_loader_load_seconds",
 			Help: "Time from a delivery to the ledger.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 15)}),

@@ -34,7 +34,7 @@ type Counts interface {
 // Difference is an object in which bucket, ledger and table do not agree.
 type Difference struct {
 	Key     string `json:"key"`
-	Kind    string `json:"kind"` // missing, short, double, gone, changed, extra
+	Kind    string `json:"kind"` // missing, dead, short, double, gone, changed, extra
 	Message string `json:"message"`
 }
 
@@ -43,9 +43,11 @@ type Verified struct {
 	Pipeline    string       `json:"pipeline"`
 	Objects     uint64       `json:"objects"`     // in the bucket
 	Waiting     uint64       `json:"waiting"`     // not loaded, but stored so lately that they may be on their way
+	Dropped     uint64       `json:"dropped"`     // not loaded, by an operator's decision
 	BucketRows  uint64       `json:"bucket_rows"` // by the objects' metadata, of those not waiting
 	LedgerRows  uint64       `json:"ledger_rows"` // loaded
 	TableRows   uint64       `json:"table_rows"`  // of these objects
+	Refused     uint64       `json:"refused"`     // rows that the table refused; they are in errors
 	Collapsed   uint64       `json:"collapsed"`   // rows gone because a client's resend stands for them
 	Differences []Difference `json:"differences"`
 }
@@ -104,7 +106,7 @@ func (v *verifier) day(ctx context.Context, prefix string) error {
 	first, last := prefix, prefix+"\xff"
 	if err := v.entries.Loads(ctx, first, last, func(l pipeline.Load) error {
 		a := of(l.Key)
-		a.entry, a.loaded = l, l.Loaded
+		a.entry, a.loaded = l, l.State == pipeline.Loaded
 		return nil
 	}); err != nil {
 		return err
@@ -115,7 +117,7 @@ func (v *verifier) day(ctx context.Context, prefix string) error {
 	}); err != nil {
 		return err
 	}
-	if err := v.bucket.List(ctx, prefix, func(page []pipeline.Object) error {
+	if err := v.bucket.List(ctx, prefix, "", "", func(page []pipeline.Object) error {
 		for _, o := range page {
 			a := of(o.Key)
 			a.object, a.stored = o, true
@@ -179,10 +181,19 @@ func (v *verifier) judge(ctx context.Context, key string, a *account, day time.T
 		return nil
 	}
 	v.Objects++
+	switch {
+	case a.entry.State == pipeline.Dropped:
+		v.Dropped++
+		return nil
+	case a.entry.State == pipeline.Dead:
+		v.BucketRows += uint64(a.object.Meta.Rows)
+		differ("dead", "given up after %d failures: %s; `penstock dlq redrive` when the cause is mended", a.entry.Failures, a.entry.Error)
+		return nil
+	}
 	if !a.loaded {
 		// It may have been loaded while we looked elsewhere.
 		meanwhile := false
-		if err := v.entries.Loads(ctx, key, key, func(l pipeline.Load) error { meanwhile = l.Loaded; return nil }); err != nil {
+		if err := v.entries.Loads(ctx, key, key, func(l pipeline.Load) error { meanwhile = l.State == pipeline.Loaded; return nil }); err != nil {
 			return err
 		}
 		if meanwhile || v.now.Sub(a.object.Modified) < v.grace {
@@ -195,7 +206,8 @@ func (v *verifier) judge(ctx context.Context, key string, a *account, day time.T
 	}
 	v.LedgerRows += a.entry.Rows
 	v.TableRows += a.rows
-	stored := a.entry.Rows // a foreign object has no metadata to say it
+	refused := uint64(len(a.entry.Refused))
+	stored := a.entry.Rows + refused // a foreign object has no metadata to say it
 	if a.object.Meta.SHA256 != "" {
 		stored = uint64(a.object.Meta.Rows)
 	}
@@ -203,19 +215,21 @@ func (v *verifier) judge(ctx context.Context, key string, a *account, day time.T
 	if a.entry.ETag != a.object.ETag {
 		differ("changed", "its ETag is %s, it was loaded as %s", a.object.ETag, a.entry.ETag)
 	}
-	if stored != a.entry.Rows {
-		differ("short", "it holds %d rows, the ledger has %d", stored, a.entry.Rows)
+	if stored != a.entry.Rows+refused {
+		differ("short", "it holds %d rows, the ledger has %d and %d refused", stored, a.entry.Rows, refused)
 	}
+	v.Refused += refused
+	stored -= min(refused, stored)
 	if a.rows > a.distinct {
 		differ("double", "%d of its rows are in the table more than once", a.rows-a.distinct)
 	}
 	if a.distinct > stored {
-		differ("extra", "the table has %d rows of it, it holds %d", a.distinct, stored)
+		differ("extra", "the table has %d rows of it, it holds %d that were not refused", a.distinct, stored)
 	}
 	if a.distinct < stored {
 		// A merge keeps one row of an event that a client sent twice: the other
 		// is not missing if the event is there.
-		collapsed, err := v.collapsed(ctx, a.object, day)
+		collapsed, err := v.collapsed(ctx, a, day)
 		if err != nil {
 			return err
 		}
@@ -229,8 +243,12 @@ func (v *verifier) judge(ctx context.Context, key string, a *account, day time.T
 
 // collapsed counts the object's events that are not in the table as rows of
 // it, but as rows of another object or place.
-func (v *verifier) collapsed(ctx context.Context, o pipeline.Object, day time.Time) (uint64, error) {
+func (v *verifier) collapsed(ctx context.Context, a *account, day time.Time) (uint64, error) {
+	o := a.object
 	have := map[uint32]bool{}
+	for _, row := range a.entry.Refused {
+		have[row] = true // it is not looked for
+	}
 	if err := v.counts.RowsOf(ctx, v.spec.Name, o.Key, day, func(row uint32) { have[row] = true }); err != nil {
 		return 0, err
 	}
@@ -259,31 +277,37 @@ func (v *verifier) collapsed(ctx context.Context, o pipeline.Object, day time.Ti
 
 // eachEvent reads an object from the bucket.
 func eachEvent(ctx context.Context, store Store, key string, each func(row uint32, e *pipeline.Event) error) error {
-	object, file, err := fetch(ctx, store, pipeline.Notification{Key: key}, "")
+	_, err := Read(ctx, store, key, "", func(e *pipeline.Event) error { return each(e.Row, e) })
+	return err
+}
+
+// Read calls each with the events of an object, in order, and returns what the
+// bucket says of it. Events are valid during the call. dir is where it is kept
+// meanwhile; empty: the system's folder for temporary files.
+func Read(ctx context.Context, store Store, key, dir string, each func(*pipeline.Event) error) (pipeline.Object, error) {
+	object, file, err := fetch(ctx, store, pipeline.Notification{Key: key}, dir)
 	if err != nil {
-		return err
+		return object, err
 	}
 	defer file.Close()
-	format, _ := pipeline.FormatOf(key)
-	dec, err := codec.NewDecoder(file, object.Size, format)
+	dec, err := decoder(object, file)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
+		return object, fmt.Errorf("read %s: %w", key, err)
 	}
 	defer dec.Close()
 	var events []pipeline.Event
-	for row := uint32(0); ; {
+	for {
 		events, err = dec.Decode(events[:0], codec.Limit{Rows: 10_000, Bytes: 16 << 20})
 		if err == io.EOF {
-			return nil
+			return object, nil
 		}
 		if err != nil {
-			return fmt.Errorf("read %s: %w", key, err)
+			return object, fmt.Errorf("read %s: %w", key, err)
 		}
 		for i := range events {
-			if err := each(row, &events[i]); err != nil {
-				return err
+			if err := each(&events[i]); err != nil {
+				return object, err
 			}
-			row++
 		}
 	}
 }

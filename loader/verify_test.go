@@ -22,14 +22,21 @@ func (m *moving) loaded() bool {
 	return was
 }
 
-func (m *moving) List(_ context.Context, _ string, page func([]pipeline.Object) error) error {
+func (m *moving) state() pipeline.LoadState {
+	if m.loaded() {
+		return pipeline.Loaded
+	}
+	return pipeline.Loading
+}
+
+func (m *moving) List(_ context.Context, _, _, _ string, page func([]pipeline.Object) error) error {
 	return page([]pipeline.Object{m.object})
 }
 
 func (m *moving) Head(context.Context, string) (pipeline.Object, error) { return m.object, nil }
 
 func (m *moving) Loads(_ context.Context, _, _ string, each func(pipeline.Load) error) error {
-	return each(pipeline.Load{Key: m.object.Key, Loaded: m.loaded(), Rows: 2})
+	return each(pipeline.Load{Key: m.object.Key, State: m.state(), Rows: 2})
 }
 
 func (m *moving) CountRows(_ context.Context, _, _, _ string, _ time.Time, each func(string, uint64, uint64)) error {

@@ -28,11 +28,12 @@ type Redrive struct {
 type Redriven struct {
 	Accepted, Rejected int
 	RequestID, Object  string
-	Code, Message      string // of a refusal as a whole; empty: none
+	Code, Message      string // why all, or the first of the events, is refused; empty: none is
 }
 
 // Redrive takes the bytes of a failure the way that a client's go, for an
-// operator. What is refused again is a failure again; an error says that the
+// operator. Where all of it is refused again it stays the failure that it is;
+// where a part is, that part is a failure of its own. An error says that the
 // events could not be taken now. Sent a second time, the same failure is the
 // same rows: an event without an id gets one by the failure and its place
 // there, and the failure's time where it has none of its own. One with an id
@@ -68,12 +69,16 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 	var status int
 	out.Accepted, out.Rejected, status = q.outcome(refusal)
 	r.metrics.observe(status, q, time.Since(began))
-	r.report(q, req, refusal)
+	if out.Accepted > 0 {
+		r.report(q, req, refusal)
+	}
 	if status == http.StatusServiceUnavailable {
 		return out, fmt.Errorf("redrive %s: %s: %s", d.ID, refusal.code, refusal.message)
 	}
 	if refusal != nil {
 		out.Code, out.Message = refusal.code, refusal.message
+	} else if len(q.rejects) > 0 {
+		out.Code, out.Message = q.rejects[0].code, q.rejects[0].message
 	}
 	return out, nil
 }

@@ -39,8 +39,8 @@ func newRegistry() *prometheus.Registry {
 
 // listenAdmin opens the admin listener. ready says why the role is not ready;
 // status is asked at each GET /status.
-func listenAdmin(addr string, reg *prometheus.Registry, ready func() error, status func() roleStatus) (*admin, error) {
-	l, err := net.Listen("tcp", addr)
+func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready func() error, status func() roleStatus) (*admin, error) {
+	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)
 	}
@@ -56,6 +56,7 @@ func listenAdmin(addr string, reg *prometheus.Registry, ready func() error, stat
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, version()) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, status()) })
+	handleOperations(mux, ops, cfg.Token)
 	return &admin{listener: l, server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}, nil
 }
 

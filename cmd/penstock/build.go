@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/penstock/penstock/batcher"
 	errorspipeline "github.com/penstock/penstock/errors-pipeline"
@@ -40,19 +42,80 @@ func tableOptions(c ClickHouseConfig, conns int) clickhouse.Options {
 		TLS: c.TLS, Timeout: time.Duration(c.Timeout), Conns: conns}
 }
 
-// intake is the receiving role: receiver, reporter, and a batcher a pipeline.
+// newBatcher makes one pipeline's batcher, in a folder and under a name that
+// are this process's alone.
+func newBatcher(cfg Config, spec pipeline.Spec, name, dir string, store *objstore.Bucket, q *jetstream.Queue, log *slog.Logger, reg prometheus.Registerer) (*batcher.Batcher, error) {
+	format, err := pipeline.ParseFormat(cfg.Batcher.Format)
+	if err != nil {
+		return nil, err
+	}
+	opts := batcher.Options{
+		Receiver: name, Dir: dir, Format: format,
+		RollAge: time.Duration(cfg.Batcher.RollAge), RollBytes: int64(cfg.Batcher.RollBytes), RollRows: cfg.Batcher.RollRows,
+		SegmentBytes: int64(cfg.Batcher.MaxSegment), MaxDisk: int64(cfg.Batcher.MaxDisk),
+		ObjectWait: time.Duration(cfg.Batcher.ObjectWait), ObjectTimeout: time.Duration(cfg.Batcher.ObjectTimeout),
+		Uploads: cfg.Batcher.Uploads, PutTimeout: time.Duration(cfg.Batcher.PutTimeout),
+		Backoff: retry.Backoff{Min: time.Duration(cfg.Batcher.BackoffMin), Max: time.Duration(cfg.Batcher.BackoffMax)},
+		// Requests under way have had the first half.
+		Drain: time.Duration(cfg.Process.Drain) / 2,
+	}
+	if q != nil {
+		opts.Stored = func(ctx context.Context, o pipeline.Object) { notify(ctx, q, spec, o, log) }
+	}
+	if spec == pipeline.Errors {
+		opts.MaxDisk = int64(cfg.Errors.MaxDisk)
+		opts.SegmentBytes = min(opts.SegmentBytes, opts.MaxDisk)
+	}
+	return batcher.New(spec, opts, store, log, reg), nil
+}
+
+// intake takes events in: a batcher a pipeline, the reporter, and (but for the
+// loader, which only reports) the receiver.
 type intake struct {
 	receiver *receiver.Receiver
 	reporter *errorspipeline.Reporter
 	batchers []*batcher.Batcher
 	queue    *jetstream.Queue // nil unless storage.notify is self
+
+	stopReporter, stopBatchers context.CancelFunc
+	reporting, batching        errgroup.Group
 }
 
-// buildIntake wires one event's way from the request to the bucket.
-func buildIntake(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*intake, error) {
+// buildIntake wires one event's way from the request to the bucket. dir holds
+// the log; where it is empty, a folder of its own below base is taken, and the
+// name gets its number: for processes beside the receiver.
+func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logger, reg prometheus.Registerer) (*intake, error) {
 	name, err := receiverName(cfg)
 	if err != nil {
 		return nil, err
+	}
+	dir := cfg.Batcher.Dir
+	if role != "receive" {
+		if dir, err = batcher.FreeFolder(filepath.Join(dir, role)); err != nil {
+			return nil, err
+		}
+		name = fmt.Sprintf("%.50s-%s%s", name, role, filepath.Base(dir))
+	}
+	store := openBucket(cfg.Storage)
+	in := &intake{}
+	if cfg.Storage.Notify == "self" {
+		if in.queue, err = connectQueue(cfg.Queue, "penstock-"+role+" "+name, log); err != nil {
+			return nil, err
+		}
+	}
+	appenders := map[string]*batcher.Batcher{}
+	for _, spec := range specs {
+		b, err := newBatcher(cfg, spec, name, filepath.Join(dir, spec.Name), store, in.queue, log, reg)
+		if err != nil {
+			return nil, err
+		}
+		in.batchers = append(in.batchers, b)
+		appenders[spec.Name] = b
+	}
+	in.reporter = errorspipeline.New(appenders[pipeline.Errors.Name], store,
+		errorspipeline.Options{Memory: int64(cfg.Errors.MaxMemory), BlobThreshold: int64(cfg.Errors.BlobThreshold)}, log, reg)
+	if appenders[pipeline.Events.Name] == nil {
+		return in, nil
 	}
 	keys, err := cfg.keys()
 	if err != nil {
@@ -63,42 +126,6 @@ func buildIntake(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*inta
 		return nil, err
 	}
 	durability, _ := pipeline.ParseDurability(cfg.Receiver.Durability)
-	format, err := pipeline.ParseFormat(cfg.Batcher.Format)
-	if err != nil {
-		return nil, err
-	}
-	store := openBucket(cfg.Storage)
-	in := &intake{}
-	if cfg.Storage.Notify == "self" {
-		if in.queue, err = connectQueue(cfg.Queue, "penstock-receive "+name, log); err != nil {
-			return nil, err
-		}
-	}
-	appenders := map[string]*batcher.Batcher{}
-	for _, spec := range pipeline.Specs() {
-		opts := batcher.Options{
-			Receiver: name, Dir: filepath.Join(cfg.Batcher.Dir, spec.Name), Format: format,
-			RollAge: time.Duration(cfg.Batcher.RollAge), RollBytes: int64(cfg.Batcher.RollBytes), RollRows: cfg.Batcher.RollRows,
-			SegmentBytes: int64(cfg.Batcher.MaxSegment), MaxDisk: int64(cfg.Batcher.MaxDisk),
-			ObjectWait: time.Duration(cfg.Batcher.ObjectWait), ObjectTimeout: time.Duration(cfg.Batcher.ObjectTimeout),
-			Uploads: cfg.Batcher.Uploads, PutTimeout: time.Duration(cfg.Batcher.PutTimeout),
-			Backoff: retry.Backoff{Min: time.Duration(cfg.Batcher.BackoffMin), Max: time.Duration(cfg.Batcher.BackoffMax)},
-			// Requests under way have had the first half.
-			Drain: time.Duration(cfg.Process.Drain) / 2,
-		}
-		if in.queue != nil {
-			opts.Stored = func(ctx context.Context, o pipeline.Object) { in.notify(ctx, spec, o, log) }
-		}
-		if spec == pipeline.Errors {
-			opts.MaxDisk = int64(cfg.Errors.MaxDisk)
-			opts.SegmentBytes = min(opts.SegmentBytes, opts.MaxDisk)
-		}
-		b := batcher.New(spec, opts, store, log, reg)
-		in.batchers = append(in.batchers, b)
-		appenders[spec.Name] = b
-	}
-	in.reporter = errorspipeline.New(appenders[pipeline.Errors.Name], store,
-		errorspipeline.Options{Memory: int64(cfg.Errors.MaxMemory), BlobThreshold: int64(cfg.Errors.BlobThreshold)}, log, reg)
 	in.receiver = receiver.New(receiver.Options{
 		Keys: keys, Durability: durability,
 		MaxBody: int64(cfg.Receiver.MaxBody), MaxDecoded: int64(cfg.Receiver.MaxDecoded), MaxEvent: int(cfg.Receiver.MaxEvent),
@@ -110,14 +137,45 @@ func buildIntake(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*inta
 	return in, nil
 }
 
+// start takes over what an earlier process left, before anything new is taken,
+// and lets events through.
+func (in *intake) start() error {
+	for _, b := range in.batchers {
+		if err := b.Open(); err != nil {
+			return err
+		}
+	}
+	var reporting, batching context.Context
+	reporting, in.stopReporter = context.WithCancel(context.Background())
+	batching, in.stopBatchers = context.WithCancel(context.Background())
+	for _, b := range in.batchers {
+		in.batching.Go(func() error { return b.Run(batching) })
+	}
+	in.reporting.Go(func() error { return in.reporter.Run(reporting) })
+	return nil
+}
+
+// stop drains: the reporter, then the batchers that it reports into. Whoever
+// brings events has stopped before.
+func (in *intake) stop() error {
+	in.stopReporter()
+	err := in.reporting.Wait()
+	in.stopBatchers()
+	err = errors.Join(err, in.batching.Wait())
+	if in.queue != nil {
+		in.queue.Close()
+	}
+	return err
+}
+
 // notifyWait is how long an upload waits for the queue. A notification is a
 // hint: what the queue does not take now, the sweep finds.
 const notifyWait = 2 * time.Second
 
-func (in *intake) notify(ctx context.Context, spec pipeline.Spec, o pipeline.Object, log *slog.Logger) {
+func notify(ctx context.Context, q *jetstream.Queue, spec pipeline.Spec, o pipeline.Object, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, notifyWait)
 	defer cancel()
-	if _, err := in.queue.Enqueue(ctx, spec, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size}, false); err != nil {
+	if _, err := q.Enqueue(ctx, spec, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size}, false); err != nil {
 		log.Warn("the queue was not told of an object; the sweep will", "pipeline", spec.Name, "key", o.Key, "error", err)
 	}
 }
@@ -160,21 +218,54 @@ const (
 	chunkBytes = 32 << 20 // of events in memory
 )
 
+// newLoader makes one pipeline's loader. What fails in loading the errors
+// pipeline is not reported to it.
+func newLoader(cfg Config, spec pipeline.Spec, name string, q loader.Queue, store *objstore.Bucket, db *clickhouse.DB, letters *jetstream.Queue, report loader.Reporter, log *slog.Logger, reg prometheus.Registerer) *loader.Loader {
+	if spec == pipeline.Errors {
+		report = nil
+	}
+	var to loader.Letters // an interface that holds a nil pointer is not nil
+	if letters != nil {
+		to = letters
+	}
+	return loader.New(spec, loader.Options{
+		Name: name, Workers: cfg.Loader.Workers, ChunkRows: faultpoint.Setting("CHUNK_ROWS", chunkRows), ChunkBytes: chunkBytes,
+		Dir: cfg.Loader.Dir, Extend: time.Duration(cfg.Queue.AckWait) / 3,
+		Backoff:  retry.Backoff{Min: time.Duration(cfg.Loader.BackoffMin), Max: time.Duration(cfg.Loader.BackoffMax)},
+		Attempts: cfg.Loader.MaxAttempts,
+		Probe:    retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
+		Drain:    time.Duration(cfg.Process.Drain),
+	}, q, store, table{db}, db, to, report, log, reg)
+}
+
+// table is ClickHouse as the loader wants it.
+type table struct{ *clickhouse.DB }
+
+func (t table) Try(ctx context.Context, name string) (loader.Trial, error) {
+	return t.DB.Try(ctx, name)
+}
+
+// loaderName is the configured name, or one of this process.
+func loaderName(cfg Config) string {
+	if cfg.Loader.Name != "" {
+		return cfg.Loader.Name
+	}
+	host, _ := os.Hostname()
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
+}
+
 // outlet is the loading role: a loader a pipeline, and what they share.
 type outlet struct {
 	queue   *jetstream.Queue // nil where storage.notify is none
 	db      *clickhouse.DB
+	reports *intake // of the errors pipeline
 	loaders []*loader.Loader
 	sweeps  []func(context.Context) // run until their context ends
 }
 
 // buildOutlet wires one object's way from the notification to the table.
 func buildOutlet(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*outlet, error) {
-	name := cfg.Loader.Name
-	if name == "" {
-		host, _ := os.Hostname()
-		name = fmt.Sprintf("%s-%d", host, os.Getpid())
-	}
+	name := loaderName(cfg)
 	specs := pipeline.Specs()
 	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, len(specs)*(cfg.Loader.Workers+1)+2))
 	if err != nil {
@@ -187,24 +278,21 @@ func buildOutlet(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*outl
 			return nil, err
 		}
 	}
+	if out.reports, err = buildIntake(cfg, "load", []pipeline.Spec{pipeline.Errors}, log, reg); err != nil {
+		out.close()
+		return nil, err
+	}
 	store := openBucket(cfg.Storage)
-	ttl := time.Duration(cfg.Queue.AckWait)
 	for _, spec := range specs {
 		var q loader.Queue
 		if out.queue != nil {
 			q = deliveries{out.queue.Consumer(spec)}
 			out.sweeps = append(out.sweeps, func(ctx context.Context) { out.sweep(ctx, cfg.Sweep, spec, name, store, log) })
 		} else {
-			q = &loader.Poller{Spec: spec, Owner: name, Poll: time.Duration(cfg.Sweep.Poll), Every: time.Duration(cfg.Sweep.Every), Span: time.Duration(cfg.Sweep.Span), TTL: ttl,
-				Lister: store, Entries: db, Claims: claimer{store}}
+			q = &loader.Poller{Spec: spec, Owner: name, Poll: time.Duration(cfg.Sweep.Poll), Every: time.Duration(cfg.Sweep.Every), Span: time.Duration(cfg.Sweep.Span),
+				TTL: time.Duration(cfg.Queue.AckWait), Lister: store, Entries: db, Claims: claimer{store}}
 		}
-		out.loaders = append(out.loaders, loader.New(spec, loader.Options{
-			Name: name, Workers: cfg.Loader.Workers, ChunkRows: faultpoint.Setting("CHUNK_ROWS", chunkRows), ChunkBytes: chunkBytes,
-			Dir: cfg.Loader.Dir, Extend: ttl / 3,
-			Backoff: retry.Backoff{Min: time.Duration(cfg.Loader.BackoffMin), Max: time.Duration(cfg.Loader.BackoffMax)},
-			Probe:   retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
-			Drain:   time.Duration(cfg.Process.Drain),
-		}, q, store, db, db, log, reg))
+		out.loaders = append(out.loaders, newLoader(cfg, spec, name, q, store, db, out.queue, out.reports.reporter, log, reg))
 	}
 	return out, nil
 }

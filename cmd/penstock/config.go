@@ -44,6 +44,7 @@ type ProcessConfig struct {
 
 type AdminConfig struct {
 	Listen string `yaml:"listen"`
+	Token  string `yaml:"token"`
 }
 
 type ReceiverConfig struct {
@@ -125,11 +126,12 @@ type ClickHouseConfig struct {
 }
 
 type LoaderConfig struct {
-	Name       string   `yaml:"name"`
-	Workers    int      `yaml:"workers"`
-	Dir        string   `yaml:"dir"`
-	BackoffMin Duration `yaml:"backoff_min"`
-	BackoffMax Duration `yaml:"backoff_max"`
+	Name        string   `yaml:"name"`
+	Workers     int      `yaml:"workers"`
+	Dir         string   `yaml:"dir"`
+	BackoffMin  Duration `yaml:"backoff_min"`
+	BackoffMax  Duration `yaml:"backoff_max"`
+	MaxAttempts int      `yaml:"max_attempts"`
 }
 
 type SweepConfig struct {
@@ -165,7 +167,7 @@ func defaultConfig() Config {
 			MaxBytes: 1 << 30, Replicas: 1},
 		ClickHouse: ClickHouseConfig{Addresses: []string{"127.0.0.1:9000"}, Database: "penstock", User: "default", Timeout: Duration(5 * time.Minute)},
 		Loader: LoaderConfig{Workers: 2,
-			BackoffMin: Duration(time.Second), BackoffMax: Duration(5 * time.Minute)},
+			BackoffMin: Duration(time.Second), BackoffMax: Duration(5 * time.Minute), MaxAttempts: 10},
 		Sweep: SweepConfig{Every: Duration(5 * time.Minute), Span: Duration(7 * 24 * time.Hour), Grace: Duration(2 * time.Minute), Poll: Duration(10 * time.Second)},
 	}
 }

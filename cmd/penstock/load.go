@@ -33,8 +33,10 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 		return err
 	}
 	defer out.close()
+	ops := newOperator(cfg, log)
+	defer ops.close()
 	var checked atomic.Bool
-	adm, err := listenAdmin(cfg.Admin.Listen, reg, func() error {
+	adm, err := listenAdmin(cfg.Admin, reg, ops, func() error {
 		if ctx.Err() != nil {
 			return errors.New("draining")
 		}
@@ -76,6 +78,9 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 		return err
 	}
 	checked.Store(true)
+	if err := out.reports.start(); err != nil {
+		return err
+	}
 	log.Info("loading", "admin", adm.listener.Addr().String(), "queue", cfg.Queue.URL, "clickhouse", cfg.ClickHouse.Addresses)
 
 	var g errgroup.Group
@@ -85,7 +90,7 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 	for _, sweep := range out.sweeps {
 		g.Go(func() error { sweep(ctx); return nil })
 	}
-	err = g.Wait()
+	err = errors.Join(g.Wait(), out.reports.stop())
 	stopAdmin()
 	err = errors.Join(err, admins.Wait())
 	if err == nil {

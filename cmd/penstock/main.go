@@ -35,6 +35,10 @@ func commands() []command {
 		{"setup", "create bucket, notification rules, streams and tables, or bring them up to date", runSetup},
 		{"sweep", "find objects that were never loaded and tell the queue of them", runSweep},
 		{"verify", "hold bucket, ledger and table against each other", runVerify},
+		group("objects", "list, print and find objects and their events"),
+		group("dlq", "list, redrive and drop the objects that were given up"),
+		group("errors", "list, show and redrive what was refused"),
+		{"reingest", "load objects again, by key, prefix or time range", runReingestCommand},
 		{"status", "show what waits where", runStatus},
 		{"version", "print the version", runVersion},
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/penstock/penstock/batcher"
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
 func runReceive(ctx context.Context, s streams, args []string) error {
@@ -29,15 +30,14 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 		return err
 	}
 	reg := newRegistry()
-	in, err := buildIntake(cfg, log, reg)
+	in, err := buildIntake(cfg, "receive", pipeline.Specs(), log, reg)
 	if err != nil {
 		return err
 	}
-	if in.queue != nil {
-		defer in.queue.Close()
-	}
+	ops := newOperator(cfg, log)
+	defer ops.close()
 	var draining atomic.Bool
-	adm, err := listenAdmin(cfg.Admin.Listen, reg, func() error { return in.ready(draining.Load()) }, func() roleStatus {
+	adm, err := listenAdmin(cfg.Admin, reg, ops, func() error { return in.ready(draining.Load()) }, func() roleStatus {
 		st := roleStatus{Role: "receive", Version: version().Version}
 		for _, b := range in.batchers {
 			st.Batchers = append(st.Batchers, b.Stats())
@@ -48,11 +48,8 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 		return err
 	}
 	defer adm.listener.Close()
-	// What an earlier process left is taken over before anything new is taken.
-	for _, b := range in.batchers {
-		if err := b.Open(); err != nil {
-			return err
-		}
+	if err := in.start(); err != nil {
+		return err
 	}
 	listener, err := net.Listen("tcp", cfg.Receiver.Listen)
 	if err != nil {
@@ -68,16 +65,9 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	// the reporter, the batchers, and last the admin listener that tells of them.
 	var g errgroup.Group
 	adminCtx, stopAdmin := context.WithCancel(context.Background())
-	batchCtx, stopBatchers := context.WithCancel(context.Background())
-	reportCtx, stopReporter := context.WithCancel(context.Background())
 	defer stopAdmin()
 	failed := make(chan error, 1)
 	g.Go(func() error { return adm.run(adminCtx) })
-	var batchers, reporter errgroup.Group
-	for _, b := range in.batchers {
-		batchers.Go(func() error { return b.Run(batchCtx) })
-	}
-	reporter.Go(func() error { return in.reporter.Run(reportCtx) })
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
@@ -97,10 +87,7 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 		server.Close()
 	}
 	cancel()
-	stopReporter()
-	reporter.Wait()
-	stopBatchers()
-	err = errors.Join(cause, batchers.Wait())
+	err = errors.Join(cause, in.stop())
 	stopAdmin()
 	err = errors.Join(err, g.Wait())
 	if err == nil {

@@ -129,15 +129,19 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 		if *dry {
 			what = "to be enqueued"
 		}
-		fmt.Fprintf(s.out, "%-7s %d objects, %d loaded, %d %s, %d told already within the hour (--again tells them again), %d too young\n",
-			spec.Name, swept.Objects, swept.Loaded, swept.Enqueued, what, swept.Told, swept.Young)
+		fmt.Fprintf(s.out, "%-7s %d objects, %d loaded, %d %s, %d told already within the hour (--again tells them again), %d too young, %d dead letters, %d dropped\n",
+			spec.Name, swept.Objects, swept.Loaded, swept.Enqueued, what, swept.Told, swept.Young, swept.Dead, swept.Dropped)
 	}
 	return nil
 }
 
 // parseSpan reads --since and --until.
 func parseSpan(since, until string) (loader.Span, error) {
-	now := time.Now().UTC()
+	return parseSpanAt(since, until, time.Now().UTC())
+}
+
+// parseSpanAt is parseSpan with another now.
+func parseSpanAt(since, until string, now time.Time) (loader.Span, error) {
 	from, err := parseWhen(since, now)
 	if err != nil {
 		return loader.Span{}, fmt.Errorf("--since %w", err)

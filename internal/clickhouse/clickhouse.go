@@ -178,7 +178,10 @@ func (db *DB) Check(ctx context.Context, table string) error {
 func quoteName(s string) string { return "`" + strings.ReplaceAll(s, "`", "\\`") + "`" }
 
 // Codes of ClickHouse's ErrorCodes.cpp that say something about the data.
-var permanentCodes = []int32{6, 26, 27, 33, 53, 72, 117, 130, 131, 636}
+// What a column computed from the data makes of it is of them: a cast, a
+// constraint, an enum.
+var permanentCodes = []int32{6, 25, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 128, 130, 131, 153, 190, 321, 349, 376, 395, 407, 467, 469,
+	632, 636, 675, 676, 691, 760}
 
 // class decides once what kind of failure an error is. Whatever is not about
 // the data is the server's or the set-up's: nobody's object is at fault.
@@ -188,9 +191,9 @@ func class(err error) error {
 	}
 	if ex, ok := errors.AsType[*clickhouse.Exception](err); ok {
 		if slices.Contains(permanentCodes, ex.Code) {
-			return retry.As(retry.Permanent, err)
+			return retry.AsCode(retry.Permanent, int(ex.Code), err)
 		}
-		return retry.As(retry.Outage, err)
+		return retry.AsCode(retry.Outage, int(ex.Code), err)
 	}
 	if errors.Is(err, context.Canceled) {
 		return err

@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -58,7 +59,7 @@ func insert(t *testing.T, db *DB, token string, events ...pipeline.Event) {
 	for i := range events {
 		events[i].Row = uint32(i)
 	}
-	if err := db.Insert(t.Context(), "events", token, "events/o", events); err != nil {
+	if err := db.Insert(t.Context(), "events", token, "events/o", 0, events); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -171,7 +172,7 @@ func TestPresent(t *testing.T) {
 		{"events/o", 0, 2, day, true}, {"events/o", 1, 2, day, true}, {"events/o", 2, 9, day, false},
 		{"events/x", 0, 2, day, false}, {"events/o", 0, 2, [2]int64{noon + 48*3600*1000, noon + 48*3600*1000}, false},
 	} {
-		got, err := db.Present(t.Context(), "events", tt.object, tt.first, tt.end, tt.received)
+		got, err := db.Present(t.Context(), "events", tt.object, 0, tt.first, tt.end, tt.received)
 		if err != nil || got != tt.want {
 			t.Errorf("%+v: %v, %v", tt, got, err)
 		}
@@ -184,7 +185,7 @@ func TestLedgerKeepsTheFurthest(t *testing.T) {
 		t.Fatalf("an empty ledger: %v, %v", ok, err)
 	}
 	at := time.UnixMilli(noon).UTC()
-	l := pipeline.Load{Key: "k", ETag: "e", Pipeline: "events", Rows: 3, Bytes: 9, ChunkRows: 10, ChunkBytes: 11, Attempts: 1, Loader: "a", Received: at, Started: at, Finished: at}
+	l := pipeline.Load{Key: "k", ETag: "e", Pipeline: "events", Rows: 3, Bytes: 9, Refused: []uint32{4, 7}, ChunkRows: 10, ChunkBytes: 11, Attempts: 1, Failures: 1, Code: "c", Error: "e", FirstFail: at, Job: "j", Loader: "a", Received: at, Started: at, Finished: at}
 	save := func(change func(*pipeline.Load)) {
 		t.Helper()
 		next := l
@@ -202,7 +203,7 @@ func TestLedgerKeepsTheFurthest(t *testing.T) {
 		return got
 	}
 	save(func(*pipeline.Load) {})
-	if got := load(); got != l {
+	if got := load(); !reflect.DeepEqual(got, l) {
 		t.Errorf("got %+v, want %+v", got, l)
 	}
 	save(func(n *pipeline.Load) { n.Attempts = 2 })
@@ -210,13 +211,13 @@ func TestLedgerKeepsTheFurthest(t *testing.T) {
 	if got := load(); got.Attempts != 2 {
 		t.Errorf("attempts %d, want 2", got.Attempts)
 	}
-	save(func(n *pipeline.Load) { n.Loaded = true })
+	save(func(n *pipeline.Load) { n.State = pipeline.Loaded })
 	save(func(n *pipeline.Load) { n.Attempts = 7 })
-	if got := load(); !got.Loaded {
+	if got := load(); got.State != pipeline.Loaded {
 		t.Error("a late `loading` hides `loaded`")
 	}
 	save(func(n *pipeline.Load) { n.Generation = 1 })
-	if got := load(); got.Loaded || got.Generation != 1 {
+	if got := load(); got.State == pipeline.Loaded || got.Generation != 1 {
 		t.Errorf("a new generation: %+v", got)
 	}
 }
@@ -224,10 +225,10 @@ func TestLedgerKeepsTheFurthest(t *testing.T) {
 func TestErrorsAreClassed(t *testing.T) {
 	db, c, opts := open(t)
 	bad := event(1, `{"v":`)
-	if err := db.Insert(t.Context(), "events", "x", "o", []pipeline.Event{bad}); retry.ClassOf(err) != retry.Permanent {
+	if err := db.Insert(t.Context(), "events", "x", "o", 0, []pipeline.Event{bad}); retry.ClassOf(err) != retry.Permanent {
 		t.Errorf("broken JSON: class %d, %v", retry.ClassOf(err), err)
 	}
-	if err := db.Insert(t.Context(), "nothing", "x", "o", []pipeline.Event{event(1, `{}`)}); retry.ClassOf(err) != retry.Outage {
+	if err := db.Insert(t.Context(), "nothing", "x", "o", 0, []pipeline.Event{event(1, `{}`)}); retry.ClassOf(err) != retry.Outage {
 		t.Errorf("no such table: class %d, %v", retry.ClassOf(err), err)
 	}
 	opts.Password = "wrong"
@@ -251,5 +252,115 @@ func TestErrorsAreClassed(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the pool does not come back")
 		}
+	}
+}
+
+// A trial refuses what the table's computed columns and constraints refuse, and keeps nothing.
+func TestTrial(t *testing.T) {
+	db, _, _ := open(t)
+	for _, q := range []string{
+		"ALTER TABLE events ADD COLUMN level UInt8 MATERIALIZED accurateCast(properties.level.:Int64, 'UInt8')",
+		"ALTER TABLE events ADD CONSTRAINT known CHECK project != 'unknown'",
+		fmt.Sprintf("CREATE TABLE %s%d_left (a Int8) ENGINE = Null", trialPrefix, time.Now().Add(-2*time.Hour).Unix()),
+	} {
+		if err := db.conn.Exec(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	trial, err := db.Try(t.Context(), "events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := event(1, `{"level":3}`)
+	foreign.Project = []byte("unknown")
+	for _, tt := range []struct {
+		name  string
+		event pipeline.Event
+		code  int
+	}{
+		{"good", event(1, `{"level":3}`), 0},
+		{"too large for its column", event(1, `{"level":300}`), 70},
+		{"no number", event(1, `{"level":"x"}`), 349},
+		{"constraint", foreign, 469},
+	} {
+		err := trial.Insert(t.Context(), "o", []pipeline.Event{tt.event})
+		if got := retry.CodeOf(err); got != tt.code || (err != nil) != (tt.code != 0) || err != nil && retry.ClassOf(err) != retry.Permanent {
+			t.Errorf("%s: got %v (code %d), want code %d", tt.name, err, got, tt.code)
+		}
+		direct := db.Insert(t.Context(), "events", tt.name, "o", 0, []pipeline.Event{tt.event})
+		if retry.CodeOf(direct) != tt.code {
+			t.Errorf("%s: the table itself says %v", tt.name, direct)
+		}
+	}
+	if err := trial.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := query[uint64](t, db, "SELECT count() FROM system.tables WHERE startsWith(name, '"+trialPrefix+"')"); n != 0 {
+		t.Errorf("%d trials are left", n)
+	}
+	if n := query[uint64](t, db, "SELECT count() FROM events"); n != 1 {
+		t.Errorf("%d rows in the table, want the good one", n)
+	}
+}
+
+// A new generation comes in beside the old one, which is then deleted.
+func TestDeleteOlder(t *testing.T) {
+	db, _, _ := open(t)
+	put := func(object string, generation uint32, n int, at int64) {
+		t.Helper()
+		events := make([]pipeline.Event, n)
+		for i := range events {
+			events[i] = event(i, `{"v":1}`)
+			events[i].Row, events[i].ReceivedAt = uint32(i), at
+		}
+		if err := db.Insert(t.Context(), "events", fmt.Sprint(object, generation, at), object, generation, events); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a", 0, 3, noon)
+	put("a", 0, 2, noon+day)
+	put("a", 1, 4, noon)
+	put("b", 0, 5, noon)
+	all := [2]int64{0, noon + 10*day}
+	if g, there, err := db.Newest(t.Context(), "events", "a", all); g != 1 || !there || err != nil {
+		t.Errorf("newest: %d %v %v", g, there, err)
+	}
+	if g, there, err := db.Newest(t.Context(), "events", "c", all); g != 0 || there || err != nil {
+		t.Errorf("newest of nothing: %d %v %v", g, there, err)
+	}
+	if objects, err := db.Objects(t.Context(), "events", "a", "az"); len(objects) != 1 || !objects["a"] || err != nil {
+		t.Errorf("objects: %v %v", objects, err)
+	}
+	for range 2 { // the second time there is nothing to do
+		if err := db.DeleteOlder(t.Context(), "events", "a", 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := query[string](t, db, "SELECT toString(groupArray((o, g, n))) FROM (SELECT object AS o, generation AS g, count() AS n FROM events GROUP BY o, g ORDER BY o, g)"); got != "[('a',1,4),('b',0,5)]" {
+		t.Errorf("left: %s", got)
+	}
+	if there, err := db.Present(t.Context(), "events", "a", 0, 0, 100, all); there || err != nil {
+		t.Errorf("generation 0 is still there: %v", err)
+	}
+}
+
+const day = 24 * 3600 * 1000
+
+func TestJobs(t *testing.T) {
+	db, _, _ := open(t)
+	if _, ok, err := db.OpenJob(t.Context(), "s"); ok || err != nil {
+		t.Errorf("got %v %v", ok, err)
+	}
+	j := Job{Selection: "s", ID: "1", Started: time.UnixMilli(noon).UTC()}
+	for _, finished := range []bool{false, true} {
+		j.Finished, j.Objects = finished, j.Objects+1
+		if err := db.SaveJob(t.Context(), j); err != nil {
+			t.Fatal(err)
+		}
+		got, ok, err := db.OpenJob(t.Context(), "s")
+		if ok == finished || err != nil || got != j {
+			t.Errorf("got %+v %v %v, want %+v", got, ok, err, j)
+		}
+		time.Sleep(2 * time.Millisecond) // updated_at orders them
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-const insertColumns = "event_id, project, name, timestamp, identity_time, received_at, session_id, user_id, receiver, seq, properties, context, object, object_row"
+const insertColumns = "event_id, project, name, timestamp, identity_time, received_at, session_id, user_id, receiver, seq, properties, context, object, object_row, generation"
 
 // insertSettings are sent with every insert, for servers' defaults differ.
 func insertSettings(token string) clickhouse.Settings {
@@ -35,7 +35,7 @@ func insertSettings(token string) clickhouse.Settings {
 
 // Insert adds the events of an object as one block under a deduplication
 // token, all of one day of received_at.
-func (db *DB) Insert(ctx context.Context, table, token, object string, events []pipeline.Event) error {
+func (db *DB) Insert(ctx context.Context, table, token, object string, generation uint32, events []pipeline.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, db.opts.Timeout)
 	defer cancel()
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(token)))
@@ -43,7 +43,7 @@ func (db *DB) Insert(ctx context.Context, table, token, object string, events []
 	if err != nil {
 		return fmt.Errorf("prepare insert into %s: %w", table, class(err))
 	}
-	for i, column := range insertRows(object, events) {
+	for i, column := range insertRows(object, generation, events) {
 		if err := batch.Column(i).Append(column); err != nil {
 			batch.Abort()
 			return fmt.Errorf("column %d of %s: %w", i, table, err)
@@ -56,11 +56,11 @@ func (db *DB) Insert(ctx context.Context, table, token, object string, events []
 }
 
 // insertRows is the block, column by column, in the order of insertColumns.
-func insertRows(object string, events []pipeline.Event) []any {
+func insertRows(object string, generation uint32, events []pipeline.Event) []any {
 	n := len(events)
 	ids := make([]uuid.UUID, n)
 	times, identities, received := make([]int64, n), make([]int64, n), make([]int64, n)
-	seqs, objects, rows := make([]uint64, n), make([]string, n), make([]uint32, n)
+	seqs, objects, rows, generations := make([]uint64, n), make([]string, n), make([]uint32, n), make([]uint32, n)
 	projects, names, receivers := make([]string, n), make([]string, n), make([]string, n)
 	sessions, users := make([][]byte, n), make([][]byte, n)
 	properties, contexts := make([][]byte, n), make([][]byte, n)
@@ -75,9 +75,9 @@ func insertRows(object string, events []pipeline.Event) []any {
 		projects[i], names[i], receivers[i] = texts.string(e.Project), texts.string(e.Name), texts.string(e.Receiver)
 		sessions[i], users[i], seqs[i] = e.SessionID, e.UserID, e.Seq
 		properties[i], contexts[i] = e.Properties, e.Context
-		objects[i], rows[i] = object, e.Row
+		objects[i], rows[i], generations[i] = object, e.Row, generation
 	}
-	return []any{ids, projects, names, times, identities, received, sessions, users, receivers, seqs, properties, contexts, objects, rows}
+	return []any{ids, projects, names, times, identities, received, sessions, users, receivers, seqs, properties, contexts, objects, rows, generations}
 }
 
 // interned makes one string of each value that a block repeats.
@@ -95,16 +95,16 @@ func (t *interned) string(b []byte) string {
 	return s
 }
 
-// Present tells whether any of an object's rows from row first up to, but not
-// with, row end is in the table. received bounds their received_at, in ms, so
+// Present tells whether any of an object's rows of a generation, from row first
+// up to, but not with, row end, is in the table. received bounds their received_at, in ms, so
 // that only the partitions in question are read. A chunk is one block in one
 // partition, so any row means all of it (merges may have collapsed others
 // with a client's resend).
-func (db *DB) Present(ctx context.Context, table, object string, first, end int64, received [2]int64) (bool, error) {
+func (db *DB) Present(ctx context.Context, table, object string, generation uint32, first, end int64, received [2]int64) (bool, error) {
 	var n uint64
 	err := db.conn.QueryRow(ctx, "SELECT count() FROM (SELECT 1 FROM "+quoteName(table)+
-		" WHERE object = ? AND object_row >= ? AND object_row < ? AND toDate(received_at) BETWEEN toDate(?) AND toDate(?) LIMIT 1)",
-		object, first, end, pipeline.Millis(received[0]).Format("2006-01-02"), pipeline.Millis(received[1]).Format("2006-01-02")).Scan(&n)
+		" WHERE object = ? AND generation = ? AND object_row >= ? AND object_row < ? AND toDate(received_at) BETWEEN toDate(?) AND toDate(?) LIMIT 1)",
+		object, generation, first, end, pipeline.Millis(received[0]).Format("2006-01-02"), pipeline.Millis(received[1]).Format("2006-01-02")).Scan(&n)
 	if err != nil {
 		return false, fmt.Errorf("ask %s for rows of %s: %w", table, object, class(err))
 	}

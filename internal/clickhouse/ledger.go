@@ -5,25 +5,36 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-const loadColumns = "key, etag, generation, toString(status), pipeline, rows, bytes, chunk_rows, chunk_bytes, attempts, error, loader, received_at, started_at, finished_at"
+// loadColumns are those of an entry, in the order of scanLoad and SaveLoad.
+var loadColumns = []string{"key", "etag", "generation", "status", "pipeline", "rows", "refused", "bytes", "chunk_rows", "chunk_bytes", "attempts", "failures",
+	"code", "error", "loader", "job", "received_at", "first_fail", "started_at", "finished_at"}
+
+var loadSelect = "SELECT " + strings.Replace(strings.Join(loadColumns, ", "), "status", "toString(status)", 1) + " FROM loads FINAL "
 
 func scanLoad(row interface{ Scan(...any) error }) (l pipeline.Load, err error) {
 	var status string
-	err = row.Scan(&l.Key, &l.ETag, &l.Generation, &status, &l.Pipeline, &l.Rows, &l.Bytes, &l.ChunkRows, &l.ChunkBytes, &l.Attempts, &l.Error, &l.Loader,
-		&l.Received, &l.Started, &l.Finished)
-	l.Loaded = status == "loaded"
+	err = row.Scan(&l.Key, &l.ETag, &l.Generation, &status, &l.Pipeline, &l.Rows, &l.Refused, &l.Bytes, &l.ChunkRows, &l.ChunkBytes, &l.Attempts, &l.Failures,
+		&l.Code, &l.Error, &l.Loader, &l.Job, &l.Received, &l.FirstFail, &l.Started, &l.Finished)
+	if err == nil {
+		l.State, err = pipeline.ParseLoadState(status)
+	}
+	if l.FirstFail.Unix() == 0 {
+		l.FirstFail = time.Time{}
+	}
 	return l, err
 }
 
 // Load reads an object's entry in the ledger; ok is false where there is none.
 func (db *DB) Load(ctx context.Context, key string) (l pipeline.Load, ok bool, err error) {
-	l, err = scanLoad(db.conn.QueryRow(ctx, "SELECT "+loadColumns+" FROM loads FINAL WHERE key = ?", key))
+	l, err = scanLoad(db.conn.QueryRow(ctx, loadSelect+"WHERE key = ?", key))
 	if errors.Is(err, sql.ErrNoRows) {
 		return pipeline.Load{}, false, nil
 	}
@@ -36,7 +47,17 @@ func (db *DB) Load(ctx context.Context, key string) (l pipeline.Load, ok bool, e
 // Loads calls each with the entries of keys from first up to and with last, in
 // the order of the keys.
 func (db *DB) Loads(ctx context.Context, first, last string, each func(pipeline.Load) error) error {
-	rows, err := db.conn.Query(ctx, "SELECT "+loadColumns+" FROM loads FINAL WHERE key >= ? AND key <= ? ORDER BY key", first, last)
+	return db.loads(ctx, each, "WHERE key >= ? AND key <= ? ORDER BY key", first, last)
+}
+
+// Dead calls each with the entries of a pipeline that were given up, in the
+// order of their keys.
+func (db *DB) Dead(ctx context.Context, table string, each func(pipeline.Load) error) error {
+	return db.loads(ctx, each, "WHERE pipeline = ? AND status = 'dead' ORDER BY key", table)
+}
+
+func (db *DB) loads(ctx context.Context, each func(pipeline.Load) error, where string, args ...any) error {
+	rows, err := db.conn.Query(ctx, loadSelect+where, args...)
 	if err != nil {
 		return fmt.Errorf("read ledger: %w", class(err))
 	}
@@ -58,18 +79,20 @@ func (db *DB) Loads(ctx context.Context, first, last string, each func(pipeline.
 
 // SaveLoad writes an entry. One that has come further stays the one that counts.
 func (db *DB) SaveLoad(ctx context.Context, l pipeline.Load) error {
-	status, rank := "loading", uint64(1)
-	if l.Loaded {
-		status, rank = "loaded", 2
-	}
-	version := uint64(l.Generation)<<32 | rank<<24 | uint64(min(l.Attempts, 1<<24-1))
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"async_insert": 0}))
-	batch, err := db.conn.PrepareBatch(ctx, "INSERT INTO loads (key, etag, generation, status, pipeline, rows, bytes, chunk_rows, chunk_bytes, attempts, error, loader, received_at, started_at, finished_at, version)")
+	batch, err := db.conn.PrepareBatch(ctx, "INSERT INTO loads ("+strings.Join(loadColumns, ", ")+", version)")
 	if err != nil {
 		return fmt.Errorf("write ledger: %w", class(err))
 	}
-	if err := batch.Append(l.Key, l.ETag, l.Generation, status, l.Pipeline, l.Rows, l.Bytes, l.ChunkRows, l.ChunkBytes, l.Attempts, l.Error, l.Loader,
-		l.Received, l.Started, l.Finished, version); err != nil {
+	first := l.FirstFail
+	if first.IsZero() {
+		first = time.Unix(0, 0)
+	}
+	if l.Refused == nil {
+		l.Refused = []uint32{}
+	}
+	if err := batch.Append(l.Key, l.ETag, l.Generation, l.State.String(), l.Pipeline, l.Rows, l.Refused, l.Bytes, l.ChunkRows, l.ChunkBytes, l.Attempts, l.Failures,
+		l.Code, l.Error, l.Loader, l.Job, l.Received, first, l.Started, l.Finished, l.Version()); err != nil {
 		batch.Abort()
 		return fmt.Errorf("write ledger: %w", err)
 	}

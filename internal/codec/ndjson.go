@@ -57,6 +57,10 @@ func (n *ndjsonEncoder) Close() error {
 	return nil
 }
 
+// AppendLine writes an event that was read from an object as a line of NDJSON,
+// as it stands in objects of that format.
+func AppendLine(b []byte, e *pipeline.Event) []byte { return appendLine(b, e, string(e.Receiver)) }
+
 func appendLine(b []byte, e *pipeline.Event, receiver string) []byte {
 	b = append(b, `{"event_id":"`...)
 	b = e.ID.Append(b)

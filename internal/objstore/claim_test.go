@@ -73,7 +73,7 @@ func TestList(t *testing.T) {
 		}
 	}
 	var keys []string
-	if err := b.List(t.Context(), "events/dt=2026-11-20/", func(page []pipeline.Object) error {
+	if err := b.List(t.Context(), "events/dt=2026-11-20/", "", "", func(page []pipeline.Object) error {
 		for _, o := range page {
 			keys = append(keys, o.Key)
 			if o.Size != 3 || o.ETag == "" || o.Modified.IsZero() {

@@ -10,25 +10,35 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// List calls page with the objects whose keys begin with prefix, in the order
-// of their keys, at most 1000 a call. Their Meta is not known.
-func (b *Bucket) List(ctx context.Context, prefix string, page func([]pipeline.Object) error) error {
+// List calls page with the objects whose keys begin with prefix and are greater
+// than after and less than before, in the order of their keys, at most 1000 a
+// call. An empty after or before is no bound. Their Meta is not known.
+func (b *Bucket) List(ctx context.Context, prefix, after, before string, page func([]pipeline.Object) error) error {
 	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: &prefix}
+	if after != "" {
+		in.StartAfter = &after
+	}
 	for {
 		out, err := b.client.ListObjectsV2(ctx, in)
 		if err != nil {
 			return fmt.Errorf("list %s: %w", prefix, class(err))
 		}
-		objects := make([]pipeline.Object, len(out.Contents))
-		for i, c := range out.Contents {
-			objects[i] = pipeline.Object{Key: aws.ToString(c.Key), ETag: unquote(c.ETag), Size: aws.ToInt64(c.Size), Modified: aws.ToTime(c.LastModified)}
+		objects := make([]pipeline.Object, 0, len(out.Contents))
+		end := !aws.ToBool(out.IsTruncated)
+		for _, c := range out.Contents {
+			key := aws.ToString(c.Key)
+			if before != "" && key >= before {
+				end = true
+				break
+			}
+			objects = append(objects, pipeline.Object{Key: key, ETag: unquote(c.ETag), Size: aws.ToInt64(c.Size), Modified: aws.ToTime(c.LastModified)})
 		}
 		if len(objects) > 0 {
 			if err := page(objects); err != nil {
 				return err
 			}
 		}
-		if !aws.ToBool(out.IsTruncated) {
+		if end {
 			return nil
 		}
 		in.ContinuationToken = out.NextContinuationToken

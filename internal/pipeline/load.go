@@ -1,22 +1,93 @@
 package pipeline
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
-// Load is an object's entry in the ledger: how far a loader has come with it.
+// LoadState is how far an object has come into the table.
+type LoadState uint8
+
+// The states, by the names that stand in the ledger.
+const (
+	Loading LoadState = iota // begun, and how far it came is not known
+	Failed                   // the last attempt failed through the object's own fault; another follows
+	Dead                     // given up: a dead letter, until it is redriven or dropped
+	Dropped                  // an operator has decided that it shall not be loaded
+	Loaded
+)
+
+var stateNames = [...]string{"loading", "failed", "dead", "dropped", "loaded"}
+
+func (s LoadState) String() string { return stateNames[s] }
+
+// ParseLoadState is the inverse of String.
+func ParseLoadState(name string) (LoadState, error) {
+	for i, n := range stateNames {
+		if n == name {
+			return LoadState(i), nil
+		}
+	}
+	return 0, fmt.Errorf("unknown state %q of a load", name)
+}
+
+// Load is an object's entry in the ledger.
 type Load struct {
 	Key        string
 	ETag       string
 	Generation uint32 // raised when the object's rows are to be replaced
-	Loaded     bool   // false: begun, and how far it came is not known
+	State      LoadState
 	Pipeline   string
-	Rows       uint64
+	Rows       uint64 // that it brought, without those refused
+	Refused    []uint32
 	Bytes      uint64 // of the object
 	ChunkRows  uint32 // rows of an insert at most; the same on every attempt
 	ChunkBytes uint32 // bytes of its events in memory, likewise
-	Attempts   uint32
-	Error      string // of the attempt before
+	Attempts   uint32 // begun; only ever rises
+	Failures   uint32 // attempts that failed through its own fault, since it was last redriven
+	Code       string // of the last failure, for machines
+	Error      string // of the last failure, or why it was dropped
 	Loader     string
+	Job        string    // of the re-ingest that replaced it last
 	Received   time.Time // received_at of the newest event in it
-	Started    time.Time
+	FirstFail  time.Time // zero: it never failed
+	Started    time.Time // the last attempt
 	Finished   time.Time
+}
+
+// Version orders an object's entries: the highest counts. First the generation,
+// then whether it is loaded, then the attempt, then what became of the attempt:
+// a late `loading` hides nothing, and an attempt after a dead letter hides that.
+func (l Load) Version() uint64 {
+	loaded, state := uint64(1), uint64(l.State)
+	if l.State == Loaded {
+		loaded, state = 2, 0
+	}
+	return uint64(l.Generation)<<32 | loaded<<24 | uint64(min(l.Attempts, 1<<22-1))<<2 | state
+}
+
+// Token begins the deduplication tokens of the object's chunks.
+func (l Load) Token() string {
+	return fmt.Sprintf("%s@%s/%s/%d", l.Key, l.ETag, l.Pipeline, l.Generation)
+}
+
+// DeadLetter says that an object was given up, and why. It carries no data:
+// the object is in the bucket.
+type DeadLetter struct {
+	Key      string    `json:"key"`
+	ETag     string    `json:"etag"`
+	Pipeline string    `json:"pipeline"`
+	Code     string    `json:"code"`
+	Reason   string    `json:"reason"`
+	Attempts uint32    `json:"attempts"`
+	Failures uint32    `json:"failures"`
+	First    time.Time `json:"first_failure"`
+	Last     time.Time `json:"last_failure"`
+	Token    string    `json:"token"`
+}
+
+// DeadLetter is the entry as one.
+func (l Load) DeadLetter() DeadLetter {
+	return DeadLetter{Key: l.Key, ETag: l.ETag, Pipeline: l.Pipeline, Code: l.Code, Reason: l.Error, Attempts: l.Attempts, Failures: l.Failures,
+		First: l.FirstFail, Last: l.Finished, Token: l.Token()}
 }

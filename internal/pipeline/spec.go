@@ -86,6 +86,7 @@ type Failure struct {
 	Attempt    int    // from 1
 	ServerCode int    // ClickHouse's; 0: none
 	Class      string // outage, permanent or unknown
+	Loader     string // its name
 }
 
 // Header is one of a request.

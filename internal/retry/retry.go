@@ -25,6 +25,7 @@ const (
 type classed struct {
 	error
 	class Class
+	code  int
 }
 
 func (c classed) Unwrap() error { return c.error }
@@ -34,8 +35,24 @@ func As(class Class, err error) error {
 	if err == nil {
 		return nil
 	}
-	return classed{err, class}
+	return classed{err, class, 0}
 }
+
+// AsCode is As with the number that the other side gives to the error.
+func AsCode(class Class, code int, err error) error { return classed{err, class, code} }
+
+// CodeOf is the other side's number of err, 0 where there is none.
+func CodeOf(err error) int {
+	for {
+		c, ok := errors.AsType[classed](err)
+		if !ok || c.code != 0 {
+			return c.code
+		}
+		err = c.error
+	}
+}
+
+func (c Class) String() string { return [...]string{"unknown", "permanent", "outage"}[c] }
 
 // ClassOf is the class that the adapter gave to err.
 func ClassOf(err error) Class {

@@ -97,7 +97,8 @@ func Subject(s pipeline.Spec) string    { return "penstock." + s.Name }
 // consumerName is the durable that all loaders of a pipeline share.
 const consumerName = "loader"
 
-// Setup creates or updates the pipelines' streams and consumers.
+// Setup creates or updates the pipelines' streams and consumers, and the stream
+// of dead letters.
 func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec) error {
 	for _, s := range specs {
 		_, err := q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
@@ -120,7 +121,7 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec) error {
 			return err
 		}
 	}
-	return nil
+	return q.setupDeadLetters(ctx)
 }
 
 func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) (jetstream.Consumer, error) {

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// letterFilter chooses dead letters.
+type letterFilter struct {
+	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY…" usage:"objects; none: all that the other choices leave"`
+	All      bool     `json:"all,omitempty" param:"all" usage:"all dead letters"`
+	Pipeline string   `json:"pipeline,omitempty" param:"pipeline" usage:"events or errors; empty: both"`
+	Code     string   `json:"code,omitempty" param:"code" usage:"only those given up for this code, as object_damaged"`
+	Reason   string   `json:"reason,omitempty" param:"reason" usage:"only those whose reason holds this text"`
+}
+
+// chosen tells whether anything is named: what changes things wants that.
+func (f letterFilter) chosen() error {
+	if len(f.Keys) == 0 && !f.All && f.Pipeline == "" && f.Code == "" && f.Reason == "" {
+		return errors.New("name objects, or choose by --code, --reason or --pipeline, or say --all")
+	}
+	return nil
+}
+
+type dropParams struct {
+	letterFilter
+	Why string `json:"why" param:"why" usage:"a reason, for those who ask later"`
+	Yes bool   `json:"yes" param:"yes" usage:"do not ask"`
+}
+
+// redriven is what became of one letter.
+type letterResult struct {
+	Key    string `json:"key"`
+	Result string `json:"result"` // redriven, dropped
+}
+
+// letterDetail is all that is known of a dead letter.
+type letterDetail struct {
+	pipeline.DeadLetter
+	Object   *objectInfo       `json:"object,omitempty"` // nil: the bucket has it no more
+	Failures []clickhouse.Kept `json:"recent_failures"`
+}
+
+func deadLetterOperations() []operation {
+	result := func(item any) []string {
+		r := item.(*letterResult)
+		return []string{r.Result, r.Key}
+	}
+	counted := func(what string) func(io.Writer, int) {
+		return func(w io.Writer, n int) { fmt.Fprintf(w, "%d dead letters %s\n", n, what) }
+	}
+	return []operation{
+		{
+			name: "dlq list", method: http.MethodGet, path: "/v1/dlq", params: &letterFilter{}, item: pipeline.DeadLetter{},
+			short:  "list the objects that were given up, and why",
+			header: []string{"CODE", "FAILURES", "FIRST", "LAST", "KEY", "REASON"},
+			row: func(item any) []string {
+				d := item.(*pipeline.DeadLetter)
+				return []string{d.Code, strconv.Itoa(int(d.Failures)), d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339), d.Key, d.Reason}
+			},
+			sum: counted(""),
+			run: func(ctx context.Context, o *operator, params any, out sink) error {
+				return o.letters(ctx, *params.(*letterFilter), func(l pipeline.Load) error { return out.item(l.DeadLetter()) })
+			},
+		},
+		{
+			name: "dlq show", method: http.MethodGet, path: "/v1/dlq/letters", params: &letterFilter{}, item: letterDetail{},
+			short: "show all that is known of dead letters: object, ledger, and the last failures",
+			print: printLetter, run: showLetters,
+		},
+		{
+			name: "dlq redrive", method: http.MethodPost, path: "/v1/dlq/redrive", params: &letterFilter{}, item: letterResult{},
+			short:  "give objects their attempts anew, by the ordinary way and under the same token",
+			header: []string{"RESULT", "KEY"}, row: result, sum: counted("redriven"),
+			run: redriveLetters,
+		},
+		{
+			name: "dlq drop", method: http.MethodPost, path: "/v1/dlq/drop", params: &dropParams{}, item: letterResult{},
+			short:  "decide that objects shall not be loaded; the objects stay in the bucket, the decision in the ledger",
+			header: []string{"RESULT", "KEY"}, row: result, sum: counted("dropped"),
+			run: dropLetters,
+		},
+		{
+			name: "dlq rebuild", method: http.MethodPost, path: "/v1/dlq/rebuild", params: &struct{}{}, item: struct {
+				Before uint64 `json:"before"`
+				Now    int    `json:"now"`
+			}{},
+			short: "make the queue's stream of dead letters again from the ledger",
+			run:   rebuildLetters,
+		},
+	}
+}
+
+// letters calls each with the entries of a filter.
+func (o *operator) letters(ctx context.Context, f letterFilter, each func(pipeline.Load) error) error {
+	db, err := o.table()
+	if err != nil {
+		return err
+	}
+	wanted := map[string]bool{}
+	for _, k := range f.Keys {
+		wanted[k] = true
+	}
+	if f.Pipeline != "" {
+		if _, err := specNamed(f.Pipeline); err != nil {
+			return err
+		}
+	}
+	for _, spec := range pipeline.Specs() {
+		if f.Pipeline != "" && f.Pipeline != spec.Name {
+			continue
+		}
+		err := db.Dead(ctx, spec.Name, func(l pipeline.Load) error {
+			if len(wanted) > 0 && !wanted[l.Key] || f.Code != "" && l.Code != f.Code || !strings.Contains(l.Error, f.Reason) {
+				return nil
+			}
+			delete(wanted, l.Key)
+			if len(f.Keys) > 0 && len(wanted) == 0 {
+				wanted["\x00"] = true // all are found: nothing else matches
+			}
+			return each(l)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	delete(wanted, "\x00")
+	for k := range wanted {
+		return fmt.Errorf("%s is no dead letter; `penstock dlq list` lists them", k)
+	}
+	return nil
+}
+
+func showLetters(ctx context.Context, o *operator, params any, out sink) error {
+	f := params.(*letterFilter)
+	if err := f.chosen(); err != nil {
+		return err
+	}
+	db, err := o.table()
+	if err != nil {
+		return err
+	}
+	return o.letters(ctx, *f, func(l pipeline.Load) error {
+		d := letterDetail{DeadLetter: l.DeadLetter(), Failures: []clickhouse.Kept{}}
+		if obj, err := o.store.Head(ctx, l.Key); err == nil {
+			spec, _ := specNamed(l.Pipeline)
+			info := describe(spec, obj, l, true)
+			d.Object = &info
+		}
+		if err := db.Errors(ctx, clickhouse.ErrorFilter{Source: l.Key, Limit: 20}, func(k clickhouse.Kept) error {
+			d.Failures = append(d.Failures, k)
+			return nil
+		}); err != nil {
+			return err
+		}
+		return out.item(d)
+	})
+}
+
+func printLetter(w io.Writer, item any) error {
+	d := item.(*letterDetail)
+	fmt.Fprintf(w, "key       %s\ncode      %s\nreason    %s\nattempts  %d, of which %d failed through its own fault\nfirst     %s\nlast      %s\ntoken     %s\n",
+		d.Key, d.Code, d.Reason, d.Attempts, d.DeadLetter.Failures, d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339), d.Token)
+	if d.Object == nil {
+		fmt.Fprintln(w, "object    the bucket has it no more")
+	} else {
+		fmt.Fprintf(w, "object    %d bytes, %d rows, stored %s, etag %s\n", d.Object.Bytes, d.Object.Rows, d.Object.Stored.Format(time.RFC3339), d.Object.ETag)
+	}
+	for _, k := range d.Failures {
+		fmt.Fprintf(w, "failure   %s %s: %s\n", k.Time.Format(time.RFC3339), k.Code, k.Message)
+	}
+	_, err := fmt.Fprintln(w)
+	return err
+}
+
+func redriveLetters(ctx context.Context, o *operator, params any, out sink) error {
+	f := params.(*letterFilter)
+	if err := f.chosen(); err != nil {
+		return err
+	}
+	db, err := o.table()
+	if err != nil {
+		return err
+	}
+	q, err := o.notifications(ctx)
+	if err != nil {
+		return err
+	}
+	return o.letters(ctx, *f, func(l pipeline.Load) error {
+		l.State, l.Failures = pipeline.Failed, 0
+		l.Attempts++
+		// From here on a sweep finds it, should we die before the queue knows.
+		if err := db.SaveLoad(ctx, l); err != nil {
+			return err
+		}
+		if q != nil {
+			spec, err := specNamed(l.Pipeline)
+			if err != nil {
+				return err
+			}
+			if _, err := q.Enqueue(ctx, spec, pipeline.Notification{Key: l.Key, Size: int64(l.Bytes)}, true); err != nil {
+				return err
+			}
+			if err := q.Forget(ctx, l.Pipeline, l.Key); err != nil {
+				return err
+			}
+		}
+		return out.item(letterResult{l.Key, "redriven"})
+	})
+}
+
+func dropLetters(ctx context.Context, o *operator, params any, out sink) error {
+	p := params.(*dropParams)
+	f := p.letterFilter
+	if err := f.chosen(); err != nil {
+		return err
+	}
+	if !p.Yes {
+		return errors.New("dropping wants yes: the objects will not be loaded any more")
+	}
+	db, err := o.table()
+	if err != nil {
+		return err
+	}
+	q, err := o.notifications(ctx)
+	if err != nil {
+		return err
+	}
+	return o.letters(ctx, f, func(l pipeline.Load) error {
+		l.State, l.Finished = pipeline.Dropped, time.Now().UTC()
+		if p.Why != "" {
+			l.Error = "dropped: " + p.Why + " (was: " + l.Error + ")"
+		}
+		if err := db.SaveLoad(ctx, l); err != nil {
+			return err
+		}
+		if q != nil {
+			if err := q.Forget(ctx, l.Pipeline, l.Key); err != nil {
+				return err
+			}
+		}
+		return out.item(letterResult{l.Key, "dropped"})
+	})
+}
+
+func rebuildLetters(ctx context.Context, o *operator, _ any, out sink) error {
+	q, err := o.notifications(ctx)
+	if err != nil {
+		return err
+	}
+	if q == nil {
+		return errors.New("storage.notify is none: there is no queue, the ledger alone has the dead letters")
+	}
+	var all []pipeline.DeadLetter
+	if err := o.letters(ctx, letterFilter{}, func(l pipeline.Load) error { all = append(all, l.DeadLetter()); return nil }); err != nil {
+		return err
+	}
+	before, err := q.Rebuild(ctx, all)
+	if err != nil {
+		return err
+	}
+	return out.item(struct {
+		Before uint64 `json:"before"`
+		Now    int    `json:"now"`
+	}{before, len(all)})
+}
+
+// runDrop asks before it drops.
+func runDrop(ctx context.Context, s streams, args []string) error {
+	return findOperation("dlq drop").command(ctx, s, args, hooks{prepare: func(params any, ex executor) error {
+		p := params.(*dropParams)
+		f := p.letterFilter
+		if p.Yes {
+			return nil
+		}
+		if err := f.chosen(); err != nil {
+			return err
+		}
+		var keys []string
+		if err := ex(ctx, findOperation("dlq list"), &f, sink{item: func(item any) error {
+			keys = append(keys, item.(*pipeline.DeadLetter).Key)
+			return nil
+		}, progress: func(progress) {}}); err != nil {
+			return err
+		}
+		for _, k := range keys[:min(len(keys), 10)] {
+			fmt.Fprintln(s.err, " ", k)
+		}
+		fmt.Fprintf(s.err, "Drop these %d objects? They stay in the bucket, and will not be loaded. Type yes: ", len(keys))
+		answer, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		if strings.TrimSpace(answer) != "yes" {
+			return errors.New("nothing was dropped")
+		}
+		p.Keys, p.Yes = keys, true
+		if len(keys) == 0 {
+			return errors.New("there is nothing to drop")
+		}
+		return nil
+	}})
+}

@@ -1,0 +1,459 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver"
+)
+
+// errorFilter chooses failures.
+type errorFilter struct {
+	IDs     []string `json:"ids,omitempty" param:"id" arg:"ID…" usage:"failures, by their event_id; none: all that the other choices leave"`
+	Since   string   `json:"since" param:"since" default:"24h" usage:"begin of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Until   string   `json:"until" param:"until" default:"now" usage:"end of the time range"`
+	Code    string   `json:"code,omitempty" param:"code" usage:"only those of this code, as invalid_json"`
+	Project string   `json:"project,omitempty" param:"project" usage:"only those of this project"`
+	Stage   string   `json:"stage,omitempty" param:"stage" usage:"only those of receiver, batcher or loader"`
+	Text    string   `json:"text,omitempty" param:"text" usage:"only those whose message holds this text"`
+	Pending bool     `json:"pending,omitempty" param:"pending" usage:"only those that were not redriven"`
+	Limit   int      `json:"limit" param:"limit" default:"100" usage:"the newest so many; 0: all"`
+}
+
+func (f errorFilter) filter() (clickhouse.ErrorFilter, error) {
+	out := clickhouse.ErrorFilter{Code: f.Code, Project: f.Project, Stage: f.Stage, Text: f.Text, Pending: f.Pending, Limit: f.Limit}
+	for _, text := range f.IDs {
+		id, err := pipeline.ParseUUID([]byte(text))
+		if err != nil {
+			return out, fmt.Errorf("%q is no id of a failure; `penstock errors list` lists them", text)
+		}
+		out.IDs = append(out.IDs, id)
+	}
+	if len(out.IDs) > 0 {
+		return out, nil // whenever they were
+	}
+	span, err := parseSpan(f.Since, f.Until)
+	out.From, out.To = span.From, span.To
+	return out, err
+}
+
+// errorDetail is a failure with all that was kept of it.
+type errorDetail struct {
+	clickhouse.Kept
+	Properties json.RawMessage `json:"properties"` // without the raw bytes
+	Context    json.RawMessage `json:"context"`
+	Raw        []byte          `json:"raw_base64"` // as sent, untruncated
+}
+
+type errorRedrive struct {
+	errorFilter
+	As   string `json:"as,omitempty" param:"as" usage:"project for failures whose project is not known, as of an unknown key"`
+	Body []byte `json:"body_base64,omitempty"` // in place of the raw bytes, of one failure
+}
+
+// errorResult is what became of a failure that was sent again.
+type errorResult struct {
+	ID       string `json:"event_id"`
+	Result   string `json:"result"` // accepted, partly, refused, skipped
+	Accepted int    `json:"accepted"`
+	Rejected int    `json:"rejected"`
+	Object   string `json:"object,omitempty"`
+	Code     string `json:"code,omitempty"`
+	Message  string `json:"message,omitempty"`
+}
+
+func errorOperations() []operation {
+	return []operation{
+		{
+			name: "errors list", method: http.MethodGet, path: "/v1/errors", params: &errorFilter{}, item: clickhouse.Kept{},
+			short:  "list what was refused, the newest first",
+			header: []string{"TIME", "CODE", "STAGE", "PROJECT", "BYTES", "REDRIVEN", "ID", "MESSAGE"},
+			row: func(item any) []string {
+				k := item.(*clickhouse.Kept)
+				redriven := "-"
+				if k.Redriven != nil {
+					redriven = k.Redriven.Format(time.RFC3339)
+				}
+				message := strings.Join(strings.Fields(k.Message), " ")
+				if utf8.RuneCountInString(message) > 100 {
+					message = string([]rune(message)[:100]) + "…"
+				}
+				project := k.Project
+				if project == "" {
+					project = "-"
+				}
+				return []string{k.Time.Format(time.RFC3339), k.Code, k.Stage, project, strconv.FormatUint(k.RawBytes, 10), redriven, k.ID, message}
+			},
+			sum: func(w io.Writer, n int) { fmt.Fprintf(w, "%d failures\n", n) },
+			run: listErrors,
+		},
+		{
+			name: "errors show", method: http.MethodGet, path: "/v1/errors/details", params: &errorFilter{}, item: errorDetail{},
+			short: "show failures with the bytes that were sent and all that is known of the client",
+			print: printError, run: showErrors,
+		},
+		{
+			name: "errors redrive", method: http.MethodPost, path: "/v1/errors/redrive", params: &errorRedrive{}, item: errorResult{},
+			short: "send what was refused through the receiver's own path again, once",
+			about: "What was redriven already is left alone. Events get the time and, where they have none, an id\n" +
+				"of the failure, so that sending one twice makes no second row.",
+			header: []string{"RESULT", "ACCEPTED", "REJECTED", "ID", "MESSAGE"},
+			row: func(item any) []string {
+				r := item.(*errorResult)
+				return []string{r.Result, strconv.Itoa(r.Accepted), strconv.Itoa(r.Rejected), r.ID, strings.TrimSpace(r.Code + " " + r.Message)}
+			},
+			sum: func(w io.Writer, n int) { fmt.Fprintf(w, "%d failures\n", n) },
+			run: redriveErrors,
+		},
+	}
+}
+
+func listErrors(ctx context.Context, o *operator, params any, out sink) error {
+	f, err := params.(*errorFilter).filter()
+	if err != nil {
+		return err
+	}
+	db, err := o.table()
+	if err != nil {
+		return err
+	}
+	return db.Errors(ctx, f, func(k clickhouse.Kept) error { return out.item(k) })
+}
+
+func showErrors(ctx context.Context, o *operator, params any, out sink) error {
+	f, err := params.(*errorFilter).filter()
+	if err != nil {
+		return err
+	}
+	f.Whole = true
+	db, err := o.table()
+	if err != nil {
+		return err
+	}
+	n := 0
+	err = db.Errors(ctx, f, func(k clickhouse.Kept) error {
+		n++
+		d, err := o.detail(ctx, k)
+		if err != nil {
+			return err
+		}
+		return out.item(d)
+	})
+	if err == nil && n < len(f.IDs) {
+		err = fmt.Errorf("%d of the %d failures are not in the table (they come with the next roll of the errors pipeline)", len(f.IDs)-n, len(f.IDs))
+	}
+	return err
+}
+
+// detail completes a failure with its raw bytes, from the bucket where they are there.
+func (o *operator) detail(ctx context.Context, k clickhouse.Kept) (errorDetail, error) {
+	d := errorDetail{Kept: k, Context: json.RawMessage(k.Context), Raw: []byte(k.Raw)}
+	var props map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(k.Properties), &props); err != nil {
+		return d, fmt.Errorf("failure %s: its properties cannot be read: %w", k.ID, err)
+	}
+	delete(props, "raw")
+	delete(props, "raw_base64")
+	var err error
+	if d.Properties, err = json.Marshal(props); err != nil {
+		return d, err
+	}
+	if k.RawObject != "" {
+		_, body, err := o.store.Get(ctx, k.RawObject)
+		if err != nil {
+			return d, fmt.Errorf("failure %s: its bytes cannot be had: %w", k.ID, err)
+		}
+		defer body.Close()
+		if d.Raw, err = io.ReadAll(body); err != nil {
+			return d, fmt.Errorf("failure %s: its bytes cannot be had: %w", k.ID, err)
+		}
+	}
+	d.RawBytes = uint64(len(d.Raw))
+	return d, nil
+}
+
+// text is a property of the failure.
+func (d *errorDetail) text(name string) string {
+	var props map[string]any
+	json.Unmarshal(d.Properties, &props)
+	s, _ := props[name].(string)
+	return s
+}
+
+func printError(w io.Writer, item any) error {
+	d := item.(*errorDetail)
+	fmt.Fprintf(w, "id          %s\ntime        %s\nstage       %s\ncode        %s\nmessage     %s\nproject     %s\n", d.ID, d.Time.Format(time.RFC3339Nano), d.Stage, d.Code, d.Message, d.Project)
+	if d.Redriven != nil {
+		fmt.Fprintf(w, "redriven    %s\n", d.Redriven.Format(time.RFC3339))
+	}
+	fmt.Fprintf(w, "metadata    %s\nclient      %s\nin          %s row %d\n", d.Properties, d.Context, d.Kept.Object, d.Row)
+	if utf8.Valid(d.Raw) && !bytes.ContainsRune(d.Raw, 0) {
+		fmt.Fprintf(w, "raw         %d bytes:\n%s\n\n", len(d.Raw), d.Raw)
+	} else {
+		fmt.Fprintf(w, "raw         %d bytes, not text (--raw prints them as they are); as quoted text:\n%s\n\n", len(d.Raw), strconv.QuoteToASCII(string(d.Raw)))
+	}
+	return nil
+}
+
+// runErrorsShow adds --raw: nothing but the bytes.
+func runErrorsShow(ctx context.Context, s streams, args []string) error {
+	op := findOperation("errors show")
+	raw := false
+	var rest []string
+	for _, a := range args {
+		if a == "--raw" || a == "-raw" {
+			raw = true
+		} else {
+			rest = append(rest, a)
+		}
+	}
+	op.about = "--raw prints nothing but the bytes that were sent, as they were sent."
+	if raw {
+		op.print = func(w io.Writer, item any) error {
+			_, err := w.Write(item.(*errorDetail).Raw)
+			return err
+		}
+	}
+	return op.command(ctx, s, rest, hooks{prepare: func(params any, _ executor) error {
+		if f := params.(*errorFilter); len(f.IDs) == 0 && raw {
+			return errors.New("--raw wants the id of a failure")
+		}
+		return nil
+	}})
+}
+
+// redrivePage is how many failures are sent at once: they share the early roll
+// that durability object asks for.
+const redrivePage = 256
+
+func redriveErrors(ctx context.Context, o *operator, params any, out sink) error {
+	p := params.(*errorRedrive)
+	f, err := p.filter()
+	if err != nil {
+		return err
+	}
+	if p.Body != nil && len(f.IDs) != 1 {
+		return errors.New("a body of its own goes with the id of one failure")
+	}
+	db, err := o.table()
+	if err != nil {
+		return err
+	}
+	f.Pending = true
+	var ids []pipeline.UUID
+	if err := db.Errors(ctx, f, func(k clickhouse.Kept) error {
+		id, err := pipeline.ParseUUID([]byte(k.ID))
+		ids = append(ids, id)
+		return err
+	}); err != nil {
+		return err
+	}
+	began := time.Now()
+	for done := 0; done < len(ids); {
+		page := ids[done:min(done+redrivePage, len(ids))]
+		if err := o.redrivePage(ctx, db, page, p, out); err != nil {
+			return err
+		}
+		done += len(page)
+		out.progress(progress{Rows: int64(done), Seconds: time.Since(began).Seconds(), Text: fmt.Sprintf("%d of %d failures", done, len(ids))})
+	}
+	return nil
+}
+
+func (o *operator) redrivePage(ctx context.Context, db *clickhouse.DB, ids []pipeline.UUID, p *errorRedrive, out sink) error {
+	var details []errorDetail
+	if err := db.Errors(ctx, clickhouse.ErrorFilter{IDs: ids, Pending: true, Whole: true}, func(k clickhouse.Kept) error {
+		d, err := o.detail(ctx, k)
+		details = append(details, d)
+		return err
+	}); err != nil {
+		return err
+	}
+	results := make([]errorResult, len(details))
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range details {
+		g.Go(func() (err error) {
+			results[i], err = o.redriveOne(ctx, details[i], p)
+			return err
+		})
+	}
+	// What was sent is stored by now: the mark follows. Killed between the two,
+	// the next redrive sends the same ids again, which is the same rows.
+	err := g.Wait()
+	var marks []clickhouse.Redriven
+	for _, r := range results {
+		if r.Accepted > 0 {
+			id, _ := pipeline.ParseUUID([]byte(r.ID))
+			marks = append(marks, clickhouse.Redriven{ID: id, Accepted: r.Accepted, Rejected: r.Rejected, Object: r.Object, Code: r.Code})
+		}
+	}
+	if len(marks) > 0 {
+		err = errors.Join(err, db.MarkRedriven(context.WithoutCancel(ctx), marks))
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
+		if err := out.item(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *operator) redriveOne(ctx context.Context, d errorDetail, p *errorRedrive) (errorResult, error) {
+	r := errorResult{ID: d.ID, Result: "skipped"}
+	project := d.Project
+	if project == "" {
+		project = p.As
+	}
+	body, encoding := d.Raw, d.text("content_encoding")
+	if p.Body != nil {
+		body, encoding = p.Body, ""
+	}
+	switch {
+	case d.Stage == "loader" && d.Code != "refused_row":
+		r.Message = "it is the failure of a load, with nothing to send: `penstock dlq` and `penstock reingest` load objects again"
+		return r, nil
+	case len(body) == 0:
+		r.Message = "there are no bytes to send"
+		return r, nil
+	case project == "":
+		r.Message = "its project is not known: say --as PROJECT"
+		return r, nil
+	}
+	rec, err := o.receiver()
+	if err != nil {
+		return r, err
+	}
+	id, err := pipeline.ParseUUID([]byte(d.ID))
+	if err != nil {
+		return r, err
+	}
+	var client struct {
+		IP        string `json:"ip"`
+		UserAgent string `json:"user_agent"`
+	}
+	json.Unmarshal(d.Context, &client)
+	done, err := rec.Redrive(ctx, receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Project: project, ContentType: d.text("content_type"), ContentEncoding: encoding,
+		ClientIP: client.IP, UserAgent: client.UserAgent, Body: body, Durability: pipeline.Bucket})
+	if err != nil {
+		return r, err
+	}
+	r.Accepted, r.Rejected, r.Object, r.Code, r.Message = done.Accepted, done.Rejected, done.Object, done.Code, done.Message
+	switch {
+	case done.Accepted == 0:
+		r.Result = "refused"
+	case done.Rejected > 0:
+		r.Result = "partly"
+	default:
+		r.Result = "accepted"
+	}
+	return r, nil
+}
+
+// throughParallel is how many filters run at once.
+const throughParallel = 4
+
+// runErrorsRedrive adds --through: a filter of the operator's own, here, for
+// each failure's bytes.
+func runErrorsRedrive(ctx context.Context, s streams, args []string) error {
+	op := findOperation("errors redrive")
+	op.about += "\n\n--through CMD mends each payload before it is sent: CMD (run by sh -c) gets the raw bytes on\n" +
+		"standard input and prints what is to be sent; where it fails, the failure is left as it is."
+	through := ""
+	var rest []string
+	for i := 0; i < len(args); i++ {
+		name, value, ok := strings.Cut(strings.TrimPrefix(args[i], "-"), "=")
+		switch {
+		case (name == "-through" || name == "through") && strings.HasPrefix(args[i], "-"):
+			if !ok {
+				if i++; i == len(args) {
+					return errors.New("--through wants a command")
+				}
+				value = args[i]
+			}
+			through = value
+		default:
+			rest = append(rest, args[i])
+		}
+	}
+	if through == "" {
+		return op.command(ctx, s, rest, hooks{})
+	}
+	return op.command(ctx, s, rest, hooks{wrap: func(ex executor) executor {
+		return func(ctx context.Context, op operation, params any, out sink) error {
+			return redriveThrough(ctx, ex, op, params.(*errorRedrive), through, out)
+		}
+	}})
+}
+
+// redriveThrough sends what the filter makes of each failure.
+func redriveThrough(ctx context.Context, ex executor, op operation, p *errorRedrive, through string, out sink) error {
+	f := p.errorFilter
+	f.Pending = true
+	var ids []string
+	quiet := func(progress) {}
+	if err := ex(ctx, findOperation("errors list"), &f, sink{item: func(item any) error {
+		ids = append(ids, item.(*clickhouse.Kept).ID)
+		return nil
+	}, progress: quiet}); err != nil {
+		return err
+	}
+	began := time.Now()
+	for done := 0; done < len(ids); {
+		page := ids[done:min(done+throughParallel, len(ids))]
+		results := make([]*errorResult, len(page))
+		g, ctx := errgroup.WithContext(ctx)
+		for i, id := range page {
+			g.Go(func() error {
+				one := errorFilter{IDs: []string{id}}
+				return ex(ctx, findOperation("errors show"), &one, sink{progress: quiet, item: func(item any) error {
+					cmd := exec.CommandContext(ctx, "sh", "-c", through)
+					var said bytes.Buffer
+					cmd.Stdin, cmd.Stderr = bytes.NewReader(item.(*errorDetail).Raw), &said
+					body, err := cmd.Output()
+					if err != nil || len(body) == 0 {
+						why := "the filter printed nothing"
+						if err != nil {
+							why = fmt.Sprintf("the filter failed: %s %s", err, strings.TrimSpace(said.String()))
+						}
+						results[i] = &errorResult{ID: id, Result: "skipped", Message: why}
+						return nil
+					}
+					return ex(ctx, op, &errorRedrive{errorFilter: one, As: p.As, Body: body}, sink{progress: quiet, item: func(item any) error {
+						results[i] = item.(*errorResult)
+						return nil
+					}})
+				}})
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		for _, r := range results {
+			if r != nil {
+				if err := out.item(r); err != nil {
+					return err
+				}
+			}
+		}
+		done += len(page)
+		out.progress(progress{Rows: int64(done), Seconds: time.Since(began).Seconds(), Text: fmt.Sprintf("%d of %d failures", done, len(ids))})
+	}
+	return nil
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/objstore"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/loader"
+	"github.com/penstock/penstock/receiver"
+)
+
+// operator is what operations work on: bucket, queue and table, each connected
+// when the first operation needs it.
+type operator struct {
+	cfg   Config
+	log   *slog.Logger
+	store *objstore.Bucket
+
+	mu    sync.Mutex
+	db    *clickhouse.DB
+	queue *jetstream.Queue
+	in    *intake
+}
+
+// operatorConns is how many connections to ClickHouse operations share.
+const operatorConns = 12
+
+func newOperator(cfg Config, log *slog.Logger) *operator {
+	return &operator{cfg: cfg, log: log, store: openBucket(cfg.Storage)}
+}
+
+// table connects to ClickHouse.
+func (o *operator) table() (*clickhouse.DB, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.db == nil {
+		db, err := clickhouse.Open(tableOptions(o.cfg.ClickHouse, operatorConns))
+		if err != nil {
+			return nil, err
+		}
+		o.db = db
+	}
+	return o.db, nil
+}
+
+// notifications connects to the queue; nil where there is none.
+func (o *operator) notifications(ctx context.Context) (*jetstream.Queue, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.queue == nil && o.cfg.Storage.Notify != "none" {
+		q, err := connectQueue(o.cfg.Queue, "penstock-operator", o.log)
+		if err != nil {
+			return nil, err
+		}
+		if err := q.Setup(ctx, pipeline.Specs()); err != nil {
+			q.Close()
+			return nil, err
+		}
+		o.queue = q
+	}
+	return o.queue, nil
+}
+
+// receiver is one of our own, for what is sent again: with a log beside that of
+// the receiver that may run here.
+func (o *operator) receiver() (*receiver.Receiver, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.in == nil {
+		in, err := buildIntake(o.cfg, "redrive", pipeline.Specs(), o.log, prometheus.NewRegistry())
+		if err != nil {
+			return nil, err
+		}
+		if err := in.start(); err != nil {
+			return nil, err
+		}
+		o.in = in
+	}
+	return o.in.receiver, nil
+}
+
+// loader is one of our own, for what is loaded at an operator's word.
+func (o *operator) loader(ctx context.Context, spec pipeline.Spec) (*loader.Loader, error) {
+	db, err := o.table()
+	if err != nil {
+		return nil, err
+	}
+	q, err := o.notifications(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newLoader(o.cfg, spec, "operator-"+loaderName(o.cfg), nil, o.store, db, q, nil, o.log, prometheus.NewRegistry()), nil
+}
+
+func (o *operator) close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var err error
+	if o.in != nil {
+		err = o.in.stop()
+	}
+	if o.queue != nil {
+		o.queue.Close()
+	}
+	if o.db != nil {
+		err = errors.Join(err, o.db.Close())
+	}
+	return err
+}

@@ -1,0 +1,170 @@
+package loader
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/faultpoint"
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// Of one object: more refused rows than that are no bad rows among good ones,
+// but a table that does not fit the data. Its object is given up as a whole,
+// to be redriven when the table is mended.
+const (
+	maxRefused = 1000
+	maxTrials  = 4096 // inserts into trials
+)
+
+// keepWait bounds how long a load waits until its refused rows are on disk.
+const keepWait = 5 * time.Second
+
+// refuse finds the rows of a chunk that the table refuses, by halves, reports
+// them, and writes them into the ledger: from then on every attempt leaves
+// the same rows out, so that any row of a chunk still means all of it. The
+// halves are inserted into a trial that keeps nothing, not into the table.
+func (l *Loader) refuse(ctx context.Context, key string, entry *pipeline.Load, chunk []pipeline.Event, cause error) error {
+	trial, err := l.table.Try(ctx, l.spec.Name)
+	if err != nil {
+		return fmt.Errorf("%w (which row it is cannot be found out: %w)", cause, err)
+	}
+	defer func() {
+		if err := trial.Close(context.WithoutCancel(ctx)); err != nil {
+			l.log.Warn("a trial table is left; it is dropped after an hour", "error", err)
+		}
+	}()
+	var refused []pipeline.Failure
+	trials := 0
+	var halve func(part []pipeline.Event, why error) error
+	try := func(part []pipeline.Event) error {
+		if trials++; trials > maxTrials {
+			return fault("refused_rows", "more than %d trials did not find all rows that are refused: %w", maxTrials, cause)
+		}
+		err := trial.Insert(ctx, key, part)
+		if retry.ClassOf(err) == retry.Permanent {
+			return halve(part, err)
+		}
+		return err
+	}
+	halve = func(part []pipeline.Event, why error) error {
+		if len(part) == 1 {
+			refused = append(refused, l.refusal(entry, part[0].Row, part[0].Project, clientForm(&part[0]), why))
+			if len(entry.Refused)+len(refused) > maxRefused {
+				return fault("refused_rows", "more than %d rows are refused: %w", maxRefused, why)
+			}
+			return nil
+		}
+		if err := try(part[:len(part)/2]); err != nil {
+			return err
+		}
+		return try(part[len(part)/2:])
+	}
+	if err := try(chunk); err != nil {
+		return err
+	}
+	if len(refused) == 0 {
+		// A materialized view behind the table, or the server changed its mind.
+		return fmt.Errorf("the table refuses rows %d to %d as a whole, but none of them alone: %w", chunk[0].Row, chunk[len(chunk)-1].Row, cause)
+	}
+	return l.leaveOut(ctx, entry, refused)
+}
+
+// refuseLines leaves out what a foreign file holds that is no event.
+func (l *Loader) refuseLines(ctx context.Context, dec codec.Decoder, entry *pipeline.Load) error {
+	from, ok := dec.(codec.Refuser)
+	if !ok {
+		return nil
+	}
+	var refused []pipeline.Failure
+	for _, r := range from.Refused() {
+		if !slices.Contains(entry.Refused, r.Row) {
+			f := l.refusal(entry, r.Row, nil, r.Raw, codedError{r.Code, fmt.Errorf("%s", r.Message)})
+			f.Code = r.Code
+			refused = append(refused, f)
+		}
+	}
+	if len(entry.Refused)+len(refused) > maxRefused {
+		return fault("refused_rows", "more than %d of its lines are no events; the first: %s", maxRefused, refused[0].Message)
+	}
+	if len(refused) == 0 {
+		return nil
+	}
+	return l.leaveOut(ctx, entry, refused)
+}
+
+// refusal is a refused row as a failure. Its id is that of the row, so that
+// reporting it twice is one row of errors.
+func (l *Loader) refusal(entry *pipeline.Load, row uint32, project, raw []byte, why error) pipeline.Failure {
+	return pipeline.Failure{ID: pipeline.UUIDv5(nil, fmt.Appendf(nil, "refused/%s/%d", entry.Token(), row)), Time: time.Now().UTC(),
+		Stage: "loader", Code: "refused_row", Message: why.Error(), Project: string(project), Raw: raw, Index: -1,
+		Object: entry.Key, Row: int64(row), Attempt: int(entry.Attempts), ServerCode: retry.CodeOf(why), Class: retry.Permanent.String(), Loader: l.opts.Name}
+}
+
+// leaveOut reports rows and lets the ledger remember them.
+func (l *Loader) leaveOut(ctx context.Context, entry *pipeline.Load, refused []pipeline.Failure) error {
+	if l.report != nil {
+		keep, cancel := context.WithTimeout(ctx, keepWait)
+		defer cancel()
+		// The rows are in the object whatever becomes of the report, and the ledger
+		// says which: events must not wait for the errors pipeline.
+		if err := l.report.Keep(keep, refused); err != nil {
+			l.log.Error("refused rows could not be reported; they are in the object", "key", entry.Key, "rows", len(refused), "error", err)
+		}
+	}
+	for _, f := range refused {
+		l.log.Warn("row refused", "key", entry.Key, "row", f.Row, "code", f.Code, "error", f.Message)
+		entry.Refused = append(entry.Refused, uint32(f.Row))
+	}
+	slices.Sort(entry.Refused)
+	l.metrics.refused.Add(float64(len(refused)))
+	if err := l.ledger.SaveLoad(ctx, *entry); err != nil {
+		return err
+	}
+	faultpoint.Hit("loader.refused")
+	return nil
+}
+
+// without is the chunk but for the refused rows, which are sorted.
+func without(chunk []pipeline.Event, refused []uint32) []pipeline.Event {
+	if len(refused) == 0 {
+		return chunk
+	}
+	var good []pipeline.Event
+	for i := range chunk {
+		if _, found := slices.BinarySearch(refused, chunk[i].Row); !found {
+			good = append(good, chunk[i])
+		}
+	}
+	return good
+}
+
+// clientForm is an event as a client would send it, for `penstock errors
+// redrive`: the row was good for the receiver, and may be so for the table when
+// it is mended.
+func clientForm(e *pipeline.Event) []byte {
+	b := append([]byte(nil), `{"event_id":"`...)
+	b = e.ID.Append(b)
+	b = append(b, `","name":`...)
+	b = jsonscan.AppendQuoted(b, e.Name)
+	if e.Timestamp != pipeline.NoTime {
+		b = append(b, `,"timestamp":`...)
+		b = strconv.AppendInt(b, e.Timestamp, 10)
+	}
+	if len(e.SessionID) > 0 {
+		b = append(b, `,"session_id":`...)
+		b = jsonscan.AppendQuoted(b, e.SessionID)
+	}
+	if len(e.UserID) > 0 {
+		b = append(b, `,"user_id":`...)
+		b = jsonscan.AppendQuoted(b, e.UserID)
+	}
+	b = append(b, `,"properties":`...)
+	b = append(b, e.Properties...)
+	return append(b, '}')
+}
