@@ -266,7 +266,7 @@ func (w *world) DeadLetter(_ context.Context, d pipeline.DeadLetter) error {
 	return err
 }
 
-func (w *world) Report(f pipeline.Failure) { w.Keep(nil, []pipeline.Failure{f}) }
+func (w *world) Report(f pipeline.Failure) { w.Keep(context.Background(), []pipeline.Failure{f}) }
 
 func (w *world) Keep(_ context.Context, failures []pipeline.Failure) error {
 	w.mu.Lock()

@@ -22,6 +22,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/infra/devstack/devtest"
@@ -356,3 +358,20 @@ func (s *stack) rows(table string, want uint64) {
 		return nil
 	})
 }
+
+func (s *stack) jetstream() natsjs.JetStream {
+	s.t.Helper()
+	nc, err := nats.Connect(s.nats.URL())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return js
+}
+
+// named is a query's parameter.
+func named(name string, value any) driver.NamedValue { return clickhouse.Named(name, value) }
