@@ -38,7 +38,7 @@ type Store interface {
 	Put(ctx context.Context, key string, body io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error)
 }
 
-// Options are a batcher's limits. All but FS and Stored are needed; none has a default here.
+// Options are a batcher's limits. All but FS, Stored and Failed are needed; none has a default here.
 type Options struct {
 	Receiver string          // in keys; see pipeline.ValidReceiver
 	Dir      string          // the log's folder, used by this batcher alone
@@ -59,6 +59,7 @@ type Options struct {
 	Backoff    retry.Backoff                                // between PUTs that fail
 	Stored     func(ctx context.Context, o pipeline.Object) // told of each object before its segment is released; nil: nobody
 	Drain      time.Duration                                // for all uploads together, after Run's context ended
+	Failed     func(f pipeline.Failure)                     // told of what cannot become part of an object; never blocks; nil: nobody
 }
 
 // The answers of Append when it takes nothing.
@@ -189,6 +190,7 @@ func (b *Batcher) replay() error {
 	}, func(path string, why error) {
 		b.metrics.corrupt.Inc()
 		b.log.Error("segment is damaged; it is kept as *.corrupt", "path", path, "error", why)
+		b.report("", "damaged_segment", nil, "the segment %s is kept as *.corrupt: %s", path, why)
 	})
 	if err != nil {
 		return err

@@ -927,9 +927,14 @@ func TestDamage(t *testing.T) {
 		b, _ := after.Get(name)
 		b[len(b)-3] ^= 1
 		after.Put(name, b)
-		again := start(t, options(), after, r.store)
+		opts, told := options(), ""
+		opts.Failed = func(f pipeline.Failure) { told += f.Code }
+		again := start(t, opts, after, r.store)
 		synctest.Wait()
 		r.store.want(t, 2)
+		if told != "damaged_segment" {
+			t.Errorf("reported %q", told)
+		}
 		if _, ok := after.Get(name + ".corrupt"); !ok || !again.logs.has("damaged") {
 			t.Error("the damaged segment is not kept, or nothing is said of it")
 		}
@@ -958,9 +963,23 @@ func TestForeignRecord(t *testing.T) {
 			key.Seq++
 		}
 		log.Close()
-		r := start(t, options(), fs, newStore())
+		opts := options()
+		var failed []pipeline.Failure
+		opts.Failed = func(f pipeline.Failure) { failed = append(failed, f) }
+		opts.Uploads = 1
+		r := start(t, opts, fs, newStore())
 		synctest.Wait()
 		r.store.want(t, 1)
+		codes := ""
+		for _, f := range failed {
+			codes += f.Code + " "
+			if f.Stage != "batcher" || f.Code == "unreadable_record" && string(f.Raw) != "from the future" {
+				t.Errorf("failure %+v", f)
+			}
+		}
+		if want := strings.Repeat("unreadable_record damaged_segment ", 2); codes != want {
+			t.Errorf("reported %s, want %s", codes, want)
+		}
 		names, _ := fs.ReadDir("/wal")
 		if n := len(slices.DeleteFunc(names, func(s string) bool { return !strings.HasSuffix(s, ".corrupt") })); n != 2 {
 			t.Errorf("%d files kept, want 2", n)

@@ -139,6 +139,9 @@ func (b *Batcher) encodeLater(bt *batch, err error) {
 	bt.failures++
 	wait := b.opts.Backoff.Delay(bt.failures)
 	b.log.Error("batch cannot be encoded; trying again", "key", bt.text, "segment", bt.segment.Path(), "wait", wait, "error", err)
+	if bt.failures == 1 { // the next ones say nothing new
+		b.report(bt.text, "encode_failed", nil, "the batch cannot be encoded; its events are in the segment %s and are tried again: %s", bt.segment.Path(), err)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lastErr = err.Error()
@@ -150,6 +153,14 @@ func (b *Batcher) encodeLater(bt *batch, err error) {
 		b.sealed = append(b.sealed, bt)
 		b.wake()
 	})
+}
+
+// report tells of what cannot become part of an object.
+func (b *Batcher) report(object, code string, raw []byte, format string, args ...any) {
+	if b.opts.Failed != nil {
+		b.opts.Failed(pipeline.Failure{Time: time.Now().UTC(), Stage: "batcher", Code: code, Message: fmt.Sprintf(format, args...), Raw: raw, Index: -1,
+			Object: object, Row: -1})
+	}
 }
 
 // encode makes the object from the segment. Where the disk does not take the
@@ -191,6 +202,9 @@ func (b *Batcher) encodeTo(bt *batch, sp *spool) (pipeline.Meta, error) {
 		if err == nil {
 			if events, err = parseRecord(events[:0], seq, payload); err != nil {
 				foreign++
+				if bt.failures == 0 {
+					b.report(bt.text, "unreadable_record", payload, "a record of the segment %s is not as a batcher writes it: %s", bt.segment.Path(), err)
+				}
 				continue
 			}
 			err = enc.Encode(events)
@@ -212,6 +226,7 @@ func (b *Batcher) encodeTo(bt *batch, sp *spool) (pipeline.Meta, error) {
 	if r.Damaged() > 0 || foreign > 0 {
 		if !bt.segment.Corrupt {
 			b.metrics.corrupt.Inc()
+			b.report(bt.text, "damaged_segment", nil, "%d bytes and %d records cannot be read; the segment is kept as %s.corrupt", r.Damaged(), foreign, bt.segment.Path())
 		}
 		bt.segment.Corrupt = true
 		b.log.Error("segment is damaged; it is kept as *.corrupt", "path", bt.segment.Path(), "damaged_bytes", r.Damaged(), "foreign_records", foreign)

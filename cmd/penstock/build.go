@@ -44,7 +44,7 @@ func tableOptions(c ClickHouseConfig, conns int) clickhouse.Options {
 
 // newBatcher makes one pipeline's batcher, in a folder and under a name that
 // are this process's alone.
-func newBatcher(cfg Config, spec pipeline.Spec, name, dir string, store *objstore.Bucket, q *jetstream.Queue, log *slog.Logger, reg prometheus.Registerer) (*batcher.Batcher, error) {
+func newBatcher(cfg Config, spec pipeline.Spec, name, dir string, store *objstore.Bucket, q *jetstream.Queue, failed func(pipeline.Failure), log *slog.Logger, reg prometheus.Registerer) (*batcher.Batcher, error) {
 	format, err := pipeline.ParseFormat(cfg.Batcher.Format)
 	if err != nil {
 		return nil, err
@@ -65,6 +65,8 @@ func newBatcher(cfg Config, spec pipeline.Spec, name, dir string, store *objstor
 	if spec == pipeline.Errors {
 		opts.MaxDisk = int64(cfg.Errors.MaxDisk)
 		opts.SegmentBytes = min(opts.SegmentBytes, opts.MaxDisk)
+	} else {
+		opts.Failed = failed // the errors pipeline does not report about itself
 	}
 	return batcher.New(spec, opts, store, log, reg), nil
 }
@@ -105,7 +107,7 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 	}
 	appenders := map[string]*batcher.Batcher{}
 	for _, spec := range specs {
-		b, err := newBatcher(cfg, spec, name, filepath.Join(dir, spec.Name), store, in.queue, log, reg)
+		b, err := newBatcher(cfg, spec, name, filepath.Join(dir, spec.Name), store, in.queue, func(f pipeline.Failure) { in.reporter.Report(f) }, log, reg)
 		if err != nil {
 			return nil, err
 		}

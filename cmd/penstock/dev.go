@@ -300,11 +300,16 @@ func (st *stack) configure(minio *devstack.MinIO, ports devPorts) error {
 	if err != nil {
 		return err
 	}
+	token, _, err := devKey(filepath.Join(o.data, "admin-token"))
+	if err != nil {
+		return err
+	}
 	loadAdmin, err := freePort()
 	if err != nil {
 		return err
 	}
 	c.Storage.Endpoint, c.Storage.AccessKey, c.Storage.SecretKey, c.Storage.PathStyle = minio.Endpoint(), minio.AccessKey(), minio.SecretKey(), true
+	c.Admin.Token = token
 	c.Admin.Listen, c.Receiver.Listen = loopback(ports.admin), loopback(ports.receiver)
 	c.Receiver.Keys = append(c.Receiver.Keys, KeyConfig{Project: "demo", SHA256: hash})
 	c.Batcher.Dir, c.Batcher.Format, c.Batcher.RollAge = filepath.Join(o.data, "receive"), o.format, Duration(o.roll)
@@ -416,7 +421,7 @@ func (st *stack) welcome(took time.Duration) {
 		fmt.Fprintf(w, "\nIts row, some %s later:\n\n  curl -sS '%s/?database=%s' -d 'SELECT timestamp, name, user_id, properties.level, object FROM events ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
 			(st.opts.roll + 3*time.Second).Round(time.Second), s.HTTP, st.cfg.ClickHouse.Database)
 	}
-	fmt.Fprint(w, "\nWhat waits where: penstock status (go run ./cmd/penstock status). Ctrl-C stops everything.\n\n")
+	fmt.Fprint(w, "\nWhat waits where: penstock status (go run ./cmd/penstock status); what was stored or refused: penstock objects ls, penstock errors list. Ctrl-C stops everything.\n\n")
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

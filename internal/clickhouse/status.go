@@ -13,16 +13,18 @@ type TableStatus struct {
 	ObjectsLastMinute uint64 `json:"objects_loaded_last_minute"`
 	RowsLastMinute    uint64 `json:"rows_loaded_last_minute"`
 	Loading           uint64 `json:"objects_loading"` // begun, not finished
+	Dead              uint64 `json:"dead_letters"`
+	Refused           uint64 `json:"rows_refused"` // by the table, in all
 }
 
 // TableStatus asks the ledger, which is small, for all but the number of rows.
 func (db *DB) TableStatus(ctx context.Context, table string) (TableStatus, error) {
 	var s TableStatus
-	err := db.conn.QueryRow(ctx, `SELECT countIf(status = 'loaded'), countIf(status = 'loading'),
+	err := db.conn.QueryRow(ctx, `SELECT countIf(status = 'loaded'), countIf(status IN ('loading', 'failed')), countIf(status = 'dead'), sum(length(refused)),
 		countIf(status = 'loaded' AND finished_at > now64(3) - 60), sumIf(rows, status = 'loaded' AND finished_at > now64(3) - 60),
 		maxIf(toUnixTimestamp64Milli(received_at), status = 'loaded')
 		FROM loads FINAL WHERE pipeline = ?`, table).
-		Scan(&s.Objects, &s.Loading, &s.ObjectsLastMinute, &s.RowsLastMinute, &s.Newest)
+		Scan(&s.Objects, &s.Loading, &s.Dead, &s.Refused, &s.ObjectsLastMinute, &s.RowsLastMinute, &s.Newest)
 	if err != nil {
 		return s, fmt.Errorf("read ledger: %w", class(err))
 	}
