@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
@@ -36,6 +37,7 @@ type Options struct {
 // DB is a pool of connections to one database.
 type DB struct {
 	conn     driver.Conn
+	natives  natives
 	opts     Options
 	database string
 }
@@ -63,7 +65,7 @@ func Open(opts Options) (*DB, error) {
 }
 
 // Close ends all connections.
-func (db *DB) Close() error { return db.conn.Close() }
+func (db *DB) Close() error { return errors.Join(db.natives.close(), db.conn.Close()) }
 
 // Ping asks for one answer.
 func (db *DB) Ping(ctx context.Context) error { return class(db.conn.Ping(ctx)) }
@@ -191,6 +193,12 @@ func class(err error) error {
 	}
 	if ex, ok := errors.AsType[*clickhouse.Exception](err); ok {
 		if slices.Contains(permanentCodes, ex.Code) {
+			return retry.AsCode(retry.Permanent, int(ex.Code), err)
+		}
+		return retry.AsCode(retry.Outage, int(ex.Code), err)
+	}
+	if ex, ok := errors.AsType[*ch.Exception](err); ok {
+		if slices.Contains(permanentCodes, int32(ex.Code)) {
 			return retry.AsCode(retry.Permanent, int(ex.Code), err)
 		}
 		return retry.AsCode(retry.Outage, int(ex.Code), err)

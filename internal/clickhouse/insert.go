@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
 )
 
 const insertColumns = "event_id, project, name, timestamp, identity_time, received_at, session_id, user_id, receiver, seq, properties, context, object, object_row, generation"
@@ -29,7 +30,7 @@ func insertSettings(token string) clickhouse.Settings {
 		"input_format_json_try_infer_numbers_from_strings":    0,
 		"input_format_json_read_bools_as_strings":             0,
 		"input_format_json_read_numbers_as_strings":           0,
-		"input_format_json_infer_incomplete_types_as_strings": 0,
+		"input_format_json_infer_incomplete_types_as_strings": 1, // an empty array has no type of its own
 	}
 }
 
@@ -38,6 +39,30 @@ func insertSettings(token string) clickhouse.Settings {
 func (db *DB) Insert(ctx context.Context, table, token, object string, generation uint32, events []pipeline.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, db.opts.Timeout)
 	defer cancel()
+	return db.insert(ctx, table, table, token, object, generation, events)
+}
+
+// insert sends the block in columns where the server understands them, else
+// as text. like is the table whose columns decide.
+func (db *DB) insert(ctx context.Context, table, like, token, object string, generation uint32, events []pipeline.Event) error {
+	columnar, err := db.columnar(ctx, like)
+	if err != nil {
+		return fmt.Errorf("insert into %s: %w", table, err)
+	}
+	if columnar {
+		if b, err := newBlock(object, generation, events); err == nil {
+			// What is refused for its data is tried as text: somebody may have given the
+			// column another type, which the server makes of text and not of columns.
+			if err := db.insertBlock(ctx, table, token, b); retry.ClassOf(err) != retry.Permanent {
+				return err
+			}
+		}
+	}
+	return db.insertText(ctx, table, token, object, generation, events)
+}
+
+// insertText lets the server parse the JSON.
+func (db *DB) insertText(ctx context.Context, table, token, object string, generation uint32, events []pipeline.Event) error {
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(token)))
 	batch, err := db.conn.PrepareBatch(ctx, "INSERT INTO "+quoteName(table)+" ("+insertColumns+")")
 	if err != nil {

@@ -75,8 +75,8 @@ const trialPrefix = "penstock_trial_"
 // Trial is a copy of a table that evaluates and refuses what the table does,
 // and keeps nothing.
 type Trial struct {
-	db   *DB
-	name string
+	db         *DB
+	name, like string
 }
 
 // Try makes a trial of a table. The user needs CREATE TABLE and DROP TABLE.
@@ -88,12 +88,14 @@ func (db *DB) Try(ctx context.Context, table string) (*Trial, error) {
 	if err := db.conn.Exec(ctx, "CREATE TABLE "+quoteName(name)+" AS "+quoteName(table)+" ENGINE = Null"); err != nil {
 		return nil, fmt.Errorf("make a trial of %s: %w", table, class(err))
 	}
-	return &Trial{db, name}, nil
+	return &Trial{db, name, table}, nil
 }
 
 // Insert tells by its error whether the table would take the events.
 func (t *Trial) Insert(ctx context.Context, object string, events []pipeline.Event) error {
-	return t.db.Insert(ctx, t.name, "", object, 0, events)
+	ctx, cancel := context.WithTimeout(ctx, t.db.opts.Timeout)
+	defer cancel()
+	return t.db.insert(ctx, t.name, t.like, "", object, 0, events)
 }
 
 // Close drops the trial.

@@ -94,3 +94,81 @@ func (s *stack) fixedRate(r *role, n, batch, rate int) []time.Duration {
 	wg.Wait()
 	return all
 }
+
+// groupCPU is what a process and those it started have used.
+func groupCPU(t testing.TB, pgid int) (sum float64) {
+	t.Helper()
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		if fields[2] == strconv.Itoa(pgid) {
+			sum += cpuSeconds(t, pid)
+		}
+	}
+	return sum
+}
+
+// peakRSS is the most memory that a process has had, in MiB.
+func peakRSS(t testing.TB, pid int) float64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kb float64
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			fmt.Sscan(rest, &kb)
+		}
+	}
+	return kb / 1024
+}
+
+// BenchmarkLoad measures what it costs to bring objects into ClickHouse's JSON
+// column: CPU of the loader and of the engine, merges included, for a million
+// events, and the loader's peak memory.
+//
+//	go test -run '^$' -bench Load -benchtime 1x ./internal/e2e
+func BenchmarkLoad(b *testing.B) {
+	const total = 1_000_000
+	for _, format := range []string{"parquet", "ndjson"} {
+		b.Run(format, func(b *testing.B) {
+			s := newStack(b)
+			r := s.start("r", "receive", "PENSTOCK_RECEIVER_DURABILITY=memory", "PENSTOCK_BATCHER_ROLL_AGE=1h", "PENSTOCK_BATCHER_FORMAT="+format)
+			var sent traffic.Sent
+			if err := traffic.Run(b.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "load", total, 500, 4, 0, &sent); err != nil {
+				b.Fatal(err)
+			}
+			r.term()
+			engine := groupCPU(b, s.clickhouse.Pid)
+			began := time.Now()
+			l := s.start("l", "load")
+			eventually(b, 5*time.Minute, "rows", func() error {
+				if n := one[uint64](s, "SELECT sum(rows) FROM loads FINAL WHERE status = 'loaded'"); n != total {
+					return fmt.Errorf("%d rows", n)
+				}
+				return nil
+			})
+			took := time.Since(began)
+			eventually(b, 5*time.Minute, "merges", func() error {
+				if n := one[uint64](s, "SELECT count() FROM system.merges"); n != 0 {
+					return fmt.Errorf("%d merges", n)
+				}
+				return nil
+			})
+			b.ReportMetric(cpuSeconds(b, l.Pid)/total*1e6, "loader-cpu-s/M")
+			b.ReportMetric((groupCPU(b, s.clickhouse.Pid)-engine)/total*1e6, "engine-cpu-s/M")
+			b.ReportMetric(total/took.Seconds(), "events/s")
+			b.ReportMetric(peakRSS(b, l.Pid), "loader-MiB")
+			l.term()
+		})
+	}
+}

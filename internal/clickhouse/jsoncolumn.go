@@ -1,0 +1,757 @@
+package clickhouse
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+)
+
+// jsonColumn is a JSON column as the server takes it without parsing: the
+// flattened serialization of Native blocks (version 3). Values are appended in
+// the form in which they are sent.
+//
+//	object   u64 3, number of paths, their names; for each path a dynamic's head; then for each path a dynamic's values
+//	dynamic  head: u64 3, number of types, their names, for each type its head
+//	         values: an index byte a row (the number of types: NULL), then for each type its values, packed
+//	array    its element's head; u64 offsets, then, where the element is nullable, a byte a value, then the values
+//
+// Types are those that the server infers from text, so that a table may hold
+// rows of both: Bool, Int64, UInt64, Float64, String, Array(Nullable(…)) of these,
+// Array(JSON(…)), arrays of arrays. Where text would lose something (a bool among
+// numbers becomes 1, a large integer among floats its last digits) the type is
+// Array(Dynamic), which keeps each element as it was sent.
+type jsonColumn struct {
+	rows int
+	root jsonObject
+	doc  parser
+}
+
+// errNotColumnar says that a block cannot be sent in columns: the server shall
+// parse its text.
+var errNotColumnar = errors.New("not columnar")
+
+// maxPaths bounds the columns of a block: the server keeps 1024 paths apart by
+// default, and each costs a byte a row.
+const maxPaths = 1024
+
+// jsonObject is a column of objects.
+type jsonObject struct {
+	depth int // of arrays of objects around it
+	tree  node
+	paths []*dynamic
+}
+
+// node is a key within an object, with the keys below it.
+type node struct {
+	key    string
+	path   string
+	at     int      // its place in its parent's order
+	column *dynamic // nil: nothing but objects so far
+	order  []*node  // below it, as they first came
+	byKey  map[string]*node
+}
+
+// dynamic is a column of values of any type.
+type dynamic struct {
+	path  string
+	depth int
+	index []byte // type of each row so far, null where it has no value
+	types []*typed
+}
+
+const null = 255
+
+// typed is the values of one type.
+type typed struct {
+	name    string
+	n       int
+	data    []byte
+	array   bool
+	nulls   []byte      // of an array's elements; nil: they are not nullable
+	element *typed      // of an array of one type
+	dynamic *dynamic    // of an array of several
+	objects *jsonObject // of an array of objects
+	count   int         // elements so far
+}
+
+func (c *jsonColumn) reset() {
+	*c = jsonColumn{}
+}
+
+// append adds a row. The text was validated before; what the columns cannot
+// hold as they should is errNotColumnar.
+func (c *jsonColumn) append(text []byte) error {
+	c.doc = parser{b: text}
+	if err := c.root.add(&c.doc, c.rows); err != nil {
+		return err
+	}
+	c.rows++
+	return nil
+}
+
+// add reads an object as row row.
+func (o *jsonObject) add(p *parser, row int) error {
+	p.space()
+	return o.object(p, &o.tree, row)
+}
+
+func (o *jsonObject) object(p *parser, at *node, row int) error {
+	if !p.take('{') {
+		return p.fail()
+	}
+	p.space()
+	if p.take('}') {
+		return nil
+	}
+	next := 0 // where the key is, if it comes in the order in which keys came first
+	for {
+		key, err := p.key()
+		if err != nil {
+			return err
+		}
+		var child *node
+		if next < len(at.order) && at.order[next].key == string(key) {
+			child = at.order[next]
+			next++
+		} else if child, next, err = o.child(at, key); err != nil {
+			return err
+		}
+		p.space()
+		if p.peek() == '{' {
+			err = o.object(p, child, row)
+		} else {
+			err = o.value(p, child, row)
+		}
+		if err != nil {
+			return err
+		}
+		p.space()
+		if p.take(',') {
+			p.space()
+			continue
+		}
+		if p.take('}') {
+			return nil
+		}
+		return p.fail()
+	}
+}
+
+// child finds or makes the node of a key.
+func (o *jsonObject) child(at *node, key []byte) (*node, int, error) {
+	if n := at.byKey[string(key)]; n != nil {
+		return n, n.at + 1, nil
+	}
+	if len(at.order) >= maxPaths {
+		return nil, 0, errNotColumnar
+	}
+	n := &node{key: string(key), at: len(at.order)}
+	if n.path = n.key; at.path != "" || at != &o.tree {
+		n.path = at.path + "." + n.key
+	}
+	if at.byKey == nil {
+		at.byKey = map[string]*node{}
+	}
+	at.byKey[n.key] = n
+	at.order = append(at.order, n)
+	return n, len(at.order), nil
+}
+
+func (o *jsonObject) value(p *parser, n *node, row int) error {
+	if p.peek() == 'n' { // null is as good as absent
+		return p.word("null")
+	}
+	if n.column == nil {
+		// Another spelling of the same path ("a.b" beside "a":{"b"}) is the same column.
+		for _, d := range o.paths {
+			if d.path == n.path {
+				n.column = d
+			}
+		}
+		if n.column == nil {
+			if len(o.paths) == maxPaths {
+				return errNotColumnar
+			}
+			n.column = &dynamic{path: n.path, depth: o.depth}
+			o.paths = append(o.paths, n.column)
+		}
+	}
+	return n.column.add(p, row)
+}
+
+// of is the values of a type, and its index.
+func (d *dynamic) of(name string) (*typed, byte, error) {
+	for i, t := range d.types {
+		if t.name == name {
+			return t, byte(i), nil
+		}
+	}
+	if len(d.types) == null-1 {
+		return nil, 0, errNotColumnar
+	}
+	t := newTyped(name, d.depth)
+	d.types = append(d.types, t)
+	return t, byte(len(d.types) - 1), nil
+}
+
+// put gives row a value of type i.
+func (d *dynamic) put(row int, i byte) error {
+	if len(d.index) > row {
+		return errNotColumnar // a path twice in one document
+	}
+	for len(d.index) < row {
+		d.index = append(d.index, null)
+	}
+	d.index = append(d.index, i)
+	return nil
+}
+
+// add reads a value that is not null.
+func (d *dynamic) add(p *parser, row int) error {
+	if p.peek() == '{' { // an object among other things
+		if d.depth > 2 {
+			return errNotColumnar // the server ends here, too
+		}
+		t, i, err := d.of(objectType(d.depth))
+		if err != nil {
+			return err
+		}
+		if err := d.put(row, i); err != nil {
+			return err
+		}
+		t.n++
+		return t.objects.add(p, t.n-1)
+	}
+	v, err := p.value()
+	if err != nil {
+		return err
+	}
+	name := v.kind.typeName()
+	if v.kind == arrayValue {
+		if name, _, err = arrayType(v.raw, d.depth); err != nil {
+			return err
+		}
+	}
+	t, i, err := d.of(name)
+	if err != nil {
+		return err
+	}
+	if err := d.put(row, i); err != nil {
+		return err
+	}
+	return t.add(v)
+}
+
+// head and values write the column, of rows rows.
+func (o *jsonObject) head(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, 3)
+	b = binary.AppendUvarint(b, uint64(len(o.paths)))
+	for _, d := range o.paths {
+		b = appendString(b, d.path)
+	}
+	for _, d := range o.paths {
+		b = d.head(b)
+	}
+	return b
+}
+
+func (o *jsonObject) values(b []byte, rows int) []byte {
+	for _, d := range o.paths {
+		b = d.values(b, rows)
+	}
+	return b
+}
+
+func (d *dynamic) head(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, 3)
+	b = binary.AppendUvarint(b, uint64(len(d.types)))
+	for _, t := range d.types {
+		b = appendString(b, t.name)
+	}
+	for _, t := range d.types {
+		b = t.head(b)
+	}
+	return b
+}
+
+func (d *dynamic) values(b []byte, rows int) []byte {
+	from, none := len(b), byte(len(d.types))
+	b = append(b, d.index...)
+	for i, t := range b[from:] {
+		if t == null {
+			b[from+i] = none
+		}
+	}
+	for range rows - len(d.index) {
+		b = append(b, none)
+	}
+	for _, t := range d.types {
+		b = t.values(b)
+	}
+	return b
+}
+
+func newTyped(name string, depth int) *typed {
+	t := &typed{name: name}
+	inner, ok := cutArray(name)
+	if !ok {
+		if strings.HasPrefix(name, "JSON") {
+			t.objects = &jsonObject{depth: depth + 1}
+		}
+		return t
+	}
+	t.array = true
+	switch {
+	case strings.HasPrefix(inner, "JSON"):
+		t.objects = &jsonObject{depth: depth + 1}
+	case inner == "Dynamic":
+		t.dynamic = &dynamic{depth: depth}
+	default:
+		if plain, ok := cutNullable(inner); ok {
+			t.nulls, inner = []byte{}, plain
+		}
+		t.element = newTyped(inner, depth)
+	}
+	return t
+}
+
+func cutArray(name string) (string, bool) {
+	if len(name) > 7 && name[:6] == "Array(" {
+		return name[6 : len(name)-1], true
+	}
+	return "", false
+}
+
+func cutNullable(name string) (string, bool) {
+	if len(name) > 10 && name[:9] == "Nullable(" {
+		return name[9 : len(name)-1], true
+	}
+	return "", false
+}
+
+// add appends a value of this very type.
+func (t *typed) add(v value) error {
+	t.n++
+	if t.array {
+		return t.addArray(v.raw)
+	}
+	switch v.kind {
+	case boolValue:
+		t.data = append(t.data, byte(v.bits))
+	case intValue, uintValue, floatValue:
+		if t.name == "Float64" && v.kind != floatValue {
+			v.bits = math.Float64bits(v.float())
+		}
+		t.data = binary.LittleEndian.AppendUint64(t.data, v.bits)
+	case stringValue:
+		t.data = v.appendString(t.data)
+	}
+	return nil
+}
+
+// zero stands where a nullable element is null.
+func (t *typed) zero() {
+	t.n++
+	switch t.name {
+	case "Bool", "String":
+		t.data = append(t.data, 0)
+	default:
+		t.data = append(t.data, 0, 0, 0, 0, 0, 0, 0, 0)
+	}
+}
+
+func (t *typed) addArray(raw []byte) error {
+	p := parser{b: raw}
+	err := p.elements(func() error {
+		row := t.count
+		t.count++
+		switch {
+		case t.objects != nil:
+			return t.objects.add(&p, row)
+		case t.dynamic != nil:
+			if p.peek() == 'n' {
+				return p.word("null")
+			}
+			return t.dynamic.add(&p, row)
+		}
+		if p.peek() == 'n' {
+			t.nulls = append(t.nulls, 1)
+			t.element.zero()
+			return p.word("null")
+		}
+		if t.nulls != nil {
+			t.nulls = append(t.nulls, 0)
+		}
+		v, err := p.value()
+		if err != nil {
+			return err
+		}
+		return t.element.add(v)
+	})
+	t.data = binary.LittleEndian.AppendUint64(t.data, uint64(t.count)) // the offset behind this array
+	return err
+}
+
+func (t *typed) head(b []byte) []byte {
+	switch {
+	case t.objects != nil:
+		return t.objects.head(b)
+	case t.dynamic != nil:
+		return t.dynamic.head(b)
+	case t.element != nil:
+		return t.element.head(b)
+	}
+	return b
+}
+
+func (t *typed) values(b []byte) []byte {
+	b = append(b, t.data...)
+	switch {
+	case t.objects != nil && t.array:
+		return t.objects.values(b, t.count)
+	case t.objects != nil:
+		return t.objects.values(b, t.n)
+	case t.dynamic != nil:
+		return t.dynamic.values(b, t.count)
+	case t.element != nil:
+		b = append(b, t.nulls...)
+		return t.element.values(b)
+	}
+	return b
+}
+
+// arrayType is the type that the server infers for an array, as far as one
+// column can hold all its elements as they are; else it is Array(Dynamic).
+// empty: it has no value that could tell.
+func arrayType(raw []byte, depth int) (name string, empty bool, err error) {
+	p := parser{b: raw}
+	var seen [8]bool
+	inner, open := "", true // type of arrays within; open: none of them could tell
+	mixed, nulls, exact, negative := false, false, true, false
+	err = p.elements(func() error {
+		switch p.peek() {
+		case 'n':
+			nulls = true
+			return p.word("null")
+		case '{':
+			seen[objectValue] = true
+			return p.skip()
+		}
+		v, err := p.value()
+		if err != nil {
+			return err
+		}
+		seen[v.kind] = true
+		switch v.kind {
+		case arrayValue:
+			name, empty, err := arrayType(v.raw, depth)
+			if err != nil {
+				return err
+			}
+			switch {
+			case inner == "" || open && !empty:
+				inner, open = name, empty
+			case name != inner && !empty:
+				mixed = true
+			}
+		case intValue, uintValue:
+			exact = exact && v.exact()
+			negative = negative || v.kind == intValue && int64(v.bits) < 0
+		}
+		return nil
+	})
+	if err != nil {
+		return "", false, err
+	}
+	kinds := 0
+	var kind valueKind
+	for k, s := range seen {
+		if s {
+			kinds++
+			kind = valueKind(k)
+		}
+	}
+	switch {
+	case kinds == 0:
+		return "Array(Nullable(String))", true, nil
+	case kinds == 1 && kind == objectValue && !nulls:
+		if depth > 2 {
+			return "", false, errNotColumnar
+		}
+		return "Array(" + objectType(depth) + ")", false, nil
+	case kinds == 2 && seen[intValue] && seen[uintValue] && !negative:
+		return "Array(Nullable(UInt64))", false, nil
+	case kinds == 1 && kind == arrayValue && !nulls && !mixed:
+		return "Array(" + inner + ")", open, nil
+	case kinds == 1 && kind < arrayValue:
+		return "Array(Nullable(" + kind.typeName() + "))", false, nil
+	case !seen[boolValue] && !seen[stringValue] && !seen[arrayValue] && !seen[objectValue] && seen[floatValue] && exact:
+		return "Array(Nullable(Float64))", false, nil
+	}
+	return "Array(Dynamic)", false, nil
+}
+
+// objectType is that of objects within an array, with limits as the server sets them for text.
+func objectType(depth int) string {
+	return fmt.Sprintf("JSON(max_dynamic_types=%d, max_dynamic_paths=%d)", 16>>depth, 256>>(2*depth))
+}
+
+func appendString(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+// What follows makes it a column of a block.
+
+func (c *jsonColumn) Type() proto.ColumnType { return "JSON" }
+func (c *jsonColumn) Rows() int              { return c.rows }
+
+func (c *jsonColumn) EncodeState(b *proto.Buffer)  { b.Buf = c.root.head(b.Buf) }
+func (c *jsonColumn) EncodeColumn(b *proto.Buffer) { b.Buf = c.root.values(b.Buf, c.rows) }
+func (c *jsonColumn) WriteColumn(w *proto.Writer)  { w.ChainBuffer(c.EncodeColumn) }
+
+// parser walks through JSON text that was validated before. It finds its way
+// in any text, but tells good from bad only so far as it must.
+type parser struct {
+	b []byte
+	i int
+}
+
+type valueKind uint8
+
+const (
+	boolValue valueKind = iota
+	intValue
+	uintValue
+	floatValue
+	stringValue
+	arrayValue
+	objectValue
+)
+
+func (k valueKind) typeName() string {
+	return [...]string{"Bool", "Int64", "UInt64", "Float64", "String", "", "JSON"}[k]
+}
+
+// value is one that is no object.
+type value struct {
+	kind valueKind
+	bits uint64 // of a bool or number
+	raw  []byte // a string's content, an array
+	esc  bool   // the string has escapes
+}
+
+func (v value) appendString(b []byte) []byte {
+	if !v.esc {
+		b = binary.AppendUvarint(b, uint64(len(v.raw)))
+		return append(b, v.raw...)
+	}
+	text := jsonscan.AppendUnquoted(nil, v.raw)
+	b = binary.AppendUvarint(b, uint64(len(text)))
+	return append(b, text...)
+}
+
+func (v value) float() float64 {
+	if v.kind == intValue {
+		return float64(int64(v.bits))
+	}
+	return float64(v.bits)
+}
+
+// exact tells whether an integer is the same as a float.
+func (v value) exact() bool {
+	if v.kind == uintValue {
+		return false
+	}
+	n := int64(v.bits)
+	return n >= -1<<53 && n <= 1<<53
+}
+
+func (p *parser) fail() error {
+	return fmt.Errorf("JSON text cannot be read at byte %d", p.i)
+}
+
+func (p *parser) peek() byte {
+	if p.i < len(p.b) {
+		return p.b[p.i]
+	}
+	return 0
+}
+
+func (p *parser) take(c byte) bool {
+	if p.i < len(p.b) && p.b[p.i] == c {
+		p.i++
+		return true
+	}
+	return false
+}
+
+func (p *parser) space() {
+	for p.i < len(p.b) {
+		switch p.b[p.i] {
+		case ' ', '\t', '\n', '\r':
+			p.i++
+		default:
+			return
+		}
+	}
+}
+
+func (p *parser) word(w string) error {
+	if len(p.b)-p.i < len(w) || string(p.b[p.i:p.i+len(w)]) != w {
+		return p.fail()
+	}
+	p.i += len(w)
+	return nil
+}
+
+// key reads a key and its colon.
+func (p *parser) key() ([]byte, error) {
+	s, esc, err := p.text()
+	if err != nil {
+		return nil, err
+	}
+	p.space()
+	if !p.take(':') {
+		return nil, p.fail()
+	}
+	if esc {
+		s = jsonscan.AppendUnquoted(nil, s)
+	}
+	return s, nil
+}
+
+// text reads a string: its content, or all of it where it has escapes.
+func (p *parser) text() (s []byte, esc bool, err error) {
+	if !p.take('"') {
+		return nil, false, p.fail()
+	}
+	from := p.i
+	for ; p.i < len(p.b); p.i++ {
+		switch p.b[p.i] {
+		case '"':
+			p.i++
+			if esc {
+				return p.b[from-1 : p.i], true, nil
+			}
+			return p.b[from : p.i-1], false, nil
+		case '\\':
+			esc = true
+			p.i++
+		}
+	}
+	return nil, false, p.fail()
+}
+
+func (p *parser) value() (value, error) {
+	switch c := p.peek(); c {
+	case '"':
+		s, esc, err := p.text()
+		return value{kind: stringValue, raw: s, esc: esc}, err
+	case 't':
+		return value{kind: boolValue, bits: 1}, p.word("true")
+	case 'f':
+		return value{kind: boolValue}, p.word("false")
+	case '[':
+		from := p.i
+		err := p.skip()
+		return value{kind: arrayValue, raw: p.b[from:p.i]}, err
+	default:
+		return p.number()
+	}
+}
+
+func (p *parser) number() (value, error) {
+	from, whole, n := p.i, true, uint64(0)
+	for ; p.i < len(p.b); p.i++ {
+		c := p.b[p.i]
+		if d := c - '0'; d <= 9 {
+			n = n*10 + uint64(d)
+		} else if c == '.' || c == 'e' || c == 'E' || c == '+' || c == '-' && p.i > from {
+			whole = false
+		} else if c != '-' {
+			break
+		}
+	}
+	text := p.b[from:p.i]
+	if len(text) == 0 {
+		return value{}, p.fail()
+	}
+	if whole {
+		negative := text[0] == '-'
+		switch {
+		case len(text) <= 18 && negative:
+			return value{kind: intValue, bits: -n}, nil
+		case len(text) <= 18:
+			return value{kind: intValue, bits: n}, nil
+		}
+		if i, err := strconv.ParseInt(view(text), 10, 64); err == nil {
+			return value{kind: intValue, bits: uint64(i)}, nil
+		}
+		if u, err := strconv.ParseUint(view(text), 10, 64); err == nil {
+			return value{kind: uintValue, bits: u}, nil
+		}
+	}
+	f, err := strconv.ParseFloat(view(text), 64)
+	if err != nil {
+		return value{}, p.fail()
+	}
+	return value{kind: floatValue, bits: math.Float64bits(f)}, nil
+}
+
+// skip passes an array or an object.
+func (p *parser) skip() error {
+	for depth := 0; p.i < len(p.b); {
+		switch p.b[p.i] {
+		case '"':
+			if _, _, err := p.text(); err != nil {
+				return err
+			}
+			continue
+		case '[', '{':
+			depth++
+		case ']', '}':
+			if depth--; depth == 0 {
+				p.i++
+				return nil
+			}
+		}
+		p.i++
+	}
+	return p.fail()
+}
+
+// elements calls each at the beginning of every element of an array.
+func (p *parser) elements(each func() error) error {
+	if !p.take('[') {
+		return p.fail()
+	}
+	p.space()
+	if p.take(']') {
+		return nil
+	}
+	for {
+		if err := each(); err != nil {
+			return err
+		}
+		p.space()
+		if p.take(',') {
+			p.space()
+			continue
+		}
+		if p.take(']') {
+			return nil
+		}
+		return p.fail()
+	}
+}
+
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

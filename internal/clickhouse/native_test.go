@@ -1,0 +1,286 @@
+package clickhouse
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// jsonDocs are properties of every shape that the server could see otherwise
+// than we do.
+var jsonDocs = []string{
+	`{}`, `{"a":1}`, `{"a":"1"}`, `{"a":true,"b":false}`, `{"a":null}`, `{"a":{}}`, `{"a":{"b":{}},"c":1}`, `{"a":{"b":{"c":-5}}}`,
+	`{"a":0,"b":-0,"c":1.0,"d":1e3,"e":-1.5E-7,"f":0.1,"g":100000000000000000000.5}`,
+	`{"a":9223372036854775807,"b":-9223372036854775808,"c":9223372036854775808,"d":18446744073709551615,"e":999999999999999999,"f":-999999999999999999,"g":1000000000000000000}`,
+	`{"a":"","b":"ü \u0000 \n \" \\ 😀 \ud83d\ude00"}`, `{"ключ":"значение","a b":1,"":2}`, `{"a":{"":1}}`,
+	`{"d":"2026-11-22","t":"2026-11-22 03:04:05","z":"2026-11-22T03:04:05.123Z","n":"12","b":"true","ip":"1.2.3.4","u":"0190c5a0-0000-7000-8000-000000000001"}`,
+	`{"a":[]}`, `{"a":[1,2,3]}`, `{"a":[1,null,3]}`, `{"a":[null]}`, `{"a":[null,null]}`, `{"a":["x","y"]}`, `{"a":["x",null]}`, `{"a":[true,false]}`, `{"a":[1.5,2.5]}`, `{"a":[1,2.5]}`, `{"a":[1,2.5,null]}`,
+	`{"a":[[1],[2,3]]}`, `{"a":[[1],[]]}`, `{"a":[["x"],[1]]}`, `{"a":[[[1]]]}`, `{"a":[[]]}`,
+	`{"a":[1,"x"]}`, `{"a":[true,1]}`, `{"a":[1,"x",null,[2]]}`, `{"a":[{"b":1},{"b":2}]}`, `{"a":[{"b":1},{"c":"x"},{}]}`, `{"a":[{"b":[{"c":1}]}]}`, `{"a":[{"b":1},2]}`, `{"a":[{},null]}`,
+	`{"a":[9223372036854775808]}`, `{"a":[1,9223372036854775808]}`, `{"a":[9007199254740993,1.5]}`,
+	`{"messages":[{"role":"user","content":"hi","n":[1,2]},{"role":"assistant","content":null,"meta":{"t":0.5,"ok":true}}]}`,
+	`{"a.b":1}`, `{"a.b":{"c.d":"x"}}`, `{"a":{"b":1},"c":2}`,
+	` { "a" : [ 1 , { "b" : "x" } , [ ] ] , "c" : { "d" : 1 } } `,
+}
+
+// What was sent comes back from columns, type for type: alone, and many of any
+// shape in one block. (A JSON column holds neither null nor an empty object.)
+func TestColumnsHoldWhatWasSent(t *testing.T) {
+	db, _, _ := open(t)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	docs := slices.Clone(jsonDocs)
+	for range 4000 {
+		docs = append(docs, string(randomObject(rnd, 0)))
+	}
+	columnar := 0
+	for at := 0; at < len(docs); {
+		size := 1
+		if at >= len(jsonDocs) {
+			size = 1 + rnd.IntN(40)
+		}
+		part := docs[at:min(at+size, len(docs))]
+		var events []pipeline.Event
+		for i, doc := range part {
+			if _, _, err := new(jsonscan.Scanner).Object([]byte(doc)); err != nil {
+				t.Fatalf("%s: %v", doc, err)
+			}
+			e := event(at+i, doc)
+			e.Row = uint32(at + i)
+			events = append(events, e)
+		}
+		b, err := newBlock("o", 0, events)
+		if err == nil {
+			columnar += len(part)
+			if err := db.insertBlock(t.Context(), "events", fmt.Sprint(at), b); err != nil {
+				t.Fatalf("columns: %v\n%s", err, part)
+			}
+		}
+		at += len(part)
+	}
+	t.Logf("%d of %d documents were columns", columnar, len(docs))
+	if columnar < len(docs)/2 {
+		t.Errorf("%d of %d documents were columns", columnar, len(docs))
+	}
+	rows, err := db.conn.Query(t.Context(), "SELECT object_row, toString(properties) FROM events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	n := 0
+	for rows.Next() {
+		var row uint32
+		var got string
+		if err := rows.Scan(&row, &got); err != nil {
+			t.Fatal(err)
+		}
+		n++
+		if want := canonical(t, docs[row]); canonical(t, got) != want {
+			t.Errorf("sent  %s\ngot   %s\nwant  %s", docs[row], got, want)
+		}
+	}
+	if n != columnar {
+		t.Errorf("%d rows, want %d", n, columnar)
+	}
+}
+
+// canonical is a document as a JSON column can hold it, in one spelling.
+func canonical(t *testing.T, doc string) string {
+	t.Helper()
+	dec := json.NewDecoder(strings.NewReader(doc))
+	dec.UseNumber()
+	var v map[string]any
+	if err := dec.Decode(&v); err != nil {
+		t.Fatalf("%s: %v", doc, err)
+	}
+	text, err := json.Marshal(normal(v))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func normal(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for k, m := range v {
+			m = normal(m)
+			if inner, ok := m.(map[string]any); m == nil || ok && len(inner) == 0 {
+				continue
+			}
+			into := out
+			for {
+				head, rest, dotted := strings.Cut(k, ".")
+				if !dotted || rest == "" {
+					break
+				}
+				if into[head] == nil {
+					into[head] = map[string]any{}
+				}
+				into, k = into[head].(map[string]any), rest
+			}
+			into[k] = m
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = normal(v[i])
+		}
+		return out
+	case json.Number:
+		if i, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
+			return i
+		}
+		if u, err := strconv.ParseUint(v.String(), 10, 64); err == nil {
+			return u
+		}
+		f, _ := v.Float64()
+		if f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+			return int64(f) // the server writes 1.0 as 1
+		}
+		return f
+	}
+	return v
+}
+
+// Where text loses nothing, columns have the types that the server infers from
+// text: a table may hold rows of both.
+func TestColumnTypesAreThoseOfText(t *testing.T) {
+	db, _, _ := open(t)
+	lossy := map[string]bool{`{"a":[{},null]}`: true, `{"a":[true,1]}`: true, `{"a":[9007199254740993,1.5]}`: true}
+	for i, doc := range jsonDocs {
+		e := event(i, doc)
+		b, err := newBlock("columns", 0, []pipeline.Event{e})
+		if err != nil || lossy[doc] {
+			continue
+		}
+		if err := db.insertBlock(t.Context(), "events", fmt.Sprint("c", i), b); err != nil {
+			t.Fatal(err)
+		}
+		e.Project = []byte("text") // else a merge would collapse the two
+		if err := db.insertText(t.Context(), "events", fmt.Sprint("t", i), "text", 0, []pipeline.Event{e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err := db.conn.Query(t.Context(), `SELECT seq, anyIf(toString(JSONAllPathsWithTypes(properties)), object = 'text') AS a, anyIf(toString(JSONAllPathsWithTypes(properties)), object = 'columns') AS b
+		FROM events GROUP BY seq HAVING a != b`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var i uint64
+		var a, b string
+		if err := rows.Scan(&i, &a, &b); err != nil {
+			t.Fatal(err)
+		}
+		t.Errorf("%s\n text    %s\n columns %s", jsonDocs[i], a, b)
+	}
+}
+
+// A table with typed paths, as errors, gets text; both know their rows.
+func TestColumnar(t *testing.T) {
+	db, _, _ := open(t)
+	for table, want := range map[string]bool{"events": true, "errors": true, "nothing": false} {
+		got, err := db.columnar(t.Context(), table)
+		if err != nil || got != want {
+			t.Errorf("%s: %v %v, want %v", table, got, err, want)
+		}
+	}
+}
+
+// Keys that are ids do not make columns without end.
+func TestTooManyPaths(t *testing.T) {
+	var c jsonColumn
+	for i := range maxPaths {
+		if err := c.append(fmt.Appendf(nil, `{"id%d":1}`, i)); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if err := c.append([]byte(`{"more":1}`)); !errors.Is(err, errNotColumnar) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzColumns(f *testing.F) {
+	for _, doc := range jsonDocs {
+		f.Add([]byte(doc))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		var c jsonColumn
+		err := c.append(doc) // must end, and not panic, whatever it is
+		if _, n, bad := new(jsonscan.Scanner).Object(doc); bad == nil && n == len(doc) && err != nil && !errors.Is(err, errNotColumnar) {
+			t.Errorf("%s: %v", doc, err)
+		}
+		if err == nil {
+			c.root.values(c.root.head(nil), c.rows)
+		}
+	})
+}
+
+func randomObject(r *rand.Rand, depth int) []byte {
+	b := []byte{'{'}
+	used := map[string]bool{}
+	for range r.IntN(6) {
+		key := []string{"a", "b", "level", "x y", "ü", "deep", "list"}[r.IntN(7)]
+		if used[key] {
+			continue
+		}
+		used[key] = true
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = jsonscan.AppendQuoted(b, []byte(key))
+		b = append(b, ':')
+		b = append(b, randomValue(r, depth+1)...)
+	}
+	return append(b, '}')
+}
+
+func randomValue(r *rand.Rand, depth int) []byte {
+	n := 9
+	if depth > 3 {
+		n = 6
+	}
+	switch r.IntN(n) {
+	case 0:
+		return []byte("null")
+	case 1:
+		return fmt.Append(nil, r.IntN(2) == 0)
+	case 2:
+		return fmt.Append(nil, r.Int64N(1000)-500)
+	case 3:
+		return fmt.Append(nil, r.Uint64())
+	case 4:
+		return fmt.Appendf(nil, "%g", r.NormFloat64()*100)
+	case 5:
+		return jsonscan.AppendQuoted(nil, []byte(strings.Repeat("sü\"\n", r.IntN(4))))
+	case 6:
+		return randomObject(r, depth)
+	}
+	b := []byte{'['}
+	same := r.IntN(3) > 0
+	var first []byte
+	for i := range r.IntN(5) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		v := randomValue(r, depth+1)
+		if same && first != nil {
+			v = first
+		}
+		first = v
+		b = append(b, v...)
+	}
+	return append(b, ']')
+}
