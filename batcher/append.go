@@ -76,6 +76,7 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []by
 			return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, b.failing)
 		case b.disk+size > b.opts.MaxDisk:
 			b.metrics.full.Inc()
+			b.full = true
 			return nil, nil, ErrFull
 		}
 		// All writes count, not the last alone: each roll begins another.

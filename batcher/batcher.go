@@ -96,6 +96,7 @@ type Batcher struct {
 	finished bool      // no batch will be sealed any more
 	sealed   []*batch  // for the uploaders, oldest first
 	disk     int64     // bytes of segments not released, with what is about to be written
+	full     bool      // an Append was refused for it, and nothing was released since
 	waiting  int       // batches sealed and not stored
 	later    int       // batches that are to be encoded again after a pause
 	stuck    []*batch  // stored, but their segments could not be released
@@ -282,7 +283,7 @@ func (b *Batcher) Ready() error {
 		return ErrClosed
 	case b.failing != nil:
 		return b.failing
-	case b.disk >= b.opts.MaxDisk:
+	case b.full || b.disk >= b.opts.MaxDisk:
 		return ErrFull
 	}
 	return nil

@@ -163,6 +163,7 @@ func (b *Batcher) seal(bt *batch) {
 	if bt.segment.Empty() {
 		b.waiting--
 		b.disk -= bt.size
+		b.full = false
 		close(bt.stored)
 		if err := bt.segment.Discard(); err != nil {
 			b.log.Error("empty segment stays", "error", err)

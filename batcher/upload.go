@@ -121,6 +121,7 @@ func (b *Batcher) release(stored ...*batch) (left bool) {
 		b.mu.Lock()
 		if err == nil {
 			b.disk -= bt.size
+			b.full = false
 		} else {
 			b.log.Error("stored segment cannot be released", "error", err)
 			b.stuck = append(b.stuck, bt)

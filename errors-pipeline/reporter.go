@@ -170,6 +170,7 @@ func (r *Reporter) Keep(ctx context.Context, failures []pipeline.Failure) error 
 		events[i] = r.event(ctx, &failures[i])
 	}
 	if _, err := r.appender.Append(ctx, events, pipeline.Disk); err != nil {
+		r.dropped.WithLabelValues("keep").Add(float64(len(failures)))
 		return err
 	}
 	for i := range failures {

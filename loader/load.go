@@ -86,7 +86,10 @@ func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipel
 		if there {
 			return entry, fault("object_overwritten", "load %s: its ETag is %s, a part of it was loaded as %s; `penstock reingest --replace` loads it anew", n.Key, object.ETag, entry.ETag)
 		}
+		// Who is late with the old content finds a newer generation, and deletes what
+		// it brings.
 		entry.ETag, entry.Refused = object.ETag, nil
+		entry.Generation++
 	}
 	if entry.ChunkRows == 0 {
 		entry.ChunkRows, entry.ChunkBytes = uint32(l.opts.ChunkRows), uint32(l.opts.ChunkBytes)
@@ -248,9 +251,7 @@ func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.Rea
 			return out, err
 		}
 		total += int64(len(events))
-		for rest := events; len(rest) > 0; {
-			chunk := sameDay(rest)
-			rest = rest[len(chunk):]
+		for _, chunk := range byDay(events) {
 			if err := l.insertChunk(ctx, object.Key, entry, &out, chunk, ask); err != nil {
 				return out, err
 			}
@@ -262,15 +263,31 @@ func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.Rea
 	return out, nil
 }
 
-// sameDay is the longest start of events that goes into one partition.
-func sameDay(events []pipeline.Event) []pipeline.Event {
+// byDay cuts events into those of one partition each, in the order in which
+// their days come first: mostly all are of one day.
+func byDay(events []pipeline.Event) [][]pipeline.Event {
+	same := true
 	for i := range events {
-		if events[i].ReceivedAt/day != events[0].ReceivedAt/day {
-			return events[:i]
-		}
+		same = same && dayOf(&events[i]) == dayOf(&events[0])
 	}
-	return events
+	if same {
+		return [][]pipeline.Event{events}[:min(len(events), 1)]
+	}
+	at := map[int64]int{}
+	var all [][]pipeline.Event
+	for i := range events {
+		d := dayOf(&events[i])
+		if _, ok := at[d]; !ok {
+			at[d] = len(all)
+			all = append(all, nil)
+		}
+		all[at[d]] = append(all[at[d]], events[i])
+	}
+	return all
 }
+
+// dayOf counts days since 1970; received_at is never before that.
+func dayOf(e *pipeline.Event) int64 { return e.ReceivedAt / day }
 
 func (l *Loader) insertChunk(ctx context.Context, key string, entry *pipeline.Load, out *outcome, chunk []pipeline.Event, ask bool) error {
 	received := [2]int64{chunk[0].ReceivedAt, chunk[0].ReceivedAt}
@@ -300,7 +317,21 @@ func (l *Loader) insertChunk(ctx context.Context, key string, entry *pipeline.Lo
 		if err == nil {
 			break
 		}
-		if retry.ClassOf(err) != retry.Permanent {
+		if retry.CodeOf(err) == 0 {
+			return err
+		}
+		// A materialized view that throws does so behind the rows.
+		there, asked := present()
+		if asked != nil {
+			return asked
+		}
+		if there {
+			l.log.Error("the table has the rows, a materialized view behind it has not taken them all; `penstock reingest --replace` brings them again", "key", key, "error", err)
+			l.tell(*entry, codedError{"view_failed", err})
+			l.metrics.views.Inc()
+			break
+		}
+		if retry.ClassOf(err) == retry.Outage {
 			return err
 		}
 		if err := l.refuse(ctx, key, entry, good, err); err != nil {

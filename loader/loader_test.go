@@ -33,7 +33,10 @@ type world struct {
 	metas   map[string]pipeline.Meta
 	queue   []*delivery
 	rows    map[rowKey]int  // how often it is there
-	bad     map[string]bool // events whose name the table refuses
+	bad     map[string]bool // events whose name the table refuses, for their properties
+	code    retry.Class     // of that refusal; 0: permanent
+	broken  bool            // the table refuses every event
+	view    bool            // a view behind the table throws
 	letters []pipeline.DeadLetter
 	kept    []pipeline.Failure // reported, to disk or not
 	tokens  map[string]bool
@@ -43,6 +46,7 @@ type world struct {
 	inserts int
 	fault   func(call string) (err error, late bool)
 	down    error
+	etag    string // of all objects; empty: "e"
 }
 
 type rowKey struct {
@@ -150,7 +154,11 @@ func (w *world) Get(_ context.Context, key string) (pipeline.Object, io.ReadClos
 	if !ok {
 		return pipeline.Object{}, nil, retry.As(retry.Permanent, errors.New("no such object"))
 	}
-	return pipeline.Object{Key: key, ETag: "e", Size: int64(len(b)), Meta: w.metas[key]}, io.NopCloser(bytes.NewReader(b)), nil
+	etag := w.etag
+	if etag == "" {
+		etag = "e"
+	}
+	return pipeline.Object{Key: key, ETag: etag, Size: int64(len(b)), Meta: w.metas[key]}, io.NopCloser(bytes.NewReader(b)), nil
 }
 
 func (w *world) Ping(context.Context) error {
@@ -168,8 +176,8 @@ func (w *world) Insert(_ context.Context, table, token, object string, generatio
 	}
 	w.inserts++
 	for i := range events {
-		if w.bad[string(events[i].Name)] {
-			return retry.AsCode(retry.Permanent, 70, fmt.Errorf("%s cannot be converted", events[i].Name))
+		if err := w.refuses(&events[i]); err != nil {
+			return err
 		}
 		if d := events[i].ReceivedAt / day; d != events[0].ReceivedAt/day {
 			return retry.As(retry.Permanent, errors.New("a block into two partitions"))
@@ -185,6 +193,9 @@ func (w *world) Insert(_ context.Context, table, token, object string, generatio
 		for i := range events {
 			w.rows[rowKey{object, events[i].Row, generation}]++
 		}
+	}
+	if err == nil && w.view {
+		return retry.AsCode(retry.Permanent, 70, errors.New("while pushing to view v"))
 	}
 	return err
 }
@@ -238,6 +249,17 @@ func (w *world) Try(context.Context, string) (Trial, error) {
 	return trial{w}, err
 }
 
+func (w *world) refuses(e *pipeline.Event) error {
+	if w.broken || w.bad[string(e.Name)] && string(e.Properties) != "{}" {
+		class := retry.Permanent
+		if w.code == unknownClass {
+			class = retry.Unknown
+		}
+		return retry.AsCode(class, 70, fmt.Errorf("%s cannot be converted", e.Name))
+	}
+	return nil
+}
+
 type trial struct{ w *world }
 
 func (t trial) Insert(_ context.Context, object string, events []pipeline.Event) error {
@@ -247,8 +269,8 @@ func (t trial) Insert(_ context.Context, object string, events []pipeline.Event)
 		return err
 	}
 	for i := range events {
-		if t.w.bad[string(events[i].Name)] {
-			return retry.AsCode(retry.Permanent, 70, fmt.Errorf("%s cannot be converted", events[i].Name))
+		if err := t.w.refuses(&events[i]); err != nil {
+			return err
 		}
 	}
 	return nil

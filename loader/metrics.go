@@ -7,10 +7,10 @@ import (
 )
 
 type metrics struct {
-	rows, refused, bytes, failures, outages, receiveErrors prometheus.Counter
-	results, ignored                                       *prometheus.CounterVec
-	seconds                                                prometheus.Histogram
-	broken                                                 prometheus.Gauge
+	rows, refused, views, bytes, failures, outages, receiveErrors prometheus.Counter
+	results, ignored                                              *prometheus.CounterVec
+	seconds                                                       prometheus.Histogram
+	broken                                                        prometheus.Gauge
 }
 
 func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
@@ -26,6 +26,7 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
 		return c
 	}
 	m := &metrics{
+		views:         counter("view_failures_total", "Chunks that are in the table and that a materialized view behind it refused."),
 		refused:       counter("refused_rows_total", "Rows that the table refused; they are in errors."),
 		rows:          counter("rows_total", "Rows of the objects loaded."),
 		bytes:         counter("bytes_total", "Bytes of objects fetched."),

@@ -2,6 +2,7 @@ package loader
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -32,6 +33,9 @@ const keepWait = 5 * time.Second
 func (l *Loader) refuse(ctx context.Context, key string, entry *pipeline.Load, chunk []pipeline.Event, cause error) error {
 	trial, err := l.table.Try(ctx, l.spec.Name)
 	if err != nil {
+		if retry.ClassOf(cause) == retry.Unknown {
+			cause = retry.As(retry.Outage, cause)
+		}
 		return fmt.Errorf("%w (which row it is cannot be found out: %w)", cause, err)
 	}
 	defer func() {
@@ -39,6 +43,15 @@ func (l *Loader) refuse(ctx context.Context, key string, entry *pipeline.Load, c
 			l.log.Warn("a trial table is left; it is dropped after an hour", "error", err)
 		}
 	}()
+	if retry.ClassOf(cause) == retry.Unknown {
+		// Nobody knows this error. If an event without properties goes in, it is the
+		// data's; if not, the table's, and then waiting is all that helps.
+		plain := chunk[0]
+		plain.Properties, plain.Context = []byte("{}"), []byte("{}")
+		if err := trial.Insert(ctx, key, []pipeline.Event{plain}); err != nil {
+			return retry.As(retry.Outage, cause)
+		}
+	}
 	var refused []pipeline.Failure
 	trials := 0
 	var halve func(part []pipeline.Event, why error) error
@@ -47,14 +60,16 @@ func (l *Loader) refuse(ctx context.Context, key string, entry *pipeline.Load, c
 			return fault("refused_rows", "more than %d trials did not find all rows that are refused: %w", maxTrials, cause)
 		}
 		err := trial.Insert(ctx, key, part)
-		if retry.ClassOf(err) == retry.Permanent {
+		if err != nil && retry.ClassOf(err) != retry.Outage {
 			return halve(part, err)
 		}
 		return err
 	}
 	halve = func(part []pipeline.Event, why error) error {
 		if len(part) == 1 {
-			refused = append(refused, l.refusal(entry, part[0].Row, part[0].Project, clientForm(&part[0]), why))
+			f := l.refusal(entry, part[0].Row, part[0].Project, clientForm(&part[0]), why)
+			f.ClientIP, f.UserAgent = client(&part[0])
+			refused = append(refused, f)
 			if len(entry.Refused)+len(refused) > maxRefused {
 				return fault("refused_rows", "more than %d rows are refused: %w", maxRefused, why)
 			}
@@ -96,6 +111,16 @@ func (l *Loader) refuseLines(ctx context.Context, dec codec.Decoder, entry *pipe
 		return nil
 	}
 	return l.leaveOut(ctx, entry, refused)
+}
+
+// client is what the event's context says of who sent it.
+func client(e *pipeline.Event) (ip, userAgent string) {
+	var c struct {
+		IP        string `json:"ip"`
+		UserAgent string `json:"user_agent"`
+	}
+	json.Unmarshal(e.Context, &c) // whatever is missing is empty
+	return c.IP, c.UserAgent
 }
 
 // refusal is a refused row as a failure. Its id is that of the row, so that

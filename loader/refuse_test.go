@@ -124,6 +124,126 @@ func TestRefusedRowsKilledAtEveryPoint(t *testing.T) {
 	}
 }
 
+// A code that nobody knows: if an event without properties goes in, the row is
+// at fault; if not, the table is, and nothing counts against the object.
+func TestUnknownCode(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld()
+			w.code, w.bad, w.broken = unknownClass, map[string]bool{"bad": true}, broken
+			key := w.putNamed(t, 15, noon, 1, func(i int) string {
+				if i == 7 {
+					return "bad"
+				}
+				return "n"
+			})
+			l := w.loader(t, "a")
+			l.opts.Attempts = 2
+			stop := start(t, l)
+			time.Sleep(time.Hour)
+			if broken {
+				if e := w.ledger[key]; e.Failures != 0 || len(w.letters) != 0 || len(w.rows) != 0 {
+					t.Errorf("the table is at fault: %d failures, %d letters, %d rows", e.Failures, len(w.letters), len(w.rows))
+				}
+				w.mu.Lock()
+				w.broken = false
+				w.mu.Unlock()
+				time.Sleep(10 * time.Minute)
+			}
+			stop()
+			w.refusedCheck(t, key, 15, []int{7})
+		})
+	}
+}
+
+// A view that throws behind the table: the rows are there once, and it is told.
+func TestViewThrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.view = true
+		key := w.put(t, 25, noon, 1)
+		stop := start(t, w.loader(t, "a"))
+		time.Sleep(time.Minute)
+		stop()
+		w.check(t)
+		told := 0
+		for _, f := range w.kept {
+			if f.Code == "view_failed" && f.Object == key && f.ServerCode == 70 {
+				told++
+			}
+		}
+		if w.ledger[key].State != pipeline.Loaded || told != 3 {
+			t.Errorf("%s, told %d times, want loaded, once for each of 3 chunks", w.ledger[key].State, told)
+		}
+	})
+}
+
+// Days in any order: one block a day, each row once, also where each chunk is asked for.
+func TestDaysInAnyOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.window = 1
+		w.put(t, 10, noon, 17*3600*1000*1000%day) // every row on another day, some on the same
+		w.notify(w.put(t, 40, noon, 13*3600*1000))
+		stop := start(t, w.loader(t, "a"))
+		time.Sleep(10 * time.Minute)
+		stop()
+		w.check(t)
+		if n := w.open(); n != 0 {
+			t.Errorf("%d deliveries are open", n)
+		}
+	})
+}
+
+func TestByDay(t *testing.T) {
+	var events []pipeline.Event
+	for i, d := range []int64{3, 3, 1, 3, 2, 1} {
+		events = append(events, pipeline.Event{Row: uint32(i), ReceivedAt: d*day + int64(i)})
+	}
+	got := ""
+	for _, chunk := range byDay(events) {
+		for _, e := range chunk {
+			got += fmt.Sprint(e.Row)
+		}
+		got += " "
+	}
+	if got != "013 25 4 " || len(byDay(nil)) != 0 || len(byDay(events[:2])) != 1 {
+		t.Errorf("got %q", got)
+	}
+}
+
+// An object that is overwritten while a loader is about to insert the old
+// content: only the new content is there at the end.
+func TestOverwrittenMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.etag = "old"
+		key := w.put(t, 25, noon, 1)
+		slow := w.loader(t, "slow")
+		slow.table = &slowTable{world: w, wait: time.Minute}
+		stop := start(t, slow)
+		time.Sleep(time.Second) // it is about to insert its first chunk
+		w.mu.Lock()
+		w.etag = "new"
+		w.mu.Unlock()
+		stopNew := start(t, w.loader(t, "new"))
+		w.mu.Lock()
+		w.notify(key)
+		w.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		stop()
+		stopNew()
+		w.check(t)
+		for k := range w.rows {
+			if g := w.ledger[key].Generation; k.generation != g || g != 1 {
+				t.Fatalf("row %d of generation %d, the ledger has %d, want 1", k.row, k.generation, g)
+			}
+		}
+	})
+}
+
+const unknownClass = retry.Class(9) // stands for Unknown, since 0 stands for permanent
+
 // A table that does not fit gives the object up as a whole; when it is mended
 // and the letter redriven, all rows are there.
 func TestTooManyRefusedRows(t *testing.T) {
@@ -341,6 +461,8 @@ func TestDecide(t *testing.T) {
 		{"", &loaded, false, ActionAgain},
 		{"", &pipeline.Load{State: pipeline.Loaded}, false, ActionSkip}, // it has no row
 		{"", &pipeline.Load{State: pipeline.Dead}, false, ActionLoad},
+		{"", &pipeline.Load{State: pipeline.Dropped}, false, ActionDropped},
+		{"j", &pipeline.Load{State: pipeline.Dropped}, false, ActionDropped},
 		{"", &pipeline.Load{State: pipeline.Loading}, true, ActionLoad},
 		{"j", nil, false, ActionLoad},
 		{"j", nil, true, ActionReplace},

@@ -17,6 +17,7 @@ const (
 	ActionReplace Action = "replace" // it is loaded, and its rows are to be replaced
 	ActionSkip    Action = "skip"    // it is loaded
 	ActionDone    Action = "done"    // this job has replaced it already, before it was interrupted
+	ActionDropped Action = "dropped" // an operator has dropped it: only its own key brings it back
 )
 
 // Reingest is one run over any objects. An empty Job means that loaded objects
@@ -24,6 +25,7 @@ const (
 type Reingest struct {
 	Loader *Loader
 	Job    string
+	ByKey  bool // the objects were named, each by its key
 }
 
 // Item is an object and what becomes of it.
@@ -41,6 +43,8 @@ func (r *Reingest) Decide(objects []pipeline.Object, entries map[string]pipeline
 		e, known := entries[o.Key]
 		items[i] = Item{Object: o, Entry: e}
 		switch {
+		case known && e.State == pipeline.Dropped && !r.ByKey:
+			items[i].Action = ActionDropped
 		case r.Job != "" && e.State == pipeline.Loaded && e.Job == r.Job:
 			items[i].Action = ActionDone
 		case r.Job != "" && (known || present[o.Key]):
@@ -72,7 +76,7 @@ func (r *Reingest) Do(ctx context.Context, item Item) (pipeline.Load, error) {
 		entry = pipeline.Load{Key: item.Object.Key, ETag: item.Object.ETag, Pipeline: l.spec.Name}
 	}
 	switch {
-	case item.Action == ActionSkip || item.Action == ActionDone:
+	case item.Action == ActionSkip || item.Action == ActionDone || item.Action == ActionDropped:
 		return entry, nil
 	case item.Action == ActionLoad && entry.State == pipeline.Loaded:
 		return entry, nil // meanwhile

@@ -3,6 +3,7 @@ package loader
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
@@ -35,12 +36,16 @@ func dayPrefix(prefix string, day time.Time) string {
 	return prefix + "dt=" + day.UTC().Format("2006-01-02")
 }
 
-// contains tells whether the object belongs to the span. A key that is not
-// ours counts by when it was stored.
+// contains tells whether the object belongs to the span. A foreign one counts by
+// the day of its folder, and beside the folders of days by when it was stored.
 func (s Span) contains(o pipeline.Object) bool {
 	t := o.Modified
 	if k, err := pipeline.ParseKey(o.Key); err == nil {
 		t = k.Time
+	} else if _, rest, ok := strings.Cut(o.Key, "/dt="); ok && len(rest) >= 10 {
+		if d, err := time.Parse("2006-01-02", rest[:10]); err == nil {
+			return d.Add(24*time.Hour).After(s.From) && d.Before(s.To)
+		}
 	}
 	return !t.Before(s.From) && t.Before(s.To)
 }

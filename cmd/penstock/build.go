@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -78,6 +79,7 @@ type intake struct {
 	reporter *errorspipeline.Reporter
 	batchers []*batcher.Batcher
 	queue    *jetstream.Queue // nil unless storage.notify is self
+	folder   io.Closer        // nil: the receiver's own
 
 	stopReporter, stopBatchers context.CancelFunc
 	reporting, batching        errgroup.Group
@@ -91,15 +93,15 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
+	in := &intake{}
 	dir := cfg.Batcher.Dir
 	if role != "receive" {
-		if dir, err = batcher.FreeFolder(filepath.Join(dir, role)); err != nil {
+		if dir, in.folder, err = batcher.FreeFolder(filepath.Join(dir, role)); err != nil {
 			return nil, err
 		}
 		name = fmt.Sprintf("%.50s-%s%s", name, role, filepath.Base(dir))
 	}
 	store := openBucket(cfg.Storage)
-	in := &intake{}
 	if cfg.Storage.Notify == "self" {
 		if in.queue, err = connectQueue(cfg.Queue, "penstock-"+role+" "+name, log); err != nil {
 			return nil, err
@@ -166,6 +168,9 @@ func (in *intake) stop() error {
 	err = errors.Join(err, in.batching.Wait())
 	if in.queue != nil {
 		in.queue.Close()
+	}
+	if in.folder != nil {
+		err = errors.Join(err, in.folder.Close())
 	}
 	return err
 }
@@ -260,7 +265,7 @@ func loaderName(cfg Config) string {
 type outlet struct {
 	queue   *jetstream.Queue // nil where storage.notify is none
 	db      *clickhouse.DB
-	reports *intake // of the errors pipeline
+	reports *intake // of the errors pipeline; nil: it cannot be had
 	loaders []*loader.Loader
 	sweeps  []func(context.Context) // run until their context ends
 }
@@ -280,9 +285,13 @@ func buildOutlet(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*outl
 			return nil, err
 		}
 	}
+	// Events do not wait for the errors pipeline: without it failures go to the
+	// log, the counters and the ledger.
+	var report loader.Reporter
 	if out.reports, err = buildIntake(cfg, "load", []pipeline.Spec{pipeline.Errors}, log, reg); err != nil {
-		out.close()
-		return nil, err
+		log.Error("failures of loads are not reported to the errors pipeline", "error", err)
+	} else {
+		report = out.reports.reporter
 	}
 	store := openBucket(cfg.Storage)
 	for _, spec := range specs {
@@ -294,9 +303,16 @@ func buildOutlet(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*outl
 			q = &loader.Poller{Spec: spec, Owner: name, Poll: time.Duration(cfg.Sweep.Poll), Every: time.Duration(cfg.Sweep.Every), Span: time.Duration(cfg.Sweep.Span),
 				TTL: time.Duration(cfg.Queue.AckWait), Lister: store, Entries: db, Claims: claimer{store}}
 		}
-		out.loaders = append(out.loaders, newLoader(cfg, spec, name, q, store, db, out.queue, out.reports.reporter, log, reg))
+		out.loaders = append(out.loaders, newLoader(cfg, spec, name, q, store, db, out.queue, report, log, reg))
 	}
 	return out, nil
+}
+
+func (o *outlet) stopReports() error {
+	if o.reports == nil || o.reports.stopReporter == nil { // it never ran
+		return nil
+	}
+	return o.reports.stop()
 }
 
 func (o *outlet) close() {

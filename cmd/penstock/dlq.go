@@ -18,7 +18,7 @@ import (
 
 // letterFilter chooses dead letters.
 type letterFilter struct {
-	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY…" usage:"objects; none: all that the other choices leave"`
+	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY…" usage:"objects, by their keys"`
 	All      bool     `json:"all,omitempty" param:"all" usage:"all dead letters"`
 	Pipeline string   `json:"pipeline,omitempty" param:"pipeline" usage:"events or errors; empty: both"`
 	Code     string   `json:"code,omitempty" param:"code" usage:"only those given up for this code, as object_damaged"`
@@ -57,8 +57,8 @@ func deadLetterOperations() []operation {
 		r := item.(*letterResult)
 		return []string{r.Result, r.Key}
 	}
-	counted := func(what string) func(io.Writer, int) {
-		return func(w io.Writer, n int) { fmt.Fprintf(w, "%d dead letters %s\n", n, what) }
+	counted := func(what string) func(io.Writer, map[string]int) {
+		return func(w io.Writer, n map[string]int) { fmt.Fprintln(w, plural(n[""], "dead letter")+what) }
 	}
 	return []operation{
 		{
@@ -82,13 +82,13 @@ func deadLetterOperations() []operation {
 		{
 			name: "dlq redrive", method: http.MethodPost, path: "/v1/dlq/redrive", params: &letterFilter{}, item: letterResult{},
 			short:  "give objects their attempts anew, by the ordinary way and under the same token",
-			header: []string{"RESULT", "KEY"}, row: result, sum: counted("redriven"),
+			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" redriven"),
 			run: redriveLetters,
 		},
 		{
 			name: "dlq drop", method: http.MethodPost, path: "/v1/dlq/drop", params: &dropParams{}, item: letterResult{},
 			short:  "decide that objects shall not be loaded; the objects stay in the bucket, the decision in the ledger",
-			header: []string{"RESULT", "KEY"}, row: result, sum: counted("dropped"),
+			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" dropped"),
 			run: dropLetters,
 		},
 		{

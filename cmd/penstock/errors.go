@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -34,7 +35,15 @@ type errorFilter struct {
 	Limit   int      `json:"limit" param:"limit" default:"100" usage:"the newest so many; 0: all"`
 }
 
+// chosen tells whether anything is named: what changes things wants that.
+func (f errorFilter) chosen() bool {
+	return len(f.IDs) > 0 || f.Code != "" || f.Project != "" || f.Stage != "" || f.Text != ""
+}
+
 func (f errorFilter) filter() (clickhouse.ErrorFilter, error) {
+	if f.Stage != "" && f.Stage != "receiver" && f.Stage != "batcher" && f.Stage != "loader" {
+		return clickhouse.ErrorFilter{}, fmt.Errorf("there is no stage %q: receiver, batcher or loader", f.Stage)
+	}
 	out := clickhouse.ErrorFilter{Code: f.Code, Project: f.Project, Stage: f.Stage, Text: f.Text, Pending: f.Pending, Limit: f.Limit}
 	for _, text := range f.IDs {
 		id, err := pipeline.ParseUUID([]byte(text))
@@ -61,8 +70,10 @@ type errorDetail struct {
 
 type errorRedrive struct {
 	errorFilter
-	As   string `json:"as,omitempty" param:"as" usage:"project for failures whose project is not known, as of an unknown key"`
-	Body []byte `json:"body_base64,omitempty"` // in place of the raw bytes, of one failure
+	All    bool              `json:"all,omitempty" param:"all" usage:"all of the time range"`
+	As     string            `json:"as,omitempty" param:"as" usage:"project for failures whose project is not known, as of an unknown key"`
+	DryRun bool              `json:"dry_run,omitempty" param:"dry-run" usage:"only list what would be sent"`
+	Bodies map[string][]byte `json:"bodies_base64,omitempty"` // by id: in place of the raw bytes
 }
 
 // errorResult is what became of a failure that was sent again.
@@ -98,7 +109,12 @@ func errorOperations() []operation {
 				}
 				return []string{k.Time.Format(time.RFC3339), k.Code, k.Stage, project, strconv.FormatUint(k.RawBytes, 10), redriven, k.ID, message}
 			},
-			sum: func(w io.Writer, n int) { fmt.Fprintf(w, "%d failures\n", n) },
+			sum: func(w io.Writer, n map[string]int) {
+				fmt.Fprintln(w, plural(n[""], "failure"))
+				if n[""] == 100 {
+					fmt.Fprintln(w, "(the newest; --limit 0 lists all)")
+				}
+			},
 			run: listErrors,
 		},
 		{
@@ -108,15 +124,19 @@ func errorOperations() []operation {
 		},
 		{
 			name: "errors redrive", method: http.MethodPost, path: "/v1/errors/redrive", params: &errorRedrive{}, item: errorResult{},
-			short: "send what was refused through the receiver's own path again, once",
-			about: "What was redriven already is left alone. Events get the time and, where they have none, an id\n" +
-				"of the failure, so that sending one twice makes no second row.",
+			defaults: map[string]string{"limit": "0"},
+			short:    "send what was refused through the receiver's own path again, once",
+			about: "What was redriven already is left alone. Events without an id and a time get those of the failure, so\n" +
+				"that sending one twice makes no second row; one with an id and no time has the time at which it is received.",
 			header: []string{"RESULT", "ACCEPTED", "REJECTED", "ID", "MESSAGE"},
 			row: func(item any) []string {
 				r := item.(*errorResult)
 				return []string{r.Result, strconv.Itoa(r.Accepted), strconv.Itoa(r.Rejected), r.ID, strings.TrimSpace(r.Code + " " + r.Message)}
 			},
-			sum: func(w io.Writer, n int) { fmt.Fprintf(w, "%d failures\n", n) },
+			kind: func(item any) string { return item.(*errorResult).Result },
+			sum: func(w io.Writer, n map[string]int) {
+				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d refused again, %d skipped\n", plural(n[""], "failure"), n["accepted"], n["partly"], n["refused"], n["skipped"])
+			},
 			run: redriveErrors,
 		},
 	}
@@ -246,14 +266,28 @@ func redriveErrors(ctx context.Context, o *operator, params any, out sink) error
 	if err != nil {
 		return err
 	}
-	if p.Body != nil && len(f.IDs) != 1 {
-		return errors.New("a body of its own goes with the id of one failure")
+	if !p.chosen() && !p.All {
+		return errors.New("name failures, or choose by --code, --project, --stage or --text, or say --all")
 	}
 	db, err := o.table()
 	if err != nil {
 		return err
 	}
-	f.Pending = true
+	f.Pending, f.Oldest = true, true
+	if p.DryRun {
+		return db.Errors(ctx, f, func(k clickhouse.Kept) error {
+			return out.item(errorResult{ID: k.ID, Result: "pending", Code: k.Code, Message: k.Message})
+		})
+	}
+	rec, stop, err := o.receiver()
+	if err != nil {
+		return err
+	}
+	err = o.redriveAll(ctx, db, rec, f, p, out)
+	return errors.Join(err, stop())
+}
+
+func (o *operator) redriveAll(ctx context.Context, db *clickhouse.DB, rec *receiver.Receiver, f clickhouse.ErrorFilter, p *errorRedrive, out sink) error {
 	var ids []pipeline.UUID
 	if err := db.Errors(ctx, f, func(k clickhouse.Kept) error {
 		id, err := pipeline.ParseUUID([]byte(k.ID))
@@ -265,16 +299,16 @@ func redriveErrors(ctx context.Context, o *operator, params any, out sink) error
 	began := time.Now()
 	for done := 0; done < len(ids); {
 		page := ids[done:min(done+redrivePage, len(ids))]
-		if err := o.redrivePage(ctx, db, page, p, out); err != nil {
+		if err := o.redrivePage(ctx, db, rec, page, p, out); err != nil {
 			return err
 		}
 		done += len(page)
-		out.progress(progress{Rows: int64(done), Seconds: time.Since(began).Seconds(), Text: fmt.Sprintf("%d of %d failures", done, len(ids))})
+		out.progress(progress{Seconds: time.Since(began).Seconds(), Text: fmt.Sprintf("%d of %d failures, %.0f/s", done, len(ids), float64(done)/time.Since(began).Seconds())})
 	}
 	return nil
 }
 
-func (o *operator) redrivePage(ctx context.Context, db *clickhouse.DB, ids []pipeline.UUID, p *errorRedrive, out sink) error {
+func (o *operator) redrivePage(ctx context.Context, db *clickhouse.DB, rec *receiver.Receiver, ids []pipeline.UUID, p *errorRedrive, out sink) error {
 	var details []errorDetail
 	if err := db.Errors(ctx, clickhouse.ErrorFilter{IDs: ids, Pending: true, Whole: true}, func(k clickhouse.Kept) error {
 		d, err := o.detail(ctx, k)
@@ -287,7 +321,7 @@ func (o *operator) redrivePage(ctx context.Context, db *clickhouse.DB, ids []pip
 	g, ctx := errgroup.WithContext(ctx)
 	for i := range details {
 		g.Go(func() (err error) {
-			results[i], err = o.redriveOne(ctx, details[i], p)
+			results[i], err = redriveOne(ctx, rec, details[i], p)
 			return err
 		})
 	}
@@ -315,15 +349,15 @@ func (o *operator) redrivePage(ctx context.Context, db *clickhouse.DB, ids []pip
 	return nil
 }
 
-func (o *operator) redriveOne(ctx context.Context, d errorDetail, p *errorRedrive) (errorResult, error) {
+func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *errorRedrive) (errorResult, error) {
 	r := errorResult{ID: d.ID, Result: "skipped"}
 	project := d.Project
 	if project == "" {
 		project = p.As
 	}
 	body, encoding := d.Raw, d.text("content_encoding")
-	if p.Body != nil {
-		body, encoding = p.Body, ""
+	if mended, ok := p.Bodies[d.ID]; ok {
+		body, encoding = mended, ""
 	}
 	switch {
 	case d.Stage == "loader" && d.Code != "refused_row":
@@ -335,10 +369,6 @@ func (o *operator) redriveOne(ctx context.Context, d errorDetail, p *errorRedriv
 	case project == "":
 		r.Message = "its project is not known: say --as PROJECT"
 		return r, nil
-	}
-	rec, err := o.receiver()
-	if err != nil {
-		return r, err
 	}
 	id, err := pipeline.ParseUUID([]byte(d.ID))
 	if err != nil {
@@ -404,6 +434,9 @@ func runErrorsRedrive(ctx context.Context, s streams, args []string) error {
 
 // redriveThrough sends what the filter makes of each failure.
 func redriveThrough(ctx context.Context, ex executor, op operation, p *errorRedrive, through string, out sink) error {
+	if !p.chosen() && !p.All {
+		return errors.New("name failures, or choose by --code, --project, --stage or --text, or say --all")
+	}
 	f := p.errorFilter
 	f.Pending = true
 	var ids []string
@@ -416,44 +449,58 @@ func redriveThrough(ctx context.Context, ex executor, op operation, p *errorRedr
 	}
 	began := time.Now()
 	for done := 0; done < len(ids); {
-		page := ids[done:min(done+throughParallel, len(ids))]
-		results := make([]*errorResult, len(page))
-		g, ctx := errgroup.WithContext(ctx)
-		for i, id := range page {
+		page := ids[done:min(done+redrivePage, len(ids))]
+		send := &errorRedrive{errorFilter: errorFilter{Since: p.Since, Until: p.Until}, As: p.As, DryRun: p.DryRun, Bodies: map[string][]byte{}}
+		var failed []errorResult
+		var mu sync.Mutex
+		g, filtering := errgroup.WithContext(ctx)
+		g.SetLimit(throughParallel)
+		whole := errorFilter{IDs: page}
+		err := ex(ctx, findOperation("errors show"), &whole, sink{progress: quiet, item: func(item any) error {
+			d := *item.(*errorDetail)
 			g.Go(func() error {
-				one := errorFilter{IDs: []string{id}}
-				return ex(ctx, findOperation("errors show"), &one, sink{progress: quiet, item: func(item any) error {
-					cmd := exec.CommandContext(ctx, "sh", "-c", through)
-					var said bytes.Buffer
-					cmd.Stdin, cmd.Stderr = bytes.NewReader(item.(*errorDetail).Raw), &said
-					body, err := cmd.Output()
-					if err != nil || len(body) == 0 {
-						why := "the filter printed nothing"
-						if err != nil {
-							why = fmt.Sprintf("the filter failed: %s %s", err, strings.TrimSpace(said.String()))
-						}
-						results[i] = &errorResult{ID: id, Result: "skipped", Message: why}
-						return nil
-					}
-					return ex(ctx, op, &errorRedrive{errorFilter: one, As: p.As, Body: body}, sink{progress: quiet, item: func(item any) error {
-						results[i] = item.(*errorResult)
-						return nil
-					}})
-				}})
+				body, why := filter(filtering, through, d.Raw)
+				mu.Lock()
+				defer mu.Unlock()
+				if why != "" {
+					failed = append(failed, errorResult{ID: d.ID, Result: "skipped", Message: why})
+				} else {
+					send.IDs, send.Bodies[d.ID] = append(send.IDs, d.ID), body
+				}
+				return filtering.Err()
 			})
-		}
-		if err := g.Wait(); err != nil {
+			return nil
+		}})
+		if err := errors.Join(err, g.Wait()); err != nil {
 			return err
 		}
-		for _, r := range results {
-			if r != nil {
-				if err := out.item(r); err != nil {
-					return err
-				}
+		for _, r := range failed {
+			if err := out.item(&r); err != nil {
+				return err
+			}
+		}
+		if len(send.IDs) > 0 {
+			if err := ex(ctx, op, send, sink{progress: quiet, item: out.item}); err != nil {
+				return err
 			}
 		}
 		done += len(page)
-		out.progress(progress{Rows: int64(done), Seconds: time.Since(began).Seconds(), Text: fmt.Sprintf("%d of %d failures", done, len(ids))})
+		out.progress(progress{Seconds: time.Since(began).Seconds(), Text: fmt.Sprintf("%d of %d failures, %.0f/s", done, len(ids), float64(done)/time.Since(began).Seconds())})
 	}
 	return nil
+}
+
+// filter lets a command mend a payload; why says that it did not.
+func filter(ctx context.Context, command string, raw []byte) (body []byte, why string) {
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	var said bytes.Buffer
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(raw), &said
+	body, err := cmd.Output()
+	switch {
+	case err != nil:
+		return nil, fmt.Sprintf("the filter failed: %s %s", err, strings.TrimSpace(said.String()))
+	case len(bytes.TrimSpace(body)) == 0:
+		return nil, "the filter printed nothing"
+	}
+	return body, ""
 }

@@ -78,8 +78,10 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 		return err
 	}
 	checked.Store(true)
-	if err := out.reports.start(); err != nil {
-		return err
+	if out.reports != nil {
+		if err := out.reports.start(); err != nil {
+			log.Error("failures of loads are not reported to the errors pipeline", "error", err)
+		}
 	}
 	log.Info("loading", "admin", adm.listener.Addr().String(), "queue", cfg.Queue.URL, "clickhouse", cfg.ClickHouse.Addresses)
 
@@ -90,7 +92,7 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 	for _, sweep := range out.sweeps {
 		g.Go(func() error { sweep(ctx); return nil })
 	}
-	err = errors.Join(g.Wait(), out.reports.stop())
+	err = errors.Join(g.Wait(), out.stopReports())
 	stopAdmin()
 	err = errors.Join(err, admins.Wait())
 	if err == nil {

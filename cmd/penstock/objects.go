@@ -92,6 +92,14 @@ type found struct {
 	Event  json.RawMessage `json:"event"`
 }
 
+// plural is a number of things.
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 // errEnough ends a listing.
 var errEnough = errors.New("enough")
 
@@ -105,7 +113,7 @@ func objectOperations() []operation {
 				o := item.(*objectInfo)
 				return []string{o.State, strconv.FormatInt(o.Rows, 10), strconv.FormatInt(o.Bytes, 10), o.Stored.Format(time.RFC3339), o.Key}
 			},
-			sum: func(w io.Writer, n int) { fmt.Fprintf(w, "%d objects\n", n) },
+			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, plural(n[""], "object")) },
 			run: listObjects,
 		},
 		{
@@ -273,7 +281,7 @@ func findEvent(ctx context.Context, o *operator, params any, out sink) error {
 	if err != nil {
 		return err
 	}
-	began, objects := time.Now(), int64(0)
+	began, objects, unread := time.Now(), int64(0), 0
 	var buf []byte
 	for _, spec := range pipeline.Specs() {
 		err := loader.Objects(ctx, o.store, spec, span, func(page []pipeline.Object) error {
@@ -287,7 +295,11 @@ func findEvent(ctx context.Context, o *operator, params any, out sink) error {
 					return out.item(found{Object: obj.Key, Row: e.Row, In: []string{"bucket"}, Event: json.RawMessage(buf[:len(buf)-1])})
 				})
 				if err != nil {
-					return err
+					if ctx.Err() != nil {
+						return err
+					}
+					unread++ // one object that cannot be read hides no other
+					out.progress(progress{Text: err.Error()})
 				}
 				objects++
 				out.progress(progress{Objects: objects, Seconds: time.Since(began).Seconds(), Text: "reading " + obj.Key})
@@ -299,7 +311,7 @@ func findEvent(ctx context.Context, o *operator, params any, out sink) error {
 		}
 	}
 	if n == 0 {
-		return fmt.Errorf("neither a row nor an object since %s has the event %s", span.From.Format(time.RFC3339), id)
+		return fmt.Errorf("neither a row nor an object since %s has the event %s (%s could not be read)", span.From.Format(time.RFC3339), id, plural(unread, "object"))
 	}
 	return nil
 }

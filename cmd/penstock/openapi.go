@@ -33,6 +33,8 @@ func openAPI() object {
 				},
 				"400": failure("The parameters are not understood."),
 				"401": failure("The token is missing or wrong."),
+				"422": failure("It cannot be done so; the text says why."),
+				"503": failure("Bucket, queue or ClickHouse cannot be reached now."),
 				"403": failure("The API is off: admin.token is not set."),
 			},
 		}

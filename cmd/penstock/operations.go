@@ -18,23 +18,27 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/penstock/penstock/internal/retry"
 )
 
 // operation is one thing that an operator does: a subcommand here, a path of
 // the admin API there. Both fill the same params and get the same lines.
 type operation struct {
-	name   string // of the command, in two words: "dlq list"
-	method string // GET: params in the query; POST: as JSON
-	path   string
-	short  string
-	about  string             // in the command's help and in the API's description
-	params any                // a pointer to a zero value of its params, see paramFields
-	item   any                // a zero value of what a line holds; nil: any JSON
-	header []string           // of the table that people see; none: see print
-	row    func(any) []string // a line of that table; any is a pointer to an item
-	print  func(w io.Writer, item any) error
-	sum    func(w io.Writer, items int) // after the last line, for people
-	run    func(ctx context.Context, o *operator, params any, out sink) error
+	name     string // of the command, in two words: "dlq list"
+	method   string // GET: params in the query; POST: as JSON
+	path     string
+	short    string
+	about    string             // in the command's help and in the API's description
+	defaults map[string]string  // of params, where they are others than the tags say
+	params   any                // a pointer to a zero value of its params, see paramFields
+	item     any                // a zero value of what a line holds; nil: any JSON
+	header   []string           // of the table that people see; none: see print
+	row      func(any) []string // a line of that table; any is a pointer to an item
+	print    func(w io.Writer, item any) error
+	kind     func(any) string                        // of an item, for sum; nil: all are of one
+	sum      func(w io.Writer, items map[string]int) // after the last line, for people: items by kind, "" all of them
+	run      func(ctx context.Context, o *operator, params any, out sink) error
 }
 
 // sink takes what an operation finds, line by line, and how far it has come.
@@ -63,8 +67,13 @@ func (p progress) String() string {
 		n := min(int(done*width), width)
 		fmt.Fprintf(&b, "[%s%s] ", strings.Repeat("#", n), strings.Repeat(".", width-n))
 	}
-	fmt.Fprintf(&b, "%d of %d objects, %d rows", p.Objects, p.TotalObjects, p.Rows)
-	if p.Seconds > 0 {
+	switch {
+	case p.TotalObjects > 0:
+		fmt.Fprintf(&b, "%d of %d objects, %d rows", p.Objects, p.TotalObjects, p.Rows)
+	case p.Objects > 0:
+		fmt.Fprintf(&b, "%d objects", p.Objects)
+	}
+	if p.Rows > 0 && p.Seconds > 0 {
 		fmt.Fprintf(&b, ", %.0f rows/s", float64(p.Rows)/p.Seconds)
 	}
 	if done > 0 {
@@ -73,7 +82,7 @@ func (p progress) String() string {
 	if p.Text != "" {
 		fmt.Fprintf(&b, "; %s", p.Text)
 	}
-	return b.String()
+	return strings.TrimPrefix(b.String(), "; ")
 }
 
 // line is one of an answer: newline-delimited JSON, of which the last says done
@@ -151,6 +160,9 @@ func (f paramField) set(text string) error {
 func (op operation) newParams() any {
 	p := reflect.New(reflect.TypeOf(op.params).Elem()).Interface()
 	for _, f := range paramFields(p) {
+		if def, ok := op.defaults[f.name]; ok {
+			f.def = def
+		}
 		if f.def != "" {
 			f.set(f.def)
 		}
@@ -184,7 +196,11 @@ func (op operation) fromJSON(body io.Reader) (any, error) {
 	p := op.newParams()
 	dec := json.NewDecoder(body)
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(p); err != nil && err != io.EOF {
+	err := dec.Decode(p)
+	if err == nil && dec.More() {
+		err = errors.New("something follows the object")
+	}
+	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("the body is no JSON object of this operation's parameters: %w", err)
 	}
 	return p, nil
@@ -212,7 +228,10 @@ func query(params any) url.Values {
 func handleOperations(mux *http.ServeMux, o *operator, token string) {
 	guard := func(h http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
-			given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+			scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+			if !strings.EqualFold(scheme, "Bearer") {
+				given = ""
+			}
 			switch {
 			case token == "":
 				apiError(w, http.StatusForbidden, "the operators' API is off: set admin.token")
@@ -236,8 +255,8 @@ func apiError(w http.ResponseWriter, status int, message string) {
 	json.NewEncoder(w).Encode(line{Error: message})
 }
 
-// serve answers with a line an item. The status says only that the parameters
-// were understood: the last line says how it ended.
+// serve answers with a line an item. What fails before the first line has a
+// status of its own; later the last line says how it ended.
 func (op operation) serve(w http.ResponseWriter, r *http.Request, o *operator) {
 	var params any
 	var err error
@@ -250,12 +269,16 @@ func (op operation) serve(w http.ResponseWriter, r *http.Request, o *operator) {
 		apiError(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
+	begun := false
 	out := bufio.NewWriterSize(w, 64<<10)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	flushed := time.Now()
 	write := func(l line, now bool) error {
+		if !begun {
+			begun = true
+			w.Header().Set("Content-Type", "application/x-ndjson")
+		}
 		if err := enc.Encode(l); err != nil {
 			return err
 		}
@@ -272,8 +295,16 @@ func (op operation) serve(w http.ResponseWriter, r *http.Request, o *operator) {
 		item:     func(item any) error { return write(line{Item: item}, false) },
 		progress: func(p progress) { write(line{Progress: &p}, true) },
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+	case begun:
 		write(line{Error: err.Error()}, true)
+		return
+	case retry.ClassOf(err) == retry.Outage:
+		apiError(w, http.StatusServiceUnavailable, err.Error())
+		return
+	default:
+		apiError(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
 	write(line{Done: true}, true)
@@ -317,7 +348,7 @@ func remote(server, token string) executor {
 				return fmt.Errorf("%s: the answer was cut off: %w", server, err)
 			}
 			switch {
-			case l.Error != "" && resp.StatusCode != http.StatusOK:
+			case l.Error != "" && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnprocessableEntity:
 				return fmt.Errorf("%s answered %s: %s", server, resp.Status, l.Error)
 			case l.Error != "":
 				return errors.New(l.Error)
@@ -394,7 +425,7 @@ func (c common) executor(s streams) (executor, func() error, error) {
 		return nil, nil, err
 	}
 	if cfg.Process.LogLevel == "info" {
-		cfg.Process.LogLevel = "warn" // a command's own words are enough
+		cfg.Process.LogLevel = "error" // a command's own words are enough
 	}
 	log, err := newLogger(s.err, cfg.Process)
 	if err != nil {
@@ -450,7 +481,7 @@ type hooks struct {
 // command runs an operation as a command: parse, do, print.
 func (op operation) command(ctx context.Context, s streams, args []string, h hooks) error {
 	params := op.newParams()
-	fs := newFlags(s, op.name, op.short+"\n"+op.about)
+	fs := newFlags(s, op.name, strings.TrimSpace(op.short+"\n"+op.about))
 	c := commonFlags(fs)
 	field := bind(fs, params)
 	usage := fs.Usage
@@ -496,10 +527,14 @@ func (op operation) show(ctx context.Context, s streams, ex executor, params any
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	items := 0
+	items, kinds := 0, map[string]int{}
 	err := ex(ctx, op, params, sink{
 		item: func(item any) error {
 			items++
+			kinds[""]++
+			if op.kind != nil {
+				kinds[op.kind(item)]++
+			}
 			switch {
 			case asJSON || op.row == nil && op.print == nil:
 				if raw, ok := item.(*json.RawMessage); ok {
@@ -517,19 +552,21 @@ func (op operation) show(ctx context.Context, s streams, ex executor, params any
 				}
 				fmt.Fprintln(table, strings.Join(op.header, "\t"))
 			}
-			_, err := fmt.Fprintln(table, strings.Join(op.row(item), "\t"))
+			row := op.row(item)
+			for i := range row { // a line is a line
+				row[i] = strings.Join(strings.Fields(row[i]), " ")
+			}
+			_, err := fmt.Fprintln(table, strings.Join(row, "\t"))
 			return err
 		},
 		progress: func(p progress) {
-			table.Flush()
-			out.Flush()
 			live.show("%s", p)
 		},
 	})
 	live.end()
 	err = errors.Join(err, table.Flush())
 	if op.sum != nil && !asJSON && err == nil {
-		op.sum(out, items)
+		op.sum(out, kinds)
 	}
 	return errors.Join(err, out.Flush())
 }

@@ -26,7 +26,6 @@ type operator struct {
 	mu    sync.Mutex
 	db    *clickhouse.DB
 	queue *jetstream.Queue
-	in    *intake
 }
 
 // operatorConns is how many connections to ClickHouse operations share.
@@ -69,21 +68,16 @@ func (o *operator) notifications(ctx context.Context) (*jetstream.Queue, error) 
 }
 
 // receiver is one of our own, for what is sent again: with a log beside that of
-// the receiver that may run here.
-func (o *operator) receiver() (*receiver.Receiver, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.in == nil {
-		in, err := buildIntake(o.cfg, "redrive", pipeline.Specs(), o.log, prometheus.NewRegistry())
-		if err != nil {
-			return nil, err
-		}
-		if err := in.start(); err != nil {
-			return nil, err
-		}
-		o.in = in
+// the receiver that may run here. stop stores what is left in it.
+func (o *operator) receiver() (_ *receiver.Receiver, stop func() error, err error) {
+	in, err := buildIntake(o.cfg, "redrive", pipeline.Specs(), o.log, prometheus.NewRegistry())
+	if err != nil {
+		return nil, nil, err
 	}
-	return o.in.receiver, nil
+	if err := in.start(); err != nil {
+		return nil, nil, errors.Join(err, in.folder.Close())
+	}
+	return in.receiver, in.stop, nil
 }
 
 // loader is one of our own, for what is loaded at an operator's word.
@@ -103,9 +97,6 @@ func (o *operator) close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var err error
-	if o.in != nil {
-		err = o.in.stop()
-	}
 	if o.queue != nil {
 		o.queue.Close()
 	}

@@ -51,6 +51,7 @@ type reingestLine struct {
 	Plan    map[loader.Action]*tally `json:"plan,omitempty"`
 	DryRun  bool                     `json:"dry_run,omitempty"`
 	Job     string                   `json:"job,omitempty"`
+	Resumed *time.Time               `json:"resumed,omitempty"` // when the run that this one goes on with began
 	Loaded  *tally                   `json:"loaded,omitempty"`
 	Refused int64                    `json:"refused_rows,omitempty"`
 	Failed  int64                    `json:"failed,omitempty"`
@@ -76,7 +77,8 @@ var actions = []struct {
 	{loader.ActionAgain, "without a row in the table: to load again"},
 	{loader.ActionReplace, "to replace"},
 	{loader.ActionSkip, "loaded: left alone"},
-	{loader.ActionDone, "replaced already, before the interruption"},
+	{loader.ActionDone, "replaced already, before this run was interrupted"},
+	{loader.ActionDropped, "dropped: left alone (name it by its key to load it all the same)"},
 }
 
 func printReingest(w io.Writer, item any) error {
@@ -84,6 +86,12 @@ func printReingest(w io.Writer, item any) error {
 	if l.Key != "" {
 		_, err := fmt.Fprintf(w, "failed  %s: %s\n", l.Key, l.Error)
 		return err
+	}
+	if l.Resumed != nil {
+		fmt.Fprintf(w, "going on with the run that began at %s and was interrupted (--anew begins anew)\n", l.Resumed.Format(time.RFC3339))
+		if l.Plan == nil && l.Loaded == nil {
+			return nil
+		}
 	}
 	for _, a := range actions {
 		if t := l.Plan[a.action]; t != nil {
@@ -217,6 +225,11 @@ func runReingest(ctx context.Context, o *operator, params any, out sink) error {
 	if p.Parallel < 1 {
 		return errors.New("--parallel must be 1 at least")
 	}
+	for _, key := range append(slices.Clone(p.Keys), p.Prefix) {
+		if _, err := specOf(key); err != nil && key != "" {
+			return err
+		}
+	}
 	db, err := o.table()
 	if err != nil {
 		return err
@@ -241,6 +254,9 @@ func runReingest(ctx context.Context, o *operator, params any, out sink) error {
 				}
 			}
 			job = open
+			if err := out.item(reingestLine{Resumed: &job.Started}); err != nil {
+				return err
+			}
 		} else if !p.DryRun {
 			if err := db.SaveJob(ctx, job); err != nil {
 				return err
@@ -264,7 +280,8 @@ func runReingest(ctx context.Context, o *operator, params any, out sink) error {
 		}
 		sum.Loaded, sum.Refused, sum.Failed, sum.Seconds = &r.done, r.refused, r.failed, time.Since(r.began).Seconds()
 		if p.Replace {
-			job.Finished, job.Objects, job.Rows, job.FailedOnes = r.failed == 0, uint64(r.done.Objects), uint64(r.done.Rows), uint64(r.failed)
+			// What failed is no interruption: its entry in the ledger says so.
+			job.Finished, job.Objects, job.Rows, job.FailedOnes = true, uint64(r.done.Objects), uint64(r.done.Rows), uint64(r.failed)
 			if err := db.SaveJob(ctx, job); err != nil {
 				return err
 			}
@@ -274,7 +291,7 @@ func runReingest(ctx context.Context, o *operator, params any, out sink) error {
 		return err
 	}
 	if r.failed > 0 {
-		return fmt.Errorf("%d objects could not be loaded: see above", r.failed)
+		return fmt.Errorf("%s could not be loaded: see above", plural(int(r.failed), "object"))
 	}
 	return nil
 }
@@ -320,6 +337,7 @@ func (r *reingest) each(ctx context.Context, page func(*loader.Reingest, []loade
 			if r.p.Replace {
 				run.Job = r.job.ID
 			}
+			run.ByKey = len(r.p.Keys) > 0
 			r.loaders[spec] = run
 		}
 		return page(run, run.Decide(objects, entries, present))
@@ -358,7 +376,13 @@ func (r *reingest) count(ctx context.Context) error {
 			}
 		}
 		return nil
-	}, func(string, error) error { return nil })
+	}, func(key string, err error) error {
+		if !r.p.DryRun {
+			return nil // do says it
+		}
+		r.failed++
+		return r.out.item(reingestLine{Key: key, Error: err.Error()})
+	})
 }
 
 // do carries the plan out.
@@ -386,7 +410,8 @@ func (r *reingest) do(ctx context.Context) error {
 	g.SetLimit(r.p.Parallel)
 	err := r.each(work, func(run *loader.Reingest, items []loader.Item) error {
 		for _, it := range items {
-			if it.Action == loader.ActionSkip || it.Action == loader.ActionDone {
+			switch it.Action {
+			case loader.ActionSkip, loader.ActionDone, loader.ActionDropped:
 				continue
 			}
 			g.Go(func() error { return r.one(work, run, it) })
@@ -407,10 +432,35 @@ func (r *reingest) do(ctx context.Context) error {
 	return err
 }
 
+// collapsed tells whether an object without rows has none because clients'
+// resends stand for all of them. If the table was lost, they are not there either.
+func (r *reingest) collapsed(ctx context.Context, it loader.Item) (bool, error) {
+	if it.Action != loader.ActionAgain {
+		return false, nil
+	}
+	const sample = 1000
+	var ids []pipeline.UUID
+	_, err := loader.Read(ctx, r.o.store, it.Object.Key, r.o.cfg.Loader.Dir, func(e *pipeline.Event) error {
+		if ids = append(ids, e.ID); len(ids) == sample {
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) || len(ids) == 0 {
+		return false, nil // Do meets the error
+	}
+	known, err := r.db.Known(ctx, it.Entry.Pipeline, ids)
+	return err == nil && known == uint64(len(ids)), err
+}
+
 // one loads an object. A server that is away is waited for.
 func (r *reingest) one(ctx context.Context, run *loader.Reingest, it loader.Item) error {
 	for attempt := 1; ; attempt++ {
-		entry, err := run.Do(ctx, it)
+		var entry pipeline.Load
+		collapsed, err := r.collapsed(ctx, it)
+		if err == nil && !collapsed {
+			entry, err = run.Do(ctx, it)
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -72,7 +72,9 @@ func (db *DB) Ping(ctx context.Context) error { return class(db.conn.Ping(ctx)) 
 
 // Migrate creates the database where it is missing and applies the files that
 // are not recorded yet; it returns their names. A file that was changed after
-// it was applied is an error: a new file must say what changes.
+// it was applied is an error: a new file must say what changes. Where a table of
+// a file is gone, that file and those behind it are applied again: each must be
+// one that can be.
 func Migrate(ctx context.Context, opts Options, files fs.FS) ([]string, error) {
 	outside := opts
 	outside.Database = "default"
@@ -95,6 +97,7 @@ func Migrate(ctx context.Context, opts Options, files fs.FS) ([]string, error) {
 	}
 	slices.Sort(names)
 	var applied []string
+	again := false // a table is gone: it is made anew, and what later files add to it
 	for i, name := range names {
 		text, err := fs.ReadFile(files, name)
 		if err != nil {
@@ -109,7 +112,15 @@ func Migrate(ctx context.Context, opts Options, files fs.FS) ([]string, error) {
 				return applied, fmt.Errorf("read migrations: %w", class(err))
 			}
 			if was == hash {
-				continue
+				whole, err := db.whole(ctx, string(text))
+				if err != nil {
+					return applied, err
+				}
+				again = again || !whole
+				if !again {
+					continue
+				}
+				was = ""
 			}
 			if was != "" {
 				return applied, fmt.Errorf("%s was changed after it was applied (recorded sha256 %.12s, now %.12s)", name, was, hash)
@@ -144,6 +155,22 @@ func statements(text string) []string {
 		}
 	}
 	return all
+}
+
+var created = regexp.MustCompile(`(?i)CREATE (?:TABLE|VIEW) IF NOT EXISTS (\w+)`)
+
+// whole tells whether all tables and views of a file are there.
+func (db *DB) whole(ctx context.Context, text string) (bool, error) {
+	for _, m := range created.FindAllStringSubmatch(text, -1) {
+		var n uint64
+		if err := db.conn.QueryRow(ctx, "SELECT count() FROM system.tables WHERE database = ? AND name = ?", db.database, m[1]).Scan(&n); err != nil {
+			return false, fmt.Errorf("read tables: %w", class(err))
+		}
+		if n == 0 {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 var windowSetting = regexp.MustCompile(`non_replicated_deduplication_window\s*=\s*(\d+)`)
@@ -185,26 +212,44 @@ func quoteName(s string) string { return "`" + strings.ReplaceAll(s, "`", "\\`")
 var permanentCodes = []int32{6, 25, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 128, 130, 131, 153, 190, 321, 349, 376, 395, 407, 467, 469,
 	632, 636, 675, 676, 691, 760}
 
+// outageCodes are those that surely speak of the server or the set-up: memory,
+// timeouts, too many parts or queries, read-only, no such table or column, access.
+var outageCodes = []int32{16, 47, 60, 81, 159, 160, 164, 202, 203, 209, 210, 225, 241, 242, 243, 252, 279, 319, 425, 439, 497, 516, 696, 999}
+
 // class decides once what kind of failure an error is. Whatever is not about
 // the data is the server's or the set-up's: nobody's object is at fault.
 func class(err error) error {
 	if err == nil {
 		return nil
 	}
-	if ex, ok := errors.AsType[*clickhouse.Exception](err); ok {
-		if slices.Contains(permanentCodes, ex.Code) {
-			return retry.AsCode(retry.Permanent, int(ex.Code), err)
-		}
-		return retry.AsCode(retry.Outage, int(ex.Code), err)
-	}
-	if ex, ok := errors.AsType[*ch.Exception](err); ok {
-		if slices.Contains(permanentCodes, int32(ex.Code)) {
-			return retry.AsCode(retry.Permanent, int(ex.Code), err)
-		}
-		return retry.AsCode(retry.Outage, int(ex.Code), err)
-	}
-	if errors.Is(err, context.Canceled) {
+	code, said := codeOf(err)
+	switch {
+	case said && slices.Contains(permanentCodes, code):
+		return retry.AsCode(retry.Permanent, int(code), err)
+	case said:
+		return retry.AsCode(retry.Outage, int(code), err)
+	case errors.Is(err, context.Canceled):
 		return err
 	}
 	return retry.As(retry.Outage, err)
+}
+
+// classInsert is class for an insert, where a code of neither list may speak of
+// the data as well: a computed column can throw anything.
+func classInsert(err error) error {
+	if code, said := codeOf(err); said && !slices.Contains(permanentCodes, code) && !slices.Contains(outageCodes, code) {
+		return retry.AsCode(retry.Unknown, int(code), err)
+	}
+	return class(err)
+}
+
+// codeOf is the server's code, by whichever client it came.
+func codeOf(err error) (int32, bool) {
+	if ex, ok := errors.AsType[*clickhouse.Exception](err); ok {
+		return ex.Code, true
+	}
+	if ex, ok := errors.AsType[*ch.Exception](err); ok {
+		return int32(ex.Code), true
+	}
+	return 0, false
 }

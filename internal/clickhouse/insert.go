@@ -53,7 +53,7 @@ func (db *DB) insert(ctx context.Context, table, like, token, object string, gen
 		if b, err := newBlock(object, generation, events); err == nil {
 			// What is refused for its data is tried as text: somebody may have given the
 			// column another type, which the server makes of text and not of columns.
-			if err := db.insertBlock(ctx, table, token, b); retry.ClassOf(err) != retry.Permanent {
+			if err := db.insertBlock(ctx, table, token, b); err == nil || retry.ClassOf(err) == retry.Outage {
 				return err
 			}
 		}
@@ -75,7 +75,7 @@ func (db *DB) insertText(ctx context.Context, table, token, object string, gener
 		}
 	}
 	if err := batch.Send(); err != nil {
-		return fmt.Errorf("insert into %s: %w", table, class(err))
+		return fmt.Errorf("insert: %w", classInsert(err))
 	}
 	return nil
 }

@@ -82,10 +82,6 @@ type typed struct {
 	count   int         // elements so far
 }
 
-func (c *jsonColumn) reset() {
-	*c = jsonColumn{}
-}
-
 // append adds a row. The text was validated before; what the columns cannot
 // hold as they should is errNotColumnar.
 func (c *jsonColumn) append(text []byte) error {

@@ -38,6 +38,9 @@ func (db *DB) columnar(ctx context.Context, table string) (bool, error) {
 	if err := db.conn.QueryRow(ctx, "SELECT anyIf(type, name = 'properties') FROM system.columns WHERE database = ? AND table = ?", db.database, table).Scan(&kind); err != nil {
 		return false, class(err)
 	}
+	if kind == "" {
+		return false, nil // no such table; it may come
+	}
 	c, err := db.native(ctx)
 	if err != nil {
 		return false, err
@@ -191,7 +194,7 @@ func (db *DB) insertBlock(ctx context.Context, table, token string, b *block) er
 	err = c.Do(ctx, ch.Query{Body: "INSERT INTO " + quoteName(table) + " (" + insertColumns + ") VALUES", Input: b.input(), Settings: settings})
 	db.done(c, err)
 	if err != nil {
-		return fmt.Errorf("insert into %s: %w", table, class(err))
+		return fmt.Errorf("insert: %w", classInsert(err))
 	}
 	return nil
 }

@@ -85,7 +85,8 @@ type ErrorFilter struct {
 	Code, Project, Stage, Text string // Text is looked for in the message
 	Source                     string // the object whose load it was
 	Pending                    bool   // only those not redriven
-	Limit                      int    // the newest so many; 0: all, oldest first
+	Limit                      int    // the newest so many; 0: all
+	Oldest                     bool   // first, not last
 	Whole                      bool   // with properties, context and raw bytes
 }
 
@@ -126,9 +127,12 @@ func (db *DB) Errors(ctx context.Context, f ErrorFilter, each func(Kept) error) 
 	} else {
 		columns += ", '', '', ''"
 	}
-	order := "ORDER BY received_at, event_id"
+	order := "ORDER BY received_at DESC, event_id DESC"
+	if f.Oldest {
+		order = "ORDER BY received_at, event_id"
+	}
 	if f.Limit > 0 {
-		order = fmt.Sprintf("ORDER BY received_at DESC, event_id DESC LIMIT %d", f.Limit)
+		order += fmt.Sprintf(" LIMIT %d", f.Limit)
 	}
 	rows, err := db.conn.Query(ctx, "SELECT "+columns+" FROM errors FINAL LEFT JOIN (SELECT event_id AS id, toNullable(max(redriven.redriven_at)) AS redriven_at FROM redriven GROUP BY id) AS done ON done.id = errors.event_id WHERE "+
 		strings.Join(where, " AND ")+" "+order+" SETTINGS join_use_nulls = 1", args...)
@@ -203,8 +207,10 @@ func (db *DB) OpenJob(ctx context.Context, selection string) (j Job, ok bool, er
 
 // SaveJob writes a job as it stands.
 func (db *DB) SaveJob(ctx context.Context, j Job) error {
-	if err := db.conn.Exec(ctx, "INSERT INTO jobs (selection, id, started_at, updated_at, finished, objects, rows, failed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-		j.Selection, j.ID, j.Started, time.Now().UTC(), j.Finished, j.Objects, j.Rows, j.FailedOnes); err != nil {
+	// As numbers: the driver cuts a time in a query to seconds.
+	if err := db.conn.Exec(ctx, `INSERT INTO jobs (selection, id, started_at, updated_at, finished, objects, rows, failed)
+		SELECT ?, ?, fromUnixTimestamp64Milli(?), fromUnixTimestamp64Milli(?), ?, ?, ?, ?`,
+		j.Selection, j.ID, j.Started.UnixMilli(), time.Now().UnixMilli(), j.Finished, j.Objects, j.Rows, j.FailedOnes); err != nil {
 		return fmt.Errorf("write job: %w", class(err))
 	}
 	return nil

@@ -224,7 +224,9 @@ func (f *foreignDecoder) event(line []byte) (e pipeline.Event, err error) {
 		case "timestamp":
 			e.Timestamp, err = moment(m)
 		case "received_at":
-			e.ReceivedAt, err = moment(m)
+			if e.ReceivedAt, err = moment(m); err == nil && e.ReceivedAt != pipeline.NoTime && (e.ReceivedAt < 0 || e.ReceivedAt >= maxReceived) {
+				err = &memberError{"invalid_timestamp", fmt.Sprintf("%q is %.40q, which is not within the years 1970 to 2099", m.Key, m.Value)}
+			}
 		case "session_id":
 			e.SessionID, err = name(m)
 		case "user_id":
@@ -378,6 +380,10 @@ const (
 	minTime = -2208988800000
 	maxTime = 10413791999999
 )
+
+// maxReceived is the year 2100, in ms: partitions are days of received_at, and
+// ClickHouse's days go from 1970 to 2149.
+const maxReceived = 4102444800000
 
 // moment reads a time in ms: RFC 3339, also a date alone, or a number since
 // 1970, also as a string. Null is as good as absent.

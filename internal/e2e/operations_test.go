@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -373,11 +374,6 @@ func TestTableIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.term()
-	for _, q := range []string{"TRUNCATE TABLE migrations"} {
-		if err := s.db.Exec(t.Context(), q); err != nil {
-			t.Fatal(err)
-		}
-	}
 	s.must("setup")
 	if out := s.must("reingest", "--since", "1h", "--dry-run"); !strings.Contains(out, "20 objects") || !strings.Contains(out, "60 rows") || !strings.Contains(out, "without a row in the table") {
 		t.Errorf("dry run: %s", out)
@@ -397,7 +393,10 @@ func TestTableIsLost(t *testing.T) {
 func TestAdminAPI(t *testing.T) {
 	s := newStack(t)
 	r := s.start("r1", "receive")
-	l := s.start("l1", "load", "PENSTOCK_ADMIN_TOKEN=secret")
+	// Two loaders and the commands share one configuration, folder and all.
+	shared := "PENSTOCK_BATCHER_DIR=" + filepath.Join(s.dir, "shared")
+	l := s.start("l1", "load", "PENSTOCK_ADMIN_TOKEN=secret", shared)
+	s.start("l2", "load", shared)
 	_, a := post(t, r.URL+"/v1/events?durability=object", `[{"name":"a","event_id":"0190c5a0-0000-7000-8000-000000000001"},{"name":"b"}]`)
 	post(t, r.URL+"/v1/events", "{bad")
 	s.rows("events", 2)
@@ -443,7 +442,7 @@ func TestAdminAPI(t *testing.T) {
 		{[]string{"objects", "find", a.Object, "1"}, `"name":"b"`},
 		{[]string{"errors", "list"}, "invalid_json"},
 		{[]string{"errors", "show", "--code", "invalid_json"}, "{bad"},
-		{[]string{"errors", "redrive", "--through", `echo '{"name":"mended"}'`}, "accepted"},
+		{[]string{"errors", "redrive", "--all", "--through", `echo '{"name":"mended"}'`}, "accepted"},
 		{[]string{"dlq", "list"}, "0 dead letters"},
 		{[]string{"dlq", "rebuild"}, `"now":0`},
 		{[]string{"reingest", a.Object, "--replace"}, "loaded 1 objects, 2 rows"},
@@ -453,5 +452,52 @@ func TestAdminAPI(t *testing.T) {
 		}
 	}
 	s.rows("events", 3)
+	// After a server's redrive another one begins as before, here and there.
+	post(t, r.URL+"/v1/events", "{worse")
+	s.rows("errors", 2)
+	if out := remote("errors", "redrive", "--code", "invalid_json", "--through", `echo '{"name":"mended"}'`); !strings.Contains(out, "1 accepted") {
+		t.Errorf("the second redrive: %s", out)
+	}
+	post(t, r.URL+"/v1/events", "{worst")
+	s.rows("errors", 3)
+	if out := s.must("errors", "redrive", "--code", "invalid_json", "--through", `echo '{"name":"mended"}'`); !strings.Contains(out, "1 accepted") {
+		t.Errorf("the redrive from here: %s", out)
+	}
+	s.rows("events", 5)
+	s.mustVerify()
+}
+
+// A materialized view that throws, and an error code that nobody knows.
+func TestViewAndUnknownCode(t *testing.T) {
+	s := newStack(t)
+	for _, q := range []string{
+		"CREATE TABLE levels (level UInt8) ENGINE = MergeTree ORDER BY level",
+		"CREATE MATERIALIZED VIEW to_levels TO levels AS SELECT accurateCast(ifNull(properties.level.:Int64, 0), 'UInt8') AS level FROM events",
+	} {
+		if err := s.db.Exec(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := s.start("r1", "receive")
+	s.start("l1", "load")
+	post(t, r.URL+"/v1/events?durability=object", `[{"name":"a","level":300},{"name":"b","level":3}]`)
+	s.rows("events", 2)
+	eventually(t, time.Minute, "the view's failure", func() error {
+		if n := one[uint64](s, "SELECT count() FROM load_failures WHERE code = 'view_failed' AND server_code = 70"); n != 1 {
+			return fmt.Errorf("%d failures", n)
+		}
+		return nil
+	})
+	for _, q := range []string{"DROP TABLE to_levels", "ALTER TABLE events ADD COLUMN high UInt8 MATERIALIZED ifNull(CAST(properties.score > 3 AS Nullable(UInt8)), 0)"} {
+		if err := s.db.Exec(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	post(t, r.URL+"/v1/events?durability=object", `[{"name":"a","score":5},{"name":"b","score":"many"},{"name":"c"}]`)
+	s.rows("events", 4)
+	s.rows("errors", 2)
+	if code := one[int64](s, "SELECT server_code FROM errors WHERE code = 'refused_row'"); code != 386 {
+		t.Errorf("refused with code %d", code)
+	}
 	s.mustVerify()
 }

@@ -211,7 +211,7 @@ func class(err error) error {
 		return err
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok && (api.ErrorCode() == "NoSuchKey" || api.ErrorCode() == "NotFound") {
-		return retry.As(retry.Permanent, fmt.Errorf("%w (%w)", ErrNotFound, err))
+		return retry.As(retry.Permanent, ErrNotFound) // the store's own words name only its request
 	}
 	return retry.As(retry.Outage, err)
 }
