@@ -263,12 +263,14 @@ func TestTooManyRefusedRows(t *testing.T) {
 		}
 		w.mu.Lock()
 		w.bad = nil
-		w.mu.Unlock()
 		e := w.ledger[key]
+		w.mu.Unlock()
 		e.State, e.Failures = pipeline.Failed, 0
 		e.Attempts++
 		w.SaveLoad(t.Context(), e)
+		w.mu.Lock()
 		w.notify(key)
+		w.mu.Unlock()
 		time.Sleep(time.Minute)
 		stop()
 		w.check(t)

@@ -39,7 +39,12 @@ func (s *stack) verify(args ...string) (verified, error) {
 
 func (s *stack) mustVerify() verified {
 	s.t.Helper()
+	// What a loader reports of its failures is an object of the errors pipeline
+	// some time later, and loaded later still.
 	v, err := s.verify()
+	for end := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(end); v, err = s.verify() {
+		time.Sleep(500 * time.Millisecond)
+	}
 	if err != nil || len(v.Differences) > 0 {
 		s.t.Errorf("verify: %v, %+v", err, v)
 	}
