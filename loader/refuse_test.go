@@ -52,6 +52,12 @@ func TestRefusedRows(t *testing.T) {
 	}
 }
 
+func (w *world) entry(key string) pipeline.Load {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ledger[key]
+}
+
 func (w *world) refusedCheck(t *testing.T, key string, n int, rows []int) {
 	t.Helper()
 	for i := range n {
@@ -63,7 +69,7 @@ func (w *world) refusedCheck(t *testing.T, key string, n int, rows []int) {
 			t.Errorf("row %d is there %d times, want %d", i, got, want)
 		}
 	}
-	e := w.ledger[key]
+	e := w.entry(key)
 	if e.State != pipeline.Loaded || int(e.Rows) != n-len(rows) || len(e.Refused) != len(rows) {
 		t.Errorf("ledger: %s, %d rows, refused %v, want loaded, %d, %v", e.State, e.Rows, e.Refused, n-len(rows), rows)
 	}
@@ -142,10 +148,10 @@ func TestUnknownCode(t *testing.T) {
 			stop := start(t, l)
 			time.Sleep(time.Hour)
 			if broken {
+				w.mu.Lock()
 				if e := w.ledger[key]; e.Failures != 0 || len(w.letters) != 0 || len(w.rows) != 0 {
 					t.Errorf("the table is at fault: %d failures, %d letters, %d rows", e.Failures, len(w.letters), len(w.rows))
 				}
-				w.mu.Lock()
 				w.broken = false
 				w.mu.Unlock()
 				time.Sleep(10 * time.Minute)
@@ -172,8 +178,8 @@ func TestViewThrows(t *testing.T) {
 				told++
 			}
 		}
-		if w.ledger[key].State != pipeline.Loaded || told != 3 {
-			t.Errorf("%s, told %d times, want loaded, once for each of 3 chunks", w.ledger[key].State, told)
+		if w.entry(key).State != pipeline.Loaded || told != 3 {
+			t.Errorf("%s, told %d times, want loaded, once for each of 3 chunks", w.entry(key).State, told)
 		}
 	})
 }
@@ -184,7 +190,7 @@ func TestDaysInAnyOrder(t *testing.T) {
 		w := newWorld()
 		w.window = 1
 		w.put(t, 10, noon, 17*3600*1000*1000%day) // every row on another day, some on the same
-		w.notify(w.put(t, 40, noon, 13*3600*1000))
+		w.put(t, 40, noon, 13*3600*1000)
 		stop := start(t, w.loader(t, "a"))
 		time.Sleep(10 * time.Minute)
 		stop()
@@ -235,7 +241,7 @@ func TestOverwrittenMeanwhile(t *testing.T) {
 		stopNew()
 		w.check(t)
 		for k := range w.rows {
-			if g := w.ledger[key].Generation; k.generation != g || g != 1 {
+			if g := w.entry(key).Generation; k.generation != g || g != 1 {
 				t.Fatalf("row %d of generation %d, the ledger has %d, want 1", k.row, k.generation, g)
 			}
 		}
@@ -255,7 +261,7 @@ func TestTooManyRefusedRows(t *testing.T) {
 		l.opts.ChunkRows, l.opts.Attempts = 10000, 3
 		stop := start(t, l)
 		time.Sleep(time.Hour)
-		if e := w.ledger[key]; e.State != pipeline.Dead || e.Code != "refused_rows" || len(w.rows) != 0 {
+		if e := w.entry(key); e.State != pipeline.Dead || e.Code != "refused_rows" || len(w.rows) != 0 {
 			t.Errorf("ledger: %s %s, %d rows in the table", e.State, e.Code, len(w.rows))
 		}
 		if len(w.letters) != 1 || w.open() != 0 {
@@ -301,7 +307,7 @@ func TestDeadLetter(t *testing.T) {
 		if n := w.count(good, 0); n != 1 {
 			t.Errorf("its neighbour is there %d times", n)
 		}
-		e := w.ledger[key]
+		e := w.entry(key)
 		if e.State != pipeline.Dead || e.Failures != 5 || e.Code != "object_damaged" {
 			t.Errorf("ledger: %s, %d failures, %s", e.State, e.Failures, e.Code)
 		}
@@ -326,7 +332,7 @@ func TestDeadLetter(t *testing.T) {
 		stop = start(t, l)
 		time.Sleep(time.Minute)
 		stop()
-		if e := w.ledger[key]; e.Failures != 5 || w.open() != 0 {
+		if e := w.entry(key); e.Failures != 5 || w.open() != 0 {
 			t.Errorf("after another notification: %d failures, %d open", e.Failures, w.open())
 		}
 	})
@@ -348,7 +354,7 @@ func TestOutageIsNoFailure(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		stop()
 		w.check(t)
-		if e := w.ledger[key]; e.Failures != 0 || len(w.letters) != 0 {
+		if e := w.entry(key); e.Failures != 0 || len(w.letters) != 0 {
 			t.Errorf("%d failures, %d letters", e.Failures, len(w.letters))
 		}
 	})
@@ -380,11 +386,11 @@ func TestReplaceUnderFaults(t *testing.T) {
 				job := &Reingest{Loader: w.loader(t, "operator"), Job: "j"}
 				done := true
 				for _, key := range keys {
+					w.mu.Lock()
 					if rnd.IntN(3) == 0 {
-						w.mu.Lock()
 						w.notify(key)
-						w.mu.Unlock()
 					}
+					w.mu.Unlock()
 					entry := func() map[string]pipeline.Load {
 						w.mu.Lock()
 						defer w.mu.Unlock()
@@ -414,8 +420,8 @@ func TestReplaceUnderFaults(t *testing.T) {
 			time.Sleep(time.Hour)
 			stop()
 			for k, n := range w.rows {
-				if g := w.ledger[k.object].Generation; k.generation != g || n != 1 {
-					t.Fatalf("seed %d: row %d of generation %d is there %d times, the ledger has %+v", seed, k.row, k.generation, n, w.ledger[k.object])
+				if g := w.entry(k.object).Generation; k.generation != g || n != 1 {
+					t.Fatalf("seed %d: row %d of generation %d is there %d times, the ledger has %+v", seed, k.row, k.generation, n, w.entry(k.object))
 				}
 			}
 			w.check(t)
@@ -433,7 +439,7 @@ func TestReplacedMeanwhile(t *testing.T) {
 		stop := start(t, slow)
 		time.Sleep(time.Second) // it is about to insert its first chunk
 		job := &Reingest{Loader: w.loader(t, "operator"), Job: "j"}
-		item := job.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, map[string]pipeline.Load{key: w.ledger[key]}, nil)[0]
+		item := job.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, map[string]pipeline.Load{key: w.entry(key)}, nil)[0]
 		if item.Action != ActionReplace {
 			t.Fatalf("action %s", item.Action)
 		}
@@ -443,7 +449,7 @@ func TestReplacedMeanwhile(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		stop()
 		w.check(t)
-		if g := w.ledger[key].Generation; g != 1 {
+		if g := w.entry(key).Generation; g != 1 {
 			t.Errorf("generation %d", g)
 		}
 	})
@@ -493,7 +499,7 @@ func TestReingestAfterTableIsLost(t *testing.T) {
 		stop()
 		clear(w.rows) // the tokens are still known
 		job := &Reingest{Loader: w.loader(t, "operator")}
-		item := job.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, map[string]pipeline.Load{key: w.ledger[key]}, nil)[0]
+		item := job.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, map[string]pipeline.Load{key: w.entry(key)}, nil)[0]
 		if _, err := job.Do(context.Background(), item); err != nil || item.Action != ActionAgain {
 			t.Fatal(item.Action, err)
 		}
