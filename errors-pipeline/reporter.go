@@ -6,6 +6,7 @@ package errorspipeline
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -88,7 +89,18 @@ func (r *Reporter) Drop(reason string) { r.dropped.WithLabelValues(reason).Inc()
 // is dropped and counted.
 func (r *Reporter) Report(f pipeline.Failure) {
 	r.mu.Lock()
-	if reason := r.noRoom(&f); reason != "" {
+	reason := r.noRoom(&f)
+	if reason == "memory" && len(f.Raw) > 0 {
+		// Better to know what was refused, of whom and why, than nothing of it.
+		short := f
+		short.Raw = nil
+		short.Message += fmt.Sprintf(" (its %d bytes are lost: errors.max_memory was full)", len(f.Raw))
+		if r.noRoom(&short) == "" {
+			f, reason = short, ""
+			r.dropped.WithLabelValues("raw").Inc()
+		}
+	}
+	if reason != "" {
 		r.mu.Unlock()
 		r.Drop(reason)
 		return

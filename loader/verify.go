@@ -23,12 +23,12 @@ type Audited interface {
 
 // Counts asks the table. CountRows groups by object, for objects of one day
 // (UTC) from first up to and with last. RowsOf calls each with every
-// object_row of one object, once. Known counts how many of the ids are in the
+// object_row of one object, once. Known counts how many of the events are in the
 // table, of whatever object.
 type Counts interface {
 	CountRows(ctx context.Context, table, first, last string, day time.Time, each func(object string, rows, distinct uint64)) error
 	RowsOf(ctx context.Context, table, object string, day time.Time, each func(row uint32)) error
-	Known(ctx context.Context, table string, ids []pipeline.UUID) (uint64, error)
+	Known(ctx context.Context, table string, events []pipeline.Identity) (uint64, error)
 }
 
 // Difference is an object in which bucket, ledger and table do not agree.
@@ -253,7 +253,7 @@ func (v *verifier) collapsed(ctx context.Context, a *account, day time.Time) (ui
 		return 0, err
 	}
 	var n uint64
-	var ids []pipeline.UUID
+	var ids []pipeline.Identity
 	ask := func() error {
 		known, err := v.counts.Known(ctx, v.spec.Name, ids)
 		n += known
@@ -262,7 +262,7 @@ func (v *verifier) collapsed(ctx context.Context, a *account, day time.Time) (ui
 	}
 	err := eachEvent(ctx, v.bucket, o.Key, func(row uint32, e *pipeline.Event) error {
 		if !have[row] {
-			ids = append(ids, e.ID)
+			ids = append(ids, e.Identity())
 		}
 		if len(ids) == 1000 {
 			return ask()

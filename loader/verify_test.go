@@ -47,7 +47,7 @@ func (m *moving) CountRows(_ context.Context, _, _, _ string, _ time.Time, each 
 }
 
 func (m *moving) RowsOf(context.Context, string, string, time.Time, func(uint32)) error { return nil }
-func (m *moving) Known(context.Context, string, []pipeline.UUID) (uint64, error)        { return 0, nil }
+func (m *moving) Known(context.Context, string, []pipeline.Identity) (uint64, error)    { return 0, nil }
 
 // What is loaded while the audit looks is no difference.
 func TestVerifyUnderTraffic(t *testing.T) {

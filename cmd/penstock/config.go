@@ -161,7 +161,7 @@ func defaultConfig() Config {
 			ObjectWait: Duration(200 * time.Millisecond), ObjectTimeout: Duration(30 * time.Second),
 			Uploads: 2, PutTimeout: Duration(2 * time.Minute), BackoffMin: Duration(200 * time.Millisecond), BackoffMax: Duration(20 * time.Second),
 		},
-		Errors:  ErrorsConfig{MaxDisk: 1 << 30, MaxMemory: 16 << 20, BlobThreshold: 1 << 20, AnonymousRate: 1 << 20},
+		Errors:  ErrorsConfig{MaxDisk: 1 << 30, MaxMemory: 48 << 20, BlobThreshold: 1 << 20, AnonymousRate: 1 << 20},
 		Storage: StorageConfig{Region: "us-east-1", Bucket: "penstock", PathStyle: true, Notify: "storage", NotifyARN: "arn:minio:sqs::{PIPELINE}:nats"},
 		Queue: QueueConfig{URL: "nats://127.0.0.1:4222", AckWait: Duration(2 * time.Minute), MaxAge: Duration(7 * 24 * time.Hour),
 			MaxBytes: 1 << 30, Replicas: 1},

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/receiver"
 )
 
@@ -201,6 +204,10 @@ func (o *operator) detail(ctx context.Context, k clickhouse.Kept) (errorDetail, 
 		if d.Raw, err = io.ReadAll(body); err != nil {
 			return d, fmt.Errorf("failure %s: its bytes cannot be had: %w", k.ID, err)
 		}
+		sum := sha256.Sum256(d.Raw)
+		if want := d.text("raw_sha256"); hex.EncodeToString(sum[:]) != want {
+			return d, fmt.Errorf("failure %s: the object %s is damaged: its sha256 is %x, it was kept as %s", k.ID, k.RawObject, sum, want)
+		}
 	}
 	d.RawBytes = uint64(len(d.Raw))
 	return d, nil
@@ -256,9 +263,14 @@ func runErrorsShow(ctx context.Context, s streams, args []string) error {
 	}})
 }
 
-// redrivePage is how many failures are sent at once: they share the early roll
+// redrivePage is how many failures are read and marked together, and
+// redriveAtOnce how many are sent at the same time: they share the early roll
 // that durability object asks for.
-const redrivePage = 256
+const (
+	redrivePage   = 256
+	redriveAtOnce = 64
+	redriveTries  = 20
+)
 
 func redriveErrors(ctx context.Context, o *operator, params any, out sink) error {
 	p := params.(*errorRedrive)
@@ -279,15 +291,24 @@ func redriveErrors(ctx context.Context, o *operator, params any, out sink) error
 			return out.item(errorResult{ID: k.ID, Result: "pending", Code: k.Code, Message: k.Message})
 		})
 	}
+	// One at a time, or each would send what the other has not marked yet.
+	claim, held, err := o.store.Claim(ctx, "redrive", "redrive-"+loaderName(o.cfg), redriveClaim)
+	if err != nil {
+		return err
+	}
+	if !held {
+		return fmt.Errorf("another redrive is running, or was killed less than %s ago", redriveClaim)
+	}
+	defer claim.Release(context.WithoutCancel(ctx))
 	rec, stop, err := o.receiver()
 	if err != nil {
 		return err
 	}
-	err = o.redriveAll(ctx, db, rec, f, p, out)
+	err = o.redriveAll(ctx, db, rec, f, p, func() error { _, err := claim.Renew(ctx); return err }, out)
 	return errors.Join(err, stop())
 }
 
-func (o *operator) redriveAll(ctx context.Context, db *clickhouse.DB, rec *receiver.Receiver, f clickhouse.ErrorFilter, p *errorRedrive, out sink) error {
+func (o *operator) redriveAll(ctx context.Context, db *clickhouse.DB, rec *receiver.Receiver, f clickhouse.ErrorFilter, p *errorRedrive, renew func() error, out sink) error {
 	var ids []pipeline.UUID
 	if err := db.Errors(ctx, f, func(k clickhouse.Kept) error {
 		id, err := pipeline.ParseUUID([]byte(k.ID))
@@ -299,6 +320,9 @@ func (o *operator) redriveAll(ctx context.Context, db *clickhouse.DB, rec *recei
 	began := time.Now()
 	for done := 0; done < len(ids); {
 		page := ids[done:min(done+redrivePage, len(ids))]
+		if err := renew(); err != nil {
+			return err
+		}
 		if err := o.redrivePage(ctx, db, rec, page, p, out); err != nil {
 			return err
 		}
@@ -319,6 +343,7 @@ func (o *operator) redrivePage(ctx context.Context, db *clickhouse.DB, rec *rece
 	}
 	results := make([]errorResult, len(details))
 	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(redriveAtOnce)
 	for i := range details {
 		g.Go(func() (err error) {
 			results[i], err = redriveOne(ctx, rec, details[i], p)
@@ -356,8 +381,9 @@ func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *e
 		project = p.As
 	}
 	body, encoding := d.Raw, d.text("content_encoding")
+	contentType := d.text("content_type")
 	if mended, ok := p.Bodies[d.ID]; ok {
-		body, encoding = mended, ""
+		body, encoding, contentType = mended, "", "" // what the filter printed is JSON
 	}
 	switch {
 	case d.Stage == "loader" && d.Code != "refused_row":
@@ -379,10 +405,18 @@ func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *e
 		UserAgent string `json:"user_agent"`
 	}
 	json.Unmarshal(d.Context, &client)
-	done, err := rec.Redrive(ctx, receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Project: project, ContentType: d.text("content_type"), ContentEncoding: encoding,
-		ClientIP: client.IP, UserAgent: client.UserAgent, Body: body, Durability: pipeline.Bucket})
+	send := receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Project: project, ContentType: contentType, ContentEncoding: encoding,
+		ClientIP: client.IP, UserAgent: client.UserAgent, Body: body, Durability: pipeline.Bucket}
+	done, err := rec.Redrive(ctx, send)
+	for again := 0; err != nil && again < redriveTries; again++ { // busy with others, as a rule
+		if err := retry.Sleep(ctx, 300*time.Millisecond); err != nil {
+			return r, err
+		}
+		done, err = rec.Redrive(ctx, send)
+	}
 	if err != nil {
-		return r, err
+		r.Message = err.Error()
+		return r, nil // it hinders no other
 	}
 	r.Accepted, r.Rejected, r.Object, r.Code, r.Message = done.Accepted, done.Rejected, done.Object, done.Code, done.Message
 	switch {
@@ -395,6 +429,9 @@ func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *e
 	}
 	return r, nil
 }
+
+// redriveClaim is how long a redrive that was killed keeps others away.
+const redriveClaim = time.Minute
 
 // throughParallel is how many filters run at once.
 const throughParallel = 4

@@ -438,19 +438,35 @@ func (r *reingest) collapsed(ctx context.Context, it loader.Item) (bool, error) 
 	if it.Action != loader.ActionAgain {
 		return false, nil
 	}
-	const sample = 1000
-	var ids []pipeline.UUID
+	const batch = 1000
+	var events []pipeline.Identity
+	all, n := true, 0
+	ask := func() error {
+		known, err := r.db.Known(ctx, it.Entry.Pipeline, events)
+		all = all && known == uint64(len(events))
+		events = events[:0]
+		if err == nil && !all {
+			err = errEnough
+		}
+		return err
+	}
 	_, err := loader.Read(ctx, r.o.store, it.Object.Key, r.o.cfg.Loader.Dir, func(e *pipeline.Event) error {
-		if ids = append(ids, e.ID); len(ids) == sample {
-			return errEnough
+		n++
+		if events = append(events, e.Identity()); len(events) == batch {
+			return ask()
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, errEnough) || len(ids) == 0 {
-		return false, nil // Do meets the error
+	if err == nil && len(events) > 0 {
+		err = ask()
 	}
-	known, err := r.db.Known(ctx, it.Entry.Pipeline, ids)
-	return err == nil && known == uint64(len(ids)), err
+	switch {
+	case err == nil || errors.Is(err, errEnough):
+		return all && n > 0, nil
+	case retry.ClassOf(err) == retry.Outage:
+		return false, err
+	}
+	return false, nil // Do meets the error
 }
 
 // one loads an object. A server that is away is waited for.

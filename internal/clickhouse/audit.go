@@ -59,23 +59,34 @@ func (db *DB) RowsOf(ctx context.Context, table, object string, day time.Time, e
 	return nil
 }
 
-// Known counts how many of the ids, each of its own, are in the table.
-func (db *DB) Known(ctx context.Context, table string, ids []pipeline.UUID) (uint64, error) {
-	list := make([]uuid.UUID, len(ids))
-	for i, id := range ids {
-		list[i] = uuid.UUID(id)
+// Known counts how many of the events are in the table, by all of a row's
+// identity: clients use one id under several names and times.
+func (db *DB) Known(ctx context.Context, table string, events []pipeline.Identity) (uint64, error) {
+	ids := make([]uuid.UUID, len(events))
+	for i, e := range events {
+		ids[i] = uuid.UUID(e.ID)
 	}
-	var known []uuid.UUID
-	if err := db.conn.QueryRow(ctx, "SELECT groupUniqArray(event_id) FROM "+quoteName(table)+" WHERE event_id IN (?)", list).Scan(&known); err != nil {
+	rows, err := db.conn.Query(ctx, "SELECT DISTINCT event_id, project, name, toUnixTimestamp64Milli(identity_time) FROM "+quoteName(table)+" WHERE event_id IN (?)", ids)
+	if err != nil {
 		return 0, fmt.Errorf("look events up in %s: %w", table, class(err))
 	}
-	have := make(map[uuid.UUID]bool, len(known))
-	for _, id := range known {
-		have[id] = true
+	defer rows.Close()
+	have := map[pipeline.Identity]bool{}
+	for rows.Next() {
+		var id uuid.UUID
+		var e pipeline.Identity
+		if err := rows.Scan(&id, &e.Project, &e.Name, &e.Time); err != nil {
+			return 0, fmt.Errorf("look events up in %s: %w", table, class(err))
+		}
+		e.ID = pipeline.UUID(id)
+		have[e] = true
+	}
+	if err := rows.Err(); err != nil {
+		return 0, fmt.Errorf("look events up in %s: %w", table, class(err))
 	}
 	var n uint64
-	for _, id := range list { // an id that is asked for twice counts twice
-		if have[id] {
+	for _, e := range events { // one that is asked for twice counts twice
+		if have[e] {
 			n++
 		}
 	}

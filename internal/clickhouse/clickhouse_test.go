@@ -364,3 +364,28 @@ func TestJobs(t *testing.T) {
 		time.Sleep(2 * time.Millisecond) // updated_at orders them
 	}
 }
+
+// Clients use one id under several names and times: these are several events.
+func TestKnown(t *testing.T) {
+	db, _, _ := open(t)
+	base := event(1, `{}`)
+	insert(t, db, "x", base)
+	ask := []pipeline.Identity{base.Identity()}
+	for _, change := range []func(*pipeline.Event){
+		func(e *pipeline.Event) { e.Name = []byte("other") },
+		func(e *pipeline.Event) { e.Project = []byte("other") },
+		func(e *pipeline.Event) { e.Timestamp++ },
+		func(e *pipeline.Event) { e.Timestamp = pipeline.NoTime },
+		func(e *pipeline.Event) { e.ID[0]++ },
+	} {
+		e := base
+		change(&e)
+		ask = append(ask, e.Identity())
+	}
+	if n, err := db.Known(t.Context(), "events", ask); n != 1 || err != nil {
+		t.Errorf("%d of them are known, %v, want 1", n, err)
+	}
+	if n, err := db.Known(t.Context(), "events", []pipeline.Identity{ask[0], ask[0]}); n != 2 || err != nil {
+		t.Errorf("asked twice: %d, %v", n, err)
+	}
+}

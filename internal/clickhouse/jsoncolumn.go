@@ -38,15 +38,19 @@ type jsonColumn struct {
 // parse its text.
 var errNotColumnar = errors.New("not columnar")
 
-// maxPaths bounds the columns of a block: the server keeps 1024 paths apart by
-// default, and each costs a byte a row.
-const maxPaths = 1024
+// maxPaths and maxCells bound the columns of a block: each path costs a byte a
+// row, however few rows have it.
+const (
+	maxPaths = 16 << 10
+	maxCells = 128 << 20
+)
 
 // jsonObject is a column of objects.
 type jsonObject struct {
-	depth int // of arrays of objects around it
-	tree  node
-	paths []*dynamic
+	depth  int // of arrays of objects around it
+	tree   node
+	paths  []*dynamic
+	byPath map[string]*dynamic
 }
 
 // node is a key within an object, with the keys below it.
@@ -167,16 +171,15 @@ func (o *jsonObject) value(p *parser, n *node, row int) error {
 	}
 	if n.column == nil {
 		// Another spelling of the same path ("a.b" beside "a":{"b"}) is the same column.
-		for _, d := range o.paths {
-			if d.path == n.path {
-				n.column = d
-			}
-		}
-		if n.column == nil {
+		if n.column = o.byPath[n.path]; n.column == nil {
 			if len(o.paths) == maxPaths {
 				return errNotColumnar
 			}
+			if o.byPath == nil {
+				o.byPath = map[string]*dynamic{}
+			}
 			n.column = &dynamic{path: n.path, depth: o.depth}
+			o.byPath[n.path] = n.column
 			o.paths = append(o.paths, n.column)
 		}
 	}
@@ -336,6 +339,9 @@ func cutNullable(name string) (string, bool) {
 // add appends a value of this very type.
 func (t *typed) add(v value) error {
 	t.n++
+	if t.array != (v.kind == arrayValue) {
+		return errNotColumnar
+	}
 	if t.array {
 		return t.addArray(v.raw)
 	}
@@ -426,11 +432,11 @@ func (t *typed) values(b []byte) []byte {
 
 // arrayType is the type that the server infers for an array, as far as one
 // column can hold all its elements as they are; else it is Array(Dynamic).
-// empty: it has no value that could tell.
-func arrayType(raw []byte, depth int) (name string, empty bool, err error) {
+// empty is how deep an array is that holds nothing but empty arrays, else 0.
+func arrayType(raw []byte, depth int) (name string, empty int, err error) {
 	p := parser{b: raw}
 	var seen [8]bool
-	inner, open := "", true // type of arrays within; open: none of them could tell
+	inner, open := "", 0 // type of arrays within, and how deep they are while none could tell
 	mixed, nulls, exact, negative := false, false, true, false
 	err = p.elements(func() error {
 		switch p.peek() {
@@ -453,9 +459,11 @@ func arrayType(raw []byte, depth int) (name string, empty bool, err error) {
 				return err
 			}
 			switch {
-			case inner == "" || open && !empty:
+			case inner == "":
 				inner, open = name, empty
-			case name != inner && !empty:
+			case open > 0 && (empty > open || empty == 0 && arrayDepth(name) >= open):
+				inner, open = name, empty
+			case open > 0 && empty == 0, empty > arrayDepth(inner), empty == 0 && name != inner:
 				mixed = true
 			}
 		case intValue, uintValue:
@@ -465,7 +473,7 @@ func arrayType(raw []byte, depth int) (name string, empty bool, err error) {
 		return nil
 	})
 	if err != nil {
-		return "", false, err
+		return "", 0, err
 	}
 	kinds := 0
 	var kind valueKind
@@ -477,22 +485,36 @@ func arrayType(raw []byte, depth int) (name string, empty bool, err error) {
 	}
 	switch {
 	case kinds == 0:
-		return "Array(Nullable(String))", true, nil
+		if nulls {
+			return "Array(Nullable(String))", 0, nil
+		}
+		return "Array(Nullable(String))", 1, nil
 	case kinds == 1 && kind == objectValue && !nulls:
 		if depth > 2 {
-			return "", false, errNotColumnar
+			return "", 0, errNotColumnar
 		}
-		return "Array(" + objectType(depth) + ")", false, nil
+		return "Array(" + objectType(depth) + ")", 0, nil
 	case kinds == 2 && seen[intValue] && seen[uintValue] && !negative:
-		return "Array(Nullable(UInt64))", false, nil
+		return "Array(Nullable(UInt64))", 0, nil
 	case kinds == 1 && kind == arrayValue && !nulls && !mixed:
+		if open > 0 {
+			open++
+		}
 		return "Array(" + inner + ")", open, nil
 	case kinds == 1 && kind < arrayValue:
-		return "Array(Nullable(" + kind.typeName() + "))", false, nil
+		return "Array(Nullable(" + kind.typeName() + "))", 0, nil
 	case !seen[boolValue] && !seen[stringValue] && !seen[arrayValue] && !seen[objectValue] && seen[floatValue] && exact:
-		return "Array(Nullable(Float64))", false, nil
+		return "Array(Nullable(Float64))", 0, nil
 	}
-	return "Array(Dynamic)", false, nil
+	return "Array(Dynamic)", 0, nil
+}
+
+// arrayDepth is how many arrays are one within the other in a type.
+func arrayDepth(name string) (n int) {
+	for inner, ok := cutArray(name); ok; inner, ok = cutArray(inner) {
+		n++
+	}
+	return n
 }
 
 // objectType is that of objects within an array, with limits as the server sets them for text.

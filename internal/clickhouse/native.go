@@ -164,6 +164,9 @@ func newBlock(object string, generation uint32, events []pipeline.Event) (*block
 		b.rows.Append(e.Row)
 		b.generations.Append(generation)
 	}
+	if len(events)*(len(b.properties.root.paths)+len(b.contexts.root.paths)) > maxCells {
+		return nil, errNotColumnar
+	}
 	return b, nil
 }
 

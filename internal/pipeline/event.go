@@ -45,6 +45,22 @@ type Event struct {
 // NoTime stands in Event.Timestamp where the client gave an ID but no time.
 const NoTime = int64(-1 << 63)
 
+// Identity is what makes two rows the same event: a merge keeps one of them.
+type Identity struct {
+	Project, Name string
+	Time          int64 // ms; 0 where the client gave an id but no time
+	ID            UUID
+}
+
+// Identity is the event's.
+func (e *Event) Identity() Identity {
+	id := Identity{Project: string(e.Project), Name: string(e.Name), Time: e.Timestamp, ID: e.ID}
+	if e.Timestamp == NoTime {
+		id.Time = 0
+	}
+	return id
+}
+
 // Size is about what the event takes in memory and in a segment, in bytes.
 func (e *Event) Size() int {
 	return 64 + len(e.Project) + len(e.Name) + len(e.SessionID) + len(e.UserID) + len(e.Properties) + len(e.Context)
