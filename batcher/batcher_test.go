@@ -1,5 +1,8 @@
 package batcher
 
+// But for TestRealDisk all tests here run in bubbles of synctest: a sleep is
+// fake time, takes none, and ends at its nanosecond.
+
 import (
 	"context"
 	"encoding/binary"

@@ -166,6 +166,19 @@ func TestReporterNeverBlocks(t *testing.T) {
 	})
 }
 
+// Where its bytes find no room, what is known of a failure is kept.
+func TestReporterKeepsWhatIsKnown(t *testing.T) {
+	r, reg := newReporter(&store{}, 4096)
+	r.Report(pipeline.Failure{Code: "first"})
+	r.Report(pipeline.Failure{Code: "large", Message: "why", Raw: make([]byte, 4096)})
+	if len(r.queue) != 2 || r.queue[1].Code != "large" || r.queue[1].Raw != nil || !strings.Contains(r.queue[1].Message, "why (its 4096 bytes are lost") {
+		t.Errorf("queued %+v", r.queue)
+	}
+	if got := count(t, reg, "penstock_errors_dropped_total", "raw"); got != 1 {
+		t.Errorf("counted %v times, want once", got)
+	}
+}
+
 func TestReporterFlushesAtItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{}
@@ -285,7 +298,7 @@ func TestKeep(t *testing.T) {
 		t.Errorf("reported: got %v, want 2", got)
 	}
 	s.err = errors.New("disk full")
-	if err := r.Keep(t.Context(), failures); !errors.Is(err, s.err) {
+	if err := r.Keep(t.Context(), failures); !errors.Is(err, s.err) || count(t, reg, "penstock_errors_dropped_total", "keep") != float64(len(failures)) {
 		t.Errorf("got %v", err)
 	}
 	if got := count(t, reg, "penstock_errors_reported_total", "a"); got != 2 {

@@ -492,6 +492,31 @@ func TestOnceUnderFaults(t *testing.T) {
 	}
 }
 
+// killAt lets a loader work until its call of number point, which takes effect
+// where late says so, and another one go on.
+func (w *world) killAt(t *testing.T, point int, late bool) {
+	calls := 0
+	w.fault = func(string) (error, bool) {
+		calls++
+		if calls < point {
+			return nil, false
+		}
+		return retry.As(retry.Outage, errors.New("killed")), late && calls == point // then nothing works any more
+	}
+	stop := start(t, w.loader(t, "a"))
+	time.Sleep(5 * time.Second)
+	stop()
+	w.mu.Lock()
+	w.fault = nil
+	for _, d := range w.queue {
+		d.inFlight = false
+	}
+	w.mu.Unlock()
+	stop = start(t, w.loader(t, "b"))
+	time.Sleep(10 * time.Minute)
+	stop()
+}
+
 // A loader killed after each call, at every point: the next one goes on.
 func TestKilledAtEveryPoint(t *testing.T) {
 	for point := range 25 {
@@ -500,27 +525,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 				w := newWorld()
 				w.window = 1
 				w.put(t, 35, noon, 1)
-				calls := 0
-				dead := errors.New("killed")
-				w.fault = func(string) (error, bool) {
-					calls++
-					if calls < point {
-						return nil, false
-					}
-					return retry.As(retry.Outage, dead), late && calls == point // then nothing works any more
-				}
-				stop := start(t, w.loader(t, "a"))
-				time.Sleep(5 * time.Second)
-				stop()
-				w.mu.Lock()
-				w.fault = nil
-				for _, d := range w.queue {
-					d.inFlight = false
-				}
-				w.mu.Unlock()
-				stop = start(t, w.loader(t, "b"))
-				time.Sleep(10 * time.Minute)
-				stop()
+				w.killAt(t, point, late)
 				w.check(t)
 				if n := w.open(); n != 0 {
 					t.Errorf("point %d: %d deliveries are not settled", point, n)

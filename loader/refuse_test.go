@@ -91,26 +91,7 @@ func TestRefusedRowsKilledAtEveryPoint(t *testing.T) {
 					}
 					return "n"
 				})
-				calls := 0
-				w.fault = func(string) (error, bool) {
-					calls++
-					if calls < point {
-						return nil, false
-					}
-					return retry.As(retry.Outage, errors.New("killed")), late && calls == point
-				}
-				stop := start(t, w.loader(t, "a"))
-				time.Sleep(5 * time.Second)
-				stop()
-				w.mu.Lock()
-				w.fault = nil
-				for _, d := range w.queue {
-					d.inFlight = false
-				}
-				w.mu.Unlock()
-				stop = start(t, w.loader(t, "b"))
-				time.Sleep(10 * time.Minute)
-				stop()
+				w.killAt(t, point, late)
 				w.refusedCheck(t, key, 25, rows)
 				reported := map[int64]pipeline.UUID{}
 				for _, f := range w.kept {

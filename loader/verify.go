@@ -260,8 +260,8 @@ func (v *verifier) collapsed(ctx context.Context, a *account, day time.Time) (ui
 		ids = ids[:0]
 		return err
 	}
-	err := eachEvent(ctx, v.bucket, o.Key, func(row uint32, e *pipeline.Event) error {
-		if !have[row] {
+	_, err := Read(ctx, v.bucket, o.Key, "", func(e *pipeline.Event) error {
+		if !have[e.Row] {
 			ids = append(ids, e.Identity())
 		}
 		if len(ids) == 1000 {
@@ -273,12 +273,6 @@ func (v *verifier) collapsed(ctx context.Context, a *account, day time.Time) (ui
 		err = ask()
 	}
 	return n, err
-}
-
-// eachEvent reads an object from the bucket.
-func eachEvent(ctx context.Context, store Store, key string, each func(row uint32, e *pipeline.Event) error) error {
-	_, err := Read(ctx, store, key, "", func(e *pipeline.Event) error { return each(e.Row, e) })
-	return err
 }
 
 // Read calls each with the events of an object, in order, and returns what the

@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/jetstream"
 )
 
 // letterFilter chooses dead letters.
@@ -39,7 +40,7 @@ type dropParams struct {
 	Yes bool   `json:"yes" param:"yes" usage:"do not ask"`
 }
 
-// redriven is what became of one letter.
+// letterResult is what became of one letter.
 type letterResult struct {
 	Key    string `json:"key"`
 	Result string `json:"result"` // redriven, dropped
@@ -89,7 +90,7 @@ func deadLetterOperations() []operation {
 			name: "dlq drop", method: http.MethodPost, path: "/v1/dlq/drop", params: &dropParams{}, item: letterResult{},
 			short:  "decide that objects shall not be loaded; the objects stay in the bucket, the decision in the ledger",
 			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" dropped"),
-			run: dropLetters,
+			run: dropLetters, special: runDrop,
 		},
 		{
 			name: "dlq rebuild", method: http.MethodPost, path: "/v1/dlq/rebuild", params: &struct{}{}, item: struct {
@@ -108,9 +109,9 @@ func (o *operator) letters(ctx context.Context, f letterFilter, each func(pipeli
 	if err != nil {
 		return err
 	}
-	wanted := map[string]bool{}
+	missing := map[string]bool{}
 	for _, k := range f.Keys {
-		wanted[k] = true
+		missing[k] = true
 	}
 	if f.Pipeline != "" {
 		if _, err := specNamed(f.Pipeline); err != nil {
@@ -122,21 +123,17 @@ func (o *operator) letters(ctx context.Context, f letterFilter, each func(pipeli
 			continue
 		}
 		err := db.Dead(ctx, spec.Name, func(l pipeline.Load) error {
-			if len(wanted) > 0 && !wanted[l.Key] || f.Code != "" && l.Code != f.Code || !strings.Contains(l.Error, f.Reason) {
+			if len(f.Keys) > 0 && !missing[l.Key] || f.Code != "" && l.Code != f.Code || !strings.Contains(l.Error, f.Reason) {
 				return nil
 			}
-			delete(wanted, l.Key)
-			if len(f.Keys) > 0 && len(wanted) == 0 {
-				wanted["\x00"] = true // all are found: nothing else matches
-			}
+			delete(missing, l.Key)
 			return each(l)
 		})
 		if err != nil {
 			return err
 		}
 	}
-	delete(wanted, "\x00")
-	for k := range wanted {
+	for k := range missing {
 		return fmt.Errorf("%s is no dead letter; `penstock dlq list` lists them", k)
 	}
 	return nil
@@ -184,50 +181,12 @@ func printLetter(w io.Writer, item any) error {
 	return err
 }
 
-func redriveLetters(ctx context.Context, o *operator, params any, out sink) error {
-	f := params.(*letterFilter)
+// changeLetters writes what an operator decides of letters into the ledger, lets
+// then do the rest, and takes them out of the queue's stream. q is nil where
+// there is no queue.
+func (o *operator) changeLetters(ctx context.Context, f letterFilter, change func(*pipeline.Load), then func(q *jetstream.Queue, l pipeline.Load) error, out sink, result string) error {
 	if err := f.chosen(); err != nil {
 		return err
-	}
-	db, err := o.table()
-	if err != nil {
-		return err
-	}
-	q, err := o.notifications(ctx)
-	if err != nil {
-		return err
-	}
-	return o.letters(ctx, *f, func(l pipeline.Load) error {
-		l.State, l.Failures = pipeline.Failed, 0
-		l.Attempts++
-		// From here on a sweep finds it, should we die before the queue knows.
-		if err := db.SaveLoad(ctx, l); err != nil {
-			return err
-		}
-		if q != nil {
-			spec, err := specNamed(l.Pipeline)
-			if err != nil {
-				return err
-			}
-			if _, err := q.Enqueue(ctx, spec, pipeline.Notification{Key: l.Key, Size: int64(l.Bytes)}, true); err != nil {
-				return err
-			}
-			if err := q.Forget(ctx, l.Pipeline, l.Key); err != nil {
-				return err
-			}
-		}
-		return out.item(letterResult{l.Key, "redriven"})
-	})
-}
-
-func dropLetters(ctx context.Context, o *operator, params any, out sink) error {
-	p := params.(*dropParams)
-	f := p.letterFilter
-	if err := f.chosen(); err != nil {
-		return err
-	}
-	if !p.Yes {
-		return errors.New("dropping wants yes: the objects will not be loaded any more")
 	}
 	db, err := o.table()
 	if err != nil {
@@ -238,20 +197,49 @@ func dropLetters(ctx context.Context, o *operator, params any, out sink) error {
 		return err
 	}
 	return o.letters(ctx, f, func(l pipeline.Load) error {
-		l.State, l.Finished = pipeline.Dropped, time.Now().UTC()
-		if p.Why != "" {
-			l.Error = "dropped: " + p.Why + " (was: " + l.Error + ")"
-		}
+		change(&l)
+		// From here on a sweep does as the ledger says, should we die before the
+		// queue knows.
 		if err := db.SaveLoad(ctx, l); err != nil {
 			return err
 		}
 		if q != nil {
+			if err := then(q, l); err != nil {
+				return err
+			}
 			if err := q.Forget(ctx, l.Pipeline, l.Key); err != nil {
 				return err
 			}
 		}
-		return out.item(letterResult{l.Key, "dropped"})
+		return out.item(letterResult{l.Key, result})
 	})
+}
+
+func redriveLetters(ctx context.Context, o *operator, params any, out sink) error {
+	return o.changeLetters(ctx, *params.(*letterFilter), func(l *pipeline.Load) {
+		l.State, l.Failures = pipeline.Failed, 0
+		l.Attempts++
+	}, func(q *jetstream.Queue, l pipeline.Load) error {
+		spec, err := specNamed(l.Pipeline)
+		if err != nil {
+			return err
+		}
+		_, err = q.Enqueue(ctx, spec, pipeline.Notification{Key: l.Key, Size: int64(l.Bytes)}, true)
+		return err
+	}, out, "redriven")
+}
+
+func dropLetters(ctx context.Context, o *operator, params any, out sink) error {
+	p := params.(*dropParams)
+	if err := p.chosen(); err == nil && !p.Yes {
+		return errors.New("dropping wants yes: the objects will not be loaded any more")
+	}
+	return o.changeLetters(ctx, p.letterFilter, func(l *pipeline.Load) {
+		l.State, l.Finished = pipeline.Dropped, time.Now().UTC()
+		if p.Why != "" {
+			l.Error = "dropped: " + p.Why + " (was: " + l.Error + ")"
+		}
+	}, func(*jetstream.Queue, pipeline.Load) error { return nil }, out, "dropped")
 }
 
 func rebuildLetters(ctx context.Context, o *operator, _ any, out sink) error {

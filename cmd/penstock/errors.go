@@ -123,7 +123,7 @@ func errorOperations() []operation {
 		{
 			name: "errors show", method: http.MethodGet, path: "/v1/errors/details", params: &errorFilter{}, item: errorDetail{},
 			short: "show failures with the bytes that were sent and all that is known of the client",
-			print: printError, run: showErrors,
+			print: printError, run: showErrors, special: runErrorsShow,
 		},
 		{
 			name: "errors redrive", method: http.MethodPost, path: "/v1/errors/redrive", params: &errorRedrive{}, item: errorResult{},
@@ -140,7 +140,7 @@ func errorOperations() []operation {
 			sum: func(w io.Writer, n map[string]int) {
 				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d refused again, %d skipped\n", plural(n[""], "failure"), n["accepted"], n["partly"], n["refused"], n["skipped"])
 			},
-			run: redriveErrors,
+			run: redriveErrors, special: runErrorsRedrive,
 		},
 	}
 }

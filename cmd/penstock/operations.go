@@ -39,6 +39,9 @@ type operation struct {
 	kind     func(any) string                        // of an item, for sum; nil: all are of one
 	sum      func(w io.Writer, items map[string]int) // after the last line, for people: items by kind, "" all of them
 	run      func(ctx context.Context, o *operator, params any, out sink) error
+	// special is the command where it does more than the operation: asks before it
+	// drops, or sends what a filter made of it.
+	special func(ctx context.Context, s streams, args []string) error
 }
 
 // sink takes what an operation finds, line by line, and how far it has come.
@@ -580,8 +583,8 @@ func group(name, short string) command {
 		}
 		for _, op := range operations() {
 			if op.name == name+" "+sub {
-				if special := specials[op.name]; special != nil {
-					return special(ctx, s, args[1:])
+				if op.special != nil {
+					return op.special(ctx, s, args[1:])
 				}
 				return op.command(ctx, s, args[1:], hooks{})
 			}
@@ -603,16 +606,4 @@ func group(name, short string) command {
 		}
 		return errUsage
 	}}
-}
-
-// specials are commands that do more than their operation: ask before they
-// drop, or send what a filter made of it.
-var specials map[string]func(ctx context.Context, s streams, args []string) error
-
-func init() {
-	specials = map[string]func(ctx context.Context, s streams, args []string) error{
-		"dlq drop":       runDrop,
-		"errors redrive": runErrorsRedrive,
-		"errors show":    runErrorsShow,
-	}
 }

@@ -160,6 +160,8 @@ func TestForeignRefused(t *testing.T) {
 		{`{"timestamp":""}`, "invalid_timestamp"},
 		{`{"timestamp":11000000000000}`, "invalid_timestamp"},
 		{`{"received_at":"1899-12-31"}`, "invalid_timestamp"},
+		{`{"received_at":"1969-12-31T23:59:59.999Z"}`, "invalid_timestamp"}, // no partition is before 1970,
+		{`{"received_at":"2100-01-01"}`, "invalid_timestamp"},               // and days end in 2149
 	}
 	text := "\ufeff{}\n\n"
 	for _, b := range bad {

@@ -464,6 +464,24 @@ func TestAdminAPI(t *testing.T) {
 		t.Errorf("the redrive from here: %s", out)
 	}
 	s.rows("events", 5)
+	// One at a time: another one that runs, or was just killed, keeps this one away.
+	if _, held, err := s.bucket().Claim(t.Context(), "redrive", "another", time.Minute); !held || err != nil {
+		t.Fatal(held, err)
+	}
+	if out, err := s.run("errors", "redrive", "--all"); err == nil || !strings.Contains(out, "another redrive is running") {
+		t.Errorf("beside another: %v %s", err, out)
+	}
+	// Bytes that were damaged in the bucket are not given out as those that were sent.
+	post(t, r.URL+"/v1/events", "{"+strings.Repeat("x", 2<<20))
+	s.rows("errors", 4)
+	blob := one[string](s, "SELECT raw_object FROM errors WHERE raw_object != ''")
+	if out := s.must("errors", "show", "--raw", one[string](s, "SELECT toString(event_id) FROM errors WHERE raw_object != ''")); len(out) != 1+2<<20 {
+		t.Errorf("%d raw bytes, want %d", len(out), 1+2<<20)
+	}
+	s.put(blob, []byte("cut"), nil)
+	if out, err := s.run("errors", "show", "--code", "invalid_json"); err == nil || !strings.Contains(out, "is damaged") {
+		t.Errorf("a damaged blob: %v %.300s", err, out)
+	}
 	s.mustVerify()
 }
 
