@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"iter"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,7 +94,9 @@ func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipel
 		entry.Generation++
 	}
 	if entry.ChunkRows == 0 {
-		entry.ChunkRows, entry.ChunkBytes = uint32(l.opts.ChunkRows), uint32(l.opts.ChunkBytes)
+		if err := l.measure(object, file, &entry); err != nil {
+			return entry, fmt.Errorf("load %s: %w", n.Key, err)
+		}
 	}
 	if err := l.ledger.SaveLoad(ctx, entry); err != nil {
 		return entry, err
@@ -227,6 +231,34 @@ func decoder(object pipeline.Object, file io.ReaderAt) (codec.Decoder, error) {
 	return dec, nil
 }
 
+// piece is how much is decoded at once.
+var piece = codec.Limit{Rows: 4 << 10, Bytes: 1 << 20}
+
+// measure decides where the object is cut, by its first events. It stands in the
+// ledger from then on.
+func (l *Loader) measure(object pipeline.Object, file io.ReaderAt, entry *pipeline.Load) error {
+	dec, err := decoder(object, file)
+	if err != nil {
+		return err
+	}
+	defer dec.Close()
+	sample, err := dec.Decode(nil, piece)
+	if err != nil && err != io.EOF {
+		return fault("unreadable_object", "%w", err)
+	}
+	entry.ChunkRows, entry.ChunkBytes = uint32(l.table.ChunkRows(sample, l.opts.ChunkRows)), uint32(l.opts.ChunkBytes)
+	return nil
+}
+
+// chunk is the rows of one insert, of one day.
+type chunk struct {
+	day        int64
+	block      Block
+	first, end int64    // its rows in the object; those of other days lie between them
+	received   [2]int64 // the first and the last received_at, ms
+	rows       int64    // but for the refused ones
+}
+
 // insert sends the object's events in chunks. Where an earlier attempt may have
 // come some way, the table is asked before each.
 func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.ReaderAt, entry *pipeline.Load, ask bool) (outcome, error) {
@@ -236,23 +268,38 @@ func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.Rea
 		return out, err
 	}
 	defer dec.Close()
-	limit := codec.Limit{Rows: int(entry.ChunkRows), Bytes: int(entry.ChunkBytes)}
 	var events []pipeline.Event
 	total := int64(0)
-	for {
-		events, err = dec.Decode(events[:0], limit)
-		if err == io.EOF {
-			break
+	for end := false; !end; {
+		var chunks []*chunk // a day each, in the order in which the days come first; mostly there is one
+		left := codec.Limit{Rows: int(entry.ChunkRows), Bytes: int(entry.ChunkBytes)}
+		for left.Rows > 0 && left.Bytes > 0 {
+			events, err = dec.Decode(events[:0], codec.Limit{Rows: min(left.Rows, piece.Rows), Bytes: min(left.Bytes, piece.Bytes)})
+			if end = err == io.EOF; end {
+				break
+			}
+			if err != nil {
+				return out, fault("unreadable_object", "%w", err)
+			}
+			if err := ctx.Err(); err != nil {
+				return out, err
+			}
+			if err := l.refuseLines(ctx, dec, entry); err != nil {
+				return out, err
+			}
+			total += int64(len(events))
+			left.Rows -= len(events)
+			for i := range events {
+				left.Bytes -= events[i].Size()
+			}
+			for part := range days(events) {
+				if chunks, err = l.gather(ctx, object.Key, entry, chunks, part); err != nil {
+					return out, err
+				}
+			}
 		}
-		if err != nil {
-			return out, fault("unreadable_object", "%w", err)
-		}
-		if err := l.refuseLines(ctx, dec, entry); err != nil {
-			return out, err
-		}
-		total += int64(len(events))
-		for _, chunk := range byDay(events) {
-			if err := l.insertChunk(ctx, object.Key, entry, &out, chunk, ask); err != nil {
+		for _, c := range chunks {
+			if err := l.insertChunk(ctx, object, file, entry, &out, c, ask); err != nil {
 				return out, err
 			}
 		}
@@ -263,57 +310,99 @@ func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.Rea
 	return out, nil
 }
 
-// byDay cuts events into those of one partition each, in the order in which
-// their days come first: mostly all are of one day.
-func byDay(events []pipeline.Event) [][]pipeline.Event {
-	same := true
-	for i := range events {
-		same = same && dayOf(&events[i]) == dayOf(&events[0])
-	}
-	if same {
-		return [][]pipeline.Event{events}[:min(len(events), 1)]
-	}
-	at := map[int64]int{}
-	var all [][]pipeline.Event
-	for i := range events {
-		d := dayOf(&events[i])
-		if _, ok := at[d]; !ok {
-			at[d] = len(all)
-			all = append(all, nil)
+// days cuts events where the day changes: a chunk goes into one partition.
+func days(events []pipeline.Event) iter.Seq[[]pipeline.Event] {
+	return func(yield func([]pipeline.Event) bool) {
+		for from := 0; from < len(events); {
+			to := from + 1
+			for to < len(events) && dayOf(&events[to]) == dayOf(&events[from]) {
+				to++
+			}
+			if !yield(events[from:to]) {
+				return
+			}
+			from = to
 		}
-		all[at[d]] = append(all[at[d]], events[i])
 	}
-	return all
 }
 
 // dayOf counts days since 1970; received_at is never before that.
 func dayOf(e *pipeline.Event) int64 { return e.ReceivedAt / day }
 
-func (l *Loader) insertChunk(ctx context.Context, key string, entry *pipeline.Load, out *outcome, chunk []pipeline.Event, ask bool) error {
-	received := [2]int64{chunk[0].ReceivedAt, chunk[0].ReceivedAt}
-	for i := range chunk {
-		received[0] = min(received[0], chunk[i].ReceivedAt)
-		received[1] = max(received[1], chunk[i].ReceivedAt)
+// gather adds events of one day to its chunk.
+func (l *Loader) gather(ctx context.Context, key string, entry *pipeline.Load, chunks []*chunk, events []pipeline.Event) ([]*chunk, error) {
+	d := dayOf(&events[0])
+	i := slices.IndexFunc(chunks, func(c *chunk) bool { return c.day == d })
+	if i < 0 {
+		block, err := l.table.NewBlock(ctx, l.spec.Name, key, entry.Generation)
+		if err != nil {
+			return nil, err
+		}
+		i = len(chunks)
+		chunks = append(chunks, &chunk{day: d, block: block, first: int64(events[0].Row), received: [2]int64{events[0].ReceivedAt, events[0].ReceivedAt}})
 	}
-	first, end := int64(chunk[0].Row), int64(chunk[len(chunk)-1].Row)+1
+	c := chunks[i]
+	c.end = int64(events[len(events)-1].Row) + 1
+	for j := range events {
+		c.received[0], c.received[1] = min(c.received[0], events[j].ReceivedAt), max(c.received[1], events[j].ReceivedAt)
+	}
+	good := without(events, entry.Refused)
+	c.rows += int64(len(good))
+	c.block.Append(good)
+	return chunks, nil
+}
+
+// again reads the events of a chunk once more, but for those refused by now.
+func (c *chunk) again(object pipeline.Object, file io.ReaderAt, entry *pipeline.Load) iter.Seq2[[]pipeline.Event, error] {
+	return func(yield func([]pipeline.Event, error) bool) {
+		dec, err := decoder(object, file)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer dec.Close()
+		var events []pipeline.Event
+		for {
+			events, err = dec.Decode(events[:0], piece)
+			if err == io.EOF || err == nil && int64(events[0].Row) >= c.end {
+				return
+			}
+			if err != nil {
+				yield(nil, fault("unreadable_object", "%w", err))
+				return
+			}
+			mine := slices.DeleteFunc(without(events, entry.Refused), func(e pipeline.Event) bool {
+				return int64(e.Row) < c.first || int64(e.Row) >= c.end || dayOf(&e) != c.day
+			})
+			if len(mine) > 0 && !yield(mine, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (l *Loader) insertChunk(ctx context.Context, object pipeline.Object, file io.ReaderAt, entry *pipeline.Load, out *outcome, c *chunk, ask bool) error {
 	present := func() (bool, error) {
-		return l.table.Present(ctx, l.spec.Name, key, entry.Generation, first, end, received)
+		return l.table.Present(ctx, l.spec.Name, object.Key, entry.Generation, c.first, c.end, c.received)
 	}
-	good := without(chunk, entry.Refused)
-	if ask && len(good) > 0 {
+	if c.rows == 0 {
+		return nil
+	}
+	if ask {
 		there, err := present()
 		if err != nil {
 			return err
 		}
 		if there {
 			out.found++
-			out.add(good, received[1])
+			out.add(c)
 			return nil
 		}
 	}
-	token := fmt.Sprintf("%s/%d-%d", entry.Token(), first, end)
-	for len(good) > 0 {
-		err := l.table.Insert(ctx, l.spec.Name, token, key, entry.Generation, good)
+	again := c.again(object, file, entry)
+	token := fmt.Sprintf("%s/%d-%d", entry.Token(), c.first, c.end)
+	for c.rows > 0 {
+		err := c.block.Insert(ctx, token, again)
 		if err == nil {
 			break
 		}
@@ -326,7 +415,7 @@ func (l *Loader) insertChunk(ctx context.Context, key string, entry *pipeline.Lo
 			return asked
 		}
 		if there {
-			l.log.Error("the table has the rows, a materialized view behind it has not taken them all; `penstock reingest --replace` brings them again", "key", key, "error", err)
+			l.log.Error("the table has the rows, a materialized view behind it has not taken them all; `penstock reingest --replace` brings them again", "key", object.Key, "error", err)
 			l.tell(*entry, codedError{"view_failed", err})
 			l.metrics.views.Inc()
 			break
@@ -334,12 +423,14 @@ func (l *Loader) insertChunk(ctx context.Context, key string, entry *pipeline.Lo
 		if retry.ClassOf(err) == retry.Outage {
 			return err
 		}
-		if err := l.refuse(ctx, key, entry, good, err); err != nil {
+		if err := l.refuse(ctx, entry, c, again, err); err != nil {
 			return err
 		}
-		good = without(chunk, entry.Refused)
+		if err := l.rebuild(ctx, object.Key, entry, c, again); err != nil {
+			return err
+		}
 	}
-	if len(good) == 0 {
+	if c.rows == 0 {
 		return nil
 	}
 	out.inserts++
@@ -351,13 +442,29 @@ func (l *Loader) insertChunk(ctx context.Context, key string, entry *pipeline.Lo
 		return err
 	}
 	if !there {
-		return codedError{"rows_swallowed", fmt.Errorf("the table took rows %d to %d and does not have them: they were deleted by hand less than a deduplication window ago", first, end)}
+		return codedError{"rows_swallowed", fmt.Errorf("the table took rows %d to %d and does not have them: they were deleted by hand less than a deduplication window ago", c.first, c.end)}
 	}
-	out.add(good, received[1])
+	out.add(c)
 	return nil
 }
 
-func (o *outcome) add(chunk []pipeline.Event, newest int64) {
-	o.rows += int64(len(chunk))
-	o.newest = max(o.newest, newest)
+// rebuild makes a chunk's block anew, without the rows that are refused by now.
+func (l *Loader) rebuild(ctx context.Context, key string, entry *pipeline.Load, c *chunk, again iter.Seq2[[]pipeline.Event, error]) (err error) {
+	if c.block, err = l.table.NewBlock(ctx, l.spec.Name, key, entry.Generation); err != nil {
+		return err
+	}
+	c.rows = 0
+	for events, err := range again {
+		if err != nil {
+			return err
+		}
+		c.rows += int64(len(events))
+		c.block.Append(events)
+	}
+	return nil
+}
+
+func (o *outcome) add(c *chunk) {
+	o.rows += c.rows
+	o.newest = max(o.newest, c.received[1])
 }

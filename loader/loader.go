@@ -20,6 +20,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -50,17 +51,26 @@ type Store interface {
 	Get(ctx context.Context, key string) (pipeline.Object, io.ReadCloser, error)
 }
 
-// Table takes rows. Insert is all or nothing; it does nothing where the token
-// was seen lately. Present tells whether any of an object's rows [first, end)
+// Table takes rows. ChunkRows is how many rows like those of a sample a chunk
+// may have, at most most; the same for the same sample. Present tells whether any of an object's rows [first, end)
 // of a generation is there, Newest the highest generation that it has there;
 // received bounds their received_at, in ms.
 type Table interface {
 	Ping(ctx context.Context) error
-	Insert(ctx context.Context, table, token, object string, generation uint32, events []pipeline.Event) error
+	ChunkRows(sample []pipeline.Event, most int) int
+	NewBlock(ctx context.Context, table, object string, generation uint32) (Block, error)
 	Present(ctx context.Context, table, object string, generation uint32, first, end int64, received [2]int64) (bool, error)
 	Newest(ctx context.Context, table, object string, received [2]int64) (generation uint32, there bool, err error)
 	DeleteOlder(ctx context.Context, table, object string, generation uint32) error
 	Try(ctx context.Context, table string) (Trial, error)
+}
+
+// Block is the rows of one insert. Append takes what it needs of the events.
+// Insert is all or nothing, and does nothing where the token was seen lately; again
+// gives the same events once more. It is called once, and the block is done with then.
+type Block interface {
+	Append(events []pipeline.Event)
+	Insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error
 }
 
 // Trial refuses what its table would refuse, and keeps nothing.
@@ -92,8 +102,8 @@ type Ledger interface {
 type Options struct {
 	Name       string        // of this loader, in the ledger
 	Workers    int           // objects at once
-	ChunkRows  int           // of one insert; the same for all loaders of a table
-	ChunkBytes int           // of one insert's events in memory; likewise
+	ChunkRows  int           // of one insert at most; the same for all loaders of a table
+	ChunkBytes int           // of its events, by pipeline.Event.Size; likewise
 	Dir        string        // for objects while they are loaded
 	Extend     time.Duration // between two signs of life to the queue
 	Backoff    retry.Backoff // between attempts at one object

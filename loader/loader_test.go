@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -167,7 +168,45 @@ func (w *world) Ping(context.Context) error {
 	return w.down
 }
 
-func (w *world) Insert(_ context.Context, table, token, object string, generation uint32, events []pipeline.Event) error {
+// block is an insert into the world's table.
+type block struct {
+	w          *world
+	wait       time.Duration
+	object     string
+	generation uint32
+	events     []pipeline.Event
+}
+
+func (w *world) ChunkRows(_ []pipeline.Event, most int) int { return most }
+
+func (w *world) NewBlock(_ context.Context, _, object string, generation uint32) (Block, error) {
+	return &block{w: w, object: object, generation: generation}, nil
+}
+
+func (b *block) Append(events []pipeline.Event) {
+	for _, e := range events {
+		e.Name, e.Properties = bytes.Clone(e.Name), bytes.Clone(e.Properties)
+		b.events = append(b.events, e)
+	}
+}
+
+func (b *block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error {
+	if err := retry.Sleep(ctx, b.wait); err != nil {
+		return err
+	}
+	w, object, generation, events := b.w, b.object, b.generation, b.events
+	n := 0
+	for part, err := range again {
+		for i := range part {
+			if err != nil || n >= len(events) || part[i].Row != events[n].Row {
+				return fmt.Errorf("the events came otherwise the second time: %w", err)
+			}
+			n++
+		}
+	}
+	if n != len(events) {
+		return fmt.Errorf("%d events came the second time, %d the first", n, len(events))
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	err, late := w.try("insert")
@@ -716,9 +755,6 @@ type slowTable struct {
 	wait time.Duration
 }
 
-func (s *slowTable) Insert(ctx context.Context, table, token, object string, generation uint32, events []pipeline.Event) error {
-	if err := retry.Sleep(ctx, s.wait); err != nil {
-		return err
-	}
-	return s.world.Insert(ctx, table, token, object, generation, events)
+func (s *slowTable) NewBlock(_ context.Context, _, object string, generation uint32) (Block, error) {
+	return &block{w: s.world, wait: s.wait, object: object, generation: generation}, nil
 }

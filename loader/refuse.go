@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"time"
@@ -30,7 +31,7 @@ const keepWait = 5 * time.Second
 // them, and writes them into the ledger: from then on every attempt leaves
 // the same rows out, so that any row of a chunk still means all of it. The
 // halves are inserted into a trial that keeps nothing, not into the table.
-func (l *Loader) refuse(ctx context.Context, key string, entry *pipeline.Load, chunk []pipeline.Event, cause error) error {
+func (l *Loader) refuse(ctx context.Context, entry *pipeline.Load, c *chunk, events iter.Seq2[[]pipeline.Event, error], cause error) error {
 	trial, err := l.table.Try(ctx, l.spec.Name)
 	if err != nil {
 		if retry.ClassOf(cause) == retry.Unknown {
@@ -43,15 +44,6 @@ func (l *Loader) refuse(ctx context.Context, key string, entry *pipeline.Load, c
 			l.log.Warn("a trial table is left; it is dropped after an hour", "error", err)
 		}
 	}()
-	if retry.ClassOf(cause) == retry.Unknown {
-		// Nobody knows this error. If an event without properties goes in, it is the
-		// data's; if not, the table's, and then waiting is all that helps.
-		plain := chunk[0]
-		plain.Properties, plain.Context = []byte("{}"), []byte("{}")
-		if err := trial.Insert(ctx, key, []pipeline.Event{plain}); err != nil {
-			return retry.As(retry.Outage, cause)
-		}
-	}
 	var refused []pipeline.Failure
 	trials := 0
 	var halve func(part []pipeline.Event, why error) error
@@ -59,7 +51,7 @@ func (l *Loader) refuse(ctx context.Context, key string, entry *pipeline.Load, c
 		if trials++; trials > maxTrials {
 			return fault("refused_rows", "more than %d trials did not find all rows that are refused: %w", maxTrials, cause)
 		}
-		err := trial.Insert(ctx, key, part)
+		err := trial.Insert(ctx, entry.Key, part)
 		if err != nil && retry.ClassOf(err) != retry.Outage {
 			return halve(part, err)
 		}
@@ -80,12 +72,26 @@ func (l *Loader) refuse(ctx context.Context, key string, entry *pipeline.Load, c
 		}
 		return try(part[len(part)/2:])
 	}
-	if err := try(chunk); err != nil {
-		return err
+	for part, err := range events {
+		if err != nil {
+			return err
+		}
+		if retry.ClassOf(cause) == retry.Unknown && trials == 0 {
+			// Nobody knows this error. If an event without properties goes in, it is the
+			// data's; if not, the table's, and then waiting is all that helps.
+			plain := part[0]
+			plain.Properties, plain.Context = []byte("{}"), []byte("{}")
+			if err := trial.Insert(ctx, entry.Key, []pipeline.Event{plain}); err != nil {
+				return retry.As(retry.Outage, cause)
+			}
+		}
+		if err := try(part); err != nil {
+			return err
+		}
 	}
 	if len(refused) == 0 {
 		// A materialized view behind the table, or the server changed its mind.
-		return fmt.Errorf("the table refuses rows %d to %d as a whole, but none of them alone: %w", chunk[0].Row, chunk[len(chunk)-1].Row, cause)
+		return fmt.Errorf("the table refuses rows %d to %d as a whole, but none of them alone: %w", c.first, c.end-1, cause)
 	}
 	return l.leaveOut(ctx, entry, refused)
 }
@@ -155,18 +161,15 @@ func (l *Loader) leaveOut(ctx context.Context, entry *pipeline.Load, refused []p
 	return nil
 }
 
-// without is the chunk but for the refused rows, which are sorted.
-func without(chunk []pipeline.Event, refused []uint32) []pipeline.Event {
+// without takes the refused rows, which are sorted, out of events.
+func without(events []pipeline.Event, refused []uint32) []pipeline.Event {
 	if len(refused) == 0 {
-		return chunk
+		return events
 	}
-	var good []pipeline.Event
-	for i := range chunk {
-		if _, found := slices.BinarySearch(refused, chunk[i].Row); !found {
-			good = append(good, chunk[i])
-		}
-	}
-	return good
+	return slices.DeleteFunc(events, func(e pipeline.Event) bool {
+		_, found := slices.BinarySearch(refused, e.Row)
+		return found
+	})
 }
 
 // clientForm is an event as a client would send it, for `penstock errors

@@ -182,20 +182,30 @@ func TestDaysInAnyOrder(t *testing.T) {
 	})
 }
 
-func TestByDay(t *testing.T) {
+// The days of a chunk are blocks of their own, each in the order of its rows.
+func TestDays(t *testing.T) {
+	w := newWorld()
+	l := w.loader(t, "a")
 	var events []pipeline.Event
 	for i, d := range []int64{3, 3, 1, 3, 2, 1} {
 		events = append(events, pipeline.Event{Row: uint32(i), ReceivedAt: d*day + int64(i)})
 	}
+	var chunks []*chunk
+	var err error
+	for part := range days(events) {
+		if chunks, err = l.gather(t.Context(), "k", &pipeline.Load{Refused: []uint32{3}}, chunks, part); err != nil {
+			t.Fatal(err)
+		}
+	}
 	got := ""
-	for _, chunk := range byDay(events) {
-		for _, e := range chunk {
+	for _, c := range chunks {
+		for _, e := range c.block.(*block).events {
 			got += fmt.Sprint(e.Row)
 		}
-		got += " "
+		got += fmt.Sprintf(" %d-%d %d-%d, ", c.first, c.end, c.received[0]%day, c.received[1]%day)
 	}
-	if got != "013 25 4 " || len(byDay(nil)) != 0 || len(byDay(events[:2])) != 1 {
-		t.Errorf("got %q", got)
+	if want := "01 0-4 0-3, 25 2-6 2-5, 4 4-5 4-4, "; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -93,7 +93,7 @@ func (r *Reingest) Do(ctx context.Context, item Item) (pipeline.Load, error) {
 			}
 		}
 		entry = pipeline.Load{Key: entry.Key, ETag: item.Object.ETag, Pipeline: l.spec.Name, Generation: entry.Generation + 1, Job: r.Job,
-			State: pipeline.Failed, ChunkRows: uint32(l.opts.ChunkRows), ChunkBytes: uint32(l.opts.ChunkBytes), Attempts: entry.Attempts}
+			State: pipeline.Failed, Attempts: entry.Attempts}
 		known = true
 	}
 	if known {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +57,9 @@ func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, version()) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, status()) })
+	// A profile costs CPU: for operators.
+	mux.HandleFunc("GET /debug/pprof/", guard(cfg.Token, pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/profile", guard(cfg.Token, pprof.Profile))
 	handleOperations(mux, ops, cfg.Token)
 	return &admin{listener: l, server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}, nil
 }

@@ -221,8 +221,8 @@ func receiverName(cfg Config) (string, error) {
 // the same object must cut it at the same rows, or each would take the other's
 // chunks for its own. Other numbers need another pipeline.SchemaVersion.
 const (
-	chunkRows  = 128 << 10
-	chunkBytes = 32 << 20 // of events in memory
+	chunkRows  = 1 << 20
+	chunkBytes = 224 << 20 // as events, by their Size; in columns they take a third
 )
 
 // newLoader makes one pipeline's loader. What fails in loading the errors
@@ -247,6 +247,10 @@ func newLoader(cfg Config, spec pipeline.Spec, name string, q loader.Queue, stor
 
 // table is ClickHouse as the loader wants it.
 type table struct{ *clickhouse.DB }
+
+func (t table) NewBlock(ctx context.Context, name, object string, generation uint32) (loader.Block, error) {
+	return t.DB.NewBlock(ctx, name, object, generation)
+}
 
 func (t table) Try(ctx context.Context, name string) (loader.Trial, error) {
 	return t.DB.Try(ctx, name)

@@ -229,27 +229,29 @@ func query(params any) url.Values {
 
 // handleOperations serves all operations below /v1/, for who has the token.
 func handleOperations(mux *http.ServeMux, o *operator, token string) {
-	guard := func(h http.HandlerFunc) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-			if !strings.EqualFold(scheme, "Bearer") {
-				given = ""
-			}
-			switch {
-			case token == "":
-				apiError(w, http.StatusForbidden, "the operators' API is off: set admin.token")
-			case subtle.ConstantTimeCompare([]byte(given), []byte(token)) != 1:
-				w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
-				apiError(w, http.StatusUnauthorized, "send the admin token as Authorization: Bearer TOKEN")
-			default:
-				h(w, r)
-			}
-		}
-	}
 	for _, op := range operations() {
-		mux.HandleFunc(op.method+" "+op.path, guard(func(w http.ResponseWriter, r *http.Request) { op.serve(w, r, o) }))
+		mux.HandleFunc(op.method+" "+op.path, guard(token, func(w http.ResponseWriter, r *http.Request) { op.serve(w, r, o) }))
 	}
 	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, openAPI()) })
+}
+
+// guard lets through who has the admin token.
+func guard(token string, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			given = ""
+		}
+		switch {
+		case token == "":
+			apiError(w, http.StatusForbidden, "the operators' API is off: set admin.token")
+		case subtle.ConstantTimeCompare([]byte(given), []byte(token)) != 1:
+			w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
+			apiError(w, http.StatusUnauthorized, "send the admin token as Authorization: Bearer TOKEN")
+		default:
+			h(w, r)
+		}
+	}
 }
 
 func apiError(w http.ResponseWriter, status int, message string) {

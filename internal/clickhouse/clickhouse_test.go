@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"iter"
 	"reflect"
 	"strings"
 	"testing"
@@ -59,7 +60,7 @@ func insert(t *testing.T, db *DB, token string, events ...pipeline.Event) {
 	for i := range events {
 		events[i].Row = uint32(i)
 	}
-	if err := db.Insert(t.Context(), "events", token, "events/o", 0, events); err != nil {
+	if err := insertEvents(t.Context(), db, "events", token, "events/o", 0, events); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -225,10 +226,10 @@ func TestLedgerKeepsTheFurthest(t *testing.T) {
 func TestErrorsAreClassed(t *testing.T) {
 	db, c, opts := open(t)
 	bad := event(1, `{"v":`)
-	if err := db.Insert(t.Context(), "events", "x", "o", 0, []pipeline.Event{bad}); retry.ClassOf(err) != retry.Permanent {
+	if err := insertEvents(t.Context(), db, "events", "x", "o", 0, []pipeline.Event{bad}); retry.ClassOf(err) != retry.Permanent {
 		t.Errorf("broken JSON: class %d, %v", retry.ClassOf(err), err)
 	}
-	if err := db.Insert(t.Context(), "nothing", "x", "o", 0, []pipeline.Event{event(1, `{}`)}); retry.ClassOf(err) != retry.Outage {
+	if err := insertEvents(t.Context(), db, "nothing", "x", "o", 0, []pipeline.Event{event(1, `{}`)}); retry.ClassOf(err) != retry.Outage {
 		t.Errorf("no such table: class %d, %v", retry.ClassOf(err), err)
 	}
 	opts.Password = "wrong"
@@ -287,7 +288,7 @@ func TestTrial(t *testing.T) {
 		if got := retry.CodeOf(err); got != tt.code || (err != nil) != (tt.code != 0) || err != nil && retry.ClassOf(err) != retry.Permanent {
 			t.Errorf("%s: got %v (code %d), want code %d", tt.name, err, got, tt.code)
 		}
-		direct := db.Insert(t.Context(), "events", tt.name, "o", 0, []pipeline.Event{tt.event})
+		direct := insertEvents(t.Context(), db, "events", tt.name, "o", 0, []pipeline.Event{tt.event})
 		if retry.CodeOf(direct) != tt.code {
 			t.Errorf("%s: the table itself says %v", tt.name, direct)
 		}
@@ -313,7 +314,7 @@ func TestDeleteOlder(t *testing.T) {
 			events[i] = event(i, `{"v":1}`)
 			events[i].Row, events[i].ReceivedAt = uint32(i), at
 		}
-		if err := db.Insert(t.Context(), "events", fmt.Sprint(object, generation, at), object, generation, events); err != nil {
+		if err := insertEvents(t.Context(), db, "events", fmt.Sprint(object, generation, at), object, generation, events); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -388,4 +389,18 @@ func TestKnown(t *testing.T) {
 	if n, err := db.Known(t.Context(), "events", []pipeline.Identity{ask[0], ask[0]}); n != 2 || err != nil {
 		t.Errorf("asked twice: %d, %v", n, err)
 	}
+}
+
+func once(events []pipeline.Event) iter.Seq2[[]pipeline.Event, error] {
+	return func(yield func([]pipeline.Event, error) bool) { yield(events, nil) }
+}
+
+// insertEvents brings events into a table as one block.
+func insertEvents(ctx context.Context, db *DB, table, token, object string, generation uint32, events []pipeline.Event) error {
+	b, err := db.NewBlock(ctx, table, object, generation)
+	if err != nil {
+		return err
+	}
+	b.Append(events)
+	return b.Insert(ctx, token, once(events))
 }

@@ -27,7 +27,7 @@ func TestErrorsColumns(t *testing.T) {
 		}
 		// The same failure twice is one row with FINAL.
 		for try := range 2 {
-			if err := db.Insert(t.Context(), "errors", fmt.Sprint(i, try), "errors/o", 0, []pipeline.Event{e}); err != nil {
+			if err := insertEvents(t.Context(), db, "errors", fmt.Sprint(i, try), "errors/o", 0, []pipeline.Event{e}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -3,12 +3,12 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/uuid"
 
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/retry"
 )
 
 const insertColumns = "event_id, project, name, timestamp, identity_time, received_at, session_id, user_id, receiver, seq, properties, context, object, object_row, generation"
@@ -23,7 +23,9 @@ func insertSettings(token string) clickhouse.Settings {
 		"insert_deduplicate":         1,
 		"insert_deduplication_token": token,
 		"deduplicate_blocks_in_dependent_materialized_views": 1,
-		"max_insert_threads":                       1, // one block stays one block
+		"max_insert_threads":                       1,       // one block stays one block
+		"min_insert_block_size_rows":               1 << 30, // and parts become one
+		"min_insert_block_size_bytes":              1 << 40,
 		"max_partitions_per_insert_block":          1, // a chunk is cut at the day's end: one part, so all or nothing
 		"throw_on_max_partitions_per_insert_block": 1,
 		// A string stays the string that was sent, whatever it looks like.
@@ -37,44 +39,33 @@ func insertSettings(token string) clickhouse.Settings {
 	}
 }
 
-// Insert adds the events of an object as one block under a deduplication
-// token, all of one day of received_at.
-func (db *DB) Insert(ctx context.Context, table, token, object string, generation uint32, events []pipeline.Event) error {
-	ctx, cancel := context.WithTimeout(ctx, db.opts.Timeout)
-	defer cancel()
-	return db.insert(ctx, table, table, token, object, generation, events)
-}
-
-// insert sends the block in columns where the server understands them, else
-// as text. like is the table whose columns decide.
-func (db *DB) insert(ctx context.Context, table, like, token, object string, generation uint32, events []pipeline.Event) error {
-	columnar, err := db.columnar(ctx, like)
-	if err != nil {
-		return fmt.Errorf("insert into %s: %w", table, err)
-	}
-	if columnar {
-		if b, err := newBlock(object, generation, events); err == nil {
-			// What is refused for its data is tried as text: somebody may have given the
-			// column another type, which the server makes of text and not of columns.
-			if err := db.insertBlock(ctx, table, token, b); err == nil || retry.ClassOf(err) == retry.Outage {
-				return err
-			}
-		}
-	}
-	return db.insertText(ctx, table, token, object, generation, events)
-}
-
-// insertText lets the server parse the JSON.
-func (db *DB) insertText(ctx context.Context, table, token, object string, generation uint32, events []pipeline.Event) error {
+// insertText lets the server parse the JSON. The events come in parts, which
+// it puts together to one block (min_insert_block_size_rows).
+func (db *DB) insertText(ctx context.Context, table, token, object string, generation uint32, events iter.Seq2[[]pipeline.Event, error]) error {
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(token)))
 	batch, err := db.conn.PrepareBatch(ctx, "INSERT INTO "+quoteName(table)+" ("+insertColumns+")")
 	if err != nil {
 		return fmt.Errorf("prepare insert into %s: %w", table, class(err))
 	}
-	for i, column := range insertRows(object, generation, events) {
-		if err := batch.Column(i).Append(column); err != nil {
-			batch.Abort()
-			return fmt.Errorf("column %d of %s: %w", i, table, err)
+	defer batch.Abort() // nothing, where it was sent
+	waiting := 0
+	for part, err := range events {
+		if err != nil {
+			return err
+		}
+		for i, column := range insertRows(object, generation, part) {
+			if err := batch.Column(i).Append(column); err != nil {
+				return fmt.Errorf("column %d of %s: %w", i, table, err)
+			}
+		}
+		for i := range part {
+			waiting += part[i].Size()
+		}
+		if waiting >= textBytes {
+			waiting = 0
+			if err := batch.Flush(); err != nil {
+				return fmt.Errorf("insert: %w", classInsert(err))
+			}
 		}
 	}
 	if err := batch.Send(); err != nil {
@@ -82,6 +73,9 @@ func (db *DB) insertText(ctx context.Context, table, token, object string, gener
 	}
 	return nil
 }
+
+// textBytes is how much of a block's text is held at once.
+const textBytes = 32 << 20
 
 // insertRows is the block, column by column, in the order of insertColumns.
 func insertRows(object string, generation uint32, events []pipeline.Event) []any {

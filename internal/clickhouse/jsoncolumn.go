@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
-
-	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 )
@@ -249,53 +248,103 @@ func (d *dynamic) add(p *parser, row int) error {
 	return t.add(v)
 }
 
-// head and values write the column, of rows rows.
+// head writes what stands before the values: paths and types.
 func (o *jsonObject) head(b []byte) []byte {
-	b = binary.LittleEndian.AppendUint64(b, 3)
-	b = binary.AppendUvarint(b, uint64(len(o.paths)))
+	n := 0
 	for _, d := range o.paths {
-		b = appendString(b, d.path)
-	}
-	for _, d := range o.paths {
-		b = d.head(b)
-	}
-	return b
-}
-
-func (o *jsonObject) values(b []byte, rows int) []byte {
-	for _, d := range o.paths {
-		b = d.values(b, rows)
-	}
-	return b
-}
-
-func (d *dynamic) head(b []byte) []byte {
-	b = binary.LittleEndian.AppendUint64(b, 3)
-	b = binary.AppendUvarint(b, uint64(len(d.types)))
-	for _, t := range d.types {
-		b = appendString(b, t.name)
-	}
-	for _, t := range d.types {
-		b = t.head(b)
-	}
-	return b
-}
-
-func (d *dynamic) values(b []byte, rows int) []byte {
-	from, none := len(b), byte(len(d.types))
-	b = append(b, d.index...)
-	for i, t := range b[from:] {
-		if t == null {
-			b[from+i] = none
+		if d.used() {
+			n++
 		}
 	}
-	for range rows - len(d.index) {
-		b = append(b, none)
+	b = binary.LittleEndian.AppendUint64(b, 3)
+	b = binary.AppendUvarint(b, uint64(n))
+	for _, d := range o.paths {
+		if d.used() {
+			b = appendString(b, d.path)
+		}
 	}
-	for _, t := range d.types {
-		b = t.values(b)
+	for _, d := range o.paths {
+		if d.used() {
+			b = d.head(b)
+		}
 	}
 	return b
+}
+
+// write writes rows of the column in the order given.
+func (o *jsonObject) write(s *sink, rows []uint32) {
+	for _, d := range o.paths {
+		if d.used() {
+			d.write(s, rows)
+		}
+	}
+}
+
+// used tells whether there is any value: columns that are used again may have
+// paths and types that no row has any more.
+func (d *dynamic) used() bool {
+	return slices.ContainsFunc(d.types, (*typed).used)
+}
+
+func (t *typed) used() bool { return t.n > 0 }
+
+func (d *dynamic) head(b []byte) []byte {
+	n := 0
+	for _, t := range d.types {
+		if t.used() {
+			n++
+		}
+	}
+	b = binary.LittleEndian.AppendUint64(b, 3)
+	b = binary.AppendUvarint(b, uint64(n))
+	for _, t := range d.types {
+		if t.used() {
+			b = appendString(b, t.name)
+		}
+	}
+	for _, t := range d.types {
+		if t.used() {
+			b = t.head(b)
+		}
+	}
+	return b
+}
+
+func (d *dynamic) write(s *sink, rows []uint32) {
+	var as [256]byte // what each type is called among those that are used
+	var picked [256][]uint32
+	var count [256]uint32
+	used := byte(0)
+	for i, t := range d.types {
+		if as[i] = used; t.used() {
+			picked[i] = make([]uint32, 0, t.n)
+			used++
+		}
+	}
+	as[null] = used
+	// Where each row's value stands among those of its type.
+	at := slices.Grow(s.at[:0], len(d.index))[:len(d.index)]
+	s.at = at
+	for row, t := range d.index {
+		at[row] = count[t]
+		count[t]++
+	}
+	for _, row := range rows {
+		t := byte(null)
+		if int(row) < len(d.index) {
+			t = d.index[row]
+		}
+		s.b.Buf = append(s.b.Buf, as[t])
+		if t != null {
+			picked[t] = append(picked[t], at[row])
+		}
+		s.room()
+	}
+	for i, t := range d.types {
+		if t.used() {
+			t.write(s, picked[i])
+		}
+	}
 }
 
 func newTyped(name string, depth int) *typed {
@@ -414,20 +463,111 @@ func (t *typed) head(b []byte) []byte {
 	return b
 }
 
-func (t *typed) values(b []byte) []byte {
-	b = append(b, t.data...)
+// write writes the values at the places given.
+func (t *typed) write(s *sink, rows []uint32) {
 	switch {
-	case t.objects != nil && t.array:
-		return t.objects.values(b, t.count)
+	case t.array:
+		t.writeArrays(s, rows)
 	case t.objects != nil:
-		return t.objects.values(b, t.n)
-	case t.dynamic != nil:
-		return t.dynamic.values(b, t.count)
-	case t.element != nil:
-		b = append(b, t.nulls...)
-		return t.element.values(b)
+		t.objects.write(s, rows)
+	case t.name == "String":
+		starts := slices.Grow(s.starts[:0], t.n+1)[:t.n+1]
+		s.starts = starts
+		from := uint32(0)
+		for i := range t.n {
+			starts[i] = from
+			size, k := binary.Uvarint(t.data[from:])
+			from += uint32(k) + uint32(size)
+		}
+		starts[t.n] = from
+		for _, row := range rows {
+			s.write(t.data[starts[row]:starts[row+1]])
+		}
+	case t.name == "Bool":
+		for _, row := range rows {
+			s.b.Buf = append(s.b.Buf, t.data[row])
+			s.room()
+		}
+	default:
+		for _, row := range rows {
+			s.b.Buf = append(s.b.Buf, t.data[8*row:8*row+8]...)
+			s.room()
+		}
 	}
-	return b
+}
+
+func (t *typed) writeArrays(s *sink, rows []uint32) {
+	end := func(row uint32) uint32 { return uint32(binary.LittleEndian.Uint64(t.data[8*row:])) }
+	var elements []uint32
+	for _, row := range rows {
+		from := uint32(0)
+		if row > 0 {
+			from = end(row - 1)
+		}
+		for e := from; e < end(row); e++ {
+			elements = append(elements, e)
+		}
+		s.b.PutUInt64(uint64(len(elements)))
+		s.room()
+	}
+	switch {
+	case t.objects != nil:
+		t.objects.write(s, elements)
+		return
+	case t.dynamic != nil:
+		t.dynamic.write(s, elements)
+		return
+	}
+	if t.nulls != nil {
+		for _, e := range elements {
+			s.b.Buf = append(s.b.Buf, t.nulls[e])
+			s.room()
+		}
+	}
+	t.element.write(s, elements)
+}
+
+// reset empties the column and keeps its memory, paths and types, but for
+// memory that was much larger than needed the last time.
+func (c *jsonColumn) reset() {
+	c.rows, c.doc = 0, parser{}
+	c.root.reset()
+}
+
+func (o *jsonObject) reset() {
+	for _, d := range o.paths {
+		d.reset()
+	}
+}
+
+func (d *dynamic) reset() {
+	d.index = emptied(d.index)
+	for _, t := range d.types {
+		t.reset()
+	}
+}
+
+func (t *typed) reset() {
+	t.n, t.count = 0, 0
+	t.data = emptied(t.data)
+	if t.nulls != nil {
+		t.nulls = emptied(t.nulls)
+	}
+	switch {
+	case t.objects != nil:
+		t.objects.reset()
+	case t.dynamic != nil:
+		t.dynamic.reset()
+	case t.element != nil:
+		t.element.reset()
+	}
+}
+
+func emptied(b []byte) []byte {
+	if cap(b) > 1<<20 && len(b) < cap(b)/4 {
+		return []byte{}
+	}
+	return b[:0]
 }
 
 // arrayType is the type that the server infers for an array, as far as one
@@ -527,14 +667,10 @@ func appendString(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
-// What follows makes it a column of a block.
-
-func (c *jsonColumn) Type() proto.ColumnType { return "JSON" }
-func (c *jsonColumn) Rows() int              { return c.rows }
-
-func (c *jsonColumn) EncodeState(b *proto.Buffer)  { b.Buf = c.root.head(b.Buf) }
-func (c *jsonColumn) EncodeColumn(b *proto.Buffer) { b.Buf = c.root.values(b.Buf, c.rows) }
-func (c *jsonColumn) WriteColumn(w *proto.Writer)  { w.ChainBuffer(c.EncodeColumn) }
+func appendBytes(b, s []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
 
 // parser walks through JSON text that was validated before. It finds its way
 // in any text, but tells good from bad only so far as it must.

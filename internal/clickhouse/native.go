@@ -5,20 +5,18 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
-	"github.com/google/uuid"
-
-	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// natives are connections for blocks that we build ourselves, kept for the next insert.
+// natives are connections for blocks that we build ourselves, and the blocks'
+// memory, both kept for the next insert.
 type natives struct {
+	columns  sync.Pool // of *columns
 	mu       sync.Mutex
 	idle     []*ch.Client
 	columnar map[string]bool // tables whose JSON the server takes in columns, as far as they were asked for
@@ -49,7 +47,7 @@ func (db *DB) columnar(ctx context.Context, table string) (bool, error) {
 	if err := probe.append([]byte(`{"a":1,"b":{"c":["x"]},"d":[{"e":true}]}`)); err != nil {
 		return false, err
 	}
-	err = c.Do(ctx, ch.Query{Body: "INSERT INTO FUNCTION null('j " + strings.ReplaceAll(kind, "'", "\\'") + "') VALUES", Input: proto.Input{{Name: "j", Data: &probe}}})
+	err = c.Do(ctx, ch.Query{Body: "INSERT INTO FUNCTION null('j " + strings.ReplaceAll(kind, "'", "\\'") + "') VALUES", Input: proto.Input{{Name: "j", Data: probe.column([]uint32{0})}}})
 	db.done(c, err)
 	if err != nil && ctx.Err() != nil {
 		return false, class(ctx.Err())
@@ -77,7 +75,9 @@ func (db *DB) native(ctx context.Context) (*ch.Client, error) {
 		}
 	}
 	db.natives.mu.Unlock()
-	o := ch.Options{Database: db.opts.Database, User: db.opts.User, Password: db.opts.Password, Compression: ch.CompressionLZ4,
+	// Not compressed: then a block is written column by column, and none of it is
+	// held a second time. It is a third of its text as it is.
+	o := ch.Options{Database: db.opts.Database, User: db.opts.User, Password: db.opts.Password,
 		ReadTimeout: db.opts.Timeout, DialTimeout: min(db.opts.Timeout, 10*time.Second), HandshakeTimeout: min(db.opts.Timeout, 10*time.Second), ClientName: "penstock"}
 	if db.opts.TLS {
 		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -112,92 +112,4 @@ func (n *natives) close() error {
 	}
 	n.idle = nil
 	return err
-}
-
-// block is the columns of an insert, in the order of insertColumns.
-type block struct {
-	ids                         proto.ColUUID
-	projects, names, receivers  *proto.ColLowCardinality[string]
-	times, identities, received proto.ColDateTime64
-	sessions, users             proto.ColStr
-	seqs                        proto.ColUInt64
-	properties, contexts        jsonColumn
-	objects                     *proto.ColLowCardinality[string]
-	rows, generations           proto.ColUInt32
-}
-
-func lowCardinality() *proto.ColLowCardinality[string] {
-	return proto.NewLowCardinality[string](new(proto.ColStr))
-}
-
-// newBlock takes the events apart. errNotColumnar: their text must be sent.
-func newBlock(object string, generation uint32, events []pipeline.Event) (*block, error) {
-	b := &block{projects: lowCardinality(), names: lowCardinality(), receivers: lowCardinality(), objects: lowCardinality()}
-	for _, c := range []*proto.ColDateTime64{&b.times, &b.identities, &b.received} {
-		c.WithPrecision(proto.PrecisionMilli).WithLocation(time.UTC)
-		c.Data = make([]proto.DateTime64, 0, len(events))
-	}
-	var texts interned
-	for i := range events {
-		e := &events[i]
-		b.ids.Append(uuid.UUID(e.ID))
-		b.projects.Append(texts.string(e.Project))
-		b.names.Append(texts.string(e.Name))
-		at, identity := e.Timestamp, e.Timestamp
-		if e.Timestamp == pipeline.NoTime {
-			at, identity = e.ReceivedAt, 0
-		}
-		b.times.AppendRaw(proto.DateTime64(at))
-		b.identities.AppendRaw(proto.DateTime64(identity))
-		b.received.AppendRaw(proto.DateTime64(e.ReceivedAt))
-		b.sessions.AppendBytes(e.SessionID)
-		b.users.AppendBytes(e.UserID)
-		b.receivers.Append(texts.string(e.Receiver))
-		b.seqs.Append(e.Seq)
-		if err := b.properties.append(e.Properties); err != nil {
-			return nil, err
-		}
-		if err := b.contexts.append(e.Context); err != nil {
-			return nil, err
-		}
-		b.objects.Append(object)
-		b.rows.Append(e.Row)
-		b.generations.Append(generation)
-	}
-	if len(events)*(len(b.properties.root.paths)+len(b.contexts.root.paths)) > maxCells {
-		return nil, errNotColumnar
-	}
-	return b, nil
-}
-
-func (b *block) input() proto.Input {
-	return proto.Input{
-		{Name: "event_id", Data: &b.ids}, {Name: "project", Data: b.projects}, {Name: "name", Data: b.names},
-		{Name: "timestamp", Data: &b.times}, {Name: "identity_time", Data: &b.identities}, {Name: "received_at", Data: &b.received},
-		{Name: "session_id", Data: &b.sessions}, {Name: "user_id", Data: &b.users}, {Name: "receiver", Data: b.receivers}, {Name: "seq", Data: &b.seqs},
-		{Name: "properties", Data: &b.properties}, {Name: "context", Data: &b.contexts},
-		{Name: "object", Data: b.objects}, {Name: "object_row", Data: &b.rows}, {Name: "generation", Data: &b.generations},
-	}
-}
-
-// insertBlock sends a block whose JSON the server need not parse.
-func (db *DB) insertBlock(ctx context.Context, table, token string, b *block) error {
-	c, err := db.native(ctx)
-	if err != nil {
-		return fmt.Errorf("insert into %s: %w", table, err)
-	}
-	var settings []ch.Setting
-	for k, v := range insertSettings(token) {
-		text, ok := v.(string)
-		if !ok {
-			text = strconv.Itoa(v.(int))
-		}
-		settings = append(settings, ch.Setting{Key: k, Value: text, Important: true})
-	}
-	err = c.Do(ctx, ch.Query{Body: "INSERT INTO " + quoteName(table) + " (" + insertColumns + ") VALUES", Input: b.input(), Settings: settings})
-	db.done(c, err)
-	if err != nil {
-		return fmt.Errorf("insert: %w", classInsert(err))
-	}
-	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ClickHouse/ch-go/proto"
+
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -43,6 +45,7 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 		docs = append(docs, string(randomObject(rnd, 0)))
 	}
 	columnar := 0
+	var c columns
 	for at := 0; at < len(docs); {
 		size := 1
 		if at >= len(jsonDocs) {
@@ -56,12 +59,13 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 			}
 			e := event(at+i, doc)
 			e.Row = uint32(at + i)
+			e.Timestamp += rnd.Int64N(50) // the block is sorted by it
 			events = append(events, e)
 		}
-		b, err := newBlock("o", 0, events)
-		if err == nil {
+		c.reset() // what is used again must leave nothing behind
+		if c.append(events) == nil {
 			columnar += len(part)
-			if err := db.insertBlock(t.Context(), "events", fmt.Sprint(at), b); err != nil {
+			if err := db.insertColumns(t.Context(), "events", fmt.Sprint(at), "o", 0, &c); err != nil {
 				t.Fatalf("columns: %v\n%s", err, part)
 			}
 		}
@@ -163,15 +167,15 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 		`{"a":[{},null]}`: true, `{"a":[true,1]}`: true, `{"a":[9007199254740993,1.5]}`: true}
 	for i, doc := range jsonDocs {
 		e := event(i, doc)
-		b, err := newBlock("columns", 0, []pipeline.Event{e})
-		if err != nil || lossy[doc] {
+		var c columns
+		if c.append([]pipeline.Event{e}) != nil || lossy[doc] {
 			continue
 		}
-		if err := db.insertBlock(t.Context(), "events", fmt.Sprint("c", i), b); err != nil {
+		if err := db.insertColumns(t.Context(), "events", fmt.Sprint("c", i), "columns", 0, &c); err != nil {
 			t.Fatal(err)
 		}
 		e.Project = []byte("text") // else a merge would collapse the two
-		if err := db.insertText(t.Context(), "events", fmt.Sprint("t", i), "text", 0, []pipeline.Event{e}); err != nil {
+		if err := db.insertText(t.Context(), "events", fmt.Sprint("t", i), "text", 0, once([]pipeline.Event{e})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -188,6 +192,39 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Errorf("%s\n text    %s\n columns %s", jsonDocs[i], a, b)
+	}
+}
+
+// The server finds a block in the order of its table's key, whatever the events
+// have in common.
+func TestBlockIsSorted(t *testing.T) {
+	db, _, _ := open(t)
+	sorted := func() (blocks, unsorted int64) {
+		if err := db.conn.QueryRow(t.Context(), `SELECT toInt64(sumIf(value, event = 'MergeTreeDataWriterBlocks')), toInt64(sumIf(value, event = 'MergeTreeDataWriterBlocksAlreadySorted')) FROM system.events`).Scan(&blocks, &unsorted); err != nil {
+			t.Fatal(err)
+		}
+		return blocks, blocks - unsorted
+	}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	var events []pipeline.Event
+	for i := range 5000 {
+		e := event(i, `{"a":1}`)
+		for j := range e.ID {
+			e.ID[j] = byte(rnd.Uint32())
+		}
+		e.Project, e.Name = fmt.Append(nil, "p", rnd.IntN(3)), fmt.Append(nil, "n", rnd.IntN(12))
+		if e.Timestamp = int64(rnd.IntN(20)); rnd.IntN(5) == 0 {
+			e.Timestamp = pipeline.NoTime
+		}
+		e.Row = uint32(i)
+		events = append(events, e)
+	}
+	blocks, unsorted := sorted()
+	if err := insertEvents(t.Context(), db, "events", "sorted", "o", 0, events); err != nil {
+		t.Fatal(err)
+	}
+	if b, u := sorted(); b != blocks+1 || u != unsorted {
+		t.Errorf("%d blocks were written, %d of them not in order; want 1 and 0", b-blocks, u-unsorted)
 	}
 }
 
@@ -226,7 +263,10 @@ func FuzzColumns(f *testing.F) {
 			t.Errorf("%s: %v", doc, err)
 		}
 		if err == nil {
-			c.root.values(c.root.head(nil), c.rows)
+			var b proto.Buffer
+			all := make([]uint32, c.rows)
+			c.column(all).EncodeState(&b)
+			c.column(all).EncodeColumn(&b)
 		}
 	})
 }

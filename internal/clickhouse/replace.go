@@ -93,9 +93,13 @@ func (db *DB) Try(ctx context.Context, table string) (*Trial, error) {
 
 // Insert tells by its error whether the table would take the events.
 func (t *Trial) Insert(ctx context.Context, object string, events []pipeline.Event) error {
-	ctx, cancel := context.WithTimeout(ctx, t.db.opts.Timeout)
-	defer cancel()
-	return t.db.insert(ctx, t.name, t.like, "", object, 0, events)
+	b, err := t.db.NewBlock(ctx, t.like, object, 0)
+	if err != nil {
+		return err
+	}
+	b.table = t.name
+	b.Append(events)
+	return b.Insert(ctx, "", func(yield func([]pipeline.Event, error) bool) { yield(events, nil) })
 }
 
 // Close drops the trial.
