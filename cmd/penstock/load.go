@@ -27,6 +27,7 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return err
 	}
+	limitMemory(loadMemory, log)
 	reg := newRegistry()
 	out, err := buildOutlet(cfg, log, reg)
 	if err != nil {

@@ -29,6 +29,7 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return err
 	}
+	limitMemory(receiveMemory, log)
 	reg := newRegistry()
 	in, err := buildIntake(cfg, "receive", pipeline.Specs(), log, reg)
 	if err != nil {

@@ -24,7 +24,7 @@ type Block struct {
 	db            *DB
 	table, object string
 	generation    uint32
-	columns       // of pool
+	*columns
 }
 
 // columns are those of an insert. They are used again for the next one.
@@ -41,8 +41,12 @@ type columns struct {
 	properties, contexts        jsonColumn
 }
 
-// keepCells is up to which size, in values of JSON columns, columns are used again.
-const keepCells = 64 << 20
+// keepCells is up to which size, in values of JSON columns, columns are used
+// again, and keepColumns how many.
+const (
+	keepCells   = 64 << 20
+	keepColumns = 2
+)
 
 // NewBlock begins a block of an object's rows for a table.
 func (db *DB) NewBlock(ctx context.Context, table, object string, generation uint32) (*Block, error) {
@@ -50,10 +54,7 @@ func (db *DB) NewBlock(ctx context.Context, table, object string, generation uin
 	if err != nil {
 		return nil, fmt.Errorf("insert into %s: %w", table, err)
 	}
-	b := &Block{db: db, table: table, object: object, generation: generation}
-	if c, ok := db.natives.columns.Get().(*columns); ok {
-		b.columns = *c
-	}
+	b := &Block{db: db, table: table, object: object, generation: generation, columns: db.natives.take()}
 	b.text = !columnar
 	return b, nil
 }
@@ -73,8 +74,8 @@ func (b *Block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 	ctx, cancel := context.WithTimeout(ctx, b.db.opts.Timeout)
 	defer cancel()
 	if !b.text {
-		err := b.db.insertColumns(ctx, b.table, token, b.object, b.generation, &b.columns)
-		b.db.natives.keep(&b.columns)
+		err := b.db.insertColumns(ctx, b.table, token, b.object, b.generation, b.columns)
+		b.db.natives.keep(b.columns)
 		// What is refused for its data is tried as text: somebody may have given the
 		// column another type, which the server makes of text and not of columns.
 		if err == nil || retry.ClassOf(err) == retry.Outage {
@@ -84,12 +85,28 @@ func (b *Block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 	return b.db.insertText(ctx, b.table, token, b.object, b.generation, again)
 }
 
-// keep lets the columns be used again.
+// take gives columns that were used before, or new ones.
+func (n *natives) take() *columns {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if last := len(n.columns) - 1; last >= 0 {
+		c := n.columns[last]
+		n.columns = n.columns[:last]
+		return c
+	}
+	return new(columns)
+}
+
+// keep lets the columns be used again, if they are of a usual size.
 func (n *natives) keep(c *columns) {
-	if c.n*(len(c.properties.root.paths)+len(c.contexts.root.paths)) <= keepCells {
-		kept := *c
-		kept.reset()
-		n.columns.Put(&kept)
+	if c.n*(len(c.properties.root.paths)+len(c.contexts.root.paths)) > keepCells {
+		return
+	}
+	c.reset()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.columns) < keepColumns {
+		n.columns = append(n.columns, c)
 	}
 }
 
@@ -400,7 +417,7 @@ func (db *DB) insertColumns(ctx context.Context, table, token, object string, ge
 // ChunkRows is how many rows like these a block may have, so that neither it
 // nor what the server makes of it grows with the number of paths.
 func (db *DB) ChunkRows(sample []pipeline.Event, most int) int {
-	var c columns
+	c := new(columns)
 	if err := c.append(sample); err != nil && !errors.Is(err, errNotColumnar) {
 		return most
 	}

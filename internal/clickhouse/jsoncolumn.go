@@ -317,11 +317,16 @@ func (d *dynamic) write(s *sink, rows []uint32) {
 	used := byte(0)
 	for i, t := range d.types {
 		if as[i] = used; t.used() {
-			picked[i] = make([]uint32, 0, t.n)
 			used++
+			picked[i] = make([]uint32, 0, t.n)
 		}
 	}
 	as[null] = used
+	if used == 1 && len(d.types) == 1 && d.types[0].n == len(d.index) && len(d.index) == len(rows) {
+		s.write(make([]byte, len(rows)))
+		d.types[0].write(s, rows)
+		return
+	}
 	// Where each row's value stands among those of its type.
 	at := slices.Grow(s.at[:0], len(d.index))[:len(d.index)]
 	s.at = at
@@ -481,7 +486,12 @@ func (t *typed) write(s *sink, rows []uint32) {
 		}
 		starts[t.n] = from
 		for _, row := range rows {
-			s.write(t.data[starts[row]:starts[row+1]])
+			if text := t.data[starts[row]:starts[row+1]]; len(text) < sinkBytes {
+				s.b.Buf = append(s.b.Buf, text...)
+				s.room()
+			} else {
+				s.write(text)
+			}
 		}
 	case t.name == "Bool":
 		for _, row := range rows {
@@ -490,7 +500,7 @@ func (t *typed) write(s *sink, rows []uint32) {
 		}
 	default:
 		for _, row := range rows {
-			s.b.Buf = append(s.b.Buf, t.data[8*row:8*row+8]...)
+			s.b.Buf = binary.LittleEndian.AppendUint64(s.b.Buf, binary.LittleEndian.Uint64(t.data[8*row:]))
 			s.room()
 		}
 	}

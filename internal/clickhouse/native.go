@@ -16,8 +16,8 @@ import (
 // natives are connections for blocks that we build ourselves, and the blocks'
 // memory, both kept for the next insert.
 type natives struct {
-	columns  sync.Pool // of *columns
 	mu       sync.Mutex
+	columns  []*columns
 	idle     []*ch.Client
 	columnar map[string]bool // tables whose JSON the server takes in columns, as far as they were asked for
 }
