@@ -101,6 +101,42 @@ func TestFetchOnceAmongGoroutinesAndProcesses(t *testing.T) {
 	}
 }
 
+func TestBuildOnce(t *testing.T) {
+	cache := t.TempDir()
+	fakeTools(t, false, map[string]string{
+		"go": `echo built >> ../built; cat recipe.yaml > "$1"; cat "$1"`,
+	})
+	build := GoBuild{
+		Name:  "thing-v1",
+		Files: map[string]string{"recipe.yaml": "name: thing"},
+		Steps: []GoStep{{What: "generate thing", Args: []string{"source"}}, {What: "build thing", Hint: "at once", Args: []string{"program"}}},
+	}
+	var progress bytes.Buffer
+	f := &Fetcher{Cache: cache, Progress: &progress}
+	first, err := f.Build(t.Context(), build)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"source", "program"} {
+		if text, err := os.ReadFile(filepath.Join(first, name)); err != nil || string(text) != "name: thing" {
+			t.Errorf("%s holds %q, %v", name, text, err)
+		}
+	}
+	if said := progress.String(); !strings.Contains(said, "build thing: at once") {
+		t.Errorf("said %q", said)
+	}
+	if again, err := f.Build(t.Context(), build); err != nil || again != first {
+		t.Errorf("got %q, %v, want %q", again, err, first)
+	}
+	if built, err := os.ReadFile(filepath.Join(cache, "built")); err != nil || string(built) != "built\nbuilt\n" {
+		t.Errorf("ran go %q, %v, want once a step", built, err)
+	}
+	build.Files = map[string]string{"recipe.yaml": "name: other"}
+	if other, err := f.Build(t.Context(), build); err != nil || other == first {
+		t.Errorf("another recipe: got %q, %v", other, err)
+	}
+}
+
 func TestFetchCancelled(t *testing.T) {
 	cache := t.TempDir()
 	fakeTools(t, false, map[string]string{

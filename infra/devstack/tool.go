@@ -2,9 +2,13 @@ package devstack
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -78,19 +82,66 @@ func without(env []string, prefix string) []string {
 	return kept
 }
 
-// goInstall builds a main package of a module at a pinned version into dir. The build's own settings are fixed here so
-// that everybody gets the same program; where modules come from stays as the machine has it (GOPROXY, GOPRIVATE, …).
+// goInstall builds a main package of a module at a pinned version into dir.
 func (f *Fetcher) goInstall(ctx context.Context, what, hint, pkg, dir string) error {
+	return f.runGo(ctx, "build "+what, hint, dir, "install", "-v", "-ldflags=-s -w", pkg)
+}
+
+// runGo runs the go command in dir, which is away from any go.work or go.mod, and counts the packages that it compiles,
+// where -v makes it name them. The build's own settings are fixed here so that everybody gets the same program; where
+// modules come from stays as the machine has it (GOPROXY, GOPRIVATE, …).
+func (f *Fetcher) runGo(ctx context.Context, what, hint, dir string, args ...string) error {
 	output := &tail{counts: func(line string) bool { return !strings.HasPrefix(line, "go: ") }}
 	count := func() string { return fmt.Sprintf("%d packages compiled", output.counted()) }
-	return f.during(step{what: "build " + what, hint: hint, count: count}, func() error {
+	return f.during(step{what: what, hint: hint, count: count}, func() error {
 		return tool{
 			name: "go",
 			need: "install Go 1.26 or newer and put it on PATH",
-			args: []string{"install", "-v", "-ldflags=-s -w", pkg},
-			dir:  dir, // away from any go.work or go.mod
+			args: args,
+			dir:  dir,
 			env: []string{"GOBIN=" + dir, "GOFLAGS=", "GOWORK=off", "GO111MODULE=on", "CGO_ENABLED=0",
 				"GOOS=" + runtime.GOOS, "GOARCH=" + runtime.GOARCH},
 		}.run(ctx, output)
 	})
+}
+
+// GoBuild is a program of others that takes more than one `go install`, as when its source is written by a generator.
+type GoBuild struct {
+	Name  string            // of its folder in the cache, with the version
+	Files map[string]string // what the folder holds at first, by name
+	Steps []GoStep          // run in the folder, one after the other
+}
+
+// GoStep is one run of the go command.
+type GoStep struct {
+	What string   // for people: "build otelcol v1"
+	Hint string   // what to expect: "3 minutes on two cores, once"
+	Args []string // of go; with -v the packages that it compiles are counted
+}
+
+// Build returns the program's folder, and makes it first if it is not there yet. The folder's name also holds a digest of
+// Files and Steps, so that what is made in another way is made anew.
+func (f *Fetcher) Build(ctx context.Context, b GoBuild) (string, error) {
+	recipe, err := json.Marshal(b)
+	if err != nil {
+		return "", err
+	}
+	digest := sha256.Sum256(recipe)
+	dir, err := f.fetch(ctx, b.Name+"-"+hex.EncodeToString(digest[:6]), func(ctx context.Context, dir string) error {
+		for name, text := range b.Files {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+				return err
+			}
+		}
+		for _, s := range b.Steps {
+			if err := f.runGo(ctx, s.What, s.Hint, dir, s.Args...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("fetch %s: %w", b.Name, err)
+	}
+	return dir, nil
 }
