@@ -1,0 +1,178 @@
+// Command bench runs peers of Penstock on this machine, with the events of Penstock's own benchmarks, so that anybody can
+// repeat what is said about them. README.md says what each peer does. Linux only: it reads /proc.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/penstock/penstock/infra/devstack"
+)
+
+// bench is what the peers share.
+type bench struct {
+	events   int  // a run
+	conns    int  // of a peer's client
+	defaults bool // leave the server's defaults that are bad for the peers, see peers
+	progress io.Writer
+
+	dir        string // for everything that servers and clients write; goes away at the end
+	fetcher    *devstack.Fetcher
+	clickhouse devstack.ClickHouseEngine
+
+	// Made by the first peer that needs them.
+	store    *store
+	penstock string   // the binary
+	posts    [][]byte // OTLP requests
+}
+
+// peer is one line of the table.
+type peer struct {
+	group string // as in --only
+	name  string
+	run   func(ctx context.Context, b *bench) (figures, error)
+}
+
+func peers() []peer {
+	direct := func(rows int) func(context.Context, *bench) (figures, error) {
+		return func(ctx context.Context, b *bench) (figures, error) { return b.direct(ctx, rows) }
+	}
+	pull := func(format string) func(context.Context, *bench) (figures, error) {
+		return func(ctx context.Context, b *bench) (figures, error) { return b.pull(ctx, format) }
+	}
+	otel := func(s otelSetup) func(context.Context, *bench) (figures, error) {
+		return func(ctx context.Context, b *bench) (figures, error) { return b.otel(ctx, s) }
+	}
+	return []peer{
+		{"direct", "direct, 1 row an insert", direct(1)},
+		{"direct", "direct, 100 rows an insert", direct(100)},
+		{"direct", "direct, 1000 rows an insert", direct(1000)},
+		{"s3", "s3(), Parquet", pull("parquet")},
+		{"s3", "s3(), NDJSON.zst", pull("ndjson")},
+		{"otel", "otelcol, map columns", otel(otelSetup{})},
+		{"otel", "otelcol, JSON columns", otel(otelSetup{json: true})},
+		{"otel", "otelcol, JSON, batch processor", otel(otelSetup{json: true, batch: true})},
+		{"otel", "otelcol, nothing exported", otel(otelSetup{nop: true})},
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == directClient {
+		err = runDirectClient(ctx, os.Args[2:])
+	} else {
+		err = runBench(ctx, os.Args[1:])
+	}
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func runBench(ctx context.Context, args []string) error {
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	b := &bench{progress: os.Stderr}
+	fs.IntVar(&b.events, "events", 200_000, "events a run")
+	fs.IntVar(&b.conns, "conns", 4, "connections of each peer's client")
+	fs.BoolVar(&b.defaults, "defaults", false, "leave optimize_on_insert at the server's default, 1, which costs direct and s3 more")
+	rounds := fs.Int("runs", 3, "runs of each peer; the table shows medians")
+	only := fs.String("only", "direct,s3,otel", "which `peers`")
+	file := fs.String("json", "", "`file` for all runs and medians")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	chosen, err := choose(*only)
+	if err != nil {
+		return err
+	}
+	if b.events < 1 || b.conns < 1 || *rounds < 1 || fs.NArg() > 0 {
+		return errors.New("--events, --conns and --runs are at least 1, and nothing else is to be said")
+	}
+	runs, err := b.run(ctx, chosen, *rounds)
+	if err != nil {
+		return err
+	}
+	r := b.report(runs)
+	fmt.Printf("%d connections, %d cores (%s), ClickHouse %s, OpenTelemetry Collector %s\n\n", b.conns, r.Machine.Cores, r.Machine.CPU, r.Versions.ClickHouse, r.Versions.Collector)
+	writeTable(os.Stdout, r.Peers)
+	if *file != "" {
+		if err := writeJSON(*file, r); err != nil {
+			return err
+		}
+	}
+	if slices.ContainsFunc(runs, func(r run) bool { return r.Error != "" }) {
+		return errors.New("not all runs came to their end, see above")
+	}
+	return nil
+}
+
+// choose returns the peers of the groups that are named, separated by commas.
+func choose(only string) ([]peer, error) {
+	var chosen []peer
+	for _, group := range strings.Split(only, ",") {
+		before := len(chosen)
+		for _, p := range peers() {
+			if p.group == group {
+				chosen = append(chosen, p)
+			}
+		}
+		if len(chosen) == before {
+			return nil, fmt.Errorf("--only %q: there is no peer %q", only, group)
+		}
+	}
+	return chosen, nil
+}
+
+// run runs every peer as often as there are rounds. A round is all peers, so that what the machine does besides is spread
+// over all of them. A peer that fails does not keep the others from running.
+func (b *bench) run(ctx context.Context, chosen []peer, rounds int) ([]run, error) {
+	cache, err := devstack.CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	b.fetcher = &devstack.Fetcher{Cache: cache, Progress: b.progress}
+	if b.clickhouse, err = b.fetcher.ClickHouse(ctx); err != nil {
+		return nil, err
+	}
+	if b.dir, err = os.MkdirTemp("", "penstock-peers-"); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(b.dir)
+	defer func() {
+		if b.store != nil {
+			b.store.Kill()
+		}
+	}()
+	var runs []run
+	for round := 1; round <= rounds; round++ {
+		for _, p := range chosen {
+			b.say("%s: run %d of %d", p.name, round, rounds)
+			f, err := p.run(ctx, b)
+			if cause := context.Cause(ctx); cause != nil {
+				return nil, cause
+			}
+			r := run{Peer: p.name, Run: round, figures: f}
+			if err != nil {
+				r.Error = err.Error()
+				b.say("%s: %v", p.name, err)
+			} else {
+				b.say("%s: %.1f s", p.name, f.Seconds)
+			}
+			runs = append(runs, r)
+		}
+	}
+	return runs, nil
+}
+
+// say writes a line of progress.
+func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }
