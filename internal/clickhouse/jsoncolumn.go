@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
-	"unsafe"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 )
@@ -30,7 +28,7 @@ import (
 type jsonColumn struct {
 	rows int
 	root jsonObject
-	doc  parser
+	doc  jsonscan.Walker
 }
 
 // errNotColumnar says that a block cannot be sent in columns: the server shall
@@ -88,7 +86,7 @@ type typed struct {
 // append adds a row. The text was validated before; what the columns cannot
 // hold as they should is errNotColumnar.
 func (c *jsonColumn) append(text []byte) error {
-	c.doc = parser{b: text}
+	c.doc = jsonscan.NewWalker(text)
 	if err := c.root.add(&c.doc, c.rows); err != nil {
 		return err
 	}
@@ -97,22 +95,22 @@ func (c *jsonColumn) append(text []byte) error {
 }
 
 // add reads an object as row row.
-func (o *jsonObject) add(p *parser, row int) error {
-	p.space()
+func (o *jsonObject) add(p *jsonscan.Walker, row int) error {
+	p.Space()
 	return o.object(p, &o.tree, row)
 }
 
-func (o *jsonObject) object(p *parser, at *node, row int) error {
-	if !p.take('{') {
-		return p.fail()
+func (o *jsonObject) object(p *jsonscan.Walker, at *node, row int) error {
+	if !p.Take('{') {
+		return p.Fail()
 	}
-	p.space()
-	if p.take('}') {
+	p.Space()
+	if p.Take('}') {
 		return nil
 	}
 	next := 0 // where the key is, if it comes in the order in which keys came first
 	for {
-		key, err := p.key()
+		key, err := p.Key()
 		if err != nil {
 			return err
 		}
@@ -123,8 +121,8 @@ func (o *jsonObject) object(p *parser, at *node, row int) error {
 		} else if child, next, err = o.child(at, key); err != nil {
 			return err
 		}
-		p.space()
-		if p.peek() == '{' {
+		p.Space()
+		if p.Peek() == '{' {
 			err = o.object(p, child, row)
 		} else {
 			err = o.value(p, child, row)
@@ -132,15 +130,15 @@ func (o *jsonObject) object(p *parser, at *node, row int) error {
 		if err != nil {
 			return err
 		}
-		p.space()
-		if p.take(',') {
-			p.space()
+		p.Space()
+		if p.Take(',') {
+			p.Space()
 			continue
 		}
-		if p.take('}') {
+		if p.Take('}') {
 			return nil
 		}
-		return p.fail()
+		return p.Fail()
 	}
 }
 
@@ -164,9 +162,9 @@ func (o *jsonObject) child(at *node, key []byte) (*node, int, error) {
 	return n, len(at.order), nil
 }
 
-func (o *jsonObject) value(p *parser, n *node, row int) error {
-	if p.peek() == 'n' { // null is as good as absent
-		return p.word("null")
+func (o *jsonObject) value(p *jsonscan.Walker, n *node, row int) error {
+	if p.Peek() == 'n' { // null is as good as absent
+		return p.Word("null")
 	}
 	if n.column == nil {
 		// Another spelling of the same path ("a.b" beside "a":{"b"}) is the same column.
@@ -213,8 +211,8 @@ func (d *dynamic) put(row int, i byte) error {
 }
 
 // add reads a value that is not null.
-func (d *dynamic) add(p *parser, row int) error {
-	if p.peek() == '{' { // an object among other things
+func (d *dynamic) add(p *jsonscan.Walker, row int) error {
+	if p.Peek() == '{' { // an object among other things
 		if d.depth > 2 {
 			return errNotColumnar // the server ends here, too
 		}
@@ -228,13 +226,13 @@ func (d *dynamic) add(p *parser, row int) error {
 		t.n++
 		return t.objects.add(p, t.n-1)
 	}
-	v, err := p.value()
+	v, err := p.Value()
 	if err != nil {
 		return err
 	}
-	name := v.kind.typeName()
-	if v.kind == arrayValue {
-		if name, _, err = arrayType(v.raw, d.depth); err != nil {
+	name := typeName(v.Kind)
+	if v.Kind == jsonscan.ArrayValue {
+		if name, _, err = arrayType(v.Raw, d.depth); err != nil {
 			return err
 		}
 	}
@@ -391,24 +389,24 @@ func cutNullable(name string) (string, bool) {
 }
 
 // add appends a value of this very type.
-func (t *typed) add(v value) error {
+func (t *typed) add(v jsonscan.Value) error {
 	t.n++
-	if t.array != (v.kind == arrayValue) {
+	if t.array != (v.Kind == jsonscan.ArrayValue) {
 		return errNotColumnar
 	}
 	if t.array {
-		return t.addArray(v.raw)
+		return t.addArray(v.Raw)
 	}
-	switch v.kind {
-	case boolValue:
-		t.data = append(t.data, byte(v.bits))
-	case intValue, uintValue, floatValue:
-		if t.name == "Float64" && v.kind != floatValue {
-			v.bits = math.Float64bits(v.float())
+	switch v.Kind {
+	case jsonscan.BoolValue:
+		t.data = append(t.data, byte(v.Bits))
+	case jsonscan.IntValue, jsonscan.UintValue, jsonscan.FloatValue:
+		if t.name == "Float64" && v.Kind != jsonscan.FloatValue {
+			v.Bits = math.Float64bits(v.Float())
 		}
-		t.data = binary.LittleEndian.AppendUint64(t.data, v.bits)
-	case stringValue:
-		t.data = v.appendString(t.data)
+		t.data = binary.LittleEndian.AppendUint64(t.data, v.Bits)
+	case jsonscan.StringValue:
+		t.data = appendText(t.data, v)
 	}
 	return nil
 }
@@ -425,28 +423,28 @@ func (t *typed) zero() {
 }
 
 func (t *typed) addArray(raw []byte) error {
-	p := parser{b: raw}
-	err := p.elements(func() error {
+	p := jsonscan.NewWalker(raw)
+	err := p.Elements(func() error {
 		row := t.count
 		t.count++
 		switch {
 		case t.objects != nil:
 			return t.objects.add(&p, row)
 		case t.dynamic != nil:
-			if p.peek() == 'n' {
-				return p.word("null")
+			if p.Peek() == 'n' {
+				return p.Word("null")
 			}
 			return t.dynamic.add(&p, row)
 		}
-		if p.peek() == 'n' {
+		if p.Peek() == 'n' {
 			t.nulls = append(t.nulls, 1)
 			t.element.zero()
-			return p.word("null")
+			return p.Word("null")
 		}
 		if t.nulls != nil {
 			t.nulls = append(t.nulls, 0)
 		}
-		v, err := p.value()
+		v, err := p.Value()
 		if err != nil {
 			return err
 		}
@@ -540,7 +538,7 @@ func (t *typed) writeArrays(s *sink, rows []uint32) {
 // reset empties the column and keeps its memory, paths and types, but for
 // memory that was much larger than needed the last time.
 func (c *jsonColumn) reset() {
-	c.rows, c.doc = 0, parser{}
+	c.rows, c.doc = 0, jsonscan.Walker{}
 	c.root.reset()
 }
 
@@ -584,27 +582,27 @@ func emptied(b []byte) []byte {
 // column can hold all its elements as they are; else it is Array(Dynamic).
 // empty is how deep an array is that holds nothing but empty arrays, else 0.
 func arrayType(raw []byte, depth int) (name string, empty int, err error) {
-	p := parser{b: raw}
+	p := jsonscan.NewWalker(raw)
 	var seen [8]bool
 	inner, open := "", 0 // type of arrays within, and how deep they are while none could tell
 	mixed, nulls, exact, negative := false, false, true, false
-	err = p.elements(func() error {
-		switch p.peek() {
+	err = p.Elements(func() error {
+		switch p.Peek() {
 		case 'n':
 			nulls = true
-			return p.word("null")
+			return p.Word("null")
 		case '{':
-			seen[objectValue] = true
-			return p.skip()
+			seen[jsonscan.ObjectValue] = true
+			return p.Skip()
 		}
-		v, err := p.value()
+		v, err := p.Value()
 		if err != nil {
 			return err
 		}
-		seen[v.kind] = true
-		switch v.kind {
-		case arrayValue:
-			name, empty, err := arrayType(v.raw, depth)
+		seen[v.Kind] = true
+		switch v.Kind {
+		case jsonscan.ArrayValue:
+			name, empty, err := arrayType(v.Raw, depth)
 			if err != nil {
 				return err
 			}
@@ -616,9 +614,9 @@ func arrayType(raw []byte, depth int) (name string, empty int, err error) {
 			case open > 0 && empty == 0, empty > arrayDepth(inner), empty == 0 && name != inner:
 				mixed = true
 			}
-		case intValue, uintValue:
-			exact = exact && v.exact()
-			negative = negative || v.kind == intValue && int64(v.bits) < 0
+		case jsonscan.IntValue, jsonscan.UintValue:
+			exact = exact && v.Exact()
+			negative = negative || v.Kind == jsonscan.IntValue && int64(v.Bits) < 0
 		}
 		return nil
 	})
@@ -626,11 +624,11 @@ func arrayType(raw []byte, depth int) (name string, empty int, err error) {
 		return "", 0, err
 	}
 	kinds := 0
-	var kind valueKind
+	var kind jsonscan.ValueKind
 	for k, s := range seen {
 		if s {
 			kinds++
-			kind = valueKind(k)
+			kind = jsonscan.ValueKind(k)
 		}
 	}
 	switch {
@@ -639,21 +637,21 @@ func arrayType(raw []byte, depth int) (name string, empty int, err error) {
 			return "Array(Nullable(String))", 0, nil
 		}
 		return "Array(Nullable(String))", 1, nil
-	case kinds == 1 && kind == objectValue && !nulls:
+	case kinds == 1 && kind == jsonscan.ObjectValue && !nulls:
 		if depth > 2 {
 			return "", 0, errNotColumnar
 		}
 		return "Array(" + objectType(depth) + ")", 0, nil
-	case kinds == 2 && seen[intValue] && seen[uintValue] && !negative:
+	case kinds == 2 && seen[jsonscan.IntValue] && seen[jsonscan.UintValue] && !negative:
 		return "Array(Nullable(UInt64))", 0, nil
-	case kinds == 1 && kind == arrayValue && !nulls && !mixed:
+	case kinds == 1 && kind == jsonscan.ArrayValue && !nulls && !mixed:
 		if open > 0 {
 			open++
 		}
 		return "Array(" + inner + ")", open, nil
-	case kinds == 1 && kind < arrayValue:
-		return "Array(Nullable(" + kind.typeName() + "))", 0, nil
-	case !seen[boolValue] && !seen[stringValue] && !seen[arrayValue] && !seen[objectValue] && seen[floatValue] && exact:
+	case kinds == 1 && kind < jsonscan.ArrayValue:
+		return "Array(Nullable(" + typeName(kind) + "))", 0, nil
+	case !seen[jsonscan.BoolValue] && !seen[jsonscan.StringValue] && !seen[jsonscan.ArrayValue] && !seen[jsonscan.ObjectValue] && seen[jsonscan.FloatValue] && exact:
 		return "Array(Nullable(Float64))", 0, nil
 	}
 	return "Array(Dynamic)", 0, nil
@@ -682,240 +680,13 @@ func appendBytes(b, s []byte) []byte {
 	return append(b, s...)
 }
 
-// parser walks through JSON text that was validated before. It finds its way
-// in any text, but tells good from bad only so far as it must.
-type parser struct {
-	b []byte
-	i int
-}
-
-type valueKind uint8
-
-const (
-	boolValue valueKind = iota
-	intValue
-	uintValue
-	floatValue
-	stringValue
-	arrayValue
-	objectValue
-)
-
-func (k valueKind) typeName() string {
+func typeName(k jsonscan.ValueKind) string {
 	return [...]string{"Bool", "Int64", "UInt64", "Float64", "String", "", "JSON"}[k]
 }
 
-// value is one that is no object.
-type value struct {
-	kind valueKind
-	bits uint64 // of a bool or number
-	raw  []byte // a string's content, an array
-	esc  bool   // the string has escapes
+func appendText(b []byte, v jsonscan.Value) []byte {
+	if !v.Escaped {
+		return appendBytes(b, v.Raw)
+	}
+	return appendBytes(b, v.AppendText(nil))
 }
-
-func (v value) appendString(b []byte) []byte {
-	if !v.esc {
-		b = binary.AppendUvarint(b, uint64(len(v.raw)))
-		return append(b, v.raw...)
-	}
-	text := jsonscan.AppendUnquoted(nil, v.raw)
-	b = binary.AppendUvarint(b, uint64(len(text)))
-	return append(b, text...)
-}
-
-func (v value) float() float64 {
-	if v.kind == intValue {
-		return float64(int64(v.bits))
-	}
-	return float64(v.bits)
-}
-
-// exact tells whether an integer is the same as a float.
-func (v value) exact() bool {
-	if v.kind == uintValue {
-		return false
-	}
-	n := int64(v.bits)
-	return n >= -1<<53 && n <= 1<<53
-}
-
-func (p *parser) fail() error {
-	return fmt.Errorf("JSON text cannot be read at byte %d", p.i)
-}
-
-func (p *parser) peek() byte {
-	if p.i < len(p.b) {
-		return p.b[p.i]
-	}
-	return 0
-}
-
-func (p *parser) take(c byte) bool {
-	if p.i < len(p.b) && p.b[p.i] == c {
-		p.i++
-		return true
-	}
-	return false
-}
-
-func (p *parser) space() {
-	for p.i < len(p.b) {
-		switch p.b[p.i] {
-		case ' ', '\t', '\n', '\r':
-			p.i++
-		default:
-			return
-		}
-	}
-}
-
-func (p *parser) word(w string) error {
-	if len(p.b)-p.i < len(w) || string(p.b[p.i:p.i+len(w)]) != w {
-		return p.fail()
-	}
-	p.i += len(w)
-	return nil
-}
-
-// key reads a key and its colon.
-func (p *parser) key() ([]byte, error) {
-	s, esc, err := p.text()
-	if err != nil {
-		return nil, err
-	}
-	p.space()
-	if !p.take(':') {
-		return nil, p.fail()
-	}
-	if esc {
-		s = jsonscan.AppendUnquoted(nil, s)
-	}
-	return s, nil
-}
-
-// text reads a string: its content, or all of it where it has escapes.
-func (p *parser) text() (s []byte, esc bool, err error) {
-	if !p.take('"') {
-		return nil, false, p.fail()
-	}
-	from := p.i
-	for ; p.i < len(p.b); p.i++ {
-		switch p.b[p.i] {
-		case '"':
-			p.i++
-			if esc {
-				return p.b[from-1 : p.i], true, nil
-			}
-			return p.b[from : p.i-1], false, nil
-		case '\\':
-			esc = true
-			p.i++
-		}
-	}
-	return nil, false, p.fail()
-}
-
-func (p *parser) value() (value, error) {
-	switch c := p.peek(); c {
-	case '"':
-		s, esc, err := p.text()
-		return value{kind: stringValue, raw: s, esc: esc}, err
-	case 't':
-		return value{kind: boolValue, bits: 1}, p.word("true")
-	case 'f':
-		return value{kind: boolValue}, p.word("false")
-	case '[':
-		from := p.i
-		err := p.skip()
-		return value{kind: arrayValue, raw: p.b[from:p.i]}, err
-	default:
-		return p.number()
-	}
-}
-
-func (p *parser) number() (value, error) {
-	from, whole, n := p.i, true, uint64(0)
-	for ; p.i < len(p.b); p.i++ {
-		c := p.b[p.i]
-		if d := c - '0'; d <= 9 {
-			n = n*10 + uint64(d)
-		} else if c == '.' || c == 'e' || c == 'E' || c == '+' || c == '-' && p.i > from {
-			whole = false
-		} else if c != '-' {
-			break
-		}
-	}
-	text := p.b[from:p.i]
-	if len(text) == 0 {
-		return value{}, p.fail()
-	}
-	if whole {
-		negative := text[0] == '-'
-		switch {
-		case len(text) <= 18 && negative:
-			return value{kind: intValue, bits: -n}, nil
-		case len(text) <= 18:
-			return value{kind: intValue, bits: n}, nil
-		}
-		if i, err := strconv.ParseInt(view(text), 10, 64); err == nil {
-			return value{kind: intValue, bits: uint64(i)}, nil
-		}
-		if u, err := strconv.ParseUint(view(text), 10, 64); err == nil {
-			return value{kind: uintValue, bits: u}, nil
-		}
-	}
-	f, err := strconv.ParseFloat(view(text), 64)
-	if err != nil {
-		return value{}, p.fail()
-	}
-	return value{kind: floatValue, bits: math.Float64bits(f)}, nil
-}
-
-// skip passes an array or an object.
-func (p *parser) skip() error {
-	for depth := 0; p.i < len(p.b); {
-		switch p.b[p.i] {
-		case '"':
-			if _, _, err := p.text(); err != nil {
-				return err
-			}
-			continue
-		case '[', '{':
-			depth++
-		case ']', '}':
-			if depth--; depth == 0 {
-				p.i++
-				return nil
-			}
-		}
-		p.i++
-	}
-	return p.fail()
-}
-
-// elements calls each at the beginning of every element of an array.
-func (p *parser) elements(each func() error) error {
-	if !p.take('[') {
-		return p.fail()
-	}
-	p.space()
-	if p.take(']') {
-		return nil
-	}
-	for {
-		if err := each(); err != nil {
-			return err
-		}
-		p.space()
-		if p.take(',') {
-			p.space()
-			continue
-		}
-		if p.take(']') {
-			return nil
-		}
-		return p.fail()
-	}
-}
-
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,0 +1,254 @@
+package jsonscan
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"unsafe"
+)
+
+// Walker walks through JSON text that was validated before. It finds its way
+// in any text, but tells good from bad only so far as it must.
+type Walker struct {
+	b []byte
+	i int
+}
+
+// NewWalker begins at the start of a text.
+func NewWalker(text []byte) Walker { return Walker{b: text} }
+
+// At is how far the walker has come, in bytes.
+func (p *Walker) At() int { return p.i }
+
+// ValueKind is what a value is, with numbers told apart as ClickHouse does.
+type ValueKind uint8
+
+const (
+	BoolValue ValueKind = iota
+	IntValue
+	UintValue
+	FloatValue
+	StringValue
+	ArrayValue
+	ObjectValue
+)
+
+// Value is one that is no object.
+type Value struct {
+	Kind    ValueKind
+	Bits    uint64 // of a bool or number
+	Raw     []byte // a string's content, or all of it where it is escaped; a number's text; an array
+	Escaped bool   // the string has escapes
+}
+
+// AppendText adds the content of a string, unescaped.
+func (v Value) AppendText(b []byte) []byte {
+	if !v.Escaped {
+		return append(b, v.Raw...)
+	}
+	return AppendUnquoted(b, v.Raw)
+}
+
+// Float is a whole number as a float.
+func (v Value) Float() float64 {
+	if v.Kind == IntValue {
+		return float64(int64(v.Bits))
+	}
+	return float64(v.Bits)
+}
+
+// Exact tells whether an integer is the same as a float.
+func (v Value) Exact() bool {
+	if v.Kind == UintValue {
+		return false
+	}
+	n := int64(v.Bits)
+	return n >= -1<<53 && n <= 1<<53
+}
+
+// Fail is the error of who finds something else than it must be.
+func (p *Walker) Fail() error {
+	return fmt.Errorf("JSON text cannot be read at byte %d", p.i)
+}
+
+// Peek is the next byte, 0 at the end.
+func (p *Walker) Peek() byte {
+	if p.i < len(p.b) {
+		return p.b[p.i]
+	}
+	return 0
+}
+
+// Take passes a byte, if it is the next one.
+func (p *Walker) Take(c byte) bool {
+	if p.i < len(p.b) && p.b[p.i] == c {
+		p.i++
+		return true
+	}
+	return false
+}
+
+// Space passes white space.
+func (p *Walker) Space() {
+	for p.i < len(p.b) {
+		switch p.b[p.i] {
+		case ' ', '\t', '\n', '\r':
+			p.i++
+		default:
+			return
+		}
+	}
+}
+
+// Word passes a literal.
+func (p *Walker) Word(w string) error {
+	if len(p.b)-p.i < len(w) || string(p.b[p.i:p.i+len(w)]) != w {
+		return p.Fail()
+	}
+	p.i += len(w)
+	return nil
+}
+
+// Key reads a key and its colon.
+func (p *Walker) Key() ([]byte, error) {
+	s, esc, err := p.text()
+	if err != nil {
+		return nil, err
+	}
+	p.Space()
+	if !p.Take(':') {
+		return nil, p.Fail()
+	}
+	if esc {
+		s = AppendUnquoted(nil, s)
+	}
+	return s, nil
+}
+
+// text reads a string: its content, or all of it where it has escapes.
+func (p *Walker) text() (s []byte, esc bool, err error) {
+	if !p.Take('"') {
+		return nil, false, p.Fail()
+	}
+	from := p.i
+	for ; p.i < len(p.b); p.i++ {
+		switch p.b[p.i] {
+		case '"':
+			p.i++
+			if esc {
+				return p.b[from-1 : p.i], true, nil
+			}
+			return p.b[from : p.i-1], false, nil
+		case '\\':
+			esc = true
+			p.i++
+		}
+	}
+	return nil, false, p.Fail()
+}
+
+// Value reads a value that is no object, and not null.
+func (p *Walker) Value() (Value, error) {
+	switch c := p.Peek(); c {
+	case '"':
+		s, esc, err := p.text()
+		return Value{Kind: StringValue, Raw: s, Escaped: esc}, err
+	case 't':
+		return Value{Kind: BoolValue, Bits: 1}, p.Word("true")
+	case 'f':
+		return Value{Kind: BoolValue}, p.Word("false")
+	case '[':
+		from := p.i
+		err := p.Skip()
+		return Value{Kind: ArrayValue, Raw: p.b[from:p.i]}, err
+	default:
+		return p.number()
+	}
+}
+
+func (p *Walker) number() (Value, error) {
+	from, whole, n := p.i, true, uint64(0)
+	for ; p.i < len(p.b); p.i++ {
+		c := p.b[p.i]
+		if d := c - '0'; d <= 9 {
+			n = n*10 + uint64(d)
+		} else if c == '.' || c == 'e' || c == 'E' || c == '+' || c == '-' && p.i > from {
+			whole = false
+		} else if c != '-' {
+			break
+		}
+	}
+	text := p.b[from:p.i]
+	if len(text) == 0 {
+		return Value{}, p.Fail()
+	}
+	if whole {
+		negative := text[0] == '-'
+		switch {
+		case len(text) <= 18 && negative:
+			return Value{Kind: IntValue, Bits: -n, Raw: text}, nil
+		case len(text) <= 18:
+			return Value{Kind: IntValue, Bits: n, Raw: text}, nil
+		}
+		if i, err := strconv.ParseInt(view(text), 10, 64); err == nil {
+			return Value{Kind: IntValue, Bits: uint64(i), Raw: text}, nil
+		}
+		if u, err := strconv.ParseUint(view(text), 10, 64); err == nil {
+			return Value{Kind: UintValue, Bits: u, Raw: text}, nil
+		}
+	}
+	f, err := strconv.ParseFloat(view(text), 64)
+	if err != nil {
+		return Value{}, p.Fail()
+	}
+	return Value{Kind: FloatValue, Bits: math.Float64bits(f), Raw: text}, nil
+}
+
+// Skip passes an array or an object.
+func (p *Walker) Skip() error {
+	for depth := 0; p.i < len(p.b); {
+		switch p.b[p.i] {
+		case '"':
+			if _, _, err := p.text(); err != nil {
+				return err
+			}
+			continue
+		case '[', '{':
+			depth++
+		case ']', '}':
+			if depth--; depth == 0 {
+				p.i++
+				return nil
+			}
+		}
+		p.i++
+	}
+	return p.Fail()
+}
+
+// Elements calls each at the beginning of every element of an array.
+func (p *Walker) Elements(each func() error) error {
+	if !p.Take('[') {
+		return p.Fail()
+	}
+	p.Space()
+	if p.Take(']') {
+		return nil
+	}
+	for {
+		if err := each(); err != nil {
+			return err
+		}
+		p.Space()
+		if p.Take(',') {
+			p.Space()
+			continue
+		}
+		if p.Take(']') {
+			return nil
+		}
+		return p.Fail()
+	}
+}
+
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
