@@ -5,20 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/queue/jetstream"
 )
 
 // defaultData is the dev stack's folder below the current one.
@@ -104,36 +99,13 @@ func runDev(ctx context.Context, s streams, args []string) error {
 	return dev(ctx, s, o)
 }
 
-// tools are the programs of the stack.
-type tools struct {
-	nats, minio string
-	clickhouse  devstack.ClickHouseEngine
-}
-
-// fetchTools gets what is missing, with progress on standard error.
-func fetchTools(ctx context.Context, s streams) (t tools, err error) {
-	cache, err := devstack.CacheDir()
-	if err != nil {
-		return t, err
-	}
-	fetch := &devstack.Fetcher{Cache: cache, Progress: s.err}
-	if t.clickhouse, err = fetch.ClickHouse(ctx); err != nil {
-		return t, err
-	}
-	if t.nats, err = fetch.NATS(ctx); err != nil {
-		return t, err
-	}
-	t.minio, err = fetch.MinIO(ctx)
-	return t, err
-}
-
 // stack is a dev stack that runs.
 type stack struct {
-	opts      devOptions
-	out       streams
-	cfg       Config
-	state     devState
-	processes []*devstack.Process // in the order of their start; they stop in the other
+	servers
+	opts  devOptions
+	out   streams
+	cfg   Config
+	state devState
 }
 
 func dev(ctx context.Context, s streams, o devOptions) (err error) {
@@ -153,7 +125,7 @@ func dev(ctx context.Context, s streams, o devOptions) (err error) {
 	defer unlock()
 	st := &stack{opts: o, out: s}
 	defer func() {
-		st.stop()
+		st.stop(time.Duration(st.cfg.Process.Drain) + 5*time.Second)
 		os.Remove(filepath.Join(data, "dev.json"))
 	}()
 	if err := st.start(ctx); err != nil {
@@ -232,38 +204,15 @@ func (st *stack) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	nats, err := devstack.StartNATS(ctx, devstack.NATSOptions{Binary: have.nats, Data: filepath.Join(o.data, "nats"), Port: ports.nats})
-	if err != nil {
-		return err
-	}
-	st.processes = append(st.processes, nats.Process)
-	if ownClickHouse {
-		ch, err := devstack.StartClickHouse(ctx, devstack.ClickHouseOptions{Engine: have.clickhouse, Data: filepath.Join(o.data, "clickhouse"),
-			TCPPort: ports.tcp, HTTPPort: ports.http})
-		if err != nil {
-			return err
-		}
-		st.processes = append(st.processes, ch.Process)
-		st.cfg.ClickHouse.Addresses = []string{ch.Addr()}
-		st.state.HTTP = ch.HTTP()
-	}
-	st.cfg.Queue.URL = nats.URL()
-	if err := st.streams(ctx); err != nil {
-		return err
-	}
-	var targets []devstack.NotifyTarget
-	for _, spec := range pipeline.Specs() {
-		targets = append(targets, devstack.NotifyTarget{ID: strings.ToUpper(spec.Name), Subject: jetstream.Subject(spec)})
-	}
-	minio, err := devstack.StartMinIO(ctx, devstack.MinIOOptions{Binary: have.minio, Data: filepath.Join(o.data, "minio"),
-		Port: ports.minio, ConsolePort: ports.console, Targets: targets, NATSAddress: nats.Addr(),
+	if err := st.servers.start(ctx, have, &st.cfg, serverOptions{data: o.data, ports: ports, queue: true, tables: ownClickHouse,
 		// Kept on disk while NATS is away; MinIO then sends each within 3 s.
-		QueueDir: filepath.Join(o.data, "minio", "notifications")})
-	if err != nil {
+		queueDir: filepath.Join(o.data, "minio", "notifications")}); err != nil {
 		return err
 	}
-	st.processes = append(st.processes, minio.Process)
-	if err := st.configure(minio, ports); err != nil {
+	if st.clickhouse != nil {
+		st.state.HTTP = st.clickhouse.HTTP()
+	}
+	if err := st.configure(ports); err != nil {
 		return err
 	}
 	var said strings.Builder
@@ -276,25 +225,9 @@ func (st *stack) start(ctx context.Context) error {
 	return st.save()
 }
 
-// streams makes the queue's streams: MinIO's targets want them to be there.
-func (st *stack) streams(ctx context.Context) error {
-	log, err := newLogger(io.Discard, st.cfg.Process)
-	if err != nil {
-		return err
-	}
-	q, err := connectQueue(st.cfg.Queue, "penstock-dev", log)
-	if err != nil {
-		return err
-	}
-	defer q.Close()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	return q.Setup(ctx, pipeline.Specs())
-}
-
 // configure completes the configuration and writes it where the roles, and
 // an operator's commands, read it.
-func (st *stack) configure(minio *devstack.MinIO, ports devPorts) error {
+func (st *stack) configure(ports devPorts) error {
 	o, c := st.opts, &st.cfg
 	key, hash, err := devKey(filepath.Join(o.data, "key"))
 	if err != nil {
@@ -308,14 +241,13 @@ func (st *stack) configure(minio *devstack.MinIO, ports devPorts) error {
 	if err != nil {
 		return err
 	}
-	c.Storage.Endpoint, c.Storage.AccessKey, c.Storage.SecretKey, c.Storage.PathStyle = minio.Endpoint(), minio.AccessKey(), minio.SecretKey(), true
 	c.Admin.Token = token
 	c.Admin.Listen, c.Receiver.Listen = loopback(ports.admin), loopback(ports.receiver)
 	c.Receiver.Keys = append(c.Receiver.Keys, KeyConfig{Project: "demo", SHA256: hash})
 	c.Batcher.Dir, c.Batcher.Format, c.Batcher.RollAge = filepath.Join(o.data, "receive"), o.format, Duration(o.roll)
 	st.state = devState{
 		Receiver: "http://" + c.Receiver.Listen, Admin: "http://" + c.Admin.Listen, LoadAdmin: "http://" + loopback(loadAdmin),
-		S3: minio.Endpoint(), Console: minio.Console(), NATS: c.Queue.URL, ClickHouse: c.ClickHouse.Addresses[0], HTTP: st.state.HTTP,
+		S3: st.minio.Endpoint(), Console: st.minio.Console(), NATS: c.Queue.URL, ClickHouse: c.ClickHouse.Addresses[0], HTTP: st.state.HTTP,
 		Key: key, Config: filepath.Join(o.data, "penstock.yaml"), Pids: map[string]int{"dev": os.Getpid()},
 	}
 	c.Status.Admins = []string{st.state.Admin, st.state.LoadAdmin}
@@ -325,58 +257,12 @@ func (st *stack) configure(minio *devstack.MinIO, ports devPorts) error {
 // roles starts receiver and loader, each a process of its own, and waits
 // until both are ready.
 func (st *stack) roles(ctx context.Context) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	for _, role := range []struct{ name, admin string }{{"receive", st.state.Admin}, {"load", st.state.LoadAdmin}} {
-		p, err := devstack.Start(ctx, devstack.Command{Name: "penstock " + role.name, Path: self,
-			Args:    []string{role.name, "--config", st.state.Config},
-			Env:     append(plainEnviron(), "PENSTOCK_ADMIN_LISTEN="+strings.TrimPrefix(role.admin, "http://")),
-			LogPath: filepath.Join(st.opts.data, role.name+".log")})
-		if err != nil {
-			return err
-		}
-		st.processes = append(st.processes, p)
-		if err := awaitReady(ctx, p, role.admin+"/readyz"); err != nil {
+		if _, err := st.startRole(ctx, role.name, st.state.Config, role.admin, filepath.Join(st.opts.data, role.name+".log")); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// plainEnviron is our environment without overrides of the configuration: they
-// are in the file that we have written, and our flags over them.
-func plainEnviron() []string {
-	return slices.DeleteFunc(os.Environ(), func(e string) bool {
-		name, _, _ := strings.Cut(e, "=")
-		return isOverride(name)
-	})
-}
-
-func awaitReady(ctx context.Context, p *devstack.Process, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-p.Done():
-			return fmt.Errorf("%s ended: %w", p.Name, p.Err())
-		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready after 30 s; the end of %s:\n%s", p.Name, p.LogPath, p.LogTail())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 // save writes DATA/dev.json.
@@ -396,16 +282,6 @@ func (st *stack) save() error {
 	return os.Rename(path+".tmp", path)
 }
 
-// stop ends the processes, the last started first: the receiver's batches are
-// still stored, and the loads under way still finish.
-func (st *stack) stop() {
-	for i := len(st.processes) - 1; i >= 0; i-- {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(st.cfg.Process.Drain)+5*time.Second)
-		st.processes[i].Stop(ctx)
-		cancel()
-	}
-}
-
 func (st *stack) welcome(took time.Duration) {
 	w, s := st.out.out, st.state
 	fmt.Fprintf(w, "\nPenstock is ready (%.1f s).\n\n", took.Seconds())
@@ -422,15 +298,4 @@ func (st *stack) welcome(took time.Duration) {
 			(st.opts.roll + 3*time.Second).Round(time.Second), s.HTTP, st.cfg.ClickHouse.Database)
 	}
 	fmt.Fprint(w, "\nWhat waits where: penstock status (go run ./cmd/penstock status); what was stored or refused: penstock objects ls, penstock errors list. Ctrl-C stops everything.\n\n")
-}
-
-func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", loopback(0))
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
