@@ -12,6 +12,13 @@ import (
 
 // Generator makes events. It is for one goroutine.
 type Generator struct {
+	// Properties is how many properties each event has; 0: as many as those of
+	// games and LLM calls do.
+	Properties int
+	// Paths is how many keys the properties of all events together have; at
+	// least Properties. Set both or none.
+	Paths int
+
 	rnd  *rand.Rand
 	run  string // begins every session_id, so that a run's rows can be found again
 	made int
@@ -27,6 +34,15 @@ func New(run string, seed uint64) *Generator {
 // about 366 bytes.
 const llmEvery = 50
 
+// An event begins with its id and its time, so that a Body can change both in
+// place.
+const (
+	eventHead = `{"event_id":"`
+	idLen     = 36
+	eventTime = `","timestamp":`
+	maxLag    = 3000 // ms from an event to its request, less one
+)
+
 var (
 	actions   = []string{"level_start", "level_complete", "item_purchased", "enemy_killed", "session_start", "achievement_unlocked", "match_joined", "tutorial_step"}
 	platforms = []string{"ios", "android", "windows", "macos", "linux", "switch"}
@@ -41,16 +57,19 @@ func (g *Generator) Append(dst []byte) []byte {
 	g.made++
 	r := g.rnd
 	user := r.IntN(50_000)
-	dst = append(dst, `{"event_id":"`...)
+	dst = append(dst, eventHead...)
 	dst = g.appendID(dst)
-	dst = append(dst, `","timestamp":`...)
-	dst = strconv.AppendInt(dst, time.Now().UnixMilli()-int64(r.IntN(3000)), 10)
+	dst = append(dst, eventTime...)
+	dst = strconv.AppendInt(dst, time.Now().UnixMilli()-int64(r.IntN(maxLag)), 10)
 	dst = append(dst, `,"session_id":"`...)
 	dst = append(dst, g.run...)
 	dst = append(dst, '-')
 	dst = strconv.AppendInt(dst, int64(user), 36)
 	dst = append(dst, `","user_id":"u`...)
 	dst = strconv.AppendInt(dst, int64(user), 10)
+	if g.Properties > 0 {
+		return g.appendWide(dst)
+	}
 	if g.made%llmEvery == 0 {
 		return g.appendCall(dst)
 	}
@@ -103,6 +122,41 @@ func (g *Generator) appendCall(dst []byte) []byte {
 	dst = append(dst, `"},{"role":"assistant","content":"`...)
 	dst = appendWords(dst, r, out)
 	return append(dst, `"}]}}`...)
+}
+
+// appendWide writes Properties properties out of Paths keys: neighbours of a key
+// that is drawn, so that none comes twice. A key's values are all of one type.
+func (g *Generator) appendWide(dst []byte) []byte {
+	r := g.rnd
+	dst = append(dst, `","name":"`...)
+	dst = append(dst, pick(r, actions)...)
+	dst = append(dst, `","properties":{`...)
+	first := 0
+	if g.Paths > g.Properties {
+		first = r.IntN(g.Paths)
+	}
+	for i := range g.Properties {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		key := (first + i) % max(g.Paths, g.Properties)
+		dst = append(dst, `"p`...)
+		dst = strconv.AppendInt(dst, int64(key), 10)
+		dst = append(dst, `":`...)
+		switch key % 4 {
+		case 0:
+			dst = strconv.AppendInt(dst, int64(r.IntN(1_000_000)), 10)
+		case 1:
+			dst = append(dst, '"')
+			dst = append(dst, pick(r, items)...)
+			dst = append(dst, '"')
+		case 2:
+			dst = strconv.AppendFloat(dst, r.Float64()*1000, 'f', 2, 64)
+		case 3:
+			dst = strconv.AppendBool(dst, r.IntN(2) == 0)
+		}
+	}
+	return append(dst, `}}`...)
 }
 
 func appendWords(dst []byte, r *rand.Rand, n int) []byte {
