@@ -62,6 +62,7 @@ var (
 		"github.com/ClickHouse/":                   "internal/clickhouse",
 		"github.com/parquet-go/":                   "internal/codec",
 		"go.yaml.in/":                              "cmd",
+		"gonum.org/":                               "internal/bench",
 		"github.com/penstock/penstock/batcher/wal": "batcher",
 	}
 )
