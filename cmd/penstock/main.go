@@ -40,6 +40,7 @@ func commands() []command {
 		group("errors", "list, show and redrive what was refused"),
 		{"reingest", "load objects again, by key, prefix or time range", runReingestCommand},
 		{"status", "show what waits where", runStatus},
+		{"bench", "measure on this machine: receive, load, e2e; plot draws the cost curve", runBench},
 		{"version", "print the version", runVersion},
 	}
 }

@@ -54,3 +54,11 @@ func (db *DB) RunStatus(ctx context.Context, table, run string, since int64) (Ru
 	}
 	return s, nil
 }
+
+// Merges is how many merges the server is at now, of all tables.
+func (db *DB) Merges(ctx context.Context) (n uint64, err error) {
+	if err := db.conn.QueryRow(ctx, "SELECT count() FROM system.merges").Scan(&n); err != nil {
+		return 0, fmt.Errorf("read merges: %w", class(err))
+	}
+	return n, nil
+}

@@ -1,0 +1,320 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/penstock/penstock/internal/bench"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// benchOptions are the flags of all benchmarks; each has those that concern it.
+type benchOptions struct {
+	name       string
+	events     int
+	batch      int
+	conns      int
+	rate       int // events/s, 0: closed loop
+	duration   time.Duration
+	durability string
+	format     string
+	roll       time.Duration
+	runs       int
+	properties int
+	paths      int
+	loaders    int
+	curve      []int
+	floor      bool
+	json       string
+	flags      map[string]string // as they hold
+}
+
+// benchCommand is one benchmark.
+type benchCommand struct{ name, short, about string }
+
+var benchCommands = []benchCommand{
+	{"receive", "what a receiver takes, and what it costs to bring it to the bucket",
+		"Posts events to a receiver, to their objects in MinIO, in a stack of its own that is gone afterwards."},
+	{"load", "what it costs to bring objects into ClickHouse",
+		"Fills a bucket, starts the loaders on it and waits for all rows and merges, in a stack of its own that is gone afterwards."},
+	{"e2e", "the whole way from the POST to the row, and its cost at each of many rates",
+		"Posts events to a receiver while loaders bring them into ClickHouse, in a stack of its own that is gone afterwards.\nExit status 1 unless every accepted event is a row, once."},
+	{"plot", "the cost curve of e2e as a PNG", ""},
+}
+
+func runBench(ctx context.Context, s streams, args []string) error {
+	sub := ""
+	if len(args) > 0 {
+		sub = args[0]
+	}
+	if sub == "floor" { // what --floor runs beside the receiver
+		return runFloor(ctx, s, args[1:])
+	}
+	for _, c := range benchCommands {
+		if c.name != sub {
+			continue
+		}
+		if sub == "plot" {
+			return runPlot(s, args[1:])
+		}
+		o, err := c.parse(s, args[1:])
+		if err != nil {
+			return err
+		}
+		return o.run(ctx, s)
+	}
+	w := s.err
+	if sub == "-h" || sub == "--help" || sub == "help" {
+		w = s.out
+	} else if sub != "" {
+		fmt.Fprintf(w, "penstock bench: there is no %q\n\n", sub)
+	}
+	fmt.Fprint(w, "Usage: penstock bench COMMAND [FLAGS]\n\n")
+	for _, c := range benchCommands {
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.short)
+	}
+	if w == s.out {
+		return nil
+	}
+	return errUsage
+}
+
+func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
+	o := &benchOptions{name: c.name}
+	fs := newFlags(s, "bench "+c.name, c.about)
+	fs.IntVar(&o.batch, "batch", 100, "`events` a request")
+	fs.IntVar(&o.conns, "connections", 64, "`number` of connections that send at once")
+	fs.StringVar(&o.format, "format", "parquet", "`format` of objects: parquet or ndjson")
+	fs.DurationVar(&o.roll, "roll", 5*time.Second, "`age` at which a batch becomes an object")
+	fs.IntVar(&o.properties, "properties", 0, "`number` of properties of each event; 0: events as games and LLM products send them, 14 on the average")
+	fs.IntVar(&o.paths, "paths", 0, "`number` of different keys that the properties of all events have; 0: those of --properties")
+	fs.StringVar(&o.json, "json", "", "write every run's figures as JSON to this `file`; - is standard output, in place of the table")
+	runs := 1
+	switch c.name {
+	case "receive":
+		runs = 5
+		fs.BoolVar(&o.floor, "floor", false, "measure, run by run in turn, an HTTP handler that does nothing but read the body, as well")
+		fallthrough
+	case "load":
+		runs = max(runs, 3)
+		fs.IntVar(&o.events, "events", 1_000_000, "`number` of events to send, a multiple of --batch")
+	}
+	if c.name != "load" {
+		fs.IntVar(&o.rate, "rate", 0, "events a `second`; 0: each connection sends as soon as it was answered")
+		fs.StringVar(&o.durability, "durability", "disk", "`promise` of the receiver's answers: memory, disk or object")
+	}
+	if c.name != "receive" {
+		fs.IntVar(&o.loaders, "loaders", 1, "`number` of loader processes, 1 to 4")
+	}
+	if c.name == "e2e" {
+		fs.DurationVar(&o.duration, "duration", 30*time.Second, "`time` of sending, at each rate")
+		fs.Func("curve", "measure at each of these `rates`, as 1000,2000,5000, each in a stack of its own", func(list string) (err error) {
+			o.curve, err = parseRates(list)
+			return err
+		})
+	}
+	fs.IntVar(&o.runs, "runs", runs, "`number` of runs, of which the medians are told")
+	if err := parseFlags(fs, args); err != nil {
+		return nil, err
+	}
+	if o.durability == "" {
+		o.durability = "memory" // load: how the bucket is filled is not measured
+	}
+	o.flags = map[string]string{}
+	fs.VisitAll(func(f *flag.Flag) {
+		if f.Name != "json" {
+			o.flags[f.Name] = f.Value.String()
+		}
+	})
+	if o.curve != nil {
+		o.flags["curve"] = strings.Trim(fmt.Sprint(o.curve), "[]")
+	}
+	return o, o.check()
+}
+
+func parseRates(list string) (rates []int, err error) {
+	for text := range strings.SplitSeq(list, ",") {
+		rate, err := strconv.Atoi(strings.TrimSpace(text))
+		if err != nil || rate < 1 {
+			return nil, fmt.Errorf("%q is no rate: events a second", text)
+		}
+		rates = append(rates, rate)
+	}
+	return rates, nil
+}
+
+func (o *benchOptions) check() error {
+	if _, err := pipeline.ParseFormat(o.format); err != nil {
+		return fmt.Errorf("--format: %w", err)
+	}
+	if _, ok := pipeline.ParseDurability(o.durability); !ok {
+		return fmt.Errorf("--durability %q: memory, disk or object", o.durability)
+	}
+	switch most := defaultConfig().Receiver.MaxEvents; {
+	case o.batch < 1 || o.batch > most:
+		return fmt.Errorf("--batch %d: between 1 and %d", o.batch, most)
+	case o.conns < 1 || o.conns > 10_000:
+		return fmt.Errorf("--connections %d: between 1 and 10000", o.conns)
+	case o.name != "e2e" && (o.events < 1 || o.events%o.batch != 0):
+		return fmt.Errorf("--events %d: a multiple of --batch (%d)", o.events, o.batch)
+	case o.name == "e2e" && o.duration < time.Second:
+		return fmt.Errorf("--duration %s: at least 1s", o.duration)
+	case o.rate < 0 || o.rate > 0 && o.curve != nil:
+		return errors.New("--rate takes 0 or more events a second, and does not go with --curve")
+	case o.roll < 10*time.Millisecond:
+		return fmt.Errorf("--roll %s: at least 10ms", o.roll)
+	case o.runs < 1:
+		return fmt.Errorf("--runs %d: 1 or more", o.runs)
+	case o.properties < 0 || o.properties > 100_000 || o.paths < 0:
+		return errors.New("--properties takes 0 to 100000, --paths 0 or more")
+	case o.paths > 0 && (o.properties == 0 || o.paths < o.properties):
+		return errors.New("--paths goes with --properties, and is not less: an event has no key twice")
+	case o.name != "receive" && (o.loaders < 1 || o.loaders > 4):
+		return fmt.Errorf("--loaders %d: between 1 and 4", o.loaders)
+	}
+	return nil
+}
+
+// run measures and reports.
+func (o *benchOptions) run(ctx context.Context, s streams) error {
+	have, err := fetchTools(ctx, s)
+	if err != nil {
+		return err
+	}
+	report := bench.Report{Command: "bench " + o.name, Version: version().Version, Time: time.Now().UTC().Truncate(time.Second),
+		Machine: bench.ThisMachine(os.TempDir()), Flags: o.flags}
+	line := newLiveLine(s)
+	defer line.end()
+	b := &benchmark{benchOptions: o, have: have, line: line}
+	if err := b.all(ctx, &report); err != nil {
+		return err
+	}
+	line.end()
+	report.Summarize()
+	if o.json != "-" {
+		if err := report.Print(s.out); err != nil {
+			return err
+		}
+	}
+	if o.json == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(report, "", " ")
+	if err != nil {
+		return err
+	}
+	if text = append(text, '\n'); o.json == "-" {
+		_, err = s.out.Write(text)
+		return err
+	}
+	return os.WriteFile(o.json, text, 0o644)
+}
+
+// benchmark is one that runs.
+type benchmark struct {
+	*benchOptions
+	have tools
+	line *liveLine
+	now  string // what runs now, for the live line
+	done int    // runs
+}
+
+// all does the runs, one after the other.
+func (b *benchmark) all(ctx context.Context, report *bench.Report) error {
+	rates := b.curve
+	if rates == nil {
+		rates = []int{b.rate}
+	}
+	measure := map[string]func(context.Context, int) (bench.Run, error){"receive": b.receive, "load": b.load, "e2e": b.e2e}[b.name]
+	kinds := []struct {
+		name string
+		run  func(context.Context, int) (bench.Run, error)
+	}{{b.name, measure}}
+	if b.floor {
+		kinds = append(kinds, kinds[0])
+		kinds[1].name, kinds[1].run = "floor", b.floorRun
+	}
+	total := b.runs * len(rates) * len(kinds)
+	for range b.runs {
+		for _, rate := range rates {
+			for _, kind := range kinds {
+				b.done++
+				b.now = fmt.Sprintf("%s, run %d of %d", kind.name, b.done, total)
+				if rate > 0 {
+					b.now += fmt.Sprintf(" at %d/s", rate)
+				}
+				b.line.show("%s: starting", b.now)
+				run, err := kind.run(ctx, rate)
+				if err != nil {
+					return fmt.Errorf("%s: %w", b.now, err)
+				}
+				run.What, run.Rate = kind.name, rate
+				report.Runs = append(report.Runs, run)
+				// The generator's garbage is not the next run's.
+				debug.FreeOSMemory()
+			}
+		}
+	}
+	return nil
+}
+
+// runFloor serves what --floor compares with: the least that an HTTP server in
+// Go can do with a request.
+func runFloor(ctx context.Context, s streams, args []string) error {
+	fs := newFlags(s, "bench floor", "An HTTP server that reads bodies and gives all the same answer; `bench receive --floor` runs it.")
+	listen := fs.String("listen", "127.0.0.1:0", "`address`")
+	answer := fs.String("answer", "{}", "`text` of every answer")
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	text := []byte(*answer)
+	server := &http.Server{Addr: *listen, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.Write(text)
+	})}
+	context.AfterFunc(ctx, func() { server.Close() })
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func runPlot(s streams, args []string) error {
+	fs := newFlags(s, "bench plot FILE.json", "Draws the cost curve, CPU cores over events a second, from the JSON of `penstock bench e2e --curve`.")
+	out := fs.String("out", "curve.png", "`file` to write")
+	file := ""
+	if i := slices.IndexFunc(args, func(a string) bool { return strings.HasSuffix(a, ".json") }); i >= 0 {
+		file, args = args[i], slices.Delete(slices.Clone(args), i, i+1)
+	}
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	if file == "" {
+		fs.Usage()
+		return errUsage
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var report bench.Report
+	if err := json.Unmarshal(text, &report); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	png, err := bench.Plot(report)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return os.WriteFile(*out, png, 0o644)
+}
