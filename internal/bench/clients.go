@@ -32,6 +32,8 @@ type Clients struct {
 	Duration    time.Duration // in which requests are due; 0: no limit but Events
 	First       uint64        // number of the first event, see traffic.Body
 	Dial        func(context.Context) (Poster, error)
+
+	nap func(time.Duration) // nil: that of the machine
 }
 
 // Poster is a connection.
@@ -104,12 +106,12 @@ func (c Clients) Run(ctx context.Context, live *Counts) (*Sent, error) {
 			return nil, err
 		}
 	}
-	var next atomic.Int64
 	start := time.Now()
+	next := c.next(ctx, start)
 	var wg sync.WaitGroup
 	for _, one := range clients {
 		wg.Go(func() {
-			if err := one.run(ctx, start, &next); err != nil {
+			if err := one.run(ctx, start, next); err != nil {
 				cancel(err)
 			}
 		})
@@ -175,24 +177,69 @@ func (c *client) close() {
 	}
 }
 
-// run takes one request after the other of those that are left.
-func (c *client) run(ctx context.Context, start time.Time, next *atomic.Int64) error {
+// next returns what gives each connection its next request, when that is due:
+// at once without a rate, and otherwise by one goroutine that waits for all.
+func (c Clients) next(ctx context.Context, start time.Time) func() (i int64, ok bool) {
 	planned := c.planned()
-	for {
-		i := next.Add(1) - 1
-		if i >= planned {
-			return nil
+	if c.Rate == 0 {
+		var taken atomic.Int64
+		return func() (int64, bool) {
+			i := taken.Add(1) - 1
+			return i, i < planned && (c.Duration == 0 || time.Since(start) < c.Duration)
 		}
-		due := time.Now()
-		if c.Rate > 0 {
-			due = start.Add(c.due(i))
-			if wait := time.Until(due); wait > 0 && retry.Sleep(ctx, wait) != nil {
-				return ctx.Err()
+	}
+	requests := make(chan int64)
+	go func() {
+		defer close(requests)
+		for i := range planned {
+			if c.await(ctx, start.Add(c.due(i))) != nil {
+				return
+			}
+			select {
+			case requests <- i: // late where all connections are busy: its latency counts from when it was due
+			case <-ctx.Done():
+				return
 			}
 		}
+	}()
+	return func() (int64, bool) {
+		i, ok := <-requests
+		return i, ok && (c.Duration == 0 || time.Since(start) < c.Duration+overtime)
+	}
+}
+
+// coarse is more than Go's timers are late on a machine that has nothing to do,
+// where they come in whole milliseconds.
+const coarse = 1200 * time.Microsecond
+
+// await waits until due to some 0.1 ms: the last of it in the kernel's sleep.
+func (c Clients) await(ctx context.Context, due time.Time) error {
+	if wait := time.Until(due) - coarse; wait > 0 {
+		if err := retry.Sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+	sleep := c.nap
+	if sleep == nil {
+		sleep = nap
+	}
+	for wait := time.Until(due); wait > 0; wait = time.Until(due) {
+		sleep(wait)
+	}
+	return ctx.Err()
+}
+
+// run sends one request after the other of those that are left.
+func (c *client) run(ctx context.Context, start time.Time, next func() (int64, bool)) error {
+	for {
+		i, ok := next()
+		if !ok {
+			return ctx.Err()
+		}
 		now := time.Now()
-		if over := now.Sub(start) - c.Duration; c.Duration > 0 && (c.Rate == 0 && over >= 0 || over >= overtime) {
-			return nil
+		due := now
+		if c.Rate > 0 {
+			due = start.Add(c.due(i))
 		}
 		c.sent.Late.Record(now.Sub(due))
 		if err := c.post(ctx, i, start, due); err != nil {

@@ -41,7 +41,7 @@ func (f *fakeConn) Close() error { return nil }
 
 func clients(f *fakeConn, connections int) Clients {
 	return Clients{Bodies: []*traffic.Body{traffic.NewBody(traffic.New("t", 1), 10)}, Connections: connections,
-		Dial: func(context.Context) (Poster, error) { return f, nil }}
+		Dial: func(context.Context) (Poster, error) { return f, nil }, nap: time.Sleep}
 }
 
 // At a fixed rate requests are sent when they are due, and one connection that
