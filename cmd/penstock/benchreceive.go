@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,23 +61,25 @@ func (b *benchmark) addStored(ctx context.Context, f *bench.Figures, r *roleProc
 	if b.durability != "object" {
 		want++ // flush's own
 	}
-	var objects, bytes, rows float64
-	// The receiver counts a moment after it has stored.
-	err := b.await(ctx, 20*time.Millisecond, 5*time.Second, func() (int64, bool, error) {
-		for name, value := range map[string]*float64{"objects": &objects, "object_bytes": &bytes, "object_rows": &rows} {
-			var err error
-			if *value, err = r.metric(ctx, "penstock_batcher_"+name+`_total{pipeline="events"}`); err != nil {
-				return 0, false, err
-			}
-		}
-		return int64(rows), int64(rows) >= want, nil
-	})
-	if err != nil {
-		return fmt.Errorf("%d events in objects, want %d: %w", int64(rows), want, err)
+	stats := map[string]float64{}
+	read := func(name string) (err error) {
+		stats[name], err = r.metric(ctx, "penstock_batcher_"+name+`_total{pipeline="events"}`)
+		return err
 	}
-	f.Add("objects", objects)
-	f.Add("objects_mib", mib(bytes))
-	stored := int64(rows) - (want - sent.Accepted)
+	// The receiver counts a moment after it has stored; the rows last.
+	err := b.await(ctx, 20*time.Millisecond, 5*time.Second, func() (int64, bool, error) {
+		err := read("object_rows")
+		return int64(stats["object_rows"]), int64(stats["object_rows"]) >= want, err
+	})
+	if err == nil {
+		err = errors.Join(read("objects"), read("object_bytes"))
+	}
+	if err != nil {
+		return fmt.Errorf("%.0f events in objects, want %d: %w", stats["object_rows"], want, err)
+	}
+	f.Add("objects", stats["objects"])
+	f.Add("objects_mib", mib(stats["object_bytes"]))
+	stored := int64(stats["object_rows"]) - (want - sent.Accepted)
 	if stored > sent.Accepted+sent.Unknown {
 		return fmt.Errorf("%d events were accepted (and %d may have been), %d are in objects", sent.Accepted, sent.Unknown, stored)
 	}

@@ -1,174 +1,170 @@
 package e2e
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"image/png"
 	"os"
-	"slices"
-	"strconv"
+	"os/exec"
+	"path/filepath"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/traffic"
+	"github.com/penstock/penstock/internal/bench"
 )
 
-// cpuSeconds is what a process has used, by /proc.
-func cpuSeconds(t testing.TB, pid int) float64 {
+// benchCommand prepares `penstock bench` with a folder of its own for temporary
+// files, which must be as empty at the end as it was.
+func benchCommand(t *testing.T, args ...string) (cmd *exec.Cmd, tmp string) {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	path, err := penstock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	user, _ := strconv.ParseFloat(fields[11], 64)
-	system, _ := strconv.ParseFloat(fields[12], 64)
-	return (user + system) / 100 // USER_HZ is 100 on every Linux
-}
-
-// BenchmarkDurability measures, side by side, what durability disk costs
-// against memory: CPU of the receiver for a million events, to objects in the
-// bucket, and the time to the answer at a fixed rate, from when it was due.
-//
-//	go test -run '^$' -bench Durability -benchtime 1x -count 3 ./internal/e2e
-func BenchmarkDurability(b *testing.B) {
-	const total, batch, rate = 1_000_000, 100, 50_000
-	s := newStack(b)
-	for i := range 2 * b.N {
-		durability := []string{"memory", "disk"}[i%2]
-		b.Run(durability, func(b *testing.B) {
-			r := s.start(fmt.Sprintf("%s-%d", durability, time.Now().UnixNano()), "receive", "PENSTOCK_RECEIVER_DURABILITY="+durability, "PENSTOCK_BATCHER_ROLL_AGE=5s")
-			before := cpuSeconds(b, r.Pid)
-			latencies := s.fixedRate(r, total, batch, rate)
-			eventually(b, time.Minute, "all are stored", func() error {
-				if n := r.metric("penstock_batcher_object_rows_total{"); n < total {
-					return fmt.Errorf("%v rows", n)
-				}
-				return nil
-			})
-			cpu := cpuSeconds(b, r.Pid) - before
-			r.term()
-			slices.Sort(latencies)
-			ms := func(part int) float64 { return latencies[(len(latencies)-1)*part/1000].Seconds() * 1000 }
-			b.ReportMetric(cpu/total*1e6, "cpu-s/M")
-			b.ReportMetric(ms(500), "p50-ms")
-			b.ReportMetric(ms(990), "p99-ms")
-			b.ReportMetric(ms(1000), "max-ms")
-		})
+	tmp = t.TempDir()
+	// Ports are reserved with all others on this machine, see devstack.
+	ports := fmt.Sprintf("penstock-ports-%d", os.Getuid())
+	if err := os.MkdirAll(filepath.Join(os.TempDir(), ports), 0o700); err != nil {
+		t.Fatal(err)
 	}
+	if err := os.Symlink(filepath.Join(os.TempDir(), ports), filepath.Join(tmp, ports)); err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.CommandContext(t.Context(), path, append([]string{"bench"}, args...)...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+	t.Cleanup(func() {
+		if left := stacks(tmp); len(left) > 0 {
+			t.Errorf("%v are left", left)
+		}
+		if left := processesOf(tmp); len(left) > 0 {
+			t.Errorf("processes are left: %v", left)
+		}
+	})
+	return cmd, tmp
 }
 
-// fixedRate sends n events in requests of batch at a rate a second and returns
-// each request's time from when it was due to its answer.
-func (s *stack) fixedRate(r *role, n, batch, rate int) []time.Duration {
-	s.t.Helper()
-	const workers = 16
-	c := traffic.NewClient(r.URL+"/v1/events", key, workers)
-	bodies := make([][]byte, 50)
-	g := traffic.New("bench", 1)
-	for i := range bodies {
-		for range batch {
-			bodies[i] = append(g.Append(bodies[i]), '\n')
+func stacks(tmp string) []string {
+	found, _ := filepath.Glob(filepath.Join(tmp, "penstock-bench-*"))
+	return found
+}
+
+// processesOf are those whose command names the folder.
+func processesOf(dir string) (found []string) {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, f := range files {
+		if text, err := os.ReadFile(f); err == nil && bytes.Contains(text, []byte(dir)) {
+			found = append(found, strings.ReplaceAll(string(text), "\x00", " "))
 		}
 	}
-	var mu sync.Mutex
-	var all []time.Duration
-	var wg sync.WaitGroup
-	start := time.Now()
-	for w := range workers {
-		wg.Go(func() {
-			for i := w; i < n/batch; i += workers {
-				due := start.Add(time.Duration(float64(i*batch) / float64(rate) * float64(time.Second)))
-				time.Sleep(time.Until(due))
-				if _, err := c.Send(s.t.Context(), bodies[i%len(bodies)]); err != nil {
-					s.t.Error(err)
-					return
-				}
-				took := time.Since(due)
-				mu.Lock()
-				all = append(all, took)
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	return all
+	return found
 }
 
-// groupCPU is what a process and those it started have used.
-func groupCPU(t testing.TB, pgid int) (sum float64) {
+func benchReport(t *testing.T, args ...string) bench.Report {
 	t.Helper()
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-		if fields[2] == strconv.Itoa(pgid) {
-			sum += cpuSeconds(t, pid)
-		}
+	cmd, _ := benchCommand(t, append(args, "--json", "-")...)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("bench %v: %v\n%s", args, err, said.String())
 	}
-	return sum
+	var r bench.Report
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatalf("%q: %v", out, err)
+	}
+	if r.Machine.Cores < 1 || r.Machine.Kernel == "" || r.Flags["batch"] == "" || r.Version == "" || r.Time.IsZero() {
+		t.Errorf("no facts in %s", out)
+	}
+	return r
 }
 
-// peakRSS is the most memory that a process has had, in MiB.
-func peakRSS(t testing.TB, pid int) float64 {
+// wantFigures holds a run's figures against values, or -1 for any more than 0.
+func wantFigures(t *testing.T, r bench.Run, want map[string]float64) {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for name, v := range want {
+		if got, ok := r.Figures.Get(name); !ok || got != v && (v >= 0 || got <= 0) {
+			t.Errorf("%s: %s is %v, want %v", r.What, name, got, v)
+		}
+	}
+}
+
+func TestBenchReceive(t *testing.T) {
+	r := benchReport(t, "receive", "--events", "4000", "--batch", "20", "--connections", "4", "--runs", "2", "--floor")
+	if len(r.Runs) != 4 || len(r.Medians) != 2 || r.Medians[0].What != "receive" || r.Medians[1].What != "floor" {
+		t.Fatalf("runs %+v", r.Runs)
+	}
+	for _, m := range r.Medians {
+		wantFigures(t, m, map[string]float64{"accepted": 4000, "rejected": 0, "failed_requests": 0, "accepted_per_s": -1, "receiver_peak_rss_mib": -1,
+			"receiver_end_rss_mib": -1, "latency_p50_ms": -1, "latency_p99_ms": -1, "latency_p999_ms": -1, "latency_max_ms": -1, "sent_mib": -1})
+	}
+	wantFigures(t, r.Medians[0], map[string]float64{"stored_per_s": -1, "receiver_cpu_s_per_million": -1, "objects": 1, "objects_mib": -1})
+	if v, ok := r.Ratio.Get("accepted_per_s"); !ok || v <= 0 {
+		t.Errorf("ratio %v", r.Ratio)
+	}
+}
+
+func TestBenchLoad(t *testing.T) {
+	r := benchReport(t, "load", "--events", "4000", "--runs", "1", "--loaders", "2", "--properties", "5", "--paths", "50", "--format", "ndjson")
+	wantFigures(t, r.Runs[0], map[string]float64{"rows": 4000, "rows_per_s": -1, "objects": 1, "loader_cpu_s_per_million": -1, "loader_peak_rss_mib": -1, "loader2_peak_rss_mib": -1})
+}
+
+// Two rates, each with an exact count of rows, and their curve.
+func TestBenchE2E(t *testing.T) {
+	r := benchReport(t, "e2e", "--curve", "1000,3000", "--duration", "1s", "--batch", "50", "--roll", "300ms", "--connections", "4")
+	if len(r.Medians) != 2 {
+		t.Fatalf("%d medians", len(r.Medians))
+	}
+	for i, rate := range []float64{1000, 3000} {
+		wantFigures(t, r.Medians[i], map[string]float64{"accepted": rate, "rejected": 0, "failed_requests": 0, "unsent": 0, "accepted_per_s": -1, "rows_per_s": -1,
+			"freshness_p50_s": -1, "freshness_max_s": -1, "latency_p99_ms": -1, "objects": -1, "receiver_cores": -1, "loader_cores": -1, "clickhouse_cores": -1,
+			"stack_cores": -1, "receiver_max_rss_mib": -1, "loader_last_quarter_rss_mib": -1, "outside_clickhouse_and_minio_share_of_stack": -1})
+		if n := len(r.Runs[i].Series["seconds"]); n < 2 || len(r.Runs[i].Series["receiver"]) != n {
+			t.Errorf("series %v", r.Runs[i].Series)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "curve.json")
+	text, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var kb float64
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			fmt.Sscan(rest, &kb)
-		}
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		t.Fatal(err)
 	}
-	return kb / 1024
+	cmd, _ := benchCommand(t, "plot", file, "--out", file+".png")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("plot: %v\n%s", err, out)
+	}
+	picture, err := os.ReadFile(file + ".png")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := png.Decode(bytes.NewReader(picture)); err != nil {
+		t.Errorf("plot: %v", err)
+	}
 }
 
-// BenchmarkLoad measures what it costs to bring objects into ClickHouse's JSON
-// column: CPU of the loader and of the engine, merges included, for a million
-// events, and the loader's peak memory.
-//
-//	go test -run '^$' -bench Load -benchtime 1x ./internal/e2e
-func BenchmarkLoad(b *testing.B) {
-	const total = 1_000_000
-	for _, format := range []string{"parquet", "ndjson"} {
-		b.Run(format, func(b *testing.B) {
-			s := newStack(b)
-			r := s.start("r", "receive", "PENSTOCK_RECEIVER_DURABILITY=memory", "PENSTOCK_BATCHER_ROLL_AGE=1h", "PENSTOCK_BATCHER_FORMAT="+format)
-			var sent traffic.Sent
-			if err := traffic.Run(b.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "load", total, 500, 4, 0, &sent); err != nil {
-				b.Fatal(err)
-			}
-			r.term()
-			engine := groupCPU(b, s.clickhouse.Pid)
-			began := time.Now()
-			l := s.start("l", "load")
-			eventually(b, 5*time.Minute, "rows", func() error {
-				if n := one[uint64](s, "SELECT sum(rows) FROM loads FINAL WHERE status = 'loaded'"); n != total {
-					return fmt.Errorf("%d rows", n)
-				}
-				return nil
-			})
-			took := time.Since(began)
-			eventually(b, 5*time.Minute, "merges", func() error {
-				if n := one[uint64](s, "SELECT count() FROM system.merges"); n != 0 {
-					return fmt.Errorf("%d merges", n)
-				}
-				return nil
-			})
-			b.ReportMetric(cpuSeconds(b, l.Pid)/total*1e6, "loader-cpu-s/M")
-			b.ReportMetric((groupCPU(b, s.clickhouse.Pid)-engine)/total*1e6, "engine-cpu-s/M")
-			b.ReportMetric(total/took.Seconds(), "events/s")
-			b.ReportMetric(peakRSS(b, l.Pid), "loader-MiB")
-			l.term()
-		})
+// Ctrl-C in the middle leaves no process and no file.
+func TestBenchInterrupted(t *testing.T) {
+	cmd, tmp := benchCommand(t, "e2e", "--rate", "1000", "--duration", "10m")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Minute, "loaders run", func() error {
+		if found, _ := filepath.Glob(filepath.Join(tmp, "penstock-bench-*", "load*.log")); len(found) == 0 {
+			return fmt.Errorf("only %v", stacks(tmp))
+		}
+		return nil
+	})
+	if n := len(processesOf(tmp)); n < 4 {
+		t.Errorf("%d processes of the stack run", n)
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("exit status 0")
 	}
 }

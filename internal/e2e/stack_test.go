@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,11 +39,7 @@ var penstock = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "penstock")
-	args := []string{"build", "-tags", "chaos", "-o", path, "github.com/penstock/penstock/cmd/penstock"}
-	if flag.Lookup("test.bench").Value.String() == "" { // a benchmark measures what users run
-		args = slices.Insert(args, 1, "-race")
-	}
-	out, err := exec.Command("go", args...).CombinedOutput()
+	out, err := exec.Command("go", "build", "-race", "-tags", "chaos", "-o", path, "github.com/penstock/penstock/cmd/penstock").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build penstock: %w\n%s", err, out)
 	}
