@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -111,8 +110,8 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 		fs.IntVar(&o.events, "events", 1_000_000, "`number` of events to send, a multiple of --batch")
 	}
 	if c.name != "load" {
-		fs.IntVar(&o.rate, "rate", 0, "events a `second`; 0: each connection sends as soon as it was answered")
-		fs.StringVar(&o.durability, "durability", "disk", "`promise` of the receiver's answers: memory, disk or object")
+		fs.IntVar(&o.rate, "rate", 0, "send at this `rate` of events a second; 0: each connection sends as soon as it was answered")
+		fs.StringVar(&o.durability, "durability", "disk", "what the receiver's answers `promise`: memory, disk or object")
 	}
 	if c.name != "receive" {
 		fs.IntVar(&o.loaders, "loaders", 1, "`number` of loader processes, 1 to 4")
@@ -293,17 +292,15 @@ func runFloor(ctx context.Context, s streams, args []string) error {
 func runPlot(s streams, args []string) error {
 	fs := newFlags(s, "bench plot FILE.json", "Draws the cost curve, CPU cores over events a second, from the JSON of `penstock bench e2e --curve`.")
 	out := fs.String("out", "curve.png", "`file` to write")
-	file := ""
-	if i := slices.IndexFunc(args, func(a string) bool { return strings.HasSuffix(a, ".json") }); i >= 0 {
-		file, args = args[i], slices.Delete(slices.Clone(args), i, i+1)
-	}
-	if err := parseFlags(fs, args); err != nil {
+	files, err := parseWithArgs(fs, args)
+	if err != nil {
 		return err
 	}
-	if file == "" {
+	if len(files) != 1 {
 		fs.Usage()
 		return errUsage
 	}
+	file := files[0]
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err

@@ -108,7 +108,7 @@ func loaded(ctx context.Context, db *clickhouse.DB) (loads []pipeline.Load, rows
 
 // awaitRows waits until so many rows are loaded.
 func (b *benchmark) awaitRows(ctx context.Context, db *clickhouse.DB, want int64) (loads []pipeline.Load, err error) {
-	err = b.await(ctx, 250*time.Millisecond, rowsPatience, func() (rows int64, done bool, err error) {
+	err = b.await(ctx, "rows", 250*time.Millisecond, rowsPatience, func() (rows int64, done bool, err error) {
 		loads, rows, err = loaded(ctx, db)
 		return rows, rows >= want, err
 	})
@@ -118,7 +118,7 @@ func (b *benchmark) awaitRows(ctx context.Context, db *clickhouse.DB, want int64
 // awaitMerges waits until ClickHouse has had nothing to merge for a second.
 func (b *benchmark) awaitMerges(ctx context.Context, db *clickhouse.DB) error {
 	quiet := 0
-	return b.await(ctx, 200*time.Millisecond, 10*time.Minute, func() (int64, bool, error) {
+	return b.await(ctx, "merges to end", 200*time.Millisecond, 10*time.Minute, func() (int64, bool, error) {
 		n, err := db.Merges(ctx)
 		if quiet++; n > 0 {
 			quiet = 0

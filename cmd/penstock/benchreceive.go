@@ -67,7 +67,7 @@ func (b *benchmark) addStored(ctx context.Context, f *bench.Figures, r *roleProc
 		return err
 	}
 	// The receiver counts a moment after it has stored; the rows last.
-	err := b.await(ctx, 20*time.Millisecond, 5*time.Second, func() (int64, bool, error) {
+	err := b.await(ctx, "objects to be counted", 20*time.Millisecond, 5*time.Second, func() (int64, bool, error) {
 		err := read("object_rows")
 		return int64(stats["object_rows"]), int64(stats["object_rows"]) >= want, err
 	})

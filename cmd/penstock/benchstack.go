@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -126,30 +124,16 @@ func (st *benchStack) role(ctx context.Context, role string) (*roleProcess, erro
 
 // metric is a counter of the role's, by its whole name with labels.
 func (r *roleProcess) metric(ctx context.Context, name string) (float64, error) {
-	text, err := get(ctx, r.admin+"/metrics")
+	text, err := getAdmin(ctx, r.admin, "/metrics")
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(string(text)) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
 			return strconv.ParseFloat(strings.TrimSpace(value), 64)
 		}
 	}
 	return 0, fmt.Errorf("%s has no %s", r.admin, name)
-}
-
-func get(ctx context.Context, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(bufio.NewReader(resp.Body))
-	return string(text), err
 }
 
 // poolBytes is how large the bodies are together that are sent in turn: more
@@ -190,16 +174,16 @@ func (b *benchmark) send(ctx context.Context, c bench.Clients) (*bench.Sent, err
 		rate := float64(now-last) / time.Since(lastAt).Seconds()
 		last, lastAt = now, time.Now()
 		left := c.Duration - time.Since(began)
-		if c.Duration == 0 {
+		if c.Duration == 0 && now > 0 {
 			left = time.Duration(float64(c.Events-int(now)) / (float64(now) / time.Since(began).Seconds()) * float64(time.Second))
 		}
 		b.line.show("%s: %d events accepted, %.0f/s, %.0f s left", b.now, now, rate, max(0, left.Seconds()))
 	}
 }
 
-// await asks until done, and shows how far it is. It gives up where that has
-// stood still for patience.
-func (b *benchmark) await(ctx context.Context, every, patience time.Duration, ask func() (far int64, done bool, err error)) error {
+// await asks until what it waits for is done, and shows how far it is. It gives
+// up where that has stood still for patience.
+func (b *benchmark) await(ctx context.Context, what string, every, patience time.Duration, ask func() (far int64, done bool, err error)) error {
 	last, changed := int64(-1), time.Now()
 	for {
 		far, done, err := ask()
@@ -210,9 +194,9 @@ func (b *benchmark) await(ctx context.Context, every, patience time.Duration, as
 			last, changed = far, time.Now()
 		}
 		if time.Since(changed) > patience {
-			return fmt.Errorf("nothing has moved for %s, at %d", patience, far)
+			return fmt.Errorf("waiting for %s: %d, and nothing has moved for %s", what, far, patience)
 		}
-		b.line.show("%s: waiting, at %d", b.now, far)
+		b.line.show("%s: waiting for %s: %d", b.now, what, far)
 		if err := retry.Sleep(ctx, every); err != nil {
 			return context.Cause(ctx)
 		}
@@ -228,7 +212,7 @@ func (b *benchmark) flush(ctx context.Context, r *roleProcess, key string) error
 			return fmt.Errorf("flush: %w", err)
 		}
 	}
-	return b.await(ctx, 20*time.Millisecond, time.Minute, func() (int64, bool, error) {
+	return b.await(ctx, "objects", 20*time.Millisecond, time.Minute, func() (int64, bool, error) {
 		st, err := askRole(ctx, r.admin)
 		if err != nil {
 			return 0, false, err

@@ -150,22 +150,31 @@ func (p *pipelineStatus) add(b batcher.Stats) {
 
 func askRole(ctx context.Context, url string) (roleStatus, error) {
 	var st roleStatus
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/status", nil)
-	if err != nil {
-		return st, fmt.Errorf("status.admins %q: %w", url, err)
-	}
-	resp, err := http.DefaultClient.Do(req)
+	text, err := getAdmin(ctx, url, "/status")
 	if err != nil {
 		return st, err
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return st, fmt.Errorf("%s/status: %s", url, resp.Status)
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&st); err != nil {
+	if err := json.Unmarshal(text, &st); err != nil {
 		return st, fmt.Errorf("%s/status: %w", url, err)
 	}
 	return st, nil
+}
+
+// getAdmin gets a page of a role's admin listener.
+func getAdmin(ctx context.Context, url, page string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+page, nil)
+	if err != nil {
+		return nil, fmt.Errorf("status.admins %q: %w", url, err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s%s: %s", url, page, resp.Status)
+	}
+	return io.ReadAll(resp.Body)
 }
 
 func (r statusReport) print(w io.Writer) error {
