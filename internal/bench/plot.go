@@ -40,7 +40,8 @@ var curves = []struct {
 }
 
 // Plot draws the cost curve of a report of e2e as a PNG: the cores that each
-// part keeps busy over the events a second that were accepted.
+// part needs over the events a second that were accepted. A line stands where
+// the machine's cores end, if the curve comes near: beyond it a rate cannot go on.
 func Plot(r Report) ([]byte, error) {
 	runs := slices.DeleteFunc(slices.Clone(r.Medians), func(m Run) bool {
 		rate, ok := m.Figures.Get("accepted_per_s")
@@ -51,7 +52,7 @@ func Plot(r Report) ([]byte, error) {
 		return nil, errors.New("nothing to draw: no run of `bench e2e` is in it")
 	}
 	p := plot.New()
-	p.Title.Text = "CPU cores in use, by events a second"
+	p.Title.Text = "CPU cores needed, by events a second"
 	p.Title.TextStyle.Font.Size = 14
 	p.Title.Padding = vg.Points(8)
 	m := r.Machine
@@ -80,6 +81,15 @@ func Plot(r Report) ([]byte, error) {
 		}
 		p.Add(line, points)
 		p.Legend.Add(c.label, line, points)
+	}
+	if all := float64(m.Cores); p.Y.Max > all/2 {
+		line, err := plotter.NewLine(plotter.XYs{{X: p.X.Min, Y: all}, {X: p.X.Max, Y: all}})
+		if err != nil {
+			return nil, fmt.Errorf("draw the machine: %w", err)
+		}
+		line.Color, line.Width = color.Gray{128}, vg.Points(1)
+		p.Add(line)
+		p.Legend.Add("all of this machine", line)
 	}
 	if p.X.Min == p.X.Max { // one rate alone
 		p.X.Min, p.X.Max = p.X.Min-0.3, p.X.Max+0.3
