@@ -274,7 +274,9 @@ func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.Rea
 		var chunks []*chunk // a day each, in the order in which the days come first; mostly there is one
 		left := codec.Limit{Rows: int(entry.ChunkRows), Bytes: int(entry.ChunkBytes)}
 		for left.Rows > 0 && left.Bytes > 0 {
-			events, err = dec.Decode(events[:0], codec.Limit{Rows: min(left.Rows, piece.Rows), Bytes: min(left.Bytes, piece.Bytes)})
+			var typed []*pipeline.Typed
+			var bytes int
+			events, typed, bytes, err = decodeTyped(dec, events[:0], codec.Limit{Rows: min(left.Rows, piece.Rows), Bytes: min(left.Bytes, piece.Bytes)})
 			if end = err == io.EOF; end {
 				break
 			}
@@ -289,13 +291,9 @@ func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.Rea
 			}
 			total += int64(len(events))
 			left.Rows -= len(events)
-			for i := range events {
-				left.Bytes -= events[i].Size()
-			}
-			for part := range days(events) {
-				if chunks, err = l.gather(ctx, object.Key, entry, chunks, part); err != nil {
-					return out, err
-				}
+			left.Bytes -= bytes
+			if chunks, err = l.gather(ctx, object.Key, entry, chunks, events, typed); err != nil {
+				return out, err
 			}
 		}
 		for _, c := range chunks {
@@ -310,46 +308,62 @@ func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.Rea
 	return out, nil
 }
 
-// days cuts events where the day changes: a chunk goes into one partition.
-func days(events []pipeline.Event) iter.Seq[[]pipeline.Event] {
-	return func(yield func([]pipeline.Event) bool) {
-		for from := 0; from < len(events); {
-			to := from + 1
-			for to < len(events) && dayOf(&events[to]) == dayOf(&events[from]) {
-				to++
-			}
-			if !yield(events[from:to]) {
-				return
-			}
-			from = to
-		}
+// decodeTyped leaves values in columns where the object has them so.
+func decodeTyped(dec codec.Decoder, dst []pipeline.Event, limit codec.Limit) (events []pipeline.Event, typed []*pipeline.Typed, bytes int, err error) {
+	if d, ok := dec.(codec.TypedDecoder); ok {
+		return d.DecodeTyped(dst, limit)
 	}
+	events, err = dec.Decode(dst, limit)
+	for i := range events {
+		bytes += events[i].Size()
+	}
+	return events, nil, bytes, err
 }
 
 // dayOf counts days since 1970; received_at is never before that.
 func dayOf(e *pipeline.Event) int64 { return e.ReceivedAt / day }
 
-// gather adds events of one day to its chunk.
-func (l *Loader) gather(ctx context.Context, key string, entry *pipeline.Load, chunks []*chunk, events []pipeline.Event) ([]*chunk, error) {
-	d := dayOf(&events[0])
-	i := slices.IndexFunc(chunks, func(c *chunk) bool { return c.day == d })
-	if i < 0 {
-		block, err := l.table.NewBlock(ctx, l.spec.Name, key, entry.Generation)
-		if err != nil {
-			return nil, err
+// gather adds events to the chunks of their days: a chunk goes into one
+// partition. Usually all of them are of one day, and none is refused.
+func (l *Loader) gather(ctx context.Context, key string, entry *pipeline.Load, chunks []*chunk, events []pipeline.Event, typed []*pipeline.Typed) ([]*chunk, error) {
+	for from := 0; from < len(events); {
+		d := dayOf(&events[from])
+		i := slices.IndexFunc(chunks, func(c *chunk) bool { return c.day == d })
+		if i < 0 {
+			block, err := l.table.NewBlock(ctx, l.spec.Name, key, entry.Generation)
+			if err != nil {
+				return nil, err
+			}
+			i = len(chunks)
+			chunks = append(chunks, &chunk{day: d, block: block, first: int64(events[from].Row), received: [2]int64{events[from].ReceivedAt, events[from].ReceivedAt}})
 		}
-		i = len(chunks)
-		chunks = append(chunks, &chunk{day: d, block: block, first: int64(events[0].Row), received: [2]int64{events[0].ReceivedAt, events[0].ReceivedAt}})
+		c := chunks[i]
+		to := from
+		for ; to < len(events) && dayOf(&events[to]) == d; to++ {
+			c.received[0], c.received[1] = min(c.received[0], events[to].ReceivedAt), max(c.received[1], events[to].ReceivedAt)
+			if _, refused := slices.BinarySearch(entry.Refused, events[to].Row); refused {
+				c.add(events[from:to], typed, from)
+				from = to + 1
+			}
+		}
+		c.end = int64(events[to-1].Row) + 1
+		c.add(events[from:to], typed, from)
+		from = to
 	}
-	c := chunks[i]
-	c.end = int64(events[len(events)-1].Row) + 1
-	for j := range events {
-		c.received[0], c.received[1] = min(c.received[0], events[j].ReceivedAt), max(c.received[1], events[j].ReceivedAt)
-	}
-	good := without(events, entry.Refused)
-	c.rows += int64(len(good))
-	c.block.Append(good)
 	return chunks, nil
+}
+
+// add appends events that stand at a place of the batch that typed is of.
+func (c *chunk) add(events []pipeline.Event, typed []*pipeline.Typed, at int) {
+	if len(events) == 0 {
+		return
+	}
+	c.rows += int64(len(events))
+	part := make([]*pipeline.Typed, len(typed))
+	for i, t := range typed {
+		part[i] = t.Slice(uint32(at), uint32(at+len(events)))
+	}
+	c.block.Append(events, part)
 }
 
 // again reads the events of a chunk once more, but for those refused by now.
@@ -458,8 +472,7 @@ func (l *Loader) rebuild(ctx context.Context, key string, entry *pipeline.Load, 
 		if err != nil {
 			return err
 		}
-		c.rows += int64(len(events))
-		c.block.Append(events)
+		c.add(events, nil, 0)
 	}
 	return nil
 }

@@ -65,11 +65,12 @@ type Table interface {
 	Try(ctx context.Context, table string) (Trial, error)
 }
 
-// Block is the rows of one insert. Append takes what it needs of the events.
+// Block is the rows of one insert. Append takes what it needs of the events and
+// of the values beside them.
 // Insert is all or nothing, and does nothing where the token was seen lately; again
 // gives the same events once more. It is called once, and the block is done with then.
 type Block interface {
-	Append(events []pipeline.Event)
+	Append(events []pipeline.Event, typed []*pipeline.Typed)
 	Insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error
 }
 

@@ -183,7 +183,7 @@ func (w *world) NewBlock(_ context.Context, _, object string, generation uint32)
 	return &block{w: w, object: object, generation: generation}, nil
 }
 
-func (b *block) Append(events []pipeline.Event) {
+func (b *block) Append(events []pipeline.Event, _ []*pipeline.Typed) {
 	for _, e := range events {
 		e.Name, e.Properties = bytes.Clone(e.Name), bytes.Clone(e.Properties)
 		b.events = append(b.events, e)

@@ -192,8 +192,8 @@ func TestDays(t *testing.T) {
 	}
 	var chunks []*chunk
 	var err error
-	for part := range days(events) {
-		if chunks, err = l.gather(t.Context(), "k", &pipeline.Load{Refused: []uint32{3}}, chunks, part); err != nil {
+	for _, part := range [][]pipeline.Event{events[:2], events[2:]} {
+		if chunks, err = l.gather(t.Context(), "k", &pipeline.Load{Refused: []uint32{3}}, chunks, part, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -59,9 +59,10 @@ func (db *DB) NewBlock(ctx context.Context, table, object string, generation uin
 	return b, nil
 }
 
-// Append adds rows, all of one day of received_at.
-func (b *Block) Append(events []pipeline.Event) {
-	if !b.text && b.append(events) != nil {
+// Append adds rows, all of one day of received_at, with the values of their
+// properties that are in columns already.
+func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed) {
+	if !b.text && b.append(events, typed) != nil {
 		b.text = true
 	}
 }
@@ -121,12 +122,12 @@ func (c *columns) reset() {
 }
 
 // append takes events apart. errNotColumnar: their text must be sent.
-func (c *columns) append(events []pipeline.Event) error {
+func (c *columns) append(events []pipeline.Event, typed []*pipeline.Typed) error {
+	if err := c.properties.appendAll(events, typed); err != nil {
+		return err
+	}
 	for i := range events {
 		e := &events[i]
-		if err := c.properties.append(e.Properties); err != nil {
-			return err
-		}
 		if err := c.contexts.append(e.Context); err != nil {
 			return err
 		}
@@ -418,7 +419,7 @@ func (db *DB) insertColumns(ctx context.Context, table, token, object string, ge
 // nor what the server makes of it grows with the number of paths.
 func (db *DB) ChunkRows(sample []pipeline.Event, most int) int {
 	c := new(columns)
-	if err := c.append(sample); err != nil && !errors.Is(err, errNotColumnar) {
+	if err := c.append(sample, nil); err != nil && !errors.Is(err, errNotColumnar) {
 		return most
 	}
 	return min(most, max(chunkCells/max(1, len(c.properties.root.paths)+len(c.contexts.root.paths)), minChunk))

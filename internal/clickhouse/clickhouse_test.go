@@ -401,6 +401,6 @@ func insertEvents(ctx context.Context, db *DB, table, token, object string, gene
 	if err != nil {
 		return err
 	}
-	b.Append(events)
+	b.Append(events, nil)
 	return b.Insert(ctx, token, once(events))
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
 // jsonColumn is a JSON column as the server takes it without parsing: the
@@ -29,6 +30,7 @@ type jsonColumn struct {
 	rows int
 	root jsonObject
 	doc  jsonscan.Walker
+	last []cursor // memory for them
 }
 
 // errNotColumnar says that a block cannot be sent in columns: the server shall
@@ -91,6 +93,86 @@ func (c *jsonColumn) append(text []byte) error {
 		return err
 	}
 	c.rows++
+	return nil
+}
+
+// appendAll adds the properties of events, whose values are in part in typed.
+// They are put row by row where there is both, for a column is in the order of its rows.
+func (c *jsonColumn) appendAll(events []pipeline.Event, typed []*pipeline.Typed) error {
+	first := c.rows
+	cursors, err := c.cursors(typed)
+	if err != nil {
+		return err
+	}
+	for i := range events {
+		if len(typed) > 0 && len(events[i].Properties) == 2 { // {}
+			c.rows++
+			continue
+		}
+		for k := range cursors {
+			if err := cursors[k].put(first, uint32(i)+1); err != nil {
+				return err
+			}
+		}
+		if err := c.append(events[i].Properties); err != nil {
+			return err
+		}
+	}
+	for k := range cursors {
+		if err := cursors[k].put(first, uint32(len(events))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cursor goes through typed values on their way into a column.
+type cursor struct {
+	from *pipeline.Typed
+	next int
+	to   *dynamic
+	as   *typed
+	kind byte
+}
+
+var typedNames = [...]string{pipeline.TypedInt: "Int64", pipeline.TypedFloat: "Float64", pipeline.TypedBool: "Bool", pipeline.TypedText: "String"}
+
+func (c *jsonColumn) cursors(all []*pipeline.Typed) ([]cursor, error) {
+	c.last = c.last[:0]
+	for _, t := range all {
+		if len(t.Rows) == 0 {
+			continue
+		}
+		d, err := c.root.path(t.Path)
+		if err != nil {
+			return nil, err
+		}
+		as, kind, err := d.of(typedNames[t.Kind])
+		if err != nil {
+			return nil, err
+		}
+		c.last = append(c.last, cursor{from: t, to: d, as: as, kind: kind})
+	}
+	return c.last, nil
+}
+
+// put puts the values of the events before a place; first is the row of the first event.
+func (c *cursor) put(first int, before uint32) error {
+	t := c.from
+	for ; c.next < len(t.Rows) && t.Rows[c.next]-t.First < before; c.next++ {
+		if err := c.to.put(first+int(t.Rows[c.next]-t.First), c.kind); err != nil {
+			return err
+		}
+		c.as.n++
+		switch t.Kind {
+		case pipeline.TypedText:
+			c.as.data = appendBytes(c.as.data, t.String(c.next))
+		case pipeline.TypedBool:
+			c.as.data = append(c.as.data, byte(t.Bits[c.next]))
+		default:
+			c.as.data = binary.LittleEndian.AppendUint64(c.as.data, t.Bits[c.next])
+		}
+	}
 	return nil
 }
 
@@ -167,20 +249,30 @@ func (o *jsonObject) value(p *jsonscan.Walker, n *node, row int) error {
 		return p.Word("null")
 	}
 	if n.column == nil {
-		// Another spelling of the same path ("a.b" beside "a":{"b"}) is the same column.
-		if n.column = o.byPath[n.path]; n.column == nil {
-			if len(o.paths) == maxPaths {
-				return errNotColumnar
-			}
-			if o.byPath == nil {
-				o.byPath = map[string]*dynamic{}
-			}
-			n.column = &dynamic{path: n.path, depth: o.depth}
-			o.byPath[n.path] = n.column
-			o.paths = append(o.paths, n.column)
+		d, err := o.path(n.path)
+		if err != nil {
+			return err
 		}
+		n.column = d
 	}
 	return n.column.add(p, row)
+}
+
+// path is the column of a path. Another spelling of it ("a.b" beside "a":{"b"}) is the same column.
+func (o *jsonObject) path(path string) (*dynamic, error) {
+	if d := o.byPath[path]; d != nil {
+		return d, nil
+	}
+	if len(o.paths) == maxPaths {
+		return nil, errNotColumnar
+	}
+	if o.byPath == nil {
+		o.byPath = map[string]*dynamic{}
+	}
+	d := &dynamic{path: path, depth: o.depth}
+	o.byPath[path] = d
+	o.paths = append(o.paths, d)
+	return d, nil
 }
 
 // of is the values of a type, and its index.
@@ -198,10 +290,14 @@ func (d *dynamic) of(name string) (*typed, byte, error) {
 	return t, byte(len(d.types) - 1), nil
 }
 
-// put gives row a value of type i.
+// put gives row a value of type i. Of one type they come in the order of rows.
 func (d *dynamic) put(row int, i byte) error {
-	if len(d.index) > row {
-		return errNotColumnar // a path twice in one document
+	if row < len(d.index) {
+		if d.index[row] != null {
+			return errNotColumnar // a path twice in one document
+		}
+		d.index[row] = i
+		return nil
 	}
 	for len(d.index) < row {
 		d.index = append(d.index, null)

@@ -1,9 +1,11 @@
 package clickhouse
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
+	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -63,7 +66,7 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 			events = append(events, e)
 		}
 		c.reset() // what is used again must leave nothing behind
-		if c.append(events) == nil {
+		if c.append(events, nil) == nil {
 			columnar += len(part)
 			if err := db.insertColumns(t.Context(), "events", fmt.Sprint(at), "o", 0, &c); err != nil {
 				t.Fatalf("columns: %v\n%s", err, part)
@@ -168,7 +171,7 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 	for i, doc := range jsonDocs {
 		e := event(i, doc)
 		var c columns
-		if c.append([]pipeline.Event{e}) != nil || lossy[doc] {
+		if c.append([]pipeline.Event{e}, nil) != nil || lossy[doc] {
 			continue
 		}
 		if err := db.insertColumns(t.Context(), "events", fmt.Sprint("c", i), "columns", 0, &c); err != nil {
@@ -192,6 +195,81 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Errorf("%s\n text    %s\n columns %s", jsonDocs[i], a, b)
+	}
+}
+
+// Values that come in columns, from a Parquet object, are as those that come as text.
+func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
+	db, _, _ := open(t)
+	rnd := rand.New(rand.NewPCG(7, 8))
+	docs := slices.Clone(jsonDocs)
+	for range 3000 {
+		docs = append(docs, string(randomObject(rnd, 0)))
+	}
+	var plain []string // what columns can hold
+	var events []pipeline.Event
+	for _, doc := range docs {
+		var c jsonColumn
+		if c.append([]byte(doc)) != nil {
+			continue
+		}
+		e := event(len(plain), doc)
+		e.Timestamp += rnd.Int64N(1000)
+		plain, events = append(plain, doc), append(events, e)
+	}
+	var object bytes.Buffer
+	enc, err := codec.NewEncoder(&object, pipeline.Parquet, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(enc.Encode(events), enc.Close()); err != nil {
+		t.Fatal(err)
+	}
+	dec, err := codec.NewDecoder(bytes.NewReader(object.Bytes()), int64(object.Len()), pipeline.Parquet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dec.Close()
+	columns, columnar := 0, 0
+	for i := 0; ; i++ {
+		part, typed, _, err := dec.(codec.TypedDecoder).DecodeTyped(nil, codec.Limit{Rows: 100, Bytes: 1 << 30})
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := db.NewBlock(t.Context(), "events", "typed", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Append(part, typed)
+		if columns = len(typed); b.text { // more types of arrays than a column has
+			continue
+		}
+		columnar += len(part)
+		if err := b.Insert(t.Context(), fmt.Sprint("typed", i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err := db.conn.Query(t.Context(), "SELECT object_row, toString(properties) FROM events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	n := 0
+	for ; rows.Next(); n++ {
+		var row uint32
+		var got string
+		if err := rows.Scan(&row, &got); err != nil {
+			t.Fatal(err)
+		}
+		if want := canonical(t, plain[row]); canonical(t, got) != want {
+			t.Errorf("sent  %s\ngot   %s\nwant  %s", plain[row], got, want)
+		}
+	}
+	if n != columnar || n < 2000 || columns < 10 {
+		t.Errorf("%d rows, want %d; %d typed columns", n, columnar, columns)
 	}
 }
 

@@ -98,7 +98,7 @@ func (t *Trial) Insert(ctx context.Context, object string, events []pipeline.Eve
 		return err
 	}
 	b.table = t.name
-	b.Append(events)
+	b.Append(events, nil)
 	return b.Insert(ctx, "", func(yield func([]pipeline.Event, error) bool) { yield(events, nil) })
 }
 

@@ -8,6 +8,10 @@
 //	receiver, seq   order within a receiver
 //	properties, context   JSON objects
 //
+// Parquet objects have values of the properties that often occur in columns of their
+// own instead: typed.PATH, and typed.PATH:TYPE where one path has several
+// types (int64, float64, bool, string). PATH is keys joined by dots.
+//
 // An object is whole or it is an error: neither decoder returns a partial one
 // without saying so.
 package codec
@@ -34,6 +38,15 @@ type Encoder interface {
 type Decoder interface {
 	Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Event, error)
 	Close() error
+}
+
+// TypedDecoder reads an object whose values stand in typed columns. DecodeTyped
+// gives the next few events, at least one, without what of their properties
+// stands in columns, and these beside them; all are valid until the next call. bytes is
+// what they take, and the limit's Bytes is of that. Where it ends depends on
+// the object and the limits so far alone.
+type TypedDecoder interface {
+	DecodeTyped(dst []pipeline.Event, limit Limit) (events []pipeline.Event, typed []*pipeline.Typed, bytes int, err error)
 }
 
 // Limit ends one Decode: after Rows events, or sooner with the event whose

@@ -66,7 +66,12 @@ func NewForeignDecoder(r io.ReaderAt, size int64, object pipeline.Object) (Decod
 	section := io.NewSectionReader(r, 0, size)
 	switch format {
 	case pipeline.Parquet:
-		f.rows, err = newParquetRows(r, size)
+		// A copy of one of ours has typed columns, which belong into the properties.
+		if own, e := newParquetDecoder(r, size); e == nil && len(own.typed) > 0 {
+			f.rows = &ownRows{dec: own}
+		} else {
+			f.rows, err = newParquetRows(r, size)
+		}
 	case pipeline.PlainNDJSON:
 		f.rows = newTextRows(section, func() {})
 	case pipeline.GzipNDJSON:
@@ -87,6 +92,24 @@ func NewForeignDecoder(r io.ReaderAt, size int64, object pipeline.Object) (Decod
 	}
 	return f, nil
 }
+
+// ownRows is a Parquet object of ours as lines.
+type ownRows struct {
+	dec  *parquetDecoder
+	one  []pipeline.Event
+	line []byte
+}
+
+func (o *ownRows) next() ([]byte, error) {
+	var err error
+	if o.one, err = o.dec.Decode(o.one[:0], Limit{Rows: 1, Bytes: 1}); err != nil {
+		return nil, err
+	}
+	o.line = AppendLine(o.line[:0], &o.one[0])
+	return o.line[:len(o.line)-1], nil
+}
+
+func (o *ownRows) close() error { return o.dec.Close() }
 
 // rows is a foreign file as lines of JSON, each valid until the next call.
 type rows interface {

@@ -1,10 +1,14 @@
 package codec
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
+	"strings"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress/zstd"
@@ -95,18 +99,96 @@ func columns() []column {
 	}
 }
 
-func schema(cols []column) *parquet.Schema {
+// typedGroup holds the typed columns; SchemaVersion 1 has none.
+const typedGroup = "typed"
+
+// typedKey names, in the file's metadata, a sum of the typed columns' names and types: they
+// are as good as data, and the footer has no checksum.
+const typedKey = "penstock.typed"
+
+// typedSum is the same for the same columns in any order.
+func typedSum(columns []*pipeline.Typed) string {
+	var lines []string
+	for _, t := range columns {
+		lines = append(lines, fmt.Sprintf("%d %s\n", t.Kind, t.Path))
+	}
+	slices.Sort(lines)
+	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
+	return hex.EncodeToString(sum[:8])
+}
+
+// typedName is what a column is called: by its path, and by its type as well where
+// the path has another, more frequent one.
+func typedName(columns []*pipeline.Typed, i int) string {
+	for _, t := range columns[:i] {
+		if t.Path == columns[i].Path {
+			return t.Path + typeSuffix[columns[i].Kind]
+		}
+	}
+	return columns[i].Path
+}
+
+func schema(cols []column, typed []*pipeline.Typed) *parquet.Schema {
+	zip := func(n parquet.Node) parquet.Node {
+		return parquet.Compressed(n, &zstd.Codec{Level: zstd.SpeedFastest})
+	}
 	g := parquet.Group{}
 	for _, c := range cols {
-		g[c.name] = parquet.Compressed(c.node, &zstd.Codec{Level: zstd.SpeedFastest})
+		g[c.name] = zip(c.node)
+	}
+	if len(typed) > 0 {
+		t := parquet.Group{}
+		for i := range typed {
+			t[typedName(typed, i)] = parquet.Optional(zip(typedNode(typed[i])))
+		}
+		g[typedGroup] = t
 	}
 	return parquet.NewSchema("event", g)
 }
 
+// typedNode is how values are stored, by those of the sample: what repeats, in
+// a dictionary.
+func typedNode(t *pipeline.Typed) parquet.Node {
+	switch t.Kind {
+	case pipeline.TypedBool:
+		return parquet.Leaf(parquet.BooleanType)
+	case pipeline.TypedInt:
+		return parquet.Encoded(parquet.Int(64), &parquet.DeltaBinaryPacked)
+	case pipeline.TypedFloat:
+		if distinct := len(uniques(t.Bits)); distinct*4 < len(t.Bits) || distinct < 1000 {
+			return parquet.Encoded(parquet.Leaf(parquet.DoubleType), &parquet.RLEDictionary)
+		}
+		return parquet.Leaf(parquet.DoubleType)
+	}
+	distinct := map[string]struct{}{}
+	for i := range t.Ends {
+		distinct[string(t.String(i))] = struct{}{}
+	}
+	if len(distinct)*4 < len(t.Ends) {
+		return parquet.Encoded(parquet.String(), &parquet.RLEDictionary)
+	}
+	return parquet.String()
+}
+
+func uniques(bits []uint64) map[uint64]struct{} {
+	m := map[uint64]struct{}{}
+	for _, b := range bits {
+		m[b] = struct{}{}
+	}
+	return m
+}
+
 type parquetEncoder struct {
-	w        *parquet.GenericWriter[any]
+	out      io.Writer
+	w        *parquet.GenericWriter[any] // nil while the sample is gathered
 	cols     []column
+	at       []int // of each column of cols, then of each typed one, among the file's
+	shred    shredder
+	sample   []pipeline.Event
+	sampled  int // bytes
+	kept     arena
 	receiver []byte
+	whole    [][]byte // the properties of the events being encoded
 	values   []parquet.Value
 	rows     int64 // all
 	group    int64 // rows of the group being written
@@ -114,18 +196,24 @@ type parquetEncoder struct {
 }
 
 func newParquetEncoder(w io.Writer, receiver string) *parquetEncoder {
-	cols := columns()
-	return &parquetEncoder{
-		w: parquet.NewGenericWriter[any](w, schema(cols), parquet.MaxRowsPerRowGroup(groupRows), parquet.CreatedBy("penstock", "1", ""),
-			// Statistics hold whole values: documents would stand in every page's
-			// header and in the footer again.
-			parquet.DataPageStatistics(false), parquet.SkipPageBounds("properties"), parquet.SkipPageBounds("context")),
-		cols:     cols,
-		receiver: []byte(receiver),
-	}
+	return &parquetEncoder{out: w, cols: columns(), receiver: []byte(receiver)}
 }
 
 func (p *parquetEncoder) Encode(events []pipeline.Event) error {
+	if p.w == nil {
+		for i := range events {
+			e := events[i]
+			for _, f := range []*[]byte{&e.Project, &e.Name, &e.SessionID, &e.UserID, &e.Properties, &e.Context} {
+				*f = p.kept.keep(*f)
+			}
+			p.sample = append(p.sample, e)
+			p.sampled += e.Size()
+		}
+		if len(p.sample) < sampleRows && p.sampled < sampleBytes {
+			return nil
+		}
+		return p.begin()
+	}
 	for len(events) > 0 {
 		n := p.part(events)
 		if err := p.encode(events[:n]); err != nil {
@@ -134,6 +222,50 @@ func (p *parquetEncoder) Encode(events []pipeline.Event) error {
 		events = events[n:]
 	}
 	return nil
+}
+
+// begin decides by the sample which columns there are, and writes it.
+func (p *parquetEncoder) begin() error {
+	for i := range p.sample {
+		p.shred.look(document(p.sample[i].Properties))
+	}
+	p.shred.choose()
+	for i := range p.sample { // the encodings are chosen by the values
+		p.shred.shred(document(p.sample[i].Properties), uint32(i))
+	}
+	typed := p.shred.columns
+	layout := schema(p.cols, typed)
+	options := []parquet.WriterOption{layout, parquet.MaxRowsPerRowGroup(groupRows), parquet.CreatedBy("penstock", "2", ""), parquet.DictionaryMaxBytes(1 << 20),
+		// Statistics hold whole values: documents would stand in every page's
+		// header and in the footer again.
+		parquet.DataPageStatistics(false), parquet.SkipPageBounds("properties"), parquet.SkipPageBounds("context")}
+	var paths [][]string
+	for _, c := range p.cols {
+		paths = append(paths, []string{c.name})
+	}
+	for i, t := range typed {
+		path := []string{typedGroup, typedName(typed, i)}
+		if paths = append(paths, path); t.Kind == pipeline.TypedText {
+			options = append(options, parquet.SkipPageBounds(path...))
+		}
+	}
+	for _, path := range paths {
+		leaf, ok := layout.Lookup(path...)
+		if !ok {
+			return fmt.Errorf("write parquet: no column %q", path)
+		}
+		p.at = append(p.at, leaf.ColumnIndex)
+	}
+	if len(typed) > 0 {
+		options = append(options, parquet.KeyValueMetadata(typedKey, typedSum(typed)))
+	}
+	p.shred.reset()
+	p.w = parquet.NewGenericWriter[any](p.out, options...)
+	sample := p.sample
+	p.sample = nil
+	err := p.Encode(sample)
+	p.kept = nil
+	return err
 }
 
 // part is how many of events go into the columns at once.
@@ -148,18 +280,34 @@ func (p *parquetEncoder) part(events []pipeline.Event) int {
 }
 
 func (p *parquetEncoder) encode(events []pipeline.Event) error {
+	p.shred.reset()
+	p.whole = p.whole[:0]
 	for i := range events {
-		events[i].Receiver = p.receiver
-		p.bytes += int64(events[i].Size())
+		e := &events[i]
+		e.Receiver = p.receiver
+		p.bytes += int64(e.Size())
+		p.whole = append(p.whole, e.Properties)
+		e.Properties = p.shred.shred(document(e.Properties), uint32(i))
 	}
+	defer func() {
+		for i := range events {
+			events[i].Properties = p.whole[i] // they are the caller's
+		}
+	}()
 	writers := p.w.ColumnWriters()
 	for c := range p.cols {
 		p.values = p.values[:0]
 		for i := range events {
 			p.values = append(p.values, p.cols[c].get(&events[i]))
 		}
-		if _, err := writers[c].WriteRowValues(p.values); err != nil {
+		if _, err := writers[p.at[c]].WriteRowValues(p.values); err != nil {
 			return fmt.Errorf("column %s: %w", p.cols[c].name, err)
+		}
+	}
+	for c, t := range p.shred.columns {
+		p.values = typedValues(p.values[:0], t, len(events))
+		if _, err := writers[p.at[len(p.cols)+c]].WriteRowValues(p.values); err != nil {
+			return fmt.Errorf("column %s: %w", t.Path, err)
 		}
 	}
 	p.rows += int64(len(events))
@@ -171,8 +319,39 @@ func (p *parquetEncoder) encode(events []pipeline.Event) error {
 	return nil
 }
 
+// typedValues are a column's values for n rows, with nulls where there is none.
+func typedValues(values []parquet.Value, t *pipeline.Typed, n int) []parquet.Value {
+	none := parquet.NullValue().Level(0, 0, 0)
+	for i, row := range t.Rows {
+		for len(values) < int(row) {
+			values = append(values, none)
+		}
+		var v parquet.Value
+		switch t.Kind {
+		case pipeline.TypedText:
+			v = parquet.ByteArrayValue(t.String(i))
+		case pipeline.TypedBool:
+			v = parquet.BooleanValue(t.Bits[i] != 0)
+		case pipeline.TypedInt:
+			v = parquet.Int64Value(int64(t.Bits[i]))
+		default:
+			v = parquet.DoubleValue(math.Float64frombits(t.Bits[i]))
+		}
+		values = append(values, v.Level(0, 1, 0))
+	}
+	for len(values) < n {
+		values = append(values, none)
+	}
+	return values
+}
+
 // Close writes the footer and checks that it counts what was written.
 func (p *parquetEncoder) Close() error {
+	if p.w == nil {
+		if err := p.begin(); err != nil {
+			return err
+		}
+	}
 	if err := p.w.Close(); err != nil {
 		return fmt.Errorf("close parquet: %w", err)
 	}
@@ -194,6 +373,14 @@ type parquetDecoder struct {
 	next    int              // of rows, the first not yet given away
 	arena   arena
 	row     uint32 // of the next event
+
+	typed   []*pipeline.Typed // values of the rows that are read ahead
+	leaves  []int             // their columns in the file
+	starts  []int             // of each, the first value that was not yet given away
+	given   []*pipeline.Typed
+	sizes   []int // of the rows, in bytes, with their values
+	merger  *merger
+	scratch []byte
 }
 
 var errTruncated = errors.New("the column is shorter than its row group")
@@ -254,7 +441,52 @@ func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error)
 			return nil, fmt.Errorf("open parquet: column %q: %w", c.name, err)
 		}
 	}
+	if err := d.openTyped(f, r, size); err != nil {
+		return nil, fmt.Errorf("open parquet: %w", err)
+	}
 	return d, nil
+}
+
+// openTyped finds the typed columns, if there are any.
+func (p *parquetDecoder) openTyped(f *parquet.File, r io.ReaderAt, size int64) error {
+	group := f.Root().Column(typedGroup)
+	sum, written := f.Lookup(typedKey)
+	if group == nil && !written {
+		return nil // SchemaVersion 1, or no value occurs often
+	}
+	if group == nil || !written {
+		return fmt.Errorf("its columns of %q are not those that were written", typedGroup)
+	}
+	for _, c := range group.Columns() {
+		if !c.Leaf() || !c.Optional() || c.MaxDefinitionLevel() != 1 || c.MaxRepetitionLevel() != 0 {
+			return fmt.Errorf("column %q in %q is not an optional value", c.Name(), typedGroup)
+		}
+		if err := checkColumn(f, r, size, c); err != nil {
+			return fmt.Errorf("column %q in %q: %w", c.Name(), typedGroup, err)
+		}
+		t := &pipeline.Typed{Path: c.Name()}
+		switch c.Type().Kind() {
+		case parquet.Boolean:
+			t.Kind = pipeline.TypedBool
+		case parquet.Int64:
+			t.Kind = pipeline.TypedInt
+		case parquet.Double:
+			t.Kind = pipeline.TypedFloat
+		case parquet.ByteArray:
+			t.Kind = pipeline.TypedText
+		default:
+			return fmt.Errorf("column %q in %q is %s", c.Name(), typedGroup, c.Type())
+		}
+		t.Path = strings.TrimSuffix(t.Path, typeSuffix[t.Kind])
+		p.typed = append(p.typed, t)
+		p.leaves = append(p.leaves, c.Index())
+	}
+	if sum != typedSum(p.typed) {
+		return fmt.Errorf("its columns of %q are not those that were written", typedGroup)
+	}
+	p.starts = make([]int, len(p.typed))
+	p.merger = newMerger(p.typed)
+	return nil
 }
 
 // stored tells whether a column can be read as one of ours. Strings may be
@@ -280,16 +512,18 @@ func (p *parquetDecoder) Decode(dst []pipeline.Event, limit Limit) (events []pip
 	from, bytes := len(dst), 0
 	defer guard(&err)
 	for len(dst) == from || len(dst)-from < limit.Rows {
-		if p.next == len(p.rows) {
-			if err := p.fill(); err == io.EOF {
-				break
-			} else if err != nil {
-				return dst[:from], err
-			}
+		if err := p.ahead(); err == io.EOF {
+			break
+		} else if err != nil {
+			return dst[:from], err
 		}
 		e := p.rows[p.next]
-		p.next++
 		e.Row = p.row
+		if len(p.typed) > 0 {
+			p.scratch = p.merger.merge(p.scratch[:0], document(e.Properties), p.typed, p.starts, uint32(p.next))
+			e.Properties = p.arena.keep(p.scratch)
+		}
+		p.next++
 		p.row++
 		dst = append(dst, e)
 		if bytes += e.Size(); bytes >= limit.Bytes {
@@ -300,6 +534,39 @@ func (p *parquetDecoder) Decode(dst []pipeline.Event, limit Limit) (events []pip
 		return dst, io.EOF
 	}
 	return dst, nil
+}
+
+// ahead makes sure that there is a row to be given away.
+func (p *parquetDecoder) ahead() error {
+	if p.next < len(p.rows) {
+		return nil
+	}
+	return p.fill()
+}
+
+// DecodeTyped gives what was read ahead, as far as the limit allows.
+func (p *parquetDecoder) DecodeTyped(dst []pipeline.Event, limit Limit) (events []pipeline.Event, typed []*pipeline.Typed, bytes int, err error) {
+	events = dst // for a panic
+	defer guard(&err)
+	if err := p.ahead(); err != nil {
+		return dst, nil, 0, err
+	}
+	first := p.next
+	for p.next < len(p.rows) && p.next-first < limit.Rows && (bytes < limit.Bytes || p.next == first) {
+		e := p.rows[p.next]
+		e.Row = p.row
+		bytes += p.sizes[p.next]
+		p.next++
+		p.row++
+		dst = append(dst, e)
+	}
+	p.given = p.given[:0]
+	for c, t := range p.typed {
+		p.given = append(p.given, t.Slice(uint32(first), uint32(p.next)))
+		for ; p.starts[c] < len(t.Rows) && t.Rows[p.starts[c]] < uint32(p.next); p.starts[c]++ {
+		}
+	}
+	return dst, p.given, bytes, nil
 }
 
 // fill reads the next few rows, column by column: no more than the current
@@ -324,6 +591,18 @@ func (p *parquetDecoder) fill() error {
 			return fmt.Errorf("read parquet column %s: %w", p.cols[c].name, err)
 		}
 	}
+	p.sizes = slices.Grow(p.sizes[:0], peek)[:n]
+	for i := range p.rows {
+		p.sizes[i] = p.rows[i].Size()
+	}
+	for c, t := range p.typed {
+		t.Reset()
+		p.starts[c] = 0
+		if err := p.readers[len(p.cols)+c].readTyped(t, p.sizes, p.values); err != nil {
+			p.rows = p.rows[:0]
+			return fmt.Errorf("read parquet column %s.%s: %w", typedGroup, t.Path, err)
+		}
+	}
 	p.left -= n
 	return nil
 }
@@ -336,6 +615,9 @@ func (p *parquetDecoder) begin(g parquet.RowGroup) {
 	for _, c := range p.cols {
 		leaf, _ := p.file.Schema().Lookup(c.name)
 		p.readers = append(p.readers, columnReader{pages: chunks[leaf.ColumnIndex].Pages()})
+	}
+	for _, leaf := range p.leaves {
+		p.readers = append(p.readers, columnReader{pages: chunks[leaf].Pages()})
 	}
 }
 
@@ -385,6 +667,51 @@ func (r *columnReader) read(events []pipeline.Event, values []parquet.Value, set
 			set(&events[i], v, a)
 		}
 		events = events[n:]
+		r.left -= int64(n)
+		if err == io.EOF && r.left > 0 {
+			return errTruncated
+		} else if err != nil && err != io.EOF {
+			return err
+		} else if n == 0 {
+			return io.ErrNoProgress
+		}
+	}
+	return nil
+}
+
+// readTyped reads a value for each row, and adds their sizes to those of the rows.
+func (r *columnReader) readTyped(t *pipeline.Typed, sizes []int, values []parquet.Value) error {
+	for row := 0; row < len(sizes); {
+		if err := r.load(); err != nil {
+			return err
+		}
+		n, err := r.from.ReadValues(values[:min(int64(len(values)), int64(len(sizes)-row), r.left)])
+		for i := range values[:n] {
+			v := &values[i]
+			if v.IsNull() {
+				continue
+			}
+			t.Rows = append(t.Rows, uint32(row+i))
+			sizes[row+i] += 8
+			switch t.Kind {
+			case pipeline.TypedText:
+				b := v.ByteArray()
+				t.Text = append(t.Text, b...)
+				t.Ends = append(t.Ends, uint32(len(t.Text)))
+				sizes[row+i] += len(b)
+			case pipeline.TypedBool:
+				bit := uint64(0)
+				if v.Boolean() {
+					bit = 1
+				}
+				t.Bits = append(t.Bits, bit)
+			case pipeline.TypedInt:
+				t.Bits = append(t.Bits, v.Uint64())
+			default:
+				t.Bits = append(t.Bits, math.Float64bits(v.Double()))
+			}
+		}
+		row += n
 		r.left -= int64(n)
 		if err == io.EOF && r.left > 0 {
 			return errTruncated

@@ -1,0 +1,413 @@
+package codec
+
+import (
+	"bytes"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// The properties of events are stored in typed columns, a column for a path
+// and a type, where that loses nothing; what is left is a JSON document beside
+// them. Which columns there are is decided by an object's first events. A
+// member of the properties goes into columns as a whole or stays in the
+// document as a whole, so that putting the two together again is to write one
+// behind the other.
+
+const (
+	sampleRows  = 4 << 10
+	sampleBytes = 2 << 20
+
+	maxTyped     = 256 // columns
+	maxTypedPath = 200 // bytes
+	maxTypedDeep = 8   // keys in a path
+	maxNodes     = 4096
+	// A column is for values that one in rareValue events of the sample has.
+	rareValue = 100
+)
+
+// typeSuffix ends the name of a column whose path has a more frequent type.
+var typeSuffix = [...]string{pipeline.TypedInt: ":int64", pipeline.TypedFloat: ":float64", pipeline.TypedBool: ":bool", pipeline.TypedText: ":string"}
+
+// shredder takes documents apart.
+type shredder struct {
+	root    shredNode
+	nodes   int
+	sampled int // documents
+	columns []*pipeline.Typed
+	touched []*pipeline.Typed // by the member that is being taken apart
+	rest    []byte
+}
+
+// shredNode is a key, with the keys below it.
+type shredNode struct {
+	key    []byte
+	at     int // in its parent's order
+	order  []*shredNode
+	byKey  map[string]*shredNode
+	seen   [4]int             // values in the sample, by TypedKind
+	column [4]*pipeline.Typed // where they go
+}
+
+// find returns the node of a key; guess is where it is if keys come in the order in
+// which they came first.
+func (n *shredNode) find(key []byte, guess int) *shredNode {
+	if guess < len(n.order) && bytes.Equal(n.order[guess].key, key) {
+		return n.order[guess]
+	}
+	return n.byKey[string(key)]
+}
+
+// look counts what a document has where.
+func (s *shredder) look(doc []byte) {
+	if s.sampled++; s.nodes >= maxNodes { // keys that are ids must not keep others out
+		s.nodes = s.root.prune(s.sampled)
+	}
+	w := jsonscan.NewWalker(doc)
+	s.lookInto(&w, &s.root, 0)
+}
+
+func (s *shredder) lookInto(w *jsonscan.Walker, at *shredNode, depth int) bool {
+	guess := 0
+	return members(w, func(key []byte) bool {
+		child := at.find(key, guess)
+		if child == nil && s.nodes < maxNodes && len(key) > 0 && bytes.IndexByte(key, '.') < 0 {
+			child = &shredNode{key: bytes.Clone(key), at: len(at.order)}
+			if at.byKey == nil {
+				at.byKey = map[string]*shredNode{}
+			}
+			at.byKey[string(key)] = child
+			at.order = append(at.order, child)
+			s.nodes++
+		}
+		if child == nil || depth+1 >= maxTypedDeep && w.Peek() == '{' {
+			return skipValue(w)
+		}
+		guess = child.at + 1
+		switch w.Peek() {
+		case '{':
+			return s.lookInto(w, child, depth+1)
+		case 'n', '[':
+			return skipValue(w)
+		}
+		v, err := w.Value()
+		if kind, _, ok := typedValue(v); ok && err == nil {
+			child.seen[kind]++
+		}
+		return err == nil
+	})
+}
+
+// prune forgets keys that are rare so far, and tells how many are left.
+func (n *shredNode) prune(sampled int) (left int) {
+	n.order = slices.DeleteFunc(n.order, func(child *shredNode) bool {
+		below := child.prune(sampled)
+		seen := 0
+		for _, s := range child.seen {
+			seen += s
+		}
+		if below == 0 && seen*rareValue < sampled {
+			delete(n.byKey, string(child.key))
+			return true
+		}
+		left += below + 1
+		return false
+	})
+	for at, child := range n.order {
+		child.at = at
+	}
+	return left
+}
+
+// members calls each for every member of an object, with the walker at its value.
+func members(w *jsonscan.Walker, each func(key []byte) bool) bool {
+	w.Space()
+	if !w.Take('{') {
+		return false
+	}
+	w.Space()
+	if w.Take('}') {
+		return true
+	}
+	for {
+		key, err := w.Key()
+		if err != nil {
+			return false
+		}
+		w.Space()
+		if !each(key) {
+			return false
+		}
+		w.Space()
+		if w.Take('}') {
+			return true
+		}
+		if !w.Take(',') {
+			return false
+		}
+		w.Space()
+	}
+}
+
+func skipValue(w *jsonscan.Walker) bool {
+	switch w.Peek() {
+	case '{', '[':
+		return w.Skip() == nil
+	case 'n':
+		return w.Word("null") == nil
+	}
+	_, err := w.Value()
+	return err == nil
+}
+
+// typedValue is a value as a column has it, if that is all of it: whole
+// numbers of 64 bits with a sign, and decimals of up to 15 digits, or such as
+// are a float's shortest form, are the same when they are written again.
+func typedValue(v jsonscan.Value) (kind pipeline.TypedKind, bits uint64, ok bool) {
+	switch v.Kind {
+	case jsonscan.BoolValue:
+		return pipeline.TypedBool, v.Bits, true
+	case jsonscan.StringValue:
+		return pipeline.TypedText, 0, true
+	case jsonscan.IntValue:
+		return pipeline.TypedInt, v.Bits, v.Bits != 0 || len(v.Raw) == 1 // -0
+	case jsonscan.FloatValue:
+		if len(v.Raw) > 15 {
+			var b [40]byte
+			f := math.Float64frombits(v.Bits)
+			if !bytes.Equal(strconv.AppendFloat(b[:0], f, 'f', -1, 64), v.Raw) && !bytes.Equal(strconv.AppendFloat(b[:0], f, 'g', -1, 64), v.Raw) {
+				return 0, 0, false
+			}
+		}
+		return pipeline.TypedFloat, v.Bits, true
+	}
+	return 0, 0, false
+}
+
+// choose makes the columns.
+func (s *shredder) choose() {
+	type candidate struct {
+		path string
+		kind pipeline.TypedKind
+		node *shredNode
+		seen int
+	}
+	var all []candidate
+	var walk func(n *shredNode, prefix string)
+	walk = func(n *shredNode, prefix string) {
+		for _, child := range n.order {
+			path := prefix + string(child.key)
+			if len(path) > maxTypedPath || strings.Contains(path, ":") {
+				continue // it could be taken for another one's name
+			}
+			for kind, seen := range child.seen {
+				if seen > 0 && seen*rareValue >= s.sampled {
+					all = append(all, candidate{path, pipeline.TypedKind(kind), child, seen})
+				}
+			}
+			walk(child, path+".")
+		}
+	}
+	walk(&s.root, "")
+	slices.SortStableFunc(all, func(a, b candidate) int { return b.seen - a.seen })
+	for _, c := range all[:min(len(all), maxTyped)] {
+		t := &pipeline.Typed{Path: c.path, Kind: c.kind}
+		c.node.column[c.kind] = t
+		s.columns = append(s.columns, t)
+	}
+}
+
+// shred adds the values of a document to the columns, as those of row, and
+// returns the rest, which is valid until the next reset.
+func (s *shredder) shred(doc []byte, row uint32) (rest []byte) {
+	w := jsonscan.NewWalker(doc)
+	from, guess := len(s.rest), 0
+	s.rest = append(s.rest, '{')
+	start := 0
+	ok := members(&w, func(key []byte) bool {
+		at := w
+		child := s.root.find(key, guess)
+		if child != nil {
+			guess = child.at + 1
+			s.touched = s.touched[:0]
+			if s.take(&w, child, row) {
+				return true
+			}
+			for _, t := range s.touched {
+				t.Drop()
+			}
+			w = at
+		}
+		start = w.At()
+		if !skipValue(&w) {
+			return false
+		}
+		if len(s.rest) > from+1 {
+			s.rest = append(s.rest, ',')
+		}
+		s.rest = jsonscan.AppendQuoted(s.rest, key)
+		s.rest = append(s.rest, ':')
+		s.rest = append(s.rest, doc[start:w.At()]...)
+		return true
+	})
+	s.rest = append(s.rest, '}')
+	if !ok { // no JSON: it was validated before, so this is never so
+		for _, t := range s.columns {
+			if n := len(t.Rows); n > 0 && t.Rows[n-1] == row {
+				t.Drop()
+			}
+		}
+		s.rest = append(s.rest[:from], doc...)
+	}
+	return s.rest[from:len(s.rest):len(s.rest)]
+}
+
+// take puts a value into its columns, or part of it and says no.
+func (s *shredder) take(w *jsonscan.Walker, at *shredNode, row uint32) bool {
+	switch w.Peek() {
+	case '{':
+		guess, any := 0, false
+		return members(w, func(key []byte) bool {
+			any = true
+			child := at.find(key, guess)
+			if child == nil {
+				return false
+			}
+			guess = child.at + 1
+			return s.take(w, child, row)
+		}) && any // an empty object is no value of a column
+	case 'n', '[':
+		return false
+	}
+	v, err := w.Value()
+	kind, bits, ok := typedValue(v)
+	if err != nil || !ok {
+		return false
+	}
+	t := at.column[kind]
+	if t == nil {
+		return false
+	}
+	t.Rows = append(t.Rows, row)
+	if kind == pipeline.TypedText {
+		t.Text = v.AppendText(t.Text)
+		t.Ends = append(t.Ends, uint32(len(t.Text)))
+	} else {
+		t.Bits = append(t.Bits, bits)
+	}
+	s.touched = append(s.touched, t)
+	return true
+}
+
+// reset empties the columns; the rests are gone.
+func (s *shredder) reset() {
+	s.rest = s.rest[:0]
+	for _, t := range s.columns {
+		t.Reset()
+	}
+}
+
+// merger puts documents together again.
+type merger struct{ root mergeNode }
+
+type mergeNode struct {
+	key     []byte // quoted, with the colon
+	name    string
+	columns []int
+	below   []*mergeNode
+}
+
+func newMerger(columns []*pipeline.Typed) *merger {
+	m := &merger{}
+	for i, t := range columns {
+		at := &m.root
+		for key := range strings.SplitSeq(t.Path, ".") {
+			j := slices.IndexFunc(at.below, func(n *mergeNode) bool { return n.name == key })
+			if j < 0 {
+				j = len(at.below)
+				at.below = append(at.below, &mergeNode{name: key, key: append(jsonscan.AppendQuoted(nil, []byte(key)), ':')})
+			}
+			at = at.below[j]
+		}
+		at.columns = append(at.columns, i)
+	}
+	return m
+}
+
+// merge adds the document of row to b. next is, for each column, its first
+// value of this row or a later one; it moves on.
+func (m *merger) merge(b, rest []byte, columns []*pipeline.Typed, next []int, row uint32) []byte {
+	rest = jsonscan.TrimSpace(rest)
+	b = append(b, rest[:len(rest)-1]...)
+	from := len(b)
+	empty := len(jsonscan.TrimSpace(rest[1:len(rest)-1])) == 0
+	b = m.root.members(b, columns, next, row)
+	if !empty && len(b) > from {
+		b = append(b, 0)
+		copy(b[from+1:], b[from:])
+		b[from] = ','
+	}
+	return append(b, '}')
+}
+
+// members adds the members below a node, with commas between them.
+func (n *mergeNode) members(b []byte, columns []*pipeline.Typed, next []int, row uint32) []byte {
+	first := true
+	for _, child := range n.below {
+		from := len(b)
+		if !first {
+			b = append(b, ',')
+		}
+		b = append(b, child.key...)
+		value := len(b)
+		for _, i := range child.columns {
+			if t := columns[i]; next[i] < len(t.Rows) && t.Rows[next[i]] == row {
+				b = appendTyped(b, t, next[i])
+				next[i]++
+			}
+		}
+		if len(b) == value && len(child.below) > 0 {
+			b = append(b, '{')
+			inner := len(b)
+			b = child.members(b, columns, next, row)
+			if len(b) > inner {
+				b = append(b, '}')
+			} else {
+				b = b[:value]
+			}
+		}
+		if len(b) == value {
+			b = b[:from]
+		} else {
+			first = false
+		}
+	}
+	return b
+}
+
+// appendTyped writes a value as JSON of the same type.
+func appendTyped(b []byte, t *pipeline.Typed, i int) []byte {
+	switch t.Kind {
+	case pipeline.TypedText:
+		return jsonscan.AppendQuoted(b, t.String(i))
+	case pipeline.TypedBool:
+		return strconv.AppendBool(b, t.Bits[i] != 0)
+	case pipeline.TypedInt:
+		return strconv.AppendInt(b, int64(t.Bits[i]), 10)
+	}
+	from := len(b)
+	f := math.Float64frombits(t.Bits[i])
+	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
+		b = strconv.AppendFloat(b, f, 'e', -1, 64)
+	} else {
+		b = strconv.AppendFloat(b, f, 'f', -1, 64)
+	}
+	if !bytes.ContainsAny(b[from:], ".e") {
+		b = append(b, ".0"...) // else it would be a whole number
+	}
+	return b
+}
