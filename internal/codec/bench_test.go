@@ -1,83 +1,110 @@
 package codec
 
 import (
-	"io"
-	"slices"
-	"syscall"
-	"testing"
-	"time"
-
 	"bytes"
+	"io"
+	"testing"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/traffic"
 )
 
-func cpu() time.Duration {
-	var u syscall.Rusage
-	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-const benchEvents = 1_000_000
-
-// BenchmarkEncode hands events over in the batches that requests make: 100 and one.
-func BenchmarkEncode(b *testing.B) {
-	events := gameEvents(benchEvents)
-	for _, f := range formats {
-		for _, batch := range []int{1, 100, 10_000} {
-			b.Run(string(f)+"/by"+map[int]string{1: "1", 100: "100", 10_000: "10000"}[batch], func(b *testing.B) {
-				b.ReportAllocs()
-				var out countWriter
-				began := cpu()
-				for b.Loop() {
-					out = 0
-					enc, err := NewEncoder(&out, f, "recv-1")
-					if err != nil {
-						b.Fatal(err)
-					}
-					for part := range slices.Chunk(events, batch) {
-						if err := enc.Encode(part); err != nil {
-							b.Fatal(err)
-						}
-					}
-					if err := enc.Close(); err != nil {
-						b.Fatal(err)
-					}
-				}
-				b.ReportMetric((cpu()-began).Seconds()/float64(b.N), "cpu-s/M")
-				b.ReportMetric(float64(out)/1e6, "MB")
-			})
+// trafficEvents are events as `penstock bench` sends them, after the receiver.
+func trafficEvents(n int) []pipeline.Event {
+	g := traffic.New("bench", 1)
+	var scan jsonscan.Scanner
+	events := make([]pipeline.Event, n)
+	for i := range events {
+		line := g.Append(nil)
+		members, _, err := scan.Object(line)
+		if err != nil {
+			panic(err)
+		}
+		e := &events[i]
+		*e = pipeline.Event{Project: []byte("game"), Timestamp: 1795319112345 + int64(i), ReceivedAt: 1795319112345 + int64(i)/100, Seq: uint64(i), Context: []byte(`{"ip":"203.0.113.9","user_agent":"x/1.0"}`)}
+		for _, m := range members {
+			text := bytes.Trim(m.Value, `"`)
+			switch string(m.Key) {
+			case "event_id":
+				e.ID, _ = pipeline.ParseUUID(text)
+			case "name":
+				e.Name = text
+			case "session_id":
+				e.SessionID = text
+			case "user_id":
+				e.UserID = text
+			case "properties":
+				e.Properties = m.Value
+			}
 		}
 	}
+	return events
 }
 
-func BenchmarkDecode(b *testing.B) {
-	events := gameEvents(benchEvents)
+// What encoding costs an event, and what it comes to.
+func BenchmarkEncode(b *testing.B) {
+	events := trafficEvents(200_000)
 	for _, f := range formats {
-		object := encode(b, f, events, 100)
 		b.Run(string(f), func(b *testing.B) {
 			b.ReportAllocs()
-			began := cpu()
-			for b.Loop() {
-				dec, err := NewDecoder(bytes.NewReader(object), int64(len(object)), f)
+			size := 0
+			for range b.N {
+				var out countingWriter
+				enc, err := NewEncoder(&out, f, "r")
 				if err != nil {
 					b.Fatal(err)
 				}
-				part, n := events[:0:0], 0
-				for {
-					if part, err = dec.Decode(part[:0], Limit{Rows: 100_000, Bytes: 64 << 20}); err != nil {
-						break
+				for at := 0; at < len(events); at += 100 {
+					if err := enc.Encode(events[at : at+100]); err != nil {
+						b.Fatal(err)
 					}
-					n += len(part)
 				}
-				if err != io.EOF || n != len(events) {
-					b.Fatal(n, err)
+				if err := enc.Close(); err != nil {
+					b.Fatal(err)
 				}
-				dec.Close()
+				size = int(out)
 			}
-			b.ReportMetric((cpu()-began).Seconds()/float64(b.N), "cpu-s/M")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(events)), "ns/event")
+			b.ReportMetric(float64(size)/float64(len(events)), "B/event")
 		})
 	}
 }
 
-type countWriter int64
+// What decoding costs an event: in columns where the object has them so.
+func BenchmarkDecode(b *testing.B) {
+	events := trafficEvents(50_000)
+	for _, f := range formats {
+		object := encode(b, f, events, 100)
+		b.Run(string(f), func(b *testing.B) {
+			b.ReportAllocs()
+			var dst []pipeline.Event
+			for range b.N {
+				dec, err := NewDecoder(bytes.NewReader(object), int64(len(object)), f)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for err == nil {
+					limit := Limit{Rows: 4096, Bytes: 1 << 20}
+					if d, ok := dec.(TypedDecoder); ok {
+						dst, _, _, err = d.DecodeTyped(dst[:0], limit)
+					} else {
+						dst, err = dec.Decode(dst[:0], limit)
+					}
+				}
+				if err != io.EOF {
+					b.Fatal(err)
+				}
+				dec.Close()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(events)), "ns/event")
+		})
+	}
+}
 
-func (c *countWriter) Write(p []byte) (int, error) { *c += countWriter(len(p)); return len(p), nil }
+type countingWriter int
+
+func (c *countingWriter) Write(b []byte) (int, error) {
+	*c += countingWriter(len(b))
+	return len(b), nil
+}

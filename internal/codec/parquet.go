@@ -37,9 +37,18 @@ type column struct {
 	set  func(e *pipeline.Event, v parquet.Value, a *arena)
 }
 
-func textColumn(name string, of func(e *pipeline.Event) *[]byte) column {
+// textColumn is stored in a dictionary if its values in the sample repeat often.
+func textColumn(name string, sample []pipeline.Event, of func(e *pipeline.Event) *[]byte) column {
 	var last []byte
-	return column{name, parquet.Encoded(parquet.String(), &parquet.RLEDictionary),
+	distinct := map[string]struct{}{}
+	for i := range sample {
+		distinct[string(*of(&sample[i]))] = struct{}{}
+	}
+	node := parquet.String()
+	if len(distinct)*4 <= len(sample) || len(distinct) <= 1 {
+		node = parquet.Encoded(node, &parquet.RLEDictionary)
+	}
+	return column{name, node,
 		func(e *pipeline.Event) parquet.Value { return parquet.ByteArrayValue(*of(e)) },
 		func(e *pipeline.Event, v parquet.Value, a *arena) {
 			last = a.keepSame(v.ByteArray(), last)
@@ -60,7 +69,7 @@ func documentColumn(name string, node parquet.Node, of func(e *pipeline.Event) *
 }
 
 // columns is the layout, in the order of names: Parquet groups have no other.
-func columns() []column {
+func columns(sample []pipeline.Event) []column {
 	ms := func() parquet.Node {
 		return parquet.Encoded(parquet.Timestamp(parquet.Millisecond), &parquet.DeltaBinaryPacked)
 	}
@@ -70,19 +79,19 @@ func columns() []column {
 		{"event_id", parquet.UUID(),
 			func(e *pipeline.Event) parquet.Value { return parquet.FixedLenByteArrayValue(e.ID[:]) },
 			func(e *pipeline.Event, v parquet.Value, _ *arena) { copy(e.ID[:], v.ByteArray()) }},
-		textColumn("name", func(e *pipeline.Event) *[]byte { return &e.Name }),
-		textColumn("project", func(e *pipeline.Event) *[]byte { return &e.Project }),
+		textColumn("name", sample, func(e *pipeline.Event) *[]byte { return &e.Name }),
+		textColumn("project", sample, func(e *pipeline.Event) *[]byte { return &e.Project }),
 		// Properties hardly repeat: a dictionary of them would only cost.
 		documentColumn("properties", parquet.Encoded(parquet.JSON(), &parquet.Plain),
 			func(e *pipeline.Event) *[]byte { return &e.Properties }),
 		{"received_at", ms(),
 			func(e *pipeline.Event) parquet.Value { return parquet.Int64Value(e.ReceivedAt) },
 			func(e *pipeline.Event, v parquet.Value, _ *arena) { e.ReceivedAt = v.Int64() }},
-		textColumn("receiver", func(e *pipeline.Event) *[]byte { return &e.Receiver }),
+		textColumn("receiver", sample, func(e *pipeline.Event) *[]byte { return &e.Receiver }),
 		{"seq", parquet.Encoded(parquet.Uint(64), &parquet.DeltaBinaryPacked),
 			func(e *pipeline.Event) parquet.Value { return parquet.Int64Value(int64(e.Seq)) },
 			func(e *pipeline.Event, v parquet.Value, _ *arena) { e.Seq = v.Uint64() }},
-		textColumn("session_id", func(e *pipeline.Event) *[]byte { return &e.SessionID }),
+		textColumn("session_id", sample, func(e *pipeline.Event) *[]byte { return &e.SessionID }),
 		{"timestamp", parquet.Optional(ms()),
 			func(e *pipeline.Event) parquet.Value {
 				if e.Timestamp == pipeline.NoTime {
@@ -95,7 +104,7 @@ func columns() []column {
 					e.Timestamp = v.Int64()
 				}
 			}},
-		textColumn("user_id", func(e *pipeline.Event) *[]byte { return &e.UserID }),
+		textColumn("user_id", sample, func(e *pipeline.Event) *[]byte { return &e.UserID }),
 	}
 }
 
@@ -129,8 +138,14 @@ func typedName(columns []*pipeline.Typed, i int) string {
 }
 
 func schema(cols []column, typed []*pipeline.Typed) *parquet.Schema {
+	// One for all columns: each keeps an encoder, and that its windows. Text
+	// that is in no dictionary is worth more work: ids come to half, documents to nine tenths.
+	fast, better := &zstd.Codec{Level: zstd.SpeedFastest}, &zstd.Codec{Level: zstd.SpeedDefault}
 	zip := func(n parquet.Node) parquet.Node {
-		return parquet.Compressed(n, &zstd.Codec{Level: zstd.SpeedFastest})
+		if n.Type().Kind() == parquet.ByteArray && n.Encoding() != &parquet.RLEDictionary {
+			return parquet.Compressed(n, better)
+		}
+		return parquet.Compressed(n, fast)
 	}
 	g := parquet.Group{}
 	for _, c := range cols {
@@ -155,16 +170,16 @@ func typedNode(t *pipeline.Typed) parquet.Node {
 	case pipeline.TypedInt:
 		return parquet.Encoded(parquet.Int(64), &parquet.DeltaBinaryPacked)
 	case pipeline.TypedFloat:
-		if distinct := len(uniques(t.Bits)); distinct*4 < len(t.Bits) || distinct < 1000 {
+		if distinct := len(uniques(t.Bits)); distinct*4 <= len(t.Bits)*3 {
 			return parquet.Encoded(parquet.Leaf(parquet.DoubleType), &parquet.RLEDictionary)
 		}
-		return parquet.Leaf(parquet.DoubleType)
+		return parquet.Leaf(parquet.DoubleType) // its bytes repeat more than those of a split stream
 	}
 	distinct := map[string]struct{}{}
 	for i := range t.Ends {
 		distinct[string(t.String(i))] = struct{}{}
 	}
-	if len(distinct)*4 < len(t.Ends) {
+	if len(distinct)*2 <= len(t.Ends) {
 		return parquet.Encoded(parquet.String(), &parquet.RLEDictionary)
 	}
 	return parquet.String()
@@ -196,7 +211,7 @@ type parquetEncoder struct {
 }
 
 func newParquetEncoder(w io.Writer, receiver string) *parquetEncoder {
-	return &parquetEncoder{out: w, cols: columns(), receiver: []byte(receiver)}
+	return &parquetEncoder{out: w, receiver: []byte(receiver)}
 }
 
 func (p *parquetEncoder) Encode(events []pipeline.Event) error {
@@ -233,12 +248,13 @@ func (p *parquetEncoder) begin() error {
 	for i := range p.sample { // the encodings are chosen by the values
 		p.shred.shred(document(p.sample[i].Properties), uint32(i))
 	}
+	p.cols = columns(p.sample)
 	typed := p.shred.columns
 	layout := schema(p.cols, typed)
 	options := []parquet.WriterOption{layout, parquet.MaxRowsPerRowGroup(groupRows), parquet.CreatedBy("penstock", "2", ""), parquet.DictionaryMaxBytes(1 << 20),
 		// Statistics hold whole values: documents would stand in every page's
 		// header and in the footer again.
-		parquet.DataPageStatistics(false), parquet.SkipPageBounds("properties"), parquet.SkipPageBounds("context")}
+		parquet.DataPageStatistics(false), parquet.SkipPageBounds("properties"), parquet.SkipPageBounds("context"), parquet.SkipPageBounds("receiver"), parquet.SkipPageBounds("session_id"), parquet.SkipPageBounds("user_id")}
 	var paths [][]string
 	for _, c := range p.cols {
 		paths = append(paths, []string{c.name})
@@ -321,26 +337,24 @@ func (p *parquetEncoder) encode(events []pipeline.Event) error {
 
 // typedValues are a column's values for n rows, with nulls where there is none.
 func typedValues(values []parquet.Value, t *pipeline.Typed, n int) []parquet.Value {
-	none := parquet.NullValue().Level(0, 0, 0)
-	for i, row := range t.Rows {
-		for len(values) < int(row) {
-			values = append(values, none)
+	values = slices.Grow(values, n)[:n]
+	if len(t.Rows) < n {
+		none := parquet.NullValue().Level(0, 0, 0)
+		for i := range values {
+			values[i] = none
 		}
-		var v parquet.Value
+	}
+	for i, row := range t.Rows {
 		switch t.Kind {
 		case pipeline.TypedText:
-			v = parquet.ByteArrayValue(t.String(i))
+			values[row] = parquet.ByteArrayValue(t.String(i)).Level(0, 1, 0)
 		case pipeline.TypedBool:
-			v = parquet.BooleanValue(t.Bits[i] != 0)
+			values[row] = parquet.BooleanValue(t.Bits[i] != 0).Level(0, 1, 0)
 		case pipeline.TypedInt:
-			v = parquet.Int64Value(int64(t.Bits[i]))
+			values[row] = parquet.Int64Value(int64(t.Bits[i])).Level(0, 1, 0)
 		default:
-			v = parquet.DoubleValue(math.Float64frombits(t.Bits[i]))
+			values[row] = parquet.DoubleValue(math.Float64frombits(t.Bits[i])).Level(0, 1, 0)
 		}
-		values = append(values, v.Level(0, 1, 0))
-	}
-	for len(values) < n {
-		values = append(values, none)
 	}
 	return values
 }
@@ -421,7 +435,7 @@ func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error)
 	if err != nil {
 		return nil, fmt.Errorf("open parquet: %w", err)
 	}
-	d := &parquetDecoder{file: f, cols: columns(), groups: f.RowGroups(), values: make([]parquet.Value, peek)}
+	d := &parquetDecoder{file: f, cols: columns(nil), groups: f.RowGroups(), values: make([]parquet.Value, peek)}
 	for i, c := range d.cols {
 		if c.name == "properties" {
 			d.bulk = i

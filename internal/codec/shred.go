@@ -46,7 +46,8 @@ type shredder struct {
 // shredNode is a key, with the keys below it.
 type shredNode struct {
 	key    []byte
-	at     int // in its parent's order
+	quoted []byte // as it mostly stands in a document, with the colon
+	at     int    // in its parent's order
 	order  []*shredNode
 	byKey  map[string]*shredNode
 	seen   [4]int             // values in the sample, by TypedKind
@@ -76,7 +77,7 @@ func (s *shredder) lookInto(w *jsonscan.Walker, at *shredNode, depth int) bool {
 	return members(w, func(key []byte) bool {
 		child := at.find(key, guess)
 		if child == nil && s.nodes < maxNodes && len(key) > 0 && bytes.IndexByte(key, '.') < 0 {
-			child = &shredNode{key: bytes.Clone(key), at: len(at.order)}
+			child = &shredNode{key: bytes.Clone(key), quoted: append(jsonscan.AppendQuoted(nil, key), ':'), at: len(at.order)}
 			if at.byKey == nil {
 				at.byKey = map[string]*shredNode{}
 			}
@@ -225,61 +226,89 @@ func (s *shredder) choose() {
 // returns the rest, which is valid until the next reset.
 func (s *shredder) shred(doc []byte, row uint32) (rest []byte) {
 	w := jsonscan.NewWalker(doc)
-	from, guess := len(s.rest), 0
+	from := len(s.rest)
 	s.rest = append(s.rest, '{')
-	start := 0
-	ok := members(&w, func(key []byte) bool {
-		at := w
-		child := s.root.find(key, guess)
-		if child != nil {
-			guess = child.at + 1
-			s.touched = s.touched[:0]
-			if s.take(&w, child, row) {
-				return true
-			}
-			for _, t := range s.touched {
-				t.Drop()
-			}
-			w = at
-		}
-		start = w.At()
-		if !skipValue(&w) {
-			return false
-		}
-		if len(s.rest) > from+1 {
-			s.rest = append(s.rest, ',')
-		}
-		s.rest = jsonscan.AppendQuoted(s.rest, key)
-		s.rest = append(s.rest, ':')
-		s.rest = append(s.rest, doc[start:w.At()]...)
-		return true
-	})
-	s.rest = append(s.rest, '}')
-	if !ok { // no JSON: it was validated before, so this is never so
+	if !s.members(&w, &s.root, row, doc) { // no JSON: it was validated before, so this is never so
 		for _, t := range s.columns {
 			if n := len(t.Rows); n > 0 && t.Rows[n-1] == row {
 				t.Drop()
 			}
 		}
 		s.rest = append(s.rest[:from], doc...)
+		return s.rest[from:len(s.rest):len(s.rest)]
 	}
+	s.rest = append(s.rest, '}')
 	return s.rest[from:len(s.rest):len(s.rest)]
+}
+
+// members puts the members of an object into their columns. Of the outermost
+// object, whose text is doc, those that do not fit go to the rest; below it (doc
+// is nil), all fit or the answer is no.
+func (s *shredder) members(w *jsonscan.Walker, at *shredNode, row uint32, doc []byte) bool {
+	w.Space()
+	if !w.Take('{') {
+		return false
+	}
+	w.Space()
+	if w.Take('}') {
+		return doc != nil // an empty object is no value of a column
+	}
+	for guess := 0; ; {
+		var child *shredNode
+		var key []byte
+		if guess < len(at.order) && w.Pass(at.order[guess].quoted) { // as in the document before
+			child = at.order[guess]
+			key = child.key
+		} else {
+			var err error
+			if key, err = w.Key(); err != nil {
+				return false
+			}
+			child = at.byKey[string(key)]
+		}
+		w.Space()
+		begin := *w
+		if doc != nil {
+			s.touched = s.touched[:0]
+		}
+		fits := false
+		if child != nil {
+			guess = child.at + 1
+			fits = s.take(w, child, row)
+		}
+		if !fits {
+			if doc == nil {
+				return false
+			}
+			for _, t := range s.touched {
+				t.Drop()
+			}
+			*w = begin
+			if !skipValue(w) {
+				return false
+			}
+			if s.rest[len(s.rest)-1] != '{' {
+				s.rest = append(s.rest, ',')
+			}
+			s.rest = append(jsonscan.AppendQuoted(s.rest, key), ':')
+			s.rest = append(s.rest, doc[begin.At():w.At()]...)
+		}
+		w.Space()
+		if w.Take('}') {
+			return true
+		}
+		if !w.Take(',') {
+			return false
+		}
+		w.Space()
+	}
 }
 
 // take puts a value into its columns, or part of it and says no.
 func (s *shredder) take(w *jsonscan.Walker, at *shredNode, row uint32) bool {
 	switch w.Peek() {
 	case '{':
-		guess, any := 0, false
-		return members(w, func(key []byte) bool {
-			any = true
-			child := at.find(key, guess)
-			if child == nil {
-				return false
-			}
-			guess = child.at + 1
-			return s.take(w, child, row)
-		}) && any // an empty object is no value of a column
+		return s.members(w, at, row, nil)
 	case 'n', '[':
 		return false
 	}

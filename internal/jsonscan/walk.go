@@ -88,6 +88,15 @@ func (p *Walker) Take(c byte) bool {
 	return false
 }
 
+// Pass passes a text, if it comes next.
+func (p *Walker) Pass(text []byte) bool {
+	if len(p.b)-p.i < len(text) || string(p.b[p.i:p.i+len(text)]) != string(text) {
+		return false
+	}
+	p.i += len(text)
+	return true
+}
+
 // Space passes white space.
 func (p *Walker) Space() {
 	for p.i < len(p.b) {
@@ -131,7 +140,11 @@ func (p *Walker) text() (s []byte, esc bool, err error) {
 		return nil, false, p.Fail()
 	}
 	from := p.i
-	for ; p.i < len(p.b); p.i++ {
+	for p.i < len(p.b) {
+		p.i, _ = plainRun(p.b, p.i)
+		if p.i == len(p.b) {
+			break
+		}
 		switch p.b[p.i] {
 		case '"':
 			p.i++
@@ -143,7 +156,9 @@ func (p *Walker) text() (s []byte, esc bool, err error) {
 			esc = true
 			p.i++
 		}
+		p.i++
 	}
+	p.i = len(p.b)
 	return nil, false, p.Fail()
 }
 
@@ -167,13 +182,16 @@ func (p *Walker) Value() (Value, error) {
 }
 
 func (p *Walker) number() (Value, error) {
-	from, whole, n := p.i, true, uint64(0)
+	from, whole, plain, n, point := p.i, true, true, uint64(0), 0
 	for ; p.i < len(p.b); p.i++ {
 		c := p.b[p.i]
 		if d := c - '0'; d <= 9 {
 			n = n*10 + uint64(d)
-		} else if c == '.' || c == 'e' || c == 'E' || c == '+' || c == '-' && p.i > from {
-			whole = false
+		} else if c == '.' {
+			plain = plain && whole
+			whole, point = false, p.i+1
+		} else if c == 'e' || c == 'E' || c == '+' || c == '-' && p.i > from {
+			whole, plain = false, false
 		} else if c != '-' {
 			break
 		}
@@ -182,20 +200,26 @@ func (p *Walker) number() (Value, error) {
 	if len(text) == 0 {
 		return Value{}, p.Fail()
 	}
-	if whole {
-		negative := text[0] == '-'
-		switch {
-		case len(text) <= 18 && negative:
-			return Value{Kind: IntValue, Bits: -n, Raw: text}, nil
-		case len(text) <= 18:
-			return Value{Kind: IntValue, Bits: n, Raw: text}, nil
-		}
+	negative := text[0] == '-'
+	switch {
+	case whole && len(text) <= 18 && negative:
+		return Value{Kind: IntValue, Bits: -n, Raw: text}, nil
+	case whole && len(text) <= 18:
+		return Value{Kind: IntValue, Bits: n, Raw: text}, nil
+	case whole:
 		if i, err := strconv.ParseInt(view(text), 10, 64); err == nil {
 			return Value{Kind: IntValue, Bits: uint64(i), Raw: text}, nil
 		}
 		if u, err := strconv.ParseUint(view(text), 10, 64); err == nil {
 			return Value{Kind: UintValue, Bits: u, Raw: text}, nil
 		}
+	case plain && len(text) <= 16:
+		// Of 15 digits at most: both numbers are exact, so their quotient is rounded as it should be.
+		f := float64(n) / powers[p.i-point]
+		if negative {
+			f = -f
+		}
+		return Value{Kind: FloatValue, Bits: math.Float64bits(f), Raw: text}, nil
 	}
 	f, err := strconv.ParseFloat(view(text), 64)
 	if err != nil {
@@ -203,6 +227,9 @@ func (p *Walker) number() (Value, error) {
 	}
 	return Value{Kind: FloatValue, Bits: math.Float64bits(f), Raw: text}, nil
 }
+
+// powers are those of ten that a float64 holds exactly, as far as they are needed.
+var powers = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16}
 
 // Skip passes an array or an object.
 func (p *Walker) Skip() error {
