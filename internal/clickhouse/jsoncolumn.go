@@ -428,14 +428,17 @@ func (d *dynamic) write(s *sink, rows []uint32) {
 		at[row] = count[t]
 		count[t]++
 	}
-	for _, row := range rows {
-		t := byte(null)
-		if int(row) < len(d.index) {
-			t = d.index[row]
-		}
-		s.b.Buf = append(s.b.Buf, as[t])
-		if t != null {
-			picked[t] = append(picked[t], at[row])
+	for part := range parts(rows) {
+		b := s.reserve(len(part))
+		for i, row := range part {
+			t := byte(null)
+			if int(row) < len(d.index) {
+				t = d.index[row]
+			}
+			b[i] = as[t]
+			if t != null {
+				picked[t] = append(picked[t], at[row])
+			}
 		}
 		s.room()
 	}
@@ -588,13 +591,19 @@ func (t *typed) write(s *sink, rows []uint32) {
 			}
 		}
 	case t.name == "Bool":
-		for _, row := range rows {
-			s.b.Buf = append(s.b.Buf, t.data[row])
+		for part := range parts(rows) {
+			b := s.reserve(len(part))
+			for i, row := range part {
+				b[i] = t.data[row]
+			}
 			s.room()
 		}
 	default:
-		for _, row := range rows {
-			s.b.Buf = binary.LittleEndian.AppendUint64(s.b.Buf, binary.LittleEndian.Uint64(t.data[8*row:]))
+		for part := range parts(rows) {
+			b := s.reserve(8 * len(part))
+			for i, row := range part {
+				binary.LittleEndian.PutUint64(b[8*i:], binary.LittleEndian.Uint64(t.data[8*row:]))
+			}
 			s.room()
 		}
 	}

@@ -284,25 +284,27 @@ func TestBlockIsSorted(t *testing.T) {
 		return blocks, blocks - unsorted
 	}
 	rnd := rand.New(rand.NewPCG(3, 4))
-	var events []pipeline.Event
-	for i := range 5000 {
-		e := event(i, `{"a":1}`)
-		for j := range e.ID {
-			e.ID[j] = byte(rnd.Uint32())
+	for _, oldest := range []int64{0, -1000} { // before 1970, times are compared otherwise
+		var events []pipeline.Event
+		for i := range 5000 {
+			e := event(i, `{"a":1}`)
+			for j := range e.ID {
+				e.ID[j] = byte(rnd.Uint32())
+			}
+			e.Project, e.Name = fmt.Append(nil, "p", rnd.IntN(3)), fmt.Append(nil, "n", rnd.IntN(12))
+			if e.Timestamp = oldest + int64(rnd.IntN(20)); rnd.IntN(5) == 0 {
+				e.Timestamp = pipeline.NoTime
+			}
+			e.Row = uint32(i)
+			events = append(events, e)
 		}
-		e.Project, e.Name = fmt.Append(nil, "p", rnd.IntN(3)), fmt.Append(nil, "n", rnd.IntN(12))
-		if e.Timestamp = int64(rnd.IntN(20)); rnd.IntN(5) == 0 {
-			e.Timestamp = pipeline.NoTime
+		blocks, unsorted := sorted()
+		if err := insertEvents(t.Context(), db, "events", fmt.Sprint("sorted", oldest), "o", 0, events); err != nil {
+			t.Fatal(err)
 		}
-		e.Row = uint32(i)
-		events = append(events, e)
-	}
-	blocks, unsorted := sorted()
-	if err := insertEvents(t.Context(), db, "events", "sorted", "o", 0, events); err != nil {
-		t.Fatal(err)
-	}
-	if b, u := sorted(); b != blocks+1 || u != unsorted {
-		t.Errorf("%d blocks were written, %d of them not in order; want 1 and 0", b-blocks, u-unsorted)
+		if b, u := sorted(); b != blocks+1 || u != unsorted {
+			t.Errorf("from %d: %d blocks were written, %d of them not in order; want 1 and 0", oldest, b-blocks, u-unsorted)
+		}
 	}
 }
 
