@@ -1,0 +1,90 @@
+package clickhouse
+
+import (
+	"bytes"
+	"io"
+	"testing"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/traffic"
+)
+
+// What it costs the loader to make a block of an object, read and sorted, and
+// to write it out, with JSON text (NDJSON objects) and typed columns (Parquet).
+func BenchmarkBlock(b *testing.B) {
+	const rows = 200_000
+	g := traffic.New("bench", 1)
+	for _, format := range []pipeline.Format{pipeline.Parquet, pipeline.NDJSON} {
+		var object bytes.Buffer
+		enc, err := codec.NewEncoder(&object, format, "r")
+		if err != nil {
+			b.Fatal(err)
+		}
+		var line []byte
+		for i := range rows {
+			line = g.Append(line[:0])
+			at := bytes.Index(line, []byte(`"properties":`)) + len(`"properties":`)
+			name := line[bytes.Index(line, []byte(`"name":"`))+len(`"name":"`):]
+			e := pipeline.Event{ID: pipeline.NewUUIDv7(int64(i)), Project: []byte("game"), Name: name[:bytes.IndexByte(name, '"')], Timestamp: int64(1e12) + int64(i/20) + int64(line[15])*100,
+				ReceivedAt: 1e12, Seq: uint64(i), UserID: line[16:24], SessionID: line[20:30], Properties: line[at : len(line)-1], Context: []byte(`{"ip":"203.0.113.9"}`)}
+			if err := enc.Encode([]pipeline.Event{e}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := enc.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.Run(string(format), func(b *testing.B) {
+			b.ReportAllocs()
+			var c columns
+			var written int64
+			for range b.N {
+				c.reset()
+				dec, err := codec.NewDecoder(bytes.NewReader(object.Bytes()), int64(object.Len()), format)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for {
+					var events []pipeline.Event
+					var typed []*pipeline.Typed
+					if d, ok := dec.(codec.TypedDecoder); ok {
+						events, typed, _, err = d.DecodeTyped(events, codec.Limit{Rows: 4096, Bytes: 1 << 20})
+					} else {
+						events, err = dec.Decode(events, codec.Limit{Rows: 4096, Bytes: 1 << 20})
+					}
+					if err == io.EOF {
+						break
+					}
+					if err == nil {
+						err = c.append(events, typed)
+					}
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+				dec.Close()
+				var n counter
+				w := proto.NewWriter(&n, new(proto.Buffer))
+				for _, column := range c.input("o", 0) {
+					column.Data.WriteColumn(w)
+				}
+				if _, err := w.Flush(); err != nil {
+					b.Fatal(err)
+				}
+				written = int64(n)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows), "ns/event")
+			b.ReportMetric(float64(written)/rows, "B/event")
+		})
+	}
+}
+
+type counter int64
+
+func (c *counter) Write(b []byte) (int, error) {
+	*c += counter(len(b))
+	return len(b), nil
+}
