@@ -184,6 +184,9 @@ func TestObjectsReadByS3Function(t *testing.T) {
 		from := fmt.Sprintf("s3('%s/penstock/events/dt=*/hr=*/*.%s', '%s', '%s')", s.minio.Endpoint(), ext, s.minio.AccessKey(), s.minio.SecretKey())
 		sums := "toString((count(), uniqExact(lower(toString(event_id))), sum(toUInt64(seq) % 1000003), sum(toInt64(properties.score)), min(name), max(user_id)))"
 		ours := one[string](s, "SELECT "+sums+" FROM events WHERE endsWith(object, '"+ext+"')")
+		if ext == "parquet" { // values that often occur are typed columns
+			sums = strings.Replace(sums, "properties.score", "typed.score", 1)
+		}
 		theirs := one[string](s, "SELECT "+sums+" FROM "+from)
 		if ours != theirs {
 			t.Errorf("%s: the table has %s, s3() finds %s", ext, ours, theirs)

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,9 +49,9 @@ func duckDB(t *testing.T) (dir string) {
 	return dir
 }
 
-// Objects are what they are without Penstock: DuckDB and ClickHouse's own s3()
-// read the typed columns and the rest, and count what the table has.
-func TestObjectsAreReadable(t *testing.T) {
+// Objects are what they are without Penstock: DuckDB reads the typed columns and
+// the rest, and counts what the table has.
+func TestObjectsReadByDuckDB(t *testing.T) {
 	const total = 6000
 	s := newStack(t)
 	r := s.start("r", "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h", "PENSTOCK_BATCHER_FORMAT=parquet")
@@ -65,22 +64,16 @@ func TestObjectsAreReadable(t *testing.T) {
 	s.rows("events", total)
 	objectKey := one[string](s, "SELECT key FROM loads FINAL")
 	sums := one[string](s, "SELECT concat(count(), ' ', sum(properties.score::Int64), ' ', round(sum(properties.position.x::Float64)), ' ', countIf(properties.premium::Bool), ' ', countIf(name = 'llm_call')) FROM events")
-	const query = "SELECT concat(count(*), ' ', sum(typed.score), ' ', CAST(round(sum(%s)) AS %s), ' ', sum(CASE WHEN typed.premium THEN 1 ELSE 0 END), ' ', sum(CASE WHEN CAST(properties AS %s) LIKE '%%\"role\":\"user\"%%' THEN 1 ELSE 0 END)) FROM "
-
 	object, _ := s.get(objectKey)
 	path := filepath.Join(t.TempDir(), "object.parquet")
 	if err := os.WriteFile(path, object, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), "node", "-e", duckScript, "--", fmt.Sprintf(query+"'%s'", `typed."position.x"`, "BIGINT", "VARCHAR", path))
+	cmd := exec.CommandContext(t.Context(), "node", "-e", duckScript, "--", `SELECT concat(count(*), ' ', sum(typed.score), ' ', CAST(round(sum(typed."position.x")) AS BIGINT), ' ',
+		sum(CASE WHEN typed.premium THEN 1 ELSE 0 END), ' ', sum(CASE WHEN CAST(properties AS VARCHAR) LIKE '%"role":"user"%' THEN 1 ELSE 0 END)) FROM '`+path+"'")
 	cmd.Dir = duckDB(t)
 	out, err := cmd.CombinedOutput()
 	if got := strings.TrimSpace(string(out)); err != nil || got != sums {
 		t.Errorf("DuckDB reads %s (%v), the table has %s", got, err, sums)
-	}
-
-	from := fmt.Sprintf("s3('%s/%s/%s', '%s', '%s')", s.minio.Endpoint(), "penstock", objectKey, s.minio.AccessKey(), s.minio.SecretKey())
-	if got := one[string](s, fmt.Sprintf(query+from, "tupleElement(typed, 'position.x')", "Int64", "String")); got != sums {
-		t.Errorf("s3() reads %s, the table has %s", got, sums)
 	}
 }
