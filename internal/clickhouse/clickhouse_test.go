@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"iter"
 	"reflect"
 	"strings"
@@ -403,4 +404,68 @@ func insertEvents(ctx context.Context, db *DB, table, token, object string, gene
 	}
 	b.Append(events, nil)
 	return b.Insert(ctx, token, once(events))
+}
+
+// Codecs come to tables that have rows already, change none of them, and are
+// there once however often the file is applied.
+func TestCodecsOnTableWithRows(t *testing.T) {
+	c := devtest.ClickHouse(t)
+	opts := Options{Addresses: []string{c.Addr()}, Database: "penstock-codecs", User: "default", Timeout: 30 * time.Second, Conns: 2}
+	before := fstest.MapFS{}
+	names, err := fs.Glob(sqlfiles.Files, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if name < "0007" {
+			text, _ := sqlfiles.Files.ReadFile(name)
+			before[name] = &fstest.MapFile{Data: text}
+		}
+	}
+	if _, err := Migrate(t.Context(), opts, before); err != nil {
+		t.Fatal(err)
+	}
+	db, err := Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	events := make([]pipeline.Event, 1000)
+	for i := range events {
+		events[i] = event(i, fmt.Sprintf(`{"level":%d,"text":"words %d","deep":{"x":%d.5},"list":[1,"a",{"b":2}]}`, i%7, i, i))
+	}
+	sum := "SELECT sum(cityHash64(tuple(*))) FROM (SELECT * EXCEPT (properties, context, object, object_row), toString(properties), toString(context) FROM events FINAL)"
+	insert(t, db, "old", events...)
+	want := query[uint64](t, db, sum)
+
+	for _, round := range []string{"first", "again"} {
+		if round == "again" { // as if it had not been recorded
+			if err := db.conn.Exec(t.Context(), "ALTER TABLE migrations DELETE WHERE name >= '0007' SETTINGS mutations_sync = 2"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		applied, err := Migrate(t.Context(), opts, sqlfiles.Files)
+		if err != nil || len(applied) == 0 || applied[0] != "0007_codecs.sql" {
+			t.Fatalf("%s: applied %v, %v", round, applied, err)
+		}
+		for _, table := range []string{"events", "errors"} {
+			if got := query[string](t, db, "SELECT compression_codec FROM system.columns WHERE database = currentDatabase() AND table = '"+table+"' AND name = 'properties'"); got != "CODEC(ZSTD(3))" {
+				t.Errorf("%s: codec of %s.properties is %s", round, table, got)
+			}
+			if err := db.Check(t.Context(), table); err != nil {
+				t.Errorf("%s: %v", round, err)
+			}
+		}
+		if got := query[uint64](t, db, sum); got != want {
+			t.Errorf("%s: the rows have changed", round)
+		}
+	}
+	// New rows beside the old ones, and both in one part: still the same events.
+	insert(t, db, "new", events...)
+	if err := db.conn.Exec(t.Context(), "OPTIMIZE TABLE events FINAL"); err != nil {
+		t.Fatal(err)
+	}
+	if got := query[uint64](t, db, sum); got != want || query[uint64](t, db, "SELECT count() FROM events") != 1000 {
+		t.Error("merged, the rows are not the same")
+	}
 }
