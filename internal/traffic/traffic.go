@@ -18,7 +18,10 @@ type Generator struct {
 	// Paths is how many keys the properties of all events together have; at
 	// least Properties. Set both or none.
 	Paths int
+	// Kind is what events they are; empty: Game.
+	Kind Kind
 
+	llm  *llm // nil until the first of Kind LLM
 	rnd  *rand.Rand
 	run  string // begins every session_id, so that a run's rows can be found again
 	made int
@@ -56,7 +59,6 @@ var (
 func (g *Generator) Append(dst []byte) []byte {
 	g.made++
 	r := g.rnd
-	user := r.IntN(50_000)
 	dst = append(dst, eventHead...)
 	dst = g.appendID(dst)
 	dst = append(dst, eventTime...)
@@ -64,6 +66,10 @@ func (g *Generator) Append(dst []byte) []byte {
 	dst = append(dst, `,"session_id":"`...)
 	dst = append(dst, g.run...)
 	dst = append(dst, '-')
+	if g.Kind == LLM {
+		return g.appendLLM(dst)
+	}
+	user := r.IntN(50_000)
 	dst = strconv.AppendInt(dst, int64(user), 36)
 	dst = append(dst, `","user_id":"u`...)
 	dst = strconv.AppendInt(dst, int64(user), 10)
