@@ -24,6 +24,9 @@ func NewBody(g *Generator, events int) *Body {
 	return b
 }
 
+// oddNumber has an inverse modulo 2⁴⁸: it maps no two numbers to one.
+const oddNumber = 0x9e3779b97f4a7c15
+
 // Events is how many it has.
 func (b *Body) Events() int { return len(b.starts) }
 
@@ -31,15 +34,16 @@ func (b *Body) Events() int { return len(b.starts) }
 func (b *Body) Len() int { return len(b.text) }
 
 // Append writes the body behind dst as it is sent now. The events' ids end in
-// the numbers from first on, of which the low 48 bits count: so no two events of
-// a run have the same id if no two have the same number.
+// the numbers from first on, of which the low 48 bits count, each turned into
+// another that looks random: so no two events of a run have the same id if no two
+// have the same number, and no compressor finds that they are numbered.
 func (b *Body) Append(dst []byte, first uint64, now time.Time) []byte {
 	from := len(dst)
 	dst = append(dst, b.text...)
 	ms := now.UnixMilli()
 	for i, start := range b.starts {
 		at := from + start + len(eventHead) + idLen
-		number := first + uint64(i)
+		number := (first + uint64(i)) * oddNumber
 		for d := range 12 {
 			dst[at-1-d] = "0123456789abcdef"[number>>(4*d)&15]
 		}

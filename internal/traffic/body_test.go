@@ -46,7 +46,7 @@ func TestBody(t *testing.T) {
 		}
 		for i, e := range events {
 			ids[e.ID] = true
-			if want := fmt.Sprintf("%012x", sent*60+i); e.ID[24:] != want || len(e.ID) != 36 {
+			if want := fmt.Sprintf("%012x", uint64(sent*60+i)*oddNumber&(1<<48-1)); e.ID[24:] != want || len(e.ID) != 36 {
 				t.Errorf("id %s of event %d, want it to end in %s", e.ID, i, want)
 			}
 			if lag := now.UnixMilli() - e.Timestamp; lag < 0 || lag >= maxLag {
