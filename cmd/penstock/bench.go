@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/traffic"
 )
 
 // benchOptions are the flags of all benchmarks; each has those that concern it.
@@ -27,7 +29,8 @@ type benchOptions struct {
 	rate       int // events/s, 0: closed loop
 	duration   time.Duration
 	durability string
-	format     string
+	formats    []pipeline.Format // disk: all; the others: one
+	kinds      []traffic.Kind    // disk: all; the others: one
 	roll       time.Duration
 	runs       int
 	properties int
@@ -47,6 +50,8 @@ var benchCommands = []benchCommand{
 		"Posts events to a receiver, to their objects in MinIO, in a stack of its own that is gone afterwards."},
 	{"load", "what it costs to bring objects into ClickHouse",
 		"Fills a bucket, starts the loaders on it and waits for all rows and merges, in a stack of its own that is gone afterwards."},
+	{"disk", "what events take in the bucket and in ClickHouse",
+		"Does what load does with events of which none comes twice, and tells what they take on disk: for each kind of events and each format\nof objects, in a stack of its own that is gone afterwards. All events are in memory before they are sent."},
 	{"e2e", "the whole way from the POST to the row, and its cost at each of many rates",
 		"Posts events to a receiver while loaders bring them into ClickHouse, in a stack of its own that is gone afterwards.\nExit status 1 unless every accepted event is a row, once."},
 	{"plot", "the cost curve of e2e as a PNG", ""},
@@ -94,7 +99,12 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 	fs := newFlags(s, "bench "+c.name, c.about)
 	fs.IntVar(&o.batch, "batch", 100, "`events` a request")
 	fs.IntVar(&o.conns, "connections", 64, "`number` of connections that send at once")
-	fs.StringVar(&o.format, "format", "parquet", "`format` of objects: parquet or ndjson")
+	format, kind, several := "parquet", "game", ""
+	if c.name == "disk" {
+		format, kind, several = "parquet,ndjson", "game,llm", ", or both"
+	}
+	fs.StringVar(&format, "format", format, "`format` of objects: parquet or ndjson"+several)
+	fs.StringVar(&kind, "events-kind", kind, "`kind` of events: game (an LLM call among 50, 408 bytes on the average) or llm (calls with their messages, 5.4 KB)"+several)
 	fs.DurationVar(&o.roll, "roll", 5*time.Second, "`age` at which a batch becomes an object")
 	fs.IntVar(&o.properties, "properties", 0, "`number` of properties of each event; 0: events as games and LLM products send them, 14 on the average")
 	fs.IntVar(&o.paths, "paths", 0, "`number` of different keys that the properties of all events have; 0: those of --properties")
@@ -108,8 +118,10 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 	case "load":
 		runs = max(runs, 3)
 		fs.IntVar(&o.events, "events", 1_000_000, "`number` of events to send, a multiple of --batch")
+	case "disk":
+		fs.IntVar(&o.events, "events", 1_000_000, "`number` of events to send, a multiple of ten --batch; a tenth of it where they are LLM calls")
 	}
-	if c.name != "load" {
+	if c.name == "receive" || c.name == "e2e" {
 		fs.IntVar(&o.rate, "rate", 0, "send at this `rate` of events a second; 0: each connection sends as soon as it was answered")
 		fs.StringVar(&o.durability, "durability", "disk", "what the receiver's answers `promise`: memory, disk or object")
 	}
@@ -128,7 +140,14 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 		return nil, err
 	}
 	if o.durability == "" {
-		o.durability = "memory" // load: how the bucket is filled is not measured
+		o.durability = "memory" // load, disk: how the bucket is filled is not measured
+	}
+	var err error
+	if o.formats, err = parseList(format, pipeline.ParseFormat); err != nil {
+		return nil, fmt.Errorf("--format: %w", err)
+	}
+	if o.kinds, err = parseList(kind, traffic.ParseKind); err != nil {
+		return nil, fmt.Errorf("--events-kind: %w", err)
 	}
 	o.flags = map[string]string{}
 	fs.VisitAll(func(f *flag.Flag) {
@@ -153,10 +172,21 @@ func parseRates(list string) (rates []int, err error) {
 	return rates, nil
 }
 
-func (o *benchOptions) check() error {
-	if _, err := pipeline.ParseFormat(o.format); err != nil {
-		return fmt.Errorf("--format: %w", err)
+// parseList reads names with commas between them.
+func parseList[T comparable](list string, parse func(string) (T, error)) (all []T, err error) {
+	for name := range strings.SplitSeq(list, ",") {
+		v, err := parse(strings.TrimSpace(name))
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(all, v) {
+			all = append(all, v)
+		}
 	}
+	return all, nil
+}
+
+func (o *benchOptions) check() error {
 	if _, ok := pipeline.ParseDurability(o.durability); !ok {
 		return fmt.Errorf("--durability %q: memory, disk or object", o.durability)
 	}
@@ -165,6 +195,10 @@ func (o *benchOptions) check() error {
 		return fmt.Errorf("--batch %d: between 1 and %d", o.batch, most)
 	case o.conns < 1 || o.conns > 10_000:
 		return fmt.Errorf("--connections %d: between 1 and 10000", o.conns)
+	case o.name != "disk" && len(o.formats)*len(o.kinds) > 1:
+		return errors.New("--format and --events-kind take several only in bench disk")
+	case o.name == "disk" && (o.events < 1 || o.events%(10*o.batch) != 0):
+		return fmt.Errorf("--events %d: a multiple of ten times --batch (%d)", o.events, o.batch)
 	case o.name != "e2e" && (o.events < 1 || o.events%o.batch != 0):
 		return fmt.Errorf("--events %d: a multiple of --batch (%d)", o.events, o.batch)
 	case o.name == "e2e" && o.duration < time.Second:
@@ -177,6 +211,8 @@ func (o *benchOptions) check() error {
 		return fmt.Errorf("--runs %d: 1 or more", o.runs)
 	case o.properties < 0 || o.properties > 100_000 || o.paths < 0:
 		return errors.New("--properties takes 0 to 100000, --paths 0 or more")
+	case o.properties > 0 && slices.Contains(o.kinds, traffic.LLM):
+		return errors.New("--properties goes with --events-kind game only")
 	case o.paths > 0 && (o.properties == 0 || o.paths < o.properties):
 		return errors.New("--paths goes with --properties, and is not less: an event has no key twice")
 	case o.name != "receive" && (o.loaders < 1 || o.loaders > 4):
@@ -235,15 +271,7 @@ func (b *benchmark) all(ctx context.Context, report *bench.Report) error {
 	if rates == nil {
 		rates = []int{b.rate}
 	}
-	measure := map[string]func(context.Context, int) (bench.Run, error){"receive": b.receive, "load": b.load, "e2e": b.e2e}[b.name]
-	kinds := []struct {
-		name string
-		run  func(context.Context, int) (bench.Run, error)
-	}{{b.name, measure}}
-	if b.floor {
-		kinds = append(kinds, kinds[0])
-		kinds[1].name, kinds[1].run = "floor", b.floorRun
-	}
+	kinds := b.measurements()
 	total := b.runs * len(rates) * len(kinds)
 	for range b.runs {
 		for _, rate := range rates {
@@ -266,6 +294,35 @@ func (b *benchmark) all(ctx context.Context, report *bench.Report) error {
 		}
 	}
 	return nil
+}
+
+// measurement is one that all runs are of.
+type measurement struct {
+	name string
+	run  func(ctx context.Context, rate int) (bench.Run, error)
+}
+
+func (b *benchmark) measurements() (all []measurement) {
+	switch b.name {
+	case "receive":
+		all = append(all, measurement{b.name, b.receive})
+	case "load":
+		all = append(all, measurement{b.name, b.load})
+	case "e2e":
+		all = append(all, measurement{b.name, b.e2e})
+	case "disk":
+		for _, kind := range b.kinds {
+			for _, format := range b.formats {
+				all = append(all, measurement{fmt.Sprintf("disk %s %s", kind, format), func(ctx context.Context, _ int) (bench.Run, error) {
+					return b.disk(ctx, kind, format)
+				}})
+			}
+		}
+	}
+	if b.floor {
+		all = append(all, measurement{"floor", b.floorRun})
+	}
+	return all
 }
 
 // runFloor serves what --floor compares with: the least that an HTTP server in

@@ -21,6 +21,12 @@ func TestBenchFlags(t *testing.T) {
 		{"receive --paths 10", "--paths"},
 		{"receive --properties 20 --paths 10", "--paths"},
 		{"load --loaders 5", "--loaders 5"},
+		{"load --events-kind chess", "--events-kind"},
+		{"load --events-kind game,llm", "--events-kind"},
+		{"receive --format parquet,ndjson", "--format"},
+		{"receive --events-kind llm --properties 5", "--properties"},
+		{"disk --events 500", "--events 500"},
+		{"disk --format csv,parquet", "--format"},
 		{"e2e --duration 1ms", "--duration 1ms"},
 		{"e2e --rate 5 --curve 1,2", "--curve"},
 	} {

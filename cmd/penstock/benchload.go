@@ -29,6 +29,7 @@ func (b *benchmark) load(ctx context.Context, _ int) (run bench.Run, err error) 
 		if err := b.flush(ctx, r, st.key); err != nil {
 			return err
 		}
+		run.Figures.Add("sent_mib", mib(sent.Bytes))
 		if err := b.addStored(ctx, &run.Figures, r, sent); err != nil {
 			return err
 		}
@@ -67,6 +68,11 @@ func (b *benchmark) load(ctx context.Context, _ int) (run bench.Run, err error) 
 		f.Add("minio_cpu_s_per_million", after.cpu(before, st.minio.Process)*1e6/rows)
 		for i, l := range loaders {
 			if err := addMemory(f, partName("loader", i), l, after); err != nil {
+				return err
+			}
+		}
+		if b.name == "disk" {
+			if err := addDisk(ctx, f, db, sent); err != nil {
 				return err
 			}
 		}

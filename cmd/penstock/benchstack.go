@@ -59,7 +59,7 @@ func (b *benchmark) onStack(ctx context.Context, all bool, measure func(context.
 	}
 	c := &st.cfg
 	st.key, c.Receiver.Keys = key, []KeyConfig{{Project: "bench", SHA256: hash}}
-	c.Receiver.Durability, c.Batcher.Format, c.Batcher.RollAge = b.durability, b.format, Duration(b.roll)
+	c.Receiver.Durability, c.Batcher.Format, c.Batcher.RollAge = b.durability, string(b.formats[0]), Duration(b.roll)
 	if b.durability != "object" {
 		c.Batcher.ObjectWait = Duration(time.Millisecond) // see flush
 	}
@@ -146,8 +146,11 @@ func (b *benchmark) clients(addr, key, run string, rate int) bench.Clients {
 	c := bench.Clients{Connections: b.conns, Rate: float64(rate), Events: b.events, Duration: b.duration,
 		Dial: func(ctx context.Context) (bench.Poster, error) { return bench.Dial(ctx, addr, key) }}
 	g := traffic.New(run, uint64(time.Now().UnixNano()))
-	g.Properties, g.Paths = b.properties, b.paths
-	for size := 0; size < poolBytes; size += c.Bodies[len(c.Bodies)-1].Len() {
+	g.Properties, g.Paths, g.Kind = b.properties, b.paths, b.kinds[0]
+	for size := 0; size < poolBytes || b.name == "disk"; size += c.Bodies[len(c.Bodies)-1].Len() {
+		if b.name == "disk" && len(c.Bodies)*b.batch >= b.events {
+			break // no event twice: a compressor would find it again
+		}
 		c.Bodies = append(c.Bodies, traffic.NewBody(g, b.batch))
 	}
 	return c

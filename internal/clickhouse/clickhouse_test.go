@@ -468,4 +468,8 @@ func TestCodecsOnTableWithRows(t *testing.T) {
 	if got := query[uint64](t, db, sum); got != want || query[uint64](t, db, "SELECT count() FROM events") != 1000 {
 		t.Error("merged, the rows are not the same")
 	}
+	use, err := db.DiskUse(t.Context(), "events")
+	if err != nil || use.Parts != 1 || use.Bytes < 10_000 || use.Bytes > 100_000 || len(use.Columns) != 15 {
+		t.Errorf("%+v, error %v", use, err)
+	}
 }

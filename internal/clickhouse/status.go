@@ -62,3 +62,39 @@ func (db *DB) Merges(ctx context.Context) (n uint64, err error) {
 	}
 	return n, nil
 }
+
+// DiskUse is what a table takes on disk.
+type DiskUse struct {
+	Parts   uint64
+	Bytes   int64
+	Columns []ColumnUse // the largest first
+}
+
+// ColumnUse is what a column takes on disk, compressed.
+type ColumnUse struct {
+	Name  string
+	Bytes int64
+}
+
+// DiskUse asks for the table's active parts.
+func (db *DB) DiskUse(ctx context.Context, table string) (u DiskUse, err error) {
+	err = db.conn.QueryRow(ctx, "SELECT count(), toInt64(sum(bytes_on_disk)) FROM system.parts WHERE active AND database = ? AND table = ?", db.database, table).
+		Scan(&u.Parts, &u.Bytes)
+	if err != nil {
+		return u, fmt.Errorf("read parts of %s: %w", table, class(err))
+	}
+	rows, err := db.conn.Query(ctx, "SELECT column, toInt64(sum(column_bytes_on_disk)) AS bytes FROM system.parts_columns WHERE active AND database = ? AND table = ? GROUP BY column ORDER BY bytes DESC, column",
+		db.database, table)
+	if err != nil {
+		return u, fmt.Errorf("read columns of %s: %w", table, class(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c ColumnUse
+		if err := rows.Scan(&c.Name, &c.Bytes); err != nil {
+			return u, fmt.Errorf("read columns of %s: %w", table, class(err))
+		}
+		u.Columns = append(u.Columns, c)
+	}
+	return u, class(rows.Err())
+}

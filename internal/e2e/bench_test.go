@@ -111,6 +111,22 @@ func TestBenchLoad(t *testing.T) {
 	wantFigures(t, r.Runs[0], map[string]float64{"rows": 4000, "rows_per_s": -1, "objects": 1, "loader_cpu_s_per_million": -1, "loader_peak_rss_mib": -1, "loader2_peak_rss_mib": -1})
 }
 
+// Each kind of events and each format of objects, told side by side.
+func TestBenchDisk(t *testing.T) {
+	r := benchReport(t, "disk", "--events", "10000", "--format", "ndjson")
+	if len(r.Runs) != 2 || r.Runs[0].What != "disk game ndjson.zst" || r.Runs[1].What != "disk llm ndjson.zst" {
+		t.Fatalf("runs %+v", r.Runs)
+	}
+	for i, rows := range []float64{10_000, 1_000} {
+		wantFigures(t, r.Runs[i], map[string]float64{"rows": rows, "objects": 1, "sent_mib": -1, "objects_mib": -1, "clickhouse_mib": -1, "parts": 1})
+		for _, name := range []string{"sent_by_objects", "sent_by_clickhouse"} {
+			if v, _ := r.Runs[i].Figures.Get(name); v < 3 || v > 20 {
+				t.Errorf("%s: %s is %v", r.Runs[i].What, name, v)
+			}
+		}
+	}
+}
+
 // Two rates, each with an exact count of rows, and their curve.
 func TestBenchE2E(t *testing.T) {
 	r := benchReport(t, "e2e", "--curve", "1000,3000", "--duration", "1s", "--batch", "50", "--roll", "300ms", "--connections", "4")
