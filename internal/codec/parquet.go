@@ -22,6 +22,10 @@ const (
 	groupRows  = 128 << 10
 	groupBytes = 64 << 20 // of events as they are in memory
 
+	// Documents repeat each other over long distances, and a page is compressed
+	// alone: with 4 MiB, LLM calls come to half of what they do with 256 KiB.
+	pageBytes = 4 << 20
+
 	// partRows and partBytes bound what goes into the columns at a time. A page
 	// ends between two parts only, and readers hold whole pages.
 	partRows  = 4 << 10
@@ -251,7 +255,7 @@ func (p *parquetEncoder) begin() error {
 	p.cols = columns(p.sample)
 	typed := p.shred.columns
 	layout := schema(p.cols, typed)
-	options := []parquet.WriterOption{layout, parquet.MaxRowsPerRowGroup(groupRows), parquet.CreatedBy("penstock", "2", ""), parquet.DictionaryMaxBytes(1 << 20),
+	options := []parquet.WriterOption{layout, parquet.MaxRowsPerRowGroup(groupRows), parquet.PageBufferSize(pageBytes), parquet.CreatedBy("penstock", "2", ""), parquet.DictionaryMaxBytes(1 << 20),
 		// Statistics hold whole values: documents would stand in every page's
 		// header and in the footer again.
 		parquet.DataPageStatistics(false), parquet.SkipPageBounds("properties"), parquet.SkipPageBounds("context"), parquet.SkipPageBounds("receiver"), parquet.SkipPageBounds("session_id"), parquet.SkipPageBounds("user_id")}
