@@ -497,7 +497,7 @@ func FuzzParquet(f *testing.F) {
 func FuzzNDJSON(f *testing.F) {
 	f.Add(encode(f, pipeline.NDJSON, gameEvents(3), 10), false)
 	for _, e := range oddEvents()[:4] {
-		f.Add(appendLine(nil, &e, "r"), true)
+		f.Add(appendLine(nil, &e, "r", new(clock)), true)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, compress bool) {
 		if compress {
@@ -506,4 +506,24 @@ func FuzzNDJSON(f *testing.F) {
 		}
 		fuzzDecode(t, b, pipeline.NDJSON)
 	})
+}
+
+// The clock writes what time.Time writes, whatever it wrote before.
+func TestClock(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	var c clock
+	at := []int64{0, -1, 1, dayMillis, dayMillis - 1, -dayMillis, -dayMillis - 1, 951782400000, 1795319112345}
+	for range 10_000 {
+		ms := -2208988800000 + r.Int64N(10413791999999+2208988800000)
+		at = append(at, ms, ms+r.Int64N(2*dayMillis))
+	}
+	for _, ms := range at {
+		want := `"` + pipeline.Millis(ms).Format(pipeline.TimeFormat) + `"`
+		if got := string(c.append(nil, ms)); got != want {
+			t.Fatalf("%d: got %s, want %s", ms, got, want)
+		}
+	}
+	if got := string(c.append(nil, pipeline.NoTime)); got != "null" {
+		t.Errorf("no time: got %s", got)
+	}
 }

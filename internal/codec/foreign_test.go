@@ -509,7 +509,7 @@ func FuzzForeignNDJSON(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	for _, e := range oddEvents()[:4] {
-		f.Add(appendLine(nil, &e, "r"))
+		f.Add(appendLine(nil, &e, "r", new(clock)))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) { fuzzForeign(t, b, "a.ndjson") })
 }

@@ -19,6 +19,7 @@ type ndjsonEncoder struct {
 	z        *zstd.Encoder
 	receiver string
 	buf      []byte
+	clock    clock
 }
 
 func newNDJSONEncoder(w io.Writer, receiver string) (*ndjsonEncoder, error) {
@@ -32,7 +33,7 @@ func newNDJSONEncoder(w io.Writer, receiver string) (*ndjsonEncoder, error) {
 func (n *ndjsonEncoder) Encode(events []pipeline.Event) error {
 	n.buf = n.buf[:0]
 	for i := range events {
-		n.buf = appendLine(n.buf, &events[i], n.receiver)
+		n.buf = appendLine(n.buf, &events[i], n.receiver, &n.clock)
 		if len(n.buf) >= 256<<10 {
 			if err := n.flush(); err != nil {
 				return err
@@ -59,9 +60,11 @@ func (n *ndjsonEncoder) Close() error {
 
 // AppendLine writes an event that was read from an object as a line of NDJSON,
 // as it stands in objects of that format.
-func AppendLine(b []byte, e *pipeline.Event) []byte { return appendLine(b, e, string(e.Receiver)) }
+func AppendLine(b []byte, e *pipeline.Event) []byte {
+	return appendLine(b, e, string(e.Receiver), new(clock))
+}
 
-func appendLine(b []byte, e *pipeline.Event, receiver string) []byte {
+func appendLine(b []byte, e *pipeline.Event, receiver string, c *clock) []byte {
 	b = append(b, `{"event_id":"`...)
 	b = e.ID.Append(b)
 	b = append(b, `","project":`...)
@@ -69,9 +72,9 @@ func appendLine(b []byte, e *pipeline.Event, receiver string) []byte {
 	b = append(b, `,"name":`...)
 	b = jsonscan.AppendQuoted(b, e.Name)
 	b = append(b, `,"timestamp":`...)
-	b = appendTime(b, e.Timestamp)
+	b = c.append(b, e.Timestamp)
 	b = append(b, `,"received_at":`...)
-	b = appendTime(b, e.ReceivedAt)
+	b = c.append(b, e.ReceivedAt)
 	b = append(b, `,"session_id":`...)
 	b = jsonscan.AppendQuoted(b, e.SessionID)
 	b = append(b, `,"user_id":`...)
@@ -101,14 +104,37 @@ func appendDocument(b, doc []byte) []byte {
 	}
 }
 
-func appendTime(b []byte, ms int64) []byte {
+// clock writes times as pipeline.TimeFormat says. It formats a day once: the
+// events of an object are of one or two, and to format each whole takes more
+// than all the rest of a line.
+type clock struct {
+	day  int64  // since 1970
+	text []byte // as far as the T; empty: none yet
+}
+
+const dayMillis = 24 * 60 * 60 * 1000
+
+func (c *clock) append(b []byte, ms int64) []byte {
 	if ms == pipeline.NoTime {
 		return append(b, "null"...)
 	}
+	day, in := ms/dayMillis, ms%dayMillis
+	if in < 0 {
+		day, in = day-1, in+dayMillis
+	}
+	if day != c.day || len(c.text) == 0 {
+		c.day = day
+		c.text = pipeline.Millis(ms).AppendFormat(c.text[:0], "2006-01-02T")
+	}
 	b = append(b, '"')
-	b = pipeline.Millis(ms).AppendFormat(b, pipeline.TimeFormat)
-	return append(b, '"')
+	b = append(b, c.text...)
+	h, m, s := in/3_600_000, in/60_000%60, in/1000%60
+	return append(b, digit(h, 10), digit(h, 1), ':', digit(m, 10), digit(m, 1), ':', digit(s, 10), digit(s, 1),
+		'.', digit(in, 100), digit(in, 10), digit(in, 1), 'Z', '"')
 }
+
+// digit is the decimal digit of n at the place of unit, 1, 10 or 100.
+func digit(n, unit int64) byte { return '0' + byte(n/unit%10) }
 
 // maxLine bounds one event's line, in bytes: more than any receiver takes.
 const maxLine = 512 << 20
