@@ -102,3 +102,17 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkAppendRecord(b *testing.B) {
+	events := make([]pipeline.Event, 100)
+	for i := range events {
+		events[i] = pipeline.Event{Project: []byte("game"), Name: []byte("level_up"), SessionID: []byte("s-81723"), UserID: []byte("u-1827381"),
+			Properties: bytes.Repeat([]byte("x"), 300), Context: []byte(`{"ip":"203.0.113.7"}`)}
+	}
+	dst := appendRecord(nil, events)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(dst)))
+	for b.Loop() {
+		dst = appendRecord(dst[:0], events)
+	}
+}

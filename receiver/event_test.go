@@ -2,11 +2,14 @@ package receiver
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/traffic"
 )
 
 // event sends one event and returns it, or the code that refuses it.
@@ -208,5 +211,49 @@ func TestNoTime(t *testing.T) {
 		if e, _ := event(t, `{"name":"a","event_id":"x"`+time+`}`); e.Timestamp != pipeline.NoTime || e.ReceivedAt <= 0 {
 			t.Errorf("%q: got %d, received %d", time, e.Timestamp, e.ReceivedAt)
 		}
+	}
+}
+
+// Whole numbers have a way of their own, which must lead where the other one does.
+func TestWholeEpoch(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	texts := []string{"", "0", "00", "007", "-1", "1.0", "99999999999", "100000000000", "9999999999999", "10413791999", "10413792000", "10000000000000", "12a"}
+	for range 10_000 {
+		texts = append(texts, strconv.FormatInt(r.Int64N(1<<r.IntN(45)+1), 10))
+	}
+	for _, text := range texts {
+		got, ok := wholeEpoch([]byte(text))
+		want, err := parseEpoch([]byte(text + ".0"))
+		if ok && (err != nil || got != want) || !ok && err == nil && len(text) > 0 && len(text) <= 13 && isNumber([]byte(text)) && text[0] != '-' && !strings.Contains(text, ".") {
+			t.Errorf("%q: got %d, %t; want %d, %v", text, got, ok, want, err)
+		}
+	}
+}
+
+// BenchmarkEvent is one event's way from its line to an Event.
+func BenchmarkEvent(b *testing.B) {
+	r, _ := newTest(nil)
+	q := newRequest(r)
+	g := traffic.New("bench", 1)
+	var lines [][]byte
+	size := 0
+	for range 1000 {
+		lines = append(lines, g.Append(nil))
+		size += len(lines[len(lines)-1])
+	}
+	for name, step := range map[string]func([]byte) error{
+		"scan":  func(line []byte) error { _, _, err := q.scan.Object(line); return err },
+		"event": func(line []byte) error { _, err := q.event(line); return err },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(size / len(lines)))
+			for i := 0; b.Loop(); i++ {
+				q.events, q.scratch = q.events[:0], q.scratch[:0]
+				if err := step(lines[i%len(lines)]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -57,6 +57,9 @@ func isNumber(text []byte) bool {
 }
 
 func parseEpoch(text []byte) (int64, error) {
+	if ms, ok := wholeEpoch(text); ok {
+		return ms, nil
+	}
 	f, err := strconv.ParseFloat(view(text), 64)
 	if err != nil || math.IsNaN(f) {
 		return 0, wrong("invalid_timestamp", "timestamp %.40q is not a number", text)
@@ -65,6 +68,24 @@ func parseEpoch(text []byte) (int64, error) {
 		f *= 1000
 	}
 	return inRange(math.Round(f), text)
+}
+
+// wholeEpoch is parseEpoch for what nearly all clients send: the digits of a
+// whole number, so few that a float64 would hold them exactly too.
+func wholeEpoch(text []byte) (ms int64, ok bool) {
+	if len(text) > 13 { // within range: the year 2286 as milliseconds
+		return 0, false
+	}
+	for _, c := range text {
+		if c-'0' > 9 {
+			return 0, false
+		}
+		ms = 10*ms + int64(c-'0')
+	}
+	if ms < secondsBelow {
+		ms *= 1000
+	}
+	return ms, ms <= maxTime && len(text) > 0
 }
 
 func inRange(ms float64, text []byte) (int64, error) {
