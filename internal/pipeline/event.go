@@ -5,11 +5,11 @@
 package pipeline
 
 import (
-	"crypto/rand"
 	"crypto/sha1"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"math/rand/v2"
 	"time"
 )
 
@@ -74,10 +74,13 @@ type UUID [16]byte
 var eventNamespace = UUID{0xee, 0xec, 0x39, 0x59, 0x06, 0x49, 0x5d, 0x97, 0x85, 0x6f, 0x4b, 0x11, 0x7a, 0x44, 0x4a, 0x92}
 
 // NewUUIDv7 makes an id for an event that came without one: its first 48 bits
-// are the time, so that such ids sort as they came.
+// are the time, so that such ids sort as they came. The rest is of the
+// runtime's ChaCha8, which the system seeds: an id has to be unlike all others,
+// and is no secret.
 func NewUUIDv7(ms int64) UUID {
 	var u UUID
-	rand.Read(u[6:]) // never fails: crypto/rand ends the process instead
+	binary.BigEndian.PutUint64(u[:], rand.Uint64())
+	binary.BigEndian.PutUint64(u[8:], rand.Uint64())
 	u[0], u[1], u[2] = byte(ms>>40), byte(ms>>32), byte(ms>>24)
 	u[3], u[4], u[5] = byte(ms>>16), byte(ms>>8), byte(ms)
 	u[6] = u[6]&0x0f | 0x70
@@ -113,32 +116,34 @@ func ParseUUID(s []byte) (UUID, error) {
 	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return u, ErrNotUUID
 	}
-	at := 0
-	for i := 0; i < 36; i += 2 {
-		if i == 8 || i == 13 || i == 18 || i == 23 {
-			i++
-		}
-		hi, lo := unhex(s[i]), unhex(s[i+1])
-		if hi > 15 || lo > 15 {
-			return UUID{}, ErrNotUUID
-		}
-		u[at] = hi<<4 | lo
-		at++
+	bad := byte(0)
+	for i, at := range &uuidDigits {
+		hi, lo := nibbles[s[at]], nibbles[s[at+1]]
+		bad |= hi | lo
+		u[i] = hi<<4 | lo
+	}
+	if bad > 0x0f {
+		return UUID{}, ErrNotUUID
 	}
 	return u, nil
 }
 
-func unhex(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10
+// uuidDigits is where the first digit of each byte stands in the canonical form.
+var uuidDigits = [16]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
+
+// nibbles is the value of each hexadecimal digit, 0xff for any other byte.
+var nibbles = func() (t [256]byte) {
+	for c := range t {
+		t[c] = 0xff
 	}
-	return 0xff
-}
+	for v, c := range []byte("0123456789abcdef") {
+		t[c] = byte(v)
+	}
+	for v, c := range []byte("ABCDEF") {
+		t[c] = byte(10 + v)
+	}
+	return t
+}()
 
 // Append writes the canonical form of u behind dst.
 func (u UUID) Append(dst []byte) []byte {
