@@ -29,7 +29,9 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return err
 	}
-	limitMemory(receiveMemory, log)
+	if limitMemory(receiveMemory, log) {
+		fillMemory()
+	}
 	reg := newRegistry()
 	in, err := buildIntake(cfg, "receive", pipeline.Specs(), log, reg)
 	if err != nil {
