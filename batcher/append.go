@@ -118,6 +118,7 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []by
 		w.promised = append(w.promised, span{from, len(w.buf)})
 	} else {
 		w.sync = true
+		w.waiters++
 	}
 	bt.rows += int64(len(events))
 	bt.size += size
@@ -127,7 +128,8 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []by
 
 	if d == pipeline.Bucket {
 		if at := now.Add(b.opts.ObjectWait); at.Before(bt.rollAt) {
-			bt.rollAt = at // the fsync's signal sets the timer anew
+			bt.rollAt = at
+			b.signal() // to set the timer anew
 		}
 	}
 	switch {
@@ -135,7 +137,7 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []by
 		b.roll("rows")
 	case float64(bt.size)*b.ratio() >= float64(b.opts.RollBytes) || bt.size >= b.opts.SegmentBytes:
 		b.roll("bytes")
-	case w.sync || len(w.buf) >= flushBytes:
+	case w.waiters == 1 || b.due(w, now): // the first sets the timer anew
 		b.signal()
 	}
 	return bt, w, nil

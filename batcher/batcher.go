@@ -89,6 +89,8 @@ type Batcher struct {
 	tail     *write    // the last of writes while it still takes appends
 	spare    []byte    // an empty buffer for the next write
 	gathered int64     // bytes of writes
+	expect   int       // how many waited when the last fsync ended, with those that it served
+	hold     time.Time // until when they are awaited
 	carry    []byte    // records acknowledged from memory whose write failed
 	failing  error     // why nothing can be written now
 	probed   time.Time // when writing was last tried while failing

@@ -535,6 +535,46 @@ func TestGroupCommit(t *testing.T) {
 	})
 }
 
+// Clients that each wait for their answer before they send again share fsyncs
+// all of them; one that is alone is never held for others.
+func TestGroupCommitOfSteadyClients(t *testing.T) {
+	const clients, each = 8, 100
+	synctest.Test(t, func(t *testing.T) {
+		fs := waltest.New()
+		fs.SyncTime = time.Millisecond
+		r := start(t, options(), fs, newStore())
+		before, began := fs.Count("sync"), time.Now()
+		for range each {
+			r.must(pipeline.Disk, 1)
+		}
+		if n, took := fs.Count("sync")-before, time.Since(began); n != each || took != each*fs.SyncTime {
+			t.Errorf("%d fsyncs and %v for %d Appends, one after the other", n, took, each)
+		}
+		before, began = fs.Count("sync"), time.Now()
+		var g sync.WaitGroup
+		for range clients {
+			batches := make([][]pipeline.Event, each)
+			for i := range batches {
+				batches[i] = r.events(1, 10)
+			}
+			g.Go(func() {
+				for _, events := range batches {
+					if _, err := r.Append(t.Context(), events, pipeline.Disk); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(fs.SyncTime / 10) // its way and back
+				}
+			})
+		}
+		g.Wait()
+		if n, took := fs.Count("sync")-before, time.Since(began); n > each*5/4 || took > each*fs.SyncTime*3/2 {
+			t.Errorf("%d fsyncs and %v for %d Appends of each of %d clients", n, took, each, clients)
+		}
+		r.mustStop()
+		r.store.want(t, (clients+1)*each)
+	})
+}
+
 func TestDiskLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		opts := options()

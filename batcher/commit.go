@@ -14,6 +14,7 @@ type write struct {
 	buf      []byte
 	promised []span // of buf: acknowledged from memory, so a failed write must not lose them
 	sync     bool   // somebody waits for the disk
+	waiters  int    // how many do
 	seal     bool   // the batch's last write
 
 	taken chan struct{} // closed when the committer takes it
@@ -27,9 +28,28 @@ func newWrite(bt *batch) *write {
 	return &write{batch: bt, began: time.Now(), taken: make(chan struct{}), done: make(chan struct{})}
 }
 
-// due tells whether to write now rather than to gather on.
-func (w *write) due(now time.Time) bool {
-	return w.sync || w.seal || len(w.buf) >= flushBytes || now.Sub(w.began) >= flushWait
+// syncHold bounds how long a write is held for more who wait for the disk.
+const syncHold = 4 * time.Millisecond
+
+// due tells whether to write now rather than to gather on. An fsync costs the
+// same for one as for many, so it is not begun for the first who comes behind
+// the last one: as many as waited then are awaited, but for twice the time that
+// it took at most. A straggler among many is not, and who is alone finds nobody
+// to be awaited.
+func (b *Batcher) due(w *write, now time.Time) bool {
+	if w.seal || len(w.buf) >= flushBytes || now.Sub(w.began) >= flushWait {
+		return true
+	}
+	return w.sync && (16*w.waiters >= 15*b.expect || !now.Before(b.hold))
+}
+
+// expectMore tells due of an fsync that ended.
+func (b *Batcher) expectMore(w *write, now time.Time, took time.Duration) {
+	b.hold = now.Add(min(2*took, syncHold))
+	b.expect = w.waiters
+	for _, next := range b.writes {
+		b.expect += next.waiters
+	}
 }
 
 // probeWait is the pause between attempts to write again after a failure.
@@ -88,6 +108,9 @@ func (b *Batcher) idle(now time.Time) time.Duration {
 	}
 	if b.tail != nil {
 		wait = min(wait, b.tail.began.Add(flushWait).Sub(now))
+		if b.tail.sync {
+			wait = min(wait, b.hold.Sub(now))
+		}
 	}
 	return max(wait, 0)
 }
@@ -112,7 +135,7 @@ func (b *Batcher) onTime(now time.Time) {
 // commit does the oldest write that is due, and tells whether there was one.
 func (b *Batcher) commit() bool {
 	b.mu.Lock()
-	if len(b.writes) == 0 || !b.writes[0].due(time.Now()) {
+	if len(b.writes) == 0 || !b.due(b.writes[0], time.Now()) {
 		b.mu.Unlock()
 		return false
 	}
@@ -128,6 +151,7 @@ func (b *Batcher) commit() bool {
 	seg := w.batch.segment
 	start := seg.Size()
 	err := seg.Write(w.buf)
+	var took time.Duration
 	// A sealed batch may wait long for the bucket: a crash must cost no more than
 	// the active one.
 	if err == nil && (w.sync || w.seal) {
@@ -137,10 +161,14 @@ func (b *Batcher) commit() bool {
 			// wait are refused, so their records must not come back.
 			err = errors.Join(err, seg.Truncate(start))
 		}
-		b.metrics.fsync.Observe(time.Since(began).Seconds())
+		took = time.Since(began)
+		b.metrics.fsync.Observe(took.Seconds())
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if w.sync {
+		b.expectMore(w, time.Now(), took)
+	}
 	if err != nil {
 		b.spoil(w, err)
 	} else {
