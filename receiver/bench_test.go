@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/traffic"
 )
 
 type discard struct{}
@@ -36,6 +37,35 @@ func (w *quiet) SetReadDeadline(time.Time) error { return nil }
 func (w *quiet) Header() http.Header         { return w.header }
 func (w *quiet) Write(b []byte) (int, error) { return len(b), nil }
 func (w *quiet) WriteHeader(status int)      { w.status = status }
+
+// What a request allocates, it allocates once: nothing is for an event alone.
+// The race detector empties pools at random, so a few are let pass.
+func TestNoAllocationAnEvent(t *testing.T) {
+	allocs := func(events int) float64 {
+		r := New(options(), discard{}, discard{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		g := traffic.New("alloc", 1)
+		var body []byte
+		for range events {
+			body = append(g.Append(body), '\n')
+		}
+		reader := bytes.NewReader(nil)
+		req := httptest.NewRequest("POST", "/v1/events", nil)
+		req.Body, req.ContentLength = io.NopCloser(reader), int64(len(body))
+		req.Header = http.Header{"Authorization": {"Bearer " + key}, "Content-Type": {ndjson}}
+		w := &quiet{header: http.Header{}}
+		return testing.AllocsPerRun(200, func() {
+			reader.Reset(body)
+			clear(w.header)
+			if r.ServeHTTP(w, req); w.status != 202 {
+				t.Fatal(w.status)
+			}
+		})
+	}
+	one, hundred := allocs(1), allocs(101)
+	if each := (hundred - one) / 100; each > 0.1 {
+		t.Errorf("%.2f allocations an event: %.0f for a request of one, %.0f for 101", each, one, hundred)
+	}
+}
 
 func BenchmarkServeHTTP(b *testing.B) {
 	flat := `{"event_id":"0193b3f0-7b5a-7cde-8f01-23456789abcd","name":"level_up","timestamp":1795319112345,"session_id":"s-81723","user_id":"u-1827381","level":17,"class":"mage","gold":1827.5,"position":{"x":1.5,"y":22.75,"map":"dunes"},"items":["sword","shield","potion"],"build":"1.22.3","platform":"ios"}`

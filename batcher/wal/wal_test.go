@@ -479,3 +479,14 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkAppendRecord frames what a request of 100 events brings.
+func BenchmarkAppendRecord(b *testing.B) {
+	payload := make([]byte, 36<<10)
+	dst := wal.AppendRecord(nil, 1, payload)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(payload)))
+	for b.Loop() {
+		dst = wal.AppendRecord(dst[:0], 1, payload)
+	}
+}

@@ -108,3 +108,32 @@ func (c *countingWriter) Write(b []byte) (int, error) {
 	*c += countingWriter(len(b))
 	return len(b), nil
 }
+
+// One event as a line of NDJSON, before compression.
+func BenchmarkLine(b *testing.B) {
+	events := trafficEvents(1000)
+	var c clock
+	line := appendLine(nil, &events[0], "recv-1", &c)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(line)))
+	for i := 0; b.Loop(); i++ {
+		line = appendLine(line[:0], &events[i%len(events)], "recv-1", &c)
+	}
+}
+
+// An NDJSON object costs no allocation an event.
+func TestNoAllocationALine(t *testing.T) {
+	events := gameEvents(100)
+	enc, err := NewEncoder(new(countingWriter), pipeline.NDJSON, "recv-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer enc.Close()
+	if n := testing.AllocsPerRun(200, func() {
+		if err := enc.Encode(events); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 10 {
+		t.Errorf("%.0f allocations for 100 events", n)
+	}
+}
