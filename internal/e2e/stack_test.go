@@ -47,6 +47,10 @@ var penstock = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if addr := os.Getenv(serveEmpty); addr != "" {
+		fmt.Fprintln(os.Stderr, runEmptyHandler(addr))
+		os.Exit(1)
+	}
 	code := m.Run()
 	if path, err := penstock(); err == nil {
 		os.RemoveAll(filepath.Dir(path))
