@@ -47,10 +47,6 @@ var penstock = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	if addr := os.Getenv(serveEmpty); addr != "" {
-		fmt.Fprintln(os.Stderr, runEmptyHandler(addr))
-		os.Exit(1)
-	}
 	code := m.Run()
 	if path, err := penstock(); err == nil {
 		os.RemoveAll(filepath.Dir(path))
