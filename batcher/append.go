@@ -16,8 +16,12 @@ const (
 	flushBytes = 256 << 10
 	flushWait  = 100 * time.Millisecond
 	// maxGather bounds what waits to be written; Append waits beyond it.
-	maxGather = 16 << 20
+	maxGather = 8 << 20
 )
+
+// keepWrites is how many writes' buffers are used again: one is gathered while
+// another is written, and a roll begins one more.
+const keepWrites = 3
 
 // keepBuffer is the largest buffer, in bytes, that is used again.
 const keepBuffer = 4 << 20
@@ -161,7 +165,9 @@ func (b *Batcher) begin(now time.Time) error {
 func (b *Batcher) gather(bt *batch) *write {
 	if b.tail == nil || b.tail.batch != bt {
 		b.tail = newWrite(bt)
-		b.tail.buf, b.spare = b.spare, nil
+		if last := len(b.spare) - 1; last >= 0 {
+			b.tail.buf, b.spare = b.spare[last], b.spare[:last]
+		}
 		b.writes = append(b.writes, b.tail)
 		b.signal() // to set the timer for its age
 	}

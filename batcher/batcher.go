@@ -87,7 +87,7 @@ type Batcher struct {
 	active   *batch
 	writes   []*write  // for the committer, in order
 	tail     *write    // the last of writes while it still takes appends
-	spare    []byte    // an empty buffer for the next write
+	spare    [][]byte  // empty buffers for the next writes
 	gathered int64     // bytes of writes
 	expect   int       // how many waited when the last fsync ended, with those that it served
 	hold     time.Time // until when they are awaited

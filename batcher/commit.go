@@ -174,8 +174,8 @@ func (b *Batcher) commit() bool {
 	} else {
 		b.failing = nil
 		close(w.done)
-		if cap(w.buf) <= maxGather/4 {
-			b.spare = w.buf[:0]
+		if len(b.spare) < keepWrites && cap(w.buf) <= 2*maxGather { // append grows by steps
+			b.spare = append(b.spare, w.buf[:0])
 		}
 	}
 	if w.seal {
