@@ -41,9 +41,11 @@ type columns struct {
 	properties, contexts        jsonColumn
 }
 
-// keepCells is up to which size, in values of JSON columns, columns are used
-// again, and keepColumns how many.
+// Columns of up to so many paths, types of one path, and values of JSON columns
+// are used again; keepColumns is how many of them are kept.
 const (
+	keepPaths   = 1 << 10
+	keepTypes   = 16
 	keepCells   = 64 << 20
 	keepColumns = 2
 )
@@ -98,9 +100,11 @@ func (n *natives) take() *columns {
 	return new(columns)
 }
 
-// keep lets the columns be used again, if they are of a usual size.
+// keep lets the columns be used again, if they are of a usual size: paths and
+// types that were there once stay, and there is an end to both.
 func (n *natives) keep(c *columns) {
-	if c.n*(len(c.properties.root.paths)+len(c.contexts.root.paths)) > keepCells {
+	paths := slices.Concat(c.properties.root.paths, c.contexts.root.paths)
+	if len(paths) > keepPaths || c.n*len(paths) > keepCells || slices.ContainsFunc(paths, func(d *dynamic) bool { return len(d.types) > keepTypes }) {
 		return
 	}
 	c.reset()
