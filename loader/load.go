@@ -237,6 +237,10 @@ var piece = codec.Limit{Rows: 4 << 10, Bytes: 1 << 20}
 // measure decides where the object is cut, by its first events. It stands in the
 // ledger from then on.
 func (l *Loader) measure(object pipeline.Object, file io.ReaderAt, entry *pipeline.Load) error {
+	entry.ChunkRows, entry.ChunkBytes = uint32(l.opts.ChunkRows), uint32(l.opts.ChunkBytes)
+	if object.Meta.SHA256 != "" && object.Meta.Rows <= int64(l.opts.MinChunk) {
+		return nil // wherever a chunk may end, this is one; small objects are not opened twice
+	}
 	dec, err := decoder(object, file)
 	if err != nil {
 		return err
@@ -246,7 +250,7 @@ func (l *Loader) measure(object pipeline.Object, file io.ReaderAt, entry *pipeli
 	if err != nil && err != io.EOF {
 		return fault("unreadable_object", "%w", err)
 	}
-	entry.ChunkRows, entry.ChunkBytes = uint32(l.table.ChunkRows(sample, l.opts.ChunkRows)), uint32(l.opts.ChunkBytes)
+	entry.ChunkRows = uint32(l.table.ChunkRows(sample, l.opts.ChunkRows))
 	return nil
 }
 

@@ -104,6 +104,7 @@ type Options struct {
 	Name       string        // of this loader, in the ledger
 	Workers    int           // objects at once
 	ChunkRows  int           // of one insert at most; the same for all loaders of a table
+	MinChunk   int           // rows that any chunk may have, by Table.ChunkRows; 0: none are certain
 	ChunkBytes int           // of its events, by pipeline.Event.Size; likewise
 	Dir        string        // for objects while they are loaded
 	Extend     time.Duration // between two signs of life to the queue

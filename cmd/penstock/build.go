@@ -236,7 +236,7 @@ func newLoader(cfg Config, spec pipeline.Spec, name string, q loader.Queue, stor
 		to = letters
 	}
 	return loader.New(spec, loader.Options{
-		Name: name, Workers: cfg.Loader.Workers, ChunkRows: faultpoint.Setting("CHUNK_ROWS", chunkRows), ChunkBytes: chunkBytes,
+		Name: name, Workers: cfg.Loader.Workers, ChunkRows: faultpoint.Setting("CHUNK_ROWS", chunkRows), MinChunk: clickhouse.MinChunk, ChunkBytes: chunkBytes,
 		Dir: cfg.Loader.Dir, Extend: time.Duration(cfg.Queue.AckWait) / 3,
 		Backoff:  retry.Backoff{Min: time.Duration(cfg.Loader.BackoffMin), Max: time.Duration(cfg.Loader.BackoffMax)},
 		Attempts: cfg.Loader.MaxAttempts,

@@ -460,12 +460,11 @@ func (db *DB) ChunkRows(sample []pipeline.Event, most int) int {
 	if err := c.append(sample, nil); err != nil && !errors.Is(err, errNotColumnar) {
 		return most
 	}
-	return min(most, max(chunkCells/max(1, len(c.properties.root.paths)+len(c.contexts.root.paths)), minChunk))
+	return min(most, max(chunkCells/max(1, len(c.properties.root.paths)+len(c.contexts.root.paths)), MinChunk))
 }
 
-// chunkCells is of how many values a block of usual size has room, minChunk
-// how many rows it may have at least.
-const (
-	chunkCells = 32 << 20
-	minChunk   = 64 << 10
-)
+// chunkCells is of how many values of JSON columns a block of usual size has room.
+const chunkCells = 32 << 20
+
+// MinChunk is how many rows ChunkRows lets any block have.
+const MinChunk = 64 << 10
