@@ -32,24 +32,32 @@ import (
 )
 
 // penstock is the binary under test, built once, with the race detector and
-// with fault points.
-var penstock = sync.OnceValues(func() (string, error) {
+// with fault points; plain is what users run, for measurements.
+var (
+	penstock = sync.OnceValues(func() (string, error) { return build("-race", "-tags", "chaos") })
+	plain    = sync.OnceValues(func() (string, error) { return build() })
+	built    []string // their folders
+)
+
+func build(flags ...string) (string, error) {
 	dir, err := os.MkdirTemp("", "penstock-e2e-")
 	if err != nil {
 		return "", err
 	}
+	built = append(built, dir)
 	path := filepath.Join(dir, "penstock")
-	out, err := exec.Command("go", "build", "-race", "-tags", "chaos", "-o", path, "github.com/penstock/penstock/cmd/penstock").CombinedOutput()
+	args := append([]string{"build"}, flags...)
+	out, err := exec.Command("go", append(args, "-o", path, "github.com/penstock/penstock/cmd/penstock")...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build penstock: %w\n%s", err, out)
 	}
 	return path, nil
-})
+}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := penstock(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
+	for _, dir := range built {
+		os.RemoveAll(dir)
 	}
 	os.Exit(code)
 }
@@ -156,6 +164,8 @@ type role struct {
 	Admin string
 	args  []string
 	env   []string
+
+	binary func() (string, error) // nil: penstock
 }
 
 // start starts a receiver or a loader and waits until it is ready.
@@ -169,6 +179,13 @@ func (s *stack) start(name, command string, env ...string) *role {
 // launch does not wait.
 func (s *stack) launch(name, command string, env ...string) *role {
 	s.t.Helper()
+	r := s.prepare(name, command, env...)
+	r.spawn()
+	return r
+}
+
+// prepare starts nothing.
+func (s *stack) prepare(name, command string, env ...string) *role {
 	r := &role{t: s.t, URL: "http://" + address(s.t), Admin: "http://" + address(s.t), args: []string{command}}
 	r.env = s.env(append([]string{
 		"PENSTOCK_ADMIN_LISTEN=" + strings.TrimPrefix(r.Admin, "http://"),
@@ -178,7 +195,6 @@ func (s *stack) launch(name, command string, env ...string) *role {
 		"PENSTOCK_LOADER_NAME=" + name,
 	}, env...)...)
 	r.log = filepath.Join(s.dir, name+".log")
-	r.spawn()
 	return r
 }
 
@@ -191,7 +207,11 @@ func (r *role) again() {
 
 func (r *role) spawn() {
 	r.t.Helper()
-	path, err := penstock()
+	binary := penstock
+	if r.binary != nil {
+		binary = r.binary
+	}
+	path, err := binary()
 	if err != nil {
 		r.t.Fatal(err)
 	}
