@@ -789,9 +789,22 @@ func typeName(k jsonscan.ValueKind) string {
 	return [...]string{"Bool", "Int64", "UInt64", "Float64", "String", "", "JSON"}[k]
 }
 
+// appendText writes a string with its length before it, which is known only when
+// it is unescaped: room is left for that of the escaped one, which is not shorter.
 func appendText(b []byte, v jsonscan.Value) []byte {
 	if !v.Escaped {
 		return appendBytes(b, v.Raw)
 	}
-	return appendBytes(b, v.AppendText(nil))
+	var size [binary.MaxVarintLen64]byte
+	from, room := len(b), binary.PutUvarint(size[:], uint64(len(v.Raw)))
+	b = append(b, size[:room]...)
+	b = v.AppendText(b)
+	n := len(b) - from - room
+	if k := binary.PutUvarint(size[:], uint64(n)); k < room {
+		copy(b[from+k:], b[from+room:])
+		b = b[:from+k+n]
+		room = k
+	}
+	copy(b[from:], size[:room])
+	return b
 }
