@@ -46,6 +46,7 @@ type columns struct {
 const (
 	keepPaths   = 1 << 10
 	keepTypes   = 16
+	keepParts   = 8 * keepPaths
 	keepCells   = 64 << 20
 	keepColumns = 2
 )
@@ -104,7 +105,8 @@ func (n *natives) take() *columns {
 // types that were there once stay, and there is an end to both.
 func (n *natives) keep(c *columns) {
 	paths := slices.Concat(c.properties.root.paths, c.contexts.root.paths)
-	if len(paths) > keepPaths || c.n*len(paths) > keepCells || slices.ContainsFunc(paths, func(d *dynamic) bool { return len(d.types) > keepTypes }) {
+	all, parts, cells := c.properties.size.paths+c.contexts.size.paths, c.properties.size.parts+c.contexts.size.parts, c.properties.size.cells+c.contexts.size.cells
+	if all > keepPaths || parts > keepParts || max(c.n*len(paths), cells) > keepCells || slices.ContainsFunc(paths, func(d *dynamic) bool { return len(d.types) > keepTypes }) {
 		return
 	}
 	c.reset()

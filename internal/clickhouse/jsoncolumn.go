@@ -29,8 +29,17 @@ import (
 type jsonColumn struct {
 	rows int
 	root jsonObject
+	size extent
 	doc  jsonscan.Walker
 	last []cursor // memory for them
+}
+
+// extent is how much a column holds, with all columns of objects within arrays:
+// an array of objects whose keys are ids is as many columns as any other such object.
+type extent struct {
+	paths int
+	parts int // paths, their types, and keys
+	cells int // rows of paths
 }
 
 // errNotColumnar says that a block cannot be sent in columns: the server shall
@@ -38,15 +47,25 @@ type jsonColumn struct {
 var errNotColumnar = errors.New("not columnar")
 
 // maxPaths and maxCells bound the columns of a block: each path costs a byte a
-// row, however few rows have it.
+// row, however few rows have it. maxParts bounds what costs some 200 bytes each.
 const (
 	maxPaths = 16 << 10
+	maxParts = 8 * maxPaths
 	maxCells = 128 << 20
 )
+
+// part counts what is made once for many rows.
+func (e *extent) part() error {
+	if e.parts++; e.parts > maxParts {
+		return errNotColumnar
+	}
+	return nil
+}
 
 // jsonObject is a column of objects.
 type jsonObject struct {
 	depth  int // of arrays of objects around it
+	size   *extent
 	tree   node
 	paths  []*dynamic
 	byPath map[string]*dynamic
@@ -66,6 +85,7 @@ type node struct {
 type dynamic struct {
 	path  string
 	depth int
+	size  *extent
 	index []byte // type of each row so far, null where it has no value
 	types []*typed
 }
@@ -89,6 +109,7 @@ type typed struct {
 // hold as they should is errNotColumnar.
 func (c *jsonColumn) append(text []byte) error {
 	c.doc = jsonscan.NewWalker(text)
+	c.root.size = &c.size
 	if err := c.root.add(&c.doc, c.rows); err != nil {
 		return err
 	}
@@ -139,6 +160,7 @@ var typedNames = [...]string{pipeline.TypedInt: "Int64", pipeline.TypedFloat: "F
 
 func (c *jsonColumn) cursors(all []*pipeline.Typed) ([]cursor, error) {
 	c.last = c.last[:0]
+	c.root.size = &c.size
 	for _, t := range all {
 		if len(t.Rows) == 0 {
 			continue
@@ -229,8 +251,8 @@ func (o *jsonObject) child(at *node, key []byte) (*node, int, error) {
 	if n := at.byKey[string(key)]; n != nil {
 		return n, n.at + 1, nil
 	}
-	if len(at.order) >= maxPaths {
-		return nil, 0, errNotColumnar
+	if err := o.size.part(); err != nil {
+		return nil, 0, err
 	}
 	n := &node{key: string(key), at: len(at.order)}
 	if n.path = n.key; at.path != "" || at != &o.tree {
@@ -263,13 +285,17 @@ func (o *jsonObject) path(path string) (*dynamic, error) {
 	if d := o.byPath[path]; d != nil {
 		return d, nil
 	}
-	if len(o.paths) == maxPaths {
+	if o.size.paths == maxPaths {
 		return nil, errNotColumnar
 	}
+	if err := o.size.part(); err != nil {
+		return nil, err
+	}
+	o.size.paths++
 	if o.byPath == nil {
 		o.byPath = map[string]*dynamic{}
 	}
-	d := &dynamic{path: path, depth: o.depth}
+	d := &dynamic{path: path, depth: o.depth, size: o.size}
 	o.byPath[path] = d
 	o.paths = append(o.paths, d)
 	return d, nil
@@ -285,7 +311,10 @@ func (d *dynamic) of(name string) (*typed, byte, error) {
 	if len(d.types) == null-1 {
 		return nil, 0, errNotColumnar
 	}
-	t := newTyped(name, d.depth)
+	if err := d.size.part(); err != nil {
+		return nil, 0, err
+	}
+	t := newTyped(name, d.depth, d.size)
 	d.types = append(d.types, t)
 	return t, byte(len(d.types) - 1), nil
 }
@@ -298,6 +327,9 @@ func (d *dynamic) put(row int, i byte) error {
 		}
 		d.index[row] = i
 		return nil
+	}
+	if d.size.cells += row + 1 - len(d.index); d.size.cells > maxCells {
+		return errNotColumnar
 	}
 	for len(d.index) < row {
 		d.index = append(d.index, null)
@@ -449,26 +481,26 @@ func (d *dynamic) write(s *sink, rows []uint32) {
 	}
 }
 
-func newTyped(name string, depth int) *typed {
+func newTyped(name string, depth int, size *extent) *typed {
 	t := &typed{name: name}
 	inner, ok := cutArray(name)
 	if !ok {
 		if strings.HasPrefix(name, "JSON") {
-			t.objects = &jsonObject{depth: depth + 1}
+			t.objects = &jsonObject{depth: depth + 1, size: size}
 		}
 		return t
 	}
 	t.array = true
 	switch {
 	case strings.HasPrefix(inner, "JSON"):
-		t.objects = &jsonObject{depth: depth + 1}
+		t.objects = &jsonObject{depth: depth + 1, size: size}
 	case inner == "Dynamic":
-		t.dynamic = &dynamic{depth: depth}
+		t.dynamic = &dynamic{depth: depth, size: size}
 	default:
 		if plain, ok := cutNullable(inner); ok {
 			t.nulls, inner = []byte{}, plain
 		}
-		t.element = newTyped(inner, depth)
+		t.element = newTyped(inner, depth, size)
 	}
 	return t
 }
@@ -643,7 +675,7 @@ func (t *typed) writeArrays(s *sink, rows []uint32) {
 // reset empties the column and keeps its memory, paths and types, but for
 // memory that was much larger than needed the last time.
 func (c *jsonColumn) reset() {
-	c.rows, c.doc = 0, jsonscan.Walker{}
+	c.rows, c.doc, c.size.cells = 0, jsonscan.Walker{}, 0
 	c.root.reset()
 }
 

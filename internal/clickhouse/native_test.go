@@ -407,3 +407,38 @@ func randomValue(r *rand.Rand, depth int) []byte {
 	}
 	return append(b, ']')
 }
+
+// Keys that are ids make no columns without end within arrays either, where no limit of the
+// outermost object counts them; such columns are not kept for the next block.
+func TestColumnsWithinArraysAreBounded(t *testing.T) {
+	for name, doc := range map[string]string{
+		"few rows each": `{"items":[{"item-%d":1}]}`, "two levels": `{"items":[{"x":[{"item-%d":1}]}]}`, "among other things": `{"items":[1,{"item-%d":1}]}`,
+		"nulls": `{"items":[{"item-%d":{"a":null}}]}`,
+	} {
+		var c jsonColumn
+		var err error
+		rows := 0
+		for ; err == nil && rows < 2*maxParts; rows++ {
+			id := rows
+			if name == "few rows each" {
+				id %= 1000 // not many paths, but each with a byte a row
+			}
+			err = c.append(fmt.Appendf(nil, doc, id))
+		}
+		if !errors.Is(err, errNotColumnar) || c.size.cells > maxCells+rows {
+			t.Errorf("%s: %d cells, %d parts after %d rows: %v", name, c.size.cells, c.size.parts, rows, err)
+		}
+	}
+	c := new(columns)
+	var events []pipeline.Event
+	for i := range 2 * keepPaths {
+		events = append(events, pipeline.Event{Project: []byte("p"), Name: []byte("n"), Properties: fmt.Appendf(nil, `{"items":[{"item-%d":1}]}`, i), Context: []byte("{}")})
+	}
+	if err := c.append(events, nil); err != nil {
+		t.Fatal(err)
+	}
+	var n natives
+	if n.keep(c); len(n.columns) > 0 {
+		t.Errorf("columns of %d paths are kept", c.properties.size.paths)
+	}
+}
