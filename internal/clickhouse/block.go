@@ -82,11 +82,18 @@ func (b *Block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 		b.db.natives.keep(b.columns)
 		// What is refused for its data is tried as text: somebody may have given the
 		// column another type, which the server makes of text and not of columns.
-		if err == nil || retry.ClassOf(err) == retry.Outage {
+		if err == nil || !textMayHelp(err) {
 			return err
 		}
 	}
 	return b.db.insertText(ctx, b.table, token, b.object, b.generation, again)
+}
+
+// textMayHelp tells whether rows that were refused in columns may be taken as
+// text. Text loses types, so it is for what the data are refused for, and never for
+// a server that cannot write its files.
+func textMayHelp(err error) bool {
+	return retry.ClassOf(err) != retry.Outage && !slices.Contains(fileCodes, int32(retry.CodeOf(err)))
 }
 
 // take gives columns that were used before, or new ones.

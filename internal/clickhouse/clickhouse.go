@@ -216,6 +216,11 @@ var permanentCodes = []int32{6, 25, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 128
 // timeouts, too many parts or queries, read-only, no such table or column, access.
 var outageCodes = []int32{16, 47, 60, 81, 159, 160, 164, 202, 203, 209, 210, 225, 241, 242, 243, 252, 279, 319, 425, 439, 497, 516, 696, 999}
 
+// fileCodes speak of the server's files. They are an outage where the disk is
+// broken, and an object's own where it is of so many paths and types that the server
+// has no descriptors left for their files; so they stand in neither list.
+var fileCodes = []int32{74, 75, 76, 77, 78, 79, 82, 88, 1000, 1001}
+
 // class decides once what kind of failure an error is. Whatever is not about
 // the data is the server's or the set-up's: nobody's object is at fault.
 func class(err error) error {

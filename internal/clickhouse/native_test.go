@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/penstock/penstock/internal/codec"
@@ -440,5 +441,16 @@ func TestColumnsWithinArraysAreBounded(t *testing.T) {
 	var n natives
 	if n.keep(c); len(n.columns) > 0 {
 		t.Errorf("columns of %d paths are kept", c.properties.size.paths)
+	}
+}
+
+// A server that has no file descriptors left says nothing of the types that it
+// was sent: rows must not come as text, which loses some.
+func TestTextIsForWhatDataAreRefusedFor(t *testing.T) {
+	for code, want := range map[int]bool{76: false, 1000: false, 241: false, 53: true, 469: true, 395: true, 12345: true} {
+		err := classInsert(&ch.Exception{Code: proto.Error(code)})
+		if got := textMayHelp(fmt.Errorf("insert: %w", err)); got != want {
+			t.Errorf("code %d: %v, want %v", code, got, want)
+		}
 	}
 }
