@@ -177,9 +177,13 @@ func typedValue(v jsonscan.Value) (kind pipeline.TypedKind, bits uint64, ok bool
 	case jsonscan.IntValue:
 		return pipeline.TypedInt, v.Bits, v.Bits != 0 || len(v.Raw) == 1 // -0
 	case jsonscan.FloatValue:
+		f := math.Float64frombits(v.Bits)
+		// Below the normal numbers a float has fewer digits, in the end none.
+		if math.Abs(f) < minNormal && (f != 0 || !isZero(v.Raw)) {
+			return 0, 0, false
+		}
 		if len(v.Raw) > 15 {
 			var b [40]byte
-			f := math.Float64frombits(v.Bits)
 			if !bytes.Equal(strconv.AppendFloat(b[:0], f, 'f', -1, 64), v.Raw) && !bytes.Equal(strconv.AppendFloat(b[:0], f, 'g', -1, 64), v.Raw) {
 				return 0, 0, false
 			}
@@ -187,6 +191,22 @@ func typedValue(v jsonscan.Value) (kind pipeline.TypedKind, bits uint64, ok bool
 		return pipeline.TypedFloat, v.Bits, true
 	}
 	return 0, 0, false
+}
+
+// minNormal is the smallest float with all its digits.
+const minNormal = 0x1p-1022
+
+// isZero tells whether a number's text, up to its exponent, has no digit but 0.
+func isZero(number []byte) bool {
+	for _, c := range number {
+		if c == 'e' || c == 'E' {
+			break
+		}
+		if c >= '1' && c <= '9' {
+			return false
+		}
+	}
+	return true
 }
 
 // choose makes the columns.

@@ -169,3 +169,18 @@ func FuzzShred(f *testing.F) {
 		}
 	})
 }
+
+// Numbers so small that a float has fewer digits of them than were sent stay as
+// they were sent.
+func TestShredKeepsTinyNumbers(t *testing.T) {
+	docs := []string{`{"f":1e-400}`, `{"f":1.2345678e-320}`, `{"f":-1.23e-323}`, `{"f":0.0}`, `{"f":-0.0}`, `{"f":2.5e-308}`, `{"f":1.5}`}
+	got, _, err := decode(encode(t, pipeline.Parquet, docEvents(docs), 1000), pipeline.Parquet, noLimit)
+	if err != nil || len(got) != len(docs) {
+		t.Fatalf("%d events, %v", len(got), err)
+	}
+	for i := range got {
+		if string(got[i].Properties) != docs[i] {
+			t.Errorf("sent %s, got %s", docs[i], got[i].Properties)
+		}
+	}
+}
