@@ -19,7 +19,7 @@ import (
 // through here before parquet-go builds anything on them.
 
 const (
-	maxFooter     = 2 << 20   // bytes
+	maxFooter     = 8 << 20   // bytes; 256 typed columns of long names take 75 KB a row group
 	maxPageBytes  = 512 << 20 // decompressed
 	maxPageValues = 1 << 24
 	maxPageHeader = 1 << 20 // bytes; it may hold statistics

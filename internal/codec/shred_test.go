@@ -184,3 +184,33 @@ func TestShredKeepsTinyNumbers(t *testing.T) {
 		}
 	}
 }
+
+// What is written with the most columns of the longest names, in many row groups, can be read.
+func TestFooterOfManyColumnsIsRead(t *testing.T) {
+	var out bytes.Buffer
+	enc := newParquetEncoder(&out, "r")
+	var docs []string
+	for i := range sampleRows {
+		doc := []byte(fmt.Sprintf(`{"%0*d":{`, maxTypedPath-10, 0))
+		for k := range 4 {
+			doc = fmt.Appendf(doc, `"p%d":"%d",`, (4*i+k)%maxTyped, i)
+		}
+		docs = append(docs, string(doc[:len(doc)-1])+"}}")
+	}
+	for range 30 {
+		if err := enc.Encode(docEvents(docs)); err != nil {
+			t.Fatal(err)
+		}
+		if err := enc.w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := enc.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dec, err := newParquetDecoder(bytes.NewReader(out.Bytes()), int64(out.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec.Close()
+}
