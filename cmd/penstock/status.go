@@ -127,7 +127,7 @@ func status(ctx context.Context, cfg Config) statusReport {
 			continue
 		}
 		p.Table = &st
-		if p.Newest > 0 {
+		if p.Newest > 0 && st.Newest > 0 {
 			f := max(0, float64(p.Newest-st.Newest)/1000)
 			p.Freshness = &f
 		}

@@ -21,6 +21,7 @@ const (
 	// readers hold one in memory.
 	groupRows  = 128 << 10
 	groupBytes = 64 << 20 // of events as they are in memory
+	groupCells = 8 << 20  // values of typed columns, nulls as well: each takes some bytes until its page is written
 
 	// Documents repeat each other over long distances, and a page is compressed
 	// alone: with 4 MiB, LLM calls come to half of what they do with 256 KiB.
@@ -332,7 +333,7 @@ func (p *parquetEncoder) encode(events []pipeline.Event) error {
 	}
 	p.rows += int64(len(events))
 	p.group += int64(len(events))
-	if p.group == groupRows || p.bytes >= groupBytes {
+	if p.group == groupRows || p.bytes >= groupBytes || p.group*int64(len(p.shred.columns)) >= groupCells {
 		p.group, p.bytes = 0, 0
 		return p.w.Flush()
 	}
