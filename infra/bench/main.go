@@ -55,7 +55,6 @@ func peers() []peer {
 		{"direct", "direct, 1 row an insert", direct(1)},
 		{"direct", "direct, 100 rows an insert", direct(100)},
 		{"direct", "direct, 1000 rows an insert", direct(1000)},
-		{"s3", "s3(), Parquet", pull("parquet")},
 		{"s3", "s3(), NDJSON.zst", pull("ndjson")},
 		{"otel", "otelcol, map columns", otel(otelSetup{})},
 		{"otel", "otelcol, JSON columns", otel(otelSetup{json: true})},
