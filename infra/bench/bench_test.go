@@ -204,7 +204,7 @@ func TestSummarize(t *testing.T) {
 
 func TestChoose(t *testing.T) {
 	chosen, err := choose("s3,direct")
-	if err != nil || len(chosen) != 4 || chosen[0].group != "s3" || chosen[4].group != "direct" {
+	if err != nil || len(chosen) != 4 || chosen[0].group != "s3" || chosen[3].group != "direct" {
 		t.Errorf("got %d peers, %v", len(chosen), err)
 	}
 	for _, only := range []string{"", "bento", "s3,", "s3,s3x"} {
