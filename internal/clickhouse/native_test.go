@@ -323,8 +323,8 @@ func TestColumnar(t *testing.T) {
 // Keys that are ids do not make columns without end.
 func TestTooManyPaths(t *testing.T) {
 	var c jsonColumn
-	for i := range maxPaths {
-		if err := c.append(fmt.Appendf(nil, `{"id%d":1}`, i)); err != nil {
+	for i := range maxPaths / 2 { // two a document: one would be too many cells
+		if err := c.append(fmt.Appendf(nil, `{"id%d":1,"other%d":1}`, i, i)); err != nil {
 			t.Fatal(i, err)
 		}
 	}
