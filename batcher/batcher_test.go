@@ -25,6 +25,7 @@ import (
 
 	"github.com/penstock/penstock/batcher/wal"
 	"github.com/penstock/penstock/batcher/wal/waltest"
+	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 )
@@ -183,7 +184,7 @@ func (r *rig) mustStop() {
 
 func TestRollByAge(t *testing.T) {
 	for _, d := range []pipeline.Durability{pipeline.Memory, pipeline.Disk} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			r := start(t, options(), waltest.New(), newStore())
 			time.Sleep(time.Hour) // the age counts from the first event
 			r.must(d, 1)
@@ -215,7 +216,7 @@ func TestRollByAge(t *testing.T) {
 }
 
 func TestRollByRows(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		opts.RollRows = 10
 		r := start(t, opts, waltest.New(), newStore())
@@ -243,7 +244,7 @@ func TestRollByRows(t *testing.T) {
 
 // The size of an object is foreseen from the objects before it: the second segment may be much larger than the first.
 func TestRollByBytes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		opts.RollBytes, opts.SegmentBytes = 100<<10, 1<<20
 		r := start(t, opts, waltest.New(), newStore())
@@ -269,7 +270,7 @@ func TestRollByBytes(t *testing.T) {
 }
 
 func TestRollByStop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t, options(), waltest.New(), newStore())
 		r.must(pipeline.Memory, 3)
 		r.must(pipeline.Disk, 3)
@@ -284,7 +285,7 @@ func TestRollByStop(t *testing.T) {
 }
 
 func TestNoObjectForNoEvents(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		fs := waltest.New()
 		r := start(t, options(), fs, newStore())
 		if key, err := r.Append(t.Context(), nil, pipeline.Bucket); key != "" || err != nil {
@@ -312,7 +313,7 @@ func TestNoObjectForNoEvents(t *testing.T) {
 }
 
 func TestObjectDurability(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		r := start(t, opts, waltest.New(), newStore())
 		r.store.delay = time.Second
@@ -343,7 +344,7 @@ func TestObjectDurability(t *testing.T) {
 }
 
 func TestObjectTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		r := start(t, opts, waltest.New(), newStore())
 		r.store.setFail(func(string) (error, error) { return nil, errStore })
@@ -362,7 +363,7 @@ func TestObjectTimeout(t *testing.T) {
 func TestPutFails(t *testing.T) {
 	for _, rate := range []float64{0, 0.1, 0.9} {
 		t.Run(fmt.Sprint(rate), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				opts := options()
 				opts.Drain = time.Hour
 				r := start(t, opts, waltest.New(), newStore())
@@ -384,7 +385,7 @@ func TestPutFails(t *testing.T) {
 
 // An outage delays: batches go up oldest first when it ends, and the pauses stay within the backoff's limits.
 func TestOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		opts.Uploads = 1
 		r := start(t, opts, waltest.New(), newStore())
@@ -426,7 +427,7 @@ func TestConflict(t *testing.T) {
 		{"not ours", func(pipeline.Meta) pipeline.Meta { return pipeline.Meta{} }, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := start(t, options(), waltest.New(), newStore())
 				key, err := r.Append(t.Context(), r.events(3, 10), pipeline.Disk)
 				if err != nil {
@@ -452,7 +453,7 @@ func TestConflict(t *testing.T) {
 
 // A foreign object under one key holds up no other batch.
 func TestConflictBlocksNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		opts.Uploads = 1
 		r := start(t, opts, waltest.New(), newStore())
@@ -471,7 +472,7 @@ func TestConflictBlocksNobody(t *testing.T) {
 // A crash between PUT and release, and one before the answer to the PUT: the next process replays under the same key.
 func TestCrashAfterPut(t *testing.T) {
 	for _, format := range []pipeline.Format{pipeline.Parquet, pipeline.NDJSON} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			opts := options()
 			opts.Format = format
 			store := newStore()
@@ -505,7 +506,7 @@ func TestCrashAfterPut(t *testing.T) {
 
 // One Append alone waits for its fsync and for nothing else; many share fsyncs.
 func TestGroupCommit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		fs := waltest.New()
 		fs.SyncTime = time.Millisecond
 		r := start(t, options(), fs, newStore())
@@ -539,7 +540,7 @@ func TestGroupCommit(t *testing.T) {
 // all of them; one that is alone is never held for others.
 func TestGroupCommitOfSteadyClients(t *testing.T) {
 	const clients, each = 8, 100
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		fs := waltest.New()
 		fs.SyncTime = time.Millisecond
 		r := start(t, options(), fs, newStore())
@@ -576,7 +577,7 @@ func TestGroupCommitOfSteadyClients(t *testing.T) {
 }
 
 func TestDiskLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		opts.MaxDisk, opts.RollRows = 20_000, 10
 		r := start(t, opts, waltest.New(), newStore())
@@ -616,7 +617,7 @@ func TestDiskLimit(t *testing.T) {
 func TestDiskFails(t *testing.T) {
 	for _, op := range []string{"write", "sync", "open"} {
 		t.Run(op, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r := start(t, options(), waltest.New(), newStore())
 				var taken, refused []uint64
 				try := func(d pipeline.Durability) error {
@@ -677,7 +678,7 @@ func TestDiskFails(t *testing.T) {
 
 // Another batch's write may end a failure before what the failed one carries over has found a segment.
 func TestCarryAfterAnotherBatch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		opts.RollRows = 1
 		fs := waltest.New()
@@ -702,7 +703,7 @@ func TestCarryAfterAnotherBatch(t *testing.T) {
 // What was refused stays away, also when power fails before the cut that follows a failed fsync would have got to the disk by itself.
 func TestRefusedStaysAway(t *testing.T) {
 	for seed := range uint64(20) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			r := start(t, options(), waltest.New(), newStore())
 			r.fs.FailAt("syncdir", 1, 0)
 			r.store.setFail(func(string) (error, error) { return nil, errStore })
@@ -724,7 +725,7 @@ func TestRefusedStaysAway(t *testing.T) {
 
 // A batch that could not be encoded is tried again, in the drain too, and holds up no other.
 func TestEncodeFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		opts.Uploads, opts.RollRows = 1, 1
 		r := start(t, opts, waltest.New(), newStore())
@@ -755,7 +756,7 @@ func TestEncodeFails(t *testing.T) {
 func TestEachFault(t *testing.T) {
 	for _, op := range []string{"write", "sync", "truncate", "syncdir", "open", "remove", "rename", "read"} {
 		for at := 1; at < 20; at++ {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				opts := options()
 				opts.RollRows = 7
 				fs := waltest.New()
@@ -801,7 +802,7 @@ func TestEachFault(t *testing.T) {
 // A full disk: objects are encoded in memory, and uploads make room again.
 func TestFullDisk(t *testing.T) {
 	for _, format := range []pipeline.Format{pipeline.Parquet, pipeline.NDJSON} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			opts := options()
 			opts.Format = format
 			r := start(t, opts, waltest.New(), newStore())
@@ -845,7 +846,7 @@ func TestFullDisk(t *testing.T) {
 // A crash costs at most the active batch of what memory acknowledged, however long sealed ones wait for the bucket.
 func TestSealedSurvivesPowerLoss(t *testing.T) {
 	for seed := range uint64(20) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			opts := options()
 			opts.RollRows = 10
 			r := start(t, opts, waltest.New(), newStore())
@@ -867,7 +868,7 @@ func TestSealedSurvivesPowerLoss(t *testing.T) {
 
 // A segment that cannot be removed counts as disk in use until it can.
 func TestReleaseFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := start(t, options(), waltest.New(), newStore())
 		r.fs.Fail(func(op, path string) error {
 			if op == "remove" && strings.HasSuffix(path, ".wal") {
@@ -892,7 +893,7 @@ func TestReleaseFails(t *testing.T) {
 }
 
 func TestDrainTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		r := start(t, opts, waltest.New(), newStore())
 		r.store.setFail(func(string) (error, error) { return nil, errStore })
@@ -913,7 +914,7 @@ func TestDrainTimeout(t *testing.T) {
 
 // A store that hangs is cut off by the drain's end.
 func TestDrainHangingStore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		opts.PutTimeout = time.Hour
 		r := start(t, opts, waltest.New(), newStore())
@@ -928,7 +929,7 @@ func TestDrainHangingStore(t *testing.T) {
 
 // Seqs go on over restarts, also when the clock goes back.
 func TestSeqIsMonotonic(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		fs := waltest.New()
 		fs.Put("/wal/SEQ", []byte("4000000000000000")) // in µs: the year 2096
 		var last uint64
@@ -958,7 +959,7 @@ func TestSeqIsMonotonic(t *testing.T) {
 
 // Damage found at the start, or while a batch waits, costs the damaged record; the rest is stored and the file kept.
 func TestDamage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		fs := waltest.New()
 		r := start(t, options(), fs, newStore())
 		for range 3 {
@@ -987,7 +988,7 @@ func TestDamage(t *testing.T) {
 
 // A record that this version cannot read keeps no other from its object, and the process from no start.
 func TestForeignRecord(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		fs := waltest.New()
 		key := pipeline.Key{Prefix: "events/", Time: time.Now(), Receiver: "game1", Seq: 5, Format: pipeline.NDJSON}
 		b := wal.AppendRecord(nil, 5, []byte("from the future"))
@@ -1033,7 +1034,7 @@ func TestForeignRecord(t *testing.T) {
 
 // Memory for what waits to be written is bounded, however fast batches roll.
 func TestGatherIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		opts.RollRows = 1
 		r := build(t, opts, waltest.New(), newStore())
@@ -1076,7 +1077,7 @@ func TestRandomKills(t *testing.T) {
 	}
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { randomKills(t, rand.New(rand.NewPCG(seed, 99))) })
+			bubble.Test(t, func(t *testing.T) { randomKills(t, rand.New(rand.NewPCG(seed, 99))) })
 		})
 	}
 }

@@ -15,11 +15,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
@@ -439,7 +439,7 @@ func start(t *testing.T, l *Loader) (stop func() error) {
 const noon = int64(1795348800000) // 2026-11-22T12:00:00Z
 
 func TestLoadsEachOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		for _, n := range []int{1, 9, 10, 11, 35, 20} {
 			key := w.put(t, n, noon, 1)
@@ -466,7 +466,7 @@ func TestLoadsEachOnce(t *testing.T) {
 
 // An object over midnight: no block goes into two partitions.
 func TestCutsAtMidnight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.put(t, 25, noon+12*3600*1000-7, 1)
 		stop := start(t, w.loader(t, "a"))
@@ -482,7 +482,7 @@ func TestOnceUnderFaults(t *testing.T) {
 	for _, rate := range []float64{0.1, 0.5} {
 		for _, window := range []int{0, 1} {
 			t.Run(fmt.Sprintf("rate %v, window %d", rate, window), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					seed := rand.Uint64()
 					t.Logf("seed %d", seed)
 					rnd := rand.New(rand.NewPCG(seed, 1))
@@ -560,7 +560,7 @@ func (w *world) killAt(t *testing.T, point int, late bool) {
 func TestKilledAtEveryPoint(t *testing.T) {
 	for point := range 25 {
 		for _, late := range []bool{false, true} {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld()
 				w.window = 1
 				w.put(t, 35, noon, 1)
@@ -576,7 +576,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 
 // The ledger is lost, and the tokens are forgotten: what is there is found.
 func TestLedgerLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		for _, n := range []int{5, 35} {
 			w.put(t, n, noon, 1)
@@ -602,7 +602,7 @@ func TestLedgerLost(t *testing.T) {
 // Rows deleted by hand while the table still knows their tokens: the ledger
 // does not say loaded before they are there again.
 func TestSwallowedInsertIsNotLoaded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		key := w.put(t, 5, noon, 1)
 		stop := start(t, w.loader(t, "a"))
@@ -630,7 +630,7 @@ func TestSwallowedInsertIsNotLoaded(t *testing.T) {
 
 // While the table is away nothing is taken from the queue; then all is loaded.
 func TestOutageStopsReceiving(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		for range 20 {
 			w.put(t, 5, noon, 1)
@@ -662,7 +662,7 @@ func TestOutageStopsReceiving(t *testing.T) {
 
 // A server that answers but takes nothing is asked less and less often.
 func TestOutageBacksOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.put(t, 5, noon, 1)
 		w.fault = func(call string) (error, bool) {
@@ -687,7 +687,7 @@ func TestOutageBacksOff(t *testing.T) {
 }
 
 func TestDamagedObjectIsNotLoaded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		damaged := w.put(t, 5, noon, 1)
 		good := w.put(t, 5, noon+1000, 1)
@@ -711,7 +711,7 @@ func TestDamagedObjectIsNotLoaded(t *testing.T) {
 
 // While a load goes on for long, the queue hears of it.
 func TestExtends(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.put(t, 5, noon, 1)
 		slow := &slowTable{world: w, wait: 95 * time.Second}
@@ -733,7 +733,7 @@ func TestDrain(t *testing.T) {
 		wait time.Duration
 		cut  bool
 	}{{20 * time.Second, false}, {50 * time.Second, true}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			w := newWorld()
 			w.put(t, 5, noon, 1)
 			l := w.loader(t, "a")

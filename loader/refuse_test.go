@@ -8,9 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 )
@@ -20,7 +20,7 @@ import (
 func TestRefusedRows(t *testing.T) {
 	for _, rows := range [][]int{{0}, {9}, {10}, {34}, {3, 4, 5}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, {0, 5, 11, 12, 29, 34}} {
 		t.Run(fmt.Sprint(rows), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld()
 				w.bad = map[string]bool{"bad": true}
 				key := w.putNamed(t, 35, noon, 1, func(i int) string {
@@ -81,7 +81,7 @@ func TestRefusedRowsKilledAtEveryPoint(t *testing.T) {
 	rows := []int{4, 12, 13}
 	for point := range 40 {
 		for _, late := range []bool{false, true} {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := newWorld()
 				w.window = 1
 				w.bad = map[string]bool{"bad": true}
@@ -115,7 +115,7 @@ func TestRefusedRowsKilledAtEveryPoint(t *testing.T) {
 // at fault; if not, the table is, and nothing counts against the object.
 func TestUnknownCode(t *testing.T) {
 	for _, broken := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			w := newWorld()
 			w.code, w.bad, w.broken = unknownClass, map[string]bool{"bad": true}, broken
 			key := w.putNamed(t, 15, noon, 1, func(i int) string {
@@ -145,7 +145,7 @@ func TestUnknownCode(t *testing.T) {
 
 // A view that throws behind the table: the rows are there once, and it is told.
 func TestViewThrows(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.view = true
 		key := w.put(t, 25, noon, 1)
@@ -167,7 +167,7 @@ func TestViewThrows(t *testing.T) {
 
 // Days in any order: one block a day, each row once, also where each chunk is asked for.
 func TestDaysInAnyOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.window = 1
 		w.put(t, 10, noon, 17*3600*1000*1000%day) // every row on another day, some on the same
@@ -212,7 +212,7 @@ func TestDays(t *testing.T) {
 // An object that is overwritten while a loader is about to insert the old
 // content: only the new content is there at the end.
 func TestOverwrittenMeanwhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.etag = "old"
 		key := w.put(t, 25, noon, 1)
@@ -244,7 +244,7 @@ const unknownClass = retry.Class(9) // stands for Unknown, since 0 stands for pe
 // A table that does not fit gives the object up as a whole; when it is mended
 // and the letter redriven, all rows are there.
 func TestTooManyRefusedRows(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.bad = map[string]bool{"n": true}
 		key := w.put(t, maxRefused+50, noon, 1)
@@ -277,7 +277,7 @@ func TestTooManyRefusedRows(t *testing.T) {
 // Failures count only where they are the object's own, wait longer and longer,
 // and end in one dead letter that is confirmed before the delivery is settled.
 func TestDeadLetter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		key, good := w.put(t, 5, noon, 1), w.put(t, 5, noon+1, 1)
 		w.objects[key][20] ^= 1
@@ -331,7 +331,7 @@ func TestDeadLetter(t *testing.T) {
 
 // An outage counts nothing, however long.
 func TestOutageIsNoFailure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		key := w.put(t, 5, noon, 1)
 		w.down = retry.As(retry.Outage, errors.New("away"))
@@ -355,7 +355,7 @@ func TestOutageIsNoFailure(t *testing.T) {
 // redeliveries beside it: each row is there once, of the newest generation.
 func TestReplaceUnderFaults(t *testing.T) {
 	for seed := range uint64(60) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 2))
 			w := newWorld()
 			var keys []string
@@ -422,7 +422,7 @@ func TestReplaceUnderFaults(t *testing.T) {
 
 // Two at the same object: who is late and adds rows of an old generation takes them away again.
 func TestReplacedMeanwhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		key := w.put(t, 25, noon, 1)
 		slow := w.loader(t, "slow")
@@ -482,7 +482,7 @@ func TestDecide(t *testing.T) {
 
 // The table was dropped and made anew, the ledger was not: all comes back.
 func TestReingestAfterTableIsLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		key := w.put(t, 25, noon, 1)
 		stop := start(t, w.loader(t, "a"))

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
@@ -87,7 +87,7 @@ func TestAnonymousBudget(t *testing.T) {
 			[]string{"X-API-Key", key, "Content-Type", "a/b"}, 2, 2, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				r, s := newTest(func(o *Options) { o.AnonymousRate = c.rate })
 				var first answer
 				for i := range c.before {

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/penstock/penstock/internal/bubble"
 )
 
 func TestProgressInALog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		f := &Fetcher{Progress: &log}
 		packages := "7 packages compiled"
@@ -28,7 +29,7 @@ func TestProgressInALog(t *testing.T) {
 }
 
 func TestProgressOnATerminal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var screen bytes.Buffer
 		s := step{what: "get it", hint: "2 MB", count: func() string { return "1 MB" }}
 		stop := make(chan struct{})
@@ -45,7 +46,7 @@ func TestProgressOnATerminal(t *testing.T) {
 }
 
 func TestProgressOfAFailure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		cause := errors.New("no network")
 		err := (&Fetcher{Progress: &log}).during(step{what: "get it", hint: "soon"}, func() error {

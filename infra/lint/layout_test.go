@@ -115,3 +115,12 @@ func root(t *testing.T) string {
 	}
 	return filepath.Clean(strings.TrimSpace(string(out)))
 }
+
+// Bubbles of fake time run on one processor, for the race detector's sake.
+func TestBubblesByOneFunction(t *testing.T) {
+	call := "synctest" + ".Test("
+	out, _ := exec.Command("grep", "-rlF", "--include=*.go", call, root(t)).Output()
+	if got := strings.TrimSpace(string(out)); got != filepath.Join(root(t), "internal/bubble/bubble.go") {
+		t.Errorf("%s stands in\n%s\nwant it in internal/bubble only", call, got)
+	}
+}

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/traffic"
 )
 
@@ -47,7 +47,7 @@ func clients(f *fakeConn, connections int) Clients {
 // At a fixed rate requests are sent when they are due, and one connection that
 // is stuck for a second is charged for those that were due meanwhile.
 func TestFixedRate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := &fakeConn{took: time.Millisecond, stall: time.Second}
 		c := clients(f, 1)
 		c.Rate, c.Events = 1000, 3000 // 300 requests, one in 10 ms
@@ -78,7 +78,7 @@ func TestFixedRate(t *testing.T) {
 // A receiver that is slower than the rate: what was due and could not be sent
 // is told.
 func TestRateTooHigh(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := clients(&fakeConn{took: 100 * time.Millisecond}, 2)
 		c.Rate, c.Duration = 1000, 10*time.Second
 		sent, err := c.Run(t.Context(), new(Counts))
@@ -92,7 +92,7 @@ func TestRateTooHigh(t *testing.T) {
 }
 
 func TestClosedLoop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := &fakeConn{took: 10 * time.Millisecond}
 		c := clients(f, 4)
 		c.Duration, c.First = time.Second, 1000
@@ -114,7 +114,7 @@ func TestClosedLoop(t *testing.T) {
 }
 
 func TestFailures(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := &fakeConn{took: time.Millisecond, result: func(request int) error {
 			switch request {
 			case 3, 4:
@@ -137,7 +137,7 @@ func TestFailures(t *testing.T) {
 }
 
 func TestRunEndsWithContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		c := clients(&fakeConn{took: time.Millisecond}, 3)

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/penstock/penstock/internal/bubble"
 )
 
 func TestDelay(t *testing.T) {
@@ -58,7 +59,7 @@ func TestClass(t *testing.T) {
 }
 
 func TestSleep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		began := time.Now()
 		if err := Sleep(t.Context(), time.Minute); err != nil || time.Since(began) != time.Minute {
 			t.Errorf("got %v after %s", err, time.Since(began))
