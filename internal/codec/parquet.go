@@ -142,10 +142,12 @@ func typedName(columns []*pipeline.Typed, i int) string {
 	return columns[i].Path
 }
 
+// One for all columns of all objects: each keeps an encoder, and that its
+// windows of some MiB. Text that is in no dictionary is worth more work: ids
+// come to half, documents to nine tenths.
+var fast, better = &zstd.Codec{Level: zstd.SpeedFastest}, &zstd.Codec{Level: zstd.SpeedDefault}
+
 func schema(cols []column, typed []*pipeline.Typed) *parquet.Schema {
-	// One for all columns: each keeps an encoder, and that its windows. Text
-	// that is in no dictionary is worth more work: ids come to half, documents to nine tenths.
-	fast, better := &zstd.Codec{Level: zstd.SpeedFastest}, &zstd.Codec{Level: zstd.SpeedDefault}
 	zip := func(n parquet.Node) parquet.Node {
 		if n.Type().Kind() == parquet.ByteArray && n.Encoding() != &parquet.RLEDictionary {
 			return parquet.Compressed(n, better)
