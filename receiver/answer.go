@@ -65,6 +65,12 @@ func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) i
 		}
 	}
 	b = append(b, "}\n"...)
+	if q.dialect.answer != nil {
+		status, b = q.dialect.answer(q, refused, status, b)
+	}
+	if q.dialect.contentType != "" {
+		h.Set("Content-Type", q.dialect.contentType)
+	}
 	q.response = b
 	w.WriteHeader(status)
 	w.Write(b)

@@ -10,24 +10,16 @@ import (
 
 // decode judges the body: one object, an array of objects, or objects one
 // after the other (NDJSON). What is wrong with one event refuses that event.
-func (q *request) decode() *refusal {
-	body := bytes.TrimPrefix(q.body, []byte("\xef\xbb\xbf")) // a byte order mark says nothing more
-	body = jsonscan.TrimSpace(body)
-	var err *refusal
-	switch {
+func (q *request) decode(body []byte) *refusal {
+	switch body = wholeBody(body); {
 	case len(body) == 0:
 		return refuse(http.StatusBadRequest, "empty_body", "the body is empty")
 	case q.lines:
-		err = q.decodeLines(body)
+		return q.decodeLines(body)
 	case body[0] == '[':
-		err = q.decodeArray(body)
-	default:
-		err = q.decodeObjects(body)
+		return q.decodeArray(body)
 	}
-	if q.largest > keepBytes {
-		q.freshScanners() // their buffers are many times as large
-	}
-	return err
+	return q.decodeObjects(body)
 }
 
 // eventMemory is about what an event takes besides its bytes, or a refused

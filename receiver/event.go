@@ -62,7 +62,7 @@ func (q *request) event(src []byte) (n int, err error) {
 		return n, err
 	}
 	from := len(q.scratch)
-	e, err := q.envelope(members)
+	e, err := q.dialect.event(q, members)
 	if err != nil {
 		q.scratch = q.scratch[:from]
 		return n, err
@@ -150,22 +150,32 @@ func (q *request) envelope(members []jsonscan.Member) (e pipeline.Event, err err
 			return e, err
 		}
 	}
-	if len(e.Name) == 0 {
-		return e, wrong("missing_name", "the event has no name: it needs a member \"name\" that is a string of 1 to %d bytes", maxName)
-	}
-	if len(id) == 0 {
-		now := q.now
-		if q.redrive != nil {
-			e.ID, now = q.redriven(), q.redrive.Time
-		} else {
-			e.ID = pipeline.NewUUIDv7(now)
-		}
-		if e.Timestamp == pipeline.NoTime {
-			e.Timestamp = now // no client can send this event a second time
-		}
+	if err = q.identify(&e, len(id) > 0); err != nil {
+		return e, err
 	}
 	e.Properties, err = q.properties(from, props)
 	return e, err
+}
+
+// identify gives an event that came without an id one of its own, and sees to
+// its name.
+func (q *request) identify(e *pipeline.Event, known bool) error {
+	if len(e.Name) == 0 {
+		return wrong("missing_name", "the event has no name: it needs a member \"name\" that is a string of 1 to %d bytes", maxName)
+	}
+	if known {
+		return nil
+	}
+	now := q.now
+	if q.redrive != nil {
+		e.ID, now = q.redriven(), q.redrive.Time
+	} else {
+		e.ID = pipeline.NewUUIDv7(now)
+	}
+	if e.Timestamp == pipeline.NoTime {
+		e.Timestamp = now // no client can send this event a second time
+	}
+	return nil
 }
 
 // property adds a member to the properties that are being written in scratch.

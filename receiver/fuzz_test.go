@@ -30,7 +30,7 @@ func FuzzDecode(f *testing.F) {
 		q.lines = lines
 		q.project = append(q.project, "game"...)
 		q.body = append(q.body, body...)
-		refused := q.decode()
+		refused := q.decode(q.body)
 		q.charge(0)
 		if !bytes.Equal(q.body, body) {
 			t.Fatal("the body was changed")

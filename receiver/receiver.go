@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -77,29 +78,35 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, r
 	return r
 }
 
-// The one path that there is, and what can be done there.
-const (
-	eventsPath   = "/v1/events"
-	eventMethods = "POST, OPTIONS"
-)
+// eventsPath is where native clients send.
+const eventsPath = "/v1/events"
 
-// ServeHTTP is POST /v1/events: one event after the other, from the request's
-// bytes to the batcher. All other requests get an answer of the same layout.
+// ServeHTTP is POST /v1/events, and what the clients of other products send
+// (dialect.go): one event after the other, from the request's bytes to the
+// batcher.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.cors(w, req)
-	if req.Method == http.MethodOptions && req.URL.Path == eventsPath {
-		preflight(w)
+	d := dialectOf(req.URL.Path)
+	if d != nil && req.Method == http.MethodOptions {
+		preflight(w, d)
 		return
 	}
 	began := time.Now()
 	q := r.begin(began)
+	if d != nil {
+		q.dialect = d
+	}
 	defer r.end(q)
 	// It holds for a refused body as well, the rest of which the server reads
 	// before it answers. The server's own ReadTimeout would cut the answer too.
 	// It ends with the body: net/http lifts it where it waits for the client to leave.
 	http.NewResponseController(w).SetReadDeadline(began.Add(r.opts.ReadTimeout))
 
-	refusal := q.route(w, req)
+	refusal := route(w, q, d, req)
+	if refusal == nil && d.reply != nil {
+		r.reply(w, q, req)
+		return
+	}
 	if refusal == nil {
 		if refusal = r.admit(q, req); refusal == nil {
 			refusal = r.take(q, req)
@@ -125,19 +132,28 @@ func (r *Receiver) end(q *request) {
 	}
 }
 
-// route refuses what is no POST of events. That is nobody's lost event, so it
-// is no failure.
-func (q *request) route(w http.ResponseWriter, req *http.Request) *refusal {
+// route refuses what brings no events. That is nobody's lost event, so it is no
+// failure.
+func route(w http.ResponseWriter, q *request, d *dialect, req *http.Request) *refusal {
 	switch {
-	case req.URL.Path != eventsPath:
+	case d == nil:
 		q.silent = true
 		return refuse(http.StatusNotFound, "not_found", "there is nothing here: send events to POST %s", eventsPath)
-	case req.Method != http.MethodPost:
+	case !slices.Contains(d.allowed(), req.Method):
 		q.silent = true
-		w.Header().Set("Allow", eventMethods)
-		return refuse(http.StatusMethodNotAllowed, "method_not_allowed", "method %.100q: send events by POST", req.Method)
+		w.Header().Set("Allow", d.allow())
+		return refuse(http.StatusMethodNotAllowed, "method_not_allowed", "method %.100q: send events by %s", req.Method, strings.Join(d.allowed(), " or "))
 	}
 	return nil
+}
+
+// reply answers a request that brings no events and that clients send first.
+func (r *Receiver) reply(w http.ResponseWriter, q *request, req *http.Request) {
+	status, body := q.dialect.reply(r, req)
+	w.Header()["Content-Type"] = contentTypeJSON
+	w.WriteHeader(status)
+	w.Write(body)
+	r.metrics.requests.WithLabelValues(strconv.Itoa(status)).Inc()
 }
 
 // take brings a body's events to the batcher.
@@ -145,9 +161,23 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 	if err := r.read(q, req); err != nil {
 		return err
 	}
-	if err := q.decode(); err != nil || len(q.events) == 0 {
+	if q.key.Project == "" { // it stands in the body
+		if err := r.unlock(q); err != nil {
+			return err
+		}
+	}
+	err := q.dialect.decode(q, q.body)
+	if q.largest > keepBytes {
+		q.freshScanners() // their buffers are many times as large
+	}
+	if err != nil || len(q.events) == 0 {
 		return err
 	}
+	return r.append(q, req)
+}
+
+// append hands the events to the batcher.
+func (r *Receiver) append(q *request, req *http.Request) *refusal {
 	var err error
 	if q.object, err = r.appender.Append(req.Context(), q.events, q.durability); err != nil {
 		return r.unavailable(req, err)
@@ -169,10 +199,13 @@ func (r *Receiver) cors(w http.ResponseWriter, req *http.Request) {
 	h.Add("Vary", "Origin")
 }
 
-func preflight(w http.ResponseWriter) {
+// allow is what the headers say that can be done.
+func (d *dialect) allow() string { return strings.Join(append(d.allowed(), http.MethodOptions), ", ") }
+
+func preflight(w http.ResponseWriter, d *dialect) {
 	h := w.Header()
-	h.Set("Allow", eventMethods)
-	h.Set("Access-Control-Allow-Methods", eventMethods)
+	h.Set("Allow", d.allow())
+	h.Set("Access-Control-Allow-Methods", d.allow())
 	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Content-Encoding, X-API-Key")
 	h.Set("Access-Control-Max-Age", "86400")
 	w.WriteHeader(http.StatusNoContent)
@@ -181,26 +214,63 @@ func preflight(w http.ResponseWriter) {
 // admit checks key, durability, content type and encoding before a byte of the body is read.
 func (r *Receiver) admit(q *request, req *http.Request) *refusal {
 	q.clientIP = r.clientIP(req)
-	key, given := keyOf(req)
-	if !given {
-		return refuse(http.StatusUnauthorized, "missing_key", "no key: send it as Authorization: Bearer KEY, Basic user, X-API-Key or ?key=")
+	headKey := q.dialect.headKey
+	if headKey == nil {
+		headKey = keyOf
 	}
-	var ok bool
-	if q.key, ok = r.keys[HashKey(key)]; !ok {
-		return refuse(http.StatusUnauthorized, "unknown_key", "the key is not known here")
+	key, given := headKey(req)
+	if !given && q.dialect.bodyKey == nil {
+		return missingKey()
 	}
-	q.durability = max(r.opts.Durability, q.key.MinDurability)
 	if asked := queryValue(req.URL.RawQuery, "durability"); asked != "" {
-		d, ok := pipeline.ParseDurability(asked)
-		if !ok {
+		var ok bool
+		if q.durability, ok = pipeline.ParseDurability(asked); !ok {
 			return refuse(http.StatusBadRequest, "unknown_durability", "durability %.100q: memory, disk or object", asked)
 		}
-		if d < q.key.MinDurability {
-			return refuse(http.StatusForbidden, "durability_too_low", "this key asks for durability %s at least", q.key.MinDurability)
+		q.asked = true
+	}
+	if given {
+		if err := r.useKey(q, key); err != nil {
+			return err
 		}
-		q.durability = d
 	}
 	return q.head(req)
+}
+
+func missingKey() *refusal {
+	return refuse(http.StatusUnauthorized, "missing_key", "no key: send it as Authorization: Bearer KEY, Basic user, X-API-Key or ?key=")
+}
+
+// useKey makes the request one of the key's project.
+func (r *Receiver) useKey(q *request, key string) *refusal {
+	k, ok := r.keys[HashKey(key)]
+	if !ok {
+		return refuse(http.StatusUnauthorized, "unknown_key", "the key is not known here")
+	}
+	q.key = k
+	q.project = append(q.project[:0], k.Project...)
+	switch {
+	case !q.asked:
+		q.durability = max(r.opts.Durability, k.MinDurability)
+	case q.durability < k.MinDurability:
+		return refuse(http.StatusForbidden, "durability_too_low", "this key asks for durability %s at least", k.MinDurability)
+	}
+	return nil
+}
+
+// unlock finds the key in a body that was read without one. Where there is none
+// that is known, only so much is kept of the body as of any stranger's.
+func (r *Receiver) unlock(q *request) *refusal {
+	key := q.dialect.bodyKey(q, q.body)
+	err := missingKey()
+	if key != "" {
+		err = r.useKey(q, key)
+	}
+	if err != nil && q.key.Project == "" && !r.anonymous.take(int64(anonymousRecord+len(q.body))) {
+		q.silent = true
+		r.reporter.Drop("anonymous")
+	}
+	return err
 }
 
 // unavailable is the answer to what the batcher refused.

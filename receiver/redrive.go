@@ -18,6 +18,8 @@ type Redrive struct {
 	ID                           pipeline.UUID // of the failure
 	Time                         int64         // of the failure, ms
 	Project                      string
+	Path                         string // that the client sent to; empty: Penstock's own
+	Event                        bool   // Body is one event, not the whole request's body
 	ContentType, ContentEncoding string // those of Body
 	ClientIP, UserAgent          string
 	Body                         []byte
@@ -56,7 +58,16 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 	q := r.begin(began)
 	defer r.end(q)
 	q.redrive = &d
+	if known := dialectOf(d.Path); known != nil {
+		q.dialect = known
+	}
+	if d.Event && q.dialect != native {
+		one := *q.dialect
+		one.decode = (*request).decode
+		q.dialect = &one
+	}
 	q.key = Key{Project: d.Project}
+	q.project = append(q.project[:0], d.Project...)
 	q.durability, q.clientIP = d.Durability, d.ClientIP
 	q.maxBody = max(q.maxBody, int64(len(d.Body))) // an event's bytes may have come compressed
 	refusal := q.head(req)

@@ -16,10 +16,12 @@ import (
 // request is all that serving one POST needs, used again for the next.
 type request struct {
 	r          *Receiver
+	dialect    *dialect
 	id         string
 	key        Key
 	project    []byte
 	durability pipeline.Durability
+	asked      bool // the request names its durability
 	clientIP   string
 	lines      bool   // the body is NDJSON by its content type: one document a line
 	encoding   string // of the body, in lower case; empty: none
@@ -77,7 +79,7 @@ func (q *request) freshScanners() {
 func (q *request) reset(now int64) {
 	var id [8]byte
 	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // tells requests apart, and is no secret
-	*q = request{r: q.r, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody, scan: q.scan, inner: q.inner,
+	*q = request{r: q.r, dialect: native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody, scan: q.scan, inner: q.inner,
 		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], rejects: q.rejects[:0],
 		response: q.response[:0]}
 }
@@ -126,7 +128,6 @@ func (q *request) head(req *http.Request) *refusal {
 
 // setContext writes what is known of the client, once for all events.
 func (q *request) setContext(req *http.Request) {
-	q.project = append(q.project, q.key.Project...)
 	c := append(q.context[:0], `{"ip":`...)
 	c = jsonscan.AppendQuoted(c, []byte(q.clientIP))
 	if ua := req.UserAgent(); ua != "" {

@@ -405,7 +405,9 @@ func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *e
 		UserAgent string `json:"user_agent"`
 	}
 	json.Unmarshal(d.Context, &client)
-	send := receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Project: project, ContentType: contentType, ContentEncoding: encoding,
+	var in struct{ Index *int } // in the request; a request as a whole has none
+	json.Unmarshal(d.Properties, &in)
+	send := receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Project: project, Path: d.text("path"), Event: in.Index != nil, ContentType: contentType, ContentEncoding: encoding,
 		ClientIP: client.IP, UserAgent: client.UserAgent, Body: body, Durability: pipeline.Bucket}
 	done, err := rec.Redrive(ctx, send)
 	for again := 0; err != nil && again < redriveTries; again++ { // busy with others, as a rule

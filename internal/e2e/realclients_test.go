@@ -1,0 +1,228 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/penstock/penstock/infra/devstack"
+)
+
+// npmClients installs the clients of clients/package.json once, beside what
+// else the tests need, with the scripts that use them.
+func npmClients(t *testing.T) (dir string) {
+	t.Helper()
+	cache, err := devstack.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadFile("clients/package.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(cache, fmt.Sprintf("clients-%x", sha256.Sum256(list))[:20])
+	if _, err := os.Stat(dir); err != nil {
+		temp, err := os.MkdirTemp(cache, "clients-*.tmp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(temp)
+		if err := os.WriteFile(filepath.Join(temp, "package.json"), list, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), "npm", "install", "--no-fund", "--no-audit")
+		cmd.Dir = temp
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("npm install: %v\n%s", err, out)
+		}
+		if err := os.Rename(temp, dir); err != nil {
+			if _, there := os.Stat(dir); there != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir
+}
+
+// trouble stands between a client and a receiver: its first two requests with a
+// body are answered with 503, the third reaches the receiver, and then the
+// connection is cut before the answer.
+type trouble struct {
+	*httptest.Server
+	mu   sync.Mutex
+	seen int
+}
+
+func newTrouble(t *testing.T, target string) *trouble {
+	t.Helper()
+	to, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := httputil.NewSingleHostReverseProxy(to)
+	p := &trouble{}
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.ContentLength == 0 {
+			forward.ServeHTTP(w, req)
+			return
+		}
+		p.mu.Lock()
+		p.seen++
+		n := p.seen
+		p.mu.Unlock()
+		switch {
+		case n <= 2:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case n == 3:
+			forward.ServeHTTP(httptest.NewRecorder(), req)
+			panic(http.ErrAbortHandler)
+		default:
+			forward.ServeHTTP(w, req)
+		}
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+// want is a row as a client's script says it is to be.
+type want struct {
+	Name       string         `json:"name"`
+	UserID     string         `json:"user_id"`
+	SessionID  string         `json:"session_id"`
+	ID         string         `json:"event_id"` // empty: any
+	Properties map[string]any `json:"properties"`
+	Blobs      bool           `json:"blobs"`
+}
+
+// TestRealClients runs each client, as it is published, against a receiver that
+// fails three times; then there is one row for each event that it was given.
+func TestRealClients(t *testing.T) {
+	dir := npmClients(t)
+	scripts, err := filepath.Abs("clients")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStack(t)
+	r := s.start("r1", "receive")
+	s.start("l1", "load")
+	for _, client := range []string{"segment", "rudderstack"} {
+		t.Run(client, func(t *testing.T) {
+			began := time.Now().UTC().Add(-time.Second)
+			p := newTrouble(t, r.URL)
+			ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "node", filepath.Join(scripts, client+".js"), p.URL, key)
+			cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(dir, "node_modules"))
+			var said bytes.Buffer
+			cmd.Stderr = &said
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("%v\n%s\n%s", err, out, said.Bytes())
+			}
+			var wants []want
+			for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
+				var w want
+				if err := json.Unmarshal(lines.Bytes(), &w); err != nil {
+					t.Fatalf("%s: %v", lines.Text(), err)
+				}
+				wants = append(wants, w)
+			}
+			if p.seen < 4 {
+				t.Errorf("%d requests came: the client did not send again", p.seen)
+			}
+			rows := clientRows(t, s, began, len(wants))
+			for _, w := range wants {
+				at := -1
+				for i, row := range rows {
+					if w.Name == row.Name && w.UserID == row.UserID && w.SessionID == row.SessionID && (w.ID == "" || w.ID == row.ID) && contains(row.Properties, w.Properties) {
+						at = i
+						break
+					}
+				}
+				if at < 0 {
+					t.Errorf("no row is %+v", w)
+					continue
+				}
+				rows = append(rows[:at], rows[at+1:]...)
+			}
+			for _, row := range rows {
+				t.Errorf("nobody sent %+v", row)
+			}
+			if t.Failed() {
+				t.Logf("%s", said.Bytes())
+			}
+		})
+	}
+	if n := one[uint64](s, "SELECT count() FROM errors WHERE code != 'incomplete_body'"); n != 0 {
+		t.Errorf("%d failures, as %s", n, one[string](s, "SELECT concat(code, ': ', message) FROM errors LIMIT 1"))
+	}
+}
+
+// clientRows waits for rows that were received since, and for a while longer, for
+// there may be more than are wanted.
+func clientRows(t *testing.T, s *stack, since time.Time, count int) (rows []want) {
+	t.Helper()
+	const all = "FROM events FINAL WHERE received_at >= {since:DateTime64(3)}"
+	param := named("since", since.Format("2006-01-02 15:04:05.000"))
+	eventually(t, 30*time.Second, "rows of a client", func() error {
+		if n := one[uint64](s, "SELECT count() "+all, param); n < uint64(count) {
+			return fmt.Errorf("%d of %d", n, count)
+		}
+		return nil
+	})
+	time.Sleep(1500 * time.Millisecond) // a roll and a load
+	got, err := s.db.Query(t.Context(), "SELECT name, user_id, session_id, toString(event_id), toJSONString(properties) "+all, param)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	for got.Next() {
+		var w want
+		var properties string
+		if err := got.Scan(&w.Name, &w.UserID, &w.SessionID, &w.ID, &properties); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal([]byte(properties), &w.Properties); err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, w)
+	}
+	return rows
+}
+
+// contains tells whether all that is in part is in whole, at whatever depth.
+func contains(whole, part any) bool {
+	p, ok := part.(map[string]any)
+	if !ok {
+		if a, ok := part.(float64); ok {
+			b, ok := whole.(float64)
+			return ok && math.Abs(a-b) < 1e-9
+		}
+		return reflect.DeepEqual(whole, part)
+	}
+	w, ok := whole.(map[string]any)
+	if !ok && p != nil {
+		return false
+	}
+	for k, v := range p {
+		if !contains(w[k], v) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,318 @@
+package receiver
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// A dialect is an HTTP API as the clients of some product speak it. Each makes
+// the same Event of what it is sent; keys, limits, durability, reports and the
+// rest of an event's way are the same for all. Penstock's own is native.
+type dialect struct {
+	name  string
+	paths []string // {} stands for a part that holds the key
+
+	methods []string // that are served, besides OPTIONS; nil: POST
+
+	// Where the key stands: in the head (nil: where native clients put it), or
+	// else in the body, which is read before the key is known then.
+	headKey func(req *http.Request) (key string, given bool)
+	bodyKey func(q *request, body []byte) string
+
+	// decode finds the events in a body and has each judged by q.event, which
+	// comes back to event for what it means.
+	decode func(q *request, body []byte) *refusal
+	event  func(q *request, members []jsonscan.Member) (pipeline.Event, error)
+
+	// reply answers a request that brings no events, in place of all the above;
+	// it needs no key.
+	reply func(r *Receiver, req *http.Request) (status int, body []byte)
+
+	// answer writes what the client expects to hear; nil: what native clients do.
+	// status is the native one.
+	answer func(q *request, refused *refusal, status int, b []byte) (int, []byte)
+	// contentType is the answers'; empty: JSON.
+	contentType string
+}
+
+// envelopeKey is where a dialect's event keeps the members of the client's own
+// envelope that have no column.
+const envelopeKey = "$envelope"
+
+// dialects are all but native, by their paths without a slash at the end.
+var dialects = routes(segment...)
+
+func routes(all ...*dialect) map[string]*dialect {
+	m := map[string]*dialect{eventsPath: native}
+	for _, d := range all {
+		for _, path := range d.paths {
+			m[path] = d
+		}
+	}
+	return m
+}
+
+// dialectOf is the one that a path belongs to, nil if there is nothing there.
+func dialectOf(path string) *dialect {
+	if path == eventsPath {
+		return native
+	}
+	path = strings.TrimSuffix(path, "/")
+	if d := dialects[path]; d != nil {
+		return d
+	}
+	// A part of the path may be the key: /v2/KEY/events.
+	if parts := strings.SplitN(path, "/", 4); len(parts) == 4 {
+		return dialects["/"+parts[1]+"/{}/"+parts[3]]
+	}
+	return nil
+}
+
+func (d *dialect) allowed() []string {
+	if d.methods == nil {
+		return []string{http.MethodPost}
+	}
+	return d.methods
+}
+
+// native is Penstock's own API: POST /v1/events.
+var native = &dialect{
+	name: "penstock", paths: []string{eventsPath},
+	decode: (*request).decode,
+	event:  (*request).envelope,
+}
+
+// wholeBody is the body without what surrounds its JSON.
+func wholeBody(body []byte) []byte {
+	return jsonscan.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))) // a byte order mark says nothing more
+}
+
+// decodeMember judges the elements of the array that is the named member of the
+// body's object.
+func (q *request) decodeMember(body []byte, name string) *refusal {
+	array, err := find(wholeBody(body), name)
+	if err != nil {
+		return err
+	}
+	if len(array) == 0 || array[0] != '[' {
+		return refuse(http.StatusBadRequest, "missing_events", "the body has no array %q", name)
+	}
+	return q.decodeArray(array)
+}
+
+// find is the named member of the object that is all of body, nil if it has
+// none of that name. It goes by brackets and strings alone: what is in the
+// members is judged by whoever makes events of them.
+func find(body []byte, name string) ([]byte, *refusal) {
+	if len(body) == 0 {
+		return nil, refuse(http.StatusBadRequest, "empty_body", "the body is empty")
+	}
+	var found []byte
+	whole := eachMember(body, func(key, value []byte) {
+		if string(key) == name {
+			found = value
+		}
+	})
+	if !whole {
+		return nil, refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "the body is not a JSON object")
+	}
+	return found, nil
+}
+
+// eachMember calls f for each member of the object that is all of b, and tells
+// whether it is one, by brackets and strings. The key is not unescaped.
+func eachMember(b []byte, f func(key, value []byte)) bool {
+	if len(b) < 2 || b[0] != '{' {
+		return false
+	}
+	b = jsonscan.TrimSpace(b[1:])
+	if len(b) > 0 && b[0] == '}' {
+		return len(b) == 1
+	}
+	for len(b) > 0 && b[0] == '"' {
+		n := extent(b)
+		if n < 2 {
+			return false
+		}
+		key := b[1 : n-1]
+		b = jsonscan.TrimSpace(b[n:])
+		if len(b) == 0 || b[0] != ':' {
+			return false
+		}
+		b = jsonscan.TrimSpace(b[1:])
+		if n = extent(b); n == 0 {
+			return false
+		}
+		f(key, b[:n])
+		b = jsonscan.TrimSpace(b[n:])
+		if len(b) > 0 && b[0] == '}' {
+			return len(b) == 1
+		}
+		if len(b) == 0 || b[0] != ',' {
+			return false
+		}
+		b = jsonscan.TrimSpace(b[1:])
+	}
+	return false
+}
+
+// dig is the value at a path below an object that was validated, nil if there is none.
+func dig(object []byte, path ...string) (value []byte) {
+	for _, name := range path {
+		value = nil
+		eachMember(object, func(key, v []byte) {
+			if string(key) == name {
+				value = v
+			}
+		})
+		object = value
+	}
+	return value
+}
+
+// asMember is a value as q.text and parseTime take one; nil is null.
+func asMember(name string, value []byte) *jsonscan.Member {
+	m := &jsonscan.Member{Key: []byte(name), Value: value}
+	switch {
+	case len(value) == 0 || value[0] == 'n':
+		m.Kind = jsonscan.Null
+	case value[0] == '"':
+		m.Kind = jsonscan.String
+	case value[0] == '{':
+		m.Kind = jsonscan.Object
+	case value[0] == '[':
+		m.Kind = jsonscan.Array
+	case value[0] == 't', value[0] == 'f':
+		m.Kind = jsonscan.Bool
+	default:
+		m.Kind = jsonscan.Number
+	}
+	return m
+}
+
+// plainText is the content of a JSON string or the digits of a number; nil of all else.
+func plainText(value []byte) []byte {
+	switch m := asMember("", value); m.Kind {
+	case jsonscan.String:
+		return content(m)
+	case jsonscan.Number:
+		return m.Value
+	}
+	return nil
+}
+
+// draft is an event that a dialect is making. Its properties are begun in the
+// request's scratch.
+type draft struct {
+	q    *request
+	from int // where they begin
+	kept int // where those of the client's envelope begin; 0: there are none yet
+
+	name, session, user []byte
+	id                  []byte // the client's; empty: none
+	time                int64  // ms, or pipeline.NoTime
+	sdk, version        []byte // the client's library
+	err                 error  // the first
+}
+
+func (q *request) draft() *draft {
+	d := &draft{q: q, from: len(q.scratch), time: pipeline.NoTime}
+	q.scratch = append(q.scratch, '{')
+	return d
+}
+
+// text is the content of a member for a column; a wrong one is the event's error.
+func (d *draft) text(m *jsonscan.Member, limit int) []byte {
+	b, err := d.q.text(m, limit)
+	d.fail(err)
+	return b
+}
+
+func (d *draft) fail(err error) {
+	if d.err == nil {
+		d.err = err
+	}
+}
+
+func (d *draft) setTime(m *jsonscan.Member) {
+	t, err := parseTime(m)
+	d.fail(err)
+	d.time = t
+}
+
+// spread makes properties of an object's members; what is no object is a
+// property itself.
+func (d *draft) spread(m *jsonscan.Member) {
+	switch m.Kind {
+	case jsonscan.Null:
+	case jsonscan.Object:
+		if inner := jsonscan.TrimSpace(m.Value[1 : len(m.Value)-1]); len(inner) > 0 {
+			if d.q.scratch[len(d.q.scratch)-1] != '{' {
+				d.q.scratch = append(d.q.scratch, ',')
+			}
+			d.q.line(inner)
+		}
+	default:
+		d.q.property(m)
+	}
+}
+
+// keep puts a member of the client's envelope beside the properties. All of
+// these come behind all properties.
+func (d *draft) keep(m *jsonscan.Member) {
+	if m.Kind == jsonscan.Null {
+		return
+	}
+	if d.kept == 0 {
+		d.q.property(&jsonscan.Member{Key: []byte(envelopeKey), Value: []byte("{"), Kind: jsonscan.Object})
+		d.kept = len(d.q.scratch)
+	}
+	d.q.property(m)
+}
+
+// event is what the draft comes to.
+func (d *draft) event() (pipeline.Event, error) {
+	q := d.q
+	e := pipeline.Event{Project: q.project, ReceivedAt: q.now, Timestamp: d.time, Context: q.context, Name: d.name, SessionID: d.session, UserID: d.user}
+	if d.err != nil {
+		return e, d.err
+	}
+	if d.kept > 0 {
+		q.scratch = append(q.scratch, '}')
+	}
+	q.scratch = append(q.scratch, '}')
+	e.Properties = q.scratch[d.from:len(q.scratch):len(q.scratch)]
+	if d.kept > 0 && bytes.Contains(e.Properties[:d.kept-d.from-3], []byte(envelopeKey)) {
+		if _, _, err := q.inner.Object(e.Properties); err != nil {
+			return e, wrong("duplicate_key", "the property %q is taken: the client's own envelope goes there", envelopeKey)
+		}
+	}
+	if len(d.sdk) > 0 {
+		e.Context = q.sdkContext(d.sdk, d.version)
+	}
+	if len(d.id) > 0 {
+		var err error
+		if e.ID, err = pipeline.ParseUUID(d.id); err != nil {
+			e.ID = pipeline.UUIDv5(q.project, d.id)
+		}
+	}
+	return e, q.identify(&e, len(d.id) > 0)
+}
+
+// sdkContext is the request's context with the client's library.
+func (q *request) sdkContext(name, version []byte) []byte {
+	from := len(q.scratch)
+	b := append(q.scratch, q.context[:len(q.context)-1]...)
+	b = append(b, `,"sdk":{"name":`...)
+	b = jsonscan.AppendQuoted(b, name[:min(len(name), maxContext)])
+	if len(version) > 0 {
+		b = append(b, `,"version":`...)
+		b = jsonscan.AppendQuoted(b, version[:min(len(version), maxContext)])
+	}
+	q.scratch = append(b, "}}"...)
+	return q.scratch[from:len(q.scratch):len(q.scratch)]
+}

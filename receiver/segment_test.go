@@ -1,0 +1,161 @@
+package receiver
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// send posts and returns the answer as it is.
+func send(r *Receiver, target, body string, header ...string) (int, map[string]any) {
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, post(target, body, header...))
+	var a map[string]any
+	json.Unmarshal(w.Body.Bytes(), &a)
+	return w.Code, a
+}
+
+func TestSegment(t *testing.T) {
+	const ts = `"timestamp":"2026-11-22T03:45:12.345Z"`
+	for _, c := range []struct{ path, body, name, user, session, properties string }{
+		{"track", `{"event":"shot","userId":"u","properties":{"n":1},"context":{"library":{"name":"lib","version":"1"},"sessionId":17}}`, "shot", "u", "17",
+			`{"n":1,"$envelope":{"context":{"library":{"name":"lib","version":"1"},"sessionId":17}}}`},
+		{"batch", `{"batch":[{"type":"track","event":"shot","anonymousId":"a","properties":null,"integrations":{}}]}`, "shot", "a", "", `{"$envelope":{"type":"track","anonymousId":"a"}}`},
+		{"page/", `{"name":"Shop","userId":null,"anonymousId":"a","properties":{}}`, "page", "a", "", `{"$envelope":{"name":"Shop","anonymousId":"a"}}`},
+		{"identify", `{"userId":7,"traits":{"plan":"pro"}}`, "identify", "7", "", `{"plan":"pro"}`},
+		{"batch", `{"batch":[{"type":"group","groupId":"g","userId":"u","properties":[1]}],"sentAt":"x"}`, "group", "u", "", `{"$envelope":{"type":"group","groupId":"g","properties":[1]}}`},
+		{"batch", "\xef\xbb\xbf {\"batch\" : [ {\"type\":\"alias\",\"messageId\":\"m\"} ] } ", "alias", "", "", `{"$envelope":{"type":"alias","messageId":"m"}}`},
+	} {
+		r, s := newTest(nil)
+		body := strings.Replace(c.body, `"userId"`, ts+`,"userId"`, 1)
+		code, a := send(r, "/v1/"+c.path, body, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(key+":")))
+		if code != 200 || a["success"] != true || len(s.events) != 1 {
+			t.Errorf("%s: got %d %v", c.body, code, a)
+			continue
+		}
+		e := s.events[0]
+		if string(e.Name) != c.name || string(e.UserID) != c.user || string(e.SessionID) != c.session || string(e.Properties) != c.properties {
+			t.Errorf("%s: got %s %s %s %s", c.body, e.Name, e.UserID, e.SessionID, e.Properties)
+		}
+		if strings.Contains(body, ts) && pipeline.Millis(e.Timestamp).Format(pipeline.TimeFormat) != "2026-11-22T03:45:12.345Z" {
+			t.Errorf("%s: time %d", body, e.Timestamp)
+		}
+		if strings.Contains(c.body, "library") && !strings.Contains(string(e.Context), `"sdk":{"name":"lib","version":"1"}}`) {
+			t.Errorf("context %s", e.Context)
+		}
+	}
+}
+
+func TestSegmentRefused(t *testing.T) {
+	for _, c := range []struct {
+		path, body string
+		status     int
+		codes      string
+		kept       string // raw of the failures
+	}{
+		{"batch", `{"batch":[{"type":"track","event":"good"},{"type":"x"},{"type":"track"},7]}`, 200, "1:unknown_type 2:missing_name 3:not_an_object", `{"type":"x"}|{"type":"track"}|7`},
+		{"batch", `{"batch":[{"type":"track"}]}`, 400, "0:missing_name", `{"type":"track"}`},
+		{"batch", `{"batch":{}}`, 400, "missing_events", `{"batch":{}}`},
+		{"batch", `[{"type":"track","event":"a"}]`, 400, "invalid_json", `[{"type":"track","event":"a"}]`},
+		{"batch", `{"batch":[`, 400, "invalid_json", `{"batch":[`},
+		{"batch", ``, 400, "empty_body", ``},
+		{"track", `{"event":"a","properties":{"$envelope":1},"type":"track"}`, 400, "0:duplicate_key", `{"event":"a","properties":{"$envelope":1},"type":"track"}`},
+		{"track", `{"event":"a","messageId":[1]}`, 400, "0:wrong_type", `{"event":"a","messageId":[1]}`},
+	} {
+		r, s := newTest(nil)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, withKey(post("/v1/"+c.path, c.body)))
+		var a answer
+		json.Unmarshal(w.Body.Bytes(), &a)
+		var kept []string
+		for _, f := range s.failures {
+			kept = append(kept, string(f.Raw))
+			if f.Path != "/v1/"+c.path {
+				t.Errorf("%s: path %s", c.body, f.Path)
+			}
+		}
+		if w.Code != c.status || a.codes() != c.codes || strings.Join(kept, "|") != c.kept {
+			t.Errorf("%s: got %d %s, kept %q", c.body, w.Code, a.codes(), kept)
+		}
+	}
+}
+
+func TestKeyInBody(t *testing.T) {
+	r, s := newTest(nil)
+	code, _ := send(r, "/v1/batch", `{"writeKey":"`+key+`","batch":[{"type":"track","event":"a"}]}`)
+	if code != 200 || len(s.events) != 1 || string(s.events[0].Project) != "game" {
+		t.Errorf("got %d, %d events", code, len(s.events))
+	}
+	for body, want := range map[string]string{`{"batch":[{"type":"track","event":"a"}]}`: "missing_key", `{"writeKey":"no","batch":[]}`: "unknown_key", `{`: "missing_key"} {
+		r, s := newTest(nil)
+		code, a := send(r, "/v1/batch", body)
+		if got := a["error"].(map[string]any)["code"]; code != 401 || got != want {
+			t.Errorf("%s: got %d %v", body, code, got)
+		}
+		if len(s.events) != 0 || len(s.failures) != 1 || string(s.failures[0].Raw) != body {
+			t.Errorf("%s: %d events, failures %+v", body, len(s.events), s.failures)
+		}
+		// What is kept of strangers has a limit.
+		r, s = newTest(func(o *Options) { o.AnonymousRate = 0 })
+		send(r, "/v1/batch", body)
+		if len(s.failures) != 0 || len(s.dropped) != 1 {
+			t.Errorf("%s: %d failures, dropped %v", body, len(s.failures), s.dropped)
+		}
+	}
+	// The key's project may ask for more than the request names.
+	r, _ = newTest(nil)
+	if code, a := send(r, "/v1/batch?durability=memory", `{"writeKey":"`+keyDisk+`","batch":[{"type":"track","event":"a"}]}`); code != 403 {
+		t.Errorf("got %d %v", code, a)
+	}
+}
+
+// A failure of a dialect is redriven the way that it came.
+func TestRedriveDialect(t *testing.T) {
+	for _, d := range []Redrive{
+		{Body: []byte(`{"type":"track","event":"a"}`), Event: true, Path: "/v1/batch"},
+		{Body: []byte(`{"batch":[{"type":"track","event":"a"}]}`), Path: "/v1/batch/"},
+		{Body: []byte(`{"event":"a"}`), Path: "/v1/track"},
+		{Body: []byte(`{"name":"a"}`), Path: "/v1/events"},
+		{Body: []byte(`{"name":"a"}`)},
+	} {
+		d.ID, d.Time, d.Project = pipeline.NewUUIDv7(1), 1, "game"
+		r, s := newTest(nil)
+		out, err := r.Redrive(context.Background(), d)
+		if err != nil || out.Accepted != 1 || names(s.events) != "a" || string(s.events[0].Project) != "game" {
+			t.Errorf("%s: %+v %v %s", d.Body, out, err, names(s.events))
+		}
+	}
+}
+
+// What is found by brackets and strings is what a parser finds.
+func FuzzEachMember(f *testing.F) {
+	for _, s := range []string{`{}`, `{"a":1}`, ` {"a" : [1,{"b":"}"}] , "c\"d":"x"} `, `{"a":1,}`, `{"a"}`, `{"a":}`, `{"a":1}x`, `{"a":1,"a":2}`, `{"":""}`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var want map[string]json.RawMessage
+		valid := json.Unmarshal([]byte(s), &want) == nil && want != nil
+		got := map[string]string{}
+		whole := eachMember(wholeBody([]byte(s)), func(key, value []byte) {
+			var k string
+			json.Unmarshal([]byte(`"`+string(key)+`"`), &k)
+			got[k] = string(value)
+		})
+		if !valid {
+			return // what is in it is judged by others
+		}
+		if !whole || len(got) != len(want) {
+			t.Fatalf("%q: got %q, whole %v", s, got, whole)
+		}
+		for k, v := range want {
+			if got[k] != string(v) {
+				t.Errorf("%q: %q is %q, want %q", s, k, got[k], v)
+			}
+		}
+	})
+}
