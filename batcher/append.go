@@ -30,14 +30,29 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // Append takes all of the events or none of them. It returns when they are as
 // durable as asked, with the key of the object that they are or will be in. It
-// sets the events' seqs; nothing of events is kept.
-func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, d pipeline.Durability) (object string, err error) {
+// sets the events' seqs, and the references to their blobs, which come in the
+// events' order; nothing of events is kept.
+func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (object string, err error) {
 	if len(events) == 0 {
 		return "", nil
 	}
+	var pinned *batch
+	if len(blobs) > 0 {
+		if pinned, err = b.pin(blobs); err != nil {
+			return "", err
+		}
+		if err := b.keepBlobs(pinned, events, blobs); err != nil {
+			b.unpin(pinned)
+			b.log.Error("blobs cannot be written", "segment", pinned.segment.Path(), "error", err)
+			return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
 	buf := buffers.Get().(*[]byte)
 	*buf = appendRecord((*buf)[:0], events)
-	bt, w, err := b.add(ctx, events, *buf, d)
+	bt, w, err := b.add(ctx, pinned, events, *buf, d)
+	if pinned != nil {
+		b.unpin(pinned)
+	}
 	if cap(*buf) <= keepBuffer {
 		buffers.Put(buf)
 	}
@@ -64,8 +79,35 @@ func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, d pipelin
 	}
 }
 
-// add puts a record into the write that is being gathered.
-func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []byte, d pipeline.Durability) (*batch, *write, error) {
+// accepts tells why size bytes more are not taken now.
+func (b *Batcher) accepts(size int64) error {
+	switch {
+	case b.closed:
+		return ErrClosed
+	case b.failing != nil:
+		return fmt.Errorf("%w: %w", ErrUnavailable, b.failing)
+	case b.disk+size > b.opts.MaxDisk:
+		b.metrics.full.Inc()
+		b.full = true
+		return ErrFull
+	}
+	return nil
+}
+
+// current is the active batch.
+func (b *Batcher) current() (*batch, error) {
+	if b.active == nil {
+		if err := b.begin(time.Now()); err != nil {
+			b.fail(err)
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+	return b.active, nil
+}
+
+// add puts a record into the write that is being gathered, of the active batch
+// or of one that is pinned.
+func (b *Batcher) add(ctx context.Context, bt *batch, events []pipeline.Event, payload []byte, d pipeline.Durability) (*batch, *write, error) {
 	if len(payload) > wal.MaxRecord {
 		return nil, nil, fmt.Errorf("append: %d bytes in one request, limit %d", len(payload), wal.MaxRecord)
 	}
@@ -73,15 +115,8 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []by
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
-		switch {
-		case b.closed:
-			return nil, nil, ErrClosed
-		case b.failing != nil:
-			return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, b.failing)
-		case b.disk+size > b.opts.MaxDisk:
-			b.metrics.full.Inc()
-			b.full = true
-			return nil, nil, ErrFull
+		if err := b.accepts(size); err != nil {
+			return nil, nil, err
 		}
 		// All writes count, not the last alone: each roll begins another.
 		if len(b.writes) > 0 && b.gathered > 0 && b.gathered+size > maxGather {
@@ -100,13 +135,14 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []by
 		break
 	}
 	now := time.Now()
-	if b.active == nil {
-		if err := b.begin(now); err != nil {
-			b.fail(err)
-			return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	if bt == nil {
+		var err error
+		if bt, err = b.current(); err != nil {
+			return nil, nil, err
 		}
+	} else if bt.spoiled {
+		return nil, nil, fmt.Errorf("%w: the batch's segment failed", ErrUnavailable)
 	}
-	bt := b.active
 	first := b.nextSeq
 	for i := range events {
 		events[i].Seq = b.nextSeq
@@ -130,6 +166,10 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []by
 	b.metrics.events.Add(float64(len(events)))
 	b.metrics.bytes.Add(float64(size))
 
+	if bt != b.active { // it was rolled while its blobs were written
+		b.signal()
+		return bt, w, nil
+	}
 	if d == pipeline.Bucket {
 		if at := now.Add(b.opts.ObjectWait); at.Before(bt.rollAt) {
 			bt.rollAt = at
@@ -139,7 +179,7 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, payload []by
 	switch {
 	case bt.rows >= b.opts.RollRows:
 		b.roll("rows")
-	case float64(bt.size)*b.ratio() >= float64(b.opts.RollBytes) || bt.size >= b.opts.SegmentBytes:
+	case float64(bt.size)*b.ratio() >= float64(b.opts.RollBytes) || bt.size+bt.blobBytes >= b.opts.SegmentBytes:
 		b.roll("bytes")
 	case w.waiters == 1 || b.due(w, now): // the first sets the timer anew
 		b.signal()
@@ -180,11 +220,19 @@ func (b *Batcher) roll(reason string) {
 	if b.active == nil {
 		return
 	}
-	b.gather(b.active).seal = true
-	b.tail = nil
+	bt := b.active
 	b.active = nil
 	b.waiting++
 	b.metrics.rolls.WithLabelValues(reason).Inc()
+	if bt.rolled = true; bt.pins == 0 {
+		b.sealNext(bt)
+	}
+}
+
+// sealNext makes the batch's next write its last.
+func (b *Batcher) sealNext(bt *batch) {
+	b.gather(bt).seal = true
+	b.tail = nil
 	b.signal()
 }
 

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/penstock/penstock/batcher/wal"
+	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 )
@@ -79,6 +80,8 @@ type Batcher struct {
 	fs      wal.FS
 	wal     *wal.Log
 
+	encoders *codec.Encoders
+
 	kick  chan struct{} // the committer has something to do now
 	ready chan struct{} // there may be a sealed batch; one token an uploader
 
@@ -100,6 +103,7 @@ type Batcher struct {
 	disk     int64     // bytes of segments not released, with what is about to be written
 	full     bool      // an Append was refused for it, and nothing was released since
 	waiting  int       // batches sealed and not stored
+	pins     int       // of all batches
 	later    int       // batches that are to be encoded again after a pause
 	stuck    []*batch  // stored, but their segments could not be released
 	encoded  float64   // bytes of recent objects, older ones weighing less
@@ -111,17 +115,22 @@ type Batcher struct {
 
 // batch is an object to be.
 type batch struct {
-	key      pipeline.Key
-	text     string // key.String()
-	segment  *wal.Segment
-	began    time.Time
-	rollAt   time.Time
-	rows     int64
-	size     int64         // of the segment, with what is about to be written
-	nextSeq  uint64        // behind its last event; set when it is encoded
-	failures int           // attempts to encode it
-	stored   chan struct{} // closed when the object is in the bucket, or never will be under this key
-	storeErr error         // set before stored is closed
+	key       pipeline.Key
+	text      string // key.String()
+	segment   *wal.Segment
+	began     time.Time
+	rollAt    time.Time
+	rows      int64
+	size      int64         // of the segment, with what is about to be written
+	blobs     *blobFile     // nil: none
+	blobBytes int64         // in it
+	pins      int           // appends that write blobs now; it is not sealed before they end
+	rolled    bool          // no append begins in it any more
+	spoiled   bool          // a write failed: no other follows
+	nextSeq   uint64        // behind its last event; set when it is encoded
+	failures  int           // attempts to encode it
+	stored    chan struct{} // closed when the object is in the bucket, or never will be under this key
+	storeErr  error         // set before stored is closed
 }
 
 // name is the object's key; a nil batch has none.
@@ -140,9 +149,10 @@ func New(spec pipeline.Spec, opts Options, store Store, log *slog.Logger, reg pr
 	}
 	b := &Batcher{
 		spec: spec, opts: opts, store: store, fs: fs,
-		log:   log.With("pipeline", spec.Name),
-		kick:  make(chan struct{}, 1),
-		ready: make(chan struct{}, opts.Uploads),
+		log:      log.With("pipeline", spec.Name),
+		encoders: codec.NewEncoders(),
+		kick:     make(chan struct{}, 1),
+		ready:    make(chan struct{}, opts.Uploads),
 	}
 	b.metrics = newMetrics(spec, reg, b)
 	return b
@@ -169,9 +179,14 @@ func (b *Batcher) replay() error {
 	if err != nil {
 		return err
 	}
+	blobs := map[string]bool{}
 	for _, name := range names {
+		path := filepath.Join(b.opts.Dir, name)
 		if strings.HasSuffix(name, spoolSuffix) {
-			b.fs.Remove(filepath.Join(b.opts.Dir, name)) // half an object: its segment is still here
+			b.fs.Remove(path) // half an object: its segment is still here
+		}
+		if strings.HasSuffix(name, blobSuffix) {
+			blobs[path] = true
 		}
 	}
 	saved, err := b.wal.SavedSeq()
@@ -209,11 +224,22 @@ func (b *Batcher) replay() error {
 			continue
 		}
 		bt := &batch{key: key, text: r.Key, segment: r.Segment, began: key.Time, rows: rows[r.Segment], size: r.Size(), stored: make(chan struct{})}
+		if path := bt.segment.Path() + blobSuffix; blobs[path] {
+			bt.blobs = &blobFile{fs: b.fs, path: path}
+			if err := bt.blobs.reopen(); err != nil {
+				return err
+			}
+			bt.blobBytes = bt.blobs.size
+			delete(blobs, path)
+		}
 		b.sealed = append(b.sealed, bt)
 		b.waiting++
-		b.disk += bt.size
+		b.disk += bt.size + bt.blobBytes
 		b.metrics.replayed.Add(float64(bt.rows))
-		b.log.Info("replay", "key", r.Key, "rows", bt.rows, "bytes", bt.size, "cut_bytes", r.Cut)
+		b.log.Info("replay", "key", r.Key, "rows", bt.rows, "bytes", bt.size, "blob_bytes", bt.blobBytes, "cut_bytes", r.Cut)
+	}
+	for path := range blobs {
+		b.fs.Remove(path) // its segment was released: both objects are stored
 	}
 	return nil
 }
@@ -271,7 +297,7 @@ func (b *Batcher) Stats() Stats {
 		s.Error = b.failing.Error()
 	}
 	if a := b.active; a != nil {
-		s.ActiveRows, s.ActiveBytes, s.ActiveSeconds = a.rows, a.size, time.Since(a.began).Seconds()
+		s.ActiveRows, s.ActiveBytes, s.ActiveSeconds = a.rows, a.size+a.blobBytes, time.Since(a.began).Seconds()
 	}
 	return s
 }

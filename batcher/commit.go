@@ -76,6 +76,11 @@ func (b *Batcher) commits(ctx context.Context) {
 				for b.commit() {
 				}
 			}
+			for b.pinned() { // until the blobs are written that are begun
+				<-b.kick
+				for b.commit() {
+				}
+			}
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.finished = true
@@ -156,7 +161,14 @@ func (b *Batcher) commit() bool {
 	// the active one.
 	if err == nil && (w.sync || w.seal) {
 		began := time.Now()
-		if err = seg.Sync(); err != nil {
+		// A record is never more durable than the blobs that it refers to.
+		if bt := w.batch; bt.blobs != nil {
+			err = bt.blobs.sync()
+		}
+		if err == nil {
+			err = seg.Sync()
+		}
+		if err != nil {
 			// After a failed fsync nobody knows what the disk holds. Those who
 			// wait are refused, so their records must not come back.
 			err = errors.Join(err, seg.Truncate(start))
@@ -188,13 +200,19 @@ func (b *Batcher) commit() bool {
 func (b *Batcher) seal(bt *batch) {
 	b.disk += bt.segment.Size() - bt.size // what a failed write did not bring
 	bt.size = bt.segment.Size()
+	if bt.blobs != nil {
+		bt.blobs.close()
+	}
 	if bt.segment.Empty() {
 		b.waiting--
-		b.disk -= bt.size
+		b.disk -= bt.size + bt.blobBytes
 		b.full = false
 		close(bt.stored)
 		if err := bt.segment.Discard(); err != nil {
 			b.log.Error("empty segment stays", "error", err)
+		}
+		if bt.blobs != nil {
+			bt.blobs.remove()
 		}
 		return
 	}
@@ -209,6 +227,7 @@ func (b *Batcher) seal(bt *batch) {
 func (b *Batcher) spoil(w *write, err error) {
 	b.fail(err)
 	b.refuse(w, err)
+	w.batch.spoiled = true
 	if b.active == w.batch {
 		b.roll("error")
 	}

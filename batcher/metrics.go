@@ -7,10 +7,10 @@ import (
 )
 
 type metrics struct {
-	events, bytes, full, writeErrors, corrupt, replayed prometheus.Counter
-	objects, objectBytes, rows, putErrors, encodeErrors prometheus.Counter
-	rolls                                               *prometheus.CounterVec
-	fsync, encode, put                                  prometheus.Histogram
+	events, bytes, full, writeErrors, corrupt, replayed            prometheus.Counter
+	blobBytes, objects, objectBytes, rows, putErrors, encodeErrors prometheus.Counter
+	rolls                                                          *prometheus.CounterVec
+	fsync, encode, put                                             prometheus.Histogram
 }
 
 func newMetrics(spec pipeline.Spec, reg prometheus.Registerer, b *Batcher) *metrics {
@@ -42,6 +42,7 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer, b *Batcher) *metr
 		writeErrors:  counter("wal_errors_total", "Writes and fsyncs of the write-ahead log that failed."),
 		corrupt:      counter("wal_corrupt_total", "Segments found damaged."),
 		replayed:     counter("replayed_events_total", "Events taken over from an earlier process's log."),
+		blobBytes:    counter("blob_bytes_total", "Bytes of large values taken out of events."),
 		objects:      counter("objects_total", "Objects stored."),
 		objectBytes:  counter("object_bytes_total", "Bytes of the objects stored."),
 		rows:         counter("object_rows_total", "Events in the objects stored."),

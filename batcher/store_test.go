@@ -23,6 +23,7 @@ type fakeStore struct {
 	meta    map[string]pipeline.Meta
 	order   []string // keys as they were stored
 	puts    int
+	broken  map[uint64]error // events whose blobs are not what they were, found by stored
 
 	rate  float64                              // of PUTs that fail; half of those store all the same
 	rand  *rand.Rand                           // for rate
@@ -103,7 +104,13 @@ func (s *fakeStore) stored() ([]pipeline.Event, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []pipeline.Event
+	before := map[string][]byte{}
+	s.broken = map[uint64]error{}
 	for _, key := range s.order {
+		if pipeline.IsBlobKey(key) {
+			before[key] = s.objects[key]
+			continue
+		}
 		k, err := pipeline.ParseKey(key)
 		if err != nil {
 			return nil, err
@@ -123,6 +130,11 @@ func (s *fakeStore) stored() ([]pipeline.Event, error) {
 		for _, e := range events {
 			if e.ReceivedAt < meta.FirstReceived || e.ReceivedAt > meta.LastReceived {
 				return nil, fmt.Errorf("%s: received_at %d, metadata %+v", key, e.ReceivedAt, meta)
+			}
+		}
+		for _, e := range events {
+			if err := broken(e, before); err != nil {
+				s.broken[idOf(e)] = err
 			}
 		}
 		all = append(all, events...)

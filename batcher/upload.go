@@ -7,7 +7,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/faultpoint"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
@@ -65,8 +64,18 @@ func (b *Batcher) upload(ctx context.Context, bt *batch) {
 		return
 	}
 	defer sp.Close()
+	blobs := ""
+	if bt.blobs != nil && bt.blobs.size > 0 {
+		if blobs, err = bt.blobs.read(); err != nil {
+			b.encodeLater(bt, err)
+			return
+		}
+	}
 	encoded := time.Since(began)
-	if meta.Rows > 0 {
+	if meta.Rows > 0 && blobs != "" {
+		err = b.putBlobs(ctx, bt, blobs, meta)
+	}
+	if meta.Rows > 0 && err == nil {
 		err = b.put(ctx, bt, sp, meta)
 	}
 	if err != nil {
@@ -97,7 +106,7 @@ func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	b.metrics.rows.Add(float64(meta.Rows))
 	b.metrics.encode.Observe(encoded.Seconds())
 	b.log.Info("stored", "key", bt.text, "rows", meta.Rows, "bytes", sp.size, "segment_bytes", bt.size,
-		"encode_ms", encoded.Milliseconds(), "put_ms", (took - encoded).Milliseconds(), "age_ms", time.Since(bt.began).Milliseconds())
+		"blob_bytes", bt.blobBytes, "encode_ms", encoded.Milliseconds(), "put_ms", (took - encoded).Milliseconds(), "age_ms", time.Since(bt.began).Milliseconds())
 }
 
 // ratio is how many bytes of object to expect for a byte of segment, by the
@@ -118,9 +127,12 @@ func (b *Batcher) release(stored ...*batch) (left bool) {
 	b.mu.Unlock()
 	for _, bt := range all {
 		err := bt.segment.Release(bt.nextSeq)
+		if err == nil && bt.blobs != nil {
+			err = bt.blobs.remove() // behind the segment: what is left then belongs to nobody
+		}
 		b.mu.Lock()
 		if err == nil {
-			b.disk -= bt.size
+			b.disk -= bt.size + bt.blobBytes
 			b.full = false
 		} else {
 			b.log.Error("stored segment cannot be released", "error", err)
@@ -184,8 +196,8 @@ func (b *Batcher) encode(bt *batch) (*spool, pipeline.Meta, error) {
 }
 
 func (b *Batcher) encodeTo(bt *batch, sp *spool) (pipeline.Meta, error) {
-	meta := pipeline.Meta{Schema: pipeline.SchemaVersion}
-	enc, err := codec.NewEncoder(sp, bt.key.Format, bt.key.Receiver)
+	meta := pipeline.Meta{Schema: pipeline.SchemaVersion, BlobBytes: bt.blobBytes}
+	enc, err := b.encoders.New(sp, bt.key.Format, bt.key.Receiver)
 	if err != nil {
 		return meta, fmt.Errorf("encode %s: %w", bt.text, err)
 	}
@@ -239,42 +251,53 @@ func (b *Batcher) encodeTo(bt *batch, sp *spool) (pipeline.Meta, error) {
 	return meta, nil
 }
 
-// put tries until the object is in the bucket or ctx ends. Only a foreign
-// object under our key ends it sooner.
+// put brings the batch's object to the bucket, and tells of it.
 func (b *Batcher) put(ctx context.Context, bt *batch, sp *spool, meta pipeline.Meta) error {
-	key := bt.text
+	object, err := b.putObject(ctx, bt.text, sp.reader, sp.size, meta)
+	// The same batch, encoded by another version before a crash: the object that
+	// is there holds these events.
+	if c, ok := errors.AsType[pipeline.ConflictError](err); ok && c.Found.Meta.FirstSeq == meta.FirstSeq && c.Found.Meta.Rows >= meta.Rows {
+		object, err = c.Found, nil
+	}
+	if err == nil {
+		b.tell(ctx, object)
+	}
+	return err
+}
+
+// putObject tries until the object is in the bucket or ctx ends. Only another
+// object under its key ends it sooner.
+func (b *Batcher) putObject(ctx context.Context, key string, body func() io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error) {
 	for attempt := 1; ; attempt++ {
-		try, cancel := context.WithTimeout(ctx, b.opts.PutTimeout)
+		try, cancel := context.WithTimeout(ctx, b.putTimeout(size))
 		began := time.Now()
-		object, err := b.store.Put(try, key, sp.reader(), sp.size, meta)
+		object, err := b.store.Put(try, key, body(), size, meta)
 		cancel()
 		if err == nil {
 			b.metrics.put.Observe(time.Since(began).Seconds())
 			b.setError("")
-			b.tell(ctx, object)
-			return nil
+			return object, nil
 		}
-		if c, ok := errors.AsType[pipeline.ConflictError](err); ok {
-			// The same batch, encoded by another version before a crash: the
-			// object that is there holds these events.
-			if c.Found.Meta.FirstSeq == meta.FirstSeq && c.Found.Meta.Rows >= meta.Rows {
-				b.tell(ctx, c.Found)
-				return nil
-			}
+		if _, conflict := errors.AsType[pipeline.ConflictError](err); conflict || ctx.Err() != nil {
 			b.metrics.putErrors.Inc()
-			return err
-		}
-		if ctx.Err() != nil {
-			return err
+			return object, err
 		}
 		b.metrics.putErrors.Inc()
 		wait := b.opts.Backoff.Delay(attempt)
 		b.setError(err.Error())
 		b.log.Warn("put failed; trying again", "key", key, "attempt", attempt, "wait", wait.Round(time.Millisecond), "error", err)
 		if retry.Sleep(ctx, wait) != nil {
-			return err
+			return object, err
 		}
 	}
+}
+
+// slowPut is the least that a PUT has to bring in a second, in bytes: blobs can be
+// much larger than what Options.PutTimeout is meant for.
+const slowPut = 1 << 20
+
+func (b *Batcher) putTimeout(size int64) time.Duration {
+	return b.opts.PutTimeout + time.Duration(size/slowPut)*time.Second
 }
 
 // tell lets whoever wants to know of an object hear of it. A crash before its

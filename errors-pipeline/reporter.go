@@ -18,7 +18,7 @@ import (
 
 // Appender takes events: a batcher of the errors pipeline.
 type Appender interface {
-	Append(ctx context.Context, events []pipeline.Event, d pipeline.Durability) (object string, err error)
+	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (object string, err error)
 }
 
 // Blobs keeps bytes that are too many for a record.
@@ -169,7 +169,7 @@ func (r *Reporter) append(f *pipeline.Failure) error {
 	e := r.event(context.Background(), f)
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
-	_, err := r.appender.Append(ctx, []pipeline.Event{e}, pipeline.Memory)
+	_, err := r.appender.Append(ctx, []pipeline.Event{e}, nil, pipeline.Memory)
 	return err
 }
 
@@ -181,7 +181,7 @@ func (r *Reporter) Keep(ctx context.Context, failures []pipeline.Failure) error 
 	for i := range failures {
 		events[i] = r.event(ctx, &failures[i])
 	}
-	if _, err := r.appender.Append(ctx, events, pipeline.Disk); err != nil {
+	if _, err := r.appender.Append(ctx, events, nil, pipeline.Disk); err != nil {
 		r.dropped.WithLabelValues("keep").Add(float64(len(failures)))
 		return err
 	}

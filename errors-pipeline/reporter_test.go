@@ -30,7 +30,7 @@ type store struct {
 	d     pipeline.Durability // of the last
 }
 
-func (s *store) Append(ctx context.Context, events []pipeline.Event, d pipeline.Durability) (string, error) {
+func (s *store) Append(ctx context.Context, events []pipeline.Event, _ []pipeline.Blob, d pipeline.Durability) (string, error) {
 	if s.block != nil {
 		select {
 		case <-s.block:

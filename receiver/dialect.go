@@ -250,12 +250,7 @@ func (d *draft) spread(m *jsonscan.Member) {
 	switch m.Kind {
 	case jsonscan.Null:
 	case jsonscan.Object:
-		if inner := jsonscan.TrimSpace(m.Value[1 : len(m.Value)-1]); len(inner) > 0 {
-			if d.q.scratch[len(d.q.scratch)-1] != '{' {
-				d.q.scratch = append(d.q.scratch, ',')
-			}
-			d.q.line(inner)
-		}
+		d.q.spread(m.Value)
 	default:
 		d.q.property(m)
 	}
@@ -285,6 +280,7 @@ func (d *draft) event() (pipeline.Event, error) {
 		q.scratch = append(q.scratch, '}')
 	}
 	q.scratch = append(q.scratch, '}')
+	q.settle(d.from)
 	e.Properties = q.scratch[d.from:len(q.scratch):len(q.scratch)]
 	if d.kept > 0 && bytes.Contains(e.Properties[:d.kept-d.from-3], []byte(envelopeKey)) {
 		if _, _, err := q.inner.Object(e.Properties); err != nil {

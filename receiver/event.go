@@ -61,14 +61,23 @@ func (q *request) event(src []byte) (n int, err error) {
 	if err != nil {
 		return n, err
 	}
-	from := len(q.scratch)
-	e, err := q.dialect.event(q, members)
-	if err != nil {
-		q.scratch = q.scratch[:from]
-		return n, err
+	from, blobs := len(q.scratch), len(q.blobs)
+	for q.threshold = q.r.opts.BlobThreshold; ; q.threshold /= 8 {
+		e, err := q.dialect.event(q, members)
+		if err == nil && len(q.blobs) > blobs && len(e.Properties)+(len(q.blobs)-blobs)*blobRoom > maxRow {
+			err = wrong("event_too_large", "%d bytes are left of the event when its values above %d are taken out, the limit is %d", len(e.Properties), q.threshold, maxRow)
+			if q.threshold > minThreshold {
+				q.scratch, q.blobs = q.scratch[:from], q.blobs[:blobs]
+				continue
+			}
+		}
+		if err != nil {
+			q.scratch, q.blobs = q.scratch[:from], q.blobs[:blobs]
+			return n, err
+		}
+		q.events = append(q.events, e)
+		return n, nil
 	}
-	q.events = append(q.events, e)
-	return n, nil
 }
 
 // extent is where the value at the start of src ends, by its brackets and
@@ -180,9 +189,7 @@ func (q *request) identify(e *pipeline.Event, known bool) error {
 
 // property adds a member to the properties that are being written in scratch.
 func (q *request) property(m *jsonscan.Member) {
-	if q.scratch[len(q.scratch)-1] != '{' {
-		q.scratch = append(q.scratch, ',')
-	}
+	q.comma()
 	q.scratch = jsonscan.AppendQuoted(q.scratch, m.Key)
 	q.scratch = append(q.scratch, ':')
 	q.line(m.Value)
@@ -192,23 +199,21 @@ func (q *request) property(m *jsonscan.Member) {
 // level, begun at from in scratch, and those of its "properties", if any.
 func (q *request) properties(from int, props *jsonscan.Member) ([]byte, error) {
 	alone := len(q.scratch) == from+1
-	if props != nil && alone {
+	if props != nil && alone && (q.threshold == 0 || len(props.Value) <= q.threshold) {
 		q.scratch = q.scratch[:from]
 		if !hasLineEnd(props.Value) {
 			return props.Value, nil
 		}
-		q.line(props.Value)
+		q.flat(props.Value)
 		return q.scratch[from:len(q.scratch):len(q.scratch)], nil
 	}
 	if props != nil {
-		if inner := jsonscan.TrimSpace(props.Value[1 : len(props.Value)-1]); len(inner) > 0 {
-			q.scratch = append(q.scratch, ',')
-			q.line(inner)
-		}
+		q.spread(props.Value)
 	}
 	q.scratch = append(q.scratch, '}')
+	q.settle(from)
 	all := q.scratch[from:len(q.scratch):len(q.scratch)]
-	if props != nil {
+	if props != nil && !alone {
 		if _, _, err := q.inner.Object(all); err != nil {
 			what := err.Error() // the byte that it names is none of the client's
 			return nil, wrong("duplicate_key", "%s: in \"properties\" and beside it", what[:strings.LastIndex(what, " at byte ")])
@@ -217,10 +222,19 @@ func (q *request) properties(from int, props *jsonscan.Member) ([]byte, error) {
 	return all, nil
 }
 
-// line writes a value into scratch so that it fits into a line of NDJSON.
+// line writes a value into scratch, without what is large in it.
+func (q *request) line(value []byte) {
+	if q.threshold > 0 && len(value) > q.threshold {
+		q.cut(value)
+	} else {
+		q.flat(value)
+	}
+}
+
+// flat writes a text into scratch so that it fits into a line of NDJSON.
 // Outside of strings, where alone they can stand unescaped, line ends are
 // white space.
-func (q *request) line(value []byte) {
+func (q *request) flat(value []byte) {
 	from := len(q.scratch)
 	q.scratch = append(q.scratch, value...)
 	if hasLineEnd(value) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -25,13 +26,19 @@ type sink struct {
 
 	mu         sync.Mutex
 	events     []pipeline.Event
+	blobs      []keptBlob
 	failures   []pipeline.Failure
 	dropped    []string
 	durability pipeline.Durability
 	appends    int
 }
 
-func (s *sink) Append(ctx context.Context, events []pipeline.Event, d pipeline.Durability) (string, error) {
+type keptBlob struct {
+	pipeline.Blob
+	data []byte
+}
+
+func (s *sink) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (string, error) {
 	if s.wait != nil {
 		if err := s.wait(ctx); err != nil {
 			return "", err
@@ -44,8 +51,20 @@ func (s *sink) Append(ctx context.Context, events []pipeline.Event, d pipeline.D
 	defer s.mu.Unlock()
 	s.appends++
 	s.durability = d
+	at := len(s.events)
 	for _, e := range events {
 		s.events = append(s.events, cloned(e))
+	}
+	for _, b := range blobs {
+		var data bytes.Buffer
+		if err := b.Write(&data); err != nil {
+			return "", err
+		}
+		if int64(data.Len()) > b.Size {
+			return "", fmt.Errorf("a blob has %d bytes, %d were foreseen", data.Len(), b.Size)
+		}
+		b.Event += at
+		s.blobs = append(s.blobs, keptBlob{b, data.Bytes()})
 	}
 	return "events/x.parquet", nil
 }

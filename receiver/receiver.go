@@ -26,7 +26,7 @@ import (
 // Appender takes events: all or none, as durable as asked when it returns.
 // The key of the object that they will be in may be given at any durability.
 type Appender interface {
-	Append(ctx context.Context, events []pipeline.Event, d pipeline.Durability) (object string, err error)
+	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (object string, err error)
 }
 
 // Reporter keeps what was refused. It never blocks; it copies what it keeps.
@@ -44,6 +44,7 @@ type Options struct {
 	MaxDecoded     int64               // bytes decompressed
 	MaxEvent       int                 // bytes of one event
 	MaxEvents      int                 // in one request
+	BlobThreshold  int                 // bytes of a value that leaves its event's row; 0: none does
 	MaxDepth       int                 // of an event's JSON; the event itself is 1
 	MaxMemory      int64               // bytes of all requests together: bodies, decompressors, events
 	ReadTimeout    time.Duration       // for a request's body
@@ -179,7 +180,7 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 // append hands the events to the batcher.
 func (r *Receiver) append(q *request, req *http.Request) *refusal {
 	var err error
-	if q.object, err = r.appender.Append(req.Context(), q.events, q.durability); err != nil {
+	if q.object, err = r.appender.Append(req.Context(), q.events, q.blobs, q.durability); err != nil {
 		return r.unavailable(req, err)
 	}
 	return nil

@@ -32,22 +32,24 @@ type request struct {
 	missing    string   // why a request that was refused by its head has no bytes
 	silent     bool     // no failure is reported
 
-	limited  limitReader
-	sent     []byte // the body as it was sent, where that is not body
-	packed   bytes.Reader
-	body     []byte // decompressed; never changed, for what is refused is kept as it was sent
-	whole    bool   // what was sent was read to its end
-	charged  int64  // bytes counted in Receiver.memory
-	scan     jsonscan.Scanner
-	inner    jsonscan.Scanner // of a nested properties object
-	scratch  []byte           // what events hold that does not stand in the body as it is
-	context  []byte
-	events   []pipeline.Event
-	rejects  []reject
-	rejected int
-	index    int    // of the next event in the request
-	largest  int    // bytes of the largest event so far
-	response []byte // the answer
+	limited   limitReader
+	sent      []byte // the body as it was sent, where that is not body
+	packed    bytes.Reader
+	body      []byte // decompressed; never changed, for what is refused is kept as it was sent
+	whole     bool   // what was sent was read to its end
+	charged   int64  // bytes counted in Receiver.memory
+	scan      jsonscan.Scanner
+	inner     jsonscan.Scanner // of a nested properties object
+	scratch   []byte           // what events hold that does not stand in the body as it is
+	context   []byte
+	events    []pipeline.Event
+	blobs     []pipeline.Blob // cut out of them
+	threshold int             // bytes of a value that is; 0: none is
+	rejects   []reject
+	rejected  int
+	index     int    // of the next event in the request
+	largest   int    // bytes of the largest event so far
+	response  []byte // the answer
 }
 
 // reject is one event that was refused.
@@ -80,7 +82,7 @@ func (q *request) reset(now int64) {
 	var id [8]byte
 	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // tells requests apart, and is no secret
 	*q = request{r: q.r, dialect: native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody, scan: q.scan, inner: q.inner,
-		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], rejects: q.rejects[:0],
+		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], blobs: q.blobs[:0], rejects: q.rejects[:0],
 		response: q.response[:0]}
 }
 

@@ -56,6 +56,7 @@ type ReceiverConfig struct {
 	MaxDecoded     Size        `yaml:"max_decoded"`
 	MaxEvent       Size        `yaml:"max_event"`
 	MaxEvents      int         `yaml:"max_events"`
+	BlobThreshold  Size        `yaml:"blob_threshold"`
 	MaxDepth       int         `yaml:"max_depth"`
 	MaxMemory      Size        `yaml:"max_memory"`
 	ReadTimeout    Duration    `yaml:"read_timeout"`
@@ -152,7 +153,7 @@ func defaultConfig() Config {
 		Admin:   AdminConfig{Listen: "127.0.0.1:8081"},
 		Receiver: ReceiverConfig{
 			Listen: ":8080", Durability: "disk",
-			MaxBody: 32 << 20, MaxDecoded: 64 << 20, MaxEvent: 8 << 20, MaxEvents: 50_000, MaxDepth: 64, MaxMemory: 128 << 20,
+			MaxBody: 32 << 20, MaxDecoded: 64 << 20, MaxEvent: 8 << 20, MaxEvents: 50_000, BlobThreshold: 64 << 10, MaxDepth: 64, MaxMemory: 128 << 20,
 			ReadTimeout: Duration(30 * time.Second), RetryAfter: Duration(5 * time.Second), Origins: []string{"*"},
 		},
 		Batcher: BatcherConfig{
@@ -371,8 +372,8 @@ func (c *Config) check() error {
 		"errors": c.Errors, "queue": c.Queue, "sweep": c.Sweep, "clickhouse": c.ClickHouse, "loader": c.Loader} {
 		v := reflect.ValueOf(value)
 		for f := range v.Type().Fields() {
-			if f.Name == "AnonymousRate" {
-				continue // 0 keeps none
+			if f.Name == "AnonymousRate" || section == "receiver" && f.Name == "BlobThreshold" {
+				continue // 0: none
 			}
 			if f.Type.Kind() == reflect.Int || f.Type.Kind() == reflect.Int64 {
 				positive(section+"."+f.Tag.Get("yaml"), v.FieldByIndex(f.Index).Int())
@@ -389,6 +390,9 @@ func (c *Config) check() error {
 		if err := pipeline.ValidReceiver(c.Receiver.Name); err != nil {
 			errs = append(errs, fmt.Errorf("receiver.name: %w", err))
 		}
+	}
+	if t := c.Receiver.BlobThreshold; t > 0 && t < 4<<10 {
+		errs = append(errs, fmt.Errorf("receiver.blob_threshold %s: at least 4KiB (the reference that stays in the row has some 300 bytes), or 0 for none", t))
 	}
 	if c.Batcher.MaxSegment > c.Batcher.MaxDisk {
 		errs = append(errs, errors.New("batcher.max_segment is larger than batcher.max_disk"))

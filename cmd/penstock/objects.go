@@ -76,6 +76,8 @@ type catParams struct {
 	Keys  []string `json:"keys" param:"key" arg:"KEY…" usage:"objects to print"`
 	Row   int      `json:"row" param:"row" default:"-1" usage:"only the event of this row, from 0"`
 	Limit int      `json:"limit" param:"limit" usage:"so many events of each object at most; 0: all"`
+
+	Resolve bool `json:"resolve" param:"resolve" usage:"put the large values back in their places, as they were sent"`
 }
 
 type findParams struct {
@@ -213,6 +215,12 @@ func catObjects(ctx context.Context, o *operator, params any, out sink) error {
 		_, err := loader.Read(ctx, o.store, key, o.cfg.Loader.Dir, func(e *pipeline.Event) error {
 			if p.Row >= 0 && int(e.Row) != p.Row {
 				return nil
+			}
+			if p.Resolve {
+				var err error
+				if e.Properties, err = resolveBlobs(ctx, o.store, e.Properties); err != nil {
+					return fmt.Errorf("%s row %d: %w", key, e.Row, err)
+				}
 			}
 			buf = codec.AppendLine(buf[:0], e)
 			if err := out.item(json.RawMessage(buf[:len(buf)-1])); err != nil {

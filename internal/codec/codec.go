@@ -22,6 +22,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/parquet-go/parquet-go/compress/zstd"
+
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
@@ -56,12 +58,25 @@ type Limit struct {
 	Bytes int
 }
 
-// NewEncoder writes an object of the given format to w. All its events come
-// from one receiver.
+// Encoders makes encoders that use the same compressors one after the other:
+// each of those takes windows of some MiB. It is safe for concurrent use.
+type Encoders struct{ fast, better *zstd.Codec }
+
+func NewEncoders() *Encoders {
+	return &Encoders{&zstd.Codec{Level: zstd.SpeedFastest}, &zstd.Codec{Level: zstd.SpeedDefault}}
+}
+
+// NewEncoder is one of Encoders of its own.
 func NewEncoder(w io.Writer, format pipeline.Format, receiver string) (Encoder, error) {
+	return NewEncoders().New(w, format, receiver)
+}
+
+// New writes an object of the given format to w. All its events come from one
+// receiver.
+func (s *Encoders) New(w io.Writer, format pipeline.Format, receiver string) (Encoder, error) {
 	switch format {
 	case pipeline.Parquet:
-		return newParquetEncoder(w, receiver), nil
+		return newParquetEncoder(w, receiver, s), nil
 	case pipeline.NDJSON:
 		return newNDJSONEncoder(w, receiver)
 	}

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/compress/zstd"
 
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -142,17 +141,14 @@ func typedName(columns []*pipeline.Typed, i int) string {
 	return columns[i].Path
 }
 
-// One for all columns of all objects: each keeps an encoder, and that its
-// windows of some MiB. Text that is in no dictionary is worth more work: ids
-// come to half, documents to nine tenths.
-var fast, better = &zstd.Codec{Level: zstd.SpeedFastest}, &zstd.Codec{Level: zstd.SpeedDefault}
-
-func schema(cols []column, typed []*pipeline.Typed) *parquet.Schema {
+func (s *Encoders) schema(cols []column, typed []*pipeline.Typed) *parquet.Schema {
+	// Text that is in no dictionary is worth more work: ids come to half,
+	// documents to nine tenths.
 	zip := func(n parquet.Node) parquet.Node {
 		if n.Type().Kind() == parquet.ByteArray && n.Encoding() != &parquet.RLEDictionary {
-			return parquet.Compressed(n, better)
+			return parquet.Compressed(n, s.better)
 		}
-		return parquet.Compressed(n, fast)
+		return parquet.Compressed(n, s.fast)
 	}
 	g := parquet.Group{}
 	for _, c := range cols {
@@ -201,6 +197,7 @@ func uniques(bits []uint64) map[uint64]struct{} {
 }
 
 type parquetEncoder struct {
+	of       *Encoders
 	out      io.Writer
 	w        *parquet.GenericWriter[any] // nil while the sample is gathered
 	cols     []column
@@ -217,8 +214,8 @@ type parquetEncoder struct {
 	bytes    int64 // of it, in memory
 }
 
-func newParquetEncoder(w io.Writer, receiver string) *parquetEncoder {
-	return &parquetEncoder{out: w, receiver: []byte(receiver)}
+func newParquetEncoder(w io.Writer, receiver string, of *Encoders) *parquetEncoder {
+	return &parquetEncoder{of: of, out: w, receiver: []byte(receiver)}
 }
 
 func (p *parquetEncoder) Encode(events []pipeline.Event) error {
@@ -257,7 +254,7 @@ func (p *parquetEncoder) begin() error {
 	}
 	p.cols = columns(p.sample)
 	typed := p.shred.columns
-	layout := schema(p.cols, typed)
+	layout := p.of.schema(p.cols, typed)
 	options := []parquet.WriterOption{layout, parquet.MaxRowsPerRowGroup(groupRows), parquet.PageBufferSize(pageBytes), parquet.CreatedBy("penstock", "2", ""), parquet.DictionaryMaxBytes(1 << 20),
 		// Statistics hold whole values: documents would stand in every page's
 		// header and in the footer again.

@@ -188,7 +188,7 @@ func TestShredKeepsTinyNumbers(t *testing.T) {
 // What is written with the most columns of the longest names, in many row groups, can be read.
 func TestFooterOfManyColumnsIsRead(t *testing.T) {
 	var out bytes.Buffer
-	enc := newParquetEncoder(&out, "r")
+	enc := newParquetEncoder(&out, "r", NewEncoders())
 	var docs []string
 	for i := range sampleRows {
 		doc := []byte(fmt.Sprintf(`{"%0*d":{`, maxTypedPath-10, 0))

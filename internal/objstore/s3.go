@@ -131,6 +131,21 @@ func (b *Bucket) Get(ctx context.Context, key string) (pipeline.Object, io.ReadC
 	return o, out.Body, nil
 }
 
+// GetRange reads the bytes from first to last, both included. The object
+// must have them.
+func (b *Bucket) GetRange(ctx context.Context, key string, first, last int64) (io.ReadCloser, error) {
+	part := fmt.Sprintf("bytes=%d-%d", first, last)
+	out, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key, Range: &part})
+	if err != nil {
+		return nil, fmt.Errorf("get %s of %s: %w", part, key, class(err))
+	}
+	if n := aws.ToInt64(out.ContentLength); n != last-first+1 {
+		out.Body.Close()
+		return nil, fmt.Errorf("get %s of %s: %d bytes came", part, key, n)
+	}
+	return out.Body, nil
+}
+
 func object(key string, etag *string, size *int64, modified *time.Time, meta map[string]string) (pipeline.Object, error) {
 	m, err := pipeline.ParseMeta(meta)
 	if err != nil {

@@ -170,6 +170,7 @@ type Meta struct {
 	FirstSeq      uint64
 	FirstReceived int64 // ms since 1970
 	LastReceived  int64
+	BlobBytes     int64  // of the object with its events' blobs, 0: there is none
 	SHA256        string // hex, of the object's bytes: an ETag is no checksum (multipart, KMS)
 }
 
@@ -177,7 +178,7 @@ const metaPrefix = "penstock-"
 
 // Map is the metadata as headers, lower case as stores return it.
 func (m Meta) Map() map[string]string {
-	return map[string]string{
+	h := map[string]string{
 		metaPrefix + "schema":         strconv.Itoa(m.Schema),
 		metaPrefix + "rows":           strconv.FormatInt(m.Rows, 10),
 		metaPrefix + "first-seq":      strconv.FormatUint(m.FirstSeq, 10),
@@ -185,6 +186,10 @@ func (m Meta) Map() map[string]string {
 		metaPrefix + "last-received":  Millis(m.LastReceived).Format(TimeFormat),
 		metaPrefix + "sha256":         m.SHA256,
 	}
+	if m.BlobBytes > 0 {
+		h[metaPrefix+"blob-bytes"] = strconv.FormatInt(m.BlobBytes, 10)
+	}
+	return h
 }
 
 // ParseMeta reads metadata back. An object without any of ours gives a zero
@@ -209,6 +214,11 @@ func ParseMeta(in map[string]string) (Meta, error) {
 	}
 	if m.FirstSeq, err = strconv.ParseUint(h["first-seq"], 10, 64); err != nil {
 		return Meta{}, fmt.Errorf("metadata first-seq %q: not a number", h["first-seq"])
+	}
+	if text, ok := h["blob-bytes"]; ok { // objects without blobs, and those of before, have none
+		if m.BlobBytes, err = strconv.ParseInt(text, 10, 64); err != nil || m.BlobBytes < 0 {
+			return Meta{}, fmt.Errorf("metadata blob-bytes %q: not a size", text)
+		}
 	}
 	for name, at := range map[string]*int64{"first-received": &m.FirstReceived, "last-received": &m.LastReceived} {
 		t, err := time.Parse(TimeFormat, h[name])

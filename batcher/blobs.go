@@ -1,0 +1,222 @@
+package batcher
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/penstock/penstock/batcher/wal"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// blobSuffix ends the name of a batch's blob file, behind its segment's.
+const blobSuffix = ".blobs"
+
+// blobFile holds the large values of a batch's events, as they will stand in an
+// object of their own. They are written there before the record that refers to
+// them, brought to disk before it, and put into the bucket before its object. A
+// crash leaves at most bytes that nobody refers to.
+type blobFile struct {
+	fs   wal.FS
+	path string
+
+	writing sync.Mutex // held by the one who writes a blob, however long that takes
+
+	mu     sync.Mutex
+	file   wal.File // nil: not open now
+	size   int64    // of the blobs that are whole
+	synced int64
+	named  bool // its entry in the folder is durable
+}
+
+// open is the file, and how much of it is blobs.
+func (f *blobFile) open() (wal.File, int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var err error
+	if f.file == nil {
+		if f.file, err = f.fs.OpenFile(f.path, os.O_RDWR|os.O_CREATE); err != nil {
+			f.file = nil
+			err = fmt.Errorf("open blobs: %w", err)
+		}
+	}
+	return f.file, f.size, err
+}
+
+// write appends one blob, all of it or nothing.
+func (f *blobFile) write(b *pipeline.Blob, object string) (ref pipeline.BlobRef, err error) {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	file, from, err := f.open()
+	if err != nil {
+		return ref, err
+	}
+	sum := sha256.New()
+	to := io.NewOffsetWriter(file, from)
+	err = b.Write(io.MultiWriter(to, sum))
+	n, _ := to.Seek(0, io.SeekCurrent) // from where it began
+	if err != nil {
+		return ref, errors.Join(err, file.Truncate(from))
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.size = from + n
+	return pipeline.BlobRef{Object: object, Range: [2]int64{from, f.size - 1}, Bytes: n,
+		SHA256: hex.EncodeToString(sum.Sum(nil)), ContentType: b.ContentType, Kind: b.Kind, Name: b.Name}, nil
+}
+
+// reopen finds what an earlier process wrote.
+func (f *blobFile) reopen() error {
+	defer f.close()
+	file, _, err := f.open()
+	if err != nil {
+		return err
+	}
+	f.size, err = file.Size()
+	f.synced = f.size // what is missing then is missing
+	return err
+}
+
+// sync makes what was written survive a power loss.
+func (f *blobFile) sync() error {
+	f.mu.Lock()
+	file, size, named, done := f.file, f.size, f.named, f.synced == f.size
+	f.mu.Unlock()
+	if done {
+		return nil
+	}
+	err := file.Sync()
+	if err == nil && !named {
+		err = f.fs.SyncDir(filepath.Dir(f.path))
+	}
+	if err != nil {
+		return fmt.Errorf("sync blobs %s: %w", filepath.Base(f.path), err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.synced, f.named = max(f.synced, size), true
+	return nil
+}
+
+func (f *blobFile) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file != nil {
+		f.file.Close()
+		f.file = nil
+	}
+}
+
+func (f *blobFile) remove() error {
+	f.close()
+	if err := f.fs.Remove(f.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove blobs: %w", err)
+	}
+	return nil
+}
+
+// pin keeps the active batch from being sealed until unpin: its blobs are
+// written before the record that refers to them.
+func (b *Batcher) pin(blobs []pipeline.Blob) (*batch, error) {
+	var size int64
+	for i := range blobs {
+		size += blobs[i].Size
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.accepts(size); err != nil {
+		return nil, err
+	}
+	bt, err := b.current()
+	if err != nil {
+		return nil, err
+	}
+	if bt.blobs == nil {
+		bt.blobs = &blobFile{fs: b.fs, path: bt.segment.Path() + blobSuffix}
+	}
+	bt.pins++
+	b.pins++
+	b.signal() // to set the timer for the batch's age
+	return bt, nil
+}
+
+func (b *Batcher) unpin(bt *batch) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pins--
+	if bt.pins--; bt.pins == 0 && bt.rolled {
+		b.sealNext(bt)
+	}
+	b.signal()
+}
+
+// pinned tells whether there is a batch that is.
+func (b *Batcher) pinned() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.pins > 0
+}
+
+// keepBlobs writes the blobs to the batch's file, and the references to them
+// into the events.
+func (b *Batcher) keepBlobs(bt *batch, events []pipeline.Event, blobs []pipeline.Blob) error {
+	object := pipeline.BlobKey(bt.key)
+	var total int64
+	defer func() { // what was written before an error takes room all the same
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		bt.blobBytes += total
+		b.disk += total
+		b.metrics.blobBytes.Add(float64(total))
+	}()
+	for len(blobs) > 0 {
+		e := &events[blobs[0].Event]
+		var whole []byte
+		from := 0
+		for i := blobs[0].Event; len(blobs) > 0 && blobs[0].Event == i; blobs = blobs[1:] {
+			ref, err := bt.blobs.write(&blobs[0], object)
+			if err != nil {
+				return err
+			}
+			total += ref.Bytes
+			whole = append(whole, e.Properties[from:blobs[0].At]...)
+			whole = ref.Append(whole)
+			from = blobs[0].At + len(pipeline.BlobHole)
+		}
+		e.Properties = append(whole, e.Properties[from:]...)
+	}
+	// Here, and not where all others wait for it.
+	return bt.blobs.sync()
+}
+
+// read opens the file for its upload and sums it up.
+func (f *blobFile) read() (sha256sum string, err error) {
+	file, size, err := f.open()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, io.NewSectionReader(file, 0, size)); err != nil {
+		return "", fmt.Errorf("read blobs: %w", err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// putBlobs brings a batch's blobs to the bucket.
+func (b *Batcher) putBlobs(ctx context.Context, bt *batch, sum string, meta pipeline.Meta) error {
+	f := bt.blobs
+	defer f.close()
+	meta.SHA256, meta.BlobBytes = sum, 0
+	_, err := b.putObject(ctx, pipeline.BlobKey(bt.key), func() io.ReadSeeker { return io.NewSectionReader(f.file, 0, f.size) }, f.size, meta)
+	// Put before a power loss that took from the file: what is there is whole.
+	if c, ok := errors.AsType[pipeline.ConflictError](err); ok && c.Found.Meta.SHA256 != "" {
+		return nil
+	}
+	return err
+}

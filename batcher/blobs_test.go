@@ -1,0 +1,223 @@
+package batcher
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/penstock/penstock/batcher/wal/waltest"
+	"github.com/penstock/penstock/internal/bubble"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// blobData is the n-th blob of an event.
+func blobData(id uint64, n int) []byte {
+	return bytes.Repeat(fmt.Appendf(nil, "%d/%d ", id, n), 10+int(id*7+uint64(n))%200)
+}
+
+// withBlobs gives the event i, among those that are appended with it, n blobs.
+func withBlobs(e *pipeline.Event, i, n int) (blobs []pipeline.Blob) {
+	props := []byte(`{"x":"`)
+	props = append(props, bytes.Repeat([]byte("x"), int(idOf(*e))%50)...)
+	props = append(props, '"')
+	for k := range n {
+		props = fmt.Appendf(props, `,"b%d":`, k)
+		data := blobData(idOf(*e), k)
+		blobs = append(blobs, pipeline.Blob{Event: i, At: len(props), Kind: pipeline.BlobText, ContentType: "text/plain", Size: int64(len(data)),
+			Write: func(w io.Writer) error { _, err := w.Write(data); return err }})
+		props = append(props, pipeline.BlobHole...)
+	}
+	e.Properties = append(props, '}')
+	return blobs
+}
+
+// broken tells what is wrong with the references in an event's row: objects
+// are those that were stored before its own.
+func broken(e pipeline.Event, objects map[string][]byte) error {
+	var props map[string]json.RawMessage
+	if err := json.Unmarshal(e.Properties, &props); err != nil {
+		return err
+	}
+	for name, value := range props {
+		if !strings.HasPrefix(name, "b") {
+			continue
+		}
+		var n int
+		fmt.Sscanf(name, "b%d", &n)
+		var v struct {
+			Ref *pipeline.BlobRef `json:"$blob"`
+		}
+		if err := json.Unmarshal(value, &v); err != nil || v.Ref == nil {
+			return fmt.Errorf("%s is %s", name, value)
+		}
+		object, there := objects[v.Ref.Object]
+		if !there {
+			return fmt.Errorf("there is no object %s", v.Ref.Object)
+		}
+		from, to := v.Ref.Range[0], v.Ref.Range[1]+1
+		if to > int64(len(object)) || to-from != v.Ref.Bytes {
+			return fmt.Errorf("bytes %v of %d", v.Ref.Range, len(object))
+		}
+		sum := sha256.Sum256(object[from:to])
+		if !bytes.Equal(object[from:to], blobData(idOf(e), n)) || hex.EncodeToString(sum[:]) != v.Ref.SHA256 {
+			return fmt.Errorf("%s of event %d is something else", name, idOf(e))
+		}
+	}
+	return nil
+}
+
+func TestBlobs(t *testing.T) {
+	for _, d := range []pipeline.Durability{pipeline.Memory, pipeline.Disk, pipeline.Bucket} {
+		bubble.Test(t, func(t *testing.T) {
+			r := start(t, options(), waltest.New(), newStore())
+			for range 3 {
+				events := r.events(4, 10)
+				blobs := append(withBlobs(&events[1], 1, 2), withBlobs(&events[3], 3, 1)...)
+				if _, err := r.Append(t.Context(), events, blobs, d); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.mustStop()
+			r.store.want(t, 12)
+			if len(r.store.broken) > 0 {
+				t.Errorf("broken references: %v", r.store.broken)
+			}
+			keys := r.store.keys()
+			if !pipeline.IsBlobKey(keys[0]) {
+				t.Errorf("%v: the blobs do not come first", keys)
+			}
+			if meta := r.store.meta[keys[1]]; meta.BlobBytes != int64(len(r.store.objects[keys[0]])) {
+				t.Errorf("metadata %+v, the blobs have %d bytes", meta, len(r.store.objects[keys[0]]))
+			}
+			names, _ := r.fs.ReadDir("/wal")
+			for _, name := range names {
+				if strings.HasSuffix(name, blobSuffix) {
+					t.Errorf("%s is left", name)
+				}
+			}
+			if s := r.Stats(); s.Disk != 0 {
+				t.Errorf("stats %+v at the end", s)
+			}
+		})
+	}
+}
+
+// A batch that is rolled while a blob is written takes its event all the same,
+// and others do not wait for it.
+func TestRollWhileBlobIsWritten(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := start(t, options(), waltest.New(), newStore())
+		events := r.events(1, 10)
+		blobs := withBlobs(&events[0], 0, 1)
+		write, release := blobs[0].Write, make(chan struct{})
+		blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
+		done := make(chan error)
+		go func() {
+			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk)
+			done <- err
+		}()
+		time.Sleep(100 * time.Second) // the batch has its age
+		r.must(pipeline.Bucket, 1)
+		if n := len(r.store.keys()); n != 1 {
+			t.Errorf("%d objects, want that of the next batch", n)
+		}
+		close(release)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if n := len(r.store.keys()); n != 3 {
+			t.Errorf("%d objects, want both and the blobs", n)
+		}
+		r.mustStop()
+		r.store.want(t, 2)
+		if len(r.store.broken) > 0 {
+			t.Errorf("broken references: %v", r.store.broken)
+		}
+	})
+}
+
+func TestBlobThatFails(t *testing.T) {
+	for _, op := range []string{"open", "write", "sync"} {
+		bubble.Test(t, func(t *testing.T) {
+			r := start(t, options(), waltest.New(), newStore())
+			r.fs.Fail(func(o, path string) error {
+				if o == op && strings.HasSuffix(path, blobSuffix) {
+					return waltest.ErrFault
+				}
+				return nil
+			})
+			send := func() error {
+				events := r.events(1, 10)
+				_, err := r.Append(t.Context(), events, withBlobs(&events[0], 0, 1), pipeline.Disk)
+				return err
+			}
+			if err := send(); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("%s: got %v", op, err)
+			}
+			r.next--
+			if op != "sync" { // only that tells of the disk as a whole
+				r.must(pipeline.Disk, 1)
+			}
+			r.fs.Fail(nil)
+			time.Sleep(2 * probeWait)
+			if err := send(); err != nil {
+				t.Errorf("%s: %v", op, err)
+			}
+			r.mustStop()
+			want := 2
+			if op == "sync" {
+				want = 1
+			}
+			r.store.want(t, want)
+			if len(r.store.broken) > 0 {
+				t.Errorf("%s: broken references: %v", op, r.store.broken)
+			}
+			if s := r.Stats(); s.Disk != 0 {
+				t.Errorf("%s: stats %+v at the end", op, s)
+			}
+		})
+	}
+	bubble.Test(t, func(t *testing.T) { // what writes it fails
+		r := start(t, options(), waltest.New(), newStore())
+		events := r.events(1, 10)
+		blobs := withBlobs(&events[0], 0, 2)
+		blobs[1].Write = func(w io.Writer) error { w.Write([]byte("half")); return io.ErrUnexpectedEOF }
+		if _, err := r.Append(t.Context(), events, blobs, pipeline.Disk); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+		r.next--
+		r.must(pipeline.Disk, 1)
+		r.mustStop()
+		r.store.want(t, 1)
+	})
+}
+
+// Blobs count as disk, and what is left of a crash between two removals goes.
+func TestBlobsAndDisk(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		opts := options()
+		opts.MaxDisk = 4 << 10
+		fs := waltest.New()
+		fs.Put("/wal/0.wal"+blobSuffix, []byte("nobody's"))
+		r := start(t, opts, fs, newStore())
+		if _, there := fs.Get("/wal/0.wal" + blobSuffix); there {
+			t.Error("the file of no segment stays")
+		}
+		events := r.events(1, 10)
+		blobs := withBlobs(&events[0], 0, 1)
+		blobs[0].Size = 5 << 10
+		if _, err := r.Append(context.Background(), events, blobs, pipeline.Disk); !errors.Is(err, ErrFull) {
+			t.Errorf("got %v", err)
+		}
+	})
+}

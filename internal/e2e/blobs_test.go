@@ -1,0 +1,171 @@
+package e2e
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// llmCall is what an LLM product sends: a prompt, an image, an answer; 1.5 MB.
+func llmCall(i int) (id string, properties string) {
+	r := rand.New(rand.NewPCG(uint64(i), 7))
+	image := make([]byte, 700<<10)
+	for k := range image {
+		image[k] = byte(r.Uint32())
+	}
+	words := func(n int) string {
+		var b strings.Builder
+		for b.Len() < n {
+			fmt.Fprintf(&b, `word%d \"quoted\" é\n\ud83d\ude00 `, r.IntN(1000))
+		}
+		return b.String()
+	}
+	return fmt.Sprintf("call-%d", i), fmt.Sprintf(`{"n":%d,"model":"m-1","input":{"messages":[{"role":"system","content":"be brief"},{"role":"user","content":"%s"},{"role":"user","content":"data:image/png;base64,%s"}]},"output":"%s","usage":{"input":17,"output":%d}}`,
+		i, words(200<<10), base64.StdEncoding.EncodeToString(image), words(300<<10), r.IntN(1000))
+}
+
+// The bodies of LLM calls leave their rows, survive a receiver that is killed in
+// the middle, and come back as they were.
+func TestBlobs(t *testing.T) {
+	const total, clients = 60, 4
+	s := newStack(t)
+	r := s.start("r1", "receive", "PENSTOCK_ADMIN_TOKEN=operators", "PENSTOCK_RECEIVER_MAX_MEMORY=64MiB")
+	s.start("l1", "load")
+	var g sync.WaitGroup
+	for c := range clients {
+		g.Go(func() {
+			for i := c; i < total; i += clients {
+				id, properties := llmCall(i)
+				body := fmt.Sprintf(`{"name":"llm","event_id":%q,"timestamp":1795320000000,"properties":%s}`, id, properties)
+				for try := 0; ; try++ {
+					if resp, err := http.Post(r.URL+"/v1/events?key="+key, "application/json", strings.NewReader(body)); err == nil {
+						resp.Body.Close()
+						if resp.StatusCode == 202 {
+							break
+						}
+					}
+					if try > 300 {
+						t.Errorf("event %d is not taken", i)
+						return
+					}
+					time.Sleep(100 * time.Millisecond) // the receiver is killed meanwhile
+				}
+			}
+		})
+	}
+	eventually(t, 60*time.Second, "some of the events", func() error {
+		if n := one[uint64](s, "SELECT count() FROM events"); n < 5 {
+			return fmt.Errorf("%d rows", n)
+		}
+		return nil
+	})
+	r.Kill()
+	r.again()
+	g.Wait()
+	r.term()
+	eventually(t, 60*time.Second, "all rows", func() error {
+		if n := one[uint64](s, "SELECT count() FROM events FINAL"); n != total {
+			return fmt.Errorf("%d rows", n)
+		}
+		return nil
+	})
+	if n := one[uint64](s, "SELECT max(length(toJSONString(properties))) FROM events"); n > 4000 {
+		t.Errorf("a row has properties of %d bytes", n)
+	}
+	out, err := s.run("verify", "--since", "1h")
+	if err != nil {
+		t.Errorf("verify: %v\n%s", err, out)
+	}
+	seen := map[int]bool{}
+	for _, object := range one[[]string](s, "SELECT groupUniqArray(object) FROM events") {
+		out, err := s.run("objects", "cat", "--resolve", object)
+		if err != nil {
+			t.Fatalf("objects cat: %v\n%.2000s", err, out)
+		}
+		for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
+			var e struct{ Properties map[string]any }
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				t.Fatalf("%v in %.300s", err, line)
+			}
+			i := int(e.Properties["n"].(float64))
+			_, properties := llmCall(i)
+			var want map[string]any
+			if err := json.Unmarshal([]byte(properties), &want); err != nil {
+				t.Fatal(err)
+			}
+			want["event_id"] = fmt.Sprintf("call-%d", i)
+			if !reflect.DeepEqual(e.Properties, want) {
+				t.Errorf("event %d came back as something else", i)
+			}
+			seen[i] = true
+		}
+	}
+	if len(seen) != total {
+		t.Errorf("%d events are in objects", len(seen))
+	}
+	r.again()
+	s.checkServed(r)
+}
+
+// checkServed reads a blob through the operators' API and through SQL.
+func (s *stack) checkServed(r *role) {
+	s.t.Helper()
+	var ref pipeline.BlobRef
+	text := one[string](s, "SELECT toJSONString(properties.^output) FROM events LIMIT 1")
+	var v struct {
+		Ref *pipeline.BlobRef `json:"$blob"`
+	}
+	if err := json.Unmarshal([]byte(text), &v); err != nil || v.Ref == nil {
+		s.t.Fatalf("%v in %s", err, text)
+	}
+	ref = *v.Ref
+	get := func(query string, header ...string) (*http.Response, []byte) {
+		req, _ := http.NewRequest("GET", r.Admin+"/v1/"+ref.Object+query, nil)
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		return resp, b
+	}
+	part := fmt.Sprintf("%d-%d", ref.Range[0], ref.Range[1])
+	if resp, _ := get("?range=" + part); resp.StatusCode != http.StatusUnauthorized {
+		s.t.Errorf("without a token: %s", resp.Status)
+	}
+	token := []string{"Authorization", "Bearer operators"}
+	resp, data := get("?range="+part+"&content_type=text/plain", token...)
+	if sum := sha256.Sum256(data); resp.StatusCode != 200 || hex.EncodeToString(sum[:]) != ref.SHA256 || resp.Header.Get("Content-Type") != "text/plain" {
+		s.t.Errorf("%s, %s, %d bytes of %d", resp.Status, resp.Header.Get("Content-Type"), len(data), ref.Bytes)
+	}
+	if resp, _ := get("", append(token, "Range", "bytes="+part)...); resp.StatusCode != 200 {
+		s.t.Errorf("by the head's range: %s", resp.Status)
+	}
+	if resp, _ := get("?range=5-1", token...); resp.StatusCode != 400 {
+		s.t.Errorf("a range that is none: %s", resp.Status)
+	}
+	// As docs/blobs.md has it.
+	sql := one[string](s, `SELECT substring(blobs.data, ref.first + 1, ref.bytes)
+		FROM (SELECT properties.output.$blob.object.:String AS object, properties.output.$blob.range.:`+"`Array(Nullable(Int64))`"+`[1] AS first, properties.output.$blob.bytes.:Int64 AS bytes
+			FROM events WHERE properties.output.$blob.sha256.:String = {sum:String} LIMIT 1) AS ref
+		JOIN (SELECT _path, data FROM s3({url:String}, {key:String}, {secret:String}, 'RawBLOB', 'data String')) AS blobs ON endsWith(blobs._path, ref.object)`,
+		named("sum", ref.SHA256), named("url", s.minio.Endpoint()+"/penstock/"+ref.Object), named("key", s.minio.AccessKey()), named("secret", s.minio.SecretKey()))
+	if sql != string(data) {
+		s.t.Errorf("SQL gives %d bytes, want %d", len(sql), len(data))
+	}
+}
