@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"bytes"
 	"net/http"
 	"strconv"
 	"strings"
@@ -75,6 +76,16 @@ func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) i
 	w.WriteHeader(status)
 	w.Write(b)
 	return status
+}
+
+// untold is an answer without what it says of refusals, and without its last
+// brace, for a dialect that says it otherwise. No text within the answer can
+// look like this: its quotes are escaped.
+func untold(b []byte) []byte {
+	if at := bytes.Index(b, []byte(`,"error`)); at >= 0 {
+		return b[:at]
+	}
+	return b[:len(b)-len("}\n")]
 }
 
 var contentTypeJSON = []string{"application/json"}

@@ -3,6 +3,7 @@ package receiver
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/penstock/penstock/internal/jsonscan"
@@ -22,6 +23,9 @@ type dialect struct {
 	// else in the body, which is read before the key is known then.
 	headKey func(req *http.Request) (key string, given bool)
 	bodyKey func(q *request, body []byte) string
+
+	// prepare puts into the head what clients say elsewhere of the body; nil: nothing.
+	prepare func(req *http.Request)
 
 	// decode finds the events in a body and has each judged by q.event, which
 	// comes back to event for what it means.
@@ -44,11 +48,14 @@ type dialect struct {
 const envelopeKey = "$envelope"
 
 // dialects are all but native, by their paths without a slash at the end.
-var dialects = routes(segment...)
+var dialects = routes(
+	segment,
+	posthog, amplitude,
+)
 
-func routes(all ...*dialect) map[string]*dialect {
+func routes(products ...[]*dialect) map[string]*dialect {
 	m := map[string]*dialect{eventsPath: native}
-	for _, d := range all {
+	for _, d := range slices.Concat(products...) {
 		for _, path := range d.paths {
 			m[path] = d
 		}
@@ -304,10 +311,10 @@ func (q *request) sdkContext(name, version []byte) []byte {
 	from := len(q.scratch)
 	b := append(q.scratch, q.context[:len(q.context)-1]...)
 	b = append(b, `,"sdk":{"name":`...)
-	b = jsonscan.AppendQuoted(b, name[:min(len(name), maxContext)])
+	b = appendText(b, view(name[:min(len(name), maxContext)]))
 	if len(version) > 0 {
 		b = append(b, `,"version":`...)
-		b = jsonscan.AppendQuoted(b, version[:min(len(version), maxContext)])
+		b = appendText(b, view(version[:min(len(version), maxContext)]))
 	}
 	q.scratch = append(b, "}}"...)
 	return q.scratch[from:len(q.scratch):len(q.scratch)]

@@ -109,6 +109,9 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if refusal == nil {
+		if d.prepare != nil {
+			d.prepare(req)
+		}
 		if refusal = r.admit(q, req); refusal == nil {
 			refusal = r.take(q, req)
 		} else {

@@ -36,6 +36,7 @@ type request struct {
 	sent      []byte // the body as it was sent, where that is not body
 	packed    bytes.Reader
 	body      []byte // decompressed; never changed, for what is refused is kept as it was sent
+	form      []byte // the JSON of a body that is a form
 	whole     bool   // what was sent was read to its end
 	charged   int64  // bytes counted in Receiver.memory
 	scan      jsonscan.Scanner

@@ -120,6 +120,12 @@ func TestRedriveDialect(t *testing.T) {
 		{Body: []byte(`{"type":"track","event":"a"}`), Event: true, Path: "/v1/batch"},
 		{Body: []byte(`{"batch":[{"type":"track","event":"a"}]}`), Path: "/v1/batch/"},
 		{Body: []byte(`{"event":"a"}`), Path: "/v1/track"},
+		{Body: []byte(`{"event":"a"}`), Event: true, Path: "/batch"},
+		{Body: []byte(`{"batch":[{"event":"a"}]}`), Path: "/batch/"},
+		{Body: []byte(`data=` + base64.StdEncoding.EncodeToString([]byte(`{"event":"a"}`))), ContentType: "application/x-www-form-urlencoded", Path: "/e/"},
+		{Body: []byte(`{"event_type":"a"}`), Event: true, Path: "/batch"},
+		{Body: []byte(`{"events":[{"event_type":"a"}]}`), Path: "/batch"},
+		{Body: []byte(`{"event_type":"a"}`), Event: true, Path: "/2/httpapi"},
 		{Body: []byte(`{"name":"a"}`), Path: "/v1/events"},
 		{Body: []byte(`{"name":"a"}`)},
 	} {

@@ -6,7 +6,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -20,7 +22,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/penstock/penstock/infra/devstack"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver"
 )
 
 // npmClients installs the clients of clients/package.json once, beside what
@@ -60,8 +66,8 @@ func npmClients(t *testing.T) (dir string) {
 }
 
 // trouble stands between a client and a receiver: its first two requests with a
-// body are answered with 503, the third reaches the receiver, and then the
-// connection is cut before the answer.
+// body are answered as by a receiver that cannot store anything, the third reaches
+// the real one, and then the connection is cut before the answer.
 type trouble struct {
 	*httptest.Server
 	mu   sync.Mutex
@@ -75,6 +81,10 @@ func newTrouble(t *testing.T, target string) *trouble {
 		t.Fatal(err)
 	}
 	forward := httputil.NewSingleHostReverseProxy(to)
+	full := receiver.New(receiver.Options{
+		Keys:    []receiver.Key{{Project: "test", Hash: receiver.HashKey(key)}},
+		MaxBody: 1 << 20, MaxDecoded: 1 << 20, MaxEvent: 1 << 20, MaxEvents: 1000, MaxDepth: 64, MaxMemory: 1 << 25, ReadTimeout: time.Minute, RetryAfter: time.Second,
+	}, away{}, away{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	p := &trouble{}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.ContentLength == 0 {
@@ -87,7 +97,7 @@ func newTrouble(t *testing.T, target string) *trouble {
 		p.mu.Unlock()
 		switch {
 		case n <= 2:
-			w.WriteHeader(http.StatusServiceUnavailable)
+			full.ServeHTTP(w, req)
 		case n == 3:
 			forward.ServeHTTP(httptest.NewRecorder(), req)
 			panic(http.ErrAbortHandler)
@@ -98,6 +108,15 @@ func newTrouble(t *testing.T, target string) *trouble {
 	t.Cleanup(p.Close)
 	return p
 }
+
+// away is what a receiver has that cannot store anything.
+type away struct{}
+
+func (away) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability) (string, error) {
+	return "", errors.New("away")
+}
+func (away) Report(pipeline.Failure) {}
+func (away) Drop(string)             {}
 
 // want is a row as a client's script says it is to be.
 type want struct {
@@ -120,7 +139,7 @@ func TestRealClients(t *testing.T) {
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")
-	for _, client := range []string{"segment", "rudderstack"} {
+	for _, client := range []string{"segment", "rudderstack", "posthog", "amplitude"} {
 		t.Run(client, func(t *testing.T) {
 			began := time.Now().UTC().Add(-time.Second)
 			p := newTrouble(t, r.URL)

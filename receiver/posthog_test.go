@@ -1,0 +1,165 @@
+package receiver
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// said is what a dialect is to make of one event. Empty fields are not looked at.
+type said struct{ name, user, session, id, time, properties, sdk string }
+
+func (w said) check(t *testing.T, what string, s *sink) {
+	t.Helper()
+	if len(s.events) != 1 {
+		t.Errorf("%s: %d events", what, len(s.events))
+		return
+	}
+	e := s.events[0]
+	if string(e.Name) != w.name || string(e.UserID) != w.user || string(e.SessionID) != w.session || string(e.Properties) != w.properties {
+		t.Errorf("%s: got %s %q %q %s", what, e.Name, e.UserID, e.SessionID, e.Properties)
+	}
+	if w.id != "" && e.ID.String() != w.id {
+		t.Errorf("%s: id %s", what, e.ID)
+	}
+	if w.time != "" && pipeline.Millis(e.Timestamp).Format(pipeline.TimeFormat) != w.time {
+		t.Errorf("%s: time %s", what, pipeline.Millis(e.Timestamp))
+	}
+	if w.sdk != "" && !strings.HasSuffix(string(e.Context), `"sdk":`+w.sdk+`}`) {
+		t.Errorf("%s: context %s", what, e.Context)
+	}
+}
+
+const someUUID = "0192d4b0-7c1e-7a55-9d0e-0242ac120002"
+
+func TestPostHog(t *testing.T) {
+	for _, c := range []struct {
+		target, body string
+		want         said
+	}{
+		{"/batch/", `{"api_key":"KEY","batch":[{"event":"shot","distinct_id":"u","properties":{"n":1,"$lib":"posthog-node","$lib_version":"5","$session_id":"s"},"type":"capture","library":"x","library_version":"y","timestamp":"2026-11-22T03:45:12.345Z","uuid":"` + someUUID + `"}],"sent_at":"2026-11-22T03:45:13Z"}`,
+			said{"shot", "u", "s", someUUID, "2026-11-22T03:45:12.345Z", `{"n":1,"$lib":"posthog-node","$lib_version":"5","$session_id":"s","$envelope":{"type":"capture"}}`, ""}},
+		{"/batch", `{"token":"KEY","batch":[{"event":"shot","properties":{"distinct_id":7},"library":"x","library_version":"y","uuid":"no","$set":{"a":1}}]}`,
+			said{"shot", "7", "", "", "", `{"distinct_id":7,"$envelope":{"uuid":"no","$set":{"a":1}}}`, `{"name":"x","version":"y"}`}},
+		{"/capture", `{"api_key":"KEY","event":"shot","distinct_id":"u","offset":5}`, said{"shot", "u", "", "", "", `{"$envelope":{"offset":5}}`, ""}},
+		{"/e/?ip=1&ver=1.0", `[{"event":"shot","properties":{"token":"KEY","distinct_id":"u","$lib":"web"}}]`, said{"shot", "u", "", "", "", `{"token":"KEY","distinct_id":"u","$lib":"web"}`, `{"name":"web"}`}},
+		{"/e/", `{"event":"shot","properties":{"token":"KEY"}}`, said{"shot", "", "", "", "", `{"token":"KEY"}`, ""}},
+		{"/i/v0/e/", `{"batch":[{"event":"shot","properties":{"token":"KEY"}}]}`, said{"shot", "", "", "", "", `{"token":"KEY"}`, ""}},
+		{"/i/v0/e/?api_key=KEY", `{"event":"shot"}`, said{"shot", "", "", "", "", `{}`, ""}},
+		{"/track?token=KEY", "\xef\xbb\xbf {\"event\":\"shot\"}", said{"shot", "", "", "", "", `{}`, ""}},
+		{"/batch?api_key=KEY", `{"batch":[{"event":"shot"}]}`, said{"shot", "", "", "", "", `{}`, ""}},
+		{"/i/v1/analytics/events?key=KEY", `{"created_at":"x","batch":[{"event":"shot","session_id":"s","distinct_id":"u","options":{},"properties":{}}]}`, said{"shot", "u", "s", "", "", `{"$envelope":{"options":{}}}`, ""}},
+		{"/e/", "data=" + url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(`{"event":"sh>>>ot?","properties":{"token":"`+key+`"}}`))) + "&compression=base64", said{"sh>>>ot?", "", "", "", "", `{"token":"KEY"}`, ""}},
+		{"/e/", "data=" + base64.StdEncoding.EncodeToString([]byte(`[{"event":"sh>>>ot?","api_key":"`+key+`"}]`)), said{"sh>>>ot?", "", "", "", "", `{}`, ""}},
+		{"/track/", "data=" + url.QueryEscape(`{"event":"shot","api_key":"KEY"}`), said{"shot", "", "", "", "", `{}`, ""}},
+	} {
+		r, s := newTest(nil)
+		code, a := send(r, strings.ReplaceAll(c.target, "KEY", key), strings.ReplaceAll(c.body, "KEY", key), "Content-Type", "application/x-www-form-urlencoded")
+		if code != 200 || a["status"] != 1.0 || a["accepted"] != 1.0 {
+			t.Errorf("%s %s: got %d %v", c.target, c.body, code, a)
+		}
+		c.want.properties = strings.ReplaceAll(c.want.properties, "KEY", key)
+		c.want.check(t, c.target+" "+c.body, s)
+	}
+}
+
+// posthog-js names its compression in the query; the failure names it too.
+func TestPostHogCompression(t *testing.T) {
+	for _, body := range []string{`{"api_key":"` + key + `","batch":[{"event":"a"}]}`, `{"api_key":"` + key + `","batch":7}`} {
+		var packed strings.Builder
+		z := gzip.NewWriter(&packed)
+		z.Write([]byte(body))
+		z.Close()
+		for _, target := range []string{"/i/v0/e/?compression=gzip-js&_=1", "/batch/?compression=gzip-js"} {
+			r, s := newTest(nil)
+			code, a := send(r, target, packed.String(), "Content-Type", "text/plain")
+			if strings.Contains(body, "[") {
+				if code != 200 || names(s.events) != "a" {
+					t.Errorf("%s: got %d %v", target, code, a)
+				}
+			} else if code != 400 || len(s.failures) != 1 || s.failures[0].ContentEncoding != "gzip" || string(s.failures[0].Raw) != packed.String() {
+				t.Errorf("%s: got %d %v %+v", target, code, a, s.failures)
+			}
+		}
+	}
+}
+
+func TestPostHogRefused(t *testing.T) {
+	for _, c := range []struct {
+		path, body string
+		status     int
+		codes      string
+		kept       string
+	}{
+		{"/batch", `{"batch":[{"event":"good"},{"event":7,"uuid":[]},{"properties":{"a":1}},7]}`, 200, "1:wrong_type 2:missing_name 3:not_an_object", `{"event":7,"uuid":[]}|{"properties":{"a":1}}|7`},
+		{"/e", `{"batch":[{}]}`, 400, "0:missing_name", `{}`},
+		{"/e", `{"batch":{}}`, 400, "missing_events", `{"batch":{}}`},
+		{"/e", `{"batch":[`, 400, "0:invalid_json", `{"batch":[`},
+		{"/e", `7`, 400, "0:not_an_object", `7`},
+		{"/e", ``, 400, "empty_body", ``},
+		{"/e", `[[]]`, 400, "0:not_an_object", `[]`},
+		{"/e", `data=%zz`, 400, "invalid_form", `data=%zz`},
+		{"/e", `data=!!`, 400, "invalid_form", `data=!!`},
+		{"/e", `data=`, 400, "empty_body", `data=`},
+		{"/e", `data=x&compression=lz64`, 415, "unsupported_encoding", `data=x&compression=lz64`},
+		{"/batch", `{}`, 400, "0:missing_name", `{}`},
+		{"/e", `{"event":"a","type":"x","properties":{"$envelope":1}}`, 400, "0:duplicate_key", `{"event":"a","type":"x","properties":{"$envelope":1}}`},
+		{"/e", `{"event":"a","properties":{"$session_id":{}}}`, 400, "0:wrong_type", `{"event":"a","properties":{"$session_id":{}}}`},
+	} {
+		r, s := newTest(nil)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, withKey(post(c.path, c.body)))
+		var a answer
+		json.Unmarshal(w.Body.Bytes(), &a)
+		checkRefused(t, c.path+" "+c.body, s, w.Code, a, c.status, c.codes, c.kept)
+	}
+}
+
+func checkRefused(t *testing.T, what string, s *sink, code int, a answer, status int, codes, raw string) {
+	t.Helper()
+	var kept []string
+	for _, f := range s.failures {
+		kept = append(kept, string(f.Raw))
+	}
+	if code != status || a.codes() != codes || strings.Join(kept, "|") != raw {
+		t.Errorf("%s: got %d %s, kept %q", what, code, a.codes(), kept)
+	}
+}
+
+func TestPostHogKeys(t *testing.T) {
+	for _, body := range []string{`{"event":"a"}`, `[`, `[7]`, `[]`, `{"api_key":{},"batch":[[]]}`, `{"batch":[`, `{"properties":7}`, `data=`, `data=%`, `{"api_key":"no","event":"a"}`} {
+		r, s := newTest(nil)
+		if code, a := send(r, "/i/v0/e", body); code != 401 || a["status"] != 0.0 || len(s.failures) != 1 || string(s.failures[0].Raw) != body {
+			t.Errorf("%s: got %d %v %+v", body, code, a, s.failures)
+		}
+	}
+}
+
+// Whose key is looked for in a body is nobody yet: that takes time by its size alone.
+func TestPostHogKeyIsLinear(t *testing.T) {
+	for _, body := range []string{strings.Repeat(`{"batch":[`, 200_000), strings.Repeat(`{"batch":[`, 200_000) + strings.Repeat(`]}`, 200_000), strings.Repeat(`[`, 2_000_000), strings.Repeat(`{"properties":`, 150_000)} {
+		r, _ := newTest(nil)
+		began := time.Now()
+		if code, _ := send(r, "/batch", body); code != 401 || time.Since(began) > 5*time.Second {
+			t.Errorf("%.20s: got %d after %s", body, code, time.Since(began))
+		}
+	}
+}
+
+func TestPostHogFlags(t *testing.T) {
+	for _, target := range []string{"/flags?v=2", "/flags/?v=2&config=true", "/decide?v=3"} {
+		r, s := newTest(nil)
+		code, a := send(r, target, `{"token":"x","distinct_id":"u"}`)
+		if flags, ok := a["flags"].(map[string]any); code != 200 || !ok || len(flags) != 0 || len(s.events)+len(s.failures) != 0 {
+			t.Errorf("%s: got %d %v", target, code, a)
+		}
+	}
+}
