@@ -112,7 +112,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 	}
 	f := pipeline.Failure{
 		Time: pipeline.Millis(q.now), Stage: "receiver", Project: q.key.Project, RequestID: q.id,
-		Method: req.Method, Path: clip(req.URL.Path), ContentType: clip(req.Header.Get("Content-Type")),
+		Method: req.Method, Path: clip(keyless(req.URL.Path)), ContentType: clip(req.Header.Get("Content-Type")),
 		ClientIP: q.clientIP, UserAgent: clip(req.UserAgent()), Headers: headers(req), Index: -1,
 	}
 	if refused != nil {

@@ -26,6 +26,9 @@ type dialect struct {
 
 	// prepare puts into the head what clients say elsewhere of the body; nil: nothing.
 	prepare func(req *http.Request)
+	// verify judges the whole body, once it is read and its key is known, by
+	// what else the request's head says of it; nil: nothing to judge.
+	verify func(q *request, req *http.Request) *refusal
 
 	// decode finds the events in a body and has each judged by q.event, which
 	// comes back to event for what it means.
@@ -50,7 +53,7 @@ const envelopeKey = "$envelope"
 // dialects are all but native, by their paths without a slash at the end.
 var dialects = routes(
 	segment,
-	posthog, amplitude,
+	posthog, amplitude, gameanalytics,
 )
 
 func routes(products ...[]*dialect) map[string]*dialect {
@@ -68,15 +71,20 @@ func dialectOf(path string) *dialect {
 	if path == eventsPath {
 		return native
 	}
-	path = strings.TrimSuffix(path, "/")
-	if d := dialects[path]; d != nil {
-		return d
+	return dialects[keyless(strings.TrimSuffix(path, "/"))]
+}
+
+// keyless is a path without the key that it may hold: /v2/{}/events.
+func keyless(path string) string {
+	if dialects[path] != nil {
+		return path
 	}
-	// A part of the path may be the key: /v2/KEY/events.
 	if parts := strings.SplitN(path, "/", 4); len(parts) == 4 {
-		return dialects["/"+parts[1]+"/{}/"+parts[3]]
+		if without := "/" + parts[1] + "/{}/" + parts[3]; dialects[strings.TrimSuffix(without, "/")] != nil {
+			return without
+		}
 	}
-	return nil
+	return path
 }
 
 func (d *dialect) allowed() []string {

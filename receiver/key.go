@@ -9,10 +9,12 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Key lets a client send events of one project. Only its hash is kept.
+// Key lets a client send events of one project. Only its hash is kept. The
+// secret that some clients sign with must be known as it is.
 type Key struct {
 	Project       string
 	Hash          [32]byte            // HashKey of the key
+	Secret        string              // of signatures; empty: none can be checked
 	MinDurability pipeline.Durability // what requests may not go below
 }
 

@@ -170,6 +170,11 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 			return err
 		}
 	}
+	if verify := q.dialect.verify; verify != nil && q.redrive == nil {
+		if err := verify(q, req); err != nil {
+			return err
+		}
+	}
 	err := q.dialect.decode(q, q.body)
 	if q.largest > keepBytes {
 		q.freshScanners() // their buffers are many times as large

@@ -69,6 +69,7 @@ type ReceiverConfig struct {
 type KeyConfig struct {
 	Project       string `yaml:"project"`
 	SHA256        string `yaml:"sha256"`
+	Secret        string `yaml:"secret"`
 	MinDurability string `yaml:"min_durability"`
 }
 
@@ -422,7 +423,7 @@ func (c *Config) check() error {
 func (c *Config) keys() ([]receiver.Key, error) {
 	var keys []receiver.Key
 	for i, k := range c.Receiver.Keys {
-		key := receiver.Key{Project: k.Project}
+		key := receiver.Key{Project: k.Project, Secret: k.Secret}
 		hash, err := hex.DecodeString(k.SHA256)
 		if err != nil || len(hash) != len(key.Hash) {
 			return nil, fmt.Errorf("receiver.keys[%d].sha256: want 64 hex digits, the SHA-256 of the key (printf %%s KEY | sha256sum)", i)

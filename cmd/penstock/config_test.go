@@ -85,6 +85,13 @@ func TestConfigFromEnvironment(t *testing.T) {
 	if cfg, err := loadConfig("", []string{"PENSTOCK_ERRORS_ANONYMOUS_RATE=0"}); err != nil || cfg.Errors.AnonymousRate != 0 {
 		t.Errorf("none is kept of clients that nobody knows: %v", err)
 	}
+	cfg, err = loadConfig("", []string{"PENSTOCK_RECEIVER_KEYS=[{project: a, sha256: " + strings.Repeat("ab", 32) + ", secret: s3cret}]"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := cfg.keys(); err != nil || len(keys) != 1 || keys[0].Secret != "s3cret" {
+		t.Errorf("got %+v, %v", keys, err)
+	}
 	for _, tt := range []struct{ env, want string }{
 		{"PENSTOCK_ERRORS_BLOB_THRESHOLD=0", "errors.blob_threshold must be more than 0"},
 		{"PENSTOCK_BATCHER_ROLL_AGE=soon", "PENSTOCK_BATCHER_ROLL_AGE"},

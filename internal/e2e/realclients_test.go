@@ -82,7 +82,7 @@ func newTrouble(t *testing.T, target string) *trouble {
 	}
 	forward := httputil.NewSingleHostReverseProxy(to)
 	full := receiver.New(receiver.Options{
-		Keys:    []receiver.Key{{Project: "test", Hash: receiver.HashKey(key)}},
+		Keys:    []receiver.Key{{Project: "test", Hash: receiver.HashKey(key)}, {Project: "test", Hash: receiver.HashKey(gameKey), Secret: gameSecret}},
 		MaxBody: 1 << 20, MaxDecoded: 1 << 20, MaxEvent: 1 << 20, MaxEvents: 1000, MaxDepth: 64, MaxMemory: 1 << 25, ReadTimeout: time.Minute, RetryAfter: time.Second,
 	}, away{}, away{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	p := &trouble{}
@@ -139,13 +139,13 @@ func TestRealClients(t *testing.T) {
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")
-	for _, client := range []string{"segment", "rudderstack", "posthog", "amplitude"} {
+	for _, client := range []string{"segment", "rudderstack", "posthog", "amplitude", "gameanalytics"} {
 		t.Run(client, func(t *testing.T) {
 			began := time.Now().UTC().Add(-time.Second)
 			p := newTrouble(t, r.URL)
 			ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 			defer cancel()
-			cmd := exec.CommandContext(ctx, "node", filepath.Join(scripts, client+".js"), p.URL, key)
+			cmd := exec.CommandContext(ctx, "node", filepath.Join(scripts, client+".js"), p.URL, key, gameKey, gameSecret)
 			cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(dir, "node_modules"))
 			var said bytes.Buffer
 			cmd.Stderr = &said

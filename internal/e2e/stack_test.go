@@ -62,7 +62,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-const key = "test-key"
+const (
+	key = "test-key"
+	// A key and a secret of the lengths that GameAnalytics' client insists on.
+	gameKey    = "0123456789abcdef0123456789abcdef"
+	gameSecret = "0123456789abcdef0123456789abcdef01234567"
+)
 
 // stack is the servers of one test; receivers and loaders are started on it.
 type stack struct {
@@ -124,7 +129,7 @@ func (s *stack) bucketWithoutRules() {
 
 // env is the configuration of every process, all by environment.
 func (s *stack) env(more ...string) []string {
-	sum := receiver.HashKey(key)
+	sum, game := receiver.HashKey(key), receiver.HashKey(gameKey)
 	env := append(os.Environ(),
 		"PENSTOCK_STORAGE_ENDPOINT="+s.minio.Endpoint(),
 		"PENSTOCK_STORAGE_ACCESS_KEY="+s.minio.AccessKey(),
@@ -132,7 +137,7 @@ func (s *stack) env(more ...string) []string {
 		"PENSTOCK_QUEUE_URL="+s.nats.URL(),
 		"PENSTOCK_QUEUE_ACK_WAIT=5s",
 		"PENSTOCK_CLICKHOUSE_ADDRESSES=["+s.clickhouse.Addr()+"]",
-		"PENSTOCK_RECEIVER_KEYS=[{project: test, sha256: "+hex.EncodeToString(sum[:])+"}]",
+		"PENSTOCK_RECEIVER_KEYS=[{project: test, sha256: "+hex.EncodeToString(sum[:])+"}, {project: test, sha256: "+hex.EncodeToString(game[:])+", secret: "+gameSecret+"}]",
 		"PENSTOCK_BATCHER_ROLL_AGE=1s",
 		"PENSTOCK_LOADER_BACKOFF_MIN=100ms", "PENSTOCK_LOADER_BACKOFF_MAX=1s",
 		"PENSTOCK_BATCHER_BACKOFF_MIN=50ms", "PENSTOCK_BATCHER_BACKOFF_MAX=500ms",

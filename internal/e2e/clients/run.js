@@ -1,4 +1,4 @@
-// What the scripts share: each gets the receiver's address and a key, and prints
-// a line for each event that it gives to its client, as its row is to be.
-const [, , url, key] = process.argv;
-module.exports = { url, key, sent: row => console.log(JSON.stringify(row)) };
+// What the scripts share: each gets the receiver's address and keys, and
+// prints a line for each event that it gives to its client, as its row is to be.
+const [, , url, key, gameKey, gameSecret] = process.argv;
+module.exports = { url, key, gameKey, gameSecret, sent: row => console.log(JSON.stringify(row)) };
