@@ -53,7 +53,7 @@ const envelopeKey = "$envelope"
 // dialects are all but native, by their paths without a slash at the end.
 var dialects = routes(
 	segment,
-	posthog, amplitude, gameanalytics,
+	posthog, amplitude, gameanalytics, langfuse,
 )
 
 func routes(products ...[]*dialect) map[string]*dialect {

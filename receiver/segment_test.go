@@ -128,6 +128,8 @@ func TestRedriveDialect(t *testing.T) {
 		{Body: []byte(`{"event_type":"a"}`), Event: true, Path: "/2/httpapi"},
 		{Body: []byte(`[{"category":"a"}]`), Path: "/v2/{}/events"},
 		{Body: []byte(`{"category":"a"}`), Event: true, Path: "/v2/{}/events"},
+		{Body: []byte(`{"batch":[{"type":"a"}]}`), Path: "/api/public/ingestion"},
+		{Body: []byte(`{"type":"a"}`), Event: true, Path: "/api/public/ingestion"},
 		{Body: []byte(`{"name":"a"}`), Path: "/v1/events"},
 		{Body: []byte(`{"name":"a"}`)},
 	} {

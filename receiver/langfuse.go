@@ -1,0 +1,114 @@
+package receiver
+
+import (
+	"net/http"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// Langfuse's ingestion API: https://api.reference.langfuse.com/#tag/ingestion
+//
+// name is type, user body.userId, session body.sessionId, id the event's;
+// properties are its body, and all else is in properties.$envelope.
+var langfuse = []*dialect{
+	{name: "langfuse", paths: []string{"/api/public/ingestion"}, decode: langfuseDecode, event: langfuseEvent, answer: langfuseAnswer},
+	{name: "langfuse", paths: []string{"/api/public/health"}, methods: []string{http.MethodGet}, reply: langfuseHealth},
+}
+
+func langfuseHealth(*Receiver, *http.Request) (int, []byte) {
+	return http.StatusOK, []byte(`{"status":"OK","version":"3"}` + "\n")
+}
+
+// langfuseDecode takes {batch: [event, …], metadata}. The metadata are of the
+// client's library.
+func langfuseDecode(q *request, body []byte) *refusal {
+	metadata, err := find(wholeBody(body), "metadata")
+	if err != nil {
+		return err
+	}
+	if name := plainText(dig(metadata, "sdk_name")); len(name) > 0 {
+		q.context = append([]byte(nil), q.sdkContext(name, plainText(dig(metadata, "sdk_version")))...)
+	}
+	return q.decodeMember(body, "batch")
+}
+
+func langfuseEvent(q *request, members []jsonscan.Member) (pipeline.Event, error) {
+	d := q.draft()
+	for i := range members {
+		switch m := &members[i]; string(m.Key) {
+		case "type":
+			d.name = d.text(m, maxName)
+		case "id":
+			d.id = d.text(m, maxID)
+		case "timestamp":
+			d.setTime(m)
+		case "body":
+			d.spread(m)
+			eachMember(m.Value, func(name, value []byte) {
+				switch string(name) {
+				case "userId":
+					d.user = d.text(asMember("body.userId", value), maxID)
+				case "sessionId":
+					d.session = d.text(asMember("body.sessionId", value), maxID)
+				}
+			})
+		}
+	}
+	for i := range members {
+		switch m := &members[i]; string(m.Key) {
+		case "type", "timestamp", "body":
+		case "id":
+			if _, err := pipeline.ParseUUID(d.id); err != nil {
+				d.keep(m)
+			}
+		default:
+			d.keep(m)
+		}
+	}
+	return d.event()
+}
+
+// langfuseAnswer is 207 with what became of each event, by its id. On
+// "errors" the JavaScript client sends the batch again, three times at most, and
+// the Python client does not, for each says 400. What is refused as a whole
+// keeps its status.
+func langfuseAnswer(q *request, refused *refusal, status int, b []byte) (int, []byte) {
+	if refused != nil {
+		a := appendText([]byte(`{"message":`), refused.message)
+		return status, append(append(a, ','), b[1:]...)
+	}
+	a := append([]byte(nil), untold(b)...)
+	a = append(a, `,"successes":[`...)
+	rejects := q.rejects
+	rest, _ := find(wholeBody(q.body), "batch")
+	for index, taken := 0, 0; taken < len(q.events); index++ {
+		rest = jsonscan.TrimSpace(rest[1:]) // the bracket or a comma
+		element := rest[:extent(rest)]
+		rest = jsonscan.TrimSpace(rest[len(element):])
+		if len(rejects) > 0 && rejects[0].index == index {
+			rejects = rejects[1:]
+			continue
+		}
+		if taken++; taken > 1 {
+			a = append(a, ',')
+		}
+		a = append(a, `{"id":`...)
+		a = appendText(a, view(plainText(dig(element, "id"))))
+		a = append(a, `,"status":201}`...)
+	}
+	a = append(a, `],"errors":[`...)
+	for i, e := range q.rejects[:min(len(q.rejects), maxListed)] {
+		if i > 0 {
+			a = append(a, ',')
+		}
+		a = append(a, `{"id":`...)
+		a = appendText(a, view(plainText(dig(e.raw, "id"))))
+		a = append(a, `,"status":400,"message":`...)
+		a = appendText(a, e.message)
+		a = append(a, `,"error":`...)
+		a = jsonscan.AppendQuoted(a, []byte(e.code))
+		a = append(a, '}')
+	}
+	return http.StatusMultiStatus, append(a, "]}\n"...)
+}
