@@ -1,0 +1,86 @@
+package receiver
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// FuzzDialects throws bodies at every path: each event is stored, or reported
+// with its bytes, or the whole body is, and the answer says so. The path is
+// picked by a number.
+func FuzzDialects(f *testing.F) {
+	paths := slices.Sorted(maps.Keys(dialects))
+	for i := range paths {
+		for _, body := range []string{
+			`{"event":"a","type":"track","event_type":"a","category":"a","name":"a","properties":{"a":1,"$lib":"l"},"body":{"userId":1},"event_properties":{"b":[]}}`,
+			`{"batch":[{"type":"identify","id":"1","traits":{},"body":7,"event":"b","uuid":"x"},{"event":[]},7],"metadata":{"sdk_name":"x"}}`,
+			`{"batch":[{"type":"track","event":"a","properties":{"$envelope":1,"distinct_id":{}}} {"x":1}]`,
+			`{"events":[{"event_type":"a","session_id":-1,"insert_id":"","library":"/","event_properties":[1]},{}],"api_key":"x"}`,
+			`[{"category":"a","sdk_version":" ","event_uuid":1,"client_ts":1e400},{"category":"a","client_ts":-1}]`,
+			`data=eyJldmVudCI6ImEifQ==&compression=base64`, "data={\"event\":\"\\ud800\"}", "[\"\xff\",{\"event\":\"\xff\"}]", "{\"metadata\":{\"sdk_name\":\"\xff\\", `{"batch":[{"id":"`, `{"batch":"`, `{"batch":7}`, ``, `[`,
+			`{"batch":[{"type":"a","body":{"x":1},"type":"b"},{"type":"a","body":{"x":1,"x":2}}],"batch":[]}`,
+		} {
+			f.Add(i, []byte(body))
+		}
+	}
+	r, s := newTest(func(o *Options) {
+		withSecret(o)
+		o.MaxEvents, o.MaxEvent, o.MaxDepth, o.MaxBody = 50, 2000, 20, 10_000
+	})
+	f.Fuzz(func(t *testing.T, at int, body []byte) {
+		path := paths[uint(at)%uint(len(paths))]
+		d := dialects[path]
+		if d.reply != nil {
+			return
+		}
+		path = strings.ReplaceAll(path, "{}", key)
+		req := withKey(post(path, string(body)))
+		if d.verify != nil {
+			req.Header.Set("Authorization", signed(string(body), secret))
+		}
+		s.events, s.failures, s.dropped = nil, nil, nil
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		if r.memory.Load() != 0 || len(s.dropped) != 0 {
+			t.Fatalf("%s %q: %d bytes of memory, dropped %v", path, body, r.memory.Load(), s.dropped)
+		}
+		refused := w.Code >= 400 && len(s.failures) == 1 && s.failures[0].Index < 0
+		if refused && (len(s.events) != 0 || string(s.failures[0].Raw) != string(body) && !strings.Contains(s.failures[0].Message, "not kept")) {
+			t.Fatalf("%s %q: %d, %d events, %+v", path, body, w.Code, len(s.events), s.failures)
+		}
+		if w.Code >= 400 && (w.Code >= 500 || len(s.failures) == 0 || len(s.events) != 0) {
+			t.Fatalf("%s %q: %d %s, %d events, %d failures", path, body, w.Code, w.Body, len(s.events), len(s.failures))
+		}
+		last := -1
+		for _, f := range s.failures {
+			if !refused && f.Index <= last || f.Code == "" || !utf8.ValidString(f.Message) {
+				t.Fatalf("%s %q: %+v behind %d", path, body, f, last)
+			}
+			last = f.Index
+		}
+		for _, e := range s.events {
+			check(t, &e, nil)
+			if _, _, err := newRequest(r).inner.Object(e.Properties); err != nil {
+				t.Fatalf("%s %q: properties %s: %v", path, body, e.Properties, err)
+			}
+			if !json.Valid(e.Context) || !utf8.Valid(e.Context) || !utf8.Valid(e.UserID) || !utf8.Valid(e.SessionID) {
+				t.Fatalf("%s %q: %+v", path, body, e)
+			}
+		}
+		if d.contentType != "" || w.Body.Len() == 0 {
+			return
+		}
+		var a struct{ Accepted, Rejected *int }
+		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || !utf8.Valid(w.Body.Bytes()) {
+			t.Fatalf("%s %q: answer %s: %v", path, body, w.Body, err)
+		}
+		if a.Accepted == nil || *a.Accepted != len(s.events) || !refused && *a.Rejected != len(s.failures) {
+			t.Fatalf("%s %q: %s, %d events, %d failures", path, body, w.Body, len(s.events), len(s.failures))
+		}
+	})
+}
