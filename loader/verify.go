@@ -34,7 +34,7 @@ type Counts interface {
 // Difference is an object in which bucket, ledger and table do not agree.
 type Difference struct {
 	Key     string `json:"key"`
-	Kind    string `json:"kind"` // missing, dead, short, double, gone, changed, extra
+	Kind    string `json:"kind"` // missing, dead, short, double, gone, changed, extra, blobs
 	Message string `json:"message"`
 }
 
@@ -49,6 +49,8 @@ type Verified struct {
 	TableRows   uint64       `json:"table_rows"`  // of these objects
 	Refused     uint64       `json:"refused"`     // rows that the table refused; they are in errors
 	Collapsed   uint64       `json:"collapsed"`   // rows gone because a client's resend stands for them
+	Blobs       uint64       `json:"blobs"`       // objects of large values
+	BlobBytes   uint64       `json:"blob_bytes"`  // in them
 	Differences []Difference `json:"differences"`
 }
 
@@ -85,6 +87,7 @@ type verifier struct {
 // account is what the three say of one object.
 type account struct {
 	object         pipeline.Object
+	blobs          pipeline.Object // zero: there are none
 	stored, loaded bool
 	entry          pipeline.Load
 	rows, distinct uint64
@@ -127,6 +130,22 @@ func (v *verifier) day(ctx context.Context, prefix string) error {
 		return err
 	}
 	if err := v.heads(ctx, all); err != nil {
+		return err
+	}
+	byBlobs := map[string]*account{}
+	for key, a := range all {
+		if k, err := pipeline.ParseKey(key); err == nil {
+			byBlobs[pipeline.BlobKey(k)] = a
+		}
+	}
+	if err := v.bucket.List(ctx, pipeline.BlobPrefix+prefix, "", "", func(page []pipeline.Object) error {
+		for _, o := range page {
+			if a := byBlobs[o.Key]; a != nil {
+				a.blobs = o
+			}
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	keys := make([]string, 0, len(all))
@@ -181,6 +200,16 @@ func (v *verifier) judge(ctx context.Context, key string, a *account, day time.T
 		return nil
 	}
 	v.Objects++
+	v.BlobBytes += uint64(a.blobs.Size)
+	if a.blobs.Key != "" {
+		v.Blobs++
+	}
+	switch want := a.object.Meta.BlobBytes; {
+	case want > 0 && a.blobs.Key == "":
+		differ("blobs", "its events refer to %d bytes of blobs, and the bucket does not have them", want)
+	case a.blobs.Size < want:
+		differ("blobs", "its events refer to %d bytes of blobs, the bucket has %d", want, a.blobs.Size)
+	}
 	switch {
 	case a.entry.State == pipeline.Dropped:
 		v.Dropped++

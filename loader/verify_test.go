@@ -2,6 +2,7 @@ package loader
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,5 +58,39 @@ func TestVerifyUnderTraffic(t *testing.T) {
 	v, err := Verify(t.Context(), pipeline.Events, Span{pipeline.Millis(noon - 1000), pipeline.Millis(noon + 1000)}, 0, m, m, m, nil)
 	if err != nil || len(v.Differences) > 0 || v.Waiting != 1 {
 		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// withBlobs is a bucket whose object has blobs of a size; below 0: none are there.
+type withBlobs struct {
+	*moving
+	size int64
+}
+
+func (b withBlobs) List(_ context.Context, prefix, _, _ string, page func([]pipeline.Object) error) error {
+	if !strings.HasPrefix(prefix, pipeline.BlobPrefix) {
+		return page([]pipeline.Object{b.object})
+	}
+	k, err := pipeline.ParseKey(b.object.Key)
+	if err != nil || b.size < 0 {
+		return err
+	}
+	return page([]pipeline.Object{{Key: pipeline.BlobKey(k), Size: b.size}})
+}
+
+func TestVerifyBlobs(t *testing.T) {
+	w := newWorld()
+	key := w.put(t, 2, noon, 1)
+	meta := w.metas[key]
+	meta.BlobBytes = 100
+	for _, c := range []struct {
+		size int64
+		want int
+	}{{100, 0}, {120, 0}, {99, 1}, {-1, 1}} {
+		m := withBlobs{&moving{world: w, asked: true, object: pipeline.Object{Key: key, Meta: meta, Modified: pipeline.Millis(noon)}}, c.size}
+		v, err := Verify(t.Context(), pipeline.Events, Span{pipeline.Millis(noon - 1000), pipeline.Millis(noon + 1000)}, 0, m, m, m, nil)
+		if err != nil || len(v.Differences) != c.want || c.want > 0 && v.Differences[0].Kind != "blobs" {
+			t.Errorf("%d bytes: %+v, %v", c.size, v, err)
+		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func runVerify(ctx context.Context, s streams, args []string) error {
-	fs := newFlags(s, "verify", "Holds bucket, ledger and table against each other, object by object and in sum.\nExit status 1 and a list where they differ: missing, dead, short, double, gone, changed, extra.")
+	fs := newFlags(s, "verify", "Holds bucket, ledger and table against each other, object by object and in sum.\nExit status 1 and a list where they differ: missing, dead, short, double, gone, changed, extra, blobs.")
 	path := configFlag(fs)
 	since := fs.String("since", "24h", "begin of the `time` range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h")
 	until := fs.String("until", "now", "end of the `time` range")
@@ -56,8 +56,12 @@ func runVerify(ctx context.Context, s streams, args []string) error {
 			}
 			continue
 		}
-		fmt.Fprintf(s.out, "%-7s %d objects, %d waiting; rows: bucket %d, ledger %d, table %d (%d collapsed by resends); %d refused; %d objects dropped; %d differences\n",
-			spec.Name, v.Objects, v.Waiting, v.BucketRows, v.LedgerRows, v.TableRows, v.Collapsed, v.Refused, v.Dropped, len(v.Differences))
+		blobs := ""
+		if v.Blobs > 0 {
+			blobs = fmt.Sprintf("%d objects of blobs, %d bytes; ", v.Blobs, v.BlobBytes)
+		}
+		fmt.Fprintf(s.out, "%-7s %d objects, %d waiting; rows: bucket %d, ledger %d, table %d (%d collapsed by resends); %d refused; %d objects dropped; %s%d differences\n",
+			spec.Name, v.Objects, v.Waiting, v.BucketRows, v.LedgerRows, v.TableRows, v.Collapsed, v.Refused, v.Dropped, blobs, len(v.Differences))
 		for _, d := range v.Differences {
 			fmt.Fprintf(s.out, "  %-8s %s: %s\n", d.Kind, d.Key, d.Message)
 		}

@@ -52,17 +52,17 @@ func (r BlobRef) Append(b []byte) []byte {
 	return append(b, '}')
 }
 
-const (
-	blobPrefix = "blobs/"
-	blobFormat = ".blobs"
-)
+// BlobPrefix goes before a pipeline's own.
+const BlobPrefix = "blobs/"
+
+const blobFormat = ".blobs"
 
 // BlobKey is the key of the object with the blobs of a batch.
 func BlobKey(batch Key) string {
-	return blobPrefix + strings.TrimSuffix(batch.String(), "."+string(batch.Format)) + blobFormat
+	return BlobPrefix + strings.TrimSuffix(batch.String(), "."+string(batch.Format)) + blobFormat
 }
 
 // IsBlobKey tells whether a key is that of a batch's blobs.
 func IsBlobKey(key string) bool {
-	return strings.HasPrefix(key, blobPrefix) && strings.HasSuffix(key, blobFormat)
+	return strings.HasPrefix(key, BlobPrefix) && strings.HasSuffix(key, blobFormat)
 }
