@@ -58,9 +58,9 @@ func (f *blobFile) write(b *pipeline.Blob, object string) (ref pipeline.BlobRef,
 		return ref, err
 	}
 	sum := sha256.New()
-	to := io.NewOffsetWriter(file, from)
+	to := &paced{file: file, at: from, synced: from}
 	err = b.Write(io.MultiWriter(to, sum))
-	n, _ := to.Seek(0, io.SeekCurrent) // from where it began
+	n := to.at - from
 	if err != nil {
 		return ref, errors.Join(err, file.Truncate(from))
 	}
@@ -69,6 +69,32 @@ func (f *blobFile) write(b *pipeline.Blob, object string) (ref pipeline.BlobRef,
 	f.size = from + n
 	return pipeline.BlobRef{Object: object, Range: [2]int64{from, f.size - 1}, Bytes: n,
 		SHA256: hex.EncodeToString(sum.Sum(nil)), ContentType: b.ContentType, Kind: b.Kind, Name: b.Name}, nil
+}
+
+// paceBytes is how much of a blob is brought to disk at once. One fsync of all of
+// it would hold up those of the log: a file system's journal writes out the data
+// of every file that it speaks of.
+const paceBytes = 1 << 20
+
+// paced writes to a file at its own pace.
+type paced struct {
+	file       wal.File
+	at, synced int64
+}
+
+func (w *paced) Write(p []byte) (n int, err error) {
+	for len(p) > 0 && err == nil {
+		part := p[:min(len(p), paceBytes)]
+		var m int
+		m, err = w.file.WriteAt(part, w.at)
+		w.at += int64(m)
+		n += m
+		p = p[len(part):]
+		if err == nil && w.at-w.synced >= paceBytes {
+			w.synced, err = w.at, w.file.Sync()
+		}
+	}
+	return n, err
 }
 
 // reopen finds what an earlier process wrote.

@@ -34,6 +34,7 @@ func (r *Receiver) readBody(q *request, req *http.Request, dst *[]byte, limit in
 	}
 	q.limited = limitReader{r: req.Body, left: q.maxBody, allow: q.limited.allow}
 	err := q.fill(dst, &q.limited, req.ContentLength, limit, 0)
+	q.extend = nil // net/http has lifted the deadline
 	q.whole = err == nil
 	return err
 }
@@ -45,6 +46,9 @@ func (r *Receiver) read(q *request, req *http.Request) *refusal {
 	if q.encoding == "" {
 		err = r.readBody(q, req, &q.body, r.opts.MaxDecoded)
 	} else if err = r.readBody(q, req, &q.sent, q.maxBody); err == nil {
+		if r.enter(req.Context(), q) != nil {
+			return cancelled()
+		}
 		err = q.decompress()
 	}
 	if err == nil {
@@ -62,6 +66,9 @@ func (r *Receiver) unread(q *request, err error) *refusal {
 		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than the limit of %d bytes", q.maxBody)
 	case errors.Is(err, errMemory):
 		return busy()
+	case errors.Is(err, errSpool):
+		r.log.Warn("a large body is not taken", "bytes_on_disk", r.spooled.Load(), "limit", r.opts.MaxSpool, "error", err)
+		return refuse(http.StatusServiceUnavailable, "busy", "there is no room for large requests now; send it again")
 	case q.whole:
 		return refuse(http.StatusBadRequest, "invalid_encoding", "the body is not valid %s: %s", q.encoding, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -93,7 +100,7 @@ func (r *Receiver) keep(q *request, req *http.Request) {
 	case errors.Is(err, errAnonymous):
 		q.silent = true
 		r.reporter.Drop("anonymous")
-	case errors.Is(err, errMemory):
+	case errors.Is(err, errMemory), errors.Is(err, errSpool):
 		q.missing = "too many requests were in memory"
 	case err != nil:
 		q.missing = r.unread(q, err).message
@@ -115,6 +122,10 @@ const (
 // expect is the length, or negative where that is not known; beside is what
 // else the request holds in memory meanwhile.
 func (q *request) fill(dst *[]byte, src io.Reader, expect, limit, beside int64) error {
+	spool := q.r.opts.SpoolDir != ""
+	if spool && expect > spoolAt {
+		return q.spool(dst, nil, src, limit)
+	}
 	buf := (*dst)[:cap(*dst)]
 	if err := q.charge(int64(len(buf)) + beside); err != nil {
 		return err
@@ -124,6 +135,9 @@ func (q *request) fill(dst *[]byte, src io.Reader, expect, limit, beside int64) 
 		if n == len(buf) {
 			if int64(n) > limit {
 				return errDecoded
+			}
+			if spool && n >= spoolAt {
+				return q.spool(dst, buf, src, limit)
 			}
 			size := max(2*int64(n), smallBuffer)
 			if expect >= int64(n) {

@@ -29,10 +29,16 @@ const (
 	chargeEvery = 16
 )
 
+// maxRows bounds what one request brings into rows, in bytes: it is in memory at once.
+const maxRows = 64 << 20
+
 // full refuses a request with too many events for it, or for the receiver's memory.
 func (q *request) full() *refusal {
 	if q.index >= q.r.opts.MaxEvents {
 		return refuse(http.StatusRequestEntityTooLarge, "too_many_events", "more than %d events in one request", q.r.opts.MaxEvents)
+	}
+	if q.inRows > maxRows {
+		return refuse(http.StatusRequestEntityTooLarge, "too_much", "more than %d bytes of one request would stay in rows: send fewer events in one", maxRows)
 	}
 	if q.index%chargeEvery == 0 && q.charge(q.charged+chargeEvery*eventMemory) != nil {
 		return busy()

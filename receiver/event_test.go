@@ -234,6 +234,7 @@ func TestWholeEpoch(t *testing.T) {
 func BenchmarkEvent(b *testing.B) {
 	r, _ := newTest(nil)
 	q := newRequest(r)
+	q.dialect = native
 	g := traffic.New("bench", 1)
 	var lines [][]byte
 	size := 0

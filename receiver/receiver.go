@@ -43,6 +43,8 @@ type Options struct {
 	MaxBody        int64               // bytes as sent
 	MaxDecoded     int64               // bytes decompressed
 	MaxEvent       int                 // bytes of one event
+	MaxSpool       int64               // bytes of large bodies that are on disk while they come and are judged
+	SpoolDir       string              // where; empty: none go there
 	MaxEvents      int                 // in one request
 	BlobThreshold  int                 // bytes of a value that leaves its event's row; 0: none does
 	MaxDepth       int                 // of an event's JSON; the event itself is 1
@@ -63,7 +65,9 @@ type Receiver struct {
 	reporter  Reporter
 	log       *slog.Logger
 	metrics   *metrics
-	memory    atomic.Int64 // bytes of all requests now, see request.charge
+	memory    atomic.Int64  // bytes of all requests now, see request.charge
+	spooled   atomic.Int64  // bytes of all bodies that are on disk
+	large     chan struct{} // holds the one request that is judged of those with such bodies
 	anonymous *budget
 	pool      sync.Pool // of *request
 }
@@ -72,6 +76,7 @@ type Receiver struct {
 func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, reg prometheus.Registerer) *Receiver {
 	r := &Receiver{opts: opts, keys: map[[32]byte]Key{}, appender: appender, reporter: reporter, log: log,
 		metrics: newMetrics(reg), anonymous: newBudget(opts.AnonymousRate)}
+	r.large = make(chan struct{}, 1)
 	r.pool.New = func() any { return newRequest(r) }
 	for _, k := range opts.Keys {
 		r.keys[k.Hash] = k
@@ -101,7 +106,8 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	// It holds for a refused body as well, the rest of which the server reads
 	// before it answers. The server's own ReadTimeout would cut the answer too.
 	// It ends with the body: net/http lifts it where it waits for the client to leave.
-	http.NewResponseController(w).SetReadDeadline(began.Add(r.opts.ReadTimeout))
+	q.extend = http.NewResponseController(w)
+	q.extend.SetReadDeadline(began.Add(r.opts.ReadTimeout))
 
 	refusal := route(w, q, d, req)
 	if refusal == nil && d.reply != nil {
@@ -131,6 +137,7 @@ func (r *Receiver) begin(now time.Time) *request {
 
 func (r *Receiver) end(q *request) {
 	q.charge(0)
+	q.unspool()
 	if q.small() {
 		r.pool.Put(q)
 	}
@@ -164,6 +171,9 @@ func (r *Receiver) reply(w http.ResponseWriter, q *request, req *http.Request) {
 func (r *Receiver) take(q *request, req *http.Request) *refusal {
 	if err := r.read(q, req); err != nil {
 		return err
+	}
+	if r.enter(req.Context(), q) != nil {
+		return cancelled()
 	}
 	if q.key.Project == "" { // it stands in the body
 		if err := r.unlock(q); err != nil {
@@ -286,7 +296,7 @@ func (r *Receiver) unlock(q *request) *refusal {
 func (r *Receiver) unavailable(req *http.Request, err error) *refusal {
 	if req.Context().Err() != nil && errors.Is(err, req.Context().Err()) {
 		// The client is gone; nobody reads this.
-		return refuse(http.StatusServiceUnavailable, "cancelled", "the request was cancelled")
+		return cancelled()
 	}
 	if errors.Is(err, pipeline.ErrPending) {
 		return refuse(http.StatusServiceUnavailable, "not_stored_yet", "%s", err)
@@ -294,6 +304,10 @@ func (r *Receiver) unavailable(req *http.Request, err error) *refusal {
 	// The batcher logs and counts its own trouble; its words are not for clients.
 	r.log.Debug("events are not taken", "error", err)
 	return refuse(http.StatusServiceUnavailable, "unavailable", "events cannot be stored now; nothing of this request was taken: send it again")
+}
+
+func cancelled() *refusal {
+	return refuse(http.StatusServiceUnavailable, "cancelled", "the request was cancelled")
 }
 
 // clientIP is the address that the request comes from: the peer's, or what

@@ -32,6 +32,9 @@ type request struct {
 	missing    string   // why a request that was refused by its head has no bytes
 	silent     bool     // no failure is reported
 
+	spools    []*spooled               // bodies on disk
+	entered   bool                     // it is the one large request that is judged now
+	extend    *http.ResponseController // while the body is read; nil: in a redrive
 	limited   limitReader
 	sent      []byte // the body as it was sent, where that is not body
 	packed    bytes.Reader
@@ -49,6 +52,7 @@ type request struct {
 	rejects   []reject
 	rejected  int
 	index     int    // of the next event in the request
+	inRows    int    // bytes of the events' properties, without their blobs
 	largest   int    // bytes of the largest event so far
 	response  []byte // the answer
 }

@@ -129,11 +129,15 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
+	spool := filepath.Join(dir, "spool")
+	if err := os.MkdirAll(spool, 0o700); err != nil {
+		return nil, fmt.Errorf("batcher.dir: %w", err)
+	}
 	durability, _ := pipeline.ParseDurability(cfg.Receiver.Durability)
 	in.receiver = receiver.New(receiver.Options{
 		Keys: keys, Durability: durability,
 		MaxBody: int64(cfg.Receiver.MaxBody), MaxDecoded: int64(cfg.Receiver.MaxDecoded), MaxEvent: int(cfg.Receiver.MaxEvent),
-		MaxEvents: cfg.Receiver.MaxEvents, BlobThreshold: int(cfg.Receiver.BlobThreshold), MaxDepth: cfg.Receiver.MaxDepth, MaxMemory: int64(cfg.Receiver.MaxMemory),
+		MaxEvents: cfg.Receiver.MaxEvents, BlobThreshold: int(cfg.Receiver.BlobThreshold), MaxDepth: cfg.Receiver.MaxDepth, MaxMemory: int64(cfg.Receiver.MaxMemory), MaxSpool: int64(cfg.Receiver.MaxSpool), SpoolDir: spool,
 		ReadTimeout: time.Duration(cfg.Receiver.ReadTimeout), RetryAfter: time.Duration(cfg.Receiver.RetryAfter),
 		Origins: cfg.Receiver.Origins, TrustedProxies: proxies, CountryHeader: cfg.Receiver.CountryHeader,
 		AnonymousRate: int64(cfg.Errors.AnonymousRate),

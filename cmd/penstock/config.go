@@ -59,6 +59,7 @@ type ReceiverConfig struct {
 	BlobThreshold  Size        `yaml:"blob_threshold"`
 	MaxDepth       int         `yaml:"max_depth"`
 	MaxMemory      Size        `yaml:"max_memory"`
+	MaxSpool       Size        `yaml:"max_spool"`
 	ReadTimeout    Duration    `yaml:"read_timeout"`
 	RetryAfter     Duration    `yaml:"retry_after"`
 	Origins        []string    `yaml:"cors_origins"`
@@ -154,7 +155,7 @@ func defaultConfig() Config {
 		Admin:   AdminConfig{Listen: "127.0.0.1:8081"},
 		Receiver: ReceiverConfig{
 			Listen: ":8080", Durability: "disk",
-			MaxBody: 32 << 20, MaxDecoded: 64 << 20, MaxEvent: 8 << 20, MaxEvents: 50_000, BlobThreshold: 64 << 10, MaxDepth: 64, MaxMemory: 128 << 20,
+			MaxBody: 256 << 20, MaxDecoded: 256 << 20, MaxEvent: 100 << 20, MaxEvents: 50_000, BlobThreshold: 64 << 10, MaxDepth: 64, MaxMemory: 128 << 20, MaxSpool: 4 << 30,
 			ReadTimeout: Duration(30 * time.Second), RetryAfter: Duration(5 * time.Second), Origins: []string{"*"},
 		},
 		Batcher: BatcherConfig{

@@ -16,6 +16,7 @@ const (
 	NumberOutOfRange = "number_out_of_range" // an integer outside of [-2^63, 2^64-1], or a float beyond float64
 	DuplicateKey     = "duplicate_key"       // the same key twice in one object, after unescaping
 	TooDeep          = "too_deep"            // nesting beyond MaxDepth
+	TooManyKeys      = "too_many_keys"       // more than 1,048,576 in the objects that are open at one place
 )
 
 // Error is why a text is refused.
@@ -44,8 +45,8 @@ func structureError(src []byte, i int, want string) *Error {
 	return &Error{InvalidJSON, i, fmt.Sprintf("unexpected byte %s at byte %d, want %s", got, i, want)}
 }
 
-// refuse records a content error at offset, unless there is an earlier one. The text concerned ends at end; for TooDeep, end is the
-// limit instead.
+// refuse records a content error at offset, unless there is an earlier one. The text concerned ends at end; for TooDeep and TooManyKeys,
+// end is the limit instead.
 func (s *Scanner) refuse(code string, src []byte, offset, end int) {
 	if s.refused != nil && s.refused.Offset <= offset {
 		return
@@ -67,6 +68,8 @@ func (s *Scanner) refuse(code string, src []byte, offset, end int) {
 			number += "…"
 		}
 		m = "number " + number + at + " does not fit 64 bits, send it as a string"
+	case TooManyKeys:
+		m = fmt.Sprintf("more than %d keys%s", end, at)
 	case TooDeep:
 		m = fmt.Sprintf("nested deeper than %d levels%s", end, at)
 	}

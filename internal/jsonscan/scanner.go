@@ -61,7 +61,7 @@ const DefaultMaxDepth = 64
 
 // Scanner scans JSON texts, one after the other. Its zero value is ready; it is not safe for concurrent use.
 //
-// It keeps its buffers: up to about 130 bytes for each member of the largest object so far. Its last members keep their src alive.
+// It keeps its buffers: up to about 130 bytes for each member of the largest object so far, which has no more than 1,048,576. Its last members keep their src alive.
 type Scanner struct {
 	// MaxDepth is how many containers may be open at once, the outermost being 1. 0 means DefaultMaxDepth.
 	MaxDepth int
@@ -76,6 +76,9 @@ type Scanner struct {
 	top     int      // where the value of the current member of the outermost object begins
 	refused *Error   // the first content error
 }
+
+// maxKeys is how many keys the open objects may have together: each takes up to 130 bytes.
+const maxKeys = 1 << 20
 
 // frame is an open container. The key under which its parent holds it is keys[base-1] when the parent is an object, so the path to
 // any place in the text can be read from frames and keys.
@@ -374,6 +377,9 @@ func (s *Scanner) key(src []byte, k span, depth int, escaped, report bool) {
 		s.keys = s.keys[:n+1] // field by field, here and below: to append whole structs takes a fifth of all time
 		o := &s.keys[n]
 		o.start, o.end, o.fp = k.start, k.end, fp
+	} else if n >= maxKeys {
+		s.refuse(TooManyKeys, src, at, maxKeys)
+		return
 	} else if !s.add(src, s.scratch, s.frames[:depth+1], entry{k, fp}) {
 		s.refuseKey(name, at)
 		return

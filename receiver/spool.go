@@ -1,0 +1,124 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+)
+
+// A body beyond spoolAt goes to disk as it arrives, and is read from there: what
+// large events take of memory is one buffer each while they come, and the pages
+// of one of them while it is judged. The files have no names.
+
+const (
+	spoolAt   = 1 << 20   // bytes
+	spoolPart = 256 << 10 // that are read at once
+	// slowest is what a large body has to bring in a second on the average, in
+	// bytes, besides Options.ReadTimeout for each part of it.
+	slowest = 32 << 10
+)
+
+// errSpool says that a large body found no room on disk.
+var errSpool = errors.New("no room on disk for a large body")
+
+// spooled is a body on disk, mapped into memory.
+type spooled struct {
+	file *os.File
+	data []byte
+	size int64 // counted in Receiver.spooled
+}
+
+func (s *spooled) write(r *Receiver, p []byte) error {
+	s.size += int64(len(p))
+	if r.spooled.Add(int64(len(p))) > r.opts.MaxSpool {
+		return errSpool
+	}
+	if _, err := s.file.Write(p); err != nil {
+		return fmt.Errorf("%w: %w", errSpool, err)
+	}
+	return nil
+}
+
+// spool brings head and then all of src, up to limit bytes, to disk, and maps it
+// as dst.
+func (q *request) spool(dst *[]byte, head []byte, src io.Reader, limit int64) error {
+	file, err := os.CreateTemp(q.r.opts.SpoolDir, "body-*")
+	if err != nil {
+		return fmt.Errorf("%w: %w", errSpool, err)
+	}
+	os.Remove(file.Name())
+	q.spools = append(q.spools, &spooled{file: file})
+	s := q.spools[len(q.spools)-1]
+	if err := s.write(q.r, head); err != nil {
+		return err
+	}
+	*dst = nil
+	part := make([]byte, spoolPart)
+	began := time.Now()
+	for {
+		if q.extend != nil {
+			now, most := time.Now(), began.Add(q.r.opts.ReadTimeout+time.Duration(s.size/slowest)*time.Second)
+			if end := now.Add(q.r.opts.ReadTimeout); end.Before(most) {
+				most = end
+			}
+			q.extend.SetReadDeadline(most)
+		}
+		n, err := src.Read(part)
+		if n > 0 {
+			if err := s.write(q.r, part[:n]); err != nil {
+				return err
+			}
+		}
+		if s.size > limit {
+			return errDecoded
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if s.data, err = syscall.Mmap(int(file.Fd()), 0, int(s.size), syscall.PROT_READ, syscall.MAP_SHARED); err != nil {
+		return fmt.Errorf("%w: map: %w", errSpool, err)
+	}
+	*dst = s.data
+	return nil
+}
+
+// enter waits until no other large body is judged.
+func (r *Receiver) enter(ctx context.Context, q *request) error {
+	if len(q.spools) == 0 || q.entered {
+		return nil
+	}
+	select {
+	case r.large <- struct{}{}:
+		q.entered = true
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// unspool gives back what the request has on disk.
+func (q *request) unspool() {
+	if q.entered {
+		<-q.r.large
+	}
+	if len(q.spools) == 0 {
+		return
+	}
+	q.sent, q.body = nil, nil // they may be mapped
+	for _, s := range q.spools {
+		if s.data != nil {
+			syscall.Munmap(s.data)
+		}
+		s.file.Close()
+		q.r.spooled.Add(-s.size)
+	}
+	q.spools = nil
+}

@@ -1,0 +1,178 @@
+package receiver
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func spooling(t *testing.T, dir string) func(*Options) {
+	return func(o *Options) {
+		o.SpoolDir, o.MaxSpool, o.BlobThreshold = dir, 256<<20, 64<<10
+		o.MaxBody, o.MaxDecoded, o.MaxEvent, o.MaxMemory = 64<<20, 64<<20, 32<<20, 8<<20
+	}
+}
+
+// idle checks that nothing of a receiver's requests is left.
+func idle(t *testing.T, r *Receiver, dir string) {
+	t.Helper()
+	if n := r.spooled.Load(); n != 0 {
+		t.Errorf("%d bytes are still on disk", n)
+	}
+	if n := r.memory.Load(); n != 0 {
+		t.Errorf("%d bytes still charged", n)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("files are left: %v", left)
+	}
+	select {
+	case r.large <- struct{}{}:
+		<-r.large
+	default:
+		t.Error("a request still has the place of large ones")
+	}
+}
+
+func TestSpool(t *testing.T) {
+	dir := t.TempDir()
+	r, s := newTest(spooling(t, dir))
+	value := strings.Repeat("large ", 2<<20)
+	event := `{"name":"a","properties":{"v":"` + value + `","n":1}}`
+	small := `{"name":"b"}` + "\n"
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	io.WriteString(z, event)
+	z.Close()
+	for _, c := range []struct {
+		name string
+		req  *http.Request
+	}{
+		{"length known", post("/v1/events", event)},
+		{"chunked", postReader("/v1/events", io.MultiReader(strings.NewReader(event)))},
+		{"compressed", post("/v1/events", packed.String(), "Content-Encoding", "gzip")},
+		{"of another product", post("/v1/track", `{"event":"a","properties":{"v":"`+value+`","n":1}}`)},
+		{"among small ones", post("/v1/events", small+event+"\n"+small, "Content-Type", "application/x-ndjson")},
+	} {
+		s.events, s.blobs = nil, nil
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, withKey(c.req))
+		if w.Code/100 != 2 || len(s.blobs) != 1 || string(s.blobs[0].data) != value {
+			t.Errorf("%s: %d %.200s, %d blobs", c.name, w.Code, w.Body, len(s.blobs))
+		}
+		idle(t, r, dir)
+	}
+}
+
+// An event beyond the limit fails alone, with its bytes.
+func TestLargeEventFailsAlone(t *testing.T) {
+	dir := t.TempDir()
+	r, s := newTest(spooling(t, dir))
+	event := `{"name":"a","v":"` + strings.Repeat("v", 33<<20) + `"}`
+	a := serve(t, r, withKey(post("/v1/events", `[{"name":"b"},`+event+`,{"name":"c"}]`)))
+	if a.Accepted != 2 || a.codes() != "1:event_too_large" || !strings.Contains(a.Errors[0].Message, fmt.Sprint(32<<20)) {
+		t.Errorf("%+v %s", a, a.codes())
+	}
+	if names(s.events) != "b c" || len(s.failures) != 1 || string(s.failures[0].Raw) != event {
+		t.Errorf("events %s, %d failures", names(s.events), len(s.failures))
+	}
+	idle(t, r, dir)
+}
+
+func TestSpoolIsFull(t *testing.T) {
+	dir := t.TempDir()
+	r, s := newTest(func(o *Options) {
+		spooling(t, dir)(o)
+		o.MaxSpool = 4 << 20
+	})
+	body := `{"name":"a","v":"` + strings.Repeat("v", 5<<20) + `"}`
+	if a := serve(t, r, withKey(post("/v1/events", body))); a.Status != 503 || a.codes() != "busy" || a.Header.Get("Retry-After") == "" {
+		t.Errorf("%+v", a)
+	}
+	idle(t, r, dir)
+	if a := serve(t, r, withKey(post("/v1/events", `{"name":"a","v":"`+strings.Repeat("v", 3<<20)+`"}`))); a.Accepted != 1 || len(s.blobs) != 1 {
+		t.Errorf("%+v", a)
+	}
+	r, _ = newTest(func(o *Options) {
+		spooling(t, dir)(o)
+		o.SpoolDir = dir + "/none"
+	})
+	if a := serve(t, r, withKey(post("/v1/events", body))); a.Status != 503 {
+		t.Errorf("without a folder: %+v", a)
+	}
+	// Rows have their own limit: they are in memory.
+	r, s = newTest(func(o *Options) {
+		spooling(t, dir)(o)
+		o.MaxBody, o.MaxDecoded, o.MaxEvents = 128<<20, 128<<20, 10000
+	})
+	line := `{"name":"a","v":"` + strings.Repeat("v", 60<<10) + `"}` + "\n"
+	if a := serve(t, r, withKey(post("/v1/events", strings.Repeat(line, 1500)))); a.Status != 413 || a.codes() != "too_much" || len(s.events) != 0 {
+		t.Errorf("%d %s", a.Status, a.codes())
+	}
+	idle(t, r, dir)
+}
+
+// A large body may take longer than the timeout while it comes; one that stalls
+// is cut, and others are served meanwhile.
+func TestSlowAndStalled(t *testing.T) {
+	dir := t.TempDir()
+	r, s := newTest(func(o *Options) {
+		spooling(t, dir)(o)
+		o.ReadTimeout = 400 * time.Millisecond
+	})
+	server := httptest.NewServer(r)
+	defer server.Close()
+	send := func(parts int, end bool) (int, string) {
+		in, out := io.Pipe()
+		go func() {
+			io.WriteString(out, `{"name":"a","v":"`+strings.Repeat("v", 2<<20))
+			for range parts {
+				time.Sleep(200 * time.Millisecond) // a slow client
+				if _, err := out.Write(bytes.Repeat([]byte("v"), 300<<10)); err != nil {
+					return
+				}
+			}
+			if end {
+				io.WriteString(out, `"}`)
+				out.Close()
+			}
+		}()
+		defer in.Close()
+		resp, err := http.Post(server.URL+"/v1/events?key="+key, "application/json", in)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(text)
+	}
+	var g sync.WaitGroup
+	g.Go(func() {
+		if status, text := send(6, true); status != 202 {
+			t.Errorf("slow: %d %s", status, text)
+		}
+	})
+	g.Go(func() {
+		if status, text := send(1, false); status != 408 {
+			t.Errorf("stalled: %d %s", status, text)
+		}
+	})
+	for range 5 {
+		if a := serve(t, r, withKey(post("/v1/events", `{"name":"b"}`))); a.Accepted != 1 {
+			t.Errorf("beside it: %+v", a)
+		}
+	}
+	g.Wait()
+	server.Close() // and wait for what it does behind its answers
+	if len(s.blobs) != 1 || len(s.blobs[0].data) != 2<<20+6*300<<10 {
+		t.Errorf("%d blobs", len(s.blobs))
+	}
+	idle(t, r, dir)
+}
