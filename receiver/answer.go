@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"bytes"
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -135,7 +136,9 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		r.reporter.Report(f)
 		return
 	}
+	kind := f.ContentType
 	for _, e := range q.rejects {
+		f.ContentType = cmp.Or(e.kind, kind)
 		r.metrics.rejected.WithLabelValues(e.code).Inc()
 		f.Code, f.Message, f.Raw, f.Index = e.code, e.message, e.raw, e.index
 		r.reporter.Report(f)

@@ -138,7 +138,7 @@ func (q *request) count(raw []byte, err error) {
 	if err != nil {
 		q.rejected++
 		code, message := explain(err)
-		q.rejects = append(q.rejects, reject{q.index, code, message, raw})
+		q.rejects = append(q.rejects, reject{q.index, code, message, raw, ""})
 	}
 	q.index++
 }

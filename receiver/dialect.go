@@ -19,6 +19,12 @@ type dialect struct {
 
 	methods []string // that are served, besides OPTIONS; nil: POST
 
+	// variant is the dialect that a request's head asks for on this route; nil:
+	// this one, always. anyType leaves the content type unjudged: the variant was
+	// chosen by it.
+	variant func(head http.Header) *dialect
+	anyType bool
+
 	// Where the key stands: in the head (nil: where native clients put it), or
 	// else in the body, which is read before the key is known then.
 	headKey func(req *http.Request) (key string, given bool)
@@ -34,6 +40,9 @@ type dialect struct {
 	// comes back to event for what it means.
 	decode func(q *request, body []byte) *refusal
 	event  func(q *request, members []jsonscan.Member) (pipeline.Event, error)
+	// alone says that what is kept of a refused event is a whole body, with that
+	// event alone.
+	alone bool
 
 	// reply answers a request that brings no events, in place of all the above;
 	// it needs no key.
@@ -54,6 +63,7 @@ const envelopeKey = "$envelope"
 var dialects = routes(
 	segment,
 	posthog, amplitude, gameanalytics, langfuse,
+	otlp,
 )
 
 func routes(products ...[]*dialect) map[string]*dialect {
@@ -85,6 +95,16 @@ func keyless(path string) string {
 		}
 	}
 	return path
+}
+
+// of is the variant for a request with that head.
+func (d *dialect) of(head http.Header) *dialect {
+	if d.variant != nil {
+		if v := d.variant(head); v != nil {
+			return v
+		}
+	}
+	return d
 }
 
 func (d *dialect) allowed() []string {

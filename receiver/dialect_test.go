@@ -23,6 +23,8 @@ func FuzzDialects(f *testing.F) {
 			`{"events":[{"event_type":"a","session_id":-1,"insert_id":"","library":"/","event_properties":[1]},{}],"api_key":"x"}`,
 			`[{"category":"a","sdk_version":" ","event_uuid":1,"client_ts":1e400},{"category":"a","client_ts":-1}]`,
 			`data=eyJldmVudCI6ImEifQ==&compression=base64`, "data={\"event\":\"\\ud800\"}", "[\"\xff\",{\"event\":\"\xff\"}]", "{\"metadata\":{\"sdk_name\":\"\xff\\", `{"batch":[{"id":"`, `{"batch":"`, `{"batch":7}`, ``, `[`,
+			`{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"5b000000000000000000000000000001","spanId":"5b00000000000001","attributes":[{"key":"a","value":{"arrayValue":{"values":[{"doubleValue":1}]}}}]},{},7]}]}]}`,
+			`{"resourceLogs":[{"resource":{"attributes":[{"key":"a"}]},"scopeLogs":[{"logRecords":[{"body":{"stringValue":"a"}},{"traceId":"x"}]}]}]}`,
 			`{"batch":[{"type":"a","body":{"x":1},"type":"b"},{"type":"a","body":{"x":1,"x":2}}],"batch":[]}`,
 		} {
 			f.Add(i, []byte(body))
@@ -72,7 +74,7 @@ func FuzzDialects(f *testing.F) {
 				t.Fatalf("%s %q: %+v", path, body, e)
 			}
 		}
-		if d.contentType != "" || w.Body.Len() == 0 {
+		if d.contentType != "" || d.name == "otlp" || w.Body.Len() == 0 { // they have their own words
 			return
 		}
 		var a struct{ Accepted, Rejected *int }

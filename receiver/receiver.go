@@ -100,6 +100,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	began := time.Now()
 	q := r.begin(began)
 	if d != nil {
+		d = d.of(req.Header)
 		q.dialect = d
 	}
 	defer r.end(q)

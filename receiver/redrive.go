@@ -59,9 +59,9 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 	defer r.end(q)
 	q.redrive = &d
 	if known := dialectOf(d.Path); known != nil {
-		q.dialect = known
+		q.dialect = known.of(req.Header)
 	}
-	if d.Event && q.dialect != native {
+	if d.Event && q.dialect != native && !q.dialect.alone {
 		one := *q.dialect
 		one.decode = (*request).decode
 		q.dialect = &one

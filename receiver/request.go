@@ -62,7 +62,8 @@ type reject struct {
 	index   int
 	code    string
 	message string
-	raw     []byte // a view into the body
+	raw     []byte // a view into the body, or made of it
+	kind    string // the content type of raw; empty: the request's
 }
 
 // refusal refuses a request as a whole.
@@ -158,6 +159,9 @@ func appendText(dst []byte, s string) []byte {
 // contentType accepts what JSON is sent as: its own types, text/plain (beacons),
 // and curl's default, application/x-www-form-urlencoded.
 func (q *request) contentType(req *http.Request) *refusal {
+	if q.dialect.anyType {
+		return nil
+	}
 	value := req.Header.Get("Content-Type")
 	switch value { // the usual ones need no parsing
 	case "", "application/json", "text/plain;charset=UTF-8":

@@ -63,6 +63,8 @@ var (
 		"github.com/parquet-go/":                   "internal/codec",
 		"go.yaml.in/":                              "cmd",
 		"gonum.org/":                               "internal/bench",
+		"go.opentelemetry.io/":                     "receiver",
+		"google.golang.org/protobuf/":              "receiver",
 		"github.com/penstock/penstock/batcher/wal": "batcher",
 	}
 )

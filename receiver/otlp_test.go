@@ -1,0 +1,459 @@
+package receiver
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	logspb "go.opentelemetry.io/proto/otlp/logs/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+func textValue(s string) *commonpb.AnyValue {
+	return &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: s}}
+}
+
+func intValue(n int64) *commonpb.AnyValue {
+	return &commonpb.AnyValue{Value: &commonpb.AnyValue_IntValue{IntValue: n}}
+}
+
+func floatValue(f float64) *commonpb.AnyValue {
+	return &commonpb.AnyValue{Value: &commonpb.AnyValue_DoubleValue{DoubleValue: f}}
+}
+
+func arrayValue(all ...*commonpb.AnyValue) *commonpb.AnyValue {
+	return &commonpb.AnyValue{Value: &commonpb.AnyValue_ArrayValue{ArrayValue: &commonpb.ArrayValue{Values: all}}}
+}
+
+func listValue(all ...*commonpb.KeyValue) *commonpb.AnyValue {
+	return &commonpb.AnyValue{Value: &commonpb.AnyValue_KvlistValue{KvlistValue: &commonpb.KeyValueList{Values: all}}}
+}
+
+func attribute(key string, v *commonpb.AnyValue) *commonpb.KeyValue {
+	return &commonpb.KeyValue{Key: key, Value: v}
+}
+
+var (
+	traceID = []byte{0: 0x5b, 15: 0x01}
+	spanID  = []byte{0: 0xee, 7: 0x02}
+)
+
+const (
+	traceHex = "5b000000000000000000000000000001"
+	spanHex  = "ee00000000000002"
+	nano     = 1795319112345678901
+)
+
+// oneSpan is a request with that span, and a resource and a scope around it.
+func oneSpan(s ...*tracepb.Span) *tracepb.TracesData {
+	return &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{
+		Resource: &resourcepb.Resource{Attributes: []*commonpb.KeyValue{attribute("service.name", textValue("shop")),
+			attribute("telemetry.sdk.name", textValue("opentelemetry")), attribute("telemetry.sdk.version", textValue("1.2"))}},
+		ScopeSpans: []*tracepb.ScopeSpans{{Scope: &commonpb.InstrumentationScope{Name: "llm", Version: "3"}, Spans: s}}, SchemaUrl: "https://schema"}}}
+}
+
+func oneLog(l ...*logspb.LogRecord) *logspb.LogsData {
+	return &logspb.LogsData{ResourceLogs: []*logspb.ResourceLogs{{
+		Resource:  &resourcepb.Resource{Attributes: []*commonpb.KeyValue{attribute("session.id", textValue("of-resource"))}},
+		ScopeLogs: []*logspb.ScopeLogs{{LogRecords: l}}}}}
+}
+
+// otlpBodies are the message in both encodings, with the content type of each.
+func otlpBodies(t testing.TB, m proto.Message) map[string][]byte {
+	t.Helper()
+	wire, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = proto.Clone(m)
+	switch m := m.(type) {
+	case *tracepb.TracesData:
+		for _, s := range m.ResourceSpans[0].ScopeSpans[0].Spans {
+			err = idsToJSON(s)
+		}
+	case *logspb.LogsData:
+		for _, l := range m.ResourceLogs[0].ScopeLogs[0].LogRecords {
+			err = idsToJSON(l)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := (protojson.MarshalOptions{UseEnumNumbers: true}).Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]byte{protobuf: wire, "application/json": text}
+}
+
+func sendOTLP(r *Receiver, path, kind string, body []byte) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, withKey(post(path, string(body), "Content-Type", kind)))
+	return w
+}
+
+const inEnvelope = `"resource":{"service.name":"shop","telemetry.sdk.name":"opentelemetry","telemetry.sdk.version":"1.2"},"schema_url":"https://schema","scope":{"name":"llm","version":"3"},`
+
+func TestOTLP(t *testing.T) {
+	genai := []*commonpb.KeyValue{attribute("gen_ai.system", textValue("openai")), attribute("gen_ai.usage.prompt_tokens", intValue(9)), attribute("gen_ai.response.finish_reason", textValue("stop")), attribute("user.id", intValue(7)), attribute("session.id", textValue("s")), attribute("gen_ai.conversation.id", textValue("c"))}
+	for _, c := range []struct {
+		what                            string
+		m                               proto.Message
+		name, user, session, properties string
+		time                            int64
+		context                         string
+	}{
+		{"span", oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, ParentSpanId: spanID, Name: "chat gpt", Kind: tracepb.Span_SPAN_KIND_CLIENT, StartTimeUnixNano: nano, EndTimeUnixNano: nano + 1500000,
+			Attributes: []*commonpb.KeyValue{attribute("enduser.id", textValue("u")), attribute("gen_ai.request.model", textValue("m"))},
+			Status:     &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: "no"}}),
+			"chat gpt", "u", "", `{"enduser.id":"u","gen_ai.request.model":"m","trace_id":"` + traceHex + `","span_id":"` + spanHex + `","parent_span_id":"` + spanHex + `","duration_ms":1.5,"kind":"client","status":"error","status_message":"no",` +
+				`"$envelope":{` + inEnvelope + `"start_time_unix_nano":1795319112345678901}}`, nano / 1000000, `"sdk":{"name":"opentelemetry","version":"1.2"}}`},
+		{"values", oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{
+			attribute("int", intValue(math.MinInt64)), attribute("float", floatValue(1)), attribute("nan", floatValue(math.NaN())), attribute("inf", floatValue(math.Inf(-1))), attribute("big", floatValue(1e300)),
+			attribute("bytes", &commonpb.AnyValue{Value: &commonpb.AnyValue_BytesValue{BytesValue: []byte{1, 2, 255}}}), attribute("bool", &commonpb.AnyValue{Value: &commonpb.AnyValue_BoolValue{BoolValue: true}}),
+			attribute("array", arrayValue(intValue(1), arrayValue(), textValue("é\n"))), attribute("map", listValue(attribute("a.b", intValue(1)), attribute("a.b", intValue(2)), attribute("none", &commonpb.AnyValue{}))),
+			attribute("twice", intValue(1)), attribute("twice", intValue(2)), attribute("span_id", textValue("mine"))}}),
+			"span", "", "", `{"int":-9223372036854775808,"float":1.0,"nan":"NaN","inf":"-Infinity","big":1e+300,"bytes":"AQL/","bool":true,"array":[1,[],"é\n"],"map":{"a.b":2,"none":null},"twice":2,"span_id":"mine",` +
+				`"trace_id":"` + traceHex + `","kind":"unspecified","status":"unset","$envelope":{` + inEnvelope + `"span_id":"` + spanHex + `"}}`, pipeline.NoTime, ""},
+		{"events and links", oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "n", TraceState: "a=b", Flags: 257, DroppedLinksCount: 3, EndTimeUnixNano: 5,
+			Events: []*tracepb.Span_Event{{Name: "exception", TimeUnixNano: nano, Attributes: []*commonpb.KeyValue{attribute("x", intValue(1))}}, {}},
+			Links:  []*tracepb.Span_Link{{TraceId: traceID, SpanId: spanID, TraceState: "t"}}}),
+			"n", "", "", `{"trace_id":"` + traceHex + `","span_id":"` + spanHex + `","kind":"unspecified","status":"unset","events":[{"name":"exception","time_unix_nano":1795319112345678901,"attributes":{"x":1}},{}],` +
+				`"links":[{"trace_id":"` + traceHex + `","span_id":"` + spanHex + `","trace_state":"t"}],"$envelope":{` + inEnvelope + `"end_time_unix_nano":5,"trace_state":"a=b","flags":257,"dropped_links_count":3}}`, pipeline.NoTime, ""},
+		{"older names", oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: strings.Repeat("é", 200), Attributes: genai}),
+			strings.Repeat("é", 128), "7", "c", `{"gen_ai.system":"openai","gen_ai.usage.prompt_tokens":9,"gen_ai.response.finish_reason":"stop","user.id":7,"session.id":"s","gen_ai.conversation.id":"c",` +
+				`"gen_ai.provider.name":"openai","gen_ai.usage.input_tokens":9,"gen_ai.response.finish_reasons":["stop"],"trace_id":"` + traceHex + `","span_id":"` + spanHex + `","kind":"unspecified","status":"unset","$envelope":{` +
+				inEnvelope + `"name":"` + strings.Repeat("é", 200) + `"}}`, pipeline.NoTime, ""},
+		{"log", oneLog(&logspb.LogRecord{TimeUnixNano: nano, ObservedTimeUnixNano: nano + 1, SeverityNumber: logspb.SeverityNumber_SEVERITY_NUMBER_WARN, Body: textValue("hot"), TraceId: traceID, SpanId: spanID,
+			Attributes: []*commonpb.KeyValue{attribute("event.name", textValue("heat"))}}),
+			"heat", "", "of-resource", `{"event.name":"heat","body":"hot","severity":"WARN","severity_number":13,"trace_id":"` + traceHex + `","span_id":"` + spanHex + `",` +
+				`"$envelope":{"resource":{"session.id":"of-resource"},"time_unix_nano":1795319112345678901,"observed_time_unix_nano":1795319112345678902}}`, nano / 1000000, ""},
+		{"structured log", oneLog(&logspb.LogRecord{ObservedTimeUnixNano: nano, SeverityText: "note", EventName: "e", Body: listValue(attribute("a", arrayValue(intValue(1)))), TraceId: make([]byte, 16), Attributes: []*commonpb.KeyValue{attribute("severity", intValue(1))}}),
+			"e", "", "of-resource", `{"severity":1,"body":{"a":[1]},"$envelope":{"resource":{"session.id":"of-resource"},"severity":"note","observed_time_unix_nano":1795319112345678901}}`, nano / 1000000, ""},
+		{"bare log", &logspb.LogsData{ResourceLogs: []*logspb.ResourceLogs{{ScopeLogs: []*logspb.ScopeLogs{{LogRecords: []*logspb.LogRecord{{}}}}}}}, "log", "", "", `{}`, pipeline.NoTime, ""},
+	} {
+		path, empty := "/v1/traces", ""
+		if _, ok := c.m.(*logspb.LogsData); ok {
+			path = "/v1/logs"
+		}
+		for kind, body := range otlpBodies(t, c.m) {
+			r, s := newTest(nil)
+			for range 2 {
+				w := sendOTLP(r, path, kind, body)
+				if empty = ""; kind != protobuf {
+					empty = "{}\n"
+				}
+				if w.Code != 200 || w.Body.String() != empty || w.Header().Get("Content-Type") != kind {
+					t.Fatalf("%s, %s: got %d %q, %d events", c.what, kind, w.Code, w.Body, len(s.events))
+				}
+			}
+			e := s.events[0]
+			if len(s.events) != 2 || e.Identity() != s.events[1].Identity() {
+				t.Errorf("%s, %s: sent twice, it is not the same: %+v", c.what, kind, s.events)
+			}
+			if string(e.Name) != c.name || string(e.UserID) != c.user || string(e.SessionID) != c.session || e.Timestamp != c.time || !strings.HasSuffix(string(e.Context), c.context) {
+				t.Errorf("%s, %s: got %+v", c.what, kind, e)
+			}
+			if string(e.Properties) != c.properties {
+				t.Errorf("%s, %s: got\n%s\nwant\n%s", c.what, kind, e.Properties, c.properties)
+			}
+			if path == "/v1/traces" && e.ID != pipeline.UUIDv5([]byte("game"), []byte(traceHex+"/"+spanHex)) {
+				t.Errorf("%s: id %s", c.what, e.ID)
+			}
+		}
+	}
+}
+
+// What one attribute can say must not refuse its neighbours, nor be lost.
+func TestOTLPPartly(t *testing.T) {
+	good := &tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "good"}
+	deep := intValue(1)
+	for range 70 {
+		deep = arrayValue(deep)
+	}
+	for _, c := range []struct {
+		what string
+		bad  *tracepb.Span
+		code string
+	}{
+		{"no id", &tracepb.Span{Name: "bad"}, "invalid_id"},
+		{"zero id", &tracepb.Span{TraceId: make([]byte, 16), SpanId: spanID}, "invalid_id"},
+		{"time", &tracepb.Span{TraceId: traceID, SpanId: spanID, StartTimeUnixNano: math.MaxUint64}, "invalid_timestamp"},
+		{"envelope", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute(envelopeKey, intValue(1))}}, "duplicate_key"},
+		{"nul", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("a\x00", intValue(1))}}, "nul_character"},
+		{"deep", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("a", deep)}}, "too_deep"},
+		{"user", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("user.id", textValue(strings.Repeat("u", 1025)))}}, "field_too_long"},
+		{"large", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("a", textValue(strings.Repeat("u", 3<<20)))}}, "event_too_large"},
+		{"large as JSON", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("a", textValue(strings.Repeat("\x01", 1<<20)))}}, "event_too_large"},
+	} {
+		for kind, body := range otlpBodies(t, oneSpan(good, c.bad, good)) {
+			r, s := newTest(func(o *Options) { o.MaxBody, o.MaxDecoded = 1<<24, 1<<25 })
+			w := sendOTLP(r, "/v1/traces", kind, body)
+			if w.Code != 200 || names(s.events) != "good good" || len(s.failures) != 1 {
+				t.Fatalf("%s, %s: %d %s, %s, %d failures", c.what, kind, w.Code, w.Body, names(s.events), len(s.failures))
+			}
+			message := ""
+			if kind == protobuf {
+				part, _ := protowire.ConsumeBytes(w.Body.Bytes()[1:])
+				number, n := protowire.ConsumeVarint(part[1:])
+				text, _ := protowire.ConsumeBytes(part[1+n+1:])
+				if message = string(text); number != 1 {
+					t.Errorf("%s: %d are refused", c.what, number)
+				}
+			} else {
+				var a struct {
+					PartialSuccess struct{ RejectedSpans, ErrorMessage string }
+				}
+				if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || a.PartialSuccess.RejectedSpans != "1" {
+					t.Errorf("%s: %v %s", c.what, err, w.Body)
+				}
+				message = a.PartialSuccess.ErrorMessage
+			}
+			f := s.failures[0]
+			if !strings.HasPrefix(message, "1 of 3 records are refused: record 1 ("+c.code+"): ") || f.Code != c.code || f.Index != 1 {
+				t.Errorf("%s, %s: %q, %+v", c.what, kind, message, f.Code)
+			}
+			if want := "application/json"; f.ContentType != want && c.what != "large" {
+				t.Errorf("%s, %s: kept as %s", c.what, kind, f.ContentType)
+			}
+			// What is kept is redriven alone: by a receiver of other limits, or mended.
+			r, s = newTest(func(o *Options) { o.MaxDepth, o.MaxEvent = 200, 1<<24 })
+			out, err := r.Redrive(context.Background(), Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Body: f.Raw, ContentType: f.ContentType, Path: f.Path, Event: true})
+			switch {
+			case err != nil:
+				t.Errorf("%s, %s: %v", c.what, kind, err)
+			case c.what == "deep" || strings.HasPrefix(c.what, "large"):
+				if out.Accepted != 1 || !strings.Contains(string(s.events[0].Properties), `"service.name":"shop"`) {
+					t.Errorf("%s, %s: redriven %+v", c.what, kind, out)
+				}
+			case out.Code != c.code:
+				t.Errorf("%s, %s: redriven %+v", c.what, kind, out)
+			}
+		}
+	}
+}
+
+func TestOTLPRefused(t *testing.T) {
+	full := fmt.Sprintf(`{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":%q,"spanId":%q}]}]}]}`, traceHex, spanHex)
+	for _, c := range []struct {
+		kind, body   string
+		status, code int
+		says         string
+	}{
+		{"application/json", ``, 400, 3, "empty_body"},
+		{"application/json", `[]`, 400, 3, "invalid_json"},
+		{"application/json", `{"resourceSpans":[}`, 400, 3, "invalid_json"},
+		{"application/json", `{"resourceSpans":{}}`, 400, 3, "invalid_otlp"},
+		{"application/json", `{"resourceSpans":[7]}`, 400, 3, "invalid_otlp"},
+		{"application/json", `{"resourceSpans":[{"scopeSpans":[null]}]}`, 400, 3, "invalid_otlp"},
+		{"application/json", `{"resourceSpans":[{"resource":{"attributes":7},"scopeSpans":[]}]}`, 400, 3, "invalid_otlp"},
+		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"scope":[],"spans":[]}]}]}`, 400, 3, "invalid_otlp"},
+		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"spans":[7]}]}]}`, 400, 3, "invalid_otlp"},
+		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"xyz"}]}]}]}`, 400, 3, "invalid_id"},
+		{"application/json", strings.Replace(full, `{"traceId"`, `{"name":"\ud800","traceId"`, 1), 400, 3, "invalid_otlp"},
+		{"application/xml", full, 415, 3, "unsupported_media_type"},
+		{protobuf, full, 400, 3, "invalid_otlp"},
+		{protobuf, "\x0a\x05abc", 400, 3, "invalid_otlp"},
+		{protobuf, "\x0a\x04\x12\x02\x12\x07", 400, 3, "invalid_otlp"},
+		{protobuf, "\x0a\x02\x0a\x01", 400, 3, "invalid_otlp"},
+		{protobuf, "\x0a\x06\x12\x04\x12\x02\x2a\x07", 400, 3, "invalid_otlp"},
+	} {
+		r, s := newTest(nil)
+		w := sendOTLP(r, "/v1/traces", c.kind, []byte(c.body))
+		var code int
+		var message string
+		if c.kind == protobuf {
+			number, n := protowire.ConsumeVarint(w.Body.Bytes()[1:])
+			text, _ := protowire.ConsumeBytes(w.Body.Bytes()[1+n+1:])
+			code, message = int(number), string(text)
+		} else {
+			var a struct {
+				Code    int
+				Message string
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil {
+				t.Error(err)
+			}
+			code, message = a.Code, a.Message
+		}
+		if w.Code != c.status || code != c.code || !strings.Contains(message, c.says) || len(s.events) != 0 || len(s.failures) != 1 || s.failures[0].Code != c.says {
+			t.Errorf("%s %q: got %d %d %q, %+v", c.kind, c.body, w.Code, code, message, s.failures)
+			continue
+		}
+		if f := s.failures[0]; f.Index < 0 && (string(f.Raw) != c.body || f.ContentType != c.kind) {
+			t.Errorf("%q: kept %q as %s", c.body, f.Raw, f.ContentType)
+		}
+	}
+	// Nothing in it is a good request.
+	for kind, body := range map[string]string{protobuf: "", "application/json": `{"resourceSpans":null,"more":[{}]}`} {
+		r, s := newTest(nil)
+		if w := sendOTLP(r, "/v1/logs", kind, []byte(body)); w.Code != 200 || len(s.failures) != 0 || s.appends != 0 {
+			t.Errorf("%s: got %d %s", kind, w.Code, w.Body)
+		}
+	}
+	r, _ := newTest(nil)
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, post("/v1/logs", "", "Content-Type", protobuf))
+	if w.Code != 401 || w.Header().Get("Content-Type") != protobuf || w.Body.Bytes()[1] != 16 {
+		t.Errorf("without a key: %d %q", w.Code, w.Body)
+	}
+	r, s := newTest(nil)
+	s.err = context.DeadlineExceeded
+	if w := sendOTLP(r, "/v1/traces", "application/json", []byte(full)); w.Code != 503 || w.Header().Get("Retry-After") != "3" || !strings.HasPrefix(w.Body.String(), `{"code":14,`) {
+		t.Errorf("not taken: %d %s", w.Code, w.Body)
+	}
+}
+
+// Two equal records of one request are two rows.
+func TestOTLPEqualRecords(t *testing.T) {
+	l := &logspb.LogRecord{TimeUnixNano: nano, Body: textValue("again")}
+	for kind, body := range otlpBodies(t, oneLog(l, l)) {
+		r, s := newTest(nil)
+		sendOTLP(r, "/v1/logs", kind, body)
+		if len(s.events) != 2 || s.events[0].ID == s.events[1].ID {
+			t.Errorf("%s: %+v", kind, s.events)
+		}
+	}
+}
+
+// Limits of a request hold, and what the resource makes of it is limited too.
+func TestOTLPLimits(t *testing.T) {
+	var many []*tracepb.Span
+	for i := range 60 {
+		many = append(many, &tracepb.Span{TraceId: traceID, SpanId: []byte{7: byte(i + 1)}})
+	}
+	large := oneSpan(many...)
+	large.ResourceSpans[0].Resource.Attributes[0] = attribute("a", textValue(strings.Repeat("r", 1<<19)))
+	values := make([]*commonpb.AnyValue, maxMessages+1)
+	for i := range values {
+		values[i] = &commonpb.AnyValue{}
+	}
+	for _, c := range []struct {
+		m      *tracepb.TracesData
+		with   func(*Options)
+		status int
+		code   string
+	}{
+		{oneSpan(many...), func(o *Options) { o.MaxEvents = 59 }, 413, "too_many_events"},
+		{oneSpan(many...), func(o *Options) { o.MaxEvents = 60 }, 200, ""},
+		{large, nil, 413, "decoded_too_large"},
+		{large, func(o *Options) { o.MaxEvent = 1 << 18 }, 400, "event_too_large"},
+		{oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("a", arrayValue(values...))}}), nil, 400, "event_too_large"},
+	} {
+		for kind, body := range otlpBodies(t, c.m) {
+			r, s := newTest(c.with)
+			w := sendOTLP(r, "/v1/traces", kind, body)
+			code := ""
+			if len(s.failures) > 0 {
+				code = s.failures[0].Code
+			}
+			if w.Code != c.status || code != c.code || r.memory.Load() != 0 {
+				t.Errorf("%s: got %d %.200q, %s, %d bytes charged", kind, w.Code, w.Body, code, r.memory.Load())
+			}
+		}
+	}
+}
+
+func fuzzOTLP(f *testing.F, kind string) {
+	for _, m := range []proto.Message{
+		oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "a", StartTimeUnixNano: nano, Attributes: []*commonpb.KeyValue{attribute("gen_ai.system", textValue("x")), attribute("m", listValue(attribute("a", floatValue(1.5))))},
+			Events: []*tracepb.Span_Event{{Name: "e"}}, Links: []*tracepb.Span_Link{{TraceId: traceID}}}, &tracepb.Span{}),
+		oneLog(&logspb.LogRecord{Body: arrayValue(textValue("x"), intValue(1)), TraceId: traceID}, &logspb.LogRecord{}),
+	} {
+		_, isLog := m.(*logspb.LogsData)
+		f.Add(otlpBodies(f, m)[kind], isLog)
+	}
+	r, _ := newTest(func(o *Options) { o.MaxEvents, o.MaxEvent, o.MaxDepth, o.MaxDecoded = 50, 2000, 20, 1<<20 })
+	q := newRequest(r)
+	f.Fuzz(func(t *testing.T, body []byte, isLog bool) {
+		s := traces
+		if isLog {
+			s = logs
+		}
+		q.reset(1795319112345)
+		q.dialect = dialectOf(s.path).of(map[string][]string{"Content-Type": {kind}})
+		q.project = append(q.project, "game"...)
+		q.context = append(q.context, `{"ip":""}`...)
+		q.body = append(q.body, body...)
+		refused := q.dialect.decode(q, q.body)
+		q.charge(0)
+		if !bytes.Equal(q.body, body) {
+			t.Fatal("the body was changed")
+		}
+		if refused != nil {
+			if refused.status < 400 || refused.status > 499 || refused.code == "" || refused.message == "" {
+				t.Fatalf("refused: %+v", refused)
+			}
+			return
+		}
+		if len(q.events)+q.rejected != q.index || len(q.rejects) != q.rejected {
+			t.Fatalf("%d accepted, %d and %d rejected, index %d", len(q.events), q.rejected, len(q.rejects), q.index)
+		}
+		for _, e := range q.events {
+			check(t, &e, nil)
+			var scan jsonscan.Scanner
+			if _, n, err := scan.Object(e.Properties); err != nil || n != len(e.Properties) || !json.Valid(e.Context) {
+				t.Fatalf("properties %q, context %q: %v", e.Properties, e.Context, err)
+			}
+		}
+		// What is kept of a refused record is a request that is refused for the same.
+		for _, e := range q.rejects {
+			again := newRequest(r)
+			again.dialect = dialectOf(s.path).of(map[string][]string{"Content-Type": {e.kind}})
+			again.project, again.context = q.project, q.context
+			refused := again.dialect.decode(again, e.raw)
+			again.charge(0)
+			if refused != nil || again.rejected != 1 || again.index != 1 {
+				t.Fatalf("%+v is kept as %q: %+v, %d of %d", e, e.raw, refused, again.rejected, again.index)
+			}
+		}
+	})
+}
+
+func FuzzOTLPProto(f *testing.F) { fuzzOTLP(f, protobuf) }
+func FuzzOTLPJSON(f *testing.F)  { fuzzOTLP(f, "application/json") }
+
+// The trick with ids rests on this.
+func TestIDsOfJSON(t *testing.T) {
+	s := &tracepb.Span{TraceId: traceID, SpanId: spanID}
+	if err := idsToJSON(s); err != nil || base64.StdEncoding.EncodeToString(s.TraceId) != traceHex {
+		t.Fatal(err, s)
+	}
+	if err := idsOfJSON(s); err != nil || !bytes.Equal(s.TraceId, traceID) || !bytes.Equal(s.SpanId, spanID) {
+		t.Fatal(err, s)
+	}
+}
+
+// Prompts leave their events' rows, and are not written over by later records.
+func TestOTLPBlobs(t *testing.T) {
+	var spans []*tracepb.Span
+	for i := range 5 {
+		spans = append(spans, &tracepb.Span{TraceId: traceID, SpanId: []byte{7: byte(i + 1)}, Name: "n", Attributes: []*commonpb.KeyValue{
+			attribute("gen_ai.input.messages", arrayValue(listValue(attribute("content", textValue(strings.Repeat(string(rune('a'+i)), 5000)))))), attribute("n", intValue(int64(i)))}})
+	}
+	for kind, body := range otlpBodies(t, oneSpan(spans...)) {
+		r, s := newTest(func(o *Options) { o.BlobThreshold = 1000 })
+		if w := sendOTLP(r, "/v1/traces", kind, body); w.Code != 200 || len(s.events) != 5 || len(s.blobs) != 5 {
+			t.Fatalf("%s: %d, %d events, %d blobs", kind, w.Code, len(s.events), len(s.blobs))
+		}
+		for i, b := range s.blobs {
+			if b.Event != i || string(b.data) != strings.Repeat(string(rune('a'+i)), 5000) || !strings.HasPrefix(string(s.events[i].Properties), fmt.Sprintf(`{"gen_ai.input.messages":[{"content":null}],"n":%d,`, i)) {
+				t.Errorf("%s, %d: %d, %.20s, %s", kind, i, b.Event, b.data, s.events[i].Properties)
+			}
+		}
+	}
+}

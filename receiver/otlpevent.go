@@ -1,0 +1,491 @@
+package receiver
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	logspb "go.opentelemetry.io/proto/otlp/logs/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// record is what becomes an event. Its attributes are its properties, each under
+// its own name. What a record has besides is a property too, or stands in the
+// envelope where an attribute has that name.
+type record struct {
+	attributes          []*commonpb.KeyValue
+	text                []byte // the properties, while they are written
+	aside               []byte // members of the envelope
+	name, session, user string
+	id                  string
+	time                int64
+	err                 error // the first
+}
+
+// write makes the properties of a record.
+func (b *otlpBatch) write(m proto.Message, sent []byte) {
+	q := b.q
+	b.record = record{text: append(b.text[:0], '{'), time: pipeline.NoTime}
+	r := &b.record
+	switch m := m.(type) {
+	case *tracepb.Span:
+		r.span(m)
+	case *logspb.LogRecord:
+		r.log(m)
+		// A client's retry is the same bytes, so the same rows; two equal records
+		// of one request are two. Of one that was kept alone, the place is not known.
+		if q.redrive == nil || !q.redrive.Event {
+			h := sha256.New()
+			h.Write(b.seed[:])
+			h.Write(binary.BigEndian.AppendUint64(nil, uint64(q.index)))
+			h.Write(sent)
+			r.id = hex.EncodeToString(h.Sum(nil))
+		}
+	}
+	r.user = r.who(b.resourceAttributes, "user.id", "enduser.id")
+	r.session = r.who(b.resourceAttributes, "gen_ai.conversation.id", "session.id")
+	if len(b.envelope)+len(r.aside) > 1 {
+		r.text = append(appendKey(r.text, envelopeKey), b.envelope...)
+		if len(r.aside) > 0 && len(b.envelope) > 1 {
+			r.text = append(r.text, ',')
+		}
+		r.text = append(append(r.text, r.aside...), '}')
+	}
+	r.text = append(r.text, '}')
+}
+
+// add has the record that was written judged as every event is.
+func (b *otlpBatch) add() error {
+	q := b.q
+	if more := cap(b.text) - b.charged; more > 0 {
+		if err := q.charge(q.charged + int64(more)); err != nil {
+			return err
+		}
+		b.charged = cap(b.text)
+	}
+	if err := q.room(len(b.text) + len(q.context) + 1<<10); err != nil {
+		return err
+	}
+	blobs := len(q.blobs)
+	if _, err := q.event(b.text); err != nil {
+		code, message := explain(err)
+		if at := strings.LastIndex(message, " at byte "); at >= 0 {
+			message = message[:at] // of what was made: no client knows it
+		}
+		return wrong(code, "%s", message)
+	}
+	if len(q.blobs) > blobs {
+		b.text, b.charged = nil, 0 // they are views
+	}
+	return nil
+}
+
+// event is what the dialect makes of the properties that were written.
+func (b *otlpBatch) event(q *request, members []jsonscan.Member) (pipeline.Event, error) {
+	d := q.draft()
+	d.name, d.session, d.user, d.id = []byte(b.name), []byte(b.session), []byte(b.user), []byte(b.id)
+	d.time, d.sdk, d.version, d.err = b.time, b.sdk, b.version, b.err
+	for i := range members {
+		q.property(&members[i])
+	}
+	return d.event()
+}
+
+func (r *record) span(m *tracepb.Span) {
+	r.begin(m.Attributes, m.Name, "span")
+	trace, span := r.identifier("trace_id", m.TraceId, 16), r.identifier("span_id", m.SpanId, 8)
+	if trace == "" || span == "" {
+		r.fail(wrong("invalid_id", "the span has no trace id or no span id"))
+	}
+	r.id = trace + "/" + span
+	r.identifier("parent_span_id", m.ParentSpanId, 8)
+	r.setNano("start_time_unix_nano", m.StartTimeUnixNano)
+	if m.StartTimeUnixNano > 0 && m.EndTimeUnixNano >= m.StartTimeUnixNano {
+		r.own("duration_ms", func(w []byte) []byte { return appendFloat(w, float64(m.EndTimeUnixNano-m.StartTimeUnixNano)/1e6) })
+	} else {
+		r.setAside("end_time_unix_nano", m.EndTimeUnixNano)
+	}
+	r.put("kind", strings.ToLower(strings.TrimPrefix(m.Kind.String(), "SPAN_KIND_")))
+	r.put("status", strings.ToLower(strings.TrimPrefix(m.Status.GetCode().String(), "STATUS_CODE_")))
+	r.put("status_message", m.Status.GetMessage())
+	if len(m.Events) > 0 {
+		r.own("events", func(w []byte) []byte {
+			w = append(w, '[')
+			for i, e := range m.Events {
+				if i > 0 {
+					w = append(w, ',')
+				}
+				w = appendString(append(w, '{'), "name", e.Name)
+				w = appendNumber(w, "time_unix_nano", e.TimeUnixNano)
+				w = appendObject(w, "attributes", e.Attributes)
+				w = append(appendNumber(w, "dropped_attributes_count", uint64(e.DroppedAttributesCount)), '}')
+			}
+			return append(w, ']')
+		})
+	}
+	if len(m.Links) > 0 {
+		r.own("links", func(w []byte) []byte {
+			w = append(w, '[')
+			for i, l := range m.Links {
+				if i > 0 {
+					w = append(w, ',')
+				}
+				w = appendString(append(w, '{'), "trace_id", hex.EncodeToString(l.TraceId))
+				w = appendString(w, "span_id", hex.EncodeToString(l.SpanId))
+				w = appendString(w, "trace_state", l.TraceState)
+				w = appendObject(w, "attributes", l.Attributes)
+				w = appendNumber(w, "dropped_attributes_count", uint64(l.DroppedAttributesCount))
+				w = append(appendNumber(w, "flags", uint64(l.Flags)), '}')
+			}
+			return append(w, ']')
+		})
+	}
+	r.aside = appendString(r.aside, "trace_state", m.TraceState)
+	r.setAside("flags", uint64(m.Flags))
+	r.setAside("dropped_attributes_count", uint64(m.DroppedAttributesCount))
+	r.setAside("dropped_events_count", uint64(m.DroppedEventsCount))
+	r.setAside("dropped_links_count", uint64(m.DroppedLinksCount))
+}
+
+func (r *record) log(m *logspb.LogRecord) {
+	name := m.EventName
+	if name == "" {
+		name = textOf(m.Attributes, "event.name")
+	}
+	r.begin(m.Attributes, name, "log")
+	if m.Body.GetValue() != nil {
+		r.own("body", func(w []byte) []byte { return appendValue(w, m.Body) })
+	}
+	severity := m.SeverityText
+	if severity == "" && m.SeverityNumber != 0 {
+		severity = strings.TrimPrefix(m.SeverityNumber.String(), "SEVERITY_NUMBER_")
+	}
+	r.put("severity", severity)
+	if m.SeverityNumber != 0 {
+		r.own("severity_number", func(w []byte) []byte { return strconv.AppendInt(w, int64(m.SeverityNumber), 10) })
+	}
+	r.identifier("trace_id", m.TraceId, 16)
+	r.identifier("span_id", m.SpanId, 8)
+	if m.TimeUnixNano > 0 {
+		r.setNano("time_unix_nano", m.TimeUnixNano)
+		r.setAside("observed_time_unix_nano", m.ObservedTimeUnixNano)
+	} else {
+		r.setNano("observed_time_unix_nano", m.ObservedTimeUnixNano)
+	}
+	r.setAside("flags", uint64(m.Flags))
+	r.setAside("dropped_attributes_count", uint64(m.DroppedAttributesCount))
+}
+
+func (r *record) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+// begin writes the attributes. A name that is too long for the column is cut
+// there and whole in the envelope: a span's may be anything.
+func (r *record) begin(attributes []*commonpb.KeyValue, name, otherwise string) {
+	if name == "" {
+		name = otherwise
+	}
+	if len(name) > maxName {
+		r.aside = appendString(r.aside, "name", name)
+		n := maxName
+		for !utf8.RuneStart(name[n]) {
+			n--
+		}
+		name = name[:n]
+	}
+	r.name = name
+	r.attributes = attributes
+	r.text = appendAttributes(r.text, attributes)
+	for _, a := range attributes {
+		if strings.HasPrefix(a.Key, "gen_ai.") || strings.HasPrefix(a.Key, "llm.") {
+			r.canonical()
+			break
+		}
+	}
+}
+
+// genAI are the names that the semantic conventions for generative AI have now,
+// each with those that it had before, or has in instrumentation older than they
+// are: https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
+var genAI = []struct {
+	now    string
+	before []string
+}{
+	{"gen_ai.provider.name", []string{"gen_ai.system", "llm.provider", "llm.vendor", "llm.system"}},
+	{"gen_ai.operation.name", []string{"llm.request.type"}},
+	{"gen_ai.request.model", []string{"llm.request.model", "llm.model_name"}},
+	{"gen_ai.response.model", []string{"llm.response.model"}},
+	{"gen_ai.usage.input_tokens", []string{"gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens", "llm.token_count.prompt"}},
+	{"gen_ai.usage.output_tokens", []string{"gen_ai.usage.completion_tokens", "llm.usage.completion_tokens", "llm.token_count.completion"}},
+	{finishReasons, []string{"gen_ai.response.finish_reason", "llm.response.finish_reason"}},
+	{"gen_ai.conversation.id", []string{"gen_ai.thread.id"}},
+}
+
+const finishReasons = "gen_ai.response.finish_reasons"
+
+// canonical adds what is there under an older name under the one of now.
+func (r *record) canonical() {
+	for _, c := range genAI {
+		if valueOf(r.attributes, c.now) != nil {
+			continue
+		}
+		for _, old := range c.before {
+			v := valueOf(r.attributes, old)
+			if v == nil {
+				continue
+			}
+			if c.now == finishReasons && v.GetArrayValue() == nil { // there was one
+				v = &commonpb.AnyValue{Value: &commonpb.AnyValue_ArrayValue{ArrayValue: &commonpb.ArrayValue{Values: []*commonpb.AnyValue{v}}}}
+			}
+			r.text = appendValue(appendKey(r.text, c.now), v)
+			r.attributes = append(r.attributes[:len(r.attributes):len(r.attributes)], &commonpb.KeyValue{Key: c.now, Value: v})
+			break
+		}
+	}
+}
+
+// own writes what is the record's own.
+func (r *record) own(name string, write func(w []byte) []byte) {
+	to := &r.text
+	if valueOf(r.attributes, name) != nil {
+		to = &r.aside
+	}
+	*to = write(appendKey(*to, name))
+}
+
+func (r *record) put(name, value string) {
+	if value != "" {
+		r.own(name, func(w []byte) []byte { return jsonscan.AppendQuoted(w, []byte(value)) })
+	}
+}
+
+func (r *record) setAside(name string, n uint64) { r.aside = appendNumber(r.aside, name, n) }
+
+// setNano sets the time, and keeps what the column's milliseconds lose.
+func (r *record) setNano(name string, nano uint64) {
+	r.setAside(name, nano)
+	if nano > 0 {
+		ms, err := inRange(float64(nano/1e6), strconv.AppendUint(nil, nano, 10))
+		r.fail(err)
+		r.time = ms
+	}
+}
+
+// identifier writes an id in hexadecimal. None, and one of zeros, is none.
+func (r *record) identifier(name string, id []byte, size int) string {
+	if len(bytes.Trim(id, "\x00")) == 0 {
+		return ""
+	}
+	if len(id) != size {
+		r.fail(wrong("invalid_id", "%s has %d bytes, want %d", name, len(id), size))
+	}
+	text := hex.EncodeToString(id)
+	r.put(name, text)
+	return text
+}
+
+// who is the first of the attributes that there is, for a column; else of the resource's.
+func (r *record) who(resource []*commonpb.KeyValue, names ...string) string {
+	for _, attributes := range [][]*commonpb.KeyValue{r.attributes, resource} {
+		for _, name := range names {
+			if text := textOf(attributes, name); len(text) > maxID {
+				r.fail(wrong("field_too_long", "%q has %d bytes, the limit is %d", name, len(text), maxID))
+			} else if text != "" {
+				return text
+			}
+		}
+	}
+	return ""
+}
+
+// eachID calls f with each id in a record.
+func eachID(m proto.Message, f func(id *[]byte) error) (err error) {
+	each := func(ids ...*[]byte) {
+		for _, id := range ids {
+			if err == nil && len(*id) > 0 {
+				err = f(id)
+			}
+		}
+	}
+	switch m := m.(type) {
+	case *tracepb.Span:
+		each(&m.TraceId, &m.SpanId, &m.ParentSpanId)
+		for _, l := range m.Links {
+			each(&l.TraceId, &l.SpanId)
+		}
+	case *logspb.LogRecord:
+		each(&m.TraceId, &m.SpanId)
+	}
+	return err
+}
+
+// idsOfJSON mends the ids of a record that came as JSON: they are hexadecimal
+// there, and were read as base64. That loses nothing of what has the right
+// length, a multiple of four.
+func idsOfJSON(m proto.Message) error {
+	return eachID(m, func(id *[]byte) error {
+		text := base64.StdEncoding.EncodeToString(*id)
+		b, err := hex.DecodeString(text)
+		if err != nil || len(b) != 8 && len(b) != 16 {
+			return wrong("invalid_id", "id %.40q: want 32 hexadecimal digits of a trace, 16 of a span", text)
+		}
+		*id = b
+		return nil
+	})
+}
+
+// idsToJSON is the opposite, for a record that is to be JSON.
+func idsToJSON(m proto.Message) error {
+	return eachID(m, func(id *[]byte) (err error) {
+		*id, err = base64.StdEncoding.DecodeString(hex.EncodeToString(*id))
+		return err
+	})
+}
+
+// valueOf is the last attribute of that name, nil if there is none.
+func valueOf(attributes []*commonpb.KeyValue, name string) *commonpb.AnyValue {
+	for i := len(attributes) - 1; i >= 0; i-- {
+		if a := attributes[i]; a.Key == name {
+			if a.Value == nil {
+				return &commonpb.AnyValue{}
+			}
+			return a.Value
+		}
+	}
+	return nil
+}
+
+// textOf is an attribute that names something; numbers by their digits.
+func textOf(attributes []*commonpb.KeyValue, name string) string {
+	switch v := valueOf(attributes, name).GetValue().(type) {
+	case *commonpb.AnyValue_StringValue:
+		return v.StringValue
+	case *commonpb.AnyValue_IntValue:
+		return strconv.FormatInt(v.IntValue, 10)
+	}
+	return ""
+}
+
+// What follows writes members of an object that is being written: behind its
+// brace, or behind another member.
+
+func appendKey(w []byte, key string) []byte {
+	if len(w) > 0 && w[len(w)-1] != '{' {
+		w = append(w, ',')
+	}
+	return append(jsonscan.AppendQuoted(w, []byte(key)), ':')
+}
+
+// appendString writes a member unless it is empty.
+func appendString(w []byte, key, value string) []byte {
+	if value == "" {
+		return w
+	}
+	return jsonscan.AppendQuoted(appendKey(w, key), []byte(value))
+}
+
+// appendNumber writes a member unless it is zero.
+func appendNumber(w []byte, key string, n uint64) []byte {
+	if n == 0 {
+		return w
+	}
+	return strconv.AppendUint(appendKey(w, key), n, 10)
+}
+
+// appendRaw writes a member that is JSON already, if there is any.
+func appendRaw(w []byte, key string, value []byte) []byte {
+	if len(value) == 0 {
+		return w
+	}
+	return append(appendKey(w, key), value...)
+}
+
+// appendObject writes a member that has attributes, if there are any.
+func appendObject(w []byte, key string, attributes []*commonpb.KeyValue) []byte {
+	if len(attributes) == 0 {
+		return w
+	}
+	return append(appendAttributes(append(appendKey(w, key), '{'), attributes), '}')
+}
+
+// fewAttributes is how many are compared one by one.
+const fewAttributes = 16
+
+// appendAttributes writes attributes as members. The protocol forbids that two
+// have one name; where they do, the last one is taken.
+func appendAttributes(w []byte, attributes []*commonpb.KeyValue) []byte {
+	var last map[string]int
+	if len(attributes) > fewAttributes {
+		last = make(map[string]int, len(attributes))
+		for i, a := range attributes {
+			last[a.Key] = i
+		}
+	}
+	for i, a := range attributes {
+		if last == nil && valueOf(attributes[i+1:], a.Key) != nil || last != nil && last[a.Key] != i {
+			continue
+		}
+		w = appendValue(appendKey(w, a.Key), a.Value)
+	}
+	return w
+}
+
+func appendValue(w []byte, v *commonpb.AnyValue) []byte {
+	switch v := v.GetValue().(type) {
+	case *commonpb.AnyValue_StringValue:
+		return jsonscan.AppendQuoted(w, []byte(v.StringValue))
+	case *commonpb.AnyValue_BoolValue:
+		return strconv.AppendBool(w, v.BoolValue)
+	case *commonpb.AnyValue_IntValue:
+		return strconv.AppendInt(w, v.IntValue, 10)
+	case *commonpb.AnyValue_DoubleValue:
+		return appendFloat(w, v.DoubleValue)
+	case *commonpb.AnyValue_BytesValue:
+		w = base64.StdEncoding.AppendEncode(append(w, '"'), v.BytesValue)
+		return append(w, '"')
+	case *commonpb.AnyValue_ArrayValue:
+		w = append(w, '[')
+		for i, e := range v.ArrayValue.GetValues() {
+			if i > 0 {
+				w = append(w, ',')
+			}
+			w = appendValue(w, e)
+		}
+		return append(w, ']')
+	case *commonpb.AnyValue_KvlistValue:
+		return append(appendAttributes(append(w, '{'), v.KvlistValue.GetValues()), '}')
+	}
+	return append(w, "null"...)
+}
+
+// appendFloat writes a float so that it stays one for who reads it: 1 is 1.0.
+func appendFloat(w []byte, f float64) []byte {
+	switch {
+	case math.IsNaN(f):
+		return append(w, `"NaN"`...)
+	case math.IsInf(f, 1):
+		return append(w, `"Infinity"`...)
+	case math.IsInf(f, -1):
+		return append(w, `"-Infinity"`...)
+	}
+	from := len(w)
+	w = strconv.AppendFloat(w, f, 'g', -1, 64)
+	if !bytes.ContainsAny(w[from:], ".e") {
+		w = append(w, ".0"...)
+	}
+	return w
+}
