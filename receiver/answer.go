@@ -172,5 +172,8 @@ func headers(req *http.Request) []pipeline.Header {
 		}
 		add(name, value)
 	}
+	for _, name := range cloudHeaders(req.Header) { // they are a part of the event
+		all = append(all, pipeline.Header{Name: name, Value: strings.Join(req.Header[name], ",")})
+	}
 	return all
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -84,6 +85,9 @@ func (r *Receiver) unread(q *request, err error) *refusal {
 func (r *Receiver) keep(q *request, req *http.Request) {
 	if q.key.Project == "" {
 		size := int64(anonymousRecord)
+		for _, name := range cloudHeaders(req.Header) {
+			size += int64(len(name) + len(strings.Join(req.Header[name], ",")))
+		}
 		if req.ContentLength <= q.maxBody {
 			size += max(0, req.ContentLength)
 		}

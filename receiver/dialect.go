@@ -117,8 +117,9 @@ func (d *dialect) allowed() []string {
 // native is Penstock's own API: POST /v1/events.
 var native = &dialect{
 	name: "penstock", paths: []string{eventsPath},
-	decode: (*request).decode,
-	event:  (*request).envelope,
+	decode:  (*request).decode,
+	event:   (*request).envelope,
+	variant: cloudVariant,
 }
 
 // wholeBody is the body without what surrounds its JSON.
@@ -317,7 +318,7 @@ func (d *draft) event() (pipeline.Event, error) {
 	q.scratch = append(q.scratch, '}')
 	q.settle(d.from)
 	e.Properties = q.scratch[d.from:len(q.scratch):len(q.scratch)]
-	if d.kept > 0 && bytes.Contains(e.Properties[:d.kept-d.from-3], []byte(envelopeKey)) {
+	if own := e.Properties[:max(0, d.kept-d.from-3)]; bytes.Contains(own, []byte(envelopeKey)) || bytes.IndexByte(own, '\\') >= 0 { // a key may be escaped
 		if _, _, err := q.inner.Object(e.Properties); err != nil {
 			return e, wrong("duplicate_key", "the property %q is taken: the client's own envelope goes there", envelopeKey)
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
@@ -22,6 +23,7 @@ type Redrive struct {
 	Event                        bool   // Body is one event, not the whole request's body
 	ContentType, ContentEncoding string // those of Body
 	ClientIP, UserAgent          string
+	Headers                      []pipeline.Header // that the failure kept
 	Body                         []byte
 	Durability                   pipeline.Durability
 }
@@ -52,6 +54,11 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 	for name, value := range map[string]string{"Content-Type": d.ContentType, "Content-Encoding": d.ContentEncoding, "User-Agent": d.UserAgent} {
 		if value != "" {
 			req.Header.Set(name, value)
+		}
+	}
+	for _, h := range d.Headers {
+		if strings.HasPrefix(h.Name, cloudHeader) {
+			req.Header.Set(h.Name, h.Value)
 		}
 	}
 	began := time.Now()

@@ -22,6 +22,7 @@ type request struct {
 	project    []byte
 	durability pipeline.Durability
 	asked      bool // the request names its durability
+	header     http.Header
 	clientIP   string
 	lines      bool   // the body is NDJSON by its content type: one document a line
 	encoding   string // of the body, in lower case; empty: none
@@ -127,6 +128,7 @@ const maxContext = 512
 
 // head takes what the request's head says of the events in its body.
 func (q *request) head(req *http.Request) *refusal {
+	q.header = req.Header
 	q.setContext(req)
 	if err := q.contentType(req); err != nil {
 		return err

@@ -383,7 +383,10 @@ func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *e
 	body, encoding := d.Raw, d.text("content_encoding")
 	contentType := d.text("content_type")
 	if mended, ok := p.Bodies[d.ID]; ok {
-		body, encoding, contentType = mended, "", "" // what the filter printed is JSON
+		body, encoding = mended, ""
+		if !strings.HasPrefix(contentType, "application/cloudevents") {
+			contentType = "" // what the filter printed is JSON
+		}
 	}
 	switch {
 	case d.Stage == "loader" && d.Code != "refused_row":
@@ -405,10 +408,16 @@ func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *e
 		UserAgent string `json:"user_agent"`
 	}
 	json.Unmarshal(d.Context, &client)
-	var in struct{ Index *int } // in the request; a request as a whole has none
+	var in struct {
+		Index   *int // in the request; a request as a whole has none
+		Headers map[string]string
+	}
 	json.Unmarshal(d.Properties, &in)
 	send := receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Project: project, Path: d.text("path"), Event: in.Index != nil, ContentType: contentType, ContentEncoding: encoding,
 		ClientIP: client.IP, UserAgent: client.UserAgent, Body: body, Durability: pipeline.Bucket}
+	for name, value := range in.Headers {
+		send.Headers = append(send.Headers, pipeline.Header{Name: name, Value: value})
+	}
 	done, err := rec.Redrive(ctx, send)
 	for again := 0; err != nil && again < redriveTries; again++ { // busy with others, as a rule
 		if err := retry.Sleep(ctx, 300*time.Millisecond); err != nil {

@@ -139,7 +139,7 @@ func TestRealClients(t *testing.T) {
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")
-	for _, client := range []string{"segment", "rudderstack", "posthog", "amplitude", "gameanalytics", "langfuse", "otlp-http", "otlp-proto"} {
+	for _, client := range []string{"segment", "rudderstack", "posthog", "amplitude", "gameanalytics", "langfuse", "otlp-http", "otlp-proto", "cloudevents"} {
 		t.Run(client, func(t *testing.T) {
 			began := time.Now().UTC().Add(-time.Second)
 			p := newTrouble(t, r.URL)

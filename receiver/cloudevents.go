@@ -1,0 +1,187 @@
+package receiver
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// CloudEvents 1.0 over HTTP, on the native route: https://github.com/cloudevents/spec
+//
+// Structured and batched they are JSON of a content type of their own. In binary
+// mode the attributes are headers, and the body is the data, of any type; the
+// one event of such a request is refused as the whole request, for its failure
+// keeps the headers too.
+var (
+	cloudEvents = &dialect{name: "cloudevents", anyType: true, decode: (*request).decode, event: cloudEvent}
+	binaryCloud = &dialect{name: "cloudevents", anyType: true, decode: decodeBinaryCloud, event: cloudEvent}
+)
+
+// cloudHeader is what the attributes' headers begin with in binary mode.
+const cloudHeader = "Ce-"
+
+// cloudVariant tells CloudEvents from native events, by the head.
+func cloudVariant(head http.Header) *dialect {
+	const mark = "application/cloudevents"
+	if kinds := head["Content-Type"]; len(kinds) > 0 && len(kinds[0]) > len(mark) && strings.EqualFold(kinds[0][:len(mark)], mark) {
+		switch kind, _, _ := mime.ParseMediaType(kinds[0]); kind {
+		case mark + "+json", mark + "-batch+json":
+			return cloudEvents
+		}
+		return nil // in another format
+	}
+	if head[cloudHeader+"Specversion"] != nil {
+		return binaryCloud
+	}
+	return nil
+}
+
+func cloudEvent(q *request, members []jsonscan.Member) (pipeline.Event, error) {
+	d := q.draft()
+	var version, id, source []byte
+	var data *jsonscan.Member
+	for i := range members {
+		switch m := &members[i]; string(m.Key) {
+		case "specversion":
+			version = d.text(m, maxID)
+		case "id":
+			id = d.text(m, maxID)
+		case "source":
+			source = d.text(m, maxID)
+		case "type":
+			d.name = d.text(m, maxName)
+		case "time":
+			d.setTime(m)
+		case "userid":
+			d.user = d.text(m, maxID)
+		case "sessionid":
+			d.session = d.text(m, maxID)
+		case "data", "data_base64":
+			if m.Kind == jsonscan.Null {
+				continue
+			}
+			if data != nil {
+				d.fail(wrong("duplicate_key", "the event has both \"data\" and \"data_base64\""))
+			}
+			if data = m; string(m.Key) == "data" {
+				d.spread(m)
+			} else if m.Kind == jsonscan.String {
+				q.property(m)
+			} else {
+				d.fail(wrong("wrong_type", "\"data_base64\" is of type %s, want a string", m.Kind))
+			}
+		}
+	}
+	switch {
+	case !strings.HasPrefix(string(version), "1."):
+		d.fail(wrong("unknown_specversion", "specversion %.40q: CloudEvents 1.0 are understood", version))
+	case len(id) == 0 || len(source) == 0:
+		d.fail(wrong("missing_id", "the event has no id or no source"))
+	}
+	d.id = slices.Concat(source, []byte{' '}, id) // which no source has in it
+	for i := range members {
+		switch m := &members[i]; string(m.Key) {
+		case "type", "time", "userid", "sessionid", "data", "data_base64":
+		default:
+			d.keep(m)
+		}
+	}
+	return d.event()
+}
+
+// decodeBinaryCloud makes an event in structured mode of one in binary mode.
+func decodeBinaryCloud(q *request, body []byte) *refusal {
+	kind := q.header.Get("Content-Type")
+	if q.charge(q.charged+2*int64(len(body))) != nil {
+		return busy()
+	}
+	w := make([]byte, 0, len(body)+1<<10)
+	w = append(w, '{')
+	if kind != "" {
+		w = appendKey(w, "datacontenttype")
+		w = appendText(w, kind)
+	}
+	for _, name := range cloudHeaders(q.header) {
+		attribute := strings.ToLower(name[len(cloudHeader):])
+		switch attribute {
+		case "data", "data_base64", "datacontenttype":
+			return refuse(http.StatusBadRequest, "invalid_attribute", "header %q: the data and their type are the body's", name)
+		}
+		w = jsonscan.AppendQuoted(appendKey(w, attribute), attributeOf(strings.Join(q.header[name], ",")))
+	}
+	switch text := jsonscan.TrimSpace(body); {
+	case len(body) == 0:
+	case isJSON(kind) && json.Valid(body):
+		w = append(appendKey(w, "data"), body...)
+	case isJSON(kind) && len(text) > 0 && strings.IndexByte("{[\"", text[0]) >= 0:
+		return refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "the data are not JSON, which their content type says")
+	case (isText(kind) || isJSON(kind)) && utf8.Valid(body): // some clients call bare text JSON
+		w = jsonscan.AppendQuoted(appendKey(w, "data"), body)
+	default:
+		w = append(appendKey(w, "data_base64"), '"')
+		w = append(base64.StdEncoding.AppendEncode(w, body), '"')
+	}
+	w = append(w, '}')
+	if _, err := q.event(w); err != nil {
+		code, message := explain(err)
+		return refuse(http.StatusBadRequest, code, "%s", message)
+	}
+	q.count(nil, nil)
+	return nil
+}
+
+// cloudHeaders are the names of the headers that are attributes, in order.
+func cloudHeaders(head http.Header) (names []string) {
+	for name := range maps.Keys(head) {
+		if strings.HasPrefix(name, cloudHeader) && len(name) > len(cloudHeader) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// attributeOf is what a header's value means: it may be quoted, and is
+// percent-encoded UTF-8. One that is not is taken as the Latin-1 of headers.
+func attributeOf(value string) []byte {
+	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
+		var b strings.Builder
+		for i := 1; i < n-1; i++ {
+			if value[i] == '\\' && i+1 < n-1 {
+				i++
+			}
+			b.WriteByte(value[i])
+		}
+		value = b.String()
+	}
+	if plain, err := url.PathUnescape(value); err == nil {
+		value = plain
+	}
+	if utf8.ValidString(value) {
+		return []byte(value)
+	}
+	var b []byte
+	for i := range len(value) {
+		b = utf8.AppendRune(b, rune(value[i]))
+	}
+	return b
+}
+
+func isJSON(kind string) bool {
+	kind, _, _ = mime.ParseMediaType(kind)
+	return kind == "application/json" || kind == "text/json" || strings.HasSuffix(kind, "+json")
+}
+
+func isText(kind string) bool {
+	kind, _, _ = mime.ParseMediaType(kind)
+	return kind == "" || strings.HasPrefix(kind, "text/") || strings.HasSuffix(kind, "+xml") || kind == "application/xml" || kind == "application/x-www-form-urlencoded"
+}

@@ -1,0 +1,157 @@
+package receiver
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+const (
+	structuredType = "application/cloudevents+json; charset=utf-8"
+	batchType      = "application/cloudevents-batch+json"
+)
+
+// binaryHead is the head of an event in binary mode, with more headers.
+func binaryHead(more ...string) []string {
+	return append([]string{"ce-specversion", "1.0", "ce-id", "7", "ce-source", "/shop", "ce-type", "bought"}, more...)
+}
+
+func TestCloudEvents(t *testing.T) {
+	const head = `"specversion":"1.0","id":"7","source":"/shop"`
+	id := pipeline.UUIDv5([]byte("game"), []byte("/shop 7"))
+	for _, c := range []struct {
+		body                      string
+		header                    []string
+		user, session, properties string
+	}{
+		{`{` + head + `,"type":"bought","time":"2026-11-22T03:45:12.345678Z","data":{"n":1,"a":{"b":[1]}},"subject":"s","userid":"u","sessionid":7,"dataschema":null,"datacontenttype":"application/json"}`,
+			[]string{"Content-Type", structuredType}, "u", "7", `{"n":1,"a":{"b":[1]},"$envelope":{` + head + `,"subject":"s","datacontenttype":"application/json"}}`},
+		{`[{` + head + `,"type":"bought","data":"text"}]`, []string{"Content-Type", batchType}, "", "", `{"data":"text","$envelope":{` + head + `}}`},
+		{`{` + head + `,"type":"bought","data":[1,{}]}`, []string{"Content-Type", structuredType}, "", "", `{"data":[1,{}],"$envelope":{` + head + `}}`},
+		{`{` + head + `,"type":"bought","data_base64":"AQ==","data":null}`, []string{"Content-Type", strings.ToUpper(structuredType)}, "", "", `{"data_base64":"AQ==","$envelope":{` + head + `}}`},
+		{`{"n":1}`, binaryHead("Content-Type", "application/json", "ce-userid", "%c3%a9%20x", "ce-time", "2026-11-22T03:45:12.345Z", "ce-more", `"a \"b\""`), "é x", "",
+			`{"n":1,"$envelope":{"datacontenttype":"application/json","id":"7","more":"a \"b\"","source":"/shop","specversion":"1.0"}}`},
+		{"a\nb", binaryHead("Content-Type", "text/plain", "ce-latin", "\xe9%zz"), "", "", `{"data":"a\nb","$envelope":{"datacontenttype":"text/plain","id":"7","latin":"é%zz","source":"/shop","specversion":"1.0"}}`},
+		{"bare", binaryHead("Content-Type", "application/json"), "", "", `{"data":"bare","$envelope":{"datacontenttype":"application/json","id":"7","source":"/shop","specversion":"1.0"}}`},
+		{"\x01\xff", binaryHead("Content-Type", "text/plain"), "", "", `{"data_base64":"Af8=","$envelope":{"datacontenttype":"text/plain","id":"7","source":"/shop","specversion":"1.0"}}`},
+		{"abc", binaryHead("Content-Type", "application/octet-stream"), "", "", `{"data_base64":"YWJj","$envelope":{"datacontenttype":"application/octet-stream","id":"7","source":"/shop","specversion":"1.0"}}`},
+		{`[1,"x"]`, binaryHead("Content-Type", "application/vnd.x+json"), "", "", `{"data":[1,"x"],"$envelope":{"datacontenttype":"application/vnd.x+json","id":"7","source":"/shop","specversion":"1.0"}}`},
+		{"", binaryHead(), "", "", `{"$envelope":{"id":"7","source":"/shop","specversion":"1.0"}}`},
+	} {
+		r, s := newTest(nil)
+		a := serve(t, r, withKey(post("/v1/events", c.body, c.header...)))
+		if a.Status != 202 || a.Accepted != 1 || names(s.events) != "bought" {
+			t.Errorf("%q %q: got %+v", c.header, c.body, a)
+			continue
+		}
+		e := s.events[0]
+		if string(e.UserID) != c.user || string(e.SessionID) != c.session || e.ID != id || string(e.Properties) != c.properties {
+			t.Errorf("%q: got %s %s %s\n%s\nwant\n%s", c.body, e.UserID, e.SessionID, e.ID, e.Properties, c.properties)
+		}
+		timed := strings.Contains(c.body+strings.Join(c.header, ""), "2026-11-22T")
+		if timed != (e.Timestamp == 1795319112345) || !timed && e.Timestamp != pipeline.NoTime {
+			t.Errorf("%q: time %d", c.body, e.Timestamp)
+		}
+	}
+}
+
+func TestCloudEventsRefused(t *testing.T) {
+	const head = `"specversion":"1.0","id":"7","source":"/shop","type":"a"`
+	structured := []string{"Content-Type", structuredType}
+	for _, c := range []struct {
+		body   string
+		header []string
+		status int
+		codes  string
+		kept   string
+	}{
+		{`[{` + head + `},{"id":"7"},7,{` + head + `,"data":{"\u0024envelope":1}}]`, []string{"Content-Type", batchType}, 202, "1:unknown_specversion 2:not_an_object 3:duplicate_key",
+			`{"id":"7"}|7|{` + head + `,"data":{"\u0024envelope":1}}`},
+		{`{"specversion":"0.3","id":"7","source":"/shop","type":"a"}`, structured, 400, "0:unknown_specversion", `{"specversion":"0.3","id":"7","source":"/shop","type":"a"}`},
+		{`{"specversion":"1.0","source":"/shop","type":"a"}`, structured, 400, "0:missing_id", `{"specversion":"1.0","source":"/shop","type":"a"}`},
+		{`{"specversion":"1.0","source":"/shop","id":"1"}`, structured, 400, "0:missing_name", `{"specversion":"1.0","source":"/shop","id":"1"}`},
+		{`{` + head + `,"data":1,"data_base64":""}`, structured, 400, "0:duplicate_key", `{` + head + `,"data":1,"data_base64":""}`},
+		{`{` + head + `,"data_base64":{}}`, structured, 400, "0:wrong_type", `{` + head + `,"data_base64":{}}`},
+		{`<a/>`, []string{"Content-Type", "application/cloudevents+xml"}, 415, "unsupported_media_type", `<a/>`},
+		{`{"a":1`, binaryHead("Content-Type", "application/json"), 400, "invalid_json", `{"a":1`},
+		{`{},"userid":"x"`, binaryHead("Content-Type", "application/json"), 400, "invalid_json", `{},"userid":"x"`},
+		{`{"a":1,"a":2}`, binaryHead("Content-Type", "application/json"), 400, "duplicate_key", `{"a":1,"a":2}`},
+		{`x`, binaryHead("ce-data", "x"), 400, "invalid_attribute", `x`},
+		{`  `, []string{"Content-Type", "application/json", "ce-specversion", "1.0"}, 400, "missing_id", `  `},
+	} {
+		r, s := newTest(nil)
+		a := serve(t, r, withKey(post("/v1/events", c.body, c.header...)))
+		var kept []string
+		for _, f := range s.failures {
+			kept = append(kept, string(f.Raw))
+		}
+		if a.Status != c.status || a.codes() != c.codes || strings.Join(kept, "|") != c.kept {
+			t.Errorf("%s: got %d %s, kept %q", c.body, a.Status, a.codes(), kept)
+		}
+	}
+}
+
+// What is kept of an event in binary mode has its attributes.
+func TestCloudEventsRedrive(t *testing.T) {
+	for _, c := range []struct {
+		body   string
+		header []string
+	}{
+		{`{"n":1}`, binaryHead("Content-Type", "application/json", "ce-more", strings.Repeat("m", 3000))},
+		{`{"n":1}`, binaryHead()},
+		{string(gzipped([]byte(`{"n":1}`))), binaryHead("Content-Type", "application/json", "Content-Encoding", "gzip")},
+		{`{"specversion":"1.0","id":"7","source":"/shop","type":"bought","data":{"n":1}}`, []string{"Content-Type", structuredType}},
+	} {
+		r, s := newTest(nil)
+		if a := serve(t, r, post("/v1/events", c.body, append(c.header, "X-API-Key", "unknown")...)); a.Status != 401 || len(s.failures) != 1 {
+			t.Fatalf("got %+v, %d failures", a, len(s.failures))
+		}
+		f := s.failures[0]
+		out, err := r.Redrive(context.Background(), Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, ContentType: f.ContentType, ContentEncoding: f.ContentEncoding, Body: f.Raw, Headers: f.Headers})
+		if err != nil || out.Accepted != 1 || names(s.events) != "bought" || s.events[0].ID != pipeline.UUIDv5([]byte("game"), []byte("/shop 7")) ||
+			!strings.Contains(strings.Join(c.header, " "), "ce-more") != !strings.Contains(string(s.events[0].Properties), strings.Repeat("m", 3000)) {
+			t.Errorf("%q: %+v %v %+v", c.header, out, err, s.events)
+		}
+	}
+}
+
+func FuzzCloudEvents(f *testing.F) {
+	f.Add([]byte(`[{"specversion":"1.0","id":"7","source":"/shop","type":"a","data":{"\u0024envelope":1,"b":"\\"}},{"specversion":"1.0"}]`), "", "", false)
+	f.Add([]byte(`{"specversion":"1.0","id":"7","source":"/shop","type":"a","data_base64":"x","time":"2026-11-22T03:45:12Z","userid":1}`), "", "", false)
+	f.Add([]byte(`{"a":1}`), "application/json", `"a%20b"`, true)
+	f.Add([]byte("\xff"), "text/plain", "\xff%41", true)
+	r, _ := newTest(func(o *Options) { o.MaxEvents, o.MaxEvent, o.MaxDepth = 50, 2000, 20 })
+	q := newRequest(r)
+	f.Fuzz(func(t *testing.T, body []byte, kind, attribute string, binary bool) {
+		q.reset(1795319112345)
+		q.dialect = cloudEvents
+		if binary {
+			q.dialect = binaryCloud
+			q.header = http.Header{"Content-Type": {kind}, "Ce-Specversion": {"1.0"}, "Ce-Id": {attribute}, "Ce-Source": {"s"}, "Ce-Type": {"t"}, "Ce-Userid": {attribute}}
+		}
+		q.project = append(q.project, "game"...)
+		q.body = append(q.body, body...)
+		refused := q.dialect.decode(q, q.body)
+		q.charge(0)
+		if refused != nil {
+			if refused.status < 400 || refused.status > 499 || refused.code == "" || refused.message == "" {
+				t.Fatalf("refused: %+v", refused)
+			}
+			return
+		}
+		if len(q.events)+q.rejected != q.index || len(q.rejects) != q.rejected {
+			t.Fatalf("%d accepted, %d and %d rejected, index %d", len(q.events), q.rejected, len(q.rejects), q.index)
+		}
+		for _, e := range q.events {
+			check(t, &e, nil)
+			var scan jsonscan.Scanner
+			if _, n, err := scan.Object(e.Properties); err != nil || n != len(e.Properties) {
+				t.Fatalf("properties %q: %v", e.Properties, err)
+			}
+		}
+	})
+}
