@@ -73,6 +73,10 @@ func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) i
 	if q.dialect.contentType != "" {
 		h.Set("Content-Type", q.dialect.contentType)
 	}
+	if q.dialect.query { // an image, of any page's
+		h.Set("Cache-Control", "no-store")
+		h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+	}
 	q.response = b
 	w.WriteHeader(status)
 	w.Write(b)

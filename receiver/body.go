@@ -44,7 +44,9 @@ func (r *Receiver) readBody(q *request, req *http.Request, dst *[]byte, limit in
 // kept as it was sent as well, for whoever is to see why it was refused.
 func (r *Receiver) read(q *request, req *http.Request) *refusal {
 	var err error
-	if q.encoding == "" {
+	if q.dialect.query && q.redrive == nil {
+		err = q.takeQuery(req.URL.RawQuery)
+	} else if q.encoding == "" {
 		err = r.readBody(q, req, &q.body, r.opts.MaxDecoded)
 	} else if err = r.readBody(q, req, &q.sent, q.maxBody); err == nil {
 		if r.enter(req.Context(), q) != nil {
@@ -88,6 +90,9 @@ func (r *Receiver) keep(q *request, req *http.Request) {
 		for _, name := range cloudHeaders(req.Header) {
 			size += int64(len(name) + len(strings.Join(req.Header[name], ",")))
 		}
+		if q.dialect.query {
+			size += int64(len(req.URL.RawQuery))
+		}
 		if req.ContentLength <= q.maxBody {
 			size += max(0, req.ContentLength)
 		}
@@ -99,6 +104,10 @@ func (r *Receiver) keep(q *request, req *http.Request) {
 		if req.ContentLength < 0 {
 			q.limited.allow = r.anonymous
 		}
+	}
+	if q.dialect.query {
+		q.takeQuery(req.URL.RawQuery)
+		return
 	}
 	switch err := r.readBody(q, req, &q.sent, q.maxBody); {
 	case errors.Is(err, errAnonymous):

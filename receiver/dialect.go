@@ -44,6 +44,9 @@ type dialect struct {
 	// event alone.
 	alone bool
 
+	// query says that events stand in the query and not in a body.
+	query bool
+
 	// reply answers a request that brings no events, in place of all the above;
 	// it needs no key.
 	reply func(r *Receiver, req *http.Request) (status int, body []byte)
@@ -63,7 +66,7 @@ const envelopeKey = "$envelope"
 var dialects = routes(
 	segment,
 	posthog, amplitude, gameanalytics, langfuse,
-	otlp,
+	otlp, pixel,
 )
 
 func routes(products ...[]*dialect) map[string]*dialect {

@@ -94,7 +94,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.cors(w, req)
 	d := dialectOf(req.URL.Path)
 	if d != nil && req.Method == http.MethodOptions {
-		preflight(w, d)
+		preflight(w, req, d)
 		return
 	}
 	began := time.Now()
@@ -222,11 +222,16 @@ func (r *Receiver) cors(w http.ResponseWriter, req *http.Request) {
 // allow is what the headers say that can be done.
 func (d *dialect) allow() string { return strings.Join(append(d.allowed(), http.MethodOptions), ", ") }
 
-func preflight(w http.ResponseWriter, d *dialect) {
+// preflight lets a browser's page send, with whatever headers its client has:
+// which pages may is said by cors.
+func preflight(w http.ResponseWriter, req *http.Request, d *dialect) {
 	h := w.Header()
 	h.Set("Allow", d.allow())
 	h.Set("Access-Control-Allow-Methods", d.allow())
 	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Content-Encoding, X-API-Key")
+	if asked := req.Header.Get("Access-Control-Request-Headers"); asked != "" {
+		h.Set("Access-Control-Allow-Headers", asked)
+	}
 	h.Set("Access-Control-Max-Age", "86400")
 	w.WriteHeader(http.StatusNoContent)
 }

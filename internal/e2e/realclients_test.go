@@ -29,26 +29,26 @@ import (
 	"github.com/penstock/penstock/receiver"
 )
 
-// npmClients installs the clients of clients/package.json once, beside what
-// else the tests need, with the scripts that use them.
-func npmClients(t *testing.T) (dir string) {
+// npmClients installs what a package.json lists once, beside what else the
+// tests need.
+func npmClients(t *testing.T, list string) (dir string) {
 	t.Helper()
 	cache, err := devstack.CacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := os.ReadFile("clients/package.json")
+	text, err := os.ReadFile(list)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir = filepath.Join(cache, fmt.Sprintf("clients-%x", sha256.Sum256(list))[:20])
+	dir = filepath.Join(cache, fmt.Sprintf("clients-%x", sha256.Sum256(text))[:20])
 	if _, err := os.Stat(dir); err != nil {
 		temp, err := os.MkdirTemp(cache, "clients-*.tmp")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(temp)
-		if err := os.WriteFile(filepath.Join(temp, "package.json"), list, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(temp, "package.json"), text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		cmd := exec.CommandContext(t.Context(), "npm", "install", "--no-fund", "--no-audit")
@@ -131,65 +131,84 @@ type want struct {
 // TestRealClients runs each client, as it is published, against a receiver that
 // fails three times; then there is one row for each event that it was given.
 func TestRealClients(t *testing.T) {
-	dir := npmClients(t)
-	scripts, err := filepath.Abs("clients")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := npmClients(t, "clients/package.json")
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")
 	for _, client := range []string{"segment", "rudderstack", "posthog", "amplitude", "gameanalytics", "langfuse", "otlp-http", "otlp-proto", "cloudevents"} {
 		t.Run(client, func(t *testing.T) {
-			began := time.Now().UTC().Add(-time.Second)
 			p := newTrouble(t, r.URL)
-			ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, "node", filepath.Join(scripts, client+".js"), p.URL, key, gameKey, gameSecret)
-			cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(dir, "node_modules"))
-			var said bytes.Buffer
-			cmd.Stderr = &said
-			out, err := cmd.Output()
-			if err != nil {
-				t.Fatalf("%v\n%s\n%s", err, out, said.Bytes())
-			}
-			var wants []want
-			for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
-				var w want
-				if err := json.Unmarshal(lines.Bytes(), &w); err != nil {
-					t.Fatalf("%s: %v", lines.Text(), err)
-				}
-				wants = append(wants, w)
-			}
+			runClient(t, s, dir, client, p.URL)
 			if p.seen < 4 {
 				t.Errorf("%d requests came: the client did not send again", p.seen)
-			}
-			rows := clientRows(t, s, began, len(wants))
-			for _, w := range wants {
-				at := -1
-				for i, row := range rows {
-					if w.Name == row.Name && w.UserID == row.UserID && w.SessionID == row.SessionID && (w.ID == "" || w.ID == row.ID) && contains(row.Properties, w.Properties) {
-						at = i
-						break
-					}
-				}
-				if at < 0 {
-					t.Errorf("no row is %+v", w)
-					continue
-				}
-				rows = append(rows[:at], rows[at+1:]...)
-			}
-			for _, row := range rows {
-				t.Errorf("nobody sent %+v", row)
-			}
-			if t.Failed() {
-				t.Logf("%s", said.Bytes())
 			}
 		})
 	}
 	if n := one[uint64](s, "SELECT count() FROM errors WHERE code != 'incomplete_body'"); n != 0 {
 		t.Errorf("%d failures, as %s", n, one[string](s, "SELECT concat(code, ': ', message) FROM errors LIMIT 1"))
 	}
+}
+
+// runClient runs a client's script, and wants the rows that it prints, and no others.
+func runClient(t *testing.T, s *stack, dir, client, target string, env ...string) {
+	t.Helper()
+	script, err := filepath.Abs(filepath.Join("clients", client+".js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now().UTC().Add(-time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", script, target, key, gameKey, gameSecret)
+	cmd.Env = append(append(os.Environ(), "NODE_PATH="+filepath.Join(dir, "node_modules")), env...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s\n%s", err, out, said.Bytes())
+	}
+	var wants []want
+	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
+		var w want
+		if err := json.Unmarshal(lines.Bytes(), &w); err != nil {
+			t.Fatalf("%s: %v", lines.Text(), err)
+		}
+		wants = append(wants, w)
+	}
+	rows := clientRows(t, s, began, len(wants))
+	for _, w := range wants {
+		at := -1
+		for i, row := range rows {
+			if w.Name == row.Name && w.UserID == row.UserID && w.SessionID == row.SessionID && (w.ID == "" || w.ID == row.ID) && contains(row.Properties, w.Properties) {
+				at = i
+				break
+			}
+		}
+		if at < 0 {
+			t.Errorf("no row is %+v", w)
+			continue
+		}
+		rows = append(rows[:at], rows[at+1:]...)
+	}
+	for _, row := range rows {
+		t.Errorf("nobody sent %+v", row)
+	}
+	if t.Failed() {
+		t.Logf("%s", said.Bytes())
+	}
+}
+
+// TestBrowser has a page of another origin send, in a browser, straight to the
+// receiver: beacons are not sent again.
+func TestBrowser(t *testing.T) {
+	dir := npmClients(t, "clients/browser/package.json")
+	s := newStack(t)
+	r := s.start("r1", "receive")
+	s.start("l1", "load")
+	// The package unpacks the browser into the folder for temporary files; told
+	// that it is where it is at home, the libraries as well.
+	runClient(t, s, dir, "browser/browser", r.URL, "TMPDIR="+t.TempDir(), "AWS_EXECUTION_ENV=AWS_Lambda_nodejs20.x", "AWS_LAMBDA_JS_RUNTIME=nodejs20.x")
+	s.rows("errors", 1) // the wrong key
 }
 
 // clientRows waits for rows that were received since, and for a while longer, for

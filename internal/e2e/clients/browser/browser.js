@@ -1,0 +1,71 @@
+// A page of another origin, in a browser, that sends by all that a page has.
+const http = require('http');
+const { default: chromium = require('@sparticuz/chromium') } = require('@sparticuz/chromium'); // as the version of node has it
+const puppeteer = require('puppeteer-core');
+const { url, key, sent } = require('../run');
+
+// inPage runs in the page. It returns what went wrong.
+async function inPage(url, key) {
+  const wrong = [];
+  const want = (what, is) => is || wrong.push(what);
+  const events = url + '/v1/events';
+  const json = (name, n) => JSON.stringify({ name, user_id: 'u-1', n });
+  want('beacon: a blob', navigator.sendBeacon(events + '?key=' + key, new Blob([json('beacon_blob', 1)], { type: 'application/json' })));
+  want('beacon: text', navigator.sendBeacon(events + '?key=' + key, json('beacon_text', 2)));
+
+  const send = async (what, path, status, headers, body, credentials) => {
+    const answer = await fetch(url + path, { method: 'POST', headers, body, credentials }).catch(e => ({ status: e.message }));
+    want(what + ': ' + answer.status, answer.status === status);
+    return answer.status === status ? answer.json() : {};
+  };
+  const auth = { Authorization: 'Bearer ' + key };
+  want('the answer is read', (await send('fetch', '/v1/events', 202, { ...auth, 'Content-Type': 'application/json' }, json('fetch', 3), 'include')).accepted === 1);
+  const packed = new Blob([json('gzip', 4)]).stream().pipeThrough(new CompressionStream('gzip'));
+  await send('gzip', '/v1/events', 202, { 'X-API-Key': key, 'Content-Encoding': 'gzip' }, await new Response(packed).arrayBuffer());
+  await send('CloudEvents', '/v1/events', 202, { ...auth, 'Content-Type': 'application/json', 'ce-specversion': '1.0', 'ce-id': 'c', 'ce-source': '/page', 'ce-type': 'cloud', 'ce-userid': 'u-1' }, '{"n":5}');
+  await send('OTLP', '/v1/logs', 200, { ...auth, 'Content-Type': 'application/json' },
+    '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"eventName":"otlp","attributes":[{"key":"n","value":{"intValue":6}},{"key":"user.id","value":{"stringValue":"u-1"}}]}]}]}]}');
+  await send('Segment', '/v1/track', 200, { Authorization: 'Basic ' + btoa(key + ':'), 'Content-Type': 'application/json' }, '{"type":"track","event":"segment","userId":"u-1","properties":{"n":7}}');
+  await send('a wrong key', '/v1/events', 401, { Authorization: 'Bearer wrong' }, json('wrong', 0));
+
+  const pixel = query => new Promise(done => {
+    const image = new Image();
+    image.onload = () => done(image.naturalWidth === 1 && image.naturalHeight === 1);
+    image.onerror = () => done(false);
+    image.src = url + '/v1/pixel.gif?' + query;
+  });
+  const query = new URLSearchParams({ key, name: 'pixel', user_id: 'u-1', title: 'é & "x"' });
+  for (let n = 0; n < 2; n++) want('pixel', await pixel(query)); // no cache takes the second
+
+  addEventListener('pagehide', () => {
+    fetch(events, { method: 'POST', headers: auth, body: json('keepalive', 8), keepalive: true });
+    navigator.sendBeacon(events + '?key=' + key, json('beacon_at_the_end', 9));
+  });
+  return wrong;
+}
+
+(async () => {
+  const page = http.createServer((_, answer) => answer.writeHead(200, { 'Content-Type': 'text/html' }).end('<!doctype html><title>a page</title>'));
+  await new Promise(listening => page.listen(0, '127.0.0.1', listening));
+  const browser = await puppeteer.launch({ executablePath: await chromium.executablePath(), args: ['--no-sandbox', '--no-zygote', '--disable-gpu'], headless: 'shell' });
+  console.error(await browser.version());
+  try {
+    const tab = await browser.newPage();
+    tab.on('console', line => console.error(line.text()));
+    await tab.goto('http://127.0.0.1:' + page.address().port + '/');
+    const wrong = await tab.evaluate(inPage, url, key);
+    if (wrong.length > 0) throw new Error(wrong.join('; '));
+    await tab.goto('about:blank');
+    await new Promise(later => setTimeout(later, 2000)); // the page is gone, what it sent at its end may still be on its way
+  } finally {
+    await browser.close();
+    page.close();
+  }
+  for (const [n, name] of ['', 'beacon_blob', 'beacon_text', 'fetch', 'gzip', 'cloud', 'otlp', 'segment', 'keepalive', 'beacon_at_the_end'].entries()) {
+    if (n > 0) sent({ name, user_id: 'u-1', properties: { n } });
+  }
+  for (let n = 0; n < 2; n++) sent({ name: 'pixel', user_id: 'u-1', properties: { title: 'é & "x"' } });
+})().catch(e => {
+  console.error(e);
+  process.exit(1);
+});
