@@ -18,11 +18,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -263,4 +266,61 @@ func contains(whole, part any) bool {
 		}
 	}
 	return true
+}
+
+// What a dialect's requests were refused for is redriven as it was sent, with
+// what stood in the head; and what is kept of one span can be mended.
+func TestDialectsAreRedriven(t *testing.T) {
+	s := newStack(t)
+	r := s.start("r1", "receive")
+	s.start("l1", "load")
+	span := &tracepb.Span{TraceId: []byte("0123456789abcdef"), SpanId: []byte("01234567"), Name: "span", StartTimeUnixNano: 1795319112345678901}
+	traces := func(spans ...*tracepb.Span) string {
+		wire, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: spans}}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(wire)
+	}
+	const otlp = "application/x-protobuf"
+	for _, c := range []struct {
+		method, target, body string
+		status               int
+		header               []string
+	}{
+		{"POST", "/v1/traces", gzipped(traces(span)), 401, []string{"Content-Type", otlp, "Content-Encoding", "gzip"}},
+		{"POST", "/v1/events", `{"n":1}`, 401, []string{"Content-Type", "application/json", "ce-specversion", "1.0", "ce-type", "cloud", "ce-source", "/a", "ce-id", "1", "ce-time", "2026-11-22T03:45:12.345Z", "ce-subject", "é"}},
+		{"GET", "/v1/pixel.gif?name=pixel&a=1&key=wrong", "", 401, nil},
+		{"POST", "/v1/traces", traces(span, &tracepb.Span{Name: "mended"}), 200, []string{"Content-Type", otlp, "Authorization", "Bearer " + key}},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, r.URL+c.target, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(c.header); i += 2 {
+			req.Header.Set(c.header[i], c.header[i+1])
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != c.status {
+			t.Errorf("%s: got %d", c.target, resp.StatusCode)
+		}
+	}
+	s.rows("errors", 4)
+	s.must("errors", "redrive", "--code", "invalid_id", "--through", `sed 's/"spans": *\[{/&"traceId":"5b8aa5a2d2c872e8321cf37308d69df2","spanId":"5fb397be34d26b51",/'`)
+	s.must("errors", "redrive", "--all", "--as", "test")
+	s.rows("events FINAL", 4) // the span was sent twice
+	for _, want := range []string{
+		"name = 'span' AND properties.trace_id.:String = '30313233343536373839616263646566' AND timestamp = '2026-11-22 03:45:12.345'",
+		"name = 'cloud' AND properties.n = 1 AND properties.`$envelope`.subject.:String = 'é' AND timestamp = '2026-11-22 03:45:12.345'",
+		"name = 'pixel' AND properties.a.:String = '1'",
+		"name = 'mended' AND properties.span_id.:String = '5fb397be34d26b51'",
+	} {
+		if n := one[uint64](s, "SELECT count() FROM events FINAL WHERE "+want); n != 1 {
+			t.Errorf("%d rows where %s", n, want)
+		}
+	}
 }
