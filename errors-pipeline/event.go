@@ -2,9 +2,8 @@ package errorspipeline
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
+	"io"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -15,10 +14,11 @@ import (
 
 // Event is a failure as an event: its name is the code, its time the
 // failure's, and all else is in the properties and the context. The raw bytes
-// stand in "raw" where they are text, else in "raw_base64"; where blob is the
-// key of an object that holds them, only its name, their number and their
-// SHA-256 do. A failure with an ID of its own is the same row whenever it is reported.
-func Event(f *pipeline.Failure, blob string) pipeline.Event {
+// stand in "raw" where they are text, else in "raw_base64"; beyond threshold
+// bytes they are a blob, to which "raw_blob" refers. A failure with an ID of its
+// own is the same row whenever it is reported.
+func Event(f *pipeline.Failure, threshold int64) (pipeline.Event, []pipeline.Blob) {
+	var blobs []pipeline.Blob
 	ms := f.Time.UnixMilli()
 	p := object{'{'}
 	p.text("stage", f.Stage)
@@ -50,11 +50,14 @@ func Event(f *pipeline.Failure, blob string) pipeline.Event {
 		p.text("loader", f.Loader)
 	}
 	switch {
-	case blob != "":
-		p.text("raw_object", blob)
-		p.number("raw_bytes", int64(len(f.Raw)))
-		sum := sha256.Sum256(f.Raw)
-		p.text("raw_sha256", hex.EncodeToString(sum[:]))
+	case int64(len(f.Raw)) > threshold:
+		raw := f.Raw
+		p.number("raw_bytes", int64(len(raw)))
+		p.key("raw_blob")
+		// It is never to be shown as what its sender says that it is.
+		blobs = []pipeline.Blob{{At: len(p), Kind: pipeline.BlobFile, ContentType: "application/octet-stream", Size: int64(len(raw)),
+			Write: func(w io.Writer) error { _, err := w.Write(raw); return err }}}
+		p = append(p, pipeline.BlobHole...)
 	case len(f.Raw) == 0:
 	case utf8.Valid(f.Raw) && bytes.IndexByte(f.Raw, 0) < 0:
 		p.key("raw")
@@ -75,7 +78,7 @@ func Event(f *pipeline.Failure, blob string) pipeline.Event {
 	return pipeline.Event{
 		ID: id, Project: []byte(f.Project), Name: []byte(f.Code),
 		Timestamp: at, ReceivedAt: ms, Properties: append(p, '}'), Context: append(c, '}'),
-	}
+	}, blobs
 }
 
 // object is a JSON object being written.

@@ -21,11 +21,6 @@ type Appender interface {
 	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (object string, err error)
 }
 
-// Blobs keeps bytes that are too many for a record.
-type Blobs interface {
-	PutBlob(ctx context.Context, key string, body []byte, contentType string) error
-}
-
 // Options are a reporter's limits, in bytes. All are needed.
 type Options struct {
 	Memory        int64 // of failures that are queued
@@ -36,30 +31,21 @@ type Options struct {
 // log and its counters.
 type Reporter struct {
 	appender Appender
-	blobs    Blobs
 	opts     Options
 	log      *slog.Logger
 	reported *prometheus.CounterVec
 	dropped  *prometheus.CounterVec
 
-	mu        sync.Mutex
-	queue     []pipeline.Failure
-	queued    int64     // bytes, of what is being appended too
-	stopped   bool      // Run has ended: nobody would append
-	blobsFrom time.Time // no blob is tried before
-	wake      chan struct{}
+	mu      sync.Mutex
+	queue   []pipeline.Failure
+	queued  int64 // bytes, of what is being appended too
+	stopped bool  // Run has ended: nobody would append
+	wake    chan struct{}
 }
 
 // appendTimeout bounds one Append, so that a batcher that hangs cannot keep Run
 // from ending.
 const appendTimeout = 5 * time.Second
-
-// A bucket that does not take a blob in blobTimeout is left alone for
-// blobPause; meanwhile the bytes stand in the record, which waits on disk.
-const (
-	blobTimeout = 3 * time.Second
-	blobPause   = 30 * time.Second
-)
 
 // size is about what a failure takes in memory, in bytes.
 func size(f *pipeline.Failure) int64 {
@@ -71,8 +57,8 @@ func size(f *pipeline.Failure) int64 {
 }
 
 // New makes a reporter. It starts nothing.
-func New(appender Appender, blobs Blobs, opts Options, log *slog.Logger, reg prometheus.Registerer) *Reporter {
-	r := &Reporter{appender: appender, blobs: blobs, opts: opts, log: log, wake: make(chan struct{}, 1),
+func New(appender Appender, opts Options, log *slog.Logger, reg prometheus.Registerer) *Reporter {
+	r := &Reporter{appender: appender, opts: opts, log: log, wake: make(chan struct{}, 1),
 		reported: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_errors_reported_total",
 			Help: "Failures taken into the errors pipeline, by code."}, []string{"code"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_errors_dropped_total",
@@ -86,8 +72,12 @@ func New(appender Appender, blobs Blobs, opts Options, log *slog.Logger, reg pro
 func (r *Reporter) Drop(reason string) { r.dropped.WithLabelValues(reason).Inc() }
 
 // Report takes a failure. It never blocks: where there is no room the failure
-// is dropped and counted.
+// is dropped and counted. Only bytes that become a blob are written at once, by
+// who brings them: they are not to be in memory a second time.
 func (r *Reporter) Report(f pipeline.Failure) {
+	if int64(len(f.Raw)) > r.opts.BlobThreshold && r.large(&f) {
+		return
+	}
 	r.mu.Lock()
 	reason := r.noRoom(&f)
 	if reason == "memory" && len(f.Raw) > 0 {
@@ -113,6 +103,27 @@ func (r *Reporter) Report(f pipeline.Failure) {
 	case r.wake <- struct{}{}:
 	default:
 	}
+}
+
+// large appends a failure whose bytes are a blob. Where that fails they are
+// lost, and it goes the way of all others.
+func (r *Reporter) large(f *pipeline.Failure) (done bool) {
+	r.mu.Lock()
+	stopped := r.stopped
+	r.mu.Unlock()
+	if stopped {
+		return false
+	}
+	err := r.append(f)
+	if err == nil {
+		r.reported.WithLabelValues(f.Code).Inc()
+		return true
+	}
+	r.log.Warn("the bytes of a failure are not kept", "code", f.Code, "request_id", f.RequestID, "bytes", len(f.Raw), "error", err)
+	r.Drop("raw")
+	f.Message += fmt.Sprintf(" (its %d bytes are lost: %s)", len(f.Raw), err)
+	f.Raw = nil
+	return false
 }
 
 // noRoom tells why a failure cannot be queued. One that is alone always can:
@@ -166,10 +177,10 @@ func (r *Reporter) flush() {
 
 // append does not take Run's context: what is queued is to be kept, drain or not.
 func (r *Reporter) append(f *pipeline.Failure) error {
-	e := r.event(context.Background(), f)
+	e, blobs := Event(f, r.opts.BlobThreshold)
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
-	_, err := r.appender.Append(ctx, []pipeline.Event{e}, nil, pipeline.Memory)
+	_, err := r.appender.Append(ctx, []pipeline.Event{e}, blobs, pipeline.Memory)
 	return err
 }
 
@@ -178,10 +189,16 @@ func (r *Reporter) append(f *pipeline.Failure) error {
 // as dropped.
 func (r *Reporter) Keep(ctx context.Context, failures []pipeline.Failure) error {
 	events := make([]pipeline.Event, len(failures))
+	var all []pipeline.Blob
 	for i := range failures {
-		events[i] = r.event(ctx, &failures[i])
+		var blobs []pipeline.Blob
+		events[i], blobs = Event(&failures[i], r.opts.BlobThreshold)
+		for _, b := range blobs {
+			b.Event = i
+			all = append(all, b)
+		}
 	}
-	if _, err := r.appender.Append(ctx, events, nil, pipeline.Disk); err != nil {
+	if _, err := r.appender.Append(ctx, events, all, pipeline.Disk); err != nil {
 		r.dropped.WithLabelValues("keep").Add(float64(len(failures)))
 		return err
 	}
@@ -189,42 +206,4 @@ func (r *Reporter) Keep(ctx context.Context, failures []pipeline.Failure) error 
 		r.reported.WithLabelValues(failures[i].Code).Inc()
 	}
 	return nil
-}
-
-// event makes a failure's event, with a blob beside it where its raw bytes are many.
-func (r *Reporter) event(ctx context.Context, f *pipeline.Failure) pipeline.Event {
-	if int64(len(f.Raw)) <= r.opts.BlobThreshold {
-		return Event(f, "")
-	}
-	named := *f
-	if named.ID == (pipeline.UUID{}) {
-		named.ID = pipeline.NewUUIDv7(f.Time.UnixMilli())
-	}
-	key := "blobs/errors/dt=" + f.Time.UTC().Format(time.DateOnly) + "/" + named.ID.String()
-	if !r.putBlob(ctx, key, f.Raw) {
-		key = ""
-	}
-	return Event(&named, key)
-}
-
-// putBlob tells whether the bucket has taken a blob.
-func (r *Reporter) putBlob(ctx context.Context, key string, body []byte) bool {
-	r.mu.Lock()
-	paused := time.Now().Before(r.blobsFrom)
-	r.mu.Unlock()
-	if paused {
-		return false
-	}
-	limited, cancel := context.WithTimeout(ctx, blobTimeout)
-	defer cancel()
-	// It is never to be shown as what its sender says that it is.
-	err := r.blobs.PutBlob(limited, key, body, "application/octet-stream")
-	if err == nil || ctx.Err() != nil { // who gave up says nothing of the bucket
-		return err == nil
-	}
-	r.mu.Lock()
-	r.blobsFrom = time.Now().Add(blobPause)
-	r.mu.Unlock()
-	r.log.Warn("raw bytes of a failure stay in its record, for the bucket does not take them", "key", key, "bytes", len(body), "error", err)
-	return false
 }

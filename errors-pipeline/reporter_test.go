@@ -27,10 +27,11 @@ type store struct {
 	names []string
 	props []string
 	ids   []pipeline.UUID
+	blobs []string
 	d     pipeline.Durability // of the last
 }
 
-func (s *store) Append(ctx context.Context, events []pipeline.Event, _ []pipeline.Blob, d pipeline.Durability) (string, error) {
+func (s *store) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (string, error) {
 	if s.block != nil {
 		select {
 		case <-s.block:
@@ -44,32 +45,22 @@ func (s *store) Append(ctx context.Context, events []pipeline.Event, _ []pipelin
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.d = d
+	for _, b := range blobs {
+		var data strings.Builder
+		if err := b.Write(&data); err != nil {
+			return "", err
+		}
+		if at := string(events[b.Event].Properties[b.At:]); !strings.HasPrefix(at, pipeline.BlobHole) {
+			return "", fmt.Errorf("no hole at %s", at)
+		}
+		s.blobs = append(s.blobs, data.String())
+	}
 	for _, e := range events {
 		s.names = append(s.names, string(e.Name))
 		s.props = append(s.props, string(e.Properties))
 		s.ids = append(s.ids, e.ID)
 	}
 	return "errors/x", nil
-}
-
-// bucket keeps blobs; away, it answers nothing until the caller gives up.
-type bucket struct {
-	away  bool
-	tries int
-	blobs map[string]string
-}
-
-func (b *bucket) PutBlob(ctx context.Context, key string, body []byte, contentType string) error {
-	b.tries++
-	if b.away {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	if b.blobs == nil {
-		b.blobs = map[string]string{}
-	}
-	b.blobs[key] = string(body)
-	return nil
 }
 
 // count is a counter's value, by the value of its one label.
@@ -94,7 +85,7 @@ func count(t *testing.T, reg *prometheus.Registry, name, label string) float64 {
 
 func newReporter(a Appender, limit int64) (*Reporter, *prometheus.Registry) {
 	reg := prometheus.NewRegistry()
-	return New(a, &bucket{}, Options{Memory: limit, BlobThreshold: 1 << 20}, slog.New(slog.DiscardHandler), reg), reg
+	return New(a, Options{Memory: limit, BlobThreshold: 1 << 20}, slog.New(slog.DiscardHandler), reg), reg
 }
 
 func TestReporterAppendsInOrderAndCopies(t *testing.T) {
@@ -235,56 +226,43 @@ func TestReporterCountsWhatIsNotAppended(t *testing.T) {
 }
 
 func TestLargeRawBecomesABlob(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		s, b := &store{}, &bucket{}
-		r := New(s, b, Options{Memory: 1 << 20, BlobThreshold: 10}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-		at := time.Date(2026, 11, 22, 23, 59, 0, 0, time.FixedZone("", -3600))
-		id := pipeline.UUIDv5(nil, []byte("x"))
-		r.Report(pipeline.Failure{Code: "at the limit", Time: at, Index: -1, Raw: []byte("0123456789")})
-		r.Report(pipeline.Failure{Code: "beyond", Time: at, Index: -1, Raw: []byte("0123456789a")})
-		r.Report(pipeline.Failure{Code: "named", ID: id, Time: at, Index: -1, Raw: []byte("0123456789b")})
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		r.Run(ctx)
-		if len(b.blobs) != 2 || s.props[0] != `{"raw":"0123456789"}` || s.ids[2] != id {
-			t.Errorf("blobs %v, records %v", b.blobs, s.props)
-		}
-		for i, raw := range []string{"0123456789a", "0123456789b"} {
-			key := "blobs/errors/dt=2026-11-23/" + s.ids[i+1].String()
-			if b.blobs[key] != raw || !strings.HasPrefix(s.props[i+1], `{"raw_object":"`+key+`","raw_bytes":11,"raw_sha256":"`) {
-				t.Errorf("blobs %v, record %s", b.blobs, s.props[i+1])
-			}
-		}
-	})
+	s := &store{}
+	r := New(s, Options{Memory: 100, BlobThreshold: 10}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	id := pipeline.UUIDv5(nil, []byte("x"))
+	// At once, and however little memory there is.
+	r.Report(pipeline.Failure{Code: "beyond", Index: -1, Raw: []byte("0123456789a")})
+	r.Report(pipeline.Failure{Code: "named", ID: id, Index: -1, Raw: []byte("0123456789b")})
+	if fmt.Sprint(s.names, s.blobs) != "[beyond named] [0123456789a 0123456789b]" || s.ids[1] != id || s.props[0] != `{"raw_bytes":11,"raw_blob":null}` {
+		t.Errorf("%v, blobs %q, records %q", s.names, s.blobs, s.props)
+	}
+	r.Report(pipeline.Failure{Code: "at the limit", Index: -1, Raw: []byte("0123456789")})
+	if len(s.names) != 2 {
+		t.Error("a small one did not wait for Run")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.Run(ctx)
+	if len(s.names) != 3 || s.props[2] != `{"raw":"0123456789"}` || len(s.blobs) != 2 {
+		t.Errorf("records %q", s.props)
+	}
 }
 
-// While the bucket is away the bytes stay in the record, and the wait is had once.
-func TestBucketAway(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		s, b := &store{}, &bucket{away: true}
-		r := New(s, b, Options{Memory: 1 << 20, BlobThreshold: 3}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- r.Run(ctx) }()
-		began := time.Now()
-		for range 10 {
-			r.Report(pipeline.Failure{Code: "a", Time: began, Index: -1, Raw: []byte("large")})
-		}
-		time.Sleep(blobTimeout)
-		synctest.Wait()
-		if b.tries != 1 || len(s.props) != 10 || s.props[0] != `{"raw":"large"}` || s.props[9] != s.props[0] {
-			t.Errorf("%d tries, records %v", b.tries, s.props)
-		}
-		b.away = false
-		time.Sleep(blobPause)
-		r.Report(pipeline.Failure{Code: "a", Time: began, Index: -1, Raw: []byte("large")})
-		synctest.Wait()
-		if b.tries != 2 || len(b.blobs) != 1 {
-			t.Errorf("%d tries, blobs %v", b.tries, b.blobs)
-		}
-		cancel()
-		<-done
-	})
+// Where there is no room for the bytes, what is known of the failure is kept.
+func TestLargeRawFindsNoRoom(t *testing.T) {
+	s := &store{err: errors.New("disk full")}
+	reg := prometheus.NewRegistry()
+	r := New(s, Options{Memory: 1 << 20, BlobThreshold: 10}, slog.New(slog.DiscardHandler), reg)
+	r.Report(pipeline.Failure{Code: "beyond", Message: "m", Index: -1, Raw: []byte("0123456789a")})
+	s.err = nil
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.Run(ctx)
+	if len(s.props) != 1 || s.props[0] != `{"message":"m (its 11 bytes are lost: disk full)"}` {
+		t.Errorf("records %q", s.props)
+	}
+	if got := count(t, reg, "penstock_errors_dropped_total", "raw"); got != 1 {
+		t.Errorf("dropped: got %v, want 1", got)
+	}
 }
 
 func TestKeep(t *testing.T) {

@@ -116,7 +116,7 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 		in.batchers = append(in.batchers, b)
 		appenders[spec.Name] = b
 	}
-	in.reporter = errorspipeline.New(appenders[pipeline.Errors.Name], store,
+	in.reporter = errorspipeline.New(appenders[pipeline.Errors.Name],
 		errorspipeline.Options{Memory: int64(cfg.Errors.MaxMemory), BlobThreshold: int64(cfg.Errors.BlobThreshold)}, log, reg)
 	if appenders[pipeline.Events.Name] == nil {
 		return in, nil

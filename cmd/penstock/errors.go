@@ -196,7 +196,7 @@ func (o *operator) detail(ctx context.Context, k clickhouse.Kept) (errorDetail, 
 		return d, err
 	}
 	if k.RawObject != "" {
-		_, body, err := o.store.Get(ctx, k.RawObject)
+		body, err := o.rawBytes(ctx, k.RawObject, props["raw_blob"])
 		if err != nil {
 			return d, fmt.Errorf("failure %s: its bytes cannot be had: %w", k.ID, err)
 		}
@@ -205,12 +205,25 @@ func (o *operator) detail(ctx context.Context, k clickhouse.Kept) (errorDetail, 
 			return d, fmt.Errorf("failure %s: its bytes cannot be had: %w", k.ID, err)
 		}
 		sum := sha256.Sum256(d.Raw)
-		if want := d.text("raw_sha256"); hex.EncodeToString(sum[:]) != want {
+		if want := k.RawSHA256; hex.EncodeToString(sum[:]) != want {
 			return d, fmt.Errorf("failure %s: the object %s is damaged: its sha256 is %x, it was kept as %s", k.ID, k.RawObject, sum, want)
 		}
 	}
 	d.RawBytes = uint64(len(d.Raw))
 	return d, nil
+}
+
+// rawBytes opens the bytes of a failure that do not stand in its row: a blob of
+// the errors pipeline or, of earlier versions, an object of their own.
+func (o *operator) rawBytes(ctx context.Context, object string, blob json.RawMessage) (io.ReadCloser, error) {
+	var value struct {
+		Ref *pipeline.BlobRef `json:"$blob"`
+	}
+	if json.Unmarshal(blob, &value) == nil && value.Ref != nil {
+		return o.store.GetRange(ctx, value.Ref.Object, value.Ref.Range[0], value.Ref.Range[1])
+	}
+	_, body, err := o.store.Get(ctx, object)
+	return body, err
 }
 
 // text is a property of the failure.

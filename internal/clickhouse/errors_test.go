@@ -17,6 +17,7 @@ func TestErrorsColumns(t *testing.T) {
 		`{"stage":"receiver","message":"m","index":0,"raw_object":"blobs/errors/x","raw_bytes":2000000,"raw_sha256":"abc"}`,
 		`{"stage":"loader","message":"m","source_object":"events/o","source_row":0,"attempt":2,"server_code":27,"class":"permanent","loader":"l1"}`,
 		`{"stage":"loader","message":"m","source_object":"events/o","attempt":1,"server_code":0,"class":"unknown"}`,
+		`{"stage":"receiver","message":"m","raw_bytes":2000000,"raw_blob":{"$blob":{"object":"blobs/errors/y.blobs","range":[5,2000004],"bytes":2000000,"sha256":"abc"}}}`,
 	} {
 		e := event(i, properties)
 		e.Name = []byte("the_code")
@@ -32,13 +33,14 @@ func TestErrorsColumns(t *testing.T) {
 			}
 		}
 	}
-	const columns = "request_id, method, path, content_type, content_encoding, `index`, client_ip, user_agent, source_object, source_row, attempt, server_code, class, raw, raw_object, raw_sha256, raw_bytes"
+	const columns = "request_id, method, path, content_type, content_encoding, `index`, client_ip, user_agent, source_object, source_row, attempt, server_code, class, raw, raw_object, raw_sha256, raw_bytes, raw_range"
 	for i, want := range []string{
-		`('r','POST','/v1/events','text/plain','gzip',7,'1.2.3.4','sdk/1','',NULL,0,0,'','text','','',4)`,
-		`('','','','','',NULL,'','','',NULL,0,0,'','\0` + "\xff" + `','','',2)`,
-		`('','','','','',0,'','','',NULL,0,0,'','','blobs/errors/x','abc',2000000)`,
-		`('','','','','',NULL,'','','events/o',0,2,27,'permanent','','','',0)`,
-		`('','','','','',NULL,'','','events/o',NULL,1,0,'unknown','','','',0)`,
+		`('r','POST','/v1/events','text/plain','gzip',7,'1.2.3.4','sdk/1','',NULL,0,0,'','text','','',4,[])`,
+		`('','','','','',NULL,'','','',NULL,0,0,'','\0` + "\xff" + `','','',2,[])`,
+		`('','','','','',0,'','','',NULL,0,0,'','','blobs/errors/x','abc',2000000,[])`,
+		`('','','','','',NULL,'','','events/o',0,2,27,'permanent','','','',0,[])`,
+		`('','','','','',NULL,'','','events/o',NULL,1,0,'unknown','','','',0,[])`,
+		`('','','','','',NULL,'','','',NULL,0,0,'','','blobs/errors/y.blobs','abc',2000000,[5,2000004])`,
 	} {
 		got := query[string](t, db, fmt.Sprintf("SELECT toString((%s)) FROM errors FINAL WHERE seq = %d AND code = 'the_code' AND object = 'errors/o'", columns, i))
 		if got != want {

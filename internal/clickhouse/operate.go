@@ -69,6 +69,7 @@ type Kept struct {
 	Message    string     `json:"message"`
 	Project    string     `json:"project,omitempty"`
 	RawBytes   uint64     `json:"raw_bytes"`
+	RawSHA256  string     `json:"raw_sha256,omitempty"`
 	RawObject  string     `json:"raw_object,omitempty"` // of the bucket; empty: the bytes are in the row
 	Redriven   *time.Time `json:"redriven_at,omitempty"`
 	Object     string     `json:"object"`     // that the failure itself came in
@@ -121,7 +122,7 @@ func (db *DB) Errors(ctx context.Context, f ErrorFilter, each func(Kept) error) 
 	if f.Pending {
 		add("redriven_at IS NULL")
 	}
-	columns := "toString(event_id), received_at, stage, name, message, project, toUInt64(raw_bytes), raw_object, redriven_at, toString(object), object_row"
+	columns := "toString(event_id), received_at, stage, name, message, project, toUInt64(raw_bytes), raw_object, raw_sha256, redriven_at, toString(object), object_row"
 	if f.Whole {
 		columns += ", toString(properties), toString(context), raw"
 	} else {
@@ -142,7 +143,7 @@ func (db *DB) Errors(ctx context.Context, f ErrorFilter, each func(Kept) error) 
 	defer rows.Close()
 	for rows.Next() {
 		var k Kept
-		if err := rows.Scan(&k.ID, &k.Time, &k.Stage, &k.Code, &k.Message, &k.Project, &k.RawBytes, &k.RawObject, &k.Redriven, &k.Object, &k.Row,
+		if err := rows.Scan(&k.ID, &k.Time, &k.Stage, &k.Code, &k.Message, &k.Project, &k.RawBytes, &k.RawObject, &k.RawSHA256, &k.Redriven, &k.Object, &k.Row,
 			&k.Properties, &k.Context, &k.Raw); err != nil {
 			return fmt.Errorf("read errors: %w", class(err))
 		}

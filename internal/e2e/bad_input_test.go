@@ -231,8 +231,9 @@ func (s *stack) checkKept(name, request string, want kept) {
 	s.t.Helper()
 	var raw, object, sum, encoding, project, method, path, message string
 	var size int64
-	err := s.db.QueryRow(s.t.Context(), "SELECT raw, raw_object, raw_sha256, raw_bytes, content_encoding, project, method, path, message FROM errors WHERE request_id = ? AND ifNull(`index`, -1) = ? AND code = ?",
-		request, want.index, want.code).Scan(&raw, &object, &sum, &size, &encoding, &project, &method, &path, &message)
+	var part []*int64
+	err := s.db.QueryRow(s.t.Context(), "SELECT raw, raw_object, raw_range, raw_sha256, raw_bytes, content_encoding, project, method, path, message FROM errors WHERE request_id = ? AND ifNull(`index`, -1) = ? AND code = ?",
+		request, want.index, want.code).Scan(&raw, &object, &part, &sum, &size, &encoding, &project, &method, &path, &message)
 	if err != nil {
 		s.t.Errorf("%s, %d: %v", name, want.index, err)
 		return
@@ -241,7 +242,7 @@ func (s *stack) checkKept(name, request string, want kept) {
 		if raw != "" {
 			s.t.Errorf("%s, %d: the raw bytes are in the record and in %s", name, want.index, object)
 		}
-		_, body, err := s.bucket().Get(s.t.Context(), object)
+		body, err := s.bucket().GetRange(s.t.Context(), object, *part[0], *part[1])
 		if err != nil {
 			s.t.Errorf("%s, %d: %v", name, want.index, err)
 			return

@@ -2,7 +2,6 @@
 package objstore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -94,18 +93,6 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker, size i
 		return pipeline.Object{}, fmt.Errorf("put object %s: %w", key, class(err))
 	}
 	return pipeline.Object{Key: key, ETag: unquote(out.ETag), Size: size, Modified: time.Now(), Meta: meta}, nil
-}
-
-// PutBlob stores bytes that are no object of a pipeline. The same key again
-// replaces what is there: it is named by what it holds.
-func (b *Bucket) PutBlob(ctx context.Context, key string, body []byte, contentType string) error {
-	size := int64(len(body))
-	if _, err := b.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &b.name, Key: &key, Body: bytes.NewReader(body), ContentLength: &size, ContentType: &contentType,
-	}); err != nil {
-		return fmt.Errorf("put blob %s: %w", key, class(err))
-	}
-	return nil
 }
 
 // Head asks for an object's size, ETag and metadata.

@@ -2,6 +2,8 @@ package objstore
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"strings"
@@ -139,25 +141,37 @@ func TestNotifyKeepsForeignRules(t *testing.T) {
 	}
 }
 
-func TestPutBlob(t *testing.T) {
+func TestGetRange(t *testing.T) {
 	b, m := open(t)
-	key := "blobs/errors/dt=2026-11-22/0193b3f0-7b5a-7cde-8f01-23456789abcd"
-	for _, body := range []string{"first", "second\x00\xff", ""} {
-		if err := b.PutBlob(t.Context(), key, []byte(body), "application/octet-stream"); err != nil {
-			t.Fatal(err)
+	key := "blobs/events/dt=2026-11-22/hr=03/x.blobs"
+	sum := sha256.Sum256([]byte("0123456789"))
+	if _, err := b.Put(t.Context(), key, strings.NewReader("0123456789"), 10, pipeline.Meta{SHA256: hex.EncodeToString(sum[:])}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		first, last int64
+		want        string
+	}{{0, 9, "0123456789"}, {3, 3, "3"}, {8, 10, ""}, {10, 11, ""}} {
+		r, err := b.GetRange(t.Context(), key, c.first, c.last)
+		if c.want == "" {
+			if err == nil {
+				t.Errorf("%d-%d: no error", c.first, c.last)
+			}
+			continue
 		}
-		o, r, err := b.Get(t.Context(), key)
 		if err != nil {
 			t.Fatal(err)
 		}
 		text, err := io.ReadAll(r)
-		r.Close()
-		if err != nil || string(text) != body || o.Meta != (pipeline.Meta{}) {
-			t.Errorf("got %q, %+v, %v", text, o.Meta, err)
+		if r.Close(); err != nil || string(text) != c.want {
+			t.Errorf("%d-%d: got %q, %v", c.first, c.last, text, err)
 		}
 	}
+	if _, err := b.GetRange(t.Context(), key+"x", 0, 1); !errors.Is(err, ErrNotFound) {
+		t.Errorf("an object that is not there: %v", err)
+	}
 	m.Kill()
-	if err := b.PutBlob(t.Context(), key, nil, ""); retry.ClassOf(err) != retry.Outage {
+	if _, err := b.GetRange(t.Context(), key, 0, 1); retry.ClassOf(err) != retry.Outage {
 		t.Errorf("a bucket that is away: %v", err)
 	}
 }
