@@ -36,6 +36,8 @@ func (s *sink) whole(t *testing.T, i int) []byte {
 			out = append(out, b.data...)
 		case pipeline.BlobDataURL:
 			out = append(out, `"data:`+b.ContentType+`;base64,`+base64.StdEncoding.EncodeToString(b.data)+`"`...)
+		case pipeline.BlobFile:
+			out = append(out, `"a file"`...)
 		default:
 			t.Fatalf("a blob of kind %q", b.Kind)
 		}

@@ -122,7 +122,7 @@ var native = &dialect{
 	name: "penstock", paths: []string{eventsPath},
 	decode:  (*request).decode,
 	event:   (*request).envelope,
-	variant: cloudVariant,
+	variant: nativeVariant,
 }
 
 // wholeBody is the body without what surrounds its JSON.

@@ -163,6 +163,7 @@ func (q *request) envelope(members []jsonscan.Member) (e pipeline.Event, err err
 	if err = q.identify(&e, len(id) > 0); err != nil {
 		return e, err
 	}
+	q.takeFiles()
 	e.Properties, err = q.properties(from, props)
 	return e, err
 }

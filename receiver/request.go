@@ -50,6 +50,7 @@ type request struct {
 	events    []pipeline.Event
 	blobs     []pipeline.Blob // cut out of them
 	threshold int             // bytes of a value that is; 0: none is
+	files     []file          // of a form
 	rejects   []reject
 	rejected  int
 	index     int    // of the next event in the request

@@ -6,7 +6,7 @@ import (
 )
 
 // Node's own fetch (undici): keep-alive over many requests, a chunked stream, a
-// compressed body, a Blob; each checks its answer.
+// compressed body, a Blob, a form with a file; each checks its answer.
 const fetchScript = `
 const zlib = require('zlib');
 const [url, key] = process.argv.slice(1);
@@ -25,6 +25,10 @@ async function send(what, body, more = {}, extra = {}) {
   n += await send('gzip', zlib.gzipSync(lines), { 'content-encoding': 'gzip', 'content-type': 'application/x-ndjson' });
   n += await send('deflate', zlib.deflateSync(lines), { 'content-encoding': 'deflate' });
   n += await send('blob', new Blob([JSON.stringify({ name: 'blob' })], { type: 'text/plain' }));
+  const form = new FormData();
+  form.append('event', JSON.stringify({ name: 'form', properties: { level: 7 } }));
+  form.append('replay', new Blob([Buffer.alloc(3 << 20, 'ab')], { type: 'video/mp4' }), 'run.mp4');
+  n += await send('form', form);
   async function* parts() { for (let i = 0; i < 100; i++) yield Buffer.from(JSON.stringify({ name: 'chunk', i }) + '\n'); }
   n += await send('chunked', ReadableStream.from(parts()), { 'content-type': 'application/x-ndjson' }, { duplex: 'half' });
   console.log(n);
@@ -39,8 +43,12 @@ func TestNodeFetch(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if got := string(out); got != "2351\n" {
+	if got := string(out); got != "2352\n" {
 		t.Errorf("the client counts %s", got)
 	}
-	s.rows("events", 2351)
+	s.rows("events", 2352)
+	got := one[string](s, "SELECT concat(properties.replay.$blob.content_type.:String, ' ', properties.replay.$blob.name.:String, ' ', toString(properties.replay.$blob.bytes.:Int64), ' ', toString(properties.level.:Int64)) FROM events WHERE name = 'form'")
+	if got != "video/mp4 run.mp4 3145728 7" {
+		t.Errorf("the form is %s", got)
+	}
 }
