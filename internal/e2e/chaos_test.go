@@ -28,6 +28,7 @@ type chaos struct {
 	receivers []*role
 	loaders   []*role
 	proxies   map[string]*proxy
+	read      map[string]bool // blobs that were, by object and first byte
 
 	mu    sync.Mutex
 	sent  map[string]bool // event ids that ever left
@@ -70,7 +71,7 @@ func newChaos(t *testing.T) *chaos {
 			t.Fatal(err)
 		}
 	}
-	c := &chaos{stack: s, sent: map[string]bool{}, acked: map[string]bool{}, proxies: map[string]*proxy{
+	c := &chaos{stack: s, sent: map[string]bool{}, acked: map[string]bool{}, read: map[string]bool{}, proxies: map[string]*proxy{
 		"minio":      newProxy(t, strings.TrimPrefix(s.minio.Endpoint(), "http://")),
 		"nats":       newProxy(t, s.nats.Addr()),
 		"clickhouse": newProxy(t, s.clickhouse.Addr()),
@@ -129,7 +130,9 @@ func (c *chaos) client(ctx context.Context, rnd *rand.Rand) {
 			h := hex.EncodeToString(u[:])
 			id := h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 			ids = append(ids, id)
-			if rnd.IntN(2) == 0 {
+			if rnd.IntN(40) == 0 { // large enough to leave its row
+				fmt.Fprintf(&body, `{"event_id":%q,"name":"b","timestamp":%d,"blob":%q}`+"\n", id, time.Now().UnixMilli(), strings.Repeat(id, 2000+rnd.IntN(10000)))
+			} else if rnd.IntN(2) == 0 {
 				fmt.Fprintf(&body, `{"event_id":%q,"name":"n%d","v":%d}`+"\n", id, rnd.IntN(3), rnd.IntN(100))
 			} else {
 				fmt.Fprintf(&body, `{"event_id":%q,"name":"n","timestamp":%d,"v":%d}`+"\n", id, time.Now().UnixMilli(), rnd.IntN(100))
@@ -295,6 +298,9 @@ func (c *chaos) settle() error {
 	if n := one[uint64](c.stack, "SELECT count() FROM (SELECT event_id FROM events GROUP BY event_id HAVING uniqExact(project, name, identity_time) > 1)"); n != 0 {
 		return fmt.Errorf("%d event ids would be there twice with FINAL", n)
 	}
+	if err := c.blobs(); err != nil {
+		return err
+	}
 	rows, err := c.db.Query(c.t.Context(), "SELECT DISTINCT toString(event_id) FROM events")
 	if err != nil {
 		return err
@@ -328,6 +334,40 @@ func (c *chaos) settle() error {
 		return fmt.Errorf("%d acknowledged events are no rows, %d rows were never sent (%d acknowledged, %d rows)", missing, strange, len(c.acked), len(have))
 	}
 	return nil
+}
+
+// blobs reads the large values of all events that were not looked at before.
+func (c *chaos) blobs() error {
+	rows, err := c.db.Query(c.t.Context(), "SELECT toString(event_id), properties.blob.$blob.object.:String, properties.blob.$blob.range.:`Array(Nullable(Int64))` FROM events WHERE name = 'b'")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		var object *string
+		var part []*int64
+		if err := rows.Scan(&id, &object, &part); err != nil {
+			return err
+		}
+		if object == nil || len(part) != 2 {
+			return fmt.Errorf("event %s does not refer to its blob", id)
+		}
+		place := fmt.Sprint(*object, *part[0])
+		if c.read[place] {
+			continue
+		}
+		body, err := c.bucket().GetRange(c.t.Context(), *object, *part[0], *part[1])
+		if err != nil {
+			return fmt.Errorf("event %s: %w", id, err)
+		}
+		text, err := io.ReadAll(body)
+		if body.Close(); err != nil || len(text) < 2000*len(id) || string(text) != strings.Repeat(id, len(text)/len(id)) {
+			return fmt.Errorf("event %s: its blob is something else: %.100q (%v)", id, text, err)
+		}
+		c.read[place] = true
+	}
+	return rows.Err()
 }
 
 // drained: no batch waits in a receiver, and the audit is clean.
