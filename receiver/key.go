@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -13,9 +14,13 @@ import (
 // secret that some clients sign with must be known as it is.
 type Key struct {
 	Project       string
+	Name          string              // for operators; empty: none
 	Hash          [32]byte            // HashKey of the key
 	Secret        string              // of signatures; empty: none can be checked
 	MinDurability pipeline.Durability // what requests may not go below
+	ReadOnly      bool                // it sends nothing now
+	Small         bool                // its bodies are held to Options.SmallBody
+	Expires       time.Time           // from then on it is good for nothing; zero: never
 }
 
 // HashKey is the SHA-256 of a key. A key is random, so no salt is needed.

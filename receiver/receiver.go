@@ -38,10 +38,11 @@ type Reporter interface {
 
 // Options are a receiver's limits. All are needed, none has a default here.
 type Options struct {
-	Keys           []Key
+	Keys           []Key               // that stay; SetProjects brings others
 	Durability     pipeline.Durability // where the request does not ask for another
 	MaxBody        int64               // bytes as sent
 	MaxDecoded     int64               // bytes decompressed
+	SmallBody      int64               // bytes of a body, sent or decompressed, whose key is Small
 	MaxEvent       int                 // bytes of one event
 	MaxSpool       int64               // bytes of large bodies that are on disk while they come and are judged
 	SpoolDir       string              // where; empty: none go there
@@ -60,7 +61,7 @@ type Options struct {
 // Receiver is an http.Handler for the public listener.
 type Receiver struct {
 	opts      Options
-	keys      map[[32]byte]Key
+	tenants   tenants
 	appender  Appender
 	reporter  Reporter
 	log       *slog.Logger
@@ -74,13 +75,11 @@ type Receiver struct {
 
 // New makes a receiver. It starts nothing.
 func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, reg prometheus.Registerer) *Receiver {
-	r := &Receiver{opts: opts, keys: map[[32]byte]Key{}, appender: appender, reporter: reporter, log: log,
+	r := &Receiver{opts: opts, appender: appender, reporter: reporter, log: log,
 		metrics: newMetrics(reg), anonymous: newBudget(opts.AnonymousRate)}
 	r.large = make(chan struct{}, 1)
 	r.pool.New = func() any { return newRequest(r) }
-	for _, k := range opts.Keys {
-		r.keys[k.Hash] = k
-	}
+	r.SetProjects(nil, nil) // Options.Keys alone
 	return r
 }
 
@@ -170,6 +169,9 @@ func (r *Receiver) reply(w http.ResponseWriter, q *request, req *http.Request) {
 
 // take brings a body's events to the batcher.
 func (r *Receiver) take(q *request, req *http.Request) *refusal {
+	if err := q.admitHead(req.ContentLength); err != nil {
+		return err
+	}
 	if err := r.read(q, req); err != nil {
 		return err
 	}
@@ -180,6 +182,9 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 		if err := r.unlock(q); err != nil {
 			return err
 		}
+	}
+	if err := q.admitBody(); err != nil {
+		return err
 	}
 	if verify := q.dialect.verify; verify != nil && q.redrive == nil {
 		if err := verify(q, req); err != nil {
@@ -268,13 +273,21 @@ func missingKey() *refusal {
 
 // useKey makes the request one of the key's project.
 func (r *Receiver) useKey(q *request, key string) *refusal {
-	k, ok := r.keys[HashKey(key)]
-	if !ok {
+	k, ok := r.tenants.now.Load().keys[HashKey(key)]
+	switch {
+	case !ok:
 		return refuse(http.StatusUnauthorized, "unknown_key", "the key is not known here")
+	case !k.Expires.IsZero() && q.now >= k.Expires.UnixMilli():
+		return refuse(http.StatusUnauthorized, "expired_key", "the key expired at %s: ask for its successor", k.Expires.UTC().Format(time.RFC3339))
 	}
-	q.key = k
+	q.key, q.tenant = k.Key, k.tenant
+	if k.Small {
+		q.maxBody = min(q.maxBody, r.opts.SmallBody)
+	}
 	q.project = append(q.project[:0], k.Project...)
 	switch {
+	case k.ReadOnly:
+		return refuse(http.StatusForbidden, "write_not_allowed", "this key may not send events: it has not the scope \"write\"")
 	case !q.asked:
 		q.durability = max(r.opts.Durability, k.MinDurability)
 	case q.durability < k.MinDurability:

@@ -19,6 +19,7 @@ type request struct {
 	dialect    *dialect
 	id         string
 	key        Key
+	tenant     *tenant // nil: its project has no settings
 	project    []byte
 	durability pipeline.Durability
 	asked      bool // the request names its durability

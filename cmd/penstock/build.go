@@ -76,13 +76,16 @@ func newBatcher(cfg Config, spec pipeline.Spec, name, dir string, store *objstor
 // loader, which only reports) the receiver.
 type intake struct {
 	receiver *receiver.Receiver
+	projects *projectsFile // nil: there is none
 	reporter *errorspipeline.Reporter
 	batchers []*batcher.Batcher
 	queue    *jetstream.Queue // nil unless storage.notify is self
 	folder   io.Closer        // nil: the receiver's own
 
 	stopReporter, stopBatchers context.CancelFunc
+	stopWatch                  context.CancelFunc // nil: nobody looks at projects
 	reporting, batching        errgroup.Group
+	watching                   errgroup.Group
 }
 
 // buildIntake wires one event's way from the request to the bucket. dir holds
@@ -136,13 +139,18 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 	durability, _ := pipeline.ParseDurability(cfg.Receiver.Durability)
 	in.receiver = receiver.New(receiver.Options{
 		Keys: keys, Durability: durability,
-		MaxBody: int64(cfg.Receiver.MaxBody), MaxDecoded: int64(cfg.Receiver.MaxDecoded), MaxEvent: int(cfg.Receiver.MaxEvent),
+		MaxBody: int64(cfg.Receiver.MaxBody), MaxDecoded: int64(cfg.Receiver.MaxDecoded), SmallBody: int64(cfg.Receiver.SmallBody), MaxEvent: int(cfg.Receiver.MaxEvent),
 		MaxEvents: cfg.Receiver.MaxEvents, BlobThreshold: int(cfg.Receiver.BlobThreshold), MaxDepth: cfg.Receiver.MaxDepth, MaxMemory: int64(cfg.Receiver.MaxMemory), MaxSpool: int64(cfg.Receiver.MaxSpool), SpoolDir: spool,
 		ReadTimeout: time.Duration(cfg.Receiver.ReadTimeout), RetryAfter: time.Duration(cfg.Receiver.RetryAfter),
 		Origins: cfg.Receiver.Origins, TrustedProxies: proxies, CountryHeader: cfg.Receiver.CountryHeader,
 		AnonymousRate: int64(cfg.Errors.AnonymousRate),
 	}, appenders[pipeline.Events.Name], in.reporter, log, reg)
-	return in, nil
+	if cfg.Receiver.Projects != "" {
+		if in.projects, err = openProjects(cfg.Receiver.Projects, in.receiver, log, reg); err != nil && in.folder != nil {
+			err = errors.Join(err, in.folder.Close())
+		}
+	}
+	return in, err
 }
 
 // start takes over what an earlier process left, before anything new is taken,
@@ -160,12 +168,21 @@ func (in *intake) start() error {
 		in.batching.Go(func() error { return b.Run(batching) })
 	}
 	in.reporting.Go(func() error { return in.reporter.Run(reporting) })
+	if in.projects != nil {
+		var watching context.Context
+		watching, in.stopWatch = context.WithCancel(context.Background())
+		in.watching.Go(func() error { in.projects.watch(watching); return nil })
+	}
 	return nil
 }
 
 // stop drains: the reporter, then the batchers that it reports into. Whoever
 // brings events has stopped before.
 func (in *intake) stop() error {
+	if in.stopWatch != nil {
+		in.stopWatch()
+		in.watching.Wait()
+	}
 	in.stopReporter()
 	err := in.reporting.Wait()
 	in.stopBatchers()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -52,8 +51,10 @@ type ReceiverConfig struct {
 	Name           string      `yaml:"name"`
 	Durability     string      `yaml:"durability"`
 	Keys           []KeyConfig `yaml:"keys"`
+	Projects       string      `yaml:"projects"`
 	MaxBody        Size        `yaml:"max_body"`
 	MaxDecoded     Size        `yaml:"max_decoded"`
+	SmallBody      Size        `yaml:"small_body"`
 	MaxEvent       Size        `yaml:"max_event"`
 	MaxEvents      int         `yaml:"max_events"`
 	BlobThreshold  Size        `yaml:"blob_threshold"`
@@ -155,7 +156,7 @@ func defaultConfig() Config {
 		Admin:   AdminConfig{Listen: "127.0.0.1:8081"},
 		Receiver: ReceiverConfig{
 			Listen: ":8080", Durability: "disk",
-			MaxBody: 256 << 20, MaxDecoded: 256 << 20, MaxEvent: 100 << 20, MaxEvents: 50_000, BlobThreshold: 64 << 10, MaxDepth: 64, MaxMemory: 128 << 20, MaxSpool: 4 << 30,
+			MaxBody: 256 << 20, MaxDecoded: 256 << 20, SmallBody: 4 << 20, MaxEvent: 100 << 20, MaxEvents: 50_000, BlobThreshold: 64 << 10, MaxDepth: 64, MaxMemory: 128 << 20, MaxSpool: 4 << 30,
 			ReadTimeout: Duration(30 * time.Second), RetryAfter: Duration(5 * time.Second), Origins: []string{"*"},
 		},
 		Batcher: BatcherConfig{
@@ -179,17 +180,13 @@ func defaultConfig() Config {
 // the environment over the file.
 func loadConfig(path string, environ []string) (Config, error) {
 	cfg := defaultConfig()
-	env := map[string]string{}
-	for _, e := range environ {
-		k, v, _ := strings.Cut(e, "=")
-		env[k] = v
-	}
+	env := environment(environ)
 	if path != "" {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return cfg, fmt.Errorf("config: %w", err)
 		}
-		if err := parseConfig(text, env, &cfg); err != nil {
+		if err := parseStrict(text, env, &cfg); err != nil {
 			return cfg, fmt.Errorf("config %s: %w", path, err)
 		}
 	}
@@ -202,7 +199,8 @@ func loadConfig(path string, environ []string) (Config, error) {
 	return cfg, nil
 }
 
-func parseConfig(text []byte, env map[string]string, cfg *Config) error {
+// parseStrict reads a YAML file over what cfg, a pointer to a struct, holds.
+func parseStrict(text []byte, env map[string]string, cfg any) error {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return err
@@ -211,7 +209,7 @@ func parseConfig(text []byte, env map[string]string, cfg *Config) error {
 		return nil // an empty file
 	}
 	root := doc.Content[0]
-	if err := checkKeys(root, reflect.TypeFor[Config](), ""); err != nil {
+	if err := checkKeys(root, reflect.TypeOf(cfg).Elem(), ""); err != nil {
 		return err
 	}
 	if err := expand(root, env); err != nil {
@@ -225,6 +223,13 @@ func checkKeys(n *yaml.Node, t reflect.Type, path string) error {
 	if t.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode {
 		for _, item := range n.Content {
 			if err := checkKeys(item, t.Elem(), path); err != nil {
+				return err
+			}
+		}
+	}
+	if t.Kind() == reflect.Map && n.Kind == yaml.MappingNode {
+		for i := 0; i < len(n.Content); i += 2 {
+			if err := checkKeys(n.Content[i+1], t.Elem(), path+n.Content[i].Value+"."); err != nil {
 				return err
 			}
 		}
@@ -425,19 +430,15 @@ func (c *Config) keys() ([]receiver.Key, error) {
 	var keys []receiver.Key
 	for i, k := range c.Receiver.Keys {
 		key := receiver.Key{Project: k.Project, Secret: k.Secret}
-		hash, err := hex.DecodeString(k.SHA256)
-		if err != nil || len(hash) != len(key.Hash) {
-			return nil, fmt.Errorf("receiver.keys[%d].sha256: want 64 hex digits, the SHA-256 of the key (printf %%s KEY | sha256sum)", i)
+		var err error
+		if key.Hash, err = parseHash(k.SHA256); err != nil {
+			return nil, fmt.Errorf("receiver.keys[%d].%w", i, err)
 		}
-		copy(key.Hash[:], hash)
 		if k.Project == "" {
 			return nil, fmt.Errorf("receiver.keys[%d].project is empty", i)
 		}
-		if k.MinDurability != "" {
-			var ok bool
-			if key.MinDurability, ok = pipeline.ParseDurability(k.MinDurability); !ok {
-				return nil, fmt.Errorf("receiver.keys[%d].min_durability %q: memory, disk or object", i, k.MinDurability)
-			}
+		if key.MinDurability, err = parseFloor(k.MinDurability); err != nil {
+			return nil, fmt.Errorf("receiver.keys[%d].%w", i, err)
 		}
 		keys = append(keys, key)
 	}

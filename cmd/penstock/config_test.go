@@ -19,7 +19,7 @@ func TestExampleConfigIsTheDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	var cfg Config
-	if err := parseConfig(text, nil, &cfg); err != nil {
+	if err := parseStrict(text, nil, &cfg); err != nil {
 		t.Fatal(err)
 	}
 	want := defaultConfig()
@@ -56,13 +56,13 @@ func TestParseConfig(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := defaultConfig()
-			err := parseConfig([]byte(tt.text), nil, &cfg)
+			err := parseStrict([]byte(tt.text), nil, &cfg)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
 	}
-	if err := parseConfig(nil, nil, &Config{}); err != nil {
+	if err := parseStrict(nil, nil, &Config{}); err != nil {
 		t.Errorf("an empty file: %v", err)
 	}
 }

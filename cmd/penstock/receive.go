@@ -60,8 +60,8 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	}
 	server := &http.Server{Handler: in.receiver, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	log.Info("receiving", "listen", listener.Addr().String(), "admin", adm.listener.Addr().String(), "durability", cfg.Receiver.Durability, "format", cfg.Batcher.Format)
-	if len(cfg.Receiver.Keys) == 0 {
-		log.Warn("receiver.keys is empty: every request will be answered with 401")
+	if in.receiver.Keys() == 0 {
+		log.Warn("there is no key, neither in receiver.keys nor by receiver.projects: every request will be answered with 401")
 	}
 
 	// Each stage stops after the one before it in an event's way: the server,
