@@ -35,6 +35,9 @@ func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) i
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		h.Set("Retry-After", strconv.Itoa(max(1, int(r.opts.RetryAfter.Seconds()))))
 	}
+	if q.notNow != nil {
+		q.notNow.header(h)
+	}
 	if status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="penstock"`)
 	}
@@ -52,6 +55,9 @@ func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) i
 	if refused != nil {
 		b = append(b, `,"error":`...)
 		b = appendError(b, -1, refused.code, refused.message)
+		if q.notNow != nil {
+			b = q.notNow.appendTo(b)
+		}
 	} else if len(q.rejects) > 0 {
 		b = append(b, `,"errors":[`...)
 		for i, e := range q.rejects[:min(len(q.rejects), maxListed)] {
@@ -122,8 +128,8 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 	}
 	if refused != nil {
 		r.metrics.refused.WithLabelValues(refused.code).Inc()
-		// 503 asks for the same bytes again.
-		if refused.status == http.StatusServiceUnavailable || q.silent {
+		// 503 and 429 ask for the same bytes again.
+		if refused.status == http.StatusServiceUnavailable || refused.status == http.StatusTooManyRequests || q.silent {
 			return
 		}
 		f.Code, f.Message, f.ContentEncoding = refused.code, refused.message, clip(req.Header.Get("Content-Encoding"))

@@ -132,6 +132,12 @@ type answer struct {
 	Error         answerError `json:"error"`
 	Errors        []answerError
 	ErrorsOmitted int `json:"errors_omitted"`
+	Limit         struct {
+		Of, Per            string
+		Limit, Burst, Left int64
+		RetryAfter         int64     `json:"retry_after"`
+		RetryAt            time.Time `json:"retry_at"`
+	} `json:"limit"`
 }
 
 // codes lists index:code of the refused events, or the code of the request.

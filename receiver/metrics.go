@@ -10,7 +10,7 @@ import (
 type metrics struct {
 	events, bytes     prometheus.Counter
 	rejected, refused *prometheus.CounterVec
-	requests          *prometheus.CounterVec
+	requests, limited *prometheus.CounterVec
 	ok                [2]prometheus.Counter // of requests: 200 and 202, looked up once
 	seconds           prometheus.Histogram
 }
@@ -25,11 +25,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Requests refused as a whole, by code."}, []string{"code"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_requests_total",
 			Help: "Requests, by status."}, []string{"status"}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_limited_total",
+			Help: "Requests refused for now (429), by project and by what it has sent too much of."}, []string{"project", "limit"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_receiver_request_seconds",
 			Help: "Time from a request's head to its answer.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18)}),
 	}
 	m.ok = [2]prometheus.Counter{m.requests.WithLabelValues("200"), m.requests.WithLabelValues("202")}
-	reg.MustRegister(m.events, m.bytes, m.rejected, m.refused, m.requests, m.seconds)
+	reg.MustRegister(m.events, m.bytes, m.rejected, m.refused, m.requests, m.limited, m.seconds)
 	return m
 }
 

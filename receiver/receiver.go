@@ -79,6 +79,7 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, r
 		metrics: newMetrics(reg), anonymous: newBudget(opts.AnonymousRate)}
 	r.large = make(chan struct{}, 1)
 	r.pool.New = func() any { return newRequest(r) }
+	r.tenants.meters = map[string]*meter{}
 	r.SetProjects(nil, nil) // Options.Keys alone
 	return r
 }
@@ -124,6 +125,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			r.keep(q, req)
 		}
 	}
+	q.settleAccount(refusal)
 	status := r.answer(w, q, refusal)
 	r.metrics.observe(status, q, time.Since(began))
 	r.report(q, req, refusal)
@@ -194,6 +196,9 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 	err := q.dialect.decode(q, q.body)
 	if q.largest > keepBytes {
 		q.freshScanners() // their buffers are many times as large
+	}
+	if err == nil {
+		err = q.countEvents()
 	}
 	if err != nil || len(q.events) == 0 {
 		return err

@@ -33,6 +33,8 @@ type request struct {
 	redrive    *Redrive // nil: a client's request
 	missing    string   // why a request that was refused by its head has no bytes
 	silent     bool     // no failure is reported
+	taken      taken
+	notNow     *limited // why it is refused for now; nil: it is not
 
 	spools    []*spooled               // bodies on disk
 	entered   bool                     // it is the one large request that is judged now

@@ -77,6 +77,7 @@ func newBatcher(cfg Config, spec pipeline.Spec, name, dir string, store *objstor
 type intake struct {
 	receiver *receiver.Receiver
 	projects *projectsFile // nil: there is none
+	dir      string
 	reporter *errorspipeline.Reporter
 	batchers []*batcher.Batcher
 	queue    *jetstream.Queue // nil unless storage.notify is self
@@ -104,6 +105,7 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 		}
 		name = fmt.Sprintf("%.50s-%s%s", name, role, filepath.Base(dir))
 	}
+	in.dir = dir
 	store := openBucket(cfg.Storage)
 	if cfg.Storage.Notify == "self" {
 		if in.queue, err = connectQueue(cfg.Queue, "penstock-"+role+" "+name, log); err != nil {
@@ -171,7 +173,8 @@ func (in *intake) start() error {
 	if in.projects != nil {
 		var watching context.Context
 		watching, in.stopWatch = context.WithCancel(context.Background())
-		in.watching.Go(func() error { in.projects.watch(watching); return nil })
+		in.projects.readUsage(in.dir)
+		in.watching.Go(func() error { in.projects.watch(watching, in.dir); return nil })
 	}
 	return nil
 }

@@ -1,16 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver"
@@ -23,8 +28,53 @@ type ProjectsConfig struct {
 }
 
 type ProjectConfig struct {
-	Keys []ProjectKey `yaml:"keys"`
+	Rate  RateConfig   `yaml:"rate"`
+	Quota QuotaConfig  `yaml:"quota"`
+	Keys  []ProjectKey `yaml:"keys"`
 }
+
+// RateConfig is how much may come in a time, and in how much of that time's worth at once.
+type RateConfig struct {
+	Events EventRate `yaml:"events"`
+	Bytes  ByteRate  `yaml:"bytes"`
+	Burst  Duration  `yaml:"burst"`
+}
+
+type QuotaConfig struct {
+	Events int64 `yaml:"events"`
+	Bytes  Size  `yaml:"bytes"`
+}
+
+// EventRate is a number of events a second that a file writes as 5000/s, 30/m or 100/h.
+type EventRate float64
+
+// ByteRate is a number of bytes a second that a file writes as 10MiB/s.
+type ByteRate float64
+
+func (r *EventRate) UnmarshalYAML(n *yaml.Node) error {
+	v, err := parseRate(n, func(n *yaml.Node) (int64, error) { return strconv.ParseInt(n.Value, 10, 64) })
+	*r = EventRate(v)
+	return err
+}
+
+func (r *ByteRate) UnmarshalYAML(n *yaml.Node) error {
+	v, err := parseRate(n, func(n *yaml.Node) (int64, error) { var v Size; err := n.Decode(&v); return int64(v), err })
+	*r = ByteRate(v)
+	return err
+}
+
+func parseRate(n *yaml.Node, amount func(*yaml.Node) (int64, error)) (float64, error) {
+	text, per, _ := strings.Cut(n.Value, "/")
+	seconds, known := map[string]float64{"s": 1, "m": 60, "h": 3600}[strings.TrimSpace(per)]
+	v, err := amount(&yaml.Node{Kind: yaml.ScalarNode, Value: strings.TrimSpace(text), Line: n.Line})
+	if err != nil || !known || v <= 0 {
+		return 0, fmt.Errorf("line %d: %q is not a rate: 5000/s, 30/m, 100/h; of bytes 10MiB/s", n.Line, n.Value)
+	}
+	return float64(v) / seconds, nil
+}
+
+// defaultBurst is how much of a rate may come at once where the file says nothing.
+const defaultBurst = 10 * time.Second
 
 type ProjectKey struct {
 	Name          string   `yaml:"name"`
@@ -77,7 +127,26 @@ func (c *ProjectsConfig) tenants() (projects []receiver.Project, keys []receiver
 }
 
 func (p ProjectConfig) settings(name string) (receiver.Project, error) {
-	return receiver.Project{Name: name}, nil
+	out := receiver.Project{Name: name, Quota: receiver.Quota{Events: p.Quota.Events, Bytes: int64(p.Quota.Bytes)}}
+	if p.Quota.Events < 0 {
+		return out, fmt.Errorf("projects.%s.quota.events %d: 0, for none, or more", name, p.Quota.Events)
+	}
+	burst := time.Duration(p.Rate.Burst)
+	if burst == 0 {
+		burst = defaultBurst
+	}
+	if burst < 0 {
+		return out, fmt.Errorf("projects.%s.rate.burst %s: more than 0", name, burst)
+	}
+	// At least an event or a byte at once, or a slow rate would let nothing through.
+	rate := func(perSecond float64) (r receiver.Rate) {
+		if perSecond > 0 {
+			r = receiver.Rate{PerSecond: perSecond, Burst: max(1, perSecond*burst.Seconds())}
+		}
+		return r
+	}
+	out.Events, out.Bytes = rate(float64(p.Rate.Events)), rate(float64(p.Rate.Bytes))
+	return out, nil
 }
 
 func (k ProjectKey) key() (key receiver.Key, err error) {
@@ -140,6 +209,7 @@ type projectsFile struct {
 	log      *slog.Logger
 	invalid  prometheus.Gauge
 	reads    *prometheus.CounterVec
+	used     *prometheus.GaugeVec
 	seen     os.FileInfo // as it was when it was read last; nil: it was not there
 }
 
@@ -154,7 +224,9 @@ func openProjects(path string, r *receiver.Receiver, log *slog.Logger, reg prome
 		reads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_projects_reads_total",
 			Help: "Reads of the projects file after it changed, by result: ok or invalid."}, []string{"result"}),
 	}
-	reg.MustRegister(p.invalid, p.reads)
+	p.used = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "penstock_receiver_quota_used",
+		Help: "What a project with a quota has sent today, in events and in bytes."}, []string{"project", "of"})
+	reg.MustRegister(p.invalid, p.reads, p.used)
 	p.seen, _ = os.Stat(path)
 	err := p.read()
 	if errors.Is(err, os.ErrNotExist) {
@@ -183,14 +255,21 @@ func (p *projectsFile) read() error {
 	return nil
 }
 
-// watch reads the file again whenever it has changed, until ctx ends.
-func (p *projectsFile) watch(ctx context.Context) {
-	tick := time.NewTicker(projectsPoll)
+// watch reads the file again whenever it has changed, until ctx ends, and keeps
+// what is used of quotas in dir.
+func (p *projectsFile) watch(ctx context.Context, dir string) {
+	tick, keep := time.NewTicker(projectsPoll), time.NewTicker(usageEvery)
 	defer tick.Stop()
+	defer keep.Stop()
+	var kept []byte
 	for {
 		select {
 		case <-ctx.Done():
+			p.keepUsage(dir, kept)
 			return
+		case <-keep.C:
+			kept = p.keepUsage(dir, kept)
+			continue
 		case <-tick.C:
 		}
 		// A file that is replaced while it is read is another one at the next look.
@@ -209,6 +288,56 @@ func (p *projectsFile) watch(ctx context.Context) {
 		p.reads.WithLabelValues("ok").Inc()
 		p.log.Info("the projects file was read again", "path", p.path)
 	}
+}
+
+// What is used of quotas is written so often, and at the end: a receiver that is
+// killed forgets what came since. usageName is the file's.
+const (
+	usageEvery = 5 * time.Second
+	usageName  = "quota.json"
+)
+
+// keepUsage writes what is used, unless kept is the same.
+func (p *projectsFile) keepUsage(dir string, kept []byte) []byte {
+	usage := p.receiver.Usage()
+	p.used.Reset()
+	for name, u := range usage.Projects {
+		p.used.WithLabelValues(name, "events").Set(float64(u.Events))
+		p.used.WithLabelValues(name, "bytes").Set(float64(u.Bytes))
+	}
+	text, err := json.Marshal(usage)
+	if err == nil && (bytes.Equal(text, kept) || kept == nil && len(usage.Projects) == 0) {
+		return kept
+	}
+	path := filepath.Join(dir, usageName)
+	if err == nil {
+		err = os.WriteFile(path+".tmp", text, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
+	if err != nil {
+		p.log.Warn("what is used of quotas is not kept: after a restart they count from before", "error", err)
+		return kept
+	}
+	return text
+}
+
+// readUsage goes on from what an earlier receiver kept in dir.
+func (p *projectsFile) readUsage(dir string) {
+	text, err := os.ReadFile(filepath.Join(dir, usageName))
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	var usage receiver.Usage
+	if err == nil {
+		err = json.Unmarshal(text, &usage)
+	}
+	if err != nil {
+		p.log.Warn("what was used of quotas is not known: they begin anew", "error", err)
+		return
+	}
+	p.receiver.SetUsage(usage)
 }
 
 func sameFile(a, b os.FileInfo) bool {

@@ -1,10 +1,19 @@
 package main
 
 import (
+	"context"
+	"log/slog"
 	"os"
+	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/receiver"
 )
 
 var somehash = strings.Repeat("ab", 32)
@@ -37,6 +46,13 @@ func TestParseProjects(t *testing.T) {
 		{"{keys: [{name: a, sha256: " + somehash + ", min_durability: tape}]}", `min_durability "tape": memory, disk or object`},
 		{"{keys: [{name: a, sha256: " + somehash + ", expires: soon}]}", `expires "soon": want a time`},
 		{"{keys: [{name: a, sha256: " + somehash + ", secret: \"${NONE}\"}]}", "line 2: ${NONE} is not set in the environment"},
+		{"{rate: {events: 100}}", `line 2: "100" is not a rate: 5000/s`},
+		{"{rate: {events: 1.5/s}}", `"1.5/s" is not a rate`},
+		{"{rate: {bytes: 10MB/s}}", `"10MB/s" is not a rate`},
+		{"{rate: {events: 10/d}}", `"10/d" is not a rate`},
+		{"{rate: {events: 10/s, burst: -1s}}", "projects.p.rate.burst -1s"},
+		{"{quota: {events: -1}}", "projects.p.quota.events -1"},
+		{"{rate: {event: 1/s}}", "unknown field projects.p.rate.event (known: events, bytes, burst)"},
 		{"5", "line 2: projects.p: want fields below it"},
 	} {
 		_, err := parseProjects([]byte("projects:\n  p: "+tt.project+"\n"), nil)
@@ -48,5 +64,71 @@ func TestParseProjects(t *testing.T) {
 		if _, err := parseProjects([]byte(text), nil); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+func TestRates(t *testing.T) {
+	cfg, err := parseProjects([]byte(`projects:
+  a: {rate: {events: 5000/s, bytes: 10MiB/s}, quota: {events: 7, bytes: 2GiB}}
+  b: {rate: {events: 30/m, burst: 1m}}
+  c: {rate: {events: 1 / h}}
+`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	projects, _, err := cfg.tenants()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range projects {
+		want := map[string]receiver.Project{
+			"a": {Name: "a", Events: receiver.Rate{PerSecond: 5000, Burst: 50_000}, Bytes: receiver.Rate{PerSecond: 10 << 20, Burst: 100 << 20}, Quota: receiver.Quota{Events: 7, Bytes: 2 << 30}},
+			"b": {Name: "b", Events: receiver.Rate{PerSecond: 0.5, Burst: 30}},
+			"c": {Name: "c", Events: receiver.Rate{PerSecond: 1. / 3600, Burst: 1}},
+		}[p.Name]
+		if !reflect.DeepEqual(p, want) {
+			t.Errorf("got %+v, want %+v", p, want)
+		}
+	}
+}
+
+// What is used of quotas is found again by the next receiver in the same folder.
+func TestUsageIsKept(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "projects.yaml")
+	if err := os.WriteFile(path, []byte("projects: {a: {quota: {events: 10}}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open := func() *projectsFile {
+		log := slog.New(slog.DiscardHandler)
+		r := receiver.New(receiver.Options{}, nil, nil, log, prometheus.NewRegistry())
+		p, err := openProjects(path, r, log, prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	first := open()
+	if kept := first.keepUsage(dir, nil); kept != nil {
+		t.Errorf("nothing is used: %s", kept)
+	}
+	first.readUsage(dir) // there is none
+	used := receiver.Usage{Day: time.Now().UTC().Format(time.DateOnly), Projects: map[string]receiver.Used{"a": {Events: 7, Bytes: 70}}}
+	first.receiver.SetUsage(used)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	first.watch(ctx, dir)
+	next := open()
+	next.readUsage(dir)
+	if got := next.receiver.Usage(); !reflect.DeepEqual(got, used) {
+		t.Errorf("got %+v, want %+v", got, used)
+	}
+	if err := os.WriteFile(filepath.Join(dir, usageName), []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	next = open()
+	next.readUsage(dir)
+	if got := next.receiver.Usage(); len(got.Projects) != 0 {
+		t.Errorf("got %+v", got)
 	}
 }
