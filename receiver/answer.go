@@ -19,7 +19,7 @@ func (q *request) outcome(refused *refusal) (accepted, rejected, status int) {
 	switch {
 	case refused != nil:
 		return 0, 0, refused.status // none was judged for good
-	case len(q.events) == 0 && q.rejected > 0:
+	case len(q.events) == 0 && q.sampled == 0 && q.rejected > 0:
 		return 0, q.rejected, http.StatusBadRequest
 	case q.durability == pipeline.Bucket:
 		return len(q.events), q.rejected, http.StatusOK
@@ -45,6 +45,10 @@ func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) i
 	b = strconv.AppendInt(b, int64(accepted), 10)
 	b = append(b, `,"rejected":`...)
 	b = strconv.AppendInt(b, int64(rejected), 10)
+	if refused == nil && q.sampled > 0 {
+		b = append(b, `,"sampled":`...)
+		b = strconv.AppendInt(b, int64(q.sampled), 10)
+	}
 	b = append(b, `,"request_id":"`...)
 	b = append(b, q.id...)
 	b = append(b, '"')

@@ -131,11 +131,12 @@ func decodeBinaryCloud(q *request, body []byte) *refusal {
 		w = append(base64.StdEncoding.AppendEncode(w, body), '"')
 	}
 	w = append(w, '}')
-	if _, err := q.event(w); err != nil {
+	_, err := q.event(w)
+	if err != nil && err != errSampled {
 		code, message := explain(err)
 		return refuse(http.StatusBadRequest, code, "%s", message)
 	}
-	q.count(nil, nil)
+	q.count(nil, err)
 	return nil
 }
 

@@ -58,8 +58,10 @@ func (q *request) decodeLines(body []byte) *refusal {
 			return err
 		}
 		n, err := q.event(line)
-		if after := jsonscan.TrimSpace(line[n:]); err == nil && len(after) > 0 {
-			q.drop()
+		if after := jsonscan.TrimSpace(line[n:]); (err == nil || err == errSampled) && len(after) > 0 {
+			if err == nil {
+				q.drop()
+			}
 			err = &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: n, Message: fmt.Sprintf("something follows the object at byte %d of the line", n)}
 		}
 		q.count(line, err)
@@ -133,9 +135,11 @@ func (q *request) behindArray(rest []byte) *refusal {
 	return nil
 }
 
-// count notes one event of the request, good or refused.
+// count notes one event of the request: good, left out or refused.
 func (q *request) count(raw []byte, err error) {
-	if err != nil {
+	if err == errSampled {
+		q.sampled++
+	} else if err != nil {
 		q.rejected++
 		code, message := explain(err)
 		q.rejects = append(q.rejects, reject{q.index, code, message, raw, ""})

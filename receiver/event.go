@@ -63,7 +63,7 @@ func (q *request) event(src []byte) (n int, err error) {
 	}
 	from, blobs := len(q.scratch), len(q.blobs)
 	for q.threshold = q.r.opts.BlobThreshold; ; q.threshold /= 8 {
-		e, err := q.dialect.event(q, members)
+		e, err := q.make(members)
 		if err == nil && len(e.Properties)+(len(q.blobs)-blobs)*blobRoom > maxRow {
 			err = wrong("event_too_large", "%d bytes are left of the event when its values above %d are taken out, the limit is %d", len(e.Properties), q.threshold, maxRow)
 			if q.threshold > minThreshold {

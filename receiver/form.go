@@ -75,8 +75,10 @@ func decodeForm(q *request, body []byte) *refusal {
 	}
 	event = wholeBody(event)
 	n, e := q.event(event)
-	if after := jsonscan.TrimSpace(event[n:]); e == nil && len(after) > 0 {
-		q.drop()
+	if after := jsonscan.TrimSpace(event[n:]); (e == nil || e == errSampled) && len(after) > 0 {
+		if e == nil {
+			q.drop()
+		}
 		e = wrong(jsonscan.InvalidJSON, "something follows the object at byte %d of the part \"event\"", n)
 	}
 	if e == nil && len(q.files) > 0 { // a file may have a property's name
@@ -85,11 +87,11 @@ func decodeForm(q *request, body []byte) *refusal {
 			e = wrong("duplicate_key", "a file and a property, or two files, have the same name")
 		}
 	}
-	if e != nil {
+	if e != nil && e != errSampled {
 		code, message := explain(e)
 		return refuse(http.StatusBadRequest, code, "%s", message)
 	}
-	q.index++
+	q.count(nil, e)
 	return nil
 }
 

@@ -127,6 +127,7 @@ type answer struct {
 	Header        http.Header `json:"-"`
 	Accepted      int         `json:"accepted"`
 	Rejected      int         `json:"rejected"`
+	Sampled       int         `json:"sampled"`
 	RequestID     string      `json:"request_id"`
 	Object        string      `json:"object"`
 	Error         answerError `json:"error"`

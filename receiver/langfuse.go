@@ -82,7 +82,7 @@ func langfuseAnswer(q *request, refused *refusal, status int, b []byte) (int, []
 	a = append(a, `,"successes":[`...)
 	rejects := q.rejects
 	rest, _ := find(wholeBody(q.body), "batch")
-	for index, taken := 0, 0; taken < len(q.events); index++ {
+	for index, taken := 0, 0; taken < len(q.events)+q.sampled; index++ {
 		rest = jsonscan.TrimSpace(rest[1:]) // the bracket or a comma
 		element := rest[:extent(rest)]
 		rest = jsonscan.TrimSpace(rest[len(element):])

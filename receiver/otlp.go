@@ -389,8 +389,8 @@ func (b *otlpBatch) take(sent []byte) *refusal {
 	if err == errMemory {
 		return busy()
 	}
-	if err == nil {
-		q.count(nil, nil)
+	if err == nil || err == errSampled {
+		q.count(nil, err)
 	} else {
 		raw, kind := b.alone(sent, m, decoded)
 		b.made += int64(len(raw))

@@ -78,7 +78,9 @@ func (b *otlpBatch) add() error {
 		return err
 	}
 	blobs := len(q.blobs)
-	if _, err := q.event(b.text); err != nil {
+	if _, err := q.event(b.text); err == errSampled {
+		return err
+	} else if err != nil {
 		code, message := explain(err)
 		if at := strings.LastIndex(message, " at byte "); at >= 0 {
 			message = message[:at] // of what was made: no client knows it

@@ -85,10 +85,11 @@ func decodePixel(q *request, body []byte) *refusal {
 			w = append(w, ']')
 		}
 	}
-	if _, err := q.event(append(w, '}')); err != nil {
+	_, err := q.event(append(w, '}'))
+	if err != nil && err != errSampled {
 		code, message := explain(err)
 		return refuse(http.StatusBadRequest, code, "%s", message)
 	}
-	q.count(nil, nil)
+	q.count(nil, err)
 	return nil
 }

@@ -12,6 +12,8 @@ type Project struct {
 	Events Rate // of events, also of those that are refused
 	Bytes  Rate // of bodies, decompressed
 	Quota  Quota
+	Names  []string // of the events that are taken; * stands for any text; empty: all
+	Sample *Sample  // nil: all that are taken stay
 }
 
 // tenants are the keys and projects that are in force: a request looks at them
@@ -35,7 +37,9 @@ type tenantKey struct {
 // tenant is a project with what its settings come to.
 type tenant struct {
 	Project
-	meter *meter // nil: it has neither limits nor a quota
+	meter   *meter   // nil: it has neither limits nor a quota
+	names   *matcher // nil: all are taken
+	sampled *matcher // whose names the sample is for; nil: all
 }
 
 // SetProjects puts other keys and projects in the place of those of the call
@@ -46,7 +50,10 @@ func (r *Receiver) SetProjects(projects []Project, keys []Key) error {
 	defer r.tenants.set.Unlock()
 	next := &snapshot{keys: map[[32]byte]tenantKey{}, projects: map[string]*tenant{}}
 	for _, p := range projects {
-		t := &tenant{Project: p}
+		t := &tenant{Project: p, names: newMatcher(p.Names)}
+		if p.Sample != nil {
+			t.sampled = newMatcher(p.Sample.Names)
+		}
 		if p.Events != (Rate{}) || p.Bytes != (Rate{}) || p.Quota != (Quota{}) {
 			t.meter = r.tenants.meter(p.Name)
 		}

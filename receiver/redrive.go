@@ -31,6 +31,7 @@ type Redrive struct {
 // Redriven is what became of it.
 type Redriven struct {
 	Accepted, Rejected int
+	Sampled            int // left out by the project's sample
 	RequestID, Object  string
 	Code, Message      string // why all, or the first of the events, is refused; empty: none is
 }
@@ -41,7 +42,8 @@ type Redriven struct {
 // events could not be taken now. Sent a second time, the same failure is the
 // same rows: an event without an id gets one by the failure and its place
 // there, and the failure's time where it has none of its own. One with an id
-// and without a time stays so: a client's own resend of it is the same row.
+// and without a time stays so: a client's own resend of it is the same row. The
+// project's settings hold, its limits do not.
 func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 	if d.ID == (pipeline.UUID{}) || d.Project == "" {
 		return Redriven{}, errors.New("redrive: the failure has no id or no project")
@@ -73,7 +75,7 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 		one.decode = (*request).decode
 		q.dialect = &one
 	}
-	q.key = Key{Project: d.Project}
+	q.key, q.tenant = Key{Project: d.Project}, r.tenants.now.Load().projects[d.Project]
 	q.project = append(q.project[:0], d.Project...)
 	q.durability, q.clientIP = d.Durability, d.ClientIP
 	q.maxBody = max(q.maxBody, int64(len(d.Body))) // an event's bytes may have come compressed
@@ -86,8 +88,11 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 	out := Redriven{RequestID: q.id, Object: q.object}
 	var status int
 	out.Accepted, out.Rejected, status = q.outcome(refusal)
+	if refusal == nil {
+		out.Sampled = q.sampled
+	}
 	r.metrics.observe(status, q, time.Since(began))
-	if out.Accepted > 0 {
+	if out.Accepted+out.Sampled > 0 {
 		r.report(q, req, refusal)
 	}
 	if status == http.StatusServiceUnavailable {

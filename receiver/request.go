@@ -56,6 +56,7 @@ type request struct {
 	files     []file          // of a form
 	rejects   []reject
 	rejected  int
+	sampled   int    // events that the project's sample leaves out
 	index     int    // of the next event in the request
 	inRows    int    // bytes of the events' properties, without their blobs
 	largest   int    // bytes of the largest event so far

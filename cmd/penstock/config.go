@@ -227,6 +227,9 @@ func checkKeys(n *yaml.Node, t reflect.Type, path string) error {
 			}
 		}
 	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
 	if t.Kind() == reflect.Map && n.Kind == yaml.MappingNode {
 		for i := 0; i < len(n.Content); i += 2 {
 			if err := checkKeys(n.Content[i+1], t.Elem(), path+n.Content[i].Value+"."); err != nil {

@@ -82,9 +82,10 @@ type errorRedrive struct {
 // errorResult is what became of a failure that was sent again.
 type errorResult struct {
 	ID       string `json:"event_id"`
-	Result   string `json:"result"` // accepted, partly, refused, skipped
+	Result   string `json:"result"` // accepted, partly, sampled, refused, skipped
 	Accepted int    `json:"accepted"`
 	Rejected int    `json:"rejected"`
+	Sampled  int    `json:"sampled,omitempty"` // left out by the project's sample
 	Object   string `json:"object,omitempty"`
 	Code     string `json:"code,omitempty"`
 	Message  string `json:"message,omitempty"`
@@ -139,6 +140,9 @@ func errorOperations() []operation {
 			kind: func(item any) string { return item.(*errorResult).Result },
 			sum: func(w io.Writer, n map[string]int) {
 				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d refused again, %d skipped\n", plural(n[""], "failure"), n["accepted"], n["partly"], n["refused"], n["skipped"])
+				if n["sampled"] > 0 {
+					fmt.Fprintf(w, "%d were left out by their project's sample\n", n["sampled"])
+				}
 			},
 			run: redriveErrors, special: runErrorsRedrive,
 		},
@@ -368,7 +372,7 @@ func (o *operator) redrivePage(ctx context.Context, db *clickhouse.DB, rec *rece
 	err := g.Wait()
 	var marks []clickhouse.Redriven
 	for _, r := range results {
-		if r.Accepted > 0 {
+		if r.Accepted+r.Sampled > 0 {
 			id, _ := pipeline.ParseUUID([]byte(r.ID))
 			marks = append(marks, clickhouse.Redriven{ID: id, Accepted: r.Accepted, Rejected: r.Rejected, Object: r.Object, Code: r.Code})
 		}
@@ -442,9 +446,11 @@ func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *e
 		r.Message = err.Error()
 		return r, nil // it hinders no other
 	}
-	r.Accepted, r.Rejected, r.Object, r.Code, r.Message = done.Accepted, done.Rejected, done.Object, done.Code, done.Message
+	r.Accepted, r.Rejected, r.Sampled, r.Object, r.Code, r.Message = done.Accepted, done.Rejected, done.Sampled, done.Object, done.Code, done.Message
 	switch {
-	case done.Accepted == 0:
+	case done.Accepted == 0 && done.Rejected == 0 && done.Sampled > 0:
+		r.Result = "sampled"
+	case done.Accepted+done.Sampled == 0:
 		r.Result = "refused"
 	case done.Rejected > 0:
 		r.Result = "partly"

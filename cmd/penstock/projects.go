@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -28,9 +29,17 @@ type ProjectsConfig struct {
 }
 
 type ProjectConfig struct {
-	Rate  RateConfig   `yaml:"rate"`
-	Quota QuotaConfig  `yaml:"quota"`
-	Keys  []ProjectKey `yaml:"keys"`
+	Rate   RateConfig    `yaml:"rate"`
+	Quota  QuotaConfig   `yaml:"quota"`
+	Names  []string      `yaml:"names"`
+	Sample *SampleConfig `yaml:"sample"`
+	Keys   []ProjectKey  `yaml:"keys"`
+}
+
+type SampleConfig struct {
+	By    string   `yaml:"by"`
+	Keep  *float64 `yaml:"keep"`
+	Names []string `yaml:"names"`
 }
 
 // RateConfig is how much may come in a time, and in how much of that time's worth at once.
@@ -127,7 +136,7 @@ func (c *ProjectsConfig) tenants() (projects []receiver.Project, keys []receiver
 }
 
 func (p ProjectConfig) settings(name string) (receiver.Project, error) {
-	out := receiver.Project{Name: name, Quota: receiver.Quota{Events: p.Quota.Events, Bytes: int64(p.Quota.Bytes)}}
+	out := receiver.Project{Name: name, Names: p.Names, Quota: receiver.Quota{Events: p.Quota.Events, Bytes: int64(p.Quota.Bytes)}}
 	if p.Quota.Events < 0 {
 		return out, fmt.Errorf("projects.%s.quota.events %d: 0, for none, or more", name, p.Quota.Events)
 	}
@@ -144,6 +153,15 @@ func (p ProjectConfig) settings(name string) (receiver.Project, error) {
 			r = receiver.Rate{PerSecond: perSecond, Burst: max(1, perSecond*burst.Seconds())}
 		}
 		return r
+	}
+	if s := p.Sample; s != nil {
+		if s.Keep == nil || !(*s.Keep >= 0 && *s.Keep <= 1) {
+			return out, fmt.Errorf("projects.%s.sample.keep: want the part that is kept, 0 to 1, as 0.1", name)
+		}
+		out.Sample = &receiver.Sample{By: cmp.Or(s.By, receiver.SampleSession), Keep: *s.Keep, Names: s.Names}
+		if by := out.Sample.By; by != receiver.SampleSession && by != receiver.SampleUser && by != receiver.SampleEvent {
+			return out, fmt.Errorf("projects.%s.sample.by %q: session, user or event", name, by)
+		}
 	}
 	out.Events, out.Bytes = rate(float64(p.Rate.Events)), rate(float64(p.Rate.Bytes))
 	return out, nil

@@ -53,6 +53,11 @@ func TestParseProjects(t *testing.T) {
 		{"{rate: {events: 10/s, burst: -1s}}", "projects.p.rate.burst -1s"},
 		{"{quota: {events: -1}}", "projects.p.quota.events -1"},
 		{"{rate: {event: 1/s}}", "unknown field projects.p.rate.event (known: events, bytes, burst)"},
+		{"{sample: {by: session}}", "projects.p.sample.keep: want the part"},
+		{"{sample: {keep: 10}}", "projects.p.sample.keep"},
+		{"{sample: {keep: .nan}}", "projects.p.sample.keep"},
+		{"{sample: {keep: 0.1, by: device}}", `projects.p.sample.by "device": session, user or event`},
+		{"{sample: {kep: 0.1}}", "unknown field projects.p.sample.kep"},
 		{"5", "line 2: projects.p: want fields below it"},
 	} {
 		_, err := parseProjects([]byte("projects:\n  p: "+tt.project+"\n"), nil)
