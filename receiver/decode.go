@@ -57,10 +57,12 @@ func (q *request) decodeLines(body []byte) *refusal {
 		if err := q.full(); err != nil {
 			return err
 		}
+		applied := len(q.applied)
 		n, err := q.event(line)
 		if after := jsonscan.TrimSpace(line[n:]); (err == nil || err == errSampled) && len(after) > 0 {
 			if err == nil {
 				q.drop()
+				q.applied = q.applied[:applied]
 			}
 			err = &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: n, Message: fmt.Sprintf("something follows the object at byte %d of the line", n)}
 		}

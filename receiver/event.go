@@ -61,18 +61,18 @@ func (q *request) event(src []byte) (n int, err error) {
 	if err != nil {
 		return n, err
 	}
-	from, blobs := len(q.scratch), len(q.blobs)
+	from, blobs, applied := len(q.scratch), len(q.blobs), len(q.applied)
 	for q.threshold = q.r.opts.BlobThreshold; ; q.threshold /= 8 {
 		e, err := q.make(members)
 		if err == nil && len(e.Properties)+(len(q.blobs)-blobs)*blobRoom > maxRow {
 			err = wrong("event_too_large", "%d bytes are left of the event when its values above %d are taken out, the limit is %d", len(e.Properties), q.threshold, maxRow)
 			if q.threshold > minThreshold {
-				q.scratch, q.blobs = q.scratch[:from], q.blobs[:blobs]
+				q.scratch, q.blobs, q.applied = q.scratch[:from], q.blobs[:blobs], q.applied[:applied]
 				continue
 			}
 		}
 		if err != nil {
-			q.scratch, q.blobs = q.scratch[:from], q.blobs[:blobs]
+			q.scratch, q.blobs, q.applied = q.scratch[:from], q.blobs[:blobs], q.applied[:applied]
 			return n, err
 		}
 		q.events = append(q.events, e)

@@ -239,6 +239,9 @@ func (q *request) admitHead(size int64) *refusal {
 // admitBody decides by the body, once it is read and its key is known.
 func (q *request) admitBody() *refusal {
 	size := int64(len(q.body))
+	if err := q.copied(size); err != nil {
+		return err
+	}
 	if q.meter() != nil && !q.taken.entered { // the key stood in the body
 		return q.admitHead(size)
 	}
@@ -255,6 +258,22 @@ func (q *request) fits(size int64) *refusal {
 		return nil
 	}
 	return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "this key may send bodies of %d bytes: send fewer events at once, or have the key made for large ones", q.r.opts.SmallBody)
+}
+
+// copied makes room for what redaction copies of a body: its values as its
+// dialect has them, and later these without what is taken out of them, all before
+// large ones leave their rows. What memory cannot hold at all is never taken.
+func (q *request) copied(size int64) *refusal {
+	if q.tenant == nil || q.tenant.redaction == nil || size <= int64(q.r.opts.BlobThreshold) {
+		return nil
+	}
+	if limit := q.r.opts.MaxMemory / 2; size > limit {
+		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "the body has %d bytes, the limit is %d for a project of which values are dropped or hashed", size, limit)
+	}
+	if q.charge(q.charged+size) != nil {
+		return busy()
+	}
+	return nil
 }
 
 // countEvents decides by the events that were found, good and refused.

@@ -11,7 +11,7 @@ type metrics struct {
 	events, bytes     prometheus.Counter
 	rejected, refused *prometheus.CounterVec
 	requests, limited *prometheus.CounterVec
-	sampled           *prometheus.CounterVec
+	sampled, redacted *prometheus.CounterVec
 	ok                [2]prometheus.Counter // of requests: 200 and 202, looked up once
 	seconds           prometheus.Histogram
 }
@@ -30,11 +30,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Requests refused for now (429), by project and by what it has sent too much of."}, []string{"project", "limit"}),
 		sampled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_sampled_total",
 			Help: "Events left out by their project's sample."}, []string{"project"}),
+		redacted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_redacted_total",
+			Help: "Values of events that were dropped or hashed, by their project's path and what was done."}, []string{"project", "path", "done"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_receiver_request_seconds",
 			Help: "Time from a request's head to its answer.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18)}),
 	}
 	m.ok = [2]prometheus.Counter{m.requests.WithLabelValues("200"), m.requests.WithLabelValues("202")}
-	reg.MustRegister(m.events, m.bytes, m.rejected, m.refused, m.requests, m.limited, m.sampled, m.seconds)
+	reg.MustRegister(m.events, m.bytes, m.rejected, m.refused, m.requests, m.limited, m.sampled, m.redacted, m.seconds)
 	return m
 }
 
@@ -53,6 +55,9 @@ func (m *metrics) observe(status int, q *request, took time.Duration) {
 		m.events.Add(float64(len(q.events)))
 		if q.sampled > 0 {
 			m.sampled.WithLabelValues(q.key.Project).Add(float64(q.sampled))
+		}
+		for _, rule := range q.applied {
+			q.tenant.redaction.rules[rule].applied.Inc()
 		}
 	}
 }

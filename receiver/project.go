@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Project is what holds for all that is sent with any key of a project.
@@ -14,6 +16,9 @@ type Project struct {
 	Quota  Quota
 	Names  []string // of the events that are taken; * stands for any text; empty: all
 	Sample *Sample  // nil: all that are taken stay
+	Drop   []string // paths of what is taken out of events: properties.a.b, context.ip, user_id
+	Hash   []string // paths of what is replaced by its HMAC-SHA256, in hex
+	Salt   string   // of the HMAC
 }
 
 // tenants are the keys and projects that are in force: a request looks at them
@@ -40,6 +45,8 @@ type tenant struct {
 	meter   *meter   // nil: it has neither limits nor a quota
 	names   *matcher // nil: all are taken
 	sampled *matcher // whose names the sample is for; nil: all
+
+	redaction *redaction // nil: events stay as they are
 }
 
 // SetProjects puts other keys and projects in the place of those of the call
@@ -50,9 +57,9 @@ func (r *Receiver) SetProjects(projects []Project, keys []Key) error {
 	defer r.tenants.set.Unlock()
 	next := &snapshot{keys: map[[32]byte]tenantKey{}, projects: map[string]*tenant{}}
 	for _, p := range projects {
-		t := &tenant{Project: p, names: newMatcher(p.Names)}
-		if p.Sample != nil {
-			t.sampled = newMatcher(p.Sample.Names)
+		t, err := newTenant(p, r.metrics)
+		if err != nil {
+			return err
 		}
 		if p.Events != (Rate{}) || p.Bytes != (Rate{}) || p.Quota != (Quota{}) {
 			t.meter = r.tenants.meter(p.Name)
@@ -70,6 +77,24 @@ func (r *Receiver) SetProjects(projects []Project, keys []Key) error {
 	}
 	r.tenants.now.Store(next)
 	return nil
+}
+
+// CheckProjects tells why a receiver without other keys would not take these.
+func CheckProjects(projects []Project, keys []Key) error {
+	r := &Receiver{metrics: newMetrics(prometheus.NewRegistry()), tenants: tenants{meters: map[string]*meter{}}}
+	return r.SetProjects(projects, keys)
+}
+
+func newTenant(p Project, m *metrics) (*tenant, error) {
+	t := &tenant{Project: p, names: newMatcher(p.Names)}
+	if p.Sample != nil {
+		t.sampled = newMatcher(p.Sample.Names)
+	}
+	var err error
+	if t.redaction, err = newRedaction(&p, m.redacted); err != nil {
+		return nil, fmt.Errorf("project %s: %w", p.Name, err)
+	}
+	return t, nil
 }
 
 // Keys is how many keys are in force.

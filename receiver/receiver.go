@@ -197,6 +197,9 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 	if q.largest > keepBytes {
 		q.freshScanners() // their buffers are many times as large
 	}
+	if q.overfull {
+		err = busy()
+	}
 	if err == nil {
 		err = q.countEvents()
 	}

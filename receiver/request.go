@@ -54,6 +54,8 @@ type request struct {
 	blobs     []pipeline.Blob // cut out of them
 	threshold int             // bytes of a value that is; 0: none is
 	files     []file          // of a form
+	applied   []int32         // rules of the project's redaction, one a value
+	overfull  bool            // there was no memory for an event without what is taken out of it
 	rejects   []reject
 	rejected  int
 	sampled   int    // events that the project's sample leaves out
@@ -94,7 +96,7 @@ func (q *request) reset(now int64) {
 	var id [8]byte
 	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // tells requests apart, and is no secret
 	*q = request{r: q.r, dialect: native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody, scan: q.scan, inner: q.inner,
-		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], blobs: q.blobs[:0], rejects: q.rejects[:0],
+		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], blobs: q.blobs[:0], applied: q.applied[:0], rejects: q.rejects[:0],
 		response: q.response[:0]}
 }
 
@@ -106,7 +108,7 @@ const (
 
 func (q *request) small() bool {
 	return cap(q.sent) <= keepBytes && cap(q.body) <= keepBytes && cap(q.scratch) <= keepBytes && cap(q.response) <= keepBytes &&
-		cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents
+		cap(q.applied) <= keepBytes && cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents
 }
 
 // charge counts the request as size bytes of the receiver's memory, before

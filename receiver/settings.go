@@ -106,13 +106,21 @@ func (q *request) make(members []jsonscan.Member) (pipeline.Event, error) {
 	if t == nil {
 		return q.dialect.event(q, members)
 	}
+	threshold, blobs := q.threshold, len(q.blobs)
+	if t.redaction != nil {
+		// A value that left its row would take what is in it along.
+		q.threshold = 0
+	}
 	e, err := q.dialect.event(q, members)
+	q.threshold = threshold
 	switch {
 	case err != nil:
 	case !t.names.match(e.Name):
 		err = wrong("name_not_allowed", "project %.100q takes no events named %.100q: its names are %s", q.project, e.Name, list(t.Names))
 	case t.sampledOut(&e):
 		err = errSampled
+	case t.redaction != nil:
+		err = q.redact(&e, blobs)
 	}
 	return e, err
 }

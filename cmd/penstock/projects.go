@@ -33,6 +33,9 @@ type ProjectConfig struct {
 	Quota  QuotaConfig   `yaml:"quota"`
 	Names  []string      `yaml:"names"`
 	Sample *SampleConfig `yaml:"sample"`
+	Drop   []string      `yaml:"drop"`
+	Hash   []string      `yaml:"hash"`
+	Salt   string        `yaml:"salt"`
 	Keys   []ProjectKey  `yaml:"keys"`
 }
 
@@ -82,6 +85,9 @@ func parseRate(n *yaml.Node, amount func(*yaml.Node) (int64, error)) (float64, e
 	return float64(v) / seconds, nil
 }
 
+// minSalt is how long a project's salt must be, in bytes.
+const minSalt = 16
+
 // defaultBurst is how much of a rate may come at once where the file says nothing.
 const defaultBurst = 10 * time.Second
 
@@ -105,7 +111,10 @@ func parseProjects(text []byte, env map[string]string) (*ProjectsConfig, error) 
 	if err := parseStrict(text, env, cfg); err != nil {
 		return nil, err
 	}
-	_, _, err := cfg.tenants()
+	projects, keys, err := cfg.tenants()
+	if err == nil {
+		err = receiver.CheckProjects(projects, keys)
+	}
 	return cfg, err
 }
 
@@ -136,9 +145,12 @@ func (c *ProjectsConfig) tenants() (projects []receiver.Project, keys []receiver
 }
 
 func (p ProjectConfig) settings(name string) (receiver.Project, error) {
-	out := receiver.Project{Name: name, Names: p.Names, Quota: receiver.Quota{Events: p.Quota.Events, Bytes: int64(p.Quota.Bytes)}}
+	out := receiver.Project{Name: name, Names: p.Names, Drop: p.Drop, Hash: p.Hash, Salt: p.Salt, Quota: receiver.Quota{Events: p.Quota.Events, Bytes: int64(p.Quota.Bytes)}}
 	if p.Quota.Events < 0 {
 		return out, fmt.Errorf("projects.%s.quota.events %d: 0, for none, or more", name, p.Quota.Events)
+	}
+	if len(p.Hash) > 0 && len(p.Salt) < minSalt {
+		return out, fmt.Errorf("projects.%s.salt has %d bytes: hash wants a secret of %d at least, or hashes are found by trying (openssl rand -hex 16)", name, len(p.Salt), minSalt)
 	}
 	burst := time.Duration(p.Rate.Burst)
 	if burst == 0 {

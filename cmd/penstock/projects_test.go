@@ -58,6 +58,11 @@ func TestParseProjects(t *testing.T) {
 		{"{sample: {keep: .nan}}", "projects.p.sample.keep"},
 		{"{sample: {keep: 0.1, by: device}}", `projects.p.sample.by "device": session, user or event`},
 		{"{sample: {kep: 0.1}}", "unknown field projects.p.sample.kep"},
+		{"{drop: [email]}", `project p: the path "email": want properties.KEY`},
+		{"{drop: [properties]}", `the path "properties": name what is below it`},
+		{"{drop: [user_id.x]}", "nothing is below user_id"},
+		{"{drop: [properties.a], hash: [properties.a], salt: 0123456789abcdef}", `the path "properties.a" stands twice`},
+		{"{hash: [user_id]}", "projects.p.salt has 0 bytes: hash wants a secret of 16"},
 		{"5", "line 2: projects.p: want fields below it"},
 	} {
 		_, err := parseProjects([]byte("projects:\n  p: "+tt.project+"\n"), nil)
