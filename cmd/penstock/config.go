@@ -278,6 +278,8 @@ func didYouMean(t reflect.Type, name string) string {
 
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
+var errUnset = errors.New("is not set in the environment")
+
 // expand puts the environment's values in place of ${NAME}, in values only.
 func expand(n *yaml.Node, env map[string]string) error {
 	if n.Kind == yaml.ScalarNode {
@@ -290,7 +292,7 @@ func expand(n *yaml.Node, env map[string]string) error {
 			return v
 		})
 		if missing != "" {
-			return fmt.Errorf("line %d: %s is not set in the environment", n.Line, missing)
+			return fmt.Errorf("line %d: %s %w", n.Line, missing, errUnset)
 		}
 		if value != n.Value {
 			n.Value = value

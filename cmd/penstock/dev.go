@@ -244,6 +244,14 @@ func (st *stack) configure(ports devPorts) error {
 	c.Admin.Token = token
 	c.Admin.Listen, c.Receiver.Listen = loopback(ports.admin), loopback(ports.receiver)
 	c.Receiver.Keys = append(c.Receiver.Keys, KeyConfig{Project: "demo", SHA256: hash})
+	if c.Receiver.Projects == "" {
+		c.Receiver.Projects = filepath.Join(o.data, "projects.yaml")
+		f, err := os.OpenFile(c.Receiver.Projects, os.O_RDWR|os.O_CREATE, 0o600) // for `penstock keys add`
+		if err != nil {
+			return err
+		}
+		f.Close()
+	}
 	c.Batcher.Dir, c.Batcher.Format, c.Batcher.RollAge = filepath.Join(o.data, "receive"), o.format, Duration(o.roll)
 	st.state = devState{
 		Receiver: "http://" + c.Receiver.Listen, Admin: "http://" + c.Admin.Listen, LoadAdmin: "http://" + loopback(loadAdmin),

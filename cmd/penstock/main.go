@@ -38,6 +38,7 @@ func commands() []command {
 		group("objects", "list, print and find objects and their events"),
 		group("dlq", "list, redrive and drop the objects that were given up"),
 		group("errors", "list, show and redrive what was refused"),
+		group("keys", "add, list, revoke and rotate the keys of projects"),
 		{"reingest", "load objects again, by key, prefix or time range", runReingestCommand},
 		{"status", "show what waits where", runStatus},
 		{"bench", "measure on this machine: receive, load, e2e; plot draws the cost curve", runBench},

@@ -102,6 +102,7 @@ func operations() []operation {
 	all = append(all, objectOperations()...)
 	all = append(all, deadLetterOperations()...)
 	all = append(all, errorOperations()...)
+	all = append(all, keyOperations()...)
 	return append(all, reingestOperation())
 }
 
@@ -115,7 +116,8 @@ func findOperation(name string) operation {
 }
 
 // paramField is one field of params, by its tags: `param:"since" usage:"…"
-// default:"24h"`. `arg:"KEY"` on a []string takes what stands behind the flags.
+// default:"24h"`. `arg:"KEY"` takes what stands behind the flags: on a string one
+// word, on a []string, the last field of its kind, all that are left.
 type paramField struct {
 	name, usage, def, arg string
 	value                 reflect.Value
@@ -440,12 +442,12 @@ func (c common) executor(s streams) (executor, func() error, error) {
 	return local(o), o.close, nil
 }
 
-// bind makes flags of an operation's params; the field of arguments, if any, is returned.
-func bind(fs *flag.FlagSet, params any) (args *paramField) {
+// bind makes flags of an operation's params; the fields of arguments are returned.
+func bind(fs *flag.FlagSet, params any) (args []paramField) {
 	for _, f := range paramFields(params) {
 		switch {
 		case f.arg != "":
-			args = &f
+			args = append(args, f)
 		case f.value.Kind() == reflect.Bool:
 			fs.BoolVar(f.value.Addr().Interface().(*bool), f.name, f.value.Bool(), f.usage)
 		case f.value.Kind() == reflect.Int:
@@ -488,24 +490,30 @@ func (op operation) command(ctx context.Context, s streams, args []string, h hoo
 	params := op.newParams()
 	fs := newFlags(s, op.name, strings.TrimSpace(op.short+"\n"+op.about))
 	c := commonFlags(fs)
-	field := bind(fs, params)
+	fields := bind(fs, params)
 	usage := fs.Usage
-	if field != nil {
+	if len(fields) > 0 {
 		fs.Usage = func() {
 			usage()
-			fmt.Fprintf(fs.Output(), "\nArguments, before, between or behind the flags:\n\n  %-22s %s\n", field.arg, field.usage)
+			fmt.Fprint(fs.Output(), "\nArguments, before, between or behind the flags:\n\n")
+			for _, f := range fields {
+				fmt.Fprintf(fs.Output(), "  %-22s %s\n", f.arg, f.usage)
+			}
 		}
 	}
 	free, err := parseWithArgs(fs, args)
 	if err != nil {
 		return err
 	}
-	if field == nil && len(free) > 0 {
-		fmt.Fprintf(fs.Output(), "penstock %s: what is %q?\n", op.name, free[0])
-		return errUsage
-	}
 	for _, a := range free {
-		field.set(a)
+		if len(fields) == 0 {
+			fmt.Fprintf(fs.Output(), "penstock %s: what is %q?\n", op.name, a)
+			return errUsage
+		}
+		fields[0].set(a)
+		if fields[0].value.Kind() == reflect.String {
+			fields = fields[1:]
+		}
 	}
 	ex, done, err := c.executor(s)
 	if err != nil {
