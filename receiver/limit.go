@@ -34,8 +34,18 @@ type Used struct {
 type meter struct {
 	mu            sync.Mutex
 	events, bytes bucket
+	last          shape  // of the smallest request that had too many events of late
 	day           string // of used
 	used          Used
+}
+
+// shape is what a request's head tells of it, and how many events were found in
+// it. Another that is as long is taken to have as many: of a flood, which sends
+// the same again and again, bodies need be neither read nor decoded.
+type shape struct {
+	bytes    int64
+	encoding string
+	events   int
 }
 
 // bucket is filled by time and emptied by what is sent. A request that is larger
@@ -105,7 +115,7 @@ func (m *meter) turn(today string) {
 
 // enter takes n bytes for a request that has events, how many is not known yet;
 // or it says why not. The request that crosses a quota is the last one in.
-func (m *meter) enter(p *Project, n int64, now time.Time) *limited {
+func (m *meter) enter(p *Project, n int64, encoding string, now time.Time) *limited {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if q := p.Quota; q != (Quota{}) {
@@ -118,8 +128,13 @@ func (m *meter) enter(p *Project, n int64, now time.Time) *limited {
 			return &limited{"bytes", q.Bytes, 0, 0, left}
 		}
 	}
-	if wait := m.events.wait(p.Events, 1, now); wait > 0 {
-		return newLimited("events", p.Events, &m.events, wait)
+	least, likely := 1.0, 1.0
+	if l := m.last; l.events > 0 && n >= l.bytes && encoding == l.encoding {
+		least = float64(l.events)
+		likely = least * float64(n) / float64(l.bytes)
+	}
+	if m.events.wait(p.Events, least, now) > 0 {
+		return newLimited("events", p.Events, &m.events, m.events.wait(p.Events, likely, now))
 	}
 	if wait := m.bytes.wait(p.Bytes, float64(n), now); wait > 0 {
 		return newLimited("bytes", p.Bytes, &m.bytes, wait)
@@ -136,13 +151,20 @@ func (m *meter) more(n int64) {
 	m.mu.Unlock()
 }
 
-func (m *meter) takeEvents(p *Project, n int, now time.Time) *limited {
+// takeEvents takes those of a request whose head told so many bytes; 0: none.
+func (m *meter) takeEvents(p *Project, n int, bytes int64, encoding string, now time.Time) *limited {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if wait := m.events.wait(p.Events, float64(n), now); wait > 0 {
+		if l := m.last; bytes > 0 && (l.events == 0 || bytes < l.bytes || encoding != l.encoding) {
+			m.last = shape{bytes, encoding, n}
+		}
 		return newLimited("events", p.Events, &m.events, wait)
 	}
 	m.events.left -= float64(n)
+	if n >= m.last.events {
+		m.last = shape{} // they fit by now
+	}
 	return nil
 }
 
@@ -206,6 +228,7 @@ func (t *tenants) meter(project string) *meter {
 type taken struct {
 	entered bool
 	bytes   int64
+	told    int64 // of bytes, by the head
 	events  int
 }
 
@@ -229,10 +252,10 @@ func (q *request) admitHead(size int64) *refusal {
 		return nil
 	}
 	size = max(size, 0)
-	if l := m.enter(&q.tenant.Project, size, time.Now()); l != nil {
+	if l := m.enter(&q.tenant.Project, size, q.encoding, time.Now()); l != nil {
 		return q.refuseNow(l)
 	}
-	q.taken = taken{true, size, 0}
+	q.taken = taken{entered: true, bytes: size, told: size}
 	return nil
 }
 
@@ -282,7 +305,7 @@ func (q *request) countEvents() *refusal {
 	if m == nil || q.index == 0 {
 		return nil
 	}
-	if l := m.takeEvents(&q.tenant.Project, q.index, time.Now()); l != nil {
+	if l := m.takeEvents(&q.tenant.Project, q.index, q.taken.told, q.encoding, time.Now()); l != nil {
 		return q.refuseNow(l)
 	}
 	q.taken.events = q.index

@@ -72,6 +72,48 @@ func TestLargerThanTheBurst(t *testing.T) {
 	})
 }
 
+// Once the events of a body were too many, others like it are not even read
+// until so many would fit; smaller ones are.
+func TestFloodIsNotRead(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r, _ := withProjects(t, nil, Project{Events: Rate{100, 200}})
+		for _, want := range []int{202, 202, 429} {
+			if a := sendFile(t, r, events(90)); a.Status != want {
+				t.Fatalf("%+v", a)
+			}
+		}
+		unseen := func(size int) answer {
+			t.Helper()
+			req := postReader("/v1/events", unread{t}, "X-API-Key", keyFile)
+			req.ContentLength = int64(size)
+			return serve(t, r, req)
+		}
+		if a := unseen(len(events(90))); a.Status != 429 || a.Limit.Left != 20 || a.Limit.RetryAfter != 1 {
+			t.Errorf("%+v", a)
+		}
+		if a := unseen(len(events(180))); a.Limit.RetryAfter != 2 {
+			t.Errorf("%+v", a)
+		}
+		if a := sendFile(t, r, events(10)); a.Status != 202 {
+			t.Errorf("smaller: %+v", a)
+		}
+		if a := sendFile(t, r, string(gzipped([]byte(events(10)+strings.Repeat(" ", 100)))), "Content-Encoding", "gzip"); a.Status != 202 {
+			t.Errorf("compressed: %+v", a)
+		}
+		time.Sleep(900 * time.Millisecond)
+		if a := sendFile(t, r, events(90)); a.Status != 202 {
+			t.Errorf("they fit: %+v", a)
+		}
+		if a := sendFile(t, r, strings.Repeat(" ", 5000)+one); a.Status != 429 {
+			t.Errorf("nothing is left: %+v", a)
+		}
+		time.Sleep(10 * time.Millisecond)
+		if a := sendFile(t, r, strings.Repeat(" ", 5000)+one); a.Status != 202 {
+			t.Errorf("longer, after what was there has come in: %+v", a)
+		}
+	})
+}
+
 // unread fails the test when somebody reads it.
 type unread struct{ t *testing.T }
 
