@@ -15,6 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver"
 )
@@ -32,6 +33,7 @@ type Config struct {
 	ClickHouse ClickHouseConfig `yaml:"clickhouse"`
 	Loader     LoaderConfig     `yaml:"loader"`
 	Sweep      SweepConfig      `yaml:"sweep"`
+	LLM        LLMConfig        `yaml:"llm"`
 	Status     StatusConfig     `yaml:"status"`
 }
 
@@ -143,6 +145,18 @@ type SweepConfig struct {
 	Span  Duration `yaml:"span"`
 	Grace Duration `yaml:"grace"`
 	Poll  Duration `yaml:"poll"`
+}
+
+type LLMConfig struct {
+	Prices []PriceConfig `yaml:"prices"`
+}
+
+type PriceConfig struct {
+	Model    string   `yaml:"model"`
+	Provider string   `yaml:"provider"`
+	Input    float64  `yaml:"input"`
+	Cached   *float64 `yaml:"cached_input"`
+	Output   float64  `yaml:"output"`
 }
 
 type StatusConfig struct {
@@ -421,6 +435,9 @@ func (c *Config) check() error {
 	if c.Process.LogFormat != "text" && c.Process.LogFormat != "json" {
 		errs = append(errs, fmt.Errorf("process.log_format %q: text or json", c.Process.LogFormat))
 	}
+	if _, err := c.prices(); err != nil {
+		errs = append(errs, err)
+	}
 	if _, err := c.keys(); err != nil {
 		errs = append(errs, err)
 	}
@@ -448,6 +465,27 @@ func (c *Config) keys() ([]receiver.Key, error) {
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// prices are those of language models as their table has them.
+func (c *Config) prices() ([]clickhouse.Price, error) {
+	var prices []clickhouse.Price
+	seen := map[string]bool{}
+	for i, p := range c.LLM.Prices {
+		if p.Model == "" || strings.ContainsFunc(p.Model+p.Provider, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return nil, fmt.Errorf("llm.prices[%d]: model %q of provider %q: want a model's name, in which * stands for anything, in ASCII and without spaces", i, p.Model, p.Provider)
+		}
+		if !(p.Input >= 0 && p.Output >= 0 && (p.Cached == nil || *p.Cached >= 0)) {
+			return nil, fmt.Errorf("llm.prices[%d], of %s: a price is below 0; they are USD per million tokens", i, p.Model)
+		}
+		if name := p.Provider + " " + p.Model; seen[name] {
+			return nil, fmt.Errorf("llm.prices[%d]: %s of provider %q has a price already", i, p.Model, p.Provider)
+		} else {
+			seen[name] = true
+		}
+		prices = append(prices, clickhouse.Price(p))
+	}
+	return prices, nil
 }
 
 func (c *Config) proxies() ([]netip.Prefix, error) {

@@ -84,5 +84,16 @@ func setup(ctx context.Context, cfg Config, w io.Writer) error {
 		what = "applied " + strings.Join(applied, ", ")
 	}
 	fmt.Fprintf(w, "tables         ok  %s: %s\n", cfg.ClickHouse.Database, what)
+	prices, err := cfg.prices()
+	if err != nil {
+		return err
+	}
+	changed, err := db.SetPrices(ctx, prices)
+	if err != nil {
+		return err
+	}
+	if changed {
+		fmt.Fprintf(w, "prices         ok  llm_prices: %d written, in place of those before\n", len(prices))
+	}
 	return nil
 }
