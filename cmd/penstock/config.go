@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -123,12 +124,19 @@ type QueueConfig struct {
 }
 
 type ClickHouseConfig struct {
-	Addresses []string `yaml:"addresses"`
-	Database  string   `yaml:"database"`
-	User      string   `yaml:"user"`
-	Password  string   `yaml:"password"`
-	TLS       bool     `yaml:"tls"`
-	Timeout   Duration `yaml:"timeout"`
+	Addresses []string       `yaml:"addresses"`
+	Database  string         `yaml:"database"`
+	User      string         `yaml:"user"`
+	Password  string         `yaml:"password"`
+	TLS       bool           `yaml:"tls"`
+	Timeout   Duration       `yaml:"timeout"`
+	Columns   []ColumnConfig `yaml:"columns"`
+}
+
+type ColumnConfig struct {
+	Name string `yaml:"name"`
+	Path string `yaml:"path"`
+	Type string `yaml:"type"`
 }
 
 type LoaderConfig struct {
@@ -435,6 +443,9 @@ func (c *Config) check() error {
 	if c.Process.LogFormat != "text" && c.Process.LogFormat != "json" {
 		errs = append(errs, fmt.Errorf("process.log_format %q: text or json", c.Process.LogFormat))
 	}
+	if _, err := c.columns(); err != nil {
+		errs = append(errs, err)
+	}
 	if _, err := c.prices(); err != nil {
 		errs = append(errs, err)
 	}
@@ -465,6 +476,25 @@ func (c *Config) keys() ([]receiver.Key, error) {
 		keys = append(keys, key)
 	}
 	return keys, nil
+}
+
+// columns are those that events are to have besides its own.
+func (c *Config) columns() ([]clickhouse.Column, error) {
+	var columns []clickhouse.Column
+	for i, column := range c.ClickHouse.Columns {
+		if column.Path == "" {
+			column.Path = column.Name
+		}
+		made := clickhouse.Column(column)
+		if err := made.Check(); err != nil {
+			return nil, fmt.Errorf("clickhouse.columns[%d]: %w", i, err)
+		}
+		if slices.ContainsFunc(columns, func(c clickhouse.Column) bool { return c.Name == made.Name }) {
+			return nil, fmt.Errorf("clickhouse.columns[%d]: %s is there twice", i, made.Name)
+		}
+		columns = append(columns, made)
+	}
+	return columns, nil
 }
 
 // prices are those of language models as their table has them.

@@ -84,6 +84,17 @@ func setup(ctx context.Context, cfg Config, w io.Writer) error {
 		what = "applied " + strings.Join(applied, ", ")
 	}
 	fmt.Fprintf(w, "tables         ok  %s: %s\n", cfg.ClickHouse.Database, what)
+	columns, err := cfg.columns()
+	if err != nil {
+		return err
+	}
+	added, err := db.AddColumns(ctx, pipeline.Events.Name, columns)
+	if err != nil {
+		return fmt.Errorf("clickhouse.columns: %w", err)
+	}
+	if len(added) > 0 {
+		fmt.Fprintf(w, "columns        ok  %s: added %s\n", pipeline.Events.Name, strings.Join(added, ", "))
+	}
 	prices, err := cfg.prices()
 	if err != nil {
 		return err

@@ -3,7 +3,9 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 )
 
 // What `setup` makes of the configuration, beside the files.
@@ -63,4 +65,101 @@ func (db *DB) SetPrices(ctx context.Context, prices []Price) (changed bool, err 
 		return false, fmt.Errorf("write llm_prices: %w", class(err))
 	}
 	return true, nil
+}
+
+// Column is one of a table's that is made of a property.
+type Column struct {
+	Name string
+	Path string // below properties: keys joined by dots
+	Type string // one of ColumnTypes
+}
+
+// ColumnTypes are what a Column may be; in the table each is nullable.
+var ColumnTypes = []string{"String", "LowCardinality(String)", "Int64", "Float64", "Bool", "DateTime64(3)", "UUID"}
+
+var columnName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+
+// Check refuses a column that no table could have.
+func (c Column) Check() error {
+	switch {
+	case !columnName.MatchString(c.Name):
+		return fmt.Errorf("name %q: want letters, digits and underscores, no digit first, 64 at most", c.Name)
+	case slices.Contains(strings.Split(insertColumns, ", "), c.Name):
+		return fmt.Errorf("name %q: the table has that column already; choose another", c.Name)
+	case slices.Contains(strings.Split(c.Path, "."), ""):
+		return fmt.Errorf("path %q of %s: want keys joined by dots, below properties, as position.x", c.Path, c.Name)
+	case !slices.Contains(ColumnTypes, c.Type):
+		return fmt.Errorf("type %q of %s: want %s", c.Type, c.Name, strings.Join(ColumnTypes, ", "))
+	}
+	return nil
+}
+
+// note stands at the column in the table, to know it again.
+func (c Column) note() string { return fmt.Sprintf("penstock: properties.%s as %s", c.Path, c.Type) }
+
+// definition is the column's, of an expression that no value makes throw: what
+// does not fit is NULL.
+func (c Column) definition() string {
+	keys := strings.Split(c.Path, ".")
+	for i := range keys {
+		keys[i] = quoteName(strings.ReplaceAll(keys[i], `\`, `\\`))
+	}
+	path := "properties." + strings.Join(keys, ".")
+	kind, value := "Nullable("+c.Type+")", "accurateCastOrNull("+path+", '"+c.Type+"')"
+	switch c.Type {
+	case "LowCardinality(String)":
+		kind = "LowCardinality(Nullable(String))"
+		value = "CAST(accurateCastOrNull(" + path + ", 'String'), '" + kind + "')"
+	case "DateTime64(3)": // as an event's own: RFC 3339, or seconds or milliseconds since 1970
+		kind = "Nullable(DateTime64(3, 'UTC'))"
+		number := "coalesce(" + path + ".:Float64, toFloat64(" + path + ".:Int64))"
+		value = "coalesce(parseDateTime64BestEffortOrNull(" + path + ".:String, 3, 'UTC'), fromUnixTimestamp64Milli(accurateCastOrNull(" +
+			"multiIf(" + number + " BETWEEN -2208988800 AND 10413791999, round(" + number + " * 1000), " + number + " BETWEEN 1e11 AND 10413791999999, round(" + number + "), NULL), 'Int64'), 'UTC'))"
+	}
+	return quoteName(c.Name) + " " + kind + " MATERIALIZED " + value + " COMMENT " + quoteText(c.note())
+}
+
+func quoteText(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// AddColumns adds those that a table does not have, and returns their names. One
+// that is there and was another, or is nobody's here, is an error; nothing is
+// changed or dropped, ever.
+func (db *DB) AddColumns(ctx context.Context, table string, columns []Column) (added []string, err error) {
+	rows, err := db.conn.Query(ctx, "SELECT name, comment FROM system.columns WHERE database = ? AND table = ?", db.database, table)
+	if err != nil {
+		return nil, fmt.Errorf("read columns of %s: %w", table, class(err))
+	}
+	defer rows.Close()
+	notes := map[string]string{}
+	for rows.Next() {
+		var name, note string
+		if err := rows.Scan(&name, &note); err != nil {
+			return nil, fmt.Errorf("read columns of %s: %w", table, class(err))
+		}
+		notes[name] = note
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read columns of %s: %w", table, class(err))
+	}
+	var missing []Column
+	for _, c := range columns {
+		switch note, there := notes[c.Name]; {
+		case !there:
+			missing = append(missing, c)
+		case !strings.HasPrefix(note, "penstock: "):
+			return nil, fmt.Errorf("column %s of %s was not made by setup: choose another name", c.Name, table)
+		case note != c.note():
+			return nil, fmt.Errorf("column %s of %s is %s, and now wanted as %s: choose another name, or, where nobody needs it as it is, run ALTER TABLE %s.%s DROP COLUMN %s, and setup again",
+				c.Name, table, strings.TrimPrefix(note, "penstock: "), strings.TrimPrefix(c.note(), "penstock: "), quoteName(db.database), quoteName(table), quoteName(c.Name))
+		}
+	}
+	for _, c := range missing {
+		if err := db.conn.Exec(ctx, "ALTER TABLE "+quoteName(table)+" ADD COLUMN IF NOT EXISTS "+c.definition()); err != nil {
+			return added, fmt.Errorf("add column %s to %s: %w", c.Name, table, class(err))
+		}
+		added = append(added, c.Name)
+	}
+	return added, nil
 }

@@ -1,0 +1,123 @@
+package clickhouse
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// Columns of properties take whatever comes, by blocks and by text, in the table
+// and in a trial; what does not fit is NULL.
+func TestColumns(t *testing.T) {
+	db, _, _ := open(t)
+	insert(t, db, "before", event(0, `{"level":1,"at":"2026-11-22T03:45:12.345Z"}`))
+	columns := []Column{
+		{"level", "level", "Int64"}, {"speed", "car.speed", "Float64"}, {"paid", "paid", "Bool"}, {"odd", "odd`'\\ key", "String"},
+		{"country", "geo.country", "LowCardinality(String)"}, {"at", "at", "DateTime64(3)"}, {"item", "item", "UUID"},
+	}
+	if added, err := db.AddColumns(t.Context(), "events", columns); err != nil || len(added) != len(columns) {
+		t.Fatalf("%v, %v", added, err)
+	}
+	if added, err := db.AddColumns(t.Context(), "events", columns[:2]); err != nil || len(added) != 0 {
+		t.Errorf("again: %v, %v", added, err)
+	}
+	if _, err := db.AddColumns(t.Context(), "events", []Column{{"level", "level", "String"}, {"new", "new", "String"}}); err == nil || !strings.Contains(err.Error(), "column level of events is properties.level as Int64, and now wanted as properties.level as String") {
+		t.Errorf("another type: %v", err)
+	}
+	if n := query[uint64](t, db, "SELECT count() FROM system.columns WHERE database = currentDatabase() AND table = 'events' AND name = 'new'"); n != 0 {
+		t.Error("a column was added beside one that was refused")
+	}
+	if _, err := db.AddColumns(t.Context(), "events", []Column{{"seq", "a", "Int64"}}); err == nil || !strings.Contains(err.Error(), "column seq of events was not made by setup") {
+		t.Errorf("the table's own: %v", err)
+	}
+	rows := []struct{ properties, want string }{
+		{`{}`, "(NULL,NULL,NULL,NULL,NULL,NULL,NULL)"},
+		{`{"level":9,"car":{"speed":2},"paid":false,"odd` + "`" + `'\\ key":"x","geo.country":"DE","at":1795319112.345,"item":"00000000-0000-0000-0000-000000000001"}`,
+			"(9,2,false,'x','DE','2026-11-22 03:45:12.345','00000000-0000-0000-0000-000000000001')"},
+		{`{"level":"10","car":{"speed":"x"},"paid":"maybe","geo.country":7,"at":1795319112345,"item":"x"}`, "(10,NULL,NULL,NULL,'7','2026-11-22 03:45:12.345',NULL)"},
+		{`{"level":2.5,"car":3,"paid":[true],"geo":{"country":{"a":1}},"at":"rubbish","item":5}`, "(NULL,NULL,NULL,NULL,NULL,NULL,NULL)"},
+		{`{"level":18446744073709551615,"car":[{"speed":3}],"paid":{"a":1},"geo":["country"],"at":1e18,"item":[{}]}`, "(NULL,NULL,NULL,NULL,NULL,NULL,NULL)"},
+		{`{"level":[[1],["a"]],"car.speed":true,"paid":"true","geo.country":null,"at":-1e17,"item":true}`, "(NULL,1,true,NULL,NULL,NULL,NULL)"},
+	}
+	trial, err := db.Try(t.Context(), "events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []pipeline.Event
+	for i, r := range rows {
+		e := event(i+1, r.properties)
+		events = append(events, e)
+		if err := trial.Insert(t.Context(), "o", []pipeline.Event{e}); err != nil {
+			t.Errorf("a trial refuses %s: %v", r.properties, err)
+		}
+		b, err := db.NewBlock(t.Context(), "events", "columns", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Append([]pipeline.Event{e}, nil)
+		if b.text {
+			t.Errorf("%s goes as text", r.properties)
+		}
+		if err := db.insertColumns(t.Context(), "events", fmt.Sprint("columns", i), "columns", 0, b.columns); err != nil {
+			t.Errorf("%s: %v", r.properties, err)
+		}
+	}
+	if err := trial.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := db.insertText(t.Context(), "events", "text", "text", 0, func(yield func([]pipeline.Event, error) bool) { yield(events, nil) }); err != nil {
+		t.Error(err)
+	}
+	for _, object := range []string{"columns", "text"} {
+		for i, r := range rows {
+			got := query[string](t, db, fmt.Sprintf("SELECT replace(toString((level, speed, paid, odd, country, at, item)), 'UTC', '') FROM events WHERE object = '%s' AND seq = %d", object, i+1))
+			if got != r.want {
+				t.Errorf("%s: %s gives %s, want %s", object, r.properties, got, r.want)
+			}
+		}
+	}
+	if got := query[string](t, db, "SELECT toString((level, at)) FROM events WHERE seq = 0"); got != "(1,'2026-11-22 03:45:12.345')" {
+		t.Errorf("a row that was there before: %s", got)
+	}
+}
+
+func TestPrices(t *testing.T) {
+	db, _, _ := open(t)
+	half := 0.5
+	for _, tt := range []struct {
+		prices  []Price
+		changed bool
+	}{
+		{nil, false},
+		{[]Price{{"a", "", 1, nil, 2}, {"b*", "p", 1, &half, 2}}, true},
+		{[]Price{{"a", "", 1, nil, 2}, {"b*", "p", 1, &half, 2}}, false},
+		{[]Price{{"a", "", 1, &half, 2}, {"b*", "p", 1, &half, 2}}, true},
+		{[]Price{{"b*", "p", 1, &half, 2}, {"a", "", 1, &half, 2}}, true},
+		{nil, true},
+	} {
+		if changed, err := db.SetPrices(t.Context(), tt.prices); err != nil || changed != tt.changed {
+			t.Errorf("%v: changed %t, %v", tt.prices, changed, err)
+		}
+		if n := query[uint64](t, db, "SELECT count() FROM llm_prices"); n != uint64(len(tt.prices)) {
+			t.Errorf("%d prices, want %d", n, len(tt.prices))
+		}
+	}
+	// Which price holds: the longest model, then the one with the provider.
+	if _, err := db.SetPrices(t.Context(), []Price{{"*", "", 1, nil, 0}, {"gpt-4o*", "", 2, nil, 0}, {"gpt-4o*", "openai", 3, nil, 0}, {"*/llama.3", "x.y", 4, nil, 0}, {"gpt-4o-mini", "azure", 5, nil, 0}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, tt := range []struct {
+		provider, model string
+		want            float64
+	}{{"", "a", 1}, {"mistral", "gpt-4o", 2}, {"OpenAI", "gpt-4o-2024", 3}, {"openai", "gpt-4o-mini", 3}, {"azure", "gpt-4o-mini", 5}, {"x.y", "meta/llama.3", 4}, {"xzy", "meta/llama.3", 1}, {"x.y", "meta/llama-3", 1}, {"", "", 1}, {"", "a\nb", 1}} {
+		e := event(i+1, fmt.Sprintf(`{"model":%q,"provider":%q,"input_tokens":1000000}`, tt.model, tt.provider))
+		e.Name = []byte("llm_call")
+		insert(t, db, fmt.Sprint("price", i), e)
+		if got := query[*float64](t, db, fmt.Sprintf("SELECT cost_usd FROM llm_calls WHERE event_id = '%s'", e.ID)); !reflect.DeepEqual(got, &tt.want) {
+			t.Errorf("%+v costs %v", tt, got)
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+// A line of the configuration gives a property a column, for rows that are
+// there, for those that come, and for those that are loaded again.
+func TestColumns(t *testing.T) {
+	s := newStack(t)
+	r := s.start("r1", "receive")
+	s.start("l1", "load")
+	send := func(body string) {
+		if status, a := post(t, r.URL+"/v1/events", body); status != 202 {
+			t.Fatalf("%d, %+v", status, a)
+		}
+	}
+	send(`[{"name":"before","properties":{"level":1}},{"name":"before","properties":{"level":"none"}}]`)
+	s.rows("events", 2)
+	s.config(`clickhouse: {columns: [{name: level, type: Int64}, {name: x, path: position.x, type: Float64}]}`)
+	if out := s.must("setup"); !strings.Contains(out, "events: added level, x") {
+		t.Errorf("setup: %s", out)
+	}
+	send(`[{"name":"after","properties":{"level":7,"position":{"x":2.5}}},{"name":"after","properties":{"level":{"odd":[1]},"position":3}}]`)
+	s.rows("events", 4)
+	s.config(`clickhouse: {columns: [{name: level, path: level, type: String}]}`)
+	if out, err := s.run("setup"); err == nil || !strings.Contains(out, "column level of events is properties.level as Int64, and now wanted as properties.level as String") {
+		t.Errorf("setup with another type: %v, %s", err, out)
+	}
+	s.config(`clickhouse: {columns: []}`)
+	s.must("setup")
+	check := func() {
+		t.Helper()
+		if got := one[string](s, "SELECT toString(arraySort(groupArray((name, level, x)))) FROM events FINAL"); got != "[('after',7,2.5),('after',NULL,NULL),('before',1,NULL),('before',NULL,NULL)]" {
+			t.Errorf("the rows are %s", got)
+		}
+	}
+	check()
+	s.must("reingest", "--since", "1h", "--replace")
+	check()
+	if v := s.mustVerify(); len(v.Differences) > 0 {
+		t.Errorf("verify: %+v", v)
+	}
+}
