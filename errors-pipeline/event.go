@@ -48,6 +48,8 @@ func Event(f *pipeline.Failure, threshold int64) (pipeline.Event, []pipeline.Blo
 		p.number("server_code", int64(f.ServerCode))
 		p.text("class", f.Class)
 		p.text("loader", f.Loader)
+	} else {
+		p.text("class", f.Class)
 	}
 	switch {
 	case int64(len(f.Raw)) > threshold:

@@ -122,7 +122,7 @@ func appendError(b []byte, index int, code, message string) []byte {
 // report hands what was refused to the errors pipeline: each event for itself,
 // and a request as a whole with its body as it was sent.
 func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
-	if refused == nil && len(q.rejects) == 0 {
+	if refused == nil && len(q.rejects) == 0 && len(q.violations) == 0 {
 		return
 	}
 	f := pipeline.Failure{
@@ -155,6 +155,14 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		f.ContentType = cmp.Or(e.kind, kind)
 		r.metrics.rejected.WithLabelValues(e.code).Inc()
 		f.Code, f.Message, f.Raw, f.Index = e.code, e.message, e.raw, e.index
+		r.reporter.Report(f)
+	}
+	f.Class = takenClass
+	for _, e := range q.violations {
+		f.ContentType, f.Code, f.Message, f.Raw, f.Index = cmp.Or(e.kind, kind), e.code, e.message, e.raw, e.index
+		if e.raw == nil {
+			f.Raw, f.Index = q.body, -1
+		}
 		r.reporter.Report(f)
 	}
 }

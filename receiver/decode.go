@@ -146,11 +146,13 @@ func (q *request) count(raw []byte, err error) {
 		code, message := explain(err)
 		q.rejects = append(q.rejects, reject{q.index, code, message, raw, ""})
 	}
+	q.note(raw, "")
 	q.index++
 }
 
 // drop takes back the event that was taken last.
 func (q *request) drop() {
+	q.violation = nil
 	q.events = q.events[:len(q.events)-1]
 	for n := len(q.blobs); n > 0 && q.blobs[n-1].Event == len(q.events); n-- {
 		q.blobs = q.blobs[:n-1]

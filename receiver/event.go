@@ -71,6 +71,9 @@ func (q *request) event(src []byte) (n int, err error) {
 				continue
 			}
 		}
+		if err == nil && q.r.opts.Schemas != nil {
+			err = q.conform(&e, blobs, func() (pipeline.Event, error) { return q.dialect.event(q, members) })
+		}
 		if err != nil {
 			q.scratch, q.blobs, q.applied = q.scratch[:from], q.blobs[:blobs], q.applied[:applied]
 			return n, err

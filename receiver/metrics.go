@@ -12,6 +12,7 @@ type metrics struct {
 	rejected, refused *prometheus.CounterVec
 	requests, limited *prometheus.CounterVec
 	sampled, redacted *prometheus.CounterVec
+	violations        *prometheus.CounterVec
 	ok                [2]prometheus.Counter // of requests: 200 and 202, looked up once
 	seconds           prometheus.Histogram
 }
@@ -24,6 +25,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Events refused, by code."}, []string{"code"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_refused_total",
 			Help: "Requests refused as a whole, by code."}, []string{"code"}),
+		violations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_schema_violations_total",
+			Help: "Events whose properties do not fit their schema, refused or only reported, by the event's name."}, []string{"event"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_requests_total",
 			Help: "Requests, by status."}, []string{"status"}),
 		limited: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_limited_total",
@@ -36,7 +39,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Time from a request's head to its answer.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18)}),
 	}
 	m.ok = [2]prometheus.Counter{m.requests.WithLabelValues("200"), m.requests.WithLabelValues("202")}
-	reg.MustRegister(m.events, m.bytes, m.rejected, m.refused, m.requests, m.limited, m.sampled, m.redacted, m.seconds)
+	reg.MustRegister(m.events, m.bytes, m.rejected, m.refused, m.requests, m.limited, m.sampled, m.redacted, m.violations, m.seconds)
 	return m
 }
 

@@ -389,7 +389,7 @@ func (b *otlpBatch) take(sent []byte) *refusal {
 	if err == errMemory {
 		return busy()
 	}
-	if err == nil || err == errSampled {
+	if (err == nil || err == errSampled) && q.violation == nil {
 		q.count(nil, err)
 	} else {
 		raw, kind := b.alone(sent, m, decoded)
@@ -397,8 +397,11 @@ func (b *otlpBatch) take(sent []byte) *refusal {
 		if q.charge(q.charged+int64(len(raw))) != nil {
 			return busy()
 		}
+		q.note(raw, kind)
 		q.count(raw, err)
-		q.rejects[len(q.rejects)-1].kind = kind
+		if err != nil && err != errSampled {
+			q.rejects[len(q.rejects)-1].kind = kind
+		}
 	}
 	// Each has the resource with it, which may be as large as an event.
 	if limit := q.r.opts.MaxDecoded; b.made > limit {

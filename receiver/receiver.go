@@ -55,6 +55,8 @@ type Options struct {
 	Origins        []string            // that browsers may send from; "*": all
 	TrustedProxies []netip.Prefix      // whose X-Forwarded-For counts
 	CountryHeader  string              // set by a trusted proxy; empty: none
+	Schemas        Schemas             // nil: events are not held against any
+	EnforceSchemas bool                // events that do not fit are refused; else they are taken and reported
 	AnonymousRate  int64               // bytes a second that are reported of requests without a known key; 0: none of them is
 }
 

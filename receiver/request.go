@@ -36,33 +36,35 @@ type request struct {
 	taken      taken
 	notNow     *limited // why it is refused for now; nil: it is not
 
-	spools    []*spooled               // bodies on disk
-	entered   bool                     // it is the one large request that is judged now
-	extend    *http.ResponseController // while the body is read; nil: in a redrive
-	limited   limitReader
-	sent      []byte // the body as it was sent, where that is not body
-	packed    bytes.Reader
-	body      []byte // decompressed; never changed, for what is refused is kept as it was sent
-	form      []byte // the JSON of a body that is a form
-	whole     bool   // what was sent was read to its end
-	charged   int64  // bytes counted in Receiver.memory
-	scan      jsonscan.Scanner
-	inner     jsonscan.Scanner // of a nested properties object
-	scratch   []byte           // what events hold that does not stand in the body as it is
-	context   []byte
-	events    []pipeline.Event
-	blobs     []pipeline.Blob // cut out of them
-	threshold int             // bytes of a value that is; 0: none is
-	files     []file          // of a form
-	applied   []int32         // rules of the project's redaction, one a value
-	overfull  bool            // there was no memory for an event without what is taken out of it
-	rejects   []reject
-	rejected  int
-	sampled   int    // events that the project's sample leaves out
-	index     int    // of the next event in the request
-	inRows    int    // bytes of the events' properties, without their blobs
-	largest   int    // bytes of the largest event so far
-	response  []byte // the answer
+	spools     []*spooled               // bodies on disk
+	entered    bool                     // it is the one large request that is judged now
+	extend     *http.ResponseController // while the body is read; nil: in a redrive
+	limited    limitReader
+	sent       []byte // the body as it was sent, where that is not body
+	packed     bytes.Reader
+	body       []byte // decompressed; never changed, for what is refused is kept as it was sent
+	form       []byte // the JSON of a body that is a form
+	whole      bool   // what was sent was read to its end
+	charged    int64  // bytes counted in Receiver.memory
+	scan       jsonscan.Scanner
+	inner      jsonscan.Scanner // of a nested properties object
+	scratch    []byte           // what events hold that does not stand in the body as it is
+	context    []byte
+	events     []pipeline.Event
+	blobs      []pipeline.Blob // cut out of them
+	threshold  int             // bytes of a value that is; 0: none is
+	files      []file          // of a form
+	applied    []int32         // rules of the project's redaction, one a value
+	overfull   bool            // there was no memory for an event without what is taken out of it
+	rejects    []reject
+	violation  error    // of the event that was taken last; nil: none, or noted
+	violations []reject // events that were taken and are reported all the same
+	rejected   int
+	sampled    int    // events that the project's sample leaves out
+	index      int    // of the next event in the request
+	inRows     int    // bytes of the events' properties, without their blobs
+	largest    int    // bytes of the largest event so far
+	response   []byte // the answer
 }
 
 // reject is one event that was refused.
@@ -96,7 +98,7 @@ func (q *request) reset(now int64) {
 	var id [8]byte
 	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // tells requests apart, and is no secret
 	*q = request{r: q.r, dialect: native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody, scan: q.scan, inner: q.inner,
-		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], blobs: q.blobs[:0], applied: q.applied[:0], rejects: q.rejects[:0],
+		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], blobs: q.blobs[:0], applied: q.applied[:0], rejects: q.rejects[:0], violations: q.violations[:0],
 		response: q.response[:0]}
 }
 
@@ -108,7 +110,7 @@ const (
 
 func (q *request) small() bool {
 	return cap(q.sent) <= keepBytes && cap(q.body) <= keepBytes && cap(q.scratch) <= keepBytes && cap(q.response) <= keepBytes &&
-		cap(q.applied) <= keepBytes && cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents
+		cap(q.applied) <= keepBytes && cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents && cap(q.violations) <= keepEvents
 }
 
 // charge counts the request as size bytes of the receiver's memory, before

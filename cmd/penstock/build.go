@@ -24,6 +24,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/schemas"
 	"github.com/penstock/penstock/loader"
 	"github.com/penstock/penstock/receiver"
 )
@@ -83,6 +84,8 @@ type intake struct {
 	queue    *jetstream.Queue // nil unless storage.notify is self
 	folder   io.Closer        // nil: the receiver's own
 
+	schemas *schemas.Set // nil: events are not held against any
+
 	stopReporter, stopBatchers context.CancelFunc
 	stopWatch                  context.CancelFunc // nil: nobody looks at projects
 	reporting, batching        errgroup.Group
@@ -138,6 +141,13 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 	if err := os.MkdirAll(spool, 0o700); err != nil {
 		return nil, fmt.Errorf("batcher.dir: %w", err)
 	}
+	var judge receiver.Schemas
+	if cfg.Schemas.Mode != "off" {
+		if in.schemas, err = schemas.Open(cfg.Schemas.Dir, log); err != nil {
+			return nil, err
+		}
+		judge = in.schemas
+	}
 	durability, _ := pipeline.ParseDurability(cfg.Receiver.Durability)
 	in.receiver = receiver.New(receiver.Options{
 		Keys: keys, Durability: durability,
@@ -145,6 +155,7 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 		MaxEvents: cfg.Receiver.MaxEvents, BlobThreshold: int(cfg.Receiver.BlobThreshold), MaxDepth: cfg.Receiver.MaxDepth, MaxMemory: int64(cfg.Receiver.MaxMemory), MaxSpool: int64(cfg.Receiver.MaxSpool), SpoolDir: spool,
 		ReadTimeout: time.Duration(cfg.Receiver.ReadTimeout), RetryAfter: time.Duration(cfg.Receiver.RetryAfter),
 		Origins: cfg.Receiver.Origins, TrustedProxies: proxies, CountryHeader: cfg.Receiver.CountryHeader,
+		Schemas: judge, EnforceSchemas: cfg.Schemas.Mode == "enforce",
 		AnonymousRate: int64(cfg.Errors.AnonymousRate),
 	}, appenders[pipeline.Events.Name], in.reporter, log, reg)
 	if cfg.Receiver.Projects != "" {
@@ -168,6 +179,9 @@ func (in *intake) start() error {
 	batching, in.stopBatchers = context.WithCancel(context.Background())
 	for _, b := range in.batchers {
 		in.batching.Go(func() error { return b.Run(batching) })
+	}
+	if in.schemas != nil {
+		in.reporting.Go(func() error { in.schemas.Watch(reporting, time.Second); return nil })
 	}
 	in.reporting.Go(func() error { return in.reporter.Run(reporting) })
 	if in.projects != nil {

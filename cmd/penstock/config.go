@@ -35,6 +35,7 @@ type Config struct {
 	Loader     LoaderConfig     `yaml:"loader"`
 	Sweep      SweepConfig      `yaml:"sweep"`
 	LLM        LLMConfig        `yaml:"llm"`
+	Schemas    SchemasConfig    `yaml:"schemas"`
 	Status     StatusConfig     `yaml:"status"`
 }
 
@@ -155,6 +156,11 @@ type SweepConfig struct {
 	Poll  Duration `yaml:"poll"`
 }
 
+type SchemasConfig struct {
+	Dir  string `yaml:"dir"`
+	Mode string `yaml:"mode"`
+}
+
 type LLMConfig struct {
 	Prices []PriceConfig `yaml:"prices"`
 }
@@ -194,7 +200,8 @@ func defaultConfig() Config {
 		ClickHouse: ClickHouseConfig{Addresses: []string{"127.0.0.1:9000"}, Database: "penstock", User: "default", Timeout: Duration(5 * time.Minute)},
 		Loader: LoaderConfig{Workers: 2,
 			BackoffMin: Duration(time.Second), BackoffMax: Duration(5 * time.Minute), MaxAttempts: 10},
-		Sweep: SweepConfig{Every: Duration(5 * time.Minute), Span: Duration(7 * 24 * time.Hour), Grace: Duration(2 * time.Minute), Poll: Duration(10 * time.Second)},
+		Schemas: SchemasConfig{Mode: "off"},
+		Sweep:   SweepConfig{Every: Duration(5 * time.Minute), Span: Duration(7 * 24 * time.Hour), Grace: Duration(2 * time.Minute), Poll: Duration(10 * time.Second)},
 	}
 }
 
@@ -433,6 +440,12 @@ func (c *Config) check() error {
 	}
 	if n := c.Storage.Notify; n != "storage" && n != "self" && n != "none" {
 		errs = append(errs, fmt.Errorf("storage.notify %q: storage, self or none", n))
+	}
+	switch m := c.Schemas.Mode; {
+	case m != "off" && m != "report" && m != "enforce":
+		errs = append(errs, fmt.Errorf("schemas.mode %q: off, report or enforce", m))
+	case m != "off" && c.Schemas.Dir == "":
+		errs = append(errs, fmt.Errorf("schemas.dir is empty, and schemas.mode is %s: name the folder", m))
 	}
 	if c.Storage.Bucket == "" {
 		errs = append(errs, errors.New("storage.bucket is empty"))

@@ -104,6 +104,8 @@ func TestConfigFromEnvironment(t *testing.T) {
 		{"PENSTOCK_CLICKHOUSE_COLUMNS=[{name: a, path: b..c, type: String}]", "clickhouse.columns[0]: path"},
 		{"PENSTOCK_CLICKHOUSE_COLUMNS=[{name: a, type: Int8}]", "clickhouse.columns[0]: type"},
 		{"PENSTOCK_CLICKHOUSE_COLUMNS=[{name: a, type: UUID}, {name: a, type: UUID}]", "clickhouse.columns[1]: a is there twice"},
+		{"PENSTOCK_SCHEMAS_MODE=on", "schemas.mode"},
+		{"PENSTOCK_SCHEMAS_MODE=report", "schemas.dir is empty"},
 		{"PENSTOCK_LLM_PRICES=[{input: 1}]", "llm.prices[0]"},
 		{"PENSTOCK_LLM_PRICES=[{model: a, input: -1}]", "llm.prices[0], of a"},
 		{"PENSTOCK_LLM_PRICES=[{model: a}, {model: a}]", "llm.prices[1]"},

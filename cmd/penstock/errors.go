@@ -412,6 +412,9 @@ func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *e
 	case len(body) == 0:
 		r.Message = "there are no bytes to send"
 		return r, nil
+	case d.text("class") == "taken" && p.Bodies[d.ID] == nil:
+		r.Message = "its event was taken and is in events; what --through makes of it is sent"
+		return r, nil
 	case project == "":
 		r.Message = "its project is not known: say --as PROJECT"
 		return r, nil

@@ -63,6 +63,7 @@ var (
 		"github.com/parquet-go/":                   "internal/codec",
 		"go.yaml.in/":                              "cmd",
 		"gonum.org/":                               "internal/bench",
+		"github.com/santhosh-tekuri/jsonschema/":   "internal/schemas",
 		"go.opentelemetry.io/":                     "receiver",
 		"google.golang.org/protobuf/":              "receiver",
 		"github.com/penstock/penstock/batcher/wal": "batcher",

@@ -85,7 +85,7 @@ type Failure struct {
 	Row        int64  // of the event in it; -1: the object as a whole
 	Attempt    int    // from 1
 	ServerCode int    // ClickHouse's; 0: none
-	Class      string // outage, permanent or unknown
+	Class      string // outage, permanent or unknown; of an event: taken, where it was taken all the same
 	Loader     string // its name
 }
 

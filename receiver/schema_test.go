@@ -1,0 +1,150 @@
+package receiver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// wantsText is a schema of events named strict: each has a text t, and no more
+// than all of it is judged.
+type wantsText struct{ seen []string }
+
+func (s *wantsText) Find(name []byte) func([]byte) error {
+	if string(name) != "strict" {
+		return nil
+	}
+	return func(properties []byte) error {
+		s.seen = append(s.seen, string(properties))
+		var v struct{ T *string }
+		if err := json.Unmarshal(properties, &v); err != nil || v.T == nil || *v.T == "" {
+			return errors.New("/t: got something else, want a text")
+		}
+		return nil
+	}
+}
+
+// What does not fit is refused, or taken and reported, by whatever way it comes;
+// and mended, it is taken.
+func TestSchemas(t *testing.T) {
+	span := func(attributes ...*commonpb.KeyValue) *tracepb.TracesData {
+		return oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "strict", Attributes: attributes}, &tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "other"})
+	}
+	bad, good := otlpBodies(t, span(attribute("t", intValue(5)))), otlpBodies(t, span(attribute("t", textValue("x"))))
+	const (
+		ndjson = "application/x-ndjson"
+		cloud  = "application/cloudevents+json"
+	)
+	for _, c := range []struct {
+		what, target, kind string
+		body, mended       string
+		events             int // of body, all but one of which are good
+		header             []string
+	}{
+		{"one", "/v1/events", "", `{"name":"strict","t":5}`, `{"name":"strict","t":"x"}`, 1, nil},
+		{"array", "/v1/events", "", `[{"name":"strict","properties":{"t":"x"}},{"name":"strict","properties":{}},{"name":"other"}]`, "", 3, nil},
+		{"lines", "/v1/events", ndjson, `{"name":"other"}` + "\n" + `{"name":"strict"}` + "\n" + `{"name":"strict","t":"x"}`, "", 3, nil},
+		{"segment", "/v1/track", "", `{"event":"strict","userId":"u","properties":{"t":5}}`, `{"event":"strict","userId":"u","properties":{"t":"x"}}`, 1, nil},
+		{"langfuse", "/api/public/ingestion", "", `{"batch":[{"type":"strict","id":"1","body":{"t":[]}},{"type":"strict","id":"2","body":{"t":"x"}}]}`, `{"type":"strict","id":"1","body":{"t":"x"}}`, 2, nil},
+		{"otlp json", "/v1/traces", "application/json", string(bad["application/json"]), string(good["application/json"]), 2, nil},
+		{"otlp protobuf", "/v1/traces", protobuf, string(bad[protobuf]), string(good["application/json"]), 2, nil},
+		{"cloudevents", "/v1/events", cloud, `{"specversion":"1.0","type":"strict","source":"s","id":"1","data":{"t":1}}`, "", 1, nil},
+		{"cloudevents, binary", "/v1/events", "application/json", `{"t":1}`, `{"t":"x"}`, 1, []string{"ce-specversion", "1.0", "ce-type", "strict", "ce-source", "s", "ce-id", "1"}},
+		{"pixel", "/v1/pixel.gif?name=strict&t=", "", "", "name=strict&t=x", 1, nil},
+		{"large", "/v1/events", "", `{"name":"strict","t":["` + strings.Repeat("large", 4000) + `"]}`, `{"name":"strict","t":"` + strings.Repeat("large", 4000) + `"}`, 1, nil},
+	} {
+		for _, enforce := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, enforced %t", c.what, enforce), func(t *testing.T) {
+				schemas := &wantsText{}
+				r, s := newTest(func(o *Options) { o.Schemas, o.EnforceSchemas, o.BlobThreshold = schemas, enforce, 4<<10 })
+				req := withKey(post(c.target, c.body, append(c.header, "Content-Type", c.kind)...))
+				if strings.Contains(c.target, "pixel") {
+					req.Method = "GET"
+				}
+				r.ServeHTTP(httptest.NewRecorder(), req)
+				taken := c.events
+				if enforce {
+					taken--
+				}
+				if len(s.events) != taken {
+					t.Errorf("%d events were taken, want %d", len(s.events), taken)
+				}
+				if len(s.failures) != 1 {
+					t.Fatalf("%d failures: %+v", len(s.failures), s.failures)
+				}
+				f := s.failures[0]
+				if f.Code != "schema_violation" || !strings.Contains(f.Message, `the properties of "strict" do not fit their schema: /t: got something else`) ||
+					strings.HasSuffix(f.Message, "; the event was taken") == enforce || (f.Class == "taken") == enforce || len(f.Raw) == 0 {
+					t.Errorf("%+v", f)
+				}
+				reg := prometheus.NewRegistry()
+				reg.MustRegister(r.metrics.violations)
+				if m, err := reg.Gather(); err != nil || len(m) != 1 || m[0].Metric[0].Counter.GetValue() != 1 || m[0].Metric[0].Label[0].GetValue() != "strict" {
+					t.Errorf("what is counted: %v, %v", m, err)
+				}
+				again := Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, ContentType: f.ContentType, ContentEncoding: f.ContentEncoding, Headers: f.Headers, Body: f.Raw, Event: f.Index >= 0}
+				out, err := r.Redrive(context.Background(), again)
+				if err != nil || enforce && (out.Accepted != 0 || out.Code != "schema_violation") || !enforce && out.Accepted == 0 {
+					t.Errorf("redriven as it was: %+v, %v", out, err)
+				}
+				if c.mended == "" {
+					return
+				}
+				if again.Body = []byte(c.mended); strings.HasPrefix(c.what, "otlp") {
+					again.ContentType = "application/json"
+				}
+				failures := len(s.failures)
+				if out, err = r.Redrive(context.Background(), again); err != nil || out.Accepted == 0 || out.Rejected != 0 || len(s.failures) != failures {
+					t.Errorf("mended: %+v, %v", out, err)
+				}
+			})
+		}
+	}
+}
+
+// A schema sees what was sent, and the row has what it would have without one.
+func TestSchemaSeesLargeValues(t *testing.T) {
+	large := strings.Repeat("large", 4000)
+	body := `[{"name":"before","p":"` + large + `"},{"name":"strict","event_id":"e","properties":{"t":"` + large + `","list":[1,"` + large + `"]}},{"name":"after","p":"` + large + `"}]`
+	kept := func(schemas Schemas) string {
+		r, s := newTest(func(o *Options) { o.Schemas, o.EnforceSchemas, o.BlobThreshold = schemas, true, 4<<10 })
+		if a := serve(t, r, withKey(post("/v1/events", body))); a.Accepted != 3 {
+			t.Fatalf("%+v", a)
+		}
+		var b strings.Builder
+		for _, e := range s.events {
+			fmt.Fprintf(&b, "%s %s\n", e.Name, e.Properties)
+		}
+		for _, blob := range s.blobs {
+			fmt.Fprintf(&b, "%d at %d: %d %.10s\n", blob.Event, blob.At, len(blob.data), blob.data)
+		}
+		return b.String()
+	}
+	schemas := &wantsText{}
+	if with, without := kept(schemas), kept(nil); with != without {
+		t.Errorf("with a schema:\n%s\nwithout:\n%s", with, without)
+	}
+	if want := `{"event_id":"e","t":"` + large + `","list":[1,"` + large + `"]}`; len(schemas.seen) != 1 || schemas.seen[0] != want {
+		t.Errorf("%d judged, of %d bytes", len(schemas.seen), len(schemas.seen[0]))
+	}
+}
+
+// A line that is refused for what follows its event reports nothing else.
+func TestSchemaOfDroppedEvent(t *testing.T) {
+	r, s := newTest(func(o *Options) { o.Schemas = &wantsText{} })
+	a := serve(t, r, withKey(post("/v1/events", `{"name":"strict"} x`+"\n"+`{"name":"other"}`, "Content-Type", "application/x-ndjson")))
+	if a.Accepted != 1 || a.codes() != "0:invalid_json" || len(s.failures) != 1 {
+		t.Errorf("%+v, %d failures", a, len(s.failures))
+	}
+}
