@@ -187,6 +187,13 @@ func TestFullDisk(t *testing.T) {
 	if n := accepted.Load(); n != total || n <= full {
 		t.Errorf("%d accepted, %d of them before, want %d", n, full, total)
 	}
+	// The drain has its time for what a receiver holds as a rule, not for a full disk.
+	eventually(t, 3*time.Minute, "all batches are stored", func() error {
+		if n := r.metric(`penstock_batcher_sealed_batches{pipeline="events"}`); n > 0 {
+			return fmt.Errorf("%v wait", n)
+		}
+		return nil
+	})
 	r.term()
 	s.start("l1", "load")
 	s.rows("events", uint64(accepted.Load()))
