@@ -42,6 +42,9 @@ func TestSchemas(t *testing.T) {
 		return oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "strict", Attributes: attributes}, &tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "other"})
 	}
 	bad, good := otlpBodies(t, span(attribute("t", intValue(5)))), otlpBodies(t, span(attribute("t", textValue("x"))))
+	form := func(t string) string {
+		return "--b\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n{\"name\":\"strict\",\"t\":" + t + "}\r\n--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\nfile\r\n--b--\r\n"
+	}
 	const (
 		ndjson = "application/x-ndjson"
 		cloud  = "application/cloudevents+json"
@@ -62,6 +65,7 @@ func TestSchemas(t *testing.T) {
 		{"cloudevents", "/v1/events", cloud, `{"specversion":"1.0","type":"strict","source":"s","id":"1","data":{"t":1}}`, "", 1, nil},
 		{"cloudevents, binary", "/v1/events", "application/json", `{"t":1}`, `{"t":"x"}`, 1, []string{"ce-specversion", "1.0", "ce-type", "strict", "ce-source", "s", "ce-id", "1"}},
 		{"pixel", "/v1/pixel.gif?name=strict&t=", "", "", "name=strict&t=x", 1, nil},
+		{"form", "/v1/events", "multipart/form-data; boundary=b", form("5"), form(`"x"`), 1, nil},
 		{"large", "/v1/events", "", `{"name":"strict","t":["` + strings.Repeat("large", 4000) + `"]}`, `{"name":"strict","t":"` + strings.Repeat("large", 4000) + `"}`, 1, nil},
 	} {
 		for _, enforce := range []bool{true, false} {
