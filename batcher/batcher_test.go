@@ -1,7 +1,8 @@
 package batcher
 
-// But for TestRealDisk all tests here run in bubbles of synctest: a sleep is
-// fake time, takes none, and ends at its nanosecond.
+// But for TestRealDisk all tests here run in bubbles (internal/bubble): every
+// sleep is fake time, takes none, and ends at its nanosecond. They are what the
+// tests are about: ages, pauses and deadlines that pass.
 
 import (
 	"context"

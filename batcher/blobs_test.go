@@ -1,5 +1,8 @@
 package batcher
 
+// All sleeps here are in bubbles (internal/bubble), fake time that takes none: a
+// batch that comes of age, the pause between attempts.
+
 import (
 	"bytes"
 	"context"

@@ -1,5 +1,7 @@
 package loader
 
+// All sleeps here are in bubbles (internal/bubble): fake time, which takes none.
+
 import (
 	"bytes"
 	"context"

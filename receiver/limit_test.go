@@ -1,5 +1,8 @@
 package receiver
 
+// All sleeps here are in bubbles (internal/bubble), fake time that takes none:
+// buckets that fill, days that end.
+
 import (
 	"strconv"
 	"strings"

@@ -108,7 +108,7 @@ func TestAnonymousBudget(t *testing.T) {
 				if c.rate == 0 {
 					return
 				}
-				time.Sleep(anonymousBurst * time.Second)
+				time.Sleep(anonymousBurst * time.Second) // in a bubble: the budget fills
 				if !r.anonymous.take(anonymousBurst*c.rate) || r.anonymous.take(1) {
 					t.Error("it does not refill to its burst")
 				}

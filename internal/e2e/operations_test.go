@@ -225,7 +225,7 @@ func TestDropLetters(t *testing.T) {
 		t.Errorf("the ledger has %d dropped", n)
 	}
 	s.put("events/broken.parquet", parquetFile(t), nil)
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(500 * time.Millisecond) // for a load that is not to be
 	if n := one[uint64](s, "SELECT count() FROM events"); n != 0 {
 		t.Errorf("%d rows of what was dropped", n)
 	}

@@ -68,7 +68,7 @@ func TestSchemas(t *testing.T) {
 		return nil
 	})
 	write("level.v2.json", `{"required":`)
-	time.Sleep(2 * time.Second)
+	time.Sleep(2 * time.Second) // the folder is looked at every second; that nothing changes has no sign
 	if status, a := post(t, strict.URL+"/v1/events", `{"name":"level","level":1}`); status != 400 || !strings.Contains(a.Errors[0].Message, "/: missing property 'difficulty'") {
 		t.Errorf("with a broken file: %d, %+v", status, a)
 	}
