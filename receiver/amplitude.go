@@ -93,9 +93,7 @@ func amplitudeEvent(q *request, members []jsonscan.Member) (pipeline.Event, erro
 		switch m := &members[i]; string(m.Key) {
 		case "event_type", "user_id", "session_id", "time", "library", "event_properties":
 		case "insert_id":
-			if _, err := pipeline.ParseUUID(d.id); err != nil {
-				d.keep(m)
-			}
+			d.keepID(m)
 		default:
 			d.keep(m)
 		}

@@ -308,6 +308,14 @@ func (d *draft) keep(m *jsonscan.Member) {
 	d.q.property(m)
 }
 
+// keepID keeps the member that the event's id came from, where that is no UUID
+// and another one is made of it.
+func (d *draft) keepID(m *jsonscan.Member) {
+	if _, err := pipeline.ParseUUID(d.id); err != nil {
+		d.keep(m)
+	}
+}
+
 // event is what the draft comes to.
 func (d *draft) event() (pipeline.Event, error) {
 	q := d.q

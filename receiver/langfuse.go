@@ -59,9 +59,7 @@ func langfuseEvent(q *request, members []jsonscan.Member) (pipeline.Event, error
 		switch m := &members[i]; string(m.Key) {
 		case "type", "timestamp", "body":
 		case "id":
-			if _, err := pipeline.ParseUUID(d.id); err != nil {
-				d.keep(m)
-			}
+			d.keepID(m)
 		default:
 			d.keep(m)
 		}

@@ -164,9 +164,7 @@ func posthogEvent(q *request, members []jsonscan.Member) (pipeline.Event, error)
 		switch m := &members[i]; string(m.Key) {
 		case "event", "distinct_id", "session_id", "timestamp", "properties", "library", "library_version", "api_key", "token", "sent_at":
 		case "uuid":
-			if _, err := pipeline.ParseUUID(d.id); err != nil {
-				d.keep(m)
-			}
+			d.keepID(m)
 		default:
 			d.keep(m)
 		}

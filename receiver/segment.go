@@ -91,9 +91,7 @@ func segmentEvent(q *request, members []jsonscan.Member, route string) (pipeline
 				d.keep(m)
 			}
 		case "messageId":
-			if _, err := pipeline.ParseUUID(d.id); err != nil {
-				d.keep(m)
-			}
+			d.keepID(m)
 		case "integrations":
 			if string(m.Value) != "{}" { // most clients send it empty
 				d.keep(m)
