@@ -150,10 +150,7 @@ func (f *blobFile) remove() error {
 // pin keeps the active batch from being sealed until unpin: its blobs are
 // written before the record that refers to them.
 func (b *Batcher) pin(blobs []pipeline.Blob) (*batch, error) {
-	var size int64
-	for i := range blobs {
-		size += blobs[i].Size
-	}
+	size := sizeOf(blobs)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.accepts(size); err != nil {
@@ -168,8 +165,17 @@ func (b *Batcher) pin(blobs []pipeline.Blob) (*batch, error) {
 	}
 	bt.pins++
 	b.pins++
-	b.signal() // to set the timer for the batch's age
+	b.disk += size // until it is known how much it is
+	b.signal()     // to set the timer for the batch's age
 	return bt, nil
+}
+
+// sizeOf is how many bytes blobs have at most.
+func sizeOf(blobs []pipeline.Blob) (n int64) {
+	for i := range blobs {
+		n += blobs[i].Size
+	}
+	return n
 }
 
 func (b *Batcher) unpin(bt *batch) {
@@ -194,11 +200,12 @@ func (b *Batcher) pinned() bool {
 func (b *Batcher) keepBlobs(bt *batch, events []pipeline.Event, blobs []pipeline.Blob) error {
 	object := pipeline.BlobKey(bt.key)
 	var total int64
+	foreseen := sizeOf(blobs)
 	defer func() { // what was written before an error takes room all the same
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		bt.blobBytes += total
-		b.disk += total
+		b.disk += total - foreseen
 		b.metrics.blobBytes.Add(float64(total))
 	}()
 	for len(blobs) > 0 {

@@ -222,5 +222,57 @@ func TestBlobsAndDisk(t *testing.T) {
 		if _, err := r.Append(context.Background(), events, blobs, pipeline.Disk); !errors.Is(err, ErrFull) {
 			t.Errorf("got %v", err)
 		}
+		// Two at once share the room, also before a byte of them is written.
+		release, done := make(chan struct{}), make(chan error)
+		blobs[0].Size = 3 << 10
+		write := blobs[0].Write
+		blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
+		go func() {
+			_, err := r.Append(context.Background(), events, blobs, pipeline.Disk)
+			done <- err
+		}()
+		synctest.Wait()
+		others := r.events(1, 10)
+		second := withBlobs(&others[0], 0, 1)
+		second[0].Size = 3 << 10
+		if _, err := r.Append(context.Background(), others, second, pipeline.Disk); !errors.Is(err, ErrFull) {
+			t.Errorf("the second got %v", err)
+		}
+		close(release)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		r.mustStop()
+		if s := r.Stats(); s.Disk != 0 {
+			t.Errorf("stats %+v at the end", s)
+		}
+	})
+}
+
+// A batcher that is stopped while a blob is written stores what else the batch has.
+func TestStopWhileBlobIsWritten(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := start(t, options(), waltest.New(), newStore())
+		r.must(pipeline.Disk, 1)
+		events := r.events(1, 10)
+		blobs := withBlobs(&events[0], 0, 1)
+		write, release := blobs[0].Write, make(chan struct{})
+		blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
+		appended, stopped := make(chan error), make(chan error)
+		go func() {
+			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk)
+			appended <- err
+		}()
+		synctest.Wait()
+		go func() { stopped <- r.stop() }()
+		synctest.Wait()
+		close(release)
+		if err := <-appended; !errors.Is(err, ErrClosed) {
+			t.Errorf("Append: %v", err)
+		}
+		if err := <-stopped; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		r.store.want(t, 1)
 	})
 }

@@ -76,9 +76,12 @@ func (b *Batcher) commits(ctx context.Context) {
 				for b.commit() {
 				}
 			}
-			for b.pinned() { // until the blobs are written that are begun
-				<-b.kick
+			for wait := true; wait; { // until the blobs are written that are begun
+				wait = b.pinned() // asked first: what the last unpin adds is committed below
 				for b.commit() {
+				}
+				if wait {
+					<-b.kick
 				}
 			}
 			b.mu.Lock()
