@@ -18,7 +18,7 @@ import (
 var amplitude = []*dialect{amplitudeEvents}
 
 var amplitudeEvents = &dialect{
-	name: "amplitude", paths: []string{"/2/httpapi"}, bodyKey: amplitudeKey, event: amplitudeEvent, answer: amplitudeAnswer,
+	name: "amplitude", paths: []string{"/2/httpapi"}, bodyKey: amplitudeKey, event: amplitudeEvent, nameKey: "event_type", answer: amplitudeAnswer,
 	decode: func(q *request, body []byte) *refusal { return q.decodeMember(body, "events") },
 }
 

@@ -22,8 +22,8 @@ import (
 // one event of such a request is refused as the whole request, for its failure
 // keeps the headers too.
 var (
-	cloudEvents = &dialect{name: "cloudevents", anyType: true, decode: (*request).decode, event: cloudEvent}
-	binaryCloud = &dialect{name: "cloudevents", anyType: true, decode: decodeBinaryCloud, event: cloudEvent}
+	cloudEvents = &dialect{name: "cloudevents", anyType: true, decode: (*request).decode, event: cloudEvent, nameKey: "type"}
+	binaryCloud = &dialect{name: "cloudevents", anyType: true, decode: decodeBinaryCloud, event: cloudEvent, nameKey: "type"}
 )
 
 // cloudHeader is what the attributes' headers begin with in binary mode.

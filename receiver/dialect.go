@@ -40,6 +40,8 @@ type dialect struct {
 	// comes back to event for what it means.
 	decode func(q *request, body []byte) *refusal
 	event  func(q *request, members []jsonscan.Member) (pipeline.Event, error)
+	// nameKey is the member of an event that names it; empty: name.
+	nameKey string
 	// alone says that what is kept of a refused event is a whole body, with that
 	// event alone.
 	alone bool

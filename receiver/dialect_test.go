@@ -86,3 +86,28 @@ func FuzzDialects(f *testing.F) {
 		}
 	})
 }
+
+func TestMissingNameSaysWhatIsMissing(t *testing.T) {
+	r, s := newTest(withSecret)
+	for _, c := range []struct{ path, body, member string }{
+		{"/v1/events", `{"a":1}`, "name"},
+		{"/v1/track", `{"userId":"u"}`, "event"},
+		{"/v1/batch", `{"batch":[{"type":"track"}]}`, "event"},
+		{"/i/v0/e", `{"distinct_id":"u"}`, "event"},
+		{"/batch", `{"batch":[{"distinct_id":"u"}]}`, "event"},
+		{"/2/httpapi", `{"events":[{"user_id":"u"}]}`, "event_type"},
+		{"/batch", `{"events":[{"user_id":"u"}]}`, "event_type"},
+		{"/v2/" + key + "/events", `[{"client_ts":1}]`, "category"},
+		{"/api/public/ingestion", `{"batch":[{"id":"1"}]}`, "type"},
+	} {
+		s.failures = nil
+		req := withKey(post(c.path, c.body))
+		if strings.HasPrefix(c.path, "/v2/") {
+			req.Header.Set("Authorization", signed(c.body, secret))
+		}
+		r.ServeHTTP(httptest.NewRecorder(), req)
+		if len(s.failures) != 1 || s.failures[0].Code != "missing_name" || !strings.Contains(s.failures[0].Message, `a member "`+c.member+`"`) {
+			t.Errorf("%s %s: %+v", c.path, c.body, s.failures)
+		}
+	}
+}

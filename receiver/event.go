@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -175,7 +176,7 @@ func (q *request) envelope(members []jsonscan.Member) (e pipeline.Event, err err
 // its name.
 func (q *request) identify(e *pipeline.Event, known bool) error {
 	if len(e.Name) == 0 {
-		return wrong("missing_name", "the event has no name: it needs a member \"name\" that is a string of 1 to %d bytes", maxName)
+		return wrong("missing_name", "the event has no name: it needs a member %q that is a string of 1 to %d bytes", cmp.Or(q.dialect.nameKey, "name"), maxName)
 	}
 	if known {
 		return nil

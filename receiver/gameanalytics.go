@@ -21,7 +21,7 @@ import (
 // event_uuid; all other members are properties.
 var gameanalytics = []*dialect{
 	{name: "gameanalytics", paths: []string{"/v2/{}/events"}, headKey: gameanalyticsKey, verify: gameanalyticsVerify,
-		decode: (*request).decode, event: gameanalyticsEvent, answer: gameanalyticsAnswer},
+		decode: (*request).decode, event: gameanalyticsEvent, nameKey: "category", answer: gameanalyticsAnswer},
 	{name: "gameanalytics", paths: []string{"/v2/{}/init", "/remote_configs/v1/init"}, reply: gameanalyticsInit},
 }
 

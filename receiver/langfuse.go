@@ -12,7 +12,7 @@ import (
 // name is type, user body.userId, session body.sessionId, id the event's;
 // properties are its body, and all else is in properties.$envelope.
 var langfuse = []*dialect{
-	{name: "langfuse", paths: []string{"/api/public/ingestion"}, decode: langfuseDecode, event: langfuseEvent, answer: langfuseAnswer},
+	{name: "langfuse", paths: []string{"/api/public/ingestion"}, decode: langfuseDecode, event: langfuseEvent, nameKey: "type", answer: langfuseAnswer},
 	{name: "langfuse", paths: []string{"/api/public/health"}, methods: []string{http.MethodGet}, reply: langfuseHealth},
 }
 

@@ -23,7 +23,7 @@ var posthog = []*dialect{
 var posthogCapture = &dialect{
 	name: "posthog", paths: []string{"/capture", "/track", "/e", "/i/v0/e", "/i/v0/ai/batch", "/i/v1/analytics/events"},
 	headKey: posthogHeadKey, bodyKey: posthogKey, prepare: posthogPrepare,
-	decode: posthogDecode, event: posthogEvent, answer: posthogAnswer,
+	decode: posthogDecode, event: posthogEvent, nameKey: "event", answer: posthogAnswer,
 }
 
 // posthogPrepare sees to what posthog-js compresses: it says so in the query,

@@ -21,7 +21,7 @@ var segment = []*dialect{
 
 // segmentCalls is the route of many calls (batch, import) or of one of a type.
 func segmentCalls(route string) *dialect {
-	d := &dialect{name: "segment", paths: []string{"/v1/" + route}, bodyKey: segmentKey, answer: segmentAnswer,
+	d := &dialect{name: "segment", paths: []string{"/v1/" + route}, bodyKey: segmentKey, nameKey: "event", answer: segmentAnswer,
 		event: func(q *request, members []jsonscan.Member) (pipeline.Event, error) {
 			return segmentEvent(q, members, route)
 		}}
