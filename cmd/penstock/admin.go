@@ -61,7 +61,6 @@ func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready
 	mux.HandleFunc("GET /debug/pprof/", guard(cfg.Token, pprof.Index))
 	mux.HandleFunc("GET /debug/pprof/profile", guard(cfg.Token, pprof.Profile))
 	handleOperations(mux, ops, cfg.Token)
-	mux.HandleFunc("GET /v1/blobs/{key...}", guard(cfg.Token, ops.serveBlob))
 	return &admin{listener: l, server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/objstore"
@@ -80,56 +81,59 @@ func readBlob(ctx context.Context, store *objstore.Bucket, ref pipeline.BlobRef)
 }
 
 // serveBlob is GET /v1/blobs/KEY?range=FIRST-LAST&content_type=TYPE: a blob as it
-// is, by what its reference says. Without a content type the bytes tell it.
+// is, by what its reference says; without a range, all of the object. Without a
+// content type the bytes tell it. A Range in the head is one of the blob.
 func (o *operator) serveBlob(w http.ResponseWriter, req *http.Request) {
+	for name := range req.URL.Query() {
+		if name != "range" && name != "content_type" {
+			apiError(w, http.StatusBadRequest, fmt.Sprintf("unknown parameter %q: want range, content_type", name))
+			return
+		}
+	}
 	key := req.PathValue("key")
 	if !strings.HasPrefix(key, "blobs/") {
 		key = "blobs/" + key
 	}
-	first, last, err := blobRange(req)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
 	if !pipeline.IsBlobKey(key) {
-		http.Error(w, fmt.Sprintf("%q is no object of blobs", key), http.StatusNotFound)
+		apiError(w, http.StatusNotFound, fmt.Sprintf("%q is no object of blobs", key))
 		return
 	}
-	body, err := o.store.GetRange(req.Context(), key, first, last)
-	if err != nil {
-		status := http.StatusBadGateway
-		if errors.Is(err, objstore.ErrNotFound) {
-			status = http.StatusNotFound
+	object, err := o.store.Head(req.Context(), key)
+	switch {
+	case errors.Is(err, objstore.ErrNotFound):
+		apiError(w, http.StatusNotFound, err.Error())
+		return
+	case err != nil:
+		apiError(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	blob := &blobReader{ctx: req.Context(), store: o.store, key: key, size: object.Size}
+	if text := req.FormValue("range"); text != "" {
+		var last int64
+		if blob.first, last, err = blobRange(text); err != nil {
+			apiError(w, http.StatusBadRequest, err.Error())
+			return
 		}
-		http.Error(w, err.Error(), status)
-		return
+		if last >= object.Size {
+			apiError(w, http.StatusRequestedRangeNotSatisfiable, fmt.Sprintf("the range ends at byte %d, and %s has %d bytes", last, key, object.Size))
+			return
+		}
+		blob.size = last - blob.first + 1
 	}
-	defer body.Close()
-	head := make([]byte, min(512, last-first+1))
-	if _, err := io.ReadFull(body, head); err != nil {
-		http.Error(w, err.Error(), http.StatusBadGateway)
-		return
-	}
-	kind := req.FormValue("content_type")
-	if kind == "" {
-		kind = http.DetectContentType(head)
-	}
+	defer blob.close()
 	h := w.Header()
-	h.Set("Content-Type", kind)
-	h.Set("Content-Length", strconv.FormatInt(last-first+1, 10))
+	if kind := req.FormValue("content_type"); kind != "" {
+		h.Set("Content-Type", kind)
+	}
+	h.Set("ETag", fmt.Sprintf(`"%s-%d-%d"`, object.ETag, blob.first, blob.size))
 	// What clients sent must not run in the operator's browser.
 	h.Set("Content-Security-Policy", "sandbox; default-src 'none'; img-src 'self'; media-src 'self'")
 	h.Set("X-Content-Type-Options", "nosniff")
-	w.Write(head)
-	io.Copy(w, body)
+	http.ServeContent(w, req, "", time.Time{}, blob)
 }
 
-// blobRange takes the range from the query or from the head.
-func blobRange(req *http.Request) (first, last int64, err error) {
-	text := req.FormValue("range")
-	if text == "" {
-		text = strings.TrimPrefix(req.Header.Get("Range"), "bytes=")
-	}
+// blobRange is FIRST-LAST, as references have them.
+func blobRange(text string) (first, last int64, err error) {
 	a, b, ok := strings.Cut(text, "-")
 	if ok {
 		if first, err = strconv.ParseInt(a, 10, 64); err == nil {
@@ -137,7 +141,56 @@ func blobRange(req *http.Request) (first, last int64, err error) {
 		}
 	}
 	if !ok || err != nil || first < 0 || last < first {
-		return 0, 0, errors.New("say ?range=FIRST-LAST, as the reference has them")
+		return 0, 0, fmt.Errorf("range %.40q: want FIRST-LAST, as the reference has them", text)
 	}
 	return first, last, nil
+}
+
+// blobReader reads a part of an object, from wherever it is sought to.
+type blobReader struct {
+	ctx         context.Context
+	store       *objstore.Bucket
+	key         string
+	first, size int64
+
+	at   int64
+	body io.ReadCloser // from at on; nil: not open
+}
+
+func (r *blobReader) Read(p []byte) (n int, err error) {
+	if r.at >= r.size {
+		return 0, io.EOF
+	}
+	if r.body == nil {
+		if r.body, err = r.store.GetRange(r.ctx, r.key, r.first+r.at, r.first+r.size-1); err != nil {
+			return 0, err
+		}
+	}
+	n, err = r.body.Read(p)
+	r.at += int64(n)
+	return n, err
+}
+
+func (r *blobReader) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += r.at
+	case io.SeekEnd:
+		offset += r.size
+	}
+	if offset < 0 {
+		return 0, errors.New("sought to before the beginning")
+	}
+	if offset != r.at {
+		r.close()
+		r.at = offset
+	}
+	return offset, nil
+}
+
+func (r *blobReader) close() {
+	if r.body != nil {
+		r.body.Close()
+		r.body = nil
+	}
 }

@@ -77,10 +77,30 @@ func openAPI() object {
 		}
 		path[strings.ToLower(op.method)] = o
 	}
+	paths["/v1/blobs/{key}"] = object{"get": object{
+		"operationId": "blob",
+		"summary":     "a large value that left its event's row, as it is",
+		"description": "By what the reference in the row says. A Range in the head is one of the value, and is answered with 206.",
+		"parameters": []object{
+			{"name": "key", "in": "path", "required": true, "description": "object of the reference, slashes and all", "schema": object{"type": "string"}},
+			{"name": "range", "in": "query", "description": "FIRST-LAST, the bytes in the object, both included; none: all of it", "schema": object{"type": "string"}},
+			{"name": "content_type", "in": "query", "description": "of the answer; none: what the bytes look like", "schema": object{"type": "string"}},
+		},
+		"responses": object{
+			"200": object{"description": "The value.", "content": object{"*/*": object{}}},
+			"206": object{"description": "A part of it.", "content": object{"*/*": object{}}},
+			"400": failure("The range is not understood."),
+			"401": failure("The token is missing or wrong."),
+			"403": failure("The API is off: admin.token is not set."),
+			"404": failure("There is no such object of blobs."),
+			"416": failure("The object is shorter."),
+			"503": failure("The bucket cannot be reached now."),
+		},
+	}}
 	return object{
 		"openapi": "3.1.0",
 		"info": object{"title": "Penstock's operators' API", "version": "1",
-			"description": "On the admin listener of every receiver and loader, where admin.token is set. Each path is a command of the same name: `penstock --server URL` asks it."},
+			"description": "On the admin listener of every receiver and loader, where admin.token is set. Each path but that of blobs is a command of the same name: `penstock --server URL` asks it."},
 		"security":   []object{{"token": []string{}}},
 		"components": object{"securitySchemes": object{"token": object{"type": "http", "scheme": "bearer"}}},
 		"paths":      paths,

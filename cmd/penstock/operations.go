@@ -234,6 +234,7 @@ func handleOperations(mux *http.ServeMux, o *operator, token string) {
 	for _, op := range operations() {
 		mux.HandleFunc(op.method+" "+op.path, guard(token, func(w http.ResponseWriter, r *http.Request) { op.serve(w, r, o) }))
 	}
+	mux.HandleFunc("GET /v1/blobs/{key...}", guard(token, o.serveBlob))
 	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, openAPI()) })
 }
 

@@ -153,8 +153,24 @@ func (s *stack) checkServed(r *role) {
 	if sum := sha256.Sum256(data); resp.StatusCode != 200 || hex.EncodeToString(sum[:]) != ref.SHA256 || resp.Header.Get("Content-Type") != "text/plain" {
 		s.t.Errorf("%s, %s, %d bytes of %d", resp.Status, resp.Header.Get("Content-Type"), len(data), ref.Bytes)
 	}
-	if resp, _ := get("", append(token, "Range", "bytes="+part)...); resp.StatusCode != 200 {
-		s.t.Errorf("by the head's range: %s", resp.Status)
+	for _, c := range []struct {
+		query, head string
+		status      int
+		from, to    int64 // of the blob
+		header      string
+	}{
+		{"?range=" + part, "bytes=3-10", 206, 3, 11, fmt.Sprintf("bytes 3-10/%d", ref.Bytes)},
+		{"?range=" + part, "bytes=-5", 206, ref.Bytes - 5, ref.Bytes, fmt.Sprintf("bytes %d-%d/%d", ref.Bytes-5, ref.Bytes-1, ref.Bytes)},
+		{"?range=" + part, fmt.Sprintf("bytes=%d-", ref.Bytes), 416, 0, 0, fmt.Sprintf("bytes */%d", ref.Bytes)},
+		{"", "bytes=" + part, 206, 0, ref.Bytes, ""},
+	} {
+		resp, got := get(c.query, append(token, "Range", c.head)...)
+		if resp.StatusCode != c.status || c.status == 206 && string(got) != string(data[c.from:c.to]) || !strings.HasPrefix(resp.Header.Get("Content-Range"), c.header) {
+			s.t.Errorf("%s with Range: %s: %s, %s, %d bytes", c.query, c.head, resp.Status, resp.Header.Get("Content-Range"), len(got))
+		}
+	}
+	if resp, text := get("?range=0-99999999999", token...); resp.StatusCode != 416 || !strings.Contains(string(text), `{"error":"the range ends at byte 99999999999`) {
+		s.t.Errorf("a range beyond the end: %s %s", resp.Status, text)
 	}
 	if resp, _ := get("?range=5-1", token...); resp.StatusCode != 400 {
 		s.t.Errorf("a range that is none: %s", resp.Status)
