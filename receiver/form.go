@@ -73,6 +73,13 @@ func decodeForm(q *request, body []byte) *refusal {
 	if !found {
 		return refuse(http.StatusBadRequest, "missing_event", "the form has no part \"event\" with the event's JSON")
 	}
+	size := len(event)
+	for _, f := range q.files {
+		size += len(f.data)
+	}
+	if limit := q.r.opts.MaxEvent; size > limit {
+		return refuse(http.StatusBadRequest, "event_too_large", "the event has %d bytes with its files, the limit is %d", size, limit)
+	}
 	event = wholeBody(event)
 	n, e := q.event(event)
 	if after := jsonscan.TrimSpace(event[n:]); (e == nil || e == errSampled) && len(after) > 0 {

@@ -36,7 +36,7 @@ func TestForm(t *testing.T) {
 	body, kind := formOf(t, [3]string{"replay", "run.bin", recording}, [3]string{"event", "", ` {"name":"run","session_id":"s","properties":{"level":7}} `}, [3]string{"note", "", "short"}, [3]string{"none", "x", ""})
 	dir := t.TempDir()
 	for _, spool := range []string{"", dir} {
-		r, s := newTest(func(o *Options) { o.SpoolDir, o.MaxSpool, o.BlobThreshold = spool, 64<<20, 64<<10 })
+		r, s := newTest(func(o *Options) { o.SpoolDir, o.MaxSpool, o.BlobThreshold, o.MaxEvent = spool, 64<<20, 64<<10, 3<<20 })
 		a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", kind)))
 		if a.Status != 202 || a.Accepted != 1 || len(s.blobs) != 2 {
 			t.Fatalf("%+v, %d blobs", a, len(s.blobs))
@@ -67,6 +67,7 @@ func TestFormRefused(t *testing.T) {
 		{[][3]string{event, {"f", "f", "y"}, {"f", "f", "y"}}, "duplicate_key"},
 		{[][3]string{{"event", "", `{"name":"a"} {`}}, "invalid_json"},
 		{[][3]string{{"event", "", `{"x":1}`}, {"f", "f", "y"}}, "missing_name"},
+		{[][3]string{event, {"f", "f", strings.Repeat("y", 1<<20)}, {"g", "g", strings.Repeat("y", 1<<20)}}, "event_too_large"},
 		{[][3]string{{"event", "", ``}}, "invalid_json"},
 		{[][3]string{event, {"", "f", "y"}}, "invalid_form"},
 	} {

@@ -45,7 +45,8 @@ type request struct {
 	body       []byte // decompressed; never changed, for what is refused is kept as it was sent
 	form       []byte // the JSON of a body that is a form
 	whole      bool   // what was sent was read to its end
-	charged    int64  // bytes counted in Receiver.memory
+	charged    int64  // bytes that it takes, see charge
+	apart      int64  // of these, what is not counted in Receiver.memory
 	scan       jsonscan.Scanner
 	inner      jsonscan.Scanner // of a nested properties object
 	scratch    []byte           // what events hold that does not stand in the body as it is
@@ -117,13 +118,24 @@ func (q *request) small() bool {
 // they are taken, so that many large requests at once are refused rather than
 // fatal. One that is alone is never refused for want of memory: it always would be.
 // Strangers, whose bodies are read for the errors pipeline alone, leave half
-// of the memory to clients.
+// of the memory to clients. What the one large request that is judged copies is
+// counted apart: small ones are taken beside it.
 func (q *request) charge(size int64) error {
 	limit := q.r.opts.MaxMemory
 	if q.key.Project == "" {
 		limit /= 2
 	}
 	more := size - q.charged
+	switch {
+	case more > 0 && q.entered && q.key.Project != "":
+		q.apart += more
+		q.charged = size
+		return nil
+	case more < 0:
+		back := min(-more, q.apart)
+		q.apart -= back
+		more += back
+	}
 	if all := q.r.memory.Add(more); more > 0 && all > limit && all > size {
 		q.r.memory.Add(-more)
 		return errMemory

@@ -176,3 +176,28 @@ func TestSlowAndStalled(t *testing.T) {
 	}
 	idle(t, r, dir)
 }
+
+func TestLargeRequestLeavesMemoryToSmallOnes(t *testing.T) {
+	r, _ := newTest(func(o *Options) { o.MaxMemory = 1 << 20 })
+	large, small := &request{r: r}, &request{r: r}
+	large.key.Project, small.key.Project = "a", "b"
+	for _, step := range []struct {
+		q             *request
+		entered       bool
+		size, counted int64
+	}{
+		{large, false, 100, 100},
+		{large, true, 50 << 20, 100},
+		{small, false, 1 << 19, 100 + 1<<19},
+		{large, true, 10 << 20, 100 + 1<<19},
+		{large, true, 20 << 20, 100 + 1<<19},
+		{large, false, 50, 50 + 1<<19},
+		{small, false, 0, 50},
+		{large, false, 0, 0},
+	} {
+		step.q.entered = step.entered
+		if err := step.q.charge(step.size); err != nil || r.memory.Load() != step.counted {
+			t.Fatalf("%+v: %v, %d bytes are counted", step, err, r.memory.Load())
+		}
+	}
+}

@@ -18,15 +18,37 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
 )
 
 // blobOpening begins a reference. In JSON these bytes are nothing else: within a
 // string the quote would be escaped.
 var blobOpening = []byte(`{"` + pipeline.BlobKeyName + `":`)
 
-// resolveBlobs puts the values that a document refers to back in their places.
-func resolveBlobs(ctx context.Context, store *objstore.Bucket, doc []byte) ([]byte, error) {
+// resolver puts the values that an event refers to back in their places. A
+// reference may be a client's own, so it is taken for no more than it says; one
+// that cannot be resolved stays as it is.
+type resolver struct {
+	store *objstore.Bucket
+	limit int64 // bytes of blobs in one event, of which there are never more in a true one
+
+	failed int
+	first  error // of those that failed
+}
+
+// done says what was not resolved.
+func (r *resolver) done() error {
+	if r.failed == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s could not be resolved and stayed as they are; the first: %w", plural(r.failed, "reference"), r.first)
+}
+
+// resolve gives an event's properties with the values in them; where names the
+// event.
+func (r *resolver) resolve(ctx context.Context, where string, doc []byte) ([]byte, error) {
 	var out []byte
+	left := r.limit
 	for {
 		at := bytes.Index(doc, blobOpening)
 		if at < 0 {
@@ -42,30 +64,49 @@ func resolveBlobs(ctx context.Context, store *objstore.Bucket, doc []byte) ([]by
 			continue
 		}
 		out = append(out, doc[:at]...)
-		doc = doc[at+int(rest.InputOffset()):]
-		data, err := readBlob(ctx, store, *value.Ref)
-		if err != nil {
-			return nil, err
-		}
-		switch value.Ref.Kind {
-		case pipeline.BlobJSON:
-			out = append(out, data...)
-		case pipeline.BlobText:
-			out = jsonscan.AppendQuoted(out, data)
-		case pipeline.BlobDataURL:
-			out = append(append(out, `"data:`...), value.Ref.ContentType...)
-			out = base64.StdEncoding.AppendEncode(append(out, ";base64,"...), data)
-			out = append(out, '"')
-		default: // a file was never JSON
-			out = append(base64.StdEncoding.AppendEncode(append(out, '"'), data), '"')
+		whole := doc[at : at+int(rest.InputOffset())]
+		doc = doc[at+len(whole):]
+		data, err := readBlob(ctx, r.store, *value.Ref, left)
+		switch {
+		case err == nil:
+			left -= int64(len(data))
+			out = appendValue(out, value.Ref, data)
+		case ctx.Err() != nil || retry.ClassOf(err) == retry.Outage:
+			return nil, fmt.Errorf("%s: %w", where, err)
+		default:
+			if out = append(out, whole...); r.failed == 0 {
+				r.first = fmt.Errorf("%s: %w", where, err)
+			}
+			r.failed++
 		}
 	}
 }
 
+// appendValue writes a blob as what it was. JSON was judged by readBlob.
+func appendValue(out []byte, ref *pipeline.BlobRef, data []byte) []byte {
+	switch ref.Kind {
+	case pipeline.BlobJSON:
+		return append(out, data...)
+	case pipeline.BlobText:
+		return jsonscan.AppendQuoted(out, data)
+	case pipeline.BlobDataURL:
+		out = jsonscan.AppendQuoted(out, []byte("data:"+ref.ContentType+";base64,"))
+		out = out[:len(out)-1]
+	default: // a file was never JSON
+		out = append(out, '"')
+	}
+	return append(base64.StdEncoding.AppendEncode(out, data), '"')
+}
+
 // readBlob is a blob's bytes. Their sum must be that of the reference: a client
-// can write one, but not of what it does not know.
-func readBlob(ctx context.Context, store *objstore.Bucket, ref pipeline.BlobRef) ([]byte, error) {
-	body, err := store.GetRange(ctx, ref.Object, ref.Range[0], ref.Range[1])
+// can write one, but not of what it does not know. What is said to be JSON must
+// be one value, lest it says more than it is.
+func readBlob(ctx context.Context, store *objstore.Bucket, ref pipeline.BlobRef, limit int64) ([]byte, error) {
+	first, last := ref.Range[0], ref.Range[1]
+	if first < 0 || last < first || last-first >= limit {
+		return nil, fmt.Errorf("blob %s, bytes %d-%d: an event has no more than %d bytes left", ref.Object, first, last, limit)
+	}
+	body, err := store.GetRange(ctx, ref.Object, first, last)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +116,10 @@ func readBlob(ctx context.Context, store *objstore.Bucket, ref pipeline.BlobRef)
 		return nil, fmt.Errorf("read blob %s: %w", ref.Object, err)
 	}
 	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != ref.SHA256 {
-		return nil, fmt.Errorf("blob %s, bytes %d-%d: its sha256 is %x, the reference says %s", ref.Object, ref.Range[0], ref.Range[1], sum, ref.SHA256)
+		return nil, fmt.Errorf("blob %s, bytes %d-%d: its sha256 is %x, the reference says %s", ref.Object, first, last, sum, ref.SHA256)
+	}
+	if ref.Kind == pipeline.BlobJSON && !json.Valid(data) {
+		return nil, fmt.Errorf("blob %s, bytes %d-%d: not the JSON that the reference says", ref.Object, first, last)
 	}
 	return data, nil
 }

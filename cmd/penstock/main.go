@@ -71,7 +71,7 @@ func run(ctx context.Context, s streams, args []string) error {
 	name := args[0]
 	if name == "help" || name == "-h" || name == "--help" {
 		if len(args) > 1 {
-			return run(ctx, s, []string{args[1], "--help"})
+			return run(ctx, s, append(args[1:len(args):len(args)], "--help"))
 		}
 		usage(s.out)
 		return nil

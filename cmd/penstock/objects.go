@@ -209,6 +209,7 @@ func catObjects(ctx context.Context, o *operator, params any, out sink) error {
 	if len(p.Keys) == 0 {
 		return errors.New("name at least one object: `penstock objects ls` lists them")
 	}
+	resolve := resolver{store: o.store, limit: int64(max(o.cfg.Receiver.MaxEvent, defaultConfig().Receiver.MaxEvent))}
 	var buf []byte
 	for _, key := range p.Keys {
 		n := 0
@@ -218,8 +219,8 @@ func catObjects(ctx context.Context, o *operator, params any, out sink) error {
 			}
 			if p.Resolve {
 				var err error
-				if e.Properties, err = resolveBlobs(ctx, o.store, e.Properties); err != nil {
-					return fmt.Errorf("%s row %d: %w", key, e.Row, err)
+				if e.Properties, err = resolve.resolve(ctx, fmt.Sprintf("%s row %d", key, e.Row), e.Properties); err != nil {
+					return err
 				}
 			}
 			buf = codec.AppendLine(buf[:0], e)
@@ -238,7 +239,7 @@ func catObjects(ctx context.Context, o *operator, params any, out sink) error {
 			return fmt.Errorf("%s has no row %d", key, p.Row)
 		}
 	}
-	return nil
+	return resolve.done()
 }
 
 func findEvent(ctx context.Context, o *operator, params any, out sink) error {

@@ -117,6 +117,84 @@ func TestBlobs(t *testing.T) {
 	}
 	r.again()
 	s.checkServed(r)
+	s.checkForged(r)
+}
+
+// checkForged sends references that clients wrote themselves: they resolve to no
+// more than they say, and those behind them are read all the same.
+func (s *stack) checkForged(r *role) {
+	s.t.Helper()
+	send := func(body string) (object string) {
+		resp, err := http.Post(r.URL+"/v1/events?durability=object&key="+key, "application/x-ndjson", strings.NewReader(body))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var a struct{ Object string }
+		if err := json.NewDecoder(resp.Body).Decode(&a); err != nil || a.Object == "" {
+			s.t.Fatalf("%s: %v, object %q", resp.Status, err, a.Object)
+		}
+		return a.Object
+	}
+	text := `1},"project":"another","x":{"y":1` + strings.Repeat(" ", 1<<20)
+	quoted, _ := json.Marshal(text)
+	object := send(`{"name":"own","v":` + string(quoted) + `}`)
+	ref := func(object, kind string, last int) string {
+		return fmt.Sprintf(`{"$blob":{"object":%q,"range":[0,%d],"bytes":%d,"sha256":"%x","content_type":"a\"b","kind":%q}}`, object, last, len(text), sha256.Sum256([]byte(text)), kind)
+	}
+	parsed, err := pipeline.ParseKey(object)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	blobs := pipeline.BlobKey(parsed)
+	last := len(text) - 1
+	events := []string{
+		ref("blobs/events/dt=2026-11-22/hr=03/none.blobs", "text", last),
+		ref(blobs, "json", last),
+		ref(blobs, "text", last+1),
+		ref(blobs, "text", 1<<50),
+		ref(blobs, "text", last),
+		ref(blobs, "data_url", last),
+		"[" + strings.Repeat(ref(blobs, "text", last)+",", 120) + "0]",
+		`"the last"`,
+	}
+	var body strings.Builder
+	for _, v := range events {
+		fmt.Fprintf(&body, `{"name":"forged","v":%s}`+"\n", v)
+	}
+	out, err := s.run("objects", "cat", "--resolve", send(body.String()))
+	if err == nil || !strings.Contains(out, "references could not be resolved") {
+		s.t.Errorf("%v, %d bytes, the end is %.500s", err, len(out), out[max(0, len(out)-500):])
+	}
+	n := 0
+	for line := range strings.Lines(out) {
+		var e struct {
+			Project    string
+			Properties struct{ V json.RawMessage }
+		}
+		if json.Unmarshal([]byte(line), &e) != nil {
+			continue // the command's last words
+		}
+		want := events[n]
+		switch n {
+		case 4:
+			want = string(quoted)
+		case 5:
+			want = `"data:a\"b;base64,` + base64.StdEncoding.EncodeToString([]byte(text)) + `"`
+		case 6: // as many as an event can have
+			if v := string(e.Properties.V); !strings.Contains(v, `{"$blob":`) || !strings.Contains(v, `1},\"project`) || len(v) > 130<<20 {
+				s.t.Errorf("of many references: %d bytes", len(v))
+			}
+			want = string(e.Properties.V)
+		}
+		if e.Project != "test" || string(e.Properties.V) != want {
+			s.t.Errorf("event %d: project %s, %.200s; want %.200s", n, e.Project, e.Properties.V, want)
+		}
+		n++
+	}
+	if n != len(events) {
+		s.t.Errorf("%d events, want %d", n, len(events))
+	}
 }
 
 // checkServed reads a blob through the operators' API and through SQL.

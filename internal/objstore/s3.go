@@ -128,7 +128,7 @@ func (b *Bucket) GetRange(ctx context.Context, key string, first, last int64) (i
 	}
 	if n := aws.ToInt64(out.ContentLength); n != last-first+1 {
 		out.Body.Close()
-		return nil, fmt.Errorf("get %s of %s: %d bytes came", part, key, n)
+		return nil, retry.As(retry.Permanent, fmt.Errorf("get %s of %s: it has only %d of these bytes", part, key, n))
 	}
 	return out.Body, nil
 }
@@ -212,8 +212,12 @@ func class(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
-	if api, ok := errors.AsType[smithy.APIError](err); ok && (api.ErrorCode() == "NoSuchKey" || api.ErrorCode() == "NotFound") {
+	api, ok := errors.AsType[smithy.APIError](err)
+	if ok && (api.ErrorCode() == "NoSuchKey" || api.ErrorCode() == "NotFound") {
 		return retry.As(retry.Permanent, ErrNotFound) // the store's own words name only its request
+	}
+	if ok && api.ErrorCode() == "InvalidRange" {
+		return retry.As(retry.Permanent, err)
 	}
 	return retry.As(retry.Outage, err)
 }
