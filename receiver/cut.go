@@ -68,7 +68,7 @@ func (q *request) spread(object []byte) {
 		q.flat(inner)
 		return
 	}
-	eachMember(object, func(key, value []byte) {
+	eachSent(object, func(key, value []byte) {
 		q.comma()
 		q.scratch = append(append(append(q.scratch, '"'), key...), '"', ':')
 		q.line(value)

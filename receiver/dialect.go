@@ -135,7 +135,11 @@ func wholeBody(body []byte) []byte {
 // decodeMember judges the elements of the array that is the named member of the
 // body's object.
 func (q *request) decodeMember(body []byte, name string) *refusal {
-	array, err := find(wholeBody(body), name)
+	body = wholeBody(body)
+	array, err := find(body, name)
+	if err == nil {
+		err = ambiguous(body)
+	}
 	if err != nil {
 		return err
 	}
@@ -145,9 +149,38 @@ func (q *request) decodeMember(body []byte, name string) *refusal {
 	return q.decodeArray(array)
 }
 
-// find is the named member of the object that is all of body, nil if it has
-// none of that name. It goes by brackets and strings alone: what is in the
-// members is judged by whoever makes events of them.
+// Members around events that may stand once: of two, one would be lost. Of the
+// first, only one may bring something.
+var (
+	bringing = []string{"batch", "events", "event"}
+	telling  = []string{"writeKey", "api_key", "token", "metadata"}
+)
+
+// ambiguous refuses a body in which it is not clear where its events are, or whose.
+func ambiguous(body []byte) (err *refusal) {
+	var seen []string
+	brings := ""
+	eachMember(body, func(key, value []byte) {
+		name := string(key)
+		list := slices.Contains(bringing, name)
+		switch {
+		case err != nil || !list && !slices.Contains(telling, name):
+			return
+		case slices.Contains(seen, name):
+			err = refuse(http.StatusBadRequest, jsonscan.DuplicateKey, "the body has more than one %q", name)
+		case list && value[0] != 'n' && brings != "":
+			err = refuse(http.StatusBadRequest, jsonscan.DuplicateKey, "the body has both %q and %q: send one of them", brings, name)
+		case list && value[0] != 'n':
+			brings = name
+		}
+		seen = append(seen, name)
+	})
+	return err
+}
+
+// find is the last member of that name of the object that is all of body, nil if
+// there is none. It goes by brackets and strings alone: what is in the members is
+// judged by whoever makes events of them.
 func find(body []byte, name string) ([]byte, *refusal) {
 	if len(body) == 0 {
 		return nil, refuse(http.StatusBadRequest, "empty_body", "the body is empty")
@@ -165,8 +198,18 @@ func find(body []byte, name string) ([]byte, *refusal) {
 }
 
 // eachMember calls f for each member of the object that is all of b, and tells
-// whether it is one, by brackets and strings. The key is not unescaped.
+// whether it is one, by brackets and strings.
 func eachMember(b []byte, f func(key, value []byte)) bool {
+	return eachSent(b, func(key, value []byte) {
+		if bytes.IndexByte(key, '\\') >= 0 {
+			key = jsonscan.AppendUnquoted(nil, slices.Concat([]byte{'"'}, key, []byte{'"'}))
+		}
+		f(key, value)
+	})
+}
+
+// eachSent is eachMember with the keys as they were sent, without their quotes.
+func eachSent(b []byte, f func(key, value []byte)) bool {
 	if len(b) < 2 || b[0] != '{' {
 		return false
 	}

@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"net/http/httptest"
@@ -26,6 +27,7 @@ func FuzzDialects(f *testing.F) {
 			`{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"5b000000000000000000000000000001","spanId":"5b00000000000001","attributes":[{"key":"a","value":{"arrayValue":{"values":[{"doubleValue":1}]}}}]},{},7]}]}]}`,
 			`{"resourceLogs":[{"resource":{"attributes":[{"key":"a"}]},"scopeLogs":[{"logRecords":[{"body":{"stringValue":"a"}},{"traceId":"x"}]}]}]}`,
 			`{"batch":[{"type":"a","body":{"x":1},"type":"b"},{"type":"a","body":{"x":1,"x":2}}],"batch":[]}`,
+			`{"b\u0061tch":[{"type":"track","event":"a"}],"events":[{"event_type":"a"}],"event":"a"}`,
 		} {
 			f.Add(i, []byte(body))
 		}
@@ -50,6 +52,9 @@ func FuzzDialects(f *testing.F) {
 		r.ServeHTTP(w, req)
 		if r.memory.Load() != 0 || len(s.dropped) != 0 {
 			t.Fatalf("%s %q: %d bytes of memory, dropped %v", path, body, r.memory.Load(), s.dropped)
+		}
+		if want := listed(d, body); w.Code < 400 && len(s.events)+len(s.failures) < want {
+			t.Fatalf("%s %q: %d events and %d failures of %d", path, body, len(s.events), len(s.failures), want)
 		}
 		refused := w.Code >= 400 && len(s.failures) == 1 && s.failures[0].Index < 0
 		if refused && (len(s.events) != 0 || string(s.failures[0].Raw) != string(body) && !strings.Contains(s.failures[0].Message, "not kept")) {
@@ -85,6 +90,89 @@ func FuzzDialects(f *testing.F) {
 			t.Fatalf("%s %q: %s, %d events, %d failures", path, body, w.Body, len(s.events), len(s.failures))
 		}
 	})
+}
+
+// listed is how many events the lists in a body have, as encoding/json reads it;
+// 0 where it cannot, or where the dialect takes no list.
+func listed(d *dialect, body []byte) (n int) {
+	dec := json.NewDecoder(bytes.NewReader(wholeBody(body)))
+	if open, err := dec.Token(); err != nil || open != json.Delim('{') || !json.Valid(wholeBody(body)) {
+		return 0
+	}
+	for dec.More() {
+		name, _ := dec.Token()
+		var elements []json.RawMessage
+		var value json.RawMessage
+		dec.Decode(&value)
+		json.Unmarshal(value, &elements)
+		switch path := d.paths[0]; {
+		case name == "events" && (d == amplitudeEvents || d == batchRoute), name == "batch" && (d == posthogCapture || d == batchRoute || path == "/v1/batch" || path == "/v1/import" || d.name == "langfuse"):
+			n += len(elements)
+		}
+	}
+	return n
+}
+
+// A list of events that is there twice, or beside another one, loses nothing: all
+// of it is refused.
+func TestTwoLists(t *testing.T) {
+	const track, posthog, amplitude, langfuse = `{"type":"track","event":"a"}`, `{"event":"a"}`, `{"event_type":"a"}`, `{"type":"a"}`
+	for _, c := range []struct{ paths, body, code string }{
+		{"/v1/batch /v1/import", `{"batch":[` + track + `],"batch":[]}`, "duplicate_key"},
+		{"/v1/batch", `{"batch":[],"b\u0061tch":[` + track + `]}`, "duplicate_key"},
+		{"/v1/batch", `{"batch":[` + track + `],"batch":null}`, "duplicate_key"},
+		{"/v1/batch", `{"writeKey":"x","batch":[` + track + `],"write\u004bey":"y"}`, "duplicate_key"},
+		{"/batch /e /capture", `{"batch":[` + posthog + `],"batch":[` + posthog + `]}`, "duplicate_key"},
+		{"/batch /e", `{"batch":[` + posthog + `],"events":[` + amplitude + `]}`, "duplicate_key"},
+		{"/batch /e", `{"event":"b","batch":[` + posthog + `]}`, "duplicate_key"},
+		{"/batch /e", `{"token":"b","batch":[` + posthog + `],"token":"a"}`, "duplicate_key"},
+		{"/2/httpapi /batch", `{"events":[` + amplitude + `],"events":[]}`, "duplicate_key"},
+		{"/2/httpapi /batch", `{"events":[],"\u0065vents":[` + amplitude + `]}`, "duplicate_key"},
+		{"/2/httpapi /batch", `{"events":[` + amplitude + `],"api_key":1,"api_key":2}`, "duplicate_key"},
+		{"/api/public/ingestion", `{"batch":[` + langfuse + `],"batch":[]}`, "duplicate_key"},
+		{"/api/public/ingestion", `{"metadata":{},"batch":[` + langfuse + `],"metadata":{}}`, "duplicate_key"},
+
+		{"/v1/batch", `{"b\u0061tch":[` + track + `],"events":null,"sentAt":1,"sentAt":2}`, ""},
+		{"/batch /e", `{"b\u0061tch":[` + posthog + `],"event":null}`, ""},
+		{"/2/httpapi /batch", `{"\u0065vents":[` + amplitude + `]}`, ""},
+		{"/api/public/ingestion", `{"batch\u0000":[],"\u0062atch":[` + langfuse + `]}`, ""},
+	} {
+		for _, path := range strings.Fields(c.paths) {
+			r, s := newTest(nil)
+			w := httptest.NewRecorder()
+			r.ServeHTTP(w, withKey(post(path, c.body)))
+			if c.code == "" {
+				if w.Code >= 300 || names(s.events) != "a" {
+					t.Errorf("%s %s: got %d %s", path, c.body, w.Code, w.Body)
+				}
+			} else if w.Code != 400 || len(s.events) != 0 || len(s.failures) != 1 || s.failures[0].Code != c.code || s.failures[0].Index >= 0 || string(s.failures[0].Raw) != c.body || string(s.failures[0].Project) != "game" {
+				t.Errorf("%s %s: got %d %s, %d events, failures %+v", path, c.body, w.Code, w.Body, len(s.events), s.failures)
+			}
+		}
+	}
+}
+
+// Keys are found by escaped names too, and what is said of the client's library.
+func TestEscapedNames(t *testing.T) {
+	for path, body := range map[string]string{
+		"/v1/batch":   `{"write\u004bey":"` + key + `","batch":[{"type":"track","event":"a"}]}`,
+		"/2/httpapi":  `{"api\u005fkey":"` + key + `","events":[{"event_type":"a"}]}`,
+		"/batch":      `{"\u0061pi_key":"` + key + `","batch":[{"event":"a"}]}`,
+		"/capture":    `{"tok\u0065n":"` + key + `","event":"a"}`,
+		"/i/v0/e":     `[{"event":"a","prop\u0065rties":{"t\u006fken":"` + key + `"}}]`,
+		"/v1/track":   `{"writ\u0065Key":"` + key + `","event":"a"}`,
+		"/v1/batch/?": `{"writeKey":"` + key + `","batch":[{"type":"track","event":"a","context":{"s\u0065ssionId":"s"}}]}`,
+	} {
+		r, s := newTest(nil)
+		if code, a := send(r, path, body); code != 200 || names(s.events) != "a" || strings.Contains(body, "ssionId") && string(s.events[0].SessionID) != "s" {
+			t.Errorf("%s %s: got %d %v", path, body, code, a)
+		}
+	}
+	r, s := newTest(nil)
+	send(r, "/api/public/ingestion", `{"m\u0065tadata":{"sdk\u005fname":"x"},"batch":[{"type":"a","body":{"us\u0065rId":"u"}}]}`, "X-API-Key", key)
+	if len(s.events) != 1 || string(s.events[0].UserID) != "u" || !strings.Contains(string(s.events[0].Context), `"sdk":{"name":"x"`) {
+		t.Errorf("%+v", s.events)
+	}
 }
 
 func TestMissingNameSaysWhatIsMissing(t *testing.T) {

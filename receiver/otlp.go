@@ -102,16 +102,43 @@ func (s *signal) decodeJSON(q *request, body []byte) *refusal {
 	}
 	b := s.walk(q, true)
 	return b.list(body, s.resources, func(group []byte) *refusal {
-		if err := b.enterResource(dig(group, "resource"), dig(group, "schemaUrl")); err != nil {
+		resource, schema, err := sourceJSON(group, "resource")
+		if err == nil {
+			err = b.enterResource(resource, schema)
+		}
+		if err != nil {
 			return err
 		}
 		return b.list(group, s.scopes, func(group []byte) *refusal {
-			if err := b.enterScope(dig(group, "scope"), dig(group, "schemaUrl")); err != nil {
+			scope, schema, err := sourceJSON(group, "scope")
+			if err == nil {
+				err = b.enterScope(scope, schema)
+			}
+			if err != nil {
 				return err
 			}
 			return b.list(group, s.records, b.take)
 		})
 	})
+}
+
+// sourceJSON is what a group of records comes from.
+func sourceJSON(group []byte, name string) (source, schema []byte, err *refusal) {
+	eachMember(group, func(key, value []byte) {
+		to := &source
+		switch string(key) {
+		case name:
+		case "schemaUrl":
+			to = &schema
+		default:
+			return
+		}
+		if *to != nil {
+			err = refuse(http.StatusBadRequest, jsonscan.DuplicateKey, "around records there is more than one %q", key)
+		}
+		*to = value
+	})
+	return source, schema, err
 }
 
 // list calls f for the elements of an object's array of that name, of each

@@ -247,6 +247,22 @@ func TestOTLPPartly(t *testing.T) {
 	}
 }
 
+// Names are read as what they are, and a list that comes in parts is all of them.
+func TestOTLPNames(t *testing.T) {
+	span := fmt.Sprintf(`{"traceId":%q,"spanId":%q}`, traceHex, spanHex)
+	for body, want := range map[string]int{
+		`{"resourceSpans":[{"scopeSpans":[{"sp\u0061ns":[` + span + `]}]}]}`:                                                   1,
+		`{"resourceSpan\u0073":[{"scop\u0065Spans":[{"spans":[` + span + `]}],"r\u0065source":{}}]}`:                           1,
+		`{"resourceSpans":[{"scopeSpans":[{"spans":[` + span + `],"sp\u0061ns":[` + span + `]}]}],"resourceSpans":[]}`:         2,
+		`{"resourceSpans":[],"resourceSpans":[{"scopeSpans":[{"spans":[` + span + `]}],"scopeSpans":[]}],"resource\u0053":[]}`: 1,
+	} {
+		r, s := newTest(nil)
+		if w := sendOTLP(r, "/v1/traces", "application/json", []byte(body)); w.Code != 200 || len(s.events) != want {
+			t.Errorf("%s: got %d %s, %d events", body, w.Code, w.Body, len(s.events))
+		}
+	}
+}
+
 func TestOTLPRefused(t *testing.T) {
 	full := fmt.Sprintf(`{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":%q,"spanId":%q}]}]}]}`, traceHex, spanHex)
 	for _, c := range []struct {
@@ -264,6 +280,8 @@ func TestOTLPRefused(t *testing.T) {
 		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"scope":[],"spans":[]}]}]}`, 400, 3, "invalid_otlp"},
 		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"spans":[7]}]}]}`, 400, 3, "invalid_otlp"},
 		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"xyz"}]}]}]}`, 400, 3, "invalid_id"},
+		{"application/json", `{"resourceSpans":[{"resource":{},"resourc\u0065":{},"scopeSpans":[]}]}`, 400, 3, "duplicate_key"},
+		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"schemaUrl":"","schemaUrl":"","spans":[]}]}]}`, 400, 3, "duplicate_key"},
 		{"application/json", strings.Replace(full, `{"traceId"`, `{"name":"\ud800","traceId"`, 1), 400, 3, "invalid_otlp"},
 		{"application/xml", full, 415, 3, "unsupported_media_type"},
 		{protobuf, full, 400, 3, "invalid_otlp"},

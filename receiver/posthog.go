@@ -116,7 +116,7 @@ func posthogDecode(q *request, body []byte) *refusal {
 	if err != nil {
 		return err
 	}
-	if batch, err := find(body, "batch"); err == nil && batch != nil {
+	if batch, _ := find(body, "batch"); batch != nil {
 		return q.decodeMember(body, "batch")
 	}
 	return q.decode(body)

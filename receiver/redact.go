@@ -137,7 +137,7 @@ func (q *request) recut(e *pipeline.Event, blobs int) {
 	q.blobs = q.blobs[:blobs]
 	from := len(q.scratch)
 	q.scratch = append(q.scratch, '{')
-	eachMember(e.Properties, func(key, value []byte) {
+	eachSent(e.Properties, func(key, value []byte) {
 		q.comma()
 		q.scratch = append(append(append(q.scratch, '"'), key...), '"', ':')
 		at := cap(e.Properties) - cap(value) // where value begins: it is a part of them
