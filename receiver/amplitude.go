@@ -13,7 +13,7 @@ import (
 // https://amplitude.com/docs/apis/analytics/http-v2
 //
 // name is event_type, user user_id or else device_id, session session_id, id
-// insert_id; properties are event_properties, and all else is in
+// insert_id, which is the device's own where it is no UUID; properties are event_properties, and all else is in
 // properties.$envelope.
 var amplitude = []*dialect{amplitudeEvents}
 
@@ -85,6 +85,12 @@ func amplitudeEvent(q *request, members []jsonscan.Member) (pipeline.Event, erro
 		case "event_properties":
 			d.spread(m)
 		}
+	}
+	if _, err := pipeline.ParseUUID(d.id); err != nil && len(d.id) > 0 {
+		if len(device) == 0 { // Amplitude makes a device of the user then
+			d.id = joined(d.user, d.id)
+		}
+		d.id = joined(device, d.id)
 	}
 	if len(d.user) == 0 {
 		d.user = device

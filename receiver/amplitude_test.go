@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
 func TestAmplitude(t *testing.T) {
@@ -30,6 +32,33 @@ func TestAmplitude(t *testing.T) {
 			}
 			c.want.check(t, path+" "+c.body, s)
 		}
+	}
+}
+
+// An insert_id is one of its device, or else of its user. A UUID is one by itself.
+func TestAmplitudeIDs(t *testing.T) {
+	r, s := newTest(nil)
+	send(r, "/2/httpapi", `{"api_key":"`+key+`","events":[`+strings.Join([]string{
+		`{"event_type":"a","device_id":"d","insert_id":"5"}`,
+		`{"event_type":"a","device_id":"e","insert_id":"5"}`,
+		`{"event_type":"a","user_id":"d","insert_id":"5"}`,
+		`{"event_type":"a","user_id":"e","insert_id":"5"}`,
+		`{"event_type":"a","insert_id":"5"}`,
+		`{"event_type":"a","insert_id":"1 d5"}`,
+		`{"event_type":"a","device_id":"d5","insert_id":"5"}`,
+		`{"event_type":"a","device_id":"d","insert_id":"55"}`,
+		`{"event_type":"again","insert_id":5,"user_id":"other","device_id":"d"}`,
+		`{"event_type":"a","device_id":"d","insert_id":"` + someUUID + `"}`,
+	}, ",")+`]}`)
+	if len(s.events) != 10 || s.events[9].ID.String() != someUUID {
+		t.Fatalf("%+v", s.events)
+	}
+	seen := map[pipeline.UUID]bool{}
+	for _, e := range s.events {
+		if seen[e.ID] != (string(e.Name) == "again") {
+			t.Errorf("%s %s %s", e.Name, e.ID, e.Properties)
+		}
+		seen[e.ID] = true
 	}
 }
 

@@ -87,7 +87,7 @@ func cloudEvent(q *request, members []jsonscan.Member) (pipeline.Event, error) {
 	case len(id) == 0 || len(source) == 0:
 		d.fail(wrong("missing_id", "the event has no id or no source"))
 	}
-	d.id = slices.Concat(source, []byte{' '}, id) // which no source has in it
+	d.id = joined(source, id)
 	for i := range members {
 		switch m := &members[i]; string(m.Key) {
 		case "type", "time", "userid", "sessionid", "data", "data_base64":

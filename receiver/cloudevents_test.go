@@ -22,7 +22,7 @@ func binaryHead(more ...string) []string {
 
 func TestCloudEvents(t *testing.T) {
 	const head = `"specversion":"1.0","id":"7","source":"/shop"`
-	id := pipeline.UUIDv5([]byte("game"), []byte("/shop 7"))
+	id := pipeline.UUIDv5([]byte("game"), []byte("5 /shop7"))
 	for _, c := range []struct {
 		body                      string
 		header                    []string
@@ -95,6 +95,15 @@ func TestCloudEventsRefused(t *testing.T) {
 	}
 }
 
+// Events of two sources are two, whatever is in their names.
+func TestCloudEventsOfTwoSources(t *testing.T) {
+	r, s := newTest(nil)
+	a := serve(t, r, withKey(post("/v1/events", `[{"specversion":"1.0","source":"a","id":"b c","type":"t"},{"specversion":"1.0","source":"a b","id":"c","type":"t"},{"specversion":"1.0","source":"a","id":"b c","type":"t"}]`, "Content-Type", batchType)))
+	if a.Accepted != 3 || s.events[0].ID == s.events[1].ID || s.events[0].ID != s.events[2].ID {
+		t.Errorf("%+v %v", a, s.events)
+	}
+}
+
 // What is kept of an event in binary mode has its attributes.
 func TestCloudEventsRedrive(t *testing.T) {
 	for _, c := range []struct {
@@ -112,7 +121,7 @@ func TestCloudEventsRedrive(t *testing.T) {
 		}
 		f := s.failures[0]
 		out, err := r.Redrive(context.Background(), Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, ContentType: f.ContentType, ContentEncoding: f.ContentEncoding, Body: f.Raw, Headers: f.Headers})
-		if err != nil || out.Accepted != 1 || names(s.events) != "bought" || s.events[0].ID != pipeline.UUIDv5([]byte("game"), []byte("/shop 7")) ||
+		if err != nil || out.Accepted != 1 || names(s.events) != "bought" || s.events[0].ID != pipeline.UUIDv5([]byte("game"), []byte("5 /shop7")) ||
 			!strings.Contains(strings.Join(c.header, " "), "ce-more") != !strings.Contains(string(s.events[0].Properties), strings.Repeat("m", 3000)) {
 			t.Errorf("%q: %+v %v %+v", c.header, out, err, s.events)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/penstock/penstock/internal/jsonscan"
@@ -351,6 +352,12 @@ func (d *draft) keep(m *jsonscan.Member) {
 		d.kept = len(d.q.scratch)
 	}
 	d.q.property(m)
+}
+
+// joined is one text of two: no other two make the same.
+func joined(a, b []byte) []byte {
+	w := strconv.AppendInt(nil, int64(len(a)), 10)
+	return append(append(append(w, ' '), a...), b...)
 }
 
 // keepID keeps the member that the event's id came from, where that is no UUID
