@@ -405,8 +405,9 @@ func (b *otlpBatch) take(sent []byte) *refusal {
 	err := b.unmarshal(sent, b.message, m)
 	decoded := err == nil
 	if decoded && b.json {
-		err = idsOfJSON(m)
-		decoded = err == nil
+		if decoded = idsOfJSON(m) == nil; !decoded {
+			err = b.wrongID(sent)
+		}
 	}
 	if decoded {
 		b.write(m, sent)

@@ -247,6 +247,22 @@ func TestOTLPPartly(t *testing.T) {
 	}
 }
 
+// What is said of a wrong id is what was sent.
+func TestOTLPWrongID(t *testing.T) {
+	for record, says := range map[string]string{
+		`"traceId":"zz"`: `traceId "zz": want`,
+		`"traceId":"` + traceHex + `","spanId":"5b00"`:                                           `spanId "5b00": want`,
+		`"trace\u0049d":"zw==","spanId":"zz"`:                                                    `traceId "zw==": want`,
+		`"links":[{"traceId":"` + traceHex + `"},{"spanId":"abc"}],"traceId":"` + traceHex + `"`: `spanId "abc": want`,
+	} {
+		r, s := newTest(nil)
+		sendOTLP(r, "/v1/traces", "application/json", []byte(`{"resourceSpans":[{"scopeSpans":[{"spans":[{`+record+`}]}]}]}`))
+		if len(s.failures) != 1 || s.failures[0].Code != "invalid_id" || !strings.HasPrefix(s.failures[0].Message, says) {
+			t.Errorf("%s: %+v", record, s.failures)
+		}
+	}
+}
+
 // Names are read as what they are, and a list that comes in parts is all of them.
 func TestOTLPNames(t *testing.T) {
 	span := fmt.Sprintf(`{"traceId":%q,"spanId":%q}`, traceHex, spanHex)

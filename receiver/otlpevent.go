@@ -340,14 +340,41 @@ func eachID(m proto.Message, f func(id *[]byte) error) (err error) {
 // length, a multiple of four.
 func idsOfJSON(m proto.Message) error {
 	return eachID(m, func(id *[]byte) error {
-		text := base64.StdEncoding.EncodeToString(*id)
-		b, err := hex.DecodeString(text)
-		if err != nil || len(b) != 8 && len(b) != 16 {
-			return wrong("invalid_id", "id %.40q: want 32 hexadecimal digits of a trace, 16 of a span", text)
-		}
+		b, err := hexID(base64.StdEncoding.EncodeToString(*id))
 		*id = b
-		return nil
+		return err
 	})
+}
+
+func hexID(text string) ([]byte, error) {
+	b, err := hex.DecodeString(text)
+	if err == nil && len(b) != 8 && len(b) != 16 {
+		err = hex.ErrLength
+	}
+	return b, err
+}
+
+// wrongID names the first id of a record, as it was sent, that is none.
+func (b *otlpBatch) wrongID(sent []byte) error {
+	const want = "want 32 hexadecimal digits of a trace, 16 of a span"
+	found := wrong("invalid_id", "an id: %s", want)
+	search := func(object []byte) (stop *refusal) {
+		eachMember(object, func(key, value []byte) {
+			switch string(key) {
+			case "traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id":
+				text := plainText(value)
+				if _, err := hexID(view(text)); err != nil && len(text) > 0 && stop == nil {
+					found = wrong("invalid_id", "%s %.40q: %s", key, text, want)
+					stop = &refusal{}
+				}
+			}
+		})
+		return stop
+	}
+	if search(sent) == nil {
+		b.list(sent, "links", search)
+	}
+	return found
 }
 
 // idsToJSON is the opposite, for a record that is to be JSON.
