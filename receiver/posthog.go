@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"net/http"
 	"net/url"
@@ -56,7 +57,7 @@ func posthogKey(q *request, body []byte) string {
 	if key == nil {
 		key, _ = posthogToken(batch)
 	}
-	return string(plainText(key))
+	return cmp.Or(string(plainText(key)), q.formKey)
 }
 
 // posthogToken is the key of an object, or of an array's first, and its batch.
@@ -80,13 +81,14 @@ func posthogToken(body []byte) (key, batch []byte) {
 	return key, batch
 }
 
-// posthogBody is the JSON of a body. Old clients send a form, data=…, in base64.
+// posthogBody is the JSON of a body. Old clients send a form, data=…, in base64,
+// with other fields in any order.
 func posthogBody(q *request, body []byte) ([]byte, *refusal) {
 	body = wholeBody(body)
 	if q.form != nil {
 		return q.form, nil
 	}
-	if !bytes.HasPrefix(body, []byte("data=")) {
+	if len(body) == 0 || body[0] == '{' || body[0] == '[' || !bytes.HasPrefix(body, []byte("data=")) && !bytes.Contains(body, []byte("&data=")) {
 		return body, nil
 	}
 	if q.charge(q.charged+4*int64(len(body))) != nil { // the copies that are made here
@@ -95,6 +97,9 @@ func posthogBody(q *request, body []byte) ([]byte, *refusal) {
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "invalid_form", "the form cannot be read: %.100s", err)
+	}
+	if len(form["data"]) > 1 {
+		return nil, refuse(http.StatusBadRequest, jsonscan.DuplicateKey, "the form has more than one \"data\"")
 	}
 	if c := form.Get("compression"); c != "" && c != "base64" {
 		return nil, refuse(http.StatusUnsupportedMediaType, "unsupported_encoding", "the form's compression %.40q: send base64, or gzip without a form", c)
@@ -106,7 +111,7 @@ func posthogBody(q *request, body []byte) ([]byte, *refusal) {
 			return nil, refuse(http.StatusBadRequest, "invalid_form", "the form's data is not valid base64: %s", err)
 		}
 	}
-	q.form = wholeBody(data)
+	q.form, q.formKey = wholeBody(data), cmp.Or(form.Get("api_key"), form.Get("token"))
 	return q.form, nil
 }
 

@@ -59,6 +59,10 @@ func TestPostHog(t *testing.T) {
 		{"/i/v1/analytics/events?key=KEY", `{"created_at":"x","batch":[{"event":"shot","session_id":"s","distinct_id":"u","options":{},"properties":{}}]}`, said{"shot", "u", "s", "", "", `{"$envelope":{"options":{}}}`, ""}},
 		{"/e/", "data=" + url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(`{"event":"sh>>>ot?","properties":{"token":"`+key+`"}}`))) + "&compression=base64", said{"sh>>>ot?", "", "", "", "", `{"token":"KEY"}`, ""}},
 		{"/e/", "data=" + base64.StdEncoding.EncodeToString([]byte(`[{"event":"sh>>>ot?","api_key":"`+key+`"}]`)), said{"sh>>>ot?", "", "", "", "", `{}`, ""}},
+		{"/e/", "ip=1&compression=base64&data=" + base64.StdEncoding.EncodeToString([]byte(`{"event":"shot","api_key":"`+key+`"}`)), said{"shot", "", "", "", "", `{}`, ""}},
+		{"/capture", "api_key=KEY&data=" + url.QueryEscape(`{"event":"shot","distinct_id":"a&data=b"}`), said{"shot", "a&data=b", "", "", "", `{}`, ""}},
+		{"/batch", "data=" + url.QueryEscape(`{"batch":[{"event":"shot"}]}`) + "&token=KEY", said{"shot", "", "", "", "", `{}`, ""}},
+		{"/e/", `{"event":"shot","api_key":"KEY","distinct_id":"a&data=b"}`, said{"shot", "a&data=b", "", "", "", `{}`, ""}},
 		{"/track/", "data=" + url.QueryEscape(`{"event":"shot","api_key":"KEY"}`), said{"shot", "", "", "", "", `{}`, ""}},
 	} {
 		r, s := newTest(nil)
@@ -110,6 +114,7 @@ func TestPostHogRefused(t *testing.T) {
 		{"/e", `data=!!`, 400, "invalid_form", `data=!!`},
 		{"/e", `data=`, 400, "empty_body", `data=`},
 		{"/e", `data=x&compression=lz64`, 415, "unsupported_encoding", `data=x&compression=lz64`},
+		{"/e", `data=x&ip=1&data=y`, 400, "duplicate_key", `data=x&ip=1&data=y`},
 		{"/batch", `{}`, 400, "0:missing_name", `{}`},
 		{"/e", `{"event":"a","type":"x","properties":{"$envelope":1}}`, 400, "0:duplicate_key", `{"event":"a","type":"x","properties":{"$envelope":1}}`},
 		{"/e", `{"event":"a","properties":{"$session_id":{}}}`, 400, "0:wrong_type", `{"event":"a","properties":{"$session_id":{}}}`},
