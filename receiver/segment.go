@@ -40,13 +40,16 @@ func segmentKey(_ *request, body []byte) string {
 }
 
 func segmentEvent(q *request, members []jsonscan.Member, route string) (pipeline.Event, error) {
-	kind := []byte(route)
+	d := q.draft()
+	var kind []byte
+	if route != "batch" && route != "import" {
+		kind = []byte(route)
+	}
 	for i := range members {
-		if m := &members[i]; string(m.Key) == "type" && m.Kind == jsonscan.String {
-			kind = content(m)
+		if m := &members[i]; string(m.Key) == "type" && m.Kind != jsonscan.Null {
+			kind = d.text(m, maxName)
 		}
 	}
-	d := q.draft()
 	d.name = kind
 	facts := "properties"
 	switch string(kind) {
@@ -56,7 +59,7 @@ func segmentEvent(q *request, members []jsonscan.Member, route string) (pipeline
 	case "identify", "group", "alias":
 		facts = "traits"
 	default:
-		return pipeline.Event{}, wrong("unknown_type", "type %.40q: track, identify, page, screen, group or alias", kind)
+		d.fail(wrong("unknown_type", "type %.40q: track, identify, page, screen, group or alias", kind))
 	}
 	var anonymous []byte
 	for i := range members {

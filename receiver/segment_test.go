@@ -85,6 +85,23 @@ func TestSegmentRefused(t *testing.T) {
 	}
 }
 
+// What is said of a wrong type is what was sent.
+func TestSegmentWrongType(t *testing.T) {
+	for _, c := range []struct{ event, code, says string }{
+		{`{"type":5}`, "unknown_type", `type "5":`},
+		{`{"type":"batch"}`, "unknown_type", `type "batch":`},
+		{`{"type":null}`, "unknown_type", `type "":`},
+		{`{}`, "unknown_type", `type "":`},
+		{`{"type":["track"]}`, "wrong_type", `"type" is of type array`},
+	} {
+		r, s := newTest(nil)
+		send(r, "/v1/batch", `{"batch":[`+c.event+`]}`, "X-API-Key", key)
+		if len(s.failures) != 1 || s.failures[0].Code != c.code || !strings.HasPrefix(s.failures[0].Message, c.says) {
+			t.Errorf("%s: %+v", c.event, s.failures)
+		}
+	}
+}
+
 func TestKeyInBody(t *testing.T) {
 	r, s := newTest(nil)
 	code, _ := send(r, "/v1/batch", `{"writeKey":"`+key+`","batch":[{"type":"track","event":"a"}]}`)
