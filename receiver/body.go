@@ -63,6 +63,8 @@ func (r *Receiver) read(q *request, req *http.Request) *refusal {
 // unread is the answer to a body that could not be read.
 func (r *Receiver) unread(q *request, err error) *refusal {
 	switch {
+	case errors.Is(err, errDecoded) && q.encoding == "":
+		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than the limit of %d bytes", r.opts.MaxDecoded)
 	case errors.Is(err, errDecoded):
 		return refuse(http.StatusRequestEntityTooLarge, "decoded_too_large", "the decompressed body is larger than the limit of %d bytes", r.opts.MaxDecoded)
 	case errors.Is(err, errBody):
