@@ -1,8 +1,11 @@
 package receiver
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"maps"
 	"mime"
 	"net/http"
@@ -47,7 +50,7 @@ func cloudVariant(head http.Header) *dialect {
 
 func cloudEvent(q *request, members []jsonscan.Member) (pipeline.Event, error) {
 	d := q.draft()
-	var version, id, source []byte
+	var version, id, source, kind []byte
 	var data *jsonscan.Member
 	for i := range members {
 		switch m := &members[i]; string(m.Key) {
@@ -72,14 +75,17 @@ func cloudEvent(q *request, members []jsonscan.Member) (pipeline.Event, error) {
 			if data != nil {
 				d.fail(wrong("duplicate_key", "the event has both \"data\" and \"data_base64\""))
 			}
-			if data = m; string(m.Key) == "data" {
-				d.spread(m)
-			} else if m.Kind == jsonscan.String {
-				q.property(m)
-			} else {
-				d.fail(wrong("wrong_type", "\"data_base64\" is of type %s, want a string", m.Kind))
-			}
+			data = m
+		case "datacontenttype":
+			kind = plainText(m.Value)
 		}
+	}
+	switch {
+	case data == nil:
+	case string(data.Key) == "data":
+		d.spread(data)
+	default:
+		d.base64(data, kind)
 	}
 	switch {
 	case !strings.HasPrefix(string(version), "1."):
@@ -98,14 +104,50 @@ func cloudEvent(q *request, members []jsonscan.Member) (pipeline.Event, error) {
 	return d.event()
 }
 
+// base64 makes a property of data in base64. Beyond the threshold they are a
+// blob of that type, decoded.
+func (d *draft) base64(m *jsonscan.Member, kind []byte) {
+	q := d.q
+	data, decode, size := q.data, writeAll, len(q.data)
+	room := base64.StdEncoding.EncodedLen(size) + 2
+	if data == nil {
+		if m.Kind != jsonscan.String {
+			d.fail(wrong("wrong_type", "%q is of type %s, want a string", m.Key, m.Kind))
+			return
+		}
+		if bytes.IndexByte(m.Value, '\\') >= 0 && q.charge(q.charged+int64(len(m.Value))) != nil { // there will be a copy
+			q.overfull = true
+			d.fail(errMemory)
+			return
+		}
+		data, decode, room = content(m), decodeBase64, len(m.Value)
+		if decode(io.Discard, data) != nil {
+			d.fail(wrong("invalid_base64", "%q is not base64 as RFC 4648 has it: padded, without line ends", m.Key))
+			return
+		}
+		size = base64.StdEncoding.DecodedLen(len(data))
+	}
+	if q.threshold == 0 || room <= q.threshold {
+		text := *m
+		if q.data != nil {
+			text.Value = append(base64.StdEncoding.AppendEncode([]byte{'"'}, data), '"')
+		}
+		q.property(&text)
+		return
+	}
+	q.comma()
+	q.scratch = append(jsonscan.AppendQuoted(q.scratch, m.Key), ':')
+	q.blobs = append(q.blobs, pipeline.Blob{Event: len(q.events), At: len(q.scratch), Kind: pipeline.BlobFile, ContentType: cmp.Or(strings.ToValidUTF8(clip(string(kind)), "\uFFFD"), "application/octet-stream"),
+		Size: int64(size), Write: func(w io.Writer) error { return decode(w, data) }})
+	q.scratch = append(q.scratch, pipeline.BlobHole...)
+}
+
+func writeAll(w io.Writer, data []byte) error { _, err := w.Write(data); return err }
+
 // decodeBinaryCloud makes an event in structured mode of one in binary mode.
 func decodeBinaryCloud(q *request, body []byte) *refusal {
 	kind := q.header.Get("Content-Type")
-	if q.charge(q.charged+2*int64(len(body))) != nil {
-		return busy()
-	}
-	w := make([]byte, 0, len(body)+1<<10)
-	w = append(w, '{')
+	w := append(make([]byte, 0, 1<<10), '{')
 	if kind != "" {
 		w = appendKey(w, "datacontenttype")
 		w = appendText(w, kind)
@@ -118,17 +160,27 @@ func decodeBinaryCloud(q *request, body []byte) *refusal {
 		}
 		w = jsonscan.AppendQuoted(appendKey(w, attribute), attributeOf(strings.Join(q.header[name], ",")))
 	}
-	switch text := jsonscan.TrimSpace(body); {
+	text := (isText(kind) || isJSON(kind)) && utf8.Valid(body) // some clients call bare text JSON
+	copied, threshold := text || isJSON(kind), q.r.opts.BlobThreshold
+	if (copied || threshold == 0 || len(body) <= threshold || q.r.opts.Schemas != nil) && q.charge(q.charged+2*int64(len(body))) != nil {
+		return busy()
+	}
+	if copied {
+		w = slices.Grow(w, len(body)+64)
+	}
+	switch bare := jsonscan.TrimSpace(body); {
 	case len(body) == 0:
 	case isJSON(kind) && json.Valid(body):
 		w = append(appendKey(w, "data"), body...)
-	case isJSON(kind) && len(text) > 0 && strings.IndexByte("{[\"", text[0]) >= 0:
+	case isJSON(kind) && len(bare) > 0 && strings.IndexByte("{[\"", bare[0]) >= 0:
 		return refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "the data are not JSON, which their content type says")
-	case (isText(kind) || isJSON(kind)) && utf8.Valid(body): // some clients call bare text JSON
+	case text:
 		w = jsonscan.AppendQuoted(appendKey(w, "data"), body)
-	default:
-		w = append(appendKey(w, "data_base64"), '"')
-		w = append(base64.StdEncoding.AppendEncode(w, body), '"')
+	case len(body) > q.r.opts.MaxEvent:
+		return refuse(http.StatusBadRequest, "event_too_large", "the event's data have %d bytes, the limit is %d", len(body), q.r.opts.MaxEvent)
+	default: // as if in base64
+		w = append(appendKey(w, "data_base64"), `""`...)
+		q.data = body
 	}
 	w = append(w, '}')
 	_, err := q.event(w)

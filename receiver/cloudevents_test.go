@@ -2,6 +2,9 @@ package receiver
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -76,6 +79,11 @@ func TestCloudEventsRefused(t *testing.T) {
 		{`{"specversion":"1.0","source":"/shop","id":"1"}`, structured, 400, "0:missing_name", `{"specversion":"1.0","source":"/shop","id":"1"}`},
 		{`{` + head + `,"data":1,"data_base64":""}`, structured, 400, "0:duplicate_key", `{` + head + `,"data":1,"data_base64":""}`},
 		{`{` + head + `,"data_base64":{}}`, structured, 400, "0:wrong_type", `{` + head + `,"data_base64":{}}`},
+		{`{` + head + `,"data_base64":"!!notb64"}`, structured, 400, "0:invalid_base64", `{` + head + `,"data_base64":"!!notb64"}`},
+		{`{` + head + `,"data_base64":"AQ"}`, structured, 400, "0:invalid_base64", `{` + head + `,"data_base64":"AQ"}`},
+		{`{` + head + `,"data_base64":"A_=="}`, structured, 400, "0:invalid_base64", `{` + head + `,"data_base64":"A_=="}`},
+		{`{` + head + `,"data_base64":"AQ==\n"}`, structured, 400, "0:invalid_base64", `{` + head + `,"data_base64":"AQ==\n"}`},
+		{strings.Repeat("\xff", 2<<20+1), binaryHead("Content-Type", "image/png"), 400, "event_too_large", strings.Repeat("\xff", 2<<20+1)},
 		{`<a/>`, []string{"Content-Type", "application/cloudevents+xml"}, 415, "unsupported_media_type", `<a/>`},
 		{`{"a":1`, binaryHead("Content-Type", "application/json"), 400, "invalid_json", `{"a":1`},
 		{`{},"userid":"x"`, binaryHead("Content-Type", "application/json"), 400, "invalid_json", `{},"userid":"x"`},
@@ -90,7 +98,7 @@ func TestCloudEventsRefused(t *testing.T) {
 			kept = append(kept, string(f.Raw))
 		}
 		if a.Status != c.status || a.codes() != c.codes || strings.Join(kept, "|") != c.kept {
-			t.Errorf("%s: got %d %s, kept %q", c.body, a.Status, a.codes(), kept)
+			t.Errorf("%.200s: got %d %s, kept %.200q", c.body, a.Status, a.codes(), kept)
 		}
 	}
 }
@@ -101,6 +109,79 @@ func TestCloudEventsOfTwoSources(t *testing.T) {
 	a := serve(t, r, withKey(post("/v1/events", `[{"specversion":"1.0","source":"a","id":"b c","type":"t"},{"specversion":"1.0","source":"a b","id":"c","type":"t"},{"specversion":"1.0","source":"a","id":"b c","type":"t"}]`, "Content-Type", batchType)))
 	if a.Accepted != 3 || s.events[0].ID == s.events[1].ID || s.events[0].ID != s.events[2].ID {
 		t.Errorf("%+v %v", a, s.events)
+	}
+}
+
+// Large data that are no text leave the row as what they are.
+func TestCloudEventsBlobs(t *testing.T) {
+	const head = `{"specversion":"1.0","id":"7","source":"/shop","type":"bought",`
+	picture := strings.Repeat("\x89PNG\xff>>?", 300)
+	text := base64.StdEncoding.EncodeToString([]byte(picture))
+	structured := []string{"Content-Type", structuredType}
+	for _, c := range []struct {
+		what, body string
+		header     []string
+		kind       string
+	}{
+		{"typed", head + `"data_base64":"` + text + `","datacontenttype":"image/png"}`, structured, "image/png"},
+		{"typed before", head + `"datacontenttype":"image/png","data_base64":"` + text + `"}`, structured, "image/png"},
+		{"escaped", head + `"data_base64":"` + strings.ReplaceAll(text, "/", `\/`) + `","datacontenttype":"image/\u0070ng"}`, structured, "image/png"},
+		{"no type", head + `"data_base64":"` + text + `","datacontenttype":null}`, structured, "application/octet-stream"},
+		{"batch", `[` + head + `"data_base64":"` + text + `"}]`, []string{"Content-Type", batchType}, "application/octet-stream"},
+		{"binary", picture, binaryHead("Content-Type", "image/png"), "image/png"},
+		{"binary, no type", picture, binaryHead(), "application/octet-stream"},
+	} {
+		r, s := newTest(func(o *Options) { o.BlobThreshold = 1000 })
+		a := serve(t, r, withKey(post("/v1/events", c.body, c.header...)))
+		if a.Accepted != 1 || len(s.blobs) != 1 || !strings.HasPrefix(string(s.events[0].Properties), `{"data_base64":null`) {
+			t.Errorf("%s: %+v %+v", c.what, a, s.events)
+			continue
+		}
+		if b := s.blobs[0]; b.Kind != pipeline.BlobFile || b.ContentType != c.kind || b.Name != "" || string(b.data) != picture || b.At != len(`{"data_base64":`) {
+			t.Errorf("%s: %+v", c.what, b.Blob)
+		}
+
+		// A schema sees what was sent, and so does a row that nothing leaves.
+		for _, with := range []func(*Options){func(o *Options) { o.BlobThreshold, o.Schemas = 1000, seesBase64(text) }, func(o *Options) { o.BlobThreshold = len(text) + 2 + strings.Count(c.body, `\/`) }, nil} {
+			r, s = newTest(func(o *Options) {
+				if o.EnforceSchemas = true; with != nil {
+					with(o)
+				}
+			})
+			a := serve(t, r, withKey(post("/v1/events", c.body, c.header...)))
+			if a.Accepted != 1 || r.opts.Schemas == nil && (len(s.blobs) != 0 || parsed(t, s.events[0].Properties).(map[string]any)["data_base64"] != text) {
+				t.Errorf("%s: %+v %+v", c.what, a, s.events)
+			}
+		}
+
+		// What is below the path is taken out, hashed, or cut beside what is taken out.
+		for path, want := range map[string]string{"data_base64": ``, "other": `"data_base64":null,`} {
+			r, s = withProjects(t, func(o *Options) { o.BlobThreshold = 1000 }, Project{Drop: []string{"properties." + path, "properties.$envelope.id"}})
+			sendFile(t, r, c.body, c.header...)
+			if len(s.blobs) != strings.Count(want, "null") || !strings.HasPrefix(string(s.events[0].Properties), `{`+want+`"$envelope":{`) {
+				t.Errorf("%s: dropped %s: %s", c.what, path, s.events[0].Properties)
+			} else if want != "" && (string(s.blobs[0].data) != picture || s.blobs[0].At != len(`{"data_base64":`)) {
+				t.Errorf("%s: dropped %s: %+v", c.what, path, s.blobs[0].Blob)
+			}
+		}
+		r, s = withProjects(t, func(o *Options) { o.BlobThreshold = 1000 }, Project{Hash: []string{"properties.data_base64"}, Salt: salt})
+		sendFile(t, r, c.body, c.header...)
+		if len(s.blobs) != 0 || !strings.HasPrefix(string(s.events[0].Properties), `{"data_base64":"`+hashed(picture)+`",`) {
+			t.Errorf("%s: hashed: %s", c.what, s.events[0].Properties)
+		}
+	}
+}
+
+// seesBase64 is a schema of all events: data_base64 is that text.
+type seesBase64 string
+
+func (s seesBase64) Find([]byte) func([]byte) error {
+	return func(properties []byte) error {
+		var v map[string]any
+		if err := json.Unmarshal(properties, &v); err != nil || v["data_base64"] != string(s) {
+			return fmt.Errorf("got %.100s", properties)
+		}
+		return nil
 	}
 }
 

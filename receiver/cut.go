@@ -23,6 +23,11 @@ const (
 	minThreshold = 1 << 10
 )
 
+// large tells whether a value is to leave its row, or what is in it.
+func (q *request) large(value []byte) bool {
+	return q.threshold > 0 && !q.uncut && len(value) > q.threshold
+}
+
 // cut writes a large value into scratch, without what is large in it. What is
 // still large then leaves as a whole.
 func (q *request) cut(value []byte) {
@@ -63,7 +68,7 @@ func (q *request) spread(object []byte) {
 	if len(inner) == 0 {
 		return
 	}
-	if q.threshold == 0 || len(inner) <= q.threshold {
+	if !q.large(inner) {
 		q.comma()
 		q.flat(inner)
 		return
@@ -141,8 +146,8 @@ func decodeBase64(w io.Writer, data []byte) error {
 		if err != nil {
 			return err
 		}
-		if len(data) > 0 && n != len(part)/4*3 {
-			return base64.CorruptInputError(n) // padding in the middle
+		if len(data) > 0 && n != len(part)/4*3 || hasLineEnd(part) {
+			return base64.CorruptInputError(n) // padding in the middle, or what the decoder passes over
 		}
 		if _, err := w.Write(out[:n]); err != nil {
 			return err

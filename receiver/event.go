@@ -205,7 +205,7 @@ func (q *request) property(m *jsonscan.Member) {
 // level, begun at from in scratch, and those of its "properties", if any.
 func (q *request) properties(from int, props *jsonscan.Member) ([]byte, error) {
 	alone := len(q.scratch) == from+1
-	if props != nil && alone && (q.threshold == 0 || len(props.Value) <= q.threshold) {
+	if props != nil && alone && !q.large(props.Value) {
 		q.scratch = q.scratch[:from]
 		if !hasLineEnd(props.Value) {
 			return props.Value, nil
@@ -230,7 +230,7 @@ func (q *request) properties(from int, props *jsonscan.Member) ([]byte, error) {
 
 // line writes a value into scratch, without what is large in it.
 func (q *request) line(value []byte) {
-	if q.threshold > 0 && len(value) > q.threshold {
+	if q.large(value) {
 		q.cut(value)
 	} else {
 		q.flat(value)

@@ -123,15 +123,15 @@ func (q *request) redact(e *pipeline.Event, blobs int) (err error) {
 	if e.Context, err = q.redactObject(d.root.next["context"], e.Context, len(q.blobs)); err == nil {
 		e.Properties, err = q.redactObject(d.root.next["properties"], e.Properties, blobs)
 	}
-	if err == nil && q.threshold > 0 && len(e.Properties) > q.threshold {
+	if err == nil && q.large(e.Properties) {
 		q.recut(e, blobs)
 	}
 	return err
 }
 
 // recut takes large values out of an event that was written with them. What is
-// blobs already, those of q.blobs from blobs on, stays so; they are files, each a
-// property.
+// blobs already, those of q.blobs from blobs on, stays so; they are files or a
+// CloudEvent's data, each a property.
 func (q *request) recut(e *pipeline.Event, blobs int) {
 	files := slices.Clone(q.blobs[blobs:])
 	q.blobs = q.blobs[:blobs]

@@ -55,7 +55,9 @@ type request struct {
 	events     []pipeline.Event
 	blobs      []pipeline.Blob // cut out of them
 	threshold  int             // bytes of a value that is; 0: none is
+	uncut      bool            // none is yet, but for what the dialect takes out itself
 	files      []file          // of a form
+	data       []byte          // of a CloudEvent in binary mode, where they are to be base64
 	applied    []int32         // rules of the project's redaction, one a value
 	overfull   bool            // there was no memory for an event without what is taken out of it
 	rejects    []reject

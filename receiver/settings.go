@@ -106,13 +106,10 @@ func (q *request) make(members []jsonscan.Member) (pipeline.Event, error) {
 	if t == nil {
 		return q.dialect.event(q, members)
 	}
-	threshold, blobs := q.threshold, len(q.blobs)
-	if t.redaction != nil {
-		// A value that left its row would take what is in it along.
-		q.threshold = 0
-	}
+	blobs := len(q.blobs)
+	q.uncut = t.redaction != nil // a value that left its row would take what is in it along
 	e, err := q.dialect.event(q, members)
-	q.threshold = threshold
+	q.uncut = false
 	switch {
 	case err != nil:
 	case !t.names.match(e.Name):
