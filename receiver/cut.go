@@ -31,36 +31,137 @@ func (q *request) large(value []byte) bool {
 // cut writes a large value into scratch, without what is large in it. What is
 // still large then leaves as a whole.
 func (q *request) cut(value []byte) {
-	from, before := len(q.scratch), len(q.blobs)
 	switch value[0] {
 	case '"':
 		q.blob(value)
-		return
-	case '{':
-		q.scratch = append(q.scratch, '{')
-		q.spread(value)
-		q.scratch = append(q.scratch, '}')
-	case '[':
-		q.scratch = append(q.scratch, '[')
-		for rest := jsonscan.TrimSpace(value[1:]); rest[0] != ']'; {
-			if rest[0] == ',' {
-				q.scratch = append(q.scratch, ',')
-				rest = jsonscan.TrimSpace(rest[1:])
-			}
-			n := extent(rest)
-			q.line(rest[:n])
-			rest = jsonscan.TrimSpace(rest[n:])
-		}
-		q.scratch = append(q.scratch, ']')
+	case '{', '[':
+		c := cutter{q: q, text: value}
+		c.begin(hugeSize)
 	default:
 		q.flat(value) // a number of very many digits
-		return
-	}
-	if len(q.scratch)-from+(len(q.blobs)-before)*blobRoom > q.threshold {
-		q.scratch, q.blobs = q.scratch[:from], q.blobs[:before]
-		q.blob(value)
 	}
 }
+
+// cutter goes through an array or object, and cuts out what is large. Where those
+// in it end, at whatever depth, it finds by looking at each byte three times at
+// most: for the huge ones, for the large ones in what is not huge (so that few
+// are noted at a time), and for what is small.
+type cutter struct {
+	q    *request
+	text []byte
+
+	huge  map[int]int // where they end, by where they begin
+	large map[int]int // those before seen
+	seen  int
+	open  []int // while ends are looked for
+	looks int   // at bytes, for that
+}
+
+const hugeSize = 1 << 20
+
+func (c *cutter) begin(huge int) {
+	if huge = max(huge, c.q.threshold); len(c.text) > huge {
+		_, c.huge = c.ends(0, huge)
+	}
+	c.cut(0, len(c.text))
+}
+
+// ends is where the array or object ends that begins there, and where all of more
+// than size bytes do in it.
+func (c *cutter) ends(from, size int) (end int, of map[int]int) {
+	c.open = c.open[:0]
+	for i := from; ; i++ {
+		switch c.text[i] {
+		case '"':
+			for i++; c.text[i] != '"'; i++ {
+				if c.text[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			c.open = append(c.open, i)
+		case '}', ']':
+			last := len(c.open) - 1
+			at := c.open[last]
+			c.open = c.open[:last]
+			if i+1-at > size {
+				if of == nil {
+					of = map[int]int{}
+				}
+				of[at] = i + 1
+			}
+			if last == 0 {
+				c.looks += i + 1 - from
+				return i + 1, of
+			}
+		}
+	}
+}
+
+// end is where the array or object at a place ends. Places are asked for in order.
+func (c *cutter) end(at int) int {
+	if at >= c.seen {
+		if end, ok := c.huge[at]; ok {
+			return end
+		}
+		c.seen, c.large = c.ends(at, c.q.threshold)
+		return c.seen
+	}
+	if end, ok := c.large[at]; ok {
+		return end
+	}
+	n := extent(c.text[at:])
+	c.looks += n
+	return at + n
+}
+
+// cut writes what is between the two places, an array or object.
+func (c *cutter) cut(from, to int) {
+	q := c.q
+	at, blobs := len(q.scratch), len(q.blobs)
+	over := func() bool { return len(q.scratch)-at+(len(q.blobs)-blobs)*blobRoom > q.threshold }
+	object := c.text[from] == '{'
+	q.scratch = append(q.scratch, c.text[from])
+	if inner := jsonscan.TrimSpace(c.text[from+1 : to-1]); object && !q.large(inner) {
+		q.flat(inner)
+	} else {
+		for i := c.next(from + 1); i < to-1 && !over(); i = c.next(i) {
+			if c.text[i] == ',' {
+				q.scratch = append(q.scratch, ',')
+				i = c.next(i + 1)
+			}
+			if object {
+				n := extent(c.text[i:])
+				q.scratch = append(append(q.scratch, c.text[i:i+n]...), ':')
+				i = c.next(c.next(i+n) + 1)
+			}
+			i = c.value(i)
+		}
+	}
+	q.scratch = append(q.scratch, c.text[to-1])
+	if over() { // no more of it was written than that takes
+		q.scratch, q.blobs = q.scratch[:at], q.blobs[:blobs]
+		q.blob(c.text[from:to])
+	}
+}
+
+// value writes the one at a place, and is where it ends.
+func (c *cutter) value(at int) (end int) {
+	switch c.text[at] {
+	case '{', '[':
+		if end = c.end(at); c.q.large(c.text[at:end]) {
+			c.cut(at, end)
+			return end
+		}
+	default:
+		end = at + extent(c.text[at:])
+	}
+	c.q.line(c.text[at:end])
+	return end
+}
+
+// next is the place behind white space.
+func (c *cutter) next(at int) int { return len(c.text) - len(jsonscan.TrimSpace(c.text[at:])) }
 
 // spread writes the members of an object into the one that is being written.
 func (q *request) spread(object []byte) {
