@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -101,6 +102,9 @@ func (s *signal) decodeJSON(q *request, body []byte) *refusal {
 		return refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "the body is not a JSON object: %s", err)
 	}
 	b := s.walk(q, true)
+	if err := s.strange(body); err != nil {
+		return err
+	}
 	return b.list(body, s.resources, func(group []byte) *refusal {
 		resource, schema, err := sourceJSON(group, "resource")
 		if err == nil {
@@ -120,6 +124,25 @@ func (s *signal) decodeJSON(q *request, body []byte) *refusal {
 			return b.list(group, s.records, b.take)
 		})
 	})
+}
+
+// strange refuses what belongs on another route, all of which would be passed over
+// as fields that are not known here.
+func (s *signal) strange(body []byte) (err *refusal) {
+	eachMember(body, func(key, value []byte) {
+		for _, other := range []string{traces.resources, logs.resources, "resourceMetrics", "resourceProfiles"} {
+			if other != s.resources && value[0] != 'n' && named(key, other) {
+				err = badOTLP("%s takes %q, not %q", s.path, s.resources, other)
+			}
+		}
+	})
+	return err
+}
+
+// named tells whether a key is that name, or the name that it has in protobuf:
+// resource_spans, which readers of protobuf's JSON take as well.
+func named(key []byte, name string) bool {
+	return string(key) == name || bytes.IndexByte(key, '_') > 0 && strings.EqualFold(strings.ReplaceAll(string(key), "_", ""), name)
 }
 
 // sourceJSON is what a group of records comes from.
@@ -149,7 +172,7 @@ func (b *otlpBatch) list(object []byte, name string, f func(element []byte) *ref
 	}
 	eachMember(object, func(key, value []byte) {
 		switch {
-		case err != nil || string(key) != name || value[0] == 'n':
+		case err != nil || !named(key, name) || value[0] == 'n':
 		case value[0] != '[':
 			err = badOTLP("%q is %.40q, want an array", name, value)
 		default:

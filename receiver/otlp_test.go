@@ -267,9 +267,11 @@ func TestOTLPWrongID(t *testing.T) {
 func TestOTLPNames(t *testing.T) {
 	span := fmt.Sprintf(`{"traceId":%q,"spanId":%q}`, traceHex, spanHex)
 	for body, want := range map[string]int{
-		`{"resourceSpans":[{"scopeSpans":[{"sp\u0061ns":[` + span + `]}]}]}`:                                                   1,
-		`{"resourceSpan\u0073":[{"scop\u0065Spans":[{"spans":[` + span + `]}],"r\u0065source":{}}]}`:                           1,
-		`{"resourceSpans":[{"scopeSpans":[{"spans":[` + span + `],"sp\u0061ns":[` + span + `]}]}],"resourceSpans":[]}`:         2,
+		`{"resourceSpans":[{"scopeSpans":[{"sp\u0061ns":[` + span + `]}]}]}`:                                           1,
+		`{"resourceSpan\u0073":[{"scop\u0065Spans":[{"spans":[` + span + `]}],"r\u0065source":{}}]}`:                   1,
+		`{"resourceSpans":[{"scopeSpans":[{"spans":[` + span + `],"sp\u0061ns":[` + span + `]}]}],"resourceSpans":[]}`: 2,
+		`{"resource_spans":[{"scope_spans":[{"spans":[` + span + `]}]}]}`:                                              1,
+		`{}`: 0,
 		`{"resourceSpans":[],"resourceSpans":[{"scopeSpans":[{"spans":[` + span + `]}],"scopeSpans":[]}],"resource\u0053":[]}`: 1,
 	} {
 		r, s := newTest(nil)
@@ -290,6 +292,7 @@ func TestOTLPRefused(t *testing.T) {
 		{"application/json", `[]`, 400, 3, "invalid_json"},
 		{"application/json", `{"resourceSpans":[}`, 400, 3, "invalid_json"},
 		{"application/json", `{"resourceSpans":{}}`, 400, 3, "invalid_otlp"},
+		{"application/json", `{"resourceLogs":[]}`, 400, 3, "invalid_otlp"},
 		{"application/json", `{"resourceSpans":[7]}`, 400, 3, "invalid_otlp"},
 		{"application/json", `{"resourceSpans":[{"scopeSpans":[null]}]}`, 400, 3, "invalid_otlp"},
 		{"application/json", `{"resourceSpans":[{"resource":{"attributes":7},"scopeSpans":[]}]}`, 400, 3, "invalid_otlp"},

@@ -24,7 +24,7 @@ const (
 	BlobText    = "text"     // a string: the bytes are its content
 	BlobJSON    = "json"     // any other value: the bytes are its JSON
 	BlobDataURL = "data_url" // a string that is a data URL with base64: the bytes are the data, decoded
-	BlobFile    = "file"     // a part of a form: it never was JSON
+	BlobFile    = "file"     // a part of a form, or a CloudEvent's binary data: it never was JSON
 )
 
 // BlobHole stands where a reference will.
