@@ -246,11 +246,11 @@ func (st *stack) configure(ports devPorts) error {
 	c.Receiver.Keys = append(c.Receiver.Keys, KeyConfig{Project: "demo", SHA256: hash})
 	if c.Receiver.Projects == "" {
 		c.Receiver.Projects = filepath.Join(o.data, "projects.yaml")
-		f, err := os.OpenFile(c.Receiver.Projects, os.O_RDWR|os.O_CREATE, 0o600) // for `penstock keys add`
-		if err != nil {
-			return err
+		if info, err := os.Stat(c.Receiver.Projects); err != nil || info.Size() == 0 {
+			if err := os.WriteFile(c.Receiver.Projects, []byte("projects: {} # `penstock keys add PROJECT`\n"), 0o600); err != nil {
+				return err
+			}
 		}
-		f.Close()
 	}
 	c.Batcher.Dir, c.Batcher.Format, c.Batcher.RollAge = filepath.Join(o.data, "receive"), o.format, Duration(o.roll)
 	st.state = devState{

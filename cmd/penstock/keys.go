@@ -393,9 +393,10 @@ func (o *operator) editProjects(edit func(*projectsDoc) error) error {
 	return replaceFile(path, after.Bytes(), mode)
 }
 
-// check refuses what receivers would, but for what their environment alone tells.
+// check refuses what receivers would, but for what their environment alone tells,
+// and a file that has no projects yet.
 func (f *projectsDoc) check(text []byte) error {
-	if _, err := parseProjects(text, environment(os.Environ())); err != nil && !errors.Is(err, errUnset) {
+	if _, err := parseProjects(text, environment(os.Environ())); err != nil && !errors.Is(err, errUnset) && !errors.Is(err, errNoProjects) {
 		return fmt.Errorf("%s: %w", f.path, err)
 	}
 	return nil

@@ -105,11 +105,18 @@ type ProjectKey struct {
 // none is named; with [] a key sends nothing.
 const scopeWrite = "write"
 
+// errNoProjects is a file that says nothing: one that was cut to nothing and is
+// yet to be written looks so, and obeyed, it would refuse all clients.
+var errNoProjects = errors.New("no projects stand in it (`projects: {}` says that there are none)")
+
 // parseProjects reads the file and refuses what a receiver could not obey.
 func parseProjects(text []byte, env map[string]string) (*ProjectsConfig, error) {
 	cfg := &ProjectsConfig{}
 	if err := parseStrict(text, env, cfg); err != nil {
 		return nil, err
+	}
+	if cfg.Projects == nil {
+		return nil, errNoProjects
 	}
 	projects, keys, err := cfg.tenants()
 	if err == nil {
@@ -259,7 +266,7 @@ func openProjects(path string, r *receiver.Receiver, log *slog.Logger, reg prome
 	reg.MustRegister(p.invalid, p.reads, p.used)
 	p.seen, _ = os.Stat(path)
 	err := p.read()
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, errNoProjects) {
 		err = fmt.Errorf("%w; `penstock keys add PROJECT` makes it", err)
 	}
 	if err != nil {
@@ -285,13 +292,15 @@ func (p *projectsFile) read() error {
 	return nil
 }
 
-// watch reads the file again whenever it has changed, until ctx ends, and keeps
-// what is used of quotas in dir.
+// watch reads the file again whenever it has changed and is the same at two looks
+// in a row, for it may be half written at the first. It ends with ctx, and keeps what
+// is used of quotas in dir.
 func (p *projectsFile) watch(ctx context.Context, dir string) {
 	tick, keep := time.NewTicker(projectsPoll), time.NewTicker(usageEvery)
 	defer tick.Stop()
 	defer keep.Stop()
 	var kept []byte
+	last := p.seen
 	for {
 		select {
 		case <-ctx.Done():
@@ -304,7 +313,8 @@ func (p *projectsFile) watch(ctx context.Context, dir string) {
 		}
 		// A file that is replaced while it is read is another one at the next look.
 		now, _ := os.Stat(p.path)
-		if sameFile(p.seen, now) {
+		still := sameFile(last, now)
+		if last = now; !still || sameFile(p.seen, now) {
 			continue
 		}
 		p.seen = now

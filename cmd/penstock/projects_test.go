@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/penstock/penstock/internal/bubble"
+	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver"
 )
 
@@ -70,9 +75,10 @@ func TestParseProjects(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", tt.project, err, tt.want)
 		}
 	}
-	for _, text := range []string{"", "projects:\n", "projects: {}\n", "# nothing yet\n"} {
-		if _, err := parseProjects([]byte(text), nil); err != nil {
-			t.Errorf("%q: %v", text, err)
+	for text, want := range map[string]error{"": errNoProjects, " \n\n": errNoProjects, "# nothing yet\n": errNoProjects, "---\n": errNoProjects, "projects:\n": errNoProjects,
+		"projects: {}\n": nil, "projects: {game: {}}\n": nil, "projects: {game: {keys: []}}\n": nil} {
+		if _, err := parseProjects([]byte(text), nil); err != want {
+			t.Errorf("%q: got %v, want %v", text, err, want)
 		}
 	}
 }
@@ -100,6 +106,78 @@ func TestRates(t *testing.T) {
 			t.Errorf("got %+v, want %+v", p, want)
 		}
 	}
+}
+
+// A file that is being written is not taken before it is whole, and one with
+// nothing in it never: what was in force stays.
+func TestProjectsWhileTheyAreWritten(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "projects.yaml")
+		write := func(text string) {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		key := func(name string) string {
+			return "projects: {" + name + ": {keys: [{name: ci, scopes: [], sha256: " + hashOf(name) + "}]}}\n"
+		}
+		log := slog.New(slog.DiscardHandler)
+		r := receiver.New(receiver.Options{}, nil, unheard{}, log, prometheus.NewRegistry())
+		for _, text := range []string{"", "# none\n"} {
+			write(text)
+			if _, err := openProjects(path, r, log, prometheus.NewRegistry()); !errors.Is(err, errNoProjects) || !strings.Contains(err.Error(), "penstock keys add PROJECT") {
+				t.Errorf("%q: %v", text, err)
+			}
+		}
+		write(key("first"))
+		p, err := openProjects(path, r, log, prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { p.watch(ctx, dir); close(done) }()
+		time.Sleep(projectsPoll / 2) // between its looks
+		for _, step := range []struct {
+			write, known string
+			reads        [2]float64 // ok, invalid
+		}{
+			{"", "first", [2]float64{0, 0}},
+			{"-", "first", [2]float64{0, 1}},
+			{"-", "first", [2]float64{0, 1}},
+			{"projects: {}\n", "first", [2]float64{0, 1}}, // half of what follows
+			{key("second"), "first", [2]float64{0, 1}},
+			{"-", "second", [2]float64{1, 1}},
+			{"-", "second", [2]float64{1, 1}},
+			{"projects: {}\n", "second", [2]float64{1, 1}},
+			{"-", "", [2]float64{2, 1}},
+		} {
+			if step.write != "-" {
+				write(step.write)
+			}
+			time.Sleep(projectsPoll)
+			known := ""
+			for _, name := range []string{"first", "second"} {
+				req := httptest.NewRequest(http.MethodPost, "/v1/events", nil)
+				req.Header.Set("X-API-Key", name)
+				w := httptest.NewRecorder()
+				r.ServeHTTP(w, req)
+				if w.Code == http.StatusForbidden {
+					known += name
+				}
+			}
+			reads := [2]float64{value(t, p.reads.WithLabelValues("ok")), value(t, p.reads.WithLabelValues("invalid"))}
+			if known != step.known || reads != step.reads {
+				t.Errorf("%q: %q is known, want %q; reads %v, want %v", step.write, known, step.known, reads, step.reads)
+			}
+			if invalid := value(t, p.invalid); invalid != step.reads[1]-min(step.reads[0], 1) {
+				t.Errorf("%q: invalid is %v", step.write, invalid)
+			}
+		}
+		cancel()
+		<-done
+	})
 }
 
 // What is used of quotas is found again by the next receiver in the same folder.
@@ -141,4 +219,23 @@ func TestUsageIsKept(t *testing.T) {
 	if got := next.receiver.Usage(); len(got.Projects) != 0 {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// unheard is where no failure is kept.
+type unheard struct{}
+
+func (unheard) Report(pipeline.Failure) {}
+func (unheard) Drop(string)             {}
+
+// value is that of a metric.
+func value(t *testing.T, c prometheus.Collector) float64 {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(c)
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := all[0].GetMetric()[0]
+	return m.GetCounter().GetValue() + m.GetGauge().GetValue()
 }

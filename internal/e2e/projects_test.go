@@ -88,7 +88,7 @@ func answers(t *testing.T, r *role, key string, status int, code string) {
 // Keys come and go while a receiver runs; a file that cannot be used changes nothing.
 func TestKeysOfARunningReceiver(t *testing.T) {
 	s := newStack(t)
-	path := s.projects(t, "# ours\n")
+	path := s.projects(t, "# ours\nprojects: {}\n")
 	r := s.start("r1", "receive", "PENSTOCK_ADMIN_TOKEN=operators")
 	first := s.newKey("add", "game", "--name", "ci")
 	answers(t, r, first, 202, "")
@@ -100,19 +100,21 @@ func TestKeysOfARunningReceiver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, append(good, "project: {}\n"...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, 10*time.Second, "the receiver says that the file is bad", func() error {
-		if v := r.metric("penstock_receiver_projects_invalid"); v != 1 {
-			return fmt.Errorf("%v", v)
+	for _, bad := range []struct{ text, why string }{{"", "no projects stand in it"}, {string(good) + "project: {}\n", "unknown field project (known: projects)"}} {
+		if err := os.WriteFile(path, []byte(bad.text), 0o600); err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
-	if log, _ := os.ReadFile(r.log); !strings.Contains(string(log), "unknown field project (known: projects)") {
-		t.Errorf("the log does not say why:\n%s", log)
+		eventually(t, 10*time.Second, "the receiver says that the file is bad", func() error {
+			if log, _ := os.ReadFile(r.log); !strings.Contains(string(log), bad.why) {
+				return fmt.Errorf("the log does not say why:\n%s", log)
+			}
+			if v := r.metric("penstock_receiver_projects_invalid"); v != 1 {
+				return fmt.Errorf("%v", v)
+			}
+			return nil
+		})
+		answers(t, r, first, 202, "")
 	}
-	answers(t, r, first, 202, "")
 	if out, err := s.run("keys", "revoke", "game", "ci"); err == nil || !strings.Contains(out, "mend that first") {
 		t.Errorf("%v %s", err, out)
 	}
@@ -189,7 +191,7 @@ func TestProjectSettings(t *testing.T) {
 	if status != 400 || !strings.Contains(fmt.Sprint(a["errors"]), "name_not_allowed") {
 		t.Errorf("%d %v", status, a)
 	}
-	s.rows("errors", 1)
+	s.rows("errors WHERE code = 'name_not_allowed'", 1) // and the probes before the key was known
 	count := func(where string) uint64 { return one[uint64](s, "SELECT count() FROM events WHERE "+where) }
 	eventually(t, time.Minute, "rows", func() error {
 		if n := count("name = 'position'"); n != uint64(taken) {
