@@ -229,6 +229,10 @@ func listKeys(_ context.Context, o *operator, params any, out sink) error {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%s: %w", path, err)
 		}
+	} else if len(o.cfg.Receiver.Keys) == 0 {
+		return o.noFile()
+	} else {
+		fmt.Fprintf(o.said, "There are only the keys of receiver.keys: %s\n", o.noFile())
 	}
 	now := time.Now()
 	var all []keyInfo
@@ -342,11 +346,16 @@ type projectsDoc struct {
 	cfg  Config
 }
 
+// noFile says that there is nowhere for keys to be.
+func (o *operator) noFile() error {
+	return fmt.Errorf("receiver.projects is empty%s: name a file there, as projects.yaml, and restart the receivers once", o.from)
+}
+
 // editProjects changes the file: it is there as before, or as edit leaves it.
 func (o *operator) editProjects(edit func(*projectsDoc) error) error {
 	path := o.cfg.Receiver.Projects
 	if path == "" {
-		return errors.New("receiver.projects is empty: name a file there, as projects.yaml, and restart the receivers once")
+		return o.noFile()
 	}
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // or a rename would put a file in the place of the link

@@ -24,9 +24,14 @@ func keysCommand(t *testing.T, path string, args ...string) (out string, err err
 }
 
 func keysRun(t *testing.T, args ...string) (string, error) {
+	out, _, err := keysSaid(t, args...)
+	return out, err
+}
+
+func keysSaid(t *testing.T, args ...string) (string, string, error) {
 	var out, said strings.Builder
 	err := run(t.Context(), streams{&out, &said}, append([]string{"keys"}, args...))
-	return out.String(), err
+	return out.String(), said.String(), err
 }
 
 func made(t *testing.T, out string) string {
@@ -167,6 +172,29 @@ func TestKeys(t *testing.T) {
 	t.Setenv("PENSTOCK_RECEIVER_PROJECTS", "")
 	if _, err := keysRun(t, "add", "game"); err == nil || !strings.Contains(err.Error(), "receiver.projects is empty") {
 		t.Errorf("%v", err)
+	}
+}
+
+// Where no file is named, that is said, and in which configuration.
+func TestKeysListWithoutAFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	const none = "receiver.projects is empty (no configuration was found here, --config names one)"
+	if out, said, err := keysSaid(t, "list"); err == nil || !strings.Contains(err.Error(), none) || out != "" {
+		t.Errorf("%v %s %s", err, out, said)
+	}
+	t.Setenv("PENSTOCK_RECEIVER_KEYS", "[{project: fixed, sha256: "+somehash+"}]")
+	if out, said, err := keysSaid(t, "list", "--json"); err != nil || !strings.Contains(said, none) || !strings.Contains(out, `"where":"receiver.keys"`) || strings.Count(out, "\n") != 1 {
+		t.Errorf("%v %s %s", err, out, said)
+	}
+	if err := os.WriteFile("penstock.yaml", []byte("receiver: {keys: []}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, said, err := keysSaid(t, "list"); err != nil || !strings.Contains(said, "receiver.projects is empty in penstock.yaml: name a file") || !strings.Contains(out, "1 key") {
+		t.Errorf("%v %s %s", err, out, said)
+	}
+	t.Setenv("PENSTOCK_RECEIVER_PROJECTS", "projects.yaml") // that is not there yet
+	if out, said, err := keysSaid(t, "list"); err != nil || said != "" || !strings.Contains(out, "1 key") {
+		t.Errorf("%v %s %s", err, out, said)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
@@ -440,6 +441,10 @@ func (c common) executor(s streams) (executor, func() error, error) {
 		return nil, nil, err
 	}
 	o := newOperator(cfg, log)
+	o.said, o.from = s.err, " in "+cmp.Or(*c.config, findConfig())
+	if o.from == " in " {
+		o.from = " (no configuration was found here, --config names one)"
+	}
 	return local(o), o.close, nil
 }
 

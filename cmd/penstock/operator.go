@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 
@@ -22,6 +23,8 @@ type operator struct {
 	cfg   Config
 	log   *slog.Logger
 	store *objstore.Bucket
+	from  string    // where a command's configuration is; empty in a role
+	said  io.Writer // what a command says beside its answer
 
 	mu    sync.Mutex
 	db    *clickhouse.DB
@@ -32,7 +35,7 @@ type operator struct {
 const operatorConns = 12
 
 func newOperator(cfg Config, log *slog.Logger) *operator {
-	return &operator{cfg: cfg, log: log, store: openBucket(cfg.Storage)}
+	return &operator{cfg: cfg, log: log, store: openBucket(cfg.Storage), said: io.Discard}
 }
 
 // table connects to ClickHouse.
