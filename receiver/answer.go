@@ -157,14 +157,8 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		f.Code, f.Message, f.Raw, f.Index = e.code, e.message, e.raw, e.index
 		r.reporter.Report(f)
 	}
-	f.Class = takenClass
-	for _, e := range q.violations {
-		f.ContentType, f.Code, f.Message, f.Raw, f.Index = cmp.Or(e.kind, kind), e.code, e.message, e.raw, e.index
-		if e.raw == nil {
-			f.Raw, f.Index = q.body, -1
-		}
-		r.reporter.Report(f)
-	}
+	f.ContentType = kind
+	q.reportTaken(f)
 }
 
 // maxHeader bounds, in bytes, what a failure keeps of one header.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -111,6 +112,25 @@ func (n *node) at(key []byte) *node {
 		from += dot + 1
 	}
 	return n
+}
+
+// known is as much of a place in the properties as may be told: keys below a rule
+// are as much its own as values.
+func (d *redaction) known(place []string) []string {
+	n := d.root.next["properties"]
+	for i, key := range place {
+		next := n.at([]byte(key))
+		if _, err := strconv.Atoi(key); err == nil && next == nil {
+			continue // the elements of an array are at the array's place
+		}
+		if n = next; n == nil {
+			break
+		}
+		if n.rule != 0 {
+			return place[:i+1]
+		}
+	}
+	return place
 }
 
 // redact takes out of an event what its project drops, and hashes what it

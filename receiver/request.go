@@ -61,8 +61,8 @@ type request struct {
 	applied    []int32         // rules of the project's redaction, one a value
 	overfull   bool            // there was no memory for an event without what is taken out of it
 	rejects    []reject
-	violation  error    // of the event that was taken last; nil: none, or noted
-	violations []reject // events that were taken and are reported all the same
+	violation  error       // of the event that was taken last; nil: none, or noted
+	violations []violation // events that were taken and are reported all the same
 	rejected   int
 	sampled    int    // events that the project's sample leaves out
 	index      int    // of the next event in the request

@@ -1,6 +1,12 @@
 package receiver
 
-import "github.com/penstock/penstock/internal/pipeline"
+import (
+	"cmp"
+	"strconv"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
 
 // Schemas judge events' properties. Find gives what judges those of a name, nil
 // where nothing does.
@@ -24,7 +30,7 @@ func (q *request) conform(e *pipeline.Event, blobs int, again func() (pipeline.E
 		return nil
 	}
 	properties := e.Properties
-	if len(q.blobs) > blobs || q.tenant != nil && q.tenant.redaction != nil {
+	if len(q.blobs) > blobs || q.redacts() {
 		scratch, cut, threshold := q.scratch, q.blobs, q.threshold
 		q.blobs, q.threshold = nil, 0
 		whole, err := again()
@@ -42,8 +48,26 @@ func (q *request) conform(e *pipeline.Event, blobs int, again func() (pipeline.E
 	if q.r.opts.EnforceSchemas {
 		return wrong(schemaViolation, "the properties of %q do not fit their schema: %s", e.Name, err)
 	}
-	q.violation = wrong(schemaViolation, "the properties of %q do not fit their schema: %s; the event was taken", e.Name, err)
+	what := err.Error()
+	if q.redacts() {
+		what = "where is not told, for the project drops or hashes values"
+		if v, ok := err.(interface {
+			Plain(func([]string) []string) string
+		}); ok {
+			what = v.Plain(q.tenant.redaction.known)
+		}
+	}
+	q.violation = wrong(schemaViolation, "the properties of %q do not fit their schema: %s; the event was taken", e.Name, what)
 	return nil
+}
+
+// redacts tells whether the project drops or hashes values.
+func (q *request) redacts() bool { return q.tenant != nil && q.tenant.redaction != nil }
+
+// violation is an event that was taken and does not fit its schema.
+type violation struct {
+	reject
+	event int // of q.events
 }
 
 // note keeps what an event that was taken is to be reported for. Without bytes
@@ -53,6 +77,44 @@ func (q *request) note(raw []byte, kind string) {
 		return
 	}
 	code, message := explain(q.violation)
-	q.violations = append(q.violations, reject{q.index, code, message, raw, kind})
+	q.violations = append(q.violations, violation{reject{q.index, code, message, raw, kind}, len(q.events) - 1})
 	q.violation = nil
+}
+
+// reportTaken reports the events that were taken and do not fit; of is what is known
+// of their request. What a project drops or hashes is nowhere then: such an event is
+// reported as its row has it, and its request is not.
+func (q *request) reportTaken(of pipeline.Failure) {
+	of.Class = takenClass
+	for _, v := range q.violations {
+		f := of
+		f.Code, f.Message, f.Index, f.Raw = v.code, v.message, v.index, v.raw
+		f.ContentType = cmp.Or(v.kind, of.ContentType)
+		switch {
+		case q.redacts():
+			f.Path, f.ContentType, f.ClientIP, f.UserAgent, f.Headers = eventsPath, "application/json", "", "", nil
+			f.Raw = appendEvent(nil, &q.events[v.event])
+		case v.raw == nil:
+			f.Raw, f.Index = q.body, -1
+		}
+		q.r.reporter.Report(f)
+	}
+}
+
+// appendEvent writes an event as a native one. In the place of what left its row is null.
+func appendEvent(b []byte, e *pipeline.Event) []byte {
+	b = jsonscan.AppendQuoted(append(b, `{"name":`...), e.Name)
+	b = append(e.ID.Append(append(b, `,"event_id":"`...)), '"')
+	if e.Timestamp != pipeline.NoTime {
+		b = strconv.AppendInt(append(b, `,"timestamp":`...), e.Timestamp, 10)
+	}
+	for _, m := range []struct {
+		key   string
+		value []byte
+	}{{sessionPath, e.SessionID}, {userPath, e.UserID}} {
+		if len(m.value) > 0 {
+			b = jsonscan.AppendQuoted(append(append(append(b, `,"`...), m.key...), `":`...), m.value)
+		}
+	}
+	return append(append(append(b, `,"properties":`...), e.Properties...), '}')
 }

@@ -117,6 +117,71 @@ func TestSchemas(t *testing.T) {
 	}
 }
 
+// quoting is a schema of events named strict that quotes all of them.
+type quoting struct{}
+
+func (quoting) Find(name []byte) func([]byte) error {
+	if string(name) != "strict" {
+		return nil
+	}
+	return func(properties []byte) error { return quoted(properties) }
+}
+
+type quoted string
+
+func (q quoted) Error() string { return string(q) }
+
+func (q quoted) Plain(at func([]string) []string) string {
+	return strings.Join(at([]string{"user", "0", "email", "secret"}), "/") + " " + strings.Join(at([]string{"other", "place"}), "/")
+}
+
+// What a project drops or hashes is in no failure of an event that was taken.
+func TestSchemaOfRedactedEvents(t *testing.T) {
+	p := Project{Drop: []string{"properties.user.email", "properties.big", "context.ip"}, Hash: []string{userPath, "properties.subject", "properties.id"}, Salt: salt}
+	const large = "secret, and so long that it leaves the row"
+	for _, c := range []struct {
+		what, target, body string
+		index              int
+		raw                string // what it holds
+		header             []string
+	}{
+		{"native", "/v1/events", `[{"name":"other"},{"name":"strict","event_id":"11111111-2222-4333-8444-555555555555","timestamp":1795320000000,"session_id":"s","user_id":"secret","user":[{"email":"secret@y","n":1}],"big":"` + large + `"}]`, 1,
+			`{"name":"strict","event_id":"11111111-2222-4333-8444-555555555555","timestamp":1795320000000,"session_id":"s","user_id":"` + hashed("secret") + `","properties":{"user":[{"n":1}]}}`, nil},
+		{"segment", "/v1/track", `{"event":"strict","userId":"secret","properties":{"user":{"email":"secret","n":2}}}`, 0, `"n":2`, nil},
+		{"cloudevents, binary", "/v1/events", `{"user":{"email":"secret","n":3}}`, 0, `"n":3`,
+			[]string{"ce-specversion", "1.0", "ce-type", "strict", "ce-source", "s", "ce-id", "secret", "ce-subject", "secret"}},
+		{"otlp", "/v1/traces", `{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"5b8aa5a2d2c872e8321cf37308d69df2","spanId":"5fb397be34d26b51","name":"strict","attributes":[{"key":"user.email","value":{"stringValue":"secret"}},{"key":"n","value":{"intValue":"4"}}]}]}]}]}`, 0, `"n":4`, nil},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			r, s := withProjects(t, func(o *Options) { o.Schemas, o.BlobThreshold = quoting{}, 16 }, p)
+			header := append(c.header, "X-API-Key", keyFile, "Content-Type", "application/json", "User-Agent", "secret", "Referer", "https://secret")
+			if code, a := send(r, c.target, c.body, header...); code/100 != 2 || len(s.failures) != 1 {
+				t.Fatalf("%d %v, %d failures", code, a, len(s.failures))
+			}
+			f := s.failures[0]
+			if all := fmt.Sprintf("%+v %s", f, f.Raw); strings.Contains(all, "secret") || strings.Contains(all, "192.0.2.1") {
+				t.Errorf("%s", all)
+			}
+			if f.Class != takenClass || f.Index != c.index || f.Path != eventsPath || f.ContentType != "application/json" || !json.Valid(f.Raw) || !strings.Contains(string(f.Raw), c.raw) ||
+				f.Message != `the properties of "strict" do not fit their schema: user/0/email other/place; the event was taken` {
+				t.Errorf("%+v %s", f, f.Raw)
+			}
+		})
+	}
+	// Without a form that quotes nothing, nothing of it is told.
+	r, s := withProjects(t, func(o *Options) { o.Schemas = &wantsText{} }, p)
+	sendFile(t, r, `{"name":"strict"}`)
+	if len(s.failures) != 1 || strings.Contains(s.failures[0].Message, "/t") {
+		t.Errorf("%+v", s.failures)
+	}
+	// What is refused is kept as it was sent.
+	r, s = withProjects(t, func(o *Options) { o.Schemas, o.EnforceSchemas = quoting{}, true }, p)
+	sendFile(t, r, `{"name":"strict","user_id":"secret"}`)
+	if len(s.failures) != 1 || string(s.failures[0].Raw) != `{"name":"strict","user_id":"secret"}` || s.failures[0].ClientIP == "" {
+		t.Errorf("%+v", s.failures)
+	}
+}
+
 // A schema sees what was sent, and the row has what it would have without one.
 func TestSchemaSeesLargeValues(t *testing.T) {
 	large := strings.Repeat("large", 4000)

@@ -69,7 +69,7 @@ func TestSchemas(t *testing.T) {
 	})
 	write("level.v2.json", `{"required":`)
 	time.Sleep(2 * time.Second) // the folder is looked at every second; that nothing changes has no sign
-	if status, a := post(t, strict.URL+"/v1/events", `{"name":"level","level":1}`); status != 400 || !strings.Contains(a.Errors[0].Message, "/: missing property 'difficulty'") {
+	if status, a := post(t, strict.URL+"/v1/events", `{"name":"level","level":1}`); status != 400 || !strings.Contains(a.Errors[0].Message, ": the event's properties: missing property 'difficulty'") {
 		t.Errorf("with a broken file: %d, %+v", status, a)
 	}
 	if status, _ := post(t, strict.URL+"/v1/events", `{"name":"level","level":1,"schema_version":1}`); status != 202 {

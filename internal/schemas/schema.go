@@ -265,7 +265,11 @@ func (e *event) check(properties []byte) error {
 		if said, ok := members["schema_version"]; ok {
 			n, err := strconv.Atoi(strings.TrimPrefix(fmt.Sprint(said), "v"))
 			if number = n; err != nil || e.versions[n] == nil {
-				return fmt.Errorf("/schema_version: there is no schema of version %.20v: there are %s", said, numbers(e.versions))
+				there := numbers(e.versions)
+				return &Violation{
+					text:  fmt.Sprintf("/schema_version: there is no schema of version %.20v: there are %s", said, there),
+					plain: "/schema_version: there is no schema of that version: there are " + there,
+				}
 			}
 		}
 	}
@@ -274,10 +278,35 @@ func (e *event) check(properties []byte) error {
 	if err == nil {
 		return nil
 	}
-	if wrong, ok := errors.AsType[*jsonschema.ValidationError](err); ok {
-		err = errors.New(told(wrong))
+	wrong, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if !ok {
+		return fmt.Errorf("by %s: %w", v.file, err)
 	}
-	return fmt.Errorf("by %s: %w", v.file, err)
+	english := message.NewPrinter(language.English)
+	return &Violation{text: "by " + v.file + ": " + told(wrong, func(e *jsonschema.ValidationError) ([]string, string) {
+		return e.InstanceLocation, e.ErrorKind.LocalizedString(english)
+	}), file: v.file, wrong: wrong}
+}
+
+// Violation is what is wrong with an event's properties. Its text may quote them.
+type Violation struct {
+	text  string
+	plain string // the text without what it quotes, where there is no wrong
+	file  string
+	wrong *jsonschema.ValidationError
+}
+
+func (v *Violation) Error() string { return v.text }
+
+// Plain is the text with places and the schema's keywords alone. at is told the
+// place of each, by its keys, and gives as much of it as may be known.
+func (v *Violation) Plain(at func(place []string) []string) string {
+	if v.wrong == nil {
+		return v.plain
+	}
+	return "by " + v.file + ": " + told(v.wrong, func(e *jsonschema.ValidationError) ([]string, string) {
+		return at(e.InstanceLocation), cmp.Or(strings.Join(e.ErrorKind.KeywordPath(), "/"), "not allowed")
+	})
 }
 
 func numbers(versions map[int]*version) string {
@@ -294,8 +323,11 @@ const (
 	maxText = 300
 )
 
-// told is the first violations: where, as a JSON pointer, and what.
-func told(err *jsonschema.ValidationError) string {
+// root is the place whose JSON pointer is empty.
+const root = "the event's properties"
+
+// told is the first violations: where, as a JSON pointer, and what, both as say has them.
+func told(err *jsonschema.ValidationError, say func(*jsonschema.ValidationError) (place []string, what string)) string {
 	var leaves []*jsonschema.ValidationError
 	var walk func(e *jsonschema.ValidationError)
 	walk = func(e *jsonschema.ValidationError) {
@@ -307,19 +339,21 @@ func told(err *jsonschema.ValidationError) string {
 		}
 	}
 	walk(err)
-	pointer := func(e *jsonschema.ValidationError) string {
+	pointer := func(place []string) string {
 		var b strings.Builder
-		for _, key := range e.InstanceLocation {
+		for _, key := range place {
 			b.WriteByte('/')
 			b.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(key))
 		}
-		return cmp.Or(b.String(), "/")
+		return b.String()
 	}
-	slices.SortStableFunc(leaves, func(a, b *jsonschema.ValidationError) int { return cmp.Compare(pointer(a), pointer(b)) })
-	english := message.NewPrinter(language.English)
+	slices.SortStableFunc(leaves, func(a, b *jsonschema.ValidationError) int {
+		return cmp.Compare(pointer(a.InstanceLocation), pointer(b.InstanceLocation))
+	})
 	var texts []string
 	for _, e := range leaves[:min(len(leaves), maxTold)] {
-		texts = append(texts, clip(pointer(e))+": "+clip(e.ErrorKind.LocalizedString(english)))
+		place, what := say(e)
+		texts = append(texts, clip(cmp.Or(pointer(place), root))+": "+clip(what))
 	}
 	if more := len(leaves) - maxTold; more > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more", more))

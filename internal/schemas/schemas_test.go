@@ -43,6 +43,7 @@ func TestCheck(t *testing.T) {
 		"buy.v2.json":          `{"required":["b"]}`,
 		"buy.v10.json":         `{"$schema":"http://json-schema.org/draft-07/schema#","required":["c"],"properties":{"c":{"oneOf":[{"type":"string","maxLength":3},{"type":"boolean"}]},"d":{"$ref":"https://example.com/place"}}}`,
 		"chat%2Freply.v1.json": `{"properties":{"a/b":{"properties":{"c~":{"items":{"const":1}}}}}}`,
+		"root.json":            `{"properties":{"":{"type":"string"}}}`,
 		"common/place.json":    `{"$id":"https://example.com/place","type":"array","items":{"type":"number"}}`,
 		"common/broken.json":   `{"type":"object"}`,
 		".hidden/x.json":       `{`,
@@ -59,20 +60,21 @@ func TestCheck(t *testing.T) {
 		{"level", `{"level":3}`, ""},
 		{"level", ` { "level" : 3 , "at" : [ 1 , 2.5 ] } `, ""},
 		{"level", `{"level":3.0,"event_id":"x","$envelope":{"a":1}}`, ""},
-		{"level", `{}`, "by level.json: /: missing property 'level'"},
+		{"level", `{}`, "by level.json: the event's properties: missing property 'level'"},
 		{"level", `{"level":"3"}`, "by level.json: /level: got string, want integer"},
-		{"level", `{"level":0,"at":[1,"x",{}],"more":1}`, "by level.json: /: additional properties 'more' not allowed; /at/1: got string, want number; /at/2: got object, want number; and 1 more"},
+		{"level", `{"level":0,"at":[1,"x",{}],"more":1}`, "by level.json: the event's properties: additional properties 'more' not allowed; /at/1: got string, want number; /at/2: got object, want number; and 1 more"},
 		{"level", `{"level":1,"mail":"nobody"}`, "/mail: 'nobody' is not valid email"},
 		{"level", `{"level":9007199254740993,"mail":"a\u0040b.example"}`, ""},
-		{"buy", `{"a":1}`, "by buy.v10.json: /: missing property 'c'"},
+		{"buy", `{"a":1}`, "by buy.v10.json: the event's properties: missing property 'c'"},
 		{"buy", `{"a":1,"schema_version":1}`, ""},
-		{"buy", `{"a":1,"schema_version":"v2"}`, "by buy.v2.json: /: missing property 'b'"},
+		{"buy", `{"a":1,"schema_version":"v2"}`, "by buy.v2.json: the event's properties: missing property 'b'"},
 		{"buy", `{"b":1,"schema_version":"2"}`, ""},
 		{"buy", `{"b":1,"schema_version":3}`, "/schema_version: there is no schema of version 3: there are 1, 2, 10"},
 		{"buy", `{"b":1,"schema_version":{"a":[]}}`, "/schema_version: there is no schema of version"},
 		{"buy", `{"c":true,"d":["x"]}`, "/d/0: got string, want number"},
 		{"buy", `{"c":null}`, "/c: got null, want string; /c: got null, want boolean"},
 		{"buy", long, "/c: maxLength: got 250,000, want 3; /c: got string, want boolean"},
+		{"root", `{"":1}`, "by root.json: /: got number, want string"},
 		{"chat/reply", `{"a/b":{"c~":[1,2]}}`, "/a~1b/c~0/1: value must be 1"},
 		{"buy", `{"c":[` + strings.Repeat("0,", maxValues+1) + `0]}`, "more than 262144 values"},
 	} {
@@ -80,6 +82,38 @@ func TestCheck(t *testing.T) {
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s %.200s: %v, want %q", tt.name, tt.properties, err, tt.want)
 		}
+	}
+}
+
+// Without values a violation tells places, as far as they may be known, and keywords.
+func TestPlain(t *testing.T) {
+	s, err := Open(folder(t, map[string]string{
+		"a.json":    `{"required":["b"],"not":{"required":["n"]},"additionalProperties":{"format":"email","maximum":1,"additionalProperties":false}}`,
+		"a.v2.json": `{"properties":{"n":{"oneOf":[{"const":1},{"maximum":0}]}},"propertyNames":{"maxLength":9}}`,
+	}), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ properties, want string }{
+		{`{"schema_version":1}`, "by a.json: the event's properties: required"},
+		{`{"b":"secret","c":5,"d":7,"e":9,"schema_version":1}`, "by a.json: /b: format; /c: maximum; /d: maximum; and 1 more"},
+		{`{"b":{"secret":1},"n":"a@b.example","schema_version":1}`, "by a.json: the event's properties: not allowed; /b: additionalProperties"},
+		{`{"n":5,"known":{"secret":1}}`, "by a.v2.json: /n: const; /n: maximum"},
+		{`{"secret and long":1}`, "by a.v2.json: the event's properties: maxLength"},
+		{`{"schema_version":"secret"}`, "/schema_version: there is no schema of that version: there are 1, 2"},
+	} {
+		err := s.Find([]byte("a"))([]byte(tt.properties))
+		v, ok := err.(*Violation)
+		if !ok {
+			t.Fatalf("%s: %v", tt.properties, err)
+		}
+		if got := v.Plain(func(place []string) []string { return place }); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.properties, got, tt.want)
+		}
+	}
+	v := s.Find([]byte("a"))([]byte(`{"b":{"x":1},"schema_version":1}`)).(*Violation)
+	if got := v.Plain(func([]string) []string { return []string{"short"} }); !strings.HasPrefix(got, "by a.json: /short: ") || strings.Contains(got, "/b") {
+		t.Error(got)
 	}
 }
 
@@ -141,17 +175,17 @@ func TestWatch(t *testing.T) {
 			}
 		}
 	}
-	until("a", `{}`, "by a.json: /: missing property 'x'")
+	until("a", `{}`, "by a.json: the event's properties: missing property 'x'")
 	write(t, dir, "a.json", `{"required":["yy"]}`)
-	until("a", `{}`, "by a.json: /: missing property 'yy'")
+	until("a", `{}`, "by a.json: the event's properties: missing property 'yy'")
 	write(t, dir, "a.json", `{"required":["broken"`)
 	write(t, dir, "b.v2.json", `{"required":["new"]}`)
-	until("b", `{}`, "by b.v2.json: /: missing property 'new'")
-	until("a", `{}`, "by a.json: /: missing property 'yy'")
+	until("b", `{}`, "by b.v2.json: the event's properties: missing property 'new'")
+	until("a", `{}`, "by a.json: the event's properties: missing property 'yy'")
 	write(t, dir, "c/d.json", `broken as well`)
 	write(t, dir, "e.json", `{"required":["e"]}`)
-	until("e", `{}`, "by e.json: /: missing property 'e'")
-	until("b", `{"schema_version":1}`, "by b.json: /: missing property 'x'")
+	until("e", `{}`, "by e.json: the event's properties: missing property 'e'")
+	until("b", `{"schema_version":1}`, "by b.json: the event's properties: missing property 'x'")
 	if err := os.Remove(filepath.Join(dir, "a.json")); err != nil {
 		t.Fatal(err)
 	}
