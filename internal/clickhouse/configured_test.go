@@ -84,6 +84,33 @@ func TestColumns(t *testing.T) {
 	}
 }
 
+// What no call can have is not told, and spoils no sum.
+func TestAbsurdCalls(t *testing.T) {
+	db, _, _ := open(t)
+	for i, tt := range []struct{ name, properties, want string }{ // input, output, total; cost, latency, first token
+		{"llm_call", `{"input_tokens":9223372036854775807,"output_tokens":3,"cost_usd":-1,"latency_ms":-5,"first_token_ms":-1}`, "(0,3,3,NULL,NULL,NULL)"},
+		{"llm_call", `{"input_tokens":-7,"output_tokens":"-7","total_tokens":-14,"cost_usd":"-0.5","latency_ms":"nan"}`, "(0,0,0,NULL,NULL,NULL)"},
+		{"llm_call", `{"input_tokens":true,"output_tokens":"true","total_tokens":[5],"cost_usd":true,"latency_ms":true,"first_token_ms":{"a":1}}`, "(0,0,0,NULL,NULL,NULL)"},
+		{"llm_call", `{"input_tokens":1000.5,"output_tokens":1e30,"total_tokens":"1e30","cost_usd":1e300,"latency_ms":"inf"}`, "(0,0,0,NULL,NULL,NULL)"},
+		{"llm_call", `{"input_tokens":1000000001,"output_tokens":1000000000,"cost_usd":0,"latency_ms":0,"first_token_ms":0}`, "(0,1000000000,1000000000,0,0,0)"},
+		{"llm_call", `{"input_tokens":"1000","output_tokens":1000.0,"total_tokens":2e3,"cost_usd":"0.5","latency_ms":12.5}`, "(1000,1000,2000,0.5,12.5,NULL)"},
+		{"llm_call", `{"input_tokens":"1000.0","output_tokens":0,"usage":{"output_tokens":5}}`, "(1000,0,1000,NULL,NULL,NULL)"},
+		{"llm_call", `{"input_tokens":-1,"usage":{"prompt_tokens":8},"gen_ai":{"usage":{"output_tokens":"x"}},"output_tokens":9,"gen_ai.response.time_to_first_chunk":0.25}`, "(8,9,17,NULL,NULL,250)"},
+		{"generation-create", `{"id":"a","usageDetails":{"input":1e30,"input_cached_tokens":-4,"output":5},"costDetails":{"total":-1}}`, "(0,5,5,NULL,NULL,NULL)"},
+		{"generation-create", `{"id":"b","usage":{"input":7,"output":true,"total":9223372036854775807,"totalCost":0.25}}`, "(7,0,7,0.25,NULL,NULL)"},
+	} {
+		e := event(i+1, tt.properties)
+		e.Name = []byte(tt.name)
+		insert(t, db, fmt.Sprint("call", i), e)
+		if got := query[string](t, db, fmt.Sprintf("SELECT toString((input_tokens, output_tokens, total_tokens, cost_usd, latency_ms, first_token_ms)) FROM llm_calls WHERE event_id = '%s'", e.ID)); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.properties, got, tt.want)
+		}
+	}
+	if got := query[string](t, db, "SELECT toString((toTypeName(input_tokens), toTypeName(total_tokens), toTypeName(cost_usd), toTypeName(latency_ms))) FROM llm_calls LIMIT 1"); got != "('Int64','Int64','Nullable(Float64)','Nullable(Float64)')" {
+		t.Errorf("types are %s", got)
+	}
+}
+
 func TestPrices(t *testing.T) {
 	db, _, _ := open(t)
 	half := 0.5

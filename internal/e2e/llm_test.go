@@ -42,6 +42,7 @@ func TestLLMCalls(t *testing.T) {
 		{"name":"asked","event_id":"n2","timestamp":%[1]q,"session_id":"c-2","properties":{"gen_ai.request.model":"unheard-of","gen_ai.provider.name":"nobody","gen_ai.usage.input_tokens":5,"gen_ai":{"output":{"messages":"told"}},"error":{"message":"refused"}}},
 		{"name":"llm_call","event_id":"n3","timestamp":%[1]q,"properties":{"call_id":"large","model":"large","provider":"other","input":%[2]q,"output":{"a":1},"latency_ms":"12.5","cost_usd":0.25}},
 		{"name":"llm_call","event_id":"n4","timestamp":%[1]q,"properties":{"model":{"odd":true},"input_tokens":"many","latency_ms":[1],"status":500}},
+		{"name":"llm_call","event_id":"n6","timestamp":%[1]q,"properties":{"call_id":"absurd","model":"gpt-4o-absurd","provider":"openai","input_tokens":9223372036854775807,"output_tokens":-5,"cached_tokens":true,"cost_usd":-1,"latency_ms":-1}},
 		{"name":"level","event_id":"n5","properties":{"model":"a car's"}}]`, at(0), strings.Repeat("long ", 20_000))
 	for range 2 { // a resend is the same row
 		if status, a := post(t, r.URL+"/v1/events", native); status != 202 || a.Rejected != 0 {
@@ -70,8 +71,8 @@ func TestLLMCalls(t *testing.T) {
 	if status, a := post(t, r.URL+"/api/public/ingestion", langfuse, "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(key+":x"))); status != 207 {
 		t.Fatalf("%d, %+v", status, a)
 	}
-	s.rows("events FINAL", 11)
-	s.rows("llm_calls", 7)
+	s.rows("events FINAL", 12)
+	s.rows("llm_calls", 8)
 	for call, want := range map[string]string{
 		"r-1": "model = 'small-2' AND provider = 'acme' AND conversation = 'c-1' AND user_id = 'u-1' AND input_tokens = 1000 AND cached_tokens = 400 AND output_tokens = 100 AND total_tokens = 1100 " +
 			"AND round(cost_usd, 9) = 0.0012 AND latency_ms = 1000 AND first_token_ms = 90 AND status = 'ok' AND error = '' AND finish_reason = 'stop' AND source = 'native' " +
@@ -81,7 +82,8 @@ func TestLLMCalls(t *testing.T) {
 			"AND round(cost_usd, 9) = 0.0009 AND latency_ms = 1500 AND first_token_ms = 250 AND status = 'error' AND error = 'cut off' AND finish_reason = 'length' AND input = '[{\"role\":\"user\"}]' AND source = 'otlp'",
 		"g-1": "model = 'gpt-4o' AND provider = '' AND conversation = 'c-3' AND user_id = 'u-2' AND input_tokens = 1000 AND cached_tokens = 400 AND output_tokens = 50 AND total_tokens = 1050 " +
 			"AND round(cost_usd, 9) = 0.0025 AND latency_ms = 2000 AND first_token_ms = 500 AND status = 'ok' AND JSONExtractString(input, 1, 'content') = 'hi' AND output = 'bye' AND source = 'langfuse' AND time = {at:DateTime64(3)}",
-		"g-2": "conversation = 'own' AND user_id = 'u-2' AND status = 'error' AND error = 'no' AND total_tokens = 11 AND latency_ms IS NULL",
+		"g-2":    "conversation = 'own' AND user_id = 'u-2' AND status = 'error' AND error = 'no' AND total_tokens = 11 AND latency_ms IS NULL",
+		"absurd": "input_tokens = 0 AND cached_tokens = 0 AND output_tokens = 0 AND total_tokens = 0 AND cost_usd IS NULL AND latency_ms IS NULL",
 	} {
 		if n := one[uint64](s, "SELECT count() FROM llm_calls WHERE call_id = {call:String} AND "+want, named("call", call), named("at", now.Format("2006-01-02 15:04:05.000"))); n != 1 {
 			t.Errorf("%s: %d rows where %s: %s", call, n, want, one[string](s, "SELECT toString(tuple(*)) FROM llm_calls WHERE call_id = {call:String}", named("call", call)))
@@ -106,6 +108,11 @@ func TestLLMCalls(t *testing.T) {
 			continue
 		}
 		asked++
+		if strings.Contains(line, "cost_usd IS NULL") { // one that has a price, and only no tokens, is not asked for
+			if got := one[string](s, "SELECT toString(arraySort(groupArray(model))) FROM ("+strings.TrimSpace(line)+")"); got != "['unheard-of']" {
+				t.Errorf("models without a price: %s", got)
+			}
+		}
 		if n := one[uint64](s, "SELECT count() FROM ("+where.Replace(strings.TrimSpace(line))+")"); n == 0 {
 			t.Errorf("no answer to %s", line)
 		}
