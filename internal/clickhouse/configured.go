@@ -107,9 +107,14 @@ func (c Column) definition() string {
 	path := "properties." + strings.Join(keys, ".")
 	kind, value := "Nullable("+c.Type+")", "accurateCastOrNull("+path+", '"+c.Type+"')"
 	switch c.Type {
-	case "LowCardinality(String)":
-		kind = "LowCardinality(Nullable(String))"
-		value = "CAST(accurateCastOrNull(" + path + ", 'String'), '" + kind + "')"
+	case "String", "LowCardinality(String)": // an array would give its text
+		value = "if(startsWith(dynamicType(" + path + "), 'Array'), NULL, accurateCastOrNull(" + path + ", 'String'))"
+		if c.Type != "String" {
+			kind = "LowCardinality(Nullable(String))"
+			value = "CAST(" + value + ", '" + kind + "')"
+		}
+	case "Int64", "Float64": // true would give 1
+		value = "if(dynamicType(" + path + ") = 'Bool', NULL, " + value + ")"
 	case "DateTime64(3)": // as an event's own: RFC 3339, or seconds or milliseconds since 1970
 		kind = "Nullable(DateTime64(3, 'UTC'))"
 		number := "coalesce(" + path + ".:Float64, toFloat64(" + path + ".:Int64))"

@@ -40,7 +40,10 @@ func TestColumns(t *testing.T) {
 		{`{"level":"10","car":{"speed":"x"},"paid":"maybe","geo.country":7,"at":1795319112345,"item":"x"}`, "(10,NULL,NULL,NULL,'7','2026-11-22 03:45:12.345',NULL)"},
 		{`{"level":2.5,"car":3,"paid":[true],"geo":{"country":{"a":1}},"at":"rubbish","item":5}`, "(NULL,NULL,NULL,NULL,NULL,NULL,NULL)"},
 		{`{"level":18446744073709551615,"car":[{"speed":3}],"paid":{"a":1},"geo":["country"],"at":1e18,"item":[{}]}`, "(NULL,NULL,NULL,NULL,NULL,NULL,NULL)"},
-		{`{"level":[[1],["a"]],"car.speed":true,"paid":"true","geo.country":null,"at":-1e17,"item":true}`, "(NULL,1,true,NULL,NULL,NULL,NULL)"},
+		{`{"level":[[1],["a"]],"car.speed":true,"paid":"true","geo.country":null,"at":-1e17,"item":true}`, "(NULL,NULL,true,NULL,NULL,NULL,NULL)"},
+		{`{"level":true,"car":{"speed":false},"paid":5,"odd` + "`" + `'\\ key":["a"],"geo":{"country":[[1],"a",{"b":2}]},"item":["00000000-0000-0000-0000-000000000001"]}`, "(NULL,NULL,true,NULL,NULL,NULL,NULL)"},
+		{`{"level":-0.0,"car":{"speed":"1e3"},"paid":0,"odd` + "`" + `'\\ key":true,"geo":{"country":[]}}`, "(0,1000,false,'true',NULL,NULL,NULL)"},
+		{`{"level":3.0,"paid":2.5,"odd` + "`" + `'\\ key":2.5,"geo":{"country":[null]},"at":true}`, "(3,NULL,true,'2.5',NULL,NULL,NULL)"},
 	}
 	trial, err := db.Try(t.Context(), "events")
 	if err != nil {
