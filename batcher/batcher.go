@@ -95,6 +95,7 @@ type Batcher struct {
 	expect   int       // how many waited when the last fsync ended, with those that it served
 	hold     time.Time // until when they are awaited
 	carry    []byte    // records acknowledged from memory whose write failed
+	from     []*batch  // theirs, that have blobs
 	failing  error     // why nothing can be written now
 	probed   time.Time // when writing was last tried while failing
 	closed   bool      // no event is taken any more
@@ -127,6 +128,8 @@ type batch struct {
 	pins      int           // appends that write blobs now; it is not sealed before they end
 	rolled    bool          // no append begins in it any more
 	spoiled   bool          // a write failed: no other follows
+	carried   bool          // records of it went into another: what they refer to stays here
+	after     []*batch      // whose blobs its records may refer to
 	nextSeq   uint64        // behind its last event; set when it is encoded
 	failures  int           // attempts to encode it
 	stored    chan struct{} // closed when the object is in the bucket, or never will be under this key
@@ -209,7 +212,7 @@ func (b *Batcher) replay() error {
 		b.metrics.corrupt.Inc()
 		b.log.Error("segment is damaged; it is kept as *.corrupt", "path", path, "error", why)
 		b.report("", "damaged_segment", nil, "the segment %s is kept as *.corrupt: %s", path, why)
-	})
+	}, func(path string) bool { return blobs[path+blobSuffix] }) // records that were carried over may refer to them
 	if err != nil {
 		return err
 	}
@@ -225,12 +228,17 @@ func (b *Batcher) replay() error {
 		}
 		bt := &batch{key: key, text: r.Key, segment: r.Segment, began: key.Time, rows: rows[r.Segment], size: r.Size(), stored: make(chan struct{})}
 		if path := bt.segment.Path() + blobSuffix; blobs[path] {
-			bt.blobs = &blobFile{fs: b.fs, path: path}
+			bt.blobs = newBlobFile(b.fs, path)
 			if err := bt.blobs.reopen(); err != nil {
 				return err
 			}
 			bt.blobBytes = bt.blobs.size
 			delete(blobs, path)
+		}
+		for _, earlier := range b.sealed {
+			if earlier.blobs != nil {
+				bt.after = append(bt.after, earlier)
+			}
 		}
 		b.sealed = append(b.sealed, bt)
 		b.waiting++

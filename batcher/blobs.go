@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 
 	"github.com/penstock/penstock/batcher/wal"
@@ -26,13 +28,19 @@ type blobFile struct {
 	fs   wal.FS
 	path string
 
-	writing sync.Mutex // held by the one who writes a blob, however long that takes
+	writing sync.Mutex    // held by the one who writes a blob, however long that takes
+	putting chan struct{} // holds the one who puts them
+	put     bool          // they are in the bucket
 
 	mu     sync.Mutex
 	file   wal.File // nil: not open now
 	size   int64    // of the blobs that are whole
 	synced int64
 	named  bool // its entry in the folder is durable
+}
+
+func newBlobFile(fs wal.FS, path string) *blobFile {
+	return &blobFile{fs: fs, path: path, putting: make(chan struct{}, 1)}
 }
 
 // open is the file, and how much of it is blobs.
@@ -57,9 +65,8 @@ func (f *blobFile) write(b *pipeline.Blob, object string) (ref pipeline.BlobRef,
 	if err != nil {
 		return ref, err
 	}
-	sum := sha256.New()
-	to := &paced{file: file, at: from, synced: from}
-	err = b.Write(io.MultiWriter(to, sum))
+	to := &paced{file: file, at: from, synced: from, sum: sha256.New()}
+	err = b.Write(to)
 	n := to.at - from
 	if err != nil {
 		return ref, errors.Join(err, file.Truncate(from))
@@ -68,7 +75,7 @@ func (f *blobFile) write(b *pipeline.Blob, object string) (ref pipeline.BlobRef,
 	defer f.mu.Unlock()
 	f.size = from + n
 	return pipeline.BlobRef{Object: object, Range: [2]int64{from, f.size - 1}, Bytes: n,
-		SHA256: hex.EncodeToString(sum.Sum(nil)), ContentType: b.ContentType, Kind: b.Kind, Name: b.Name}, nil
+		SHA256: hex.EncodeToString(to.sum.Sum(nil)), ContentType: b.ContentType, Kind: b.Kind, Name: b.Name}, nil
 }
 
 // paceBytes is how much of a blob is brought to disk at once. One fsync of all of
@@ -76,23 +83,31 @@ func (f *blobFile) write(b *pipeline.Blob, object string) (ref pipeline.BlobRef,
 // of every file that it speaks of.
 const paceBytes = 1 << 20
 
-// paced writes to a file at its own pace.
+// partBytes is how much of a blob is written and summed up at once. The sum's
+// loop is assembly, which the scheduler cannot interrupt: in one go it would keep
+// a garbage collection waiting, and everybody with it.
+const partBytes = 64 << 10
+
+// paced writes to a file at its own pace, and lets others run in between.
 type paced struct {
 	file       wal.File
 	at, synced int64
+	sum        hash.Hash
 }
 
 func (w *paced) Write(p []byte) (n int, err error) {
 	for len(p) > 0 && err == nil {
-		part := p[:min(len(p), paceBytes)]
+		part := p[:min(len(p), partBytes)]
 		var m int
 		m, err = w.file.WriteAt(part, w.at)
+		w.sum.Write(part[:m])
 		w.at += int64(m)
 		n += m
 		p = p[len(part):]
 		if err == nil && w.at-w.synced >= paceBytes {
 			w.synced, err = w.at, w.file.Sync()
 		}
+		runtime.Gosched()
 	}
 	return n, err
 }
@@ -161,7 +176,7 @@ func (b *Batcher) pin(blobs []pipeline.Blob) (*batch, error) {
 		return nil, err
 	}
 	if bt.blobs == nil {
-		bt.blobs = &blobFile{fs: b.fs, path: bt.segment.Path() + blobSuffix}
+		bt.blobs = newBlobFile(b.fs, bt.segment.Path()+blobSuffix)
 	}
 	bt.pins++
 	b.pins++
@@ -228,28 +243,43 @@ func (b *Batcher) keepBlobs(bt *batch, events []pipeline.Event, blobs []pipeline
 	return bt.blobs.sync()
 }
 
+// errBlobs says that blobs could not be read from disk.
+var errBlobs = errors.New("blobs cannot be read")
+
 // read opens the file for its upload and sums it up.
 func (f *blobFile) read() (sha256sum string, err error) {
 	file, size, err := f.open()
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", errBlobs, err)
 	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, io.NewSectionReader(file, 0, size)); err != nil {
-		return "", fmt.Errorf("read blobs: %w", err)
+		return "", fmt.Errorf("%w: %w", errBlobs, err)
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// putBlobs brings a batch's blobs to the bucket.
-func (b *Batcher) putBlobs(ctx context.Context, bt *batch, sum string, meta pipeline.Meta) error {
+// putBlobs brings a batch's blobs to the bucket, if there are any, once.
+func (b *Batcher) putBlobs(ctx context.Context, bt *batch) error {
 	f := bt.blobs
-	defer f.close()
-	meta.SHA256, meta.BlobBytes = sum, 0
-	_, err := b.putObject(ctx, pipeline.BlobKey(bt.key), func() io.ReadSeeker { return io.NewSectionReader(f.file, 0, f.size) }, f.size, meta)
-	// Put before a power loss that took from the file: what is there is whole.
-	if c, ok := errors.AsType[pipeline.ConflictError](err); ok && c.Found.Meta.SHA256 != "" {
+	if f == nil {
 		return nil
 	}
+	f.putting <- struct{}{}
+	defer func() { <-f.putting }()
+	if f.put || f.size == 0 {
+		return nil
+	}
+	defer f.close()
+	sum, err := f.read()
+	if err != nil {
+		return err
+	}
+	_, err = b.putObject(ctx, pipeline.BlobKey(bt.key), func() io.ReadSeeker { return io.NewSectionReader(f.file, 0, f.size) }, f.size, pipeline.Meta{Schema: pipeline.SchemaVersion, SHA256: sum})
+	// Put before a power loss that took from the file: what is there is whole.
+	if c, ok := errors.AsType[pipeline.ConflictError](err); ok && c.Found.Meta.SHA256 != "" {
+		err = nil
+	}
+	f.put = err == nil
 	return err
 }

@@ -276,3 +276,55 @@ func TestStopWhileBlobIsWritten(t *testing.T) {
 		r.store.want(t, 1)
 	})
 }
+
+// What was acknowledged from memory goes into the next segment when its own
+// fails, and its blobs are in the bucket all the same: also after a kill.
+func TestBlobsOfCarriedEvents(t *testing.T) {
+	for _, kill := range []bool{false, true} {
+		bubble.Test(t, func(t *testing.T) {
+			store := newStore()
+			r := start(t, options(), waltest.New(), store)
+			events := r.events(2, 10)
+			blobs := append(withBlobs(&events[0], 0, 2), withBlobs(&events[1], 1, 1)...)
+			write := blobs[0].Write
+			blobs[0].Write = func(w io.Writer) error { // the segment has its header by now
+				r.fs.Fail(func(op, path string) error {
+					if op == "write" && !strings.HasSuffix(path, blobSuffix) {
+						return waltest.ErrFault
+					}
+					return nil
+				})
+				return write(w)
+			}
+			if _, err := r.Append(t.Context(), events, blobs, pipeline.Memory); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second / 2) // the write fails
+			store.mu.Lock()
+			store.rate = 1 // and nothing gets into the bucket
+			store.mu.Unlock()
+			r.fs.Fail(nil)
+			time.Sleep(2 * probeWait)
+			if kill {
+				fs := r.fs.Kill()
+				r.stop()
+				store.mu.Lock()
+				store.rate = 0
+				store.mu.Unlock()
+				r = start(t, options(), fs, store)
+			}
+			store.mu.Lock()
+			store.rate = 0
+			store.mu.Unlock()
+			r.mustStop()
+			store.want(t, 2)
+			if len(store.broken) > 0 {
+				t.Errorf("kill %v: broken references: %v", kill, store.broken)
+			}
+			r.wantSegments(0)
+			if s := r.Stats(); s.Disk != 0 {
+				t.Errorf("kill %v: stats %+v at the end", kill, s)
+			}
+		})
+	}
+}

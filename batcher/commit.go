@@ -206,7 +206,7 @@ func (b *Batcher) seal(bt *batch) {
 	if bt.blobs != nil {
 		bt.blobs.close()
 	}
-	if bt.segment.Empty() {
+	if bt.segment.Empty() && (bt.blobs == nil || !bt.carried) {
 		b.waiting--
 		b.disk -= bt.size + bt.blobBytes
 		b.full = false
@@ -252,6 +252,10 @@ func (b *Batcher) spoil(w *write, err error) {
 func (b *Batcher) refuse(w *write, err error) {
 	for _, s := range w.promised {
 		b.carry = append(b.carry, w.buf[s.from:s.to]...)
+		if w.batch.carried = true; w.batch.blobs != nil {
+			b.from = append(b.from, w.batch)
+		}
+		b.from = append(b.from, w.batch.after...) // they may have been carried before
 	}
 	w.err = errors.Join(ErrUnavailable, err)
 	close(w.done)
@@ -287,6 +291,7 @@ func (b *Batcher) rescue() {
 		b.disk += int64(n)
 		b.gathered += int64(n)
 		b.carry = nil
+		w.batch.after, b.from = append(w.batch.after, b.from...), nil
 	}
 	w.sync = true // the disk's own word that it works again
 }

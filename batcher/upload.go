@@ -64,16 +64,16 @@ func (b *Batcher) upload(ctx context.Context, bt *batch) {
 		return
 	}
 	defer sp.Close()
-	blobs := ""
-	if bt.blobs != nil && bt.blobs.size > 0 {
-		if blobs, err = bt.blobs.read(); err != nil {
-			b.encodeLater(bt, err)
-			return
+	encoded := time.Since(began)
+	// Its own without rows as well: records that were carried over, or cannot be read, refer to them.
+	for _, with := range append(bt.after, bt) {
+		if err = b.putBlobs(ctx, with); err != nil {
+			break
 		}
 	}
-	encoded := time.Since(began)
-	if meta.Rows > 0 && blobs != "" {
-		err = b.putBlobs(ctx, bt, blobs, meta)
+	if errors.Is(err, errBlobs) {
+		b.encodeLater(bt, err)
+		return
 	}
 	if meta.Rows > 0 && err == nil {
 		err = b.put(ctx, bt, sp, meta)
@@ -99,7 +99,7 @@ func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	b.mu.Unlock()
 	b.release(bt)
 	if meta.Rows == 0 {
-		return // nothing of it could be read: no object, and the segment was set aside
+		return // no object: nothing of it could be read, and the segment was set aside, or all of it was carried over
 	}
 	b.metrics.objects.Inc()
 	b.metrics.objectBytes.Add(float64(sp.size))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -76,6 +77,7 @@ func (q *request) spool(dst *[]byte, head []byte, src io.Reader, limit int64) er
 		if s.size > limit {
 			return errDecoded
 		}
+		runtime.Gosched() // a body that is there already comes without a pause
 		if err == io.EOF {
 			break
 		}

@@ -362,8 +362,9 @@ type Recovered struct {
 
 // Recover opens what an earlier process left, oldest first, and says by report
 // what it set aside. each gets every record of a segment before the next
-// segment is read; it may be nil.
-func (l *Log) Recover(each func(s *Segment, seq uint64, payload []byte) error, report func(path string, why error)) ([]Recovered, error) {
+// segment is read; it may be nil. A segment without records is removed, unless keep,
+// which may be nil too, says of its path that there is more to it.
+func (l *Log) Recover(each func(s *Segment, seq uint64, payload []byte) error, report func(path string, why error), keep func(path string) bool) ([]Recovered, error) {
 	names, err := l.fs.ReadDir(l.dir)
 	if err != nil {
 		return nil, fmt.Errorf("recover wal: %w", err)
@@ -374,7 +375,7 @@ func (l *Log) Recover(each func(s *Segment, seq uint64, payload []byte) error, r
 		if !strings.HasSuffix(name, suffix) {
 			continue
 		}
-		r, err := l.recover(filepath.Join(l.dir, name), each, report)
+		r, err := l.recover(filepath.Join(l.dir, name), each, report, keep)
 		if err != nil {
 			return all, fmt.Errorf("recover segment %s: %w", name, err)
 		}
@@ -385,7 +386,7 @@ func (l *Log) Recover(each func(s *Segment, seq uint64, payload []byte) error, r
 	return all, nil
 }
 
-func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, report func(string, error)) (Recovered, error) {
+func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, report func(string, error), keep func(string) bool) (Recovered, error) {
 	f, err := l.fs.OpenFile(path, os.O_RDWR)
 	if err != nil {
 		return Recovered{}, err
@@ -449,7 +450,7 @@ func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, re
 		s.Corrupt = true
 		report(path, fmt.Errorf("%d bytes are damaged", rec.Damaged))
 	}
-	if s.Empty() {
+	if s.Empty() && (keep == nil || !keep(path)) {
 		return Recovered{}, s.Discard()
 	}
 	return rec, s.Close()

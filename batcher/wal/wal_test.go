@@ -61,7 +61,7 @@ func recoverDir(t testing.TB, l *wal.Log) recovery {
 	segs, err := l.Recover(func(_ *wal.Segment, seq uint64, p []byte) error {
 		r.got = append(r.got, record{seq, string(p)})
 		return nil
-	}, func(string, error) { r.reported++ })
+	}, func(string, error) { r.reported++ }, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
