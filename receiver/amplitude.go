@@ -46,7 +46,7 @@ var batchRoute = &dialect{
 }
 
 func batchDialect(body []byte) *dialect {
-	if events, err := find(wholeBody(body), "events"); err == nil && events != nil {
+	if events, err := find(wholeBody(body), "events"); err == nil && len(events) > 0 && events[0] != 'n' {
 		return amplitudeEvents
 	}
 	return posthogCapture

@@ -134,6 +134,7 @@ func TestTwoLists(t *testing.T) {
 
 		{"/v1/batch", `{"b\u0061tch":[` + track + `],"events":null,"sentAt":1,"sentAt":2}`, ""},
 		{"/batch /e", `{"b\u0061tch":[` + posthog + `],"event":null}`, ""},
+		{"/batch /e", `{"events":null,"batch":[` + posthog + `]}`, ""},
 		{"/2/httpapi /batch", `{"\u0065vents":[` + amplitude + `]}`, ""},
 		{"/api/public/ingestion", `{"batch\u0000":[],"\u0062atch":[` + langfuse + `]}`, ""},
 	} {

@@ -58,6 +58,7 @@ func (r *resolver) resolve(ctx context.Context, where string, doc []byte) ([]byt
 			Ref *pipeline.BlobRef `json:"$blob"`
 		}
 		rest := json.NewDecoder(bytes.NewReader(doc[at:]))
+		rest.DisallowUnknownFields() // ours stands alone
 		if err := rest.Decode(&value); err != nil || value.Ref == nil || !pipeline.IsBlobKey(value.Ref.Object) {
 			out = append(out, doc[:at+len(blobOpening)]...) // a client's own
 			doc = doc[at+len(blobOpening):]
@@ -103,6 +104,9 @@ func appendValue(out []byte, ref *pipeline.BlobRef, data []byte) []byte {
 // be one value, lest it says more than it is.
 func readBlob(ctx context.Context, store *objstore.Bucket, ref pipeline.BlobRef, limit int64) ([]byte, error) {
 	first, last := ref.Range[0], ref.Range[1]
+	if n := last - first + 1; n != ref.Bytes {
+		return nil, fmt.Errorf("blob %s, bytes %d-%d: these are %d, the reference says %d", ref.Object, first, last, n, ref.Bytes)
+	}
 	if first < 0 || last < first || last-first >= limit {
 		return nil, fmt.Errorf("blob %s, bytes %d-%d: an event has no more than %d bytes left", ref.Object, first, last, limit)
 	}

@@ -382,8 +382,10 @@ func (o *operator) editProjects(edit func(*projectsDoc) error) error {
 	if err := yaml.Unmarshal(before, &f.doc); err != nil {
 		return err
 	}
-	if len(f.doc.Content) == 0 {
-		f.only = before
+	if root := f.doc.Content; len(root) == 0 || root[0].Tag == "!!null" {
+		if f.only = before; len(root) > 0 { // `---` or null: of such a file nothing is to be kept but comments
+			f.only = commentsOf(before)
+		}
 		f.doc = yaml.Node{Kind: yaml.DocumentNode, Content: []*yaml.Node{{Kind: yaml.MappingNode}}}
 	}
 	if err := edit(f); err != nil {
@@ -400,6 +402,16 @@ func (o *operator) editProjects(edit func(*projectsDoc) error) error {
 		return fmt.Errorf("%w; nothing was changed", err)
 	}
 	return replaceFile(path, after.Bytes(), mode)
+}
+
+// commentsOf is a file's lines that are comments.
+func commentsOf(text []byte) (comments []byte) {
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) {
+			comments = append(append(comments, bytes.TrimSuffix(line, []byte("\n"))...), '\n')
+		}
+	}
+	return comments
 }
 
 // check refuses what receivers would, but for what their environment alone tells,

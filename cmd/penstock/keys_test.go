@@ -58,7 +58,7 @@ func read(t *testing.T, path string) string {
 }
 
 func TestKeysAdd(t *testing.T) {
-	for _, before := range []string{"-", "", "# all of ours\n", "projects:\n", "projects: {}\n", "projects:\n  game:\n", "projects:\n  game: {}\n", "projects:\n  game: {keys: []}\n",
+	for _, before := range []string{"-", "", "# all of ours\n", "---\n", "---\n# all of ours\n", "# all of ours\n---\n", "--- \n...", "null\n", "~", "projects:\n", "projects: {}\n", "projects:\n  game:\n", "projects:\n  game: {}\n", "projects:\n  game: {keys: []}\n",
 		"projects: # head\n  # of another\n  shop: {names: [a]} # line\n", "projects:\n  game:\n    salt: ${NOT_HERE}\n    keys:\n      - {name: old, sha256: " + somehash + "} # mine\n"} {
 		path := filepath.Join(t.TempDir(), "projects.yaml")
 		if before != "-" {

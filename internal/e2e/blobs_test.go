@@ -153,6 +153,7 @@ func (s *stack) checkForged(r *role) {
 		ref(blobs, "json", last),
 		ref(blobs, "text", last+1),
 		ref(blobs, "text", 1<<50),
+		`{"$blob":` + ref(blobs, "text", last)[len(`{"$blob":`):len(ref(blobs, "text", last))-1] + `,"more":1}`,
 		ref(blobs, "text", last),
 		ref(blobs, "data_url", last),
 		"[" + strings.Repeat(ref(blobs, "text", last)+",", 120) + "0]",
@@ -177,11 +178,11 @@ func (s *stack) checkForged(r *role) {
 		}
 		want := events[n]
 		switch n {
-		case 4:
-			want = string(quoted)
 		case 5:
+			want = string(quoted)
+		case 6:
 			want = `"data:a\"b;base64,` + base64.StdEncoding.EncodeToString([]byte(text)) + `"`
-		case 6: // as many as an event can have
+		case 7: // as many as an event can have
 			if v := string(e.Properties.V); !strings.Contains(v, `{"$blob":`) || !strings.Contains(v, `1},\"project`) || len(v) > 130<<20 {
 				s.t.Errorf("of many references: %d bytes", len(v))
 			}
