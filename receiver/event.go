@@ -62,6 +62,12 @@ func (q *request) event(src []byte) (n int, err error) {
 	if err != nil {
 		return n, err
 	}
+	if q.entered { // a large body may have very many
+		if q.room(min(n, keepBytes/4)+1<<10) != nil {
+			q.overfull = true
+			return n, errMemory
+		}
+	}
 	from, blobs, applied := len(q.scratch), len(q.blobs), len(q.applied)
 	for q.threshold = q.r.opts.BlobThreshold; ; q.threshold /= 8 {
 		e, err := q.make(members)
