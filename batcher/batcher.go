@@ -235,8 +235,8 @@ func (b *Batcher) replay() error {
 			bt.blobBytes = bt.blobs.size
 			delete(blobs, path)
 		}
-		for _, earlier := range b.sealed {
-			if earlier.blobs != nil {
+		for _, earlier := range b.sealed { // not every one with blobs: what cannot be read holds up itself
+			if earlier.blobs != nil && earlier.segment.Empty() {
 				bt.after = append(bt.after, earlier)
 			}
 		}
