@@ -473,3 +473,31 @@ func TestCodecsOnTableWithRows(t *testing.T) {
 		t.Errorf("%+v, error %v", use, err)
 	}
 }
+
+// Large merges go column by column, which costs half, and change no value: of
+// any type, and where a path has several.
+func TestMergesByColumn(t *testing.T) {
+	db, _, _ := open(t)
+	vertical := "SELECT sum(value) FROM system.events WHERE event = 'MergeVerticalStageTotalMilliseconds' SETTINGS system_events_show_zero_values = 1"
+	before := query[uint64](t, db, vertical)
+	events := make([]pipeline.Event, 90_000)
+	for i := range events {
+		events[i] = event(i, fmt.Sprintf(`{"level":%d,"any":%s,"p%d":"words","list":[1,"a",{"b":%d}]}`, i%7, []string{"1", `"1"`, "1.5", "true", `["1"]`}[i%5], i%40, i))
+	}
+	insert(t, db, "one", events[:60_000]...)
+	sum := "SELECT sum(cityHash64(tuple(*))) FROM (SELECT * EXCEPT (properties, context, object_row), toString(properties), toString(context), JSONAllPathsWithTypes(properties) FROM events FINAL)"
+	insert(t, db, "two", append(events[50_000:], events[:50_000]...)...)
+	want := query[uint64](t, db, sum)
+	if err := db.conn.Exec(t.Context(), "OPTIMIZE TABLE events FINAL"); err != nil {
+		t.Fatal(err)
+	}
+	if query[uint64](t, db, vertical) == before {
+		t.Error("the parts were merged row by row")
+	}
+	if got := query[uint64](t, db, sum); got != want {
+		t.Error("the rows have changed")
+	}
+	if n := query[uint64](t, db, "SELECT count() FROM events"); n != 90_000 {
+		t.Errorf("%d rows, want 90000", n)
+	}
+}
