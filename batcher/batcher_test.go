@@ -5,6 +5,7 @@ package batcher
 // tests are about: ages, pauses and deadlines that pass.
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -1031,6 +1032,44 @@ func TestForeignRecord(t *testing.T) {
 		}
 		r.mustStop()
 	})
+}
+
+// Small records are encoded many at a time, large ones alone, and all in their order.
+func TestRecordsOfAnySize(t *testing.T) {
+	for _, format := range []pipeline.Format{pipeline.Parquet, pipeline.NDJSON} {
+		bubble.Test(t, func(t *testing.T) {
+			opts := options()
+			opts.Format = format
+			r := start(t, opts, waltest.New(), newStore())
+			rnd := rand.New(rand.NewPCG(1, 2))
+			sizes := []int{1, maxHeld/2 - 100, maxHeld / 2, maxHeld, 3 * maxHeld, 1, maxHeld - 50}
+			for range 200 {
+				sizes = append(sizes, []int{rnd.IntN(100), rnd.IntN(maxHeld), rnd.IntN(3 * maxHeld)}[rnd.IntN(3)])
+			}
+			var sent []int // the size of each event
+			for _, size := range sizes {
+				n := 1 + rnd.IntN(3)
+				sent = append(sent, slices.Repeat([]int{size}, n)...)
+				if _, err := r.Append(t.Context(), r.events(n, size), nil, pipeline.Memory); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.mustStop()
+			r.store.want(t, len(sent))
+			events, err := r.store.stored()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, e := range events {
+				if id := idOf(e); id != uint64(i+1) {
+					t.Fatalf("row %d is event %d", i, id)
+				}
+				if want := event(uint64(i+1), sent[i]).Properties; !bytes.Equal(e.Properties, want) {
+					t.Fatalf("event %d: %.50q of %d bytes, want %d", i+1, e.Properties, len(e.Properties), len(want))
+				}
+			}
+		})
+	}
 }
 
 // Memory for what waits to be written is bounded, however fast batches roll.
