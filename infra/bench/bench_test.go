@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"math"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -11,6 +13,7 @@ import (
 
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 
+	pbench "github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/internal/traffic"
 )
 
@@ -211,5 +214,28 @@ func TestChoose(t *testing.T) {
 		if _, err := choose(only); err == nil {
 			t.Errorf("%q was taken", only)
 		}
+	}
+}
+
+// Each server reads the whole of a body and gives a receiver's answer.
+func TestHTTPServers(t *testing.T) {
+	for name, serve := range servers {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- serve(l, []byte(`{"accepted":100,"rejected":0,"request_id":"r"}`+"\n")) }()
+		clients := pbench.Clients{Connections: 2, Events: 2000, Bodies: []*traffic.Body{traffic.NewBody(traffic.New("t", 1), 100)},
+			Dial: func(ctx context.Context) (pbench.Poster, error) { return pbench.Dial(ctx, l.Addr().String(), "none") }}
+		sent, err := clients.Run(t.Context(), new(pbench.Counts))
+		if err != nil || sent.Accepted != 2000 || sent.Failed() != 0 {
+			t.Errorf("%s: %+v, %v", name, sent, err)
+		}
+		l.Close()
+		<-served
+	}
+	if err := runHTTPServer([]string{"-server", "none"}); err == nil {
+		t.Error("a server that is none serves")
 	}
 }

@@ -51,6 +51,10 @@ func peers() []peer {
 	otel := func(s otelSetup) func(context.Context, *bench) (figures, error) {
 		return func(ctx context.Context, b *bench) (figures, error) { return b.otel(ctx, s) }
 	}
+	server := func(name string, events int) peer {
+		return peer{"http", fmt.Sprintf("empty %s, POSTs of %d", name, events),
+			func(ctx context.Context, b *bench) (figures, error) { return b.serve(ctx, name, events) }}
+	}
 	return []peer{
 		{"direct", "direct, 1 row an insert", direct(1)},
 		{"direct", "direct, 100 rows an insert", direct(100)},
@@ -60,6 +64,8 @@ func peers() []peer {
 		{"otel", "otelcol, JSON columns", otel(otelSetup{json: true})},
 		{"otel", "otelcol, JSON, batch processor", otel(otelSetup{json: true, batch: true})},
 		{"otel", "otelcol, nothing exported", otel(otelSetup{nop: true})},
+		server("net/http", 1), server("fasthttp", 1), server("fasthttp, streamed", 1),
+		server("net/http", 100), server("fasthttp", 100), server("fasthttp, streamed", 100),
 	}
 }
 
@@ -69,6 +75,8 @@ func main() {
 	var err error
 	if len(os.Args) > 1 && os.Args[1] == directClient {
 		err = runDirectClient(ctx, os.Args[2:])
+	} else if len(os.Args) > 1 && os.Args[1] == httpServer {
+		err = runHTTPServer(os.Args[2:])
 	} else {
 		err = runBench(ctx, os.Args[1:])
 	}
@@ -85,7 +93,7 @@ func runBench(ctx context.Context, args []string) error {
 	fs.IntVar(&b.conns, "conns", 4, "connections of each peer's client")
 	fs.BoolVar(&b.defaults, "defaults", false, "leave optimize_on_insert at the server's default, 1, which costs direct and s3 more")
 	rounds := fs.Int("runs", 3, "runs of each peer; the table shows medians")
-	only := fs.String("only", "direct,s3,otel", "which `peers`")
+	only := fs.String("only", "direct,s3,otel,http", "which `peers`")
 	file := fs.String("json", "", "`file` for all runs and medians")
 	if err := fs.Parse(args); err != nil {
 		return err
