@@ -2,7 +2,9 @@ package codec
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/penstock/penstock/internal/jsonscan"
@@ -42,32 +44,34 @@ func trafficEvents(n int) []pipeline.Event {
 	return events
 }
 
-// What encoding costs an event, and what it comes to.
+// What encoding costs an event, and what it comes to, by how many are given at a time.
 func BenchmarkEncode(b *testing.B) {
 	events := trafficEvents(200_000)
 	for _, f := range formats {
-		b.Run(string(f), func(b *testing.B) {
-			b.ReportAllocs()
-			size := 0
-			for range b.N {
-				var out countingWriter
-				enc, err := NewEncoder(&out, f, "r")
-				if err != nil {
-					b.Fatal(err)
-				}
-				for at := 0; at < len(events); at += 100 {
-					if err := enc.Encode(events[at : at+100]); err != nil {
+		for _, n := range []int{1, 20, 100, 500} {
+			b.Run(fmt.Sprintf("%s/%d", f, n), func(b *testing.B) {
+				b.ReportAllocs()
+				size := 0
+				for range b.N {
+					var out countingWriter
+					enc, err := NewEncoder(&out, f, "r")
+					if err != nil {
 						b.Fatal(err)
 					}
+					for part := range slices.Chunk(events, n) {
+						if err := enc.Encode(part); err != nil {
+							b.Fatal(err)
+						}
+					}
+					if err := enc.Close(); err != nil {
+						b.Fatal(err)
+					}
+					size = int(out)
 				}
-				if err := enc.Close(); err != nil {
-					b.Fatal(err)
-				}
-				size = int(out)
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(events)), "ns/event")
-			b.ReportMetric(float64(size)/float64(len(events)), "B/event")
-		})
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(events)), "ns/event")
+				b.ReportMetric(float64(size)/float64(len(events)), "B/event")
+			})
+		}
 	}
 }
 
