@@ -20,19 +20,20 @@ const (
 )
 
 // keepWrites is how many writes' buffers are used again: one is gathered while
-// another is written, and a roll begins one more.
-const keepWrites = 3
+// another is written.
+const keepWrites = 2
 
 // keepBuffer is the largest buffer, in bytes, that is used again.
-const keepBuffer = 4 << 20
+const keepBuffer = 512 << 10
 
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
+var buffers = sync.Pool{New: func() any { return new(records) }}
 
 // Append takes all of the events or none of them. It returns when they are as
 // durable as asked, with the key of the object that they are or will be in. It
 // sets the events' seqs, and the references to their blobs, which come in the
-// events' order; nothing of events is kept.
-func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (object string, err error) {
+// events' order; nothing of events is kept. It calls copied, if that is not nil,
+// when it needs no more of what is in them.
+func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability, copied func()) (object string, err error) {
 	if len(events) == 0 {
 		return "", nil
 	}
@@ -47,14 +48,17 @@ func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []p
 			return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
-	buf := buffers.Get().(*[]byte)
-	*buf = appendRecord((*buf)[:0], events)
-	bt, w, err := b.add(ctx, pinned, events, *buf, d)
+	rs := buffers.Get().(*records)
+	rs.set(events)
+	bt, w, err := b.add(ctx, pinned, events, rs, d)
+	if copied != nil && err == nil {
+		copied()
+	}
 	if pinned != nil {
 		b.unpin(pinned)
 	}
-	if cap(*buf) <= keepBuffer {
-		buffers.Put(buf)
+	if cap(rs.buf) <= keepBuffer {
+		buffers.Put(rs)
 	}
 	if err != nil || d == pipeline.Memory {
 		return bt.name(), err
@@ -105,13 +109,13 @@ func (b *Batcher) current() (*batch, error) {
 	return b.active, nil
 }
 
-// add puts a record into the write that is being gathered, of the active batch
-// or of one that is pinned.
-func (b *Batcher) add(ctx context.Context, bt *batch, events []pipeline.Event, payload []byte, d pipeline.Durability) (*batch, *write, error) {
-	if len(payload) > wal.MaxRecord {
-		return nil, nil, fmt.Errorf("append: %d bytes in one request, limit %d", len(payload), wal.MaxRecord)
+// add puts records into the write that is being gathered, all into one, of the
+// active batch or of one that is pinned.
+func (b *Batcher) add(ctx context.Context, bt *batch, events []pipeline.Event, rs *records, d pipeline.Durability) (*batch, *write, error) {
+	if len(rs.buf) > wal.MaxRecord {
+		return nil, nil, fmt.Errorf("append: %d bytes in one request, limit %d", len(rs.buf), wal.MaxRecord)
 	}
-	size := int64(wal.RecordSize(len(payload)))
+	size := int64(len(rs.buf))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
@@ -143,16 +147,21 @@ func (b *Batcher) add(ctx context.Context, bt *batch, events []pipeline.Event, p
 	} else if bt.spoiled {
 		return nil, nil, fmt.Errorf("%w: the batch's segment failed", ErrUnavailable)
 	}
-	first := b.nextSeq
-	for i := range events {
-		events[i].Seq = b.nextSeq
-		b.nextSeq++
+	b.newest = max(b.newest, rs.newest)
+	if size >= maxGather && bt == b.active {
+		b.tail = nil // its buffer is a write of its own: a copy is felt
 	}
-	b.newest = max(b.newest, events[len(events)-1].ReceivedAt)
-
 	w := b.gather(bt)
 	from := len(w.buf)
-	w.buf = wal.AppendRecord(w.buf, first, payload)
+	for i := range events {
+		events[i].Seq = b.nextSeq + uint64(i)
+	}
+	b.nextSeq = rs.number(b.nextSeq)
+	if from == 0 && size >= flushBytes {
+		w.buf, rs.buf = rs.buf, w.buf
+	} else {
+		w.buf = append(w.buf, rs.buf...)
+	}
 	b.gathered += size
 	if d == pipeline.Memory {
 		w.promised = append(w.promised, span{from, len(w.buf)})

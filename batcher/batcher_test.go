@@ -114,7 +114,7 @@ func (r *rig) events(n, size int) []pipeline.Event {
 }
 
 func (r *rig) append(d pipeline.Durability, n int) error {
-	_, err := r.Append(r.t.Context(), r.events(n, 10), nil, d)
+	_, err := r.Append(r.t.Context(), r.events(n, 10), nil, d, nil)
 	return err
 }
 
@@ -252,7 +252,7 @@ func TestRollByBytes(t *testing.T) {
 		r := start(t, opts, waltest.New(), newStore())
 		count := func() (n int) { // appends until the next object
 			for before := len(r.store.keys()); len(r.store.keys()) == before; n++ {
-				if _, err := r.Append(t.Context(), r.events(1, 1000), nil, pipeline.Disk); err != nil {
+				if _, err := r.Append(t.Context(), r.events(1, 1000), nil, pipeline.Disk, nil); err != nil {
 					t.Fatal(err)
 				}
 				synctest.Wait()
@@ -290,7 +290,7 @@ func TestNoObjectForNoEvents(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		fs := waltest.New()
 		r := start(t, options(), fs, newStore())
-		if key, err := r.Append(t.Context(), nil, nil, pipeline.Bucket); key != "" || err != nil {
+		if key, err := r.Append(t.Context(), nil, nil, pipeline.Bucket, nil); key != "" || err != nil {
 			t.Errorf("Append of nothing: %q, %v", key, err)
 		}
 		// An event that is refused leaves an empty segment.
@@ -328,7 +328,7 @@ func TestObjectDurability(t *testing.T) {
 			g.Go(func() {
 				time.Sleep(time.Duration(i) * 300 * time.Millisecond)
 				var err error
-				if keys[i], err = r.Append(t.Context(), events, nil, pipeline.Bucket); err != nil {
+				if keys[i], err = r.Append(t.Context(), events, nil, pipeline.Bucket, nil); err != nil {
 					t.Error(err)
 				}
 				if took := time.Since(began); took != opts.ObjectWait+r.store.delay {
@@ -431,7 +431,7 @@ func TestConflict(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				r := start(t, options(), waltest.New(), newStore())
-				key, err := r.Append(t.Context(), r.events(3, 10), nil, pipeline.Disk)
+				key, err := r.Append(t.Context(), r.events(3, 10), nil, pipeline.Disk, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -459,7 +459,7 @@ func TestConflictBlocksNobody(t *testing.T) {
 		opts := options()
 		opts.Uploads = 1
 		r := start(t, opts, waltest.New(), newStore())
-		key, _ := r.Append(t.Context(), r.events(1, 10), nil, pipeline.Disk)
+		key, _ := r.Append(t.Context(), r.events(1, 10), nil, pipeline.Disk, nil)
 		r.store.put(key, pipeline.Meta{})
 		time.Sleep(2 * time.Minute)
 		r.next = 1
@@ -524,7 +524,7 @@ func TestGroupCommit(t *testing.T) {
 		for range 1000 {
 			events := r.events(1, 10)
 			g.Go(func() {
-				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk); err != nil {
+				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk, nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -562,7 +562,7 @@ func TestGroupCommitOfSteadyClients(t *testing.T) {
 			}
 			g.Go(func() {
 				for _, events := range batches {
-					if _, err := r.Append(t.Context(), events, nil, pipeline.Disk); err != nil {
+					if _, err := r.Append(t.Context(), events, nil, pipeline.Disk, nil); err != nil {
 						t.Error(err)
 					}
 					time.Sleep(fs.SyncTime / 10) // its way and back
@@ -814,7 +814,7 @@ func TestFullDisk(t *testing.T) {
 			for range 100 {
 				id := r.next
 				events := r.events(1, 1000)
-				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk); err == nil {
+				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk, nil); err == nil {
 					taken = append(taken, id)
 				} else if errors.Is(err, ErrUnavailable) && errors.Is(err, syscall.ENOSPC) {
 					full++
@@ -939,7 +939,7 @@ func TestSeqIsMonotonic(t *testing.T) {
 			r := start(t, options(), fs, newStore())
 			for range 3 {
 				events := r.events(4, 10)
-				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk); err != nil {
+				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk, nil); err != nil {
 					t.Fatal(err)
 				}
 				for _, e := range events {
@@ -1042,15 +1042,22 @@ func TestRecordsOfAnySize(t *testing.T) {
 			opts.Format = format
 			r := start(t, opts, waltest.New(), newStore())
 			rnd := rand.New(rand.NewPCG(1, 2))
-			sizes := []int{1, maxHeld/2 - 100, maxHeld / 2, maxHeld, 3 * maxHeld, 1, maxHeld - 50}
+			const wide, wider = 1001, 20_001
+			sizes := []int{1, maxHeld/2 - 100, maxHeld / 2, maxHeld, 3 * maxHeld, 1, maxHeld - 50, wide, 1, wider, 1, wide}
 			for range 200 {
 				sizes = append(sizes, []int{rnd.IntN(100), rnd.IntN(maxHeld), rnd.IntN(3 * maxHeld)}[rnd.IntN(3)])
 			}
 			var sent []int // the size of each event
 			for _, size := range sizes {
 				n := 1 + rnd.IntN(3)
+				switch size {
+				case wide:
+					n = 3 * maxRecord / wide // several records
+				case wider:
+					n = maxGather/wider + 1 // in a write of its own
+				}
 				sent = append(sent, slices.Repeat([]int{size}, n)...)
-				if _, err := r.Append(t.Context(), r.events(n, size), nil, pipeline.Memory); err != nil {
+				if _, err := r.Append(t.Context(), r.events(n, size), nil, pipeline.Memory, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -1085,7 +1092,7 @@ func TestGatherIsBounded(t *testing.T) {
 		for range 50 { // nobody writes yet
 			events := r.events(1, 1<<20)
 			go func() {
-				if _, err := r.Append(t.Context(), events, nil, pipeline.Memory); err != nil {
+				if _, err := r.Append(t.Context(), events, nil, pipeline.Memory, nil); err != nil {
 					t.Error(err)
 				}
 				taken.Add(1)
@@ -1174,7 +1181,7 @@ func randomKills(t *testing.T, rnd *rand.Rand) {
 							blobs = append(blobs, withBlobs(&events[i], i, 1+work.IntN(2))...)
 						}
 					}
-					_, err := r.Append(ctx, events, blobs, d)
+					_, err := r.Append(ctx, events, blobs, d, nil)
 					mu.Lock()
 					for _, e := range events {
 						switch {
@@ -1276,7 +1283,7 @@ func TestRealDisk(t *testing.T) {
 	for i := range 100 {
 		g.Go(func() {
 			for j := range 10 {
-				if _, err := b.Append(t.Context(), []pipeline.Event{event(uint64(i*10+j)+1, 100)}, nil, pipeline.Disk); err != nil {
+				if _, err := b.Append(t.Context(), []pipeline.Event{event(uint64(i*10+j)+1, 100)}, nil, pipeline.Disk, nil); err != nil {
 					t.Error(err)
 				}
 			}

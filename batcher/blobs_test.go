@@ -85,7 +85,7 @@ func TestBlobs(t *testing.T) {
 			for range 3 {
 				events := r.events(4, 10)
 				blobs := append(withBlobs(&events[1], 1, 2), withBlobs(&events[3], 3, 1)...)
-				if _, err := r.Append(t.Context(), events, blobs, d); err != nil {
+				if _, err := r.Append(t.Context(), events, blobs, d, nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -125,7 +125,7 @@ func TestRollWhileBlobIsWritten(t *testing.T) {
 		blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
 		done := make(chan error)
 		go func() {
-			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk)
+			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk, nil)
 			done <- err
 		}()
 		time.Sleep(100 * time.Second) // the batch has its age
@@ -161,7 +161,7 @@ func TestBlobThatFails(t *testing.T) {
 			})
 			send := func() error {
 				events := r.events(1, 10)
-				_, err := r.Append(t.Context(), events, withBlobs(&events[0], 0, 1), pipeline.Disk)
+				_, err := r.Append(t.Context(), events, withBlobs(&events[0], 0, 1), pipeline.Disk, nil)
 				return err
 			}
 			if err := send(); !errors.Is(err, ErrUnavailable) {
@@ -195,7 +195,7 @@ func TestBlobThatFails(t *testing.T) {
 		events := r.events(1, 10)
 		blobs := withBlobs(&events[0], 0, 2)
 		blobs[1].Write = func(w io.Writer) error { w.Write([]byte("half")); return io.ErrUnexpectedEOF }
-		if _, err := r.Append(t.Context(), events, blobs, pipeline.Disk); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.Append(t.Context(), events, blobs, pipeline.Disk, nil); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
 		r.next--
@@ -219,7 +219,7 @@ func TestBlobsAndDisk(t *testing.T) {
 		events := r.events(1, 10)
 		blobs := withBlobs(&events[0], 0, 1)
 		blobs[0].Size = 5 << 10
-		if _, err := r.Append(context.Background(), events, blobs, pipeline.Disk); !errors.Is(err, ErrFull) {
+		if _, err := r.Append(context.Background(), events, blobs, pipeline.Disk, nil); !errors.Is(err, ErrFull) {
 			t.Errorf("got %v", err)
 		}
 		// Two at once share the room, also before a byte of them is written.
@@ -228,14 +228,14 @@ func TestBlobsAndDisk(t *testing.T) {
 		write := blobs[0].Write
 		blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
 		go func() {
-			_, err := r.Append(context.Background(), events, blobs, pipeline.Disk)
+			_, err := r.Append(context.Background(), events, blobs, pipeline.Disk, nil)
 			done <- err
 		}()
 		synctest.Wait()
 		others := r.events(1, 10)
 		second := withBlobs(&others[0], 0, 1)
 		second[0].Size = 3 << 10
-		if _, err := r.Append(context.Background(), others, second, pipeline.Disk); !errors.Is(err, ErrFull) {
+		if _, err := r.Append(context.Background(), others, second, pipeline.Disk, nil); !errors.Is(err, ErrFull) {
 			t.Errorf("the second got %v", err)
 		}
 		close(release)
@@ -260,7 +260,7 @@ func TestStopWhileBlobIsWritten(t *testing.T) {
 		blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
 		appended, stopped := make(chan error), make(chan error)
 		go func() {
-			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk)
+			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk, nil)
 			appended <- err
 		}()
 		synctest.Wait()
@@ -296,7 +296,7 @@ func TestBlobsOfCarriedEvents(t *testing.T) {
 				})
 				return write(w)
 			}
-			if _, err := r.Append(t.Context(), events, blobs, pipeline.Memory); err != nil {
+			if _, err := r.Append(t.Context(), events, blobs, pipeline.Memory, nil); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second / 2) // the write fails

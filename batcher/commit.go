@@ -148,6 +148,7 @@ func (b *Batcher) commit() bool {
 		return false
 	}
 	w := b.writes[0]
+	b.writes[0] = nil
 	b.writes = b.writes[1:]
 	b.gathered -= int64(len(w.buf))
 	if b.tail == w {
@@ -192,6 +193,7 @@ func (b *Batcher) commit() bool {
 		if len(b.spare) < keepWrites && cap(w.buf) <= 2*maxGather { // append grows by steps
 			b.spare = append(b.spare, w.buf[:0])
 		}
+		w.buf = nil // who waited may hold the write for long
 	}
 	if w.seal {
 		b.seal(w.batch)

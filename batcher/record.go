@@ -5,10 +5,11 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/penstock/penstock/batcher/wal"
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// A record of the log is the payload of one Append:
+// A record of the log is the payload of one Append, or a part of it:
 //
 //	uvarint number of events, then for each event
 //	  id (16) | timestamp (8) | received_at (8) | project name session user context properties
@@ -19,12 +20,56 @@ import (
 
 var errRecord = errors.New("record is not as a batcher writes it")
 
-func appendRecord(dst []byte, events []pipeline.Event) []byte {
-	size := 0 // to grow once: of 60 MiB, what is left behind by growing is several times as much
+// maxRecord is how many bytes of events, one more event apart, are in a record:
+// who reads the log has one in memory at a time, and what is made of it.
+const maxRecord = 1 << 20
+
+// records is what one Append writes.
+type records struct {
+	buf    []byte // as they stand in the log, but for their seqs
+	parts  []part
+	newest int64 // received_at of the last event
+}
+
+// part is one record.
+type part struct{ bytes, events int }
+
+func (r *records) set(events []pipeline.Event) {
+	r.buf, r.parts, r.newest = r.buf[:0], r.parts[:0], events[len(events)-1].ReceivedAt
+	size := 0
 	for i := range events {
-		size += 64 + len(events[i].Properties)
+		size += about(&events[i])
 	}
-	dst = binary.AppendUvarint(slices.Grow(dst, size), uint64(len(events)))
+	r.buf = slices.Grow(r.buf, size) // once: of 60 MiB, what is left behind by growing is several times as much
+	for len(events) > 0 {
+		n, size := 1, about(&events[0])
+		for n < len(events) && size < maxRecord {
+			size += about(&events[n])
+			n++
+		}
+		from := len(r.buf)
+		r.buf = appendRecord(wal.AppendHeader(r.buf), events[:n])
+		wal.Frame(r.buf[from:])
+		r.parts = append(r.parts, part{len(r.buf) - from, n})
+		events = events[n:]
+	}
+}
+
+// about is how many bytes an event takes in a record.
+func about(e *pipeline.Event) int { return 64 + len(e.Properties) }
+
+// number gives the records their events' seqs, from first on, and tells the next.
+func (r *records) number(first uint64) uint64 {
+	rest := r.buf
+	for _, p := range r.parts {
+		wal.SetSeq(rest, first)
+		rest, first = rest[p.bytes:], first+uint64(p.events)
+	}
+	return first
+}
+
+func appendRecord(dst []byte, events []pipeline.Event) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(events)))
 	var before pipeline.Event
 	for i := range events {
 		e := &events[i]

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/penstock/penstock/batcher/wal"
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
@@ -73,6 +74,42 @@ func TestRecordRoundTrip(t *testing.T) {
 		if _, err := parseRecord(nil, 0, append(b, 0)); err == nil {
 			t.Fatal("no error for what follows a record")
 		}
+	}
+}
+
+// Who reads the log has one record in memory, however much came at once.
+func TestRecordsAreSplit(t *testing.T) {
+	var want []pipeline.Event
+	for i := range 5000 {
+		want = append(want, event(uint64(i), 1000))
+	}
+	want[7] = event(7, 3*maxRecord)
+	var rs records
+	rs.set(want)
+	rs.number(100)
+	rest, i := rs.buf, 0
+	for _, p := range rs.parts {
+		head := wal.RecordSize(0)
+		got, err := parseRecord(nil, 100+uint64(i), rest[head:p.bytes])
+		if err != nil || len(got) != p.events {
+			t.Fatalf("got %d events, %v; want %d", len(got), err, p.events)
+		}
+		if again := wal.AppendRecord(nil, 100+uint64(i), rest[head:p.bytes]); !bytes.Equal(again, rest[:p.bytes]) {
+			t.Fatalf("record at event %d: head %x, want %x", i, rest[:head], again[:head])
+		}
+		if p.bytes > maxRecord+2000 && (i > 7 || i+p.events <= 7) {
+			t.Errorf("the record at event %d has %d bytes, the limit is %d", i, p.bytes, maxRecord)
+		}
+		for _, e := range got {
+			if !reflect.DeepEqual(plain(e, e.Seq), plain(want[i], 100+uint64(i))) {
+				t.Fatalf("event %d differs", i)
+			}
+			i++
+		}
+		rest = rest[p.bytes:]
+	}
+	if i != len(want) || len(rest) > 0 || len(rs.parts) < 6 {
+		t.Errorf("%d events in %d records, want %d; %d bytes left", i, len(rs.parts), len(want), len(rest))
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 // Appender takes events: a batcher of the errors pipeline.
 type Appender interface {
-	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (object string, err error)
+	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability, copied func()) (object string, err error)
 }
 
 // Options are a reporter's limits, in bytes. All are needed.
@@ -180,7 +180,7 @@ func (r *Reporter) append(f *pipeline.Failure) error {
 	e, blobs := Event(f, r.opts.BlobThreshold)
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
-	_, err := r.appender.Append(ctx, []pipeline.Event{e}, blobs, pipeline.Memory)
+	_, err := r.appender.Append(ctx, []pipeline.Event{e}, blobs, pipeline.Memory, nil)
 	return err
 }
 
@@ -198,7 +198,7 @@ func (r *Reporter) Keep(ctx context.Context, failures []pipeline.Failure) error 
 			all = append(all, b)
 		}
 	}
-	if _, err := r.appender.Append(ctx, events, all, pipeline.Disk); err != nil {
+	if _, err := r.appender.Append(ctx, events, all, pipeline.Disk, nil); err != nil {
 		r.dropped.WithLabelValues("keep").Add(float64(len(failures)))
 		return err
 	}

@@ -31,7 +31,7 @@ type store struct {
 	d     pipeline.Durability // of the last
 }
 
-func (s *store) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (string, error) {
+func (s *store) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability, copied func()) (string, error) {
 	if s.block != nil {
 		select {
 		case <-s.block:

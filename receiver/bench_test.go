@@ -20,7 +20,7 @@ import (
 
 type discard struct{}
 
-func (discard) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability) (string, error) {
+func (discard) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability, func()) (string, error) {
 	return "", nil
 }
 func (discard) Report(pipeline.Failure) {}

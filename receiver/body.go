@@ -233,12 +233,12 @@ func (q *request) decompress() error {
 	if err != nil {
 		return err
 	}
-	return q.charge(int64(cap(q.sent) + cap(q.body)))
+	return q.charge(q.inMemory(q.sent) + q.inMemory(q.body))
 }
 
 // unpack reads a decompressor that takes memory bytes.
 func (q *request) unpack(z io.Reader, memory int64) error {
-	return q.fill(&q.body, z, -1, q.r.opts.MaxDecoded, int64(cap(q.sent))+memory)
+	return q.fill(&q.body, z, -1, q.r.opts.MaxDecoded, q.inMemory(q.sent)+memory)
 }
 
 func (q *request) gunzip() error {

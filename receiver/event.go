@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -62,13 +63,11 @@ func (q *request) event(src []byte) (n int, err error) {
 	if err != nil {
 		return n, err
 	}
-	if q.entered { // a large body may have very many
-		if q.room(min(n, keepBytes/4)+1<<10) != nil {
-			q.overfull = true
-			return n, errMemory
-		}
+	if q.room(min(n, keepBytes/4)+1<<10) != nil {
+		q.overfull = true
+		return n, errMemory
 	}
-	from, blobs, applied := len(q.scratch), len(q.blobs), len(q.applied)
+	from, blobs, applied, piece := len(q.scratch), len(q.blobs), len(q.applied), cap(q.scratch)
 	for q.threshold = q.r.opts.BlobThreshold; ; q.threshold /= 8 {
 		e, err := q.make(members)
 		if err == nil && len(e.Properties)+(len(q.blobs)-blobs)*blobRoom > maxRow {
@@ -84,6 +83,13 @@ func (q *request) event(src []byte) (n int, err error) {
 		if err != nil {
 			q.scratch, q.blobs, q.applied = q.scratch[:from], q.blobs[:blobs], q.applied[:applied]
 			return n, err
+		}
+		if grown := cap(q.scratch); grown > piece && q.charge(q.charged+int64(grown)) != nil {
+			q.overfull = true
+			return n, errMemory
+		}
+		if n := len(q.events); n == cap(q.events) {
+			q.events = slices.Grow(q.events, n+1) // append's own steps leave five times as much behind
 		}
 		q.events = append(q.events, e)
 		q.inRows += len(e.Properties)

@@ -23,6 +23,7 @@ import (
 type sink struct {
 	err  error                           // of Append
 	wait func(ctx context.Context) error // in Append; nil: none
+	last func()                          // in Append, when the events are copied; nil: none
 
 	mu         sync.Mutex
 	events     []pipeline.Event
@@ -38,7 +39,7 @@ type keptBlob struct {
 	data []byte
 }
 
-func (s *sink) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (string, error) {
+func (s *sink) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability, copied func()) (string, error) {
 	if s.wait != nil {
 		if err := s.wait(ctx); err != nil {
 			return "", err
@@ -47,6 +48,19 @@ func (s *sink) Append(ctx context.Context, events []pipeline.Event, blobs []pipe
 	if s.err != nil {
 		return "", s.err
 	}
+	if err := s.take(events, blobs, d); err != nil {
+		return "", err
+	}
+	if copied != nil {
+		copied()
+	}
+	if s.last != nil {
+		s.last()
+	}
+	return "events/x.parquet", nil
+}
+
+func (s *sink) take(events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.appends++
@@ -58,15 +72,15 @@ func (s *sink) Append(ctx context.Context, events []pipeline.Event, blobs []pipe
 	for _, b := range blobs {
 		var data bytes.Buffer
 		if err := b.Write(&data); err != nil {
-			return "", err
+			return err
 		}
 		if int64(data.Len()) > b.Size {
-			return "", fmt.Errorf("a blob has %d bytes, %d were foreseen", data.Len(), b.Size)
+			return fmt.Errorf("a blob has %d bytes, %d were foreseen", data.Len(), b.Size)
 		}
 		b.Event += at
 		s.blobs = append(s.blobs, keptBlob{b, data.Bytes()})
 	}
-	return "events/x.parquet", nil
+	return nil
 }
 
 func (s *sink) Drop(reason string) {

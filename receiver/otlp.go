@@ -465,11 +465,12 @@ func (b *otlpBatch) take(sent []byte) *refusal {
 // is in there belongs to events, and is not copied as more of them come.
 func (q *request) room(n int) error {
 	if cap(q.scratch)-len(q.scratch) < n {
-		n = max(n, keepBytes/4)
+		n = max(n, smallBuffer, min(2*cap(q.scratch), keepBytes))
 		if err := q.charge(q.charged + int64(n)); err != nil {
 			return err
 		}
 		q.scratch = make([]byte, 0, n)
+		q.unload() // what was copied need not be in memory twice
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,8 +26,9 @@ import (
 
 // Appender takes events: all or none, as durable as asked when it returns.
 // The key of the object that they will be in may be given at any durability.
+// It calls copied when it needs no more of what is in events and blobs.
 type Appender interface {
-	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (object string, err error)
+	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability, copied func()) (object string, err error)
 }
 
 // Reporter keeps what was refused. It never blocks; it copies what it keeps.
@@ -71,6 +73,7 @@ type Receiver struct {
 	memory    atomic.Int64  // bytes of all requests now, see request.charge
 	spooled   atomic.Int64  // bytes of all bodies that are on disk
 	large     chan struct{} // holds the one request that is judged of those with such bodies
+	medium    chan struct{} // hold those that are judged of bodies beyond mediumAt
 	anonymous *budget
 	pool      sync.Pool // of *request
 }
@@ -79,7 +82,7 @@ type Receiver struct {
 func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, reg prometheus.Registerer) *Receiver {
 	r := &Receiver{opts: opts, appender: appender, reporter: reporter, log: log,
 		metrics: newMetrics(reg), anonymous: newBudget(opts.AnonymousRate)}
-	r.large = make(chan struct{}, 1)
+	r.large, r.medium = make(chan struct{}, 1), make(chan struct{}, runtime.GOMAXPROCS(0))
 	r.pool.New = func() any { return newRequest(r) }
 	r.tenants.meters = map[string]*meter{}
 	r.SetProjects(nil, nil) // Options.Keys alone
@@ -141,6 +144,7 @@ func (r *Receiver) begin(now time.Time) *request {
 
 func (r *Receiver) end(q *request) {
 	q.charge(0)
+	q.leave()
 	q.unspool()
 	if q.small() {
 		r.pool.Put(q)
@@ -179,9 +183,10 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 	if err := r.read(q, req); err != nil {
 		return err
 	}
-	if r.enter(req.Context(), q) != nil {
+	if r.enter(req.Context(), q) != nil || r.enterMedium(req.Context(), q) != nil {
 		return cancelled()
 	}
+	q.unjudged = q.charged
 	if q.key.Project == "" { // it stands in the body
 		if err := r.unlock(q); err != nil {
 			return err
@@ -213,8 +218,13 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 
 // append hands the events to the batcher.
 func (r *Receiver) append(q *request, req *http.Request) *refusal {
+	var copied func() // of a small one there is little to let go of, and its buffers are used again
+	if q.held || q.entered {
+		q.unload()
+		copied = q.letGo
+	}
 	var err error
-	if q.object, err = r.appender.Append(req.Context(), q.events, q.blobs, q.durability); err != nil {
+	if q.object, err = r.appender.Append(req.Context(), q.events, q.blobs, q.durability, copied); err != nil {
 		return r.unavailable(req, err)
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -269,6 +270,87 @@ func TestMemoryLimit(t *testing.T) {
 	}
 	if got := r.memory.Load(); got != 0 {
 		t.Errorf("%d bytes still charged", got)
+	}
+}
+
+// Of bodies that are large for memory so many are judged at once as there are
+// processors; small ones pass them, and who waits for the disk is in nobody's way.
+func TestMediumBodies(t *testing.T) {
+	const events = 1000
+	r, s := newTest(func(o *Options) { o.MaxMemory = 8 << 20 })
+	var body strings.Builder
+	properties := make([]string, events)
+	for i := range properties {
+		properties[i] = fmt.Sprintf(`{"n":%d,"text":%q}`, i, strings.Repeat(string(rune('a'+i%26)), i%700))
+		fmt.Fprintf(&body, `{"name":"a",%s`+"\n", properties[i][1:])
+	}
+	medium := func() *http.Request { return withKey(post("/v1/events", body.String())) }
+
+	slots := cap(r.medium)
+	arrived, release := make(chan bool, slots), make(chan struct{})
+	s.wait = func(ctx context.Context) error { arrived <- true; <-release; return nil }
+	answers := make(chan answer, 2*slots)
+	for range slots {
+		go func() { answers <- serve(t, r, medium()) }()
+	}
+	for range slots {
+		<-arrived
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan answer)
+	go func() { left <- serve(t, r, medium().WithContext(ctx)) }()
+	small := make(chan answer)
+	go func() { small <- serve(t, r, withKey(post("/v1/events", one))) }()
+	<-arrived // it did not wait for its turn
+	cancel()
+	if a := <-left; a.Status != 503 || a.Error.Code != "cancelled" {
+		t.Errorf("who left while it waited for its turn: %+v", a)
+	}
+	close(release)
+	if a := <-small; a.Status != 202 {
+		t.Errorf("a small one: %+v", a)
+	}
+	for range slots {
+		if a := <-answers; a.Status != 202 || a.Accepted != events {
+			t.Errorf("got %+v", a)
+		}
+	}
+
+	// All of twice as many are taken before the first is on disk.
+	all := make(chan struct{})
+	var taken atomic.Int32
+	s.wait, s.last = nil, func() {
+		if taken.Add(1) == int32(2*slots) {
+			close(all)
+		}
+		select {
+		case <-all:
+		case <-time.After(20 * time.Second):
+			t.Error("one that waits for the disk keeps others from being judged")
+		}
+	}
+	for range 2 * slots {
+		go func() { answers <- serve(t, r, medium()) }()
+	}
+	for range 2 * slots {
+		if a := <-answers; a.Status != 202 || a.Accepted != events {
+			t.Errorf("got %+v", a)
+		}
+	}
+	if want := 1 + 3*slots*events; len(s.events) != want {
+		t.Fatalf("%d events, want %d", len(s.events), want)
+	}
+	count := map[string]int{}
+	for _, e := range s.events {
+		count[string(e.Properties)]++
+	}
+	for _, p := range properties {
+		if count[p] != 3*slots {
+			t.Fatalf("%s: %d times, want %d", p, count[p], 3*slots)
+		}
+	}
+	if got := r.memory.Load(); got != 0 || len(r.medium) != 0 {
+		t.Errorf("%d bytes still charged, %d still judged", got, len(r.medium))
 	}
 }
 

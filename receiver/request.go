@@ -38,6 +38,7 @@ type request struct {
 
 	spools     []*spooled               // bodies on disk
 	entered    bool                     // it is the one large request that is judged now
+	held       bool                     // it is one of the medium ones that are
 	extend     *http.ResponseController // while the body is read; nil: in a redrive
 	limited    limitReader
 	sent       []byte // the body as it was sent, where that is not body
@@ -48,6 +49,7 @@ type request struct {
 	whole      bool   // what was sent was read to its end
 	charged    int64  // bytes that it takes, see charge
 	apart      int64  // of these, what is not counted in Receiver.memory
+	unjudged   int64  // what was charged when the body was read
 	scan       jsonscan.Scanner
 	inner      jsonscan.Scanner // of a nested properties object
 	scratch    []byte           // what events hold that does not stand in the body as it is
@@ -121,8 +123,8 @@ func (q *request) small() bool {
 // they are taken, so that many large requests at once are refused rather than
 // fatal. One that is alone is never refused for want of memory: it always would be.
 // Strangers, whose bodies are read for the errors pipeline alone, leave half
-// of the memory to clients. What the one large request that is judged copies is
-// counted apart: small ones are taken beside it.
+// of the memory to clients. What judging a large or medium body takes is counted
+// apart, for so few are judged at once: small ones are taken beside it.
 func (q *request) charge(size int64) error {
 	limit := q.r.opts.MaxMemory
 	if q.key.Project == "" {
@@ -130,7 +132,7 @@ func (q *request) charge(size int64) error {
 	}
 	more := size - q.charged
 	switch {
-	case more > 0 && q.entered && q.key.Project != "":
+	case more > 0 && (q.entered || q.held) && q.key.Project != "":
 		q.apart += more
 		q.charged = size
 		return nil

@@ -106,6 +106,66 @@ func (r *Receiver) enter(ctx context.Context, q *request) error {
 	}
 }
 
+// mediumAt is from where on, in bytes, bodies in memory are judged only so many
+// at once as there are processors. What judging them takes is several times a
+// body, and more of them at once would not be done earlier.
+const mediumAt = 64 << 10
+
+// enterMedium waits until it is the turn of a body that is judged from memory.
+func (r *Receiver) enterMedium(ctx context.Context, q *request) error {
+	if q.entered || len(q.body) <= mediumAt {
+		return nil
+	}
+	select {
+	case r.medium <- struct{}{}:
+		q.held = true
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// leave lets the next medium body be judged.
+func (q *request) leave() {
+	if q.held {
+		q.held = false
+		<-q.r.medium
+	}
+}
+
+// letGo frees all but the body once the batcher has the events: the wait
+// for the disk, or for the bucket, may be long.
+func (q *request) letGo() {
+	q.leave()
+	if len(q.violations) > 0 {
+		return // they are reported as their rows have them
+	}
+	clear(q.events)
+	clear(q.blobs)
+	q.scratch = nil
+	q.charge(q.unjudged)
+}
+
+// inMemory is what a body's bytes take there.
+func (q *request) inMemory(body []byte) int64 {
+	for _, s := range q.spools {
+		if len(s.data) > 0 && len(body) > 0 && &s.data[0] == &body[0] {
+			return 0
+		}
+	}
+	return int64(cap(body))
+}
+
+// unload frees the pages of a body that was judged: what is still needed of it is
+// read again, from the file system's own memory mostly.
+func (q *request) unload() {
+	for _, s := range q.spools {
+		if s.data != nil {
+			syscall.Madvise(s.data, syscall.MADV_DONTNEED)
+		}
+	}
+}
+
 // unspool gives back what the request has on disk.
 func (q *request) unspool() {
 	if q.entered {

@@ -150,13 +150,28 @@ func parseHeader(b []byte) (h Header, size int, ok bool) {
 // AppendRecord frames a payload behind dst.
 func AppendRecord(dst []byte, seq uint64, payload []byte) []byte {
 	at := len(dst)
-	dst = append(dst, recordMagic...)
-	dst = append(dst, 0, 0, 0, 0)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(payload)))
-	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(payload, castagnoli))
-	dst = binary.LittleEndian.AppendUint64(dst, seq)
-	binary.LittleEndian.PutUint32(dst[at+4:], crc32.Checksum(dst[at+8:], castagnoli))
-	return append(dst, payload...)
+	dst = append(AppendHeader(dst), payload...)
+	Frame(dst[at:])
+	SetSeq(dst[at:], seq)
+	return dst
+}
+
+// AppendHeader leaves room for a record's header. A payload that is then
+// appended need not be copied; Frame and SetSeq make the record of both.
+func AppendHeader(dst []byte) []byte { return append(dst, make([]byte, recordHeader)...) }
+
+// Frame writes what a record's header says of its payload, all that is behind it.
+func Frame(record []byte) {
+	payload := record[recordHeader:]
+	copy(record, recordMagic)
+	binary.LittleEndian.PutUint32(record[8:], uint32(len(payload)))
+	binary.LittleEndian.PutUint32(record[12:], crc32.Checksum(payload, castagnoli))
+}
+
+// SetSeq finishes a framed record.
+func SetSeq(record []byte, seq uint64) {
+	binary.LittleEndian.PutUint64(record[16:], seq)
+	binary.LittleEndian.PutUint32(record[4:], crc32.Checksum(record[8:recordHeader], castagnoli))
 }
 
 // RecordSize is the length of a record on disk, in bytes, for a payload of n bytes.

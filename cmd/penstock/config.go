@@ -184,7 +184,7 @@ func defaultConfig() Config {
 		Admin:   AdminConfig{Listen: "127.0.0.1:8081"},
 		Receiver: ReceiverConfig{
 			Listen: ":8080", Durability: "disk",
-			MaxBody: 256 << 20, MaxDecoded: 256 << 20, SmallBody: 4 << 20, MaxEvent: 100 << 20, MaxEvents: 50_000, BlobThreshold: 64 << 10, MaxDepth: 64, MaxMemory: 128 << 20, MaxSpool: 4 << 30,
+			MaxBody: 256 << 20, MaxDecoded: 256 << 20, SmallBody: 4 << 20, MaxEvent: 100 << 20, MaxEvents: 50_000, BlobThreshold: 64 << 10, MaxDepth: 64, MaxMemory: 96 << 20, MaxSpool: 4 << 30,
 			ReadTimeout: Duration(30 * time.Second), RetryAfter: Duration(5 * time.Second), Origins: []string{"*"},
 		},
 		Batcher: BatcherConfig{

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/internal/traffic"
@@ -52,6 +55,7 @@ func TestMemory(t *testing.T) {
 	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "memory", total, 500, 4, 0, &sent); err != nil {
 		t.Fatal(err)
 	}
+	total += sendMedium(t, r.URL)
 	peak("the bucket is away", r, receiveMiB)
 	r.Kill()
 	<-r.Done()
@@ -77,4 +81,29 @@ func TestMemory(t *testing.T) {
 	if n := one[uint64](s, "SELECT uniqExact(event_id) FROM events"); int(n) != total {
 		t.Errorf("%d events are rows, want %d", n, total)
 	}
+}
+
+// sendMedium sends bodies just small enough to be judged in memory, many at once,
+// of events whose members stand beside the name, so that they are copied. It
+// returns how many events they were.
+func sendMedium(t *testing.T, url string) int {
+	t.Helper()
+	const connections, bodies, events = 64, 4, 3000
+	body := []byte(strings.Repeat(`{"name":"level_end","level":7,"score":123456,"weapon":"sword","note":"`+strings.Repeat("x", 220)+"\"}\n", events))
+	c := traffic.NewClient(url+"/v1/events", key, connections)
+	var g errgroup.Group
+	for range connections {
+		g.Go(func() error {
+			for range bodies {
+				if a, err := c.Send(t.Context(), body); err != nil || a.Accepted != events {
+					return fmt.Errorf("%d of %d accepted: %w", a.Accepted, events, err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return connections * bodies * events
 }

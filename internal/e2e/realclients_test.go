@@ -115,7 +115,7 @@ func newTrouble(t *testing.T, target string) *trouble {
 // away is what a receiver has that cannot store anything.
 type away struct{}
 
-func (away) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability) (string, error) {
+func (away) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability, func()) (string, error) {
 	return "", errors.New("away")
 }
 func (away) Report(pipeline.Failure) {}
