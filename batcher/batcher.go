@@ -130,6 +130,7 @@ type batch struct {
 	spoiled   bool          // a write failed: no other follows
 	carried   bool          // records of it went into another: what they refer to stays here
 	after     []*batch      // whose blobs its records may refer to
+	replayed  bool          // of after, those with records of their own are guessed
 	nextSeq   uint64        // behind its last event; set when it is encoded
 	failures  int           // attempts to encode it
 	stored    chan struct{} // closed when the object is in the bucket, or never will be under this key
@@ -235,8 +236,9 @@ func (b *Batcher) replay() error {
 			bt.blobBytes = bt.blobs.size
 			delete(blobs, path)
 		}
-		for _, earlier := range b.sealed { // not every one with blobs: what cannot be read holds up itself
-			if earlier.blobs != nil && earlier.segment.Empty() {
+		bt.replayed = true
+		for _, earlier := range b.sealed { // records of any may have been carried over
+			if earlier.blobs != nil {
 				bt.after = append(bt.after, earlier)
 			}
 		}

@@ -328,3 +328,60 @@ func TestBlobsOfCarriedEvents(t *testing.T) {
 		})
 	}
 }
+
+// The same where the failed segment has a record of its own, and blobs get into
+// the bucket later than objects.
+func TestBlobsOfEventsCarriedInPart(t *testing.T) {
+	for _, kill := range []bool{false, true} {
+		bubble.Test(t, func(t *testing.T) {
+			store := newStore()
+			r := start(t, options(), waltest.New(), store)
+			store.setFail(func(string) (error, error) { return nil, errStore })
+			first := r.events(1, 10)
+			if _, err := r.Append(t.Context(), first, withBlobs(&first[0], 0, 1), pipeline.Disk, nil); err != nil {
+				t.Fatal(err)
+			}
+			events := r.events(2, 10)
+			blobs := append(withBlobs(&events[0], 0, 2), withBlobs(&events[1], 1, 1)...)
+			write := blobs[0].Write
+			blobs[0].Write = func(w io.Writer) error {
+				r.fs.Fail(func(op, path string) error {
+					if op == "write" && !strings.HasSuffix(path, blobSuffix) {
+						return waltest.ErrFault
+					}
+					return nil
+				})
+				return write(w)
+			}
+			if _, err := r.Append(t.Context(), events, blobs, pipeline.Memory, nil); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second / 2)
+			store.setFail(func(string) (error, error) { return nil, errStore })
+			r.fs.Fail(nil)
+			time.Sleep(2 * probeWait)
+			slow := func(key string) (error, error) {
+				if pipeline.IsBlobKey(key) {
+					return nil, errStore
+				}
+				return nil, nil
+			}
+			if kill {
+				fs := r.fs.Kill()
+				r.stop()
+				store.setFail(slow)
+				r = start(t, options(), fs, store)
+			} else {
+				store.setFail(slow)
+			}
+			time.Sleep(10 * time.Second)
+			early := store.keys()
+			store.setFail(nil)
+			r.mustStop()
+			store.want(t, 3)
+			if len(store.broken) > 0 || len(early) > 0 {
+				t.Errorf("kill %v: stored before the blobs: %v; broken references: %v", kill, early, store.broken)
+			}
+		})
+	}
+}
