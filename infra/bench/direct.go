@@ -60,7 +60,7 @@ func (b *bench) direct(ctx context.Context, rows int) (figures, error) {
 	}
 	cmd := exec.CommandContext(ctx, self, directClient, "-addr", e.Addr(), "-events", strconv.Itoa(f.Events),
 		"-rows", strconv.Itoa(rows), "-conns", strconv.Itoa(b.conns), "-defaults="+strconv.FormatBool(b.defaults))
-	cmd.Stderr = new(bytes.Buffer)
+	cmd.Stderr, cmd.SysProcAttr = new(bytes.Buffer), withUs
 	out, err := cmd.Output()
 	if err != nil {
 		return f, fmt.Errorf("client: %w\n%s", err, cmd.Stderr)

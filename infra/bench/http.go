@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -57,6 +58,9 @@ var servers = map[string]func(l net.Listener, answer []byte) error{
 	},
 }
 
+// withUs ends a process when this one is killed.
+var withUs = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+
 // serve measures a server that takes POSTs of so many events and does nothing with them.
 func (b *bench) serve(ctx context.Context, name string, events int) (f figures, err error) {
 	self, err := os.Executable()
@@ -66,7 +70,7 @@ func (b *bench) serve(ctx context.Context, name string, events int) (f figures, 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	cmd := exec.CommandContext(ctx, self, httpServer, "-server", name, "-events", fmt.Sprint(events))
-	cmd.Stderr = os.Stderr
+	cmd.Stderr, cmd.SysProcAttr = os.Stderr, withUs
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return f, err
@@ -82,7 +86,7 @@ func (b *bench) serve(ctx context.Context, name string, events int) (f figures, 
 	}
 	addr = strings.TrimSpace(addr)
 
-	clients := pbench.Clients{Connections: httpConns, Events: b.events / events * events,
+	clients := pbench.Clients{Connections: httpConns, Events: max(b.events/events, 1) * events,
 		Dial: func(ctx context.Context) (pbench.Poster, error) { return pbench.Dial(ctx, addr, "none") }}
 	g := traffic.New("http", uint64(time.Now().UnixNano()))
 	for size := 0; size < bodyPool; size += clients.Bodies[len(clients.Bodies)-1].Len() {

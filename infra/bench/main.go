@@ -93,7 +93,7 @@ func runBench(ctx context.Context, args []string) error {
 	fs.IntVar(&b.conns, "conns", 4, "connections of each peer's client")
 	fs.BoolVar(&b.defaults, "defaults", false, "leave optimize_on_insert at the server's default, 1, which costs direct and s3 more")
 	rounds := fs.Int("runs", 3, "runs of each peer; the table shows medians")
-	only := fs.String("only", "direct,s3,otel,http", "which `peers`")
+	only := fs.String("only", "direct,s3,otel,http", "which `peers`, by commas")
 	file := fs.String("json", "", "`file` for all runs and medians")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -103,14 +103,14 @@ func runBench(ctx context.Context, args []string) error {
 		return err
 	}
 	if b.events < 1 || b.conns < 1 || *rounds < 1 || fs.NArg() > 0 {
-		return errors.New("--events, --conns and --runs are at least 1, and nothing else is to be said")
+		return errors.New("--events, --conns and --runs have to be at least 1, and there are no arguments beside the flags")
 	}
 	runs, err := b.run(ctx, chosen, *rounds)
 	if err != nil {
 		return err
 	}
 	r := b.report(runs)
-	fmt.Printf("%d connections, %d cores (%s), ClickHouse %s, OpenTelemetry Collector %s\n\n", b.conns, r.Machine.Cores, r.Machine.CPU, r.Versions.ClickHouse, r.Versions.Collector)
+	fmt.Printf("%d connections (http: %d), %d cores (%s), ClickHouse %s, OpenTelemetry Collector %s\n\n", b.conns, httpConns, r.Machine.Cores, r.Machine.CPU, r.Versions.ClickHouse, r.Versions.Collector)
 	writeTable(os.Stdout, r.Peers)
 	if *file != "" {
 		if err := writeJSON(*file, r); err != nil {
@@ -134,7 +134,7 @@ func choose(only string) ([]peer, error) {
 			}
 		}
 		if len(chosen) == before {
-			return nil, fmt.Errorf("--only %q: there is no peer %q", only, group)
+			return nil, fmt.Errorf("--only %q: there is no peer %q: want some of direct, s3, otel, http", only, group)
 		}
 	}
 	return chosen, nil
