@@ -104,7 +104,7 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 		format, kind, several = "parquet,ndjson", "game,llm", ", or both"
 	}
 	fs.StringVar(&format, "format", format, "`format` of objects: parquet or ndjson"+several)
-	fs.StringVar(&kind, "events-kind", kind, "`kind` of events: game (an LLM call among 50, 408 bytes on the average) or llm (calls with their messages, 5.4 KB)"+several)
+	fs.StringVar(&kind, "events-kind", kind, "`kind` of events: game (an LLM call among 50, 412 bytes on the average) or llm (calls with their messages, 5.5 KB)"+several)
 	fs.DurationVar(&o.roll, "roll", 5*time.Second, "`age` at which a batch becomes an object")
 	fs.IntVar(&o.properties, "properties", 0, "`number` of properties of each event; 0: events as games and LLM products send them, 14 on the average")
 	fs.IntVar(&o.paths, "paths", 0, "`number` of different keys that the properties of all events have; 0: those of --properties")
@@ -198,9 +198,9 @@ func (o *benchOptions) check() error {
 	case o.name != "disk" && len(o.formats)*len(o.kinds) > 1:
 		return errors.New("--format and --events-kind take several only in bench disk")
 	case o.name == "disk" && (o.events < 1 || o.events%(10*o.batch) != 0):
-		return fmt.Errorf("--events %d: a multiple of ten times --batch (%d)", o.events, o.batch)
+		return fmt.Errorf("--events %d: it has to be a multiple of ten times --batch (%d)", o.events, o.batch)
 	case o.name != "e2e" && (o.events < 1 || o.events%o.batch != 0):
-		return fmt.Errorf("--events %d: a multiple of --batch (%d)", o.events, o.batch)
+		return fmt.Errorf("--events %d: it has to be a multiple of --batch (%d)", o.events, o.batch)
 	case o.name == "e2e" && o.duration < time.Second:
 		return fmt.Errorf("--duration %s: at least 1s", o.duration)
 	case o.rate < 0 || o.rate > 0 && o.curve != nil:
@@ -232,10 +232,17 @@ func (o *benchOptions) run(ctx context.Context, s streams) error {
 	line := newLiveLine(s)
 	defer line.end()
 	b := &benchmark{benchOptions: o, have: have, line: line}
-	if err := b.all(ctx, &report); err != nil {
+	err = b.all(ctx, &report)
+	line.end()
+	if err != nil && len(report.Runs) == 0 {
 		return err
 	}
-	line.end()
+	// What was measured before an error, or before Ctrl-C, is worth as much as it was.
+	return errors.Join(err, o.write(s, &report))
+}
+
+// write prints the report and writes it to the file that was asked for.
+func (o *benchOptions) write(s streams, report *bench.Report) error {
 	report.Summarize()
 	if o.json != "-" {
 		if err := report.Print(s.out); err != nil {

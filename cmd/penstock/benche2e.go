@@ -74,7 +74,7 @@ func (b *benchmark) e2e(ctx context.Context, rate int) (run bench.Run, err error
 		_, last := span(loads)
 		f.Add("rows_per_s", float64(sent.Accepted)/last.Sub(began).Seconds())
 		f.Add("objects", float64(len(loads)))
-		f.Add("pending_at_end", float64(pending))
+		f.Add("pending_when_sent", float64(pending))
 		f.Add("drain_s", max(0, last.Sub(began)-sent.Elapsed).Seconds())
 		addFreshness(f, loads)
 		addLatency(f, sent, rate)

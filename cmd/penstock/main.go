@@ -41,7 +41,7 @@ func commands() []command {
 		group("keys", "add, list, revoke and rotate the keys of projects"),
 		{"reingest", "load objects again, by key, prefix or time range", runReingestCommand},
 		{"status", "show what waits where", runStatus},
-		{"bench", "measure on this machine: receive, load, e2e; plot draws the cost curve", runBench},
+		{"bench", "measure on this machine: receive, load, e2e, disk; plot draws the cost curve", runBench},
 		{"version", "print the version", runVersion},
 	}
 }

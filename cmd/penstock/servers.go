@@ -146,8 +146,8 @@ func plainEnviron() []string {
 	})
 }
 
-func awaitReady(ctx context.Context, p *devstack.Process, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+func awaitReady(whole context.Context, p *devstack.Process, url string) error {
+	ctx, cancel := context.WithTimeout(whole, 30*time.Second)
 	defer cancel()
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -164,6 +164,8 @@ func awaitReady(ctx context.Context, p *devstack.Process, url string) error {
 		select {
 		case <-p.Done():
 			return fmt.Errorf("%s ended: %w", p.Name, p.Err())
+		case <-whole.Done():
+			return whole.Err()
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready after 30 s; the end of %s:\n%s", p.Name, p.LogPath, p.LogTail())
 		case <-time.After(20 * time.Millisecond):
