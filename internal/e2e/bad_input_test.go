@@ -176,6 +176,7 @@ func badInputs() []badInput {
 // Whatever is sent: status and code say what is wrong, each refused byte is
 // kept as it was sent, and the good events of the same requests are rows, once.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_RECEIVER_MAX_EVENT=2MiB", "PENSTOCK_RECEIVER_MAX_BODY=4MiB", "PENSTOCK_RECEIVER_MAX_DECODED=16MiB",
 		"PENSTOCK_RECEIVER_MAX_EVENTS=1000", "PENSTOCK_ERRORS_MAX_MEMORY=64MiB")

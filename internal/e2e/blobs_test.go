@@ -39,7 +39,8 @@ func llmCall(i int) (id string, properties string) {
 // The bodies of LLM calls leave their rows, survive a receiver that is killed in
 // the middle, and come back as they were.
 func TestBlobs(t *testing.T) {
-	const total, clients = 60, 4
+	t.Parallel()
+	const total, clients = 36, 4
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_ADMIN_TOKEN=operators", "PENSTOCK_RECEIVER_MAX_MEMORY=64MiB")
 	s.start("l1", "load")

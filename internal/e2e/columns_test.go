@@ -8,6 +8,7 @@ import (
 // A line of the configuration gives a property a column, for rows that are
 // there, for those that come, and for those that are loaded again.
 func TestColumns(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")

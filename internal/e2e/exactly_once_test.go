@@ -12,8 +12,10 @@ import (
 // row is there once. In the second round the deduplication window is 1 block,
 // so that the token cannot help.
 func TestLoaderKilledAtFaultPoints(t *testing.T) {
+	t.Parallel()
 	for _, window := range []int{10000, 1} {
 		t.Run(fmt.Sprintf("window %d", window), func(t *testing.T) {
+			t.Parallel()
 			s := newStack(t)
 			if err := s.db.Exec(t.Context(), fmt.Sprintf("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = %d", window)); err != nil {
 				t.Fatal(err)
@@ -61,6 +63,7 @@ func TestLoaderKilledAtFaultPoints(t *testing.T) {
 
 // Several loaders have the same notification at once.
 func TestSameNotificationAtOnce(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h")
 	var sent traffic.Sent

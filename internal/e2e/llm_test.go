@@ -21,6 +21,7 @@ func (s *stack) config(text string) {
 // Calls of language models are rows of one view, by whatever way they came, and
 // each question of docs/llm.md has an answer.
 func TestLLMCalls(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	s.config(`llm: {prices: [{model: "gpt-4o*", provider: openai, input: 2.5, cached_input: 1.25, output: 10}, {model: "gpt-4o-mini*", input: 0.15, output: 0.6},
 		{model: "*", provider: Acme, input: 1, output: 2}, {model: "large", input: 4, output: 8}]}`)

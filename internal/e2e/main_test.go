@@ -95,6 +95,7 @@ func TestDevPortTaken(t *testing.T) {
 // Two receivers and two loaders on one bucket and queue; one of each is told
 // to end in the middle. Every acknowledged event is a row, once.
 func TestDrainInTheMiddle(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	receivers := []*role{s.start("r1", "receive"), s.start("r2", "receive", "PENSTOCK_BATCHER_FORMAT=ndjson")}
 	loaders := []*role{s.start("l1", "load"), s.start("l2", "load")}
@@ -169,6 +170,7 @@ func TestDrainInTheMiddle(t *testing.T) {
 
 // The objects as somebody else reads them: ClickHouse's own s3().
 func TestObjectsReadByS3Function(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	for _, format := range []string{"parquet", "ndjson"} {
 		r := s.start("rx-"+format, "receive", "PENSTOCK_BATCHER_FORMAT="+format)
@@ -200,6 +202,7 @@ func TestObjectsReadByS3Function(t *testing.T) {
 // A notification that comes again loads nothing; one that says nothing is
 // settled and counted.
 func TestRedelivery(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	if code, a := post(t, r.URL+"/v1/events?durability=object", `[{"name":"a","level":1},{"name":"b","level":2}]`); code != 200 || a.Object == "" {
@@ -243,6 +246,7 @@ func TestRedelivery(t *testing.T) {
 
 // kill -9 of a receiver: what it acknowledged is replayed, under the same key.
 func TestReceiverKilled(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h")
 	var sent traffic.Sent
@@ -271,6 +275,7 @@ func TestReceiverKilled(t *testing.T) {
 
 // What the receiver refuses is a row of the errors table, byte for byte.
 func TestRejectsAreRows(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")
@@ -288,6 +293,7 @@ func TestRejectsAreRows(t *testing.T) {
 
 // A table without a deduplication window would count a repeated insert twice.
 func TestTableWithoutWindowIsRefused(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	if err := s.db.Exec(t.Context(), "ALTER TABLE events RESET SETTING non_replicated_deduplication_window"); err != nil {
 		t.Fatal(err)
@@ -301,6 +307,7 @@ func TestTableWithoutWindowIsRefused(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")

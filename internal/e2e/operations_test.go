@@ -89,6 +89,7 @@ type letter struct {
 // added: the others are loaded at once, the one is in errors with the server's
 // words, and is a row after the column is mended and the failure redriven.
 func TestRefusedRowIsLeftOut(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	if err := s.db.Exec(t.Context(), "ALTER TABLE events ADD COLUMN level UInt8 MATERIALIZED accurateCast(ifNull(properties.level.:Int64, 0), 'UInt8')"); err != nil {
 		t.Fatal(err)
@@ -141,6 +142,7 @@ func TestRefusedRowIsLeftOut(t *testing.T) {
 // reason; put right and redriven, its rows are there once. The queue's stream
 // of dead letters is deleted meanwhile.
 func TestDeadLetterIsRedriven(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_FORMAT=ndjson")
 	var keys []string
@@ -204,6 +206,7 @@ func TestDeadLetterIsRedriven(t *testing.T) {
 
 // What is dropped stays out, is no difference, and can still be re-ingested by key.
 func TestDropLetters(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	s.start("l1", "load", "PENSTOCK_LOADER_MAX_ATTEMPTS=1")
 	s.put("events/broken.parquet", []byte("this is no Parquet file"), nil)
@@ -257,6 +260,7 @@ func parquetFile(t *testing.T) []byte {
 // Files that somebody put into the bucket by hand come in by their
 // notification, or by reingest, mapped by name; a line that is no event is in errors.
 func TestForeignFiles(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	s.start("l1", "load")
 	s.put("events/import/old.ndjson", []byte(`{"event_id":"o1","name":"old","timestamp":"2025-05-05T05:05:05Z","user_id":7,"color":"red","properties":{"n":1}}
@@ -289,6 +293,7 @@ func TestForeignFiles(t *testing.T) {
 // Kill -9 of a replacing re-ingest at random moments, with traffic meanwhile,
 // and begun again each time: every event is there once at the end.
 func TestReplaceKilled(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_OBJECT_WAIT=1ms")
 	s.start("l1", "load")
@@ -363,6 +368,7 @@ func TestReplaceKilled(t *testing.T) {
 // The table is dropped and made anew: one command brings everything back, and
 // what is there already is left alone.
 func TestTableIsLost(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_OBJECT_WAIT=1ms")
 	l := s.start("l1", "load")
@@ -391,6 +397,7 @@ func TestTableIsLost(t *testing.T) {
 
 // The commands ask a server where one is named, and the server wants its token.
 func TestAdminAPI(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	// Two loaders and the commands share one configuration, folder and all.
@@ -488,6 +495,7 @@ func TestAdminAPI(t *testing.T) {
 
 // A materialized view that throws, and an error code that nobody knows.
 func TestViewAndUnknownCode(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	for _, q := range []string{
 		"CREATE TABLE levels (level UInt8) ENGINE = MergeTree ORDER BY level",

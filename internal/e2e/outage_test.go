@@ -59,6 +59,7 @@ func TestClickHouseAway(t *testing.T) {
 
 // A table that takes nothing for a while, though the server answers.
 func TestTooManyParts(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_ROLL_AGE=200ms")
 	l := s.start("l1", "load")
@@ -90,6 +91,7 @@ func TestTooManyParts(t *testing.T) {
 
 // Wrong password: the loader waits for it to be mended, and says so.
 func TestWrongPassword(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	l := s.launch("l1", "load", "PENSTOCK_CLICKHOUSE_PASSWORD=wrong")

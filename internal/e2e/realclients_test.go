@@ -271,6 +271,7 @@ func contains(whole, part any) bool {
 // What a dialect's requests were refused for is redriven as it was sent, with
 // what stood in the head; and what is kept of one span can be mended.
 func TestDialectsAreRedriven(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")

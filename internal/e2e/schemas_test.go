@@ -12,6 +12,7 @@ import (
 // A schema refuses or reports what does not fit it, holds from the moment that
 // its file is there, and takes what was mended.
 func TestSchemas(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	dir := t.TempDir()
 	write := func(name, text string) {

@@ -53,6 +53,7 @@ func (s *stack) mustVerify() verified {
 
 // The stream is deleted with 100 objects waiting: one sweep brings them all.
 func TestSweepAfterStreamIsDeleted(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h", "PENSTOCK_BATCHER_OBJECT_WAIT=1ms")
 	for i := range 100 {
@@ -112,6 +113,7 @@ func TestSweepAfterStreamIsDeleted(t *testing.T) {
 
 // A loader finds by itself what no notification told it of.
 func TestPeriodicSweep(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	post(t, r.URL+"/v1/events?durability=object", `[{"name":"a"},{"name":"b"}]`)
@@ -143,6 +145,7 @@ func TestPeriodicSweep(t *testing.T) {
 
 // Without any queue: loaders sweep, and share the work by claims in the bucket.
 func TestNoQueue(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	s.nats.Kill()
 	none := []string{"PENSTOCK_STORAGE_NOTIFY=none", "PENSTOCK_SWEEP_POLL=500ms", "PENSTOCK_QUEUE_URL=nats://127.0.0.1:1"}
@@ -169,6 +172,7 @@ func TestNoQueue(t *testing.T) {
 
 // A receiver that tells the queue by itself, for a store that cannot.
 func TestNotifySelf(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	// Without the store's rules: only the receiver can have told of it.
 	s.bucketWithoutRules()
@@ -195,6 +199,7 @@ func TestNotifySelf(t *testing.T) {
 
 // The audit finds what is wrong, and names it.
 func TestVerifyFindsDifferences(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	l := s.start("l1", "load")
