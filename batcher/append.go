@@ -28,7 +28,8 @@ const keepBuffer = 512 << 10
 
 var buffers = sync.Pool{New: func() any { return new(records) }}
 
-// Append takes all of the events or none of them. It returns when they are as
+// Append takes all of the events or none of them; a crash before it returns may leave
+// the first ones. It returns when they are as
 // durable as asked, with the key of the object that they are or will be in. It
 // sets the events' seqs, and the references to their blobs, which come in the
 // events' order; nothing of events is kept. It calls copied, if that is not nil,

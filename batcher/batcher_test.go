@@ -1158,6 +1158,10 @@ func randomKills(t *testing.T, rnd *rand.Rand) {
 			}
 			return waltest.ErrFault
 		})
+		var slow chan struct{} // blobs take their time, and the batch may be rolled meanwhile
+		if rnd.IntN(2) == 0 {
+			slow = make(chan struct{}, 1)
+		}
 		var g sync.WaitGroup
 		ctx, cancel := context.WithCancel(t.Context())
 		first := lastSeq
@@ -1181,7 +1185,20 @@ func randomKills(t *testing.T, rnd *rand.Rand) {
 							blobs = append(blobs, withBlobs(&events[i], i, 1+work.IntN(2))...)
 						}
 					}
+					began := time.Now()
+					if slow != nil && len(blobs) > 0 {
+						slow <- struct{}{} // one at a time: who waits for its lock does not let time pass
+						began = time.Now()
+						write, takes := blobs[0].Write, time.Duration(work.IntN(5))*time.Second
+						blobs[0].Write = func(w io.Writer) error { time.Sleep(takes); return write(w) }
+					}
 					_, err := r.Append(ctx, events, blobs, d, nil)
+					if slow != nil && len(blobs) > 0 {
+						<-slow
+					}
+					if took := time.Since(began); d != pipeline.Bucket && took > 10*time.Second {
+						t.Errorf("an Append (%v) took %s", d, took)
+					}
 					mu.Lock()
 					for _, e := range events {
 						switch {

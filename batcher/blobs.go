@@ -246,12 +246,8 @@ func (b *Batcher) keepBlobs(bt *batch, events []pipeline.Event, blobs []pipeline
 // errBlobs says that blobs could not be read from disk.
 var errBlobs = errors.New("blobs cannot be read")
 
-// read opens the file for its upload and sums it up.
-func (f *blobFile) read() (sha256sum string, err error) {
-	file, size, err := f.open()
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", errBlobs, err)
-	}
+// sumOf reads the size bytes that are put.
+func sumOf(file wal.File, size int64) (sha256sum string, err error) {
 	sum := sha256.New()
 	if _, err := io.Copy(sum, io.NewSectionReader(file, 0, size)); err != nil {
 		return "", fmt.Errorf("%w: %w", errBlobs, err)
@@ -267,15 +263,25 @@ func (b *Batcher) putBlobs(ctx context.Context, bt *batch) error {
 	}
 	f.putting <- struct{}{}
 	defer func() { <-f.putting }()
-	if f.put || f.size == 0 {
+	f.mu.Lock()
+	size := f.size
+	f.mu.Unlock()
+	if f.put || size == 0 {
 		return nil
 	}
-	defer f.close()
-	sum, err := f.read()
+	// A file of its own: where a later batch puts them, for what it carries, this
+	// one may still have it open, and is done with it at any time. What it gets
+	// meanwhile nobody refers to: a batch whose records are carried takes no more.
+	file, err := f.fs.OpenFile(f.path, os.O_RDONLY)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errBlobs, err)
+	}
+	defer file.Close()
+	sum, err := sumOf(file, size)
 	if err != nil {
 		return err
 	}
-	_, err = b.putObject(ctx, pipeline.BlobKey(bt.key), func() io.ReadSeeker { return io.NewSectionReader(f.file, 0, f.size) }, f.size, pipeline.Meta{Schema: pipeline.SchemaVersion, SHA256: sum})
+	_, err = b.putObject(ctx, pipeline.BlobKey(bt.key), func() io.ReadSeeker { return io.NewSectionReader(file, 0, size) }, size, pipeline.Meta{Schema: pipeline.SchemaVersion, SHA256: sum})
 	// Put before a power loss that took from the file: what is there is whole.
 	if c, ok := errors.AsType[pipeline.ConflictError](err); ok && c.Found.Meta.SHA256 != "" {
 		err = nil

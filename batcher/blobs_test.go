@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -245,6 +247,105 @@ func TestBlobsAndDisk(t *testing.T) {
 		r.mustStop()
 		if s := r.Stats(); s.Disk != 0 {
 			t.Errorf("stats %+v at the end", s)
+		}
+	})
+}
+
+// The same when the next batch has a write of its own that is not due yet: what
+// comes behind that one is not held up by it, and a stop takes both.
+func TestWriteBehindAnotherBatch(t *testing.T) {
+	for _, d := range []pipeline.Durability{pipeline.Disk, pipeline.Memory} {
+		bubble.Test(t, func(t *testing.T) {
+			r := start(t, options(), waltest.New(), newStore())
+			events := r.events(1, 10)
+			blobs := withBlobs(&events[0], 0, 1)
+			write, release := blobs[0].Write, make(chan struct{})
+			blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
+			done := make(chan error)
+			go func() {
+				_, err := r.Append(t.Context(), events, blobs, d, nil)
+				done <- err
+			}()
+			time.Sleep(100 * time.Second) // the batch has its age
+			r.must(pipeline.Memory, 1)    // into the next
+			began := time.Now()
+			close(release)
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > flushWait {
+				t.Errorf("the Append (%v) took %s", d, took)
+			}
+			r.mustStop()
+			r.store.want(t, 2)
+			if len(r.store.broken) > 0 {
+				t.Errorf("broken references: %v", r.store.broken)
+			}
+		})
+	}
+}
+
+// A write that fails takes with it what was gathered behind it for its batch: that
+// is no place to seal the batch by, which may be rolled and have blobs under way.
+func TestSealAfterFailedWrite(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		opts := options()
+		opts.RollRows = 3
+		fs := waltest.New()
+		fs.SyncTime = 10 * time.Millisecond
+		r := start(t, opts, fs, newStore())
+		r.must(pipeline.Disk, 1)
+		slow := func(wait <-chan struct{}, copied func()) (done chan error) {
+			events := r.events(1, 10)
+			blobs := withBlobs(&events[0], 0, 1)
+			write := blobs[0].Write
+			blobs[0].Write = func(w io.Writer) error { <-wait; return write(w) }
+			done = make(chan error, 1)
+			go func() {
+				_, err := r.Append(t.Context(), events, blobs, pipeline.Disk, copied)
+				done <- err
+			}()
+			return done
+		}
+		now := make(chan struct{})
+		close(now)
+		last, release := make(chan struct{}), make(chan struct{})
+		first := slow(now, func() { <-last }) // the last that keeps the batch from being sealed
+		time.Sleep(time.Second)
+		second := slow(release, nil)
+		synctest.Wait()
+		third := slow(release, nil)
+		for n := 0; n < 3; runtime.Gosched() { // it waits for a lock, so synctest.Wait does not return
+			r.mu.Lock()
+			n = r.pins
+			r.mu.Unlock()
+		}
+		r.must(pipeline.Memory, 1) // rolled by its rows
+		r.fs.Fail(func(op, path string) error {
+			if op == "sync" && !strings.HasSuffix(path, blobSuffix) {
+				return waltest.ErrFault
+			}
+			return nil
+		})
+		close(release)
+		for _, done := range []chan error{second, third} { // one behind the other
+			if err := <-done; !errors.Is(err, ErrUnavailable) {
+				t.Errorf("Append: %v", err)
+			}
+		}
+		r.fs.Fail(nil)
+		time.Sleep(time.Second)
+		close(last)
+		if err := <-first; err != nil {
+			t.Errorf("what was written before: %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		if s := r.Stats(); s.Sealed != 0 {
+			t.Errorf("a batch is not sealed: %+v", s)
+		}
+		r.mustStop()
+		if ids := r.store.ids(t); !slices.Equal(ids, []uint64{1, 2, 5}) { // without those that were refused
+			t.Errorf("stored: %v", ids)
 		}
 	})
 }

@@ -141,9 +141,10 @@ func (b *Batcher) onTime(now time.Time) {
 }
 
 // commit does the oldest write that is due, and tells whether there was one.
+// Only the tail gathers more: what stands before another waits for nothing.
 func (b *Batcher) commit() bool {
 	b.mu.Lock()
-	if len(b.writes) == 0 || !b.due(b.writes[0], time.Now()) {
+	if len(b.writes) == 0 || b.writes[0] == b.tail && !b.due(b.tail, time.Now()) {
 		b.mu.Unlock()
 		return false
 	}
@@ -155,6 +156,7 @@ func (b *Batcher) commit() bool {
 		b.tail = nil
 	}
 	close(w.taken)
+	blobs := w.batch.blobs // another's may come meanwhile, but not this write's
 	b.mu.Unlock()
 
 	seg := w.batch.segment
@@ -166,8 +168,8 @@ func (b *Batcher) commit() bool {
 	if err == nil && (w.sync || w.seal) {
 		began := time.Now()
 		// A record is never more durable than the blobs that it refers to.
-		if bt := w.batch; bt.blobs != nil {
-			err = bt.blobs.sync()
+		if blobs != nil {
+			err = blobs.sync()
 		}
 		if err == nil {
 			err = seg.Sync()
@@ -249,6 +251,9 @@ func (b *Batcher) spoil(w *write, err error) {
 		w.seal = w.seal || later.seal
 	}
 	b.writes = rest
+	if b.tail != nil && b.tail.batch == w.batch {
+		b.tail = nil // it was refused with the others
+	}
 }
 
 func (b *Batcher) refuse(w *write, err error) {
