@@ -136,6 +136,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		if refused.status == http.StatusServiceUnavailable || refused.status == http.StatusTooManyRequests || q.silent {
 			return
 		}
+		r.reenter(q, req)
 		f.Code, f.Message, f.ContentEncoding = refused.code, refused.message, clip(req.Header.Get("Content-Encoding"))
 		switch {
 		case q.missing != "":
@@ -150,6 +151,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		r.reporter.Report(f)
 		return
 	}
+	r.reenter(q, req)
 	kind := f.ContentType
 	for _, e := range q.rejects {
 		f.ContentType = cmp.Or(e.kind, kind)

@@ -52,7 +52,7 @@ type Options struct {
 	BlobThreshold  int                 // bytes of a value that leaves its event's row; 0: none does
 	MaxDepth       int                 // of an event's JSON; the event itself is 1
 	MaxMemory      int64               // bytes of all requests together: bodies, decompressors, events
-	ReadTimeout    time.Duration       // for a request's body
+	ReadTimeout    time.Duration       // for a request's body, and for its answer to be read
 	RetryAfter     time.Duration       // told with 503
 	Origins        []string            // that browsers may send from; "*": all
 	TrustedProxies []netip.Prefix      // whose X-Forwarded-For counts
@@ -112,8 +112,9 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	// It holds for a refused body as well, the rest of which the server reads
 	// before it answers. The server's own ReadTimeout would cut the answer too.
 	// It ends with the body: net/http lifts it where it waits for the client to leave.
-	q.extend = http.NewResponseController(w)
-	q.extend.SetReadDeadline(began.Add(r.opts.ReadTimeout))
+	client := http.NewResponseController(w)
+	q.extend = client
+	client.SetReadDeadline(began.Add(r.opts.ReadTimeout))
 
 	refusal := route(w, q, d, req)
 	if refusal == nil && d.reply != nil {
@@ -126,11 +127,15 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 		if refusal = r.admit(q, req); refusal == nil {
 			refusal = r.take(q, req)
+			if q.held || q.entered {
+				q.letGo() // it was refused
+			}
 		} else {
 			r.keep(q, req)
 		}
 	}
 	q.settleAccount(refusal)
+	client.SetWriteDeadline(time.Now().Add(r.opts.ReadTimeout)) // it holds what the request has until it reads
 	status := r.answer(w, q, refusal)
 	r.metrics.observe(status, q, time.Since(began))
 	r.report(q, req, refusal)
@@ -186,7 +191,6 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 	if r.enter(req.Context(), q) != nil || r.enterMedium(req.Context(), q) != nil {
 		return cancelled()
 	}
-	q.unjudged = q.charged
 	if q.key.Project == "" { // it stands in the body
 		if err := r.unlock(q); err != nil {
 			return err

@@ -49,7 +49,6 @@ type request struct {
 	whole      bool   // what was sent was read to its end
 	charged    int64  // bytes that it takes, see charge
 	apart      int64  // of these, what is not counted in Receiver.memory
-	unjudged   int64  // what was charged when the body was read
 	scan       jsonscan.Scanner
 	inner      jsonscan.Scanner // of a nested properties object
 	scratch    []byte           // what events hold that does not stand in the body as it is

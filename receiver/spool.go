@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"runtime"
 	"syscall"
@@ -106,6 +107,11 @@ func (r *Receiver) enter(ctx context.Context, q *request) error {
 	}
 }
 
+// reenter waits until no other large body is read from disk, to be reported.
+func (r *Receiver) reenter(q *request, req *http.Request) {
+	r.enter(context.WithoutCancel(req.Context()), q)
+}
+
 // mediumAt is from where on, in bytes, bodies in memory are judged only so many
 // at once as there are processors. What judging them takes is several times a
 // body, and more of them at once would not be done earlier.
@@ -125,25 +131,32 @@ func (r *Receiver) enterMedium(ctx context.Context, q *request) error {
 	}
 }
 
-// leave lets the next medium body be judged.
+// letGo ends the judging of a large or medium body: the next one may be judged, and
+// all but the body is freed. What follows may take long: the disk, the bucket, a
+// client that does not read its answer.
+func (q *request) letGo() {
+	if len(q.violations) == 0 { // else they are reported as their rows have them
+		clear(q.events)
+		clear(q.blobs)
+		q.scratch = nil
+		q.charge(min(q.charged, q.inMemory(q.sent)+q.inMemory(q.body)))
+	}
+	q.leave()
+}
+
+// leave makes place for the next body to be judged.
 func (q *request) leave() {
+	q.r.memory.Add(q.apart) // what is left of it is beside that of the next
+	q.apart = 0
 	if q.held {
 		q.held = false
 		<-q.r.medium
 	}
-}
-
-// letGo frees all but the body once the batcher has the events: the wait
-// for the disk, or for the bucket, may be long.
-func (q *request) letGo() {
-	q.leave()
-	if len(q.violations) > 0 {
-		return // they are reported as their rows have them
+	if q.entered {
+		q.entered = false
+		q.unload()
+		<-q.r.large
 	}
-	clear(q.events)
-	clear(q.blobs)
-	q.scratch = nil
-	q.charge(q.unjudged)
 }
 
 // inMemory is what a body's bytes take there.
@@ -168,9 +181,6 @@ func (q *request) unload() {
 
 // unspool gives back what the request has on disk.
 func (q *request) unspool() {
-	if q.entered {
-		<-q.r.large
-	}
 	if len(q.spools) == 0 {
 		return
 	}

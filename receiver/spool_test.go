@@ -3,8 +3,11 @@ package receiver
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -33,11 +36,8 @@ func idle(t *testing.T, r *Receiver, dir string) {
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
 		t.Errorf("files are left: %v", left)
 	}
-	select {
-	case r.large <- struct{}{}:
-		<-r.large
-	default:
-		t.Error("a request still has the place of large ones")
+	if len(r.large) > 0 || len(r.medium) > 0 {
+		t.Errorf("%d large and %d medium requests still have a place", len(r.large), len(r.medium))
 	}
 }
 
@@ -199,5 +199,104 @@ func TestLargeRequestLeavesMemoryToSmallOnes(t *testing.T) {
 		if err := step.q.charge(step.size); err != nil || r.memory.Load() != step.counted {
 			t.Fatalf("%+v: %v, %d bytes are counted", step, err, r.memory.Load())
 		}
+	}
+}
+
+// A large request that waits for the bucket keeps no other from being judged, and
+// what is reported of it afterwards is read all the same.
+func TestLargeRequestWaitsForBucket(t *testing.T) {
+	dir := t.TempDir()
+	r, s := newTest(spooling(t, dir))
+	arrived, release := make(chan bool, 2), make(chan struct{})
+	s.last = func() { arrived <- true; <-release }
+	refused := `{"v":"` + strings.Repeat("v", 2<<20) + `"}`
+	body := `{"name":"a","v":"` + strings.Repeat("v", 2<<20) + `"}` + "\n" + refused
+	answers := make(chan answer)
+	for range cap(arrived) {
+		go func() {
+			answers <- serve(t, r, withKey(post("/v1/events?durability=object", body, "Content-Type", "application/x-ndjson")))
+		}()
+	}
+	for range cap(arrived) {
+		select {
+		case <-arrived:
+		case <-time.After(20 * time.Second):
+			t.Error("one that waits for the bucket keeps another from being judged")
+		}
+	}
+	close(release)
+	for range cap(arrived) {
+		if a := <-answers; a.Accepted != 1 || a.Rejected != 1 {
+			t.Errorf("got %+v", a)
+		}
+	}
+	for _, f := range s.failures {
+		if string(f.Raw) != refused {
+			t.Errorf("%d bytes are reported, want %d", len(f.Raw), len(refused))
+		}
+	}
+	if len(s.failures) != cap(arrived) {
+		t.Errorf("%d failures", len(s.failures))
+	}
+	idle(t, r, dir)
+}
+
+// A client that sends and does not read is cut off in the end, and keeps nobody
+// else's body from being judged until then.
+func TestAnswerIsNotRead(t *testing.T) {
+	for _, size := range []int{100, 12 << 10} { // of a refused event: medium and large bodies
+		dir := t.TempDir()
+		r, _ := newTest(func(o *Options) {
+			spooling(t, dir)(o)
+			o.ReadTimeout = 4 * time.Second
+		})
+		cut := make(chan bool, cap(r.medium))
+		server := httptest.NewUnstartedServer(r)
+		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateClosed {
+				cut <- true
+			}
+		}
+		server.Start()
+		body := strings.Repeat(`{"name":"`+strings.Repeat("n", 600+size)+`"}`+"\n", 150)
+		text := fmt.Sprintf("POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", key, len(body), body)
+		blocked := make(chan bool)
+		for range cap(cut) {
+			c, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.(*net.TCPConn).SetReadBuffer(4 << 10)
+			go func() {
+				var err error
+				for err == nil {
+					c.SetWriteDeadline(time.Now().Add(time.Second))
+					_, err = io.WriteString(c, text)
+				}
+				blocked <- errors.Is(err, os.ErrDeadlineExceeded)
+			}()
+		}
+		for range cap(cut) {
+			if !<-blocked {
+				t.Error("the client could go on, or was cut off at once")
+			}
+		}
+		for _, value := range []int{70 << 10, 2 << 20} {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			if a := serve(t, r, withKey(post("/v1/events", `{"name":"a","v":"`+strings.Repeat("v", value)+`"}`)).WithContext(ctx)); a.Accepted != 1 {
+				t.Errorf("%d bytes beside those who do not read: %+v", value, a)
+			}
+			cancel()
+		}
+		for range cap(cut) {
+			select {
+			case <-cut:
+			case <-time.After(20 * time.Second):
+				t.Error("a client that does not read is not cut off")
+			}
+		}
+		server.Close()
+		idle(t, r, dir)
 	}
 }
