@@ -136,7 +136,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		if refused.status == http.StatusServiceUnavailable || refused.status == http.StatusTooManyRequests || q.silent {
 			return
 		}
-		r.reenter(q, req)
+		q.reenter()
 		f.Code, f.Message, f.ContentEncoding = refused.code, refused.message, clip(req.Header.Get("Content-Encoding"))
 		switch {
 		case q.missing != "":
@@ -151,7 +151,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		r.reporter.Report(f)
 		return
 	}
-	r.reenter(q, req)
+	q.reenter()
 	kind := f.ContentType
 	for _, e := range q.rejects {
 		f.ContentType = cmp.Or(e.kind, kind)

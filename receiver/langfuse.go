@@ -76,6 +76,8 @@ func langfuseAnswer(q *request, refused *refusal, status int, b []byte) (int, []
 		a := appendText([]byte(`{"message":`), refused.message)
 		return status, append(append(a, ','), b[1:]...)
 	}
+	q.reenter()
+	defer q.leave()
 	a := append([]byte(nil), untold(b)...)
 	a = append(a, `,"successes":[`...)
 	rejects := q.rejects

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"runtime"
 	"syscall"
@@ -107,9 +106,10 @@ func (r *Receiver) enter(ctx context.Context, q *request) error {
 	}
 }
 
-// reenter waits until no other large body is read from disk, to be reported.
-func (r *Receiver) reenter(q *request, req *http.Request) {
-	r.enter(context.WithoutCancel(req.Context()), q)
+// reenter waits until no other large body is read from disk, for what was judged
+// to be reported or answered. Nobody waits for a client with that place.
+func (q *request) reenter() {
+	q.r.enter(context.Background(), q)
 }
 
 // mediumAt is from where on, in bytes, bodies in memory are judged only so many
@@ -146,8 +146,10 @@ func (q *request) letGo() {
 
 // leave makes place for the next body to be judged.
 func (q *request) leave() {
-	q.r.memory.Add(q.apart) // what is left of it is beside that of the next
-	q.apart = 0
+	if q.apart > 0 {
+		q.r.memory.Add(q.apart) // what is left of it is beside that of the next
+		q.apart = 0
+	}
 	if q.held {
 		q.held = false
 		<-q.r.medium

@@ -59,6 +59,7 @@ func TestSpool(t *testing.T) {
 		{"chunked", postReader("/v1/events", io.MultiReader(strings.NewReader(event)))},
 		{"compressed", post("/v1/events", packed.String(), "Content-Encoding", "gzip")},
 		{"of another product", post("/v1/track", `{"event":"a","properties":{"v":"`+value+`","n":1}}`)},
+		{"read again for its answer", post("/api/public/ingestion", `{"batch":[{"id":"i","type":"trace-create","timestamp":"2026-11-22T03:45:12.345Z","body":{"id":"t","input":"`+value+`"}}]}`)},
 		{"among small ones", post("/v1/events", small+event+"\n"+small, "Content-Type", "application/x-ndjson")},
 	} {
 		s.events, s.blobs = nil, nil
