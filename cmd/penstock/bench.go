@@ -223,6 +223,9 @@ func (o *benchOptions) check() error {
 
 // run measures and reports.
 func (o *benchOptions) run(ctx context.Context, s streams) error {
+	if err := o.writable(); err != nil {
+		return err
+	}
 	have, err := fetchTools(ctx, s)
 	if err != nil {
 		return err
@@ -239,6 +242,23 @@ func (o *benchOptions) run(ctx context.Context, s streams) error {
 	}
 	// What was measured before an error, or before Ctrl-C, is worth as much as it was.
 	return errors.Join(err, o.write(s, &report))
+}
+
+// writable tells before minutes of measuring that their figures could not be
+// written. It leaves what the file holds as it is.
+func (o *benchOptions) writable() error {
+	if o.json == "" || o.json == "-" {
+		return nil
+	}
+	_, missing := os.Stat(o.json)
+	file, err := os.OpenFile(o.json, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return fmt.Errorf("--json: %w", err)
+	}
+	if missing != nil {
+		os.Remove(o.json)
+	}
+	return file.Close()
 }
 
 // write prints the report and writes it to the file that was asked for.

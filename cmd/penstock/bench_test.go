@@ -29,6 +29,7 @@ func TestBenchFlags(t *testing.T) {
 		{"disk --format csv,parquet", "--format"},
 		{"e2e --duration 1ms", "--duration 1ms"},
 		{"e2e --rate 5 --curve 1,2", "--curve"},
+		{"e2e --json " + t.TempDir() + "/no/such/directory.json", "--json"},
 	} {
 		err := run(t.Context(), streams{new(bytes.Buffer), io.Discard}, append([]string{"bench"}, strings.Fields(c.args)...))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
