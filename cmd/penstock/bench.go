@@ -47,13 +47,13 @@ type benchCommand struct{ name, short, about string }
 
 var benchCommands = []benchCommand{
 	{"receive", "what a receiver takes, and what it costs to bring it to the bucket",
-		"Posts events to a receiver, to their objects in MinIO, in a stack of its own that is gone afterwards."},
+		"Posts events to a receiver, to their objects in MinIO, in a stack of its own under $TMPDIR that is gone afterwards.\nExit status 1 where requests failed."},
 	{"load", "what it costs to bring objects into ClickHouse",
-		"Fills a bucket, starts the loaders on it and waits for all rows and merges, in a stack of its own that is gone afterwards."},
+		"Fills a bucket, starts the loaders on it and waits for all rows and merges, in a stack of its own under $TMPDIR that is gone afterwards."},
 	{"disk", "what events take in the bucket and in ClickHouse",
-		"Does what load does with events of which none comes twice, and tells what they take on disk: for each kind of events and each format\nof objects, in a stack of its own that is gone afterwards. All events are in memory before they are sent."},
+		"Does what load does with events of which none comes twice, and tells what they take on disk: for each kind of events and each format\nof objects, in a stack of its own under $TMPDIR that is gone afterwards. All events are in memory before they are sent."},
 	{"e2e", "the whole way from the POST to the row, and its cost at each of many rates",
-		"Posts events to a receiver while loaders bring them into ClickHouse, in a stack of its own that is gone afterwards.\nExit status 1 unless every accepted event is a row, once."},
+		"Posts events to a receiver while loaders bring them into ClickHouse, in a stack of its own under $TMPDIR that is gone afterwards.\nExit status 1 unless every accepted event is a row, once, and no request failed."},
 	{"plot", "the cost curve of e2e as a PNG", ""},
 }
 
@@ -101,7 +101,7 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 	fs.IntVar(&o.conns, "connections", 64, "`number` of connections that send at once")
 	format, kind, several := "parquet", "game", ""
 	if c.name == "disk" {
-		format, kind, several = "parquet,ndjson", "game,llm", ", or both"
+		format, kind, several = "parquet,ndjson", "game,llm", "; several with commas between them"
 	}
 	fs.StringVar(&format, "format", format, "`format` of objects: parquet or ndjson"+several)
 	fs.StringVar(&kind, "events-kind", kind, "`kind` of events: game (an LLM call among 50, 412 bytes on the average) or llm (calls with their messages, 5.5 KB)"+several)
@@ -197,14 +197,18 @@ func (o *benchOptions) check() error {
 		return fmt.Errorf("--connections %d: between 1 and 10000", o.conns)
 	case o.name != "disk" && len(o.formats)*len(o.kinds) > 1:
 		return errors.New("--format and --events-kind take several only in bench disk")
-	case o.name == "disk" && (o.events < 1 || o.events%(10*o.batch) != 0):
+	case o.name != "e2e" && o.events < 1:
+		return fmt.Errorf("--events %d: 1 or more", o.events)
+	case o.name == "disk" && o.events%(10*o.batch) != 0:
 		return fmt.Errorf("--events %d: it has to be a multiple of ten times --batch (%d)", o.events, o.batch)
-	case o.name != "e2e" && (o.events < 1 || o.events%o.batch != 0):
+	case o.name != "e2e" && o.events%o.batch != 0:
 		return fmt.Errorf("--events %d: it has to be a multiple of --batch (%d)", o.events, o.batch)
 	case o.name == "e2e" && o.duration < time.Second:
 		return fmt.Errorf("--duration %s: at least 1s", o.duration)
-	case o.rate < 0 || o.rate > 0 && o.curve != nil:
-		return errors.New("--rate takes 0 or more events a second, and does not go with --curve")
+	case o.rate < 0:
+		return fmt.Errorf("--rate %d: 0 or more events a second", o.rate)
+	case o.rate > 0 && o.curve != nil:
+		return errors.New("--rate does not go with --curve, which names the rates")
 	case o.roll < 10*time.Millisecond:
 		return fmt.Errorf("--roll %s: at least 10ms", o.roll)
 	case o.runs < 1:
@@ -237,11 +241,18 @@ func (o *benchOptions) run(ctx context.Context, s streams) error {
 	b := &benchmark{benchOptions: o, have: have, line: line}
 	err = b.all(ctx, &report)
 	line.end()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("stopped during %s; %d runs are measured", b.now, len(report.Runs))
+	}
 	if err != nil && len(report.Runs) == 0 {
 		return err
 	}
 	// What was measured before an error, or before Ctrl-C, is worth as much as it was.
-	return errors.Join(err, o.write(s, &report))
+	err = errors.Join(err, o.write(s, &report))
+	if n := report.Failed(); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d requests failed: the figures are not what this machine can do", n))
+	}
+	return err
 }
 
 // writable tells before minutes of measuring that their figures could not be
@@ -381,8 +392,12 @@ func runPlot(s streams, args []string) error {
 		return err
 	}
 	if len(files) != 1 {
+		fmt.Fprintf(s.err, "penstock bench plot: name one file that `penstock bench e2e --curve RATES --json FILE` wrote; these are %d\n\n", len(files))
 		fs.Usage()
 		return errUsage
+	}
+	if !strings.HasSuffix(strings.ToLower(*out), ".png") {
+		return fmt.Errorf("--out %s: the picture is a PNG, so its name has to end in .png", *out)
 	}
 	file := files[0]
 	text, err := os.ReadFile(file)
@@ -391,7 +406,7 @@ func runPlot(s streams, args []string) error {
 	}
 	var report bench.Report
 	if err := json.Unmarshal(text, &report); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return fmt.Errorf("%s is not what `penstock bench e2e --json FILE` writes: %w", file, err)
 	}
 	png, err := bench.Plot(report)
 	if err != nil {

@@ -25,7 +25,9 @@ func (b *benchmark) load(ctx context.Context, _ int) (run bench.Run, err error) 
 		if err != nil {
 			return err
 		}
-		failed(&run, sent)
+		if n := sent.Failed(); n > 0 {
+			return fmt.Errorf("the bucket cannot be filled: %d requests failed; the first: %w", n, sent.FirstFailure)
+		}
 		if err := b.flush(ctx, r, st.key); err != nil {
 			return err
 		}

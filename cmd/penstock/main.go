@@ -76,6 +76,9 @@ func run(ctx context.Context, s streams, args []string) error {
 		usage(s.out)
 		return nil
 	}
+	if last := args[len(args)-1]; last == "-h" || last == "--help" {
+		s.err = s.out // it was asked for, and may go through a pager
+	}
 	for _, c := range commands() {
 		if c.name == name {
 			err := c.run(ctx, s, args[1:])

@@ -21,6 +21,7 @@ import (
 const (
 	plotWidth  = 20 * vg.Centimeter
 	plotHeight = 12.5 * vg.Centimeter
+	plotLegend = 3.6 * vg.Centimeter // of the width
 	plotDPI    = 150
 )
 
@@ -56,7 +57,7 @@ func Plot(r Report) ([]byte, error) {
 	p.Title.TextStyle.Font.Size = 14
 	p.Title.Padding = vg.Points(8)
 	m := r.Machine
-	p.X.Label.Text = fmt.Sprintf("events/s accepted, from the POST to the row and its merges\n%d cores (%s), %s, Linux %s, penstock %s, %s",
+	p.X.Label.Text = fmt.Sprintf("events/s accepted (logarithmic), from the POST to the row and its merges\n%d cores (%s), %s, Linux %s, penstock %s, %s",
 		m.Cores, strings.TrimSpace(m.CPU), m.FileSystem, m.Kernel, r.Version, r.Time.Format("2006-01-02"))
 	p.Y.Label.Text = "cores"
 	// The axis is of logarithms: with plot.LogScale the library leaves a wide
@@ -66,9 +67,9 @@ func Plot(r Report) ([]byte, error) {
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{225}, color.Gray{225}
 	p.Add(grid)
-	p.Legend.Top, p.Legend.Left = true, true
-	p.Legend.XOffs, p.Legend.YOffs = vg.Points(8), -vg.Points(6)
-	p.Legend.Padding = vg.Points(2)
+	legend := plot.NewLegend() // beside the plot: within it, lines would cross it
+	legend.Top, legend.Left = true, true
+	legend.Padding = vg.Points(3)
 	for _, c := range curves {
 		line, points, err := plotter.NewLinePoints(curve(runs, c.part+"_cores"))
 		if err != nil {
@@ -80,7 +81,7 @@ func Plot(r Report) ([]byte, error) {
 			line.Dashes = []vg.Length{vg.Points(5), vg.Points(3)}
 		}
 		p.Add(line, points)
-		p.Legend.Add(c.label, line, points)
+		legend.Add(c.label, line, points)
 	}
 	if all := float64(m.Cores); p.Y.Max > all/2 {
 		line, err := plotter.NewLine(plotter.XYs{{X: p.X.Min, Y: all}, {X: p.X.Max, Y: all}})
@@ -89,14 +90,18 @@ func Plot(r Report) ([]byte, error) {
 		}
 		line.Color, line.Width = color.Gray{128}, vg.Points(1)
 		p.Add(line)
-		p.Legend.Add("all of this machine", line)
+		legend.Add("this machine", line)
 	}
-	if p.X.Min == p.X.Max { // one rate alone
-		p.X.Min, p.X.Max = p.X.Min-0.3, p.X.Max+0.3
+	margin := 0.02 // an asked rate that was not quite reached has its tick
+	if p.X.Min == p.X.Max {
+		margin = 0.3 // one rate alone
 	}
+	p.X.Min, p.X.Max = p.X.Min-margin, p.X.Max+margin
 	p.Y.Max *= 1.05
 	img := vgimg.NewWith(vgimg.UseWH(plotWidth, plotHeight), vgimg.UseDPI(plotDPI), vgimg.UseBackgroundColor(color.White))
-	p.Draw(draw.Crop(draw.New(img), vg.Points(8), -vg.Points(14), vg.Points(8), -vg.Points(8)))
+	page := draw.Crop(draw.New(img), vg.Points(8), -vg.Points(8), vg.Points(8), -vg.Points(8))
+	p.Draw(draw.Crop(page, 0, -plotLegend, 0, 0))
+	legend.Draw(draw.Crop(page, plotWidth-plotLegend, 0, 0, -vg.Points(40)))
 	var out bytes.Buffer
 	_, err := vgimg.PngCanvas{Canvas: img}.WriteTo(&out)
 	return out.Bytes(), err

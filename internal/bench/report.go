@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -23,9 +24,11 @@ type Figure struct {
 // they are an object.
 type Figures []Figure
 
-// Add appends a figure. One that cannot be told, as a share of nothing, is left out.
+// Add appends a figure. One that cannot be told, as a share of nothing, is left
+// out. It keeps ten digits: those behind are of the arithmetic.
 func (f *Figures) Add(name string, value float64) {
 	if !math.IsNaN(value) && !math.IsInf(value, 0) {
+		value, _ = strconv.ParseFloat(strconv.FormatFloat(value, 'g', 10, 64), 64)
 		*f = append(*f, Figure{name, value})
 	}
 }
@@ -125,10 +128,27 @@ func (r *Report) median(what string, rate int) Run {
 			values[f.Name] = append(values[f.Name], f.Value)
 		}
 	}
-	for i, f := range m.Figures {
-		m.Figures[i].Value = Median(values[f.Name])
+	names := m.Figures
+	m.Figures = nil
+	for _, f := range names {
+		m.Figures.Add(f.Name, Median(values[f.Name]))
 	}
 	return m
+}
+
+// Failed is how many requests failed in all runs.
+func (r *Report) Failed() (n int64) {
+	for _, run := range r.Runs {
+		n += run.failed()
+	}
+	return n
+}
+
+func (r Run) failed() (n int64) {
+	for _, of := range r.Failures {
+		n += of
+	}
+	return n
 }
 
 func (r *Report) of(what string, rate int) (runs []Run) {
@@ -154,27 +174,34 @@ func Median(values []float64) float64 {
 func (r *Report) Print(w io.Writer) error {
 	m := r.Machine
 	fmt.Fprintf(w, "%s: %d cores (%s), %d MiB, %s, %s %s, %s, penstock %s\n", r.Command, m.Cores, m.CPU, m.MemoryMiB, m.FileSystem, m.OS, m.Kernel, m.Go, r.Version)
+	for i, name := range slices.Sorted(maps.Keys(r.Flags)) {
+		if i > 0 {
+			fmt.Fprint(w, " ")
+		}
+		fmt.Fprintf(w, "--%s=%s", name, r.Flags[name])
+	}
+	fmt.Fprintln(w)
 	var curve []column
 	for _, m := range r.Medians {
 		runs := r.of(m.What, m.Rate)
 		if len(runs) == 1 {
-			curve = append(curve, column{head(m), m.Figures})
+			curve = append(curve, column{head(m), m.Figures, false})
 			continue
 		}
 		var columns []column
 		for i, run := range runs {
-			columns = append(columns, column{strconv.Itoa(i + 1), run.Figures})
+			columns = append(columns, column{strconv.Itoa(i + 1), run.Figures, false})
 		}
-		columns = append(columns, column{"median", m.Figures})
+		columns = append(columns, column{"median", m.Figures, false})
 		if m.What == "receive" && r.Ratio != nil {
-			columns = append(columns, column{"by floor", r.Ratio})
+			columns = append(columns, column{"by floor", r.Ratio, true})
 		}
 		if err := table(w, head(m), columns); err != nil {
 			return err
 		}
 	}
 	if curve != nil && r.Ratio != nil {
-		curve = append(curve, column{"receive by floor", r.Ratio})
+		curve = append(curve, column{"receive by floor", r.Ratio, true})
 	}
 	if curve != nil {
 		if err := table(w, "", curve); err != nil {
@@ -182,9 +209,20 @@ func (r *Report) Print(w io.Writer) error {
 		}
 	}
 	for i, run := range r.Runs {
-		if run.Failure != "" {
-			fmt.Fprintf(w, "! run %d, %s: requests failed: %v; the first: %s\n", i+1, head(run), run.Failures, run.Failure)
+		if got, _ := run.Figures.Get("accepted_per_s"); run.Rate > 0 && got < 0.95*float64(run.Rate) {
+			fmt.Fprintf(w, "! run %d, %s: only %.0f a second were accepted; latencies are those of a queue that grows\n", i+1, head(run), got)
 		}
+		if run.Failure == "" {
+			continue
+		}
+		fmt.Fprintf(w, "! run %d, %s: %d requests failed (", i+1, head(run), run.failed())
+		for j, how := range slices.Sorted(maps.Keys(run.Failures)) {
+			if j > 0 {
+				fmt.Fprint(w, ", ")
+			}
+			fmt.Fprintf(w, "%s: %d", how, run.Failures[how])
+		}
+		fmt.Fprintf(w, "); the first: %s\n", run.Failure)
 	}
 	return nil
 }
@@ -200,6 +238,7 @@ func head(r Run) string {
 type column struct {
 	head    string
 	figures Figures
+	ratio   bool // to another column: of no unit
 }
 
 func table(w io.Writer, title string, columns []column) error {
@@ -217,11 +256,22 @@ func table(w io.Writer, title string, columns []column) error {
 	fmt.Fprintln(t)
 	for _, name := range names {
 		fmt.Fprintf(t, "%s\t", strings.ReplaceAll(name, "_", " "))
+		var values []float64
 		for _, c := range columns {
-			if v, ok := c.figures.Get(name); ok {
-				fmt.Fprintf(t, "%s\t", digits(v))
-			} else {
+			if v, ok := c.figures.Get(name); ok && !c.ratio {
+				values = append(values, v)
+			}
+		}
+		n := decimals(values)
+		for _, c := range columns {
+			v, ok := c.figures.Get(name)
+			switch {
+			case !ok:
 				fmt.Fprint(t, "-\t")
+			case c.ratio:
+				fmt.Fprintf(t, "%.3g\t", v)
+			default:
+				fmt.Fprintf(t, "%.*f\t", n, v)
 			}
 		}
 		fmt.Fprintln(t)
@@ -229,15 +279,23 @@ func table(w io.Writer, title string, columns []column) error {
 	return t.Flush()
 }
 
-// digits shows at least three digits, and all of a whole number.
-func digits(v float64) string {
-	switch a := math.Abs(v); {
-	case v == math.Trunc(v) || a >= 1000:
-		return strconv.FormatFloat(v, 'f', 0, 64)
-	case a >= 100:
-		return strconv.FormatFloat(v, 'f', 1, 64)
-	case a >= 10:
-		return strconv.FormatFloat(v, 'f', 2, 64)
+// decimals is how many digits all of a table's line have behind the point: none
+// where they are whole or large, else so many that the largest has three in all.
+func decimals(values []float64) int {
+	whole, most := true, 0.0
+	for _, v := range values {
+		whole = whole && v == math.Trunc(v)
+		most = max(most, math.Abs(v))
 	}
-	return strconv.FormatFloat(v, 'g', 3, 64)
+	switch {
+	case whole || most >= 1000:
+		return 0
+	case most >= 100:
+		return 1
+	case most >= 1:
+		return 2
+	case most >= 0.1:
+		return 3
+	}
+	return 3 - int(math.Ceil(math.Log10(most)))
 }

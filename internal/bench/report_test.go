@@ -10,7 +10,7 @@ import (
 )
 
 func TestReport(t *testing.T) {
-	r := Report{Command: "bench receive", Machine: Machine{Cores: 2}}
+	r := Report{Command: "bench receive", Machine: Machine{Cores: 2}, Flags: map[string]string{"batch": "100", "roll": "5s"}}
 	for _, v := range []float64{3, 1, 2} {
 		var f, g Figures
 		f.Add("accepted_per_s", v*1000)
@@ -38,10 +38,34 @@ func TestReport(t *testing.T) {
 	if err := r.Print(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"2 cores", "accepted per s", "median", "by floor", "0.5"} {
+	for _, want := range []string{"2 cores", "accepted per s", "median", "by floor", "0.5", "--batch=100 --roll=5s", "0.300  0.100  0.200   0.200"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
+	}
+}
+
+// What makes figures worth less is said below them.
+func TestReportOfFailures(t *testing.T) {
+	var f Figures
+	f.Add("accepted_per_s", 447_700)
+	f.Add("long", 4.6000000000000005)
+	r := Report{Runs: []Run{{What: "receive", Rate: 1_000_000, Figures: f, Failures: map[string]int64{"503": 7, "connection": 2}, Failure: "answer 503"}}}
+	r.Summarize()
+	var out bytes.Buffer
+	if err := r.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"only 447700 a second", "9 requests failed (503: 7, connection: 2); the first: answer 503"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	if text, err := json.Marshal(r.Runs[0].Figures); err != nil || !strings.Contains(string(text), `"long":4.6}`) {
+		t.Errorf("%s, %v", text, err)
+	}
+	if n := r.Failed(); n != 9 {
+		t.Errorf("%d requests failed, want 9", n)
 	}
 }
 
