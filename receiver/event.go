@@ -77,6 +77,11 @@ func (q *request) event(src []byte) (n int, err error) {
 				continue
 			}
 		}
+		if err == nil && q.scan.Dotted() {
+			if path := jsonscan.SharedPath(e.Properties); path != nil {
+				err = wrong("duplicate_key", "the path %.200q is there twice, for keys are joined by dots where properties are stored: give one of them another name", path)
+			}
+		}
 		if err == nil && q.r.opts.Schemas != nil {
 			err = q.conform(&e, blobs, func() (pipeline.Event, error) { return q.dialect.event(q, members) })
 		}

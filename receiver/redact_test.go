@@ -38,7 +38,7 @@ func TestRedact(t *testing.T) {
 		{"a.b", "", `{"a":{"b":1,"c":2}}`, `{"a":{"c":2}}`},
 		{"a.b", "", `{"a.b":1,"a":{"b":{"c":1}},"a.c":3}`, `{"a":{},"a.c":3}`},
 		{"a", "", `{"a.b":1,"ab":2,"a":{"x":1}}`, `{"ab":2}`},
-		{"a.b.c", "", `{"a.b":{"c":1,"d":2},"a":{"b.c":1,"b.d":2}}`, `{"a.b":{"d":2},"a":{"b.d":2}}`},
+		{"a.b.c", "", `{"a.b":{"c":1,"d":2},"a":{"b.c":1,"b.e":2}}`, `{"a.b":{"d":2},"a":{"b.e":2}}`},
 		{"list.email", "", `{"list":[{"email":1,"n":1},[{"email":2}],3,"email",{"n":2}]}`, `{"list":[{"n":1},[{}],3,"email",{"n":2}]}`},
 		{"é.\"", "", `{"\u00e9":{"\"":1,"x":2}}`, `{"\u00e9":{"x":2}}`},
 		{"", "email", `{"email":"x@y","a":"x@y"}`, `{"email":` + h("x@y") + `,"a":"x@y"}`},
@@ -331,6 +331,7 @@ func TestRedactAtRandom(t *testing.T) {
 		}
 		return []string{"null", "true", "17", "-0.50", `"x"`, `"\u00e9\n"`, `"` + strings.Repeat("long", 40) + `"`}[rnd.IntN(7)]
 	}
+	accepted := 0
 	for range 2000 {
 		drop, hash := map[string]bool{}, map[string]bool{}
 		p := Project{Salt: salt}
@@ -355,13 +356,22 @@ func TestRedactAtRandom(t *testing.T) {
 			parts = append(parts, string(key)+":"+random(4))
 		}
 		props := "{" + strings.Join(parts, ",") + "}"
-		if a := sendFile(t, r, `{"name":"a","properties":`+props+`}`); a.Accepted != 1 {
+		a := sendFile(t, r, `{"name":"a","properties":`+props+`}`)
+		want := redactedRef(parsed(t, []byte(props)), "properties", drop, hash)
+		if text, _ := json.Marshal(want); a.Accepted == 0 && a.codes() == "0:duplicate_key" && jsonscan.SharedPath(text) != nil {
+			continue
+		}
+		if a.Accepted != 1 {
 			t.Fatalf("%s: %+v", props, a)
 		}
-		got, want := parsed(t, s.whole(t, 0)), redactedRef(parsed(t, []byte(props)), "properties", drop, hash)
+		accepted++
+		got := parsed(t, s.whole(t, 0))
 		if !sameButObjects(got, want) {
 			t.Fatalf("drop %q hash %q of %s\ngot  %s\nwant %v", p.Drop, p.Hash, props, s.whole(t, 0), want)
 		}
+	}
+	if accepted < 1500 {
+		t.Errorf("%d of 2000 were accepted", accepted)
 	}
 }
 

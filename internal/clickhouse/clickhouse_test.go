@@ -14,6 +14,7 @@ import (
 	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
 	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/infra/devstack/devtest"
+	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 )
@@ -137,6 +138,26 @@ func TestPropertiesKeepTheirTypes(t *testing.T) {
 		}
 		if got := query[string](t, db, "SELECT toString(properties."+tt.path+")"+where); got != tt.text {
 			t.Errorf("%s reads %q, want %q", tt.properties, got, tt.text)
+		}
+	}
+}
+
+// Where a path stands twice, the receiver refuses what the table would.
+func TestSharedPaths(t *testing.T) {
+	db, _, _ := open(t)
+	for _, text := range []string{
+		`{"a.b":1,"a":{"b":2}}`, `{"a":{"b":2},"a.b":[]}`, `{"a.b":null,"a":{"b":2}}`, `{"a.b":{},"a":{"b":2}}`, `{"a.b":1,"a":{"b":{"c":2}}}`,
+		`{"a.b":{"c":1},"a":{"b":{"d":2}}}`, `{"a.b":{"c":1},"a":{"b":{"c":2}}}`, `{"x":[1,{"a.b":"1","a":{"b":2}}]}`, `{"x":[[{"a.b":1,"a":{"b":2}}]]}`,
+		`{"a..b":1,"a":{".b":2}}`, `{"a..b":1,"a":{"":{"b":2}}}`, `{".a":1,"":{"a":2}}`, `{"a":1,"a.b":2,"b":{"c":3}}`, `{"x":[{"a.b":null,"a":{"b":2}}]}`,
+	} {
+		var got string
+		err := db.conn.QueryRow(t.Context(), "SELECT toString(CAST(?, 'JSON'))", text).Scan(&got)
+		twice := err != nil && strings.Contains(err.Error(), "Duplicate path")
+		if err != nil && !twice {
+			t.Errorf("%s: %v", text, err)
+		}
+		if path := jsonscan.SharedPath([]byte(text)); (path != nil) != twice {
+			t.Errorf("%s: shared path %q, ClickHouse: %v", text, path, err)
 		}
 	}
 }

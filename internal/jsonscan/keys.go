@@ -46,17 +46,32 @@ func (k span) of(src, scratch []byte) []byte {
 const spread = 0x9E3779B97F4A7C15
 
 // fingerprint tells most keys apart, by their length and both of their ends. It is cheap and not seeded, so it decides nothing.
-func fingerprint(b []byte) uint64 {
+// dots is not 0 if the key has a dot: what is loaded anyway is asked for it, at half the cost of a search.
+func fingerprint(b []byte) (fp, dots uint64) {
 	var x uint64
 	switch n := len(b); {
 	case n >= 8:
-		x = binary.LittleEndian.Uint64(b) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(b[n-8:]), 29)
+		x = binary.LittleEndian.Uint64(b)
+		tail := binary.LittleEndian.Uint64(b[n-8:])
+		dots = points(tail)
+		if n > 16 {
+			dots |= uint64(bytes.IndexByte(b[8:n-8], '.') + 1)
+		}
+		dots |= points(x)
+		x ^= bits.RotateLeft64(tail, 29)
+		return (x + uint64(n)) * spread, dots
 	case n >= 4:
 		x = uint64(binary.LittleEndian.Uint32(b)) | uint64(binary.LittleEndian.Uint32(b[n-4:]))<<32
 	case n > 0:
 		x = uint64(b[0]) | uint64(b[n>>1])<<8 | uint64(b[n-1])<<16
 	}
-	return (x + uint64(len(b))) * spread
+	return (x + uint64(len(b))) * spread, points(x)
+}
+
+// points is not 0 if one of the bytes of x is a dot.
+func points(x uint64) uint64 {
+	x ^= '.' * ones
+	return (x - ones) &^ x & highs
 }
 
 // add adds k, which has its fingerprint, to the innermost of the open containers, and returns false if it is there already.

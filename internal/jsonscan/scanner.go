@@ -74,6 +74,7 @@ type Scanner struct {
 	limit   int      // MaxDepth or its default
 	cur     frame    // the innermost open container, but for those beyond limit
 	top     int      // where the value of the current member of the outermost object begins
+	dots    uint64   // not 0: a key has one
 	refused *Error   // the first content error
 }
 
@@ -110,6 +111,9 @@ func (s *Scanner) Value(src []byte) (kind Kind, n int, err error) {
 	}
 	return kind, n, nil
 }
+
+// Dotted tells whether a key of the last text, at any depth, has a dot.
+func (s *Scanner) Dotted() bool { return s.dots != 0 }
 
 const (
 	ones    = 0x0101010101010101
@@ -312,7 +316,7 @@ func (s *Scanner) begin() {
 		s.limit = DefaultMaxDepth
 	}
 	s.members, s.scratch, s.keys, s.refused = s.members[:0], s.scratch[:0], s.keys[:0], nil
-	s.cur = frame{}
+	s.cur, s.dots = frame{}, 0
 }
 
 // unexpected ends a scan that cannot go on at src[i].
@@ -371,7 +375,8 @@ func (s *Scanner) key(src []byte, k span, depth int, escaped, report bool) {
 		k = span{^from, len(s.scratch)}
 		name = s.scratch[from:len(s.scratch):len(s.scratch)]
 	}
-	fp := fingerprint(name)
+	fp, dots := fingerprint(name)
+	s.dots |= dots
 	bit := uint64(1) << (fp >> 58)
 	if n := len(s.keys); s.cur.bloom&bit == 0 && n-s.cur.base < fewKeys && n < cap(s.keys) {
 		s.keys = s.keys[:n+1] // field by field, here and below: to append whole structs takes a fifth of all time
