@@ -146,7 +146,7 @@ func amplitudeAnswer(q *request, refused *refusal, status int, b []byte) (int, [
 		a = append(a, "]}"...)
 	default:
 		a = append(a, `,"events_ingested":`...)
-		a = strconv.AppendInt(a, int64(len(q.events)), 10)
+		a = strconv.AppendInt(a, int64(q.accepted), 10)
 		a = append(a, `,"payload_size_bytes":`...)
 		a = strconv.AppendInt(a, int64(len(q.body)), 10)
 		a = append(a, `,"server_upload_time":`...)

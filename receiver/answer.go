@@ -3,6 +3,7 @@ package receiver
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -19,18 +20,17 @@ func (q *request) outcome(refused *refusal) (accepted, rejected, status int) {
 	switch {
 	case refused != nil:
 		return 0, 0, refused.status // none was judged for good
-	case len(q.events) == 0 && q.sampled == 0 && q.rejected > 0:
+	case q.accepted == 0 && q.sampled == 0 && q.rejected > 0:
 		return 0, q.rejected, http.StatusBadRequest
 	case q.durability == pipeline.Bucket:
-		return len(q.events), q.rejected, http.StatusOK
+		return q.accepted, q.rejected, http.StatusOK
 	}
-	return len(q.events), q.rejected, http.StatusAccepted
+	return q.accepted, q.rejected, http.StatusAccepted
 }
 
-// answer writes the response and returns its status.
-func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) int {
+// answer makes the response.
+func (r *Receiver) answer(h http.Header, q *request, refused *refusal) (status int, body []byte) {
 	accepted, rejected, status := q.outcome(refused)
-	h := w.Header()
 	h["Content-Type"] = contentTypeJSON
 	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
 		h.Set("Retry-After", strconv.Itoa(max(1, int(r.opts.RetryAfter.Seconds()))))
@@ -88,9 +88,7 @@ func (r *Receiver) answer(w http.ResponseWriter, q *request, refused *refusal) i
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	}
 	q.response = b
-	w.WriteHeader(status)
-	w.Write(b)
-	return status
+	return status, b
 }
 
 // untold is an answer without what it says of refusals, and without its last
@@ -119,10 +117,15 @@ func appendError(b []byte, index int, code, message string) []byte {
 	return append(b, '}')
 }
 
+// reported tells whether there is anything to report.
+func (q *request) reported(refused *refusal) bool {
+	return refused != nil || len(q.rejects)+len(q.violations) > 0
+}
+
 // report hands what was refused to the errors pipeline: each event for itself,
 // and a request as a whole with its body as it was sent.
 func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
-	if refused == nil && len(q.rejects) == 0 && len(q.violations) == 0 {
+	if !q.reported(refused) {
 		return
 	}
 	f := pipeline.Failure{
@@ -136,7 +139,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		if refused.status == http.StatusServiceUnavailable || refused.status == http.StatusTooManyRequests || q.silent {
 			return
 		}
-		q.reenter()
+		r.enter(context.Background(), q)
 		f.Code, f.Message, f.ContentEncoding = refused.code, refused.message, clip(req.Header.Get("Content-Encoding"))
 		switch {
 		case q.missing != "":
@@ -151,7 +154,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		r.reporter.Report(f)
 		return
 	}
-	q.reenter()
+	r.enter(context.Background(), q)
 	kind := f.ContentType
 	for _, e := range q.rejects {
 		f.ContentType = cmp.Or(e.kind, kind)

@@ -145,6 +145,9 @@ func (q *request) count(raw []byte, err error) {
 		q.rejected++
 		code, message := explain(err)
 		q.rejects = append(q.rejects, reject{q.index, code, message, raw, ""})
+		if len(q.rejects)%rejectsAtOnce == 0 && q.charge(q.charged+rejectsAtOnce*rejectRoom) != nil {
+			q.overfull = true
+		}
 	}
 	q.note(raw, "")
 	q.index++

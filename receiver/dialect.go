@@ -57,6 +57,8 @@ type dialect struct {
 	// answer writes what the client expects to hear; nil: what native clients do.
 	// status is the native one.
 	answer func(q *request, refused *refusal, status int, b []byte) (int, []byte)
+	// rereads says that answer reads the body again.
+	rereads bool
 	// contentType is the answers'; empty: JSON.
 	contentType string
 }

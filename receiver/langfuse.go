@@ -12,7 +12,7 @@ import (
 // name is type, user body.userId, session body.sessionId, id the event's;
 // properties are its body, and all else is in properties.$envelope.
 var langfuse = []*dialect{
-	{name: "langfuse", paths: []string{"/api/public/ingestion"}, decode: langfuseDecode, event: langfuseEvent, nameKey: "type", answer: langfuseAnswer},
+	{name: "langfuse", paths: []string{"/api/public/ingestion"}, decode: langfuseDecode, event: langfuseEvent, nameKey: "type", answer: langfuseAnswer, rereads: true},
 	{name: "langfuse", paths: []string{"/api/public/health"}, methods: []string{http.MethodGet}, reply: langfuseHealth},
 }
 
@@ -76,13 +76,11 @@ func langfuseAnswer(q *request, refused *refusal, status int, b []byte) (int, []
 		a := appendText([]byte(`{"message":`), refused.message)
 		return status, append(append(a, ','), b[1:]...)
 	}
-	q.reenter()
-	defer q.leave()
 	a := append([]byte(nil), untold(b)...)
 	a = append(a, `,"successes":[`...)
 	rejects := q.rejects
 	rest, _ := find(wholeBody(q.body), "batch")
-	for index, taken := 0, 0; taken < len(q.events)+q.sampled; index++ {
+	for index, taken := 0, 0; taken < q.accepted+q.sampled; index++ {
 		rest = jsonscan.TrimSpace(rest[1:]) // the bracket or a comma
 		element := rest[:extent(rest)]
 		rest = jsonscan.TrimSpace(rest[len(element):])

@@ -319,7 +319,7 @@ func (q *request) settleAccount(refused *refusal) {
 	switch {
 	case m == nil:
 	case refused == nil || refused.code == "not_stored_yet":
-		m.use(len(q.events), int64(len(q.body)), time.Now())
+		m.use(q.accepted, int64(len(q.body)), time.Now())
 	case refused.status == http.StatusTooManyRequests || refused.code == "busy" || refused.code == "unavailable":
 		m.giveBack(q.taken.events, q.taken.bytes)
 	}

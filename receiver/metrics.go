@@ -55,7 +55,7 @@ func (m *metrics) observe(status int, q *request, took time.Duration) {
 	m.seconds.Observe(took.Seconds())
 	m.bytes.Add(float64(len(q.body)))
 	if status < 300 {
-		m.events.Add(float64(len(q.events)))
+		m.events.Add(float64(q.accepted))
 		if q.sampled > 0 {
 			m.sampled.WithLabelValues(q.key.Project).Add(float64(q.sampled))
 		}

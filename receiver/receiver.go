@@ -127,18 +127,29 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 		if refusal = r.admit(q, req); refusal == nil {
 			refusal = r.take(q, req)
-			if q.held || q.entered {
-				q.letGo() // it was refused
-			}
 		} else {
 			r.keep(q, req)
 		}
 	}
 	q.settleAccount(refusal)
-	client.SetWriteDeadline(time.Now().Add(r.opts.ReadTimeout)) // it holds what the request has until it reads
-	status := r.answer(w, q, refusal)
+	status, answer := r.answer(w.Header(), q, refusal)
 	r.metrics.observe(status, q, time.Since(began))
-	r.report(q, req, refusal)
+	// Nobody waits for the errors pipeline's turn at large bodies before its
+	// answer, and nobody's turn for a client that takes long to read one.
+	later := q.reported(refusal) && len(q.spools) > 0 && !q.entered
+	if later {
+		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	} else {
+		r.report(q, req, refusal)
+		q.release()
+	}
+	client.SetWriteDeadline(time.Now().Add(r.opts.ReadTimeout + time.Duration(len(answer)/slowest)*time.Second))
+	w.WriteHeader(status)
+	w.Write(answer)
+	if later {
+		client.Flush()
+		r.report(q, req, refusal)
+	}
 }
 
 func (r *Receiver) begin(now time.Time) *request {
@@ -153,6 +164,20 @@ func (r *Receiver) end(q *request) {
 	q.unspool()
 	if q.small() {
 		r.pool.Put(q)
+	}
+}
+
+// release gives back all that the request has but its answer.
+func (q *request) release() {
+	answer := int64(cap(q.response))
+	if answer <= keepBytes {
+		answer = 0
+	}
+	q.charge(answer)
+	q.leave()
+	q.unspool()
+	if !q.small() {
+		q.sent, q.body, q.form, q.scratch, q.events, q.blobs, q.applied, q.rejects, q.violations = nil, nil, nil, nil, nil, nil, nil, nil, nil
 	}
 }
 
@@ -191,6 +216,9 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 	if r.enter(req.Context(), q) != nil || r.enterMedium(req.Context(), q) != nil {
 		return cancelled()
 	}
+	if own := q.charged - q.apart; (q.entered || q.held) && r.memory.Load()-own > r.opts.MaxMemory {
+		return busy() // those before it have kept more than was foreseen
+	}
 	if q.key.Project == "" { // it stands in the body
 		if err := r.unlock(q); err != nil {
 			return err
@@ -222,6 +250,7 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 
 // append hands the events to the batcher.
 func (r *Receiver) append(q *request, req *http.Request) *refusal {
+	q.accepted = len(q.events)
 	var copied func() // of a small one there is little to let go of, and its buffers are used again
 	if q.held || q.entered {
 		q.unload()

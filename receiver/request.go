@@ -49,6 +49,7 @@ type request struct {
 	whole      bool   // what was sent was read to its end
 	charged    int64  // bytes that it takes, see charge
 	apart      int64  // of these, what is not counted in Receiver.memory
+	accepted   int    // events that the batcher was given
 	scan       jsonscan.Scanner
 	inner      jsonscan.Scanner // of a nested properties object
 	scratch    []byte           // what events hold that does not stand in the body as it is

@@ -106,12 +106,6 @@ func (r *Receiver) enter(ctx context.Context, q *request) error {
 	}
 }
 
-// reenter waits until no other large body is read from disk, for what was judged
-// to be reported or answered. Nobody waits for a client with that place.
-func (q *request) reenter() {
-	q.r.enter(context.Background(), q)
-}
-
 // mediumAt is from where on, in bytes, bodies in memory are judged only so many
 // at once as there are processors. What judging them takes is several times a
 // body, and more of them at once would not be done earlier.
@@ -131,23 +125,45 @@ func (r *Receiver) enterMedium(ctx context.Context, q *request) error {
 	}
 }
 
-// letGo ends the judging of a large or medium body: the next one may be judged, and
-// all but the body is freed. What follows may take long: the disk, the bucket, a
-// client that does not read its answer.
+// rejectRoom is what one event takes of memory, in bytes, that is refused or does
+// not fit its schema, besides its own; they are counted so many at once.
+const (
+	rejectRoom    = 256
+	rejectsAtOnce = 256
+)
+
+// letGo ends the judging of a large or medium body that the batcher has taken: the
+// next one may be judged, and all but the body is freed. What follows may take
+// long: the disk, the bucket. Where the answer reads a large body again, or the errors
+// pipeline needs much of what judging has left, the next one waits until they are
+// done, or what many of them left would be in memory at once.
 func (q *request) letGo() {
-	if len(q.violations) == 0 { // else they are reported as their rows have them
-		clear(q.events)
-		clear(q.blobs)
-		q.scratch = nil
-		q.charge(min(q.charged, q.inMemory(q.sent)+q.inMemory(q.body)))
+	left := int64(len(q.rejects)+len(q.violations)) * rejectRoom
+	if left > 0 {
+		left += int64(cap(q.form))
 	}
+	bodies := q.inMemory(q.sent) + q.inMemory(q.body)
+	if len(q.violations) > 0 { // they are reported as their rows have them
+		left += max(0, q.charged-bodies)
+	}
+	if q.entered && (left > rejectsAtOnce*rejectRoom || q.dialect.rereads) || q.held && left > bodies/2 {
+		return
+	}
+	q.blobs = nil
+	if left == 0 {
+		q.form = nil
+	}
+	if len(q.violations) == 0 {
+		q.events, q.scratch = nil, nil
+	}
+	q.charge(min(q.charged, bodies+left))
 	q.leave()
 }
 
 // leave makes place for the next body to be judged.
 func (q *request) leave() {
 	if q.apart > 0 {
-		q.r.memory.Add(q.apart) // what is left of it is beside that of the next
+		q.r.memory.Add(q.apart) // it is beside that of the next
 		q.apart = 0
 	}
 	if q.held {

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
 func spooling(t *testing.T, dir string) func(*Options) {
@@ -240,6 +242,100 @@ func TestLargeRequestWaitsForBucket(t *testing.T) {
 		t.Errorf("%d failures", len(s.failures))
 	}
 	idle(t, r, dir)
+}
+
+// What is reported of a large body waits for its turn at it, and its answer does not.
+func TestAnswerDoesNotWaitForReport(t *testing.T) {
+	dir := t.TempDir()
+	r, s := newTest(spooling(t, dir))
+	s.last = func() { r.large <- struct{}{} } // another one is judged
+	server := httptest.NewServer(r)
+	refused := `{"v":"` + strings.Repeat("v", 2<<20) + `"}`
+	req, err := http.NewRequest("POST", server.URL+"/v1/events", strings.NewReader(`{"name":"a","v":1}`+"\n"+refused))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := http.Client{Timeout: 20 * time.Second}
+	res, err := client.Do(withKey(req))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != 202 || !strings.Contains(string(text), `"rejected":1`) {
+		t.Errorf("%d %s, %v", res.StatusCode, text, err)
+	}
+	s.mu.Lock()
+	if len(s.failures) > 0 {
+		t.Error("it was reported while another one was judged")
+	}
+	s.mu.Unlock()
+	<-r.large
+	server.Close()
+	if len(s.failures) != 1 || string(s.failures[0].Raw) != refused {
+		t.Errorf("%d failures", len(s.failures))
+	}
+	idle(t, r, dir)
+}
+
+// Who waits for the bucket keeps the body and little else, or the place at which
+// what it keeps was made.
+func TestLetGo(t *testing.T) {
+	const body = 1 << 20
+	for _, c := range []struct {
+		name       string
+		large      bool // else medium
+		rejects    int
+		violations int
+		rereads    bool
+		gone       bool
+		memory     int64
+	}{
+		{"large", true, 0, 0, false, true, 0},
+		{"large, one refused", true, 1, 0, false, true, rejectRoom},
+		{"large, many refused", true, 1000, 0, false, false, 0},
+		{"large, one reported with its event", true, 0, 1, false, false, 0},
+		{"large, read again for its answer", true, 0, 0, true, false, 0},
+		{"medium", false, 0, 0, false, true, body},
+		{"medium, one refused", false, 1, 0, false, true, body + rejectRoom},
+		{"medium, many refused", false, 5000, 0, false, false, body},
+		{"medium, one reported with its event", false, 0, 1, false, false, body},
+	} {
+		r, _ := newTest(nil)
+		q := r.begin(time.Now())
+		q.key.Project = "a"
+		q.dialect = &dialect{rereads: c.rereads}
+		if c.large {
+			q.spools = []*spooled{{file: os.Stdin, data: make([]byte, 0, 1)}} // its body is not in memory
+			if err := r.enter(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			q.body = make([]byte, body)
+			if err := q.charge(body); err != nil || r.enterMedium(t.Context(), q) != nil {
+				t.Fatal(err)
+			}
+		}
+		q.events, q.scratch = make([]pipeline.Event, 50_000), make([]byte, body)
+		if c.rejects == 0 {
+			q.form = make([]byte, body)
+		}
+		q.rejects, q.violations = make([]reject, c.rejects), make([]violation, c.violations)
+		if err := q.charge(q.charged + 12<<20); err != nil {
+			t.Fatal(err)
+		}
+		q.letGo()
+		if gone := !q.entered && !q.held; gone != c.gone || r.memory.Load() != c.memory {
+			t.Errorf("%s: its place is given back: %v; %d bytes are counted, want %d", c.name, gone, r.memory.Load(), c.memory)
+		}
+		if c.gone && (q.events != nil || q.scratch != nil || q.form != nil) {
+			t.Errorf("%s: it keeps what was made of its body", c.name)
+		}
+		q.spools = nil
+		r.end(q)
+		if r.memory.Load() != 0 || len(r.large)+len(r.medium) != 0 {
+			t.Errorf("%s: %d bytes are left", c.name, r.memory.Load())
+		}
+	}
 }
 
 // A client that sends and does not read is cut off in the end, and keeps nobody
