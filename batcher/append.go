@@ -44,6 +44,7 @@ func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []p
 			return "", err
 		}
 		if err := b.keepBlobs(pinned, events, blobs); err != nil {
+			b.giveUp(pinned)
 			b.unpin(pinned)
 			b.log.Error("blobs cannot be written", "segment", pinned.segment.Path(), "error", err)
 			return "", fmt.Errorf("%w: %w", ErrUnavailable, err)

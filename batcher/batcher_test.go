@@ -76,7 +76,9 @@ func (l *logs) has(s string) bool {
 
 func build(t *testing.T, opts Options, fs *waltest.FS, store *fakeStore) *rig {
 	l := &logs{}
-	opts.FS = fs
+	if opts.FS == nil {
+		opts.FS = fs
+	}
 	b := New(pipeline.Events, opts, store, slog.New(slog.NewTextHandler(l, nil)), prometheus.NewRegistry())
 	return &rig{Batcher: b, t: t, fs: fs, store: store, logs: l, next: 1}
 }

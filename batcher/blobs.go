@@ -29,6 +29,7 @@ type blobFile struct {
 	path string
 
 	writing sync.Mutex    // held by the one who writes a blob, however long that takes
+	syncing chan struct{} // holds the one who brings them to disk
 	putting chan struct{} // holds the one who puts them
 	put     bool          // they are in the bucket
 
@@ -36,19 +37,20 @@ type blobFile struct {
 	file   wal.File // nil: not open now
 	size   int64    // of the blobs that are whole
 	synced int64
-	named  bool // its entry in the folder is durable
+	named  bool  // its entry in the folder is durable
+	failed error // of an fsync: nothing more is written then
 }
 
 func newBlobFile(fs wal.FS, path string) *blobFile {
-	return &blobFile{fs: fs, path: path, putting: make(chan struct{}, 1)}
+	return &blobFile{fs: fs, path: path, syncing: make(chan struct{}, 1), putting: make(chan struct{}, 1)}
 }
 
 // open is the file, and how much of it is blobs.
 func (f *blobFile) open() (wal.File, int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var err error
-	if f.file == nil {
+	err := f.failed
+	if f.file == nil && err == nil {
 		if f.file, err = f.fs.OpenFile(f.path, os.O_RDWR|os.O_CREATE); err != nil {
 			f.file = nil
 			err = fmt.Errorf("open blobs: %w", err)
@@ -65,7 +67,7 @@ func (f *blobFile) write(b *pipeline.Blob, object string) (ref pipeline.BlobRef,
 	if err != nil {
 		return ref, err
 	}
-	to := &paced{file: file, at: from, synced: from, sum: sha256.New()}
+	to := &paced{blobs: f, file: file, at: from, synced: from, sum: sha256.New()}
 	err = b.Write(to)
 	n := to.at - from
 	if err != nil {
@@ -90,6 +92,7 @@ const partBytes = 64 << 10
 
 // paced writes to a file at its own pace, and lets others run in between.
 type paced struct {
+	blobs      *blobFile
 	file       wal.File
 	at, synced int64
 	sum        hash.Hash
@@ -105,7 +108,7 @@ func (w *paced) Write(p []byte) (n int, err error) {
 		n += m
 		p = p[len(part):]
 		if err == nil && w.at-w.synced >= paceBytes {
-			w.synced, err = w.at, w.file.Sync()
+			w.synced, err = w.at, w.blobs.fsync(w.file)
 		}
 		runtime.Gosched()
 	}
@@ -132,7 +135,7 @@ func (f *blobFile) sync() error {
 	if done {
 		return nil
 	}
-	err := file.Sync()
+	err := f.fsync(file)
 	if err == nil && !named {
 		err = f.fs.SyncDir(filepath.Dir(f.path))
 	}
@@ -143,6 +146,31 @@ func (f *blobFile) sync() error {
 	defer f.mu.Unlock()
 	f.synced, f.named = max(f.synced, size), true
 	return nil
+}
+
+// fsync brings all that was written to disk. After one that failed all others
+// fail: a file tells it once, to one of those who ask at the same time, and takes
+// what it did not bring for brought.
+func (f *blobFile) fsync(file wal.File) error {
+	f.syncing <- struct{}{}
+	defer func() { <-f.syncing }()
+	if err := f.broken(); err != nil {
+		return err
+	}
+	err := file.Sync()
+	if err != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.failed = err
+	}
+	return err
+}
+
+// broken is the error of the fsync that failed.
+func (f *blobFile) broken() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.failed
 }
 
 func (f *blobFile) close() {
@@ -191,6 +219,15 @@ func sizeOf(blobs []pipeline.Blob) (n int64) {
 		n += blobs[i].Size
 	}
 	return n
+}
+
+// giveUp lets the next blobs go into another batch where this one's file is broken.
+func (b *Batcher) giveUp(bt *batch) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.active == bt && bt.blobs.broken() != nil {
+		b.roll("error")
+	}
 }
 
 func (b *Batcher) unpin(bt *batch) {
