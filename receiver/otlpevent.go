@@ -281,9 +281,10 @@ func (r *record) setAside(name string, n uint64) { r.aside = appendNumber(r.asid
 func (r *record) setNano(name string, nano uint64) {
 	r.setAside(name, nano)
 	if nano > 0 {
-		ms, err := inRange(float64(nano/1e6), strconv.AppendUint(nil, nano, 10))
-		r.fail(err)
-		r.time = ms
+		r.time = int64(nano / 1e6)
+		if err := pipeline.CheckTime(r.time); err != nil {
+			r.fail(wrong("invalid_timestamp", "%q is %d: %s", name, nano, err))
+		}
 	}
 }
 

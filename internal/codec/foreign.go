@@ -9,7 +9,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -398,69 +397,26 @@ func count(m *jsonscan.Member) (uint64, error) {
 	return n, nil
 }
 
-// The span of ClickHouse's DateTime64, in ms: 1900-01-01 to 2299-12-31.
-const (
-	minTime = -2208988800000
-	maxTime = 10413791999999
-)
-
 // maxReceived is the year 2100, in ms: partitions are days of received_at, and
 // ClickHouse's days go from 1970 to 2149.
 const maxReceived = 4102444800000
 
-// moment reads a time in ms: RFC 3339, also a date alone, or a number since
-// 1970, also as a string. Null is as good as absent.
-func moment(m *jsonscan.Member) (int64, error) {
-	var ms float64
-	text, err := name(m)
-	switch {
-	case err != nil:
-		return 0, wrongType(m, "a string or a number")
-	case m.Kind == jsonscan.Null:
+// moment reads a time in ms. Null and an empty text mean that there is none.
+func moment(m *jsonscan.Member) (ms int64, err error) {
+	text := m.Value
+	switch m.Kind {
+	case jsonscan.Null:
 		return pipeline.NoTime, nil
-	case m.Kind == jsonscan.Number || decimal(text):
-		if ms, err = strconv.ParseFloat(string(text), 64); err == nil {
-			ms = math.Round(toMillis(ms))
-		}
+	case jsonscan.Number:
+		ms, err = pipeline.ParseEpoch(text)
+	case jsonscan.String:
+		text = content(m)
+		ms, err = pipeline.ParseTime(text)
 	default:
-		var t time.Time
-		if t, err = time.Parse(time.RFC3339, string(text)); err != nil {
-			t, err = time.Parse(time.DateOnly, string(text))
-		}
-		ms = float64(t.UnixMilli())
+		return 0, wrongType(m, "a string or a number")
 	}
 	if err != nil {
-		return 0, &memberError{"invalid_timestamp", fmt.Sprintf("%q is %.40q: want RFC 3339, as 2026-11-22T03:45:12.345Z, or a number since 1970", m.Key, text)}
+		return 0, &memberError{"invalid_timestamp", fmt.Sprintf("%q is %.40q: %s", m.Key, text, err)}
 	}
-	if ms < minTime || ms > maxTime {
-		return 0, &memberError{"invalid_timestamp", fmt.Sprintf("%q is %.40q, which is not within the years 1900 to 2299", m.Key, text)}
-	}
-	return int64(ms), nil
-}
-
-// toMillis tells the unit of a time by its magnitude. Below 1e11 it is seconds,
-// as the receiver has it: until the year 5138, while as milliseconds it would be March 1973. In
-// the same way on to micro- and nanoseconds, which the receiver refuses.
-func toMillis(t float64) float64 {
-	switch a := math.Abs(t); {
-	case a < 1e11:
-		return t * 1e3
-	case a < 1e14:
-		return t
-	case a < 1e17:
-		return t / 1e3
-	}
-	return t / 1e6
-}
-
-// decimal tells plain decimal numbers from other text, and from what
-// strconv.ParseFloat takes besides: hexadecimal, "inf", "nan".
-func decimal(text []byte) bool {
-	text = bytes.TrimPrefix(text, []byte("-"))
-	for _, c := range text {
-		if c-'0' > 9 && c != '.' {
-			return false
-		}
-	}
-	return len(text) > 0
+	return ms, nil
 }
