@@ -2,12 +2,9 @@ package loader
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +24,10 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) (pipeline.Lo
 	if !strings.HasPrefix(n.Key, l.spec.Prefix) {
 		l.log.Warn("notification of an object that is not of this pipeline", "key", n.Key)
 		l.metrics.ignored.WithLabelValues("foreign").Inc()
+		return pipeline.Load{}, nil
+	}
+	if !pipeline.IsData(l.spec.Prefix, n.Key) {
+		l.metrics.ignored.WithLabelValues("not_data").Inc()
 		return pipeline.Load{}, nil
 	}
 	entry, begun, err := l.ledger.Load(ctx, n.Key)
@@ -62,11 +63,12 @@ func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipel
 	began := time.Now()
 	entry.State, entry.Loader, entry.Started = pipeline.Loading, l.opts.Name, began.UTC()
 	entry.Attempts++
-	object, file, err := fetch(ctx, l.store, n, l.opts.Dir)
+	c, err := l.source.open(ctx, n)
 	if err != nil {
 		return entry, err
 	}
-	defer file.Close()
+	defer c.Close()
+	object := c.object
 	l.metrics.bytes.Add(float64(object.Size))
 	fetched := time.Since(began)
 	entry.Bytes = uint64(object.Size)
@@ -92,9 +94,15 @@ func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipel
 		// it brings.
 		entry.ETag, entry.Refused = object.ETag, nil
 		entry.Generation++
+	case entry.Reading != c.reading && entry.ChunkRows > 0:
+		// What an earlier attempt brought was cut at other rows. All of it comes in
+		// anew, and then what is older goes.
+		entry.Refused, entry.ChunkRows = nil, 0
+		entry.Generation++
 	}
+	entry.Reading = c.reading
 	if entry.ChunkRows == 0 {
-		if err := l.measure(object, file, &entry); err != nil {
+		if err := l.measure(c, &entry); err != nil {
 			return entry, fmt.Errorf("load %s: %w", n.Key, err)
 		}
 	}
@@ -102,9 +110,12 @@ func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipel
 		return entry, err
 	}
 	faultpoint.Hit("loader.begun")
-	done, err := l.insert(ctx, object, file, &entry, ask)
+	done, err := l.insert(ctx, c, &entry, ask)
 	if err != nil {
 		return entry, fmt.Errorf("load %s: %w", n.Key, err)
+	}
+	if c.foreign && done.rows == 0 && len(entry.Refused) > 0 {
+		return entry, faultFinal("no_valid_rows", "load %s: none of its %d rows is valid; `penstock errors list` has them", n.Key, len(entry.Refused))
 	}
 	faultpoint.Hit("loader.inserted")
 	replaced, err := l.replaced(ctx, entry)
@@ -164,46 +175,6 @@ func received(m pipeline.Meta) [2]int64 {
 	return [2]int64{m.FirstReceived, m.LastReceived}
 }
 
-// fetch brings the object to the disk, whole and checked. The file has no
-// name any more.
-func fetch(ctx context.Context, store Store, n pipeline.Notification, dir string) (pipeline.Object, *os.File, error) {
-	object, body, err := store.Get(ctx, n.Key)
-	if err != nil {
-		return object, nil, err
-	}
-	defer body.Close()
-	file, err := os.CreateTemp(dir, "load-*.tmp")
-	if err != nil {
-		return object, nil, fmt.Errorf("fetch %s: %w", n.Key, retry.As(retry.Outage, err))
-	}
-	os.Remove(file.Name())
-	sum := sha256.New()
-	size, err := io.Copy(io.MultiWriter(file, sum), body)
-	if err == nil {
-		err = check(object, n, size, hex.EncodeToString(sum.Sum(nil)))
-	} else {
-		err = retry.As(retry.Outage, err) // a cut connection or a full disk says nothing about the object
-	}
-	if err != nil {
-		file.Close()
-		return object, nil, fmt.Errorf("fetch %s: %w", n.Key, err)
-	}
-	return object, file, nil
-}
-
-// check holds what came against what the store and our metadata say.
-func check(object pipeline.Object, n pipeline.Notification, size int64, sum string) error {
-	switch {
-	case size != object.Size:
-		return retry.As(retry.Outage, fmt.Errorf("%d bytes came of %d", size, object.Size))
-	case object.Meta.SHA256 != "" && object.Meta.SHA256 != sum:
-		return fault("object_damaged", "its sha256 is %s, its metadata says %s: it is damaged", sum, object.Meta.SHA256)
-	case n.ETag != "" && object.ETag != n.ETag:
-		return fault("object_overwritten", "its ETag is %s, the notification's %s: it was overwritten", object.ETag, n.ETag)
-	}
-	return nil
-}
-
 // outcome is what an insert of an object did.
 type outcome struct {
 	rows    int64 // in the table
@@ -212,36 +183,17 @@ type outcome struct {
 	newest  int64 // received_at, ms
 }
 
-// decoder reads an object of ours, or what somebody put into the bucket by hand.
-func decoder(object pipeline.Object, file io.ReaderAt) (codec.Decoder, error) {
-	format, ok := pipeline.FormatOf(object.Key)
-	if !ok {
-		return nil, fault("unknown_format", "its name ends in no known format")
-	}
-	var dec codec.Decoder
-	var err error
-	if object.Meta.SHA256 == "" {
-		dec, err = codec.NewForeignDecoder(file, object.Size, object)
-	} else {
-		dec, err = codec.NewDecoder(file, object.Size, format)
-	}
-	if err != nil {
-		return nil, fault("unreadable_object", "%w", err)
-	}
-	return dec, nil
-}
-
 // piece is how much is decoded at once.
 var piece = codec.Limit{Rows: 4 << 10, Bytes: 1 << 20}
 
 // measure decides where the object is cut, by its first events. It stands in the
 // ledger from then on.
-func (l *Loader) measure(object pipeline.Object, file io.ReaderAt, entry *pipeline.Load) error {
+func (l *Loader) measure(c *content, entry *pipeline.Load) error {
 	entry.ChunkRows, entry.ChunkBytes = uint32(l.opts.ChunkRows), uint32(l.opts.ChunkBytes)
-	if object.Meta.SHA256 != "" && object.Meta.Rows <= int64(l.opts.MinChunk) {
+	if !c.foreign && c.object.Meta.Rows <= int64(l.opts.MinChunk) {
 		return nil // wherever a chunk may end, this is one; small objects are not opened twice
 	}
-	dec, err := decoder(object, file)
+	dec, err := c.decoder()
 	if err != nil {
 		return err
 	}
@@ -265,15 +217,16 @@ type chunk struct {
 
 // insert sends the object's events in chunks. Where an earlier attempt may have
 // come some way, the table is asked before each.
-func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.ReaderAt, entry *pipeline.Load, ask bool) (outcome, error) {
+func (l *Loader) insert(ctx context.Context, of *content, entry *pipeline.Load, ask bool) (outcome, error) {
 	var out outcome
-	dec, err := decoder(object, file)
+	dec, err := of.decoder()
 	if err != nil {
 		return out, err
 	}
 	defer dec.Close()
 	var events []pipeline.Event
 	total := int64(0)
+	lines := rejections{l: l, entry: entry, any: len(entry.Refused) > 0}
 	for end := false; !end; {
 		var chunks []*chunk // a day each, in the order in which the days come first; mostly there is one
 		left := codec.Limit{Rows: int(entry.ChunkRows), Bytes: int(entry.ChunkBytes)}
@@ -290,24 +243,27 @@ func (l *Loader) insert(ctx context.Context, object pipeline.Object, file io.Rea
 			if err := ctx.Err(); err != nil {
 				return out, err
 			}
-			if err := l.refuseLines(ctx, dec, entry); err != nil {
+			if err := lines.take(ctx, dec, len(events)); err != nil {
 				return out, err
 			}
 			total += int64(len(events))
 			left.Rows -= len(events)
 			left.Bytes -= bytes
-			if chunks, err = l.gather(ctx, object.Key, entry, chunks, events, typed); err != nil {
+			if chunks, err = l.gather(ctx, of.object.Key, entry, chunks, events, typed); err != nil {
 				return out, err
 			}
 		}
 		for _, c := range chunks {
-			if err := l.insertChunk(ctx, object, file, entry, &out, c, ask); err != nil {
+			if err := l.insertChunk(ctx, of, entry, &out, c, ask); err != nil {
 				return out, err
 			}
 		}
 	}
-	if object.Meta.SHA256 != "" && object.Meta.Rows != total {
-		return out, fault("row_count", "it holds %d rows, its metadata says %d", total, object.Meta.Rows)
+	if err := lines.end(); err != nil {
+		return out, err
+	}
+	if meta := of.object.Meta; !of.foreign && meta.Rows != total {
+		return out, fault("row_count", "it holds %d rows, its metadata says %d", total, meta.Rows)
 	}
 	return out, nil
 }
@@ -371,9 +327,9 @@ func (c *chunk) add(events []pipeline.Event, typed []*pipeline.Typed, at int) {
 }
 
 // again reads the events of a chunk once more, but for those refused by now.
-func (c *chunk) again(object pipeline.Object, file io.ReaderAt, entry *pipeline.Load) iter.Seq2[[]pipeline.Event, error] {
+func (c *chunk) again(of *content, entry *pipeline.Load) iter.Seq2[[]pipeline.Event, error] {
 	return func(yield func([]pipeline.Event, error) bool) {
-		dec, err := decoder(object, file)
+		dec, err := of.decoder()
 		if err != nil {
 			yield(nil, err)
 			return
@@ -382,7 +338,7 @@ func (c *chunk) again(object pipeline.Object, file io.ReaderAt, entry *pipeline.
 		var events []pipeline.Event
 		for {
 			events, err = dec.Decode(events[:0], piece)
-			if err == io.EOF || err == nil && int64(events[0].Row) >= c.end {
+			if err == io.EOF || err == nil && len(events) > 0 && int64(events[0].Row) >= c.end {
 				return
 			}
 			if err != nil {
@@ -399,7 +355,8 @@ func (c *chunk) again(object pipeline.Object, file io.ReaderAt, entry *pipeline.
 	}
 }
 
-func (l *Loader) insertChunk(ctx context.Context, object pipeline.Object, file io.ReaderAt, entry *pipeline.Load, out *outcome, c *chunk, ask bool) error {
+func (l *Loader) insertChunk(ctx context.Context, of *content, entry *pipeline.Load, out *outcome, c *chunk, ask bool) error {
+	object := of.object
 	present := func() (bool, error) {
 		return l.table.Present(ctx, l.spec.Name, object.Key, entry.Generation, c.first, c.end, c.received)
 	}
@@ -417,7 +374,7 @@ func (l *Loader) insertChunk(ctx context.Context, object pipeline.Object, file i
 			return nil
 		}
 	}
-	again := c.again(object, file, entry)
+	again := c.again(of, entry)
 	token := fmt.Sprintf("%s/%d-%d", entry.Token(), c.first, c.end)
 	for c.rows > 0 {
 		err := c.block.Insert(ctx, token, again)
@@ -434,7 +391,7 @@ func (l *Loader) insertChunk(ctx context.Context, object pipeline.Object, file i
 		}
 		if there {
 			l.log.Error("the table has the rows, a materialized view behind it has not taken them all; `penstock reingest --replace` brings them again", "key", object.Key, "error", err)
-			l.tell(*entry, codedError{"view_failed", err})
+			l.tell(*entry, codedError{code: "view_failed", error: err})
 			l.metrics.views.Inc()
 			break
 		}
@@ -460,7 +417,7 @@ func (l *Loader) insertChunk(ctx context.Context, object pipeline.Object, file i
 		return err
 	}
 	if !there {
-		return codedError{"rows_swallowed", fmt.Errorf("the table took rows %d to %d and does not have them: they were deleted by hand less than a deduplication window ago", c.first, c.end)}
+		return codedError{code: "rows_swallowed", error: fmt.Errorf("the table took rows %d to %d and does not have them: they were deleted by hand less than a deduplication window ago", c.first, c.end)}
 	}
 	out.add(c)
 	return nil

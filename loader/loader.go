@@ -106,7 +106,6 @@ type Options struct {
 	ChunkRows  int           // of one insert at most; the same for all loaders of a table
 	MinChunk   int           // rows that any chunk may have, by Table.ChunkRows; 0: none are certain
 	ChunkBytes int           // of its events, by pipeline.Event.Size; likewise
-	Dir        string        // for objects while they are loaded
 	Extend     time.Duration // between two signs of life to the queue
 	Backoff    retry.Backoff // between attempts at one object
 	Attempts   int           // that may fail through the object's own fault; then it is a dead letter
@@ -119,7 +118,7 @@ type Loader struct {
 	spec    pipeline.Spec
 	opts    Options
 	queue   Queue
-	store   Store
+	source  Source
 	table   Table
 	ledger  Ledger
 	letters Letters  // nil: the ledger alone has them
@@ -134,8 +133,8 @@ type Loader struct {
 }
 
 // New makes a loader; Run does the work.
-func New(spec pipeline.Spec, opts Options, q Queue, store Store, table Table, ledger Ledger, letters Letters, report Reporter, log *slog.Logger, reg prometheus.Registerer) *Loader {
-	return &Loader{spec: spec, opts: opts, queue: q, store: store, table: table, ledger: ledger, letters: letters, report: report,
+func New(spec pipeline.Spec, opts Options, q Queue, source Source, table Table, ledger Ledger, letters Letters, report Reporter, log *slog.Logger, reg prometheus.Registerer) *Loader {
+	return &Loader{spec: spec, opts: opts, queue: q, source: source, table: table, ledger: ledger, letters: letters, report: report,
 		log: log.With("pipeline", spec.Name), metrics: newMetrics(spec, reg)}
 }
 

@@ -34,7 +34,7 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
 		outages:       counter("outages_total", "Times that loading stopped because the table or the store was away."),
 		receiveErrors: counter("receive_errors_total", "Receives from the queue that failed."),
 		results:       vec("objects_total", "result", "Deliveries of objects, by result: loaded, already, failed, dead, dropped."),
-		ignored:       vec("ignored_total", "reason", "Notifications settled without a load: test, unparsable, foreign."),
+		ignored:       vec("ignored_total", "reason", "Notifications settled without a load: test, unparsable, foreign (of another pipeline), not_data (temporary files and folders)."),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_loader_load_seconds",
 			Help: "Time from a delivery to the ledger.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 15)}),
 		broken: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_loader_broken",

@@ -3,6 +3,7 @@ package loader
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/codec/foreign"
 	"github.com/penstock/penstock/internal/faultpoint"
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -59,7 +61,7 @@ func (l *Loader) refuse(ctx context.Context, entry *pipeline.Load, c *chunk, eve
 	}
 	halve = func(part []pipeline.Event, why error) error {
 		if len(part) == 1 {
-			f := l.refusal(entry, part[0].Row, part[0].Project, clientForm(&part[0]), why)
+			f := l.refusal(entry, part[0].Row, part[0].Project, ClientForm(&part[0]), why)
 			f.ClientIP, f.UserAgent = client(&part[0])
 			refused = append(refused, f)
 			if len(entry.Refused)+len(refused) > maxRefused {
@@ -96,27 +98,55 @@ func (l *Loader) refuse(ctx context.Context, entry *pipeline.Load, c *chunk, eve
 	return l.leaveOut(ctx, entry, refused)
 }
 
-// refuseLines leaves out what a foreign file holds that is no event.
-func (l *Loader) refuseLines(ctx context.Context, dec codec.Decoder, entry *pipeline.Load) error {
-	from, ok := dec.(codec.Refuser)
+// rejections are the rows of a foreign file that are no events. They are kept
+// back until an event shows that the file is what it was taken for: binary data
+// read as text would be a thousand failures.
+type rejections struct {
+	l      *Loader
+	entry  *pipeline.Load
+	any    bool // an event of the file was found
+	waits  []pipeline.Failure
+	failed string // why the first row is none
+	rows   int64  // rejected by now
+}
+
+// take takes what the last Decode left out, beside so many events.
+func (r *rejections) take(ctx context.Context, dec codec.Decoder, events int) error {
+	from, ok := dec.(*foreign.Decoder)
 	if !ok {
 		return nil
 	}
-	var refused []pipeline.Failure
-	for _, r := range from.Refused() {
-		if !slices.Contains(entry.Refused, r.Row) {
-			f := l.refusal(entry, r.Row, nil, r.Raw, codedError{r.Code, fmt.Errorf("%s", r.Message)})
-			f.Code = r.Code
-			refused = append(refused, f)
+	for _, row := range from.Rejected() {
+		if r.rows++; r.rows == 1 {
+			r.failed = row.Message
+		}
+		if !slices.Contains(r.entry.Refused, row.Row) {
+			f := r.l.refusal(r.entry, row.Row, nil, row.Raw, errors.New(row.Message))
+			f.Code = row.Code
+			r.waits = append(r.waits, f)
 		}
 	}
-	if len(entry.Refused)+len(refused) > maxRefused {
-		return fault("refused_rows", "more than %d of its lines are no events; the first: %s", maxRefused, refused[0].Message)
+	r.any = r.any || events > 0
+	if len(r.entry.Refused)+len(r.waits) > maxRefused {
+		if !r.any {
+			return r.end()
+		}
+		return fault("refused_rows", "more than %d of its rows are no events; the first: %s", maxRefused, r.failed)
 	}
-	if len(refused) == 0 {
+	if !r.any || len(r.waits) == 0 {
 		return nil
 	}
-	return l.leaveOut(ctx, entry, refused)
+	waits := r.waits
+	r.waits = nil
+	return r.l.leaveOut(ctx, r.entry, waits)
+}
+
+// end judges a file of which nothing is left.
+func (r *rejections) end() error {
+	if r.any || r.rows == 0 {
+		return nil
+	}
+	return faultFinal("no_valid_rows", "none of its %d rows is an event; the first: %s", r.rows, r.failed)
 }
 
 // client is what the event's context says of who sent it.
@@ -172,10 +202,9 @@ func without(events []pipeline.Event, refused []uint32) []pipeline.Event {
 	})
 }
 
-// clientForm is an event as a client would send it, for `penstock errors
-// redrive`: the row was good for the receiver, and may be so for the table when
-// it is mended.
-func clientForm(e *pipeline.Event) []byte {
+// ClientForm is an event as a client would send it, for `penstock errors
+// redrive`: it goes through the receiver once more.
+func ClientForm(e *pipeline.Event) []byte {
 	b := append([]byte(nil), `{"event_id":"`...)
 	b = e.ID.Append(b)
 	b = append(b, `","name":`...)

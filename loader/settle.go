@@ -40,7 +40,8 @@ func (l *Loader) handle(ctx context.Context, d Delivery) {
 
 // codedError is a failure that is the loader's own to name.
 type codedError struct {
-	code string
+	code  string
+	final bool // no later attempt can do better: the object is given up at once
 	error
 }
 
@@ -48,7 +49,18 @@ func (e codedError) Unwrap() error { return e.error }
 
 // fault is an object's own failure, with a code for machines.
 func fault(code, format string, args ...any) error {
-	return codedError{code, retry.As(retry.Permanent, fmt.Errorf(format, args...))}
+	return codedError{code: code, error: retry.As(retry.Permanent, fmt.Errorf(format, args...))}
+}
+
+// faultFinal is a fault that no later attempt can change.
+func faultFinal(code, format string, args ...any) error {
+	return codedError{code: code, final: true, error: retry.As(retry.Permanent, fmt.Errorf(format, args...))}
+}
+
+// isFinal tells whether an object is to be given up at once.
+func isFinal(err error) bool {
+	c, ok := errors.AsType[codedError](err)
+	return ok && c.final
 }
 
 // codeOf names a failure for machines.
@@ -105,7 +117,7 @@ func (l *Loader) count(ctx context.Context, entry pipeline.Load, cause error) (d
 	if entry.FirstFail.IsZero() || entry.Failures == 1 {
 		entry.FirstFail = now
 	}
-	if int(entry.Failures) >= l.opts.Attempts {
+	if int(entry.Failures) >= l.opts.Attempts || isFinal(cause) {
 		entry.State = pipeline.Dead
 	}
 	if err := l.ledger.SaveLoad(ctx, entry); err != nil {

@@ -63,7 +63,7 @@ func Objects(ctx context.Context, lister Lister, spec pipeline.Spec, span Span, 
 		err := lister.List(ctx, spec.Prefix, r[0], r[1], func(all []pipeline.Object) error {
 			var some []pipeline.Object
 			for _, o := range all {
-				if _, ok := pipeline.FormatOf(o.Key); ok && span.contains(o) {
+				if pipeline.IsData(spec.Prefix, o.Key) && span.contains(o) {
 					some = append(some, o)
 				}
 			}

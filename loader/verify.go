@@ -3,21 +3,18 @@ package loader
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
 // Audited is what Verify compares: the bucket, and what the table says.
 type Audited interface {
 	Lister
-	Store
 	Head(ctx context.Context, key string) (pipeline.Object, error)
 }
 
@@ -57,9 +54,9 @@ type Verified struct {
 // Verify holds bucket, ledger and table against each other, object by object,
 // over a span. Objects stored less than grace ago may still be waiting.
 // Memory is bounded by a day's objects.
-func Verify(ctx context.Context, spec pipeline.Spec, span Span, grace time.Duration, bucket Audited, entries Entries, counts Counts,
+func Verify(ctx context.Context, spec pipeline.Spec, span Span, grace time.Duration, bucket Audited, source Source, entries Entries, counts Counts,
 	progress func(Verified)) (Verified, error) {
-	v := &verifier{spec: spec, span: span, grace: grace, now: time.Now(), bucket: bucket, entries: entries, counts: counts}
+	v := &verifier{spec: spec, span: span, grace: grace, now: time.Now(), bucket: bucket, source: source, entries: entries, counts: counts}
 	v.Pipeline = spec.Name
 	v.Differences = []Difference{}
 	for _, prefix := range span.days(spec.Prefix) {
@@ -80,6 +77,7 @@ type verifier struct {
 	grace   time.Duration
 	now     time.Time
 	bucket  Audited
+	source  Source
 	entries Entries
 	counts  Counts
 }
@@ -122,6 +120,9 @@ func (v *verifier) day(ctx context.Context, prefix string) error {
 	}
 	if err := v.bucket.List(ctx, prefix, "", "", func(page []pipeline.Object) error {
 		for _, o := range page {
+			if !pipeline.IsData(v.spec.Prefix, o.Key) {
+				continue
+			}
 			a := of(o.Key)
 			a.object, a.stored = o, true
 		}
@@ -289,7 +290,7 @@ func (v *verifier) collapsed(ctx context.Context, a *account, day time.Time) (ui
 		ids = ids[:0]
 		return err
 	}
-	_, err := Read(ctx, v.bucket, o.Key, "", func(e *pipeline.Event) error {
+	_, err := v.source.Read(ctx, o.Key, func(e *pipeline.Event) error {
 		if !have[e.Row] {
 			ids = append(ids, e.Identity())
 		}
@@ -302,35 +303,4 @@ func (v *verifier) collapsed(ctx context.Context, a *account, day time.Time) (ui
 		err = ask()
 	}
 	return n, err
-}
-
-// Read calls each with the events of an object, in order, and returns what the
-// bucket says of it. Events are valid during the call. dir is where it is kept
-// meanwhile; empty: the system's folder for temporary files.
-func Read(ctx context.Context, store Store, key, dir string, each func(*pipeline.Event) error) (pipeline.Object, error) {
-	object, file, err := fetch(ctx, store, pipeline.Notification{Key: key}, dir)
-	if err != nil {
-		return object, err
-	}
-	defer file.Close()
-	dec, err := decoder(object, file)
-	if err != nil {
-		return object, fmt.Errorf("read %s: %w", key, err)
-	}
-	defer dec.Close()
-	var events []pipeline.Event
-	for {
-		events, err = dec.Decode(events[:0], codec.Limit{Rows: 10_000, Bytes: 16 << 20})
-		if err == io.EOF {
-			return object, nil
-		}
-		if err != nil {
-			return object, fmt.Errorf("read %s: %w", key, err)
-		}
-		for i := range events {
-			if err := each(&events[i]); err != nil {
-				return object, err
-			}
-		}
-	}
 }

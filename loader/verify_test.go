@@ -55,7 +55,7 @@ func TestVerifyUnderTraffic(t *testing.T) {
 	w := newWorld()
 	key := w.put(t, 2, noon, 1)
 	m := &moving{world: w, object: pipeline.Object{Key: key, Meta: w.metas[key], Modified: pipeline.Millis(noon)}}
-	v, err := Verify(t.Context(), pipeline.Events, Span{pipeline.Millis(noon - 1000), pipeline.Millis(noon + 1000)}, 0, m, m, m, nil)
+	v, err := Verify(t.Context(), pipeline.Events, Span{pipeline.Millis(noon - 1000), pipeline.Millis(noon + 1000)}, 0, m, Source{Store: m, Dir: t.TempDir()}, m, m, nil)
 	if err != nil || len(v.Differences) > 0 || v.Waiting != 1 {
 		t.Errorf("%+v, %v", v, err)
 	}
@@ -88,7 +88,7 @@ func TestVerifyBlobs(t *testing.T) {
 		want int
 	}{{100, 0}, {120, 0}, {99, 1}, {-1, 1}} {
 		m := withBlobs{&moving{world: w, asked: true, object: pipeline.Object{Key: key, Meta: meta, Modified: pipeline.Millis(noon)}}, c.size}
-		v, err := Verify(t.Context(), pipeline.Events, Span{pipeline.Millis(noon - 1000), pipeline.Millis(noon + 1000)}, 0, m, m, m, nil)
+		v, err := Verify(t.Context(), pipeline.Events, Span{pipeline.Millis(noon - 1000), pipeline.Millis(noon + 1000)}, 0, m, Source{Store: m, Dir: t.TempDir()}, m, m, nil)
 		if err != nil || len(v.Differences) != c.want || c.want > 0 && v.Differences[0].Kind != "blobs" {
 			t.Errorf("%d bytes: %+v, %v", c.size, v, err)
 		}

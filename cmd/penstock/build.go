@@ -265,7 +265,7 @@ const (
 
 // newLoader makes one pipeline's loader. What fails in loading the errors
 // pipeline is not reported to it.
-func newLoader(cfg Config, spec pipeline.Spec, name string, q loader.Queue, store *objstore.Bucket, db *clickhouse.DB, letters *jetstream.Queue, report loader.Reporter, log *slog.Logger, reg prometheus.Registerer) *loader.Loader {
+func newLoader(cfg Config, spec pipeline.Spec, name string, q loader.Queue, source loader.Source, db *clickhouse.DB, letters *jetstream.Queue, report loader.Reporter, log *slog.Logger, reg prometheus.Registerer) *loader.Loader {
 	if spec == pipeline.Errors {
 		report = nil
 	}
@@ -275,12 +275,12 @@ func newLoader(cfg Config, spec pipeline.Spec, name string, q loader.Queue, stor
 	}
 	return loader.New(spec, loader.Options{
 		Name: name, Workers: cfg.Loader.Workers, ChunkRows: faultpoint.Setting("CHUNK_ROWS", chunkRows), MinChunk: clickhouse.MinChunk, ChunkBytes: chunkBytes,
-		Dir: cfg.Loader.Dir, Extend: time.Duration(cfg.Queue.AckWait) / 3,
+		Extend:   time.Duration(cfg.Queue.AckWait) / 3,
 		Backoff:  retry.Backoff{Min: time.Duration(cfg.Loader.BackoffMin), Max: time.Duration(cfg.Loader.BackoffMax)},
 		Attempts: cfg.Loader.MaxAttempts,
 		Probe:    retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
 		Drain:    time.Duration(cfg.Process.Drain),
-	}, q, store, table{db}, db, to, report, log, reg)
+	}, q, source, table{db}, db, to, report, log, reg)
 }
 
 // table is ClickHouse as the loader wants it.
@@ -336,6 +336,10 @@ func buildOutlet(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*outl
 		report = out.reports.reporter
 	}
 	store := openBucket(cfg.Storage)
+	source, err := cfg.source(store, db)
+	if err != nil {
+		return nil, err
+	}
 	for _, spec := range specs {
 		var q loader.Queue
 		if out.queue != nil {
@@ -345,7 +349,7 @@ func buildOutlet(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*outl
 			q = &loader.Poller{Spec: spec, Owner: name, Poll: time.Duration(cfg.Sweep.Poll), Every: time.Duration(cfg.Sweep.Every), Span: time.Duration(cfg.Sweep.Span),
 				TTL: time.Duration(cfg.Queue.AckWait), Lister: store, Entries: db, Claims: claimer{store}}
 		}
-		out.loaders = append(out.loaders, newLoader(cfg, spec, name, q, store, db, out.queue, report, log, reg))
+		out.loaders = append(out.loaders, newLoader(cfg, spec, name, q, source, db, out.queue, report, log, reg))
 	}
 	return out, nil
 }

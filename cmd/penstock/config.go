@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -37,6 +38,7 @@ type Config struct {
 	LLM        LLMConfig        `yaml:"llm"`
 	Schemas    SchemasConfig    `yaml:"schemas"`
 	Status     StatusConfig     `yaml:"status"`
+	Imports    []ImportConfig   `yaml:"imports"`
 }
 
 type ProcessConfig struct {
@@ -132,6 +134,8 @@ type ClickHouseConfig struct {
 	TLS       bool           `yaml:"tls"`
 	Timeout   Duration       `yaml:"timeout"`
 	Columns   []ColumnConfig `yaml:"columns"`
+
+	StorageEndpoint string `yaml:"storage_endpoint"`
 }
 
 type ColumnConfig struct {
@@ -349,7 +353,7 @@ func overrideConfig(env map[string]string, cfg *Config) error {
 	}
 	for section := range root.Type().Fields() {
 		v := root.FieldByIndex(section.Index)
-		for f := range section.Type.Fields() {
+		for f := range sectionFields(section) {
 			name := "PENSTOCK_" + strings.ToUpper(section.Tag.Get("yaml")+"_"+f.Tag.Get("yaml"))
 			target := v.FieldByIndex(f.Index)
 			if file, ok := env[name+"_FILE"]; ok && f.Type.Kind() == reflect.String {
@@ -378,6 +382,15 @@ func overrideConfig(env map[string]string, cfg *Config) error {
 	return nil
 }
 
+// sectionFields are a section's fields; a section that is a list has none that a
+// variable could override.
+func sectionFields(section reflect.StructField) iter.Seq[reflect.StructField] {
+	if section.Type.Kind() != reflect.Struct {
+		return func(func(reflect.StructField) bool) {}
+	}
+	return section.Type.Fields()
+}
+
 // isOverride tells whether a variable of the environment is meant for a field:
 // it begins with PENSTOCK_ and a section's name.
 func isOverride(name string) bool {
@@ -391,7 +404,7 @@ func isOverride(name string) bool {
 
 func knownOverride(name string) bool {
 	for section := range reflect.TypeFor[Config]().Fields() {
-		for f := range section.Type.Fields() {
+		for f := range sectionFields(section) {
 			field := "PENSTOCK_" + strings.ToUpper(section.Tag.Get("yaml")+"_"+f.Tag.Get("yaml"))
 			if name == field || name == field+"_FILE" && f.Type.Kind() == reflect.String {
 				return true
@@ -457,6 +470,9 @@ func (c *Config) check() error {
 		errs = append(errs, fmt.Errorf("process.log_format %q: text or json", c.Process.LogFormat))
 	}
 	if _, err := c.columns(); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := c.imports(); err != nil {
 		errs = append(errs, err)
 	}
 	if _, err := c.prices(); err != nil {

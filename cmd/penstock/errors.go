@@ -20,8 +20,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/codec/foreign"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/loader"
 	"github.com/penstock/penstock/receiver"
 )
 
@@ -363,7 +365,7 @@ func (o *operator) redrivePage(ctx context.Context, db *clickhouse.DB, rec *rece
 	g.SetLimit(redriveAtOnce)
 	for i := range details {
 		g.Go(func() (err error) {
-			results[i], err = redriveOne(ctx, rec, details[i], p)
+			results[i], err = o.redriveOne(ctx, rec, details[i], p)
 			return err
 		})
 	}
@@ -391,12 +393,34 @@ func (o *operator) redrivePage(ctx context.Context, db *clickhouse.DB, rec *rece
 	return nil
 }
 
-func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *errorRedrive) (errorResult, error) {
+// importedRow makes what a client would send of a row of a file that was
+// rejected: an operator may have mended it. project is the one that the
+// configuration has for the file.
+func (o *operator) importedRow(key string, row uint32, at time.Time, text []byte) (body []byte, project string, err error) {
+	imports, err := o.cfg.imports()
+	if err != nil {
+		return nil, "", err
+	}
+	e, err := foreign.Event(text, row, foreign.Options{Key: key, Modified: at.UnixMilli(), Mapping: imports.Of(key)})
+	if err != nil {
+		return nil, "", err
+	}
+	return loader.ClientForm(&e), string(e.Project), nil
+}
+
+func (o *operator) redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *errorRedrive) (errorResult, error) {
 	r := errorResult{ID: d.ID, Result: "skipped"}
 	project := d.Project
 	if project == "" {
 		project = p.As
 	}
+	var in struct {
+		Index   *int // in the request; a request as a whole has none
+		Headers map[string]string
+		Object  string  `json:"source_object"` // of a load
+		Row     *uint32 `json:"source_row"`    // of it; a load as a whole has none
+	}
+	json.Unmarshal(d.Properties, &in)
 	body, encoding := d.Raw, d.text("content_encoding")
 	contentType := d.text("content_type")
 	if mended, ok := p.Bodies[d.ID]; ok {
@@ -406,7 +430,7 @@ func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *e
 		}
 	}
 	switch {
-	case d.Stage == "loader" && d.Code != "refused_row":
+	case d.Stage == "loader" && in.Row == nil:
 		r.Message = "it is the failure of a load, with nothing to send: `penstock dlq` and `penstock reingest` load objects again"
 		return r, nil
 	case len(body) == 0:
@@ -415,6 +439,19 @@ func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *e
 	case d.text("class") == "taken" && p.Bodies[d.ID] == nil:
 		r.Message = "its event was taken and is in events; what --through makes of it is sent"
 		return r, nil
+	}
+	if d.Stage == "loader" && d.Code != "refused_row" {
+		imported, of, err := o.importedRow(in.Object, *in.Row, d.Time, body)
+		if err != nil {
+			r.Result, r.Code, r.Message = "refused", "invalid_row", err.Error()
+			return r, nil
+		}
+		body, contentType = imported, ""
+		if of != "" {
+			project = of
+		}
+	}
+	switch {
 	case project == "":
 		r.Message = "its project is not known: say --as PROJECT"
 		return r, nil
@@ -428,12 +465,7 @@ func redriveOne(ctx context.Context, rec *receiver.Receiver, d errorDetail, p *e
 		UserAgent string `json:"user_agent"`
 	}
 	json.Unmarshal(d.Context, &client)
-	var in struct {
-		Index   *int // in the request; a request as a whole has none
-		Headers map[string]string
-	}
-	json.Unmarshal(d.Properties, &in)
-	send := receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Project: project, Path: d.text("path"), Event: in.Index != nil, ContentType: contentType, ContentEncoding: encoding,
+	send := receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Project: project, Path: d.text("path"), Event: in.Index != nil || in.Row != nil, ContentType: contentType, ContentEncoding: encoding,
 		ClientIP: client.IP, UserAgent: client.UserAgent, Body: body, Durability: pipeline.Bucket}
 	for name, value := range in.Headers {
 		send.Headers = append(send.Headers, pipeline.Header{Name: name, Value: value})

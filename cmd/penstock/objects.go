@@ -210,10 +210,14 @@ func catObjects(ctx context.Context, o *operator, params any, out sink) error {
 		return errors.New("name at least one object: `penstock objects ls` lists them")
 	}
 	resolve := resolver{store: o.store, limit: int64(max(o.cfg.Receiver.MaxEvent, defaultConfig().Receiver.MaxEvent))}
+	source, err := o.source()
+	if err != nil {
+		return err
+	}
 	var buf []byte
 	for _, key := range p.Keys {
 		n := 0
-		_, err := loader.Read(ctx, o.store, key, o.cfg.Loader.Dir, func(e *pipeline.Event) error {
+		_, err := source.Read(ctx, key, func(e *pipeline.Event) error {
 			if p.Row >= 0 && int(e.Row) != p.Row {
 				return nil
 			}
@@ -290,12 +294,16 @@ func findEvent(ctx context.Context, o *operator, params any, out sink) error {
 	if err != nil {
 		return err
 	}
+	source, err := o.source()
+	if err != nil {
+		return err
+	}
 	began, objects, unread := time.Now(), int64(0), 0
 	var buf []byte
 	for _, spec := range pipeline.Specs() {
 		err := loader.Objects(ctx, o.store, spec, span, func(page []pipeline.Object) error {
 			for _, obj := range page {
-				_, err := loader.Read(ctx, o.store, obj.Key, o.cfg.Loader.Dir, func(e *pipeline.Event) error {
+				_, err := source.Read(ctx, obj.Key, func(e *pipeline.Event) error {
 					if e.ID != id {
 						return nil
 					}
@@ -355,8 +363,12 @@ func (o *operator) findRow(ctx context.Context, key, row string, out sink) error
 
 // eventAt reads one event out of an object.
 func (o *operator) eventAt(ctx context.Context, key string, row uint32) (json.RawMessage, error) {
+	source, err := o.source()
+	if err != nil {
+		return nil, err
+	}
 	var event json.RawMessage
-	_, err := loader.Read(ctx, o.store, key, o.cfg.Loader.Dir, func(e *pipeline.Event) error {
+	_, err = source.Read(ctx, key, func(e *pipeline.Event) error {
 		if e.Row != row {
 			return nil
 		}

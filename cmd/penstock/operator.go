@@ -52,6 +52,15 @@ func (o *operator) table() (*clickhouse.DB, error) {
 	return o.db, nil
 }
 
+// source reads objects.
+func (o *operator) source() (loader.Source, error) {
+	db, err := o.table()
+	if err != nil {
+		return loader.Source{}, err
+	}
+	return o.cfg.source(o.store, db)
+}
+
 // notifications connects to the queue; nil where there is none.
 func (o *operator) notifications(ctx context.Context) (*jetstream.Queue, error) {
 	o.mu.Lock()
@@ -93,7 +102,11 @@ func (o *operator) loader(ctx context.Context, spec pipeline.Spec) (*loader.Load
 	if err != nil {
 		return nil, err
 	}
-	return newLoader(o.cfg, spec, "operator-"+loaderName(o.cfg), nil, o.store, db, q, nil, o.log, prometheus.NewRegistry()), nil
+	source, err := o.source()
+	if err != nil {
+		return nil, err
+	}
+	return newLoader(o.cfg, spec, "operator-"+loaderName(o.cfg), nil, source, db, q, nil, o.log, prometheus.NewRegistry()), nil
 }
 
 func (o *operator) close() error {

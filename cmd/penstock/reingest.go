@@ -197,7 +197,7 @@ func (o *operator) pages(ctx context.Context, p *reingestParams, span loader.Spa
 			return err
 		}
 		return o.store.List(ctx, p.Prefix, "", "", func(page []pipeline.Object) error {
-			page = slices.DeleteFunc(page, func(o pipeline.Object) bool { _, ok := pipeline.FormatOf(o.Key); return !ok })
+			page = slices.DeleteFunc(page, func(o pipeline.Object) bool { return !pipeline.IsData(spec.Prefix, o.Key) })
 			if len(page) == 0 {
 				return nil
 			}
@@ -450,7 +450,11 @@ func (r *reingest) collapsed(ctx context.Context, it loader.Item) (bool, error) 
 		}
 		return err
 	}
-	_, err := loader.Read(ctx, r.o.store, it.Object.Key, r.o.cfg.Loader.Dir, func(e *pipeline.Event) error {
+	source, err := r.o.source()
+	if err != nil {
+		return false, err
+	}
+	_, err = source.Read(ctx, it.Object.Key, func(e *pipeline.Event) error {
 		n++
 		if events = append(events, e.Identity()); len(events) == batch {
 			return ask()

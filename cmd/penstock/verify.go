@@ -35,12 +35,17 @@ func runVerify(ctx context.Context, s streams, args []string) error {
 		return err
 	}
 	defer db.Close()
+	store := openBucket(cfg.Storage)
+	source, err := cfg.source(store, db)
+	if err != nil {
+		return err
+	}
 	days := int(span.To.Sub(span.From.Truncate(24*time.Hour))/(24*time.Hour)) + 1
 	differ := false
 	for _, spec := range pipeline.Specs() {
 		line := newLiveLine(s)
 		began, done := time.Now(), 0
-		v, err := loader.Verify(ctx, spec, span, *grace, openBucket(cfg.Storage), db, db, func(v loader.Verified) {
+		v, err := loader.Verify(ctx, spec, span, *grace, store, source, db, db, func(v loader.Verified) {
 			done++
 			left := time.Duration(float64(time.Since(began)) / float64(done) * float64(max(0, days-done)))
 			line.show("%s: day %d of %d, %d objects, %d rows, %d differences, %s left", spec.Name, done, days, v.Objects, v.TableRows, len(v.Differences), left.Round(time.Second))

@@ -15,14 +15,14 @@ import (
 
 // loadColumns are those of an entry, in the order of scanLoad and SaveLoad.
 var loadColumns = []string{"key", "etag", "generation", "status", "pipeline", "rows", "refused", "bytes", "chunk_rows", "chunk_bytes", "attempts", "failures",
-	"code", "error", "loader", "job", "received_at", "first_fail", "started_at", "finished_at"}
+	"code", "error", "loader", "job", "reading", "received_at", "first_fail", "started_at", "finished_at"}
 
 var loadSelect = "SELECT " + strings.Replace(strings.Join(loadColumns, ", "), "status", "toString(status)", 1) + " FROM loads FINAL "
 
 func scanLoad(row interface{ Scan(...any) error }) (l pipeline.Load, err error) {
 	var status string
 	err = row.Scan(&l.Key, &l.ETag, &l.Generation, &status, &l.Pipeline, &l.Rows, &l.Refused, &l.Bytes, &l.ChunkRows, &l.ChunkBytes, &l.Attempts, &l.Failures,
-		&l.Code, &l.Error, &l.Loader, &l.Job, &l.Received, &l.FirstFail, &l.Started, &l.Finished)
+		&l.Code, &l.Error, &l.Loader, &l.Job, &l.Reading, &l.Received, &l.FirstFail, &l.Started, &l.Finished)
 	if err == nil {
 		l.State, err = pipeline.ParseLoadState(status)
 	}
@@ -92,7 +92,7 @@ func (db *DB) SaveLoad(ctx context.Context, l pipeline.Load) error {
 		l.Refused = []uint32{}
 	}
 	if err := batch.Append(l.Key, l.ETag, l.Generation, l.State.String(), l.Pipeline, l.Rows, l.Refused, l.Bytes, l.ChunkRows, l.ChunkBytes, l.Attempts, l.Failures,
-		l.Code, l.Error, l.Loader, l.Job, l.Received, first, l.Started, l.Finished, l.Version()); err != nil {
+		l.Code, l.Error, l.Loader, l.Job, l.Reading, l.Received, first, l.Started, l.Finished, l.Version()); err != nil {
 		batch.Abort()
 		return fmt.Errorf("write ledger: %w", err)
 	}

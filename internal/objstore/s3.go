@@ -115,6 +115,7 @@ func (b *Bucket) Get(ctx context.Context, key string) (pipeline.Object, io.ReadC
 		out.Body.Close()
 		return o, nil, err
 	}
+	o.Encoding = aws.ToString(out.ContentEncoding)
 	return o, out.Body, nil
 }
 

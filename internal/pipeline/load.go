@@ -49,6 +49,7 @@ type Load struct {
 	Error      string // of the last failure, or why it was dropped
 	Loader     string
 	Job        string    // of the re-ingest that replaced it last
+	Reading    string    // of a foreign object: what its rows follow from beside its bytes. Another reading cuts it elsewhere
 	Received   time.Time // received_at of the newest event in it
 	FirstFail  time.Time // zero: it never failed
 	Started    time.Time // the last attempt
@@ -91,3 +92,13 @@ func (l Load) DeadLetter() DeadLetter {
 	return DeadLetter{Key: l.Key, ETag: l.ETag, Pipeline: l.Pipeline, Code: l.Code, Reason: l.Error, Attempts: l.Attempts, Failures: l.Failures,
 		First: l.FirstFail, Last: l.Finished, Token: l.Token()}
 }
+
+// FileError says that a file cannot be read as what it is.
+type FileError struct {
+	Code  string // for machines: unknown_format, unsupported_compression, unreadable_object, store_unreachable, unsupported_key
+	Final bool   // no later attempt can, as long as the file and its key stay as they are
+	Err   error
+}
+
+func (e *FileError) Error() string { return e.Err.Error() }
+func (e *FileError) Unwrap() error { return e.Err }

@@ -16,12 +16,6 @@ const (
 	NDJSON  Format = "ndjson.zst"
 )
 
-// The formats that only foreign files have.
-const (
-	PlainNDJSON Format = "ndjson"
-	GzipNDJSON  Format = "ndjson.gz"
-)
-
 // ParseFormat reads the name that a config or a flag gives to a format.
 func ParseFormat(s string) (Format, error) {
 	switch s {
@@ -33,21 +27,11 @@ func ParseFormat(s string) (Format, error) {
 	return "", fmt.Errorf("unknown format %q: parquet or ndjson", s)
 }
 
-// endings are the formats by what a key ends in. JSON Lines is another name of NDJSON.
-var endings = []struct {
-	suffix string
-	format Format
-}{
-	{".parquet", Parquet},
-	{".ndjson.zst", NDJSON}, {".ndjson", PlainNDJSON}, {".ndjson.gz", GzipNDJSON},
-	{".jsonl.zst", NDJSON}, {".jsonl", PlainNDJSON}, {".jsonl.gz", GzipNDJSON},
-}
-
-// FormatOf tells the format of an object by its key, that of a foreign file too.
+// FormatOf tells the format of an object of ours by its key.
 func FormatOf(key string) (Format, bool) {
-	for _, e := range endings {
-		if strings.HasSuffix(key, e.suffix) {
-			return e.format, true
+	for _, f := range []Format{Parquet, NDJSON} {
+		if strings.HasSuffix(key, "."+string(f)) {
+			return f, true
 		}
 	}
 	return "", false
@@ -106,7 +90,7 @@ func ParseKey(s string) (Key, error) {
 	}
 	k.Time = t
 	f, ok := FormatOf(ext)
-	if !ok || f != Parquet && f != NDJSON {
+	if !ok {
 		return bad("unknown format")
 	}
 	k.Format = f
@@ -149,7 +133,25 @@ type Object struct {
 	ETag     string // without quotes
 	Size     int64  // bytes
 	Modified time.Time
-	Meta     Meta // zero for a foreign object
+	Encoding string // Content-Encoding; empty: none, or a listing, which does not say it
+	Meta     Meta   // zero for a foreign object
+}
+
+// IsData tells whether an object below a pipeline's prefix is one to load. What
+// begins with "_" or ".", in a name or a folder, is the notes and temporary
+// files of whoever wrote there (Hadoop, Spark, Hive), and a key that ends in "/"
+// or "$folder$" is a folder.
+func IsData(prefix, key string) bool {
+	rest, ok := strings.CutPrefix(key, prefix)
+	if !ok || rest == "" || strings.HasSuffix(rest, "/") || strings.HasSuffix(rest, "$folder$") {
+		return false
+	}
+	for part := range strings.SplitSeq(rest, "/") {
+		if strings.HasPrefix(part, "_") || strings.HasPrefix(part, ".") {
+			return false
+		}
+	}
+	return true
 }
 
 // ConflictError says that another object than the one to be put has the key.

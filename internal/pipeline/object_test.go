@@ -85,8 +85,7 @@ func TestFormats(t *testing.T) {
 		ok   bool
 	}{
 		{"a.parquet", Parquet, true},
-		{"a.ndjson.zst", NDJSON, true}, {"a.ndjson", PlainNDJSON, true}, {"a.ndjson.gz", GzipNDJSON, true},
-		{"a.jsonl.zst", NDJSON, true}, {"a.jsonl", PlainNDJSON, true}, {"a.jsonl.gz", GzipNDJSON, true},
+		{"a.ndjson.zst", NDJSON, true}, {"a.ndjson", "", false}, {"a.ndjson.gz", "", false},
 		{"a.json", "", false}, {"a.json.gz", "", false}, {"a.gz", "", false}, {"a.parquet.gz", "", false}, {"parquet", "", false}, {"", "", false},
 	} {
 		if got, ok := FormatOf(c.key); got != c.want || ok != c.ok {
@@ -100,6 +99,20 @@ func TestFormats(t *testing.T) {
 	}
 	if _, err := ParseFormat("csv"); err == nil {
 		t.Error("csv is taken")
+	}
+}
+
+func TestIsData(t *testing.T) {
+	for _, key := range []string{"events/a", "events/dt=2026-11-22/hr=03/a.parquet", "events/x$folder", "events/a b/é.json"} {
+		if !IsData("events/", key) {
+			t.Errorf("%q is no data", key)
+		}
+	}
+	for _, key := range []string{"events/", "events/a/", "errors/a", "events/_SUCCESS", "events/a/_temporary/0/part-0.parquet", "events/.hidden", "events/a/.b/c",
+		"events/x_$folder$", "event", ""} {
+		if IsData("events/", key) {
+			t.Errorf("%q is data", key)
+		}
 	}
 }
 

@@ -1,0 +1,242 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// Files lets the server decode files of the bucket: Parquet, ORC, Avro and
+// Arrow in all their versions and compressions.
+type Files struct {
+	DB        *DB
+	Endpoint  string // URL of the S3 API as the server reaches it; empty: AWS
+	Region    string // of AWS
+	Bucket    string
+	AccessKey string // both empty: the server's own credentials
+	SecretKey string
+	PathStyle bool
+}
+
+// fileError is one that no attempt of ours is to blame for. As a failure it is
+// the object's, for others can be loaded meanwhile.
+func fileError(code string, final bool, format string, args ...any) error {
+	return &pipeline.FileError{Code: code, Final: final, Err: retry.As(retry.Permanent, fmt.Errorf(format, args...))}
+}
+
+// Codes by which the server says that it cannot reach a file, rather than that
+// it cannot read it: host, network, S3, access to a source, a URL that its
+// configuration forbids, and that a source is not granted.
+var unreachableCodes = []int32{198, 209, 210, 279, 491, 492, 497, 499, 1000}
+
+// Lines calls each with every row of a file, as a line of JSON, in the order of
+// the file. format is the server's name of it. Values keep their types: floats
+// have a point or an exponent, decimals and integers beyond 64 bits are text
+// with all their digits, dates and times are text by ISO 8601 whatever their
+// year, bytes that are no text are base64. NaN and the infinities, which JSON
+// does not have, are null.
+//
+// The same file gives the same lines, whoever asks, as long as Version is the same.
+func (f Files) Lines(ctx context.Context, key, format string, each func(line []byte) error) error {
+	source, err := f.source(key, format)
+	if err != nil {
+		return err
+	}
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(fileSettings))
+	columns, err := f.columns(ctx, source, format)
+	if err != nil {
+		return f.classFile(key, err)
+	}
+	rows, err := f.DB.conn.Query(ctx, "SELECT formatRow('JSONEachRow', *) FROM s3("+source+", "+quoteText(columns.structure(format))+")")
+	if err != nil {
+		return f.classFile(key, err)
+	}
+	defer rows.Close()
+	var text string
+	var line []byte
+	for rows.Next() {
+		if err := rows.Scan(&text); err != nil {
+			return f.classFile(key, err)
+		}
+		if line, err = columns.rewrite(line[:0], text); err != nil {
+			return fileError("unreadable_object", false, "decode %s: %w", key, err)
+		}
+		if err := each(line); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return f.classFile(key, err)
+	}
+	return nil
+}
+
+// Version names the server's version, which may print values in its own way.
+func (f Files) Version(ctx context.Context) (version string, err error) {
+	if err := f.DB.conn.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
+		return "", fmt.Errorf("ask for the version: %w", class(err))
+	}
+	return version, nil
+}
+
+// fileSettings are sent with every reading of a file.
+var fileSettings = clickhouse.Settings{
+	"max_threads":                         1, // rows come in the order of the file
+	"input_format_parquet_preserve_order": 1,
+
+	"output_format_json_quote_64bit_integers":    0,
+	"output_format_json_quote_denormals":         0,
+	"output_format_json_quote_decimals":          1,
+	"output_format_decimal_trailing_zeros":       1,
+	"output_format_json_named_tuples_as_objects": 1,
+	"output_format_json_escape_forward_slashes":  0,
+	"output_format_json_validate_utf8":           0, // bytes come as they are
+	"date_time_output_format":                    "iso",
+
+	"use_hive_partitioning":             0, // its columns would be of the whole path
+	"allow_archive_path_syntax":         0,
+	"schema_inference_use_cache_for_s3": 0, // the file may have been replaced
+	"use_cache_for_count_from_files":    0,
+
+	"s3_retry_attempts":                       5, // then it is tried again later
+	"max_execution_time":                      0,
+	"max_block_size":                          8192,
+	"input_format_parquet_prefer_block_bytes": 4 << 20,
+}
+
+// source is the arguments of s3() but for the structure.
+func (f Files) source(key, format string) (string, error) {
+	// The server takes these for patterns, versions, or parts of a URL.
+	if strings.ContainsAny(key, "*?{}#%") {
+		return "", fileError("unsupported_key", true,
+			"ClickHouse cannot be asked for a key with one of * ? { } # %% in it; store the file under another key than %q", key)
+	}
+	args := []string{quoteText(f.url(key))}
+	if f.AccessKey != "" {
+		args = append(args, quoteText(f.AccessKey), quoteText(f.SecretKey))
+	}
+	return strings.Join(append(args, quoteText(format)), ", "), nil
+}
+
+func (f Files) url(key string) string {
+	endpoint := f.Endpoint
+	if endpoint == "" {
+		endpoint = "https://s3." + f.Region + ".amazonaws.com"
+	}
+	u, err := url.Parse(strings.TrimSuffix(endpoint, "/"))
+	if err != nil { // the configuration was checked
+		return endpoint
+	}
+	if f.PathStyle {
+		u.Path += "/" + f.Bucket
+	} else {
+		u.Host = f.Bucket + "." + u.Host
+	}
+	u.Path += "/" + key
+	return u.String()
+}
+
+// columns asks for the file's columns with their types.
+func (f Files) columns(ctx context.Context, source, format string) (fileColumns, error) {
+	rows, err := f.DB.conn.Query(ctx, "DESCRIBE TABLE s3("+source+")")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all fileColumns
+	for rows.Next() {
+		var name, kind, skip string
+		into := []any{&name, &kind}
+		for len(into) < len(rows.Columns()) {
+			into = append(into, &skip)
+		}
+		if err := rows.Scan(into...); err != nil {
+			return nil, err
+		}
+		t, err := parseType(kind)
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", name, err)
+		}
+		all = append(all, fileColumn{name, t})
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if format == "Parquet" {
+		if err := f.refine(ctx, source, all); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// refine takes from a Parquet file's footer what the server's types do not
+// say: which columns are times of day, and which are JSON.
+func (f Files) refine(ctx context.Context, source string, all fileColumns) error {
+	source = strings.TrimSuffix(source, quoteText("Parquet")) + quoteText("ParquetMetadata")
+	rows, err := f.DB.conn.Query(ctx, "SELECT tupleElement(c, 'logical_type') FROM (SELECT arrayJoin(columns) AS c FROM s3("+source+"))")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var leaves []*fileType
+	for _, c := range all {
+		leaves = c.kind.leaves(leaves)
+	}
+	var logical []string
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return err
+		}
+		logical = append(logical, text)
+	}
+	if err := rows.Err(); err != nil || len(logical) != len(leaves) {
+		return err // without the footer's word times of day are times of 1970
+	}
+	for i, t := range leaves {
+		switch {
+		case strings.HasPrefix(logical[i], "Time("):
+			t.role = clockRole
+		case strings.HasPrefix(logical[i], "JSON") || strings.HasPrefix(logical[i], "Json"):
+			t.role = documentRole
+		}
+	}
+	return nil
+}
+
+// classFile tells a server that is away from one that cannot read the file.
+func (f Files) classFile(key string, err error) error {
+	code, said := codeOf(err)
+	if !said {
+		if errors.Is(err, context.Canceled) {
+			return err
+		}
+		return fmt.Errorf("decode %s: %w", key, retry.As(retry.Outage, err))
+	}
+	// An error may quote the query, and with it the key of the bucket.
+	text := err.Error()
+	if f.SecretKey != "" {
+		text = strings.ReplaceAll(text, f.SecretKey, "[HIDDEN]")
+	}
+	err = retry.AsCode(retry.Permanent, int(code), errors.New(text))
+	for _, c := range unreachableCodes {
+		// 636 wraps whatever kept the server from finding the columns.
+		if code == c || code == 636 && strings.Contains(text, fmt.Sprintf("Code: %d.", c)) {
+			return fileError("store_unreachable", false, "ClickHouse cannot read %s at %s: set clickhouse.storage_endpoint to the address"+
+				" at which ClickHouse reaches the bucket, or grant its user S3 (GRANT S3 ON *.* TO USER): %w", key, f.url(key), err)
+		}
+	}
+	switch code {
+	case 159, 160, 164, 202, 241, 242, 243, 252, 319, 394, 439, 516, 999: // it is busy, or somebody ended the query
+		return fmt.Errorf("decode %s: %w", key, retry.AsCode(retry.Outage, int(code), errors.New(text)))
+	}
+	return fileError("unreadable_object", false, "ClickHouse cannot decode %s: %w", key, err)
+}

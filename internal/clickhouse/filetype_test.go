@@ -1,0 +1,143 @@
+package clickhouse
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// columns makes columns a, b, … of types.
+func columnsOf(t testing.TB, types ...string) fileColumns {
+	t.Helper()
+	var all fileColumns
+	for i, text := range types {
+		kind, err := parseType(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, fileColumn{string(rune('a' + i)), kind})
+	}
+	return all
+}
+
+// Dates and times are asked for as numbers, and all else as it is.
+func TestFileStructure(t *testing.T) {
+	for _, c := range []struct{ kind, parquet, avro string }{
+		{"Nullable(Int32)", "Nullable(Int32)", ""},
+		{"Nullable(DateTime64(6, 'UTC'))", "Nullable(Decimal(38, 6))", "Nullable(Int64)"},
+		{"DateTime64(9)", "Decimal(38, 9)", "Int64"},
+		{"Map(String, Array(Nullable(Date32)))", "Map(String, Array(Nullable(Int32)))", ""},
+		{"Tuple(\n    x Nullable(Date),\n    `a b` Tuple(\n        z Decimal(10, 2)))", "Tuple(`x` Nullable(Int32), `a b` Tuple(`z` Decimal(10, 2)))", ""},
+		{"Tuple(`q\\`r` Int8)", "Tuple(`q\\`r` Int8)", ""},
+		{"Tuple(Int32, Array(String))", "Tuple(Int32, Array(String))", ""},
+		{"Enum8('a)' = 1, 'b\\'' = 2)", "Enum8('a)' = 1, 'b\\'' = 2)", ""},
+		{"LowCardinality(Nullable(String))", "LowCardinality(Nullable(String))", ""},
+	} {
+		all := columnsOf(t, c.kind)
+		if got, want := all.structure("Parquet"), "`a` "+c.parquet; got != want {
+			t.Errorf("%s: got %s, want %s", c.kind, got, want)
+		}
+		if c.avro == "" {
+			c.avro = c.parquet
+		}
+		if got, want := all.structure("Avro"), "`a` "+c.avro; got != want {
+			t.Errorf("%s in Avro: got %s, want %s", c.kind, got, want)
+		}
+	}
+	for _, bad := range []string{"", "Array(", "Array(Int8", "Tuple(a Int8", "Int8)", "DateTime64(x)", "Enum8('a"} {
+		if _, err := parseType(bad); err == nil {
+			t.Errorf("%q is taken for a type", bad)
+		}
+	}
+}
+
+func TestFileRewrite(t *testing.T) {
+	for _, c := range []struct{ kind, printed, want string }{
+		{"Float64", "1", "1.0"},
+		{"Float64", "-100000000000000000000", "-100000000000000000000.0"},
+		{"Nullable(Float32)", "0.5", "0.5"},
+		{"Float64", "1e21", "1e21"},
+		{"Nullable(Float64)", "null", ""},
+		{"Array(Nullable(Float64))", "[1,null,2.5]", "[1.0,null,2.5]"},
+		{"UInt64", "18446744073709551615", "18446744073709551615"},
+		{"Int128", "170141183460469231731687303715884105727", `"170141183460469231731687303715884105727"`},
+		{"Decimal(10, 2)", `"12.30"`, `"12.30"`},
+		{"Date32", "-171664", `"1500-01-01"`},
+		{"Nullable(Date32)", "2932896", `"9999-12-31"`},
+		{"DateTime64(6, 'UTC')", `"1795601472.123456"`, `"2026-11-25T10:11:12.123456Z"`},
+		{"DateTime64(9, 'UTC')", `"1795601472.123456789"`, `"2026-11-25T10:11:12.123456789Z"`},
+		{"DateTime64(3)", `"-0.001"`, `"1969-12-31T23:59:59.999Z"`},
+		{"DateTime64(0)", `"253402300799"`, `"9999-12-31T23:59:59Z"`},
+		{"DateTime64(6)", "1795601472123456", `"2026-11-25T10:11:12.123456Z"`}, // ticks, of Avro
+		{"Map(String, Float64)", `{"k":1}`, `{"k":1.0}`},
+		{"Tuple(x Int32, y Tuple(z Float64))", `{"x":1,"y":{"z":2}}`, `{"x":1,"y":{"z":2.0}}`},
+		{"Tuple(Int32, Float64)", "[1,2]", "[1,2.0]"},
+		{"Array(Tuple(k Int32))", `[]`, `[]`},
+		{"String", `"a\"b\\"`, `"a\"b\\"`},
+		{"String", "\"\xff\xfe\"", `"//4="`},
+		{"FixedString(2)", `"a\u0000"`, `"YQA="`},
+		{"Bool", "true", "true"},
+		{"Variant(Int8, String)", `{"x":[1]}`, `{"x":[1]}`},
+	} {
+		all := columnsOf(t, c.kind)
+		got, err := all.rewrite(nil, `{"a":`+c.printed+`}`)
+		want := `{"a":` + c.want + `}`
+		if c.want == "" {
+			want = "{}"
+		}
+		if err != nil || string(got) != want {
+			t.Errorf("%s %s: got %s, %v; want %s", c.kind, c.printed, got, err, want)
+		}
+	}
+	all := columnsOf(t, "Nullable(Int8)", "Int8", "Nullable(Int8)", "Int8")
+	if got, err := all.rewrite(nil, `{"a":null,"b":1,"c":null,"d":2}`); err != nil || string(got) != `{"b":1,"d":2}` {
+		t.Errorf("absent columns: %s, %v", got, err)
+	}
+	for _, bad := range []string{"", "{}", `{"a":1,"b":2,"c":3}`, `{"a":1,"b":2,"c":3,"d":4`, `{"a":1,"b":2,"c":3,"d":"x}`} {
+		if got, err := all.rewrite(nil, bad); err == nil {
+			t.Errorf("%s: got %s", bad, got)
+		}
+	}
+}
+
+// Columns that the footer calls times of day or JSON.
+func TestFileRoles(t *testing.T) {
+	all := columnsOf(t, "DateTime64(6, 'UTC')", "String", "String")
+	all[0].kind.role, all[1].kind.role, all[2].kind.role = clockRole, documentRole, documentRole
+	got, err := all.rewrite(nil, `{"a":"36672.123456","b":"{\"j\":\n[1]}","c":"no {json"}`)
+	if want := `{"a":"10:11:12.123456","b":{"j": [1]},"c":"no {json"}`; err != nil || string(got) != want {
+		t.Errorf("got %s, %v; want %s", got, err, want)
+	}
+}
+
+func TestFileSource(t *testing.T) {
+	f := Files{Endpoint: "http://127.0.0.1:9000/", Bucket: "b", AccessKey: "k'", SecretKey: `s\`, PathStyle: true}
+	if got, err := f.source("events/a b.parquet", "Parquet"); err != nil || got != `'http://127.0.0.1:9000/b/events/a%20b.parquet', 'k\'', 's\\', 'Parquet'` {
+		t.Errorf("got %s, %v", got, err)
+	}
+	f = Files{Region: "eu-west-1", Bucket: "b"}
+	if got, err := f.source("events/a.orc", "ORC"); err != nil || got != `'https://b.s3.eu-west-1.amazonaws.com/events/a.orc', 'ORC'` {
+		t.Errorf("got %s, %v", got, err)
+	}
+	for _, key := range []string{"events/*.parquet", "events/{a,b}", "events/a?"} {
+		if got, err := f.source(key, "Parquet"); err == nil || !strings.Contains(err.Error(), "another key") {
+			t.Errorf("%s: got %s, %v", key, got, err)
+		}
+	}
+}
+
+// FuzzRewrite: whatever the server prints, what comes out is JSON or an error.
+func FuzzRewrite(f *testing.F) {
+	f.Add("Tuple(x Float64, y Array(String))", `{"a":{"x":1,"y":["a","b"]}}`)
+	f.Add("Map(String, DateTime64(6))", `{"a":{"k":"1.5"}}`)
+	f.Fuzz(func(t *testing.T, kind, line string) {
+		parsed, err := parseType(kind)
+		if err != nil {
+			return
+		}
+		out, err := fileColumns{{"a", parsed}}.rewrite(nil, line)
+		if err == nil && json.Valid([]byte(line)) && !json.Valid(out) {
+			t.Errorf("%s of %s became %s", kind, line, out)
+		}
+	})
+}

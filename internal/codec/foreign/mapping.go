@@ -1,0 +1,285 @@
+package foreign
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+)
+
+// Mapping says where the rows of files below a prefix have what an event
+// needs. Each field is a list of expressions, of which the first that the row
+// has counts. An expression is a path, keys joined by dots, or several paths
+// joined by " + ", which are one text together. Of an array of objects with
+// key and value, as BigQuery has them, a path goes on by the key.
+//
+// A field that is empty stands for the member of that name.
+type Mapping struct {
+	Prefix  string // of keys, with that of the pipeline
+	Project string // of all rows; empty: none
+	Rows    string // path to an array of rows in each document; empty: a document is a row
+
+	Name, Timestamp, EventID, UserID, SessionID, Properties []string
+}
+
+// profiles are the layouts of exports, as their makers document them.
+var profiles = map[string]Mapping{
+	// https://amplitude.com/docs/apis/analytics/export#response-schema
+	"amplitude": {
+		Name: []string{"event_type"}, Timestamp: []string{"event_time"},
+		EventID: []string{"uuid", "device_id + $insert_id", "device_id + insert_id"},
+		UserID:  []string{"user_id", "device_id"}, SessionID: []string{"session_id"}, Properties: []string{"event_properties"},
+	},
+	// https://developer.mixpanel.com/reference/raw-event-export; Mixpanel tells
+	// resends by event, time, distinct_id and $insert_id.
+	"mixpanel": {
+		Name: []string{"event"}, Timestamp: []string{"properties.time"},
+		EventID: []string{"properties.distinct_id + properties.$insert_id"},
+		UserID:  []string{"properties.distinct_id"}, SessionID: []string{"properties.$session_id"}, Properties: []string{"properties"},
+	},
+	// https://posthog.com/docs/cdp/batch-exports/s3
+	"posthog": {
+		Name: []string{"event"}, Timestamp: []string{"timestamp"}, EventID: []string{"uuid"},
+		UserID: []string{"distinct_id"}, SessionID: []string{"properties.$session_id"}, Properties: []string{"properties"},
+	},
+	// https://segment.com/docs/connections/storage/catalog/aws-s3/
+	"segment": {
+		Name: []string{"event", "type"}, Timestamp: []string{"timestamp", "originalTimestamp"}, EventID: []string{"messageId"},
+		UserID: []string{"userId", "anonymousId"}, SessionID: []string{"context.sessionId"}, Properties: []string{"properties", "traits"},
+	},
+	// https://support.google.com/analytics/answer/7029846; the export has no id.
+	// What tells two of its events apart is their place in the client's batch,
+	// and in files of before 2024, which lack it, all that the event says.
+	"ga4": {
+		Name: []string{"event_name"}, Timestamp: []string{"event_timestamp"},
+		EventID: []string{"stream_id + user_pseudo_id + event_name + event_timestamp + event_bundle_sequence_id + " +
+			"batch_page_id + batch_ordering_id + batch_event_index + event_params"},
+		UserID: []string{"user_id", "user_pseudo_id"}, SessionID: []string{"event_params.ga_session_id"}, Properties: []string{"event_params"},
+	},
+}
+
+// Profile returns the mapping of a product's export. Fields of m that are set
+// take the place of the profile's.
+func Profile(name string, m Mapping) (Mapping, error) {
+	p, ok := profiles[name]
+	if !ok {
+		return m, fmt.Errorf("there is no profile %q; there are amplitude, mixpanel, posthog, segment and ga4", name)
+	}
+	for _, f := range []struct{ to, from *[]string }{
+		{&m.Name, &p.Name}, {&m.Timestamp, &p.Timestamp}, {&m.EventID, &p.EventID}, {&m.UserID, &p.UserID},
+		{&m.SessionID, &p.SessionID}, {&m.Properties, &p.Properties},
+	} {
+		if len(*f.to) == 0 {
+			*f.to = *f.from
+		}
+	}
+	if m.Rows == "" {
+		m.Rows = p.Rows
+	}
+	return m, nil
+}
+
+// Mappings are those of a configuration.
+type Mappings []Mapping
+
+// Of returns the mapping for a key, that of the longest prefix; nil: there is none.
+func (all Mappings) Of(key string) *Mapping {
+	var best *Mapping
+	for i := range all {
+		if m := &all[i]; strings.HasPrefix(key, m.Prefix) && (best == nil || len(m.Prefix) > len(best.Prefix)) {
+			best = m
+		}
+	}
+	return best
+}
+
+// field finds values in rows.
+type field struct {
+	ways [][]route // each is some paths whose values are one text together
+	name string    // for messages
+	own  bool      // the mapping names it
+}
+
+// route is keys; whole is all of it as one key, which counts first.
+type route struct {
+	whole string
+	keys  []string
+}
+
+func newField(name string, ways []string) field {
+	f := field{name: name, own: len(ways) > 0}
+	if !f.own {
+		ways = []string{name}
+	}
+	for _, way := range ways {
+		var paths []route
+		for part := range strings.SplitSeq(way, " + ") {
+			part = strings.TrimSpace(part)
+			paths = append(paths, route{part, strings.Split(part, ".")})
+		}
+		f.ways = append(f.ways, paths)
+	}
+	return f
+}
+
+// finder looks values up in one row.
+type finder struct {
+	scan jsonscan.Scanner // of what is within the row
+}
+
+// find returns the first value that the row has for a field, and the index of
+// the member that is all of it; -1: it lies within one, or is put together.
+func (f *finder) find(members []jsonscan.Member, of *field) (value jsonscan.Member, index int) {
+	for _, way := range of.ways {
+		if len(way) == 1 {
+			if m, i := f.follow(members, way[0]); m.Kind != jsonscan.Null {
+				return m, i
+			}
+		} else if text := f.joined(members, way); text != nil {
+			return jsonscan.Member{Key: []byte(of.name), Value: text, Kind: jsonscan.String}, -1
+		}
+	}
+	return jsonscan.Member{}, -1
+}
+
+// joined is one text of several values: no others make the same. It is nil
+// where the row has none of them beyond the first, which alone tells nothing apart.
+func (f *finder) joined(members []jsonscan.Member, way []route) []byte {
+	var all []byte
+	found := 0
+	for i, p := range way {
+		m, _ := f.follow(members, p)
+		text := []byte{}
+		if m.Kind != jsonscan.Null {
+			text = rawText(&m)
+		}
+		if i > 0 && len(text) > 0 {
+			found++
+		}
+		all = fmt.Appendf(all, "%d %s", len(text), text)
+	}
+	if found == 0 {
+		return nil
+	}
+	return jsonscan.AppendQuoted(nil, all)
+}
+
+// rawText is the content of a string, and any other value as its JSON.
+func rawText(m *jsonscan.Member) []byte {
+	if m.Kind == jsonscan.String {
+		return content(m)
+	}
+	return m.Value
+}
+
+// follow is the value at a path; its Kind is Null where there is none.
+func (f *finder) follow(members []jsonscan.Member, p route) (jsonscan.Member, int) {
+	for i := range members {
+		if string(members[i].Key) == p.whole {
+			return members[i], i
+		}
+	}
+	if len(p.keys) == 1 {
+		return jsonscan.Member{}, -1
+	}
+	m, _ := member(members, p.keys[0])
+	for _, key := range p.keys[1:] {
+		m = f.step(m, key)
+	}
+	return m, -1
+}
+
+func member(members []jsonscan.Member, key string) (jsonscan.Member, bool) {
+	for i := range members {
+		if string(members[i].Key) == key {
+			return members[i], true
+		}
+	}
+	return jsonscan.Member{}, false
+}
+
+// step goes from a value to the one within it that a key names.
+func (f *finder) step(m jsonscan.Member, key string) jsonscan.Member {
+	switch m.Kind {
+	case jsonscan.String: // a document that stands in its row as a text
+		if inner := jsonscan.TrimSpace(content(&m)); len(inner) > 0 && inner[0] == '{' {
+			m = jsonscan.Member{Kind: jsonscan.Object, Value: inner}
+			return f.step(m, key)
+		}
+	case jsonscan.Object:
+		members, _, err := f.scan.Object(m.Value)
+		if err != nil {
+			return jsonscan.Member{}
+		}
+		found, _ := member(members, key)
+		return found
+	case jsonscan.Array:
+		for _, p := range f.pairs(m.Value) {
+			if string(p.Key) == key {
+				return p
+			}
+		}
+	}
+	return jsonscan.Member{}
+}
+
+// pairs are the members that an array of objects with key and value stands
+// for; nil: it is another array. A value that is an object of several types,
+// as BigQuery has it, is the one of them that is there.
+func (f *finder) pairs(array []byte) []jsonscan.Member {
+	var all []jsonscan.Member
+	for _, element := range elements(array) {
+		members, n, err := f.scan.Object(element)
+		if err != nil || n != len(element) {
+			return nil
+		}
+		key, _ := member(members, "key")
+		value, ok := member(members, "value")
+		if key.Kind != jsonscan.String || !ok {
+			return nil
+		}
+		if value.Kind == jsonscan.Object {
+			value = f.typed(value)
+		}
+		value.Key = bytes.Clone(content(&key))
+		all = append(all, value)
+	}
+	return all
+}
+
+// typed is the value within {"string_value":…,"int_value":…}, of which one is
+// not null. BigQuery writes whole numbers as text: they are numbers again.
+func (f *finder) typed(value jsonscan.Member) jsonscan.Member {
+	members, _, err := f.scan.Object(value.Value)
+	if err != nil {
+		return value
+	}
+	for _, kind := range []string{"string_value", "int_value", "float_value", "double_value"} {
+		m, _ := member(members, kind)
+		if m.Kind == jsonscan.Null {
+			continue
+		}
+		if text := rawText(&m); kind != "string_value" && m.Kind == jsonscan.String && numeric(text) != textCell {
+			m.Kind, m.Value = jsonscan.Number, text
+		}
+		return m
+	}
+	if _, is := member(members, "string_value"); is || len(members) == 0 {
+		return jsonscan.Member{Kind: jsonscan.Null, Value: []byte("null")}
+	}
+	return value
+}
+
+// elements are the values of an array that was scanned before.
+func elements(array []byte) [][]byte {
+	var all [][]byte
+	v := newValues(bytes.NewReader(array))
+	for {
+		text, _, err := v.next()
+		if err != nil {
+			return all
+		}
+		all = append(all, bytes.Clone(text))
+	}
+}

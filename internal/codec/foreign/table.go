@@ -1,0 +1,343 @@
+package foreign
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+)
+
+// cell is what the cells of a column are.
+type cell uint8
+
+const (
+	emptyCell cell = iota // so far: what is empty says nothing
+	boolCell
+	intCell
+	floatCell
+	textCell
+)
+
+// numeric tells a number as JSON writes it from other text: 007 and +1 are
+// codes, and a whole number beyond 64 bits would lose digits.
+func numeric(text []byte) cell {
+	digits := bytes.TrimPrefix(text, []byte("-"))
+	if len(digits) == 0 || digits[0]-'0' > 9 || len(digits) > 1 && digits[0] == '0' && digits[1]-'0' <= 9 {
+		return textCell
+	}
+	if _, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+		return intCell
+	}
+	var scan jsonscan.Scanner
+	kind, n, err := scan.Value(text)
+	if err != nil || kind != jsonscan.Number || n != len(text) || !bytes.ContainsAny(text, ".eE") {
+		return textCell
+	}
+	if f, err := strconv.ParseFloat(string(text), 64); err != nil || math.IsInf(f, 0) {
+		return textCell
+	}
+	return floatCell
+}
+
+func cellOf(text []byte) cell {
+	switch {
+	case len(text) == 0:
+		return emptyCell
+	case string(text) == "true" || string(text) == "false":
+		return boolCell
+	}
+	return numeric(text)
+}
+
+// with is the type of a column that has both.
+func (c cell) with(d cell) cell {
+	switch {
+	case c == d || d == emptyCell:
+		return c
+	case c == emptyCell:
+		return d
+	case c+d == intCell+floatCell && c != d:
+		return floatCell
+	}
+	return textCell
+}
+
+// table reads a text with a header as lines of JSON: a member a column, but
+// for empty cells. A column is numbers or booleans where all of its cells are,
+// so that one column never mixes types; to know that, the file is read twice.
+type table struct {
+	records records
+	names   [][]byte // quoted, with the colon
+	kinds   []cell
+	line    []byte
+}
+
+// records are the rows of a table: cells, or why a row is none, with its text.
+type records interface {
+	next() (cells [][]byte, text []byte, bad error, err error)
+}
+
+// newTable opens a table that open gives twice, from its start.
+func newTable(format Format, open func() (*stream, error)) (*table, error) {
+	t := &table{}
+	first, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer first.Close()
+	if err := t.learn(newRecords(format, first.Reader)); err != nil {
+		return nil, err
+	}
+	second, err := open()
+	if err != nil {
+		return nil, err
+	}
+	t.records = newRecords(format, second.Reader)
+	if _, _, _, err := t.records.next(); err != nil && err != io.EOF { // the header
+		return nil, err
+	}
+	return t, nil
+}
+
+// learn reads the header and finds the columns' types.
+func (t *table) learn(in records) error {
+	header, _, bad, err := in.next()
+	if err == io.EOF {
+		return nil
+	}
+	if err = errors.Join(err, bad); err != nil {
+		return fmt.Errorf("read the header: %w", err)
+	}
+	taken := map[string]bool{}
+	for i, cell := range header {
+		name := string(bytes.TrimSpace(cell))
+		if name == "" {
+			name = fmt.Sprintf("column_%d", i+1)
+		}
+		for base, n := name, 2; taken[name]; n++ {
+			name = fmt.Sprintf("%s_%d", base, n)
+		}
+		taken[name] = true
+		t.names = append(t.names, append(jsonscan.AppendQuoted(nil, []byte(name)), ':'))
+	}
+	t.kinds = make([]cell, len(t.names))
+	for {
+		cells, _, bad, err := in.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if bad != nil || len(cells) != len(t.names) {
+			continue
+		}
+		for i, c := range cells {
+			if t.kinds[i] != textCell {
+				t.kinds[i] = t.kinds[i].with(cellOf(c))
+			}
+		}
+	}
+}
+
+func (t *table) next() (text []byte, bad error, err error) {
+	cells, raw, bad, err := t.records.next()
+	if err != nil || bad != nil {
+		return raw, bad, err
+	}
+	if len(cells) != len(t.names) {
+		return raw, &memberError{"wrong_columns", fmt.Sprintf("the row has %d columns, the header %d", len(cells), len(t.names))}, nil
+	}
+	b := append(t.line[:0], '{')
+	for i, c := range cells {
+		if len(c) == 0 {
+			continue
+		}
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = append(b, t.names[i]...)
+		switch t.kinds[i] {
+		case textCell:
+			b = jsonscan.AppendQuoted(b, bytes.ToValidUTF8(c, []byte("\uFFFD")))
+		case floatCell:
+			b = appendFloat(b, c)
+		default:
+			b = append(b, c...)
+		}
+	}
+	t.line = append(b, '}')
+	return t.line, nil, nil
+}
+
+// appendFloat writes a number so that it is read as a float.
+func appendFloat(b, number []byte) []byte {
+	b = append(b, number...)
+	if !bytes.ContainsAny(number, ".eE") {
+		b = append(b, ".0"...)
+	}
+	return b
+}
+
+func newRecords(format Format, in *bufio.Reader) records {
+	if mark, _ := in.Peek(3); string(mark) == "\ufeff" {
+		in.Discard(len(mark))
+	}
+	if format == TSV {
+		return &tsvRecords{in: in}
+	}
+	head, _ := in.Peek(peekBytes)
+	r := &csvRecords{kept: recorder{in: in}}
+	r.csv = csv.NewReader(&r.kept)
+	r.csv.Comma, r.csv.ReuseRecord, r.csv.FieldsPerRecord = delimiter(head), true, -1
+	return r
+}
+
+// delimiter is what stands most often in the header outside of quotes.
+func delimiter(head []byte) rune {
+	if i := bytes.IndexAny(head, "\r\n"); i >= 0 {
+		head = head[:i]
+	}
+	best, most := ',', 0
+	for _, d := range ",;\t|" {
+		n, quoted := 0, false
+		for _, c := range head {
+			switch {
+			case c == '"':
+				quoted = !quoted
+			case rune(c) == d && !quoted:
+				n++
+			}
+		}
+		if n > most {
+			best, most = d, n
+		}
+	}
+	return best
+}
+
+// csvRecords reads RFC 4180.
+type csvRecords struct {
+	csv   *csv.Reader
+	kept  recorder
+	cells [][]byte
+}
+
+func (r *csvRecords) next() ([][]byte, []byte, error, error) {
+	from := r.csv.InputOffset()
+	fields, err := r.csv.Read()
+	text := r.kept.cut(from, r.csv.InputOffset())
+	if e, ok := errors.AsType[*csv.ParseError](err); ok {
+		return nil, text, &memberError{"invalid_csv", fmt.Sprintf("line %d, byte %d: %s", e.Line, e.Column, e.Err)}, nil
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	r.cells = r.cells[:0]
+	for _, f := range fields {
+		r.cells = append(r.cells, []byte(f))
+	}
+	return r.cells, text, nil, nil
+}
+
+// recorder keeps what was read through it, until it is cut.
+type recorder struct {
+	in   io.Reader
+	base int64 // offset of kept[0]
+	kept []byte
+}
+
+func (r *recorder) Read(p []byte) (int, error) {
+	n, err := r.in.Read(p)
+	r.kept = append(r.kept, p[:n]...)
+	return n, err
+}
+
+// cut returns the bytes between two offsets, and forgets those before them at
+// the next call.
+func (r *recorder) cut(from, to int64) []byte {
+	r.kept = r.kept[:copy(r.kept, r.kept[from-r.base:])]
+	r.base = from
+	return bytes.Trim(r.kept[:to-from], "\r\n")
+}
+
+// tsvRecords reads lines whose cells are parted by tabs; \t, \n, \r and \\
+// stand for themselves in a cell, \N for a null.
+type tsvRecords struct {
+	in    *bufio.Reader
+	lines lines
+	cells [][]byte
+}
+
+func (r *tsvRecords) next() ([][]byte, []byte, error, error) {
+	line, err := r.lines.next(r.in)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	r.cells = r.cells[:0]
+	for c := range bytes.SplitSeq(line, []byte("\t")) {
+		if string(c) == `\N` {
+			c = nil
+		} else if bytes.IndexByte(c, '\\') >= 0 {
+			c = unescape(c)
+		}
+		r.cells = append(r.cells, c)
+	}
+	return r.cells, line, nil, nil
+}
+
+func unescape(c []byte) []byte {
+	out := make([]byte, 0, len(c))
+	for i := 0; i < len(c); i++ {
+		if c[i] != '\\' || i+1 == len(c) {
+			out = append(out, c[i])
+			continue
+		}
+		i++
+		switch c[i] {
+		case 't':
+			out = append(out, '\t')
+		case 'n':
+			out = append(out, '\n')
+		case 'r':
+			out = append(out, '\r')
+		case '\\':
+			out = append(out, '\\')
+		default:
+			out = append(out, '\\', c[i])
+		}
+	}
+	return out
+}
+
+// lines reads lines that are not empty, each valid until the next.
+type lines struct{ long []byte }
+
+func (l *lines) next(in *bufio.Reader) ([]byte, error) {
+	for {
+		l.long = l.long[:0]
+		for {
+			part, err := in.ReadSlice('\n')
+			l.long = append(l.long, part...)
+			if len(l.long) > maxValue {
+				return nil, fmt.Errorf("a line is longer than %d bytes", maxValue)
+			}
+			if err == bufio.ErrBufferFull {
+				continue
+			}
+			if err != nil && (err != io.EOF || len(l.long) == 0) {
+				return nil, err
+			}
+			break
+		}
+		if line := bytes.TrimRight(l.long, "\r\n"); len(line) > 0 {
+			return line, nil
+		}
+	}
+}

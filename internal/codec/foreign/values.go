@@ -1,0 +1,254 @@
+package foreign
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+)
+
+// maxValue bounds one value of a file, in bytes: more than any receiver takes.
+const maxValue = 512 << 20
+
+// values cuts a text into the JSON values that follow each other in it,
+// however they are spaced: a value a line, several on a line, over many lines,
+// or as the elements of an array, which may itself follow other values. It goes
+// by brackets, strings and line ends; whoever gets a value judges what is in it.
+//
+// A value that does not end, as of a writer that was killed, is given up at the
+// end of its first line, and reading goes on at the next one.
+type values struct {
+	in      io.Reader
+	buf     []byte // buf[at:] is read and not given out yet
+	at      int
+	failed  error // of in; io.EOF at its end
+	list    bool  // within an array
+	comma   bool  // behind an element of it
+	behind  bool  // another value stood before in this line
+	begun   bool
+	read    int64
+	again   int64 // bytes that were looked at in vain
+	oneLine bool  // too many were: a value has to end in its line
+}
+
+func newValues(in io.Reader) *values { return &values{in: in, buf: make([]byte, 0, 256<<10)} }
+
+// next returns a value, valid until the next call. bad says why it is none, and
+// then the text is what was skipped. err is io.EOF at the end.
+func (v *values) next() (text []byte, bad error, err error) {
+	for {
+		if err := v.skip(); err == io.EOF && v.list {
+			v.list = false
+			return nil, &jsonscan.Error{Code: jsonscan.InvalidJSON, Message: "the array does not end: the file is cut off"}, nil
+		} else if err != nil {
+			return nil, nil, err
+		}
+		switch c := v.buf[v.at]; {
+		case c == '[' && !v.list:
+			v.list, v.comma = true, false
+			v.at++
+		case c == ']' && v.list:
+			v.list = false
+			v.at++
+		case c == ',' && v.list && v.comma:
+			v.comma = false
+			v.at++
+		default:
+			v.comma = true
+			return v.value()
+		}
+	}
+}
+
+// skip goes to the next byte that is no space; io.EOF: there is none.
+func (v *values) skip() error {
+	for {
+		if !v.begun {
+			for v.failed == nil && len(v.buf)-v.at < 3 {
+				v.fill()
+			}
+			v.begun = true
+			v.at += len(v.buf[v.at:]) - len(bytes.TrimPrefix(v.buf[v.at:], []byte("\ufeff"))) // editors put it there
+		}
+		for ; v.at < len(v.buf); v.at++ {
+			switch v.buf[v.at] {
+			case '\r', '\n':
+				v.behind = false
+			case ' ', '\t', '\x1e': // the last begins a record of RFC 7464
+			default:
+				return nil
+			}
+		}
+		if v.failed != nil {
+			return v.failed
+		}
+		v.fill()
+	}
+}
+
+// fill reads more behind buf. What was given out goes first.
+func (v *values) fill() {
+	if v.at > 0 {
+		v.buf = v.buf[:copy(v.buf, v.buf[v.at:])]
+		v.at = 0
+	}
+	if len(v.buf) == cap(v.buf) {
+		v.buf = append(make([]byte, 0, 2*cap(v.buf)), v.buf...)
+	}
+	n, err := v.in.Read(v.buf[len(v.buf):cap(v.buf)])
+	v.buf = v.buf[:len(v.buf)+n]
+	v.read += int64(n)
+	v.failed = err
+}
+
+// more makes one more byte behind the value at hand; false: there is none, or
+// the value would be too long.
+func (v *values) more(n int) bool {
+	for v.at+n >= len(v.buf) {
+		if v.failed != nil || n >= maxValue {
+			return false
+		}
+		v.fill()
+	}
+	return true
+}
+
+func (v *values) value() ([]byte, error, error) {
+	first := v.buf[v.at]
+	if first != '{' && first != '[' && first != '"' {
+		return v.word()
+	}
+	n, whole := v.extent()
+	if whole {
+		return v.take(n), nil, nil
+	}
+	if v.failed != nil && v.failed != io.EOF {
+		return nil, nil, v.failed
+	}
+	if n >= maxValue {
+		return nil, nil, fmt.Errorf("a value is longer than %d bytes", maxValue)
+	}
+	line := v.line(n)
+	if v.again += int64(n - line); v.again > 2*v.read+1<<20 {
+		v.oneLine = true
+	}
+	bad := &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: n, Message: fmt.Sprintf("the value does not end: it is cut off, or broken, at byte %d", n)}
+	return v.take(line), bad, nil
+}
+
+// line is where the line ends in which the value at hand begins, at most n.
+func (v *values) line(n int) int {
+	if i := bytes.IndexAny(v.buf[v.at:v.at+n], "\r\n"); i > 0 {
+		return i
+	}
+	return n
+}
+
+func (v *values) take(n int) []byte {
+	text := v.buf[v.at : v.at+n]
+	v.at += n
+	v.behind = true
+	return bytes.TrimRight(text, " \t\r\n")
+}
+
+// word takes what begins like no object: as far as the end of the line, of the
+// element in an array, or to the next object where one stood in this line
+// already. Its reader finds that it is none.
+func (v *values) word() ([]byte, error, error) {
+	n := 0
+	for ; v.more(n); n++ {
+		c := v.buf[v.at+n]
+		if c == '\n' || c == '\r' || v.list && n > 0 && (c == ',' || c == ']') || v.behind && c == '{' {
+			break
+		}
+	}
+	if v.failed != nil && v.failed != io.EOF {
+		return nil, nil, v.failed
+	}
+	if n >= maxValue {
+		return nil, nil, fmt.Errorf("a line is longer than %d bytes", maxValue)
+	}
+	return v.take(max(n, 1)), nil, nil
+}
+
+// extent is how long the value at hand is. whole is false where it does not
+// end, and n is then how far it was followed.
+func (v *values) extent() (n int, whole bool) {
+	var open []byte // the brackets that are open
+	before := byte(0)
+	for ; v.more(n); n++ {
+		c := v.buf[v.at+n]
+		switch c {
+		case '"':
+			if n, whole = v.text(n); !whole {
+				return n, false
+			}
+		case '{', '[':
+			if c == '{' && n > 0 && !mayHold(open, before) && v.beginsLine(n) {
+				return n, false // a new value begins: the one before was cut off
+			}
+			open = append(open, c)
+		case '}', ']':
+			if len(open) == 0 || open[len(open)-1] != c-2 { // in ASCII a bracket closes two behind where it opens
+				return n, false
+			}
+			open = open[:len(open)-1]
+		case ' ', '\t':
+			continue
+		case '\r', '\n':
+			if v.oneLine {
+				return n, false
+			}
+			continue
+		}
+		if len(open) == 0 {
+			return n + 1, true
+		}
+		before = c
+	}
+	return n, false
+}
+
+// mayHold tells whether an object may stand behind a byte, within brackets.
+func mayHold(open []byte, before byte) bool {
+	switch before {
+	case ':', '[':
+		return true
+	case ',':
+		return len(open) > 0 && open[len(open)-1] == '['
+	}
+	return false
+}
+
+// beginsLine tells whether nothing but space stands before a byte in its line.
+func (v *values) beginsLine(n int) bool {
+	for i := n - 1; i >= 0; i-- {
+		switch v.buf[v.at+i] {
+		case '\n', '\r':
+			return true
+		case ' ', '\t':
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// text returns the index of the quote that ends a string. A line end in it is
+// no JSON: the string was cut off there.
+func (v *values) text(n int) (int, bool) {
+	for n++; v.more(n); {
+		for b := v.buf[v.at:]; n < len(b); n++ {
+			switch b[n] {
+			case '"':
+				return n, true
+			case '\\':
+				n++
+			case '\n', '\r':
+				return n, false
+			}
+		}
+	}
+	return min(n, len(v.buf)-v.at), false
+}

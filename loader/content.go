@@ -1,0 +1,264 @@
+package loader
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/codec/foreign"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// Files decodes files of columns that Penstock did not write, row by row, as
+// lines of JSON in the order of the file. The same file gives the same lines as
+// long as Version is the same.
+type Files interface {
+	Version(ctx context.Context) (string, error)
+	Lines(ctx context.Context, key, format string, each func(line []byte) error) error
+}
+
+// Source is where objects come from, and what is needed to read those that
+// Penstock did not write.
+type Source struct {
+	Store   Store
+	Files   Files
+	Imports foreign.Mappings
+	Dir     string // for objects while they are read; empty: the system's temporary folder
+}
+
+// content is an object on disk, whole and checked.
+type content struct {
+	object  pipeline.Object
+	file    *os.File // it has no name any more
+	foreign bool
+	format  foreign.Format // of a foreign one
+	of      foreign.File   // likewise
+	opts    foreign.Options
+	reading string // see pipeline.Load; empty: it is ours
+}
+
+func (c *content) Close() { c.file.Close() }
+
+// decoder begins at the object's first event.
+func (c *content) decoder() (codec.Decoder, error) {
+	var dec codec.Decoder
+	var err error
+	if c.foreign {
+		dec, err = foreign.NewDecoder(c.of, c.format, c.opts)
+	} else if format, ok := pipeline.FormatOf(c.object.Key); ok {
+		dec, err = codec.NewDecoder(c.file, c.object.Size, format)
+	} else {
+		return nil, faultFinal("unknown_format", "its metadata is Penstock's, and its name ends in none of Penstock's formats")
+	}
+	if err != nil {
+		return nil, fault("unreadable_object", "%w", err)
+	}
+	return dec, nil
+}
+
+// open fetches the object that a notification names and makes it readable.
+func (s *Source) open(ctx context.Context, n pipeline.Notification) (*content, error) {
+	object, file, err := s.fetch(ctx, n)
+	c := &content{object: object, file: file, foreign: object.Meta.SHA256 == ""}
+	if err != nil || !c.foreign {
+		return c, err
+	}
+	if err := s.prepare(ctx, c); err != nil {
+		c.Close()
+		return c, fmt.Errorf("read %s: %w", n.Key, err)
+	}
+	return c, nil
+}
+
+// fetch brings the object to the disk.
+func (s *Source) fetch(ctx context.Context, n pipeline.Notification) (pipeline.Object, *os.File, error) {
+	object, body, err := s.Store.Get(ctx, n.Key)
+	if err != nil {
+		return object, nil, err
+	}
+	defer body.Close()
+	file, err := s.temporary()
+	if err != nil {
+		return object, nil, fmt.Errorf("fetch %s: %w", n.Key, err)
+	}
+	sum := sha256.New()
+	size, err := io.Copy(io.MultiWriter(file, sum), body)
+	if err == nil {
+		err = check(object, n, size, hex.EncodeToString(sum.Sum(nil)))
+	} else {
+		err = retry.As(retry.Outage, err) // a cut connection or a full disk says nothing about the object
+	}
+	if err != nil {
+		file.Close()
+		return object, nil, fmt.Errorf("fetch %s: %w", n.Key, err)
+	}
+	return object, file, nil
+}
+
+// temporary is a file without a name.
+func (s *Source) temporary() (*os.File, error) {
+	file, err := os.CreateTemp(s.Dir, "load-*.tmp")
+	if err != nil {
+		return nil, retry.As(retry.Outage, err)
+	}
+	os.Remove(file.Name())
+	return file, nil
+}
+
+// check compares what came with what the store and our metadata say.
+func check(object pipeline.Object, n pipeline.Notification, size int64, sum string) error {
+	switch {
+	case size != object.Size:
+		return retry.As(retry.Outage, fmt.Errorf("%d bytes came of %d", size, object.Size))
+	case object.Meta.SHA256 != "" && object.Meta.SHA256 != sum:
+		return fault("object_damaged", "its sha256 is %s, its metadata says %s: it is damaged", sum, object.Meta.SHA256)
+	case n.ETag != "" && object.ETag != n.ETag:
+		return fault("object_overwritten", "its ETag is %s, the notification's %s: it was overwritten", object.ETag, n.ETag)
+	}
+	return nil
+}
+
+// prepare finds out what a foreign file is, and has it decoded where that is
+// not ours to do.
+func (s *Source) prepare(ctx context.Context, c *content) error {
+	c.of = foreign.File{Data: c.file, Size: c.object.Size, Key: c.object.Key, Encoding: c.object.Encoding}
+	mapping := s.Imports.Of(c.object.Key)
+	c.opts = foreign.Options{Key: c.object.Key, Modified: c.object.Modified.UnixMilli(), Mapping: mapping}
+	var err error
+	if c.format, err = foreign.Detect(c.of); err != nil {
+		return fileFault(err)
+	}
+	c.reading = "1" // the version of package foreign: another one may cut a file elsewhere
+	if mapping != nil {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%q", *mapping))
+		c.reading += " " + hex.EncodeToString(sum[:8])
+	}
+	if !c.format.ByServer() || foreign.IsOwn(c.of, c.format) {
+		return nil
+	}
+	if s.Files == nil {
+		return fault("unreadable_object", "%s is decoded by ClickHouse, which this command does not ask", c.format)
+	}
+	version, err := s.Files.Version(ctx)
+	if err != nil {
+		return err
+	}
+	c.reading += " " + version
+	return s.decode(ctx, c)
+}
+
+// maxDecoded bounds what ClickHouse makes of one file, in bytes of text.
+const maxDecoded = 64 << 30
+
+// decode puts the lines that ClickHouse makes of the file in its place. So
+// all that follows reads the same rows, however often, and the file may change
+// meanwhile: that is found out behind the last line.
+func (s *Source) decode(ctx context.Context, c *content) error {
+	spool, err := s.temporary()
+	if err != nil {
+		return err
+	}
+	size, err := s.lines(ctx, c, spool)
+	if err == nil {
+		var again pipeline.Object
+		var body io.ReadCloser
+		if again, body, err = s.Store.Get(ctx, c.object.Key); err == nil {
+			body.Close()
+			if again.ETag != c.object.ETag {
+				err = fault("object_overwritten", "its ETag was %s, and %s when it was decoded: it was overwritten", c.object.ETag, again.ETag)
+			}
+		}
+	}
+	if err != nil {
+		spool.Close()
+		return fileFault(err)
+	}
+	c.file.Close()
+	c.file, c.format = spool, foreign.JSON
+	c.of = foreign.File{Data: spool, Size: size, Key: c.object.Key}
+	return nil
+}
+
+func (s *Source) lines(ctx context.Context, c *content, spool *os.File) (size int64, err error) {
+	z, err := zstd.NewWriter(spool, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return 0, err
+	}
+	out := bufio.NewWriterSize(z, 256<<10)
+	total := int64(0)
+	err = s.Files.Lines(ctx, c.object.Key, c.format.String(), func(line []byte) error {
+		if total += int64(len(line)) + 1; total > maxDecoded {
+			return fault("unreadable_object", "it is more than %d bytes of text", int64(maxDecoded))
+		}
+		if _, err := out.Write(line); err != nil {
+			return retry.As(retry.Outage, err)
+		}
+		if err := out.WriteByte('\n'); err != nil {
+			return retry.As(retry.Outage, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	if err := errors.Join(out.Flush(), z.Close()); err != nil {
+		return 0, retry.As(retry.Outage, err)
+	}
+	if size, err = spool.Seek(0, io.SeekCurrent); err != nil {
+		return 0, retry.As(retry.Outage, err)
+	}
+	if total == 0 {
+		size = 0 // no rows
+	}
+	return size, nil
+}
+
+// fileFault makes a failure of the object of what is wrong with a file.
+func fileFault(err error) error {
+	if f, ok := errors.AsType[*pipeline.FileError](err); ok {
+		return codedError{code: f.Code, final: f.Final, error: retry.As(retry.Permanent, err)}
+	}
+	if retry.ClassOf(err) == retry.Unknown {
+		return fault("unreadable_object", "%w", err)
+	}
+	return err
+}
+
+// Read calls each with the events of an object, in order, and returns what the
+// bucket says of it. Events are valid during the call.
+func (s *Source) Read(ctx context.Context, key string, each func(*pipeline.Event) error) (pipeline.Object, error) {
+	c, err := s.open(ctx, pipeline.Notification{Key: key})
+	if err != nil {
+		return c.object, err
+	}
+	defer c.Close()
+	dec, err := c.decoder()
+	if err != nil {
+		return c.object, fmt.Errorf("read %s: %w", key, err)
+	}
+	defer dec.Close()
+	var events []pipeline.Event
+	for {
+		events, err = dec.Decode(events[:0], codec.Limit{Rows: 10_000, Bytes: 16 << 20})
+		if err == io.EOF {
+			return c.object, nil
+		}
+		if err != nil {
+			return c.object, fmt.Errorf("read %s: %w", key, err)
+		}
+		for i := range events {
+			if err := each(&events[i]); err != nil {
+				return c.object, err
+			}
+		}
+	}
+}

@@ -1,0 +1,235 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock/penstock/internal/bubble"
+	"github.com/penstock/penstock/internal/codec/foreign"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// putFile stores a file that is not ours and queues its notification.
+func (w *world) putFile(key, text string) string {
+	w.objects[key] = []byte(text)
+	w.notify(key)
+	return key
+}
+
+// runUntilSettled runs a loader until nothing is left in the queue.
+func runUntilSettled(t *testing.T, l *Loader, w *world) {
+	t.Helper()
+	stop := start(t, l)
+	for end := time.Now().Add(time.Hour); w.open() > 0; time.Sleep(time.Second) {
+		if time.Now().After(end) {
+			t.Fatalf("%d deliveries are not settled", w.open())
+		}
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestForeignFile(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld()
+		key := w.putFile("events/in.ndjson", strings.Repeat(`{"event_id":1,"name":"n"}`+"\n", 25)+"no json\n{}\n")
+		runUntilSettled(t, w.loader(t, "a"), w)
+		if e := w.ledger[key]; e.State != pipeline.Loaded || e.Rows != 26 || len(e.Refused) != 1 || e.Refused[0] != 25 {
+			t.Errorf("ledger: %+v", e)
+		}
+		for row := range 27 {
+			if n := w.count(key, row); n != 1 && row != 25 {
+				t.Errorf("row %d is there %d times", row, n)
+			}
+		}
+		if len(w.kept) != 1 || w.kept[0].Code != "invalid_json" || string(w.kept[0].Raw) != "no json" || w.kept[0].Row != 25 {
+			t.Errorf("kept %+v", w.kept)
+		}
+	})
+}
+
+// What is no data is settled, and leaves no trace in the ledger.
+func TestNotData(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for _, key := range []string{"events/_SUCCESS", "events/_temporary/part-0.ndjson", "events/.x", "events/a_$folder$", "events/a/"} {
+			w.putFile(key, "{}")
+		}
+		runUntilSettled(t, w.loader(t, "a"), w)
+		if len(w.ledger) > 0 || len(w.rows) > 0 || len(w.kept) > 0 {
+			t.Errorf("%d in the ledger, %d rows, %d failures", len(w.ledger), len(w.rows), len(w.kept))
+		}
+	})
+}
+
+// Where trying again changes nothing, an object is given up at once.
+func TestGivenUpAtOnce(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld()
+		for key, want := range map[string]struct{ text, code string }{
+			"events/notes.txt":    {"hello", "unknown_format"},
+			"events/words.ndjson": {strings.Repeat("hello\n", 50), "no_valid_rows"},
+			"events/many.ndjson":  {strings.Repeat("hello\n", 5000), "no_valid_rows"},
+			"events/a.zip":        {"PK\x03\x04", "unsupported_compression"},
+		} {
+			w.putFile(key, want.text)
+			runUntilSettled(t, w.loader(t, "a"), w)
+			if e := w.ledger[key]; e.State != pipeline.Dead || e.Code != want.code || e.Failures != 1 {
+				t.Errorf("%s: %s %s after %d failures, want dead after one: %s", key, e.State, e.Code, e.Failures, want.code)
+			}
+		}
+		if len(w.letters) != 4 || len(w.kept) != 4 {
+			t.Errorf("%d letters and %d failures, want one each", len(w.letters), len(w.kept))
+		}
+	})
+}
+
+// A file that the table refuses as a whole is no file without rows: its rows are in errors.
+func TestForeignFileAllRefusedByTheTable(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.bad = map[string]bool{"bad": true}
+		key := w.putFile("events/in.ndjson", "{\"name\":\"bad\",\"a\":1}\n{\"name\":\"bad\",\"a\":2}\n")
+		runUntilSettled(t, w.loader(t, "a"), w)
+		if e := w.ledger[key]; e.State != pipeline.Dead || e.Code != "no_valid_rows" {
+			t.Errorf("ledger: %s %s", e.State, e.Code)
+		}
+	})
+}
+
+// A loader is killed in the middle, and the next one reads the file in another
+// way: the chunks end elsewhere, and yet every row is there once.
+func TestReadingChanges(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		for kill := range 8 {
+			w := newWorld()
+			key := w.putFile("events/in.ndjson", strings.Repeat(`{"event_id":1,"name":"n","v":"x"}`+"\n", 55))
+			first := w.loader(t, "a")
+			calls := 0
+			w.fault = func(call string) (error, bool) {
+				if call == "insert" {
+					if calls++; calls > kill {
+						return retry.As(retry.Outage, errors.New("killed")), false
+					}
+				}
+				return nil, false
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			first.Run(ctx)
+			cancel()
+			w.fault = nil
+			second := w.loader(t, "b")
+			second.opts.ChunkRows = 7
+			second.source.Imports = foreign.Mappings{{Prefix: "events/", Project: "p"}}
+			runUntilSettled(t, second, w)
+			if e := w.ledger[key]; e.State != pipeline.Loaded || e.Rows != 55 {
+				t.Fatalf("killed in insert %d: %+v", kill, e)
+			}
+			for row := range 55 {
+				if n := w.count(key, row); n != 1 {
+					t.Fatalf("killed in insert %d: row %d is there %d times", kill, row, n)
+				}
+			}
+		}
+	})
+}
+
+// server decodes files into a number of lines; version is that of its words.
+type server struct {
+	lines   int
+	version string
+	err     error
+	asked   int
+	during  func()
+}
+
+func (s *server) Version(context.Context) (string, error) { return s.version, nil }
+
+func (s *server) Lines(_ context.Context, _, _ string, each func([]byte) error) error {
+	s.asked++
+	if s.during != nil {
+		s.during()
+	}
+	for i := range s.lines {
+		if err := each(fmt.Appendf(nil, `{"name":"n","i":%d}`, i)); err != nil {
+			return err
+		}
+	}
+	return s.err
+}
+
+func TestFilesByServer(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld()
+		l := w.loader(t, "a")
+		s := &server{lines: 25, version: "26.7"}
+		l.source.Files = s
+		key := w.putFile("events/a.parquet", "PAR1...PAR1")
+		runUntilSettled(t, l, w)
+		if e := w.ledger[key]; e.State != pipeline.Loaded || e.Rows != 25 || s.asked != 1 || !strings.Contains(e.Reading, "26.7") {
+			t.Errorf("%d times decoded, ledger: %+v", s.asked, e)
+		}
+		for row := range 25 {
+			if n := w.count(key, row); n != 1 {
+				t.Errorf("row %d is there %d times", row, n)
+			}
+		}
+	})
+}
+
+// What a server cannot do is told apart: the file's own fault counts, and a
+// server that is away stops the loader for a while.
+func TestFilesByServerFail(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		for code, want := range map[string]struct {
+			final    bool
+			failures uint32
+		}{"unsupported_key": {true, 1}, "unreadable_object": {false, 3}, "store_unreachable": {false, 3}} {
+			w := newWorld()
+			l := w.loader(t, "a")
+			l.opts.Attempts = 3
+			l.source.Files = &server{lines: 5, err: &pipeline.FileError{Code: code, Final: want.final, Err: retry.As(retry.Permanent, io.ErrUnexpectedEOF)}}
+			key := w.putFile("events/a.parquet", "PAR1...PAR1")
+			runUntilSettled(t, l, w)
+			if e := w.ledger[key]; e.State != pipeline.Dead || e.Code != code || e.Failures != want.failures || len(w.rows) > 0 {
+				t.Errorf("%s: ledger %+v, %d rows", code, e, len(w.rows))
+			}
+		}
+		w := newWorld()
+		l := w.loader(t, "a")
+		s := &server{lines: 5, err: retry.As(retry.Outage, io.ErrUnexpectedEOF)}
+		s.during = func() {
+			if s.asked == 4 {
+				s.err = nil
+			}
+		}
+		l.source.Files = s
+		key := w.putFile("events/a.parquet", "PAR1...PAR1")
+		runUntilSettled(t, l, w)
+		if e := w.ledger[key]; e.State != pipeline.Loaded || e.Failures != 0 {
+			t.Errorf("ledger %+v", e)
+		}
+	})
+}
+
+// A file that is overwritten while the server reads it is not loaded as either.
+func TestFileOverwrittenWhileDecoded(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld()
+		l := w.loader(t, "a")
+		l.opts.Attempts = 1
+		l.source.Files = &server{lines: 5, during: func() { w.mu.Lock(); w.etag = "f"; w.mu.Unlock() }}
+		key := w.putFile("events/a.parquet", "PAR1...PAR1")
+		runUntilSettled(t, l, w)
+		if e := w.ledger[key]; e.Code != "object_overwritten" || len(w.rows) > 0 {
+			t.Errorf("ledger %+v, %d rows", e, len(w.rows))
+		}
+	})
+}
