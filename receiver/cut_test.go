@@ -116,11 +116,11 @@ func TestCutInCompany(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.BlobThreshold = 1000 })
 	body := `{"name":"a","x":"` + big + `","properties":{"z":"` + big + `"}}
 {"x":"` + big + `"}
-{"name":"b","x":"` + big + `"} trailing
+{"name":"b","x":"` + big + `","timestamp":"x"}
 {"name":"c","x":"` + big + `","properties":{"x":1}}
 {"name":"d","x":["` + big + `"]}`
 	a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", "application/x-ndjson")))
-	if a.Accepted != 2 || a.codes() != "1:missing_name 2:invalid_json 3:duplicate_key" {
+	if a.Accepted != 2 || a.codes() != "1:missing_name 2:invalid_timestamp 3:duplicate_key" {
 		t.Fatalf("%+v %s", a, a.codes())
 	}
 	if len(s.blobs) != 3 {

@@ -1,25 +1,20 @@
 package receiver
 
 import (
-	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// decode judges the body: one object, an array of objects, or objects one
-// after the other (NDJSON). What is wrong with one event refuses that event.
+// decode judges the body: events, one behind the other or as elements of arrays, however they are spaced. Whatever is
+// wrong with an event rejects that event alone, as far as its end can be found.
 func (q *request) decode(body []byte) *refusal {
-	switch body = wholeBody(body); {
-	case len(body) == 0:
+	if body = wholeBody(body); len(body) == 0 {
 		return refuse(http.StatusBadRequest, "empty_body", "the body is empty")
-	case q.lines:
-		return q.decodeLines(body)
-	case body[0] == '[':
-		return q.decodeArray(body)
 	}
-	return q.decodeObjects(body)
+	return q.decodeValues(body, q.lines)
 }
 
 // eventMemory is about what an event takes besides its bytes, or a refused
@@ -46,95 +41,35 @@ func (q *request) full() *refusal {
 	return nil
 }
 
-// decodeLines reads NDJSON: a line is an event or is refused.
-func (q *request) decodeLines(body []byte) *refusal {
-	for len(body) > 0 {
-		line, rest, _ := bytes.Cut(body, []byte{'\n'})
-		body = rest
-		if line = jsonscan.TrimSpace(line); len(line) == 0 {
-			continue
-		}
-		if err := q.full(); err != nil {
-			return err
-		}
-		applied := len(q.applied)
-		n, err := q.event(line)
-		if after := jsonscan.TrimSpace(line[n:]); (err == nil || err == errSampled) && len(after) > 0 {
-			if err == nil {
-				q.drop()
-				q.applied = q.applied[:applied]
-			}
-			err = &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: n, Message: fmt.Sprintf("something follows the object at byte %d of the line", n)}
-		}
-		q.count(line, err)
-	}
-	return nil
-}
-
-// decodeObjects reads objects that follow each other, however they are
-// spaced. Behind one that cannot be read it goes on at the next line that
-// begins with a brace. Such a line may have been read already, as a part of
-// the broken object; when as much as the whole body was read twice, objects
-// over several lines are given up, so that work stays linear.
-func (q *request) decodeObjects(body []byte) *refusal {
-	for again, size := 0, len(body); len(body) > 0; {
-		if again > size {
-			return q.decodeLines(body)
-		}
-		if err := q.full(); err != nil {
-			return err
-		}
-		n, err := q.event(body)
-		if structural(err) {
-			stopped := n
-			if n = bytes.Index(body, []byte("\n{")) + 1; n == 0 {
-				n = len(body)
-			}
-			again += max(0, stopped-n)
-		}
-		q.count(jsonscan.TrimSpace(body[:n]), err)
-		body = jsonscan.TrimSpace(body[n:])
-	}
-	return nil
-}
-
-// decodeArray reads [event, event, …]. Behind an element that cannot be read
-// nothing can: where it ends is not known.
-func (q *request) decodeArray(body []byte) *refusal {
-	whole := body
-	body = jsonscan.TrimSpace(body[1:])
-	if len(body) > 0 && body[0] == ']' {
-		return q.behindArray(body[1:])
-	}
+// decodeValues judges each of the values in a text as an event.
+func (q *request) decodeValues(text []byte, lines bool) *refusal {
+	values := jsonscan.NewValues(text, lines)
 	for {
+		value, err := values.Next()
+		if err == io.EOF {
+			return nil
+		}
 		if err := q.full(); err != nil {
 			return err
 		}
-		n, err := q.event(body)
-		if structural(err) {
-			q.count(body, fmt.Errorf("%w; the rest of the array, from byte %d on, cannot be read", err, len(whole)-len(body)))
-			return nil
+		if err == nil {
+			value, err = q.value(&values, value)
 		}
-		q.count(body[:n], err)
-		body = jsonscan.TrimSpace(body[n:])
-		switch {
-		case len(body) > 0 && body[0] == ',':
-			body = jsonscan.TrimSpace(body[1:])
-		case len(body) > 0 && body[0] == ']':
-			return q.behindArray(body[1:])
-		default:
-			at := len(whole) - len(body)
-			q.count(body, &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: at, Message: fmt.Sprintf("want ',' or ']' at byte %d; the rest of the array cannot be read", at)})
-			return nil
-		}
+		q.count(jsonscan.TrimSpace(value), err)
 	}
 }
 
-func (q *request) behindArray(rest []byte) *refusal {
-	if rest = jsonscan.TrimSpace(rest); len(rest) > 0 {
-		q.count(rest, &jsonscan.Error{Code: jsonscan.InvalidJSON, Message: "something follows the array"})
+// value judges the value at the start of text, and returns its bytes.
+func (q *request) value(values *jsonscan.Values, text []byte) (value []byte, err error) {
+	n, err := q.event(text)
+	if !structural(err) {
+		return text[:values.Take(n)], err
 	}
-	return nil
+	n, found := values.Skip(n)
+	if !found {
+		err = fmt.Errorf("%w; the %d bytes up to the next event that can be found are rejected with it", err, n)
+	}
+	return text[:n], err
 }
 
 // count notes one event of the request: good, left out or refused.

@@ -27,12 +27,17 @@ func TestBodyLayouts(t *testing.T) {
 		{"empty array", "", "[]", "", ""},
 		{"array, bad ones between", "", `[{"name":"a"},1,{"name":"b"},[{"name":"x"}],{},"x",null,{"name":"c"}]`, "a b c",
 			"1:not_an_object 3:not_an_object 4:missing_name 5:not_an_object 6:not_an_object"},
-		{"array, broken", "", `[{"name":"a"},{"name":b},{"name":"c"}]`, "a", "1:invalid_json"},
+		{"array, broken", "", `[{"name":"a"},{"name":b},{"name":"c"}]`, "a c", "1:invalid_json"},
+		{"array, bad numbers and words", "", `[{"name":"a"},{"name":"x","v":NaN},{"name":"x","v":Infinity},{"name":"x","v":-Infinity},{"name":"x","v":1e400},` +
+			`{"name":"x","v":undefined},{"name":"x","v":"\x"},{"name":"x","v":[1,{"w":"]\u12"}]},NaN,{"name":"b"}]`, "a b",
+			"1:invalid_json 2:invalid_json 3:invalid_json 4:number_out_of_range 5:invalid_json 6:invalid_json 7:invalid_json 8:invalid_json"},
 		{"array, not closed", "", `[{"name":"a"}`, "a", "1:invalid_json"},
 		{"array, only opened", "", `[`, "", "0:invalid_json"},
 		{"array, comma at its end", "", `[{"name":"a"},]`, "a", "1:invalid_json"},
 		{"array, no comma", "", `[{"name":"a"} {"name":"b"}]`, "a", "1:invalid_json"},
-		{"array, something behind", "", `[{"name":"a"}] {"name":"b"}`, "a", "1:invalid_json"},
+		{"array, something behind", "", `[{"name":"a"}] {"name":"b"}`, "a b", ""},
+		{"array over lines", "", "[\r\n{\"name\":\"a\"},\r\n{\"name\":\"b\"}\r\n]\r\n", "a b", ""},
+		{"concatenated, one broken", "", `{"name":"a"}{"name":"x","v":NaN} {"name":"b"}{"name":"x","v":1e400}`, "a b", "1:invalid_json 3:number_out_of_range"},
 		{"empty array, something behind", "", `[]x`, "", "0:invalid_json"},
 		{"lines without their type", "", "{\"name\":\"a\"}\n{\"name\":\"b\"}\n", "a b", ""},
 		{"lines without their type, CRLF", "", "{\"name\":\"a\"}\r\n\r\n{\"name\":\"b\"}\r\n", "a b", ""},
@@ -46,12 +51,15 @@ func TestBodyLayouts(t *testing.T) {
 
 		{"lines", ndjson, "{\"name\":\"a\"}\n{\"name\":\"b\"}", "a b", ""},
 		{"lines, blank ones, CRLF, byte order mark", ndjson, "\xef\xbb\xbf\r\n{\"name\":\"a\"}\r\n\r\n \t\n {\"name\":\"b\"} \r\n\n", "a b", ""},
-		{"lines, one broken", ndjson, "{\"name\":\"a\"}\n{\"name\":\n{\"name\":\"b\"}\n{\"name\":\"c\"} x\n{\"name\":\"d\"}{\"name\":\"e\"}\n{\"name\":\"f\"}", "a b f",
-			"1:invalid_json 3:invalid_json 4:invalid_json"},
+		{"lines, one broken", ndjson, "{\"name\":\"a\"}\n{\"name\":\n{\"name\":\"b\"}\n{\"name\":\"c\"} x\n{\"name\":\"d\"}{\"name\":\"e\"}\n{\"name\":\"f\"}", "a b c d e f",
+			"1:invalid_json 4:invalid_json"},
+		{"lines, an array over some", ndjson, "[\n{\"name\":\"a\"},\n{\"name\":\"b\"}\n]\n", "a b", ""},
+		{"lines, several on each", ndjson, "{\"name\":\"a\"} {\"name\":\"b\"}\n[{\"name\":\"c\"},{\"name\":\"d\"}]{\"name\":\"e\"}", "a b c d e", ""},
+		{"lines, words", ndjson, "{\"name\":\"a\"}\nnot json at all\n\"text\"\n{\"name\":\"b\"}", "a b", "1:invalid_json 2:not_an_object"},
 		{"lines, an open array", ndjson, "{\"name\":\"a\",\"x\":[\n{\"name\":\"b\"}", "b", "0:invalid_json"},
-		{"lines, pretty", ndjson, "{\n\"name\":\"a\"}", "", "0:invalid_json 1:not_an_object"},
-		{"lines, an array in one", ndjson, "[{\"name\":\"a\"}]\n{\"name\":\"b\"}", "b", "0:not_an_object"},
-		{"lines, bare returns are no line ends", ndjson, "{\"name\":\"a\"}\r{\"name\":\"b\"}", "", "0:invalid_json"},
+		{"lines, pretty", ndjson, "{\n\"name\":\"a\"}", "a", ""},
+		{"lines, an array in one", ndjson, "[{\"name\":\"a\"}]\n{\"name\":\"b\"}", "a b", ""},
+		{"lines, bare returns", ndjson, "{\"name\":\"a\"}\r{\"name\":\r{\"name\":\"b\"}\r", "a b", "1:invalid_json"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, s := newTest(nil)
@@ -106,10 +114,18 @@ var poison = []struct{ name, body, code string }{
 	{"deep", `{"name":"x","a":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + "}", "too_deep"},
 	{"deep objects", `{"name":"x","a":` + strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_000) + "}", "too_deep"},
 	{"one level too deep", `{"name":"x","a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + "}", "too_deep"},
-	{"1 MB of brackets", strings.Repeat("[", 1<<20), "invalid_json"},
+	{"1 MB of brackets", `{"a":` + strings.Repeat("[", 1<<20), "invalid_json"},
 	{"1 MB of braces", strings.Repeat(`{"a":`, 200_000), "invalid_json"},
-	{"1 MB of nested pairs", strings.Repeat("[", 1<<19) + strings.Repeat("]", 1<<19), "not_an_object"},
+	{"1 MB of nested pairs", `{"name":"x","a":` + strings.Repeat("[", 1<<19) + strings.Repeat("]", 1<<19) + "}", "too_deep"},
 	{"NaN", `{"name":"x","a":NaN}`, "invalid_json"},
+	{"Infinity", `{"name":"x","a":[Infinity]}`, "invalid_json"},
+	{"-Infinity", `{"name":"x","a":{"b":-Infinity}}`, "invalid_json"},
+	{"undefined", `{"name":"x","a":undefined}`, "invalid_json"},
+	{"a bad escape", `{"name":"x","a":"}\x]"}`, "invalid_json"},
+	{"a bad escape of digits", `{"name":"x","a":"\u12"}`, "invalid_json"},
+	{"a quote of another kind", `{"name":"x","a":'y'}`, "invalid_json"},
+	{"a comma at the end", `{"name":"x",}`, "invalid_json"},
+	{"a bracket of another kind", `{"name":"x","a":[1}`, "invalid_json"},
 	{"a comment", `{"name":"x" /* y */}`, "invalid_json"},
 	{"cut", `{"name":"x","a":"b`, "invalid_json"},
 	{"not an object", `"x"`, "not_an_object"},
@@ -117,7 +133,7 @@ var poison = []struct{ name, body, code string }{
 	{"too large, many keys", `{"name":"x","l":[` + strings.Repeat(`{"k":"v"},`, 250_000) + `1]}`, "event_too_large"},
 	{"too large a string", `"` + strings.Repeat("x", 2<<20) + `"`, "event_too_large"},
 	{"too large a number", strings.Repeat("1", 2<<20+1), "event_too_large"},
-	{"too large an array", "[" + strings.Repeat("1,", 1<<20) + "1]", "event_too_large"},
+	{"too large an array", `{"name":"x","a":[` + strings.Repeat("1,", 1<<20) + "1]}", "event_too_large"},
 }
 
 func TestPoisonFailsAlone(t *testing.T) {
@@ -135,7 +151,7 @@ func TestPoisonFailsAlone(t *testing.T) {
 				body := fmt.Sprintf(layout.format, `{"name":"before"}`, c.body, `{"name":"after"}`)
 				a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", layout.kind)))
 				want, raw := "before after", c.body
-				if c.code == "invalid_json" && layout.name == "array" {
+				if (strings.HasPrefix(c.name, "1 MB") || c.name == "cut") && c.code == "invalid_json" && layout.name == "array" {
 					// Where it ends is not known: the rest of the array goes with it.
 					want, raw = "before", c.body+`,{"name":"after"}]`
 				}
@@ -159,7 +175,6 @@ func TestPoisonFailsAlone(t *testing.T) {
 // What is refused late, after its neighbours and itself were made ready, is reported as it was sent.
 func TestRawBytesAreNotEdited(t *testing.T) {
 	for _, c := range []struct{ name, kind, body, raw string }{
-		{"something follows", ndjson, "{\"name\":\"x\",\"properties\":{\r\"a\":1}} y", "{\"name\":\"x\",\"properties\":{\r\"a\":1}} y"},
 		{"a bad field behind a good one", "", "{\"a\":\n[\r1],\"name\":\ntrue}", "{\"a\":\n[\r1],\"name\":\ntrue}"},
 		{"array", "", "[{\"a\":\n1,\"properties\":{\n\"a\":1}, \"name\":\"x\"}]", "{\"a\":\n1,\"properties\":{\n\"a\":1}, \"name\":\"x\"}"},
 	} {

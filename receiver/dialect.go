@@ -149,7 +149,7 @@ func (q *request) decodeMember(body []byte, name string) *refusal {
 	if len(array) == 0 || array[0] != '[' {
 		return refuse(http.StatusBadRequest, "missing_events", "the body has no array %q", name)
 	}
-	return q.decodeArray(array)
+	return q.decodeValues(array, false)
 }
 
 // Members around events that may stand once: of two, one would be lost. Of the

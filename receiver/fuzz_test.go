@@ -72,33 +72,23 @@ func sourcesOf(t *testing.T, q *request, body []byte) []map[string]any {
 	const space = " \t\r\n"
 	body = bytes.Trim(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), space)
 	var all []any
-	if q.lines {
-		for line := range bytes.SplitSeq(body, []byte("\n")) {
-			if line = bytes.Trim(line, space); len(line) > 0 {
-				var v any
-				if !refused[len(all)] {
-					v = parse(t, line)
-				}
-				all = append(all, v)
-			}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	for {
+		var v any
+		err := d.Decode(&v)
+		if err == io.EOF {
+			break
 		}
-	} else if body[0] == '[' {
-		if !json.Valid(body) {
-			return nil // too deep for encoding/json
+		if err != nil {
+			return nil // refused, by its content, with what it cannot read
 		}
-		all, _ = parse(t, body).([]any)
-	} else {
-		d := json.NewDecoder(bytes.NewReader(body))
-		d.UseNumber()
-		for {
-			var v any
-			err := d.Decode(&v)
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				return nil // refused, by its content, with what it cannot read
-			}
+		switch elements, array := v.([]any); {
+		case array:
+			all = append(all, elements...)
+		case q.lines && !isObject(v):
+			return nil // the rest of its line was rejected with it
+		default:
 			all = append(all, v)
 		}
 	}
@@ -160,6 +150,11 @@ func check(t *testing.T, e *pipeline.Event, source map[string]any) {
 	if name, ok := source["name"].(string); ok && name != string(e.Name) {
 		t.Fatalf("name %q, want %q", e.Name, name)
 	}
+}
+
+func isObject(v any) bool {
+	_, ok := v.(map[string]any)
+	return ok
 }
 
 func isUUID(s string) bool {

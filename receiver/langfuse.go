@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"io"
 	"net/http"
 
 	"github.com/penstock/penstock/internal/jsonscan"
@@ -79,15 +80,21 @@ func langfuseAnswer(q *request, refused *refusal, status int, b []byte) (int, []
 	a := append([]byte(nil), untold(b)...)
 	a = append(a, `,"successes":[`...)
 	rejects := q.rejects
-	rest, _ := find(wholeBody(q.body), "batch")
+	batch, _ := find(wholeBody(q.body), "batch")
+	values := jsonscan.NewValues(batch, false)
 	for index, taken := 0, 0; taken < q.accepted+q.sampled; index++ {
-		rest = jsonscan.TrimSpace(rest[1:]) // the bracket or a comma
-		element := rest[:extent(rest)]
-		rest = jsonscan.TrimSpace(rest[len(element):])
+		element, err := values.Next()
+		if err == io.EOF {
+			break // a hostile body, of which decode has read parts again and again
+		}
 		if len(rejects) > 0 && rejects[0].index == index {
+			if err == nil {
+				passRejected(&values, element, rejects[0].code)
+			}
 			rejects = rejects[1:]
 			continue
 		}
+		element = element[:values.Take(extent(element))]
 		if taken++; taken > 1 {
 			a = append(a, ',')
 		}
@@ -109,4 +116,13 @@ func langfuseAnswer(q *request, refused *refusal, status int, b []byte) (int, []
 		a = append(a, '}')
 	}
 	return http.StatusMultiStatus, append(a, "]}\n"...)
+}
+
+// passRejected passes an element in the same way as its judging did.
+func passRejected(values *jsonscan.Values, element []byte, code string) {
+	if code == jsonscan.InvalidJSON {
+		values.Skip(0)
+	} else {
+		values.Take(extent(element))
+	}
 }

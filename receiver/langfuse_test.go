@@ -35,8 +35,11 @@ func TestLangfuseAnswers(t *testing.T) {
 		{`{"id":"1","type":"a"} , {"id":2,"type":[]},7,{"id":"4","type":"b"},{"id":"\u0035"}`, "1 4", "2:wrong_type :not_an_object 5:missing_name", `{"id":2,"type":[]}|7|{"id":"\u0035"}`},
 		{`{"id":"1"}`, "", "1:missing_name", `{"id":"1"}`},
 		{`{"type":"a"},{"id":"2","type":"b"}`, " 2", "", ``},
-		{`{"id":"1","type":"a"},{"id":"2","type":}`, "1", "2:invalid_json", `{"id":"2","type":}]`},
-		{`{"id":"1","type":"a"}{"id":"2"}`, "1", "2:invalid_json", `{"id":"2"}]`},
+		{`{"id":"1","type":"a"},{"id":"2","type":}`, "1", "2:invalid_json", `{"id":"2","type":}`},
+		{`{"id":"1","type":"a"},{"id":"2","type":NaN},{"id":"3","type":"b"},{"id":"4","x":"\q"}, NaN,{"id":"5","type":"c"}`, "1 3 5",
+			"2:invalid_json 4:invalid_json :invalid_json", `{"id":"2","type":NaN}|{"id":"4","x":"\q"}|NaN`},
+		{`{"id":"1","type":"a"}{"id":"2"}`, "1", "2:invalid_json", `{"id":"2"}`},
+		{`{"id":"1","type":"a"}{"id":"2"},{"id":"3","type":"b"}`, "1 3", "2:invalid_json", `{"id":"2"}`},
 		{``, "", "", ""},
 	} {
 		r, s := newTest(nil)

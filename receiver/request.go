@@ -25,7 +25,7 @@ type request struct {
 	asked      bool // the request names its durability
 	header     http.Header
 	clientIP   string
-	lines      bool   // the body is NDJSON by its content type: one document a line
+	lines      bool   // the body is NDJSON by its content type
 	encoding   string // of the body, in lower case; empty: none
 	maxBody    int64
 	now        int64 // received_at, ms

@@ -209,11 +209,12 @@ func TestSchemaSeesLargeValues(t *testing.T) {
 	}
 }
 
-// A line that is refused for what follows its event reports nothing else.
+// A form that is refused for what follows its event reports nothing else.
 func TestSchemaOfDroppedEvent(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.Schemas = &wantsText{} })
-	a := serve(t, r, withKey(post("/v1/events", `{"name":"strict"} x`+"\n"+`{"name":"other"}`, "Content-Type", "application/x-ndjson")))
-	if a.Accepted != 1 || a.codes() != "0:invalid_json" || len(s.failures) != 1 {
+	body := "--b\r\nContent-Disposition: form-data; name=event\r\n\r\n" + `{"name":"strict"} x` + "\r\n--b--\r\n"
+	a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", "multipart/form-data; boundary=b")))
+	if a.Accepted != 0 || a.codes() != "invalid_json" || len(s.failures) != 1 {
 		t.Errorf("%+v, %d failures", a, len(s.failures))
 	}
 }

@@ -122,7 +122,7 @@ func TestSampleBy(t *testing.T) {
 // Left out is not refused: clients of all dialects hear that all is well.
 func TestSampledAnswers(t *testing.T) {
 	r, s := withProjects(t, nil, Project{Sample: &Sample{By: SampleSession, Keep: 0}})
-	if a := sendFile(t, r, `{"nme":"x"}`+"\n"+one+" trailing\n"+one, "Content-Type", ndjson); a.Status != 202 || a.Sampled != 1 || a.codes() != "0:missing_name 1:invalid_json" {
+	if a := sendFile(t, r, `{"nme":"x"}`+"\n"+one+" trailing\n"+one, "Content-Type", ndjson); a.Status != 202 || a.Sampled != 2 || a.codes() != "0:missing_name 2:invalid_json" {
 		t.Errorf("%+v", a)
 	}
 	for _, c := range []struct{ path, body, want string }{
