@@ -9,8 +9,9 @@
 //   - Nesting beyond 10,000 levels: json.Valid refuses it; here it is content ("too_deep", from MaxDepth on).
 //   - What follows the value: json.Valid refuses it; here n says where the value ends, and the caller looks at the rest.
 //
-// And these are refused here, as content, though json.Valid accepts them: bad UTF-8, lone surrogates, \u0000 in a key, numbers beyond
-// 64 bits, duplicate keys, nesting beyond MaxDepth. Each is a text that one reader of our objects takes and another one does not.
+// And these are refused here, as content, though json.Valid accepts them: bad UTF-8, lone surrogates (but see
+// Scanner.AllowLoneSurrogates), \u0000 in a key, numbers beyond 64 bits, duplicate keys, nesting beyond MaxDepth. Each is a text that
+// one reader of our objects takes and another one does not.
 package jsonscan
 
 import (
@@ -65,6 +66,9 @@ const DefaultMaxDepth = 64
 type Scanner struct {
 	// MaxDepth is how many containers may be open at once, the outermost being 1. 0 means DefaultMaxDepth.
 	MaxDepth int
+	// AllowLoneSurrogates accepts texts with lone surrogates, as escapes or as bytes. In keys, which are compared and
+	// reported, each of them is U+FFFD. Values are as they were sent: see LoneSurrogates and ReplaceLoneSurrogates.
+	AllowLoneSurrogates bool
 
 	members []Member
 	scratch []byte   // the unescaped content of the keys that had escapes
@@ -75,6 +79,7 @@ type Scanner struct {
 	cur     frame    // the innermost open container, but for those beyond limit
 	top     int      // where the value of the current member of the outermost object begins
 	dots    uint64   // not 0: a key has one
+	lone    int      // surrogates that were accepted without their partner
 	refused *Error   // the first content error
 }
 
@@ -114,6 +119,10 @@ func (s *Scanner) Value(src []byte) (kind Kind, n int, err error) {
 
 // Dotted tells whether a key of the last text, at any depth, has a dot.
 func (s *Scanner) Dotted() bool { return s.dots != 0 }
+
+// LoneSurrogates reports whether the last text has a surrogate without its partner. There is one in a text without an
+// error only if AllowLoneSurrogates is set.
+func (s *Scanner) LoneSurrogates() bool { return s.lone > 0 }
 
 const (
 	ones    = 0x0101010101010101
@@ -237,10 +246,11 @@ member: // src[i] is the quote of a key; then its colon and its value
 		if end < len(src) && src[end] == '"' && high == 0 {
 			i = end + 1
 		} else {
-			escaped = src[min(end, len(src)-1)] == '\\'
+			lone := s.lone
 			if i = s.text(src, i+1, end, high, true); i < 0 {
 				return s.badText(src, ^i, depth)
 			}
+			escaped = src[end] == '\\' || s.lone > lone
 		}
 		if s.refused == nil {
 			s.key(src, span{start + 1, i - 1}, depth, escaped, depth == reported)
@@ -316,7 +326,7 @@ func (s *Scanner) begin() {
 		s.limit = DefaultMaxDepth
 	}
 	s.members, s.scratch, s.keys, s.refused = s.members[:0], s.scratch[:0], s.keys[:0], nil
-	s.cur, s.dots = frame{}, 0
+	s.cur, s.dots, s.lone = frame{}, 0, 0
 }
 
 // unexpected ends a scan that cannot go on at src[i].
@@ -372,6 +382,9 @@ func (s *Scanner) key(src []byte, k span, depth int, escaped, report bool) {
 	if escaped {
 		from := len(s.scratch)
 		s.scratch = appendUnescaped(s.scratch, name)
+		if s.lone > 0 {
+			replaceEncoded(s.scratch[from:])
+		}
 		k = span{^from, len(s.scratch)}
 		name = s.scratch[from:len(s.scratch):len(s.scratch)]
 	}
@@ -425,9 +438,7 @@ func (s *Scanner) text(src []byte, from, i int, high uint64, key bool) int {
 		switch src[i] {
 		case '"':
 			if high != 0 {
-				if bad := from + validUTF8(src[from:i]); bad < i {
-					s.refuse(InvalidUTF8, src, bad, i)
-				}
+				s.checkUTF8(src, from, i)
 			}
 			return i + 1
 		case '\\':
@@ -494,14 +505,38 @@ func (s *Scanner) unicodeEscape(src []byte, i int, key bool) (next int, ok bool)
 	case r == 0 && key:
 		s.refuse(NulCharacter, src, i, next)
 	case r >= 0xDC00 && r <= 0xDFFF:
-		s.refuse(LoneSurrogate, src, i, next)
+		s.loneEscape(src, i, next)
 	case r >= 0xD800 && r <= 0xDBFF:
 		if _, end, ok := escapedLow(src, next); ok {
 			return end, true
 		}
-		s.refuse(LoneSurrogate, src, i, next)
+		s.loneEscape(src, i, next)
 	}
 	return next, true
+}
+
+func (s *Scanner) loneEscape(src []byte, i, end int) {
+	if s.AllowLoneSurrogates {
+		s.lone++
+	} else {
+		s.refuse(LoneSurrogate, src, i, end)
+	}
+}
+
+// checkUTF8 refuses the content of a string, src[from:end], if it is not UTF-8.
+func (s *Scanner) checkUTF8(src []byte, from, end int) {
+	for {
+		from += validUTF8(src[from:end])
+		if from == end {
+			return
+		}
+		if !s.AllowLoneSurrogates || !encodedSurrogate(src[from:end]) {
+			s.refuse(InvalidUTF8, src, from, end)
+			return
+		}
+		s.lone++
+		from += surrogateSize
+	}
 }
 
 // validUTF8 returns how many bytes of b are valid UTF-8. Unlike utf8.Valid it goes fast over the ASCII between other letters.
