@@ -8,7 +8,7 @@ import (
 
 type metrics struct {
 	rows, refused, views, bytes, failures, outages, receiveErrors prometheus.Counter
-	results, ignored                                              *prometheus.CounterVec
+	results, ignored, repaired                                    *prometheus.CounterVec
 	seconds                                                       prometheus.Histogram
 	broken                                                        prometheus.Gauge
 }
@@ -40,7 +40,9 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
 		broken: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_loader_broken",
 			Help: "1 while nothing can be loaded."}),
 	}
-	reg.MustRegister(m.seconds, m.broken)
+	m.repaired = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_events_repaired_total",
+		Help: "Events that were accepted with a repair, by reason: lone_surrogate."}, []string{"reason"})
+	reg.MustRegister(m.seconds, m.broken, m.repaired)
 	return m
 }
 

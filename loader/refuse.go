@@ -116,6 +116,9 @@ func (r *rejections) take(ctx context.Context, dec codec.Decoder, events int) er
 	if !ok {
 		return nil
 	}
+	if n := from.Repaired(); n > 0 {
+		r.l.metrics.repaired.WithLabelValues("lone_surrogate").Add(float64(n))
+	}
 	for _, row := range from.Rejected() {
 		if r.rows++; r.rows == 1 {
 			r.failed = row.Message

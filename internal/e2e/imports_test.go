@@ -258,7 +258,7 @@ func TestImportText(t *testing.T) {
 		{"gitlab.json", caseFile(t, "gitlab-hooks.ndjson"), 2, 0},
 		{"kinesis.LOG.GZ", gz(caseFile(t, "kinesis-seq.ndjson")), 5, 0},
 		{"amplitude.ndjson", caseFile(t, "amplitude-export.ndjson"), 3, 0},
-		{"odd-lines.ndjson", caseFile(t, "odd-lines.ndjson"), 6, 7},
+		{"odd-lines.ndjson", caseFile(t, "odd-lines.ndjson"), 7, 7},
 		{"empty.ndjson", nil, 0, 0},
 	} {
 		s.put(today()+f.key, f.data, nil)

@@ -53,7 +53,7 @@ func NewDecoder(f File, format Format, opts Options) (codec.Decoder, error) {
 		}
 		return nil, fmt.Errorf("%s has to be decoded by ClickHouse", format)
 	}
-	d := &Decoder{key: opts.Key, modified: opts.Modified, scan: jsonscan.Scanner{MaxDepth: maxDepth},
+	d := &Decoder{key: opts.Key, modified: opts.Modified, scan: jsonscan.Scanner{MaxDepth: maxDepth, AllowLoneSurrogates: true},
 		inner: jsonscan.Scanner{MaxDepth: maxDepth}, finder: finder{scan: jsonscan.Scanner{MaxDepth: maxDepth}}}
 	d.use(opts.Mapping)
 	d.folders = folderMembers(opts.Key)
@@ -111,6 +111,7 @@ type Decoder struct {
 
 	rejected      []Rejected
 	rejectedBytes int
+	repaired      int
 
 	scan                                           jsonscan.Scanner // of the row
 	inner                                          jsonscan.Scanner // of the properties in it
@@ -159,9 +160,13 @@ func (d *Decoder) Rejected() []Rejected {
 	return r
 }
 
+// Repaired returns how many rows the last Decode had half surrogate pairs
+// replaced in by U+FFFD.
+func (d *Decoder) Repaired() int { return d.repaired }
+
 // Decode is that of codec.Decoder.
 func (d *Decoder) Decode(dst []pipeline.Event, limit codec.Limit) ([]pipeline.Event, error) {
-	d.rejected, d.rejectedBytes = nil, 0
+	d.rejected, d.rejectedBytes, d.repaired = nil, 0, 0
 	from, bytes := len(dst), 0
 	for len(dst) == from || len(dst)-from < limit.Rows && bytes < limit.Bytes {
 		if len(d.rejected) == maxRejected || d.rejectedBytes >= maxRejectedBytes {
@@ -249,8 +254,8 @@ type memberError struct{ code, message string }
 
 func (e *memberError) Error() string { return e.message }
 
-// event makes an event of a row. Its slices are views into text, which stays
-// as it is.
+// event makes an event of a row. Its slices are views into text, in which half
+// surrogate pairs are replaced.
 func (d *Decoder) event(text []byte) (e pipeline.Event, err error) {
 	members, used, err := d.scan.Object(text)
 	if err != nil {
@@ -258,6 +263,10 @@ func (d *Decoder) event(text []byte) (e pipeline.Event, err error) {
 	}
 	if used != len(text) {
 		return e, &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: used, Message: fmt.Sprintf("something follows the object at byte %d", used)}
+	}
+	if d.scan.LoneSurrogates() {
+		jsonscan.ReplaceLoneSurrogates(text, true) // in place: lengths stay
+		d.repaired++
 	}
 	dotted := d.scan.Dotted()
 	own := !d.mapped && ours(members, &e)

@@ -376,6 +376,20 @@ func TestCases(t *testing.T) {
 		{file: "clickhouse-duckdb-json-export.ndjson", want: []string{`ds 2026-11-25T10:00:00.123Z / {"v":1}`}},
 		{file: "timestamps.ndjson", want: []string{"ts 2026-11-25T10:00:00.123Z / {}", "ts 2026-11-25T10:00:00.123Z / {}",
 			"ts 2026-11-25T10:00:00.123Z / {}", "ts 2026-11-25T10:00:00.123Z / {}", "ts " + now + ` / {}`}},
+		{file: "odd-lines.ndjson", rejected: 7, want: []string{"imported " + now + ` / {"k":1,"v":"ok-first"}`, "imported " + now + ` / {"k":5,"v":"cut \ufffd"}`,
+			"imported " + now + ` / {"k":8}`, "imported " + now + ` / {"k":9}`, "imported " + now + ` / {"k":10}`, "imported " + now + ` / {"k":11}`,
+			"imported " + now + ` / {"k":12,"v":"ok-last"}`}},
+		{file: "fluentbit.ndjson", want: []string{
+			"imported " + now + ` / {"date":1795514400.123456,"log":"x","kubernetes":{"pod_name":"p"}}`,
+			`imported 2026-11-24T10:00:00.123Z / {"log":"x"}`, `imported 2026-11-24T10:00:00.123Z / {"log":"x"}`,
+			`imported 2026-11-24T10:00:00.123Z / {"log":"x"}`, `imported 2026-11-24T10:00:00.100Z / {"log":"x"}`}},
+		{file: "litellm.ndjson", mapping: &Mapping{Name: []string{"call_type"}, Timestamp: []string{"startTime"}, EventID: []string{"id"}, UserID: []string{"end_user"}},
+			want: []string{`acompletion 2026-11-24T10:00:00.120Z u/ {"id":"chatcmpl-1","endTime":1795514401.5,"model":"gpt-4o","custom_llm_provider":"openai",` +
+				`"prompt_tokens":100,"completion_tokens":20,"total_tokens":120,"response_cost":0.0005,"metadata":{"user_api_key_hash":"h"},"messages":[{"role":"user","content":"hi"}],"response":{"choices":[]},"status":"success"}`}},
+		{file: "snowplow-failed.ndjson", mapping: &Mapping{Name: []string{"schema"}, Timestamp: []string{"data.failure.timestamp"},
+			EventID: []string{"data.payload.enriched.event_id"}, Properties: []string{"data"}}, want: []string{
+			`iglu:com.snowplowanalytics.snowplow.badrows/schema_violations/jsonschema/2-0-0 2026-11-24T10:00:00.123Z / {"processor":{"artifact":"enrich","version":"3.8"},` +
+				`"failure":{"timestamp":"2026-11-24T10:00:00.123Z","messages":[{"schemaKey":"iglu:x/y/jsonschema/1-0-0"}]},"payload":{"enriched":{"event_id":"4f3c1d2e-0000-4000-8000-000000000001"},"raw":{"vendor":"com.x"}}}`}},
 		{file: "zero-pad.ndjson.gz", want: []string{"imported " + now + ` / {"k":"zp"}`}},
 		{file: "not-gz.ndjson.gz", want: []string{"imported " + now + ` / {"k":"plain but named gz"}`}},
 		{file: "pretty-array.ndjson", want: []string{"imported " + now + ` / {"k":"arr1"}`, "imported " + now + ` / {"k":"arr2"}`}},
