@@ -8,9 +8,10 @@
 //	receiver, seq   order within a receiver
 //	properties, context   JSON objects
 //
-// Parquet objects have values of the properties that often occur in columns of their
-// own instead: typed.PATH, and typed.PATH:TYPE where one path has several
-// types (int64, float64, bool, string). PATH is keys joined by dots.
+// Parquet objects store properties that often occur in typed columns instead:
+// typed.PATH, and typed.PATH:TYPE for the rarer types of a path (int64, float64,
+// bool, string). PATH is keys joined by dots, with ^ before each capital letter:
+// see columnName.
 //
 // An object is whole or it is an error: neither decoder returns a partial one
 // without saying so.

@@ -66,7 +66,7 @@ func TestGolden(t *testing.T) {
 	path := func(name string) string { return filepath.Join("testdata", name) }
 	if *update {
 		object := encode(t, pipeline.Parquet, goldenEvents(), 7) // NDJSON has not changed since the first
-		if err := os.WriteFile(path("schema2.parquet"), object, 0o644); err != nil {
+		if err := os.WriteFile(path("schema3.parquet"), object, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,7 +78,7 @@ func TestGolden(t *testing.T) {
 	if err := json.Unmarshal(b, &want); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range []string{"schema1.parquet", "schema1.ndjson.zst", "schema2.parquet"} {
+	for _, f := range []string{"schema1.parquet", "schema1.ndjson.zst", "schema2.parquet", "schema3.parquet"} {
 		object, err := os.ReadFile(path(f))
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func TestGolden(t *testing.T) {
 		}
 		for i := range ours {
 			got := golden(&ours[i])
-			if f == "schema2.parquet" && canonical([]byte(got.Properties)) == canonical([]byte(want[i].Properties)) {
+			if f != "schema1.parquet" && canonical([]byte(got.Properties)) == canonical([]byte(want[i].Properties)) {
 				got.Properties = want[i].Properties
 			}
 			if !reflect.DeepEqual(got, want[i]) {

@@ -115,9 +115,12 @@ func columns(sample []pipeline.Event) []column {
 // typedGroup holds the typed columns; SchemaVersion 1 has none.
 const typedGroup = "typed"
 
-// typedKey names, in the file's metadata, a sum of the typed columns' names and types: they
-// are as good as data, and the footer has no checksum.
-const typedKey = "penstock.typed"
+// The file's metadata has a sum of the typed columns' paths and types: names are
+// data here, and the footer has no checksum. Its key says how columns are named.
+const (
+	typedKey  = "penstock.columns" // columnName, since SchemaVersion 3
+	typedKey2 = "penstock.typed"   // SchemaVersion 2: by the path as it is
+)
 
 // typedSum is the same for the same columns in any order.
 func typedSum(columns []*pipeline.Typed) string {
@@ -128,17 +131,6 @@ func typedSum(columns []*pipeline.Typed) string {
 	slices.Sort(lines)
 	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
 	return hex.EncodeToString(sum[:8])
-}
-
-// typedName is what a column is called: by its path, and by its type as well where
-// the path has another, more frequent one.
-func typedName(columns []*pipeline.Typed, i int) string {
-	for _, t := range columns[:i] {
-		if t.Path == columns[i].Path {
-			return t.Path + typeSuffix[columns[i].Kind]
-		}
-	}
-	return columns[i].Path
 }
 
 func (s *Encoders) schema(cols []column, typed []*pipeline.Typed) *parquet.Schema {
@@ -255,7 +247,8 @@ func (p *parquetEncoder) begin() error {
 	p.cols = columns(p.sample)
 	typed := p.shred.columns
 	layout := p.of.schema(p.cols, typed)
-	options := []parquet.WriterOption{layout, parquet.MaxRowsPerRowGroup(groupRows), parquet.PageBufferSize(pageBytes), parquet.CreatedBy("penstock", "2", ""), parquet.DictionaryMaxBytes(1 << 20),
+	options := []parquet.WriterOption{layout, parquet.MaxRowsPerRowGroup(groupRows), parquet.PageBufferSize(pageBytes),
+		parquet.CreatedBy("penstock", "3", ""), parquet.DictionaryMaxBytes(1 << 20),
 		// Statistics hold whole values: documents would stand in every page's
 		// header and in the footer again.
 		parquet.DataPageStatistics(false), parquet.SkipPageBounds("properties"), parquet.SkipPageBounds("context"), parquet.SkipPageBounds("receiver"), parquet.SkipPageBounds("session_id"), parquet.SkipPageBounds("user_id")}
@@ -469,10 +462,15 @@ func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error)
 func (p *parquetDecoder) openTyped(f *parquet.File, r io.ReaderAt, size int64) error {
 	group := f.Root().Column(typedGroup)
 	sum, written := f.Lookup(typedKey)
-	if group == nil && !written {
+	sum2, written2 := f.Lookup(typedKey2)
+	pathOf := columnPath
+	if written2 {
+		sum, pathOf = sum2, func(name string) (string, error) { return name, nil }
+	}
+	if group == nil && !written && !written2 {
 		return nil // SchemaVersion 1, or no value occurs often
 	}
-	if group == nil || !written {
+	if group == nil || written == written2 {
 		return fmt.Errorf("its columns of %q are not those that were written", typedGroup)
 	}
 	for _, c := range group.Columns() {
@@ -482,7 +480,7 @@ func (p *parquetDecoder) openTyped(f *parquet.File, r io.ReaderAt, size int64) e
 		if err := checkColumn(f, r, size, c); err != nil {
 			return fmt.Errorf("column %q in %q: %w", c.Name(), typedGroup, err)
 		}
-		t := &pipeline.Typed{Path: c.Name()}
+		t := new(pipeline.Typed)
 		switch c.Type().Kind() {
 		case parquet.Boolean:
 			t.Kind = pipeline.TypedBool
@@ -495,7 +493,10 @@ func (p *parquetDecoder) openTyped(f *parquet.File, r io.ReaderAt, size int64) e
 		default:
 			return fmt.Errorf("column %q in %q is %s", c.Name(), typedGroup, c.Type())
 		}
-		t.Path = strings.TrimSuffix(t.Path, typeSuffix[t.Kind])
+		var err error
+		if t.Path, err = pathOf(strings.TrimSuffix(c.Name(), typeSuffix[t.Kind])); err != nil {
+			return err
+		}
 		p.typed = append(p.typed, t)
 		p.leaves = append(p.leaves, c.Index())
 	}

@@ -23,7 +23,7 @@ const (
 	sampleBytes = 2 << 20
 
 	maxTyped     = 256 // columns
-	maxTypedPath = 200 // bytes
+	maxTypedPath = 200 // bytes of a column's name, without its type
 	maxTypedDeep = 8   // keys in a path
 	maxNodes     = 4096
 	// A column is for values that one in rareValue events of the sample has.
@@ -222,7 +222,7 @@ func (s *shredder) choose() {
 	walk = func(n *shredNode, prefix string) {
 		for _, child := range n.order {
 			path := prefix + string(child.key)
-			if len(path) > maxTypedPath || strings.Contains(path, ":") {
+			if len(columnName(path)) > maxTypedPath || strings.Contains(path, ":") {
 				continue // it could be taken for another one's name
 			}
 			for kind, seen := range child.seen {

@@ -161,9 +161,10 @@ func (e ConflictError) Error() string {
 	return fmt.Sprintf("another object has the key %s (%d bytes, sha256 %s)", e.Found.Key, e.Found.Size, e.Found.Meta.SHA256)
 }
 
-// SchemaVersion is the layout of the objects that this version writes. 2 has
-// typed columns in Parquet; objects of 1 are read as well.
-const SchemaVersion = 2
+// SchemaVersion is the layout of the objects that this version writes. 2 added
+// typed columns to Parquet, 3 names them so that no two names differ only in
+// case. Objects of all layouts are read.
+const SchemaVersion = 3
 
 // Meta is the metadata of an object (x-amz-meta-penstock-…).
 type Meta struct {
