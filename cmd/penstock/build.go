@@ -157,7 +157,7 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 		Origins: cfg.Receiver.Origins, TrustedProxies: proxies, CountryHeader: cfg.Receiver.CountryHeader,
 		Schemas: judge, EnforceSchemas: cfg.Schemas.Mode == "enforce",
 		AnonymousRate: int64(cfg.Errors.AnonymousRate),
-	}, appenders[pipeline.Events.Name], in.reporter, log, reg)
+	}, shiftedClock(appenders[pipeline.Events.Name]), in.reporter, log, reg)
 	if cfg.Receiver.Projects != "" {
 		if in.projects, err = openProjects(cfg.Receiver.Projects, in.receiver, log, reg); err != nil && in.folder != nil {
 			err = errors.Join(err, in.folder.Close())

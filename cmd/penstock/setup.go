@@ -95,6 +95,11 @@ func setup(ctx context.Context, cfg Config, w io.Writer) error {
 	if len(added) > 0 {
 		fmt.Fprintf(w, "columns        ok  %s: added %s\n", pipeline.Events.Name, strings.Join(added, ", "))
 	}
+	for _, spec := range specs {
+		if _, err := db.RefreshView(ctx, spec.Name); err != nil {
+			return err
+		}
+	}
 	prices, err := cfg.prices()
 	if err != nil {
 		return err
