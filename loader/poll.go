@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
 	"strings"
 	"time"
 
@@ -38,6 +37,7 @@ type Poller struct {
 	Lister  Lister
 	Entries Entries
 	Claims  Claimer
+	More    chan pipeline.Notification // from Enqueue; its capacity bounds what waits
 
 	found []pipeline.Notification // by the last sweep, not yet tried
 	swept time.Time               // the whole span
@@ -64,6 +64,30 @@ const maxFound = 10_000
 // errEnough ends a sweep that has found maxFound objects.
 var errEnough = errors.New("enough")
 
+// Enqueue takes an object that somebody else found. It can be called by any
+// goroutine.
+func (p *Poller) Enqueue(_ context.Context, n pipeline.Notification) (told bool, err error) {
+	select {
+	case p.More <- n:
+		return false, nil
+	default:
+		return false, ErrEnqueueLater
+	}
+}
+
+// takeMore moves some of what Enqueue took to found. It is bounded, so that
+// sweeps for new objects go on in between.
+func (p *Poller) takeMore() {
+	for len(p.found) < 100 {
+		select {
+		case n := <-p.More:
+			p.found = append(p.found, n)
+		default:
+			return
+		}
+	}
+}
+
 // Receive gives out what can be claimed; where there is nothing it sweeps, or
 // waits for the next sweep, some seconds at most.
 func (p *Poller) Receive(ctx context.Context, max int) ([]Delivery, error) {
@@ -75,6 +99,9 @@ func (p *Poller) Receive(ctx context.Context, max int) ([]Delivery, error) {
 		if err := p.sweep(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if len(p.found) == 0 {
+		p.takeMore()
 	}
 	var all []Delivery
 	for len(p.found) > 0 && len(all) < max {

@@ -37,15 +37,15 @@ func dayPrefix(prefix string, day time.Time) string {
 }
 
 // contains tells whether the object belongs to the span. A foreign one counts by
-// the day of its folder, and beside the folders of days by when it was stored.
+// the day of its folder, and beside the folders of days by when it was stored. A
+// folder dt=… of no day belongs to no span.
 func (s Span) contains(o pipeline.Object) bool {
 	t := o.Modified
 	if k, err := pipeline.ParseKey(o.Key); err == nil {
 		t = k.Time
-	} else if _, rest, ok := strings.Cut(o.Key, "/dt="); ok && len(rest) >= 10 {
-		if d, err := time.Parse("2006-01-02", rest[:10]); err == nil {
-			return d.Add(24*time.Hour).After(s.From) && d.Before(s.To)
-		}
+	} else if _, rest, ok := strings.Cut(o.Key, "/dt="); ok {
+		d, err := time.Parse("2006-01-02", rest[:min(len(rest), 10)])
+		return err == nil && d.Add(24*time.Hour).After(s.From) && d.Before(s.To)
 	}
 	return !t.Before(s.From) && t.Before(s.To)
 }
@@ -58,7 +58,7 @@ func Objects(ctx context.Context, lister Lister, spec pipeline.Spec, span Span, 
 	for _, r := range [][2]string{
 		{"", ours},
 		{dayPrefix(spec.Prefix, span.From), dayPrefix(spec.Prefix, span.To.Add(24*time.Hour))},
-		{ours + "~", ""}, // behind all digits
+		{ours + ":", ""}, // behind all digits
 	} {
 		err := lister.List(ctx, spec.Prefix, r[0], r[1], func(all []pipeline.Object) error {
 			var some []pipeline.Object
@@ -95,47 +95,87 @@ type Swept struct {
 // grace ago only count. It streams: memory is bounded by a page of the listing.
 func Sweep(ctx context.Context, spec pipeline.Spec, span Span, grace time.Duration, lister Lister, entries Entries,
 	enqueue func(context.Context, pipeline.Notification) (told bool, err error), progress func(Swept)) (Swept, error) {
-	var s Swept
-	now := time.Now()
+	s := sweeper{now: time.Now(), grace: grace, entries: entries, enqueue: enqueue}
 	err := Objects(ctx, lister, spec, span, func(page []pipeline.Object) error {
-		states := map[string]pipeline.LoadState{}
-		err := entries.Loads(ctx, page[0].Key, page[len(page)-1].Key, func(l pipeline.Load) error {
-			states[l.Key] = l.State
-			return nil
-		})
-		if err != nil {
-			return err
+		err := s.page(ctx, page)
+		if err == nil && progress != nil {
+			progress(s.Swept)
 		}
-		for _, o := range page {
-			s.Objects++
-			switch state := states[o.Key]; {
-			case state == pipeline.Loaded:
-				s.Loaded++
-			case state == pipeline.Dead:
-				s.Dead++
-			case state == pipeline.Dropped:
-				s.Dropped++
-			case now.Sub(o.Modified) < grace:
-				s.Young++
-			default:
-				told, err := enqueue(ctx, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size})
-				if err != nil {
-					return err
-				}
-				if told {
-					s.Told++
-				} else {
-					s.Enqueued++
-				}
-			}
-		}
-		if progress != nil {
-			progress(s)
-		}
-		return nil
+		return err
 	})
 	if err != nil {
-		return s, fmt.Errorf("sweep: %w", err)
+		return s.Swept, fmt.Errorf("sweep: %w", err)
 	}
-	return s, nil
+	return s.Swept, nil
+}
+
+// SweepAll is Sweep of everything below the pipeline's prefix, whatever day its key names.
+func SweepAll(ctx context.Context, spec pipeline.Spec, grace time.Duration, lister Lister, entries Entries,
+	enqueue func(context.Context, pipeline.Notification) (told bool, err error), progress func(Swept)) (Swept, error) {
+	s := sweeper{now: time.Now(), grace: grace, entries: entries, enqueue: enqueue}
+	within := func(pipeline.Object) bool { return false }
+	err := outside(ctx, lister, spec, within, "", func(objects []pipeline.Object, _ string) error {
+		if len(objects) == 0 {
+			return nil
+		}
+		err := s.page(ctx, objects)
+		if err == nil && progress != nil {
+			progress(s.Swept)
+		}
+		return err
+	})
+	if err != nil {
+		return s.Swept, fmt.Errorf("sweep: %w", err)
+	}
+	return s.Swept, nil
+}
+
+// sweeper compares pages of the listing with the ledger.
+type sweeper struct {
+	Swept
+	now     time.Time
+	grace   time.Duration
+	entries Entries
+	enqueue func(context.Context, pipeline.Notification) (told bool, err error)
+}
+
+func (s *sweeper) page(ctx context.Context, page []pipeline.Object) error {
+	states, err := states(ctx, s.entries, page)
+	if err != nil {
+		return err
+	}
+	for _, o := range page {
+		s.Objects++
+		switch state := states[o.Key]; {
+		case state == pipeline.Loaded:
+			s.Loaded++
+		case state == pipeline.Dead:
+			s.Dead++
+		case state == pipeline.Dropped:
+			s.Dropped++
+		case s.now.Sub(o.Modified) < s.grace:
+			s.Young++
+		default:
+			told, err := s.enqueue(ctx, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size})
+			if err != nil {
+				return err
+			}
+			if told {
+				s.Told++
+			} else {
+				s.Enqueued++
+			}
+		}
+	}
+	return nil
+}
+
+// states reads what the ledger says of a page of the listing, by one query.
+func states(ctx context.Context, entries Entries, page []pipeline.Object) (map[string]pipeline.LoadState, error) {
+	states := map[string]pipeline.LoadState{}
+	err := entries.Loads(ctx, page[0].Key, page[len(page)-1].Key, func(l pipeline.Load) error {
+		states[l.Key] = l.State
+		return nil
+	})
+	return states, err
 }

@@ -37,23 +37,32 @@ type Difference struct {
 
 // Verified is the result of an audit.
 type Verified struct {
-	Pipeline    string       `json:"pipeline"`
-	Objects     uint64       `json:"objects"`     // in the bucket
-	Waiting     uint64       `json:"waiting"`     // not loaded, but stored so lately that they may be on their way
-	Dropped     uint64       `json:"dropped"`     // not loaded, by an operator's decision
-	BucketRows  uint64       `json:"bucket_rows"` // by the objects' metadata, of those not waiting
-	LedgerRows  uint64       `json:"ledger_rows"` // loaded
-	TableRows   uint64       `json:"table_rows"`  // of these objects
-	Refused     uint64       `json:"refused"`     // rows that the table refused; they are in errors
-	Collapsed   uint64       `json:"collapsed"`   // rows gone because a client's resend stands for them
-	Blobs       uint64       `json:"blobs"`       // objects of large values
-	BlobBytes   uint64       `json:"blob_bytes"`  // in them
+	Pipeline   string `json:"pipeline"`
+	Objects    uint64 `json:"objects"`     // in the bucket
+	Waiting    uint64 `json:"waiting"`     // not loaded, but stored so lately that they may be on their way
+	Dropped    uint64 `json:"dropped"`     // not loaded, by an operator's decision
+	BucketRows uint64 `json:"bucket_rows"` // by the objects' metadata, of those not waiting
+	LedgerRows uint64 `json:"ledger_rows"` // loaded
+	TableRows  uint64 `json:"table_rows"`  // of these objects
+	Refused    uint64 `json:"refused"`     // rows that the table refused; they are in errors
+	Collapsed  uint64 `json:"collapsed"`   // rows gone because a client's resend stands for them
+	Blobs      uint64 `json:"blobs"`       // objects of large values
+	BlobBytes  uint64 `json:"blob_bytes"`  // in them
+	Ignored    uint64 `json:"ignored"`     // files in the folders of days that are no objects to load
+	// Outside the folders of the span's days:
+	Others     uint64 `json:"others"`      // objects that were stored in the span; compared with the ledger only
+	NotChecked uint64 `json:"not_checked"` // objects that were stored at another time
+
 	Differences []Difference `json:"differences"`
 }
 
 // Verify holds bucket, ledger and table against each other, object by object,
 // over a span. Objects stored less than grace ago may still be waiting.
 // Memory is bounded by a day's objects.
+//
+// Afterwards everything else is listed, and what was stored within the span is
+// compared with the ledger: an import into the folder of an earlier day, or
+// beside these folders, must not be missed.
 func Verify(ctx context.Context, spec pipeline.Spec, span Span, grace time.Duration, bucket Audited, source Source, entries Entries, counts Counts,
 	progress func(Verified)) (Verified, error) {
 	v := &verifier{spec: spec, span: span, grace: grace, now: time.Now(), bucket: bucket, source: source, entries: entries, counts: counts}
@@ -67,7 +76,68 @@ func Verify(ctx context.Context, spec pipeline.Spec, span Span, grace time.Durat
 			progress(v.Verified)
 		}
 	}
+	err := outside(ctx, bucket, spec, v.judged, "", func(objects []pipeline.Object, _ string) error {
+		return v.others(ctx, objects)
+	})
+	if err != nil {
+		return v.Verified, fmt.Errorf("verify objects of other days: %w", err)
+	}
 	return v.Verified, nil
+}
+
+// judged tells whether an object is one of those of the span's days.
+func (v *verifier) judged(o pipeline.Object) bool {
+	if k, err := pipeline.ParseKey(o.Key); err == nil && (k.Time.Before(v.span.From) || !k.Time.Before(v.span.To)) {
+		return false
+	}
+	rest, ok := strings.CutPrefix(o.Key, v.spec.Prefix+"dt=")
+	if !ok || len(rest) < 11 || rest[10] != '/' {
+		return false
+	}
+	d, err := time.Parse("2006-01-02", rest[:10])
+	return err == nil && !d.Before(v.span.From.UTC().Truncate(24*time.Hour)) && d.Before(v.span.To)
+}
+
+// others compares objects that are not judged with the ledger, if they were stored within the span.
+func (v *verifier) others(ctx context.Context, objects []pipeline.Object) error {
+	var lately []pipeline.Object
+	for _, o := range objects {
+		if o.Modified.Before(v.span.From) || !o.Modified.Before(v.span.To) {
+			v.NotChecked++
+		} else {
+			lately = append(lately, o)
+		}
+	}
+	if len(lately) == 0 {
+		return nil
+	}
+	states, err := states(ctx, v.entries, lately)
+	if err != nil {
+		return err
+	}
+	for _, o := range lately {
+		v.Others++
+		stored := o.Modified.UTC().Format(time.RFC3339)
+		state, known := states[o.Key]
+		switch {
+		case state == pipeline.Loaded:
+		case state == pipeline.Dropped:
+			v.Dropped++
+		case v.now.Sub(o.Modified) < v.grace:
+			v.Waiting++
+		case state == pipeline.Dead:
+			v.differ(o.Key, "dead", "given up; `penstock dlq show KEY` says why, `penstock dlq redrive` tries it again")
+		case known:
+			v.differ(o.Key, "missing", "stored at %s, the ledger says %q; `penstock sweep --all` enqueues it", stored, state.String())
+		default:
+			v.differ(o.Key, "missing", "stored at %s, and not loaded; `penstock sweep --all` enqueues it", stored)
+		}
+	}
+	return nil
+}
+
+func (v *verifier) differ(key, kind, format string, args ...any) {
+	v.Differences = append(v.Differences, Difference{key, kind, fmt.Sprintf(format, args...)})
 }
 
 type verifier struct {
@@ -120,7 +190,9 @@ func (v *verifier) day(ctx context.Context, prefix string) error {
 	}
 	if err := v.bucket.List(ctx, prefix, "", "", func(page []pipeline.Object) error {
 		for _, o := range page {
-			if !pipeline.IsData(v.spec.Prefix, o.Key) {
+			if a := all[o.Key]; !pipeline.IsData(v.spec.Prefix, o.Key) && (a == nil || !a.loaded) {
+				v.Ignored++ // no sweep lists it, even if a notification made it a dead letter
+				delete(all, o.Key)
 				continue
 			}
 			a := of(o.Key)
@@ -184,11 +256,20 @@ func (v *verifier) heads(ctx context.Context, all map[string]*account) error {
 }
 
 func (v *verifier) judge(ctx context.Context, key string, a *account, day time.Time) error {
-	differ := func(kind, format string, args ...any) {
-		v.Differences = append(v.Differences, Difference{key, kind, fmt.Sprintf(format, args...)})
-	}
-	if k, err := pipeline.ParseKey(key); err == nil && (k.Time.Before(v.span.From) || !k.Time.Before(v.span.To)) {
+	differ := func(kind, format string, args ...any) { v.differ(key, kind, format, args...) }
+	k, err := pipeline.ParseKey(key)
+	if err == nil && (k.Time.Before(v.span.From) || !k.Time.Before(v.span.To)) {
 		return nil
+	}
+	if err != nil && a.loaded && a.rows == 0 {
+		// The rows of an import are in the partition of the day on which it was stored.
+		day = a.entry.Received.UTC().Truncate(24 * time.Hour)
+		err := v.counts.CountRows(ctx, v.spec.Name, key, key, day, func(_ string, rows, distinct uint64) {
+			a.rows, a.distinct = rows, distinct
+		})
+		if err != nil {
+			return err
+		}
 	}
 	switch {
 	case !a.stored && a.loaded:
@@ -230,7 +311,8 @@ func (v *verifier) judge(ctx context.Context, key string, a *account, day time.T
 			v.Waiting++
 		} else {
 			v.BucketRows += uint64(a.object.Meta.Rows)
-			differ("missing", "it is in the bucket with %d rows and was not loaded; `penstock sweep` tells the queue of it", a.object.Meta.Rows)
+			differ("missing", "it is in the bucket with %d rows and was not loaded; `penstock sweep --since %s` enqueues it",
+				a.object.Meta.Rows, day.Format("2006-01-02"))
 		}
 		return nil
 	}

@@ -345,9 +345,15 @@ func buildOutlet(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*outl
 		if out.queue != nil {
 			q = deliveries{out.queue.Consumer(spec)}
 			out.sweeps = append(out.sweeps, func(ctx context.Context) { out.sweep(ctx, cfg.Sweep, spec, name, store, log) })
+			out.fullSweep(cfg.Sweep, spec, name, store, func(ctx context.Context, n pipeline.Notification) (bool, error) {
+				return out.queue.Enqueue(ctx, spec, n, false)
+			}, log, reg)
 		} else {
-			q = &loader.Poller{Spec: spec, Owner: name, Poll: time.Duration(cfg.Sweep.Poll), Every: time.Duration(cfg.Sweep.Every), Span: time.Duration(cfg.Sweep.Span),
-				TTL: time.Duration(cfg.Queue.AckWait), Lister: store, Entries: db, Claims: claimer{store}}
+			p := &loader.Poller{Spec: spec, Owner: name, Poll: time.Duration(cfg.Sweep.Poll),
+				Every: time.Duration(cfg.Sweep.Every), Span: time.Duration(cfg.Sweep.Span), TTL: time.Duration(cfg.Queue.AckWait),
+				Lister: store, Entries: db, Claims: claimer{store}, More: make(chan pipeline.Notification, 10_000)}
+			out.fullSweep(cfg.Sweep, spec, name, store, p.Enqueue, log, reg)
+			q = p
 		}
 		out.loaders = append(out.loaders, newLoader(cfg, spec, name, q, source, db, out.queue, report, log, reg))
 	}

@@ -158,6 +158,9 @@ type SweepConfig struct {
 	Span  Duration `yaml:"span"`
 	Grace Duration `yaml:"grace"`
 	Poll  Duration `yaml:"poll"`
+
+	FullEvery Duration `yaml:"full_every"` // 0: never
+	FullRate  int      `yaml:"full_rate"`  // list requests a second
 }
 
 type SchemasConfig struct {
@@ -205,7 +208,9 @@ func defaultConfig() Config {
 		Loader: LoaderConfig{Workers: 2,
 			BackoffMin: Duration(time.Second), BackoffMax: Duration(5 * time.Minute), MaxAttempts: 10},
 		Schemas: SchemasConfig{Mode: "off"},
-		Sweep:   SweepConfig{Every: Duration(5 * time.Minute), Span: Duration(7 * 24 * time.Hour), Grace: Duration(2 * time.Minute), Poll: Duration(10 * time.Second)},
+		Sweep: SweepConfig{Every: Duration(5 * time.Minute), Span: Duration(7 * 24 * time.Hour),
+			Grace: Duration(2 * time.Minute), Poll: Duration(10 * time.Second),
+			FullEvery: Duration(24 * time.Hour), FullRate: 10},
 	}
 }
 
@@ -426,7 +431,7 @@ func (c *Config) check() error {
 		"errors": c.Errors, "queue": c.Queue, "sweep": c.Sweep, "clickhouse": c.ClickHouse, "loader": c.Loader} {
 		v := reflect.ValueOf(value)
 		for f := range v.Type().Fields() {
-			if f.Name == "AnonymousRate" || section == "receiver" && f.Name == "BlobThreshold" {
+			if f.Name == "AnonymousRate" || f.Name == "FullEvery" || section == "receiver" && f.Name == "BlobThreshold" {
 				continue // 0: none
 			}
 			if f.Type.Kind() == reflect.Int || f.Type.Kind() == reflect.Int64 {
@@ -439,6 +444,9 @@ func (c *Config) check() error {
 	}
 	if _, ok := pipeline.ParseDurability(c.Receiver.Durability); !ok {
 		errs = append(errs, fmt.Errorf("receiver.durability %q: memory, disk or object", c.Receiver.Durability))
+	}
+	if c.Sweep.FullEvery < 0 {
+		errs = append(errs, fmt.Errorf("sweep.full_every %s: 0 (never) or more", c.Sweep.FullEvery))
 	}
 	if c.Receiver.Name != "" {
 		if err := pipeline.ValidReceiver(c.Receiver.Name); err != nil {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -56,6 +58,27 @@ func (o *outlet) sweep(ctx context.Context, cfg SweepConfig, spec pipeline.Spec,
 	}
 }
 
+// fullSweepTTL is how long another loader waits before it continues the pass of one that was killed.
+const fullSweepTTL = 2 * time.Minute
+
+// fullSweep adds the sweep of what is outside sweep.span, if the configuration wants one.
+func (o *outlet) fullSweep(cfg SweepConfig, spec pipeline.Spec, owner string, store *objstore.Bucket,
+	enqueue func(context.Context, pipeline.Notification) (bool, error), log *slog.Logger, reg prometheus.Registerer) {
+	if cfg.FullEvery == 0 {
+		return
+	}
+	claim := func(ctx context.Context) (loader.Notebook, bool, error) {
+		c, held, err := store.Claim(ctx, "full-sweep-"+spec.Name, owner, fullSweepTTL)
+		return c, held, err
+	}
+	f := loader.NewFullSweep(spec, loader.FullSweepOptions{
+		Lister: store, Entries: o.db, Claim: claim, Enqueue: enqueue,
+		Every: time.Duration(cfg.FullEvery), Retry: time.Duration(cfg.Every), Rate: cfg.FullRate,
+		Span: time.Duration(cfg.Span), Grace: time.Duration(cfg.Grace), TTL: fullSweepTTL,
+	}, log, reg)
+	o.sweeps = append(o.sweeps, f.Run)
+}
+
 // sweepReport is what `penstock sweep` prints.
 type sweepReport struct {
 	Pipeline string `json:"pipeline"`
@@ -67,6 +90,8 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 	path := configFlag(fs)
 	since := fs.String("since", "168h", "begin of the `time` range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h")
 	until := fs.String("until", "now", "end of the `time` range")
+	all := fs.Bool("all", false, "list the whole bucket, not a time range: also files outside the folders of days; "+
+		"a list request for every 1000 objects")
 	grace := fs.Duration("grace", 0, "leave objects alone that were stored less than this `age` ago")
 	again := fs.Bool("again", false, "tell the queue also of what it was told within the hour: after its messages were purged, or rows deleted")
 	dry := fs.Bool("dry-run", false, "only count")
@@ -83,7 +108,8 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 		return err
 	}
 	if cfg.Storage.Notify == "none" && !*dry {
-		return fmt.Errorf("storage.notify is none: there is no queue to tell; loaders sweep by themselves every %s", cfg.Sweep.Every)
+		return fmt.Errorf("storage.notify is none: there is no queue to tell; loaders sweep by themselves every %s, "+
+			"and the whole bucket every %s", cfg.Sweep.Every, cfg.Sweep.FullEvery)
 	}
 	log, err := newLogger(s.err, cfg.Process)
 	if err != nil {
@@ -110,11 +136,17 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 	defer line.end()
 	for _, spec := range pipeline.Specs() {
 		began := time.Now()
-		swept, err := loader.Sweep(ctx, spec, span, *grace, openBucket(cfg.Storage), db,
-			func(ctx context.Context, n pipeline.Notification) (bool, error) { return enqueue(ctx, spec, n, *again) },
-			func(sw loader.Swept) {
-				line.show("%s: %d objects, %d not loaded, %.0f/s", spec.Name, sw.Objects, sw.Enqueued, float64(sw.Objects)/time.Since(began).Seconds())
-			})
+		tell := func(ctx context.Context, n pipeline.Notification) (bool, error) { return enqueue(ctx, spec, n, *again) }
+		progress := func(sw loader.Swept) {
+			line.show("%s: %d objects, %d not loaded, %.0f/s", spec.Name, sw.Objects, sw.Enqueued,
+				float64(sw.Objects)/time.Since(began).Seconds())
+		}
+		var swept loader.Swept
+		if *all {
+			swept, err = loader.SweepAll(ctx, spec, *grace, openBucket(cfg.Storage), db, tell, progress)
+		} else {
+			swept, err = loader.Sweep(ctx, spec, span, *grace, openBucket(cfg.Storage), db, tell, progress)
+		}
 		line.end()
 		if err != nil {
 			return err

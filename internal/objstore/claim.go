@@ -32,7 +32,12 @@ type claimBody struct {
 	Owner   string `json:"owner"`
 	Seconds int    `json:"seconds"` // of its life after it was last written
 	Writes  int    `json:"writes"`  // so that each writing has an ETag of its own
+	Note    string `json:"note,omitempty"`
 }
+
+// maxClaim bounds a claim that is read, in bytes. A note may hold a key, which
+// JSON makes up to six times as long.
+const maxClaim = 16 << 10
 
 // Claim takes the claim of that name for ttl, in whole seconds; ok is false
 // while somebody else holds it.
@@ -50,7 +55,7 @@ func (b *Bucket) Claim(ctx context.Context, name, owner string, ttl time.Duratio
 		return nil, false, fmt.Errorf("read claim %s: %w", name, err)
 	}
 	defer out.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(out.Body, 4096))
+	text, err := io.ReadAll(io.LimitReader(out.Body, maxClaim))
 	if err != nil {
 		return nil, false, fmt.Errorf("read claim %s: %w", name, class(err))
 	}
@@ -66,8 +71,24 @@ func (b *Bucket) Claim(ctx context.Context, name, owner string, ttl time.Duratio
 	if age := now.Sub(aws.ToTime(out.LastModified)); age <= time.Duration(held.Seconds+1)*time.Second {
 		return nil, false, nil
 	}
+	c.body.Note = held.Note
 	ok, err = c.write(ctx, &s3.PutObjectInput{IfMatch: out.ETag})
 	return c, ok, err
+}
+
+// Note is what the last holder wrote down for the next one; empty: nothing.
+func (c *Claim) Note() string { return c.body.Note }
+
+// SetNote changes the note. Renew and Expire write it.
+func (c *Claim) SetNote(note string) { c.body.Note = note }
+
+// Expire gives the claim back and keeps its note; anybody can have it two seconds later.
+func (c *Claim) Expire(ctx context.Context) error {
+	c.body.Seconds = 0
+	if _, err := c.Renew(ctx); err != nil {
+		return fmt.Errorf("expire claim: %w", err)
+	}
+	return nil
 }
 
 // Renew lets the claim live for another ttl; false: it was lost.

@@ -88,3 +88,49 @@ func TestList(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// The note outlives its writer: given back, expired, or killed before it could write more.
+func TestClaimNote(t *testing.T) {
+	b, _ := open(t)
+	next := func(owner string) *Claim {
+		t.Helper()
+		for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+			if c, ok, err := b.Claim(t.Context(), "pass", owner, time.Second); err != nil {
+				t.Fatal(err)
+			} else if ok {
+				return c
+			}
+		}
+		t.Fatal("the claim cannot be had")
+		return nil
+	}
+	c := next("first")
+	if c.Note() != "" {
+		t.Errorf("a new claim has the note %q", c.Note())
+	}
+	long := strings.Repeat("\x01<é", 300) // as long as a key, and longer in JSON
+	c.SetNote(long)
+	if err := c.Expire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c = next("second")
+	if c.Note() != long {
+		t.Errorf("the note after it expired is %q", c.Note())
+	}
+	c.SetNote("progress")
+	if ok, err := c.Renew(t.Context()); !ok || err != nil {
+		t.Fatalf("renew: %v, %v", ok, err)
+	}
+	c.SetNote("never written") // its holder is killed
+	lost := c
+	c = next("third")
+	if c.Note() != "progress" {
+		t.Errorf("the note after its holder was killed is %q", c.Note())
+	}
+	if err := lost.Expire(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if ok, err := c.Renew(t.Context()); !ok || err != nil || c.Note() != "progress" {
+		t.Errorf("after a lost claim was expired by who lost it: %v, %v, %q", ok, err, c.Note())
+	}
+}

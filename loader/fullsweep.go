@@ -1,0 +1,217 @@
+package loader
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// Notebook is a claim in which its holder leaves a note for the next one.
+type Notebook interface {
+	Claim
+	Note() string
+	SetNote(note string)
+	Expire(ctx context.Context) error // like Release, and the note stays
+}
+
+// FullSweepOptions say how often a full sweep looks where, at what cost, and by what means.
+type FullSweepOptions struct {
+	Lister  Lister
+	Entries Entries
+	Claim   func(context.Context) (Notebook, bool, error)
+	// Enqueue says whether the queue knew already. With ErrEnqueueLater the pass pauses here.
+	Enqueue func(context.Context, pipeline.Notification) (told bool, err error)
+
+	Every time.Duration // from the end of one pass to the begin of the next
+	Retry time.Duration // after a pass that was interrupted, or that another process makes
+	Rate  int           // list requests a second at most; each lists 1000 keys
+	Span  time.Duration // what the periodic sweep covers, which is left out here
+	Grace time.Duration // objects stored less than this ago may be on their way
+	TTL   time.Duration // of the claim while it is not renewed
+}
+
+// FullSweep finds the objects that the periodic sweep never lists because their
+// keys name a day outside its span: imports into the folders of earlier days,
+// batches that waited in a log for longer than the span, objects of days on which
+// no loader ran.
+//
+// A pass lists the pipeline's whole prefix and compares with the ledger what was
+// stored (by the store's LastModified) since the last clean pass. It makes no
+// request for a single object. One process at a time makes it, under a claim,
+// whose note has the progress: a pass continues where another process stopped.
+type FullSweep struct {
+	spec pipeline.Spec
+	opts FullSweepOptions
+	log  *slog.Logger
+
+	listed, found prometheus.Counter
+	finished      prometheus.Gauge
+}
+
+// NewFullSweep makes the full sweep of one pipeline.
+func NewFullSweep(spec pipeline.Spec, opts FullSweepOptions, log *slog.Logger, reg prometheus.Registerer) *FullSweep {
+	reg = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": spec.Name}, reg)
+	f := &FullSweep{spec: spec, opts: opts, log: log.With("pipeline", spec.Name),
+		listed: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_full_sweep_listed_total",
+			Help: "Objects outside sweep.span that full sweeps listed."}),
+		found: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_full_sweep_found_total",
+			Help: "Objects outside sweep.span that full sweeps found not loaded, and enqueued."}),
+		finished: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_full_sweep_finished_timestamp_seconds",
+			Help: "Unix time at which the last complete full sweep known to this process ended; 0: none."}),
+	}
+	reg.MustRegister(f.listed, f.found, f.finished)
+	return f
+}
+
+// ErrEnqueueLater says that no more can be enqueued now.
+var ErrEnqueueLater = errors.New("no more objects can be enqueued now")
+
+// clockSkew is how far the clocks of loaders and store may differ.
+const clockSkew = time.Hour
+
+// passNote is the progress of full sweeps, kept in the claim.
+type passNote struct {
+	Since    time.Time `json:"since"`              // what was stored before was loaded when a pass looked
+	Finished time.Time `json:"finished"`           // the last complete pass; zero: none
+	Began    time.Time `json:"began"`              // the pass under way; zero: none is
+	Cursor   string    `json:"cursor,omitempty"`   // of the pass under way: keys up to this one are done
+	Listed   int       `json:"listed,omitempty"`   // by it, outside the span
+	NotYet   int       `json:"not_yet,omitempty"`  // of these, not loaded
+	Enqueued int       `json:"enqueued,omitempty"` // of these, unknown to the queue
+}
+
+// Run makes passes until the context ends.
+func (f *FullSweep) Run(ctx context.Context) {
+	wait := f.opts.Retry/2 + time.Duration(time.Now().UnixNano())%(f.opts.Retry/2+1) // not all loaders at once
+	for retry.Sleep(ctx, wait) == nil {
+		next, err := f.turn(ctx)
+		wait = min(f.opts.Retry, f.opts.Every)
+		switch {
+		case ctx.Err() != nil:
+		case errors.Is(err, ErrEnqueueLater): // the next turn continues here
+		case err != nil:
+			f.log.Warn("full sweep interrupted; it will continue where it stopped", "error", err)
+		default:
+			wait = max(wait, time.Until(next))
+		}
+	}
+}
+
+// turn makes a pass, or the rest of one, if it is due and no other process makes
+// it. It returns when the next one is due.
+func (f *FullSweep) turn(ctx context.Context) (next time.Time, err error) {
+	claim, held, err := f.opts.Claim(ctx)
+	if err != nil || !held {
+		return time.Time{}, err
+	}
+	defer func() {
+		quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if e := claim.Expire(quick); e != nil {
+			f.log.Warn("the claim of the full sweep was not given back; it expires", "error", e, "ttl", f.opts.TTL)
+		}
+	}()
+	var note passNote
+	if text := claim.Note(); text != "" {
+		if err := json.Unmarshal([]byte(text), &note); err != nil {
+			f.log.Warn("the note of the last full sweep cannot be read; this one checks everything",
+				"note", text, "error", err)
+			note = passNote{}
+		}
+	}
+	if !note.Finished.IsZero() {
+		f.finished.Set(float64(note.Finished.Unix()))
+	}
+	if due := note.Finished.Add(f.opts.Every); note.Began.IsZero() && time.Now().Before(due) {
+		return due, nil
+	}
+	if note.Began.IsZero() {
+		note.Began = time.Now().UTC()
+	}
+	err = f.pass(ctx, claim, &note)
+	if err == nil {
+		f.end(&note)
+	}
+	f.write(claim, note)
+	return note.Finished.Add(f.opts.Every), err
+}
+
+// end makes the note one of a complete pass.
+func (f *FullSweep) end(note *passNote) {
+	level := slog.LevelInfo
+	if note.NotYet > 0 {
+		level = slog.LevelWarn
+	}
+	f.log.Log(context.Background(), level, "full sweep finished", "listed", note.Listed, "not_loaded", note.NotYet,
+		"enqueued", note.Enqueued, "stored_since", note.Since, "began", note.Began)
+	since := note.Since
+	if note.NotYet == 0 {
+		// Only now is it certain that nothing stored before is forgotten: what was
+		// enqueued may be lost again before it is loaded.
+		since = note.Began.Add(-clockSkew - f.opts.Grace)
+	}
+	*note = passNote{Since: since, Finished: time.Now().UTC()}
+	f.finished.Set(float64(note.Finished.Unix()))
+}
+
+func (f *FullSweep) write(claim Notebook, note passNote) {
+	text, err := json.Marshal(note)
+	if err != nil {
+		panic(err) // it has times, numbers and a text
+	}
+	claim.SetNote(string(text))
+}
+
+// pass lists what is left of a pass.
+func (f *FullSweep) pass(ctx context.Context, claim Notebook, note *passNote) error {
+	now := time.Now()
+	span := Span{now.Add(-f.opts.Span), now.Add(time.Hour)}
+	renewed := now
+	return outside(ctx, f.opts.Lister, f.spec, span.contains, note.Cursor, func(objects []pipeline.Object,
+		last string) error {
+		began := time.Now()
+		if err := f.page(ctx, objects, note); err != nil {
+			return err
+		}
+		note.Cursor = last
+		if time.Since(renewed) > f.opts.TTL/3 {
+			f.write(claim, *note)
+			if held, err := claim.Renew(ctx); err != nil || !held {
+				return errors.Join(errors.New("the claim was lost"), err)
+			}
+			renewed = time.Now()
+		}
+		return retry.Sleep(ctx, time.Second/time.Duration(f.opts.Rate)-time.Since(began))
+	})
+}
+
+// page enqueues what of a page of the listing was stored lately and is not loaded.
+func (f *FullSweep) page(ctx context.Context, objects []pipeline.Object, note *passNote) error {
+	var since []pipeline.Object
+	for _, o := range objects {
+		if !o.Modified.Before(note.Since) {
+			since = append(since, o)
+		}
+	}
+	if len(since) > 0 {
+		s := sweeper{now: time.Now(), grace: f.opts.Grace, entries: f.opts.Entries, enqueue: f.opts.Enqueue}
+		err := s.page(ctx, since)
+		f.found.Add(float64(s.Enqueued))
+		note.NotYet += s.Enqueued + s.Told
+		note.Enqueued += s.Enqueued
+		if err != nil {
+			return fmt.Errorf("full sweep: %w", err)
+		}
+	}
+	f.listed.Add(float64(len(objects)))
+	note.Listed += len(objects)
+	return nil
+}

@@ -1,0 +1,333 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/bubble"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// shelf is a bucket's listing and the ledger beside it.
+type shelf struct {
+	objects map[string]time.Time // by key, when it was stored
+	states  map[string]pipeline.LoadState
+	pages   int   // listed
+	queries int   // of the ledger
+	fail    error // of the next page but one
+}
+
+const shelfPage = 10
+
+func (s *shelf) List(_ context.Context, prefix, after, before string, page func([]pipeline.Object) error) error {
+	var all []pipeline.Object
+	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
+		if strings.HasPrefix(key, prefix) && key > after && (before == "" || key < before) {
+			all = append(all, pipeline.Object{Key: key, ETag: "e", Size: 1, Modified: s.objects[key]})
+		}
+	}
+	for i, p := range slices.Collect(slices.Chunk(all, shelfPage)) {
+		if s.pages++; i == 1 && s.fail != nil {
+			err := s.fail
+			s.fail = nil
+			return err
+		}
+		if err := page(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *shelf) Loads(_ context.Context, first, last string, each func(pipeline.Load) error) error {
+	s.queries++
+	for _, key := range slices.Sorted(maps.Keys(s.states)) {
+		if key >= first && key <= last {
+			if err := each(pipeline.Load{Key: key, State: s.states[key]}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// desk is a claim of which the note stays.
+type desk struct {
+	note  string
+	held  bool
+	taken int
+}
+
+func (d *desk) claim(context.Context) (Notebook, bool, error) {
+	if d.held {
+		return nil, false, nil
+	}
+	d.held = true
+	d.taken++
+	return &paper{desk: d, note: d.note}, true, nil
+}
+
+type paper struct {
+	desk *desk
+	note string
+}
+
+func (p *paper) Note() string                        { return p.note }
+func (p *paper) SetNote(note string)                 { p.note = note }
+func (p *paper) Renew(context.Context) (bool, error) { p.desk.note = p.note; return true, nil }
+func (p *paper) Release(context.Context) error       { panic("the note would be lost") }
+func (p *paper) Expire(context.Context) error {
+	p.desk.note, p.desk.held = p.note, false
+	return nil
+}
+
+// sweeping is a full sweep over a shelf. Its queue takes room objects, and more from a time on.
+type sweeping struct {
+	*FullSweep
+	told   []string
+	room   int
+	full   time.Time
+	enough int // objects, after which stop is called; 0: never
+	stop   func()
+	reg    *prometheus.Registry
+}
+
+func newSweeping(s *shelf, d *desk) *sweeping {
+	w := &sweeping{reg: prometheus.NewRegistry()}
+	opts := FullSweepOptions{Lister: s, Entries: s, Claim: d.claim, Every: 24 * time.Hour, Retry: 5 * time.Minute,
+		Rate: 10, Span: 7 * 24 * time.Hour, Grace: 2 * time.Minute, TTL: 2 * time.Minute}
+	opts.Enqueue = func(_ context.Context, n pipeline.Notification) (bool, error) {
+		if len(w.told) == w.room && time.Now().Before(w.full) {
+			return false, ErrEnqueueLater
+		}
+		if w.told = append(w.told, n.Key); len(w.told) == w.enough {
+			w.stop()
+		}
+		return false, nil
+	}
+	w.FullSweep = NewFullSweep(pipeline.Events, opts, slog.New(slog.DiscardHandler), w.reg)
+	return w
+}
+
+func (w *sweeping) runFor(t *testing.T, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	w.Run(ctx)
+}
+
+// What lies outside the span is found by when it was stored, wherever it lies, in one pass a day.
+func TestFullSweepFindsWhatIsOutsideTheSpan(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		now := time.Now().UTC()
+		old := now.Add(-100 * 24 * time.Hour)
+		recent := pipeline.Key{Prefix: "events/", Time: now.Add(-time.Hour), Receiver: "r",
+			Format: pipeline.Parquet}.String()
+		late := pipeline.Key{Prefix: "events/", Time: old, Receiver: "r", Format: pipeline.Parquet}.String()
+		s := &shelf{objects: map[string]time.Time{
+			recent:                                     now.Add(-time.Hour), // the periodic sweep finds it
+			late:                                       now.Add(-time.Hour), // waited in a log
+			"events/dt=2020-01-01/import.ndjson":       now.Add(-time.Hour),
+			"events/dt=2020-01-02/loaded.ndjson":       old,
+			"events/dt=2020-01-03/dead.ndjson":         old,
+			"events/dt=2020-01-03/dropped.ndjson":      old,
+			"events/dt=2050-01-01/future.ndjson":       now.Add(-time.Hour),
+			"events/dt=2020/m=1/folder.ndjson":         now.Add(-time.Hour),
+			"events/dt=garbage/x.ndjson":               now.Add(-time.Hour),
+			"events/imports/dt=2020-01-01/hive.ndjson": now.Add(-time.Hour),
+			"events/readme.txt":                        now.Add(-time.Hour),
+			// Beside the folders, a file counts by when it was stored.
+			"events/young.ndjson":          now.Add(-time.Hour),
+			"other/dt=2020-01-01/x.ndjson": old,
+		}, states: map[string]pipeline.LoadState{"events/dt=2020-01-02/loaded.ndjson": pipeline.Loaded,
+			"events/dt=2020-01-03/dead.ndjson":    pipeline.Dead,
+			"events/dt=2020-01-03/dropped.ndjson": pipeline.Dropped}}
+		want := []string{"events/dt=2020-01-01/import.ndjson", "events/dt=2020/m=1/folder.ndjson", late,
+			"events/dt=2050-01-01/future.ndjson",
+			"events/dt=garbage/x.ndjson", "events/imports/dt=2020-01-01/hive.ndjson"}
+		slices.Sort(want)
+		d := &desk{}
+		w := newSweeping(s, d)
+		w.runFor(t, time.Hour)
+		if slices.Sort(w.told); !slices.Equal(w.told, want) {
+			t.Errorf("found\n got %q\nwant %q", w.told, want)
+		}
+		families, err := w.reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted := map[string]float64{}
+		for _, f := range families {
+			counted[f.GetName()] = f.GetMetric()[0].GetCounter().GetValue() + f.GetMetric()[0].GetGauge().GetValue()
+		}
+		if counted["penstock_full_sweep_found_total"] != float64(len(want)) ||
+			counted["penstock_full_sweep_listed_total"] != float64(len(want)+3) ||
+			counted["penstock_full_sweep_finished_timestamp_seconds"] == 0 {
+			t.Errorf("metrics %v", counted)
+		}
+		if d.taken > 2 || s.pages > 3 {
+			t.Errorf("in an hour: the claim was taken %d times, %d pages were listed", d.taken, s.pages)
+		}
+		// They were not loaded meanwhile (the queue was purged): the pass of the next day finds them again,
+		// by another process, which has only the note.
+		w = newSweeping(s, d)
+		w.runFor(t, 25*time.Hour)
+		if slices.Sort(w.told); !slices.Equal(w.told, want) {
+			t.Errorf("on the next day found\n got %q\nwant %q", w.told, want)
+		}
+		for _, key := range want {
+			s.states[key] = pipeline.Loaded
+		}
+		w = newSweeping(s, d)
+		w.runFor(t, 25*time.Hour) // a clean pass
+		pages := s.pages
+		s.queries = 0
+		s.objects["events/dt=2020-01-02/new.ndjson"] = time.Now()
+		w.runFor(t, 25*time.Hour)
+		if want := []string{"events/dt=2020-01-02/new.ndjson"}; !slices.Equal(w.told, want) || s.pages == pages {
+			t.Errorf("found %q, want %q", w.told, want)
+		}
+		if s.queries != 1 {
+			t.Errorf("%d queries of the ledger for one page with a new object", s.queries)
+		}
+	})
+}
+
+// A pass that is interrupted continues behind the last page, in another process as well, and its pace is bounded.
+func TestFullSweepContinues(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := &shelf{objects: map[string]time.Time{}, states: map[string]pipeline.LoadState{},
+			fail: errors.New("the store is away")}
+		for i := range 100 * shelfPage {
+			s.objects[fmt.Sprintf("events/dt=2020-01-01/%04d.ndjson", i)] = time.Now()
+		}
+		d := &desk{}
+		w := newSweeping(s, d)
+		w.runFor(t, 5*time.Minute+time.Second) // young objects are not touched, and the pass fails at the second page
+		if len(w.told) != shelfPage {
+			t.Errorf("%d found before the store went away, want %d", len(w.told), shelfPage)
+		}
+		told := w.told
+		w = newSweeping(s, d)
+		began := time.Now()
+		var ctx context.Context
+		ctx, w.stop = context.WithCancel(t.Context())
+		w.enough = 300
+		w.Run(ctx)
+		if n := len(w.told); n == 0 || n == 99*shelfPage {
+			t.Errorf("%d found until it was stopped", n)
+		}
+		told = append(told, w.told...)
+		w = newSweeping(s, d)
+		w.room, w.full = 55, time.Now().Add(30*time.Minute)
+		w.runFor(t, 2*time.Hour)
+		told = append(told, w.told...)
+		slices.Sort(told)
+		if told = slices.Compact(told); len(told) != len(s.objects) {
+			t.Errorf("%d found by all of them, want %d", len(told), len(s.objects))
+		}
+		if took := time.Since(began); s.pages > 110 || took < 10*time.Second {
+			t.Errorf("%d pages in %s", s.pages, took)
+		}
+	})
+}
+
+// While another process has the claim, nothing is listed.
+func TestFullSweepIsOneProcess(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := &shelf{objects: map[string]time.Time{"events/dt=2020-01-01/x.ndjson": time.Now().Add(-time.Hour)}}
+		w := newSweeping(s, &desk{held: true})
+		w.runFor(t, time.Hour)
+		if len(w.told) > 0 || s.pages > 0 {
+			t.Errorf("%d pages, found %q", s.pages, w.told)
+		}
+	})
+}
+
+// Objects and outside together list every object once, whatever the span.
+func TestOutsideIsTheRest(t *testing.T) {
+	s := &shelf{objects: map[string]time.Time{}}
+	day := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
+	for i := range 30 {
+		at := day.Add(time.Duration(i) * 7 * time.Hour)
+		s.objects[pipeline.Key{Prefix: "events/", Time: at, Receiver: "r", Seq: 1,
+			Format: pipeline.NDJSON}.String()] = at.Add(time.Minute)
+		today := "dt=" + at.Format("2006-01-02")
+		for _, name := range []string{today + "/hand-%d.ndjson", "top-%d.ndjson", "a/" + today + "/%d.jsonl", "dt=/%d.ndjson",
+			"dt=2026-11/%d.ndjson", "dt=2026-11-22x/%d.ndjson", "dt=2026-13-45/%d.ndjson", "zz/%d.parquet",
+			"dt=~/%d.ndjson", "dt=x/hr=1/%d.ndjson"} {
+			s.objects["events/"+fmt.Sprintf(name, i)] = at
+		}
+	}
+	for _, span := range []Span{{}, {day, day.Add(time.Hour)}, {day.Add(30 * time.Hour), day.Add(31 * time.Hour)},
+		{day.Add(20 * time.Hour), day.Add(100 * time.Hour)},
+		{day.Add(24 * time.Hour), day.Add(72 * time.Hour)}, {day.Add(-1000 * time.Hour), day.Add(1000 * time.Hour)},
+		{day.Add(-1000 * time.Hour), day.Add(-900 * time.Hour)}} {
+		seen := map[string]int{}
+		count := func(page []pipeline.Object) error {
+			for _, o := range page {
+				seen[o.Key]++
+			}
+			return nil
+		}
+		if !span.From.IsZero() {
+			if err := Objects(t.Context(), s, pipeline.Events, span, count); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rest := func(page []pipeline.Object, _ string) error { return count(page) }
+		if err := outside(t.Context(), s, pipeline.Events, span.contains, "", rest); err != nil {
+			t.Fatal(err)
+		}
+		for key := range s.objects {
+			if seen[key] != 1 {
+				t.Errorf("from %s to %s: %s was listed %d times", span.From, span.To, key, seen[key])
+			}
+		}
+	}
+}
+
+// What is found elsewhere is given out between two sweeps, and no more waits than there is room for.
+func TestPollerTakesMore(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := &shelf{objects: map[string]time.Time{}, states: map[string]pipeline.LoadState{}}
+		p := &Poller{Spec: pipeline.Events, Owner: "l", Poll: 10 * time.Second, Every: time.Minute, Span: time.Hour,
+			TTL: time.Minute, Lister: s, Entries: s,
+			Claims: everybody{}, More: make(chan pipeline.Notification, 250)}
+		var err error
+		n := 0
+		for ; err == nil && n < 1000; n++ {
+			_, err = p.Enqueue(t.Context(), pipeline.Notification{Key: fmt.Sprint(n)})
+		}
+		if n--; n != 250 || !errors.Is(err, ErrEnqueueLater) {
+			t.Fatalf("%d taken, %v", n, err)
+		}
+		got := 0
+		for range 100 {
+			all, err := p.Receive(t.Context(), 4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got += len(all)
+			time.Sleep(time.Second)
+		}
+		if got != 250 {
+			t.Errorf("%d given out, want 250", got)
+		}
+	})
+}
+
+type everybody struct{}
+
+func (everybody) Claim(context.Context, string, string, time.Duration) (Claim, bool, error) {
+	return &paper{desk: &desk{}}, true, nil
+}
