@@ -183,8 +183,16 @@ func decodeBinaryCloud(q *request, body []byte) *refusal {
 		q.data = body
 	}
 	w = append(w, '}')
+	mended := 0
+	if copied { // the text is this function's own, so that another copy is not needed
+		_, replaced := jsonscan.ReplaceLoneSurrogates(w, true)
+		mended = min(replaced, 1)
+	}
 	_, err := q.event(w)
-	if err != nil && err != errSampled {
+	switch {
+	case err == nil:
+		q.repaired += mended
+	case err != errSampled:
 		code, message := explain(err)
 		return refuse(http.StatusBadRequest, code, "%s", message)
 	}

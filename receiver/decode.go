@@ -91,6 +91,7 @@ func (q *request) count(raw []byte, err error) {
 // drop takes back the event that was taken last.
 func (q *request) drop() {
 	q.violation = nil
+	q.repaired -= q.mended
 	q.events = q.events[:len(q.events)-1]
 	for n := len(q.blobs); n > 0 && q.blobs[n-1].Event == len(q.events); n-- {
 		q.blobs = q.blobs[:n-1]

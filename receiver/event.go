@@ -63,6 +63,17 @@ func (q *request) event(src []byte) (n int, err error) {
 	if err != nil {
 		return n, err
 	}
+	q.mended = 0
+	if q.scan.LoneSurrogates() {
+		text, err := q.repair(src[:n])
+		if err == nil {
+			members, _, err = q.scan.Object(text)
+		}
+		if err != nil {
+			return n, err
+		}
+		q.mended = 1
+	}
 	if q.room(min(n, keepBytes/4)+1<<10) != nil {
 		q.overfull = true
 		return n, errMemory
@@ -98,6 +109,7 @@ func (q *request) event(src []byte) (n int, err error) {
 		}
 		q.events = append(q.events, e)
 		q.inRows += len(e.Properties)
+		q.repaired += q.mended
 		return n, nil
 	}
 }

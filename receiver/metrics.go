@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"errors"
 	"strconv"
 	"time"
 
@@ -13,7 +14,8 @@ type metrics struct {
 	requests, limited *prometheus.CounterVec
 	sampled, redacted *prometheus.CounterVec
 	violations        *prometheus.CounterVec
-	ok                [2]prometheus.Counter // of requests: 200 and 202, looked up once
+	repaired          *prometheus.CounterVec // shared with whoever repairs events of files
+	ok                [2]prometheus.Counter  // of requests: 200 and 202, looked up once
 	seconds           prometheus.Histogram
 }
 
@@ -39,6 +41,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Time from a request's head to its answer.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18)}),
 	}
 	m.ok = [2]prometheus.Counter{m.requests.WithLabelValues("200"), m.requests.WithLabelValues("202")}
+	m.repaired = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_events_repaired_total",
+		Help: "Events that were accepted after something in them was replaced, by the reason."}, []string{"reason"})
+	if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](reg.Register(m.repaired)); ok {
+		m.repaired = there.ExistingCollector.(*prometheus.CounterVec)
+	}
 	reg.MustRegister(m.events, m.bytes, m.rejected, m.refused, m.requests, m.limited, m.sampled, m.redacted, m.violations, m.seconds)
 	return m
 }
@@ -58,6 +65,9 @@ func (m *metrics) observe(status int, q *request, took time.Duration) {
 		m.events.Add(float64(q.accepted))
 		if q.sampled > 0 {
 			m.sampled.WithLabelValues(q.key.Project).Add(float64(q.sampled))
+		}
+		if q.repaired > 0 {
+			m.repaired.WithLabelValues(repairedLoneSurrogate).Add(float64(q.repaired))
 		}
 		for _, rule := range q.applied {
 			q.tenant.redaction.rules[rule].applied.Inc()

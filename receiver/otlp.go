@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -77,6 +78,7 @@ type otlpBatch struct {
 	seed               [32]byte // a hash of resource and scope
 
 	record        // the one that is judged
+	lone    bool  // what was decoded last had lone surrogates
 	charged int   // bytes of its text
 	made    int64 // of the events so far, and of what is kept of refused ones
 }
@@ -98,9 +100,16 @@ func (s *signal) decodeJSON(q *request, body []byte) *refusal {
 	if body = wholeBody(body); len(body) == 0 {
 		return refuse(http.StatusBadRequest, "empty_body", "the body is empty")
 	}
-	if err := json.Unmarshal(body, &struct{}{}); err != nil {
-		return refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "the body is not a JSON object: %s", err)
+	err := s.walkJSON(q, body)
+	if err != nil && err.status == http.StatusBadRequest {
+		if e := json.Unmarshal(body, &struct{}{}); e != nil { // says it better
+			return refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "the body is not a JSON object: %s", e)
+		}
 	}
+	return err
+}
+
+func (s *signal) walkJSON(q *request, body []byte) *refusal {
 	b := s.walk(q, true)
 	if err := s.strange(body); err != nil {
 		return err
@@ -165,27 +174,41 @@ func sourceJSON(group []byte, name string) (source, schema []byte, err *refusal)
 }
 
 // list calls f for the elements of an object's array of that name, of each
-// where there are more. The text was validated.
+// where there are more. It goes by brackets and strings alone, so that a record that is no JSON is rejected alone.
 func (b *otlpBatch) list(object []byte, name string, f func(element []byte) *refusal) (err *refusal) {
 	if len(object) == 0 || object[0] != '{' {
 		return badOTLP("around %q: want an object, not %.40q", name, object)
 	}
-	eachMember(object, func(key, value []byte) {
+	whole := eachMember(object, func(key, value []byte) {
 		switch {
 		case err != nil || !named(key, name) || value[0] == 'n':
 		case value[0] != '[':
 			err = badOTLP("%q is %.40q, want an array", name, value)
 		default:
-			for rest := jsonscan.TrimSpace(value[1:]); err == nil && rest[0] != ']'; {
-				n := extent(rest)
-				err = f(rest[:n])
-				if rest = jsonscan.TrimSpace(rest[n:]); rest[0] == ',' {
-					rest = jsonscan.TrimSpace(rest[1:])
-				}
-			}
+			err = elements(value, f)
 		}
 	})
+	if err == nil && !whole {
+		return refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "around %q is no JSON object: %.40q", name, object)
+	}
 	return err
+}
+
+// elements calls f for the elements of an array.
+func elements(array []byte, f func(element []byte) *refusal) *refusal {
+	for values := jsonscan.NewValues(array, false); ; {
+		value, err := values.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			n, _ := values.Skip(0)
+			value = jsonscan.TrimSpace(value[:n])
+		}
+		if err := f(value); err != nil {
+			return err
+		}
+	}
 }
 
 // The numbers of the fields that lead to a record, on both levels.
@@ -339,7 +362,11 @@ func (b *otlpBatch) unmarshal(sent []byte, of message, m proto.Message) error {
 	}
 	defer b.q.charge(before)
 	var err error
+	b.lone = false
 	if b.json {
+		if sent, err = b.withoutLone(sent); err != nil {
+			return err
+		}
 		err = protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: depth}.Unmarshal(sent, m)
 	} else {
 		err = proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: depth}.Unmarshal(sent, m)
@@ -348,6 +375,20 @@ func (b *otlpBatch) unmarshal(sent []byte, of message, m proto.Message) error {
 		return wrong("invalid_otlp", "%s", strings.ReplaceAll(err.Error(), "\u00a0", " "))
 	}
 	return nil
+}
+
+// withoutLone is JSON that was sent with U+FFFD in the place of lone surrogates, which protojson refuses.
+func (b *otlpBatch) withoutLone(sent []byte) ([]byte, error) {
+	if !bytes.Contains(sent, []byte(`\u`)) && bytes.IndexByte(sent, 0xED) < 0 {
+		return sent, nil
+	}
+	if err := b.q.charge(b.q.charged + int64(len(sent))); err != nil {
+		return nil, err
+	}
+	text := bytes.Clone(sent)
+	_, n := jsonscan.ReplaceLoneSurrogates(text, true)
+	b.lone = n > 0
+	return text, nil
 }
 
 // enter decodes what a group of records comes from. Without it there are none.
@@ -439,6 +480,9 @@ func (b *otlpBatch) take(sent []byte) *refusal {
 	}
 	if err == errMemory {
 		return busy()
+	}
+	if err == nil && b.lone {
+		q.repaired++
 	}
 	if (err == nil || err == errSampled) && q.violation == nil {
 		q.count(nil, err)

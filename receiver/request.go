@@ -67,6 +67,8 @@ type request struct {
 	violations []violation // events that were taken and are reported all the same
 	rejected   int
 	sampled    int    // events that the project's sample leaves out
+	repaired   int    // events that were accepted and had lone surrogates
+	mended     int    // 1 if the event that was accepted last is one of these, else 0
 	index      int    // of the next event in the request
 	inRows     int    // bytes of the events' properties, without their blobs
 	largest    int    // bytes of the largest event so far
@@ -96,7 +98,7 @@ func newRequest(r *Receiver) *request {
 }
 
 func (q *request) freshScanners() {
-	q.scan = jsonscan.Scanner{MaxDepth: q.r.opts.MaxDepth}
+	q.scan = jsonscan.Scanner{MaxDepth: q.r.opts.MaxDepth, AllowLoneSurrogates: true}
 	q.inner = jsonscan.Scanner{MaxDepth: q.r.opts.MaxDepth}
 }
 

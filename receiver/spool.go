@@ -31,6 +31,8 @@ type spooled struct {
 	file *os.File
 	data []byte
 	size int64 // counted in Receiver.spooled
+
+	repaired []byte // the data without lone surrogates, of the same length; nil: nobody needs them
 }
 
 func (s *spooled) write(r *Receiver, p []byte) error {

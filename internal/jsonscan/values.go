@@ -9,7 +9,8 @@ import (
 // NDJSON and pretty-printed documents are both read, and the elements of the arrays among them. It judges no value.
 // A caller asks for Next, reads the value that begins there, and says by Take how many bytes the value has, or by
 // Skip that it cannot be read. Reading goes on behind a broken value if its end can be found by brackets and strings
-// alone, or else at the next line that begins like a value. The work is linear in the length of the text.
+// alone, or else at the next line that begins like a value. The work is linear in the length of the text. Lines end in
+// LF, or in CR where the text has no LF.
 type Values struct {
 	text  []byte
 	at    int // the next byte to read
@@ -20,6 +21,7 @@ type Values struct {
 	again   int  // how many bytes were read in vain, to be read again
 	strict  bool // too many were: from now on, no value goes beyond its line
 	line    int  // where a line begins with a value; may lie behind at
+	newline byte // 0: not looked for
 	nesting []uint64
 }
 
@@ -98,7 +100,7 @@ func (v *Values) end() ([]byte, error) {
 func (v *Values) space() {
 	v.at = skipSpace(v.text, v.at)
 	if v.strict && v.at >= v.limit {
-		v.limit = v.at + lineEnd(v.text[v.at:])
+		v.limit = v.at + v.lineEnd(v.text[v.at:])
 	}
 }
 
@@ -107,7 +109,7 @@ func (v *Values) space() {
 func (v *Values) Take(n int) int {
 	rest := v.text[v.at:v.limit]
 	if v.place == outside && v.lines && rest[0] != '{' && !isAlone(rest[n:]) {
-		n = lineEnd(rest)
+		n = v.lineEnd(rest)
 	}
 	v.pass(n)
 	return n
@@ -130,7 +132,9 @@ func (v *Values) Skip(read int) (n int, found bool) {
 	switch {
 	case inArray || rest[0] == '{':
 		// Behind a line that begins with a value an end would be one of another value, in most cases.
-		if n, found = v.skim(rest[:line], inArray && (v.place != somehow || rest[0] != '{')); !found {
+		element := inArray && (v.place != somehow || rest[0] != '{')
+		n, found = v.skim(rest[:line], element)
+		if found = found && (element || inArray || isAlone(rest[n:])); !found {
 			n, looked = line, line
 		}
 	case rest[0] != '"' && isAlone(rest[word(rest):]):
@@ -140,7 +144,7 @@ func (v *Values) Skip(read int) (n int, found bool) {
 	}
 	if !found {
 		if v.lines {
-			n = lineEnd(rest)
+			n = v.lineEnd(rest)
 		}
 		if inArray {
 			v.place = somehow
@@ -216,21 +220,31 @@ func (v *Values) nextLine() int {
 	if v.line > v.at {
 		return v.line
 	}
+	newline := v.lineBreak()
 	for v.line = v.at + 1; v.line < len(v.text); v.line++ {
-		c, before := v.text[v.line], v.text[v.line-1]
-		if (c == '{' || c == '[' && v.lines) && (before == '\n' || before == '\r') {
+		if c := v.text[v.line]; (c == '{' || c == '[' && v.lines) && v.text[v.line-1] == newline {
 			break
 		}
 	}
 	return v.line
 }
 
-// lineEnd is how many bytes of the text are before its first line end.
-func lineEnd(text []byte) int {
-	if n := bytes.IndexAny(text, "\r\n"); n >= 0 {
+// lineBreak is what ends the lines of the text.
+func (v *Values) lineBreak() byte {
+	if v.newline == 0 {
+		if v.newline = '\n'; bytes.IndexByte(v.text, '\n') < 0 {
+			v.newline = '\r'
+		}
+	}
+	return v.newline
+}
+
+// lineEnd is how many bytes of a part of the text are before its first line end.
+func (v *Values) lineEnd(part []byte) int {
+	if n := bytes.IndexByte(part, v.lineBreak()); n >= 0 {
 		return n
 	}
-	return len(text)
+	return len(part)
 }
 
 // word is how many bytes of the text are a bare word, as NaN, -Infinity or undefined.
