@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -47,7 +48,14 @@ func (r *Receiver) read(q *request, req *http.Request) *refusal {
 	if q.dialect.query && q.redrive == nil {
 		err = q.takeQuery(req.URL.RawQuery)
 	} else if q.encoding == "" {
-		err = r.readBody(q, req, &q.body, r.opts.MaxDecoded)
+		if err = r.readBody(q, req, &q.body, r.opts.MaxDecoded); err == nil && q.dialect.sniffs && isGzip(q.body) {
+			q.sent, q.body = q.body, q.sent[:0]
+			q.name(req, "gzip")
+			if r.enter(req.Context(), q) != nil {
+				return cancelled()
+			}
+			err = q.decompress()
+		}
 	} else if err = r.readBody(q, req, &q.sent, q.maxBody); err == nil {
 		if r.enter(req.Context(), q) != nil {
 			return cancelled()
@@ -112,6 +120,8 @@ func (r *Receiver) keep(q *request, req *http.Request) {
 		return
 	}
 	switch err := r.readBody(q, req, &q.sent, q.maxBody); {
+	case err == nil && q.encoding == "" && q.dialect.sniffs && isGzip(q.sent):
+		q.name(req, "gzip")
 	case errors.Is(err, errAnonymous):
 		q.silent = true
 		r.reporter.Drop("anonymous")
@@ -137,7 +147,11 @@ const (
 // expect is the length, or negative where that is not known; beside is what
 // else the request holds in memory meanwhile.
 func (q *request) fill(dst *[]byte, src io.Reader, expect, limit, beside int64) error {
-	spool := q.r.opts.SpoolDir != ""
+	return q.fillFrom(dst, src, expect, limit, beside, q.r.opts.SpoolDir != "")
+}
+
+// fillFrom is fill; spool lets a large body go to disk.
+func (q *request) fillFrom(dst *[]byte, src io.Reader, expect, limit, beside int64, spool bool) error {
 	if spool && expect > spoolAt {
 		return q.spool(dst, nil, src, limit)
 	}
@@ -221,6 +235,16 @@ const (
 // encodings are what a body may be compressed by, under the names of HTTP.
 var encodings = map[string]func(*request) error{
 	"gzip": (*request).gunzip, "x-gzip": (*request).gunzip, "zstd": (*request).unzstd, "deflate": (*request).inflate,
+}
+
+// isGzip tells gzip by its first bytes: the magic number, and deflate.
+func isGzip(b []byte) bool { return bytes.HasPrefix(b, []byte{0x1f, 0x8b, 8}) }
+
+// name sets the encoding of a body whose client did not name it. The head gets it
+// as well, so that a failure record says how to read its raw payload.
+func (q *request) name(req *http.Request, encoding string) {
+	q.encoding = encoding
+	req.Header.Set("Content-Encoding", encoding)
 }
 
 // decompress brings q.sent, decompressed, into q.body.

@@ -205,6 +205,20 @@ func (q *request) blob(value []byte) {
 	q.scratch = append(q.scratch, pipeline.BlobHole...)
 }
 
+// jsonText makes a property of a value's JSON as text: what reads it needs it as it
+// was sent, with nulls and empty objects, and its paths are none to query.
+func (q *request) jsonText(name, value []byte) {
+	q.comma()
+	q.scratch = append(jsonscan.AppendQuoted(q.scratch, name), ':')
+	if !q.large(value) {
+		q.scratch = jsonscan.AppendQuoted(q.scratch, value)
+		return
+	}
+	q.blobs = append(q.blobs, pipeline.Blob{Event: len(q.events), At: len(q.scratch), Kind: pipeline.BlobText,
+		ContentType: "application/json", Size: int64(len(value)), Write: func(w io.Writer) error { _, err := w.Write(value); return err }})
+	q.scratch = append(q.scratch, pipeline.BlobHole...)
+}
+
 // settle gives the blobs of the event that was written their places in its
 // properties, which begin at from in scratch.
 func (q *request) settle(from int) {

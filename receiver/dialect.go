@@ -37,6 +37,9 @@ type dialect struct {
 	// what else the request's head says of it; nil: nothing to judge.
 	verify func(q *request, req *http.Request) *refusal
 
+	// sniffs says that gzip is found by its first bytes where no header names it.
+	sniffs bool
+
 	// decode finds the events in a body and has each judged by q.event, which
 	// comes back to event for what it means.
 	decode func(q *request, body []byte) *refusal
@@ -49,6 +52,8 @@ type dialect struct {
 
 	// query says that events stand in the query and not in a body.
 	query bool
+	// queryKey is a parameter that holds the key, besides "key"; empty: none.
+	queryKey string
 
 	// reply answers a request that brings no events, in place of all the above;
 	// it needs no key.
@@ -97,13 +102,24 @@ func keyless(path string) string {
 	if dialects[path] != nil {
 		return path
 	}
-	if parts := strings.SplitN(path, "/", 4); len(parts) == 4 {
-		if without := "/" + parts[1] + "/{}/" + parts[3]; dialects[strings.TrimSuffix(without, "/")] != nil {
+	for at := 2; at <= maxKeyAt; at++ { // 0 is before the first slash, and no path begins with a key
+		parts := strings.SplitN(path, "/", at+2)
+		if len(parts) < at+2 {
+			break
+		}
+		parts[at] = "{}"
+		if without := strings.Join(parts, "/"); dialects[strings.TrimSuffix(without, "/")] != nil {
 			return without
 		}
 	}
 	return path
 }
+
+// maxKeyAt is the last place of a key in a path: /v1/projects/{}/settings.
+const maxKeyAt = 3
+
+// pathPart is the key in a path, by its place between slashes.
+func pathPart(path string, at int) string { return strings.Split(path, "/")[at] }
 
 // of is the variant for a request with that head.
 func (d *dialect) of(head http.Header) *dialect {

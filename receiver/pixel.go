@@ -14,14 +14,16 @@ import (
 var pixel = []*dialect{{
 	name: "pixel", paths: []string{"/v1/pixel.gif"}, methods: []string{http.MethodGet, http.MethodHead},
 	query: true, anyType: true, decode: decodePixel, event: (*request).envelope,
-	contentType: "image/gif",
-	answer: func(_ *request, _ *refusal, status int, b []byte) (int, []byte) {
-		if isGood(status) {
-			status = http.StatusOK
-		}
-		return status, append(b[:0], transparent...)
-	},
+	contentType: "image/gif", answer: pixelAnswer,
 }}
+
+// pixelAnswer is an image, whatever became of the event.
+func pixelAnswer(_ *request, _ *refusal, status int, b []byte) (int, []byte) {
+	if isGood(status) {
+		status = http.StatusOK
+	}
+	return status, append(b[:0], transparent...)
+}
 
 // transparent is the smallest image that all browsers take.
 const transparent = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
@@ -34,7 +36,7 @@ func (q *request) takeQuery(raw string) error {
 	}
 	for part := range strings.SplitSeq(raw, "&") {
 		name, _, _ := strings.Cut(part, "=")
-		if plain, err := url.QueryUnescape(name); part == "" || err == nil && plain == "key" {
+		if plain, err := url.QueryUnescape(name); part == "" || err == nil && (plain == "key" || plain != "" && plain == q.dialect.queryKey) {
 			continue
 		}
 		if len(q.body) > 0 {

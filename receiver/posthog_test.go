@@ -48,16 +48,16 @@ func TestPostHog(t *testing.T) {
 		{"/batch/", `{"api_key":"KEY","batch":[{"event":"shot","distinct_id":"u","properties":{"n":1,"$lib":"posthog-node","$lib_version":"5","$session_id":"s"},"type":"capture","library":"x","library_version":"y","timestamp":"2026-11-22T03:45:12.345Z","uuid":"` + someUUID + `"}],"sent_at":"2026-11-22T03:45:13Z"}`,
 			said{"shot", "u", "s", someUUID, "2026-11-22T03:45:12.345Z", `{"n":1,"$lib":"posthog-node","$lib_version":"5","$session_id":"s","$envelope":{"type":"capture"}}`, ""}},
 		{"/batch", `{"token":"KEY","batch":[{"event":"shot","properties":{"distinct_id":7},"library":"x","library_version":"y","uuid":"no","$set":{"a":1}}]}`,
-			said{"shot", "7", "", "", "", `{"distinct_id":7,"$envelope":{"uuid":"no","$set":{"a":1}}}`, `{"name":"x","version":"y"}`}},
+			said{"shot", "7", "", "", "", `{"distinct_id":7,"$set":{"a":1},"$envelope":{"uuid":"no"}}`, `{"name":"x","version":"y"}`}},
 		{"/capture", `{"api_key":"KEY","event":"shot","distinct_id":"u","offset":5}`, said{"shot", "u", "", "", "", `{"$envelope":{"offset":5}}`, ""}},
-		{"/e/?ip=1&ver=1.0", `[{"event":"shot","properties":{"token":"KEY","distinct_id":"u","$lib":"web"}}]`, said{"shot", "u", "", "", "", `{"token":"KEY","distinct_id":"u","$lib":"web"}`, `{"name":"web"}`}},
-		{"/e/", `{"event":"shot","properties":{"token":"KEY"}}`, said{"shot", "", "", "", "", `{"token":"KEY"}`, ""}},
-		{"/i/v0/e/", `{"batch":[{"event":"shot","properties":{"token":"KEY"}}]}`, said{"shot", "", "", "", "", `{"token":"KEY"}`, ""}},
+		{"/e/?ip=1&ver=1.0", `[{"event":"shot","properties":{"token":"KEY","distinct_id":"u","$lib":"web"}}]`, said{"shot", "u", "", "", "", `{"distinct_id":"u","$lib":"web"}`, `{"name":"web"}`}},
+		{"/e/", `{"event":"shot","properties":{"token":"KEY"}}`, said{"shot", "", "", "", "", `{}`, ""}},
+		{"/i/v0/e/", `{"batch":[{"event":"shot","properties":{"token":"KEY"}}]}`, said{"shot", "", "", "", "", `{}`, ""}},
 		{"/i/v0/e/?api_key=KEY", `{"event":"shot"}`, said{"shot", "", "", "", "", `{}`, ""}},
 		{"/track?token=KEY", "\xef\xbb\xbf {\"event\":\"shot\"}", said{"shot", "", "", "", "", `{}`, ""}},
 		{"/batch?api_key=KEY", `{"batch":[{"event":"shot"}]}`, said{"shot", "", "", "", "", `{}`, ""}},
 		{"/i/v1/analytics/events?key=KEY", `{"created_at":"x","batch":[{"event":"shot","session_id":"s","distinct_id":"u","options":{},"properties":{}}]}`, said{"shot", "u", "s", "", "", `{"$envelope":{"options":{}}}`, ""}},
-		{"/e/", "data=" + url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(`{"event":"sh>>>ot?","properties":{"token":"`+key+`"}}`))) + "&compression=base64", said{"sh>>>ot?", "", "", "", "", `{"token":"KEY"}`, ""}},
+		{"/e/", "data=" + url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(`{"event":"sh>>>ot?","properties":{"token":"`+key+`"}}`))) + "&compression=base64", said{"sh>>>ot?", "", "", "", "", `{}`, ""}},
 		{"/e/", "data=" + base64.StdEncoding.EncodeToString([]byte(`[{"event":"sh>>>ot?","api_key":"`+key+`"}]`)), said{"sh>>>ot?", "", "", "", "", `{}`, ""}},
 		{"/e/", "ip=1&compression=base64&data=" + base64.StdEncoding.EncodeToString([]byte(`{"event":"shot","api_key":"`+key+`"}`)), said{"shot", "", "", "", "", `{}`, ""}},
 		{"/capture", "api_key=KEY&data=" + url.QueryEscape(`{"event":"shot","distinct_id":"a&data=b"}`), said{"shot", "a&data=b", "", "", "", `{}`, ""}},
@@ -155,6 +155,150 @@ func TestPostHogKeyIsLinear(t *testing.T) {
 		began := time.Now()
 		if code, _ := send(r, "/batch", body); code != 401 || time.Since(began) > 5*time.Second {
 			t.Errorf("%.20s: got %d after %s", body, code, time.Since(began))
+		}
+	}
+}
+
+// A key is not a property. What only has the name of one is.
+func TestPostHogToken(t *testing.T) {
+	for _, c := range []struct{ properties, want string }{
+		{`{"a":1,"token":"KEY","b":{"token":"x"}}`, `{"a":1,"b":{"token":"x"}}`},
+		{`{ "to\u006ben" : "KEY" , "a b" : [ 1 ] }`, `{"a b":[ 1 ]}`},
+		{`{"token":"KEY"}`, `{}`},
+		{`{"api_key":"OTHER","token":"KEY","a\"b":1}`, `{"a\"b":1}`},
+		{`{"token":"phc_of_posthog","n":-0}`, `{"n":-0}`},
+		{`{"token":"gold","n":1}`, `{"token":"gold","n":1}`},
+		{`{"token":7}`, `{"token":7}`},
+		{`{"token":null,"api_key":["KEY"]}`, `{"token":null,"api_key":["KEY"]}`},
+	} {
+		r, s := newTest(nil)
+		properties := strings.NewReplacer("KEY", key, "OTHER", keyDisk).Replace(c.properties)
+		code, a := send(r, "/e/?api_key="+key, `{"event":"shot","properties":`+properties+`}`)
+		if want := strings.ReplaceAll(c.want, "KEY", key); code != 200 || len(s.events) != 1 || string(s.events[0].Properties) != want {
+			t.Errorf("%s: got %d %v %s, want %s", c.properties, code, a, s.events[0].Properties, want)
+		}
+	}
+}
+
+// What identifies an event is the same in each resend of it, also where old
+// clients send neither a time nor a UUID.
+func TestPostHogIdentity(t *testing.T) {
+	insert := pipeline.UUIDv5([]byte("game"), []byte("x7rd3xywn88815b3")).String()
+	for _, c := range []struct{ event, id, time string }{
+		{`"uuid":"` + someUUID + `","properties":{"$insert_id":"x","$time":1}`, someUUID, "1970-01-01T00:00:01.000Z"},
+		{`"offset":300,"properties":{"$insert_id":"x7rd3xywn88815b3","$time":1795630054.343}`, insert, "2026-11-25T18:07:34.343Z"},
+		{`"timestamp":"2026-01-02T03:04:05.678Z","sent_at":"2026-01-02T04:04:05.678Z","offset":3,"properties":{"$insert_id":"x7rd3xywn88815b3","$time":7}`, insert, "2026-01-02T03:04:05.678Z"},
+		{`"uuid":"` + someUUID + `","properties":{"$time":"soon"}`, someUUID, ""},
+		{`"uuid":"` + someUUID + `","properties":{"$time":{}}`, someUUID, ""},
+		{`"uuid":null,"properties":{"$insert_id":""}`, "", "now"},
+	} {
+		r, s := newTest(nil)
+		code, a := send(r, "/e/?api_key="+key, `{"event":"shot",`+c.event+`}`)
+		if code != 200 || len(s.events) != 1 {
+			t.Errorf("%s: got %d %v", c.event, code, a)
+			continue
+		}
+		e := s.events[0]
+		if c.id != "" && e.ID.String() != c.id {
+			t.Errorf("%s: id %s, want %s", c.event, e.ID, c.id)
+		}
+		got := ""
+		if e.Timestamp == e.ReceivedAt {
+			got = "now"
+		} else if e.Timestamp != pipeline.NoTime {
+			got = pipeline.Millis(e.Timestamp).Format(pipeline.TimeFormat)
+		}
+		if got != c.time {
+			t.Errorf("%s: time %q, want %q", c.event, got, c.time)
+		}
+	}
+}
+
+// A chunk of a recording is kept as the text that was sent, in the row or as a blob.
+func TestPostHogReplay(t *testing.T) {
+	steps := `[{"type":2,"data":{"node":{"attributes":{},"a.b":null,"a":{"b":1}}}, "timestamp":1795630206889},{"type":3,"data":"\u0000\u001f\u008b\"", "timestamp":1795630206890}]`
+	for _, c := range []struct {
+		body  string
+		blobs int
+		time  string
+	}{
+		{`{"event":"$snapshot","uuid":"` + someUUID + `","timestamp":"2026-11-22T03:45:12.345Z","properties":{"$session_id":"s","distinct_id":"u","$snapshot_data":STEPS,"token":"KEY","$snapshot_bytes":5}}`, 0, "2026-11-22T03:45:12.345Z"},
+		{`[{"event":"$snapshot","uuid":"` + someUUID + `","properties":{"$session_id":"s","distinct_id":"u","$snapshot_data":STEPS,"token":"KEY","$snapshot_bytes":5}}]`, 0, "2026-11-25T18:10:06.889Z"},
+		{`{"event":"$snapshot","uuid":"` + someUUID + `","properties":{"$session_id":"s","distinct_id":"u","$snapshot_data":STEPS,"$snapshot_bytes":5}}`, 1, "2026-11-25T18:10:06.889Z"},
+	} {
+		r, s := newTest(func(o *Options) {
+			if c.blobs > 0 {
+				o.BlobThreshold = 40
+			}
+		})
+		code, a := send(r, "/s/?api_key="+key, zipped(strings.NewReplacer("KEY", key, "STEPS", steps).Replace(c.body)), "Content-Type", "text/plain")
+		if code != 200 || len(s.events) != 1 || len(s.blobs) != c.blobs {
+			t.Errorf("%s: got %d %v, %d blobs", c.body, code, a, len(s.blobs))
+			continue
+		}
+		e := s.events[0]
+		var properties map[string]any
+		if err := json.Unmarshal(e.Properties, &properties); err != nil {
+			t.Fatal(err)
+		}
+		text, _ := properties["$snapshot_data"].(string)
+		if c.blobs > 0 {
+			text = string(s.blobs[0].data)
+			if b := s.blobs[0]; b.Kind != pipeline.BlobText || b.ContentType != "application/json" || b.Size != int64(len(steps)) {
+				t.Errorf("blob %+v", b.Blob)
+			}
+		}
+		if text != steps || properties["$snapshot_bytes"] != 5.0 || properties["token"] != nil {
+			t.Errorf("%s: got %s, steps %s", c.body, e.Properties, text)
+		}
+		if got := pipeline.Millis(e.Timestamp).Format(pipeline.TimeFormat); string(e.SessionID) != "s" || string(e.UserID) != "u" || e.ID.String() != someUUID || got != c.time {
+			t.Errorf("%s: got %s %s %s %s", c.body, e.SessionID, e.UserID, e.ID, got)
+		}
+	}
+}
+
+// Clients that are told to wait by 429 or 408 would drop their events: see posthogAnswer.
+func TestPostHogWaits(t *testing.T) {
+	r, _ := newTest(nil)
+	if err := r.SetProjects([]Project{{Name: "game", Events: Rate{PerSecond: 1, Burst: 1}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int{200, 503} {
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, post("/e/?api_key="+key, `{"event":"a"}`))
+		if w.Code != want || (w.Header().Get("Retry-After") == "") != (want == 200) {
+			t.Errorf("request %d: got %d %s, Retry-After %q", i, w.Code, w.Body, w.Header().Get("Retry-After"))
+		}
+	}
+}
+
+func TestPostHogConfig(t *testing.T) {
+	for _, replay := range []bool{false, true} {
+		for _, name := range []string{"phc_1", `a"};alert(1)`, "é"} {
+			r, _ := newTest(func(o *Options) { o.SessionReplay = replay })
+			for _, file := range []string{"config", "config.js"} {
+				w := httptest.NewRecorder()
+				r.ServeHTTP(w, httptest.NewRequest("GET", "/array/"+url.PathEscape(name)+"/"+file, nil))
+				text, kind := w.Body.String(), "application/json"
+				if file == "config.js" {
+					quoted, _ := json.Marshal(name)
+					before, config, found := strings.Cut(text, "window._POSTHOG_REMOTE_CONFIG["+string(quoted)+"]={siteApps:[],config:")
+					text, kind = strings.TrimSuffix(config, "}})();\n"), "application/javascript"
+					if !found || strings.Contains(before, "alert") {
+						t.Errorf("%s: %s", name, w.Body)
+					}
+				}
+				var config struct {
+					Token            string
+					SessionRecording any
+				}
+				if err := json.Unmarshal([]byte(text), &config); err != nil || w.Code != 200 || w.Header().Get("Content-Type") != kind {
+					t.Errorf("%s: got %d %v %s: %v", file, w.Code, w.Header(), text, err)
+				}
+				if config.Token != strings.ToValidUTF8(name, "\uFFFD") || (config.SessionRecording == false) == replay {
+					t.Errorf("%s: got %+v", file, config)
+				}
+			}
 		}
 	}
 }

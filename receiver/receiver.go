@@ -57,6 +57,7 @@ type Options struct {
 	Origins        []string            // that browsers may send from; "*": all
 	TrustedProxies []netip.Prefix      // whose X-Forwarded-For counts
 	CountryHeader  string              // set by a trusted proxy; empty: none
+	SessionReplay  bool                // clients of PostHog are asked to record sessions
 	Schemas        Schemas             // nil: events are not held against any
 	EnforceSchemas bool                // events that do not fit are refused; else they are taken and reported
 	AnonymousRate  int64               // bytes a second that are reported of requests without a known key; 0: none of them is
@@ -200,6 +201,10 @@ func route(w http.ResponseWriter, q *request, d *dialect, req *http.Request) *re
 func (r *Receiver) reply(w http.ResponseWriter, q *request, req *http.Request) {
 	status, body := q.dialect.reply(r, req)
 	w.Header()["Content-Type"] = contentTypeJSON
+	if kind := q.dialect.contentType; kind != "" {
+		w.Header().Set("Content-Type", kind)
+	}
+	w.Header().Set("X-Content-Type-Options", "nosniff") // some repeat what is in the request
 	w.WriteHeader(status)
 	w.Write(body)
 	r.metrics.requests.WithLabelValues(strconv.Itoa(status)).Inc()

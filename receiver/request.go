@@ -46,6 +46,7 @@ type request struct {
 	body       []byte // decompressed; never changed, for what is refused is kept as it was sent
 	form       []byte // the JSON of a body that is a form
 	formKey    string // the key that stands beside it
+	keyText    []byte // a text in the body that is a key; nil: none was looked up
 	whole      bool   // what was sent was read to its end
 	charged    int64  // bytes that it takes, see charge
 	apart      int64  // of these, what is not counted in Receiver.memory

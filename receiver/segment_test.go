@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -183,4 +184,101 @@ func FuzzEachMember(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Browsers' clients and pixels have routes and places for keys of their own.
+func TestSegmentBrowsers(t *testing.T) {
+	std := base64.StdEncoding.EncodeToString
+	const call = `{"writeKey":"` + key + `","event":"a","type":"track","userId":"u","properties":{"n":1}}`
+	const batch = `{"batch":[{"type":"track","event":"a","userId":"u","properties":{"n":1}}]}`
+	for _, c := range []struct{ method, target, body, want string }{ // want: name user session time properties
+		{"POST", "/v1/t", call, `a u   {"n":1,"$envelope":{"type":"track"}}`},
+		{"POST", "/v1/p/", `{"writeKey":"KEY","anonymousId":"x","userId":null}`, `page x   {"$envelope":{"anonymousId":"x"}}`},
+		{"POST", "/v1/i?writeKey=KEY", `{"userId":"u","traits":{"a":1}}`, `identify u   {"a":1}`},
+		{"POST", "/v1/s?writeKey=KEY", `{"name":"x"}`, `screen    {"$envelope":{"name":"x"}}`},
+		{"POST", "/v1/g?writeKey=KEY", `{"groupId":"g"}`, `group    {"$envelope":{"groupId":"g"}}`},
+		{"POST", "/v1/a?writeKey=KEY", `{"previousId":"p"}`, `alias    {"$envelope":{"previousId":"p"}}`},
+		{"POST", "/v1/b", `{"writeKey":"KEY",` + batch[1:], `a u   {"n":1,"$envelope":{"type":"track"}}`},
+		{"POST", "/v1/b?writeKey=KEY", zipped(batch), `a u   {"n":1,"$envelope":{"type":"track"}}`},
+		{"POST", "/beacon/v1/batch?writeKey=KEY", batch, `a u   {"n":1,"$envelope":{"type":"track"}}`},
+		// RudderStack's browser client: another time, and traits elsewhere.
+		{"POST", "/v1/identify?writeKey=KEY", `{"userId":"u","anonymousId":"x","context":{"traits":{"plan":"pro"},"sessionId":17},"originalTimestamp":"2026-11-25T18:08:05.102Z","sentAt":"2026-11-25T18:08:06Z"}`,
+			`identify u 17 2026-11-25T18:08:05.102Z {"plan":"pro","$envelope":{"anonymousId":"x","context":{"traits":{"plan":"pro"},"sessionId":17}}}`},
+		{"POST", "/v1/track?writeKey=KEY", `{"event":"a","userId":"","anonymousId":"x","timestamp":"2026-11-25T18:08:05.102Z","originalTimestamp":"2026-11-25T18:08:09Z"}`,
+			`a x  2026-11-25T18:08:05.102Z {"$envelope":{"anonymousId":"x","originalTimestamp":"2026-11-25T18:08:09Z"}}`},
+		{"GET", "/pixel/v1/track?writeKey=KEY&event=a&anonymousId=%22x%22&properties.plan=pro&properties.a.b=1&properties.a.c=2&properties.tag=x&properties.tag=y&context.sessionId=17&durability=disk&_=1", "",
+			`a x 17  {"a":{"b":"1","c":"2"},"plan":"pro","tag":["x","y"],"$envelope":{"_":"1","anonymousId":"x","context":{"sessionId":"17"}}}`},
+		{"GET", "/pixel/v1/page?%77riteKey=KEY&userId=u&name=Shop&properties=%7B%22n%22:1%7D&originalTimestamp=2026-11-25T18:08:05.102Z", "",
+			`page u  2026-11-25T18:08:05.102Z {"n":1,"$envelope":{"name":"Shop"}}`},
+		{"HEAD", "/pixel/v1/page?writeKey=KEY&userId=u&properties=no+object", "", `page u   {"properties":"no object"}`},
+		{"GET", "/v1/pixel/track?data=" + url.QueryEscape(std([]byte(call))), "", `a u   {"n":1,"$envelope":{"type":"track"}}`},
+		{"GET", "/v1/pixel/page?writeKey=KEY&data=" + strings.TrimRight(std([]byte(`{"userId":"u"}`)), "="), "", `page u   {}`},
+	} {
+		r, s := newTest(nil)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, httptest.NewRequest(c.method, strings.ReplaceAll(c.target, "KEY", key), strings.NewReader(strings.ReplaceAll(c.body, "KEY", key))))
+		if image := c.method != "POST"; w.Code != 200 || len(s.events) != 1 || image != (w.Body.String() == transparent) || r.memory.Load() != 0 {
+			t.Errorf("%s: got %d %s, %d events, failures %+v", c.target, w.Code, w.Body, len(s.events), s.failures)
+			continue
+		}
+		e := s.events[0]
+		at := ""
+		if e.Timestamp != e.ReceivedAt {
+			at = pipeline.Millis(e.Timestamp).Format(pipeline.TimeFormat)
+		}
+		if got := strings.Join([]string{string(e.Name), string(e.UserID), string(e.SessionID), at, string(e.Properties)}, " "); got != c.want {
+			t.Errorf("%s %s\n got %s\nwant %s", c.target, c.body, got, c.want)
+		}
+	}
+}
+
+func TestSegmentPixelRefused(t *testing.T) {
+	for _, c := range []struct {
+		target string
+		status int
+		code   string
+		kept   string
+	}{
+		{"/pixel/v1/track?event=a", 401, "missing_key", "event=a"},
+		{"/pixel/v1/track?event=a&writeKey=no", 401, "unknown_key", "event=a"},
+		{"/pixel/v1/track?writeKey=KEY", 400, "missing_name", ""},
+		{"/pixel/v1/track?writeKey=KEY&event=a&event=b", 400, "wrong_type", "event=a&event=b"},
+		{"/pixel/v1/track?writeKey=KEY&event=a&properties.a=1&properties.a.b=2", 400, "duplicate_key", "event=a&properties.a=1&properties.a.b=2"},
+		{"/pixel/v1/track?writeKey=KEY&event=a&properties=%7B%7D&properties.a=2", 400, "duplicate_key", "event=a&properties=%7B%7D&properties.a=2"},
+		{"/pixel/v1/track?writeKey=KEY&event=%ff", 400, "invalid_utf8", "event=%ff"},
+		{"/pixel/v1/track?writeKey=KEY&event=%zz", 400, "invalid_query", "event=%zz"},
+		{"/v1/pixel/track?data=!!&writeKey=KEY", 400, "invalid_form", "data=!!"},
+		{"/v1/pixel/track?data=e30", 401, "missing_key", "data=e30"},
+		{"/v1/pixel/track?data=e30&writeKey=KEY", 400, "missing_name", `{}`},
+	} {
+		r, s := newTest(nil)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, httptest.NewRequest("GET", strings.ReplaceAll(c.target, "KEY", key), nil))
+		if w.Code != c.status || w.Body.String() != transparent || len(s.events) != 0 || len(s.failures) != 1 || s.failures[0].Code != c.code || string(s.failures[0].Raw) != c.kept {
+			t.Errorf("%s: got %d %s, failures %+v", c.target, w.Code, w.Body, s.failures)
+		}
+	}
+}
+
+// What the browsers' clients ask for first names the key that they send with.
+func TestSegmentSettings(t *testing.T) {
+	for _, c := range []struct {
+		target, auth string
+		path         []string
+	}{
+		{"/v1/projects/k%22y/settings", "", []string{"integrations", "Segment.io", "apiKey"}},
+		{"/sourceConfig/?p=npm&writeKey=k%22y", "", []string{"source", "writeKey"}},
+		{"/sourceConfig?p=npm", "k\"y", []string{"source", "writeKey"}},
+	} {
+		r, s := newTest(nil)
+		req := httptest.NewRequest("GET", c.target, nil)
+		if c.auth != "" {
+			req.SetBasicAuth(c.auth, "")
+		}
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		if got := plainText(dig(wholeBody(w.Body.Bytes()), c.path...)); w.Code != 200 || !json.Valid(w.Body.Bytes()) || string(got) != `k"y` || len(s.failures) != 0 {
+			t.Errorf("%s: got %d %s", c.target, w.Code, w.Body)
+		}
+	}
 }

@@ -72,6 +72,7 @@ type ReceiverConfig struct {
 	Origins        []string    `yaml:"cors_origins"`
 	TrustedProxies []string    `yaml:"trusted_proxies"`
 	CountryHeader  string      `yaml:"country_header"`
+	SessionReplay  bool        `yaml:"session_replay"`
 }
 
 type KeyConfig struct {

@@ -1,0 +1,138 @@
+package receiver
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+func zipped(s string) string {
+	var packed strings.Builder
+	z := gzip.NewWriter(&packed)
+	z.Write([]byte(s))
+	z.Close()
+	return packed.String()
+}
+
+// What browsers' clients wrap around JSON is told by its bytes, whatever the head
+// and the query say of it.
+func TestWrapped(t *testing.T) {
+	const one = `{"event":"a?>","properties":{"token":"` + key + `","distinct_id":"u~~"}}`
+	std, safe, escape := base64.StdEncoding.EncodeToString, base64.RawURLEncoding.EncodeToString, url.QueryEscape
+	list := `[` + one + `,` + one + `]`
+	for _, c := range []struct {
+		method, target, body, kind string
+		events                     int
+	}{
+		{"POST", "/e/", zipped(one), "text/plain", 1},
+		{"POST", "/i/v0/e/?ip=0&_=1795630054343&ver=1.449.2", zipped(list), "text/plain", 2},
+		{"POST", "/e/?compression=gzip-js&retry_count=2", zipped(one), "", 1},
+		{"POST", "/e/?compression=gzip-js", one, "text/plain", 1}, // the hint is wrong
+		{"POST", "/e/?compression=base64&beacon=1", "data=" + escape(std([]byte(one))), "application/x-www-form-urlencoded", 1},
+		{"POST", "/e/?beacon=1", "data=" + safe([]byte(one)), "text/plain", 1},
+		{"POST", "/e/", "data=" + std([]byte(one)), "text/plain", 1}, // a plus that is not escaped
+		{"POST", "/e/", "data=" + escape(std([]byte(zipped(one)))) + "&compression=gzip", "application/x-www-form-urlencoded", 1},
+		{"POST", "/e/", "data=" + escape(escape(one)), "application/x-www-form-urlencoded", 1},
+		{"POST", "/e/", "data=" + escape(std([]byte(std([]byte(one))))), "application/x-www-form-urlencoded", 1},
+		{"POST", "/e/?compression=base64", std([]byte(list)), "text/plain", 2},
+		{"POST", "/e/", safe([]byte(zipped(one))), "text/plain", 1},
+		{"POST", "/e/", zipped(zipped(one)), "text/plain", 1}, // a proxy compressed it again
+		{"POST", "/e/", zipped("data=" + escape(std([]byte(one)))), "text/plain", 1},
+		{"POST", "/e/?data=" + escape(std([]byte(one))), "", "", 1},
+		{"GET", "/e/?data=" + escape(std([]byte(one))), "", "", 1},
+		{"GET", "/e/?ip=1&_=1795630054343&data=" + safe([]byte(list)), "", "", 2},
+		{"GET", "/e?data=" + escape(one) + "&compression=none", "", "", 1},
+		{"GET", "/capture/?compression=gzip-js&data=" + escape(std([]byte(zipped(`{"batch":`+list+`}`)))), "", "", 2},
+		{"GET", "/track/?data=" + safe([]byte(`{"event":"a?>","distinct_id":"u~~"}`)) + "&api_key=" + key, "", "", 1},
+		{"GET", "/e/?token=" + key + "&data=" + escape(`{"event":"a?>","properties":{"distinct_id":"u~~"}}`), "", "", 1},
+		{"POST", "/batch/", zipped(`{"api_key":"` + key + `","batch":` + list + `}`), "application/json", 2},
+		{"POST", "/batch/", "data=" + escape(std([]byte(`{"batch":`+list+`}`))), "application/x-www-form-urlencoded", 2},
+	} {
+		r, s := newTest(nil)
+		req := httptest.NewRequest(c.method, c.target, strings.NewReader(c.body))
+		if c.kind != "" {
+			req.Header.Set("Content-Type", c.kind)
+		}
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		if w.Code != 200 || len(s.events) != c.events || r.memory.Load() != 0 {
+			t.Errorf("%s %s: got %d %s, %d events, %d bytes charged", c.method, c.target, w.Code, w.Body, len(s.events), r.memory.Load())
+			continue
+		}
+		if e := s.events[0]; string(e.Name) != "a?>" || string(e.UserID) != "u~~" || strings.Contains(string(e.Properties), key) {
+			t.Errorf("%s %s: got %s %s %s", c.method, c.target, e.Name, e.UserID, e.Properties)
+		}
+	}
+}
+
+func TestWrappedRefused(t *testing.T) {
+	bomb := zipped(strings.Repeat(" ", 9<<20))
+	std := base64.StdEncoding.EncodeToString
+	wrapped := `{"event":"a","api_key":"` + key + `"}`
+	for range maxWraps + 1 {
+		wrapped = std([]byte(wrapped))
+	}
+	for _, c := range []struct {
+		method, target, body string
+		status               int
+		code, says           string
+	}{
+		{"POST", "/e/?compression=lz64", "x", 415, "unsupported_encoding", "gzip"},
+		{"POST", "/e/", "data=x&compression=lz64", 415, "unsupported_encoding", "compression=gzip-js"},
+		{"GET", "/e/?compression=lz64&data=x&api_key=" + key, "", 415, "unsupported_encoding", "gzip"},
+		{"POST", "/e/", bomb, 413, "decoded_too_large", "8388608"},
+		{"POST", "/e/", "data=" + url.QueryEscape(std([]byte(bomb))), 413, "decoded_too_large", "as the body"},
+		{"POST", "/e/", zipped(bomb), 413, "decoded_too_large", "as the body"},
+		{"POST", "/e/", bomb[:len(bomb)-9], 413, "decoded_too_large", "8388608"},
+		{"POST", "/e/", zipped("{}")[:15], 400, "invalid_encoding", "gzip"},
+		{"POST", "/e/", "data=" + url.QueryEscape(std([]byte(zipped("{}")[:15]))), 400, "invalid_encoding", "gzip"},
+		{"POST", "/e/", "data=" + url.QueryEscape(wrapped), 400, "invalid_form", "more than 4 times"},
+		{"POST", "/e/", "data=%25zz", 400, "invalid_form", "%zz"},
+		{"GET", "/e/?data=e30&data=e30", "", 400, "duplicate_key", "one array"},
+		{"GET", "/e/?ip=1", "", 400, "0:invalid_json", ""},
+		{"GET", "/e/", "", 400, "empty_body", ""},
+	} {
+		r, s := newTest(nil)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, withKey(httptest.NewRequest(c.method, c.target, strings.NewReader(c.body))))
+		var a answer
+		json.Unmarshal(w.Body.Bytes(), &a)
+		if w.Code != c.status || a.codes() != c.code || len(s.events) != 0 || len(s.failures) != 1 || r.memory.Load() != 0 {
+			t.Errorf("%s %.60q: got %d %s, %d failures", c.target, c.body, w.Code, w.Body, len(s.failures))
+			continue
+		}
+		if f := s.failures[0]; !strings.Contains(f.Message, c.says) || strings.Contains(string(f.Raw), key) {
+			t.Errorf("%s %.60q: %q %.60q", c.target, c.body, f.Message, f.Raw)
+		}
+	}
+}
+
+// A failure of a query is redriven as the form that is kept of it, without its key.
+func TestQueryIsRedriven(t *testing.T) {
+	r, s := newTest(nil)
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest("GET", "/e/?ip=1&ap%69_key=wrong&data="+base64.RawURLEncoding.EncodeToString([]byte(`{"event":"a"}`)), nil))
+	if w.Code != 401 || len(s.failures) != 1 || string(s.failures[0].Raw) != "ip=1&data=eyJldmVudCI6ImEifQ" {
+		t.Fatalf("got %d %s, %+v", w.Code, w.Body, s.failures)
+	}
+	f := s.failures[0]
+	out, err := r.Redrive(t.Context(), Redrive{ID: [16]byte{1}, Project: "game", Path: f.Path, Body: f.Raw, ContentType: f.ContentType, ContentEncoding: f.ContentEncoding})
+	if err != nil || out.Accepted != 1 || names(s.events) != "a" {
+		t.Errorf("redriven %+v %v", out, err)
+	}
+	// So is gzip that nobody named.
+	packed := zipped(`{"event":"b"}`)
+	if code, _ := send(r, "/e/?api_key=wrong", packed); code != 401 || len(s.failures) != 2 {
+		t.Fatalf("got %d, %d failures", code, len(s.failures))
+	}
+	f = s.failures[1]
+	out, err = r.Redrive(t.Context(), Redrive{ID: [16]byte{2}, Project: "game", Path: f.Path, Body: f.Raw, ContentType: f.ContentType, ContentEncoding: f.ContentEncoding})
+	if f.ContentEncoding != "gzip" || string(f.Raw) != packed || err != nil || out.Accepted != 1 || names(s.events) != "a b" {
+		t.Errorf("%q redriven %+v %v", f.ContentEncoding, out, err)
+	}
+}
