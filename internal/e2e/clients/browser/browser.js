@@ -1,7 +1,5 @@
 // A page of another origin, in a browser, that sends by all that a page has.
-const http = require('http');
-const { default: chromium = require('@sparticuz/chromium') } = require('@sparticuz/chromium'); // as the version of node has it
-const puppeteer = require('puppeteer-core');
+const open = require('./open');
 const { url, key, sent } = require('../run');
 
 // inPage runs in the page. It returns what went wrong.
@@ -44,28 +42,20 @@ async function inPage(url, key) {
   return wrong;
 }
 
-(async () => {
-  const page = http.createServer((_, answer) => answer.writeHead(200, { 'Content-Type': 'text/html' }).end('<!doctype html><title>a page</title>'));
-  await new Promise(listening => page.listen(0, '127.0.0.1', listening));
-  const browser = await puppeteer.launch({ executablePath: await chromium.executablePath(), args: ['--no-sandbox', '--no-zygote', '--disable-gpu'], headless: 'shell' });
-  console.error(await browser.version());
-  try {
-    const tab = await browser.newPage();
-    tab.on('console', line => console.error(line.text()));
-    await tab.goto('http://127.0.0.1:' + page.address().port + '/');
-    const wrong = await tab.evaluate(inPage, url, key);
-    if (wrong.length > 0) throw new Error(wrong.join('; '));
-    await tab.goto('about:blank');
-    await new Promise(later => setTimeout(later, 2000)); // the page is gone, what it sent at its end may still be on its way
-  } finally {
-    await browser.close();
-    page.close();
-  }
+open('', async (browser, site) => {
+  const tab = await browser.newPage();
+  tab.on('console', line => console.error(line.text()));
+  await tab.goto(site);
+  const wrong = await tab.evaluate(inPage, url, key);
+  if (wrong.length > 0) throw new Error(wrong.join('; '));
+  await tab.goto('about:blank');
+  await new Promise(later => setTimeout(later, 2000)); // the page is gone, what it sent at its end may still be on its way
+}).then(() => {
   for (const [n, name] of ['', 'beacon_blob', 'beacon_text', 'fetch', 'gzip', 'cloud', 'otlp', 'segment', 'keepalive', 'beacon_at_the_end'].entries()) {
     if (n > 0) sent({ name, user_id: 'u-1', properties: { n } });
   }
   for (let n = 0; n < 2; n++) sent({ name: 'pixel', user_id: 'u-1', properties: { title: 'é & "x"' } });
-})().catch(e => {
+}).catch(e => {
   console.error(e);
   process.exit(1);
 });
