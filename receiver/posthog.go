@@ -18,7 +18,7 @@ import (
 // /s brings the chunks of session recordings. /batch is Amplitude's as well; see
 // batchRoute.
 var posthog = []*dialect{
-	posthogCapture, batchRoute,
+	posthogCapture, posthogRecordings, batchRoute,
 	{name: "posthog", paths: []string{"/flags", "/decide"}, methods: getOrPost, reply: posthogFlags},
 	{name: "posthog", paths: []string{"/array/{}/config"}, methods: []string{http.MethodGet}, reply: posthogConfig},
 	{name: "posthog", paths: []string{"/array/{}/config.js"}, methods: []string{http.MethodGet}, reply: posthogScript,
@@ -29,10 +29,33 @@ var getOrPost = []string{http.MethodGet, http.MethodPost}
 
 var posthogCapture = &dialect{
 	name: "posthog", methods: getOrPost,
-	paths:   []string{"/capture", "/track", "/e", "/s", "/i/v0/e", "/i/v0/ai/batch", "/i/v1/analytics/events"},
+	paths:   []string{"/capture", "/track", "/e", "/i/v0/e", "/i/v0/ai/batch", "/i/v1/analytics/events"},
 	headKey: posthogHeadKey, bodyKey: posthogKey, prepare: posthogPrepare, sniffs: true,
 	decode: posthogDecode, event: posthogEvent, nameKey: "event", answer: posthogAnswer,
 }
+
+// posthogRecordings is the route of session recordings. A step may hold a whole page,
+// whose elements are nested more deeply than an event's values may be. It is kept
+// as text, so that nothing of what is stored is nested as deeply.
+var posthogRecordings = &dialect{
+	name: "posthog", methods: getOrPost, paths: []string{"/s"},
+	headKey: posthogHeadKey, bodyKey: posthogKey, prepare: posthogPrepare, sniffs: true, nameKey: "event", answer: posthogAnswer,
+	decode: func(q *request, body []byte) *refusal {
+		q.scan.MaxDepth = max(recordingDepth, q.r.opts.MaxDepth)
+		defer func() { q.scan.MaxDepth = q.r.opts.MaxDepth }()
+		return posthogDecode(q, body)
+	},
+	event: func(q *request, members []jsonscan.Member) (pipeline.Event, error) {
+		e, err := posthogEvent(q, members)
+		if err == nil {
+			_, _, err = q.inner.Object(e.Properties)
+		}
+		return e, err
+	},
+}
+
+// recordingDepth is how deeply a recording's steps may be nested.
+const recordingDepth = 2000
 
 // posthogPrepare has a compression refused that nobody here reads (lz64 of old
 // clients), by the head that names encodings. Gzip is found by its bytes.

@@ -140,7 +140,7 @@ func checkRefused(t *testing.T, what string, s *sink, code int, a answer, status
 }
 
 func TestPostHogKeys(t *testing.T) {
-	for _, body := range []string{`{"event":"a"}`, `[`, `[7]`, `[]`, `{"api_key":{},"batch":[[]]}`, `{"batch":[`, `{"properties":7}`, `data=`, `data=%`, `{"api_key":"no","event":"a"}`} {
+	for _, body := range []string{`{"event":"a"}`, `[`, `[7]`, `[]`, `{"api_key":{},"batch":[[]]}`, `{"batch":[`, `{"properties":7}`, `data=`, `{"api_key":"no","event":"a"}`} {
 		r, s := newTest(nil)
 		if code, a := send(r, "/i/v0/e", body); code != 401 || a["status"] != 0.0 || len(s.failures) != 1 || string(s.failures[0].Raw) != body {
 			t.Errorf("%s: got %d %v %+v", body, code, a, s.failures)
@@ -253,6 +253,26 @@ func TestPostHogReplay(t *testing.T) {
 		}
 		if got := pipeline.Millis(e.Timestamp).Format(pipeline.TimeFormat); string(e.SessionID) != "s" || string(e.UserID) != "u" || e.ID.String() != someUUID || got != c.time {
 			t.Errorf("%s: got %s %s %s %s", c.body, e.SessionID, e.UserID, e.ID, got)
+		}
+	}
+}
+
+// A page is deeper than an event may be. Nothing else of a recording is.
+func TestPostHogReplayDepth(t *testing.T) {
+	page := func(depth int) string { return strings.Repeat(`{"childNodes":[`, depth) + strings.Repeat(`]}`, depth) }
+	for _, c := range []struct{ target, properties, codes string }{
+		{"/s/", `{"$snapshot_data":[{"type":2,"data":{"node":` + page(400) + `}}]}`, ""},
+		{"/s/", `{"$snapshot_data":` + page(1100) + `}`, "0:too_deep"},
+		{"/s/", `{"$snapshot_data":[],"other":` + page(100) + `}`, "0:too_deep"},
+		{"/e/", `{"other":` + page(100) + `}`, "0:too_deep"},
+	} {
+		r, s := newTest(nil)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, withKey(post(c.target, `{"event":"$snapshot","properties":`+c.properties+`}`)))
+		var a answer
+		json.Unmarshal(w.Body.Bytes(), &a)
+		if a.codes() != c.codes || (w.Code == 200) != (c.codes == "") || len(s.events)+len(s.failures) != 1 {
+			t.Errorf("%.60s: got %d %s", c.properties, w.Code, w.Body)
 		}
 	}
 }

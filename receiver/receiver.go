@@ -361,6 +361,8 @@ func (r *Receiver) unlock(q *request) *refusal {
 	err := missingKey()
 	if key != "" {
 		err = r.useKey(q, key)
+	} else if q.sealed != nil {
+		err = q.sealed // it may be there
 	}
 	if err != nil && q.key.Project == "" && !r.anonymous.take(int64(anonymousRecord+len(q.body))) {
 		q.silent = true

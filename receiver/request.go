@@ -43,14 +43,15 @@ type request struct {
 	limited    limitReader
 	sent       []byte // the body as it was sent, where that is not body
 	packed     bytes.Reader
-	body       []byte // decompressed; never changed, for what is refused is kept as it was sent
-	form       []byte // the JSON of a body that is a form
-	formKey    string // the key that stands beside it
-	keyText    []byte // a text in the body that is a key; nil: none was looked up
-	whole      bool   // what was sent was read to its end
-	charged    int64  // bytes that it takes, see charge
-	apart      int64  // of these, what is not counted in Receiver.memory
-	accepted   int    // events that the batcher was given
+	body       []byte   // decompressed; never changed, for what is refused is kept as it was sent
+	form       []byte   // the JSON of a body that is a form
+	formKey    string   // the key that stands beside it
+	sealed     *refusal // why the JSON cannot be taken out of it; nil: it can, or was not tried
+	keyText    []byte   // a text in the body that is a key; nil: none was looked up
+	whole      bool     // what was sent was read to its end
+	charged    int64    // bytes that it takes, see charge
+	apart      int64    // of these, what is not counted in Receiver.memory
+	accepted   int      // events that the batcher was given
 	scan       jsonscan.Scanner
 	inner      jsonscan.Scanner // of a nested properties object
 	scratch    []byte           // what events hold that does not stand in the body as it is

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -21,8 +22,8 @@ import (
 
 const (
 	maxWraps = 4 // around one another
-	// maxWrapped bounds, in bytes, the JSON of gzip that is not the body itself.
-	// It is made in memory: a beacon has 64 KiB, and a query less.
+	// maxWrapped bounds, in bytes, what is wrapped and what comes out of it: all of
+	// that is copied in memory. A beacon has 64 KiB, and a query 1 MiB.
 	maxWrapped = 8 << 20
 )
 
@@ -49,11 +50,12 @@ func queryToBody(req *http.Request) {
 var keyParameters = []string{"key", "api_key", "token", "writeKey"}
 
 // unwrapped is the JSON of a body, which is made once.
-func (q *request) unwrapped(body []byte) ([]byte, *refusal) {
-	if q.form != nil {
-		return q.form, nil
+func (q *request) unwrapped(body []byte) (data []byte, err *refusal) {
+	if q.form != nil || q.sealed != nil {
+		return q.form, q.sealed
 	}
-	data := wholeBody(body)
+	defer func() { q.sealed = err }()
+	data = wholeBody(body)
 	isForm := bytes.HasPrefix(data, []byte("data=")) || bytes.Contains(data, []byte("&data="))
 	switch {
 	case beginsJSON(data):
@@ -62,7 +64,11 @@ func (q *request) unwrapped(body []byte) ([]byte, *refusal) {
 	default:
 		return data, nil // whatever it is, it is refused as JSON
 	}
-	if q.charge(q.charged+4*int64(len(body))) != nil { // the copies that are made here
+	if len(data) > maxWrapped {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "body_too_large",
+			"the form is larger than the limit of %d bytes: send JSON, or gzip as the body", maxWrapped)
+	}
+	if q.charge(q.charged+4*int64(len(data))) != nil { // the copies that are made here
 		return nil, busy()
 	}
 	if isForm && !isGzip(data) {
@@ -75,19 +81,21 @@ func (q *request) unwrapped(body []byte) ([]byte, *refusal) {
 			q.formKey = cmp.Or(q.formKey, form.Get(name))
 		}
 	}
-	data, err := q.unwrap(data)
-	if err != nil {
-		return nil, err
+	if data, err = q.unwrap(data); err == nil {
+		q.form = data
 	}
-	q.form = data
-	return data, nil
+	return data, err
 }
 
 // beginsJSON tells an object or an array, or nothing, by its first byte.
 func beginsJSON(b []byte) bool { return len(b) == 0 || b[0] == '{' || b[0] == '[' }
 
-// looksWrapped tells base64 of an object, an array or gzip by its first two characters.
+// looksWrapped tells a string, and base64 of an object, an array or gzip, by its first
+// two characters.
 func looksWrapped(b []byte) bool {
+	if len(b) > 0 && b[0] == '"' {
+		return true
+	}
 	if len(b) < 4 || b[0] != 'e' && b[0] != 'W' && b[0] != 'H' {
 		return false
 	}
@@ -137,6 +145,12 @@ func (q *request) unwrap(data []byte) ([]byte, *refusal) {
 			} else if err != nil {
 				return nil, refuse(http.StatusBadRequest, "invalid_encoding", "the data is not valid gzip: %s", err)
 			}
+		case data[0] == '"': // JSON of JSON
+			var text string
+			if err = json.Unmarshal(data, &text); err != nil {
+				return nil, refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "the data is not valid JSON: %s", err)
+			}
+			data = []byte(text)
 		case bytes.IndexByte(data, '%') >= 0: // escaped twice
 			text, err := url.PathUnescape(string(data))
 			if err != nil {

@@ -40,6 +40,7 @@ func TestWrapped(t *testing.T) {
 		{"POST", "/e/", "data=" + escape(escape(one)), "application/x-www-form-urlencoded", 1},
 		{"POST", "/e/", "data=" + escape(std([]byte(std([]byte(one))))), "application/x-www-form-urlencoded", 1},
 		{"POST", "/e/?compression=base64", std([]byte(list)), "text/plain", 2},
+		{"POST", "/e/", jsonOfText(one), "application/json", 1},
 		{"POST", "/e/", safe([]byte(zipped(one))), "text/plain", 1},
 		{"POST", "/e/", zipped(zipped(one)), "text/plain", 1}, // a proxy compressed it again
 		{"POST", "/e/", zipped("data=" + escape(std([]byte(one)))), "text/plain", 1},
@@ -66,6 +67,28 @@ func TestWrapped(t *testing.T) {
 		}
 		if e := s.events[0]; string(e.Name) != "a?>" || string(e.UserID) != "u~~" || strings.Contains(string(e.Properties), key) {
 			t.Errorf("%s %s: got %s %s %s", c.method, c.target, e.Name, e.UserID, e.Properties)
+		}
+	}
+}
+
+func jsonOfText(s string) string {
+	b, _ := json.Marshal(s)
+	return string(b)
+}
+
+// Why a body cannot be read is told, although the key in it cannot be known either.
+func TestSealed(t *testing.T) {
+	for body, want := range map[string]struct {
+		status int
+		code   string
+	}{
+		"data=x&compression=lz64": {415, "unsupported_encoding"}, "data=e30&data=e30": {400, "duplicate_key"}, "data=!": {400, "invalid_form"}, "data=%": {400, "invalid_form"},
+		"data=" + strings.Repeat("A", 9<<20): {413, "body_too_large"}, `"{`: {400, "invalid_json"}, "data=e30": {401, "missing_key"},
+	} {
+		r, s := newTest(func(o *Options) { o.MaxBody = 16 << 20 })
+		code, a := send(r, "/e/", body)
+		if got := a["error"].(map[string]any)["code"]; code != want.status || got != want.code || len(s.events) != 0 || r.memory.Load() != 0 {
+			t.Errorf("%.40s: got %d %v", body, code, a)
 		}
 	}
 }
