@@ -30,6 +30,34 @@ imports:
   - {prefix: events/imports/posthog/, profile: posthog}
 `
 
+// alike are bodies of which a POST and a file accept and reject the same values.
+var alike = []string{
+	`{"name":"n"}`, "{\"name\":\"a\"}\n{\"name\":\"b\"}\n", "{\"name\":\"a\"}\r{\"name\":\"b\"}\r", "\ufeff{\"name\":\"a\"}",
+	`{"name":"a"} {"name":"b"}{"name":"c"}`, "[\n{\"name\":\"a\"},\n{\"name\":\"b\"}\n]\n", "{\n  \"name\": \"a\",\n  \"x\": {\n  }\n}\n{\"name\":\"b\"}",
+	"{\"name\":\"a\"}\n[{\"name\":\"b\"},{\"name\":\"c\"}]\n{\"name\":\"d\"}", `[{"name":"a"},{"name":"b","v":NaN},{"name":"c","v":1e400},{"name":"d","v":-Infinity},{"name":"e"}]`,
+	"{\"name\":\"a\"}\nnot json\n{\"name\":\"b\"}", "{\"name\":\"a\",\"v\":\"cut \\ud83d\"}\n{\"name\":\"b\",\"v\":\"\\udc00\\ud83d\"}", "{\"name\":\"a\",\"v\":\"x\n{\"name\":\"b\"}\n",
+	"{\"name\":\"a\"\n{\"name\":\"b\"}\n{\"name\":\"c\"}", `{"name":"a","v":100000000000000000000}{"name":"b"}`, "{\"name\":\"a\",\"x\":1,\"x\":2}\n{\"name\":\"b\"}", `[[{"name":"a"}],{"name":"b"}]`,
+}
+
+// A file and a POST accept the same JSON.
+func TestPostsAndFilesAreReadAlike(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	r := s.start("r1", "receive", "PENSTOCK_BATCHER_OBJECT_WAIT=1ms")
+	s.start("l1", "load")
+	for i, text := range alike {
+		for _, contentType := range []string{"application/json", "application/x-ndjson"} {
+			_, a := post(t, r.URL+"/v1/events", text, "Content-Type", contentType)
+			key := fmt.Sprintf("events/alike/%d.json", i)
+			s.put(key, []byte(text), nil)
+			l := s.state(key)
+			if int(l.Rows) != a.Accepted || len(l.Refused) != a.Rejected {
+				t.Errorf("%q: a POST of %s accepts %d and rejects %d, a file %d and %d", text, contentType, a.Accepted, a.Rejected, l.Rows, len(l.Refused))
+			}
+		}
+	}
+}
+
 // startImporter starts a loader with the mappings of importConfig, which
 // commands of this test find as well.
 func startImporter(t *testing.T, s *stack, env ...string) *role {
