@@ -137,7 +137,9 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 	if c.format, err = foreign.Detect(c.of); err != nil {
 		return fileFault(err)
 	}
-	c.reading = "1" // the version of package foreign: another one may cut a file elsewhere
+	// The version of package foreign, which may cut a file elsewhere, and when the
+	// file was stored: its rows' received_at, which decides their partition.
+	c.reading = fmt.Sprintf("1 %d", c.opts.Modified)
 	if mapping != nil {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%q", *mapping))
 		c.reading += " " + hex.EncodeToString(sum[:8])

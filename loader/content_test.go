@@ -171,7 +171,7 @@ func TestFilesByServer(t *testing.T) {
 		l := w.loader(t, "a")
 		s := &server{lines: 25, version: "26.7"}
 		l.source.Files = s
-		key := w.putFile("events/a.parquet", "PAR1...PAR1")
+		key := w.putFile("events/a.parquet", "PAR1\x00...PAR1")
 		runUntilSettled(t, l, w)
 		if e := w.ledger[key]; e.State != pipeline.Loaded || e.Rows != 25 || s.asked != 1 || !strings.Contains(e.Reading, "26.7") {
 			t.Errorf("%d times decoded, ledger: %+v", s.asked, e)
@@ -196,7 +196,7 @@ func TestFilesByServerFail(t *testing.T) {
 			l := w.loader(t, "a")
 			l.opts.Attempts = 3
 			l.source.Files = &server{lines: 5, err: &pipeline.FileError{Code: code, Final: want.final, Err: retry.As(retry.Permanent, io.ErrUnexpectedEOF)}}
-			key := w.putFile("events/a.parquet", "PAR1...PAR1")
+			key := w.putFile("events/a.parquet", "PAR1\x00...PAR1")
 			runUntilSettled(t, l, w)
 			if e := w.ledger[key]; e.State != pipeline.Dead || e.Code != code || e.Failures != want.failures || len(w.rows) > 0 {
 				t.Errorf("%s: ledger %+v, %d rows", code, e, len(w.rows))
@@ -211,7 +211,7 @@ func TestFilesByServerFail(t *testing.T) {
 			}
 		}
 		l.source.Files = s
-		key := w.putFile("events/a.parquet", "PAR1...PAR1")
+		key := w.putFile("events/a.parquet", "PAR1\x00...PAR1")
 		runUntilSettled(t, l, w)
 		if e := w.ledger[key]; e.State != pipeline.Loaded || e.Failures != 0 {
 			t.Errorf("ledger %+v", e)
@@ -226,7 +226,7 @@ func TestFileOverwrittenWhileDecoded(t *testing.T) {
 		l := w.loader(t, "a")
 		l.opts.Attempts = 1
 		l.source.Files = &server{lines: 5, during: func() { w.mu.Lock(); w.etag = "f"; w.mu.Unlock() }}
-		key := w.putFile("events/a.parquet", "PAR1...PAR1")
+		key := w.putFile("events/a.parquet", "PAR1\x00...PAR1")
 		runUntilSettled(t, l, w)
 		if e := w.ledger[key]; e.Code != "object_overwritten" || len(w.rows) > 0 {
 			t.Errorf("ledger %+v, %d rows", e, len(w.rows))

@@ -284,7 +284,7 @@ func TestTables(t *testing.T) {
 }
 
 func TestTablesReject(t *testing.T) {
-	events, rejected, err := read([]byte("a,b\n1,2\n1\n1,2,3\n\"x\"y,2\n3,4\n"), "a.csv", "", nil)
+	events, rejected, err := read([]byte("a,b\n1,2,,\n1\n1,2,3\n\"x\"y,2\n3,4\n"), "a.csv", "", nil)
 	if err != nil || len(events) != 2 || len(rejected) != 3 {
 		t.Fatalf("%d events, %+v, %v", len(events), rejected, err)
 	}
@@ -311,9 +311,9 @@ func TestDetect(t *testing.T) {
 		want          Format
 		code          string
 	}{
-		{key: "a.parquet", data: []byte("PAR1....PAR1"), want: Parquet},
-		{key: "a", data: []byte("ORC...."), want: ORC},
-		{key: "a.json", data: []byte("Obj\x01...."), want: Avro},
+		{key: "a.parquet", data: []byte("PAR1\x00...PAR1"), want: Parquet},
+		{key: "a", data: []byte("ORC\x00..."), want: ORC},
+		{key: "a.json", data: []byte("Obj\x01\x04\x00.."), want: Avro},
 		{key: "a.feather", data: []byte("ARROW1\x00\x00"), want: Arrow},
 		{key: "a.arrows", data: []byte("\xff\xff\xff\xff\x10\x00"), want: ArrowStream},
 		{key: "a.ndjson.gz", data: line, want: JSON}, // plain, but named gz
@@ -322,13 +322,14 @@ func TestDetect(t *testing.T) {
 		{key: "a", data: append(gz(line), make([]byte, 512)...), want: JSON},
 		{key: "a", data: append(gz(line), gz(line)...), want: JSON},
 		{key: "A.JSON", data: utf16, want: JSON},
+		{key: "a.csv", data: []byte("ORCID,name\n"), want: CSV},
 		{key: "a.Csv", data: []byte("a,b\n"), want: CSV},
 		{key: "empty", want: JSON},
 		{key: "a.txt", data: []byte("hello, world\n"), code: "unknown_format"},
 		{key: "a.ndjson", data: []byte("\x00\x01\x02\x03"), code: "unknown_format"},
 		{key: "a.json.xz", data: []byte("\xfd7zXZ\x00\x00"), code: "unsupported_compression"},
 		{key: "a.zip", data: []byte("PK\x03\x04\x14\x00"), code: "unsupported_compression"},
-		{key: "a.parquet.gz", data: gz([]byte("PAR1....PAR1")), code: "unsupported_compression"},
+		{key: "a.parquet.gz", data: gz([]byte("PAR1\x00...PAR1")), code: "unsupported_compression"},
 	} {
 		got, err := Detect(File{Data: bytes.NewReader(c.data), Size: int64(len(c.data)), Key: c.key, Encoding: c.encoding})
 		var e *pipeline.FileError

@@ -100,7 +100,7 @@ func container(head []byte) (Format, bool) {
 		{"PAR1", Parquet}, {"ORC", ORC}, {"Obj\x01", Avro}, {"ARROW1\x00\x00", Arrow},
 		{"\xff\xff\xff\xff", ArrowStream}, // the continuation mark before its schema
 	} {
-		if bytes.HasPrefix(head, []byte(c.mark)) {
+		if bytes.HasPrefix(head, []byte(c.mark)) && !isText(head) { // a table may have a column ORCID
 			return c.format, true
 		}
 	}
@@ -216,8 +216,11 @@ func unmarked(f File, in *bufio.Reader) string {
 	return ""
 }
 
-// isText tells whether bytes are mostly what text consists of.
+// isText tells whether bytes are mostly what text consists of, and none is zero.
 func isText(head []byte) bool {
+	if bytes.IndexByte(head, 0) >= 0 {
+		return false
+	}
 	odd := 0
 	for _, c := range head {
 		if c < ' ' && c != '\n' && c != '\r' && c != '\t' || c >= 0x80 {

@@ -135,10 +135,10 @@ func (t *table) learn(in records) error {
 		if err != nil {
 			return err
 		}
-		if bad != nil || len(cells) != len(t.names) {
+		if bad != nil || len(cells) < len(t.names) {
 			continue
 		}
-		for i, c := range cells {
+		for i, c := range cells[:len(t.names)] {
 			if t.kinds[i] != textCell {
 				t.kinds[i] = t.kinds[i].with(cellOf(c))
 			}
@@ -150,6 +150,9 @@ func (t *table) next() (text []byte, bad error, err error) {
 	cells, raw, bad, err := t.records.next()
 	if err != nil || bad != nil {
 		return raw, bad, err
+	}
+	for len(cells) > len(t.names) && len(cells[len(cells)-1]) == 0 {
+		cells = cells[:len(cells)-1] // spreadsheets add separators
 	}
 	if len(cells) != len(t.names) {
 		return raw, &memberError{"wrong_columns", fmt.Sprintf("the row has %d columns, the header %d", len(cells), len(t.names))}, nil
