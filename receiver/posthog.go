@@ -297,12 +297,13 @@ func posthogFlags(r *Receiver, _ *http.Request) (int, []byte) {
 
 // posthogConfig is what posthog-js asks for first: what the project has switched on.
 // As with gameanalyticsInit, nobody's key is judged here: events that are sent with
-// a wrong one are refused, and kept.
+// a wrong one are refused, and kept. Surveys are not named: at a plain "false" the
+// client still loads their script, which is not here.
 func posthogConfig(r *Receiver, req *http.Request) (int, []byte) {
 	b := appendText([]byte(`{"token":`), pathPart(req.URL.Path, 2))
 	return http.StatusOK, append(b, `,"supportedCompression":["gzip","gzip-js"],"analytics":{"endpoint":"/i/v0/e/"},"elementsChainAsString":true,`+
 		`"sessionRecording":`+posthogReplay(r)+`,"autocapture_opt_out":false,"autocaptureExceptions":false,"capturePerformance":false,`+
-		`"captureDeadClicks":false,"heatmaps":false,"surveys":false,"productTours":false,"conversations":false,"logs":{"captureConsoleLogs":false},`+
+		`"captureDeadClicks":false,"heatmaps":false,"productTours":false,"conversations":false,"logs":{"captureConsoleLogs":false},`+
 		`"defaultIdentifiedOnly":true,"isAuthenticated":false,"toolbarParams":{},"siteApps":[]}`+"\n"...)
 }
 

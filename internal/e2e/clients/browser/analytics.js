@@ -13,7 +13,10 @@ const body = '<h1>a heading</h1><button id="press">press</button><input id="fiel
 
 async function tab(browser, site, script, name) {
   const t = await (await browser.createBrowserContext()).newPage(); // they would share what they store
-  t.on('console', line => console.error(name, line.type(), line.text().slice(0, 300)));
+  t.on('console', line => {
+    console.error(name, line.type(), line.text().slice(0, 300));
+    if (line.type() === 'error' && !/ 503 |net::ERR_/.test(line.text())) wrong.push(name + ': ' + line.text());
+  });
   t.on('pageerror', e => wrong.push(name + ': ' + e.message));
   await t.goto(site + '/' + name);
   await t.addScriptTag({ url: '/lib/' + script });
@@ -23,7 +26,8 @@ async function tab(browser, site, script, name) {
 // posthog-js: what it captures it tells the page, also of itself ($pageview, …). Its
 // last events go by a beacon, when the page is left.
 async function posthog(browser, site) {
-  const t = await tab(browser, site, 'posthog-js/dist/array.full.js', 'posthog');
+  const t = await tab(browser, site, 'posthog-js/dist/array.js', 'posthog');
+  await t.addScriptTag({ url: '/lib/posthog-js/dist/posthog-recorder.js' });
   await t.evaluate((url, key) => {
     const all = [];
     window.posthog.init(key, { api_host: url, opt_out_useragent_filter: true });
