@@ -3,6 +3,7 @@ package receiver
 import (
 	"encoding/base64"
 	"encoding/json"
+	"math/rand/v2"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -131,6 +132,29 @@ func TestWrappedRefused(t *testing.T) {
 		}
 		if f := s.failures[0]; !strings.Contains(f.Message, c.says) || strings.Contains(string(f.Raw), key) {
 			t.Errorf("%s %.60q: %q %.60q", c.target, c.body, f.Message, f.Raw)
+		}
+	}
+}
+
+// Gzip that nobody named goes to disk as other large bodies do, and so does what is in it.
+func TestSniffedIsSpooled(t *testing.T) {
+	noise := make([]byte, 2<<20)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	value := base64.StdEncoding.EncodeToString(noise)
+	for _, name := range []string{key, "wrong"} {
+		r, s := newTest(func(o *Options) {
+			o.SpoolDir, o.MaxSpool, o.MaxMemory, o.MaxEvent, o.BlobThreshold, o.AnonymousRate = t.TempDir(), 64<<20, 1<<20, 8<<20, 64<<10, 64<<20
+		})
+		body := zipped(`{"api_key":"` + name + `","event":"a","properties":{"value":"` + value + `"}}`)
+		code, a := send(r, "/e/", body, "Content-Type", "text/plain")
+		if r.memory.Load() != 0 || r.spooled.Load() != 0 {
+			t.Errorf("%s: %d bytes in memory, %d on disk", name, r.memory.Load(), r.spooled.Load())
+		}
+		if name == key && (code != 200 || len(s.blobs) != 1 || string(s.blobs[0].data) != value) {
+			t.Errorf("got %d %v, %d blobs", code, a, len(s.blobs))
+		}
+		if name != key && (code != 401 || len(s.failures) != 1 || string(s.failures[0].Raw) != body || s.failures[0].ContentEncoding != "gzip") {
+			t.Errorf("got %d %v, %d failures", code, a, len(s.failures))
 		}
 	}
 }
