@@ -26,7 +26,8 @@ var amplitudeEvents = &dialect{
 // the body holds tells whose it is. As long as it is not read, answers are
 // Amplitude's: PostHog's clients look at the status alone.
 var batchRoute = &dialect{
-	name: "batch", paths: []string{"/batch"}, headKey: posthogHeadKey, prepare: posthogPrepare, sniffs: true, answer: amplitudeAnswer,
+	name: "batch", paths: []string{"/batch"}, headKey: posthogHeadKey, prepare: posthogPrepare, sniffs: true,
+	answer: amplitudeAnswer,
 	bodyKey: func(q *request, body []byte) string {
 		q.dialect = batchDialect(body)
 		return q.dialect.bodyKey(q, body)

@@ -215,7 +215,8 @@ func (q *request) jsonText(name, value []byte) {
 		return
 	}
 	q.blobs = append(q.blobs, pipeline.Blob{Event: len(q.events), At: len(q.scratch), Kind: pipeline.BlobText,
-		ContentType: "application/json", Size: int64(len(value)), Write: func(w io.Writer) error { _, err := w.Write(value); return err }})
+		ContentType: "application/json", Size: int64(len(value)),
+		Write: func(w io.Writer) error { _, err := w.Write(value); return err }})
 	q.scratch = append(q.scratch, pipeline.BlobHole...)
 }
 

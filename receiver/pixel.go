@@ -36,7 +36,8 @@ func (q *request) takeQuery(raw string) error {
 	}
 	for part := range strings.SplitSeq(raw, "&") {
 		name, _, _ := strings.Cut(part, "=")
-		if plain, err := url.QueryUnescape(name); part == "" || err == nil && (plain == "key" || plain != "" && plain == q.dialect.queryKey) {
+		plain, err := url.QueryUnescape(name)
+		if part == "" || err == nil && (plain == "key" || plain != "" && plain == q.dialect.queryKey) {
 			continue
 		}
 		if len(q.body) > 0 {

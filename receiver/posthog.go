@@ -39,7 +39,8 @@ var posthogCapture = &dialect{
 // as text, so that nothing of what is stored is nested as deeply.
 var posthogRecordings = &dialect{
 	name: "posthog", methods: getOrPost, paths: []string{"/s"},
-	headKey: posthogHeadKey, bodyKey: posthogKey, prepare: posthogPrepare, sniffs: true, nameKey: "event", answer: posthogAnswer,
+	headKey: posthogHeadKey, bodyKey: posthogKey, prepare: posthogPrepare, sniffs: true,
+	nameKey: "event", answer: posthogAnswer,
 	decode: func(q *request, body []byte) *refusal {
 		q.scan.MaxDepth = max(recordingDepth, q.r.opts.MaxDepth)
 		defer func() { q.scan.MaxDepth = q.r.opts.MaxDepth }()
@@ -291,8 +292,9 @@ func posthogReplay(r *Receiver) string {
 // posthogFlags says that there are no feature flags, in the words of all
 // versions of the question.
 func posthogFlags(r *Receiver, _ *http.Request) (int, []byte) {
-	return http.StatusOK, []byte(`{"flags":{},"featureFlags":{},"featureFlagPayloads":{},"errorsWhileComputingFlags":false,"config":{},` +
-		`"supportedCompression":["gzip","gzip-js"],"sessionRecording":` + posthogReplay(r) + `,"surveys":false,"toolbarParams":{},"siteApps":[]}` + "\n")
+	return http.StatusOK, []byte(`{"flags":{},"featureFlags":{},"featureFlagPayloads":{},"errorsWhileComputingFlags":false,` +
+		`"config":{},"supportedCompression":["gzip","gzip-js"],"sessionRecording":` + posthogReplay(r) +
+		`,"surveys":false,"toolbarParams":{},"siteApps":[]}` + "\n")
 }
 
 // posthogConfig is what posthog-js asks for first: what the project has switched on.
@@ -301,16 +303,20 @@ func posthogFlags(r *Receiver, _ *http.Request) (int, []byte) {
 // client still loads their script, which is not here.
 func posthogConfig(r *Receiver, req *http.Request) (int, []byte) {
 	b := appendText([]byte(`{"token":`), pathPart(req.URL.Path, 2))
-	return http.StatusOK, append(b, `,"supportedCompression":["gzip","gzip-js"],"analytics":{"endpoint":"/i/v0/e/"},"elementsChainAsString":true,`+
-		`"sessionRecording":`+posthogReplay(r)+`,"autocapture_opt_out":false,"autocaptureExceptions":false,"capturePerformance":false,`+
-		`"captureDeadClicks":false,"heatmaps":false,"productTours":false,"conversations":false,"logs":{"captureConsoleLogs":false},`+
-		`"defaultIdentifiedOnly":true,"isAuthenticated":false,"toolbarParams":{},"siteApps":[]}`+"\n"...)
+	return http.StatusOK, append(b, `,"sessionRecording":`+posthogReplay(r)+posthogDefaults+"\n"...)
 }
+
+const posthogDefaults = `,"supportedCompression":["gzip","gzip-js"],"analytics":{"endpoint":"/i/v0/e/"},` +
+	`"elementsChainAsString":true,"autocapture_opt_out":false,"autocaptureExceptions":false,` +
+	`"capturePerformance":false,"captureDeadClicks":false,"heatmaps":false,"productTours":false,` +
+	`"conversations":false,"logs":{"captureConsoleLogs":false},"defaultIdentifiedOnly":true,` +
+	`"isAuthenticated":false,"toolbarParams":{},"siteApps":[]}`
 
 // posthogScript is the same as a script.
 func posthogScript(r *Receiver, req *http.Request) (int, []byte) {
 	_, config := posthogConfig(r, req)
-	b := []byte("(function(){window._POSTHOG_REMOTE_CONFIG=window._POSTHOG_REMOTE_CONFIG||{};window._POSTHOG_REMOTE_CONFIG[")
+	const all = "window._POSTHOG_REMOTE_CONFIG"
+	b := []byte("(function(){" + all + "=" + all + "||{};" + all + "[")
 	b = appendText(b, pathPart(req.URL.Path, 2))
 	b = append(b, "]={siteApps:[],config:"...)
 	return http.StatusOK, append(append(b, bytes.TrimSpace(config)...), "}})();\n"...)

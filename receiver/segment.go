@@ -33,14 +33,15 @@ var segment = []*dialect{
 	segmentPixel("track"), segmentPixel("identify"), segmentPixel("page"), segmentPixel("screen"),
 	segmentPixel("group"), segmentPixel("alias"),
 	rudderPixel("track"), rudderPixel("page"),
-	{name: "segment", paths: []string{"/v1/projects/{}/settings"}, methods: []string{http.MethodGet}, reply: segmentSettings},
+	{name: "segment", paths: []string{"/v1/projects/{}/settings"}, methods: []string{http.MethodGet},
+		reply: segmentSettings},
 	{name: "segment", paths: []string{"/sourceConfig"}, methods: []string{http.MethodGet}, reply: rudderConfig},
 }
 
 // segmentCalls is the route of many calls (batch, import) or of one of a type.
 func segmentCalls(route string, paths ...string) *dialect {
-	d := &dialect{name: "segment", paths: paths, headKey: segmentHeadKey, bodyKey: segmentKey, nameKey: "event", answer: segmentAnswer,
-		sniffs: true, event: segmentOf(route)}
+	d := &dialect{name: "segment", paths: paths, headKey: segmentHeadKey, bodyKey: segmentKey,
+		nameKey: "event", answer: segmentAnswer, sniffs: true, event: segmentOf(route)}
 	if route == "batch" || route == "import" {
 		d.decode = func(q *request, body []byte) *refusal { return q.decodeMember(body, "batch") }
 	} else {
@@ -167,13 +168,15 @@ func segmentAnswer(q *request, refused *refusal, status int, b []byte) (int, []b
 }
 
 func hasMember(members []jsonscan.Member, name string) bool {
-	return slices.ContainsFunc(members, func(m jsonscan.Member) bool { return string(m.Key) == name && m.Kind != jsonscan.Null })
+	return slices.ContainsFunc(members, func(m jsonscan.Member) bool {
+		return string(m.Key) == name && m.Kind != jsonscan.Null
+	})
 }
 
 // segmentPixel is Segment's pixel: the call is in the query, as base64 of its JSON.
 // https://segment.com/docs/connections/sources/catalog/libraries/server/pixel-tracking-api/
 func segmentPixel(route string) *dialect {
-	return &dialect{name: "segment", paths: []string{"/v1/pixel/" + route}, methods: []string{http.MethodGet, http.MethodHead},
+	return &dialect{name: "segment", paths: []string{"/v1/pixel/" + route}, methods: pixel[0].methods,
 		anyType: true, headKey: segmentHeadKey, prepare: queryToBody, nameKey: "event", event: segmentOf(route),
 		contentType: "image/gif", answer: pixelAnswer,
 		bodyKey: func(q *request, body []byte) string {
@@ -193,7 +196,7 @@ func segmentPixel(route string) *dialect {
 // its path: properties.plan=pro.
 // https://www.rudderstack.com/docs/sources/event-streams/pixel/
 func rudderPixel(route string) *dialect {
-	return &dialect{name: "segment", paths: []string{"/pixel/v1/" + route}, methods: []string{http.MethodGet, http.MethodHead},
+	return &dialect{name: "segment", paths: []string{"/pixel/v1/" + route}, methods: pixel[0].methods,
 		query: true, queryKey: "writeKey", anyType: true, headKey: segmentHeadKey, nameKey: "event", event: segmentOf(route),
 		decode: decodeRudderPixel, contentType: "image/gif", answer: pixelAnswer}
 }
@@ -260,16 +263,18 @@ func place(object map[string]any, path []string, value any) bool {
 // key that it names.
 func segmentSettings(_ *Receiver, req *http.Request) (int, []byte) {
 	b := appendText([]byte(`{"integrations":{"Segment.io":{"apiKey":`), pathPart(req.URL.Path, 3))
-	return http.StatusOK, append(b, `,"unbundledIntegrations":[],"addBundledMetadata":true}},"plan":{"track":{"__default":{"enabled":true}},`+
-		`"identify":{"__default":{"enabled":true}},"group":{"__default":{"enabled":true}}},"edgeFunction":{},`+
-		`"analyticsNextEnabled":true,"middlewareSettings":{},"enabledMiddleware":{},"metrics":{"sampleRate":0},"remotePlugins":[]}`+"\n"...)
+	return http.StatusOK, append(b, `,"unbundledIntegrations":[],"addBundledMetadata":true}},`+
+		`"plan":{"track":{"__default":{"enabled":true}},"identify":{"__default":{"enabled":true}},`+
+		`"group":{"__default":{"enabled":true}}},"edgeFunction":{},"analyticsNextEnabled":true,`+
+		`"middlewareSettings":{},"enabledMiddleware":{},"metrics":{"sampleRate":0},"remotePlugins":[]}`+"\n"...)
 }
 
 // rudderConfig is what RudderStack's browser client asks for first: a source without
 // destinations, and no reports on the client itself.
 func rudderConfig(_ *Receiver, req *http.Request) (int, []byte) {
 	key, _ := segmentHeadKey(req)
-	b := appendText([]byte(`{"source":{"id":"penstock","name":"penstock","enabled":true,"workspaceId":"penstock","writeKey":`), key)
-	return http.StatusOK, append(b, `,"config":{"statsCollection":{"errors":{"enabled":false},"metrics":{"enabled":false}}},`+
+	b := appendText([]byte(`{"source":{"id":"penstock","name":"penstock","enabled":true,"writeKey":`), key)
+	return http.StatusOK, append(b, `,"workspaceId":"penstock",`+
+		`"config":{"statsCollection":{"errors":{"enabled":false},"metrics":{"enabled":false}}},`+
 		`"connections":[],"destinations":[],"dataplanes":{}},"updatedAt":"2026-01-01T00:00:00.000Z"}`+"\n"...)
 }

@@ -282,3 +282,31 @@ func TestSegmentSettings(t *testing.T) {
 		}
 	}
 }
+
+// FuzzQueries throws queries at the routes that take events from one: each is an
+// event, or is kept.
+func FuzzQueries(f *testing.F) {
+	routes := []string{"/pixel/v1/track", "/pixel/v1/page", "/v1/pixel/track", "/v1/pixel/page", "/e/", "/s/", "/v1/pixel.gif"}
+	for at := range routes {
+		for _, query := range []string{"event=a&name=a&properties.a.b=1&properties.a=2", "event=a&properties=%7B%22a%22:1%7D&context.=1&.=2&a..b=3", "data=eyJldmVudCI6ImEifQ", "data=%25%37B&_=1",
+			"data=H4sIAAAAAAAA&event=%ff", "data=%22%7B%7D%22", "=&&=a&data", ";"} {
+			f.Add(at, query)
+		}
+	}
+	f.Fuzz(func(t *testing.T, at int, query string) {
+		target := &url.URL{Path: routes[uint(at)%uint(len(routes))], RawQuery: query}
+		req := withKey(httptest.NewRequest("GET", "/", nil))
+		req.URL = target
+		r, s := newTest(nil)
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		if r.memory.Load() != 0 || w.Code >= 500 || w.Code == 200 && len(s.failures) > 0 && len(s.events) == 0 || w.Code >= 400 && len(s.failures) == 0 {
+			t.Fatalf("%s: got %d %s, %d events, %d failures, %d bytes in memory", target, w.Code, w.Body, len(s.events), len(s.failures), r.memory.Load())
+		}
+		for _, e := range s.events {
+			if !json.Valid(e.Properties) {
+				t.Fatalf("%s: properties %s", target, e.Properties)
+			}
+		}
+	})
+}

@@ -112,7 +112,8 @@ func parseForm(body []byte) (url.Values, *refusal) {
 	case err != nil:
 		return nil, refuse(http.StatusBadRequest, "invalid_form", "the form cannot be read: %.100s", err)
 	case len(form["data"]) > 1:
-		return nil, refuse(http.StatusBadRequest, jsonscan.DuplicateKey, "the form has more than one \"data\": send several events as one array")
+		return nil, refuse(http.StatusBadRequest, jsonscan.DuplicateKey,
+			"the form has more than one \"data\": send several events as one array")
 	case !slices.Contains(compressions, form.Get("compression")):
 		return nil, unknownCompression(form.Get("compression"))
 	}
