@@ -292,8 +292,8 @@ func posthogReplay(r *Receiver) string {
 // posthogFlags says that there are no feature flags, in the words of all
 // versions of the question.
 func posthogFlags(r *Receiver, _ *http.Request) (int, []byte) {
-	return http.StatusOK, []byte(`{"flags":{},"featureFlags":{},"featureFlagPayloads":{},"errorsWhileComputingFlags":false,` +
-		`"config":{},"supportedCompression":["gzip","gzip-js"],"sessionRecording":` + posthogReplay(r) +
+	return http.StatusOK, []byte(`{"flags":{},"featureFlags":{},"featureFlagPayloads":{},` +
+		`"errorsWhileComputingFlags":false,"config":{},"supportedCompression":["gzip","gzip-js"],"sessionRecording":` + posthogReplay(r) +
 		`,"surveys":false,"toolbarParams":{},"siteApps":[]}` + "\n")
 }
 

@@ -156,7 +156,7 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 		ReadTimeout: time.Duration(cfg.Receiver.ReadTimeout), RetryAfter: time.Duration(cfg.Receiver.RetryAfter),
 		Origins: cfg.Receiver.Origins, TrustedProxies: proxies, CountryHeader: cfg.Receiver.CountryHeader,
 		SessionReplay: cfg.Receiver.SessionReplay,
-		Schemas: judge, EnforceSchemas: cfg.Schemas.Mode == "enforce",
+		Schemas:       judge, EnforceSchemas: cfg.Schemas.Mode == "enforce",
 		AnonymousRate: int64(cfg.Errors.AnonymousRate),
 	}, shiftedClock(appenders[pipeline.Events.Name]), in.reporter, log, reg)
 	if cfg.Receiver.Projects != "" {
