@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -55,8 +54,9 @@ type Options struct {
 	ReadTimeout    time.Duration       // for a request's body, and for its answer to be read
 	RetryAfter     time.Duration       // told with 503
 	Origins        []string            // that browsers may send from; "*": all
-	TrustedProxies []netip.Prefix      // whose X-Forwarded-For counts
-	CountryHeader  string              // set by a trusted proxy; empty: none
+	TrustedProxies []netip.Prefix      // whose ClientIPHeader and CountryHeader count
+	ClientIPHeader string              // that names the client; empty: X-Forwarded-For, or else Forwarded
+	CountryHeader  string              // empty: none
 	SessionReplay  bool                // clients of PostHog are asked to record sessions
 	Schemas        Schemas             // nil: events are not held against any
 	EnforceSchemas bool                // events that do not fit are refused; else they are taken and reported
@@ -81,6 +81,7 @@ type Receiver struct {
 
 // New makes a receiver. It starts nothing.
 func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, reg prometheus.Registerer) *Receiver {
+	opts.ClientIPHeader = http.CanonicalHeaderKey(opts.ClientIPHeader)
 	r := &Receiver{opts: opts, appender: appender, reporter: reporter, log: log,
 		metrics: newMetrics(reg), anonymous: newBudget(opts.AnonymousRate)}
 	r.large, r.medium = make(chan struct{}, 1), make(chan struct{}, runtime.GOMAXPROCS(0))
@@ -301,7 +302,7 @@ func preflight(w http.ResponseWriter, req *http.Request, d *dialect) {
 
 // admit checks key, durability, content type and encoding before a byte of the body is read.
 func (r *Receiver) admit(q *request, req *http.Request) *refusal {
-	q.clientIP = r.clientIP(req)
+	q.clientIP, q.proxied = r.client(req)
 	headKey := q.dialect.headKey
 	if headKey == nil {
 		headKey = keyOf
@@ -387,33 +388,4 @@ func (r *Receiver) unavailable(req *http.Request, err error) *refusal {
 
 func cancelled() *refusal {
 	return refuse(http.StatusServiceUnavailable, "cancelled", "the request was cancelled")
-}
-
-// clientIP is the address that the request comes from: the peer's, or what
-// trusted proxies say of theirs.
-func (r *Receiver) clientIP(req *http.Request) string {
-	host, _, err := net.SplitHostPort(req.RemoteAddr)
-	if err != nil {
-		host = req.RemoteAddr
-	}
-	if len(r.opts.TrustedProxies) == 0 {
-		return host
-	}
-	hops := strings.Split(strings.Join(req.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0 && r.trusted(host); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			break
-		}
-		host = hop.String()
-	}
-	return host
-}
-
-func (r *Receiver) trusted(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(r.opts.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
 }

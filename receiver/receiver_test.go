@@ -533,6 +533,7 @@ func TestContext(t *testing.T) {
 		{"proxied", "10.0.0.1:1", []string{"X-Forwarded-For", "6.6.6.6, 1.2.3.4, 10.0.0.2"}, `{"ip":"1.2.3.4"}`},
 		{"proxied, broken", "10.0.0.1:1", []string{"X-Forwarded-For", "1.2.3.4, x"}, `{"ip":"10.0.0.1"}`},
 		{"country", "10.0.0.1:1", []string{"CF-IPCountry", "DE"}, `{"ip":"10.0.0.1","country":"DE"}`},
+		{"country, forged", "192.0.2.1:1", []string{"CF-IPCountry", "DE"}, `{"ip":"192.0.2.1"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, s := newTest(func(o *Options) {

@@ -25,6 +25,7 @@ type request struct {
 	asked      bool // the request names its durability
 	header     http.Header
 	clientIP   string
+	proxied    bool   // a trusted proxy has sent it
 	lines      bool   // the body is NDJSON by its content type
 	encoding   string // of the body, in lower case; empty: none
 	maxBody    int64
@@ -174,7 +175,7 @@ func (q *request) setContext(req *http.Request) {
 		c = append(c, `,"user_agent":`...)
 		c = appendText(c, ua[:min(len(ua), maxContext)])
 	}
-	if h := q.r.opts.CountryHeader; h != "" {
+	if h := q.r.opts.CountryHeader; h != "" && q.proxied {
 		if country := req.Header.Get(h); country != "" {
 			c = append(c, `,"country":`...)
 			c = appendText(c, country[:min(len(country), maxContext)])

@@ -154,9 +154,9 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 		MaxBody: int64(cfg.Receiver.MaxBody), MaxDecoded: int64(cfg.Receiver.MaxDecoded), SmallBody: int64(cfg.Receiver.SmallBody), MaxEvent: int(cfg.Receiver.MaxEvent),
 		MaxEvents: cfg.Receiver.MaxEvents, BlobThreshold: int(cfg.Receiver.BlobThreshold), MaxDepth: cfg.Receiver.MaxDepth, MaxMemory: int64(cfg.Receiver.MaxMemory), MaxSpool: int64(cfg.Receiver.MaxSpool), SpoolDir: spool,
 		ReadTimeout: time.Duration(cfg.Receiver.ReadTimeout), RetryAfter: time.Duration(cfg.Receiver.RetryAfter),
-		Origins: cfg.Receiver.Origins, TrustedProxies: proxies, CountryHeader: cfg.Receiver.CountryHeader,
-		SessionReplay: cfg.Receiver.SessionReplay,
-		Schemas:       judge, EnforceSchemas: cfg.Schemas.Mode == "enforce",
+		Origins: cfg.Receiver.Origins, TrustedProxies: proxies, ClientIPHeader: cfg.Receiver.ClientIPHeader,
+		CountryHeader: cfg.Receiver.CountryHeader, SessionReplay: cfg.Receiver.SessionReplay,
+		Schemas: judge, EnforceSchemas: cfg.Schemas.Mode == "enforce",
 		AnonymousRate: int64(cfg.Errors.AnonymousRate),
 	}, shiftedClock(appenders[pipeline.Events.Name]), in.reporter, log, reg)
 	if cfg.Receiver.Projects != "" {

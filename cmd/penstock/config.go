@@ -71,6 +71,7 @@ type ReceiverConfig struct {
 	RetryAfter     Duration    `yaml:"retry_after"`
 	Origins        []string    `yaml:"cors_origins"`
 	TrustedProxies []string    `yaml:"trusted_proxies"`
+	ClientIPHeader string      `yaml:"client_ip_header"`
 	CountryHeader  string      `yaml:"country_header"`
 	SessionReplay  bool        `yaml:"session_replay"`
 }
@@ -454,6 +455,7 @@ func (c *Config) check() error {
 			errs = append(errs, fmt.Errorf("receiver.name: %w", err))
 		}
 	}
+	errs = append(errs, c.checkProxies()...)
 	if t := c.Receiver.BlobThreshold; t > 0 && t < 4<<10 {
 		errs = append(errs, fmt.Errorf("receiver.blob_threshold %s: at least 4KiB (the reference that stays in the row has some 300 bytes), or 0 for none", t))
 	}
@@ -566,6 +568,22 @@ func (c *Config) proxies() ([]netip.Prefix, error) {
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+// checkProxies refuses headers that no proxy is trusted to send: anybody could set them.
+func (c *Config) checkProxies() (errs []error) {
+	for _, h := range []struct{ name, value string }{
+		{"client_ip_header", c.Receiver.ClientIPHeader}, {"country_header", c.Receiver.CountryHeader},
+	} {
+		switch {
+		case h.value == "":
+		case strings.Trim(strings.ToLower(h.value), "abcdefghijklmnopqrstuvwxyz0123456789-_") != "":
+			errs = append(errs, fmt.Errorf("receiver.%s %q: want the name of a header, as CF-Connecting-IP", h.name, h.value))
+		case len(c.Receiver.TrustedProxies) == 0:
+			errs = append(errs, fmt.Errorf("receiver.%s is %q, but receiver.trusted_proxies is empty: name the networks of the proxies that set it", h.name, h.value))
+		}
+	}
+	return errs
 }
 
 // findConfig is the file to read where no --config names one: penstock.yaml

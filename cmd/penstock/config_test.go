@@ -110,6 +110,9 @@ func TestConfigFromEnvironment(t *testing.T) {
 		{"PENSTOCK_LLM_PRICES=[{model: a, input: -1}]", "llm.prices[0], of a"},
 		{"PENSTOCK_LLM_PRICES=[{model: a}, {model: a}]", "llm.prices[1]"},
 		{"PENSTOCK_RECEIVER_NAME=a/b", "receiver.name"},
+		{"PENSTOCK_RECEIVER_CLIENT_IP_HEADER=cf-connecting-ip", `receiver.client_ip_header is "cf-connecting-ip", but receiver.trusted_proxies is empty`},
+		{"PENSTOCK_RECEIVER_CLIENT_IP_HEADER=a b", "receiver.client_ip_header"},
+		{"PENSTOCK_RECEIVER_COUNTRY_HEADER=CF-IPCountry", `receiver.country_header is "CF-IPCountry", but receiver.trusted_proxies is empty`},
 		{"PENSTOCK_RECEIVER_KEYS=[{project: a, sha256: abc}]", "receiver.keys[0].sha256"},
 		{"PENSTOCK_STORAGE_SECRET_KEY_FILE=/does/not/exist", "PENSTOCK_STORAGE_SECRET_KEY_FILE"},
 	} {
