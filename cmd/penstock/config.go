@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/netip"
 	"os"
@@ -242,7 +243,7 @@ func loadConfig(path string, environ []string) (Config, error) {
 // parseStrict reads a YAML file over what cfg, a pointer to a struct, holds.
 func parseStrict(text []byte, env map[string]string, cfg any) error {
 	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
+	if err := decodeYAML(text, &doc); err != nil {
 		return err
 	}
 	if len(doc.Content) == 0 {
@@ -256,6 +257,23 @@ func parseStrict(text []byte, env map[string]string, cfg any) error {
 		return err
 	}
 	return root.Decode(cfg)
+}
+
+// decodeYAML reads a text of one YAML document. It refuses a second one, which the YAML library would ignore.
+func decodeYAML(text []byte, into any) error {
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	if err := d.Decode(into); err == io.EOF {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	var second yaml.Node
+	if err := d.Decode(&second); err == io.EOF {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return fmt.Errorf(`line %d: a second YAML document begins here, and only one is read: remove the "---" or the document`, second.Line)
 }
 
 // checkKeys refuses a key that no field has, and one that stands twice.
@@ -381,7 +399,7 @@ func overrideConfig(env map[string]string, cfg *Config) error {
 			if f.Type == reflect.TypeFor[[]string]() && !strings.HasPrefix(strings.TrimSpace(text), "[") {
 				text = "[" + text + "]" // a, b
 			}
-			if err := yaml.Unmarshal([]byte(text), target.Addr().Interface()); err != nil {
+			if err := decodeYAML([]byte(text), target.Addr().Interface()); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}

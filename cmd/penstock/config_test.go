@@ -52,6 +52,10 @@ func TestParseConfig(t *testing.T) {
 		{"wrong type", "receiver:\n  max_events: many\n", "line 2: cannot unmarshal"},
 		{"missing variable", "storage:\n  secret_key: ${NOT_SET}\n", "line 2: ${NOT_SET} is not set"},
 		{"not a map", "receiver: 5\n", "line 1: receiver: want fields"},
+		{"a second document", "receiver:\n  listen: :1\n---\nbatcher:\n  dir: x\n", "line 3: a second YAML document begins here"},
+		{"an empty second document", "receiver:\n  listen: :1\n---\n", "line 3: a second YAML document begins here"},
+		{"a broken second document", "receiver:\n  listen: :1\n---\n[", "line 4: "},
+		{"something behind the end", "receiver:\n  listen: :1\n...\nbatcher: {}\n", "did not find expected <document start>"},
 		{"twice", "receiver:\n  listen: :1\n  listen: :2\n", "line 3: mapping key \"listen\" already defined"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -62,8 +66,10 @@ func TestParseConfig(t *testing.T) {
 			}
 		})
 	}
-	if err := parseStrict(nil, nil, &Config{}); err != nil {
-		t.Errorf("an empty file: %v", err)
+	for _, text := range []string{"", "# nothing\n", "---\n", "---\nreceiver: {}\n...\n# end\n"} {
+		if err := parseStrict([]byte(text), nil, &Config{}); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
 

@@ -224,7 +224,7 @@ func listKeys(_ context.Context, o *operator, params any, out sink) error {
 	if path := o.cfg.Receiver.Projects; path != "" {
 		text, err := os.ReadFile(path)
 		if err == nil {
-			err = yaml.Unmarshal(text, &cfg)
+			err = decodeYAML(text, &cfg)
 		}
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%s: %w", path, err)
@@ -379,7 +379,7 @@ func (o *operator) editProjects(edit func(*projectsDoc) error) error {
 	if err := f.check(before); err != nil {
 		return fmt.Errorf("%w; mend that first, receivers do not use the file as it is", err)
 	}
-	if err := yaml.Unmarshal(before, &f.doc); err != nil {
+	if err := decodeYAML(before, &f.doc); err != nil {
 		return err
 	}
 	if root := f.doc.Content; len(root) == 0 || root[0].Tag == "!!null" {

@@ -94,6 +94,24 @@ func TestKeysAdd(t *testing.T) {
 	}
 }
 
+// The YAML library reads the first document alone, and writing the file again would delete the keys of the others.
+func TestKeysOfASecondDocument(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "projects.yaml")
+	before := "projects:\n  game:\n    keys:\n      - {name: old, sha256: " + somehash + "}\n---\nprojects:\n  shop:\n    keys:\n      - {name: till, sha256: " + somehash + "}\n"
+	if err := os.WriteFile(path, []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"add", "game"}, {"revoke", "game", "old"}, {"rotate", "game", "old"}, {"list"}} {
+		out, err := keysCommand(t, path, args...)
+		if err == nil || !strings.Contains(err.Error(), path+": line 5: a second YAML document begins here") {
+			t.Errorf("%v: got %q, %v", args, out, err)
+		}
+	}
+	if after := read(t, path); after != before {
+		t.Errorf("the file became\n%s", after)
+	}
+}
+
 func TestKeys(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "projects.yaml")
 	out, err := keysCommand(t, path, "add", "game", "--name", "ci", "--large")
