@@ -106,6 +106,7 @@ type Batcher struct {
 	waiting  int       // batches sealed and not stored
 	pins     int       // of all batches
 	later    int       // batches that are to be encoded again after a pause
+	refusals []*batch  // batches that the store refuses, the oldest refusal first
 	stuck    []*batch  // stored, but their segments could not be released
 	encoded  float64   // bytes of recent objects, older ones weighing less
 	framed   float64   // bytes of their segments, weighed alike
@@ -133,6 +134,8 @@ type batch struct {
 	replayed  bool          // of after, those with records of their own are guessed
 	nextSeq   uint64        // behind its last event; set when it is encoded
 	failures  int           // attempts to encode it
+	refused   int           // attempts to put it that the store has refused
+	refusal   error         // the last of these
 	stored    chan struct{} // closed when the object is in the bucket, or never will be under this key
 	storeErr  error         // set before stored is closed
 }
@@ -278,7 +281,7 @@ func (b *Batcher) Run(ctx context.Context) error {
 	}
 	if b.waiting > 0 {
 		return fmt.Errorf("%s: drain: %d batches are not in the bucket yet (%s); they stay in %s for the next start",
-			b.spec.Name, b.waiting, b.lastErr, b.opts.Dir)
+			b.spec.Name, b.waiting, b.trouble(), b.opts.Dir)
 	}
 	return nil
 }
@@ -294,6 +297,7 @@ type Stats struct {
 	MaxDisk       int64   `json:"max_disk_bytes"`
 	Newest        int64   `json:"newest_accepted_ms"` // received_at, 0: none since the start
 	Stored        int64   `json:"objects_stored"`     // since the start
+	Refused       int     `json:"refused_batches"`    // by the store, for a right or a feature that is missing; tried again
 	Error         string  `json:"error,omitempty"`    // why uploads or writes fail now
 }
 
@@ -302,7 +306,7 @@ func (b *Batcher) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := Stats{Pipeline: b.spec.Name, Sealed: b.waiting, Disk: b.disk, MaxDisk: b.opts.MaxDisk,
-		Newest: b.newest, Stored: b.released, Error: b.lastErr}
+		Newest: b.newest, Stored: b.released, Refused: len(b.refusals), Error: b.trouble()}
 	if b.failing != nil {
 		s.Error = b.failing.Error()
 	}
@@ -310,6 +314,25 @@ func (b *Batcher) Stats() Stats {
 		s.ActiveRows, s.ActiveBytes, s.ActiveSeconds = a.rows, a.size+a.blobBytes, time.Since(a.began).Seconds()
 	}
 	return s
+}
+
+// trouble is why uploads fail now; empty if they do not. It is called with mu held.
+func (b *Batcher) trouble() string {
+	if len(b.refusals) > 0 {
+		return b.refusals[0].refusal.Error()
+	}
+	return b.lastErr
+}
+
+// Refused returns why the store refuses objects for a right or a feature that is missing, and whether it has taken none
+// since the start. The error is nil if it refuses none.
+func (b *Batcher) Refused() (none bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.refusals) > 0 {
+		err = b.refusals[0].refusal
+	}
+	return b.released == 0, err
 }
 
 // Ready tells why an Append would be refused now, nil if it would not.

@@ -473,6 +473,87 @@ func TestConflictBlocksNobody(t *testing.T) {
 	})
 }
 
+// An object that the store refuses lets the next ones pass, is stored when the store has changed, and is not tried
+// without a pause.
+func TestRefusedBlocksNobody(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		opts := options()
+		opts.Uploads = 1
+		r := start(t, opts, waltest.New(), newStore())
+		refusal := fmt.Errorf("put: %w", pipeline.RefusedError{Missing: pipeline.MissingGet, Err: errors.New("give it the right s3:GetObject")})
+		first, _ := r.Append(t.Context(), r.events(1, 10), nil, pipeline.Disk, nil)
+		tries := 0
+		r.store.setFail(func(key string) (error, error) {
+			if key == first {
+				tries++
+				return nil, refusal
+			}
+			return nil, nil
+		})
+		for range 10 {
+			time.Sleep(2 * time.Minute)
+			r.must(pipeline.Disk, 1)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := len(r.store.keys()); n != 10 {
+			t.Errorf("%d other objects are stored, want 10", n)
+		}
+		if s := r.Stats(); s.Sealed != 1 || s.Refused != 1 || !strings.Contains(s.Error, "s3:GetObject") {
+			t.Errorf("stats %+v", s)
+		}
+		if none, err := r.Refused(); none || !strings.Contains(fmt.Sprint(err), "s3:GetObject") || r.Ready() != nil {
+			t.Errorf("got %t, %v; ready: %v", none, err, r.Ready())
+		}
+		if !r.logs.has(`missing=s3:GetObject`) {
+			t.Errorf("not logged: %v", r.logs.errors)
+		}
+		if least, most := int(22*time.Minute/(refusedFor*opts.Backoff.Max)), int(22*time.Minute/opts.Backoff.Max); tries < least || tries > most {
+			t.Errorf("%d tries in 22 minutes, want %d to %d", tries, least, most)
+		}
+		r.store.setFail(nil)
+		time.Sleep(refusedFor * opts.Backoff.Max)
+		synctest.Wait()
+		r.store.want(t, 11)
+		if s := r.Stats(); s.Refused != 0 || s.Error != "" || s.Sealed != 0 {
+			t.Errorf("stats %+v at the end", s)
+		}
+		r.mustStop()
+		r.wantSegments(0)
+	})
+}
+
+// A store that refuses everything has stored nothing since the start, and what waits stays in the log at the end.
+func TestRefusesEverything(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		fs, store := waltest.New(), newStore()
+		r := start(t, options(), fs, store)
+		store.setFail(func(string) (error, error) {
+			return nil, pipeline.RefusedError{Missing: pipeline.MissingConditional, Err: errors.New("it has to support conditional PUT")}
+		})
+		if none, err := r.Refused(); !none || err != nil {
+			t.Errorf("before the first object: got %t, %v", none, err)
+		}
+		if err := r.append(pipeline.Bucket, 1); !errors.Is(err, pipeline.ErrPending) {
+			t.Errorf("durability object: got %v", err)
+		}
+		r.must(pipeline.Disk, 1)
+		time.Sleep(5 * time.Minute)
+		if none, err := r.Refused(); !none || err == nil || r.Stats().Refused != 2 {
+			t.Errorf("got %t, %v, stats %+v", none, err, r.Stats())
+		}
+		if err := r.stop(); err == nil || !strings.Contains(err.Error(), "it has to support conditional PUT") {
+			t.Errorf("stopped with %v", err)
+		}
+		r.wantSegments(2)
+		store.setFail(nil)
+		r = start(t, options(), fs, store)
+		time.Sleep(time.Minute)
+		r.mustStop()
+		store.want(t, 2)
+	})
+}
+
 // A crash between PUT and release, and one before the answer to the PUT: the next process replays under the same key.
 func TestCrashAfterPut(t *testing.T) {
 	for _, format := range []pipeline.Format{pipeline.Parquet, pipeline.NDJSON} {

@@ -9,7 +9,7 @@ import (
 type metrics struct {
 	events, bytes, full, writeErrors, corrupt, replayed            prometheus.Counter
 	blobBytes, objects, objectBytes, rows, putErrors, encodeErrors prometheus.Counter
-	rolls                                                          *prometheus.CounterVec
+	rolls, refusals                                                *prometheus.CounterVec
 	fsync, encode, put                                             prometheus.Histogram
 }
 
@@ -35,6 +35,7 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer, b *Batcher) *metr
 	gauge("sealed_batches", "Batches waiting for the bucket or on their way to it.", func(s Stats) float64 { return float64(s.Sealed) })
 	gauge("disk_bytes", "Bytes of the write-ahead log.", func(s Stats) float64 { return float64(s.Disk) })
 	gauge("disk_limit_bytes", "Limit of the write-ahead log.", func(s Stats) float64 { return float64(s.MaxDisk) })
+	gauge("refused_batches", "Batches that the store refuses, for a right or a feature that is missing.", func(s Stats) float64 { return float64(s.Refused) })
 	m := &metrics{
 		events:       counter("events_total", "Events taken into a batch."),
 		bytes:        counter("wal_bytes_total", "Bytes taken into the write-ahead log."),
@@ -50,10 +51,12 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer, b *Batcher) *metr
 		encodeErrors: counter("encode_errors_total", "Batches that could not be encoded."),
 		rolls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_batcher_rolls_total",
 			Help: "Batches closed, by reason."}, []string{"reason"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_batcher_refusals_total",
+			Help: "PUTs that the store refuses, by the right or the feature that is missing."}, []string{"missing"}),
 		fsync:  histogram("fsync_seconds", "Time of an fsync of the write-ahead log."),
 		encode: histogram("encode_seconds", "Time to encode an object."),
 		put:    histogram("put_seconds", "Time of a PUT."),
 	}
-	reg.MustRegister(m.rolls)
+	reg.MustRegister(m.rolls, m.refusals)
 	return m
 }

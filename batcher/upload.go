@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/penstock/penstock/internal/faultpoint"
@@ -82,11 +83,18 @@ func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	if meta.Rows > 0 && err == nil {
 		err = b.put(ctx, bt, sp, meta)
 	}
+	if refusal, ok := errors.AsType[pipeline.RefusedError](err); ok && ctx.Err() == nil {
+		b.putLater(bt, refusal.Missing, err)
+		return
+	}
 	if err != nil {
 		bt.storeErr = fmt.Errorf("%w (%w)", pipeline.ErrPending, err)
 		close(bt.stored)
 		if ctx.Err() == nil {
-			b.setError(err.Error())
+			b.mu.Lock()
+			b.lastErr = err.Error()
+			b.taken(bt)
+			b.mu.Unlock()
 			b.log.Error("batch is not stored; its segment stays", "key", bt.text, "segment", bt.segment.Path(), "error", err)
 		}
 		return
@@ -95,6 +103,7 @@ func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	close(bt.stored)
 	b.mu.Lock()
 	b.waiting--
+	b.taken(bt)
 	if meta.Rows > 0 {
 		b.released++
 		b.encoded += float64(sp.size) - b.encoded/8
@@ -159,9 +168,41 @@ func (b *Batcher) encodeLater(bt *batch, err error) {
 	if bt.failures == 1 { // the next ones say nothing new
 		b.report(bt.text, "encode_failed", nil, "the batch cannot be encoded; its events are in the segment %s and are tried again: %s", bt.segment.Path(), err)
 	}
+	b.setError(err.Error())
+	b.again(bt, wait)
+}
+
+// refusedFor is how many times longer the pauses are between PUTs that the store refuses: each encodes the batch once
+// more, and what the store refuses is seldom changed within seconds.
+const refusedFor = 15
+
+// putLater lets other batches have the slot of one that the store refuses. They may fare better: what is missing may
+// concern a prefix, or an object that is there already.
+func (b *Batcher) putLater(bt *batch, missing string, err error) {
+	b.metrics.refusals.WithLabelValues(missing).Inc()
+	bt.refused++
+	wait := retry.Backoff{Min: b.opts.Backoff.Max, Max: refusedFor * b.opts.Backoff.Max}.Delay(bt.refused)
+	b.log.Error("store refuses an object; trying again", "missing", missing, "key", bt.text, "segment", bt.segment.Path(),
+		"attempt", bt.refused, "wait", wait.Round(time.Millisecond), "error", err)
+	b.mu.Lock()
+	if bt.refusal == nil {
+		b.refusals = append(b.refusals, bt)
+	}
+	bt.refusal = err
+	b.mu.Unlock()
+	b.again(bt, wait)
+}
+
+// taken notes that the store refuses a batch no more. It is called with mu held.
+func (b *Batcher) taken(bt *batch) {
+	bt.refusal = nil
+	b.refusals = slices.DeleteFunc(b.refusals, func(other *batch) bool { return other == bt })
+}
+
+// again puts a batch behind the sealed ones after a pause.
+func (b *Batcher) again(bt *batch, wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lastErr = err.Error()
 	b.later++
 	time.AfterFunc(wait, func() {
 		b.mu.Lock()
@@ -301,8 +342,8 @@ func (b *Batcher) put(ctx context.Context, bt *batch, sp *spool, meta pipeline.M
 	return err
 }
 
-// putObject tries until the object is in the bucket or ctx ends. Only another
-// object under its key ends it sooner.
+// putObject tries until the object is in the bucket or ctx ends. Only another object under its key ends it sooner, and a
+// store that refuses it.
 func (b *Batcher) putObject(ctx context.Context, key string, body func() io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error) {
 	for attempt := 1; ; attempt++ {
 		try, cancel := context.WithTimeout(ctx, b.putTimeout(size))
@@ -319,6 +360,9 @@ func (b *Batcher) putObject(ctx context.Context, key string, body func() io.Read
 			return object, err
 		}
 		b.metrics.putErrors.Inc()
+		if _, refused := errors.AsType[pipeline.RefusedError](err); refused {
+			return object, err
+		}
 		wait := b.opts.Backoff.Delay(attempt)
 		b.setError(err.Error())
 		b.log.Warn("put failed; trying again", "key", key, "attempt", attempt, "wait", wait.Round(time.Millisecond), "error", err)

@@ -38,9 +38,14 @@ func newRegistry() *prometheus.Registry {
 	return reg
 }
 
-// listenAdmin opens the admin listener. ready says why the role is not ready;
-// status is asked at each GET /status.
-func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready func() error, status func() roleStatus) (*admin, error) {
+// readiness is what GET /readyz asks.
+type readiness struct {
+	ready   func() error    // why the role is not ready; nil: it is
+	remarks func() []string // what it cannot do although it is; nil: it says nothing more
+}
+
+// listenAdmin opens the admin listener. status is asked at each GET /status.
+func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready readiness, status func() roleStatus) (*admin, error) {
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)
@@ -48,11 +53,16 @@ func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := ready(); err != nil {
+		if err := ready.ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
+		if ready.remarks != nil {
+			for _, line := range ready.remarks() {
+				fmt.Fprintln(w, line)
+			}
+		}
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, version()) })

@@ -37,7 +37,7 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 	ops := newOperator(cfg, log)
 	defer ops.close()
 	var checked atomic.Bool
-	adm, err := listenAdmin(cfg.Admin, reg, ops, func() error {
+	ready := func() error {
 		if ctx.Err() != nil {
 			return errors.New("draining")
 		}
@@ -50,7 +50,8 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 			}
 		}
 		return nil
-	}, func() roleStatus {
+	}
+	adm, err := listenAdmin(cfg.Admin, reg, ops, readiness{ready: ready}, func() roleStatus {
 		st := roleStatus{Role: "load", Version: version().Version}
 		for _, l := range out.loaders {
 			st.Loaders = append(st.Loaders, l.Stats())

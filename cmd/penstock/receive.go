@@ -40,7 +40,7 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	ops := newOperator(cfg, log)
 	defer ops.close()
 	var draining atomic.Bool
-	adm, err := listenAdmin(cfg.Admin, reg, ops, func() error { return in.ready(draining.Load()) }, func() roleStatus {
+	adm, err := listenAdmin(cfg.Admin, reg, ops, readiness{func() error { return in.ready(draining.Load()) }, in.remarks}, func() roleStatus {
 		st := roleStatus{Role: "receive", Version: version().Version}
 		for _, b := range in.batchers {
 			st.Batchers = append(st.Batchers, b.Stats())
@@ -104,5 +104,23 @@ func (in *intake) ready(draining bool) error {
 	if draining {
 		return batcher.ErrClosed
 	}
-	return in.batchers[0].Ready() // the events'; a full errors pipeline keeps no event away
+	events := in.batchers[0] // a full errors pipeline keeps no event away
+	if err := events.Ready(); err != nil {
+		return err
+	}
+	// Running receivers go on accepting to disk. One that has just been set up wrong must not take over from them.
+	if none, err := events.Refused(); none && err != nil {
+		return fmt.Errorf("no object was stored since the start: %w", err)
+	}
+	return nil
+}
+
+// remarks are what a receiver that is ready cannot do now.
+func (in *intake) remarks() (all []string) {
+	for _, b := range in.batchers {
+		if _, err := b.Refused(); err != nil {
+			all = append(all, fmt.Sprintf("%s: batches wait on disk: %s", b.Stats().Pipeline, err))
+		}
+	}
+	return all
 }

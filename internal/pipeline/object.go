@@ -161,6 +161,24 @@ func (e ConflictError) Error() string {
 	return fmt.Sprintf("another object has the key %s (%d bytes, sha256 %s)", e.Found.Key, e.Found.Size, e.Found.Meta.SHA256)
 }
 
+// The values of RefusedError.Missing.
+const (
+	MissingGet         = "s3:GetObject"
+	MissingPut         = "s3:PutObject"
+	MissingConditional = "conditional PUT"
+	MissingOther       = "other"
+)
+
+// RefusedError says that the store can be reached and refuses what is needed to store an object. Trying again at once
+// does not help: somebody has to change the store or the access key.
+type RefusedError struct {
+	Missing string // a right or a feature, one of the constants above
+	Err     error  // what the store answered, and what to do
+}
+
+func (e RefusedError) Error() string { return e.Err.Error() }
+func (e RefusedError) Unwrap() error { return e.Err }
+
 // SchemaVersion is the layout of the objects that this version writes. 2 added
 // typed columns to Parquet, 3 names them so that no two names differ only in
 // case. Objects of all layouts are read.
