@@ -173,7 +173,8 @@ func clip(s string) string { return s[:min(len(s), maxHeader)] }
 
 // chosen are the headers that a failure keeps besides those that it has fields
 // for: what helps to find who sent it. None of them carries a key.
-var chosen = []string{"Origin", "Referer", "Accept-Language", forwardedFor, forwarded, "X-Request-Id", "Traceparent"}
+var chosen = []string{"Origin", "Referer", "Accept-Language", forwardedFor, forwarded, "X-Request-Id", "Traceparent",
+	"Helicone-Request-Id", "Helicone-User-Id", "Helicone-Session-Id"} // these name an event's id, user and session
 
 func headers(req *http.Request) []pipeline.Header {
 	var all []pipeline.Header

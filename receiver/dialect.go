@@ -77,6 +77,7 @@ var dialects = routes(
 	segment,
 	posthog, amplitude, gameanalytics, langfuse,
 	otlp, pixel,
+	litellm, helicone,
 )
 
 func routes(products ...[]*dialect) map[string]*dialect {

@@ -32,24 +32,30 @@ import (
 // is that of one record.
 var otlp = []*dialect{traces.dialect(), logs.dialect()}
 
+// tracePaths are OTLP's own, to which OpenRouter's webhook can also PUT, and that
+// of Langfuse's SDKs, which send their observations as spans:
+// https://langfuse.com/integrations/native/opentelemetry
+var tracePaths = []string{"/v1/traces", "/api/public/otel/v1/traces"}
+
 // signal is a kind of record. In protobuf the fields that lead to it have the
 // same numbers for all.
 type signal struct {
-	path                       string
-	resources, scopes, records string // what JSON calls the lists on the way
-	rejected                   string // and, in an answer, the number of the refused ones
+	paths                      []string
+	methods                    []string // nil: POST
+	resources, scopes, records string   // what JSON calls the lists on the way
+	rejected                   string   // and, in an answer, the number of the refused ones
 	message                    message
 }
 
 var (
-	traces = &signal{"/v1/traces", "resourceSpans", "scopeSpans", "spans", "rejectedSpans", spanMessage}
-	logs   = &signal{"/v1/logs", "resourceLogs", "scopeLogs", "logRecords", "rejectedLogRecords", logMessage}
+	traces = &signal{tracePaths, []string{http.MethodPost, http.MethodPut}, "resourceSpans", "scopeSpans", "spans", "rejectedSpans", spanMessage}
+	logs   = &signal{[]string{"/v1/logs"}, nil, "resourceLogs", "scopeLogs", "logRecords", "rejectedLogRecords", logMessage}
 )
 
 const protobuf = "application/x-protobuf"
 
 func (s *signal) dialect() *dialect {
-	d := &dialect{name: "otlp", paths: []string{s.path}, alone: true, decode: s.decodeJSON, answer: s.answerJSON}
+	d := &dialect{name: "otlp", paths: s.paths, methods: s.methods, alone: true, decode: s.decodeJSON, answer: s.answerJSON}
 	binary := *d
 	binary.decode, binary.answer, binary.contentType, binary.anyType = s.decodeProto, s.answerProto, protobuf, true
 	d.variant = func(head http.Header) *dialect {
@@ -141,7 +147,7 @@ func (s *signal) strange(body []byte) (err *refusal) {
 	eachMember(body, func(key, value []byte) {
 		for _, other := range []string{traces.resources, logs.resources, "resourceMetrics", "resourceProfiles"} {
 			if other != s.resources && value[0] != 'n' && named(key, other) {
-				err = badOTLP("%s takes %q, not %q", s.path, s.resources, other)
+				err = badOTLP("%s takes %q, not %q", s.paths[0], s.resources, other)
 			}
 		}
 	})

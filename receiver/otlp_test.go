@@ -425,7 +425,7 @@ func fuzzOTLP(f *testing.F, kind string) {
 			s = logs
 		}
 		q.reset(1795319112345)
-		q.dialect = dialectOf(s.path).of(map[string][]string{"Content-Type": {kind}})
+		q.dialect = dialectOf(s.paths[0]).of(map[string][]string{"Content-Type": {kind}})
 		q.project = append(q.project, "game"...)
 		q.context = append(q.context, `{"ip":""}`...)
 		q.body = append(q.body, body...)
@@ -453,7 +453,7 @@ func fuzzOTLP(f *testing.F, kind string) {
 		// What is kept of a refused record is a request that is refused for the same.
 		for _, e := range q.rejects {
 			again := newRequest(r)
-			again.dialect = dialectOf(s.path).of(map[string][]string{"Content-Type": {e.kind}})
+			again.dialect = dialectOf(s.paths[0]).of(map[string][]string{"Content-Type": {e.kind}})
 			again.project, again.context = q.project, q.context
 			refused := again.dialect.decode(again, e.raw)
 			again.charge(0)

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/llm"
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
@@ -53,8 +55,8 @@ func (b *otlpBatch) write(m proto.Message, sent []byte) {
 			r.id = hex.EncodeToString(h.Sum(nil))
 		}
 	}
-	r.user = r.who(b.resourceAttributes, "user.id", "enduser.id")
-	r.session = r.who(b.resourceAttributes, "gen_ai.conversation.id", "session.id")
+	r.user = r.who(b.resourceAttributes, llm.Users)
+	r.session = r.who(b.resourceAttributes, llm.Sessions)
 	if len(b.envelope)+len(r.aside) > 1 {
 		r.text = append(appendKey(r.text, envelopeKey), b.envelope...)
 		if len(r.aside) > 0 && len(b.envelope) > 1 {
@@ -212,49 +214,28 @@ func (r *record) begin(attributes []*commonpb.KeyValue, name, otherwise string) 
 	r.name = name
 	r.attributes = attributes
 	r.text = appendAttributes(r.text, attributes)
-	for _, a := range attributes {
-		if strings.HasPrefix(a.Key, "gen_ai.") || strings.HasPrefix(a.Key, "llm.") {
-			r.canonical()
-			break
-		}
+	if slices.ContainsFunc(attributes, func(a *commonpb.KeyValue) bool { return llm.MayBeRenamed(a.Key) }) {
+		r.canonical()
 	}
 }
 
-// genAI are the names that the semantic conventions for generative AI have now,
-// each with those that it had before, or has in instrumentation older than they
-// are: https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/
-var genAI = []struct {
-	now    string
-	before []string
-}{
-	{"gen_ai.provider.name", []string{"gen_ai.system", "llm.provider", "llm.vendor", "llm.system"}},
-	{"gen_ai.operation.name", []string{"llm.request.type"}},
-	{"gen_ai.request.model", []string{"llm.request.model", "llm.model_name"}},
-	{"gen_ai.response.model", []string{"llm.response.model"}},
-	{"gen_ai.usage.input_tokens", []string{"gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens", "llm.token_count.prompt"}},
-	{"gen_ai.usage.output_tokens", []string{"gen_ai.usage.completion_tokens", "llm.usage.completion_tokens", "llm.token_count.completion"}},
-	{finishReasons, []string{"gen_ai.response.finish_reason", "llm.response.finish_reason"}},
-	{"gen_ai.conversation.id", []string{"gen_ai.thread.id"}},
-}
-
-const finishReasons = "gen_ai.response.finish_reasons"
-
-// canonical adds what is there under an older name under the one of now.
+// canonical adds what the record has under an older name, or one of another
+// convention, under the name of now.
 func (r *record) canonical() {
-	for _, c := range genAI {
-		if valueOf(r.attributes, c.now) != nil {
+	for _, c := range llm.Renamed {
+		if valueOf(r.attributes, c.Now) != nil {
 			continue
 		}
-		for _, old := range c.before {
-			v := valueOf(r.attributes, old)
+		for _, old := range c.Before {
+			v := valueOf(r.attributes, old.Name)
 			if v == nil {
 				continue
 			}
-			if c.now == finishReasons && v.GetArrayValue() == nil { // there was one
+			if c.Now == llm.FinishReasons && v.GetArrayValue() == nil { // there was one
 				v = &commonpb.AnyValue{Value: &commonpb.AnyValue_ArrayValue{ArrayValue: &commonpb.ArrayValue{Values: []*commonpb.AnyValue{v}}}}
 			}
-			r.text = appendValue(appendKey(r.text, c.now), v)
-			r.attributes = append(r.attributes[:len(r.attributes):len(r.attributes)], &commonpb.KeyValue{Key: c.now, Value: v})
+			r.text = appendValue(appendKey(r.text, c.Now), v)
+			r.attributes = append(r.attributes[:len(r.attributes):len(r.attributes)], &commonpb.KeyValue{Key: c.Now, Value: v})
 			break
 		}
 	}
@@ -302,11 +283,11 @@ func (r *record) identifier(name string, id []byte, size int) string {
 }
 
 // who is the first of the attributes that there is, for a column; else of the resource's.
-func (r *record) who(resource []*commonpb.KeyValue, names ...string) string {
+func (r *record) who(resource []*commonpb.KeyValue, names []llm.Attribute) string {
 	for _, attributes := range [][]*commonpb.KeyValue{r.attributes, resource} {
-		for _, name := range names {
-			if text := textOf(attributes, name); len(text) > maxID {
-				r.fail(wrong("field_too_long", "%q has %d bytes, the limit is %d", name, len(text), maxID))
+		for _, a := range names {
+			if text := textOf(attributes, a.Name); len(text) > maxID {
+				r.fail(wrong("field_too_long", "%q has %d bytes, the limit is %d", a.Name, len(text), maxID))
 			} else if text != "" {
 				return text
 			}

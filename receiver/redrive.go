@@ -59,7 +59,7 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 		}
 	}
 	for _, h := range d.Headers {
-		if strings.HasPrefix(h.Name, cloudHeader) {
+		if strings.HasPrefix(h.Name, cloudHeader) || strings.HasPrefix(h.Name, heliconeHeader) {
 			req.Header.Set(h.Name, h.Value)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/llm"
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
@@ -84,6 +85,13 @@ func setup(ctx context.Context, cfg Config, w io.Writer) error {
 		what = "applied " + strings.Join(applied, ", ")
 	}
 	fmt.Fprintf(w, "tables         ok  %s: %s\n", cfg.ClickHouse.Database, what)
+	replaced, err := db.SetView(ctx, llm.CallsViewName, llm.CallsView())
+	if err != nil {
+		return err
+	}
+	if replaced {
+		fmt.Fprintf(w, "views          ok  %s: replaced\n", llm.CallsViewName)
+	}
 	columns, err := cfg.columns()
 	if err != nil {
 		return err

@@ -2,6 +2,8 @@ package clickhouse
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"regexp"
 	"slices"
@@ -63,6 +65,26 @@ func (db *DB) SetPrices(ctx context.Context, prices []Price) (changed bool, err 
 	}
 	if err := batch.Send(); err != nil {
 		return false, fmt.Errorf("write llm_prices: %w", class(err))
+	}
+	return true, nil
+}
+
+// SetView makes the view that of the query, and reports whether it was another.
+// The hash of the query is the view's comment, for the server stores queries in
+// its own words.
+func (db *DB) SetView(ctx context.Context, name, query string) (changed bool, err error) {
+	sum := sha256.Sum256([]byte(query))
+	note := "penstock: sha256 " + hex.EncodeToString(sum[:])
+	var was string
+	err = db.conn.QueryRow(ctx, "SELECT ifNull(anyOrNull(comment), '') FROM (SELECT comment FROM system.tables WHERE database = ? AND name = ?)", db.database, name).Scan(&was)
+	if err != nil {
+		return false, fmt.Errorf("read the comment of view %s: %w", name, class(err))
+	}
+	if was == note {
+		return false, nil
+	}
+	if err := db.conn.Exec(ctx, "CREATE OR REPLACE VIEW "+quoteName(name)+" AS "+query+" COMMENT "+quoteText(note)); err != nil {
+		return false, fmt.Errorf("replace view %s: %w", name, class(err))
 	}
 	return true, nil
 }

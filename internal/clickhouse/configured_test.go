@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/penstock/penstock/internal/llm"
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
@@ -89,9 +90,21 @@ func TestColumns(t *testing.T) {
 	}
 }
 
+// setCalls makes the view llm_calls, as setup does.
+func setCalls(t *testing.T, db *DB) {
+	t.Helper()
+	if changed, err := db.SetView(t.Context(), llm.CallsViewName, llm.CallsView()); err != nil || !changed {
+		t.Fatalf("the view was not replaced: %v", err)
+	}
+	if changed, err := db.SetView(t.Context(), llm.CallsViewName, llm.CallsView()); err != nil || changed {
+		t.Errorf("the second time: %v, %v", changed, err)
+	}
+}
+
 // What no call can have is not told, and spoils no sum.
 func TestAbsurdCalls(t *testing.T) {
 	db, _, _ := open(t)
+	setCalls(t, db)
 	for i, tt := range []struct{ name, properties, want string }{ // input, output, total; cost, latency, first token
 		{"llm_call", `{"input_tokens":9223372036854775807,"output_tokens":3,"cost_usd":-1,"latency_ms":-5,"first_token_ms":-1}`, "(0,3,3,NULL,NULL,NULL)"},
 		{"llm_call", `{"input_tokens":-7,"output_tokens":"-7","total_tokens":-14,"cost_usd":"-0.5","latency_ms":"nan"}`, "(0,0,0,NULL,NULL,NULL)"},
@@ -118,6 +131,7 @@ func TestAbsurdCalls(t *testing.T) {
 
 func TestPrices(t *testing.T) {
 	db, _, _ := open(t)
+	setCalls(t, db)
 	half := 0.5
 	for _, tt := range []struct {
 		prices  []Price

@@ -1,0 +1,411 @@
+// Package llm knows how clients describe a call of a language model: which
+// attribute or property holds which field, by whose specification.
+//
+// The receiver stores the value of a Renamed attribute under the name of now as
+// well. The view llm_calls is generated from the names of now and from Names, so
+// that it reads few columns however many conventions there are (view.go).
+package llm
+
+import "strings"
+
+// A Source is the specification that defines a name.
+type Source string
+
+// The versions are those that were read when the names were written down.
+const (
+	native     Source = "Penstock, docs/llm.md"
+	semconv    Source = "https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/ (1.38)"
+	semconvOld Source = "https://github.com/open-telemetry/semantic-conventions/blob/v1.26.0/docs/gen-ai (deprecated since)"
+	inference  Source = "https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md (JS 2.12)"
+	traceloop  Source = "https://github.com/traceloop/openllmetry, opentelemetry-semantic-conventions-ai (0.4)"
+	vercel     Source = "https://ai-sdk.dev/docs/ai-sdk-core/telemetry (ai 6)"
+	pydantic   Source = "https://ai.pydantic.dev/logfire (pydantic-ai 1)"
+	litellm    Source = "https://docs.litellm.ai/docs/proxy/logging_spec (StandardLoggingPayload)"
+	langchain  Source = "https://reference.langchain.com/python/langchain-core/messages (UsageMetadata)"
+	langfuse   Source = "https://langfuse.com/integrations/native/opentelemetry (SDK 5), and its ingestion API"
+	helicone   Source = "https://docs.helicone.ai/getting-started/integration-method/manual-logger-curl"
+	openrouter Source = "https://openrouter.ai/docs/guides/features/broadcast"
+	openai     Source = "https://platform.openai.com/docs/api-reference (Chat Completions and Responses)"
+	anthropic  Source = "https://docs.anthropic.com/en/api/messages"
+	gemini     Source = "https://ai.google.dev/api/generate-content#UsageMetadata"
+	bedrock    Source = "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html"
+	deepseek   Source = "https://api-docs.deepseek.com/guides/kv_cache"
+)
+
+// A Field is what a name says about a call.
+type Field string
+
+// The fields that are read from names of their own.
+const (
+	Provider      Field = "provider"
+	Model         Field = "model"
+	Operation     Field = "operation"
+	CallID        Field = "call_id"
+	Conversation  Field = "conversation"
+	Input         Field = "input"
+	Output        Field = "output"
+	FinishReason  Field = "finish_reason"
+	Error         Field = "error"
+	Cost          Field = "cost_usd"
+	CostParts     Field = "parts of cost_usd" // an object: its total, or else the sum of its numbers
+	Latency       Field = "latency_ms"
+	LatencySec    Field = "latency_ms, in seconds"
+	FirstToken    Field = "first_token_ms"
+	FirstTokenSec Field = "first_token_ms, in seconds"
+	FirstTokenAt  Field = "first_token_ms, as a time"
+	BeginAt       Field = "latency_ms, its begin as a time"
+	EndAt         Field = "latency_ms, its end as a time"
+	Usage         Field = "token usage" // an object, see Members; JSON in a text is one as well
+)
+
+// The fields that are counts; Cached, CacheWrite and Reasoning are parts of the
+// input or output. The last three are read within usage objects alone.
+const (
+	InputTokens  Field = "input_tokens"
+	OutputTokens Field = "output_tokens"
+	TotalTokens  Field = "total_tokens"
+	Cached       Field = "cached_tokens"
+	CacheWrite   Field = "cache_write_tokens"
+	Reasoning    Field = "reasoning_tokens"
+	UsageCost    Field = "cost_usd, within usage"
+	InputCost    Field = "input part of cost_usd"
+	OutputCost   Field = "output part of cost_usd"
+)
+
+// A Name is an attribute, or a path of properties, that holds a field. Of
+// several that a call has, the first counts that holds a usable value.
+type Name struct {
+	Field Field
+	Path  string
+	From  Source
+}
+
+// Names are the names that the view reads, but for those within usage objects.
+// An attribute that is Renamed is read under its name of now alone.
+var Names = []Name{
+	{Provider, "gen_ai.provider.name", semconv},
+	{Provider, "gen_ai.system", semconvOld},
+	{Provider, "provider", native},
+	{Provider, "custom_llm_provider", litellm},
+	{Provider, "metadata.ls_provider", langchain},
+	{Provider, "langfuse.observation.metadata.ls_provider", langfuse},
+
+	{Model, "gen_ai.request.model", semconv},
+	{Model, "gen_ai.response.model", semconv},
+	{Model, "model", native},
+	{Model, "provided_model_name", langfuse},
+	{Model, "providerRequest.json.model", helicone},
+	{Model, "providerResponse.json.model", helicone},
+
+	{Operation, "gen_ai.operation.name", semconv},
+	{Operation, "operation", native},
+	{Operation, "call_type", litellm},
+	{Operation, "ai.operationId", vercel},
+	{Operation, "langfuse.observation.type", langfuse},
+	{Operation, "openinference.span.kind", inference},
+
+	{CallID, "call_id", native},
+	{CallID, "request_id", native},
+	{CallID, "gen_ai.response.id", semconv},
+	{CallID, "span_id", native},
+	{CallID, "id", litellm},
+
+	{Conversation, "conversation_id", native},
+	{Conversation, "gen_ai.conversation.id", semconv},
+
+	{InputTokens, "gen_ai.usage.input_tokens", semconv},
+	{InputTokens, "input_tokens", native},
+	{InputTokens, "prompt_tokens", litellm},
+	{OutputTokens, "gen_ai.usage.output_tokens", semconv},
+	{OutputTokens, "output_tokens", native},
+	{OutputTokens, "completion_tokens", litellm},
+	{TotalTokens, "gen_ai.usage.total_tokens", traceloop},
+	{TotalTokens, "total_tokens", native},
+	{Cached, "gen_ai.usage.cache_read.input_tokens", semconv},
+	{Cached, "cached_tokens", native},
+	{CacheWrite, "gen_ai.usage.cache_creation.input_tokens", semconv},
+	{CacheWrite, "cache_write_tokens", native},
+	{Reasoning, "gen_ai.usage.reasoning.output_tokens", semconv},
+	{Reasoning, "reasoning_tokens", native},
+
+	{Usage, "langfuse.observation.usage_details", langfuse},
+	{Usage, "usage", native},
+	{Usage, "usage_details", langfuse},
+	{Usage, "usage_metadata", langchain},
+	{Usage, "usageMetadata", gemini},
+	{Usage, "response.usage", litellm},
+	{Usage, "metadata.usage_object", litellm},
+	{Usage, "providerResponse.json.usage", helicone},
+	{Usage, "providerResponse.json.usageMetadata", helicone},
+
+	{Cost, "cost_usd", native},
+	{Cost, "gen_ai.usage.cost", openrouter},
+	{Cost, "response_cost", litellm},
+	{CostParts, "langfuse.observation.cost_details", langfuse},
+	{CostParts, "cost_details", langfuse},
+	{CostParts, "llm.cost", inference},
+	{CostParts, "gen_ai.cost", litellm},
+
+	{Latency, "latency_ms", native},
+	{Latency, "duration_ms", native},
+	{BeginAt, "startTime", litellm},
+	{BeginAt, "start_time", langfuse},
+	{EndAt, "endTime", litellm},
+	{EndAt, "end_time", langfuse},
+	{LatencySec, "response_time", litellm},
+
+	{FirstToken, "first_token_ms", native},
+	{FirstToken, "ai.response.msToFirstChunk", vercel},
+	{FirstToken, "timing.timeToFirstToken", helicone},
+	{FirstTokenSec, "gen_ai.response.time_to_first_chunk", semconv},
+	{FirstTokenSec, "gen_ai.server.time_to_first_token", semconv},
+	{FirstTokenAt, "langfuse.observation.completion_start_time", langfuse},
+	{FirstTokenAt, "completion_start_time", langfuse},
+	{FirstTokenAt, "completionStartTime", litellm},
+
+	{Error, "error.message", native},
+	{Error, "error", native},
+	{Error, "error_str", litellm},
+	{Error, "langfuse.observation.status_message", langfuse},
+	{Error, "status_message", native},
+	{Error, "error.type", semconv},
+
+	{FinishReason, "gen_ai.response.finish_reasons", semconv},
+	{FinishReason, "finish_reason", native},
+	{FinishReason, "stop_reason", anthropic},
+	{FinishReason, "response.choices[].finish_reason", litellm},
+	{FinishReason, "providerResponse.json.choices[].finish_reason", helicone},
+	{FinishReason, "providerResponse.json.stop_reason", helicone},
+
+	{Input, "gen_ai.input.messages", semconv},
+	{Input, "gen_ai.prompt", traceloop},
+	{Input, "input.value", inference},
+	{Input, "llm.input_messages", inference},
+	{Input, "langfuse.observation.input", langfuse},
+	{Input, "ai.prompt.messages", vercel},
+	{Input, "ai.prompt", vercel},
+	{Input, "ai.values", vercel},
+	{Input, "pydantic_ai.all_messages", pydantic},
+	{Input, "all_messages_events", pydantic},
+	{Input, "traceloop.entity.input", traceloop},
+	{Input, "input", native},
+	{Input, "messages", native},
+	{Input, "prompt", native},
+	{Input, "providerRequest.json.messages", helicone},
+	{Input, "providerRequest.json", helicone},
+
+	{Output, "gen_ai.output.messages", semconv},
+	{Output, "gen_ai.completion", traceloop},
+	{Output, "output.value", inference},
+	{Output, "llm.output_messages", inference},
+	{Output, "langfuse.observation.output", langfuse},
+	{Output, "ai.response.text", vercel},
+	{Output, "ai.response.object", vercel},
+	{Output, "ai.response.toolCalls", vercel},
+	{Output, "ai.embeddings", vercel},
+	{Output, "traceloop.entity.output", traceloop},
+	{Output, "output", native},
+	{Output, "completion", native},
+	{Output, "response", native},
+	{Output, "providerResponse.textBody", helicone},
+	{Output, "providerResponse.json", helicone},
+}
+
+// Renamed are attributes of spans and log records whose values the receiver also
+// stores under the name of now. Where several are there, the first counts. An
+// input holds the cached tokens, an output the reasoning tokens in all of them.
+var Renamed = []struct {
+	Now    string
+	Before []Attribute
+}{
+	{"gen_ai.provider.name", []Attribute{
+		{"gen_ai.system", semconvOld}, {"llm.provider", inference}, {"llm.vendor", traceloop}, {"llm.system", inference}, {"ai.model.provider", vercel}}},
+	{"gen_ai.operation.name", []Attribute{
+		{"llm.request.type", traceloop}}},
+	{"gen_ai.request.model", []Attribute{
+		{"llm.request.model", traceloop}, {"llm.model_name", inference}, {"llm.request.model_name", inference}, {"embedding.model_name", inference},
+		{"langfuse.observation.model.name", langfuse}, {"ai.model.id", vercel}, {"model_name", pydantic}}},
+	{"gen_ai.response.model", []Attribute{
+		{"llm.response.model", traceloop}, {"llm.response.model_name", inference}, {"ai.response.model", vercel}}},
+	{"gen_ai.response.id", []Attribute{
+		{"ai.response.id", vercel}}},
+	{"gen_ai.usage.input_tokens", []Attribute{
+		{"gen_ai.usage.prompt_tokens", semconvOld}, {"llm.usage.prompt_tokens", traceloop}, {"llm.token_count.prompt", inference},
+		{"ai.usage.inputTokens", vercel}, {"ai.usage.promptTokens", vercel}, {"ai.usage.tokens", vercel}}},
+	{"gen_ai.usage.output_tokens", []Attribute{
+		{"gen_ai.usage.completion_tokens", semconvOld}, {"llm.usage.completion_tokens", traceloop}, {"llm.token_count.completion", inference},
+		{"ai.usage.outputTokens", vercel}, {"ai.usage.completionTokens", vercel}}},
+	{"gen_ai.usage.total_tokens", []Attribute{
+		{"llm.usage.total_tokens", traceloop}, {"llm.token_count.total", inference}, {"ai.usage.totalTokens", vercel}}},
+	{"gen_ai.usage.cache_read.input_tokens", []Attribute{
+		{"gen_ai.usage.cache_read_input_tokens", traceloop}, {"llm.usage.cache_read_input_tokens", traceloop}, {"llm.token_count.prompt_details.cache_read", inference},
+		{"ai.usage.inputTokenDetails.cacheReadTokens", vercel}, {"ai.usage.cachedInputTokens", vercel}, {"gen_ai.usage.details.cache_read_tokens", pydantic},
+		{"gen_ai.usage.details.cache_read_input_tokens", pydantic}, {"gen_ai.usage.details.cached_tokens", pydantic}, {"gen_ai.usage.cached_tokens", traceloop}}},
+	{"gen_ai.usage.cache_creation.input_tokens", []Attribute{
+		{"gen_ai.usage.cache_creation_input_tokens", traceloop}, {"llm.usage.cache_creation_input_tokens", traceloop}, {"llm.token_count.prompt_details.cache_write", inference},
+		{"ai.usage.inputTokenDetails.cacheWriteTokens", vercel}, {"gen_ai.usage.details.cache_write_tokens", pydantic},
+		{"gen_ai.usage.details.cache_creation_input_tokens", pydantic}}},
+	{"gen_ai.usage.reasoning.output_tokens", []Attribute{
+		{"gen_ai.usage.reasoning_tokens", traceloop}, {"llm.usage.reasoning_tokens", traceloop}, {"llm.token_count.completion_details.reasoning", inference},
+		{"ai.usage.outputTokenDetails.reasoningTokens", vercel}, {"ai.usage.reasoningTokens", vercel}, {"gen_ai.usage.details.reasoning_tokens", pydantic}}},
+	{"gen_ai.usage.cost", []Attribute{
+		{"gen_ai.usage.total_cost", openrouter}, {"llm.usage.total_cost", traceloop}, {"operation.cost", pydantic}}},
+	{FinishReasons, []Attribute{
+		{"gen_ai.response.finish_reason", semconvOld}, {"llm.response.finish_reason", traceloop}, {"llm.finish_reason", inference},
+		{"gen_ai.completion.0.finish_reason", traceloop}, {"ai.response.finishReason", vercel}}},
+	{"gen_ai.conversation.id", []Attribute{
+		{"gen_ai.thread.id", semconvOld}}},
+}
+
+// An Attribute is one that was renamed, or is a convention's own.
+type Attribute struct {
+	Name string
+	From Source
+}
+
+// FinishReasons is an array now, and was one text.
+const FinishReasons = "gen_ai.response.finish_reasons"
+
+// prefixes are how the attributes of a record begin that may be Renamed.
+var prefixes = []string{"gen_ai.", "llm.", "ai.", "langfuse.observation.", "embedding."}
+
+// MayBeRenamed tells whether a record with that attribute is one of a language
+// model's, so that its names are looked at.
+func MayBeRenamed(attribute string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(attribute, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// Users and Sessions are the attributes that name the user and the session of a
+// record, the first that it has, or else its resource.
+var (
+	Users = []Attribute{
+		{"user.id", semconv}, {"enduser.id", semconvOld}, {"langfuse.user.id", langfuse}, {"ai.telemetry.metadata.userId", vercel},
+		{"traceloop.association.properties.user_id", traceloop},
+	}
+	Sessions = []Attribute{
+		{"gen_ai.conversation.id", semconv}, {"session.id", semconv}, {"langfuse.session.id", langfuse}, {"ai.telemetry.metadata.sessionId", vercel},
+		{"traceloop.association.properties.session_id", traceloop},
+	}
+)
+
+// A Member is a path within a usage object.
+type Member struct {
+	Count Field
+	Path  string
+	// Kind says how the member relates to the others, see Kinds.
+	Kind Kind
+	From Source
+}
+
+// A Kind says whether a count contains others.
+type Kind uint8
+
+// An input of kind Whole contains the cached tokens; a part of kind Beside is
+// not contained in the input or output that stands next to it. A Plain input
+// contains its plain parts and lacks those of kind Beside.
+const (
+	Plain Kind = iota
+	Whole
+	Beside
+)
+
+// Members are the names within usage objects.
+var Members = []Member{
+	{InputTokens, "input_tokens", Plain, semconv},
+	{InputTokens, "prompt_tokens", Whole, openai},
+	{InputTokens, "input", Plain, langfuse},
+	{InputTokens, "inputTokens", Plain, vercel},
+	{InputTokens, "promptTokens", Whole, vercel},
+	{InputTokens, "promptTokenCount", Whole, gemini},
+	{InputTokens, "prompt_token_count", Whole, gemini},
+	{InputTokens, "tokens", Whole, vercel},
+
+	{OutputTokens, "output_tokens", Plain, semconv},
+	{OutputTokens, "completion_tokens", Whole, openai},
+	{OutputTokens, "output", Plain, langfuse},
+	{OutputTokens, "outputTokens", Plain, vercel},
+	{OutputTokens, "completionTokens", Whole, vercel},
+	{OutputTokens, "candidatesTokenCount", Plain, gemini},
+	{OutputTokens, "candidates_token_count", Plain, gemini},
+
+	{TotalTokens, "total_tokens", Plain, semconv},
+	{TotalTokens, "total", Plain, langfuse},
+	{TotalTokens, "totalTokens", Plain, vercel},
+	{TotalTokens, "totalTokenCount", Plain, gemini},
+	{TotalTokens, "total_token_count", Plain, gemini},
+
+	{Cached, "prompt_tokens_details.cached_tokens", Plain, openai},
+	{Cached, "input_tokens_details.cached_tokens", Plain, openai},
+	{Cached, "input_token_details.cache_read", Plain, langchain},
+	{Cached, "inputTokenDetails.cacheReadTokens", Plain, vercel},
+	{Cached, "cachedInputTokens", Plain, vercel},
+	{Cached, "cache_read_tokens", Plain, pydantic},
+	{Cached, "cached_tokens", Plain, native},
+	{Cached, "cached_input_tokens", Plain, native},
+	{Cached, "prompt_cache_hit_tokens", Plain, deepseek},
+	{Cached, "cachedContentTokenCount", Plain, gemini},
+	{Cached, "cached_content_token_count", Plain, gemini},
+	{Cached, "cache_read_input_tokens", Beside, anthropic},
+	{Cached, "cacheReadInputTokens", Beside, bedrock},
+	{Cached, "input_cached_tokens", Beside, langfuse},
+	{Cached, "input_cache_read", Beside, langfuse},
+	{Cached, "input_cache_read_tokens", Beside, langfuse},
+
+	{CacheWrite, "prompt_tokens_details.cache_write_tokens", Plain, openrouter},
+	{CacheWrite, "prompt_tokens_details.cache_creation_tokens", Plain, litellm},
+	{CacheWrite, "input_token_details.cache_creation", Plain, langchain},
+	{CacheWrite, "inputTokenDetails.cacheWriteTokens", Plain, vercel},
+	{CacheWrite, "cache_write_tokens", Plain, pydantic},
+	{CacheWrite, "cache_creation_input_tokens", Beside, anthropic},
+	{CacheWrite, "cacheWriteInputTokens", Beside, bedrock},
+	{CacheWrite, "input_cache_creation", Beside, langfuse},
+	{CacheWrite, "input_cache_write", Beside, langfuse},
+
+	{Reasoning, "completion_tokens_details.reasoning_tokens", Plain, openai},
+	{Reasoning, "output_tokens_details.reasoning_tokens", Plain, openai},
+	{Reasoning, "output_token_details.reasoning", Plain, langchain},
+	{Reasoning, "outputTokenDetails.reasoningTokens", Plain, vercel},
+	{Reasoning, "reasoningTokens", Plain, vercel},
+	{Reasoning, "reasoning_tokens", Plain, traceloop},
+	{Reasoning, "output_reasoning", Beside, langfuse},
+	{Reasoning, "output_reasoning_tokens", Beside, langfuse},
+	{Reasoning, "thoughtsTokenCount", Beside, gemini},
+	{Reasoning, "thoughts_token_count", Beside, gemini},
+
+	{UsageCost, "cost", Plain, openrouter},
+	{UsageCost, "total_cost", Plain, openrouter},
+	{UsageCost, "totalCost", Plain, langfuse},
+	{InputCost, "input_cost", Plain, openrouter},
+	{InputCost, "inputCost", Plain, langfuse},
+	{OutputCost, "output_cost", Plain, openrouter},
+	{OutputCost, "outputCost", Plain, langfuse},
+}
+
+// Calls are the words by which a span or event says that it is a call: an
+// operation, a kind, or a type. Words are compared in lower case.
+var Calls = []string{
+	"chat", "text_completion", "generate_content", "embeddings", "response", "responses", // semconv
+	"llm", "embedding", // OpenInference
+	"generation",                                                                        // Langfuse
+	"completion",                                                                        // OpenLLMetry
+	"acompletion", "atext_completion", "aembedding", "aresponses", "anthropic_messages", // LiteLLM
+	"agenerate_content", "generate_content_stream", "agenerate_content_stream",
+}
+
+// Never are the words of what is no call even if it reports token usage.
+var Never = []string{
+	"execute_tool", "retrieval", "create_agent", // semconv
+	"tool", "retriever", "reranker", "evaluator", "guardrail", // OpenInference, OpenLLMetry, Langfuse
+	"event", "ai.toolcall",
+}
+
+// foreign are attributes of spans that are calls of something else. They count
+// where a span does not say itself that it is a call.
+var foreign = []string{
+	"http.request.method", "http.method", "db.system.name", "db.system", "rpc.system", "messaging.system",
+}

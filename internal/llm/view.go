@@ -1,0 +1,297 @@
+package llm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// CallsViewName is the view's name in the database.
+const CallsViewName = "llm_calls"
+
+// CallsView is the query of the view llm_calls, as docs/llm.md describes it. It
+// reads the tables events and llm_prices of the view's database.
+//
+// One row is one call. The first half is native events and OpenTelemetry's
+// spans; the second half is Langfuse's ingestion API, where the events with one
+// id describe one call and their trace knows the conversation.
+func CallsView() string {
+	halves := "\n    SELECT " + common + " FROM (" + eventCalls() + "\n    )\n    UNION ALL\n    SELECT " + common + " FROM (" + langfuseCalls() + "\n    )"
+	return fmt.Sprintf(callsView, withTokens(halves))
+}
+
+// callsView finds a price by one pass over provider and model with all patterns,
+// the longest first: a comparison price by price takes 30 times as long.
+const callsView = `
+SELECT
+    time, project, event_id, call_id, conversation, user_id, provider, model, operation,
+    input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
+    greatest(ifNull(tokens_all, 0), input_tokens + output_tokens) AS total_tokens,
+    if(tariff.1 = '', told_cost, ((input_tokens - cached_tokens) * tariff.2 + cached_tokens * tariff.3 + output_tokens * tariff.4) / 1e6) AS cost_usd,
+    latency_ms, first_token_ms, status, error, finish_reason,
+    if(input_ref = '', whole_input, '') AS input, if(output_ref = '', whole_output, '') AS output, input_ref, output_ref, source
+FROM
+(
+    WITH (
+        SELECT groupArray((concat('^', if(provider = '', '[^\n]*', concat('(', replaceRegexpAll(lower(provider), '[^a-z0-9_]', '\\\\\\0'), ')?')), '\n',
+            replaceAll(replaceRegexpAll(model, '[^A-Za-z0-9_*]', '\\\\\\0'), '*', '.*'), '$'), input, ifNull(cached_input, input), output))
+        FROM (SELECT * FROM llm_prices ORDER BY length(model) DESC, provider = '', position)
+    ) AS prices
+    SELECT *,
+        prices[if(unknown, 0, arrayMin(multiMatchAllIndices(concat(lower(provider), '\n', model), prices.1)))] AS tariff, -- empty: none
+        if(startsWith(whole_input, '{"$blob":{'), JSONExtractRaw(whole_input, '$blob'), '') AS input_ref,
+        if(startsWith(whole_output, '{"$blob":{'), JSONExtractRaw(whole_output, '$blob'), '') AS output_ref
+    FROM
+    (
+        SELECT *,
+            tokens_in IS NULL AND tokens_out IS NULL AS unknown,
+            ifNull(tokens_cached, 0) AS cached_tokens, ifNull(tokens_written, 0) AS cache_write_tokens, ifNull(tokens_reasoning, 0) AS reasoning_tokens,
+            -- An input below its own parts came without them.
+            ifNull(tokens_in, 0) + if(cached_tokens + cache_write_tokens > ifNull(tokens_in, 0), cached_tokens + cache_write_tokens, 0) AS input_tokens,
+            ifNull(tokens_out, 0) + if(reasoning_tokens > ifNull(tokens_out, 0), reasoning_tokens, 0) AS output_tokens
+        FROM (%s
+        )
+    )
+)`
+
+// common is what both halves of the view have.
+const common = "time, project, event_id, call_id, conversation, user_id, provider, model, operation, objects, " +
+	"direct_tokens_in, direct_tokens_out, direct_tokens_all, direct_tokens_cached, direct_tokens_written, direct_tokens_reasoning, own_cost, cost_parts, " +
+	"latency_ms, first_token_ms, error, status, finish_reason, whole_input, whole_output, source"
+
+// eventCalls is the half of native events and spans.
+//
+// PREWHERE keeps the reads small: events are sorted by name, so most granules
+// hold no call, and their other columns are not read.
+func eventCalls() string {
+	status := "lower(ifNull(" + text("status") + ", ''))"
+	return `
+        SELECT *
+        FROM (` + classified(`
+            SELECT
+                timestamp AS time, project, name, event_id, user_id,
+                `+coalesce(append(each(CallID, loose), "toString(event_id)", "''"))+` AS call_id,
+                `+coalesce(append(each(Conversation, loose), "session_id"))+` AS conversation,
+                replaceRegexpOne(`+coalesce(append(each(Provider, text), "''"))+`,
+                    '\\.(chat|responses|completion|embedding|messages|image|generative-ai)$', '') AS provider,
+                `+coalesce(append(each(Model, text), "''"))+` AS model,
+                `+coalesce(append(each(Operation, text), "''"))+` AS operation,
+                `+amount(each(Cost, number))+` AS own_cost,
+                `+firstObject(paths(CostParts)...)+` AS cost_parts,
+                `+latencyColumn()+` AS latency_ms,
+                `+firstTokenColumn()+` AS first_token_ms,
+                `+coalesce(append(each(Error, func(p string) string { return "nullIf(" + text(p) + ", '')" }), "''"))+` AS error,
+                if(`+status+` IN ('error', 'failed', 'failure') OR ifNull(properties.status.:Int64, 0) >= 400
+                    OR ifNull(`+text("langfuse.observation.level")+`, '') = 'ERROR'
+                    OR `+status+` NOT IN ('ok', 'success') AND error != '', 'error', 'ok') AS status,
+                `+coalesce(append(each(FinishReason, firstText), "''"))+` AS finish_reason,
+                `+coalesce(append(each(Input, body), eventBodies(promptEvents), "''"))+` AS whole_input,
+                `+coalesce(append(each(Output, body), eventBodies(answerEvents), "''"))+` AS whole_output,
+                multiIf(`+isSpan+`, 'otlp', `+text("call_type")+` != '', 'litellm',
+                    `+text("providerRequest.url")+` != '', 'helicone', `+isExport+`, 'langfuse', 'native') AS source,
+                `+objects(paths(Usage)...)+` AS objects,
+                `+directCounts()+`,
+                `+markColumns()+`
+            FROM events FINAL
+            PREWHERE `+marks()) + `)
+        WHERE class = ` + saidSo + ` AND reports OR class != ` + noCall + ` AND span NOT IN (` + repeated() + `)`
+}
+
+// How sure it is that an event is a call.
+const (
+	noCall   = "0"
+	saidSo   = "1" // it says that it is one
+	possible = "3" // it says nothing or is a parent, and reports usage
+)
+
+// isSpan tells spans from log records and native events; isExport knows a row of
+// Langfuse's blob storage export.
+const (
+	isSpan   = "properties.`$envelope`.start_time_unix_nano IS NOT NULL"
+	isExport = "ifNull(properties.type.:String, '') IN ('GENERATION', 'EMBEDDING') AND ifNull(properties.trace_id.:String, '') != ''"
+)
+
+// repeats is the log record that repeats its span.
+const repeats = "name = 'gen_ai.client.inference.operation.details' AND ifNull(properties.span_id.:String, '') != ''"
+
+// markColumns are what says whether an event is a call, and where it is in its trace.
+func markColumns() string {
+	kind := func(path, name string) string { return "lower(ifNull(" + text(path) + ", '')) AS " + name }
+	return strings.Join([]string{
+		kind("langfuse.observation.type", "langfuse_type"), kind("openinference.span.kind", "inference_kind"),
+		"coalesce(nullIf(" + text("ai.operationId") + ", ''), toString(name)) AS vercel_id",
+		kind("gen_ai.operation.name", "operation_name"),
+		"if(" + text("model") + " != '', lower(ifNull(" + text("call_type") + ", '')), '') AS litellm_type",
+		kind("traceloop.span.kind", "traceloop_kind"),
+		isExport + " AS exported", repeats + " AS repeats", present(foreign) + " AS elsewhere",
+		reports() + " AS reports",
+		"ifNull(properties.trace_id.:String, '') AS trace",
+		"cityHash64(project, trace, ifNull(properties.span_id.:String, '')) AS span",
+	}, ",\n                ")
+}
+
+// reports tells whether a span reports usage, without its counts: those are
+// costly, and asked for less often.
+func reports() string {
+	var all []string
+	for _, p := range usageMarks {
+		all = append(all, "ifNull("+loose(p)+", '0') NOT IN ('0', '')")
+	}
+	return "(" + strings.Join(all, " OR ") + " OR match(ifNull(" + text("langfuse.observation.usage_details") + ", ''), '[1-9]'))"
+}
+
+// classified adds to a query with markColumns whether its events are calls. Of
+// what an event says that it is, the most specific convention counts.
+func classified(query string) string {
+	return `
+        SELECT *, multiIf(
+                repeats OR name IN ` + list(langfuseEvents) + `, ` + noCall + `,
+                name = 'llm_call' OR word IN ` + list(Calls) + ` OR exported, ` + saidSo + `,
+                NOT reports OR word IN ` + list(Never) + ` OR elsewhere, ` + noCall + `, ` + possible + `) AS class
+        FROM (SELECT *,
+                multiIf(langfuse_type NOT IN ('', 'span'), langfuse_type, inference_kind NOT IN ('', 'unknown'), inference_kind,
+                    match(vercel_id, '^ai\\.[A-Za-z]+\\.do(Generate|Stream|Embed)($|[^A-Za-z])'), 'generation',
+                    startsWith(vercel_id, 'ai.'), lower(vercel_id),
+                    operation_name != '', operation_name, litellm_type != '', litellm_type, traceloop_kind) AS word
+        FROM (` + query + `))`
+}
+
+// marks finds what may be a call, by few paths.
+func marks() string {
+	said := []string{"gen_ai.operation.name", "openinference.span.kind", "langfuse.observation.type", "ai.operationId"}
+	return "name = 'llm_call' OR " + present(append(said, usageMarks...)) + " OR " + isExport +
+		" OR lower(ifNull(properties.call_type.:String, '')) IN " + list(Calls)
+}
+
+// usageMarks are what a span has that reports usage without saying that it is a call.
+var usageMarks = []string{"gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"}
+
+// repeated are the spans whose usage another span of the trace reports: a
+// possible call above a span that reports, and a call without usage below a
+// possible call that counts. Only traces with a possible call are looked at.
+func repeated() string {
+	return `
+        SELECT arrayJoin(arrayConcat(
+            arrayMap(i -> s[i], arrayFilter(i -> c[i] = ` + possible + ` AND has(above, i), arrayEnumerate(c))),
+            arrayMap(i -> s[i], arrayFilter(i -> c[i] = ` + saidSo + ` AND NOT r[i]
+                AND has(counted, arrayFold((at, n) -> if(at = 0 OR has(counted, at), at, up[at]), range(64), up[i])), arrayEnumerate(c))))) AS span
+        FROM
+        (
+            SELECT project, trace, groupArray(span) AS s, groupArray(parent) AS p, groupArray(class) AS c, groupArray(reports) AS r,
+                arrayMap(x -> indexOf(s, x), p) AS up, -- 0: no parent
+                arrayFold((done, n) -> (arrayConcat(done.1, done.2),
+                        arrayDistinct(arrayFilter(i -> i > 0 AND NOT has(done.1, i) AND NOT has(done.2, i), arrayMap(i -> up[i], done.2)))),
+                    range(64), ([]::Array(UInt64), arrayFilter(i -> i > 0, arrayDistinct(arrayMap(i -> up[i],
+                    arrayFilter(i -> c[i] != ` + noCall + ` AND r[i], arrayEnumerate(c))))))).1 AS above,
+                arrayFilter(i -> c[i] = ` + possible + ` AND NOT has(above, i), arrayEnumerate(c)) AS counted
+            FROM (` + classified(`
+                SELECT project, name, cityHash64(project, trace, ifNull(properties.parent_span_id.:String, '')) AS parent, `+markColumns()+`
+                FROM events
+                PREWHERE properties.trace_id.:String IN
+                (
+                    SELECT trace
+                    FROM (`+classified(`
+                        SELECT project, name, `+markColumns()+`
+                        FROM events
+                        PREWHERE `+present(usageMarks))+`)
+                    WHERE class = `+possible+` AND trace != ''
+                )
+                WHERE `+isSpan) + `)
+            GROUP BY project, trace
+        )`
+}
+
+// langfuseEvents are the events of the ingestion API that describe calls; an
+// observation may be something else.
+var langfuseEvents = []string{"generation-create", "generation-update", "embedding-create", "embedding-update", "observation-create", "observation-update"}
+
+// langfuseCalls is the half of Langfuse's ingestion API. What the newest event of
+// a call says counts, field by field.
+func langfuseCalls() string {
+	return `
+        SELECT *,
+            coalesce(begin, first_time) AS time, first_event AS event_id,
+            if(own_session != '', own_session, trace_session) AS conversation,
+            if(own_user != '', own_user, trace_user) AS user_id,
+            'generation' AS operation, ` + noCounts() + `, NULL::Nullable(Float64) AS own_cost,
+            if(end >= begin, dateDiff('ms', begin, end), NULL)::Nullable(Float64) AS latency_ms,
+            if(first_token >= begin, dateDiff('ms', begin, first_token), NULL)::Nullable(Float64) AS first_token_ms,
+            if(level = 'ERROR', said, '') AS error, if(level = 'ERROR', 'error', 'ok') AS status, '' AS finish_reason, 'langfuse' AS source
+        FROM
+        (
+            SELECT
+                project, call_id,
+                argMin(event_id, (NOT endsWith(name, '-create'), at)) AS first_event,
+                min(timestamp) AS first_time,
+                argMax(trace_id, at) AS trace, max(session_id) AS own_session, max(user_id) AS own_user,
+                ifNull(argMax(of_provider, at), '') AS provider, ifNull(argMax(of_model, at), '') AS model,
+                arrayFlatten(arrayMap(o -> o.2, arrayReverseSort(groupArray((at, of_usage))))) AS objects, ifNull(argMax(of_cost, at), '') AS cost_parts,
+                argMax(started, at) AS begin, argMax(ended, at) AS end, argMax(answered, at) AS first_token,
+                ifNull(argMax(of_level, at), '') AS level, ifNull(argMax(message, at), '') AS said,
+                ifNull(argMax(of_input, at), '') AS whole_input, ifNull(argMax(of_output, at), '') AS whole_output
+            FROM
+            (
+                SELECT
+                    project, name, event_id, timestamp, session_id, user_id, (timestamp, name, seq) AS at,
+                    ifNull(properties.id.:String, toString(event_id)) AS call_id, properties.traceId.:String AS trace_id,
+                    coalesce(` + text("metadata.provider") + `, ` + text("metadata.ls_provider") + `) AS of_provider,
+                    properties.model.:String AS of_model,
+                    ` + objects("usageDetails", "usage") + ` AS of_usage,
+                    nullIf(` + object("costDetails") + `, '') AS of_cost,
+                    parseDateTime64BestEffortOrNull(accurateCastOrNull(properties.startTime, 'String'), 3, 'UTC') AS started,
+                    parseDateTime64BestEffortOrNull(accurateCastOrNull(properties.endTime, 'String'), 3, 'UTC') AS ended,
+                    parseDateTime64BestEffortOrNull(accurateCastOrNull(properties.completionStartTime, 'String'), 3, 'UTC') AS answered,
+                    properties.level.:String AS of_level, properties.statusMessage.:String AS message,
+                    coalesce(` + body("input") + `) AS of_input,
+                    coalesce(` + body("output") + `) AS of_output
+                FROM events
+                WHERE name IN ` + list(langfuseEvents) + `
+                    AND (NOT startsWith(name, 'observation-') OR upper(ifNull(properties.type.:String, '')) IN ('GENERATION', 'EMBEDDING'))
+            )
+            GROUP BY project, call_id
+        ) AS generations
+        ANY LEFT JOIN
+        (
+            SELECT project, properties.id.:String AS trace, max(session_id) AS trace_session, max(user_id) AS trace_user
+            FROM events
+            WHERE name = 'trace-create' AND (session_id != '' OR user_id != '')
+            GROUP BY project, trace
+        ) AS traces USING (project, trace)`
+}
+
+// Events of a span that hold messages, as instrumentation wrote them before the
+// attributes existed.
+var (
+	promptEvents = []string{"gen_ai.content.prompt", "gen_ai.system.message", "gen_ai.user.message", "gen_ai.assistant.message", "gen_ai.tool.message"}
+	answerEvents = []string{"gen_ai.content.completion", "gen_ai.choice"}
+)
+
+func eventBodies(names []string) string {
+	return `nullIf(toJSONString(arrayFilter(e -> e.name.:String IN ` + list(names) + `, properties.events.:` + "`Array(JSON)`" + `)), '[]')`
+}
+
+// firstTokenEvent is OpenInference's event of a span.
+const firstTokenEvent = "round((toFloat64OrNull(toString(arrayFirst(e -> ifNull(e.name.:String, '') = 'First Token Stream Event', " +
+	"properties.events.:`Array(JSON)`).time_unix_nano)) - toFloat64OrNull(toString(properties.`$envelope`.start_time_unix_nano))) / 1e6, 2)"
+
+func latencyColumn() string {
+	begin, end := coalesce(each(BeginAt, milliseconds)), coalesce(each(EndAt, milliseconds))
+	numbers := mapped(paths(Latency), number)
+	for _, p := range paths(LatencySec) {
+		numbers = append(numbers, "1000 * "+number(p))
+	}
+	// The begin and end come before a time in seconds: for a streamed answer of
+	// LiteLLM the latter is that of the first token.
+	numbers = slices.Insert(numbers, len(paths(Latency)), "round("+end+" - "+begin+", 3)")
+	return amount(numbers)
+}
+
+func firstTokenColumn() string {
+	numbers := mapped(paths(FirstToken), number)
+	for _, p := range paths(FirstTokenSec) {
+		numbers = append(numbers, "1000 * "+number(p))
+	}
+	begin := coalesce(append(each(BeginAt, milliseconds), "toFloat64(toUnixTimestamp64Milli(timestamp))"))
+	numbers = append(numbers, "round("+coalesce(each(FirstTokenAt, milliseconds))+" - "+begin+", 3)", firstTokenEvent)
+	return amount(numbers)
+}
