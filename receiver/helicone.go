@@ -67,7 +67,7 @@ func heliconeEvent(q *request, members []jsonscan.Member) (pipeline.Event, error
 // heliconeTime is {seconds, milliseconds} as milliseconds.
 func heliconeTime(value []byte) (ms int64, ok bool) {
 	seconds, err := strconv.ParseInt(string(plainText(dig(value, "seconds"))), 10, 64)
-	if err != nil || seconds < 0 || seconds > maxTime/1000 {
+	if err != nil || seconds < 0 || seconds > pipeline.MaxTime/1000 {
 		return 0, false
 	}
 	rest, err := strconv.ParseFloat(string(plainText(dig(value, "milliseconds"))), 64)

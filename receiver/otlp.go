@@ -208,7 +208,12 @@ func elements(array []byte, f func(element []byte) *refusal) *refusal {
 			return nil
 		}
 		if err == nil {
-			n, _ := values.Skip(0)
+			n := extent(value)
+			if n > 0 {
+				n = values.Take(n)
+			} else {
+				n, _ = values.Skip(0) // it has no end: where the next one begins is found by lines
+			}
 			value = jsonscan.TrimSpace(value[:n])
 		}
 		if err := f(value); err != nil {

@@ -178,6 +178,19 @@ func TestOTLP(t *testing.T) {
 	}
 }
 
+// A body over several lines, with brackets at their beginnings, is read as one.
+func TestOTLPOverLines(t *testing.T) {
+	m := oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "a"}, &tracepb.Span{TraceId: traceID, SpanId: []byte{7: 3}, Name: "b"})
+	compact := otlpBodies(t, m)["application/json"]
+	for _, c := range []string{"{", "[", ",", "}", "]"} {
+		r, s := newTest(nil)
+		body := bytes.ReplaceAll(compact, []byte(c), []byte("\n"+c+"\r\n"))
+		if w := sendOTLP(r, "/v1/traces", "application/json", body); w.Code != 200 || w.Body.String() != "{}\n" || len(s.events) != 2 {
+			t.Errorf("line ends around %q: got %d %s, %d events", c, w.Code, w.Body, len(s.events))
+		}
+	}
+}
+
 // What one attribute can say must not refuse its neighbours, nor be lost.
 func TestOTLPPartly(t *testing.T) {
 	good := &tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "good"}
