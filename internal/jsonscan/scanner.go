@@ -66,9 +66,6 @@ const DefaultMaxDepth = 64
 type Scanner struct {
 	// MaxDepth is how many containers may be open at once, the outermost being 1. 0 means DefaultMaxDepth.
 	MaxDepth int
-	// AllowLoneSurrogates accepts texts with lone surrogates, as escapes or as bytes. In keys, which are compared and
-	// reported, each of them is U+FFFD. Values are as they were sent: see LoneSurrogates and ReplaceLoneSurrogates.
-	AllowLoneSurrogates bool
 
 	members []Member
 	scratch []byte   // the unescaped content of the keys that had escapes
@@ -79,8 +76,12 @@ type Scanner struct {
 	cur     frame    // the innermost open container, but for those beyond limit
 	top     int      // where the value of the current member of the outermost object begins
 	dots    uint64   // not 0: a key has one
-	lone    int      // surrogates that were accepted without their partner
 	refused *Error   // the first content error
+	lone    int      // surrogates that were accepted without their partner
+
+	// AllowLoneSurrogates accepts texts with lone surrogates, as escapes or as bytes. In keys, which are compared and
+	// reported, each of them is U+FFFD. Values are as they were sent: see LoneSurrogates and ReplaceLoneSurrogates.
+	AllowLoneSurrogates bool
 }
 
 // maxKeys is how many keys the open objects may have together: each takes up to 130 bytes.
@@ -246,11 +247,11 @@ member: // src[i] is the quote of a key; then its colon and its value
 		if end < len(src) && src[end] == '"' && high == 0 {
 			i = end + 1
 		} else {
-			lone := s.lone
+			escaped = src[min(end, len(src)-1)] == '\\'
 			if i = s.text(src, i+1, end, high, true); i < 0 {
 				return s.badText(src, ^i, depth)
 			}
-			escaped = src[end] == '\\' || s.lone > lone
+			escaped = escaped || s.lone > 0
 		}
 		if s.refused == nil {
 			s.key(src, span{start + 1, i - 1}, depth, escaped, depth == reported)
