@@ -124,6 +124,8 @@ func TestWhatIsACall(t *testing.T) {
 			"0a |  | a | openinference.span.kind=CHAIN | " + model, "0b |  | a | openinference.span.kind=AGENT | " + model + " | " + in + "0",
 		}, ""},
 		{"an agent's sum", []string{"01 |  | agent | gen_ai.operation.name=invoke_agent | " + in + "30", chat("02", "01", "10"), chat("03", "01", "20")}, "(10) (20)"},
+		{"an agent beside its calls", []string{"01 |  | agent | gen_ai.operation.name=invoke_agent | " + in + "30", chat("02", "", "30")}, "(30)"},
+		{"a model that says nothing beside a call", []string{"01 |  | one | " + model + " | " + in + "10", chat("02", "", "30")}, "(10) (30)"},
 		{"a sum above a step", []string{"01 |  | run | " + model + " | " + in + "30", "02 | 01 | step | a=1", chat("03", "02", "10"), chat("04", "02", "20")}, "(10) (20)"},
 		{"sums above sums", []string{"01 |  | run | " + in + "5", "02 | 01 | agent | gen_ai.operation.name=invoke_agent | " + in + "5", chat("03", "02", "5")}, "(5)"},
 		{"a sum of two models that say nothing", []string{"01 |  | run | " + in + "30", "02 | 01 | one | " + model + " | " + in + "10", "03 | 01 | two | " + model + " | " + in + "20"}, "(10) (20)"},

@@ -101,7 +101,8 @@ func eventCalls() string {
 const (
 	noCall   = "0"
 	saidSo   = "1" // it says that it is one
-	possible = "3" // it says nothing or is a parent, and reports usage
+	parental = "2" // a span that says that it is an agent, a chain or the like, and reports usage
+	possible = "3" // it says nothing, and reports usage
 )
 
 // isSpan tells spans from log records and native events; isExport knows a row of
@@ -147,7 +148,8 @@ func classified(query string) string {
         SELECT *, multiIf(
                 repeats OR name IN ` + list(langfuseEvents) + `, ` + noCall + `,
                 name = 'llm_call' OR word IN ` + list(Calls) + ` OR exported, ` + saidSo + `,
-                NOT reports OR word IN ` + list(Never) + ` OR elsewhere, ` + noCall + `, ` + possible + `) AS class
+                NOT reports OR word IN ` + list(Never) + ` OR elsewhere, ` + noCall + `,
+                word = '', ` + possible + `, trace = '', ` + noCall + `, ` + parental + `) AS class
         FROM (SELECT *,
                 multiIf(langfuse_type NOT IN ('', 'span'), langfuse_type, inference_kind NOT IN ('', 'unknown'), inference_kind,
                     match(vercel_id, '^ai\\.[A-Za-z]+\\.do(Generate|Stream|Embed)($|[^A-Za-z])'), 'generation',
@@ -167,12 +169,14 @@ func marks() string {
 var usageMarks = []string{"gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"}
 
 // repeated are the spans whose usage another span of the trace reports: a
-// possible call above a span that reports, and a call without usage below a
-// possible call that counts. Only traces with a possible call are looked at.
+// possible call above a span that reports, a parent in a trace with a call that
+// reports, and a call without usage below one of these that counts. Only traces
+// that have such spans are looked at.
 func repeated() string {
+	const unsure = "IN (" + parental + ", " + possible + ")"
 	return `
         SELECT arrayJoin(arrayConcat(
-            arrayMap(i -> s[i], arrayFilter(i -> c[i] = ` + possible + ` AND has(above, i), arrayEnumerate(c))),
+            arrayMap(i -> s[i], arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(counted, i), arrayEnumerate(c))),
             arrayMap(i -> s[i], arrayFilter(i -> c[i] = ` + saidSo + ` AND NOT r[i]
                 AND has(counted, arrayFold((at, n) -> if(at = 0 OR has(counted, at), at, up[at]), range(64), up[i])), arrayEnumerate(c))))) AS span
         FROM
@@ -183,7 +187,8 @@ func repeated() string {
                         arrayDistinct(arrayFilter(i -> i > 0 AND NOT has(done.1, i) AND NOT has(done.2, i), arrayMap(i -> up[i], done.2)))),
                     range(64), ([]::Array(UInt64), arrayFilter(i -> i > 0, arrayDistinct(arrayMap(i -> up[i],
                     arrayFilter(i -> c[i] != ` + noCall + ` AND r[i], arrayEnumerate(c))))))).1 AS above,
-                arrayFilter(i -> c[i] = ` + possible + ` AND NOT has(above, i), arrayEnumerate(c)) AS counted
+                arrayExists((class, reports) -> class = ` + saidSo + ` AND reports, c, r) AS told,
+                arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(above, i) AND NOT (told AND c[i] = ` + parental + `), arrayEnumerate(c)) AS counted
             FROM (` + classified(`
                 SELECT project, name, cityHash64(project, trace, ifNull(properties.parent_span_id.:String, '')) AS parent, `+markColumns()+`
                 FROM events
@@ -194,7 +199,7 @@ func repeated() string {
                         SELECT project, name, `+markColumns()+`
                         FROM events
                         PREWHERE `+present(usageMarks))+`)
-                    WHERE class = `+possible+` AND trace != ''
+                    WHERE class `+unsure+` AND trace != ''
                 )
                 WHERE `+isSpan) + `)
             GROUP BY project, trace
