@@ -55,6 +55,7 @@ type AdminConfig struct {
 
 type ReceiverConfig struct {
 	Listen         string      `yaml:"listen"`
+	OTLPGRPCListen string      `yaml:"otlp_grpc_listen"`
 	Name           string      `yaml:"name"`
 	Durability     string      `yaml:"durability"`
 	Keys           []KeyConfig `yaml:"keys"`

@@ -34,19 +34,20 @@ type devOptions struct {
 }
 
 // devPorts are the ports of a dev stack, in the order in which --port-base counts.
-type devPorts struct{ receiver, admin, minio, console, nats, tcp, http int }
+type devPorts struct{ receiver, admin, minio, console, nats, tcp, http, otlpGRPC int }
 
 func portsFrom(base int) devPorts {
 	if base == 0 {
-		return devPorts{8080, 8081, 9100, 9101, 4222, 9000, 8123}
+		return devPorts{8080, 8081, 9100, 9101, 4222, 9000, 8123, 4317}
 	}
-	return devPorts{base, base + 1, base + 2, base + 3, base + 4, base + 5, base + 6}
+	return devPorts{base, base + 1, base + 2, base + 3, base + 4, base + 5, base + 6, base + 7}
 }
 
 // devState is DATA/dev.json: what another program needs to know of a stack
 // that runs. It is there only while the stack runs.
 type devState struct {
 	Receiver   string         `json:"receiver"`
+	OTLPGRPC   string         `json:"otlp_grpc"`
 	Admin      string         `json:"admin"`
 	LoadAdmin  string         `json:"load_admin"`
 	S3         string         `json:"s3"`
@@ -64,7 +65,7 @@ func runDev(ctx context.Context, s streams, args []string) error {
 	var o devOptions
 	fs.StringVar(&o.data, "data", defaultData, "`folder` for all data, logs, and the configuration that it writes")
 	fs.StringVar(&o.config, "config", "", "`file` to begin with; a ClickHouse that it names is used instead of one of our own")
-	fs.IntVar(&o.portBase, "port-base", 0, "`port` of the receiver; admin, MinIO, its console, NATS, ClickHouse, its HTTP take the next six (default 8080, 8081, 9100, 9101, 4222, 9000, 8123)")
+	fs.IntVar(&o.portBase, "port-base", 0, "`port` of the receiver; admin, MinIO, its console, NATS, ClickHouse, its HTTP, OTLP over gRPC take the next seven (default 8080, 8081, 9100, 9101, 4222, 9000, 8123, 4317)")
 	fs.DurationVar(&o.roll, "roll", 5*time.Second, "`age` at which a batch becomes an object")
 	fs.StringVar(&o.format, "format", "parquet", "`format` of objects: parquet or ndjson")
 	fs.IntVar(&o.demo, "demo", 0, "send generated game and LLM events at this `rate` a second, with a live line; with --events, until so many are sent")
@@ -89,8 +90,8 @@ func runDev(ctx context.Context, s streams, args []string) error {
 	if o.roll < 10*time.Millisecond {
 		return fmt.Errorf("--roll %s: at least 10ms", o.roll)
 	}
-	if o.portBase != 0 && (o.portBase < 1 || o.portBase > 65535-6) {
-		return fmt.Errorf("--port-base %d: between 1 and %d", o.portBase, 65535-6)
+	if o.portBase != 0 && (o.portBase < 1 || o.portBase > 65535-7) {
+		return fmt.Errorf("--port-base %d: between 1 and %d", o.portBase, 65535-7)
 	}
 	if o.fetch {
 		_, err := fetchTools(ctx, s)
@@ -193,7 +194,7 @@ func (st *stack) start(ctx context.Context) error {
 		return err
 	}
 	ownClickHouse := strings.Join(st.cfg.ClickHouse.Addresses, ",") == strings.Join(defaultConfig().ClickHouse.Addresses, ",")
-	for _, p := range []devstack.PortTakenError{{Port: ports.receiver, For: "receiver"}, {Port: ports.admin, For: "admin"}} {
+	for _, p := range []devstack.PortTakenError{{Port: ports.receiver, For: "receiver"}, {Port: ports.admin, For: "admin"}, {Port: ports.otlpGRPC, For: "OTLP over gRPC"}} {
 		if l, err := net.Listen("tcp", loopback(p.Port)); err != nil {
 			return &p
 		} else {
@@ -242,7 +243,7 @@ func (st *stack) configure(ports devPorts) error {
 		return err
 	}
 	c.Admin.Token = token
-	c.Admin.Listen, c.Receiver.Listen = loopback(ports.admin), loopback(ports.receiver)
+	c.Admin.Listen, c.Receiver.Listen, c.Receiver.OTLPGRPCListen = loopback(ports.admin), loopback(ports.receiver), loopback(ports.otlpGRPC)
 	c.Receiver.Keys = append(c.Receiver.Keys, KeyConfig{Project: "demo", SHA256: hash})
 	if c.Receiver.Projects == "" {
 		c.Receiver.Projects = filepath.Join(o.data, "projects.yaml")
@@ -254,7 +255,7 @@ func (st *stack) configure(ports devPorts) error {
 	}
 	c.Batcher.Dir, c.Batcher.Format, c.Batcher.RollAge = filepath.Join(o.data, "receive"), o.format, Duration(o.roll)
 	st.state = devState{
-		Receiver: "http://" + c.Receiver.Listen, Admin: "http://" + c.Admin.Listen, LoadAdmin: "http://" + loopback(loadAdmin),
+		Receiver: "http://" + c.Receiver.Listen, OTLPGRPC: c.Receiver.OTLPGRPCListen, Admin: "http://" + c.Admin.Listen, LoadAdmin: "http://" + loopback(loadAdmin),
 		S3: st.minio.Endpoint(), Console: st.minio.Console(), NATS: c.Queue.URL, ClickHouse: c.ClickHouse.Addresses[0], HTTP: st.state.HTTP,
 		Key: key, Config: filepath.Join(o.data, "penstock.yaml"), Pids: map[string]int{"dev": os.Getpid()},
 	}
@@ -294,7 +295,7 @@ func (st *stack) welcome(took time.Duration) {
 	w, s := st.out.out, st.state
 	fmt.Fprintf(w, "\nPenstock is ready (%.1f s).\n\n", took.Seconds())
 	for _, line := range [][2]string{
-		{"receiver", s.Receiver + "/v1/events"}, {"admin", s.Admin + "/metrics"}, {"loader's admin", s.LoadAdmin + "/metrics"},
+		{"receiver", s.Receiver + "/v1/events"}, {"OTLP over gRPC", s.OTLPGRPC}, {"admin", s.Admin + "/metrics"}, {"loader's admin", s.LoadAdmin + "/metrics"},
 		{"MinIO", s.S3}, {"MinIO console", s.Console + "  (user " + st.cfg.Storage.AccessKey + ", password " + st.cfg.Storage.SecretKey + ")"},
 		{"NATS", s.NATS}, {"ClickHouse", s.ClickHouse + "  " + s.HTTP}, {"key", s.Key}, {"configuration", s.Config}, {"logs", filepath.Join(st.opts.data, "*.log") + ", " + filepath.Join(st.opts.data, "*", "*.log")},
 	} {

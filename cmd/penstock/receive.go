@@ -13,6 +13,7 @@ import (
 
 	"github.com/penstock/penstock/batcher"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol/otlpgrpc"
 )
 
 func runReceive(ctx context.Context, s streams, args []string) error {
@@ -58,8 +59,17 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return fmt.Errorf("receiver.listen: %w", err)
 	}
-	server := &http.Server{Handler: in.receiver, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
-	log.Info("receiving", "listen", listener.Addr().String(), "admin", adm.listener.Addr().String(), "durability", cfg.Receiver.Durability, "format", cfg.Batcher.Format)
+	servers := []*publicServer{{&http.Server{Handler: in.receiver, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}, listener}}
+	grpcListen := ""
+	if cfg.Receiver.OTLPGRPCListen != "" {
+		listener, err := net.Listen("tcp", cfg.Receiver.OTLPGRPCListen)
+		if err != nil {
+			return fmt.Errorf("receiver.otlp_grpc_listen: %w", err)
+		}
+		servers = append(servers, &publicServer{otlpgrpc.NewServer(in.receiver), listener})
+		grpcListen = listener.Addr().String()
+	}
+	log.Info("receiving", "listen", listener.Addr().String(), "otlp_grpc_listen", grpcListen, "admin", adm.listener.Addr().String(), "durability", cfg.Receiver.Durability, "format", cfg.Batcher.Format)
 	if in.receiver.Keys() == 0 {
 		log.Warn("there is no key, neither in receiver.keys nor by receiver.projects: every request will be answered with 401")
 	}
@@ -69,13 +79,11 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	var g errgroup.Group
 	adminCtx, stopAdmin := context.WithCancel(context.Background())
 	defer stopAdmin()
-	failed := make(chan error, 1)
+	failed := make(chan error, len(servers))
 	g.Go(func() error { return adm.run(adminCtx) })
-	go func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			failed <- err
-		}
-	}()
+	for _, server := range servers {
+		go server.serve(failed)
+	}
 	var cause error
 	select {
 	case <-ctx.Done():
@@ -85,9 +93,11 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	draining.Store(true)
 	// Requests under way get half of the deadline, uploads the whole of it.
 	quiet, cancel := context.WithTimeout(context.Background(), time.Duration(cfg.Process.Drain)/2)
-	if err := server.Shutdown(quiet); err != nil {
-		log.Warn("requests were cut off", "error", err)
-		server.Close()
+	for _, server := range servers {
+		if err := server.Shutdown(quiet); err != nil {
+			log.Warn("requests were cut off", "error", err)
+			server.Close()
+		}
 	}
 	cancel()
 	err = errors.Join(cause, in.stop())
@@ -97,6 +107,19 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 		log.Info("drained: every batch is stored")
 	}
 	return err
+}
+
+// publicServer is a server of clients' requests with its listener.
+type publicServer struct {
+	*http.Server
+	listener net.Listener
+}
+
+// serve ends when the server is shut down, or reports why it failed.
+func (s *publicServer) serve(failed chan<- error) {
+	if err := s.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		failed <- err
+	}
 }
 
 // ready tells why events cannot be taken now.

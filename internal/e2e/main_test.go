@@ -19,12 +19,12 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// portBase finds seven free ports in a row.
+// portBase finds eight free ports in a row.
 func portBase(t *testing.T) int {
 	t.Helper()
 next:
-	for base := 20000 + os.Getpid()%20000; base < 60000; base += 7 {
-		for p := base; p < base+7; p++ {
+	for base := 20000 + os.Getpid()%20000; base < 60000; base += 8 {
+		for p := base; p < base+8; p++ {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
 			if err != nil {
 				continue next
@@ -33,7 +33,7 @@ next:
 		}
 		return base
 	}
-	t.Fatal("no seven free ports in a row")
+	t.Fatal("no eight free ports in a row")
 	return 0
 }
 

@@ -1,0 +1,258 @@
+// Package otlpgrpc takes OpenTelemetry's protocol over gRPC:
+// https://opentelemetry.io/docs/specs/otlp/#otlpgrpc
+//
+// Each Export call becomes a request of OTLP over HTTP, in process, and the HTTP
+// answer becomes a gRPC status. A unary call is one HTTP/2 request with five bytes
+// before the message (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md),
+// so net/http serves it. A gRPC server library would keep each whole message in
+// memory, before the key is known and outside the receiver's limits; here the
+// receiver reads the message from the connection, as it reads every body.
+package otlpgrpc
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Codes of gRPC: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
+const (
+	ok                = 0
+	unknown           = 2
+	invalidArgument   = 3
+	permissionDenied  = 7
+	resourceExhausted = 8
+	unimplemented     = 12
+	internal          = 13
+	unavailable       = 14
+	unauthenticated   = 16
+)
+
+const service = "/opentelemetry.proto.collector."
+
+// methods are those that are served, and the path of each over HTTP.
+var methods = map[string]string{
+	service + "trace.v1.TraceService/Export": "/v1/traces",
+	service + "logs.v1.LogsService/Export":   "/v1/logs",
+}
+
+// NewServer makes a server that hands each call to a handler of OTLP over HTTP.
+// It speaks HTTP/2 without TLS only; TLS is for a proxy before it.
+func NewServer(handler http.Handler) *http.Server {
+	var h2c http.Protocols
+	h2c.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler: Handler(handler), Protocols: &h2c, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100},
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute,
+	}
+}
+
+// Handler makes calls of gRPC out of a handler of OTLP over HTTP.
+func Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method != http.MethodPost || !isGRPC(req.Header.Get("Content-Type")) {
+			http.Error(w, "this port takes OTLP over gRPC: send application/grpc, or OTLP over HTTP to the receiver's other port", http.StatusUnsupportedMediaType)
+			return
+		}
+		w.Header().Set("Content-Type", "application/grpc")
+		w.Header().Set("Grpc-Accept-Encoding", "identity,gzip,zstd")
+		answer := call(next, w, req)
+		if answer.code == ok {
+			prefix := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(answer.message)))
+			w.Write(append(prefix, answer.message...))
+		}
+		answer.trailers(w.Header())
+	})
+}
+
+func isGRPC(contentType string) bool {
+	kind, _, _ := strings.Cut(contentType, ";")
+	kind, _, _ = strings.Cut(strings.TrimSpace(kind), "+")
+	return kind == "application/grpc"
+}
+
+// call hands the message of a request to next.
+func call(next http.Handler, w http.ResponseWriter, req *http.Request) answer {
+	path, known := methods[req.URL.Path]
+	switch {
+	case strings.HasPrefix(req.URL.Path, service+"metrics."):
+		return failed(unimplemented, "metrics are no events: send traces and logs, and set the exporter of metrics to none")
+	case !known:
+		return failed(unimplemented, fmt.Sprintf("%.200s is not served: send traces and logs of OTLP", req.URL.Path))
+	}
+	var prefix [5]byte
+	if _, err := io.ReadFull(req.Body, prefix[:]); err != nil {
+		return failed(invalidArgument, "the call has no whole message: "+err.Error())
+	}
+	size := binary.BigEndian.Uint32(prefix[1:])
+	inner := (&http.Request{
+		Method: http.MethodPost, URL: &url.URL{Path: path}, Proto: req.Proto, ProtoMajor: req.ProtoMajor, Host: req.Host,
+		Header: http.Header{}, RemoteAddr: req.RemoteAddr, ContentLength: int64(size), Body: message{req.Body, int64(size)}.reader(),
+	}).WithContext(req.Context())
+	for name, values := range req.Header { // metadata, the key among them
+		if name != "Te" && !strings.HasPrefix(name, "Grpc-") && !strings.HasSuffix(name, "-Bin") {
+			inner.Header[name] = values
+		}
+	}
+	inner.Header.Set("Content-Type", "application/x-protobuf")
+	inner.Header.Del("Content-Encoding")
+	switch encoding := req.Header.Get("Grpc-Encoding"); {
+	case prefix[0] > 1:
+		return failed(invalidArgument, "the message's first byte is neither 0 nor 1")
+	case prefix[0] == 1 && (encoding == "" || encoding == "identity"):
+		return failed(invalidArgument, "the message is compressed and grpc-encoding does not say how")
+	case prefix[0] == 1:
+		inner.Header.Set("Content-Encoding", encoding)
+	}
+	got := &recorder{ResponseWriter: w, header: http.Header{}, status: http.StatusOK}
+	next.ServeHTTP(got, inner)
+	return translated(got)
+}
+
+// message is what is left of a call's message.
+type message struct {
+	body io.ReadCloser
+	left int64
+}
+
+// reader ends with an error where the call ends before its message does.
+func (m message) reader() io.ReadCloser { return &m }
+
+func (m *message) Read(p []byte) (int, error) {
+	if m.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := m.body.Read(p[:min(int64(len(p)), m.left)])
+	if m.left -= int64(n); err == io.EOF && m.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (m *message) Close() error { return m.body.Close() }
+
+// recorder keeps an answer. Deadlines are those of the call's own writer.
+type recorder struct {
+	http.ResponseWriter
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (r *recorder) Header() http.Header         { return r.header }
+func (r *recorder) WriteHeader(status int)      { r.status = status }
+func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
+func (r *recorder) FlushError() error           { return nil } // the trailers follow the answer
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// answer is how a call ends.
+type answer struct {
+	code    uint64
+	text    string
+	message []byte        // of a good one
+	retry   time.Duration // after which the client may send again; 0: it must not
+}
+
+func failed(code uint64, text string) answer { return answer{code: code, text: text} }
+
+// translated makes a gRPC status of an HTTP answer, whose body is the response of
+// Export or a google.rpc.Status.
+func translated(got *recorder) answer {
+	if got.status == http.StatusOK || got.status == http.StatusAccepted {
+		return answer{message: got.body.Bytes()}
+	}
+	code, text := status(got.body.Bytes())
+	switch got.status {
+	case http.StatusUnauthorized:
+		code = unauthenticated
+	case http.StatusForbidden:
+		code = permissionDenied
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType:
+		code = invalidArgument
+	case http.StatusTooManyRequests:
+		code = resourceExhausted
+	case http.StatusServiceUnavailable:
+		code = unavailable
+	default:
+		if code == ok {
+			code = unknown
+		}
+	}
+	a := failed(code, text)
+	if code == resourceExhausted || code == unavailable {
+		seconds, err := strconv.Atoi(got.header.Get("Retry-After"))
+		if err != nil || seconds < 1 {
+			seconds = 1
+		}
+		a.retry = time.Duration(seconds) * time.Second
+	}
+	return a
+}
+
+// status reads code and message of a google.rpc.Status.
+func status(b []byte) (code uint64, text string) {
+	for len(b) > 0 {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return internal, "the answer could not be read"
+		}
+		value := b[n:]
+		if n = protowire.ConsumeFieldValue(number, kind, value); n < 0 {
+			return internal, "the answer could not be read"
+		}
+		switch {
+		case number == 1 && kind == protowire.VarintType:
+			code, _ = protowire.ConsumeVarint(value)
+		case number == 2 && kind == protowire.BytesType:
+			text, _ = protowire.ConsumeString(value)
+		}
+		b = value[n:]
+	}
+	return code, text
+}
+
+// trailers end the call. A client sends again what was exhausted only if
+// RetryInfo says so.
+func (a answer) trailers(h http.Header) {
+	h.Set(http.TrailerPrefix+"Grpc-Status", strconv.FormatUint(a.code, 10))
+	if a.code == ok {
+		return
+	}
+	h.Set(http.TrailerPrefix+"Grpc-Message", percentEncoded(a.text))
+	if a.retry > 0 {
+		h.Set(http.TrailerPrefix+"Grpc-Status-Details-Bin", base64.RawStdEncoding.EncodeToString(a.details()))
+	}
+}
+
+// details is a google.rpc.Status with a google.rpc.RetryInfo.
+func (a answer) details() []byte {
+	delay := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), uint64(a.retry/time.Second))
+	info := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), delay)
+	packed := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "type.googleapis.com/google.rpc.RetryInfo")
+	packed = protowire.AppendBytes(protowire.AppendTag(packed, 2, protowire.BytesType), info)
+	w := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), a.code)
+	w = protowire.AppendString(protowire.AppendTag(w, 2, protowire.BytesType), a.text)
+	return protowire.AppendBytes(protowire.AppendTag(w, 3, protowire.BytesType), packed)
+}
+
+// percentEncoded is a message as the protocol has it in a header.
+func percentEncoded(text string) string {
+	var w strings.Builder
+	for _, c := range []byte(text) {
+		if c < ' ' || c > '~' || c == '%' {
+			fmt.Fprintf(&w, "%%%02X", c)
+		} else {
+			w.WriteByte(c)
+		}
+	}
+	return w.String()
+}

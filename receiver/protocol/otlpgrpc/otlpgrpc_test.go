@@ -1,0 +1,248 @@
+package otlpgrpc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	logspb "go.opentelemetry.io/proto/otlp/logs/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding/gzip"
+	"google.golang.org/grpc/metadata"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver"
+)
+
+// sink is a batcher and an errors pipeline.
+type sink struct {
+	mu       sync.Mutex
+	err      error
+	names    []string
+	contexts []string
+	failures []string
+}
+
+func (s *sink) Append(_ context.Context, events []pipeline.Event, _ []pipeline.Blob, _ pipeline.Durability, _ func()) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return "", s.err
+	}
+	for _, e := range events {
+		s.names, s.contexts = append(s.names, string(e.Name)), append(s.contexts, string(e.Context))
+	}
+	return "", nil
+}
+
+func (s *sink) Report(f pipeline.Failure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures = append(s.failures, f.Code)
+}
+func (s *sink) Drop(string) {}
+
+// serve starts a server, and a connection of gRPC's own library to it.
+func serve(t *testing.T, s *sink, change func(*receiver.Options)) (*grpc.ClientConn, *http.Server) {
+	t.Helper()
+	o := receiver.Options{
+		Keys: []receiver.Key{{Project: "p", Hash: receiver.HashKey("k")}}, MaxBody: 1 << 20, MaxDecoded: 1 << 21, MaxEvent: 1 << 20, MaxEvents: 1000,
+		MaxDepth: 64, MaxMemory: 1 << 25, ReadTimeout: 5 * time.Second, RetryAfter: 3 * time.Second, AnonymousRate: 1 << 20,
+	}
+	if change != nil {
+		change(&o)
+	}
+	server := NewServer(receiver.New(o, s, s, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		server.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("the server ended: %v", err)
+		}
+	})
+	return conn, server
+}
+
+// codec sends a message as it is on the wire, and keeps the answer so.
+type codec struct{}
+
+func (codec) Name() string                       { return "proto" }
+func (codec) Marshal(v any) ([]byte, error)      { return proto.Marshal(v.(proto.Message)) }
+func (codec) Unmarshal(data []byte, v any) error { *v.(*[]byte) = slices.Clone(data); return nil }
+
+const traces, logs, metrics = service + "trace.v1.TraceService/Export", service + "logs.v1.LogsService/Export", service + "metrics.v1.MetricsService/Export"
+
+// export calls a method with a message, and returns the answer as it is on the wire.
+func export(ctx context.Context, conn *grpc.ClientConn, method string, m proto.Message, options ...grpc.CallOption) (string, error) {
+	var answer []byte
+	err := conn.Invoke(ctx, method, m, &answer, append(options, grpc.ForceCodec(codec{}))...)
+	return string(answer), err
+}
+
+func spans(names ...string) *tracepb.TracesData {
+	var all []*tracepb.Span
+	for i, name := range names {
+		all = append(all, &tracepb.Span{TraceId: []byte("0123456789abcdef"), SpanId: []byte{1, 2, 3, 4, 5, 6, 7, byte(i + 1)}, Name: name})
+	}
+	return &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: all}}}}}
+}
+
+func withKey(t *testing.T, key string) context.Context {
+	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+key)
+}
+
+func TestExport(t *testing.T) {
+	s := &sink{}
+	conn, _ := serve(t, s, nil)
+	for range 2 {
+		if answer, err := export(withKey(t, "k"), conn, traces, spans("plain")); err != nil || answer != "" {
+			t.Fatalf("got %q, %v", answer, err)
+		}
+	}
+	if _, err := export(withKey(t, "k"), conn, traces, spans(strings.Repeat("z", 200)), grpc.UseCompressor(gzip.Name)); err != nil {
+		t.Errorf("gzip: %v", err)
+	}
+	records := &logspb.LogsData{ResourceLogs: []*logspb.ResourceLogs{{ScopeLogs: []*logspb.ScopeLogs{{LogRecords: []*logspb.LogRecord{
+		{EventName: "record", Body: &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: "hi"}}}}}}}}}
+	if _, err := export(metadata.AppendToOutgoingContext(t.Context(), "x-api-key", "k"), conn, logs, records); err != nil {
+		t.Errorf("logs: %v", err)
+	}
+	if _, err := export(withKey(t, "k"), conn, traces, &tracepb.TracesData{}); err != nil {
+		t.Errorf("an empty call: %v", err)
+	}
+	if want := []string{"plain", "plain", strings.Repeat("z", 200), "record"}; !slices.Equal(s.names, want) {
+		t.Errorf("got %q, want %q", s.names, want)
+	}
+	if !strings.Contains(s.contexts[0], `"ip":"127.0.0.1"`) || !strings.Contains(s.contexts[0], "grpc-go") {
+		t.Errorf("the context is %s", s.contexts[0])
+	}
+	answer, err := export(withKey(t, "k"), conn, traces, &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{
+		Spans: []*tracepb.Span{{Name: "no id"}, spans("good").ResourceSpans[0].ScopeSpans[0].Spans[0]}}}}}})
+	if err != nil || !strings.Contains(answer, "\x08\x01\x12") || !strings.Contains(answer, "invalid_id") { // rejected_spans: 1, error_message
+		t.Errorf("a partial success: got %q, %v", answer, err)
+	}
+}
+
+func TestRefusedCalls(t *testing.T) {
+	s := &sink{}
+	conn, _ := serve(t, s, nil)
+	check := func(what string, err error, code codes.Code, says string, retry time.Duration) {
+		t.Helper()
+		status := grpcstatus.Convert(err)
+		if status.Code() != code || !strings.Contains(status.Message(), says) {
+			t.Errorf("%s: got %v, want %s with %q", what, err, code, says)
+		}
+		var delay time.Duration
+		for _, d := range status.Details() {
+			if info, is := d.(*errdetails.RetryInfo); is {
+				delay = info.RetryDelay.AsDuration()
+			}
+		}
+		if delay != retry {
+			t.Errorf("%s: send again after %s, want %s", what, delay, retry)
+		}
+	}
+	_, err := export(t.Context(), conn, traces, spans("a"))
+	check("no key", err, codes.Unauthenticated, "missing_key", 0)
+	_, err = export(withKey(t, "wrong"), conn, traces, spans("a"))
+	check("a wrong key", err, codes.Unauthenticated, "unknown_key", 0)
+	_, err = export(withKey(t, "k"), conn, traces, spans(strings.Repeat("a", 2<<20)))
+	check("a large message", err, codes.InvalidArgument, "too_large", 0)
+	_, err = export(withKey(t, "k"), conn, traces, spans(strings.Repeat("a", 4<<20)), grpc.UseCompressor(gzip.Name))
+	check("a message that is large when it is decompressed", err, codes.InvalidArgument, "too_large", 0)
+	_, err = export(withKey(t, "k"), conn, traces, &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: []*tracepb.Span{{Name: "100 % ü"}}}}}}})
+	check("all refused", err, codes.InvalidArgument, "invalid_id", 0)
+	_, err = export(withKey(t, "k"), conn, metrics, spans())
+	check("metrics", err, codes.Unimplemented, "metrics are no events", 0)
+	_, err = export(withKey(t, "k"), conn, "/other.Service/Do", spans())
+	check("another service", err, codes.Unimplemented, "/other.Service/Do is not served", 0)
+	s.err = errors.New("away")
+	_, err = export(withKey(t, "k"), conn, traces, spans("a"))
+	check("no room", err, codes.Unavailable, "unavailable", 3*time.Second)
+	if len(s.names) != 0 {
+		t.Errorf("%q were taken", s.names)
+	}
+}
+
+// A client sends a limited call again, for the answer has RetryInfo.
+func TestLimitedCalls(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		after  string
+		code   uint64
+		retry  time.Duration
+	}{
+		{http.StatusTooManyRequests, "7", resourceExhausted, 7 * time.Second}, {http.StatusServiceUnavailable, "", unavailable, time.Second},
+		{http.StatusForbidden, "7", permissionDenied, 0}, {http.StatusRequestEntityTooLarge, "", invalidArgument, 0}, {http.StatusTeapot, "", unknown, 0},
+	} {
+		got := translated(&recorder{status: tt.status, header: http.Header{"Retry-After": {tt.after}}})
+		if got.code != tt.code || got.retry != tt.retry {
+			t.Errorf("%d: got %+v, want %+v", tt.status, got, tt)
+		}
+	}
+}
+
+func TestNoGRPC(t *testing.T) {
+	_, server := serve(t, &sink{}, nil)
+	for _, kind := range []string{"application/json", "application/grpcweb", ""} {
+		if isGRPC(kind) {
+			t.Errorf("%q is taken for gRPC", kind)
+		}
+	}
+	for _, kind := range []string{"application/grpc", "application/grpc+proto", "application/grpc; charset=utf-8"} {
+		if !isGRPC(kind) {
+			t.Errorf("%q is not taken for gRPC", kind)
+		}
+	}
+	if server.Protocols.HTTP1() || server.Protocols.HTTP2() {
+		t.Error("the port speaks more than HTTP/2 without TLS")
+	}
+}
+
+// Calls under way are answered when the server stops.
+func TestGracefulStop(t *testing.T) {
+	s := &sink{}
+	s.mu.Lock() // Append waits
+	conn, server := serve(t, s, nil)
+	done := make(chan error, 1)
+	go func() {
+		_, err := export(withKey(t, "k"), conn, traces, spans("a"))
+		done <- err
+	}()
+	time.Sleep(200 * time.Millisecond)
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Shutdown(t.Context()) }()
+	time.Sleep(100 * time.Millisecond)
+	s.mu.Unlock()
+	if err := <-done; err != nil {
+		t.Errorf("the call under way: %v", err)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("stopping: %v", err)
+	}
+}
