@@ -297,7 +297,7 @@ type Stats struct {
 	MaxDisk       int64   `json:"max_disk_bytes"`
 	Newest        int64   `json:"newest_accepted_ms"` // received_at, 0: none since the start
 	Stored        int64   `json:"objects_stored"`     // since the start
-	Refused       int     `json:"refused_batches"`    // by the store, for a right or a feature that is missing; tried again
+	Refused       int     `json:"refused_batches"`    // batches that the store refuses and that are tried again
 	Error         string  `json:"error,omitempty"`    // why uploads or writes fail now
 }
 

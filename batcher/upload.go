@@ -342,8 +342,8 @@ func (b *Batcher) put(ctx context.Context, bt *batch, sp *spool, meta pipeline.M
 	return err
 }
 
-// putObject tries until the object is in the bucket or ctx ends. Only another object under its key ends it sooner, and a
-// store that refuses it.
+// putObject tries until the object is in the bucket or ctx ends. Only another object under its key ends it sooner, and
+// a store that refuses it.
 func (b *Batcher) putObject(ctx context.Context, key string, body func() io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error) {
 	for attempt := 1; ; attempt++ {
 		try, cancel := context.WithTimeout(ctx, b.putTimeout(size))

@@ -89,6 +89,29 @@ func TestBodyLayouts(t *testing.T) {
 	}
 }
 
+// A body as people really send it, of lines that are broken in many ways. The layout says nothing about what is accepted.
+func TestOddLines(t *testing.T) {
+	lines := []string{`{"name":"1","v":"ok-first"}`, `not json at all`, `{"name":"2","v":NaN}`, `{"name":"3","v":1e400}`, `{"name":"4","v":100000000000000000000}`,
+		`{"name":"5","v":"cut \ud83d"}`, `{"name":"6","a":1,"a":2}`, `{"name":"7","a.b":1,"a":{"b":2}}`, `{"name":"8"} {"name":"9"}`,
+		`[{"name":"10"},{"name":"11"}]`, `"text"`, `{"name":"12","v":"ok-last"}`}
+	const want = "1:invalid_json 2:invalid_json 3:number_out_of_range 4:number_out_of_range 6:duplicate_key 7:duplicate_key <:not_an_object"
+	for _, kind := range []string{"", ndjson, "text/plain;charset=UTF-8"} {
+		for _, end := range []string{"\n", "\r\n", "\r", "\n\n"} {
+			for _, mark := range []string{"", "\xef\xbb\xbf"} {
+				r, s := newTest(nil)
+				a := serve(t, r, withKey(post("/v1/events", mark+strings.Join(lines, end)+end, "Content-Type", kind)))
+				if got := names(s.events); got != "1 5 8 9 10 11 12" || a.codes() != want || repaired(t, r) != 1 {
+					t.Errorf("%q, lines that end in %q: accepted %s, rejected %s", kind, end, got, a.codes())
+				}
+			}
+		}
+	}
+	r, s := newTest(nil)
+	if serve(t, r, withKey(post("/v1/events", "[\n{\"name\":\"arr1\"},\n{\"name\":\"arr2\"}\n]\n", "Content-Type", ndjson))); names(s.events) != "arr1 arr2" {
+		t.Errorf("a pretty array: accepted %s", names(s.events))
+	}
+}
+
 // poison is what one JSON reader takes and another refuses; each alone in its request's middle.
 var poison = []struct{ name, body, code string }{
 	{"duplicate key", `{"name":"x","a":1,"a":2}`, "duplicate_key"},

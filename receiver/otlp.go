@@ -207,16 +207,11 @@ func elements(array []byte, f func(element []byte) *refusal) *refusal {
 		if err == io.EOF {
 			return nil
 		}
-		if err == nil {
-			n := extent(value)
-			if n > 0 {
-				n = values.Take(n)
-			} else {
-				n, _ = values.Skip(0) // it has no end: where the next one begins is found by lines
-			}
-			value = jsonscan.TrimSpace(value[:n])
+		n := extent(value)
+		if err != nil || n == 0 {
+			return refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "a list of records is no JSON array: %.40q", array)
 		}
-		if err := f(value); err != nil {
+		if err := f(value[:values.Take(n)]); err != nil {
 			return err
 		}
 	}

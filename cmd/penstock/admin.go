@@ -45,7 +45,8 @@ type readiness struct {
 }
 
 // listenAdmin opens the admin listener. status is asked at each GET /status.
-func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready readiness, status func() roleStatus) (*admin, error) {
+func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready readiness,
+	status func() roleStatus) (*admin, error) {
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)

@@ -274,7 +274,8 @@ func decodeYAML(text []byte, into any) error {
 	} else if err != nil {
 		return err
 	}
-	return fmt.Errorf(`line %d: a second YAML document begins here, and only one is read: remove the "---" or the document`, second.Line)
+	return fmt.Errorf(`line %d: a second YAML document begins here, and only one is read: remove the "---" or the document`,
+		second.Line)
 }
 
 // checkKeys refuses a key that no field has, and one that stands twice.
@@ -599,7 +600,8 @@ func (c *Config) checkProxies() (errs []error) {
 		case strings.Trim(strings.ToLower(h.value), "abcdefghijklmnopqrstuvwxyz0123456789-_") != "":
 			errs = append(errs, fmt.Errorf("receiver.%s %q: want the name of a header, as CF-Connecting-IP", h.name, h.value))
 		case len(c.Receiver.TrustedProxies) == 0:
-			errs = append(errs, fmt.Errorf("receiver.%s is %q, but receiver.trusted_proxies is empty: name the networks of the proxies that set it", h.name, h.value))
+			errs = append(errs, fmt.Errorf("receiver.%s is %q, but receiver.trusted_proxies is empty: "+
+				"name the networks of the proxies that set it", h.name, h.value))
 		}
 	}
 	return errs

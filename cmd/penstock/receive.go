@@ -41,7 +41,8 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	ops := newOperator(cfg, log)
 	defer ops.close()
 	var draining atomic.Bool
-	adm, err := listenAdmin(cfg.Admin, reg, ops, readiness{func() error { return in.ready(draining.Load()) }, in.remarks}, func() roleStatus {
+	ready := readiness{func() error { return in.ready(draining.Load()) }, in.remarks}
+	adm, err := listenAdmin(cfg.Admin, reg, ops, ready, func() roleStatus {
 		st := roleStatus{Role: "receive", Version: version().Version}
 		for _, b := range in.batchers {
 			st.Batchers = append(st.Batchers, b.Stats())

@@ -10,8 +10,8 @@
 //   - What follows the value: json.Valid refuses it; here n says where the value ends, and the caller looks at the rest.
 //
 // And these are refused here, as content, though json.Valid accepts them: bad UTF-8, lone surrogates (but see
-// Scanner.AllowLoneSurrogates), \u0000 in a key, numbers beyond 64 bits, duplicate keys, nesting beyond MaxDepth. Each is a text that
-// one reader of our objects takes and another one does not.
+// Scanner.AllowLoneSurrogates), \u0000 in a key, numbers beyond 64 bits, duplicate keys, nesting beyond MaxDepth. Each is a
+// text that one reader of our objects takes and another one does not.
 package jsonscan
 
 import (

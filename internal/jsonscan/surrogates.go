@@ -11,9 +11,9 @@ const (
 // ReplaceLoneSurrogates replaces the lone surrogates in JSON text by U+FFFD, in place: escapes by an escape, and bytes
 // by bytes, so that all lengths stay. It returns how many it replaced.
 //
-// If more of the text follows, final is false, and the last bytes may belong to an escape that continues there. Only the
-// first done bytes are settled then; the rest has to be passed again, with what follows. Text that is not JSON is read
-// as if all of it were within strings.
+// If more of the text follows, final is false, and the last bytes may belong to an escape that continues there. Only
+// the first done bytes are settled then; the rest has to be passed again, with what follows. Text that is not JSON is
+// read as if all of it were within strings.
 func ReplaceLoneSurrogates(text []byte, final bool) (done, replaced int) {
 	for i := 0; i < len(text); {
 		size, lone := 1, ""
@@ -39,8 +39,8 @@ func ReplaceLoneSurrogates(text []byte, final bool) (done, replaced int) {
 	return len(text), replaced
 }
 
-// escapeAt is how long the escape at the start of the text is, with its partner if it has one, and what replaces it if it
-// is a lone surrogate. An escape that the text cuts off is longer than the text.
+// escapeAt is how long the escape at the start of the text is, with its partner if it has one, and what replaces it if
+// it is a lone surrogate. An escape that the text cuts off is longer than the text.
 func escapeAt(text []byte) (size int, lone string) {
 	if len(text) < 2 || text[1] != 'u' {
 		return 2, ""

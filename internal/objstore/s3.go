@@ -108,8 +108,9 @@ func (b *Bucket) Head(ctx context.Context, key string) (pipeline.Object, error) 
 func (b *Bucket) stored(ctx context.Context, key string) (pipeline.Object, error) {
 	o, err := b.Head(ctx, key)
 	if code := status(err); refuses(code, err) {
-		return o, pipeline.RefusedError{Missing: pipeline.MissingGet, Err: fmt.Errorf("an object is there, and the store refuses HEAD (status %d): "+
-			"give the access key the right %s, which is needed to compare the two: %w", code, pipeline.MissingGet, err)}
+		return o, pipeline.RefusedError{Missing: pipeline.MissingGet,
+			Err: fmt.Errorf("an object is there, and the store refuses HEAD (status %d): give the access key the right %s, "+
+				"which is needed to compare the two: %w", code, pipeline.MissingGet, err)}
 	}
 	return o, err
 }
@@ -123,27 +124,30 @@ func refusedPut(err error) error {
 	switch code {
 	case http.StatusForbidden:
 		return pipeline.RefusedError{Missing: pipeline.MissingPut,
-			Err: fmt.Errorf("the store refuses PUT (status 403): give the access key the right %s for this prefix: %w", pipeline.MissingPut, err)}
+			Err: fmt.Errorf("the store refuses PUT (status 403): give the access key the right %s for this prefix: %w",
+				pipeline.MissingPut, err)}
 	case http.StatusBadRequest, http.StatusNotImplemented:
 		return pipeline.RefusedError{Missing: pipeline.MissingConditional,
 			Err: fmt.Errorf("the store refuses PUT with If-None-Match (status %d): it has to support conditional PUT, "+
 				"which keeps an object from being written twice: %w", code, err)}
 	}
-	return pipeline.RefusedError{Missing: pipeline.MissingOther, Err: fmt.Errorf("the store refuses PUT (status %d): %w", code, err)}
+	return pipeline.RefusedError{Missing: pipeline.MissingOther,
+		Err: fmt.Errorf("the store refuses PUT (status %d): %w", code, err)}
 }
 
-// passing are the codes of 4xx answers that do not speak of rights or features: wrong keys and clocks, which nothing gets
-// past, and what a broken connection leaves.
+// passing are the codes of 4xx answers that do not speak of rights or features: wrong keys and clocks, which nothing
+// gets past, and what a broken connection leaves.
 var passing = []string{
-	"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken", "TokenRefreshRequired",
-	"AuthorizationHeaderMalformed", "RequestTimeout", "IncompleteBody", "BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "SlowDown",
-	"NoSuchBucket",
+	"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken",
+	"TokenRefreshRequired", "AuthorizationHeaderMalformed", "RequestTimeout", "IncompleteBody", "BadDigest",
+	"InvalidDigest", "XAmzContentSHA256Mismatch", "SlowDown", "NoSuchBucket",
 }
 
 // refuses reports whether an answer means that the store will not do this, however often it is asked.
 func refuses(code int, err error) bool {
 	switch code {
-	case http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusPreconditionFailed, http.StatusTooEarly, http.StatusTooManyRequests:
+	case http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusPreconditionFailed,
+		http.StatusTooEarly, http.StatusTooManyRequests:
 		return false
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok && slices.Contains(passing, api.ErrorCode()) {

@@ -277,7 +277,12 @@ func parseZone(text []byte) (offset int64, ok bool) {
 	case len(text) == 2 && text[0] == ':':
 		text = text[1:]
 	}
-	return 0, bytes.EqualFold(text, []byte("Z")) || bytes.EqualFold(text, []byte("UTC")) || bytes.EqualFold(text, []byte("GMT"))
+	for _, name := range []string{"Z", "UTC", "GMT"} {
+		if bytes.EqualFold(text, []byte(name)) {
+			return 0, true
+		}
+	}
+	return 0, false
 }
 
 // parseOffset reads +HH:MM, +HHMM or +HH, with either sign.
