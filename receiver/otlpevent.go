@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -214,30 +213,42 @@ func (r *record) begin(attributes []*commonpb.KeyValue, name, otherwise string) 
 	r.name = name
 	r.attributes = attributes
 	r.text = appendAttributes(r.text, attributes)
-	if slices.ContainsFunc(attributes, func(a *commonpb.KeyValue) bool { return llm.MayBeRenamed(a.Key) }) {
-		r.canonical()
-	}
+	r.rename()
 }
 
-// canonical adds what the record has under an older name, or one of another
+// rename adds what the record has under an older name, or one of another
 // convention, under the name of now.
-func (r *record) canonical() {
-	for _, c := range llm.Renamed {
-		if valueOf(r.attributes, c.Now) != nil {
+func (r *record) rename() {
+	var found [llm.RenamedNames]struct {
+		value *commonpb.AnyValue
+		rank  int
+	}
+	count := 0
+	for _, a := range r.attributes {
+		at, known := llm.Renames[a.Key]
+		if !known {
 			continue
 		}
-		for _, old := range c.Before {
-			v := valueOf(r.attributes, old.Name)
-			if v == nil {
-				continue
+		if f := &found[at.Now]; f.value == nil || at.Rank <= f.rank { // of two with one name the last counts
+			if f.value, f.rank = a.Value, at.Rank; f.value == nil {
+				f.value = &commonpb.AnyValue{}
 			}
-			if c.Now == llm.FinishReasons && v.GetArrayValue() == nil { // there was one
-				v = &commonpb.AnyValue{Value: &commonpb.AnyValue_ArrayValue{ArrayValue: &commonpb.ArrayValue{Values: []*commonpb.AnyValue{v}}}}
-			}
-			r.text = appendValue(appendKey(r.text, c.Now), v)
-			r.attributes = append(r.attributes[:len(r.attributes):len(r.attributes)], &commonpb.KeyValue{Key: c.Now, Value: v})
-			break
+			count++
 		}
+	}
+	if count == 0 {
+		return
+	}
+	for i, c := range llm.Renamed {
+		v := found[i].value
+		if v == nil || found[i].rank == 0 {
+			continue
+		}
+		if c.Now == llm.FinishReasons && v.GetArrayValue() == nil { // there was one
+			v = &commonpb.AnyValue{Value: &commonpb.AnyValue_ArrayValue{ArrayValue: &commonpb.ArrayValue{Values: []*commonpb.AnyValue{v}}}}
+		}
+		r.text = appendValue(appendKey(r.text, c.Now), v)
+		r.attributes = append(r.attributes[:len(r.attributes):len(r.attributes)], &commonpb.KeyValue{Key: c.Now, Value: v})
 	}
 }
 

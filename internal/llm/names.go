@@ -6,8 +6,6 @@
 // that it reads few columns however many conventions there are (view.go).
 package llm
 
-import "strings"
-
 // A Source is the specification that defines a name.
 type Source string
 
@@ -93,6 +91,7 @@ var Names = []Name{
 	{Model, "gen_ai.request.model", semconv},
 	{Model, "gen_ai.response.model", semconv},
 	{Model, "model", native},
+	{Model, "model_name", pydantic},
 	{Model, "provided_model_name", langfuse},
 	{Model, "providerRequest.json.model", helicone},
 	{Model, "providerResponse.json.model", helicone},
@@ -141,6 +140,7 @@ var Names = []Name{
 	{Cost, "cost_usd", native},
 	{Cost, "gen_ai.usage.cost", openrouter},
 	{Cost, "response_cost", litellm},
+	{Cost, "operation.cost", pydantic},
 	{CostParts, "langfuse.observation.cost_details", langfuse},
 	{CostParts, "cost_details", langfuse},
 	{CostParts, "llm.cost", inference},
@@ -211,10 +211,13 @@ var Names = []Name{
 	{Output, "providerResponse.json", helicone},
 }
 
+// RenamedNames is how many names of now are in Renamed.
+const RenamedNames = 14
+
 // Renamed are attributes of spans and log records whose values the receiver also
 // stores under the name of now. Where several are there, the first counts. An
 // input holds the cached tokens, an output the reasoning tokens in all of them.
-var Renamed = []struct {
+var Renamed = [RenamedNames]struct {
 	Now    string
 	Before []Attribute
 }{
@@ -224,7 +227,7 @@ var Renamed = []struct {
 		{"llm.request.type", traceloop}}},
 	{"gen_ai.request.model", []Attribute{
 		{"llm.request.model", traceloop}, {"llm.model_name", inference}, {"llm.request.model_name", inference}, {"embedding.model_name", inference},
-		{"langfuse.observation.model.name", langfuse}, {"ai.model.id", vercel}, {"model_name", pydantic}}},
+		{"langfuse.observation.model.name", langfuse}, {"ai.model.id", vercel}}},
 	{"gen_ai.response.model", []Attribute{
 		{"llm.response.model", traceloop}, {"llm.response.model_name", inference}, {"ai.response.model", vercel}}},
 	{"gen_ai.response.id", []Attribute{
@@ -249,7 +252,7 @@ var Renamed = []struct {
 		{"gen_ai.usage.reasoning_tokens", traceloop}, {"llm.usage.reasoning_tokens", traceloop}, {"llm.token_count.completion_details.reasoning", inference},
 		{"ai.usage.outputTokenDetails.reasoningTokens", vercel}, {"ai.usage.reasoningTokens", vercel}, {"gen_ai.usage.details.reasoning_tokens", pydantic}}},
 	{"gen_ai.usage.cost", []Attribute{
-		{"gen_ai.usage.total_cost", openrouter}, {"llm.usage.total_cost", traceloop}, {"operation.cost", pydantic}}},
+		{"gen_ai.usage.total_cost", openrouter}, {"llm.usage.total_cost", traceloop}}},
 	{FinishReasons, []Attribute{
 		{"gen_ai.response.finish_reason", semconvOld}, {"llm.response.finish_reason", traceloop}, {"llm.finish_reason", inference},
 		{"gen_ai.completion.0.finish_reason", traceloop}, {"ai.response.finishReason", vercel}}},
@@ -266,18 +269,22 @@ type Attribute struct {
 // FinishReasons is an array now, and was one text.
 const FinishReasons = "gen_ai.response.finish_reasons"
 
-// prefixes are how the attributes of a record begin that may be Renamed.
-var prefixes = []string{"gen_ai.", "llm.", "ai.", "langfuse.observation.", "embedding."}
+// A Rename is the place of an attribute in Renamed. Of several attributes with one
+// Now, that of the lowest Rank counts; 0 is the name of now itself.
+type Rename struct{ Now, Rank int }
 
-// MayBeRenamed tells whether a record with that attribute is one of a language
-// model's, so that its names are looked at.
-func MayBeRenamed(attribute string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(attribute, p) {
-			return true
+// Renames finds a record's attributes in Renamed, by their names.
+var Renames = renames()
+
+func renames() map[string]Rename {
+	m := map[string]Rename{}
+	for i, r := range Renamed {
+		m[r.Now] = Rename{i, 0}
+		for rank, old := range r.Before {
+			m[old.Name] = Rename{i, rank + 1}
 		}
 	}
-	return false
+	return m
 }
 
 // Users and Sessions are the attributes that name the user and the session of a
