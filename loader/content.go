@@ -67,9 +67,8 @@ func (c *content) decoder() (codec.Decoder, error) {
 
 // open fetches the object that a notification names and makes it readable.
 func (s *Source) open(ctx context.Context, n pipeline.Notification) (*content, error) {
-	object, file, err := s.fetch(ctx, n)
-	c := &content{object: object, file: file, foreign: object.Meta.SHA256 == ""}
-	if err != nil || !c.foreign {
+	c, err := s.fetch(ctx, n)
+	if err != nil {
 		return c, err
 	}
 	if err := s.prepare(ctx, c); err != nil {
@@ -79,8 +78,14 @@ func (s *Source) open(ctx context.Context, n pipeline.Notification) (*content, e
 	return c, nil
 }
 
-// fetch brings the object to the disk.
-func (s *Source) fetch(ctx context.Context, n pipeline.Notification) (pipeline.Object, *os.File, error) {
+// fetch brings the object to the disk, and decodes nothing. With an error the
+// content is only what is known of the object.
+func (s *Source) fetch(ctx context.Context, n pipeline.Notification) (*content, error) {
+	object, file, err := s.store(ctx, n)
+	return &content{object: object, file: file, foreign: object.Meta.SHA256 == ""}, err
+}
+
+func (s *Source) store(ctx context.Context, n pipeline.Notification) (pipeline.Object, *os.File, error) {
 	object, body, err := s.Store.Get(ctx, n.Key)
 	if err != nil {
 		return object, nil, err
@@ -130,6 +135,9 @@ func check(object pipeline.Object, n pipeline.Notification, size int64, sum stri
 // prepare finds out what a foreign file is, and has it decoded where that is
 // not ours to do.
 func (s *Source) prepare(ctx context.Context, c *content) error {
+	if !c.foreign {
+		return nil
+	}
 	c.of = foreign.File{Data: c.file, Size: c.object.Size, Key: c.object.Key, Encoding: c.object.Encoding}
 	mapping := s.Imports.Of(c.object.Key)
 	c.opts = foreign.Options{Key: c.object.Key, Modified: c.object.Modified.UnixMilli(), Mapping: mapping}

@@ -21,6 +21,13 @@ const day = 24 * 60 * 60 * 1000
 // load brings one object into the table, unless it is there. The entry that it
 // returns with an error is that of the attempt that failed.
 func (l *Loader) load(ctx context.Context, n pipeline.Notification) (pipeline.Load, error) {
+	return l.loadBy(ctx, n, l.attempt)
+}
+
+// attempter makes an attempt at an object that is not loaded.
+type attempter func(ctx context.Context, n pipeline.Notification, entry pipeline.Load, begun bool) (pipeline.Load, error)
+
+func (l *Loader) loadBy(ctx context.Context, n pipeline.Notification, attempt attempter) (pipeline.Load, error) {
 	if !strings.HasPrefix(n.Key, l.spec.Prefix) {
 		l.log.Warn("notification of an object that is not of this pipeline", "key", n.Key)
 		l.metrics.ignored.WithLabelValues("foreign").Inc()
@@ -55,15 +62,15 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) (pipeline.Lo
 		l.metrics.results.WithLabelValues("dropped").Inc()
 		return entry, nil
 	}
-	return l.bring(ctx, n, entry, begun)
+	return attempt(ctx, n, entry, begun)
 }
 
 // bring is an attempt at an object that is not loaded.
 func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipeline.Load, begun bool) (pipeline.Load, error) {
 	began := time.Now()
-	entry.State, entry.Loader, entry.Started = pipeline.Loading, l.opts.Name, began.UTC()
+	entry.State, entry.Loader, entry.Started, entry.Finished = pipeline.Loading, l.opts.Name, began.UTC(), time.Time{}
 	entry.Attempts++
-	c, err := l.source.open(ctx, n)
+	c, err := l.source.fetch(ctx, n)
 	if err != nil {
 		return entry, err
 	}
@@ -74,13 +81,15 @@ func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipel
 	entry.Bytes = uint64(object.Size)
 	ask := begun
 	switch {
-	case !begun:
+	case !begun || entry.ChunkRows == 0:
 		entry.ETag = object.ETag
 		// A ledger that was lost or restored must not make rows double. Usually
 		// nothing is there, and one question is all that it costs.
-		if entry.Generation, ask, err = l.table.Newest(ctx, l.spec.Name, n.Key, received(object.Meta)); err != nil {
+		newest, there, err := l.table.Newest(ctx, l.spec.Name, n.Key, received(object.Meta))
+		if err != nil {
 			return entry, err
 		}
+		entry.Generation, ask = max(entry.Generation, newest), there
 	case entry.ETag != object.ETag:
 		// What is there of it may be of other content, cut at other rows.
 		there, err := l.table.Present(ctx, l.spec.Name, n.Key, entry.Generation, 0, maxRows, [2]int64{0, maxTime})
@@ -94,19 +103,8 @@ func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipel
 		// it brings.
 		entry.ETag, entry.Refused = object.ETag, nil
 		entry.Generation++
-	case entry.Reading != c.reading && entry.ChunkRows > 0:
-		// What an earlier attempt brought was cut at other rows. All of it comes in
-		// anew, and then what is older goes.
-		entry.Refused, entry.ChunkRows = nil, 0
-		entry.Generation++
 	}
-	entry.Reading = c.reading
-	if entry.ChunkRows == 0 {
-		if err := l.measure(c, &entry); err != nil {
-			return entry, fmt.Errorf("load %s: %w", n.Key, err)
-		}
-	}
-	if err := l.ledger.SaveLoad(ctx, entry); err != nil {
+	if err := l.decide(ctx, c, &entry); err != nil {
 		return entry, err
 	}
 	faultpoint.Hit("loader.begun")
@@ -124,6 +122,7 @@ func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipel
 	}
 	faultpoint.Hit("loader.replaced")
 	entry.State, entry.Rows, entry.Received, entry.Finished = pipeline.Loaded, uint64(done.rows), pipeline.Millis(done.newest), time.Now().UTC()
+	entry.Unfinished = 0
 	if err := l.ledger.SaveLoad(ctx, entry); err != nil {
 		return entry, err
 	}
@@ -141,6 +140,34 @@ func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipel
 		"generation", entry.Generation, "fetch_ms", fetched.Milliseconds(), "load_ms", (took - fetched).Milliseconds(),
 		"lag_ms", time.Since(pipeline.Millis(done.newest)).Milliseconds())
 	return entry, nil
+}
+
+// decide settles where the object is cut and writes `loading` into the ledger,
+// before anything of the object is decoded: if that kills the process, the
+// ledger knows.
+func (l *Loader) decide(ctx context.Context, c *content, entry *pipeline.Load) error {
+	if c.foreign || entry.ChunkRows == 0 && l.hasToMeasure(c) {
+		if err := l.ledger.SaveLoad(ctx, *entry); err != nil {
+			return err
+		}
+		faultpoint.Hit("loader.decoding")
+	}
+	if err := l.source.prepare(ctx, c); err != nil {
+		return fmt.Errorf("read %s: %w", entry.Key, err)
+	}
+	if entry.Reading != c.reading && entry.ChunkRows > 0 {
+		// What an earlier attempt brought was cut at other rows. All of it comes in
+		// anew, and then what is older goes.
+		entry.Refused, entry.ChunkRows = nil, 0
+		entry.Generation++
+	}
+	entry.Reading = c.reading
+	if entry.ChunkRows == 0 {
+		if err := l.measure(c, entry); err != nil {
+			return fmt.Errorf("load %s: %w", entry.Key, err)
+		}
+	}
+	return l.ledger.SaveLoad(ctx, *entry)
 }
 
 // replaced deletes the rows of the generations before this one, or its own
@@ -190,8 +217,8 @@ var piece = codec.Limit{Rows: 4 << 10, Bytes: 1 << 20}
 // ledger from then on.
 func (l *Loader) measure(c *content, entry *pipeline.Load) error {
 	entry.ChunkRows, entry.ChunkBytes = uint32(l.opts.ChunkRows), uint32(l.opts.ChunkBytes)
-	if !c.foreign && c.object.Meta.Rows <= int64(l.opts.MinChunk) {
-		return nil // wherever a chunk may end, this is one; small objects are not opened twice
+	if !l.hasToMeasure(c) {
+		return nil
 	}
 	dec, err := c.decoder()
 	if err != nil {
@@ -204,6 +231,12 @@ func (l *Loader) measure(c *content, entry *pipeline.Load) error {
 	}
 	entry.ChunkRows = uint32(l.table.ChunkRows(sample, l.opts.ChunkRows))
 	return nil
+}
+
+// hasToMeasure is false for small objects, which are not opened twice: wherever a
+// chunk may end, they are one.
+func (l *Loader) hasToMeasure(c *content) bool {
+	return c.foreign || c.object.Meta.Rows > int64(l.opts.MinChunk)
 }
 
 // chunk is the rows of one insert, of one day.

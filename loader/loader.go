@@ -109,6 +109,8 @@ type Options struct {
 	Extend     time.Duration // between two signs of life to the queue
 	Backoff    retry.Backoff // between attempts at one object
 	Attempts   int           // that may fail through the object's own fault; then it is a dead letter
+	Unfinished int           // attempts in a row that may begin and never end; then the object is loaded alone
+	Isolation  *Isolation    // how it is loaded alone; all loaders of a process share it
 	Probe      retry.Backoff // between probes of a table that is away
 	Drain      time.Duration // for loads under way, after Run's context ended
 }

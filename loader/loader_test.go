@@ -425,7 +425,7 @@ func (w *world) check(t *testing.T) {
 }
 
 func (w *world) loader(t *testing.T, name string) *Loader {
-	return New(pipeline.Events, Options{Name: name, Workers: 3, ChunkRows: 10, ChunkBytes: 1 << 20, Attempts: 1000, Extend: 10 * time.Second,
+	return New(pipeline.Events, Options{Name: name, Workers: 3, ChunkRows: 10, ChunkBytes: 1 << 20, Attempts: 1000, Unfinished: 5, Isolation: NewIsolation(nil), Extend: 10 * time.Second,
 		Backoff: retry.Backoff{Min: time.Second, Max: time.Minute}, Probe: retry.Backoff{Min: time.Second, Max: 10 * time.Second}, Drain: 30 * time.Second},
 		w, Source{Store: w, Dir: t.TempDir()}, w, w, w, w, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 }

@@ -7,10 +7,10 @@ import (
 )
 
 type metrics struct {
-	rows, refused, views, bytes, failures, outages, receiveErrors prometheus.Counter
-	results, ignored, repaired                                    *prometheus.CounterVec
-	seconds                                                       prometheus.Histogram
-	broken                                                        prometheus.Gauge
+	rows, refused, views, bytes, failures, outages, receiveErrors, unfinished prometheus.Counter
+	results, ignored, repaired                                                *prometheus.CounterVec
+	seconds                                                                   prometheus.Histogram
+	broken                                                                    prometheus.Gauge
 }
 
 func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
@@ -31,6 +31,7 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
 		rows:          counter("rows_total", "Rows of the objects loaded."),
 		bytes:         counter("bytes_total", "Bytes of objects fetched."),
 		failures:      counter("failures_total", "Attempts that failed through the object's own fault."),
+		unfinished:    counter("unfinished_attempts_total", "Attempts of killed loaders that were found in the ledger."),
 		outages:       counter("outages_total", "Times that loading stopped because the table or the store was away."),
 		receiveErrors: counter("receive_errors_total", "Receives from the queue that failed."),
 		results:       vec("objects_total", "result", "Deliveries of objects, by result: loaded, already, failed, dead, dropped."),

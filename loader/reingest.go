@@ -93,7 +93,7 @@ func (r *Reingest) Do(ctx context.Context, item Item) (pipeline.Load, error) {
 			}
 		}
 		entry = pipeline.Load{Key: entry.Key, ETag: item.Object.ETag, Pipeline: l.spec.Name, Generation: entry.Generation + 1, Job: r.Job,
-			State: pipeline.Failed, Attempts: entry.Attempts}
+			State: pipeline.Failed, Attempts: entry.Attempts, Unfinished: entry.Unfinished}
 		known = true
 	}
 	if known {
@@ -102,7 +102,7 @@ func (r *Reingest) Do(ctx context.Context, item Item) (pipeline.Load, error) {
 			return entry, err
 		}
 	}
-	entry, err = l.bring(ctx, pipeline.Notification{Key: item.Object.Key}, entry, known)
+	entry, err = l.attempt(ctx, pipeline.Notification{Key: item.Object.Key}, entry, known)
 	if err != nil {
 		return entry, fmt.Errorf("re-ingest: %w", err)
 	}

@@ -81,6 +81,7 @@ func codeOf(err error) string {
 // object was given up. Only what is the object's own fault counts.
 func (l *Loader) failed(ctx context.Context, d Delivery, n pipeline.Notification, entry pipeline.Load, err error) (settle bool) {
 	if ctx.Err() != nil {
+		l.ended(ctx, n.Key)
 		d.Nak(0) // cut off by the drain: another loader can begin at once
 		return false
 	}
@@ -100,6 +101,7 @@ func (l *Loader) failed(ctx context.Context, d Delivery, n pipeline.Notification
 		l.tell(entry, err)
 	}
 	if retry.ClassOf(err) == retry.Outage {
+		l.ended(ctx, n.Key)
 		l.setBroken(err)
 	}
 	if err := d.Nak(delay); err != nil {
@@ -114,6 +116,9 @@ func (l *Loader) count(ctx context.Context, entry pipeline.Load, cause error) (d
 	now := time.Now().UTC()
 	entry.State, entry.Code, entry.Error, entry.Finished = pipeline.Failed, codeOf(cause), cause.Error(), now
 	entry.Failures++
+	if entry.Code != "killed_loader" { // of which a redrive is made alone, too
+		entry.Unfinished = 0
+	}
 	if entry.FirstFail.IsZero() || entry.Failures == 1 {
 		entry.FirstFail = now
 	}

@@ -266,7 +266,7 @@ const (
 
 // newLoader makes one pipeline's loader. What fails in loading the errors
 // pipeline is not reported to it.
-func newLoader(cfg Config, spec pipeline.Spec, name string, q loader.Queue, source loader.Source, db *clickhouse.DB, letters *jetstream.Queue, report loader.Reporter, log *slog.Logger, reg prometheus.Registerer) *loader.Loader {
+func newLoader(cfg Config, spec pipeline.Spec, name string, isolated *loader.Isolation, q loader.Queue, source loader.Source, db *clickhouse.DB, letters *jetstream.Queue, report loader.Reporter, log *slog.Logger, reg prometheus.Registerer) *loader.Loader {
 	if spec == pipeline.Errors {
 		report = nil
 	}
@@ -278,9 +278,9 @@ func newLoader(cfg Config, spec pipeline.Spec, name string, q loader.Queue, sour
 		Name: name, Workers: cfg.Loader.Workers, ChunkRows: faultpoint.Setting("CHUNK_ROWS", chunkRows), MinChunk: clickhouse.MinChunk, ChunkBytes: chunkBytes,
 		Extend:   time.Duration(cfg.Queue.AckWait) / 3,
 		Backoff:  retry.Backoff{Min: time.Duration(cfg.Loader.BackoffMin), Max: time.Duration(cfg.Loader.BackoffMax)},
-		Attempts: cfg.Loader.MaxAttempts,
-		Probe:    retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
-		Drain:    time.Duration(cfg.Process.Drain),
+		Attempts: cfg.Loader.MaxAttempts, Unfinished: cfg.Loader.MaxUnfinished, Isolation: isolated,
+		Probe: retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
+		Drain: time.Duration(cfg.Process.Drain),
 	}, q, source, table{db}, db, to, report, log, reg)
 }
 
@@ -314,7 +314,7 @@ type outlet struct {
 }
 
 // buildOutlet wires one object's way from the notification to the table.
-func buildOutlet(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*outlet, error) {
+func buildOutlet(cfg Config, isolated *loader.Isolation, log *slog.Logger, reg prometheus.Registerer) (*outlet, error) {
 	name := loaderName(cfg)
 	specs := pipeline.Specs()
 	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, len(specs)*(cfg.Loader.Workers+1)+2))
@@ -356,7 +356,7 @@ func buildOutlet(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*outl
 			out.fullSweep(cfg.Sweep, spec, name, store, p.Enqueue, log, reg)
 			q = p
 		}
-		out.loaders = append(out.loaders, newLoader(cfg, spec, name, q, source, db, out.queue, report, log, reg))
+		out.loaders = append(out.loaders, newLoader(cfg, spec, name, isolated, q, source, db, out.queue, report, log, reg))
 	}
 	return out, nil
 }

@@ -155,6 +155,8 @@ type LoaderConfig struct {
 	BackoffMin  Duration `yaml:"backoff_min"`
 	BackoffMax  Duration `yaml:"backoff_max"`
 	MaxAttempts int      `yaml:"max_attempts"`
+
+	MaxUnfinished int `yaml:"max_unfinished"`
 }
 
 type SweepConfig struct {
@@ -206,11 +208,11 @@ func defaultConfig() Config {
 		},
 		Errors:  ErrorsConfig{MaxDisk: 1 << 30, MaxMemory: 48 << 20, BlobThreshold: 1 << 20, AnonymousRate: 1 << 20},
 		Storage: StorageConfig{Region: "us-east-1", Bucket: "penstock", PathStyle: true, Notify: "storage", NotifyARN: "arn:minio:sqs::{PIPELINE}:nats"},
-		Queue: QueueConfig{URL: "nats://127.0.0.1:4222", AckWait: Duration(2 * time.Minute), MaxAge: Duration(7 * 24 * time.Hour),
+		Queue: QueueConfig{URL: "nats://127.0.0.1:4222", AckWait: Duration(20 * time.Second), MaxAge: Duration(7 * 24 * time.Hour),
 			MaxBytes: 1 << 30, Replicas: 1},
 		ClickHouse: ClickHouseConfig{Addresses: []string{"127.0.0.1:9000"}, Database: "penstock", User: "default", Timeout: Duration(5 * time.Minute)},
 		Loader: LoaderConfig{Workers: 2,
-			BackoffMin: Duration(time.Second), BackoffMax: Duration(5 * time.Minute), MaxAttempts: 10},
+			BackoffMin: Duration(time.Second), BackoffMax: Duration(5 * time.Minute), MaxAttempts: 10, MaxUnfinished: 5},
 		Schemas: SchemasConfig{Mode: "off"},
 		Sweep: SweepConfig{Every: Duration(5 * time.Minute), Span: Duration(7 * 24 * time.Hour),
 			Grace: Duration(2 * time.Minute), Poll: Duration(10 * time.Second),

@@ -29,12 +29,14 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 	}
 	limitMemory(loadMemory, log)
 	reg := newRegistry()
-	out, err := buildOutlet(cfg, log, reg)
+	isolated := isolation(*path, loaderName(cfg), s.err)
+	out, err := buildOutlet(cfg, isolated, log, reg)
 	if err != nil {
 		return err
 	}
 	defer out.close()
 	ops := newOperator(cfg, log)
+	ops.isolated = isolated
 	defer ops.close()
 	var checked atomic.Bool
 	ready := func() error {

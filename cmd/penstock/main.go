@@ -17,7 +17,8 @@ import (
 	"syscall"
 )
 
-// command is one subcommand. run gets what stands behind its name.
+// command is one subcommand. run gets what stands behind its name. One that is
+// not for users has no short.
 type command struct {
 	name  string
 	short string
@@ -32,6 +33,7 @@ func commands() []command {
 		{"dev", "run the whole stack on this machine: MinIO, NATS, ClickHouse, receiver, loader", runDev},
 		{"receive", "take events over HTTP and store them as objects", runReceive},
 		{"load", "load objects into ClickHouse as notifications come", runLoad},
+		{loadOne, "", runLoadOne},
 		{"setup", "create bucket, notification rules, streams and tables, or bring them up to date", runSetup},
 		{"sweep", "find objects that were never loaded and tell the queue of them", runSweep},
 		{"verify", "hold bucket, ledger and table against each other", runVerify},
@@ -96,7 +98,9 @@ func run(ctx context.Context, s streams, args []string) error {
 func usage(w io.Writer) {
 	fmt.Fprint(w, "Penstock takes events over HTTP and lands them in ClickHouse by way of an object store.\n\nUsage: penstock COMMAND [FLAGS]\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.short)
+		if c.short != "" {
+			fmt.Fprintf(w, "  %-9s %s\n", c.name, c.short)
+		}
 	}
 	fmt.Fprint(w, "\nA first try: penstock dev\nThe flags of a command: penstock help COMMAND\n")
 }

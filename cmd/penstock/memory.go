@@ -16,6 +16,19 @@ const (
 	loadMemory    = 400 << 20
 )
 
+// aloneMemory is what the kernel gives a process that loads a suspicious object:
+// more than an object that a receiver wrote can need.
+const aloneMemory = 2 << 30
+
+// aloneLimit leaves the process that started it a tenth of a container's memory.
+func aloneLimit() uint64 {
+	limit := uint64(aloneMemory)
+	if container, err := memlimit.FromCgroup(); err == nil {
+		limit = min(limit, container/10*9)
+	}
+	return limit
+}
+
 // limitMemory sets the soft limit of the heap. Beyond it Go collects more often,
 // up to half of the CPU, and never refuses.
 func limitMemory(most uint64, log *slog.Logger) (limited bool) {

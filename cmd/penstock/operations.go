@@ -441,6 +441,7 @@ func (c common) executor(s streams) (executor, func() error, error) {
 		return nil, nil, err
 	}
 	o := newOperator(cfg, log)
+	o.isolated = isolation(*c.config, "operator-"+loaderName(cfg), s.err)
 	o.said, o.from = s.err, " in "+cmp.Or(*c.config, findConfig())
 	if o.from == " in " {
 		o.from = " (no configuration was found here, --config names one)"

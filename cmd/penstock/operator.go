@@ -26,6 +26,8 @@ type operator struct {
 	from  string    // where a command's configuration is; empty in a role
 	said  io.Writer // what a command says beside its answer
 
+	isolated *loader.Isolation // how a suspicious object is loaded
+
 	mu    sync.Mutex
 	db    *clickhouse.DB
 	queue *jetstream.Queue
@@ -35,7 +37,7 @@ type operator struct {
 const operatorConns = 12
 
 func newOperator(cfg Config, log *slog.Logger) *operator {
-	return &operator{cfg: cfg, log: log, store: openBucket(cfg.Storage), said: io.Discard}
+	return &operator{cfg: cfg, log: log, store: openBucket(cfg.Storage), said: io.Discard, isolated: loader.NewIsolation(nil)}
 }
 
 // table connects to ClickHouse.
@@ -106,7 +108,7 @@ func (o *operator) loader(ctx context.Context, spec pipeline.Spec) (*loader.Load
 	if err != nil {
 		return nil, err
 	}
-	return newLoader(o.cfg, spec, "operator-"+loaderName(o.cfg), nil, source, db, q, nil, o.log, prometheus.NewRegistry()), nil
+	return newLoader(o.cfg, spec, "operator-"+loaderName(o.cfg), o.isolated, nil, source, db, q, nil, o.log, prometheus.NewRegistry()), nil
 }
 
 func (o *operator) close() error {

@@ -14,20 +14,22 @@ import (
 )
 
 // loadColumns are those of an entry, in the order of scanLoad and SaveLoad.
-var loadColumns = []string{"key", "etag", "generation", "status", "pipeline", "rows", "refused", "bytes", "chunk_rows", "chunk_bytes", "attempts", "failures",
+var loadColumns = []string{"key", "etag", "generation", "status", "pipeline", "rows", "refused", "bytes", "chunk_rows", "chunk_bytes", "attempts", "failures", "unfinished",
 	"code", "error", "loader", "job", "reading", "received_at", "first_fail", "started_at", "finished_at"}
 
 var loadSelect = "SELECT " + strings.Replace(strings.Join(loadColumns, ", "), "status", "toString(status)", 1) + " FROM loads FINAL "
 
 func scanLoad(row interface{ Scan(...any) error }) (l pipeline.Load, err error) {
 	var status string
-	err = row.Scan(&l.Key, &l.ETag, &l.Generation, &status, &l.Pipeline, &l.Rows, &l.Refused, &l.Bytes, &l.ChunkRows, &l.ChunkBytes, &l.Attempts, &l.Failures,
+	err = row.Scan(&l.Key, &l.ETag, &l.Generation, &status, &l.Pipeline, &l.Rows, &l.Refused, &l.Bytes, &l.ChunkRows, &l.ChunkBytes, &l.Attempts, &l.Failures, &l.Unfinished,
 		&l.Code, &l.Error, &l.Loader, &l.Job, &l.Reading, &l.Received, &l.FirstFail, &l.Started, &l.Finished)
 	if err == nil {
 		l.State, err = pipeline.ParseLoadState(status)
 	}
-	if l.FirstFail.Unix() == 0 {
-		l.FirstFail = time.Time{}
+	for _, t := range []*time.Time{&l.FirstFail, &l.Finished} {
+		if t.Unix() <= 0 {
+			*t = time.Time{}
+		}
 	}
 	return l, err
 }
@@ -84,15 +86,17 @@ func (db *DB) SaveLoad(ctx context.Context, l pipeline.Load) error {
 	if err != nil {
 		return fmt.Errorf("write ledger: %w", class(err))
 	}
-	first := l.FirstFail
-	if first.IsZero() {
-		first = time.Unix(0, 0)
+	first, finished := l.FirstFail, l.Finished
+	for _, t := range []*time.Time{&first, &finished} {
+		if t.IsZero() {
+			*t = time.Unix(0, 0)
+		}
 	}
 	if l.Refused == nil {
 		l.Refused = []uint32{}
 	}
-	if err := batch.Append(l.Key, l.ETag, l.Generation, l.State.String(), l.Pipeline, l.Rows, l.Refused, l.Bytes, l.ChunkRows, l.ChunkBytes, l.Attempts, l.Failures,
-		l.Code, l.Error, l.Loader, l.Job, l.Reading, l.Received, first, l.Started, l.Finished, l.Version()); err != nil {
+	if err := batch.Append(l.Key, l.ETag, l.Generation, l.State.String(), l.Pipeline, l.Rows, l.Refused, l.Bytes, l.ChunkRows, l.ChunkBytes, l.Attempts, l.Failures, l.Unfinished,
+		l.Code, l.Error, l.Loader, l.Job, l.Reading, l.Received, first, l.Started, finished, l.Version()); err != nil {
 		batch.Abort()
 		return fmt.Errorf("write ledger: %w", err)
 	}

@@ -100,7 +100,10 @@ func NewDecoder(r io.ReaderAt, size int64, format pipeline.Format) (Decoder, err
 
 // arena holds the bytes of events, so that they cost no allocation each. A
 // block lives as long as an event in it: nothing is copied to make room.
-type arena []byte
+type arena struct {
+	block []byte
+	kept  int64 // bytes, since somebody set it to 0
+}
 
 const arenaBlock = 256 << 10
 
@@ -108,15 +111,16 @@ func (a *arena) keep(b []byte) []byte {
 	if len(b) == 0 {
 		return nil
 	}
+	a.kept += int64(len(b))
 	if len(b) > arenaBlock/4 {
 		return bytes.Clone(b)
 	}
-	if cap(*a)-len(*a) < len(b) {
-		*a = make(arena, 0, arenaBlock)
+	if cap(a.block)-len(a.block) < len(b) {
+		a.block = make([]byte, 0, arenaBlock)
 	}
-	from := len(*a)
-	*a = append(*a, b...)
-	return (*a)[from:len(*a):len(*a)]
+	from := len(a.block)
+	a.block = append(a.block, b...)
+	return a.block[from:len(a.block):len(a.block)]
 }
 
 // keepSame is keep where the value before was often the same: what repeats

@@ -136,8 +136,8 @@ func (c *clock) append(b []byte, ms int64) []byte {
 // digit is the decimal digit of n at the place of unit, 1, 10 or 100.
 func digit(n, unit int64) byte { return '0' + byte(n/unit%10) }
 
-// maxLine bounds one event's line, in bytes: more than any receiver takes.
-const maxLine = 512 << 20
+// maxLine bounds one event's line, in bytes.
+const maxLine = MaxEvent + 1<<20
 
 // lines reads a text line by line.
 type lines struct {
@@ -166,7 +166,7 @@ func newNDJSONDecoder(r io.Reader) (*ndjsonDecoder, error) {
 }
 
 func newZstd(r io.Reader) (*zstd.Decoder, error) {
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
 	if err != nil {
 		return nil, fmt.Errorf("open zstd: %w", err)
 	}

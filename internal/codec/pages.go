@@ -20,8 +20,8 @@ import (
 
 const (
 	maxFooter     = 8 << 20   // bytes; 256 typed columns of long names take 75 KB a row group
-	maxPageBytes  = 512 << 20 // decompressed
 	maxPageValues = 1 << 24
+	maxZstdWindow = 32 << 20 // bytes; that of our encoder is 4 MiB
 	maxPageHeader = 1 << 20 // bytes; it may hold statistics
 	minPageHeader = 4 << 10
 )
@@ -86,8 +86,33 @@ func checkFooter(r io.ReaderAt, size int64) error {
 	return nil
 }
 
+// maxOpen bounds the pages that a decoder may hold at once, one of each column
+// with its dictionary, in decompressed bytes with valueBytes for each value. It
+// also bounds the values that it copies from them at once. A row group of ours
+// takes groupBytes, one event beyond them (MaxEvent at most) and 75 MB of valueBytes.
+const (
+	maxOpen    = groupBytes + partBytes + MaxEvent + 76<<20
+	valueBytes = 8
+)
+
+// MaxEvent is the largest event that can be read back from an object, in bytes.
+const MaxEvent = 256 << 20
+
+// openPages adds up what the open pages of each row group take at most.
+type openPages []int64
+
+func (o *openPages) add(group int, bytes int64) error {
+	for len(*o) <= group {
+		*o = append(*o, 0)
+	}
+	if (*o)[group] += bytes; (*o)[group] > maxOpen {
+		return fmt.Errorf("its columns take more than %d bytes of memory at once", int64(maxOpen))
+	}
+	return nil
+}
+
 // checkColumn holds the page headers of a column against the file's footer.
-func checkColumn(f *parquet.File, r io.ReaderAt, size int64, c *parquet.Column) error {
+func checkColumn(f *parquet.File, r io.ReaderAt, size int64, c *parquet.Column, open *openPages) error {
 	buf := make([]byte, minPageHeader)
 	for g, group := range f.Metadata().RowGroups {
 		chunk := &group.Columns[c.Index()].MetaData
@@ -95,55 +120,65 @@ func checkColumn(f *parquet.File, r io.ReaderAt, size int64, c *parquet.Column) 
 		if first := f.Metadata().RowGroups[0].Columns[c.Index()].MetaData.Codec; chunk.Codec != first {
 			return fmt.Errorf("row group %d: compressed by %v, the first one by %v", g, chunk.Codec, first)
 		}
-		if err := checkChunk(r, size, c, chunk, group.NumRows, &buf); err != nil {
+		pages, err := checkChunk(r, size, c, chunk, group.NumRows, &buf)
+		if err == nil {
+			err = open.add(g, pages)
+		}
+		if err != nil {
 			return fmt.Errorf("row group %d: %w", g, err)
 		}
 	}
 	return nil
 }
 
-func checkChunk(r io.ReaderAt, size int64, c *parquet.Column, chunk *format.ColumnMetaData, rows int64, buf *[]byte) error {
+// checkChunk tells what its largest page takes in memory, with its dictionary.
+func checkChunk(r io.ReaderAt, size int64, c *parquet.Column, chunk *format.ColumnMetaData, rows int64, buf *[]byte) (open int64, err error) {
 	switch chunk.Codec {
 	case format.Uncompressed, format.Snappy, format.Gzip, format.Zstd:
 	default:
-		return fmt.Errorf("compressed by %v: want zstd, gzip, snappy or none", chunk.Codec)
+		return 0, fmt.Errorf("compressed by %v: want zstd, gzip, snappy or none", chunk.Codec)
 	}
 	// A type that parquet-go does not understand is one of nulls to it, without a kind; a column of nulls is stored as any other.
 	t := c.Type()
 	if k := t.Kind(); k >= 0 && k != parquet.Kind(chunk.Type) || k < 0 && chunk.Type == format.FixedLenByteArray || k == parquet.FixedLenByteArray && t.Length() <= 0 {
-		return fmt.Errorf("%s stored as %s is not supported", t, chunk.Type)
+		return 0, fmt.Errorf("%s stored as %s is not supported", t, chunk.Type)
 	}
 	if d, ok := logical(t).(*format.DecimalType); ok && (d.Scale < 0 || d.Scale > 1000) {
-		return fmt.Errorf("%s is not supported", t)
+		return 0, fmt.Errorf("%s is not supported", t)
 	}
 	at := chunk.DataPageOffset
 	if d := chunk.DictionaryPageOffset; d != 0 {
 		if d > at {
-			return errors.New("the dictionary is behind the data")
+			return 0, errors.New("the dictionary is behind the data")
 		}
 		at = d
 	}
 	if at < 4 || chunk.TotalCompressedSize < 0 || at > size || chunk.TotalCompressedSize > size-at {
-		return errors.New("reaches beyond the file")
+		return 0, errors.New("reaches beyond the file")
 	}
-	var values int64
+	var values, dictionary, largest int64
 	for end := at + chunk.TotalCompressedSize; at < end; {
 		h, n, err := pageHeader(r, at, end, buf)
 		if err != nil {
-			return fmt.Errorf("page at byte %d: %w", at, err)
+			return 0, fmt.Errorf("page at byte %d: %w", at, err)
 		}
 		at += n
 		count, err := checkPage(r, at, end, h, c, chunk)
 		if err != nil {
-			return fmt.Errorf("page at byte %d: %w", at-n, err)
+			return 0, fmt.Errorf("page at byte %d: %w", at-n, err)
 		}
 		at += int64(h.CompressedPageSize)
+		if takes := int64(h.UncompressedPageSize) + valueBytes*count; h.Type == format.DictionaryPage {
+			dictionary += takes
+		} else {
+			largest = max(largest, takes)
+		}
 		values += count
 	}
 	if values != chunk.NumValues || values < rows || values > rows && c.MaxRepetitionLevel() == 0 {
-		return fmt.Errorf("the pages have %d values, the footer counts %d in %d rows", values, chunk.NumValues, rows)
+		return 0, fmt.Errorf("the pages have %d values, the footer counts %d in %d rows", values, chunk.NumValues, rows)
 	}
-	return nil
+	return dictionary + largest, nil
 }
 
 // logical is the logical type of a column, nil where it has none.
@@ -207,7 +242,7 @@ func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, c *parquet.Co
 	default:
 		return 0, fmt.Errorf("of type %v", h.Type)
 	}
-	if packed < 0 || packed > end-at || full < 0 || full > maxPageBytes || levels > min(packed, full) || values < 0 || values > maxPageValues {
+	if packed < 0 || packed > end-at || full < 0 || full > maxOpen || levels > min(packed, full) || values < 0 || values > maxPageValues {
 		return 0, fmt.Errorf("%d bytes, decompressed %d, %d of levels, %d values: beyond the limits", packed, full, levels, values)
 	}
 	if !suits(encoding, kind) {
@@ -240,7 +275,8 @@ func width(t parquet.Type) int64 {
 	return 4 // the length of a byte array, too
 }
 
-// suits tells the encodings that can hold a column of a kind.
+// suits tells the encodings that can hold a column of a kind. Delta byte arrays,
+// which no version of ours wrote, may become any number of times their size.
 func suits(e format.Encoding, k parquet.Kind) bool {
 	switch e {
 	case format.Plain:
@@ -255,8 +291,6 @@ func suits(e format.Encoding, k parquet.Kind) bool {
 		return k == parquet.Int32 || k == parquet.Int64
 	case format.DeltaLengthByteArray:
 		return k == parquet.ByteArray
-	case format.DeltaByteArray:
-		return k == parquet.ByteArray || k == parquet.FixedLenByteArray
 	}
 	return false
 }

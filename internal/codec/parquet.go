@@ -277,7 +277,7 @@ func (p *parquetEncoder) begin() error {
 	sample := p.sample
 	p.sample = nil
 	err := p.Encode(sample)
-	p.kept = nil
+	p.kept = arena{}
 	return err
 }
 
@@ -394,7 +394,11 @@ type parquetDecoder struct {
 	scratch []byte
 }
 
-var errTruncated = errors.New("the column is shorter than its row group")
+var (
+	errTruncated = errors.New("the column is shorter than its row group")
+	// A dictionary lets few bytes stand for any number of large values.
+	errTooLarge = fmt.Errorf("the values of at most %d rows take more than %d bytes", peek, int64(maxOpen))
+)
 
 // guard turns a panic into an error: what a file says of itself can lead
 // parquet-go out of a slice's bounds even where checkColumn found nothing, and
@@ -433,6 +437,7 @@ func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error)
 		return nil, fmt.Errorf("open parquet: %w", err)
 	}
 	d := &parquetDecoder{file: f, cols: columns(nil), groups: f.RowGroups(), values: make([]parquet.Value, peek)}
+	var open openPages
 	for i, c := range d.cols {
 		if c.name == "properties" {
 			d.bulk = i
@@ -448,18 +453,18 @@ func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error)
 		if stands.Index() != leaf.ColumnIndex {
 			return nil, fmt.Errorf("open parquet: column %q is there twice", c.name)
 		}
-		if err := checkColumn(f, r, size, stands); err != nil {
+		if err := checkColumn(f, r, size, stands, &open); err != nil {
 			return nil, fmt.Errorf("open parquet: column %q: %w", c.name, err)
 		}
 	}
-	if err := d.openTyped(f, r, size); err != nil {
+	if err := d.openTyped(f, r, size, &open); err != nil {
 		return nil, fmt.Errorf("open parquet: %w", err)
 	}
 	return d, nil
 }
 
 // openTyped finds the typed columns, if there are any.
-func (p *parquetDecoder) openTyped(f *parquet.File, r io.ReaderAt, size int64) error {
+func (p *parquetDecoder) openTyped(f *parquet.File, r io.ReaderAt, size int64, open *openPages) error {
 	group := f.Root().Column(typedGroup)
 	sum, written := f.Lookup(typedKey)
 	sum2, written2 := f.Lookup(typedKey2)
@@ -477,7 +482,7 @@ func (p *parquetDecoder) openTyped(f *parquet.File, r io.ReaderAt, size int64) e
 		if !c.Leaf() || !c.Optional() || c.MaxDefinitionLevel() != 1 || c.MaxRepetitionLevel() != 0 {
 			return fmt.Errorf("column %q in %q is not an optional value", c.Name(), typedGroup)
 		}
-		if err := checkColumn(f, r, size, c); err != nil {
+		if err := checkColumn(f, r, size, c, open); err != nil {
 			return fmt.Errorf("column %q in %q: %w", c.Name(), typedGroup, err)
 		}
 		t := new(pipeline.Typed)
@@ -604,6 +609,7 @@ func (p *parquetDecoder) fill() error {
 	n := min(p.left, peek, p.readers[p.bulk].left)
 	p.rows, p.next = slices.Grow(p.rows[:0], peek)[:n], 0
 	clear(p.rows)
+	p.arena.kept = 0
 	for c := range p.cols {
 		if err := p.readers[c].read(p.rows, p.values, p.cols[c].set, &p.arena); err != nil {
 			p.rows = p.rows[:0]
@@ -617,7 +623,7 @@ func (p *parquetDecoder) fill() error {
 	for c, t := range p.typed {
 		t.Reset()
 		p.starts[c] = 0
-		if err := p.readers[len(p.cols)+c].readTyped(t, p.sizes, p.values); err != nil {
+		if err := p.readers[len(p.cols)+c].readTyped(t, p.sizes, p.values, &p.arena); err != nil {
 			p.rows = p.rows[:0]
 			return fmt.Errorf("read parquet column %s.%s: %w", typedGroup, t.Path, err)
 		}
@@ -683,7 +689,9 @@ func (r *columnReader) read(events []pipeline.Event, values []parquet.Value, set
 		}
 		n, err := r.from.ReadValues(values[:min(int64(len(values)), int64(len(events)), r.left)])
 		for i, v := range values[:n] {
-			set(&events[i], v, a)
+			if set(&events[i], v, a); a.kept > maxOpen {
+				return errTooLarge
+			}
 		}
 		events = events[n:]
 		r.left -= int64(n)
@@ -699,7 +707,7 @@ func (r *columnReader) read(events []pipeline.Event, values []parquet.Value, set
 }
 
 // readTyped reads a value for each row, and adds their sizes to those of the rows.
-func (r *columnReader) readTyped(t *pipeline.Typed, sizes []int, values []parquet.Value) error {
+func (r *columnReader) readTyped(t *pipeline.Typed, sizes []int, values []parquet.Value, a *arena) error {
 	for row := 0; row < len(sizes); {
 		if err := r.load(); err != nil {
 			return err
@@ -715,6 +723,9 @@ func (r *columnReader) readTyped(t *pipeline.Typed, sizes []int, values []parque
 			switch t.Kind {
 			case pipeline.TypedText:
 				b := v.ByteArray()
+				if a.kept += int64(len(b)); a.kept > maxOpen {
+					return errTooLarge
+				}
 				t.Text = append(t.Text, b...)
 				t.Ends = append(t.Ends, uint32(len(t.Text)))
 				sizes[row+i] += len(b)

@@ -45,6 +45,7 @@ type Load struct {
 	ChunkBytes uint32 // bytes of its events in memory, likewise
 	Attempts   uint32 // begun; only ever rises
 	Failures   uint32 // attempts that failed through its own fault, since it was last redriven
+	Unfinished uint32 // attempts in a row that began and never ended: their loaders were killed
 	Code       string // of the last failure, for machines
 	Error      string // of the last failure, or why it was dropped
 	Loader     string
@@ -53,7 +54,7 @@ type Load struct {
 	Received   time.Time // received_at of the newest event in it
 	FirstFail  time.Time // zero: it never failed
 	Started    time.Time // the last attempt
-	Finished   time.Time
+	Finished   time.Time // zero: the last attempt has not ended
 }
 
 // Version orders an object's entries: the highest counts. First the generation,

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/loader"
+)
+
+// loadOne is the command by which a loader loads a suspicious object in a
+// process of its own. Users do not run it, and `help` does not list it.
+const loadOne = "load-one"
+
+// begunLine is printed before the object is touched. A process that ends before
+// it says nothing about the object.
+const begunLine = "begun\n"
+
+// runLoadOne loads the object of the notification on standard input, and prints
+// the verdict.
+func runLoadOne(ctx context.Context, s streams, args []string) error {
+	fs := newFlags(s, loadOne, "Loads one object under a memory limit, for a loader that found that its attempts never ended.")
+	path := configFlag(fs)
+	name := fs.String("pipeline", "", "`name` of the object's pipeline")
+	if err := parseFlags(fs, args); err != nil {
+		return err
+	}
+	cfg, err := readConfig(*path)
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(s.err, cfg.Process)
+	if err != nil {
+		return err
+	}
+	spec, err := specNamed(*name)
+	if err != nil {
+		return err
+	}
+	var n pipeline.Notification
+	if err := json.NewDecoder(os.Stdin).Decode(&n); err != nil {
+		return fmt.Errorf("read the notification: %w", err)
+	}
+	hard := aloneLimit()
+	if err := limitAlone(hard); err != nil {
+		return err
+	}
+	limitMemory(min(loadMemory, hard/2), log)
+	return loadAlone(ctx, s, cfg, spec, n)
+}
+
+func loadAlone(ctx context.Context, s streams, cfg Config, spec pipeline.Spec, n pipeline.Notification) error {
+	log, err := newLogger(s.err, cfg.Process)
+	if err != nil {
+		return err
+	}
+	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, 4))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	reg := newRegistry()
+	var report loader.Reporter
+	reports, err := buildIntake(cfg, "load", []pipeline.Spec{pipeline.Errors}, log, reg)
+	if err == nil {
+		err = reports.start()
+	}
+	if err != nil {
+		log.Error("failures of loads are not reported to the errors pipeline", "error", err)
+	} else {
+		report = reports.reporter
+		defer func() {
+			if err := reports.stop(); err != nil {
+				log.Error("stop the errors pipeline", "error", err)
+			}
+		}()
+	}
+	source, err := cfg.source(openBucket(cfg.Storage), db)
+	if err != nil {
+		return err
+	}
+	l := newLoader(cfg, spec, loaderName(cfg), loader.NewIsolation(nil), nil, source, db, nil, report, log, reg)
+	if _, err := io.WriteString(s.out, begunLine); err != nil {
+		return err
+	}
+	err = l.Alone(ctx, n)
+	if ctx.Err() != nil {
+		return ctx.Err() // no verdict
+	}
+	return json.NewEncoder(s.out).Encode(loader.VerdictOf(err))
+}
+
+// isolation lets a process of the configuration at path load objects in another.
+func isolation(path, name string, stderr io.Writer) *loader.Isolation {
+	return loader.NewIsolation(func(ctx context.Context, spec pipeline.Spec, n pipeline.Notification) error {
+		debug.FreeOSMemory() // nothing else is loaded now: leave the memory to the child
+		args := []string{loadOne, "--pipeline", spec.Name}
+		if path != "" {
+			args = append(args, "--config", path)
+		}
+		cmd := exec.CommandContext(ctx, selfPath(), args...)
+		cmd.Env = append(os.Environ(), "PENSTOCK_LOADER_NAME="+name)
+		cmd.Stderr = stderr
+		cmd.SysProcAttr = aloneAttributes()
+		cmd.WaitDelay = 5 * time.Second
+		body, err := json.Marshal(n)
+		if err != nil {
+			return err
+		}
+		cmd.Stdin = bytes.NewReader(body)
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		// The kernel kills the child when the thread that started it ends.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err = cmd.Run()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return verdict(out.Bytes(), err)
+	})
+}
+
+// verdict is what a child's output and end say of its object. failed is the
+// error of running it.
+func verdict(out []byte, failed error) error {
+	in := bufio.NewReader(bytes.NewReader(out))
+	line, _ := in.ReadString('\n')
+	var v loader.Verdict
+	if line == begunLine && json.NewDecoder(in).Decode(&v) == nil {
+		return v.Err()
+	}
+	if line == begunLine && killed(failed) {
+		return fmt.Errorf("%w: %w", loader.ErrKilled, failed)
+	}
+	return retry.As(retry.Outage, fmt.Errorf("the process that loads an object alone gave no verdict: %w", failed))
+}
+
+// killed tells an end that the object may have caused from one that was asked for.
+func killed(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	if !ok {
+		return false
+	}
+	if !status.Signaled() {
+		return status.ExitStatus() == 2 // of Go's runtime: out of memory, a panic
+	}
+	switch status.Signal() {
+	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP:
+		return false
+	}
+	return true
+}

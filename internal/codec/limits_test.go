@@ -1,0 +1,162 @@
+package codec
+
+import (
+	"bytes"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// handmade writes a Parquet object of our layout. text is the value of a column of
+// text in a row.
+func handmade(t *testing.T, rows int, dictionary bool, text func(column string, row int) []byte) []byte {
+	t.Helper()
+	g := parquet.Group{}
+	cols := columns(nil)
+	for _, c := range cols {
+		node := c.node
+		if node.Type().Kind() == parquet.ByteArray {
+			if node = parquet.Encoded(node, &parquet.Plain); dictionary {
+				node = parquet.Encoded(node, &parquet.RLEDictionary)
+			}
+		}
+		g[c.name] = parquet.Compressed(node, NewEncoders().fast)
+	}
+	var out bytes.Buffer
+	options := []parquet.WriterOption{parquet.NewSchema("event", g), parquet.DataPageStatistics(false), parquet.PageBufferSize(1 << 20)}
+	for _, c := range cols {
+		options = append(options, parquet.SkipPageBounds(c.name))
+	}
+	w := parquet.NewGenericWriter[any](&out, options...)
+	for i, c := range cols {
+		for row := range rows {
+			v := c.get(&pipeline.Event{Timestamp: pipeline.NoTime})
+			if c.node.Type().Kind() == parquet.ByteArray {
+				v = parquet.ByteArrayValue(text(c.name, row))
+			}
+			if _, err := w.ColumnWriters()[i].WriteRowValues([]parquet.Value{v}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// peakHeap is how far the heap grows while f runs, in bytes.
+func peakHeap(f func()) uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	before := m.HeapAlloc
+	var peak atomic.Uint64
+	done := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			peak.Store(max(peak.Load(), m.HeapAlloc))
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	f()
+	close(done)
+	<-ended
+	return peak.Load() - min(before, peak.Load())
+}
+
+// A page within the limit in each of several columns is too much together.
+func TestOpenPagesAreBounded(t *testing.T) {
+	large := bytes.Repeat([]byte("x"), 100<<20)
+	object := handmade(t, 1, false, func(column string, _ int) []byte {
+		switch column {
+		case "name", "session_id", "user_id", "project":
+			return large
+		}
+		return []byte("{}")
+	})
+	large = nil
+	var err error
+	grown := peakHeap(func() { _, _, err = decode(object, pipeline.Parquet, Limit{Rows: 100, Bytes: 1 << 20}) })
+	if err == nil || !strings.Contains(err.Error(), "at once") {
+		t.Errorf("error %v, want one that names the memory", err)
+	}
+	if grown > 64<<20 {
+		t.Errorf("%d bytes of heap for an object of %d bytes that is refused", grown, len(object))
+	}
+}
+
+// Few bytes of a dictionary stand for many large values.
+func TestDictionaryDoesNotGrow(t *testing.T) {
+	entries := [][]byte{bytes.Repeat([]byte("x"), 2<<20), bytes.Repeat([]byte("y"), 2<<20)}
+	object := handmade(t, peek, true, func(column string, row int) []byte {
+		switch column {
+		case "session_id", "user_id":
+			return entries[row%2]
+		}
+		return []byte("{}")
+	})
+	var err error
+	grown := peakHeap(func() { _, _, err = decode(object, pipeline.Parquet, Limit{Rows: 100, Bytes: 1 << 20}) })
+	if err == nil || !strings.Contains(err.Error(), errTooLarge.Error()) {
+		t.Errorf("error %v, want %v", err, errTooLarge)
+	}
+	if grown > 2*maxOpen {
+		t.Errorf("%d bytes of heap for an object of %d bytes, want at most %d", grown, len(object), int64(2*maxOpen))
+	}
+}
+
+// What is handmade is read where it stays within the limits.
+func TestHandmadeIsRead(t *testing.T) {
+	for _, dictionary := range []bool{false, true} {
+		object := handmade(t, 3, dictionary, func(string, int) []byte { return []byte("{}") })
+		events, _, err := decode(object, pipeline.Parquet, Limit{Rows: 100, Bytes: 1 << 20})
+		if err != nil || len(events) != 3 {
+			t.Errorf("dictionary %v: %d events, error %v", dictionary, len(events), err)
+		}
+	}
+}
+
+// A frame may name any window, and a reader that believes it makes room for it.
+func TestZstdWindowIsBounded(t *testing.T) {
+	var object bytes.Buffer
+	z, err := zstd.NewWriter(&object, zstd.WithWindowSize(4*maxZstdWindow))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := appendLine(nil, &gameEvents(1)[0], "r", new(clock))
+	for range 2 {
+		if _, err := z.Write(line); err != nil {
+			t.Fatal(err)
+		}
+		z.Flush() // the frame's size stays unknown, so its header has the window
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var decoded error
+	grown := peakHeap(func() {
+		_, _, decoded = decode(object.Bytes(), pipeline.NDJSON, Limit{Rows: 100, Bytes: 1 << 20})
+	})
+	if decoded == nil || !strings.Contains(decoded.Error(), "window") {
+		t.Errorf("error %v, want one that names the window", decoded)
+	}
+	if grown > maxZstdWindow {
+		t.Errorf("%d bytes of heap", grown)
+	}
+}
