@@ -33,6 +33,7 @@ type Source struct {
 	Files   Files
 	Imports foreign.Mappings
 	Dir     string // for objects while they are read; empty: the system's temporary folder
+	MaxRow  int    // bytes of a row of a file at most, as JSON; 0: foreign.DefaultMaxRow
 }
 
 // content is an object on disk, whole and checked.
@@ -140,7 +141,7 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 	}
 	c.of = foreign.File{Data: c.file, Size: c.object.Size, Key: c.object.Key, Encoding: c.object.Encoding}
 	mapping := s.Imports.Of(c.object.Key)
-	c.opts = foreign.Options{Key: c.object.Key, Modified: c.object.Modified.UnixMilli(), Mapping: mapping}
+	c.opts = foreign.Options{Key: c.object.Key, Modified: c.object.Modified.UnixMilli(), Mapping: mapping, MaxRow: s.MaxRow}
 	var err error
 	if c.format, err = foreign.Detect(c.of); err != nil {
 		return fileFault(err)

@@ -42,6 +42,7 @@ type Poller struct {
 	found []pipeline.Notification // by the last sweep, not yet tried
 	swept time.Time               // the whole span
 	last  time.Time               // the last hour at least
+	held  bool                    // another loader had the claim of an object found there
 	later *retries
 }
 
@@ -95,7 +96,7 @@ func (p *Poller) Receive(ctx context.Context, max int) ([]Delivery, error) {
 		p.later = &retries{attempts: map[string]int{}, notYet: map[string]time.Time{}, events: make(chan retried, 1024)}
 	}
 	p.later.drain()
-	if len(p.found) == 0 && time.Since(p.last) >= p.Poll {
+	if len(p.found) == 0 && time.Since(p.last) >= p.interval() {
 		if err := p.sweep(ctx); err != nil {
 			return nil, err
 		}
@@ -115,18 +116,28 @@ func (p *Poller) Receive(ctx context.Context, max int) ([]Delivery, error) {
 			return all, err
 		}
 		if !ok {
+			p.held = true
 			continue
 		}
 		p.later.attempts[n.Key]++
 		all = append(all, &polled{n: n, claim: c, attempt: p.later.attempts[n.Key], back: p.later.events})
 	}
 	if len(all) == 0 && len(p.found) == 0 {
-		wait := min(5*time.Second, p.Poll-time.Since(p.last))
+		wait := min(5*time.Second, p.interval()-time.Since(p.last))
 		if retry.Sleep(ctx, wait) != nil {
 			return nil, ctx.Err()
 		}
 	}
 	return all, nil
+}
+
+// interval is shorter while another loader has an object: if that loader dies, its
+// claim ends soon.
+func (p *Poller) interval() time.Duration {
+	if p.held {
+		return min(p.Poll, p.TTL/4)
+	}
+	return p.Poll
 }
 
 func (p *Poller) sweep(ctx context.Context) error {
@@ -146,7 +157,7 @@ func (p *Poller) sweep(ctx context.Context) error {
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
 	}
-	p.last = now
+	p.last, p.held = now, false
 	if whole && err == nil {
 		p.swept = now
 	}

@@ -98,6 +98,9 @@ func (l *Loader) refuse(ctx context.Context, entry *pipeline.Load, c *chunk, eve
 	return l.leaveOut(ctx, entry, refused)
 }
 
+// maxWaiting bounds the rejected rows that wait for the first event, in bytes.
+const maxWaiting = 16 << 20
+
 // rejections are the rows of a foreign file that are no events. They are kept
 // back until an event shows that the file is what it was taken for: binary data
 // read as text would be a thousand failures.
@@ -108,6 +111,7 @@ type rejections struct {
 	waits  []pipeline.Failure
 	failed string // why the first row is none
 	rows   int64  // rejected by now
+	bytes  int    // in waits
 }
 
 // take takes what the last Decode left out, beside so many events.
@@ -127,6 +131,7 @@ func (r *rejections) take(ctx context.Context, dec codec.Decoder, events int) er
 			f := r.l.refusal(r.entry, row.Row, nil, row.Raw, errors.New(row.Message))
 			f.Code = row.Code
 			r.waits = append(r.waits, f)
+			r.bytes += len(row.Raw)
 		}
 	}
 	r.any = r.any || events > 0
@@ -136,11 +141,11 @@ func (r *rejections) take(ctx context.Context, dec codec.Decoder, events int) er
 		}
 		return fault("refused_rows", "more than %d of its rows are no events; the first: %s", maxRefused, r.failed)
 	}
-	if !r.any || len(r.waits) == 0 {
+	if !r.any && r.bytes < maxWaiting || len(r.waits) == 0 {
 		return nil
 	}
 	waits := r.waits
-	r.waits = nil
+	r.waits, r.bytes = nil, 0
 	return r.l.leaveOut(ctx, r.entry, waits)
 }
 

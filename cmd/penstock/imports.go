@@ -87,7 +87,7 @@ func (c *Config) source(store *objstore.Bucket, db *clickhouse.DB) (loader.Sourc
 	if c.ClickHouse.StorageEndpoint != "" {
 		endpoint = c.ClickHouse.StorageEndpoint
 	}
-	return loader.Source{Store: store, Imports: imports, Dir: c.Loader.Dir, Files: clickhouse.Files{DB: db, Endpoint: endpoint,
+	return loader.Source{Store: store, Imports: imports, Dir: c.Loader.Dir, MaxRow: int(c.Receiver.MaxEvent), Files: clickhouse.Files{DB: db, Endpoint: endpoint, MaxRow: int(c.Receiver.MaxEvent),
 		Region: c.Storage.Region, Bucket: c.Storage.Bucket, AccessKey: c.Storage.AccessKey, SecretKey: c.Storage.SecretKey,
 		PathStyle: c.Storage.PathStyle}}, nil
 }

@@ -23,6 +23,7 @@ type Files struct {
 	AccessKey string // both empty: the server's own credentials
 	SecretKey string
 	PathStyle bool
+	MaxRow    int // bytes of a line of JSON at most; 0: no limit
 }
 
 // fileError is one that no attempt of ours is to blame for. As a failure it is
@@ -54,21 +55,28 @@ func (f Files) Lines(ctx context.Context, key, format string, each func(line []b
 	if err != nil {
 		return f.classFile(key, err)
 	}
-	rows, err := f.DB.conn.Query(ctx, "SELECT formatRow('JSONEachRow', *) FROM s3("+source+", "+quoteText(columns.structure(format))+")")
+	line := "formatRow('JSONEachRow', *)"
+	if f.MaxRow > 0 { // a longer line is cut by the server: it must not come here as a whole
+		line = fmt.Sprintf("substring(%s, 1, %d)", line, f.MaxRow+1)
+	}
+	rows, err := f.DB.conn.Query(ctx, "SELECT "+line+" FROM s3("+source+", "+quoteText(columns.structure(format))+")")
 	if err != nil {
 		return f.classFile(key, err)
 	}
 	defer rows.Close()
 	var text string
-	var line []byte
+	var made []byte
 	for rows.Next() {
 		if err := rows.Scan(&text); err != nil {
 			return f.classFile(key, err)
 		}
-		if line, err = columns.rewrite(line[:0], text); err != nil {
+		if f.MaxRow > 0 && len(text) > f.MaxRow {
+			return fileError("unreadable_object", true, "decode %s: a row is longer than %d bytes of JSON (receiver.max_event)", key, f.MaxRow)
+		}
+		if made, err = columns.rewrite(made[:0], text); err != nil {
 			return fileError("unreadable_object", false, "decode %s: %w", key, err)
 		}
-		if err := each(line); err != nil {
+		if err := each(made); err != nil {
 			return err
 		}
 	}
@@ -85,6 +93,10 @@ func (f Files) Version(ctx context.Context) (version string, err error) {
 	}
 	return version, nil
 }
+
+// fileMemory bounds what the server takes to decode one file, in bytes. A block
+// that comes here cannot be larger than that.
+const fileMemory = 2 << 30
 
 // fileSettings are sent with every reading of a file.
 var fileSettings = clickhouse.Settings{
@@ -107,7 +119,9 @@ var fileSettings = clickhouse.Settings{
 
 	"s3_retry_attempts":                       5, // then it is tried again later
 	"max_execution_time":                      0,
-	"max_block_size":                          8192,
+	"max_block_size":                          1024,
+	"input_format_orc_row_batch_size":         1024,
+	"max_memory_usage":                        fileMemory,
 	"input_format_parquet_prefer_block_bytes": 4 << 20,
 }
 
@@ -233,6 +247,9 @@ func (f Files) classFile(key string, err error) error {
 			return fileError("store_unreachable", false, "ClickHouse cannot read %s at %s: set clickhouse.storage_endpoint to the address"+
 				" at which ClickHouse reaches the bucket, or grant its user S3 (GRANT S3 ON *.* TO USER): %w", key, f.url(key), err)
 		}
+	}
+	if code == 241 && (strings.Contains(text, "Query memory limit") || strings.Contains(text, "(for query)")) {
+		return fileError("unreadable_object", false, "ClickHouse needs more than %d bytes of memory to decode %s: %w", int64(fileMemory), key, err)
 	}
 	switch code {
 	case 159, 160, 164, 202, 241, 242, 243, 252, 319, 394, 439, 516, 999: // it is busy, or somebody ended the query

@@ -19,10 +19,10 @@ import (
 // through here before parquet-go builds anything on them.
 
 const (
-	maxFooter     = 8 << 20   // bytes; 256 typed columns of long names take 75 KB a row group
+	maxFooter     = 8 << 20 // bytes; 256 typed columns of long names take 75 KB a row group
 	maxPageValues = 1 << 24
 	maxZstdWindow = 32 << 20 // bytes; that of our encoder is 4 MiB
-	maxPageHeader = 1 << 20 // bytes; it may hold statistics
+	maxPageHeader = 1 << 20  // bytes; it may hold statistics
 	minPageHeader = 4 << 10
 )
 

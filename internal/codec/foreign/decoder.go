@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +28,11 @@ type Options struct {
 	Key      string   // of the object
 	Modified int64    // ms; when it was stored: the rows' received_at
 	Mapping  *Mapping // nil: members are taken by their own names
+	MaxRow   int      // bytes of a row at most; 0: DefaultMaxRow
 }
+
+// DefaultMaxRow is the receiver's default for an event, in bytes.
+const DefaultMaxRow = 100 << 20
 
 const (
 	maxRejected      = 1000
@@ -57,8 +62,9 @@ func NewDecoder(f File, format Format, opts Options) (codec.Decoder, error) {
 		inner: jsonscan.Scanner{MaxDepth: maxDepth}, finder: finder{scan: jsonscan.Scanner{MaxDepth: maxDepth}}}
 	d.use(opts.Mapping)
 	d.folders = folderMembers(opts.Key)
+	maxRow := cmp.Or(opts.MaxRow, DefaultMaxRow)
 	if f.Size == 0 {
-		d.rows = newValues(bytes.NewReader(nil))
+		d.rows = newValues(bytes.NewReader(nil), maxRow)
 		return d, nil
 	}
 	if format == JSON {
@@ -66,10 +72,10 @@ func NewDecoder(f File, format Format, opts Options) (codec.Decoder, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.rows, d.end = newValues(s), s.Close
+		d.rows, d.end = newValues(s, maxRow), s.Close
 		return d, nil
 	}
-	t, err := newTable(format, func() (*stream, error) {
+	t, err := newTable(format, maxRow, func() (*stream, error) {
 		s, _, err := open(f)
 		if err == nil {
 			d.end = s.Close

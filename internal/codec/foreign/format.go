@@ -63,8 +63,12 @@ const maxLayers = 3
 // peekBytes is how much of a text is looked at to tell what it is.
 const peekBytes = 4 << 10
 
-// window bounds what a zstd stream may ask for, in bytes.
-const window = 128 << 20
+// window and innerWindow bound what a zstd stream may ask for, in bytes: the
+// outermost what `zstd --long` writes, one within another what is usual.
+const (
+	window      = 128 << 20
+	innerWindow = 8 << 20
+)
 
 // Detect tells what a file holds, by its bytes first and by its name last.
 func Detect(f File) (Format, error) {
@@ -239,7 +243,11 @@ func (s *stream) push(name string) error {
 		out, err = newGzip(s.Reader)
 	case "zstd":
 		var z *zstd.Decoder
-		if z, err = zstd.NewReader(s.Reader, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window)); err == nil {
+		largest := uint64(window)
+		if len(s.closers) > 0 {
+			largest = innerWindow
+		}
+		if z, err = zstd.NewReader(s.Reader, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(largest)); err == nil {
 			s.closers = append(s.closers, z.Close)
 			out = z
 		}

@@ -274,7 +274,7 @@ func (f *finder) typed(value jsonscan.Member) jsonscan.Member {
 // elements are the values of an array that was scanned before.
 func elements(array []byte) [][]byte {
 	var all [][]byte
-	v := newValues(bytes.NewReader(array))
+	v := newValues(bytes.NewReader(array), len(array))
 	for {
 		text, _, err := v.next()
 		if err != nil {

@@ -84,21 +84,21 @@ type records interface {
 }
 
 // newTable opens a table that open gives twice, from its start.
-func newTable(format Format, open func() (*stream, error)) (*table, error) {
+func newTable(format Format, maxRow int, open func() (*stream, error)) (*table, error) {
 	t := &table{}
 	first, err := open()
 	if err != nil {
 		return nil, err
 	}
 	defer first.Close()
-	if err := t.learn(newRecords(format, first.Reader)); err != nil {
+	if err := t.learn(newRecords(format, maxRow, first.Reader)); err != nil {
 		return nil, err
 	}
 	second, err := open()
 	if err != nil {
 		return nil, err
 	}
-	t.records = newRecords(format, second.Reader)
+	t.records = newRecords(format, maxRow, second.Reader)
 	if _, _, _, err := t.records.next(); err != nil && err != io.EOF { // the header
 		return nil, err
 	}
@@ -188,15 +188,18 @@ func appendFloat(b, number []byte) []byte {
 	return b
 }
 
-func newRecords(format Format, in *bufio.Reader) records {
+// maxColumns bounds the cells of a row: each takes memory even if it is empty.
+const maxColumns = 1 << 20
+
+func newRecords(format Format, maxRow int, in *bufio.Reader) records {
 	if mark, _ := in.Peek(3); string(mark) == "\ufeff" {
 		in.Discard(len(mark))
 	}
 	if format == TSV {
-		return &tsvRecords{in: in}
+		return &tsvRecords{in: in, lines: lines{max: maxRow}}
 	}
 	head, _ := in.Peek(peekBytes)
-	r := &csvRecords{kept: recorder{in: in}}
+	r := &csvRecords{kept: recorder{in: in, max: maxRow, comma: byte(delimiter(head))}}
 	r.csv = csv.NewReader(&r.kept)
 	r.csv.Comma, r.csv.ReuseRecord, r.csv.FieldsPerRecord = delimiter(head), true, -1
 	return r
@@ -249,22 +252,36 @@ func (r *csvRecords) next() ([][]byte, []byte, error, error) {
 	return r.cells, text, nil, nil
 }
 
+// csvAhead is more than package csv reads ahead, in bytes.
+const csvAhead = 8 << 10
+
 // recorder keeps what was read through it, until it is cut.
 type recorder struct {
-	in   io.Reader
-	base int64 // offset of kept[0]
-	kept []byte
+	in     io.Reader
+	max    int // bytes that may be kept, beside what is read ahead
+	comma  byte
+	commas int   // in kept
+	base   int64 // offset of kept[0]
+	kept   []byte
 }
 
 func (r *recorder) Read(p []byte) (int, error) {
+	// A quote that is never closed makes the rest of the file one row.
+	if len(r.kept) > r.max+csvAhead {
+		return 0, fmt.Errorf("a row is longer than %d bytes", r.max)
+	}
 	n, err := r.in.Read(p)
 	r.kept = append(r.kept, p[:n]...)
+	if r.commas += bytes.Count(p[:n], []byte{r.comma}); r.commas > maxColumns+csvAhead {
+		return 0, fmt.Errorf("a row has more than %d columns", maxColumns)
+	}
 	return n, err
 }
 
 // cut returns the bytes between two offsets, and forgets those before them at
 // the next call.
 func (r *recorder) cut(from, to int64) []byte {
+	r.commas -= bytes.Count(r.kept[:from-r.base], []byte{r.comma})
 	r.kept = r.kept[:copy(r.kept, r.kept[from-r.base:])]
 	r.base = from
 	return bytes.Trim(r.kept[:to-from], "\r\n")
@@ -282,6 +299,9 @@ func (r *tsvRecords) next() ([][]byte, []byte, error, error) {
 	line, err := r.lines.next(r.in)
 	if err != nil {
 		return nil, nil, nil, err
+	}
+	if n := bytes.Count(line, []byte("\t")); n >= maxColumns {
+		return nil, nil, nil, fmt.Errorf("a row has %d columns, want at most %d", n+1, maxColumns)
 	}
 	r.cells = r.cells[:0]
 	for c := range bytes.SplitSeq(line, []byte("\t")) {
@@ -320,7 +340,10 @@ func unescape(c []byte) []byte {
 }
 
 // lines reads lines that are not empty, each valid until the next.
-type lines struct{ long []byte }
+type lines struct {
+	max  int // bytes
+	long []byte
+}
 
 func (l *lines) next(in *bufio.Reader) ([]byte, error) {
 	for {
@@ -328,8 +351,8 @@ func (l *lines) next(in *bufio.Reader) ([]byte, error) {
 		for {
 			part, err := in.ReadSlice('\n')
 			l.long = append(l.long, part...)
-			if len(l.long) > maxValue {
-				return nil, fmt.Errorf("a line is longer than %d bytes", maxValue)
+			if len(l.long) > l.max {
+				return nil, fmt.Errorf("a line is longer than %d bytes", l.max)
 			}
 			if err == bufio.ErrBufferFull {
 				continue

@@ -8,9 +8,6 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// maxValue bounds one value of a file, in bytes: more than any receiver takes.
-const maxValue = 512 << 20
-
 // values cuts a text into the JSON values that follow each other in it,
 // however they are spaced: a value a line, several on a line, over many lines,
 // or as the elements of an array, which may itself follow other values. It goes
@@ -20,6 +17,7 @@ const maxValue = 512 << 20
 // end of its first line, and reading goes on at the next one.
 type values struct {
 	in      io.Reader
+	max     int    // bytes of a value
 	buf     []byte // buf[at:] is read and not given out yet
 	at      int
 	failed  error // of in; io.EOF at its end
@@ -32,7 +30,9 @@ type values struct {
 	oneLine bool  // too many were: a value has to end in its line
 }
 
-func newValues(in io.Reader) *values { return &values{in: in, buf: make([]byte, 0, 256<<10)} }
+func newValues(in io.Reader, limit int) *values {
+	return &values{in: in, max: limit, buf: make([]byte, 0, 256<<10)}
+}
 
 // next returns a value, valid until the next call. bad says why it is none, and
 // then the text is what was skipped. err is io.EOF at the end.
@@ -94,7 +94,8 @@ func (v *values) fill() {
 		v.at = 0
 	}
 	if len(v.buf) == cap(v.buf) {
-		v.buf = append(make([]byte, 0, 2*cap(v.buf)), v.buf...)
+		// Room for the largest value and a little that follows it is enough.
+		v.buf = append(make([]byte, 0, max(min(2*cap(v.buf), v.max+64<<10), cap(v.buf)+64<<10)), v.buf...)
 	}
 	n, err := v.in.Read(v.buf[len(v.buf):cap(v.buf)])
 	v.buf = v.buf[:len(v.buf)+n]
@@ -106,7 +107,7 @@ func (v *values) fill() {
 // the value would be too long.
 func (v *values) more(n int) bool {
 	for v.at+n >= len(v.buf) {
-		if v.failed != nil || n >= maxValue {
+		if v.failed != nil || n >= v.max {
 			return false
 		}
 		v.fill()
@@ -126,8 +127,8 @@ func (v *values) value() ([]byte, error, error) {
 	if v.failed != nil && v.failed != io.EOF {
 		return nil, nil, v.failed
 	}
-	if n >= maxValue {
-		return nil, nil, fmt.Errorf("a value is longer than %d bytes", maxValue)
+	if n >= v.max {
+		return nil, nil, fmt.Errorf("a value is longer than %d bytes", v.max)
 	}
 	line := v.line(n)
 	if v.again += int64(n - line); v.again > 2*v.read+1<<20 {
@@ -166,8 +167,8 @@ func (v *values) word() ([]byte, error, error) {
 	if v.failed != nil && v.failed != io.EOF {
 		return nil, nil, v.failed
 	}
-	if n >= maxValue {
-		return nil, nil, fmt.Errorf("a line is longer than %d bytes", maxValue)
+	if n >= v.max {
+		return nil, nil, fmt.Errorf("a line is longer than %d bytes", v.max)
 	}
 	return v.take(max(n, 1)), nil, nil
 }

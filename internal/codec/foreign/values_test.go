@@ -13,7 +13,7 @@ import (
 // cut returns the values of a text, those that are none with a "!" before them.
 func cut(t testing.TB, in io.Reader) []string {
 	t.Helper()
-	v := newValues(in)
+	v := newValues(in, DefaultMaxRow)
 	var all []string
 	for {
 		text, bad, err := v.next()
@@ -95,7 +95,7 @@ func TestLargeValue(t *testing.T) {
 // Work stays linear where every value is cut off behind a bracket.
 func TestBrokenValuesCostLittle(t *testing.T) {
 	text := strings.Repeat("{\"a\":[{\"b\":\n", 100_000)
-	v := newValues(strings.NewReader(text))
+	v := newValues(strings.NewReader(text), DefaultMaxRow)
 	for {
 		if _, _, err := v.next(); err != nil {
 			break
@@ -108,7 +108,7 @@ func TestBrokenValuesCostLittle(t *testing.T) {
 
 func TestValuesReadError(t *testing.T) {
 	broken := errors.New("broken")
-	v := newValues(io.MultiReader(strings.NewReader("{}\n{\"a\":1"), iotest.ErrReader(broken)))
+	v := newValues(io.MultiReader(strings.NewReader("{}\n{\"a\":1"), iotest.ErrReader(broken)), DefaultMaxRow)
 	if text, _, err := v.next(); string(text) != "{}" || err != nil {
 		t.Errorf("got %q, %v", text, err)
 	}
@@ -131,7 +131,7 @@ func FuzzValues(f *testing.F) {
 			}
 			return n
 		}
-		v := newValues(bytes.NewReader(text))
+		v := newValues(bytes.NewReader(text), DefaultMaxRow)
 		n := 0
 		for {
 			part, _, err := v.next()

@@ -1,0 +1,156 @@
+package foreign
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// peakHeap is how far the heap grows while f runs, in bytes.
+func peakHeap(f func()) uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	before := m.HeapAlloc
+	var peak atomic.Uint64
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			peak.Store(max(peak.Load(), m.HeapAlloc))
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	f()
+	close(done)
+	<-ended
+	return peak.Load() - min(before, peak.Load())
+}
+
+// zipped compresses what parts give, part by part.
+func zipped(t *testing.T, compress func(io.Writer) io.WriteCloser, parts ...string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := compress(&b)
+	for _, p := range parts {
+		if _, err := io.WriteString(z, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func asGzip(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) }
+
+// Some hundred KB that become a row of hundreds of MB take the memory of the
+// largest row that is allowed, several times, and no more.
+func TestBombsAreBounded(t *testing.T) {
+	const maxRow = 1 << 20
+	block := strings.Repeat("x", 1<<20)
+	fill := func(head, tail string) []string {
+		parts := []string{head}
+		for range 300 {
+			parts = append(parts, block)
+		}
+		return append(parts, tail)
+	}
+	commas := strings.Repeat(",", 4<<20)
+	for name, c := range map[string]struct {
+		key  string
+		data []byte
+		want string
+	}{
+		"json value":   {"events/a.ndjson.gz", zipped(t, asGzip, fill(`{"name":"`, `"}`)...), "longer than"},
+		"json word":    {"events/a.ndjson.gz", zipped(t, asGzip, fill("{}\n", "\n")...), "longer than"},
+		"csv quote":    {"events/a.csv.gz", zipped(t, asGzip, fill("name,a\nx,\"", "\"\n")...), "longer than"},
+		"csv header":   {"events/a.csv.gz", zipped(t, asGzip, fill("name,", "\nx\n")...), "longer than"},
+		"tsv line":     {"events/a.tsv.gz", zipped(t, asGzip, fill("name\ta\nx\t", "\n")...), "longer than"},
+		"csv columns":  {"events/a.csv.gz", zipped(t, asGzip, commas, "\n", commas, "\n"), "columns"},
+		"zstd in gzip": {"events/a.ndjson.gz", zipped(t, asGzip, string(zipped(t, wideZstd, `{"name":`, `"a"}`))), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var events int
+			var failed error
+			grown := peakHeap(func() { events, failed = readAll(c.key, c.data, maxRow) })
+			if c.want != "" && (failed == nil || !strings.Contains(failed.Error(), c.want)) {
+				t.Errorf("%d events, error %v; want %q", events, failed, c.want)
+			}
+			if c.want == "" && (failed != nil || events != 1) {
+				t.Errorf("%d events, error %v; want one", events, failed)
+			}
+			most := uint64(16 * maxRow)
+			if name == "csv columns" {
+				most = 128 * maxColumns
+			}
+			if grown > most {
+				t.Errorf("the heap grew by %d bytes for a file of %d, want at most %d", grown, len(c.data), most)
+			}
+		})
+	}
+}
+
+func wideZstd(w io.Writer) io.WriteCloser {
+	z, err := zstd.NewWriter(w, zstd.WithWindowSize(innerWindow))
+	if err != nil {
+		panic(err)
+	}
+	return z
+}
+
+// A stream within another may not ask for the window of the outermost.
+func TestInnerWindowIsBounded(t *testing.T) {
+	wide := func(w io.Writer) io.WriteCloser {
+		z, err := zstd.NewWriter(w, zstd.WithWindowSize(4*innerWindow))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return z
+	}
+	big := strings.Repeat("{}\n", 1<<20) // more than the encoder buffers, so that the header has the window
+	inner := zipped(t, wide, big, big, big, big, big, big, big, big, big, big, big, big)
+	outer := zipped(t, func(w io.Writer) io.WriteCloser { z, _ := zstd.NewWriter(w); return z }, string(inner))
+	if _, err := readAll("events/a.ndjson.zst", outer, 1<<20); err == nil || !strings.Contains(err.Error(), "window") {
+		t.Errorf("error %v, want one that names the window", err)
+	}
+}
+
+func readAll(key string, data []byte, maxRow int) (events int, err error) {
+	f := File{Data: bytes.NewReader(data), Size: int64(len(data)), Key: key}
+	format, err := Detect(f)
+	if err != nil {
+		return 0, err
+	}
+	d, err := NewDecoder(f, format, Options{Key: key, MaxRow: maxRow})
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	var got []pipeline.Event
+	for {
+		if got, err = d.Decode(got[:0], codec.Limit{Rows: 1000, Bytes: 1 << 20}); err == io.EOF {
+			return events, nil
+		} else if err != nil {
+			return events, err
+		}
+		events += len(got)
+	}
+}
