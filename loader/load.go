@@ -136,7 +136,7 @@ func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipel
 	l.metrics.results.WithLabelValues("loaded").Inc()
 	l.metrics.rows.Add(float64(done.rows))
 	l.metrics.seconds.Observe(took.Seconds())
-	l.log.Info("loaded", "key", n.Key, "rows", done.rows, "refused", len(entry.Refused), "bytes", object.Size, "inserts", done.inserts, "found", done.found,
+	l.log.Info("loaded", "key", n.Key, "rows", done.rows, "refused", len(entry.Refused), "bytes", object.Size, "inserts", done.inserts, "found", done.found, "expired", done.expired,
 		"generation", entry.Generation, "fetch_ms", fetched.Milliseconds(), "load_ms", (took - fetched).Milliseconds(),
 		"lag_ms", time.Since(pipeline.Millis(done.newest)).Milliseconds())
 	return entry, nil
@@ -207,6 +207,7 @@ type outcome struct {
 	rows    int64 // in the table
 	inserts int   // blocks sent
 	found   int   // chunks that an earlier attempt had brought
+	expired int64 // rows that the table has deleted already, for their age
 	newest  int64 // received_at, ms
 }
 
@@ -448,6 +449,17 @@ func (l *Loader) insertChunk(ctx context.Context, of *content, entry *pipeline.L
 	there, err := present()
 	if err != nil {
 		return err
+	}
+	if !there {
+		// The table's TTL deletes old rows whenever it merges.
+		before, err := l.table.Expired(ctx, l.spec.Name)
+		if err != nil {
+			return err
+		}
+		if pipeline.Millis(c.received[1]).Before(before) {
+			out.expired += c.rows
+			there = true
+		}
 	}
 	if !there {
 		return codedError{code: "rows_swallowed", error: fmt.Errorf("the table took rows %d to %d and does not have them: they were deleted by hand less than a deduplication window ago", c.first, c.end)}

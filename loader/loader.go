@@ -54,13 +54,15 @@ type Store interface {
 // Table takes rows. ChunkRows is how many rows like those of a sample a chunk
 // may have, at most most; the same for the same sample. Present tells whether any of an object's rows [first, end)
 // of a generation is there, Newest the highest generation that it has there;
-// received bounds their received_at, in ms.
+// received bounds their received_at, in ms. Expired is the time before which the
+// table deletes rows, by their received_at; zero: it deletes none.
 type Table interface {
 	Ping(ctx context.Context) error
 	ChunkRows(sample []pipeline.Event, most int) int
 	NewBlock(ctx context.Context, table, object string, generation uint32) (Block, error)
 	Present(ctx context.Context, table, object string, generation uint32, first, end int64, received [2]int64) (bool, error)
 	Newest(ctx context.Context, table, object string, received [2]int64) (generation uint32, there bool, err error)
+	Expired(ctx context.Context, table string) (before time.Time, err error)
 	DeleteOlder(ctx context.Context, table, object string, generation uint32) error
 	Try(ctx context.Context, table string) (Trial, error)
 }

@@ -49,7 +49,8 @@ type world struct {
 	inserts int
 	fault   func(call string) (err error, late bool)
 	down    error
-	etag    string // of all objects; empty: "e"
+	etag    string    // of all objects; empty: "e"
+	expired time.Time // rows before it are deleted at once
 }
 
 type rowKey struct {
@@ -232,7 +233,9 @@ func (b *block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 			w.order = w.order[1:]
 		}
 		for i := range events {
-			w.rows[rowKey{object, events[i].Row, generation}]++
+			if !pipeline.Millis(events[i].ReceivedAt).Before(w.expired) {
+				w.rows[rowKey{object, events[i].Row, generation}]++
+			}
 		}
 	}
 	if err == nil && w.view {
@@ -267,6 +270,13 @@ func (w *world) Newest(_ context.Context, _, object string, _ [2]int64) (generat
 		}
 	}
 	return generation, there, nil
+}
+
+func (w *world) Expired(context.Context, string) (time.Time, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, _ := w.try("expired")
+	return w.expired, err
 }
 
 func (w *world) DeleteOlder(_ context.Context, _, object string, generation uint32) error {

@@ -3,6 +3,7 @@ package loader
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -17,6 +18,7 @@ const (
 	ActionReplace Action = "replace" // it is loaded, and its rows are to be replaced
 	ActionSkip    Action = "skip"    // it is loaded
 	ActionDone    Action = "done"    // this job has replaced it already, before it was interrupted
+	ActionExpired Action = "expired" // it is loaded, and the table's TTL has deleted its rows
 	ActionDropped Action = "dropped" // an operator has dropped it: only its own key brings it back
 )
 
@@ -26,6 +28,8 @@ type Reingest struct {
 	Loader *Loader
 	Job    string
 	ByKey  bool // the objects were named, each by its key
+
+	Expired time.Time // the table deletes rows of before, by their received_at; zero: none
 }
 
 // Item is an object and what becomes of it.
@@ -47,6 +51,8 @@ func (r *Reingest) Decide(objects []pipeline.Object, entries map[string]pipeline
 			items[i].Action = ActionDropped
 		case r.Job != "" && e.State == pipeline.Loaded && e.Job == r.Job:
 			items[i].Action = ActionDone
+		case e.State == pipeline.Loaded && !present[o.Key] && e.Rows > 0 && e.Received.Before(r.Expired):
+			items[i].Action = ActionExpired
 		case r.Job != "" && (known || present[o.Key]):
 			items[i].Action = ActionReplace
 		case e.State != pipeline.Loaded || !known:
@@ -76,7 +82,7 @@ func (r *Reingest) Do(ctx context.Context, item Item) (pipeline.Load, error) {
 		entry = pipeline.Load{Key: item.Object.Key, ETag: item.Object.ETag, Pipeline: l.spec.Name}
 	}
 	switch {
-	case item.Action == ActionSkip || item.Action == ActionDone || item.Action == ActionDropped:
+	case item.Action == ActionSkip || item.Action == ActionDone || item.Action == ActionDropped || item.Action == ActionExpired:
 		return entry, nil
 	case item.Action == ActionLoad && entry.State == pipeline.Loaded:
 		return entry, nil // meanwhile

@@ -21,11 +21,12 @@ type Audited interface {
 // Counts asks the table. CountRows groups by object, for objects of one day
 // (UTC) from first up to and with last. RowsOf calls each with every
 // object_row of one object, once. Known counts how many of the events are in the
-// table, of whatever object.
+// table, of whatever object. Expired is that of Table.
 type Counts interface {
 	CountRows(ctx context.Context, table, first, last string, day time.Time, each func(object string, rows, distinct uint64)) error
 	RowsOf(ctx context.Context, table, object string, day time.Time, each func(row uint32)) error
 	Known(ctx context.Context, table string, events []pipeline.Identity) (uint64, error)
+	Expired(ctx context.Context, table string) (before time.Time, err error)
 }
 
 // Difference is an object in which bucket, ledger and table do not agree.
@@ -46,6 +47,7 @@ type Verified struct {
 	TableRows  uint64 `json:"table_rows"`  // of these objects
 	Refused    uint64 `json:"refused"`     // rows that the table refused; they are in errors
 	Collapsed  uint64 `json:"collapsed"`   // rows gone because a client's resend stands for them
+	Expired    uint64 `json:"expired"`     // rows that the table's TTL has deleted
 	Blobs      uint64 `json:"blobs"`       // objects of large values
 	BlobBytes  uint64 `json:"blob_bytes"`  // in them
 	Ignored    uint64 `json:"ignored"`     // files in the folders of days that are no objects to load
@@ -340,40 +342,51 @@ func (v *verifier) judge(ctx context.Context, key string, a *account, day time.T
 	}
 	if a.distinct < stored {
 		// A merge keeps one row of an event that a client sent twice: the other
-		// is not missing if the event is there.
-		collapsed, err := v.collapsed(ctx, a, day)
+		// is not missing if the event is there. And it drops rows past the TTL.
+		collapsed, expired, err := v.absent(ctx, a, day, stored-a.distinct)
 		if err != nil {
 			return err
 		}
 		v.Collapsed += collapsed
-		if short := stored - a.distinct - min(collapsed, stored-a.distinct); short > 0 {
+		v.Expired += expired
+		if short := stored - a.distinct - min(collapsed+expired, stored-a.distinct); short > 0 {
 			differ("short", "%d of its %d rows are not in the table", short, stored)
 		}
 	}
 	return nil
 }
 
-// collapsed counts the object's events that are not in the table as rows of
-// it, but as rows of another object or place.
-func (v *verifier) collapsed(ctx context.Context, a *account, day time.Time) (uint64, error) {
+// absent explains rows of an object that are not in the table. It counts those
+// that are there as rows of another object or place, and those past the TTL.
+func (v *verifier) absent(ctx context.Context, a *account, day time.Time, rows uint64) (collapsed, expired uint64, err error) {
 	o := a.object
+	before, err := v.counts.Expired(ctx, v.spec.Name)
+	if err != nil {
+		return 0, 0, err
+	}
+	if a.entry.Received.Before(before) {
+		return 0, rows, nil // even the newest
+	}
 	have := map[uint32]bool{}
 	for _, row := range a.entry.Refused {
 		have[row] = true // it is not looked for
 	}
 	if err := v.counts.RowsOf(ctx, v.spec.Name, o.Key, day, func(row uint32) { have[row] = true }); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	var n uint64
 	var ids []pipeline.Identity
 	ask := func() error {
 		known, err := v.counts.Known(ctx, v.spec.Name, ids)
-		n += known
+		collapsed += known
 		ids = ids[:0]
 		return err
 	}
-	_, err := v.source.Read(ctx, o.Key, func(e *pipeline.Event) error {
-		if !have[e.Row] {
+	_, err = v.source.Read(ctx, o.Key, func(e *pipeline.Event) error {
+		switch {
+		case have[e.Row]:
+		case pipeline.Millis(e.ReceivedAt).Before(before):
+			expired++
+		default:
 			ids = append(ids, e.Identity())
 		}
 		if len(ids) == 1000 {
@@ -384,5 +397,5 @@ func (v *verifier) collapsed(ctx context.Context, a *account, day time.Time) (ui
 	if err == nil && len(ids) > 0 {
 		err = ask()
 	}
-	return n, err
+	return collapsed, expired, err
 }

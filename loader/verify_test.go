@@ -51,6 +51,7 @@ func (m *moving) CountRows(_ context.Context, _, _, _ string, _ time.Time, each 
 }
 
 func (m *moving) RowsOf(context.Context, string, string, time.Time, func(uint32)) error { return nil }
+func (m *moving) Expired(context.Context, string) (time.Time, error)                    { return time.Time{}, nil }
 func (m *moving) Known(context.Context, string, []pipeline.Identity) (uint64, error)    { return 0, nil }
 
 // What is loaded while the audit looks is no difference.
@@ -100,6 +101,7 @@ func (a *audited) CountRows(_ context.Context, _, first, last string, day time.T
 }
 
 func (a *audited) RowsOf(context.Context, string, string, time.Time, func(uint32)) error { return nil }
+func (a *audited) Expired(context.Context, string) (time.Time, error)                    { return time.Time{}, nil }
 func (a *audited) Known(_ context.Context, _ string, e []pipeline.Identity) (uint64, error) {
 	return uint64(len(e)), nil
 }

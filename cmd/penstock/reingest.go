@@ -77,6 +77,7 @@ var actions = []struct {
 	{loader.ActionAgain, "without a row in the table: to load again"},
 	{loader.ActionReplace, "to replace"},
 	{loader.ActionSkip, "loaded: left alone"},
+	{loader.ActionExpired, "loaded, and expired by the table's TTL: left alone"},
 	{loader.ActionDone, "replaced already, before this run was interrupted"},
 	{loader.ActionDropped, "dropped: left alone (name it by its key to load it all the same)"},
 }
@@ -340,6 +341,9 @@ func (r *reingest) each(ctx context.Context, page func(*loader.Reingest, []loade
 			run.ByKey = len(r.p.Keys) > 0
 			r.loaders[spec] = run
 		}
+		if run.Expired, err = r.db.Expired(ctx, spec.Name); err != nil {
+			return err
+		}
 		return page(run, run.Decide(objects, entries, present))
 	}, missing)
 }
@@ -411,7 +415,7 @@ func (r *reingest) do(ctx context.Context) error {
 	err := r.each(work, func(run *loader.Reingest, items []loader.Item) error {
 		for _, it := range items {
 			switch it.Action {
-			case loader.ActionSkip, loader.ActionDone, loader.ActionDropped:
+			case loader.ActionSkip, loader.ActionDone, loader.ActionDropped, loader.ActionExpired:
 				continue
 			}
 			g.Go(func() error { return r.one(work, run, it) })

@@ -61,12 +61,15 @@ func runVerify(ctx context.Context, s streams, args []string) error {
 			}
 			continue
 		}
-		blobs := ""
+		blobs, expired := "", ""
+		if v.Expired > 0 {
+			expired = fmt.Sprintf(", %d expired", v.Expired)
+		}
 		if v.Blobs > 0 {
 			blobs = fmt.Sprintf("%d objects of blobs, %d bytes; ", v.Blobs, v.BlobBytes)
 		}
-		fmt.Fprintf(s.out, "%-7s %d objects, %d waiting; rows: bucket %d, ledger %d, table %d (%d collapsed by resends); %d refused; %d objects dropped; %s%d differences\n",
-			spec.Name, v.Objects, v.Waiting, v.BucketRows, v.LedgerRows, v.TableRows, v.Collapsed, v.Refused, v.Dropped, blobs, len(v.Differences))
+		fmt.Fprintf(s.out, "%-7s %d objects, %d waiting; rows: bucket %d, ledger %d, table %d (%d collapsed by resends%s); %d refused; %d objects dropped; %s%d differences\n",
+			spec.Name, v.Objects, v.Waiting, v.BucketRows, v.LedgerRows, v.TableRows, v.Collapsed, expired, v.Refused, v.Dropped, blobs, len(v.Differences))
 		fmt.Fprintf(s.out, "        outside the folders of these days: %d objects stored since then, compared with the ledger only; "+
 			"%d others not checked; %d files that are not data ignored\n", v.Others, v.NotChecked, v.Ignored)
 		for _, d := range v.Differences {

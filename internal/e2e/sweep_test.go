@@ -22,6 +22,7 @@ type verified struct {
 	LedgerRows  int `json:"ledger_rows"`
 	TableRows   int `json:"table_rows"`
 	Collapsed   int
+	Expired     int
 	Others      int
 	Ignored     int
 	Differences []struct{ Key, Kind, Message string }
