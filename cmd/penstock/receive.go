@@ -60,7 +60,7 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return fmt.Errorf("receiver.listen: %w", err)
 	}
-	servers := []*publicServer{{&http.Server{Handler: in.receiver, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}, listener}}
+	servers := []*publicServer{{newReceiveServer(in.receiver), listener}}
 	grpcListen := ""
 	if cfg.Receiver.OTLPGRPCListen != "" {
 		listener, err := net.Listen("tcp", cfg.Receiver.OTLPGRPCListen)
@@ -147,4 +147,11 @@ func (in *intake) remarks() (all []string) {
 		}
 	}
 	return all
+}
+
+// newReceiveServer gives connections that send nothing an end: a head has to come
+// within ReadHeaderTimeout, the next request within IdleTimeout. Bodies have
+// their own limits (receiver.read_timeout).
+func newReceiveServer(handler http.Handler) *http.Server {
+	return &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 }

@@ -45,6 +45,8 @@ func CacheDir() (string, error) {
 type Fetcher struct {
 	Cache    string    // the folder to fill, made when missing; see CacheDir
 	Progress io.Writer // told what is fetched and how far it is, and nothing when all is there; nil: silent
+
+	digest string // of the engine's package instead of the one in engineDigests; for tests
 }
 
 // fetch returns the cache's folder of that name, and has fill make its content first when there is none. The folder's

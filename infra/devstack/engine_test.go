@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/sha512"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -84,6 +86,18 @@ func archive(t *testing.T, name string, library []byte) []byte {
 	return packed.Bytes()
 }
 
+// The digest in the code is one, and this machine's package has it.
+func TestEngineIsPinned(t *testing.T) {
+	for platform, digest := range engineDigests {
+		if sum, err := hex.DecodeString(digest); err != nil || len(sum) != sha512.Size {
+			t.Errorf("%s: %q is no SHA-512", platform, digest)
+		}
+	}
+	if platform, err := enginePlatform("linux", "amd64"); err != nil || engineDigests[platform] == "" {
+		t.Errorf("the package for linux/amd64 is not pinned: %v", err)
+	}
+}
+
 func TestLibraryFromNPM(t *testing.T) {
 	library := make([]byte, 9<<20) // more than one piece of the copy
 	rand.NewChaCha8([32]byte{}).Read(library)
@@ -100,6 +114,7 @@ func TestLibraryFromNPM(t *testing.T) {
 		{"no library", archive(t, "package/other.so", library[:100]), "no library in it"},
 		{"no archive", []byte("<html>sign in to the proxy</html>"), "invalid header"},
 		{"nothing", nil, "npm brought 0 files"},
+		{"another package", whole, "the registry delivered another package"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			packed := filepath.Join(t.TempDir(), "packed")
@@ -110,7 +125,11 @@ func TestLibraryFromNPM(t *testing.T) {
 				"npm": fmt.Sprintf(`[ "$1 $3" = "pack --pack-destination" ] || exit 9; mkdir -p "$6"; [ ! -s %[1]s ] || cp %[1]s "$4/lib.tgz"`, packed),
 			})
 			cache := t.TempDir()
-			path, err := (&Fetcher{Cache: cache}).clickhouseLibrary(t.Context())
+			sum := sha512.Sum512(test.packed)
+			if test.err == "the registry delivered another package" {
+				sum[0]++
+			}
+			path, err := (&Fetcher{Cache: cache, digest: hex.EncodeToString(sum[:])}).clickhouseLibrary(t.Context())
 			if test.err != "" {
 				if !strings.Contains(fmt.Sprint(err), test.err) {
 					t.Errorf("got %v, want %s", err, test.err)

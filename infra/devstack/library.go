@@ -2,9 +2,11 @@ package devstack
 
 import (
 	"archive/tar"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"crypto/sha512"
 	_ "embed"
 	"encoding/hex"
 	"errors"
@@ -29,6 +31,13 @@ const (
 	libraryFile = "libchdb.so"
 )
 
+// engineDigests are the SHA-512 of the package of engineVersion, in hex, by platform. npm checks a package by what the
+// registry says of it, so a registry that was taken over could deliver any code. The packages of other platforms are
+// taken on npm's word, and Progress is told so: add their digests when they are published and were checked.
+var engineDigests = map[string]string{
+	"linux-x64-gnu": "5cff7b98caa7739b59a4a432c11f0dedc2d3b073624e61ebdf4a42e66ce8de35a6ba48ca9f62016bad1cd81fe059435cb858ce3235a8a2b408082a81563e70a7",
+}
+
 //go:embed chserver/chserver.c
 var launcherSource []byte
 
@@ -41,6 +50,9 @@ func (f *Fetcher) clickhouseLibrary(ctx context.Context) (string, error) {
 	dir, err := f.fetch(ctx, "clickhouse-"+platform+"-"+engineVersion, func(ctx context.Context, dir string) error {
 		packed, err := f.npmPack(ctx, "@chdb/lib-"+platform+"@"+engineVersion, dir)
 		if err != nil {
+			return err
+		}
+		if err := f.checkPackage(packed, cmp.Or(f.digest, engineDigests[platform])); err != nil {
 			return err
 		}
 		return f.unpackLibrary(ctx, packed, dir)
@@ -86,6 +98,28 @@ func (f *Fetcher) npmPack(ctx context.Context, spec, dir string) (string, error)
 		return "", fmt.Errorf("fetch %s: npm brought %d files: %w", spec, len(packed), errors.Join(err, os.ErrNotExist))
 	}
 	return filepath.Join(dir, packed[0]), nil
+}
+
+// checkPackage compares a package with the digest that this version of Penstock was made with; empty: there is none.
+func (f *Fetcher) checkPackage(packed, want string) error {
+	file, err := os.Open(packed)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	sum := sha512.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return err
+	}
+	got := hex.EncodeToString(sum.Sum(nil))
+	switch {
+	case want == "":
+		f.say("%s is not checked by Penstock; its sha512 is %s", filepath.Base(packed), got)
+	case got != want:
+		return fmt.Errorf("%s: its sha512 is %s, want %s: the registry delivered another package; do not use it",
+			filepath.Base(packed), got, want)
+	}
+	return nil
 }
 
 // unpackLibrary takes the library out of the package and removes the package.
