@@ -376,9 +376,9 @@ func expand(n *yaml.Node, env map[string]string) error {
 // PENSTOCK_SECTION_FIELD_FILE, the name of a file that holds the value.
 func overrideConfig(env map[string]string, cfg *Config) error {
 	root := reflect.ValueOf(cfg).Elem()
-	for name := range env {
-		if isOverride(name) && !knownOverride(name) {
-			return fmt.Errorf("%s is in the environment, and there is no such field", name)
+	for name, value := range env {
+		if isOverride(name) && !knownOverride(name) && !serviceLink.MatchString(name+"="+value) {
+			return fmt.Errorf("environment variable %s sets no field of the configuration; correct or unset it", name)
 		}
 	}
 	for section := range root.Type().Fields() {
@@ -431,6 +431,12 @@ func isOverride(name string) bool {
 	}
 	return false
 }
+
+// serviceLink matches NAME=VALUE of what Kubernetes adds to each container for a service of its namespace. A service
+// named penstock-receiver makes variables that begin as overrides of the section receiver do. PORT alone, which a person
+// could write as well, is a link only with a URL.
+var serviceLink = regexp.MustCompile(`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|` +
+	`PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|_PORT=(tcp|udp|sctp)://`)
 
 func knownOverride(name string) bool {
 	for section := range reflect.TypeFor[Config]().Fields() {

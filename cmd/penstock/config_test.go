@@ -101,7 +101,7 @@ func TestConfigFromEnvironment(t *testing.T) {
 	for _, tt := range []struct{ env, want string }{
 		{"PENSTOCK_ERRORS_BLOB_THRESHOLD=0", "errors.blob_threshold must be more than 0"},
 		{"PENSTOCK_BATCHER_ROLL_AGE=soon", "PENSTOCK_BATCHER_ROLL_AGE"},
-		{"PENSTOCK_BATCHER_ROLL_AGEE=30s", "PENSTOCK_BATCHER_ROLL_AGEE is in the environment"},
+		{"PENSTOCK_BATCHER_ROLL_AGEE=30s", "PENSTOCK_BATCHER_ROLL_AGEE sets no field"},
 		{"PENSTOCK_BATCHER_FORMAT=csv", "batcher.format"},
 		{"PENSTOCK_BATCHER_ROLL_ROWS=0", "batcher.roll_rows must be more than 0"},
 		{"PENSTOCK_RECEIVER_DURABILITY=none", "receiver.durability"},
@@ -124,6 +124,33 @@ func TestConfigFromEnvironment(t *testing.T) {
 	} {
 		if _, err := loadConfig("", []string{tt.env}); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.env, err, tt.want)
+		}
+	}
+}
+
+// Kubernetes adds variables for each service of the namespace. Those of a service penstock-receiver look like overrides.
+func TestServiceLinksOfKubernetes(t *testing.T) {
+	var links []string
+	for _, service := range []string{"PENSTOCK_RECEIVER", "PENSTOCK_ADMIN", "PENSTOCK_QUEUE_NATS_0", "PENSTOCK_LOADER_2"} {
+		links = append(links, service+"_SERVICE_HOST=10.0.171.239", service+"_SERVICE_PORT=8080",
+			service+"_SERVICE_PORT_HTTP=8080", service+"_SERVICE_PORT_HTTP_ADMIN=8081", service+"_PORT=tcp://10.0.171.239:8080",
+			service+"_PORT_8080_TCP=tcp://10.0.171.239:8080", service+"_PORT_8080_TCP_PROTO=tcp",
+			service+"_PORT_8080_TCP_PORT=8080", service+"_PORT_8080_TCP_ADDR=10.0.171.239",
+			service+"_PORT_53_UDP=udp://10.0.171.239:53", service+"_PORT_53_UDP_ADDR=fd00::12")
+	}
+	cfg, err := loadConfig("", append(links, "PENSTOCK_RECEIVER_LISTEN=:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaultConfig()
+	want.Receiver.Listen = ":1"
+	if !reflect.DeepEqual(cfg, want) {
+		t.Errorf("the links changed the configuration: got %+v", cfg)
+	}
+	for _, typo := range []string{"PENSTOCK_RECEIVER_PORT=8080", "PENSTOCK_RECEIVER_HOST=0.0.0.0", "PENSTOCK_RECEIVER_SERVICE=x",
+		"PENSTOCK_RECEIVER_PORT_8080=1", "PENSTOCK_RECEIVER_LISTEN_PORT=8080", "PENSTOCK_QUEUE_SERVICE_NAME=x"} {
+		if _, err := loadConfig("", append(links, typo)); err == nil || !strings.Contains(err.Error(), "sets no field") {
+			t.Errorf("%s: got %v, want an error that it sets no field", typo, err)
 		}
 	}
 }
