@@ -55,6 +55,8 @@ type devState struct {
 	NATS       string         `json:"nats"`
 	ClickHouse string         `json:"clickhouse"`
 	HTTP       string         `json:"clickhouse_http,omitempty"`
+	User       string         `json:"clickhouse_user"`
+	Password   string         `json:"clickhouse_password"`
 	Key        string         `json:"key"`
 	Config     string         `json:"config"`
 	Pids       map[string]int `json:"pids"`
@@ -205,9 +207,13 @@ func (st *stack) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	passwords, err := devSecrets(o.data)
+	if err != nil {
+		return err
+	}
 	if err := st.servers.start(ctx, have, &st.cfg, serverOptions{data: o.data, ports: ports, queue: true, tables: ownClickHouse,
 		// Kept on disk while NATS is away; MinIO then sends each within 3 s.
-		queueDir: filepath.Join(o.data, "minio", "notifications")}); err != nil {
+		queueDir: filepath.Join(o.data, "minio", "notifications"), secrets: passwords}); err != nil {
 		return err
 	}
 	if st.clickhouse != nil {
@@ -256,7 +262,8 @@ func (st *stack) configure(ports devPorts) error {
 	c.Batcher.Dir, c.Batcher.Format, c.Batcher.RollAge = filepath.Join(o.data, "receive"), o.format, Duration(o.roll)
 	st.state = devState{
 		Receiver: "http://" + c.Receiver.Listen, OTLPGRPC: c.Receiver.OTLPGRPCListen, Admin: "http://" + c.Admin.Listen, LoadAdmin: "http://" + loopback(loadAdmin),
-		S3: st.minio.Endpoint(), Console: st.minio.Console(), NATS: c.Queue.URL, ClickHouse: c.ClickHouse.Addresses[0], HTTP: st.state.HTTP,
+		S3: st.minio.Endpoint(), Console: st.minio.Console(), NATS: st.nats.URL(), ClickHouse: c.ClickHouse.Addresses[0], HTTP: st.state.HTTP,
+		User: c.ClickHouse.User, Password: c.ClickHouse.Password,
 		Key: key, Config: filepath.Join(o.data, "penstock.yaml"), Pids: map[string]int{"dev": os.Getpid()},
 	}
 	c.Status.Admins = []string{st.state.Admin, st.state.LoadAdmin}
@@ -297,14 +304,14 @@ func (st *stack) welcome(took time.Duration) {
 	for _, line := range [][2]string{
 		{"receiver", s.Receiver + "/v1/events"}, {"OTLP over gRPC", s.OTLPGRPC}, {"admin", s.Admin + "/metrics"}, {"loader's admin", s.LoadAdmin + "/metrics"},
 		{"MinIO", s.S3}, {"MinIO console", s.Console + "  (user " + st.cfg.Storage.AccessKey + ", password " + st.cfg.Storage.SecretKey + ")"},
-		{"NATS", s.NATS}, {"ClickHouse", s.ClickHouse + "  " + s.HTTP}, {"key", s.Key}, {"configuration", s.Config}, {"logs", filepath.Join(st.opts.data, "*.log") + ", " + filepath.Join(st.opts.data, "*", "*.log")},
+		{"NATS", s.NATS}, {"ClickHouse", s.ClickHouse + "  " + s.HTTP + "  (user " + s.User + ", password " + s.Password + ")"}, {"key", s.Key}, {"configuration", s.Config}, {"logs", filepath.Join(st.opts.data, "*.log") + ", " + filepath.Join(st.opts.data, "*", "*.log")},
 	} {
 		fmt.Fprintf(w, "  %-15s %s\n", line[0], line[1])
 	}
 	fmt.Fprintf(w, "\nSend an event:\n\n  curl -sS %s/v1/events -H 'Authorization: Bearer %s' -d '{\"name\":\"level_start\",\"user_id\":\"u1\",\"level\":3}'\n", s.Receiver, s.Key)
 	if s.HTTP != "" {
-		fmt.Fprintf(w, "\nIts row, some %s later:\n\n  curl -sS '%s/?database=%s' -d 'SELECT timestamp, name, user_id, properties.level, object FROM events ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
-			(st.opts.roll + 3*time.Second).Round(time.Second), s.HTTP, st.cfg.ClickHouse.Database)
+		fmt.Fprintf(w, "\nIts row, some %s later:\n\n  curl -sS -u '%s:%s' '%s/?database=%s' -d 'SELECT timestamp, name, user_id, properties.level, object FROM events ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
+			(st.opts.roll + 3*time.Second).Round(time.Second), s.User, s.Password, s.HTTP, st.cfg.ClickHouse.Database)
 	}
 	fmt.Fprint(w, "\nWhat waits where: penstock status (go run ./cmd/penstock status); what was stored or refused: penstock objects ls, penstock errors list. Ctrl-C stops everything.\n\n")
 }

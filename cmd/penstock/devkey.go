@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -20,12 +21,23 @@ func devKey(path string) (key, hash string, err error) {
 		var random [18]byte
 		rand.Read(random[:])
 		key = "dev_" + base64.RawURLEncoding.EncodeToString(random[:])
-		if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
-			return "", "", fmt.Errorf("keep the key: %w", err)
+		if err := writePrivate(path, []byte(key+"\n")); err != nil {
+			return "", "", fmt.Errorf("keep a secret: %w", err)
 		}
 	}
 	sum := receiver.HashKey(key)
 	return key, hex.EncodeToString(sum[:]), nil
+}
+
+// devSecrets reads the passwords of a dev stack's servers. They are made at the first start, also of a folder that an
+// earlier version left, whose servers had none or a well-known one.
+func devSecrets(data string) (s secrets, err error) {
+	for name, into := range map[string]*string{"clickhouse": &s.clickhouse, "minio": &s.minio, "nats": &s.nats} {
+		if *into, _, err = devKey(filepath.Join(data, name+"-password")); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
 }
 
 // writeConfig writes a configuration that only its owner may read.
@@ -35,5 +47,13 @@ func writeConfig(path string, c Config) error {
 		return err
 	}
 	head := "# Written by `penstock dev` at each start; changes are lost.\n"
-	return os.WriteFile(path, append([]byte(head), text...), 0o600)
+	return writePrivate(path, append([]byte(head), text...))
+}
+
+// writePrivate writes a file that only its owner can read, also in place of one that others can.
+func writePrivate(path string, text []byte) error {
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o600)
 }

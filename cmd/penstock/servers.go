@@ -50,37 +50,44 @@ type servers struct {
 	processes  []*devstack.Process // in the order of their start; they stop in the other
 }
 
+// secrets are the passwords of the servers.
+type secrets struct{ clickhouse, minio, nats string }
+
 // serverOptions say which servers to start, and where.
 type serverOptions struct {
 	data     string   // a folder a server below it
 	ports    devPorts // 0: a free one
 	queue    bool     // start NATS, and have MinIO notify it
 	tables   bool     // start ClickHouse
+	secrets  secrets  // empty ones: those of tests
 	queueDir string   // see devstack.MinIOOptions
 }
 
 // start starts the servers and writes their addresses into cfg. What an error
 // leaves running is stop's.
 func (s *servers) start(ctx context.Context, have tools, cfg *Config, o serverOptions) (err error) {
-	minio := devstack.MinIOOptions{Binary: have.minio, Data: filepath.Join(o.data, "minio"), Port: o.ports.minio, ConsolePort: o.ports.console, QueueDir: o.queueDir}
+	minio := devstack.MinIOOptions{Binary: have.minio, Data: filepath.Join(o.data, "minio"), Port: o.ports.minio, ConsolePort: o.ports.console,
+		SecretKey: o.secrets.minio, QueueDir: o.queueDir}
 	if o.queue {
-		if s.nats, err = devstack.StartNATS(ctx, devstack.NATSOptions{Binary: have.nats, Data: filepath.Join(o.data, "nats"), Port: o.ports.nats}); err != nil {
+		if s.nats, err = devstack.StartNATS(ctx, devstack.NATSOptions{Binary: have.nats, Data: filepath.Join(o.data, "nats"), Port: o.ports.nats,
+			Password: o.secrets.nats}); err != nil {
 			return err
 		}
 		s.processes = append(s.processes, s.nats.Process)
-		cfg.Queue.URL = s.nats.URL()
-		minio.NATSAddress = s.nats.Addr()
+		cfg.Queue.URL, cfg.Queue.User, cfg.Queue.Password = "nats://"+s.nats.Addr(), s.nats.User(), s.nats.Password()
+		minio.NATSAddress, minio.NATSUser, minio.NATSPass = s.nats.Addr(), s.nats.User(), s.nats.Password()
 		for _, spec := range pipeline.Specs() {
 			minio.Targets = append(minio.Targets, devstack.NotifyTarget{ID: strings.ToUpper(spec.Name), Subject: jetstream.Subject(spec)})
 		}
 	}
 	if o.tables {
 		if s.clickhouse, err = devstack.StartClickHouse(ctx, devstack.ClickHouseOptions{Engine: have.clickhouse, Data: filepath.Join(o.data, "clickhouse"),
-			TCPPort: o.ports.tcp, HTTPPort: o.ports.http}); err != nil {
+			TCPPort: o.ports.tcp, HTTPPort: o.ports.http, Password: o.secrets.clickhouse}); err != nil {
 			return err
 		}
 		s.processes = append(s.processes, s.clickhouse.Process)
 		cfg.ClickHouse.Addresses = []string{s.clickhouse.Addr()}
+		cfg.ClickHouse.User, cfg.ClickHouse.Password = s.clickhouse.User(), s.clickhouse.Password()
 	}
 	if o.queue {
 		if err := makeStreams(ctx, *cfg); err != nil {

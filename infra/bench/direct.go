@@ -58,7 +58,7 @@ func (b *bench) direct(ctx context.Context, rows int) (figures, error) {
 	if err != nil {
 		return f, err
 	}
-	cmd := exec.CommandContext(ctx, self, directClient, "-addr", e.Addr(), "-events", strconv.Itoa(f.Events),
+	cmd := exec.CommandContext(ctx, self, directClient, "-addr", e.Addr(), "-user", e.User(), "-password", e.Password(), "-events", strconv.Itoa(f.Events),
 		"-rows", strconv.Itoa(rows), "-conns", strconv.Itoa(b.conns), "-defaults="+strconv.FormatBool(b.defaults))
 	cmd.Stderr, cmd.SysProcAttr = new(bytes.Buffer), withUs
 	out, err := cmd.Output()
@@ -77,7 +77,7 @@ func (b *bench) direct(ctx context.Context, rows int) (figures, error) {
 func runDirectClient(ctx context.Context, args []string) error {
 	var c inserter
 	fs := flag.NewFlagSet(directClient, flag.ContinueOnError)
-	addr := fs.String("addr", "", "")
+	addr, user, password := fs.String("addr", "", ""), fs.String("user", "", ""), fs.String("password", "", "")
 	fs.IntVar(&c.events, "events", 0, "")
 	fs.IntVar(&c.rows, "rows", 1, "")
 	fs.IntVar(&c.conns, "conns", 1, "")
@@ -89,7 +89,7 @@ func runDirectClient(ctx context.Context, args []string) error {
 	if !*defaults {
 		settings["optimize_on_insert"] = 0
 	}
-	db, err := clickhouse.Open(&clickhouse.Options{Addr: []string{*addr}, Auth: clickhouse.Auth{Database: "penstock"},
+	db, err := clickhouse.Open(&clickhouse.Options{Addr: []string{*addr}, Auth: clickhouse.Auth{Database: "penstock", Username: *user, Password: *password},
 		MaxOpenConns: c.conns, MaxIdleConns: c.conns, Settings: settings})
 	if err != nil {
 		return err

@@ -46,13 +46,14 @@ func (b *bench) startEngine(ctx context.Context, penstockTables bool) (*engine, 
 	}
 	e := &engine{ClickHouse: server, dir: dir}
 	if penstockTables {
-		options := adapter.Options{Addresses: []string{e.Addr()}, Database: "penstock", User: "default", Timeout: time.Minute, Conns: 1}
+		options := adapter.Options{Addresses: []string{e.Addr()}, Database: "penstock", User: e.User(), Password: e.Password(), Timeout: time.Minute, Conns: 1}
 		if _, err := adapter.Migrate(ctx, options, tables.Files); err != nil {
 			e.close()
 			return nil, err
 		}
 	}
-	if e.db, err = clickhouse.Open(&clickhouse.Options{Addr: []string{e.Addr()}, ReadTimeout: quietWithin}); err != nil {
+	if e.db, err = clickhouse.Open(&clickhouse.Options{Addr: []string{e.Addr()}, ReadTimeout: quietWithin,
+		Auth: clickhouse.Auth{Username: e.User(), Password: e.Password()}}); err != nil {
 		e.close()
 		return nil, err
 	}

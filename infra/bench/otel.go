@@ -96,7 +96,7 @@ type otelSetup struct {
 }
 
 // config is the collector's configuration. Queue, retries and consumers of the exporter are its defaults.
-func (s otelSetup) config(listen, clickhouse string) string {
+func (s otelSetup) config(listen string, e *engine) string {
 	var c strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&c, format+"\n", args...) }
 	line("receivers: {otlp: {protocols: {http: {endpoint: %q}}}}", listen)
@@ -113,7 +113,9 @@ func (s otelSetup) config(listen, clickhouse string) string {
 	} else {
 		exporter = "clickhouse"
 		line("  clickhouse:")
-		line("    endpoint: tcp://%s", clickhouse)
+		line("    endpoint: tcp://%s", e.Addr())
+		line("    username: %s", e.User())
+		line("    password: %s", e.Password())
 		line("    database: otel")
 		line("    async_insert: false") // the batches are large already
 		line("    timeout: %s", exportTimeout)
@@ -149,20 +151,18 @@ func (b *bench) otel(ctx context.Context, s otelSetup) (figures, error) {
 		}
 	}
 	var e *engine
-	address := ""
 	if !s.nop {
 		if e, err = b.startEngine(ctx, false); err != nil {
 			return f, err
 		}
 		defer e.close()
-		address = e.Addr()
 	}
 	listen, err := freeAddress()
 	if err != nil {
 		return f, err
 	}
 	config := filepath.Join(b.dir, "otelcol.yaml")
-	if err := os.WriteFile(config, []byte(s.config(listen, address)), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(s.config(listen, e)), 0o600); err != nil {
 		return f, err
 	}
 	c, err := devstack.Start(ctx, devstack.Command{Name: "otelcol", Path: program, Args: []string{"--config", "file:" + config}, LogPath: b.logs("otelcol")})

@@ -2,6 +2,8 @@ package devstack
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -17,9 +19,12 @@ type ClickHouseOptions struct {
 	Data     string           // the folder for tables, configuration and log, made when missing
 	TCPPort  int              // the native protocol; 0: a free one
 	HTTPPort int              // 0: a free one
+	Password string           // of the user penstock; "": penstock-secret
 }
 
-// ClickHouse is a running ClickHouse server. Its user is default, without a password, from this machine only.
+// ClickHouse is a running ClickHouse server. Its one user is penstock, with a password, from this machine only. HTTP
+// requests need the password in a header (Basic authorization or X-ClickHouse-Key), which the form or script of a web
+// page cannot send. The user may read and write S3, and no other source: no file(), url(), executable(), remote().
 //
 // Run from the library it differs from an ordinary server in three things: its database default is of another kind, so
 // create one of your own; asynchronous inserts are run as plain ones; and a KILL QUERY without a condition ends it.
@@ -36,6 +41,9 @@ func StartClickHouse(ctx context.Context, o ClickHouseOptions) (*ClickHouse, err
 		return nil, fmt.Errorf("start ClickHouse: %w", err)
 	}
 	o.Data = data
+	if o.Password == "" {
+		o.Password = defaultSecretKey
+	}
 	return untilFree(func() (*ClickHouse, ports, error) {
 		chosen, err := choose(port{number: o.TCPPort, use: "ClickHouse"}, port{number: o.HTTPPort, use: "ClickHouse HTTP"})
 		if err != nil {
@@ -73,12 +81,24 @@ func (c *ClickHouse) Addr() string { return address(c.ports[0].number) }
 // HTTP is the HTTP interface's URL.
 func (c *ClickHouse) HTTP() string { return "http://" + address(c.ports[1].number) }
 
+// User is the name of the server's user.
+func (c *ClickHouse) User() string { return user }
+
+// Password is the user's.
+func (c *ClickHouse) Password() string { return c.options.Password }
+
+// HTTPWithPassword is HTTP with user and password in the URL; clients make a header of them.
+func (c *ClickHouse) HTTPWithPassword() string {
+	u := url.URL{Scheme: "http", User: url.UserPassword(c.User(), c.Password()), Host: address(c.ports[1].number)}
+	return u.String()
+}
+
 // probe asks on both ports.
 func (c *ClickHouse) probe(ctx context.Context) error {
 	if _, err := httpGet(ctx, c.HTTP()+"/ping"); err != nil {
 		return err
 	}
-	if one, err := httpGet(ctx, c.HTTP()+"/?query="+url.QueryEscape("SELECT 1")); err != nil {
+	if one, err := httpGet(ctx, c.HTTPWithPassword()+"/?query="+url.QueryEscape("SELECT 1")); err != nil {
 		return err
 	} else if one != "1\n" {
 		return fmt.Errorf("SELECT 1 gives %q", one)
@@ -90,15 +110,28 @@ func (c *ClickHouse) probe(ctx context.Context) error {
 // works with one works with the other; settings of tables are left at their defaults.
 func (c *ClickHouse) configure() (string, error) {
 	users, config := filepath.Join(c.options.Data, "users.xml"), filepath.Join(c.options.Data, "config.xml")
-	if err := os.MkdirAll(c.options.Data, 0o755); err != nil {
+	if err := os.MkdirAll(c.options.Data, 0o700); err != nil {
 		return "", err
 	}
+	basic := base64.StdEncoding.EncodeToString([]byte(c.User() + ":" + c.Password()))
 	text := fmt.Sprintf(serverConfig, escape(filepath.Join(c.options.Data, "db")+"/"), host,
-		c.ports[0].number, c.ports[1].number, escape(users))
+		c.ports[0].number, c.ports[1].number, escape(users), escape(c.Password()), basic)
+	session := ""
+	if c.options.Engine.Binary == "" {
+		session = sessionUser
+	}
 	return config, errors.Join(
-		os.WriteFile(users, []byte(usersConfig), 0o644),
-		os.WriteFile(config, []byte(text), 0o644),
+		writePrivate(users, fmt.Sprintf(usersConfig, session, c.User(), sha256.Sum256([]byte(c.Password())))),
+		writePrivate(config, text),
 	)
+}
+
+// writePrivate writes a file that only its owner can read, also if an earlier version left one that others can.
+func writePrivate(path, text string) error {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o600)
 }
 
 func escape(text string) string {
@@ -123,31 +156,73 @@ const serverConfig = `<clickhouse>
   <user_directories>
     <users_xml><path>%s</path></users_xml>
   </user_directories>
+  <access_control_improvements>
+    <table_engines_require_grant>true</table_engines_require_grant>
+  </access_control_improvements>
+  <http_handlers>
+    <rule>
+      <url>/ping</url>
+      <handler><type>ping</type></handler>
+    </rule>
+    <rule>
+      <headers><X-ClickHouse-Key>%s</X-ClickHouse-Key></headers>
+      <handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler>
+    </rule>
+    <rule>
+      <headers><Authorization>Basic %s</Authorization></headers>
+      <handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler>
+    </rule>
+  </http_handlers>
 </clickhouse>
 `
 
-// usersConfig's settings are a server's defaults, which the library has otherwise.
+// usersConfig's settings are a server's defaults, which the library has otherwise. A dictionary's source can be a program,
+// so dictionaries are revoked with the sources.
 const usersConfig = `<clickhouse>
   <profiles>
     <default>
       <implicit_select>0</implicit_select>
       <allow_introspection_functions>0</allow_introspection_functions>
     </default>
+    <session>
+      <max_ast_elements>1</max_ast_elements>
+      <constraints><max_ast_elements><const/></max_ast_elements></constraints>
+    </session>
   </profiles>
   <quotas>
     <default/>
   </quotas>
-  <users>
-    <default>
-      <password></password>
-      <networks>
-        <ip>127.0.0.1</ip>
-        <ip>::1</ip>
-      </networks>
+  <users>%[1]s
+    <%[2]s>
+      <password_sha256_hex>%[3]x</password_sha256_hex>
+      <networks><ip>127.0.0.1</ip></networks>
       <profile>default</profile>
       <quota>default</quota>
-      <access_management>1</access_management>
-    </default>
+      <grants>
+        <query>GRANT ALL ON *.* WITH GRANT OPTION</query>
+        <query>REVOKE SOURCES, CREATE DICTIONARY ON *.*</query>
+        <query>GRANT S3 ON *.*</query>
+        <query>REVOKE TABLE ENGINE ON File</query>
+        <query>REVOKE TABLE ENGINE ON URL</query>
+        <query>REVOKE TABLE ENGINE ON Executable</query>
+        <query>REVOKE TABLE ENGINE ON ExecutablePool</query>
+      </grants>
+    </%[2]s>
   </users>
 </clickhouse>
 `
+
+// sessionUser is the one as which the library runs its command line. The library knows neither another name nor a
+// password for it, and treats it as a client from this machine. So this user may do only what sessionQuery does, and its
+// profile refuses every SELECT, whose text has more than one element. By HTTP it is out of reach.
+const sessionUser = `
+    <default>
+      <password></password>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>session</profile>
+      <quota>default</quota>
+      <grants>
+        <query>GRANT SYSTEM LISTEN ON *.*</query>
+        <query>GRANT SYSTEM FAILPOINT ON *.*</query>
+      </grants>
+    </default>`

@@ -100,11 +100,12 @@ func (e ClickHouseEngine) command(config, log string) Command {
 			e.Library,
 			"--config-file", config,
 			"--log-level", "warning", "--logger.console", "1", // `local` looks for both here and not in the file
-			"--query", "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " + blockingQuery,
+			"--query", sessionQuery,
 		},
 	}
 }
 
-// blockingQuery keeps `clickhouse local`, and so its listeners, running for 95 years.
-const blockingQuery = "SELECT sleepEachRow(3) FROM numbers(1000000000) " +
-	"SETTINGS max_block_size=1, function_sleep_max_microseconds_per_block=0, max_execution_time=0 FORMAT Null"
+// sessionQuery starts the listeners of `clickhouse local` and then waits for what never happens. It is made of statements
+// that the session's user can be limited to: a SELECT that sleeps would need the right to SELECT.
+const sessionQuery = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
+	"SYSTEM ENABLE FAILPOINT dummy_pausable_failpoint; SYSTEM WAIT FAILPOINT dummy_pausable_failpoint PAUSE"

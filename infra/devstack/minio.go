@@ -10,11 +10,11 @@ import (
 // minioVersion is the last commit that its community published, as a Go module's version. There are no binaries of it.
 const minioVersion = "v0.0.0-20260212201848-7aac2a2c5b7c"
 
-// The credentials of a server for which none are given.
-const (
-	defaultAccessKey = "penstock"
-	defaultSecretKey = "penstock-secret"
-)
+// user is the name that every server knows its only user by.
+const user = "penstock"
+
+// defaultSecretKey is the password of a server for which none is given: one that a test runs.
+const defaultSecretKey = "penstock-secret"
 
 // MinIO returns the MinIO program, built at its pinned version if it is not there yet. It is a program of its own and
 // never a part of ours: its licence is the AGPL.
@@ -40,6 +40,8 @@ type MinIOOptions struct {
 
 	Targets     []NotifyTarget // where buckets may send their notifications; each bucket still has to be told
 	NATSAddress string         // host:port of the NATS that all Targets are in; see NATS.Addr
+	NATSUser    string         // "": penstock
+	NATSPass    string         // "": penstock-secret
 	// QueueDir is where notifications wait until they are sent, so that they outlast an outage of NATS. MinIO looks into it
 	// every 3 s, so each comes up to 3 s late. "": they are sent at once, and are lost while NATS is away.
 	QueueDir string
@@ -65,10 +67,16 @@ type MinIO struct {
 // StartMinIO starts MinIO and returns when it serves S3 requests and its console. ctx is for the start alone.
 func StartMinIO(ctx context.Context, o MinIOOptions) (*MinIO, error) {
 	if o.AccessKey == "" {
-		o.AccessKey = defaultAccessKey
+		o.AccessKey = user
 	}
 	if o.SecretKey == "" {
 		o.SecretKey = defaultSecretKey
+	}
+	if o.NATSUser == "" {
+		o.NATSUser = user
+	}
+	if o.NATSPass == "" {
+		o.NATSPass = defaultSecretKey
 	}
 	return untilFree(func() (*MinIO, ports, error) {
 		chosen, err := choose(port{number: o.Port, use: "MinIO"}, port{number: o.ConsolePort, use: "MinIO console"})
@@ -130,6 +138,8 @@ func (m *MinIO) environment() ([]string, error) {
 		set := func(name, value string) { env = append(env, "MINIO_NOTIFY_NATS_"+name+"_"+target.ID+"="+value) }
 		set("ENABLE", "on")
 		set("ADDRESS", m.options.NATSAddress)
+		set("USERNAME", m.options.NATSUser)
+		set("PASSWORD", m.options.NATSPass)
 		set("SUBJECT", target.Subject)
 		set("JETSTREAM", "on")
 		if m.options.QueueDir == "" {
@@ -139,7 +149,7 @@ func (m *MinIO) environment() ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := os.MkdirAll(queue, 0o755); err != nil {
+		if err := os.MkdirAll(queue, 0o700); err != nil {
 			return nil, err
 		}
 		set("QUEUE_DIR", queue)

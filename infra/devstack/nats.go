@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -31,6 +33,8 @@ type NATSOptions struct {
 	Binary string // see Fetcher.NATS
 	Data   string // the folder for streams and log, made when missing
 	Port   int    // for clients; 0: a free one
+
+	Password string // of the user penstock; "": penstock-secret
 }
 
 // NATS is a running nats-server with JetStream.
@@ -42,6 +46,9 @@ type NATS struct {
 
 // StartNATS starts nats-server and returns when it answers. ctx is for the start alone.
 func StartNATS(ctx context.Context, o NATSOptions) (*NATS, error) {
+	if o.Password == "" {
+		o.Password = defaultSecretKey
+	}
 	return untilFree(func() (*NATS, ports, error) {
 		chosen, err := choose(port{number: o.Port, use: "NATS"})
 		if err != nil {
@@ -61,10 +68,15 @@ func (n *NATS) Restart(ctx context.Context) error {
 	if n.Process != nil {
 		n.Stop(ctx)
 	}
+	config := filepath.Join(n.options.Data, "nats-server.conf")
+	if err := n.configure(config); err != nil {
+		return fmt.Errorf("start NATS: %w", err)
+	}
 	process, err := launch(ctx, Command{
 		Name: "NATS",
 		Path: n.options.Binary,
 		Args: []string{
+			"--config", config,
 			"--addr", host,
 			"--port", strconv.Itoa(n.ports[0].number),
 			"--jetstream",
@@ -79,11 +91,28 @@ func (n *NATS) Restart(ctx context.Context) error {
 	return nil
 }
 
+// configure writes user and password to a file. Others could read them in the command line.
+func (n *NATS) configure(path string) error {
+	if err := os.MkdirAll(n.options.Data, 0o700); err != nil {
+		return err
+	}
+	return writePrivate(path, fmt.Sprintf("authorization { user: %q, password: %q }\n", n.User(), n.Password()))
+}
+
 // Addr is host:port, as MinIO's targets want it.
 func (n *NATS) Addr() string { return address(n.ports[0].number) }
 
-// URL is what clients connect to.
-func (n *NATS) URL() string { return "nats://" + n.Addr() }
+// URL is what clients connect to, with user and password.
+func (n *NATS) URL() string {
+	u := url.URL{Scheme: "nats", User: url.UserPassword(n.User(), n.Password()), Host: n.Addr()}
+	return u.String()
+}
+
+// User is the name of the server's user.
+func (n *NATS) User() string { return user }
+
+// Password is the user's.
+func (n *NATS) Password() string { return n.options.Password }
 
 // greeted checks that a NATS server with JetStream greets on the address. The greeting is one line, INFO and a JSON object.
 func greeted(ctx context.Context, addr string) error {

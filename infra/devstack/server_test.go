@@ -25,7 +25,7 @@ import (
 // query posts a query to ClickHouse and returns the answer.
 func query(t *testing.T, c *devstack.ClickHouse, sql string) string {
 	t.Helper()
-	response, err := http.Post(c.HTTP(), "text/plain", strings.NewReader(sql))
+	response, err := http.Post(c.HTTPWithPassword(), "text/plain", strings.NewReader(sql))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestClickHouseIsLikeAServer(t *testing.T) {
 		"SELECT timezone()": "UTC",
 		"SELECT value FROM system.server_settings WHERE name = 'background_pool_size'": "16",
 		"SELECT value FROM system.settings WHERE name = 'implicit_select'":             "0",
-		"SELECT currentUser()": "default",
+		"SELECT currentUser()": "penstock",
 		"SELECT count() FROM system.tables WHERE database = 'system' AND name = 'query_log'": "0",
 	} {
 		if got := query(t, c, sql); got != want {
@@ -102,12 +102,95 @@ func TestClickHouseIsLikeAServer(t *testing.T) {
 	}
 }
 
+// A web page that the developer visits can send requests like these to any port of this machine, without asking first.
+func TestClickHouseRefusesAWebPage(t *testing.T) {
+	c := devtest.ClickHouse(t)
+	written := filepath.Join(t.TempDir(), "written")
+	insert := "INSERT INTO FUNCTION file('" + written + "','LineAsString','line String') VALUES ('by a web page')"
+	for _, path := range []string{"/", "/?user=default", "/?user=default&add_http_cors_header=1", "/?user=penstock",
+		"/?user=penstock&password=penstock-secret", "/play", "/?query=SELECT+1"} {
+		for _, sql := range []string{insert, "SELECT 1", "SELECT file('/etc/passwd')", "SYSTEM STOP LISTEN TCP"} {
+			request, err := http.NewRequest(http.MethodPost, c.HTTP()+path, strings.NewReader(sql))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Origin", "http://evil.example")
+			request.Header.Set("Content-Type", "text/plain")
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if response.StatusCode != http.StatusNotFound || err != nil {
+				t.Errorf("%s at %s: %s, %v: %q", sql, path, response.Status, err, body)
+			}
+		}
+	}
+	if _, err := os.Stat(written); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a web page wrote the file %s: %v", written, err)
+	}
+	if got := query(t, c, "SELECT 1"); got != "1" {
+		t.Errorf("with the password: got %q", got)
+	}
+}
+
+// With the password the server still reaches no file, no program and no other host but the store.
+func TestClickHouseReachesNoFiles(t *testing.T) {
+	c := devtest.ClickHouse(t)
+	query(t, c, "CREATE DATABASE shop")
+	for _, sql := range []string{
+		"SELECT * FROM file('/etc/passwd', 'LineAsString')",
+		"INSERT INTO FUNCTION file('" + filepath.Join(t.TempDir(), "x") + "','LineAsString','line String') VALUES ('x')",
+		"SELECT * FROM url('" + c.HTTP() + "/ping', 'LineAsString', 'l String')",
+		"SELECT * FROM remote('" + c.Addr() + "', system.one)",
+		"CREATE TABLE shop.a (a String) ENGINE = File(TSV)",
+		"CREATE TABLE shop.b (a String) ENGINE = URL('" + c.HTTP() + "/ping', TSV)",
+		"CREATE TABLE shop.c (a String) ENGINE = Executable('x.sh', TSV)",
+		"CREATE TABLE shop.d (a String) ENGINE = ExecutablePool('x.sh', TSV)",
+		"CREATE DICTIONARY shop.e (a String) PRIMARY KEY a SOURCE(EXECUTABLE(COMMAND 'id' FORMAT 'TSV')) LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)",
+	} {
+		response, err := http.Post(c.HTTPWithPassword(), "text/plain", strings.NewReader(sql))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if response.StatusCode != http.StatusForbidden && !strings.Contains(string(body), "ACCESS_DENIED") || err != nil {
+			t.Errorf("%s: %s, %v: %q", sql, response.Status, err, body)
+		}
+	}
+	response, err := http.Post(c.HTTPWithPassword(), "text/plain", strings.NewReader("SELECT * FROM s3('"+c.HTTP()+"/bucket/x', 'key', 'secret', 'LineAsString') SETTINGS s3_retry_attempts = 1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if body, _ := io.ReadAll(response.Body); strings.Contains(string(body), "ACCESS_DENIED") {
+		t.Errorf("s3(), which imports need, is refused: %s", body)
+	}
+}
+
+func TestNATSWantsThePassword(t *testing.T) {
+	n := devtest.NATS(t)
+	conn, err := net.Dial("tcp", n.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\nPING\r\n")
+	answer, err := io.ReadAll(conn) // until the server hangs up
+	if err != nil || !strings.Contains(string(answer), "Authorization Violation") {
+		t.Errorf("a client without a password got %q, %v", answer, err)
+	}
+}
+
 // An ordinary clickhouse is not to be had here, so a script stands in for it that takes the same command line.
 func TestClickHouseFromAProgram(t *testing.T) {
 	library := engine(t)
 	program := filepath.Join(t.TempDir(), "clickhouse")
 	script := fmt.Sprintf(`#!/bin/sh
 [ "$1 $2" = "server --config-file" ] && [ "$CLICKHOUSE_WATCHDOG_ENABLE" = 0 ] || exit 9
+sed -i 's#<users>#<users><default><password></password><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></default>#' users.xml
 exec %s %s --config-file "$3" --log-level warning --query "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT sleepEachRow(3) FROM numbers(100) SETTINGS max_block_size=1, function_sleep_max_microseconds_per_block=0"
 `, library.Launcher, library.Library)
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
@@ -335,7 +418,7 @@ func dial(t *testing.T, n *devstack.NATS) client {
 	if err := conn.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\n")
+	fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"user\":%q,\"pass\":%q}\r\n", n.User(), n.Password())
 	return client{conn, bufio.NewReader(conn)}
 }
 

@@ -22,7 +22,7 @@ import (
 func open(t *testing.T) (*DB, *devstack.ClickHouse, Options) {
 	t.Helper()
 	c := devtest.ClickHouse(t)
-	opts := Options{Addresses: []string{c.Addr()}, Database: "penstock-test", User: "default", Timeout: 30 * time.Second, Conns: 2}
+	opts := Options{Addresses: []string{c.Addr()}, Database: "penstock-test", User: c.User(), Password: c.Password(), Timeout: 30 * time.Second, Conns: 2}
 	applied, err := Migrate(t.Context(), opts, sqlfiles.Files)
 	if err != nil {
 		t.Fatal(err)
@@ -431,7 +431,7 @@ func insertEvents(ctx context.Context, db *DB, table, token, object string, gene
 // there once however often the file is applied.
 func TestCodecsOnTableWithRows(t *testing.T) {
 	c := devtest.ClickHouse(t)
-	opts := Options{Addresses: []string{c.Addr()}, Database: "penstock-codecs", User: "default", Timeout: 30 * time.Second, Conns: 2}
+	opts := Options{Addresses: []string{c.Addr()}, Database: "penstock-codecs", User: c.User(), Password: c.Password(), Timeout: 30 * time.Second, Conns: 2}
 	before := fstest.MapFS{}
 	names, err := fs.Glob(sqlfiles.Files, "*.sql")
 	if err != nil {

@@ -78,7 +78,7 @@ func newChaos(t *testing.T) *chaos {
 	}}
 	env := []string{
 		"PENSTOCK_STORAGE_ENDPOINT=http://" + c.proxies["minio"].addr(),
-		"PENSTOCK_QUEUE_URL=nats://" + c.proxies["nats"].addr(),
+		"PENSTOCK_QUEUE_URL=" + strings.ReplaceAll(s.nats.URL(), s.nats.Addr(), c.proxies["nats"].addr()),
 		"PENSTOCK_CLICKHOUSE_ADDRESSES=[" + c.proxies["clickhouse"].addr() + "]",
 		"PENSTOCK_CLICKHOUSE_TIMEOUT=5s", "PENSTOCK_BATCHER_PUT_TIMEOUT=5s", "PENSTOCK_BATCHER_ROLL_AGE=700ms",
 		"PENSTOCK_SWEEP_EVERY=2s", "PENSTOCK_SWEEP_GRACE=2s", "PENSTOCK_TEST_CHUNK_ROWS=150", "PENSTOCK_BATCHER_OBJECT_TIMEOUT=10s",

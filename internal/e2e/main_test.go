@@ -44,8 +44,10 @@ func TestDev(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := t.TempDir()
+	used := map[string]bool{}
 	for _, format := range []string{"parquet", "ndjson"} {
 		t.Run(format, func(t *testing.T) {
+			defer func() { forgetPasswords(t, data, used) }()
 			cmd := exec.CommandContext(t.Context(), path, "dev", "--data", data, "--port-base", fmt.Sprint(portBase(t)),
 				"--events", "20000", "--exit", "--json", "--roll", "1s", "--format", format)
 			var out, errs strings.Builder
@@ -72,6 +74,43 @@ func TestDev(t *testing.T) {
 				t.Error("dev.json is still there after the end")
 			}
 		})
+	}
+}
+
+// forgetPasswords checks the files with passwords of a dev stack that has ended, and removes them. The next start then
+// finds what an earlier version left: a folder whose servers had other passwords, or none. used are those seen so far.
+func forgetPasswords(t *testing.T, data string, used map[string]bool) {
+	t.Helper()
+	for _, name := range []string{"clickhouse-password", "minio-password", "nats-password"} {
+		path := filepath.Join(data, name)
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %o, want 600", name, info.Mode().Perm())
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if password := strings.TrimSpace(string(text)); len(password) < 20 || used[password] {
+			t.Errorf("%s is %q: short, or used before", name, password)
+		} else {
+			used[password] = true
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"clickhouse/users.xml", "clickhouse/config.xml", "nats/nats-server.conf", "penstock.yaml"} {
+		path := filepath.Join(data, name)
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v; want mode 600", name, info, err)
+		}
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

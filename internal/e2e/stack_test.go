@@ -109,7 +109,8 @@ func newStack(t testing.TB) *stack {
 }
 
 func (s *stack) open(database string) driver.Conn {
-	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{s.clickhouse.Addr()}, Auth: clickhouse.Auth{Database: database}})
+	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{s.clickhouse.Addr()},
+		Auth: clickhouse.Auth{Database: database, Username: s.clickhouse.User(), Password: s.clickhouse.Password()}})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -140,6 +141,8 @@ func (s *stack) env(more ...string) []string {
 		"PENSTOCK_QUEUE_URL="+s.nats.URL(),
 		"PENSTOCK_QUEUE_ACK_WAIT=5s",
 		"PENSTOCK_CLICKHOUSE_ADDRESSES=["+s.clickhouse.Addr()+"]",
+		"PENSTOCK_CLICKHOUSE_USER="+s.clickhouse.User(),
+		"PENSTOCK_CLICKHOUSE_PASSWORD="+s.clickhouse.Password(),
 		"PENSTOCK_RECEIVER_KEYS=[{project: test, sha256: "+hex.EncodeToString(sum[:])+"}, {project: test, sha256: "+hex.EncodeToString(game[:])+", secret: "+gameSecret+"}]",
 		"PENSTOCK_BATCHER_ROLL_AGE=1s",
 		"PENSTOCK_LOADER_BACKOFF_MIN=100ms", "PENSTOCK_LOADER_BACKOFF_MAX=1s",
