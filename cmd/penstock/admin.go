@@ -5,16 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/penstock/penstock/batcher"
+	"github.com/penstock/penstock/internal/tlsfiles"
 	"github.com/penstock/penstock/loader"
 )
 
@@ -47,6 +48,10 @@ type readiness struct {
 // listenAdmin opens the admin listener. status is asked at each GET /status.
 func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready readiness,
 	status func() roleStatus) (*admin, error) {
+	token, err := cfg.secret(ops.log)
+	if err != nil {
+		return nil, err
+	}
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)
@@ -69,10 +74,27 @@ func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, version()) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, status()) })
 	// A profile costs CPU: for operators.
-	mux.HandleFunc("GET /debug/pprof/", guard(cfg.Token, pprof.Index))
-	mux.HandleFunc("GET /debug/pprof/profile", guard(cfg.Token, pprof.Profile))
-	handleOperations(mux, ops, cfg.Token)
-	return &admin{listener: l, server: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}, nil
+	mux.HandleFunc("GET /debug/pprof/", guard(token, pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/profile", guard(token, pprof.Profile))
+	handleOperations(mux, ops, token)
+	server, err := newServer(checkOrigin(mux, adminHosts(cfg)), cfg.TLS, ops.log)
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("admin.tls: %w", err)
+	}
+	return &admin{listener: l, server: server}, nil
+}
+
+// secret is the admin token: what it is now, if it comes from a file.
+func (c AdminConfig) secret(log *slog.Logger) (func() string, error) {
+	if c.TokenFile == "" {
+		return func() string { return c.Token }, nil
+	}
+	file, err := tlsfiles.OpenSecret(c.TokenFile, log)
+	if err != nil {
+		return nil, fmt.Errorf("admin.token_file: %w", err)
+	}
+	return file.Text, nil
 }
 
 func writeJSON(w http.ResponseWriter, v any) {
@@ -84,7 +106,7 @@ func writeJSON(w http.ResponseWriter, v any) {
 func (a *admin) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { a.server.Close() })
 	defer stop()
-	if err := a.server.Serve(a.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+	if err := serve(a.server, a.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin: %w", err)
 	}
 	return nil

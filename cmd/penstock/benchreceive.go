@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -110,7 +111,7 @@ func (b *benchmark) floorRun(ctx context.Context, rate int) (run bench.Run, err 
 		return run, err
 	}
 	defer p.Kill()
-	if err := awaitReady(ctx, p, "http://"+addr+"/"); err != nil {
+	if err := awaitReady(ctx, http.DefaultClient, p, "http://"+addr+"/"); err != nil {
 		return run, err
 	}
 	clients := b.clients(addr, "none", "floor", rate)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -124,7 +125,7 @@ func (st *benchStack) role(ctx context.Context, role string) (*roleProcess, erro
 
 // metric is a counter of the role's, by its whole name with labels.
 func (r *roleProcess) metric(ctx context.Context, name string) (float64, error) {
-	text, err := getAdmin(ctx, r.admin, "/metrics")
+	text, err := getAdmin(ctx, http.DefaultClient, r.admin, "/metrics")
 	if err != nil {
 		return 0, err
 	}
@@ -216,7 +217,7 @@ func (b *benchmark) flush(ctx context.Context, r *roleProcess, key string) error
 		}
 	}
 	return b.await(ctx, "objects", 20*time.Millisecond, time.Minute, func() (int64, bool, error) {
-		st, err := askRole(ctx, r.admin)
+		st, err := askRole(ctx, http.DefaultClient, r.admin)
 		if err != nil {
 			return 0, false, err
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -31,17 +32,23 @@ import (
 
 func openBucket(c StorageConfig) *objstore.Bucket {
 	return objstore.Open(objstore.Options{Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket,
-		AccessKey: c.AccessKey, SecretKey: c.SecretKey, PathStyle: c.PathStyle})
+		AccessKey: c.AccessKey, SecretKey: c.SecretKey, PathStyle: c.PathStyle, TLS: clientTLS(c.TLS, slog.Default())})
 }
 
 func connectQueue(c QueueConfig, name string, log *slog.Logger) (*jetstream.Queue, error) {
 	return jetstream.Connect(jetstream.Options{URL: c.URL, User: c.User, Password: c.Password, Creds: c.Creds,
-		AckWait: time.Duration(c.AckWait), MaxAge: time.Duration(c.MaxAge), MaxBytes: int64(c.MaxBytes), Replicas: c.Replicas}, name, log)
+		TLS: clientTLS(c.TLS, log), AckWait: time.Duration(c.AckWait), MaxAge: time.Duration(c.MaxAge), MaxBytes: int64(c.MaxBytes), Replicas: c.Replicas}, name, log)
 }
 
 func tableOptions(c ClickHouseConfig, conns int) clickhouse.Options {
+	var files *tls.Config
+	if c.TLS.Enabled {
+		if files = clientTLS(c.TLS.files(), slog.Default()); files == nil {
+			files = &tls.Config{MinVersion: tls.VersionTLS12}
+		}
+	}
 	return clickhouse.Options{Addresses: c.Addresses, Database: c.Database, User: c.User, Password: c.Password,
-		TLS: c.TLS, Timeout: time.Duration(c.Timeout), Conns: conns}
+		TLS: files, Timeout: time.Duration(c.Timeout), Conns: conns}
 }
 
 // newBatcher makes one pipeline's batcher, in a folder and under a name that

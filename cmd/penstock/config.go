@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/receiver"
 )
 
@@ -50,8 +52,47 @@ type ProcessConfig struct {
 }
 
 type AdminConfig struct {
-	Listen string `yaml:"listen"`
-	Token  string `yaml:"token"`
+	Listen    string          `yaml:"listen"`
+	Token     string          `yaml:"token"`
+	TokenFile string          `yaml:"token_file"` // read again when it changes
+	Hosts     []string        `yaml:"hosts"`      // names in the Host header, beside localhost and addresses; "*": any
+	TLS       ServerTLSConfig `yaml:"tls"`
+}
+
+// ServerTLSConfig names the PEM files of a listener. Without a certificate it serves plain HTTP.
+type ServerTLSConfig struct {
+	Cert     string `yaml:"cert"`
+	Key      string `yaml:"key"`
+	ClientCA string `yaml:"client_ca"`
+}
+
+// ClientTLSConfig names the PEM files for connections to a server.
+type ClientTLSConfig struct {
+	CA         string `yaml:"ca"`
+	Cert       string `yaml:"cert"`
+	Key        string `yaml:"key"`
+	ServerName string `yaml:"server_name"`
+}
+
+// ClickHouseTLSConfig is "true", "false" or a mapping.
+type ClickHouseTLSConfig struct {
+	Enabled    bool   `yaml:"enabled"`
+	CA         string `yaml:"ca"`
+	Cert       string `yaml:"cert"`
+	Key        string `yaml:"key"`
+	ServerName string `yaml:"server_name"`
+}
+
+func (c ClickHouseTLSConfig) files() ClientTLSConfig {
+	return ClientTLSConfig{CA: c.CA, Cert: c.Cert, Key: c.Key, ServerName: c.ServerName}
+}
+
+func (c *ClickHouseTLSConfig) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		return n.Decode(&c.Enabled)
+	}
+	type fields ClickHouseTLSConfig
+	return n.Decode((*fields)(c))
 }
 
 type ReceiverConfig struct {
@@ -77,6 +118,8 @@ type ReceiverConfig struct {
 	ClientIPHeader string      `yaml:"client_ip_header"`
 	CountryHeader  string      `yaml:"country_header"`
 	SessionReplay  bool        `yaml:"session_replay"`
+
+	TLS ServerTLSConfig `yaml:"tls"`
 }
 
 type KeyConfig struct {
@@ -118,6 +161,8 @@ type StorageConfig struct {
 	PathStyle bool   `yaml:"path_style"`
 	Notify    string `yaml:"notify"`
 	NotifyARN string `yaml:"notify_arn"`
+
+	TLS ClientTLSConfig `yaml:"tls"`
 }
 
 type QueueConfig struct {
@@ -129,6 +174,8 @@ type QueueConfig struct {
 	MaxAge   Duration `yaml:"max_age"`
 	MaxBytes Size     `yaml:"max_bytes"`
 	Replicas int      `yaml:"replicas"`
+
+	TLS ClientTLSConfig `yaml:"tls"`
 }
 
 type ClickHouseConfig struct {
@@ -136,11 +183,12 @@ type ClickHouseConfig struct {
 	Database  string         `yaml:"database"`
 	User      string         `yaml:"user"`
 	Password  string         `yaml:"password"`
-	TLS       bool           `yaml:"tls"`
 	Timeout   Duration       `yaml:"timeout"`
 	Columns   []ColumnConfig `yaml:"columns"`
 
 	StorageEndpoint string `yaml:"storage_endpoint"`
+
+	TLS ClickHouseTLSConfig `yaml:"tls"`
 }
 
 type ColumnConfig struct {
@@ -188,7 +236,8 @@ type PriceConfig struct {
 }
 
 type StatusConfig struct {
-	Admins []string `yaml:"admins"`
+	Admins []string        `yaml:"admins"`
+	TLS    ClientTLSConfig `yaml:"tls"`
 }
 
 // defaultConfig is what holds where the file says nothing.
@@ -303,6 +352,9 @@ func checkKeys(n *yaml.Node, t reflect.Type, path string) error {
 	if t.Kind() != reflect.Struct {
 		return nil
 	}
+	if n.Kind == yaml.ScalarNode && t == reflect.TypeFor[ClickHouseTLSConfig]() {
+		return nil
+	}
 	if n.Kind != yaml.MappingNode {
 		if n.Tag == "!!null" {
 			return nil
@@ -372,44 +424,80 @@ func expand(n *yaml.Node, env map[string]string) error {
 	return nil
 }
 
-// overrideConfig takes PENSTOCK_SECTION_FIELD, in YAML (lists also as a, b), and for texts
+// overrideConfig takes PENSTOCK_SECTION_FIELD, in YAML (lists also as a, b), and for a section's own texts
 // PENSTOCK_SECTION_FIELD_FILE, the name of a file that holds the value.
 func overrideConfig(env map[string]string, cfg *Config) error {
-	root := reflect.ValueOf(cfg).Elem()
+	known := overrides(cfg)
 	for name, value := range env {
-		if isOverride(name) && !knownOverride(name) && !serviceLink.MatchString(name+"="+value) {
+		if isOverride(name) && !isKnown(known, name) && !serviceLink.MatchString(name+"="+value) {
 			return fmt.Errorf("environment variable %s sets no field of the configuration; correct or unset it", name)
 		}
 	}
-	for section := range root.Type().Fields() {
-		v := root.FieldByIndex(section.Index)
-		for f := range sectionFields(section) {
-			name := "PENSTOCK_" + strings.ToUpper(section.Tag.Get("yaml")+"_"+f.Tag.Get("yaml"))
-			target := v.FieldByIndex(f.Index)
-			if file, ok := env[name+"_FILE"]; ok && f.Type.Kind() == reflect.String {
-				text, err := os.ReadFile(file)
-				if err != nil {
-					return fmt.Errorf("%s_FILE: %w", name, err)
-				}
-				target.SetString(string(bytes.TrimRight(text, "\r\n")))
+	for name, target := range known {
+		if file, ok := env[name+"_FILE"]; ok && target.hasFile {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return fmt.Errorf("%s_FILE: %w", name, err)
 			}
-			text, ok := env[name]
-			if !ok {
-				continue
-			}
-			if f.Type.Kind() == reflect.String {
-				target.SetString(text)
-				continue
-			}
-			if f.Type == reflect.TypeFor[[]string]() && !strings.HasPrefix(strings.TrimSpace(text), "[") {
-				text = "[" + text + "]" // a, b
-			}
-			if err := decodeYAML([]byte(text), target.Addr().Interface()); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
+			target.SetString(string(bytes.TrimRight(text, "\r\n")))
+		}
+	}
+	// A whole before its parts: PENSTOCK_RECEIVER_TLS before PENSTOCK_RECEIVER_TLS_CERT.
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		target := known[name]
+		text, ok := env[name]
+		if !ok {
+			continue
+		}
+		if target.Kind() == reflect.String {
+			target.SetString(text)
+			continue
+		}
+		if target.Type() == reflect.TypeFor[[]string]() && !strings.HasPrefix(strings.TrimSpace(text), "[") {
+			text = "[" + text + "]" // a, b
+		}
+		if err := decodeYAML([]byte(text), target.Addr().Interface()); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// override is a field that a variable can set.
+type override struct {
+	reflect.Value
+	hasFile bool // by PENSTOCK_SECTION_FIELD_FILE too
+}
+
+// overrides are all fields by their variables' names. Fields of a section within a section count themselves as well.
+func overrides(cfg *Config) map[string]override {
+	all := map[string]override{}
+	root := reflect.ValueOf(cfg).Elem()
+	for section := range root.Type().Fields() {
+		for f := range sectionFields(section) {
+			name := "PENSTOCK_" + strings.ToUpper(section.Tag.Get("yaml")+"_"+f.Tag.Get("yaml"))
+			v := root.FieldByIndex(section.Index).FieldByIndex(f.Index)
+			all[name] = override{v, f.Type.Kind() == reflect.String}
+			for inner := range sectionFields(f) {
+				all[name+"_"+strings.ToUpper(inner.Tag.Get("yaml"))] = override{v.FieldByIndex(inner.Index), false}
+			}
+		}
+	}
+	for name, o := range all {
+		if _, taken := all[name+"_FILE"]; taken { // admin.token_file is a field itself
+			o.hasFile = false
+			all[name] = o
+		}
+	}
+	return all
+}
+
+func isKnown(known map[string]override, name string) bool {
+	if _, ok := known[name]; ok {
+		return true
+	}
+	text, ok := strings.CutSuffix(name, "_FILE")
+	return ok && known[text].hasFile
 }
 
 // sectionFields are a section's fields; a section that is a list has none that a
@@ -437,18 +525,6 @@ func isOverride(name string) bool {
 // could write as well, is a link only with a URL.
 var serviceLink = regexp.MustCompile(`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|` +
 	`PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|_PORT=(tcp|udp|sctp)://`)
-
-func knownOverride(name string) bool {
-	for section := range reflect.TypeFor[Config]().Fields() {
-		for f := range sectionFields(section) {
-			field := "PENSTOCK_" + strings.ToUpper(section.Tag.Get("yaml")+"_"+f.Tag.Get("yaml"))
-			if name == field || name == field+"_FILE" && f.Type.Kind() == reflect.String {
-				return true
-			}
-		}
-	}
-	return false
-}
 
 // check refuses values that no role could work with, by the field's name.
 func (c *Config) check() error {
@@ -527,7 +603,33 @@ func (c *Config) check() error {
 	if _, err := c.proxies(); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, c.checkTLS()...)
 	return errors.Join(errs...)
+}
+
+// checkTLS refuses a certificate without its key, and what would have no effect.
+func (c *Config) checkTLS() (errs []error) {
+	for name, s := range map[string]ServerTLSConfig{"admin": c.Admin.TLS, "receiver": c.Receiver.TLS} {
+		if (s.Cert == "") != (s.Key == "") || s.Cert == "" && s.ClientCA != "" {
+			errs = append(errs, fmt.Errorf("%s.tls needs cert and key: set both, or none of cert, key and client_ca", name))
+		}
+	}
+	for name, s := range map[string]ClientTLSConfig{"storage": c.Storage.TLS, "queue": c.Queue.TLS,
+		"clickhouse": c.ClickHouse.TLS.files(), "status": c.Status.TLS} {
+		if (s.Cert == "") != (s.Key == "") {
+			errs = append(errs, fmt.Errorf("%s.tls has cert or key alone: set both or none", name))
+		}
+	}
+	if t := c.ClickHouse.TLS; !t.Enabled && t.files() != (ClientTLSConfig{}) {
+		errs = append(errs, errors.New("clickhouse.tls has files and is not enabled: set clickhouse.tls.enabled"))
+	}
+	if c.Storage.TLS != (ClientTLSConfig{}) && strings.HasPrefix(c.Storage.Endpoint, "http:") {
+		errs = append(errs, fmt.Errorf("storage.tls is set, and storage.endpoint %s is not https", show.URL(c.Storage.Endpoint)))
+	}
+	if c.Admin.Token != "" && c.Admin.TokenFile != "" {
+		errs = append(errs, errors.New("admin.token and admin.token_file are both set: set one"))
+	}
+	return errs
 }
 
 // keys are the receiver's keys as it wants them.

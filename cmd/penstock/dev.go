@@ -248,7 +248,7 @@ func (st *stack) configure(ports devPorts) error {
 	if err != nil {
 		return err
 	}
-	c.Admin.Token = token
+	c.Admin.Token, c.Admin.TokenFile = token, ""
 	c.Admin.Listen, c.Receiver.Listen, c.Receiver.OTLPGRPCListen = loopback(ports.admin), loopback(ports.receiver), loopback(ports.otlpGRPC)
 	c.Receiver.Keys = append(c.Receiver.Keys, KeyConfig{Project: "demo", SHA256: hash})
 	if c.Receiver.Projects == "" {
@@ -261,11 +261,13 @@ func (st *stack) configure(ports devPorts) error {
 	}
 	c.Batcher.Dir, c.Batcher.Format, c.Batcher.RollAge = filepath.Join(o.data, "receive"), o.format, Duration(o.roll)
 	st.state = devState{
-		Receiver: "http://" + c.Receiver.Listen, OTLPGRPC: c.Receiver.OTLPGRPCListen, Admin: "http://" + c.Admin.Listen, LoadAdmin: "http://" + loopback(loadAdmin),
+		Receiver: listenerURL(c.Receiver.Listen, c.Receiver.TLS), OTLPGRPC: c.Receiver.OTLPGRPCListen,
+		Admin: listenerURL(c.Admin.Listen, c.Admin.TLS), LoadAdmin: listenerURL(loopback(loadAdmin), c.Admin.TLS),
 		S3: st.minio.Endpoint(), Console: st.minio.Console(), NATS: st.nats.URL(), ClickHouse: c.ClickHouse.Addresses[0], HTTP: st.state.HTTP,
 		User: c.ClickHouse.User, Password: c.ClickHouse.Password,
 		Key: key, Config: filepath.Join(o.data, "penstock.yaml"), Pids: map[string]int{"dev": os.Getpid()},
 	}
+	st.files = c.Status.TLS
 	c.Status.Admins = []string{st.state.Admin, st.state.LoadAdmin}
 	return writeConfig(st.state.Config, *c)
 }

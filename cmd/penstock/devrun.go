@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"time"
 
 	"golang.org/x/term"
@@ -40,6 +41,15 @@ func (st *stack) batch() int {
 	return max(1, min(devBatch, st.opts.demo/10))
 }
 
+// client sends generated events.
+func (st *stack) client() *traffic.Client {
+	c := traffic.NewClient(st.state.Receiver+"/v1/events", st.state.Key, devWorkers)
+	if st.cfg.Receiver.TLS.Cert != "" {
+		c.HTTP.Transport.(*http.Transport).TLSClientConfig = adminClient(st.files).Transport.(*http.Transport).TLSClientConfig
+	}
+	return c
+}
+
 // events sends a number of events, waits for the rows and prints a summary.
 func (st *stack) events(ctx context.Context) error {
 	began, run := time.Now(), fmt.Sprintf("run%x", time.Now().UnixNano())
@@ -52,7 +62,7 @@ func (st *stack) events(ctx context.Context) error {
 	var sent traffic.Sent
 	sending := make(chan error, 1)
 	go func() {
-		sending <- traffic.Run(ctx, traffic.NewClient(st.state.Receiver+"/v1/events", st.state.Key, devWorkers), run, st.opts.events, st.batch(), devWorkers, st.opts.demo, &sent)
+		sending <- traffic.Run(ctx, st.client(), run, st.opts.events, st.batch(), devWorkers, st.opts.demo, &sent)
 	}()
 	line := newLiveLine(st.out)
 	defer line.end()
@@ -109,7 +119,7 @@ func (st *stack) demo(ctx context.Context) error {
 	var sent traffic.Sent
 	sending := make(chan error, 1)
 	go func() {
-		sending <- traffic.Run(ctx, traffic.NewClient(st.state.Receiver+"/v1/events", st.state.Key, devWorkers), run, 0, st.batch(), devWorkers, st.opts.demo, &sent)
+		sending <- traffic.Run(ctx, st.client(), run, 0, st.batch(), devWorkers, st.opts.demo, &sent)
 	}()
 	line := newLiveLine(st.out)
 	defer line.end()

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"testing"
@@ -12,7 +13,11 @@ import (
 // Connections that send nothing are closed: in the middle of a head, and between
 // requests. The limits are a hundredth of what they are, so that this takes seconds.
 func TestIdleConnectionsAreClosed(t *testing.T) {
-	server := newReceiveServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") }))
+	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	server, err := newServer(ok, ServerTLSConfig{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	head, idle := server.ReadHeaderTimeout/100, server.IdleTimeout/100
 	server.ReadHeaderTimeout, server.IdleTimeout = head, idle
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

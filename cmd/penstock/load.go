@@ -11,6 +11,7 @@ import (
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 )
 
 func runLoad(ctx context.Context, s streams, args []string) error {
@@ -87,7 +88,7 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 			log.Error("failures of loads are not reported to the errors pipeline", "error", err)
 		}
 	}
-	log.Info("loading", "admin", adm.listener.Addr().String(), "queue", cfg.Queue.URL, "clickhouse", cfg.ClickHouse.Addresses)
+	log.Info("loading", "admin", adm.listener.Addr().String(), "queue", show.URL(cfg.Queue.URL), "clickhouse", cfg.ClickHouse.Addresses)
 
 	var g errgroup.Group
 	for _, l := range out.loaders {

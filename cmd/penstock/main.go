@@ -15,6 +15,10 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/term"
+
+	"github.com/penstock/penstock/internal/show"
 )
 
 // command is one subcommand. run gets what stands behind its name. One that is
@@ -55,12 +59,14 @@ func main() {
 	// A second signal, while the first is being obeyed, ends at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop)
-	err := run(ctx, streams{os.Stdout, os.Stderr}, os.Args[1:])
+	// Commands print what clients sent. It must not reach a terminal as commands to that.
+	s := streams{plainWriter(os.Stdout), os.Stderr}
+	err := run(ctx, s, os.Args[1:])
 	switch {
 	case errors.Is(err, errUsage):
 		os.Exit(2)
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "penstock:", err)
+		fmt.Fprintln(plainWriter(os.Stderr), "penstock:", err)
 		os.Exit(1)
 	}
 }
@@ -156,7 +162,16 @@ func readConfig(path string) (Config, error) {
 	return loadConfig(path, os.Environ())
 }
 
+// plainWriter quotes what is written to a terminal; all else is w itself.
+func plainWriter(w io.Writer) io.Writer {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return &show.Writer{To: w}
+	}
+	return w
+}
+
 func newLogger(w io.Writer, c ProcessConfig) (*slog.Logger, error) {
+	w = plainWriter(w)
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return nil, fmt.Errorf("process.log_level %q: debug, info, warn or error", c.LogLevel)

@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // operation is one thing that an operator does: a subcommand here, a path of
@@ -231,7 +233,7 @@ func query(params any) url.Values {
 }
 
 // handleOperations serves all operations below /v1/, for who has the token.
-func handleOperations(mux *http.ServeMux, o *operator, token string) {
+func handleOperations(mux *http.ServeMux, o *operator, token func() string) {
 	for _, op := range operations() {
 		mux.HandleFunc(op.method+" "+op.path, guard(token, func(w http.ResponseWriter, r *http.Request) { op.serve(w, r, o) }))
 	}
@@ -240,15 +242,16 @@ func handleOperations(mux *http.ServeMux, o *operator, token string) {
 }
 
 // guard lets through who has the admin token.
-func guard(token string, h http.HandlerFunc) http.HandlerFunc {
+func guard(secret func() string, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		if !strings.EqualFold(scheme, "Bearer") {
 			given = ""
 		}
+		token := secret()
 		switch {
 		case token == "":
-			apiError(w, http.StatusForbidden, "the operators' API is off: set admin.token")
+			apiError(w, http.StatusForbidden, "the operators' API is off: set admin.token or admin.token_file")
 		case subtle.ConstantTimeCompare([]byte(given), []byte(token)) != 1:
 			w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
 			apiError(w, http.StatusUnauthorized, "send the admin token as Authorization: Bearer TOKEN")
@@ -323,7 +326,7 @@ func (op operation) serve(w http.ResponseWriter, r *http.Request, o *operator) {
 type executor func(ctx context.Context, op operation, params any, out sink) error
 
 // remote asks a server's admin listener.
-func remote(server, token string) executor {
+func remote(server, token string, client *http.Client) executor {
 	return func(ctx context.Context, op operation, params any, out sink) error {
 		target := strings.TrimSuffix(server, "/") + op.path
 		var body io.Reader
@@ -341,7 +344,7 @@ func remote(server, token string) executor {
 			return fmt.Errorf("--server: %w", err)
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := client.Do(req)
 		if err != nil {
 			return fmt.Errorf("%s does not answer: %w", server, err)
 		}
@@ -399,8 +402,8 @@ func local(o *operator) executor {
 
 // common are the flags that all commands of operations have.
 type common struct {
-	config, server, token *string
-	json                  *bool
+	config, server, token, ca *string
+	json                      *bool
 }
 
 func commonFlags(fs *flag.FlagSet) common {
@@ -408,6 +411,7 @@ func commonFlags(fs *flag.FlagSet) common {
 		config: configFlag(fs),
 		server: fs.String("server", "", "`URL` of an admin listener that shall do it; else it is done from here"),
 		token:  fs.String("token", "", "admin `token` of that server; else PENSTOCK_ADMIN_TOKEN, else admin.token of the configuration"),
+		ca:     fs.String("ca", "", "`file` with the CA of that server's certificate; else status.tls.ca of the configuration"),
 		json:   fs.Bool("json", false, "as JSON, a line an item"),
 	}
 }
@@ -419,15 +423,23 @@ func (c common) executor(s streams) (executor, func() error, error) {
 		if token == "" {
 			token = os.Getenv("PENSTOCK_ADMIN_TOKEN")
 		}
+		cfg, err := readConfig(*c.config)
+		if err != nil && *c.config != "" {
+			return nil, nil, err
+		}
 		if token == "" {
-			if cfg, err := readConfig(*c.config); err == nil {
-				token = cfg.Admin.Token
+			if secret, err := cfg.Admin.secret(slog.New(slog.DiscardHandler)); err == nil {
+				token = secret()
 			}
 		}
 		if token == "" {
-			return nil, nil, errors.New("--server needs a token: --token, PENSTOCK_ADMIN_TOKEN, or admin.token in the configuration")
+			return nil, nil, errors.New("--server needs a token: --token, PENSTOCK_ADMIN_TOKEN, admin.token or admin.token_file in the configuration")
 		}
-		return remote(*c.server, token), func() error { return nil }, nil
+		files := cfg.Status.TLS
+		if *c.ca != "" {
+			files.CA = *c.ca
+		}
+		return remote(*c.server, token, adminClient(files)), func() error { return nil }, nil
 	}
 	cfg, err := readConfig(*c.config)
 	if err != nil {
@@ -580,7 +592,7 @@ func (op operation) show(ctx context.Context, s streams, ex executor, params any
 			return err
 		},
 		progress: func(p progress) {
-			live.show("%s", p)
+			live.show("%s", show.Terminal(p.String()))
 		},
 	})
 	live.end()

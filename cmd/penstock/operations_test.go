@@ -46,7 +46,7 @@ func TestOpenAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	handleOperations(mux, newOperator(defaultConfig(), slog.New(slog.DiscardHandler)), "secret")
+	handleOperations(mux, newOperator(defaultConfig(), slog.New(slog.DiscardHandler)), func() string { return "secret" })
 	n := 0
 	for path, methods := range doc.Paths {
 		for method := range methods {

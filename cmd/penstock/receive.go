@@ -60,14 +60,20 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return fmt.Errorf("receiver.listen: %w", err)
 	}
-	servers := []*publicServer{{newReceiveServer(in.receiver), listener}}
+	server, err := newServer(in.receiver, cfg.Receiver.TLS, log)
+	if err != nil {
+		return fmt.Errorf("receiver.tls: %w", err)
+	}
+	servers := []*publicServer{{server, listener}}
 	grpcListen := ""
 	if cfg.Receiver.OTLPGRPCListen != "" {
 		listener, err := net.Listen("tcp", cfg.Receiver.OTLPGRPCListen)
 		if err != nil {
 			return fmt.Errorf("receiver.otlp_grpc_listen: %w", err)
 		}
-		servers = append(servers, &publicServer{otlpgrpc.NewServer(in.receiver), listener})
+		grpc := otlpgrpc.NewServer(in.receiver)
+		grpc.TLSConfig = server.TLSConfig
+		servers = append(servers, &publicServer{grpc, listener})
 		grpcListen = listener.Addr().String()
 	}
 	log.Info("receiving", "listen", listener.Addr().String(), "otlp_grpc_listen", grpcListen, "admin", adm.listener.Addr().String(), "durability", cfg.Receiver.Durability, "format", cfg.Batcher.Format)
@@ -118,7 +124,7 @@ type publicServer struct {
 
 // serve ends when the server is shut down, or reports why it failed.
 func (s *publicServer) serve(failed chan<- error) {
-	if err := s.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := serve(s.Server, s.listener); !errors.Is(err, http.ErrServerClosed) {
 		failed <- err
 	}
 }
@@ -147,11 +153,4 @@ func (in *intake) remarks() (all []string) {
 		}
 	}
 	return all
-}
-
-// newReceiveServer gives connections that send nothing an end: a head has to come
-// within ReadHeaderTimeout, the next request within IdleTimeout. Bodies have
-// their own limits (receiver.read_timeout).
-func newReceiveServer(handler http.Handler) *http.Server {
-	return &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 }

@@ -47,6 +47,7 @@ type servers struct {
 	nats       *devstack.NATS
 	clickhouse *devstack.ClickHouse
 	minio      *devstack.MinIO
+	files      ClientTLSConfig     // for requests to roles
 	processes  []*devstack.Process // in the order of their start; they stop in the other
 }
 
@@ -126,12 +127,16 @@ func (s *servers) startRole(ctx context.Context, role, config, admin, log string
 		return nil, err
 	}
 	p, err := devstack.Start(ctx, devstack.Command{Name: "penstock " + role, Path: self, Args: []string{role, "--config", config},
-		Env: append(append(plainEnviron(), "PENSTOCK_ADMIN_LISTEN="+strings.TrimPrefix(admin, "http://")), env...), LogPath: log})
+		Env: append(append(plainEnviron(), "PENSTOCK_ADMIN_LISTEN="+admin[strings.Index(admin, "://")+3:]), env...), LogPath: log})
 	if err != nil {
 		return nil, err
 	}
 	s.processes = append(s.processes, p)
-	return p, awaitReady(ctx, p, admin+"/readyz")
+	client := http.DefaultClient
+	if s.files != (ClientTLSConfig{}) {
+		client = adminClient(s.files)
+	}
+	return p, awaitReady(ctx, client, p, admin+"/readyz")
 }
 
 // stop ends the processes, the last started first: the receiver's batches are
@@ -153,7 +158,7 @@ func plainEnviron() []string {
 	})
 }
 
-func awaitReady(whole context.Context, p *devstack.Process, url string) error {
+func awaitReady(whole context.Context, client *http.Client, p *devstack.Process, url string) error {
 	ctx, cancel := context.WithTimeout(whole, 30*time.Second)
 	defer cancel()
 	for {
@@ -161,7 +166,7 @@ func awaitReady(whole context.Context, p *devstack.Process, url string) error {
 		if err != nil {
 			return err
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := client.Do(req)
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {

@@ -11,6 +11,7 @@ import (
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/llm"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
 )
 
 func runSetup(ctx context.Context, s streams, args []string) error {
@@ -47,13 +48,13 @@ func setup(ctx context.Context, cfg Config, w io.Writer) error {
 			return err
 		}
 		if err := q.Setup(ctx, specs); err != nil {
-			return fmt.Errorf("%w (queue.url is %s)", err, cfg.Queue.URL)
+			return fmt.Errorf("%w (queue.url is %s)", err, show.URL(cfg.Queue.URL))
 		}
-		fmt.Fprintf(w, "streams        ok  %s\n", cfg.Queue.URL)
+		fmt.Fprintf(w, "streams        ok  %s\n", show.URL(cfg.Queue.URL))
 	}
 	bucket := openBucket(cfg.Storage)
 	if err := bucket.Create(ctx); err != nil {
-		return fmt.Errorf("%w (storage.endpoint is %q; what is above is done: run setup again when the store is there)", err, cfg.Storage.Endpoint)
+		return fmt.Errorf("%w (storage.endpoint is %q; what is above is done: run setup again when the store is there)", err, show.URL(cfg.Storage.Endpoint))
 	}
 	fmt.Fprintf(w, "bucket         ok  %s\n", cfg.Storage.Bucket)
 	if cfg.Storage.Notify == "storage" && cfg.Storage.NotifyARN != "" {

@@ -70,10 +70,11 @@ func status(ctx context.Context, cfg Config) statusReport {
 	}
 	admins := cfg.Status.Admins
 	if len(admins) == 0 {
-		admins = []string{"http://" + cfg.Admin.Listen}
+		admins = []string{listenerURL(cfg.Admin.Listen, cfg.Admin.TLS)}
 	}
+	client := adminClient(cfg.Status.TLS)
 	for _, url := range admins {
-		role, err := askRole(ctx, url)
+		role, err := askRole(ctx, client, url)
 		if err != nil {
 			fail(err)
 			continue
@@ -148,9 +149,9 @@ func (p *pipelineStatus) add(b batcher.Stats) {
 	p.Stored += b.Stored
 }
 
-func askRole(ctx context.Context, url string) (roleStatus, error) {
+func askRole(ctx context.Context, client *http.Client, url string) (roleStatus, error) {
 	var st roleStatus
-	text, err := getAdmin(ctx, url, "/status")
+	text, err := getAdmin(ctx, client, url, "/status")
 	if err != nil {
 		return st, err
 	}
@@ -161,12 +162,12 @@ func askRole(ctx context.Context, url string) (roleStatus, error) {
 }
 
 // getAdmin gets a page of a role's admin listener.
-func getAdmin(ctx context.Context, url, page string) ([]byte, error) {
+func getAdmin(ctx context.Context, client *http.Client, url, page string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+page, nil)
 	if err != nil {
 		return nil, fmt.Errorf("status.admins %q: %w", url, err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

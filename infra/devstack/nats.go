@@ -35,6 +35,7 @@ type NATSOptions struct {
 	Port   int    // for clients; 0: a free one
 
 	Password string // of the user penstock; "": penstock-secret
+	Extra    string // more lines of the server's configuration
 }
 
 // NATS is a running nats-server with JetStream.
@@ -96,7 +97,8 @@ func (n *NATS) configure(path string) error {
 	if err := os.MkdirAll(n.options.Data, 0o700); err != nil {
 		return err
 	}
-	return writePrivate(path, fmt.Sprintf("authorization { user: %q, password: %q }\n", n.User(), n.Password()))
+	return writePrivate(path, fmt.Sprintf("authorization { user: %q, password: %q }\n%s\n", n.User(), n.Password(),
+		n.options.Extra))
 }
 
 // Addr is host:port, as MinIO's targets want it.

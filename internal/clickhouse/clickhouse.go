@@ -29,7 +29,7 @@ type Options struct {
 	Database  string
 	User      string
 	Password  string
-	TLS       bool
+	TLS       *tls.Config   // nil: none
 	Timeout   time.Duration // of an insert, and of a dial
 	Conns     int           // open at once, at most
 }
@@ -54,9 +54,7 @@ func Open(opts Options) (*DB, error) {
 		Compression:  &clickhouse.Compression{Method: clickhouse.CompressionLZ4},
 		ClientInfo:   clickhouse.ClientInfo{Products: []struct{ Name, Version string }{{"penstock", "1"}}},
 	}
-	if opts.TLS {
-		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
+	o.TLS = opts.TLS
 	conn, err := clickhouse.Open(o)
 	if err != nil {
 		return nil, fmt.Errorf("open clickhouse: %w", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // Files lets the server decode files of the bucket: Parquet, ORC, Avro and
@@ -236,16 +237,13 @@ func (f Files) classFile(key string, err error) error {
 		return fmt.Errorf("decode %s: %w", key, retry.As(retry.Outage, err))
 	}
 	// An error may quote the query, and with it the key of the bucket.
-	text := err.Error()
-	if f.SecretKey != "" {
-		text = strings.ReplaceAll(text, f.SecretKey, "[HIDDEN]")
-	}
+	text := show.Hide(err.Error(), f.SecretKey)
 	err = retry.AsCode(retry.Permanent, int(code), errors.New(text))
 	for _, c := range unreachableCodes {
 		// 636 wraps whatever kept the server from finding the columns.
 		if code == c || code == 636 && strings.Contains(text, fmt.Sprintf("Code: %d.", c)) {
 			return fileError("store_unreachable", false, "ClickHouse cannot read %s at %s: set clickhouse.storage_endpoint to the address"+
-				" at which ClickHouse reaches the bucket, or grant its user S3 (GRANT S3 ON *.* TO USER): %w", key, f.url(key), err)
+				" at which ClickHouse reaches the bucket, or grant its user S3 (GRANT S3 ON *.* TO USER): %w", key, show.URL(f.url(key)), err)
 		}
 	}
 	if code == 241 && (strings.Contains(text, "Query memory limit") || strings.Contains(text, "(for query)")) {

@@ -2,7 +2,6 @@ package clickhouse
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -79,9 +78,7 @@ func (db *DB) native(ctx context.Context) (*ch.Client, error) {
 	// held a second time. It is a third of its text as it is.
 	o := ch.Options{Database: db.opts.Database, User: db.opts.User, Password: db.opts.Password,
 		ReadTimeout: db.opts.Timeout, DialTimeout: min(db.opts.Timeout, 10*time.Second), HandshakeTimeout: min(db.opts.Timeout, 10*time.Second), ClientName: "penstock"}
-	if db.opts.TLS {
-		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
+	o.TLS = db.opts.TLS
 	var err error
 	for _, o.Address = range db.opts.Addresses {
 		var c *ch.Client

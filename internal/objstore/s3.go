@@ -3,6 +3,7 @@ package objstore
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,8 @@ type Options struct {
 	AccessKey string
 	SecretKey string
 	PathStyle bool // bucket in the path, not in the host's name: MinIO
+
+	TLS *tls.Config // of an https endpoint; nil: the system's CAs
 }
 
 // Bucket is one bucket.
@@ -49,6 +52,9 @@ func Open(opts Options) *Bucket {
 		HTTPClient: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConnsPerHost = 16
 			t.ResponseHeaderTimeout = time.Minute
+			if opts.TLS != nil {
+				t.TLSClientConfig = opts.TLS
+			}
 		}),
 		// Otherwise every PUT carries a checksum trailer, which R2 answers with 501.
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,

@@ -12,11 +12,17 @@ import (
 // NATS starts nats-server with JetStream.
 func NATS(t testing.TB) *devstack.NATS {
 	t.Helper()
+	return NATSWith(t, "")
+}
+
+// NATSWith starts nats-server with more lines in its configuration.
+func NATSWith(t testing.TB, extra string) *devstack.NATS {
+	t.Helper()
 	binary, err := fetcher(t).NATS(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := devstack.StartNATS(t.Context(), devstack.NATSOptions{Binary: binary, Data: t.TempDir()})
+	n, err := devstack.StartNATS(t.Context(), devstack.NATSOptions{Binary: binary, Data: t.TempDir(), Extra: extra})
 	if err != nil {
 		t.Fatal(err)
 	}

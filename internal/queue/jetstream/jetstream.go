@@ -4,9 +4,12 @@ package jetstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,6 +18,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // Options are how to reach the server and what streams look like.
@@ -27,6 +31,8 @@ type Options struct {
 	MaxAge   time.Duration // of a notification nobody took; the sweep finds its object
 	MaxBytes int64         // of a stream
 	Replicas int
+
+	TLS *tls.Config // nil: as the URL's scheme says
 }
 
 // Queue is a connection.
@@ -59,9 +65,12 @@ func Connect(opts Options, name string, log *slog.Logger) (*Queue, error) {
 	if opts.Creds != "" {
 		o = append(o, nats.UserCredentials(opts.Creds))
 	}
+	if opts.TLS != nil {
+		o = append(o, nats.Secure(opts.TLS))
+	}
 	nc, err := nats.Connect(opts.URL, o...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to queue: %w", err)
+		return nil, fmt.Errorf("connect to queue at %s: %w", show.URL(opts.URL), opts.hide(err))
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -69,6 +78,20 @@ func Connect(opts Options, name string, log *slog.Logger) (*Queue, error) {
 		return nil, fmt.Errorf("connect to queue: %w", err)
 	}
 	return &Queue{nc: nc, js: js, opts: opts}, nil
+}
+
+// hide keeps passwords out of an error's text.
+func (o Options) hide(err error) error {
+	secrets := []string{o.Password}
+	for _, part := range strings.Split(o.URL, ",") {
+		if u, err := url.Parse(strings.TrimSpace(part)); err == nil && u.User != nil {
+			password, _ := u.User.Password()
+			secrets = append(secrets, password)
+		} else if err != nil && strings.Contains(part, "@") {
+			secrets = append(secrets, part)
+		}
+	}
+	return show.HideIn(err, secrets...)
 }
 
 // Close ends the connection.
@@ -81,7 +104,7 @@ func (q *Queue) Ping(ctx context.Context) error {
 			if last := q.nc.LastError(); last != nil {
 				err = last
 			}
-			return fmt.Errorf("no connection to the queue at %s: %w", q.opts.URL, retry.As(retry.Outage, err))
+			return fmt.Errorf("no connection to the queue at %s: %w", show.URL(q.opts.URL), retry.As(retry.Outage, q.opts.hide(err)))
 		}
 	}
 	if err := q.nc.FlushWithContext(ctx); err != nil {

@@ -50,6 +50,7 @@ var methods = map[string]string{
 func NewServer(handler http.Handler) *http.Server {
 	var h2c http.Protocols
 	h2c.SetUnencryptedHTTP2(true)
+	h2c.SetHTTP2(true) // with TLS
 	return &http.Server{
 		Handler: Handler(handler), Protocols: &h2c, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100},
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute,

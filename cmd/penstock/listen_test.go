@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock/penstock/internal/tlsfiles/tlstest"
+)
+
+// startAdmin runs an admin listener until the test ends and returns its host and port.
+func startAdmin(t *testing.T, cfg AdminConfig) string {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	a, err := listenAdmin(cfg, newRegistry(), newOperator(defaultConfig(), log), readiness{ready: func() error { return nil }},
+		func() roleStatus { return roleStatus{Role: "test"} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- a.run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return a.listener.Addr().String()
+}
+
+// A page of another site makes the browser send the site's name as Origin, or, once the name points here, as Host.
+func TestAdminRefusesOtherSites(t *testing.T) {
+	addr := startAdmin(t, AdminConfig{Listen: "localhost:0", Hosts: []string{"penstock-receiver.events.svc"}})
+	for _, tt := range []struct {
+		host, origin string
+		want         int
+	}{
+		{addr, "", http.StatusOK},
+		{"127.0.0.1", "", http.StatusOK},
+		{"[::1]:8081", "", http.StatusOK},
+		{"[::1]", "", http.StatusOK},
+		{"10.1.2.3:8081", "", http.StatusOK}, // a probe of Kubernetes
+		{"localhost:8081", "", http.StatusOK},
+		{"LOCALHOST.", "", http.StatusOK},
+		{"penstock-receiver.events.svc:8081", "", http.StatusOK},
+		{"evil.example", "", http.StatusForbidden},
+		{"evil.example:8081", "", http.StatusForbidden},
+		{"localhost.evil.example", "", http.StatusForbidden},
+		{"127.0.0.1.evil.example", "", http.StatusForbidden},
+		{"penstock-receiver.events.svc.evil.example", "", http.StatusForbidden},
+		{"", "", http.StatusForbidden},
+		{addr, "http://" + addr, http.StatusOK},
+		{addr, "http://evil.example", http.StatusForbidden},
+		{addr, "https://" + addr, http.StatusForbidden},
+		{addr, "null", http.StatusForbidden},
+		{"evil.example", "http://evil.example", http.StatusForbidden},
+	} {
+		for _, path := range []string{"/status", "/metrics", "/readyz", "/livez", "/version", "/v1/openapi.json"} {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			head := "GET " + path + " HTTP/1.1\r\nConnection: close\r\nHost: " + tt.host + "\r\n"
+			if tt.origin != "" {
+				head += "Origin: " + tt.origin + "\r\n"
+			}
+			io.WriteString(conn, head+"\r\n")
+			answer, _ := io.ReadAll(conn)
+			conn.Close()
+			if !strings.HasPrefix(string(answer), "HTTP/1.1 "+http.StatusText(tt.want)) &&
+				!strings.Contains(strings.SplitN(string(answer), "\r\n", 2)[0], http.StatusText(tt.want)) {
+				t.Errorf("%s, host %q, origin %q: got %.80q, want %d", path, tt.host, tt.origin, answer, tt.want)
+			}
+		}
+	}
+}
+
+func TestKnownHostOfAnyName(t *testing.T) {
+	if !knownHost("evil.example", adminHosts(AdminConfig{Hosts: []string{"*"}})) {
+		t.Error(`admin.hosts ["*"] refuses a name`)
+	}
+	if knownHost("evil.example", adminHosts(AdminConfig{Listen: ":8081"})) {
+		t.Error("a listener on all addresses takes any name")
+	}
+	if !knownHost("penstock:8081", adminHosts(AdminConfig{Listen: "penstock:8081"})) {
+		t.Error("the name in admin.listen is refused")
+	}
+}
+
+// within polls until f holds, for what is looked at once a second.
+func within(t *testing.T, limit time.Duration, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !f(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not within %s", what, limit)
+		}
+	}
+}
+
+func TestAdminTokenIsReadAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	put := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("first-token\n")
+	cfg, err := loadConfig("", []string{"PENSTOCK_ADMIN_TOKEN_FILE=" + file, "PENSTOCK_ADMIN_LISTEN=127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := startAdmin(t, cfg.Admin)
+	status := func(token string) int {
+		req, _ := http.NewRequest(http.MethodGet, "http://"+addr+"/debug/pprof/", nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := status("first-token"); got != http.StatusOK {
+		t.Fatalf("with the token: %d", got)
+	}
+	put("second-one\n")
+	within(t, 5*time.Second, "the new token", func() bool { return status("second-one") == http.StatusOK })
+	if got := status("first-token"); got != http.StatusUnauthorized {
+		t.Errorf("with the old token: %d", got)
+	}
+	put("\n") // half written: not "no token", which would let nobody or everybody in
+	time.Sleep(1100 * time.Millisecond)
+	if got := status("second-one"); got != http.StatusOK {
+		t.Errorf("after the file was emptied: %d", got)
+	}
+}
+
+func TestAdminTLS(t *testing.T) {
+	ca, dir := tlstest.NewCA(t), t.TempDir()
+	cert, key := ca.Issue(t, dir, "127.0.0.1")
+	clientCert, clientKey := ca.Issue(t, t.TempDir(), "operator")
+	addr := startAdmin(t, AdminConfig{Listen: "127.0.0.1:0", TLS: ServerTLSConfig{Cert: cert, Key: key, ClientCA: ca.File}})
+	if _, err := askRole(t.Context(), adminClient(ClientTLSConfig{}), "https://"+addr); err == nil {
+		t.Error("a client that does not know the CA trusts the listener")
+	}
+	if _, err := askRole(t.Context(), adminClient(ClientTLSConfig{CA: ca.File}), "https://"+addr); err == nil {
+		t.Error("a client without a certificate is let in")
+	}
+	other := tlstest.NewCA(t)
+	otherCert, otherKey := other.Issue(t, t.TempDir(), "operator")
+	if _, err := askRole(t.Context(), adminClient(ClientTLSConfig{CA: ca.File, Cert: otherCert, Key: otherKey}), "https://"+addr); err == nil {
+		t.Error("a client with another CA's certificate is let in")
+	}
+	files := ClientTLSConfig{CA: ca.File, Cert: clientCert, Key: clientKey}
+	st, err := askRole(t.Context(), adminClient(files), "https://"+addr)
+	if err != nil || st.Role != "test" {
+		t.Errorf("got %+v, %v", st, err)
+	}
+	serial := func() string {
+		transport := adminClient(files).Transport.(*http.Transport)
+		conn, err := tls.Dial("tcp", addr, transport.TLSClientConfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	before := serial()
+	if err := os.WriteFile(key, []byte("half a key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond)
+	if got := serial(); got != before {
+		t.Error("a key that cannot be read replaced the certificate")
+	}
+	ca.Issue(t, dir, "127.0.0.1")
+	within(t, 5*time.Second, "the new certificate", func() bool { return serial() != before })
+}
+
+// A connection is bounded: requests at once, headers, and what it costs to wait for.
+func TestServerLimits(t *testing.T) {
+	ca := tlstest.NewCA(t)
+	cert, key := ca.Issue(t, t.TempDir(), "localhost")
+	release := make(chan struct{})
+	got := make(chan string, 1000)
+	s, err := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got <- r.Proto
+		if r.URL.Path == "/wait" {
+			<-release
+		}
+		io.Copy(w, r.Body)
+	}), ServerTLSConfig{Cert: cert, Key: key}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.ReadHeaderTimeout <= 0 || s.ReadHeaderTimeout > 10*time.Second || s.IdleTimeout <= 0 || s.IdleTimeout > 2*time.Minute {
+		t.Errorf("header timeout %s, idle timeout %s", s.ReadHeaderTimeout, s.IdleTimeout)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- serve(s, l) }()
+	defer func() {
+		s.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	}()
+	client := adminClient(ClientTLSConfig{CA: ca.File, ServerName: "localhost"})
+	body := bytes.Repeat([]byte("x"), 3<<20)
+	resp, err := client.Post("https://"+l.Addr().String()+"/", "text/plain", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil || !bytes.Equal(echo, body) || resp.ProtoMajor != 2 || <-got != "HTTP/2.0" {
+		t.Errorf("%d bytes by %s, %v; want %d by HTTP/2", len(echo), resp.Proto, err, len(body))
+	}
+	req, _ := http.NewRequest(http.MethodGet, "https://"+l.Addr().String()+"/", nil)
+	req.Header.Set("X-Long", strings.Repeat("x", 80<<10))
+	if resp, err := client.Do(req); err == nil {
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("80 KiB of headers: %s", resp.Status)
+		}
+	}
+	client = adminClient(ClientTLSConfig{CA: ca.File, ServerName: "localhost"})
+	client.Transport.(*http.Transport).HTTP2 = &http.HTTP2Config{StrictMaxConcurrentRequests: true}
+	for range maxStreams + 20 {
+		go func() {
+			if resp, err := client.Get("https://" + l.Addr().String() + "/wait"); err == nil {
+				resp.Body.Close()
+			}
+		}()
+	}
+	time.Sleep(500 * time.Millisecond)
+	running := len(got)
+	close(release)
+	if running != maxStreams {
+		t.Errorf("%d requests run at once on one connection, want %d", running, maxStreams)
+	}
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock/penstock/infra/devstack"
+	"github.com/penstock/penstock/infra/devstack/devtest"
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/tlsfiles/tlstest"
+)
+
+// Each server has a certificate of a private CA, for another name than the address, and wants one from us.
+func TestServersByTLS(t *testing.T) {
+	ca, other := tlstest.NewCA(t), tlstest.NewCA(t)
+	cert, key := ca.Issue(t, t.TempDir(), "penstock")
+	right := ClientTLSConfig{CA: ca.File, Cert: cert, Key: key, ServerName: "store.internal"}
+	for _, server := range []struct {
+		name string
+		ping func(t *testing.T) func(ClientTLSConfig) error
+	}{{"storage", storageByTLS(ca)}, {"queue", queueByTLS(ca)}, {"clickhouse", clickHouseByTLS(ca)}} {
+		t.Run(server.name, func(t *testing.T) {
+			ping := server.ping(t)
+			if err := ping(right); err != nil {
+				t.Errorf("with the CA, a certificate and the name: %v", err)
+			}
+			for name, wrong := range map[string]struct {
+				ClientTLSConfig
+				want string
+			}{
+				"no CA":          {ClientTLSConfig{Cert: cert, Key: key, ServerName: "store.internal"}, "x509"},
+				"another CA":     {ClientTLSConfig{CA: other.File, Cert: cert, Key: key, ServerName: "store.internal"}, "x509"},
+				"no certificate": {ClientTLSConfig{CA: ca.File, ServerName: "store.internal"}, ""},
+				"another name":   {ClientTLSConfig{CA: ca.File, Cert: cert, Key: key, ServerName: "x.internal"}, "x509"},
+				"missing file":   {ClientTLSConfig{CA: "/does/not/exist.pem"}, "/does/not/exist.pem"},
+			} {
+				if err := ping(wrong.ClientTLSConfig); err == nil || !strings.Contains(err.Error(), wrong.want) {
+					t.Errorf("%s: got %v, want an error with %q", name, err, wrong.want)
+				}
+			}
+		})
+	}
+}
+
+func storageByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
+	return func(t *testing.T) func(ClientTLSConfig) error {
+		m := devtest.MinIO(t, devstack.MinIOOptions{})
+		c := defaultConfig().Storage
+		c.AccessKey, c.SecretKey, c.Endpoint = m.AccessKey(), m.SecretKey(), m.Endpoint()
+		if err := openBucket(c).Create(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.Endpoint = "https://" + ca.Terminate(t, "store.internal", strings.TrimPrefix(m.Endpoint(), "http://"))
+		return func(files ClientTLSConfig) error {
+			c.TLS = files
+			return openBucket(c).Ping(t.Context())
+		}
+	}
+}
+
+func queueByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
+	return func(t *testing.T) func(ClientTLSConfig) error {
+		cert, key := ca.Issue(t, t.TempDir(), "store.internal")
+		n := devtest.NATSWith(t, fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }", cert, key, ca.File))
+		return func(files ClientTLSConfig) error {
+			c := defaultConfig().Queue
+			c.URL, c.TLS = n.URL(), files
+			q, err := connectQueue(c, "test", slog.New(slog.DiscardHandler))
+			if err != nil {
+				return err
+			}
+			defer q.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			if err := q.Ping(ctx); err != nil {
+				return err
+			}
+			return q.Setup(ctx, pipeline.Specs())
+		}
+	}
+}
+
+func clickHouseByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
+	return func(t *testing.T) func(ClientTLSConfig) error {
+		server := devtest.ClickHouse(t)
+		c := defaultConfig().ClickHouse
+		c.Database, c.User, c.Password = "system", server.User(), server.Password()
+		c.Addresses = []string{ca.Terminate(t, "store.internal", server.Addr())}
+		return func(files ClientTLSConfig) error {
+			c.TLS = ClickHouseTLSConfig{Enabled: true, CA: files.CA, Cert: files.Cert, Key: files.Key, ServerName: files.ServerName}
+			db, err := clickhouse.Open(tableOptions(c, 1))
+			if err != nil {
+				return err
+			}
+			defer db.Close()
+			return db.Ping(t.Context())
+		}
+	}
+}

@@ -1,0 +1,118 @@
+// Package show makes texts fit to be shown: without passwords in logs and errors, and without characters that drive a
+// terminal.
+package show
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// hidden stands in place of a secret.
+const hidden = "[HIDDEN]"
+
+// URL is a list of URLs, with commas, without their passwords. A user alone may be a token (nats://TOKEN@host), so it is
+// hidden as well.
+func URL(list string) string {
+	parts := strings.Split(list, ",")
+	for i, part := range parts {
+		parts[i] = oneURL(part)
+	}
+	return strings.Join(parts, ",")
+}
+
+// oneURL cuts by hand what the standard library does not parse: it must not be shown either.
+func oneURL(text string) string {
+	scheme, rest, found := strings.Cut(text, "://")
+	if !found {
+		scheme, rest = "", text
+	} else {
+		scheme += "://"
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	at := strings.LastIndexByte(rest[:end], '@')
+	if at < 0 {
+		// A password with a slash in it ends the host too early.
+		if at = strings.LastIndexByte(rest, '@'); at < 0 || !strings.Contains(rest[:at], ":") {
+			return text
+		}
+	}
+	user, _, withPassword := strings.Cut(rest[:at], ":")
+	if !withPassword {
+		return scheme + hidden + rest[at:]
+	}
+	return scheme + user + ":" + hidden + rest[at:]
+}
+
+// Hide puts a mark in place of secrets in a text, also where they are escaped as a part of a URL or of SQL. Secrets
+// shorter than four characters are left: they would be found in other words.
+func Hide(text string, secrets ...string) string {
+	for _, s := range secrets {
+		if len(s) < 4 {
+			continue
+		}
+		for _, form := range []string{s, url.QueryEscape(s), url.PathEscape(s), url.UserPassword("", s).String()[1:],
+			strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s)} {
+			text = strings.ReplaceAll(text, form, hidden)
+		}
+	}
+	return text
+}
+
+// hiding is an error whose text has no secrets.
+type hiding struct {
+	err     error
+	secrets []string
+}
+
+func (h hiding) Error() string { return Hide(h.err.Error(), h.secrets...) }
+func (h hiding) Unwrap() error { return h.err }
+
+// HideIn wraps an error so that its text has no secrets; errors.Is and As find what it wraps.
+func HideIn(err error, secrets ...string) error {
+	if err == nil || Hide(err.Error(), secrets...) == err.Error() {
+		return err
+	}
+	return hiding{err, secrets}
+}
+
+// Terminal quotes what a terminal would obey rather than print: control characters (C0 without line feed and tab, C1),
+// marks that change the direction of text, other characters without a glyph, and bytes that are no UTF-8.
+func Terminal(text string) string {
+	if clean(text) {
+		return text
+	}
+	var b strings.Builder
+	b.Grow(len(text) + 16)
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+		case obeyed(r) && r < 0x80:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case obeyed(r) && r > 0xffff:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		case obeyed(r):
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteString(text[i : i+n])
+		}
+		i += n
+	}
+	return b.String()
+}
+
+func clean(text string) bool {
+	return utf8.ValidString(text) && strings.IndexFunc(text, obeyed) < 0
+}
+
+// obeyed tells whether a terminal may act on a character. Zl and Zp are line ends to some.
+func obeyed(r rune) bool {
+	return r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+}
