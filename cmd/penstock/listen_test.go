@@ -247,7 +247,10 @@ func TestServerLimits(t *testing.T) {
 			}
 		}()
 	}
-	time.Sleep(500 * time.Millisecond)
+	for end := time.Now().Add(20 * time.Second); len(got) < maxStreams && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	time.Sleep(200 * time.Millisecond) // for those that are too many
 	running := len(got)
 	close(release)
 	if running != maxStreams {
