@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
 )
 
 // columns makes columns a, b, … of types.
@@ -140,4 +142,21 @@ func FuzzRewrite(f *testing.F) {
 			t.Errorf("%s of %s became %s", kind, line, out)
 		}
 	})
+}
+
+// The server quotes the query in some errors, and with it the keys of the bucket.
+func TestFileErrorsHideTheSecretKey(t *testing.T) {
+	f := Files{Endpoint: "http://svc:" + "S3cretPw@127.0.0.1:9000", Bucket: "b", AccessKey: "key", SecretKey: "it's/secret", PathStyle: true}
+	for _, code := range []int32{117, 241, 499, 636} {
+		err := f.classFile("events/x.parquet", &clickhouse.Exception{Code: code, Message: `cannot read (in query: SELECT * FROM s3('u', 'key', 'it\'s/secret')` +
+			` and https://host/?secret=it%27s%2Fsecret)`})
+		for _, secret := range []string{"s/secret", "s%2Fsecret", "S3cretPw"} {
+			if strings.Contains(err.Error(), secret) {
+				t.Errorf("code %d: %q is in %v", code, secret, err)
+			}
+		}
+		if !strings.Contains(err.Error(), "cannot read") {
+			t.Errorf("code %d: the server's words are not in %v", code, err)
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -234,11 +235,30 @@ func (r *role) spawn() {
 	r.Process = p
 	r.t.Cleanup(func() {
 		p.Kill()
+		text, _ := os.ReadFile(log)
+		if secret := r.secretIn(string(text)); secret != "" { // the log of every role of every test
+			r.t.Errorf("%s has the secret %s in it", log, secret)
+		}
 		if r.t.Failed() {
-			text, _ := os.ReadFile(log)
 			r.t.Logf("%s:\n%s", log, text[max(0, len(text)-6000):])
 		}
 	})
+}
+
+// secretIn returns the first secret of the role's environment that the text holds.
+func (r *role) secretIn(text string) string {
+	for _, e := range r.env {
+		name, value, _ := strings.Cut(e, "=")
+		if u, err := url.Parse(value); err == nil && u.User != nil {
+			value, _ = u.User.Password()
+		} else if !strings.HasSuffix(name, "_PASSWORD") && !strings.HasSuffix(name, "_SECRET_KEY") {
+			continue
+		}
+		if len(value) > 5 && strings.HasPrefix(name, "PENSTOCK_") && strings.Contains(text, value) {
+			return value
+		}
+	}
+	return ""
 }
 
 func (r *role) awaitReady() {
