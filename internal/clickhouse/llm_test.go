@@ -138,6 +138,10 @@ func TestWhatIsACall(t *testing.T) {
 			"02 | 01 | ai.generateText.doGenerate | ai.operationId=ai.generateText.doGenerate | ai.model.id=m | ai.usage.inputTokens=7",
 		}, "(7)"},
 		{"Langfuse around another's call", []string{"01 |  | gen | langfuse.observation.type=span | " + in + "5", chat("02", "01", "5")}, "(5)"},
+		{"an agent of Langfuse's", []string{
+			`01 |  | agent | langfuse.observation.type=agent | langfuse.observation.usage_details={"input":5}`,
+			`02 | 01 | gen | langfuse.observation.type=generation | langfuse.observation.usage_details={"input":5}`,
+		}, "(5)"},
 		{"a span that is its own parent", []string{"01 | 01 | run | " + in + "5"}, ""},
 	} {
 		if got := calls(t, db, "input_tokens", received(t, "/v1/traces", spans(tt.spans...))); got != tt.want {

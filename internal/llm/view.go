@@ -91,7 +91,7 @@ func eventCalls() string {
                     `+text("providerRequest.url")+` != '', 'helicone', `+isExport+`, 'langfuse', 'native') AS source,
                 `+objects(paths(Usage)...)+` AS objects,
                 `+directCounts()+`,
-                `+markColumns()+`
+                `+strings.Join(eventMarks(), ",\n                ")+`
             FROM events FINAL
             PREWHERE `+marks()) + `)
         WHERE class = ` + saidSo + ` AND reports OR class != ` + noCall + ` AND span NOT IN (` + repeated() + `)`
@@ -115,20 +115,36 @@ const (
 // repeats is the log record that repeats its span.
 const repeats = "name = 'gen_ai.client.inference.operation.details' AND ifNull(properties.span_id.:String, '') != ''"
 
-// markColumns are what says whether an event is a call, and where it is in its trace.
-func markColumns() string {
+// wordMarks are the columns that say what a span is.
+func wordMarks() []string {
 	kind := func(path, name string) string { return "lower(ifNull(" + text(path) + ", '')) AS " + name }
-	return strings.Join([]string{
-		kind("langfuse.observation.type", "langfuse_type"), kind("openinference.span.kind", "inference_kind"),
+	return []string{
+		"project", "name", kind("langfuse.observation.type", "langfuse_type"), kind("openinference.span.kind", "inference_kind"),
 		"coalesce(nullIf(" + text("ai.operationId") + ", ''), toString(name)) AS vercel_id",
-		kind("gen_ai.operation.name", "operation_name"),
-		"if(" + text("model") + " != '', lower(ifNull(" + text("call_type") + ", '')), '') AS litellm_type",
-		kind("traceloop.span.kind", "traceloop_kind"),
-		isExport + " AS exported", repeats + " AS repeats", present(foreign) + " AS elsewhere",
-		reports() + " AS reports",
+		kind("gen_ai.operation.name", "operation_name"), kind("traceloop.span.kind", "traceloop_kind"),
 		"ifNull(properties.trace_id.:String, '') AS trace",
+	}
+}
+
+// placeMarks say what a span reports, and where it is in its trace.
+func placeMarks() []string {
+	return []string{
+		present(foreign) + " AS elsewhere", reports() + " AS reports",
 		"cityHash64(project, trace, ifNull(properties.span_id.:String, '')) AS span",
-	}, ",\n                ")
+	}
+}
+
+// spanMarks are all columns that classified needs, of a span.
+func spanMarks() []string {
+	return slices.Concat(wordMarks(), placeMarks(), []string{"0 AS exported", "0 AS repeats", "'' AS litellm_type"})
+}
+
+// eventMarks are all that it needs of any event, besides project and name.
+func eventMarks() []string {
+	return slices.Concat(wordMarks()[2:], placeMarks(), []string{
+		isExport + " AS exported", repeats + " AS repeats",
+		"if(" + text("model") + " != '', lower(ifNull(" + text("call_type") + ", '')), '') AS litellm_type",
+	})
 }
 
 // reports tells whether a span reports usage, without its counts: those are
@@ -141,8 +157,7 @@ func reports() string {
 	return "(" + strings.Join(all, " OR ") + " OR match(ifNull(" + text("langfuse.observation.usage_details") + ", ''), '[1-9]'))"
 }
 
-// classified adds to a query with markColumns whether its events are calls. Of
-// what an event says that it is, the most specific convention counts.
+// classified adds to a query with these marks whether its events are calls.
 func classified(query string) string {
 	return `
         SELECT *, multiIf(
@@ -150,13 +165,15 @@ func classified(query string) string {
                 name = 'llm_call' OR word IN ` + list(Calls) + ` OR exported, ` + saidSo + `,
                 NOT reports OR word IN ` + list(Never) + ` OR elsewhere, ` + noCall + `,
                 word = '', ` + possible + `, trace = '', ` + noCall + `, ` + parental + `) AS class
-        FROM (SELECT *,
-                multiIf(langfuse_type NOT IN ('', 'span'), langfuse_type, inference_kind NOT IN ('', 'unknown'), inference_kind,
-                    match(vercel_id, '^ai\\.[A-Za-z]+\\.do(Generate|Stream|Embed)($|[^A-Za-z])'), 'generation',
-                    startsWith(vercel_id, 'ai.'), lower(vercel_id),
-                    operation_name != '', operation_name, litellm_type != '', litellm_type, traceloop_kind) AS word
+        FROM (SELECT *, ` + word + ` AS word
         FROM (` + query + `))`
 }
+
+// word is what an event says that it is; the most specific convention counts.
+const word = `multiIf(langfuse_type NOT IN ('', 'span'), langfuse_type, inference_kind NOT IN ('', 'unknown'), inference_kind,
+                match(vercel_id, '^ai\\.[A-Za-z]+\\.do(Generate|Stream|Embed)($|[^A-Za-z])'), 'generation',
+                startsWith(vercel_id, 'ai.'), lower(vercel_id),
+                operation_name != '', operation_name, litellm_type != '', litellm_type, traceloop_kind)`
 
 // marks finds what may be a call, by few paths.
 func marks() string {
@@ -173,37 +190,40 @@ var usageMarks = []string{"gen_ai.usage.input_tokens", "gen_ai.usage.output_toke
 // reports, and a call without usage below one of these that counts. Only traces
 // that have such spans are looked at.
 func repeated() string {
-	const unsure = "IN (" + parental + ", " + possible + ")"
+	const (
+		unsure = "IN (" + parental + ", " + possible + ")"
+		none   = "[]::Array(UInt32)"
+	)
+	parent := "cityHash64(project, trace, ifNull(properties.parent_span_id.:String, '')) AS parent"
 	return `
         SELECT arrayJoin(arrayConcat(
-            arrayMap(i -> s[i], arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(counted, i), arrayEnumerate(c))),
+            arrayMap(i -> s[i], arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(counted, i), numbers)),
             arrayMap(i -> s[i], arrayFilter(i -> c[i] = ` + saidSo + ` AND NOT r[i]
-                AND has(counted, arrayFold((at, n) -> if(at = 0 OR has(counted, at), at, up[at]), range(64), up[i])), arrayEnumerate(c))))) AS span
+                AND has(counted, arrayFold((at, n) -> if(at = 0 OR has(counted, at), at, up[at]), range(64), up[i])), numbers)))) AS span
+        FROM (SELECT *, arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(above.1, i) AND NOT (told AND c[i] = ` + parental + `), numbers) AS counted
+        FROM (SELECT *, arrayExists((class, reports) -> class = ` + saidSo + ` AND reports, c, r) AS told,
+            -- The parents of those that report, their parents, and so on: (all, the last level).
+            arrayFold((done, n) -> (arrayConcat(done.1, done.2), arrayDistinct(arrayFilter(i -> i > 0 AND NOT has(done.1, i) AND NOT has(done.2, i),
+                arrayMap(i -> up[i], done.2)))), range(64), (` + none + `, reporting)) AS above
+        FROM (SELECT *, arrayFilter(i -> i > 0, arrayDistinct(arrayMap(i -> up[i], arrayFilter(i -> c[i] != ` + noCall + ` AND r[i], numbers)))) AS reporting
+        FROM (SELECT *, arrayEnumerate(s) AS numbers, arrayMap(x -> toUInt32(indexOf(s, x)), p) AS up -- 0: no parent
         FROM
         (
-            SELECT project, trace, groupArray(span) AS s, groupArray(parent) AS p, groupArray(class) AS c, groupArray(reports) AS r,
-                arrayMap(x -> indexOf(s, x), p) AS up, -- 0: no parent
-                arrayFold((done, n) -> (arrayConcat(done.1, done.2),
-                        arrayDistinct(arrayFilter(i -> i > 0 AND NOT has(done.1, i) AND NOT has(done.2, i), arrayMap(i -> up[i], done.2)))),
-                    range(64), ([]::Array(UInt64), arrayFilter(i -> i > 0, arrayDistinct(arrayMap(i -> up[i],
-                    arrayFilter(i -> c[i] != ` + noCall + ` AND r[i], arrayEnumerate(c))))))).1 AS above,
-                arrayExists((class, reports) -> class = ` + saidSo + ` AND reports, c, r) AS told,
-                arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(above, i) AND NOT (told AND c[i] = ` + parental + `), arrayEnumerate(c)) AS counted
-            FROM (` + classified(`
-                SELECT project, name, cityHash64(project, trace, ifNull(properties.parent_span_id.:String, '')) AS parent, `+markColumns()+`
+            SELECT project, trace, groupArray(span) AS s, groupArray(parent) AS p, groupArray(class) AS c, groupArray(reports) AS r
+            FROM (` + classified("SELECT "+strings.Join(spanMarks(), ", ")+", "+parent+`
                 FROM events
                 PREWHERE properties.trace_id.:String IN
                 (
                     SELECT trace
-                    FROM (`+classified(`
-                        SELECT project, name, `+markColumns()+`
+                    FROM (SELECT trace, `+word+` AS word
+                    FROM (SELECT `+strings.Join(wordMarks(), ", ")+`, '' AS litellm_type
                         FROM events
-                        PREWHERE `+present(usageMarks))+`)
-                    WHERE class `+unsure+` AND trace != ''
+                        PREWHERE `+present(append(usageMarks, "langfuse.observation.usage_details"))+`))
+                    WHERE trace != '' AND word NOT IN `+list(Calls)+`
                 )
                 WHERE `+isSpan) + `)
             GROUP BY project, trace
-        )`
+        )))))`
 }
 
 // langfuseEvents are the events of the ingestion API that describe calls; an
