@@ -40,10 +40,12 @@ func heliconeEvent(q *request, members []jsonscan.Member) (pipeline.Event, error
 			begin, began := heliconeTime(dig(m.Value, "startTime"))
 			end, ended := heliconeTime(dig(m.Value, "endTime"))
 			if began {
-				d.setTime(&jsonscan.Member{Key: []byte("timing.startTime"), Value: strconv.AppendInt(nil, begin, 10), Kind: jsonscan.Number})
+				d.setTime(&jsonscan.Member{Key: []byte("timing.startTime"), Value: strconv.AppendInt(nil, begin, 10),
+					Kind: jsonscan.Number})
 			}
 			if began && ended && end >= begin {
-				q.property(&jsonscan.Member{Key: []byte("latency_ms"), Value: strconv.AppendInt(nil, end-begin, 10), Kind: jsonscan.Number})
+				q.property(&jsonscan.Member{Key: []byte("latency_ms"), Value: strconv.AppendInt(nil, end-begin, 10),
+					Kind: jsonscan.Number})
 			}
 		}
 		if string(m.Key) != "latency_ms" {
@@ -60,7 +62,8 @@ func heliconeEvent(q *request, members []jsonscan.Member) (pipeline.Event, error
 		}
 		return bytes.ToValidUTF8(value, []byte("\uFFFD"))
 	}
-	d.id, d.user, d.session = said("Helicone-Request-Id", maxID), said("Helicone-User-Id", maxID), said("Helicone-Session-Id", maxID)
+	d.id, d.user, d.session = said("Helicone-Request-Id", maxID), said("Helicone-User-Id", maxID),
+		said("Helicone-Session-Id", maxID)
 	return d.event()
 }
 

@@ -22,8 +22,10 @@ const llmCall = "llm_call"
 // litellmOther are the types of what the proxy logs besides calls of a model. An
 // event of such a type has it as its name.
 var litellmOther = []string{
-	"call_mcp_tool", "list_mcp_tools", "create_batch", "acreate_batch", "retrieve_batch", "aretrieve_batch", "create_file", "acreate_file",
-	"afile_content", "file_content", "afile_delete", "file_delete", "afile_list", "file_list", "afile_retrieve", "file_retrieve",
+	"call_mcp_tool", "list_mcp_tools", "create_batch", "acreate_batch", "retrieve_batch", "aretrieve_batch",
+	"create_file", "acreate_file",
+	"afile_content", "file_content", "afile_delete", "file_delete", "afile_list", "file_list", "afile_retrieve",
+	"file_retrieve",
 }
 
 func litellmEvent(q *request, members []jsonscan.Member) (pipeline.Event, error) {

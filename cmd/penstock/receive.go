@@ -17,7 +17,8 @@ import (
 )
 
 func runReceive(ctx context.Context, s streams, args []string) error {
-	fs := newFlags(s, "receive", "Takes events over HTTP (POST /v1/events), gathers them and stores each batch as an object.\nSIGTERM: refuses new events, stores what it has, leaves.")
+	fs := newFlags(s, "receive",
+		"Takes events over HTTP (POST /v1/events), gathers them and stores each batch as an object.\nSIGTERM: refuses new events, stores what it has, leaves.")
 	path := configFlag(fs)
 	if err := parseFlags(fs, args); err != nil {
 		return err
@@ -76,7 +77,8 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 		servers = append(servers, &publicServer{grpc, listener})
 		grpcListen = listener.Addr().String()
 	}
-	log.Info("receiving", "listen", listener.Addr().String(), "otlp_grpc_listen", grpcListen, "admin", adm.listener.Addr().String(), "durability", cfg.Receiver.Durability, "format", cfg.Batcher.Format)
+	log.Info("receiving", "listen", listener.Addr().String(), "otlp_grpc_listen", grpcListen, "admin",
+		adm.listener.Addr().String(), "durability", cfg.Receiver.Durability, "format", cfg.Batcher.Format)
 	if in.receiver.Keys() == 0 {
 		log.Warn("there is no key, neither in receiver.keys nor by receiver.projects: every request will be answered with 401")
 	}

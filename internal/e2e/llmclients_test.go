@@ -70,14 +70,18 @@ func TestLLMClients(t *testing.T) {
 		{"langfuse", "told", script("langfuse")}, // it says what it cost
 		{"vercel", "priced-vercel", script("vercel")},
 		{"openai", "priced-openai", script("openai")},
-		{"otlp-grpc", "priced-grpc", func(t *testing.T, model string) sums { return sendByGRPC(t, grpcAddress, model, each) }},
+		{"otlp-grpc", "priced-grpc", func(t *testing.T, model string) sums {
+			return sendByGRPC(t, grpcAddress, model,
+				each)
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			want := c.run(t, c.model)
 			all += want.Calls
 			var got sums
 			eventually(t, 30*time.Second, "calls of "+c.name, func() error {
-				row := s.db.QueryRow(t.Context(), `SELECT count(), toUInt64(sum(input_tokens)), toUInt64(sum(cached_tokens)), toUInt64(sum(output_tokens)), toUInt64(sum(reasoning_tokens)), ifNull(sum(cost_usd), 0)
+				row := s.db.QueryRow(t.Context(), `SELECT count(), toUInt64(sum(input_tokens)), toUInt64(sum(cached_tokens)),
+					toUInt64(sum(output_tokens)), toUInt64(sum(reasoning_tokens)), ifNull(sum(cost_usd), 0)
 					FROM llm_calls WHERE model = {model:String} AND user_id = {user:String} AND conversation = 's-1' AND status = 'ok'`, named("model", c.model), named("user", "u-"+c.model))
 				if err := row.Scan(&got.Calls, &got.Input, &got.Cached, &got.Output, &got.Reasoning, &got.Cost); err != nil {
 					return err
@@ -123,15 +127,20 @@ func runLLMClient(t *testing.T, dir, client, target, model string, count int) (g
 func sendByGRPC(t *testing.T, target, model string, count int) (sent sums) {
 	t.Helper()
 	proxy, seen := newGRPCTrouble(t, target)
-	exporter, err := otlptracegrpc.New(t.Context(), otlptracegrpc.WithEndpoint(proxy), otlptracegrpc.WithInsecure(), otlptracegrpc.WithCompressor("gzip"),
-		otlptracegrpc.WithHeaders(map[string]string{"authorization": "Bearer " + key}), otlptracegrpc.WithTimeout(time.Minute),
-		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: 100 * time.Millisecond, MaxInterval: time.Second, MaxElapsedTime: time.Minute}))
+	exporter, err := otlptracegrpc.New(t.Context(), otlptracegrpc.WithEndpoint(proxy), otlptracegrpc.WithInsecure(),
+		otlptracegrpc.WithCompressor("gzip"),
+		otlptracegrpc.WithHeaders(map[string]string{"authorization": "Bearer " + key}),
+		otlptracegrpc.WithTimeout(time.Minute),
+		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: 100 * time.Millisecond,
+			MaxInterval: time.Second, MaxElapsedTime: time.Minute}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter, sdktrace.WithMaxExportBatchSize(100), sdktrace.WithExportTimeout(time.Minute), sdktrace.WithMaxQueueSize(10*count)))
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter, sdktrace.WithMaxExportBatchSize(100),
+		sdktrace.WithExportTimeout(time.Minute), sdktrace.WithMaxQueueSize(10*count)))
 	tracer := provider.Tracer("agents")
-	common := []attribute.KeyValue{attribute.String("user.id", "u-"+model), attribute.String("session.id", "s-1"), attribute.String("gen_ai.request.model", model)}
+	common := []attribute.KeyValue{attribute.String("user.id", "u-"+model), attribute.String("session.id", "s-1"),
+		attribute.String("gen_ai.request.model", model)}
 	for n := range count {
 		input := 100 + n
 		usage := []attribute.KeyValue{
@@ -171,7 +180,8 @@ func newGRPCTrouble(t *testing.T, target string) (addr string, seen *atomic.Int3
 	forward.Transport = &http.Transport{Protocols: &h2c}
 	forward.FlushInterval = -1
 	full := otlpgrpc.Handler(receiver.New(receiver.Options{
-		Keys: []receiver.Key{{Project: "test", Hash: receiver.HashKey(key)}}, MaxBody: 1 << 20, MaxDecoded: 1 << 20, MaxEvent: 1 << 20, MaxEvents: 1000, MaxDepth: 64,
+		Keys: []receiver.Key{{Project: "test", Hash: receiver.HashKey(key)}}, MaxBody: 1 << 20, MaxDecoded: 1 << 20,
+		MaxEvent: 1 << 20, MaxEvents: 1000, MaxDepth: 64,
 		MaxMemory: 1 << 25, ReadTimeout: time.Minute, RetryAfter: time.Second,
 	}, away{}, away{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))
 	seen = &atomic.Int32{}
@@ -187,7 +197,10 @@ func newGRPCTrouble(t *testing.T, target string) (addr string, seen *atomic.Int3
 		}
 	}))
 	server.Config.Protocols = &h2c
-	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx,
+			connKey{}, c)
+	}
 	server.Start()
 	t.Cleanup(server.Close)
 	return server.Listener.Addr().String(), seen

@@ -222,42 +222,92 @@ var Renamed = [RenamedNames]struct {
 	Before []Attribute
 }{
 	{"gen_ai.provider.name", []Attribute{
-		{"gen_ai.system", semconvOld}, {"llm.provider", inference}, {"llm.vendor", traceloop}, {"llm.system", inference}, {"ai.model.provider", vercel}}},
+		{"gen_ai.system", semconvOld},
+		{"llm.provider", inference},
+		{"llm.vendor", traceloop},
+		{"llm.system", inference},
+		{"ai.model.provider", vercel},
+	}},
 	{"gen_ai.operation.name", []Attribute{
-		{"llm.request.type", traceloop}}},
+		{"llm.request.type", traceloop},
+	}},
 	{"gen_ai.request.model", []Attribute{
-		{"llm.request.model", traceloop}, {"llm.model_name", inference}, {"llm.request.model_name", inference}, {"embedding.model_name", inference},
-		{"langfuse.observation.model.name", langfuse}, {"ai.model.id", vercel}}},
+		{"llm.request.model", traceloop},
+		{"llm.model_name", inference},
+		{"llm.request.model_name", inference},
+		{"embedding.model_name", inference},
+		{"langfuse.observation.model.name", langfuse},
+		{"ai.model.id", vercel},
+	}},
 	{"gen_ai.response.model", []Attribute{
-		{"llm.response.model", traceloop}, {"llm.response.model_name", inference}, {"ai.response.model", vercel}}},
+		{"llm.response.model", traceloop},
+		{"llm.response.model_name", inference},
+		{"ai.response.model", vercel},
+	}},
 	{"gen_ai.response.id", []Attribute{
-		{"ai.response.id", vercel}}},
+		{"ai.response.id", vercel},
+	}},
 	{"gen_ai.usage.input_tokens", []Attribute{
-		{"gen_ai.usage.prompt_tokens", semconvOld}, {"llm.usage.prompt_tokens", traceloop}, {"llm.token_count.prompt", inference},
-		{"ai.usage.inputTokens", vercel}, {"ai.usage.promptTokens", vercel}, {"ai.usage.tokens", vercel}}},
+		{"gen_ai.usage.prompt_tokens", semconvOld},
+		{"llm.usage.prompt_tokens", traceloop},
+		{"llm.token_count.prompt", inference},
+		{"ai.usage.inputTokens", vercel},
+		{"ai.usage.promptTokens", vercel},
+		{"ai.usage.tokens", vercel},
+	}},
 	{"gen_ai.usage.output_tokens", []Attribute{
-		{"gen_ai.usage.completion_tokens", semconvOld}, {"llm.usage.completion_tokens", traceloop}, {"llm.token_count.completion", inference},
-		{"ai.usage.outputTokens", vercel}, {"ai.usage.completionTokens", vercel}}},
+		{"gen_ai.usage.completion_tokens", semconvOld},
+		{"llm.usage.completion_tokens", traceloop},
+		{"llm.token_count.completion", inference},
+		{"ai.usage.outputTokens", vercel},
+		{"ai.usage.completionTokens", vercel},
+	}},
 	{"gen_ai.usage.total_tokens", []Attribute{
-		{"llm.usage.total_tokens", traceloop}, {"llm.token_count.total", inference}, {"ai.usage.totalTokens", vercel}}},
+		{"llm.usage.total_tokens", traceloop},
+		{"llm.token_count.total", inference},
+		{"ai.usage.totalTokens", vercel},
+	}},
 	{"gen_ai.usage.cache_read.input_tokens", []Attribute{
-		{"gen_ai.usage.cache_read_input_tokens", traceloop}, {"llm.usage.cache_read_input_tokens", traceloop}, {"llm.token_count.prompt_details.cache_read", inference},
-		{"ai.usage.inputTokenDetails.cacheReadTokens", vercel}, {"ai.usage.cachedInputTokens", vercel}, {"gen_ai.usage.details.cache_read_tokens", pydantic},
-		{"gen_ai.usage.details.cache_read_input_tokens", pydantic}, {"gen_ai.usage.details.cached_tokens", pydantic}, {"gen_ai.usage.cached_tokens", traceloop}}},
+		{"gen_ai.usage.cache_read_input_tokens", traceloop},
+		{"llm.usage.cache_read_input_tokens", traceloop},
+		{"llm.token_count.prompt_details.cache_read", inference},
+		{"ai.usage.inputTokenDetails.cacheReadTokens", vercel},
+		{"ai.usage.cachedInputTokens", vercel},
+		{"gen_ai.usage.details.cache_read_tokens", pydantic},
+		{"gen_ai.usage.details.cache_read_input_tokens", pydantic},
+		{"gen_ai.usage.details.cached_tokens", pydantic},
+		{"gen_ai.usage.cached_tokens", traceloop},
+	}},
 	{"gen_ai.usage.cache_creation.input_tokens", []Attribute{
-		{"gen_ai.usage.cache_creation_input_tokens", traceloop}, {"llm.usage.cache_creation_input_tokens", traceloop}, {"llm.token_count.prompt_details.cache_write", inference},
-		{"ai.usage.inputTokenDetails.cacheWriteTokens", vercel}, {"gen_ai.usage.details.cache_write_tokens", pydantic},
-		{"gen_ai.usage.details.cache_creation_input_tokens", pydantic}}},
+		{"gen_ai.usage.cache_creation_input_tokens", traceloop},
+		{"llm.usage.cache_creation_input_tokens", traceloop},
+		{"llm.token_count.prompt_details.cache_write", inference},
+		{"ai.usage.inputTokenDetails.cacheWriteTokens", vercel},
+		{"gen_ai.usage.details.cache_write_tokens", pydantic},
+		{"gen_ai.usage.details.cache_creation_input_tokens", pydantic},
+	}},
 	{"gen_ai.usage.reasoning.output_tokens", []Attribute{
-		{"gen_ai.usage.reasoning_tokens", traceloop}, {"llm.usage.reasoning_tokens", traceloop}, {"llm.token_count.completion_details.reasoning", inference},
-		{"ai.usage.outputTokenDetails.reasoningTokens", vercel}, {"ai.usage.reasoningTokens", vercel}, {"gen_ai.usage.details.reasoning_tokens", pydantic}}},
+		{"gen_ai.usage.reasoning_tokens", traceloop},
+		{"llm.usage.reasoning_tokens", traceloop},
+		{"llm.token_count.completion_details.reasoning", inference},
+		{"ai.usage.outputTokenDetails.reasoningTokens", vercel},
+		{"ai.usage.reasoningTokens", vercel},
+		{"gen_ai.usage.details.reasoning_tokens", pydantic},
+	}},
 	{"gen_ai.usage.cost", []Attribute{
-		{"gen_ai.usage.total_cost", openrouter}, {"llm.usage.total_cost", traceloop}}},
+		{"gen_ai.usage.total_cost", openrouter},
+		{"llm.usage.total_cost", traceloop},
+	}},
 	{FinishReasons, []Attribute{
-		{"gen_ai.response.finish_reason", semconvOld}, {"llm.response.finish_reason", traceloop}, {"llm.finish_reason", inference},
-		{"gen_ai.completion.0.finish_reason", traceloop}, {"ai.response.finishReason", vercel}}},
+		{"gen_ai.response.finish_reason", semconvOld},
+		{"llm.response.finish_reason", traceloop},
+		{"llm.finish_reason", inference},
+		{"gen_ai.completion.0.finish_reason", traceloop},
+		{"ai.response.finishReason", vercel},
+	}},
 	{"gen_ai.conversation.id", []Attribute{
-		{"gen_ai.thread.id", semconvOld}}},
+		{"gen_ai.thread.id", semconvOld},
+	}},
 }
 
 // An Attribute is one that was renamed, or is a convention's own.
@@ -291,11 +341,17 @@ func renames() map[string]Rename {
 // record, the first that it has, or else its resource.
 var (
 	Users = []Attribute{
-		{"user.id", semconv}, {"enduser.id", semconvOld}, {"langfuse.user.id", langfuse}, {"ai.telemetry.metadata.userId", vercel},
+		{"user.id", semconv},
+		{"enduser.id", semconvOld},
+		{"langfuse.user.id", langfuse},
+		{"ai.telemetry.metadata.userId", vercel},
 		{"traceloop.association.properties.user_id", traceloop},
 	}
 	Sessions = []Attribute{
-		{"gen_ai.conversation.id", semconv}, {"session.id", semconv}, {"langfuse.session.id", langfuse}, {"ai.telemetry.metadata.sessionId", vercel},
+		{"gen_ai.conversation.id", semconv},
+		{"session.id", semconv},
+		{"langfuse.session.id", langfuse},
+		{"ai.telemetry.metadata.sessionId", vercel},
 		{"traceloop.association.properties.session_id", traceloop},
 	}
 )

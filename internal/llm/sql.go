@@ -131,17 +131,22 @@ var counted = []struct {
 func withTokens(query string) string {
 	var columns []string
 	for i, c := range counted {
-		columns = append(columns, fmt.Sprintf("coalesce(direct_%[1]s, arrayFirstOrNull(n -> n IS NOT NULL, arrayMap(c -> c.%[2]d, counts)))::Nullable(Int64) AS %[1]s", c.column, i+1))
+		columns = append(columns,
+			fmt.Sprintf("coalesce(direct_%[1]s, arrayFirstOrNull(n -> n IS NOT NULL, arrayMap(c -> c.%[2]d, counts)))::Nullable(Int64) AS %[1]s", c.column, i+1))
 	}
 	return `
         SELECT *, ` + strings.Join(columns, ",\n            ") + `,
-            coalesce(own_cost, arrayFirstOrNull(n -> 1, arrayMap(p -> p.2, arrayFilter(p -> p.1 IN ('total', 'total_cost', 'totalCost'), parts))),
-                if(empty(parts), NULL, arraySum(p -> p.2, parts)), arrayFirstOrNull(n -> n IS NOT NULL, arrayMap(r -> coalesce(r.12, r.13 + r.14), raws))) AS told_cost
+            coalesce(own_cost, arrayFirstOrNull(n -> 1, arrayMap(p -> p.2, arrayFilter(p -> p.1 IN ('total',
+                'total_cost', 'totalCost'), parts))),
+                if(empty(parts), NULL, arraySum(p -> p.2, parts)), arrayFirstOrNull(n -> n IS NOT NULL,
+                    arrayMap(r -> coalesce(r.12, r.13 + r.14), raws))) AS told_cost
         FROM (SELECT *, arrayMap(r -> (` + normalized() + `), raws) AS counts
         FROM (SELECT *, arrayMap(s -> (` + rawCounts() + `), slotted) AS raws
         FROM (SELECT *, arrayMap(l -> ` + slots("l") + `, listed) AS slotted
-        FROM (SELECT *, arrayMap(m -> ` + leaves("m") + `, arrayMap(o -> JSONExtractKeysAndValuesRaw(o), objects)) AS listed,
-            arrayFilter(p -> p.2 BETWEEN 0 AND 1e12, arrayMap(m -> (m.1, ifNull(toFloat64OrNull(trim(BOTH '"' FROM m.2)), -1)), JSONExtractKeysAndValuesRaw(cost_parts))) AS parts
+        FROM (SELECT *, arrayMap(m -> ` + leaves("m") + `, arrayMap(o -> JSONExtractKeysAndValuesRaw(o),
+            objects)) AS listed,
+            arrayFilter(p -> p.2 BETWEEN 0 AND 1e12, arrayMap(m -> (m.1,
+                ifNull(toFloat64OrNull(trim(BOTH '"' FROM m.2)), -1)), JSONExtractKeysAndValuesRaw(cost_parts))) AS parts
         FROM (` + query + `)))))`
 }
 
@@ -149,7 +154,9 @@ func withTokens(query string) string {
 func directCounts() string {
 	var columns []string
 	for _, c := range counted {
-		columns = append(columns, "arrayFirstOrNull(n -> n BETWEEN 0 AND 1e9 AND n = floor(n), ["+strings.Join(each(c.field, number), ", ")+"]) AS direct_"+c.column)
+		columns = append(columns,
+			"arrayFirstOrNull(n -> n BETWEEN 0 AND 1e9 AND n = floor(n), ["+strings.Join(each(c.field, number),
+				", ")+"]) AS direct_"+c.column)
 	}
 	return strings.Join(columns, ",\n                ")
 }

@@ -16,8 +16,8 @@ const CallsViewName = "llm_calls"
 // spans; the second half is Langfuse's ingestion API, where the events with one
 // id describe one call and their trace knows the conversation.
 func CallsView() string {
-	halves := "\n    SELECT " + common + " FROM (" + eventCalls() + "\n    )\n    UNION ALL\n    SELECT " + common + " FROM (" + langfuseCalls() + "\n    )"
-	return fmt.Sprintf(callsView, withTokens(halves))
+	half := func(query string) string { return "\n    SELECT " + common + " FROM (" + query + "\n    )" }
+	return fmt.Sprintf(callsView, withTokens(half(eventCalls())+"\n    UNION ALL"+half(langfuseCalls())))
 }
 
 // callsView finds a price by one pass over provider and model with all patterns,
@@ -27,27 +27,34 @@ SELECT
     time, project, event_id, call_id, conversation, user_id, provider, model, operation,
     input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
     greatest(ifNull(tokens_all, 0), input_tokens + output_tokens) AS total_tokens,
-    if(tariff.1 = '', told_cost, ((input_tokens - cached_tokens) * tariff.2 + cached_tokens * tariff.3 + output_tokens * tariff.4) / 1e6) AS cost_usd,
+    if(tariff.1 = '', told_cost,
+        ((input_tokens - cached_tokens) * tariff.2 + cached_tokens * tariff.3 + output_tokens * tariff.4) / 1e6) AS cost_usd,
     latency_ms, first_token_ms, status, error, finish_reason,
-    if(input_ref = '', whole_input, '') AS input, if(output_ref = '', whole_output, '') AS output, input_ref, output_ref, source
+    if(input_ref = '', whole_input, '') AS input, if(output_ref = '', whole_output, '') AS output, input_ref,
+        output_ref, source
 FROM
 (
     WITH (
-        SELECT groupArray((concat('^', if(provider = '', '[^\n]*', concat('(', replaceRegexpAll(lower(provider), '[^a-z0-9_]', '\\\\\\0'), ')?')), '\n',
-            replaceAll(replaceRegexpAll(model, '[^A-Za-z0-9_*]', '\\\\\\0'), '*', '.*'), '$'), input, ifNull(cached_input, input), output))
+        SELECT groupArray((concat('^', if(provider = '', '[^\n]*', concat('(', replaceRegexpAll(lower(provider),
+            '[^a-z0-9_]', '\\\\\\0'), ')?')), '\n',
+            replaceAll(replaceRegexpAll(model, '[^A-Za-z0-9_*]', '\\\\\\0'), '*', '.*'), '$'), input,
+                ifNull(cached_input, input), output))
         FROM (SELECT * FROM llm_prices ORDER BY length(model) DESC, provider = '', position)
     ) AS prices
     SELECT *,
-        prices[if(unknown, 0, arrayMin(multiMatchAllIndices(concat(lower(provider), '\n', model), prices.1)))] AS tariff, -- empty: none
+        prices[if(unknown, 0, arrayMin(multiMatchAllIndices(concat(lower(provider), '\n', model),
+            prices.1)))] AS tariff, -- empty: none
         if(startsWith(whole_input, '{"$blob":{'), JSONExtractRaw(whole_input, '$blob'), '') AS input_ref,
         if(startsWith(whole_output, '{"$blob":{'), JSONExtractRaw(whole_output, '$blob'), '') AS output_ref
     FROM
     (
         SELECT *,
             tokens_in IS NULL AND tokens_out IS NULL AS unknown,
-            ifNull(tokens_cached, 0) AS cached_tokens, ifNull(tokens_written, 0) AS cache_write_tokens, ifNull(tokens_reasoning, 0) AS reasoning_tokens,
+            ifNull(tokens_cached, 0) AS cached_tokens, ifNull(tokens_written, 0) AS cache_write_tokens,
+                ifNull(tokens_reasoning, 0) AS reasoning_tokens,
             -- An input below its own parts came without them.
-            ifNull(tokens_in, 0) + if(cached_tokens + cache_write_tokens > ifNull(tokens_in, 0), cached_tokens + cache_write_tokens, 0) AS input_tokens,
+            ifNull(tokens_in, 0) + if(cached_tokens + cache_write_tokens > ifNull(tokens_in, 0),
+                cached_tokens + cache_write_tokens, 0) AS input_tokens,
             ifNull(tokens_out, 0) + if(reasoning_tokens > ifNull(tokens_out, 0), reasoning_tokens, 0) AS output_tokens
         FROM (%s
         )
@@ -80,7 +87,8 @@ func eventCalls() string {
                 `+firstObject(paths(CostParts)...)+` AS cost_parts,
                 `+latencyColumn()+` AS latency_ms,
                 `+firstTokenColumn()+` AS first_token_ms,
-                `+coalesce(append(each(Error, func(p string) string { return "nullIf(" + text(p) + ", '')" }), "''"))+` AS error,
+                `+coalesce(append(each(Error, func(p string) string { return "nullIf(" + text(p) + ", '')" }),
+		"''"))+` AS error,
                 if(`+status+` IN ('error', 'failed', 'failure') OR ifNull(properties.status.:Int64, 0) >= 400
                     OR ifNull(`+text("langfuse.observation.level")+`, '') = 'ERROR'
                     OR `+status+` NOT IN ('ok', 'success') AND error != '', 'error', 'ok') AS status,
@@ -119,7 +127,8 @@ const repeats = "name = 'gen_ai.client.inference.operation.details' AND ifNull(p
 func wordMarks() []string {
 	kind := func(path, name string) string { return "lower(ifNull(" + text(path) + ", '')) AS " + name }
 	return []string{
-		"project", "name", kind("langfuse.observation.type", "langfuse_type"), kind("openinference.span.kind", "inference_kind"),
+		"project", "name", kind("langfuse.observation.type", "langfuse_type"), kind("openinference.span.kind",
+			"inference_kind"),
 		"coalesce(nullIf(" + text("ai.operationId") + ", ''), toString(name)) AS vercel_id",
 		kind("gen_ai.operation.name", "operation_name"), kind("traceloop.span.kind", "traceloop_kind"),
 		"ifNull(properties.trace_id.:String, '') AS trace",
@@ -154,7 +163,8 @@ func reports() string {
 	for _, p := range usageMarks {
 		all = append(all, "ifNull("+loose(p)+", '0') NOT IN ('0', '')")
 	}
-	return "(" + strings.Join(all, " OR ") + " OR match(ifNull(" + text("langfuse.observation.usage_details") + ", ''), '[1-9]'))"
+	return "(" + strings.Join(all,
+		" OR ") + " OR match(ifNull(" + text("langfuse.observation.usage_details") + ", ''), '[1-9]'))"
 }
 
 // classified adds to a query with these marks whether its events are calls.
@@ -170,7 +180,8 @@ func classified(query string) string {
 }
 
 // word is what an event says that it is; the most specific convention counts.
-const word = `multiIf(langfuse_type NOT IN ('', 'span'), langfuse_type, inference_kind NOT IN ('', 'unknown'), inference_kind,
+const word = `multiIf(langfuse_type NOT IN ('', 'span'), langfuse_type, inference_kind NOT IN ('', 'unknown'),
+	inference_kind,
                 match(vercel_id, '^ai\\.[A-Za-z]+\\.do(Generate|Stream|Embed)($|[^A-Za-z])'), 'generation',
                 startsWith(vercel_id, 'ai.'), lower(vercel_id),
                 operation_name != '', operation_name, litellm_type != '', litellm_type, traceloop_kind)`
@@ -199,17 +210,22 @@ func repeated() string {
         SELECT arrayJoin(arrayConcat(
             arrayMap(i -> s[i], arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(counted, i), numbers)),
             arrayMap(i -> s[i], arrayFilter(i -> c[i] = ` + saidSo + ` AND NOT r[i]
-                AND has(counted, arrayFold((at, n) -> if(at = 0 OR has(counted, at), at, up[at]), range(64), up[i])), numbers)))) AS span
-        FROM (SELECT *, arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(above.1, i) AND NOT (told AND c[i] = ` + parental + `), numbers) AS counted
+                AND has(counted, arrayFold((at, n) -> if(at = 0 OR has(counted, at), at, up[at]), range(64),
+                    up[i])), numbers)))) AS span
+        FROM (SELECT *, arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(above.1,
+            i) AND NOT (told AND c[i] = ` + parental + `), numbers) AS counted
         FROM (SELECT *, arrayExists((class, reports) -> class = ` + saidSo + ` AND reports, c, r) AS told,
             -- The parents of those that report, their parents, and so on: (all, the last level).
-            arrayFold((done, n) -> (arrayConcat(done.1, done.2), arrayDistinct(arrayFilter(i -> i > 0 AND NOT has(done.1, i) AND NOT has(done.2, i),
+            arrayFold((done, n) -> (arrayConcat(done.1, done.2), arrayDistinct(arrayFilter(i -> i > 0
+                AND NOT has(done.1, i) AND NOT has(done.2, i),
                 arrayMap(i -> up[i], done.2)))), range(64), (` + none + `, reporting)) AS above
-        FROM (SELECT *, arrayFilter(i -> i > 0, arrayDistinct(arrayMap(i -> up[i], arrayFilter(i -> c[i] != ` + noCall + ` AND r[i], numbers)))) AS reporting
+        FROM (SELECT *, arrayFilter(i -> i > 0, arrayDistinct(arrayMap(i -> up[i],
+            arrayFilter(i -> c[i] != ` + noCall + ` AND r[i], numbers)))) AS reporting
         FROM (SELECT *, arrayEnumerate(s) AS numbers, arrayMap(x -> toUInt32(indexOf(s, x)), p) AS up -- 0: no parent
         FROM
         (
-            SELECT project, trace, groupArray(span) AS s, groupArray(parent) AS p, groupArray(class) AS c, groupArray(reports) AS r
+            SELECT project, trace, groupArray(span) AS s, groupArray(parent) AS p, groupArray(class) AS c,
+                groupArray(reports) AS r
             FROM (` + classified("SELECT "+strings.Join(spanMarks(), ", ")+", "+parent+`
                 FROM events
                 PREWHERE properties.trace_id.:String IN
@@ -228,7 +244,8 @@ func repeated() string {
 
 // langfuseEvents are the events of the ingestion API that describe calls; an
 // observation may be something else.
-var langfuseEvents = []string{"generation-create", "generation-update", "embedding-create", "embedding-update", "observation-create", "observation-update"}
+var langfuseEvents = []string{"generation-create", "generation-update", "embedding-create", "embedding-update",
+	"observation-create", "observation-update"}
 
 // langfuseCalls is the half of Langfuse's ingestion API. What the newest event of
 // a call says counts, field by field.
@@ -241,7 +258,8 @@ func langfuseCalls() string {
             'generation' AS operation, ` + noCounts() + `, NULL::Nullable(Float64) AS own_cost,
             if(end >= begin, dateDiff('ms', begin, end), NULL)::Nullable(Float64) AS latency_ms,
             if(first_token >= begin, dateDiff('ms', begin, first_token), NULL)::Nullable(Float64) AS first_token_ms,
-            if(level = 'ERROR', said, '') AS error, if(level = 'ERROR', 'error', 'ok') AS status, '' AS finish_reason, 'langfuse' AS source
+            if(level = 'ERROR', said, '') AS error, if(level = 'ERROR', 'error', 'ok') AS status,
+                '' AS finish_reason, 'langfuse' AS source
         FROM
         (
             SELECT
@@ -250,7 +268,8 @@ func langfuseCalls() string {
                 min(timestamp) AS first_time,
                 argMax(trace_id, at) AS trace, max(session_id) AS own_session, max(user_id) AS own_user,
                 ifNull(argMax(of_provider, at), '') AS provider, ifNull(argMax(of_model, at), '') AS model,
-                arrayFlatten(arrayMap(o -> o.2, arrayReverseSort(groupArray((at, of_usage))))) AS objects, ifNull(argMax(of_cost, at), '') AS cost_parts,
+                arrayFlatten(arrayMap(o -> o.2, arrayReverseSort(groupArray((at, of_usage))))) AS objects,
+                    ifNull(argMax(of_cost, at), '') AS cost_parts,
                 argMax(started, at) AS begin, argMax(ended, at) AS end, argMax(answered, at) AS first_token,
                 ifNull(argMax(of_level, at), '') AS level, ifNull(argMax(message, at), '') AS said,
                 ifNull(argMax(of_input, at), '') AS whole_input, ifNull(argMax(of_output, at), '') AS whole_output
@@ -258,20 +277,25 @@ func langfuseCalls() string {
             (
                 SELECT
                     project, name, event_id, timestamp, session_id, user_id, (timestamp, name, seq) AS at,
-                    ifNull(properties.id.:String, toString(event_id)) AS call_id, properties.traceId.:String AS trace_id,
+                    ifNull(properties.id.:String, toString(event_id)) AS call_id,
+                        properties.traceId.:String AS trace_id,
                     coalesce(` + text("metadata.provider") + `, ` + text("metadata.ls_provider") + `) AS of_provider,
                     properties.model.:String AS of_model,
                     ` + objects("usageDetails", "usage") + ` AS of_usage,
                     nullIf(` + object("costDetails") + `, '') AS of_cost,
-                    parseDateTime64BestEffortOrNull(accurateCastOrNull(properties.startTime, 'String'), 3, 'UTC') AS started,
-                    parseDateTime64BestEffortOrNull(accurateCastOrNull(properties.endTime, 'String'), 3, 'UTC') AS ended,
-                    parseDateTime64BestEffortOrNull(accurateCastOrNull(properties.completionStartTime, 'String'), 3, 'UTC') AS answered,
+                    parseDateTime64BestEffortOrNull(accurateCastOrNull(properties.startTime, 'String'), 3,
+                        'UTC') AS started,
+                    parseDateTime64BestEffortOrNull(accurateCastOrNull(properties.endTime, 'String'), 3,
+                        'UTC') AS ended,
+                    parseDateTime64BestEffortOrNull(accurateCastOrNull(properties.completionStartTime, 'String'), 3,
+                        'UTC') AS answered,
                     properties.level.:String AS of_level, properties.statusMessage.:String AS message,
                     coalesce(` + body("input") + `) AS of_input,
                     coalesce(` + body("output") + `) AS of_output
                 FROM events
                 WHERE name IN ` + list(langfuseEvents) + `
-                    AND (NOT startsWith(name, 'observation-') OR upper(ifNull(properties.type.:String, '')) IN ('GENERATION', 'EMBEDDING'))
+                    AND (NOT startsWith(name, 'observation-') OR upper(ifNull(properties.type.:String,
+                        '')) IN ('GENERATION', 'EMBEDDING'))
             )
             GROUP BY project, call_id
         ) AS generations
@@ -287,12 +311,14 @@ func langfuseCalls() string {
 // Events of a span that hold messages, as instrumentation wrote them before the
 // attributes existed.
 var (
-	promptEvents = []string{"gen_ai.content.prompt", "gen_ai.system.message", "gen_ai.user.message", "gen_ai.assistant.message", "gen_ai.tool.message"}
+	promptEvents = []string{"gen_ai.content.prompt", "gen_ai.system.message", "gen_ai.user.message",
+		"gen_ai.assistant.message", "gen_ai.tool.message"}
 	answerEvents = []string{"gen_ai.content.completion", "gen_ai.choice"}
 )
 
 func eventBodies(names []string) string {
-	return `nullIf(toJSONString(arrayFilter(e -> e.name.:String IN ` + list(names) + `, properties.events.:` + "`Array(JSON)`" + `)), '[]')`
+	return `nullIf(toJSONString(arrayFilter(e -> e.name.:String IN ` + list(names) + `,
+		properties.events.:` + "`Array(JSON)`" + `)), '[]')`
 }
 
 // firstTokenEvent is OpenInference's event of a span.

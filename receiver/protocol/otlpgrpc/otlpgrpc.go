@@ -97,7 +97,8 @@ func call(next http.Handler, w http.ResponseWriter, req *http.Request) answer {
 	size := binary.BigEndian.Uint32(prefix[1:])
 	inner := (&http.Request{
 		Method: http.MethodPost, URL: &url.URL{Path: path}, Proto: req.Proto, ProtoMajor: req.ProtoMajor, Host: req.Host,
-		Header: http.Header{}, RemoteAddr: req.RemoteAddr, ContentLength: int64(size), Body: message{req.Body, int64(size)}.reader(),
+		Header: http.Header{}, RemoteAddr: req.RemoteAddr, ContentLength: int64(size), Body: message{req.Body,
+			int64(size)}.reader(),
 	}).WithContext(req.Context())
 	for name, values := range req.Header { // metadata, the key among them
 		if name != "Te" && !strings.HasPrefix(name, "Grpc-") && !strings.HasSuffix(name, "-Bin") {
@@ -238,7 +239,8 @@ func (a answer) trailers(h http.Header) {
 func (a answer) details() []byte {
 	delay := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), uint64(a.retry/time.Second))
 	info := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), delay)
-	packed := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "type.googleapis.com/google.rpc.RetryInfo")
+	packed := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType),
+		"type.googleapis.com/google.rpc.RetryInfo")
 	packed = protowire.AppendBytes(protowire.AppendTag(packed, 2, protowire.BytesType), info)
 	w := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), a.code)
 	w = protowire.AppendString(protowire.AppendTag(w, 2, protowire.BytesType), a.text)

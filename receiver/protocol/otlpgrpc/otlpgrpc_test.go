@@ -38,7 +38,8 @@ type sink struct {
 	failures []string
 }
 
-func (s *sink) Append(_ context.Context, events []pipeline.Event, _ []pipeline.Blob, _ pipeline.Durability, _ func()) (string, error) {
+func (s *sink) Append(_ context.Context, events []pipeline.Event, _ []pipeline.Blob, _ pipeline.Durability,
+	_ func()) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -61,7 +62,8 @@ func (s *sink) Drop(string) {}
 func serve(t *testing.T, s *sink, change func(*receiver.Options)) (*grpc.ClientConn, *http.Server) {
 	t.Helper()
 	o := receiver.Options{
-		Keys: []receiver.Key{{Project: "p", Hash: receiver.HashKey("k")}}, MaxBody: 1 << 20, MaxDecoded: 1 << 21, MaxEvent: 1 << 20, MaxEvents: 1000,
+		Keys: []receiver.Key{{Project: "p", Hash: receiver.HashKey("k")}}, MaxBody: 1 << 20, MaxDecoded: 1 << 21,
+		MaxEvent: 1 << 20, MaxEvents: 1000,
 		MaxDepth: 64, MaxMemory: 1 << 25, ReadTimeout: 5 * time.Second, RetryAfter: 3 * time.Second, AnonymousRate: 1 << 20,
 	}
 	if change != nil {
@@ -95,10 +97,12 @@ func (codec) Name() string                       { return "proto" }
 func (codec) Marshal(v any) ([]byte, error)      { return proto.Marshal(v.(proto.Message)) }
 func (codec) Unmarshal(data []byte, v any) error { *v.(*[]byte) = slices.Clone(data); return nil }
 
-const traces, logs, metrics = service + "trace.v1.TraceService/Export", service + "logs.v1.LogsService/Export", service + "metrics.v1.MetricsService/Export"
+const traces, logs, metrics = service + "trace.v1.TraceService/Export", service + "logs.v1.LogsService/Export",
+	service + "metrics.v1.MetricsService/Export"
 
 // export calls a method with a message, and returns the answer as it is on the wire.
-func export(ctx context.Context, conn *grpc.ClientConn, method string, m proto.Message, options ...grpc.CallOption) (string, error) {
+func export(ctx context.Context, conn *grpc.ClientConn, method string, m proto.Message,
+	options ...grpc.CallOption) (string, error) {
 	var answer []byte
 	err := conn.Invoke(ctx, method, m, &answer, append(options, grpc.ForceCodec(codec{}))...)
 	return string(answer), err
@@ -107,7 +111,8 @@ func export(ctx context.Context, conn *grpc.ClientConn, method string, m proto.M
 func spans(names ...string) *tracepb.TracesData {
 	var all []*tracepb.Span
 	for i, name := range names {
-		all = append(all, &tracepb.Span{TraceId: []byte("0123456789abcdef"), SpanId: []byte{1, 2, 3, 4, 5, 6, 7, byte(i + 1)}, Name: name})
+		all = append(all, &tracepb.Span{TraceId: []byte("0123456789abcdef"), SpanId: []byte{1, 2, 3, 4, 5, 6, 7,
+			byte(i + 1)}, Name: name})
 	}
 	return &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: all}}}}}
 }
@@ -124,7 +129,8 @@ func TestExport(t *testing.T) {
 			t.Fatalf("got %q, %v", answer, err)
 		}
 	}
-	if _, err := export(withKey(t, "k"), conn, traces, spans(strings.Repeat("z", 200)), grpc.UseCompressor(gzip.Name)); err != nil {
+	if _, err := export(withKey(t, "k"), conn, traces, spans(strings.Repeat("z", 200)),
+		grpc.UseCompressor(gzip.Name)); err != nil {
 		t.Errorf("gzip: %v", err)
 	}
 	records := &logspb.LogsData{ResourceLogs: []*logspb.ResourceLogs{{ScopeLogs: []*logspb.ScopeLogs{{LogRecords: []*logspb.LogRecord{
@@ -141,9 +147,11 @@ func TestExport(t *testing.T) {
 	if !strings.Contains(s.contexts[0], `"ip":"127.0.0.1"`) || !strings.Contains(s.contexts[0], "grpc-go") {
 		t.Errorf("the context is %s", s.contexts[0])
 	}
-	answer, err := export(withKey(t, "k"), conn, traces, &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{
-		Spans: []*tracepb.Span{{Name: "no id"}, spans("good").ResourceSpans[0].ScopeSpans[0].Spans[0]}}}}}})
-	if err != nil || !strings.Contains(answer, "\x08\x01\x12") || !strings.Contains(answer, "invalid_id") { // rejected_spans: 1, error_message
+	answer, err := export(withKey(t, "k"), conn, traces,
+		&tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{
+			Spans: []*tracepb.Span{{Name: "no id"}, spans("good").ResourceSpans[0].ScopeSpans[0].Spans[0]}}}}}})
+	if err != nil || !strings.Contains(answer, "\x08\x01\x12") || !strings.Contains(answer,
+		"invalid_id") { // rejected_spans: 1, error_message
 		t.Errorf("a partial success: got %q, %v", answer, err)
 	}
 }
@@ -175,7 +183,8 @@ func TestRefusedCalls(t *testing.T) {
 	check("a large message", err, codes.InvalidArgument, "too_large", 0)
 	_, err = export(withKey(t, "k"), conn, traces, spans(strings.Repeat("a", 4<<20)), grpc.UseCompressor(gzip.Name))
 	check("a message that is large when it is decompressed", err, codes.InvalidArgument, "too_large", 0)
-	_, err = export(withKey(t, "k"), conn, traces, &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: []*tracepb.Span{{Name: "100 % ü"}}}}}}})
+	_, err = export(withKey(t, "k"), conn, traces,
+		&tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: []*tracepb.Span{{Name: "100 % ü"}}}}}}})
 	check("all refused", err, codes.InvalidArgument, "invalid_id", 0)
 	_, err = export(withKey(t, "k"), conn, metrics, spans())
 	check("metrics", err, codes.Unimplemented, "metrics are no events", 0)
@@ -197,8 +206,10 @@ func TestLimitedCalls(t *testing.T) {
 		code   uint64
 		retry  time.Duration
 	}{
-		{http.StatusTooManyRequests, "7", resourceExhausted, 7 * time.Second}, {http.StatusServiceUnavailable, "", unavailable, time.Second},
-		{http.StatusForbidden, "7", permissionDenied, 0}, {http.StatusRequestEntityTooLarge, "", invalidArgument, 0}, {http.StatusTeapot, "", unknown, 0},
+		{http.StatusTooManyRequests, "7", resourceExhausted, 7 * time.Second}, {http.StatusServiceUnavailable, "",
+			unavailable, time.Second},
+		{http.StatusForbidden, "7", permissionDenied, 0}, {http.StatusRequestEntityTooLarge, "", invalidArgument, 0},
+		{http.StatusTeapot, "", unknown, 0},
 	} {
 		got := translated(&recorder{status: tt.status, header: http.Header{"Retry-After": {tt.after}}})
 		if got.code != tt.code || got.retry != tt.retry {
