@@ -160,3 +160,19 @@ func TestZstdWindowIsBounded(t *testing.T) {
 		t.Errorf("%d bytes of heap", grown)
 	}
 }
+
+// A schema that is nested deeper than a stack is refused before anybody follows it.
+func TestFooterIsCheckedFirst(t *testing.T) {
+	node := parquet.String()
+	for range maxNesting + 10 {
+		node = parquet.Group{"g": node}
+	}
+	var out bytes.Buffer
+	w := parquet.NewGenericWriter[any](&out, parquet.NewSchema("event", parquet.Group{"properties": node}))
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := decode(out.Bytes(), pipeline.Parquet, Limit{Rows: 1, Bytes: 1}); err == nil || !strings.Contains(err.Error(), "nested deeper") {
+		t.Errorf("error %v, want one that names the nesting", err)
+	}
+}
