@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ func TestKilledLoaderIsReplaced(t *testing.T) {
 		t.Run(notify, func(t *testing.T) {
 			t.Parallel()
 			s := newStack(t)
-			env := []string{"PENSTOCK_STORAGE_NOTIFY=" + notify, "PENSTOCK_QUEUE_ACK_WAIT=20s"}
+			env := []string{"PENSTOCK_STORAGE_NOTIFY=" + notify, "PENSTOCK_QUEUE_ACK_WAIT=" + defaultOf(t, "ack_wait")}
 			if notify == "none" {
 				s.bucketWithoutRules()
 			}
@@ -44,6 +45,23 @@ func TestKilledLoaderIsReplaced(t *testing.T) {
 			s.rows("events", 500)
 		})
 	}
+}
+
+// defaultOf is a field's value in the example configuration, which holds the defaults.
+func defaultOf(t *testing.T, field string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../penstock.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), field+": "); ok {
+			value, _, _ = strings.Cut(value, " ")
+			return value
+		}
+	}
+	t.Fatalf("no %s in the example configuration", field)
+	return ""
 }
 
 // An object that kills every loader becomes a dead letter, and a good one whose
