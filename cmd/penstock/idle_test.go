@@ -19,6 +19,9 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	head, idle := server.ReadHeaderTimeout/100, server.IdleTimeout/100
+	if head > time.Second || idle > 3*time.Second {
+		t.Fatalf("limits of %s and %s are too long", server.ReadHeaderTimeout, server.IdleTimeout)
+	}
 	server.ReadHeaderTimeout, server.IdleTimeout = head, idle
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -23,7 +23,8 @@ func TestLoadVersions(t *testing.T) {
 	for i := range order {
 		for j := range order[:i] {
 			if order[j].Version() >= order[i].Version() {
-				t.Errorf("%+v hides %+v", order[j], order[i])
+				t.Errorf("%s of generation %d, attempt %d, hides %s of generation %d, attempt %d",
+					order[j].State, order[j].Generation, order[j].Attempts, order[i].State, order[i].Generation, order[i].Attempts)
 			}
 		}
 	}
