@@ -39,6 +39,7 @@ type Options struct {
 type Bucket struct {
 	client *s3.Client
 	name   string
+	etag   etags
 }
 
 // ErrNotFound says that there is no such object.
@@ -98,7 +99,9 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker, size i
 	if err != nil {
 		return pipeline.Object{}, fmt.Errorf("put object %s: %w", key, class(refusedPut(err)))
 	}
-	return pipeline.Object{Key: key, ETag: unquote(out.ETag), Size: size, Modified: time.Now(), Meta: meta}, nil
+	o := pipeline.Object{Key: key, ETag: unquote(out.ETag), Size: size, Modified: time.Now(), Meta: meta}
+	o.ETag = b.etag.settle(ctx, o, b.Head)
+	return o, nil
 }
 
 // Head asks for an object's size, ETag and metadata.
