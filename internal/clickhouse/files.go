@@ -113,6 +113,11 @@ var fileSettings = clickhouse.Settings{
 	"output_format_json_validate_utf8":           0, // bytes come as they are
 	"date_time_output_format":                    "iso",
 
+	// Types that a table should not have; here they only pass by.
+	"input_format_orc_dictionary_as_low_cardinality": 0, // a map could not be read
+	"allow_suspicious_low_cardinality_types":         1,
+	"allow_suspicious_variant_types":                 1,
+
 	"use_hive_partitioning":             0, // its columns would be of the whole path
 	"allow_archive_path_syntax":         0,
 	"schema_inference_use_cache_for_s3": 0, // the file may have been replaced
@@ -177,12 +182,20 @@ func (f Files) columns(ctx context.Context, source, format string) (fileColumns,
 		}
 		t, err := parseType(kind)
 		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", name, err)
+			return nil, fileError("unreadable_object", true, "column %q: %w", name, err)
 		}
 		all = append(all, fileColumn{name, t})
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
+	}
+	for _, c := range all {
+		for _, t := range c.kind.leaves(nil) {
+			if t.name == "DateTime" {
+				return nil, fileError("unreadable_object", true, "column %q is of Arrow's type date64, of which ClickHouse"+
+					" keeps 32 bits of seconds: other years than 1970 to 2106 would be wrong; store it as date32 or timestamp", c.name)
+			}
+		}
 	}
 	if format == "Parquet" {
 		if err := f.refine(ctx, source, all); err != nil {
@@ -193,10 +206,11 @@ func (f Files) columns(ctx context.Context, source, format string) (fileColumns,
 }
 
 // refine takes from a Parquet file's footer what the server's types do not
-// say: which columns are times of day, and which are JSON.
+// say: which columns are times of day, which are JSON, and which are INT96,
+// whose times the server reads only where its own type has them.
 func (f Files) refine(ctx context.Context, source string, all fileColumns) error {
 	source = strings.TrimSuffix(source, quoteText("Parquet")) + quoteText("ParquetMetadata")
-	rows, err := f.DB.conn.Query(ctx, "SELECT tupleElement(c, 'logical_type') FROM (SELECT arrayJoin(columns) AS c FROM s3("+source+"))")
+	rows, err := f.DB.conn.Query(ctx, "SELECT concat(tupleElement(c, 'physical_type'), ' ', tupleElement(c, 'logical_type')) FROM (SELECT arrayJoin(columns) AS c FROM s3("+source+"))")
 	if err != nil {
 		return err
 	}
@@ -205,22 +219,26 @@ func (f Files) refine(ctx context.Context, source string, all fileColumns) error
 	for _, c := range all {
 		leaves = c.kind.leaves(leaves)
 	}
-	var logical []string
+	var stored [][2]string
 	for rows.Next() {
 		var text string
 		if err := rows.Scan(&text); err != nil {
 			return err
 		}
-		logical = append(logical, text)
+		physical, logical, _ := strings.Cut(text, " ")
+		stored = append(stored, [2]string{physical, logical})
 	}
-	if err := rows.Err(); err != nil || len(logical) != len(leaves) {
+	if err := rows.Err(); err != nil || len(stored) != len(leaves) {
 		return err // without the footer's word times of day are times of 1970
 	}
 	for i, t := range leaves {
+		physical, logical := stored[i][0], stored[i][1]
 		switch {
-		case strings.HasPrefix(logical[i], "Time("):
+		case physical == "INT96" && t.role == momentRole:
+			t.role = int96Role
+		case strings.HasPrefix(logical, "Time("):
 			t.role = clockRole
-		case strings.HasPrefix(logical[i], "JSON") || strings.HasPrefix(logical[i], "Json"):
+		case strings.HasPrefix(logical, "JSON") || strings.HasPrefix(logical, "Json"):
 			t.role = documentRole
 		}
 	}
@@ -229,6 +247,9 @@ func (f Files) refine(ctx context.Context, source string, all fileColumns) error
 
 // classFile tells a server that is away from one that cannot read the file.
 func (f Files) classFile(key string, err error) error {
+	if file, ok := errors.AsType[*pipeline.FileError](err); ok {
+		return fileError(file.Code, file.Final, "decode %s: %w", key, err)
+	}
 	code, said := codeOf(err)
 	if !said {
 		if errors.Is(err, context.Canceled) {
@@ -250,7 +271,9 @@ func (f Files) classFile(key string, err error) error {
 		return fileError("unreadable_object", false, "ClickHouse needs more than %d bytes of memory to decode %s: %w", int64(fileMemory), key, err)
 	}
 	switch code {
-	case 159, 160, 164, 202, 241, 242, 243, 252, 319, 394, 439, 516, 999: // it is busy, or somebody ended the query
+	case 241: // the file may be all that makes the server run out of memory, so others are loaded meanwhile
+		return fileError("unreadable_object", false, "ClickHouse has not the memory to decode %s: store it with smaller row groups, or give ClickHouse more: %w", key, err)
+	case 159, 160, 164, 202, 242, 243, 252, 319, 394, 439, 516, 999: // it is busy, or somebody ended the query
 		return fmt.Errorf("decode %s: %w", key, retry.AsCode(retry.Outage, int(code), errors.New(text)))
 	}
 	return fileError("unreadable_object", false, "ClickHouse cannot decode %s: %w", key, err)

@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/big"
@@ -44,6 +45,7 @@ const (
 	momentRole               // seconds since 1970, or ticks in Avro
 	clockRole                // seconds since midnight
 	documentRole             // a text that is JSON is what it says
+	int96Role                // nanoseconds of a Julian day, as Hive, Impala and Spark write times
 )
 
 // parseType reads a type as DESCRIBE writes it.
@@ -97,6 +99,10 @@ func (p *typeParser) inner(t *fileType) error {
 	for {
 		p.space()
 		if t.name == "Tuple" {
+			if len(t.inner) == 0 && strings.HasPrefix(p.rest, ")") { // a struct without members
+				p.rest = p.rest[1:]
+				return nil
+			}
 			if name, ok := p.elementName(); ok {
 				t.names = append(t.names, name)
 			}
@@ -227,11 +233,13 @@ func (t *fileType) write(b *strings.Builder, format string) {
 	switch {
 	case t.role == dateRole:
 		b.WriteString("Int32")
+	case t.role == int96Role:
+		b.WriteString("FixedString(12)")
 	case t.name == "DateTime64" && format == "Avro":
 		b.WriteString("Int64") // its reader makes no decimals of times
 	case t.name == "DateTime64":
 		fmt.Fprintf(b, "Decimal(38, %d)", t.decimals)
-	case len(t.inner) > 0:
+	case len(t.inner) > 0 || t.name == "Tuple":
 		b.WriteString(t.name + "(")
 		for i, inner := range t.inner {
 			if i > 0 {
@@ -459,6 +467,14 @@ func (w *rewriter) string(t *fileType, text []byte) error {
 			return errPrinted
 		}
 		return w.moment(t, ticks)
+	case int96Role:
+		data := jsonscan.AppendUnquoted(nil, text)
+		if len(data) != 12 {
+			return errPrinted
+		}
+		nanos, day := binary.LittleEndian.Uint64(data), binary.LittleEndian.Uint32(data[8:])
+		ticks := new(big.Int).Mul(big.NewInt(int64(int32(day))-julian1970), big.NewInt(int64(24*time.Hour)))
+		return w.moment(t, ticks.Add(ticks, big.NewInt(int64(nanos))))
 	case documentRole:
 		doc := jsonscan.TrimSpace(jsonscan.AppendUnquoted(nil, text))
 		var scan jsonscan.Scanner
@@ -470,6 +486,9 @@ func (w *rewriter) string(t *fileType, text []byte) error {
 	w.out = appendBytesText(w.out, text)
 	return nil
 }
+
+// julian1970 is the Julian day of 1970-01-01.
+const julian1970 = 2440588
 
 // moment writes a time that is given in ticks, of which a second has 10^decimals.
 func (w *rewriter) moment(t *fileType, ticks *big.Int) error {

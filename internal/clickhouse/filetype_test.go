@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -31,6 +32,7 @@ func TestFileStructure(t *testing.T) {
 		{"Map(String, Array(Nullable(Date32)))", "Map(String, Array(Nullable(Int32)))", ""},
 		{"Tuple(\n    x Nullable(Date),\n    `a b` Tuple(\n        z Decimal(10, 2)))", "Tuple(`x` Nullable(Int32), `a b` Tuple(`z` Decimal(10, 2)))", ""},
 		{"Tuple(`q\\`r` Int8)", "Tuple(`q\\`r` Int8)", ""},
+		{"Array(Tuple())", "Array(Tuple())", ""},
 		{"Tuple(Int32, Array(String))", "Tuple(Int32, Array(String))", ""},
 		{"Enum8('a)' = 1, 'b\\'' = 2)", "Enum8('a)' = 1, 'b\\'' = 2)", ""},
 		{"LowCardinality(Nullable(String))", "LowCardinality(Nullable(String))", ""},
@@ -109,6 +111,32 @@ func TestFileRoles(t *testing.T) {
 	got, err := all.rewrite(nil, `{"a":"36672.123456","b":"{\"j\":\n[1]}","c":"no {json"}`)
 	if want := `{"a":"10:11:12.123456","b":{"j": [1]},"c":"no {json"}`; err != nil || string(got) != want {
 		t.Errorf("got %s, %v; want %s", got, err, want)
+	}
+}
+
+// Spark's INT96 reaches beyond the server's times, and so does what is asked for.
+func TestFileInt96(t *testing.T) {
+	all := columnsOf(t, "Nullable(DateTime64(9, 'UTC'))")
+	all[0].kind.inner[0].role = int96Role
+	if got, want := all.structure("Parquet"), "`a` Nullable(FixedString(12))"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	for _, c := range []struct {
+		nanos int64
+		day   uint32
+		want  string
+	}{
+		{1, 2440588, "1970-01-01T00:00:00.000000001Z"}, {0, 5373484, "9999-12-31T00:00:00Z"},
+		{86399e9, 2440587, "1969-12-31T23:59:59Z"}, {0, 2269935, "1502-10-09T00:00:00Z"},
+	} {
+		data := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint64(nil, uint64(c.nanos)), c.day)
+		printed := strings.NewReplacer("\x00", `\u0000`, `"`, `\"`).Replace(string(data))
+		if got, err := all.rewrite(nil, `{"a":"`+printed+`"}`); err != nil || string(got) != `{"a":"`+c.want+`"}` {
+			t.Errorf("%q: got %s, %v; want %s", printed, got, err, c.want)
+		}
+	}
+	if got, err := all.rewrite(nil, `{"a":"short"}`); err == nil {
+		t.Errorf("five bytes are the time %s", got)
 	}
 }
 
