@@ -148,7 +148,7 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 	}
 	// The version of package foreign, which may cut a file elsewhere, and when the
 	// file was stored: its rows' received_at, which decides their partition.
-	c.reading = fmt.Sprintf("1 %d", c.opts.Modified)
+	c.reading = fmt.Sprintf("2 %d", c.opts.Modified)
 	if mapping != nil {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%q", *mapping))
 		c.reading += " " + hex.EncodeToString(sum[:8])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -37,6 +38,10 @@ func fileError(code string, final bool, format string, args ...any) error {
 // it cannot read it: host, network, S3, access to a source, a URL that its
 // configuration forbids, and that a source is not granted.
 var unreachableCodes = []int32{198, 209, 210, 279, 491, 492, 497, 499, 1000}
+
+// Codes that speak of the file's bytes: types that the server has not, values
+// out of a type's range, damage. Another attempt would say the same.
+var contentCodes = []int32{27, 36, 44, 48, 50, 117, 271, 321}
 
 // Lines calls each with every row of a file, as a line of JSON, in the order of
 // the file. format is the server's name of it. Values keep their types: floats
@@ -260,12 +265,9 @@ func (f Files) classFile(key string, err error) error {
 	// An error may quote the query, and with it the key of the bucket.
 	text := show.Hide(err.Error(), f.SecretKey)
 	err = retry.AsCode(retry.Permanent, int(code), errors.New(text))
-	for _, c := range unreachableCodes {
-		// 636 wraps whatever kept the server from finding the columns.
-		if code == c || code == 636 && strings.Contains(text, fmt.Sprintf("Code: %d.", c)) {
-			return fileError("store_unreachable", false, "ClickHouse cannot read %s at %s: set clickhouse.storage_endpoint to the address"+
-				" at which ClickHouse reaches the bucket, or grant its user S3 (GRANT S3 ON *.* TO USER): %w", key, show.URL(f.url(key)), err)
-		}
+	if saysOne(unreachableCodes, code, text) {
+		return fileError("store_unreachable", false, "ClickHouse cannot read %s at %s: set clickhouse.storage_endpoint to the address"+
+			" at which ClickHouse reaches the bucket, or grant its user S3 (GRANT S3 ON *.* TO USER): %w", key, show.URL(f.url(key)), err)
 	}
 	if code == 241 && (strings.Contains(text, "Query memory limit") || strings.Contains(text, "(for query)")) {
 		return fileError("unreadable_object", false, "ClickHouse needs more than %d bytes of memory to decode %s: %w", int64(fileMemory), key, err)
@@ -276,5 +278,13 @@ func (f Files) classFile(key string, err error) error {
 	case 159, 160, 164, 202, 242, 243, 252, 319, 394, 439, 516, 999: // it is busy, or somebody ended the query
 		return fmt.Errorf("decode %s: %w", key, retry.AsCode(retry.Outage, int(code), errors.New(text)))
 	}
-	return fileError("unreadable_object", false, "ClickHouse cannot decode %s: %w", key, err)
+	return fileError("unreadable_object", saysOne(contentCodes, code, text), "ClickHouse cannot decode %s: %w", key, err)
+}
+
+// saysOne tells whether an error is of one of these codes; 636 wraps whatever
+// kept the server from finding the columns.
+func saysOne(codes []int32, code int32, text string) bool {
+	return slices.ContainsFunc(codes, func(c int32) bool {
+		return code == c || code == 636 && strings.Contains(text, fmt.Sprintf("Code: %d.", c))
+	})
 }

@@ -266,6 +266,9 @@ func TestTables(t *testing.T) {
 		{"a.tsv", "name\ta\tb\nx\t1\\t2\\\\\t\\N\n", []string{"x " + now + ` / {"a":"1\t2\\"}`}},
 		{"a.csv", "id,n\n49545115243490985018280067714973144582,9223372036854775808\n", []string{
 			"imported " + now + ` / {"id":"49545115243490985018280067714973144582","n":"9223372036854775808"}`}},
+		{"mac.csv", "name,n\ra,1\rb,2\r", []string{"a " + now + ` / {"n":1}`, "b " + now + ` / {"n":2}`}},
+		{"mac.tsv", "name\tn\ra\t1\r", []string{"a " + now + ` / {"n":1}`}},
+		{"excel.csv", "sep=;\r\nname;n\r\na;1\r\n", []string{"a " + now + ` / {"n":1}`}},
 		{"a.csv", "name\n", nil},
 		{"a.csv", "", nil},
 	} {
@@ -284,16 +287,16 @@ func TestTables(t *testing.T) {
 }
 
 func TestTablesReject(t *testing.T) {
-	events, rejected, err := read([]byte("a,b\n1,2,,\n1\n1,2,3\n\"x\"y,2\n3,4\n"), "a.csv", "", nil)
-	if err != nil || len(events) != 2 || len(rejected) != 3 {
+	events, rejected, err := read([]byte("a,b\n1,2,,\n1\n1,2,3\n\"x\"y,2\n1,caf\xe9\n3,4\n"), "a.csv", "", nil)
+	if err != nil || len(events) != 2 || len(rejected) != 4 {
 		t.Fatalf("%d events, %+v, %v", len(events), rejected, err)
 	}
-	for i, want := range []struct{ code, raw string }{{"wrong_columns", "1"}, {"wrong_columns", "1,2,3"}, {"invalid_csv", `"x"y,2`}} {
+	for i, want := range []struct{ code, raw string }{{"wrong_columns", "1"}, {"wrong_columns", "1,2,3"}, {"invalid_csv", `"x"y,2`}, {"invalid_utf8", "1,caf\xe9"}} {
 		if r := rejected[i]; r.Code != want.code || string(r.Raw) != want.raw || r.Row != uint32(i+1) {
 			t.Errorf("got %+v, want %+v", r, want)
 		}
 	}
-	if events[1].Row != 4 {
+	if events[1].Row != 5 {
 		t.Errorf("the last row is %d", events[1].Row)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 )
@@ -162,13 +163,17 @@ func (t *table) next() (text []byte, bad error, err error) {
 		if len(c) == 0 {
 			continue
 		}
+		if !utf8.Valid(c) {
+			return raw, &memberError{jsonscan.InvalidUTF8, fmt.Sprintf(
+				"column %d is not UTF-8: %.40q; convert the file, for example by iconv -f windows-1252 -t utf-8", i+1, c)}, nil
+		}
 		if len(b) > 1 {
 			b = append(b, ',')
 		}
 		b = append(b, t.names[i]...)
 		switch t.kinds[i] {
 		case textCell:
-			b = jsonscan.AppendQuoted(b, bytes.ToValidUTF8(c, []byte("\uFFFD")))
+			b = jsonscan.AppendQuoted(b, c)
 		case floatCell:
 			b = appendFloat(b, c)
 		default:
@@ -195,14 +200,35 @@ func newRecords(format Format, maxRow int, in *bufio.Reader) records {
 	if mark, _ := in.Peek(3); string(mark) == "\ufeff" {
 		in.Discard(len(mark))
 	}
+	head, _ := in.Peek(peekBytes)
+	if bytes.IndexByte(head, '\r') >= 0 && bytes.IndexByte(head, '\n') < 0 {
+		in = bufio.NewReaderSize(oldLines{in}, peekBytes)
+		head, _ = in.Peek(peekBytes)
+	}
 	if format == TSV {
 		return &tsvRecords{in: in, lines: lines{max: maxRow}}
 	}
-	head, _ := in.Peek(peekBytes)
 	r := &csvRecords{kept: recorder{in: in, max: maxRow, comma: byte(delimiter(head))}}
 	r.csv = csv.NewReader(&r.kept)
 	r.csv.Comma, r.csv.ReuseRecord, r.csv.FieldsPerRecord = delimiter(head), true, -1
+	if line, _, _ := bytes.Cut(head, []byte("\n")); bytes.HasPrefix(line, []byte("sep=")) && len(bytes.TrimSpace(line)) <= len("sep=;") {
+		in.Discard(len(line) + 1) // a note to Excel, not the header
+	}
 	return r
+}
+
+// oldLines reads a text whose lines end in CR alone, as Excel for Macintosh
+// saves them.
+type oldLines struct{ in io.Reader }
+
+func (o oldLines) Read(p []byte) (int, error) {
+	n, err := o.in.Read(p)
+	for i, c := range p[:n] {
+		if c == '\r' {
+			p[i] = '\n'
+		}
+	}
+	return n, err
 }
 
 // delimiter is what stands most often in the header outside of quotes.
