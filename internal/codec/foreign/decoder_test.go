@@ -480,6 +480,36 @@ func TestProfilesGiveTheSameIDs(t *testing.T) {
 	}
 }
 
+// BigQuery writes one event in three ways: JSON with nulls and whole numbers as
+// text, JSON without nulls, and Parquet, which ClickHouse makes lines of.
+func TestGA4IsTheSameInEveryFormat(t *testing.T) {
+	m, err := Profile("ga4", Mapping{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []pipeline.UUID
+	for _, text := range []string{
+		`{"stream_id":"1","event_name":"e","event_timestamp":"1795514400123456","user_pseudo_id":"p","batch_page_id":null,"event_params":[` +
+			`{"key":"a","value":{"string_value":null,"int_value":"5","float_value":null,"double_value":null}},` +
+			`{"key":"b","value":{"string_value":null,"int_value":null,"float_value":null,"double_value":2.0}},{"key":"c","value":{"string_value":"x"}}]}`,
+		`{"stream_id":"1","event_name":"e","event_timestamp":"1795514400123456","user_pseudo_id":"p","event_params":[` +
+			`{"key":"a","value":{"int_value":"5"}},{"key":"b","value":{"double_value":2}},{"key":"c","value":{"string_value":"x"}}]}`,
+		`{"stream_id":"1","event_name":"e","event_timestamp":1795514400123456,"user_pseudo_id":"p","event_params":[` +
+			`{"key":"a","value":{"string_value":null,"int_value":5,"float_value":null,"double_value":null}},` +
+			`{"key":"b","value":{"string_value":null,"int_value":null,"float_value":null,"double_value":2.0}},{"key":"c","value":{"string_value":"x"}}]}`,
+		`{"stream_id":"1","event_name":"e","event_timestamp":1795514400123456,"user_pseudo_id":"p","event_params":[{"key":"a","value":{"int_value":6}}]}`,
+	} {
+		e, err := Event([]byte(text), 0, Options{Key: "in/one", Mapping: &m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, e.ID)
+	}
+	if ids[0] != ids[1] || ids[0] != ids[2] || ids[0] == ids[3] {
+		t.Errorf("ids %v, want the first three alike, and the last another", ids)
+	}
+}
+
 // FuzzDecoder: any bytes are read to their end with bounded memory, and what
 // is an event has what the table needs.
 func FuzzDecoder(f *testing.F) {

@@ -152,7 +152,7 @@ func (f *finder) joined(members []jsonscan.Member, way []route) []byte {
 		m, _ := f.follow(members, p)
 		text := []byte{}
 		if m.Kind != jsonscan.Null {
-			text = rawText(&m)
+			text = f.identityText(&m)
 		}
 		if i > 0 && len(text) > 0 {
 			found++
@@ -163,6 +163,24 @@ func (f *finder) joined(members []jsonscan.Member, way []route) []byte {
 		return nil
 	}
 	return jsonscan.AppendQuoted(nil, all)
+}
+
+// identityText is rawText, but for BigQuery's arrays of keys and values: its
+// JSON quotes whole numbers, and has nulls or not, where its Parquet does not.
+func (f *finder) identityText(m *jsonscan.Member) []byte {
+	if m.Kind == jsonscan.Array {
+		var all []byte
+		for _, p := range f.pairs(m.Value) {
+			if p.Kind != jsonscan.Null {
+				value := bytes.TrimSuffix(rawText(&p), []byte(".0"))
+				all = fmt.Appendf(all, "%d %s%d %s", len(p.Key), p.Key, len(value), value)
+			}
+		}
+		if all != nil {
+			return all
+		}
+	}
+	return rawText(m)
 }
 
 // rawText is the content of a string, and any other value as its JSON.
