@@ -42,7 +42,7 @@ func (d *deadly) Lines(_ context.Context, _, _ string, each func([]byte) error) 
 func suspicious() (w *world, d *deadly, n pipeline.Notification) {
 	w = newWorld()
 	d = &deadly{w: w, armed: true}
-	return w, d, pipeline.Notification{Key: w.putFile("events/x.orc", "ORC...")}
+	return w, d, pipeline.Notification{Key: w.putFile("events/x.orc", "ORC\x00...")}
 }
 
 // killLoaders has so many loaders killed by the object, one after the other.
