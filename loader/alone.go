@@ -42,7 +42,8 @@ func (i *Isolation) enter(ctx context.Context, weight int64) (leave func(), err 
 
 // attempt is one at an object that is not loaded. If too many attempts before it
 // never ended, it is made alone.
-func (l *Loader) attempt(ctx context.Context, n pipeline.Notification, entry pipeline.Load, begun bool) (pipeline.Load, error) {
+func (l *Loader) attempt(ctx context.Context, n pipeline.Notification, entry pipeline.Load,
+	begun bool) (pipeline.Load, error) {
 	if begun && entry.State == pipeline.Loading && entry.Finished.IsZero() {
 		entry.Unfinished++
 		l.metrics.unfinished.Inc()
@@ -59,7 +60,8 @@ func (l *Loader) attempt(ctx context.Context, n pipeline.Notification, entry pip
 }
 
 // alone loads an object while this process loads no other.
-func (l *Loader) alone(ctx context.Context, n pipeline.Notification, entry pipeline.Load, begun bool) (pipeline.Load, error) {
+func (l *Loader) alone(ctx context.Context, n pipeline.Notification, entry pipeline.Load,
+	begun bool) (pipeline.Load, error) {
 	leave, err := l.opts.Isolation.enter(ctx, wholeProcess)
 	if err != nil {
 		return entry, err
@@ -82,7 +84,8 @@ func (l *Loader) alone(ctx context.Context, n pipeline.Notification, entry pipel
 		entry = now
 	}
 	if errors.Is(failed, ErrKilled) {
-		failed = faultFinal("killed_loader", "load %s: after %d attempts that never ended, %w", n.Key, entry.Unfinished, failed)
+		failed = faultFinal("killed_loader", "load %s: after %d attempts that never ended, %w",
+			n.Key, entry.Unfinished, failed)
 	} else if failed == nil {
 		l.mu.Lock()
 		l.stats.Objects, l.stats.Rows, l.trips = l.stats.Objects+1, l.stats.Rows+int64(entry.Rows), 0
@@ -140,7 +143,8 @@ func VerdictOf(err error) Verdict {
 	if err == nil {
 		return Verdict{}
 	}
-	return Verdict{Error: err.Error(), Code: codeOf(err), ServerCode: retry.CodeOf(err), Class: retry.ClassOf(err).String(), Final: isFinal(err)}
+	return Verdict{Error: err.Error(), Code: codeOf(err), ServerCode: retry.CodeOf(err),
+		Class: retry.ClassOf(err).String(), Final: isFinal(err)}
 }
 
 // Err is the error that the other process met.

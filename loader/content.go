@@ -141,7 +141,8 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 	}
 	c.of = foreign.File{Data: c.file, Size: c.object.Size, Key: c.object.Key, Encoding: c.object.Encoding}
 	mapping := s.Imports.Of(c.object.Key)
-	c.opts = foreign.Options{Key: c.object.Key, Modified: c.object.Modified.UnixMilli(), Mapping: mapping, MaxRow: s.MaxRow}
+	c.opts = foreign.Options{Key: c.object.Key, Modified: c.object.Modified.UnixMilli(), Mapping: mapping,
+		MaxRow: s.MaxRow}
 	var err error
 	if c.format, err = foreign.Detect(c.of); err != nil {
 		return fileFault(err)

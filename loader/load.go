@@ -25,7 +25,8 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) (pipeline.Lo
 }
 
 // attempter makes an attempt at an object that is not loaded.
-type attempter func(ctx context.Context, n pipeline.Notification, entry pipeline.Load, begun bool) (pipeline.Load, error)
+type attempter func(ctx context.Context, n pipeline.Notification, entry pipeline.Load,
+	begun bool) (pipeline.Load, error)
 
 func (l *Loader) loadBy(ctx context.Context, n pipeline.Notification, attempt attempter) (pipeline.Load, error) {
 	if !strings.HasPrefix(n.Key, l.spec.Prefix) {
@@ -136,7 +137,8 @@ func (l *Loader) bring(ctx context.Context, n pipeline.Notification, entry pipel
 	l.metrics.results.WithLabelValues("loaded").Inc()
 	l.metrics.rows.Add(float64(done.rows))
 	l.metrics.seconds.Observe(took.Seconds())
-	l.log.Info("loaded", "key", n.Key, "rows", done.rows, "refused", len(entry.Refused), "bytes", object.Size, "inserts", done.inserts, "found", done.found, "expired", done.expired,
+	l.log.Info("loaded", "key", n.Key, "rows", done.rows, "refused", len(entry.Refused), "expired", done.expired,
+		"bytes", object.Size, "inserts", done.inserts, "found", done.found,
 		"generation", entry.Generation, "fetch_ms", fetched.Milliseconds(), "load_ms", (took - fetched).Milliseconds(),
 		"lag_ms", time.Since(pipeline.Millis(done.newest)).Milliseconds())
 	return entry, nil

@@ -3,6 +3,7 @@ package loader
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
@@ -82,7 +83,7 @@ func (r *Reingest) Do(ctx context.Context, item Item) (pipeline.Load, error) {
 		entry = pipeline.Load{Key: item.Object.Key, ETag: item.Object.ETag, Pipeline: l.spec.Name}
 	}
 	switch {
-	case item.Action == ActionSkip || item.Action == ActionDone || item.Action == ActionDropped || item.Action == ActionExpired:
+	case slices.Contains([]Action{ActionSkip, ActionDone, ActionDropped, ActionExpired}, item.Action):
 		return entry, nil
 	case item.Action == ActionLoad && entry.State == pipeline.Loaded:
 		return entry, nil // meanwhile

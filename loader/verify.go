@@ -358,7 +358,8 @@ func (v *verifier) judge(ctx context.Context, key string, a *account, day time.T
 
 // absent explains rows of an object that are not in the table. It counts those
 // that are there as rows of another object or place, and those past the TTL.
-func (v *verifier) absent(ctx context.Context, a *account, day time.Time, rows uint64) (collapsed, expired uint64, err error) {
+func (v *verifier) absent(ctx context.Context, a *account, day time.Time,
+	rows uint64) (collapsed, expired uint64, err error) {
 	o := a.object
 	before, err := v.counts.Expired(ctx, v.spec.Name)
 	if err != nil {

@@ -562,7 +562,8 @@ func (c *Config) check() error {
 	}
 	errs = append(errs, c.checkProxies()...)
 	if c.Receiver.MaxEvent > codec.MaxEvent {
-		errs = append(errs, fmt.Errorf("receiver.max_event %s: at most %s, for that is the largest event that loaders read", c.Receiver.MaxEvent, Size(codec.MaxEvent)))
+		errs = append(errs, fmt.Errorf("receiver.max_event %s: at most %s, for that is the largest event that loaders read",
+			c.Receiver.MaxEvent, Size(codec.MaxEvent)))
 	}
 	if t := c.Receiver.BlobThreshold; t > 0 && t < 4<<10 {
 		errs = append(errs, fmt.Errorf("receiver.blob_threshold %s: at least 4KiB (the reference that stays in the row has some 300 bytes), or 0 for none", t))

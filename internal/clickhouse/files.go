@@ -77,7 +77,8 @@ func (f Files) Lines(ctx context.Context, key, format string, each func(line []b
 			return f.classFile(key, err)
 		}
 		if f.MaxRow > 0 && len(text) > f.MaxRow {
-			return fileError("unreadable_object", true, "decode %s: a row is longer than %d bytes of JSON (receiver.max_event)", key, f.MaxRow)
+			return fileError("unreadable_object", true, "decode %s: a row is longer than %d bytes of JSON (receiver.max_event)",
+				key, f.MaxRow)
 		}
 		if made, err = columns.rewrite(made[:0], text); err != nil {
 			return fileError("unreadable_object", false, "decode %s: %w", key, err)
@@ -270,7 +271,8 @@ func (f Files) classFile(key string, err error) error {
 			" at which ClickHouse reaches the bucket, or grant its user S3 (GRANT S3 ON *.* TO USER): %w", key, show.URL(f.url(key)), err)
 	}
 	if code == 241 && (strings.Contains(text, "Query memory limit") || strings.Contains(text, "(for query)")) {
-		return fileError("unreadable_object", false, "ClickHouse needs more than %d bytes of memory to decode %s: %w", int64(fileMemory), key, err)
+		return fileError("unreadable_object", false, "ClickHouse needs more than %d bytes of memory to decode %s: %w",
+			int64(fileMemory), key, err)
 	}
 	switch code {
 	case 241: // the file may be all that makes the server run out of memory, so others are loaded meanwhile

@@ -132,7 +132,8 @@ func checkColumn(f *parquet.File, r io.ReaderAt, size int64, c *parquet.Column, 
 }
 
 // checkChunk tells what its largest page takes in memory, with its dictionary.
-func checkChunk(r io.ReaderAt, size int64, c *parquet.Column, chunk *format.ColumnMetaData, rows int64, buf *[]byte) (open int64, err error) {
+func checkChunk(r io.ReaderAt, size int64, c *parquet.Column, chunk *format.ColumnMetaData, rows int64,
+	buf *[]byte) (open int64, err error) {
 	switch chunk.Codec {
 	case format.Uncompressed, format.Snappy, format.Gzip, format.Zstd:
 	default:

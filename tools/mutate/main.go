@@ -164,7 +164,8 @@ func (m mutant) judge(ctx context.Context, copied string) (result, string) {
 	defer command(context.WithoutCancel(ctx), copied, "git", "apply", "-p1", "-R", m.patch)
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	said, err := command(limited, copied, "go", append([]string{"test", "-count=1", "-failfast", "-timeout=2m"}, m.test...)...)
+	args := append([]string{"test", "-count=1", "-failfast", "-timeout=2m"}, m.test...)
+	said, err := command(limited, copied, "go", args...)
 	switch {
 	case err == nil && strings.Contains(said, "no tests to run"):
 		return broken, said
