@@ -160,7 +160,7 @@ func killed(err error) bool {
 		return false
 	}
 	if !status.Signaled() {
-		return status.ExitStatus() == 2 // of Go's runtime: out of memory, a panic
+		return status.ExitStatus() > 1 // by Go's runtime: out of memory, a panic; 1 is an error of ours
 	}
 	switch status.Signal() {
 	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP:
