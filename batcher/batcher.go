@@ -113,6 +113,7 @@ type Batcher struct {
 	newest   int64     // received_at of the newest event, ms
 	lastErr  string    // of the last PUT that failed, until one succeeds
 	released int64     // objects since the start
+	setAside int       // segments in the folder that could not be read, wholly or in part
 }
 
 // batch is an object to be.
@@ -189,6 +190,9 @@ func (b *Batcher) replay() error {
 	blobs := map[string]bool{}
 	for _, name := range names {
 		path := filepath.Join(b.opts.Dir, name)
+		if wal.IsSetAside(name) {
+			b.setAside++
+		}
 		if strings.HasSuffix(name, spoolSuffix) {
 			b.fs.Remove(path) // half an object: its segment is still here
 		}
@@ -214,8 +218,9 @@ func (b *Batcher) replay() error {
 		return nil
 	}, func(path string, why error) {
 		b.metrics.corrupt.Inc()
-		b.log.Error("segment is damaged; it is kept as *.corrupt", "path", path, "error", why)
-		b.report("", "damaged_segment", nil, "the segment %s is kept as *.corrupt: %s", path, why)
+		b.setAside++
+		b.log.Error("segment is damaged or unreadable; it is kept as *.corrupt or *.unreadable", "path", path, "error", why)
+		b.report("", "damaged_segment", nil, "the segment %s is kept as *.corrupt or *.unreadable: %s", path, why)
 	}, func(path string) bool { return blobs[path+blobSuffix] }) // records that were carried over may refer to them
 	if err != nil {
 		return err
@@ -234,7 +239,10 @@ func (b *Batcher) replay() error {
 		if path := bt.segment.Path() + blobSuffix; blobs[path] {
 			bt.blobs = newBlobFile(b.fs, path)
 			if err := bt.blobs.reopen(); err != nil {
-				return err
+				// Its events wait for it in their segment. They would refer to a blob that does not exist.
+				b.metrics.corrupt.Inc()
+				bt.blobs.unread = true
+				b.log.Error("blobs cannot be read; their batch waits until they can", "path", path, "error", err)
 			}
 			bt.blobBytes = bt.blobs.size
 			delete(blobs, path)
@@ -298,6 +306,7 @@ type Stats struct {
 	Newest        int64   `json:"newest_accepted_ms"` // received_at, 0: none since the start
 	Stored        int64   `json:"objects_stored"`     // since the start
 	Refused       int     `json:"refused_batches"`    // batches that the store refuses and that are tried again
+	SetAside      int     `json:"segments_set_aside"` // files of the log that could not be read, wholly or in part
 	Error         string  `json:"error,omitempty"`    // why uploads or writes fail now
 }
 
@@ -306,7 +315,7 @@ func (b *Batcher) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := Stats{Pipeline: b.spec.Name, Sealed: b.waiting, Disk: b.disk, MaxDisk: b.opts.MaxDisk,
-		Newest: b.newest, Stored: b.released, Refused: len(b.refusals), Error: b.trouble()}
+		Newest: b.newest, Stored: b.released, Refused: len(b.refusals), SetAside: b.setAside, Error: b.trouble()}
 	if b.failing != nil {
 		s.Error = b.failing.Error()
 	}

@@ -32,6 +32,7 @@ type blobFile struct {
 	syncing chan struct{} // holds the one who brings them to disk
 	putting chan struct{} // holds the one who puts them
 	put     bool          // they are in the bucket
+	unread  bool          // it could not be opened at the start; changed by the one who puts
 
 	mu     sync.Mutex
 	file   wal.File // nil: not open now
@@ -300,6 +301,12 @@ func (b *Batcher) putBlobs(ctx context.Context, bt *batch) error {
 	}
 	f.putting <- struct{}{}
 	defer func() { <-f.putting }()
+	if f.unread { // it may have been made readable meanwhile
+		if err := f.reopen(); err != nil {
+			return fmt.Errorf("%w: %w", errBlobs, err)
+		}
+		f.unread = false
+	}
 	f.mu.Lock()
 	size := f.size
 	f.mu.Unlock()

@@ -37,12 +37,13 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer, b *Batcher) *metr
 	gauge("disk_limit_bytes", "Limit of the write-ahead log.", func(s Stats) float64 { return float64(s.MaxDisk) })
 	gauge("refused_batches", "Batches that the store refuses, for a right or a feature that is missing.",
 		func(s Stats) float64 { return float64(s.Refused) })
+	gauge("wal_set_aside", "Segments kept as *.corrupt or *.unreadable.", func(s Stats) float64 { return float64(s.SetAside) })
 	m := &metrics{
 		events:       counter("events_total", "Events taken into a batch."),
 		bytes:        counter("wal_bytes_total", "Bytes taken into the write-ahead log."),
 		full:         counter("full_total", "Appends refused at the disk limit."),
 		writeErrors:  counter("wal_errors_total", "Writes and fsyncs of the write-ahead log that failed."),
-		corrupt:      counter("wal_corrupt_total", "Segments found damaged."),
+		corrupt:      counter("wal_corrupt_total", "Segments and files of blobs found damaged or unreadable."),
 		replayed:     counter("replayed_events_total", "Events taken over from an earlier process's log."),
 		blobBytes:    counter("blob_bytes_total", "Bytes of large values taken out of events."),
 		objects:      counter("objects_total", "Objects stored."),

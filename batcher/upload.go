@@ -318,6 +318,11 @@ func (b *Batcher) encodeTo(bt *batch, sp *spool) (pipeline.Meta, error) {
 			b.metrics.corrupt.Inc()
 			b.report(bt.text, "damaged_segment", nil, "%d bytes and %d records cannot be read; the segment is kept as %s.corrupt", r.Damaged(), foreign, bt.segment.Path())
 		}
+		if !bt.segment.Corrupt {
+			b.mu.Lock()
+			b.setAside++
+			b.mu.Unlock()
+		}
 		bt.segment.Corrupt = true
 		b.log.Error("segment is damaged; it is kept as *.corrupt", "path", bt.segment.Path(), "damaged_bytes", r.Damaged(), "foreign_records", foreign)
 	}

@@ -31,6 +31,9 @@ func (s *Segment) Reader() (*Reader, error) {
 			return nil, fmt.Errorf("open segment: %w", err)
 		}
 		s.file = f
+		if s.tolerant {
+			s.file = &tolerant{File: f}
+		}
 	}
 	return s.reader(s.start), nil
 }

@@ -28,7 +28,9 @@
 // *.corrupt) once they are stored, never deleted. A file whose two headers are
 // both damaged is set aside at once; nothing, zeros, or the beginning of the
 // first header mean that the process died while it created the file, and the
-// file is removed.
+// file is removed. What the disk refuses to read counts as damage. A file that
+// cannot be opened, or whose headers cannot be read, is set aside at once as
+// *.unreadable: one bad file never keeps the others from being replayed.
 package wal
 
 import (
@@ -188,6 +190,8 @@ type Segment struct {
 	synced  int64 // bytes that the last Sync made durable
 	dirSync bool  // the folder's entry is still to be made durable
 	Corrupt bool  // damaged: set aside, not removed, by Release
+
+	tolerant bool // the disk refuses to read parts of it
 }
 
 // Create begins a segment. Its header is written, but nothing is durable
@@ -402,15 +406,21 @@ func (l *Log) Recover(each func(s *Segment, seq uint64, payload []byte) error, r
 }
 
 func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, report func(string, error), keep func(string) bool) (Recovered, error) {
-	f, err := l.fs.OpenFile(path, os.O_RDWR)
-	if err != nil {
-		return Recovered{}, err
+	opened, err := l.fs.OpenFile(path, os.O_RDWR)
+	var size int64
+	if err == nil {
+		if size, err = opened.Size(); err != nil {
+			opened.Close()
+		}
 	}
-	size, err := f.Size()
 	if err != nil {
-		f.Close()
-		return Recovered{}, err
+		if isTransient(err) {
+			return Recovered{}, err
+		}
+		l.setUnreadable(path, err, report)
+		return Recovered{}, nil
 	}
+	f := &tolerant{File: opened}
 	s := &Segment{log: l, path: path, file: f, size: size}
 	head := make([]byte, min(size, 2*(headerFixed+maxKey)))
 	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
@@ -419,6 +429,11 @@ func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, re
 	}
 	var ok bool
 	if s.Header, s.start, ok = findHeader(head); !ok {
+		if f.missing > 0 {
+			f.Close()
+			l.setUnreadable(path, f.why, report)
+			return Recovered{}, nil
+		}
 		end, err := s.reader(0).content()
 		if err != nil {
 			f.Close()
@@ -449,7 +464,10 @@ func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, re
 		}
 	}
 	rec.Damaged = max(r.damaged, 0)
-	if r.end < size {
+	if f.missing > 0 { // what looks like zeros at the end may be an acknowledged record
+		rec.Damaged = max(rec.Damaged, f.missing)
+		s.tolerant = true
+	} else if r.end < size {
 		torn, err := r.torn()
 		if err == nil && torn {
 			rec.Cut = size - r.end
@@ -463,7 +481,7 @@ func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, re
 	}
 	if rec.Damaged > 0 {
 		s.Corrupt = true
-		report(path, fmt.Errorf("%d bytes are damaged", rec.Damaged))
+		report(path, errors.Join(fmt.Errorf("%d bytes are damaged", rec.Damaged), f.why))
 	}
 	if s.Empty() && (keep == nil || !keep(path)) {
 		return Recovered{}, s.Discard()

@@ -27,6 +27,17 @@ type roleStatus struct {
 	Loaders  []loader.Stats  `json:"loaders,omitempty"`
 }
 
+// warnings are what an operator should look at although the role works.
+func (s roleStatus) warnings() (all []string) {
+	for _, b := range s.Batchers {
+		if b.SetAside > 0 {
+			all = append(all, fmt.Sprintf("%s: %s of the write-ahead log set aside as *.corrupt or *.unreadable; see the log and docs/operations.md",
+				b.Pipeline, plural(b.SetAside, "segment")))
+		}
+	}
+	return all
+}
+
 // admin is the listener for operators.
 type admin struct {
 	listener net.Listener
@@ -68,6 +79,9 @@ func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready
 			for _, line := range ready.remarks() {
 				fmt.Fprintln(w, line)
 			}
+		}
+		for _, warning := range status().warnings() {
+			fmt.Fprintln(w, warning)
 		}
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))

@@ -29,6 +29,7 @@ type pipelineStatus struct {
 type statusReport struct {
 	Pipelines []pipelineStatus `json:"pipelines"`
 	Errors    []string         `json:"errors,omitempty"` // what could not be asked, or what a role complains of
+	Warnings  []string         `json:"warnings,omitempty"`
 }
 
 func runStatus(ctx context.Context, s streams, args []string) error {
@@ -78,6 +79,9 @@ func status(ctx context.Context, cfg Config) statusReport {
 		if err != nil {
 			fail(err)
 			continue
+		}
+		for _, warning := range role.warnings() {
+			report.Warnings = append(report.Warnings, fmt.Sprintf("%s %s %s", role.Role, url, warning))
 		}
 		for _, b := range role.Batchers {
 			byName[b.Pipeline].add(b)
@@ -147,6 +151,7 @@ func (p *pipelineStatus) add(b batcher.Stats) {
 	p.MaxDisk += b.MaxDisk
 	p.Newest = max(p.Newest, b.Newest)
 	p.Stored += b.Stored
+	p.SetAside += b.SetAside
 }
 
 func askRole(ctx context.Context, client *http.Client, url string) (roleStatus, error) {
@@ -198,7 +203,7 @@ func (r statusReport) print(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	for _, e := range r.Errors {
+	for _, e := range append(r.Warnings, r.Errors...) {
 		fmt.Fprintln(w, "!", e)
 	}
 	return nil

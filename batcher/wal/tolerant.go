@@ -1,0 +1,70 @@
+package wal
+
+import (
+	"errors"
+	"io"
+	"syscall"
+)
+
+// unreadable ends the name of a segment that could not be opened, or whose headers could not be read. An operator who
+// has made it readable takes this ending away; the next start then replays it.
+const unreadable = ".unreadable"
+
+// step is how much is given up where a disk refuses a read: a page.
+const step = 4 << 10
+
+// tolerant reads zeros where the disk refuses to read, so that the records around are found as they are around any other
+// damage. It counts the bytes that are missing.
+type tolerant struct {
+	File
+	missing int64
+	why     error // the first refusal
+}
+
+func (t *tolerant) ReadAt(p []byte, off int64) (int, error) {
+	n, err := t.File.ReadAt(p, off)
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	for n < len(p) {
+		part := p[n:min(len(p), n+step-int((off+int64(n))%step))]
+		got, err := t.File.ReadAt(part, off+int64(n))
+		if err == io.EOF {
+			return n + got, err
+		}
+		if err != nil {
+			if t.why == nil {
+				t.why = err
+			}
+			clear(part[got:])
+			t.missing += int64(len(part) - got)
+		}
+		n += len(part)
+	}
+	return n, nil
+}
+
+// isTransient tells whether an open may succeed a moment later: no segment is set aside for that.
+func isTransient(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) ||
+		errors.Is(err, syscall.EINTR)
+}
+
+// setUnreadable renames a file that was not opened. Where that fails it stays, and the next start meets it again.
+func (l *Log) setUnreadable(path string, why error, report func(string, error)) {
+	if err := l.fs.Rename(path, path+unreadable); err != nil {
+		report(path, errors.Join(why, err))
+		return
+	}
+	report(path+unreadable, errors.Join(why, l.fs.SyncDir(l.dir)))
+}
+
+// IsSetAside tells whether a file of the log's folder is a segment that recovery has set aside.
+func IsSetAside(name string) bool {
+	for _, end := range []string{suffix + corrupt, suffix + unreadable} {
+		if len(name) > len(end) && name[len(name)-len(end):] == end {
+			return true
+		}
+	}
+	return false
+}
