@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/sparselog"
 )
 
 // Appender takes events: a batcher of the errors pipeline.
@@ -58,6 +59,7 @@ func size(f *pipeline.Failure) int64 {
 
 // New makes a reporter. It starts nothing.
 func New(appender Appender, opts Options, log *slog.Logger, reg prometheus.Registerer) *Reporter {
+	log = slog.New(sparselog.New(log.Handler())) // a line for each failure would be a flood
 	r := &Reporter{appender: appender, opts: opts, log: log, wake: make(chan struct{}, 1),
 		reported: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_errors_reported_total",
 			Help: "Failures taken into the errors pipeline, by code."}, []string{"code"}),

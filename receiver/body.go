@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"strings"
@@ -27,15 +28,28 @@ var (
 	errDecoded   = errors.New("decoded limit")
 	errTrailing  = errors.New("something follows the compressed data")
 	errAnonymous = errors.New("anonymous limit")
+	errEarly     = errors.New("limit of the key") // visit.early says which
 )
 
 // readBody reads the body as it was sent into dst.
 func (r *Receiver) readBody(q *request, req *http.Request, dst *[]byte, limit int64) error {
-	if req.ContentLength > q.maxBody {
+	before := q.maxBody
+	if req.ContentLength > before {
 		return errBody
 	}
-	q.limited = limitReader{r: req.Body, left: q.maxBody, allow: q.limited.allow}
-	err := q.fill(dst, &q.limited, req.ContentLength, limit, 0)
+	q.limited = limitReader{r: req.Body, left: q.maxBody, allow: q.limited.allow, pays: q}
+	src, length, beside, err := io.Reader(&q.limited), req.ContentLength, int64(0), error(nil)
+	if q.visit.inside {
+		if src, err = q.introduce(src, length); err != nil {
+			return err
+		}
+		q.limited.left += q.maxBody - before
+		beside = int64(cap(q.frontBuf))
+		if q.visit.inside {
+			length = -1 // what a stranger announces takes neither memory nor disk
+		}
+	}
+	err = q.fill(dst, src, length, limit, beside)
 	q.extend = nil // net/http has lifted the deadline
 	q.whole = err == nil
 	return err
@@ -71,6 +85,15 @@ func (r *Receiver) read(q *request, req *http.Request) *refusal {
 // unread is the answer to a body that could not be read.
 func (r *Receiver) unread(q *request, err error) *refusal {
 	switch {
+	case errors.Is(err, errEarly):
+		return q.visit.early
+	case errors.Is(err, errAnonymous):
+		return keylessLimit()
+	case (errors.Is(err, errDecoded) || errors.Is(err, errBody)) && q.key.Project == "":
+		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "no known key is in the first %d bytes of the body: "+
+			"larger bodies than %d bytes, sent or decompressed, need it there or in the head", frontBytes, r.opts.strangerBody())
+	case errors.Is(err, errDecoded) && q.key.Small:
+		return q.fits(q.decodedMax() + 1)
 	case errors.Is(err, errDecoded) && q.encoding == "":
 		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than the limit of %d bytes", r.opts.MaxDecoded)
 	case errors.Is(err, errDecoded):
@@ -96,6 +119,7 @@ func (r *Receiver) unread(q *request, err error) *refusal {
 // beyond that, nothing is read.
 func (r *Receiver) keep(q *request, req *http.Request) {
 	if q.key.Project == "" {
+		q.maxBody = min(q.maxBody, r.opts.strangerBody())
 		size := int64(anonymousRecord)
 		for _, name := range cloudHeaders(req.Header) {
 			size += int64(len(name) + len(strings.Join(req.Header[name], ",")))
@@ -106,13 +130,13 @@ func (r *Receiver) keep(q *request, req *http.Request) {
 		if req.ContentLength <= q.maxBody {
 			size += max(0, req.ContentLength)
 		}
-		if !r.anonymous.take(size) {
+		if !r.strangers.budget.take(size) {
 			q.silent = true
 			r.reporter.Drop("anonymous")
 			return
 		}
 		if req.ContentLength < 0 {
-			q.limited.allow = r.anonymous
+			q.limited.allow = &r.strangers.budget
 		}
 	}
 	if q.dialect.query {
@@ -130,6 +154,11 @@ func (r *Receiver) keep(q *request, req *http.Request) {
 	case err != nil:
 		q.missing = r.unread(q, err).message
 	}
+}
+
+func keylessLimit() *refusal {
+	return refuse(http.StatusTooManyRequests, "keyless_limit", "the body's key was not found in its first %d bytes, and too much "+
+		"is sent without a known key now: put the key into the head, or send this again later", frontBytes)
 }
 
 func busy() *refusal {
@@ -200,12 +229,16 @@ func (q *request) fillFrom(dst *[]byte, src io.Reader, expect, limit, beside int
 type limitReader struct {
 	r     io.Reader
 	left  int64
-	allow *budget // that the bytes are taken from; nil: none
+	allow *budget  // that the bytes are taken from; nil: none
+	pays  *request // for the bytes, while its key is not known; nil: none
 }
 
 func (l *limitReader) Read(p []byte) (int, error) {
 	if l.left < 0 {
 		return 0, errBody
+	}
+	if l.pays != nil && l.pays.visit.inside {
+		p = p[:min(len(p), strangerRead)]
 	}
 	n, err := l.r.Read(p)
 	if l.left -= int64(n); l.left < 0 {
@@ -213,6 +246,11 @@ func (l *limitReader) Read(p []byte) (int, error) {
 	}
 	if l.allow != nil && !l.allow.take(int64(n)) {
 		err = errAnonymous
+	}
+	if l.pays != nil {
+		if unpaid := l.pays.pay(int64(n)); unpaid != nil {
+			err = unpaid
+		}
 	}
 	return n, err
 }
@@ -262,8 +300,49 @@ func (q *request) decompress() error {
 
 // unpack reads a decompressor that takes memory bytes.
 func (q *request) unpack(z io.Reader, memory int64) error {
-	return q.fill(&q.body, z, -1, q.r.opts.MaxDecoded, q.inMemory(q.sent)+memory)
+	memory += q.inMemory(q.sent)
+	if q.visit.inside {
+		z = &limitReader{r: z, left: math.MaxInt64, pays: q} // fill has the limit
+		memory += frontBytes
+		if err := q.charge(memory); err != nil {
+			return err
+		}
+		var err error
+		if z, err = q.introduce(z, int64(len(q.sent))); err != nil {
+			return err
+		}
+	}
+	return q.fill(&q.body, z, -1, q.decodedMax(), memory)
 }
+
+// decodedMax is how many bytes a body may decompress to.
+func (q *request) decodedMax() int64 {
+	switch {
+	case q.visit.inside:
+		return min(q.r.opts.strangerBody(), q.r.opts.MaxDecoded)
+	case q.key.Small:
+		return min(q.r.opts.SmallBody, q.r.opts.MaxDecoded)
+	}
+	return q.r.opts.MaxDecoded
+}
+
+// frontReader decompresses the front of a body.
+func frontReader(head []byte, encoding string) (io.Reader, error) {
+	src := bytes.NewReader(head)
+	switch encoding {
+	case "zstd":
+		return zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdMaxWindow))
+	case "deflate":
+		if !isZlib(head) {
+			return flate.NewReader(src), nil
+		}
+		return zlib.NewReader(src)
+	}
+	return gzip.NewReader(src)
+}
+
+// isZlib tells zlib from bare deflate: its header is 2 bytes that are a multiple of 31, the first ending in 8.
+func isZlib(b []byte) bool { return len(b) >= 2 && b[0]&0x0f == 8 && (int(b[0])<<8|int(b[1]))%31 == 0 }
 
 func (q *request) gunzip() error {
 	z := gzipReaders.Get().(*gzip.Reader)
@@ -284,10 +363,9 @@ func (q *request) unzstd() error {
 }
 
 // inflate reads what the standard means by deflate, zlib, and what some
-// clients send: bare deflate. A zlib header is 2 bytes that are a multiple of
-// 31, the first ending in 8.
+// clients send: bare deflate.
 func (q *request) inflate() error {
-	if b := q.sent; len(b) < 2 || b[0]&0x0f != 8 || (int(b[0])<<8|int(b[1]))%31 != 0 {
+	if !isZlib(q.sent) {
 		return q.unpack(flate.NewReader(&q.packed), flateMemory)
 	}
 	z, err := zlib.NewReader(&q.packed)

@@ -20,7 +20,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/sparselog"
 )
 
 // Appender takes events: all or none, as durable as asked when it returns.
@@ -60,7 +62,9 @@ type Options struct {
 	SessionReplay  bool                // clients of PostHog are asked to record sessions
 	Schemas        Schemas             // nil: events are not held against any
 	EnforceSchemas bool                // events that do not fit are refused; else they are taken and reported
-	AnonymousRate  int64               // bytes a second that are reported of requests without a known key; 0: none of them is
+	AnonymousRate  int64               // bytes a second of requests without a known key, read or reported; 0: none is reported
+	MaxKeyless     int                 // bodies that one address may send at once while their key is not known; 0: any number
+	MaxConnections int                 // of clients at once, see Listen; 0: any number
 }
 
 // Receiver is an http.Handler for the public listener.
@@ -75,15 +79,18 @@ type Receiver struct {
 	spooled   atomic.Int64  // bytes of all bodies that are on disk
 	large     chan struct{} // holds the one request that is judged of those with such bodies
 	medium    chan struct{} // hold those that are judged of bodies beyond mediumAt
-	anonymous *budget
+	strangers *strangers
+	conns     *conns
 	pool      sync.Pool // of *request
 }
 
 // New makes a receiver. It starts nothing.
 func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, reg prometheus.Registerer) *Receiver {
 	opts.ClientIPHeader = http.CanonicalHeaderKey(opts.ClientIPHeader)
+	log = slog.New(sparselog.New(log.Handler())) // strangers must not flood the log
 	r := &Receiver{opts: opts, appender: appender, reporter: reporter, log: log,
-		metrics: newMetrics(reg), anonymous: newBudget(opts.AnonymousRate)}
+		metrics: newMetrics(reg), strangers: newStrangers(&opts)}
+	r.conns = newConns(opts.MaxConnections, log, reg)
 	r.large, r.medium = make(chan struct{}, 1), make(chan struct{}, runtime.GOMAXPROCS(0))
 	r.pool.New = func() any { return newRequest(r) }
 	r.tenants.meters = map[string]*meter{}
@@ -133,6 +140,9 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			r.keep(q, req)
 		}
 	}
+	if refusal != nil {
+		q.unknown(refusal)
+	}
 	q.settleAccount(refusal)
 	status, answer := r.answer(w.Header(), q, refusal)
 	r.metrics.observe(status, q, time.Since(began))
@@ -164,6 +174,12 @@ func (r *Receiver) end(q *request) {
 	q.charge(0)
 	q.leave()
 	q.unspool()
+	if q.visit.inside { // its handler panicked
+		r.strangers.leave(q.visit.addr, false)
+	}
+	if len(q.frontBuf) > smallBuffer {
+		q.frontBuf = nil // the next request may be small
+	}
 	if q.small() {
 		r.pool.Put(q)
 	}
@@ -216,6 +232,12 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 	if err := q.admitHead(req.ContentLength); err != nil {
 		return err
 	}
+	inBody := q.key.Project == ""
+	if inBody {
+		if err := q.arrive(); err != nil {
+			return err
+		}
+	}
 	if err := r.read(q, req); err != nil {
 		return err
 	}
@@ -225,7 +247,7 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 	if own := q.charged - q.apart; (q.entered || q.held) && r.memory.Load()-own > r.opts.MaxMemory {
 		return busy() // those before it have kept more than was foreseen
 	}
-	if q.key.Project == "" { // it stands in the body
+	if inBody {
 		if err := r.unlock(q); err != nil {
 			return err
 		}
@@ -303,6 +325,7 @@ func preflight(w http.ResponseWriter, req *http.Request, d *dialect) {
 // admit checks key, durability, content type and encoding before a byte of the body is read.
 func (r *Receiver) admit(q *request, req *http.Request) *refusal {
 	q.clientIP, q.proxied = r.client(req)
+	q.conn = connOf(req.Context())
 	headKey := q.dialect.headKey
 	if headKey == nil {
 		headKey = keyOf
@@ -344,6 +367,7 @@ func (r *Receiver) useKey(q *request, key string) *refusal {
 		q.maxBody = min(q.maxBody, r.opts.SmallBody)
 	}
 	q.project = append(q.project[:0], k.Project...)
+	q.known()
 	switch {
 	case k.ReadOnly:
 		return refuse(http.StatusForbidden, "write_not_allowed", "this key may not send events: it has not the scope \"write\"")
@@ -355,21 +379,21 @@ func (r *Receiver) useKey(q *request, key string) *refusal {
 	return nil
 }
 
-// unlock finds the key in a body that was read without one. Where there is none
-// that is known, only so much is kept of the body as of any stranger's.
+// unlock finds the key in a body that was read without one. Where it was found in the front of the body already, it
+// has to be the same.
 func (r *Receiver) unlock(q *request) *refusal {
 	key := q.dialect.bodyKey(q, q.body)
-	err := missingKey()
-	if key != "" {
-		err = r.useKey(q, key)
-	} else if q.sealed != nil {
-		err = q.sealed // it may be there
+	switch {
+	case q.key.Project != "" && key != "" && HashKey(key) != q.key.Hash:
+		return refuse(http.StatusBadRequest, jsonscan.DuplicateKey, "the body has two keys: send the events of each key in a request of their own")
+	case key == "" && q.sealed != nil:
+		return q.sealed // it may be there
+	case key == "":
+		return missingKey()
+	case q.key.Project != "":
+		return q.visit.denied
 	}
-	if err != nil && q.key.Project == "" && !r.anonymous.take(int64(anonymousRecord+len(q.body))) {
-		q.silent = true
-		r.reporter.Drop("anonymous")
-	}
-	return err
+	return r.useKey(q, key)
 }
 
 // unavailable is the answer to what the batcher refused.

@@ -109,7 +109,7 @@ func TestAnonymousBudget(t *testing.T) {
 					return
 				}
 				time.Sleep(anonymousBurst * time.Second) // in a bubble: the budget fills
-				if !r.anonymous.take(anonymousBurst*c.rate) || r.anonymous.take(1) {
+				if !r.strangers.budget.take(anonymousBurst*c.rate) || r.strangers.budget.take(1) {
 					t.Error("it does not refill to its burst")
 				}
 			})

@@ -36,12 +36,16 @@ type request struct {
 	silent     bool     // no failure is reported
 	taken      taken
 	notNow     *limited // why it is refused for now; nil: it is not
+	visit      visit
+	conn       *conn // nil: its listener is not the receiver's
 
 	spools     []*spooled               // bodies on disk
 	entered    bool                     // it is the one large request that is judged now
 	held       bool                     // it is one of the medium ones that are
 	extend     *http.ResponseController // while the body is read; nil: in a redrive
 	limited    limitReader
+	frontBuf   []byte // the front of a body whose key is in it
+	front      front
 	sent       []byte // the body as it was sent, where that is not body
 	packed     bytes.Reader
 	body       []byte   // decompressed; never changed, for what is refused is kept as it was sent
@@ -110,7 +114,7 @@ func (q *request) reset(now int64) {
 	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // tells requests apart, and is no secret
 	*q = request{r: q.r, dialect: native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody, scan: q.scan, inner: q.inner,
 		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], blobs: q.blobs[:0], applied: q.applied[:0], rejects: q.rejects[:0], violations: q.violations[:0],
-		response: q.response[:0]}
+		response: q.response[:0], frontBuf: q.frontBuf}
 }
 
 // Buffers up to these sizes are used again.

@@ -32,18 +32,29 @@ type spooled struct {
 	data []byte
 	size int64 // counted in Receiver.spooled
 
+	stranger bool // it is counted in strangers.spooled, too
+
 	repaired []byte // the data without lone surrogates, of the same length; nil: nobody needs them
 }
 
 func (s *spooled) write(r *Receiver, p []byte) error {
-	s.size += int64(len(p))
-	if r.spooled.Add(int64(len(p))) > r.opts.MaxSpool {
+	n := int64(len(p))
+	s.size += n
+	if r.spooled.Add(n) > r.opts.MaxSpool || s.stranger && r.strangers.spooled.Add(n) > r.opts.MaxSpool/4 {
 		return errSpool
 	}
 	if _, err := s.file.Write(p); err != nil {
 		return fmt.Errorf("%w: %w", errSpool, err)
 	}
 	return nil
+}
+
+// unaccount counts a stranger's body as a client's from now on.
+func (s *spooled) unaccount(r *Receiver) {
+	if s.stranger {
+		s.stranger = false
+		r.strangers.spooled.Add(-s.size)
+	}
 }
 
 // spool brings head and then all of src, up to limit bytes, to disk, and maps it
@@ -54,12 +65,16 @@ func (q *request) spool(dst *[]byte, head []byte, src io.Reader, limit int64) er
 		return fmt.Errorf("%w: %w", errSpool, err)
 	}
 	os.Remove(file.Name())
-	q.spools = append(q.spools, &spooled{file: file})
+	q.spools = append(q.spools, &spooled{file: file, stranger: q.key.Project == ""})
 	s := q.spools[len(q.spools)-1]
 	if err := s.write(q.r, head); err != nil {
 		return err
 	}
 	*dst = nil
+	if err := q.charge(q.charged + spoolPart); err != nil {
+		return err
+	}
+	defer func() { q.charge(q.charged - spoolPart) }()
 	part := make([]byte, spoolPart)
 	began := time.Now()
 	for {
@@ -210,6 +225,7 @@ func (q *request) unspool() {
 			syscall.Munmap(s.data)
 		}
 		s.file.Close()
+		s.unaccount(q.r)
 		q.r.spooled.Add(-s.size)
 	}
 	q.spools = nil

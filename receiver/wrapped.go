@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -139,10 +140,12 @@ func (q *request) unwrap(data []byte) ([]byte, *refusal) {
 		case isGzip(data):
 			if data, err = q.unzip(data); errors.Is(err, errMemory) {
 				return nil, busy()
+			} else if errors.Is(err, errAnonymous) {
+				return nil, keylessLimit()
 			} else if errors.Is(err, errDecoded) {
 				return nil, refuse(http.StatusRequestEntityTooLarge, "decoded_too_large",
 					"the decompressed data is larger than the limit of %d bytes: send gzip as the body, not in a form or a query",
-					min(q.r.opts.MaxDecoded, maxWrapped))
+					min(q.decodedMax(), maxWrapped))
 			} else if err != nil {
 				return nil, refuse(http.StatusBadRequest, "invalid_encoding", "the data is not valid gzip: %s", err)
 			}
@@ -174,7 +177,8 @@ func (q *request) unzip(data []byte) (out []byte, err error) {
 	if err := z.Reset(bytes.NewReader(data)); err != nil {
 		return nil, noEOF(err)
 	}
-	err = q.fillFrom(&out, z, -1, min(q.r.opts.MaxDecoded, maxWrapped), q.charged+flateMemory, false)
+	src := &limitReader{r: z, left: math.MaxInt64, pays: q} // fillFrom has the limit
+	err = q.fillFrom(&out, src, -1, min(q.decodedMax(), maxWrapped), q.charged+flateMemory, false)
 	return out, err
 }
 

@@ -164,7 +164,7 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 		Origins: cfg.Receiver.Origins, TrustedProxies: proxies, ClientIPHeader: cfg.Receiver.ClientIPHeader,
 		CountryHeader: cfg.Receiver.CountryHeader, SessionReplay: cfg.Receiver.SessionReplay,
 		Schemas: judge, EnforceSchemas: cfg.Schemas.Mode == "enforce",
-		AnonymousRate: int64(cfg.Errors.AnonymousRate),
+		AnonymousRate: int64(cfg.Errors.AnonymousRate), MaxKeyless: cfg.Receiver.MaxKeyless, MaxConnections: cfg.Receiver.MaxConnections,
 	}, shiftedClock(appenders[pipeline.Events.Name]), in.reporter, log, reg)
 	if cfg.Receiver.Projects != "" {
 		if in.projects, err = openProjects(cfg.Receiver.Projects, in.receiver, log, reg); err != nil && in.folder != nil {

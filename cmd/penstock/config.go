@@ -118,6 +118,8 @@ type ReceiverConfig struct {
 	ClientIPHeader string      `yaml:"client_ip_header"`
 	CountryHeader  string      `yaml:"country_header"`
 	SessionReplay  bool        `yaml:"session_replay"`
+	MaxConnections int         `yaml:"max_connections"`
+	MaxKeyless     int         `yaml:"max_keyless"`
 
 	TLS ServerTLSConfig `yaml:"tls"`
 }
@@ -249,6 +251,7 @@ func defaultConfig() Config {
 			Listen: ":8080", Durability: "disk",
 			MaxBody: 256 << 20, MaxDecoded: 256 << 20, SmallBody: 4 << 20, MaxEvent: 100 << 20, MaxEvents: 50_000, BlobThreshold: 64 << 10, MaxDepth: 64, MaxMemory: 96 << 20, MaxSpool: 4 << 30,
 			ReadTimeout: Duration(30 * time.Second), RetryAfter: Duration(5 * time.Second), Origins: []string{"*"},
+			MaxConnections: 10_000, MaxKeyless: 128,
 		},
 		Batcher: BatcherConfig{
 			Dir: "penstock-data", Format: "parquet",
@@ -256,7 +259,7 @@ func defaultConfig() Config {
 			ObjectWait: Duration(200 * time.Millisecond), ObjectTimeout: Duration(30 * time.Second),
 			Uploads: 2, PutTimeout: Duration(2 * time.Minute), BackoffMin: Duration(200 * time.Millisecond), BackoffMax: Duration(20 * time.Second),
 		},
-		Errors:  ErrorsConfig{MaxDisk: 1 << 30, MaxMemory: 48 << 20, BlobThreshold: 1 << 20, AnonymousRate: 1 << 20},
+		Errors:  ErrorsConfig{MaxDisk: 1 << 30, MaxMemory: 48 << 20, BlobThreshold: 1 << 20, AnonymousRate: 64 << 10},
 		Storage: StorageConfig{Region: "us-east-1", Bucket: "penstock", PathStyle: true, Notify: "storage", NotifyARN: "arn:minio:sqs::{PIPELINE}:nats"},
 		Queue: QueueConfig{URL: "nats://127.0.0.1:4222", AckWait: Duration(20 * time.Second), MaxAge: Duration(7 * 24 * time.Hour),
 			MaxBytes: 1 << 30, Replicas: 1},

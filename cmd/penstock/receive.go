@@ -91,6 +91,7 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	failed := make(chan error, len(servers))
 	g.Go(func() error { return adm.run(adminCtx) })
 	for _, server := range servers {
+		server.ConnContext, server.listener = in.receiver.ConnContext, in.receiver.Listen(server.listener)
 		go server.serve(failed)
 	}
 	var cause error
