@@ -31,6 +31,9 @@ func Event(f *pipeline.Failure, threshold int64) (pipeline.Event, []pipeline.Blo
 	if f.Index >= 0 {
 		p.number("index", int64(f.Index))
 	}
+	if f.Count > 0 {
+		p.number("count", int64(f.Count))
+	}
 	if len(f.Headers) > 0 {
 		h := object{'{'}
 		for _, header := range f.Headers {

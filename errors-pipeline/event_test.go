@@ -17,10 +17,10 @@ func TestEvent(t *testing.T) {
 	full := pipeline.Failure{
 		Time: at, Stage: "receiver", Code: "invalid_json", Message: `byte "x" at 3`, Project: "game",
 		RequestID: "r1", Method: "POST", Path: "/v1/events", ContentType: "text/plain", ContentEncoding: "gzip",
-		ClientIP: "::1", UserAgent: "curl/8 \xff", Index: 7,
+		ClientIP: "::1", UserAgent: "curl/8 \xff", Index: 7, Count: 3,
 	}
 	props := map[string]any{"stage": "receiver", "message": `byte "x" at 3`, "request_id": "r1", "method": "POST",
-		"path": "/v1/events", "content_type": "text/plain", "content_encoding": "gzip", "index": float64(7)}
+		"path": "/v1/events", "content_type": "text/plain", "content_encoding": "gzip", "index": float64(7), "count": float64(3)}
 	for _, c := range []struct {
 		name, raw string
 		member    string // that holds raw; empty: none

@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"net/http"
 	"strconv"
@@ -155,14 +154,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		return
 	}
 	r.enter(context.Background(), q)
-	kind := f.ContentType
-	for _, e := range q.rejects {
-		f.ContentType = cmp.Or(e.kind, kind)
-		r.metrics.rejected.WithLabelValues(e.code).Inc()
-		f.Code, f.Message, f.Raw, f.Index = e.code, e.message, e.raw, e.index
-		r.reporter.Report(f)
-	}
-	f.ContentType = kind
+	q.reportRejects(f)
 	q.reportTaken(f)
 }
 

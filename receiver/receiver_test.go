@@ -588,7 +588,7 @@ func TestManyRefused(t *testing.T) {
 	if a.Status != 400 || a.Rejected != 250 || len(a.Errors) != maxListed || a.ErrorsOmitted != 150 {
 		t.Errorf("got %d, rejected %d, listed %d, omitted %d", a.Status, a.Rejected, len(a.Errors), a.ErrorsOmitted)
 	}
-	if len(s.failures) != 250 || s.appends != 0 {
+	if len(s.failures) != maxAlike+1 || s.failures[maxAlike].Count != 250-maxAlike || s.appends != 0 {
 		t.Errorf("%d failures, %d appends", len(s.failures), s.appends)
 	}
 }

@@ -86,7 +86,11 @@ func (q *request) note(raw []byte, kind string) {
 // reported as its row has it, and its request is not.
 func (q *request) reportTaken(of pipeline.Failure) {
 	of.Class = takenClass
+	var counts alike
 	for _, v := range q.violations {
+		if !counts.add(v.code) {
+			continue
+		}
 		f := of
 		f.Code, f.Message, f.Index, f.Raw = v.code, v.message, v.index, v.raw
 		f.ContentType = cmp.Or(v.kind, of.ContentType)
@@ -99,6 +103,7 @@ func (q *request) reportTaken(of pipeline.Failure) {
 		}
 		q.r.reporter.Report(f)
 	}
+	q.reportTakenRest(of, counts)
 }
 
 // appendEvent writes an event as a native one. In the place of what left its row is null.

@@ -416,6 +416,7 @@ func (o *operator) redriveOne(ctx context.Context, rec *receiver.Receiver, d err
 	}
 	var in struct {
 		Index   *int // in the request; a request as a whole has none
+		Count   int  // of the events that share the record; 0: there is one
 		Headers map[string]string
 		Object  string  `json:"source_object"` // of a load
 		Row     *uint32 `json:"source_row"`    // of it; a load as a whole has none
@@ -435,6 +436,9 @@ func (o *operator) redriveOne(ctx context.Context, rec *receiver.Receiver, d err
 		return r, nil
 	case len(body) == 0:
 		r.Message = "there are no bytes to send"
+		return r, nil
+	case in.Count > 0 && in.Index == nil && p.Bodies[d.ID] == nil:
+		r.Message = fmt.Sprintf("its bytes are the whole body, which has accepted events besides these %d: send the rejected ones by --through", in.Count)
 		return r, nil
 	case d.text("class") == "taken" && p.Bodies[d.ID] == nil:
 		r.Message = "its event was taken and is in events; what --through makes of it is sent"

@@ -79,6 +79,7 @@ type Failure struct {
 	UserAgent       string
 	Headers         []Header // chosen ones, never the key
 	Index           int      // of the event in its request; -1: the request as a whole
+	Count           int      // events that the record stands for, Index is that of the first; 0: one
 
 	// Of a load.
 	Object     string // key; empty: not of a load

@@ -1,0 +1,160 @@
+package receiver
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// maxAlike is how many failures of one code are stored one by one for one request. All others of that code share one
+// record. Otherwise 150 KB of empty objects would be 50,000 rows.
+const maxAlike = 100
+
+// alike counts the failures of a request by their codes, of which there are few.
+type alike []struct {
+	code string
+	n    int
+}
+
+// add counts one more, and reports whether it is stored for itself.
+func (a *alike) add(code string) bool {
+	for i := range *a {
+		if c := &(*a)[i]; c.code == code {
+			c.n++
+			return c.n <= maxAlike
+		}
+	}
+	*a = append(*a, struct {
+		code string
+		n    int
+	}{code, 1})
+	return true
+}
+
+// rest calls f for each code of which there were too many.
+func (a alike) rest(f func(code string)) {
+	for _, c := range a {
+		if c.n > maxAlike {
+			f(c.code)
+		}
+	}
+}
+
+// reportRejects reports the rejected events; of is what is known of their request.
+func (q *request) reportRejects(of pipeline.Failure) {
+	var counts alike
+	for _, e := range q.rejects {
+		q.r.metrics.rejected.WithLabelValues(e.code).Inc()
+		if !counts.add(e.code) {
+			continue
+		}
+		f := of
+		f.ContentType = cmp.Or(e.kind, of.ContentType)
+		f.Code, f.Message, f.Raw, f.Index = e.code, e.message, e.raw, e.index
+		q.r.reporter.Report(f)
+	}
+	body := q.body
+	counts.rest(func(code string) {
+		rest := beyond(q.rejects, code)
+		f := of
+		f.Count, f.Code, f.Message = len(rest), code, shared(rest)
+		if q.dialect.alone { // its events are no events without what is around them
+			f.Raw, body = body, nil
+			if f.Raw == nil {
+				f.Message += "; the body is in another record of this request"
+			}
+			q.r.reporter.Report(f)
+			return
+		}
+		f.Index = rest[0].index
+		q.withJoined(rest, &f)
+	})
+}
+
+// reportTakenRest reports the events beyond maxAlike that were taken and do not fit their schema. Their bytes are in
+// the table.
+func (q *request) reportTakenRest(of pipeline.Failure, counts alike) {
+	all := make([]reject, len(q.violations))
+	for i, v := range q.violations {
+		all[i] = v.reject
+	}
+	counts.rest(func(code string) {
+		rest := beyond(all, code)
+		f := of
+		f.Count, f.Code, f.Message = len(rest), code, shared(rest)
+		q.r.reporter.Report(f)
+	})
+}
+
+// beyond returns the failures of a code that are not stored one by one.
+func beyond(all []reject, code string) (rest []reject) {
+	skip := maxAlike
+	for _, e := range all {
+		switch {
+		case e.code != code:
+		case skip > 0:
+			skip--
+		default:
+			rest = append(rest, e)
+		}
+	}
+	return rest
+}
+
+func shared(rest []reject) string {
+	return fmt.Sprintf("%d events of one request, at indexes %d to %d, after %d others with this code; the first: %s",
+		len(rest), rest[0].index, rest[len(rest)-1].index, maxAlike, rest[0].message)
+}
+
+// withJoined reports a failure with the bytes of rejected events, one behind the other. So a redrive sends these events
+// and none that was accepted. Large ones are joined on disk.
+func (q *request) withJoined(rest []reject, f *pipeline.Failure) {
+	size := int64(0)
+	for _, e := range rest {
+		size += int64(len(e.raw)) + 1
+	}
+	src := &rejectReader{rest: rest}
+	var err error
+	if size > spoolAt && q.r.opts.SpoolDir != "" {
+		err = q.spool(&f.Raw, nil, src, math.MaxInt64)
+	} else if err = q.charge(q.charged + size); err == nil {
+		defer func() { q.charge(q.charged - size) }()
+		b := bytes.NewBuffer(make([]byte, 0, size))
+		io.Copy(b, struct{ io.Reader }{src})
+		f.Raw = b.Bytes()
+	}
+	if err != nil {
+		f.Raw = nil
+		f.Message += "; their bytes are not kept: " + err.Error()
+		q.r.reporter.Drop("raw")
+	}
+	q.r.reporter.Report(*f)
+}
+
+// rejectReader reads rejected events, each followed by a line end.
+type rejectReader struct {
+	rest []reject
+	at   int // in the first of them
+}
+
+func (j *rejectReader) Read(p []byte) (n int, err error) {
+	for n < len(p) && len(j.rest) > 0 {
+		raw := j.rest[0].raw
+		if j.at < len(raw) {
+			m := copy(p[n:], raw[j.at:])
+			n, j.at = n+m, j.at+m
+			continue
+		}
+		p[n] = '\n'
+		n++
+		j.rest, j.at = j.rest[1:], 0
+	}
+	if n == 0 && len(j.rest) == 0 {
+		err = io.EOF
+	}
+	return n, err
+}
