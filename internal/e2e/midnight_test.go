@@ -20,7 +20,7 @@ func TestResendOnAnotherDay(t *testing.T) {
 	now := time.Now().UTC()
 	midnight := now.Truncate(24 * time.Hour).Add(24 * time.Hour)
 	at := func(when time.Time) string {
-		return fmt.Sprintf("PENSTOCK_TEST_CLOCK_SHIFT=%d", int(when.Sub(time.Now()).Seconds()))
+		return fmt.Sprintf("PENSTOCK_TEST_CLOCK_SHIFT=%d", int(time.Until(when).Seconds()))
 	}
 	var queue []map[string]any
 	for i := range 50 {
