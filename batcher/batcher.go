@@ -113,6 +113,7 @@ type Batcher struct {
 	newest   int64     // received_at of the newest event, ms
 	lastErr  string    // of the last PUT that failed, until one succeeds
 	released int64     // objects since the start
+	replayed time.Time // begin of the newest batch found at Open
 	setAside int       // segments in the folder that could not be read, wholly or in part
 }
 
@@ -248,6 +249,9 @@ func (b *Batcher) replay() error {
 			delete(blobs, path)
 		}
 		bt.replayed = true
+		if key.Time.After(b.replayed) {
+			b.replayed = key.Time
+		}
 		for _, earlier := range b.sealed { // records of any may have been carried over
 			if earlier.blobs != nil {
 				bt.after = append(bt.after, earlier)
@@ -343,6 +347,9 @@ func (b *Batcher) Refused() (none bool, err error) {
 	}
 	return b.released == 0, err
 }
+
+// Newest is when the newest batch began that an earlier process left; zero if it left none. It does not change after Open.
+func (b *Batcher) Newest() time.Time { return b.replayed }
 
 // Ready tells why an Append would be refused now, nil if it would not.
 func (b *Batcher) Ready() error {

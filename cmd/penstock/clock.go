@@ -2,10 +2,16 @@ package main
 
 import (
 	"context"
+	"log/slog"
+	"net/http"
+	"strconv"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/faultpoint"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/wallclock"
 	"github.com/penstock/penstock/receiver"
 )
 
@@ -30,4 +36,27 @@ func (s shifted) Append(ctx context.Context, events []pipeline.Event, blobs []pi
 		events[i].ReceivedAt += s.by
 	}
 	return s.to.Append(ctx, events, blobs, d, copied)
+}
+
+// watchClock compares this machine's clock with the store's.
+func watchClock(cfg Config, log *slog.Logger, reg prometheus.Registerer) *wallclock.Watch {
+	w := wallclock.New(openBucket(cfg.Storage).Offset, time.Now, log)
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "penstock_clock_offset_seconds",
+		Help: "How far this machine's clock is ahead of the store's; 0 until the store has answered."},
+		func() float64 { return w.Offset().Seconds() }))
+	return w
+}
+
+// refuseByClock answers 503 to all requests while the clock is wrong. An event that is acknowledged then would be stored
+// under another day, where nobody looks for it.
+func refuseByClock(h http.Handler, w *wallclock.Watch, retryAfter Duration) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if err := w.Err(); err != nil {
+			rw.Header().Set("Retry-After", strconv.Itoa(max(1, int(time.Duration(retryAfter).Seconds()))))
+			rw.Header().Set("Connection", "close") // the body was not read
+			apiError(rw, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		h.ServeHTTP(rw, r)
+	})
 }

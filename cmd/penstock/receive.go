@@ -42,7 +42,8 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	ops := newOperator(cfg, log)
 	defer ops.close()
 	var draining atomic.Bool
-	ready := readiness{func() error { return in.ready(draining.Load()) }, in.remarks}
+	clock := watchClock(cfg, log, reg)
+	ready := readiness{func() error { return errors.Join(in.ready(draining.Load()), clock.Err()) }, in.remarks}
 	adm, err := listenAdmin(cfg.Admin, reg, ops, ready, func() roleStatus {
 		st := roleStatus{Role: "receive", Version: version().Version}
 		for _, b := range in.batchers {
@@ -57,11 +58,15 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	if err := in.start(); err != nil {
 		return err
 	}
+	for _, b := range in.batchers {
+		clock.Found(b.Newest())
+	}
+	clock.Check(ctx)
 	listener, err := net.Listen("tcp", cfg.Receiver.Listen)
 	if err != nil {
 		return fmt.Errorf("receiver.listen: %w", err)
 	}
-	server, err := newServer(in.receiver, cfg.Receiver.TLS, log)
+	server, err := newServer(refuseByClock(in.receiver, clock, cfg.Receiver.RetryAfter), cfg.Receiver.TLS, log)
 	if err != nil {
 		return fmt.Errorf("receiver.tls: %w", err)
 	}
@@ -90,6 +95,7 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	defer stopAdmin()
 	failed := make(chan error, len(servers))
 	g.Go(func() error { return adm.run(adminCtx) })
+	g.Go(func() error { clock.Run(adminCtx); return nil })
 	for _, server := range servers {
 		server.ConnContext, server.listener = in.receiver.ConnContext, in.receiver.Listen(server.listener)
 		go server.serve(failed)

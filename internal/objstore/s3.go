@@ -40,6 +40,9 @@ type Bucket struct {
 	client *s3.Client
 	name   string
 	etag   etags
+
+	http     s3.HTTPClient
+	endpoint string // as it is asked for its time
 }
 
 // ErrNotFound says that there is no such object.
@@ -69,7 +72,11 @@ func Open(opts Options) *Bucket {
 		}
 		o.UsePathStyle = opts.PathStyle
 	})
-	return &Bucket{client: client, name: opts.Bucket}
+	endpoint := opts.Endpoint
+	if endpoint == "" {
+		endpoint = "https://s3." + opts.Region + ".amazonaws.com"
+	}
+	return &Bucket{client: client, name: opts.Bucket, http: cfg.HTTPClient, endpoint: endpoint}
 }
 
 // Put stores an object under a key that is free. Where the key is taken, it

@@ -1,0 +1,60 @@
+package wallclock
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWatch(t *testing.T) {
+	away := errors.New("away")
+	today := time.Date(2026, 11, 25, 18, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name   string
+		now    time.Time
+		offset time.Duration
+		store  error
+		newest time.Time
+		want   string // "": events are taken
+	}{
+		{"right", today, time.Second, nil, time.Time{}, ""},
+		{"a little off", today, -14 * time.Minute, nil, time.Time{}, ""},
+		{"behind the store", today, -16 * time.Minute, nil, time.Time{}, "-16m0s off"},
+		{"ahead of the store", today, 365 * 24 * time.Hour, nil, time.Time{}, "off the store's"},
+		{"store away", today, 0, away, time.Time{}, ""},
+		{"1970, store away", time.Unix(30, 0), 0, away, time.Time{}, "before this version was built"},
+		{"1970, store there", time.Unix(30, 0), -56 * 365 * 24 * time.Hour, nil, time.Time{}, "off the store's"},
+		{"before the newest segment, store away", today, 0, away, today.Add(time.Hour), "newest segment"},
+		{"shortly before the newest segment", today, 0, away, today.Add(time.Minute), ""},
+		{"a segment from the future, store there", today, 0, nil, today.Add(9000 * time.Hour), ""},
+		{"after the newest segment", today, 0, away, today.Add(-time.Hour), ""},
+	} {
+		w := New(func(context.Context) (time.Duration, error) { return tt.offset, tt.store }, func() time.Time { return tt.now },
+			slog.New(slog.DiscardHandler))
+		w.Found(tt.newest)
+		w.Found(tt.newest.Add(-time.Hour))
+		w.Check(t.Context())
+		err := w.Err()
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// A clock that jumps while the process runs is noticed, and so is its correction.
+func TestWatchRecovers(t *testing.T) {
+	offset := time.Hour
+	w := New(func(context.Context) (time.Duration, error) { return offset, nil }, time.Now, slog.New(slog.DiscardHandler))
+	w.Check(t.Context())
+	if w.Err() == nil || w.Offset() != time.Hour {
+		t.Errorf("an hour off: %v, offset %s", w.Err(), w.Offset())
+	}
+	offset = 0
+	w.Check(t.Context())
+	if w.Err() != nil || w.Offset() != 0 {
+		t.Errorf("corrected: %v, offset %s", w.Err(), w.Offset())
+	}
+}
