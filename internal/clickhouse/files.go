@@ -190,6 +190,9 @@ func (f Files) columns(ctx context.Context, source, format string) (fileColumns,
 		if err != nil {
 			return nil, fileError("unreadable_object", true, "column %q: %w", name, err)
 		}
+		if kind == "Nothing" || kind == "Nullable(Nothing)" {
+			continue // null in every row, and nothing that formatRow knows
+		}
 		all = append(all, fileColumn{name, t})
 	}
 	if err := rows.Err(); err != nil {

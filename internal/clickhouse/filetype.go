@@ -317,6 +317,28 @@ func (w *rewriter) key() bool {
 	return true
 }
 
+// mapKey copies the key of a map with its colon: a key of JSON, whatever its type.
+func (w *rewriter) mapKey(t *fileType) error {
+	for t.name == "Nullable" || t.name == "LowCardinality" {
+		t = t.inner[0]
+	}
+	text, ok := w.quoted()
+	if !ok || !w.take(':') {
+		return errPrinted
+	}
+	var err error
+	switch {
+	case t.role == dateRole, t.role == momentRole && !bytes.Contains(text, []byte(".")): // ticks, of Avro
+		err = w.number(t, text[1:len(text)-1])
+	case t.role == momentRole, t.role == clockRole, t.role == int96Role:
+		err = w.string(t, text)
+	default:
+		w.out = appendBytesText(w.out, text)
+	}
+	w.out = append(w.out, ':')
+	return err
+}
+
 // quoted takes a string, with its quotes.
 func (w *rewriter) quoted() ([]byte, bool) {
 	if w.at >= len(w.text) || w.text[w.at] != '"' {
@@ -352,8 +374,8 @@ func (w *rewriter) value(t *fileType) error {
 		return w.all('[', ']', func(int) error { return w.value(t.inner[0]) })
 	case "Map":
 		return w.all('{', '}', func(int) error {
-			if !w.key() {
-				return errPrinted
+			if err := w.mapKey(t.inner[0]); err != nil {
+				return err
 			}
 			return w.value(t.inner[1])
 		})
