@@ -113,15 +113,25 @@ func (v *verifier) others(ctx context.Context, objects []pipeline.Object) error 
 	if len(lately) == 0 {
 		return nil
 	}
-	states, err := states(ctx, v.entries, lately)
-	if err != nil {
+	type entry struct {
+		state pipeline.LoadState
+		etag  string
+	}
+	entries := map[string]entry{}
+	if err := v.entries.Loads(ctx, lately[0].Key, lately[len(lately)-1].Key, func(l pipeline.Load) error {
+		entries[l.Key] = entry{l.State, l.ETag}
+		return nil
+	}); err != nil {
 		return err
 	}
 	for _, o := range lately {
 		v.Others++
 		stored := o.Modified.UTC().Format(time.RFC3339)
-		state, known := states[o.Key]
+		e, known := entries[o.Key]
+		state := e.state
 		switch {
+		case state == pipeline.Loaded && e.etag != o.ETag:
+			v.differ(o.Key, "changed", "its ETag is %s, it was loaded as %s; `penstock reingest --prefix KEY --replace` loads it anew", o.ETag, e.etag)
 		case state == pipeline.Loaded:
 		case state == pipeline.Dropped:
 			v.Dropped++

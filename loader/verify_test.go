@@ -80,7 +80,11 @@ func (a *audited) Head(_ context.Context, key string) (pipeline.Object, error) {
 func (a *audited) Loads(_ context.Context, first, last string, each func(pipeline.Load) error) error {
 	for _, key := range slices.Sorted(maps.Keys(a.states)) {
 		if key >= first && key <= last {
-			if err := each(pipeline.Load{Key: key, ETag: "e", State: a.states[key], Rows: 2,
+			etag := "e"
+			if strings.Contains(key, "overwritten") {
+				etag = "before"
+			}
+			if err := each(pipeline.Load{Key: key, ETag: etag, State: a.states[key], Rows: 2,
 				Received: a.shelf.objects[key]}); err != nil {
 				return err
 			}
@@ -128,6 +132,7 @@ func TestVerifyOutsideTheDays(t *testing.T) {
 		"events/dt=2020/x.ndjson":                   lately,
 		"events/imports/dt=2026-11-20/hive.ndjson":  lately,
 		"events/top.ndjson":                         lately,
+		"events/imports/overwritten.ndjson":         lately,
 		own(today.Add(-time.Hour)):                  today, // began on the day before, stored on this one
 		own(before):                                 lately,
 		"errors/dt=2026-11-20/not-this-one.ndjson":  lately,
@@ -137,6 +142,7 @@ func TestVerifyOutsideTheDays(t *testing.T) {
 		"events/dt=2020-01-01/loaded.ndjson": pipeline.Loaded,
 		"events/dt=2020-01-01/dead.ndjson":   pipeline.Dead, "events/dt=2020-01-01/dropped.ndjson": pipeline.Dropped,
 		"events/dt=2020-01-01/begun.ndjson":         pipeline.Loading,
+		"events/imports/overwritten.ndjson":         pipeline.Loaded,
 		"events/dt=2026-11-20/a/b/deep-down.ndjson": pipeline.Loaded,
 	}}}
 	v, err := Verify(t.Context(), pipeline.Events, Span{today, today.Add(24 * time.Hour)}, 0, a, Source{Store: a, Dir: t.TempDir()}, a, a, nil)
@@ -148,6 +154,7 @@ func TestVerifyOutsideTheDays(t *testing.T) {
 		"events/dt=2020-01-01/begun.ndjson": "missing", "events/dt=2020/x.ndjson": "missing",
 		"events/imports/dt=2026-11-20/hive.ndjson": "missing", "events/top.ndjson": "missing",
 		own(today.Add(-time.Hour)): "missing", own(before): "missing", "events/dt=2026-11-20/readme.txt": "dead",
+		"events/imports/overwritten.ndjson": "changed",
 	}
 	got := map[string]string{}
 	for _, d := range v.Differences {
@@ -159,7 +166,7 @@ func TestVerifyOutsideTheDays(t *testing.T) {
 	if !maps.Equal(got, want) {
 		t.Errorf("differences\n got %v\nwant %v", got, want)
 	}
-	if v.Objects != 3 || v.Others != 10 || v.NotChecked != 1 || v.Ignored != 1 || v.Dropped != 1 ||
+	if v.Objects != 3 || v.Others != 11 || v.NotChecked != 1 || v.Ignored != 1 || v.Dropped != 1 ||
 		v.TableRows != 4 || a.heads.Load() != 3 {
 		t.Errorf("%+v, %d heads", v, a.heads.Load())
 	}
