@@ -131,7 +131,8 @@ func (v *verifier) others(ctx context.Context, objects []pipeline.Object) error 
 		state := e.state
 		switch {
 		case state == pipeline.Loaded && e.etag != o.ETag:
-			v.differ(o.Key, "changed", "its ETag is %s, it was loaded as %s; `penstock reingest --prefix KEY --replace` loads it anew", o.ETag, e.etag)
+			v.differ(o.Key, "changed", "its ETag is %s, it was loaded as %s;"+
+				" `penstock reingest --prefix KEY --replace` loads it anew", o.ETag, e.etag)
 		case state == pipeline.Loaded:
 		case state == pipeline.Dropped:
 			v.Dropped++

@@ -219,7 +219,8 @@ func (f Files) columns(ctx context.Context, source, format string) (fileColumns,
 // whose times the server reads only where its own type has them.
 func (f Files) refine(ctx context.Context, source string, all fileColumns) error {
 	source = strings.TrimSuffix(source, quoteText("Parquet")) + quoteText("ParquetMetadata")
-	rows, err := f.DB.conn.Query(ctx, "SELECT concat(tupleElement(c, 'physical_type'), ' ', tupleElement(c, 'logical_type')) FROM (SELECT arrayJoin(columns) AS c FROM s3("+source+"))")
+	rows, err := f.DB.conn.Query(ctx, "SELECT concat(tupleElement(c, 'physical_type'), ' ', tupleElement(c, 'logical_type'))"+
+		" FROM (SELECT arrayJoin(columns) AS c FROM s3("+source+"))")
 	if err != nil {
 		return err
 	}
@@ -279,7 +280,8 @@ func (f Files) classFile(key string, err error) error {
 	}
 	switch code {
 	case 241: // the file may be all that makes the server run out of memory, so others are loaded meanwhile
-		return fileError("unreadable_object", false, "ClickHouse has not the memory to decode %s: store it with smaller row groups, or give ClickHouse more: %w", key, err)
+		return fileError("unreadable_object", false, "ClickHouse has not the memory to decode %s:"+
+			" store it with smaller row groups, or give ClickHouse more: %w", key, err)
 	case 159, 160, 164, 202, 242, 243, 252, 319, 394, 439, 516, 999: // it is busy, or somebody ended the query
 		return fmt.Errorf("decode %s: %w", key, retry.AsCode(retry.Outage, int(code), errors.New(text)))
 	}

@@ -3,10 +3,15 @@ package clickhouse
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
 )
 
 // columns makes columns a, b, … of types.
@@ -141,6 +146,37 @@ func TestFileInt96(t *testing.T) {
 	}
 	if got, err := all.rewrite(nil, `{"a":"short"}`); err == nil {
 		t.Errorf("five bytes are the time %s", got)
+	}
+}
+
+// What is wrong with one file must not hold up the others, and what the server
+// says of its bytes is final.
+func TestFileErrors(t *testing.T) {
+	f := Files{Endpoint: "http://127.0.0.1:9000", Bucket: "b", PathStyle: true}
+	_, unknown := parseType("Array(")
+	for _, c := range []struct {
+		err   error
+		code  string // empty: an outage
+		final bool
+	}{
+		{&clickhouse.Exception{Code: 241, Message: "(total) memory limit exceeded"}, "unreadable_object", false},
+		{&clickhouse.Exception{Code: 117, Message: "Page CRC checksum verification failed"}, "unreadable_object", true},
+		{&clickhouse.Exception{Code: 636, Message: "Error: Code: 50. DB::Exception: uniontype"}, "unreadable_object", true},
+		{&clickhouse.Exception{Code: 33, Message: "Cannot read all data"}, "unreadable_object", false},
+		{&clickhouse.Exception{Code: 636, Message: "Error: Code: 499. DB::Exception"}, "store_unreachable", false},
+		{fileError("unreadable_object", true, "column %q: %w", "x", unknown), "unreadable_object", true},
+		{&clickhouse.Exception{Code: 202, Message: "Too many simultaneous queries"}, "", false},
+		{io.ErrUnexpectedEOF, "", false},
+	} {
+		err := f.classFile("events/a", c.err)
+		file, is := errors.AsType[*pipeline.FileError](err)
+		if c.code == "" {
+			if is || retry.ClassOf(err) != retry.Outage {
+				t.Errorf("%v: got %v, want an outage", c.err, err)
+			}
+		} else if !is || file.Code != c.code || file.Final != c.final || retry.ClassOf(err) != retry.Permanent {
+			t.Errorf("%v: got %v (%+v), want %s, final %t", c.err, err, file, c.code, c.final)
+		}
 	}
 }
 

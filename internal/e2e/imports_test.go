@@ -203,18 +203,21 @@ func TestImportColumns(t *testing.T) {
 	key = today() + "logical-types"
 	s.put(key, caseFile(t, "logical-types.avro"), nil)
 	s.loaded(key, 2, 0)
-	got := s.queryRows("SELECT toString((properties.d, properties.ts, properties.tsu, properties.dec, properties.m.k, properties.un)) FROM events WHERE object = '" + key + "' AND object_row = 0")
+	got := s.queryRows("SELECT toString((properties.d, properties.ts, properties.tsu, properties.dec, properties.m.k, properties.un))" +
+		" FROM events WHERE object = '" + key + "' AND object_row = 0")
 	if want := "('9999-12-31','0001-01-01T00:00:00Z','2026-11-25T10:11:12.123456Z','-1.23','9999-12-31','s')"; len(got) != 1 || got[0] != want {
 		t.Errorf("Avro: got %q, want %q", got, want)
 	}
 
 	// Keys of maps are of any type, and keep it.
 	key = today() + "maps.parquet"
-	if err := s.db.Exec(t.Context(), "INSERT INTO FUNCTION "+source(key, "Parquet")+" SELECT map(toDate32('2020-01-01'), 1.0) AS m"); err != nil {
+	if err := s.db.Exec(t.Context(), "INSERT INTO FUNCTION "+source(key, "Parquet")+
+		" SELECT map(toDate32('2020-01-01'), 1.0) AS m"); err != nil {
 		t.Fatal(err)
 	}
 	s.loaded(key, 1, 0)
-	if got := s.queryRows("SELECT toString(properties) FROM events WHERE object = '" + key + "'"); len(got) != 1 || got[0] != `{"m":{"2020-01-01":1}}` {
+	got = s.queryRows("SELECT toString(properties) FROM events WHERE object = '" + key + "'")
+	if len(got) != 1 || got[0] != `{"m":{"2020-01-01":1}}` {
 		t.Errorf("map: got %q", got)
 	}
 

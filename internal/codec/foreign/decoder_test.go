@@ -291,7 +291,9 @@ func TestTablesReject(t *testing.T) {
 	if err != nil || len(events) != 2 || len(rejected) != 4 {
 		t.Fatalf("%d events, %+v, %v", len(events), rejected, err)
 	}
-	for i, want := range []struct{ code, raw string }{{"wrong_columns", "1"}, {"wrong_columns", "1,2,3"}, {"invalid_csv", `"x"y,2`}, {"invalid_utf8", "1,caf\xe9"}} {
+	for i, want := range []struct{ code, raw string }{
+		{"wrong_columns", "1"}, {"wrong_columns", "1,2,3"}, {"invalid_csv", `"x"y,2`}, {"invalid_utf8", "1,caf\xe9"},
+	} {
 		if r := rejected[i]; r.Code != want.code || string(r.Raw) != want.raw || r.Row != uint32(i+1) {
 			t.Errorf("got %+v, want %+v", r, want)
 		}

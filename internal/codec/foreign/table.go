@@ -211,7 +211,8 @@ func newRecords(format Format, maxRow int, in *bufio.Reader) records {
 	r := &csvRecords{kept: recorder{in: in, max: maxRow, comma: byte(delimiter(head))}}
 	r.csv = csv.NewReader(&r.kept)
 	r.csv.Comma, r.csv.ReuseRecord, r.csv.FieldsPerRecord = delimiter(head), true, -1
-	if line, _, _ := bytes.Cut(head, []byte("\n")); bytes.HasPrefix(line, []byte("sep=")) && len(bytes.TrimSpace(line)) <= len("sep=;") {
+	line, _, _ := bytes.Cut(head, []byte("\n"))
+	if bytes.HasPrefix(line, []byte("sep=")) && len(bytes.TrimSpace(line)) <= len("sep=;") {
 		in.Discard(len(line) + 1) // a note to Excel, not the header
 	}
 	return r
