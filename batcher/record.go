@@ -113,6 +113,9 @@ func parseRecord(dst []pipeline.Event, seq uint64, b []byte) ([]pipeline.Event, 
 		e.Timestamp = int64(binary.LittleEndian.Uint64(b[16:]))
 		e.ReceivedAt = int64(binary.LittleEndian.Uint64(b[24:]))
 		b = b[32:]
+		if err := pipeline.CheckReceived(e.ReceivedAt); err != nil {
+			return dst, err
+		}
 		ok := true
 		for _, f := range [...]struct{ to, before *[]byte }{
 			{&e.Project, &before.Project}, {&e.Name, &before.Name},

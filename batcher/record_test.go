@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -34,7 +35,7 @@ func someEvents(r *rand.Rand, n int) []pipeline.Event {
 		}
 		e.Project, e.Name, e.SessionID = field(before.Project), field(before.Name), field(before.SessionID)
 		e.UserID, e.Context, e.Properties = field(before.UserID), field(before.Context), field(before.Properties)
-		e.Timestamp, e.ReceivedAt = int64(r.Uint64()), int64(r.Uint64())
+		e.Timestamp, e.ReceivedAt = int64(r.Uint64()), pipeline.MinReceived+r.Int64N(pipeline.MaxReceived-pipeline.MinReceived)
 		if r.IntN(4) == 0 {
 			e.Timestamp = pipeline.NoTime
 		}
@@ -50,6 +51,18 @@ func plain(e pipeline.Event, seq uint64) pipeline.Event {
 	}
 	e.Seq, e.Receiver = seq, nil
 	return e
+}
+
+// A record of a time at which nothing was received is damaged, or a clock was wrong: it goes to the errors pipeline.
+func TestRecordReceivedAt(t *testing.T) {
+	for ms, want := range map[int64]error{0: pipeline.ErrReceived, pipeline.MinReceived - 1: pipeline.ErrReceived, pipeline.MinReceived: nil,
+		pipeline.MaxReceived - 1: nil, pipeline.MaxReceived: pipeline.ErrReceived} {
+		events := someEvents(rand.New(rand.NewPCG(1, 1)), 3)
+		events[1].ReceivedAt = ms
+		if _, err := parseRecord(nil, 1, appendRecord(nil, events)); !errors.Is(err, want) {
+			t.Errorf("received at %d: got %v, want %v", ms, err, want)
+		}
+	}
 }
 
 func TestRecordRoundTrip(t *testing.T) {

@@ -84,7 +84,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportAllocs()
 			var dst []pipeline.Event
 			for range b.N {
-				dec, err := NewDecoder(bytes.NewReader(object), int64(len(object)), f)
+				dec, err := newDecoder(bytes.NewReader(object), int64(len(object)), f)
 				if err != nil {
 					b.Fatal(err)
 				}

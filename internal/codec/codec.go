@@ -86,6 +86,18 @@ func (s *Encoders) New(w io.Writer, format pipeline.Format, receiver string) (En
 
 // NewDecoder reads an object of size bytes.
 func NewDecoder(r io.ReaderAt, size int64, format pipeline.Format) (Decoder, error) {
+	dec, err := newDecoder(r, size, format)
+	if err != nil {
+		return nil, err
+	}
+	if typed, ok := dec.(TypedDecoder); ok {
+		return datedTyped{dated{dec}, typed}, nil
+	}
+	return dated{dec}, nil
+}
+
+// newDecoder is NewDecoder without a check of the times of receipt.
+func newDecoder(r io.ReaderAt, size int64, format pipeline.Format) (Decoder, error) {
 	if size == 0 {
 		return nil, errors.New("the object is empty: it has not even a header")
 	}

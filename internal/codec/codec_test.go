@@ -100,7 +100,7 @@ func clone(e pipeline.Event) pipeline.Event {
 
 // decode reads all of an object, cut by limit. Each event is copied before the next Decode, as the contract asks.
 func decode(object []byte, format pipeline.Format, limit Limit) (events []pipeline.Event, cuts []int, err error) {
-	dec, err := NewDecoder(bytes.NewReader(object), int64(len(object)), format)
+	dec, err := newDecoder(bytes.NewReader(object), int64(len(object)), format)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -324,7 +324,7 @@ func TestAliasing(t *testing.T) {
 	want := gameEvents(5000)
 	for _, f := range formats {
 		object := encode(t, f, want, 5000)
-		dec, err := NewDecoder(bytes.NewReader(object), int64(len(object)), f)
+		dec, err := newDecoder(bytes.NewReader(object), int64(len(object)), f)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,24 @@ const (
 	MaxTime = 10413791999999
 )
 
+// Events are received between these times, 2020 and 2100, in milliseconds since 1970. Anything else is a wrong clock or
+// damaged bytes, and would be stored in a partition where nobody looks for it.
+const (
+	MinReceived = 1577836800000
+	MaxReceived = 4102444800000 // exclusive
+)
+
+// ErrReceived says that a received_at is none that a receiver with a right clock writes.
+var ErrReceived = errors.New("received_at is outside the years 2020 to 2099")
+
+// CheckReceived returns ErrReceived for a time in milliseconds at which no event can have been received.
+func CheckReceived(ms int64) error {
+	if ms < MinReceived || ms >= MaxReceived {
+		return ErrReceived
+	}
+	return nil
+}
+
 // The errors of ParseTime and ParseEpoch. They are written to follow the name of the member and its value.
 var (
 	ErrNotTime = errors.New("want a time as 2026-11-22T03:45:12.345Z, or the seconds, milliseconds, microseconds or" +

@@ -530,7 +530,7 @@ func ours(members []jsonscan.Member, e *pipeline.Event) bool {
 			return false
 		}
 	}
-	return len(e.Name) > 0 && e.ReceivedAt >= 0 && e.ReceivedAt < maxReceived
+	return len(e.Name) > 0 && pipeline.CheckReceived(e.ReceivedAt) == nil
 }
 
 var errNoTime = errors.New("not a time as Penstock writes it")
@@ -545,10 +545,6 @@ func ownTime(m *jsonscan.Member) (int64, error) {
 	}
 	return ms, err
 }
-
-// maxReceived is the year 2100, in ms: partitions are days of received_at, and
-// ClickHouse's days go from 1970 to 2149.
-const maxReceived = 4102444800000
 
 // content is that of a string.
 func content(m *jsonscan.Member) []byte {
