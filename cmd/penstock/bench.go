@@ -373,7 +373,7 @@ func runFloor(ctx context.Context, s streams, args []string) error {
 		return err
 	}
 	text := []byte(*answer)
-	server := &http.Server{Addr: *listen, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{Addr: *listen, ReadHeaderTimeout: headerTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.Write(text)
 	})}

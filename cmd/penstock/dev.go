@@ -289,7 +289,7 @@ func (st *stack) save() error {
 		name := strings.ToLower(strings.TrimPrefix(p.Name, "penstock "))
 		st.state.Pids[name] = p.Pid
 	}
-	text, err := json.MarshalIndent(st.state, "", "  ")
+	text, err := json.MarshalIndent(st.state, "", "  ") // #nosec G117 -- the passwords are what the file is for; its mode is 0600
 	if err != nil {
 		return err
 	}

@@ -598,7 +598,7 @@ func redriveThrough(ctx context.Context, ex executor, op operation, p *errorRedr
 
 // filter lets a command mend a payload; why says that it did not.
 func filter(ctx context.Context, command string, raw []byte) (body []byte, why string) {
-	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	cmd := exec.CommandContext(ctx, "sh", "-c", command) // #nosec G204 G702 -- the operator's own --through, on this machine
 	var said bytes.Buffer
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(raw), &said
 	body, err := cmd.Output()

@@ -258,3 +258,32 @@ func TestServerLimits(t *testing.T) {
 		t.Errorf("%d requests run at once on one connection, want %d at most", running, maxStreams)
 	}
 }
+
+// Commands with --server trust the CA of --ca, or of the configuration.
+func TestServerFlagByTLS(t *testing.T) {
+	ca := tlstest.NewCA(t)
+	cert, key := ca.Issue(t, t.TempDir(), "127.0.0.1")
+	addr := startAdmin(t, AdminConfig{Listen: "127.0.0.1:0", Token: "secret", TLS: ServerTLSConfig{Cert: cert, Key: key}})
+	t.Chdir(t.TempDir())
+	list := func(args ...string) string {
+		err := run(t.Context(), streams{io.Discard, io.Discard}, append([]string{"errors", "list", "--stage", "nowhere",
+			"--server", "https://" + addr, "--token", "secret"}, args...))
+		if err == nil {
+			t.Fatal("no error for a stage that does not exist")
+		}
+		return err.Error()
+	}
+	if got := list(); !strings.Contains(got, "x509") {
+		t.Errorf("without the CA: %s", got)
+	}
+	const answer = "nowhere" // the server's own words
+	if got := list("--ca", ca.File); strings.Contains(got, "x509") || !strings.Contains(got, answer) {
+		t.Errorf("with --ca: %s", got)
+	}
+	if err := os.WriteFile("penstock.yaml", []byte("status: {tls: {ca: "+ca.File+"}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(); strings.Contains(got, "x509") || !strings.Contains(got, answer) {
+		t.Errorf("with status.tls: %s", got)
+	}
+}
