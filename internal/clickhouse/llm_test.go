@@ -116,6 +116,17 @@ func TestWhatIsACall(t *testing.T) {
 			"07 |  | a | langfuse.observation.type=generation", "08 |  | a | langfuse.observation.type=embedding", "09 |  | a | ai.operationId=ai.streamText.doStream",
 			"0a |  | ai.embedMany.doEmbed | a=1", "0b |  | a | llm.request.type=completion", "0c |  | a | gen_ai.operation.name=CHAT",
 		}, "(0) (0) (0) (0) (0) (0) (0) (0) (0) (0) (0)"},
+		{"operations of Semantic Kernel, without usage", []string{
+			"01 |  | a | gen_ai.operation.name=chat.completions", "02 |  | a | gen_ai.operation.name=chat.streaming_completions",
+			"03 |  | a | gen_ai.operation.name=text.completions", "04 |  | a | gen_ai.operation.name=text.streaming_completions",
+		}, "(0) (0) (0) (0)"},
+		{"LangSmith's prompts and retrievers", []string{
+			"01 |  | chain | langsmith.span.kind=chain | gen_ai.operation.name=chain | " + in + "5",
+			"02 | 01 | prompt | langsmith.span.kind=prompt | gen_ai.operation.name=chat",
+			"03 | 01 | retriever | langsmith.span.kind=retriever | gen_ai.operation.name=embeddings",
+			"04 | 01 | model | langsmith.span.kind=llm | gen_ai.operation.name=chat | " + in + "5",
+		}, "(5)"},
+		{"an RPC that reports usage", []string{"01 |  | InvokeModel | rpc.system=aws-api | " + model + " | " + in + "7"}, "(7)"},
 		{"what says that it is something else", []string{
 			"01 |  | a | gen_ai.operation.name=execute_tool | " + model, "02 |  | a | openinference.span.kind=RETRIEVER | llm.model_name=m",
 			"03 |  | a | langfuse.observation.type=tool | " + in + "7", "04 |  | a | ai.operationId=ai.toolCall | " + in + "7",
@@ -172,6 +183,14 @@ func TestNamesOfSpans(t *testing.T) {
 			tokens + ", cost_usd, input", "(100,60,0,20,5,2,'[1]')"},
 		{"gen_ai.operation.name=chat | gen_ai.usage.input_tokens=10 | gen_ai.usage.cache_read.input_tokens=900 | gen_ai.usage.output_tokens=1", tokens, "(910,900,0,1,0)"}, // Anthropic's own, which excludes them
 		{"gen_ai.operation.name=chat | gen_ai.usage.input_tokens=-5 | gen_ai.usage.output_tokens=1e30 | gen_ai.usage.cost=true", tokens + ", cost_usd", "(0,0,0,0,0,NULL)"},
+		{"gen_ai.operation.name=chat | gen_ai.usage.input_tokens=200 | gen_ai.usage.output_tokens=9 | gen_ai.usage.total_tokens=309 | " +
+			"gen_ai.usage.cache_read_input_tokens=60 | gen_ai.usage.cache_write_input_tokens=40 | gen_ai.server.time_to_first_token=640",
+			tokens + ", total_tokens, first_token_ms", "(300,60,40,9,0,309,640)"}, // Strands
+		{"gen_ai.operation.name=chat | gen_ai.server.time_to_first_token=0.5 | gen_ai.response.finish_reasons=[\"STOP\",\"LENGTH\"]",
+			"first_token_ms, finish_reason", "(500,'STOP')"}, // Spring AI
+		{"gen_ai.operation.name=chat | gen_ai.usage.input_tokens=100 | gen_ai.usage.input_tokens.cached=60 | gen_ai.usage.input_tokens.cache_write=10 | " +
+			"gen_ai.usage.output_tokens=20 | gen_ai.usage.output_tokens.reasoning=5", tokens, "(100,60,10,20,5)"}, // Sentry
+		{"gen_ai.operation.name=chat.completions | gen_ai.response.prompt_tokens=100 | gen_ai.response.completion_tokens=20", tokens, "(100,0,0,20,0)"},
 		{"gen_ai.operation.name=chat | gen_ai.usage.input_tokens=1e2 | gen_ai.usage.output_tokens=20.0", tokens, "(100,0,0,20,0)"},
 		{`langfuse.observation.type=generation | langfuse.observation.model.name=m | langfuse.observation.input=[{"role":"user"}] | langfuse.observation.output=ho | langfuse.observation.usage_details={"input":40,"input_cached_tokens":60,"output":20,"total":120} | langfuse.observation.cost_details={"input":0.1,"output":0.2} | langfuse.observation.completion_start_time="2026-11-25T09:46:40.250Z" | langfuse.observation.level=ERROR | langfuse.observation.status_message=no`,
 			tokens + ", model, input, output, round(cost_usd, 9), first_token_ms, status, error", `(100,60,0,20,0,'m','[{"role":"user"}]','ho',0.3,250,'error','no')`},
@@ -192,13 +211,13 @@ func TestMessagesOfEvents(t *testing.T) {
 	setCalls(t, db)
 	body := strings.Replace(spans("01 |  | chat | gen_ai.operation.name=chat"), `"attributes":`, `"events":[{"name":"gen_ai.content.prompt","attributes":[{"key":"gen_ai.prompt","value":{"stringValue":"hi"}}]},
 		{"name":"First Token Stream Event","timeUnixNano":"1795600000250000000"},
-		{"name":"gen_ai.choice","attributes":[{"key":"message","value":{"stringValue":"ho"}}]}],"attributes":`, 1)
+		{"name":"gen_ai.choice","attributes":[{"key":"finish_reason","value":{"stringValue":"stop"}},{"key":"message","value":{"stringValue":"ho"}}]}],"attributes":`, 1)
 	events := received(t, "/v1/traces", body)
 	events = append(events, received(t, "/v1/logs", `{"resourceLogs":[{"scopeLogs":[{"logRecords":[
 		{"timeUnixNano":"1795600000000000000","traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0000000000000001","eventName":"gen_ai.client.inference.operation.details","attributes":[{"key":"gen_ai.operation.name","value":{"stringValue":"chat"}},{"key":"gen_ai.usage.input_tokens","value":{"intValue":"5"}}]},
 		{"timeUnixNano":"1795600000000000000","traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0000000000000001","eventName":"gen_ai.user.message","attributes":[{"key":"gen_ai.system","value":{"stringValue":"openai"}}]}]}]}]}`)...)
-	got := calls(t, db, "JSONExtractString(input, 1, 'attributes', 'gen_ai', 'prompt'), JSONExtractString(output, 1, 'attributes', 'message'), first_token_ms", events)
-	if want := "('hi','ho',250)"; got != want {
+	got := calls(t, db, "JSONExtractString(input, 1, 'attributes', 'gen_ai', 'prompt'), JSONExtractString(output, 1, 'attributes', 'message'), first_token_ms, finish_reason", events)
+	if want := "('hi','ho',250,'stop')"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

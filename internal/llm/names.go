@@ -28,6 +28,10 @@ const (
 	gemini     Source = "https://ai.google.dev/api/generate-content#UsageMetadata"
 	bedrock    Source = "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html"
 	deepseek   Source = "https://api-docs.deepseek.com/guides/kv_cache"
+	langsmith  Source = "https://github.com/langchain-ai/langsmith-sdk, its OpenTelemetry exporter (0.4)"
+	kernel     Source = "https://github.com/microsoft/semantic-kernel, its model diagnostics (1.37 and before)"
+	strands    Source = "https://github.com/strands-agents/sdk-python, its tracer (1)"
+	sentry     Source = "https://github.com/getsentry/sentry-conventions (gen_ai)"
 )
 
 // A Field is what a name says about a call.
@@ -51,6 +55,7 @@ const (
 	FirstToken    Field = "first_token_ms"
 	FirstTokenSec Field = "first_token_ms, in seconds"
 	FirstTokenAt  Field = "first_token_ms, as a time"
+	FirstTokenAny Field = "first_token_ms, in seconds, or in milliseconds if those exceed duration_ms"
 	BeginAt       Field = "latency_ms, its begin as a time"
 	EndAt         Field = "latency_ms, its end as a time"
 	Usage         Field = "token usage" // an object, see Members; JSON in a text is one as well
@@ -102,6 +107,7 @@ var Names = []Name{
 	{Operation, "ai.operationId", vercel},
 	{Operation, "langfuse.observation.type", langfuse},
 	{Operation, "openinference.span.kind", inference},
+	{Operation, "langsmith.span.kind", langsmith},
 
 	{CallID, "call_id", native},
 	{CallID, "request_id", native},
@@ -158,7 +164,7 @@ var Names = []Name{
 	{FirstToken, "ai.response.msToFirstChunk", vercel},
 	{FirstToken, "timing.timeToFirstToken", helicone},
 	{FirstTokenSec, "gen_ai.response.time_to_first_chunk", semconv},
-	{FirstTokenSec, "gen_ai.server.time_to_first_token", semconv},
+	{FirstTokenAny, "gen_ai.server.time_to_first_token", strands},
 	{FirstTokenAt, "langfuse.observation.completion_start_time", langfuse},
 	{FirstTokenAt, "completion_start_time", langfuse},
 	{FirstTokenAt, "completionStartTime", litellm},
@@ -251,6 +257,7 @@ var Renamed = [RenamedNames]struct {
 		{"gen_ai.usage.prompt_tokens", semconvOld},
 		{"llm.usage.prompt_tokens", traceloop},
 		{"llm.token_count.prompt", inference},
+		{"gen_ai.response.prompt_tokens", kernel},
 		{"ai.usage.inputTokens", vercel},
 		{"ai.usage.promptTokens", vercel},
 		{"ai.usage.tokens", vercel},
@@ -259,6 +266,7 @@ var Renamed = [RenamedNames]struct {
 		{"gen_ai.usage.completion_tokens", semconvOld},
 		{"llm.usage.completion_tokens", traceloop},
 		{"llm.token_count.completion", inference},
+		{"gen_ai.response.completion_tokens", kernel},
 		{"ai.usage.outputTokens", vercel},
 		{"ai.usage.completionTokens", vercel},
 	}},
@@ -277,6 +285,7 @@ var Renamed = [RenamedNames]struct {
 		{"gen_ai.usage.details.cache_read_input_tokens", pydantic},
 		{"gen_ai.usage.details.cached_tokens", pydantic},
 		{"gen_ai.usage.cached_tokens", traceloop},
+		{"gen_ai.usage.input_tokens.cached", sentry},
 	}},
 	{"gen_ai.usage.cache_creation.input_tokens", []Attribute{
 		{"gen_ai.usage.cache_creation_input_tokens", traceloop},
@@ -285,6 +294,8 @@ var Renamed = [RenamedNames]struct {
 		{"ai.usage.inputTokenDetails.cacheWriteTokens", vercel},
 		{"gen_ai.usage.details.cache_write_tokens", pydantic},
 		{"gen_ai.usage.details.cache_creation_input_tokens", pydantic},
+		{"gen_ai.usage.cache_write_input_tokens", strands},
+		{"gen_ai.usage.input_tokens.cache_write", sentry},
 	}},
 	{"gen_ai.usage.reasoning.output_tokens", []Attribute{
 		{"gen_ai.usage.reasoning_tokens", traceloop},
@@ -293,6 +304,7 @@ var Renamed = [RenamedNames]struct {
 		{"ai.usage.outputTokenDetails.reasoningTokens", vercel},
 		{"ai.usage.reasoningTokens", vercel},
 		{"gen_ai.usage.details.reasoning_tokens", pydantic},
+		{"gen_ai.usage.output_tokens.reasoning", sentry},
 	}},
 	{"gen_ai.usage.cost", []Attribute{
 		{"gen_ai.usage.total_cost", openrouter},
@@ -458,6 +470,7 @@ var Calls = []string{
 	"completion",                                                                        // OpenLLMetry
 	"acompletion", "atext_completion", "aembedding", "aresponses", "anthropic_messages", // LiteLLM
 	"agenerate_content", "generate_content_stream", "agenerate_content_stream",
+	"chat.completions", "chat.streaming_completions", "text.completions", "text.streaming_completions", // Semantic Kernel
 }
 
 // Never are the words of what is no call even if it reports token usage.
@@ -465,10 +478,12 @@ var Never = []string{
 	"execute_tool", "retrieval", "create_agent", // semconv
 	"tool", "retriever", "reranker", "evaluator", "guardrail", // OpenInference, OpenLLMetry, Langfuse
 	"event", "ai.toolcall",
+	"prompt", "parser", // LangSmith
 }
 
 // foreign are attributes of spans that are calls of something else. They count
-// where a span does not say itself that it is a call.
+// where a span does not say itself that it is a call. An RPC is not among them:
+// the AWS SDK's span of Bedrock is one, and reports usage without an operation.
 var foreign = []string{
-	"http.request.method", "http.method", "db.system.name", "db.system", "rpc.system", "messaging.system",
+	"http.request.method", "http.method", "db.system.name", "db.system", "messaging.system",
 }

@@ -30,12 +30,14 @@ func loose(path string) string {
 // number reads a number from its text, so that true is none.
 func number(path string) string { return "toFloat64OrNull(" + loose(path) + ")" }
 
-// firstText is a text, or the first of several.
+// firstText is a text, or the first of several. Spring AI sends the several as JSON.
 func firstText(path string) string {
 	if strings.Contains(path, "[]") {
 		return "nullIf(" + text(path) + "[1], '')"
 	}
-	return "properties." + quoted(path) + ".:`Array(Nullable(String))`[1], nullIf(" + text(path) + ", '')"
+	t := text(path)
+	return "properties." + quoted(path) + ".:`Array(Nullable(String))`[1], " +
+		"nullIf(if(startsWith(" + t + ", '[\"'), JSONExtractString(assumeNotNull(" + t + "), 1), " + t + "), '')"
 }
 
 // body is a text, or any other value as JSON.

@@ -52,8 +52,9 @@ FROM
             tokens_in IS NULL AND tokens_out IS NULL AS unknown,
             ifNull(tokens_cached, 0) AS cached_tokens, ifNull(tokens_written, 0) AS cache_write_tokens,
                 ifNull(tokens_reasoning, 0) AS reasoning_tokens,
-            -- An input below its own parts came without them.
-            ifNull(tokens_in, 0) + if(cached_tokens + cache_write_tokens > ifNull(tokens_in, 0),
+            -- An input below its own parts came without them; so did one to which the total adds them.
+            ifNull(tokens_in, 0) + if(cached_tokens + cache_write_tokens > ifNull(tokens_in, 0)
+                OR ifNull(tokens_all = tokens_in + tokens_out + cached_tokens + cache_write_tokens, 0),
                 cached_tokens + cache_write_tokens, 0) AS input_tokens,
             ifNull(tokens_out, 0) + if(reasoning_tokens > ifNull(tokens_out, 0), reasoning_tokens, 0) AS output_tokens
         FROM (%s
@@ -92,7 +93,7 @@ func eventCalls() string {
                 if(`+status+` IN ('error', 'failed', 'failure') OR ifNull(properties.status.:Int64, 0) >= 400
                     OR ifNull(`+text("langfuse.observation.level")+`, '') = 'ERROR'
                     OR `+status+` NOT IN ('ok', 'success') AND error != '', 'error', 'ok') AS status,
-                `+coalesce(append(each(FinishReason, firstText), "''"))+` AS finish_reason,
+                `+coalesce(append(each(FinishReason, firstText), answerReason, "''"))+` AS finish_reason,
                 `+coalesce(append(each(Input, body), eventBodies(promptEvents), "''"))+` AS whole_input,
                 `+coalesce(append(each(Output, body), eventBodies(answerEvents), "''"))+` AS whole_output,
                 multiIf(`+isSpan+`, 'otlp', `+text("call_type")+` != '', 'litellm',
@@ -128,7 +129,7 @@ func wordMarks() []string {
 	kind := func(path, name string) string { return "lower(ifNull(" + text(path) + ", '')) AS " + name }
 	return []string{
 		"project", "name", kind("langfuse.observation.type", "langfuse_type"), kind("openinference.span.kind",
-			"inference_kind"),
+			"inference_kind"), kind("langsmith.span.kind", "langsmith_kind"),
 		"coalesce(nullIf(" + text("ai.operationId") + ", ''), toString(name)) AS vercel_id",
 		kind("gen_ai.operation.name", "operation_name"), kind("traceloop.span.kind", "traceloop_kind"),
 		"ifNull(properties.trace_id.:String, '') AS trace",
@@ -181,14 +182,15 @@ func classified(query string) string {
 
 // word is what an event says that it is; the most specific convention counts.
 const word = `multiIf(langfuse_type NOT IN ('', 'span'), langfuse_type, inference_kind NOT IN ('', 'unknown'),
-	inference_kind,
+	inference_kind, langsmith_kind != '', langsmith_kind,
                 match(vercel_id, '^ai\\.[A-Za-z]+\\.do(Generate|Stream|Embed)($|[^A-Za-z])'), 'generation',
                 startsWith(vercel_id, 'ai.'), lower(vercel_id),
                 operation_name != '', operation_name, litellm_type != '', litellm_type, traceloop_kind)`
 
 // marks finds what may be a call, by few paths.
 func marks() string {
-	said := []string{"gen_ai.operation.name", "openinference.span.kind", "langfuse.observation.type", "ai.operationId"}
+	said := []string{"gen_ai.operation.name", "openinference.span.kind", "langsmith.span.kind", "langfuse.observation.type",
+		"ai.operationId"}
 	return "name = 'llm_call' OR " + present(append(said, usageMarks...)) + " OR " + isExport +
 		" OR lower(ifNull(properties.call_type.:String, '')) IN " + list(Calls)
 }
@@ -321,6 +323,10 @@ func eventBodies(names []string) string {
 		properties.events.:` + "`Array(JSON)`" + `)), '[]')`
 }
 
+// answerReason is the finish reason of a span whose answer is an event.
+const answerReason = "nullIf(arrayFirst(r -> r != '', arrayMap(e -> if(ifNull(e.name.:String, '') = 'gen_ai.choice', " +
+	"ifNull(e.attributes.finish_reason.:String, ''), ''), properties.events.:`Array(JSON)`)), '')"
+
 // firstTokenEvent is OpenInference's event of a span.
 const firstTokenEvent = "round((toFloat64OrNull(toString(arrayFirst(e -> ifNull(e.name.:String, '') = 'First Token Stream Event', " +
 	"properties.events.:`Array(JSON)`).time_unix_nano)) - toFloat64OrNull(toString(properties.`$envelope`.start_time_unix_nano))) / 1e6, 2)"
@@ -341,6 +347,9 @@ func firstTokenColumn() string {
 	numbers := mapped(paths(FirstToken), number)
 	for _, p := range paths(FirstTokenSec) {
 		numbers = append(numbers, "1000 * "+number(p))
+	}
+	for _, p := range paths(FirstTokenAny) {
+		numbers = append(numbers, "if(ifNull(1000 * "+number(p)+" > "+number("duration_ms")+", 0), 1, 1000) * "+number(p))
 	}
 	begin := coalesce(append(each(BeginAt, milliseconds), "toFloat64(toUnixTimestamp64Milli(timestamp))"))
 	numbers = append(numbers, "round("+coalesce(each(FirstTokenAt, milliseconds))+" - "+begin+", 3)", firstTokenEvent)
