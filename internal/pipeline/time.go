@@ -43,6 +43,9 @@ var (
 //     comma, and what is finer than a millisecond is cut off. Without seconds, or as a date alone, the rest is zero.
 //   - The zone is Z, an offset of at most 14 hours (+01:00, +0100, +01), UTC or GMT. A space may precede it. Text
 //     without a zone is UTC. ":Z" is Z: a client in the field writes it.
+//   - Behind Z or an offset there may be the zone's name, in brackets (RFC 9557, as Java and JavaScript's Temporal write
+//     it) or as letters behind a space (as Go and Ruby do). The offset decides. A name without an offset is rejected.
+//   - Eight digits that are a date, as 20261124. As seconds they would be a day in 1970 to 1973.
 //   - 24:00:00 is the end of the day. 23:59:60 in UTC, a leap second, is the second after it.
 //   - A number, as ParseEpoch reads it.
 func ParseTime(text []byte) (ms int64, err error) {
@@ -51,8 +54,26 @@ func ParseTime(text []byte) (ms int64, err error) {
 		return NoTime, nil
 	case len(text) >= len("2026-11-22") && text[4] == '-' && text[7] == '-':
 		return parseDateTime(text)
+	case len(text) == len("20261122"):
+		if ms, ok := parseBasicDate(text); ok {
+			return ms, nil
+		}
 	}
 	return ParseEpoch(text)
+}
+
+// parseBasicDate reads YYYYMMDD, as GA4 and warehouses write a date.
+func parseBasicDate(text []byte) (ms int64, ok bool) {
+	century, ok1 := twoDigits(text, 0)
+	year, ok2 := twoDigits(text, 2)
+	month, ok3 := twoDigits(text, 4)
+	day, ok4 := twoDigits(text, 6)
+	year += 100 * century
+	if !(ok1 && ok2 && ok3 && ok4) || month < 1 || month > 12 || day < 1 || day > daysIn(year, month) {
+		return 0, false
+	}
+	ms = daysSince1970(year, month, day) * dayMillis
+	return ms, CheckTime(ms) == nil
 }
 
 // CheckTime returns ErrTimeRange if a time in milliseconds is outside of what the table can store.
@@ -284,6 +305,7 @@ func parseZone(text []byte) (offset int64, ok bool) {
 	if len(text) == 0 || len(text) == 1 && text[0]|0x20 == 'z' {
 		return 0, true
 	}
+	text = withoutZoneName(text)
 	if text[0] == ' ' {
 		text = text[1:]
 	}
@@ -301,6 +323,25 @@ func parseZone(text []byte) (offset int64, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// withoutZoneName cuts off the name of a zone that follows Z or an offset.
+func withoutZoneName(text []byte) []byte {
+	if n := len(text); n == 0 || text[n-1] != ']' && text[n-1]-'A' > 'Z'-'A' {
+		return text
+	}
+	if i := bytes.IndexByte(text, '['); i > 0 && text[len(text)-1] == ']' {
+		return text[:i]
+	}
+	if i := bytes.LastIndexByte(text, ' '); i > 0 && text[i-1]-'0' <= 9 && len(text)-i >= len(" CET") && len(text)-i <= len(" CHADT") {
+		for _, c := range text[i+1:] {
+			if c-'A' > 'Z'-'A' {
+				return text
+			}
+		}
+		return text[:i]
+	}
+	return text
 }
 
 // parseOffset reads +HH:MM, +HHMM or +HH, with either sign.
