@@ -79,7 +79,7 @@ var eventNamespace = UUID{0xee, 0xec, 0x39, 0x59, 0x06, 0x49, 0x5d, 0x97, 0x85, 
 // and is no secret.
 func NewUUIDv7(ms int64) UUID {
 	var u UUID
-	binary.BigEndian.PutUint64(u[:], rand.Uint64()) // #nosec G404 -- ids are to be unique, not secret
+	binary.BigEndian.PutUint64(u[:], rand.Uint64())  // #nosec G404 -- ids are to be unique, not secret
 	binary.BigEndian.PutUint64(u[8:], rand.Uint64()) // #nosec G404 -- ids are to be unique, not secret
 	u[0], u[1], u[2] = byte(ms>>40), byte(ms>>32), byte(ms>>24)
 	u[3], u[4], u[5] = byte(ms>>16), byte(ms>>8), byte(ms)
