@@ -178,8 +178,10 @@ func translated(got *recorder) answer {
 		code = unauthenticated
 	case http.StatusForbidden:
 		code = permissionDenied
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType:
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
 		code = invalidArgument
+	case http.StatusUnsupportedMediaType: // the compression: the message itself is always protobuf here
+		code = unimplemented
 	case http.StatusTooManyRequests:
 		code = resourceExhausted
 	case http.StatusServiceUnavailable:

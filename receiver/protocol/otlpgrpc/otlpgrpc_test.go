@@ -209,7 +209,7 @@ func TestLimitedCalls(t *testing.T) {
 		{http.StatusTooManyRequests, "7", resourceExhausted, 7 * time.Second}, {http.StatusServiceUnavailable, "",
 			unavailable, time.Second},
 		{http.StatusForbidden, "7", permissionDenied, 0}, {http.StatusRequestEntityTooLarge, "", invalidArgument, 0},
-		{http.StatusTeapot, "", unknown, 0},
+		{http.StatusUnsupportedMediaType, "", unimplemented, 0}, {http.StatusTeapot, "", unknown, 0},
 	} {
 		got := translated(&recorder{status: tt.status, header: http.Header{"Retry-After": {tt.after}}})
 		if got.code != tt.code || got.retry != tt.retry {
