@@ -205,6 +205,9 @@ func FuzzParseTime(f *testing.F) {
 		if lax, e := time.Parse(time.RFC3339, text); e == nil && err == nil && lax.UnixMilli() != got {
 			t.Fatalf("got %d, want %d", got, lax.UnixMilli())
 		}
+		if day, e := time.Parse("20060102", text); e == nil && err == nil && got == day.UnixMilli() {
+			return // eight digits that are a day are no seconds of 1970
+		}
 		if want, ok := exactEpoch(text); ok {
 			if (err == nil) != (want >= MinTime && want <= MaxTime) || err == nil && got != want {
 				t.Fatalf("got %d, %v, want %d", got, err, want)
