@@ -323,7 +323,11 @@ func (d *Decoder) mapEvent(members []jsonscan.Member, e *pipeline.Event) error {
 	}
 	if text := scalar(&d.timestamp); len(text) > 0 {
 		var err error
-		if e.Timestamp, err = pipeline.ParseTime(text); err != nil {
+		parse := pipeline.ParseTime
+		if m, _ := d.finder.find(members, &d.timestamp); m.Kind == jsonscan.Number {
+			parse = pipeline.ParseEpoch // as text, eight digits are a day
+		}
+		if e.Timestamp, err = parse(text); err != nil {
 			return &memberError{"invalid_timestamp", fmt.Sprintf("%q: %s", d.timestamp.ways[0][0].whole, err)}
 		}
 	}

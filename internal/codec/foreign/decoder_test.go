@@ -101,6 +101,8 @@ func TestMembers(t *testing.T) {
 		{`{"timestamp":{"$date":"2026-11-22T03:45:12Z"},"user_id":{"$numberLong":"5"}}`, place, "imported 2026-11-22T03:45:12.000Z 5/ {}"},
 		{`{"timestamp":{"$date":{"$numberLong":"1795319112000"}}}`, place, "imported 2026-11-22T03:45:12.000Z / {}"},
 		{`{"timestamp":"2026-11-22 05:45:12.345678+02:00"}`, place, "imported " + now + " / {}"},
+		{`{"timestamp":"20261124"}`, place, "imported 2026-11-24T00:00:00.000Z / {}"},
+		{`{"timestamp":20261124}`, place, "imported 1970-08-23T12:05:24.000Z / {}"},
 		{`{"timestamp":1795319112345678901}`, place, "imported 2026-11-22T03:45:12.346Z / {}"},
 		{`{"properties":{"a":1},"context":{"ip":"::1"}}`, place, "imported " + now + ` / {"a":1}`},
 		{`{"properties":" {\"a\":\"\\u00e9\"}","context":"{}"}`, place, "imported " + now + ` / {"a":"\u00e9"}`},
