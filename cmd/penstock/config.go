@@ -362,6 +362,9 @@ func checkKeys(n *yaml.Node, t reflect.Type, path string) error {
 		if n.Tag == "!!null" {
 			return nil
 		}
+		if path == "" {
+			return fmt.Errorf("line %d: want fields, as \"name: value\", and not a list or a single value", n.Line)
+		}
 		return fmt.Errorf("line %d: %s: want fields below it", n.Line, strings.TrimSuffix(path, "."))
 	}
 	for i := 0; i < len(n.Content); i += 2 {

@@ -53,6 +53,7 @@ func TestParseConfig(t *testing.T) {
 		{"missing variable", "storage:\n  secret_key: ${NOT_SET}\n", "line 2: ${NOT_SET} is not set"},
 		{"not a map", "receiver: 5\n", "line 1: receiver: want fields"},
 		{"a second document", "receiver:\n  listen: :1\n---\nbatcher:\n  dir: x\n", "line 3: a second YAML document begins here"},
+		{"a list", "- receiver\n", "line 1: want fields"},
 		{"an empty second document", "receiver:\n  listen: :1\n---\n", "line 3: a second YAML document begins here"},
 		{"a broken second document", "receiver:\n  listen: :1\n---\n[", "line 4: "},
 		{"something behind the end", "receiver:\n  listen: :1\n...\nbatcher: {}\n", "did not find expected <document start>"},
