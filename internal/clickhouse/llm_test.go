@@ -190,6 +190,10 @@ func TestNamesOfSpans(t *testing.T) {
 			"first_token_ms, finish_reason", "(500,'STOP')"}, // Spring AI
 		{"gen_ai.operation.name=chat | gen_ai.usage.input_tokens=100 | gen_ai.usage.input_tokens.cached=60 | gen_ai.usage.input_tokens.cache_write=10 | " +
 			"gen_ai.usage.output_tokens=20 | gen_ai.usage.output_tokens.reasoning=5", tokens, "(100,60,10,20,5)"}, // Sentry
+		{"langsmith.span.kind=llm | gen_ai.usage.input_tokens=100 | gen_ai.usage.input_token_details={'audio': 0, 'cache_creation': 10, 'cache_read': 60} | " +
+			"gen_ai.usage.output_tokens=20 | gen_ai.usage.output_token_details={'reasoning': 5}", tokens, "(100,60,10,20,5)"}, // Python
+		{`langsmith.span.kind=llm | gen_ai.usage.input_tokens=100 | gen_ai.usage.input_token_details={"cache_read":60} | ` +
+			`gen_ai.usage.output_tokens=20 | gen_ai.usage.output_token_details={"reasoning":5}`, tokens, "(100,60,0,20,5)"}, // JavaScript
 		{"gen_ai.operation.name=chat.completions | gen_ai.response.prompt_tokens=100 | gen_ai.response.completion_tokens=20", tokens, "(100,0,0,20,0)"},
 		{"gen_ai.operation.name=chat | gen_ai.usage.input_tokens=1e2 | gen_ai.usage.output_tokens=20.0", tokens, "(100,0,0,20,0)"},
 		{`langfuse.observation.type=generation | langfuse.observation.model.name=m | langfuse.observation.input=[{"role":"user"}] | langfuse.observation.output=ho | langfuse.observation.usage_details={"input":40,"input_cached_tokens":60,"output":20,"total":120} | langfuse.observation.cost_details={"input":0.1,"output":0.2} | langfuse.observation.completion_start_time="2026-11-25T09:46:40.250Z" | langfuse.observation.level=ERROR | langfuse.observation.status_message=no`,

@@ -461,6 +461,18 @@ var Members = []Member{
 	{OutputCost, "outputCost", Plain, langfuse},
 }
 
+// Details are attributes that hold several counts as a text: LangSmith's exporter
+// for Python writes a dict as Python prints it, that for JavaScript writes JSON.
+var Details = []struct {
+	Count     Field
+	Path, Key string
+	From      Source
+}{
+	{Cached, "gen_ai.usage.input_token_details", "cache_read", langsmith},
+	{CacheWrite, "gen_ai.usage.input_token_details", "cache_creation", langsmith},
+	{Reasoning, "gen_ai.usage.output_token_details", "reasoning", langsmith},
+}
+
 // Calls are the words by which a span or event says that it is a call: an
 // operation, a kind, or a type. Words are compared in lower case.
 var Calls = []string{

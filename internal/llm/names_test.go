@@ -83,6 +83,10 @@ func TestNamesAreDocumented(t *testing.T) {
 			missing(a.Name)
 		}
 	}
+	for _, d := range Details {
+		missing(d.Path)
+		missing(d.Key)
+	}
 	for _, word := range Calls {
 		missing(word)
 	}

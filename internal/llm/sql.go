@@ -156,9 +156,14 @@ func withTokens(query string) string {
 func directCounts() string {
 	var columns []string
 	for _, c := range counted {
-		columns = append(columns,
-			"arrayFirstOrNull(n -> n BETWEEN 0 AND 1e9 AND n = floor(n), ["+strings.Join(each(c.field, number),
-				", ")+"]) AS direct_"+c.column)
+		numbers := each(c.field, number)
+		for _, d := range Details {
+			if d.Count == c.field { // any quote is around the key
+				numbers = append(numbers, "toFloat64OrNull(extract(ifNull("+text(d.Path)+", ''), '."+d.Key+".: *([0-9]+)'))")
+			}
+		}
+		columns = append(columns, "arrayFirstOrNull(n -> n BETWEEN 0 AND 1e9 AND n = floor(n), ["+
+			strings.Join(numbers, ", ")+"]) AS direct_"+c.column)
 	}
 	return strings.Join(columns, ",\n                ")
 }
