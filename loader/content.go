@@ -151,7 +151,7 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 	// file was stored: its rows' received_at, which decides their partition.
 	c.reading = fmt.Sprintf("2 %d", c.opts.Modified)
 	if mapping != nil {
-		sum := sha256.Sum256(fmt.Appendf(nil, "%q", *mapping))
+		sum := sha256.Sum256(fmt.Appendf(nil, "%#v", *mapping))
 		c.reading += " " + hex.EncodeToString(sum[:8])
 	}
 	if !c.format.ByServer() || foreign.IsOwn(c.of, c.format) {

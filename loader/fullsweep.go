@@ -176,7 +176,7 @@ func (f *FullSweep) pass(ctx context.Context, claim Notebook, note *passNote) er
 	span := Span{now.Add(-f.opts.Span), now.Add(time.Hour)}
 	renewed := now
 	return outside(ctx, f.opts.Lister, f.spec, span.contains, note.Cursor, func(objects []pipeline.Object,
-		last string) error {
+		_ int, last string) error {
 		began := time.Now()
 		if err := f.page(ctx, objects, note); err != nil {
 			return err

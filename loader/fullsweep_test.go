@@ -284,7 +284,7 @@ func TestOutsideIsTheRest(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		rest := func(page []pipeline.Object, _ string) error { return count(page) }
+		rest := func(page []pipeline.Object, _ int, _ string) error { return count(page) }
 		if err := outside(t.Context(), s, pipeline.Events, span.contains, "", rest); err != nil {
 			t.Fatal(err)
 		}

@@ -114,7 +114,7 @@ func SweepAll(ctx context.Context, spec pipeline.Spec, grace time.Duration, list
 	enqueue func(context.Context, pipeline.Notification) (told bool, err error), progress func(Swept)) (Swept, error) {
 	s := sweeper{now: time.Now(), grace: grace, entries: entries, enqueue: enqueue}
 	within := func(pipeline.Object) bool { return false }
-	err := outside(ctx, lister, spec, within, "", func(objects []pipeline.Object, _ string) error {
+	err := outside(ctx, lister, spec, within, "", func(objects []pipeline.Object, _ int, _ string) error {
 		if len(objects) == 0 {
 			return nil
 		}

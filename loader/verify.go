@@ -50,7 +50,7 @@ type Verified struct {
 	Expired    uint64 `json:"expired"`     // rows that the table's TTL has deleted
 	Blobs      uint64 `json:"blobs"`       // objects of large values
 	BlobBytes  uint64 `json:"blob_bytes"`  // in them
-	Ignored    uint64 `json:"ignored"`     // files in the folders of days that are no objects to load
+	Ignored    uint64 `json:"ignored"`     // files that are no objects to load
 	// Outside the folders of the span's days:
 	Others     uint64 `json:"others"`      // objects that were stored in the span; compared with the ledger only
 	NotChecked uint64 `json:"not_checked"` // objects that were stored at another time
@@ -78,7 +78,8 @@ func Verify(ctx context.Context, spec pipeline.Spec, span Span, grace time.Durat
 			progress(v.Verified)
 		}
 	}
-	err := outside(ctx, bucket, spec, v.judged, "", func(objects []pipeline.Object, _ string) error {
+	err := outside(ctx, bucket, spec, v.judged, "", func(objects []pipeline.Object, ignored int, _ string) error {
+		v.Ignored += uint64(ignored)
 		return v.others(ctx, objects)
 	})
 	if err != nil {
@@ -141,9 +142,9 @@ func (v *verifier) others(ctx context.Context, objects []pipeline.Object) error 
 		case state == pipeline.Dead:
 			v.differ(o.Key, "dead", "given up; `penstock dlq show KEY` says why, `penstock dlq redrive` tries it again")
 		case known:
-			v.differ(o.Key, "missing", "stored at %s, the ledger says %q; `penstock sweep --all` enqueues it", stored, state.String())
+			v.differ(o.Key, "missing", "stored at %s, the ledger says %q; `penstock sweep --all` enqueues it, `penstock reingest %s` loads it at once", stored, state.String(), o.Key)
 		default:
-			v.differ(o.Key, "missing", "stored at %s, and not loaded; `penstock sweep --all` enqueues it", stored)
+			v.differ(o.Key, "missing", "stored at %s, and not loaded; `penstock sweep --all` enqueues it, `penstock reingest %s` loads it at once", stored, o.Key)
 		}
 	}
 	return nil

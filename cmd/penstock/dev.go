@@ -312,7 +312,7 @@ func (st *stack) welcome(took time.Duration) {
 	}
 	fmt.Fprintf(w, "\nSend an event:\n\n  curl -sS %s/v1/events -H 'Authorization: Bearer %s' -d '{\"name\":\"level_start\",\"user_id\":\"u1\",\"level\":3}'\n", s.Receiver, s.Key)
 	if s.HTTP != "" {
-		fmt.Fprintf(w, "\nIts row, some %s later:\n\n  curl -sS -u '%s:%s' '%s/?database=%s' -d 'SELECT timestamp, name, user_id, properties.level, object FROM events ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
+		fmt.Fprintf(w, "\nIts row, some %s later:\n\n  curl -sS -u '%s:%s' '%s/?database=%s' -d 'SELECT timestamp, name, user_id, properties.level, object FROM events_once ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
 			(st.opts.roll + 3*time.Second).Round(time.Second), s.User, s.Password, s.HTTP, st.cfg.ClickHouse.Database)
 	}
 	fmt.Fprint(w, "\nWhat waits where: penstock status (go run ./cmd/penstock status); what was stored or refused: penstock objects ls, penstock errors list. Ctrl-C stops everything.\n\n")

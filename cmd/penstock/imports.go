@@ -20,6 +20,7 @@ type ImportConfig struct {
 	Profile    string `yaml:"profile"`
 	Project    string `yaml:"project"`
 	Rows       string `yaml:"rows"`
+	Keep       bool   `yaml:"keep"`
 	Name       Paths  `yaml:"name"`
 	Timestamp  Paths  `yaml:"timestamp"`
 	EventID    Paths  `yaml:"event_id"`
@@ -64,7 +65,16 @@ func (c *Config) imports() (foreign.Mappings, error) {
 			return bad(".prefix %q has an entry already", m.Prefix)
 		}
 		seen[m.Prefix] = true
-		made := foreign.Mapping{Prefix: m.Prefix, Project: m.Project, Rows: m.Rows, Name: m.Name, Timestamp: m.Timestamp,
+		for _, field := range []Paths{m.Name, m.Timestamp, m.EventID, m.UserID, m.SessionID, m.Properties} {
+			for _, way := range field {
+				for part := range strings.SplitSeq(way, "+") {
+					if part = strings.TrimSpace(part); part == "" || part == "=" {
+						return bad(": path %q: want keys joined by dots, several paths joined by \" + \", or =TEXT", way)
+					}
+				}
+			}
+		}
+		made := foreign.Mapping{Prefix: m.Prefix, Project: m.Project, Rows: m.Rows, Keep: m.Keep, Name: m.Name, Timestamp: m.Timestamp,
 			EventID: m.EventID, UserID: m.UserID, SessionID: m.SessionID, Properties: m.Properties}
 		if m.Profile != "" {
 			var err error

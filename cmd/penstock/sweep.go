@@ -108,8 +108,8 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 		return err
 	}
 	if cfg.Storage.Notify == "none" && !*dry {
-		return fmt.Errorf("storage.notify is none: there is no queue to tell; loaders sweep by themselves every %s, "+
-			"and the whole bucket every %s", cfg.Sweep.Every, cfg.Sweep.FullEvery)
+		return fmt.Errorf("storage.notify is none: there is no queue to tell, and loaders sweep by themselves every %s "+
+			"(the whole bucket every %s, 0s: never); `penstock reingest KEY` loads an object at once", cfg.Sweep.Every, cfg.Sweep.FullEvery)
 	}
 	log, err := newLogger(s.err, cfg.Process)
 	if err != nil {

@@ -65,7 +65,7 @@ func (f Files) Lines(ctx context.Context, key, format string, each func(line []b
 	if f.MaxRow > 0 { // a longer line is cut by the server: it must not come here as a whole
 		line = fmt.Sprintf("substring(%s, 1, %d)", line, f.MaxRow+1)
 	}
-	rows, err := f.DB.conn.Query(ctx, "SELECT "+line+" FROM s3("+source+", "+quoteText(columns.structure(format))+")")
+	rows, err := f.DB.conn.Query(ctx, "SELECT "+line+" FROM s3("+source+", "+quoteText(columns.structure(format))+", 'none')")
 	if err != nil {
 		return f.classFile(key, err)
 	}
@@ -137,7 +137,9 @@ var fileSettings = clickhouse.Settings{
 	"input_format_parquet_prefer_block_bytes": 4 << 20,
 }
 
-// source is the arguments of s3() but for the structure.
+// source is the arguments of s3() but for the structure and the compression. The
+// latter is 'none', or the server would go by the file's name: whoever asks has
+// looked at the bytes.
 func (f Files) source(key, format string) (string, error) {
 	// The server takes these for patterns, versions, or parts of a URL.
 	if strings.ContainsAny(key, "*?{}#%") {
@@ -171,7 +173,7 @@ func (f Files) url(key string) string {
 
 // columns asks for the file's columns with their types.
 func (f Files) columns(ctx context.Context, source, format string) (fileColumns, error) {
-	rows, err := f.DB.conn.Query(ctx, "DESCRIBE TABLE s3("+source+")")
+	rows, err := f.DB.conn.Query(ctx, "DESCRIBE TABLE s3("+source+", 'auto', 'none')")
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +222,7 @@ func (f Files) columns(ctx context.Context, source, format string) (fileColumns,
 func (f Files) refine(ctx context.Context, source string, all fileColumns) error {
 	source = strings.TrimSuffix(source, quoteText("Parquet")) + quoteText("ParquetMetadata")
 	rows, err := f.DB.conn.Query(ctx, "SELECT concat(tupleElement(c, 'physical_type'), ' ', tupleElement(c, 'logical_type'))"+
-		" FROM (SELECT arrayJoin(columns) AS c FROM s3("+source+"))")
+		" FROM (SELECT arrayJoin(columns) AS c FROM s3("+source+", 'auto', 'none'))")
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,8 @@ imports:
   - {prefix: events/imports/segment/, profile: segment}
   - {prefix: events/imports/ga4/, profile: ga4}
   - {prefix: events/imports/posthog/, profile: posthog}
+  - {prefix: events/imports/litellm/, profile: litellm, project: game}
+  - {prefix: events/imports/langfuse/, profile: langfuse}
 `
 
 // alike are bodies of which a POST and a file accept and reject the same values.
@@ -152,7 +154,7 @@ func TestImportColumns(t *testing.T) {
 	s := newStack(t)
 	startImporter(t, s)
 	for _, name := range []string{"brotli", "lz4raw", "interval-nan"} {
-		key := today() + name + " é+.parquet" // a key that has to be escaped
+		key := today() + name + " é+.parquet.gz" // a key that has to be escaped, and that lies about compression
 		s.put(key, caseFile(t, name+".parquet"), nil)
 		s.loaded(key, 20, 0)
 		got := s.queryRows("SELECT concat(toString(properties.dt), ' ', toString(properties.dt9), ' ', toString(properties.tm), ' ', toString(properties.tstz), ' ', toString(properties.tsn), ' '," +
@@ -323,7 +325,7 @@ func TestImportText(t *testing.T) {
 
 	// Profiles: name, time, user and id as the product has them, once however often it is exported.
 	for _, name := range []string{"first", "second"} {
-		for file, profile := range map[string]string{"amplitude-export.ndjson": "amplitude", "mixpanel.ndjson": "mixpanel", "segment-archive.jsonl.gz": "segment", "ga4.ndjson": "ga4"} {
+		for file, profile := range map[string]string{"amplitude-export.ndjson": "amplitude", "mixpanel.ndjson": "mixpanel", "segment-archive.jsonl.gz": "segment", "ga4.ndjson": "ga4", "litellm.ndjson": "litellm", "langfuse-blob.jsonl": "langfuse"} {
 			key := "events/imports/" + profile + "/" + name
 			s.put(key, caseFile(t, file), nil)
 			s.state(key)
@@ -339,6 +341,11 @@ func TestImportText(t *testing.T) {
 		if got[0] != want {
 			t.Errorf("%s: got %s, want %s", profile, got[0], want)
 		}
+	}
+
+	if got := s.queryRows("SELECT toString((model, toString(time), input_tokens, output_tokens, cost_usd)) FROM llm_calls ORDER BY model, time"); len(got) != 2 ||
+		got[0] != "('gpt-4o','2026-11-24 10:00:00.000',10,2,NULL)" || got[1] != "('gpt-4o','2026-11-24 10:00:00.120',100,20,0.0005)" {
+		t.Errorf("calls of models: %q", got)
 	}
 
 	// Not data.

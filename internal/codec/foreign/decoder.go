@@ -125,6 +125,7 @@ type Decoder struct {
 	project                                        []byte
 	nested                                         []route // to the rows within a document; empty: it is one
 	mapped                                         bool
+	keep                                           bool // of the mapping
 	name, timestamp, id, user, session, properties field
 
 	folders []jsonscan.Member // what the file's folders say, see folderMembers
@@ -137,7 +138,7 @@ func (d *Decoder) use(m *Mapping) {
 	if m == nil {
 		m = &Mapping{}
 	} else {
-		d.mapped = true
+		d.mapped, d.keep = true, m.Keep
 	}
 	d.project = []byte(m.Project)
 	if m.Rows != "" {
@@ -347,10 +348,10 @@ func (d *Decoder) mapEvent(members []jsonscan.Member, e *pipeline.Event) error {
 	for i := range members {
 		m := &members[i]
 		switch {
-		case used[i]:
+		case used[i] && !d.keep:
 		case !d.mapped && string(m.Key) == "context" && d.object(*m) != nil:
 			e.Context = d.object(*m)
-		case !d.mapped && m.Kind == jsonscan.Null && isField(m.Key):
+		case !d.mapped && (m.Kind == jsonscan.Null || string(m.Value) == `""`) && isField(m.Key):
 		default:
 			d.beside = append(d.beside, *m)
 		}
@@ -359,8 +360,8 @@ func (d *Decoder) mapEvent(members []jsonscan.Member, e *pipeline.Event) error {
 	return nil
 }
 
-// isField tells the names of an event's own members, which say nothing where
-// they are null.
+// isField tells the names of an event's own members, which say nothing if they
+// are null or empty.
 func isField(key []byte) bool {
 	switch string(key) {
 	case "event_id", "name", "timestamp", "user_id", "session_id", "properties", "context":

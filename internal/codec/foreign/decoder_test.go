@@ -86,7 +86,7 @@ func TestMembers(t *testing.T) {
 	for _, c := range []struct{ line, id, want string }{
 		{`{}`, place, "imported " + now + " / {}"},
 		{`{"event_id":null,"timestamp":null,"properties":null,"context":null,"name":null}`, place, "imported " + now + " / {}"},
-		{`{"event_id":"","name":""}`, place, "imported " + now + ` / {"event_id":""}`},
+		{`{"event_id":"","name":"","timestamp":"","user_id":""}`, place, "imported " + now + " / {}"},
 		// An id alone is a counter or a code of somebody's.
 		{`{"event_id":"` + id + `"}`, place, "imported " + now + ` / {"event_id":"` + id + `"}`},
 		{`{"event_id":"` + id + `","name":"n"}`, place, "n " + now + ` / {"event_id":"` + id + `"}`},
@@ -271,6 +271,10 @@ func TestTables(t *testing.T) {
 		{"mac.csv", "name,n\ra,1\rb,2\r", []string{"a " + now + ` / {"n":1}`, "b " + now + ` / {"n":2}`}},
 		{"mac.tsv", "name\tn\ra\t1\r", []string{"a " + now + ` / {"n":1}`}},
 		{"excel.csv", "sep=;\r\nname;n\r\na;1\r\n", []string{"a " + now + ` / {"n":1}`}},
+		// One other text makes a column text, whatever it is beside it.
+		{"a.csv", "a,b,c\ntrue,true,1\nTRUE,unknown,\\N\n,,2.5\n", []string{"imported " + now + ` / {"a":"true","b":"true","c":1.0}`,
+			"imported " + now + ` / {"a":"TRUE","b":"unknown"}`, "imported " + now + ` / {"c":2.5}`}},
+		{"a.csv", "a,b\ntrue,1\n1,true\n", []string{"imported " + now + ` / {"a":"true","b":"1"}`, "imported " + now + ` / {"a":"1","b":"true"}`}},
 		{"a.csv", "name\n", nil},
 		{"a.csv", "", nil},
 	} {
@@ -411,6 +415,12 @@ func TestCases(t *testing.T) {
 			EventID: []string{"eventID"}}, want: []string{
 			`Put 2026-11-24T10:00:00.000Z / {"eventVersion":"1.08","eventID":"1"}`,
 			`Get 2026-11-24T10:00:00.000Z / {"eventVersion":"1.08","eventID":"2"}`}},
+		{file: "litellm.ndjson", mapping: profile("litellm", Mapping{Project: "p"}), want: []string{
+			`llm_call 2026-11-24T10:00:00.120Z u/ {"id":"chatcmpl-1","call_type":"acompletion","startTime":1795514400.12,"endTime":1795514401.5,"model":"gpt-4o","custom_llm_provider":"openai",` +
+				`"prompt_tokens":100,"completion_tokens":20,"total_tokens":120,"response_cost":0.0005,"metadata":{"user_api_key_hash":"h"},"messages":[{"role":"user","content":"hi"}],"response":{"choices":[]},"status":"success","end_user":"u"}`}},
+		{file: "langfuse-blob.jsonl", mapping: profile("langfuse", Mapping{}), want: []string{
+			`GENERATION 2026-11-24T10:00:00.000Z / {"id":"o1","trace_id":"t1","project_id":"p","type":"GENERATION","start_time":"2026-11-24T10:00:00.000Z","end_time":null,"name":"chat","metadata":{},"usage_details":{"input":10,"output":2,"total":12},"provided_model_name":"gpt-4o"}`,
+			`trace 2026-11-24T10:00:00.000Z u/ {"id":"t1","timestamp":"2026-11-24T10:00:00.000Z","name":null,"user_id":"u","session_id":null,"tags":[]}`}},
 		{file: "playfab.ndjson", mapping: &Mapping{Name: []string{"FullName.Name", "EventName"}, Timestamp: []string{"Timestamp"},
 			EventID: []string{"Id", "EventId"}, UserID: []string{"Entity.Id"}, Properties: []string{"Payload"}}, want: []string{
 			`logged_in 2026-11-24T10:00:00.123Z x/ {"FullName":{"Namespace":"playfab.player","Name":"logged_in"},"Id":"abc","Entity":{"Id":"x","Type":"player"}}`,
@@ -451,7 +461,7 @@ func TestCases(t *testing.T) {
 // A second export with other file names and order is the same events.
 func TestProfilesGiveTheSameIDs(t *testing.T) {
 	for file, name := range map[string]string{"amplitude-export.ndjson": "amplitude", "mixpanel.ndjson": "mixpanel",
-		"segment-archive.jsonl.gz": "segment", "ga4.ndjson": "ga4"} {
+		"segment-archive.jsonl.gz": "segment", "ga4.ndjson": "ga4", "litellm.ndjson": "litellm", "langfuse-blob.jsonl": "langfuse"} {
 		m, err := Profile(name, Mapping{})
 		if err != nil {
 			t.Fatal(err)
@@ -511,6 +521,23 @@ func TestGA4IsTheSameInEveryFormat(t *testing.T) {
 	}
 	if ids[0] != ids[1] || ids[0] != ids[2] || ids[0] == ids[3] {
 		t.Errorf("ids %v, want the first three alike, and the last another", ids)
+	}
+}
+
+// In a list of paths an empty text or null is absent, and the next one counts.
+func TestEmptyTextIsAbsent(t *testing.T) {
+	m := Mapping{Name: []string{"kind", "=web"}, Timestamp: []string{"at", "made"}, EventID: []string{"uuid", "device + n"}, UserID: []string{"u.a", "u.b"}}
+	text := `{"kind":"","at":"","made":"2026-11-20 10:00:03","uuid":"","device":"d","n":7,"u":{"a":null,"b":"x"}}`
+	one, _, err := read([]byte(text), "in/one", "", &m)
+	if err != nil || len(one) != 1 {
+		t.Fatal(len(one), err)
+	}
+	if got, want := shown(&one[0]), `web 2026-11-20T10:00:03.000Z x/ {"kind":"","at":"","uuid":"","device":"d","n":7,"u":{"a":null,"b":"x"}}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	two, _, _ := read([]byte("{}\n"+text), "in/two", "", &m)
+	if two[1].Identity() != one[0].Identity() {
+		t.Error("the second export is another event")
 	}
 }
 

@@ -131,7 +131,7 @@ func textFormat(head []byte, key string) (Format, error) {
 		return JSON, nil // each line that is none is rejected
 	}
 	return 0, wrongFormat("unknown_format",
-		"it begins with %.40q, which is no JSON, and its name ends in none of .csv, .tsv, .json, .ndjson, .jsonl", text)
+		"it begins with %.40q, which is no JSON, and its name ends in none of .csv, .tsv, .tab, .json, .ndjson, .jsonl", text)
 }
 
 // plainName is a key's last part without endings that name a compression.

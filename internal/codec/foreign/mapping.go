@@ -12,13 +12,15 @@ import (
 // needs. Each field is a list of expressions, of which the first that the row
 // has counts. An expression is a path, keys joined by dots, or several paths
 // joined by " + ", which are one text together. Of an array of objects with
-// key and value, as BigQuery has them, a path goes on by the key.
+// key and value, as BigQuery has them, a path goes on by the key. "=TEXT" is
+// that text in every row. A value that is null or an empty text is absent.
 //
 // A field that is empty stands for the member of that name.
 type Mapping struct {
 	Prefix  string // of keys, with that of the pipeline
 	Project string // of all rows; empty: none
 	Rows    string // path to an array of rows in each document; empty: a document is a row
+	Keep    bool   // members that become fields of the event stay properties as well
 
 	Name, Timestamp, EventID, UserID, SessionID, Properties []string
 }
@@ -48,6 +50,18 @@ var profiles = map[string]Mapping{
 		Name: []string{"event", "type"}, Timestamp: []string{"timestamp", "originalTimestamp"}, EventID: []string{"messageId"},
 		UserID: []string{"userId", "anonymousId"}, SessionID: []string{"context.sessionId"}, Properties: []string{"properties", "traits"},
 	},
+	// https://docs.litellm.ai/docs/proxy/logging_spec; as the callback's events, so
+	// that a logged request is one event however it comes. llm_calls reads its members.
+	"litellm": {
+		Name: []string{"=llm_call"}, Timestamp: []string{"startTime"}, EventID: []string{"id"},
+		UserID: []string{"end_user", "metadata.user_api_key_user_id"}, SessionID: []string{"trace_id"}, Keep: true,
+	},
+	// https://langfuse.com/docs/api-and-data-platform/features/export-to-blob-storage:
+	// observations have a type, traces and scores have none.
+	"langfuse": {
+		Name: []string{"type", "=trace"}, Timestamp: []string{"start_time", "timestamp"}, EventID: []string{"id"},
+		UserID: []string{"user_id"}, SessionID: []string{"session_id"}, Keep: true,
+	},
 	// https://support.google.com/analytics/answer/7029846; the export has no id.
 	// What tells two of its events apart is their place in the client's batch,
 	// and in files of before 2024, which lack it, all that the event says.
@@ -64,7 +78,7 @@ var profiles = map[string]Mapping{
 func Profile(name string, m Mapping) (Mapping, error) {
 	p, ok := profiles[name]
 	if !ok {
-		return m, fmt.Errorf("there is no profile %q; there are amplitude, mixpanel, posthog, segment and ga4", name)
+		return m, fmt.Errorf("there is no profile %q; there are amplitude, mixpanel, posthog, segment, ga4, litellm and langfuse", name)
 	}
 	for _, f := range []struct{ to, from *[]string }{
 		{&m.Name, &p.Name}, {&m.Timestamp, &p.Timestamp}, {&m.EventID, &p.EventID}, {&m.UserID, &p.UserID},
@@ -77,6 +91,7 @@ func Profile(name string, m Mapping) (Mapping, error) {
 	if m.Rows == "" {
 		m.Rows = p.Rows
 	}
+	m.Keep = m.Keep || p.Keep
 	return m, nil
 }
 
@@ -133,7 +148,7 @@ type finder struct {
 func (f *finder) find(members []jsonscan.Member, of *field) (value jsonscan.Member, index int) {
 	for _, way := range of.ways {
 		if len(way) == 1 {
-			if m, i := f.follow(members, way[0]); m.Kind != jsonscan.Null {
+			if m, i := f.follow(members, way[0]); m.Kind != jsonscan.Null && string(m.Value) != `""` {
 				return m, i
 			}
 		} else if text := f.joined(members, way); text != nil {
@@ -193,6 +208,9 @@ func rawText(m *jsonscan.Member) []byte {
 
 // follow is the value at a path; its Kind is Null where there is none.
 func (f *finder) follow(members []jsonscan.Member, p route) (jsonscan.Member, int) {
+	if text, ok := strings.CutPrefix(p.whole, "="); ok {
+		return jsonscan.Member{Kind: jsonscan.String, Value: jsonscan.AppendQuoted(nil, []byte(text))}, -1
+	}
 	for i := range members {
 		if string(members[i].Key) == p.whole {
 			return members[i], i

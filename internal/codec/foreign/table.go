@@ -63,7 +63,7 @@ func (c cell) with(d cell) cell {
 		return c
 	case c == emptyCell:
 		return d
-	case c+d == intCell+floatCell && c != d:
+	case c == intCell && d == floatCell, c == floatCell && d == intCell:
 		return floatCell
 	}
 	return textCell
@@ -274,6 +274,9 @@ func (r *csvRecords) next() ([][]byte, []byte, error, error) {
 	}
 	r.cells = r.cells[:0]
 	for _, f := range fields {
+		if f == `\N` { // a null, as ClickHouse, MySQL and PostgreSQL write it
+			f = ""
+		}
 		r.cells = append(r.cells, []byte(f))
 	}
 	return r.cells, text, nil, nil
