@@ -135,6 +135,10 @@ func TestWhatIsACall(t *testing.T) {
 			"0a |  | a | openinference.span.kind=CHAIN | " + model, "0b |  | a | openinference.span.kind=AGENT | " + model + " | " + in + "0",
 		}, ""},
 		{"an agent's sum", []string{"01 |  | agent | gen_ai.operation.name=invoke_agent | " + in + "30", chat("02", "01", "10"), chat("03", "01", "20")}, "(10) (20)"},
+		{"two agents, and the call of one says nothing", []string{
+			"01 |  | a | gen_ai.operation.name=invoke_agent | " + in + "30", chat("02", "01", "30"),
+			"03 |  | b | gen_ai.operation.name=invoke_agent | " + in + "50", "04 | 03 | chat | gen_ai.operation.name=chat | " + model,
+		}, "(30) (50)"},
 		{"an agent beside its calls", []string{"01 |  | agent | gen_ai.operation.name=invoke_agent | " + in + "30", chat("02", "", "30")}, "(30)"},
 		{"a model that says nothing beside a call", []string{"01 |  | one | " + model + " | " + in + "10", chat("02", "", "30")}, "(10) (30)"},
 		{"a sum above a step", []string{"01 |  | run | " + model + " | " + in + "30", "02 | 01 | step | a=1", chat("03", "02", "10"), chat("04", "02", "20")}, "(10) (20)"},

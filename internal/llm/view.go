@@ -199,8 +199,9 @@ func marks() string {
 var usageMarks = []string{"gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"}
 
 // repeated are the spans whose usage another span of the trace reports: a
-// possible call above a span that reports, a parent in a trace with a call that
-// reports, and a call without usage below one of these that counts. Only traces
+// possible call above a span that reports, a parent without calls of its own in a
+// trace with a call that reports, a parent above a span that reports, and a call
+// without usage below one of these that counts. Only traces
 // that have such spans are looked at.
 func repeated() string {
 	const (
@@ -215,14 +216,20 @@ func repeated() string {
                 AND has(counted, arrayFold((at, n) -> if(at = 0 OR has(counted, at), at, up[at]), range(64),
                     up[i])), numbers)))) AS span
         FROM (SELECT *, arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(above.1,
-            i) AND NOT (told AND c[i] = ` + parental + `), numbers) AS counted
+            i) AND NOT (told AND c[i] = ` + parental + ` AND NOT has(overCalls.1, i)), numbers) AS counted
         FROM (SELECT *, arrayExists((class, reports) -> class = ` + saidSo + ` AND reports, c, r) AS told,
             -- The parents of those that report, their parents, and so on: (all, the last level).
             arrayFold((done, n) -> (arrayConcat(done.1, done.2), arrayDistinct(arrayFilter(i -> i > 0
                 AND NOT has(done.1, i) AND NOT has(done.2, i),
-                arrayMap(i -> up[i], done.2)))), range(64), (` + none + `, reporting)) AS above
+                arrayMap(i -> up[i], done.2)))), range(64), (` + none + `, reporting)) AS above,
+            -- Those above calls, whether these report or not: their own calls are known.
+            arrayFold((done, n) -> (arrayConcat(done.1, done.2), arrayDistinct(arrayFilter(i -> i > 0
+                AND NOT has(done.1, i) AND NOT has(done.2, i),
+                arrayMap(i -> up[i], done.2)))), range(64), (` + none + `, calling)) AS overCalls
         FROM (SELECT *, arrayFilter(i -> i > 0, arrayDistinct(arrayMap(i -> up[i],
-            arrayFilter(i -> c[i] != ` + noCall + ` AND r[i], numbers)))) AS reporting
+            arrayFilter(i -> c[i] != ` + noCall + ` AND r[i], numbers)))) AS reporting,
+            arrayFilter(i -> i > 0, arrayDistinct(arrayMap(i -> up[i],
+            arrayFilter(i -> c[i] = ` + saidSo + `, numbers)))) AS calling
         FROM (SELECT *, arrayEnumerate(s) AS numbers, arrayMap(x -> toUInt32(indexOf(s, x)), p) AS up -- 0: no parent
         FROM
         (
