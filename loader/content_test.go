@@ -184,7 +184,7 @@ func TestFilesByServer(t *testing.T) {
 	})
 }
 
-// What a server cannot do is told apart: the file's own fault counts, and a
+// Two kinds of failure differ: the file's own fault counts, and a
 // server that is away stops the loader for a while.
 func TestFilesByServerFail(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

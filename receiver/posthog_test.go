@@ -277,7 +277,7 @@ func TestPostHogReplayDepth(t *testing.T) {
 	}
 }
 
-// Clients that are told to wait by 429 or 408 would drop their events: see posthogAnswer.
+// Clients that get a 429 or 408 would drop their events: see posthogAnswer.
 func TestPostHogWaits(t *testing.T) {
 	r, _ := newTest(nil)
 	if err := r.SetProjects([]Project{{Name: "game", Events: Rate{PerSecond: 1, Burst: 1}}}, nil); err != nil {

@@ -65,7 +65,7 @@ func TestSharedRecordsHaveOnlyTheirRejects(t *testing.T) {
 	}
 }
 
-// A redrive of a shared record sends each of its events once, and the same again makes the same rows.
+// A redrive of a shared record sends each of its events once, and a second redrive makes the same rows.
 func TestRedriveOfASharedRecord(t *testing.T) {
 	for _, c := range []struct{ name, path, contentType, body, accepted, fix, to string }{
 		{"native", "/v1/events", ndjson, strings.Repeat(`{"nome":"a"}`+"\n", 250), `{"name":"before"}` + "\n", "nome", "name"},

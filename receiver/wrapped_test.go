@@ -20,7 +20,7 @@ func zipped(s string) string {
 	return packed.String()
 }
 
-// What browsers' clients wrap around JSON is told by its bytes, whatever the head
+// The bytes decide what browsers' clients wrap around JSON, whatever the head
 // and the query say of it.
 func TestWrapped(t *testing.T) {
 	const one = `{"event":"a?>","properties":{"token":"` + key + `","distinct_id":"u~~"}}`
@@ -77,7 +77,7 @@ func jsonOfText(s string) string {
 	return string(b)
 }
 
-// Why a body cannot be read is told, although the key in it cannot be known either.
+// The answer says why a body cannot be read, although its key cannot be known either.
 func TestSealed(t *testing.T) {
 	for body, want := range map[string]struct {
 		status int

@@ -33,7 +33,7 @@ const (
 
 // engineDigests are the SHA-512 of the package of engineVersion, in hex, by platform. npm checks a package by what the
 // registry says of it, so a registry that was taken over could deliver any code. The packages of other platforms are
-// taken on npm's word, and Progress is told so: add their digests when they are published and were checked.
+// taken on npm's word, and Progress reports that: add their digests when they are published and were checked.
 var engineDigests = map[string]string{
 	"linux-x64-gnu": "5cff7b98caa7739b59a4a432c11f0dedc2d3b073624e61ebdf4a42e66ce8de35a6ba48ca9f62016bad1cd81fe059435cb858ce3235a8a2b408082a81563e70a7",
 }

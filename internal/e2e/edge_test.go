@@ -86,7 +86,7 @@ func TestWrongClock(t *testing.T) {
 	r.term()
 }
 
-// A folder in a segment's place keeps no other event away, and the operator is told.
+// A folder in a segment's place keeps no other event away, and the operator sees a warning.
 func TestUnreadableSegment(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

@@ -284,7 +284,7 @@ func TestImportUnreachable(t *testing.T) {
 	}
 }
 
-// Text files: what they hold is told by their bytes, what is no event is
+// Text files: their bytes decide what they hold, what is no event is
 // rejected alone, what is no data is ignored, and what nobody can read is given up at once.
 func TestImportText(t *testing.T) {
 	t.Parallel()

@@ -8,7 +8,7 @@ import (
 )
 
 // etags knows whether the store's answers to PUT can be trusted. Some gateways answer a PUT with another ETag than the
-// object then has, and a loader that is told the first would report that somebody has overwritten the object.
+// object then has, and a loader that gets the first would report that somebody has overwritten the object.
 type etags struct{ trusted atomic.Bool }
 
 // settle returns the ETag of an object that was just put. It asks for the object until both answers were equal once.

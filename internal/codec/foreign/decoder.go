@@ -309,23 +309,24 @@ func (d *Decoder) withFolders(members []jsonscan.Member) []jsonscan.Member {
 // mapEvent makes an event of a row that is not ours.
 func (d *Decoder) mapEvent(members []jsonscan.Member, e *pipeline.Event) error {
 	used := make([]bool, len(members))
-	scalar := func(f *field) []byte {
+	scalar := func(f *field) (text []byte, kind jsonscan.Kind) {
 		m, i := d.finder.find(members, f)
 		text, ok := scalarText(&d.finder, m)
 		if ok && i >= 0 {
 			used[i] = true
 		}
-		return text
+		return text, m.Kind
 	}
 	e.Project, e.ReceivedAt, e.Timestamp = d.project, d.modified, pipeline.NoTime
-	e.Name, e.UserID = scalar(&d.name), scalar(&d.user)
-	if e.SessionID = scalar(&d.session); d.mapped && string(e.SessionID) == "-1" { // Amplitude's word for none
+	e.Name, _ = scalar(&d.name)
+	e.UserID, _ = scalar(&d.user)
+	if e.SessionID, _ = scalar(&d.session); d.mapped && string(e.SessionID) == "-1" { // Amplitude's word for none
 		e.SessionID = nil
 	}
-	if text := scalar(&d.timestamp); len(text) > 0 {
+	if text, kind := scalar(&d.timestamp); len(text) > 0 {
 		var err error
 		parse := pipeline.ParseTime
-		if m, _ := d.finder.find(members, &d.timestamp); m.Kind == jsonscan.Number {
+		if kind == jsonscan.Number {
 			parse = pipeline.ParseEpoch // as text, eight digits are a day
 		}
 		if e.Timestamp, err = parse(text); err != nil {

@@ -309,7 +309,7 @@ func TestTablesReject(t *testing.T) {
 	}
 }
 
-// The format is told by the bytes, then by what the store says, then by the name.
+// The bytes decide the format, then what the store says, then the name.
 func TestDetect(t *testing.T) {
 	line := []byte(`{"a":1}` + "\n")
 	utf16 := []byte{0xff, 0xfe}
