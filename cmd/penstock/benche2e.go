@@ -6,10 +6,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 // sampleEvery is how often memory is looked at while events are sent.

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 // rowsPatience is how long no object may be loaded before a run is given up.

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/bench"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 // receive measures a receiver, from its clients to the last object in MinIO.

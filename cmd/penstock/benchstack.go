@@ -12,10 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/traffic"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 // benchStack is the stack of one run, in a folder of its own. What it holds is

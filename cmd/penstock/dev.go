@@ -12,8 +12,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 // defaultData is the dev stack's folder below the current one.

@@ -13,9 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 // tools are the programs of the stack.

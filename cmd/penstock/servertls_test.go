@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/infra/devstack"
-	"github.com/penstock/penstock/infra/devstack/devtest"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/tlsfiles/tlstest"
+	"github.com/penstock/penstock/tools/devstack"
+	"github.com/penstock/penstock/tools/devstack/devtest"
 )
 
 // Each server has a certificate of a private CA, for another name than the address, and wants one from us.

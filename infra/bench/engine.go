@@ -11,7 +11,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
-	"github.com/penstock/penstock/infra/devstack"
+	"github.com/penstock/penstock/tools/devstack"
 
 	tables "github.com/penstock/penstock/infra/clickhouse"
 	adapter "github.com/penstock/penstock/internal/clickhouse"

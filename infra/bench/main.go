@@ -14,7 +14,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/penstock/penstock/infra/devstack"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 // bench is what the peers share.

@@ -23,9 +23,9 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 
-	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/traffic"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 // The collector's release: the newest of which all parts below could be had as Go modules. Its stable modules have a

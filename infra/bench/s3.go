@@ -14,10 +14,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/traffic"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 const (

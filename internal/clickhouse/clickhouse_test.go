@@ -12,11 +12,11 @@ import (
 	"time"
 
 	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
-	"github.com/penstock/penstock/infra/devstack"
-	"github.com/penstock/penstock/infra/devstack/devtest"
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/tools/devstack"
+	"github.com/penstock/penstock/tools/devstack/devtest"
 )
 
 func open(t *testing.T) (*DB, *devstack.ClickHouse, Options) {

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/traffic"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 const duckdb = "@duckdb/node-api@1.5.6-r.1"

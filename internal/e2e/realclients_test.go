@@ -27,9 +27,9 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/penstock/penstock/infra/devstack"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 // npmClients installs what a package.json lists once, beside what else the

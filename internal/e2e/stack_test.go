@@ -24,12 +24,12 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/penstock/penstock/infra/devstack"
-	"github.com/penstock/penstock/infra/devstack/devtest"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/tools/devstack"
+	"github.com/penstock/penstock/tools/devstack/devtest"
 )
 
 // penstock is the binary under test, built once, with the race detector and

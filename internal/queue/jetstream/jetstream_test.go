@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/infra/devstack"
-	"github.com/penstock/penstock/infra/devstack/devtest"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/tools/devstack"
+	"github.com/penstock/penstock/tools/devstack/devtest"
 )
 
 func connect(t *testing.T, ackWait time.Duration) (*Queue, *devstack.NATS) {

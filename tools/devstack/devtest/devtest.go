@@ -6,7 +6,7 @@ package devtest
 import (
 	"testing"
 
-	"github.com/penstock/penstock/infra/devstack"
+	"github.com/penstock/penstock/tools/devstack"
 )
 
 // NATS starts nats-server with JetStream.

@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/infra/devstack"
-	"github.com/penstock/penstock/infra/devstack/devtest"
+	"github.com/penstock/penstock/tools/devstack"
+	"github.com/penstock/penstock/tools/devstack/devtest"
 )
 
 // query posts a query to ClickHouse and returns the answer.
