@@ -1,6 +1,6 @@
 package batcher
 
-// But for TestRealDisk all tests here run in bubbles (internal/bubble): every
+// But for TestRealDisk all tests here run in bubbles (internal/testing/bubble): every
 // sleep is fake time, takes none, and ends at its nanosecond. They are what the
 // tests are about: ages, pauses and deadlines that pass.
 
@@ -27,9 +27,9 @@ import (
 
 	"github.com/penstock/penstock/batcher/wal"
 	"github.com/penstock/penstock/batcher/wal/waltest"
-	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 func options() Options {

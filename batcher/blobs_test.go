@@ -1,6 +1,6 @@
 package batcher
 
-// All sleeps here are in bubbles (internal/bubble), fake time that takes none: a
+// All sleeps here are in bubbles (internal/testing/bubble), fake time that takes none: a
 // batch that comes of age, the pause between attempts.
 
 import (
@@ -22,8 +22,8 @@ import (
 
 	"github.com/penstock/penstock/batcher/wal"
 	"github.com/penstock/penstock/batcher/wal/waltest"
-	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 // blobData is the n-th blob of an event.

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/batcher/wal/waltest"
-	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 // A file of blobs that cannot be opened keeps no other event from its object. The events that refer to it wait in their

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/penstock/penstock/internal/faultpoint"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
 // uploads takes sealed batches, oldest first, until none will come or ctx ends.

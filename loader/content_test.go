@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/codec/foreign"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 // putFile stores a file that is not ours and queues its notification.

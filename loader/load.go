@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/codec"
-	"github.com/penstock/penstock/internal/faultpoint"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
 // day in milliseconds: the table's partitions are days of received_at, UTC.

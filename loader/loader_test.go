@@ -1,6 +1,6 @@
 package loader
 
-// All sleeps here are in bubbles (internal/bubble): fake time, which takes none.
+// All sleeps here are in bubbles (internal/testing/bubble): fake time, which takes none.
 
 import (
 	"bytes"
@@ -21,10 +21,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 // world is a bucket, a queue, a table and a ledger in memory. fault, where it is

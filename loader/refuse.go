@@ -12,10 +12,10 @@ import (
 
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/codec/foreign"
-	"github.com/penstock/penstock/internal/faultpoint"
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
 // Of one object: more refused rows than that are no bad rows among good ones,

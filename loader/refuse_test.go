@@ -1,6 +1,6 @@
 package loader
 
-// All sleeps here are in bubbles (internal/bubble): fake time, which takes none.
+// All sleeps here are in bubbles (internal/testing/bubble): fake time, which takes none.
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 // Rows that the table refuses are left out, the others are there once, and each

@@ -1,6 +1,6 @@
 package receiver
 
-// All sleeps here are in bubbles (internal/bubble), fake time that takes none:
+// All sleeps here are in bubbles (internal/testing/bubble), fake time that takes none:
 // buckets that fill, days that end.
 
 import (
@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/bubble"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 func events(n int) string { return strings.Repeat(one+"\n", n) }

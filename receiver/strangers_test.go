@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/bubble"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 // bodyKeyPaths are routes of each protocol whose key is in the body.

@@ -20,12 +20,12 @@ import (
 	"github.com/penstock/penstock/batcher"
 	errorspipeline "github.com/penstock/penstock/errors-pipeline"
 	"github.com/penstock/penstock/internal/clickhouse"
-	"github.com/penstock/penstock/internal/faultpoint"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/schemas"
+	"github.com/penstock/penstock/internal/testing/faultpoint"
 	"github.com/penstock/penstock/loader"
 	"github.com/penstock/penstock/receiver"
 )

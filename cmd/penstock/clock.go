@@ -9,8 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/penstock/penstock/internal/faultpoint"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/faultpoint"
 	"github.com/penstock/penstock/internal/wallclock"
 	"github.com/penstock/penstock/receiver"
 )

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/net/http2"
 
-	"github.com/penstock/penstock/internal/tlsfiles/tlstest"
+	"github.com/penstock/penstock/internal/testing/tlstest"
 )
 
 // startAdmin runs an admin listener until the test ends and returns its host and port.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/tlsfiles/tlstest"
+	"github.com/penstock/penstock/internal/testing/tlstest"
 	"github.com/penstock/penstock/tools/devstack"
 	"github.com/penstock/penstock/tools/devstack/devtest"
 )

@@ -123,7 +123,7 @@ func root(t *testing.T) string {
 func TestBubblesByOneFunction(t *testing.T) {
 	call := "synctest" + ".Test("
 	out, _ := exec.Command("grep", "-rlF", "--include=*.go", call, root(t)).Output()
-	if got := strings.TrimSpace(string(out)); got != filepath.Join(root(t), "internal/bubble/bubble.go") {
-		t.Errorf("%s stands in\n%s\nwant it in internal/bubble only", call, got)
+	if got := strings.TrimSpace(string(out)); got != filepath.Join(root(t), "internal/testing/bubble/bubble.go") {
+		t.Errorf("%s stands in\n%s\nwant it in internal/testing/bubble only", call, got)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/bubble"
+	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/internal/traffic"
 )
 

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/tlsfiles/tlstest"
+	"github.com/penstock/penstock/internal/testing/tlstest"
 )
 
 // readyz returns what the role says of itself.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/bubble"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 func TestDelay(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/bubble"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 func TestOneLineASecond(t *testing.T) {

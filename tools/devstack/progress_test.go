@@ -1,6 +1,6 @@
 package devstack
 
-// All sleeps here are in bubbles (internal/bubble): fake time, which takes none.
+// All sleeps here are in bubbles (internal/testing/bubble): fake time, which takes none.
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/bubble"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 func TestProgressInALog(t *testing.T) {
