@@ -10,9 +10,9 @@ import (
 
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
+	testservers "github.com/penstock/penstock/internal/testing/servers"
 	"github.com/penstock/penstock/internal/testing/tlstest"
 	"github.com/penstock/penstock/tools/devstack"
-	"github.com/penstock/penstock/tools/devstack/devtest"
 )
 
 // Each server has a certificate of a private CA, for another name than the address, and wants one from us.
@@ -49,7 +49,7 @@ func TestServersByTLS(t *testing.T) {
 
 func storageByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
 	return func(t *testing.T) func(ClientTLSConfig) error {
-		m := devtest.MinIO(t, devstack.MinIOOptions{})
+		m := testservers.MinIO(t, devstack.MinIOOptions{})
 		c := defaultConfig().Storage
 		c.AccessKey, c.SecretKey, c.Endpoint = m.AccessKey(), m.SecretKey(), m.Endpoint()
 		if err := openBucket(c).Create(t.Context()); err != nil {
@@ -66,7 +66,7 @@ func storageByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
 func queueByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
 	return func(t *testing.T) func(ClientTLSConfig) error {
 		cert, key := ca.Issue(t, t.TempDir(), "store.internal")
-		n := devtest.NATSWith(t, fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }", cert, key, ca.File))
+		n := testservers.NATSWith(t, fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }", cert, key, ca.File))
 		return func(files ClientTLSConfig) error {
 			c := defaultConfig().Queue
 			c.URL, c.TLS = n.URL(), files
@@ -87,7 +87,7 @@ func queueByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
 
 func clickHouseByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
 	return func(t *testing.T) func(ClientTLSConfig) error {
-		server := devtest.ClickHouse(t)
+		server := testservers.ClickHouse(t)
 		c := defaultConfig().ClickHouse
 		c.Database, c.User, c.Password = "system", server.User(), server.Password()
 		c.Addresses = []string{ca.Terminate(t, "store.internal", server.Addr())}

@@ -15,13 +15,13 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/servers"
 	"github.com/penstock/penstock/tools/devstack"
-	"github.com/penstock/penstock/tools/devstack/devtest"
 )
 
 func open(t *testing.T) (*DB, *devstack.ClickHouse, Options) {
 	t.Helper()
-	c := devtest.ClickHouse(t)
+	c := servers.ClickHouse(t)
 	opts := Options{Addresses: []string{c.Addr()}, Database: "penstock-test", User: c.User(), Password: c.Password(), Timeout: 30 * time.Second, Conns: 2}
 	applied, err := Migrate(t.Context(), opts, sqlfiles.Files)
 	if err != nil {
@@ -430,7 +430,7 @@ func insertEvents(ctx context.Context, db *DB, table, token, object string, gene
 // Codecs come to tables that have rows already, change none of them, and are
 // there once however often the file is applied.
 func TestCodecsOnTableWithRows(t *testing.T) {
-	c := devtest.ClickHouse(t)
+	c := servers.ClickHouse(t)
 	opts := Options{Addresses: []string{c.Addr()}, Database: "penstock-codecs", User: c.User(), Password: c.Password(), Timeout: 30 * time.Second, Conns: 2}
 	before := fstest.MapFS{}
 	names, err := fs.Glob(sqlfiles.Files, "*.sql")

@@ -27,9 +27,9 @@ import (
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/testing/servers"
 	"github.com/penstock/penstock/receiver"
 	"github.com/penstock/penstock/tools/devstack"
-	"github.com/penstock/penstock/tools/devstack/devtest"
 )
 
 // penstock is the binary under test, built once, with the race detector and
@@ -86,7 +86,7 @@ type stack struct {
 // newStack starts the servers and runs `penstock setup`.
 func newStack(t testing.TB) *stack {
 	t.Helper()
-	s := &stack{t: t, dir: t.TempDir(), nats: devtest.NATS(t), clickhouse: devtest.ClickHouse(t)}
+	s := &stack{t: t, dir: t.TempDir(), nats: servers.NATS(t), clickhouse: servers.ClickHouse(t)}
 	q, err := jetstream.Connect(jetstream.Options{URL: s.nats.URL(), AckWait: 5 * time.Second, MaxAge: time.Hour, MaxBytes: 1 << 28, Replicas: 1},
 		"e2e", slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -100,7 +100,7 @@ func newStack(t testing.TB) *stack {
 	for _, spec := range pipeline.Specs() {
 		targets = append(targets, devstack.NotifyTarget{ID: strings.ToUpper(spec.Name), Subject: jetstream.Subject(spec)})
 	}
-	s.minio = devtest.MinIO(t, devstack.MinIOOptions{Targets: targets, NATSAddress: s.nats.Addr()})
+	s.minio = servers.MinIO(t, devstack.MinIOOptions{Targets: targets, NATSAddress: s.nats.Addr()})
 	out, err := s.run("setup")
 	if err != nil {
 		t.Fatalf("setup: %v\n%s", err, out)

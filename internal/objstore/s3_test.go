@@ -11,13 +11,13 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/servers"
 	"github.com/penstock/penstock/tools/devstack"
-	"github.com/penstock/penstock/tools/devstack/devtest"
 )
 
 func open(t *testing.T) (*Bucket, *devstack.MinIO) {
 	t.Helper()
-	m := devtest.MinIO(t, devstack.MinIOOptions{})
+	m := servers.MinIO(t, devstack.MinIOOptions{})
 	b := Open(Options{Endpoint: m.Endpoint(), Region: "us-east-1", Bucket: "bucket", AccessKey: m.AccessKey(), SecretKey: m.SecretKey(), PathStyle: true})
 	for range 2 { // the second finds it there
 		if err := b.Create(t.Context()); err != nil {
@@ -106,7 +106,7 @@ func TestErrorsAreClassed(t *testing.T) {
 
 // Our rules are set and replaced; somebody else's stay.
 func TestNotifyKeepsForeignRules(t *testing.T) {
-	nats := devtest.NATS(t)
+	nats := servers.NATS(t)
 	var targets []devstack.NotifyTarget
 	arns := map[string]string{}
 	for _, s := range pipeline.Specs() {
@@ -115,7 +115,7 @@ func TestNotifyKeepsForeignRules(t *testing.T) {
 		arns[s.Name] = target.ARN()
 	}
 	other := devstack.NotifyTarget{ID: "OTHER", Subject: "x.other"}
-	m := devtest.MinIO(t, devstack.MinIOOptions{Targets: append(targets, other), NATSAddress: nats.Addr()})
+	m := servers.MinIO(t, devstack.MinIOOptions{Targets: append(targets, other), NATSAddress: nats.Addr()})
 	b := Open(Options{Endpoint: m.Endpoint(), Region: "us-east-1", Bucket: "bucket", AccessKey: m.AccessKey(), SecretKey: m.SecretKey(), PathStyle: true})
 	if err := b.Create(t.Context()); err != nil {
 		t.Fatal(err)

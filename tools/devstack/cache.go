@@ -1,5 +1,5 @@
 // Package devstack gets MinIO, NATS and ClickHouse onto a machine that has no Docker, and runs them as child processes:
-// for `penstock dev`, and for tests that want the real thing (see devtest).
+// for `penstock dev`, and for tests that want the real thing (see internal/testing/servers).
 //
 // A [Fetcher] fills a cache folder, once, with programs of pinned versions, by way of the clients that the machine has
 // already: go, npm and a C compiler. StartNATS, StartMinIO and StartClickHouse run what it found. Every server listens on

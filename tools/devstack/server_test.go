@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock/penstock/internal/testing/servers"
 	"github.com/penstock/penstock/tools/devstack"
-	"github.com/penstock/penstock/tools/devstack/devtest"
 )
 
 // query posts a query to ClickHouse and returns the answer.
@@ -59,7 +59,7 @@ func wantGone(t *testing.T, p *devstack.Process, addrs ...string) {
 }
 
 func TestClickHouseKeepsRowsThroughAKill(t *testing.T) {
-	c := devtest.ClickHouse(t)
+	c := servers.ClickHouse(t)
 	query(t, c, "CREATE DATABASE shop")
 	query(t, c, "CREATE TABLE shop.orders (id UInt64, at DateTime64(3), what JSON) ENGINE = MergeTree ORDER BY id")
 	query(t, c, `INSERT INTO shop.orders FORMAT JSONEachRow {"id":7,"at":"2026-11-22 03:45:12.345","what":{"kind":"tea"}}`)
@@ -82,7 +82,7 @@ func TestClickHouseKeepsRowsThroughAKill(t *testing.T) {
 }
 
 func TestClickHouseIsLikeAServer(t *testing.T) {
-	c := devtest.ClickHouse(t)
+	c := servers.ClickHouse(t)
 	for sql, want := range map[string]string{
 		"SELECT timezone()": "UTC",
 		"SELECT value FROM system.server_settings WHERE name = 'background_pool_size'": "16",
@@ -104,7 +104,7 @@ func TestClickHouseIsLikeAServer(t *testing.T) {
 
 // A web page that the developer visits can send requests like these to any port of this machine, without asking first.
 func TestClickHouseRefusesAWebPage(t *testing.T) {
-	c := devtest.ClickHouse(t)
+	c := servers.ClickHouse(t)
 	written := filepath.Join(t.TempDir(), "written")
 	insert := "INSERT INTO FUNCTION file('" + written + "','LineAsString','line String') VALUES ('by a web page')"
 	for _, path := range []string{"/", "/?user=default", "/?user=default&add_http_cors_header=1", "/?user=penstock",
@@ -137,7 +137,7 @@ func TestClickHouseRefusesAWebPage(t *testing.T) {
 
 // With the password the server still reaches no file, no program and no other host but the store.
 func TestClickHouseReachesNoFiles(t *testing.T) {
-	c := devtest.ClickHouse(t)
+	c := servers.ClickHouse(t)
 	query(t, c, "CREATE DATABASE shop")
 	for _, sql := range []string{
 		"SELECT * FROM file('/etc/passwd', 'LineAsString')",
@@ -171,7 +171,7 @@ func TestClickHouseReachesNoFiles(t *testing.T) {
 }
 
 func TestNATSWantsThePassword(t *testing.T) {
-	n := devtest.NATS(t)
+	n := servers.NATS(t)
 	conn, err := net.Dial("tcp", n.Addr())
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +226,7 @@ func engine(t *testing.T) devstack.ClickHouseEngine {
 }
 
 func TestClickHouseReportsWhyItCannotStart(t *testing.T) {
-	c := devtest.ClickHouse(t)
+	c := servers.ClickHouse(t)
 	data := filepath.Dir(c.LogPath)
 	_, err := devstack.StartClickHouse(t.Context(), devstack.ClickHouseOptions{Engine: engine(t), Data: data})
 	if text := fmt.Sprint(err); !strings.Contains(text, "start ClickHouse: ") || !strings.Contains(text, "already running") {
@@ -235,7 +235,7 @@ func TestClickHouseReportsWhyItCannotStart(t *testing.T) {
 }
 
 func TestPortTaken(t *testing.T) {
-	n, m, c := devtest.NATS(t), devtest.MinIO(t, devstack.MinIOOptions{}), devtest.ClickHouse(t)
+	n, m, c := servers.NATS(t), servers.MinIO(t, devstack.MinIOOptions{}), servers.ClickHouse(t)
 	port := func(addr string) (number int) {
 		if _, err := fmt.Sscan(addr[strings.LastIndexByte(addr, ':')+1:], &number); err != nil {
 			t.Fatal(err)
@@ -277,7 +277,7 @@ func TestPortTaken(t *testing.T) {
 }
 
 func TestMinIOKeepsObjectsThroughAKill(t *testing.T) {
-	m := devtest.MinIO(t, devstack.MinIOOptions{})
+	m := servers.MinIO(t, devstack.MinIOOptions{})
 	s3(t, m, http.MethodPut, "/bucket", "")
 	s3(t, m, http.MethodPut, "/bucket/key", "hello")
 	m.Kill()
@@ -298,7 +298,7 @@ func TestMinIOKeepsObjectsThroughAKill(t *testing.T) {
 }
 
 func TestMinIONotifiesNATS(t *testing.T) {
-	n := devtest.NATS(t)
+	n := servers.NATS(t)
 	conn := dial(t, n)
 	fmt.Fprintf(conn, "SUB penstock.created 1\r\nSUB reply 2\r\n")
 	stream := `{"name":"EVENTS","subjects":["penstock.*"],"storage":"file"}`
@@ -331,7 +331,7 @@ var target = devstack.NotifyTarget{ID: "EVENTS", Subject: "penstock.created"}
 // notifying is a MinIO with a bucket that notifies target.
 func notifying(t *testing.T, n *devstack.NATS, queue string) *devstack.MinIO {
 	t.Helper()
-	m := devtest.MinIO(t, devstack.MinIOOptions{
+	m := servers.MinIO(t, devstack.MinIOOptions{
 		Targets: []devstack.NotifyTarget{target}, NATSAddress: n.Addr(), QueueDir: queue,
 	})
 	s3(t, m, http.MethodPut, "/bucket", "")
@@ -341,7 +341,7 @@ func notifying(t *testing.T, n *devstack.NATS, queue string) *devstack.MinIO {
 }
 
 func TestNATSKeepsStreamsThroughAKill(t *testing.T) {
-	n := devtest.NATS(t)
+	n := servers.NATS(t)
 	call := func(subject, body string) string {
 		conn := dial(t, n)
 		defer conn.Close()
@@ -367,7 +367,7 @@ func TestNATSKeepsStreamsThroughAKill(t *testing.T) {
 }
 
 func TestServerCanHangAndWake(t *testing.T) {
-	n := devtest.NATS(t)
+	n := servers.NATS(t)
 	if err := n.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/servers"
 	"github.com/penstock/penstock/tools/devstack"
-	"github.com/penstock/penstock/tools/devstack/devtest"
 )
 
 func connect(t *testing.T, ackWait time.Duration) (*Queue, *devstack.NATS) {
 	t.Helper()
-	n := devtest.NATS(t)
+	n := servers.NATS(t)
 	q, err := Connect(Options{URL: n.URL(), AckWait: ackWait, MaxAge: time.Hour, MaxBytes: 1 << 20, Replicas: 1}, "test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
-// Package devtest gives a test a NATS, a MinIO or a ClickHouse of its own: a real one, on free ports, in a folder that
+// Package servers gives a test a NATS, a MinIO or a ClickHouse of its own: a real one, on free ports, in a folder that
 // goes away with the test. The first test on a machine waits while the programs are fetched (minutes, once: see devstack);
 // after that a server takes about half a second. A server that cannot be had fails the test.
-package devtest
+package servers
 
 import (
 	"testing"
