@@ -221,7 +221,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// The same events make the same bytes however they were handed over in time; a crash between PUT and release is told by the sum.
+// The same events make the same bytes however they were handed over in time; a crash between PUT and release is told by
+// the sum.
 func TestDeterministic(t *testing.T) {
 	for _, f := range formats {
 		a, b := encode(t, f, gameEvents(5000), 100), encode(t, f, gameEvents(5000), 100)
@@ -367,8 +368,8 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// A flipped bit is an error or changes nothing: in Parquet, too, whose footer and page headers have no checksum. PENSTOCK_TEST_ALL=1
-// flips each bit of each byte.
+// A flipped bit is an error or changes nothing: in Parquet, too, whose footer and page headers have no checksum.
+// PENSTOCK_TEST_ALL=1 flips each bit of each byte.
 func TestBitFlips(t *testing.T) {
 	want := gameEvents(8)
 	for _, f := range formats {

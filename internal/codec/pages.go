@@ -139,7 +139,8 @@ func checkChunk(r io.ReaderAt, size int64, c *parquet.Column, chunk *format.Colu
 	default:
 		return 0, fmt.Errorf("compressed by %v: want zstd, gzip, snappy or none", chunk.Codec)
 	}
-	// A type that parquet-go does not understand is one of nulls to it, without a kind; a column of nulls is stored as any other.
+	// A type that parquet-go does not understand is one of nulls to it, without a kind; a column of nulls is stored as
+	// any other.
 	t := c.Type()
 	if k := t.Kind(); k >= 0 && k != parquet.Kind(chunk.Type) || k < 0 && chunk.Type == format.FixedLenByteArray || k == parquet.FixedLenByteArray && t.Length() <= 0 {
 		return 0, fmt.Errorf("%s stored as %s is not supported", t, chunk.Type)
@@ -296,7 +297,8 @@ func suits(e format.Encoding, k parquet.Kind) bool {
 	return false
 }
 
-// checkPacked holds what the compressed bytes say of their own size against the page's, for that is where decompressing ends.
+// checkPacked holds what the compressed bytes say of their own size against the page's, for that is where decompressing
+// ends.
 func checkPacked(r io.ReaderAt, codec format.CompressionCodec, at, packed, full int64) error {
 	b := make([]byte, min(packed, zstd.HeaderMaxSize))
 	if _, err := r.ReadAt(b, at); err != nil && err != io.EOF {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// gameEvents returns n events of about 366 bytes with 14 members each. They differ, so that the branch predictor cannot learn one.
+// gameEvents returns n events of about 366 bytes with 14 members each. They differ, so that the branch predictor cannot
+// learn one.
 func gameEvents(n int) [][]byte {
 	r := rand.New(rand.NewPCG(1, 2))
 	names := []string{"level_completed", "item_purchased", "session_started", "enemy_killed", "tutorial_step"}
@@ -27,7 +28,8 @@ func gameEvents(n int) [][]byte {
 	return events
 }
 
-// llmEvent returns an event of about 4 KB, most of which is one text with newlines, quotes and a few letters beyond ASCII.
+// llmEvent returns an event of about 4 KB, most of which is one text with newlines, quotes and a few letters beyond
+// ASCII.
 func llmEvent() []byte {
 	text := strings.Repeat("The quick brown fox jumps over the lazy dog, and it says \"no\" – naïvely.\nThen it goes on for a while without anything to escape, as texts do.\n", 26)
 	quoted, _ := json.Marshal(text)

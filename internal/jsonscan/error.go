@@ -45,8 +45,8 @@ func structureError(src []byte, i int, want string) *Error {
 	return &Error{InvalidJSON, i, fmt.Sprintf("unexpected byte %s at byte %d, want %s", got, i, want)}
 }
 
-// refuse records a content error at offset, unless there is an earlier one. The text concerned ends at end; for TooDeep and TooManyKeys,
-// end is the limit instead.
+// refuse records a content error at offset, unless there is an earlier one. The text concerned ends at end; for TooDeep
+// and TooManyKeys, end is the limit instead.
 func (s *Scanner) refuse(code string, src []byte, offset, end int) {
 	if s.refused != nil && s.refused.Offset <= offset {
 		return

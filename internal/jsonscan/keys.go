@@ -10,10 +10,10 @@ import (
 // fewKeys is how many keys of an object are compared one by one before they go into the table.
 const fewKeys = 32
 
-// keySet holds the keys of all open objects, to find duplicates. An object with few keys compares them one by one, and only if a
-// filter of 64 bits says that it must. The keys of a larger one are in a table, which all open objects share: since only the innermost
-// open object gets keys, and loses all of them when it closes, the last one in is always the first one out, and linear probing needs
-// no tombstones. Its hash is seeded, so nobody can aim at one slot.
+// keySet holds the keys of all open objects, to find duplicates. An object with few keys compares them one by one, and
+// only if a filter of 64 bits says that it must. The keys of a larger one are in a table, which all open objects share:
+// since only the innermost open object gets keys, and loses all of them when it closes, the last one in is always the
+// first one out, and linear probing needs no tombstones. Its hash is seeded, so nobody can aim at one slot.
 type keySet struct {
 	keys  []entry // of the open objects, the outermost first; those of one object are in the table if they are more than fewKeys
 	table []slot  // its length is a power of two, at least twice inUse
@@ -21,7 +21,8 @@ type keySet struct {
 	seed  maphash.Seed
 }
 
-// slot is 0, or the high half of a key's hash, so that a probe need not look at other keys, and 1 + the key's index in keys.
+// slot is 0, or the high half of a key's hash, so that a probe need not look at other keys, and 1 + the key's index in
+// keys.
 type slot uint64
 
 func newSlot(hash uint64, index int) slot { return slot(hash&^(1<<32-1) | uint64(uint32(index+1))) }
@@ -45,8 +46,8 @@ func (k span) of(src, scratch []byte) []byte {
 // spread is 2^64 divided by the golden ratio: a product with it has its entropy in the high bits.
 const spread = 0x9E3779B97F4A7C15
 
-// fingerprint tells most keys apart, by their length and both of their ends. It is cheap and not seeded, so it decides nothing.
-// dots is not 0 if the key has a dot: what is loaded anyway is asked for it, at half the cost of a search.
+// fingerprint tells most keys apart, by their length and both of their ends. It is cheap and not seeded, so it decides
+// nothing. dots is not 0 if the key has a dot: what is loaded anyway is asked for it, at half the cost of a search.
 func fingerprint(b []byte) (fp, dots uint64) {
 	var x uint64
 	switch n := len(b); {
@@ -74,7 +75,8 @@ func points(x uint64) uint64 {
 	return (x - ones) &^ x & highs
 }
 
-// add adds k, which has its fingerprint, to the innermost of the open containers, and returns false if it is there already.
+// add adds k, which has its fingerprint, to the innermost of the open containers, and returns false if it is there
+// already.
 func (t *keySet) add(src, scratch []byte, open []frame, k entry) bool {
 	base := open[len(open)-1].base
 	key := k.of(src, scratch)
@@ -113,7 +115,8 @@ func (t *keySet) add(src, scratch []byte, open []frame, k entry) bool {
 	return true
 }
 
-// hash is that of key in the object whose keys begin at base, so that a key that many open objects have is not one slot's burden.
+// hash is that of key in the object whose keys begin at base, so that a key that many open objects have is not one
+// slot's burden.
 func (t *keySet) hash(key []byte, base int) uint64 {
 	return maphash.Bytes(t.seed, key) ^ uint64(base)*spread
 }

@@ -22,7 +22,8 @@ func (n numberState) want() string {
 	return "a digit"
 }
 
-// number scans the number that begins at src[i], a digit or a minus sign, and returns the index behind it, or where it goes wrong.
+// number scans the number that begins at src[i], a digit or a minus sign, and returns the index behind it, or where it
+// goes wrong.
 func number(src []byte, i int) (end int, state numberState) {
 	begin := i
 	if src[i] == '-' {
@@ -159,7 +160,8 @@ func trailingZeros(s string) bool {
 	return true
 }
 
-// exponent reads an exponent with its sign. It saturates far beyond the length of any text, so no mantissa can make up for it.
+// exponent reads an exponent with its sign. It saturates far beyond the length of any text, so no mantissa can make up
+// for it.
 func exponent(raw []byte) int {
 	negative := raw[0] == '-'
 	if raw[0] == '-' || raw[0] == '+' {

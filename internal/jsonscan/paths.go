@@ -6,12 +6,13 @@ import (
 	"slices"
 )
 
-// SharedPath returns a path that two values of an object have where keys are joined by dots: {"a.b":1,"a":{"b":2}} has a.b twice.
-// ClickHouse's JSON type joins them so, and takes neither the value nor its row. Objects within arrays are looked at by themselves;
-// null and {} are no values there. nil: there is none. text is a value that a Scanner found valid; only where Scanner.Dotted says so
-// can there be one.
+// SharedPath returns a path that two values of an object have where keys are joined by dots: {"a.b":1,"a":{"b":2}} has
+// a.b twice. ClickHouse's JSON type joins them so, and takes neither the value nor its row. Objects within arrays are
+// looked at by themselves; null and {} are no values there. nil: there is none. text is a value that a Scanner found
+// valid; only where Scanner.Dotted says so can there be one.
 //
-// It takes 8 bytes for each value of a text in which an object and a dotted key of the same object begin alike, else nothing.
+// It takes 8 bytes for each value of a text in which an object and a dotted key of the same object begin alike, else
+// nothing.
 func SharedPath(text []byte) []byte {
 	var p paths
 	if p.again(text); !p.alike {
@@ -35,7 +36,8 @@ func SharedPath(text []byte) []byte {
 	return nil
 }
 
-// paths walks through a text: first to see whether keys begin alike, then for the hashes of all paths, then for the wanted ones.
+// paths walks through a text: first to see whether keys begin alike, then for the hashes of all paths, then for the
+// wanted ones.
 type paths struct {
 	Walker
 	alike   bool

@@ -9,8 +9,9 @@ import (
 // shortEscapes maps the byte after a backslash to what the two stand for; 0 where there is no such escape.
 var shortEscapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
-// AppendUnquoted appends the content of the JSON string raw, which includes its quotes, to dst. A lone surrogate becomes U+FFFD, and
-// bytes that are not UTF-8 stay what they are: a Scanner refuses both. If raw is no JSON string, the result means nothing.
+// AppendUnquoted appends the content of the JSON string raw, which includes its quotes, to dst. A lone surrogate
+// becomes U+FFFD, and bytes that are not UTF-8 stay what they are: a Scanner refuses both. If raw is no JSON string,
+// the result means nothing.
 func AppendUnquoted(dst, raw []byte) []byte {
 	if len(raw) < 2 {
 		return dst

@@ -1,17 +1,17 @@
-// Package jsonscan validates JSON text in one pass and reports the members of its outermost object, without building a tree and,
-// once its buffers have grown, without allocating.
+// Package jsonscan validates JSON text in one pass and reports the members of its outermost object, without building a
+// tree and, once its buffers have grown, without allocating.
 //
-// It draws one line that a general parser does not: a text that cannot be read any further (a structure error) against a text that
-// can be read and that we refuse (a content error). After a content error scanning goes on to the end of the value, so that a caller
-// refuses one event and reads on with its neighbours.
+// It draws one line that a general parser does not: a text that cannot be read any further (a structure error) against
+// a text that can be read and that we refuse (a content error). After a content error scanning goes on to the end of
+// the value, so that a caller refuses one event and reads on with its neighbours.
 //
 // What is no structure error here is what json.Valid of encoding/json accepts, but for this:
 //   - Nesting beyond 10,000 levels: json.Valid refuses it; here it is content ("too_deep", from MaxDepth on).
 //   - What follows the value: json.Valid refuses it; here n says where the value ends, and the caller looks at the rest.
 //
 // And these are refused here, as content, though json.Valid accepts them: bad UTF-8, lone surrogates (but see
-// Scanner.AllowLoneSurrogates), \u0000 in a key, numbers beyond 64 bits, duplicate keys, nesting beyond MaxDepth. Each is a
-// text that one reader of our objects takes and another one does not.
+// Scanner.AllowLoneSurrogates), \u0000 in a key, numbers beyond 64 bits, duplicate keys, nesting beyond MaxDepth. Each
+// is a text that one reader of our objects takes and another one does not.
 package jsonscan
 
 import (
@@ -62,7 +62,8 @@ const DefaultMaxDepth = 64
 
 // Scanner scans JSON texts, one after the other. Its zero value is ready; it is not safe for concurrent use.
 //
-// It keeps its buffers: up to about 130 bytes for each member of the largest object so far, which has no more than 1,048,576. Its last members keep their src alive.
+// It keeps its buffers: up to about 130 bytes for each member of the largest object so far, which has no more than
+// 1,048,576. Its last members keep their src alive.
 type Scanner struct {
 	// MaxDepth is how many containers may be open at once, the outermost being 1. 0 means DefaultMaxDepth.
 	MaxDepth int
@@ -87,19 +88,20 @@ type Scanner struct {
 // maxKeys is how many keys the open objects may have together: each takes up to 130 bytes.
 const maxKeys = 1 << 20
 
-// frame is an open container. The key under which its parent holds it is keys[base-1] when the parent is an object, so the path to
-// any place in the text can be read from frames and keys.
+// frame is an open container. The key under which its parent holds it is keys[base-1] when the parent is an object, so
+// the path to any place in the text can be read from frames and keys.
 type frame struct {
 	base  int    // keys[base:] were pushed since it opened
 	bloom uint64 // bit fp>>58 of each of its keys; while a container within it is open; else Scanner.cur has it
 }
 
-// Object scans one JSON object that begins at src[0], after JSON space if any. It returns its members, which are valid until the next
-// call and as long as src is not changed, and how many bytes it consumed, up to and including the closing brace. What follows is not
-// looked at.
+// Object scans one JSON object that begins at src[0], after JSON space if any. It returns its members, which are valid
+// until the next call and as long as src is not changed, and how many bytes it consumed, up to and including the
+// closing brace. What follows is not looked at.
 //
-// An error is always an *Error. If it is structural, n is where scanning stopped, and the rest of src cannot be read. If not, n is
-// the whole value's length. There are no members with an error. A well-formed value that is not an object is a content error.
+// An error is always an *Error. If it is structural, n is where scanning stopped, and the rest of src cannot be read.
+// If not, n is the whole value's length. There are no members with an error. A well-formed value that is not an object
+// is a content error.
 func (s *Scanner) Object(src []byte) (members []Member, n int, err error) {
 	_, n, e := s.scan(src, true)
 	if e != nil {
@@ -108,8 +110,9 @@ func (s *Scanner) Object(src []byte) (members []Member, n int, err error) {
 	return s.members, n, nil
 }
 
-// Value scans any one JSON value that begins at src[0], after JSON space if any, and returns its kind and how many bytes it consumed.
-// What follows is not looked at: "1 x" is the number 1 and n is 1. Errors are those of Object; the kind is right with a content error.
+// Value scans any one JSON value that begins at src[0], after JSON space if any, and returns its kind and how many
+// bytes it consumed. What follows is not looked at: "1 x" is the number 1 and n is 1. Errors are those of Object; the
+// kind is right with a content error.
 func (s *Scanner) Value(src []byte) (kind Kind, n int, err error) {
 	kind, n, e := s.scan(src, false)
 	if e != nil {
@@ -133,8 +136,8 @@ const (
 	spaces  = ' ' * ones
 )
 
-// stops marks, with the high bit of its byte, the first byte of x (from the low end) that a string's plain run stops at: a quote, a
-// backslash or a control character. Later bytes may be marked wrongly, by the borrow of an earlier one.
+// stops marks, with the high bit of its byte, the first byte of x (from the low end) that a string's plain run stops
+// at: a quote, a backslash or a control character. Later bytes may be marked wrongly, by the borrow of an earlier one.
 func stops(x uint64) uint64 {
 	return (((x ^ quotes) - ones) | ((x ^ slashes) - ones) | (x - spaces)) &^ x & highs
 }
@@ -145,12 +148,12 @@ func nondigits(x uint64) uint64 {
 	return ((x + 0x76*ones) | x) & highs
 }
 
-// scan is the state machine. Its states are labels, since a value may be followed by three of them, depending on where it stands, and
-// nesting must not use the Go stack. i is always the next byte to read. What is not needed for every byte is in s and in small
-// functions, to leave the registers to the loop.
+// scan is the state machine. Its states are labels, since a value may be followed by three of them, depending on where
+// it stands, and nesting must not use the Go stack. i is always the next byte to read. What is not needed for every
+// byte is in s and in small functions, to leave the registers to the loop.
 //
-// Every scalar ends at the label leaf and every container at the label closed, with its raw text src[start:i] or its frame at hand:
-// what is to be told of values within nested containers is told there.
+// Every scalar ends at the label leaf and every container at the label closed, with its raw text src[start:i] or its
+// frame at hand: what is to be told of values within nested containers is told there.
 func (s *Scanner) scan(src []byte, object bool) (Kind, int, *Error) {
 	s.begin()
 	var (
@@ -414,8 +417,8 @@ func (s *Scanner) key(src []byte, k span, depth int, escaped, report bool) {
 	}
 }
 
-// plainRun scans the content of a string from src[i] to the first quote, backslash or control character, or the end of src. high is
-// not 0 if there is a byte beyond ASCII before it.
+// plainRun scans the content of a string from src[i] to the first quote, backslash or control character, or the end of
+// src. high is not 0 if there is a byte beyond ASCII before it.
 func plainRun(src []byte, i int) (end int, high uint64) {
 	for len(src)-i >= 8 {
 		x := binary.LittleEndian.Uint64(src[i:])
@@ -432,8 +435,8 @@ func plainRun(src []byte, i int) (end int, high uint64) {
 	return i, high & highs
 }
 
-// text scans the rest of a string whose content begins at src[from] and whose first plain run ended at src[i], and returns the index
-// behind its closing quote, or ^ of the byte where it goes wrong.
+// text scans the rest of a string whose content begins at src[from] and whose first plain run ended at src[i], and
+// returns the index behind its closing quote, or ^ of the byte where it goes wrong.
 func (s *Scanner) text(src []byte, from, i int, high uint64, key bool) int {
 	for i < len(src) {
 		switch src[i] {
@@ -493,8 +496,8 @@ func TrimSpace(b []byte) []byte {
 	return b
 }
 
-// unicodeEscape checks the \u escape, or the pair of them, whose backslash is src[i], and returns the index behind it. If it is none,
-// ok is false and next is the byte where it goes wrong.
+// unicodeEscape checks the \u escape, or the pair of them, whose backslash is src[i], and returns the index behind it.
+// If it is none, ok is false and next is the byte where it goes wrong.
 func (s *Scanner) unicodeEscape(src []byte, i int, key bool) (next int, ok bool) {
 	if i+1 >= len(src) || src[i+1] != 'u' {
 		return i + 1, false
@@ -540,7 +543,8 @@ func (s *Scanner) checkUTF8(src []byte, from, end int) {
 	}
 }
 
-// validUTF8 returns how many bytes of b are valid UTF-8. Unlike utf8.Valid it goes fast over the ASCII between other letters.
+// validUTF8 returns how many bytes of b are valid UTF-8. Unlike utf8.Valid it goes fast over the ASCII between other
+// letters.
 func validUTF8(b []byte) int {
 	i := 0
 	for i < len(b) {

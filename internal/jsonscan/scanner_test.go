@@ -292,7 +292,8 @@ func TestMaxDepth(t *testing.T) {
 	}
 }
 
-// TestDeepMix nests objects and arrays in a pattern with no period of 64, so that a wrong bit of the stack is found out.
+// TestDeepMix nests objects and arrays in a pattern with no period of 64, so that a wrong bit of the stack is found
+// out.
 func TestDeepMix(t *testing.T) {
 	var open, closing []byte
 	for i := range 10_000 {
@@ -405,7 +406,8 @@ func TestAimedKeys(t *testing.T) {
 	}
 }
 
-// TestLinear scans texts that are expensive for a scanner with a flaw, at two sizes. It allows a lot, since the machine has other work.
+// TestLinear scans texts that are expensive for a scanner with a flaw, at two sizes. It allows a lot, since the machine
+// has other work.
 func TestLinear(t *testing.T) {
 	tests := []struct {
 		name string

@@ -13,8 +13,8 @@ import (
 // hidden stands in place of a secret.
 const hidden = "[HIDDEN]"
 
-// URL is a list of URLs, with commas, without their passwords. A user alone may be a token (nats://TOKEN@host), so it is
-// hidden as well.
+// URL is a list of URLs, with commas, without their passwords. A user alone may be a token (nats://TOKEN@host), so it
+// is hidden as well.
 func URL(list string) string {
 	parts := strings.Split(list, ",")
 	for i, part := range parts {

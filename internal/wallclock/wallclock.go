@@ -42,7 +42,8 @@ func New(offset func(context.Context) (time.Duration, error), now func() time.Ti
 	return &Watch{offset: offset, now: now, log: log}
 }
 
-// Found tells of the time of a segment that an earlier process left: it is not later than now, if both clocks were right.
+// Found tells of the time of a segment that an earlier process left: it is not later than now, if both clocks were
+// right.
 func (w *Watch) Found(t time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -51,8 +52,8 @@ func (w *Watch) Found(t time.Time) {
 	}
 }
 
-// Check asks the store, if it answers, and decides. The store's clock counts most: with it a segment from the future does
-// not keep a corrected clock out. A store that is away is no reason to refuse.
+// Check asks the store, if it answers, and decides. The store's clock counts most: with it a segment from the future
+// does not keep a corrected clock out. A store that is away is no reason to refuse.
 func (w *Watch) Check(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
