@@ -60,7 +60,8 @@ func Event(f *pipeline.Failure, threshold int64) (pipeline.Event, []pipeline.Blo
 		p.number("raw_bytes", int64(len(raw)))
 		p.key("raw_blob")
 		// It is never to be shown as what its sender says that it is.
-		blobs = []pipeline.Blob{{At: len(p), Kind: pipeline.BlobFile, ContentType: "application/octet-stream", Size: int64(len(raw)),
+		blobs = []pipeline.Blob{{At: len(p), Kind: pipeline.BlobFile, ContentType: "application/octet-stream",
+			Size:  int64(len(raw)),
 			Write: func(w io.Writer) error { _, err := w.Write(raw); return err }}}
 		p = append(p, pipeline.BlobHole...)
 	case len(f.Raw) == 0:

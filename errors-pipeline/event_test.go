@@ -20,7 +20,8 @@ func TestEvent(t *testing.T) {
 		ClientIP: "::1", UserAgent: "curl/8 \xff", Index: 7, Count: 3,
 	}
 	props := map[string]any{"stage": "receiver", "message": `byte "x" at 3`, "request_id": "r1", "method": "POST",
-		"path": "/v1/events", "content_type": "text/plain", "content_encoding": "gzip", "index": float64(7), "count": float64(3)}
+		"path": "/v1/events", "content_type": "text/plain", "content_encoding": "gzip", "index": float64(7),
+		"count": float64(3)}
 	for _, c := range []struct {
 		name, raw string
 		member    string // that holds raw; empty: none
@@ -36,7 +37,8 @@ func TestEvent(t *testing.T) {
 			f := full
 			f.Raw = []byte(c.raw)
 			e, _ := Event(&f, 1<<20)
-			if string(e.Project) != "game" || string(e.Name) != "invalid_json" || e.Timestamp != at.UnixMilli() || e.ReceivedAt != at.UnixMilli() {
+			if string(e.Project) != "game" || string(e.Name) != "invalid_json" || e.Timestamp != at.UnixMilli() ||
+				e.ReceivedAt != at.UnixMilli() {
 				t.Errorf("got %+v", e)
 			}
 			var got map[string]any
@@ -86,11 +88,15 @@ func TestEventFields(t *testing.T) {
 		threshold int64
 		want      string
 	}{
-		{"headers", pipeline.Failure{Index: -1, Headers: []pipeline.Header{{Name: "Host", Value: `a"b`}, {Name: "Origin"}, {Name: "X-Request-Id", Value: "\xff"}}}, 1 << 20,
+		{"headers", pipeline.Failure{Index: -1,
+			Headers: []pipeline.Header{{Name: "Host", Value: `a"b`}, {Name: "Origin"}, {Name: "X-Request-Id", Value: "\xff"}}},
+			1 << 20,
 			`{"headers":{"Host":"a\"b","X-Request-Id":"\uFFFD"}}`},
-		{"a row of a load", pipeline.Failure{Index: -1, Object: "events/o", Row: 0, Attempt: 2, ServerCode: 27, Class: "permanent"}, 1 << 20,
+		{"a row of a load", pipeline.Failure{Index: -1, Object: "events/o", Row: 0, Attempt: 2, ServerCode: 27,
+			Class: "permanent"}, 1 << 20,
 			`{"source_object":"events/o","source_row":0,"attempt":2,"server_code":27,"class":"permanent"}`},
-		{"an object of a load", pipeline.Failure{Index: -1, Object: "events/o", Row: -1, Attempt: 1, Class: "unknown"}, 1 << 20,
+		{"an object of a load", pipeline.Failure{Index: -1, Object: "events/o", Row: -1, Attempt: 1, Class: "unknown"},
+			1 << 20,
 			`{"source_object":"events/o","attempt":1,"server_code":0,"class":"unknown"}`},
 		{"a blob", pipeline.Failure{Index: -1, Raw: []byte("abc")}, 2,
 			`{"raw_bytes":3,"raw_blob":null}`},

@@ -19,7 +19,8 @@ import (
 
 // Appender takes events: a batcher of the errors pipeline.
 type Appender interface {
-	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability, copied func()) (object string, err error)
+	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability,
+		copied func()) (object string, err error)
 }
 
 // Options are a reporter's limits, in bytes. All are needed.
@@ -50,7 +51,8 @@ const appendTimeout = 5 * time.Second
 
 // size is about what a failure takes in memory, in bytes.
 func size(f *pipeline.Failure) int64 {
-	n := 512 + len(f.Raw) + len(f.Message) + len(f.Path) + len(f.ContentType) + len(f.ContentEncoding) + len(f.UserAgent) + len(f.Object)
+	n := 512 + len(f.Raw) + len(f.Message) + len(f.Path) + len(f.ContentType) + len(f.ContentEncoding) + len(f.UserAgent) +
+		len(f.Object)
 	for _, h := range f.Headers {
 		n += 32 + len(h.Name) + len(h.Value)
 	}
@@ -121,7 +123,8 @@ func (r *Reporter) large(f *pipeline.Failure) (done bool) {
 		r.reported.WithLabelValues(f.Code).Inc()
 		return true
 	}
-	r.log.Warn("the bytes of a failure are not kept", "code", f.Code, "request_id", f.RequestID, "bytes", len(f.Raw), "error", err)
+	r.log.Warn("the bytes of a failure are not kept", "code", f.Code, "request_id", f.RequestID, "bytes", len(f.Raw),
+		"error", err)
 	r.Drop("raw")
 	f.Message += fmt.Sprintf(" (its %d bytes are lost: %s)", len(f.Raw), err)
 	f.Raw = nil

@@ -31,7 +31,8 @@ type store struct {
 	d     pipeline.Durability // of the last
 }
 
-func (s *store) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability, copied func()) (string, error) {
+func (s *store) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability,
+	copied func()) (string, error) {
 	if s.block != nil {
 		select {
 		case <-s.block:
@@ -165,7 +166,8 @@ func TestReporterKeepsWhatIsKnown(t *testing.T) {
 	r, reg := newReporter(&store{}, 4096)
 	r.Report(pipeline.Failure{Code: "first"})
 	r.Report(pipeline.Failure{Code: "large", Message: "why", Raw: make([]byte, 4096)})
-	if len(r.queue) != 2 || r.queue[1].Code != "large" || r.queue[1].Raw != nil || !strings.Contains(r.queue[1].Message, "why (its 4096 bytes are lost") {
+	if len(r.queue) != 2 || r.queue[1].Code != "large" || r.queue[1].Raw != nil ||
+		!strings.Contains(r.queue[1].Message, "why (its 4096 bytes are lost") {
 		t.Errorf("queued %+v", r.queue)
 	}
 	if got := count(t, reg, "penstock_errors_dropped_total", "raw"); got != 1 {
@@ -232,7 +234,8 @@ func TestLargeRawBecomesABlob(t *testing.T) {
 	// At once, and however little memory there is.
 	r.Report(pipeline.Failure{Code: "beyond", Index: -1, Raw: []byte("0123456789a")})
 	r.Report(pipeline.Failure{Code: "named", ID: id, Index: -1, Raw: []byte("0123456789b")})
-	if fmt.Sprint(s.names, s.blobs) != "[beyond named] [0123456789a 0123456789b]" || s.ids[1] != id || s.props[0] != `{"raw_bytes":11,"raw_blob":null}` {
+	if fmt.Sprint(s.names, s.blobs) != "[beyond named] [0123456789a 0123456789b]" || s.ids[1] != id ||
+		s.props[0] != `{"raw_bytes":11,"raw_blob":null}` {
 		t.Errorf("%v, blobs %q, records %q", s.names, s.blobs, s.props)
 	}
 	r.Report(pipeline.Failure{Code: "at the limit", Index: -1, Raw: []byte("0123456789")})
@@ -268,7 +271,8 @@ func TestLargeRawFindsNoRoom(t *testing.T) {
 func TestKeep(t *testing.T) {
 	s := &store{}
 	r, reg := newReporter(s, 1)
-	failures := []pipeline.Failure{{Code: "a", Index: -1, Raw: make([]byte, 100)}, {Code: "b", Index: -1}, {Code: "a", Index: -1}}
+	failures := []pipeline.Failure{{Code: "a", Index: -1, Raw: make([]byte, 100)}, {Code: "b", Index: -1},
+		{Code: "a", Index: -1}}
 	if err := r.Keep(t.Context(), failures); err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +283,8 @@ func TestKeep(t *testing.T) {
 		t.Errorf("reported: got %v, want 2", got)
 	}
 	s.err = errors.New("disk full")
-	if err := r.Keep(t.Context(), failures); !errors.Is(err, s.err) || count(t, reg, "penstock_errors_dropped_total", "keep") != float64(len(failures)) {
+	if err := r.Keep(t.Context(), failures); !errors.Is(err, s.err) ||
+		count(t, reg, "penstock_errors_dropped_total", "keep") != float64(len(failures)) {
 		t.Errorf("got %v", err)
 	}
 	if got := count(t, reg, "penstock_errors_reported_total", "a"); got != 2 {

@@ -24,7 +24,9 @@ func trafficEvents(n int) []pipeline.Event {
 			panic(err)
 		}
 		e := &events[i]
-		*e = pipeline.Event{Project: []byte("game"), Timestamp: 1795319112345 + int64(i), ReceivedAt: 1795319112345 + int64(i)/100, Seq: uint64(i), Context: []byte(`{"ip":"203.0.113.9","user_agent":"x/1.0"}`)}
+		*e = pipeline.Event{Project: []byte("game"), Timestamp: 1795319112345 + int64(i),
+			ReceivedAt: 1795319112345 + int64(i)/100, Seq: uint64(i),
+			Context: []byte(`{"ip":"203.0.113.9","user_agent":"x/1.0"}`)}
 		for _, m := range members {
 			text := bytes.Trim(m.Value, `"`)
 			switch string(m.Key) {

@@ -31,15 +31,20 @@ func gameEvents(n int) []pipeline.Event {
 	events := make([]pipeline.Event, n)
 	for i := range events {
 		e := &events[i]
-		e.ID = pipeline.UUID{byte(r.Uint32()), byte(r.Uint32()), byte(i >> 16), byte(i >> 8), byte(i), 5: 1, 15: byte(r.Uint32())}
+		e.ID = pipeline.UUID{byte(r.Uint32()), byte(r.Uint32()), byte(i >> 16), byte(i >> 8), byte(i), 5: 1,
+			15: byte(r.Uint32())}
 		e.Project, e.Name = []byte("game"), []byte(names[r.IntN(len(names))])
 		e.SessionID, e.UserID = fmt.Appendf(nil, "s-%08x", r.Uint32()), fmt.Appendf(nil, "player_%d", r.IntN(5_000_000))
 		e.ReceivedAt = 1764000000000 + int64(i/100)
 		e.Timestamp = e.ReceivedAt - int64(r.IntN(5000))
 		e.Seq = 1764000000000000 + uint64(i)
-		e.Properties = fmt.Appendf(nil, `{"level":%d,"score":%d,"health":%.2f,"position_x":%.3f,"position_y":%.3f,"weapon":%q,"platform":"windows","is_premium":%t,"build":"1.24.0-rc1.24.0-rc1.24.0-rc1.24.0-rc"}`,
-			r.IntN(100), r.IntN(1_000_000), 100*r.Float64(), 2000*r.Float64()-1000, 2000*r.Float64(), weapons[r.IntN(len(weapons))], r.IntN(2) == 0)
-		e.Context = fmt.Appendf(nil, `{"ip":"203.0.113.%d","user_agent":"UnityPlayer/2022.3.10f1 (UnityWebRequest/1.0, libcurl/7.84.0-DEV)"}`, r.IntN(200))
+		e.Properties = fmt.Appendf(nil,
+			`{"level":%d,"score":%d,"health":%.2f,"position_x":%.3f,"position_y":%.3f,"weapon":%q,"platform":"windows","is_premium":%t,"build":"1.24.0-rc1.24.0-rc1.24.0-rc1.24.0-rc"}`,
+			r.IntN(100), r.IntN(1_000_000), 100*r.Float64(), 2000*r.Float64()-1000, 2000*r.Float64(),
+			weapons[r.IntN(len(weapons))], r.IntN(2) == 0)
+		e.Context = fmt.Appendf(nil,
+			`{"ip":"203.0.113.%d","user_agent":"UnityPlayer/2022.3.10f1 (UnityWebRequest/1.0, libcurl/7.84.0-DEV)"}`,
+			r.IntN(200))
 	}
 	return events
 }
@@ -58,8 +63,9 @@ func manyEvents(n int) []pipeline.Event {
 // oddEvents are the ones at the edges of each field.
 func oddEvents() []pipeline.Event {
 	event := func(i int, props string) pipeline.Event {
-		return pipeline.Event{ID: pipeline.UUID{15: byte(i)}, Project: []byte("p"), Name: []byte("n"), Seq: uint64(i), ReceivedAt: 1764000000000,
-			Timestamp: 1764000000001, Properties: []byte(props), Context: []byte("{}")}
+		return pipeline.Event{ID: pipeline.UUID{15: byte(i)}, Project: []byte("p"), Name: []byte("n"), Seq: uint64(i),
+			ReceivedAt: 1764000000000,
+			Timestamp:  1764000000001, Properties: []byte(props), Context: []byte("{}")}
 	}
 	all := event(1, `{"a":[1,2.50,1e3,{"b":null}],"é":"\u00e9\"\\ \ud83d\ude00"}`)
 	all.SessionID, all.UserID, all.Context = []byte("s"), []byte("u"), []byte(`{"ip":"::1"}`)
@@ -174,7 +180,8 @@ func same(t testing.TB, got, want []pipeline.Event) {
 	for i := range want {
 		g := got[i]
 		// To read all documents of many events takes minutes under the race detector.
-		if !bytes.Equal(g.Properties, want[i].Properties) && (i >= 3000 && i%100 > 0 || canonical(g.Properties) == canonical(want[i].Properties)) {
+		if !bytes.Equal(g.Properties, want[i].Properties) &&
+			(i >= 3000 && i%100 > 0 || canonical(g.Properties) == canonical(want[i].Properties)) {
 			g.Properties = want[i].Properties
 		}
 		if !equal(&g, &want[i]) || string(g.Receiver) != "recv-1" {
@@ -246,7 +253,8 @@ func TestEncodeKeepsNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i := range part {
-				for _, field := range [][]byte{part[i].Name, part[i].SessionID, part[i].UserID, part[i].Properties, part[i].Context, part[i].ID[:]} {
+				for _, field := range [][]byte{part[i].Name, part[i].SessionID, part[i].UserID, part[i].Properties, part[i].Context,
+					part[i].ID[:]} {
 					for j := range field {
 						field[j] = '#'
 					}
@@ -276,7 +284,8 @@ func TestMissingDocuments(t *testing.T) {
 
 // A pretty-printed document must not end its line.
 func TestNewlineInDocument(t *testing.T) {
-	e := pipeline.Event{Name: []byte("n"), ReceivedAt: 1, Timestamp: 1, Properties: []byte("{\n\"a\": 1,\r\n\"b\":2}"), Context: []byte("{}")}
+	e := pipeline.Event{Name: []byte("n"), ReceivedAt: 1, Timestamp: 1, Properties: []byte("{\n\"a\": 1,\r\n\"b\":2}"),
+		Context: []byte("{}")}
 	got, _, err := decode(encode(t, pipeline.NDJSON, []pipeline.Event{e, e}, 2), pipeline.NDJSON, noLimit)
 	if want := "{ \"a\": 1,\r \"b\":2}"; err != nil || len(got) != 2 || string(got[1].Properties) != want {
 		t.Errorf("got %v, %v; want %q", got, err, want)
@@ -304,7 +313,8 @@ func TestLimit(t *testing.T) {
 	for _, f := range formats {
 		for _, batch := range []int{1, 64, 10_000} {
 			object := encode(t, f, events, batch)
-			for _, limit := range []Limit{{1, 1 << 40}, {64, 1 << 40}, {1000, 1 << 40}, {1 << 30, 1}, {1 << 30, 5000}, {100, 30_000}, {1 << 30, 1 << 20}, noLimit, {}} {
+			for _, limit := range []Limit{{1, 1 << 40}, {64, 1 << 40}, {1000, 1 << 40}, {1 << 30, 1}, {1 << 30, 5000},
+				{100, 30_000}, {1 << 30, 1 << 20}, noLimit, {}} {
 				got, cuts, err := decode(object, f, limit)
 				if err != nil {
 					t.Fatalf("%s %v: %v", f, limit, err)
@@ -396,7 +406,8 @@ func TestBitFlips(t *testing.T) {
 					continue
 				}
 				if len(got) != len(want) {
-					t.Fatalf("%s: bit %d of byte %d of %d: %d events, want %d or an error", f, bit, i, len(object), len(got), len(want))
+					t.Fatalf("%s: bit %d of byte %d of %d: %d events, want %d or an error", f, bit, i, len(object), len(got),
+						len(want))
 				}
 				for j := range want {
 					if !equal(&got[j], &want[j]) || string(got[j].Receiver) != "recv-1" {
@@ -415,7 +426,8 @@ func TestBitFlips(t *testing.T) {
 
 func TestForeignNDJSON(t *testing.T) {
 	line := func(members string) string {
-		return `{"event_id":"00000000-0000-4000-8000-000000000001","name":"n","received_at":"2026-11-22T03:04:05.678Z",` + members + `"properties":{},"context":{}}`
+		return `{"event_id":"00000000-0000-4000-8000-000000000001","name":"n","received_at":"2026-11-22T03:04:05.678Z",` +
+			members + `"properties":{},"context":{}}`
 	}
 	for _, c := range []struct{ name, text, want string }{
 		{"ours", line(""), ""},
@@ -424,7 +436,8 @@ func TestForeignNDJSON(t *testing.T) {
 		{"null session", line(`"session_id":null,`), ""},
 		{"no event_id", `{"name":"n","received_at":"2026-11-22T03:04:05.678Z","properties":{},"context":{}}`, "no event_id"},
 		{"number for a string", line(`"session_id":5,`), "line 1: member \"session_id\": is a number, want a string"},
-		{"array for properties", `{"event_id":"00000000-0000-4000-8000-000000000001","name":"n","properties":[]}`, "is a array, want an object"},
+		{"array for properties", `{"event_id":"00000000-0000-4000-8000-000000000001","name":"n","properties":[]}`,
+			"is a array, want an object"},
 		{"negative seq", line(`"seq":-1,`), `member "seq"`},
 		{"cut line", line("") + "\n" + `{"event_id":"0000`, "line 2"},
 		{"two on a line", line("") + line(""), "something follows"},
@@ -454,7 +467,8 @@ func TestForeignParquet(t *testing.T) {
 	if err := parquet.Write(&b, []row{{"x"}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := decode(b.Bytes(), pipeline.Parquet, noLimit); err == nil || !strings.Contains(err.Error(), "no column") {
+	if _, _, err := decode(b.Bytes(), pipeline.Parquet, noLimit); err == nil ||
+		!strings.Contains(err.Error(), "no column") {
 		t.Errorf("got %v, want that a column is missing", err)
 	}
 }

@@ -16,7 +16,8 @@ func TestReceivedAtIsBounded(t *testing.T) {
 		for _, tt := range []struct {
 			ms int64
 			ok bool
-		}{{at(2020), true}, {at(2026), true}, {at(2099), true}, {0, false}, {at(1970), false}, {at(2019), false}, {at(2100), false}, {at(2156), false}} {
+		}{{at(2020), true}, {at(2026), true}, {at(2099), true}, {0, false}, {at(1970), false}, {at(2019), false},
+			{at(2100), false}, {at(2156), false}} {
 			events := gameEvents(3)
 			events[2].ReceivedAt = tt.ms
 			object := encode(t, f, events, 3)

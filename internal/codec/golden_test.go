@@ -27,8 +27,10 @@ type goldenEvent struct {
 
 func golden(e *pipeline.Event) goldenEvent {
 	g := goldenEvent{
-		ID: e.ID.String(), Project: string(e.Project), Name: string(e.Name), SessionID: string(e.SessionID), UserID: string(e.UserID),
-		ReceivedAt: e.ReceivedAt, Receiver: string(e.Receiver), Seq: e.Seq, Row: e.Row, Properties: string(e.Properties), Context: string(e.Context),
+		ID: e.ID.String(), Project: string(e.Project), Name: string(e.Name), SessionID: string(e.SessionID),
+		UserID:     string(e.UserID),
+		ReceivedAt: e.ReceivedAt, Receiver: string(e.Receiver), Seq: e.Seq, Row: e.Row, Properties: string(e.Properties),
+		Context: string(e.Context),
 	}
 	if e.Timestamp != pipeline.NoTime {
 		g.Timestamp = &e.Timestamp
@@ -39,16 +41,20 @@ func golden(e *pipeline.Event) goldenEvent {
 // goldenEvents is what the golden objects were written from.
 func goldenEvents() []pipeline.Event {
 	props := []string{
-		`{}`, `{"level":3,"score":1.50,"premium":true,"gone":null}`, `{"nested":{"a":[1,{"b":[]},"c"],"d":{}}}`, `{"text":"日本語 😀 \u00e9\"\\\n"}`,
-		`{"big":9223372036854775807,"bigger":18446744073709551615,"small":-9223372036854775808,"float":1e-300}`, `{"":"empty key","a.b":1,"ключ":"значение"}`,
+		`{}`, `{"level":3,"score":1.50,"premium":true,"gone":null}`, `{"nested":{"a":[1,{"b":[]},"c"],"d":{}}}`,
+		`{"text":"日本語 😀 \u00e9\"\\\n"}`,
+		`{"big":9223372036854775807,"bigger":18446744073709551615,"small":-9223372036854775808,"float":1e-300}`,
+		`{"":"empty key","a.b":1,"ключ":"значение"}`,
 	}
 	var events []pipeline.Event
 	for i := range 20 {
 		e := pipeline.Event{
-			ID: pipeline.UUID{0: 0x01, 5: byte(i), 6: 0x70, 8: 0x80, 15: byte(i)}, Project: []byte("game"), Name: fmt.Appendf(nil, "event_%d", i%4),
+			ID: pipeline.UUID{0: 0x01, 5: byte(i), 6: 0x70, 8: 0x80, 15: byte(i)}, Project: []byte("game"),
+			Name:      fmt.Appendf(nil, "event_%d", i%4),
 			SessionID: fmt.Appendf(nil, "s-%d", i/5), UserID: fmt.Appendf(nil, "player_%d", i%3),
 			Timestamp: 1795319112345 - int64(i)*1001, ReceivedAt: 1795319112345 + int64(i), Seq: 1795319112345000 + uint64(i),
-			Properties: []byte(props[i%len(props)]), Context: fmt.Appendf(nil, `{"ip":"203.0.113.%d","user_agent":"x/1.0 (é)"}`, i),
+			Properties: []byte(props[i%len(props)]),
+			Context:    fmt.Appendf(nil, `{"ip":"203.0.113.%d","user_agent":"x/1.0 (é)"}`, i),
 		}
 		events = append(events, e)
 	}

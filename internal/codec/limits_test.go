@@ -30,7 +30,8 @@ func handmade(t *testing.T, rows int, dictionary bool, text func(column string, 
 		g[c.name] = parquet.Compressed(node, NewEncoders().fast)
 	}
 	var out bytes.Buffer
-	options := []parquet.WriterOption{parquet.NewSchema("event", g), parquet.DataPageStatistics(false), parquet.PageBufferSize(1 << 20)}
+	options := []parquet.WriterOption{parquet.NewSchema("event", g), parquet.DataPageStatistics(false),
+		parquet.PageBufferSize(1 << 20)}
 	for _, c := range cols {
 		options = append(options, parquet.SkipPageBounds(c.name))
 	}
@@ -172,7 +173,8 @@ func TestFooterIsCheckedFirst(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := decode(out.Bytes(), pipeline.Parquet, Limit{Rows: 1, Bytes: 1}); err == nil || !strings.Contains(err.Error(), "nested deeper") {
+	if _, _, err := decode(out.Bytes(), pipeline.Parquet, Limit{Rows: 1, Bytes: 1}); err == nil ||
+		!strings.Contains(err.Error(), "nested deeper") {
 		t.Errorf("error %v, want one that names the nesting", err)
 	}
 }

@@ -21,8 +21,9 @@ import (
 func namedDocs() []string {
 	docs := make([]string, 40)
 	for i := range docs {
-		docs[i] = fmt.Sprintf(`{"level":%d,"Level":%d,"userName":"a%d","username":"b%d","URL":"https://example.com/%d","a^b":%d,"^":%t,`+
-			`"position":{"x":%d.5,"X":%d.25},"Position":{"x":%d},"ключ":%d,"Ключ":%d,"straße":%d,"os:name":"linux","K":%d,"k":%d,"snake_case":%d}`,
+		docs[i] = fmt.Sprintf(
+			`{"level":%d,"Level":%d,"userName":"a%d","username":"b%d","URL":"https://example.com/%d","a^b":%d,"^":%t,`+
+				`"position":{"x":%d.5,"X":%d.25},"Position":{"x":%d},"ключ":%d,"Ключ":%d,"straße":%d,"os:name":"linux","K":%d,"k":%d,"snake_case":%d}`,
 			i, 100*i, i, i, i, i, i%2 == 0, i, i, i, i, -i, i, i, 2*i, i)
 		if i%3 == 0 {
 			docs[i] = fmt.Sprintf(`{"Level":"high %d","level":"low","URL":%d}`, i, i)

@@ -142,7 +142,8 @@ func checkChunk(r io.ReaderAt, size int64, c *parquet.Column, chunk *format.Colu
 	// A type that parquet-go does not understand is one of nulls to it, without a kind; a column of nulls is stored as
 	// any other.
 	t := c.Type()
-	if k := t.Kind(); k >= 0 && k != parquet.Kind(chunk.Type) || k < 0 && chunk.Type == format.FixedLenByteArray || k == parquet.FixedLenByteArray && t.Length() <= 0 {
+	if k := t.Kind(); k >= 0 && k != parquet.Kind(chunk.Type) || k < 0 && chunk.Type == format.FixedLenByteArray ||
+		k == parquet.FixedLenByteArray && t.Length() <= 0 {
 		return 0, fmt.Errorf("%s stored as %s is not supported", t, chunk.Type)
 	}
 	if d, ok := logical(t).(*format.DecimalType); ok && (d.Scale < 0 || d.Scale > 1000) {
@@ -215,7 +216,8 @@ func pageHeader(r io.ReaderAt, at, end int64, buf *[]byte) (*format.PageHeader, 
 const plainDictionary format.Encoding = 2
 
 // checkPage checks a page whose body begins at a byte, and tells how many values it has.
-func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, c *parquet.Column, chunk *format.ColumnMetaData) (values int64, err error) {
+func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, c *parquet.Column,
+	chunk *format.ColumnMetaData) (values int64, err error) {
 	kind := c.Type().Kind()
 	packed, full := int64(h.CompressedPageSize), int64(h.UncompressedPageSize)
 	var encoding format.Encoding
@@ -225,7 +227,8 @@ func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, c *parquet.Co
 	case h.Type == format.DictionaryPage && h.DictionaryPageHeader.Valid:
 		d := h.DictionaryPageHeader.V
 		// A dictionary has each of its entries in full.
-		if encoding, values = d.Encoding, int64(d.NumValues); values > full/width(c.Type()) || encoding != format.Plain && encoding != plainDictionary {
+		if encoding, values = d.Encoding, int64(d.NumValues); values > full/width(c.Type()) || encoding != format.Plain &&
+			encoding != plainDictionary {
 			return 0, fmt.Errorf("a dictionary of %d entries in %d bytes, encoded as %v", values, full, encoding)
 		}
 	case h.Type == format.DataPage && h.DataPageHeader.Valid:
@@ -237,15 +240,18 @@ func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, c *parquet.Co
 		if d.IsCompressed.Valid && !d.IsCompressed.V {
 			compressed = false
 		}
-		if d.NumRows > d.NumValues || d.NumRows < d.NumValues && c.MaxRepetitionLevel() == 0 || d.NumNulls < 0 || d.NumNulls > d.NumValues ||
+		if d.NumRows > d.NumValues || d.NumRows < d.NumValues && c.MaxRepetitionLevel() == 0 || d.NumNulls < 0 ||
+			d.NumNulls > d.NumValues ||
 			d.DefinitionLevelsByteLength < 0 || d.RepetitionLevelsByteLength < 0 {
 			return 0, fmt.Errorf("%d values, %d of them null, in %d rows", d.NumValues, d.NumNulls, d.NumRows)
 		}
 	default:
 		return 0, fmt.Errorf("of type %v", h.Type)
 	}
-	if packed < 0 || packed > end-at || full < 0 || full > maxOpen || levels > min(packed, full) || values < 0 || values > maxPageValues {
-		return 0, fmt.Errorf("%d bytes, decompressed %d, %d of levels, %d values: beyond the limits", packed, full, levels, values)
+	if packed < 0 || packed > end-at || full < 0 || full > maxOpen || levels > min(packed, full) || values < 0 ||
+		values > maxPageValues {
+		return 0, fmt.Errorf("%d bytes, decompressed %d, %d of levels, %d values: beyond the limits", packed, full, levels,
+			values)
 	}
 	if !suits(encoding, kind) {
 		return 0, fmt.Errorf("encoded as %v", encoding)

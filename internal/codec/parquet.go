@@ -251,7 +251,8 @@ func (p *parquetEncoder) begin() error {
 		parquet.CreatedBy("penstock", "3", ""), parquet.DictionaryMaxBytes(1 << 20),
 		// Statistics hold whole values: documents would stand in every page's
 		// header and in the footer again.
-		parquet.DataPageStatistics(false), parquet.SkipPageBounds("properties"), parquet.SkipPageBounds("context"), parquet.SkipPageBounds("receiver"), parquet.SkipPageBounds("session_id"), parquet.SkipPageBounds("user_id")}
+		parquet.DataPageStatistics(false), parquet.SkipPageBounds("properties"), parquet.SkipPageBounds("context"),
+		parquet.SkipPageBounds("receiver"), parquet.SkipPageBounds("session_id"), parquet.SkipPageBounds("user_id")}
 	var paths [][]string
 	for _, c := range p.cols {
 		paths = append(paths, []string{c.name})
@@ -569,7 +570,8 @@ func (p *parquetDecoder) ahead() error {
 }
 
 // DecodeTyped gives what was read ahead, as far as the limit allows.
-func (p *parquetDecoder) DecodeTyped(dst []pipeline.Event, limit Limit) (events []pipeline.Event, typed []*pipeline.Typed, bytes int, err error) {
+func (p *parquetDecoder) DecodeTyped(dst []pipeline.Event, limit Limit) (events []pipeline.Event,
+	typed []*pipeline.Typed, bytes int, err error) {
 	events = dst // for a panic
 	defer guard(&err)
 	if err := p.ahead(); err != nil {
@@ -682,7 +684,8 @@ func (r *columnReader) load() error {
 	return nil
 }
 
-func (r *columnReader) read(events []pipeline.Event, values []parquet.Value, set func(*pipeline.Event, parquet.Value, *arena), a *arena) error {
+func (r *columnReader) read(events []pipeline.Event, values []parquet.Value,
+	set func(*pipeline.Event, parquet.Value, *arena), a *arena) error {
 	for len(events) > 0 {
 		if err := r.load(); err != nil {
 			return err

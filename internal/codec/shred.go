@@ -31,7 +31,8 @@ const (
 )
 
 // typeSuffix ends the name of a column whose path has a more frequent type.
-var typeSuffix = [...]string{pipeline.TypedInt: ":int64", pipeline.TypedFloat: ":float64", pipeline.TypedBool: ":bool", pipeline.TypedText: ":string"}
+var typeSuffix = [...]string{pipeline.TypedInt: ":int64", pipeline.TypedFloat: ":float64", pipeline.TypedBool: ":bool",
+	pipeline.TypedText: ":string"}
 
 // shredder takes documents apart.
 type shredder struct {
@@ -184,7 +185,8 @@ func typedValue(v jsonscan.Value) (kind pipeline.TypedKind, bits uint64, ok bool
 		}
 		if len(v.Raw) > 15 {
 			var b [40]byte
-			if !bytes.Equal(strconv.AppendFloat(b[:0], f, 'f', -1, 64), v.Raw) && !bytes.Equal(strconv.AppendFloat(b[:0], f, 'g', -1, 64), v.Raw) {
+			if !bytes.Equal(strconv.AppendFloat(b[:0], f, 'f', -1, 64), v.Raw) &&
+				!bytes.Equal(strconv.AppendFloat(b[:0], f, 'g', -1, 64), v.Raw) {
 				return 0, 0, false
 			}
 		}

@@ -17,14 +17,20 @@ import (
 func mixedDocs(n int) []string {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	odd := []string{
-		`{}`, `{"a":1}`, `{"a":-0}`, `{"a":0}`, `{"a":1.0}`, `{"a":"1"}`, `{"a":true}`, `{"a":null}`, `{"a":{}}`, `{"a":[1]}`, `{"a":{"b":1}}`, `{"a":{"b":null}}`, `{"a":{"b":1,"c":[]}}`,
-		`{"a":{"b":"x","c":{"d":1.5}},"z":1}`, `{"a.b":1}`, `{"a":{"b.c":1}}`, `{"":1}`, `{"a":{"":1}}`, `{"a:int64":1}`, `{"a:string":"x","a":2}`,
-		`{"f":0.1234567890123456789}`, `{"f":0.30000000000000004}`, `{"f":1e300}`, `{"f":-0.0}`, `{"f":1E-7}`, `{"f":100000000000000000000000.0}`, `{"f":18446744073709551615}`, `{"f":-9223372036854775808}`,
-		`{"s":""}`, `{"s":"ü \u0000 \n \" \\ 😀 \ud83d\ude00"}`, `{"\u0061":"escaped key"}`, ` { "a" : 1 , "b" : { "c" : true } } `, `{"b":{"c":true,"d":"x"},"e":[{"f":1}]}`,
+		`{}`, `{"a":1}`, `{"a":-0}`, `{"a":0}`, `{"a":1.0}`, `{"a":"1"}`, `{"a":true}`, `{"a":null}`, `{"a":{}}`, `{"a":[1]}`,
+		`{"a":{"b":1}}`, `{"a":{"b":null}}`, `{"a":{"b":1,"c":[]}}`,
+		`{"a":{"b":"x","c":{"d":1.5}},"z":1}`, `{"a.b":1}`, `{"a":{"b.c":1}}`, `{"":1}`, `{"a":{"":1}}`, `{"a:int64":1}`,
+		`{"a:string":"x","a":2}`,
+		`{"f":0.1234567890123456789}`, `{"f":0.30000000000000004}`, `{"f":1e300}`, `{"f":-0.0}`, `{"f":1E-7}`,
+		`{"f":100000000000000000000000.0}`, `{"f":18446744073709551615}`, `{"f":-9223372036854775808}`,
+		`{"s":""}`, `{"s":"ü \u0000 \n \" \\ 😀 \ud83d\ude00"}`, `{"\u0061":"escaped key"}`,
+		` { "a" : 1 , "b" : { "c" : true } } `, `{"b":{"c":true,"d":"x"},"e":[{"f":1}]}`,
 	}
 	docs := odd
 	for len(docs) < n {
-		docs = append(docs, odd[rnd.IntN(len(odd))], fmt.Sprintf(`{"a":%d,"b":{"c":%t,"d":%q},"f":%g,"s":"text %d"}`, rnd.IntN(9), rnd.IntN(2) == 0, "x", rnd.NormFloat64(), rnd.IntN(1000)))
+		docs = append(docs, odd[rnd.IntN(len(odd))],
+			fmt.Sprintf(`{"a":%d,"b":{"c":%t,"d":%q},"f":%g,"s":"text %d"}`, rnd.IntN(9), rnd.IntN(2) == 0, "x",
+				rnd.NormFloat64(), rnd.IntN(1000)))
 	}
 	return docs
 }
@@ -32,7 +38,8 @@ func mixedDocs(n int) []string {
 func docEvents(docs []string) []pipeline.Event {
 	var events []pipeline.Event
 	for i, d := range docs {
-		events = append(events, pipeline.Event{ID: pipeline.UUID{15: byte(i), 14: byte(i >> 8)}, Project: []byte("p"), Name: []byte("n"), Timestamp: 1, ReceivedAt: 2,
+		events = append(events, pipeline.Event{ID: pipeline.UUID{15: byte(i), 14: byte(i >> 8)}, Project: []byte("p"),
+			Name: []byte("n"), Timestamp: 1, ReceivedAt: 2,
 			Seq: uint64(i), Properties: []byte(d), Context: []byte("{}")})
 	}
 	return events
@@ -59,7 +66,8 @@ func TestShredHoldsWhatWasSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, path := range [][]string{{"typed", "a"}, {"typed", "a:string"}, {"typed", "a:bool"}, {"typed", "a:float64"}, {"typed", "b.c"}, {"typed", "f"}, {"typed", "s"}} {
+		for _, path := range [][]string{{"typed", "a"}, {"typed", "a:string"}, {"typed", "a:bool"}, {"typed", "a:float64"},
+			{"typed", "b.c"}, {"typed", "f"}, {"typed", "s"}} {
 			if _, ok := file.Schema().Lookup(path...); !ok {
 				t.Errorf("no column %q", path)
 			}
@@ -72,7 +80,8 @@ func TestShredHoldsWhatWasSent(t *testing.T) {
 func TestDecodeTyped(t *testing.T) {
 	docs := mixedDocs(6000)
 	object := encode(t, pipeline.Parquet, docEvents(docs), 500)
-	for _, limit := range []Limit{noLimit, {Rows: 1, Bytes: 1 << 30}, {Rows: 7, Bytes: 1 << 30}, {Rows: 100, Bytes: 3000}} {
+	for _, limit := range []Limit{noLimit, {Rows: 1, Bytes: 1 << 30}, {Rows: 7, Bytes: 1 << 30},
+		{Rows: 100, Bytes: 3000}} {
 		dec, err := newParquetDecoder(bytes.NewReader(object), int64(len(object)))
 		if err != nil {
 			t.Fatal(err)
@@ -173,7 +182,8 @@ func FuzzShred(f *testing.F) {
 // Numbers so small that a float has fewer digits of them than were sent stay as
 // they were sent.
 func TestShredKeepsTinyNumbers(t *testing.T) {
-	docs := []string{`{"f":1e-400}`, `{"f":1.2345678e-320}`, `{"f":-1.23e-323}`, `{"f":0.0}`, `{"f":-0.0}`, `{"f":2.5e-308}`, `{"f":1.5}`}
+	docs := []string{`{"f":1e-400}`, `{"f":1.2345678e-320}`, `{"f":-1.23e-323}`, `{"f":0.0}`, `{"f":-0.0}`,
+		`{"f":2.5e-308}`, `{"f":1.5}`}
 	got, _, err := decode(encode(t, pipeline.Parquet, docEvents(docs), 1000), pipeline.Parquet, noLimit)
 	if err != nil || len(got) != len(docs) {
 		t.Fatalf("%d events, %v", len(got), err)

@@ -85,5 +85,6 @@ func (s *Scanner) refuseKey(key []byte, offset int) {
 		}
 		key, dots = key[:n], "…"
 	}
-	s.refused = &Error{DuplicateKey, offset, fmt.Sprintf("duplicate key %s%s at byte %d", AppendQuoted(nil, key), dots, offset)}
+	s.refused = &Error{DuplicateKey, offset,
+		fmt.Sprintf("duplicate key %s%s at byte %d", AppendQuoted(nil, key), dots, offset)}
 }

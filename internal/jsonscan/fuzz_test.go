@@ -10,9 +10,12 @@ import (
 )
 
 var corpus = []string{
-	``, ` `, `{}`, `[]`, `{"a":1}`, `{"a":1,"a":2}`, `{"a":{"b":[1,2,{"c":null}]}}`, `[1,2.5,-0,1e5,01,1.]`, `"\ud83d\ude00"`, `"\ud800"`, `{"\u0061":1,"a":2}`,
-	`{"\u0000":1}`, "\"\xff\"", "{\"a\":\"\xed\xa0\x80\"}", `1e400`, `18446744073709551616`, `-9223372036854775809`, `nul`, `true false`, `{"a":1}x`, `[[[[]]]]`,
-	`{"a" : "b" , "c" : [ ] }`, "{\"a\":\"\n\"}", `"\x"`, `"\u12"`, `{"a":"a long text, é, and \"quotes\""}`, `"abcdefgh"`, `"abcdefg\"`, "\ufeff{}", `-`, `0.`, `-0.0e-0`,
+	``, ` `, `{}`, `[]`, `{"a":1}`, `{"a":1,"a":2}`, `{"a":{"b":[1,2,{"c":null}]}}`, `[1,2.5,-0,1e5,01,1.]`,
+	`"\ud83d\ude00"`, `"\ud800"`, `{"\u0061":1,"a":2}`,
+	`{"\u0000":1}`, "\"\xff\"", "{\"a\":\"\xed\xa0\x80\"}", `1e400`, `18446744073709551616`, `-9223372036854775809`, `nul`,
+	`true false`, `{"a":1}x`, `[[[[]]]]`,
+	`{"a" : "b" , "c" : [ ] }`, "{\"a\":\"\n\"}", `"\x"`, `"\u12"`, `{"a":"a long text, é, and \"quotes\""}`, `"abcdefgh"`,
+	`"abcdefg\"`, "\ufeff{}", `-`, `0.`, `-0.0e-0`,
 	`{"property_1":1,"property_2":2,"property_1":3}`,
 	`{"a":0,"b":0,"c":0,"d":0,"e":0,"f":0,"g":0,"h":0,"i":0,"j":0,"k":0,"l":0,"m":0,"n":0,"o":0,"p":0,"q":0,"r":0,"s":0,"t":0,"u":0,"v":0,"w":0,"x":0,"y":0,"z":0,` +
 		`"A":0,"B":0,"C":0,"D":0,"E":0,"F":0,"G":0,"H":0,"I":{"A":0},"J":0,"K":0}`,
@@ -33,7 +36,8 @@ func FuzzObject(f *testing.F) {
 			t.Fatalf("error is a %T", err)
 		}
 		structural := e != nil && e.Structural()
-		if n < 0 || n > len(src) || e != nil && (e.Offset < 0 || e.Offset > len(src) || !utf8.ValidString(e.Message) || len(e.Message) > 300) {
+		if n < 0 || n > len(src) || e != nil &&
+			(e.Offset < 0 || e.Offset > len(src) || !utf8.ValidString(e.Message) || len(e.Message) > 300) {
 			t.Fatalf("n %d, error %+v, of %d bytes", n, e, len(src))
 		}
 

@@ -15,8 +15,9 @@ const fewKeys = 32
 // since only the innermost open object gets keys, and loses all of them when it closes, the last one in is always the
 // first one out, and linear probing needs no tombstones. Its hash is seeded, so nobody can aim at one slot.
 type keySet struct {
-	keys  []entry // of the open objects, the outermost first; those of one object are in the table if they are more than fewKeys
-	table []slot  // its length is a power of two, at least twice inUse
+	// of the open objects, the outermost first; those of one object are in the table if they are more than fewKeys
+	keys  []entry
+	table []slot // its length is a power of two, at least twice inUse
 	inUse int
 	seed  maphash.Seed
 }

@@ -48,7 +48,8 @@ func TestSharedPath(t *testing.T) {
 		}
 	}
 	var s Scanner
-	for text, want := range map[string]bool{`{"a":{"b.c":1}}`: true, `{"a":"b.c","d":1.5}`: false, `{"a":[{"\u002e":1}]}`: true} {
+	for text, want := range map[string]bool{`{"a":{"b.c":1}}`: true, `{"a":"b.c","d":1.5}`: false,
+		`{"a":[{"\u002e":1}]}`: true} {
 		if _, _, err := s.Object([]byte(text)); err != nil || s.Dotted() != want {
 			t.Errorf("%s: dotted %v, %v", text, s.Dotted(), err)
 		}

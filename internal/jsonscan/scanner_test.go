@@ -169,8 +169,10 @@ func TestStructureErrors(t *testing.T) {
 			}
 			continue
 		}
-		if e.Code != InvalidJSON || !e.Structural() || e.Offset != tt.offset || n != tt.offset || !strings.Contains(e.Message, tt.want) {
-			t.Errorf("%.80s: got %s at %d, n %d, %q; want %s at %d, %q", tt.src, e.Code, e.Offset, n, e.Message, InvalidJSON, tt.offset, tt.want)
+		if e.Code != InvalidJSON || !e.Structural() || e.Offset != tt.offset || n != tt.offset ||
+			!strings.Contains(e.Message, tt.want) {
+			t.Errorf("%.80s: got %s at %d, n %d, %q; want %s at %d, %q", tt.src, e.Code, e.Offset, n, e.Message, InvalidJSON,
+				tt.offset, tt.want)
 		}
 		// The scanner is as good as new.
 		if _, _, err := s.Object([]byte(`{"a":1,"b":[{"a":1}]}`)); err != nil {
@@ -236,7 +238,8 @@ func TestContentErrors(t *testing.T) {
 		{`{"x` + strings.Repeat("é", 40) + `":1,"x` + strings.Repeat("é", 40) + `":2}`, DuplicateKey, 87,
 			`duplicate key "x` + strings.Repeat("é", 15) + `"… at byte 87`},
 
-		{`{"a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `}`, TooDeep, 68, "nested deeper than 64 levels at byte 68"},
+		{`{"a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `}`, TooDeep, 68,
+			"nested deeper than 64 levels at byte 68"},
 		{`{"a":` + strings.Repeat(`{"a":`, 64) + `1` + strings.Repeat("}", 64) + `}`, TooDeep, 320, ""},
 	}
 	var s Scanner
@@ -464,12 +467,15 @@ func TestFloatOverflow(t *testing.T) {
 	tests := []string{
 		infinity + ".0", infinity + "e0", infinity + ".00000000001", infinity[:308] + "1e0",
 		infinity[:200] + ".5e109", infinity[:200] + ".5e108", infinity[:200] + "e109", infinity[:200] + "e110",
-		"1." + infinity[1:] + "e308", "1." + infinity[1:] + "1e308", "1." + infinity[1:300] + "e308", "0.00" + infinity + "e311",
+		"1." + infinity[1:] + "e308", "1." + infinity[1:] + "1e308", "1." + infinity[1:300] + "e308",
+		"0.00" + infinity + "e311",
 		"0.00" + infinity + "e310", "0." + infinity + "e309", "0." + infinity[:305] + "9e309", "0." + infinity[:295] + "e309",
-		"1.7976931348623157e308", "1.7976931348623158e308", "1.7976931348623159e308", "17976931348623159e292", "1e308", "1e309",
+		"1.7976931348623157e308", "1.7976931348623158e308", "1.7976931348623159e308", "17976931348623159e292", "1e308",
+		"1e309",
 		"9.99e307", "10e307", "10e308", "0.1e309", "0.1e310", "0.01e310", "0e400", "0.000e400", "-1e309", "-1e308",
 		"1e-400", "1e-99999999999999999999", "1e+309", "1e+308", "1e0000308", "1e0000309", "1e00000000000000000000000309",
-		strings.Repeat("1", 308) + ".5", strings.Repeat("1", 309) + ".5", strings.Repeat("2", 309) + ".5", strings.Repeat("1", 310) + ".5",
+		strings.Repeat("1", 308) + ".5", strings.Repeat("1", 309) + ".5", strings.Repeat("2", 309) + ".5",
+		strings.Repeat("1", 310) + ".5",
 		strings.Repeat("1", 1000) + "e-700", strings.Repeat("1", 1000) + "e-691", "0." + strings.Repeat("0", 1000) + "1e1309",
 		"0." + strings.Repeat("0", 1000) + "1e1310", "0." + strings.Repeat("0", 1000) + "1e9999999999999999999999",
 		strings.Repeat("1", 1000) + "e-99999999999999999999999",
@@ -500,7 +506,8 @@ func TestTrimSpace(t *testing.T) {
 }
 
 func TestNoAllocations(t *testing.T) {
-	events := append(gameEvents(16), llmEvent(), wideEvent(1000), wideEvent(20), []byte(`{"\u0061":{"\n":[{"\t":1},{"\t":1}]},"b":1}`))
+	events := append(gameEvents(16), llmEvent(), wideEvent(1000), wideEvent(20),
+		[]byte(`{"\u0061":{"\n":[{"\t":1},{"\t":1}]},"b":1}`))
 	var s Scanner
 	got := testing.AllocsPerRun(20, func() {
 		for _, e := range events {
@@ -545,7 +552,8 @@ func TestQuote(t *testing.T) {
 
 func TestUnquote(t *testing.T) {
 	tests := []string{
-		`""`, `"a"`, `"\u0041\u00e9\u20ac\ud83d\ude00"`, `"\"\\\/\b\f\n\r\t"`, `"\ud800"`, `"\ud800x"`, `"\ud800\u0041"`, `"\udc00\ud800"`,
+		`""`, `"a"`, `"\u0041\u00e9\u20ac\ud83d\ude00"`, `"\"\\\/\b\f\n\r\t"`, `"\ud800"`, `"\ud800x"`, `"\ud800\u0041"`,
+		`"\udc00\ud800"`,
 		`"\ud800\ud800\udc00"`, `"\uD83D\uDE00"`, `"\uABCD\uabcd"`, `"\u0000"`,
 	}
 	for _, raw := range tests {

@@ -62,7 +62,8 @@ func TestValues(t *testing.T) {
 		{"pretty, one broken", "{\n \"a\": NaN\n}\n{\n \"b\": 1\n}", "!{\n \"a\": NaN\n}|{\n \"b\": 1\n}", ""},
 		{"a bracket is missing", `[{"a":[1,{"x":[},{"b":1}]`, `!{"a":[1,{"x":[},{"b":1}]`, ""},
 		{"brackets are missing", `[{"a":[{"x":[1]},{"b":1}]`, `!{"a":[{"x":[1]},{"b":1}]`, ""},
-		{"a bracket of another kind", `[{"a":[1},{"l":[{"x":1],"y":2},{"b":1}]`, `!{"a":[1}|!{"l":[{"x":1],"y":2}|{"b":1}`, ""},
+		{"a bracket of another kind", `[{"a":[1},{"l":[{"x":1],"y":2},{"b":1}]`, `!{"a":[1}|!{"l":[{"x":1],"y":2}|{"b":1}`,
+			""},
 		{"a bracket too many", `[{"a":]},{"b":1}]`, `!{"a":]}|{"b":1}`, ""},
 		{"a brace too many", `[{"a":1}},{"b":1}]`, `{"a":1}|?}|{"b":1}`, ""},
 		{"no comma", `[{"a":1} {"b":2},{"c":3}]`, `{"a":1}|?{"b":2}|{"c":3}`, ""},
@@ -73,8 +74,10 @@ func TestValues(t *testing.T) {
 		{"cut in an array", `[{"a":1},{"b":"x`, `{"a":1}|!{"b":"x`, ""},
 
 		{"a line is broken", "{\"a\":1}\n{\"a\":\n{\"b\":2}\nx\n{\"c\":3}", `{"a":1}|!{"a":|{"b":2}|!x|{"c":3}`, ""},
-		{"a line is cut", "{\"a\":{\"b\":1\n{\"c\":3}\r\n{\"d\":\"x\r\n{\"e\":5}", `!{"a":{"b":1|{"c":3}|!{"d":"x|{"e":5}`, ""},
-		{"a line is cut, bare returns", "{\"a\":{\"b\":1\r{\"c\":3}\r{\"d\":\"x\r{\"e\":5}", `!{"a":{"b":1|{"c":3}|!{"d":"x|{"e":5}`, ""},
+		{"a line is cut", "{\"a\":{\"b\":1\n{\"c\":3}\r\n{\"d\":\"x\r\n{\"e\":5}", `!{"a":{"b":1|{"c":3}|!{"d":"x|{"e":5}`,
+			""},
+		{"a line is cut, bare returns", "{\"a\":{\"b\":1\r{\"c\":3}\r{\"d\":\"x\r{\"e\":5}",
+			`!{"a":{"b":1|{"c":3}|!{"d":"x|{"e":5}`, ""},
 		{"returns within a line", "\xff\r\x01{\r{\x02\r\n{\"b\":2}", "!\xff\r\x01{\r{\x02|{\"b\":2}", ""},
 		{"UTF-16", "{\x00\"\x00a\x00\"\x00:\x001\x00}\x00", "!{\x00\"\x00a\x00\"\x00:\x001\x00}\x00", ""},
 		{"an array is cut", "[{\"a\":1},{\"b\":\"\n{\"c\":3}\n[{\"d\":4}]", `{"a":1}|!{"b":"|{"c":3}|{"d":4}`, ""},
@@ -82,7 +85,8 @@ func TestValues(t *testing.T) {
 			`{"a":1}|!{"b":[1,|{"c":3}|{"d":4}|{"e":5}`, ""},
 		{"an array behind a cut line", "{\"a\":[\n[{\"b\":2}]", "!{\"a\":[\n[{\"b\":2}]", `!{"a":[|{"b":2}`},
 		{"words", "not json at all\n{\"a\":1}", `!not json at all|{"a":1}`, ""},
-		{"a log", "2026-11-24 INFO {\"a\":1}\n{\"b\":2}", `2026|-11|-24|!INFO|{"a":1}|{"b":2}`, `2026-11-24 INFO {"a":1}|{"b":2}`},
+		{"a log", "2026-11-24 INFO {\"a\":1}\n{\"b\":2}", `2026|-11|-24|!INFO|{"a":1}|{"b":2}`,
+			`2026-11-24 INFO {"a":1}|{"b":2}`},
 		{"the rest of a cut line", `me":"x","p":{"a":1}}` + "\n{\"b\":2}", `!me":"x","p":{"a":1}}|{"b":2}`, ""},
 		{"a form", "a=1&b={\"c\":2}", `!a=1&b={"c":2}`, ""},
 		{"a page", "<html>\n<p>x</p>\n</html>", "!<html>\n<p>x</p>\n</html>", `!<html>|!<p>x</p>|!</html>`},
@@ -118,8 +122,10 @@ func TestSkipFound(t *testing.T) {
 func TestValuesTakeLinearTime(t *testing.T) {
 	const size = 256 << 10
 	for _, part := range []string{
-		"{\"a\":[\n", "{\"a\":\n", " {\"a\":\n", "[{\"a\":\n", "[\n", "[{\"a\":NaN},\n", `{"a":NaN}`, `{"a":NaN},`, `[{"a":`, "{\"a\":\"\n", "}\n", "]", "\"", "\"x\n", "\"\r",
-		"x ", "{\"a\":1\n\n\n\n", "{\"a\":{\"b\":\"\\\"\n[", ",", "[,", "1 ", "1\n", "{\"a\":[{]}", " [\n {\"a\":[{\n", "\n [{\"a\":\"", `{"":}[{"":"`,
+		"{\"a\":[\n", "{\"a\":\n", " {\"a\":\n", "[{\"a\":\n", "[\n", "[{\"a\":NaN},\n", `{"a":NaN}`, `{"a":NaN},`, `[{"a":`,
+		"{\"a\":\"\n", "}\n", "]", "\"", "\"x\n", "\"\r",
+		"x ", "{\"a\":1\n\n\n\n", "{\"a\":{\"b\":\"\\\"\n[", ",", "[,", "1 ", "1\n", "{\"a\":[{]}", " [\n {\"a\":[{\n",
+		"\n [{\"a\":\"", `{"":}[{"":"`,
 	} {
 		for _, lines := range []bool{false, true} {
 			text := strings.Repeat(part, size/len(part))
@@ -132,7 +138,8 @@ func TestValuesTakeLinearTime(t *testing.T) {
 }
 
 func FuzzValues(f *testing.F) {
-	for _, text := range []string{`[{"a":1},{"b":NaN}] {"c":3}`, "{\"a\":\n{\"b\":[}\n[,1", "\"x\n[[1]\r2 3}", "{\"a\":1}\n[{\"b\":2}]\n3"} {
+	for _, text := range []string{`[{"a":1},{"b":NaN}] {"c":3}`, "{\"a\":\n{\"b\":[}\n[,1", "\"x\n[[1]\r2 3}",
+		"{\"a\":1}\n[{\"b\":2}]\n3"} {
 		f.Add(text, false)
 		f.Add(text, true)
 	}

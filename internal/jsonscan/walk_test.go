@@ -10,9 +10,11 @@ import (
 // Numbers are those of strconv, bit for bit.
 func TestWalkerNumbers(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	texts := []string{"0.0", "-0.0", "0.1", "123456789012345.6", "99999999999999.9", "-1.5", "1e5", "1.5e-7", "0.30000000000000004", "18446744073709551615", "1.7976931348623157e308", "5e-324", "100000000000000000000"}
+	texts := []string{"0.0", "-0.0", "0.1", "123456789012345.6", "99999999999999.9", "-1.5", "1e5", "1.5e-7",
+		"0.30000000000000004", "18446744073709551615", "1.7976931348623157e308", "5e-324", "100000000000000000000"}
 	for range 200_000 {
-		texts = append(texts, strconv.FormatFloat(rnd.NormFloat64()*math.Pow(10, float64(rnd.IntN(12))), 'f', rnd.IntN(9), 64))
+		texts = append(texts, strconv.FormatFloat(rnd.NormFloat64()*math.Pow(10, float64(rnd.IntN(12))), 'f', rnd.IntN(9),
+			64))
 	}
 	for _, text := range texts {
 		w := NewWalker([]byte(text + ","))
@@ -40,7 +42,8 @@ func TestWalkerText(t *testing.T) {
 	for _, tt := range []struct {
 		in, content string
 		escaped     bool
-	}{{`""`, ``, false}, {`"abc"`, `abc`, false}, {`"a\"b"`, `a"b`, true}, {`"\\"`, `\`, true}, {`"eight ch\n and more of it"`, "eight ch\n and more of it", true}, {`"ü😀"`, "ü😀", false}} {
+	}{{`""`, ``, false}, {`"abc"`, `abc`, false}, {`"a\"b"`, `a"b`, true}, {`"\\"`, `\`, true},
+		{`"eight ch\n and more of it"`, "eight ch\n and more of it", true}, {`"ü😀"`, "ü😀", false}} {
 		w := NewWalker([]byte(tt.in + `,"next"`))
 		v, err := w.Value()
 		if err != nil || v.Escaped != tt.escaped || string(v.AppendText(nil)) != tt.content || w.At() != len(tt.in) {

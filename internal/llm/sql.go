@@ -43,7 +43,8 @@ func firstText(path string) string {
 // body is a text, or any other value as JSON.
 func body(path string) string {
 	p := quoted(path)
-	return "nullIf(" + text(path) + ", ''), toJSONString(properties." + p + "), nullIf(toJSONString(properties.^" + p + "), '{}')"
+	return "nullIf(" + text(path) + ", ''), toJSONString(properties." + p + "), nullIf(toJSONString(properties.^" + p +
+		"), '{}')"
 }
 
 // object is an object as JSON; a text is taken for JSON. Empty: there is none.
@@ -134,7 +135,8 @@ func withTokens(query string) string {
 	var columns []string
 	for i, c := range counted {
 		columns = append(columns,
-			fmt.Sprintf("coalesce(direct_%[1]s, arrayFirstOrNull(n -> n IS NOT NULL, arrayMap(c -> c.%[2]d, counts)))::Nullable(Int64) AS %[1]s", c.column, i+1))
+			fmt.Sprintf("coalesce(direct_%[1]s, arrayFirstOrNull(n -> n IS NOT NULL, arrayMap(c -> c.%[2]d, "+
+				"counts)))::Nullable(Int64) AS %[1]s", c.column, i+1))
 	}
 	return `
         SELECT *, ` + strings.Join(columns, ",\n            ") + `,
@@ -170,7 +172,8 @@ func directCounts() string {
 
 // leaves are the members of an object and of those within it, by their path.
 func leaves(members string) string {
-	return "arrayConcat(" + members + ", arrayFlatten(arrayMap(m -> arrayMap(n -> (concat(m.1, '.', n.1), n.2), JSONExtractKeysAndValuesRaw(m.2)), " +
+	return "arrayConcat(" + members +
+		", arrayFlatten(arrayMap(m -> arrayMap(n -> (concat(m.1, '.', n.1), n.2), JSONExtractKeysAndValuesRaw(m.2)), " +
 		"arrayFilter(m -> startsWith(m.2, '{'), " + members + "))))"
 }
 
@@ -207,15 +210,18 @@ func slots(members string) string {
 			}
 		}
 	}
-	return fmt.Sprintf("arraySort(arrayFilter(s -> s.1 > 0 AND if(s.1 >= %d, s.2 BETWEEN 0 AND 1e12, s.2 BETWEEN 0 AND 1e9 AND s.2 = floor(s.2)), "+
-		"arrayMap(m -> (transform(m.1, ['%s'], [%s], 0), ifNull(toFloat64OrNull(trim(BOTH '\"' FROM m.2)), -1)), %s)))",
+	return fmt.Sprintf(
+		"arraySort(arrayFilter(s -> s.1 > 0 AND if(s.1 >= %d, s.2 BETWEEN 0 AND 1e12, s.2 BETWEEN 0 AND 1e9 AND s.2 = "+
+			"floor(s.2)), "+
+			"arrayMap(m -> (transform(m.1, ['%s'], [%s], 0), ifNull(toFloat64OrNull(trim(BOTH '\"' FROM m.2)), -1)), %s)))",
 		firstCost*ranks, strings.Join(names, "', '"), strings.Join(numbers, ", "), members)
 }
 
 func rawCounts() string {
 	var all []string
 	for i := range order {
-		all = append(all, fmt.Sprintf("arrayFirstOrNull(v -> 1, arrayMap(v -> v.2, arrayFilter(v -> intDiv(v.1, %d) = %d, s)))", ranks, i+1))
+		all = append(all, fmt.Sprintf(
+			"arrayFirstOrNull(v -> 1, arrayMap(v -> v.2, arrayFilter(v -> intDiv(v.1, %d) = %d, s)))", ranks, i+1))
 	}
 	return strings.Join(all, ", ")
 }
@@ -232,7 +238,8 @@ func normalized() string {
 		reasoning = "if(ifNull(r.10, 0) > 0, 0, ifNull(r.11, 0))"
 	)
 	with := func(base, whole, beside string) string {
-		return "if(" + base + " IS NULL AND " + beside + " = 0, NULL, ifNull(" + base + ", 0) + if(" + whole + " IS NOT NULL OR " + summed + ", 0, " + beside + "))"
+		return "if(" + base + " IS NULL AND " + beside + " = 0, NULL, ifNull(" + base + ", 0) + if(" + whole +
+			" IS NOT NULL OR " + summed + ", 0, " + beside + "))"
 	}
 	larger := func(a, b string) string {
 		return "if(" + a + " IS NULL AND " + b + " IS NULL, NULL, greatest(ifNull(" + a + ", 0), ifNull(" + b + ", 0)))"

@@ -64,7 +64,8 @@ FROM
 
 // common is what both halves of the view have.
 const common = "time, project, event_id, call_id, conversation, user_id, provider, model, operation, objects, " +
-	"direct_tokens_in, direct_tokens_out, direct_tokens_all, direct_tokens_cached, direct_tokens_written, direct_tokens_reasoning, own_cost, cost_parts, " +
+	"direct_tokens_in, direct_tokens_out, direct_tokens_all, direct_tokens_cached, direct_tokens_written, " +
+	"direct_tokens_reasoning, own_cost, cost_parts, " +
 	"latency_ms, first_token_ms, error, status, finish_reason, whole_input, whole_output, source"
 
 // eventCalls is the half of native events and spans.
@@ -118,7 +119,8 @@ const (
 // Langfuse's blob storage export.
 const (
 	isSpan   = "properties.`$envelope`.start_time_unix_nano IS NOT NULL"
-	isExport = "ifNull(properties.type.:String, '') IN ('GENERATION', 'EMBEDDING') AND ifNull(properties.trace_id.:String, '') != ''"
+	isExport = "ifNull(properties.type.:String, '') IN ('GENERATION', 'EMBEDDING') AND " +
+		"ifNull(properties.trace_id.:String, '') != ''"
 )
 
 // repeats is the log record that repeats its span.
@@ -189,7 +191,8 @@ const word = `multiIf(langfuse_type NOT IN ('', 'span'), langfuse_type, inferenc
 
 // marks finds what may be a call, by few paths.
 func marks() string {
-	said := []string{"gen_ai.operation.name", "openinference.span.kind", "langsmith.span.kind", "langfuse.observation.type",
+	said := []string{"gen_ai.operation.name", "openinference.span.kind", "langsmith.span.kind",
+		"langfuse.observation.type",
 		"ai.operationId"}
 	return "name = 'llm_call' OR " + present(append(said, usageMarks...)) + " OR " + isExport +
 		" OR lower(ifNull(properties.call_type.:String, '')) IN " + list(Calls)
@@ -335,8 +338,10 @@ const answerReason = "nullIf(arrayFirst(r -> r != '', arrayMap(e -> if(ifNull(e.
 	"ifNull(e.attributes.finish_reason.:String, ''), ''), properties.events.:`Array(JSON)`)), '')"
 
 // firstTokenEvent is OpenInference's event of a span.
-const firstTokenEvent = "round((toFloat64OrNull(toString(arrayFirst(e -> ifNull(e.name.:String, '') = 'First Token Stream Event', " +
-	"properties.events.:`Array(JSON)`).time_unix_nano)) - toFloat64OrNull(toString(properties.`$envelope`.start_time_unix_nano))) / 1e6, 2)"
+const firstTokenEvent = "round((toFloat64OrNull(toString(arrayFirst(e -> ifNull(e.name.:String, '') = 'First Token " +
+	"Stream Event', " +
+	"properties.events.:`Array(JSON)`).time_unix_nano)) - " +
+	"toFloat64OrNull(toString(properties.`$envelope`.start_time_unix_nano))) / 1e6, 2)"
 
 func latencyColumn() string {
 	begin, end := coalesce(each(BeginAt, milliseconds)), coalesce(each(EndAt, milliseconds))

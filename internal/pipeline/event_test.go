@@ -9,7 +9,8 @@ import (
 )
 
 func TestUUID(t *testing.T) {
-	for _, s := range []string{"00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "0193b3f0-7b5a-7cde-8f01-23456789abcd"} {
+	for _, s := range []string{"00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff",
+		"0193b3f0-7b5a-7cde-8f01-23456789abcd"} {
 		for _, in := range []string{s, strings.ToUpper(s)} {
 			u, err := ParseUUID([]byte(in))
 			if err != nil || u.String() != s || string(u.Append([]byte("x"))) != "x"+s {
@@ -21,7 +22,8 @@ func TestUUID(t *testing.T) {
 		}
 	}
 	const good = "0193b3f0-7b5a-7cde-8f01-23456789abcd"
-	bad := []string{"", "x", good + " ", good[1:], "{" + good + "}", "urn:uuid:" + good, strings.ReplaceAll(good, "-", ""), strings.ReplaceAll(good, "-", ":")}
+	bad := []string{"", "x", good + " ", good[1:], "{" + good + "}", "urn:uuid:" + good, strings.ReplaceAll(good, "-", ""),
+		strings.ReplaceAll(good, "-", ":")}
 	for i := range good { // any one byte wrong
 		for _, c := range []string{"g", " ", "\x00", "/", ":", "@", "`", "G"} {
 			if s := good[:i] + c + good[i+1:]; s != good {
@@ -66,7 +68,8 @@ func TestUUIDv7(t *testing.T) {
 }
 
 func hexMillis(ms int64) string {
-	s := hex.EncodeToString([]byte{byte(ms >> 40), byte(ms >> 32), byte(ms >> 24), byte(ms >> 16), byte(ms >> 8), byte(ms)})
+	s := hex.EncodeToString([]byte{byte(ms >> 40), byte(ms >> 32), byte(ms >> 24), byte(ms >> 16), byte(ms >> 8),
+		byte(ms)})
 	return s[:8] + "-" + s[8:]
 }
 
@@ -87,7 +90,8 @@ func TestUUIDv5(t *testing.T) {
 		t.Errorf("got %s", u)
 	}
 	seen := map[UUID]string{u: "game order-7"}
-	for _, c := range [][2]string{{"bank", "order-7"}, {"game", "order-8"}, {"gam", "eorder-7"}, {"gameo", "rder-7"}, {"", "gameorder-7"}, {"game", ""}} {
+	for _, c := range [][2]string{{"bank", "order-7"}, {"game", "order-8"}, {"gam", "eorder-7"}, {"gameo", "rder-7"},
+		{"", "gameorder-7"}, {"game", ""}} {
 		u := UUIDv5([]byte(c[0]), []byte(c[1]))
 		if before, ok := seen[u]; ok {
 			t.Errorf("%v has the id of %s", c, before)
@@ -97,7 +101,8 @@ func TestUUIDv5(t *testing.T) {
 }
 
 func TestEventSize(t *testing.T) {
-	e := Event{Project: []byte("p"), Name: []byte("nn"), SessionID: []byte("s"), UserID: []byte("u"), Properties: []byte("{}"), Context: []byte("{}")}
+	e := Event{Project: []byte("p"), Name: []byte("nn"), SessionID: []byte("s"), UserID: []byte("u"),
+		Properties: []byte("{}"), Context: []byte("{}")}
 	if got := e.Size(); got != 64+9 {
 		t.Errorf("got %d", got)
 	}

@@ -49,12 +49,13 @@ type Load struct {
 	Code       string // of the last failure, for machines
 	Error      string // of the last failure, or why it was dropped
 	Loader     string
-	Job        string    // of the re-ingest that replaced it last
-	Reading    string    // of a foreign object: what its rows follow from beside its bytes. Another reading cuts it elsewhere
-	Received   time.Time // received_at of the newest event in it
-	FirstFail  time.Time // zero: it never failed
-	Started    time.Time // the last attempt
-	Finished   time.Time // zero: the last attempt has not ended
+	Job        string // of the re-ingest that replaced it last
+	// of a foreign object: what its rows follow from beside its bytes. Another reading cuts it elsewhere
+	Reading   string
+	Received  time.Time // received_at of the newest event in it
+	FirstFail time.Time // zero: it never failed
+	Started   time.Time // the last attempt
+	Finished  time.Time // zero: the last attempt has not ended
 }
 
 // Version orders an object's entries: the highest counts. First the generation,
@@ -90,14 +91,16 @@ type DeadLetter struct {
 
 // DeadLetter is the entry as one.
 func (l Load) DeadLetter() DeadLetter {
-	return DeadLetter{Key: l.Key, ETag: l.ETag, Pipeline: l.Pipeline, Code: l.Code, Reason: l.Error, Attempts: l.Attempts, Failures: l.Failures,
-		First: l.FirstFail, Last: l.Finished, Token: l.Token()}
+	return DeadLetter{Key: l.Key, ETag: l.ETag, Pipeline: l.Pipeline, Code: l.Code, Reason: l.Error, Attempts: l.Attempts,
+		Failures: l.Failures,
+		First:    l.FirstFail, Last: l.Finished, Token: l.Token()}
 }
 
 // FileError says that a file cannot be read as what it is.
 type FileError struct {
-	Code  string // for machines: unknown_format, unsupported_compression, unreadable_object, store_unreachable, unsupported_key
-	Final bool   // no later attempt can, as long as the file and its key stay as they are
+	// for machines: unknown_format, unsupported_compression, unreadable_object, store_unreachable, unsupported_key
+	Code  string
+	Final bool // no later attempt can, as long as the file and its key stay as they are
 	Err   error
 }
 

@@ -158,7 +158,8 @@ func IsData(prefix, key string) bool {
 type ConflictError struct{ Found Object }
 
 func (e ConflictError) Error() string {
-	return fmt.Sprintf("another object has the key %s (%d bytes, sha256 %s)", e.Found.Key, e.Found.Size, e.Found.Meta.SHA256)
+	return fmt.Sprintf("another object has the key %s (%d bytes, sha256 %s)", e.Found.Key, e.Found.Size,
+		e.Found.Meta.SHA256)
 }
 
 // The values of RefusedError.Missing.

@@ -16,7 +16,8 @@ func TestKey(t *testing.T) {
 	}{
 		{Key{"events/", at, "game1", 17, Parquet}, "events/dt=2026-11-22/hr=03/20261122T034512.345Z-game1-17.parquet"},
 		{Key{"errors/", at, "a-b-1", 0, NDJSON}, "errors/dt=2026-11-22/hr=03/20261122T034512.345Z-a-b-1-0.ndjson.zst"},
-		{Key{"x/dt=y/", at, "r.1_Z-2", 1<<64 - 1, Parquet}, "x/dt=y/dt=2026-11-22/hr=03/20261122T034512.345Z-r.1_Z-2-18446744073709551615.parquet"},
+		{Key{"x/dt=y/", at, "r.1_Z-2", 1<<64 - 1, Parquet},
+			"x/dt=y/dt=2026-11-22/hr=03/20261122T034512.345Z-r.1_Z-2-18446744073709551615.parquet"},
 	} {
 		if got := c.key.String(); got != c.want {
 			t.Errorf("got %s, want %s", got, c.want)
@@ -38,7 +39,8 @@ func TestKey(t *testing.T) {
 func TestKeysSortByTime(t *testing.T) {
 	at := time.Date(2026, 12, 31, 23, 59, 59, 999e6, time.UTC)
 	var keys []string
-	for _, d := range []time.Duration{-24 * time.Hour, -time.Hour, -time.Millisecond, 0, time.Millisecond, time.Hour, 10 * time.Hour, 24 * time.Hour} {
+	for _, d := range []time.Duration{-24 * time.Hour, -time.Hour, -time.Millisecond, 0, time.Millisecond, time.Hour,
+		10 * time.Hour, 24 * time.Hour} {
 		keys = append(keys, Key{"events/", at.Add(d), "r", 1, Parquet}.String())
 	}
 	if !slices.IsSorted(keys) {
@@ -49,11 +51,16 @@ func TestKeysSortByTime(t *testing.T) {
 func TestParseKeyRefuses(t *testing.T) {
 	const good = "events/dt=2026-11-22/hr=03/20261122T034512.345Z-game1-17.parquet"
 	for _, r := range [][2]string{
-		{good, ""}, {"events/", ""}, {"events/", "/events"}, {"dt=", "dt:"}, {"dt=2026-11-22", "dt=2026-11-23"}, {"hr=03", "hr=04"}, {"hr=03", "hr=3"},
-		{"hr=03/", ""}, {"/hr=03/", "/hr=03/x/"}, {"20261122T034512.345Z", "20261122T034512Z"}, {"20261122T034512.345Z", "20261122T034512.3450Z"},
-		{"20261122T034512", "20261122T254512"}, {"-game1-17", "-17"}, {"-game1-17", "--17"}, {"-game1", ""}, {"-17", "-017"}, {"-17", "-+17"}, {"-17", "-"},
-		{"-17", "--1"}, {"-17", "-18446744073709551616"}, {".parquet", ""}, {".parquet", ".csv"}, {".parquet", ".parquet.gz"}, {".parquet", ".PARQUET"},
-		{".parquet", ".ndjson"}, {".parquet", ".ndjson.gz"}, {".parquet", ".jsonl"}, {".parquet", ".jsonl.gz"}, {".parquet", ".jsonl.zst"},
+		{good, ""}, {"events/", ""}, {"events/", "/events"}, {"dt=", "dt:"}, {"dt=2026-11-22", "dt=2026-11-23"},
+		{"hr=03", "hr=04"}, {"hr=03", "hr=3"},
+		{"hr=03/", ""}, {"/hr=03/", "/hr=03/x/"}, {"20261122T034512.345Z", "20261122T034512Z"},
+		{"20261122T034512.345Z", "20261122T034512.3450Z"},
+		{"20261122T034512", "20261122T254512"}, {"-game1-17", "-17"}, {"-game1-17", "--17"}, {"-game1", ""}, {"-17", "-017"},
+		{"-17", "-+17"}, {"-17", "-"},
+		{"-17", "--1"}, {"-17", "-18446744073709551616"}, {".parquet", ""}, {".parquet", ".csv"}, {".parquet", ".parquet.gz"},
+		{".parquet", ".PARQUET"},
+		{".parquet", ".ndjson"}, {".parquet", ".ndjson.gz"}, {".parquet", ".jsonl"}, {".parquet", ".jsonl.gz"},
+		{".parquet", ".jsonl.zst"},
 	} {
 		s := strings.Replace(good, r[0], r[1], 1)
 		if k, err := ParseKey(s); err == nil && k.String() != s {
@@ -86,7 +93,8 @@ func TestFormats(t *testing.T) {
 	}{
 		{"a.parquet", Parquet, true},
 		{"a.ndjson.zst", NDJSON, true}, {"a.ndjson", "", false}, {"a.ndjson.gz", "", false},
-		{"a.json", "", false}, {"a.json.gz", "", false}, {"a.gz", "", false}, {"a.parquet.gz", "", false}, {"parquet", "", false}, {"", "", false},
+		{"a.json", "", false}, {"a.json.gz", "", false}, {"a.gz", "", false}, {"a.parquet.gz", "", false},
+		{"parquet", "", false}, {"", "", false},
 	} {
 		if got, ok := FormatOf(c.key); got != c.want || ok != c.ok {
 			t.Errorf("%q: got %q, %v", c.key, got, ok)
@@ -103,12 +111,14 @@ func TestFormats(t *testing.T) {
 }
 
 func TestIsData(t *testing.T) {
-	for _, key := range []string{"events/a", "events/dt=2026-11-22/hr=03/a.parquet", "events/x$folder", "events/a b/é.json"} {
+	for _, key := range []string{"events/a", "events/dt=2026-11-22/hr=03/a.parquet", "events/x$folder",
+		"events/a b/é.json"} {
 		if !IsData("events/", key) {
 			t.Errorf("%q is no data", key)
 		}
 	}
-	for _, key := range []string{"events/", "events/a/", "errors/a", "events/_SUCCESS", "events/a/_temporary/0/part-0.parquet", "events/.hidden", "events/a/.b/c",
+	for _, key := range []string{"events/", "events/a/", "errors/a", "events/_SUCCESS",
+		"events/a/_temporary/0/part-0.parquet", "events/.hidden", "events/a/.b/c",
 		"events/x_$folder$", "event", ""} {
 		if IsData("events/", key) {
 			t.Errorf("%q is data", key)
@@ -130,7 +140,8 @@ func TestValidReceiver(t *testing.T) {
 }
 
 func TestMeta(t *testing.T) {
-	want := Meta{Schema: SchemaVersion, Rows: 7, FirstSeq: 1<<64 - 1, FirstReceived: 1795319112345, LastReceived: 1795319112999, SHA256: strings.Repeat("ab", 32)}
+	want := Meta{Schema: SchemaVersion, Rows: 7, FirstSeq: 1<<64 - 1, FirstReceived: 1795319112345,
+		LastReceived: 1795319112999, SHA256: strings.Repeat("ab", 32)}
 	got, err := ParseMeta(want.Map())
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v", got, err)
@@ -151,7 +162,8 @@ func TestMeta(t *testing.T) {
 		for _, bad := range []string{"", "x", "-1x"} {
 			m := maps.Clone(want.Map())
 			m[k] = bad
-			if got, err := ParseMeta(m); err == nil || got != (Meta{}) || !strings.Contains(err.Error(), strings.TrimPrefix(k, metaPrefix)) {
+			if got, err := ParseMeta(m); err == nil || got != (Meta{}) ||
+				!strings.Contains(err.Error(), strings.TrimPrefix(k, metaPrefix)) {
 				t.Errorf("%s %q: got %+v, %v", k, bad, got, err)
 			}
 		}

@@ -58,7 +58,9 @@ func (d Durability) String() string { return [...]string{"memory", "disk", "obje
 // ErrPending says that events are in the write-ahead log, but did not reach
 // the bucket in the time that a request waits for it. They will; a resend with
 // the same ids is the same rows.
-var ErrPending = errors.New("the events are in the write-ahead log but not in the bucket yet; they will be stored, and a resend with the same event_id counts once")
+var ErrPending = errors.New(
+	"the events are in the write-ahead log but not in the bucket yet; they will be stored, and a resend with the same " +
+		"event_id counts once")
 
 // Failure is something that the errors pipeline keeps: a refused event or
 // request, a row or an object that could not be loaded.

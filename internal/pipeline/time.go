@@ -333,7 +333,8 @@ func withoutZoneName(text []byte) []byte {
 	if i := bytes.IndexByte(text, '['); i > 0 && text[len(text)-1] == ']' {
 		return text[:i]
 	}
-	if i := bytes.LastIndexByte(text, ' '); i > 0 && text[i-1]-'0' <= 9 && len(text)-i >= len(" CET") && len(text)-i <= len(" CHADT") {
+	if i := bytes.LastIndexByte(text, ' '); i > 0 && text[i-1]-'0' <= 9 && len(text)-i >= len(" CET") &&
+		len(text)-i <= len(" CHADT") {
 		for _, c := range text[i+1:] {
 			if c-'A' > 'Z'-'A' {
 				return text

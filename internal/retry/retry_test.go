@@ -13,7 +13,8 @@ import (
 
 func TestDelay(t *testing.T) {
 	for _, b := range []Backoff{
-		{time.Millisecond, time.Second}, {time.Second, 5 * time.Minute}, {time.Second, 24 * time.Hour}, {5 * time.Second, time.Hour},
+		{time.Millisecond, time.Second}, {time.Second, 5 * time.Minute}, {time.Second, 24 * time.Hour},
+		{5 * time.Second, time.Hour},
 		{time.Minute, 24 * time.Hour}, {time.Second, time.Second}, {time.Second, time.Millisecond}, {0, time.Second}, {0, 0},
 	} {
 		for n := -1; n < 100; n++ {

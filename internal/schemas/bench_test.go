@@ -17,7 +17,8 @@ func BenchmarkCheck(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	doc := []byte(`{"level":3,"difficulty":"hard","position":{"x":1.5,"y":2.5,"z":-3},"items":["a","b","c"],"platform":"ios","version":"1.2.3","fps":59.9,"online":true}`)
+	doc := []byte(
+		`{"level":3,"difficulty":"hard","position":{"x":1.5,"y":2.5,"z":-3},"items":["a","b","c"],"platform":"ios","version":"1.2.3","fps":59.9,"online":true}`)
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := s.Find([]byte("level"))(doc); err != nil {

@@ -62,7 +62,9 @@ func TestCheck(t *testing.T) {
 		{"level", `{"level":3.0,"event_id":"x","$envelope":{"a":1}}`, ""},
 		{"level", `{}`, "by level.json: the event's properties: missing property 'level'"},
 		{"level", `{"level":"3"}`, "by level.json: /level: got string, want integer"},
-		{"level", `{"level":0,"at":[1,"x",{}],"more":1}`, "by level.json: the event's properties: additional properties 'more' not allowed; /at/1: got string, want number; /at/2: got object, want number; and 1 more"},
+		{"level", `{"level":0,"at":[1,"x",{}],"more":1}`,
+			"by level.json: the event's properties: additional properties 'more' not allowed; /at/1: got string, want " +
+				"number; /at/2: got object, want number; and 1 more"},
 		{"level", `{"level":1,"mail":"nobody"}`, "/mail: 'nobody' is not valid email"},
 		{"level", `{"level":9007199254740993,"mail":"a\u0040b.example"}`, ""},
 		{"buy", `{"a":1}`, "by buy.v10.json: the event's properties: missing property 'c'"},
@@ -96,8 +98,10 @@ func TestPlain(t *testing.T) {
 	}
 	for _, tt := range []struct{ properties, want string }{
 		{`{"schema_version":1}`, "by a.json: the event's properties: required"},
-		{`{"b":"secret","c":5,"d":7,"e":9,"schema_version":1}`, "by a.json: /b: format; /c: maximum; /d: maximum; and 1 more"},
-		{`{"b":{"secret":1},"n":"a@b.example","schema_version":1}`, "by a.json: the event's properties: not allowed; /b: additionalProperties"},
+		{`{"b":"secret","c":5,"d":7,"e":9,"schema_version":1}`,
+			"by a.json: /b: format; /c: maximum; /d: maximum; and 1 more"},
+		{`{"b":{"secret":1},"n":"a@b.example","schema_version":1}`,
+			"by a.json: the event's properties: not allowed; /b: additionalProperties"},
 		{`{"n":5,"known":{"secret":1}}`, "by a.v2.json: /n: const; /n: maximum"},
 		{`{"secret and long":1}`, "by a.v2.json: the event's properties: maxLength"},
 		{`{"schema_version":"secret"}`, "/schema_version: there is no schema of that version: there are 1, 2"},
@@ -112,7 +116,8 @@ func TestPlain(t *testing.T) {
 		}
 	}
 	v := s.Find([]byte("a"))([]byte(`{"b":{"x":1},"schema_version":1}`)).(*Violation)
-	if got := v.Plain(func([]string) []string { return []string{"short"} }); !strings.HasPrefix(got, "by a.json: /short: ") || strings.Contains(got, "/b") {
+	if got := v.Plain(func([]string) []string { return []string{"short"} }); !strings.HasPrefix(got,
+		"by a.json: /short: ") || strings.Contains(got, "/b") {
 		t.Error(got)
 	}
 }
@@ -128,7 +133,8 @@ func TestOpenRefuses(t *testing.T) {
 		"want NAME.json":                       {"a%.json": `{}`},
 		"common/x.json: not JSON":              {"common/x.json": ``},
 	} {
-		if _, err := Open(folder(t, files), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Open(folder(t, files), slog.New(slog.DiscardHandler)); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", files, err, want)
 		}
 	}
@@ -150,7 +156,8 @@ func (l *logged) Write(b []byte) (int, error) {
 
 // A file that changes holds; of one that is broken what was before does.
 func TestWatch(t *testing.T) {
-	dir := folder(t, map[string]string{"a.json": `{"required":["x"]}`, "b.json": `{"$ref":"c/d.json"}`, "c/d.json": `{"required":["x"]}`})
+	dir := folder(t, map[string]string{"a.json": `{"required":["x"]}`, "b.json": `{"$ref":"c/d.json"}`,
+		"c/d.json": `{"required":["x"]}`})
 	var log logged
 	s, err := Open(dir, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
@@ -200,14 +207,16 @@ func TestWatch(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{`{}`, `[]`, `{"a":[1,{"b":null}],"c\n":"\ud83d\ude00","d":-1e5}`, ` [ true , false , { "a" : [ ] } ] `, `"x"`, `5`} {
+	for _, s := range []string{`{}`, `[]`, `{"a":[1,{"b":null}],"c\n":"\ud83d\ude00","d":-1e5}`,
+		` [ true , false , { "a" : [ ] } ] `, `"x"`, `5`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d := json.NewDecoder(bytes.NewReader(b))
 		d.UseNumber()
 		var want any
-		if !json.Valid(b) || !utf8.Valid(b) || bytes.Contains(b, []byte(`\u`)) || d.Decode(&want) != nil { // bad UTF-8 and lone surrogates are refused before
+		// bad UTF-8 and lone surrogates are refused before
+		if !json.Valid(b) || !utf8.Valid(b) || bytes.Contains(b, []byte(`\u`)) || d.Decode(&want) != nil {
 			t.Skip()
 		}
 		want2, _ := json.Marshal(want)

@@ -30,7 +30,8 @@ func TestURL(t *testing.T) {
 func TestHide(t *testing.T) {
 	secret := `p'w/+&\x`
 	for _, text := range []string{secret, `s3('u', 'k', 'p\'w/+&\\x')`, "password=p%27w%2F%2B%26%5Cx&a=1"} {
-		if got := Hide("<"+text+">", secret, ""); strings.Contains(got, "w/") || strings.Contains(got, "w%2F") || !strings.Contains(got, "[HIDDEN]") {
+		if got := Hide("<"+text+">", secret, ""); strings.Contains(got, "w/") || strings.Contains(got, "w%2F") ||
+			!strings.Contains(got, "[HIDDEN]") {
 			t.Errorf("%s: got %s", text, got)
 		}
 	}

@@ -37,7 +37,8 @@ func (s Server) read() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, Certificates: []tls.Certificate{*pair}}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		Certificates: []tls.Certificate{*pair}}
 	if s.ClientCA == "" {
 		return c, nil
 	}
@@ -66,7 +67,8 @@ func (c Client) Config(log *slog.Logger) (*tls.Config, error) {
 	if c.Cert == "" {
 		return t, nil
 	}
-	files, err := watch("client certificate "+c.Cert, log, func() (*tls.Certificate, error) { return keyPair(c.Cert, c.Key) }, c.Cert, c.Key)
+	files, err := watch("client certificate "+c.Cert, log,
+		func() (*tls.Certificate, error) { return keyPair(c.Cert, c.Key) }, c.Cert, c.Key)
 	if err != nil {
 		return nil, err
 	}

@@ -80,7 +80,8 @@ func (c *Client) post(ctx context.Context, body []byte) (a Answer, wait time.Dur
 	}
 	err = fmt.Errorf("answer %s: %s", resp.Status, bytes.TrimSpace(text))
 	switch {
-	case resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode >= 500:
+	case resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode == http.StatusTooManyRequests,
+		resp.StatusCode >= 500:
 		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
 		return a, min(time.Duration(seconds)*time.Second, time.Second), err
 	}

@@ -88,7 +88,8 @@ func newLLM() *llm {
 }
 
 func makeWord(r *rand.Rand, syllables int) string {
-	onsets := []string{"", "b", "br", "c", "ch", "d", "dr", "f", "g", "gr", "h", "j", "k", "l", "m", "n", "p", "pl", "qu", "r", "s", "sh", "st", "t", "th", "tr", "v", "w"}
+	onsets := []string{"", "b", "br", "c", "ch", "d", "dr", "f", "g", "gr", "h", "j", "k", "l", "m", "n", "p", "pl", "qu",
+		"r", "s", "sh", "st", "t", "th", "tr", "v", "w"}
 	vowels := []string{"a", "a", "e", "e", "e", "i", "i", "o", "o", "u", "ai", "ea", "ou", "é", "ü"}
 	codas := []string{"", "", "", "n", "r", "s", "t", "l", "m", "nd", "ck", "st", "ng"}
 	var w []byte

@@ -47,12 +47,15 @@ const (
 )
 
 var (
-	actions   = []string{"level_start", "level_complete", "item_purchased", "enemy_killed", "session_start", "achievement_unlocked", "match_joined", "tutorial_step"}
+	actions = []string{"level_start", "level_complete", "item_purchased", "enemy_killed", "session_start",
+		"achievement_unlocked", "match_joined", "tutorial_step"}
 	platforms = []string{"ios", "android", "windows", "macos", "linux", "switch"}
 	countries = []string{"DE", "US", "JP", "BR", "FR", "KR", "GB", "IN", "PL", "MX"}
-	items     = []string{"sword_of_dawn", "health_potion", "gem_pack_small", "gem_pack_large", "season_pass", "shield_iron"}
-	models    = []string{"small-2", "medium-2", "large-2", "embed-1"}
-	words     = []string{"the", "player", "asked", "for", "a", "story", "about", "dragons", "and", "we", "answered", "with", "seven", "lines", "of", "dialogue", "über", "naïve", "quests", "in", "winter"}
+	items     = []string{"sword_of_dawn", "health_potion", "gem_pack_small", "gem_pack_large", "season_pass",
+		"shield_iron"}
+	models = []string{"small-2", "medium-2", "large-2", "embed-1"}
+	words  = []string{"the", "player", "asked", "for", "a", "story", "about", "dragons", "and", "we", "answered",
+		"with", "seven", "lines", "of", "dialogue", "über", "naïve", "quests", "in", "winter"}
 )
 
 // Append writes the next event, one JSON object on one line, behind dst.

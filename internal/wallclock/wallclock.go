@@ -82,7 +82,8 @@ func (w *Watch) judge() error {
 	}
 	now := w.now()
 	if now.Before(built) {
-		return fmt.Errorf("this machine's clock says %s, before this version was built; set it right", now.UTC().Format(time.RFC3339))
+		return fmt.Errorf("this machine's clock says %s, before this version was built; set it right",
+			now.UTC().Format(time.RFC3339))
 	}
 	if now.Before(w.newest.Add(-MaxOffset)) {
 		return fmt.Errorf("this machine's clock says %s, before the newest segment of the write-ahead log (%s); set it right",

@@ -32,7 +32,8 @@ func TestWatch(t *testing.T) {
 		{"a segment from the future, store there", today, 0, nil, today.Add(9000 * time.Hour), ""},
 		{"after the newest segment", today, 0, away, today.Add(-time.Hour), ""},
 	} {
-		w := New(func(context.Context) (time.Duration, error) { return tt.offset, tt.store }, func() time.Time { return tt.now },
+		w := New(func(context.Context) (time.Duration, error) { return tt.offset, tt.store },
+			func() time.Time { return tt.now },
 			slog.New(slog.DiscardHandler))
 		w.Found(tt.newest)
 		w.Found(tt.newest.Add(-time.Hour))

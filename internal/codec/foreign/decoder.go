@@ -58,7 +58,8 @@ func NewDecoder(f File, format Format, opts Options) (codec.Decoder, error) {
 		}
 		return nil, fmt.Errorf("%s has to be decoded by ClickHouse", format)
 	}
-	d := &Decoder{key: opts.Key, modified: opts.Modified, scan: jsonscan.Scanner{MaxDepth: maxDepth, AllowLoneSurrogates: true},
+	d := &Decoder{key: opts.Key, modified: opts.Modified,
+		scan:  jsonscan.Scanner{MaxDepth: maxDepth, AllowLoneSurrogates: true},
 		inner: jsonscan.Scanner{MaxDepth: maxDepth}, finder: finder{scan: jsonscan.Scanner{MaxDepth: maxDepth}}}
 	d.use(opts.Mapping)
 	d.folders = folderMembers(opts.Key)
@@ -144,7 +145,8 @@ func (d *Decoder) use(m *Mapping) {
 	if m.Rows != "" {
 		d.nested = newField("rows", []string{m.Rows}).ways[0]
 	}
-	d.name, d.timestamp, d.id = newField("name", m.Name), newField("timestamp", m.Timestamp), newField("event_id", m.EventID)
+	d.name, d.timestamp, d.id = newField("name", m.Name), newField("timestamp", m.Timestamp),
+		newField("event_id", m.EventID)
 	d.user, d.session = newField("user_id", m.UserID), newField("session_id", m.SessionID)
 	d.properties = newField("properties", m.Properties)
 }
@@ -226,7 +228,9 @@ func (d *Decoder) next() (text []byte, bad error, err error) {
 		}
 		m, _ := d.finder.follow(members, d.nested[0])
 		if m.Kind != jsonscan.Array {
-			return text, &memberError{"wrong_type", fmt.Sprintf("%q is of type %s, want the array of rows that the import's \"rows\" names", d.nested[0].whole, m.Kind)}, nil
+			return text, &memberError{"wrong_type",
+				fmt.Sprintf("%q is of type %s, want the array of rows that the import's \"rows\" names", d.nested[0].whole,
+					m.Kind)}, nil
 		}
 		d.queue = elements(m.Value)
 	}
@@ -269,7 +273,8 @@ func (d *Decoder) event(text []byte) (e pipeline.Event, err error) {
 		return e, err
 	}
 	if used != len(text) {
-		return e, &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: used, Message: fmt.Sprintf("something follows the object at byte %d", used)}
+		return e, &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: used,
+			Message: fmt.Sprintf("something follows the object at byte %d", used)}
 	}
 	if d.scan.LoneSurrogates() {
 		jsonscan.ReplaceLoneSurrogates(text, true) // in place: lengths stay

@@ -85,7 +85,8 @@ func TestMembers(t *testing.T) {
 	place := derived("in/a.ndjson#0")
 	for _, c := range []struct{ line, id, want string }{
 		{`{}`, place, "imported " + now + " / {}"},
-		{`{"event_id":null,"timestamp":null,"properties":null,"context":null,"name":null}`, place, "imported " + now + " / {}"},
+		{`{"event_id":null,"timestamp":null,"properties":null,"context":null,"name":null}`, place,
+			"imported " + now + " / {}"},
 		{`{"event_id":"","name":"","timestamp":"","user_id":""}`, place, "imported " + now + " / {}"},
 		// An id alone is a counter or a code of somebody's.
 		{`{"event_id":"` + id + `"}`, place, "imported " + now + ` / {"event_id":"` + id + `"}`},
@@ -97,8 +98,10 @@ func TestMembers(t *testing.T) {
 		{`{"project":{"id":15},"seq":"4954511524349098501828006771","receiver":1,"received_at":"x"}`, place,
 			"imported " + now + ` / {"project":{"id":15},"seq":"4954511524349098501828006771","receiver":1,"received_at":"x"}`},
 		{`{"user_id":7,"session_id":"s","name":5}`, place, "5 " + now + " 7/s {}"},
-		{`{"user_id":{"a":1},"name":[1],"session_id":true}`, place, "imported " + now + ` / {"user_id":{"a":1},"name":[1],"session_id":true}`},
-		{`{"timestamp":{"$date":"2026-11-22T03:45:12Z"},"user_id":{"$numberLong":"5"}}`, place, "imported 2026-11-22T03:45:12.000Z 5/ {}"},
+		{`{"user_id":{"a":1},"name":[1],"session_id":true}`, place,
+			"imported " + now + ` / {"user_id":{"a":1},"name":[1],"session_id":true}`},
+		{`{"timestamp":{"$date":"2026-11-22T03:45:12Z"},"user_id":{"$numberLong":"5"}}`, place,
+			"imported 2026-11-22T03:45:12.000Z 5/ {}"},
 		{`{"timestamp":{"$date":{"$numberLong":"1795319112000"}}}`, place, "imported 2026-11-22T03:45:12.000Z / {}"},
 		{`{"timestamp":"2026-11-22 05:45:12.345678+02:00"}`, place, "imported " + now + " / {}"},
 		{`{"timestamp":"20261124"}`, place, "imported 2026-11-24T00:00:00.000Z / {}"},
@@ -106,7 +109,8 @@ func TestMembers(t *testing.T) {
 		{`{"timestamp":1795319112345678901}`, place, "imported 2026-11-22T03:45:12.346Z / {}"},
 		{`{"properties":{"a":1},"context":{"ip":"::1"}}`, place, "imported " + now + ` / {"a":1}`},
 		{`{"properties":" {\"a\":\"\\u00e9\"}","context":"{}"}`, place, "imported " + now + ` / {"a":"\u00e9"}`},
-		{`{"properties":"{\"a\":1,\"a\":2}","context":"x"}`, place, "imported " + now + ` / {"properties":"{\"a\":1,\"a\":2}","context":"x"}`},
+		{`{"properties":"{\"a\":1,\"a\":2}","context":"x"}`, place,
+			"imported " + now + ` / {"properties":"{\"a\":1,\"a\":2}","context":"x"}`},
 		{`{"properties":[1],"context":2}`, place, "imported " + now + ` / {"properties":[1],"context":2}`},
 		{`{"b":1,"properties":{ "a":2 },"c":null}`, place, "imported " + now + ` / {"b":1,"c":null,"a":2}`},
 		{`{"a":1,"_a":2,"properties":{"a":3}}`, place, "imported " + now + ` / {"__a":1,"_a":2,"a":3}`},
@@ -161,7 +165,8 @@ func TestRejected(t *testing.T) {
 		text += b.line + "\r\n{}\n \n"
 	}
 	for key, data := range map[string][]byte{
-		"a.ndjson": []byte(text), "a.JSONL": []byte(text), "a.log.gz": gz([]byte(text)), "a": zst([]byte(text)), "b.gz": gz(gz([]byte(text))),
+		"a.ndjson": []byte(text), "a.JSONL": []byte(text), "a.log.gz": gz([]byte(text)), "a": zst([]byte(text)),
+		"b.gz": gz(gz([]byte(text))),
 	} {
 		events, rejected, err := read(data, key, "", nil)
 		if err != nil || len(events) != len(bad)+1 || len(rejected) != len(bad) {
@@ -184,7 +189,8 @@ func TestRejected(t *testing.T) {
 func TestRejectedBounds(t *testing.T) {
 	decode := func(text string) *Decoder {
 		t.Helper()
-		dec, err := NewDecoder(File{Data: strings.NewReader(text), Size: int64(len(text)), Key: "a.ndjson"}, JSON, Options{Key: "a.ndjson"})
+		dec, err := NewDecoder(File{Data: strings.NewReader(text), Size: int64(len(text)), Key: "a.ndjson"}, JSON,
+			Options{Key: "a.ndjson"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,8 +223,10 @@ func TestRejectedBounds(t *testing.T) {
 // A copy of our own object that lost its metadata is the same events.
 func TestOwn(t *testing.T) {
 	want := []pipeline.Event{
-		{ID: pipeline.UUIDv5(nil, []byte("1")), Project: []byte("p"), Name: []byte("n"), Timestamp: 1795319112001, ReceivedAt: 1795319112345,
-			SessionID: []byte("s"), UserID: []byte("u"), Receiver: []byte("r1"), Seq: 17, Properties: []byte(`{"a":1}`), Context: []byte(`{"ip":"::1"}`)},
+		{ID: pipeline.UUIDv5(nil, []byte("1")), Project: []byte("p"), Name: []byte("n"), Timestamp: 1795319112001,
+			ReceivedAt: 1795319112345,
+			SessionID:  []byte("s"), UserID: []byte("u"), Receiver: []byte("r1"), Seq: 17, Properties: []byte(`{"a":1}`),
+			Context: []byte(`{"ip":"::1"}`)},
 		{ID: pipeline.UUIDv5(nil, []byte("2")), Name: []byte("n"), Timestamp: pipeline.NoTime, ReceivedAt: 1795319112346,
 			Receiver: []byte("r1"), Seq: 18, Properties: []byte(`{}`), Context: []byte(`{}`), Row: 1},
 	}
@@ -263,8 +271,10 @@ func TestTables(t *testing.T) {
 		{"a.csv", "name,level,score,ok,zip,note\nwin,3,1,true,00123,\"a, \"\"b\"\"\"\nwin,,2.5,false,17,\n", []string{
 			`win ` + now + ` / {"level":3,"score":1.0,"ok":true,"zip":"00123","note":"a, \"b\""}`,
 			`win ` + now + ` / {"score":2.5,"ok":false,"zip":"17"}`}},
-		{"a.CSV.gz", "user_id;timestamp;x\r\n7;2026-11-22 03:45:12;1,5\r\n", []string{`imported 2026-11-22T03:45:12.000Z 7/ {"x":"1,5"}`}},
-		{"a.csv", "\ufeffa,a,,b\n1,2,3,\"x\ny\"\n", []string{"imported " + now + ` / {"a":1,"a_2":2,"column_3":3,"b":"x\ny"}`}},
+		{"a.CSV.gz", "user_id;timestamp;x\r\n7;2026-11-22 03:45:12;1,5\r\n",
+			[]string{`imported 2026-11-22T03:45:12.000Z 7/ {"x":"1,5"}`}},
+		{"a.csv", "\ufeffa,a,,b\n1,2,3,\"x\ny\"\n",
+			[]string{"imported " + now + ` / {"a":1,"a_2":2,"column_3":3,"b":"x\ny"}`}},
 		{"a.tsv", "name\ta\tb\nx\t1\\t2\\\\\t\\N\n", []string{"x " + now + ` / {"a":"1\t2\\"}`}},
 		{"a.csv", "id,n\n49545115243490985018280067714973144582,9223372036854775808\n", []string{
 			"imported " + now + ` / {"id":"49545115243490985018280067714973144582","n":"9223372036854775808"}`}},
@@ -272,9 +282,11 @@ func TestTables(t *testing.T) {
 		{"mac.tsv", "name\tn\ra\t1\r", []string{"a " + now + ` / {"n":1}`}},
 		{"excel.csv", "sep=;\r\nname;n\r\na;1\r\n", []string{"a " + now + ` / {"n":1}`}},
 		// One other text makes a column text, whatever it is beside it.
-		{"a.csv", "a,b,c\ntrue,true,1\nTRUE,unknown,\\N\n,,2.5\n", []string{"imported " + now + ` / {"a":"true","b":"true","c":1.0}`,
-			"imported " + now + ` / {"a":"TRUE","b":"unknown"}`, "imported " + now + ` / {"c":2.5}`}},
-		{"a.csv", "a,b\ntrue,1\n1,true\n", []string{"imported " + now + ` / {"a":"true","b":"1"}`, "imported " + now + ` / {"a":"1","b":"true"}`}},
+		{"a.csv", "a,b,c\ntrue,true,1\nTRUE,unknown,\\N\n,,2.5\n",
+			[]string{"imported " + now + ` / {"a":"true","b":"true","c":1.0}`,
+				"imported " + now + ` / {"a":"TRUE","b":"unknown"}`, "imported " + now + ` / {"c":2.5}`}},
+		{"a.csv", "a,b\ntrue,1\n1,true\n",
+			[]string{"imported " + now + ` / {"a":"true","b":"1"}`, "imported " + now + ` / {"a":"1","b":"true"}`}},
 		{"a.csv", "name\n", nil},
 		{"a.csv", "", nil},
 	} {
@@ -369,9 +381,12 @@ func TestCases(t *testing.T) {
 		rejected int
 	}{
 		{file: "amplitude-export.ndjson", want: []string{
-			"imported " + now + ` u-a/ {"$insert_id":"aaaa-1","app":1,"device_id":"dev-a","event_id":1,"event_time":"2026-11-20 10:00:00.123000","event_type":"session_start","uuid":"11111111-1111-4111-8111-111111111111","event_properties":{}}`,
-			"imported " + now + ` u-b/ {"$insert_id":"aaaa-2","app":1,"device_id":"dev-b","event_id":1,"event_time":"2026-11-21 11:00:00.456000","event_type":"purchase","uuid":"22222222-2222-4222-8222-222222222222","event_properties":{"price":3}}`,
-			"imported " + now + ` u-c/ {"$insert_id":"aaaa-3","app":1,"device_id":"dev-c","event_id":2,"event_time":"2026-11-21 11:00:01.456000","event_type":"purchase","uuid":"33333333-3333-4333-8333-333333333333","event_properties":{"price":4}}`}},
+			"imported " + now +
+				` u-a/ {"$insert_id":"aaaa-1","app":1,"device_id":"dev-a","event_id":1,"event_time":"2026-11-20 10:00:00.123000","event_type":"session_start","uuid":"11111111-1111-4111-8111-111111111111","event_properties":{}}`,
+			"imported " + now +
+				` u-b/ {"$insert_id":"aaaa-2","app":1,"device_id":"dev-b","event_id":1,"event_time":"2026-11-21 11:00:00.456000","event_type":"purchase","uuid":"22222222-2222-4222-8222-222222222222","event_properties":{"price":3}}`,
+			"imported " + now +
+				` u-c/ {"$insert_id":"aaaa-3","app":1,"device_id":"dev-c","event_id":2,"event_time":"2026-11-21 11:00:01.456000","event_type":"purchase","uuid":"33333333-3333-4333-8333-333333333333","event_properties":{"price":4}}`}},
 		{file: "amplitude-export.ndjson", mapping: profile("amplitude", Mapping{}), want: []string{
 			`session_start 2026-11-20T10:00:00.123Z u-a/ {"$insert_id":"aaaa-1","app":1,"device_id":"dev-a","event_id":1}`,
 			`purchase 2026-11-21T11:00:00.456Z u-b/ {"$insert_id":"aaaa-2","app":1,"device_id":"dev-b","event_id":1,"price":3}`,
@@ -388,54 +403,68 @@ func TestCases(t *testing.T) {
 		{file: "clickhouse-duckdb-json-export.ndjson", want: []string{`ds 2026-11-25T10:00:00.123Z / {"v":1}`}},
 		{file: "timestamps.ndjson", want: []string{"ts 2026-11-25T10:00:00.123Z / {}", "ts 2026-11-25T10:00:00.123Z / {}",
 			"ts 2026-11-25T10:00:00.123Z / {}", "ts 2026-11-25T10:00:00.123Z / {}", "ts " + now + ` / {}`}},
-		{file: "odd-lines.ndjson", rejected: 7, want: []string{"imported " + now + ` / {"k":1,"v":"ok-first"}`, "imported " + now + ` / {"k":5,"v":"cut \ufffd"}`,
-			"imported " + now + ` / {"k":8}`, "imported " + now + ` / {"k":9}`, "imported " + now + ` / {"k":10}`, "imported " + now + ` / {"k":11}`,
-			"imported " + now + ` / {"k":12,"v":"ok-last"}`}},
+		{file: "odd-lines.ndjson", rejected: 7,
+			want: []string{"imported " + now + ` / {"k":1,"v":"ok-first"}`, "imported " + now + ` / {"k":5,"v":"cut \ufffd"}`,
+				"imported " + now + ` / {"k":8}`, "imported " + now + ` / {"k":9}`, "imported " + now + ` / {"k":10}`,
+				"imported " + now + ` / {"k":11}`,
+				"imported " + now + ` / {"k":12,"v":"ok-last"}`}},
 		{file: "fluentbit.ndjson", want: []string{
 			"imported " + now + ` / {"date":1795514400.123456,"log":"x","kubernetes":{"pod_name":"p"}}`,
 			`imported 2026-11-24T10:00:00.123Z / {"log":"x"}`, `imported 2026-11-24T10:00:00.123Z / {"log":"x"}`,
 			`imported 2026-11-24T10:00:00.123Z / {"log":"x"}`, `imported 2026-11-24T10:00:00.100Z / {"log":"x"}`}},
-		{file: "litellm.ndjson", mapping: &Mapping{Name: []string{"call_type"}, Timestamp: []string{"startTime"}, EventID: []string{"id"}, UserID: []string{"end_user"}},
+		{file: "litellm.ndjson", mapping: &Mapping{Name: []string{"call_type"}, Timestamp: []string{"startTime"},
+			EventID: []string{"id"}, UserID: []string{"end_user"}},
 			want: []string{`acompletion 2026-11-24T10:00:00.120Z u/ {"id":"chatcmpl-1","endTime":1795514401.5,"model":"gpt-4o","custom_llm_provider":"openai",` +
 				`"prompt_tokens":100,"completion_tokens":20,"total_tokens":120,"response_cost":0.0005,"metadata":{"user_api_key_hash":"h"},"messages":[{"role":"user","content":"hi"}],"response":{"choices":[]},"status":"success"}`}},
-		{file: "snowplow-failed.ndjson", mapping: &Mapping{Name: []string{"schema"}, Timestamp: []string{"data.failure.timestamp"},
-			EventID: []string{"data.payload.enriched.event_id"}, Properties: []string{"data"}}, want: []string{
-			`iglu:com.snowplowanalytics.snowplow.badrows/schema_violations/jsonschema/2-0-0 2026-11-24T10:00:00.123Z / {"processor":{"artifact":"enrich","version":"3.8"},` +
-				`"failure":{"timestamp":"2026-11-24T10:00:00.123Z","messages":[{"schemaKey":"iglu:x/y/jsonschema/1-0-0"}]},"payload":{"enriched":{"event_id":"4f3c1d2e-0000-4000-8000-000000000001"},"raw":{"vendor":"com.x"}}}`}},
+		{file: "snowplow-failed.ndjson",
+			mapping: &Mapping{Name: []string{"schema"}, Timestamp: []string{"data.failure.timestamp"},
+				EventID: []string{"data.payload.enriched.event_id"}, Properties: []string{"data"}}, want: []string{
+				`iglu:com.snowplowanalytics.snowplow.badrows/schema_violations/jsonschema/2-0-0 2026-11-24T10:00:00.123Z / {"processor":{"artifact":"enrich","version":"3.8"},` +
+					`"failure":{"timestamp":"2026-11-24T10:00:00.123Z","messages":[{"schemaKey":"iglu:x/y/jsonschema/1-0-0"}]},"payload":{"enriched":{"event_id":"4f3c1d2e-0000-4000-8000-000000000001"},"raw":{"vendor":"com.x"}}}`}},
 		{file: "zero-pad.ndjson.gz", want: []string{"imported " + now + ` / {"k":"zp"}`}},
 		{file: "not-gz.ndjson.gz", want: []string{"imported " + now + ` / {"k":"plain but named gz"}`}},
-		{file: "pretty-array.ndjson", want: []string{"imported " + now + ` / {"k":"arr1"}`, "imported " + now + ` / {"k":"arr2"}`}},
+		{file: "pretty-array.ndjson", want: []string{"imported " + now + ` / {"k":"arr1"}`,
+			"imported " + now + ` / {"k":"arr2"}`}},
 		{file: "gitlab-hooks.ndjson", want: []string{
-			"imported " + now + ` 4/ {"object_kind":"push","project":{"id":15,"name":"Diaspora"},"project_id":15,"ref":"refs/heads/main"}`,
+			"imported " + now +
+				` 4/ {"object_kind":"push","project":{"id":15,"name":"Diaspora"},"project_id":15,"ref":"refs/heads/main"}`,
 			"imported " + now + ` 4/ {"object_kind":"tag","project":{"id":15,"name":"Diaspora"}}`}},
 		{file: "kinesis-seq.ndjson", want: []string{
-			"k " + now + ` / {"seq":"49545115243490985018280067714973144582180062593244200961","v":1}`, "k " + now + ` / {"seq":-1}`,
+			"k " + now + ` / {"seq":"49545115243490985018280067714973144582180062593244200961","v":1}`,
+			"k " + now + ` / {"seq":-1}`,
 			"k " + now + ` / {"seq":1.5}`, "k " + now + ` / {"seq":"abc"}`, "k " + now + ` / {"seq":{"n":1}}`}},
-		{file: "cloudtrail.ndjson.gz", mapping: &Mapping{Rows: "Records", Name: []string{"eventName"}, Timestamp: []string{"eventTime"},
-			EventID: []string{"eventID"}}, want: []string{
-			`Put 2026-11-24T10:00:00.000Z / {"eventVersion":"1.08","eventID":"1"}`,
-			`Get 2026-11-24T10:00:00.000Z / {"eventVersion":"1.08","eventID":"2"}`}},
+		{file: "cloudtrail.ndjson.gz",
+			mapping: &Mapping{Rows: "Records", Name: []string{"eventName"}, Timestamp: []string{"eventTime"},
+				EventID: []string{"eventID"}}, want: []string{
+				`Put 2026-11-24T10:00:00.000Z / {"eventVersion":"1.08","eventID":"1"}`,
+				`Get 2026-11-24T10:00:00.000Z / {"eventVersion":"1.08","eventID":"2"}`}},
 		{file: "litellm.ndjson", mapping: profile("litellm", Mapping{Project: "p"}), want: []string{
 			`llm_call 2026-11-24T10:00:00.120Z u/ {"id":"chatcmpl-1","call_type":"acompletion","startTime":1795514400.12,"endTime":1795514401.5,"model":"gpt-4o","custom_llm_provider":"openai",` +
 				`"prompt_tokens":100,"completion_tokens":20,"total_tokens":120,"response_cost":0.0005,"metadata":{"user_api_key_hash":"h"},"messages":[{"role":"user","content":"hi"}],"response":{"choices":[]},"status":"success","end_user":"u"}`}},
 		{file: "langfuse-blob.jsonl", mapping: profile("langfuse", Mapping{}), want: []string{
 			`GENERATION 2026-11-24T10:00:00.000Z / {"id":"o1","trace_id":"t1","project_id":"p","type":"GENERATION","start_time":"2026-11-24T10:00:00.000Z","end_time":null,"name":"chat","metadata":{},"usage_details":{"input":10,"output":2,"total":12},"provided_model_name":"gpt-4o"}`,
 			`trace 2026-11-24T10:00:00.000Z u/ {"id":"t1","timestamp":"2026-11-24T10:00:00.000Z","name":null,"user_id":"u","session_id":null,"tags":[]}`}},
-		{file: "playfab.ndjson", mapping: &Mapping{Name: []string{"FullName.Name", "EventName"}, Timestamp: []string{"Timestamp"},
-			EventID: []string{"Id", "EventId"}, UserID: []string{"Entity.Id"}, Properties: []string{"Payload"}}, want: []string{
+		{file: "playfab.ndjson", mapping: &Mapping{Name: []string{"FullName.Name", "EventName"},
+			Timestamp: []string{"Timestamp"},
+			EventID:   []string{"Id", "EventId"}, UserID: []string{"Entity.Id"}, Properties: []string{"Payload"}}, want: []string{
 			`logged_in 2026-11-24T10:00:00.123Z x/ {"FullName":{"Namespace":"playfab.player","Name":"logged_in"},"Id":"abc","Entity":{"Id":"x","Type":"player"}}`,
 			`player_logged_in 2026-11-24T10:00:00.123Z / {"EventNamespace":"com.playfab","EventId":"0123"}`}},
-		{file: "ga-raw.ndjson", mapping: &Mapping{Name: []string{"data.category"}, Timestamp: []string{"data.client_ts"}, UserID: []string{"data.user_id"},
+		{file: "ga-raw.ndjson", mapping: &Mapping{Name: []string{"data.category"}, Timestamp: []string{"data.client_ts"},
+			UserID:    []string{"data.user_id"},
 			SessionID: []string{"data.session_id"}, Properties: []string{"data"}}, want: []string{
 			`design 2026-11-24T09:59:59.000Z u/s {"country_code":"FI","arrival_ts":1795514400,"first_in_batch":true,"ip":"203.0.113.0","user_meta":{"install_ts":1795000000},"category":"design","event_id":"a:b","client_ts":1795514399,"user_id":"u","session_id":"s","v":2}`}},
-		{file: "unity-raw.ndjson", mapping: &Mapping{Name: []string{"name", "type"}, Timestamp: []string{"ts"}, UserID: []string{"userid"},
+		{file: "unity-raw.ndjson", mapping: &Mapping{Name: []string{"name", "type"}, Timestamp: []string{"ts"},
+			UserID:    []string{"userid"},
 			SessionID: []string{"sessionid"}, Properties: []string{"custom_params"}}, want: []string{
 			`custom 2026-11-24T10:00:00.123Z u/123456789012345678901234567890 {"t_since_start":11,"appid":"a","type":"custom","level":"3"}`,
 			`deviceInfo 2026-11-24T10:00:00.123Z / {"debug_device":false}`}},
 		{file: "mongo-export.ndjson", want: []string{
-			`buy 2026-11-24T10:00:00.000Z 5/ {"_id":{"$oid":"65f0"}}`, `buy 2026-11-24T10:00:00.000Z / {"_id":{"$oid":"65f1"}}`}},
-		{file: "vector.ndjson", want: []string{`imported 2026-11-24T10:00:00.123Z / {"host":"h","message":"m","source_type":"file"}`}},
-		{file: "langfuse-blob.jsonl", mapping: &Mapping{Name: []string{"type", "name"}, Timestamp: []string{"start_time", "timestamp"}, EventID: []string{"id"},
+			`buy 2026-11-24T10:00:00.000Z 5/ {"_id":{"$oid":"65f0"}}`,
+			`buy 2026-11-24T10:00:00.000Z / {"_id":{"$oid":"65f1"}}`}},
+		{file: "vector.ndjson",
+			want: []string{`imported 2026-11-24T10:00:00.123Z / {"host":"h","message":"m","source_type":"file"}`}},
+		{file: "langfuse-blob.jsonl", mapping: &Mapping{Name: []string{"type", "name"},
+			Timestamp: []string{"start_time", "timestamp"}, EventID: []string{"id"},
 			UserID: []string{"user_id"}, SessionID: []string{"session_id"}}, want: []string{
 			`GENERATION 2026-11-24T10:00:00.000Z / {"id":"o1","trace_id":"t1","project_id":"p","end_time":null,"name":"chat","metadata":{},"usage_details":{"input":10,"output":2,"total":12},"provided_model_name":"gpt-4o"}`,
 			`imported 2026-11-24T10:00:00.000Z u/ {"id":"t1","name":null,"session_id":null,"tags":[]}`}},
@@ -461,7 +490,8 @@ func TestCases(t *testing.T) {
 // A second export with other file names and order is the same events.
 func TestProfilesGiveTheSameIDs(t *testing.T) {
 	for file, name := range map[string]string{"amplitude-export.ndjson": "amplitude", "mixpanel.ndjson": "mixpanel",
-		"segment-archive.jsonl.gz": "segment", "ga4.ndjson": "ga4", "litellm.ndjson": "litellm", "langfuse-blob.jsonl": "langfuse"} {
+		"segment-archive.jsonl.gz": "segment", "ga4.ndjson": "ga4", "litellm.ndjson": "litellm",
+		"langfuse-blob.jsonl": "langfuse"} {
 		m, err := Profile(name, Mapping{})
 		if err != nil {
 			t.Fatal(err)
@@ -526,13 +556,15 @@ func TestGA4IsTheSameInEveryFormat(t *testing.T) {
 
 // In a list of paths an empty text or null is absent, and the next one counts.
 func TestEmptyTextIsAbsent(t *testing.T) {
-	m := Mapping{Name: []string{"kind", "=web"}, Timestamp: []string{"at", "made"}, EventID: []string{"uuid", "device + n"}, UserID: []string{"u.a", "u.b"}}
+	m := Mapping{Name: []string{"kind", "=web"}, Timestamp: []string{"at", "made"},
+		EventID: []string{"uuid", "device + n"}, UserID: []string{"u.a", "u.b"}}
 	text := `{"kind":"","at":"","made":"2026-11-20 10:00:03","uuid":"","device":"d","n":7,"u":{"a":null,"b":"x"}}`
 	one, _, err := read([]byte(text), "in/one", "", &m)
 	if err != nil || len(one) != 1 {
 		t.Fatal(len(one), err)
 	}
-	if got, want := shown(&one[0]), `web 2026-11-20T10:00:03.000Z x/ {"kind":"","at":"","uuid":"","device":"d","n":7,"u":{"a":null,"b":"x"}}`; got != want {
+	if got, want := shown(&one[0]),
+		`web 2026-11-20T10:00:03.000Z x/ {"kind":"","at":"","uuid":"","device":"d","n":7,"u":{"a":null,"b":"x"}}`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	two, _, _ := read([]byte("{}\n"+text), "in/two", "", &m)

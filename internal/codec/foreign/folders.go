@@ -32,7 +32,8 @@ func folderMembers(key string) []jsonscan.Member {
 			value = text
 		}
 		value = strings.ToValidUTF8(value, "\uFFFD")
-		m := jsonscan.Member{Key: []byte(strings.ToValidUTF8(name, "\uFFFD")), Kind: jsonscan.String, Value: jsonscan.AppendQuoted(nil, []byte(value))}
+		m := jsonscan.Member{Key: []byte(strings.ToValidUTF8(name, "\uFFFD")), Kind: jsonscan.String,
+			Value: jsonscan.AppendQuoted(nil, []byte(value))}
 		if numeric([]byte(value)) != textCell {
 			m.Kind, m.Value = jsonscan.Number, []byte(value)
 		}

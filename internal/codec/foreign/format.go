@@ -116,7 +116,8 @@ func container(head []byte) (Format, bool) {
 func textFormat(head []byte, key string) (Format, error) {
 	if bytes.IndexByte(head, 0) >= 0 {
 		return 0, wrongFormat("unknown_format",
-			"it is binary (it begins with %q) and none of gzip, zstd, bzip2, snappy, Parquet, ORC, Avro or Arrow", head[:min(len(head), 8)])
+			"it is binary (it begins with %q) and none of gzip, zstd, bzip2, snappy, Parquet, ORC, Avro or Arrow",
+			head[:min(len(head), 8)])
 	}
 	text := bytes.TrimLeft(head, "\ufeff \t\r\n\x1e")
 	ending := strings.ToLower(path.Ext(plainName(key)))
@@ -260,7 +261,8 @@ func (s *stream) push(name string) error {
 	case "brotli":
 		out = brotli.NewReader(s.Reader)
 	default:
-		return wrongFormat("unsupported_compression", "it is compressed by %s; store it plain, or compressed by gzip or zstd", name)
+		return wrongFormat("unsupported_compression", "it is compressed by %s; store it plain, or compressed by gzip or zstd",
+			name)
 	}
 	if err != nil {
 		return fmt.Errorf("decompress %s: %w", name, err)
@@ -275,8 +277,10 @@ func (s *stream) plain() error {
 	if err != nil && err != io.EOF {
 		return fmt.Errorf("decompress: %w", err)
 	}
-	if (bytes.HasPrefix(head, []byte("\xff\xfe")) || bytes.HasPrefix(head, []byte("\xfe\xff"))) && !bytes.HasPrefix(head, []byte("\xff\xff")) {
-		s.Reader = bufio.NewReaderSize(unicode.UTF16(unicode.LittleEndian, unicode.UseBOM).NewDecoder().Reader(s.Reader), 64<<10)
+	if (bytes.HasPrefix(head, []byte("\xff\xfe")) || bytes.HasPrefix(head, []byte("\xfe\xff"))) &&
+		!bytes.HasPrefix(head, []byte("\xff\xff")) {
+		s.Reader = bufio.NewReaderSize(unicode.UTF16(unicode.LittleEndian, unicode.UseBOM).NewDecoder().Reader(s.Reader),
+			64<<10)
 	}
 	return nil
 }

@@ -31,14 +31,16 @@ var profiles = map[string]Mapping{
 	"amplitude": {
 		Name: []string{"event_type"}, Timestamp: []string{"event_time"},
 		EventID: []string{"uuid", "device_id + $insert_id", "device_id + insert_id"},
-		UserID:  []string{"user_id", "device_id"}, SessionID: []string{"session_id"}, Properties: []string{"event_properties"},
+		UserID:  []string{"user_id", "device_id"}, SessionID: []string{"session_id"},
+		Properties: []string{"event_properties"},
 	},
 	// https://developer.mixpanel.com/reference/raw-event-export; Mixpanel tells
 	// resends by event, time, distinct_id and $insert_id.
 	"mixpanel": {
 		Name: []string{"event"}, Timestamp: []string{"properties.time"},
 		EventID: []string{"properties.distinct_id + properties.$insert_id"},
-		UserID:  []string{"properties.distinct_id"}, SessionID: []string{"properties.$session_id"}, Properties: []string{"properties"},
+		UserID:  []string{"properties.distinct_id"}, SessionID: []string{"properties.$session_id"},
+		Properties: []string{"properties"},
 	},
 	// https://posthog.com/docs/cdp/batch-exports/s3
 	"posthog": {
@@ -47,8 +49,10 @@ var profiles = map[string]Mapping{
 	},
 	// https://segment.com/docs/connections/storage/catalog/aws-s3/
 	"segment": {
-		Name: []string{"event", "type"}, Timestamp: []string{"timestamp", "originalTimestamp"}, EventID: []string{"messageId"},
-		UserID: []string{"userId", "anonymousId"}, SessionID: []string{"context.sessionId"}, Properties: []string{"properties", "traits"},
+		Name: []string{"event", "type"}, Timestamp: []string{"timestamp", "originalTimestamp"},
+		EventID: []string{"messageId"},
+		UserID:  []string{"userId", "anonymousId"}, SessionID: []string{"context.sessionId"},
+		Properties: []string{"properties", "traits"},
 	},
 	// https://docs.litellm.ai/docs/proxy/logging_spec; as the callback's events, so
 	// that a logged request is one event however it comes. llm_calls reads its members.
@@ -69,7 +73,8 @@ var profiles = map[string]Mapping{
 		Name: []string{"event_name"}, Timestamp: []string{"event_timestamp"},
 		EventID: []string{"stream_id + user_pseudo_id + event_name + event_timestamp + event_bundle_sequence_id + " +
 			"batch_page_id + batch_ordering_id + batch_event_index + event_params"},
-		UserID: []string{"user_id", "user_pseudo_id"}, SessionID: []string{"event_params.ga_session_id"}, Properties: []string{"event_params"},
+		UserID: []string{"user_id", "user_pseudo_id"}, SessionID: []string{"event_params.ga_session_id"},
+		Properties: []string{"event_params"},
 	},
 }
 
@@ -78,7 +83,8 @@ var profiles = map[string]Mapping{
 func Profile(name string, m Mapping) (Mapping, error) {
 	p, ok := profiles[name]
 	if !ok {
-		return m, fmt.Errorf("there is no profile %q; there are amplitude, mixpanel, posthog, segment, ga4, litellm and langfuse", name)
+		return m, fmt.Errorf(
+			"there is no profile %q; there are amplitude, mixpanel, posthog, segment, ga4, litellm and langfuse", name)
 	}
 	for _, f := range []struct{ to, from *[]string }{
 		{&m.Name, &p.Name}, {&m.Timestamp, &p.Timestamp}, {&m.EventID, &p.EventID}, {&m.UserID, &p.UserID},

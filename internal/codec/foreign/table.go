@@ -156,7 +156,8 @@ func (t *table) next() (text []byte, bad error, err error) {
 		cells = cells[:len(cells)-1] // spreadsheets add separators
 	}
 	if len(cells) != len(t.names) {
-		return raw, &memberError{"wrong_columns", fmt.Sprintf("the row has %d columns, the header %d", len(cells), len(t.names))}, nil
+		return raw, &memberError{"wrong_columns",
+			fmt.Sprintf("the row has %d columns, the header %d", len(cells), len(t.names))}, nil
 	}
 	b := append(t.line[:0], '{')
 	for i, c := range cells {

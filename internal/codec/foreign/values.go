@@ -134,7 +134,8 @@ func (v *values) value() ([]byte, error, error) {
 	if v.again += int64(n - line); v.again > 2*v.read+1<<20 {
 		v.oneLine = true
 	}
-	bad := &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: n, Message: fmt.Sprintf("the value does not end: it is cut off, or broken, at byte %d", n)}
+	bad := &jsonscan.Error{Code: jsonscan.InvalidJSON, Offset: n,
+		Message: fmt.Sprintf("the value does not end: it is cut off, or broken, at byte %d", n)}
 	return v.take(line), bad, nil
 }
 
