@@ -3,6 +3,7 @@ package codec
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -114,7 +115,7 @@ func decode(object []byte, format pipeline.Format, limit Limit) (events []pipeli
 	var part []pipeline.Event
 	for {
 		part, err = dec.Decode(part[:0], limit)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if len(part) > 0 {
 				return nil, nil, fmt.Errorf("%d events with io.EOF", len(part))
 			}
@@ -342,7 +343,7 @@ func TestAliasing(t *testing.T) {
 		var at int
 		for {
 			part, err := dec.Decode(nil, Limit{Rows: 37, Bytes: 1 << 30})
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

@@ -182,7 +182,7 @@ func (n *ndjsonDecoder) Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Ev
 	from, bytes := len(dst), 0
 	for len(dst) == from || len(dst)-from < limit.Rows && bytes < limit.Bytes {
 		line, err := n.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -220,7 +220,7 @@ func (l *lines) next() ([]byte, error) {
 			if len(l.long) > maxLine {
 				return nil, fmt.Errorf("longer than %d bytes", maxLine)
 			}
-			if err == bufio.ErrBufferFull {
+			if errors.Is(err, bufio.ErrBufferFull) {
 				continue
 			}
 			if err != nil && err != io.EOF {

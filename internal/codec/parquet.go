@@ -537,7 +537,7 @@ func (p *parquetDecoder) Decode(dst []pipeline.Event, limit Limit) (events []pip
 	from, bytes := len(dst), 0
 	defer guard(&err)
 	for len(dst) == from || len(dst)-from < limit.Rows {
-		if err := p.ahead(); err == io.EOF {
+		if err := p.ahead(); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return dst[:from], err
@@ -673,7 +673,7 @@ func (r *columnReader) load() error {
 	for r.left == 0 {
 		r.release()
 		page, err := r.pages.ReadPage()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return errTruncated
 		}
 		if err != nil {
@@ -698,9 +698,9 @@ func (r *columnReader) read(events []pipeline.Event, values []parquet.Value,
 		}
 		events = events[n:]
 		r.left -= int64(n)
-		if err == io.EOF && r.left > 0 {
+		if errors.Is(err, io.EOF) && r.left > 0 {
 			return errTruncated
-		} else if err != nil && err != io.EOF {
+		} else if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		} else if n == 0 {
 			return io.ErrNoProgress
@@ -746,9 +746,9 @@ func (r *columnReader) readTyped(t *pipeline.Typed, sizes []int, values []parque
 		}
 		row += n
 		r.left -= int64(n)
-		if err == io.EOF && r.left > 0 {
+		if errors.Is(err, io.EOF) && r.left > 0 {
 			return errTruncated
-		} else if err != nil && err != io.EOF {
+		} else if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		} else if n == 0 {
 			return io.ErrNoProgress

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -89,7 +90,7 @@ func TestDecodeTyped(t *testing.T) {
 		at := 0
 		for {
 			events, typed, size, err := dec.DecodeTyped(nil, limit)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil || len(events) == 0 || len(events) > limit.Rows || size <= 0 {

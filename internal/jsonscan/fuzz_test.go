@@ -76,7 +76,11 @@ func FuzzObject(f *testing.F) {
 			t.Fatalf("%d keys are left in the table", used.inUse)
 		}
 		if err3 != nil {
-			if e := err3.(*Error); !e.Structural() && kind == Object && !deep(src) {
+			if e := func() *Error {
+				target := &Error{}
+				_ = errors.As(err3, &target)
+				return target
+			}(); !e.Structural() && kind == Object && !deep(src) {
 				checkContent(t, src[:n], e)
 			}
 			return
@@ -234,7 +238,11 @@ func FuzzUnquote(f *testing.F) {
 		raw := append(append([]byte{'"'}, content...), '"')
 		got := AppendUnquoted(nil, raw)
 		_, n, err := s.Value(raw)
-		if n != len(raw) || err != nil && err.(*Error).Code != LoneSurrogate {
+		if n != len(raw) || err != nil && func() *Error {
+			target := &Error{}
+			_ = errors.As(err, &target)
+			return target
+		}().Code != LoneSurrogate {
 			return
 		}
 		var want string
@@ -249,7 +257,11 @@ func TestCorpus(t *testing.T) {
 	var s Scanner
 	check := func(src []byte) {
 		_, n, err := s.Value(src)
-		structural := err != nil && err.(*Error).Structural()
+		structural := err != nil && func() *Error {
+			target := &Error{}
+			_ = errors.As(err, &target)
+			return target
+		}().Structural()
 		if got, want := !structural && len(TrimSpace(src[n:])) == 0, json.Valid(src); got != want {
 			t.Errorf("%q: valid %v (n %d, %v), json.Valid %v", src, got, n, err, want)
 		}

@@ -7,7 +7,7 @@
 //
 // What is no structure error here is what json.Valid of encoding/json accepts, but for this:
 //   - Nesting beyond 10,000 levels: json.Valid refuses it; here it is content ("too_deep", from MaxDepth on).
-//   - What follows the value: json.Valid refuses it; here n says where the value ends, and the caller looks at the rest.
+//   - What follows the value: json.Valid refuses it; here n says where the value ends, and the caller reads on.
 //
 // And these are refused here, as content, though json.Valid accepts them: bad UTF-8, lone surrogates (but see
 // Scanner.AllowLoneSurrogates), \u0000 in a key, numbers beyond 64 bits, duplicate keys, nesting beyond MaxDepth. Each
@@ -23,6 +23,7 @@ import (
 // Kind is the type of a JSON value.
 type Kind uint8
 
+// The types of JSON values.
 const (
 	Null Kind = iota
 	Bool
@@ -154,6 +155,8 @@ func nondigits(x uint64) uint64 {
 //
 // Every scalar ends at the label leaf and every container at the label closed, with its raw text src[start:i] or its
 // frame at hand: what is to be told of values within nested containers is told there.
+//
+//nolint:funlen // one loop of gotos keeps the state in registers
 func (s *Scanner) scan(src []byte, object bool) (Kind, int, *Error) {
 	s.begin()
 	var (

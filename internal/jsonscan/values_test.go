@@ -19,7 +19,7 @@ func split(text string, lines bool) (got []string) {
 	for {
 		b, err := v.Next()
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return got
 		case err != nil:
 			got = append(got, "?"+string(b))

@@ -23,6 +23,7 @@ func (p *Walker) At() int { return p.i }
 // ValueKind is what a value is, with numbers told apart as ClickHouse does.
 type ValueKind uint8
 
+// The kinds of values.
 const (
 	BoolValue ValueKind = iota
 	IntValue
@@ -278,4 +279,5 @@ func (p *Walker) Elements(each func() error) error {
 	}
 }
 
+//nolint:gosec // the text is not changed while the string lives
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -150,7 +150,8 @@ func withTokens(query string) string {
         FROM (SELECT *, arrayMap(m -> ` + leaves("m") + `, arrayMap(o -> JSONExtractKeysAndValuesRaw(o),
             objects)) AS listed,
             arrayFilter(p -> p.2 BETWEEN 0 AND 1e12, arrayMap(m -> (m.1,
-                ifNull(toFloat64OrNull(trim(BOTH '"' FROM m.2)), -1)), JSONExtractKeysAndValuesRaw(cost_parts))) AS parts
+                ifNull(toFloat64OrNull(trim(BOTH '"' FROM m.2)), -1)),
+                JSONExtractKeysAndValuesRaw(cost_parts))) AS parts
         FROM (` + query + `)))))`
 }
 

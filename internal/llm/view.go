@@ -28,7 +28,8 @@ SELECT
     input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
     greatest(ifNull(tokens_all, 0), input_tokens + output_tokens) AS total_tokens,
     if(tariff.1 = '', told_cost,
-        ((input_tokens - cached_tokens) * tariff.2 + cached_tokens * tariff.3 + output_tokens * tariff.4) / 1e6) AS cost_usd,
+        ((input_tokens - cached_tokens) * tariff.2 + cached_tokens * tariff.3 + output_tokens * tariff.4)
+            / 1e6) AS cost_usd,
     latency_ms, first_token_ms, status, error, finish_reason,
     if(input_ref = '', whole_input, '') AS input, if(output_ref = '', whole_output, '') AS output, input_ref,
         output_ref, source

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestUUID(t *testing.T) {
 		}
 	}
 	for _, s := range bad {
-		if u, err := ParseUUID([]byte(s)); err != ErrNotUUID || u != (UUID{}) {
+		if u, err := ParseUUID([]byte(s)); !errors.Is(err, ErrNotUUID) || u != (UUID{}) {
 			t.Errorf("%q: got %s, %v", s, u, err)
 		}
 	}

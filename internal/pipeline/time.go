@@ -43,7 +43,7 @@ var (
 //     comma, and what is finer than a millisecond is cut off. Without seconds, or as a date alone, the rest is zero.
 //   - The zone is Z, an offset of at most 14 hours (+01:00, +0100, +01), UTC or GMT. A space may precede it. Text
 //     without a zone is UTC. ":Z" is Z: a client in the field writes it.
-//   - Behind Z or an offset there may be the zone's name, in brackets (RFC 9557, as Java and JavaScript's Temporal write
+//   - Behind Z or an offset there may be the zone's name, in brackets (RFC 9557, as Java and JavaScript write
 //     it) or as letters behind a space (as Go and Ruby do). The offset decides. A name without an offset is rejected.
 //   - Eight digits that are a date, as 20261124. As seconds they would be a day in 1970 to 1973.
 //   - 24:00:00 is the end of the day. 23:59:60 in UTC, a leap second, is the second after it.

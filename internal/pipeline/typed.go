@@ -5,6 +5,7 @@ import "slices"
 // TypedKind is the type of a Typed's values.
 type TypedKind uint8
 
+// The types of a Typed.
 const (
 	TypedInt   TypedKind = iota // int64
 	TypedFloat                  // float64

@@ -79,7 +79,7 @@ func (b Backoff) Delay(n int) time.Duration {
 	if top <= b.Min {
 		return b.Min
 	}
-	return b.Min + rand.N(top-b.Min)
+	return b.Min + rand.N(top-b.Min) //nolint:gosec // a delay is no secret
 }
 
 // Sleep waits d or until ctx ends, and returns ctx's error then.

@@ -3,6 +3,7 @@ package schemas
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -107,7 +108,7 @@ func TestPlain(t *testing.T) {
 		{`{"schema_version":"secret"}`, "/schema_version: there is no schema of that version: there are 1, 2"},
 	} {
 		err := s.Find([]byte("a"))([]byte(tt.properties))
-		v, ok := err.(*Violation)
+		v, ok := errors.AsType[*Violation](err)
 		if !ok {
 			t.Fatalf("%s: %v", tt.properties, err)
 		}
@@ -115,7 +116,7 @@ func TestPlain(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tt.properties, got, tt.want)
 		}
 	}
-	v := s.Find([]byte("a"))([]byte(`{"b":{"x":1},"schema_version":1}`)).(*Violation)
+	v, _ := errors.AsType[*Violation](s.Find([]byte("a"))([]byte(`{"b":{"x":1},"schema_version":1}`)))
 	if got := v.Plain(func([]string) []string { return []string{"short"} }); !strings.HasPrefix(got,
 		"by a.json: /short: ") || strings.Contains(got, "/b") {
 		t.Error(got)

@@ -182,7 +182,7 @@ func (d *Decoder) Decode(dst []pipeline.Event, limit codec.Limit) ([]pipeline.Ev
 			return dst, nil
 		}
 		text, bad, err := d.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil && d.row == math.MaxUint32 {

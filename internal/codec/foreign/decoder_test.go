@@ -40,13 +40,13 @@ func read(data []byte, key, encoding string, m *Mapping) (events []pipeline.Even
 		part, err := dec.Decode(nil, codec.Limit{Rows: 3, Bytes: 1 << 20})
 		if d, ok := dec.(*Decoder); ok {
 			left := d.Rejected()
-			if err == io.EOF && len(part)+len(left) > 0 {
+			if errors.Is(err, io.EOF) && len(part)+len(left) > 0 {
 				return nil, nil, fmt.Errorf("%d events and %d rejected with io.EOF", len(part), len(left))
 			}
 			rejected = append(rejected, left...)
 		}
 		events = append(events, part...)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return events, rejected, nil
 		}
 		if err != nil {
@@ -199,7 +199,7 @@ func TestRejectedBounds(t *testing.T) {
 	next := func(dec *Decoder, events, rejected int, want error) {
 		t.Helper()
 		got, err := dec.Decode(nil, noLimit)
-		if n := len(dec.Rejected()); len(got) != events || n != rejected || err != want {
+		if n := len(dec.Rejected()); len(got) != events || n != rejected || !errors.Is(err, want) {
 			t.Errorf("got %d events, %d rejected, %v; want %d, %d, %v", len(got), n, err, events, rejected, want)
 		}
 		if n := len(dec.Rejected()); n > 0 {

@@ -23,6 +23,7 @@ import (
 // Format is what a file holds once it is decompressed.
 type Format uint8
 
+// The formats, by what a file begins with.
 const (
 	JSON    Format = iota // values one after the other, or in arrays
 	CSV                   // with a header
@@ -81,7 +82,7 @@ func Detect(f File) (Format, error) {
 	}
 	defer text.Close()
 	head, err := text.Peek(peekBytes)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, fmt.Errorf("decompress: %w", err)
 	}
 	if format, ok := container(head); ok {
@@ -168,7 +169,7 @@ func open(f File) (s *stream, layers []string, err error) {
 	s = &stream{Reader: bufio.NewReaderSize(io.NewSectionReader(f.Data, 0, f.Size), 64<<10)}
 	for range maxLayers {
 		head, err := s.Peek(10)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, nil, fmt.Errorf("decompress: %w", err)
 		}
 		name := compression(head)
@@ -274,7 +275,7 @@ func (s *stream) push(name string) error {
 // plain decodes UTF-16, which its byte order mark tells, to UTF-8.
 func (s *stream) plain() error {
 	head, err := s.Peek(4)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("decompress: %w", err)
 	}
 	if (bytes.HasPrefix(head, []byte("\xff\xfe")) || bytes.HasPrefix(head, []byte("\xfe\xff"))) &&
@@ -304,8 +305,8 @@ func newGzip(in *bufio.Reader) (*gzipReader, error) {
 func (g *gzipReader) Read(p []byte) (int, error) {
 	for {
 		n, err := g.z.Read(p)
-		if err != io.EOF || n > 0 {
-			if err == io.EOF {
+		if !errors.Is(err, io.EOF) || n > 0 {
+			if errors.Is(err, io.EOF) {
 				err = nil
 			}
 			return n, err

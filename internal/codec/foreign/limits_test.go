@@ -3,6 +3,7 @@ package foreign
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
 	"runtime"
 	"strings"
@@ -146,7 +147,7 @@ func readAll(key string, data []byte, maxRow int) (events int, err error) {
 	defer d.Close()
 	var got []pipeline.Event
 	for {
-		if got, err = d.Decode(got[:0], codec.Limit{Rows: 1000, Bytes: 1 << 20}); err == io.EOF {
+		if got, err = d.Decode(got[:0], codec.Limit{Rows: 1000, Bytes: 1 << 20}); errors.Is(err, io.EOF) {
 			return events, nil
 		} else if err != nil {
 			return events, err

@@ -100,7 +100,7 @@ func newTable(format Format, maxRow int, open func() (*stream, error)) (*table, 
 		return nil, err
 	}
 	t.records = newRecords(format, maxRow, second.Reader)
-	if _, _, _, err := t.records.next(); err != nil && err != io.EOF { // the header
+	if _, _, _, err := t.records.next(); err != nil && !errors.Is(err, io.EOF) { // the header
 		return nil, err
 	}
 	return t, nil
@@ -109,7 +109,7 @@ func newTable(format Format, maxRow int, open func() (*stream, error)) (*table, 
 // learn reads the header and finds the columns' types.
 func (t *table) learn(in records) error {
 	header, _, bad, err := in.next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	if err = errors.Join(err, bad); err != nil {
@@ -130,7 +130,7 @@ func (t *table) learn(in records) error {
 	t.kinds = make([]cell, len(t.names))
 	for {
 		cells, _, bad, err := in.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -385,7 +385,7 @@ func (l *lines) next(in *bufio.Reader) ([]byte, error) {
 			if len(l.long) > l.max {
 				return nil, fmt.Errorf("a line is longer than %d bytes", l.max)
 			}
-			if err == bufio.ErrBufferFull {
+			if errors.Is(err, bufio.ErrBufferFull) {
 				continue
 			}
 			if err != nil && (err != io.EOF || len(l.long) == 0) {

@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -38,7 +39,7 @@ func newValues(in io.Reader, limit int) *values {
 // then the text is what was skipped. err is io.EOF at the end.
 func (v *values) next() (text []byte, bad error, err error) {
 	for {
-		if err := v.skip(); err == io.EOF && v.list {
+		if err := v.skip(); errors.Is(err, io.EOF) && v.list {
 			v.list = false
 			return nil, &jsonscan.Error{Code: jsonscan.InvalidJSON, Message: "the array does not end: the file is cut off"}, nil
 		} else if err != nil {
@@ -124,7 +125,7 @@ func (v *values) value() ([]byte, error, error) {
 	if whole {
 		return v.take(n), nil, nil
 	}
-	if v.failed != nil && v.failed != io.EOF {
+	if v.failed != nil && !errors.Is(v.failed, io.EOF) {
 		return nil, nil, v.failed
 	}
 	if n >= v.max {
@@ -165,7 +166,7 @@ func (v *values) word() ([]byte, error, error) {
 			break
 		}
 	}
-	if v.failed != nil && v.failed != io.EOF {
+	if v.failed != nil && !errors.Is(v.failed, io.EOF) {
 		return nil, nil, v.failed
 	}
 	if n >= v.max {

@@ -17,7 +17,7 @@ func cut(t testing.TB, in io.Reader) []string {
 	var all []string
 	for {
 		text, bad, err := v.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return all
 		}
 		if err != nil {
@@ -114,7 +114,7 @@ func TestValuesReadError(t *testing.T) {
 	if text, _, err := v.next(); string(text) != "{}" || err != nil {
 		t.Errorf("got %q, %v", text, err)
 	}
-	if text, _, err := v.next(); err != broken {
+	if text, _, err := v.next(); !errors.Is(err, broken) {
 		t.Errorf("got %q, %v; want the error of the reader", text, err)
 	}
 }
