@@ -63,7 +63,7 @@ type Limit struct {
 // each of those takes windows of some MiB. It is safe for concurrent use.
 type Encoders struct{ fast, better *zstd.Codec }
 
-// NewEncoders returns Encoders with one compressor for NDJSON and one for Parquet.
+// NewEncoders returns Encoders whose compressors take their memory at the first use.
 func NewEncoders() *Encoders {
 	return &Encoders{&zstd.Codec{Level: zstd.SpeedFastest}, &zstd.Codec{Level: zstd.SpeedDefault}}
 }

@@ -13,7 +13,7 @@ type Source string
 const (
 	native     Source = "Penstock, docs/llm.md"
 	semconv    Source = "https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/ (1.38)"
-	semconvOld Source = "https://github.com/open-telemetry/semantic-conventions/blob/v1.26.0/docs/gen-ai (deprecated since)"
+	semconvOld Source = "https://github.com/open-telemetry/semantic-conventions/blob/v1.26.0/docs/gen-ai (deprecated)"
 	inference  Source = "https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md (JS 2.12)"
 	traceloop  Source = "https://github.com/traceloop/openllmetry, opentelemetry-semantic-conventions-ai (0.4)"
 	vercel     Source = "https://ai-sdk.dev/docs/ai-sdk-core/telemetry (ai 6)"
