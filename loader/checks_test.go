@@ -1,7 +1,6 @@
 package loader
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -51,30 +50,4 @@ func TestLoadedIsLeftAlone(t *testing.T) {
 			t.Errorf("ledger: %+v, before %+v", after, before)
 		}
 	})
-}
-
-// A sweep enqueues whatever is not settled, by what the ledger says.
-func TestSweepGoesByTheLedger(t *testing.T) {
-	today := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
-	a := &audited{world: newWorld(), shelf: &shelf{objects: map[string]time.Time{}, states: map[string]pipeline.LoadState{}}}
-	want := map[string]bool{}
-	for i, state := range []pipeline.LoadState{pipeline.Loading, pipeline.Failed, pipeline.Dead, pipeline.Dropped, pipeline.Loaded, 99} {
-		key := pipeline.Key{Prefix: "events/", Time: today.Add(time.Hour), Receiver: "r", Seq: uint64(i), Format: pipeline.Parquet}.String()
-		a.shelf.objects[key] = today.Add(time.Hour)
-		if state != 99 { // 99 is unknown to the ledger
-			a.states[key] = state
-		}
-		want[key] = state == pipeline.Loading || state == pipeline.Failed || state == 99
-	}
-	got := map[string]bool{}
-	swept, err := Sweep(t.Context(), pipeline.Events, Span{today, today.Add(24 * time.Hour)}, 0, a, a,
-		func(_ context.Context, n pipeline.Notification) (bool, error) { got[n.Key] = true; return false, nil }, nil)
-	if err != nil || swept.Enqueued != 3 || swept.Loaded != 1 || swept.Dead != 1 || swept.Dropped != 1 {
-		t.Errorf("swept %+v, error %v", swept, err)
-	}
-	for key, wanted := range want {
-		if got[key] != wanted {
-			t.Errorf("%s: enqueued %v, want %v", key, got[key], wanted)
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/loader/audit"
 )
 
 // Claimer lets one loader at a time have an object. Claim is false while
@@ -28,16 +29,16 @@ type Claim interface {
 // not loaded and claims them there, so that several loaders share the work. It
 // is for one goroutine.
 type Poller struct {
-	Spec    pipeline.Spec
-	Owner   string
-	Poll    time.Duration // between two looks at the last hour
-	Every   time.Duration // between two sweeps of the whole span
-	Span    time.Duration // how far back those go
-	TTL     time.Duration // of a claim that is not renewed
-	Lister  Lister
-	Entries Entries
-	Claims  Claimer
-	More    chan pipeline.Notification // from Enqueue; its capacity bounds what waits
+	Spec   pipeline.Spec
+	Owner  string
+	Poll   time.Duration // between two looks at the last hour
+	Every  time.Duration // between two sweeps of the whole span
+	Span   time.Duration // how far back those go
+	TTL    time.Duration // of a claim that is not renewed
+	Bucket audit.Lister
+	Ledger audit.Ledger
+	Claims Claimer
+	More   chan pipeline.Notification // from Enqueue; its capacity bounds what waits
 
 	found []pipeline.Notification // by the last sweep, not yet tried
 	swept time.Time               // the whole span
@@ -72,7 +73,7 @@ func (p *Poller) Enqueue(_ context.Context, n pipeline.Notification) (told bool,
 	case p.More <- n:
 		return false, nil
 	default:
-		return false, ErrEnqueueLater
+		return false, audit.ErrEnqueueLater
 	}
 }
 
@@ -147,13 +148,14 @@ func (p *Poller) sweep(ctx context.Context) error {
 	if whole {
 		span = p.Span
 	}
-	_, err := Sweep(ctx, p.Spec, Span{now.Add(-span), now.Add(time.Hour)}, 0, p.Lister, p.Entries,
-		func(_ context.Context, n pipeline.Notification) (bool, error) {
+	scope := audit.InSpan(p.Spec, audit.Span{From: now.Add(-span), To: now.Add(time.Hour)})
+	_, err := audit.Sweep(ctx, audit.SweepOptions{Scope: scope, Bucket: p.Bucket, Ledger: p.Ledger,
+		Enqueue: func(_ context.Context, n pipeline.Notification) (known bool, err error) {
 			if p.found = append(p.found, n); len(p.found) == maxFound {
-				return false, errEnough
+				err = errEnough
 			}
-			return false, nil
-		}, nil)
+			return false, err
+		}})
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
 	}

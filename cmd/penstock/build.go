@@ -359,7 +359,7 @@ func buildOutlet(cfg Config, isolated *loader.Isolation, log *slog.Logger, reg p
 		} else {
 			p := &loader.Poller{Spec: spec, Owner: name, Poll: time.Duration(cfg.Sweep.Poll),
 				Every: time.Duration(cfg.Sweep.Every), Span: time.Duration(cfg.Sweep.Span), TTL: time.Duration(cfg.Queue.AckWait),
-				Lister: store, Entries: db, Claims: claimer{store}, More: make(chan pipeline.Notification, 10_000)}
+				Bucket: store, Ledger: db, Claims: claimer{store}, More: make(chan pipeline.Notification, 10_000)}
 			out.fullSweep(cfg.Sweep, spec, name, store, p.Enqueue, log, reg)
 			q = p
 		}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/loader"
+	"github.com/penstock/penstock/loader/audit"
 )
 
 // specOf is the pipeline of a key, or of the beginning of one.
@@ -155,7 +155,7 @@ func listObjects(ctx context.Context, o *operator, params any, out sink) error {
 		return err
 	}
 	n := 0
-	err = loader.Objects(ctx, o.store, spec, span, func(page []pipeline.Object) error {
+	err = audit.InSpan(spec, span).Objects(ctx, o.store, func(page []pipeline.Object) error {
 		entries := map[string]pipeline.Load{}
 		if err := db.Loads(ctx, page[0].Key, page[len(page)-1].Key, func(l pipeline.Load) error { entries[l.Key] = l; return nil }); err != nil {
 			return err
@@ -301,7 +301,7 @@ func findEvent(ctx context.Context, o *operator, params any, out sink) error {
 	began, objects, unread := time.Now(), int64(0), 0
 	var buf []byte
 	for _, spec := range pipeline.Specs() {
-		err := loader.Objects(ctx, o.store, spec, span, func(page []pipeline.Object) error {
+		err := audit.InSpan(spec, span).Objects(ctx, o.store, func(page []pipeline.Object) error {
 			for _, obj := range page {
 				_, err := source.Read(ctx, obj.Key, func(e *pipeline.Event) error {
 					if e.ID != id {

@@ -22,6 +22,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/loader"
+	"github.com/penstock/penstock/loader/audit"
 )
 
 type reingestParams struct {
@@ -150,7 +151,7 @@ func (p *reingestParams) selection() string {
 
 // pages calls each with the objects chosen, a page of one pipeline at a time in
 // the order of the keys, and tells of keys that the bucket does not have.
-func (o *operator) pages(ctx context.Context, p *reingestParams, span loader.Span, each func(pipeline.Spec, []pipeline.Object) error, missing func(key string, err error) error) error {
+func (o *operator) pages(ctx context.Context, p *reingestParams, span audit.Span, each func(pipeline.Spec, []pipeline.Object) error, missing func(key string, err error) error) error {
 	switch {
 	case len(p.Keys) > 0:
 		bySpec := map[pipeline.Spec][]string{}
@@ -209,7 +210,7 @@ func (o *operator) pages(ctx context.Context, p *reingestParams, span loader.Spa
 	if err != nil {
 		return err
 	}
-	return loader.Objects(ctx, o.store, spec, span, func(page []pipeline.Object) error { return each(spec, page) })
+	return audit.InSpan(spec, span).Objects(ctx, o.store, func(page []pipeline.Object) error { return each(spec, page) })
 }
 
 func runReingest(ctx context.Context, o *operator, params any, out sink) error {
@@ -236,7 +237,7 @@ func runReingest(ctx context.Context, o *operator, params any, out sink) error {
 		return err
 	}
 	job := clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", time.Now().UnixNano()), Started: time.Now().UTC().Truncate(time.Millisecond)}
-	var span loader.Span
+	var span audit.Span
 	if p.Since != "" {
 		if span, err = parseSpan(p.Since, p.Until); err != nil {
 			return err
@@ -304,7 +305,7 @@ type reingest struct {
 	p       *reingestParams
 	out     sink
 	job     clickhouse.Job
-	span    loader.Span
+	span    audit.Span
 	loaders map[pipeline.Spec]*loader.Reingest
 	plan    map[loader.Action]*tally
 	began   time.Time

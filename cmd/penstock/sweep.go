@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
-	"github.com/penstock/penstock/loader"
+	"github.com/penstock/penstock/loader/audit"
 )
 
 // sweep finds what the queue has lost, again and again, while this loader is
@@ -39,10 +39,13 @@ func (o *outlet) sweep(ctx context.Context, cfg SweepConfig, spec pipeline.Spec,
 			continue
 		}
 		now := time.Now()
-		swept, err := loader.Sweep(ctx, spec, loader.Span{From: now.Add(-time.Duration(cfg.Span)), To: now.Add(time.Hour)}, time.Duration(cfg.Grace), store, o.db,
-			func(ctx context.Context, n pipeline.Notification) (bool, error) {
+		swept, err := audit.Sweep(ctx, audit.SweepOptions{
+			Scope:  audit.InSpan(spec, audit.Span{From: now.Add(-time.Duration(cfg.Span)), To: now.Add(time.Hour)}),
+			Bucket: store, Ledger: o.db, Grace: time.Duration(cfg.Grace),
+			Enqueue: func(ctx context.Context, n pipeline.Notification) (bool, error) {
 				return o.queue.Enqueue(ctx, spec, n, false)
-			}, nil)
+			},
+		})
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
@@ -67,12 +70,12 @@ func (o *outlet) fullSweep(cfg SweepConfig, spec pipeline.Spec, owner string, st
 	if cfg.FullEvery == 0 {
 		return
 	}
-	claim := func(ctx context.Context) (loader.Notebook, bool, error) {
+	claim := func(ctx context.Context) (audit.Notebook, bool, error) {
 		c, held, err := store.Claim(ctx, "full-sweep-"+spec.Name, owner, fullSweepTTL)
 		return c, held, err
 	}
-	f := loader.NewFullSweep(spec, loader.FullSweepOptions{
-		Lister: store, Entries: o.db, Claim: claim, Enqueue: enqueue,
+	f := audit.NewFullSweep(spec, audit.FullSweepOptions{
+		Bucket: store, Ledger: o.db, Claim: claim, Enqueue: enqueue,
 		Every: time.Duration(cfg.FullEvery), Retry: time.Duration(cfg.Every), Rate: cfg.FullRate,
 		Span: time.Duration(cfg.Span), Grace: time.Duration(cfg.Grace), TTL: fullSweepTTL,
 	}, log, reg)
@@ -82,7 +85,7 @@ func (o *outlet) fullSweep(cfg SweepConfig, spec pipeline.Spec, owner string, st
 // sweepReport is what `penstock sweep` prints.
 type sweepReport struct {
 	Pipeline string `json:"pipeline"`
-	loader.Swept
+	audit.Swept
 }
 
 func runSweep(ctx context.Context, s streams, args []string) error {
@@ -137,16 +140,16 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 	for _, spec := range pipeline.Specs() {
 		began := time.Now()
 		tell := func(ctx context.Context, n pipeline.Notification) (bool, error) { return enqueue(ctx, spec, n, *again) }
-		progress := func(sw loader.Swept) {
+		progress := func(sw audit.Swept) {
 			line.show("%s: %d objects, %d not loaded, %.0f/s", spec.Name, sw.Objects, sw.Enqueued,
 				float64(sw.Objects)/time.Since(began).Seconds())
 		}
-		var swept loader.Swept
+		scope := audit.InSpan(spec, span)
 		if *all {
-			swept, err = loader.SweepAll(ctx, spec, *grace, openBucket(cfg.Storage), db, tell, progress)
-		} else {
-			swept, err = loader.Sweep(ctx, spec, span, *grace, openBucket(cfg.Storage), db, tell, progress)
+			scope = audit.All(spec)
 		}
+		swept, err := audit.Sweep(ctx, audit.SweepOptions{Scope: scope, Bucket: openBucket(cfg.Storage), Ledger: db, Grace: *grace,
+			Enqueue: tell, Progress: progress})
 		line.end()
 		if err != nil {
 			return err
@@ -168,27 +171,27 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 }
 
 // parseSpan reads --since and --until.
-func parseSpan(since, until string) (loader.Span, error) {
+func parseSpan(since, until string) (audit.Span, error) {
 	return parseSpanAt(since, until, time.Now().UTC())
 }
 
 // parseSpanAt is parseSpan with another now.
-func parseSpanAt(since, until string, now time.Time) (loader.Span, error) {
+func parseSpanAt(since, until string, now time.Time) (audit.Span, error) {
 	from, err := parseWhen(since, now)
 	if err != nil {
-		return loader.Span{}, fmt.Errorf("--since %w", err)
+		return audit.Span{}, fmt.Errorf("--since %w", err)
 	}
 	// "now" includes what a receiver whose clock is ahead of ours has stored.
 	to := now.Add(time.Hour)
 	if until != "now" {
 		if to, err = parseWhen(until, now); err != nil {
-			return loader.Span{}, fmt.Errorf("--until %w", err)
+			return audit.Span{}, fmt.Errorf("--until %w", err)
 		}
 	}
 	if !from.Before(to) {
-		return loader.Span{}, fmt.Errorf("--since %s is not before --until %s", since, until)
+		return audit.Span{}, fmt.Errorf("--since %s is not before --until %s", since, until)
 	}
-	return loader.Span{From: from, To: to}, nil
+	return audit.Span{From: from, To: to}, nil
 }
 
 func parseWhen(text string, now time.Time) (time.Time, error) {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/loader"
+	"github.com/penstock/penstock/loader/audit"
 )
 
 func runVerify(ctx context.Context, s streams, args []string) error {
@@ -45,11 +45,11 @@ func runVerify(ctx context.Context, s streams, args []string) error {
 	for _, spec := range pipeline.Specs() {
 		line := newLiveLine(s)
 		began, done := time.Now(), 0
-		v, err := loader.Verify(ctx, spec, span, *grace, store, source, db, db, func(v loader.Verified) {
+		v, err := audit.Verify(ctx, spec, audit.VerifyOptions{Span: span, Grace: *grace, Bucket: store, Source: &source, Ledger: db, Table: db, Progress: func(v audit.Verified) {
 			done++
 			left := time.Duration(float64(time.Since(began)) / float64(done) * float64(max(0, days-done)))
 			line.show("%s: day %d of %d, %d objects, %d rows, %d differences, %s left", spec.Name, done, days, v.Objects, v.TableRows, len(v.Differences), left.Round(time.Second))
-		})
+		}})
 		line.end()
 		if err != nil {
 			return err

@@ -1,13 +1,11 @@
-package loader
+package audit
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,49 +14,6 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
-
-// shelf is a bucket's listing and the ledger beside it.
-type shelf struct {
-	objects map[string]time.Time // by key, when it was stored
-	states  map[string]pipeline.LoadState
-	pages   int   // listed
-	queries int   // of the ledger
-	fail    error // of the next page but one
-}
-
-const shelfPage = 10
-
-func (s *shelf) List(_ context.Context, prefix, after, before string, page func([]pipeline.Object) error) error {
-	var all []pipeline.Object
-	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
-		if strings.HasPrefix(key, prefix) && key > after && (before == "" || key < before) {
-			all = append(all, pipeline.Object{Key: key, ETag: "e", Size: 1, Modified: s.objects[key]})
-		}
-	}
-	for i, p := range slices.Collect(slices.Chunk(all, shelfPage)) {
-		if s.pages++; i == 1 && s.fail != nil {
-			err := s.fail
-			s.fail = nil
-			return err
-		}
-		if err := page(p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *shelf) Loads(_ context.Context, first, last string, each func(pipeline.Load) error) error {
-	s.queries++
-	for _, key := range slices.Sorted(maps.Keys(s.states)) {
-		if key >= first && key <= last {
-			if err := each(pipeline.Load{Key: key, State: s.states[key]}); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
 
 // desk is a claim of which the note stays.
 type desk struct {
@@ -84,13 +39,12 @@ type paper struct {
 func (p *paper) Note() string                        { return p.note }
 func (p *paper) SetNote(note string)                 { p.note = note }
 func (p *paper) Renew(context.Context) (bool, error) { p.desk.note = p.note; return true, nil }
-func (p *paper) Release(context.Context) error       { panic("the note would be lost") }
 func (p *paper) Expire(context.Context) error {
 	p.desk.note, p.desk.held = p.note, false
 	return nil
 }
 
-// sweeping is a full sweep over a shelf. Its queue takes room objects, and more from a time on.
+// sweeping is a full sweep over a world. Its queue takes room objects, and more from a time on.
 type sweeping struct {
 	*FullSweep
 	told   []string
@@ -101,9 +55,9 @@ type sweeping struct {
 	reg    *prometheus.Registry
 }
 
-func newSweeping(s *shelf, d *desk) *sweeping {
+func newSweeping(s *world, d *desk) *sweeping {
 	w := &sweeping{reg: prometheus.NewRegistry()}
-	opts := FullSweepOptions{Lister: s, Entries: s, Claim: d.claim, Every: 24 * time.Hour, Retry: 5 * time.Minute,
+	opts := FullSweepOptions{Bucket: s, Ledger: s, Claim: d.claim, Every: 24 * time.Hour, Retry: 5 * time.Minute,
 		Rate: 10, Span: 7 * 24 * time.Hour, Grace: 2 * time.Minute, TTL: 2 * time.Minute}
 	opts.Enqueue = func(_ context.Context, n pipeline.Notification) (bool, error) {
 		if len(w.told) == w.room && time.Now().Before(w.full) {
@@ -133,7 +87,7 @@ func TestFullSweepFindsWhatIsOutsideTheSpan(t *testing.T) {
 		recent := pipeline.Key{Prefix: "events/", Time: now.Add(-time.Hour), Receiver: "r",
 			Format: pipeline.Parquet}.String()
 		late := pipeline.Key{Prefix: "events/", Time: old, Receiver: "r", Format: pipeline.Parquet}.String()
-		s := &shelf{objects: map[string]time.Time{
+		s := &world{objects: map[string]time.Time{
 			recent:                                     now.Add(-time.Hour), // the periodic sweep finds it
 			late:                                       now.Add(-time.Hour), // waited in a log
 			"events/dt=2020-01-01/import.ndjson":       now.Add(-time.Hour),
@@ -205,16 +159,16 @@ func TestFullSweepFindsWhatIsOutsideTheSpan(t *testing.T) {
 // A pass that is interrupted continues behind the last page, in another process as well, and its pace is bounded.
 func TestFullSweepContinues(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		s := &shelf{objects: map[string]time.Time{}, states: map[string]pipeline.LoadState{},
-			fail: errors.New("the store is away")}
-		for i := range 100 * shelfPage {
+		s := newWorld()
+		s.fail = errors.New("the store is away")
+		for i := range 100 * worldPage {
 			s.objects[fmt.Sprintf("events/dt=2020-01-01/%04d.ndjson", i)] = time.Now()
 		}
 		d := &desk{}
 		w := newSweeping(s, d)
 		w.runFor(t, 5*time.Minute+time.Second) // young objects are not touched, and the pass fails at the second page
-		if len(w.told) != shelfPage {
-			t.Errorf("%d found before the store went away, want %d", len(w.told), shelfPage)
+		if len(w.told) != worldPage {
+			t.Errorf("%d found before the store went away, want %d", len(w.told), worldPage)
 		}
 		told := w.told
 		w = newSweeping(s, d)
@@ -223,7 +177,7 @@ func TestFullSweepContinues(t *testing.T) {
 		ctx, w.stop = context.WithCancel(t.Context())
 		w.enough = 300
 		w.Run(ctx)
-		if n := len(w.told); n == 0 || n == 99*shelfPage {
+		if n := len(w.told); n == 0 || n == 99*worldPage {
 			t.Errorf("%d found until it was stopped", n)
 		}
 		told = append(told, w.told...)
@@ -244,7 +198,7 @@ func TestFullSweepContinues(t *testing.T) {
 // While another process has the claim, nothing is listed.
 func TestFullSweepIsOneProcess(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		s := &shelf{objects: map[string]time.Time{"events/dt=2020-01-01/x.ndjson": time.Now().Add(-time.Hour)}}
+		s := &world{objects: map[string]time.Time{"events/dt=2020-01-01/x.ndjson": time.Now().Add(-time.Hour)}}
 		w := newSweeping(s, &desk{held: true})
 		w.runFor(t, time.Hour)
 		if len(w.told) > 0 || s.pages > 0 {
@@ -255,7 +209,7 @@ func TestFullSweepIsOneProcess(t *testing.T) {
 
 // Objects and outside together list every object once, whatever the span.
 func TestOutsideIsTheRest(t *testing.T) {
-	s := &shelf{objects: map[string]time.Time{}}
+	s := newWorld()
 	day := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
 	for i := range 30 {
 		at := day.Add(time.Duration(i) * 7 * time.Hour)
@@ -280,12 +234,11 @@ func TestOutsideIsTheRest(t *testing.T) {
 			return nil
 		}
 		if !span.From.IsZero() {
-			if err := Objects(t.Context(), s, pipeline.Events, span, count); err != nil {
+			if err := InSpan(pipeline.Events, span).Objects(t.Context(), s, count); err != nil {
 				t.Fatal(err)
 			}
 		}
-		rest := func(page []pipeline.Object, _ int, _ string) error { return count(page) }
-		if err := outside(t.Context(), s, pipeline.Events, span.contains, "", rest); err != nil {
+		if err := outside(pipeline.Events, span.contains).Objects(t.Context(), s, count); err != nil {
 			t.Fatal(err)
 		}
 		for key := range s.objects {
@@ -294,40 +247,4 @@ func TestOutsideIsTheRest(t *testing.T) {
 			}
 		}
 	}
-}
-
-// What is found elsewhere is given out between two sweeps, and no more waits than there is room for.
-func TestPollerTakesMore(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		s := &shelf{objects: map[string]time.Time{}, states: map[string]pipeline.LoadState{}}
-		p := &Poller{Spec: pipeline.Events, Owner: "l", Poll: 10 * time.Second, Every: time.Minute, Span: time.Hour,
-			TTL: time.Minute, Lister: s, Entries: s,
-			Claims: everybody{}, More: make(chan pipeline.Notification, 250)}
-		var err error
-		n := 0
-		for ; err == nil && n < 1000; n++ {
-			_, err = p.Enqueue(t.Context(), pipeline.Notification{Key: fmt.Sprint(n)})
-		}
-		if n--; n != 250 || !errors.Is(err, ErrEnqueueLater) {
-			t.Fatalf("%d taken, %v", n, err)
-		}
-		got := 0
-		for range 100 {
-			all, err := p.Receive(t.Context(), 4)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got += len(all)
-			time.Sleep(time.Second)
-		}
-		if got != 250 {
-			t.Errorf("%d given out, want 250", got)
-		}
-	})
-}
-
-type everybody struct{}
-
-func (everybody) Claim(context.Context, string, string, time.Duration) (Claim, bool, error) {
-	return &paper{desk: &desk{}}, true, nil
 }

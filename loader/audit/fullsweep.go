@@ -1,4 +1,4 @@
-package loader
+package audit
 
 import (
 	"context"
@@ -14,21 +14,20 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Notebook is a claim in which its holder leaves a note for the next one.
+// Notebook is a claim that carries a note from one holder to the next.
 type Notebook interface {
-	Claim
 	Note() string
 	SetNote(note string)
-	Expire(ctx context.Context) error // like Release, and the note stays
+	Renew(ctx context.Context) (held bool, err error)
+	Expire(ctx context.Context) error // gives the claim back; the note stays
 }
 
 // FullSweepOptions say how often a full sweep looks where, at what cost, and by what means.
 type FullSweepOptions struct {
-	Lister  Lister
-	Entries Entries
+	Bucket  Lister
+	Ledger  Ledger
 	Claim   func(context.Context) (Notebook, bool, error)
-	// Enqueue says whether the queue knew already. With ErrEnqueueLater the pass pauses here.
-	Enqueue func(context.Context, pipeline.Notification) (told bool, err error)
+	Enqueue Enqueue // ErrEnqueueLater pauses the pass
 
 	Every time.Duration // from the end of one pass to the begin of the next
 	Retry time.Duration // after a pass that was interrupted, or that another process makes
@@ -175,13 +174,12 @@ func (f *FullSweep) pass(ctx context.Context, claim Notebook, note *passNote) er
 	now := time.Now()
 	span := Span{now.Add(-f.opts.Span), now.Add(time.Hour)}
 	renewed := now
-	return outside(ctx, f.opts.Lister, f.spec, span.contains, note.Cursor, func(objects []pipeline.Object,
-		_ int, last string) error {
+	return outside(f.spec, span.contains).List(ctx, f.opts.Bucket, note.Cursor, func(p Page) error {
 		began := time.Now()
-		if err := f.page(ctx, objects, note); err != nil {
+		if err := f.page(ctx, p.Objects, note); err != nil {
 			return err
 		}
-		note.Cursor = last
+		note.Cursor = p.Last
 		if time.Since(renewed) > f.opts.TTL/3 {
 			f.write(claim, *note)
 			if held, err := claim.Renew(ctx); err != nil || !held {
@@ -193,7 +191,7 @@ func (f *FullSweep) pass(ctx context.Context, claim Notebook, note *passNote) er
 	})
 }
 
-// page enqueues what of a page of the listing was stored lately and is not loaded.
+// page enqueues the objects of a page that were stored lately and are not loaded.
 func (f *FullSweep) page(ctx context.Context, objects []pipeline.Object, note *passNote) error {
 	var since []pipeline.Object
 	for _, o := range objects {
@@ -202,7 +200,7 @@ func (f *FullSweep) page(ctx context.Context, objects []pipeline.Object, note *p
 		}
 	}
 	if len(since) > 0 {
-		s := sweeper{now: time.Now(), grace: f.opts.Grace, entries: f.opts.Entries, enqueue: f.opts.Enqueue}
+		s := sweeper{now: time.Now(), SweepOptions: SweepOptions{Ledger: f.opts.Ledger, Grace: f.opts.Grace, Enqueue: f.opts.Enqueue}}
 		err := s.page(ctx, since)
 		f.found.Add(float64(s.Enqueued))
 		note.NotYet += s.Enqueued + s.Told

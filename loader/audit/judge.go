@@ -1,0 +1,240 @@
+package audit
+
+import (
+	"context"
+	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// judge counts one object of the span's days, and notes its differences.
+func (v *verifier) judge(ctx context.Context, a *account) error {
+	if err := v.findImport(ctx, a); err != nil {
+		return err
+	}
+	if !a.stored() {
+		v.judgeGone(a)
+		return nil
+	}
+	v.Objects++
+	v.judgeBlobs(a)
+	switch {
+	case a.entry.State == pipeline.Dropped:
+		v.Dropped++
+		return nil
+	case a.entry.State == pipeline.Dead:
+		v.BucketRows += uint64(a.object.Meta.Rows)
+		v.differ(a.key, "dead", "given up after %d failures: %s; fix the cause, then run `penstock dlq redrive`",
+			a.entry.Failures, a.entry.Error)
+		return nil
+	case a.loaded:
+		return v.judgeLoaded(ctx, a)
+	}
+	return v.judgeWaiting(ctx, a)
+}
+
+// findImport counts the rows of an import where they are: in the partition of the
+// day on which it was stored.
+func (v *verifier) findImport(ctx context.Context, a *account) error {
+	if _, err := pipeline.ParseKey(a.key); err == nil || !a.loaded || a.rows > 0 {
+		return nil
+	}
+	a.day = a.entry.Received.UTC().Truncate(24 * time.Hour)
+	return v.Table.CountRows(ctx, v.spec.Name, a.key, a.key, a.day, func(_ string, rows, distinct uint64) {
+		a.rows, a.distinct = rows, distinct
+	})
+}
+
+// judgeGone judges an object that is not in the bucket.
+func (v *verifier) judgeGone(a *account) {
+	switch {
+	case a.loaded:
+		v.differ(a.key, "gone", "the ledger has it with %d rows, the bucket does not have it", a.entry.Rows)
+	case a.rows > 0:
+		v.differ(a.key, "extra", "%d rows name it, and neither bucket nor ledger has it as loaded", a.rows)
+	}
+}
+
+func (v *verifier) judgeBlobs(a *account) {
+	v.BlobBytes += uint64(a.blobs.Size)
+	if a.blobs.Key != "" {
+		v.Blobs++
+	}
+	switch want := a.object.Meta.BlobBytes; {
+	case want > 0 && a.blobs.Key == "":
+		v.differ(a.key, "blobs", "its events refer to %d bytes of blobs, and the bucket does not have them", want)
+	case a.blobs.Size < want:
+		v.differ(a.key, "blobs", "its events refer to %d bytes of blobs, the bucket has %d", want, a.blobs.Size)
+	}
+}
+
+// judgeWaiting judges an object that the ledger did not call loaded.
+func (v *verifier) judgeWaiting(ctx context.Context, a *account) error {
+	// It may have been loaded while we looked elsewhere.
+	now, err := entriesOf(ctx, v.Ledger, []pipeline.Object{a.object})
+	if err != nil {
+		return err
+	}
+	if e, known := now[a.key]; known && e.State == pipeline.Loaded || v.now.Sub(a.object.Modified) < v.Grace {
+		v.Waiting++
+		return nil
+	}
+	v.BucketRows += uint64(a.object.Meta.Rows)
+	v.differ(a.key, "missing", "it is in the bucket with %d rows and was not loaded; `penstock sweep --since %s` enqueues it",
+		a.object.Meta.Rows, a.day.Format(time.DateOnly))
+	return nil
+}
+
+// judgeLoaded compares the rows of a loaded object.
+func (v *verifier) judgeLoaded(ctx context.Context, a *account) error {
+	refused := uint64(len(a.entry.Refused))
+	held := a.entry.Rows + refused // an import has no metadata that says it
+	if a.object.Meta.SHA256 != "" {
+		held = uint64(a.object.Meta.Rows)
+	}
+	v.LedgerRows += a.entry.Rows
+	v.TableRows += a.rows
+	v.BucketRows += held
+	v.Refused += refused
+	if a.entry.ETag != a.object.ETag {
+		v.differ(a.key, "changed", "its ETag is %s, it was loaded as %s", a.object.ETag, a.entry.ETag)
+	}
+	if held != a.entry.Rows+refused {
+		v.differ(a.key, "short", "it holds %d rows, the ledger has %d and %d refused", held, a.entry.Rows, refused)
+	}
+	if a.rows > a.distinct {
+		v.differ(a.key, "double", "%d of its rows are in the table more than once", a.rows-a.distinct)
+	}
+	want := held - min(refused, held)
+	if a.distinct > want {
+		v.differ(a.key, "extra", "the table has %d rows of it, it holds %d that were not refused", a.distinct, want)
+	}
+	if a.distinct >= want {
+		return nil
+	}
+	absent := want - a.distinct
+	collapsed, expired, err := v.explain(ctx, a, absent)
+	if err != nil {
+		return err
+	}
+	v.Collapsed += collapsed
+	v.Expired += expired
+	if short := absent - min(collapsed+expired, absent); short > 0 {
+		v.differ(a.key, "short", "%d of its %d rows are not in the table", short, want)
+	}
+	return nil
+}
+
+// knownBatch bounds the events that the table is asked for at once.
+const knownBatch = 1000
+
+// explain says why rows of an object are not in the table. A merge keeps one row
+// of an event that a client sent twice, so the other may be there as a row of
+// another object or place. And the table's TTL deletes old rows.
+func (v *verifier) explain(ctx context.Context, a *account, absent uint64) (collapsed, expired uint64, err error) {
+	before, err := v.Table.Expired(ctx, v.spec.Name)
+	if err != nil {
+		return 0, 0, err
+	}
+	if a.entry.Received.Before(before) {
+		return 0, absent, nil // even the newest
+	}
+	there := map[uint32]bool{}
+	for _, row := range a.entry.Refused {
+		there[row] = true // it is not looked for
+	}
+	err = v.Table.RowsOf(ctx, v.spec.Name, a.key, a.day, func(row uint32) { there[row] = true })
+	if err != nil {
+		return 0, 0, err
+	}
+	lookup := lookup{table: v.Table, name: v.spec.Name}
+	_, err = v.Source.Read(ctx, a.key, func(e *pipeline.Event) error {
+		switch {
+		case there[e.Row]:
+			return nil
+		case pipeline.Millis(e.ReceivedAt).Before(before):
+			expired++
+			return nil
+		}
+		return lookup.add(ctx, e)
+	})
+	if err == nil {
+		err = lookup.flush(ctx)
+	}
+	return lookup.known, expired, err
+}
+
+// lookup counts how many events the table has, as rows of any object.
+type lookup struct {
+	table  Table
+	name   string
+	events []pipeline.Identity // not asked for yet
+	asked  uint64
+	known  uint64
+}
+
+func (l *lookup) add(ctx context.Context, e *pipeline.Event) error {
+	if l.events = append(l.events, e.Identity()); len(l.events) < knownBatch {
+		return nil
+	}
+	return l.flush(ctx)
+}
+
+func (l *lookup) flush(ctx context.Context) error {
+	if len(l.events) == 0 {
+		return nil
+	}
+	known, err := l.table.Known(ctx, l.name, l.events)
+	l.asked += uint64(len(l.events))
+	l.known += known
+	l.events = l.events[:0]
+	return err
+}
+
+// others compares objects outside the folders of the span's days with the ledger,
+// if they were stored within the span.
+func (v *verifier) others(ctx context.Context, objects []pipeline.Object) error {
+	var lately []pipeline.Object
+	for _, o := range objects {
+		if v.Span.has(o.Modified) {
+			lately = append(lately, o)
+		} else {
+			v.NotChecked++
+		}
+	}
+	if len(lately) == 0 {
+		return nil
+	}
+	entries, err := entriesOf(ctx, v.Ledger, lately)
+	if err != nil {
+		return err
+	}
+	for _, o := range lately {
+		v.Others++
+		e, known := entries[o.Key]
+		v.judgeOther(o, e, known)
+	}
+	return nil
+}
+
+func (v *verifier) judgeOther(o pipeline.Object, e pipeline.Load, known bool) {
+	const way = "`penstock sweep --all` enqueues it, `penstock reingest %s` loads it at once"
+	stored := o.Modified.UTC().Format(time.RFC3339)
+	switch {
+	case known && e.State == pipeline.Loaded && e.ETag != o.ETag:
+		v.differ(o.Key, "changed", "its ETag is %s, it was loaded as %s; `penstock reingest %s --replace` loads it anew",
+			o.ETag, e.ETag, o.Key)
+	case known && e.State == pipeline.Loaded:
+	case known && e.State == pipeline.Dropped:
+		v.Dropped++
+	case v.now.Sub(o.Modified) < v.Grace:
+		v.Waiting++
+	case known && e.State == pipeline.Dead:
+		v.differ(o.Key, "dead", "given up; `penstock dlq show %s` says why, `penstock dlq redrive %s` tries it again",
+			o.Key, o.Key)
+	case known:
+		v.differ(o.Key, "missing", "stored at %s, the ledger says %q; "+way, stored, e.State.String(), o.Key)
+	default:
+		v.differ(o.Key, "missing", "stored at %s, and not loaded; "+way, stored, o.Key)
+	}
+}
