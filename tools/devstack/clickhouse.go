@@ -116,12 +116,15 @@ func (c *ClickHouse) configure() (string, error) {
 	basic := base64.StdEncoding.EncodeToString([]byte(c.User() + ":" + c.Password()))
 	text := fmt.Sprintf(serverConfig, escape(filepath.Join(c.options.Data, "db")+"/"), host,
 		c.ports[0].number, c.ports[1].number, escape(users), escape(c.Password()), basic)
-	session := ""
+	session, engine := "", &strings.Builder{}
+	for _, e := range engines {
+		fmt.Fprintf(engine, "\n        <query>GRANT TABLE ENGINE ON %s</query>", e)
+	}
 	if c.options.Engine.Binary == "" {
 		session = sessionUser
 	}
 	return config, errors.Join(
-		writePrivate(users, fmt.Sprintf(usersConfig, session, c.User(), sha256.Sum256([]byte(c.Password())))),
+		writePrivate(users, fmt.Sprintf(usersConfig, session, c.User(), sha256.Sum256([]byte(c.Password())), rights, engine)),
 		writePrivate(config, text),
 	)
 }
@@ -147,14 +150,15 @@ const serverConfig = `<clickhouse>
     <level>warning</level>
     <console>1</console>
   </logger>
-  <path>%s</path>
-  <listen_host>%s</listen_host>
-  <tcp_port>%d</tcp_port>
-  <http_port>%d</http_port>
+  <path>%[1]s</path>
+  <user_files_path>%[1]suser_files/</user_files_path>
+  <listen_host>%[2]s</listen_host>
+  <tcp_port>%[3]d</tcp_port>
+  <http_port>%[4]d</http_port>
   <background_pool_size>16</background_pool_size>
   <background_schedule_pool_size>16</background_schedule_pool_size>
   <user_directories>
-    <users_xml><path>%s</path></users_xml>
+    <users_xml><path>%[5]s</path></users_xml>
   </user_directories>
   <access_control_improvements>
     <table_engines_require_grant>true</table_engines_require_grant>
@@ -165,19 +169,29 @@ const serverConfig = `<clickhouse>
       <handler><type>ping</type></handler>
     </rule>
     <rule>
-      <headers><X-ClickHouse-Key>%s</X-ClickHouse-Key></headers>
+      <headers><X-ClickHouse-Key>%[6]s</X-ClickHouse-Key></headers>
       <handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler>
     </rule>
     <rule>
-      <headers><Authorization>Basic %s</Authorization></headers>
+      <headers><Authorization>Basic %[7]s</Authorization></headers>
       <handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler>
     </rule>
   </http_handlers>
 </clickhouse>
 `
 
-// usersConfig's settings are a server's defaults, which the library has otherwise. A dictionary's source can be a program,
-// so dictionaries are revoked with the sources.
+// rights are those of the user: what setup, loaders, people at a prompt and tests need, and no source of data but S3.
+const rights = "SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, " +
+	"CREATE FUNCTION, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, BACKUP, SYSTEM MERGES, SYSTEM TTL MERGES, " +
+	"SYSTEM SYNC REPLICA, SYSTEM FLUSH LOGS, SYSTEM VIEWS, SYSTEM DROP CACHE, SYSTEM RELOAD CONFIG, " +
+	"dictGet, INTROSPECTION, S3"
+
+// engines are those that keep their data in the server's folder or nowhere. Others open files or connections.
+var engines = []string{"MergeTree", "ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree",
+	"CollapsingMergeTree", "VersionedCollapsingMergeTree", "Memory", "Null", "Set", "Join", "Buffer", "Merge", "View",
+	"MaterializedView", "GenerateRandom"}
+
+// usersConfig's settings are a server's defaults, which the library has otherwise.
 const usersConfig = `<clickhouse>
   <profiles>
     <default>
@@ -199,13 +213,7 @@ const usersConfig = `<clickhouse>
       <profile>default</profile>
       <quota>default</quota>
       <grants>
-        <query>GRANT ALL ON *.* WITH GRANT OPTION</query>
-        <query>REVOKE SOURCES, CREATE DICTIONARY ON *.*</query>
-        <query>GRANT S3 ON *.*</query>
-        <query>REVOKE TABLE ENGINE ON File</query>
-        <query>REVOKE TABLE ENGINE ON URL</query>
-        <query>REVOKE TABLE ENGINE ON Executable</query>
-        <query>REVOKE TABLE ENGINE ON ExecutablePool</query>
+        <query>GRANT %[4]s ON *.*</query>%[5]s
       </grants>
     </%[2]s>
   </users>

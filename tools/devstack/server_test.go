@@ -139,8 +139,22 @@ func TestClickHouseRefusesAWebPage(t *testing.T) {
 func TestClickHouseReachesNoFiles(t *testing.T) {
 	c := servers.ClickHouse(t)
 	query(t, c, "CREATE DATABASE shop")
+	private, outside := filepath.Join(t.TempDir(), "private"), t.TempDir()
+	if err := os.WriteFile(private, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, sql := range []string{
+		"SELECT file('" + private + "')",
+		"SELECT file('/etc/passwd')",
 		"SELECT * FROM file('/etc/passwd', 'LineAsString')",
+		"CREATE TABLE shop.f (k UInt64) ENGINE = EmbeddedRocksDB(0, '" + outside + "/rocks') PRIMARY KEY k",
+		"CREATE DATABASE g ENGINE = SQLite('" + outside + "/x.sqlite')",
+		"CREATE TABLE shop.h (k UInt64) ENGINE = MergeTree ORDER BY k " +
+			"SETTINGS disk = disk(type = local, path = '" + outside + "/disk/')",
+		"CREATE TABLE shop.i (k UInt64) ENGINE = MySQL('127.0.0.1:1', 'a', 'b', 'c', 'd')",
+		"CREATE TABLE shop.j (k UInt64) ENGINE = Kafka('127.0.0.1:1', 'a', 'b', 'TSV')",
+		"SYSTEM SHUTDOWN",
+		"GRANT ALL ON *.* TO penstock",
 		"INSERT INTO FUNCTION file('" + filepath.Join(t.TempDir(), "x") + "','LineAsString','line String') VALUES ('x')",
 		"SELECT * FROM url('" + c.HTTP() + "/ping', 'LineAsString', 'l String')",
 		"SELECT * FROM remote('" + c.Addr() + "', system.one)",
@@ -156,9 +170,12 @@ func TestClickHouseReachesNoFiles(t *testing.T) {
 		}
 		body, err := io.ReadAll(response.Body)
 		response.Body.Close()
-		if response.StatusCode != http.StatusForbidden && !strings.Contains(string(body), "ACCESS_DENIED") || err != nil {
+		if response.StatusCode == http.StatusOK || strings.Contains(string(body), "secret") || err != nil {
 			t.Errorf("%s: %s, %v: %q", sql, response.Status, err, body)
 		}
+	}
+	if made, err := os.ReadDir(outside); len(made) > 0 || err != nil {
+		t.Errorf("the server wrote %v outside its folder, %v", made, err)
 	}
 	response, err := http.Post(c.HTTPWithPassword(), "text/plain", strings.NewReader("SELECT * FROM s3('"+c.HTTP()+"/bucket/x', 'key', 'secret', 'LineAsString') SETTINGS s3_retry_attempts = 1"))
 	if err != nil {
