@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -15,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/penstock/penstock/batcher"
-	"github.com/penstock/penstock/internal/tlsfiles"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/loader"
 )
 
@@ -57,9 +56,9 @@ type readiness struct {
 }
 
 // listenAdmin opens the admin listener. status is asked at each GET /status.
-func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready readiness,
+func listenAdmin(cfg config.Admin, reg *prometheus.Registry, ops *operator, ready readiness,
 	status func() roleStatus) (*admin, error) {
-	token, err := cfg.secret(ops.log)
+	token, err := cfg.Secret(ops.log)
 	if err != nil {
 		return nil, err
 	}
@@ -97,18 +96,6 @@ func listenAdmin(cfg AdminConfig, reg *prometheus.Registry, ops *operator, ready
 		return nil, fmt.Errorf("admin.tls: %w", err)
 	}
 	return &admin{listener: l, server: server}, nil
-}
-
-// secret is the admin token: what it is now, if it comes from a file.
-func (c AdminConfig) secret(log *slog.Logger) (func() string, error) {
-	if c.TokenFile == "" {
-		return func() string { return c.Token }, nil
-	}
-	file, err := tlsfiles.OpenSecret(c.TokenFile, log)
-	if err != nil {
-		return nil, fmt.Errorf("admin.token_file: %w", err)
-	}
-	return file.Text, nil
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/bench"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/traffic"
 )
@@ -190,7 +191,7 @@ func (o *benchOptions) check() error {
 	if _, ok := pipeline.ParseDurability(o.durability); !ok {
 		return fmt.Errorf("--durability %q: memory, disk or object", o.durability)
 	}
-	switch most := defaultConfig().Receiver.MaxEvents; {
+	switch most := config.Default().Receiver.MaxEvents; {
 	case o.batch < 1 || o.batch > most:
 		return fmt.Errorf("--batch %d: between 1 and %d", o.batch, most)
 	case o.conns < 1 || o.conns > 10_000:

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/bench"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/traffic"
 	"github.com/penstock/penstock/tools/devstack"
@@ -23,7 +24,7 @@ import (
 type benchStack struct {
 	servers
 	data   string
-	cfg    Config
+	cfg    config.Config
 	config string // its file
 	key    string
 	died   context.CancelCauseFunc // ends the run when a process does
@@ -48,7 +49,7 @@ func (b *benchmark) onStack(ctx context.Context, all bool, measure func(context.
 		}
 		err = errors.Join(err, os.RemoveAll(st.data))
 	}()
-	if st.cfg, err = loadConfig("", os.Environ()); err != nil {
+	if st.cfg, err = config.Load("", os.Environ()); err != nil {
 		return err
 	}
 	if err := st.servers.start(ctx, b.have, &st.cfg, serverOptions{data: st.data, queue: all, tables: all}); err != nil {
@@ -59,10 +60,10 @@ func (b *benchmark) onStack(ctx context.Context, all bool, measure func(context.
 		return err
 	}
 	c := &st.cfg
-	st.key, c.Receiver.Keys = key, []KeyConfig{{Project: "bench", SHA256: hash}}
-	c.Receiver.Durability, c.Batcher.Format, c.Batcher.RollAge = b.durability, string(b.formats[0]), Duration(b.roll)
+	st.key, c.Receiver.Keys = key, []config.Key{{Project: "bench", SHA256: hash}}
+	c.Receiver.Durability, c.Batcher.Format, c.Batcher.RollAge = b.durability, string(b.formats[0]), config.Duration(b.roll)
 	if b.durability != "object" {
-		c.Batcher.ObjectWait = Duration(time.Millisecond) // see flush
+		c.Batcher.ObjectWait = config.Duration(time.Millisecond) // see flush
 	}
 	if all {
 		err = setup(ctx, *c, io.Discard)
@@ -74,7 +75,7 @@ func (b *benchmark) onStack(ctx context.Context, all bool, measure func(context.
 		return fmt.Errorf("setup: %w", err)
 	}
 	st.config = filepath.Join(st.data, "penstock.yaml")
-	if err := writeConfig(st.config, *c); err != nil {
+	if err := config.Write(st.config, *c); err != nil {
 		return err
 	}
 	ctx, st.died = context.WithCancelCause(ctx)

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -20,8 +20,10 @@ import (
 	"github.com/penstock/penstock/batcher"
 	errorspipeline "github.com/penstock/penstock/errors-pipeline"
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/projects"
 	"github.com/penstock/penstock/internal/queue/jetstream"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/schemas"
@@ -30,30 +32,49 @@ import (
 	"github.com/penstock/penstock/receiver"
 )
 
-func openBucket(c StorageConfig) *objstore.Bucket {
+func openBucket(c config.Storage) *objstore.Bucket {
 	return objstore.Open(objstore.Options{Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket,
-		AccessKey: c.AccessKey, SecretKey: c.SecretKey, PathStyle: c.PathStyle, TLS: clientTLS(c.TLS, slog.Default())})
+		AccessKey: c.AccessKey, SecretKey: c.SecretKey, PathStyle: c.PathStyle, TLS: c.TLS.Config(slog.Default())})
 }
 
-func connectQueue(c QueueConfig, name string, log *slog.Logger) (*jetstream.Queue, error) {
+func connectQueue(c config.Queue, name string, log *slog.Logger) (*jetstream.Queue, error) {
 	return jetstream.Connect(jetstream.Options{URL: c.URL, User: c.User, Password: c.Password, Creds: c.Creds,
-		TLS: clientTLS(c.TLS, log), AckWait: time.Duration(c.AckWait), MaxAge: time.Duration(c.MaxAge), MaxBytes: int64(c.MaxBytes), Replicas: c.Replicas}, name, log)
+		TLS: c.TLS.Config(log), AckWait: time.Duration(c.AckWait), MaxAge: time.Duration(c.MaxAge), MaxBytes: int64(c.MaxBytes), Replicas: c.Replicas}, name, log)
 }
 
-func tableOptions(c ClickHouseConfig, conns int) clickhouse.Options {
-	var files *tls.Config
-	if c.TLS.Enabled {
-		if files = clientTLS(c.TLS.files(), slog.Default()); files == nil {
-			files = &tls.Config{MinVersion: tls.VersionTLS12}
-		}
-	}
+func tableOptions(c config.ClickHouse, conns int) clickhouse.Options {
 	return clickhouse.Options{Addresses: c.Addresses, Database: c.Database, User: c.User, Password: c.Password,
-		TLS: files, Timeout: time.Duration(c.Timeout), Conns: conns}
+		TLS: c.TLS.Config(slog.Default()), Timeout: time.Duration(c.Timeout), Conns: conns}
+}
+
+// sourceOf is where loaders and commands read objects from.
+func sourceOf(c config.Config, store *objstore.Bucket, db *clickhouse.DB) (loader.Source, error) {
+	imports, err := c.Mappings()
+	if err != nil {
+		return loader.Source{}, err
+	}
+	maxRow := int(c.Receiver.MaxEvent)
+	files := clickhouse.Files{DB: db, Endpoint: cmp.Or(c.ClickHouse.StorageEndpoint, c.Storage.Endpoint), MaxRow: maxRow,
+		Region: c.Storage.Region, Bucket: c.Storage.Bucket, AccessKey: c.Storage.AccessKey, SecretKey: c.Storage.SecretKey,
+		PathStyle: c.Storage.PathStyle}
+	return loader.Source{Store: store, Imports: imports, Dir: c.Loader.Dir, MaxRow: maxRow, Files: files}, nil
+}
+
+// receiverKeys are the keys of the configuration as the receiver wants them.
+func receiverKeys(c config.Receiver) (keys []receiver.Key, err error) {
+	for i, k := range c.Keys {
+		key := receiver.Key{Project: k.Project, Secret: k.Secret}
+		if key.Hash, key.MinDurability, err = k.Parse(); err != nil {
+			return nil, fmt.Errorf("receiver.keys[%d].%w", i, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 // newBatcher makes one pipeline's batcher, in a folder and under a name that
 // are this process's alone.
-func newBatcher(cfg Config, spec pipeline.Spec, name, dir string, store *objstore.Bucket, q *jetstream.Queue, failed func(pipeline.Failure), log *slog.Logger, reg prometheus.Registerer) (*batcher.Batcher, error) {
+func newBatcher(cfg config.Config, spec pipeline.Spec, name, dir string, store *objstore.Bucket, q *jetstream.Queue, failed func(pipeline.Failure), log *slog.Logger, reg prometheus.Registerer) (*batcher.Batcher, error) {
 	format, err := pipeline.ParseFormat(cfg.Batcher.Format)
 	if err != nil {
 		return nil, err
@@ -84,7 +105,7 @@ func newBatcher(cfg Config, spec pipeline.Spec, name, dir string, store *objstor
 // loader, which only reports) the receiver.
 type intake struct {
 	receiver *receiver.Receiver
-	projects *projectsFile // nil: there is none
+	projects *projects.Watcher // nil: there is none
 	dir      string
 	reporter *errorspipeline.Reporter
 	batchers []*batcher.Batcher
@@ -102,7 +123,7 @@ type intake struct {
 // buildIntake wires one event's way from the request to the bucket. dir holds
 // the log; where it is empty, a folder of its own below base is taken, and the
 // name gets its number: for processes beside the receiver.
-func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logger, reg prometheus.Registerer) (*intake, error) {
+func buildIntake(cfg config.Config, role string, specs []pipeline.Spec, log *slog.Logger, reg prometheus.Registerer) (*intake, error) {
 	name, err := receiverName(cfg)
 	if err != nil {
 		return nil, err
@@ -136,11 +157,11 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 	if appenders[pipeline.Events.Name] == nil {
 		return in, nil
 	}
-	keys, err := cfg.keys()
+	keys, err := receiverKeys(cfg.Receiver)
 	if err != nil {
 		return nil, err
 	}
-	proxies, err := cfg.proxies()
+	proxies, err := cfg.Receiver.Proxies()
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +188,7 @@ func buildIntake(cfg Config, role string, specs []pipeline.Spec, log *slog.Logge
 		AnonymousRate: int64(cfg.Errors.AnonymousRate), MaxKeyless: cfg.Receiver.MaxKeyless, MaxConnections: cfg.Receiver.MaxConnections,
 	}, shiftedClock(appenders[pipeline.Events.Name]), in.reporter, log, reg)
 	if cfg.Receiver.Projects != "" {
-		if in.projects, err = openProjects(cfg.Receiver.Projects, in.receiver, log, reg); err != nil && in.folder != nil {
+		if in.projects, err = projects.Open(cfg.Receiver.Projects, in.receiver, log, reg); err != nil && in.folder != nil {
 			err = errors.Join(err, in.folder.Close())
 		}
 	}
@@ -195,8 +216,8 @@ func (in *intake) start() error {
 	if in.projects != nil {
 		var watching context.Context
 		watching, in.stopWatch = context.WithCancel(context.Background())
-		in.projects.readUsage(in.dir)
-		in.watching.Go(func() error { in.projects.watch(watching, in.dir); return nil })
+		in.projects.ReadUsage(in.dir)
+		in.watching.Go(func() error { in.projects.Watch(watching, in.dir); return nil })
 	}
 	return nil
 }
@@ -235,7 +256,7 @@ func notify(ctx context.Context, q *jetstream.Queue, spec pipeline.Spec, o pipel
 
 // receiverName is the configured name, or one that is made once and kept in the
 // log's folder: two receivers must never write under one name.
-func receiverName(cfg Config) (string, error) {
+func receiverName(cfg config.Config) (string, error) {
 	if cfg.Receiver.Name != "" {
 		return cfg.Receiver.Name, nil
 	}
@@ -273,7 +294,7 @@ const (
 
 // newLoader makes one pipeline's loader. What fails in loading the errors
 // pipeline is not reported to it.
-func newLoader(cfg Config, spec pipeline.Spec, name string, isolated *loader.Isolation, q loader.Queue, source loader.Source, db *clickhouse.DB, letters *jetstream.Queue, report loader.Reporter, log *slog.Logger, reg prometheus.Registerer) *loader.Loader {
+func newLoader(cfg config.Config, spec pipeline.Spec, name string, isolated *loader.Isolation, q loader.Queue, source loader.Source, db *clickhouse.DB, letters *jetstream.Queue, report loader.Reporter, log *slog.Logger, reg prometheus.Registerer) *loader.Loader {
 	if spec == pipeline.Errors {
 		report = nil
 	}
@@ -303,7 +324,7 @@ func (t table) Try(ctx context.Context, name string) (loader.Trial, error) {
 }
 
 // loaderName is the configured name, or one of this process.
-func loaderName(cfg Config) string {
+func loaderName(cfg config.Config) string {
 	if cfg.Loader.Name != "" {
 		return cfg.Loader.Name
 	}
@@ -321,7 +342,7 @@ type outlet struct {
 }
 
 // buildOutlet wires one object's way from the notification to the table.
-func buildOutlet(cfg Config, isolated *loader.Isolation, log *slog.Logger, reg prometheus.Registerer) (*outlet, error) {
+func buildOutlet(cfg config.Config, isolated *loader.Isolation, log *slog.Logger, reg prometheus.Registerer) (*outlet, error) {
 	name := loaderName(cfg)
 	specs := pipeline.Specs()
 	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, len(specs)*(cfg.Loader.Workers+1)+2))
@@ -344,7 +365,7 @@ func buildOutlet(cfg Config, isolated *loader.Isolation, log *slog.Logger, reg p
 		report = out.reports.reporter
 	}
 	store := openBucket(cfg.Storage)
-	source, err := cfg.source(store, db)
+	source, err := sourceOf(cfg, store, db)
 	if err != nil {
 		return nil, err
 	}

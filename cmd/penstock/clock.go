@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 	"github.com/penstock/penstock/internal/wallclock"
@@ -39,7 +40,7 @@ func (s shifted) Append(ctx context.Context, events []pipeline.Event, blobs []pi
 }
 
 // watchClock compares this machine's clock with the store's.
-func watchClock(cfg Config, log *slog.Logger, reg prometheus.Registerer) *wallclock.Watch {
+func watchClock(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) *wallclock.Watch {
 	w := wallclock.New(openBucket(cfg.Storage).Offset, time.Now, log)
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "penstock_clock_offset_seconds",
 		Help: "How far this machine's clock is ahead of the store's; 0 until the store has answered."},
@@ -49,7 +50,7 @@ func watchClock(cfg Config, log *slog.Logger, reg prometheus.Registerer) *wallcl
 
 // refuseByClock answers 503 to all requests while the clock is wrong. An event that is acknowledged then would be stored
 // under another day, where nobody looks for it.
-func refuseByClock(h http.Handler, w *wallclock.Watch, retryAfter Duration) http.Handler {
+func refuseByClock(h http.Handler, w *wallclock.Watch, retryAfter config.Duration) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if err := w.Err(); err != nil {
 			rw.Header().Set("Retry-After", strconv.Itoa(max(1, int(time.Duration(retryAfter).Seconds()))))

@@ -12,12 +12,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/tools/devstack"
 )
-
-// defaultData is the dev stack's folder below the current one.
-const defaultData = ".penstock"
 
 // devOptions are dev's flags.
 type devOptions struct {
@@ -65,7 +63,7 @@ type devState struct {
 func runDev(ctx context.Context, s streams, args []string) error {
 	fs := newFlags(s, "dev", "Runs MinIO, NATS, ClickHouse, a receiver and a loader on this machine, on 127.0.0.1 only.\nWhat is missing is fetched first, once. Ctrl-C stops everything.")
 	var o devOptions
-	fs.StringVar(&o.data, "data", defaultData, "`folder` for all data, logs, and the configuration that it writes")
+	fs.StringVar(&o.data, "data", config.DevFolder, "`folder` for all data, logs, and the configuration that it writes")
 	fs.StringVar(&o.config, "config", "", "`file` to begin with; a ClickHouse that it names is used instead of one of our own")
 	fs.IntVar(&o.portBase, "port-base", 0, "`port` of the receiver; admin, MinIO, its console, NATS, ClickHouse, its HTTP, OTLP over gRPC take the next seven (default 8080, 8081, 9100, 9101, 4222, 9000, 8123, 4317)")
 	fs.DurationVar(&o.roll, "roll", 5*time.Second, "`age` at which a batch becomes an object")
@@ -107,7 +105,7 @@ type stack struct {
 	servers
 	opts  devOptions
 	out   streams
-	cfg   Config
+	cfg   config.Config
 	state devState
 }
 
@@ -192,10 +190,10 @@ func lockData(data string) (unlock func(), err error) {
 func (st *stack) start(ctx context.Context) error {
 	o, ports := st.opts, portsFrom(st.opts.portBase)
 	var err error
-	if st.cfg, err = loadConfig(o.config, os.Environ()); err != nil {
+	if st.cfg, err = config.Load(o.config, os.Environ()); err != nil {
 		return err
 	}
-	ownClickHouse := strings.Join(st.cfg.ClickHouse.Addresses, ",") == strings.Join(defaultConfig().ClickHouse.Addresses, ",")
+	ownClickHouse := strings.Join(st.cfg.ClickHouse.Addresses, ",") == strings.Join(config.Default().ClickHouse.Addresses, ",")
 	for _, p := range []devstack.PortTakenError{{Port: ports.receiver, For: "receiver"}, {Port: ports.admin, For: "admin"}, {Port: ports.otlpGRPC, For: "OTLP over gRPC"}} {
 		if l, err := net.Listen("tcp", loopback(p.Port)); err != nil {
 			return &p
@@ -250,7 +248,7 @@ func (st *stack) configure(ports devPorts) error {
 	}
 	c.Admin.Token, c.Admin.TokenFile = token, ""
 	c.Admin.Listen, c.Receiver.Listen, c.Receiver.OTLPGRPCListen = loopback(ports.admin), loopback(ports.receiver), loopback(ports.otlpGRPC)
-	c.Receiver.Keys = append(c.Receiver.Keys, KeyConfig{Project: "demo", SHA256: hash})
+	c.Receiver.Keys = append(c.Receiver.Keys, config.Key{Project: "demo", SHA256: hash})
 	if c.Receiver.Projects == "" {
 		c.Receiver.Projects = filepath.Join(o.data, "projects.yaml")
 		if info, err := os.Stat(c.Receiver.Projects); err != nil || info.Size() == 0 {
@@ -259,17 +257,17 @@ func (st *stack) configure(ports devPorts) error {
 			}
 		}
 	}
-	c.Batcher.Dir, c.Batcher.Format, c.Batcher.RollAge = filepath.Join(o.data, "receive"), o.format, Duration(o.roll)
+	c.Batcher.Dir, c.Batcher.Format, c.Batcher.RollAge = filepath.Join(o.data, "receive"), o.format, config.Duration(o.roll)
 	st.state = devState{
-		Receiver: listenerURL(c.Receiver.Listen, c.Receiver.TLS), OTLPGRPC: c.Receiver.OTLPGRPCListen,
-		Admin: listenerURL(c.Admin.Listen, c.Admin.TLS), LoadAdmin: listenerURL(loopback(loadAdmin), c.Admin.TLS),
+		Receiver: c.Receiver.TLS.URL(c.Receiver.Listen), OTLPGRPC: c.Receiver.OTLPGRPCListen,
+		Admin: c.Admin.TLS.URL(c.Admin.Listen), LoadAdmin: c.Admin.TLS.URL(loopback(loadAdmin)),
 		S3: st.minio.Endpoint(), Console: st.minio.Console(), NATS: st.nats.URL(), ClickHouse: c.ClickHouse.Addresses[0], HTTP: st.state.HTTP,
 		User: c.ClickHouse.User, Password: c.ClickHouse.Password,
 		Key: key, Config: filepath.Join(o.data, "penstock.yaml"), Pids: map[string]int{"dev": os.Getpid()},
 	}
 	st.files = c.Status.TLS
 	c.Status.Admins = []string{st.state.Admin, st.state.LoadAdmin}
-	return writeConfig(st.state.Config, *c)
+	return config.Write(st.state.Config, *c)
 }
 
 // roles starts receiver and loader, each a process of its own, and waits

@@ -9,8 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/receiver"
 )
 
@@ -21,7 +20,7 @@ func devKey(path string) (key, hash string, err error) {
 		var random [18]byte
 		rand.Read(random[:])
 		key = "dev_" + base64.RawURLEncoding.EncodeToString(random[:])
-		if err := writePrivate(path, []byte(key+"\n")); err != nil {
+		if err := config.WritePrivate(path, []byte(key+"\n")); err != nil {
 			return "", "", fmt.Errorf("keep a secret: %w", err)
 		}
 	}
@@ -38,22 +37,4 @@ func devSecrets(data string) (s secrets, err error) {
 		}
 	}
 	return s, nil
-}
-
-// writeConfig writes a configuration that only its owner may read.
-func writeConfig(path string, c Config) error {
-	text, err := yaml.Marshal(c)
-	if err != nil {
-		return err
-	}
-	head := "# Written by `penstock dev` at each start; changes are lost.\n"
-	return writePrivate(path, append([]byte(head), text...))
-}
-
-// writePrivate writes a file that only its owner can read, also in place of one that others can.
-func writePrivate(path string, text []byte) error {
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		return err
-	}
-	return os.Chmod(path, 0o600)
 }

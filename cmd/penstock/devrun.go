@@ -45,7 +45,7 @@ func (st *stack) batch() int {
 func (st *stack) client() *traffic.Client {
 	c := traffic.NewClient(st.state.Receiver+"/v1/events", st.state.Key, devWorkers)
 	if st.cfg.Receiver.TLS.Cert != "" {
-		c.HTTP.Transport.(*http.Transport).TLSClientConfig = adminClient(st.files).Transport.(*http.Transport).TLSClientConfig
+		c.HTTP.Transport.(*http.Transport).TLSClientConfig = st.files.HTTPClient().Transport.(*http.Transport).TLSClientConfig
 	}
 	return c
 }

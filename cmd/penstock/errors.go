@@ -397,7 +397,7 @@ func (o *operator) redrivePage(ctx context.Context, db *clickhouse.DB, rec *rece
 // rejected: an operator may have mended it. project is the one that the
 // configuration has for the file.
 func (o *operator) importedRow(key string, row uint32, at time.Time, text []byte) (body []byte, project string, err error) {
-	imports, err := o.cfg.imports()
+	imports, err := o.cfg.Mappings()
 	if err != nil {
 		return nil, "", err
 	}

@@ -8,13 +8,15 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/penstock/penstock/internal/config"
 )
 
 // Connections that send nothing are closed: in the middle of a head, and between
 // requests. The limits are a hundredth of what they are, so that this takes seconds.
 func TestIdleConnectionsAreClosed(t *testing.T) {
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
-	server, err := newServer(ok, ServerTLSConfig{}, slog.New(slog.DiscardHandler))
+	server, err := newServer(ok, config.ServerTLS{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -10,15 +9,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/projects"
 	"github.com/penstock/penstock/receiver"
 )
 
@@ -153,7 +149,7 @@ func addKey(_ context.Context, o *operator, params any, out sink) error {
 	if p.Project == "" {
 		return errors.New("name a project: penstock keys add PROJECT")
 	}
-	if _, err := parseFloor(p.MinDurability); err != nil {
+	if _, err := config.ParseDurability(p.MinDurability); err != nil {
 		return err
 	}
 	expires, err := expiryOf(p.Expires, time.Now())
@@ -162,33 +158,10 @@ func addKey(_ context.Context, o *operator, params any, out sink) error {
 	}
 	key, hash := newKey()
 	made := keyMade{Project: p.Project, Name: p.Name, Key: key, Expires: expires, File: o.cfg.Receiver.Projects}
-	err = o.editProjects(func(f *projectsDoc) error {
-		keys, err := f.keys(p.Project, true)
-		if err != nil {
-			return err
-		}
-		for i := 1; made.Name == ""; i++ {
-			if name := fmt.Sprintf("key-%d", i); keyNamed(keys, name) < 0 {
-				made.Name = name
-			}
-		}
-		if keyNamed(keys, made.Name) >= 0 {
-			return fmt.Errorf("project %s has a key %q: choose another --name, or `penstock keys rotate %s %s`", p.Project, made.Name, p.Project, made.Name)
-		}
-		n := &yaml.Node{Kind: yaml.MappingNode}
-		setText(n, "name", made.Name)
-		setText(n, "sha256", hash)
-		if p.MinDurability != "" {
-			setText(n, "min_durability", p.MinDurability)
-		}
-		if p.Large {
-			n.Content = append(n.Content, textNode("large"), &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: "true"})
-		}
-		if expires != "" {
-			setText(n, "expires", expires)
-		}
-		appendKey(keys, n)
-		return nil
+	err = o.editProjects(p.Project, func(f *projects.Doc) (err error) {
+		made.Name, err = f.Add(p.Project, projects.Key{Name: p.Name, SHA256: hash, MinDurability: p.MinDurability,
+			Large: p.Large, Expires: expires})
+		return err
 	})
 	if err != nil {
 		return err
@@ -201,7 +174,7 @@ func expiryOf(text string, now time.Time) (string, error) {
 	if text == "" {
 		return "", nil
 	}
-	t, err := parseExpiry(text)
+	t, err := config.ParseExpiry(text)
 	if d, e := time.ParseDuration(text); e == nil {
 		t, err = now.Add(d), nil
 	}
@@ -216,18 +189,11 @@ func expiryOf(text string, now time.Time) (string, error) {
 
 func listKeys(_ context.Context, o *operator, params any, out sink) error {
 	p := params.(*keyList)
-	var cfg struct { // the rest may need what only a receiver's environment has
-		Projects map[string]struct {
-			Keys []ProjectKey `yaml:"keys"`
-		} `yaml:"projects"`
-	}
+	var inFile map[string][]projects.Key
 	if path := o.cfg.Receiver.Projects; path != "" {
-		text, err := os.ReadFile(path)
-		if err == nil {
-			err = decodeYAML(text, &cfg)
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("%s: %w", path, err)
+		var err error
+		if inFile, err = projects.ReadKeys(path); err != nil {
+			return err
 		}
 	} else if len(o.cfg.Receiver.Keys) == 0 {
 		return o.noFile()
@@ -236,14 +202,14 @@ func listKeys(_ context.Context, o *operator, params any, out sink) error {
 	}
 	now := time.Now()
 	var all []keyInfo
-	for project, c := range cfg.Projects {
-		for _, k := range c.Keys {
+	for project, keys := range inFile {
+		for _, k := range keys {
 			info := keyInfo{Project: project, Name: k.Name, State: "valid", SHA256: begins(k.SHA256), Scopes: k.Scopes, MinDurability: k.MinDurability, Large: k.Large,
 				Secret: k.Secret != "", Expires: k.Expires, Where: o.cfg.Receiver.Projects}
 			if info.Scopes == nil {
-				info.Scopes = []string{scopeWrite}
+				info.Scopes = []string{projects.ScopeWrite}
 			}
-			if t, err := parseExpiry(k.Expires); err == nil && !t.IsZero() && !t.After(now) {
+			if t, err := config.ParseExpiry(k.Expires); err == nil && !t.IsZero() && !t.After(now) {
 				info.State = "expired"
 			} else if len(info.Scopes) == 0 {
 				info.State = "stopped"
@@ -252,7 +218,7 @@ func listKeys(_ context.Context, o *operator, params any, out sink) error {
 		}
 	}
 	for _, k := range o.cfg.Receiver.Keys {
-		all = append(all, keyInfo{Project: k.Project, State: "valid", SHA256: begins(k.SHA256), Scopes: []string{scopeWrite}, MinDurability: k.MinDurability, Large: true,
+		all = append(all, keyInfo{Project: k.Project, State: "valid", SHA256: begins(k.SHA256), Scopes: []string{projects.ScopeWrite}, MinDurability: k.MinDurability, Large: true,
 			Secret: k.Secret != "", Where: "receiver.keys"})
 	}
 	slices.SortStableFunc(all, func(a, b keyInfo) int {
@@ -277,14 +243,9 @@ func revokeKey(_ context.Context, o *operator, params any, out sink) error {
 		return errors.New("name a project and a key: penstock keys revoke PROJECT NAME (`penstock keys list` lists them)")
 	}
 	left := 0
-	err := o.editProjects(func(f *projectsDoc) error {
-		keys, at, err := f.find(p.Project, p.Name)
-		if err != nil {
-			return err
-		}
-		keys.Content = slices.Delete(keys.Content, at, at+1)
-		left = len(keys.Content)
-		return nil
+	err := o.editProjects(p.Project, func(f *projects.Doc) (err error) {
+		left, err = f.Remove(p.Project, p.Name)
+		return err
 	})
 	if err != nil {
 		return err
@@ -303,34 +264,10 @@ func rotateKey(_ context.Context, o *operator, params any, out sink) error {
 	}
 	key, hash := newKey()
 	made := keyMade{Project: p.Project, Name: p.Name, Key: key, File: o.cfg.Receiver.Projects}
-	err = o.editProjects(func(f *projectsDoc) error {
-		keys, at, err := f.find(p.Project, p.Name)
-		if err != nil {
-			return err
-		}
-		old := keys.Content[at]
-		until := time.Now().Add(overlap).UTC()
-		if t, err := parseExpiry(text(old, "expires")); err != nil {
-			return err
-		} else if !t.IsZero() && t.Before(until) {
-			until = t
-		}
-		fresh := &yaml.Node{Kind: yaml.MappingNode, Style: old.Style}
-		for i := 0; i+1 < len(old.Content); i += 2 {
-			if old.Content[i].Value != "expires" {
-				fresh.Content = append(fresh.Content, plainCopy(old.Content[i]), plainCopy(old.Content[i+1]))
-			}
-		}
-		setText(fresh, "sha256", hash)
-		made.Old = p.Name + ".old"
-		for i := 2; keyNamed(keys, made.Old) >= 0; i++ {
-			made.Old = fmt.Sprintf("%s.old%d", p.Name, i)
-		}
-		made.Until = until.Format(time.RFC3339)
-		setText(old, "name", made.Old)
-		setText(old, "expires", made.Until)
-		appendKey(keys, fresh)
-		return nil
+	err = o.editProjects(p.Project, func(f *projects.Doc) error {
+		old, ends, err := f.Rotate(p.Project, p.Name, hash, time.Now().Add(overlap).UTC())
+		made.Old, made.Until = old, ends.Format(time.RFC3339)
+		return err
 	})
 	if err != nil {
 		return err
@@ -338,207 +275,21 @@ func rotateKey(_ context.Context, o *operator, params any, out sink) error {
 	return out.item(made)
 }
 
-// projectsDoc is the projects file as it is written, with its comments.
-type projectsDoc struct {
-	path string
-	doc  yaml.Node
-	only []byte // all of a file that has nothing but comments
-	cfg  Config
-}
-
 // noFile says that there is nowhere for keys to be.
 func (o *operator) noFile() error {
 	return fmt.Errorf("receiver.projects is empty%s: name a file there, as projects.yaml, and restart the receivers once", o.from)
 }
 
-// editProjects changes the file: it is there as before, or as edit leaves it.
-func (o *operator) editProjects(edit func(*projectsDoc) error) error {
-	path := o.cfg.Receiver.Projects
-	if path == "" {
+// editProjects changes the projects file.
+func (o *operator) editProjects(project string, edit func(*projects.Doc) error) error {
+	if o.cfg.Receiver.Projects == "" {
 		return o.noFile()
 	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real // or a rename would put a file in the place of the link
+	err := projects.Edit(o.cfg.Receiver.Projects, edit)
+	inConfig := func(k config.Key) bool { return k.Project == project }
+	if _, ok := errors.AsType[*projects.NotFoundError](err); ok && slices.ContainsFunc(o.cfg.Receiver.Keys, inConfig) {
+		err = fmt.Errorf("%w; those in receiver.keys are the configuration's: take them out there, and restart the receivers",
+			err)
 	}
-	unlock, err := lockFolder(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	f := &projectsDoc{path: path, cfg: o.cfg}
-	mode := os.FileMode(0o600)
-	before, err := os.ReadFile(path)
-	switch info, statErr := os.Stat(path); {
-	case errors.Is(err, os.ErrNotExist):
-		before = []byte("# Projects and their keys: docs/projects.md. Receivers read it again when it changes.\n")
-	case err != nil:
-		return err
-	case statErr == nil:
-		mode = info.Mode().Perm()
-	}
-	if err := f.check(before); err != nil {
-		return fmt.Errorf("%w; mend that first, receivers do not use the file as it is", err)
-	}
-	if err := decodeYAML(before, &f.doc); err != nil {
-		return err
-	}
-	if root := f.doc.Content; len(root) == 0 || root[0].Tag == "!!null" {
-		if f.only = before; len(root) > 0 { // `---` or null: of such a file nothing is to be kept but comments
-			f.only = commentsOf(before)
-		}
-		f.doc = yaml.Node{Kind: yaml.DocumentNode, Content: []*yaml.Node{{Kind: yaml.MappingNode}}}
-	}
-	if err := edit(f); err != nil {
-		return err
-	}
-	var after bytes.Buffer
-	after.Write(f.only)
-	enc := yaml.NewEncoder(&after)
-	enc.SetIndent(2)
-	if err := errors.Join(enc.Encode(&f.doc), enc.Close()); err != nil {
-		return err
-	}
-	if err := f.check(after.Bytes()); err != nil {
-		return fmt.Errorf("%w; nothing was changed", err)
-	}
-	return replaceFile(path, after.Bytes(), mode)
-}
-
-// commentsOf is a file's lines that are comments.
-func commentsOf(text []byte) (comments []byte) {
-	for line := range bytes.Lines(text) {
-		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) {
-			comments = append(append(comments, bytes.TrimSuffix(line, []byte("\n"))...), '\n')
-		}
-	}
-	return comments
-}
-
-// check refuses what receivers would, but for what their environment alone tells,
-// and a file that has no projects yet.
-func (f *projectsDoc) check(text []byte) error {
-	if _, err := parseProjects(text, environment(os.Environ())); err != nil && !errors.Is(err, errUnset) && !errors.Is(err, errNoProjects) {
-		return fmt.Errorf("%s: %w", f.path, err)
-	}
-	return nil
-}
-
-// keys is the list of a project's keys. Where there is none, it is made, or an
-// error says which projects there are.
-func (f *projectsDoc) keys(project string, make bool) (*yaml.Node, error) {
-	at := f.doc.Content[0]
-	for _, step := range []struct {
-		key  string
-		kind yaml.Kind
-	}{{"projects", yaml.MappingNode}, {project, yaml.MappingNode}, {"keys", yaml.SequenceNode}} {
-		next := child(at, step.key)
-		switch {
-		case next == nil && !make:
-			return nil, fmt.Errorf("project %q has no keys in %s; `penstock keys list` lists what there is", project, f.path)
-		case next == nil:
-			next = &yaml.Node{Kind: step.kind}
-			at.Content = append(at.Content, textNode(step.key), next)
-			at.Style = 0
-		case next.Tag == "!!null":
-			next.Kind, next.Tag, next.Value = step.kind, "", ""
-		case next.Kind != step.kind:
-			return nil, fmt.Errorf("%s, line %d: %s is written in a way that only you can change: do it by hand", f.path, next.Line, step.key)
-		}
-		at = next
-	}
-	return at, nil
-}
-
-// find is where a key stands.
-func (f *projectsDoc) find(project, name string) (keys *yaml.Node, at int, err error) {
-	keys, err = f.keys(project, false)
-	if err == nil {
-		if at = keyNamed(keys, name); at < 0 {
-			err = fmt.Errorf("project %q has no key %q in %s; `penstock keys list %s` lists them", project, name, f.path, project)
-		}
-	}
-	if err != nil && slices.ContainsFunc(f.cfg.Receiver.Keys, func(k KeyConfig) bool { return k.Project == project }) {
-		err = fmt.Errorf("%w; those in receiver.keys are the configuration's: take them out there, and restart the receivers", err)
-	}
-	return keys, at, err
-}
-
-func keyNamed(keys *yaml.Node, name string) int {
-	return slices.IndexFunc(keys.Content, func(n *yaml.Node) bool { return text(n, "name") == name })
-}
-
-func appendKey(keys, key *yaml.Node) {
-	if len(keys.Content) == 0 {
-		keys.Style = 0
-	}
-	keys.Content = append(keys.Content, key)
-}
-
-func child(n *yaml.Node, key string) *yaml.Node {
-	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-		if n.Content[i].Value == key {
-			return n.Content[i+1]
-		}
-	}
-	return nil
-}
-
-func text(n *yaml.Node, key string) string {
-	if c := child(n, key); c != nil {
-		return c.Value
-	}
-	return ""
-}
-
-func setText(n *yaml.Node, key, value string) {
-	if c := child(n, key); c != nil {
-		c.Kind, c.Tag, c.Value, c.Style = yaml.ScalarNode, "!!str", value, 0
-		return
-	}
-	n.Content = append(n.Content, textNode(key), textNode(value))
-}
-
-func textNode(value string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
-}
-
-// plainCopy is a node without the comments that speak of the other one.
-func plainCopy(n *yaml.Node) *yaml.Node {
-	c := *n
-	c.HeadComment, c.LineComment, c.FootComment, c.Content = "", "", "", nil
-	for _, e := range n.Content {
-		c.Content = append(c.Content, plainCopy(e))
-	}
-	return &c
-}
-
-// lockFolder keeps others out who change files in it by the same way.
-func lockFolder(dir string) (unlock func(), err error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
-		d.Close()
-		return nil, fmt.Errorf("lock %s: %w", dir, err)
-	}
-	return func() { d.Close() }, nil
-}
-
-// replaceFile puts a file in the place of another: readers see the one or the
-// other as a whole.
-func replaceFile(path string, text []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return err
 }

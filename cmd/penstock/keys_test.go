@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock/penstock/internal/projects"
 	"github.com/penstock/penstock/receiver"
 )
 
@@ -43,6 +44,8 @@ func made(t *testing.T, out string) string {
 	return found[1]
 }
 
+var somehash = strings.Repeat("ab", 32)
+
 func hashOf(key string) string {
 	sum := receiver.HashKey(key)
 	return hex.EncodeToString(sum[:])
@@ -74,7 +77,7 @@ func TestKeysAdd(t *testing.T) {
 		if strings.Contains(after, key) {
 			t.Errorf("the key is in the file:\n%s", after)
 		}
-		cfg, err := parseProjects([]byte(after), map[string]string{"NOT_HERE": "x"})
+		cfg, err := projects.Parse([]byte(after), map[string]string{"NOT_HERE": "x"})
 		if err != nil {
 			t.Fatalf("%q became\n%s\n%v", before, after, err)
 		}
@@ -241,7 +244,7 @@ func TestKeysAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	cfg, err := parseProjects([]byte(read(t, path)), nil)
+	cfg, err := projects.Parse([]byte(read(t, path)), nil)
 	if err != nil || len(cfg.Projects["game"].Keys) != 21 {
 		t.Errorf("%v, %d keys", err, len(cfg.Projects["game"].Keys))
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/tlsfiles"
 )
 
@@ -23,7 +23,7 @@ const (
 )
 
 // newServer is a server with limits, which serves TLS and HTTP/2 if the files of a certificate are configured.
-func newServer(h http.Handler, files ServerTLSConfig, log *slog.Logger) (*http.Server, error) {
+func newServer(h http.Handler, files config.ServerTLS, log *slog.Logger) (*http.Server, error) {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		// Handshakes that fail are the clients' doing: one line each would let anybody fill the log.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -45,40 +45,6 @@ func serve(s *http.Server, l net.Listener) error {
 		return s.ServeTLS(l, "", "")
 	}
 	return s.Serve(l)
-}
-
-// listenerURL is the URL of a listener on this machine.
-func listenerURL(listen string, files ServerTLSConfig) string {
-	if files.Cert != "" {
-		return "https://" + listen
-	}
-	return "http://" + listen
-}
-
-// clientTLS is how to connect to a server; nil if nothing is configured. The configuration was checked at start: files
-// that have gone since make each connection fail with that error.
-func clientTLS(c ClientTLSConfig, log *slog.Logger) *tls.Config {
-	if c == (ClientTLSConfig{}) {
-		return nil
-	}
-	t, err := tlsfiles.Client(c).Config(log)
-	if err != nil {
-		return &tls.Config{
-			MinVersion:         tls.VersionTLS12,
-			InsecureSkipVerify: true, // #nosec G402 -- VerifyConnection refuses every server, with an error that helps
-			VerifyConnection:   func(tls.ConnectionState) error { return err },
-		}
-	}
-	return t
-}
-
-// adminClient asks admin listeners.
-func adminClient(c ClientTLSConfig) *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	if files := clientTLS(c, slog.New(slog.DiscardHandler)); files != nil {
-		t.TLSClientConfig = files
-	}
-	return &http.Client{Transport: t}
 }
 
 // checkOrigin keeps web pages away from the admin listener. A page can make a browser on this machine send requests, and
@@ -120,7 +86,7 @@ func hostName(hostport string) string {
 }
 
 // adminHosts are the names by which the admin listener is known.
-func adminHosts(c AdminConfig) []string {
+func adminHosts(c config.Admin) []string {
 	hosts := append([]string{"localhost"}, c.Hosts...)
 	if name := hostName(c.Listen); name != "" {
 		hosts = append(hosts, name)

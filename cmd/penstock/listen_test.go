@@ -17,14 +17,15 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/testing/tlstest"
 )
 
 // startAdmin runs an admin listener until the test ends and returns its host and port.
-func startAdmin(t *testing.T, cfg AdminConfig) string {
+func startAdmin(t *testing.T, cfg config.Admin) string {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	a, err := listenAdmin(cfg, newRegistry(), newOperator(defaultConfig(), log), readiness{ready: func() error { return nil }},
+	a, err := listenAdmin(cfg, newRegistry(), newOperator(config.Default(), log), readiness{ready: func() error { return nil }},
 		func() roleStatus { return roleStatus{Role: "test"} })
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +44,7 @@ func startAdmin(t *testing.T, cfg AdminConfig) string {
 
 // A page of another site makes the browser send the site's name as Origin, or, once the name points here, as Host.
 func TestAdminRefusesOtherSites(t *testing.T) {
-	addr := startAdmin(t, AdminConfig{Listen: "localhost:0", Hosts: []string{"penstock-receiver.events.svc"}})
+	addr := startAdmin(t, config.Admin{Listen: "localhost:0", Hosts: []string{"penstock-receiver.events.svc"}})
 	for _, tt := range []struct {
 		host, origin string
 		want         int
@@ -89,13 +90,13 @@ func TestAdminRefusesOtherSites(t *testing.T) {
 }
 
 func TestKnownHostOfAnyName(t *testing.T) {
-	if !knownHost("evil.example", adminHosts(AdminConfig{Hosts: []string{"*"}})) {
+	if !knownHost("evil.example", adminHosts(config.Admin{Hosts: []string{"*"}})) {
 		t.Error(`admin.hosts ["*"] refuses a name`)
 	}
-	if knownHost("evil.example", adminHosts(AdminConfig{Listen: ":8081"})) {
+	if knownHost("evil.example", adminHosts(config.Admin{Listen: ":8081"})) {
 		t.Error("a listener on all addresses takes any name")
 	}
-	if !knownHost("penstock:8081", adminHosts(AdminConfig{Listen: "penstock:8081"})) {
+	if !knownHost("penstock:8081", adminHosts(config.Admin{Listen: "penstock:8081"})) {
 		t.Error("the name in admin.listen is refused")
 	}
 }
@@ -118,7 +119,7 @@ func TestAdminTokenIsReadAgain(t *testing.T) {
 		}
 	}
 	put("first-token\n")
-	cfg, err := loadConfig("", []string{"PENSTOCK_ADMIN_TOKEN_FILE=" + file, "PENSTOCK_ADMIN_LISTEN=127.0.0.1:0"})
+	cfg, err := config.Load("", []string{"PENSTOCK_ADMIN_TOKEN_FILE=" + file, "PENSTOCK_ADMIN_LISTEN=127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,25 +153,25 @@ func TestAdminTLS(t *testing.T) {
 	ca, dir := tlstest.NewCA(t), t.TempDir()
 	cert, key := ca.Issue(t, dir, "127.0.0.1")
 	clientCert, clientKey := ca.Issue(t, t.TempDir(), "operator")
-	addr := startAdmin(t, AdminConfig{Listen: "127.0.0.1:0", TLS: ServerTLSConfig{Cert: cert, Key: key, ClientCA: ca.File}})
-	if _, err := askRole(t.Context(), adminClient(ClientTLSConfig{}), "https://"+addr); err == nil {
+	addr := startAdmin(t, config.Admin{Listen: "127.0.0.1:0", TLS: config.ServerTLS{Cert: cert, Key: key, ClientCA: ca.File}})
+	if _, err := askRole(t.Context(), config.ClientTLS{}.HTTPClient(), "https://"+addr); err == nil {
 		t.Error("a client that does not know the CA trusts the listener")
 	}
-	if _, err := askRole(t.Context(), adminClient(ClientTLSConfig{CA: ca.File}), "https://"+addr); err == nil {
+	if _, err := askRole(t.Context(), config.ClientTLS{CA: ca.File}.HTTPClient(), "https://"+addr); err == nil {
 		t.Error("a client without a certificate is let in")
 	}
 	other := tlstest.NewCA(t)
 	otherCert, otherKey := other.Issue(t, t.TempDir(), "operator")
-	if _, err := askRole(t.Context(), adminClient(ClientTLSConfig{CA: ca.File, Cert: otherCert, Key: otherKey}), "https://"+addr); err == nil {
+	if _, err := askRole(t.Context(), config.ClientTLS{CA: ca.File, Cert: otherCert, Key: otherKey}.HTTPClient(), "https://"+addr); err == nil {
 		t.Error("a client with another CA's certificate is let in")
 	}
-	files := ClientTLSConfig{CA: ca.File, Cert: clientCert, Key: clientKey}
-	st, err := askRole(t.Context(), adminClient(files), "https://"+addr)
+	files := config.ClientTLS{CA: ca.File, Cert: clientCert, Key: clientKey}
+	st, err := askRole(t.Context(), files.HTTPClient(), "https://"+addr)
 	if err != nil || st.Role != "test" {
 		t.Errorf("got %+v, %v", st, err)
 	}
 	serial := func() string {
-		transport := adminClient(files).Transport.(*http.Transport)
+		transport := files.HTTPClient().Transport.(*http.Transport)
 		conn, err := tls.Dial("tcp", addr, transport.TLSClientConfig)
 		if err != nil {
 			t.Fatal(err)
@@ -198,7 +199,7 @@ func TestServerLimits(t *testing.T) {
 	s, err := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got <- r.Proto
 		io.Copy(w, r.Body)
-	}), ServerTLSConfig{Cert: cert, Key: key}, slog.New(slog.DiscardHandler))
+	}), config.ServerTLS{Cert: cert, Key: key}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +218,7 @@ func TestServerLimits(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	client := adminClient(ClientTLSConfig{CA: ca.File, ServerName: "localhost"})
+	client := config.ClientTLS{CA: ca.File, ServerName: "localhost"}.HTTPClient()
 	body := bytes.Repeat([]byte("x"), 3<<20)
 	resp, err := client.Post("https://"+l.Addr().String()+"/", "text/plain", bytes.NewReader(body))
 	if err != nil {
@@ -261,7 +262,7 @@ func TestServerLimits(t *testing.T) {
 func TestServerFlagByTLS(t *testing.T) {
 	ca := tlstest.NewCA(t)
 	cert, key := ca.Issue(t, t.TempDir(), "127.0.0.1")
-	addr := startAdmin(t, AdminConfig{Listen: "127.0.0.1:0", Token: "secret", TLS: ServerTLSConfig{Cert: cert, Key: key}})
+	addr := startAdmin(t, config.Admin{Listen: "127.0.0.1:0", Token: "secret", TLS: config.ServerTLS{Cert: cert, Key: key}})
 	t.Chdir(t.TempDir())
 	list := func(args ...string) string {
 		err := run(t.Context(), streams{io.Discard, io.Discard}, append([]string{"errors", "list", "--stage", "nowhere",

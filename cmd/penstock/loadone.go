@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/loader"
@@ -62,7 +63,7 @@ func runLoadOne(ctx context.Context, s streams, args []string) error {
 	return loadAlone(ctx, s, cfg, spec, n)
 }
 
-func loadAlone(ctx context.Context, s streams, cfg Config, spec pipeline.Spec, n pipeline.Notification) error {
+func loadAlone(ctx context.Context, s streams, cfg config.Config, spec pipeline.Spec, n pipeline.Notification) error {
 	log, err := newLogger(s.err, cfg.Process)
 	if err != nil {
 		return err
@@ -88,7 +89,7 @@ func loadAlone(ctx context.Context, s streams, cfg Config, spec pipeline.Spec, n
 			}
 		}()
 	}
-	source, err := cfg.source(openBucket(cfg.Storage), db)
+	source, err := sourceOf(cfg, openBucket(cfg.Storage), db)
 	if err != nil {
 		return err
 	}

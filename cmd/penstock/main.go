@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/show"
 )
 
@@ -150,16 +151,16 @@ func configFlag(fs *flag.FlagSet) *string {
 }
 
 // readConfig reads the file that --config names or that is found here.
-func readConfig(path string) (Config, error) {
+func readConfig(path string) (config.Config, error) {
 	if path == "" {
-		path = findConfig()
-		if dir := filepath.Dir(path); dir == defaultData {
+		path = config.Find()
+		if dir := filepath.Dir(path); dir == config.DevFolder {
 			if _, err := os.Stat(filepath.Join(dir, "dev.json")); err != nil {
-				return Config{}, fmt.Errorf("no dev stack runs in %s: start it with `penstock dev`, or name a configuration with --config", dir)
+				return config.Config{}, fmt.Errorf("no dev stack runs in %s: start it with `penstock dev`, or name a configuration with --config", dir)
 			}
 		}
 	}
-	return loadConfig(path, os.Environ())
+	return config.Load(path, os.Environ())
 }
 
 // plainWriter quotes what is written to a terminal; all else is w itself.
@@ -170,7 +171,7 @@ func plainWriter(w io.Writer) io.Writer {
 	return w
 }
 
-func newLogger(w io.Writer, c ProcessConfig) (*slog.Logger, error) {
+func newLogger(w io.Writer, c config.Process) (*slog.Logger, error) {
 	w = plainWriter(w)
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/loader/audit"
 )
@@ -209,7 +210,7 @@ func catObjects(ctx context.Context, o *operator, params any, out sink) error {
 	if len(p.Keys) == 0 {
 		return errors.New("name at least one object: `penstock objects ls` lists them")
 	}
-	resolve := resolver{store: o.store, limit: int64(max(o.cfg.Receiver.MaxEvent, defaultConfig().Receiver.MaxEvent))}
+	resolve := resolver{store: o.store, limit: int64(max(o.cfg.Receiver.MaxEvent, config.Default().Receiver.MaxEvent))}
 	source, err := o.source()
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/show"
 )
@@ -428,7 +429,7 @@ func (c common) executor(s streams) (executor, func() error, error) {
 			return nil, nil, err
 		}
 		if token == "" {
-			if secret, err := cfg.Admin.secret(slog.New(slog.DiscardHandler)); err == nil {
+			if secret, err := cfg.Admin.Secret(slog.New(slog.DiscardHandler)); err == nil {
 				token = secret()
 			}
 		}
@@ -439,7 +440,7 @@ func (c common) executor(s streams) (executor, func() error, error) {
 		if *c.ca != "" {
 			files.CA = *c.ca
 		}
-		return remote(*c.server, token, adminClient(files)), func() error { return nil }, nil
+		return remote(*c.server, token, files.HTTPClient()), func() error { return nil }, nil
 	}
 	cfg, err := readConfig(*c.config)
 	if err != nil {
@@ -454,7 +455,7 @@ func (c common) executor(s streams) (executor, func() error, error) {
 	}
 	o := newOperator(cfg, log)
 	o.isolated = isolation(*c.config, "operator-"+loaderName(cfg), s.err)
-	o.said, o.from = s.err, " in "+cmp.Or(*c.config, findConfig())
+	o.said, o.from = s.err, " in "+cmp.Or(*c.config, config.Find())
 	if o.from == " in " {
 		o.from = " (no configuration was found here, --config names one)"
 	}

@@ -12,6 +12,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/penstock/penstock/internal/config"
 )
 
 var update = flag.Bool("update", false, "write docs/openapi.json anew")
@@ -46,7 +48,7 @@ func TestOpenAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	handleOperations(mux, newOperator(defaultConfig(), slog.New(slog.DiscardHandler)), func() string { return "secret" })
+	handleOperations(mux, newOperator(config.Default(), slog.New(slog.DiscardHandler)), func() string { return "secret" })
 	n := 0
 	for path, methods := range doc.Paths {
 		for method := range methods {

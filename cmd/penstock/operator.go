@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
@@ -20,7 +21,7 @@ import (
 // operator is what operations work on: bucket, queue and table, each connected
 // when the first operation needs it.
 type operator struct {
-	cfg   Config
+	cfg   config.Config
 	log   *slog.Logger
 	store *objstore.Bucket
 	from  string    // where a command's configuration is; empty in a role
@@ -36,7 +37,7 @@ type operator struct {
 // operatorConns is how many connections to ClickHouse operations share.
 const operatorConns = 12
 
-func newOperator(cfg Config, log *slog.Logger) *operator {
+func newOperator(cfg config.Config, log *slog.Logger) *operator {
 	return &operator{cfg: cfg, log: log, store: openBucket(cfg.Storage), said: io.Discard, isolated: loader.NewIsolation(nil)}
 }
 
@@ -60,7 +61,7 @@ func (o *operator) source() (loader.Source, error) {
 	if err != nil {
 		return loader.Source{}, err
 	}
-	return o.cfg.source(o.store, db)
+	return sourceOf(o.cfg, o.store, db)
 }
 
 // notifications connects to the queue; nil where there is none.

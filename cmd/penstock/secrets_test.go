@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/penstock/penstock/internal/config"
 )
 
 // What cannot be reached is named, without the password in its URL.
@@ -23,7 +25,7 @@ func TestSecretsInErrors(t *testing.T) {
 	} {
 		t.Run(env[0], func(t *testing.T) {
 			t.Parallel()
-			cfg, err := loadConfig("", append(env, "PENSTOCK_CLICKHOUSE_ADDRESSES=127.0.0.1:4", "PENSTOCK_CLICKHOUSE_PASSWORD="+secret))
+			cfg, err := config.Load("", append(env, "PENSTOCK_CLICKHOUSE_ADDRESSES=127.0.0.1:4", "PENSTOCK_CLICKHOUSE_PASSWORD="+secret))
 			var said strings.Builder
 			if err == nil {
 				if err = status(t.Context(), cfg).print(&said); err != nil {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
 	"github.com/penstock/penstock/tools/devstack"
@@ -47,7 +48,7 @@ type servers struct {
 	nats       *devstack.NATS
 	clickhouse *devstack.ClickHouse
 	minio      *devstack.MinIO
-	files      ClientTLSConfig     // for requests to roles
+	files      config.ClientTLS    // for requests to roles
 	processes  []*devstack.Process // in the order of their start; they stop in the other
 }
 
@@ -66,7 +67,7 @@ type serverOptions struct {
 
 // start starts the servers and writes their addresses into cfg. What an error
 // leaves running is stop's.
-func (s *servers) start(ctx context.Context, have tools, cfg *Config, o serverOptions) (err error) {
+func (s *servers) start(ctx context.Context, have tools, cfg *config.Config, o serverOptions) (err error) {
 	minio := devstack.MinIOOptions{Binary: have.minio, Data: filepath.Join(o.data, "minio"), Port: o.ports.minio, ConsolePort: o.ports.console,
 		SecretKey: o.secrets.minio, QueueDir: o.queueDir}
 	if o.queue {
@@ -104,7 +105,7 @@ func (s *servers) start(ctx context.Context, have tools, cfg *Config, o serverOp
 }
 
 // makeStreams makes the queue's streams: MinIO's targets want them to be there.
-func makeStreams(ctx context.Context, cfg Config) error {
+func makeStreams(ctx context.Context, cfg config.Config) error {
 	log, err := newLogger(io.Discard, cfg.Process)
 	if err != nil {
 		return err
@@ -121,20 +122,20 @@ func makeStreams(ctx context.Context, cfg Config) error {
 
 // startRole starts a role as a process of its own, of this very program, and
 // waits until it is ready. env overrides the configuration.
-func (s *servers) startRole(ctx context.Context, role, config, admin, log string, env ...string) (*devstack.Process, error) {
+func (s *servers) startRole(ctx context.Context, role, file, admin, log string, env ...string) (*devstack.Process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p, err := devstack.Start(ctx, devstack.Command{Name: "penstock " + role, Path: self, Args: []string{role, "--config", config},
+	p, err := devstack.Start(ctx, devstack.Command{Name: "penstock " + role, Path: self, Args: []string{role, "--config", file},
 		Env: append(append(plainEnviron(), "PENSTOCK_ADMIN_LISTEN="+admin[strings.Index(admin, "://")+3:]), env...), LogPath: log})
 	if err != nil {
 		return nil, err
 	}
 	s.processes = append(s.processes, p)
 	client := http.DefaultClient
-	if s.files != (ClientTLSConfig{}) {
-		client = adminClient(s.files)
+	if s.files != (config.ClientTLS{}) {
+		client = s.files.HTTPClient()
 	}
 	return p, awaitReady(ctx, client, p, admin+"/readyz")
 }
@@ -154,7 +155,7 @@ func (s *servers) stop(limit time.Duration) {
 func plainEnviron() []string {
 	return slices.DeleteFunc(os.Environ(), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
-		return isOverride(name)
+		return config.IsOverride(name)
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	testservers "github.com/penstock/penstock/internal/testing/servers"
 	"github.com/penstock/penstock/internal/testing/tlstest"
@@ -19,10 +20,10 @@ import (
 func TestServersByTLS(t *testing.T) {
 	ca, other := tlstest.NewCA(t), tlstest.NewCA(t)
 	cert, key := ca.Issue(t, t.TempDir(), "penstock")
-	right := ClientTLSConfig{CA: ca.File, Cert: cert, Key: key, ServerName: "store.internal"}
+	right := config.ClientTLS{CA: ca.File, Cert: cert, Key: key, ServerName: "store.internal"}
 	for _, server := range []struct {
 		name string
-		ping func(t *testing.T) func(ClientTLSConfig) error
+		ping func(t *testing.T) func(config.ClientTLS) error
 	}{{"storage", storageByTLS(ca)}, {"queue", queueByTLS(ca)}, {"clickhouse", clickHouseByTLS(ca)}} {
 		t.Run(server.name, func(t *testing.T) {
 			ping := server.ping(t)
@@ -30,16 +31,16 @@ func TestServersByTLS(t *testing.T) {
 				t.Errorf("with the CA, a certificate and the name: %v", err)
 			}
 			for name, wrong := range map[string]struct {
-				ClientTLSConfig
+				config.ClientTLS
 				want string
 			}{
-				"no CA":          {ClientTLSConfig{Cert: cert, Key: key, ServerName: "store.internal"}, "x509"},
-				"another CA":     {ClientTLSConfig{CA: other.File, Cert: cert, Key: key, ServerName: "store.internal"}, "x509"},
-				"no certificate": {ClientTLSConfig{CA: ca.File, ServerName: "store.internal"}, ""},
-				"another name":   {ClientTLSConfig{CA: ca.File, Cert: cert, Key: key, ServerName: "x.internal"}, "x509"},
-				"missing file":   {ClientTLSConfig{CA: "/does/not/exist.pem"}, "/does/not/exist.pem"},
+				"no CA":          {config.ClientTLS{Cert: cert, Key: key, ServerName: "store.internal"}, "x509"},
+				"another CA":     {config.ClientTLS{CA: other.File, Cert: cert, Key: key, ServerName: "store.internal"}, "x509"},
+				"no certificate": {config.ClientTLS{CA: ca.File, ServerName: "store.internal"}, ""},
+				"another name":   {config.ClientTLS{CA: ca.File, Cert: cert, Key: key, ServerName: "x.internal"}, "x509"},
+				"missing file":   {config.ClientTLS{CA: "/does/not/exist.pem"}, "/does/not/exist.pem"},
 			} {
-				if err := ping(wrong.ClientTLSConfig); err == nil || !strings.Contains(err.Error(), wrong.want) {
+				if err := ping(wrong.ClientTLS); err == nil || !strings.Contains(err.Error(), wrong.want) {
 					t.Errorf("%s: got %v, want an error with %q", name, err, wrong.want)
 				}
 			}
@@ -47,28 +48,28 @@ func TestServersByTLS(t *testing.T) {
 	}
 }
 
-func storageByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
-	return func(t *testing.T) func(ClientTLSConfig) error {
+func storageByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) error {
+	return func(t *testing.T) func(config.ClientTLS) error {
 		m := testservers.MinIO(t, devstack.MinIOOptions{})
-		c := defaultConfig().Storage
+		c := config.Default().Storage
 		c.AccessKey, c.SecretKey, c.Endpoint = m.AccessKey(), m.SecretKey(), m.Endpoint()
 		if err := openBucket(c).Create(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		c.Endpoint = "https://" + ca.Terminate(t, "store.internal", strings.TrimPrefix(m.Endpoint(), "http://"))
-		return func(files ClientTLSConfig) error {
+		return func(files config.ClientTLS) error {
 			c.TLS = files
 			return openBucket(c).Ping(t.Context())
 		}
 	}
 }
 
-func queueByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
-	return func(t *testing.T) func(ClientTLSConfig) error {
+func queueByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) error {
+	return func(t *testing.T) func(config.ClientTLS) error {
 		cert, key := ca.Issue(t, t.TempDir(), "store.internal")
 		n := testservers.NATSWith(t, fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }", cert, key, ca.File))
-		return func(files ClientTLSConfig) error {
-			c := defaultConfig().Queue
+		return func(files config.ClientTLS) error {
+			c := config.Default().Queue
 			c.URL, c.TLS = n.URL(), files
 			q, err := connectQueue(c, "test", slog.New(slog.DiscardHandler))
 			if err != nil {
@@ -85,14 +86,14 @@ func queueByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
 	}
 }
 
-func clickHouseByTLS(ca *tlstest.CA) func(*testing.T) func(ClientTLSConfig) error {
-	return func(t *testing.T) func(ClientTLSConfig) error {
+func clickHouseByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) error {
+	return func(t *testing.T) func(config.ClientTLS) error {
 		server := testservers.ClickHouse(t)
-		c := defaultConfig().ClickHouse
+		c := config.Default().ClickHouse
 		c.Database, c.User, c.Password = "system", server.User(), server.Password()
 		c.Addresses = []string{ca.Terminate(t, "store.internal", server.Addr())}
-		return func(files ClientTLSConfig) error {
-			c.TLS = ClickHouseTLSConfig{Enabled: true, CA: files.CA, Cert: files.Cert, Key: files.Key, ServerName: files.ServerName}
+		return func(files config.ClientTLS) error {
+			c.TLS = config.ClickHouseTLS{Enabled: true, CA: files.CA, Cert: files.Cert, Key: files.Key, ServerName: files.ServerName}
 			db, err := clickhouse.Open(tableOptions(c, 1))
 			if err != nil {
 				return err

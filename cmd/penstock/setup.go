@@ -9,6 +9,7 @@ import (
 
 	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/llm"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/show"
@@ -28,7 +29,7 @@ func runSetup(ctx context.Context, s streams, args []string) error {
 }
 
 // setup says on w what it did, a line a part.
-func setup(ctx context.Context, cfg Config, w io.Writer) error {
+func setup(ctx context.Context, cfg config.Config, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	log, err := newLogger(io.Discard, cfg.Process)
@@ -93,7 +94,7 @@ func setup(ctx context.Context, cfg Config, w io.Writer) error {
 	if replaced {
 		fmt.Fprintf(w, "views          ok  %s: replaced\n", llm.CallsViewName)
 	}
-	columns, err := cfg.columns()
+	columns, err := cfg.TableColumns()
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func setup(ctx context.Context, cfg Config, w io.Writer) error {
 			return err
 		}
 	}
-	prices, err := cfg.prices()
+	prices, err := cfg.TablePrices()
 	if err != nil {
 		return err
 	}

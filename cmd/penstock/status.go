@@ -13,6 +13,7 @@ import (
 
 	"github.com/penstock/penstock/batcher"
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
 )
@@ -59,7 +60,7 @@ func runStatus(ctx context.Context, s streams, args []string) error {
 	return err
 }
 
-func status(ctx context.Context, cfg Config) statusReport {
+func status(ctx context.Context, cfg config.Config) statusReport {
 	var report statusReport
 	fail := func(err error) { report.Errors = append(report.Errors, err.Error()) }
 	byName := map[string]*pipelineStatus{}
@@ -71,9 +72,9 @@ func status(ctx context.Context, cfg Config) statusReport {
 	}
 	admins := cfg.Status.Admins
 	if len(admins) == 0 {
-		admins = []string{listenerURL(cfg.Admin.Listen, cfg.Admin.TLS)}
+		admins = []string{cfg.Admin.TLS.URL(cfg.Admin.Listen)}
 	}
-	client := adminClient(cfg.Status.TLS)
+	client := cfg.Status.TLS.HTTPClient()
 	for _, url := range admins {
 		role, err := askRole(ctx, client, url)
 		if err != nil {

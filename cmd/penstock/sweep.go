@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
@@ -18,7 +19,7 @@ import (
 
 // sweep finds what the queue has lost, again and again, while this loader is
 // the one that holds the claim to do so.
-func (o *outlet) sweep(ctx context.Context, cfg SweepConfig, spec pipeline.Spec, owner string, store *objstore.Bucket, log *slog.Logger) {
+func (o *outlet) sweep(ctx context.Context, cfg config.Sweep, spec pipeline.Spec, owner string, store *objstore.Bucket, log *slog.Logger) {
 	log = log.With("pipeline", spec.Name)
 	every := time.Duration(cfg.Every)
 	var claim *objstore.Claim
@@ -65,7 +66,7 @@ func (o *outlet) sweep(ctx context.Context, cfg SweepConfig, spec pipeline.Spec,
 const fullSweepTTL = 2 * time.Minute
 
 // fullSweep adds the sweep of what is outside sweep.span, if the configuration wants one.
-func (o *outlet) fullSweep(cfg SweepConfig, spec pipeline.Spec, owner string, store *objstore.Bucket,
+func (o *outlet) fullSweep(cfg config.Sweep, spec pipeline.Spec, owner string, store *objstore.Bucket,
 	enqueue func(context.Context, pipeline.Notification) (bool, error), log *slog.Logger, reg prometheus.Registerer) {
 	if cfg.FullEvery == 0 {
 		return

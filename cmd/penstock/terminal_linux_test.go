@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"github.com/penstock/penstock/internal/config"
 )
 
 // terminal opens a pseudo terminal: what is written to the second is read from the first.
@@ -40,7 +42,7 @@ func TestTerminalGetsNoCommands(t *testing.T) {
 	if err := printError(plainWriter(tty), d); err != nil {
 		t.Fatal(err)
 	}
-	log, err := newLogger(tty, ProcessConfig{LogLevel: "info", LogFormat: "json"})
+	log, err := newLogger(tty, config.Process{LogLevel: "info", LogFormat: "json"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func runVerify(ctx context.Context, s streams, args []string) error {
 	}
 	defer db.Close()
 	store := openBucket(cfg.Storage)
-	source, err := cfg.source(store, db)
+	source, err := sourceOf(cfg, store, db)
 	if err != nil {
 		return err
 	}

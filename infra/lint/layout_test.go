@@ -53,7 +53,9 @@ func under(path string, folders ...string) bool {
 }
 
 var (
-	stages   = []string{"receiver", "batcher", "loader", "errors-pipeline"}
+	stages = []string{"receiver", "batcher", "loader", "errors-pipeline"}
+	// What wires the stages, below cmd: nothing else in internal/ imports a stage.
+	wiring   = []string{"internal/app", "internal/operate", "internal/projects"}
 	adapters = []string{"internal/objstore", "internal/queue/jetstream", "internal/clickhouse"}
 	// Where the code of a foreign system may be imported.
 	homes = map[string]string{
@@ -61,7 +63,7 @@ var (
 		"github.com/nats-io/":                      "internal/queue/jetstream",
 		"github.com/ClickHouse/":                   "internal/clickhouse",
 		"github.com/parquet-go/":                   "internal/codec",
-		"go.yaml.in/":                              "cmd",
+		"go.yaml.in/":                              "internal/config internal/projects",
 		"gonum.org/":                               "internal/bench",
 		"github.com/santhosh-tekuri/jsonschema/":   "internal/schemas",
 		"go.opentelemetry.io/":                     "receiver",
@@ -88,11 +90,15 @@ func TestImports(t *testing.T) {
 			if under(p.ImportPath, stages...) && under(i, adapters...) {
 				bad("stages know adapters by their own interfaces only")
 			}
-			if under(p.ImportPath, "internal", "infra", "tools") && under(i, append(stages, "cmd")...) {
+			if under(p.ImportPath, stages...) && under(i, wiring...) {
+				bad("stages are wired, and know nothing of it")
+			}
+			if under(p.ImportPath, "internal", "infra", "tools") && !under(p.ImportPath, wiring...) &&
+				under(i, append(append(stages, wiring...), "cmd")...) {
 				bad("what stages share never imports a stage")
 			}
 			for prefix, home := range homes {
-				if strings.HasPrefix(i, prefix) && !under(p.ImportPath, home) {
+				if strings.HasPrefix(i, prefix) && !under(p.ImportPath, strings.Fields(home)...) {
 					bad("only " + home + " may")
 				}
 			}

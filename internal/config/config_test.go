@@ -1,7 +1,6 @@
-package main
+package config
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -19,10 +18,10 @@ func TestExampleConfigIsTheDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	var cfg Config
-	if err := parseStrict(text, nil, &cfg); err != nil {
+	if err := ParseStrict(text, nil, &cfg); err != nil {
 		t.Fatal(err)
 	}
-	want := defaultConfig()
+	want := Default()
 	got, _ := yaml.Marshal(cfg)
 	def, _ := yaml.Marshal(want)
 	if string(got) != string(def) {
@@ -60,15 +59,15 @@ func TestParseConfig(t *testing.T) {
 		{"twice", "receiver:\n  listen: :1\n  listen: :2\n", "line 3: mapping key \"listen\" already defined"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			cfg := defaultConfig()
-			err := parseStrict([]byte(tt.text), nil, &cfg)
+			cfg := Default()
+			err := ParseStrict([]byte(tt.text), nil, &cfg)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
 	}
 	for _, text := range []string{"", "# nothing\n", "---\n", "---\nreceiver: {}\n...\n# end\n"} {
-		if err := parseStrict([]byte(text), nil, &Config{}); err != nil {
+		if err := ParseStrict([]byte(text), nil, &Config{}); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -80,7 +79,7 @@ func TestConfigFromEnvironment(t *testing.T) {
 	secret := filepath.Join(dir, "secret")
 	os.WriteFile(secret, []byte("s3cret\n"), 0o600)
 	os.WriteFile(file, []byte("storage:\n  access_key: ${KEY_ID}\nreceiver:\n  max_events: ${N}\nbatcher:\n  roll_age: 5s\n"), 0o600)
-	cfg, err := loadConfig(file, []string{"KEY_ID=abc", "N=7", "PENSTOCK_BATCHER_ROLL_AGE=30s", "PENSTOCK_STORAGE_SECRET_KEY_FILE=" + secret,
+	cfg, err := Load(file, []string{"KEY_ID=abc", "N=7", "PENSTOCK_BATCHER_ROLL_AGE=30s", "PENSTOCK_STORAGE_SECRET_KEY_FILE=" + secret,
 		"PENSTOCK_CLICKHOUSE_ADDRESSES=a:1, b:2", "PENSTOCK_STATUS_ADMINS=[http://a]", "PENSTOCK_CACHE=x", "PENSTOCK_BATCHER_MAX_DISK=9GiB"})
 	if err != nil {
 		t.Fatal(err)
@@ -89,15 +88,15 @@ func TestConfigFromEnvironment(t *testing.T) {
 		cfg.Storage.SecretKey != "s3cret" || len(cfg.ClickHouse.Addresses) != 2 || cfg.Batcher.MaxDisk != 9<<30 {
 		t.Errorf("got %+v", cfg)
 	}
-	if cfg, err := loadConfig("", []string{"PENSTOCK_ERRORS_ANONYMOUS_RATE=0"}); err != nil || cfg.Errors.AnonymousRate != 0 {
+	if cfg, err := Load("", []string{"PENSTOCK_ERRORS_ANONYMOUS_RATE=0"}); err != nil || cfg.Errors.AnonymousRate != 0 {
 		t.Errorf("none is kept of clients that nobody knows: %v", err)
 	}
-	cfg, err = loadConfig("", []string{"PENSTOCK_RECEIVER_KEYS=[{project: a, sha256: " + strings.Repeat("ab", 32) + ", secret: s3cret}]"})
+	cfg, err = Load("", []string{"PENSTOCK_RECEIVER_KEYS=[{project: a, sha256: " + strings.Repeat("ab", 32) + ", secret: s3cret}]"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if keys, err := cfg.keys(); err != nil || len(keys) != 1 || keys[0].Secret != "s3cret" {
-		t.Errorf("got %+v, %v", keys, err)
+	if keys := cfg.Receiver.Keys; len(keys) != 1 || keys[0].Secret != "s3cret" {
+		t.Errorf("got %+v", keys)
 	}
 	for _, tt := range []struct{ env, want string }{
 		{"PENSTOCK_ERRORS_BLOB_THRESHOLD=0", "errors.blob_threshold must be more than 0"},
@@ -123,7 +122,7 @@ func TestConfigFromEnvironment(t *testing.T) {
 		{"PENSTOCK_RECEIVER_KEYS=[{project: a, sha256: abc}]", "receiver.keys[0].sha256"},
 		{"PENSTOCK_STORAGE_SECRET_KEY_FILE=/does/not/exist", "PENSTOCK_STORAGE_SECRET_KEY_FILE"},
 	} {
-		if _, err := loadConfig("", []string{tt.env}); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := Load("", []string{tt.env}); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.env, err, tt.want)
 		}
 	}
@@ -139,18 +138,18 @@ func TestServiceLinksOfKubernetes(t *testing.T) {
 			service+"_PORT_8080_TCP_PORT=8080", service+"_PORT_8080_TCP_ADDR=10.0.171.239",
 			service+"_PORT_53_UDP=udp://10.0.171.239:53", service+"_PORT_53_UDP_ADDR=fd00::12")
 	}
-	cfg, err := loadConfig("", append(links, "PENSTOCK_RECEIVER_LISTEN=:1"))
+	cfg, err := Load("", append(links, "PENSTOCK_RECEIVER_LISTEN=:1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := defaultConfig()
+	want := Default()
 	want.Receiver.Listen = ":1"
 	if !reflect.DeepEqual(cfg, want) {
 		t.Errorf("the links changed the configuration: got %+v", cfg)
 	}
 	for _, typo := range []string{"PENSTOCK_RECEIVER_PORT=8080", "PENSTOCK_RECEIVER_HOST=0.0.0.0", "PENSTOCK_RECEIVER_SERVICE=x",
 		"PENSTOCK_RECEIVER_PORT_8080=1", "PENSTOCK_RECEIVER_LISTEN_PORT=8080", "PENSTOCK_QUEUE_SERVICE_NAME=x"} {
-		if _, err := loadConfig("", append(links, typo)); err == nil || !strings.Contains(err.Error(), "sets no field") {
+		if _, err := Load("", append(links, typo)); err == nil || !strings.Contains(err.Error(), "sets no field") {
 			t.Errorf("%s: got %v, want an error that it sets no field", typo, err)
 		}
 	}
@@ -165,27 +164,5 @@ func TestSizeAndDurationText(t *testing.T) {
 	}
 	if got := Size(64 << 20).String(); got != "64MiB" {
 		t.Errorf("got %s", got)
-	}
-}
-
-func TestRunUsage(t *testing.T) {
-	for _, tt := range []struct {
-		args []string
-		want string
-		err  error
-	}{
-		{nil, "Usage: penstock COMMAND", errUsage},
-		{[]string{"nonsense"}, `no command "nonsense"`, errUsage},
-		{[]string{"help"}, "receive", nil},
-		{[]string{"help", "dev"}, "--port-base PORT", nil},
-		{[]string{"dev", "--nonsense"}, "-nonsense", errUsage},
-		{[]string{"dev", "x"}, `what is "x"?`, errUsage},
-		{[]string{"version"}, "penstock " + release, nil},
-	} {
-		var out strings.Builder
-		err := run(context.Background(), streams{&out, &out}, tt.args)
-		if err != tt.err || !strings.Contains(out.String(), tt.want) {
-			t.Errorf("%q: err %v, printed\n%s", tt.args, err, out.String())
-		}
 	}
 }

@@ -1,7 +1,8 @@
-package main
+package projects
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -30,11 +31,11 @@ func TestProjectsOfTheDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	example := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindSubmatch(text)
-	cfg, err := parseProjects(example[1], map[string]string{"GAME_SECRET": "s3cret", "PENSTOCK_SALT": "0123456789abcdef"})
+	cfg, err := Parse(example[1], map[string]string{"GAME_SECRET": "s3cret", "PENSTOCK_SALT": "0123456789abcdef"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	projects, keys, err := cfg.tenants()
+	projects, keys, err := cfg.Tenants()
 	if err != nil || len(projects) != 1 || len(keys) != 1 || keys[0].Secret != "s3cret" || keys[0].Small || keys[0].ReadOnly {
 		t.Errorf("%+v %+v %v", projects, keys, err)
 	}
@@ -70,21 +71,21 @@ func TestParseProjects(t *testing.T) {
 		{"{hash: [user_id]}", "projects.p.salt has 0 bytes: hash wants a secret of 16"},
 		{"5", "line 2: projects.p: want fields below it"},
 	} {
-		_, err := parseProjects([]byte("projects:\n  p: "+tt.project+"\n"), nil)
+		_, err := Parse([]byte("projects:\n  p: "+tt.project+"\n"), nil)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.project, err, tt.want)
 		}
 	}
-	for text, want := range map[string]error{"": errNoProjects, " \n\n": errNoProjects, "# nothing yet\n": errNoProjects, "---\n": errNoProjects, "projects:\n": errNoProjects,
+	for text, want := range map[string]error{"": ErrEmpty, " \n\n": ErrEmpty, "# nothing yet\n": ErrEmpty, "---\n": ErrEmpty, "projects:\n": ErrEmpty,
 		"projects: {}\n": nil, "projects: {game: {}}\n": nil, "projects: {game: {keys: []}}\n": nil} {
-		if _, err := parseProjects([]byte(text), nil); err != want {
+		if _, err := Parse([]byte(text), nil); err != want {
 			t.Errorf("%q: got %v, want %v", text, err, want)
 		}
 	}
 }
 
 func TestRates(t *testing.T) {
-	cfg, err := parseProjects([]byte(`projects:
+	cfg, err := Parse([]byte(`projects:
   a: {rate: {events: 5000/s, bytes: 10MiB/s}, quota: {events: 7, bytes: 2GiB}}
   b: {rate: {events: 30/m, burst: 1m}}
   c: {rate: {events: 1 / h}}
@@ -92,7 +93,7 @@ func TestRates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	projects, _, err := cfg.tenants()
+	projects, _, err := cfg.Tenants()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,19 +127,19 @@ func TestProjectsWhileTheyAreWritten(t *testing.T) {
 		r := receiver.New(receiver.Options{}, nil, unheard{}, log, prometheus.NewRegistry())
 		for _, text := range []string{"", "# none\n"} {
 			write(text)
-			if _, err := openProjects(path, r, log, prometheus.NewRegistry()); !errors.Is(err, errNoProjects) || !strings.Contains(err.Error(), "penstock keys add PROJECT") {
+			if _, err := Open(path, r, log, prometheus.NewRegistry()); !errors.Is(err, ErrEmpty) || !strings.Contains(err.Error(), "penstock keys add PROJECT") {
 				t.Errorf("%q: %v", text, err)
 			}
 		}
 		write(key("first"))
-		p, err := openProjects(path, r, log, prometheus.NewRegistry())
+		p, err := Open(path, r, log, prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { p.watch(ctx, dir); close(done) }()
-		time.Sleep(projectsPoll / 2) // between its looks
+		go func() { p.Watch(ctx, dir); close(done) }()
+		time.Sleep(pollEvery / 2) // between its looks
 		for _, step := range []struct {
 			write, known string
 			reads        [2]float64 // ok, invalid
@@ -156,7 +157,7 @@ func TestProjectsWhileTheyAreWritten(t *testing.T) {
 			if step.write != "-" {
 				write(step.write)
 			}
-			time.Sleep(projectsPoll)
+			time.Sleep(pollEvery)
 			known := ""
 			for _, name := range []string{"first", "second"} {
 				req := httptest.NewRequest(http.MethodPost, "/v1/events", nil)
@@ -187,10 +188,10 @@ func TestUsageIsKept(t *testing.T) {
 	if err := os.WriteFile(path, []byte("projects: {a: {quota: {events: 10}}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	open := func() *projectsFile {
+	open := func() *Watcher {
 		log := slog.New(slog.DiscardHandler)
 		r := receiver.New(receiver.Options{}, nil, nil, log, prometheus.NewRegistry())
-		p, err := openProjects(path, r, log, prometheus.NewRegistry())
+		p, err := Open(path, r, log, prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,14 +201,14 @@ func TestUsageIsKept(t *testing.T) {
 	if kept := first.keepUsage(dir, nil); kept != nil {
 		t.Errorf("nothing is used: %s", kept)
 	}
-	first.readUsage(dir) // there is none
+	first.ReadUsage(dir) // there is none
 	used := receiver.Usage{Day: time.Now().UTC().Format(time.DateOnly), Projects: map[string]receiver.Used{"a": {Events: 7, Bytes: 70}}}
 	first.receiver.SetUsage(used)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	first.watch(ctx, dir)
+	first.Watch(ctx, dir)
 	next := open()
-	next.readUsage(dir)
+	next.ReadUsage(dir)
 	if got := next.receiver.Usage(); !reflect.DeepEqual(got, used) {
 		t.Errorf("got %+v, want %+v", got, used)
 	}
@@ -215,7 +216,7 @@ func TestUsageIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	next = open()
-	next.readUsage(dir)
+	next.ReadUsage(dir)
 	if got := next.receiver.Usage(); len(got.Projects) != 0 {
 		t.Errorf("got %+v", got)
 	}
@@ -238,4 +239,9 @@ func value(t *testing.T, c prometheus.Collector) float64 {
 	}
 	m := all[0].GetMetric()[0]
 	return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+}
+
+func hashOf(key string) string {
+	sum := receiver.HashKey(key)
+	return hex.EncodeToString(sum[:])
 }

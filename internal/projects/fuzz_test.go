@@ -1,14 +1,11 @@
-package main
+package projects
 
 import (
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // FuzzProjects reads projects files that anybody may have written: no panic, a
@@ -27,7 +24,7 @@ func FuzzProjects(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		cfg, err := parseProjects(text, map[string]string{"SALT": "0123456789abcdef"})
+		cfg, err := Parse(text, map[string]string{"SALT": "0123456789abcdef"})
 		runtime.ReadMemStats(&after)
 		if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20+2000*uint64(len(text)) {
 			t.Errorf("%d bytes of memory for %d", used, len(text))
@@ -39,15 +36,9 @@ func FuzzProjects(f *testing.F) {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		o := newOperator(Config{Receiver: ReceiverConfig{Projects: path}}, slog.New(slog.DiscardHandler))
-		if err := o.editProjects(func(doc *projectsDoc) error {
-			keys, err := doc.keys("fuzzed", true)
-			if err != nil {
-				return err
-			}
-			appendKey(keys, &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{
-				textNode("name"), textNode("added"), textNode("sha256"), textNode(strings.Repeat("ef", 32))}})
-			return nil
+		if err := Edit(path, func(doc *Doc) error {
+			_, err := doc.Add("fuzzed", Key{Name: "added", SHA256: strings.Repeat("ef", 32)})
+			return err
 		}); err != nil {
 			if _, taken := cfg.Projects["fuzzed"]; taken || strings.Contains(err.Error(), "nothing was changed") {
 				return // an alias or a merge, say: it is refused as a whole
@@ -58,7 +49,7 @@ func FuzzProjects(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		now, err := parseProjects(edited, nil)
+		now, err := Parse(edited, nil)
 		if err != nil || len(now.Projects["fuzzed"].Keys) == 0 || len(now.Projects) < len(cfg.Projects) {
 			t.Fatalf("%q became %q: %v", text, edited, err)
 		}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -6,16 +6,13 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/codec/foreign"
-	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/loader"
 )
 
-// ImportConfig says where files below a prefix, which Penstock did not write,
+// Import says where files below a prefix, which Penstock did not write,
 // have what an event needs.
-type ImportConfig struct {
+type Import struct {
 	Prefix     string `yaml:"prefix"`
 	Profile    string `yaml:"profile"`
 	Project    string `yaml:"project"`
@@ -50,8 +47,8 @@ func (p *Paths) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// imports are the mappings as the loader wants them.
-func (c *Config) imports() (foreign.Mappings, error) {
+// Mappings are those of imports as the loader wants them.
+func (c *Config) Mappings() (foreign.Mappings, error) {
 	var all foreign.Mappings
 	seen := map[string]bool{}
 	for i, m := range c.Imports {
@@ -85,19 +82,4 @@ func (c *Config) imports() (foreign.Mappings, error) {
 		all = append(all, made)
 	}
 	return all, nil
-}
-
-// source is where loaders and commands read objects from.
-func (c *Config) source(store *objstore.Bucket, db *clickhouse.DB) (loader.Source, error) {
-	imports, err := c.imports()
-	if err != nil {
-		return loader.Source{}, err
-	}
-	endpoint := c.Storage.Endpoint
-	if c.ClickHouse.StorageEndpoint != "" {
-		endpoint = c.ClickHouse.StorageEndpoint
-	}
-	return loader.Source{Store: store, Imports: imports, Dir: c.Loader.Dir, MaxRow: int(c.Receiver.MaxEvent), Files: clickhouse.Files{DB: db, Endpoint: endpoint, MaxRow: int(c.Receiver.MaxEvent),
-		Region: c.Storage.Region, Bucket: c.Storage.Bucket, AccessKey: c.Storage.AccessKey, SecretKey: c.Storage.SecretKey,
-		PathStyle: c.Storage.PathStyle}}, nil
 }

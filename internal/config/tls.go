@@ -1,0 +1,93 @@
+package config
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net/http"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/penstock/penstock/internal/tlsfiles"
+)
+
+// ServerTLS names the PEM files of a listener. Without a certificate it serves plain HTTP.
+type ServerTLS struct {
+	Cert     string `yaml:"cert"`
+	Key      string `yaml:"key"`
+	ClientCA string `yaml:"client_ca"`
+}
+
+// ClientTLS names the PEM files for connections to a server.
+type ClientTLS struct {
+	CA         string `yaml:"ca"`
+	Cert       string `yaml:"cert"`
+	Key        string `yaml:"key"`
+	ServerName string `yaml:"server_name"`
+}
+
+// ClickHouseTLS is "true", "false" or a mapping.
+type ClickHouseTLS struct {
+	Enabled    bool   `yaml:"enabled"`
+	CA         string `yaml:"ca"`
+	Cert       string `yaml:"cert"`
+	Key        string `yaml:"key"`
+	ServerName string `yaml:"server_name"`
+}
+
+// Client is the part of it that a client has.
+func (c ClickHouseTLS) Client() ClientTLS {
+	return ClientTLS{CA: c.CA, Cert: c.Cert, Key: c.Key, ServerName: c.ServerName}
+}
+
+func (c *ClickHouseTLS) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		return n.Decode(&c.Enabled)
+	}
+	type fields ClickHouseTLS
+	return n.Decode((*fields)(c))
+}
+
+// URL is that of a listener on this machine.
+func (c ServerTLS) URL(listen string) string {
+	if c.Cert != "" {
+		return "https://" + listen
+	}
+	return "http://" + listen
+}
+
+// Config is how to connect to a server; nil if nothing is configured. The configuration was checked at start: files
+// that have gone since make each connection fail with that error.
+func (c ClientTLS) Config(log *slog.Logger) *tls.Config {
+	if c == (ClientTLS{}) {
+		return nil
+	}
+	t, err := tlsfiles.Client(c).Config(log)
+	if err != nil {
+		return &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			InsecureSkipVerify: true, // #nosec G402 -- VerifyConnection refuses every server, with an error that helps
+			VerifyConnection:   func(tls.ConnectionState) error { return err },
+		}
+	}
+	return t
+}
+
+// HTTPClient connects with these files, as to an admin listener.
+func (c ClientTLS) HTTPClient() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	if files := c.Config(slog.New(slog.DiscardHandler)); files != nil {
+		t.TLSClientConfig = files
+	}
+	return &http.Client{Transport: t}
+}
+
+// Config is how to connect to ClickHouse; nil without TLS.
+func (c ClickHouseTLS) Config(log *slog.Logger) *tls.Config {
+	if !c.Enabled {
+		return nil
+	}
+	if files := c.Client().Config(log); files != nil {
+		return files
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12}
+}

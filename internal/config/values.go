@@ -1,0 +1,61 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Duration is a time.Duration that a config writes as 90s or 1m30s.
+type Duration time.Duration
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
+
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	v, err := time.ParseDuration(n.Value)
+	if err != nil {
+		return fmt.Errorf("line %d: %q is not a duration: 200ms, 90s, 5m, 24h", n.Line, n.Value)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// Size is a number of bytes that a config writes as 64MiB.
+type Size int64
+
+var units = []struct {
+	name  string
+	bytes int64
+}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+func (s Size) String() string {
+	for _, u := range units {
+		if int64(s)%u.bytes == 0 && int64(s) >= u.bytes {
+			return strconv.FormatInt(int64(s)/u.bytes, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}
+
+func (s Size) MarshalYAML() (any, error) { return s.String(), nil }
+
+func (s *Size) UnmarshalYAML(n *yaml.Node) error {
+	text, unit := n.Value, int64(1)
+	for _, u := range units {
+		if t, ok := strings.CutSuffix(text, u.name); ok {
+			text, unit = strings.TrimSpace(t), u.bytes
+			break
+		}
+	}
+	v, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || v < 0 || v > (1<<62)/unit {
+		return fmt.Errorf("line %d: %q is not a size: 4096, 64KiB, 32MiB, 8GiB", n.Line, n.Value)
+	}
+	*s = Size(v * unit)
+	return nil
+}

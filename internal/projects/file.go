@@ -1,0 +1,202 @@
+// Package projects is the file that receiver.projects names: it reads it (file.go), keeps a receiver at what it says
+// (watch.go), and edits its keys without losing its comments (edit.go).
+package projects
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/receiver"
+)
+
+// File is the file that receiver.projects names. docs/projects.md
+// holds every field of it.
+type File struct {
+	Projects map[string]Project `yaml:"projects"`
+}
+
+type Project struct {
+	Rate   Rate     `yaml:"rate"`
+	Quota  Quota    `yaml:"quota"`
+	Names  []string `yaml:"names"`
+	Sample *Sample  `yaml:"sample"`
+	Drop   []string `yaml:"drop"`
+	Hash   []string `yaml:"hash"`
+	Salt   string   `yaml:"salt"`
+	Keys   []Key    `yaml:"keys"`
+}
+
+type Sample struct {
+	By    string   `yaml:"by"`
+	Keep  *float64 `yaml:"keep"`
+	Names []string `yaml:"names"`
+}
+
+// Rate is how much may come in a time, and in how much of that time's worth at once.
+type Rate struct {
+	Events EventRate       `yaml:"events"`
+	Bytes  ByteRate        `yaml:"bytes"`
+	Burst  config.Duration `yaml:"burst"`
+}
+
+type Quota struct {
+	Events int64       `yaml:"events"`
+	Bytes  config.Size `yaml:"bytes"`
+}
+
+// EventRate is a number of events a second that a file writes as 5000/s, 30/m or 100/h.
+type EventRate float64
+
+// ByteRate is a number of bytes a second that a file writes as 10MiB/s.
+type ByteRate float64
+
+func (r *EventRate) UnmarshalYAML(n *yaml.Node) error {
+	v, err := parseRate(n, func(n *yaml.Node) (int64, error) { return strconv.ParseInt(n.Value, 10, 64) })
+	*r = EventRate(v)
+	return err
+}
+
+func (r *ByteRate) UnmarshalYAML(n *yaml.Node) error {
+	v, err := parseRate(n, func(n *yaml.Node) (int64, error) { var v config.Size; err := n.Decode(&v); return int64(v), err })
+	*r = ByteRate(v)
+	return err
+}
+
+func parseRate(n *yaml.Node, amount func(*yaml.Node) (int64, error)) (float64, error) {
+	text, per, _ := strings.Cut(n.Value, "/")
+	seconds, known := map[string]float64{"s": 1, "m": 60, "h": 3600}[strings.TrimSpace(per)]
+	v, err := amount(&yaml.Node{Kind: yaml.ScalarNode, Value: strings.TrimSpace(text), Line: n.Line})
+	if err != nil || !known || v <= 0 {
+		return 0, fmt.Errorf("line %d: %q is not a rate: 5000/s, 30/m, 100/h; of bytes 10MiB/s", n.Line, n.Value)
+	}
+	return float64(v) / seconds, nil
+}
+
+// minSalt is how long a project's salt must be, in bytes.
+const minSalt = 16
+
+// defaultBurst is how much of a rate may come at once where the file says nothing.
+const defaultBurst = 10 * time.Second
+
+type Key struct {
+	Name          string   `yaml:"name"`
+	SHA256        string   `yaml:"sha256"`
+	Scopes        []string `yaml:"scopes"`
+	MinDurability string   `yaml:"min_durability"`
+	Large         bool     `yaml:"large"`
+	Secret        string   `yaml:"secret"`
+	Expires       string   `yaml:"expires"`
+}
+
+// ScopeWrite lets a key send events. It is the only scope, and a key's where
+// none is named; with [] a key sends nothing.
+const ScopeWrite = "write"
+
+// ErrEmpty is a file that says nothing: one that was cut to nothing and is
+// yet to be written looks so, and obeyed, it would refuse all clients.
+var ErrEmpty = errors.New("no projects stand in it (`projects: {}` says that there are none)")
+
+// Parse reads the file and refuses what a receiver could not obey.
+func Parse(text []byte, env map[string]string) (*File, error) {
+	cfg := &File{}
+	if err := config.ParseStrict(text, env, cfg); err != nil {
+		return nil, err
+	}
+	if cfg.Projects == nil {
+		return nil, ErrEmpty
+	}
+	projects, keys, err := cfg.Tenants()
+	if err == nil {
+		err = receiver.CheckProjects(projects, keys)
+	}
+	return cfg, err
+}
+
+// Tenants are the projects and keys as the receiver wants them.
+func (c *File) Tenants() (projects []receiver.Project, keys []receiver.Key, err error) {
+	var errs []error
+	for name, p := range c.Projects {
+		project, err := p.settings(name)
+		if name == "" {
+			err = errors.New("projects: a project without a name")
+		}
+		errs = append(errs, err)
+		projects = append(projects, project)
+		names := map[string]bool{}
+		for i, k := range p.Keys {
+			key, err := k.key()
+			if err == nil && names[k.Name] {
+				err = fmt.Errorf("name %q is that of another key of this project", k.Name)
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("projects.%s.keys[%d].%w", name, i, err))
+			}
+			names[k.Name], key.Project = true, name
+			keys = append(keys, key)
+		}
+	}
+	return projects, keys, errors.Join(errs...)
+}
+
+func (p Project) settings(name string) (receiver.Project, error) {
+	out := receiver.Project{Name: name, Names: p.Names, Drop: p.Drop, Hash: p.Hash, Salt: p.Salt, Quota: receiver.Quota{Events: p.Quota.Events, Bytes: int64(p.Quota.Bytes)}}
+	if p.Quota.Events < 0 {
+		return out, fmt.Errorf("projects.%s.quota.events %d: 0, for none, or more", name, p.Quota.Events)
+	}
+	if len(p.Hash) > 0 && len(p.Salt) < minSalt {
+		return out, fmt.Errorf("projects.%s.salt has %d bytes: hash wants a secret of %d at least, or hashes are found by trying (openssl rand -hex 16)", name, len(p.Salt), minSalt)
+	}
+	burst := time.Duration(p.Rate.Burst)
+	if burst == 0 {
+		burst = defaultBurst
+	}
+	if burst < 0 {
+		return out, fmt.Errorf("projects.%s.rate.burst %s: more than 0", name, burst)
+	}
+	// At least an event or a byte at once, or a slow rate would let nothing through.
+	rate := func(perSecond float64) (r receiver.Rate) {
+		if perSecond > 0 {
+			r = receiver.Rate{PerSecond: perSecond, Burst: max(1, perSecond*burst.Seconds())}
+		}
+		return r
+	}
+	if s := p.Sample; s != nil {
+		if s.Keep == nil || !(*s.Keep >= 0 && *s.Keep <= 1) {
+			return out, fmt.Errorf("projects.%s.sample.keep: want the part that is kept, 0 to 1, as 0.1", name)
+		}
+		out.Sample = &receiver.Sample{By: cmp.Or(s.By, receiver.SampleSession), Keep: *s.Keep, Names: s.Names}
+		if by := out.Sample.By; by != receiver.SampleSession && by != receiver.SampleUser && by != receiver.SampleEvent {
+			return out, fmt.Errorf("projects.%s.sample.by %q: session, user or event", name, by)
+		}
+	}
+	out.Events, out.Bytes = rate(float64(p.Rate.Events)), rate(float64(p.Rate.Bytes))
+	return out, nil
+}
+
+func (k Key) key() (key receiver.Key, err error) {
+	key = receiver.Key{Name: k.Name, Secret: k.Secret, Small: !k.Large, ReadOnly: k.Scopes != nil}
+	if k.Name == "" {
+		return key, errors.New("name is empty: it is what `penstock keys revoke` goes by")
+	}
+	if key.Hash, err = config.ParseHash(k.SHA256); err != nil {
+		return key, err
+	}
+	for _, s := range k.Scopes {
+		if s != ScopeWrite {
+			return key, fmt.Errorf("scopes: %q is none (known: %s)", s, ScopeWrite)
+		}
+		key.ReadOnly = false
+	}
+	if key.MinDurability, err = config.ParseDurability(k.MinDurability); err != nil {
+		return key, err
+	}
+	key.Expires, err = config.ParseExpiry(k.Expires)
+	return key, err
+}

@@ -1,0 +1,166 @@
+package projects
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/receiver"
+)
+
+// Watcher keeps a receiver at what the file says.
+type Watcher struct {
+	path     string
+	receiver *receiver.Receiver
+	log      *slog.Logger
+	invalid  prometheus.Gauge
+	reads    *prometheus.CounterVec
+	used     *prometheus.GaugeVec
+	seen     os.FileInfo // as it was when it was read last; nil: it was not there
+}
+
+// pollEvery is how often the file is looked at.
+const pollEvery = time.Second
+
+// Open reads the file for the first time.
+func Open(path string, r *receiver.Receiver, log *slog.Logger, reg prometheus.Registerer) (*Watcher, error) {
+	p := &Watcher{path: path, receiver: r, log: log,
+		invalid: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_receiver_projects_invalid",
+			Help: "1 while the projects file cannot be used and what it said before is in force."}),
+		reads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_projects_reads_total",
+			Help: "Reads of the projects file after it changed, by result: ok or invalid."}, []string{"result"}),
+	}
+	p.used = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "penstock_receiver_quota_used",
+		Help: "What a project with a quota has sent today, in events and in bytes."}, []string{"project", "of"})
+	reg.MustRegister(p.invalid, p.reads, p.used)
+	p.seen, _ = os.Stat(path)
+	err := p.read()
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrEmpty) {
+		err = fmt.Errorf("%w; `penstock keys add PROJECT` makes it", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("receiver.projects: %w", err)
+	}
+	return p, nil
+}
+
+// read puts what the file says in force, all of it or nothing.
+func (p *Watcher) read() error {
+	text, err := os.ReadFile(p.path)
+	if err != nil {
+		return err
+	}
+	cfg, err := Parse(text, config.Environment(os.Environ()))
+	if err == nil {
+		projects, keys, _ := cfg.Tenants()
+		err = p.receiver.SetProjects(projects, keys)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.path, err)
+	}
+	return nil
+}
+
+// Watch reads the file again whenever it has changed and is the same at two looks
+// in a row, for it may be half written at the first. It ends with ctx, and keeps what
+// is used of quotas in dir.
+func (p *Watcher) Watch(ctx context.Context, dir string) {
+	tick, keep := time.NewTicker(pollEvery), time.NewTicker(usageEvery)
+	defer tick.Stop()
+	defer keep.Stop()
+	var kept []byte
+	last := p.seen
+	for {
+		select {
+		case <-ctx.Done():
+			p.keepUsage(dir, kept)
+			return
+		case <-keep.C:
+			kept = p.keepUsage(dir, kept)
+			continue
+		case <-tick.C:
+		}
+		// A file that is replaced while it is read is another one at the next look.
+		now, _ := os.Stat(p.path)
+		still := sameFile(last, now)
+		if last = now; !still || sameFile(p.seen, now) {
+			continue
+		}
+		p.seen = now
+		if err := p.read(); err != nil {
+			p.invalid.Set(1)
+			p.reads.WithLabelValues("invalid").Inc()
+			p.log.Error("the projects file cannot be used: what it said before stays in force", "error", err)
+			continue
+		}
+		p.invalid.Set(0)
+		p.reads.WithLabelValues("ok").Inc()
+		p.log.Info("the projects file was read again", "path", p.path)
+	}
+}
+
+// What is used of quotas is written so often, and at the end: a receiver that is
+// killed forgets what came since. usageName is the file's.
+const (
+	usageEvery = 5 * time.Second
+	usageName  = "quota.json"
+)
+
+// keepUsage writes what is used, unless kept is the same.
+func (p *Watcher) keepUsage(dir string, kept []byte) []byte {
+	usage := p.receiver.Usage()
+	p.used.Reset()
+	for name, u := range usage.Projects {
+		p.used.WithLabelValues(name, "events").Set(float64(u.Events))
+		p.used.WithLabelValues(name, "bytes").Set(float64(u.Bytes))
+	}
+	text, err := json.Marshal(usage)
+	if err == nil && (bytes.Equal(text, kept) || kept == nil && len(usage.Projects) == 0) {
+		return kept
+	}
+	path := filepath.Join(dir, usageName)
+	if err == nil {
+		err = os.WriteFile(path+".tmp", text, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
+	if err != nil {
+		p.log.Warn("what is used of quotas is not kept: after a restart they count from before", "error", err)
+		return kept
+	}
+	return text
+}
+
+// ReadUsage goes on from what an earlier receiver kept in dir.
+func (p *Watcher) ReadUsage(dir string) {
+	text, err := os.ReadFile(filepath.Join(dir, usageName))
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	var usage receiver.Usage
+	if err == nil {
+		err = json.Unmarshal(text, &usage)
+	}
+	if err != nil {
+		p.log.Warn("what was used of quotas is not known: they begin anew", "error", err)
+		return
+	}
+	p.receiver.SetUsage(usage)
+}
+
+func sameFile(a, b os.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
