@@ -13,29 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/penstock/penstock/batcher"
 	"github.com/penstock/penstock/internal/config"
-	"github.com/penstock/penstock/loader"
+	"github.com/penstock/penstock/internal/operate"
+	"github.com/penstock/penstock/internal/version"
 )
-
-// roleStatus is what GET /status of a role answers.
-type roleStatus struct {
-	Role     string          `json:"role"`
-	Version  string          `json:"version"`
-	Batchers []batcher.Stats `json:"batchers,omitempty"`
-	Loaders  []loader.Stats  `json:"loaders,omitempty"`
-}
-
-// warnings are what an operator should look at although the role works.
-func (s roleStatus) warnings() (all []string) {
-	for _, b := range s.Batchers {
-		if b.SetAside > 0 {
-			all = append(all, fmt.Sprintf("%s: %s of the write-ahead log set aside as *.corrupt or *.unreadable; see the log and docs/operations.md",
-				b.Pipeline, plural(b.SetAside, "segment")))
-		}
-	}
-	return all
-}
 
 // admin is the listener for operators.
 type admin struct {
@@ -57,7 +38,7 @@ type readiness struct {
 
 // listenAdmin opens the admin listener. status is asked at each GET /status.
 func listenAdmin(cfg config.Admin, reg *prometheus.Registry, ops *operator, ready readiness,
-	status func() roleStatus) (*admin, error) {
+	status func() operate.RoleStatus) (*admin, error) {
 	token, err := cfg.Secret(ops.log)
 	if err != nil {
 		return nil, err
@@ -79,12 +60,12 @@ func listenAdmin(cfg config.Admin, reg *prometheus.Registry, ops *operator, read
 				fmt.Fprintln(w, line)
 			}
 		}
-		for _, warning := range status().warnings() {
+		for _, warning := range status().Warnings() {
 			fmt.Fprintln(w, warning)
 		}
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, version()) })
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, version.Current()) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, status()) })
 	// A profile costs CPU: for operators.
 	mux.HandleFunc("GET /debug/pprof/", guard(token, pprof.Index))

@@ -15,10 +15,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/penstock/penstock/internal/app/dev"
 	"github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/internal/traffic"
+	"github.com/penstock/penstock/internal/version"
 )
 
 // benchOptions are the flags of all benchmarks; each has those that concern it.
@@ -231,17 +234,17 @@ func (o *benchOptions) run(ctx context.Context, s streams) error {
 	if err := o.writable(); err != nil {
 		return err
 	}
-	have, err := fetchTools(ctx, s)
+	have, err := dev.FetchTools(ctx, s.err)
 	if err != nil {
 		return err
 	}
-	report := bench.Report{Command: "bench " + o.name, Version: version().Version, Time: time.Now().UTC().Truncate(time.Second),
+	report := bench.Report{Command: "bench " + o.name, Version: version.Current().Version, Time: time.Now().UTC().Truncate(time.Second),
 		Machine: bench.ThisMachine(os.TempDir()), Flags: o.flags}
-	line := newLiveLine(s)
-	defer line.end()
+	line := show.NewLine(s.err)
+	defer line.End()
 	b := &benchmark{benchOptions: o, have: have, line: line}
 	err = b.all(ctx, &report)
-	line.end()
+	line.End()
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("stopped during %s; %d runs are measured", b.now, len(report.Runs))
 	}
@@ -298,8 +301,8 @@ func (o *benchOptions) write(s streams, report *bench.Report) error {
 // benchmark is one that runs.
 type benchmark struct {
 	*benchOptions
-	have tools
-	line *liveLine
+	have dev.Tools
+	line *show.Line
 	now  string // what runs now, for the live line
 	done int    // runs
 }
@@ -320,7 +323,7 @@ func (b *benchmark) all(ctx context.Context, report *bench.Report) error {
 				if rate > 0 {
 					b.now += fmt.Sprintf(" at %d/s", rate)
 				}
-				b.line.show("%s: starting", b.now)
+				b.line.Show("%s: starting", b.now)
 				run, err := kind.run(ctx, rate)
 				if err != nil {
 					return fmt.Errorf("%s: %w", b.now, err)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -32,9 +33,9 @@ func (b *benchmark) e2e(ctx context.Context, rate int) (run bench.Run, err error
 		if err != nil {
 			return err
 		}
-		parts := []part{{"receiver", []*devstack.Process{r.Process}}, {"loader", loaders}, {"clickhouse", []*devstack.Process{st.clickhouse.Process}},
-			{"minio", []*devstack.Process{st.minio.Process}}, {"nats", []*devstack.Process{st.nats.Process}}}
-		db, err := clickhouse.Open(tableOptions(st.cfg.ClickHouse, 1))
+		parts := []part{{"receiver", []*devstack.Process{r.Process}}, {"loader", loaders}, {"clickhouse", []*devstack.Process{st.ClickHouse.Process}},
+			{"minio", []*devstack.Process{st.MinIO.Process}}, {"nats", []*devstack.Process{st.NATS.Process}}}
+		db, err := clickhouse.Open(app.TableOptions(st.cfg.ClickHouse, 1))
 		if err != nil {
 			return err
 		}

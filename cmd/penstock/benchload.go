@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -36,7 +37,7 @@ func (b *benchmark) load(ctx context.Context, _ int) (run bench.Run, err error) 
 			return err
 		}
 		r.Kill()
-		db, err := clickhouse.Open(tableOptions(st.cfg.ClickHouse, 1))
+		db, err := clickhouse.Open(app.TableOptions(st.cfg.ClickHouse, 1))
 		if err != nil {
 			return err
 		}
@@ -66,8 +67,8 @@ func (b *benchmark) load(ctx context.Context, _ int) (run bench.Run, err error) 
 		f.Add("rows", rows)
 		f.Add("rows_per_s", rows/last.Sub(first).Seconds())
 		f.Add("loader_cpu_s_per_million", after.cpu(before, loaders...)*1e6/rows)
-		f.Add("clickhouse_cpu_s_per_million", after.cpu(before, st.clickhouse.Process)*1e6/rows)
-		f.Add("minio_cpu_s_per_million", after.cpu(before, st.minio.Process)*1e6/rows)
+		f.Add("clickhouse_cpu_s_per_million", after.cpu(before, st.ClickHouse.Process)*1e6/rows)
+		f.Add("minio_cpu_s_per_million", after.cpu(before, st.MinIO.Process)*1e6/rows)
 		for i, l := range loaders {
 			if err := addMemory(f, partName("loader", i), l, after); err != nil {
 				return err

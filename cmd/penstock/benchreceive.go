@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/penstock/penstock/internal/app/dev"
 	"github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/tools/devstack"
 )
@@ -44,7 +45,7 @@ func (b *benchmark) receive(ctx context.Context, rate int) (run bench.Run, err e
 		f.Add("stored_per_s", float64(sent.Accepted)/took.Seconds())
 		perMillion := 1e6 / float64(sent.Accepted)
 		f.Add("receiver_cpu_s_per_million", after.cpu(before, r.Process)*perMillion)
-		f.Add("minio_cpu_s_per_million", after.cpu(before, st.minio.Process)*perMillion)
+		f.Add("minio_cpu_s_per_million", after.cpu(before, st.MinIO.Process)*perMillion)
 		f.Add("generator_cpu_s_per_million", after.own(before)*perMillion)
 		if err := addMemory(f, "receiver", r.Process, after); err != nil {
 			return err
@@ -93,7 +94,7 @@ func (b *benchmark) floorRun(ctx context.Context, rate int) (run bench.Run, err 
 	if err != nil {
 		return run, err
 	}
-	port, err := freePort()
+	port, err := dev.FreePort()
 	if err != nil {
 		return run, err
 	}
@@ -102,7 +103,7 @@ func (b *benchmark) floorRun(ctx context.Context, rate int) (run bench.Run, err 
 		return run, err
 	}
 	defer os.RemoveAll(dir)
-	addr := loopback(port)
+	addr := dev.Loopback(port)
 	// As long as a receiver's answer.
 	answer := fmt.Sprintf(`{"accepted":%d,"rejected":0,"request_id":"%s"}`+"\n", b.batch, strings.Repeat("0", 36))
 	p, err := devstack.Start(ctx, devstack.Command{Name: "penstock bench floor", Path: self,
@@ -111,7 +112,7 @@ func (b *benchmark) floorRun(ctx context.Context, rate int) (run bench.Run, err 
 		return run, err
 	}
 	defer p.Kill()
-	if err := awaitReady(ctx, http.DefaultClient, p, "http://"+addr+"/"); err != nil {
+	if err := dev.AwaitReady(ctx, http.DefaultClient, p, "http://"+addr+"/"); err != nil {
 		return run, err
 	}
 	clients := b.clients(addr, "none", "floor", rate)

@@ -12,8 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/penstock/penstock/internal/app"
+	"github.com/penstock/penstock/internal/app/dev"
 	"github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/traffic"
 	"github.com/penstock/penstock/tools/devstack"
@@ -22,7 +25,7 @@ import (
 // benchStack is the stack of one run, in a folder of its own. What it holds is
 // lost at its end.
 type benchStack struct {
-	servers
+	dev.Servers
 	data   string
 	cfg    config.Config
 	config string // its file
@@ -44,7 +47,7 @@ func (b *benchmark) onStack(ctx context.Context, all bool, measure func(context.
 		return err
 	}
 	defer func() {
-		for _, p := range st.processes {
+		for _, p := range st.Processes {
 			p.Kill()
 		}
 		err = errors.Join(err, os.RemoveAll(st.data))
@@ -52,10 +55,10 @@ func (b *benchmark) onStack(ctx context.Context, all bool, measure func(context.
 	if st.cfg, err = config.Load("", os.Environ()); err != nil {
 		return err
 	}
-	if err := st.servers.start(ctx, b.have, &st.cfg, serverOptions{data: st.data, queue: all, tables: all}); err != nil {
+	if err := st.Servers.Start(ctx, b.have, &st.cfg, dev.ServerOptions{Data: st.data, Queue: all, Tables: all}); err != nil {
 		return err
 	}
-	key, hash, err := devKey(filepath.Join(st.data, "key"))
+	key, hash, err := dev.Key(filepath.Join(st.data, "key"))
 	if err != nil {
 		return err
 	}
@@ -66,10 +69,10 @@ func (b *benchmark) onStack(ctx context.Context, all bool, measure func(context.
 		c.Batcher.ObjectWait = config.Duration(time.Millisecond) // see flush
 	}
 	if all {
-		err = setup(ctx, *c, io.Discard)
+		err = app.Setup(ctx, *c, io.Discard)
 	} else {
 		c.Storage.Notify = "none"
-		err = openBucket(c.Storage).Create(ctx)
+		err = app.OpenBucket(c.Storage).Create(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("setup: %w", err)
@@ -80,7 +83,7 @@ func (b *benchmark) onStack(ctx context.Context, all bool, measure func(context.
 	}
 	ctx, st.died = context.WithCancelCause(ctx)
 	defer st.died(nil)
-	for _, p := range st.processes {
+	for _, p := range st.Processes {
 		st.watch(ctx, p)
 	}
 	err = measure(ctx, st)
@@ -108,14 +111,14 @@ func (st *benchStack) role(ctx context.Context, role string) (*roleProcess, erro
 	var ports [2]int
 	for i := range ports {
 		var err error
-		if ports[i], err = freePort(); err != nil {
+		if ports[i], err = dev.FreePort(); err != nil {
 			return nil, err
 		}
 	}
-	name := role + strconv.Itoa(len(st.processes))
-	r := &roleProcess{listen: loopback(ports[0]), admin: "http://" + loopback(ports[1])}
+	name := role + strconv.Itoa(len(st.Processes))
+	r := &roleProcess{listen: dev.Loopback(ports[0]), admin: "http://" + dev.Loopback(ports[1])}
 	var err error
-	r.Process, err = st.startRole(ctx, role, st.config, r.admin, filepath.Join(st.data, name+".log"),
+	r.Process, err = st.StartRole(ctx, role, st.config, r.admin, filepath.Join(st.data, name+".log"),
 		"PENSTOCK_RECEIVER_LISTEN="+r.listen, "PENSTOCK_RECEIVER_NAME="+name, "PENSTOCK_LOADER_NAME="+name, "PENSTOCK_BATCHER_DIR="+filepath.Join(st.data, name))
 	if err != nil {
 		return nil, err
@@ -126,7 +129,7 @@ func (st *benchStack) role(ctx context.Context, role string) (*roleProcess, erro
 
 // metric is a counter of the role's, by its whole name with labels.
 func (r *roleProcess) metric(ctx context.Context, name string) (float64, error) {
-	text, err := getAdmin(ctx, http.DefaultClient, r.admin, "/metrics")
+	text, err := operate.GetAdmin(ctx, http.DefaultClient, r.admin, "/metrics")
 	if err != nil {
 		return 0, err
 	}
@@ -182,7 +185,7 @@ func (b *benchmark) send(ctx context.Context, c bench.Clients) (*bench.Sent, err
 		if c.Duration == 0 && now > 0 {
 			left = time.Duration(float64(c.Events-int(now)) / (float64(now) / time.Since(began).Seconds()) * float64(time.Second))
 		}
-		b.line.show("%s: %d events accepted, %.0f/s, %.0f s left", b.now, now, rate, max(0, left.Seconds()))
+		b.line.Show("%s: %d events accepted, %.0f/s, %.0f s left", b.now, now, rate, max(0, left.Seconds()))
 	}
 }
 
@@ -201,7 +204,7 @@ func (b *benchmark) await(ctx context.Context, what string, every, patience time
 		if time.Since(changed) > patience {
 			return fmt.Errorf("waiting for %s: %d, and nothing has moved for %s", what, far, patience)
 		}
-		b.line.show("%s: waiting for %s: %d", b.now, what, far)
+		b.line.Show("%s: waiting for %s: %d", b.now, what, far)
 		if err := retry.Sleep(ctx, every); err != nil {
 			return context.Cause(ctx)
 		}
@@ -218,7 +221,7 @@ func (b *benchmark) flush(ctx context.Context, r *roleProcess, key string) error
 		}
 	}
 	return b.await(ctx, "objects", 20*time.Millisecond, time.Minute, func() (int64, bool, error) {
-		st, err := askRole(ctx, http.DefaultClient, r.admin)
+		st, err := operate.AskRole(ctx, http.DefaultClient, r.admin)
 		if err != nil {
 			return 0, false, err
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // blobOpening begins a reference. In JSON these bytes are nothing else: within a
@@ -41,7 +42,7 @@ func (r *resolver) done() error {
 	if r.failed == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s could not be resolved and stayed as they are; the first: %w", plural(r.failed, "reference"), r.first)
+	return fmt.Errorf("%s could not be resolved and stayed as they are; the first: %w", show.Plural(r.failed, "reference"), r.first)
 }
 
 // resolve gives an event's properties with the values in them; where names the

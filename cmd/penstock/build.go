@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/penstock/penstock/batcher"
 	errorspipeline "github.com/penstock/penstock/errors-pipeline"
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
@@ -31,34 +31,6 @@ import (
 	"github.com/penstock/penstock/loader"
 	"github.com/penstock/penstock/receiver"
 )
-
-func openBucket(c config.Storage) *objstore.Bucket {
-	return objstore.Open(objstore.Options{Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket,
-		AccessKey: c.AccessKey, SecretKey: c.SecretKey, PathStyle: c.PathStyle, TLS: c.TLS.Config(slog.Default())})
-}
-
-func connectQueue(c config.Queue, name string, log *slog.Logger) (*jetstream.Queue, error) {
-	return jetstream.Connect(jetstream.Options{URL: c.URL, User: c.User, Password: c.Password, Creds: c.Creds,
-		TLS: c.TLS.Config(log), AckWait: time.Duration(c.AckWait), MaxAge: time.Duration(c.MaxAge), MaxBytes: int64(c.MaxBytes), Replicas: c.Replicas}, name, log)
-}
-
-func tableOptions(c config.ClickHouse, conns int) clickhouse.Options {
-	return clickhouse.Options{Addresses: c.Addresses, Database: c.Database, User: c.User, Password: c.Password,
-		TLS: c.TLS.Config(slog.Default()), Timeout: time.Duration(c.Timeout), Conns: conns}
-}
-
-// sourceOf is where loaders and commands read objects from.
-func sourceOf(c config.Config, store *objstore.Bucket, db *clickhouse.DB) (loader.Source, error) {
-	imports, err := c.Mappings()
-	if err != nil {
-		return loader.Source{}, err
-	}
-	maxRow := int(c.Receiver.MaxEvent)
-	files := clickhouse.Files{DB: db, Endpoint: cmp.Or(c.ClickHouse.StorageEndpoint, c.Storage.Endpoint), MaxRow: maxRow,
-		Region: c.Storage.Region, Bucket: c.Storage.Bucket, AccessKey: c.Storage.AccessKey, SecretKey: c.Storage.SecretKey,
-		PathStyle: c.Storage.PathStyle}
-	return loader.Source{Store: store, Imports: imports, Dir: c.Loader.Dir, MaxRow: maxRow, Files: files}, nil
-}
 
 // receiverKeys are the keys of the configuration as the receiver wants them.
 func receiverKeys(c config.Receiver) (keys []receiver.Key, err error) {
@@ -137,9 +109,9 @@ func buildIntake(cfg config.Config, role string, specs []pipeline.Spec, log *slo
 		name = fmt.Sprintf("%.50s-%s%s", name, role, filepath.Base(dir))
 	}
 	in.dir = dir
-	store := openBucket(cfg.Storage)
+	store := app.OpenBucket(cfg.Storage)
 	if cfg.Storage.Notify == "self" {
-		if in.queue, err = connectQueue(cfg.Queue, "penstock-"+role+" "+name, log); err != nil {
+		if in.queue, err = app.ConnectQueue(cfg.Queue, "penstock-"+role+" "+name, log); err != nil {
 			return nil, err
 		}
 	}
@@ -345,13 +317,13 @@ type outlet struct {
 func buildOutlet(cfg config.Config, isolated *loader.Isolation, log *slog.Logger, reg prometheus.Registerer) (*outlet, error) {
 	name := loaderName(cfg)
 	specs := pipeline.Specs()
-	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, len(specs)*(cfg.Loader.Workers+1)+2))
+	db, err := clickhouse.Open(app.TableOptions(cfg.ClickHouse, len(specs)*(cfg.Loader.Workers+1)+2))
 	if err != nil {
 		return nil, err
 	}
 	out := &outlet{db: db}
 	if cfg.Storage.Notify != "none" {
-		if out.queue, err = connectQueue(cfg.Queue, "penstock-load "+name, log); err != nil {
+		if out.queue, err = app.ConnectQueue(cfg.Queue, "penstock-load "+name, log); err != nil {
 			db.Close()
 			return nil, err
 		}
@@ -364,8 +336,8 @@ func buildOutlet(cfg config.Config, isolated *loader.Isolation, log *slog.Logger
 	} else {
 		report = out.reports.reporter
 	}
-	store := openBucket(cfg.Storage)
-	source, err := sourceOf(cfg, store, db)
+	store := app.OpenBucket(cfg.Storage)
+	source, err := app.Source(cfg, store, db)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/faultpoint"
@@ -41,7 +42,7 @@ func (s shifted) Append(ctx context.Context, events []pipeline.Event, blobs []pi
 
 // watchClock compares this machine's clock with the store's.
 func watchClock(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) *wallclock.Watch {
-	w := wallclock.New(openBucket(cfg.Storage).Offset, time.Now, log)
+	w := wallclock.New(app.OpenBucket(cfg.Storage).Offset, time.Now, log)
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "penstock_clock_offset_seconds",
 		Help: "How far this machine's clock is ahead of the store's; 0 until the store has answered."},
 		func() float64 { return w.Offset().Seconds() }))

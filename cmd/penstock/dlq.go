@@ -15,6 +15,7 @@ import (
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // letterFilter chooses dead letters.
@@ -59,7 +60,7 @@ func deadLetterOperations() []operation {
 		return []string{r.Result, r.Key}
 	}
 	counted := func(what string) func(io.Writer, map[string]int) {
-		return func(w io.Writer, n map[string]int) { fmt.Fprintln(w, plural(n[""], "dead letter")+what) }
+		return func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "dead letter")+what) }
 	}
 	return []operation{
 		{

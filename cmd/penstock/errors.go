@@ -23,6 +23,7 @@ import (
 	"github.com/penstock/penstock/internal/codec/foreign"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader"
 	"github.com/penstock/penstock/receiver"
 )
@@ -116,7 +117,7 @@ func errorOperations() []operation {
 				return []string{k.Time.Format(time.RFC3339), k.Code, k.Stage, project, strconv.FormatUint(k.RawBytes, 10), redriven, k.ID, message}
 			},
 			sum: func(w io.Writer, n map[string]int) {
-				fmt.Fprintln(w, plural(n[""], "failure"))
+				fmt.Fprintln(w, show.Plural(n[""], "failure"))
 				if n[""] == 100 {
 					fmt.Fprintln(w, "(the newest; --limit 0 lists all)")
 				}
@@ -141,7 +142,7 @@ func errorOperations() []operation {
 			},
 			kind: func(item any) string { return item.(*errorResult).Result },
 			sum: func(w io.Writer, n map[string]int) {
-				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d refused again, %d skipped\n", plural(n[""], "failure"), n["accepted"], n["partly"], n["refused"], n["skipped"])
+				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d refused again, %d skipped\n", show.Plural(n[""], "failure"), n["accepted"], n["partly"], n["refused"], n["skipped"])
 				if n["sampled"] > 0 {
 					fmt.Fprintf(w, "%d were left out by their project's sample\n", n["sampled"])
 				}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/projects"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/receiver"
 )
 
@@ -93,7 +94,7 @@ func keyOperations() []operation {
 				}
 				return []string{k.Project, dash(k.Name), k.State, dash(k.MinDurability), large, dash(k.Expires), k.SHA256 + "…", k.Where}
 			},
-			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, plural(n[""], "key")) },
+			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "key")) },
 			run: listKeys,
 		},
 		{
@@ -101,7 +102,7 @@ func keyOperations() []operation {
 			short: "take a key away: it is unknown to receivers within a second or two",
 			print: func(w io.Writer, item any) error {
 				k := item.(*keyRevoked)
-				_, err := fmt.Fprintf(w, "revoked  %s of %s; %s left\n", k.Name, k.Project, plural(k.Left, "key"))
+				_, err := fmt.Fprintf(w, "revoked  %s of %s; %s left\n", k.Name, k.Project, show.Plural(k.Left, "key"))
 				return err
 			},
 			run: revokeKey,

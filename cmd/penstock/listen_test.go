@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/testing/tlstest"
 )
 
@@ -26,7 +27,7 @@ func startAdmin(t *testing.T, cfg config.Admin) string {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	a, err := listenAdmin(cfg, newRegistry(), newOperator(config.Default(), log), readiness{ready: func() error { return nil }},
-		func() roleStatus { return roleStatus{Role: "test"} })
+		func() operate.RoleStatus { return operate.RoleStatus{Role: "test"} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,19 +155,19 @@ func TestAdminTLS(t *testing.T) {
 	cert, key := ca.Issue(t, dir, "127.0.0.1")
 	clientCert, clientKey := ca.Issue(t, t.TempDir(), "operator")
 	addr := startAdmin(t, config.Admin{Listen: "127.0.0.1:0", TLS: config.ServerTLS{Cert: cert, Key: key, ClientCA: ca.File}})
-	if _, err := askRole(t.Context(), config.ClientTLS{}.HTTPClient(), "https://"+addr); err == nil {
+	if _, err := operate.AskRole(t.Context(), config.ClientTLS{}.HTTPClient(), "https://"+addr); err == nil {
 		t.Error("a client that does not know the CA trusts the listener")
 	}
-	if _, err := askRole(t.Context(), config.ClientTLS{CA: ca.File}.HTTPClient(), "https://"+addr); err == nil {
+	if _, err := operate.AskRole(t.Context(), config.ClientTLS{CA: ca.File}.HTTPClient(), "https://"+addr); err == nil {
 		t.Error("a client without a certificate is let in")
 	}
 	other := tlstest.NewCA(t)
 	otherCert, otherKey := other.Issue(t, t.TempDir(), "operator")
-	if _, err := askRole(t.Context(), config.ClientTLS{CA: ca.File, Cert: otherCert, Key: otherKey}.HTTPClient(), "https://"+addr); err == nil {
+	if _, err := operate.AskRole(t.Context(), config.ClientTLS{CA: ca.File, Cert: otherCert, Key: otherKey}.HTTPClient(), "https://"+addr); err == nil {
 		t.Error("a client with another CA's certificate is let in")
 	}
 	files := config.ClientTLS{CA: ca.File, Cert: clientCert, Key: clientKey}
-	st, err := askRole(t.Context(), files.HTTPClient(), "https://"+addr)
+	st, err := operate.AskRole(t.Context(), files.HTTPClient(), "https://"+addr)
 	if err != nil || st.Role != "test" {
 		t.Errorf("got %+v, %v", st, err)
 	}

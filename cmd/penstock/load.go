@@ -8,10 +8,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/penstock/penstock/internal/clickhouse"
-	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/app"
+	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/show"
+	"github.com/penstock/penstock/internal/version"
 )
 
 func runLoad(ctx context.Context, s streams, args []string) error {
@@ -24,7 +25,7 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(s.err, cfg.Process)
+	log, err := app.NewLogger(s.err, cfg.Process)
 	if err != nil {
 		return err
 	}
@@ -54,8 +55,8 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 		}
 		return nil
 	}
-	adm, err := listenAdmin(cfg.Admin, reg, ops, readiness{ready: ready}, func() roleStatus {
-		st := roleStatus{Role: "load", Version: version().Version}
+	adm, err := listenAdmin(cfg.Admin, reg, ops, readiness{ready: ready}, func() operate.RoleStatus {
+		st := operate.RoleStatus{Role: "load", Version: version.Current().Version}
 		for _, l := range out.loaders {
 			st.Loaders = append(st.Loaders, l.Stats())
 		}
@@ -71,7 +72,7 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 
 	// A server that is away is waited for; a table that would count twice is not.
 	for attempt := 1; ; attempt++ {
-		if err = checkTables(ctx, out.db); err == nil || retry.ClassOf(err) != retry.Outage {
+		if err = app.CheckTables(ctx, out.db); err == nil || retry.ClassOf(err) != retry.Outage {
 			break
 		}
 		log.Warn("the tables cannot be checked; trying again", "error", err)
@@ -104,13 +105,4 @@ func runLoad(ctx context.Context, s streams, args []string) error {
 		log.Info("drained: every load that was begun is finished")
 	}
 	return err
-}
-
-func checkTables(ctx context.Context, db *clickhouse.DB) error {
-	for _, spec := range pipeline.Specs() {
-		if err := db.Check(ctx, spec.Name); err != nil {
-			return err
-		}
-	}
-	return nil
 }

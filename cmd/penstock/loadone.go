@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -43,7 +44,7 @@ func runLoadOne(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(s.err, cfg.Process)
+	log, err := app.NewLogger(s.err, cfg.Process)
 	if err != nil {
 		return err
 	}
@@ -64,11 +65,11 @@ func runLoadOne(ctx context.Context, s streams, args []string) error {
 }
 
 func loadAlone(ctx context.Context, s streams, cfg config.Config, spec pipeline.Spec, n pipeline.Notification) error {
-	log, err := newLogger(s.err, cfg.Process)
+	log, err := app.NewLogger(s.err, cfg.Process)
 	if err != nil {
 		return err
 	}
-	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, 4))
+	db, err := clickhouse.Open(app.TableOptions(cfg.ClickHouse, 4))
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func loadAlone(ctx context.Context, s streams, cfg config.Config, spec pipeline.
 			}
 		}()
 	}
-	source, err := sourceOf(cfg, openBucket(cfg.Storage), db)
+	source, err := app.Source(cfg, app.OpenBucket(cfg.Storage), db)
 	if err != nil {
 		return err
 	}

@@ -9,14 +9,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
-
-	"golang.org/x/term"
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/show"
@@ -61,13 +58,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop)
 	// Commands print what clients sent. It must not reach a terminal as commands to that.
-	s := streams{plainWriter(os.Stdout), os.Stderr}
+	s := streams{show.Plain(os.Stdout), os.Stderr}
 	err := run(ctx, s, os.Args[1:])
 	switch {
 	case errors.Is(err, errUsage):
 		os.Exit(2)
 	case err != nil:
-		fmt.Fprintln(plainWriter(os.Stderr), "penstock:", err)
+		fmt.Fprintln(show.Plain(os.Stderr), "penstock:", err)
 		os.Exit(1)
 	}
 }
@@ -161,25 +158,4 @@ func readConfig(path string) (config.Config, error) {
 		}
 	}
 	return config.Load(path, os.Environ())
-}
-
-// plainWriter quotes what is written to a terminal; all else is w itself.
-func plainWriter(w io.Writer) io.Writer {
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return &show.Writer{To: w}
-	}
-	return w
-}
-
-func newLogger(w io.Writer, c config.Process) (*slog.Logger, error) {
-	w = plainWriter(w)
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-		return nil, fmt.Errorf("process.log_level %q: debug, info, warn or error", c.LogLevel)
-	}
-	opts := &slog.HandlerOptions{Level: level}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
-	}
-	return slog.New(slog.NewTextHandler(w, opts)), nil
 }

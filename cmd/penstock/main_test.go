@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"testing"
+
+	"github.com/penstock/penstock/internal/version"
 )
 
 func TestRunUsage(t *testing.T) {
@@ -18,7 +20,7 @@ func TestRunUsage(t *testing.T) {
 		{[]string{"help", "dev"}, "--port-base PORT", nil},
 		{[]string{"dev", "--nonsense"}, "-nonsense", errUsage},
 		{[]string{"dev", "x"}, `what is "x"?`, errUsage},
-		{[]string{"version"}, "penstock " + release, nil},
+		{[]string{"version"}, "penstock " + version.Release, nil},
 	} {
 		var out strings.Builder
 		err := run(context.Background(), streams{&out, &out}, tt.args)

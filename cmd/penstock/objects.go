@@ -16,6 +16,7 @@ import (
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader/audit"
 )
 
@@ -95,14 +96,6 @@ type found struct {
 	Event  json.RawMessage `json:"event"`
 }
 
-// plural is a number of things.
-func plural(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
-
 // errEnough ends a listing.
 var errEnough = errors.New("enough")
 
@@ -116,7 +109,7 @@ func objectOperations() []operation {
 				o := item.(*objectInfo)
 				return []string{o.State, strconv.FormatInt(o.Rows, 10), strconv.FormatInt(o.Bytes, 10), o.Stored.Format(time.RFC3339), o.Key}
 			},
-			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, plural(n[""], "object")) },
+			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "object")) },
 			run: listObjects,
 		},
 		{
@@ -329,7 +322,7 @@ func findEvent(ctx context.Context, o *operator, params any, out sink) error {
 		}
 	}
 	if n == 0 {
-		return fmt.Errorf("neither a row nor an object since %s has the event %s (%s could not be read)", span.From.Format(time.RFC3339), id, plural(unread, "object"))
+		return fmt.Errorf("neither a row nor an object since %s has the event %s (%s could not be read)", span.From.Format(time.RFC3339), id, show.Plural(unread, "object"))
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/show"
@@ -449,7 +450,7 @@ func (c common) executor(s streams) (executor, func() error, error) {
 	if cfg.Process.LogLevel == "info" {
 		cfg.Process.LogLevel = "error" // a command's own words are enough
 	}
-	log, err := newLogger(s.err, cfg.Process)
+	log, err := app.NewLogger(s.err, cfg.Process)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -554,8 +555,8 @@ func (op operation) command(ctx context.Context, s streams, args []string, h hoo
 // show carries an operation out and prints its lines as they come: a table
 // aligns its columns block by block, so that long lists stream.
 func (op operation) show(ctx context.Context, s streams, ex executor, params any, asJSON bool) error {
-	live := newLiveLine(s)
-	defer live.end()
+	live := show.NewLine(s.err)
+	defer live.End()
 	out := bufio.NewWriter(s.out)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
@@ -576,7 +577,7 @@ func (op operation) show(ctx context.Context, s streams, ex executor, params any
 				}
 				return enc.Encode(item)
 			case op.print != nil:
-				live.end()
+				live.End()
 				return op.print(out, item)
 			}
 			if items%1000 == 1 {
@@ -593,10 +594,10 @@ func (op operation) show(ctx context.Context, s streams, ex executor, params any
 			return err
 		},
 		progress: func(p progress) {
-			live.show("%s", show.Terminal(p.String()))
+			live.Show("%s", show.Terminal(p.String()))
 		},
 	})
-	live.end()
+	live.End()
 	err = errors.Join(err, table.Flush())
 	if op.sum != nil && !asJSON && err == nil {
 		op.sum(out, kinds)

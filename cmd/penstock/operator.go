@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
@@ -38,7 +39,7 @@ type operator struct {
 const operatorConns = 12
 
 func newOperator(cfg config.Config, log *slog.Logger) *operator {
-	return &operator{cfg: cfg, log: log, store: openBucket(cfg.Storage), said: io.Discard, isolated: loader.NewIsolation(nil)}
+	return &operator{cfg: cfg, log: log, store: app.OpenBucket(cfg.Storage), said: io.Discard, isolated: loader.NewIsolation(nil)}
 }
 
 // table connects to ClickHouse.
@@ -46,7 +47,7 @@ func (o *operator) table() (*clickhouse.DB, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.db == nil {
-		db, err := clickhouse.Open(tableOptions(o.cfg.ClickHouse, operatorConns))
+		db, err := clickhouse.Open(app.TableOptions(o.cfg.ClickHouse, operatorConns))
 		if err != nil {
 			return nil, err
 		}
@@ -61,7 +62,7 @@ func (o *operator) source() (loader.Source, error) {
 	if err != nil {
 		return loader.Source{}, err
 	}
-	return sourceOf(o.cfg, o.store, db)
+	return app.Source(o.cfg, o.store, db)
 }
 
 // notifications connects to the queue; nil where there is none.
@@ -69,7 +70,7 @@ func (o *operator) notifications(ctx context.Context) (*jetstream.Queue, error) 
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.queue == nil && o.cfg.Storage.Notify != "none" {
-		q, err := connectQueue(o.cfg.Queue, "penstock-operator", o.log)
+		q, err := app.ConnectQueue(o.cfg.Queue, "penstock-operator", o.log)
 		if err != nil {
 			return nil, err
 		}

@@ -12,7 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/penstock/penstock/batcher"
+	"github.com/penstock/penstock/internal/app"
+	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/version"
 	"github.com/penstock/penstock/receiver/protocol/otlpgrpc"
 )
 
@@ -27,7 +30,7 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(s.err, cfg.Process)
+	log, err := app.NewLogger(s.err, cfg.Process)
 	if err != nil {
 		return err
 	}
@@ -44,8 +47,8 @@ func runReceive(ctx context.Context, s streams, args []string) error {
 	var draining atomic.Bool
 	clock := watchClock(cfg, log, reg)
 	ready := readiness{func() error { return errors.Join(in.ready(draining.Load()), clock.Err()) }, in.remarks}
-	adm, err := listenAdmin(cfg.Admin, reg, ops, ready, func() roleStatus {
-		st := roleStatus{Role: "receive", Version: version().Version}
+	adm, err := listenAdmin(cfg.Admin, reg, ops, ready, func() operate.RoleStatus {
+		st := operate.RoleStatus{Role: "receive", Version: version.Current().Version}
 		for _, b := range in.batchers {
 			st.Batchers = append(st.Batchers, b.Stats())
 		}

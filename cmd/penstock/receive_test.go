@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/penstock/penstock/internal/app/dev"
 )
 
 // A store that refuses what is needed is named by readyz, status and metrics. A receiver that has stored nothing since its
@@ -72,7 +74,7 @@ func TestReadyzOfRefusals(t *testing.T) {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	port, err := freePort()
+	port, err := dev.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader"
 	"github.com/penstock/penstock/loader/audit"
 )
@@ -293,7 +294,7 @@ func runReingest(ctx context.Context, o *operator, params any, out sink) error {
 		return err
 	}
 	if r.failed > 0 {
-		return fmt.Errorf("%s could not be loaded: see above", plural(int(r.failed), "object"))
+		return fmt.Errorf("%s could not be loaded: see above", show.Plural(int(r.failed), "object"))
 	}
 	return nil
 }

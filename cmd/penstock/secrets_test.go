@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/config"
 )
 
@@ -31,7 +32,7 @@ func TestSecretsInErrors(t *testing.T) {
 				if err = status(t.Context(), cfg).print(&said); err != nil {
 					t.Fatal(err)
 				}
-				err = setup(t.Context(), cfg, &said)
+				err = app.Setup(t.Context(), cfg, &said)
 			}
 			if err == nil {
 				t.Fatalf("%s: no error", env)

@@ -6,16 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/penstock/penstock/batcher"
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // pipelineStatus is what waits where in one pipeline.
@@ -76,12 +77,12 @@ func status(ctx context.Context, cfg config.Config) statusReport {
 	}
 	client := cfg.Status.TLS.HTTPClient()
 	for _, url := range admins {
-		role, err := askRole(ctx, client, url)
+		role, err := operate.AskRole(ctx, client, url)
 		if err != nil {
 			fail(err)
 			continue
 		}
-		for _, warning := range role.warnings() {
+		for _, warning := range role.Warnings() {
 			report.Warnings = append(report.Warnings, fmt.Sprintf("%s %s %s", role.Role, url, warning))
 		}
 		for _, b := range role.Batchers {
@@ -96,11 +97,11 @@ func status(ctx context.Context, cfg config.Config) statusReport {
 			}
 		}
 	}
-	log, _ := newLogger(io.Discard, cfg.Process)
+	log, _ := app.NewLogger(io.Discard, cfg.Process)
 	var q *jetstream.Queue
 	if cfg.Storage.Notify != "none" {
 		var err error
-		if q, err = connectQueue(cfg.Queue, "penstock-status", log); err != nil {
+		if q, err = app.ConnectQueue(cfg.Queue, "penstock-status", log); err != nil {
 			fail(err)
 		} else {
 			defer q.Close() // this one, whatever q is later
@@ -112,7 +113,7 @@ func status(ctx context.Context, cfg config.Config) statusReport {
 			cancel()
 		}
 	}
-	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, 1))
+	db, err := clickhouse.Open(app.TableOptions(cfg.ClickHouse, 1))
 	if err != nil {
 		fail(err)
 		return report
@@ -155,35 +156,6 @@ func (p *pipelineStatus) add(b batcher.Stats) {
 	p.SetAside += b.SetAside
 }
 
-func askRole(ctx context.Context, client *http.Client, url string) (roleStatus, error) {
-	var st roleStatus
-	text, err := getAdmin(ctx, client, url, "/status")
-	if err != nil {
-		return st, err
-	}
-	if err := json.Unmarshal(text, &st); err != nil {
-		return st, fmt.Errorf("%s/status: %w", url, err)
-	}
-	return st, nil
-}
-
-// getAdmin gets a page of a role's admin listener.
-func getAdmin(ctx context.Context, client *http.Client, url, page string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+page, nil)
-	if err != nil {
-		return nil, fmt.Errorf("status.admins %q: %w", url, err)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s%s: %s", url, page, resp.Status)
-	}
-	return io.ReadAll(resp.Body)
-}
-
 func (r statusReport) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "PIPELINE\tACTIVE ROWS\tACTIVE AGE\tSEALED\tWAL\tQUEUED\tIN FLIGHT\tLOADED/MIN\tROWS/MIN\tROWS\tDEAD\tFRESHNESS\t")
@@ -199,7 +171,7 @@ func (r statusReport) print(w io.Writer) error {
 			fresh = fmt.Sprintf("%.1fs", *p.Freshness)
 		}
 		fmt.Fprintf(t, "%s\t%d\t%.0fs\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", p.Pipeline, p.ActiveRows, p.ActiveSeconds, p.Sealed,
-			bytesText(p.Disk), queued, flight, loaded, perMinute, rows, dead, fresh)
+			show.Bytes(p.Disk), queued, flight, loaded, perMinute, rows, dead, fresh)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -208,17 +180,4 @@ func (r statusReport) print(w io.Writer) error {
 		fmt.Fprintln(w, "!", e)
 	}
 	return nil
-}
-
-// bytesText is a number of bytes for people, in three digits.
-func bytesText(n int64) string {
-	v, unit := float64(n), 0
-	for v >= 1000 && unit < 4 {
-		v, unit = v/1024, unit+1
-	}
-	if unit == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	// #nosec G602 -- unit is 1 to 4 here
-	return fmt.Sprintf("%.3g %s", v, []string{"KiB", "MiB", "GiB", "TiB"}[unit-1])
 }

@@ -9,11 +9,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader/audit"
 )
 
@@ -115,18 +117,18 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 		return fmt.Errorf("storage.notify is none: there is no queue to tell, and loaders sweep by themselves every %s "+
 			"(the whole bucket every %s, 0s: never); `penstock reingest KEY` loads an object at once", cfg.Sweep.Every, cfg.Sweep.FullEvery)
 	}
-	log, err := newLogger(s.err, cfg.Process)
+	log, err := app.NewLogger(s.err, cfg.Process)
 	if err != nil {
 		return err
 	}
-	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, 2))
+	db, err := clickhouse.Open(app.TableOptions(cfg.ClickHouse, 2))
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	enqueue := func(context.Context, pipeline.Spec, pipeline.Notification, bool) (bool, error) { return false, nil }
 	if !*dry {
-		q, err := connectQueue(cfg.Queue, "penstock-sweep", log)
+		q, err := app.ConnectQueue(cfg.Queue, "penstock-sweep", log)
 		if err != nil {
 			return err
 		}
@@ -136,22 +138,22 @@ func runSweep(ctx context.Context, s streams, args []string) error {
 		}
 		enqueue = q.Enqueue
 	}
-	line := newLiveLine(s)
-	defer line.end()
+	line := show.NewLine(s.err)
+	defer line.End()
 	for _, spec := range pipeline.Specs() {
 		began := time.Now()
 		tell := func(ctx context.Context, n pipeline.Notification) (bool, error) { return enqueue(ctx, spec, n, *again) }
 		progress := func(sw audit.Swept) {
-			line.show("%s: %d objects, %d not loaded, %.0f/s", spec.Name, sw.Objects, sw.Enqueued,
+			line.Show("%s: %d objects, %d not loaded, %.0f/s", spec.Name, sw.Objects, sw.Enqueued,
 				float64(sw.Objects)/time.Since(began).Seconds())
 		}
 		scope := audit.InSpan(spec, span)
 		if *all {
 			scope = audit.All(spec)
 		}
-		swept, err := audit.Sweep(ctx, audit.SweepOptions{Scope: scope, Bucket: openBucket(cfg.Storage), Ledger: db, Grace: *grace,
+		swept, err := audit.Sweep(ctx, audit.SweepOptions{Scope: scope, Bucket: app.OpenBucket(cfg.Storage), Ledger: db, Grace: *grace,
 			Enqueue: tell, Progress: progress})
-		line.end()
+		line.End()
 		if err != nil {
 			return err
 		}

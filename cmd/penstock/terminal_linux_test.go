@@ -8,7 +8,9 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // terminal opens a pseudo terminal: what is written to the second is read from the first.
@@ -39,10 +41,10 @@ func TestTerminalGetsNoCommands(t *testing.T) {
 	sent := "{\"a\":\"\x1b]0;PWNED\x07\u009b\u202e\"}"
 	d := &errorDetail{Raw: []byte(sent)}
 	d.Message = "message \x1b[31m"
-	if err := printError(plainWriter(tty), d); err != nil {
+	if err := printError(show.Plain(tty), d); err != nil {
 		t.Fatal(err)
 	}
-	log, err := newLogger(tty, config.Process{LogLevel: "info", LogFormat: "json"})
+	log, err := app.NewLogger(tty, config.Process{LogLevel: "info", LogFormat: "json"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +71,7 @@ func TestTerminalGetsNoCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	fmt.Fprint(plainWriter(file), sent)
+	fmt.Fprint(show.Plain(file), sent)
 	if text, err := os.ReadFile(file.Name()); err != nil || string(text) != sent {
 		t.Errorf("a file got %q, %v", text, err)
 	}

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader/audit"
 )
 
@@ -30,27 +32,27 @@ func runVerify(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return err
 	}
-	db, err := clickhouse.Open(tableOptions(cfg.ClickHouse, 2))
+	db, err := clickhouse.Open(app.TableOptions(cfg.ClickHouse, 2))
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	store := openBucket(cfg.Storage)
-	source, err := sourceOf(cfg, store, db)
+	store := app.OpenBucket(cfg.Storage)
+	source, err := app.Source(cfg, store, db)
 	if err != nil {
 		return err
 	}
 	days := int(span.To.Sub(span.From.Truncate(24*time.Hour))/(24*time.Hour)) + 1
 	differ := false
 	for _, spec := range pipeline.Specs() {
-		line := newLiveLine(s)
+		line := show.NewLine(s.err)
 		began, done := time.Now(), 0
 		v, err := audit.Verify(ctx, spec, audit.VerifyOptions{Span: span, Grace: *grace, Bucket: store, Source: &source, Ledger: db, Table: db, Progress: func(v audit.Verified) {
 			done++
 			left := time.Duration(float64(time.Since(began)) / float64(done) * float64(max(0, days-done)))
-			line.show("%s: day %d of %d, %d objects, %d rows, %d differences, %s left", spec.Name, done, days, v.Objects, v.TableRows, len(v.Differences), left.Round(time.Second))
+			line.Show("%s: day %d of %d, %d objects, %d rows, %d differences, %s left", spec.Name, done, days, v.Objects, v.TableRows, len(v.Differences), left.Round(time.Second))
 		}})
-		line.end()
+		line.End()
 		if err != nil {
 			return err
 		}

@@ -116,3 +116,24 @@ func clean(text string) bool {
 func obeyed(r rune) bool {
 	return r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
+
+// Plural is a number of things.
+func Plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// Bytes is a number of bytes for people, in three digits.
+func Bytes(n int64) string {
+	v, unit := float64(n), 0
+	for v >= 1000 && unit < 4 {
+		v, unit = v/1024, unit+1
+	}
+	if unit == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	// #nosec G602 -- unit is 1 to 4 here
+	return fmt.Sprintf("%.3g %s", v, []string{"KiB", "MiB", "GiB", "TiB"}[unit-1])
+}

@@ -2,7 +2,10 @@ package show
 
 import (
 	"io"
+	"os"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 // Writer quotes for a terminal what passes through it. A character may be split between two writes.
@@ -41,4 +44,12 @@ func partial(text []byte) int {
 		}
 	}
 	return 0
+}
+
+// Plain quotes what is written to a terminal; all else is w itself.
+func Plain(w io.Writer) io.Writer {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return &Writer{To: w}
+	}
+	return w
 }

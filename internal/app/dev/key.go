@@ -1,4 +1,4 @@
-package main
+package dev
 
 import (
 	"crypto/rand"
@@ -13,8 +13,8 @@ import (
 	"github.com/penstock/penstock/receiver"
 )
 
-// devKey reads a dev stack's key, or makes one and keeps it in the file.
-func devKey(path string) (key, hash string, err error) {
+// Key reads a dev stack's key, or makes one and keeps it in the file.
+func Key(path string) (key, hash string, err error) {
 	text, err := os.ReadFile(path)
 	if key = strings.TrimSpace(string(text)); err != nil || key == "" {
 		var random [18]byte
@@ -28,11 +28,11 @@ func devKey(path string) (key, hash string, err error) {
 	return key, hex.EncodeToString(sum[:]), nil
 }
 
-// devSecrets reads the passwords of a dev stack's servers. They are made at the first start, also of a folder that an
+// readSecrets reads the passwords of a dev stack's servers. They are made at the first start, also of a folder that an
 // earlier version left, whose servers had none or a well-known one.
-func devSecrets(data string) (s secrets, err error) {
+func readSecrets(data string) (s secrets, err error) {
 	for name, into := range map[string]*string{"clickhouse": &s.clickhouse, "minio": &s.minio, "nats": &s.nats} {
-		if *into, _, err = devKey(filepath.Join(data, name+"-password")); err != nil {
+		if *into, _, err = Key(filepath.Join(data, name+"-password")); err != nil {
 			return s, err
 		}
 	}

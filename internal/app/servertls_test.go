@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -18,6 +18,9 @@ import (
 
 // Each server has a certificate of a private CA, for another name than the address, and wants one from us.
 func TestServersByTLS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts servers")
+	}
 	ca, other := tlstest.NewCA(t), tlstest.NewCA(t)
 	cert, key := ca.Issue(t, t.TempDir(), "penstock")
 	right := config.ClientTLS{CA: ca.File, Cert: cert, Key: key, ServerName: "store.internal"}
@@ -53,13 +56,13 @@ func storageByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) error 
 		m := testservers.MinIO(t, devstack.MinIOOptions{})
 		c := config.Default().Storage
 		c.AccessKey, c.SecretKey, c.Endpoint = m.AccessKey(), m.SecretKey(), m.Endpoint()
-		if err := openBucket(c).Create(t.Context()); err != nil {
+		if err := OpenBucket(c).Create(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		c.Endpoint = "https://" + ca.Terminate(t, "store.internal", strings.TrimPrefix(m.Endpoint(), "http://"))
 		return func(files config.ClientTLS) error {
 			c.TLS = files
-			return openBucket(c).Ping(t.Context())
+			return OpenBucket(c).Ping(t.Context())
 		}
 	}
 }
@@ -71,7 +74,7 @@ func queueByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) error {
 		return func(files config.ClientTLS) error {
 			c := config.Default().Queue
 			c.URL, c.TLS = n.URL(), files
-			q, err := connectQueue(c, "test", slog.New(slog.DiscardHandler))
+			q, err := ConnectQueue(c, "test", slog.New(slog.DiscardHandler))
 			if err != nil {
 				return err
 			}
@@ -94,7 +97,7 @@ func clickHouseByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) err
 		c.Addresses = []string{ca.Terminate(t, "store.internal", server.Addr())}
 		return func(files config.ClientTLS) error {
 			c.TLS = config.ClickHouseTLS{Enabled: true, CA: files.CA, Cert: files.Cert, Key: files.Key, ServerName: files.ServerName}
-			db, err := clickhouse.Open(tableOptions(c, 1))
+			db, err := clickhouse.Open(TableOptions(c, 1))
 			if err != nil {
 				return err
 			}

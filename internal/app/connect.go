@@ -1,0 +1,56 @@
+// Package app wires the stages to their adapters by a configuration.
+package app
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/objstore"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/loader"
+)
+
+// OpenBucket is the bucket of the configuration.
+func OpenBucket(c config.Storage) *objstore.Bucket {
+	return objstore.Open(objstore.Options{Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket,
+		AccessKey: c.AccessKey, SecretKey: c.SecretKey, PathStyle: c.PathStyle, TLS: c.TLS.Config(slog.Default())})
+}
+
+// ConnectQueue connects to the queue. name tells the server who we are.
+func ConnectQueue(c config.Queue, name string, log *slog.Logger) (*jetstream.Queue, error) {
+	return jetstream.Connect(jetstream.Options{URL: c.URL, User: c.User, Password: c.Password, Creds: c.Creds,
+		TLS: c.TLS.Config(log), AckWait: time.Duration(c.AckWait), MaxAge: time.Duration(c.MaxAge), MaxBytes: int64(c.MaxBytes), Replicas: c.Replicas}, name, log)
+}
+
+// TableOptions are how ClickHouse is connected to, by at most conns connections.
+func TableOptions(c config.ClickHouse, conns int) clickhouse.Options {
+	return clickhouse.Options{Addresses: c.Addresses, Database: c.Database, User: c.User, Password: c.Password,
+		TLS: c.TLS.Config(slog.Default()), Timeout: time.Duration(c.Timeout), Conns: conns}
+}
+
+// Source is where loaders and commands read objects from.
+func Source(c config.Config, store *objstore.Bucket, db *clickhouse.DB) (loader.Source, error) {
+	imports, err := c.Mappings()
+	if err != nil {
+		return loader.Source{}, err
+	}
+	maxRow := int(c.Receiver.MaxEvent)
+	files := clickhouse.Files{DB: db, Endpoint: cmp.Or(c.ClickHouse.StorageEndpoint, c.Storage.Endpoint), MaxRow: maxRow,
+		Region: c.Storage.Region, Bucket: c.Storage.Bucket, AccessKey: c.Storage.AccessKey, SecretKey: c.Storage.SecretKey,
+		PathStyle: c.Storage.PathStyle}
+	return loader.Source{Store: store, Imports: imports, Dir: c.Loader.Dir, MaxRow: maxRow, Files: files}, nil
+}
+
+func CheckTables(ctx context.Context, db *clickhouse.DB) error {
+	for _, spec := range pipeline.Specs() {
+		if err := db.Check(ctx, spec.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

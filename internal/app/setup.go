@@ -1,0 +1,112 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/llm"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
+)
+
+// Setup creates bucket, notification rules, streams and tables, or brings them up to date. It writes on w what it did, a line a part.
+func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	log, err := NewLogger(io.Discard, cfg.Process)
+	if err != nil {
+		return err
+	}
+	specs := pipeline.Specs()
+	if cfg.Storage.Notify != "none" {
+		q, err := ConnectQueue(cfg.Queue, "penstock-setup", log)
+		if err != nil {
+			return err
+		}
+		defer q.Close()
+		quick, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if err := q.Ping(quick); err != nil {
+			return err
+		}
+		if err := q.Setup(ctx, specs); err != nil {
+			return fmt.Errorf("%w (queue.url is %s)", err, show.URL(cfg.Queue.URL))
+		}
+		fmt.Fprintf(w, "streams        ok  %s\n", show.URL(cfg.Queue.URL))
+	}
+	bucket := OpenBucket(cfg.Storage)
+	if err := bucket.Create(ctx); err != nil {
+		return fmt.Errorf("%w (storage.endpoint is %q; what is above is done: run setup again when the store is there)", err, show.URL(cfg.Storage.Endpoint))
+	}
+	fmt.Fprintf(w, "bucket         ok  %s\n", cfg.Storage.Bucket)
+	if cfg.Storage.Notify == "storage" && cfg.Storage.NotifyARN != "" {
+		arns := map[string]string{}
+		for _, spec := range specs {
+			arns[spec.Name] = strings.ReplaceAll(cfg.Storage.NotifyARN, "{PIPELINE}", strings.ToUpper(spec.Name))
+		}
+		if err := bucket.Notify(ctx, specs, arns); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "notifications  ok  %s\n", cfg.Storage.NotifyARN)
+	}
+
+	opts := TableOptions(cfg.ClickHouse, 2)
+	applied, err := clickhouse.Migrate(ctx, opts, sqlfiles.Files)
+	if err != nil {
+		return fmt.Errorf("%w (clickhouse.addresses is %s)", err, strings.Join(cfg.ClickHouse.Addresses, ","))
+	}
+	db, err := clickhouse.Open(opts)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := CheckTables(ctx, db); err != nil {
+		return err
+	}
+	what := "up to date"
+	if len(applied) > 0 {
+		what = "applied " + strings.Join(applied, ", ")
+	}
+	fmt.Fprintf(w, "tables         ok  %s: %s\n", cfg.ClickHouse.Database, what)
+	replaced, err := db.SetView(ctx, llm.CallsViewName, llm.CallsView())
+	if err != nil {
+		return err
+	}
+	if replaced {
+		fmt.Fprintf(w, "views          ok  %s: replaced\n", llm.CallsViewName)
+	}
+	columns, err := cfg.TableColumns()
+	if err != nil {
+		return err
+	}
+	added, err := db.AddColumns(ctx, pipeline.Events.Name, columns)
+	if err != nil {
+		return fmt.Errorf("clickhouse.columns: %w", err)
+	}
+	if len(added) > 0 {
+		fmt.Fprintf(w, "columns        ok  %s: added %s\n", pipeline.Events.Name, strings.Join(added, ", "))
+	}
+	for _, spec := range specs {
+		if _, err := db.RefreshView(ctx, spec.Name); err != nil {
+			return err
+		}
+	}
+	prices, err := cfg.TablePrices()
+	if err != nil {
+		return err
+	}
+	changed, err := db.SetPrices(ctx, prices)
+	if err != nil {
+		return err
+	}
+	if changed {
+		fmt.Fprintf(w, "prices         ok  llm_prices: %d written, in place of those before\n", len(prices))
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+// Package operate is what operators do: the operations with their HTTP API, and what roles say of themselves.
+package operate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/penstock/penstock/batcher"
+	"github.com/penstock/penstock/internal/show"
+	"github.com/penstock/penstock/loader"
+)
+
+// RoleStatus is what GET /status of a role answers.
+type RoleStatus struct {
+	Role     string          `json:"role"`
+	Version  string          `json:"version"`
+	Batchers []batcher.Stats `json:"batchers,omitempty"`
+	Loaders  []loader.Stats  `json:"loaders,omitempty"`
+}
+
+// Warnings are what an operator should look at although the role works.
+func (s RoleStatus) Warnings() (all []string) {
+	for _, b := range s.Batchers {
+		if b.SetAside > 0 {
+			all = append(all, fmt.Sprintf("%s: %s of the write-ahead log set aside as *.corrupt or *.unreadable; see the log and docs/operations.md",
+				b.Pipeline, show.Plural(b.SetAside, "segment")))
+		}
+	}
+	return all
+}
+
+// AskRole gets the status of the role whose admin listener is at url.
+func AskRole(ctx context.Context, client *http.Client, url string) (RoleStatus, error) {
+	var st RoleStatus
+	text, err := GetAdmin(ctx, client, url, "/status")
+	if err != nil {
+		return st, err
+	}
+	if err := json.Unmarshal(text, &st); err != nil {
+		return st, fmt.Errorf("%s/status: %w", url, err)
+	}
+	return st, nil
+}
+
+// GetAdmin gets a page of a role's admin listener.
+func GetAdmin(ctx context.Context, client *http.Client, url, page string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+page, nil)
+	if err != nil {
+		return nil, fmt.Errorf("status.admins %q: %w", url, err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s%s: %s", url, page, resp.Status)
+	}
+	return io.ReadAll(resp.Body)
+}
