@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -59,6 +60,11 @@ func TestMain(m *testing.M) {
 	if what := os.Getenv(recordingEnv); what != "" {
 		os.Exit(postRecording(what))
 	}
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("all tests here need servers: run without -short")
+		return
+	}
 	code := m.Run()
 	for _, dir := range built {
 		os.RemoveAll(dir)
@@ -96,10 +102,7 @@ func newStack(t testing.TB) *stack {
 	if err := q.Setup(t.Context(), pipeline.Specs()); err != nil {
 		t.Fatal(err)
 	}
-	var targets []devstack.NotifyTarget
-	for _, spec := range pipeline.Specs() {
-		targets = append(targets, devstack.NotifyTarget{ID: strings.ToUpper(spec.Name), Subject: jetstream.Subject(spec)})
-	}
+	targets, _ := servers.Targets(pipeline.Specs(), jetstream.Subject)
 	s.minio = servers.MinIO(t, devstack.MinIOOptions{Targets: targets, NATSAddress: s.nats.Addr()})
 	out, err := s.run("setup")
 	if err != nil {

@@ -228,6 +228,7 @@ exec %s %s --config-file "$3" --log-level warning --query "SYSTEM START LISTEN T
 // engine is the library, whatever is on PATH.
 func engine(t *testing.T) devstack.ClickHouseEngine {
 	t.Helper()
+	servers.Needed(t)
 	cache, err := devstack.CacheDir()
 	if err != nil {
 		t.Fatal(err)

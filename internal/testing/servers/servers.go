@@ -1,11 +1,13 @@
-// Package servers gives a test a NATS, a MinIO or a ClickHouse of its own: a real one, on free ports, in a folder that
-// goes away with the test. The first test on a machine waits while the programs are fetched (minutes, once: see devstack);
-// after that a server takes about half a second. A server that cannot be had fails the test.
+// Package servers starts a real NATS, MinIO or ClickHouse for a test, on free ports, in a folder that is removed
+// afterwards. The first test on a machine waits while devstack fetches the programs, which takes minutes. After that a
+// server takes half a second. If a server cannot be started, the test fails. With -short, the test is skipped.
 package servers
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/tools/devstack"
 )
 
@@ -30,7 +32,19 @@ func NATSWith(t testing.TB, extra string) *devstack.NATS {
 	return n
 }
 
-// MinIO starts MinIO. The options may say anything except for Binary and, when it is empty, Data, which are filled in.
+// Targets returns a notification target for each pipeline, and their ARNs by the pipeline's name.
+func Targets(specs []pipeline.Spec, subject func(pipeline.Spec) string) ([]devstack.NotifyTarget, map[string]string) {
+	var targets []devstack.NotifyTarget
+	arns := map[string]string{}
+	for _, s := range specs {
+		target := devstack.NotifyTarget{ID: strings.ToUpper(s.Name), Subject: subject(s)}
+		targets = append(targets, target)
+		arns[s.Name] = target.ARN()
+	}
+	return targets, arns
+}
+
+// MinIO starts MinIO. It fills in Binary, and Data if that is empty.
 func MinIO(t testing.TB, o devstack.MinIOOptions) *devstack.MinIO {
 	t.Helper()
 	binary, err := fetcher(t).MinIO(t.Context())
@@ -64,8 +78,17 @@ func ClickHouse(t testing.TB) *devstack.ClickHouse {
 	return c
 }
 
+// Needed skips the test with -short: it needs a server, or a program that has to be fetched.
+func Needed(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs a server: run without -short")
+	}
+}
+
 func fetcher(t testing.TB) *devstack.Fetcher {
 	t.Helper()
+	Needed(t)
 	cache, err := devstack.CacheDir()
 	if err != nil {
 		t.Fatal(err)
