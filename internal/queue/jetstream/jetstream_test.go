@@ -81,27 +81,6 @@ func TestReceiveSettles(t *testing.T) {
 	}
 }
 
-// A delivery comes again when nobody extends it, and not before when somebody does.
-func TestExtend(t *testing.T) {
-	q, _ := connect(t, time.Second)
-	publish(t, q, 0, 1)
-	a, b := q.Consumer(pipeline.Events), q.Consumer(pipeline.Events)
-	m := receive(t, a, 1)[0]
-	for range 5 {
-		time.Sleep(400 * time.Millisecond)
-		if err := m.Extend(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if st, _ := q.Stats(t.Context(), pipeline.Events); st.InFlight != 1 {
-		t.Errorf("in flight %d", st.InFlight)
-	}
-	again := receive(t, b, 1)
-	if len(again) != 1 || again[0].Attempt() != 2 {
-		t.Errorf("after a silence: %d messages", len(again))
-	}
-}
-
 // The queue is disposable: a stream that is deleted under a consumer is made again.
 func TestStreamDeleted(t *testing.T) {
 	q, _ := connect(t, time.Minute)
