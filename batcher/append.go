@@ -28,56 +28,76 @@ const keepBuffer = 512 << 10
 
 var buffers = sync.Pool{New: func() any { return new(records) }}
 
-// Append takes all of the events or none of them; a crash before it returns may leave
-// the first ones. It returns when they are as
-// durable as asked, with the key of the object that they are or will be in. It
-// sets the events' seqs, and the references to their blobs, which come in the
-// events' order; nothing of events is kept. It calls copied, if that is not nil,
-// when it needs no more of what is in them.
-func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability, copied func()) (object string, err error) {
+// Append copies all of the events or none of them; a crash before the ticket's
+// Wait returns may leave the first ones. It sets the events' seqs, and the
+// references to their blobs, which come in the events' order. It returns once
+// it needs nothing more of events and blobs. The durability belongs to Append:
+// a write that fails drops the events that nobody was promised.
+func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (pipeline.Ticket, error) {
 	if len(events) == 0 {
-		return "", nil
+		return done{}, nil
 	}
 	var pinned *batch
 	if len(blobs) > 0 {
+		var err error
 		if pinned, err = b.pin(blobs); err != nil {
-			return "", err
+			return nil, err
 		}
 		if err := b.keepBlobs(pinned, events, blobs); err != nil {
 			b.giveUp(pinned)
 			b.unpin(pinned)
 			b.log.Error("blobs cannot be written", "segment", pinned.segment.Path(), "error", err)
-			return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
 	rs := buffers.Get().(*records)
 	rs.set(events)
-	bt, w, err := b.add(ctx, pinned, events, rs, d)
-	if copied != nil && err == nil {
-		copied()
-	}
+	w, err := b.add(ctx, pinned, events, rs, d)
 	if pinned != nil {
 		b.unpin(pinned)
 	}
 	if cap(rs.buf) <= keepBuffer {
 		buffers.Put(rs)
 	}
-	if err != nil || d == pipeline.Memory {
-		return bt.name(), err
+	switch {
+	case err != nil:
+		return nil, err
+	case d == pipeline.Memory:
+		return done{}, nil
+	case d == pipeline.Disk:
+		return (*onDisk)(w), nil
 	}
+	return (*inBucket)(w), nil
+}
+
+// done, onDisk and inBucket are the tickets of the three durabilities. They
+// are pointers to what exists already, so that a ticket costs no allocation.
+type (
+	done     struct{}
+	onDisk   write
+	inBucket write
+)
+
+func (done) Wait(context.Context) (object string, err error) { return "", nil }
+
+func (t *onDisk) Wait(ctx context.Context) (object string, err error) {
 	select {
-	case <-w.done:
+	case <-t.done:
+		return "", t.err
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
-	if w.err != nil || d == pipeline.Disk {
-		return bt.name(), w.err
+}
+
+func (t *inBucket) Wait(ctx context.Context) (object string, err error) {
+	if _, err := (*onDisk)(t).Wait(ctx); err != nil {
+		return "", err
 	}
-	timeout := time.NewTimer(b.opts.ObjectTimeout)
+	timeout := time.NewTimer(t.timeout)
 	defer timeout.Stop()
 	select {
-	case <-bt.stored:
-		return bt.name(), bt.storeErr
+	case <-t.batch.stored:
+		return t.batch.text, t.batch.storeErr
 	case <-timeout.C:
 		return "", pipeline.ErrPending
 	case <-ctx.Done():
@@ -113,16 +133,16 @@ func (b *Batcher) current() (*batch, error) {
 
 // add puts records into the write that is being gathered, all into one, of the
 // active batch or of one that is pinned.
-func (b *Batcher) add(ctx context.Context, bt *batch, events []pipeline.Event, rs *records, d pipeline.Durability) (*batch, *write, error) {
+func (b *Batcher) add(ctx context.Context, bt *batch, events []pipeline.Event, rs *records, d pipeline.Durability) (*write, error) {
 	if len(rs.buf) > wal.MaxRecord {
-		return nil, nil, fmt.Errorf("append: %d bytes in one request, limit %d", len(rs.buf), wal.MaxRecord)
+		return nil, fmt.Errorf("append: %d bytes in one request, limit %d", len(rs.buf), wal.MaxRecord)
 	}
 	size := int64(len(rs.buf))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
 		if err := b.accepts(size); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		// All writes count, not the last alone: each roll begins another.
 		if len(b.writes) > 0 && b.gathered > 0 && b.gathered+size > maxGather {
@@ -134,7 +154,7 @@ func (b *Batcher) add(ctx context.Context, bt *batch, events []pipeline.Event, r
 			}
 			b.mu.Lock()
 			if err := ctx.Err(); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			continue
 		}
@@ -144,10 +164,10 @@ func (b *Batcher) add(ctx context.Context, bt *batch, events []pipeline.Event, r
 	if bt == nil {
 		var err error
 		if bt, err = b.current(); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	} else if bt.spoiled {
-		return nil, nil, fmt.Errorf("%w: the batch's segment failed", ErrUnavailable)
+		return nil, fmt.Errorf("%w: the batch's segment failed", ErrUnavailable)
 	}
 	b.newest = max(b.newest, rs.newest)
 	if size >= maxGather && bt == b.active {
@@ -179,7 +199,7 @@ func (b *Batcher) add(ctx context.Context, bt *batch, events []pipeline.Event, r
 
 	if bt != b.active { // it was rolled while its blobs were written
 		b.signal()
-		return bt, w, nil
+		return w, nil
 	}
 	if d == pipeline.Bucket {
 		if at := now.Add(b.opts.ObjectWait); at.Before(bt.rollAt) {
@@ -195,7 +215,7 @@ func (b *Batcher) add(ctx context.Context, bt *batch, events []pipeline.Event, r
 	case w.waiters == 1 || b.due(w, now): // the first sets the timer anew
 		b.signal()
 	}
-	return bt, w, nil
+	return w, nil
 }
 
 // begin opens the next batch. Its key is fixed here for good.
@@ -215,7 +235,7 @@ func (b *Batcher) begin(now time.Time) error {
 // gather is the write that takes appends to bt now.
 func (b *Batcher) gather(bt *batch) *write {
 	if b.tail == nil || b.tail.batch != bt {
-		b.tail = newWrite(bt)
+		b.tail = newWrite(bt, b.opts.ObjectTimeout)
 		if last := len(b.spare) - 1; last >= 0 {
 			b.tail.buf, b.spare = b.spare[last], b.spare[:last]
 		}

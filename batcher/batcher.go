@@ -63,7 +63,7 @@ type Options struct {
 	Failed     func(f pipeline.Failure)                     // told of what cannot become part of an object; never blocks; nil: nobody
 }
 
-// The answers of Append when it takes nothing.
+// What Append and a ticket return for events that are not taken.
 var (
 	ErrFull        = errors.New("the disk limit for waiting batches is reached")
 	ErrUnavailable = errors.New("the write-ahead log cannot be written")
@@ -140,14 +140,6 @@ type batch struct {
 	refusal   error         // the last of these
 	stored    chan struct{} // closed when the object is in the bucket, or never will be under this key
 	storeErr  error         // set before stored is closed
-}
-
-// name is the object's key; a nil batch has none.
-func (bt *batch) name() string {
-	if bt == nil {
-		return ""
-	}
-	return bt.text
 }
 
 // New makes a batcher; Open is the first that touches the disk.

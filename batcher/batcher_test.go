@@ -115,8 +115,35 @@ func (r *rig) events(n, size int) []pipeline.Event {
 	return events
 }
 
+// Append appends and waits.
+func (r *rig) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (string, error) {
+	return appendWait(ctx, r.Batcher, events, blobs, d)
+}
+
+func appendWait(ctx context.Context, b *Batcher, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (string, error) {
+	ticket, err := b.Append(ctx, events, blobs, d)
+	if err != nil {
+		return "", err
+	}
+	return ticket.Wait(ctx)
+}
+
+// object is the key of the only batch that waits.
+func (r *rig) object() string {
+	r.t.Helper()
+	names, _ := r.fs.ReadDir("/wal")
+	for _, name := range names {
+		b, _ := r.fs.Get("/wal/" + name)
+		if i := bytes.Index(b, []byte("events/dt=")); strings.HasSuffix(name, ".wal") && i > 0 {
+			return string(b[i : i+bytes.Index(b[i:], []byte("ndjson.zst"))+len("ndjson.zst")])
+		}
+	}
+	r.t.Fatal("no batch waits")
+	return ""
+}
+
 func (r *rig) append(d pipeline.Durability, n int) error {
-	_, err := r.Append(r.t.Context(), r.events(n, 10), nil, d, nil)
+	_, err := r.Append(r.t.Context(), r.events(n, 10), nil, d)
 	return err
 }
 
@@ -254,7 +281,7 @@ func TestRollByBytes(t *testing.T) {
 		r := start(t, opts, waltest.New(), newStore())
 		count := func() (n int) { // appends until the next object
 			for before := len(r.store.keys()); len(r.store.keys()) == before; n++ {
-				if _, err := r.Append(t.Context(), r.events(1, 1000), nil, pipeline.Disk, nil); err != nil {
+				if _, err := r.Append(t.Context(), r.events(1, 1000), nil, pipeline.Disk); err != nil {
 					t.Fatal(err)
 				}
 				synctest.Wait()
@@ -292,7 +319,7 @@ func TestNoObjectForNoEvents(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		fs := waltest.New()
 		r := start(t, options(), fs, newStore())
-		if key, err := r.Append(t.Context(), nil, nil, pipeline.Bucket, nil); key != "" || err != nil {
+		if key, err := r.Append(t.Context(), nil, nil, pipeline.Bucket); key != "" || err != nil {
 			t.Errorf("Append of nothing: %q, %v", key, err)
 		}
 		// An event that is refused leaves an empty segment.
@@ -330,7 +357,7 @@ func TestObjectDurability(t *testing.T) {
 			g.Go(func() {
 				time.Sleep(time.Duration(i) * 300 * time.Millisecond)
 				var err error
-				if keys[i], err = r.Append(t.Context(), events, nil, pipeline.Bucket, nil); err != nil {
+				if keys[i], err = r.Append(t.Context(), events, nil, pipeline.Bucket); err != nil {
 					t.Error(err)
 				}
 				if took := time.Since(began); took != opts.ObjectWait+r.store.delay {
@@ -433,10 +460,8 @@ func TestConflict(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				r := start(t, options(), waltest.New(), newStore())
-				key, err := r.Append(t.Context(), r.events(3, 10), nil, pipeline.Disk, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
+				r.must(pipeline.Disk, 3)
+				key := r.object()
 				k, _ := pipeline.ParseKey(key)
 				r.store.put(key, c.foreign(pipeline.Meta{Rows: 3, FirstSeq: k.Seq}))
 				time.Sleep(2 * time.Minute)
@@ -461,8 +486,8 @@ func TestConflictBlocksNobody(t *testing.T) {
 		opts := options()
 		opts.Uploads = 1
 		r := start(t, opts, waltest.New(), newStore())
-		key, _ := r.Append(t.Context(), r.events(1, 10), nil, pipeline.Disk, nil)
-		r.store.put(key, pipeline.Meta{})
+		r.must(pipeline.Disk, 1)
+		r.store.put(r.object(), pipeline.Meta{})
 		time.Sleep(2 * time.Minute)
 		r.next = 1
 		r.must(pipeline.Disk, 5)
@@ -481,7 +506,8 @@ func TestRefusedBlocksNobody(t *testing.T) {
 		opts.Uploads = 1
 		r := start(t, opts, waltest.New(), newStore())
 		refusal := fmt.Errorf("put: %w", pipeline.RefusedError{Missing: pipeline.MissingGet, Err: errors.New("give it the right s3:GetObject")})
-		first, _ := r.Append(t.Context(), r.events(1, 10), nil, pipeline.Disk, nil)
+		r.must(pipeline.Disk, 1)
+		first := r.object()
 		tries := 0
 		r.store.setFail(func(key string) (error, error) {
 			if key == first {
@@ -607,7 +633,7 @@ func TestGroupCommit(t *testing.T) {
 		for range 1000 {
 			events := r.events(1, 10)
 			g.Go(func() {
-				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk, nil); err != nil {
+				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk); err != nil {
 					t.Error(err)
 				}
 			})
@@ -645,7 +671,7 @@ func TestGroupCommitOfSteadyClients(t *testing.T) {
 			}
 			g.Go(func() {
 				for _, events := range batches {
-					if _, err := r.Append(t.Context(), events, nil, pipeline.Disk, nil); err != nil {
+					if _, err := r.Append(t.Context(), events, nil, pipeline.Disk); err != nil {
 						t.Error(err)
 					}
 					time.Sleep(fs.SyncTime / 10) // its way and back
@@ -897,7 +923,7 @@ func TestFullDisk(t *testing.T) {
 			for range 100 {
 				id := r.next
 				events := r.events(1, 1000)
-				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk, nil); err == nil {
+				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk); err == nil {
 					taken = append(taken, id)
 				} else if errors.Is(err, ErrUnavailable) && errors.Is(err, syscall.ENOSPC) {
 					full++
@@ -1022,7 +1048,7 @@ func TestSeqIsMonotonic(t *testing.T) {
 			r := start(t, options(), fs, newStore())
 			for range 3 {
 				events := r.events(4, 10)
-				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk, nil); err != nil {
+				if _, err := r.Append(t.Context(), events, nil, pipeline.Disk); err != nil {
 					t.Fatal(err)
 				}
 				for _, e := range events {
@@ -1140,7 +1166,7 @@ func TestRecordsOfAnySize(t *testing.T) {
 					n = maxGather/wider + 1 // in a write of its own
 				}
 				sent = append(sent, slices.Repeat([]int{size}, n)...)
-				if _, err := r.Append(t.Context(), r.events(n, size), nil, pipeline.Memory, nil); err != nil {
+				if _, err := r.Append(t.Context(), r.events(n, size), nil, pipeline.Memory); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -1175,7 +1201,7 @@ func TestGatherIsBounded(t *testing.T) {
 		for range 50 { // nobody writes yet
 			events := r.events(1, 1<<20)
 			go func() {
-				if _, err := r.Append(t.Context(), events, nil, pipeline.Memory, nil); err != nil {
+				if _, err := r.Append(t.Context(), events, nil, pipeline.Memory); err != nil {
 					t.Error(err)
 				}
 				taken.Add(1)
@@ -1275,7 +1301,7 @@ func randomKills(t *testing.T, rnd *rand.Rand) {
 						write, takes := blobs[0].Write, time.Duration(work.IntN(5))*time.Second
 						blobs[0].Write = func(w io.Writer) error { time.Sleep(takes); return write(w) }
 					}
-					_, err := r.Append(ctx, events, blobs, d, nil)
+					_, err := r.Append(ctx, events, blobs, d)
 					if slow != nil && len(blobs) > 0 {
 						<-slow
 					}
@@ -1383,7 +1409,7 @@ func TestRealDisk(t *testing.T) {
 	for i := range 100 {
 		g.Go(func() {
 			for j := range 10 {
-				if _, err := b.Append(t.Context(), []pipeline.Event{event(uint64(i*10+j)+1, 100)}, nil, pipeline.Disk, nil); err != nil {
+				if _, err := appendWait(t.Context(), b, []pipeline.Event{event(uint64(i*10+j)+1, 100)}, nil, pipeline.Disk); err != nil {
 					t.Error(err)
 				}
 			}

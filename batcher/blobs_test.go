@@ -89,7 +89,7 @@ func TestBlobs(t *testing.T) {
 			for range 3 {
 				events := r.events(4, 10)
 				blobs := append(withBlobs(&events[1], 1, 2), withBlobs(&events[3], 3, 1)...)
-				if _, err := r.Append(t.Context(), events, blobs, d, nil); err != nil {
+				if _, err := r.Append(t.Context(), events, blobs, d); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -169,7 +169,7 @@ func TestBlobsAfterFailedFsync(t *testing.T) {
 				written()
 				return err
 			}
-			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk, nil)
+			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk)
 			return err
 		}
 		first := make(chan error)
@@ -204,7 +204,7 @@ func TestRollWhileBlobIsWritten(t *testing.T) {
 		blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
 		done := make(chan error)
 		go func() {
-			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk, nil)
+			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk)
 			done <- err
 		}()
 		time.Sleep(100 * time.Second) // the batch has its age
@@ -240,7 +240,7 @@ func TestBlobThatFails(t *testing.T) {
 			})
 			send := func() error {
 				events := r.events(1, 10)
-				_, err := r.Append(t.Context(), events, withBlobs(&events[0], 0, 1), pipeline.Disk, nil)
+				_, err := r.Append(t.Context(), events, withBlobs(&events[0], 0, 1), pipeline.Disk)
 				return err
 			}
 			if err := send(); !errors.Is(err, ErrUnavailable) {
@@ -274,7 +274,7 @@ func TestBlobThatFails(t *testing.T) {
 		events := r.events(1, 10)
 		blobs := withBlobs(&events[0], 0, 2)
 		blobs[1].Write = func(w io.Writer) error { w.Write([]byte("half")); return io.ErrUnexpectedEOF }
-		if _, err := r.Append(t.Context(), events, blobs, pipeline.Disk, nil); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.Append(t.Context(), events, blobs, pipeline.Disk); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("got %v", err)
 		}
 		r.next--
@@ -298,7 +298,7 @@ func TestBlobsAndDisk(t *testing.T) {
 		events := r.events(1, 10)
 		blobs := withBlobs(&events[0], 0, 1)
 		blobs[0].Size = 5 << 10
-		if _, err := r.Append(context.Background(), events, blobs, pipeline.Disk, nil); !errors.Is(err, ErrFull) {
+		if _, err := r.Append(context.Background(), events, blobs, pipeline.Disk); !errors.Is(err, ErrFull) {
 			t.Errorf("got %v", err)
 		}
 		// Two at once share the room, also before a byte of them is written.
@@ -307,14 +307,14 @@ func TestBlobsAndDisk(t *testing.T) {
 		write := blobs[0].Write
 		blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
 		go func() {
-			_, err := r.Append(context.Background(), events, blobs, pipeline.Disk, nil)
+			_, err := r.Append(context.Background(), events, blobs, pipeline.Disk)
 			done <- err
 		}()
 		synctest.Wait()
 		others := r.events(1, 10)
 		second := withBlobs(&others[0], 0, 1)
 		second[0].Size = 3 << 10
-		if _, err := r.Append(context.Background(), others, second, pipeline.Disk, nil); !errors.Is(err, ErrFull) {
+		if _, err := r.Append(context.Background(), others, second, pipeline.Disk); !errors.Is(err, ErrFull) {
 			t.Errorf("the second got %v", err)
 		}
 		close(release)
@@ -340,7 +340,7 @@ func TestWriteBehindAnotherBatch(t *testing.T) {
 			blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
 			done := make(chan error)
 			go func() {
-				_, err := r.Append(t.Context(), events, blobs, d, nil)
+				_, err := r.Append(t.Context(), events, blobs, d)
 				done <- err
 			}()
 			time.Sleep(100 * time.Second) // the batch has its age
@@ -372,26 +372,38 @@ func TestSealAfterFailedWrite(t *testing.T) {
 		fs.SyncTime = 10 * time.Millisecond
 		r := start(t, opts, fs, newStore())
 		r.must(pipeline.Disk, 1)
-		slow := func(wait <-chan struct{}, copied func()) (done chan error) {
+		release := make(chan struct{})
+		slow := func() (done chan error) {
 			events := r.events(1, 10)
 			blobs := withBlobs(&events[0], 0, 1)
 			write := blobs[0].Write
-			blobs[0].Write = func(w io.Writer) error { <-wait; return write(w) }
+			blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
 			done = make(chan error, 1)
 			go func() {
-				_, err := r.Append(t.Context(), events, blobs, pipeline.Disk, copied)
+				_, err := r.Append(t.Context(), events, blobs, pipeline.Disk)
 				done <- err
 			}()
 			return done
 		}
-		now := make(chan struct{})
-		close(now)
-		last, release := make(chan struct{}), make(chan struct{})
-		first := slow(now, func() { <-last }) // the last that keeps the batch from being sealed
+		events := r.events(1, 10)
+		blobs := withBlobs(&events[0], 0, 1)
+		first, err := r.pin(blobs) // the last that keeps the batch from being sealed
+		if err == nil {
+			err = r.keepBlobs(first, events, blobs)
+		}
+		var rs records
+		rs.set(events)
+		var w *write
+		if err == nil {
+			w, err = r.add(t.Context(), first, events, &rs, pipeline.Disk)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		time.Sleep(time.Second)
-		second := slow(release, nil)
+		second := slow()
 		synctest.Wait()
-		third := slow(release, nil)
+		third := slow()
 		for n := 0; n < 3; runtime.Gosched() { // it waits for a lock, so synctest.Wait does not return
 			r.mu.Lock()
 			n = r.pins
@@ -412,8 +424,8 @@ func TestSealAfterFailedWrite(t *testing.T) {
 		}
 		r.fs.Fail(nil)
 		time.Sleep(time.Second)
-		close(last)
-		if err := <-first; err != nil {
+		r.unpin(first)
+		if _, err := (*onDisk)(w).Wait(t.Context()); err != nil {
 			t.Errorf("what was written before: %v", err)
 		}
 		time.Sleep(10 * time.Second)
@@ -438,7 +450,7 @@ func TestStopWhileBlobIsWritten(t *testing.T) {
 		blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
 		appended, stopped := make(chan error), make(chan error)
 		go func() {
-			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk, nil)
+			_, err := r.Append(t.Context(), events, blobs, pipeline.Disk)
 			appended <- err
 		}()
 		synctest.Wait()
@@ -474,7 +486,7 @@ func TestBlobsOfCarriedEvents(t *testing.T) {
 				})
 				return write(w)
 			}
-			if _, err := r.Append(t.Context(), events, blobs, pipeline.Memory, nil); err != nil {
+			if _, err := r.Append(t.Context(), events, blobs, pipeline.Memory); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second / 2) // the write fails
@@ -516,7 +528,7 @@ func TestBlobsOfEventsCarriedInPart(t *testing.T) {
 			r := start(t, options(), waltest.New(), store)
 			store.setFail(func(string) (error, error) { return nil, errStore })
 			first := r.events(1, 10)
-			if _, err := r.Append(t.Context(), first, withBlobs(&first[0], 0, 1), pipeline.Disk, nil); err != nil {
+			if _, err := r.Append(t.Context(), first, withBlobs(&first[0], 0, 1), pipeline.Disk); err != nil {
 				t.Fatal(err)
 			}
 			events := r.events(2, 10)
@@ -531,7 +543,7 @@ func TestBlobsOfEventsCarriedInPart(t *testing.T) {
 				})
 				return write(w)
 			}
-			if _, err := r.Append(t.Context(), events, blobs, pipeline.Memory, nil); err != nil {
+			if _, err := r.Append(t.Context(), events, blobs, pipeline.Memory); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Second / 2)

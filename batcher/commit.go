@@ -17,6 +17,8 @@ type write struct {
 	waiters  int    // how many do
 	seal     bool   // the batch's last write
 
+	timeout time.Duration // of who waits for the object
+
 	taken chan struct{} // closed when the committer takes it
 	done  chan struct{} // closed when written, and fsynced if sync
 	err   error         // set before done is closed
@@ -24,8 +26,8 @@ type write struct {
 
 type span struct{ from, to int }
 
-func newWrite(bt *batch) *write {
-	return &write{batch: bt, began: time.Now(), taken: make(chan struct{}), done: make(chan struct{})}
+func newWrite(bt *batch, timeout time.Duration) *write {
+	return &write{batch: bt, timeout: timeout, began: time.Now(), taken: make(chan struct{}), done: make(chan struct{})}
 }
 
 // syncHold bounds how long a write is held for more who wait for the disk.

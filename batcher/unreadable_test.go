@@ -20,7 +20,7 @@ func TestUnreadableBlobs(t *testing.T) {
 		store.setFail(func(string) (error, error) { return syscall.ECONNREFUSED, syscall.ECONNREFUSED })
 		r := start(t, options(), fs, store)
 		events := r.events(2, 10)
-		if _, err := r.Append(t.Context(), events, withBlobs(&events[1], 1, 2), pipeline.Disk, nil); err != nil {
+		if _, err := r.Append(t.Context(), events, withBlobs(&events[1], 1, 2), pipeline.Disk); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Minute) // its batch is sealed

@@ -19,8 +19,8 @@ import (
 
 // Appender takes events: a batcher of the errors pipeline.
 type Appender interface {
-	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability,
-		copied func()) (object string, err error)
+	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob,
+		d pipeline.Durability) (pipeline.Ticket, error)
 }
 
 // Options are a reporter's limits, in bytes. All are needed.
@@ -185,7 +185,7 @@ func (r *Reporter) append(f *pipeline.Failure) error {
 	e, blobs := Event(f, r.opts.BlobThreshold)
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
-	_, err := r.appender.Append(ctx, []pipeline.Event{e}, blobs, pipeline.Memory, nil)
+	_, err := r.appender.Append(ctx, []pipeline.Event{e}, blobs, pipeline.Memory)
 	return err
 }
 
@@ -203,7 +203,11 @@ func (r *Reporter) Keep(ctx context.Context, failures []pipeline.Failure) error 
 			all = append(all, b)
 		}
 	}
-	if _, err := r.appender.Append(ctx, events, all, pipeline.Disk, nil); err != nil {
+	ticket, err := r.appender.Append(ctx, events, all, pipeline.Disk)
+	if err == nil {
+		_, err = ticket.Wait(ctx)
+	}
+	if err != nil {
 		r.dropped.WithLabelValues("keep").Add(float64(len(failures)))
 		return err
 	}

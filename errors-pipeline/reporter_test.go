@@ -31,17 +31,17 @@ type store struct {
 	d     pipeline.Durability // of the last
 }
 
-func (s *store) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability,
-	copied func()) (string, error) {
+func (s *store) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob,
+	d pipeline.Durability) (pipeline.Ticket, error) {
 	if s.block != nil {
 		select {
 		case <-s.block:
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 	if s.err != nil {
-		return "", s.err
+		return nil, s.err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,10 +49,10 @@ func (s *store) Append(ctx context.Context, events []pipeline.Event, blobs []pip
 	for _, b := range blobs {
 		var data strings.Builder
 		if err := b.Write(&data); err != nil {
-			return "", err
+			return nil, err
 		}
 		if at := string(events[b.Event].Properties[b.At:]); !strings.HasPrefix(at, pipeline.BlobHole) {
-			return "", fmt.Errorf("no hole at %s", at)
+			return nil, fmt.Errorf("no hole at %s", at)
 		}
 		s.blobs = append(s.blobs, data.String())
 	}
@@ -61,8 +61,10 @@ func (s *store) Append(ctx context.Context, events []pipeline.Event, blobs []pip
 		s.props = append(s.props, string(e.Properties))
 		s.ids = append(s.ids, e.ID)
 	}
-	return "errors/x", nil
+	return s, nil
 }
+
+func (s *store) Wait(context.Context) (string, error) { return "errors/x", nil }
 
 // count is a counter's value, by the value of its one label.
 func count(t *testing.T, reg *prometheus.Registry, name, label string) float64 {

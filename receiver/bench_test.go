@@ -20,9 +20,10 @@ import (
 
 type discard struct{}
 
-func (discard) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability, func()) (string, error) {
-	return "", nil
+func (d discard) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability) (pipeline.Ticket, error) {
+	return d, nil
 }
+func (discard) Wait(context.Context) (string, error) { return "", nil }
 func (discard) Report(pipeline.Failure) {}
 func (discard) Drop(string)             {}
 

@@ -23,7 +23,7 @@ import (
 type sink struct {
 	err  error                           // of Append
 	wait func(ctx context.Context) error // in Append; nil: none
-	last func()                          // in Append, when the events are copied; nil: none
+	last func()                          // in Wait; nil: none
 
 	mu         sync.Mutex
 	events     []pipeline.Event
@@ -39,21 +39,19 @@ type keptBlob struct {
 	data []byte
 }
 
-func (s *sink) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability, copied func()) (string, error) {
+func (s *sink) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (pipeline.Ticket, error) {
 	if s.wait != nil {
 		if err := s.wait(ctx); err != nil {
-			return "", err
+			return nil, err
 		}
 	}
 	if s.err != nil {
-		return "", s.err
+		return nil, s.err
 	}
-	if err := s.take(events, blobs, d); err != nil {
-		return "", err
-	}
-	if copied != nil {
-		copied()
-	}
+	return s, s.take(events, blobs, d)
+}
+
+func (s *sink) Wait(context.Context) (string, error) {
 	if s.last != nil {
 		s.last()
 	}

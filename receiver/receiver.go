@@ -25,11 +25,9 @@ import (
 	"github.com/penstock/penstock/internal/sparselog"
 )
 
-// Appender takes events: all or none, as durable as asked when it returns.
-// The key of the object that they will be in may be given at any durability.
-// It calls copied when it needs no more of what is in events and blobs.
+// Appender copies events, all or none. The ticket waits until they are as durable as asked.
 type Appender interface {
-	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability, copied func()) (object string, err error)
+	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (pipeline.Ticket, error)
 }
 
 // Reporter keeps what was refused. It never blocks; it copies what it keeps.
@@ -279,13 +277,18 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 // append hands the events to the batcher.
 func (r *Receiver) append(q *request, req *http.Request) *refusal {
 	q.accepted = len(q.events)
-	var copied func() // of a small one there is little to let go of, and its buffers are used again
-	if q.held || q.entered {
+	large := q.held || q.entered // of a small one there is little to let go of, and its buffers are used again
+	if large {
 		q.unload()
-		copied = q.letGo
 	}
-	var err error
-	if q.object, err = r.appender.Append(req.Context(), q.events, q.blobs, q.durability, copied); err != nil {
+	ticket, err := r.appender.Append(req.Context(), q.events, q.blobs, q.durability)
+	if err != nil {
+		return r.unavailable(req, err)
+	}
+	if large {
+		q.letGo()
+	}
+	if q.object, err = ticket.Wait(req.Context()); err != nil {
 		return r.unavailable(req, err)
 	}
 	return nil

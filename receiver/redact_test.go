@@ -248,7 +248,7 @@ func TestRedactBlobsOfADialect(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Append(t.Context(), q.events, q.blobs, 0, nil); err != nil {
+	if _, err := s.Append(t.Context(), q.events, q.blobs, 0); err != nil {
 		t.Fatal(err)
 	}
 	want := `{"f":{"h":"` + hashed(`"file 1"`) + `","kept":"file 2"},"n":null,"last":"file 3"}`

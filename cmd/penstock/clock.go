@@ -32,12 +32,11 @@ type shifted struct {
 	by int64 // ms
 }
 
-func (s shifted) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability,
-	copied func()) (string, error) {
+func (s shifted) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (pipeline.Ticket, error) {
 	for i := range events {
 		events[i].ReceivedAt += s.by
 	}
-	return s.to.Append(ctx, events, blobs, d, copied)
+	return s.to.Append(ctx, events, blobs, d)
 }
 
 // watchClock compares this machine's clock with the store's.

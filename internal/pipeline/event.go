@@ -5,6 +5,7 @@
 package pipeline
 
 import (
+	"context"
 	"crypto/sha1" // #nosec G505 -- for UUIDv5
 	"encoding/binary"
 	"encoding/hex"
@@ -40,6 +41,14 @@ type Event struct {
 
 	Properties []byte // a JSON object: all that the client sent beside the envelope
 	Context    []byte // a JSON object: what the receiver knows of the client
+}
+
+// Ticket stands for events that an Append has copied.
+type Ticket interface {
+	// Wait returns when the events are as durable as was asked of Append, or an
+	// error if they were not kept. object is the key of the object that they are
+	// in. It is empty unless the durability is object.
+	Wait(ctx context.Context) (object string, err error)
 }
 
 // NoTime stands in Event.Timestamp where the client gave an ID but no time.
