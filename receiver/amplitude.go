@@ -7,6 +7,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // Amplitude's HTTP API V2, and its batch API, which is the same on /batch:
@@ -19,7 +20,7 @@ var amplitude = []*dialect{amplitudeEvents}
 
 var amplitudeEvents = &dialect{
 	name: "amplitude", paths: []string{"/2/httpapi"}, bodyKey: amplitudeKey, event: amplitudeEvent, nameKey: "event_type", answer: amplitudeAnswer,
-	decode: func(q *request, body []byte) *refusal { return q.decodeMember(body, "events") },
+	decode: func(q *request, body []byte) *errcode.Error { return q.decodeMember(body, "events") },
 }
 
 // batchRoute is /batch, to which clients of PostHog and of Amplitude send. What
@@ -32,7 +33,7 @@ var batchRoute = &dialect{
 		q.dialect = batchDialect(body)
 		return q.dialect.bodyKey(q, body)
 	},
-	decode: func(q *request, body []byte) *refusal {
+	decode: func(q *request, body []byte) *errcode.Error {
 		q.dialect = batchDialect(body)
 		return q.dialect.decode(q, body)
 	},
@@ -113,26 +114,26 @@ func amplitudeEvent(q *request, members []jsonscan.Member) (pipeline.Event, erro
 // so are those that were refused beside good ones. 400: they drop those that
 // are listed, or all where "missing_field" is set or the key is wrong, and send
 // the rest again. 413: again in halves. 408, 429 and 5xx: again.
-func amplitudeAnswer(q *request, refused *refusal, status int, b []byte) (int, []byte) {
+func amplitudeAnswer(q *request, refused *errcode.Error, status int, b []byte) (int, []byte) {
 	if status == http.StatusAccepted {
 		status = http.StatusOK
 	}
 	a := strconv.AppendInt([]byte(`{"code":`), int64(status), 10)
 	switch {
 	case refused != nil:
-		message := refused.message
+		message := refused.Message
 		switch status {
 		case http.StatusUnauthorized:
 			message = "Invalid API key: " + message
 		case http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		default: // sent again it would be refused again
 			a = append(a, `,"missing_field":`...)
-			a = jsonscan.AppendQuoted(a, []byte(refused.code))
+			a = jsonscan.AppendQuoted(a, []byte(refused.Code.String()))
 		}
 		a = append(a, `,"error":`...)
 		a = appendText(a, message)
 		a = append(a, `,"error_code":`...)
-		a = jsonscan.AppendQuoted(a, []byte(refused.code))
+		a = jsonscan.AppendQuoted(a, []byte(refused.Code.String()))
 		a = append(a, ',')
 		a = append(a, untold(b)[1:]...)
 		return status, append(a, "}\n"...)

@@ -3,22 +3,26 @@ package receiver
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // maxListed bounds the list of refused events in an answer; the count is whole.
 const maxListed = 100
 
 // outcome is what became of a request's events, as its answer says it.
-func (q *request) outcome(refused *refusal) (accepted, rejected, status int) {
+func (q *request) outcome(refused *errcode.Error) (accepted, rejected, status int) {
 	switch {
 	case refused != nil:
-		return 0, 0, refused.status // none was judged for good
+		return 0, 0, refused.Status() // none was judged for good
 	case q.accepted == 0 && q.sampled == 0 && q.rejected > 0:
 		return 0, q.rejected, http.StatusBadRequest
 	case q.durability == pipeline.Bucket:
@@ -28,14 +32,14 @@ func (q *request) outcome(refused *refusal) (accepted, rejected, status int) {
 }
 
 // answer makes the response.
-func (r *Receiver) answer(h http.Header, q *request, refused *refusal) (status int, body []byte) {
+func (r *Receiver) answer(h http.Header, q *request, refused *errcode.Error) (status int, body []byte) {
 	accepted, rejected, status := q.outcome(refused)
 	h["Content-Type"] = contentTypeJSON
-	if status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests {
+	if retryable(refused) {
 		h.Set("Retry-After", strconv.Itoa(max(1, int(r.opts.RetryAfter.Seconds()))))
 	}
 	if q.notNow != nil {
-		q.notNow.header(h)
+		limitHeader(h, q.notNow)
 	}
 	if status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="penstock"`)
@@ -57,9 +61,9 @@ func (r *Receiver) answer(h http.Header, q *request, refused *refusal) (status i
 	}
 	if refused != nil {
 		b = append(b, `,"error":`...)
-		b = appendError(b, -1, refused.code, refused.message)
+		b = appendError(b, -1, refused.Code, refused.Message)
 		if q.notNow != nil {
-			b = q.notNow.appendTo(b)
+			b = appendLimit(b, q.notNow)
 		}
 	} else if len(q.rejects) > 0 {
 		b = append(b, `,"errors":[`...)
@@ -102,7 +106,7 @@ func untold(b []byte) []byte {
 
 var contentTypeJSON = []string{"application/json"}
 
-func appendError(b []byte, index int, code, message string) []byte {
+func appendError(b []byte, index int, code errcode.Code, message string) []byte {
 	b = append(b, '{')
 	if index >= 0 {
 		b = append(b, `"index":`...)
@@ -110,20 +114,48 @@ func appendError(b []byte, index int, code, message string) []byte {
 		b = append(b, ',')
 	}
 	b = append(b, `"code":`...)
-	b = jsonscan.AppendQuoted(b, []byte(code))
+	b = jsonscan.AppendQuoted(b, []byte(code.String()))
 	b = append(b, `,"message":`...)
 	b = appendText(b, message)
 	return append(b, '}')
 }
 
+// appendLimit writes what an answer says of the limit that rejects its request.
+func appendLimit(b []byte, l *tenant.Limit) []byte {
+	per := "second"
+	if l.PerDay {
+		per = "day"
+	}
+	b = fmt.Appendf(b, `,"limit":{"of":%q,"per":%q,"limit":%d`, l.Of, per, l.Limit)
+	if !l.PerDay {
+		b = fmt.Appendf(b, `,"burst":%d`, l.Burst)
+	}
+	at := time.Now().Add(time.Duration(l.Seconds()) * time.Second).UTC()
+	return fmt.Appendf(b, `,"left":%d,"retry_after":%d,"retry_at":%q}`, l.Left, l.Seconds(), at.Format(pipeline.TimeFormat))
+}
+
+// limitHeader tells the same to clients that look at headers only.
+func limitHeader(h http.Header, l *tenant.Limit) {
+	seconds := strconv.FormatInt(l.Seconds(), 10)
+	h.Set("Retry-After", seconds)
+	h.Set("RateLimit-Limit", strconv.FormatInt(l.Limit, 10))
+	h.Set("RateLimit-Remaining", strconv.FormatInt(l.Left, 10))
+	h.Set("RateLimit-Reset", seconds)
+}
+
+// retryable reports whether the client hears when to come again: Retry-After.
+func retryable(refused *errcode.Error) bool {
+	return refused != nil && refused.Code.Retryable() && !refused.Code.Kept()
+}
+
 // reported tells whether there is anything to report.
-func (q *request) reported(refused *refusal) bool {
+func (q *request) reported(refused *errcode.Error) bool {
 	return refused != nil || len(q.rejects)+len(q.violations) > 0
 }
 
 // report hands what was refused to the errors pipeline: each event for itself,
 // and a request as a whole with its body as it was sent.
-func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
+func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error) {
 	if !q.reported(refused) {
 		return
 	}
@@ -133,13 +165,12 @@ func (r *Receiver) report(q *request, req *http.Request, refused *refusal) {
 		ClientIP: q.clientIP, UserAgent: clip(req.UserAgent()), Headers: headers(req), Index: -1,
 	}
 	if refused != nil {
-		r.metrics.refused.WithLabelValues(refused.code).Inc()
-		// 503 and 429 ask for the same bytes again.
-		if refused.status == http.StatusServiceUnavailable || refused.status == http.StatusTooManyRequests || q.silent {
+		r.metrics.refused.WithLabelValues(refused.Code.String()).Inc()
+		if !refused.Code.Kept() || q.silent {
 			return
 		}
 		r.enter(context.Background(), q)
-		f.Code, f.Message, f.ContentEncoding = refused.code, refused.message, clip(req.Header.Get("Content-Encoding"))
+		f.Code, f.Message, f.ContentEncoding = refused.Code.String(), refused.Message, clip(req.Header.Get("Content-Encoding"))
 		switch {
 		case q.missing != "":
 			f.Message += "; its bytes are not kept: " + q.missing

@@ -3,7 +3,6 @@ package receiver
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -16,10 +15,6 @@ import (
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 )
-
-func refuse(status int, code, format string, args ...any) *refusal {
-	return &refusal{status, code, fmt.Sprintf(format, args...)}
-}
 
 // What can be wrong with a body besides its encoding.
 var (
@@ -152,7 +147,7 @@ func (r *Receiver) keep(q *request, req *http.Request) {
 	case errors.Is(err, errMemory), errors.Is(err, errSpool):
 		q.missing = "too many requests were in memory"
 	case err != nil:
-		q.missing = r.unread(q, err).message
+		q.missing = r.unread(q, err).Message
 	}
 }
 

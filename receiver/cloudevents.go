@@ -16,6 +16,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // CloudEvents 1.0 over HTTP, on the native route: https://github.com/cloudevents/spec
@@ -73,7 +74,7 @@ func cloudEvent(q *request, members []jsonscan.Member) (pipeline.Event, error) {
 				continue
 			}
 			if data != nil {
-				d.fail(wrong("duplicate_key", "the event has both \"data\" and \"data_base64\""))
+				d.fail(errcode.DuplicateKey.Errorf("the event has both \"data\" and \"data_base64\""))
 			}
 			data = m
 		case "datacontenttype":
@@ -89,9 +90,9 @@ func cloudEvent(q *request, members []jsonscan.Member) (pipeline.Event, error) {
 	}
 	switch {
 	case !strings.HasPrefix(string(version), "1."):
-		d.fail(wrong("unknown_specversion", "specversion %.40q: CloudEvents 1.0 are understood", version))
+		d.fail(errcode.UnknownSpecVersion.Errorf("specversion %.40q: CloudEvents 1.0 are understood", version))
 	case len(id) == 0 || len(source) == 0:
-		d.fail(wrong("missing_id", "the event has no id or no source"))
+		d.fail(errcode.MissingID.Errorf("the event has no id or no source"))
 	}
 	d.id = joined(source, id)
 	for i := range members {
@@ -112,7 +113,7 @@ func (d *draft) base64(m *jsonscan.Member, kind []byte) {
 	room := base64.StdEncoding.EncodedLen(size) + 2
 	if data == nil {
 		if m.Kind != jsonscan.String {
-			d.fail(wrong("wrong_type", "%q is of type %s, want a string", m.Key, m.Kind))
+			d.fail(errcode.WrongType.Errorf("%q is of type %s, want a string", m.Key, m.Kind))
 			return
 		}
 		if bytes.IndexByte(m.Value, '\\') >= 0 && q.charge(q.charged+int64(len(m.Value))) != nil { // there will be a copy
@@ -122,7 +123,7 @@ func (d *draft) base64(m *jsonscan.Member, kind []byte) {
 		}
 		data, decode, room = content(m), decodeBase64, len(m.Value)
 		if decode(io.Discard, data) != nil {
-			d.fail(wrong("invalid_base64", "%q is not base64 as RFC 4648 has it: padded, without line ends", m.Key))
+			d.fail(errcode.InvalidBase64.Errorf("%q is not base64 as RFC 4648 has it: padded, without line ends", m.Key))
 			return
 		}
 		size = base64.StdEncoding.DecodedLen(len(data))
@@ -145,7 +146,7 @@ func (d *draft) base64(m *jsonscan.Member, kind []byte) {
 func writeAll(w io.Writer, data []byte) error { _, err := w.Write(data); return err }
 
 // decodeBinaryCloud makes an event in structured mode of one in binary mode.
-func decodeBinaryCloud(q *request, body []byte) *refusal {
+func decodeBinaryCloud(q *request, body []byte) *errcode.Error {
 	kind := q.header.Get("Content-Type")
 	w := append(make([]byte, 0, 1<<10), '{')
 	if kind != "" {
@@ -156,7 +157,7 @@ func decodeBinaryCloud(q *request, body []byte) *refusal {
 		attribute := strings.ToLower(name[len(cloudHeader):])
 		switch attribute {
 		case "data", "data_base64", "datacontenttype":
-			return refuse(http.StatusBadRequest, "invalid_attribute", "header %q: the data and their type are the body's", name)
+			return errcode.InvalidAttribute.Errorf("header %q: the data and their type are the body's", name)
 		}
 		w = jsonscan.AppendQuoted(appendKey(w, attribute), attributeOf(strings.Join(q.header[name], ",")))
 	}
@@ -173,11 +174,11 @@ func decodeBinaryCloud(q *request, body []byte) *refusal {
 	case isJSON(kind) && json.Valid(body):
 		w = append(appendKey(w, "data"), body...)
 	case isJSON(kind) && len(bare) > 0 && strings.IndexByte("{[\"", bare[0]) >= 0:
-		return refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "the data are not JSON, which their content type says")
+		return errcode.InvalidJSON.Errorf("the data are not JSON, which their content type says")
 	case text:
 		w = jsonscan.AppendQuoted(appendKey(w, "data"), body)
 	case len(body) > q.r.opts.MaxEvent:
-		return refuse(http.StatusBadRequest, "event_too_large", "the event's data have %d bytes, the limit is %d", len(body), q.r.opts.MaxEvent)
+		return errcode.EventTooLarge.Errorf("the event's data have %d bytes, the limit is %d", len(body), q.r.opts.MaxEvent)
 	default: // as if in base64
 		w = append(appendKey(w, "data_base64"), `""`...)
 		q.data = body
@@ -194,7 +195,7 @@ func decodeBinaryCloud(q *request, body []byte) *refusal {
 		q.repaired += mended
 	case err != errSampled:
 		code, message := explain(err)
-		return refuse(http.StatusBadRequest, code, "%s", message)
+		return code.Errorf("%s", message)
 	}
 	q.count(nil, err)
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 const (
@@ -228,7 +229,7 @@ func FuzzCloudEvents(f *testing.F) {
 		refused := q.dialect.decode(q, q.body)
 		q.charge(0)
 		if refused != nil {
-			if refused.status < 400 || refused.status > 499 || refused.code == "" || refused.message == "" {
+			if refused.Status() < 400 || refused.Status() > 499 || refused.Code == errcode.None || refused.Message == "" {
 				t.Fatalf("refused: %+v", refused)
 			}
 			return

@@ -3,16 +3,16 @@ package receiver
 import (
 	"fmt"
 	"io"
-	"net/http"
 
 	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // decode judges the body: events, one behind the other or as elements of arrays, however they are spaced. Whatever is
 // wrong with an event rejects that event alone, as far as its end can be found.
-func (q *request) decode(body []byte) *refusal {
+func (q *request) decode(body []byte) *errcode.Error {
 	if body = wholeBody(body); len(body) == 0 {
-		return refuse(http.StatusBadRequest, "empty_body", "the body is empty")
+		return errcode.EmptyBody.Errorf("the body is empty")
 	}
 	return q.decodeValues(body, q.lines)
 }
@@ -28,12 +28,12 @@ const (
 const maxRows = 64 << 20
 
 // full refuses a request with too many events for it, or for the receiver's memory.
-func (q *request) full() *refusal {
+func (q *request) full() *errcode.Error {
 	if q.index >= q.r.opts.MaxEvents {
-		return refuse(http.StatusRequestEntityTooLarge, "too_many_events", "more than %d events in one request", q.r.opts.MaxEvents)
+		return errcode.TooManyEvents.Errorf("more than %d events in one request", q.r.opts.MaxEvents)
 	}
 	if q.inRows > maxRows {
-		return refuse(http.StatusRequestEntityTooLarge, "too_much", "more than %d bytes of one request would stay in rows: send fewer events in one", maxRows)
+		return errcode.TooMuch.Errorf("more than %d bytes of one request would stay in rows: send fewer events in one", maxRows)
 	}
 	if q.index%chargeEvery == 0 && q.charge(q.charged+chargeEvery*eventMemory) != nil {
 		return busy()
@@ -42,7 +42,7 @@ func (q *request) full() *refusal {
 }
 
 // decodeValues judges each of the values in a text as an event.
-func (q *request) decodeValues(text []byte, lines bool) *refusal {
+func (q *request) decodeValues(text []byte, lines bool) *errcode.Error {
 	values := jsonscan.NewValues(text, lines)
 	for {
 		value, err := values.Next()

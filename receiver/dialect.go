@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // A dialect is an HTTP API as the clients of some product speak it. Each makes
@@ -35,14 +36,14 @@ type dialect struct {
 	prepare func(req *http.Request)
 	// verify judges the whole body, once it is read and its key is known, by
 	// what else the request's head says of it; nil: nothing to judge.
-	verify func(q *request, req *http.Request) *refusal
+	verify func(q *request, req *http.Request) *errcode.Error
 
 	// sniffs says that gzip is found by its first bytes where no header names it.
 	sniffs bool
 
 	// decode finds the events in a body and has each judged by q.event, which
 	// comes back to event for what it means.
-	decode func(q *request, body []byte) *refusal
+	decode func(q *request, body []byte) *errcode.Error
 	event  func(q *request, members []jsonscan.Member) (pipeline.Event, error)
 	// nameKey is the member of an event that names it; empty: name.
 	nameKey string
@@ -61,7 +62,7 @@ type dialect struct {
 
 	// answer writes what the client expects to hear; nil: what native clients do.
 	// status is the native one.
-	answer func(q *request, refused *refusal, status int, b []byte) (int, []byte)
+	answer func(q *request, refused *errcode.Error, status int, b []byte) (int, []byte)
 	// rereads says that answer reads the body again.
 	rereads bool
 	// contentType is the answers'; empty: JSON.
@@ -154,7 +155,7 @@ func wholeBody(body []byte) []byte {
 
 // decodeMember judges the elements of the array that is the named member of the
 // body's object.
-func (q *request) decodeMember(body []byte, name string) *refusal {
+func (q *request) decodeMember(body []byte, name string) *errcode.Error {
 	body = wholeBody(body)
 	array, err := find(body, name)
 	if err == nil {
@@ -164,7 +165,7 @@ func (q *request) decodeMember(body []byte, name string) *refusal {
 		return err
 	}
 	if len(array) == 0 || array[0] != '[' {
-		return refuse(http.StatusBadRequest, "missing_events", "the body has no array %q", name)
+		return errcode.MissingEvents.Errorf("the body has no array %q", name)
 	}
 	return q.decodeValues(array, false)
 }
@@ -177,7 +178,7 @@ var (
 )
 
 // ambiguous refuses a body in which it is not clear where its events are, or whose.
-func ambiguous(body []byte) (err *refusal) {
+func ambiguous(body []byte) (err *errcode.Error) {
 	var seen []string
 	brings := ""
 	eachMember(body, func(key, value []byte) {
@@ -187,9 +188,9 @@ func ambiguous(body []byte) (err *refusal) {
 		case err != nil || !list && !slices.Contains(telling, name):
 			return
 		case slices.Contains(seen, name):
-			err = refuse(http.StatusBadRequest, jsonscan.DuplicateKey, "the body has more than one %q", name)
+			err = errcode.DuplicateKey.Errorf("the body has more than one %q", name)
 		case list && value[0] != 'n' && brings != "":
-			err = refuse(http.StatusBadRequest, jsonscan.DuplicateKey, "the body has both %q and %q: send one of them", brings, name)
+			err = errcode.DuplicateKey.Errorf("the body has both %q and %q: send one of them", brings, name)
 		case list && value[0] != 'n':
 			brings = name
 		}
@@ -201,9 +202,9 @@ func ambiguous(body []byte) (err *refusal) {
 // find is the last member of that name of the object that is all of body, nil if
 // there is none. It goes by brackets and strings alone: what is in the members is
 // judged by whoever makes events of them.
-func find(body []byte, name string) ([]byte, *refusal) {
+func find(body []byte, name string) ([]byte, *errcode.Error) {
 	if len(body) == 0 {
-		return nil, refuse(http.StatusBadRequest, "empty_body", "the body is empty")
+		return nil, errcode.EmptyBody.Errorf("the body is empty")
 	}
 	var found []byte
 	whole := eachMember(body, func(key, value []byte) {
@@ -212,7 +213,7 @@ func find(body []byte, name string) ([]byte, *refusal) {
 		}
 	})
 	if !whole {
-		return nil, refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "the body is not a JSON object")
+		return nil, errcode.InvalidJSON.Errorf("the body is not a JSON object")
 	}
 	return found, nil
 }
@@ -402,7 +403,7 @@ func (d *draft) event() (pipeline.Event, error) {
 	e.Properties = q.scratch[d.from:len(q.scratch):len(q.scratch)]
 	if own := e.Properties[:max(0, d.kept-d.from-3)]; bytes.Contains(own, []byte(envelopeKey)) || bytes.IndexByte(own, '\\') >= 0 { // a key may be escaped
 		if _, _, err := q.inner.Object(e.Properties); err != nil {
-			return e, wrong("duplicate_key", "the property %q is taken: the client's own envelope goes there", envelopeKey)
+			return e, errcode.DuplicateKey.Errorf("the property %q is taken: the client's own envelope goes there", envelopeKey)
 		}
 	}
 	if len(d.sdk) > 0 {

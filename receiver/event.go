@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // Limits of the envelope, in bytes. They keep what the table sorts and groups
@@ -20,24 +21,17 @@ const (
 	maxID   = 1024 // event, session, user
 )
 
-// fieldError says what is wrong with a member of an event.
-type fieldError struct{ code, message string }
-
-func (e *fieldError) Error() string { return e.message }
-
-func wrong(code, format string, args ...any) error {
-	return &fieldError{code, fmt.Sprintf(format, args...)}
-}
-
 // explain gives the code and the message that stand in answers and records.
-func explain(err error) (code, message string) {
+func explain(err error) (code errcode.Code, message string) {
 	if e, ok := errors.AsType[*jsonscan.Error](err); ok {
-		return e.Code, err.Error()
+		if code, ok := errcode.Named(e.Code); ok {
+			return code, err.Error()
+		}
 	}
-	if e, ok := errors.AsType[*fieldError](err); ok {
-		return e.code, e.message
+	if e, ok := errors.AsType[*errcode.Error](err); ok {
+		return e.Code, e.Message
 	}
-	return "invalid_event", err.Error()
+	return errcode.InvalidEvent, err.Error()
 }
 
 func structural(err error) bool {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // A form (multipart/form-data, RFC 7578) on the native route is one event with
@@ -40,26 +41,26 @@ func nativeVariant(head http.Header) *dialect {
 	return cloudVariant(head)
 }
 
-func decodeForm(q *request, body []byte) *refusal {
+func decodeForm(q *request, body []byte) *errcode.Error {
 	_, params, err := mime.ParseMediaType(q.header.Get("Content-Type"))
 	if err != nil || params["boundary"] == "" {
-		return refuse(http.StatusBadRequest, "invalid_form", "the content type names no boundary")
+		return errcode.InvalidForm.Errorf("the content type names no boundary")
 	}
 	var event []byte
 	found := false
-	if err := eachPart(body, params["boundary"], func(head textproto.MIMEHeader, data []byte) *refusal {
+	if err := eachPart(body, params["boundary"], func(head textproto.MIMEHeader, data []byte) *errcode.Error {
 		_, of, err := mime.ParseMediaType(head.Get("Content-Disposition"))
 		name := of["name"]
 		switch {
 		case err != nil || name == "" || len(name) > maxName || !utf8.ValidString(name):
-			return refuse(http.StatusBadRequest, "invalid_form", "a part of the form has no name of 1 to %d bytes of UTF-8", maxName)
+			return errcode.InvalidForm.Errorf("a part of the form has no name of 1 to %d bytes of UTF-8", maxName)
 		case name == "event" && found:
-			return refuse(http.StatusBadRequest, "invalid_form", "the form has more than one part \"event\"")
+			return errcode.InvalidForm.Errorf("the form has more than one part \"event\"")
 		case name == "event":
 			event, found = data, true
 			return nil
 		case len(q.files) == maxFiles:
-			return refuse(http.StatusRequestEntityTooLarge, "too_many_files", "more than %d files in one form", maxFiles)
+			return errcode.TooManyFiles.Errorf("more than %d files in one form", maxFiles)
 		}
 		kind := head.Get("Content-Type")
 		if kind == "" {
@@ -71,14 +72,14 @@ func decodeForm(q *request, body []byte) *refusal {
 		return err
 	}
 	if !found {
-		return refuse(http.StatusBadRequest, "missing_event", "the form has no part \"event\" with the event's JSON")
+		return errcode.MissingEvent.Errorf("the form has no part \"event\" with the event's JSON")
 	}
 	size := len(event)
 	for _, f := range q.files {
 		size += len(f.data)
 	}
 	if limit := q.r.opts.MaxEvent; size > limit {
-		return refuse(http.StatusBadRequest, "event_too_large", "the event has %d bytes with its files, the limit is %d", size, limit)
+		return errcode.EventTooLarge.Errorf("the event has %d bytes with its files, the limit is %d", size, limit)
 	}
 	event = wholeBody(event)
 	n, e := q.event(event)
@@ -86,17 +87,17 @@ func decodeForm(q *request, body []byte) *refusal {
 		if e == nil {
 			q.drop()
 		}
-		e = wrong(jsonscan.InvalidJSON, "something follows the object at byte %d of the part \"event\"", n)
+		e = errcode.InvalidJSON.Errorf("something follows the object at byte %d of the part \"event\"", n)
 	}
 	if e == nil && len(q.files) > 0 { // a file may have a property's name
 		if _, _, err := q.inner.Object(q.events[0].Properties); err != nil {
 			q.drop()
-			e = wrong("duplicate_key", "a file and a property, or two files, have the same name")
+			e = errcode.DuplicateKey.Errorf("a file and a property, or two files, have the same name")
 		}
 	}
 	if e != nil && e != errSampled {
 		code, message := explain(e)
-		return refuse(http.StatusBadRequest, code, "%s", message)
+		return code.Errorf("%s", message)
 	}
 	q.count(nil, e)
 	return nil
@@ -118,9 +119,9 @@ func (q *request) takeFiles() {
 }
 
 // eachPart calls f for each part of a form. What the parts hold are views into body.
-func eachPart(body []byte, boundary string, f func(head textproto.MIMEHeader, data []byte) *refusal) *refusal {
-	bad := func(why string) *refusal {
-		return refuse(http.StatusBadRequest, "invalid_form", "the form cannot be read: %s", why)
+func eachPart(body []byte, boundary string, f func(head textproto.MIMEHeader, data []byte) *errcode.Error) *errcode.Error {
+	bad := func(why string) *errcode.Error {
+		return errcode.InvalidForm.Errorf("the form cannot be read: %s", why)
 	}
 	mark := []byte("\r\n--" + boundary)
 	if bytes.HasPrefix(body, mark[2:]) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // FuzzDecode holds the whole way from a body to events against encoding/json.
@@ -43,7 +44,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		last := -1
 		for _, e := range q.rejects {
-			if e.index <= last || e.index >= q.index || e.code == "" || e.message == "" || !bytes.Contains(body, e.raw) {
+			if e.index <= last || e.index >= q.index || e.code == errcode.None || e.message == "" || !bytes.Contains(body, e.raw) {
 				t.Fatalf("reject %+v behind %d", e, last)
 			}
 			last = e.index
@@ -64,7 +65,7 @@ func FuzzDecode(f *testing.F) {
 func sourcesOf(t *testing.T, q *request, body []byte) []map[string]any {
 	refused := map[int]bool{}
 	for _, e := range q.rejects {
-		if e.code == "invalid_json" {
+		if e.code == errcode.InvalidJSON {
 			return nil
 		}
 		refused[e.index] = true

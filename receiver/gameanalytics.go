@@ -12,6 +12,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // GameAnalytics' collector API: https://docs.gameanalytics.com/integrations/api/event-tracking
@@ -31,9 +32,9 @@ func gameanalyticsKey(req *http.Request) (key string, given bool) {
 
 // gameanalyticsVerify checks the signature: of the bytes as they were sent,
 // compressed ones too.
-func gameanalyticsVerify(q *request, req *http.Request) *refusal {
+func gameanalyticsVerify(q *request, req *http.Request) *errcode.Error {
 	if q.key.Secret == "" {
-		return refuse(http.StatusUnauthorized, "no_secret", "this key has no secret here, and without one no signature can be checked: set it in receiver.keys")
+		return errcode.NoSecret.Errorf("this key has no secret here, and without one no signature can be checked: set it in receiver.keys")
 	}
 	sum := hmac.New(sha256.New, []byte(q.key.Secret))
 	if q.encoding != "" {
@@ -43,9 +44,9 @@ func gameanalyticsVerify(q *request, req *http.Request) *refusal {
 	}
 	switch given, err := base64.StdEncoding.DecodeString(req.Header.Get("Authorization")); {
 	case len(given) == 0 && err == nil:
-		return refuse(http.StatusUnauthorized, "missing_signature", "no signature: Authorization is to be the HMAC-SHA256 of the body with the secret key, in base64")
+		return errcode.MissingSignature.Errorf("no signature: Authorization is to be the HMAC-SHA256 of the body with the secret key, in base64")
 	case err != nil || !hmac.Equal(given, sum.Sum(nil)):
-		return refuse(http.StatusUnauthorized, "wrong_signature", "Authorization is not the HMAC-SHA256, in base64, of the body with this game's secret key")
+		return errcode.WrongSignature.Errorf("Authorization is not the HMAC-SHA256, in base64, of the body with this game's secret key")
 	}
 	return nil
 }
@@ -92,7 +93,7 @@ func gameanalyticsInit(*Receiver, *http.Request) (int, []byte) {
 // gameanalyticsAnswer has a body only where the events are not wanted again:
 // by an answer without one the SDKs keep them for later, and by all others
 // they are done with them.
-func gameanalyticsAnswer(_ *request, _ *refusal, status int, b []byte) (int, []byte) {
+func gameanalyticsAnswer(_ *request, _ *errcode.Error, status int, b []byte) (int, []byte) {
 	switch status {
 	case http.StatusAccepted:
 		return http.StatusOK, b

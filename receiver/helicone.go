@@ -6,6 +6,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // Helicone's custom log API: https://docs.helicone.ai/getting-started/integration-method/manual-logger-curl
@@ -58,7 +59,7 @@ func heliconeEvent(q *request, members []jsonscan.Member) (pipeline.Event, error
 			value = plainText(dig(meta, name))
 		}
 		if len(value) > limit {
-			d.fail(wrong("field_too_long", "%q has %d bytes, the limit is %d", name, len(value), limit))
+			d.fail(errcode.FieldTooLong.Errorf("%q has %d bytes, the limit is %d", name, len(value), limit))
 		}
 		return bytes.ToValidUTF8(value, []byte("\uFFFD"))
 	}

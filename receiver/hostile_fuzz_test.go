@@ -153,7 +153,7 @@ func FuzzRedact(f *testing.F) {
 		}
 		q := newRequest(r)
 		q.reset(1795319112345)
-		q.key, q.tenant = Key{Project: "file"}, r.tenants.now.Load().projects["file"]
+		q.key, q.tenant = Key{Project: "file"}, r.tenants.Project("file")
 		q.project = append(q.project, "file"...)
 		q.body = append(q.body, b...)
 		if used := allocated(func() { q.decode(q.body) }); used > 4<<20+400*uint64(len(b)) {

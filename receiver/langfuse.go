@@ -6,6 +6,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // Langfuse's ingestion API: https://api.reference.langfuse.com/#tag/ingestion
@@ -23,7 +24,7 @@ func langfuseHealth(*Receiver, *http.Request) (int, []byte) {
 
 // langfuseDecode takes {batch: [event, …], metadata}. The metadata are of the
 // client's library.
-func langfuseDecode(q *request, body []byte) *refusal {
+func langfuseDecode(q *request, body []byte) *errcode.Error {
 	metadata, err := find(wholeBody(body), "metadata")
 	if err != nil {
 		return err
@@ -72,9 +73,9 @@ func langfuseEvent(q *request, members []jsonscan.Member) (pipeline.Event, error
 // "errors" the JavaScript client sends the batch again, three times at most, and
 // the Python client does not, for each says 400. What is refused as a whole
 // keeps its status.
-func langfuseAnswer(q *request, refused *refusal, status int, b []byte) (int, []byte) {
+func langfuseAnswer(q *request, refused *errcode.Error, status int, b []byte) (int, []byte) {
 	if refused != nil {
-		a := appendText([]byte(`{"message":`), refused.message)
+		a := appendText([]byte(`{"message":`), refused.Message)
 		return status, append(append(a, ','), b[1:]...)
 	}
 	a := append([]byte(nil), untold(b)...)
@@ -112,15 +113,15 @@ func langfuseAnswer(q *request, refused *refusal, status int, b []byte) (int, []
 		a = append(a, `,"status":400,"message":`...)
 		a = appendText(a, e.message)
 		a = append(a, `,"error":`...)
-		a = jsonscan.AppendQuoted(a, []byte(e.code))
+		a = jsonscan.AppendQuoted(a, []byte(e.code.String()))
 		a = append(a, '}')
 	}
 	return http.StatusMultiStatus, append(a, "]}\n"...)
 }
 
 // passRejected passes an element in the same way as its judging did.
-func passRejected(values *jsonscan.Values, element []byte, code string) {
-	if code == jsonscan.InvalidJSON {
+func passRejected(values *jsonscan.Values, element []byte, code errcode.Code) {
+	if code == errcode.InvalidJSON {
 		values.Skip(0)
 	} else {
 		values.Take(extent(element))

@@ -70,7 +70,7 @@ func (m *metrics) observe(status int, q *request, took time.Duration) {
 			m.repaired.WithLabelValues(repairedLoneSurrogate).Add(float64(q.repaired))
 		}
 		for _, rule := range q.applied {
-			q.tenant.redaction.rules[rule].applied.Inc()
+			q.tenant.Edits.rules[rule].applied.Inc()
 		}
 	}
 }

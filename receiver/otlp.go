@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // OpenTelemetry's protocol over HTTP, for traces and logs, as protobuf and as
@@ -98,29 +99,29 @@ func (s *signal) walk(q *request, json bool) *otlpBatch {
 	return b
 }
 
-func badOTLP(format string, args ...any) *refusal {
-	return refuse(http.StatusBadRequest, "invalid_otlp", format, args...)
+func badOTLP(format string, args ...any) *errcode.Error {
+	return errcode.InvalidOTLP.Errorf(format, args...)
 }
 
-func (s *signal) decodeJSON(q *request, body []byte) *refusal {
+func (s *signal) decodeJSON(q *request, body []byte) *errcode.Error {
 	if body = wholeBody(body); len(body) == 0 {
-		return refuse(http.StatusBadRequest, "empty_body", "the body is empty")
+		return errcode.EmptyBody.Errorf("the body is empty")
 	}
 	err := s.walkJSON(q, body)
-	if err != nil && err.status == http.StatusBadRequest {
+	if err != nil && err.Status() == http.StatusBadRequest {
 		if e := json.Unmarshal(body, &struct{}{}); e != nil { // says it better
-			return refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "the body is not a JSON object: %s", e)
+			return errcode.InvalidJSON.Errorf("the body is not a JSON object: %s", e)
 		}
 	}
 	return err
 }
 
-func (s *signal) walkJSON(q *request, body []byte) *refusal {
+func (s *signal) walkJSON(q *request, body []byte) *errcode.Error {
 	b := s.walk(q, true)
 	if err := s.strange(body); err != nil {
 		return err
 	}
-	return b.list(body, s.resources, func(group []byte) *refusal {
+	return b.list(body, s.resources, func(group []byte) *errcode.Error {
 		resource, schema, err := sourceJSON(group, "resource")
 		if err == nil {
 			err = b.enterResource(resource, schema)
@@ -128,7 +129,7 @@ func (s *signal) walkJSON(q *request, body []byte) *refusal {
 		if err != nil {
 			return err
 		}
-		return b.list(group, s.scopes, func(group []byte) *refusal {
+		return b.list(group, s.scopes, func(group []byte) *errcode.Error {
 			scope, schema, err := sourceJSON(group, "scope")
 			if err == nil {
 				err = b.enterScope(scope, schema)
@@ -143,7 +144,7 @@ func (s *signal) walkJSON(q *request, body []byte) *refusal {
 
 // strange refuses what belongs on another route, all of which would be passed over
 // as fields that are not known here.
-func (s *signal) strange(body []byte) (err *refusal) {
+func (s *signal) strange(body []byte) (err *errcode.Error) {
 	eachMember(body, func(key, value []byte) {
 		for _, other := range []string{traces.resources, logs.resources, "resourceMetrics", "resourceProfiles"} {
 			if other != s.resources && value[0] != 'n' && named(key, other) {
@@ -161,7 +162,7 @@ func named(key []byte, name string) bool {
 }
 
 // sourceJSON is what a group of records comes from.
-func sourceJSON(group []byte, name string) (source, schema []byte, err *refusal) {
+func sourceJSON(group []byte, name string) (source, schema []byte, err *errcode.Error) {
 	eachMember(group, func(key, value []byte) {
 		to := &source
 		switch string(key) {
@@ -172,7 +173,7 @@ func sourceJSON(group []byte, name string) (source, schema []byte, err *refusal)
 			return
 		}
 		if *to != nil {
-			err = refuse(http.StatusBadRequest, jsonscan.DuplicateKey, "around records there is more than one %q", key)
+			err = errcode.DuplicateKey.Errorf("around records there is more than one %q", key)
 		}
 		*to = value
 	})
@@ -181,7 +182,7 @@ func sourceJSON(group []byte, name string) (source, schema []byte, err *refusal)
 
 // list calls f for the elements of an object's array of that name, of each
 // where there are more. It goes by brackets and strings alone, so that a record that is no JSON is rejected alone.
-func (b *otlpBatch) list(object []byte, name string, f func(element []byte) *refusal) (err *refusal) {
+func (b *otlpBatch) list(object []byte, name string, f func(element []byte) *errcode.Error) (err *errcode.Error) {
 	if len(object) == 0 || object[0] != '{' {
 		return badOTLP("around %q: want an object, not %.40q", name, object)
 	}
@@ -195,13 +196,13 @@ func (b *otlpBatch) list(object []byte, name string, f func(element []byte) *ref
 		}
 	})
 	if err == nil && !whole {
-		return refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "around %q is no JSON object: %.40q", name, object)
+		return errcode.InvalidJSON.Errorf("around %q is no JSON object: %.40q", name, object)
 	}
 	return err
 }
 
 // elements calls f for the elements of an array.
-func elements(array []byte, f func(element []byte) *refusal) *refusal {
+func elements(array []byte, f func(element []byte) *errcode.Error) *errcode.Error {
 	for values := jsonscan.NewValues(array, false); ; {
 		value, err := values.Next()
 		if err == io.EOF {
@@ -209,7 +210,7 @@ func elements(array []byte, f func(element []byte) *refusal) *refusal {
 		}
 		n := extent(value)
 		if err != nil || n == 0 {
-			return refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "a list of records is no JSON array: %.40q", array)
+			return errcode.InvalidJSON.Errorf("a list of records is no JSON array: %.40q", array)
 		}
 		if err := f(value[:values.Take(n)]); err != nil {
 			return err
@@ -224,9 +225,9 @@ const (
 	schemaField = 3
 )
 
-func (s *signal) decodeProto(q *request, body []byte) *refusal {
+func (s *signal) decodeProto(q *request, body []byte) *errcode.Error {
 	b := s.walk(q, false)
-	return eachField(body, 1, func(group []byte) *refusal {
+	return eachField(body, 1, func(group []byte) *errcode.Error {
 		resource, schema, err := source(group)
 		if err == nil {
 			err = b.enterResource(resource, schema)
@@ -234,7 +235,7 @@ func (s *signal) decodeProto(q *request, body []byte) *refusal {
 		if err != nil {
 			return err
 		}
-		return eachField(group, groupField, func(group []byte) *refusal {
+		return eachField(group, groupField, func(group []byte) *errcode.Error {
 			scope, schema, err := source(group)
 			if err == nil {
 				err = b.enterScope(scope, schema)
@@ -249,19 +250,19 @@ func (s *signal) decodeProto(q *request, body []byte) *refusal {
 
 // source is what a group of records comes from. It may stand behind them, and
 // a message that comes in parts is their concatenation.
-func source(group []byte) (message, schema []byte, err *refusal) {
-	if err = eachField(group, sourceField, func(part []byte) *refusal {
+func source(group []byte) (message, schema []byte, err *errcode.Error) {
+	if err = eachField(group, sourceField, func(part []byte) *errcode.Error {
 		message = append(message[:len(message):len(message)], part...)
 		return nil
 	}); err != nil {
 		return nil, nil, err
 	}
-	err = eachField(group, schemaField, func(v []byte) *refusal { schema = v; return nil })
+	err = eachField(group, schemaField, func(v []byte) *errcode.Error { schema = v; return nil })
 	return message, schema, err
 }
 
 // eachField calls f for the fields of that number that hold bytes.
-func eachField(b []byte, number protowire.Number, f func(value []byte) *refusal) *refusal {
+func eachField(b []byte, number protowire.Number, f func(value []byte) *errcode.Error) *errcode.Error {
 	for len(b) > 0 {
 		num, kind, n := protowire.ConsumeTag(b)
 		var value []byte
@@ -349,7 +350,7 @@ func messages(b []byte, of message, depth int) (count int) {
 // unmarshal decodes what was sent into m.
 func (b *otlpBatch) unmarshal(sent []byte, of message, m proto.Message) error {
 	if limit := b.q.r.opts.MaxEvent; len(sent) > limit {
-		return wrong("event_too_large", "it has %d bytes, the limit is %d", len(sent), limit)
+		return errcode.EventTooLarge.Errorf("it has %d bytes, the limit is %d", len(sent), limit)
 	}
 	// A level of the event is up to three of messages.
 	depth := 4*b.q.r.opts.MaxDepth + 16
@@ -360,7 +361,7 @@ func (b *otlpBatch) unmarshal(sent []byte, of message, m proto.Message) error {
 		count = messages(sent, of, depth)
 	}
 	if count > maxMessages {
-		return wrong("event_too_large", "it has more than %d attributes and values", maxMessages)
+		return errcode.EventTooLarge.Errorf("it has more than %d attributes and values", maxMessages)
 	}
 	before := b.q.charged
 	if err := b.q.charge(before + int64(len(sent)) + int64(count)*messageMemory); err != nil {
@@ -378,7 +379,7 @@ func (b *otlpBatch) unmarshal(sent []byte, of message, m proto.Message) error {
 		err = proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: depth}.Unmarshal(sent, m)
 	}
 	if err != nil {
-		return wrong("invalid_otlp", "%s", strings.ReplaceAll(err.Error(), "\u00a0", " "))
+		return errcode.InvalidOTLP.Errorf("%s", strings.ReplaceAll(err.Error(), "\u00a0", " "))
 	}
 	return nil
 }
@@ -398,7 +399,7 @@ func (b *otlpBatch) withoutLone(sent []byte) ([]byte, error) {
 }
 
 // enter decodes what a group of records comes from. Without it there are none.
-func (b *otlpBatch) enter(what string, sent []byte, of message, m proto.Message) *refusal {
+func (b *otlpBatch) enter(what string, sent []byte, of message, m proto.Message) *errcode.Error {
 	if len(sent) == 0 || b.json && sent[0] == 'n' {
 		return nil
 	}
@@ -407,12 +408,12 @@ func (b *otlpBatch) enter(what string, sent []byte, of message, m proto.Message)
 		return busy()
 	case err != nil:
 		code, text := explain(err)
-		return refuse(http.StatusBadRequest, code, "the %s: %s", what, text)
+		return code.Errorf("the %s: %s", what, text)
 	}
 	return nil
 }
 
-func (b *otlpBatch) enterResource(sent, schema []byte) *refusal {
+func (b *otlpBatch) enterResource(sent, schema []byte) *errcode.Error {
 	var m resourcepb.Resource
 	if err := b.enter("resource", sent, resourceMessage, &m); err != nil {
 		return err
@@ -427,7 +428,7 @@ func (b *otlpBatch) enterResource(sent, schema []byte) *refusal {
 	return nil
 }
 
-func (b *otlpBatch) enterScope(sent, schema []byte) *refusal {
+func (b *otlpBatch) enterScope(sent, schema []byte) *errcode.Error {
 	var m commonpb.InstrumentationScope
 	if err := b.enter("scope", sent, scopeMessage, &m); err != nil {
 		return err
@@ -463,7 +464,7 @@ func (b *otlpBatch) appendSchema(w, schema []byte) []byte {
 }
 
 // take judges one record.
-func (b *otlpBatch) take(sent []byte) *refusal {
+func (b *otlpBatch) take(sent []byte) *errcode.Error {
 	q := b.q
 	if err := q.full(); err != nil {
 		return err
@@ -506,7 +507,7 @@ func (b *otlpBatch) take(sent []byte) *refusal {
 	}
 	// Each has the resource with it, which may be as large as an event.
 	if limit := q.r.opts.MaxDecoded; b.made > limit {
-		return refuse(http.StatusRequestEntityTooLarge, "decoded_too_large", "the records, each with its resource, take more than the limit of %d bytes", limit)
+		return errcode.DecodedTooLarge.Errorf("the records, each with its resource, take more than the limit of %d bytes", limit)
 	}
 	return nil
 }
@@ -585,10 +586,10 @@ func (q *request) partly() string {
 
 // statusOf is an error as the protocol has it: an HTTP status, with the code and
 // the message of a google.rpc.Status. Clients send again on 429, 502, 503 and 504 only.
-func statusOf(q *request, refused *refusal, status int) (int, int, string) {
+func statusOf(q *request, refused *errcode.Error, status int) (int, int, string) {
 	message := q.partly()
 	if refused != nil {
-		message = refused.code + ": " + strings.ToValidUTF8(refused.message, "\uFFFD")
+		message = refused.Code.String() + ": " + strings.ToValidUTF8(refused.Message, "\uFFFD")
 	}
 	switch status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType:
@@ -607,7 +608,7 @@ func statusOf(q *request, refused *refusal, status int) (int, int, string) {
 
 func isGood(status int) bool { return status == http.StatusOK || status == http.StatusAccepted }
 
-func (s *signal) answerJSON(q *request, refused *refusal, status int, b []byte) (int, []byte) {
+func (s *signal) answerJSON(q *request, refused *errcode.Error, status int, b []byte) (int, []byte) {
 	b = append(b[:0], '{')
 	if isGood(status) {
 		if q.rejected > 0 {
@@ -622,7 +623,7 @@ func (s *signal) answerJSON(q *request, refused *refusal, status int, b []byte) 
 	return status, append(appendString(b, "message", message), "}\n"...)
 }
 
-func (s *signal) answerProto(q *request, refused *refusal, status int, b []byte) (int, []byte) {
+func (s *signal) answerProto(q *request, refused *errcode.Error, status int, b []byte) (int, []byte) {
 	if isGood(status) {
 		if q.rejected == 0 {
 			return http.StatusOK, b[:0]

@@ -21,6 +21,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 func textValue(s string) *commonpb.AnyValue {
@@ -448,7 +449,7 @@ func fuzzOTLP(f *testing.F, kind string) {
 			t.Fatal("the body was changed")
 		}
 		if refused != nil {
-			if refused.status < 400 || refused.status > 499 || refused.code == "" || refused.message == "" {
+			if refused.Status() < 400 || refused.Status() > 499 || refused.Code == errcode.None || refused.Message == "" {
 				t.Fatalf("refused: %+v", refused)
 			}
 			return

@@ -19,6 +19,7 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/llm"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // record is what becomes an event. Its attributes are its properties, each under
@@ -86,7 +87,7 @@ func (b *otlpBatch) add() error {
 		if at := strings.LastIndex(message, " at byte "); at >= 0 {
 			message = message[:at] // of what was made: no client knows it
 		}
-		return wrong(code, "%s", message)
+		return code.Errorf("%s", message)
 	}
 	if len(q.blobs) > blobs {
 		b.text, b.charged = nil, 0 // they are views
@@ -109,7 +110,7 @@ func (r *record) span(m *tracepb.Span) {
 	r.begin(m.Attributes, m.Name, "span")
 	trace, span := r.identifier("trace_id", m.TraceId, 16), r.identifier("span_id", m.SpanId, 8)
 	if trace == "" || span == "" {
-		r.fail(wrong("invalid_id", "the span has no trace id or no span id"))
+		r.fail(errcode.InvalidID.Errorf("the span has no trace id or no span id"))
 	}
 	r.id = trace + "/" + span
 	r.identifier("parent_span_id", m.ParentSpanId, 8)
@@ -275,7 +276,7 @@ func (r *record) setNano(name string, nano uint64) {
 	if nano > 0 {
 		r.time = int64(nano / 1e6)
 		if err := pipeline.CheckTime(r.time); err != nil {
-			r.fail(wrong("invalid_timestamp", "%q is %d: %s", name, nano, err))
+			r.fail(errcode.InvalidTimestamp.Errorf("%q is %d: %s", name, nano, err))
 		}
 	}
 }
@@ -286,7 +287,7 @@ func (r *record) identifier(name string, id []byte, size int) string {
 		return ""
 	}
 	if len(id) != size {
-		r.fail(wrong("invalid_id", "%s has %d bytes, want %d", name, len(id), size))
+		r.fail(errcode.InvalidID.Errorf("%s has %d bytes, want %d", name, len(id), size))
 	}
 	text := hex.EncodeToString(id)
 	r.put(name, text)
@@ -298,7 +299,7 @@ func (r *record) who(resource []*commonpb.KeyValue, names []llm.Attribute) strin
 	for _, attributes := range [][]*commonpb.KeyValue{r.attributes, resource} {
 		for _, a := range names {
 			if text := textOf(attributes, a.Name); len(text) > maxID {
-				r.fail(wrong("field_too_long", "%q has %d bytes, the limit is %d", a.Name, len(text), maxID))
+				r.fail(errcode.FieldTooLong.Errorf("%q has %d bytes, the limit is %d", a.Name, len(text), maxID))
 			} else if text != "" {
 				return text
 			}
@@ -350,15 +351,15 @@ func hexID(text string) ([]byte, error) {
 // wrongID names the first id of a record, as it was sent, that is none.
 func (b *otlpBatch) wrongID(sent []byte) error {
 	const want = "want 32 hexadecimal digits of a trace, 16 of a span"
-	found := wrong("invalid_id", "an id: %s", want)
-	search := func(object []byte) (stop *refusal) {
+	found := errcode.InvalidID.Errorf("an id: %s", want)
+	search := func(object []byte) (stop *errcode.Error) {
 		eachMember(object, func(key, value []byte) {
 			switch string(key) {
 			case "traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id":
 				text := plainText(value)
 				if _, err := hexID(view(text)); err != nil && len(text) > 0 && stop == nil {
-					found = wrong("invalid_id", "%s %.40q: %s", key, text, want)
-					stop = &refusal{}
+					found = errcode.InvalidID.Errorf("%s %.40q: %s", key, text, want)
+					stop = &errcode.Error{}
 				}
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // The pixel, for pages and mails that can only show an image: its query is an
@@ -18,7 +19,7 @@ var pixel = []*dialect{{
 }}
 
 // pixelAnswer is an image, whatever became of the event.
-func pixelAnswer(_ *request, _ *refusal, status int, b []byte) (int, []byte) {
+func pixelAnswer(_ *request, _ *errcode.Error, status int, b []byte) (int, []byte) {
 	if isGood(status) {
 		status = http.StatusOK
 	}
@@ -49,7 +50,7 @@ func (q *request) takeQuery(raw string) error {
 	return nil
 }
 
-func decodePixel(q *request, body []byte) *refusal {
+func decodePixel(q *request, body []byte) *errcode.Error {
 	if q.redrive != nil && len(body) > 0 && body[0] == '{' {
 		return q.decode(body) // an operator mended it
 	}
@@ -62,7 +63,7 @@ func decodePixel(q *request, body []byte) *refusal {
 			value, err = url.QueryUnescape(value)
 		}
 		if err != nil {
-			return refuse(http.StatusBadRequest, "invalid_query", "parameter %.100q: %s", part, err)
+			return errcode.InvalidQuery.Errorf("parameter %.100q: %s", part, err)
 		}
 		if name == "" && value == "" || name == "durability" {
 			continue
@@ -79,7 +80,7 @@ func decodePixel(q *request, body []byte) *refusal {
 		case len(all) == 1:
 			w = jsonscan.AppendQuoted(w, []byte(all[0]))
 		case name == "name" || name == "user_id" || name == "session_id" || name == "timestamp" || name == "event_id":
-			return refuse(http.StatusBadRequest, "duplicate_key", "%q is there %d times", name, len(all))
+			return errcode.DuplicateKey.Errorf("%q is there %d times", name, len(all))
 		default:
 			for i, value := range all {
 				w = append(w, "[,"[min(i, 1)])
@@ -91,7 +92,7 @@ func decodePixel(q *request, body []byte) *refusal {
 	_, err := q.event(append(w, '}'))
 	if err != nil && err != errSampled {
 		code, message := explain(err)
-		return refuse(http.StatusBadRequest, code, "%s", message)
+		return code.Errorf("%s", message)
 	}
 	q.count(nil, err)
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // PostHog's capture API: https://posthog.com/docs/api/capture
@@ -41,7 +42,7 @@ var posthogRecordings = &dialect{
 	name: "posthog", methods: getOrPost, paths: []string{"/s"},
 	headKey: posthogHeadKey, bodyKey: posthogKey, prepare: posthogPrepare, sniffs: true,
 	nameKey: "event", answer: posthogAnswer,
-	decode: func(q *request, body []byte) *refusal {
+	decode: func(q *request, body []byte) *errcode.Error {
 		q.scan.MaxDepth = max(recordingDepth, q.r.opts.MaxDepth)
 		defer func() { q.scan.MaxDepth = q.r.opts.MaxDepth }()
 		return posthogDecode(q, body)
@@ -111,7 +112,7 @@ func posthogToken(body []byte) (key, batch []byte) {
 }
 
 // posthogDecode takes {batch: [event, …]}, an array of events, or one.
-func posthogDecode(q *request, body []byte) *refusal {
+func posthogDecode(q *request, body []byte) *errcode.Error {
 	body, err := q.unwrapped(body)
 	if err != nil {
 		return err
@@ -274,7 +275,7 @@ func (q *request) isKey(text []byte) bool {
 	if len(text) == 0 || bytes.Equal(text, q.keyText) {
 		return len(text) > 0
 	}
-	if _, known := q.r.tenants.now.Load().keys[HashKey(view(text))]; !known && !bytes.HasPrefix(text, []byte("phc_")) {
+	if !q.r.tenants.Known(view(text)) && !bytes.HasPrefix(text, []byte("phc_")) {
 		return false
 	}
 	q.keyText = text
@@ -325,7 +326,7 @@ func posthogScript(r *Receiver, req *http.Request) (int, []byte) {
 // posthogAnswer is what PostHog says of a good request. Its clients look at the
 // status: they send again on 5xx, posthog-node in halves on 413, and they drop a
 // batch on any other 4xx. Only some send again on 408 and 429, so these are 503.
-func posthogAnswer(_ *request, _ *refusal, status int, b []byte) (int, []byte) {
+func posthogAnswer(_ *request, _ *errcode.Error, status int, b []byte) (int, []byte) {
 	switch status {
 	case http.StatusAccepted:
 		status = http.StatusOK

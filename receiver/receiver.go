@@ -20,9 +20,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/sparselog"
+	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // Appender copies events, all or none. The ticket waits until they are as durable as asked.
@@ -39,7 +40,7 @@ type Reporter interface {
 
 // Options are a receiver's limits. All are needed, none has a default here.
 type Options struct {
-	Keys           []Key               // that stay; SetProjects brings others
+	Keys           []tenant.Key        // that stay; SetProjects brings others
 	Durability     pipeline.Durability // where the request does not ask for another
 	MaxBody        int64               // bytes as sent
 	MaxDecoded     int64               // bytes decompressed
@@ -68,7 +69,7 @@ type Options struct {
 // Receiver is an http.Handler for the public listener.
 type Receiver struct {
 	opts      Options
-	tenants   tenants
+	tenants   *tenants
 	appender  Appender
 	reporter  Reporter
 	log       *slog.Logger
@@ -90,9 +91,8 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, r
 		metrics: newMetrics(reg), strangers: newStrangers(&opts)}
 	r.conns = newConns(opts.MaxConnections, log, reg)
 	r.large, r.medium = make(chan struct{}, 1), make(chan struct{}, runtime.GOMAXPROCS(0))
+	r.tenants = newTenants(opts.Keys, r.metrics)
 	r.pool.New = func() any { return newRequest(r) }
-	r.tenants.meters = map[string]*meter{}
-	r.SetProjects(nil, nil) // Options.Keys alone
 	return r
 }
 
@@ -199,15 +199,15 @@ func (q *request) release() {
 
 // route refuses what brings no events. That is nobody's lost event, so it is no
 // failure.
-func route(w http.ResponseWriter, q *request, d *dialect, req *http.Request) *refusal {
+func route(w http.ResponseWriter, q *request, d *dialect, req *http.Request) *errcode.Error {
 	switch {
 	case d == nil:
 		q.silent = true
-		return refuse(http.StatusNotFound, "not_found", "there is nothing here: send events to POST %s", eventsPath)
+		return errcode.NotFound.Errorf("there is nothing here: send events to POST %s", eventsPath)
 	case !slices.Contains(d.allowed(), req.Method):
 		q.silent = true
 		w.Header().Set("Allow", d.allow())
-		return refuse(http.StatusMethodNotAllowed, "method_not_allowed", "method %.100q: send events by %s", req.Method, strings.Join(d.allowed(), " or "))
+		return errcode.MethodNotAllowed.Errorf("method %.100q: send events by %s", req.Method, strings.Join(d.allowed(), " or "))
 	}
 	return nil
 }
@@ -226,7 +226,7 @@ func (r *Receiver) reply(w http.ResponseWriter, q *request, req *http.Request) {
 }
 
 // take brings a body's events to the batcher.
-func (r *Receiver) take(q *request, req *http.Request) *refusal {
+func (r *Receiver) take(q *request, req *http.Request) *errcode.Error {
 	if err := q.admitHead(req.ContentLength); err != nil {
 		return err
 	}
@@ -266,7 +266,7 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 		err = busy()
 	}
 	if err == nil {
-		err = q.countEvents()
+		err = q.within(q.account.Count(q.index, time.Now()))
 	}
 	if err != nil || len(q.events) == 0 {
 		return err
@@ -275,7 +275,7 @@ func (r *Receiver) take(q *request, req *http.Request) *refusal {
 }
 
 // append hands the events to the batcher.
-func (r *Receiver) append(q *request, req *http.Request) *refusal {
+func (r *Receiver) append(q *request, req *http.Request) *errcode.Error {
 	q.accepted = len(q.events)
 	large := q.held || q.entered // of a small one there is little to let go of, and its buffers are used again
 	if large {
@@ -326,7 +326,7 @@ func preflight(w http.ResponseWriter, req *http.Request, d *dialect) {
 }
 
 // admit checks key, durability, content type and encoding before a byte of the body is read.
-func (r *Receiver) admit(q *request, req *http.Request) *refusal {
+func (r *Receiver) admit(q *request, req *http.Request) *errcode.Error {
 	q.clientIP, q.proxied = r.client(req)
 	q.conn = connOf(req.Context())
 	headKey := q.dialect.headKey
@@ -340,7 +340,7 @@ func (r *Receiver) admit(q *request, req *http.Request) *refusal {
 	if asked := queryValue(req.URL.RawQuery, "durability"); asked != "" {
 		var ok bool
 		if q.durability, ok = pipeline.ParseDurability(asked); !ok {
-			return refuse(http.StatusBadRequest, "unknown_durability", "durability %.100q: memory, disk or object", asked)
+			return errcode.UnknownDurability.Errorf("durability %.100q: memory, disk or object", asked)
 		}
 		q.asked = true
 	}
@@ -352,43 +352,17 @@ func (r *Receiver) admit(q *request, req *http.Request) *refusal {
 	return q.head(req)
 }
 
-func missingKey() *refusal {
-	return refuse(http.StatusUnauthorized, "missing_key", "no key: send it as Authorization: Bearer KEY, Basic user, X-API-Key or ?key=")
-}
-
-// useKey makes the request one of the key's project.
-func (r *Receiver) useKey(q *request, key string) *refusal {
-	k, ok := r.tenants.now.Load().keys[HashKey(key)]
-	switch {
-	case !ok:
-		return refuse(http.StatusUnauthorized, "unknown_key", "the key is not known here")
-	case !k.Expires.IsZero() && q.now >= k.Expires.UnixMilli():
-		return refuse(http.StatusUnauthorized, "expired_key", "the key expired at %s: ask for its successor", k.Expires.UTC().Format(time.RFC3339))
-	}
-	q.key, q.tenant = k.Key, k.tenant
-	if k.Small {
-		q.maxBody = min(q.maxBody, r.opts.SmallBody)
-	}
-	q.project = append(q.project[:0], k.Project...)
-	q.known()
-	switch {
-	case k.ReadOnly:
-		return refuse(http.StatusForbidden, "write_not_allowed", "this key may not send events: it has not the scope \"write\"")
-	case !q.asked:
-		q.durability = max(r.opts.Durability, k.MinDurability)
-	case q.durability < k.MinDurability:
-		return refuse(http.StatusForbidden, "durability_too_low", "this key asks for durability %s at least", k.MinDurability)
-	}
-	return nil
+func missingKey() *errcode.Error {
+	return errcode.MissingKey.Errorf("no key: send it as Authorization: Bearer KEY, Basic user, X-API-Key or ?key=")
 }
 
 // unlock finds the key in a body that was read without one. Where it was found in the front of the body already, it
 // has to be the same.
-func (r *Receiver) unlock(q *request) *refusal {
+func (r *Receiver) unlock(q *request) *errcode.Error {
 	key := q.dialect.bodyKey(q, q.body)
 	switch {
-	case q.key.Project != "" && key != "" && HashKey(key) != q.key.Hash:
-		return refuse(http.StatusBadRequest, jsonscan.DuplicateKey, "the body has two keys: send the events of each key in a request of their own")
+	case q.key.Project != "" && key != "" && tenant.HashKey(key) != q.key.Hash:
+		return errcode.DuplicateKey.Errorf("the body has two keys: send the events of each key in a request of their own")
 	case key == "" && q.sealed != nil:
 		return q.sealed // it may be there
 	case key == "":
@@ -400,19 +374,19 @@ func (r *Receiver) unlock(q *request) *refusal {
 }
 
 // unavailable is the answer to what the batcher refused.
-func (r *Receiver) unavailable(req *http.Request, err error) *refusal {
+func (r *Receiver) unavailable(req *http.Request, err error) *errcode.Error {
 	if req.Context().Err() != nil && errors.Is(err, req.Context().Err()) {
 		// The client is gone; nobody reads this.
 		return cancelled()
 	}
 	if errors.Is(err, pipeline.ErrPending) {
-		return refuse(http.StatusServiceUnavailable, "not_stored_yet", "%s", err)
+		return errcode.NotStoredYet.Errorf("%s", err)
 	}
 	// The batcher logs and counts its own trouble; its words are not for clients.
 	r.log.Debug("events are not taken", "error", err)
-	return refuse(http.StatusServiceUnavailable, "unavailable", "events cannot be stored now; nothing of this request was taken: send it again")
+	return errcode.Unavailable.Errorf("events cannot be stored now; nothing of this request was taken: send it again")
 }
 
-func cancelled() *refusal {
-	return refuse(http.StatusServiceUnavailable, "cancelled", "the request was cancelled")
+func cancelled() *errcode.Error {
+	return errcode.Cancelled.Errorf("the request was cancelled")
 }

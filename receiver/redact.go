@@ -15,6 +15,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // redaction is what a project drops of its events, and what it hashes.
@@ -44,7 +45,7 @@ const (
 )
 
 // newRedaction is nil where nothing is dropped or hashed.
-func newRedaction(p *Project, applied *prometheus.CounterVec) (*redaction, error) {
+func newRedaction(p *tenant.Project, applied *prometheus.CounterVec) (*redaction, error) {
 	if len(p.Drop) == 0 && len(p.Hash) == 0 {
 		return nil, nil
 	}
@@ -137,7 +138,7 @@ func (d *redaction) known(place []string) []string {
 // hashes. Blobs that the dialect has made already (blobs of q.blobs on) are moved
 // with what surrounds them, or go with it. Values are cut out of rows after it.
 func (q *request) redact(e *pipeline.Event, blobs int) (err error) {
-	d := q.tenant.redaction
+	d := q.tenant.Edits
 	e.UserID = q.redactText(d.root.next[userPath], e.UserID)
 	e.SessionID = q.redactText(d.root.next[sessionPath], e.SessionID)
 	if e.Context, err = q.redactObject(d.root.next["context"], e.Context, len(q.blobs)); err == nil {
@@ -181,7 +182,7 @@ func (q *request) redactText(n *node, text []byte) []byte {
 		return text
 	}
 	q.applied = append(q.applied, int32(n.rule-1))
-	if !q.tenant.redaction.rules[n.rule-1].hash {
+	if !q.tenant.Edits.rules[n.rule-1].hash {
 		return nil
 	}
 	from := len(q.scratch)
@@ -191,7 +192,7 @@ func (q *request) redactText(n *node, text []byte) []byte {
 
 // hash writes the hex of a value's HMAC into scratch.
 func (q *request) hash(write func(hash.Hash)) {
-	macs := &q.tenant.redaction.macs
+	macs := &q.tenant.Edits.macs
 	h := macs.Get().(hash.Hash)
 	h.Reset()
 	write(h)
@@ -273,7 +274,7 @@ func (w *redactor) object(n *node) error {
 		next := n.at(key)
 		var r *rule
 		if next != nil && next.rule != 0 {
-			r = &w.q.tenant.redaction.rules[next.rule-1]
+			r = &w.q.tenant.Edits.rules[next.rule-1]
 		}
 		if r != nil && !r.hash {
 			if err := w.skip(); err != nil {

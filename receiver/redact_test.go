@@ -229,8 +229,11 @@ func TestRedactBlobsOfADialect(t *testing.T) {
 	r, s := withProjects(t, nil, Project{Drop: []string{"properties.a", "properties.f.gone"}, Hash: []string{"properties.f.h"}, Salt: salt})
 	q := newRequest(r)
 	q.reset(1)
-	k := r.tenants.now.Load().keys[HashKey(keyFile)]
-	q.key, q.tenant = k.Key, k.tenant
+	g, err := r.tenants.Find(keyFile, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.key, q.tenant = g.Key, g.Tenant
 	d := *native
 	d.event = func(q *request, members []jsonscan.Member) (pipeline.Event, error) {
 		e, err := q.envelope(members)

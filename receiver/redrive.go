@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // Redrive is what the errors pipeline kept of a failure, to be sent once more.
@@ -75,7 +76,7 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 		one.decode = (*request).decode
 		q.dialect = &one
 	}
-	q.key, q.tenant = Key{Project: d.Project}, r.tenants.now.Load().projects[d.Project]
+	q.key, q.tenant = tenant.Key{Project: d.Project}, r.tenants.Project(d.Project)
 	q.project = append(q.project[:0], d.Project...)
 	q.durability, q.clientIP = d.Durability, d.ClientIP
 	q.maxBody = max(q.maxBody, int64(len(d.Body))) // an event's bytes may have come compressed
@@ -96,12 +97,12 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 		r.report(q, req, refusal)
 	}
 	if status == http.StatusServiceUnavailable {
-		return out, fmt.Errorf("redrive %s: %s: %s", d.ID, refusal.code, refusal.message)
+		return out, fmt.Errorf("redrive %s: %s: %s", d.ID, refusal.Code, refusal.Message)
 	}
 	if refusal != nil {
-		out.Code, out.Message = refusal.code, refusal.message
+		out.Code, out.Message = refusal.Code.String(), refusal.Message
 	} else if len(q.rejects) > 0 {
-		out.Code, out.Message = q.rejects[0].code, q.rejects[0].message
+		out.Code, out.Message = q.rejects[0].code.String(), q.rejects[0].message
 	}
 	return out, nil
 }

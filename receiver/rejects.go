@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // maxAlike is how many failures of one code are stored one by one for one request. All others of that code share one
@@ -16,12 +17,12 @@ const maxAlike = 100
 
 // alike counts the failures of a request by their codes, of which there are few.
 type alike []struct {
-	code string
+	code errcode.Code
 	n    int
 }
 
 // add counts one more, and reports whether it is stored for itself.
-func (a *alike) add(code string) bool {
+func (a *alike) add(code errcode.Code) bool {
 	for i := range *a {
 		if c := &(*a)[i]; c.code == code {
 			c.n++
@@ -29,14 +30,14 @@ func (a *alike) add(code string) bool {
 		}
 	}
 	*a = append(*a, struct {
-		code string
+		code errcode.Code
 		n    int
 	}{code, 1})
 	return true
 }
 
 // rest calls f for each code of which there were too many.
-func (a alike) rest(f func(code string)) {
+func (a alike) rest(f func(code errcode.Code)) {
 	for _, c := range a {
 		if c.n > maxAlike {
 			f(c.code)
@@ -48,20 +49,20 @@ func (a alike) rest(f func(code string)) {
 func (q *request) reportRejects(of pipeline.Failure) {
 	var counts alike
 	for _, e := range q.rejects {
-		q.r.metrics.rejected.WithLabelValues(e.code).Inc()
+		q.r.metrics.rejected.WithLabelValues(e.code.String()).Inc()
 		if !counts.add(e.code) {
 			continue
 		}
 		f := of
 		f.ContentType = cmp.Or(e.kind, of.ContentType)
-		f.Code, f.Message, f.Raw, f.Index = e.code, e.message, e.raw, e.index
+		f.Code, f.Message, f.Raw, f.Index = e.code.String(), e.message, e.raw, e.index
 		q.r.reporter.Report(f)
 	}
 	body := q.body
-	counts.rest(func(code string) {
+	counts.rest(func(code errcode.Code) {
 		rest := beyond(q.rejects, code)
 		f := of
-		f.Count, f.Code, f.Message = len(rest), code, shared(rest)
+		f.Count, f.Code, f.Message = len(rest), code.String(), shared(rest)
 		if q.dialect.alone { // its events are no events without what is around them
 			f.Raw, body = body, nil
 			if f.Raw == nil {
@@ -82,16 +83,16 @@ func (q *request) reportTakenRest(of pipeline.Failure, counts alike) {
 	for i, v := range q.violations {
 		all[i] = v.reject
 	}
-	counts.rest(func(code string) {
+	counts.rest(func(code errcode.Code) {
 		rest := beyond(all, code)
 		f := of
-		f.Count, f.Code, f.Message = len(rest), code, shared(rest)
+		f.Count, f.Code, f.Message = len(rest), code.String(), shared(rest)
 		q.r.reporter.Report(f)
 	})
 }
 
 // beyond returns the failures of a code that are not stored one by one.
-func beyond(all []reject, code string) (rest []reject) {
+func beyond(all []reject, code errcode.Code) (rest []reject) {
 	skip := maxAlike
 	for _, e := range all {
 		switch {

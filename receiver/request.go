@@ -11,6 +11,8 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // request is all that serving one POST needs, used again for the next.
@@ -18,8 +20,8 @@ type request struct {
 	r          *Receiver
 	dialect    *dialect
 	id         string
-	key        Key
-	tenant     *tenant // nil: its project has no settings
+	key        tenant.Key
+	tenant     *tenant.Tenant[*redaction] // nil: its project has no settings
 	project    []byte
 	durability pipeline.Durability
 	asked      bool // the request names its durability
@@ -34,8 +36,8 @@ type request struct {
 	redrive    *Redrive // nil: a client's request
 	missing    string   // why a request that was refused by its head has no bytes
 	silent     bool     // no failure is reported
-	taken      taken
-	notNow     *limited // why it is refused for now; nil: it is not
+	account    tenant.Account
+	notNow     *tenant.Limit // why it is refused for now; nil: it is not
 	visit      visit
 	conn       *conn // nil: its listener is not the receiver's
 
@@ -48,15 +50,15 @@ type request struct {
 	front      front
 	sent       []byte // the body as it was sent, where that is not body
 	packed     bytes.Reader
-	body       []byte   // decompressed; never changed, for what is refused is kept as it was sent
-	form       []byte   // the JSON of a body that is a form
-	formKey    string   // the key that stands beside it
-	sealed     *refusal // why the JSON cannot be taken out of it; nil: it can, or was not tried
-	keyText    []byte   // a text in the body that is a key; nil: none was looked up
-	whole      bool     // what was sent was read to its end
-	charged    int64    // bytes that it takes, see charge
-	apart      int64    // of these, what is not counted in Receiver.memory
-	accepted   int      // events that the batcher was given
+	body       []byte         // decompressed; never changed, for what is refused is kept as it was sent
+	form       []byte         // the JSON of a body that is a form
+	formKey    string         // the key that stands beside it
+	sealed     *errcode.Error // why the JSON cannot be taken out of it; nil: it can, or was not tried
+	keyText    []byte         // a text in the body that is a key; nil: none was looked up
+	whole      bool           // what was sent was read to its end
+	charged    int64          // bytes that it takes, see charge
+	apart      int64          // of these, what is not counted in Receiver.memory
+	accepted   int            // events that the batcher was given
 	scan       jsonscan.Scanner
 	inner      jsonscan.Scanner // of a nested properties object
 	scratch    []byte           // what events hold that does not stand in the body as it is
@@ -85,17 +87,10 @@ type request struct {
 // reject is one event that was refused.
 type reject struct {
 	index   int
-	code    string
+	code    errcode.Code
 	message string
 	raw     []byte // a view into the body, or made of it
 	kind    string // the content type of raw; empty: the request's
-}
-
-// refusal refuses a request as a whole.
-type refusal struct {
-	status  int
-	code    string
-	message string
 }
 
 func newRequest(r *Receiver) *request {
@@ -162,7 +157,7 @@ func (q *request) charge(size int64) error {
 const maxContext = 512
 
 // head takes what the request's head says of the events in its body.
-func (q *request) head(req *http.Request) *refusal {
+func (q *request) head(req *http.Request) *errcode.Error {
 	q.header = req.Header
 	q.setContext(req)
 	if err := q.contentType(req); err != nil {
@@ -195,7 +190,7 @@ func appendText(dst []byte, s string) []byte {
 
 // contentType accepts what JSON is sent as: its own types, text/plain (beacons),
 // and curl's default, application/x-www-form-urlencoded.
-func (q *request) contentType(req *http.Request) *refusal {
+func (q *request) contentType(req *http.Request) *errcode.Error {
 	if q.dialect.anyType {
 		return nil
 	}
@@ -209,30 +204,30 @@ func (q *request) contentType(req *http.Request) *refusal {
 	}
 	kind, params, err := mime.ParseMediaType(value)
 	if err != nil {
-		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "content type %.100q cannot be read: %s", value, err)
+		return errcode.UnsupportedMediaType.Errorf("content type %.100q cannot be read: %s", value, err)
 	}
 	switch kind {
 	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/json-lines":
 		q.lines = true
 	case "application/json", "text/json", "text/plain", "application/x-www-form-urlencoded", "application/octet-stream":
 	default:
-		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "content type %.100q: send application/json or application/x-ndjson", kind)
+		return errcode.UnsupportedMediaType.Errorf("content type %.100q: send application/json or application/x-ndjson", kind)
 	}
 	switch charset := params["charset"]; strings.ToLower(charset) {
 	case "", "utf-8", "utf8", "us-ascii":
 		return nil
 	default:
-		return refuse(http.StatusUnsupportedMediaType, "unsupported_charset", "charset %.100q: JSON is UTF-8", charset)
+		return errcode.UnsupportedCharset.Errorf("charset %.100q: JSON is UTF-8", charset)
 	}
 }
 
-func (q *request) contentEncoding(req *http.Request) *refusal {
+func (q *request) contentEncoding(req *http.Request) *errcode.Error {
 	q.encoding = strings.ToLower(strings.TrimSpace(req.Header.Get("Content-Encoding")))
 	if q.encoding == "identity" {
 		q.encoding = ""
 	}
 	if _, known := encodings[q.encoding]; !known && q.encoding != "" {
-		return refuse(http.StatusUnsupportedMediaType, "unsupported_encoding", "content encoding %.100q: send gzip, zstd, deflate or none", q.encoding)
+		return errcode.UnsupportedEncoding.Errorf("content encoding %.100q: send gzip, zstd, deflate or none", q.encoding)
 	}
 	return nil
 }

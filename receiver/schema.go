@@ -54,7 +54,7 @@ func (q *request) conform(e *pipeline.Event, blobs int, again func() (pipeline.E
 		if v, ok := err.(interface {
 			Plain(func([]string) []string) string
 		}); ok {
-			what = v.Plain(q.tenant.redaction.known)
+			what = v.Plain(q.tenant.Edits.known)
 		}
 	}
 	q.violation = wrong(schemaViolation, "the properties of %q do not fit their schema: %s; the event was taken", e.Name, what)
@@ -62,7 +62,7 @@ func (q *request) conform(e *pipeline.Event, blobs int, again func() (pipeline.E
 }
 
 // redacts tells whether the project drops or hashes values.
-func (q *request) redacts() bool { return q.tenant != nil && q.tenant.redaction != nil }
+func (q *request) redacts() bool { return q.tenant != nil && q.tenant.Edits != nil }
 
 // violation is an event that was taken and does not fit its schema.
 type violation struct {
@@ -92,7 +92,7 @@ func (q *request) reportTaken(of pipeline.Failure) {
 			continue
 		}
 		f := of
-		f.Code, f.Message, f.Index, f.Raw = v.code, v.message, v.index, v.raw
+		f.Code, f.Message, f.Index, f.Raw = v.code.String(), v.message, v.index, v.raw
 		f.ContentType = cmp.Or(v.kind, of.ContentType)
 		switch {
 		case q.redacts():

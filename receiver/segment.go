@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // Segment's HTTP tracking API, which RudderStack's clients speak as well:
@@ -43,7 +44,7 @@ func segmentCalls(route string, paths ...string) *dialect {
 	d := &dialect{name: "segment", paths: paths, headKey: segmentHeadKey, bodyKey: segmentKey,
 		nameKey: "event", answer: segmentAnswer, sniffs: true, event: segmentOf(route)}
 	if route == "batch" || route == "import" {
-		d.decode = func(q *request, body []byte) *refusal { return q.decodeMember(body, "batch") }
+		d.decode = func(q *request, body []byte) *errcode.Error { return q.decodeMember(body, "batch") }
 	} else {
 		d.decode = (*request).decode
 	}
@@ -91,7 +92,7 @@ func segmentEvent(q *request, members []jsonscan.Member, route string) (pipeline
 	case "identify", "group", "alias":
 		facts = "traits"
 	default:
-		d.fail(wrong("unknown_type", "type %.40q: track, identify, page, screen, group or alias", kind))
+		d.fail(errcode.UnknownType.Errorf("type %.40q: track, identify, page, screen, group or alias", kind))
 	}
 	var anonymous, rudder []byte
 	for i := range members {
@@ -155,7 +156,7 @@ func segmentEvent(q *request, members []jsonscan.Member, route string) (pipeline
 
 // segmentAnswer is what Segment says of a good request; its clients send again
 // on 5xx and 429, and drop a batch on any other 4xx.
-func segmentAnswer(q *request, refused *refusal, status int, b []byte) (int, []byte) {
+func segmentAnswer(q *request, refused *errcode.Error, status int, b []byte) (int, []byte) {
 	if status == 202 {
 		status = 200
 	}
@@ -183,7 +184,7 @@ func segmentPixel(route string) *dialect {
 			body, _ = q.unwrapped(body)
 			return cmp.Or(segmentKey(q, body), q.formKey)
 		},
-		decode: func(q *request, body []byte) *refusal {
+		decode: func(q *request, body []byte) *errcode.Error {
 			body, err := q.unwrapped(body)
 			if err != nil {
 				return err
@@ -201,7 +202,7 @@ func rudderPixel(route string) *dialect {
 		decode: decodeRudderPixel, contentType: "image/gif", answer: pixelAnswer}
 }
 
-func decodeRudderPixel(q *request, body []byte) *refusal {
+func decodeRudderPixel(q *request, body []byte) *errcode.Error {
 	if len(body) > 0 && body[0] == '{' {
 		return q.decode(body) // an operator mended it
 	}
@@ -210,12 +211,12 @@ func decodeRudderPixel(q *request, body []byte) *refusal {
 	}
 	values, err := url.ParseQuery(string(body))
 	if err != nil {
-		return refuse(http.StatusBadRequest, "invalid_query", "the query cannot be read: %.100s", err)
+		return errcode.InvalidQuery.Errorf("the query cannot be read: %.100s", err)
 	}
 	call := map[string]any{}
 	for name, all := range values {
 		if text := strings.Join(all, ""); !utf8.ValidString(name) || !utf8.ValidString(text) {
-			return refuse(http.StatusBadRequest, jsonscan.InvalidUTF8, "parameter %.100q is not valid UTF-8", name)
+			return errcode.InvalidUTF8.Errorf("parameter %.100q is not valid UTF-8", name)
 		}
 		var value any = all
 		if text := all[0]; len(all) == 1 {
@@ -226,16 +227,16 @@ func decodeRudderPixel(q *request, body []byte) *refusal {
 			}
 		}
 		if name != "durability" && !place(call, strings.SplitN(name, ".", maxPixelPath), value) {
-			return refuse(http.StatusBadRequest, "duplicate_key", "parameter %.100q: another one is above or below it", name)
+			return errcode.DuplicateKey.Errorf("parameter %.100q: another one is above or below it", name)
 		}
 	}
 	event, err := json.Marshal(call)
 	if err != nil {
-		return refuse(http.StatusBadRequest, "invalid_query", "the query cannot be read: %.100s", err)
+		return errcode.InvalidQuery.Errorf("the query cannot be read: %.100s", err)
 	}
 	if _, err = q.event(event); err != nil && err != errSampled {
 		code, message := explain(err)
-		return refuse(http.StatusBadRequest, code, "%s", message)
+		return code.Errorf("%s", message)
 	}
 	q.count(nil, err)
 	return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/tokenbucket"
 )
 
 // A stranger is a client whose key is not known: it has none, a wrong one, or one in its body that was not read yet.
@@ -51,53 +52,42 @@ type budget struct {
 	debt int64 // bytes that may be read on credit
 
 	mu   sync.Mutex
-	left float64 // below 0: a debt
-	last time.Time
+	left tokenbucket.Bucket
 }
 
-func (b *budget) refill() {
-	now := time.Now()
-	rate := float64(max(b.rate, anonymousRefill))
-	b.left = min(float64(b.rate*anonymousBurst), b.left+now.Sub(b.last).Seconds()*rate)
-	b.last = now
+// refill is the rate at which the bucket refills: debts are paid off even if no failure record is kept.
+func (b *budget) refill() tokenbucket.Rate {
+	return tokenbucket.Rate{PerSecond: float64(max(b.rate, anonymousRefill)), Burst: float64(b.rate * anonymousBurst)}
 }
 
 // take takes n bytes that are kept if they are left. It reports whether they were.
 func (b *budget) take(n int64) bool { return b.takeTo(n, 0) }
 
 // borrow takes n bytes that are only read, on credit if need be.
-func (b *budget) borrow(n int64) bool { return b.takeTo(n, float64(-b.debt)) }
+func (b *budget) borrow(n int64) bool { return b.takeTo(n, -b.debt) }
 
-func (b *budget) takeTo(n int64, floor float64) bool {
+func (b *budget) takeTo(n, floor int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refill()
-	if b.left-float64(n) < floor {
-		return false
-	}
-	b.left -= float64(n)
-	return true
+	return b.left.TakeDownTo(b.refill(), float64(n), float64(floor), time.Now())
 }
 
 // spend takes n bytes that were read already, as far as the debt may grow.
 func (b *budget) spend(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refill()
-	b.left = max(b.left-float64(n), min(b.left, float64(-b.debt)))
+	b.left.Spend(b.refill(), float64(n), float64(-b.debt), time.Now())
 }
 
 func (b *budget) giveBack(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refill()
-	b.left = min(b.left+float64(n), float64(b.rate*anonymousBurst))
+	b.left.GiveBack(float64(n))
 }
 
 func newStrangers(opts *Options) *strangers {
 	return &strangers{most: opts.MaxKeyless, reading: map[netip.Addr]int{}, proven: map[netip.Addr]time.Time{},
-		budget: budget{rate: opts.AnonymousRate, debt: 2 * opts.strangerBody(), last: time.Now(),
-			left: float64(opts.AnonymousRate * anonymousBurst)}}
+		budget: budget{rate: opts.AnonymousRate, debt: 2 * opts.strangerBody()}}
 }
 
 // strangerBody is the largest body of a stranger in bytes, sent or decompressed.
@@ -215,7 +205,7 @@ func (q *request) unknown(refused *refusal) {
 	v.inside = false
 	s := q.r.strangers
 	s.leave(v.addr, false)
-	asked := refused.status == http.StatusServiceUnavailable || refused.status == http.StatusTooManyRequests
+	asked := !refused.Code.Kept()
 	if asked || !s.budget.take(v.unpaid+anonymousRecord) {
 		s.budget.spend(v.unpaid)
 		if !asked {
@@ -315,7 +305,7 @@ func (q *request) readFront(src io.Reader) ([]byte, error) {
 // the body to those of strangers.
 func (q *request) meet(text []byte, length int64) error {
 	eachToken(wholeBody(text), func(key []byte) bool {
-		if _, is := q.r.tenants.now.Load().keys[HashKey(string(key))]; is {
+		if q.r.tenants.Known(string(key)) {
 			q.maxBody = q.r.opts.MaxBody
 			q.visit.denied = q.r.useKey(q, string(key)) // it is answered with the whole body, which its project keeps
 		}

@@ -136,8 +136,7 @@ func left(r *Receiver) float64 {
 	b := &r.strangers.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refill()
-	return b.left
+	return b.left.Level(b.refill(), time.Now())
 }
 
 func TestKeyInTheFront(t *testing.T) {
@@ -160,7 +159,7 @@ func TestKeyInTheFront(t *testing.T) {
 		{"segment", "/v1/b", large, ""},
 	} {
 		r, s := newTest(func(o *Options) { o.SmallBody, o.AnonymousRate = small, 0 })
-		r.strangers.budget.left = float64(-r.strangers.budget.debt) // strangers have used all of it up
+		r.strangers.budget.spend(1 << 40) // strangers have used all of it up
 		before := left(r)
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, post(c.path, c.body, "Content-Encoding", c.encoding))
@@ -230,7 +229,7 @@ func TestKeyAtTheEnd(t *testing.T) {
 
 // A key that is found in the front of a body has its limits from there on.
 func TestLimitsOfAKeyInTheFront(t *testing.T) {
-	r, s := withProjects(t, func(o *Options) { o.SmallBody = 128 << 10 }, Project{Bytes: Rate{1 << 10, 100 << 10}},
+	r, s := withProjects(t, func(o *Options) { o.SmallBody = 128 << 10 }, Project{Bytes: Rate{PerSecond: 1 << 10, Burst: 100 << 10}},
 		Key{Project: "small", Hash: HashKey("small"), Small: true}, Key{Project: "stopped", Hash: HashKey("stopped"), ReadOnly: true})
 	for _, c := range []struct {
 		name, body string

@@ -3,6 +3,7 @@ package receiver
 import (
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // parseTime reads the member that is an event's time. Null and an empty text mean that the client has none.
@@ -17,10 +18,10 @@ func parseTime(m *jsonscan.Member) (ms int64, err error) {
 		text = content(m)
 		ms, err = pipeline.ParseTime(text)
 	default:
-		return 0, wrong("wrong_type", "%q is of type %s, want a string or a number", m.Key, m.Kind)
+		return 0, errcode.WrongType.Errorf("%q is of type %s, want a string or a number", m.Key, m.Kind)
 	}
 	if err != nil {
-		return 0, wrong("invalid_timestamp", "%q is %.40q: %s", m.Key, text, err)
+		return 0, errcode.InvalidTimestamp.Errorf("%q is %.40q: %s", m.Key, text, err)
 	}
 	return ms, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // Browsers' clients wrap JSON so that no preflight is needed: in a form or a query
@@ -51,7 +52,7 @@ func queryToBody(req *http.Request) {
 var keyParameters = []string{"key", "api_key", "token", "writeKey"}
 
 // unwrapped is the JSON of a body, which is made once.
-func (q *request) unwrapped(body []byte) (data []byte, err *refusal) {
+func (q *request) unwrapped(body []byte) (data []byte, err *errcode.Error) {
 	if q.form != nil || q.sealed != nil {
 		return q.form, q.sealed
 	}
@@ -107,11 +108,11 @@ func looksWrapped(b []byte) bool {
 // told by the bytes: posthog-js names it sometimes, and sometimes wrongly.
 var compressions = []string{"", "none", "base64", "gzip", "gzip-js"}
 
-func parseForm(body []byte) (url.Values, *refusal) {
+func parseForm(body []byte) (url.Values, *errcode.Error) {
 	form, err := url.ParseQuery(string(body))
 	switch {
 	case err != nil:
-		return nil, refuse(http.StatusBadRequest, "invalid_form", "the form cannot be read: %.100s", err)
+		return nil, errcode.InvalidForm.Errorf("the form cannot be read: %.100s", err)
 	case len(form["data"]) > 1:
 		return nil, refuse(http.StatusBadRequest, jsonscan.DuplicateKey,
 			"the form has more than one \"data\": send several events as one array")
@@ -121,13 +122,13 @@ func parseForm(body []byte) (url.Values, *refusal) {
 	return form, nil
 }
 
-func unknownCompression(name string) *refusal {
+func unknownCompression(name string) *errcode.Error {
 	return refuse(http.StatusUnsupportedMediaType, "unsupported_encoding",
 		"compression %.40q: send gzip (compression=gzip-js), base64 or plain JSON", name)
 }
 
 // unwrap takes off what is around JSON.
-func (q *request) unwrap(data []byte) ([]byte, *refusal) {
+func (q *request) unwrap(data []byte) ([]byte, *errcode.Error) {
 	for range maxWraps {
 		if data = wholeBody(data); beginsJSON(data) {
 			return data, nil
@@ -147,27 +148,27 @@ func (q *request) unwrap(data []byte) ([]byte, *refusal) {
 					"the decompressed data is larger than the limit of %d bytes: send gzip as the body, not in a form or a query",
 					min(q.decodedMax(), maxWrapped))
 			} else if err != nil {
-				return nil, refuse(http.StatusBadRequest, "invalid_encoding", "the data is not valid gzip: %s", err)
+				return nil, errcode.InvalidEncoding.Errorf("the data is not valid gzip: %s", err)
 			}
 		case data[0] == '"': // JSON of JSON
 			var text string
 			if err = json.Unmarshal(data, &text); err != nil {
-				return nil, refuse(http.StatusBadRequest, jsonscan.InvalidJSON, "the data is not valid JSON: %s", err)
+				return nil, errcode.InvalidJSON.Errorf("the data is not valid JSON: %s", err)
 			}
 			data = []byte(text)
 		case bytes.IndexByte(data, '%') >= 0: // escaped twice
 			text, err := url.PathUnescape(string(data))
 			if err != nil {
-				return nil, refuse(http.StatusBadRequest, "invalid_form", "the data cannot be read: %.100s", err)
+				return nil, errcode.InvalidForm.Errorf("the data cannot be read: %.100s", err)
 			}
 			data = []byte(text)
 		default:
 			if data, err = fromBase64(data); err != nil {
-				return nil, refuse(http.StatusBadRequest, "invalid_form", "the data is neither JSON nor valid base64: %s", err)
+				return nil, errcode.InvalidForm.Errorf("the data is neither JSON nor valid base64: %s", err)
 			}
 		}
 	}
-	return nil, refuse(http.StatusBadRequest, "invalid_form", "the data is encoded more than %d times", maxWraps)
+	return nil, errcode.InvalidForm.Errorf("the data is encoded more than %d times", maxWraps)
 }
 
 // unzip is gzip within a body. It never goes to disk, so little is taken.

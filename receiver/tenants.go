@@ -1,0 +1,204 @@
+package receiver
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/tenant"
+)
+
+// tenants are the keys and projects that are in force.
+type tenants = tenant.Store[*redaction]
+
+func newTenants(keys []tenant.Key, m *metrics) *tenants {
+	return tenant.NewStore(keys, func(p *tenant.Project) (*redaction, error) { return newRedaction(p, m.redacted) })
+}
+
+// SetProjects puts other keys and projects in the place of those of the call
+// before. Options.Keys stay, and so does what projects have left of their limits.
+// On an error nothing has changed.
+func (r *Receiver) SetProjects(projects []tenant.Project, keys []tenant.Key) error {
+	return r.tenants.Replace(projects, keys)
+}
+
+// CheckProjects tells why a receiver without other keys would not take these.
+func CheckProjects(projects []tenant.Project, keys []tenant.Key) error {
+	return newTenants(nil, newMetrics(prometheus.NewRegistry())).Replace(projects, keys)
+}
+
+// Keys is how many keys are in force.
+func (r *Receiver) Keys() int { return r.tenants.Keys() }
+
+// Usage is what projects have sent of their quotas today.
+func (r *Receiver) Usage() tenant.Usage { return r.tenants.Usage() }
+
+// SetUsage goes on from what an earlier receiver has counted.
+func (r *Receiver) SetUsage(u tenant.Usage) { r.tenants.SetUsage(u) }
+
+// keyOf takes the key from where clients can put one: a header, the user of
+// Basic authentication, or the query (beacons set no header).
+func keyOf(req *http.Request) (key string, given bool) {
+	if auth := req.Header.Get("Authorization"); auth != "" {
+		if scheme, token, ok := strings.Cut(auth, " "); ok && strings.EqualFold(scheme, "Bearer") {
+			return strings.TrimSpace(token), true
+		}
+		if user, _, ok := req.BasicAuth(); ok {
+			return user, true
+		}
+	}
+	if key := req.Header.Get("X-API-Key"); key != "" {
+		return key, true
+	}
+	key = queryValue(req.URL.RawQuery, "key")
+	return key, key != ""
+}
+
+// queryValue is the first value of a query parameter; it parses nothing where
+// there is no query.
+func queryValue(raw, name string) string {
+	if raw == "" {
+		return ""
+	}
+	values, _ := url.ParseQuery(raw)
+	return values.Get(name)
+}
+
+// useKey makes the request one of the key's project.
+func (r *Receiver) useKey(q *request, key string) *errcode.Error {
+	g, err := r.tenants.Find(key, q.now)
+	if err != nil {
+		return err
+	}
+	q.key, q.tenant = g.Key, g.Tenant
+	if g.Small {
+		q.maxBody = min(q.maxBody, r.opts.SmallBody)
+	}
+	q.project = append(q.project[:0], g.Project...)
+	q.known()
+	switch {
+	case g.ReadOnly:
+		return errcode.WriteNotAllowed.Errorf("the key lacks the scope \"write\"")
+	case !q.asked:
+		q.durability = max(r.opts.Durability, g.MinDurability)
+	case q.durability < g.MinDurability:
+		return errcode.DurabilityTooLow.Errorf("this key asks for durability %s at least", g.MinDurability)
+	}
+	return nil
+}
+
+// admitHead decides by the request's head alone whether its body is read: size is
+// its length, negative where that is not known.
+func (q *request) admitHead(size int64) *errcode.Error {
+	if err := q.fits(size); err != nil {
+		return err
+	}
+	if q.redrive == nil { // an operator's has no limits
+		q.account = q.tenant.Open(q.encoding)
+	}
+	return q.within(q.account.Enter(max(size, 0), time.Now()))
+}
+
+// admitBody decides by the body, once it is read and its key is known.
+func (q *request) admitBody() *errcode.Error {
+	size := int64(len(q.body))
+	if err := q.copied(size); err != nil {
+		return err
+	}
+	if !q.account.Entered() { // the key stood in the body, or nothing limits it
+		return q.admitHead(size)
+	}
+	q.account.Grow(size)
+	return q.fits(size)
+}
+
+// fits compares a body with what its key may send.
+func (q *request) fits(size int64) *errcode.Error {
+	if !q.key.Small || size <= q.r.opts.SmallBody {
+		return nil
+	}
+	return errcode.BodyTooLarge.Errorf("this key may send bodies of %d bytes: send fewer events at once, "+
+		"or have the key made for large ones", q.r.opts.SmallBody)
+}
+
+// copied makes room for what redaction copies of a body: its values as its
+// dialect has them, and later these without what is taken out of them, all before
+// large ones leave their rows. What memory cannot hold at all is never taken.
+func (q *request) copied(size int64) *errcode.Error {
+	if !q.redacts() || size <= int64(q.r.opts.BlobThreshold) {
+		return nil
+	}
+	if limit := q.r.opts.MaxMemory / 2; size > limit {
+		return errcode.BodyTooLarge.Errorf("the body has %d bytes, the limit is %d for a project of which values are dropped or hashed",
+			size, limit)
+	}
+	if q.charge(q.charged+size) != nil {
+		return busy()
+	}
+	return nil
+}
+
+// settleAccount ends the account of a request: what is to be sent again has
+// cost nothing, and what was taken counts for the day.
+func (q *request) settleAccount(refused *errcode.Error) {
+	switch {
+	case refused == nil || refused.Code == errcode.NotStoredYet:
+		q.account.Use(q.accepted, int64(len(q.body)), time.Now())
+	case refused.Code.Refunds():
+		q.account.Refund()
+	}
+}
+
+// within rejects the request if a limit does. That loses nobody's event.
+func (q *request) within(l *tenant.Limit) *errcode.Error {
+	if l == nil {
+		return nil
+	}
+	q.notNow = l
+	q.r.metrics.limited.WithLabelValues(q.key.Project, l.Name()).Inc()
+	return l.Error()
+}
+
+// errSampled says that an event is good, and left out by its project's sample.
+var errSampled = errors.New("left out by the sample")
+
+// make has the dialect make an event of its members, and does with it as its
+// project's settings say.
+func (q *request) make(members []jsonscan.Member) (pipeline.Event, error) {
+	t := q.tenant
+	if t == nil {
+		return q.dialect.event(q, members)
+	}
+	blobs := len(q.blobs)
+	q.uncut = t.Edits != nil // a value that left its row would take what is in it along
+	e, err := q.dialect.event(q, members)
+	q.uncut = false
+	switch {
+	case err != nil:
+	case !t.Accepts(e.Name):
+		err = errcode.NameNotAllowed.Errorf("project %.100q takes no events named %.100q: its names are %s", q.project, e.Name, list(t.Names))
+	case t.SampledOut(e.Name, e.ID[:], e.SessionID, e.UserID):
+		err = errSampled
+	case t.Edits != nil:
+		err = q.redact(&e, blobs)
+	}
+	return e, err
+}
+
+// list names some of many.
+func list(names []string) string {
+	const some = 10
+	text := strings.Join(names[:min(len(names), some)], ", ")
+	if more := len(names) - some; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
