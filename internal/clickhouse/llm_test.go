@@ -24,7 +24,9 @@ type taken struct {
 	events []pipeline.Event
 }
 
-func (b *taken) Append(_ context.Context, events []pipeline.Event, _ []pipeline.Blob, _ pipeline.Durability, _ func()) (string, error) {
+func (b *taken) Wait(context.Context) (string, error) { return "", nil }
+
+func (b *taken) Append(_ context.Context, events []pipeline.Event, _ []pipeline.Blob, _ pipeline.Durability) (pipeline.Ticket, error) {
 	for _, e := range events {
 		for _, part := range []*[]byte{&e.Project, &e.Name, &e.SessionID, &e.UserID, &e.Properties, &e.Context} {
 			*part = bytes.Clone(*part)
@@ -32,7 +34,7 @@ func (b *taken) Append(_ context.Context, events []pipeline.Event, _ []pipeline.
 		e.Receiver, e.Seq = []byte("r"), uint64(len(b.events))
 		b.events = append(b.events, e)
 	}
-	return "", nil
+	return b, nil
 }
 
 func (b *taken) Report(f pipeline.Failure) {

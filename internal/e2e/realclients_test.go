@@ -116,8 +116,8 @@ func newTrouble(t *testing.T, target string) *trouble {
 // away is what a receiver has that cannot store anything.
 type away struct{}
 
-func (away) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability, func()) (string, error) {
-	return "", errors.New("away")
+func (away) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability) (pipeline.Ticket, error) {
+	return nil, errors.New("away")
 }
 func (away) Report(pipeline.Failure) {}
 func (away) Drop(string)             {}

@@ -38,17 +38,19 @@ type sink struct {
 	failures []string
 }
 
+func (s *sink) Wait(context.Context) (string, error) { return "", nil }
+
 func (s *sink) Append(_ context.Context, events []pipeline.Event, _ []pipeline.Blob, _ pipeline.Durability,
-	_ func()) (string, error) {
+) (pipeline.Ticket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return "", s.err
+		return nil, s.err
 	}
 	for _, e := range events {
 		s.names, s.contexts = append(s.names, string(e.Name)), append(s.contexts, string(e.Context))
 	}
-	return "", nil
+	return s, nil
 }
 
 func (s *sink) Report(f pipeline.Failure) {
