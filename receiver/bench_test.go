@@ -24,8 +24,8 @@ func (d discard) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipe
 	return d, nil
 }
 func (discard) Wait(context.Context) (string, error) { return "", nil }
-func (discard) Report(pipeline.Failure) {}
-func (discard) Drop(string)             {}
+func (discard) Report(pipeline.Failure)              {}
+func (discard) Drop(string)                          {}
 
 // quiet is a ResponseWriter that takes nothing.
 type quiet struct {

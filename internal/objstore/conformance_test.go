@@ -27,7 +27,9 @@ func buckets(endpoint, key, secret string) func(*testing.T) objstore.Options {
 
 func TestMinIO(t *testing.T) {
 	m := servers.MinIO(t, devstack.MinIOOptions{})
-	objstoretest.Test(t, buckets(m.Endpoint(), m.AccessKey(), m.SecretKey()))
+	open := buckets(m.Endpoint(), m.AccessKey(), m.SecretKey())
+	objstoretest.Test(t, open)
+	t.Run("ControlCharacters", func(t *testing.T) { objstoretest.TestControlCharacters(t, open) })
 }
 
 func TestGofakes3(t *testing.T) {

@@ -3,9 +3,11 @@ package objstore
 import (
 	"context"
 	"fmt"
+	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -13,8 +15,11 @@ import (
 // List calls page with the objects whose keys begin with prefix and are greater
 // than after and less than before, in the order of their keys, at most 1000 a
 // call. An empty after or before is no bound. Their Meta is not known.
+//
+// Keys are asked for in URL encoding: XML has no place for control characters, so one such key would make every listing
+// that meets it unreadable.
 func (b *Bucket) List(ctx context.Context, prefix, after, before string, page func([]pipeline.Object) error) error {
-	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: &prefix}
+	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: &prefix, EncodingType: types.EncodingTypeUrl}
 	if after != "" {
 		in.StartAfter = &after
 	}
@@ -27,6 +32,11 @@ func (b *Bucket) List(ctx context.Context, prefix, after, before string, page fu
 		end := !aws.ToBool(out.IsTruncated)
 		for _, c := range out.Contents {
 			key := aws.ToString(c.Key)
+			if out.EncodingType == types.EncodingTypeUrl { // else the store does not know of it
+				if key, err = url.QueryUnescape(key); err != nil {
+					return fmt.Errorf("list %s: key %q in the store's answer: %w", prefix, aws.ToString(c.Key), err)
+				}
+			}
 			if before != "" && key >= before {
 				end = true
 				break

@@ -73,4 +73,3 @@ func TestNotifyKeepsForeignRules(t *testing.T) {
 		t.Errorf("rules %q", got)
 	}
 }
-

@@ -33,6 +33,7 @@ type Watch struct {
 	mu       sync.Mutex
 	newest   time.Time // of what was found on disk
 	measured time.Time // by the monotonic clock; zero: never
+	wall     time.Time // what this machine's clock said then
 	last     time.Duration
 	err      error
 }
@@ -61,7 +62,7 @@ func (w *Watch) Check(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
-		w.measured, w.last = time.Now(), offset
+		w.measured, w.wall, w.last = time.Now(), w.now().Round(0), offset
 	}
 	was := w.err
 	w.err = w.judge()
@@ -73,12 +74,23 @@ func (w *Watch) Check(ctx context.Context) {
 	}
 }
 
+// tooFar returns an error if an offset from the store's clock is beyond MaxOffset.
+func tooFar(offset time.Duration) error {
+	if offset.Abs() <= MaxOffset {
+		return nil
+	}
+	way := "ahead of"
+	if offset < 0 {
+		way = "behind"
+	}
+	return fmt.Errorf("this machine's clock is %s %s the store's; set it right", offset.Abs().Round(time.Second), way)
+}
+
 func (w *Watch) judge() error {
 	if !w.measured.IsZero() && time.Since(w.measured) < trustFor {
-		if w.last.Abs() > MaxOffset {
-			return fmt.Errorf("this machine's clock is %s off the store's; set it right", w.last.Round(time.Second))
-		}
-		return nil
+		// The store may be away since then, and the clock may have been set: elapsed time tells by how much.
+		set := w.now().Round(0).Sub(w.wall) - time.Since(w.measured)
+		return tooFar(w.last + set)
 	}
 	now := w.now()
 	if now.Before(built) {

@@ -22,11 +22,11 @@ func TestWatch(t *testing.T) {
 	}{
 		{"right", today, time.Second, nil, time.Time{}, ""},
 		{"a little off", today, -14 * time.Minute, nil, time.Time{}, ""},
-		{"behind the store", today, -16 * time.Minute, nil, time.Time{}, "-16m0s off"},
-		{"ahead of the store", today, 365 * 24 * time.Hour, nil, time.Time{}, "off the store's"},
+		{"behind the store", today, -16 * time.Minute, nil, time.Time{}, "16m0s behind the store's"},
+		{"ahead of the store", today, 365 * 24 * time.Hour, nil, time.Time{}, "ahead of the store's"},
 		{"store away", today, 0, away, time.Time{}, ""},
 		{"1970, store away", time.Unix(30, 0), 0, away, time.Time{}, "before this version was built"},
-		{"1970, store there", time.Unix(30, 0), -56 * 365 * 24 * time.Hour, nil, time.Time{}, "off the store's"},
+		{"1970, store there", time.Unix(30, 0), -56 * 365 * 24 * time.Hour, nil, time.Time{}, "behind the store's"},
 		{"before the newest segment, store away", today, 0, away, today.Add(time.Hour), "newest segment"},
 		{"shortly before the newest segment", today, 0, away, today.Add(time.Minute), ""},
 		{"a segment from the future, store there", today, 0, nil, today.Add(9000 * time.Hour), ""},
@@ -41,6 +41,29 @@ func TestWatch(t *testing.T) {
 		err := w.Err()
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// A clock that is set after the last measurement is noticed while the store is away, and so is its correction.
+func TestWatchNoticesAClockThatIsSet(t *testing.T) {
+	var away error
+	set := time.Duration(0)
+	w := New(func(context.Context) (time.Duration, error) { return time.Minute, away },
+		func() time.Time { return time.Now().Add(set) }, slog.New(slog.DiscardHandler))
+	w.Check(t.Context())
+	away = errors.New("away")
+	for _, tt := range []struct {
+		set  time.Duration
+		want string
+	}{
+		{0, ""}, {-56 * 365 * 24 * time.Hour, "behind the store's"}, {10 * time.Minute, ""},
+		{15 * time.Minute, "16m0s ahead of the store's"}, {-15 * time.Minute, ""},
+	} {
+		set = tt.set
+		w.Check(t.Context())
+		if err := w.Err(); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("set by %s: got %v, want %q", tt.set, err, tt.want)
 		}
 	}
 }

@@ -108,12 +108,27 @@ func testPutGet(t *testing.T, _ objstore.Options, b *objstore.Bucket) {
 	}
 }
 
+// TestControlCharacters checks keys that XML has no place for. A store has to know encoding-type=url for them: S3, R2 and
+// MinIO do, fakes do not.
+func TestControlCharacters(t *testing.T, open func(t *testing.T) objstore.Options) {
+	b := objstore.Open(open(t))
+	if err := b.Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	testStoredKeys(t, b, []string{"events/\x01\x1b]0;x\x07.ndjson.zst", "events/a.ndjson.zst"})
+}
+
 func testKeys(t *testing.T, _ objstore.Options, b *objstore.Bucket) {
-	keys := []string{
+	testStoredKeys(t, b, []string{
 		"events/dt=2026-11-22/hr=03/a b+ü%.parquet",
 		"events/" + strings.Repeat("x", 200) + "/" + strings.Repeat("y", 200) + ".parquet",
 		"events/a%2Fb&c=d,e;f:g@h$.ndjson.zst",
-	}
+		"events/a+b c.ndjson.zst",
+	})
+}
+
+func testStoredKeys(t *testing.T, b *objstore.Bucket, keys []string) {
+	t.Helper()
 	for _, key := range keys {
 		put(t, b, key, key)
 		if _, body := get(t, b, key); body != key {
@@ -123,6 +138,9 @@ func testKeys(t *testing.T, _ objstore.Options, b *objstore.Bucket) {
 	slices.Sort(keys)
 	if got := list(t, b, "events/", "", ""); !slices.Equal(got, keys) {
 		t.Errorf("listed %q, want %q", got, keys)
+	}
+	if got := list(t, b, "events/", keys[0], ""); !slices.Equal(got, keys[1:]) {
+		t.Errorf("listed %q after %q, want %q", got, keys[0], keys[1:])
 	}
 }
 
