@@ -3,7 +3,6 @@ package loader
 import (
 	"context"
 	"errors"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -40,93 +39,38 @@ func (i *Isolation) enter(ctx context.Context, weight int64) (leave func(), err 
 	return func() { i.turns.Release(weight) }, nil
 }
 
-// attempt is one at an object that is not loaded. If too many attempts before it
-// never ended, it is made alone.
-func (l *Loader) attempt(ctx context.Context, n pipeline.Notification, entry pipeline.Load,
-	begun bool) (pipeline.Load, error) {
-	if begun && entry.State == pipeline.Loading && entry.Finished.IsZero() {
-		entry.Unfinished++
-		l.metrics.unfinished.Inc()
-	}
-	if int(entry.Unfinished) >= l.opts.Unfinished {
-		return l.alone(ctx, n, entry, begun)
-	}
-	leave, err := l.opts.Isolation.enter(ctx, 1)
+// isolate loads the object while this process loads no other.
+func (a *attempt) isolate(ctx context.Context) error {
+	leave, err := a.opts.Isolation.enter(ctx, wholeProcess)
 	if err != nil {
-		return entry, err
+		return err
 	}
 	defer leave()
-	return l.bring(ctx, n, entry, begun)
-}
-
-// alone loads an object while this process loads no other.
-func (l *Loader) alone(ctx context.Context, n pipeline.Notification, entry pipeline.Load,
-	begun bool) (pipeline.Load, error) {
-	leave, err := l.opts.Isolation.enter(ctx, wholeProcess)
-	if err != nil {
-		return entry, err
-	}
-	defer leave()
-	l.log.Warn("loading an object alone: earlier attempts never ended", "key", n.Key, "unfinished", entry.Unfinished)
-	if l.opts.Isolation.run == nil {
-		return l.bring(ctx, n, entry, begun)
+	a.log.Warn("loading an object alone: earlier attempts never ended", "key", a.entry.Key, "unfinished", a.entry.Unfinished)
+	if a.opts.Isolation.run == nil {
+		return a.run(ctx)
 	}
 	// This attempt counts too, if it ends with this process.
-	if err := l.begin(ctx, &entry); err != nil {
-		return entry, err
+	a.start()
+	if err := a.parts.Ledger.SaveLoad(ctx, a.entry); err != nil {
+		return err
 	}
-	failed := l.opts.Isolation.run(ctx, l.spec, n)
-	now, ok, err := l.ledger.Load(ctx, n.Key)
+	verdict := a.opts.Isolation.run(ctx, a.spec, a.notified)
+	entry, known, err := a.parts.Ledger.Load(ctx, a.entry.Key)
 	if err != nil {
-		return entry, err
+		return err
 	}
-	if ok {
-		entry = now
+	if known {
+		a.entry = entry
 	}
-	if errors.Is(failed, ErrKilled) {
-		failed = faultFinal("killed_loader", "load %s: after %d attempts that never ended, %w",
-			n.Key, entry.Unfinished, failed)
-	} else if failed == nil {
-		l.mu.Lock()
-		l.stats.Objects, l.stats.Rows, l.trips = l.stats.Objects+1, l.stats.Rows+int64(entry.Rows), 0
-		l.mu.Unlock()
-		l.metrics.results.WithLabelValues("loaded").Inc()
-		l.metrics.rows.Add(float64(entry.Rows))
+	switch {
+	case errors.Is(verdict, ErrKilled):
+		return faultFinal(codeKilledLoader, "load %s: after %d attempts that never ended, %w",
+			a.entry.Key, a.entry.Unfinished, verdict)
+	case verdict == nil:
+		a.count(int64(a.entry.Rows))
 	}
-	return entry, failed
-}
-
-// begin writes into the ledger that an attempt begins.
-func (l *Loader) begin(ctx context.Context, entry *pipeline.Load) error {
-	entry.State, entry.Loader, entry.Started, entry.Finished = pipeline.Loading, l.opts.Name, time.Now().UTC(), time.Time{}
-	entry.Attempts++
-	return l.ledger.SaveLoad(ctx, *entry)
-}
-
-// Alone loads one object, as the process that an Isolation runs. The attempts
-// before it do not matter to it.
-func (l *Loader) Alone(ctx context.Context, n pipeline.Notification) error {
-	_, err := l.loadBy(ctx, n, l.bring)
-	return err
-}
-
-// endedWait bounds how long it takes to write down that an attempt ended.
-const endedWait = 2 * time.Second
-
-// ended writes into the ledger that an attempt ended which is nobody's fault: it
-// was cut off by a drain or by an outage. If that fails, the next attempt
-// takes the loader for killed, which does no harm to a good object.
-func (l *Loader) ended(ctx context.Context, key string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endedWait)
-	defer cancel()
-	entry, ok, err := l.ledger.Load(ctx, key)
-	if err != nil || !ok || entry.State != pipeline.Loading || entry.Loader != l.opts.Name || !entry.Finished.IsZero() {
-		return
-	}
-	entry.Unfinished, entry.Finished = 0, time.Now().UTC()
-	if err := l.ledger.SaveLoad(ctx, entry); err != nil {
-		l.log.Debug("the end of an attempt was not recorded", "key", key, "error", err)
-	}
+	return verdict
 }
 
 // Verdict is what became of an object in another process, to be sent as JSON.

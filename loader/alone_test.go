@@ -50,7 +50,7 @@ func killLoaders(t *testing.T, w *world, d *deadly, n pipeline.Notification, tim
 	t.Helper()
 	for i := range times {
 		l := w.loader(t, fmt.Sprint("victim", i))
-		l.source.Files, l.opts.Isolation = d, run
+		l.parts.Source.Files, l.opts.Isolation = d, run
 		before := d.kills
 		if _, err := l.load(t.Context(), n); err == nil || d.kills != before+1 {
 			t.Fatalf("attempt %d: error %v after %d kills", i+1, err, d.kills-before)
@@ -76,7 +76,7 @@ func TestObjectThatKillsIsGivenUp(t *testing.T) {
 			t.Fatalf("after 5 kills: loaded alone %d times, ledger %+v", ran, e)
 		}
 		l := w.loader(t, "last")
-		l.source.Files, l.opts.Isolation = d, isolated
+		l.parts.Source.Files, l.opts.Isolation = d, isolated
 		runUntilSettled(t, l, w)
 		if e := w.ledger[n.Key]; ran != 1 || e.State != pipeline.Dead || e.Code != "killed_loader" {
 			t.Errorf("loaded alone %d times, ledger %+v", ran, e)
@@ -99,14 +99,14 @@ func TestGoodObjectIsNotGivenUp(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w, d, n := suspicious()
 		child := w.loader(t, "last")
-		child.source.Files = d
+		child.parts.Source.Files = d
 		isolated := NewIsolation(func(ctx context.Context, _ pipeline.Spec, n pipeline.Notification) error {
 			return VerdictOf(child.Alone(ctx, n)).Err()
 		})
 		killLoaders(t, w, d, n, 5, isolated)
 		d.armed = false
 		l := w.loader(t, "last")
-		l.source.Files, l.opts.Isolation = d, isolated
+		l.parts.Source.Files, l.opts.Isolation = d, isolated
 		runUntilSettled(t, l, w)
 		if e := w.ledger[n.Key]; e.State != pipeline.Loaded || e.Unfinished != 0 || w.count(n.Key, 0) != 1 {
 			t.Errorf("ledger %+v, row 0 is there %d times", e, w.count(n.Key, 0))
@@ -160,7 +160,7 @@ func TestAloneIsAlone(t *testing.T) {
 			return nil, false
 		}
 		l := w.loader(t, "a")
-		l.source.Files, l.opts.Isolation = d, isolated
+		l.parts.Source.Files, l.opts.Isolation = d, isolated
 		runUntilSettled(t, l, w)
 		for _, key := range keys {
 			if w.ledger[key].State != pipeline.Loaded {

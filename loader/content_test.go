@@ -127,7 +127,7 @@ func TestReadingChanges(t *testing.T) {
 			w.fault = nil
 			second := w.loader(t, "b")
 			second.opts.ChunkRows = 7
-			second.source.Imports = foreign.Mappings{{Prefix: "events/", Project: "p"}}
+			second.parts.Source.Imports = foreign.Mappings{{Prefix: "events/", Project: "p"}}
 			runUntilSettled(t, second, w)
 			if e := w.ledger[key]; e.State != pipeline.Loaded || e.Rows != 55 {
 				t.Fatalf("killed in insert %d: %+v", kill, e)
@@ -170,7 +170,7 @@ func TestFilesByServer(t *testing.T) {
 		w := newWorld()
 		l := w.loader(t, "a")
 		s := &server{lines: 25, version: "26.7"}
-		l.source.Files = s
+		l.parts.Source.Files = s
 		key := w.putFile("events/a.parquet", "PAR1\x00...PAR1")
 		runUntilSettled(t, l, w)
 		if e := w.ledger[key]; e.State != pipeline.Loaded || e.Rows != 25 || s.asked != 1 || !strings.Contains(e.Reading, "26.7") {
@@ -195,7 +195,7 @@ func TestFilesByServerFail(t *testing.T) {
 			w := newWorld()
 			l := w.loader(t, "a")
 			l.opts.Attempts = 3
-			l.source.Files = &server{lines: 5, err: &pipeline.FileError{Code: code, Final: want.final, Err: retry.As(retry.Permanent, io.ErrUnexpectedEOF)}}
+			l.parts.Source.Files = &server{lines: 5, err: &pipeline.FileError{Code: code, Final: want.final, Err: retry.As(retry.Permanent, io.ErrUnexpectedEOF)}}
 			key := w.putFile("events/a.parquet", "PAR1\x00...PAR1")
 			runUntilSettled(t, l, w)
 			if e := w.ledger[key]; e.State != pipeline.Dead || e.Code != code || e.Failures != want.failures || len(w.rows) > 0 {
@@ -210,7 +210,7 @@ func TestFilesByServerFail(t *testing.T) {
 				s.err = nil
 			}
 		}
-		l.source.Files = s
+		l.parts.Source.Files = s
 		key := w.putFile("events/a.parquet", "PAR1\x00...PAR1")
 		runUntilSettled(t, l, w)
 		if e := w.ledger[key]; e.State != pipeline.Loaded || e.Failures != 0 {
@@ -225,7 +225,7 @@ func TestFileOverwrittenWhileDecoded(t *testing.T) {
 		w := newWorld()
 		l := w.loader(t, "a")
 		l.opts.Attempts = 1
-		l.source.Files = &server{lines: 5, during: func() { w.mu.Lock(); w.etag = "f"; w.mu.Unlock() }}
+		l.parts.Source.Files = &server{lines: 5, during: func() { w.mu.Lock(); w.etag = "f"; w.mu.Unlock() }}
 		key := w.putFile("events/a.parquet", "PAR1\x00...PAR1")
 		runUntilSettled(t, l, w)
 		if e := w.ledger[key]; e.Code != "object_overwritten" || len(w.rows) > 0 {

@@ -1,9 +1,7 @@
 package loader
 
 import (
-	"context"
 	"testing"
-	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
@@ -45,36 +43,4 @@ func TestSwallowedRowsAreNoExpiry(t *testing.T) {
 			t.Errorf("error %v, want rows_swallowed", err)
 		}
 	})
-}
-
-// A re-ingest leaves objects whose rows have expired as they are.
-func TestReingestLeavesExpired(t *testing.T) {
-	loaded := pipeline.Load{Key: "k", State: pipeline.Loaded, Rows: 2, Received: pipeline.Millis(noon)}
-	for _, c := range []struct {
-		job     string
-		expired time.Time
-		present bool
-		want    Action
-	}{
-		{"", pipeline.Millis(noon + 1), false, ActionExpired},
-		{"job", pipeline.Millis(noon + 1), false, ActionExpired},
-		{"", pipeline.Millis(noon), false, ActionAgain},
-		{"", time.Time{}, false, ActionAgain},
-		{"job", time.Time{}, false, ActionReplace},
-		{"", pipeline.Millis(noon + 1), true, ActionSkip},
-		{"job", pipeline.Millis(noon + 1), true, ActionReplace},
-	} {
-		r := &Reingest{Job: c.job, Expired: c.expired}
-		got := r.Decide([]pipeline.Object{{Key: "k"}}, map[string]pipeline.Load{"k": loaded}, map[string]bool{"k": c.present})[0]
-		if got.Action != c.want {
-			t.Errorf("%+v: %s", c, got.Action)
-		}
-	}
-	w := newWorld()
-	w.ledger["k"] = loaded
-	r := &Reingest{Loader: w.loader(t, "a")}
-	if e, err := r.Do(context.Background(), Item{Object: pipeline.Object{Key: "k"}, Entry: loaded, Action: ActionExpired}); err != nil ||
-		e.State != pipeline.Loaded || w.ledger["k"].State != pipeline.Loaded {
-		t.Errorf("entry %+v, error %v", e, err)
-	}
 }

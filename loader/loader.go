@@ -39,8 +39,8 @@ type Queue interface {
 
 // Delivery is a notification to be settled by one Ack or Nak.
 type Delivery interface {
-	Body() []byte
-	Attempt() int // from 1
+	Notifications() ([]pipeline.Notification, error) // none: a store's test message
+	Attempt() int                                    // from 1
 	Ack(ctx context.Context) error
 	Nak(delay time.Duration) error
 	Extend() error // work on it goes on
@@ -117,16 +117,21 @@ type Options struct {
 	Drain      time.Duration // for loads under way, after Run's context ended
 }
 
+// Parts are what a loader works with.
+type Parts struct {
+	Queue   Queue
+	Source  Source
+	Table   Table
+	Ledger  Ledger
+	Letters Letters  // nil: the ledger alone has the dead letters
+	Report  Reporter // nil: failures go to the log and the counters only
+}
+
 // Loader is one pipeline's.
 type Loader struct {
 	spec    pipeline.Spec
 	opts    Options
-	queue   Queue
-	source  Source
-	table   Table
-	ledger  Ledger
-	letters Letters  // nil: the ledger alone has them
-	report  Reporter // nil: failures go to the log and the counters only
+	parts   Parts
 	log     *slog.Logger
 	metrics *metrics
 
@@ -137,9 +142,9 @@ type Loader struct {
 }
 
 // New makes a loader; Run does the work.
-func New(spec pipeline.Spec, opts Options, q Queue, source Source, table Table, ledger Ledger, letters Letters, report Reporter, log *slog.Logger, reg prometheus.Registerer) *Loader {
-	return &Loader{spec: spec, opts: opts, queue: q, source: source, table: table, ledger: ledger, letters: letters, report: report,
-		log: log.With("pipeline", spec.Name), metrics: newMetrics(spec, reg)}
+func New(spec pipeline.Spec, opts Options, parts Parts, log *slog.Logger, reg prometheus.Registerer) *Loader {
+	return &Loader{spec: spec, opts: opts, parts: parts, log: log.With("pipeline", spec.Name),
+		metrics: newMetrics(spec, reg)}
 }
 
 // Run takes notifications until ctx ends, then finishes what is under way, for
@@ -163,7 +168,7 @@ func (l *Loader) Run(ctx context.Context) error {
 			continue
 		}
 		// As many as can be begun: what waits here could be loaded elsewhere.
-		deliveries, err := l.queue.Receive(ctx, free)
+		deliveries, err := l.parts.Queue.Receive(ctx, free)
 		if err != nil && ctx.Err() == nil {
 			failures++
 			wait := l.opts.Probe.Delay(failures)
@@ -228,7 +233,7 @@ func (l *Loader) probe(ctx context.Context) {
 	n := l.trips
 	l.mu.Unlock()
 	for ; retry.Sleep(ctx, l.opts.Probe.Delay(n)) == nil; n++ {
-		if err := l.table.Ping(ctx); err == nil {
+		if err := l.parts.Table.Ping(ctx); err == nil {
 			l.setBroken(nil)
 			return
 		}

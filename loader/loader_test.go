@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -85,7 +84,7 @@ func (w *world) try(call string) (error, bool) {
 
 type delivery struct {
 	w        *world
-	body     []byte
+	key      string
 	attempt  int
 	due      time.Time
 	inFlight bool
@@ -93,7 +92,10 @@ type delivery struct {
 	extended int
 }
 
-func (d *delivery) Body() []byte { return d.body }
+func (d *delivery) Notifications() ([]pipeline.Notification, error) {
+	return []pipeline.Notification{{Key: d.key}}, nil
+}
+
 func (d *delivery) Attempt() int { return d.attempt }
 func (d *delivery) Extend() error {
 	d.w.mu.Lock()
@@ -401,7 +403,7 @@ func (w *world) putNamed(t *testing.T, n int, startMs int64, stepMs int64, name 
 }
 
 func (w *world) notify(key string) *delivery {
-	d := &delivery{w: w, body: fmt.Appendf(nil, `{"Records":[{"s3":{"object":{"key":%q}}}]}`, strings.ReplaceAll(key, "/", "%2F"))}
+	d := &delivery{w: w, key: key}
 	w.queue = append(w.queue, d)
 	return d
 }
@@ -437,7 +439,8 @@ func (w *world) check(t *testing.T) {
 func (w *world) loader(t *testing.T, name string) *Loader {
 	return New(pipeline.Events, Options{Name: name, Workers: 3, ChunkRows: 10, ChunkBytes: 1 << 20, Attempts: 1000, Unfinished: 5, Isolation: NewIsolation(nil), Extend: 10 * time.Second,
 		Backoff: retry.Backoff{Min: time.Second, Max: time.Minute}, Probe: retry.Backoff{Min: time.Second, Max: 10 * time.Second}, Drain: 30 * time.Second},
-		w, Source{Store: w, Dir: t.TempDir()}, w, w, w, w, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		Parts{Queue: w, Source: Source{Store: w, Dir: t.TempDir()}, Table: w, Ledger: w, Letters: w, Report: w},
+		slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 }
 
 // start runs a loader until the returned function is called.
@@ -516,7 +519,7 @@ func TestOnceUnderFaults(t *testing.T) {
 					names := []string{"a"}
 					if window == 0 { // without tokens nothing tells two at the same moment apart
 						for _, d := range slices.Clone(w.queue) {
-							w.queue = append(w.queue, &delivery{w: w, body: d.body})
+							w.queue = append(w.queue, &delivery{w: w, key: d.key})
 						}
 						names = append(names, "b")
 					}
@@ -728,7 +731,7 @@ func TestExtends(t *testing.T) {
 		w.put(t, 5, noon, 1)
 		slow := &slowTable{world: w, wait: 95 * time.Second}
 		l := w.loader(t, "a")
-		l.table = slow
+		l.parts.Table = slow
 		stop := start(t, l)
 		time.Sleep(3 * time.Minute)
 		stop()
@@ -749,7 +752,7 @@ func TestDrain(t *testing.T) {
 			w := newWorld()
 			w.put(t, 5, noon, 1)
 			l := w.loader(t, "a")
-			l.table = &slowTable{world: w, wait: tt.wait}
+			l.parts.Table = &slowTable{world: w, wait: tt.wait}
 			stop := start(t, l)
 			time.Sleep(time.Second)
 			if err := stop(); (err != nil) != tt.cut {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/loader/audit"
 )
@@ -190,7 +189,10 @@ type polled struct {
 	back    chan<- retried
 }
 
-func (d *polled) Body() []byte { return queue.Format(d.n) }
+func (d *polled) Notifications() ([]pipeline.Notification, error) {
+	return []pipeline.Notification{d.n}, nil
+}
+
 func (d *polled) Attempt() int { return d.attempt }
 
 func (d *polled) Extend() error {

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/loader/audit"
 )
 

@@ -3,15 +3,11 @@ package loader
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/penstock/penstock/internal/codec"
-	"github.com/penstock/penstock/internal/codec/foreign"
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
@@ -33,8 +29,8 @@ const keepWait = 5 * time.Second
 // them, and writes them into the ledger: from then on every attempt leaves
 // the same rows out, so that any row of a chunk still means all of it. The
 // halves are inserted into a trial that keeps nothing, not into the table.
-func (l *Loader) refuse(ctx context.Context, entry *pipeline.Load, c *chunk, events iter.Seq2[[]pipeline.Event, error], cause error) error {
-	trial, err := l.table.Try(ctx, l.spec.Name)
+func (a *attempt) refuse(ctx context.Context, c *chunk, cause error) error {
+	trial, err := a.parts.Table.Try(ctx, a.spec.Name)
 	if err != nil {
 		if retry.ClassOf(cause) == retry.Unknown {
 			cause = retry.As(retry.Outage, cause)
@@ -43,118 +39,73 @@ func (l *Loader) refuse(ctx context.Context, entry *pipeline.Load, c *chunk, eve
 	}
 	defer func() {
 		if err := trial.Close(context.WithoutCancel(ctx)); err != nil {
-			l.log.Warn("a trial table is left; it is dropped after an hour", "error", err)
+			a.log.Warn("a validation table is left; it is dropped after an hour", "error", err)
 		}
 	}()
-	var refused []pipeline.Failure
-	trials := 0
-	var halve func(part []pipeline.Event, why error) error
-	try := func(part []pipeline.Event) error {
-		if trials++; trials > maxTrials {
-			return fault("refused_rows", "more than %d trials did not find all rows that are refused: %w", maxTrials, cause)
-		}
-		err := trial.Insert(ctx, entry.Key, part)
-		if err != nil && retry.ClassOf(err) != retry.Outage {
-			return halve(part, err)
-		}
-		return err
-	}
-	halve = func(part []pipeline.Event, why error) error {
-		if len(part) == 1 {
-			f := l.refusal(entry, part[0].Row, part[0].Project, ClientForm(&part[0]), why)
-			f.ClientIP, f.UserAgent = client(&part[0])
-			refused = append(refused, f)
-			if len(entry.Refused)+len(refused) > maxRefused {
-				return fault("refused_rows", "more than %d rows are refused: %w", maxRefused, why)
-			}
-			return nil
-		}
-		if err := try(part[:len(part)/2]); err != nil {
-			return err
-		}
-		return try(part[len(part)/2:])
-	}
-	for part, err := range events {
+	s := search{attempt: a, trial: trial, cause: cause}
+	for part, err := range a.again(c) {
 		if err != nil {
 			return err
 		}
-		if retry.ClassOf(cause) == retry.Unknown && trials == 0 {
-			// Nobody knows this error. If an event without properties goes in, it is the
-			// data's; if not, the table's, and then waiting is all that helps.
-			plain := part[0]
-			plain.Properties, plain.Context = []byte("{}"), []byte("{}")
-			if err := trial.Insert(ctx, entry.Key, []pipeline.Event{plain}); err != nil {
-				return retry.As(retry.Outage, cause)
-			}
-		}
-		if err := try(part); err != nil {
+		if err := s.look(ctx, part); err != nil {
 			return err
 		}
 	}
-	if len(refused) == 0 {
+	if len(s.refused) == 0 {
 		// A materialized view behind the table, or the server changed its mind.
 		return fmt.Errorf("the table refuses rows %d to %d as a whole, but none of them alone: %w", c.first, c.end-1, cause)
 	}
-	return l.leaveOut(ctx, entry, refused)
+	return a.leaveOut(ctx, s.refused)
 }
 
-// maxWaiting bounds the rejected rows that wait for the first event, in bytes.
-const maxWaiting = 16 << 20
-
-// rejections are the rows of a foreign file that are no events. They are kept
-// back until an event shows that the file is what it was taken for: binary data
-// read as text would be a thousand failures.
-type rejections struct {
-	l      *Loader
-	entry  *pipeline.Load
-	any    bool // an event of the file was found
-	waits  []pipeline.Failure
-	failed string // why the first row is none
-	rows   int64  // rejected by now
-	bytes  int    // in waits
+// search finds refused rows by halves.
+type search struct {
+	*attempt
+	trial   Trial
+	cause   error // why the table refuses the chunk
+	trials  int
+	refused []pipeline.Failure
 }
 
-// take takes what the last Decode left out, beside so many events.
-func (r *rejections) take(ctx context.Context, dec codec.Decoder, events int) error {
-	from, ok := dec.(*foreign.Decoder)
-	if !ok {
-		return nil
-	}
-	if n := from.Repaired(); n > 0 {
-		r.l.metrics.repaired.WithLabelValues("lone_surrogate").Add(float64(n))
-	}
-	for _, row := range from.Rejected() {
-		if r.rows++; r.rows == 1 {
-			r.failed = row.Message
-		}
-		if !slices.Contains(r.entry.Refused, row.Row) {
-			f := r.l.refusal(r.entry, row.Row, nil, row.Raw, errors.New(row.Message))
-			f.Code = row.Code
-			r.waits = append(r.waits, f)
-			r.bytes += len(row.Raw)
+// look searches a part of the chunk.
+func (s *search) look(ctx context.Context, part []pipeline.Event) error {
+	if retry.ClassOf(s.cause) == retry.Unknown && s.trials == 0 {
+		// Nobody knows this error. If an event without properties goes in, it is the
+		// data's; if not, the table's, and then waiting is all that helps.
+		plain := part[0]
+		plain.Properties, plain.Context = []byte("{}"), []byte("{}")
+		if err := s.trial.Insert(ctx, s.entry.Key, []pipeline.Event{plain}); err != nil {
+			return retry.As(retry.Outage, s.cause)
 		}
 	}
-	r.any = r.any || events > 0
-	if len(r.entry.Refused)+len(r.waits) > maxRefused {
-		if !r.any {
-			return r.end()
-		}
-		return fault("refused_rows", "more than %d of its rows are no events; the first: %s", maxRefused, r.failed)
-	}
-	if !r.any && r.bytes < maxWaiting || len(r.waits) == 0 {
-		return nil
-	}
-	waits := r.waits
-	r.waits, r.bytes = nil, 0
-	return r.l.leaveOut(ctx, r.entry, waits)
+	return s.try(ctx, part)
 }
 
-// end judges a file of which nothing is left.
-func (r *rejections) end() error {
-	if r.any || r.rows == 0 {
-		return nil
+func (s *search) try(ctx context.Context, part []pipeline.Event) error {
+	if s.trials++; s.trials > maxTrials {
+		return fault(codeRefusedRows, "more than %d trials did not find all rows that are refused: %w", maxTrials, s.cause)
 	}
-	return faultFinal("no_valid_rows", "none of its %d rows is an event; the first: %s", r.rows, r.failed)
+	err := s.trial.Insert(ctx, s.entry.Key, part)
+	if err != nil && retry.ClassOf(err) != retry.Outage {
+		return s.halve(ctx, part, err)
+	}
+	return err
+}
+
+func (s *search) halve(ctx context.Context, part []pipeline.Event, why error) error {
+	if len(part) > 1 {
+		if err := s.try(ctx, part[:len(part)/2]); err != nil {
+			return err
+		}
+		return s.try(ctx, part[len(part)/2:])
+	}
+	f := s.refusal(part[0].Row, part[0].Project, ClientForm(&part[0]), why)
+	f.ClientIP, f.UserAgent = client(&part[0])
+	s.refused = append(s.refused, f)
+	if len(s.entry.Refused)+len(s.refused) > maxRefused {
+		return fault(codeRefusedRows, "more than %d rows are refused: %w", maxRefused, why)
+	}
+	return nil
 }
 
 // client is what the event's context says of who sent it.
@@ -169,30 +120,32 @@ func client(e *pipeline.Event) (ip, userAgent string) {
 
 // refusal is a refused row as a failure. Its id is that of the row, so that
 // reporting it twice is one row of errors.
-func (l *Loader) refusal(entry *pipeline.Load, row uint32, project, raw []byte, why error) pipeline.Failure {
-	return pipeline.Failure{ID: pipeline.UUIDv5(nil, fmt.Appendf(nil, "refused/%s/%d", entry.Token(), row)), Time: time.Now().UTC(),
-		Stage: "loader", Code: "refused_row", Message: why.Error(), Project: string(project), Raw: raw, Index: -1,
-		Object: entry.Key, Row: int64(row), Attempt: int(entry.Attempts), ServerCode: retry.CodeOf(why), Class: retry.Permanent.String(), Loader: l.opts.Name}
+func (a *attempt) refusal(row uint32, project, raw []byte, why error) pipeline.Failure {
+	return pipeline.Failure{ID: pipeline.UUIDv5(nil, fmt.Appendf(nil, "refused/%s/%d", a.entry.Token(), row)),
+		Time: time.Now().UTC(), Stage: "loader", Code: codeRefusedRow, Message: why.Error(), Project: string(project),
+		Raw: raw, Index: -1, Object: a.entry.Key, Row: int64(row), Attempt: int(a.entry.Attempts),
+		ServerCode: retry.CodeOf(why), Class: retry.Permanent.String(), Loader: a.opts.Name}
 }
 
 // leaveOut reports rows and lets the ledger remember them.
-func (l *Loader) leaveOut(ctx context.Context, entry *pipeline.Load, refused []pipeline.Failure) error {
-	if l.report != nil {
+func (a *attempt) leaveOut(ctx context.Context, refused []pipeline.Failure) error {
+	if a.parts.Report != nil {
 		keep, cancel := context.WithTimeout(ctx, keepWait)
 		defer cancel()
 		// The rows are in the object whatever becomes of the report, and the ledger
 		// says which: events must not wait for the errors pipeline.
-		if err := l.report.Keep(keep, refused); err != nil {
-			l.log.Error("refused rows could not be reported; they are in the object", "key", entry.Key, "rows", len(refused), "error", err)
+		if err := a.parts.Report.Keep(keep, refused); err != nil {
+			a.log.Error("refused rows could not be reported; they are in the object",
+				"key", a.entry.Key, "rows", len(refused), "error", err)
 		}
 	}
 	for _, f := range refused {
-		l.log.Warn("row refused", "key", entry.Key, "row", f.Row, "code", f.Code, "error", f.Message)
-		entry.Refused = append(entry.Refused, uint32(f.Row))
+		a.log.Warn("row refused", "key", a.entry.Key, "row", f.Row, "code", f.Code, "error", f.Message)
+		a.entry.Refused = append(a.entry.Refused, uint32(f.Row))
 	}
-	slices.Sort(entry.Refused)
-	l.metrics.refused.Add(float64(len(refused)))
-	if err := l.ledger.SaveLoad(ctx, *entry); err != nil {
+	slices.Sort(a.entry.Refused)
+	a.metrics.refused.Add(float64(len(refused)))
+	if err := a.parts.Ledger.SaveLoad(ctx, a.entry); err != nil {
 		return err
 	}
 	faultpoint.Hit("loader.refused")

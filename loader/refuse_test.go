@@ -3,7 +3,6 @@ package loader
 // All sleeps here are in bubbles (internal/testing/bubble): fake time, which takes none.
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -15,6 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/testing/bubble"
+	"github.com/penstock/penstock/loader/audit"
 )
 
 // Rows that the table refuses are left out, the others are there once, and each
@@ -187,7 +187,7 @@ func TestDaysInAnyOrder(t *testing.T) {
 // The days of a chunk are blocks of their own, each in the order of its rows.
 func TestDays(t *testing.T) {
 	w := newWorld()
-	l := w.loader(t, "a")
+	a := &attempt{Loader: w.loader(t, "a"), entry: pipeline.Load{Key: "k", Refused: []uint32{3}}}
 	var events []pipeline.Event
 	for i, d := range []int64{3, 3, 1, 3, 2, 1} {
 		events = append(events, pipeline.Event{Row: uint32(i), ReceivedAt: d*day + int64(i)})
@@ -195,7 +195,7 @@ func TestDays(t *testing.T) {
 	var chunks []*chunk
 	var err error
 	for _, part := range [][]pipeline.Event{events[:2], events[2:]} {
-		if chunks, err = l.gather(t.Context(), "k", &pipeline.Load{Refused: []uint32{3}}, chunks, part, nil); err != nil {
+		if chunks, err = a.gather(t.Context(), chunks, part, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -219,7 +219,7 @@ func TestOverwrittenMeanwhile(t *testing.T) {
 		w.etag = "old"
 		key := w.put(t, 25, noon, 1)
 		slow := w.loader(t, "slow")
-		slow.table = &slowTable{world: w, wait: time.Minute}
+		slow.parts.Table = &slowTable{world: w, wait: time.Minute}
 		stop := start(t, slow)
 		time.Sleep(time.Second) // it is about to insert its first chunk
 		w.mu.Lock()
@@ -376,7 +376,7 @@ func TestReplaceUnderFaults(t *testing.T) {
 			}
 			w.mu.Unlock()
 			for round := range 40 {
-				job := &Reingest{Loader: w.loader(t, "operator"), Job: "j"}
+				operator, plan := w.loader(t, "operator"), audit.Plan{Job: "j"}
 				done := true
 				for _, key := range keys {
 					w.mu.Lock()
@@ -389,11 +389,11 @@ func TestReplaceUnderFaults(t *testing.T) {
 						defer w.mu.Unlock()
 						return map[string]pipeline.Load{key: w.ledger[key]}
 					}()
-					item := job.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, entry, map[string]bool{key: true})[0]
-					if item.Action == ActionDone {
+					item := plan.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, entry, map[string]bool{key: true})[0]
+					if item.Action == audit.ActionDone {
 						continue
 					}
-					if _, err := job.Do(t.Context(), item); err != nil {
+					if _, err := operator.Reingest(t.Context(), item, plan.Job); err != nil {
 						done = false
 						break // as if killed
 					}
@@ -428,15 +428,15 @@ func TestReplacedMeanwhile(t *testing.T) {
 		w := newWorld()
 		key := w.put(t, 25, noon, 1)
 		slow := w.loader(t, "slow")
-		slow.table = &slowTable{world: w, wait: time.Minute}
+		slow.parts.Table = &slowTable{world: w, wait: time.Minute}
 		stop := start(t, slow)
 		time.Sleep(time.Second) // it is about to insert its first chunk
-		job := &Reingest{Loader: w.loader(t, "operator"), Job: "j"}
-		item := job.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, map[string]pipeline.Load{key: w.entry(key)}, nil)[0]
-		if item.Action != ActionReplace {
+		operator, plan := w.loader(t, "operator"), audit.Plan{Job: "j"}
+		item := plan.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, map[string]pipeline.Load{key: w.entry(key)}, nil)[0]
+		if item.Action != audit.ActionReplace {
 			t.Fatalf("action %s", item.Action)
 		}
-		if _, err := job.Do(t.Context(), item); err != nil {
+		if _, err := operator.Reingest(t.Context(), item, plan.Job); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Minute)
@@ -448,40 +448,6 @@ func TestReplacedMeanwhile(t *testing.T) {
 	})
 }
 
-func TestDecide(t *testing.T) {
-	loaded := pipeline.Load{State: pipeline.Loaded, Rows: 3, Job: "old"}
-	for _, c := range []struct {
-		job     string
-		entry   *pipeline.Load
-		present bool
-		want    Action
-	}{
-		{"", nil, false, ActionLoad},
-		{"", nil, true, ActionLoad}, // the ledger was lost: loading finds the rows
-		{"", &loaded, true, ActionSkip},
-		{"", &loaded, false, ActionAgain},
-		{"", &pipeline.Load{State: pipeline.Loaded}, false, ActionSkip}, // it has no row
-		{"", &pipeline.Load{State: pipeline.Dead}, false, ActionLoad},
-		{"", &pipeline.Load{State: pipeline.Dropped}, false, ActionDropped},
-		{"j", &pipeline.Load{State: pipeline.Dropped}, false, ActionDropped},
-		{"", &pipeline.Load{State: pipeline.Loading}, true, ActionLoad},
-		{"j", nil, false, ActionLoad},
-		{"j", nil, true, ActionReplace},
-		{"j", &loaded, true, ActionReplace},
-		{"old", &loaded, true, ActionDone},
-		{"j", &pipeline.Load{State: pipeline.Failed, Job: "j"}, true, ActionReplace},
-	} {
-		r := &Reingest{Job: c.job}
-		entries := map[string]pipeline.Load{}
-		if c.entry != nil {
-			entries["k"] = *c.entry
-		}
-		if got := r.Decide([]pipeline.Object{{Key: "k"}}, entries, map[string]bool{"k": c.present})[0].Action; got != c.want {
-			t.Errorf("job %q, entry %+v, present %v: got %s, want %s", c.job, c.entry, c.present, got, c.want)
-		}
-	}
-}
-
 // The table was dropped and made anew, the ledger was not: all comes back.
 func TestReingestAfterTableIsLost(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
@@ -491,9 +457,9 @@ func TestReingestAfterTableIsLost(t *testing.T) {
 		time.Sleep(time.Minute)
 		stop()
 		clear(w.rows) // the tokens are still known
-		job := &Reingest{Loader: w.loader(t, "operator")}
-		item := job.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, map[string]pipeline.Load{key: w.entry(key)}, nil)[0]
-		if _, err := job.Do(context.Background(), item); err != nil || item.Action != ActionAgain {
+		operator, plan := w.loader(t, "operator"), audit.Plan{}
+		item := plan.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, map[string]pipeline.Load{key: w.entry(key)}, nil)[0]
+		if _, err := operator.Reingest(t.Context(), item, plan.Job); err != nil || item.Action != audit.ActionAgain {
 			t.Fatal(item.Action, err)
 		}
 		w.check(t)

@@ -281,7 +281,7 @@ func newLoader(cfg config.Config, spec pipeline.Spec, name string, isolated *loa
 		Attempts: cfg.Loader.MaxAttempts, Unfinished: cfg.Loader.MaxUnfinished, Isolation: isolated,
 		Probe: retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
 		Drain: time.Duration(cfg.Process.Drain),
-	}, q, source, table{db}, db, to, report, log, reg)
+	}, loader.Parts{Queue: q, Source: source, Table: table{db}, Ledger: db, Letters: to, Report: report}, log, reg)
 }
 
 // table is ClickHouse as the loader wants it.

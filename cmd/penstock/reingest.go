@@ -48,16 +48,16 @@ type tally struct {
 // reingestLine is one line of a re-ingest: an object that could not be loaded, or at
 // last the sum.
 type reingestLine struct {
-	Key     string                   `json:"key,omitempty"`
-	Error   string                   `json:"error,omitempty"`
-	Plan    map[loader.Action]*tally `json:"plan,omitempty"`
-	DryRun  bool                     `json:"dry_run,omitempty"`
-	Job     string                   `json:"job,omitempty"`
-	Resumed *time.Time               `json:"resumed,omitempty"` // when the run that this one goes on with began
-	Loaded  *tally                   `json:"loaded,omitempty"`
-	Refused int64                    `json:"refused_rows,omitempty"`
-	Failed  int64                    `json:"failed,omitempty"`
-	Seconds float64                  `json:"seconds,omitempty"`
+	Key     string                  `json:"key,omitempty"`
+	Error   string                  `json:"error,omitempty"`
+	Plan    map[audit.Action]*tally `json:"plan,omitempty"`
+	DryRun  bool                    `json:"dry_run,omitempty"`
+	Job     string                  `json:"job,omitempty"`
+	Resumed *time.Time              `json:"resumed,omitempty"` // when the run that this one goes on with began
+	Loaded  *tally                  `json:"loaded,omitempty"`
+	Refused int64                   `json:"refused_rows,omitempty"`
+	Failed  int64                   `json:"failed,omitempty"`
+	Seconds float64                 `json:"seconds,omitempty"`
 }
 
 func reingestOperation() operation {
@@ -72,16 +72,16 @@ func reingestOperation() operation {
 
 // actions are all, in the order in which people read them.
 var actions = []struct {
-	action loader.Action
+	action audit.Action
 	text   string
 }{
-	{loader.ActionLoad, "not loaded: to load"},
-	{loader.ActionAgain, "without a row in the table: to load again"},
-	{loader.ActionReplace, "to replace"},
-	{loader.ActionSkip, "loaded: left alone"},
-	{loader.ActionExpired, "loaded, and expired by the table's TTL: left alone"},
-	{loader.ActionDone, "replaced already, before this run was interrupted"},
-	{loader.ActionDropped, "dropped: left alone (name it by its key to load it all the same)"},
+	{audit.ActionLoad, "not loaded: to load"},
+	{audit.ActionAgain, "without a row in the table: to load again"},
+	{audit.ActionReplace, "to replace"},
+	{audit.ActionSkip, "loaded: left alone"},
+	{audit.ActionExpired, "loaded, and expired by the table's TTL: left alone"},
+	{audit.ActionDone, "replaced already, before this run was interrupted"},
+	{audit.ActionDropped, "dropped: left alone (name it by its key to load it all the same)"},
 }
 
 func printReingest(w io.Writer, item any) error {
@@ -266,7 +266,7 @@ func runReingest(ctx context.Context, o *operator, params any, out sink) error {
 			}
 		}
 	}
-	r := &reingest{o: o, db: db, p: p, out: out, job: job, span: span, plan: map[loader.Action]*tally{}, loaders: map[pipeline.Spec]*loader.Reingest{}}
+	r := &reingest{o: o, db: db, p: p, out: out, job: job, span: span, plan: map[audit.Action]*tally{}, loaders: map[pipeline.Spec]*loader.Loader{}}
 	if err := r.count(ctx); err != nil {
 		return err
 	}
@@ -307,8 +307,8 @@ type reingest struct {
 	out     sink
 	job     clickhouse.Job
 	span    audit.Span
-	loaders map[pipeline.Spec]*loader.Reingest
-	plan    map[loader.Action]*tally
+	loaders map[pipeline.Spec]*loader.Loader
+	plan    map[audit.Action]*tally
 	began   time.Time
 
 	mu      sync.Mutex // guards what follows, and out
@@ -319,7 +319,7 @@ type reingest struct {
 }
 
 // each decides what becomes of the objects chosen, page by page.
-func (r *reingest) each(ctx context.Context, page func(*loader.Reingest, []loader.Item) error, missing func(string, error) error) error {
+func (r *reingest) each(ctx context.Context, page func(*loader.Loader, []audit.Item) error, missing func(string, error) error) error {
 	return r.o.pages(ctx, r.p, r.span, func(spec pipeline.Spec, objects []pipeline.Object) error {
 		first, last := objects[0].Key, objects[len(objects)-1].Key
 		entries := map[string]pipeline.Load{}
@@ -330,29 +330,30 @@ func (r *reingest) each(ctx context.Context, page func(*loader.Reingest, []loade
 		if err != nil {
 			return err
 		}
-		run := r.loaders[spec]
-		if run == nil {
-			l, err := r.o.loader(ctx, spec)
-			if err != nil {
+		if r.loaders[spec] == nil {
+			if r.loaders[spec], err = r.o.loader(ctx, spec); err != nil {
 				return err
 			}
-			run = &loader.Reingest{Loader: l}
-			if r.p.Replace {
-				run.Job = r.job.ID
-			}
-			run.ByKey = len(r.p.Keys) > 0
-			r.loaders[spec] = run
 		}
-		if run.Expired, err = r.db.Expired(ctx, spec.Name); err != nil {
+		plan := audit.Plan{Job: r.replacing(), ByKey: len(r.p.Keys) > 0}
+		if plan.Expired, err = r.db.Expired(ctx, spec.Name); err != nil {
 			return err
 		}
-		return page(run, run.Decide(objects, entries, present))
+		return page(r.loaders[spec], plan.Decide(objects, entries, present))
 	}, missing)
+}
+
+// replacing is the job under which rows are replaced; empty: they are not.
+func (r *reingest) replacing() string {
+	if r.p.Replace {
+		return r.job.ID
+	}
+	return ""
 }
 
 // count fills the plan.
 func (r *reingest) count(ctx context.Context) error {
-	return r.each(ctx, func(_ *loader.Reingest, items []loader.Item) error {
+	return r.each(ctx, func(_ *loader.Loader, items []audit.Item) error {
 		if r.p.DryRun {
 			objects := make([]pipeline.Object, len(items))
 			unknown := map[string]bool{}
@@ -395,7 +396,7 @@ func (r *reingest) count(ctx context.Context) error {
 func (r *reingest) do(ctx context.Context) error {
 	r.began = time.Now()
 	var total tally
-	for _, a := range []loader.Action{loader.ActionLoad, loader.ActionAgain, loader.ActionReplace} {
+	for _, a := range []audit.Action{audit.ActionLoad, audit.ActionAgain, audit.ActionReplace} {
 		if t := r.plan[a]; t != nil {
 			total.Objects += t.Objects
 			total.Bytes += t.Bytes
@@ -414,13 +415,13 @@ func (r *reingest) do(ctx context.Context) error {
 	defer func() { stop(); ticker.Wait() }()
 	g, work := errgroup.WithContext(ctx)
 	g.SetLimit(r.p.Parallel)
-	err := r.each(work, func(run *loader.Reingest, items []loader.Item) error {
+	err := r.each(work, func(l *loader.Loader, items []audit.Item) error {
 		for _, it := range items {
 			switch it.Action {
-			case loader.ActionSkip, loader.ActionDone, loader.ActionDropped, loader.ActionExpired:
+			case audit.ActionSkip, audit.ActionDone, audit.ActionDropped, audit.ActionExpired:
 				continue
 			}
-			g.Go(func() error { return r.one(work, run, it) })
+			g.Go(func() error { return r.one(work, l, it) })
 			if work.Err() != nil {
 				return work.Err()
 			}
@@ -440,8 +441,8 @@ func (r *reingest) do(ctx context.Context) error {
 
 // collapsed tells whether an object without rows has none because clients'
 // resends stand for all of them. If the table was lost, they are not there either.
-func (r *reingest) collapsed(ctx context.Context, it loader.Item) (bool, error) {
-	if it.Action != loader.ActionAgain {
+func (r *reingest) collapsed(ctx context.Context, it audit.Item) (bool, error) {
+	if it.Action != audit.ActionAgain {
 		return false, nil
 	}
 	const batch = 1000
@@ -476,16 +477,16 @@ func (r *reingest) collapsed(ctx context.Context, it loader.Item) (bool, error) 
 	case retry.ClassOf(err) == retry.Outage:
 		return false, err
 	}
-	return false, nil // Do meets the error
+	return false, nil // Reingest meets the error
 }
 
 // one loads an object. A server that is away is waited for.
-func (r *reingest) one(ctx context.Context, run *loader.Reingest, it loader.Item) error {
+func (r *reingest) one(ctx context.Context, l *loader.Loader, it audit.Item) error {
 	for attempt := 1; ; attempt++ {
 		var entry pipeline.Load
 		collapsed, err := r.collapsed(ctx, it)
 		if err == nil && !collapsed {
-			entry, err = run.Do(ctx, it)
+			entry, err = l.Reingest(ctx, it, r.replacing())
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -498,11 +499,6 @@ func (r *reingest) one(ctx context.Context, run *loader.Reingest, it loader.Item
 				return err
 			}
 			continue
-		}
-		if err != nil {
-			if err := run.Count(ctx, entry, err); err != nil && retry.ClassOf(err) != retry.Outage {
-				return err
-			}
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()

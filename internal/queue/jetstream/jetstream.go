@@ -246,6 +246,18 @@ type Message struct{ m jetstream.Msg }
 // Body is the store's message.
 func (m *Message) Body() []byte { return m.m.Data() }
 
+// Notifications are what the store's message says; none if it is a test message.
+func (m *Message) Notifications() ([]pipeline.Notification, error) {
+	all, err := queue.Parse(m.Body())
+	switch {
+	case errors.Is(err, queue.ErrTest):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w: %.300q", err, m.Body())
+	}
+	return all, nil
+}
+
 // Attempt counts deliveries, from 1.
 func (m *Message) Attempt() int {
 	meta, err := m.m.Metadata()

@@ -1,0 +1,343 @@
+package loader
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/faultpoint"
+)
+
+// attempt is one at one object. Its way is run; what may come before, and what is
+// done instead, is perform.
+type attempt struct {
+	*Loader
+	notified pipeline.Notification
+	entry    pipeline.Load // of the ledger, as this attempt leaves it
+	ask      bool          // earlier attempts may have brought rows: the table is asked before each chunk
+	content  *content
+	began    time.Time
+	fetched  time.Duration // from began
+	out      outcome
+}
+
+// outcome is what an attempt has brought into the table.
+type outcome struct {
+	rows    int64 // in the table
+	inserts int   // blocks sent
+	found   int   // chunks that an earlier attempt had brought
+	expired int64 // rows that the table has deleted already, for their age
+	newest  int64 // received_at, ms
+}
+
+func (o *outcome) add(c *chunk) {
+	o.rows += c.rows
+	o.newest = max(o.newest, c.received[1])
+}
+
+// load does what a notification asks for. The attempt that it returns with an
+// error is the one that failed.
+func (l *Loader) load(ctx context.Context, n pipeline.Notification) (*attempt, error) {
+	return l.loadBy(ctx, n, notified, (*attempt).make)
+}
+
+// Alone loads one object, as the process that an Isolation runs. The attempts
+// before it do not matter to it.
+func (l *Loader) Alone(ctx context.Context, n pipeline.Notification) error {
+	_, err := l.loadBy(ctx, n, assigned, (*attempt).run)
+	return err
+}
+
+func (l *Loader) loadBy(ctx context.Context, n pipeline.Notification, ev event,
+	attempted func(*attempt, context.Context) error) (*attempt, error) {
+	a := &attempt{Loader: l, notified: n}
+	if !l.concerns(n) {
+		return a, nil
+	}
+	do, err := a.open(ctx, happening{event: ev})
+	if err != nil {
+		return a, err
+	}
+	switch do {
+	case tidy:
+		return a, a.leaveLoaded(ctx)
+	case bury:
+		return a, l.bury(ctx, a.entry)
+	case leave:
+		l.metrics.results.WithLabelValues("dropped").Inc()
+		return a, nil
+	}
+	return a, attempted(a, ctx)
+}
+
+// concerns tells whether a notification names an object that this loader loads.
+func (l *Loader) concerns(n pipeline.Notification) bool {
+	switch {
+	case !strings.HasPrefix(n.Key, l.spec.Prefix):
+		l.log.Warn("notification of another pipeline's object", "key", n.Key)
+		l.metrics.ignored.WithLabelValues("foreign").Inc()
+		return false
+	case !pipeline.IsData(l.spec.Prefix, n.Key):
+		l.metrics.ignored.WithLabelValues("not_data").Inc()
+		return false
+	}
+	return true
+}
+
+// open reads the ledger, and decides by it what is to be done.
+func (a *attempt) open(ctx context.Context, h happening) (action, error) {
+	a.entry = pipeline.Load{Key: a.notified.Key, ETag: a.notified.ETag, Pipeline: a.spec.Name}
+	entry, known, err := a.parts.Ledger.Load(ctx, a.notified.Key)
+	if err != nil {
+		return leave, err
+	}
+	if known {
+		a.entry = entry
+	}
+	if !known && (h.event == missed || h.event == replaced) {
+		// A ledger that was lost does not know the generation; the table does.
+		a.entry.Generation, _, err = a.parts.Table.Newest(ctx, a.spec.Name, a.entry.Key, [2]int64{0, maxTime})
+		if err != nil {
+			return leave, err
+		}
+	}
+	return a.happens(h, known), nil
+}
+
+// happens applies the rules to the entry.
+func (a *attempt) happens(h happening, known bool) action {
+	h.at = time.Now().UTC()
+	before := a.entry.Unfinished
+	e, do := a.rules().next(a.entry, known, h)
+	if e.Unfinished > before {
+		a.metrics.unfinished.Inc()
+	}
+	a.entry = e
+	return do
+}
+
+// leaveLoaded is all that a notification of a loaded object needs.
+func (a *attempt) leaveLoaded(ctx context.Context) error {
+	if etag := a.notified.ETag; etag != "" && etag != a.entry.ETag {
+		a.log.Error("object was overwritten after it was loaded; its rows stay as they are "+
+			"(`penstock reingest --replace` loads it anew)", "key", a.entry.Key, "etag", etag, "loaded_etag", a.entry.ETag)
+	}
+	a.metrics.results.WithLabelValues("already").Inc()
+	if a.entry.Generation == 0 {
+		return nil
+	}
+	// The loader that had this notification before may have died just after it added
+	// rows to a generation that was replaced meanwhile.
+	return a.parts.Table.DeleteOlder(ctx, a.spec.Name, a.entry.Key, a.entry.Generation)
+}
+
+// make lets the attempt run beside others, or alone if the object has perhaps killed
+// its loaders.
+func (a *attempt) make(ctx context.Context) error {
+	if a.rules().alone(a.entry) {
+		return a.isolate(ctx)
+	}
+	leave, err := a.opts.Isolation.enter(ctx, 1)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return a.run(ctx)
+}
+
+// run brings the object into the table. If it is cut off anywhere, another attempt
+// goes on: it finds in the ledger where the object is cut, and in the table which
+// chunks are there.
+func (a *attempt) run(ctx context.Context) error {
+	a.start()
+	if err := a.fetch(ctx); err != nil {
+		return err
+	}
+	defer a.content.Close()
+	if err := a.compare(ctx); err != nil {
+		return err
+	}
+	if err := a.claim(ctx); err != nil {
+		return err
+	}
+	faultpoint.Hit("loader.begun")
+	if err := a.insert(ctx); err != nil {
+		return fmt.Errorf("load %s: %w", a.entry.Key, err)
+	}
+	faultpoint.Hit("loader.inserted")
+	superseded, err := a.deleteOlder(ctx)
+	if err != nil || superseded {
+		return err
+	}
+	faultpoint.Hit("loader.replaced")
+	return a.record(ctx)
+}
+
+func (a *attempt) start() {
+	a.began = time.Now()
+	a.happens(happening{event: started}, true)
+}
+
+// fetch brings the object to the disk, and decodes nothing.
+func (a *attempt) fetch(ctx context.Context) (err error) {
+	if a.content, err = a.parts.Source.fetch(ctx, a.notified); err != nil {
+		return err
+	}
+	a.fetched = time.Since(a.began)
+	a.entry.Bytes = uint64(a.content.object.Size)
+	a.metrics.bytes.Add(float64(a.content.object.Size))
+	return nil
+}
+
+// compare decides in which generation the rows come in, by what earlier attempts
+// may have brought.
+func (a *attempt) compare(ctx context.Context) error {
+	object := a.content.object
+	a.ask = true
+	if a.entry.ChunkRows == 0 { // none of them got as far as inserting
+		a.entry.ETag = object.ETag
+		// A ledger that was lost or restored must not lead to duplicates. Usually
+		// nothing is there, and one question is all that it costs.
+		newest, there, err := a.parts.Table.Newest(ctx, a.spec.Name, a.entry.Key, received(object.Meta))
+		if err != nil {
+			return err
+		}
+		a.entry.Generation, a.ask = max(a.entry.Generation, newest), there
+		return nil
+	}
+	if a.entry.ETag == object.ETag {
+		return nil
+	}
+	// Its rows in the table may be of other content, cut at other rows.
+	there, err := a.parts.Table.Present(ctx, a.spec.Name, a.entry.Key, a.entry.Generation, 0, maxRows, [2]int64{0, maxTime})
+	if err != nil {
+		return err
+	}
+	if there {
+		return fault(codeOverwritten, "load %s: its ETag is %s, a part of it was loaded as %s; "+
+			"`penstock reingest --replace` loads it anew", a.entry.Key, object.ETag, a.entry.ETag)
+	}
+	// A late loader of the old content finds a newer generation, and deletes what
+	// it brings.
+	a.entry.ETag, a.entry.Refused = object.ETag, nil
+	a.entry.Generation++
+	return nil
+}
+
+// claim decides where the object is cut and writes `loading` into the ledger, before
+// anything of the object is decoded: if that kills the process, the ledger knows.
+func (a *attempt) claim(ctx context.Context) error {
+	if a.content.foreign || a.entry.ChunkRows == 0 && a.hasToMeasure() {
+		if err := a.parts.Ledger.SaveLoad(ctx, a.entry); err != nil {
+			return err
+		}
+		faultpoint.Hit("loader.decoding")
+	}
+	if err := a.parts.Source.prepare(ctx, a.content); err != nil {
+		return fmt.Errorf("read %s: %w", a.entry.Key, err)
+	}
+	if reading := a.content.reading; reading != a.entry.Reading {
+		if a.entry.ChunkRows > 0 {
+			// What an earlier attempt brought was cut at other rows. All rows come in anew,
+			// and then the older ones go.
+			a.entry.Refused, a.entry.ChunkRows = nil, 0
+			a.entry.Generation++
+		}
+		a.entry.Reading = reading
+	}
+	if a.entry.ChunkRows == 0 {
+		if err := a.measure(); err != nil {
+			return fmt.Errorf("load %s: %w", a.entry.Key, err)
+		}
+	}
+	return a.parts.Ledger.SaveLoad(ctx, a.entry)
+}
+
+// hasToMeasure is false for small objects, which are not opened twice: wherever a
+// chunk may end, they are one.
+func (a *attempt) hasToMeasure() bool {
+	return a.content.foreign || a.content.object.Meta.Rows > int64(a.opts.MinChunk)
+}
+
+// measure decides by the object's first events where it is cut. The ledger has it
+// from then on.
+func (a *attempt) measure() error {
+	a.entry.ChunkRows, a.entry.ChunkBytes = uint32(a.opts.ChunkRows), uint32(a.opts.ChunkBytes)
+	if !a.hasToMeasure() {
+		return nil
+	}
+	dec, err := a.content.decoder()
+	if err != nil {
+		return err
+	}
+	defer dec.Close()
+	sample, err := dec.Decode(nil, piece)
+	if err != nil && err != io.EOF {
+		return fault(codeUnreadable, "%w", err)
+	}
+	a.entry.ChunkRows = uint32(a.parts.Table.ChunkRows(sample, a.opts.ChunkRows))
+	return nil
+}
+
+// deleteOlder deletes the rows of the generations before this one, or its own rows
+// if another generation has come after it. All rows are in by then, so that a late
+// loader cleans up: nobody else knows of its last insert.
+func (a *attempt) deleteOlder(ctx context.Context) (superseded bool, err error) {
+	now, _, err := a.parts.Ledger.Load(ctx, a.entry.Key)
+	if err != nil {
+		return false, err
+	}
+	newest := max(now.Generation, a.entry.Generation)
+	if newest > 0 {
+		if err := a.parts.Table.DeleteOlder(ctx, a.spec.Name, a.entry.Key, newest); err != nil {
+			return false, err
+		}
+	}
+	return newest > a.entry.Generation, nil
+}
+
+// record writes `loaded` into the ledger.
+func (a *attempt) record(ctx context.Context) error {
+	a.happens(happening{event: finished, rows: a.out}, true)
+	if err := a.parts.Ledger.SaveLoad(ctx, a.entry); err != nil {
+		return err
+	}
+	faultpoint.Hit("loader.recorded")
+	a.count(a.out.rows)
+	took := time.Since(a.began)
+	a.metrics.seconds.Observe(took.Seconds())
+	a.log.Info("loaded", "key", a.entry.Key, "rows", a.out.rows, "refused", len(a.entry.Refused),
+		"expired", a.out.expired, "bytes", a.entry.Bytes, "inserts", a.out.inserts, "found", a.out.found,
+		"generation", a.entry.Generation, "fetch_ms", a.fetched.Milliseconds(), "load_ms", (took - a.fetched).Milliseconds(),
+		"lag_ms", time.Since(pipeline.Millis(a.out.newest)).Milliseconds())
+	return nil
+}
+
+// count adds a loaded object to the statistics.
+func (l *Loader) count(rows int64) {
+	l.mu.Lock()
+	l.stats.Objects++
+	l.stats.Rows += rows
+	l.trips = 0
+	l.mu.Unlock()
+	l.metrics.results.WithLabelValues("loaded").Inc()
+	l.metrics.rows.Add(float64(rows))
+}
+
+// maxRows is more than an object can hold: object_row has 32 bits.
+const maxRows = 1 << 32
+
+// maxTime is the year 2109, in ms.
+const maxTime = 1<<42 - 1
+
+// received bounds the received_at of an object's rows, in ms. A foreign object
+// has no metadata that says it.
+func received(m pipeline.Meta) [2]int64 {
+	if m.SHA256 == "" {
+		return [2]int64{0, maxTime}
+	}
+	return [2]int64{m.FirstReceived, m.LastReceived}
+}

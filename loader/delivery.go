@@ -1,0 +1,150 @@
+package loader
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// handle loads what a delivery names and settles it.
+func (l *Loader) handle(ctx context.Context, d Delivery) {
+	notifications, err := d.Notifications()
+	if err != nil {
+		// It will never say more than now, and the sweep finds its object.
+		l.log.Warn("notification cannot be read", "error", err)
+		l.metrics.ignored.WithLabelValues("unparsable").Inc()
+	} else if len(notifications) == 0 {
+		l.metrics.ignored.WithLabelValues("test").Inc()
+	}
+	stop := l.extend(ctx, d)
+	defer stop()
+	for _, n := range notifications {
+		a, err := l.load(ctx, n)
+		if err == nil {
+			continue
+		}
+		if again, wait := a.settle(ctx, err, d.Attempt()); again {
+			if err := d.Nak(wait); err != nil {
+				l.log.Warn("nak failed; the notification comes again later", "key", n.Key, "error", err)
+			}
+			return
+		}
+	}
+	stop()
+	if err := d.Ack(ctx); err != nil {
+		l.log.Warn("ack failed; the notification comes again", "notifications", notifications, "error", err)
+	}
+}
+
+// extend tells the queue at intervals that work on the delivery goes on, until the
+// returned function is called.
+func (l *Loader) extend(ctx context.Context, d Delivery) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for retry.Sleep(ctx, l.opts.Extend) == nil {
+			if err := d.Extend(); err != nil {
+				l.log.Warn("extend failed", "error", err)
+			}
+		}
+	})
+	return func() { cancel(); wg.Wait() }
+}
+
+// settle writes down that the attempt failed, and says when its delivery is to come
+// again; not at all if the object was given up. Only the object's own faults count
+// against it. delivered counts the deliveries of the notification.
+func (a *attempt) settle(ctx context.Context, cause error, delivered int) (again bool, wait time.Duration) {
+	if ctx.Err() != nil {
+		a.interrupt(ctx)
+		return true, 0 // cut off by the drain: another loader can begin at once
+	}
+	a.metrics.results.WithLabelValues("failed").Inc()
+	err := cause
+	if retry.ClassOf(cause) == retry.Outage {
+		a.tell(cause)
+	} else {
+		a.metrics.failures.Inc()
+		var dead bool
+		if dead, err = a.fail(ctx, cause); err == nil {
+			wait = a.opts.Backoff.Delay(int(a.entry.Failures))
+			if !dead {
+				a.log.Error("load failed; trying again", "key", a.entry.Key, "failures", a.entry.Failures,
+					"of", a.opts.Attempts, "wait", wait.Round(time.Millisecond), "error", a.entry.Error)
+			}
+			return !dead, wait
+		}
+	}
+	if retry.ClassOf(err) == retry.Outage {
+		a.interrupt(ctx)
+		a.setBroken(err)
+	}
+	return true, a.opts.Backoff.Delay(delivered)
+}
+
+// fail writes a failure through the object's own fault into the ledger. After the
+// last attempt that the object has, it becomes a dead letter.
+func (a *attempt) fail(ctx context.Context, cause error) (dead bool, err error) {
+	do := a.happens(happening{event: faulted, cause: cause}, true)
+	if err := a.parts.Ledger.SaveLoad(ctx, a.entry); err != nil {
+		return false, err
+	}
+	a.tell(cause)
+	if do != bury {
+		return false, nil
+	}
+	// Another loader may have brought it in; then the ledger says so.
+	if now, ok, err := a.parts.Ledger.Load(ctx, a.entry.Key); err != nil || ok && now.State != pipeline.Dead {
+		return false, err
+	}
+	return true, a.bury(ctx, a.entry)
+}
+
+// interruptWait bounds how long it takes to write down that an attempt ended.
+const interruptWait = 2 * time.Second
+
+// interrupt writes into the ledger that an outage or a drain ended the attempt, which
+// is nobody's fault. If that fails, the next attempt takes this loader for killed,
+// which does no harm to a good object.
+func (a *attempt) interrupt(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), interruptWait)
+	defer cancel()
+	entry, known, err := a.parts.Ledger.Load(ctx, a.notified.Key)
+	if err != nil {
+		return
+	}
+	a.entry = entry
+	if a.happens(happening{event: interrupted}, known) != save {
+		return
+	}
+	if err := a.parts.Ledger.SaveLoad(ctx, a.entry); err != nil {
+		a.log.Debug("the end of an attempt was not recorded", "key", a.entry.Key, "error", err)
+	}
+}
+
+// bury publishes the dead letter of an object that the ledger calls dead. It may be
+// called again: a letter is published once.
+func (l *Loader) bury(ctx context.Context, entry pipeline.Load) error {
+	if l.parts.Letters != nil {
+		if err := l.parts.Letters.DeadLetter(ctx, entry.DeadLetter()); err != nil {
+			return err
+		}
+	}
+	l.metrics.results.WithLabelValues("dead").Inc()
+	l.log.Error("object given up: it is a dead letter until `penstock dlq redrive` or `drop`",
+		"key", entry.Key, "failures", entry.Failures, "code", entry.Code, "reason", entry.Error)
+	return nil
+}
+
+// tell reports the failed attempt to the errors pipeline, which gets it when it can.
+func (a *attempt) tell(err error) {
+	if a.parts.Report == nil {
+		return
+	}
+	a.parts.Report.Report(pipeline.Failure{Time: time.Now().UTC(), Stage: "loader", Code: codeOf(err),
+		Message: err.Error(), Index: -1, Object: a.entry.Key, Row: -1, Attempt: int(a.entry.Attempts),
+		ServerCode: retry.CodeOf(err), Class: retry.ClassOf(err).String(), Loader: a.opts.Name})
+}

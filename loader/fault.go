@@ -1,0 +1,65 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// The codes of failures, in the ledger, in dead letters and in errors.
+const (
+	codeKilledLoader  = "killed_loader"
+	codeNoValidRows   = "no_valid_rows"
+	codeOverwritten   = "object_overwritten"
+	codeDamaged       = "object_damaged"
+	codeRefusedRow    = "refused_row"
+	codeRefusedRows   = "refused_rows"
+	codeRowCount      = "row_count"
+	codeSwallowed     = "rows_swallowed"
+	codeUnknownFormat = "unknown_format"
+	codeUnreadable    = "unreadable_object"
+	codeViewFailed    = "view_failed"
+	codeOutage        = "outage"
+	codeInsertRefused = "insert_refused"
+	codeLoadFailed    = "load_failed"
+)
+
+// codedError is a failure that the loader has a code for.
+type codedError struct {
+	code  string
+	final bool // no later attempt can do better: the object is given up at once
+	error
+}
+
+func (e codedError) Unwrap() error { return e.error }
+
+// fault is an object's own failure.
+func fault(code, format string, args ...any) error {
+	return codedError{code: code, error: retry.As(retry.Permanent, fmt.Errorf(format, args...))}
+}
+
+// faultFinal is a fault that no later attempt can change.
+func faultFinal(code, format string, args ...any) error {
+	return codedError{code: code, final: true, error: retry.As(retry.Permanent, fmt.Errorf(format, args...))}
+}
+
+// isFinal tells whether an object is to be given up at once.
+func isFinal(err error) bool {
+	c, ok := errors.AsType[codedError](err)
+	return ok && c.final
+}
+
+// codeOf names a failure for machines.
+func codeOf(err error) string {
+	if c, ok := errors.AsType[codedError](err); ok {
+		return c.code
+	}
+	switch {
+	case retry.ClassOf(err) == retry.Outage:
+		return codeOutage
+	case retry.CodeOf(err) != 0:
+		return codeInsertRefused
+	}
+	return codeLoadFailed
+}

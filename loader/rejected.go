@@ -1,0 +1,69 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/codec/foreign"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// maxWaiting bounds the rejected rows that wait for the first event, in bytes.
+const maxWaiting = 16 << 20
+
+// rejections are the rows of a foreign file that are no events. They are kept
+// back until an event shows that the file is what it was taken for: binary data
+// read as text would be a thousand failures.
+type rejections struct {
+	*attempt
+	any    bool // an event of the file was found
+	waits  []pipeline.Failure
+	failed string // why the first row is none
+	rows   int64  // rejected by now
+	bytes  int    // in waits
+}
+
+// take takes what the last Decode left out, beside so many events.
+func (r *rejections) take(ctx context.Context, dec codec.Decoder, events int) error {
+	from, ok := dec.(*foreign.Decoder)
+	if !ok {
+		return nil
+	}
+	if n := from.Repaired(); n > 0 {
+		r.metrics.repaired.WithLabelValues("lone_surrogate").Add(float64(n))
+	}
+	for _, row := range from.Rejected() {
+		if r.rows++; r.rows == 1 {
+			r.failed = row.Message
+		}
+		if !slices.Contains(r.entry.Refused, row.Row) {
+			f := r.refusal(row.Row, nil, row.Raw, errors.New(row.Message))
+			f.Code = row.Code
+			r.waits = append(r.waits, f)
+			r.bytes += len(row.Raw)
+		}
+	}
+	r.any = r.any || events > 0
+	if len(r.entry.Refused)+len(r.waits) > maxRefused {
+		if !r.any {
+			return r.end()
+		}
+		return fault(codeRefusedRows, "more than %d of its rows are no events; the first: %s", maxRefused, r.failed)
+	}
+	if !r.any && r.bytes < maxWaiting || len(r.waits) == 0 {
+		return nil
+	}
+	waits := r.waits
+	r.waits, r.bytes = nil, 0
+	return r.leaveOut(ctx, waits)
+}
+
+// end judges a file of which nothing is left.
+func (r *rejections) end() error {
+	if r.any || r.rows == 0 {
+		return nil
+	}
+	return faultFinal(codeNoValidRows, "none of its %d rows is an event; the first: %s", r.rows, r.failed)
+}
