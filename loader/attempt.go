@@ -217,7 +217,7 @@ func (a *attempt) compare(ctx context.Context) error {
 		return err
 	}
 	if there {
-		return fault(codeOverwritten, "load %s: its ETag is %s, a part of it was loaded as %s; "+
+		return fault("object_overwritten", "load %s: its ETag is %s, a part of it was loaded as %s; "+
 			"`penstock reingest --replace` loads it anew", a.entry.Key, object.ETag, a.entry.ETag)
 	}
 	// A late loader of the old content finds a newer generation, and deletes what
@@ -276,7 +276,7 @@ func (a *attempt) measure() error {
 	defer dec.Close()
 	sample, err := dec.Decode(nil, piece)
 	if err != nil && err != io.EOF {
-		return fault(codeUnreadable, "%w", err)
+		return fault("unreadable_object", "%w", err)
 	}
 	a.entry.ChunkRows = uint32(a.parts.Table.ChunkRows(sample, a.opts.ChunkRows))
 	return nil

@@ -56,9 +56,9 @@ func (a *attempt) insert(ctx context.Context) error {
 	meta := a.content.object.Meta
 	switch {
 	case !a.content.foreign && meta.Rows != c.total:
-		return fault(codeRowCount, "it holds %d rows, its metadata says %d", c.total, meta.Rows)
+		return fault("row_count", "it holds %d rows, its metadata says %d", c.total, meta.Rows)
 	case a.content.foreign && a.out.rows == 0 && len(a.entry.Refused) > 0:
-		return faultFinal(codeNoValidRows, "none of its %d rows is valid; `penstock errors list` has them", len(a.entry.Refused))
+		return faultFinal("no_valid_rows", "none of its %d rows is valid; `penstock errors list` has them", len(a.entry.Refused))
 	}
 	return nil
 }
@@ -85,7 +85,7 @@ func (c *cutter) cut(ctx context.Context) ([]*chunk, error) {
 			break
 		}
 		if err != nil {
-			return nil, fault(codeUnreadable, "%w", err)
+			return nil, fault("unreadable_object", "%w", err)
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -182,7 +182,7 @@ func (a *attempt) again(c *chunk) iter.Seq2[[]pipeline.Event, error] {
 				return
 			}
 			if err != nil {
-				yield(nil, fault(codeUnreadable, "%w", err))
+				yield(nil, fault("unreadable_object", "%w", err))
 				return
 			}
 			mine := slices.DeleteFunc(without(events, a.entry.Refused), func(e pipeline.Event) bool {
@@ -244,7 +244,7 @@ func (a *attempt) send(ctx context.Context, c *chunk) error {
 		if there {
 			a.log.Error("the table has the rows, a materialized view behind it has not taken them all; "+
 				"`penstock reingest --replace` brings them again", "key", a.entry.Key, "error", err)
-			a.tell(codedError{code: codeViewFailed, error: err})
+			a.tell(codedError{code: "view_failed", error: err})
 			a.metrics.views.Inc()
 			return nil
 		}
@@ -293,6 +293,6 @@ func (a *attempt) prove(ctx context.Context, c *chunk) error {
 		a.out.expired += c.rows
 		return nil
 	}
-	return codedError{code: codeSwallowed, error: fmt.Errorf("the table took rows %d to %d and does not have them: "+
+	return codedError{code: "rows_swallowed", error: fmt.Errorf("the table took rows %d to %d and does not have them: "+
 		"they were deleted by hand less than a deduplication window ago", c.first, c.end)}
 }

@@ -58,10 +58,10 @@ func (c *content) decoder() (codec.Decoder, error) {
 	} else if format, ok := pipeline.FormatOf(c.object.Key); ok {
 		dec, err = codec.NewDecoder(c.file, c.object.Size, format)
 	} else {
-		return nil, faultFinal(codeUnknownFormat, "its metadata is Penstock's, and its name ends in none of Penstock's formats")
+		return nil, faultFinal("unknown_format", "its metadata is Penstock's, and its name ends in none of Penstock's formats")
 	}
 	if err != nil {
-		return nil, fault(codeUnreadable, "%w", err)
+		return nil, fault("unreadable_object", "%w", err)
 	}
 	return dec, nil
 }
@@ -126,9 +126,9 @@ func check(object pipeline.Object, n pipeline.Notification, size int64, sum stri
 	case size != object.Size:
 		return retry.As(retry.Outage, fmt.Errorf("%d bytes came of %d", size, object.Size))
 	case object.Meta.SHA256 != "" && object.Meta.SHA256 != sum:
-		return fault(codeDamaged, "its sha256 is %s, its metadata says %s: it is damaged", sum, object.Meta.SHA256)
+		return fault("object_damaged", "its sha256 is %s, its metadata says %s: it is damaged", sum, object.Meta.SHA256)
 	case n.ETag != "" && object.ETag != n.ETag:
-		return fault(codeOverwritten, "its ETag is %s, the notification's %s: it was overwritten", object.ETag, n.ETag)
+		return fault("object_overwritten", "its ETag is %s, the notification's %s: it was overwritten", object.ETag, n.ETag)
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 		return nil
 	}
 	if s.Files == nil {
-		return fault(codeUnreadable, "%s is decoded by ClickHouse, which this command does not ask", c.format)
+		return fault("unreadable_object", "%s is decoded by ClickHouse, which this command does not ask", c.format)
 	}
 	version, err := s.Files.Version(ctx)
 	if err != nil {
@@ -186,7 +186,7 @@ func (s *Source) decode(ctx context.Context, c *content) error {
 		if again, body, err = s.Store.Get(ctx, c.object.Key); err == nil {
 			body.Close()
 			if again.ETag != c.object.ETag {
-				err = fault(codeOverwritten, "its ETag was %s, and %s when it was decoded: it was overwritten", c.object.ETag, again.ETag)
+				err = fault("object_overwritten", "its ETag was %s, and %s when it was decoded: it was overwritten", c.object.ETag, again.ETag)
 			}
 		}
 	}
@@ -209,7 +209,7 @@ func (s *Source) lines(ctx context.Context, c *content, spool *os.File) (size in
 	total := int64(0)
 	err = s.Files.Lines(ctx, c.object.Key, c.format.String(), func(line []byte) error {
 		if total += int64(len(line)) + 1; total > maxDecoded {
-			return fault(codeUnreadable, "it is more than %d bytes of text", int64(maxDecoded))
+			return fault("unreadable_object", "it is more than %d bytes of text", int64(maxDecoded))
 		}
 		if _, err := out.Write(line); err != nil {
 			return retry.As(retry.Outage, err)
@@ -240,7 +240,7 @@ func fileFault(err error) error {
 		return codedError{code: f.Code, final: f.Final, error: retry.As(retry.Permanent, err)}
 	}
 	if retry.ClassOf(err) == retry.Unknown {
-		return fault(codeUnreadable, "%w", err)
+		return fault("unreadable_object", "%w", err)
 	}
 	return err
 }

@@ -7,23 +7,9 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// The codes of failures, in the ledger, in dead letters and in errors.
-const (
-	codeKilledLoader  = "killed_loader"
-	codeNoValidRows   = "no_valid_rows"
-	codeOverwritten   = "object_overwritten"
-	codeDamaged       = "object_damaged"
-	codeRefusedRow    = "refused_row"
-	codeRefusedRows   = "refused_rows"
-	codeRowCount      = "row_count"
-	codeSwallowed     = "rows_swallowed"
-	codeUnknownFormat = "unknown_format"
-	codeUnreadable    = "unreadable_object"
-	codeViewFailed    = "view_failed"
-	codeOutage        = "outage"
-	codeInsertRefused = "insert_refused"
-	codeLoadFailed    = "load_failed"
-)
+// codeKilledLoader is the code of an object that was loaded alone, and killed that
+// process as well.
+const codeKilledLoader = "killed_loader"
 
 // codedError is a failure that the loader has a code for.
 type codedError struct {
@@ -57,9 +43,9 @@ func codeOf(err error) string {
 	}
 	switch {
 	case retry.ClassOf(err) == retry.Outage:
-		return codeOutage
+		return "outage"
 	case retry.CodeOf(err) != 0:
-		return codeInsertRefused
+		return "insert_refused"
 	}
-	return codeLoadFailed
+	return "load_failed"
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
@@ -20,13 +21,13 @@ type Claimer interface {
 
 // Claim is held until it expires, unless it is renewed.
 type Claim interface {
-	Renew(ctx context.Context) (bool, error)
+	Renew(ctx context.Context) (held bool, err error)
 	Release(ctx context.Context) error
 }
 
 // Poller is a Queue without a queue: it sweeps the bucket for objects that are
-// not loaded and claims them there, so that several loaders share the work. It
-// is for one goroutine.
+// not loaded and claims them there, so that several loaders share the work.
+// Receive is for one goroutine.
 type Poller struct {
 	Spec   pipeline.Spec
 	Owner  string
@@ -43,20 +44,15 @@ type Poller struct {
 	swept time.Time               // the whole span
 	last  time.Time               // the last hour at least
 	held  bool                    // another loader had the claim of an object found there
-	later *retries
+
+	mu    sync.Mutex
+	tried map[string]tried // objects given out and not yet loaded, by key
 }
 
-// retries remembers what was given back, by key.
-type retries struct {
-	attempts map[string]int
-	notYet   map[string]time.Time
-	events   chan retried
-}
-
-type retried struct {
-	key     string
-	settled bool
-	until   time.Time
+// tried is what the poller remembers of an object, as a queue does of a message.
+type tried struct {
+	attempts int
+	until    time.Time // it is left alone
 }
 
 // maxFound bounds what a sweep remembers; the next one finds the rest.
@@ -65,9 +61,8 @@ const maxFound = 10_000
 // errEnough ends a sweep that has found maxFound objects.
 var errEnough = errors.New("enough")
 
-// Enqueue takes an object that somebody else found. It can be called by any
-// goroutine.
-func (p *Poller) Enqueue(_ context.Context, n pipeline.Notification) (told bool, err error) {
+// Enqueue accepts an object that somebody else found. Any goroutine can call it.
+func (p *Poller) Enqueue(_ context.Context, n pipeline.Notification) (known bool, err error) {
 	select {
 	case p.More <- n:
 		return false, nil
@@ -76,7 +71,7 @@ func (p *Poller) Enqueue(_ context.Context, n pipeline.Notification) (told bool,
 	}
 }
 
-// takeMore moves some of what Enqueue took to found. It is bounded, so that
+// takeMore moves some of what Enqueue accepted to found. It is bounded, so that
 // sweeps for new objects go on in between.
 func (p *Poller) takeMore() {
 	for len(p.found) < 100 {
@@ -89,13 +84,9 @@ func (p *Poller) takeMore() {
 	}
 }
 
-// Receive gives out what can be claimed; where there is nothing it sweeps, or
-// waits for the next sweep, some seconds at most.
+// Receive gives out what can be claimed. If there is nothing, it sweeps, or waits
+// for the next sweep, some seconds at most.
 func (p *Poller) Receive(ctx context.Context, max int) ([]Delivery, error) {
-	if p.later == nil {
-		p.later = &retries{attempts: map[string]int{}, notYet: map[string]time.Time{}, events: make(chan retried, 1024)}
-	}
-	p.later.drain()
 	if len(p.found) == 0 && time.Since(p.last) >= p.interval() {
 		if err := p.sweep(ctx); err != nil {
 			return nil, err
@@ -108,27 +99,55 @@ func (p *Poller) Receive(ctx context.Context, max int) ([]Delivery, error) {
 	for len(p.found) > 0 && len(all) < max {
 		n := p.found[0]
 		p.found = p.found[1:]
-		if time.Now().Before(p.later.notYet[n.Key]) {
-			continue // the next sweep finds it again
-		}
-		c, ok, err := p.Claims.Claim(ctx, strings.ReplaceAll(n.Key, "/", "_"), p.Owner, p.TTL)
+		d, err := p.claim(ctx, n)
 		if err != nil {
 			return all, err
 		}
-		if !ok {
-			p.held = true
-			continue
+		if d != nil {
+			all = append(all, d)
 		}
-		p.later.attempts[n.Key]++
-		all = append(all, &polled{n: n, claim: c, attempt: p.later.attempts[n.Key], back: p.later.events})
 	}
 	if len(all) == 0 && len(p.found) == 0 {
-		wait := min(5*time.Second, p.interval()-time.Since(p.last))
-		if retry.Sleep(ctx, wait) != nil {
-			return nil, ctx.Err()
-		}
+		return nil, retry.Sleep(ctx, min(5*time.Second, p.interval()-time.Since(p.last)))
 	}
 	return all, nil
+}
+
+// claim is nil if the object cannot be had now; the next sweep finds it again.
+func (p *Poller) claim(ctx context.Context, n pipeline.Notification) (Delivery, error) {
+	p.mu.Lock()
+	t := p.tried[n.Key]
+	p.mu.Unlock()
+	if time.Now().Before(t.until) {
+		return nil, nil
+	}
+	c, ok, err := p.Claims.Claim(ctx, strings.ReplaceAll(n.Key, "/", "_"), p.Owner, p.TTL)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		p.held = true
+		return nil, nil
+	}
+	t.attempts++
+	p.remember(n.Key, t)
+	return &polled{poller: p, n: n, claim: c, attempt: t.attempts}, nil
+}
+
+// remember replaces what is known of an object; forget ends it.
+func (p *Poller) remember(key string, t tried) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tried == nil {
+		p.tried = map[string]tried{}
+	}
+	p.tried[key] = t
+}
+
+func (p *Poller) forget(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.tried, key)
 }
 
 // interval is shorter while another loader has an object: if that loader dies, its
@@ -165,28 +184,12 @@ func (p *Poller) sweep(ctx context.Context) error {
 	return nil
 }
 
-func (r *retries) drain() {
-	for {
-		select {
-		case e := <-r.events:
-			if e.settled {
-				delete(r.attempts, e.key)
-				delete(r.notYet, e.key)
-			} else {
-				r.notYet[e.key] = e.until
-			}
-		default:
-			return
-		}
-	}
-}
-
-// polled is a Delivery that a claim stands for.
+// polled is the Delivery of an object that the poller has claimed.
 type polled struct {
+	poller  *Poller
 	n       pipeline.Notification
 	claim   Claim
 	attempt int
-	back    chan<- retried
 }
 
 func (d *polled) Notifications() ([]pipeline.Notification, error) {
@@ -204,21 +207,13 @@ func (d *polled) Extend() error {
 }
 
 func (d *polled) Ack(ctx context.Context) error {
-	d.tell(retried{key: d.n.Key, settled: true})
+	d.poller.forget(d.n.Key)
 	return d.claim.Release(ctx)
 }
 
 func (d *polled) Nak(delay time.Duration) error {
-	d.tell(retried{key: d.n.Key, until: time.Now().Add(delay)})
+	d.poller.remember(d.n.Key, tried{d.attempt, time.Now().Add(delay)})
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return d.claim.Release(ctx)
-}
-
-// tell never blocks: what does not fit is only tried sooner.
-func (d *polled) tell(r retried) {
-	select {
-	case d.back <- r:
-	default:
-	}
 }

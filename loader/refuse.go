@@ -83,7 +83,7 @@ func (s *search) look(ctx context.Context, part []pipeline.Event) error {
 
 func (s *search) try(ctx context.Context, part []pipeline.Event) error {
 	if s.trials++; s.trials > maxTrials {
-		return fault(codeRefusedRows, "more than %d trials did not find all rows that are refused: %w", maxTrials, s.cause)
+		return fault("refused_rows", "more than %d trials did not find all rows that are refused: %w", maxTrials, s.cause)
 	}
 	err := s.trial.Insert(ctx, s.entry.Key, part)
 	if err != nil && retry.ClassOf(err) != retry.Outage {
@@ -103,7 +103,7 @@ func (s *search) halve(ctx context.Context, part []pipeline.Event, why error) er
 	f.ClientIP, f.UserAgent = client(&part[0])
 	s.refused = append(s.refused, f)
 	if len(s.entry.Refused)+len(s.refused) > maxRefused {
-		return fault(codeRefusedRows, "more than %d rows are refused: %w", maxRefused, why)
+		return fault("refused_rows", "more than %d rows are refused: %w", maxRefused, why)
 	}
 	return nil
 }
@@ -122,7 +122,7 @@ func client(e *pipeline.Event) (ip, userAgent string) {
 // reporting it twice is one row of errors.
 func (a *attempt) refusal(row uint32, project, raw []byte, why error) pipeline.Failure {
 	return pipeline.Failure{ID: pipeline.UUIDv5(nil, fmt.Appendf(nil, "refused/%s/%d", a.entry.Token(), row)),
-		Time: time.Now().UTC(), Stage: "loader", Code: codeRefusedRow, Message: why.Error(), Project: string(project),
+		Time: time.Now().UTC(), Stage: "loader", Code: "refused_row", Message: why.Error(), Project: string(project),
 		Raw: raw, Index: -1, Object: a.entry.Key, Row: int64(row), Attempt: int(a.entry.Attempts),
 		ServerCode: retry.CodeOf(why), Class: retry.Permanent.String(), Loader: a.opts.Name}
 }

@@ -50,7 +50,7 @@ func (r *rejections) take(ctx context.Context, dec codec.Decoder, events int) er
 		if !r.any {
 			return r.end()
 		}
-		return fault(codeRefusedRows, "more than %d of its rows are no events; the first: %s", maxRefused, r.failed)
+		return fault("refused_rows", "more than %d of its rows are no events; the first: %s", maxRefused, r.failed)
 	}
 	if !r.any && r.bytes < maxWaiting || len(r.waits) == 0 {
 		return nil
@@ -65,5 +65,5 @@ func (r *rejections) end() error {
 	if r.any || r.rows == 0 {
 		return nil
 	}
-	return faultFinal(codeNoValidRows, "none of its %d rows is an event; the first: %s", r.rows, r.failed)
+	return faultFinal("no_valid_rows", "none of its %d rows is an event; the first: %s", r.rows, r.failed)
 }

@@ -35,7 +35,7 @@ func in(s state) (e pipeline.Load, known bool) {
 
 // Every state meets every event. A cell is the state afterwards and the action.
 func TestTransitions(t *testing.T) {
-	own, final := errors.New("damaged"), faultFinal(codeNoValidRows, "none")
+	own, final := errors.New("damaged"), faultFinal("no_valid_rows", "none")
 	for _, c := range []struct {
 		name  string
 		h     happening
