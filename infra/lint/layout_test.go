@@ -64,7 +64,7 @@ var (
 		"github.com/ClickHouse/":                   "internal/clickhouse",
 		"github.com/parquet-go/":                   "internal/codec",
 		"go.yaml.in/":                              "internal/config internal/projects",
-		"gonum.org/":                               "internal/bench",
+		"gonum.org/":                               "tools/bench",
 		"github.com/santhosh-tekuri/jsonschema/":   "internal/schemas",
 		"go.opentelemetry.io/":                     "receiver",
 		"google.golang.org/protobuf/":              "receiver",

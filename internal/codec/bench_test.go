@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// trafficEvents are events as `penstock bench` sends them, after the receiver.
+// trafficEvents are events as the benchmarks send them, after the receiver.
 func trafficEvents(n int) []pipeline.Event {
 	g := traffic.New("bench", 1)
 	var scan jsonscan.Scanner

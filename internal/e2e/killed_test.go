@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/bench"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/load"
 )
 
 // A loader is killed in the middle of an object: another has loaded it within 30
@@ -122,7 +122,7 @@ func TestHugeRow(t *testing.T) {
 		t.Errorf("good.ndjson is %s", got.State)
 	}
 	s.dead("events/huge.parquet", "unreadable_object")
-	peak, err := bench.PeakRSS(l.Pid)
+	peak, err := load.PeakRSS(l.Pid)
 	if err != nil || peak > 700<<20 {
 		t.Errorf("the loader took %d bytes, error %v", peak, err)
 	}

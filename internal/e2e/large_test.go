@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/bench"
+	"github.com/penstock/penstock/internal/testing/load"
 )
 
 // recording is a value of many MiB that nobody has to hold in memory.
@@ -167,7 +167,7 @@ func TestLargeEvents(t *testing.T) {
 	if resp.Body.Close(); resp.StatusCode != 202 || !strings.Contains(string(text), `"accepted":2,"rejected":1`) || !strings.Contains(string(text), `"index":1,"code":"event_too_large"`) {
 		t.Errorf("%s %s", resp.Status, text)
 	}
-	peak, err := bench.PeakRSS(r.Pid)
+	peak, err := load.PeakRSS(r.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/penstock/penstock/internal/bench"
+	"github.com/penstock/penstock/internal/testing/load"
 	"github.com/penstock/penstock/internal/traffic"
 )
 
@@ -41,7 +41,7 @@ func TestMemory(t *testing.T) {
 	}
 	peak := func(what string, r *role, limit int64) {
 		t.Helper()
-		n, err := bench.PeakRSS(r.Pid)
+		n, err := load.PeakRSS(r.Pid)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/penstock/penstock/internal/bench"
+	"github.com/penstock/penstock/internal/testing/load"
 	"github.com/penstock/penstock/internal/traffic"
 )
 
@@ -323,12 +323,12 @@ func TestFlood(t *testing.T) {
 	answers(t, r, flooder, 202, "")
 	addr := strings.TrimPrefix(r.URL, "http://")
 	var run uint64
-	calm := func() *bench.Sent {
-		c := bench.Clients{Connections: 16, Rate: steady, Duration: seconds, First: run << 32,
-			Dial: func(ctx context.Context) (bench.Poster, error) { return bench.Dial(ctx, addr, key) }}
+	calm := func() *load.Sent {
+		c := load.Clients{Connections: 16, Rate: steady, Duration: seconds, First: run << 32,
+			Dial: func(ctx context.Context) (load.Poster, error) { return load.Dial(ctx, addr, key) }}
 		run++
 		c.Bodies = append(c.Bodies, traffic.NewBody(traffic.New(fmt.Sprint("calm", run), run), 20))
-		sent, err := c.Run(t.Context(), &bench.Counts{})
+		sent, err := c.Run(t.Context(), &load.Counts{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -337,7 +337,7 @@ func TestFlood(t *testing.T) {
 		}
 		return sent
 	}
-	tell := func(what string, sent *bench.Sent) {
+	tell := func(what string, sent *load.Sent) {
 		t.Logf("%-34s %d accepted, p50 %s, p99 %s, max %s, %d unsent", what, sent.Accepted, sent.Latency.Quantile(0.5).Round(10*time.Microsecond),
 			sent.Latency.Quantile(0.99).Round(10*time.Microsecond), sent.Latency.Max().Round(10*time.Microsecond), sent.Unsent)
 	}
@@ -362,7 +362,7 @@ func TestFlood(t *testing.T) {
 		for i := range 16 {
 			wg.Go(func() {
 				body := traffic.NewBody(traffic.New(fmt.Sprint("flood", i), uint64(i)), batch)
-				conn, err := bench.Dial(ctx, addr, key)
+				conn, err := load.Dial(ctx, addr, key)
 				if err != nil {
 					t.Error(err)
 					return
@@ -376,7 +376,7 @@ func TestFlood(t *testing.T) {
 					}
 					a, err := conn.Post(body, n)
 					mu.Lock()
-					if refusal, ok := err.(*bench.StatusError); ok && refusal.Status == 429 {
+					if refusal, ok := err.(*load.StatusError); ok && refusal.Status == 429 {
 						refused += batch
 					} else if err != nil {
 						t.Error(err)

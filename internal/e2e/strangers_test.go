@@ -18,7 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/penstock/penstock/internal/bench"
+	"github.com/penstock/penstock/internal/testing/load"
 )
 
 // The budget of strangers as it is configured by default.
@@ -226,7 +226,7 @@ func TestStrangers(t *testing.T) {
 	for _, c := range conns {
 		c.Close()
 	}
-	peak, err := bench.PeakRSS(r.Pid)
+	peak, err := load.PeakRSS(r.Pid)
 	if err != nil {
 		t.Fatal(err)
 	}

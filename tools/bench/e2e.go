@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/penstock/penstock/internal/app"
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/load"
+	"github.com/penstock/penstock/tools/bench/report"
+	"github.com/penstock/penstock/tools/devstack"
+)
+
+// sampleEvery is how often memory is looked at while events are sent.
+const sampleEvery = 500 * time.Millisecond
+
+// part is what figures are told of: the processes of one kind.
+type part struct {
+	name      string
+	processes []*devstack.Process
+}
+
+// e2e measures the whole way, from the clients to the last row and its merges.
+func (b *benchmark) e2e(ctx context.Context, rate int) (run report.Run, err error) {
+	err = b.onStack(ctx, true, func(ctx context.Context, st *benchStack) error {
+		r, err := st.role(ctx, "receive")
+		if err != nil {
+			return err
+		}
+		loaders, err := b.startLoaders(ctx, st)
+		if err != nil {
+			return err
+		}
+		parts := []part{{"receiver", []*devstack.Process{r.Process}}, {"loader", loaders}, {"clickhouse", []*devstack.Process{st.ClickHouse.Process}},
+			{"minio", []*devstack.Process{st.MinIO.Process}}, {"nats", []*devstack.Process{st.NATS.Process}}}
+		db, err := clickhouse.Open(app.TableOptions(st.cfg.ClickHouse, 1))
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		clients := b.clients(r.listen, st.key, "bench", rate)
+
+		before, err := readMeter()
+		if err != nil {
+			return err
+		}
+		sampled := sampleParts(ctx, parts)
+		began := time.Now()
+		sent, err := b.send(ctx, clients)
+		run.Series = sampled()
+		if err != nil {
+			return err
+		}
+		_, rows, err := loaded(ctx, db)
+		if err != nil {
+			return err
+		}
+		pending := sent.Accepted - rows
+		loads, err := b.awaitRows(ctx, db, sent.Accepted)
+		if err != nil {
+			return err
+		}
+		if err := b.awaitMerges(ctx, db); err != nil {
+			return err
+		}
+		after, err := readMeter()
+		if err != nil {
+			return err
+		}
+		f := &run.Figures
+		addSent(f, sent)
+		f.Add("unsent", float64(sent.Unsent))
+		_, last := span(loads)
+		f.Add("rows_per_s", float64(sent.Accepted)/last.Sub(began).Seconds())
+		f.Add("objects", float64(len(loads)))
+		f.Add("pending_when_sent", float64(pending))
+		f.Add("drain_s", max(0, last.Sub(began)-sent.Elapsed).Seconds())
+		addFreshness(f, loads)
+		addLatency(f, sent, rate)
+		addCosts(f, parts, before, after, sent)
+		for _, p := range parts[:2] {
+			addMemoryOverTime(f, p.name, run.Series[p.name])
+		}
+		failed(&run, sent)
+		return checkRows(ctx, db, sent)
+	})
+	return run, err
+}
+
+// sampleParts reads the parts' memory until the function that it returns is called.
+func sampleParts(ctx context.Context, parts []part) func() map[string][]float64 {
+	groups := map[string][]int{}
+	for _, p := range parts {
+		for _, process := range p.processes {
+			groups[p.name] = append(groups[p.name], process.Pid)
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	result := make(chan map[string][]float64, 1)
+	go func() { result <- report.SampleRSS(ctx, sampleEvery, groups) }()
+	return func() map[string][]float64 {
+		cancel()
+		return <-result
+	}
+}
+
+// addFreshness adds how old events are when the ledger calls their object
+// loaded, which is a moment after they are rows. Of an object's events only the
+// oldest and the newest are known: those between are taken to be spread evenly.
+func addFreshness(f *report.Figures, loads []pipeline.Load) {
+	var ages []report.Ages
+	for _, l := range loads {
+		key, err := pipeline.ParseKey(l.Key)
+		if err != nil {
+			continue // not an object of a receiver's
+		}
+		ages = append(ages, report.Ages{Events: l.Rows, Newest: l.Finished.Sub(l.Received), Oldest: l.Finished.Sub(key.Time)})
+	}
+	f.Add("freshness_p50_s", report.AgeQuantile(ages, 0.5).Seconds())
+	f.Add("freshness_p99_s", report.AgeQuantile(ages, 0.99).Seconds())
+	f.Add("freshness_max_s", report.AgeQuantile(ages, 1).Seconds())
+}
+
+// addCosts adds each part's CPU, up to the end of the last merge: by a million
+// events, and by the time of sending, which is how many cores it keeps busy
+// where that goes on for ever.
+func addCosts(f *report.Figures, parts []part, before, after meter, sent *load.Sent) {
+	million, seconds := float64(sent.Accepted)/1e6, sent.Elapsed.Seconds()
+	var ours, all float64
+	for _, p := range parts {
+		cpu := after.cpu(before, p.processes...)
+		f.Add(p.name+"_cpu_s_per_million", cpu/million)
+		f.Add(p.name+"_cores", cpu/seconds)
+		all += cpu
+		if p.name != "clickhouse" && p.name != "minio" {
+			ours += cpu
+		}
+	}
+	own := after.own(before)
+	f.Add("generator_cpu_s_per_million", own/million)
+	f.Add("generator_cores", own/seconds)
+	f.Add("stack_cpu_s_per_million", all/million)
+	f.Add("stack_cores", all/seconds)
+	f.Add("outside_clickhouse_and_minio_share_of_stack", ours/all)
+	f.Add("outside_clickhouse_and_minio_share_of_machine", ours/seconds/float64(runtime.NumCPU()))
+}
+
+// addMemoryOverTime adds what shows whether memory grows while events come.
+func addMemoryOverTime(f *report.Figures, name string, mib []float64) {
+	if len(mib) == 0 {
+		return
+	}
+	quarter := max(1, len(mib)/4)
+	f.Add(name+"_min_rss_mib", slices.Min(mib))
+	f.Add(name+"_median_rss_mib", report.Median(mib))
+	f.Add(name+"_max_rss_mib", slices.Max(mib))
+	f.Add(name+"_first_quarter_rss_mib", report.Median(mib[:quarter]))
+	f.Add(name+"_last_quarter_rss_mib", report.Median(mib[len(mib)-quarter:]))
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/penstock/penstock/internal/app/dev"
+	"github.com/penstock/penstock/internal/show"
+	"github.com/penstock/penstock/internal/version"
+	"github.com/penstock/penstock/tools/bench/report"
+)
+
+// run measures and reports.
+func (o *benchOptions) run(ctx context.Context, s streams) error {
+	if err := o.writable(); err != nil {
+		return err
+	}
+	have, err := dev.FetchTools(ctx, s.err)
+	if err != nil {
+		return err
+	}
+	line := show.NewLine(s.err)
+	defer line.End()
+	b := &benchmark{benchOptions: o, have: have, line: line, program: o.penstock}
+	if b.program == "" {
+		dir, err := os.MkdirTemp("", "penstock-built-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		if b.program, err = buildPenstock(ctx, dir); err != nil {
+			return err
+		}
+	}
+	r := report.Report{Command: "bench " + o.name, Version: version.Current().Version,
+		Time: time.Now().UTC().Truncate(time.Second), Machine: report.ThisMachine(os.TempDir()), Flags: o.flags}
+	err = b.all(ctx, &r)
+	line.End()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("stopped during %s; %d runs are measured", b.now, len(r.Runs))
+	}
+	if err != nil && len(r.Runs) == 0 {
+		return err
+	}
+	// What was measured before an error, or before Ctrl-C, is worth as much as it was.
+	err = errors.Join(err, o.write(s, &r))
+	if n := r.Failed(); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d requests failed: the figures are not what this machine can do", n))
+	}
+	return err
+}
+
+// writable tells before minutes of measuring that their figures could not be
+// written. It leaves what the file holds as it is.
+func (o *benchOptions) writable() error {
+	if o.json == "" || o.json == "-" {
+		return nil
+	}
+	_, missing := os.Stat(o.json)
+	file, err := os.OpenFile(o.json, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return fmt.Errorf("--json: %w", err)
+	}
+	if missing != nil {
+		os.Remove(o.json)
+	}
+	return file.Close()
+}
+
+// write prints the report and writes it to the file that was asked for.
+func (o *benchOptions) write(s streams, r *report.Report) error {
+	r.Summarize()
+	if o.json != "-" {
+		if err := r.Print(s.out); err != nil {
+			return err
+		}
+	}
+	if o.json == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if text = append(text, '\n'); o.json == "-" {
+		_, err = s.out.Write(text)
+		return err
+	}
+	return os.WriteFile(o.json, text, 0o644)
+}
+
+// benchmark is one that runs.
+type benchmark struct {
+	*benchOptions
+	have    dev.Tools
+	program string // penstock
+	line    *show.Line
+	now     string // what runs now, for the live line
+	done    int    // runs
+}
+
+// all does the runs, one after the other.
+func (b *benchmark) all(ctx context.Context, r *report.Report) error {
+	rates := b.curve
+	if rates == nil {
+		rates = []int{b.rate}
+	}
+	kinds := b.measurements()
+	total := b.runs * len(rates) * len(kinds)
+	for range b.runs {
+		for _, rate := range rates {
+			for _, kind := range kinds {
+				b.done++
+				b.now = fmt.Sprintf("%s, run %d of %d", kind.name, b.done, total)
+				if rate > 0 {
+					b.now += fmt.Sprintf(" at %d/s", rate)
+				}
+				b.line.Show("%s: starting", b.now)
+				run, err := kind.run(ctx, rate)
+				if err != nil {
+					return fmt.Errorf("%s: %w", b.now, err)
+				}
+				run.What, run.Rate = kind.name, rate
+				r.Runs = append(r.Runs, run)
+				// The generator's garbage is not the next run's.
+				debug.FreeOSMemory()
+			}
+		}
+	}
+	return nil
+}
+
+// measurement is one that all runs are of.
+type measurement struct {
+	name string
+	run  func(ctx context.Context, rate int) (report.Run, error)
+}
+
+func (b *benchmark) measurements() (all []measurement) {
+	switch b.name {
+	case "receive":
+		all = append(all, measurement{b.name, b.receive})
+	case "load":
+		all = append(all, measurement{b.name, b.load})
+	case "e2e":
+		all = append(all, measurement{b.name, b.e2e})
+	case "disk":
+		for _, kind := range b.kinds {
+			for _, format := range b.formats {
+				all = append(all, measurement{fmt.Sprintf("disk %s %s", kind, format), func(ctx context.Context, _ int) (report.Run, error) {
+					return b.disk(ctx, kind, format)
+				}})
+			}
+		}
+	}
+	if b.floor {
+		all = append(all, measurement{"floor", b.floorRun})
+	}
+	return all
+}

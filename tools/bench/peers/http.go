@@ -1,0 +1,146 @@
+package peers
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/penstock/penstock/internal/testing/load"
+	"github.com/penstock/penstock/internal/traffic"
+)
+
+// httpServer is the first argument of the process that serves: one of its own, as directClient is.
+const httpServer = "http-server"
+
+// httpConns are the connections that send at once, and bodyPool how many bytes of bodies they send again and again.
+const (
+	httpConns = 64
+	bodyPool  = 16 << 20
+)
+
+// maxBody is how large a body the servers take: more than is sent here. Penstock takes 100 MB by default.
+const maxBody = 128 << 20
+
+// servers are HTTP servers with a handler that reads the body and gives a receiver's answer: what receiving costs at least.
+// "streamed" is fasthttp with bodies that the handler reads as they come, as it needs to take large ones without having them in
+// memory.
+var servers = map[string]func(l net.Listener, answer []byte) error{
+	"net/http": func(l net.Listener, answer []byte) error {
+		return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.Write(answer)
+		}))
+	},
+	"fasthttp": func(l net.Listener, answer []byte) error {
+		s := &fasthttp.Server{MaxRequestBodySize: maxBody, Handler: func(c *fasthttp.RequestCtx) {
+			c.PostBody()
+			c.Write(answer)
+		}}
+		return s.Serve(l)
+	},
+	"fasthttp, streamed": func(l net.Listener, answer []byte) error {
+		s := &fasthttp.Server{MaxRequestBodySize: maxBody, StreamRequestBody: true, Handler: func(c *fasthttp.RequestCtx) {
+			io.Copy(io.Discard, c.RequestBodyStream())
+			c.Write(answer)
+		}}
+		return s.Serve(l)
+	},
+}
+
+// withUs ends a process when this one is killed.
+var withUs = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+
+// serve measures a server that takes POSTs of so many events and does nothing with them.
+func (b *bench) serve(ctx context.Context, name string, events int) (f figures, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return f, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	cmd := exec.CommandContext(ctx, self, command, httpServer, "-server", name, "-events", fmt.Sprint(events))
+	cmd.Stderr, cmd.SysProcAttr = os.Stderr, withUs
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return f, err
+	}
+	if err := cmd.Start(); err != nil {
+		return f, err
+	}
+	defer cmd.Wait()
+	defer stop()
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return f, fmt.Errorf("%s does not listen: %w", name, err)
+	}
+	addr = strings.TrimSpace(addr)
+
+	clients := load.Clients{Connections: httpConns, Events: max(b.events/events, 1) * events,
+		Dial: func(ctx context.Context) (load.Poster, error) { return load.Dial(ctx, addr, "none") }}
+	g := traffic.New("http", uint64(time.Now().UnixNano()))
+	for size := 0; size < bodyPool; size += clients.Bodies[len(clients.Bodies)-1].Len() {
+		clients.Bodies = append(clients.Bodies, traffic.NewBody(g, events))
+	}
+	proc := fmt.Sprintf("/proc/%d", cmd.Process.Pid)
+	before, err := processCPU(proc)
+	if err != nil {
+		return f, err
+	}
+	sent, err := clients.Run(ctx, new(load.Counts))
+	if err != nil {
+		return f, err
+	}
+	if sent.Failed() > 0 {
+		return f, fmt.Errorf("%d requests failed, the first: %w", sent.Failed(), sent.FirstFailure)
+	}
+	after, err := processCPU(proc)
+	if err != nil {
+		return f, err
+	}
+	cpu := after - before
+	f.Events, f.Seconds, f.PeerCPU = int(sent.Accepted), sent.Elapsed.Seconds(), &cpu
+	f.PeerRSS, err = peakRSS(proc)
+	return f, err
+}
+
+// processCPU is the user and system time of one process, in seconds.
+func processCPU(proc string) (float64, error) {
+	text, err := os.ReadFile(proc + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	_, seconds, err := parseStat(string(text))
+	return seconds, err
+}
+
+// runHTTPServer is the server's process. It says where it listens, and serves until it is killed.
+func runHTTPServer(args []string) error {
+	fs := flag.NewFlagSet(httpServer, flag.ContinueOnError)
+	name := fs.String("server", "", "")
+	events := fs.Int("events", 1, "")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	serve := servers[*name]
+	if serve == nil {
+		return fmt.Errorf("there is no server %q", *name)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	// As long as a receiver's answer.
+	return serve(l, fmt.Appendf(nil, `{"accepted":%d,"rejected":0,"request_id":"%036d"}`+"\n", *events, 0))
+}
