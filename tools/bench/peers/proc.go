@@ -78,6 +78,9 @@ func peakRSS(proc string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if strings.Contains(string(text), "\nState:\tZ") {
+		return 0, nil // it has ended and has no memory any more
+	}
 	return parseHWM(string(text))
 }
 
