@@ -276,7 +276,7 @@ func (a *attempt) measure() error {
 	defer dec.Close()
 	sample, err := dec.Decode(nil, piece)
 	if err != nil && err != io.EOF {
-		return fault("unreadable_object", "%w", err)
+		return fileFault(err)
 	}
 	a.entry.ChunkRows = uint32(a.parts.Table.ChunkRows(sample, a.opts.ChunkRows))
 	return nil

@@ -85,7 +85,7 @@ func (c *cutter) cut(ctx context.Context) ([]*chunk, error) {
 			break
 		}
 		if err != nil {
-			return nil, fault("unreadable_object", "%w", err)
+			return nil, fileFault(err)
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -182,7 +182,7 @@ func (a *attempt) again(c *chunk) iter.Seq2[[]pipeline.Event, error] {
 				return
 			}
 			if err != nil {
-				yield(nil, fault("unreadable_object", "%w", err))
+				yield(nil, fileFault(err))
 				return
 			}
 			mine := slices.DeleteFunc(without(events, a.entry.Refused), func(e pipeline.Event) bool {

@@ -61,7 +61,7 @@ func (c *content) decoder() (codec.Decoder, error) {
 		return nil, faultFinal("unknown_format", "its metadata is Penstock's, and its name ends in none of Penstock's formats")
 	}
 	if err != nil {
-		return nil, fault("unreadable_object", "%w", err)
+		return nil, fileFault(err)
 	}
 	return dec, nil
 }
@@ -168,9 +168,6 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 	return s.decode(ctx, c)
 }
 
-// maxDecoded bounds what ClickHouse makes of one file, in bytes of text.
-const maxDecoded = 64 << 30
-
 // decode puts the lines that ClickHouse makes of the file in its place. So
 // all that follows reads the same rows, however often, and the file may change
 // meanwhile: that is found out behind the last line.
@@ -179,7 +176,7 @@ func (s *Source) decode(ctx context.Context, c *content) error {
 	if err != nil {
 		return err
 	}
-	size, err := s.lines(ctx, c, spool)
+	size, text, err := s.lines(ctx, c, spool)
 	if err == nil {
 		var again pipeline.Object
 		var body io.ReadCloser
@@ -196,20 +193,20 @@ func (s *Source) decode(ctx context.Context, c *content) error {
 	}
 	c.file.Close()
 	c.file, c.format = spool, foreign.JSON
-	c.of = foreign.File{Data: spool, Size: size, Key: c.object.Key}
+	c.of = foreign.File{Data: spool, Size: size, Key: c.object.Key, Text: text}
 	return nil
 }
 
-func (s *Source) lines(ctx context.Context, c *content, spool *os.File) (size int64, err error) {
+// lines writes them into spool, compressed to size bytes. text is their size without that.
+func (s *Source) lines(ctx context.Context, c *content, spool *os.File) (size, text int64, err error) {
 	z, err := zstd.NewWriter(spool, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	out := bufio.NewWriterSize(z, 256<<10)
-	total := int64(0)
 	err = s.Files.Lines(ctx, c.object.Key, c.format.String(), func(line []byte) error {
-		if total += int64(len(line)) + 1; total > maxDecoded {
-			return fault("unreadable_object", "it is more than %d bytes of text", int64(maxDecoded))
+		if text += int64(len(line)) + 1; text > foreign.MaxText {
+			return faultFinal("unreadable_object", "it is more than %d bytes of text; split it", int64(foreign.MaxText))
 		}
 		if _, err := out.Write(line); err != nil {
 			return retry.As(retry.Outage, err)
@@ -220,18 +217,18 @@ func (s *Source) lines(ctx context.Context, c *content, spool *os.File) (size in
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := errors.Join(out.Flush(), z.Close()); err != nil {
-		return 0, retry.As(retry.Outage, err)
+		return 0, 0, retry.As(retry.Outage, err)
 	}
 	if size, err = spool.Seek(0, io.SeekCurrent); err != nil {
-		return 0, retry.As(retry.Outage, err)
+		return 0, 0, retry.As(retry.Outage, err)
 	}
-	if total == 0 {
+	if text == 0 {
 		size = 0 // no rows
 	}
-	return size, nil
+	return size, text, nil
 }
 
 // fileFault makes a failure of the object of what is wrong with a file.

@@ -50,6 +50,44 @@ type File struct {
 	Size     int64  // bytes
 	Key      string // its name tells CSV from TSV, and compression that has no mark of its own
 	Encoding string // Content-Encoding, as the store has it; empty: none
+	Text     int64  // bytes once it is decompressed, if that is known; 0: bounded by MaxText and the size
+}
+
+// MaxText bounds a file once it is decompressed, in bytes. A loader reads that in some minutes.
+const MaxText = 64 << 30
+
+// A file may decompress to smallText bytes whatever its size, and beyond that to maxRatio times its size: only one
+// that is made to keep loaders busy comes to more. 346 bytes of zstd within zstd are 100 GiB.
+const (
+	smallText = 1 << 30
+	maxRatio  = 10_000
+)
+
+// limit is the most bytes that the file may have once it is decompressed.
+func (f File) limit() int64 {
+	if f.Text > 0 {
+		return f.Text
+	}
+	if f.Size > MaxText/maxRatio {
+		return MaxText
+	}
+	return max(smallText, maxRatio*f.Size)
+}
+
+// bounded reads until more than left bytes came.
+type bounded struct {
+	in    io.Reader
+	left  int64
+	limit int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.in.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, wrongFormat("decompression_bomb",
+			"it decompresses to more than %d bytes; if it is no attack, split it or store it less compressed", b.limit)
+	}
+	return n, err
 }
 
 // wrongFormat says that a file cannot be read until it is stored in another form.
@@ -176,14 +214,14 @@ func open(f File) (s *stream, layers []string, err error) {
 		if name == "" {
 			break
 		}
-		if err := s.push(name); err != nil {
+		if err := s.push(name, f.limit()); err != nil {
 			return nil, nil, err
 		}
 		layers = append([]string{name}, layers...)
 	}
 	if len(layers) == 0 {
 		if name := unmarked(f, s.Reader); name != "" {
-			if err := s.push(name); err != nil {
+			if err := s.push(name, f.limit()); err != nil {
 				return nil, nil, err
 			}
 			layers = []string{name}
@@ -236,8 +274,8 @@ func isText(head []byte) bool {
 	return odd*4 <= len(head)
 }
 
-// push puts a decompressor over what is read so far.
-func (s *stream) push(name string) error {
+// push puts a decompressor over what is read so far. limit bounds its output, in bytes.
+func (s *stream) push(name string, limit int64) error {
 	var out io.Reader
 	var err error
 	switch name {
@@ -268,7 +306,7 @@ func (s *stream) push(name string) error {
 	if err != nil {
 		return fmt.Errorf("decompress %s: %w", name, err)
 	}
-	s.Reader = bufio.NewReaderSize(out, 64<<10)
+	s.Reader = bufio.NewReaderSize(&bounded{out, limit, limit}, 64<<10)
 	return nil
 }
 

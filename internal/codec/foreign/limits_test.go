@@ -155,3 +155,54 @@ func readAll(key string, data []byte, maxRow int) (events int, err error) {
 		events += len(got)
 	}
 }
+
+// 346 bytes of zstd within zstd are 100 GiB of line ends: what a file decompresses to is bounded, by its size and at all.
+func TestDecompressionBombs(t *testing.T) {
+	for _, tt := range []struct {
+		file File
+		want int64
+	}{
+		{File{Size: 346}, 1 << 30},
+		{File{Size: 1 << 20}, 10_000 << 20},
+		{File{Size: 1 << 40}, MaxText},
+		{File{Size: 346, Text: 5 << 30}, 5 << 30},
+	} {
+		if got := tt.file.limit(); got != tt.want {
+			t.Errorf("%d bytes: up to %d, want %d", tt.file.Size, got, tt.want)
+		}
+	}
+	row := `{"name":"bomb"}` + "\n"
+	text := row + strings.Repeat("\n", 4<<20)
+	for _, bomb := range [][]byte{gz([]byte(text)), zst([]byte(text)), zst(zst([]byte(text))), gz(zst([]byte(text)))} {
+		for _, limit := range []int64{int64(len(text)), int64(len(text)) - 1, 100} {
+			events, err := decodeAll(t, File{Data: bytes.NewReader(bomb), Size: int64(len(bomb)), Key: "a.ndjson", Text: limit})
+			file, _ := errors.AsType[*pipeline.FileError](err)
+			if limit == int64(len(text)) {
+				if err != nil || events != 1 {
+					t.Errorf("up to %d bytes: %d events, %v", limit, events, err)
+				}
+			} else if file == nil || file.Code != "decompression_bomb" || !file.Final {
+				t.Errorf("up to %d bytes: %v, want a decompression_bomb", limit, err)
+			}
+		}
+	}
+}
+
+func decodeAll(t *testing.T, f File) (events int, err error) {
+	t.Helper()
+	dec, err := NewDecoder(f, JSON, Options{Key: f.Key})
+	if err != nil {
+		return 0, err
+	}
+	defer dec.Close()
+	var got []pipeline.Event
+	for {
+		got, err = dec.Decode(got[:0], codec.Limit{Rows: 1000, Bytes: 1 << 20})
+		events += len(got)
+		if errors.Is(err, io.EOF) {
+			return events, nil
+		} else if err != nil {
+			return events, err
+		}
+	}
+}
