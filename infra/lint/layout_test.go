@@ -62,6 +62,7 @@ var (
 		"github.com/aws/":                          "internal/objstore",
 		"github.com/nats-io/":                      "internal/queue/jetstream",
 		"github.com/ClickHouse/":                   "internal/clickhouse",
+		"github.com/ClickHouse/ch-go":              "internal/clickhouse/native",
 		"github.com/parquet-go/":                   "internal/codec",
 		"go.yaml.in/":                              "internal/config internal/projects",
 		"gonum.org/":                               "tools/bench",

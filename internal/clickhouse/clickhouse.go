@@ -14,12 +14,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/penstock/penstock/internal/clickhouse/native"
 	"github.com/penstock/penstock/internal/retry"
 )
 
@@ -37,7 +38,8 @@ type Options struct {
 // DB is a pool of connections to one database.
 type DB struct {
 	conn     driver.Conn
-	natives  natives
+	natives  *native.Client
+	columns  sync.Map // bool by table: see columnar
 	opts     Options
 	database string
 }
@@ -59,11 +61,13 @@ func Open(opts Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open clickhouse: %w", err)
 	}
-	return &DB{conn: conn, opts: opts, database: opts.Database}, nil
+	return &DB{conn: conn, opts: opts, database: opts.Database, natives: native.NewClient(native.Options{
+		Addresses: opts.Addresses, Database: opts.Database, User: opts.User, Password: opts.Password, TLS: opts.TLS,
+		Timeout: opts.Timeout})}, nil
 }
 
 // Close ends all connections.
-func (db *DB) Close() error { return errors.Join(db.natives.close(), db.conn.Close()) }
+func (db *DB) Close() error { return errors.Join(db.natives.Close(), db.conn.Close()) }
 
 // Ping asks for one answer.
 func (db *DB) Ping(ctx context.Context) error { return class(db.conn.Ping(ctx)) }
@@ -246,13 +250,10 @@ func classInsert(err error) error {
 	return class(err)
 }
 
-// codeOf is the server's code, by whichever client it came.
+// codeOf returns the server's code.
 func codeOf(err error) (int32, bool) {
 	if ex, ok := errors.AsType[*clickhouse.Exception](err); ok {
 		return ex.Code, true
-	}
-	if ex, ok := errors.AsType[*ch.Exception](err); ok {
-		return int32(ex.Code), true
 	}
 	return 0, false
 }

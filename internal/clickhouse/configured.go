@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/penstock/penstock/internal/clickhouse/native"
 )
 
 // What `setup` makes of the configuration, beside the files.
@@ -106,7 +108,7 @@ func (c Column) Check() error {
 	switch {
 	case !columnName.MatchString(c.Name):
 		return fmt.Errorf("name %q: want letters, digits and underscores, no digit first, 64 at most", c.Name)
-	case slices.Contains(strings.Split(insertColumns, ", "), c.Name):
+	case slices.Contains(strings.Split(native.Columns, ", "), c.Name):
 		return fmt.Errorf("name %q: the table has that column already; choose another", c.Name)
 	case slices.Contains(strings.Split(c.Path, "."), ""):
 		return fmt.Errorf("path %q of %s: want keys joined by dots, below properties, as position.x", c.Path, c.Name)

@@ -67,7 +67,7 @@ func TestColumns(t *testing.T) {
 		if b.text {
 			t.Errorf("%s goes as text", r.properties)
 		}
-		if err := db.insertColumns(t.Context(), "events", fmt.Sprint("columns", i), "columns", 0, b.columns); err != nil {
+		if err := db.insertColumns(t.Context(), "events", fmt.Sprint("columns", i), b.columns.Columns("columns", 0)); err != nil {
 			t.Errorf("%s: %v", r.properties, err)
 		}
 	}

@@ -8,35 +8,27 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
-	"slices"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/ClickHouse/ch-go"
-	"github.com/ClickHouse/ch-go/proto"
+	"github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/penstock/penstock/internal/clickhouse/native"
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// jsonDocs are properties of every shape that the server could see otherwise
-// than we do.
-var jsonDocs = []string{
-	`{}`, `{"a":1}`, `{"a":"1"}`, `{"a":true,"b":false}`, `{"a":null}`, `{"a":{}}`, `{"a":{"b":{}},"c":1}`, `{"a":{"b":{"c":-5}}}`,
-	`{"a":0,"b":-0,"c":1.0,"d":1e3,"e":-1.5E-7,"f":0.1,"g":100000000000000000000.5}`,
-	`{"a":9223372036854775807,"b":-9223372036854775808,"c":9223372036854775808,"d":18446744073709551615,"e":999999999999999999,"f":-999999999999999999,"g":1000000000000000000}`,
-	`{"a":"","b":"ü \u0000 \n \" \\ 😀 \ud83d\ude00"}`, `{"ключ":"значение","a b":1,"":2}`, `{"a":{"":1}}`,
-	`{"d":"2026-11-22","t":"2026-11-22 03:04:05","z":"2026-11-22T03:04:05.123Z","n":"12","b":"true","ip":"1.2.3.4","u":"0190c5a0-0000-7000-8000-000000000001"}`,
-	`{"a":[]}`, `{"a":[1,2,3]}`, `{"a":[1,null,3]}`, `{"a":[null]}`, `{"a":[null,null]}`, `{"a":["x","y"]}`, `{"a":["x",null]}`, `{"a":[true,false]}`, `{"a":[1.5,2.5]}`, `{"a":[1,2.5]}`, `{"a":[1,2.5,null]}`,
-	`{"a":[[1],[2,3]]}`, `{"a":[[1],[]]}`, `{"a":[["x"],[1]]}`, `{"a":[[[1]]]}`, `{"a":[[]]}`,
-	`{"a":[1,"x"]}`, `{"a":[true,1]}`, `{"a":[1,"x",null,[2]]}`, `{"a":[{"b":1},{"b":2}]}`, `{"a":[{"b":1},{"c":"x"},{}]}`, `{"a":[{"b":[{"c":1}]}]}`, `{"a":[{"b":1},2]}`, `{"a":[{},null]}`,
-	`{"a":[9223372036854775808]}`, `{"a":[1,9223372036854775808]}`, `{"a":[9007199254740993,1.5]}`,
-	`{"a":[[],[[]]]}`, `{"a":[[[]],[1]]}`, `{"a":[[[]],[[1]]]}`, `{"a":[[null],[[1]]]}`, `{"a":[[null],[1]]}`, `{"a":[[],[{"b":1}]]}`, `{"a":[[[]],[],[["x"]]]}`,
-	`{"messages":[{"role":"user","content":"hi","n":[1,2]},{"role":"assistant","content":null,"meta":{"t":0.5,"ok":true}}]}`,
-	`{"a.b":1}`, `{"a.b":{"c.d":"x"}}`, `{"a":{"b":1},"c":2}`,
-	` { "a" : [ 1 , { "b" : "x" } , [ ] ] , "c" : { "d" : 1 } } `,
+// documents are properties of every shape that the server could see otherwise than we do.
+func documents(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("native/testdata/documents.ndjson")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
 // What was sent comes back from columns, type for type: alone, and many of any
@@ -44,15 +36,14 @@ var jsonDocs = []string{
 func TestColumnsHoldWhatWasSent(t *testing.T) {
 	db, _, _ := open(t)
 	rnd := rand.New(rand.NewPCG(1, 2))
-	docs := slices.Clone(jsonDocs)
+	docs := documents(t)
 	for range 4000 {
 		docs = append(docs, string(randomObject(rnd, 0)))
 	}
 	columnar := 0
-	var c columns
 	for at := 0; at < len(docs); {
 		size := 1
-		if at >= len(jsonDocs) {
+		if at >= len(documents(t)) {
 			size = 1 + rnd.IntN(40)
 		}
 		part := docs[at:min(at+size, len(docs))]
@@ -66,13 +57,14 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 			e.Timestamp += rnd.Int64N(50) // the block is sorted by it
 			events = append(events, e)
 		}
-		c.reset() // what is used again must leave nothing behind
-		if c.append(events, nil) == nil {
+		c := db.natives.Block() // used memory must leave nothing behind
+		if c.Append(events, nil) == nil {
 			columnar += len(part)
-			if err := db.insertColumns(t.Context(), "events", fmt.Sprint(at), "o", 0, &c); err != nil {
+			if err := db.insertColumns(t.Context(), "events", fmt.Sprint(at), c.Columns("o", 0)); err != nil {
 				t.Fatalf("columns: %v\n%s", err, part)
 			}
 		}
+		db.natives.Keep(c)
 		at += len(part)
 	}
 	t.Logf("%d of %d documents were columns", columnar, len(docs))
@@ -169,13 +161,14 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 	lossy := map[string]bool{ // or of another type for the sake of nulls and empty arrays
 		`{"a":[[[]],[],[["x"]]]}`: true, `{"a":[[null],[[1]]]}`: true, `{"a":[[null],[1]]}`: true,
 		`{"a":[{},null]}`: true, `{"a":[true,1]}`: true, `{"a":[9007199254740993,1.5]}`: true}
-	for i, doc := range jsonDocs {
+	docs := documents(t)
+	for i, doc := range docs {
 		e := event(i, doc)
-		var c columns
-		if c.append([]pipeline.Event{e}, nil) != nil || lossy[doc] {
+		var c native.Block
+		if c.Append([]pipeline.Event{e}, nil) != nil || lossy[doc] {
 			continue
 		}
-		if err := db.insertColumns(t.Context(), "events", fmt.Sprint("c", i), "columns", 0, &c); err != nil {
+		if err := db.insertColumns(t.Context(), "events", fmt.Sprint("c", i), c.Columns("columns", 0)); err != nil {
 			t.Fatal(err)
 		}
 		e.Project = []byte("text") // else a merge would collapse the two
@@ -195,7 +188,7 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 		if err := rows.Scan(&i, &a, &b); err != nil {
 			t.Fatal(err)
 		}
-		t.Errorf("%s\n text    %s\n columns %s", jsonDocs[i], a, b)
+		t.Errorf("%s\n text    %s\n columns %s", docs[i], a, b)
 	}
 }
 
@@ -203,15 +196,14 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 	db, _, _ := open(t)
 	rnd := rand.New(rand.NewPCG(7, 8))
-	docs := slices.Clone(jsonDocs)
+	docs := documents(t)
 	for range 3000 {
 		docs = append(docs, string(randomObject(rnd, 0)))
 	}
 	var plain []string // what columns can hold
 	var events []pipeline.Event
 	for _, doc := range docs {
-		var c jsonColumn
-		if c.append([]byte(doc)) != nil {
+		if _, err := native.JSON("j", []byte(doc)); err != nil {
 			continue
 		}
 		e := event(len(plain), doc)
@@ -320,38 +312,6 @@ func TestColumnar(t *testing.T) {
 	}
 }
 
-// Keys that are ids do not make columns without end.
-func TestTooManyPaths(t *testing.T) {
-	var c jsonColumn
-	for i := range maxPaths / 2 { // two a document: one would be too many cells
-		if err := c.append(fmt.Appendf(nil, `{"id%d":1,"other%d":1}`, i, i)); err != nil {
-			t.Fatal(i, err)
-		}
-	}
-	if err := c.append([]byte(`{"more":1}`)); !errors.Is(err, errNotColumnar) {
-		t.Errorf("got %v", err)
-	}
-}
-
-func FuzzColumns(f *testing.F) {
-	for _, doc := range jsonDocs {
-		f.Add([]byte(doc))
-	}
-	f.Fuzz(func(t *testing.T, doc []byte) {
-		var c jsonColumn
-		err := c.append(doc) // must end, and not panic, whatever it is
-		if _, n, bad := new(jsonscan.Scanner).Object(doc); bad == nil && n == len(doc) && err != nil && !errors.Is(err, errNotColumnar) {
-			t.Errorf("%s: %v", doc, err)
-		}
-		if err == nil {
-			var b proto.Buffer
-			all := make([]uint32, c.rows)
-			c.column(all).EncodeState(&b)
-			c.column(all).EncodeColumn(&b)
-		}
-	})
-}
-
 func randomObject(r *rand.Rand, depth int) []byte {
 	b := []byte{'{'}
 	used := map[string]bool{}
@@ -409,46 +369,11 @@ func randomValue(r *rand.Rand, depth int) []byte {
 	return append(b, ']')
 }
 
-// Keys that are ids make no columns without end within arrays either, where no limit of the
-// outermost object counts them; such columns are not kept for the next block.
-func TestColumnsWithinArraysAreBounded(t *testing.T) {
-	for name, doc := range map[string]string{
-		"few rows each": `{"items":[{"item-%d":1}]}`, "two levels": `{"items":[{"x":[{"item-%d":1}]}]}`, "among other things": `{"items":[1,{"item-%d":1}]}`,
-		"nulls": `{"items":[{"item-%d":{"a":null}}]}`,
-	} {
-		var c jsonColumn
-		var err error
-		rows := 0
-		for ; err == nil && rows < 2*maxParts; rows++ {
-			id := rows
-			if name == "few rows each" {
-				id %= 1000 // not many paths, but each with a byte a row
-			}
-			err = c.append(fmt.Appendf(nil, doc, id))
-		}
-		if !errors.Is(err, errNotColumnar) || c.size.cells > maxCells+rows {
-			t.Errorf("%s: %d cells, %d parts after %d rows: %v", name, c.size.cells, c.size.parts, rows, err)
-		}
-	}
-	c := new(columns)
-	var events []pipeline.Event
-	for i := range 2 * keepPaths {
-		events = append(events, pipeline.Event{Project: []byte("p"), Name: []byte("n"), Properties: fmt.Appendf(nil, `{"items":[{"item-%d":1}]}`, i), Context: []byte("{}")})
-	}
-	if err := c.append(events, nil); err != nil {
-		t.Fatal(err)
-	}
-	var n natives
-	if n.keep(c); len(n.columns) > 0 {
-		t.Errorf("columns of %d paths are kept", c.properties.size.paths)
-	}
-}
-
 // A server that has no file descriptors left says nothing of the types that it
 // was sent: rows must not come as text, which loses some.
 func TestTextIsForWhatDataAreRefusedFor(t *testing.T) {
 	for code, want := range map[int]bool{76: false, 1000: false, 241: false, 53: true, 469: true, 395: true, 12345: true} {
-		err := classInsert(&ch.Exception{Code: proto.Error(code)})
+		err := classInsert(&clickhouse.Exception{Code: int32(code)})
 		if got := textMayHelp(fmt.Errorf("insert: %w", err)); got != want {
 			t.Errorf("code %d: %v, want %v", code, got, want)
 		}

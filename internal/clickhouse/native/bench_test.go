@@ -1,4 +1,4 @@
-package clickhouse
+package native
 
 import (
 	"bytes"
@@ -29,7 +29,7 @@ func BenchmarkBlock(b *testing.B) {
 			at := bytes.Index(line, []byte(`"properties":`)) + len(`"properties":`)
 			name := line[bytes.Index(line, []byte(`"name":"`))+len(`"name":"`):]
 			e := pipeline.Event{ID: pipeline.NewUUIDv7(int64(i)), Project: []byte("game"), Name: name[:bytes.IndexByte(name, '"')], Timestamp: int64(1e12) + int64(i/20) + int64(line[15])*100,
-				ReceivedAt: noon, Seq: uint64(i), UserID: line[16:24], SessionID: line[20:30], Properties: line[at : len(line)-1], Context: []byte(`{"ip":"203.0.113.9"}`)}
+				ReceivedAt: 1795348800000, Seq: uint64(i), UserID: line[16:24], SessionID: line[20:30], Properties: line[at : len(line)-1], Context: []byte(`{"ip":"203.0.113.9"}`)}
 			if err := enc.Encode([]pipeline.Event{e}); err != nil {
 				b.Fatal(err)
 			}
@@ -39,7 +39,7 @@ func BenchmarkBlock(b *testing.B) {
 		}
 		b.Run(string(format), func(b *testing.B) {
 			b.ReportAllocs()
-			var c columns
+			var c Block
 			var written int64
 			for range b.N {
 				c.reset()
@@ -59,7 +59,7 @@ func BenchmarkBlock(b *testing.B) {
 						break
 					}
 					if err == nil {
-						err = c.append(events, typed)
+						err = c.Append(events, typed)
 					}
 					if err != nil {
 						b.Fatal(err)
@@ -68,8 +68,8 @@ func BenchmarkBlock(b *testing.B) {
 				dec.Close()
 				var n counter
 				w := proto.NewWriter(&n, new(proto.Buffer))
-				for _, column := range c.input("o", 0) {
-					column.Data.WriteColumn(w)
+				for _, column := range c.Columns("o", 0) {
+					chColumn{column}.WriteColumn(w)
 				}
 				if _, err := w.Flush(); err != nil {
 					b.Fatal(err)

@@ -1,0 +1,119 @@
+// Package native builds blocks of rows in ClickHouse's native format, JSON
+// columns included, and sends them. The server need not parse their JSON.
+package native
+
+import (
+	"slices"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// Block is the rows of one insert, split into columns as they are appended. Its
+// memory can be used again: see Client.Block.
+type Block struct {
+	n int
+
+	ids                         []pipeline.UUID
+	projects, names, receivers  repeated
+	times, identities, received []int64 // ms
+	sessions, users             texts
+	seqs                        []uint64
+	rows                        []uint32
+	properties, contexts        jsonColumn
+}
+
+// Columns are the names of a block's columns, in their order.
+const Columns = "event_id, project, name, timestamp, identity_time, received_at, session_id, user_id, receiver, seq, " +
+	"properties, context, object, object_row, generation"
+
+// Append splits events into columns. The values of their properties that typed
+// holds are not in the events' text. After ErrNotColumnar the block is unusable.
+func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed) error {
+	if err := b.properties.appendAll(events, typed); err != nil {
+		return err
+	}
+	for i := range events {
+		e := &events[i]
+		if err := b.contexts.append(e.Context); err != nil {
+			return err
+		}
+		at, identity := e.Timestamp, e.Timestamp
+		if e.Timestamp == pipeline.NoTime {
+			at, identity = e.ReceivedAt, 0
+		}
+		b.ids = append(b.ids, e.ID)
+		b.projects.add(e.Project)
+		b.names.add(e.Name)
+		b.receivers.add(e.Receiver)
+		b.times = append(b.times, at)
+		b.identities = append(b.identities, identity)
+		b.received = append(b.received, e.ReceivedAt)
+		b.sessions.add(e.SessionID)
+		b.users.add(e.UserID)
+		b.seqs = append(b.seqs, e.Seq)
+		b.rows = append(b.rows, e.Row)
+		b.n++
+	}
+	if b.n*b.Paths() > maxCells {
+		return ErrNotColumnar
+	}
+	return nil
+}
+
+// Paths returns the number of paths of the block's JSON.
+func (b *Block) Paths() int { return len(b.properties.root.paths) + len(b.contexts.root.paths) }
+
+// Columns returns the block as rows of an object, in the order of the table's key.
+func (b *Block) Columns(object string, generation uint32) []Column {
+	order := b.order()
+	const time = "DateTime64(3, 'UTC')"
+	objects := repeated{values: [][]byte{[]byte(object)}, of: make([]uint32, b.n)}
+	return []Column{
+		uuids("event_id", b.ids, order),
+		b.projects.column("project", order),
+		b.names.column("name", order),
+		wide("timestamp", time, b.times, order),
+		wide("identity_time", time, b.identities, order),
+		wide("received_at", time, b.received, order),
+		b.sessions.column("session_id", order),
+		b.users.column("user_id", order),
+		b.receivers.column("receiver", order),
+		wide("seq", "UInt64", b.seqs, order),
+		b.properties.column("properties", order),
+		b.contexts.column("context", order),
+		objects.column("object", order),
+		narrow("object_row", b.rows, order),
+		narrow("generation", []uint32{generation}, make([]uint32, b.n)),
+	}
+}
+
+// A block's memory is used again if it has at most so many paths, types of one
+// path, parts, and values of JSON columns.
+const (
+	keepPaths = 1 << 10
+	keepTypes = 16
+	keepParts = 8 * keepPaths
+	keepCells = 64 << 20
+)
+
+// reusable reports whether the block is of usual size. A block that is used
+// again keeps the paths and types that it once had.
+func (b *Block) reusable() bool {
+	p, x := &b.properties.size, &b.contexts.size
+	paths := slices.Concat(b.properties.root.paths, b.contexts.root.paths)
+	return p.paths+x.paths <= keepPaths && p.parts+x.parts <= keepParts &&
+		max(b.n*len(paths), p.cells+x.cells) <= keepCells &&
+		!slices.ContainsFunc(paths, func(d *dynamic) bool { return len(d.types) > keepTypes })
+}
+
+// reset removes all rows.
+func (b *Block) reset() {
+	b.n = 0
+	b.ids, b.seqs, b.rows = b.ids[:0], b.seqs[:0], b.rows[:0]
+	b.times, b.identities, b.received = b.times[:0], b.identities[:0], b.received[:0]
+	b.sessions.reset()
+	b.users.reset()
+	b.projects, b.names, b.receivers = repeated{}, repeated{}, repeated{}
+	b.properties.reset()
+	b.contexts.reset()
+}

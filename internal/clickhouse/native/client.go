@@ -1,0 +1,124 @@
+package native
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"sync"
+	"time"
+)
+
+// Options say how to reach the server.
+type Options struct {
+	Addresses []string // host:port of the native protocol, tried in order
+	Database  string
+	User      string
+	Password  string
+	TLS       *tls.Config   // nil: none
+	Timeout   time.Duration // of a read, a dial, and a handshake
+}
+
+// conn is a connection to the server, and all that this package needs of a client
+// of its protocol.
+type conn interface {
+	insert(ctx context.Context, query string, settings map[string]any, columns []Column) error
+	usable() bool
+	Close() error
+}
+
+// Client sends blocks. It keeps idle connections and the memory of blocks.
+type Client struct {
+	opts Options
+	dial func(ctx context.Context, opts Options, address string) (conn, error)
+
+	mu     sync.Mutex
+	idle   []conn
+	blocks []*Block
+}
+
+// NewClient returns a client that is not connected yet.
+func NewClient(opts Options) *Client { return &Client{opts: opts, dial: dial} }
+
+// Insert sends the columns as one block. An error of the server is a
+// *clickhouse.Exception, as that of clickhouse-go.
+func (c *Client) Insert(ctx context.Context, query string, settings map[string]any, columns []Column) error {
+	to, err := c.conn(ctx)
+	if err != nil {
+		return err
+	}
+	if err := to.insert(ctx, query, settings, columns); err != nil {
+		to.Close() // it is in an unknown state
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle = append(c.idle, to)
+	return nil
+}
+
+// conn returns an idle connection or a new one, to the first address that answers.
+func (c *Client) conn(ctx context.Context) (to conn, err error) {
+	for to := c.takeIdle(); to != nil; to = c.takeIdle() {
+		if to.usable() {
+			return to, nil
+		}
+	}
+	for _, address := range c.opts.Addresses {
+		if to, err = c.dial(ctx, c.opts, address); err == nil {
+			return to, nil
+		}
+	}
+	return nil, err
+}
+
+func (c *Client) takeIdle() conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.idle)
+	if n == 0 {
+		return nil
+	}
+	to := c.idle[n-1]
+	c.idle = c.idle[:n-1]
+	return to
+}
+
+// Close closes all idle connections.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var err error
+	for _, to := range c.idle {
+		err = errors.Join(err, to.Close())
+	}
+	c.idle = nil
+	return err
+}
+
+// keepBlocks is how many blocks a client keeps for the next inserts.
+const keepBlocks = 2
+
+// Block returns an empty block, of used memory if there is any.
+func (c *Client) Block() *Block {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last := len(c.blocks) - 1; last >= 0 {
+		b := c.blocks[last]
+		c.blocks = c.blocks[:last]
+		return b
+	}
+	return new(Block)
+}
+
+// Keep takes a block back whose rows are not needed any more.
+func (c *Client) Keep(b *Block) {
+	if !b.reusable() {
+		return
+	}
+	b.reset()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.blocks) < keepBlocks {
+		c.blocks = append(c.blocks, b)
+	}
+}

@@ -1,0 +1,334 @@
+package native
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// jsonColumn is a JSON column as the server takes it without parsing: the
+// flattened serialization of Native blocks (version 3). Values are appended in
+// the form in which they are sent.
+//
+//	object   u64 3, number of paths, their names; for each path a dynamic's head; then for each path a dynamic's values
+//	dynamic  head: u64 3, number of types, their names, for each type its head
+//	         values: an index byte a row (the number of types: NULL), then for each type its values, packed
+//	array    its element's head; u64 offsets, then, where the element is nullable, a byte a value, then the values
+//
+// Types are those that the server infers from text, so that a table may hold
+// rows of both: Bool, Int64, UInt64, Float64, String, Array(Nullable(…)) of these,
+// Array(JSON(…)), arrays of arrays. Where text would lose something (a bool among
+// numbers becomes 1, a large integer among floats its last digits) the type is
+// Array(Dynamic), which keeps each element as it was sent.
+type jsonColumn struct {
+	rows int
+	root jsonObject
+	size extent
+	doc  jsonscan.Walker
+	last []cursor // memory for them
+}
+
+// extent is how much a column holds, with all columns of objects within arrays:
+// an array of objects whose keys are ids is as many columns as any other such object.
+type extent struct {
+	paths int
+	parts int // paths, their types, and keys
+	cells int // rows of paths
+}
+
+// ErrNotColumnar means that a block cannot be sent in columns: the server must
+// parse its text.
+var ErrNotColumnar = errors.New("not columnar")
+
+// maxPaths and maxCells bound the columns of a block: each path costs a byte a
+// row, however few rows have it. maxParts bounds what costs some 200 bytes each.
+const (
+	maxPaths = 16 << 10
+	maxParts = 8 * maxPaths
+	maxCells = 128 << 20
+)
+
+// part counts what is made once for many rows.
+func (e *extent) part() error {
+	if e.parts++; e.parts > maxParts {
+		return ErrNotColumnar
+	}
+	return nil
+}
+
+// jsonObject is a column of objects.
+type jsonObject struct {
+	depth  int // of arrays of objects around it
+	size   *extent
+	tree   node
+	paths  []*dynamic
+	byPath map[string]*dynamic
+}
+
+// node is a key within an object, with the keys below it.
+type node struct {
+	key    string
+	path   string
+	at     int      // its place in its parent's order
+	column *dynamic // nil: nothing but objects so far
+	order  []*node  // below it, as they first came
+	byKey  map[string]*node
+}
+
+// append adds a row. The text was validated before; what the columns cannot
+// hold as they should is ErrNotColumnar.
+func (c *jsonColumn) append(text []byte) error {
+	c.doc = jsonscan.NewWalker(text)
+	c.root.size = &c.size
+	if err := c.root.add(&c.doc, c.rows); err != nil {
+		return err
+	}
+	c.rows++
+	return nil
+}
+
+// appendAll adds the properties of events, whose values are in part in typed.
+// They are put row by row where there is both, for a column is in the order of its rows.
+func (c *jsonColumn) appendAll(events []pipeline.Event, typed []*pipeline.Typed) error {
+	first := c.rows
+	cursors, err := c.cursors(typed)
+	if err != nil {
+		return err
+	}
+	for i := range events {
+		if len(typed) > 0 && len(events[i].Properties) == 2 { // {}
+			c.rows++
+			continue
+		}
+		for k := range cursors {
+			if err := cursors[k].put(first, uint32(i)+1); err != nil {
+				return err
+			}
+		}
+		if err := c.append(events[i].Properties); err != nil {
+			return err
+		}
+	}
+	for k := range cursors {
+		if err := cursors[k].put(first, uint32(len(events))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// column returns the rows in the given order.
+func (c *jsonColumn) column(name string, order []uint32) Column {
+	return Column{Name: name, Type: "JSON", Rows: len(order), state: c.root.head,
+		write: func(s *sink) { c.root.write(s, order) }}
+}
+
+// JSON returns a column of one document.
+func JSON(name string, document []byte) (Column, error) {
+	var c jsonColumn
+	if err := c.append(document); err != nil {
+		return Column{}, err
+	}
+	return c.column(name, []uint32{0}), nil
+}
+
+// cursor goes through typed values on their way into a column.
+type cursor struct {
+	from *pipeline.Typed
+	next int
+	to   *dynamic
+	as   *typed
+	kind byte
+}
+
+var typedNames = [...]string{pipeline.TypedInt: "Int64", pipeline.TypedFloat: "Float64", pipeline.TypedBool: "Bool", pipeline.TypedText: "String"}
+
+func (c *jsonColumn) cursors(all []*pipeline.Typed) ([]cursor, error) {
+	c.last = c.last[:0]
+	c.root.size = &c.size
+	for _, t := range all {
+		if len(t.Rows) == 0 {
+			continue
+		}
+		d, err := c.root.path(t.Path)
+		if err != nil {
+			return nil, err
+		}
+		as, kind, err := d.of(typedNames[t.Kind])
+		if err != nil {
+			return nil, err
+		}
+		c.last = append(c.last, cursor{from: t, to: d, as: as, kind: kind})
+	}
+	return c.last, nil
+}
+
+// put puts the values of the events before a place; first is the row of the first event.
+func (c *cursor) put(first int, before uint32) error {
+	t := c.from
+	for ; c.next < len(t.Rows) && t.Rows[c.next]-t.First < before; c.next++ {
+		if err := c.to.put(first+int(t.Rows[c.next]-t.First), c.kind); err != nil {
+			return err
+		}
+		c.as.n++
+		switch t.Kind {
+		case pipeline.TypedText:
+			c.as.data = appendBytes(c.as.data, t.String(c.next))
+		case pipeline.TypedBool:
+			c.as.data = append(c.as.data, byte(t.Bits[c.next]))
+		default:
+			c.as.data = binary.LittleEndian.AppendUint64(c.as.data, t.Bits[c.next])
+		}
+	}
+	return nil
+}
+
+// add reads an object as row row.
+func (o *jsonObject) add(p *jsonscan.Walker, row int) error {
+	p.Space()
+	return o.object(p, &o.tree, row)
+}
+
+func (o *jsonObject) object(p *jsonscan.Walker, at *node, row int) error {
+	if !p.Take('{') {
+		return p.Fail()
+	}
+	p.Space()
+	if p.Take('}') {
+		return nil
+	}
+	next := 0 // where the key is, if it comes in the order in which keys came first
+	for {
+		key, err := p.Key()
+		if err != nil {
+			return err
+		}
+		var child *node
+		if next < len(at.order) && at.order[next].key == string(key) {
+			child = at.order[next]
+			next++
+		} else if child, next, err = o.child(at, key); err != nil {
+			return err
+		}
+		p.Space()
+		if p.Peek() == '{' {
+			err = o.object(p, child, row)
+		} else {
+			err = o.value(p, child, row)
+		}
+		if err != nil {
+			return err
+		}
+		p.Space()
+		if p.Take(',') {
+			p.Space()
+			continue
+		}
+		if p.Take('}') {
+			return nil
+		}
+		return p.Fail()
+	}
+}
+
+// child finds or makes the node of a key.
+func (o *jsonObject) child(at *node, key []byte) (*node, int, error) {
+	if n := at.byKey[string(key)]; n != nil {
+		return n, n.at + 1, nil
+	}
+	if err := o.size.part(); err != nil {
+		return nil, 0, err
+	}
+	n := &node{key: string(key), at: len(at.order)}
+	if n.path = n.key; at.path != "" || at != &o.tree {
+		n.path = at.path + "." + n.key
+	}
+	if at.byKey == nil {
+		at.byKey = map[string]*node{}
+	}
+	at.byKey[n.key] = n
+	at.order = append(at.order, n)
+	return n, len(at.order), nil
+}
+
+func (o *jsonObject) value(p *jsonscan.Walker, n *node, row int) error {
+	if p.Peek() == 'n' { // null is as good as absent
+		return p.Word("null")
+	}
+	if n.column == nil {
+		d, err := o.path(n.path)
+		if err != nil {
+			return err
+		}
+		n.column = d
+	}
+	return n.column.add(p, row)
+}
+
+// path is the column of a path. Another spelling of it ("a.b" beside "a":{"b"}) is the same column.
+func (o *jsonObject) path(path string) (*dynamic, error) {
+	if d := o.byPath[path]; d != nil {
+		return d, nil
+	}
+	if o.size.paths == maxPaths {
+		return nil, ErrNotColumnar
+	}
+	if err := o.size.part(); err != nil {
+		return nil, err
+	}
+	o.size.paths++
+	if o.byPath == nil {
+		o.byPath = map[string]*dynamic{}
+	}
+	d := &dynamic{path: path, depth: o.depth, size: o.size}
+	o.byPath[path] = d
+	o.paths = append(o.paths, d)
+	return d, nil
+}
+
+// head writes what stands before the values: paths and types.
+func (o *jsonObject) head(b []byte) []byte {
+	n := 0
+	for _, d := range o.paths {
+		if d.used() {
+			n++
+		}
+	}
+	b = binary.LittleEndian.AppendUint64(b, 3)
+	b = binary.AppendUvarint(b, uint64(n))
+	for _, d := range o.paths {
+		if d.used() {
+			b = appendString(b, d.path)
+		}
+	}
+	for _, d := range o.paths {
+		if d.used() {
+			b = d.head(b)
+		}
+	}
+	return b
+}
+
+// write writes rows of the column in the order given.
+func (o *jsonObject) write(s *sink, rows []uint32) {
+	for _, d := range o.paths {
+		if d.used() {
+			d.write(s, rows)
+		}
+	}
+}
+
+// reset empties the column and keeps its memory, paths and types, but for
+// memory that was much larger than needed the last time.
+func (c *jsonColumn) reset() {
+	c.rows, c.doc, c.size.cells = 0, jsonscan.Walker{}, 0
+	c.root.reset()
+}
+
+func (o *jsonObject) reset() {
+	for _, d := range o.paths {
+		d.reset()
+	}
+}

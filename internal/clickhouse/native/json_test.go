@@ -1,0 +1,99 @@
+package native
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// Keys that are ids do not make columns without end.
+func TestTooManyPaths(t *testing.T) {
+	var c jsonColumn
+	for i := range maxPaths / 2 { // two a document: one would be too many cells
+		if err := c.append(fmt.Appendf(nil, `{"id%d":1,"other%d":1}`, i, i)); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if err := c.append([]byte(`{"more":1}`)); !errors.Is(err, ErrNotColumnar) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func documents(t testing.TB) [][]byte {
+	t.Helper()
+	text, err := os.ReadFile("testdata/documents.ndjson")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
+}
+
+// encode returns all bytes of a column.
+func encode(c Column) []byte {
+	var b []byte
+	if c.state != nil {
+		b = c.state(nil)
+	}
+	s := sink{flush: func(full []byte) []byte {
+		b = append(b, full...)
+		return full[:0]
+	}}
+	c.write(&s)
+	return append(b, s.buf...)
+}
+
+func FuzzColumns(f *testing.F) {
+	for _, doc := range documents(f) {
+		f.Add(doc)
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		var c jsonColumn
+		err := c.append(doc) // must end, and not panic, whatever it is
+		if _, n, bad := new(jsonscan.Scanner).Object(doc); bad == nil && n == len(doc) && err != nil && !errors.Is(err, ErrNotColumnar) {
+			t.Errorf("%s: %v", doc, err)
+		}
+		if err == nil {
+			encode(c.column("j", make([]uint32, c.rows)))
+		}
+	})
+}
+
+// Keys that are ids make no columns without end within arrays either, where no limit of the
+// outermost object counts them; such columns are not kept for the next block.
+func TestColumnsWithinArraysAreBounded(t *testing.T) {
+	for name, doc := range map[string]string{
+		"few rows each": `{"items":[{"item-%d":1}]}`, "two levels": `{"items":[{"x":[{"item-%d":1}]}]}`, "among other things": `{"items":[1,{"item-%d":1}]}`,
+		"nulls": `{"items":[{"item-%d":{"a":null}}]}`,
+	} {
+		var c jsonColumn
+		var err error
+		rows := 0
+		for ; err == nil && rows < 2*maxParts; rows++ {
+			id := rows
+			if name == "few rows each" {
+				id %= 1000 // not many paths, but each with a byte a row
+			}
+			err = c.append(fmt.Appendf(nil, doc, id))
+		}
+		if !errors.Is(err, ErrNotColumnar) || c.size.cells > maxCells+rows {
+			t.Errorf("%s: %d cells, %d parts after %d rows: %v", name, c.size.cells, c.size.parts, rows, err)
+		}
+	}
+	b := new(Block)
+	var events []pipeline.Event
+	for i := range 2 * keepPaths {
+		events = append(events, pipeline.Event{Project: []byte("p"), Name: []byte("n"), Properties: fmt.Appendf(nil, `{"items":[{"item-%d":1}]}`, i), Context: []byte("{}")})
+	}
+	if err := b.Append(events, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := NewClient(Options{})
+	if c.Keep(b); c.Block() == b {
+		t.Errorf("a block of %d paths is kept", b.properties.size.paths)
+	}
+}
