@@ -40,7 +40,9 @@ func beside(name string, pairs ...string) badInput {
 	add := func() {
 		id := fmt.Sprintf("%s %d", name, len(b.good))
 		b.good = append(b.good, id)
-		lines = append(lines, fmt.Sprintf(`{"name":"good","event_id":%q,"edge":[18446744073709551615,-9223372036854775808,"\u0000\u0001","\ud83d\ude00"]}`, id))
+		lines = append(lines, fmt.Sprintf(
+			`{"name":"good","event_id":%q,"edge":[18446744073709551615,-9223372036854775808,"\u0000\u0001","\ud83d\ude00"]}`,
+			id))
 	}
 	add()
 	for i := 0; i < len(pairs); i += 2 {
@@ -113,21 +115,28 @@ func badInputs() []badInput {
 			"invalid_json", `garbage`, "invalid_json", `not json at all`),
 		beside("wrong types",
 			"not_an_object", `1`, "not_an_object", `"x"`, "not_an_object", `null`,
-			"wrong_type", `{"name":{}}`, "wrong_type", `{"name":"x","timestamp":[]}`, "wrong_type", `{"name":"x","user_id":true}`,
+			"wrong_type", `{"name":{}}`, "wrong_type", `{"name":"x","timestamp":[]}`, "wrong_type",
+			`{"name":"x","user_id":true}`,
 			"missing_name", `{}`, "missing_name", `{"name":null}`, "field_too_long", `{"name":"`+strings.Repeat("n", 257)+`"}`,
 			"invalid_timestamp", `{"name":"x","timestamp":"yesterday"}`, "invalid_timestamp", `{"name":"x","timestamp":1e300}`),
 		beside("control characters",
-			"invalid_json", "{\"name\":\"x\",\"v\":\"a\x00b\"}", "invalid_json", "{\"name\":\"x\",\"v\":\"\x01\x1f\"}", "invalid_json", "{\"name\":\"x\",\x00\"v\":1}",
+			"invalid_json", "{\"name\":\"x\",\"v\":\"a\x00b\"}", "invalid_json", "{\"name\":\"x\",\"v\":\"\x01\x1f\"}",
+			"invalid_json", "{\"name\":\"x\",\x00\"v\":1}",
 			"nul_character", `{"name":"x","a\u0000b":1}`),
 		beside("numbers",
-			"number_out_of_range", `{"name":"x","v":1e999}`, "number_out_of_range", `{"name":"x","v":-1e400}`, "number_out_of_range", `{"name":"x","v":18446744073709551616}`,
-			"number_out_of_range", `{"name":"x","v":-9223372036854775809}`, "number_out_of_range", `{"name":"x","v":`+strings.Repeat("9", 5000)+`}`),
+			"number_out_of_range", `{"name":"x","v":1e999}`, "number_out_of_range", `{"name":"x","v":-1e400}`,
+			"number_out_of_range", `{"name":"x","v":18446744073709551616}`,
+			"number_out_of_range", `{"name":"x","v":-9223372036854775809}`, "number_out_of_range",
+			`{"name":"x","v":`+strings.Repeat("9", 5000)+`}`),
 		beside("duplicate keys",
-			"duplicate_key", `{"name":"x","a":1,"a":2}`, "duplicate_key", `{"name":"x","a":1,"\u0061":2}`, "duplicate_key", `{"name":"x","v":{"b":[{"c":1,"c":1}]}}`,
+			"duplicate_key", `{"name":"x","a":1,"a":2}`, "duplicate_key", `{"name":"x","a":1,"\u0061":2}`, "duplicate_key",
+			`{"name":"x","v":{"b":[{"c":1,"c":1}]}}`,
 			"duplicate_key", `{"name":"x","a":1,"properties":{"a":2}}`),
 		beside("too deep", "too_deep", nested(64), "too_deep", nested(10_000)),
-		beside("brackets", "too_deep", `{"v":`+strings.Repeat("[", 500_000)+strings.Repeat("]", 500_000)+"}", "invalid_json", `{"v":`+strings.Repeat("[", 1_000_000)),
-		beside("invalid UTF-8", "invalid_utf8", "{\"name\":\"x\",\"v\":\"\xff\"}", "invalid_utf8", "{\"name\":\"x\",\"v\":\"\xed\xa0\"}", "invalid_utf8", "{\"name\":\"x\",\"v\":\"\xc0\xaf\"}",
+		beside("brackets", "too_deep", `{"v":`+strings.Repeat("[", 500_000)+strings.Repeat("]", 500_000)+"}", "invalid_json",
+			`{"v":`+strings.Repeat("[", 1_000_000)),
+		beside("invalid UTF-8", "invalid_utf8", "{\"name\":\"x\",\"v\":\"\xff\"}", "invalid_utf8",
+			"{\"name\":\"x\",\"v\":\"\xed\xa0\"}", "invalid_utf8", "{\"name\":\"x\",\"v\":\"\xc0\xaf\"}",
 			"invalid_utf8", "{\"name\":\"\xf5\x80\x80\x80\"}"),
 		beside("binary", "invalid_json", binaryBytes(5000)),
 		beside("event too large", "event_too_large", `{"name":"x","v":"`+strings.Repeat("v", 3<<20)+`"}`),
@@ -159,15 +168,18 @@ func badInputs() []badInput {
 		whole("truncated zstd", 400, "invalid_encoding", zstded(good)[:12], "Content-Encoding", "zstd"),
 		whole("gzip bomb", 413, "decoded_too_large", gzipped(bomb), "Content-Encoding", "gzip"),
 		whole("zstd bomb", 413, "decoded_too_large", zstded(bomb), "Content-Encoding", "zstd"),
-		whole("too many events", 413, "too_many_events", gzipped(strings.Repeat(good+"\n", 1001)), "Content-Encoding", "gzip"),
+		whole("too many events", 413, "too_many_events", gzipped(strings.Repeat(good+"\n", 1001)), "Content-Encoding",
+			"gzip"),
 		whole("unknown encoding", 415, "unsupported_encoding", "\x0b\x02\x80x\x03", "Content-Encoding", "br"),
-		whole("wrong charset", 415, "unsupported_charset", utf16ed(good, binary.LittleEndian), "Content-Type", "application/json; charset=utf-16"),
+		whole("wrong charset", 415, "unsupported_charset", utf16ed(good, binary.LittleEndian), "Content-Type",
+			"application/json; charset=utf-16"),
 		whole("wrong type", 415, "unsupported_media_type", "<event/>", "Content-Type", "text/xml"),
 		whole("wrong type, a blob", 415, "unsupported_media_type", binaryBytes(2<<20), "Content-Type", "image/png"),
 		whole("unknown key", 401, "unknown_key", good+"\n", "Authorization", "Bearer unknown"),
 		whole("missing key", 401, "missing_key", gz, "Authorization", "", "Content-Encoding", "gzip"),
 	)
-	large := whole("larger than a body may be", 413, "body_too_large", strings.Repeat(" ", 4<<20+1), "Expect", "100-continue")
+	large := whole("larger than a body may be", 413, "body_too_large", strings.Repeat(" ", 4<<20+1), "Expect",
+		"100-continue")
 	large.kept[0].raw = "" // it was not read
 	return append(all, large)
 }
@@ -177,7 +189,8 @@ func badInputs() []badInput {
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	r := s.start("r1", "receive", "PENSTOCK_RECEIVER_MAX_EVENT=2MiB", "PENSTOCK_RECEIVER_MAX_BODY=4MiB", "PENSTOCK_RECEIVER_MAX_DECODED=16MiB",
+	r := s.start("r1", "receive", "PENSTOCK_RECEIVER_MAX_EVENT=2MiB", "PENSTOCK_RECEIVER_MAX_BODY=4MiB",
+		"PENSTOCK_RECEIVER_MAX_DECODED=16MiB",
 		"PENSTOCK_RECEIVER_MAX_EVENTS=1000", "PENSTOCK_ERRORS_MAX_MEMORY=64MiB")
 	s.start("l1", "load")
 	inputs := badInputs()
@@ -197,7 +210,8 @@ func TestBadInput(t *testing.T) {
 			got = append(got, fmt.Sprint(-1, a.Error.Code))
 		}
 		if code != in.status || a.Accepted != len(in.good) || fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("%s: got %d, accepted %d, %v; want %d, %d, %v", in.name, code, a.Accepted, got, in.status, len(in.good), want)
+			t.Errorf("%s: got %d, accepted %d, %v; want %d, %d, %v", in.name, code, a.Accepted, got, in.status, len(in.good),
+				want)
 		}
 		events += uint64(len(in.good))
 		failures += uint64(len(in.kept))
@@ -217,7 +231,9 @@ func TestBadInput(t *testing.T) {
 	if n := one[uint64](s, "SELECT countIf(raw_object != '') FROM errors"); n != 3 {
 		t.Errorf("%d blobs, want 3", n)
 	}
-	if n := one[uint64](s, "SELECT count() FROM errors WHERE position(toString(properties), {key:String}) > 0 OR position(toString(context), {key:String}) > 0", clickhouse.Named("key", key)); n != 0 {
+	if n := one[uint64](s,
+		"SELECT count() FROM errors WHERE position(toString(properties), {key:String}) > 0 OR position(toString(context), "+
+			"{key:String}) > 0", clickhouse.Named("key", key)); n != 0 {
 		t.Errorf("the key stands in %d rows of errors", n)
 	}
 	if n := r.metric("penstock_errors_dropped_total"); n != 0 {
@@ -232,7 +248,9 @@ func (s *stack) checkKept(name, request string, want kept) {
 	var raw, object, sum, encoding, project, method, path, message string
 	var size int64
 	var part []*int64
-	err := s.db.QueryRow(s.t.Context(), "SELECT raw, raw_object, raw_range, raw_sha256, raw_bytes, content_encoding, project, method, path, message FROM errors WHERE request_id = ? AND ifNull(`index`, -1) = ? AND code = ?",
+	err := s.db.QueryRow(s.t.Context(),
+		"SELECT raw, raw_object, raw_range, raw_sha256, raw_bytes, content_encoding, project, method, path, message FROM "+
+			"errors WHERE request_id = ? AND ifNull(`index`, -1) = ? AND code = ?",
 		request, want.index, want.code).Scan(&raw, &object, &part, &sum, &size, &encoding, &project, &method, &path, &message)
 	if err != nil {
 		s.t.Errorf("%s, %d: %v", name, want.index, err)
@@ -255,7 +273,8 @@ func (s *stack) checkKept(name, request string, want kept) {
 		raw = string(blob)
 	}
 	if raw != want.raw || size != int64(len(want.raw)) || encoding != want.encoding {
-		s.t.Errorf("%s, %d: kept %d (%d) bytes %.60q in %q, sent %d bytes %.60q in %q", name, want.index, len(raw), size, raw, encoding, len(want.raw), want.raw, want.encoding)
+		s.t.Errorf("%s, %d: kept %d (%d) bytes %.60q in %q, sent %d bytes %.60q in %q", name, want.index, len(raw), size, raw,
+			encoding, len(want.raw), want.raw, want.encoding)
 	}
 	known := want.code != "unknown_key" && want.code != "missing_key"
 	if message == "" || method != "POST" || path != "/v1/events" || known != (project == "test") {

@@ -32,8 +32,9 @@ func llmCall(i int) (id string, properties string) {
 		}
 		return b.String()
 	}
-	return fmt.Sprintf("call-%d", i), fmt.Sprintf(`{"n":%d,"model":"m-1","input":{"messages":[{"role":"system","content":"be brief"},{"role":"user","content":"%s"},{"role":"user","content":"data:image/png;base64,%s"}]},"output":"%s","usage":{"input":17,"output":%d}}`,
-		i, words(200<<10), base64.StdEncoding.EncodeToString(image), words(300<<10), r.IntN(1000))
+	return fmt.Sprintf("call-%d", i),
+		fmt.Sprintf(`{"n":%d,"model":"m-1","input":{"messages":[{"role":"system","content":"be brief"},{"role":"user","content":"%s"},{"role":"user","content":"data:image/png;base64,%s"}]},"output":"%s","usage":{"input":17,"output":%d}}`,
+			i, words(200<<10), base64.StdEncoding.EncodeToString(image), words(300<<10), r.IntN(1000))
 }
 
 // The bodies of LLM calls leave their rows, survive a receiver that is killed in
@@ -142,7 +143,8 @@ func (s *stack) checkForged(r *role) {
 	quoted, _ := json.Marshal(text)
 	object := send(`{"name":"own","v":` + string(quoted) + `}`)
 	ref := func(object, kind string, last int) string {
-		return fmt.Sprintf(`{"$blob":{"object":%q,"range":[0,%d],"bytes":%d,"sha256":"%x","content_type":"a\"b","kind":%q}}`, object, last, len(text), sha256.Sum256([]byte(text)), kind)
+		return fmt.Sprintf(`{"$blob":{"object":%q,"range":[0,%d],"bytes":%d,"sha256":"%x","content_type":"a\"b","kind":%q}}`,
+			object, last, len(text), sha256.Sum256([]byte(text)), kind)
 	}
 	parsed, err := pipeline.ParseKey(object)
 	if err != nil {
@@ -185,7 +187,8 @@ func (s *stack) checkForged(r *role) {
 		case 6:
 			want = `"data:a\"b;base64,` + base64.StdEncoding.EncodeToString([]byte(text)) + `"`
 		case 7: // as many as an event can have
-			if v := string(e.Properties.V); !strings.Contains(v, `{"$blob":`) || !strings.Contains(v, `1},\"project`) || len(v) > 130<<20 {
+			if v := string(e.Properties.V); !strings.Contains(v, `{"$blob":`) || !strings.Contains(v, `1},\"project`) ||
+				len(v) > 130<<20 {
 				s.t.Errorf("of many references: %d bytes", len(v))
 			}
 			want = string(e.Properties.V)
@@ -231,7 +234,8 @@ func (s *stack) checkServed(r *role) {
 	}
 	token := []string{"Authorization", "Bearer operators"}
 	resp, data := get("?range="+part+"&content_type=text/plain", token...)
-	if sum := sha256.Sum256(data); resp.StatusCode != 200 || hex.EncodeToString(sum[:]) != ref.SHA256 || resp.Header.Get("Content-Type") != "text/plain" {
+	if sum := sha256.Sum256(data); resp.StatusCode != 200 || hex.EncodeToString(sum[:]) != ref.SHA256 ||
+		resp.Header.Get("Content-Type") != "text/plain" {
 		s.t.Errorf("%s, %s, %d bytes of %d", resp.Status, resp.Header.Get("Content-Type"), len(data), ref.Bytes)
 	}
 	for _, c := range []struct {
@@ -241,16 +245,20 @@ func (s *stack) checkServed(r *role) {
 		header      string
 	}{
 		{"?range=" + part, "bytes=3-10", 206, 3, 11, fmt.Sprintf("bytes 3-10/%d", ref.Bytes)},
-		{"?range=" + part, "bytes=-5", 206, ref.Bytes - 5, ref.Bytes, fmt.Sprintf("bytes %d-%d/%d", ref.Bytes-5, ref.Bytes-1, ref.Bytes)},
+		{"?range=" + part, "bytes=-5", 206, ref.Bytes - 5, ref.Bytes,
+			fmt.Sprintf("bytes %d-%d/%d", ref.Bytes-5, ref.Bytes-1, ref.Bytes)},
 		{"?range=" + part, fmt.Sprintf("bytes=%d-", ref.Bytes), 416, 0, 0, fmt.Sprintf("bytes */%d", ref.Bytes)},
 		{"", "bytes=" + part, 206, 0, ref.Bytes, ""},
 	} {
 		resp, got := get(c.query, append(token, "Range", c.head)...)
-		if resp.StatusCode != c.status || c.status == 206 && string(got) != string(data[c.from:c.to]) || !strings.HasPrefix(resp.Header.Get("Content-Range"), c.header) {
-			s.t.Errorf("%s with Range: %s: %s, %s, %d bytes", c.query, c.head, resp.Status, resp.Header.Get("Content-Range"), len(got))
+		if resp.StatusCode != c.status || c.status == 206 && string(got) != string(data[c.from:c.to]) ||
+			!strings.HasPrefix(resp.Header.Get("Content-Range"), c.header) {
+			s.t.Errorf("%s with Range: %s: %s, %s, %d bytes", c.query, c.head, resp.Status, resp.Header.Get("Content-Range"),
+				len(got))
 		}
 	}
-	if resp, text := get("?range=0-99999999999", token...); resp.StatusCode != 416 || !strings.Contains(string(text), `{"error":"the range ends at byte 99999999999`) {
+	if resp, text := get("?range=0-99999999999", token...); resp.StatusCode != 416 ||
+		!strings.Contains(string(text), `{"error":"the range ends at byte 99999999999`) {
 		s.t.Errorf("a range beyond the end: %s %s", resp.Status, text)
 	}
 	if resp, _ := get("?range=5-1", token...); resp.StatusCode != 400 {
@@ -261,7 +269,8 @@ func (s *stack) checkServed(r *role) {
 		FROM (SELECT properties.output.$blob.object.:String AS object, properties.output.$blob.range.:`+"`Array(Nullable(Int64))`"+`[1] AS first, properties.output.$blob.bytes.:Int64 AS bytes
 			FROM events WHERE properties.output.$blob.sha256.:String = {sum:String} LIMIT 1) AS ref
 		JOIN (SELECT _path, data FROM s3({url:String}, {key:String}, {secret:String}, 'RawBLOB', 'data String')) AS blobs ON endsWith(blobs._path, ref.object)`,
-		named("sum", ref.SHA256), named("url", s.minio.Endpoint()+"/penstock/"+ref.Object), named("key", s.minio.AccessKey()), named("secret", s.minio.SecretKey()))
+		named("sum", ref.SHA256), named("url", s.minio.Endpoint()+"/penstock/"+ref.Object), named("key", s.minio.AccessKey()),
+		named("secret", s.minio.SecretKey()))
 	if sql != string(data) {
 		s.t.Errorf("SQL gives %d bytes, want %d", len(sql), len(data))
 	}

@@ -56,12 +56,14 @@ func testAnalytics(t *testing.T, s *stack, r *role, dir string, env []string) {
 			t.Errorf("%s: %d requests came: the client did not send again", name, p.seen)
 		}
 	}
-	if n := one[uint64](s, "SELECT count() FROM events WHERE position(toJSONString(properties), {key:String}) > 0", named("key", key)); n != 0 {
+	if n := one[uint64](s, "SELECT count() FROM events WHERE position(toJSONString(properties), {key:String}) > 0",
+		named("key", key)); n != 0 {
 		t.Errorf("the key is in %d rows", n)
 	}
 	// The connections that were cut are no failures of the clients.
 	if n := one[uint64](s, "SELECT count() FROM errors WHERE code NOT IN ('incomplete_body', 'unknown_key')"); n != 0 {
-		t.Errorf("%d failures, as %s", n, one[string](s, "SELECT concat(code, ': ', message) FROM errors WHERE code != 'unknown_key' LIMIT 1"))
+		t.Errorf("%d failures, as %s", n,
+			one[string](s, "SELECT concat(code, ': ', message) FROM errors WHERE code != 'unknown_key' LIMIT 1"))
 	}
 	recorded.check(t, s)
 }
@@ -153,11 +155,13 @@ func (p *replay) check(t *testing.T, s *stack) {
 		}
 	}
 	s.rows("events FINAL WHERE name = '$snapshot'", uint64(len(sent)))
-	if one[uint64](s, "SELECT countIf(properties.`$snapshot_data`.`$blob`.bytes.:Int64 > 0) FROM events WHERE name = '$snapshot'") == 0 {
+	if one[uint64](s,
+		"SELECT countIf(properties.`$snapshot_data`.`$blob`.bytes.:Int64 > 0) FROM events WHERE name = '$snapshot'") == 0 {
 		t.Error("no chunk was large")
 	}
-	query := documented(t, "## Session recordings", map[string]string{"http://127.0.0.1:9100": s.minio.Endpoint(), "KEY": s.minio.AccessKey(),
-		"SECRET": s.minio.SecretKey(), "SESSION": session, "2026-11-22": "*"})
+	query := documented(t, "## Session recordings",
+		map[string]string{"http://127.0.0.1:9100": s.minio.Endpoint(), "KEY": s.minio.AccessKey(),
+			"SECRET": s.minio.SecretKey(), "SESSION": session, "2026-11-22": "*"})
 	rows, err := s.db.Query(t.Context(), query)
 	if err != nil {
 		t.Fatalf("%s: %v", query, err)

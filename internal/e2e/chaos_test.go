@@ -38,7 +38,8 @@ type chaos struct {
 // TestChaos runs PENSTOCK_CHAOS_ROUNDS rounds (1) of PENSTOCK_CHAOS_SECONDS (10)
 // seconds of faults each, from PENSTOCK_CHAOS_SEED on (the time's).
 func TestChaos(t *testing.T) {
-	rounds, seconds, seed := number("PENSTOCK_CHAOS_ROUNDS", 1), number("PENSTOCK_CHAOS_SECONDS", 10), number("PENSTOCK_CHAOS_SEED", int(time.Now().Unix()))
+	rounds, seconds, seed := number("PENSTOCK_CHAOS_ROUNDS", 1), number("PENSTOCK_CHAOS_SECONDS", 10),
+		number("PENSTOCK_CHAOS_SEED", int(time.Now().Unix()))
 	c := newChaos(t)
 	for i := range rounds {
 		began := time.Now()
@@ -46,7 +47,8 @@ func TestChaos(t *testing.T) {
 			return
 		}
 		c.mu.Lock()
-		line := fmt.Sprintf("chaos: round %d, seed %d: %d events acknowledged so far, %d sent, exact; %.0f s", i+1, seed+i, len(c.acked), len(c.sent), time.Since(began).Seconds())
+		line := fmt.Sprintf("chaos: round %d, seed %d: %d events acknowledged so far, %d sent, exact; %.0f s", i+1, seed+i,
+			len(c.acked), len(c.sent), time.Since(began).Seconds())
 		c.mu.Unlock()
 		t.Log(line)
 		if rounds > 1 {
@@ -65,27 +67,32 @@ func number(name string, def int) int {
 func newChaos(t *testing.T) *chaos {
 	s := newStack(t)
 	// Merges of the real engine could hide a double load.
-	create := one[string](s, "SELECT create_table_query FROM system.tables WHERE database = 'penstock' AND name = 'events'")
-	for _, query := range []string{"DROP TABLE events SYNC", strings.Replace(create, "ReplacingMergeTree", "MergeTree", 1)} {
+	create := one[string](s,
+		"SELECT create_table_query FROM system.tables WHERE database = 'penstock' AND name = 'events'")
+	for _, query := range []string{"DROP TABLE events SYNC",
+		strings.Replace(create, "ReplacingMergeTree", "MergeTree", 1)} {
 		if err := s.db.Exec(t.Context(), query); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c := &chaos{stack: s, sent: map[string]bool{}, acked: map[string]bool{}, read: map[string]bool{}, proxies: map[string]*proxy{
-		"minio":      newProxy(t, strings.TrimPrefix(s.minio.Endpoint(), "http://")),
-		"nats":       newProxy(t, s.nats.Addr()),
-		"clickhouse": newProxy(t, s.clickhouse.Addr()),
-	}}
+	c := &chaos{stack: s, sent: map[string]bool{}, acked: map[string]bool{}, read: map[string]bool{},
+		proxies: map[string]*proxy{
+			"minio":      newProxy(t, strings.TrimPrefix(s.minio.Endpoint(), "http://")),
+			"nats":       newProxy(t, s.nats.Addr()),
+			"clickhouse": newProxy(t, s.clickhouse.Addr()),
+		}}
 	env := []string{
 		"PENSTOCK_STORAGE_ENDPOINT=http://" + c.proxies["minio"].addr(),
 		"PENSTOCK_QUEUE_URL=" + strings.ReplaceAll(s.nats.URL(), s.nats.Addr(), c.proxies["nats"].addr()),
 		"PENSTOCK_CLICKHOUSE_ADDRESSES=[" + c.proxies["clickhouse"].addr() + "]",
 		"PENSTOCK_CLICKHOUSE_TIMEOUT=5s", "PENSTOCK_BATCHER_PUT_TIMEOUT=5s", "PENSTOCK_BATCHER_ROLL_AGE=700ms",
-		"PENSTOCK_SWEEP_EVERY=2s", "PENSTOCK_SWEEP_GRACE=2s", "PENSTOCK_TEST_CHUNK_ROWS=150", "PENSTOCK_BATCHER_OBJECT_TIMEOUT=10s",
+		"PENSTOCK_SWEEP_EVERY=2s", "PENSTOCK_SWEEP_GRACE=2s", "PENSTOCK_TEST_CHUNK_ROWS=150",
+		"PENSTOCK_BATCHER_OBJECT_TIMEOUT=10s",
 	}
 	for i := range 2 {
 		format := []string{"parquet", "ndjson"}[i]
-		c.receivers = append(c.receivers, s.start(fmt.Sprintf("r%d", i), "receive", append(env, "PENSTOCK_BATCHER_FORMAT="+format)...))
+		c.receivers = append(c.receivers,
+			s.start(fmt.Sprintf("r%d", i), "receive", append(env, "PENSTOCK_BATCHER_FORMAT="+format)...))
 		c.loaders = append(c.loaders, s.start(fmt.Sprintf("l%d", i), "load", env...))
 	}
 	return c
@@ -131,11 +138,13 @@ func (c *chaos) client(ctx context.Context, rnd *rand.Rand) {
 			id := h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 			ids = append(ids, id)
 			if rnd.IntN(40) == 0 { // large enough to leave its row
-				fmt.Fprintf(&body, `{"event_id":%q,"name":"b","timestamp":%d,"blob":%q}`+"\n", id, time.Now().UnixMilli(), strings.Repeat(id, 2000+rnd.IntN(10000)))
+				fmt.Fprintf(&body, `{"event_id":%q,"name":"b","timestamp":%d,"blob":%q}`+"\n", id, time.Now().UnixMilli(),
+					strings.Repeat(id, 2000+rnd.IntN(10000)))
 			} else if rnd.IntN(2) == 0 {
 				fmt.Fprintf(&body, `{"event_id":%q,"name":"n%d","v":%d}`+"\n", id, rnd.IntN(3), rnd.IntN(100))
 			} else {
-				fmt.Fprintf(&body, `{"event_id":%q,"name":"n","timestamp":%d,"v":%d}`+"\n", id, time.Now().UnixMilli(), rnd.IntN(100))
+				fmt.Fprintf(&body, `{"event_id":%q,"name":"n","timestamp":%d,"v":%d}`+"\n", id, time.Now().UnixMilli(),
+					rnd.IntN(100))
 			}
 		}
 		c.mu.Lock()
@@ -295,7 +304,9 @@ func (c *chaos) settle() error {
 	if n := one[int64](c.stack, "SELECT count() - uniqExact(object, object_row) FROM events"); n != 0 {
 		return fmt.Errorf("%d rows of objects are there twice", n)
 	}
-	if n := one[uint64](c.stack, "SELECT count() FROM (SELECT event_id FROM events GROUP BY event_id HAVING uniqExact(project, name, identity_time) > 1)"); n != 0 {
+	if n := one[uint64](c.stack,
+		"SELECT count() FROM (SELECT event_id FROM events GROUP BY event_id HAVING uniqExact(project, name, "+
+			"identity_time) > 1)"); n != 0 {
 		return fmt.Errorf("%d event ids would be there twice with FINAL", n)
 	}
 	if err := c.blobs(); err != nil {
@@ -331,14 +342,17 @@ func (c *chaos) settle() error {
 		}
 	}
 	if missing > 0 || strange > 0 {
-		return fmt.Errorf("%d acknowledged events are no rows, %d rows were never sent (%d acknowledged, %d rows)", missing, strange, len(c.acked), len(have))
+		return fmt.Errorf("%d acknowledged events are no rows, %d rows were never sent (%d acknowledged, %d rows)", missing,
+			strange, len(c.acked), len(have))
 	}
 	return nil
 }
 
 // blobs reads the large values of all events that were not looked at before.
 func (c *chaos) blobs() error {
-	rows, err := c.db.Query(c.t.Context(), "SELECT toString(event_id), properties.blob.$blob.object.:String, properties.blob.$blob.range.:`Array(Nullable(Int64))` FROM events WHERE name = 'b'")
+	rows, err := c.db.Query(c.t.Context(),
+		"SELECT toString(event_id), properties.blob.$blob.object.:String, "+
+			"properties.blob.$blob.range.:`Array(Nullable(Int64))` FROM events WHERE name = 'b'")
 	if err != nil {
 		return err
 	}

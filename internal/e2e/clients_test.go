@@ -19,7 +19,10 @@ async function send(what, body, more = {}, extra = {}) {
 }
 (async () => {
   let n = 0;
-  for (let i = 0; i < 200; i++) n += await send('object', JSON.stringify({ name: 'one', i, text: 'zażółć 🐉' }), { 'content-type': 'application/json' });
+  for (let i = 0; i < 200; i++) {
+    const event = JSON.stringify({ name: 'one', i, text: 'zażółć 🐉' });
+    n += await send('object', event, { 'content-type': 'application/json' });
+  }
   n += await send('array', JSON.stringify(Array.from({ length: 50 }, (_, i) => ({ name: 'array', i }))));
   const lines = Array.from({ length: 1000 }, (_, i) => JSON.stringify({ name: 'line', i })).join('\n');
   n += await send('gzip', zlib.gzipSync(lines), { 'content-encoding': 'gzip', 'content-type': 'application/x-ndjson' });
@@ -29,8 +32,11 @@ async function send(what, body, more = {}, extra = {}) {
   form.append('event', JSON.stringify({ name: 'form', properties: { level: 7 } }));
   form.append('replay', new Blob([Buffer.alloc(3 << 20, 'ab')], { type: 'video/mp4' }), 'run.mp4');
   n += await send('form', form);
-  async function* parts() { for (let i = 0; i < 100; i++) yield Buffer.from(JSON.stringify({ name: 'chunk', i }) + '\n'); }
-  n += await send('chunked', ReadableStream.from(parts()), { 'content-type': 'application/x-ndjson' }, { duplex: 'half' });
+  async function* parts() {
+    for (let i = 0; i < 100; i++) yield Buffer.from(JSON.stringify({ name: 'chunk', i }) + '\n');
+  }
+  n += await send('chunked', ReadableStream.from(parts()),
+    { 'content-type': 'application/x-ndjson' }, { duplex: 'half' });
   console.log(n);
 })().catch(e => { console.error(e); process.exit(1); });
 `
@@ -47,7 +53,10 @@ func TestNodeFetch(t *testing.T) {
 		t.Errorf("the client counts %s", got)
 	}
 	s.rows("events", 2352)
-	got := one[string](s, "SELECT concat(properties.replay.$blob.content_type.:String, ' ', properties.replay.$blob.name.:String, ' ', toString(properties.replay.$blob.bytes.:Int64), ' ', toString(properties.level.:Int64)) FROM events WHERE name = 'form'")
+	got := one[string](s,
+		"SELECT concat(properties.replay.$blob.content_type.:String, ' ', properties.replay.$blob.name.:String, ' ', "+
+			"toString(properties.replay.$blob.bytes.:Int64), ' ', toString(properties.level.:Int64)) FROM events WHERE name = "+
+			"'form'")
 	if got != "video/mp4 run.mp4 3145728 7" {
 		t.Errorf("the form is %s", got)
 	}

@@ -27,14 +27,17 @@ func TestColumns(t *testing.T) {
 		{"name":"odd","properties":{"level":true,"position":{"x":false},"land":["a"]}},{"name":"text","properties":{"level":"8","position":{"x":"1.5"},"land":5}}]`)
 	s.rows("events", 6)
 	s.config(`clickhouse: {columns: [{name: level, path: level, type: String}]}`)
-	if out, err := s.run("setup"); err == nil || !strings.Contains(out, "column level of events is properties.level as Int64, and now wanted as properties.level as String") {
+	if out, err := s.run("setup"); err == nil ||
+		!strings.Contains(out,
+			"column level of events is properties.level as Int64, and now wanted as properties.level as String") {
 		t.Errorf("setup with another type: %v, %s", err, out)
 	}
 	s.config(`clickhouse: {columns: []}`)
 	s.must("setup")
 	check := func() {
 		t.Helper()
-		if got := one[string](s, "SELECT toString(arraySort(groupArray((name, level, x, land)))) FROM events_once"); got != "[('after',7,2.5,NULL),('after',NULL,NULL,NULL),('before',1,NULL,NULL),('before',NULL,NULL,NULL),('odd',NULL,NULL,NULL),('text',8,1.5,'5')]" {
+		if got := one[string](s,
+			"SELECT toString(arraySort(groupArray((name, level, x, land)))) FROM events_once"); got != "[('after',7,2.5,NULL),('after',NULL,NULL,NULL),('before',1,NULL,NULL),('before',NULL,NULL,NULL),('odd',NULL,NULL,NULL),('text',8,1.5,'5')]" {
 			t.Errorf("the rows are %s", got)
 		}
 	}

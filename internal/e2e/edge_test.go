@@ -33,8 +33,8 @@ func (r *role) readyz() (int, string) {
 	return resp.StatusCode, string(text)
 }
 
-// While this machine's clock and the store's are an hour apart no event is acknowledged: it would be stored under a time at
-// which nobody looks for it.
+// While this machine's clock and the store's are an hour apart no event is acknowledged: it would be stored under a
+// time at which nobody looks for it.
 func TestWrongClock(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -110,7 +110,8 @@ func TestUnreadableSegment(t *testing.T) {
 	}
 	cmd := exec.CommandContext(t.Context(), path, "status")
 	cmd.Env = s.env("PENSTOCK_STATUS_ADMINS=" + r.Admin)
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "1 segment of the write-ahead log set aside") {
+	if out, err := cmd.CombinedOutput(); err != nil ||
+		!strings.Contains(string(out), "1 segment of the write-ahead log set aside") {
 		t.Errorf("status: %v\n%s", err, out)
 	}
 	r.term()
@@ -135,7 +136,8 @@ func TestReceiveByTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}}
+	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true,
+		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}}
 	host := strings.TrimPrefix(r.URL, "http://")
 	eventually(t, 20*time.Second, "ready by TLS", func() error {
 		resp, err := client.Get("https://" + strings.TrimPrefix(r.Admin, "http://") + "/readyz")

@@ -17,14 +17,17 @@ func TestLoaderKilledAtFaultPoints(t *testing.T) {
 		t.Run(fmt.Sprintf("window %d", window), func(t *testing.T) {
 			t.Parallel()
 			s := newStack(t)
-			if err := s.db.Exec(t.Context(), fmt.Sprintf("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = %d", window)); err != nil {
+			if err := s.db.Exec(t.Context(),
+				fmt.Sprintf("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = %d", window)); err != nil {
 				t.Fatal(err)
 			}
 			want := uint64(0)
-			for i, point := range []string{"loader.begun:1", "loader.chunk:1", "loader.chunk:3", "loader.inserted:1", "loader.recorded:1"} {
+			for i, point := range []string{"loader.begun:1", "loader.chunk:1", "loader.chunk:3", "loader.inserted:1",
+				"loader.recorded:1"} {
 				r := s.start(fmt.Sprintf("r%d", i), "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h")
 				var sent traffic.Sent
-				if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 2), fmt.Sprint("k", i), 2000, 100, 2, 0, &sent); err != nil {
+				if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 2), fmt.Sprint("k", i), 2000, 100, 2,
+					0, &sent); err != nil {
 					t.Fatal(err)
 				}
 				r.term()
@@ -37,7 +40,8 @@ func TestLoaderKilledAtFaultPoints(t *testing.T) {
 					t.Fatalf("%s is not reached", point)
 				}
 				// Another block between the attempts pushes the token out of a window of 1.
-				if err := s.db.Exec(t.Context(), "INSERT INTO events (event_id, project, name, object) SELECT generateUUIDv4(), 'other', 'other', 'other'"); err != nil {
+				if err := s.db.Exec(t.Context(),
+					"INSERT INTO events (event_id, project, name, object) SELECT generateUUIDv4(), 'other', 'other', 'other'"); err != nil {
 					t.Fatal(err)
 				}
 				// The other loader has other limits: it cuts the object as the first did.
@@ -67,7 +71,8 @@ func TestSameNotificationAtOnce(t *testing.T) {
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h")
 	var sent traffic.Sent
-	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 2), "k", 5000, 100, 2, 0, &sent); err != nil {
+	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 2), "k", 5000, 100, 2, 0,
+		&sent); err != nil {
 		t.Fatal(err)
 	}
 	// The shortest ack wait, and loaders that are stopped for longer: each

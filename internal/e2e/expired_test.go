@@ -17,10 +17,12 @@ func TestTimeToLive(t *testing.T) {
 	s.send(r, "a", 300, 0)
 	s.rows("events", 300)
 	objects := func() uint64 {
-		return one[uint64](s, "SELECT count() FROM loads FINAL WHERE pipeline = 'events' AND status = 'loaded' AND failures = 0")
+		return one[uint64](s,
+			"SELECT count() FROM loads FINAL WHERE pipeline = 'events' AND status = 'loaded' AND failures = 0")
 	}
 	eventually(t, 20*time.Second, "the ledger", func() error {
-		if rows := one[uint64](s, "SELECT sum(rows) FROM loads FINAL WHERE pipeline = 'events' AND status = 'loaded'"); rows != 300 {
+		if rows := one[uint64](s,
+			"SELECT sum(rows) FROM loads FINAL WHERE pipeline = 'events' AND status = 'loaded'"); rows != 300 {
 			return fmt.Errorf("%d rows", rows)
 		}
 		return nil
@@ -55,7 +57,8 @@ func TestTimeToLive(t *testing.T) {
 	// Rows that expire while they are loaded.
 	s.send(r, "b", 300, 0)
 	eventually(t, 40*time.Second, "the late ones in the ledger", func() error {
-		if rows := one[uint64](s, "SELECT sum(rows) FROM loads FINAL WHERE pipeline = 'events' AND status = 'loaded'"); rows != 600 {
+		if rows := one[uint64](s,
+			"SELECT sum(rows) FROM loads FINAL WHERE pipeline = 'events' AND status = 'loaded'"); rows != 600 {
 			return fmt.Errorf("%d rows", rows)
 		}
 		return nil

@@ -98,7 +98,8 @@ func checkFullSweep(t *testing.T, s *stack, env ...string) {
 	if n := l.metric(`penstock_full_sweep_listed_total{pipeline="events"}`); n != 0 {
 		t.Errorf("%v objects were listed within a day of the last pass", n)
 	}
-	if n := l.metric(`penstock_full_sweep_finished_timestamp_seconds{pipeline="events"}`); time.Since(time.Unix(int64(n), 0)) > time.Hour {
+	if n := l.metric(`penstock_full_sweep_finished_timestamp_seconds{pipeline="events"}`); time.Since(time.Unix(int64(n),
+		0)) > time.Hour {
 		t.Errorf("the last pass was at %v, by the metric", n)
 	}
 }

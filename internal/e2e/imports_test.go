@@ -34,11 +34,17 @@ imports:
 
 // alike are bodies of which a POST and a file accept and reject the same values.
 var alike = []string{
-	`{"name":"n"}`, "{\"name\":\"a\"}\n{\"name\":\"b\"}\n", "{\"name\":\"a\"}\r{\"name\":\"b\"}\r", "\ufeff{\"name\":\"a\"}",
-	`{"name":"a"} {"name":"b"}{"name":"c"}`, "[\n{\"name\":\"a\"},\n{\"name\":\"b\"}\n]\n", "{\n  \"name\": \"a\",\n  \"x\": {\n  }\n}\n{\"name\":\"b\"}",
-	"{\"name\":\"a\"}\n[{\"name\":\"b\"},{\"name\":\"c\"}]\n{\"name\":\"d\"}", `[{"name":"a"},{"name":"b","v":NaN},{"name":"c","v":1e400},{"name":"d","v":-Infinity},{"name":"e"}]`,
-	"{\"name\":\"a\"}\nnot json\n{\"name\":\"b\"}", "{\"name\":\"a\",\"v\":\"cut \\ud83d\"}\n{\"name\":\"b\",\"v\":\"\\udc00\\ud83d\"}", "{\"name\":\"a\",\"v\":\"x\n{\"name\":\"b\"}\n",
-	"{\"name\":\"a\"\n{\"name\":\"b\"}\n{\"name\":\"c\"}", `{"name":"a","v":100000000000000000000}{"name":"b"}`, "{\"name\":\"a\",\"x\":1,\"x\":2}\n{\"name\":\"b\"}", `[[{"name":"a"}],{"name":"b"}]`,
+	`{"name":"n"}`, "{\"name\":\"a\"}\n{\"name\":\"b\"}\n", "{\"name\":\"a\"}\r{\"name\":\"b\"}\r",
+	"\ufeff{\"name\":\"a\"}",
+	`{"name":"a"} {"name":"b"}{"name":"c"}`, "[\n{\"name\":\"a\"},\n{\"name\":\"b\"}\n]\n",
+	"{\n  \"name\": \"a\",\n  \"x\": {\n  }\n}\n{\"name\":\"b\"}",
+	"{\"name\":\"a\"}\n[{\"name\":\"b\"},{\"name\":\"c\"}]\n{\"name\":\"d\"}",
+	`[{"name":"a"},{"name":"b","v":NaN},{"name":"c","v":1e400},{"name":"d","v":-Infinity},{"name":"e"}]`,
+	"{\"name\":\"a\"}\nnot json\n{\"name\":\"b\"}",
+	"{\"name\":\"a\",\"v\":\"cut \\ud83d\"}\n{\"name\":\"b\",\"v\":\"\\udc00\\ud83d\"}",
+	"{\"name\":\"a\",\"v\":\"x\n{\"name\":\"b\"}\n",
+	"{\"name\":\"a\"\n{\"name\":\"b\"}\n{\"name\":\"c\"}", `{"name":"a","v":100000000000000000000}{"name":"b"}`,
+	"{\"name\":\"a\",\"x\":1,\"x\":2}\n{\"name\":\"b\"}", `[[{"name":"a"}],{"name":"b"}]`,
 }
 
 // A file and a POST accept the same JSON.
@@ -54,7 +60,8 @@ func TestPostsAndFilesAreReadAlike(t *testing.T) {
 			s.put(key, []byte(text), nil)
 			l := s.state(key)
 			if int(l.Rows) != a.Accepted || len(l.Refused) != a.Rejected {
-				t.Errorf("%q: a POST of %s accepts %d and rejects %d, a file %d and %d", text, contentType, a.Accepted, a.Rejected, l.Rows, len(l.Refused))
+				t.Errorf("%q: a POST of %s accepts %d and rejects %d, a file %d and %d", text, contentType, a.Accepted, a.Rejected,
+					l.Rows, len(l.Refused))
 			}
 		}
 	}
@@ -90,7 +97,9 @@ func (s *stack) state(key string) pipeline.Load {
 	var l pipeline.Load
 	eventually(s.t, time.Minute, key+" in the ledger", func() error {
 		var status string
-		row := s.db.QueryRow(s.t.Context(), "SELECT toString(status), rows, length(refused), attempts, failures, code, error FROM loads FINAL WHERE key = ?", key)
+		row := s.db.QueryRow(s.t.Context(),
+			"SELECT toString(status), rows, length(refused), attempts, failures, code, error FROM loads FINAL WHERE key = ?",
+			key)
 		var refused uint64
 		if err := row.Scan(&status, &l.Rows, &refused, &l.Attempts, &l.Failures, &l.Code, &l.Error); err != nil {
 			return err
@@ -112,7 +121,8 @@ func (s *stack) state(key string) pipeline.Load {
 func (s *stack) loaded(key string, rows, rejected int) {
 	s.t.Helper()
 	if l := s.state(key); l.State != pipeline.Loaded || int(l.Rows) != rows || len(l.Refused) != rejected {
-		s.t.Errorf("%s: %s with %d rows and %d rejected, want %d and %d (%s)", key, l.State, l.Rows, len(l.Refused), rows, rejected, l.Error)
+		s.t.Errorf("%s: %s with %d rows and %d rejected, want %d and %d (%s)", key, l.State, l.Rows, len(l.Refused), rows,
+			rejected, l.Error)
 	}
 }
 
@@ -120,7 +130,8 @@ func (s *stack) loaded(key string, rows, rejected int) {
 func (s *stack) dead(key, code string) {
 	s.t.Helper()
 	if l := s.state(key); l.State != pipeline.Dead || l.Code != code || l.Failures != 1 {
-		s.t.Errorf("%s: %s after %d failures, %s: %s; want dead after one, %s", key, l.State, l.Failures, l.Code, l.Error, code)
+		s.t.Errorf("%s: %s after %d failures, %s: %s; want dead after one, %s", key, l.State, l.Failures, l.Code, l.Error,
+			code)
 	}
 }
 
@@ -157,14 +168,19 @@ func TestImportColumns(t *testing.T) {
 		key := today() + name + " é+.parquet.gz" // a key that has to be escaped, and that lies about compression
 		s.put(key, caseFile(t, name+".parquet"), nil)
 		s.loaded(key, 20, 0)
-		got := s.queryRows("SELECT concat(toString(properties.dt), ' ', toString(properties.dt9), ' ', toString(properties.tm), ' ', toString(properties.tstz), ' ', toString(properties.tsn), ' '," +
-			"toString(properties.dec10), ' ', dynamicType(properties.d), ' ', toString(properties.ubmax), ' ', dynamicType(properties.h), ' ', toString(properties.b2), ' ', dynamicType(properties.bo))" +
-			" FROM events WHERE object = '" + key + "' AND object_row = 2")
-		want := "1500-01-01 9999-12-31 10:11:12.123456 2026-11-25T10:11:12.123456Z 2026-11-25T10:11:12.123456789Z 0.02 Float64 18446744073709551615 Float64 /wA= Bool"
+		got := s.queryRows(
+			"SELECT concat(toString(properties.dt), ' ', toString(properties.dt9), ' ', toString(properties.tm), ' ', " +
+				"toString(properties.tstz), ' ', toString(properties.tsn), ' '," +
+				"toString(properties.dec10), ' ', dynamicType(properties.d), ' ', toString(properties.ubmax), ' ', " +
+				"dynamicType(properties.h), ' ', toString(properties.b2), ' ', dynamicType(properties.bo))" +
+				" FROM events WHERE object = '" + key + "' AND object_row = 2")
+		want := "1500-01-01 9999-12-31 10:11:12.123456 2026-11-25T10:11:12.123456Z 2026-11-25T10:11:12.123456789Z 0.02 " +
+			"Float64 18446744073709551615 Float64 /wA= Bool"
 		if len(got) != 1 || got[0] != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
-		if n := one[uint64](s, "SELECT countIf(properties.nanc IS NOT NULL) FROM events WHERE object = '"+key+"'"); n == 0 || n == 20 {
+		if n := one[uint64](s, "SELECT countIf(properties.nanc IS NOT NULL) FROM events WHERE object = '"+key+"'"); n == 0 ||
+			n == 20 {
 			t.Errorf("%s: %d of 20 rows have a number where half are NaN", name, n)
 		}
 	}
@@ -172,20 +188,27 @@ func TestImportColumns(t *testing.T) {
 	// ClickHouse itself writes one table in each format.
 	s.db.Exec(t.Context(), "SELECT 1")
 	source := func(key, format string) string {
-		return fmt.Sprintf("s3('%s/penstock/%s', '%s', '%s', '%s')", s.minio.Endpoint(), key, s.minio.AccessKey(), s.minio.SecretKey(), format)
+		return fmt.Sprintf("s3('%s/penstock/%s', '%s', '%s', '%s')", s.minio.Endpoint(), key, s.minio.AccessKey(),
+			s.minio.SecretKey(), format)
 	}
-	for _, format := range []string{"Parquet", "ORC", "Arrow", "ArrowStream", "Avro", "CSVWithNames", "TSVWithNames", "JSONEachRow"} {
+	for _, format := range []string{"Parquet", "ORC", "Arrow", "ArrowStream", "Avro", "CSVWithNames", "TSVWithNames",
+		"JSONEachRow"} {
 		ending := map[string]string{"CSVWithNames": ".csv", "TSVWithNames": ".tsv.gz", "JSONEachRow": ".json"}[format]
 		key := today() + "table-" + format + ending
 		if err := s.db.Exec(t.Context(), "INSERT INTO FUNCTION "+source(key, format)+
-			" SELECT 'win' AS name, toString(number) AS user_id, toDateTime64('2026-11-20 10:00:00.125', 3, 'UTC') AS timestamp, number AS level, number / 4 AS score,"+
-			" if(number % 2 = 0, 'a,\"b\"', 'tab\tline\nend') AS note FROM numbers(1000) SETTINGS output_format_json_quote_64bit_integers=0"); err != nil {
+			" SELECT 'win' AS name, toString(number) AS user_id, toDateTime64('2026-11-20 10:00:00.125', 3, 'UTC') AS "+
+			"timestamp, number AS level, number / 4 AS score,"+
+			" if(number % 2 = 0, 'a,\"b\"', 'tab\tline\nend') AS note FROM numbers(1000) SETTINGS "+
+			"output_format_json_quote_64bit_integers=0"); err != nil {
 			t.Fatal(format, err)
 		}
 		s.loaded(key, 1000, 0)
-		got := s.queryRows("SELECT toString((count(), uniqExact(user_id), sum(properties.level::Int64), sum(properties.score::Float64), any(toString(timestamp)), uniqExact(toString(properties.note)), " +
-			"groupUniqArray(dynamicType(properties.score)))) FROM events WHERE object = '" + key + "' AND name = 'win'")
-		if want := "(1000,1000,499500,124875,'2026-11-20 10:00:00.125',2,['Float64'])"; format != "JSONEachRow" && (len(got) != 1 || got[0] != want) {
+		got := s.queryRows(
+			"SELECT toString((count(), uniqExact(user_id), sum(properties.level::Int64), sum(properties.score::Float64), " +
+				"any(toString(timestamp)), uniqExact(toString(properties.note)), " +
+				"groupUniqArray(dynamicType(properties.score)))) FROM events WHERE object = '" + key + "' AND name = 'win'")
+		if want := "(1000,1000,499500,124875,'2026-11-20 10:00:00.125',2,['Float64'])"; format != "JSONEachRow" &&
+			(len(got) != 1 || got[0] != want) {
 			t.Errorf("%s: got %q, want %q", format, got, want)
 		}
 	}
@@ -193,11 +216,13 @@ func TestImportColumns(t *testing.T) {
 	// A double is a double, however large and however whole.
 	key := today() + "doubles.parquet"
 	if err := s.db.Exec(t.Context(), "INSERT INTO FUNCTION "+source(key, "Parquet")+
-		" SELECT arrayJoin([1.0,0.5,1e18,9223372036854775808.0,1e19,-1e19,1e20,-1e20,18446744073709551616.0,1e21]) AS v, 'fl' AS name"); err != nil {
+		" SELECT arrayJoin([1.0,0.5,1e18,9223372036854775808.0,1e19,-1e19,1e20,-1e20,18446744073709551616.0,1e21]) AS v, "+
+		"'fl' AS name"); err != nil {
 		t.Fatal(err)
 	}
 	s.loaded(key, 10, 0)
-	if got := s.queryRows("SELECT toString(groupUniqArray(dynamicType(properties.v))) FROM events WHERE name = 'fl'"); got[0] != "['Float64']" {
+	if got := s.queryRows(
+		"SELECT toString(groupUniqArray(dynamicType(properties.v))) FROM events WHERE name = 'fl'"); got[0] != "['Float64']" {
 		t.Errorf("doubles: %s", got)
 	}
 
@@ -205,9 +230,11 @@ func TestImportColumns(t *testing.T) {
 	key = today() + "logical-types"
 	s.put(key, caseFile(t, "logical-types.avro"), nil)
 	s.loaded(key, 2, 0)
-	got := s.queryRows("SELECT toString((properties.d, properties.ts, properties.tsu, properties.dec, properties.m.k, properties.un))" +
-		" FROM events WHERE object = '" + key + "' AND object_row = 0")
-	if want := "('9999-12-31','0001-01-01T00:00:00Z','2026-11-25T10:11:12.123456Z','-1.23','9999-12-31','s')"; len(got) != 1 || got[0] != want {
+	got := s.queryRows(
+		"SELECT toString((properties.d, properties.ts, properties.tsu, properties.dec, properties.m.k, properties.un))" +
+			" FROM events WHERE object = '" + key + "' AND object_row = 0")
+	if want := "('9999-12-31','0001-01-01T00:00:00Z','2026-11-25T10:11:12.123456Z','-1.23','9999-12-31','s')"; len(
+		got) != 1 || got[0] != want {
 		t.Errorf("Avro: got %q, want %q", got, want)
 	}
 
@@ -226,7 +253,8 @@ func TestImportColumns(t *testing.T) {
 	// Folders as DuckDB writes them.
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "node", "-e", duckScript, "--",
-		"COPY (SELECT 'duck' AS name, i AS n, CASE WHEN i % 2 = 0 THEN 'fi' ELSE 'se' END AS country FROM range(100) t(i)) TO '"+dir+"/hive' (FORMAT parquet, PARTITION_BY (country), COMPRESSION brotli)")
+		"COPY (SELECT 'duck' AS name, i AS n, CASE WHEN i % 2 = 0 THEN 'fi' ELSE 'se' END AS country FROM range(100) "+
+			"t(i)) TO '"+dir+"/hive' (FORMAT parquet, PARTITION_BY (country), COMPRESSION brotli)")
 	cmd.Dir = duckDB(t)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -244,7 +272,9 @@ func TestImportColumns(t *testing.T) {
 		s.put(key, b, nil)
 		s.loaded(key, 50, 0)
 	}
-	if got := s.queryRows("SELECT concat(properties.country::String, ' ', count()) FROM events WHERE name = 'duck' GROUP BY properties.country::String ORDER BY 1"); strings.Join(got, ",") != "fi 50,se 50" {
+	if got := s.queryRows(
+		"SELECT concat(properties.country::String, ' ', count()) FROM events WHERE name = 'duck' GROUP BY " +
+			"properties.country::String ORDER BY 1"); strings.Join(got, ",") != "fi 50,se 50" {
 		t.Errorf("of the folders: %q", got)
 	}
 
@@ -253,7 +283,8 @@ func TestImportColumns(t *testing.T) {
 	js := s.jetstream()
 	keys := s.queryRows("SELECT key FROM loads FINAL WHERE pipeline = 'events'")
 	for _, key := range keys {
-		if _, err := js.Publish(t.Context(), jetstream.Subject(pipeline.Events), queue.Format(pipeline.Notification{Key: key})); err != nil {
+		if _, err := js.Publish(t.Context(), jetstream.Subject(pipeline.Events),
+			queue.Format(pipeline.Notification{Key: key})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -279,7 +310,8 @@ func TestImportUnreachable(t *testing.T) {
 	s.put(key, caseFile(t, "brotli.parquet"), nil)
 	s.put(today()+"b.ndjson", []byte(`{"name":"n"}`), nil)
 	s.loaded(today()+"b.ndjson", 1, 0)
-	if l := s.state(key); l.State != pipeline.Dead || l.Code != "store_unreachable" || !strings.Contains(l.Error, "clickhouse.storage_endpoint") {
+	if l := s.state(key); l.State != pipeline.Dead || l.Code != "store_unreachable" ||
+		!strings.Contains(l.Error, "clickhouse.storage_endpoint") {
 		t.Errorf("%s %s: %s", l.State, l.Code, l.Error)
 	}
 }
@@ -317,15 +349,18 @@ func TestImportText(t *testing.T) {
 		s.loaded(today()+f.key, f.rows, f.rejected)
 	}
 	key, encoding := today()+"compressed.ndjson", "gzip"
-	if _, err := s.s3().PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("penstock"), Key: &key, ContentEncoding: &encoding,
-		Body: bytes.NewReader(gz(bytes.Repeat([]byte("{\"k\":1}\n"), 5000)))}); err != nil {
+	if _, err := s.s3().PutObject(t.Context(),
+		&s3.PutObjectInput{Bucket: aws.String("penstock"), Key: &key, ContentEncoding: &encoding,
+			Body: bytes.NewReader(gz(bytes.Repeat([]byte("{\"k\":1}\n"), 5000)))}); err != nil {
 		t.Fatal(err)
 	}
 	s.loaded(key, 5000, 0)
 
 	// Profiles: name, time, user and id as the product has them, once however often it is exported.
 	for _, name := range []string{"first", "second"} {
-		for file, profile := range map[string]string{"amplitude-export.ndjson": "amplitude", "mixpanel.ndjson": "mixpanel", "segment-archive.jsonl.gz": "segment", "ga4.ndjson": "ga4", "litellm.ndjson": "litellm", "langfuse-blob.jsonl": "langfuse"} {
+		for file, profile := range map[string]string{"amplitude-export.ndjson": "amplitude", "mixpanel.ndjson": "mixpanel",
+			"segment-archive.jsonl.gz": "segment", "ga4.ndjson": "ga4", "litellm.ndjson": "litellm",
+			"langfuse-blob.jsonl": "langfuse"} {
 			key := "events/imports/" + profile + "/" + name
 			s.put(key, caseFile(t, file), nil)
 			s.state(key)
@@ -337,14 +372,18 @@ func TestImportText(t *testing.T) {
 		"segment":   "[('','Order','a'),('','page','u')]",
 		"ga4":       "[('','level_up','111.222'),('','level_up','u9')]",
 	} {
-		got := s.queryRows("SELECT toString(arraySort(groupArray((project, toString(name), user_id)))) FROM events FINAL WHERE startsWith(object, 'events/imports/" + profile + "/')")
+		got := s.queryRows(
+			"SELECT toString(arraySort(groupArray((project, toString(name), user_id)))) FROM events FINAL WHERE " +
+				"startsWith(object, 'events/imports/" + profile + "/')")
 		if got[0] != want {
 			t.Errorf("%s: got %s, want %s", profile, got[0], want)
 		}
 	}
 
-	if got := s.queryRows("SELECT toString((model, toString(time), input_tokens, output_tokens, cost_usd)) FROM llm_calls ORDER BY model, time"); len(got) != 2 ||
-		got[0] != "('gpt-4o','2026-11-24 10:00:00.000',10,2,NULL)" || got[1] != "('gpt-4o','2026-11-24 10:00:00.120',100,20,0.0005)" {
+	if got := s.queryRows(
+		"SELECT toString((model, toString(time), input_tokens, output_tokens, cost_usd)) FROM llm_calls ORDER BY model, time"); len(got) != 2 ||
+		got[0] != "('gpt-4o','2026-11-24 10:00:00.000',10,2,NULL)" ||
+		got[1] != "('gpt-4o','2026-11-24 10:00:00.120',100,20,0.0005)" {
 		t.Errorf("calls of models: %q", got)
 	}
 
@@ -359,7 +398,8 @@ func TestImportText(t *testing.T) {
 		return nil
 	})
 	s.mustVerify()
-	if out := s.must("sweep", "--since", "24h"); !strings.Contains(out, "0 ") || one[uint64](s, "SELECT count() FROM events WHERE name = 'no'") != 0 {
+	if out := s.must("sweep", "--since", "24h"); !strings.Contains(out, "0 ") ||
+		one[uint64](s, "SELECT count() FROM events WHERE name = 'no'") != 0 {
 		t.Errorf("sweep: %s", out)
 	}
 
@@ -368,9 +408,11 @@ func TestImportText(t *testing.T) {
 		data []byte
 		code string
 	}{
-		"notes.txt": {[]byte("hello, world\n"), "unknown_format"}, "binary.ndjson": {[]byte("\x00\x01\x02"), "unknown_format"},
-		"words.ndjson": {bytes.Repeat([]byte("not json\n"), 300), "no_valid_rows"}, "a.zip": {[]byte("PK\x03\x04...."), "unsupported_compression"},
-		"bad*.parquet": {caseFile(t, "brotli.parquet"), "unsupported_key"},
+		"notes.txt":     {[]byte("hello, world\n"), "unknown_format"},
+		"binary.ndjson": {[]byte("\x00\x01\x02"), "unknown_format"},
+		"words.ndjson":  {bytes.Repeat([]byte("not json\n"), 300), "no_valid_rows"},
+		"a.zip":         {[]byte("PK\x03\x04...."), "unsupported_compression"},
+		"bad*.parquet":  {caseFile(t, "brotli.parquet"), "unsupported_key"},
 	} {
 		s.put("events/bad/"+key, f.data, nil)
 		s.dead("events/bad/"+key, f.code)
@@ -385,7 +427,8 @@ func TestImportText(t *testing.T) {
 	}](s, "errors", "list", "--stage", "loader", "--code", "invalid_json") {
 		ids = append(ids, e.ID)
 	}
-	args := append([]string{"errors", "redrive", "--as", "test", "--through", "sed 's/NaN/0/; s/not json at all/{\"k\":20}/; s/1e400/1/'", "--json"}, ids...)
+	args := append([]string{"errors", "redrive", "--as", "test", "--through",
+		"sed 's/NaN/0/; s/not json at all/{\"k\":20}/; s/1e400/1/'", "--json"}, ids...)
 	accepted := 0
 	for line := range strings.Lines(s.must(args...)) {
 		var r struct {
@@ -397,7 +440,9 @@ func TestImportText(t *testing.T) {
 		}
 	}
 	eventually(t, 30*time.Second, "redriven rows", func() error {
-		got := s.queryRows("SELECT toString((event_id, name, properties.k::Int64)) FROM events WHERE project = 'test' ORDER BY properties.k::Int64")
+		got := s.queryRows(
+			"SELECT toString((event_id, name, properties.k::Int64)) FROM events WHERE project = 'test' ORDER BY " +
+				"properties.k::Int64")
 		if len(got) != accepted || accepted < 2 {
 			return fmt.Errorf("%d rows of %d accepted: %s", len(got), accepted, got)
 		}

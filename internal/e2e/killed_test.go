@@ -91,7 +91,8 @@ func TestObjectThatKillsLoaders(t *testing.T) {
 	s.start("l2", "load", env...)
 	s.must("dlq", "redrive", "events/deadly.ndjson")
 	eventually(t, 30*time.Second, "it is loaded alone", func() error {
-		if n := one[uint64](s, "SELECT count() FROM loads FINAL WHERE key = 'events/deadly.ndjson' AND status = 'loaded' AND unfinished = 0"); n != 1 {
+		if n := one[uint64](s,
+			"SELECT count() FROM loads FINAL WHERE key = 'events/deadly.ndjson' AND status = 'loaded' AND unfinished = 0"); n != 1 {
 			return fmt.Errorf("%d objects are loaded", n)
 		}
 		return nil
@@ -112,8 +113,10 @@ func TestHugeRow(t *testing.T) {
 	for i := range 12 {
 		columns = append(columns, fmt.Sprintf("repeat(repeat('x', 1000000), 126) AS c%d", i))
 	}
-	to := fmt.Sprintf("s3('%s/penstock/events/huge.parquet', '%s', '%s', 'Parquet')", s.minio.Endpoint(), s.minio.AccessKey(), s.minio.SecretKey())
-	query := "INSERT INTO FUNCTION " + to + " SELECT " + strings.Join(columns, ", ") + " SETTINGS output_format_parquet_compression_method = 'zstd', max_threads = 1"
+	to := fmt.Sprintf("s3('%s/penstock/events/huge.parquet', '%s', '%s', 'Parquet')", s.minio.Endpoint(),
+		s.minio.AccessKey(), s.minio.SecretKey())
+	query := "INSERT INTO FUNCTION " + to + " SELECT " + strings.Join(columns, ", ") +
+		" SETTINGS output_format_parquet_compression_method = 'zstd', max_threads = 1"
 	if err := s.db.Exec(t.Context(), query); err != nil {
 		t.Fatal(err)
 	}

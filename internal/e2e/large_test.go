@@ -64,7 +64,8 @@ func postRecording(what string) (code int) {
 		return 1
 	}
 	v := newRecording(n, size)
-	body := io.MultiReader(strings.NewReader(fmt.Sprintf(`{"name":"recording","properties":{"n":%d,"frames":"`, n)), v, strings.NewReader(`","fps":30}}`))
+	body := io.MultiReader(strings.NewReader(fmt.Sprintf(`{"name":"recording","properties":{"n":%d,"frames":"`, n)), v,
+		strings.NewReader(`","fps":30}}`))
 	resp, err := http.Post(url, "application/json", body)
 	if err != nil {
 		fmt.Print(err)
@@ -155,16 +156,19 @@ func TestLargeEvents(t *testing.T) {
 	}
 	g.Wait()
 	p99 := func(d []time.Duration) time.Duration { return d[len(d)*99/100].Round(100 * time.Microsecond) }
-	t.Logf("%d events of %d MiB among %d/s small ones: p99 of the small %s, %s without", count, size>>20, rate, p99(beside), p99(alone))
+	t.Logf("%d events of %d MiB among %d/s small ones: p99 of the small %s, %s without", count, size>>20, rate,
+		p99(beside), p99(alone))
 	// One beyond the limit fails alone, with its bytes.
 	tooLarge := newRecording(99, 101<<20)
-	mixed := io.MultiReader(strings.NewReader(`{"name":"small"}`+"\n"+`{"name":"recording","v":"`), tooLarge, strings.NewReader(`"}`+"\n"+`{"name":"small"}`))
+	mixed := io.MultiReader(strings.NewReader(`{"name":"small"}`+"\n"+`{"name":"recording","v":"`), tooLarge,
+		strings.NewReader(`"}`+"\n"+`{"name":"small"}`))
 	resp, err := http.Post(url, "application/x-ndjson", mixed)
 	if err != nil {
 		t.Fatal(err)
 	}
 	text, _ := io.ReadAll(resp.Body)
-	if resp.Body.Close(); resp.StatusCode != 202 || !strings.Contains(string(text), `"accepted":2,"rejected":1`) || !strings.Contains(string(text), `"index":1,"code":"event_too_large"`) {
+	if resp.Body.Close(); resp.StatusCode != 202 || !strings.Contains(string(text), `"accepted":2,"rejected":1`) ||
+		!strings.Contains(string(text), `"index":1,"code":"event_too_large"`) {
 		t.Errorf("%s %s", resp.Status, text)
 	}
 	peak, err := load.PeakRSS(r.Pid)
@@ -181,7 +185,11 @@ func TestLargeEvents(t *testing.T) {
 		t.Errorf("%d bytes were kept of the one that is too large", n)
 	}
 	for i, sum := range sums {
-		ref := one[string](s, "SELECT concat(properties.frames.$blob.object.:String, ' ', properties.frames.$blob.sha256.:String, ' ', toString(properties.frames.$blob.bytes.:Int64), ' ', toString(properties.frames.$blob.range.:`Array(Nullable(Int64))`[1])) FROM events WHERE name = 'recording' AND properties.n.:Int64 = ?", i)
+		ref := one[string](s,
+			"SELECT concat(properties.frames.$blob.object.:String, ' ', properties.frames.$blob.sha256.:String, ' ', "+
+				"toString(properties.frames.$blob.bytes.:Int64), ' ', "+
+				"toString(properties.frames.$blob.range.:`Array(Nullable(Int64))`[1])) FROM events WHERE name = 'recording' AND "+
+				"properties.n.:Int64 = ?", i)
 		var object, said string
 		var bytes, first int64
 		fmt.Sscan(ref, &object, &said, &bytes, &first)

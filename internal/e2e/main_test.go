@@ -67,7 +67,8 @@ func TestDev(t *testing.T) {
 			if err := json.Unmarshal([]byte(out.String()), &sum); err != nil {
 				t.Fatalf("%q: %v", out.String(), err)
 			}
-			if sum.Sent != 20000 || sum.Accepted != 20000 || sum.Rejected != 0 || sum.Rows != 20000 || sum.Distinct != 20000 || sum.Objects < 1 {
+			if sum.Sent != 20000 || sum.Accepted != 20000 || sum.Rejected != 0 || sum.Rows != 20000 || sum.Distinct != 20000 ||
+				sum.Objects < 1 {
 				t.Errorf("summary %+v", sum)
 			}
 			if _, err := os.Stat(filepath.Join(data, "dev.json")); err == nil {
@@ -103,7 +104,8 @@ func forgetPasswords(t *testing.T, data string, used map[string]bool) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"clickhouse/users.xml", "clickhouse/config.xml", "nats/nats-server.conf", "penstock.yaml"} {
+	for _, name := range []string{"clickhouse/users.xml", "clickhouse/config.xml", "nats/nats-server.conf",
+		"penstock.yaml"} {
 		path := filepath.Join(data, name)
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v; want mode 600", name, info, err)
@@ -125,8 +127,10 @@ func TestDevPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	out, err := exec.CommandContext(t.Context(), path, "dev", "--data", t.TempDir(), "--port-base", fmt.Sprint(base)).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), fmt.Sprintf("port %d (NATS) is taken", base+4)) || !strings.Contains(string(out), "--port-base") {
+	out, err := exec.CommandContext(t.Context(), path, "dev", "--data", t.TempDir(), "--port-base",
+		fmt.Sprint(base)).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), fmt.Sprintf("port %d (NATS) is taken", base+4)) ||
+		!strings.Contains(string(out), "--port-base") {
 		t.Errorf("err %v, printed %s", err, out)
 	}
 }
@@ -202,7 +206,8 @@ func TestDrainInTheMiddle(t *testing.T) {
 		t.Errorf("rows of %d receivers, want 2", got)
 	}
 	// Lineage: the row's place in the object is its place in the table's order by seq.
-	if got := one[uint64](s, `SELECT countIf(object_row != n) FROM (SELECT object_row, row_number() OVER (PARTITION BY object ORDER BY seq) - 1 AS n FROM events)`); got != 0 {
+	if got := one[uint64](s,
+		`SELECT countIf(object_row != n) FROM (SELECT object_row, row_number() OVER (PARTITION BY object ORDER BY seq) - 1 AS n FROM events)`); got != 0 {
 		t.Errorf("%d rows do not stand where their object has them", got)
 	}
 }
@@ -214,7 +219,8 @@ func TestObjectsReadByS3Function(t *testing.T) {
 	for _, format := range []string{"parquet", "ndjson"} {
 		r := s.start("rx-"+format, "receive", "PENSTOCK_BATCHER_FORMAT="+format)
 		var sent traffic.Sent
-		if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), format, 20_000, 100, 4, 0, &sent); err != nil {
+		if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), format, 20_000, 100, 4, 0,
+			&sent); err != nil {
 			t.Fatal(err)
 		}
 		r.term()
@@ -222,8 +228,10 @@ func TestObjectsReadByS3Function(t *testing.T) {
 	s.start("l1", "load")
 	s.rows("events", 40_000)
 	for _, ext := range []string{"parquet", "ndjson.zst"} {
-		from := fmt.Sprintf("s3('%s/penstock/events/dt=*/hr=*/*.%s', '%s', '%s')", s.minio.Endpoint(), ext, s.minio.AccessKey(), s.minio.SecretKey())
-		sums := "toString((count(), uniqExact(lower(toString(event_id))), sum(toUInt64(seq) % 1000003), sum(toInt64(properties.score)), min(name), max(user_id)))"
+		from := fmt.Sprintf("s3('%s/penstock/events/dt=*/hr=*/*.%s', '%s', '%s')", s.minio.Endpoint(), ext,
+			s.minio.AccessKey(), s.minio.SecretKey())
+		sums := "toString((count(), uniqExact(lower(toString(event_id))), sum(toUInt64(seq) % 1000003), " +
+			"sum(toInt64(properties.score)), min(name), max(user_id)))"
 		ours := one[string](s, "SELECT "+sums+" FROM events WHERE endsWith(object, '"+ext+"')")
 		if ext == "parquet" { // values that often occur are typed columns
 			sums = strings.Replace(sums, "properties.score", "typed.score", 1)
@@ -244,7 +252,8 @@ func TestRedelivery(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
-	if code, a := post(t, r.URL+"/v1/events?durability=object", `[{"name":"a","level":1},{"name":"b","level":2}]`); code != 200 || a.Object == "" {
+	if code, a := post(t, r.URL+"/v1/events?durability=object",
+		`[{"name":"a","level":1},{"name":"b","level":2}]`); code != 200 || a.Object == "" {
 		t.Fatalf("answer %d %+v", code, a)
 	} else {
 		l := s.start("l1", "load")
@@ -262,13 +271,15 @@ func TestRedelivery(t *testing.T) {
 		}
 		defer nc.Close()
 		again := fmt.Sprintf(`{"Records":[{"s3":{"object":{"key":%q}}}]}`, strings.ReplaceAll(a.Object, "/", "%2F"))
-		for _, body := range []string{again, again, "not json", `{"Event":"s3:TestEvent"}`, `{"Records":[{"s3":{"object":{"key":"elsewhere%2Fx"}}}]}`} {
+		for _, body := range []string{again, again, "not json", `{"Event":"s3:TestEvent"}`,
+			`{"Records":[{"s3":{"object":{"key":"elsewhere%2Fx"}}}]}`} {
 			if err := nc.Publish("penstock.events", []byte(body)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		eventually(t, 20*time.Second, "all are settled", func() error {
-			already, ignored := l.metric(`penstock_loader_objects_total{pipeline="events",result="already"}`), l.metric(`penstock_loader_ignored_total{pipeline="events"`)
+			already, ignored := l.metric(`penstock_loader_objects_total{pipeline="events",result="already"}`),
+				l.metric(`penstock_loader_ignored_total{pipeline="events"`)
 			if already != 2 || ignored != 3 {
 				return fmt.Errorf("already %v, ignored %v", already, ignored)
 			}
@@ -289,12 +300,14 @@ func TestReceiverKilled(t *testing.T) {
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h")
 	var sent traffic.Sent
-	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "k", 5_000, 50, 4, 0, &sent); err != nil {
+	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "k", 5_000, 50, 4, 0,
+		&sent); err != nil {
 		t.Fatal(err)
 	}
 	r.Kill()
 	r.again()
-	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "later", 1_000, 50, 4, 0, &sent); err != nil {
+	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "later", 1_000, 50, 4, 0,
+		&sent); err != nil {
 		t.Fatal(err)
 	}
 	r.term()
@@ -304,7 +317,8 @@ func TestReceiverKilled(t *testing.T) {
 		t.Errorf("%d objects, want 2: one a process", got)
 	}
 	// What was sent after the restart sorts behind what was sent before it.
-	if got := one[bool](s, "SELECT minIf(seq, startsWith(session_id, 'later')) > maxIf(seq, startsWith(session_id, 'k')) FROM events"); !got {
+	if got := one[bool](s,
+		"SELECT minIf(seq, startsWith(session_id, 'later')) > maxIf(seq, startsWith(session_id, 'k')) FROM events"); !got {
 		t.Error("seq begins again after a restart")
 	}
 	if got := one[uint64](s, "SELECT uniqExact(receiver, seq) FROM events"); got != 6_000 {
@@ -319,13 +333,16 @@ func TestRejectsAreRows(t *testing.T) {
 	r := s.start("r1", "receive")
 	s.start("l1", "load")
 	broken := `{"name":"x","v":1e400}`
-	code, a := post(t, r.URL+"/v1/events", "{\"name\":\"good\"}\n"+broken+"\n{\"name\":\"good2\"}", "Content-Type", "application/x-ndjson")
-	if code != 202 || a.Accepted != 2 || a.Rejected != 1 || a.Errors[0].Index != 1 || a.Errors[0].Code != "number_out_of_range" {
+	code, a := post(t, r.URL+"/v1/events", "{\"name\":\"good\"}\n"+broken+"\n{\"name\":\"good2\"}", "Content-Type",
+		"application/x-ndjson")
+	if code != 202 || a.Accepted != 2 || a.Rejected != 1 || a.Errors[0].Index != 1 ||
+		a.Errors[0].Code != "number_out_of_range" {
 		t.Fatalf("answer %d %+v", code, a)
 	}
 	s.rows("events", 2)
 	s.rows("errors", 1)
-	if got := one[string](s, "SELECT raw FROM errors WHERE code = 'number_out_of_range' AND stage = 'receiver' AND project = 'test'"); got != broken {
+	if got := one[string](s,
+		"SELECT raw FROM errors WHERE code = 'number_out_of_range' AND stage = 'receiver' AND project = 'test'"); got != broken {
 		t.Errorf("raw is %q", got)
 	}
 }

@@ -33,7 +33,8 @@ func TestMemory(t *testing.T) {
 	}
 	s := newStack(t)
 	start := func(name, command string, env ...string) *role {
-		r := s.prepare(name, command, append(env, "PENSTOCK_BATCHER_DIR="+s.dir+"/log", "PENSTOCK_BATCHER_ROLL_AGE=5s", "PENSTOCK_RECEIVER_NAME=memory")...)
+		r := s.prepare(name, command, append(env, "PENSTOCK_BATCHER_DIR="+s.dir+"/log", "PENSTOCK_BATCHER_ROLL_AGE=5s",
+			"PENSTOCK_RECEIVER_NAME=memory")...)
 		r.binary = plain // the race detector takes many times the memory
 		r.spawn()
 		r.awaitReady()
@@ -52,7 +53,8 @@ func TestMemory(t *testing.T) {
 
 	r := start("away", "receive", "PENSTOCK_STORAGE_ENDPOINT=http://127.0.0.1:1")
 	var sent traffic.Sent
-	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "memory", total, 500, 4, 0, &sent); err != nil {
+	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "memory", total, 500, 4, 0,
+		&sent); err != nil {
 		t.Fatal(err)
 	}
 	total += sendMedium(t, r.URL)
@@ -72,7 +74,8 @@ func TestMemory(t *testing.T) {
 
 	l := start("l", "load")
 	eventually(t, 10*time.Minute, "all are loaded", func() error {
-		if n := one[uint64](s, "SELECT sum(rows) FROM loads FINAL WHERE status = 'loaded' AND pipeline = 'events'"); int(n) < total {
+		if n := one[uint64](s, "SELECT sum(rows) FROM loads FINAL WHERE status = 'loaded' AND pipeline = 'events'"); int(
+			n) < total {
 			return fmt.Errorf("%d rows", n)
 		}
 		return nil
@@ -89,7 +92,8 @@ func TestMemory(t *testing.T) {
 func sendMedium(t *testing.T, url string) int {
 	t.Helper()
 	const connections, bodies, events = 64, 4, 3000
-	body := []byte(strings.Repeat(`{"name":"level_end","level":7,"score":123456,"weapon":"sword","note":"`+strings.Repeat("x", 220)+"\"}\n", events))
+	body := []byte(strings.Repeat(
+		`{"name":"level_end","level":7,"score":123456,"weapon":"sword","note":"`+strings.Repeat("x", 220)+"\"}\n", events))
 	c := traffic.NewClient(url+"/v1/events", key, connections)
 	var g errgroup.Group
 	for range connections {

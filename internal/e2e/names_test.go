@@ -74,9 +74,11 @@ func TestPathsThatDifferInCase(t *testing.T) {
 	}
 	bucket += ")')"
 	for _, c := range columns {
-		want := one[string](s, fmt.Sprintf("SELECT toString(arraySort(groupArray(toString(v)))) FROM (SELECT properties.`%s`.:%s AS v "+
-			"FROM events WHERE v IS NOT NULL)", strings.ReplaceAll(c.path, ".", "`.`"), c.kind))
-		got := one[string](s, fmt.Sprintf("SELECT toString(arraySort(groupArray(toString(typed.`%s`)))) FROM %s WHERE typed.`%s` IS NOT NULL",
+		want := one[string](s, fmt.Sprintf(
+			"SELECT toString(arraySort(groupArray(toString(v)))) FROM (SELECT properties.`%s`.:%s AS v "+
+				"FROM events WHERE v IS NOT NULL)", strings.ReplaceAll(c.path, ".", "`.`"), c.kind))
+		got := one[string](s, fmt.Sprintf(
+			"SELECT toString(arraySort(groupArray(toString(typed.`%s`)))) FROM %s WHERE typed.`%s` IS NOT NULL",
 			c.name, bucket, c.name))
 		if got != want || want == "[]" {
 			t.Errorf("ClickHouse reads %s of %s, the table has %s", got, c.name, want)

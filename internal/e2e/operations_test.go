@@ -26,7 +26,8 @@ import (
 
 // s3 is the store as anybody can use it.
 func (s *stack) s3() *s3.Client {
-	return s3.NewFromConfig(aws.Config{Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider(s.minio.AccessKey(), s.minio.SecretKey(), "")},
+	return s3.NewFromConfig(aws.Config{Region: "us-east-1",
+		Credentials: credentials.NewStaticCredentialsProvider(s.minio.AccessKey(), s.minio.SecretKey(), "")},
 		func(o *s3.Options) { o.BaseEndpoint, o.UsePathStyle = aws.String(s.minio.Endpoint()), true })
 }
 
@@ -46,7 +47,9 @@ func (s *stack) get(key string) ([]byte, map[string]string) {
 
 func (s *stack) put(key string, body []byte, meta map[string]string) {
 	s.t.Helper()
-	if _, err := s.s3().PutObject(s.t.Context(), &s3.PutObjectInput{Bucket: aws.String("penstock"), Key: &key, Body: bytes.NewReader(body), Metadata: meta}); err != nil {
+	if _, err := s.s3().PutObject(s.t.Context(),
+		&s3.PutObjectInput{Bucket: aws.String("penstock"), Key: &key, Body: bytes.NewReader(body),
+			Metadata: meta}); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -91,7 +94,8 @@ type letter struct {
 func TestRefusedRowIsLeftOut(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	if err := s.db.Exec(t.Context(), "ALTER TABLE events ADD COLUMN level UInt8 MATERIALIZED accurateCast(ifNull(properties.level.:Int64, 0), 'UInt8')"); err != nil {
+	if err := s.db.Exec(t.Context(),
+		"ALTER TABLE events ADD COLUMN level UInt8 MATERIALIZED accurateCast(ifNull(properties.level.:Int64, 0), 'UInt8')"); err != nil {
 		t.Fatal(err)
 	}
 	r := s.start("r1", "receive")
@@ -104,18 +108,23 @@ func TestRefusedRowIsLeftOut(t *testing.T) {
 		}
 		fmt.Fprintf(&body, `{"name":"n","event_id":"e%d","level":%d}`+"\n", i, level)
 	}
-	if code, a := post(t, r.URL+"/v1/events?durability=object", body.String(), "Content-Type", "application/x-ndjson"); code != 200 || a.Accepted != 1000 {
+	if code, a := post(t, r.URL+"/v1/events?durability=object", body.String(), "Content-Type",
+		"application/x-ndjson"); code != 200 || a.Accepted != 1000 {
 		t.Fatalf("%d %+v", code, a)
 	}
 	s.rows("events", 998)
 	s.rows("errors", 2)
-	if got := one[string](s, "SELECT toString(arraySort(groupArray((code, stage, project, source_row, server_code)))) FROM errors"); got != "[('refused_row','loader','test',333,70),('refused_row','loader','test',800,70)]" {
+	if got := one[string](s,
+		"SELECT toString(arraySort(groupArray((code, stage, project, source_row, server_code)))) FROM errors"); got != "[('refused_row','loader','test',333,70),('refused_row','loader','test',800,70)]" {
 		t.Errorf("errors: %s", got)
 	}
-	if message := one[string](s, "SELECT message FROM errors LIMIT 1"); !strings.Contains(message, "cannot be safely converted into type UInt8") {
+	if message := one[string](s, "SELECT message FROM errors LIMIT 1"); !strings.Contains(message,
+		"cannot be safely converted into type UInt8") {
 		t.Errorf("message %q", message)
 	}
-	if n := one[uint64](s, "SELECT count() FROM loads FINAL WHERE status = 'loaded' AND pipeline = 'events' AND rows = 998 AND length(refused) = 2 AND attempts = 1"); n != 1 {
+	if n := one[uint64](s,
+		"SELECT count() FROM loads FINAL WHERE status = 'loaded' AND pipeline = 'events' AND rows = 998 AND "+
+			"length(refused) = 2 AND attempts = 1"); n != 1 {
 		t.Errorf("the ledger: %s", s.must("objects", "ls"))
 	}
 	s.mustVerify()
@@ -163,14 +172,16 @@ func TestDeadLetterIsRedriven(t *testing.T) {
 		}
 		return nil
 	})
-	if d := letters[0]; d.Key != keys[1] || d.Code != "object_damaged" && d.Code != "object_overwritten" || d.Failures != 3 || d.Token == "" {
+	if d := letters[0]; d.Key != keys[1] || d.Code != "object_damaged" && d.Code != "object_overwritten" ||
+		d.Failures != 3 || d.Token == "" {
 		t.Errorf("letter %+v", d)
 	}
 	if v, err := s.verify(); err == nil || len(v.Differences) != 1 {
 		t.Errorf("verify: %v %+v", err, v.Differences)
 	}
 	eventually(t, time.Minute, "failures", func() error {
-		if n := one[uint64](s, "SELECT count() FROM load_failures WHERE object = {key:String} AND class = 'permanent'", named("key", keys[1])); n < 3 {
+		if n := one[uint64](s, "SELECT count() FROM load_failures WHERE object = {key:String} AND class = 'permanent'",
+			named("key", keys[1])); n < 3 {
 			return fmt.Errorf("%d rows", n)
 		}
 		return nil
@@ -224,7 +235,8 @@ func TestDropLetters(t *testing.T) {
 	if n := len(items[letter](s, "dlq", "list")); n != 0 {
 		t.Errorf("%d letters are left", n)
 	}
-	if n := one[uint64](s, "SELECT count() FROM loads FINAL WHERE status = 'dropped' AND position(error, 'no data of ours') > 0"); n != 2 {
+	if n := one[uint64](s,
+		"SELECT count() FROM loads FINAL WHERE status = 'dropped' AND position(error, 'no data of ours') > 0"); n != 2 {
 		t.Errorf("the ledger has %d dropped", n)
 	}
 	s.put("events/broken.parquet", parquetFile(t), nil)
@@ -270,13 +282,16 @@ func TestForeignFiles(t *testing.T) {
 	s.put("events/import/scores.parquet", parquetFile(t), nil)
 	s.rows("events", 4)
 	s.rows("errors", 1)
-	if got := one[string](s, "SELECT toString((user_id, toString(timestamp), toString(properties))) FROM events WHERE name = 'old'"); got != `('7','2025-05-05 05:05:05.000','{"color":"red","event_id":"o1","n":1}')` {
+	if got := one[string](s,
+		"SELECT toString((user_id, toString(timestamp), toString(properties))) FROM events WHERE name = 'old'"); got != `('7','2025-05-05 05:05:05.000','{"color":"red","event_id":"o1","n":1}')` {
 		t.Errorf("old: %s", got)
 	}
-	if got := one[string](s, "SELECT toString((user_id, toString(timestamp), toString(properties))) FROM events WHERE name = 'win'"); got != `('ann','2026-01-02 03:04:05.000','{"friends":["bob"],"score":1.5}')` {
+	if got := one[string](s,
+		"SELECT toString((user_id, toString(timestamp), toString(properties))) FROM events WHERE name = 'win'"); got != `('ann','2026-01-02 03:04:05.000','{"friends":["bob"],"score":1.5}')` {
 		t.Errorf("win: %s", got)
 	}
-	if got := one[string](s, "SELECT toString((source_object, source_row, trim(raw))) FROM errors"); got != `('events/import/old.ndjson',1,'{"event_id":"o2","name":')` {
+	if got := one[string](s,
+		"SELECT toString((source_object, source_row, trim(raw))) FROM errors"); got != `('events/import/old.ndjson',1,'{"event_id":"o2","name":')` {
 		t.Errorf("errors: %s", got)
 	}
 	// Again under a new generation: the same rows.
@@ -302,7 +317,8 @@ func TestReplaceKilled(t *testing.T) {
 		for i := range 200 {
 			fmt.Fprintf(&b, `{"name":"n","i":%d}`+"\n", i)
 		}
-		if code, _ := post(t, r.URL+"/v1/events?durability=object", b.String(), "Content-Type", "application/x-ndjson"); code != 200 {
+		if code, _ := post(t, r.URL+"/v1/events?durability=object", b.String(), "Content-Type",
+			"application/x-ndjson"); code != 200 {
 			t.Fatal(code)
 		}
 	}
@@ -381,7 +397,8 @@ func TestTableIsLost(t *testing.T) {
 	}
 	l.term()
 	s.must("setup")
-	if out := s.must("reingest", "--since", "1h", "--dry-run"); !strings.Contains(out, "20 objects") || !strings.Contains(out, "60 rows") || !strings.Contains(out, "without a row in the table") {
+	if out := s.must("reingest", "--since", "1h", "--dry-run"); !strings.Contains(out, "20 objects") ||
+		!strings.Contains(out, "60 rows") || !strings.Contains(out, "without a row in the table") {
 		t.Errorf("dry run: %s", out)
 	}
 	if n := one[uint64](s, "SELECT count() FROM events"); n != 0 {
@@ -390,7 +407,8 @@ func TestTableIsLost(t *testing.T) {
 	s.must("reingest", "--since", "1h")
 	s.rows("events", 60)
 	s.mustVerify()
-	if out := s.must("reingest", "--since", "1h"); !strings.Contains(out, "20 objects") || !strings.Contains(out, "left alone") || !strings.Contains(out, "loaded 0 objects") {
+	if out := s.must("reingest", "--since", "1h"); !strings.Contains(out, "20 objects") ||
+		!strings.Contains(out, "left alone") || !strings.Contains(out, "loaded 0 objects") {
 		t.Errorf("again: %s", out)
 	}
 }
@@ -404,7 +422,8 @@ func TestAdminAPI(t *testing.T) {
 	shared := "PENSTOCK_BATCHER_DIR=" + filepath.Join(s.dir, "shared")
 	l := s.start("l1", "load", "PENSTOCK_ADMIN_TOKEN=secret", shared)
 	s.start("l2", "load", shared)
-	_, a := post(t, r.URL+"/v1/events?durability=object", `[{"name":"a","event_id":"0190c5a0-0000-7000-8000-000000000001"},{"name":"b"}]`)
+	_, a := post(t, r.URL+"/v1/events?durability=object",
+		`[{"name":"a","event_id":"0190c5a0-0000-7000-8000-000000000001"},{"name":"b"}]`)
 	post(t, r.URL+"/v1/events", "{bad")
 	s.rows("events", 2)
 	s.rows("errors", 1)
@@ -462,12 +481,14 @@ func TestAdminAPI(t *testing.T) {
 	// After a server's redrive another one begins as before, here and there.
 	post(t, r.URL+"/v1/events", "{worse")
 	s.rows("errors", 2)
-	if out := remote("errors", "redrive", "--code", "invalid_json", "--through", `echo '{"name":"mended"}'`); !strings.Contains(out, "1 accepted") {
+	if out := remote("errors", "redrive", "--code", "invalid_json", "--through",
+		`echo '{"name":"mended"}'`); !strings.Contains(out, "1 accepted") {
 		t.Errorf("the second redrive: %s", out)
 	}
 	post(t, r.URL+"/v1/events", "{worst")
 	s.rows("errors", 3)
-	if out := s.must("errors", "redrive", "--code", "invalid_json", "--through", `echo '{"name":"mended"}'`); !strings.Contains(out, "1 accepted") {
+	if out := s.must("errors", "redrive", "--code", "invalid_json", "--through",
+		`echo '{"name":"mended"}'`); !strings.Contains(out, "1 accepted") {
 		t.Errorf("the redrive from here: %s", out)
 	}
 	s.rows("events", 5)
@@ -475,14 +496,16 @@ func TestAdminAPI(t *testing.T) {
 	if _, held, err := s.bucket().Claim(t.Context(), "redrive", "another", time.Minute); !held || err != nil {
 		t.Fatal(held, err)
 	}
-	if out, err := s.run("errors", "redrive", "--all"); err == nil || !strings.Contains(out, "another redrive is running") {
+	if out, err := s.run("errors", "redrive", "--all"); err == nil ||
+		!strings.Contains(out, "another redrive is running") {
 		t.Errorf("beside another: %v %s", err, out)
 	}
 	// Bytes that were damaged in the bucket are not given out as those that were sent.
 	post(t, r.URL+"/v1/events", "{"+strings.Repeat("x", 2<<20))
 	s.rows("errors", 4)
 	blob := one[string](s, "SELECT raw_object FROM errors WHERE raw_object != ''")
-	if out := s.must("errors", "show", "--raw", one[string](s, "SELECT toString(event_id) FROM errors WHERE raw_object != ''")); len(out) != 1+2<<20 {
+	if out := s.must("errors", "show", "--raw",
+		one[string](s, "SELECT toString(event_id) FROM errors WHERE raw_object != ''")); len(out) != 1+2<<20 {
 		t.Errorf("%d raw bytes, want %d", len(out), 1+2<<20)
 	}
 	whole, _ := s.get(blob)
@@ -499,7 +522,8 @@ func TestViewAndUnknownCode(t *testing.T) {
 	s := newStack(t)
 	for _, q := range []string{
 		"CREATE TABLE levels (level UInt8) ENGINE = MergeTree ORDER BY level",
-		"CREATE MATERIALIZED VIEW to_levels TO levels AS SELECT accurateCast(ifNull(properties.level.:Int64, 0), 'UInt8') AS level FROM events",
+		"CREATE MATERIALIZED VIEW to_levels TO levels AS SELECT accurateCast(ifNull(properties.level.:Int64, 0), 'UInt8') " +
+			"AS level FROM events",
 	} {
 		if err := s.db.Exec(t.Context(), q); err != nil {
 			t.Fatal(err)
@@ -515,7 +539,8 @@ func TestViewAndUnknownCode(t *testing.T) {
 		}
 		return nil
 	})
-	for _, q := range []string{"DROP TABLE to_levels", "ALTER TABLE events ADD COLUMN high UInt8 MATERIALIZED ifNull(CAST(properties.score > 3 AS Nullable(UInt8)), 0)"} {
+	for _, q := range []string{"DROP TABLE to_levels",
+		"ALTER TABLE events ADD COLUMN high UInt8 MATERIALIZED ifNull(CAST(properties.score > 3 AS Nullable(UInt8)), 0)"} {
 		if err := s.db.Exec(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,8 @@ import (
 func (s *stack) send(r *role, run string, n, rate int) {
 	s.t.Helper()
 	var sent traffic.Sent
-	if err := traffic.Run(s.t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), run, n, 50, 4, rate, &sent); err != nil {
+	if err := traffic.Run(s.t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), run, n, 50, 4, rate,
+		&sent); err != nil {
 		s.t.Fatal(err)
 	}
 	if got := sent.Accepted.Load(); got != int64(n) {
@@ -65,7 +66,8 @@ func TestTooManyParts(t *testing.T) {
 	l := s.start("l1", "load")
 	s.send(r, "before", 100, 0)
 	s.rows("events", 100)
-	for _, query := range []string{"SYSTEM STOP MERGES events", "ALTER TABLE events MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1"} {
+	for _, query := range []string{"SYSTEM STOP MERGES events",
+		"ALTER TABLE events MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1"} {
 		if err := s.db.Exec(t.Context(), query); err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +82,8 @@ func TestTooManyParts(t *testing.T) {
 	if n := l.metric(`penstock_loader_failures_total{pipeline="events"`); n != 0 {
 		t.Errorf("%v failures are counted against objects", n)
 	}
-	for _, query := range []string{"ALTER TABLE events RESET SETTING parts_to_throw_insert, parts_to_delay_insert", "SYSTEM START MERGES events"} {
+	for _, query := range []string{"ALTER TABLE events RESET SETTING parts_to_throw_insert, parts_to_delay_insert",
+		"SYSTEM START MERGES events"} {
 		if err := s.db.Exec(t.Context(), query); err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +140,8 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64m", "penstock-test", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64m", "penstock-test",
+		dir).CombinedOutput(); err != nil {
 		t.Fatalf("mount needs root: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
@@ -146,7 +150,8 @@ func TestFullDisk(t *testing.T) {
 		}
 	})
 	s.minio.Kill()
-	r := s.start("r1", "receive", "PENSTOCK_BATCHER_DIR="+dir, "PENSTOCK_BATCHER_ROLL_AGE=1s", "PENSTOCK_BATCHER_MAX_SEGMENT=16MiB", "PENSTOCK_BATCHER_MAX_DISK=8GiB")
+	r := s.start("r1", "receive", "PENSTOCK_BATCHER_DIR="+dir, "PENSTOCK_BATCHER_ROLL_AGE=1s",
+		"PENSTOCK_BATCHER_MAX_SEGMENT=16MiB", "PENSTOCK_BATCHER_MAX_DISK=8GiB")
 	const total = 30_000 // events of 3 KB: more than 64 MiB hold
 	var accepted atomic.Int64
 	var clients sync.WaitGroup

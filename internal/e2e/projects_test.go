@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -100,7 +101,8 @@ func TestKeysOfARunningReceiver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, bad := range []struct{ text, why string }{{"", "no projects stand in it"}, {string(good) + "project: {}\n", "unknown field project (known: projects)"}} {
+	for _, bad := range []struct{ text, why string }{{"", "no projects stand in it"},
+		{string(good) + "project: {}\n", "unknown field project (known: projects)"}} {
 		if err := os.WriteFile(path, []byte(bad.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +185,8 @@ func TestProjectSettings(t *testing.T) {
 		}
 	}
 	big := strings.Repeat("x", 100<<10)
-	call := `{"name":"call","user_id":"u1","session_id":"s1","email":"secret@example.com","text":"` + big + `","user":{"name":"secret","phone":"123","age":7},"list":[{"ip":"secret","n":1},{"ip":2}],"blob":{"email":"stays"}}`
+	call := `{"name":"call","user_id":"u1","session_id":"s1","email":"secret@example.com","text":"` + big +
+		`","user":{"name":"secret","phone":"123","age":7},"list":[{"ip":"secret","n":1},{"ip":2}],"blob":{"email":"stays"}}`
 	if status, a, _ := postAs(t, r, k, call); status != 202 {
 		t.Fatalf("%d %v", status, a)
 	}
@@ -202,7 +205,9 @@ func TestProjectSettings(t *testing.T) {
 		}
 		return nil
 	})
-	if n := one[uint64](s, "SELECT countIf(n != 3) FROM (SELECT toString(properties.session) AS s, count() AS n FROM events WHERE name = 'position' GROUP BY s)"); n != 0 {
+	if n := one[uint64](s,
+		"SELECT countIf(n != 3) FROM (SELECT toString(properties.session) AS s, count() AS n FROM events WHERE name = "+
+			"'position' GROUP BY s)"); n != 0 {
 		t.Errorf("%d sessions are taken in part", n)
 	}
 	in := float64(one[uint64](s, "SELECT uniqExact(toString(properties.session)) FROM events WHERE name = 'position'"))
@@ -218,12 +223,14 @@ func TestProjectSettings(t *testing.T) {
 		h.Write([]byte(text))
 		return hex.EncodeToString(h.Sum(nil))
 	}
-	row := one[string](s, "SELECT toJSONString(tuple(user_id, session_id, toString(context.ip))) FROM events WHERE name = 'call'")
+	row := one[string](s,
+		"SELECT toJSONString(tuple(user_id, session_id, toString(context.ip))) FROM events WHERE name = 'call'")
 	whole := one[string](s, "SELECT toJSONString(properties) || toJSONString(context) FROM events WHERE name = 'call'")
 	if got := one[string](s, "SELECT user_id FROM events WHERE name = 'call'"); got != hashed("u1") {
 		t.Errorf("user %s in %s", got, row)
 	}
-	for _, want := range []string{hashed("123"), hashed("secret"), hashed("2"), hashed("127.0.0.1"), `"age":`, "stays", "$blob"} {
+	for _, want := range []string{hashed("123"), hashed("secret"), hashed("2"), hashed("127.0.0.1"), `"age":`, "stays",
+		"$blob"} {
 		if !strings.Contains(whole, want) {
 			t.Errorf("%s is not in %s", want, whole)
 		}
@@ -236,8 +243,10 @@ func TestProjectSettings(t *testing.T) {
 	if n := count("session_id != ''"); n != 0 {
 		t.Errorf("%d rows have a session", n)
 	}
-	for path, want := range map[string]float64{"properties.email": 1, "properties.user.name": 1, "session_id": sessions*each*in/sessions + 1, "properties.list.ip": 2} {
-		if got := r.metric(`penstock_receiver_redacted_total{done="` + map[bool]string{true: "hash", false: "drop"}[strings.HasSuffix(path, "ip")] + `",path="` + path + `"`); got != want {
+	for path, want := range map[string]float64{"properties.email": 1, "properties.user.name": 1,
+		"session_id": sessions*each*in/sessions + 1, "properties.list.ip": 2} {
+		if got := r.metric(`penstock_receiver_redacted_total{done="` + map[bool]string{true: "hash",
+			false: "drop"}[strings.HasSuffix(path, "ip")] + `",path="` + path + `"`); got != want {
 			t.Errorf("%s: %v are counted, want %v", path, got, want)
 		}
 	}
@@ -286,13 +295,16 @@ func TestLimits(t *testing.T) {
 			}
 		}
 		l, _ := a["limit"].(map[string]any)
-		if codeOf(a) != c.code || l["of"] != "events" || l["per"] != c.per || l["limit"] != c.limit || l["left"] == nil || a["accepted"] != 0.0 {
+		if codeOf(a) != c.code || l["of"] != "events" || l["per"] != c.per || l["limit"] != c.limit || l["left"] == nil ||
+			a["accepted"] != 0.0 {
 			t.Errorf("%v", a)
 		}
-		if h.Get("Retry-After") != fmt.Sprint(l["retry_after"]) && c.per == "second" || h.Get("RateLimit-Limit") != fmt.Sprint(c.limit) {
+		if h.Get("Retry-After") != fmt.Sprint(l["retry_after"]) && c.per == "second" ||
+			h.Get("RateLimit-Limit") != fmt.Sprint(c.limit) {
 			t.Errorf("%v beside %v", h, l)
 		}
-		if at, err := time.Parse(time.RFC3339, l["retry_at"].(string)); err != nil || c.per == "day" && at.Format(time.TimeOnly) != "00:00:00" {
+		if at, err := time.Parse(time.RFC3339, l["retry_at"].(string)); err != nil || c.per == "day" &&
+			at.Format(time.TimeOnly) != "00:00:00" {
 			t.Errorf("%v: %v", l, err)
 		}
 		if accepted < 25 || accepted > 75 {
@@ -338,7 +350,8 @@ func TestFlood(t *testing.T) {
 		return sent
 	}
 	tell := func(what string, sent *load.Sent) {
-		t.Logf("%-34s %d accepted, p50 %s, p99 %s, max %s, %d unsent", what, sent.Accepted, sent.Latency.Quantile(0.5).Round(10*time.Microsecond),
+		t.Logf("%-34s %d accepted, p50 %s, p99 %s, max %s, %d unsent", what, sent.Accepted,
+			sent.Latency.Quantile(0.5).Round(10*time.Microsecond),
 			sent.Latency.Quantile(0.99).Round(10*time.Microsecond), sent.Latency.Max().Round(10*time.Microsecond), sent.Unsent)
 	}
 	// flood sends on connections of its own, at a pace, whatever it is answered.
@@ -376,14 +389,14 @@ func TestFlood(t *testing.T) {
 					}
 					a, err := conn.Post(body, n)
 					mu.Lock()
-					if refusal, ok := err.(*load.StatusError); ok && refusal.Status == 429 {
+					if refusal, ok := errors.AsType[*load.StatusError](err); ok && refusal.Status == 429 {
 						refused += batch
 					} else if err != nil {
 						t.Error(err)
 					}
 					taken += int64(a.Accepted)
 					mu.Unlock()
-					if _, ok := err.(net.Error); ok {
+					if _, ok := errors.AsType[net.Error](err); ok {
 						return
 					}
 				}
@@ -407,7 +420,8 @@ func TestFlood(t *testing.T) {
 	taken, refused := stop()
 	tell("beside a limited flood:", beside)
 	most := limit * (time.Since(began).Seconds() + 2)
-	t.Logf("of the flood %d events were taken, %d refused, in %s; the receiver's CPU %.2f s, without it %.2f s", taken, refused, time.Since(began).Round(time.Millisecond), besideCPU, alone)
+	t.Logf("of the flood %d events were taken, %d refused, in %s; the receiver's CPU %.2f s, without it %.2f s", taken,
+		refused, time.Since(began).Round(time.Millisecond), besideCPU, alone)
 	if float64(taken) > most || taken == 0 || refused < 3*taken {
 		t.Errorf("of the flood %d events were taken (at most %.0f), %d refused", taken, most, refused)
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -71,7 +72,7 @@ func (p *proxy) forward(to, from net.Conn) {
 		p.mu.Unlock()
 		<-stall
 		time.Sleep(delay)
-		if _, werr := to.Write(buf[:n]); werr != nil || err != nil && err != io.EOF {
+		if _, werr := to.Write(buf[:n]); werr != nil || err != nil && !errors.Is(err, io.EOF) {
 			return
 		}
 		if err != nil {

@@ -38,7 +38,8 @@ func duckDB(t *testing.T) (dir string) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(temp)
-	if out, err := exec.CommandContext(t.Context(), "npm", "install", "--no-fund", "--no-audit", "--prefix", temp, duckdb).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "npm", "install", "--no-fund", "--no-audit", "--prefix", temp,
+		duckdb).CombinedOutput(); err != nil {
 		t.Fatalf("npm install %s: %v\n%s", duckdb, err, out)
 	}
 	if err := os.Rename(temp, dir); err != nil && !os.IsExist(err) {
@@ -57,13 +58,16 @@ func TestObjectsReadByDuckDB(t *testing.T) {
 	r := s.start("r", "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h", "PENSTOCK_BATCHER_FORMAT=parquet")
 	s.start("l", "load")
 	var sent traffic.Sent
-	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 2), "readable", total, 500, 2, 0, &sent); err != nil {
+	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 2), "readable", total, 500, 2, 0,
+		&sent); err != nil {
 		t.Fatal(err)
 	}
 	r.term()
 	s.rows("events", total)
 	objectKey := one[string](s, "SELECT key FROM loads FINAL")
-	sums := one[string](s, "SELECT concat(count(), ' ', sum(properties.score::Int64), ' ', round(sum(properties.position.x::Float64)), ' ', countIf(properties.premium::Bool), ' ', countIf(name = 'llm_call')) FROM events")
+	sums := one[string](s,
+		"SELECT concat(count(), ' ', sum(properties.score::Int64), ' ', round(sum(properties.position.x::Float64)), ' ', "+
+			"countIf(properties.premium::Bool), ' ', countIf(name = 'llm_call')) FROM events")
 	object, _ := s.get(objectKey)
 	path := filepath.Join(t.TempDir(), "object.parquet")
 	if err := os.WriteFile(path, object, 0o600); err != nil {

@@ -85,8 +85,10 @@ func newTrouble(t *testing.T, target string) *trouble {
 	}
 	forward := httputil.NewSingleHostReverseProxy(to)
 	full := receiver.New(receiver.Options{
-		Keys:    []receiver.Key{{Project: "test", Hash: receiver.HashKey(key)}, {Project: "test", Hash: receiver.HashKey(gameKey), Secret: gameSecret}},
-		MaxBody: 1 << 20, MaxDecoded: 1 << 20, MaxEvent: 1 << 20, MaxEvents: 1000, MaxDepth: 64, MaxMemory: 1 << 25, ReadTimeout: time.Minute, RetryAfter: time.Second,
+		Keys: []receiver.Key{{Project: "test", Hash: receiver.HashKey(key)},
+			{Project: "test", Hash: receiver.HashKey(gameKey), Secret: gameSecret}},
+		MaxBody: 1 << 20, MaxDecoded: 1 << 20, MaxEvent: 1 << 20, MaxEvents: 1000, MaxDepth: 64, MaxMemory: 1 << 25,
+		ReadTimeout: time.Minute, RetryAfter: time.Second,
 		Origins: []string{"*"},
 	}, away{}, away{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	p := &trouble{}
@@ -140,7 +142,8 @@ func TestRealClients(t *testing.T) {
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")
-	for _, client := range []string{"segment", "rudderstack", "posthog", "amplitude", "gameanalytics", "langfuse", "otlp-http", "otlp-proto", "cloudevents"} {
+	for _, client := range []string{"segment", "rudderstack", "posthog", "amplitude", "gameanalytics", "langfuse",
+		"otlp-http", "otlp-proto", "cloudevents"} {
 		t.Run(client, func(t *testing.T) {
 			p := newTrouble(t, r.URL)
 			runClient(t, s, dir, client, p.URL)
@@ -218,7 +221,9 @@ func clientRows(t *testing.T, s *stack, since time.Time, count int) (rows []want
 		return nil
 	})
 	time.Sleep(1500 * time.Millisecond) // a roll and a load
-	got, err := s.db.Query(t.Context(), "SELECT name, user_id, session_id, toString(event_id), concat(replaceOne(toString(timestamp), ' ', 'T'), 'Z'), toJSONString(properties) "+all, param)
+	got, err := s.db.Query(t.Context(),
+		"SELECT name, user_id, session_id, toString(event_id), concat(replaceOne(toString(timestamp), ' ', 'T'), 'Z'), "+
+			"toJSONString(properties) "+all, param)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,9 +271,11 @@ func TestDialectsAreRedriven(t *testing.T) {
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")
-	span := &tracepb.Span{TraceId: []byte("0123456789abcdef"), SpanId: []byte("01234567"), Name: "span", StartTimeUnixNano: 1795319112345678901}
+	span := &tracepb.Span{TraceId: []byte("0123456789abcdef"), SpanId: []byte("01234567"), Name: "span",
+		StartTimeUnixNano: 1795319112345678901}
 	traces := func(spans ...*tracepb.Span) string {
-		wire, err := proto.Marshal(&tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: spans}}}}})
+		wire, err := proto.Marshal(
+			&tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: spans}}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -281,9 +288,12 @@ func TestDialectsAreRedriven(t *testing.T) {
 		header               []string
 	}{
 		{"POST", "/v1/traces", gzipped(traces(span)), 401, []string{"Content-Type", otlp, "Content-Encoding", "gzip"}},
-		{"POST", "/v1/events", `{"n":1}`, 401, []string{"Content-Type", "application/json", "ce-specversion", "1.0", "ce-type", "cloud", "ce-source", "/a", "ce-id", "1", "ce-time", "2026-11-22T03:45:12.345Z", "ce-subject", "é"}},
+		{"POST", "/v1/events", `{"n":1}`, 401,
+			[]string{"Content-Type", "application/json", "ce-specversion", "1.0", "ce-type", "cloud", "ce-source", "/a", "ce-id",
+				"1", "ce-time", "2026-11-22T03:45:12.345Z", "ce-subject", "é"}},
 		{"GET", "/v1/pixel.gif?name=pixel&a=1&key=wrong", "", 401, nil},
-		{"POST", "/v1/traces", traces(span, &tracepb.Span{Name: "mended"}), 200, []string{"Content-Type", otlp, "Authorization", "Bearer " + key}},
+		{"POST", "/v1/traces", traces(span, &tracepb.Span{Name: "mended"}), 200,
+			[]string{"Content-Type", otlp, "Authorization", "Bearer " + key}},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), c.method, r.URL+c.target, strings.NewReader(c.body))
 		if err != nil {
@@ -302,12 +312,15 @@ func TestDialectsAreRedriven(t *testing.T) {
 		}
 	}
 	s.rows("errors", 4)
-	s.must("errors", "redrive", "--code", "invalid_id", "--through", `sed 's/"spans": *\[{/&"traceId":"5b8aa5a2d2c872e8321cf37308d69df2","spanId":"5fb397be34d26b51",/'`)
+	s.must("errors", "redrive", "--code", "invalid_id", "--through",
+		`sed 's/"spans": *\[{/&"traceId":"5b8aa5a2d2c872e8321cf37308d69df2","spanId":"5fb397be34d26b51",/'`)
 	s.must("errors", "redrive", "--all", "--as", "test")
 	s.rows("events FINAL", 4) // the span was sent twice
 	for _, want := range []string{
-		"name = 'span' AND properties.trace_id.:String = '30313233343536373839616263646566' AND timestamp = '2026-11-22 03:45:12.345'",
-		"name = 'cloud' AND properties.n = 1 AND properties.`$envelope`.subject.:String = 'é' AND timestamp = '2026-11-22 03:45:12.345'",
+		"name = 'span' AND properties.trace_id.:String = '30313233343536373839616263646566' AND timestamp = '2026-11-22 " +
+			"03:45:12.345'",
+		"name = 'cloud' AND properties.n = 1 AND properties.`$envelope`.subject.:String = 'é' AND timestamp = '2026-11-22 " +
+			"03:45:12.345'",
 		"name = 'pixel' AND properties.a.:String = '1'",
 		"name = 'mended' AND properties.span_id.:String = '5fb397be34d26b51'",
 	} {

@@ -21,7 +21,8 @@ func TestSchemas(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("level.json", `{"required":["level"],"properties":{"level":{"type":"integer"},"body":{"type":"string","maxLength":200000}}}`)
+	write("level.json",
+		`{"required":["level"],"properties":{"level":{"type":"integer"},"body":{"type":"string","maxLength":200000}}}`)
 	config := func(mode string) []string {
 		return []string{"PENSTOCK_SCHEMAS_DIR=" + dir, "PENSTOCK_SCHEMAS_MODE=" + mode}
 	}
@@ -30,19 +31,22 @@ func TestSchemas(t *testing.T) {
 	s.start("l1", "load")
 	const bad = `[{"name":"level","event_id":"1","timestamp":1795320000000,"level":"x"},{"name":"level","level":3},{"name":"other","level":"x"}]`
 	status, a := post(t, strict.URL+"/v1/events", bad)
-	if status != 202 || a.Accepted != 2 || len(a.Errors) != 1 || a.Errors[0].Code != "schema_violation" || !strings.Contains(a.Errors[0].Message, "by level.json: /level: got string, want integer") {
+	if status != 202 || a.Accepted != 2 || len(a.Errors) != 1 || a.Errors[0].Code != "schema_violation" ||
+		!strings.Contains(a.Errors[0].Message, "by level.json: /level: got string, want integer") {
 		t.Errorf("%d, %+v", status, a)
 	}
 	large := fmt.Sprintf(`{"name":"level","level":1,"body":%q}`, strings.Repeat("large", 30_000))
 	if status, a := post(t, strict.URL+"/v1/events", large); status != 202 {
 		t.Errorf("a large value that fits: %d, %+v", status, a)
 	}
-	if status, a := post(t, lax.URL+"/v1/events", strings.Replace(bad, `"1"`, `"2"`, 1)); status != 202 || a.Accepted != 3 || a.Rejected != 0 {
+	if status, a := post(t, lax.URL+"/v1/events", strings.Replace(bad, `"1"`, `"2"`, 1)); status != 202 ||
+		a.Accepted != 3 || a.Rejected != 0 {
 		t.Errorf("%d, %+v", status, a)
 	}
 	s.rows("events", 6)
 	s.rows("errors", 2)
-	if got := one[string](s, "SELECT toString(arraySort(groupArray((code, raw, class, endsWith(message, 'the event was taken'))))) FROM errors"); got !=
+	if got := one[string](s,
+		"SELECT toString(arraySort(groupArray((code, raw, class, endsWith(message, 'the event was taken'))))) FROM errors"); got !=
 		`[('schema_violation','{"name":"level","event_id":"1","timestamp":1795320000000,"level":"x"}','',0),('schema_violation','{"name":"level","event_id":"2","timestamp":1795320000000,"level":"x"}','taken',1)]` {
 		t.Errorf("errors are %s", got)
 	}
@@ -53,10 +57,12 @@ func TestSchemas(t *testing.T) {
 	}
 	// What is refused again stays; mended, it goes in; what was taken is left alone.
 	s.config(fmt.Sprintf("schemas: {dir: %s, mode: enforce}\n", dir))
-	if out := s.must("errors", "redrive", "--code", "schema_violation"); !strings.Contains(out, "0 accepted, 0 partly, 1 refused again, 1 skipped") {
+	if out := s.must("errors", "redrive", "--code", "schema_violation"); !strings.Contains(out,
+		"0 accepted, 0 partly, 1 refused again, 1 skipped") {
 		t.Errorf("redrive: %s", out)
 	}
-	if out := s.must("errors", "redrive", "--code", "schema_violation", "--through", `sed 's/"level":"x"/"level":7/'`); !strings.Contains(out, "2 accepted") {
+	if out := s.must("errors", "redrive", "--code", "schema_violation", "--through",
+		`sed 's/"level":"x"/"level":7/'`); !strings.Contains(out, "2 accepted") {
 		t.Errorf("redrive, mended: %s", out)
 	}
 	s.rows("events FINAL", 7)
@@ -70,7 +76,8 @@ func TestSchemas(t *testing.T) {
 	})
 	write("level.v2.json", `{"required":`)
 	time.Sleep(2 * time.Second) // the folder is looked at every second; that nothing changes has no sign
-	if status, a := post(t, strict.URL+"/v1/events", `{"name":"level","level":1}`); status != 400 || !strings.Contains(a.Errors[0].Message, ": the event's properties: missing property 'difficulty'") {
+	if status, a := post(t, strict.URL+"/v1/events", `{"name":"level","level":1}`); status != 400 ||
+		!strings.Contains(a.Errors[0].Message, ": the event's properties: missing property 'difficulty'") {
 		t.Errorf("with a broken file: %d, %+v", status, a)
 	}
 	if status, _ := post(t, strict.URL+"/v1/events", `{"name":"level","level":1,"schema_version":1}`); status != 202 {

@@ -49,7 +49,8 @@ func build(flags ...string) (string, error) {
 	built = append(built, dir)
 	path := filepath.Join(dir, "penstock")
 	args := append([]string{"build"}, flags...)
-	out, err := exec.Command("go", append(args, "-o", path, "github.com/penstock/penstock/cmd/penstock")...).CombinedOutput()
+	out, err := exec.Command("go",
+		append(args, "-o", path, "github.com/penstock/penstock/cmd/penstock")...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build penstock: %w\n%s", err, out)
 	}
@@ -93,7 +94,8 @@ type stack struct {
 func newStack(t testing.TB) *stack {
 	t.Helper()
 	s := &stack{t: t, dir: t.TempDir(), nats: servers.NATS(t), clickhouse: servers.ClickHouse(t)}
-	q, err := jetstream.Connect(jetstream.Options{URL: s.nats.URL(), AckWait: 5 * time.Second, MaxAge: time.Hour, MaxBytes: 1 << 28, Replicas: 1},
+	q, err := jetstream.Connect(jetstream.Options{URL: s.nats.URL(), AckWait: 5 * time.Second, MaxAge: time.Hour,
+		MaxBytes: 1 << 28, Replicas: 1},
 		"e2e", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -147,7 +149,8 @@ func (s *stack) env(more ...string) []string {
 		"PENSTOCK_CLICKHOUSE_ADDRESSES=["+s.clickhouse.Addr()+"]",
 		"PENSTOCK_CLICKHOUSE_USER="+s.clickhouse.User(),
 		"PENSTOCK_CLICKHOUSE_PASSWORD="+s.clickhouse.Password(),
-		"PENSTOCK_RECEIVER_KEYS=[{project: test, sha256: "+hex.EncodeToString(sum[:])+"}, {project: test, sha256: "+hex.EncodeToString(game[:])+", secret: "+gameSecret+"}]",
+		"PENSTOCK_RECEIVER_KEYS=[{project: test, sha256: "+hex.EncodeToString(
+			sum[:])+"}, {project: test, sha256: "+hex.EncodeToString(game[:])+", secret: "+gameSecret+"}]",
 		"PENSTOCK_BATCHER_ROLL_AGE=1s",
 		"PENSTOCK_LOADER_BACKOFF_MIN=100ms", "PENSTOCK_LOADER_BACKOFF_MAX=1s",
 		"PENSTOCK_BATCHER_BACKOFF_MIN=50ms", "PENSTOCK_BATCHER_BACKOFF_MAX=500ms",
@@ -231,7 +234,8 @@ func (r *role) spawn() {
 		r.t.Fatal(err)
 	}
 	log := r.log
-	p, err := devstack.Start(r.t.Context(), devstack.Command{Name: strings.Join(r.args, " "), Path: path, Args: r.args, Env: r.env, LogPath: log})
+	p, err := devstack.Start(r.t.Context(),
+		devstack.Command{Name: strings.Join(r.args, " "), Path: path, Args: r.args, Env: r.env, LogPath: log})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -94,7 +94,8 @@ func leaveEarly(_ context.Context, r *role, address string) {
 		return
 	}
 	defer c.Close()
-	fmt.Fprintf(c, "POST /2/httpapi HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: %s\r\nContent-Length: 1000\r\n\r\n%90s", address, "")
+	fmt.Fprintf(c, "POST /2/httpapi HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: %s\r\nContent-Length: 1000\r\n\r\n%90s",
+		address, "")
 	time.Sleep(50 * time.Millisecond) // as long as it is read
 }
 
@@ -104,7 +105,9 @@ func stall(r *role, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(c, "POST /batch HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: %s\r\nContent-Type: application/json\r\nContent-Length: 1200000\r\n\r\n", address)
+	fmt.Fprintf(c,
+		"POST /batch HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: %s\r\nContent-Type: application/json\r\nContent-Length: "+
+			"1200000\r\n\r\n", address)
 	c.SetWriteDeadline(time.Now().Add(5 * time.Second))
 	c.Write(bytes.Repeat([]byte(" "), 1_190_000))
 	return c, nil
@@ -171,7 +174,8 @@ func keyInBody(ctx context.Context, t *testing.T, r *role) (sent int) {
 func TestStrangers(t *testing.T) {
 	const strangers, stalled, requests, pause = 200, 1500, 100, 4 * time.Second
 	s := newStack(t)
-	r := s.prepare("r1", "receive", "PENSTOCK_RECEIVER_TRUSTED_PROXIES=[127.0.0.0/8]", "PENSTOCK_BATCHER_ROLL_AGE=5s", "PENSTOCK_RECEIVER_READ_TIMEOUT=60s")
+	r := s.prepare("r1", "receive", "PENSTOCK_RECEIVER_TRUSTED_PROXIES=[127.0.0.0/8]", "PENSTOCK_BATCHER_ROLL_AGE=5s",
+		"PENSTOCK_RECEIVER_READ_TIMEOUT=60s")
 	r.binary = plain // the race detector takes many times the memory
 	r.spawn()
 	r.awaitReady()
@@ -179,7 +183,8 @@ func TestStrangers(t *testing.T) {
 	alone := customer(t, r, requests)
 	began := time.Now()
 	for i := range 300 { // small ones use up the budget and are stored
-		strange(t.Context(), r, fmt.Sprintf("203.2.0.%d", i%250), "/batch", bytes.NewReader(junk()[i<<13:(i+1)<<13]), 8<<10, "Content-Encoding", "gzip")
+		strange(t.Context(), r, fmt.Sprintf("203.2.0.%d", i%250), "/batch", bytes.NewReader(junk()[i<<13:(i+1)<<13]), 8<<10,
+			"Content-Encoding", "gzip")
 	}
 
 	var conns []net.Conn
@@ -235,8 +240,10 @@ func TestStrangers(t *testing.T) {
 	r.term()
 	took := time.Since(began)
 	stored, budget := s.errorBytes(), anonymousBurst+int64(took.Seconds()*anonymousRate)
-	t.Logf("customer's p99: alone %s, attacked %s; %d attacks in %s and %d stalled connections: %d KiB stored (budget %d), %.0f failures dropped, "+
-		"%d MiB at most; %d requests of a client with its key in the body", alone, best, attacked.Load(), took, len(conns), stored>>10, budget>>10, dropped, peak>>20, sent)
+	t.Logf("customer's p99: alone %s, attacked %s; %d attacks in %s and %d stalled connections: %d KiB stored (budget "+
+		"%d), %.0f failures dropped, "+
+		"%d MiB at most; %d requests of a client with its key in the body", alone, best, attacked.Load(), took, len(conns),
+		stored>>10, budget>>10, dropped, peak>>20, sent)
 	// On a quiet machine it is twice at most: PENSTOCK_STRANGERS_RATIO=2 asks for that. Beside other tests a test of time
 	// finds only what is far off.
 	if ratio := number("PENSTOCK_STRANGERS_RATIO", 8); best > time.Duration(ratio)*alone {

@@ -60,7 +60,8 @@ func TestSweepAfterStreamIsDeleted(t *testing.T) {
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h", "PENSTOCK_BATCHER_OBJECT_WAIT=1ms")
 	for i := range 100 {
-		if code, a := post(t, r.URL+"/v1/events?durability=object", fmt.Sprintf(`[{"name":"a","i":%d},{"name":"b"}]`, i)); code != 200 {
+		if code, a := post(t, r.URL+"/v1/events?durability=object",
+			fmt.Sprintf(`[{"name":"a","i":%d},{"name":"b"}]`, i)); code != 200 {
 			t.Fatalf("answer %d %+v", code, a)
 		}
 	}
@@ -157,7 +158,8 @@ func TestNoQueue(t *testing.T) {
 		s.start(name, "load", none...)
 	}
 	var sent traffic.Sent
-	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "n", 10_000, 20, 4, 3000, &sent); err != nil {
+	if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 4), "n", 10_000, 20, 4, 3000,
+		&sent); err != nil {
 		t.Fatal(err)
 	}
 	s.rows("events", 10_000)
@@ -208,7 +210,8 @@ func TestVerifyFindsDifferences(t *testing.T) {
 	l := s.start("l1", "load")
 	var keys []string
 	for i := range 4 {
-		_, a := post(t, r.URL+"/v1/events?durability=object", fmt.Sprintf(`[{"name":"a","event_id":"%d-a"},{"name":"b"},{"name":"c"}]`, i))
+		_, a := post(t, r.URL+"/v1/events?durability=object",
+			fmt.Sprintf(`[{"name":"a","event_id":"%d-a"},{"name":"b"},{"name":"c"}]`, i))
 		keys = append(keys, a.Object)
 	}
 	// A client's resend: collapsed by a merge, it is no difference.

@@ -102,7 +102,8 @@ func (c *Claim) Release(ctx context.Context) error {
 	if ok, err := c.Renew(ctx); !ok || err != nil {
 		return err
 	}
-	if _, err := c.bucket.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.bucket.name, Key: &c.key}); err != nil {
+	if _, err := c.bucket.client.DeleteObject(ctx,
+		&s3.DeleteObjectInput{Bucket: &c.bucket.name, Key: &c.key}); err != nil {
 		return fmt.Errorf("release claim: %w", class(err))
 	}
 	return nil

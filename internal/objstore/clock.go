@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Offset is how far this machine's clock is ahead of the store's, by the Date of an answer: whole seconds, less what the
-// way took. The request is not signed, for with a wrong clock no signature holds; any answer has a Date.
+// Offset is how far this machine's clock is ahead of the store's, by the Date of an answer: whole seconds, less what
+// the way took. The request is not signed, for with a wrong clock no signature holds; any answer has a Date.
 func (b *Bucket) Offset(ctx context.Context) (time.Duration, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, b.endpoint, nil)
 	if err != nil {

@@ -23,7 +23,8 @@ func TestOffset(t *testing.T) {
 			t.Errorf("got %s, %v; want %s", got, err, want)
 		}
 	}
-	gone := Open(Options{Endpoint: "http://127.0.0.1:1", Region: "us-east-1", Bucket: "bucket", AccessKey: "key", SecretKey: "secret"})
+	gone := Open(Options{Endpoint: "http://127.0.0.1:1", Region: "us-east-1", Bucket: "bucket", AccessKey: "key",
+		SecretKey: "secret"})
 	if got, err := gone.Offset(t.Context()); err == nil {
 		t.Errorf("a store that is away: offset %s", got)
 	}

@@ -12,7 +12,8 @@ import (
 type etags struct{ trusted atomic.Bool }
 
 // settle returns the ETag of an object that was just put. It asks for the object until both answers were equal once.
-func (e *etags) settle(ctx context.Context, put pipeline.Object, head func(context.Context, string) (pipeline.Object, error)) string {
+func (e *etags) settle(ctx context.Context, put pipeline.Object,
+	head func(context.Context, string) (pipeline.Object, error)) string {
 	if e.trusted.Load() {
 		return put.ETag
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 func (b *Bucket) ruleNames(ctx context.Context) ([]string, error) {
-	have, err := b.client.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &b.name})
+	have, err := b.client.GetBucketNotificationConfiguration(ctx,
+		&s3.GetBucketNotificationConfigurationInput{Bucket: &b.name})
 	if err != nil {
 		return nil, err
 	}
@@ -23,7 +24,8 @@ func (b *Bucket) ruleNames(ctx context.Context) ([]string, error) {
 }
 
 func (b *Bucket) renameRule(ctx context.Context, from, to string) error {
-	have, err := b.client.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &b.name})
+	have, err := b.client.GetBucketNotificationConfiguration(ctx,
+		&s3.GetBucketNotificationConfigurationInput{Bucket: &b.name})
 	if err != nil {
 		return err
 	}

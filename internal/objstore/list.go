@@ -41,7 +41,8 @@ func (b *Bucket) List(ctx context.Context, prefix, after, before string, page fu
 				end = true
 				break
 			}
-			objects = append(objects, pipeline.Object{Key: key, ETag: unquote(c.ETag), Size: aws.ToInt64(c.Size), Modified: aws.ToTime(c.LastModified)})
+			objects = append(objects, pipeline.Object{Key: key, ETag: unquote(c.ETag), Size: aws.ToInt64(c.Size),
+				Modified: aws.ToTime(c.LastModified)})
 		}
 		if len(objects) > 0 {
 			if err := page(objects); err != nil {

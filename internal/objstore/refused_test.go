@@ -34,7 +34,8 @@ func answering(t *testing.T, put int, code string, head int) *Bucket {
 		}
 	}))
 	t.Cleanup(server.Close)
-	return Open(Options{Endpoint: server.URL, Region: "us-east-1", Bucket: "bucket", AccessKey: "a", SecretKey: "s", PathStyle: true})
+	return Open(Options{Endpoint: server.URL, Region: "us-east-1", Bucket: "bucket", AccessKey: "a", SecretKey: "s",
+		PathStyle: true})
 }
 
 func TestRefused(t *testing.T) {
@@ -74,7 +75,8 @@ func TestRefused(t *testing.T) {
 			continue
 		}
 		refusal, refused := errors.AsType[pipeline.RefusedError](err)
-		if refused != (c.missing != "") || refusal.Missing != c.missing || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "events/x.parquet") {
+		if refused != (c.missing != "") || refusal.Missing != c.missing || !strings.Contains(err.Error(), c.says) ||
+			!strings.Contains(err.Error(), "events/x.parquet") {
 			t.Errorf("%s: got %q, %v", name, refusal.Missing, err)
 		}
 		if class := retry.ClassOf(err); refused && class == retry.Permanent {

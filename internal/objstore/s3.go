@@ -82,7 +82,8 @@ func Open(opts Options) *Bucket {
 // Put stores an object under a key that is free. Where the key is taken, it
 // succeeds if the object there is the same by its sha256 (an earlier attempt
 // of ours whose answer was lost), and returns a pipeline.ConflictError if not.
-func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error) {
+func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker, size int64,
+	meta pipeline.Meta) (pipeline.Object, error) {
 	contentType := "application/octet-stream"
 	if f, _ := pipeline.FormatOf(key); f == pipeline.Parquet {
 		contentType = "application/vnd.apache.parquet"
@@ -202,12 +203,14 @@ func (b *Bucket) GetRange(ctx context.Context, key string, first, last int64) (i
 	return out.Body, nil
 }
 
-func object(key string, etag *string, size *int64, modified *time.Time, meta map[string]string) (pipeline.Object, error) {
+func object(key string, etag *string, size *int64, modified *time.Time,
+	meta map[string]string) (pipeline.Object, error) {
 	m, err := pipeline.ParseMeta(meta)
 	if err != nil {
 		return pipeline.Object{}, retry.As(retry.Permanent, fmt.Errorf("object %s: %w", key, err))
 	}
-	return pipeline.Object{Key: key, ETag: unquote(etag), Size: aws.ToInt64(size), Modified: aws.ToTime(modified), Meta: m}, nil
+	return pipeline.Object{Key: key, ETag: unquote(etag), Size: aws.ToInt64(size), Modified: aws.ToTime(modified),
+		Meta: m}, nil
 }
 
 // Ping tells whether the bucket can be reached.
@@ -237,7 +240,8 @@ const rulePrefix = "penstock-"
 // Notify makes the store send object-created notifications of each pipeline
 // to a queue; arns are by pipeline name. Rules of others stay.
 func (b *Bucket) Notify(ctx context.Context, specs []pipeline.Spec, arns map[string]string) error {
-	have, err := b.client.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &b.name})
+	have, err := b.client.GetBucketNotificationConfiguration(ctx,
+		&s3.GetBucketNotificationConfigurationInput{Bucket: &b.name})
 	if err != nil {
 		return fmt.Errorf("read notification rules of %s: %w", b.name, class(err))
 	}
@@ -257,7 +261,8 @@ func (b *Bucket) Notify(ctx context.Context, specs []pipeline.Spec, arns map[str
 		Bucket: &b.name,
 		NotificationConfiguration: &types.NotificationConfiguration{
 			QueueConfigurations: queues, TopicConfigurations: have.TopicConfigurations,
-			LambdaFunctionConfigurations: have.LambdaFunctionConfigurations, EventBridgeConfiguration: have.EventBridgeConfiguration,
+			LambdaFunctionConfigurations: have.LambdaFunctionConfigurations,
+			EventBridgeConfiguration:     have.EventBridgeConfiguration,
 		},
 	})
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 func open(t *testing.T) (*Bucket, *devstack.MinIO) {
 	t.Helper()
 	m := servers.MinIO(t, devstack.MinIOOptions{})
-	b := Open(Options{Endpoint: m.Endpoint(), Region: "us-east-1", Bucket: "bucket", AccessKey: m.AccessKey(), SecretKey: m.SecretKey(), PathStyle: true})
+	b := Open(Options{Endpoint: m.Endpoint(), Region: "us-east-1", Bucket: "bucket", AccessKey: m.AccessKey(),
+		SecretKey: m.SecretKey(), PathStyle: true})
 	if err := b.Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -22,20 +23,24 @@ func open(t *testing.T) (*Bucket, *devstack.MinIO) {
 }
 
 func meta(sum string) pipeline.Meta {
-	return pipeline.Meta{Schema: 1, Rows: 3, FirstSeq: 7, FirstReceived: 1795348800123, LastReceived: 1795348800456, SHA256: strings.Repeat(sum, 64)}
+	return pipeline.Meta{Schema: 1, Rows: 3, FirstSeq: 7, FirstReceived: 1795348800123, LastReceived: 1795348800456,
+		SHA256: strings.Repeat(sum, 64)}
 }
 
 func TestErrorsAreClassed(t *testing.T) {
 	b, m := open(t)
-	wrong := Open(Options{Endpoint: m.Endpoint(), Region: "us-east-1", Bucket: "bucket", AccessKey: m.AccessKey(), SecretKey: "wrong-secret", PathStyle: true})
+	wrong := Open(Options{Endpoint: m.Endpoint(), Region: "us-east-1", Bucket: "bucket", AccessKey: m.AccessKey(),
+		SecretKey: "wrong-secret", PathStyle: true})
 	if err := wrong.Ping(t.Context()); err == nil || retry.ClassOf(err) != retry.Outage {
 		t.Errorf("wrong secret: %v", err)
 	}
 	m.Kill()
-	if _, _, err := b.Get(t.Context(), "nothing"); err == nil || retry.ClassOf(err) != retry.Outage || errors.Is(err, ErrNotFound) {
+	if _, _, err := b.Get(t.Context(), "nothing"); err == nil || retry.ClassOf(err) != retry.Outage ||
+		errors.Is(err, ErrNotFound) {
 		t.Errorf("store away: %v", err)
 	}
-	if _, err := b.Put(t.Context(), "k", strings.NewReader("x"), 1, meta("a")); err == nil || retry.ClassOf(err) != retry.Outage {
+	if _, err := b.Put(t.Context(), "k", strings.NewReader("x"), 1, meta("a")); err == nil ||
+		retry.ClassOf(err) != retry.Outage {
 		t.Errorf("store away: %v", err)
 	}
 	if _, err := b.GetRange(t.Context(), "k", 0, 1); retry.ClassOf(err) != retry.Outage {
@@ -49,7 +54,8 @@ func TestNotifyKeepsForeignRules(t *testing.T) {
 	targets, arns := servers.Targets(pipeline.Specs(), func(s pipeline.Spec) string { return "x." + s.Name })
 	other := devstack.NotifyTarget{ID: "OTHER", Subject: "x.other"}
 	m := servers.MinIO(t, devstack.MinIOOptions{Targets: append(targets, other), NATSAddress: nats.Addr()})
-	b := Open(Options{Endpoint: m.Endpoint(), Region: "us-east-1", Bucket: "bucket", AccessKey: m.AccessKey(), SecretKey: m.SecretKey(), PathStyle: true})
+	b := Open(Options{Endpoint: m.Endpoint(), Region: "us-east-1", Bucket: "bucket", AccessKey: m.AccessKey(),
+		SecretKey: m.SecretKey(), PathStyle: true})
 	if err := b.Create(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -38,16 +38,21 @@ func TestParse(t *testing.T) {
 		name, body string
 		want       []pipeline.Notification
 	}{
-		{"aws", aws, []pipeline.Notification{{Key: "events/dt=2026-11-22/hr=03/a b+c.parquet", ETag: "d41d8cd98f00b204e9800998ecf8427e", Size: 1024}}},
+		{"aws", aws, []pipeline.Notification{{Key: "events/dt=2026-11-22/hr=03/a b+c.parquet",
+			ETag: "d41d8cd98f00b204e9800998ecf8427e", Size: 1024}}},
 		{"minio", minio, []pipeline.Notification{{Key: "events/dt=2026-11-22/a.parquet", ETag: "abc", Size: 5}}},
 		{"multipart, no size", multipart, []pipeline.Notification{{Key: "ü.ndjson", ETag: "abc-2"}}},
-		{"several", `{"Records":[{"s3":{"object":{"key":"a"}}},{"s3":{"object":{"key":"b"}}}]}`, []pipeline.Notification{{Key: "a"}, {Key: "b"}}},
-		{"sns", sns(aws, 1), []pipeline.Notification{{Key: "events/dt=2026-11-22/hr=03/a b+c.parquet", ETag: "d41d8cd98f00b204e9800998ecf8427e", Size: 1024}}},
+		{"several", `{"Records":[{"s3":{"object":{"key":"a"}}},{"s3":{"object":{"key":"b"}}}]}`,
+			[]pipeline.Notification{{Key: "a"}, {Key: "b"}}},
+		{"sns", sns(aws, 1), []pipeline.Notification{{Key: "events/dt=2026-11-22/hr=03/a b+c.parquet",
+			ETag: "d41d8cd98f00b204e9800998ecf8427e", Size: 1024}}},
 		{"sns, twice", sns(minio, 2), []pipeline.Notification{{Key: "events/dt=2026-11-22/a.parquet", ETag: "abc", Size: 5}}},
 		{"sns, deep", sns(r2, 12), []pipeline.Notification{{Key: "events/a+b%20.parquet", ETag: "abc", Size: 9}}},
-		{"eventbridge, plain key", eventBridge, []pipeline.Notification{{Key: "events/a+b%20.parquet", ETag: "abc", Size: 7}}},
+		{"eventbridge, plain key", eventBridge,
+			[]pipeline.Notification{{Key: "events/a+b%20.parquet", ETag: "abc", Size: 7}}},
 		{"r2, plain key", r2, []pipeline.Notification{{Key: "events/a+b%20.parquet", ETag: "abc", Size: 9}}},
-		{"created and removed", `{"Records":[{"eventName":"ObjectRemoved:Delete","s3":{"object":{"key":"a"}}},{"eventName":"ObjectCreated:Copy","s3":{"object":{"key":"b"}}}]}`,
+		{"created and removed",
+			`{"Records":[{"eventName":"ObjectRemoved:Delete","s3":{"object":{"key":"a"}}},{"eventName":"ObjectCreated:Copy","s3":{"object":{"key":"b"}}}]}`,
 			[]pipeline.Notification{{Key: "b"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -96,7 +101,8 @@ func TestParseTestMessage(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{aws, minio, multipart, test, eventBridge, r2, sns(aws, 1), sns(r2, 5), sns(test, 2), "{}", `{"Message":"{}"}`} {
+	for _, s := range []string{aws, minio, multipart, test, eventBridge, r2, sns(aws, 1), sns(r2, 5), sns(test, 2), "{}",
+		`{"Message":"{}"}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

@@ -11,6 +11,7 @@ import (
 // Kind is what events a Generator makes.
 type Kind string
 
+// Kinds of events.
 const (
 	Game Kind = "game" // a game's, about 366 bytes, and an LLM call among 50
 	LLM  Kind = "llm"  // LLM calls only, 2 to 8 KB, as gateways log them
@@ -62,7 +63,7 @@ type talk struct {
 }
 
 func newLLM() *llm {
-	r := rand.New(rand.NewPCG(1, 2))
+	r := rand.New(rand.NewPCG(1, 2)) // #nosec G404 -- words for events
 	l := &llm{}
 	seen := map[string]bool{}
 	for len(l.words) < vocabularyWords {

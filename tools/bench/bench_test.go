@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/testing/servers"
+	"github.com/penstock/penstock/tools/bench/peers"
 	"github.com/penstock/penstock/tools/bench/report"
 )
 
@@ -29,7 +30,7 @@ var built = sync.OnceValues(func() (string, error) {
 	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "bench"), ".").CombinedOutput(); err != nil {
 		return dir, fmt.Errorf("build bench: %w\n%s", err, out)
 	}
-	_, err = buildPenstock(context.Background(), dir)
+	_, err = peers.BuildPenstock(context.Background(), dir)
 	return dir, err
 })
 
@@ -127,18 +128,23 @@ func TestBenchReceive(t *testing.T) {
 		t.Fatalf("runs %+v", r.Runs)
 	}
 	for _, m := range r.Medians {
-		wantFigures(t, m, map[string]float64{"accepted": 4000, "rejected": 0, "failed_requests": 0, "accepted_per_s": -1, "receiver_peak_rss_mib": -1,
-			"receiver_end_rss_mib": -1, "latency_p50_ms": -1, "latency_p99_ms": -1, "latency_p999_ms": -1, "latency_max_ms": -1, "sent_mib": -1})
+		wantFigures(t, m, map[string]float64{"accepted": 4000, "rejected": 0, "failed_requests": 0, "accepted_per_s": -1,
+			"receiver_peak_rss_mib": -1,
+			"receiver_end_rss_mib":  -1, "latency_p50_ms": -1, "latency_p99_ms": -1, "latency_p999_ms": -1, "latency_max_ms": -1,
+			"sent_mib": -1})
 	}
-	wantFigures(t, r.Medians[0], map[string]float64{"stored_per_s": -1, "receiver_cpu_s_per_million": -1, "objects": 1, "objects_mib": -1})
+	wantFigures(t, r.Medians[0], map[string]float64{"stored_per_s": -1, "receiver_cpu_s_per_million": -1, "objects": 1,
+		"objects_mib": -1})
 	if v, ok := r.Ratio.Get("accepted_per_s"); !ok || v <= 0 {
 		t.Errorf("ratio %v", r.Ratio)
 	}
 }
 
 func TestBenchLoad(t *testing.T) {
-	r := benchReport(t, "load", "--events", "4000", "--runs", "1", "--loaders", "2", "--properties", "5", "--paths", "50", "--format", "ndjson")
-	wantFigures(t, r.Runs[0], map[string]float64{"rows": 4000, "rows_per_s": -1, "objects": 1, "loader_cpu_s_per_million": -1, "loader_peak_rss_mib": -1, "loader2_peak_rss_mib": -1})
+	r := benchReport(t, "load", "--events", "4000", "--runs", "1", "--loaders", "2", "--properties", "5", "--paths", "50",
+		"--format", "ndjson")
+	wantFigures(t, r.Runs[0], map[string]float64{"rows": 4000, "rows_per_s": -1, "objects": 1,
+		"loader_cpu_s_per_million": -1, "loader_peak_rss_mib": -1, "loader2_peak_rss_mib": -1})
 }
 
 // Each kind of events and each format of objects, told side by side.
@@ -148,7 +154,8 @@ func TestBenchDisk(t *testing.T) {
 		t.Fatalf("runs %+v", r.Runs)
 	}
 	for i, rows := range []float64{10_000, 1_000} {
-		wantFigures(t, r.Runs[i], map[string]float64{"rows": rows, "objects": 1, "sent_mib": -1, "objects_mib": -1, "clickhouse_mib": -1, "parts": 1})
+		wantFigures(t, r.Runs[i], map[string]float64{"rows": rows, "objects": 1, "sent_mib": -1, "objects_mib": -1,
+			"clickhouse_mib": -1, "parts": 1})
 		for _, name := range []string{"sent_by_objects", "sent_by_clickhouse"} {
 			if v, _ := r.Runs[i].Figures.Get(name); v < 3 || v > 20 {
 				t.Errorf("%s: %s is %v", r.Runs[i].What, name, v)
@@ -159,7 +166,8 @@ func TestBenchDisk(t *testing.T) {
 
 // Two rates, each with an exact count of rows, and their curve.
 func TestBenchE2E(t *testing.T) {
-	r := benchReport(t, "e2e", "--curve", "1000,3000", "--duration", "1s", "--batch", "50", "--roll", "300ms", "--connections", "4")
+	r := benchReport(t, "e2e", "--curve", "1000,3000", "--duration", "1s", "--batch", "50", "--roll", "300ms",
+		"--connections", "4")
 	if len(r.Medians) != 2 {
 		t.Fatalf("%d medians", len(r.Medians))
 	}
@@ -169,9 +177,12 @@ func TestBenchE2E(t *testing.T) {
 		if unsent, _ := r.Medians[i].Figures.Get("unsent"); accepted+unsent != rate || accepted == 0 {
 			t.Errorf("%v accepted, %v unsent, want %v together", accepted, unsent, rate)
 		}
-		wantFigures(t, r.Medians[i], map[string]float64{"rejected": 0, "failed_requests": 0, "accepted_per_s": -1, "rows_per_s": -1,
-			"freshness_p50_s": -1, "freshness_max_s": -1, "latency_p99_ms": -1, "objects": -1, "receiver_cores": -1, "loader_cores": -1, "clickhouse_cores": -1,
-			"stack_cores": -1, "receiver_max_rss_mib": -1, "loader_last_quarter_rss_mib": -1, "outside_clickhouse_and_minio_share_of_stack": -1})
+		wantFigures(t, r.Medians[i], map[string]float64{"rejected": 0, "failed_requests": 0, "accepted_per_s": -1,
+			"rows_per_s":      -1,
+			"freshness_p50_s": -1, "freshness_max_s": -1, "latency_p99_ms": -1, "objects": -1, "receiver_cores": -1,
+			"loader_cores": -1, "clickhouse_cores": -1,
+			"stack_cores": -1, "receiver_max_rss_mib": -1, "loader_last_quarter_rss_mib": -1,
+			"outside_clickhouse_and_minio_share_of_stack": -1})
 		if n := len(r.Runs[i].Series["seconds"]); n < 2 || len(r.Runs[i].Series["receiver"]) != n {
 			t.Errorf("series %v", r.Runs[i].Series)
 		}

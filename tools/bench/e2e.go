@@ -34,7 +34,8 @@ func (b *benchmark) e2e(ctx context.Context, rate int) (run report.Run, err erro
 		if err != nil {
 			return err
 		}
-		parts := []part{{"receiver", []*devstack.Process{r.Process}}, {"loader", loaders}, {"clickhouse", []*devstack.Process{st.ClickHouse.Process}},
+		parts := []part{{"receiver", []*devstack.Process{r.Process}}, {"loader", loaders},
+			{"clickhouse", []*devstack.Process{st.ClickHouse.Process}},
 			{"minio", []*devstack.Process{st.MinIO.Process}}, {"nats", []*devstack.Process{st.NATS.Process}}}
 		db, err := clickhouse.Open(app.TableOptions(st.cfg.ClickHouse, 1))
 		if err != nil {

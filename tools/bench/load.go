@@ -157,7 +157,8 @@ func checkRows(ctx context.Context, db *clickhouse.DB, sent *load.Sent) error {
 		return err
 	}
 	if rows := int64(got.Rows); got.Rows != got.Distinct || rows < sent.Accepted || rows > sent.Accepted+sent.Unknown {
-		return fmt.Errorf("%d events were accepted (and %d may have been), %d are rows, of %d different ids", sent.Accepted, sent.Unknown, rows, got.Distinct)
+		return fmt.Errorf("%d events were accepted (and %d may have been), %d are rows, of %d different ids", sent.Accepted,
+			sent.Unknown, rows, got.Distinct)
 	}
 	return nil
 }

@@ -9,9 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -119,19 +117,4 @@ func parseWithArgs(fs *flag.FlagSet, args []string) (free []string, err error) {
 		free = append(free, fs.Arg(0))
 		args = fs.Args()[1:]
 	}
-}
-
-// buildPenstock builds the binary of this checkout into a folder.
-func buildPenstock(ctx context.Context, dir string) (string, error) {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/penstock/penstock").Output()
-	if err != nil {
-		return "", fmt.Errorf("find Penstock's source: %w: run the benchmark in tools/bench", err)
-	}
-	path := filepath.Join(dir, "penstock")
-	build := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/penstock") // #nosec G204 -- our own folder
-	build.Dir = strings.TrimSpace(string(root))
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build penstock: %w\n%s", err, out)
-	}
-	return path, nil
 }

@@ -45,11 +45,13 @@ func TestBenchFlags(t *testing.T) {
 			t.Errorf("bench %s: error %v", args, err)
 		}
 	}
-	if err := run(t.Context(), streams{new(bytes.Buffer), io.Discard}, []string{"plot", broken, "--out", broken + ".png"}); err == nil {
+	if err := run(t.Context(), streams{new(bytes.Buffer), io.Discard},
+		[]string{"plot", broken, "--out", broken + ".png"}); err == nil {
 		t.Error("a report without runs is drawn")
 	}
 	var out bytes.Buffer
-	if err := run(t.Context(), streams{&out, io.Discard}, []string{"help"}); err != nil || !strings.Contains(out.String(), "e2e") {
+	if err := run(t.Context(), streams{&out, io.Discard}, []string{"help"}); err != nil ||
+		!strings.Contains(out.String(), "e2e") {
 		t.Errorf("help: %v %s", err, &out)
 	}
 }

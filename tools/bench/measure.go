@@ -12,6 +12,7 @@ import (
 	"github.com/penstock/penstock/internal/app/dev"
 	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/internal/version"
+	"github.com/penstock/penstock/tools/bench/peers"
 	"github.com/penstock/penstock/tools/bench/report"
 )
 
@@ -33,7 +34,7 @@ func (o *benchOptions) run(ctx context.Context, s streams) error {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		if b.program, err = buildPenstock(ctx, dir); err != nil {
+		if b.program, err = peers.BuildPenstock(ctx, dir); err != nil {
 			return err
 		}
 	}
@@ -152,9 +153,10 @@ func (b *benchmark) measurements() (all []measurement) {
 	case "disk":
 		for _, kind := range b.kinds {
 			for _, format := range b.formats {
-				all = append(all, measurement{fmt.Sprintf("disk %s %s", kind, format), func(ctx context.Context, _ int) (report.Run, error) {
-					return b.disk(ctx, kind, format)
-				}})
+				all = append(all, measurement{fmt.Sprintf("disk %s %s", kind, format),
+					func(ctx context.Context, _ int) (report.Run, error) {
+						return b.disk(ctx, kind, format)
+					}})
 			}
 		}
 	}

@@ -42,13 +42,18 @@ type benchCommand struct{ name, short, about string }
 
 var benchCommands = []benchCommand{
 	{"receive", "what a receiver takes, and what it costs to bring it to the bucket",
-		"Posts events to a receiver, to their objects in MinIO, in a stack of its own under $TMPDIR that is gone afterwards.\nExit status 1 where requests failed."},
+		"Posts events to a receiver, to their objects in MinIO, in a stack of its own under $TMPDIR that is gone " +
+			"afterwards.\nExit status 1 where requests failed."},
 	{"load", "what it costs to bring objects into ClickHouse",
-		"Fills a bucket, starts the loaders on it and waits for all rows and merges, in a stack of its own under $TMPDIR that is gone afterwards."},
+		"Fills a bucket, starts the loaders on it and waits for all rows and merges, in a stack of its own under $TMPDIR " +
+			"that is gone afterwards."},
 	{"disk", "what events take in the bucket and in ClickHouse",
-		"Does what load does with events of which none comes twice, and tells what they take on disk: for each kind of events and each format\nof objects, in a stack of its own under $TMPDIR that is gone afterwards. All events are in memory before they are sent."},
+		"Does what load does with events of which none comes twice, and tells what they take on disk: for each kind of " +
+			"events and each format\nof objects, in a stack of its own under $TMPDIR that is gone afterwards. All events are " +
+			"in memory before they are sent."},
 	{"e2e", "the whole way from the POST to the row, and its cost at each of many rates",
-		"Posts events to a receiver while loaders bring them into ClickHouse, in a stack of its own under $TMPDIR that is gone afterwards.\nExit status 1 unless every accepted event is a row, once, and no request failed."},
+		"Posts events to a receiver while loaders bring them into ClickHouse, in a stack of its own under $TMPDIR that is " +
+			"gone afterwards.\nExit status 1 unless every accepted event is a row, once, and no request failed."},
 	{"plot", "the cost curve of e2e as a PNG", ""},
 	{"peers", "other ways into ClickHouse, with the same events", ""},
 }
@@ -63,38 +68,17 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 		format, kind, several = "parquet,ndjson", "game,llm", "; several with commas between them"
 	}
 	fs.StringVar(&format, "format", format, "`format` of objects: parquet or ndjson"+several)
-	fs.StringVar(&kind, "events-kind", kind, "`kind` of events: game (an LLM call among 50, 412 bytes on the average) or llm (calls with their messages, 5.5 KB)"+several)
+	fs.StringVar(&kind, "events-kind", kind,
+		"`kind` of events: game (an LLM call among 50, 412 bytes on average) or llm (calls with messages, 5.5 KB)"+several)
 	fs.DurationVar(&o.roll, "roll", 5*time.Second, "`age` at which a batch becomes an object")
-	fs.IntVar(&o.properties, "properties", 0, "`number` of properties of each event; 0: events as games and LLM products send them, 14 on the average")
-	fs.IntVar(&o.paths, "paths", 0, "`number` of different keys that the properties of all events have; 0: those of --properties")
-	fs.StringVar(&o.json, "json", "", "write every run's figures as JSON to this `file`; - is standard output, in place of the table")
+	fs.IntVar(&o.properties, "properties", 0,
+		"`number` of properties of each event; 0: events as games and LLM products send them, 14 on the average")
+	fs.IntVar(&o.paths, "paths", 0,
+		"`number` of different keys that the properties of all events have; 0: those of --properties")
+	fs.StringVar(&o.json, "json", "",
+		"write every run's figures as JSON to this `file`; - is standard output, in place of the table")
 	fs.StringVar(&o.penstock, "penstock", "", "`binary` to measure; by default this checkout's, which is built")
-	runs := 1
-	switch c.name {
-	case "receive":
-		runs = 5
-		fs.BoolVar(&o.floor, "floor", false, "measure, run by run in turn, an HTTP handler that does nothing but read the body, as well")
-		fallthrough
-	case "load":
-		runs = max(runs, 3)
-		fs.IntVar(&o.events, "events", 1_000_000, "`number` of events to send, a multiple of --batch")
-	case "disk":
-		fs.IntVar(&o.events, "events", 1_000_000, "`number` of events to send, a multiple of ten --batch; a tenth of it where they are LLM calls")
-	}
-	if c.name == "receive" || c.name == "e2e" {
-		fs.IntVar(&o.rate, "rate", 0, "send at this `rate` of events a second; 0: each connection sends as soon as it was answered")
-		fs.StringVar(&o.durability, "durability", "disk", "what the receiver's answers `promise`: memory, disk or object")
-	}
-	if c.name != "receive" {
-		fs.IntVar(&o.loaders, "loaders", 1, "`number` of loader processes, 1 to 4")
-	}
-	if c.name == "e2e" {
-		fs.DurationVar(&o.duration, "duration", 30*time.Second, "`time` of sending, at each rate")
-		fs.Func("curve", "measure at each of these `rates`, as 1000,2000,5000, each in a stack of its own", func(list string) (err error) {
-			o.curve, err = parseRates(list)
-			return err
-		})
-	}
+	runs := o.ownFlags(fs)
 	fs.IntVar(&o.runs, "runs", runs, "`number` of runs, of which the medians are told")
 	if err := parseFlags(fs, args); err != nil {
 		return nil, err
@@ -119,6 +103,41 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 		o.flags["curve"] = strings.Trim(fmt.Sprint(o.curve), "[]")
 	}
 	return o, o.check()
+}
+
+// ownFlags adds those that some benchmarks have, and returns how many runs this one does by default.
+func (o *benchOptions) ownFlags(fs *flag.FlagSet) int {
+	runs := 1
+	switch o.name {
+	case "receive":
+		runs = 5
+		fs.BoolVar(&o.floor, "floor", false,
+			"measure, run by run in turn, an HTTP handler that does nothing but read the body, as well")
+		fallthrough
+	case "load":
+		runs = max(runs, 3)
+		fs.IntVar(&o.events, "events", 1_000_000, "`number` of events to send, a multiple of --batch")
+	case "disk":
+		fs.IntVar(&o.events, "events", 1_000_000,
+			"`number` of events to send, a multiple of ten --batch; a tenth of it where they are LLM calls")
+	}
+	if o.name == "receive" || o.name == "e2e" {
+		fs.IntVar(&o.rate, "rate", 0,
+			"send at this `rate` of events a second; 0: each connection sends as soon as it was answered")
+		fs.StringVar(&o.durability, "durability", "disk", "what the receiver's answers `promise`: memory, disk or object")
+	}
+	if o.name != "receive" {
+		fs.IntVar(&o.loaders, "loaders", 1, "`number` of loader processes, 1 to 4")
+	}
+	if o.name == "e2e" {
+		fs.DurationVar(&o.duration, "duration", 30*time.Second, "`time` of sending, at each rate")
+		fs.Func("curve", "measure at each of these `rates`, as 1000,2000,5000, each in a stack of its own",
+			func(list string) (err error) {
+				o.curve, err = parseRates(list)
+				return err
+			})
+	}
+	return runs
 }
 
 func parseRates(list string) (rates []int, err error) {

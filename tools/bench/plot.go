@@ -11,14 +11,16 @@ import (
 
 // runPlot draws the curve of a report.
 func runPlot(s streams, args []string) error {
-	fs := newFlags(s, "plot FILE.json", "Draws the cost curve, CPU cores over events a second, from the JSON of `bench e2e --curve`.")
+	fs := newFlags(s, "plot FILE.json",
+		"Draws the cost curve, CPU cores over events a second, from the JSON of `bench e2e --curve`.")
 	out := fs.String("out", "curve.png", "`file` to write")
 	files, err := parseWithArgs(fs, args)
 	if err != nil {
 		return err
 	}
 	if len(files) != 1 {
-		fmt.Fprintf(s.err, "bench plot: name one file that `bench e2e --curve RATES --json FILE` wrote; these are %d\n\n", len(files))
+		fmt.Fprintf(s.err, "bench plot: name one file that `bench e2e --curve RATES --json FILE` wrote; these are %d\n\n",
+			len(files))
 		fs.Usage()
 		return errUsage
 	}

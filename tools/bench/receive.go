@@ -84,7 +84,8 @@ func (b *benchmark) addStored(ctx context.Context, f *report.Figures, r *rolePro
 	f.Add("objects_mib", mib(stats["object_bytes"]))
 	stored := int64(stats["object_rows"]) - (want - sent.Accepted)
 	if stored > sent.Accepted+sent.Unknown {
-		return fmt.Errorf("%d events were accepted (and %d may have been), %d are in objects", sent.Accepted, sent.Unknown, stored)
+		return fmt.Errorf("%d events were accepted (and %d may have been), %d are in objects", sent.Accepted, sent.Unknown,
+			stored)
 	}
 	return nil
 }

@@ -42,7 +42,8 @@ type roleProcess struct {
 
 // onStack runs measure on a new stack, with all servers or with MinIO alone,
 // and takes the stack down. measure's context ends when a process does.
-func (b *benchmark) onStack(ctx context.Context, all bool, measure func(context.Context, *benchStack) error) (err error) {
+func (b *benchmark) onStack(ctx context.Context, all bool,
+	measure func(context.Context, *benchStack) error) (err error) {
 	st := &benchStack{Servers: dev.Servers{Program: b.program}}
 	if st.data, err = os.MkdirTemp("", "penstock-bench-"); err != nil {
 		return err
@@ -56,7 +57,8 @@ func (b *benchmark) onStack(ctx context.Context, all bool, measure func(context.
 	if st.cfg, err = config.Load("", os.Environ()); err != nil {
 		return err
 	}
-	if err := st.Servers.Start(ctx, b.have, &st.cfg, dev.ServerOptions{Data: st.data, Queue: all, Tables: all}); err != nil {
+	if err := st.Servers.Start(ctx, b.have, &st.cfg,
+		dev.ServerOptions{Data: st.data, Queue: all, Tables: all}); err != nil {
 		return err
 	}
 	key, hash, err := dev.Key(filepath.Join(st.data, "key"))
@@ -65,7 +67,8 @@ func (b *benchmark) onStack(ctx context.Context, all bool, measure func(context.
 	}
 	c := &st.cfg
 	st.key, c.Receiver.Keys = key, []config.Key{{Project: "bench", SHA256: hash}}
-	c.Receiver.Durability, c.Batcher.Format, c.Batcher.RollAge = b.durability, string(b.formats[0]), config.Duration(b.roll)
+	c.Receiver.Durability, c.Batcher.Format, c.Batcher.RollAge = b.durability, string(b.formats[0]),
+		config.Duration(b.roll)
 	if b.durability != "object" {
 		c.Batcher.ObjectWait = config.Duration(time.Millisecond) // see flush
 	}
@@ -120,7 +123,8 @@ func (st *benchStack) role(ctx context.Context, role string) (*roleProcess, erro
 	r := &roleProcess{listen: dev.Loopback(ports[0]), admin: "http://" + dev.Loopback(ports[1])}
 	var err error
 	r.Process, err = st.StartRole(ctx, role, st.config, r.admin, filepath.Join(st.data, name+".log"),
-		"PENSTOCK_RECEIVER_LISTEN="+r.listen, "PENSTOCK_RECEIVER_NAME="+name, "PENSTOCK_LOADER_NAME="+name, "PENSTOCK_BATCHER_DIR="+filepath.Join(st.data, name))
+		"PENSTOCK_RECEIVER_LISTEN="+r.listen, "PENSTOCK_RECEIVER_NAME="+name, "PENSTOCK_LOADER_NAME="+name,
+		"PENSTOCK_BATCHER_DIR="+filepath.Join(st.data, name))
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +188,8 @@ func (b *benchmark) send(ctx context.Context, c load.Clients) (*load.Sent, error
 		last, lastAt = now, time.Now()
 		left := c.Duration - time.Since(began)
 		if c.Duration == 0 && now > 0 {
-			left = time.Duration(float64(c.Events-int(now)) / (float64(now) / time.Since(began).Seconds()) * float64(time.Second))
+			left = time.Duration(float64(c.Events-int(now)) / (float64(now) / time.Since(began).Seconds()) * float64(
+				time.Second))
 		}
 		b.line.Show("%s: %d events accepted, %.0f/s, %.0f s left", b.now, now, rate, max(0, left.Seconds()))
 	}
@@ -192,7 +197,8 @@ func (b *benchmark) send(ctx context.Context, c load.Clients) (*load.Sent, error
 
 // await asks until what it waits for is done, and shows how far it is. It gives
 // up where that has stood still for patience.
-func (b *benchmark) await(ctx context.Context, what string, every, patience time.Duration, ask func() (far int64, done bool, err error)) error {
+func (b *benchmark) await(ctx context.Context, what string, every, patience time.Duration,
+	ask func() (far int64, done bool, err error)) error {
 	last, changed := int64(-1), time.Now()
 	for {
 		far, done, err := ask()

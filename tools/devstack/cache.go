@@ -2,9 +2,9 @@
 // for `penstock dev`, and for tests that want the real thing (see internal/testing/servers).
 //
 // A [Fetcher] fills a cache folder, once, with programs of pinned versions, by way of the clients that the machine has
-// already: go, npm and a C compiler. StartNATS, StartMinIO and StartClickHouse run what it found. Every server listens on
-// 127.0.0.1 only, keeps all that it writes in one folder of its own, and survives kill -9 there: the same folder started
-// again holds the same data.
+// already: go, npm and a C compiler. StartNATS, StartMinIO and StartClickHouse run what it found. Every server listens
+// on 127.0.0.1 only, keeps all that it writes in one folder of its own, and survives kill -9 there: the same folder
+// started again holds the same data.
 package devstack
 
 import (
@@ -52,7 +52,8 @@ type Fetcher struct {
 // fetch returns the cache's folder of that name, and has fill make its content first when there is none. The folder's
 // existence says that it is whole: fill works in a temporary one, which is synced and renamed when fill is done. So the
 // name must change with the content: it holds the version.
-func (f *Fetcher) fetch(ctx context.Context, name string, fill func(ctx context.Context, dir string) error) (string, error) {
+func (f *Fetcher) fetch(ctx context.Context, name string,
+	fill func(ctx context.Context, dir string) error) (string, error) {
 	cache, err := filepath.Abs(f.Cache)
 	if err != nil {
 		return "", err
@@ -96,8 +97,8 @@ func (f *Fetcher) fetch(ctx context.Context, name string, fill func(ctx context.
 	return dir, os.Rename(tmp, dir)
 }
 
-// lock takes the lock file for this process and this call alone, and holds it until the file is closed, which the end of
-// the process does as well. The file stays: to remove it would let two hold it at once.
+// lock takes the lock file for this process and this call alone, and holds it until the file is closed, which the end
+// of the process does as well. The file stays: to remove it would let two hold it at once.
 func (f *Fetcher) lock(ctx context.Context, path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

@@ -109,7 +109,8 @@ func TestBuildOnce(t *testing.T) {
 	build := GoBuild{
 		Name:  "thing-v1",
 		Files: map[string]string{"recipe.yaml": "name: thing"},
-		Steps: []GoStep{{What: "generate thing", Args: []string{"source"}}, {What: "build thing", Hint: "at once", Args: []string{"program"}}},
+		Steps: []GoStep{{What: "generate thing", Args: []string{"source"}},
+			{What: "build thing", Hint: "at once", Args: []string{"program"}}},
 	}
 	var progress bytes.Buffer
 	f := &Fetcher{Cache: cache, Progress: &progress}
@@ -218,7 +219,8 @@ func TestFetchShowsWhatTheToolPrintedLast(t *testing.T) {
 	})
 	_, err := (&Fetcher{Cache: cache}).NATS(t.Context())
 	text := fmt.Sprint(err)
-	for _, want := range []string{"fetch nats-server: build nats-server " + natsVersion, "exit status 3", "line 150", "no such host"} {
+	for _, want := range []string{"fetch nats-server: build nats-server " + natsVersion, "exit status 3", "line 150",
+		"no such host"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in the error: %s", want, text)
 		}

@@ -67,7 +67,8 @@ func (c *ClickHouse) Restart(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("start ClickHouse: %w", err)
 	}
-	process, err := launch(ctx, c.options.Engine.command(config, filepath.Join(c.options.Data, "clickhouse.log")), c.ports, c.probe)
+	process, err := launch(ctx, c.options.Engine.command(config, filepath.Join(c.options.Data, "clickhouse.log")), c.ports,
+		c.probe)
 	if err != nil {
 		return err
 	}
@@ -143,8 +144,8 @@ func escape(text string) string {
 	return b.String()
 }
 
-// serverConfig has no system logs (query_log and the like: they are on only where a configuration names them) and no ports
-// but two. The pools are a server's default and close to it; the library would come with 2 threads in each.
+// serverConfig has no system logs (query_log and the like: they are on only where a configuration names them) and no
+// ports but two. The pools are a server's default and close to it; the library would come with 2 threads in each.
 const serverConfig = `<clickhouse>
   <logger>
     <level>warning</level>
@@ -221,8 +222,8 @@ const usersConfig = `<clickhouse>
 `
 
 // sessionUser is the one as which the library runs its command line. The library knows neither another name nor a
-// password for it, and treats it as a client from this machine. So this user may do only what sessionQuery does, and its
-// profile refuses every SELECT, whose text has more than one element. By HTTP it is out of reach.
+// password for it, and treats it as a client from this machine. So this user may do only what sessionQuery does, and
+// its profile refuses every SELECT, whose text has more than one element. By HTTP it is out of reach.
 const sessionUser = `
     <default>
       <password></password>

@@ -29,8 +29,8 @@ type ClickHouseEngine struct {
 	Launcher string
 }
 
-// ClickHouse returns the clickhouse on PATH if it runs and is new enough, and otherwise the library, fetched if it is not
-// there yet.
+// ClickHouse returns the clickhouse on PATH if it runs and is new enough, and otherwise the library, fetched if it is
+// not there yet.
 func (f *Fetcher) ClickHouse(ctx context.Context) (ClickHouseEngine, error) {
 	installed, err := installedClickHouse(ctx)
 	if err == nil {
@@ -105,7 +105,7 @@ func (e ClickHouseEngine) command(config, log string) Command {
 	}
 }
 
-// sessionQuery starts the listeners of `clickhouse local` and then waits for what never happens. It is made of statements
-// that the session's user can be limited to: a SELECT that sleeps would need the right to SELECT.
+// sessionQuery starts the listeners of `clickhouse local` and then waits for what never happens. It is made of
+// statements that the session's user can be limited to: a SELECT that sleeps would need the right to SELECT.
 const sessionQuery = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
 	"SYSTEM ENABLE FAILPOINT dummy_pausable_failpoint; SYSTEM WAIT FAILPOINT dummy_pausable_failpoint PAUSE"

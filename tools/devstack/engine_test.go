@@ -122,7 +122,9 @@ func TestLibraryFromNPM(t *testing.T) {
 				t.Fatal(err)
 			}
 			fakeTools(t, false, map[string]string{
-				"npm": fmt.Sprintf(`[ "$1 $3" = "pack --pack-destination" ] || exit 9; mkdir -p "$6"; [ ! -s %[1]s ] || cp %[1]s "$4/lib.tgz"`, packed),
+				"npm": fmt.Sprintf(
+					`[ "$1 $3" = "pack --pack-destination" ] || exit 9; mkdir -p "$6"; [ ! -s %[1]s ] || cp %[1]s "$4/lib.tgz"`,
+					packed),
 			})
 			cache := t.TempDir()
 			sum := sha512.Sum512(test.packed)

@@ -35,7 +35,8 @@ const (
 // registry says of it, so a registry that was taken over could deliver any code. The packages of other platforms are
 // taken on npm's word, and Progress reports that: add their digests when they are published and were checked.
 var engineDigests = map[string]string{
-	"linux-x64-gnu": "5cff7b98caa7739b59a4a432c11f0dedc2d3b073624e61ebdf4a42e66ce8de35a6ba48ca9f62016bad1cd81fe059435cb858ce3235a8a2b408082a81563e70a7",
+	"linux-x64-gnu": "5cff7b98caa7739b59a4a432c11f0dedc2d3b073624e61ebdf4a42e66ce8de35" +
+		"a6ba48ca9f62016bad1cd81fe059435cb858ce3235a8a2b408082a81563e70a7",
 }
 
 //go:embed chserver/chserver.c
@@ -76,8 +77,9 @@ func enginePlatform(system, processor string) (string, error) {
 		system, processor, minClickHouse)
 }
 
-// npmPack has npm bring the package into dir, as the file that it is published as. npm checks its digest. npm's cache is
-// a folder in dir that goes away again, to count the bytes as they arrive, and because 178 MB need not be kept twice.
+// npmPack has npm bring the package into dir, as the file that it is published as. npm checks its digest. npm's cache
+// is a folder in dir that goes away again, to count the bytes as they arrive, and because 178 MB need not be kept
+// twice.
 func (f *Fetcher) npmPack(ctx context.Context, spec, dir string) (string, error) {
 	cache := filepath.Join(dir, "npm")
 	defer os.RemoveAll(cache)
@@ -139,8 +141,8 @@ func (f *Fetcher) unpackLibrary(ctx context.Context, packed, dir string) error {
 	})
 }
 
-// extractLibrary writes the one file of the gzipped tar that is the library to path. It reads the archive to its end, as
-// only that checks it whole.
+// extractLibrary writes the one file of the gzipped tar that is the library to path. It reads the archive to its end,
+// as only that checks it whole.
 func extractLibrary(ctx context.Context, packed io.Reader, path string, written *atomic.Int64) error {
 	unzipped, err := gzip.NewReader(packed)
 	if err != nil {
@@ -153,7 +155,8 @@ func extractLibrary(ctx context.Context, packed io.Reader, path string, written 
 			return fmt.Errorf("no library in it: %w", os.ErrNotExist)
 		}
 		if err == io.EOF {
-			_, err := io.Copy(io.Discard, unzipped) // #nosec G110 -- kept nowhere; the archive may end before the stream and its checksum do
+			// #nosec G110 -- kept nowhere; the archive may end before the stream and its checksum do
+			_, err := io.Copy(io.Discard, unzipped)
 			return err
 		}
 		if err != nil {
@@ -187,7 +190,7 @@ func writeFile(ctx context.Context, path string, content io.Reader, written *ato
 		n, err := io.CopyN(file, content, 8<<20)
 		total := written.Add(n)
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return file.Close()
 		case err == nil && total > maxEngineBytes:
 			err = fmt.Errorf("larger than %d bytes", int64(maxEngineBytes))
@@ -210,7 +213,8 @@ func (f *Fetcher) clickhouseLauncher(ctx context.Context) (string, error) {
 		}
 		compiler := compiler()
 		args := append(compiler[1:], "-O1", "-o", filepath.Join(dir, "chserver"), source, "-ldl")
-		return tool{name: compiler[0], need: "install a C compiler (gcc or clang), or set CC", args: args, dir: dir}.run(ctx, &tail{})
+		return tool{name: compiler[0], need: "install a C compiler (gcc or clang), or set CC", args: args, dir: dir}.run(ctx,
+			&tail{})
 	})
 	if err != nil {
 		return "", fmt.Errorf("compile the launcher: %w", err)

@@ -42,13 +42,13 @@ type MinIOOptions struct {
 	NATSAddress string         // host:port of the NATS that all Targets are in; see NATS.Addr
 	NATSUser    string         // "": penstock
 	NATSPass    string         // "": penstock-secret
-	// QueueDir is where notifications wait until they are sent, so that they outlast an outage of NATS. MinIO looks into it
-	// every 3 s, so each comes up to 3 s late. "": they are sent at once, and are lost while NATS is away.
+	// QueueDir is where notifications wait until they are sent, so that they outlast an outage of NATS. MinIO looks into
+	// it every 3 s, so each comes up to 3 s late. "": they are sent at once, and are lost while NATS is away.
 	QueueDir string
 }
 
-// NotifyTarget is a JetStream subject that MinIO can notify. The stream that takes the subject must exist before the first
-// notification.
+// NotifyTarget is a JetStream subject that MinIO can notify. The stream that takes the subject must exist before the
+// first notification.
 type NotifyTarget struct {
 	ID      string // letters, digits, underscores
 	Subject string

@@ -116,7 +116,8 @@ func (n *NATS) User() string { return user }
 // Password is the user's.
 func (n *NATS) Password() string { return n.options.Password }
 
-// greeted checks that a NATS server with JetStream greets on the address. The greeting is one line, INFO and a JSON object.
+// greeted checks that a NATS server with JetStream greets on the address. The greeting is one line, INFO and a JSON
+// object.
 func greeted(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

@@ -108,10 +108,10 @@ func freePort() (int, *os.File, error) {
 	}
 }
 
-// reserve keeps others who use this package from choosing the port too, between our look at it and our server's listening,
-// and while our server is down for a restart: `go test ./...` starts dozens of servers at once. It returns nil when
-// somebody else has reserved the port. The reservation is a lock on an empty file; it lasts until that is closed, at the
-// latest by the end of our process.
+// reserve keeps others who use this package from choosing the port too, between our look at it and our server's
+// listening, and while our server is down for a restart: `go test ./...` starts dozens of servers at once. It returns
+// nil when somebody else has reserved the port. The reservation is a lock on an empty file; it lasts until that is
+// closed, at the latest by the end of our process.
 func reserve(number int) (*os.File, error) {
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("penstock-ports-%d", os.Getuid()))
 	if err := os.MkdirAll(dir, 0o700); err != nil {

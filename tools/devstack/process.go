@@ -42,7 +42,8 @@ type Process struct {
 }
 
 // Start runs the command and returns as soon as it runs; ctx is only for that, and does not end the process later. The
-// child is in a process group of its own: Ctrl-C in a terminal reaches us and not it, and we stop our children in order.
+// child is in a process group of its own: Ctrl-C in a terminal reaches us and not it, and we stop our children in
+// order.
 func Start(ctx context.Context, c Command) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Name, err)
@@ -66,8 +67,8 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	return p, nil
 }
 
-// run forks the child and waits for it, on one thread from first to last: Linux sends the signal that a child gets at its
-// parent's death when the *thread* that forked it ends, and Go ends threads as it pleases unless they are locked.
+// run forks the child and waits for it, on one thread from first to last: Linux sends the signal that a child gets at
+// its parent's death when the *thread* that forked it ends, and Go ends threads as it pleases unless they are locked.
 func (p *Process) run(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -153,8 +154,8 @@ func (p *Process) awaitGroup() {
 	}
 }
 
-// Signal sends a signal to the process and to what it has started itself: SIGSTOP and SIGCONT make a server hang and wake
-// again. The error is os.ErrProcessDone when the process has ended.
+// Signal sends a signal to the process and to what it has started itself: SIGSTOP and SIGCONT make a server hang and
+// wake again. The error is os.ErrProcessDone when the process has ended.
 func (p *Process) Signal(s os.Signal) error {
 	select {
 	case <-p.done:

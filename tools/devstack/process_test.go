@@ -43,7 +43,8 @@ func TestProcessThatDiesIsNamedWithTheEndOfItsLog(t *testing.T) {
 func TestProcessShowsNothingOfTheRunBefore(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	for i := range 2 {
-		p, err := Start(t.Context(), Command{Name: "x", Path: "/bin/sh", Args: []string{"-c", fmt.Sprintf("echo run %d", i)}, LogPath: log})
+		p, err := Start(t.Context(), Command{Name: "x", Path: "/bin/sh", Args: []string{"-c", fmt.Sprintf("echo run %d", i)},
+			LogPath: log})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +72,8 @@ func TestProcessStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Stop(t.Context())
-	if got := p.LogTail(); !strings.HasPrefix(got, "up\n") || !strings.HasSuffix(got, "\ndrained") { // the shell may say that its sleep ended
+	// the shell may say that its sleep ended
+	if got := p.LogTail(); !strings.HasPrefix(got, "up\n") || !strings.HasSuffix(got, "\ndrained") {
 		t.Errorf("its log: %q", got)
 	}
 	if err := p.Err(); err != nil {
@@ -112,7 +114,8 @@ func TestProcessOutlivesTheThreadOfItsStarter(t *testing.T) {
 }
 
 func TestStartWithoutProgram(t *testing.T) {
-	if p, err := Start(t.Context(), Command{Name: "loader", Path: "/no/such/program"}); p != nil || !errors.Is(err, os.ErrNotExist) {
+	if p, err := Start(t.Context(), Command{Name: "loader", Path: "/no/such/program"}); p != nil ||
+		!errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, %v", p, err)
 	} else if !strings.HasPrefix(err.Error(), "start loader: ") {
 		t.Error(err)
@@ -122,7 +125,8 @@ func TestStartWithoutProgram(t *testing.T) {
 func TestStartAfterTheEndOfItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if p, err := Start(ctx, Command{Name: "sleep", Path: "/bin/sleep", Args: []string{"60"}}); p != nil || !errors.Is(err, context.Canceled) {
+	if p, err := Start(ctx, Command{Name: "sleep", Path: "/bin/sleep", Args: []string{"60"}}); p != nil ||
+		!errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, %v", p, err)
 	}
 }
@@ -148,7 +152,8 @@ func TestServerThatDoesNotAnswerEndsWithItsContext(t *testing.T) {
 	if err := os.WriteFile(program, []byte("#!/bin/sh\necho $$ > "+program+".pid; exec sleep 60\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := StartMinIO(ctx, MinIOOptions{Binary: program, Data: t.TempDir()}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := StartMinIO(ctx, MinIOOptions{Binary: program, Data: t.TempDir()}); !errors.Is(err,
+		context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 	var pid int

@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// How long a server may take until it answers, and how often it is asked. Most are there within a second; the limit is for
-// a machine that compiles beside it, and for a ClickHouse with many parts to load.
+// How long a server may take until it answers, and how often it is asked. Most are there within a second; the limit is
+// for a machine that compiles beside it, and for a ClickHouse with many parts to load.
 const (
 	readyWithin  = 60 * time.Second
 	readyPoll    = 20 * time.Millisecond
 	probeTimeout = 2 * time.Second
 )
 
-// launch starts a server and waits until probe gets an answer from it. Otherwise the process is gone when it returns, and
-// the error holds the end of its log, or is a *PortTakenError when that was the cause.
+// launch starts a server and waits until probe gets an answer from it. Otherwise the process is gone when it returns,
+// and the error holds the end of its log, or is a *PortTakenError when that was the cause.
 func launch(ctx context.Context, c Command, needs ports, probe func(context.Context) error) (*Process, error) {
 	if err := needs.free(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Name, err)
@@ -71,8 +71,8 @@ func listens(ctx context.Context, addr string) error {
 	return conn.Close()
 }
 
-// httpGet returns the body of a 200, at most 64 KiB of it. It asks anew each time: a kept connection would say nothing of
-// a server that has restarted meanwhile.
+// httpGet returns the body of a 200, at most 64 KiB of it. It asks anew each time: a kept connection would say nothing
+// of a server that has restarted meanwhile.
 func httpGet(ctx context.Context, url string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

@@ -73,7 +73,8 @@ func TestClickHouseKeepsRowsThroughAKill(t *testing.T) {
 		if c.HTTP() != http || c.Addr() != addr || c.Pid == pid {
 			t.Errorf("it came back on %s and %s (pid %d), was on %s and %s (pid %d)", c.HTTP(), c.Addr(), c.Pid, http, addr, pid)
 		}
-		if got, want := query(t, c, "SELECT id, toUnixTimestamp64Milli(at), what.kind FROM shop.orders"), "7\t1795319112345\ttea"; got != want {
+		if got, want := query(t, c, "SELECT id, toUnixTimestamp64Milli(at), what.kind FROM shop.orders"),
+			"7\t1795319112345\ttea"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
@@ -162,7 +163,8 @@ func TestClickHouseReachesNoFiles(t *testing.T) {
 		"CREATE TABLE shop.b (a String) ENGINE = URL('" + c.HTTP() + "/ping', TSV)",
 		"CREATE TABLE shop.c (a String) ENGINE = Executable('x.sh', TSV)",
 		"CREATE TABLE shop.d (a String) ENGINE = ExecutablePool('x.sh', TSV)",
-		"CREATE DICTIONARY shop.e (a String) PRIMARY KEY a SOURCE(EXECUTABLE(COMMAND 'id' FORMAT 'TSV')) LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)",
+		"CREATE DICTIONARY shop.e (a String) PRIMARY KEY a SOURCE(EXECUTABLE(COMMAND 'id' FORMAT 'TSV')) " +
+			"LAYOUT(COMPLEX_KEY_HASHED()) LIFETIME(0)",
 	} {
 		response, err := http.Post(c.HTTPWithPassword(), "text/plain", strings.NewReader(sql))
 		if err != nil {
@@ -177,7 +179,8 @@ func TestClickHouseReachesNoFiles(t *testing.T) {
 	if made, err := os.ReadDir(outside); len(made) > 0 || err != nil {
 		t.Errorf("the server wrote %v outside its folder, %v", made, err)
 	}
-	response, err := http.Post(c.HTTPWithPassword(), "text/plain", strings.NewReader("SELECT * FROM s3('"+c.HTTP()+"/bucket/x', 'key', 'secret', 'LineAsString') SETTINGS s3_retry_attempts = 1"))
+	response, err := http.Post(c.HTTPWithPassword(), "text/plain",
+		strings.NewReader("SELECT * FROM s3('"+c.HTTP()+"/bucket/x', 'key', 'secret', 'LineAsString') SETTINGS s3_retry_attempts = 1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +210,8 @@ func TestClickHouseFromAProgram(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "clickhouse")
 	script := fmt.Sprintf(`#!/bin/sh
 [ "$1 $2" = "server --config-file" ] && [ "$CLICKHOUSE_WATCHDOG_ENABLE" = 0 ] || exit 9
-sed -i 's#<users>#<users><default><password></password><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></default>#' users.xml
+sed -i 's#<users>#<users><default><password></password><networks><ip>127.0.0.1</ip></networks>\
+<profile>default</profile><quota>default</quota></default>#' users.xml
 exec %s %s --config-file "$3" --log-level warning --query "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; SELECT sleepEachRow(3) FROM numbers(100) SETTINGS max_block_size=1, function_sleep_max_microseconds_per_block=0"
 `, library.Launcher, library.Library)
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
@@ -247,7 +251,8 @@ func TestClickHouseReportsWhyItCannotStart(t *testing.T) {
 	c := servers.ClickHouse(t)
 	data := filepath.Dir(c.LogPath)
 	_, err := devstack.StartClickHouse(t.Context(), devstack.ClickHouseOptions{Engine: engine(t), Data: data})
-	if text := fmt.Sprint(err); !strings.Contains(text, "start ClickHouse: ") || !strings.Contains(text, "already running") {
+	if text := fmt.Sprint(err); !strings.Contains(text, "start ClickHouse: ") ||
+		!strings.Contains(text, "already running") {
 		t.Errorf("a second server on the same data: %v", err)
 	}
 }
@@ -366,7 +371,8 @@ func TestNATSKeepsStreamsThroughAKill(t *testing.T) {
 		fmt.Fprintf(conn, "SUB reply 1\r\nPUB %s reply %d\r\n%s\r\n", subject, len(body), body)
 		return message(t, conn, "reply")
 	}
-	if got := call("$JS.API.STREAM.CREATE.S", `{"name":"S","subjects":["s"],"storage":"file"}`); !strings.Contains(got, `"did_create":true`) {
+	if got := call("$JS.API.STREAM.CREATE.S", `{"name":"S","subjects":["s"],"storage":"file"}`); !strings.Contains(got,
+		`"did_create":true`) {
 		t.Fatal(got)
 	}
 	if got := call("s", "hello"); !strings.Contains(got, `"seq":1`) {
@@ -462,7 +468,8 @@ func message(t *testing.T, c client, subject string) string {
 	}
 }
 
-// s3 sends one request, signed (AWS signature version 4), and returns the answer's body. Query parameters must be sorted.
+// s3 sends one request, signed (AWS signature version 4), and returns the answer's body. Query parameters must be
+// sorted.
 func s3(t *testing.T, m *devstack.MinIO, method, path, body string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, m.Endpoint()+path, bytes.NewReader([]byte(body)))

@@ -74,7 +74,8 @@ func (t *tail) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// tailOf returns the last lines of the file from offset on: a log is appended to by every run, and an error is about one.
+// tailOf returns the last lines of the file from offset on: a log is appended to by every run, and an error is about
+// one.
 func tailOf(path string, offset int64) string {
 	file, err := os.Open(path)
 	if err != nil {
@@ -100,8 +101,8 @@ func tailOf(path string, offset int64) string {
 	return strings.Join(lines, "\n")
 }
 
-// isStackFrame says whether the line is one of those that ClickHouse writes under each error, "3. ? @ 0x000000000daafa92".
-// Twenty of them would leave no room for the error.
+// isStackFrame says whether the line is one of those that ClickHouse writes under each error, "3. ? @
+// 0x000000000daafa92". Twenty of them would leave no room for the error.
 func isStackFrame(line string) bool {
 	number, _, ok := strings.Cut(line, ". ")
 	return ok && strings.Trim(number, "0123456789") == "" && strings.Contains(line, " @ 0x")

@@ -62,8 +62,8 @@ func (t tool) run(ctx context.Context, output *tail) error {
 // line is the command as one would type it.
 func (t tool) line() string { return strings.Join(append([]string{t.name}, t.args...), " ") }
 
-// killGroup ends what a cancelled tool started and left behind. The tool itself has just been waited for, so its number is
-// still its group's or nobody's.
+// killGroup ends what a cancelled tool started and left behind. The tool itself has just been waited for, so its number
+// is still its group's or nobody's.
 func killGroup(cmd *exec.Cmd) {
 	if cmd.Process != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
@@ -119,8 +119,8 @@ type GoStep struct {
 	Args []string // of go; with -v the packages that it compiles are counted
 }
 
-// Build returns the program's folder, and makes it first if it is not there yet. The folder's name also holds a digest of
-// Files and Steps, so that what is made in another way is made anew.
+// Build returns the program's folder, and makes it first if it is not there yet. The folder's name also holds a digest
+// of Files and Steps, so that what is made in another way is made anew.
 func (f *Fetcher) Build(ctx context.Context, b GoBuild) (string, error) {
 	recipe, err := json.Marshal(b)
 	if err != nil {

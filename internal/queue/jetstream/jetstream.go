@@ -104,7 +104,8 @@ func (q *Queue) Ping(ctx context.Context) error {
 			if last := q.nc.LastError(); last != nil {
 				err = last
 			}
-			return fmt.Errorf("no connection to the queue at %s: %w", show.URL(q.opts.URL), retry.As(retry.Outage, q.opts.hide(err)))
+			return fmt.Errorf("no connection to the queue at %s: %w", show.URL(q.opts.URL),
+				retry.As(retry.Outage, q.opts.hide(err)))
 		}
 	}
 	if err := q.nc.FlushWithContext(ctx); err != nil {
@@ -113,9 +114,11 @@ func (q *Queue) Ping(ctx context.Context) error {
 	return nil
 }
 
-// StreamName and Subject are the names of a pipeline's queue.
+// StreamName is the name of a pipeline's stream.
 func StreamName(s pipeline.Spec) string { return "PENSTOCK_" + s.Name }
-func Subject(s pipeline.Spec) string    { return "penstock." + s.Name }
+
+// Subject is where notifications of a pipeline's objects are published.
+func Subject(s pipeline.Spec) string { return "penstock." + s.Name }
 
 // consumerName is the durable that all loaders of a pipeline share.
 const consumerName = "loader"
@@ -169,7 +172,8 @@ const enqueueOnce = time.Hour
 
 // Enqueue adds a notification as a store would send it; told is true where that
 // was done already within the hour. again enqueues it all the same.
-func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notification, again bool) (told bool, err error) {
+func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notification,
+	again bool) (told bool, err error) {
 	id := fmt.Sprintf("%s@%s/%d", n.Key, n.ETag, time.Now().Unix()/int64(enqueueOnce.Seconds()))
 	if again {
 		id += fmt.Sprintf("/%d", time.Now().UnixNano())

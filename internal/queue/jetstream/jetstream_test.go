@@ -15,7 +15,8 @@ import (
 func connect(t *testing.T, ackWait time.Duration) (*Queue, *devstack.NATS) {
 	t.Helper()
 	n := servers.NATS(t)
-	q, err := Connect(Options{URL: n.URL(), AckWait: ackWait, MaxAge: time.Hour, MaxBytes: 1 << 20, Replicas: 1}, "test", slog.New(slog.DiscardHandler))
+	q, err := Connect(Options{URL: n.URL(), AckWait: ackWait, MaxAge: time.Hour, MaxBytes: 1 << 20, Replicas: 1}, "test",
+		slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +122,8 @@ func TestServerAway(t *testing.T) {
 		t.Error("a message from a server that is away")
 	}
 	cancel()
-	late, err := Connect(Options{URL: n.URL(), AckWait: time.Minute, MaxAge: time.Hour, MaxBytes: 1 << 20, Replicas: 1}, "late", slog.New(slog.DiscardHandler))
+	late, err := Connect(Options{URL: n.URL(), AckWait: time.Minute, MaxAge: time.Hour, MaxBytes: 1 << 20, Replicas: 1},
+		"late", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatalf("connect while away: %v", err)
 	}

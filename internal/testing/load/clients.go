@@ -57,15 +57,16 @@ type Counts struct{ Accepted, Rejected atomic.Int64 }
 
 // Sent is what Clients have done.
 type Sent struct {
-	Accepted, Rejected int64            // events
-	Unknown            int64            // events of requests that were cut off: they may have been taken
-	Unsent             int64            // events that were due in Duration and never sent
-	Bytes              int64            // of the bodies answered with 2xx
-	Elapsed            time.Duration    // from the start to the last answer; at a rate at least until the next request would be due
-	Latency            Histogram        // of the requests answered with 2xx
-	Late               Histogram        // from when each request was due until it began
-	Failures           map[string]int64 // requests, by status or "connection"
-	FirstFailure       error            // nil: none
+	Accepted, Rejected int64 // events
+	Unknown            int64 // events of requests that were cut off: they may have been taken
+	Unsent             int64 // events that were due in Duration and never sent
+	Bytes              int64 // of the bodies answered with 2xx
+	// from the start to the last answer; at a rate at least until the next request would be due
+	Elapsed      time.Duration
+	Latency      Histogram        // of the requests answered with 2xx
+	Late         Histogram        // from when each request was due until it began
+	Failures     map[string]int64 // requests, by status or "connection"
+	FirstFailure error            // nil: none
 }
 
 func (s *Sent) add(other *Sent) {

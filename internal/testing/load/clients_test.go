@@ -56,8 +56,10 @@ func TestFixedRate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if sent.Accepted != 3000 || live.Accepted.Load() != 3000 || sent.Latency.Count() != 300 || sent.Elapsed != 3*time.Second {
-			t.Errorf("accepted %d (live %d), %d requests, %s", sent.Accepted, live.Accepted.Load(), sent.Latency.Count(), sent.Elapsed)
+		if sent.Accepted != 3000 || live.Accepted.Load() != 3000 || sent.Latency.Count() != 300 ||
+			sent.Elapsed != 3*time.Second {
+			t.Errorf("accepted %d (live %d), %d requests, %s", sent.Accepted, live.Accepted.Load(), sent.Latency.Count(),
+				sent.Elapsed)
 		}
 		// Behind the stall each request is 9 ms less late than the one before: about 111 of the 300.
 		if got := sent.Latency.Max(); got != 1001*time.Millisecond {
@@ -130,7 +132,8 @@ func TestFailures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if sent.Accepted != 70 || sent.Unknown != 10 || sent.Failures["503"] != 2 || sent.Failures["connection"] != 1 || sent.Failed() != 3 || sent.FirstFailure == nil {
+		if sent.Accepted != 70 || sent.Unknown != 10 || sent.Failures["503"] != 2 || sent.Failures["connection"] != 1 ||
+			sent.Failed() != 3 || sent.FirstFailure == nil {
 			t.Errorf("%+v accepted %d unknown %d", sent.Failures, sent.Accepted, sent.Unknown)
 		}
 	})

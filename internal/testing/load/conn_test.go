@@ -29,7 +29,8 @@ func TestPost(t *testing.T) {
 	n, remote := 0, ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, err := io.ReadAll(r.Body)
-		if err != nil || strings.Count(string(text), "\n") != 3 || r.Header.Get("Authorization") != "Bearer secret" || r.Method != "POST" || r.URL.Path != "/v1/events" {
+		if err != nil || strings.Count(string(text), "\n") != 3 || r.Header.Get("Authorization") != "Bearer secret" ||
+			r.Method != "POST" || r.URL.Path != "/v1/events" {
 			t.Errorf("got %s %s with %d bytes, error %v", r.Method, r.URL, len(text), err)
 		}
 		if remote != "" && remote != r.RemoteAddr {
@@ -58,10 +59,12 @@ func TestPost(t *testing.T) {
 	for request, want := range []struct {
 		answer traffic.Answer
 		status int
-	}{{traffic.Answer{Accepted: 3}, 0}, {traffic.Answer{Accepted: 1, Rejected: 2}, 0}, {status: 503}, {status: 429}, {traffic.Answer{Accepted: 3}, 0}} {
+	}{{traffic.Answer{Accepted: 3}, 0}, {traffic.Answer{Accepted: 1, Rejected: 2}, 0}, {status: 503}, {status: 429},
+		{traffic.Answer{Accepted: 3}, 0}} {
 		got, err := c.Post(body, uint64(3*request))
 		refused, isRefused := errors.AsType[*StatusError](err)
-		if got != want.answer || isRefused != (want.status != 0) || !isRefused && err != nil || isRefused && refused.Status != want.status {
+		if got != want.answer || isRefused != (want.status != 0) || !isRefused && err != nil || isRefused &&
+			refused.Status != want.status {
 			t.Errorf("request %d: %+v, error %v, want %+v", request, got, err, want)
 		}
 	}
@@ -69,7 +72,8 @@ func TestPost(t *testing.T) {
 
 // An answer that is cut off anywhere, or that does not count the events, is an error.
 func TestPostBrokenAnswers(t *testing.T) {
-	whole := "HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 27\r\n\r\n{\"accepted\":1,\"rejected\":0}"
+	whole := "HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: " +
+		"27\r\n\r\n{\"accepted\":1,\"rejected\":0}"
 	answers := []string{
 		"HTTP/1.0 200 OK\r\n\r\n", "HTTP/1.1 xyz\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n",

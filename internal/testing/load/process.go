@@ -39,7 +39,8 @@ func parseStat(text []byte) (procStat, error) {
 			return procStat{}, fmt.Errorf("/proc/PID/stat: %w", err)
 		}
 	}
-	return procStat{group: int(v[0]), Usage: Usage{CPU: time.Duration(v[1]+v[2]) * tick, RSS: v[3] * int64(os.Getpagesize())}}, nil
+	return procStat{group: int(v[0]),
+		Usage: Usage{CPU: time.Duration(v[1]+v[2]) * tick, RSS: v[3] * int64(os.Getpagesize())}}, nil
 }
 
 // Self is what this process has used.

@@ -9,7 +9,8 @@ import (
 )
 
 func TestParseStat(t *testing.T) {
-	text := "4711 (a) b (c 1 2) S 1 4242 4711 0 -1 4194304 100 200 0 0 1234 66 7 8 20 0 9 0 12345 1000000 512 18446744073709551615 1 1 0 0\n"
+	text := "4711 (a) b (c 1 2) S 1 4242 4711 0 -1 4194304 100 200 0 0 1234 66 7 8 20 0 9 0 12345 1000000 512 " +
+		"18446744073709551615 1 1 0 0\n"
 	got, err := parseStat([]byte(text))
 	want := procStat{group: 4242, Usage: Usage{CPU: 13 * time.Second, RSS: int64(512 * os.Getpagesize())}}
 	if err != nil || got != want {
@@ -72,7 +73,8 @@ func TestSelf(t *testing.T) {
 	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); {
 	}
 	after, err := Self()
-	if used := after.CPU - before.CPU; err != nil || used < 10*time.Millisecond || used > 5*time.Second || after.RSS < 1<<20 {
+	if used := after.CPU - before.CPU; err != nil || used < 10*time.Millisecond || used > 5*time.Second ||
+		after.RSS < 1<<20 {
 		t.Errorf("used %s, RSS %d, error %v", used, after.RSS, err)
 	}
 }

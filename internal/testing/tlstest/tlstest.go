@@ -29,8 +29,9 @@ type CA struct {
 func NewCA(t testing.TB) *CA {
 	t.Helper()
 	ca := &CA{File: filepath.Join(t.TempDir(), "ca.pem")}
-	der, key := sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign}, nil)
+	der, key := sign(t, &x509.Certificate{Subject: pkix.Name{CommonName: "test CA"}, IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign}, nil)
 	var err error
 	if ca.cert, err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
@@ -74,8 +75,9 @@ func (ca *CA) Terminate(t testing.TB, name, target string) string {
 	}
 	clients := x509.NewCertPool()
 	clients.AddCert(ca.cert)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},
-		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients})
+	l, err := tls.Listen("tcp", "127.0.0.1:0",
+		&tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair},
+			ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients})
 	if err != nil {
 		t.Fatal(err)
 	}

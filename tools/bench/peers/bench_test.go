@@ -39,7 +39,8 @@ func TestCutEvent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got != (event{want.ID, time.UnixMilli(want.Timestamp), want.Session, want.User, want.Name, string(want.Properties)}) {
+		if got != (event{want.ID, time.UnixMilli(want.Timestamp), want.Session, want.User, want.Name,
+			string(want.Properties)}) {
 			t.Fatalf("got %+v of %s", got, line)
 		}
 	}
@@ -98,7 +99,8 @@ func TestParseStat(t *testing.T) {
 	if group != 4200 || math.Abs(seconds-2.1) > 1e-9 || err != nil {
 		t.Errorf("got group %d, %v s, %v", group, seconds, err)
 	}
-	for _, stat := range []string{"", "1 (a) S 1 2 3", "1 (a) S 1 x 1 0 -1 0 1 2 3 4 150 50 7 3", "1 (a) S 1 1 1 0 -1 0 1 2 3 4 y 50 7 3"} {
+	for _, stat := range []string{"", "1 (a) S 1 2 3", "1 (a) S 1 x 1 0 -1 0 1 2 3 4 150 50 7 3",
+		"1 (a) S 1 1 1 0 -1 0 1 2 3 4 y 50 7 3"} {
 		if _, _, err := parseStat(stat); err == nil {
 			t.Errorf("%q was taken", stat)
 		}
@@ -167,7 +169,8 @@ func TestMedian(t *testing.T) {
 // Figures are per million events and medians; what is lost or doubled in any run is shown.
 func TestSummarize(t *testing.T) {
 	stored := func(rows, distinct uint64, seconds, peer, engine float64) figures {
-		return figures{Events: 1000, Rows: &rows, Distinct: &distinct, Seconds: seconds, PeerCPU: &peer, EngineCPU: &engine, PeerRSS: 10, EngineRSS: new(20.0), Retries: int64(seconds)}
+		return figures{Events: 1000, Rows: &rows, Distinct: &distinct, Seconds: seconds, PeerCPU: &peer, EngineCPU: &engine,
+			PeerRSS: 10, EngineRSS: new(20.0), Retries: int64(seconds)}
 	}
 	all := summarize([]run{
 		{Peer: "a", Run: 1, figures: stored(1000, 1000, 1, 0.01, 0.02)},
@@ -181,7 +184,8 @@ func TestSummarize(t *testing.T) {
 	}
 	a, b := all[0], all[1]
 	if a.Peer != "a" || a.Runs != 3 || *a.Rows != 1000 || *a.Lost != 10 || *a.Doubled != 10 || *a.PerSecond != 495 ||
-		math.Abs(*a.PeerCPU-30) > 1e-9 || math.Abs(*a.EngineCPU-40) > 1e-9 || *a.PeerRSS != 10 || *a.EngineRSS != 20 || a.MostRetries != 4 {
+		math.Abs(*a.PeerCPU-30) > 1e-9 || math.Abs(*a.EngineCPU-40) > 1e-9 || *a.PeerRSS != 10 || *a.EngineRSS != 20 ||
+		a.MostRetries != 4 {
 		t.Errorf("a: %+v", a)
 	}
 	if b.Runs != 1 || b.Failed != 1 || b.Lost != nil || b.EngineCPU != nil || *b.PerSecond != 250 {
@@ -226,8 +230,9 @@ func TestHTTPServers(t *testing.T) {
 		}
 		served := make(chan error, 1)
 		go func() { served <- serve(l, []byte(`{"accepted":100,"rejected":0,"request_id":"r"}`+"\n")) }()
-		clients := load.Clients{Connections: 2, Events: 2000, Bodies: []*traffic.Body{traffic.NewBody(traffic.New("t", 1), 100)},
-			Dial: func(ctx context.Context) (load.Poster, error) { return load.Dial(ctx, l.Addr().String(), "none") }}
+		clients := load.Clients{Connections: 2, Events: 2000,
+			Bodies: []*traffic.Body{traffic.NewBody(traffic.New("t", 1), 100)},
+			Dial:   func(ctx context.Context) (load.Poster, error) { return load.Dial(ctx, l.Addr().String(), "none") }}
 		sent, err := clients.Run(t.Context(), new(load.Counts))
 		if err != nil || sent.Accepted != 2000 || sent.Failed() != 0 {
 			t.Errorf("%s: %+v, %v", name, sent, err)

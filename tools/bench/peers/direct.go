@@ -58,7 +58,9 @@ func (b *bench) direct(ctx context.Context, rows int) (figures, error) {
 	if err != nil {
 		return f, err
 	}
-	cmd := exec.CommandContext(ctx, self, command, directClient, "-addr", e.Addr(), "-user", e.User(), "-password", e.Password(), "-events", strconv.Itoa(f.Events),
+	cmd := exec.CommandContext(ctx, self, command, directClient, // #nosec G204 -- ourselves
+		"-addr", e.Addr(), "-user", e.User(), "-password",
+		e.Password(), "-events", strconv.Itoa(f.Events),
 		"-rows", strconv.Itoa(rows), "-conns", strconv.Itoa(b.conns), "-defaults="+strconv.FormatBool(b.defaults))
 	cmd.Stderr, cmd.SysProcAttr = new(bytes.Buffer), withUs
 	out, err := cmd.Output()
@@ -89,7 +91,8 @@ func runDirectClient(ctx context.Context, args []string) error {
 	if !*defaults {
 		settings["optimize_on_insert"] = 0
 	}
-	db, err := clickhouse.Open(&clickhouse.Options{Addr: []string{*addr}, Auth: clickhouse.Auth{Database: "penstock", Username: *user, Password: *password},
+	db, err := clickhouse.Open(&clickhouse.Options{Addr: []string{*addr},
+		Auth:         clickhouse.Auth{Database: "penstock", Username: *user, Password: *password},
 		MaxOpenConns: c.conns, MaxIdleConns: c.conns, Settings: settings})
 	if err != nil {
 		return err
@@ -160,7 +163,8 @@ func (c *inserter) work(each func([]event) error) error {
 	return errors.Join(errs...)
 }
 
-const directInsert = "INSERT INTO events (event_id, project, name, timestamp, identity_time, received_at, session_id, user_id, properties)"
+const directInsert = "INSERT INTO events (event_id, project, name, timestamp, identity_time, received_at, " +
+	"session_id, user_id, properties)"
 
 // insert sends one block, and the same again while the table has too many parts.
 func (c *inserter) insert(ctx context.Context, db driver.Conn, events []event) error {
@@ -189,7 +193,8 @@ func insertOnce(ctx context.Context, db driver.Conn, events []event) error {
 		if err != nil {
 			return err
 		}
-		if err := batch.Append(id, "bench", e.name, e.timestamp, e.timestamp, now, e.session, e.user, e.properties); err != nil {
+		if err := batch.Append(id, "bench", e.name, e.timestamp, e.timestamp, now, e.session, e.user,
+			e.properties); err != nil {
 			return err
 		}
 	}

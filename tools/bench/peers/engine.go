@@ -46,7 +46,8 @@ func (b *bench) startEngine(ctx context.Context, penstockTables bool) (*engine, 
 	}
 	e := &engine{ClickHouse: server, dir: dir}
 	if penstockTables {
-		options := adapter.Options{Addresses: []string{e.Addr()}, Database: "penstock", User: e.User(), Password: e.Password(), Timeout: time.Minute, Conns: 1}
+		options := adapter.Options{Addresses: []string{e.Addr()}, Database: "penstock", User: e.User(),
+			Password: e.Password(), Timeout: time.Minute, Conns: 1}
 		if _, err := adapter.Migrate(ctx, options, tables.Files); err != nil {
 			e.close()
 			return nil, err
@@ -109,8 +110,8 @@ func (e *engine) settle(ctx context.Context) error {
 	return nil
 }
 
-// finish waits for the merges, and fills in what the engine has used and what is in the table. id is the expression for an
-// event's id there.
+// finish waits for the merges, and fills in what the engine has used and what is in the table. id is the expression for
+// an event's id there.
 func (e *engine) finish(ctx context.Context, table, id string, f *figures) error {
 	// Before the merges, for in a ReplacingMergeTree they would hide what was inserted twice; and after, for a peer may
 	// send again what it could not know to be there.

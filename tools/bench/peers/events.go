@@ -18,10 +18,11 @@ type event struct {
 }
 
 // members are what stands before each value of a generator's line, in order.
-var members = [...]string{`{"event_id":"`, `","timestamp":`, `,"session_id":"`, `","user_id":"`, `","name":"`, `","properties":`}
+var members = [...]string{`{"event_id":"`, `","timestamp":`, `,"session_id":"`, `","user_id":"`, `","name":"`,
+	`","properties":`}
 
-// cutEvent takes a generator's line apart at the places where it always has the same text. A JSON parser would cost more
-// than some of what is measured, and a client that inserts by itself has its values and parses nothing.
+// cutEvent takes a generator's line apart at the places where it always has the same text. A JSON parser would cost
+// more than some of what is measured, and a client that inserts by itself has its values and parses nothing.
 func cutEvent(line []byte) (event, error) {
 	rest, found := strings.CutPrefix(string(line), members[0])
 	var values [len(members)]string
@@ -35,5 +36,6 @@ func cutEvent(line []byte) (event, error) {
 	if !found || !closed || err != nil {
 		return event{}, fmt.Errorf("the generator's lines have another form: %s", line)
 	}
-	return event{id: values[0], timestamp: time.UnixMilli(ms), session: values[2], user: values[3], name: values[4], properties: properties}, nil
+	return event{id: values[0], timestamp: time.UnixMilli(ms), session: values[2], user: values[3], name: values[4],
+		properties: properties}, nil
 }

@@ -32,11 +32,12 @@ const (
 // maxBody is how large a body the servers take: more than is sent here. Penstock takes 100 MB by default.
 const maxBody = 128 << 20
 
-// servers are HTTP servers with a handler that reads the body and gives a receiver's answer: what receiving costs at least.
-// "streamed" is fasthttp with bodies that the handler reads as they come, as it needs to take large ones without having them in
-// memory.
+// servers are HTTP servers with a handler that reads the body and gives a receiver's answer: what receiving costs at
+// least. "streamed" is fasthttp with bodies that the handler reads as they come, as it needs to take large ones without
+// having them in memory.
 var servers = map[string]func(l net.Listener, answer []byte) error{
 	"net/http": func(l net.Listener, answer []byte) error {
+		// #nosec G114 -- what receiving costs at least, on loopback
 		return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			w.Write(answer)
@@ -69,7 +70,8 @@ func (b *bench) serve(ctx context.Context, name string, events int) (f figures, 
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	cmd := exec.CommandContext(ctx, self, command, httpServer, "-server", name, "-events", fmt.Sprint(events))
+	cmd := exec.CommandContext(ctx, self, command, httpServer, // #nosec G204 -- ourselves
+		"-server", name, "-events", fmt.Sprint(events))
 	cmd.Stderr, cmd.SysProcAttr = os.Stderr, withUs
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -33,6 +33,8 @@ import (
 const (
 	collectorVersion       = "v0.161.0"
 	collectorStableVersion = "v1.67.0"
+
+	contrib = "github.com/open-telemetry/opentelemetry-collector-contrib"
 )
 
 // manifest is what the collector's builder makes it of.
@@ -48,7 +50,7 @@ processors:
   - gomod: go.opentelemetry.io/collector/processor/batchprocessor ` + collectorVersion + `
   - gomod: go.opentelemetry.io/collector/processor/memorylimiterprocessor ` + collectorVersion + `
 exporters:
-  - gomod: github.com/open-telemetry/opentelemetry-collector-contrib/exporter/clickhouseexporter ` + collectorVersion + `
+  - gomod: ` + contrib + `/exporter/clickhouseexporter ` + collectorVersion + `
   - gomod: go.opentelemetry.io/collector/exporter/nopexporter ` + collectorVersion + `
 providers:
   - gomod: go.opentelemetry.io/collector/confmap/provider/envprovider ` + collectorStableVersion + `
@@ -62,8 +64,10 @@ func (b *bench) collector(ctx context.Context) (string, error) {
 		Files: map[string]string{"builder.yaml": manifest},
 		Steps: []devstack.GoStep{
 			{What: "generate OpenTelemetry Collector " + collectorVersion, Hint: "half a minute, once",
-				Args: []string{"run", "-v", "go.opentelemetry.io/collector/cmd/builder@" + collectorVersion, "--config", "builder.yaml", "--skip-compilation"}},
-			{What: "build OpenTelemetry Collector " + collectorVersion, Hint: "2 to 4 minutes on two cores, once; about 900 packages",
+				Args: []string{"run", "-v", "go.opentelemetry.io/collector/cmd/builder@" + collectorVersion, "--config",
+					"builder.yaml", "--skip-compilation"}},
+			{What: "build OpenTelemetry Collector " + collectorVersion,
+				Hint: "2 to 4 minutes on two cores, once; about 900 packages",
 				Args: []string{"build", "-v", "-trimpath", "-ldflags=-s -w", "-o", "otelcol", "."}},
 		},
 	})
@@ -80,7 +84,8 @@ const (
 	batchRecords = 10_000
 	batchTimeout = time.Second
 
-	// exportTimeout is for one insert; the exporter's default, 5 s, can be too short where the engine has one core to itself.
+	// exportTimeout is for one insert; the exporter's default, 5 s, can be too short where the engine has one core to
+	// itself.
 	exportTimeout = 30 * time.Second
 
 	// lostAfter is how long the number of rows may stand still before those that are missing count as lost. The exporter
@@ -165,7 +170,8 @@ func (b *bench) otel(ctx context.Context, s otelSetup) (figures, error) {
 	if err := os.WriteFile(config, []byte(s.config(listen, e)), 0o600); err != nil {
 		return f, err
 	}
-	c, err := devstack.Start(ctx, devstack.Command{Name: "otelcol", Path: program, Args: []string{"--config", "file:" + config}, LogPath: b.logs("otelcol")})
+	c, err := devstack.Start(ctx, devstack.Command{Name: "otelcol", Path: program,
+		Args: []string{"--config", "file:" + config}, LogPath: b.logs("otelcol")})
 	if err != nil {
 		return f, err
 	}
@@ -316,7 +322,8 @@ func (p *poster) postOnce(ctx context.Context, client *http.Client, body []byte)
 		}
 		p.rejected.Add(answer.PartialSuccess().RejectedLogRecords())
 		return 0, nil
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout: // OTLP's "later"
+	// OTLP's "later"
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
 		return time.Duration(seconds) * time.Second, fmt.Errorf("answer %s", response.Status)
 	}
@@ -351,7 +358,8 @@ func makePosts(events int) ([][]byte, error) {
 	return posts, nil
 }
 
-// record fills in a log record: what Penstock's table has in columns of their own is an attribute beside the properties.
+// record fills in a log record: what Penstock's table has in columns of their own is an attribute beside the
+// properties.
 func (e event) record(r plog.LogRecord) error {
 	r.SetTimestamp(pcommon.NewTimestampFromTime(e.timestamp))
 	r.SetEventName(e.name)

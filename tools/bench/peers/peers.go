@@ -1,5 +1,5 @@
-// Package peers runs peers of Penstock on this machine, with the events of Penstock's own benchmarks, so that anybody can
-// repeat what is said about them. tools/bench/README.md says what each peer does.
+// Package peers runs peers of Penstock on this machine, with the events of Penstock's own benchmarks, so that anybody
+// can repeat what is said about them. tools/bench/README.md says what each peer does.
 package peers
 
 import (
@@ -85,7 +85,8 @@ func runBench(ctx context.Context, args []string) error {
 	b := &bench{progress: os.Stderr}
 	fs.IntVar(&b.events, "events", 200_000, "events a run")
 	fs.IntVar(&b.conns, "conns", 4, "connections of each peer's client")
-	fs.BoolVar(&b.defaults, "defaults", false, "leave optimize_on_insert at the server's default, 1, which costs direct and s3 more")
+	fs.BoolVar(&b.defaults, "defaults", false,
+		"leave optimize_on_insert at the server's default, 1, which costs direct and s3 more")
 	rounds := fs.Int("runs", 3, "runs of each peer; the table shows medians")
 	only := fs.String("only", "direct,s3,otel,http", "which `peers`, by commas")
 	file := fs.String("json", "", "`file` for all runs and medians")
@@ -104,7 +105,8 @@ func runBench(ctx context.Context, args []string) error {
 		return err
 	}
 	r := b.report(runs)
-	fmt.Printf("%d connections (http: %d), %d cores (%s), ClickHouse %s, OpenTelemetry Collector %s\n\n", b.conns, httpConns, r.Machine.Cores, r.Machine.CPU, r.Versions.ClickHouse, r.Versions.Collector)
+	fmt.Printf("%d connections (http: %d), %d cores (%s), ClickHouse %s, OpenTelemetry Collector %s\n\n", b.conns,
+		httpConns, r.Machine.Cores, r.Machine.CPU, r.Versions.ClickHouse, r.Versions.Collector)
 	writeTable(os.Stdout, r.Peers)
 	if *file != "" {
 		if err := writeJSON(*file, r); err != nil {
@@ -134,8 +136,8 @@ func choose(only string) ([]peer, error) {
 	return chosen, nil
 }
 
-// run runs every peer as often as there are rounds. A round is all peers, so that what the machine does besides is spread
-// over all of them. A peer that fails does not keep the others from running.
+// run runs every peer as often as there are rounds. A round is all peers, so that what the machine does besides is
+// spread over all of them. A peer that fails does not keep the others from running.
 func (b *bench) run(ctx context.Context, chosen []peer, rounds int) ([]run, error) {
 	cache, err := devstack.CacheDir()
 	if err != nil {

@@ -17,8 +17,8 @@ type usage struct {
 	peak float64 // the most memory resident, MiB; of several processes the sum of what each had at its own time
 }
 
-// groupUsage is what the processes of a group have used. devstack gives each server a group, and a server may be several:
-// ClickHouse's library runs below a watchdog.
+// groupUsage is what the processes of a group have used. devstack gives each server a group, and a server may be
+// several: ClickHouse's library runs below a watchdog.
 func groupUsage(group int) (usage, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -50,9 +50,9 @@ func groupUsage(group int) (usage, error) {
 	return sum, nil
 }
 
-// parseStat reads a process's group and CPU seconds from its /proc/PID/stat. Behind the name in parentheses, which may hold
-// anything: state, parent, group, … and from the eleventh place after the state on the times, in ticks: user, system, and
-// the same two of children that have ended, as a ClickHouse that its watchdog started again.
+// parseStat reads a process's group and CPU seconds from its /proc/PID/stat. Behind the name in parentheses, which may
+// hold anything: state, parent, group, … and from the eleventh place after the state on the times, in ticks: user,
+// system, and the same two of children that have ended, as a ClickHouse that its watchdog started again.
 func parseStat(stat string) (group int, seconds float64, err error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 15 {

@@ -14,11 +14,14 @@ import (
 
 // figures are what one run of a peer gave.
 type figures struct {
-	Events    int      `json:"events"`                       // given to the peer
-	Rows      *uint64  `json:"rows,omitempty"`               // found in the table, those that are there twice too; nil where nothing is stored
-	Distinct  *uint64  `json:"distinct_event_ids,omitempty"` // among them
-	Seconds   float64  `json:"seconds"`                      // from the first event until the last is a row, or answered where nothing is stored
-	PeerCPU   *float64 `json:"peer_cpu_seconds,omitempty"`   // of client or collector; nil where ClickHouse is all there is
+	Events int `json:"events"` // given to the peer
+	// found in the table, those that are there twice too; nil where nothing is stored
+	Rows     *uint64 `json:"rows,omitempty"`
+	Distinct *uint64 `json:"distinct_event_ids,omitempty"` // among them
+	// from the first event until the last is a row, or answered where nothing is stored
+	Seconds float64 `json:"seconds"`
+	// of client or collector; nil where ClickHouse is all there is
+	PeerCPU   *float64 `json:"peer_cpu_seconds,omitempty"`
 	EngineCPU *float64 `json:"engine_cpu_seconds,omitempty"` // of ClickHouse, merges included
 	PeerRSS   float64  `json:"peer_peak_rss_mib"`
 	EngineRSS *float64 `json:"engine_peak_rss_mib,omitempty"`
@@ -135,8 +138,10 @@ func writeTable(w io.Writer, peers []summary) {
 		if s.Failed > 0 {
 			runs += fmt.Sprintf(", %d failed", s.Failed)
 		}
-		table = append(table, []string{s.Peer, strconv.Itoa(s.Events), number(s.Rows, 0), count(s.Lost), count(s.Doubled), number(s.PerSecond, 0),
-			number(s.PeerCPU, 1), number(s.EngineCPU, 1), number(s.PeerRSS, 0), number(s.EngineRSS, 0), strconv.FormatInt(s.MostRetries, 10), runs})
+		table = append(table, []string{s.Peer, strconv.Itoa(s.Events), number(s.Rows, 0), count(s.Lost), count(s.Doubled),
+			number(s.PerSecond, 0),
+			number(s.PeerCPU, 1), number(s.EngineCPU, 1), number(s.PeerRSS, 0), number(s.EngineRSS, 0),
+			strconv.FormatInt(s.MostRetries, 10), runs})
 	}
 	widths := make([]int, len(table[0]))
 	for _, line := range table {

@@ -71,24 +71,25 @@ func (b *bench) fill(ctx context.Context, s *store, format string) error {
 		return err
 	}
 	sum := sha256.Sum256([]byte(receiveKey))
-	receive, err := devstack.Start(ctx, devstack.Command{Name: "penstock receive", Path: penstock, Args: []string{"receive"},
-		LogPath: b.logs("receive-" + format), Dir: b.dir,
-		Env: append(os.Environ(),
-			"PENSTOCK_STORAGE_ENDPOINT="+s.Endpoint(),
-			"PENSTOCK_STORAGE_BUCKET="+bucketName,
-			"PENSTOCK_STORAGE_ACCESS_KEY="+s.AccessKey(),
-			"PENSTOCK_STORAGE_SECRET_KEY="+s.SecretKey(),
-			"PENSTOCK_STORAGE_NOTIFY=none",
-			"PENSTOCK_ADMIN_LISTEN="+admin,
-			"PENSTOCK_RECEIVER_LISTEN="+listen,
-			"PENSTOCK_RECEIVER_NAME=bench-"+format,
-			"PENSTOCK_RECEIVER_KEYS=[{project: bench, sha256: "+hex.EncodeToString(sum[:])+"}]",
-			"PENSTOCK_BATCHER_DIR="+filepath.Join(b.dir, "receive-"+format),
-			"PENSTOCK_BATCHER_FORMAT="+format,
-			"PENSTOCK_BATCHER_ROLL_AGE=1h",
-			fmt.Sprintf("PENSTOCK_BATCHER_ROLL_ROWS=%d", objectRows),
-			"PENSTOCK_PROCESS_DRAIN=5m",
-		)})
+	receive, err := devstack.Start(ctx,
+		devstack.Command{Name: "penstock receive", Path: penstock, Args: []string{"receive"},
+			LogPath: b.logs("receive-" + format), Dir: b.dir,
+			Env: append(os.Environ(),
+				"PENSTOCK_STORAGE_ENDPOINT="+s.Endpoint(),
+				"PENSTOCK_STORAGE_BUCKET="+bucketName,
+				"PENSTOCK_STORAGE_ACCESS_KEY="+s.AccessKey(),
+				"PENSTOCK_STORAGE_SECRET_KEY="+s.SecretKey(),
+				"PENSTOCK_STORAGE_NOTIFY=none",
+				"PENSTOCK_ADMIN_LISTEN="+admin,
+				"PENSTOCK_RECEIVER_LISTEN="+listen,
+				"PENSTOCK_RECEIVER_NAME=bench-"+format,
+				"PENSTOCK_RECEIVER_KEYS=[{project: bench, sha256: "+hex.EncodeToString(sum[:])+"}]",
+				"PENSTOCK_BATCHER_DIR="+filepath.Join(b.dir, "receive-"+format),
+				"PENSTOCK_BATCHER_FORMAT="+format,
+				"PENSTOCK_BATCHER_ROLL_AGE=1h",
+				fmt.Sprintf("PENSTOCK_BATCHER_ROLL_ROWS=%d", objectRows),
+				"PENSTOCK_PROCESS_DRAIN=5m",
+			)})
 	if err != nil {
 		return err
 	}
@@ -97,7 +98,8 @@ func (b *bench) fill(ctx context.Context, s *store, format string) error {
 		return err
 	}
 	var sent traffic.Sent
-	if err := traffic.Run(ctx, traffic.NewClient("http://"+listen+"/v1/events", receiveKey, b.conns), format, b.events, 500, b.conns, 0, &sent); err != nil {
+	if err := traffic.Run(ctx, traffic.NewClient("http://"+listen+"/v1/events", receiveKey, b.conns), format, b.events,
+		500, b.conns, 0, &sent); err != nil {
 		return fmt.Errorf("fill the bucket: %w", err)
 	}
 	drain, cancel := context.WithTimeout(ctx, 5*time.Minute)
@@ -139,9 +141,10 @@ var formats = map[string]struct{ suffix, name string }{
 	"ndjson": {".ndjson.zst", "JSONEachRow"},
 }
 
-// structure spares ClickHouse to guess types; guessed, an NDJSON line's properties would be a Tuple, which costs more to
-// turn into JSON.
-const structure = "event_id UUID, project String, name String, timestamp Nullable(DateTime64(3, 'UTC')), received_at DateTime64(3, 'UTC'), " +
+// structure spares ClickHouse to guess types; guessed, an NDJSON line's properties would be a Tuple, which costs more
+// to turn into JSON.
+const structure = "event_id UUID, project String, name String, timestamp Nullable(DateTime64(3, 'UTC')), " +
+	"received_at DateTime64(3, 'UTC'), " +
 	"session_id String, user_id String, receiver String, seq UInt64, properties JSON, context JSON"
 
 // pull measures ClickHouse reading the objects of a format by itself.
@@ -172,12 +175,14 @@ func (b *bench) pull(ctx context.Context, format string) (figures, error) {
 	}
 	begin := time.Now()
 	err = e.db.Exec(ctx, fmt.Sprintf(`INSERT INTO penstock.events
-		(event_id, project, name, timestamp, identity_time, received_at, session_id, user_id, receiver, seq, properties, context, object)
+		(event_id, project, name, timestamp, identity_time, received_at, session_id, user_id,
+		 receiver, seq, properties, context, object)
 		SELECT event_id, project, name, ifNull(timestamp, received_at), ifNull(timestamp, toDateTime64(0, 3)), received_at,
 			session_id, user_id, receiver, seq, properties, context, substring(_path, %d)
 		FROM s3('%s/%s/events/dt=*/hr=*/*%s', '%s', '%s', '%s', '%s')
 		SETTINGS %s`,
-		len(bucketName)+2, b.store.Endpoint(), bucketName, formats[format].suffix, b.store.AccessKey(), b.store.SecretKey(), formats[format].name,
+		len(bucketName)+2, b.store.Endpoint(), bucketName, formats[format].suffix, b.store.AccessKey(), b.store.SecretKey(),
+		formats[format].name,
 		strings.ReplaceAll(structure, "'", `\'`), settings))
 	if err != nil {
 		return f, errors.Join(err, e.Err())
@@ -191,22 +196,27 @@ func (b *bench) pull(ctx context.Context, format string) (figures, error) {
 }
 
 // buildPenstock builds the binary of this checkout, once a run of the benchmark.
-func (b *bench) buildPenstock(ctx context.Context) (string, error) {
-	if b.penstock != "" {
-		return b.penstock, nil
+func (b *bench) buildPenstock(ctx context.Context) (path string, err error) {
+	if b.penstock == "" {
+		b.say("building penstock")
+		b.penstock, err = BuildPenstock(ctx, b.dir)
 	}
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/penstock/penstock").Output()
+	return b.penstock, err
+}
+
+// BuildPenstock builds the binary of this checkout into a folder, and returns its path.
+func BuildPenstock(ctx context.Context, dir string) (string, error) {
+	list := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/penstock/penstock")
+	root, err := list.Output()
 	if err != nil {
 		return "", fmt.Errorf("find Penstock's source: %w: run the benchmark in tools/bench", err)
 	}
-	path := filepath.Join(b.dir, "penstock")
-	build := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/penstock")
+	path := filepath.Join(dir, "penstock")
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/penstock") // #nosec G204 -- our own folder
 	build.Dir = strings.TrimSpace(string(root))
-	b.say("building penstock")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build penstock: %w\n%s", err, out)
 	}
-	b.penstock = path
 	return path, nil
 }
 
@@ -222,7 +232,7 @@ func freeAddress() (string, error) {
 // awaitOK waits until the process answers with 200.
 func awaitOK(ctx context.Context, p *devstack.Process, url string) error {
 	return await(ctx, p, func() error {
-		resp, err := http.Get(url)
+		resp, err := http.Get(url) // #nosec G107 -- of a process that we started
 		if err != nil {
 			return err
 		}

@@ -20,7 +20,8 @@ type Machine struct {
 
 // ThisMachine tells about this machine, and about the file system of a folder.
 func ThisMachine(dir string) Machine {
-	m := Machine{Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(), FileSystem: fileSystem(read("/proc/self/mountinfo"), dir)}
+	m := Machine{Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(),
+		FileSystem: fileSystem(read("/proc/self/mountinfo"), dir)}
 	m.Kernel = strings.TrimSpace(read("/proc/sys/kernel/osrelease"))
 	m.CPU = field(read("/proc/cpuinfo"), "model name")
 	for i, c := range field(read("/proc/meminfo"), "MemTotal") {
@@ -63,7 +64,8 @@ func fileSystem(mountinfo, dir string) (kind string) {
 			continue
 		}
 		at := fields[4]
-		if rel, err := filepath.Rel(at, dir); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") && len(at) >= len(longest) {
+		if rel, err := filepath.Rel(at, dir); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") &&
+			len(at) >= len(longest) {
 			longest, kind = at, kinds[0]
 		}
 	}

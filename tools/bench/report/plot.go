@@ -57,7 +57,9 @@ func Plot(r Report) ([]byte, error) {
 	p.Title.TextStyle.Font.Size = 14
 	p.Title.Padding = vg.Points(8)
 	m := r.Machine
-	p.X.Label.Text = fmt.Sprintf("events/s accepted (logarithmic), from the POST to the row and its merges\n%d cores (%s), %s, Linux %s, penstock %s, %s",
+	p.X.Label.Text = fmt.Sprintf(
+		"events/s accepted (logarithmic), from the POST to the row and its merges\n%d cores (%s), %s, Linux %s, penstock "+
+			"%s, %s",
 		m.Cores, strings.TrimSpace(m.CPU), m.FileSystem, m.Kernel, r.Version, r.Time.Format("2006-01-02"))
 	p.Y.Label.Text = "cores"
 	// The axis is of logarithms: with plot.LogScale the library leaves a wide

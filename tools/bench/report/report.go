@@ -79,12 +79,13 @@ func (f *Figures) UnmarshalJSON(text []byte) error {
 
 // Run is one measurement, or the medians of several.
 type Run struct {
-	What     string               `json:"what"` // receive, floor, load, e2e
-	Rate     int                  `json:"rate"` // events a second that were asked for; 0: closed loop
-	Figures  Figures              `json:"figures"`
-	Failures map[string]int64     `json:"failures,omitempty"` // requests, by status or "connection"
-	Failure  string               `json:"failure,omitempty"`  // the first
-	Series   map[string][]float64 `json:"series,omitempty"`   // over the time of sending: seconds, and the RSS of each part in MiB
+	What     string           `json:"what"` // receive, floor, load, e2e
+	Rate     int              `json:"rate"` // events a second that were asked for; 0: closed loop
+	Figures  Figures          `json:"figures"`
+	Failures map[string]int64 `json:"failures,omitempty"` // requests, by status or "connection"
+	Failure  string           `json:"failure,omitempty"`  // the first
+	// over the time of sending: seconds, and the RSS of each part in MiB
+	Series map[string][]float64 `json:"series,omitempty"`
 }
 
 // Report is what a benchmark prints.
@@ -174,7 +175,8 @@ func Median(values []float64) float64 {
 // run each, those of a curve, share a table.
 func (r *Report) Print(w io.Writer) error {
 	m := r.Machine
-	fmt.Fprintf(w, "%s: %d cores (%s), %d MiB, %s, %s %s, %s, penstock %s\n", r.Command, m.Cores, m.CPU, m.MemoryMiB, m.FileSystem, m.OS, m.Kernel, m.Go, r.Version)
+	fmt.Fprintf(w, "%s: %d cores (%s), %d MiB, %s, %s %s, %s, penstock %s\n", r.Command, m.Cores, m.CPU, m.MemoryMiB,
+		m.FileSystem, m.OS, m.Kernel, m.Go, r.Version)
 	for i, name := range slices.Sorted(maps.Keys(r.Flags)) {
 		if i > 0 {
 			fmt.Fprint(w, " ")
@@ -211,7 +213,8 @@ func (r *Report) Print(w io.Writer) error {
 	}
 	for i, run := range r.Runs {
 		if got, _ := run.Figures.Get("accepted_per_s"); run.Rate > 0 && got < 0.95*float64(run.Rate) {
-			fmt.Fprintf(w, "! run %d, %s: only %.0f a second were accepted; latencies are those of a queue that grows\n", i+1, head(run), got)
+			fmt.Fprintf(w, "! run %d, %s: only %.0f a second were accepted; latencies are those of a queue that grows\n", i+1,
+				head(run), got)
 		}
 		if run.Failure == "" {
 			continue
