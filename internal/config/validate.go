@@ -89,6 +89,7 @@ func (c *Config) check() error {
 		errs = append(errs, err)
 	}
 	errs = append(errs, c.checkTLS()...)
+	errs = append(errs, c.checkAddresses()...)
 	return errors.Join(errs...)
 }
 

@@ -5,6 +5,7 @@ package show
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -21,6 +22,16 @@ func URL(list string) string {
 		parts[i] = oneURL(part)
 	}
 	return strings.Join(parts, ",")
+}
+
+// Address is a URL, or what was meant as one, in quotes and without user, password, query and fragment.
+func Address(text string) string {
+	text, query, found := strings.Cut(oneURL(text), "?")
+	if found {
+		query = "?" + hidden
+	}
+	text, _, _ = strings.Cut(text, "#")
+	return strconv.Quote(text + query)
 }
 
 // oneURL cuts by hand what the standard library does not parse: it must not be shown either.
