@@ -132,6 +132,15 @@ func TestKeys(t *testing.T) {
 	if out, err = keysRun(t, "list", "--json"); err != nil {
 		t.Fatal(err)
 	}
+	type keyInfo struct {
+		Project string `json:"project"`
+		Name    string `json:"name"`
+		State   string `json:"state"`
+		SHA256  string `json:"sha256_begins"`
+		Large   bool   `json:"large"`
+		Expires string `json:"expires"`
+		Where   string `json:"where"`
+	}
 	got := map[string]keyInfo{}
 	for line := range strings.Lines(out) {
 		var k keyInfo

@@ -1,6 +1,5 @@
 // Command penstock is the one binary: each role and each tool of an operator is
-// a subcommand, in a file of its own. config.go reads the configuration,
-// build.go makes the stages and their adapters from it.
+// a subcommand. A command reads its flags; internal/app and internal/operate do the rest.
 package main
 
 import (
@@ -9,12 +8,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 
+	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/show"
 )
@@ -35,7 +36,7 @@ func commands() []command {
 		{"dev", "run the whole stack on this machine: MinIO, NATS, ClickHouse, receiver, loader", runDev},
 		{"receive", "take events over HTTP and store them as objects", runReceive},
 		{"load", "load objects into ClickHouse as notifications come", runLoad},
-		{loadOne, "", runLoadOne},
+		{app.AloneCommand, "", runLoadOne},
 		{"setup", "create bucket, notification rules, streams and tables, or bring them up to date", runSetup},
 		{"sweep", "find objects that were never loaded and tell the queue of them", runSweep},
 		{"verify", "hold bucket, ledger and table against each other", runVerify},
@@ -43,7 +44,9 @@ func commands() []command {
 		group("dlq", "list, redrive and drop the objects that were given up"),
 		group("errors", "list, show and redrive what was refused"),
 		group("keys", "add, list, revoke and rotate the keys of projects"),
-		{"reingest", "load objects again, by key, prefix or time range", runReingestCommand},
+		{"reingest", "load objects again, by key, prefix or time range", func(ctx context.Context, s streams, args []string) error {
+			return runOperation(ctx, s, "reingest", args)
+		}},
 		{"status", "show what waits where", runStatus},
 		{"bench", "measure on this machine: receive, load, e2e, disk; plot draws the cost curve", runBench},
 		{"version", "print the version", runVersion},
@@ -147,13 +150,23 @@ func configFlag(fs *flag.FlagSet) *string {
 	return fs.String("config", "", "configuration `file`; else penstock.yaml here, else that of a dev stack here")
 }
 
-// readConfig reads the file that --config names or that is found here.
-func readConfig(path string) (config.Config, error) {
+// readConfig reads the file that --config names or that is found here, and makes the command's log by it.
+func readConfig(path string, s streams) (config.Config, *slog.Logger, error) {
+	cfg, err := findConfig(path)
+	if err != nil {
+		return cfg, nil, err
+	}
+	log, err := cfg.Process.Logger(s.err)
+	return cfg, log, err
+}
+
+func findConfig(path string) (config.Config, error) {
 	if path == "" {
 		path = config.Find()
 		if dir := filepath.Dir(path); dir == config.DevFolder {
 			if _, err := os.Stat(filepath.Join(dir, "dev.json")); err != nil {
-				return config.Config{}, fmt.Errorf("no dev stack runs in %s: start it with `penstock dev`, or name a configuration with --config", dir)
+				return config.Config{}, fmt.Errorf("no dev stack runs in %s: start it with `penstock dev`, "+
+					"or name a configuration with --config", dir)
 			}
 		}
 	}

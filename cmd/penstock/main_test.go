@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"strings"
 	"testing"
 
@@ -27,5 +29,21 @@ func TestRunUsage(t *testing.T) {
 		if err != tt.err || !strings.Contains(out.String(), tt.want) {
 			t.Errorf("%q: err %v, printed\n%s", tt.args, err, out.String())
 		}
+	}
+}
+
+func TestGroupHelp(t *testing.T) {
+	for _, args := range [][]string{{"dlq"}, {"dlq", "nothing"}, {"errors", "list", "extra", "--no-such"}} {
+		var said bytes.Buffer
+		if err := run(t.Context(), streams{io.Discard, &said}, args); err != errUsage || said.Len() == 0 {
+			t.Errorf("%v: %v %s", args, err, &said)
+		}
+	}
+	var out bytes.Buffer
+	if err := run(t.Context(), streams{&out, io.Discard}, []string{"help", "keys", "add"}); err != nil || !strings.Contains(out.String(), "--min-durability") {
+		t.Errorf("help keys add: %v\n%s", err, &out)
+	}
+	if err := run(t.Context(), streams{&out, io.Discard}, []string{"help", "dlq"}); err != nil || !strings.Contains(out.String(), "redrive") {
+		t.Errorf("help dlq: %v %s", err, &out)
 	}
 }

@@ -7,12 +7,13 @@ import (
 )
 
 func runSetup(ctx context.Context, s streams, args []string) error {
-	fs := newFlags(s, "setup", "Creates bucket, streams, notification rules and tables, or brings them up to date.\nIt can be run at any time, again and again.")
+	fs := newFlags(s, "setup", "Creates bucket, streams, notification rules and tables, or brings them up to date.\n"+
+		"It can be run at any time, again and again.")
 	path := configFlag(fs)
 	if err := parseFlags(fs, args); err != nil {
 		return err
 	}
-	cfg, err := readConfig(*path)
+	cfg, _, err := readConfig(*path, s)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	log, err := NewLogger(io.Discard, cfg.Process)
+	log, err := cfg.Process.Logger(io.Discard)
 	if err != nil {
 		return err
 	}

@@ -25,9 +25,19 @@ type RoleStatus struct {
 // Warnings are what an operator should look at although the role works.
 func (s RoleStatus) Warnings() (all []string) {
 	for _, b := range s.Batchers {
+		if b.Refused > 0 {
+			all = append(all, fmt.Sprintf("%s: batches wait on disk: %s", b.Pipeline, b.Error))
+		}
+	}
+	return append(all, s.setAside()...)
+}
+
+// setAside warns of parts of the write-ahead log that could not be read.
+func (s RoleStatus) setAside() (all []string) {
+	for _, b := range s.Batchers {
 		if b.SetAside > 0 {
-			all = append(all, fmt.Sprintf("%s: %s of the write-ahead log set aside as *.corrupt or *.unreadable; see the log and docs/operations.md",
-				b.Pipeline, show.Plural(b.SetAside, "segment")))
+			all = append(all, fmt.Sprintf("%s: %s of the write-ahead log set aside as *.corrupt or *.unreadable; "+
+				"see the log and docs/operations.md", b.Pipeline, show.Plural(b.SetAside, "segment")))
 		}
 	}
 	return all

@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -21,6 +23,26 @@ var (
 
 // Specs lists both, events first.
 func Specs() []Spec { return []Spec{Events, Errors} }
+
+// SpecOf is the pipeline of a key, or of the beginning of one.
+func SpecOf(key string) (Spec, error) {
+	for _, s := range Specs() {
+		if strings.HasPrefix(key, s.Prefix) {
+			return s, nil
+		}
+	}
+	return Spec{}, fmt.Errorf("%q is of no pipeline: keys begin with events/ or errors/", key)
+}
+
+// SpecNamed is the pipeline of a name.
+func SpecNamed(name string) (Spec, error) {
+	for _, s := range Specs() {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return Spec{}, fmt.Errorf("there is no pipeline %q: events or errors", name)
+}
 
 // Notification says that an object is in the bucket. It is a hint: it may come
 // twice, late, or never (then the sweep finds the object).

@@ -108,7 +108,7 @@ func (s *Servers) Start(ctx context.Context, have Tools, cfg *config.Config, o S
 
 // makeStreams makes the queue's streams: MinIO's targets want them to be there.
 func makeStreams(ctx context.Context, cfg config.Config) error {
-	log, err := app.NewLogger(io.Discard, cfg.Process)
+	log, err := cfg.Process.Logger(io.Discard)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,128 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/operate"
+	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
+	"github.com/penstock/penstock/internal/version"
+	"github.com/penstock/penstock/loader"
+)
+
+// Load is the role that takes notifications from the queue and loads the objects that they name into ClickHouse.
+type Load struct {
+	cfg      config.Config
+	log      *slog.Logger
+	reg      *prometheus.Registry
+	outlet   *outlet
+	isolated *loader.Isolation
+	draining atomic.Bool
+	checked  atomic.Bool // the tables
+}
+
+// NewLoad makes a loader. isolated is how a suspicious object is loaded.
+func NewLoad(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (*Load, error) {
+	reg := newRegistry()
+	out, err := newOutlet(newProcess(cfg, log, reg), isolated)
+	if err != nil {
+		return nil, err
+	}
+	return &Load{cfg: cfg, log: log, reg: reg, outlet: out, isolated: isolated}, nil
+}
+
+// Run loads until ctx ends. Then it takes no more, and finishes what it has begun.
+func (l *Load) Run(ctx context.Context) error {
+	limitMemory(loadMemory, l.log)
+	defer l.outlet.close()
+	defer context.AfterFunc(ctx, func() { l.draining.Store(true) })()
+	ops, closeOps := NewOperator(l.cfg, l.isolated, l.log)
+	defer closeOps()
+	adm, err := listenAdmin(l.cfg.Admin, operate.API{Operator: ops, Metrics: l.reg, Ready: l.ready, Status: l.status}, l.log)
+	if err != nil {
+		return err
+	}
+	adminCtx, stopAdmin := context.WithCancel(context.Background())
+	defer stopAdmin()
+	var admins errgroup.Group
+	admins.Go(func() error { return adm.run(adminCtx) })
+	if err := l.check(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	if l.outlet.reports != nil {
+		if err := l.outlet.reports.start(); err != nil {
+			l.log.Error("failures of loads are not reported to the errors pipeline", "error", err)
+		}
+	}
+	l.log.Info("loading", "admin", adm.listener.Addr().String(), "queue", show.URL(l.cfg.Queue.URL),
+		"clickhouse", l.cfg.ClickHouse.Addresses)
+
+	var g errgroup.Group
+	for _, loads := range l.outlet.loaders {
+		g.Go(func() error { return loads.Run(ctx) })
+	}
+	for _, sweep := range l.outlet.sweeps {
+		g.Go(func() error { sweep(ctx); return nil })
+	}
+	err = errors.Join(g.Wait(), l.outlet.stopReports())
+	stopAdmin()
+	err = errors.Join(err, admins.Wait())
+	if err == nil {
+		l.log.Info("drained: every load that was begun is finished")
+	}
+	return err
+}
+
+// check checks the tables. A server that is away is waited for; a table that would count twice is not.
+func (l *Load) check(ctx context.Context) error {
+	backoff := retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second}
+	for attempt := 1; ; attempt++ {
+		err := CheckTables(ctx, l.outlet.db)
+		if err == nil {
+			l.checked.Store(true)
+			return nil
+		}
+		if retry.ClassOf(err) != retry.Outage {
+			return err
+		}
+		l.log.Warn("the tables cannot be checked; trying again", "error", err)
+		if err := retry.Sleep(ctx, backoff.Delay(attempt)); err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Load) status() operate.RoleStatus {
+	st := operate.RoleStatus{Role: "load", Version: version.Current().Version}
+	for _, loads := range l.outlet.loaders {
+		st.Loaders = append(st.Loaders, loads.Stats())
+	}
+	return st
+}
+
+// ready tells why nothing is loaded now.
+func (l *Load) ready() error {
+	if l.draining.Load() {
+		return errors.New("draining")
+	}
+	if !l.checked.Load() {
+		return errors.New("the tables could not be checked yet")
+	}
+	for _, st := range l.status().Loaders {
+		if st.Error != "" {
+			return errors.New(st.Error)
+		}
+	}
+	return nil
+}

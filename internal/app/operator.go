@@ -1,0 +1,168 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/operate"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/loader"
+	"github.com/penstock/penstock/loader/audit"
+)
+
+// operatorConns is how many connections to ClickHouse operations share.
+const operatorConns = 12
+
+// peekWait is how long the queue may take to answer somebody who only looks at it.
+const peekWait = 2 * time.Second
+
+// connections are an operator's: each is made when the first operation needs it.
+type connections struct {
+	process
+	isolated *loader.Isolation
+
+	mu     sync.Mutex
+	db     *clickhouse.DB
+	queue  *jetstream.Queue // with streams that exist
+	peeked *jetstream.Queue // that only looks
+}
+
+// NewOperator lets operations work on what the configuration names. isolated is how a suspicious object is loaded. close
+// ends the connections that were made.
+func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (o *operate.Operator, close func() error) {
+	c := &connections{process: newProcess(cfg, log, prometheus.NewRegistry()), isolated: isolated}
+	return &operate.Operator{
+		Config: cfg, Name: LoaderName(cfg), Said: io.Discard, Store: c.store,
+		Claim: func(ctx context.Context, name, owner string, ttl time.Duration) (operate.Claim, bool, error) {
+			return c.store.Claim(ctx, name, owner, ttl)
+		},
+		Table:    func() (operate.Table, error) { return c.table() },
+		Source:   func() (audit.Source, error) { return c.source() },
+		Queue:    func(ctx context.Context) (operate.Queue, error) { return queueOrNone(c.connect(ctx)) },
+		Peek:     func(ctx context.Context) (operate.Queue, error) { return queueOrNone(c.peek(ctx)) },
+		Receiver: c.receiver,
+		Loader:   c.loader,
+	}, c.close
+}
+
+// queueOrNone is nil where there is no queue: an interface that holds a nil pointer is not nil.
+func queueOrNone(q *jetstream.Queue, err error) (operate.Queue, error) {
+	if q == nil || err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+func (c *connections) table() (*clickhouse.DB, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.db == nil {
+		db, err := clickhouse.Open(TableOptions(c.cfg.ClickHouse, operatorConns))
+		if err != nil {
+			return nil, err
+		}
+		c.db = db
+	}
+	return c.db, nil
+}
+
+func (c *connections) source() (*loader.Source, error) {
+	db, err := c.table()
+	if err != nil {
+		return nil, err
+	}
+	source, err := Source(c.cfg, c.store, db)
+	return &source, err
+}
+
+func (c *connections) connect(ctx context.Context) (*jetstream.Queue, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.queue == nil && c.cfg.Storage.Notify != "none" {
+		q, err := ConnectQueue(c.cfg.Queue, "penstock-operator", c.log)
+		if err != nil {
+			return nil, err
+		}
+		if err := q.Setup(ctx, pipeline.Specs()); err != nil {
+			q.Close()
+			return nil, err
+		}
+		c.queue = q
+	}
+	return c.queue, nil
+}
+
+func (c *connections) peek(ctx context.Context) (*jetstream.Queue, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cfg.Storage.Notify == "none" {
+		return nil, nil
+	}
+	if c.peeked == nil {
+		q, err := ConnectQueue(c.cfg.Queue, "penstock-status", c.log)
+		if err != nil {
+			return nil, err
+		}
+		c.peeked = q
+	}
+	quick, cancel := context.WithTimeout(ctx, peekWait)
+	defer cancel()
+	return c.peeked, c.peeked.Ping(quick)
+}
+
+// receiver is one of its own, for what is sent again: with a log beside that of
+// the receiver that may run here. stop stores what is left in it.
+func (c *connections) receiver() (_ operate.Receiver, stop func() error, err error) {
+	p := c.process
+	p.reg = prometheus.NewRegistry() // of each receiver: metrics have one owner
+	in, err := newIntake(p, "redrive", pipeline.Specs())
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := in.start(); err != nil {
+		return nil, nil, errors.Join(err, in.close())
+	}
+	return in.receiver, in.stop, nil
+}
+
+// loader is one of its own, for what is loaded at an operator's word.
+func (c *connections) loader(ctx context.Context, spec pipeline.Spec) (operate.Loader, error) {
+	db, err := c.table()
+	if err != nil {
+		return nil, err
+	}
+	q, err := c.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	source, err := c.source()
+	if err != nil {
+		return nil, err
+	}
+	o := &outlet{process: c.process, name: "operator-" + LoaderName(c.cfg), isolated: c.isolated, queue: q, db: db, source: *source}
+	o.reg = prometheus.NewRegistry()
+	return o.newLoader(spec, nil), nil
+}
+
+func (c *connections) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, q := range []*jetstream.Queue{c.queue, c.peeked} {
+		if q != nil {
+			q.Close()
+		}
+	}
+	if c.db != nil {
+		return c.db.Close()
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/objstore"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/faultpoint"
+	"github.com/penstock/penstock/loader"
+)
+
+// Where an object is cut into inserts. These are no settings: two loaders at
+// the same object must cut it at the same rows, or each would take the other's
+// chunks for its own. Other numbers need another pipeline.SchemaVersion.
+const (
+	chunkRows  = 1 << 20
+	chunkBytes = 128 << 20 // as events, by their Size, with values in typed columns by theirs
+)
+
+// outlet is the loading role: a loader a pipeline, and what they share.
+type outlet struct {
+	process
+	name     string            // of this loader
+	isolated *loader.Isolation // how a suspicious object is loaded
+	queue    *jetstream.Queue  // nil where storage.notify is none
+	db       *clickhouse.DB
+	source   loader.Source
+	reports  *intake         // of the errors pipeline; nil: it cannot be had
+	report   loader.Reporter // nil likewise
+	loaders  []*loader.Loader
+	sweeps   []func(context.Context) // run until their context ends
+}
+
+// newOutlet wires one object's way from the notification to the table.
+func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
+	specs := pipeline.Specs()
+	out := &outlet{process: p, name: LoaderName(p.cfg), isolated: isolated}
+	defer func() {
+		if err != nil {
+			out.close()
+		}
+	}()
+	out.db, err = clickhouse.Open(TableOptions(p.cfg.ClickHouse, len(specs)*(p.cfg.Loader.Workers+1)+2))
+	if err != nil {
+		return nil, err
+	}
+	if p.cfg.Storage.Notify != "none" {
+		if out.queue, err = ConnectQueue(p.cfg.Queue, "penstock-load "+out.name, p.log); err != nil {
+			return nil, err
+		}
+	}
+	// Events do not wait for the errors pipeline: without it failures go to the
+	// log, the counters and the ledger.
+	if out.reports, err = newIntake(p, "load", []pipeline.Spec{pipeline.Errors}); err != nil {
+		p.log.Error("failures of loads are not reported to the errors pipeline", "error", err)
+	} else {
+		out.report = out.reports.reporter
+	}
+	if out.source, err = Source(p.cfg, p.store, out.db); err != nil {
+		return nil, err
+	}
+	for _, spec := range specs {
+		out.loaders = append(out.loaders, out.newLoader(spec, out.deliveries(spec)))
+	}
+	return out, nil
+}
+
+// deliveries are where a pipeline's notifications come from, and what sweeps it.
+func (o *outlet) deliveries(spec pipeline.Spec) loader.Queue {
+	if o.queue != nil {
+		o.sweeps = append(o.sweeps, func(ctx context.Context) { o.sweep(ctx, spec) })
+		o.fullSweep(spec, func(ctx context.Context, n pipeline.Notification) (bool, error) {
+			return o.queue.Enqueue(ctx, spec, n, false)
+		})
+		return deliveries{o.queue.Consumer(spec)}
+	}
+	c := o.cfg.Sweep
+	p := &loader.Poller{Spec: spec, Owner: o.name, Poll: time.Duration(c.Poll),
+		Every: time.Duration(c.Every), Span: time.Duration(c.Span), TTL: time.Duration(o.cfg.Queue.AckWait),
+		Bucket: o.store, Ledger: o.db, Claims: claimer{o.store}, More: make(chan pipeline.Notification, 10_000)}
+	o.fullSweep(spec, p.Enqueue)
+	return p
+}
+
+// newLoader makes one pipeline's loader. What fails in loading the errors
+// pipeline is not reported to it.
+func (o *outlet) newLoader(spec pipeline.Spec, q loader.Queue) *loader.Loader {
+	report := o.report
+	if spec == pipeline.Errors {
+		report = nil
+	}
+	var to loader.Letters // an interface that holds a nil pointer is not nil
+	if o.queue != nil {
+		to = o.queue
+	}
+	c := o.cfg.Loader
+	return loader.New(spec, loader.Options{
+		Name: o.name, Workers: c.Workers, ChunkRows: faultpoint.Setting("CHUNK_ROWS", chunkRows),
+		MinChunk: clickhouse.MinChunk, ChunkBytes: chunkBytes,
+		Extend:   time.Duration(o.cfg.Queue.AckWait) / 3,
+		Backoff:  retry.Backoff{Min: time.Duration(c.BackoffMin), Max: time.Duration(c.BackoffMax)},
+		Attempts: c.MaxAttempts, Unfinished: c.MaxUnfinished, Isolation: o.isolated,
+		Probe: retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
+		Drain: time.Duration(o.cfg.Process.Drain),
+	}, loader.Parts{Queue: q, Source: o.source, Table: table{o.db}, Ledger: o.db, Letters: to, Report: report}, o.log, o.reg)
+}
+
+// table is ClickHouse as the loader wants it.
+type table struct{ *clickhouse.DB }
+
+func (t table) NewBlock(ctx context.Context, name, object string, generation uint32) (loader.Block, error) {
+	return t.DB.NewBlock(ctx, name, object, generation)
+}
+
+func (t table) Try(ctx context.Context, name string) (loader.Trial, error) {
+	return t.DB.Try(ctx, name)
+}
+
+func (o *outlet) stopReports() error {
+	if o.reports == nil || o.reports.stopReporter == nil { // it never ran
+		return nil
+	}
+	return o.reports.stop()
+}
+
+func (o *outlet) close() {
+	if o.queue != nil {
+		o.queue.Close()
+	}
+	if o.db != nil {
+		o.db.Close()
+	}
+}
+
+// deliveries is a queue as the loader wants it.
+type deliveries struct{ *jetstream.Consumer }
+
+func (d deliveries) Receive(ctx context.Context, max int) ([]loader.Delivery, error) {
+	messages, err := d.Consumer.Receive(ctx, max)
+	all := make([]loader.Delivery, len(messages))
+	for i, m := range messages {
+		all[i] = m
+	}
+	return all, err
+}
+
+// claimer is the bucket's claims as the loader wants them.
+type claimer struct{ *objstore.Bucket }
+
+func (c claimer) Claim(ctx context.Context, name, owner string, ttl time.Duration) (loader.Claim, bool, error) {
+	return c.Bucket.Claim(ctx, name, owner, ttl)
+}

@@ -1,0 +1,30 @@
+package app
+
+import (
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/objstore"
+)
+
+// process is what the stages of one process share.
+type process struct {
+	cfg   config.Config
+	store *objstore.Bucket
+	log   *slog.Logger
+	reg   prometheus.Registerer
+}
+
+func newProcess(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) process {
+	return process{cfg: cfg, store: OpenBucket(cfg.Storage), log: log, reg: reg}
+}
+
+// newRegistry has the metrics of Go and of the process.
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}

@@ -1,0 +1,183 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/penstock/penstock/batcher"
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/operate"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/version"
+	"github.com/penstock/penstock/internal/wallclock"
+	"github.com/penstock/penstock/loader"
+	"github.com/penstock/penstock/receiver/protocol/otlpgrpc"
+)
+
+// Receive is the role that takes events over HTTP and stores them as objects.
+type Receive struct {
+	cfg      config.Config
+	log      *slog.Logger
+	reg      *prometheus.Registry
+	intake   *intake
+	clock    *wallclock.Watch
+	draining atomic.Bool
+}
+
+// NewReceive makes a receiver. It listens and writes nothing before Run.
+func NewReceive(cfg config.Config, log *slog.Logger) (*Receive, error) {
+	reg := newRegistry()
+	in, err := newIntake(newProcess(cfg, log, reg), "receive", pipeline.Specs())
+	if err != nil {
+		return nil, err
+	}
+	return &Receive{cfg: cfg, log: log, reg: reg, intake: in, clock: watchClock(cfg, log, reg)}, nil
+}
+
+// Run takes events until ctx ends. Then it refuses new ones, and returns when all batches are stored or the deadline of
+// process.drain is over.
+func (r *Receive) Run(ctx context.Context) error {
+	if limitMemory(receiveMemory, r.log) {
+		fillMemory()
+	}
+	ops, closeOps := NewOperator(r.cfg, loader.NewIsolation(nil), r.log)
+	defer closeOps()
+	adm, err := listenAdmin(r.cfg.Admin, operate.API{Operator: ops, Metrics: r.reg, Ready: r.ready, Status: r.status}, r.log)
+	if err != nil {
+		return err
+	}
+	defer adm.listener.Close()
+	if err := r.intake.start(); err != nil {
+		return err
+	}
+	for _, b := range r.intake.batchers {
+		r.clock.Found(b.Newest())
+	}
+	r.clock.Check(ctx)
+	servers, err := r.listen()
+	if err != nil {
+		return err
+	}
+	listening := []any{"listen", servers[0].listener.Addr().String(), "otlp_grpc_listen", ""}
+	if len(servers) > 1 {
+		listening[3] = servers[1].listener.Addr().String()
+	}
+	r.log.Info("receiving", append(listening, "admin", adm.listener.Addr().String(),
+		"durability", r.cfg.Receiver.Durability, "format", r.cfg.Batcher.Format)...)
+	if r.intake.receiver.Keys() == 0 {
+		r.log.Warn("there is no key, neither in receiver.keys nor by receiver.projects: every request will be answered with 401")
+	}
+
+	// Each stage stops after the one before it in an event's way: the server,
+	// the reporter, the batchers, and last the admin listener that tells of them.
+	var g errgroup.Group
+	adminCtx, stopAdmin := context.WithCancel(context.Background())
+	defer stopAdmin()
+	g.Go(func() error { return adm.run(adminCtx) })
+	g.Go(func() error { r.clock.Run(adminCtx); return nil })
+	cause := r.serve(ctx, servers)
+	err = errors.Join(cause, r.intake.stop())
+	stopAdmin()
+	err = errors.Join(err, g.Wait())
+	if err == nil {
+		r.log.Info("drained: every batch is stored")
+	}
+	return err
+}
+
+// listen opens the listeners of clients: HTTP, and OTLP over gRPC where it is configured.
+func (r *Receive) listen() ([]*publicServer, error) {
+	c := r.cfg.Receiver
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("receiver.listen: %w", err)
+	}
+	server, err := newServer(refuseByClock(r.intake.receiver, r.clock, c.RetryAfter), c.TLS, r.log)
+	if err != nil {
+		return nil, fmt.Errorf("receiver.tls: %w", err)
+	}
+	servers := []*publicServer{{server, listener}}
+	if c.OTLPGRPCListen != "" {
+		listener, err := net.Listen("tcp", c.OTLPGRPCListen)
+		if err != nil {
+			return nil, fmt.Errorf("receiver.otlp_grpc_listen: %w", err)
+		}
+		grpc := otlpgrpc.NewServer(r.intake.receiver)
+		grpc.TLSConfig = server.TLSConfig
+		servers = append(servers, &publicServer{grpc, listener})
+	}
+	return servers, nil
+}
+
+// serve serves clients until ctx ends or a server fails, and then finishes the requests under way.
+func (r *Receive) serve(ctx context.Context, servers []*publicServer) (cause error) {
+	failed := make(chan error, len(servers))
+	for _, server := range servers {
+		server.ConnContext, server.listener = r.intake.receiver.ConnContext, r.intake.receiver.Listen(server.listener)
+		go server.serve(failed)
+	}
+	select {
+	case <-ctx.Done():
+		r.log.Info("draining", "deadline", r.cfg.Process.Drain.String())
+	case cause = <-failed:
+	}
+	r.draining.Store(true)
+	// Requests under way get half of the deadline, uploads the whole of it.
+	quiet, cancel := context.WithTimeout(context.Background(), time.Duration(r.cfg.Process.Drain)/2)
+	defer cancel()
+	for _, server := range servers {
+		if err := server.Shutdown(quiet); err != nil {
+			r.log.Warn("requests were cut off", "error", err)
+			server.Close()
+		}
+	}
+	return cause
+}
+
+// publicServer is a server of clients' requests with its listener.
+type publicServer struct {
+	*http.Server
+	listener net.Listener
+}
+
+// serve ends when the server is shut down, or reports why it failed.
+func (s *publicServer) serve(failed chan<- error) {
+	if err := serve(s.Server, s.listener); !errors.Is(err, http.ErrServerClosed) {
+		failed <- err
+	}
+}
+
+func (r *Receive) status() operate.RoleStatus {
+	st := operate.RoleStatus{Role: "receive", Version: version.Current().Version}
+	for _, b := range r.intake.batchers {
+		st.Batchers = append(st.Batchers, b.Stats())
+	}
+	return st
+}
+
+// ready tells why events cannot be taken now.
+func (r *Receive) ready() error { return errors.Join(r.intake.ready(r.draining.Load()), r.clock.Err()) }
+
+func (in *intake) ready(draining bool) error {
+	if draining {
+		return batcher.ErrClosed
+	}
+	events := in.batchers[0] // a full errors pipeline keeps no event away
+	if err := events.Ready(); err != nil {
+		return err
+	}
+	// Running receivers go on accepting to disk. One that has just been set up wrong must not take over from them.
+	if none, err := events.Refused(); none && err != nil {
+		return fmt.Errorf("no object was stored since the start: %w", err)
+	}
+	return nil
+}

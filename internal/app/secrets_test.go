@@ -1,0 +1,45 @@
+package app
+
+import (
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/operate"
+	"github.com/penstock/penstock/loader"
+)
+
+// What cannot be reached is named, without the password in its URL.
+func TestSecretsInErrors(t *testing.T) {
+	const secret = "S3cretPw"
+	for _, env := range [][]string{
+		{"PENSTOCK_QUEUE_URL=nats://svc:" + secret + "@127.0.0.1:4"},
+		{"PENSTOCK_QUEUE_URL=nats://" + secret + "@127.0.0.1:4"},
+		{"PENSTOCK_QUEUE_URL=nats://svc:" + secret + "%zz@127.0.0.1:4"},
+		{"PENSTOCK_QUEUE_URL=nats://127.0.0.1:4,nats://svc:" + secret + "@127.0.0.1:5"},
+		{"PENSTOCK_STORAGE_ENDPOINT=http://svc:" + secret + "@127.0.0.1:4", "PENSTOCK_STORAGE_NOTIFY=none"},
+		{"PENSTOCK_STORAGE_ENDPOINT=http://svc:" + secret + "@127.0.0.1:4", "PENSTOCK_STORAGE_TLS_CA=/x"},
+	} {
+		t.Run(env[0], func(t *testing.T) {
+			t.Parallel()
+			cfg, err := config.Load("", append(env, "PENSTOCK_CLICKHOUSE_ADDRESSES=127.0.0.1:4", "PENSTOCK_CLICKHOUSE_PASSWORD="+secret))
+			var said strings.Builder
+			if err == nil {
+				o, closeOperator := NewOperator(cfg, loader.NewIsolation(nil), slog.New(slog.DiscardHandler))
+				defer closeOperator()
+				if err := o.Status(t.Context(), operate.Output{Out: &said, Err: io.Discard}); err == nil {
+					t.Error("status reports no error")
+				}
+				err = Setup(t.Context(), cfg, &said)
+			}
+			if err == nil {
+				t.Fatalf("%s: no error", env)
+			}
+			if text := said.String() + err.Error(); strings.Contains(text, secret) || !strings.Contains(text, "127.0.0.1:4") {
+				t.Errorf("%s: printed %s", env, text)
+			}
+		})
+	}
+}

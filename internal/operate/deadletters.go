@@ -1,0 +1,294 @@
+package operate
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
+)
+
+// letterFilter chooses dead letters.
+type letterFilter struct {
+	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY…" usage:"objects, by their keys"`
+	All      bool     `json:"all,omitempty" param:"all" usage:"all dead letters"`
+	Pipeline string   `json:"pipeline,omitempty" param:"pipeline" usage:"events or errors; empty: both"`
+	Code     string   `json:"code,omitempty" param:"code" usage:"only those given up for this code, as object_damaged"`
+	Reason   string   `json:"reason,omitempty" param:"reason" usage:"only those whose reason holds this text"`
+}
+
+// chosen tells whether anything is named: what changes things wants that.
+func (f letterFilter) chosen() error {
+	if len(f.Keys) == 0 && !f.All && f.Pipeline == "" && f.Code == "" && f.Reason == "" {
+		return errors.New("name objects, or choose by --code, --reason or --pipeline, or say --all")
+	}
+	return nil
+}
+
+type dropParams struct {
+	letterFilter
+	Why string `json:"why" param:"why" usage:"a reason, for those who ask later"`
+	Yes bool   `json:"yes" param:"yes" usage:"do not ask"`
+}
+
+// letterResult is what became of one letter.
+type letterResult struct {
+	Key    string `json:"key"`
+	Result string `json:"result"` // redriven, dropped
+}
+
+// letterDetail is all that is known of a dead letter.
+type letterDetail struct {
+	pipeline.DeadLetter
+	Object   *objectInfo       `json:"object,omitempty"` // nil: the bucket has it no more
+	Failures []clickhouse.Kept `json:"recent_failures"`
+}
+
+func deadLetterOperations() []Operation {
+	result := func(item any) []string {
+		r := item.(*letterResult)
+		return []string{r.Result, r.Key}
+	}
+	counted := func(what string) func(io.Writer, map[string]int) {
+		return func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "dead letter")+what) }
+	}
+	return []Operation{
+		{
+			Name: "dlq list", method: http.MethodGet, path: "/v1/dlq", params: &letterFilter{}, item: pipeline.DeadLetter{},
+			Short:  "list the objects that were given up, and why",
+			header: []string{"CODE", "FAILURES", "FIRST", "LAST", "KEY", "REASON"},
+			row: func(item any) []string {
+				d := item.(*pipeline.DeadLetter)
+				return []string{d.Code, strconv.Itoa(int(d.Failures)), d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339), d.Key, d.Reason}
+			},
+			sum: counted(""),
+			run: func(ctx context.Context, o *Operator, params any, out sink) error {
+				return o.letters(ctx, *params.(*letterFilter), func(l pipeline.Load) error { return out.item(l.DeadLetter()) })
+			},
+		},
+		{
+			Name: "dlq show", method: http.MethodGet, path: "/v1/dlq/letters", params: &letterFilter{}, item: letterDetail{},
+			Short: "show all that is known of dead letters: object, ledger, and the last failures",
+			print: printLetter, run: showLetters,
+		},
+		{
+			Name: "dlq redrive", method: http.MethodPost, path: "/v1/dlq/redrive", params: &letterFilter{}, item: letterResult{},
+			Short:  "give objects their attempts anew, by the ordinary way and under the same token",
+			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" redriven"),
+			run: redriveLetters,
+		},
+		{
+			Name: "dlq drop", method: http.MethodPost, path: "/v1/dlq/drop", params: &dropParams{}, item: letterResult{},
+			Short:  "decide that objects shall not be loaded; the objects stay in the bucket, the decision in the ledger",
+			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" dropped"),
+			run: dropLetters,
+		},
+		{
+			Name: "dlq rebuild", method: http.MethodPost, path: "/v1/dlq/rebuild", params: &struct{}{}, item: struct {
+				Before uint64 `json:"before"`
+				Now    int    `json:"now"`
+			}{},
+			Short: "make the queue's stream of dead letters again from the ledger",
+			run:   rebuildLetters,
+		},
+	}
+}
+
+// letters calls each with the entries of a filter.
+func (o *Operator) letters(ctx context.Context, f letterFilter, each func(pipeline.Load) error) error {
+	db, err := o.Table()
+	if err != nil {
+		return err
+	}
+	missing := map[string]bool{}
+	for _, k := range f.Keys {
+		missing[k] = true
+	}
+	if f.Pipeline != "" {
+		if _, err := pipeline.SpecNamed(f.Pipeline); err != nil {
+			return err
+		}
+	}
+	for _, spec := range pipeline.Specs() {
+		if f.Pipeline != "" && f.Pipeline != spec.Name {
+			continue
+		}
+		err := db.Dead(ctx, spec.Name, func(l pipeline.Load) error {
+			if len(f.Keys) > 0 && !missing[l.Key] || f.Code != "" && l.Code != f.Code || !strings.Contains(l.Error, f.Reason) {
+				return nil
+			}
+			delete(missing, l.Key)
+			return each(l)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for k := range missing {
+		return fmt.Errorf("%s is no dead letter; `penstock dlq list` lists them", k)
+	}
+	return nil
+}
+
+func showLetters(ctx context.Context, o *Operator, params any, out sink) error {
+	f := params.(*letterFilter)
+	if err := f.chosen(); err != nil {
+		return err
+	}
+	db, err := o.Table()
+	if err != nil {
+		return err
+	}
+	return o.letters(ctx, *f, func(l pipeline.Load) error {
+		d := letterDetail{DeadLetter: l.DeadLetter(), Failures: []clickhouse.Kept{}}
+		if obj, err := o.Store.Head(ctx, l.Key); err == nil {
+			spec, _ := pipeline.SpecNamed(l.Pipeline)
+			info := describe(spec, obj, l, true)
+			d.Object = &info
+		}
+		if err := db.Errors(ctx, clickhouse.ErrorFilter{Source: l.Key, Limit: 20}, func(k clickhouse.Kept) error {
+			d.Failures = append(d.Failures, k)
+			return nil
+		}); err != nil {
+			return err
+		}
+		return out.item(d)
+	})
+}
+
+func printLetter(w io.Writer, item any) error {
+	d := item.(*letterDetail)
+	fmt.Fprintf(w, "key       %s\ncode      %s\nreason    %s\nattempts  %d, of which %d failed through its own fault\nfirst     %s\nlast      %s\ntoken     %s\n",
+		d.Key, d.Code, d.Reason, d.Attempts, d.DeadLetter.Failures, d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339), d.Token)
+	if d.Object == nil {
+		fmt.Fprintln(w, "object    the bucket has it no more")
+	} else {
+		fmt.Fprintf(w, "object    %d bytes, %d rows, stored %s, etag %s\n", d.Object.Bytes, d.Object.Rows, d.Object.Stored.Format(time.RFC3339), d.Object.ETag)
+	}
+	for _, k := range d.Failures {
+		fmt.Fprintf(w, "failure   %s %s: %s\n", k.Time.Format(time.RFC3339), k.Code, k.Message)
+	}
+	_, err := fmt.Fprintln(w)
+	return err
+}
+
+// changeLetters writes what an operator decides of letters into the ledger, lets
+// then do the rest, and takes them out of the queue's stream. q is nil where
+// there is no queue.
+func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change func(*pipeline.Load), then func(q Queue, l pipeline.Load) error, out sink, result string) error {
+	if err := f.chosen(); err != nil {
+		return err
+	}
+	db, err := o.Table()
+	if err != nil {
+		return err
+	}
+	q, err := o.Queue(ctx)
+	if err != nil {
+		return err
+	}
+	return o.letters(ctx, f, func(l pipeline.Load) error {
+		change(&l)
+		// From here on a sweep does as the ledger says, should we die before the
+		// queue knows.
+		if err := db.SaveLoad(ctx, l); err != nil {
+			return err
+		}
+		if q != nil {
+			if err := then(q, l); err != nil {
+				return err
+			}
+			if err := q.Forget(ctx, l.Pipeline, l.Key); err != nil {
+				return err
+			}
+		}
+		return out.item(letterResult{l.Key, result})
+	})
+}
+
+func redriveLetters(ctx context.Context, o *Operator, params any, out sink) error {
+	return o.changeLetters(ctx, *params.(*letterFilter), func(l *pipeline.Load) {
+		l.State, l.Failures = pipeline.Failed, 0
+		l.Attempts++
+	}, func(q Queue, l pipeline.Load) error {
+		spec, err := pipeline.SpecNamed(l.Pipeline)
+		if err != nil {
+			return err
+		}
+		_, err = q.Enqueue(ctx, spec, pipeline.Notification{Key: l.Key, Size: int64(l.Bytes)}, true)
+		return err
+	}, out, "redriven")
+}
+
+func dropLetters(ctx context.Context, o *Operator, params any, out sink) error {
+	p := params.(*dropParams)
+	if err := p.chosen(); err == nil && !p.Yes {
+		return errors.New("dropping wants yes: the objects will not be loaded any more")
+	}
+	return o.changeLetters(ctx, p.letterFilter, func(l *pipeline.Load) {
+		l.State, l.Finished = pipeline.Dropped, time.Now().UTC()
+		if p.Why != "" {
+			l.Error = "dropped: " + p.Why + " (was: " + l.Error + ")"
+		}
+	}, func(Queue, pipeline.Load) error { return nil }, out, "dropped")
+}
+
+func rebuildLetters(ctx context.Context, o *Operator, _ any, out sink) error {
+	q, err := o.Queue(ctx)
+	if err != nil {
+		return err
+	}
+	if q == nil {
+		return errors.New("storage.notify is none: there is no queue, the ledger alone has the dead letters")
+	}
+	var all []pipeline.DeadLetter
+	if err := o.letters(ctx, letterFilter{}, func(l pipeline.Load) error { all = append(all, l.DeadLetter()); return nil }); err != nil {
+		return err
+	}
+	before, err := q.Rebuild(ctx, all)
+	if err != nil {
+		return err
+	}
+	return out.item(struct {
+		Before uint64 `json:"before"`
+		Now    int    `json:"now"`
+	}{before, len(all)})
+}
+
+// ConfirmDrop lists the dead letters that would be dropped, and asks before they are.
+func ConfirmDrop(ctx context.Context, ex Executor, params any, answers io.Reader, to io.Writer) error {
+	p := params.(*dropParams)
+	if p.Yes {
+		return nil
+	}
+	f := p.letterFilter
+	if err := f.chosen(); err != nil {
+		return err
+	}
+	var keys []string
+	list := func(item any) error { keys = append(keys, item.(*pipeline.DeadLetter).Key); return nil }
+	if err := ex(ctx, Find("dlq list"), &f, sink{item: list, progress: func(progress) {}}); err != nil {
+		return err
+	}
+	for _, k := range keys[:min(len(keys), 10)] {
+		fmt.Fprintln(to, " ", k)
+	}
+	fmt.Fprintf(to, "Drop these %d objects? They stay in the bucket, and will not be loaded. Type yes: ", len(keys))
+	answer, _ := bufio.NewReader(answers).ReadString('\n')
+	if strings.TrimSpace(answer) != "yes" {
+		return errors.New("nothing was dropped")
+	}
+	p.Keys, p.Yes = keys, true
+	if len(keys) == 0 {
+		return errors.New("there is nothing to drop")
+	}
+	return nil
+}

@@ -1,0 +1,266 @@
+package operate
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
+)
+
+// errorFilter chooses failures.
+type errorFilter struct {
+	IDs     []string `json:"ids,omitempty" param:"id" arg:"ID…" usage:"failures, by their event_id; none: all that the other choices leave"`
+	Since   string   `json:"since" param:"since" default:"24h" usage:"begin of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Until   string   `json:"until" param:"until" default:"now" usage:"end of the time range"`
+	Code    string   `json:"code,omitempty" param:"code" usage:"only those of this code, as invalid_json"`
+	Project string   `json:"project,omitempty" param:"project" usage:"only those of this project"`
+	Stage   string   `json:"stage,omitempty" param:"stage" usage:"only those of receiver, batcher or loader"`
+	Text    string   `json:"text,omitempty" param:"text" usage:"only those whose message holds this text"`
+	Pending bool     `json:"pending,omitempty" param:"pending" usage:"only those that were not redriven"`
+	Limit   int      `json:"limit" param:"limit" default:"100" usage:"the newest so many; 0: all"`
+}
+
+// chosen tells whether anything is named: what changes things wants that.
+func (f errorFilter) chosen() bool {
+	return len(f.IDs) > 0 || f.Code != "" || f.Project != "" || f.Stage != "" || f.Text != ""
+}
+
+func (f errorFilter) filter() (clickhouse.ErrorFilter, error) {
+	if f.Stage != "" && f.Stage != "receiver" && f.Stage != "batcher" && f.Stage != "loader" {
+		return clickhouse.ErrorFilter{}, fmt.Errorf("there is no stage %q: receiver, batcher or loader", f.Stage)
+	}
+	out := clickhouse.ErrorFilter{Code: f.Code, Project: f.Project, Stage: f.Stage, Text: f.Text, Pending: f.Pending, Limit: f.Limit}
+	for _, text := range f.IDs {
+		id, err := pipeline.ParseUUID([]byte(text))
+		if err != nil {
+			return out, fmt.Errorf("%q is no id of a failure; `penstock errors list` lists them", text)
+		}
+		out.IDs = append(out.IDs, id)
+	}
+	if len(out.IDs) > 0 {
+		return out, nil // whenever they were
+	}
+	span, err := parseSpan(f.Since, f.Until)
+	out.From, out.To = span.From, span.To
+	return out, err
+}
+
+// errorDetail is a failure with all that was kept of it.
+type errorDetail struct {
+	clickhouse.Kept
+	Properties json.RawMessage `json:"properties"` // without the raw bytes
+	Context    json.RawMessage `json:"context"`
+	Raw        []byte          `json:"raw_base64"` // as sent, untruncated
+}
+
+type errorRedrive struct {
+	errorFilter
+	All    bool              `json:"all,omitempty" param:"all" usage:"all of the time range"`
+	As     string            `json:"as,omitempty" param:"as" usage:"project for failures whose project is not known, as of an unknown key"`
+	DryRun bool              `json:"dry_run,omitempty" param:"dry-run" usage:"only list what would be sent"`
+	Bodies map[string][]byte `json:"bodies_base64,omitempty"` // by id: in place of the raw bytes
+}
+
+// errorResult is what became of a failure that was sent again.
+type errorResult struct {
+	ID       string `json:"event_id"`
+	Result   string `json:"result"` // accepted, partly, sampled, refused, skipped
+	Accepted int    `json:"accepted"`
+	Rejected int    `json:"rejected"`
+	Sampled  int    `json:"sampled,omitempty"` // left out by the project's sample
+	Object   string `json:"object,omitempty"`
+	Code     string `json:"code,omitempty"`
+	Message  string `json:"message,omitempty"`
+}
+
+func errorOperations() []Operation {
+	return []Operation{
+		{
+			Name: "errors list", method: http.MethodGet, path: "/v1/errors", params: &errorFilter{}, item: clickhouse.Kept{},
+			Short:  "list what was refused, the newest first",
+			header: []string{"TIME", "CODE", "STAGE", "PROJECT", "BYTES", "REDRIVEN", "ID", "MESSAGE"},
+			row: func(item any) []string {
+				k := item.(*clickhouse.Kept)
+				redriven := "-"
+				if k.Redriven != nil {
+					redriven = k.Redriven.Format(time.RFC3339)
+				}
+				message := strings.Join(strings.Fields(k.Message), " ")
+				if utf8.RuneCountInString(message) > 100 {
+					message = string([]rune(message)[:100]) + "…"
+				}
+				project := k.Project
+				if project == "" {
+					project = "-"
+				}
+				return []string{k.Time.Format(time.RFC3339), k.Code, k.Stage, project, strconv.FormatUint(k.RawBytes, 10), redriven, k.ID, message}
+			},
+			sum: func(w io.Writer, n map[string]int) {
+				fmt.Fprintln(w, show.Plural(n[""], "failure"))
+				if n[""] == 100 {
+					fmt.Fprintln(w, "(the newest; --limit 0 lists all)")
+				}
+			},
+			run: listErrors,
+		},
+		{
+			Name: "errors show", method: http.MethodGet, path: "/v1/errors/details", params: &errorFilter{}, item: errorDetail{},
+			Short: "show failures with the bytes that were sent and all that is known of the client",
+			print: printError, run: showErrors,
+		},
+		{
+			Name: "errors redrive", method: http.MethodPost, path: "/v1/errors/redrive", params: &errorRedrive{}, item: errorResult{},
+			defaults: map[string]string{"limit": "0"},
+			Short:    "send what was refused through the receiver's own path again, once",
+			About: "What was redriven already is left alone. Events without an id and a time get those of the failure, so\n" +
+				"that sending one twice makes no second row; one with an id and no time has the time at which it is received.",
+			header: []string{"RESULT", "ACCEPTED", "REJECTED", "ID", "MESSAGE"},
+			row: func(item any) []string {
+				r := item.(*errorResult)
+				return []string{r.Result, strconv.Itoa(r.Accepted), strconv.Itoa(r.Rejected), r.ID, strings.TrimSpace(r.Code + " " + r.Message)}
+			},
+			kind: func(item any) string { return item.(*errorResult).Result },
+			sum: func(w io.Writer, n map[string]int) {
+				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d refused again, %d skipped\n", show.Plural(n[""], "failure"), n["accepted"], n["partly"], n["refused"], n["skipped"])
+				if n["sampled"] > 0 {
+					fmt.Fprintf(w, "%d were left out by their project's sample\n", n["sampled"])
+				}
+			},
+			run: redriveErrors,
+		},
+	}
+}
+
+func listErrors(ctx context.Context, o *Operator, params any, out sink) error {
+	f, err := params.(*errorFilter).filter()
+	if err != nil {
+		return err
+	}
+	db, err := o.Table()
+	if err != nil {
+		return err
+	}
+	return db.Errors(ctx, f, func(k clickhouse.Kept) error { return out.item(k) })
+}
+
+func showErrors(ctx context.Context, o *Operator, params any, out sink) error {
+	f, err := params.(*errorFilter).filter()
+	if err != nil {
+		return err
+	}
+	f.Whole = true
+	db, err := o.Table()
+	if err != nil {
+		return err
+	}
+	n := 0
+	err = db.Errors(ctx, f, func(k clickhouse.Kept) error {
+		n++
+		d, err := o.detail(ctx, k)
+		if err != nil {
+			return err
+		}
+		return out.item(d)
+	})
+	if err == nil && n < len(f.IDs) {
+		err = fmt.Errorf("%d of the %d failures are not in the table (they come with the next roll of the errors pipeline)", len(f.IDs)-n, len(f.IDs))
+	}
+	return err
+}
+
+// detail completes a failure with its raw bytes, from the bucket where they are there.
+func (o *Operator) detail(ctx context.Context, k clickhouse.Kept) (errorDetail, error) {
+	d := errorDetail{Kept: k, Context: json.RawMessage(k.Context), Raw: []byte(k.Raw)}
+	var props map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(k.Properties), &props); err != nil {
+		return d, fmt.Errorf("failure %s: its properties cannot be read: %w", k.ID, err)
+	}
+	delete(props, "raw")
+	delete(props, "raw_base64")
+	var err error
+	if d.Properties, err = json.Marshal(props); err != nil {
+		return d, err
+	}
+	if k.RawObject != "" {
+		body, err := o.rawBytes(ctx, k.RawObject, props["raw_blob"])
+		if err != nil {
+			return d, fmt.Errorf("failure %s: its bytes cannot be had: %w", k.ID, err)
+		}
+		defer body.Close()
+		if d.Raw, err = io.ReadAll(body); err != nil {
+			return d, fmt.Errorf("failure %s: its bytes cannot be had: %w", k.ID, err)
+		}
+		sum := sha256.Sum256(d.Raw)
+		if want := k.RawSHA256; hex.EncodeToString(sum[:]) != want {
+			return d, fmt.Errorf("failure %s: the object %s is damaged: its sha256 is %x, it was kept as %s", k.ID, k.RawObject, sum, want)
+		}
+	}
+	d.RawBytes = uint64(len(d.Raw))
+	return d, nil
+}
+
+// rawBytes opens the bytes of a failure that do not stand in its row: a blob of
+// the errors pipeline or, of earlier versions, an object of their own.
+func (o *Operator) rawBytes(ctx context.Context, object string, blob json.RawMessage) (io.ReadCloser, error) {
+	var value struct {
+		Ref *pipeline.BlobRef `json:"$blob"`
+	}
+	if json.Unmarshal(blob, &value) == nil && value.Ref != nil {
+		return o.Store.GetRange(ctx, value.Ref.Object, value.Ref.Range[0], value.Ref.Range[1])
+	}
+	_, body, err := o.Store.Get(ctx, object)
+	return body, err
+}
+
+// text is a property of the failure.
+func (d *errorDetail) text(name string) string {
+	var props map[string]any
+	json.Unmarshal(d.Properties, &props)
+	s, _ := props[name].(string)
+	return s
+}
+
+func printError(w io.Writer, item any) error {
+	d := item.(*errorDetail)
+	fmt.Fprintf(w, "id          %s\ntime        %s\nstage       %s\ncode        %s\nmessage     %s\nproject     %s\n", d.ID, d.Time.Format(time.RFC3339Nano), d.Stage, d.Code, d.Message, d.Project)
+	if d.Redriven != nil {
+		fmt.Fprintf(w, "redriven    %s\n", d.Redriven.Format(time.RFC3339))
+	}
+	fmt.Fprintf(w, "metadata    %s\nclient      %s\nin          %s row %d\n", d.Properties, d.Context, d.Kept.Object, d.Row)
+	if utf8.Valid(d.Raw) && !bytes.ContainsRune(d.Raw, 0) {
+		fmt.Fprintf(w, "raw         %d bytes:\n%s\n\n", len(d.Raw), d.Raw)
+	} else {
+		fmt.Fprintf(w, "raw         %d bytes, not text (--raw prints them as they are); as quoted text:\n%s\n\n", len(d.Raw), strconv.QuoteToASCII(string(d.Raw)))
+	}
+	return nil
+}
+
+// Raw is errors show that prints nothing but the bytes that were sent.
+func Raw(op Operation) Operation {
+	op.print = func(w io.Writer, item any) error {
+		_, err := w.Write(item.(*errorDetail).Raw)
+		return err
+	}
+	return op
+}
+
+// CheckRaw refuses to print the bytes of failures that nobody named.
+func CheckRaw(params any) error {
+	if len(params.(*errorFilter).IDs) == 0 {
+		return errors.New("--raw wants the id of a failure")
+	}
+	return nil
+}

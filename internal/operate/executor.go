@@ -1,0 +1,91 @@
+package operate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+)
+
+// Executor carries operations out: here, or on a server.
+type Executor func(ctx context.Context, op Operation, params any, out sink) error
+
+// Remote asks a server's admin listener.
+func Remote(server, token string, client *http.Client) Executor {
+	return func(ctx context.Context, op Operation, params any, out sink) error {
+		target := strings.TrimSuffix(server, "/") + op.path
+		var body io.Reader
+		if op.method == http.MethodGet {
+			target += "?" + query(params).Encode()
+		} else {
+			text, err := json.Marshal(params)
+			if err != nil {
+				return err
+			}
+			body = bytes.NewReader(text)
+		}
+		req, err := http.NewRequestWithContext(ctx, op.method, target, body)
+		if err != nil {
+			return fmt.Errorf("--server: %w", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := client.Do(req)
+		if err != nil {
+			return fmt.Errorf("%s does not answer: %w", server, err)
+		}
+		defer resp.Body.Close()
+		dec := json.NewDecoder(resp.Body)
+		for {
+			item := op.newItem()
+			l := line{Item: item}
+			if err := dec.Decode(&l); err != nil {
+				if resp.StatusCode != http.StatusOK {
+					return fmt.Errorf("%s answered %s", target, resp.Status)
+				}
+				return fmt.Errorf("%s: the answer was cut off: %w", server, err)
+			}
+			switch {
+			case l.Error != "" && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnprocessableEntity:
+				return fmt.Errorf("%s answered %s: %s", server, resp.Status, l.Error)
+			case l.Error != "":
+				return errors.New(l.Error)
+			case l.Done:
+				return nil
+			case l.Progress != nil:
+				out.progress(*l.Progress)
+			default:
+				if err := out.item(item); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// newItem is a pointer to an item of the operation.
+func (op Operation) newItem() any {
+	if op.item == nil {
+		return new(json.RawMessage)
+	}
+	return reflect.New(reflect.TypeOf(op.item)).Interface()
+}
+
+// Local carries out operations on bucket, queue and table themselves.
+func Local(o *Operator) Executor {
+	return func(ctx context.Context, op Operation, params any, out sink) error {
+		return op.run(ctx, o, params, sink{
+			item: func(item any) error {
+				// As a pointer, as it comes from a server.
+				p := reflect.New(reflect.TypeOf(item))
+				p.Elem().Set(reflect.ValueOf(item))
+				return out.item(p.Interface())
+			},
+			progress: out.progress,
+		})
+	}
+}

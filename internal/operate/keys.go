@@ -1,0 +1,296 @@
+package operate
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/projects"
+	"github.com/penstock/penstock/internal/show"
+	"github.com/penstock/penstock/receiver"
+)
+
+type keyAdd struct {
+	Project       string `json:"project" param:"project" arg:"PROJECT" usage:"that the key is for; one that the file has not is made"`
+	Name          string `json:"name,omitempty" param:"name" usage:"of the key, for those who revoke it; empty: key-1, key-2, …"`
+	MinDurability string `json:"min_durability,omitempty" param:"min-durability" usage:"memory, disk or object: what requests may not go below"`
+	Large         bool   `json:"large,omitempty" param:"large" usage:"bodies above receiver.small_body are allowed"`
+	Expires       string `json:"expires,omitempty" param:"expires" usage:"2026-12-31, 2026-12-31T18:00:00Z, or a duration from now, as 720h; empty: never"`
+}
+
+type keyList struct {
+	Project string `json:"project,omitempty" param:"project" arg:"PROJECT" usage:"only the keys of this one"`
+}
+
+type keyRevoke struct {
+	Project string `json:"project" param:"project" arg:"PROJECT" usage:"that the key is of"`
+	Name    string `json:"name" param:"name" arg:"NAME" usage:"of the key"`
+}
+
+type keyRotate struct {
+	keyRevoke
+	Overlap string `json:"overlap" param:"overlap" default:"24h" usage:"how long the old key is good beside the new one"`
+}
+
+// keyMade is a new key, which is shown this once.
+type keyMade struct {
+	Project string `json:"project"`
+	Name    string `json:"name"`
+	Key     string `json:"key"`
+	Expires string `json:"expires,omitempty"`
+	Old     string `json:"old,omitempty"` // name that the key before it has now
+	Until   string `json:"old_until,omitempty"`
+	File    string `json:"file"`
+}
+
+type keyRevoked struct {
+	Project string `json:"project"`
+	Name    string `json:"name"`
+	Left    int    `json:"keys_left"`
+}
+
+// keyInfo is a key as it stands in the file; its hash is told only so far that
+// it can be found there.
+type keyInfo struct {
+	Project       string   `json:"project"`
+	Name          string   `json:"name"`
+	State         string   `json:"state"` // valid, expired, stopped
+	SHA256        string   `json:"sha256_begins"`
+	Scopes        []string `json:"scopes"`
+	MinDurability string   `json:"min_durability,omitempty"`
+	Large         bool     `json:"large"`
+	Secret        bool     `json:"has_secret"`
+	Expires       string   `json:"expires,omitempty"`
+	Where         string   `json:"where"`
+}
+
+func keyOperations() []Operation {
+	return []Operation{
+		{
+			Name: "keys add", method: http.MethodPost, path: "/v1/keys", params: &keyAdd{}, item: keyMade{},
+			Short: "make a key for a project, and print it once",
+			About: "The file that receiver.projects names gets its hash; receivers look at that file every second.\n" +
+				"With several receivers bring the file to all of them.",
+			print: printMade, run: addKey,
+		},
+		{
+			Name: "keys list", method: http.MethodGet, path: "/v1/keys", params: &keyList{}, item: keyInfo{},
+			Short:  "list the keys of projects, without what they are",
+			header: []string{"PROJECT", "NAME", "STATE", "DURABILITY", "LARGE", "EXPIRES", "SHA256", "WHERE"},
+			row: func(item any) []string {
+				k := item.(*keyInfo)
+				large := "no"
+				if k.Large {
+					large = "yes"
+				}
+				return []string{k.Project, dash(k.Name), k.State, dash(k.MinDurability), large, dash(k.Expires), k.SHA256 + "…", k.Where}
+			},
+			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "key")) },
+			run: listKeys,
+		},
+		{
+			Name: "keys revoke", method: http.MethodPost, path: "/v1/keys/revoke", params: &keyRevoke{}, item: keyRevoked{},
+			Short: "take a key away: it is unknown to receivers within a second or two",
+			print: func(w io.Writer, item any) error {
+				k := item.(*keyRevoked)
+				_, err := fmt.Fprintf(w, "revoked  %s of %s; %s left\n", k.Name, k.Project, show.Plural(k.Left, "key"))
+				return err
+			},
+			run: revokeKey,
+		},
+		{
+			Name: "keys rotate", method: http.MethodPost, path: "/v1/keys/rotate", params: &keyRotate{}, item: keyMade{},
+			Short: "make a new key in the place of another, which stays good for a while",
+			About: "The new key takes the name, and what the old one is allowed; the old one is called NAME.old and expires.",
+			print: printMade, run: rotateKey,
+		},
+	}
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func printMade(w io.Writer, item any) error {
+	k := item.(*keyMade)
+	fmt.Fprintf(w, "project  %s\nname     %s\nkey      %s\n", k.Project, k.Name, k.Key)
+	if k.Expires != "" {
+		fmt.Fprintf(w, "expires  %s\n", k.Expires)
+	}
+	if k.Old != "" {
+		fmt.Fprintf(w, "old key  %s, until %s\n", k.Old, k.Until)
+	}
+	_, err := fmt.Fprintf(w, "\nThe key is shown this once: %s has its hash. Receivers that read this file know it in a second or two.\n", k.File)
+	return err
+}
+
+// newKey is a random key, that whoever finds it knows to be ours.
+func newKey() (key, hash string) {
+	var random [24]byte
+	rand.Read(random[:])
+	key = "ps_" + base64.RawURLEncoding.EncodeToString(random[:])
+	sum := receiver.HashKey(key)
+	return key, hex.EncodeToString(sum[:])
+}
+
+func addKey(_ context.Context, o *Operator, params any, out sink) error {
+	p := params.(*keyAdd)
+	if p.Project == "" {
+		return errors.New("name a project: penstock keys add PROJECT")
+	}
+	if _, err := config.ParseDurability(p.MinDurability); err != nil {
+		return err
+	}
+	expires, err := expiryOf(p.Expires, time.Now())
+	if err != nil {
+		return err
+	}
+	key, hash := newKey()
+	made := keyMade{Project: p.Project, Name: p.Name, Key: key, Expires: expires, File: o.Config.Receiver.Projects}
+	err = o.editProjects(p.Project, func(f *projects.Doc) (err error) {
+		made.Name, err = f.Add(p.Project, projects.Key{Name: p.Name, SHA256: hash, MinDurability: p.MinDurability,
+			Large: p.Large, Expires: expires})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return out.item(made)
+}
+
+// expiryOf is when a key ends, as the file has it.
+func expiryOf(text string, now time.Time) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	t, err := config.ParseExpiry(text)
+	if d, e := time.ParseDuration(text); e == nil {
+		t, err = now.Add(d), nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w, or a duration from now, as 720h", err)
+	}
+	if !t.After(now) {
+		return "", fmt.Errorf("expires %q is over: the key would be good for nothing", text)
+	}
+	return t.UTC().Format(time.RFC3339), nil
+}
+
+func listKeys(_ context.Context, o *Operator, params any, out sink) error {
+	p := params.(*keyList)
+	var inFile map[string][]projects.Key
+	if path := o.Config.Receiver.Projects; path != "" {
+		var err error
+		if inFile, err = projects.ReadKeys(path); err != nil {
+			return err
+		}
+	} else if len(o.Config.Receiver.Keys) == 0 {
+		return o.noFile()
+	} else {
+		fmt.Fprintf(o.Said, "There are only the keys of receiver.keys: %s\n", o.noFile())
+	}
+	now := time.Now()
+	var all []keyInfo
+	for project, keys := range inFile {
+		for _, k := range keys {
+			info := keyInfo{Project: project, Name: k.Name, State: "valid", SHA256: begins(k.SHA256), Scopes: k.Scopes, MinDurability: k.MinDurability, Large: k.Large,
+				Secret: k.Secret != "", Expires: k.Expires, Where: o.Config.Receiver.Projects}
+			if info.Scopes == nil {
+				info.Scopes = []string{projects.ScopeWrite}
+			}
+			if t, err := config.ParseExpiry(k.Expires); err == nil && !t.IsZero() && !t.After(now) {
+				info.State = "expired"
+			} else if len(info.Scopes) == 0 {
+				info.State = "stopped"
+			}
+			all = append(all, info)
+		}
+	}
+	for _, k := range o.Config.Receiver.Keys {
+		all = append(all, keyInfo{Project: k.Project, State: "valid", SHA256: begins(k.SHA256), Scopes: []string{projects.ScopeWrite}, MinDurability: k.MinDurability, Large: true,
+			Secret: k.Secret != "", Where: "receiver.keys"})
+	}
+	slices.SortStableFunc(all, func(a, b keyInfo) int {
+		return strings.Compare(a.Project+"\x00"+a.Name, b.Project+"\x00"+b.Name)
+	})
+	for _, k := range all {
+		if p.Project == "" || k.Project == p.Project {
+			if err := out.item(k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// begins is as much of a hash as tells it from others.
+func begins(hash string) string { return hash[:min(len(hash), 12)] }
+
+func revokeKey(_ context.Context, o *Operator, params any, out sink) error {
+	p := params.(*keyRevoke)
+	if p.Project == "" || p.Name == "" {
+		return errors.New("name a project and a key: penstock keys revoke PROJECT NAME (`penstock keys list` lists them)")
+	}
+	left := 0
+	err := o.editProjects(p.Project, func(f *projects.Doc) (err error) {
+		left, err = f.Remove(p.Project, p.Name)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return out.item(keyRevoked{p.Project, p.Name, left})
+}
+
+func rotateKey(_ context.Context, o *Operator, params any, out sink) error {
+	p := params.(*keyRotate)
+	if p.Project == "" || p.Name == "" {
+		return errors.New("name a project and a key: penstock keys rotate PROJECT NAME (`penstock keys list` lists them)")
+	}
+	overlap, err := time.ParseDuration(p.Overlap)
+	if err != nil || overlap < 0 {
+		return fmt.Errorf("overlap %q: want a duration of 0 or more, as 24h", p.Overlap)
+	}
+	key, hash := newKey()
+	made := keyMade{Project: p.Project, Name: p.Name, Key: key, File: o.Config.Receiver.Projects}
+	err = o.editProjects(p.Project, func(f *projects.Doc) error {
+		old, ends, err := f.Rotate(p.Project, p.Name, hash, time.Now().Add(overlap).UTC())
+		made.Old, made.Until = old, ends.Format(time.RFC3339)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return out.item(made)
+}
+
+// noFile says that there is nowhere for keys to be.
+func (o *Operator) noFile() error {
+	return fmt.Errorf("receiver.projects is empty%s: name a file there, as projects.yaml, and restart the receivers once", o.From)
+}
+
+// editProjects changes the projects file.
+func (o *Operator) editProjects(project string, edit func(*projects.Doc) error) error {
+	if o.Config.Receiver.Projects == "" {
+		return o.noFile()
+	}
+	err := projects.Edit(o.Config.Receiver.Projects, edit)
+	inConfig := func(k config.Key) bool { return k.Project == project }
+	if _, ok := errors.AsType[*projects.NotFoundError](err); ok && slices.ContainsFunc(o.Config.Receiver.Keys, inConfig) {
+		err = fmt.Errorf("%w; those in receiver.keys are the configuration's: take them out there, and restart the receivers",
+			err)
+	}
+	return err
+}

@@ -1,0 +1,361 @@
+package operate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
+	"github.com/penstock/penstock/loader/audit"
+)
+
+// objectInfo is an object and what the ledger says of it.
+type objectInfo struct {
+	Key        string     `json:"key"`
+	Pipeline   string     `json:"pipeline"`
+	Bytes      int64      `json:"bytes"`
+	Rows       int64      `json:"rows"` // by its metadata; 0 where a foreign object is not loaded
+	Stored     time.Time  `json:"stored_at"`
+	ETag       string     `json:"etag"`
+	State      string     `json:"state"` // of the ledger; "new": it has none
+	Refused    int        `json:"refused,omitempty"`
+	Generation uint32     `json:"generation,omitempty"`
+	Attempts   uint32     `json:"attempts,omitempty"`
+	Error      string     `json:"error,omitempty"`
+	Loaded     *time.Time `json:"loaded_at,omitempty"`
+}
+
+func describe(spec pipeline.Spec, o pipeline.Object, e pipeline.Load, known bool) objectInfo {
+	info := objectInfo{Key: o.Key, Pipeline: spec.Name, Bytes: o.Size, Rows: o.Meta.Rows, Stored: o.Modified.UTC(), ETag: o.ETag, State: "new"}
+	if known {
+		info.State, info.Refused, info.Generation, info.Attempts, info.Error = e.State.String(), len(e.Refused), e.Generation, e.Attempts, e.Error
+		if e.State == pipeline.Loaded {
+			info.Rows, info.Loaded, info.Error = int64(e.Rows)+int64(len(e.Refused)), &e.Finished, ""
+		}
+	}
+	return info
+}
+
+type objectsParams struct {
+	Since    string `json:"since" param:"since" default:"24h" usage:"begin of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Until    string `json:"until" param:"until" default:"now" usage:"end of the time range"`
+	Pipeline string `json:"pipeline" param:"pipeline" default:"events" usage:"events or errors"`
+	State    string `json:"state" param:"state" usage:"only those of this state: new, loading, failed, dead, dropped, loaded"`
+	Limit    int    `json:"limit" param:"limit" usage:"so many at most; 0: all"`
+}
+
+type catParams struct {
+	Keys  []string `json:"keys" param:"key" arg:"KEY…" usage:"objects to print"`
+	Row   int      `json:"row" param:"row" default:"-1" usage:"only the event of this row, from 0"`
+	Limit int      `json:"limit" param:"limit" usage:"so many events of each object at most; 0: all"`
+
+	Resolve bool `json:"resolve" param:"resolve" usage:"put the large values back in their places, as they were sent"`
+}
+
+type findParams struct {
+	What    []string `json:"what" param:"what" arg:"EVENT_ID | KEY ROW" usage:"an event's id, to learn its object and row; or an object's key and a row, to learn the event"`
+	Project string   `json:"project" param:"project" usage:"of an id that is no UUID: the client's own id"`
+	Scan    string   `json:"scan" param:"scan" usage:"where the table does not have it, read the objects of so long ago until now, as 24h"`
+}
+
+// found is where an event is.
+type found struct {
+	Object string          `json:"object"`
+	Row    uint32          `json:"object_row"`
+	In     []string        `json:"in"` // table, bucket
+	Event  json.RawMessage `json:"event"`
+}
+
+// errEnough ends a listing.
+var errEnough = errors.New("enough")
+
+func objectOperations() []Operation {
+	return []Operation{
+		{
+			Name: "objects ls", method: http.MethodGet, path: "/v1/objects", params: &objectsParams{}, item: objectInfo{},
+			Short:  "list objects of a time range, with rows, bytes and what the ledger says",
+			header: []string{"STATE", "ROWS", "BYTES", "STORED", "KEY"},
+			row: func(item any) []string {
+				o := item.(*objectInfo)
+				return []string{o.State, strconv.FormatInt(o.Rows, 10), strconv.FormatInt(o.Bytes, 10), o.Stored.Format(time.RFC3339), o.Key}
+			},
+			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "object")) },
+			run: listObjects,
+		},
+		{
+			Name: "objects cat", method: http.MethodGet, path: "/v1/objects/events", params: &catParams{},
+			Short: "print the events of objects as NDJSON, whatever their format", run: catObjects,
+		},
+		{
+			Name: "objects find", method: http.MethodGet, path: "/v1/objects/find", params: &findParams{}, item: found{},
+			Short: "name the object and row of an event, or the event of an object's row",
+			print: func(w io.Writer, item any) error {
+				f := item.(*found)
+				_, err := fmt.Fprintf(w, "object  %s\nrow     %d\nin      %s\nevent   %s\n", f.Object, f.Row, strings.Join(f.In, ", "), f.Event)
+				return err
+			},
+			run: findEvent,
+		},
+	}
+}
+
+func listObjects(ctx context.Context, o *Operator, params any, out sink) error {
+	p := params.(*objectsParams)
+	span, err := parseSpan(p.Since, p.Until)
+	if err != nil {
+		return err
+	}
+	spec, err := pipeline.SpecNamed(p.Pipeline)
+	if err != nil {
+		return err
+	}
+	if p.State != "" && p.State != "new" {
+		if _, err := pipeline.ParseLoadState(p.State); err != nil {
+			return err
+		}
+	}
+	db, err := o.Table()
+	if err != nil {
+		return err
+	}
+	n := 0
+	err = audit.InSpan(spec, span).Objects(ctx, o.Store, func(page []pipeline.Object) error {
+		entries := map[string]pipeline.Load{}
+		if err := db.Loads(ctx, page[0].Key, page[len(page)-1].Key, func(l pipeline.Load) error { entries[l.Key] = l; return nil }); err != nil {
+			return err
+		}
+		if err := o.heads(ctx, page, func(obj pipeline.Object) bool { return entries[obj.Key].State != pipeline.Loaded }); err != nil {
+			return err
+		}
+		for _, obj := range page {
+			e, known := entries[obj.Key]
+			info := describe(spec, obj, e, known)
+			if p.State != "" && info.State != p.State {
+				continue
+			}
+			if err := out.item(info); err != nil {
+				return err
+			}
+			if n++; n == p.Limit {
+				return errEnough
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return err
+}
+
+// heads asks for the metadata of the objects that need it.
+func (o *Operator) heads(ctx context.Context, page []pipeline.Object, need func(pipeline.Object) bool) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for i := range page {
+		if !need(page[i]) {
+			continue
+		}
+		g.Go(func() error {
+			head, err := o.Store.Head(ctx, page[i].Key)
+			if err != nil {
+				return err
+			}
+			page[i].Meta = head.Meta
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func catObjects(ctx context.Context, o *Operator, params any, out sink) error {
+	p := params.(*catParams)
+	if len(p.Keys) == 0 {
+		return errors.New("name at least one object: `penstock objects ls` lists them")
+	}
+	resolve := resolver{store: o.Store, limit: int64(max(o.Config.Receiver.MaxEvent, config.Default().Receiver.MaxEvent))}
+	source, err := o.Source()
+	if err != nil {
+		return err
+	}
+	var buf []byte
+	for _, key := range p.Keys {
+		n := 0
+		_, err := source.Read(ctx, key, func(e *pipeline.Event) error {
+			if p.Row >= 0 && int(e.Row) != p.Row {
+				return nil
+			}
+			if p.Resolve {
+				var err error
+				if e.Properties, err = resolve.resolve(ctx, fmt.Sprintf("%s row %d", key, e.Row), e.Properties); err != nil {
+					return err
+				}
+			}
+			buf = codec.AppendLine(buf[:0], e)
+			if err := out.item(json.RawMessage(buf[:len(buf)-1])); err != nil {
+				return err
+			}
+			if n++; n == p.Limit {
+				return errEnough
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			return err
+		}
+		if p.Row >= 0 && n == 0 {
+			return fmt.Errorf("%s has no row %d", key, p.Row)
+		}
+	}
+	return resolve.done()
+}
+
+func findEvent(ctx context.Context, o *Operator, params any, out sink) error {
+	p := params.(*findParams)
+	if len(p.What) == 2 {
+		return o.findRow(ctx, p.What[0], p.What[1], out)
+	}
+	if len(p.What) != 1 {
+		return errors.New("give an event's id, or an object's key and a row")
+	}
+	id, err := pipeline.ParseUUID([]byte(p.What[0]))
+	if err != nil {
+		if p.Project == "" {
+			return fmt.Errorf("%q is no UUID; for a client's own id give --project as well", p.What[0])
+		}
+		id = pipeline.UUIDv5([]byte(p.Project), []byte(p.What[0]))
+	}
+	db, err := o.Table()
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, spec := range pipeline.Specs() {
+		places, err := db.FindEvent(ctx, spec.Name, id)
+		if err != nil {
+			return err
+		}
+		for _, at := range places {
+			n++
+			f := found{Object: at.Object, Row: at.Row, In: []string{"table"}}
+			if f.Event, err = o.eventAt(ctx, at.Object, at.Row); err == nil {
+				f.In = append(f.In, "bucket")
+			} else if f.Event, err = json.Marshal(at); err != nil {
+				return err
+			}
+			if err := out.item(f); err != nil {
+				return err
+			}
+		}
+	}
+	if n > 0 {
+		return nil
+	}
+	if p.Scan == "" {
+		return fmt.Errorf("no row has the event %s; --scan 24h looks into the objects of the last 24 hours", id)
+	}
+	span, err := parseSpan(p.Scan, "now")
+	if err != nil {
+		return err
+	}
+	source, err := o.Source()
+	if err != nil {
+		return err
+	}
+	began, objects, unread := time.Now(), int64(0), 0
+	var buf []byte
+	for _, spec := range pipeline.Specs() {
+		err := audit.InSpan(spec, span).Objects(ctx, o.Store, func(page []pipeline.Object) error {
+			for _, obj := range page {
+				_, err := source.Read(ctx, obj.Key, func(e *pipeline.Event) error {
+					if e.ID != id {
+						return nil
+					}
+					n++
+					buf = codec.AppendLine(buf[:0], e)
+					return out.item(found{Object: obj.Key, Row: e.Row, In: []string{"bucket"}, Event: json.RawMessage(buf[:len(buf)-1])})
+				})
+				if err != nil {
+					if ctx.Err() != nil {
+						return err
+					}
+					unread++ // one object that cannot be read hides no other
+					out.progress(progress{Text: err.Error()})
+				}
+				objects++
+				out.progress(progress{Objects: objects, Seconds: time.Since(began).Seconds(), Text: "reading " + obj.Key})
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if n == 0 {
+		return fmt.Errorf("neither a row nor an object since %s has the event %s (%s could not be read)", span.From.Format(time.RFC3339), id, show.Plural(unread, "object"))
+	}
+	return nil
+}
+
+func (o *Operator) findRow(ctx context.Context, key, row string, out sink) error {
+	n, err := strconv.ParseUint(row, 10, 32)
+	if err != nil {
+		return fmt.Errorf("row %q is not a number", row)
+	}
+	spec, err := pipeline.SpecOf(key)
+	if err != nil {
+		return err
+	}
+	event, err := o.eventAt(ctx, key, uint32(n))
+	if err != nil {
+		return err
+	}
+	f := found{Object: key, Row: uint32(n), In: []string{"bucket"}, Event: event}
+	db, err := o.Table()
+	if err != nil {
+		return err
+	}
+	places, err := db.FindRow(ctx, spec.Name, key, uint32(n))
+	if err != nil {
+		return err
+	}
+	if len(places) > 0 {
+		f.In = append(f.In, "table")
+	}
+	return out.item(f)
+}
+
+// eventAt reads one event out of an object.
+func (o *Operator) eventAt(ctx context.Context, key string, row uint32) (json.RawMessage, error) {
+	source, err := o.Source()
+	if err != nil {
+		return nil, err
+	}
+	var event json.RawMessage
+	_, err = source.Read(ctx, key, func(e *pipeline.Event) error {
+		if e.Row != row {
+			return nil
+		}
+		b := codec.AppendLine(nil, e)
+		event = b[:len(b)-1]
+		return errEnough
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, err
+	}
+	if event == nil {
+		return nil, fmt.Errorf("%s has no row %d", key, row)
+	}
+	return event, nil
+}

@@ -1,0 +1,157 @@
+package operate
+
+import (
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+)
+
+type object = map[string]any
+
+// openAPI describes the operators' API. docs/openapi.json is this, and a test
+// holds the two together.
+func openAPI() object {
+	paths := object{}
+	for _, op := range Operations() {
+		item := object{}
+		if op.item != nil {
+			item = schema(reflect.TypeOf(op.item))
+		}
+		o := object{
+			"operationId": strings.ReplaceAll(op.Name, " ", "-"),
+			"summary":     op.Short,
+			"responses": object{
+				"200": object{
+					"description": "Newline-delimited JSON, a line an item. The last line is {\"done\":true}, or {\"error\":…} where it did not come to its end.",
+					"content": object{"application/x-ndjson": object{"schema": object{
+						"type": "object", "properties": object{
+							"item": item, "progress": schema(reflect.TypeFor[progress]()),
+							"error": object{"type": "string"}, "done": object{"type": "boolean"}},
+					}}},
+				},
+				"400": failure("The parameters are not understood."),
+				"401": failure("The token is missing or wrong."),
+				"422": failure("It cannot be done so; the text says why."),
+				"503": failure("Bucket, queue or ClickHouse cannot be reached now."),
+				"403": failure("The API is off: admin.token is not set."),
+			},
+		}
+		if op.About != "" {
+			o["description"] = op.About
+		}
+		params := op.NewParams()
+		if op.method == http.MethodGet {
+			var all []object
+			for _, f := range Fields(params) {
+				s := schema(f.Value.Type())
+				if f.Default != "" {
+					s["default"] = f.Value.Interface()
+				}
+				all = append(all, object{"name": f.Name, "in": "query", "description": f.Usage, "schema": s})
+			}
+			if all != nil {
+				o["parameters"] = all
+			}
+		} else {
+			s := schema(reflect.TypeOf(params).Elem())
+			props := s["properties"].(object)
+			for _, f := range Fields(params) {
+				name := strings.ReplaceAll(f.Name, "-", "_")
+				for _, n := range []string{name, name + "s"} {
+					if p, ok := props[n].(object); ok {
+						p["description"] = f.Usage
+						if f.Default != "" {
+							p["default"] = f.Value.Interface()
+						}
+					}
+				}
+			}
+			o["requestBody"] = object{"content": object{"application/json": object{"schema": s}}}
+		}
+		path, _ := paths[op.path].(object)
+		if path == nil {
+			path = object{}
+			paths[op.path] = path
+		}
+		path[strings.ToLower(op.method)] = o
+	}
+	paths["/v1/blobs/{key}"] = object{"get": object{
+		"operationId": "blob",
+		"summary":     "a large value that left its event's row, as it is",
+		"description": "By what the reference in the row says. A Range in the head is one of the value, and is answered with 206.",
+		"parameters": []object{
+			{"name": "key", "in": "path", "required": true, "description": "object of the reference, slashes and all", "schema": object{"type": "string"}},
+			{"name": "range", "in": "query", "description": "FIRST-LAST, the bytes in the object, both included; none: all of it", "schema": object{"type": "string"}},
+			{"name": "content_type", "in": "query", "description": "of the answer; none: what the bytes look like", "schema": object{"type": "string"}},
+		},
+		"responses": object{
+			"200": object{"description": "The value.", "content": object{"*/*": object{}}},
+			"206": object{"description": "A part of it.", "content": object{"*/*": object{}}},
+			"400": failure("The range is not understood."),
+			"401": failure("The token is missing or wrong."),
+			"403": failure("The API is off: admin.token is not set."),
+			"404": failure("There is no such object of blobs."),
+			"416": failure("The object is shorter."),
+			"503": failure("The bucket cannot be reached now."),
+		},
+	}}
+	return object{
+		"openapi": "3.1.0",
+		"info": object{"title": "Penstock's operators' API", "version": "1",
+			"description": "On the admin listener of every receiver and loader, where admin.token is set. Each path but that of blobs is a command of the same name: `penstock --server URL` asks it."},
+		"security":   []object{{"token": []string{}}},
+		"components": object{"securitySchemes": object{"token": object{"type": "http", "scheme": "bearer"}}},
+		"paths":      paths,
+	}
+}
+
+func failure(text string) object {
+	return object{"description": text, "content": object{"application/json": object{"schema": object{
+		"type": "object", "properties": object{"error": object{"type": "string"}}}}}}
+}
+
+// schema is a type as JSON encodes it.
+func schema(t reflect.Type) object {
+	switch {
+	case t == reflect.TypeFor[time.Time]():
+		return object{"type": "string", "format": "date-time"}
+	case t == reflect.TypeFor[json.RawMessage]():
+		return object{}
+	case t.Kind() == reflect.Pointer:
+		return schema(t.Elem())
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return object{"type": "string"}
+	case reflect.Bool:
+		return object{"type": "boolean"}
+	case reflect.Float64:
+		return object{"type": "number"}
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return object{"type": "string", "contentEncoding": "base64"}
+		}
+		return object{"type": "array", "items": schema(t.Elem())}
+	case reflect.Map:
+		return object{"type": "object", "additionalProperties": schema(t.Elem())}
+	case reflect.Struct:
+		props := object{}
+		fields(t, props)
+		return object{"type": "object", "properties": props}
+	}
+	return object{"type": "integer"}
+}
+
+func fields(t reflect.Type, props object) {
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case f.Anonymous && name == "":
+			fields(f.Type, props)
+		case name != "-" && name != "":
+			props[name] = schema(f.Type)
+		}
+	}
+}

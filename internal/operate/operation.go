@@ -1,0 +1,101 @@
+package operate
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Operation is one thing that an operator does: a subcommand here, a path of
+// the admin API there. Both fill the same params and get the same lines.
+type Operation struct {
+	Name     string // of the command, in two words: "dlq list"
+	method   string // GET: params in the query; POST: as JSON
+	path     string
+	Short    string
+	About    string             // in the command's help and in the API's description
+	defaults map[string]string  // of params, where they are others than the tags say
+	params   any                // a pointer to a zero value of its params, see Field
+	item     any                // a zero value of what a line holds; nil: any JSON
+	header   []string           // of the table that people see; none: see print
+	row      func(any) []string // a line of that table; any is a pointer to an item
+	print    func(w io.Writer, item any) error
+	kind     func(any) string                        // of an item, for sum; nil: all are of one
+	sum      func(w io.Writer, items map[string]int) // after the last line, for people: items by kind, "" all of them
+	run      func(ctx context.Context, o *Operator, params any, out sink) error
+}
+
+// sink takes what an operation finds, line by line, and how far it has come.
+type sink struct {
+	item     func(any) error
+	progress func(progress)
+}
+
+// progress is how far long work has come.
+type progress struct {
+	Objects      int64   `json:"objects,omitempty"`
+	TotalObjects int64   `json:"total_objects,omitempty"`
+	Rows         int64   `json:"rows,omitempty"`
+	Bytes        int64   `json:"bytes,omitempty"`
+	TotalBytes   int64   `json:"total_bytes,omitempty"`
+	Seconds      float64 `json:"seconds"`
+	Text         string  `json:"text,omitempty"` // what is being waited for
+}
+
+func (p progress) String() string {
+	var b strings.Builder
+	done := 0.0
+	if p.TotalBytes > 0 {
+		done = float64(p.Bytes) / float64(p.TotalBytes)
+		const width = 20
+		n := min(int(done*width), width)
+		fmt.Fprintf(&b, "[%s%s] ", strings.Repeat("#", n), strings.Repeat(".", width-n))
+	}
+	switch {
+	case p.TotalObjects > 0:
+		fmt.Fprintf(&b, "%d of %d objects, %d rows", p.Objects, p.TotalObjects, p.Rows)
+	case p.Objects > 0:
+		fmt.Fprintf(&b, "%d objects", p.Objects)
+	}
+	if p.Rows > 0 && p.Seconds > 0 {
+		fmt.Fprintf(&b, ", %.0f rows/s", float64(p.Rows)/p.Seconds)
+	}
+	if done > 0 {
+		fmt.Fprintf(&b, ", %s left", time.Duration(p.Seconds/done*(1-done)*float64(time.Second)).Round(time.Second))
+	}
+	if p.Text != "" {
+		fmt.Fprintf(&b, "; %s", p.Text)
+	}
+	return strings.TrimPrefix(b.String(), "; ")
+}
+
+// line is one of an answer: newline-delimited JSON, of which the last says done
+// or error.
+type line struct {
+	Item     any       `json:"item,omitempty"`
+	Progress *progress `json:"progress,omitempty"`
+	Error    string    `json:"error,omitempty"`
+	Done     bool      `json:"done,omitempty"`
+}
+
+// Operations are all of them.
+func Operations() []Operation {
+	var all []Operation
+	all = append(all, objectOperations()...)
+	all = append(all, deadLetterOperations()...)
+	all = append(all, errorOperations()...)
+	all = append(all, keyOperations()...)
+	return append(all, reingestOperation())
+}
+
+// Find is the operation of a name that exists.
+func Find(name string) Operation {
+	for _, op := range Operations() {
+		if op.Name == name {
+			return op
+		}
+	}
+	panic("no operation " + name)
+}

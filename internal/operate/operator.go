@@ -1,0 +1,94 @@
+package operate
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/loader/audit"
+	"github.com/penstock/penstock/receiver"
+)
+
+// Operator is what operations work on. Its functions connect when they are called first; each error says what cannot be
+// reached.
+type Operator struct {
+	Config config.Config
+	Name   string    // of this process, in claims
+	From   string    // where a command's configuration is; empty in a role
+	Said   io.Writer // what a command says beside its answer
+
+	Store    Store
+	Claim    func(ctx context.Context, name, owner string, ttl time.Duration) (Claim, bool, error)
+	Table    func() (Table, error)
+	Source   func() (audit.Source, error)
+	Queue    func(context.Context) (Queue, error) // with streams that exist; nil: storage.notify is none
+	Peek     func(context.Context) (Queue, error) // as it is now; nil: storage.notify is none
+	Receiver func() (r Receiver, stop func() error, err error)
+	Loader   func(context.Context, pipeline.Spec) (Loader, error)
+}
+
+// Store is the bucket.
+type Store interface {
+	audit.Bucket
+	Get(ctx context.Context, key string) (pipeline.Object, io.ReadCloser, error)
+	GetRange(ctx context.Context, key string, first, last int64) (io.ReadCloser, error)
+}
+
+// Claim keeps others from doing the same at the same time.
+type Claim interface {
+	Renew(context.Context) (bool, error)
+	Release(context.Context) error
+}
+
+// Receiver takes the bytes of a failure once more. What it holds is stored when it is stopped.
+type Receiver interface {
+	Redrive(context.Context, receiver.Redrive) (receiver.Redriven, error)
+}
+
+// Loader loads an object at an operator's word. It replaces rows if job is not empty.
+type Loader interface {
+	Reingest(ctx context.Context, item audit.Item, job string) (pipeline.Load, error)
+}
+
+// Queue is where notifications and dead letters are.
+type Queue interface {
+	Enqueue(ctx context.Context, spec pipeline.Spec, n pipeline.Notification, again bool) (known bool, err error)
+	Forget(ctx context.Context, table, key string) error
+	Rebuild(ctx context.Context, letters []pipeline.DeadLetter) (before uint64, err error)
+	Stats(ctx context.Context, spec pipeline.Spec) (jetstream.Stats, error)
+}
+
+// Table is ClickHouse: what is loaded, and what is written down of it.
+type Table interface {
+	audit.Table
+	Ledger
+	Failures
+	Jobs
+	Objects(ctx context.Context, table, first, last string) (map[string]bool, error)
+	FindEvent(ctx context.Context, table string, id pipeline.UUID) ([]clickhouse.Place, error)
+	FindRow(ctx context.Context, table, object string, row uint32) ([]clickhouse.Place, error)
+	TableStatus(ctx context.Context, table string) (clickhouse.TableStatus, error)
+}
+
+// Ledger is the load ledger.
+type Ledger interface {
+	audit.Ledger
+	Dead(ctx context.Context, table string, each func(pipeline.Load) error) error
+	SaveLoad(ctx context.Context, l pipeline.Load) error
+}
+
+// Failures is the table of errors.
+type Failures interface {
+	Errors(ctx context.Context, f clickhouse.ErrorFilter, each func(clickhouse.Kept) error) error
+	MarkRedriven(ctx context.Context, all []clickhouse.Redriven) error
+}
+
+// Jobs are the runs of reingest that replace rows.
+type Jobs interface {
+	OpenJob(ctx context.Context, selection string) (j clickhouse.Job, ok bool, err error)
+	SaveJob(ctx context.Context, j clickhouse.Job) error
+}

@@ -1,0 +1,512 @@
+package operate
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/objstore"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
+	"github.com/penstock/penstock/loader/audit"
+)
+
+type reingestParams struct {
+	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY… | -" usage:"objects; - reads them from standard input, one a line"`
+	Prefix   string   `json:"prefix,omitempty" param:"prefix" usage:"all objects whose keys begin so"`
+	Since    string   `json:"since,omitempty" param:"since" usage:"begin of a time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Until    string   `json:"until" param:"until" default:"now" usage:"end of the time range"`
+	Pipeline string   `json:"pipeline" param:"pipeline" default:"events" usage:"of the time range: events or errors"`
+	Replace  bool     `json:"replace,omitempty" param:"replace" usage:"load also what is loaded, in place of the rows that are there"`
+	DryRun   bool     `json:"dry_run,omitempty" param:"dry-run" usage:"only say what would be done"`
+	Anew     bool     `json:"anew,omitempty" param:"anew" usage:"with --replace: begin anew where the same command was interrupted before"`
+	Parallel int      `json:"parallel" param:"parallel" default:"2" usage:"objects at once; live traffic has its own loaders"`
+}
+
+// tally is what a re-ingest does or would do, by action.
+type tally struct {
+	Objects int64 `json:"objects"`
+	Bytes   int64 `json:"bytes"`
+	Rows    int64 `json:"rows"`
+}
+
+// reingestLine is one line of a re-ingest: an object that could not be loaded, or at
+// last the sum.
+type reingestLine struct {
+	Key     string                  `json:"key,omitempty"`
+	Error   string                  `json:"error,omitempty"`
+	Plan    map[audit.Action]*tally `json:"plan,omitempty"`
+	DryRun  bool                    `json:"dry_run,omitempty"`
+	Job     string                  `json:"job,omitempty"`
+	Resumed *time.Time              `json:"resumed,omitempty"` // when the run that this one goes on with began
+	Loaded  *tally                  `json:"loaded,omitempty"`
+	Refused int64                   `json:"refused_rows,omitempty"`
+	Failed  int64                   `json:"failed,omitempty"`
+	Seconds float64                 `json:"seconds,omitempty"`
+}
+
+func reingestOperation() Operation {
+	return Operation{
+		Name: "reingest", method: http.MethodPost, path: "/v1/reingest", params: &reingestParams{}, item: reingestLine{},
+		Short: "load objects again, by key, prefix or time range",
+		About: "What is loaded is skipped, unless --replace says that its rows are to be replaced. Interrupted at any\n" +
+			"point no row is double or gone for good, and the same command goes on where it stopped.",
+		print: printReingest, run: runReingest,
+	}
+}
+
+// actions are all, in the order in which people read them.
+var actions = []struct {
+	action audit.Action
+	text   string
+}{
+	{audit.ActionLoad, "not loaded: to load"},
+	{audit.ActionAgain, "without a row in the table: to load again"},
+	{audit.ActionReplace, "to replace"},
+	{audit.ActionSkip, "loaded: left alone"},
+	{audit.ActionExpired, "loaded, and expired by the table's TTL: left alone"},
+	{audit.ActionDone, "replaced already, before this run was interrupted"},
+	{audit.ActionDropped, "dropped: left alone (name it by its key to load it all the same)"},
+}
+
+func printReingest(w io.Writer, item any) error {
+	l := item.(*reingestLine)
+	if l.Key != "" {
+		_, err := fmt.Fprintf(w, "failed  %s: %s\n", l.Key, l.Error)
+		return err
+	}
+	if l.Resumed != nil {
+		fmt.Fprintf(w, "going on with the run that began at %s and was interrupted (--anew begins anew)\n", l.Resumed.Format(time.RFC3339))
+		if l.Plan == nil && l.Loaded == nil {
+			return nil
+		}
+	}
+	for _, a := range actions {
+		if t := l.Plan[a.action]; t != nil {
+			rows := fmt.Sprintf("%d rows", t.Rows)
+			if !l.DryRun && t.Rows == 0 {
+				rows = "rows not counted"
+			}
+			fmt.Fprintf(w, "%8d objects, %d bytes, %s: %s\n", t.Objects, t.Bytes, rows, a.text)
+		}
+	}
+	if len(l.Plan) == 0 {
+		fmt.Fprintln(w, "no object matches")
+	}
+	if l.Loaded != nil {
+		fmt.Fprintf(w, "loaded %d objects, %d rows (%d refused) in %.1f s, %.0f rows/s; %d failed\n",
+			l.Loaded.Objects, l.Loaded.Rows, l.Refused, l.Seconds, float64(l.Loaded.Rows)/max(l.Seconds, 0.001), l.Failed)
+	}
+	return nil
+}
+
+// selection is what the params are about, as a text that is the same for the
+// same command.
+func (p *reingestParams) selection() string {
+	if len(p.Keys) > 0 {
+		keys := slices.Sorted(slices.Values(p.Keys))
+		sum := sha256.Sum256([]byte(strings.Join(keys, "\n")))
+		return fmt.Sprintf("%d keys, sha256 %s", len(keys), hex.EncodeToString(sum[:8]))
+	}
+	if p.Prefix != "" {
+		return "prefix " + p.Prefix
+	}
+	return fmt.Sprintf("%s since %s until %s", p.Pipeline, p.Since, p.Until)
+}
+
+// pages calls each with the objects chosen, a page of one pipeline at a time in
+// the order of the keys, and tells of keys that the bucket does not have.
+func (o *Operator) pages(ctx context.Context, p *reingestParams, span audit.Span, each func(pipeline.Spec, []pipeline.Object) error, missing func(key string, err error) error) error {
+	switch {
+	case len(p.Keys) > 0:
+		bySpec := map[pipeline.Spec][]string{}
+		for _, key := range slices.Compact(slices.Sorted(slices.Values(p.Keys))) {
+			spec, err := pipeline.SpecOf(key)
+			if err != nil {
+				return err
+			}
+			bySpec[spec] = append(bySpec[spec], key)
+		}
+		for _, spec := range pipeline.Specs() {
+			for keys := range slices.Chunk(bySpec[spec], 1000) {
+				page := make([]pipeline.Object, len(keys))
+				errs := make([]error, len(keys))
+				var g errgroup.Group
+				g.SetLimit(16)
+				for i, key := range keys {
+					g.Go(func() error { page[i], errs[i] = o.Store.Head(ctx, key); return nil })
+				}
+				g.Wait()
+				var there []pipeline.Object
+				for i, err := range errs {
+					switch {
+					case err == nil:
+						there = append(there, page[i])
+					case !errors.Is(err, objstore.ErrNotFound):
+						return err
+					default:
+						if err := missing(keys[i], err); err != nil {
+							return err
+						}
+					}
+				}
+				if len(there) > 0 {
+					if err := each(spec, there); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		return nil
+	case p.Prefix != "":
+		spec, err := pipeline.SpecOf(p.Prefix)
+		if err != nil {
+			return err
+		}
+		return o.Store.List(ctx, p.Prefix, "", "", func(page []pipeline.Object) error {
+			page = slices.DeleteFunc(page, func(o pipeline.Object) bool { return !pipeline.IsData(spec.Prefix, o.Key) })
+			if len(page) == 0 {
+				return nil
+			}
+			return each(spec, page)
+		})
+	}
+	spec, err := pipeline.SpecNamed(p.Pipeline)
+	if err != nil {
+		return err
+	}
+	return audit.InSpan(spec, span).Objects(ctx, o.Store, func(page []pipeline.Object) error { return each(spec, page) })
+}
+
+func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
+	p := params.(*reingestParams)
+	chosen := 0
+	for _, c := range []bool{len(p.Keys) > 0, p.Prefix != "", p.Since != ""} {
+		if c {
+			chosen++
+		}
+	}
+	if chosen != 1 {
+		return errors.New("choose by keys, by --prefix, or by --since (and --until): one of them")
+	}
+	if p.Parallel < 1 {
+		return errors.New("--parallel must be 1 at least")
+	}
+	for _, key := range append(slices.Clone(p.Keys), p.Prefix) {
+		if _, err := pipeline.SpecOf(key); err != nil && key != "" {
+			return err
+		}
+	}
+	db, err := o.Table()
+	if err != nil {
+		return err
+	}
+	job := clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", time.Now().UnixNano()), Started: time.Now().UTC().Truncate(time.Millisecond)}
+	var span audit.Span
+	if p.Since != "" {
+		if span, err = parseSpan(p.Since, p.Until); err != nil {
+			return err
+		}
+	}
+	if p.Replace {
+		open, ok, err := db.OpenJob(ctx, job.Selection)
+		if err != nil {
+			return err
+		}
+		if ok && !p.Anew {
+			// The range is that of the first run: what came after it is not in it.
+			if p.Since != "" {
+				if span, err = parseSpanAt(p.Since, p.Until, open.Started); err != nil {
+					return err
+				}
+			}
+			job = open
+			if err := out.item(reingestLine{Resumed: &job.Started}); err != nil {
+				return err
+			}
+		} else if !p.DryRun {
+			if err := db.SaveJob(ctx, job); err != nil {
+				return err
+			}
+		}
+	}
+	r := &reingest{o: o, db: db, p: p, out: out, job: job, span: span, plan: map[audit.Action]*tally{}, loaders: map[pipeline.Spec]Loader{}}
+	if err := r.count(ctx); err != nil {
+		return err
+	}
+	sum := reingestLine{Plan: r.plan, DryRun: p.DryRun}
+	if p.Replace {
+		sum.Job = job.ID
+	}
+	if !p.DryRun {
+		if err := r.do(ctx); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("interrupted after %d objects and %d rows; nothing is double or lost, and the same command goes on from here", r.done.Objects, r.done.Rows)
+			}
+			return err
+		}
+		sum.Loaded, sum.Refused, sum.Failed, sum.Seconds = &r.done, r.refused, r.failed, time.Since(r.began).Seconds()
+		if p.Replace {
+			// What failed is no interruption: its entry in the ledger says so.
+			job.Finished, job.Objects, job.Rows, job.FailedOnes = true, uint64(r.done.Objects), uint64(r.done.Rows), uint64(r.failed)
+			if err := db.SaveJob(ctx, job); err != nil {
+				return err
+			}
+		}
+	}
+	if err := out.item(sum); err != nil {
+		return err
+	}
+	if r.failed > 0 {
+		return fmt.Errorf("%s could not be loaded: see above", show.Plural(int(r.failed), "object"))
+	}
+	return nil
+}
+
+// reingest is one run.
+type reingest struct {
+	o       *Operator
+	db      Table
+	p       *reingestParams
+	out     sink
+	job     clickhouse.Job
+	span    audit.Span
+	loaders map[pipeline.Spec]Loader
+	plan    map[audit.Action]*tally
+	began   time.Time
+
+	mu      sync.Mutex // guards what follows, and out
+	done    tally
+	refused int64
+	failed  int64
+	waiting string
+}
+
+// each decides what becomes of the objects chosen, page by page.
+func (r *reingest) each(ctx context.Context, page func(Loader, []audit.Item) error, missing func(string, error) error) error {
+	return r.o.pages(ctx, r.p, r.span, func(spec pipeline.Spec, objects []pipeline.Object) error {
+		first, last := objects[0].Key, objects[len(objects)-1].Key
+		entries := map[string]pipeline.Load{}
+		if err := r.db.Loads(ctx, first, last, func(l pipeline.Load) error { entries[l.Key] = l; return nil }); err != nil {
+			return err
+		}
+		present, err := r.db.Objects(ctx, spec.Name, first, last)
+		if err != nil {
+			return err
+		}
+		if r.loaders[spec] == nil {
+			if r.loaders[spec], err = r.o.Loader(ctx, spec); err != nil {
+				return err
+			}
+		}
+		plan := audit.Plan{Job: r.replacing(), ByKey: len(r.p.Keys) > 0}
+		if plan.Expired, err = r.db.Expired(ctx, spec.Name); err != nil {
+			return err
+		}
+		return page(r.loaders[spec], plan.Decide(objects, entries, present))
+	}, missing)
+}
+
+// replacing is the job under which rows are replaced; empty: they are not.
+func (r *reingest) replacing() string {
+	if r.p.Replace {
+		return r.job.ID
+	}
+	return ""
+}
+
+// count fills the plan.
+func (r *reingest) count(ctx context.Context) error {
+	return r.each(ctx, func(_ Loader, items []audit.Item) error {
+		if r.p.DryRun {
+			objects := make([]pipeline.Object, len(items))
+			unknown := map[string]bool{}
+			for i := range items {
+				objects[i] = items[i].Object
+				unknown[items[i].Object.Key] = items[i].Entry.State != pipeline.Loaded
+			}
+			if err := r.o.heads(ctx, objects, func(o pipeline.Object) bool { return unknown[o.Key] }); err != nil {
+				return err
+			}
+			for i := range items {
+				items[i].Object = objects[i]
+			}
+		}
+		for _, it := range items {
+			t := r.plan[it.Action]
+			if t == nil {
+				t = &tally{}
+				r.plan[it.Action] = t
+			}
+			t.Objects++
+			t.Bytes += it.Object.Size
+			if it.Entry.State == pipeline.Loaded {
+				t.Rows += int64(it.Entry.Rows)
+			} else {
+				t.Rows += it.Object.Meta.Rows
+			}
+		}
+		return nil
+	}, func(key string, err error) error {
+		if !r.p.DryRun {
+			return nil // do says it
+		}
+		r.failed++
+		return r.out.item(reingestLine{Key: key, Error: err.Error()})
+	})
+}
+
+// do carries the plan out.
+func (r *reingest) do(ctx context.Context) error {
+	r.began = time.Now()
+	var total tally
+	for _, a := range []audit.Action{audit.ActionLoad, audit.ActionAgain, audit.ActionReplace} {
+		if t := r.plan[a]; t != nil {
+			total.Objects += t.Objects
+			total.Bytes += t.Bytes
+		}
+	}
+	ticking, stop := context.WithCancel(ctx)
+	var ticker sync.WaitGroup
+	ticker.Go(func() {
+		for retry.Sleep(ticking, 200*time.Millisecond) == nil {
+			r.mu.Lock()
+			r.out.progress(progress{Objects: r.done.Objects, TotalObjects: total.Objects, Rows: r.done.Rows, Bytes: r.done.Bytes, TotalBytes: total.Bytes,
+				Seconds: time.Since(r.began).Seconds(), Text: r.waiting})
+			r.mu.Unlock()
+		}
+	})
+	defer func() { stop(); ticker.Wait() }()
+	g, work := errgroup.WithContext(ctx)
+	g.SetLimit(r.p.Parallel)
+	err := r.each(work, func(l Loader, items []audit.Item) error {
+		for _, it := range items {
+			switch it.Action {
+			case audit.ActionSkip, audit.ActionDone, audit.ActionDropped, audit.ActionExpired:
+				continue
+			}
+			g.Go(func() error { return r.one(work, l, it) })
+			if work.Err() != nil {
+				return work.Err()
+			}
+		}
+		return nil
+	}, func(key string, err error) error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.failed++
+		return r.out.item(reingestLine{Key: key, Error: err.Error()})
+	})
+	if failed := g.Wait(); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// collapsed tells whether an object without rows has none because clients'
+// resends stand for all of them. If the table was lost, they are not there either.
+func (r *reingest) collapsed(ctx context.Context, it audit.Item) (bool, error) {
+	if it.Action != audit.ActionAgain {
+		return false, nil
+	}
+	const batch = 1000
+	var events []pipeline.Identity
+	all, n := true, 0
+	ask := func() error {
+		known, err := r.db.Known(ctx, it.Entry.Pipeline, events)
+		all = all && known == uint64(len(events))
+		events = events[:0]
+		if err == nil && !all {
+			err = errEnough
+		}
+		return err
+	}
+	source, err := r.o.Source()
+	if err != nil {
+		return false, err
+	}
+	_, err = source.Read(ctx, it.Object.Key, func(e *pipeline.Event) error {
+		n++
+		if events = append(events, e.Identity()); len(events) == batch {
+			return ask()
+		}
+		return nil
+	})
+	if err == nil && len(events) > 0 {
+		err = ask()
+	}
+	switch {
+	case err == nil || errors.Is(err, errEnough):
+		return all && n > 0, nil
+	case retry.ClassOf(err) == retry.Outage:
+		return false, err
+	}
+	return false, nil // Reingest meets the error
+}
+
+// one loads an object. A server that is away is waited for.
+func (r *reingest) one(ctx context.Context, l Loader, it audit.Item) error {
+	for attempt := 1; ; attempt++ {
+		var entry pipeline.Load
+		collapsed, err := r.collapsed(ctx, it)
+		if err == nil && !collapsed {
+			entry, err = l.Reingest(ctx, it, r.replacing())
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil && retry.ClassOf(err) == retry.Outage {
+			r.mu.Lock()
+			r.waiting = "waiting: " + err.Error()
+			r.mu.Unlock()
+			if err := retry.Sleep(ctx, retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second}.Delay(attempt)); err != nil {
+				return err
+			}
+			continue
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.waiting = ""
+		if err != nil {
+			r.failed++
+			return r.out.item(reingestLine{Key: it.Object.Key, Error: err.Error()})
+		}
+		r.done.Objects++
+		r.done.Bytes += it.Object.Size
+		r.done.Rows += int64(entry.Rows)
+		r.refused += int64(len(entry.Refused))
+		return nil
+	}
+}
+
+// ReadKeys reads the keys of a reingest from in, one a line, if "-" is among them.
+func ReadKeys(params any, in io.Reader) error {
+	p := params.(*reingestParams)
+	if !slices.Contains(p.Keys, "-") {
+		return nil
+	}
+	p.Keys = slices.DeleteFunc(p.Keys, func(k string) bool { return k == "-" })
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		if key := strings.TrimSpace(lines.Text()); key != "" {
+			p.Keys = append(p.Keys, key)
+		}
+	}
+	if len(p.Keys) == 0 {
+		return errors.New("standard input has no key")
+	}
+	return lines.Err()
+}

@@ -1,0 +1,44 @@
+package operate
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/penstock/penstock/loader/audit"
+)
+
+// parseSpan reads --since and --until.
+func parseSpan(since, until string) (audit.Span, error) {
+	return parseSpanAt(since, until, time.Now().UTC())
+}
+
+// parseSpanAt is parseSpan with another now.
+func parseSpanAt(since, until string, now time.Time) (audit.Span, error) {
+	from, err := parseWhen(since, now)
+	if err != nil {
+		return audit.Span{}, fmt.Errorf("--since %w", err)
+	}
+	// "now" includes what a receiver whose clock is ahead of ours has stored.
+	to := now.Add(time.Hour)
+	if until != "now" {
+		if to, err = parseWhen(until, now); err != nil {
+			return audit.Span{}, fmt.Errorf("--until %w", err)
+		}
+	}
+	if !from.Before(to) {
+		return audit.Span{}, fmt.Errorf("--since %s is not before --until %s", since, until)
+	}
+	return audit.Span{From: from, To: to}, nil
+}
+
+func parseWhen(text string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q: want 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h", text)
+}

@@ -1,0 +1,163 @@
+package operate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"text/tabwriter"
+
+	"github.com/penstock/penstock/batcher"
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/show"
+)
+
+// pipelineStatus is what waits where in one pipeline.
+type pipelineStatus struct {
+	Pipeline string `json:"pipeline"`
+	batcher.Stats
+	Queue     *jetstream.Stats        `json:"queue,omitempty"`
+	Table     *clickhouse.TableStatus `json:"table,omitempty"`
+	Freshness *float64                `json:"freshness_seconds,omitempty"` // newest accepted event against newest row
+}
+
+type statusReport struct {
+	Pipelines []pipelineStatus `json:"pipelines"`
+	Errors    []string         `json:"errors,omitempty"` // what could not be asked, or what a role complains of
+	Warnings  []string         `json:"warnings,omitempty"`
+}
+
+// Status shows what waits where. It fails if not everything could be asked, or if a role complains.
+func (o *Operator) Status(ctx context.Context, to Output) error {
+	report := o.status(ctx)
+	var err error
+	if to.JSON {
+		e := json.NewEncoder(to.Out)
+		e.SetIndent("", "  ")
+		err = e.Encode(report)
+	} else {
+		err = report.print(to.Out)
+	}
+	if err == nil && len(report.Errors) > 0 {
+		err = errors.New("not everything could be asked, or something is wrong: see above")
+	}
+	return err
+}
+
+func (o *Operator) status(ctx context.Context) *statusReport {
+	report := &statusReport{}
+	for _, spec := range pipeline.Specs() {
+		report.Pipelines = append(report.Pipelines, pipelineStatus{Pipeline: spec.Name})
+	}
+	admins := o.Config.Status.Admins
+	if len(admins) == 0 {
+		admins = []string{o.Config.Admin.TLS.URL(o.Config.Admin.Listen)}
+	}
+	client := o.Config.Status.TLS.HTTPClient()
+	for _, url := range admins {
+		report.addRole(ctx, client, url)
+	}
+	q, err := o.Peek(ctx)
+	if err != nil {
+		report.fail(err)
+	}
+	db, err := o.Table()
+	if err != nil {
+		report.fail(err)
+		return report
+	}
+	for i, spec := range pipeline.Specs() {
+		p := &report.Pipelines[i]
+		if q != nil {
+			if st, err := q.Stats(ctx, spec); err != nil {
+				report.fail(err)
+			} else {
+				p.Queue = &st
+			}
+		}
+		st, err := db.TableStatus(ctx, spec.Name)
+		if err != nil {
+			report.fail(err)
+			continue
+		}
+		p.Table = &st
+		if p.Newest > 0 && st.Newest > 0 {
+			f := max(0, float64(p.Newest-st.Newest)/1000)
+			p.Freshness = &f
+		}
+	}
+	return report
+}
+
+func (r *statusReport) fail(err error) { r.Errors = append(r.Errors, err.Error()) }
+
+// addRole asks a role what it does.
+func (r *statusReport) addRole(ctx context.Context, client *http.Client, url string) {
+	role, err := AskRole(ctx, client, url)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	for _, warning := range role.setAside() {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s %s %s", role.Role, url, warning))
+	}
+	for _, b := range role.Batchers {
+		for i := range r.Pipelines {
+			if r.Pipelines[i].Pipeline == b.Pipeline {
+				r.Pipelines[i].add(b)
+			}
+		}
+		if b.Error != "" {
+			r.fail(fmt.Errorf("%s %s %s: %s", role.Role, url, b.Pipeline, b.Error))
+		}
+	}
+	for _, l := range role.Loaders {
+		if l.Error != "" {
+			r.fail(fmt.Errorf("%s %s %s: %s", role.Role, url, l.Pipeline, l.Error))
+		}
+	}
+}
+
+// add sums what several receivers hold of a pipeline.
+func (p *pipelineStatus) add(b batcher.Stats) {
+	p.Stats.Pipeline = p.Pipeline
+	p.ActiveRows += b.ActiveRows
+	p.ActiveBytes += b.ActiveBytes
+	p.ActiveSeconds = max(p.ActiveSeconds, b.ActiveSeconds)
+	p.Sealed += b.Sealed
+	p.Disk += b.Disk
+	p.MaxDisk += b.MaxDisk
+	p.Newest = max(p.Newest, b.Newest)
+	p.Stored += b.Stored
+	p.SetAside += b.SetAside
+}
+
+func (r statusReport) print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "PIPELINE\tACTIVE ROWS\tACTIVE AGE\tSEALED\tWAL\tQUEUED\tIN FLIGHT\tLOADED/MIN\tROWS/MIN\tROWS\tDEAD\tFRESHNESS\t")
+	for _, p := range r.Pipelines {
+		queued, flight, loaded, perMinute, rows, dead, fresh := "-", "-", "?", "?", "?", "?", "-"
+		if p.Queue != nil {
+			queued, flight = fmt.Sprint(p.Queue.Pending), fmt.Sprint(p.Queue.InFlight)
+		}
+		if p.Table != nil {
+			loaded, perMinute, rows, dead = fmt.Sprint(p.Table.ObjectsLastMinute), fmt.Sprint(p.Table.RowsLastMinute), fmt.Sprint(p.Table.Rows), fmt.Sprint(p.Table.Dead)
+		}
+		if p.Freshness != nil {
+			fresh = fmt.Sprintf("%.1fs", *p.Freshness)
+		}
+		fmt.Fprintf(t, "%s\t%d\t%.0fs\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", p.Pipeline, p.ActiveRows, p.ActiveSeconds, p.Sealed,
+			show.Bytes(p.Disk), queued, flight, loaded, perMinute, rows, dead, fresh)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, e := range append(r.Warnings, r.Errors...) {
+		fmt.Fprintln(w, "!", e)
+	}
+	return nil
+}

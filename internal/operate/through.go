@@ -1,0 +1,99 @@
+package operate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+)
+
+// throughParallel is how many filters run at once.
+const throughParallel = 4
+
+// Through is errors redrive that sends what a command of the operator's makes of each failure's bytes.
+func Through(ex Executor, command string) Executor {
+	return func(ctx context.Context, op Operation, params any, out sink) error {
+		return redriveThrough(ctx, ex, op, params.(*errorRedrive), command, out)
+	}
+}
+
+// redriveThrough sends what the filter makes of each failure.
+func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedrive, through string, out sink) error {
+	if !p.chosen() && !p.All {
+		return errors.New("name failures, or choose by --code, --project, --stage or --text, or say --all")
+	}
+	f := p.errorFilter
+	f.Pending = true
+	var ids []string
+	quiet := func(progress) {}
+	if err := ex(ctx, Find("errors list"), &f, sink{item: func(item any) error {
+		ids = append(ids, item.(*clickhouse.Kept).ID)
+		return nil
+	}, progress: quiet}); err != nil {
+		return err
+	}
+	began := time.Now()
+	for done := 0; done < len(ids); {
+		page := ids[done:min(done+redrivePage, len(ids))]
+		send := &errorRedrive{errorFilter: errorFilter{Since: p.Since, Until: p.Until}, As: p.As, DryRun: p.DryRun, Bodies: map[string][]byte{}}
+		var failed []errorResult
+		var mu sync.Mutex
+		g, filtering := errgroup.WithContext(ctx)
+		g.SetLimit(throughParallel)
+		whole := errorFilter{IDs: page}
+		err := ex(ctx, Find("errors show"), &whole, sink{progress: quiet, item: func(item any) error {
+			d := *item.(*errorDetail)
+			g.Go(func() error {
+				body, why := filter(filtering, through, d.Raw)
+				mu.Lock()
+				defer mu.Unlock()
+				if why != "" {
+					failed = append(failed, errorResult{ID: d.ID, Result: "skipped", Message: why})
+				} else {
+					send.IDs, send.Bodies[d.ID] = append(send.IDs, d.ID), body
+				}
+				return filtering.Err()
+			})
+			return nil
+		}})
+		if err := errors.Join(err, g.Wait()); err != nil {
+			return err
+		}
+		for _, r := range failed {
+			if err := out.item(&r); err != nil {
+				return err
+			}
+		}
+		if len(send.IDs) > 0 {
+			if err := ex(ctx, op, send, sink{progress: quiet, item: out.item}); err != nil {
+				return err
+			}
+		}
+		done += len(page)
+		out.progress(progress{Seconds: time.Since(began).Seconds(), Text: fmt.Sprintf("%d of %d failures, %.0f/s", done, len(ids), float64(done)/time.Since(began).Seconds())})
+	}
+	return nil
+}
+
+// filter lets a command mend a payload; why says that it did not.
+func filter(ctx context.Context, command string, raw []byte) (body []byte, why string) {
+	cmd := exec.CommandContext(ctx, "sh", "-c", command) // #nosec G204 G702 -- the operator's own --through, on this machine
+	var said bytes.Buffer
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(raw), &said
+	body, err := cmd.Output()
+	switch {
+	case err != nil:
+		return nil, fmt.Sprintf("the filter failed: %s %s", err, strings.TrimSpace(said.String()))
+	case len(bytes.TrimSpace(body)) == 0:
+		return nil, "the filter printed nothing"
+	}
+	return body, ""
+}
