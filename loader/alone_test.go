@@ -14,53 +14,6 @@ import (
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
-// deadly decodes files of columns; while it is armed, decoding one ends the
-// process: from then on nothing that the loader does has any effect.
-type deadly struct {
-	w     *world
-	armed bool
-	kills int
-}
-
-func (d *deadly) Version(context.Context) (string, error) { return "1", nil }
-
-func (d *deadly) Lines(_ context.Context, _, _ string, each func([]byte) error) error {
-	d.w.mu.Lock()
-	armed := d.armed
-	if armed {
-		d.kills++
-		d.w.down = retry.As(retry.Outage, errors.New("killed"))
-	}
-	d.w.mu.Unlock()
-	if armed {
-		return d.w.down
-	}
-	return each([]byte(`{"name":"a"}`))
-}
-
-// suspicious is a world with one file that is decoded by d.
-func suspicious() (w *world, d *deadly, n pipeline.Notification) {
-	w = newWorld()
-	d = &deadly{w: w, armed: true}
-	return w, d, pipeline.Notification{Key: w.putFile("events/x.orc", "ORC\x00...")}
-}
-
-// killLoaders has so many loaders killed by the object, one after the other.
-func killLoaders(t *testing.T, w *world, d *deadly, n pipeline.Notification, times int, run *Isolation) {
-	t.Helper()
-	for i := range times {
-		l := w.loader(t, fmt.Sprint("victim", i))
-		l.parts.Source.Files, l.opts.Isolation = d, run
-		before := d.kills
-		if _, err := l.load(t.Context(), n); err == nil || d.kills != before+1 {
-			t.Fatalf("attempt %d: error %v after %d kills", i+1, err, d.kills-before)
-		}
-		w.mu.Lock()
-		w.down = nil
-		w.mu.Unlock()
-	}
-}
-
 // An object that kills its loaders is loaded alone after five of them, and given
 // up when that dies, too.
 func TestObjectThatKillsIsGivenUp(t *testing.T) {

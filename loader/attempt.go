@@ -2,6 +2,7 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -275,7 +276,7 @@ func (a *attempt) measure() error {
 	}
 	defer dec.Close()
 	sample, err := dec.Decode(nil, piece)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return fileFault(err)
 	}
 	a.entry.ChunkRows = uint32(a.parts.Table.ChunkRows(sample, a.opts.ChunkRows))

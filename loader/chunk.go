@@ -2,6 +2,7 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -81,7 +82,7 @@ func (c *cutter) cut(ctx context.Context) ([]*chunk, error) {
 	for left.Rows > 0 && left.Bytes > 0 {
 		limit := codec.Limit{Rows: min(left.Rows, piece.Rows), Bytes: min(left.Bytes, piece.Bytes)}
 		typed, bytes, err := c.decode(limit)
-		if c.end = err == io.EOF; c.end {
+		if c.end = errors.Is(err, io.EOF); c.end {
 			break
 		}
 		if err != nil {
@@ -178,7 +179,7 @@ func (a *attempt) again(c *chunk) iter.Seq2[[]pipeline.Event, error] {
 		var events []pipeline.Event
 		for {
 			events, err = dec.Decode(events[:0], piece)
-			if err == io.EOF || err == nil && len(events) > 0 && int64(events[0].Row) >= c.end {
+			if errors.Is(err, io.EOF) || err == nil && len(events) > 0 && int64(events[0].Row) >= c.end {
 				return
 			}
 			if err != nil {

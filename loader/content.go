@@ -258,7 +258,7 @@ func (s *Source) Read(ctx context.Context, key string, each func(*pipeline.Event
 	var events []pipeline.Event
 	for {
 		events, err = dec.Decode(events[:0], codec.Limit{Rows: 10_000, Bytes: 16 << 20})
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return c.object, nil
 		}
 		if err != nil {

@@ -2,9 +2,11 @@ package loader
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,27 +16,6 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
-
-// putFile stores a file that is not ours and queues its notification.
-func (w *world) putFile(key, text string) string {
-	w.objects[key] = []byte(text)
-	w.notify(key)
-	return key
-}
-
-// runUntilSettled runs a loader until nothing is left in the queue.
-func runUntilSettled(t *testing.T, l *Loader, w *world) {
-	t.Helper()
-	stop := start(t, l)
-	for end := time.Now().Add(time.Hour); w.open() > 0; time.Sleep(time.Second) {
-		if time.Now().After(end) {
-			t.Fatalf("%d deliveries are not settled", w.open())
-		}
-	}
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func TestForeignFile(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
@@ -141,30 +122,6 @@ func TestReadingChanges(t *testing.T) {
 	})
 }
 
-// server decodes files into a number of lines; version is that of its words.
-type server struct {
-	lines   int
-	version string
-	err     error
-	asked   int
-	during  func()
-}
-
-func (s *server) Version(context.Context) (string, error) { return s.version, nil }
-
-func (s *server) Lines(_ context.Context, _, _ string, each func([]byte) error) error {
-	s.asked++
-	if s.during != nil {
-		s.during()
-	}
-	for i := range s.lines {
-		if err := each(fmt.Appendf(nil, `{"name":"n","i":%d}`, i)); err != nil {
-			return err
-		}
-	}
-	return s.err
-}
-
 func TestFilesByServer(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -232,4 +189,75 @@ func TestFileOverwrittenWhileDecoded(t *testing.T) {
 			t.Errorf("ledger %+v, %d rows", e, len(w.rows))
 		}
 	})
+}
+
+// What came is compared with what the store and the metadata say of it.
+func TestCheck(t *testing.T) {
+	object := pipeline.Object{Key: "k", ETag: "e", Size: 3, Meta: pipeline.Meta{SHA256: "s"}}
+	for _, c := range []struct {
+		name   string
+		change func(*pipeline.Object, *pipeline.Notification)
+		want   string
+		class  retry.Class
+	}{
+		{"all agree", func(*pipeline.Object, *pipeline.Notification) {}, "load_failed", retry.Unknown},
+		{"a cut connection", func(o *pipeline.Object, _ *pipeline.Notification) { o.Size = 4 }, "outage", retry.Outage},
+		{"damaged", func(o *pipeline.Object, _ *pipeline.Notification) { o.Meta.SHA256 = "t" }, "object_damaged", retry.Permanent},
+		{"an import has no sum", func(o *pipeline.Object, _ *pipeline.Notification) { o.Meta.SHA256 = "" }, "load_failed", retry.Unknown},
+		{"overwritten", func(_ *pipeline.Object, n *pipeline.Notification) { n.ETag = "f" }, "object_overwritten", retry.Permanent},
+		{"the notification says the same", func(_ *pipeline.Object, n *pipeline.Notification) { n.ETag = "e" }, "load_failed", retry.Unknown},
+	} {
+		o, n := object, pipeline.Notification{Key: "k"}
+		c.change(&o, &n)
+		err := check(o, n, 3, "s")
+		if (err == nil) != (c.class == retry.Unknown) || err != nil && codeOf(err) != c.want || retry.ClassOf(err) != c.class {
+			t.Errorf("%s: %v (%s, %s), want %s", c.name, err, codeOf(err), retry.ClassOf(err), c.want)
+		}
+	}
+}
+
+// An object of ours whose key has another ending is given up at once.
+func TestUnknownFormat(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld()
+		key := w.put(t, 5, noon, 1)
+		renamed := strings.TrimSuffix(key, ".ndjson.zst") + ".orc"
+		w.objects[renamed], w.metas[renamed] = w.objects[key], w.metas[key]
+		w.notify(renamed)
+		runUntilSettled(t, w.loader(t, "a"), w)
+		if e := w.ledger[renamed]; e.State != pipeline.Dead || e.Code != "unknown_format" {
+			t.Errorf("ledger %+v", e)
+		}
+	})
+}
+
+// A Source reads an object's events in order; it says what cannot be read.
+func TestSourceRead(t *testing.T) {
+	w := newWorld()
+	key := w.put(t, 25, noon, 1)
+	w.putFile("events/a.orc", "ORC\x00...")
+	w.putFile("events/notes.txt", "hello")
+	broken := w.put(t, 25, noon+1, 1)
+	w.objects[broken] = w.objects[broken][:len(w.objects[broken])/2]
+	w.metas[broken] = pipeline.Meta{Rows: 25, SHA256: fmt.Sprintf("%x", sha256.Sum256(w.objects[broken]))}
+	s := Source{Store: w, Dir: t.TempDir()}
+	var rows []uint32
+	o, err := s.Read(t.Context(), key, func(e *pipeline.Event) error { rows = append(rows, e.Row); return nil })
+	if err != nil || o.Key != key || len(rows) != 25 || !slices.IsSorted(rows) {
+		t.Errorf("object %+v, rows %v, error %v", o, rows, err)
+	}
+	stop := errors.New("enough")
+	if _, err := s.Read(t.Context(), key, func(*pipeline.Event) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("error %v, want that of the callback", err)
+	}
+	for key, want := range map[string]string{"events/gone.parquet": "no such object", "events/a.orc": "decoded by ClickHouse",
+		"events/notes.txt": "notes.txt", broken: broken} {
+		if _, err := s.Read(t.Context(), key, func(*pipeline.Event) error { return nil }); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q in it", key, err, want)
+		}
+	}
+	s.Dir = "/nowhere/at/all"
+	if _, err := s.Read(t.Context(), key, func(*pipeline.Event) error { return nil }); retry.ClassOf(err) != retry.Outage {
+		t.Errorf("without a folder: %v is %s, want an outage", err, retry.ClassOf(err))
+	}
 }

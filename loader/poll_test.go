@@ -1,7 +1,6 @@
 package loader
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -40,20 +39,3 @@ func TestPollerTakesMore(t *testing.T) {
 		}
 	})
 }
-
-type everybody struct{}
-
-func (everybody) Claim(context.Context, string, string, time.Duration) (Claim, bool, error) {
-	return everybody{}, true, nil
-}
-
-func (everybody) Renew(context.Context) (bool, error) { return true, nil }
-func (everybody) Release(context.Context) error       { return nil }
-
-// nothing is an empty bucket with an empty ledger.
-type nothing struct{}
-
-func (nothing) List(context.Context, string, string, string, func([]pipeline.Object) error) error {
-	return nil
-}
-func (nothing) Loads(context.Context, string, string, func(pipeline.Load) error) error { return nil }

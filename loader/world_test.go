@@ -1,0 +1,663 @@
+package loader
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// world is a bucket, a queue, a table and a ledger in memory. fault, where it is
+// set, is asked before each call; where it returns an error the call fails, and
+// late says that it took effect all the same (its answer was lost).
+type world struct {
+	mu      sync.Mutex
+	objects map[string][]byte
+	metas   map[string]pipeline.Meta
+	queue   []*delivery
+	rows    map[rowKey]int  // how often it is there
+	bad     map[string]bool // events whose name the table refuses, for their properties
+	code    retry.Class     // of that refusal; 0: permanent
+	broken  bool            // the table refuses every event
+	view    bool            // a view behind the table throws
+	letters []pipeline.DeadLetter
+	kept    []pipeline.Failure // reported, to disk or not
+	tokens  map[string]bool
+	window  int // tokens remembered; 0: all
+	order   []string
+	ledger  map[string]pipeline.Load
+	inserts int
+	fault   func(call string) (err error, late bool)
+	down    error
+	etag    string               // of all objects; empty: "e"
+	expired time.Time            // rows before it are deleted at once
+	metrics *prometheus.Registry // of the last loader
+}
+
+type rowKey struct {
+	object     string
+	row        uint32
+	generation uint32
+}
+
+// count is how often a row is there, of whatever generation.
+func (w *world) count(object string, row int) (n int) {
+	for k, times := range w.rows {
+		if k.object == object && k.row == uint32(row) {
+			n += times
+		}
+	}
+	return n
+}
+
+func newWorld() *world {
+	return &world{objects: map[string][]byte{}, metas: map[string]pipeline.Meta{}, rows: map[rowKey]int{}, tokens: map[string]bool{}, ledger: map[string]pipeline.Load{}}
+}
+
+func (w *world) try(call string) (error, bool) {
+	if w.down != nil && call != "receive" && call != "get" && call != "ack" {
+		return w.down, false
+	}
+	if w.fault != nil {
+		return w.fault(call)
+	}
+	return nil, false
+}
+
+type delivery struct {
+	w        *world
+	key      string
+	attempt  int
+	due      time.Time
+	inFlight bool
+
+	etag       string
+	unreadable error // without a key: what Notifications returns
+	settled    bool
+	extended   int
+}
+
+func (d *delivery) Notifications() ([]pipeline.Notification, error) {
+	if d.key == "" {
+		return nil, d.unreadable
+	}
+	return []pipeline.Notification{{Key: d.key, ETag: d.etag}}, nil
+}
+
+func (d *delivery) Attempt() int { return d.attempt }
+
+func (d *delivery) Extend() error {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	d.extended++
+	return nil
+}
+
+func (d *delivery) Ack(context.Context) error {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	err, late := d.w.try("ack")
+	if err == nil || late {
+		d.settled = true
+	}
+	if err != nil && !late {
+		d.inFlight, d.due = false, time.Now().Add(time.Minute) // it will time out and come again
+	}
+	return err
+}
+
+func (d *delivery) Nak(delay time.Duration) error {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	d.inFlight, d.due = false, time.Now().Add(delay)
+	return nil
+}
+
+func (w *world) Receive(ctx context.Context, max int) ([]Delivery, error) {
+	for range 50 {
+		w.mu.Lock()
+		if err, _ := w.try("receive"); err != nil {
+			w.mu.Unlock()
+			return nil, err
+		}
+		var all []Delivery
+		for _, d := range w.queue {
+			if !d.settled && !d.inFlight && !time.Now().Before(d.due) && len(all) < max {
+				d.inFlight = true
+				d.attempt++
+				all = append(all, d)
+			}
+		}
+		w.mu.Unlock()
+		if len(all) > 0 {
+			return all, nil
+		}
+		if retry.Sleep(ctx, 100*time.Millisecond) != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return nil, nil
+}
+
+func (w *world) Get(_ context.Context, key string) (pipeline.Object, io.ReadCloser, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err, _ := w.try("get"); err != nil {
+		return pipeline.Object{}, nil, err
+	}
+	b, ok := w.objects[key]
+	if !ok {
+		return pipeline.Object{}, nil, retry.As(retry.Permanent, errors.New("no such object"))
+	}
+	etag := w.etag
+	if etag == "" {
+		etag = "e"
+	}
+	return pipeline.Object{Key: key, ETag: etag, Size: int64(len(b)), Meta: w.metas[key]}, io.NopCloser(bytes.NewReader(b)), nil
+}
+
+func (w *world) Ping(context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.down
+}
+
+// block is an insert into the world's table.
+type block struct {
+	w          *world
+	wait       time.Duration
+	object     string
+	generation uint32
+	events     []pipeline.Event
+}
+
+func (w *world) ChunkRows(_ []pipeline.Event, most int) int { return most }
+
+func (w *world) NewBlock(_ context.Context, _, object string, generation uint32) (Block, error) {
+	return &block{w: w, object: object, generation: generation}, nil
+}
+
+func (b *block) Append(events []pipeline.Event, _ []*pipeline.Typed) {
+	for _, e := range events {
+		e.Name, e.Properties = bytes.Clone(e.Name), bytes.Clone(e.Properties)
+		b.events = append(b.events, e)
+	}
+}
+
+func (b *block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error {
+	if err := retry.Sleep(ctx, b.wait); err != nil {
+		return err
+	}
+	w, object, generation, events := b.w, b.object, b.generation, b.events
+	n := 0
+	for part, err := range again {
+		for i := range part {
+			if err != nil || n >= len(events) || part[i].Row != events[n].Row {
+				return fmt.Errorf("the events came otherwise the second time: %w", err)
+			}
+			n++
+		}
+	}
+	if n != len(events) {
+		return fmt.Errorf("%d events came the second time, %d the first", n, len(events))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, late := w.try("insert")
+	if err != nil && !late {
+		return err
+	}
+	w.inserts++
+	for i := range events {
+		if err := w.refuses(&events[i]); err != nil {
+			return err
+		}
+		if d := events[i].ReceivedAt / day; d != events[0].ReceivedAt/day {
+			return retry.As(retry.Permanent, errors.New("a block into two partitions"))
+		}
+	}
+	if !w.tokens[token] {
+		w.tokens[token] = true
+		w.order = append(w.order, token)
+		if w.window > 0 && len(w.order) > w.window {
+			delete(w.tokens, w.order[0])
+			w.order = w.order[1:]
+		}
+		for i := range events {
+			if !pipeline.Millis(events[i].ReceivedAt).Before(w.expired) {
+				w.rows[rowKey{object, events[i].Row, generation}]++
+			}
+		}
+	}
+	if err == nil && w.view {
+		return retry.AsCode(retry.Permanent, 70, errors.New("while pushing to view v"))
+	}
+	return err
+}
+
+func (w *world) Present(_ context.Context, _, object string, generation uint32, first, end int64, _ [2]int64) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err, _ := w.try("present"); err != nil {
+		return false, err
+	}
+	for k, n := range w.rows {
+		if k.object == object && k.generation == generation && n > 0 && int64(k.row) >= first && int64(k.row) < end {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (w *world) Newest(_ context.Context, _, object string, _ [2]int64) (generation uint32, there bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err, _ := w.try("newest"); err != nil {
+		return 0, false, err
+	}
+	for k := range w.rows {
+		if k.object == object {
+			generation, there = max(generation, k.generation), true
+		}
+	}
+	return generation, there, nil
+}
+
+func (w *world) Expired(context.Context, string) (time.Time, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, _ := w.try("expired")
+	return w.expired, err
+}
+
+func (w *world) DeleteOlder(_ context.Context, _, object string, generation uint32) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, late := w.try("delete")
+	if err == nil || late {
+		for k := range w.rows {
+			if k.object == object && k.generation < generation {
+				delete(w.rows, k)
+			}
+		}
+	}
+	return err
+}
+
+func (w *world) Try(context.Context, string) (Trial, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, _ := w.try("try")
+	return trial{w}, err
+}
+
+func (w *world) refuses(e *pipeline.Event) error {
+	if w.broken || w.bad[string(e.Name)] && string(e.Properties) != "{}" {
+		class := retry.Permanent
+		if w.code == unknownClass {
+			class = retry.Unknown
+		}
+		return retry.AsCode(class, 70, fmt.Errorf("%s cannot be converted", e.Name))
+	}
+	return nil
+}
+
+type trial struct{ w *world }
+
+func (t trial) Insert(_ context.Context, object string, events []pipeline.Event) error {
+	t.w.mu.Lock()
+	defer t.w.mu.Unlock()
+	if err, _ := t.w.try("trial"); err != nil {
+		return err
+	}
+	for i := range events {
+		if err := t.w.refuses(&events[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (trial) Close(context.Context) error { return nil }
+
+func (w *world) DeadLetter(_ context.Context, d pipeline.DeadLetter) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, late := w.try("letter")
+	if err == nil || late {
+		w.letters = append(w.letters, d)
+	}
+	return err
+}
+
+func (w *world) Report(f pipeline.Failure) { w.Keep(context.Background(), []pipeline.Failure{f}) }
+
+func (w *world) Keep(_ context.Context, failures []pipeline.Failure) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.kept = append(w.kept, failures...)
+	return nil
+}
+
+func (w *world) Load(_ context.Context, key string) (pipeline.Load, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err, _ := w.try("ledger"); err != nil {
+		return pipeline.Load{}, false, err
+	}
+	l, ok := w.ledger[key]
+	return l, ok, nil
+}
+
+func (w *world) SaveLoad(_ context.Context, l pipeline.Load) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, late := w.try("save")
+	if err == nil || late {
+		if have, ok := w.ledger[l.Key]; !ok || l.Version() >= have.Version() {
+			l.Refused = slices.Clone(l.Refused)
+			w.ledger[l.Key] = l
+		}
+	}
+	return err
+}
+
+// put stores an object of n events and queues its notification.
+func (w *world) put(t *testing.T, n int, startMs int64, stepMs int64) string {
+	t.Helper()
+	return w.putNamed(t, n, startMs, stepMs, func(int) string { return "n" })
+}
+
+func (w *world) putNamed(t *testing.T, n int, startMs int64, stepMs int64, name func(int) string) string {
+	t.Helper()
+	key := pipeline.Key{Prefix: "events/", Time: pipeline.Millis(startMs), Receiver: "r", Seq: uint64(len(w.objects) + 1), Format: pipeline.NDJSON}.String()
+	events := make([]pipeline.Event, n)
+	for i := range events {
+		events[i] = pipeline.Event{ID: pipeline.NewUUIDv7(startMs), Project: []byte("p"), Name: []byte(name(i)), Timestamp: startMs,
+			ReceivedAt: startMs + int64(i)*stepMs, Seq: uint64(i), Properties: []byte(`{"a":1}`), Context: []byte(`{}`)}
+	}
+	var b bytes.Buffer
+	enc, err := codec.NewEncoder(&b, pipeline.NDJSON, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(enc.Encode(events), enc.Close()); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(b.Bytes())
+	w.objects[key] = b.Bytes()
+	w.metas[key] = pipeline.Meta{Schema: 1, Rows: int64(n), SHA256: hex.EncodeToString(sum[:])}
+	w.notify(key)
+	return key
+}
+
+func (w *world) notify(key string) *delivery {
+	d := &delivery{w: w, key: key}
+	w.queue = append(w.queue, d)
+	return d
+}
+
+func (w *world) open() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.queue {
+		if !d.settled {
+			n++
+		}
+	}
+	return n
+}
+
+// check holds the rows against the objects: each once, and no other.
+func (w *world) check(t *testing.T) {
+	t.Helper()
+	want := 0
+	for key, m := range w.metas {
+		want += int(m.Rows)
+		for i := range m.Rows {
+			if got := w.count(key, int(i)); got != 1 {
+				t.Fatalf("row %d of %s is there %d times", i, key, got)
+			}
+		}
+	}
+	if len(w.rows) != want {
+		t.Errorf("%d rows, want %d", len(w.rows), want)
+	}
+}
+
+func (w *world) loader(t *testing.T, name string) *Loader {
+	w.metrics = prometheus.NewRegistry()
+	return New(pipeline.Events, Options{Name: name, Workers: 3, ChunkRows: 10, ChunkBytes: 1 << 20, Attempts: 1000, Unfinished: 5, Isolation: NewIsolation(nil), Extend: 10 * time.Second,
+		Backoff: retry.Backoff{Min: time.Second, Max: time.Minute}, Probe: retry.Backoff{Min: time.Second, Max: 10 * time.Second}, Drain: 30 * time.Second},
+		Parts{Queue: w, Source: Source{Store: w, Dir: t.TempDir()}, Table: w, Ledger: w, Letters: w, Report: w},
+		slog.New(slog.DiscardHandler), w.metrics)
+}
+
+// start runs a loader until the returned function is called.
+func start(t *testing.T, l *Loader) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx) }()
+	return func() error { cancel(); return <-done }
+}
+
+const noon = int64(1795348800000) // 2026-11-22T12:00:00Z
+
+// killAt lets a loader work until its call of number point, which takes effect
+// where late says so, and another one go on.
+func (w *world) killAt(t *testing.T, point int, late bool) {
+	calls := 0
+	w.fault = func(string) (error, bool) {
+		calls++
+		if calls < point {
+			return nil, false
+		}
+		return retry.As(retry.Outage, errors.New("killed")), late && calls == point // then nothing works any more
+	}
+	stop := start(t, w.loader(t, "a"))
+	time.Sleep(5 * time.Second)
+	stop()
+	w.mu.Lock()
+	w.fault = nil
+	for _, d := range w.queue {
+		d.inFlight = false
+	}
+	w.mu.Unlock()
+	stop = start(t, w.loader(t, "b"))
+	time.Sleep(10 * time.Minute)
+	stop()
+}
+
+type slowTable struct {
+	*world
+	wait time.Duration
+}
+
+func (s *slowTable) NewBlock(_ context.Context, _, object string, generation uint32) (Block, error) {
+	return &block{w: s.world, wait: s.wait, object: object, generation: generation}, nil
+}
+
+// putFile stores a file that is not ours and queues its notification.
+func (w *world) putFile(key, text string) string {
+	w.objects[key] = []byte(text)
+	w.notify(key)
+	return key
+}
+
+// runUntilSettled runs a loader until nothing is left in the queue.
+func runUntilSettled(t *testing.T, l *Loader, w *world) {
+	t.Helper()
+	stop := start(t, l)
+	for end := time.Now().Add(time.Hour); w.open() > 0; time.Sleep(time.Second) {
+		if time.Now().After(end) {
+			t.Fatalf("%d deliveries are not settled", w.open())
+		}
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// server decodes files into a number of lines; version is that of its words.
+type server struct {
+	lines   int
+	version string
+	err     error
+	asked   int
+	during  func()
+}
+
+func (s *server) Version(context.Context) (string, error) { return s.version, nil }
+
+func (s *server) Lines(_ context.Context, _, _ string, each func([]byte) error) error {
+	s.asked++
+	if s.during != nil {
+		s.during()
+	}
+	for i := range s.lines {
+		if err := each(fmt.Appendf(nil, `{"name":"n","i":%d}`, i)); err != nil {
+			return err
+		}
+	}
+	return s.err
+}
+
+func (w *world) entry(key string) pipeline.Load {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ledger[key]
+}
+
+func (w *world) refusedCheck(t *testing.T, key string, n int, rows []int) {
+	t.Helper()
+	for i := range n {
+		want := 1
+		if slices.Contains(rows, i) {
+			want = 0
+		}
+		if got := w.count(key, i); got != want {
+			t.Errorf("row %d is there %d times, want %d", i, got, want)
+		}
+	}
+	e := w.entry(key)
+	if e.State != pipeline.Loaded || int(e.Rows) != n-len(rows) || len(e.Refused) != len(rows) {
+		t.Errorf("ledger: %s, %d rows, refused %v, want loaded, %d, %v", e.State, e.Rows, e.Refused, n-len(rows), rows)
+	}
+}
+
+const unknownClass = retry.Class(9) // stands for Unknown, since 0 stands for permanent
+
+// deadly decodes files of columns; while it is armed, decoding one ends the
+// process: from then on nothing that the loader does has any effect.
+type deadly struct {
+	w     *world
+	armed bool
+	kills int
+}
+
+func (d *deadly) Version(context.Context) (string, error) { return "1", nil }
+
+func (d *deadly) Lines(_ context.Context, _, _ string, each func([]byte) error) error {
+	d.w.mu.Lock()
+	armed := d.armed
+	if armed {
+		d.kills++
+		d.w.down = retry.As(retry.Outage, errors.New("killed"))
+	}
+	d.w.mu.Unlock()
+	if armed {
+		return d.w.down
+	}
+	return each([]byte(`{"name":"a"}`))
+}
+
+// suspicious is a world with one file that is decoded by d.
+func suspicious() (w *world, d *deadly, n pipeline.Notification) {
+	w = newWorld()
+	d = &deadly{w: w, armed: true}
+	return w, d, pipeline.Notification{Key: w.putFile("events/x.orc", "ORC\x00...")}
+}
+
+// killLoaders has so many loaders killed by the object, one after the other.
+func killLoaders(t *testing.T, w *world, d *deadly, n pipeline.Notification, times int, run *Isolation) {
+	t.Helper()
+	for i := range times {
+		l := w.loader(t, fmt.Sprint("victim", i))
+		l.parts.Source.Files, l.opts.Isolation = d, run
+		before := d.kills
+		if _, err := l.load(t.Context(), n); err == nil || d.kills != before+1 {
+			t.Fatalf("attempt %d: error %v after %d kills", i+1, err, d.kills-before)
+		}
+		w.mu.Lock()
+		w.down = nil
+		w.mu.Unlock()
+	}
+}
+
+type everybody struct{}
+
+func (everybody) Claim(context.Context, string, string, time.Duration) (Claim, bool, error) {
+	return everybody{}, true, nil
+}
+
+func (everybody) Renew(context.Context) (bool, error) { return true, nil }
+
+func (everybody) Release(context.Context) error { return nil }
+
+// nothing is an empty bucket with an empty ledger.
+type nothing struct{}
+
+func (nothing) List(context.Context, string, string, string, func([]pipeline.Object) error) error {
+	return nil
+}
+
+func (nothing) Loads(context.Context, string, string, func(pipeline.Load) error) error { return nil }
+
+// counted is a counter of the last loader: its name without the prefix, and the
+// value of its label if it has one.
+func (w *world) counted(t *testing.T, name, label string) (n float64) {
+	t.Helper()
+	families, err := w.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			labels := ""
+			for _, l := range m.GetLabel() {
+				if l.GetName() != "pipeline" {
+					labels += l.GetValue()
+				}
+			}
+			if f.GetName() == "penstock_loader_"+name && labels == label {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
+
+// failing makes each call of a name fail.
+func failing(name string, class retry.Class) func(call string) error {
+	return func(call string) error {
+		if call != name {
+			return nil
+		}
+		return retry.As(class, errors.New(name+" fails"))
+	}
+}
