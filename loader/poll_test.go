@@ -1,12 +1,15 @@
 package loader
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/queuetest"
 	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/loader/audit"
 )
@@ -15,8 +18,8 @@ import (
 func TestPollerTakesMore(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		p := &Poller{Spec: pipeline.Events, Owner: "l", Poll: 10 * time.Second, Every: time.Minute, Span: time.Hour,
-			TTL: time.Minute, Bucket: nothing{}, Ledger: nothing{},
-			Claims: everybody{}, More: make(chan pipeline.Notification, 250)}
+			TTL: time.Minute, Bucket: newShelf(), Ledger: newShelf(),
+			Claims: newShelf(), More: make(chan pipeline.Notification, 250)}
 		var err error
 		n := 0
 		for ; err == nil && n < 1000; n++ {
@@ -36,6 +39,122 @@ func TestPollerTakesMore(t *testing.T) {
 		}
 		if got != 250 {
 			t.Errorf("%d given out, want 250", got)
+		}
+	})
+}
+
+// acked is a delivery whose object is loaded when it is settled, as by a loader.
+type acked struct {
+	Delivery
+	shelf *shelf
+}
+
+func (a acked) Ack(ctx context.Context) error {
+	all, err := a.Notifications()
+	if err != nil {
+		return err
+	}
+	a.shelf.mu.Lock()
+	a.shelf.loaded[all[0].Key] = true
+	a.shelf.mu.Unlock()
+	return a.Delivery.Ack(ctx)
+}
+
+// A poller keeps the contract of a queue.
+func TestPollerConformance(t *testing.T) {
+	queuetest.Test(t, bubble.Test, func(*testing.T) queuetest.Queue[acked] {
+		s := newShelf()
+		const silence = 10 * time.Second
+		owners := 0
+		return queuetest.Queue[acked]{
+			Silence:  silence,
+			Patience: 5 * time.Minute,
+			Add: func(key string) error {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.objects["events/"+key] = time.Now()
+				return nil
+			},
+			Key: func(d acked) (string, error) {
+				all, err := d.Notifications()
+				return strings.TrimPrefix(all[0].Key, "events/"), err
+			},
+			Receiver: func() queuetest.Receive[acked] {
+				owners++
+				p := s.poller(fmt.Sprint("loader", owners), silence)
+				return func(ctx context.Context, max int) ([]acked, error) {
+					found, err := p.Receive(ctx, max)
+					all := make([]acked, len(found))
+					for i, d := range found {
+						all[i] = acked{d, s}
+					}
+					return all, err
+				}
+			},
+		}
+	})
+}
+
+// The claim of a loader that was away for too long is another's: it hears of that.
+func TestPollerLosesAClaim(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newShelf()
+		s.objects["events/a.parquet"] = time.Now()
+		first, second := s.poller("a", time.Minute), s.poller("b", time.Minute)
+		had, err := first.Receive(t.Context(), 1)
+		if err != nil || len(had) != 1 {
+			t.Fatalf("%d deliveries, %v", len(had), err)
+		}
+		time.Sleep(2 * time.Minute)
+		if got, err := second.Receive(t.Context(), 1); err != nil || len(got) != 1 {
+			t.Fatalf("another loader got %d deliveries, %v", len(got), err)
+		}
+		if err := had[0].Extend(); err == nil || !strings.Contains(err.Error(), "lost") {
+			t.Errorf("error %v, want that the claim was lost", err)
+		}
+	})
+}
+
+// A sweep remembers a bounded number of objects, and the next one finds the rest.
+func TestPollerRemembersABoundedNumber(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newShelf()
+		for i := range maxFound + 10 {
+			s.objects[fmt.Sprintf("events/%06d.parquet", i)] = time.Now()
+		}
+		p := s.poller("a", time.Minute)
+		got := 0
+		for got < maxFound+10 {
+			all, err := p.Receive(t.Context(), 1000)
+			if err != nil || len(p.found) > maxFound {
+				t.Fatalf("%d remembered, %v", len(p.found), err)
+			}
+			got += len(all)
+			for _, d := range all {
+				if err := (acked{d, s}).Ack(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if len(p.tried) != 0 || len(s.claims) != 0 {
+			t.Errorf("%d objects are remembered, %d claims held, after all were settled", len(p.tried), len(s.claims))
+		}
+	})
+}
+
+// A store that is away is told to the loader, which waits and asks again.
+func TestPollerFails(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newShelf()
+		s.objects["events/a.parquet"] = time.Now()
+		s.failing = errors.New("the store is away")
+		p := s.poller("a", time.Minute)
+		if all, err := p.Receive(t.Context(), 1); !errors.Is(err, s.failing) || len(all) > 0 {
+			t.Errorf("%d deliveries, error %v, want that of the store", len(all), err)
+		}
+		s.failing = nil
+		if all, err := p.Receive(t.Context(), 1); err != nil || len(all) != 1 {
+			t.Errorf("%d deliveries, error %v", len(all), err)
 		}
 	})
 }

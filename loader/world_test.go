@@ -10,7 +10,9 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -609,25 +611,6 @@ func killLoaders(t *testing.T, w *world, d *deadly, n pipeline.Notification, tim
 	}
 }
 
-type everybody struct{}
-
-func (everybody) Claim(context.Context, string, string, time.Duration) (Claim, bool, error) {
-	return everybody{}, true, nil
-}
-
-func (everybody) Renew(context.Context) (bool, error) { return true, nil }
-
-func (everybody) Release(context.Context) error { return nil }
-
-// nothing is an empty bucket with an empty ledger.
-type nothing struct{}
-
-func (nothing) List(context.Context, string, string, string, func([]pipeline.Object) error) error {
-	return nil
-}
-
-func (nothing) Loads(context.Context, string, string, func(pipeline.Load) error) error { return nil }
-
 // counted is a counter of the last loader: its name without the prefix, and the
 // value of its label if it has one.
 func (w *world) counted(t *testing.T, name, label string) (n float64) {
@@ -660,4 +643,90 @@ func failing(name string, class retry.Class) func(call string) error {
 		}
 		return retry.As(class, errors.New(name+" fails"))
 	}
+}
+
+// shelf is a bucket with a ledger and claims, in fake time.
+type shelf struct {
+	mu      sync.Mutex
+	objects map[string]time.Time
+	loaded  map[string]bool
+	claims  map[string]time.Time // until
+	failing error                // of List
+}
+
+func newShelf() *shelf {
+	return &shelf{objects: map[string]time.Time{}, loaded: map[string]bool{}, claims: map[string]time.Time{}}
+}
+
+func (s *shelf) List(_ context.Context, prefix, after, before string, page func([]pipeline.Object) error) error {
+	s.mu.Lock()
+	var all []pipeline.Object
+	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
+		if strings.HasPrefix(key, prefix) && key > after && (before == "" || key < before) {
+			all = append(all, pipeline.Object{Key: key, ETag: "e", Size: 1, Modified: s.objects[key]})
+		}
+	}
+	err := s.failing
+	s.mu.Unlock()
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	return page(all)
+}
+
+func (s *shelf) Loads(_ context.Context, first, last string, each func(pipeline.Load) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(s.loaded)) {
+		if key >= first && key <= last {
+			if err := each(pipeline.Load{Key: key, State: pipeline.Loaded}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *shelf) Claim(_ context.Context, name, _ string, ttl time.Duration) (Claim, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if until, held := s.claims[name]; held && time.Now().Before(until) {
+		return nil, false, nil
+	}
+	c := &held{shelf: s, name: name, ttl: ttl, until: time.Now().Add(ttl)}
+	s.claims[name] = c.until
+	return c, true, nil
+}
+
+// held is a claim; it is lost if another has it by now.
+type held struct {
+	shelf *shelf
+	name  string
+	ttl   time.Duration
+	until time.Time
+}
+
+func (h *held) Renew(context.Context) (bool, error) {
+	h.shelf.mu.Lock()
+	defer h.shelf.mu.Unlock()
+	if !h.shelf.claims[h.name].Equal(h.until) {
+		return false, nil
+	}
+	h.until = time.Now().Add(h.ttl)
+	h.shelf.claims[h.name] = h.until
+	return true, nil
+}
+
+func (h *held) Release(context.Context) error {
+	h.shelf.mu.Lock()
+	defer h.shelf.mu.Unlock()
+	if h.shelf.claims[h.name].Equal(h.until) {
+		delete(h.shelf.claims, h.name)
+	}
+	return nil
+}
+
+func (s *shelf) poller(owner string, ttl time.Duration) *Poller {
+	return &Poller{Spec: pipeline.Events, Owner: owner, Poll: ttl / 2, Every: 10 * ttl, Span: 24 * time.Hour, TTL: ttl,
+		Bucket: s, Ledger: s, Claims: s, More: make(chan pipeline.Notification, 100)}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,12 +18,17 @@ import (
 
 // desk is a claim of which the note stays.
 type desk struct {
+	err   error // of taking the claim
+	lost  bool  // another process has it from the first Renew on
 	note  string
 	held  bool
 	taken int
 }
 
 func (d *desk) claim(context.Context) (Notebook, bool, error) {
+	if d.err != nil {
+		return nil, false, d.err
+	}
 	if d.held {
 		return nil, false, nil
 	}
@@ -36,9 +42,12 @@ type paper struct {
 	note string
 }
 
-func (p *paper) Note() string                        { return p.note }
-func (p *paper) SetNote(note string)                 { p.note = note }
-func (p *paper) Renew(context.Context) (bool, error) { p.desk.note = p.note; return true, nil }
+func (p *paper) Note() string        { return p.note }
+func (p *paper) SetNote(note string) { p.note = note }
+func (p *paper) Renew(context.Context) (bool, error) {
+	p.desk.note = p.note
+	return !p.desk.lost, nil
+}
 func (p *paper) Expire(context.Context) error {
 	p.desk.note, p.desk.held = p.note, false
 	return nil
@@ -244,6 +253,85 @@ func TestOutsideIsTheRest(t *testing.T) {
 		for key := range s.objects {
 			if seen[key] != 1 {
 				t.Errorf("from %s to %s: %s was listed %d times", span.From, span.To, key, seen[key])
+			}
+		}
+	}
+}
+
+// A pass whose claim is lost ends at once: the other process goes on from the note.
+func TestFullSweepLosesItsClaim(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newWorld()
+		for i := range 1000 * worldPage {
+			s.objects[fmt.Sprintf("events/dt=2020-01-01/%05d.ndjson", i)] = time.Now()
+		}
+		d := &desk{lost: true}
+		w := newSweeping(s, d)
+		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Minute)
+		defer cancel()
+		time.Sleep(3 * time.Minute) // beyond the grace
+		if _, err := w.turn(ctx); err == nil || !strings.Contains(err.Error(), "claim was lost") {
+			t.Errorf("error %v, want that the claim was lost", err)
+		}
+		if s.pages < 2 || s.pages > 500 || !strings.Contains(d.note, `"cursor":"events/dt=2020-01-01/`) {
+			t.Errorf("%d pages, note %s", s.pages, d.note)
+		}
+	})
+}
+
+// Without a claim nothing is listed, and a note that nobody can read is one of a first pass.
+func TestFullSweepStartsAnew(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s := newWorld()
+		s.objects["events/dt=2020-01-01/x.ndjson"] = time.Now()
+		time.Sleep(time.Hour)
+		d := &desk{err: errors.New("the store is away"), note: "no JSON"}
+		w := newSweeping(s, d)
+		if _, err := w.turn(t.Context()); !errors.Is(err, d.err) || s.pages > 0 {
+			t.Errorf("error %v after %d pages", err, s.pages)
+		}
+		d.err = nil
+		next, err := w.turn(t.Context())
+		if err != nil || len(w.told) != 1 || !next.Equal(time.Now().Add(24*time.Hour)) {
+			t.Errorf("found %q, the next pass is due %s, error %v", w.told, next, err)
+		}
+	})
+}
+
+// An interrupted listing continues behind the last key, in whatever range that lies.
+func TestScopeContinues(t *testing.T) {
+	s := newWorld()
+	day := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
+	for i := range 30 {
+		for _, folder := range []string{"a", "dt=2026-11-20", "zz"} {
+			s.objects[fmt.Sprintf("events/%s/%02d.ndjson", folder, i)] = day.Add(time.Hour)
+		}
+	}
+	scope := InSpan(pipeline.Events, Span{day, day.Add(24 * time.Hour)})
+	for stop := range 9 {
+		seen, last := map[string]int{}, ""
+		pages := 0
+		list := func() error {
+			return scope.List(t.Context(), s, last, func(p Page) error {
+				if pages++; pages == stop+1 {
+					return errors.New("interrupted")
+				}
+				for _, o := range p.Objects {
+					seen[o.Key]++
+				}
+				last = p.Last
+				return nil
+			})
+		}
+		if err := list(); err == nil {
+			t.Fatal("it was not interrupted")
+		}
+		if err := list(); err != nil || len(seen) != len(s.objects) {
+			t.Errorf("interrupted at page %d: %d objects, want %d; error %v", stop, len(seen), len(s.objects), err)
+		}
+		for key, n := range seen {
+			if n != 1 {
+				t.Errorf("interrupted at page %d: %s was listed %d times", stop, key, n)
 			}
 		}
 	}
