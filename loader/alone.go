@@ -10,9 +10,9 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Isolation loads a suspicious object while this process loads nothing else.
-// An object whose attempts never end has perhaps killed its loaders: it must not
-// take the objects beside it down, and a process of its own has a memory limit.
+// Isolation loads a suspicious object while this process loads nothing else. An
+// object whose attempts never end has perhaps killed its loaders. It must not stop
+// the loads beside it, and a separate process can have a memory limit.
 type Isolation struct {
 	turns *semaphore.Weighted
 	run   func(context.Context, pipeline.Spec, pipeline.Notification) error
@@ -21,12 +21,12 @@ type Isolation struct {
 // wholeProcess is the weight of a load that excludes all others.
 const wholeProcess = 1 << 30
 
-// ErrKilled is the error of a process that ended without a verdict.
+// ErrKilled means that the process was killed before it reported a verdict.
 var ErrKilled = errors.New("the process that loaded the object alone was killed")
 
-// NewIsolation makes one for all loaders of a process. run loads an object in
-// another process, with Loader.Alone, and returns its verdict, or ErrKilled. If it
-// is nil, the object is loaded in this process.
+// NewIsolation makes one for all loaders of a process. run has another process load
+// an object by Loader.Alone, and returns its verdict or ErrKilled. If run is nil, the
+// object is loaded in this process.
 func NewIsolation(run func(context.Context, pipeline.Spec, pipeline.Notification) error) *Isolation {
 	return &Isolation{semaphore.NewWeighted(wholeProcess), run}
 }
@@ -73,7 +73,7 @@ func (a *attempt) isolate(ctx context.Context) error {
 	return verdict
 }
 
-// Verdict is what became of an object in another process, to be sent as JSON.
+// Verdict is the result of Loader.Alone as JSON, from one process to the other.
 type Verdict struct {
 	Error      string `json:"error,omitempty"` // empty: it is loaded
 	Code       string `json:"code,omitempty"`
@@ -82,7 +82,7 @@ type Verdict struct {
 	Final      bool   `json:"final,omitempty"`
 }
 
-// VerdictOf says what Alone returned.
+// VerdictOf is the verdict for what Alone returned.
 func VerdictOf(err error) Verdict {
 	if err == nil {
 		return Verdict{}
@@ -91,7 +91,7 @@ func VerdictOf(err error) Verdict {
 		Class: retry.ClassOf(err).String(), Final: isFinal(err)}
 }
 
-// Err is the error that the other process met.
+// Err is the error in the other process; nil: the object is loaded.
 func (v Verdict) Err() error {
 	if v.Error == "" {
 		return nil

@@ -18,16 +18,14 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Files decodes files of columns that Penstock did not write, row by row, as
-// lines of JSON in the order of the file. The same file gives the same lines as
-// long as Version is the same.
+// Files decodes columnar files that Penstock did not write into lines of JSON, in the
+// order of the file. A file gives the same lines as long as Version is the same.
 type Files interface {
 	Version(ctx context.Context) (string, error)
 	Lines(ctx context.Context, key, format string, each func(line []byte) error) error
 }
 
-// Source is where objects come from, and what is needed to read those that
-// Penstock did not write.
+// Source reads objects from the bucket, also those that Penstock did not write.
 type Source struct {
 	Store   Store
 	Files   Files
@@ -44,12 +42,12 @@ type content struct {
 	format  foreign.Format // of a foreign one
 	of      foreign.File   // likewise
 	opts    foreign.Options
-	reading string // see pipeline.Load; empty: it is ours
+	reading string // see pipeline.Load; empty: Penstock wrote the object
 }
 
 func (c *content) Close() { c.file.Close() }
 
-// decoder begins at the object's first event.
+// decoder starts at the object's first event.
 func (c *content) decoder() (codec.Decoder, error) {
 	var dec codec.Decoder
 	var err error
@@ -79,8 +77,8 @@ func (s *Source) open(ctx context.Context, n pipeline.Notification) (*content, e
 	return c, nil
 }
 
-// fetch brings the object to the disk, and decodes nothing. With an error the
-// content is only what is known of the object.
+// fetch copies the object to the disk, and decodes nothing. With an error, the content
+// has only what is known of the object.
 func (s *Source) fetch(ctx context.Context, n pipeline.Notification) (*content, error) {
 	object, file, err := s.store(ctx, n)
 	return &content{object: object, file: file, foreign: object.Meta.SHA256 == ""}, err
@@ -110,7 +108,7 @@ func (s *Source) store(ctx context.Context, n pipeline.Notification) (pipeline.O
 	return object, file, nil
 }
 
-// temporary is a file without a name.
+// temporary creates a file without a name.
 func (s *Source) temporary() (*os.File, error) {
 	file, err := os.CreateTemp(s.Dir, "load-*.tmp")
 	if err != nil {
@@ -120,7 +118,7 @@ func (s *Source) temporary() (*os.File, error) {
 	return file, nil
 }
 
-// check compares what came with what the store and our metadata say.
+// check compares the bytes received with what the store and the metadata say.
 func check(object pipeline.Object, n pipeline.Notification, size int64, sum string) error {
 	switch {
 	case size != object.Size:
@@ -133,8 +131,8 @@ func check(object pipeline.Object, n pipeline.Notification, size int64, sum stri
 	return nil
 }
 
-// prepare finds out what a foreign file is, and has it decoded where that is
-// not ours to do.
+// prepare detects the format of a foreign file, and lets ClickHouse decode it if
+// package foreign does not.
 func (s *Source) prepare(ctx context.Context, c *content) error {
 	if !c.foreign {
 		return nil
@@ -147,8 +145,8 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 	if c.format, err = foreign.Detect(c.of); err != nil {
 		return fileFault(err)
 	}
-	// The version of package foreign, which may cut a file elsewhere, and when the
-	// file was stored: its rows' received_at, which decides their partition.
+	// 2 is the version of package foreign, which decides where rows begin. The time at
+	// which the file was stored is its rows' received_at, which decides their partition.
 	c.reading = fmt.Sprintf("2 %d", c.opts.Modified)
 	if mapping != nil {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%#v", *mapping))
@@ -168,9 +166,9 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 	return s.decode(ctx, c)
 }
 
-// decode puts the lines that ClickHouse makes of the file in its place. So
-// all that follows reads the same rows, however often, and the file may change
-// meanwhile: that is found out behind the last line.
+// decode replaces the file by the lines that ClickHouse makes of it. So all that
+// follows reads the same rows, however often. The file may change meanwhile, which is
+// checked after the last line.
 func (s *Source) decode(ctx context.Context, c *content) error {
 	spool, err := s.temporary()
 	if err != nil {
@@ -197,7 +195,7 @@ func (s *Source) decode(ctx context.Context, c *content) error {
 	return nil
 }
 
-// lines writes them into spool, compressed to size bytes. text is their size without that.
+// lines writes the lines into spool: text bytes, compressed to size bytes.
 func (s *Source) lines(ctx context.Context, c *content, spool *os.File) (size, text int64, err error) {
 	z, err := zstd.NewWriter(spool, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	if err != nil {
@@ -231,7 +229,7 @@ func (s *Source) lines(ctx context.Context, c *content, spool *os.File) (size, t
 	return size, text, nil
 }
 
-// fileFault makes a failure of the object of what is wrong with a file.
+// fileFault turns an error about a file into a failure of its object.
 func fileFault(err error) error {
 	if f, ok := errors.AsType[*pipeline.FileError](err); ok {
 		return codedError{code: f.Code, final: f.Final, error: retry.As(retry.Permanent, err)}

@@ -107,8 +107,8 @@ func (a *attempt) fail(ctx context.Context, cause error) (dead bool, err error) 
 const interruptWait = 2 * time.Second
 
 // interrupt writes into the ledger that an outage or a drain ended the attempt, which
-// is nobody's fault. If that fails, the next attempt takes this loader for killed,
-// which does no harm to a good object.
+// is nobody's fault. If that fails, the next attempt counts this one as killed, which
+// does no harm to a good object.
 func (a *attempt) interrupt(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), interruptWait)
 	defer cancel()

@@ -14,21 +14,20 @@ import (
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
-// Of one object: more refused rows than that are no bad rows among good ones,
-// but a table that does not fit the data. Its object is given up as a whole,
-// to be redriven when the table is mended.
+// Limits for one object. Beyond them the table does not fit the data, and the object
+// fails as a whole, to be redriven when the table is fixed.
 const (
-	maxRefused = 1000
-	maxTrials  = 4096 // inserts into trials
+	maxRefused = 1000 // rows
+	maxTrials  = 4096 // inserts into the validation table
 )
 
-// keepWait bounds how long a load waits until its refused rows are on disk.
+// keepWait bounds how long an attempt waits until its refused rows are on disk.
 const keepWait = 5 * time.Second
 
-// refuse finds the rows of a chunk that the table refuses, by halves, reports
-// them, and writes them into the ledger: from then on every attempt leaves
-// the same rows out, so that any row of a chunk still means all of it. The
-// halves are inserted into a trial that keeps nothing, not into the table.
+// refuse finds the rows of a chunk that the table refuses, reports them, and writes
+// them into the ledger. From then on every attempt leaves the same rows out, so that
+// any row of a chunk still means all of it. The rows are searched by halves in a
+// validation table, not in the table itself.
 func (a *attempt) refuse(ctx context.Context, c *chunk, cause error) error {
 	trial, err := a.parts.Table.Try(ctx, a.spec.Name)
 	if err != nil {
@@ -108,7 +107,7 @@ func (s *search) halve(ctx context.Context, part []pipeline.Event, why error) er
 	return nil
 }
 
-// client is what the event's context says of who sent it.
+// client reads from the event's context who sent it.
 func client(e *pipeline.Event) (ip, userAgent string) {
 	var c struct {
 		IP        string `json:"ip"`
@@ -118,8 +117,8 @@ func client(e *pipeline.Event) (ip, userAgent string) {
 	return c.IP, c.UserAgent
 }
 
-// refusal is a refused row as a failure. Its id is that of the row, so that
-// reporting it twice is one row of errors.
+// refusal is a refused row as a failure record. Its id follows from the row, so that
+// reporting it twice makes one row in errors.
 func (a *attempt) refusal(row uint32, project, raw []byte, why error) pipeline.Failure {
 	return pipeline.Failure{ID: pipeline.UUIDv5(nil, fmt.Appendf(nil, "refused/%s/%d", a.entry.Token(), row)),
 		Time: time.Now().UTC(), Stage: "loader", Code: "refused_row", Message: why.Error(), Project: string(project),
@@ -127,7 +126,7 @@ func (a *attempt) refusal(row uint32, project, raw []byte, why error) pipeline.F
 		ServerCode: retry.CodeOf(why), Class: retry.Permanent.String(), Loader: a.opts.Name}
 }
 
-// leaveOut reports rows and lets the ledger remember them.
+// leaveOut reports rows, and writes their numbers into the ledger.
 func (a *attempt) leaveOut(ctx context.Context, refused []pipeline.Failure) error {
 	if a.parts.Report != nil {
 		keep, cancel := context.WithTimeout(ctx, keepWait)
@@ -152,7 +151,7 @@ func (a *attempt) leaveOut(ctx context.Context, refused []pipeline.Failure) erro
 	return nil
 }
 
-// without takes the refused rows, which are sorted, out of events.
+// without deletes the refused rows, which are sorted, from events.
 func without(events []pipeline.Event, refused []uint32) []pipeline.Event {
 	if len(refused) == 0 {
 		return events
@@ -163,8 +162,8 @@ func without(events []pipeline.Event, refused []uint32) []pipeline.Event {
 	})
 }
 
-// ClientForm is an event as a client would send it, for `penstock errors
-// redrive`: it goes through the receiver once more.
+// ClientForm is an event as a client would send it, so that `penstock errors redrive`
+// can send it to the receiver once more.
 func ClientForm(e *pipeline.Event) []byte {
 	b := append([]byte(nil), `{"event_id":"`...)
 	b = e.ID.Append(b)

@@ -10,22 +10,22 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// maxWaiting bounds the rejected rows that wait for the first event, in bytes.
+// maxWaiting bounds the rejected rows that wait for the first valid one, in bytes.
 const maxWaiting = 16 << 20
 
-// rejections are the rows of a foreign file that are no events. They are kept
-// back until an event shows that the file is what it was taken for: binary data
-// read as text would be a thousand failures.
+// rejections are the rows of a foreign file that are not valid events. They are not
+// reported before the first valid row: binary data that is read as text would make a
+// thousand failure records.
 type rejections struct {
 	*attempt
-	any    bool // an event of the file was found
+	any    bool // the file has a valid row
 	waits  []pipeline.Failure
-	failed string // why the first row is none
+	failed string // why the first one is not valid
 	rows   int64  // rejected by now
 	bytes  int    // in waits
 }
 
-// take takes what the last Decode left out, beside so many events.
+// take collects the rows that the last Decode left out, beside a number of events.
 func (r *rejections) take(ctx context.Context, dec codec.Decoder, events int) error {
 	from, ok := dec.(*foreign.Decoder)
 	if !ok {
@@ -60,7 +60,7 @@ func (r *rejections) take(ctx context.Context, dec codec.Decoder, events int) er
 	return r.leaveOut(ctx, waits)
 }
 
-// end judges a file of which nothing is left.
+// end fails a file without a valid row, when all of it is decoded.
 func (r *rejections) end() error {
 	if r.any || r.rows == 0 {
 		return nil

@@ -1,0 +1,43 @@
+package loader
+
+import (
+	"context"
+
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// broken is the reason why nothing is received from the queue now.
+func (l *Loader) broken() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.outage
+}
+
+func (l *Loader) setBroken(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil && l.outage == nil {
+		l.log.Error("cannot load now; objects wait in the queue", "error", err)
+		l.metrics.outages.Inc()
+		l.trips++
+	}
+	if err == nil && l.outage != nil {
+		l.log.Info("loading again")
+	}
+	l.outage = err
+	l.metrics.setBroken(err != nil)
+}
+
+// probe waits until the table answers again. A server that answers and still refuses
+// inserts (too many parts, read-only) is asked less and less often.
+func (l *Loader) probe(ctx context.Context) {
+	l.mu.Lock()
+	n := l.trips
+	l.mu.Unlock()
+	for ; retry.Sleep(ctx, l.opts.Probe.Delay(n)) == nil; n++ {
+		if err := l.parts.Table.Ping(ctx); err == nil {
+			l.setBroken(nil)
+			return
+		}
+	}
+}

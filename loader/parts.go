@@ -1,0 +1,104 @@
+package loader
+
+import (
+	"context"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// Parts are what a loader works with.
+type Parts struct {
+	Queue   Queue
+	Source  Source
+	Table   Table
+	Ledger  Ledger
+	Letters Letters  // nil: the ledger alone has the dead letters
+	Report  Reporter // nil: failures go to the log and the counters only
+}
+
+// Queue delivers notifications. Receive waits some seconds for the first of at
+// most max deliveries; none is no error.
+type Queue interface {
+	Receive(ctx context.Context, max int) ([]Delivery, error)
+}
+
+// Delivery is a received message, to be settled by one Ack or Nak.
+type Delivery interface {
+	Notifications() ([]pipeline.Notification, error) // none: a store's test message
+	Attempt() int                                    // counts deliveries of the message, from 1
+	Ack(ctx context.Context) error
+	Nak(delay time.Duration) error
+	Extend() error // work on it goes on
+}
+
+// Store reads objects. The caller closes the body.
+type Store interface {
+	Get(ctx context.Context, key string) (pipeline.Object, io.ReadCloser, error)
+}
+
+// Ledger is the load ledger. SaveLoad never hides an entry that has come further.
+type Ledger interface {
+	Load(ctx context.Context, key string) (l pipeline.Load, known bool, err error)
+	SaveLoad(ctx context.Context, l pipeline.Load) error
+}
+
+// Table stores rows.
+type Table interface {
+	Ping(ctx context.Context) error
+
+	// ChunkRows is how many rows like those of the sample a chunk may have; at most
+	// most, and always the same for the same sample.
+	ChunkRows(sample []pipeline.Event, most int) int
+
+	NewBlock(ctx context.Context, table, object string, generation uint32) (Block, error)
+
+	// Present reports whether the table has any of the object's rows from first up to
+	// end, which is not part of them, in a generation. received bounds the received_at of
+	// these rows, in ms.
+	Present(ctx context.Context, table, object string, generation uint32, first, end int64, received [2]int64) (bool, error)
+
+	// Newest is the highest generation of which the table has a row of the object.
+	Newest(ctx context.Context, table, object string, received [2]int64) (generation uint32, there bool, err error)
+
+	// Expired is the time before which the table deletes rows, by their received_at;
+	// zero: it deletes none.
+	Expired(ctx context.Context, table string) (before time.Time, err error)
+
+	// DeleteOlder deletes the object's rows of earlier generations.
+	DeleteOlder(ctx context.Context, table, object string, generation uint32) error
+
+	// Try makes a validation table.
+	Try(ctx context.Context, table string) (Trial, error)
+}
+
+// Block is the rows of one insert.
+type Block interface {
+	// Append copies what it needs of the events, and of the values beside them.
+	Append(events []pipeline.Event, typed []*pipeline.Typed)
+
+	// Insert inserts all rows or none, and does nothing if the table has seen the token
+	// lately. again iterates over the same events once more. A block is inserted once.
+	Insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error
+}
+
+// Trial is a validation table: it refuses what its table would refuse, and keeps
+// nothing.
+type Trial interface {
+	Insert(ctx context.Context, object string, events []pipeline.Event) error
+	Close(ctx context.Context) error
+}
+
+// Letters publishes dead letters. DeadLetter returns when the letter is safe.
+type Letters interface {
+	DeadLetter(ctx context.Context, d pipeline.DeadLetter) error
+}
+
+// Reporter is the errors pipeline. Report never blocks; Keep returns when the
+// failures are on disk.
+type Reporter interface {
+	Report(f pipeline.Failure)
+	Keep(ctx context.Context, failures []pipeline.Failure) error
+}
