@@ -46,7 +46,8 @@ func (a *attempt) isolate(ctx context.Context) error {
 		return err
 	}
 	defer leave()
-	a.log.Warn("loading an object alone: earlier attempts never ended", "key", a.entry.Key, "unfinished", a.entry.Unfinished)
+	a.log.Warn("loading an object alone: earlier attempts never ended", "key", a.entry.Key, "unfinished",
+		a.entry.Unfinished)
 	if a.opts.Isolation.run == nil {
 		return a.run(ctx)
 	}

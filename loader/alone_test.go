@@ -73,7 +73,8 @@ func TestGoodObjectIsNotGivenUp(t *testing.T) {
 // A child's failure counts as any other; an outage does not count.
 func TestVerdicts(t *testing.T) {
 	for _, want := range []error{
-		nil, fault("unreadable_object", "bad"), faultFinal("no_valid_rows", "none"), retry.As(retry.Outage, errors.New("away")),
+		nil, fault("unreadable_object", "bad"), faultFinal("no_valid_rows", "none"),
+		retry.As(retry.Outage, errors.New("away")),
 		retry.AsCode(retry.Permanent, 70, errors.New("refused")), errors.New("unknown"),
 	} {
 		got := VerdictOf(want).Err()
@@ -83,7 +84,8 @@ func TestVerdicts(t *testing.T) {
 			}
 			continue
 		}
-		if got == nil || got.Error() != want.Error() || codeOf(got) != codeOf(want) || retry.ClassOf(got) != retry.ClassOf(want) ||
+		if got == nil || got.Error() != want.Error() || codeOf(got) != codeOf(want) ||
+			retry.ClassOf(got) != retry.ClassOf(want) ||
 			retry.CodeOf(got) != retry.CodeOf(want) || isFinal(got) != isFinal(want) {
 			t.Errorf("%+v became %+v", want, got)
 		}
@@ -165,7 +167,8 @@ func TestLedgerComesBeforeDecoding(t *testing.T) {
 			return nil, false
 		}
 		if _, err := l.load(t.Context(), n); err != nil || saved < 3 {
-			t.Errorf("%d entries were saved, want one before decoding, one before inserting, one at the end; error %v", saved, err)
+			t.Errorf("%d entries were saved, want one before decoding, one before inserting, one at the end; error %v", saved,
+				err)
 		}
 	})
 }

@@ -56,7 +56,8 @@ func (c *content) decoder() (codec.Decoder, error) {
 	} else if format, ok := pipeline.FormatOf(c.object.Key); ok {
 		dec, err = codec.NewDecoder(c.file, c.object.Size, format)
 	} else {
-		return nil, faultFinal("unknown_format", "its metadata is Penstock's, and its name ends in none of Penstock's formats")
+		return nil, faultFinal("unknown_format",
+			"its metadata is Penstock's, and its name ends in none of Penstock's formats")
 	}
 	if err != nil {
 		return nil, fileFault(err)
@@ -181,7 +182,8 @@ func (s *Source) decode(ctx context.Context, c *content) error {
 		if again, body, err = s.Store.Get(ctx, c.object.Key); err == nil {
 			body.Close()
 			if again.ETag != c.object.ETag {
-				err = fault("object_overwritten", "its ETag was %s, and %s when it was decoded: it was overwritten", c.object.ETag, again.ETag)
+				err = fault("object_overwritten", "its ETag was %s, and %s when it was decoded: it was overwritten", c.object.ETag,
+					again.ETag)
 			}
 		}
 	}

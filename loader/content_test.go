@@ -40,7 +40,8 @@ func TestForeignFile(t *testing.T) {
 func TestNotData(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
-		for _, key := range []string{"events/_SUCCESS", "events/_temporary/part-0.ndjson", "events/.x", "events/a_$folder$", "events/a/"} {
+		for _, key := range []string{"events/_SUCCESS", "events/_temporary/part-0.ndjson", "events/.x", "events/a_$folder$",
+			"events/a/"} {
 			w.putFile(key, "{}")
 		}
 		runUntilSettled(t, w.loader(t, "a"), w)
@@ -130,7 +131,8 @@ func TestFilesByServer(t *testing.T) {
 		l.parts.Source.Files = s
 		key := w.putFile("events/a.parquet", "PAR1\x00...PAR1")
 		runUntilSettled(t, l, w)
-		if e := w.ledger[key]; e.State != pipeline.Loaded || e.Rows != 25 || s.asked != 1 || !strings.Contains(e.Reading, "26.7") {
+		if e := w.ledger[key]; e.State != pipeline.Loaded || e.Rows != 25 || s.asked != 1 ||
+			!strings.Contains(e.Reading, "26.7") {
 			t.Errorf("%d times decoded, ledger: %+v", s.asked, e)
 		}
 		for row := range 25 {
@@ -152,7 +154,8 @@ func TestFilesByServerFail(t *testing.T) {
 			w := newWorld()
 			l := w.loader(t, "a")
 			l.opts.Attempts = 3
-			l.parts.Source.Files = &server{lines: 5, err: &pipeline.FileError{Code: code, Final: want.final, Err: retry.As(retry.Permanent, io.ErrUnexpectedEOF)}}
+			l.parts.Source.Files = &server{lines: 5,
+				err: &pipeline.FileError{Code: code, Final: want.final, Err: retry.As(retry.Permanent, io.ErrUnexpectedEOF)}}
 			key := w.putFile("events/a.parquet", "PAR1\x00...PAR1")
 			runUntilSettled(t, l, w)
 			if e := w.ledger[key]; e.State != pipeline.Dead || e.Code != code || e.Failures != want.failures || len(w.rows) > 0 {
@@ -202,15 +205,20 @@ func TestCheck(t *testing.T) {
 	}{
 		{"all agree", func(*pipeline.Object, *pipeline.Notification) {}, "load_failed", retry.Unknown},
 		{"a cut connection", func(o *pipeline.Object, _ *pipeline.Notification) { o.Size = 4 }, "outage", retry.Outage},
-		{"damaged", func(o *pipeline.Object, _ *pipeline.Notification) { o.Meta.SHA256 = "t" }, "object_damaged", retry.Permanent},
-		{"an import has no sum", func(o *pipeline.Object, _ *pipeline.Notification) { o.Meta.SHA256 = "" }, "load_failed", retry.Unknown},
-		{"overwritten", func(_ *pipeline.Object, n *pipeline.Notification) { n.ETag = "f" }, "object_overwritten", retry.Permanent},
-		{"the notification says the same", func(_ *pipeline.Object, n *pipeline.Notification) { n.ETag = "e" }, "load_failed", retry.Unknown},
+		{"damaged", func(o *pipeline.Object, _ *pipeline.Notification) { o.Meta.SHA256 = "t" }, "object_damaged",
+			retry.Permanent},
+		{"an import has no sum", func(o *pipeline.Object, _ *pipeline.Notification) { o.Meta.SHA256 = "" }, "load_failed",
+			retry.Unknown},
+		{"overwritten", func(_ *pipeline.Object, n *pipeline.Notification) { n.ETag = "f" }, "object_overwritten",
+			retry.Permanent},
+		{"the notification says the same", func(_ *pipeline.Object, n *pipeline.Notification) { n.ETag = "e" }, "load_failed",
+			retry.Unknown},
 	} {
 		o, n := object, pipeline.Notification{Key: "k"}
 		c.change(&o, &n)
 		err := check(o, n, 3, "s")
-		if (err == nil) != (c.class == retry.Unknown) || err != nil && codeOf(err) != c.want || retry.ClassOf(err) != c.class {
+		if (err == nil) != (c.class == retry.Unknown) || err != nil && codeOf(err) != c.want ||
+			retry.ClassOf(err) != c.class {
 			t.Errorf("%s: %v (%s, %s), want %s", c.name, err, codeOf(err), retry.ClassOf(err), c.want)
 		}
 	}
@@ -250,9 +258,11 @@ func TestSourceRead(t *testing.T) {
 	if _, err := s.Read(t.Context(), key, func(*pipeline.Event) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("error %v, want that of the callback", err)
 	}
-	for key, want := range map[string]string{"events/gone.parquet": "no such object", "events/a.orc": "decoded by ClickHouse",
+	for key, want := range map[string]string{"events/gone.parquet": "no such object",
+		"events/a.orc":     "decoded by ClickHouse",
 		"events/notes.txt": "notes.txt", broken: broken} {
-		if _, err := s.Read(t.Context(), key, func(*pipeline.Event) error { return nil }); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := s.Read(t.Context(), key, func(*pipeline.Event) error { return nil }); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q in it", key, err, want)
 		}
 	}

@@ -29,7 +29,8 @@ func TestLoadedIsLeftAlone(t *testing.T) {
 				t.Errorf("%d calls of %s for an object that is loaded", n, call)
 			}
 		}
-		if after := w.ledger[key]; after.Version() != before.Version() || !after.Finished.Equal(before.Finished) || before.Finished.After(time.Now()) {
+		if after := w.ledger[key]; after.Version() != before.Version() || !after.Finished.Equal(before.Finished) ||
+			before.Finished.After(time.Now()) {
 			t.Errorf("ledger: %+v, before %+v", after, before)
 		}
 	})
@@ -67,7 +68,8 @@ func TestDeadLetter(t *testing.T) {
 			t.Fatalf("%d letters, %d deliveries open", len(w.letters), w.open())
 		}
 		d := w.letters[0]
-		if d.Key != key || d.Failures != 5 || !strings.Contains(d.Reason, "damaged") || !d.First.Before(d.Last) || d.Token != e.Token() {
+		if d.Key != key || d.Failures != 5 || !strings.Contains(d.Reason, "damaged") || !d.First.Before(d.Last) ||
+			d.Token != e.Token() {
 			t.Errorf("letter %+v", d)
 		}
 		attempts := 0

@@ -26,7 +26,8 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
 		return c
 	}
 	m := &metrics{
-		views:         counter("view_failures_total", "Chunks that are in the table and that a materialized view behind it refused."),
+		views: counter("view_failures_total",
+			"Chunks that are in the table and that a materialized view behind it refused."),
 		refused:       counter("refused_rows_total", "Rows that the table refused; they are in errors."),
 		rows:          counter("rows_total", "Rows of the objects loaded."),
 		bytes:         counter("bytes_total", "Bytes of objects fetched."),
@@ -34,8 +35,11 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
 		unfinished:    counter("unfinished_attempts_total", "Attempts of killed loaders that were found in the ledger."),
 		outages:       counter("outages_total", "Times that loading stopped because the table or the store was away."),
 		receiveErrors: counter("receive_errors_total", "Receives from the queue that failed."),
-		results:       vec("objects_total", "result", "Deliveries of objects, by result: loaded, already, failed, dead, dropped."),
-		ignored:       vec("ignored_total", "reason", "Notifications settled without a load: test, unparsable, foreign (of another pipeline), not_data (temporary files and folders)."),
+		results: vec("objects_total", "result",
+			"Deliveries of objects, by result: loaded, already, failed, dead, dropped."),
+		ignored: vec("ignored_total", "reason",
+			"Notifications settled without a load: test, unparsable, foreign (of another pipeline), not_data (temporary "+
+				"files and folders)."),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_loader_load_seconds",
 			Help: "Time from a delivery to the ledger.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 15)}),
 		broken: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_loader_broken",

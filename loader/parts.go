@@ -58,7 +58,8 @@ type Table interface {
 	// Present reports whether the table has any of the object's rows from first up to
 	// end, which is not part of them, in a generation. received bounds the received_at of
 	// these rows, in ms.
-	Present(ctx context.Context, table, object string, generation uint32, first, end int64, received [2]int64) (bool, error)
+	Present(ctx context.Context, table, object string, generation uint32, first, end int64, received [2]int64) (bool,
+		error)
 
 	// Newest is the highest generation of which the table has a row of the object.
 	Newest(ctx context.Context, table, object string, received [2]int64) (generation uint32, there bool, err error)

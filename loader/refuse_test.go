@@ -39,7 +39,8 @@ func TestRefusedRows(t *testing.T) {
 				var reported []int
 				for _, f := range w.kept {
 					reported = append(reported, int(f.Row))
-					if f.Stage != "loader" || f.Code != "refused_row" || f.ServerCode != 70 || f.Object != key || !strings.Contains(string(f.Raw), `"name":"bad"`) ||
+					if f.Stage != "loader" || f.Code != "refused_row" || f.ServerCode != 70 || f.Object != key ||
+						!strings.Contains(string(f.Raw), `"name":"bad"`) ||
 						!strings.Contains(string(f.Raw), `"properties":{"a":1}`) || f.ID == (pipeline.UUID{}) {
 						t.Errorf("reported %+v", f)
 					}
@@ -212,7 +213,8 @@ func TestNoTrial(t *testing.T) {
 		l := w.loader(t, "a")
 		l.opts.Attempts = 2
 		runUntilSettled(t, l, w)
-		if e := w.ledger[key]; e.State != pipeline.Dead || e.Code != "insert_refused" || e.Failures != 2 || len(e.Refused) > 0 {
+		if e := w.ledger[key]; e.State != pipeline.Dead || e.Code != "insert_refused" || e.Failures != 2 ||
+			len(e.Refused) > 0 {
 			t.Errorf("ledger %+v", e)
 		}
 	})
@@ -230,7 +232,8 @@ func TestRefusedAsAWhole(t *testing.T) {
 			return nil, false
 		}
 		_, err := w.loader(t, "a").load(t.Context(), pipeline.Notification{Key: key})
-		if codeOf(err) != "insert_refused" || len(w.ledger[key].Refused) > 0 || !strings.Contains(err.Error(), "none of them alone") {
+		if codeOf(err) != "insert_refused" || len(w.ledger[key].Refused) > 0 ||
+			!strings.Contains(err.Error(), "none of them alone") {
 			t.Errorf("error %v, ledger %+v", err, w.ledger[key])
 		}
 	})

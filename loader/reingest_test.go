@@ -75,7 +75,8 @@ func TestReplaceUnderFaults(t *testing.T) {
 			stop()
 			for k, n := range w.rows {
 				if g := w.entry(k.object).Generation; k.generation != g || n != 1 {
-					t.Fatalf("seed %d: row %d of generation %d is there %d times, the ledger has %+v", seed, k.row, k.generation, n, w.entry(k.object))
+					t.Fatalf("seed %d: row %d of generation %d is there %d times, the ledger has %+v", seed, k.row, k.generation, n,
+						w.entry(k.object))
 				}
 			}
 			w.check(t)
@@ -210,7 +211,8 @@ func TestReingestFails(t *testing.T) {
 			}
 			l := w.loader(t, "operator")
 			l.opts.Attempts = c.attempts
-			_, err := l.Reingest(t.Context(), audit.Item{Object: pipeline.Object{Key: key, ETag: "e"}, Action: audit.ActionLoad}, "")
+			_, err := l.Reingest(t.Context(), audit.Item{Object: pipeline.Object{Key: key, ETag: "e"}, Action: audit.ActionLoad},
+				"")
 			if e := w.ledger[key]; err == nil || fmt.Sprint(e.State, " ", e.Failures) != c.want {
 				t.Errorf("%s: error %v, ledger %+v, want %s", c.name, err, e, c.want)
 			}

@@ -14,7 +14,8 @@ var (
 	states     = []state{unknown, begun, ended, failed, dead, dropped, loaded}
 	stateNames = map[state]string{unknown: "unknown", begun: "begun", ended: "ended", failed: "failed", dead: "dead",
 		dropped: "dropped", loaded: "loaded"}
-	actionNames = map[action]string{leave: "leave", tidy: "tidy", bury: "bury", load: "load", reload: "reload", save: "save"}
+	actionNames = map[action]string{leave: "leave", tidy: "tidy", bury: "bury", load: "load", reload: "reload",
+		save: "save"}
 )
 
 // in is an entry in a state, of which an attempt by this loader was the last, under the job "old".
@@ -47,20 +48,24 @@ func TestTransitions(t *testing.T) {
 		{"assigned", happening{event: assigned}, rules{},
 			[7]string{"unknown load", "begun load", "ended load", "failed load", "dead bury", "dropped leave", "loaded tidy"}},
 		{"requested", happening{event: requested}, rules{},
-			[7]string{"unknown load", "begun load", "ended load", "failed load", "failed reload", "failed reload", "loaded leave"}},
+			[7]string{"unknown load", "begun load", "ended load", "failed load", "failed reload", "failed reload",
+				"loaded leave"}},
 		{"missed", happening{event: missed}, rules{}, every("failed reload")},
 		{"replaced by a new job", happening{event: replaced, job: "new"}, rules{}, every("failed reload")},
 		{"replaced by the same job", happening{event: replaced, job: "old"}, rules{},
-			[7]string{"failed reload", "failed reload", "failed reload", "failed reload", "failed reload", "failed reload", "loaded leave"}},
+			[7]string{"failed reload", "failed reload", "failed reload", "failed reload", "failed reload", "failed reload",
+				"loaded leave"}},
 		{"started", happening{event: started}, rules{}, every("begun save")},
 		{"finished", happening{event: finished}, rules{}, every("loaded save")},
 		{"failed, with attempts left", happening{event: faulted, cause: own}, rules{attempts: 5}, every("failed save")},
 		{"failed, for the last time", happening{event: faulted, cause: own}, rules{attempts: 1}, every("dead bury")},
 		{"failed for good", happening{event: faulted, cause: final}, rules{attempts: 5}, every("dead bury")},
 		{"interrupted", happening{event: interrupted}, rules{loader: "me"},
-			[7]string{"unknown leave", "ended save", "ended leave", "failed leave", "dead leave", "dropped leave", "loaded leave"}},
+			[7]string{"unknown leave", "ended save", "ended leave", "failed leave", "dead leave", "dropped leave",
+				"loaded leave"}},
 		{"interrupted, by another loader", happening{event: interrupted}, rules{loader: "you"},
-			[7]string{"unknown leave", "begun leave", "ended leave", "failed leave", "dead leave", "dropped leave", "loaded leave"}},
+			[7]string{"unknown leave", "begun leave", "ended leave", "failed leave", "dead leave", "dropped leave",
+				"loaded leave"}},
 	} {
 		for i, s := range states {
 			e, known := in(s)
@@ -102,16 +107,19 @@ func TestTransitionsWrite(t *testing.T) {
 		before func(*pipeline.Load)
 		want   string // of what line prints
 	}{
-		{"a killed loader counts", begun, happening{event: notified}, nil, "attempts 5, failures 1, unfinished 1, generation 2"},
+		{"a killed loader counts", begun, happening{event: notified}, nil,
+			"attempts 5, failures 1, unfinished 1, generation 2"},
 		{"and an operator sees it as well", begun, happening{event: requested}, nil,
 			"attempts 5, failures 1, unfinished 1, generation 2"},
 		{"but not the process that does it alone", begun, happening{event: assigned}, nil,
 			"attempts 5, failures 1, unfinished 0, generation 2"},
-		{"an ended attempt does not", ended, happening{event: notified}, nil, "attempts 5, failures 1, unfinished 0, generation 2"},
+		{"an ended attempt does not", ended, happening{event: notified}, nil,
+			"attempts 5, failures 1, unfinished 0, generation 2"},
 		{"begin", failed, happening{event: started}, nil, "attempts 6, failures 1, unfinished 0, generation 2, by me"},
 		{"a drain forgets killed loaders", begun, happening{event: interrupted}, func(e *pipeline.Load) { e.Unfinished = 3 },
 			"attempts 5, failures 1, unfinished 0, generation 2, ended"},
-		{"so does a failure", begun, happening{event: faulted, cause: errors.New("x")}, func(e *pipeline.Load) { e.Unfinished = 3 },
+		{"so does a failure", begun, happening{event: faulted, cause: errors.New("x")},
+			func(e *pipeline.Load) { e.Unfinished = 3 },
 			"attempts 5, failures 2, unfinished 0, generation 2, ended, first failure -1s, load_failed: x"},
 		{"but not if the loader was killed", begun, happening{event: faulted, cause: faultFinal(codeKilledLoader, "x")},
 			func(e *pipeline.Load) { e.Unfinished = 5 },
@@ -142,7 +150,8 @@ func TestTransitionsWrite(t *testing.T) {
 
 // line is what tells an entry from the one before it.
 func line(before, e pipeline.Load, at time.Time) string {
-	s := fmt.Sprintf("attempts %d, failures %d, unfinished %d, generation %d", e.Attempts, e.Failures, e.Unfinished, e.Generation)
+	s := fmt.Sprintf("attempts %d, failures %d, unfinished %d, generation %d", e.Attempts, e.Failures, e.Unfinished,
+		e.Generation)
 	if e.Started.Equal(at) {
 		s += ", by " + e.Loader
 	}

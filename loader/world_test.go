@@ -68,7 +68,8 @@ func (w *world) count(object string, row int) (n int) {
 }
 
 func newWorld() *world {
-	return &world{objects: map[string][]byte{}, metas: map[string]pipeline.Meta{}, rows: map[rowKey]int{}, tokens: map[string]bool{}, ledger: map[string]pipeline.Load{}}
+	return &world{objects: map[string][]byte{}, metas: map[string]pipeline.Meta{}, rows: map[rowKey]int{},
+		tokens: map[string]bool{}, ledger: map[string]pipeline.Load{}}
 }
 
 func (w *world) try(call string) (error, bool) {
@@ -170,7 +171,8 @@ func (w *world) Get(_ context.Context, key string) (pipeline.Object, io.ReadClos
 	if etag == "" {
 		etag = "e"
 	}
-	return pipeline.Object{Key: key, ETag: etag, Size: int64(len(b)), Meta: w.metas[key]}, io.NopCloser(bytes.NewReader(b)), nil
+	return pipeline.Object{Key: key, ETag: etag, Size: int64(len(b)), Meta: w.metas[key]},
+		io.NopCloser(bytes.NewReader(b)), nil
 }
 
 func (w *world) Ping(context.Context) error {
@@ -252,7 +254,8 @@ func (b *block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 	return err
 }
 
-func (w *world) Present(_ context.Context, _, object string, generation uint32, first, end int64, _ [2]int64) (bool, error) {
+func (w *world) Present(_ context.Context, _, object string, generation uint32, first, end int64, _ [2]int64) (bool,
+	error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err, _ := w.try("present"); err != nil {
@@ -387,10 +390,12 @@ func (w *world) put(t *testing.T, n int, startMs int64, stepMs int64) string {
 
 func (w *world) putNamed(t *testing.T, n int, startMs int64, stepMs int64, name func(int) string) string {
 	t.Helper()
-	key := pipeline.Key{Prefix: "events/", Time: pipeline.Millis(startMs), Receiver: "r", Seq: uint64(len(w.objects) + 1), Format: pipeline.NDJSON}.String()
+	key := pipeline.Key{Prefix: "events/", Time: pipeline.Millis(startMs), Receiver: "r", Seq: uint64(len(w.objects) + 1),
+		Format: pipeline.NDJSON}.String()
 	events := make([]pipeline.Event, n)
 	for i := range events {
-		events[i] = pipeline.Event{ID: pipeline.NewUUIDv7(startMs), Project: []byte("p"), Name: []byte(name(i)), Timestamp: startMs,
+		events[i] = pipeline.Event{ID: pipeline.NewUUIDv7(startMs), Project: []byte("p"), Name: []byte(name(i)),
+			Timestamp:  startMs,
 			ReceivedAt: startMs + int64(i)*stepMs, Seq: uint64(i), Properties: []byte(`{"a":1}`), Context: []byte(`{}`)}
 	}
 	var b bytes.Buffer
@@ -444,8 +449,10 @@ func (w *world) check(t *testing.T) {
 
 func (w *world) loader(t *testing.T, name string) *Loader {
 	w.metrics = prometheus.NewRegistry()
-	return New(pipeline.Events, Options{Name: name, Workers: 3, ChunkRows: 10, ChunkBytes: 1 << 20, Attempts: 1000, Unfinished: 5, Isolation: NewIsolation(nil), Extend: 10 * time.Second,
-		Backoff: retry.Backoff{Min: time.Second, Max: time.Minute}, Probe: retry.Backoff{Min: time.Second, Max: 10 * time.Second}, Drain: 30 * time.Second},
+	return New(pipeline.Events, Options{Name: name, Workers: 3, ChunkRows: 10, ChunkBytes: 1 << 20, Attempts: 1000,
+		Unfinished: 5, Isolation: NewIsolation(nil), Extend: 10 * time.Second,
+		Backoff: retry.Backoff{Min: time.Second, Max: time.Minute},
+		Probe:   retry.Backoff{Min: time.Second, Max: 10 * time.Second}, Drain: 30 * time.Second},
 		Parts{Queue: w, Source: Source{Store: w, Dir: t.TempDir()}, Table: w, Ledger: w, Letters: w, Report: w},
 		slog.New(slog.DiscardHandler), w.metrics)
 }

@@ -200,7 +200,8 @@ func (f *FullSweep) page(ctx context.Context, objects []pipeline.Object, note *p
 		}
 	}
 	if len(since) > 0 {
-		s := sweeper{now: time.Now(), SweepOptions: SweepOptions{Ledger: f.opts.Ledger, Grace: f.opts.Grace, Enqueue: f.opts.Enqueue}}
+		s := sweeper{now: time.Now(), SweepOptions: SweepOptions{Ledger: f.opts.Ledger, Grace: f.opts.Grace,
+			Enqueue: f.opts.Enqueue}}
 		err := s.page(ctx, since)
 		f.found.Add(float64(s.Enqueued))
 		note.NotYet += s.Enqueued + s.Told

@@ -80,7 +80,8 @@ func (v *verifier) judgeWaiting(ctx context.Context, a *account) error {
 		return nil
 	}
 	v.BucketRows += uint64(a.object.Meta.Rows)
-	v.differ(a.key, "missing", "it is in the bucket with %d rows and was not loaded; `penstock sweep --since %s` enqueues it",
+	v.differ(a.key, "missing",
+		"it is in the bucket with %d rows and was not loaded; `penstock sweep --since %s` enqueues it",
 		a.object.Meta.Rows, a.day.Format(time.DateOnly))
 	return nil
 }

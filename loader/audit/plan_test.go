@@ -36,7 +36,8 @@ func TestDecide(t *testing.T) {
 		if c.entry != nil {
 			entries["k"] = *c.entry
 		}
-		if got := plan.Decide([]pipeline.Object{{Key: "k"}}, entries, map[string]bool{"k": c.present})[0].Action; got != c.want {
+		if got := plan.Decide([]pipeline.Object{{Key: "k"}}, entries,
+			map[string]bool{"k": c.present})[0].Action; got != c.want {
 			t.Errorf("job %q, entry %+v, present %v: got %s, want %s", c.job, c.entry, c.present, got, c.want)
 		}
 	}
@@ -60,7 +61,8 @@ func TestReingestLeavesExpired(t *testing.T) {
 		{"job", noon.Add(time.Millisecond), true, ActionReplace},
 	} {
 		plan := Plan{Job: c.job, Expired: c.expired}
-		got := plan.Decide([]pipeline.Object{{Key: "k"}}, map[string]pipeline.Load{"k": loaded}, map[string]bool{"k": c.present})[0]
+		got := plan.Decide([]pipeline.Object{{Key: "k"}}, map[string]pipeline.Load{"k": loaded},
+			map[string]bool{"k": c.present})[0]
 		if got.Action != c.want {
 			t.Errorf("%+v: %s", c, got.Action)
 		}

@@ -15,8 +15,10 @@ func TestSweepGoesByTheLedger(t *testing.T) {
 	const unknown = pipeline.LoadState(99)
 	w := newWorld()
 	want := map[string]bool{}
-	for i, state := range []pipeline.LoadState{pipeline.Loading, pipeline.Failed, pipeline.Dead, pipeline.Dropped, pipeline.Loaded, unknown} {
-		key := pipeline.Key{Prefix: "events/", Time: today.Add(time.Hour), Receiver: "r", Seq: uint64(i), Format: pipeline.Parquet}.String()
+	for i, state := range []pipeline.LoadState{pipeline.Loading, pipeline.Failed, pipeline.Dead, pipeline.Dropped,
+		pipeline.Loaded, unknown} {
+		key := pipeline.Key{Prefix: "events/", Time: today.Add(time.Hour), Receiver: "r", Seq: uint64(i),
+			Format: pipeline.Parquet}.String()
 		w.objects[key] = today.Add(time.Hour)
 		if state != unknown {
 			w.states[key] = state
@@ -50,11 +52,13 @@ func TestSweepGoesByTheLedger(t *testing.T) {
 func TestSweepLeavesYoungObjects(t *testing.T) {
 	w := newWorld()
 	for i, age := range []time.Duration{0, time.Minute, time.Hour} {
-		key := pipeline.Key{Prefix: "events/", Time: time.Now(), Receiver: "r", Seq: uint64(i), Format: pipeline.Parquet}.String()
+		key := pipeline.Key{Prefix: "events/", Time: time.Now(), Receiver: "r", Seq: uint64(i),
+			Format: pipeline.Parquet}.String()
 		w.objects[key] = time.Now().Add(-age)
 	}
-	swept, err := Sweep(t.Context(), SweepOptions{Scope: All(pipeline.Events), Bucket: w, Ledger: w, Grace: 10 * time.Minute,
-		Enqueue: func(context.Context, pipeline.Notification) (bool, error) { return false, nil }})
+	swept, err := Sweep(t.Context(),
+		SweepOptions{Scope: All(pipeline.Events), Bucket: w, Ledger: w, Grace: 10 * time.Minute,
+			Enqueue: func(context.Context, pipeline.Notification) (bool, error) { return false, nil }})
 	if want := (Swept{Objects: 3, Young: 2, Enqueued: 1}); err != nil || swept != want {
 		t.Errorf("swept %+v, %v, want %+v", swept, err, want)
 	}
@@ -64,7 +68,8 @@ func TestSweepLeavesYoungObjects(t *testing.T) {
 func TestSweepFails(t *testing.T) {
 	w := newWorld()
 	for i := range 3 * worldPage {
-		w.objects[pipeline.Key{Prefix: "events/", Time: time.Now(), Receiver: "r", Seq: uint64(i), Format: pipeline.Parquet}.String()] = time.Now()
+		w.objects[pipeline.Key{Prefix: "events/", Time: time.Now(), Receiver: "r", Seq: uint64(i),
+			Format: pipeline.Parquet}.String()] = time.Now()
 	}
 	var failed error
 	enqueue := func(context.Context, pipeline.Notification) (bool, error) { return false, failed }
@@ -77,9 +82,11 @@ func TestSweepFails(t *testing.T) {
 		objects int
 		err     string
 	}{
-		{"the store goes away", func() { w.fail = errFailing("list") }, worldPage, "sweep: list objects of events: list fails"},
+		{"the store goes away", func() { w.fail = errFailing("list") }, worldPage,
+			"sweep: list objects of events: list fails"},
 		{"the ledger is away", func() { w.failing = "ledger" }, 0, "sweep: list objects of events: ledger fails"},
-		{"the queue is away", func() { w.failing, failed = "", errFailing("queue") }, 1, "sweep: list objects of events: queue fails"},
+		{"the queue is away", func() { w.failing, failed = "", errFailing("queue") }, 1,
+			"sweep: list objects of events: queue fails"},
 	} {
 		c.prepare()
 		if swept, err := sweep(); err == nil || err.Error() != c.err || swept.Objects != c.objects {

@@ -49,7 +49,8 @@ func TestVerifyJudges(t *testing.T) {
 		sums   Verified
 	}{
 		{"all agree", func(*world, string) {}, "[]", Verified{Objects: 1, BucketRows: 3, LedgerRows: 3, TableRows: 3}},
-		{"not loaded", func(w *world, key string) { delete(w.entries, key) }, "[missing]", Verified{Objects: 1, BucketRows: 3}},
+		{"not loaded", func(w *world, key string) { delete(w.entries, key) }, "[missing]",
+			Verified{Objects: 1, BucketRows: 3}},
 		{"failed", func(w *world, key string) {
 			w.entries[key] = pipeline.Load{State: pipeline.Failed}
 		}, "[missing]", Verified{Objects: 1, BucketRows: 3}},
@@ -152,8 +153,9 @@ func TestVerifyWaits(t *testing.T) {
 		w.objects[key] = now.Add(-age)
 	}
 	days := 0
-	v, err := Verify(t.Context(), pipeline.Events, VerifyOptions{Span: Span{now.Add(-time.Hour - time.Minute), now.Add(time.Second)},
-		Grace: 5 * time.Minute, Bucket: w, Source: w, Ledger: w, Table: w, Progress: func(Verified) { days++ }})
+	v, err := Verify(t.Context(), pipeline.Events,
+		VerifyOptions{Span: Span{now.Add(-time.Hour - time.Minute), now.Add(time.Second)},
+			Grace: 5 * time.Minute, Bucket: w, Source: w, Ledger: w, Table: w, Progress: func(Verified) { days++ }})
 	if err != nil || v.Waiting != 2 || len(v.Differences) != 1 || days == 0 {
 		t.Errorf("%+v, %v; progress after %d days", v, err, days)
 	}
@@ -161,7 +163,8 @@ func TestVerifyWaits(t *testing.T) {
 
 // An audit that cannot read one of the three ends, and says where.
 func TestVerifyFails(t *testing.T) {
-	for _, call := range []string{"ledger", "count", "list events/dt=2026-11-22/", "list blobs/events/dt=2026-11-22/", "head", "expired", "rows",
+	for _, call := range []string{"ledger", "count", "list events/dt=2026-11-22/", "list blobs/events/dt=2026-11-22/",
+		"head", "expired", "rows",
 		"known", "read", "list events/"} {
 		w, key := newNoon()
 		w.rows[key] = []uint32{0, 2}
@@ -179,7 +182,8 @@ func TestVerifyAsksInBatches(t *testing.T) {
 	const rows = 2*knownBatch + 500
 	w.events[key] = nil
 	for i := range rows {
-		e := pipeline.Event{Row: uint32(i), ID: pipeline.UUID{14: byte(i >> 8), 15: byte(i)}, Name: []byte("n"), ReceivedAt: noon.UnixMilli()}
+		e := pipeline.Event{Row: uint32(i), ID: pipeline.UUID{14: byte(i >> 8), 15: byte(i)}, Name: []byte("n"),
+			ReceivedAt: noon.UnixMilli()}
 		w.events[key] = append(w.events[key], e)
 		w.known[e.Identity()] = i != 7
 	}
@@ -261,7 +265,8 @@ func TestVerifyOutsideTheDays(t *testing.T) {
 		told = append(told, n.Key)
 		return false, nil
 	}
-	if _, err := Sweep(t.Context(), SweepOptions{Scope: All(pipeline.Events), Bucket: a, Ledger: a, Enqueue: tell}); err != nil {
+	if _, err := Sweep(t.Context(),
+		SweepOptions{Scope: All(pipeline.Events), Bucket: a, Ledger: a, Enqueue: tell}); err != nil {
 		t.Fatal(err)
 	}
 	for key, kind := range want {

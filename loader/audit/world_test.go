@@ -135,7 +135,8 @@ func (w *world) rowsOf(key string) []uint32 {
 	return rows
 }
 
-func (w *world) CountRows(_ context.Context, _, first, last string, day time.Time, each func(string, uint64, uint64)) error {
+func (w *world) CountRows(_ context.Context, _, first, last string, day time.Time,
+	each func(string, uint64, uint64)) error {
 	keys := slices.Concat(slices.Collect(maps.Keys(w.objects)), slices.Collect(maps.Keys(w.rows)))
 	slices.Sort(keys)
 	for _, key := range slices.Compact(keys) {
