@@ -108,8 +108,8 @@ func testPutGet(t *testing.T, _ objstore.Options, b *objstore.Bucket) {
 	}
 }
 
-// TestControlCharacters checks keys that XML has no place for. A store has to know encoding-type=url for them: S3, R2 and
-// MinIO do, fakes do not.
+// TestControlCharacters checks keys that XML has no place for. A store has to know encoding-type=url for them: S3, R2
+// and MinIO do, fakes do not.
 func TestControlCharacters(t *testing.T, open func(t *testing.T) objstore.Options) {
 	b := objstore.Open(open(t))
 	if err := b.Create(t.Context()); err != nil {

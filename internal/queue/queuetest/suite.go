@@ -305,45 +305,78 @@ func (s *suite[D]) shared() {
 	for i := range n {
 		s.add(fmt.Sprint("k", i))
 	}
-	var mu sync.Mutex
-	times := map[string]int{}
+	w := work[D]{queue: s.Queue, keys: n, times: map[string]int{}, held: map[string]bool{}}
 	var wg sync.WaitGroup
 	for range 2 {
 		receive := s.Receiver()
 		wg.Go(func() {
-			for end := time.Now().Add(s.Patience); time.Now().Before(end); {
-				all, err := receive(s.t.Context(), 3)
-				if err != nil {
-					s.t.Errorf("receive: %v", err)
-					return
-				}
-				for _, d := range all {
-					key, err := s.Key(d)
-					if err != nil {
-						s.t.Errorf("key of a delivery: %v", err)
-					}
-					mu.Lock()
-					times[key]++
-					mu.Unlock()
-					if err := d.Ack(s.t.Context()); err != nil {
-						s.t.Errorf("ack of %s: %v", key, err)
-					}
-				}
-				mu.Lock()
-				done := len(times) == n
-				mu.Unlock()
-				if done {
-					return
-				}
+			if err := w.run(s.t.Context(), receive); err != nil {
+				s.t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
 	for i := range n {
-		if key := fmt.Sprint("k", i); times[key] != 1 {
-			s.t.Errorf("%s came %d times, want once", key, times[key])
+		if key := fmt.Sprint("k", i); w.times[key] == 0 {
+			s.t.Errorf("%s never came", key)
 		}
 	}
+}
+
+// work is what loaders share.
+type work[D Delivery] struct {
+	queue Queue[D]
+	keys  int // how many there are
+
+	mu    sync.Mutex
+	times map[string]int  // that each key came
+	held  map[string]bool // keys that a loader has
+}
+
+func (w *work[D]) run(ctx context.Context, receive Receive[D]) error {
+	for end := time.Now().Add(w.queue.Patience); time.Now().Before(end); {
+		all, err := receive(ctx, 3)
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		for _, d := range all {
+			if err := w.take(d); err != nil {
+				return err
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+		for _, d := range all {
+			key, _ := w.queue.Key(d)
+			w.mu.Lock()
+			delete(w.held, key)
+			w.mu.Unlock()
+			if err := d.Ack(ctx); err != nil {
+				return fmt.Errorf("ack of %s: %w", key, err)
+			}
+		}
+		w.mu.Lock()
+		done := len(w.times) == w.keys
+		w.mu.Unlock()
+		if done {
+			return nil
+		}
+	}
+	return fmt.Errorf("%d of %d keys came within %s", len(w.times), w.keys, w.queue.Patience)
+}
+
+func (w *work[D]) take(d D) error {
+	key, err := w.queue.Key(d)
+	if err != nil {
+		return fmt.Errorf("key of a delivery: %w", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.held[key] {
+		return fmt.Errorf("%s came while another loader has it", key)
+	}
+	w.held[key] = true
+	w.times[key]++
+	return nil
 }
 
 // A loader that stops receives nothing more, and still settles what it has.
