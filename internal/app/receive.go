@@ -112,6 +112,7 @@ func (r *Receive) listen() ([]*publicServer, error) {
 			return nil, fmt.Errorf("receiver.otlp_grpc_listen: %w", err)
 		}
 		grpc := otlpgrpc.NewServer(r.intake.receiver)
+		grpc.Handler = refuseByClock(grpc.Handler, r.clock, c.RetryAfter) // a gRPC client reads 503 as UNAVAILABLE
 		grpc.TLSConfig = server.TLSConfig
 		servers = append(servers, &publicServer{grpc, listener})
 	}
@@ -158,6 +159,9 @@ func (s *publicServer) serve(failed chan<- error) {
 
 func (r *Receive) status() operate.RoleStatus {
 	st := operate.RoleStatus{Role: "receive", Version: version.Current().Version}
+	if err := r.clock.Err(); err != nil {
+		st.Error = "every event is refused: " + err.Error()
+	}
 	for _, b := range r.intake.batchers {
 		st.Batchers = append(st.Batchers, b.Stats())
 	}

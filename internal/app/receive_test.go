@@ -31,26 +31,7 @@ func TestReadyzOfRefusals(t *testing.T) {
 		w.WriteHeader(int(map[string]*atomic.Int32{http.MethodPut: &put, http.MethodHead: &head}[r.Method].Load()))
 	}))
 	defer store.Close()
-	listen, admin := freeAddress(t), freeAddress(t)
-	for name, value := range map[string]string{
-		"STORAGE_ENDPOINT": store.URL, "STORAGE_NOTIFY": "none", "STORAGE_PATH_STYLE": "true", "STORAGE_ACCESS_KEY": "a", "STORAGE_SECRET_KEY": "s",
-		"RECEIVER_LISTEN": listen, "ADMIN_LISTEN": admin, "RECEIVER_KEYS": "[{project: a, sha256: " + hashOf("key") + "}]", "PROCESS_DRAIN": "1s",
-		"BATCHER_DIR": filepath.Join(t.TempDir(), "wal"), "BATCHER_ROLL_AGE": "50ms", "BATCHER_BACKOFF_MIN": "1ms", "BATCHER_BACKOFF_MAX": "10ms",
-	} {
-		t.Setenv("PENSTOCK_"+name, value)
-	}
-	t.Chdir(t.TempDir())
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	cfg, err := config.Load("", os.Environ())
-	if err != nil {
-		t.Fatal(err)
-	}
-	role, err := NewReceive(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() { done <- role.Run(ctx) }()
+	listen, admin, stop := startReceive(t, store.URL)
 
 	awaitAnswer(t, "http://"+admin+"/readyz", 200, "ok\n")
 	event := `{"name":"a"}`
@@ -80,8 +61,71 @@ func TestReadyzOfRefusals(t *testing.T) {
 	put.Store(http.StatusOK)
 	awaitAnswer(t, "http://"+admin+"/metrics", 200, `penstock_batcher_refused_batches{pipeline="events"} 0`)
 	stop()
-	if err := <-done; err != nil {
-		t.Errorf("the receiver ended with %v", err)
+}
+
+// While the clock is wrong, no listener takes events, and the status says why.
+func TestWrongClockRefusesOnEveryListener(t *testing.T) {
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", time.Now().Add(2*time.Hour).UTC().Format(http.TimeFormat))
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer store.Close()
+	grpc := freeAddress(t)
+	t.Setenv("PENSTOCK_RECEIVER_OTLP_GRPC_LISTEN", grpc)
+	listen, admin, stop := startReceive(t, store.URL)
+	awaitAnswer(t, "http://"+admin+"/readyz", 503, "behind the store's")
+	awaitAnswer(t, "http://"+admin+"/status", 200, "every event is refused: this machine's clock is 2h0m0s behind the store's")
+
+	var h2c http.Protocols
+	h2c.SetUnencryptedHTTP2(true)
+	for url, client := range map[string]*http.Client{
+		"http://" + listen + "/v1/events?key=key": http.DefaultClient,
+		"http://" + grpc + "/opentelemetry.proto.collector.logs.v1.LogsService/Export": {
+			Transport: &http.Transport{Protocols: &h2c}},
+	} {
+		resp, err := client.Post(url, "application/grpc", strings.NewReader("\x00\x00\x00\x00\x00"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%s: got %s, want 503", url, resp.Status)
+		}
+	}
+	stop()
+}
+
+// startReceive runs a receiver that stores into a bucket at endpoint. stop drains it and fails the test if it fails.
+func startReceive(t *testing.T, endpoint string) (listen, admin string, stop func()) {
+	t.Helper()
+	listen, admin = freeAddress(t), freeAddress(t)
+	for name, value := range map[string]string{
+		"STORAGE_ENDPOINT": endpoint, "STORAGE_NOTIFY": "none", "STORAGE_PATH_STYLE": "true",
+		"STORAGE_ACCESS_KEY": "a", "STORAGE_SECRET_KEY": "s", "RECEIVER_LISTEN": listen, "ADMIN_LISTEN": admin,
+		"RECEIVER_KEYS": "[{project: a, sha256: " + hashOf("key") + "}]", "PROCESS_DRAIN": "1s",
+		"BATCHER_DIR": filepath.Join(t.TempDir(), "wal"), "BATCHER_ROLL_AGE": "50ms",
+		"BATCHER_BACKOFF_MIN": "1ms", "BATCHER_BACKOFF_MAX": "10ms",
+	} {
+		t.Setenv("PENSTOCK_"+name, value)
+	}
+	t.Chdir(t.TempDir())
+	cfg, err := config.Load("", os.Environ())
+	if err != nil {
+		t.Fatal(err)
+	}
+	role, err := NewReceive(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- role.Run(ctx) }()
+	return listen, admin, func() {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the receiver ended with %v", err)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 type RoleStatus struct {
 	Role     string          `json:"role"`
 	Version  string          `json:"version"`
+	Error    string          `json:"error,omitempty"` // why the role as a whole does not work; empty: it does
 	Batchers []batcher.Stats `json:"batchers,omitempty"`
 	Loaders  []loader.Stats  `json:"loaders,omitempty"`
 }

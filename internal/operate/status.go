@@ -102,6 +102,9 @@ func (r *statusReport) addRole(ctx context.Context, client *http.Client, url str
 		r.fail(err)
 		return
 	}
+	if role.Error != "" {
+		r.fail(fmt.Errorf("%s %s: %s", role.Role, url, role.Error))
+	}
 	for _, warning := range role.setAside() {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s %s %s", role.Role, url, warning))
 	}
