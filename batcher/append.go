@@ -17,45 +17,36 @@ const (
 	flushWait  = 100 * time.Millisecond
 	// maxGather bounds what waits to be written; Append waits beyond it.
 	maxGather = 8 << 20
+	// keepWrites is how many writes' buffers are used again: one is gathered
+	// while another is written.
+	keepWrites = 2
+	// keepBuffer is the largest buffer, in bytes, that is used again.
+	keepBuffer = 512 << 10
 )
-
-// keepWrites is how many writes' buffers are used again: one is gathered while
-// another is written.
-const keepWrites = 2
-
-// keepBuffer is the largest buffer, in bytes, that is used again.
-const keepBuffer = 512 << 10
 
 var buffers = sync.Pool{New: func() any { return new(records) }}
 
 // Append copies all of the events or none of them; a crash before the ticket's
-// Wait returns may leave the first ones. It sets the events' seqs, and the
-// references to their blobs, which come in the events' order. It returns once
-// it needs nothing more of events and blobs. The durability belongs to Append:
-// a write that fails drops the events that nobody was promised.
-func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (pipeline.Ticket, error) {
+// Wait returns may leave the first ones. It sets the events' seqs. Blobs come in
+// the events' order and are on disk when Append returns. It needs nothing of
+// events and blobs after that. The durability belongs to Append, since a write
+// that fails drops the events that nobody was promised.
+func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob,
+	d pipeline.Durability) (pipeline.Ticket, error) {
 	if len(events) == 0 {
 		return done{}, nil
 	}
-	var pinned *batch
+	var held *blobSegment
+	var stored []storedBlob
 	if len(blobs) > 0 {
 		var err error
-		if pinned, err = b.pin(blobs); err != nil {
+		if held, stored, err = b.keepBlobs(blobs); err != nil {
 			return nil, err
-		}
-		if err := b.keepBlobs(pinned, events, blobs); err != nil {
-			b.giveUp(pinned)
-			b.unpin(pinned)
-			b.log.Error("blobs cannot be written", "segment", pinned.segment.Path(), "error", err)
-			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
 	rs := buffers.Get().(*records)
-	rs.set(events)
-	w, err := b.add(ctx, pinned, events, rs, d)
-	if pinned != nil {
-		b.unpin(pinned)
-	}
+	rs.set(events, stored)
+	w, err := b.add(ctx, events, rs, held, d)
 	if cap(rs.buf) <= keepBuffer {
 		buffers.Put(rs)
 	}
@@ -105,7 +96,7 @@ func (t *inBucket) Wait(ctx context.Context) (object string, err error) {
 	}
 }
 
-// accepts tells why size bytes more are not taken now.
+// accepts returns why size bytes more are not taken now.
 func (b *Batcher) accepts(size int64) error {
 	switch {
 	case b.closed:
@@ -120,122 +111,127 @@ func (b *Batcher) accepts(size int64) error {
 	return nil
 }
 
-// current is the active batch.
-func (b *Batcher) current() (*batch, error) {
-	if b.active == nil {
-		if err := b.begin(time.Now()); err != nil {
-			b.fail(err)
-			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+// makeRoom waits until size bytes more may be gathered. All writes count, not
+// the last alone: each roll begins another. It is called with mu held.
+func (b *Batcher) makeRoom(ctx context.Context, size int64) error {
+	for {
+		if err := b.accepts(size); err != nil {
+			return err
+		}
+		if len(b.writes) == 0 || b.gathered == 0 || b.gathered+size <= maxGather {
+			return nil
+		}
+		w := b.writes[0]
+		b.mu.Unlock()
+		select {
+		case <-w.taken:
+		case <-ctx.Done():
+		}
+		b.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 	}
-	return b.active, nil
 }
 
-// add puts records into the write that is being gathered, all into one, of the
-// active batch or of one that is pinned.
-func (b *Batcher) add(ctx context.Context, bt *batch, events []pipeline.Event, rs *records, d pipeline.Durability) (*write, error) {
-	if len(rs.buf) > wal.MaxRecord {
-		return nil, fmt.Errorf("append: %d bytes in one request, limit %d", len(rs.buf), wal.MaxRecord)
-	}
+// fill is what the batch to be has: all that was appended since the last roll.
+// It decides when the next roll is due. Which segment the records go into is
+// decided when they are written.
+type fill struct {
+	rollAt time.Time
+	began  time.Time // zero: nothing was appended
+	rows   int64
+	size   int64 // bytes of records
+	blobs  int64 // bytes
+}
+
+// add puts records into the write that is being gathered, all into one, and
+// passes on the hold of their blobs' segment.
+func (b *Batcher) add(ctx context.Context, events []pipeline.Event, rs *records, held *blobSegment,
+	d pipeline.Durability) (*write, error) {
 	size := int64(len(rs.buf))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for {
-		if err := b.accepts(size); err != nil {
-			return nil, err
+	err := b.makeRoom(ctx, size)
+	if size > wal.MaxRecord {
+		err = fmt.Errorf("append: %d bytes in one request, limit %d", size, wal.MaxRecord)
+	}
+	if err != nil {
+		if held != nil {
+			b.drop(held)
 		}
-		// All writes count, not the last alone: each roll begins another.
-		if len(b.writes) > 0 && b.gathered > 0 && b.gathered+size > maxGather {
-			w := b.writes[0]
-			b.mu.Unlock()
-			select {
-			case <-w.taken:
-			case <-ctx.Done():
-			}
-			b.mu.Lock()
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		break
+		return nil, err
 	}
 	now := time.Now()
-	if bt == nil {
-		var err error
-		if bt, err = b.current(); err != nil {
-			return nil, err
-		}
-	} else if bt.spoiled {
-		return nil, fmt.Errorf("%w: the batch's segment failed", ErrUnavailable)
-	}
-	b.newest = max(b.newest, rs.newest)
-	if size >= maxGather && bt == b.active {
+	if size >= maxGather {
 		b.tail = nil // its buffer is a write of its own: a copy is felt
 	}
-	w := b.gather(bt)
-	from := len(w.buf)
+	w := b.gather(now)
 	for i := range events {
 		events[i].Seq = b.nextSeq + uint64(i)
 	}
-	b.nextSeq = rs.number(b.nextSeq)
-	if from == 0 && size >= flushBytes {
-		w.buf, rs.buf = rs.buf, w.buf
-	} else {
-		w.buf = append(w.buf, rs.buf...)
+	w.add(rs, b.nextSeq, d == pipeline.Memory)
+	if held != nil {
+		w.blobs = b.hold(w.blobs, held)
 	}
+	b.nextSeq += uint64(len(events))
+	b.newest = max(b.newest, rs.newest)
 	b.gathered += size
-	if d == pipeline.Memory {
-		w.promised = append(w.promised, span{from, len(w.buf)})
-	} else {
-		w.sync = true
-		w.waiters++
-	}
-	bt.rows += int64(len(events))
-	bt.size += size
 	b.disk += size
 	b.metrics.events.Add(float64(len(events)))
 	b.metrics.bytes.Add(float64(size))
+	b.plan(w, rs, size, now, d)
+	return w, nil
+}
 
-	if bt != b.active { // it was rolled while its blobs were written
-		b.signal()
-		return w, nil
+// plan counts what was added to w, and decides whether something is due now.
+func (b *Batcher) plan(w *write, rs *records, size int64, now time.Time, d pipeline.Durability) {
+	f := &b.fill
+	if f.began.IsZero() {
+		f.began, f.rollAt = now, now.Add(b.opts.RollAge)
+		b.signal() // to set the timer
 	}
-	if d == pipeline.Bucket {
-		if at := now.Add(b.opts.ObjectWait); at.Before(bt.rollAt) {
-			bt.rollAt = at
-			b.signal() // to set the timer anew
-		}
+	f.rows += int64(rs.events)
+	f.size += size
+	f.blobs += rs.blobs
+	if at := now.Add(b.opts.ObjectWait); d == pipeline.Bucket && at.Before(f.rollAt) {
+		f.rollAt = at
+		b.signal()
 	}
 	switch {
-	case bt.rows >= b.opts.RollRows:
+	case f.rows >= b.opts.RollRows:
 		b.roll("rows")
-	case float64(bt.size)*b.ratio() >= float64(b.opts.RollBytes) || bt.size+bt.blobBytes >= b.opts.SegmentBytes:
+	case float64(f.size)*b.ratio() >= float64(b.opts.RollBytes) || f.size+f.blobs >= b.opts.SegmentBytes:
 		b.roll("bytes")
 	case w.waiters == 1 || b.due(w, now): // the first sets the timer anew
 		b.signal()
 	}
-	return w, nil
 }
 
-// begin opens the next batch. Its key is fixed here for good.
-func (b *Batcher) begin(now time.Time) error {
-	key := pipeline.Key{Prefix: b.spec.Prefix, Time: now.UTC().Truncate(time.Millisecond),
-		Receiver: b.opts.Receiver, Seq: b.nextSeq, Format: b.opts.Format}
-	seg, err := b.wal.Create(wal.Header{Key: key.String(), FirstSeq: key.Seq, Time: key.Time.UnixMilli()})
-	if err != nil {
-		return err
+// add copies records, or takes the buffer of many.
+func (w *write) add(rs *records, seq uint64, promised bool) {
+	rs.number(seq)
+	from := len(w.buf)
+	if from == 0 {
+		w.seq = seq
 	}
-	b.active = &batch{key: key, text: key.String(), segment: seg, began: now, rollAt: now.Add(b.opts.RollAge),
-		size: seg.Size(), stored: make(chan struct{})}
-	b.disk += seg.Size()
-	return nil
+	if from == 0 && len(rs.buf) >= flushBytes {
+		w.buf, rs.buf = rs.buf, w.buf
+	} else {
+		w.buf = append(w.buf, rs.buf...)
+	}
+	if promised {
+		w.promised = append(w.promised, span{from, len(w.buf), int64(rs.events)})
+	} else {
+		w.sync = true
+		w.waiters++
+	}
 }
 
-// gather is the write that takes appends to bt now.
-func (b *Batcher) gather(bt *batch) *write {
-	if b.tail == nil || b.tail.batch != bt {
-		b.tail = newWrite(bt, b.opts.ObjectTimeout)
+// gather is the write that takes appends now.
+func (b *Batcher) gather(now time.Time) *write {
+	if b.tail == nil {
+		b.tail = newWrite(now, b.opts.ObjectTimeout)
 		if last := len(b.spare) - 1; last >= 0 {
 			b.tail.buf, b.spare = b.spare[last], b.spare[:last]
 		}
@@ -245,24 +241,18 @@ func (b *Batcher) gather(bt *batch) *write {
 	return b.tail
 }
 
-// roll closes the active batch to further events. The committer hands it to
-// the uploaders once its last write is done.
+// roll ends the batch with what was appended up to now.
 func (b *Batcher) roll(reason string) {
-	if b.active == nil {
+	if b.fill.began.IsZero() {
 		return
 	}
-	bt := b.active
-	b.active = nil
-	b.waiting++
 	b.metrics.rolls.WithLabelValues(reason).Inc()
-	if bt.rolled = true; bt.pins == 0 {
-		b.sealNext(bt)
+	b.fill = fill{}
+	b.retireBlobs()
+	if len(b.writes) == 0 { // all of it is written
+		b.gather(time.Now())
 	}
-}
-
-// sealNext makes the batch's next write its last.
-func (b *Batcher) sealNext(bt *batch) {
-	b.gather(bt).seal = true
+	b.writes[len(b.writes)-1].roll = true
 	b.tail = nil
 	b.signal()
 }

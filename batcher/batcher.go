@@ -1,15 +1,17 @@
 // Package batcher gathers events into batches and makes one object of each.
 //
-// A batch is one segment of the write-ahead log from its first event on, under
-// a key that never changes. It goes through four states:
+// A batch is one segment of the write-ahead log, under a key that never changes:
 //
 //	active ──roll──▶ sealed ──encode, PUT──▶ uploaded ──▶ released
 //
-// Append frames the events and adds them to the write that is being gathered
-// (append.go); one goroutine writes and, where somebody waits for it, fsyncs,
-// many appends at a time (commit.go); uploaders encode sealed segments from
-// disk and put them into the bucket (upload.go). What waits, waits on disk:
-// memory is bounded by the write being gathered and by the encoders.
+// Append brings blobs to their own log (blobs.go), frames the events, and adds
+// them to the write that is being gathered (append.go). One goroutine writes and,
+// if a ticket waits for it, fsyncs, many appends at a time; it picks the segment
+// (commit.go). Uploaders encode sealed segments from disk and put them into the
+// bucket (upload.go, encode.go). What waits, waits on disk: memory is bounded by
+// the writes being gathered and by the encoders.
+//
+// docs/design/batcher.md has the formats, the recovery and the failures.
 package batcher
 
 import (
@@ -18,8 +20,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -85,61 +85,61 @@ type Batcher struct {
 	kick  chan struct{} // the committer has something to do now
 	ready chan struct{} // there may be a sealed batch; one token an uploader
 
-	mu       sync.Mutex
-	nextSeq  uint64
-	active   *batch
-	writes   []*write  // for the committer, in order
-	tail     *write    // the last of writes while it still takes appends
-	spare    [][]byte  // empty buffers for the next writes
-	gathered int64     // bytes of writes
-	expect   int       // how many waited when the last fsync ended, with those that it served
-	hold     time.Time // until when they are awaited
-	carry    []byte    // records acknowledged from memory whose write failed
-	from     []*batch  // theirs, that have blobs
-	failing  error     // why nothing can be written now
-	probed   time.Time // when writing was last tried while failing
-	closed   bool      // no event is taken any more
-	finished bool      // no batch will be sealed any more
-	sealed   []*batch  // for the uploaders, oldest first
-	disk     int64     // bytes of segments not released, with what is about to be written
-	full     bool      // an Append was refused for it, and nothing was released since
-	waiting  int       // batches sealed and not stored
-	pins     int       // of all batches
-	later    int       // batches that are to be encoded again after a pause
-	refusals []*batch  // batches that the store refuses, the oldest refusal first
-	stuck    []*batch  // stored, but their segments could not be released
-	encoded  float64   // bytes of recent objects, older ones weighing less
-	framed   float64   // bytes of their segments, weighed alike
-	newest   int64     // received_at of the newest event, ms
-	lastErr  string    // of the last PUT that failed, until one succeeds
-	released int64     // objects since the start
-	replayed time.Time // begin of the newest batch found at Open
-	setAside int       // segments in the folder that could not be read, wholly or in part
+	active *batch       // the committer's: its segment takes writes; set with mu held
+	last   pipeline.Key // the committer's: of the newest batch
+
+	mu        sync.Mutex
+	nextSeq   uint64
+	fill      fill
+	writes    []*write     // for the committer, in order
+	tail      *write       // the last of writes while it still takes appends
+	spare     [][]byte     // empty buffers for the next writes
+	gathered  int64        // bytes of writes
+	expect    int          // how many waited when the last fsync ended, with those that it served
+	holdUntil time.Time    // they are awaited until then
+	blobs     *blobSegment // takes blobs now; nil: the next one begins it
+	unused    []leftover   // to be removed
+	failing   error        // why nothing can be written now
+	probed    time.Time    // when writing was last tried while failing
+	closed    bool         // no event is taken any more
+	finished  bool         // no batch will be sealed any more
+	sealed    []*batch     // for the uploaders, oldest first
+	disk      int64        // bytes of all files, with what is about to be written
+	full      bool         // an Append was refused for it, and nothing was released since
+	waiting   int          // batches sealed and not stored
+	later     int          // batches that are to be encoded again after a pause
+	refusals  []*batch     // batches that the store refuses, the oldest refusal first
+	stuck     []*batch     // stored, but their segments could not be released
+	encoded   float64      // bytes of recent objects, older ones weighing less
+	framed    float64      // bytes of their segments, weighed alike
+	newest    int64        // received_at of the newest event, ms
+	lastErr   string       // of the last PUT that failed, until one succeeds
+	released  int64        // objects since the start
+	replayed  time.Time    // begin of the newest batch found at Open
+	setAside  int          // files in the folder that could not be read, wholly or in part
 }
 
 // batch is an object to be.
 type batch struct {
-	key       pipeline.Key
-	text      string // key.String()
-	segment   *wal.Segment
-	began     time.Time
-	rollAt    time.Time
-	rows      int64
-	size      int64         // of the segment, with what is about to be written
-	blobs     *blobFile     // nil: none
-	blobBytes int64         // in it
-	pins      int           // appends that write blobs now; it is not sealed before they end
-	rolled    bool          // no append begins in it any more
-	spoiled   bool          // a write failed: no other follows
-	carried   bool          // records of it went into another: what they refer to stays here
-	after     []*batch      // whose blobs its records may refer to
-	replayed  bool          // of after, those with records of their own are guessed
-	nextSeq   uint64        // behind its last event; set when it is encoded
-	failures  int           // attempts to encode it
-	refused   int           // attempts to put it that the store has refused
-	refusal   error         // the last of these
-	stored    chan struct{} // closed when the object is in the bucket, or never will be under this key
-	storeErr  error         // set before stored is closed
+	key      pipeline.Key
+	text     string // key.String()
+	segment  *wal.Segment
+	size     int64           // of the segment, bytes; set when it is sealed
+	blobs    []*blobSegment  // that its records refer to; each is held
+	earlier  []*earlierBlobs // files of the first version, put before it
+	own      *earlierBlobs   // the one that belongs to its segment; nil: none
+	blobKeys int             // keys of its blobs that another object has
+	lost     bool            // bytes of its blobs are lost, and that was reported
+	nextSeq  uint64          // behind its last event; set when it is encoded
+	failures int             // attempts to encode it
+	refused  int             // attempts to put it that the store has refused
+	refusal  error           // the last of these
+	stored   chan struct{}   // closed when the object is in the bucket, or never will be under this key
+	storeErr error           // set before stored is closed
+}
+
+func newBatch(key pipeline.Key, seg *wal.Segment) *batch {
+	return &batch{key: key, text: key.String(), segment: seg, stored: make(chan struct{})}
 }
 
 // New makes a batcher; Open is the first that touches the disk.
@@ -157,108 +157,6 @@ func New(spec pipeline.Spec, opts Options, store Store, log *slog.Logger, reg pr
 	}
 	b.metrics = newMetrics(spec, reg, b)
 	return b
-}
-
-// Open locks the log and takes over what an earlier process left: each of its
-// segments is a sealed batch again, under the same key. It streams; memory is
-// bounded by the largest record.
-func (b *Batcher) Open() error {
-	log, err := wal.Open(b.fs, b.opts.Dir)
-	if err != nil {
-		return fmt.Errorf("%s: %w", b.spec.Name, err)
-	}
-	b.wal = log
-	if err := b.replay(); err != nil {
-		log.Close()
-		return fmt.Errorf("%s: %w", b.spec.Name, err)
-	}
-	return nil
-}
-
-func (b *Batcher) replay() error {
-	names, err := b.fs.ReadDir(b.opts.Dir)
-	if err != nil {
-		return err
-	}
-	blobs := map[string]bool{}
-	for _, name := range names {
-		path := filepath.Join(b.opts.Dir, name)
-		if wal.IsSetAside(name) {
-			b.setAside++
-		}
-		if strings.HasSuffix(name, spoolSuffix) {
-			b.fs.Remove(path) // half an object: its segment is still here
-		}
-		if strings.HasSuffix(name, blobSuffix) {
-			blobs[path] = true
-		}
-	}
-	saved, err := b.wal.SavedSeq()
-	if err != nil {
-		return err
-	}
-	// Where the log is new, the clock keeps seqs from beginning again. In
-	// microseconds they stay below 2⁵³, so that JavaScript reads them exactly.
-	b.nextSeq = max(saved, uint64(time.Now().UnixMicro()))
-	rows := map[*wal.Segment]int64{}
-	var events []pipeline.Event
-	segments, err := b.wal.Recover(func(s *wal.Segment, seq uint64, payload []byte) error {
-		if events, err = parseRecord(events[:0], seq, payload); err != nil {
-			return nil // encode meets it again; it must not keep the others from their start
-		}
-		rows[s] += int64(len(events))
-		b.nextSeq = max(b.nextSeq, seq+uint64(len(events)))
-		return nil
-	}, func(path string, why error) {
-		b.metrics.corrupt.Inc()
-		b.setAside++
-		b.log.Error("segment is damaged or unreadable; it is kept as *.corrupt or *.unreadable", "path", path, "error", why)
-		b.report("", "damaged_segment", nil, "the segment %s is kept as *.corrupt or *.unreadable: %s", path, why)
-	}, func(path string) bool { return blobs[path+blobSuffix] }) // records that were carried over may refer to them
-	if err != nil {
-		return err
-	}
-	for _, r := range segments {
-		key, err := pipeline.ParseKey(r.Key)
-		if err != nil {
-			b.metrics.corrupt.Inc()
-			b.log.Error("segment's key is not ours; it is kept as *.corrupt", "path", r.Path(), "error", err)
-			if err := r.SetAside(); err != nil {
-				return err
-			}
-			continue
-		}
-		bt := &batch{key: key, text: r.Key, segment: r.Segment, began: key.Time, rows: rows[r.Segment], size: r.Size(), stored: make(chan struct{})}
-		if path := bt.segment.Path() + blobSuffix; blobs[path] {
-			bt.blobs = newBlobFile(b.fs, path)
-			if err := bt.blobs.reopen(); err != nil {
-				// Its events wait for it in their segment. They would refer to a blob that does not exist.
-				b.metrics.corrupt.Inc()
-				bt.blobs.unread = true
-				b.log.Error("blobs cannot be read; their batch waits until they can", "path", path, "error", err)
-			}
-			bt.blobBytes = bt.blobs.size
-			delete(blobs, path)
-		}
-		bt.replayed = true
-		if key.Time.After(b.replayed) {
-			b.replayed = key.Time
-		}
-		for _, earlier := range b.sealed { // records of any may have been carried over
-			if earlier.blobs != nil {
-				bt.after = append(bt.after, earlier)
-			}
-		}
-		b.sealed = append(b.sealed, bt)
-		b.waiting++
-		b.disk += bt.size + bt.blobBytes
-		b.metrics.replayed.Add(float64(bt.rows))
-		b.log.Info("replay", "key", r.Key, "rows", bt.rows, "bytes", bt.size, "blob_bytes", bt.blobBytes, "cut_bytes", r.Cut)
-	}
-	for path := range blobs {
-		b.fs.Remove(path) // its segment was released: both objects are stored
-	}
-	return nil
 }
 
 // Run writes and uploads until ctx ends; then it rolls the active batch and
@@ -280,8 +178,9 @@ func (b *Batcher) Run(ctx context.Context) error {
 	b.release() // what stays is put again by the next process, under the same key
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if n := len(b.carry); n > 0 {
-		return fmt.Errorf("%s: drain: %d bytes of events acknowledged from memory are lost (%v)", b.spec.Name, n, b.failing)
+	if b.gathered > 0 {
+		return fmt.Errorf("%s: drain: %d bytes of events acknowledged from memory are lost (%v)",
+			b.spec.Name, b.gathered, b.failing)
 	}
 	if b.waiting > 0 {
 		return fmt.Errorf("%s: drain: %d batches are not in the bucket yet (%s); they stay in %s for the next start",
@@ -302,7 +201,7 @@ type Stats struct {
 	Newest        int64   `json:"newest_accepted_ms"` // received_at, 0: none since the start
 	Stored        int64   `json:"objects_stored"`     // since the start
 	Refused       int     `json:"refused_batches"`    // batches that the store refuses and that are tried again
-	SetAside      int     `json:"segments_set_aside"` // files of the log that could not be read, wholly or in part
+	SetAside      int     `json:"segments_set_aside"` // files of the folder that could not be read, wholly or in part
 	Error         string  `json:"error,omitempty"`    // why uploads or writes fail now
 }
 
@@ -315,8 +214,8 @@ func (b *Batcher) Stats() Stats {
 	if b.failing != nil {
 		s.Error = b.failing.Error()
 	}
-	if a := b.active; a != nil {
-		s.ActiveRows, s.ActiveBytes, s.ActiveSeconds = a.rows, a.size+a.blobBytes, time.Since(a.began).Seconds()
+	if f := b.fill; !f.began.IsZero() {
+		s.ActiveRows, s.ActiveBytes, s.ActiveSeconds = f.rows, f.size+f.blobs, time.Since(f.began).Seconds()
 	}
 	return s
 }

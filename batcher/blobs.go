@@ -1,84 +1,118 @@
 package batcher
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/penstock/penstock/batcher/wal"
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// blobSuffix ends the name of a batch's blob file, behind its segment's.
+// blobSuffix ends the name of a segment of the log of blobs, behind its number in hex.
 const blobSuffix = ".blobs"
 
-// blobFile holds the large values of a batch's events, as they will stand in an
-// object of their own. They are written there before the record that refers to
-// them, brought to disk before it, and put into the bucket before its object. A
-// crash leaves at most bytes that nobody refers to.
-type blobFile struct {
-	fs   wal.FS
-	path string
+// blobSegment is a file of the log of blobs: large values, one after the other.
+// They are written and fsynced before the record that refers to them, and read
+// back when that record's batch is encoded. A crash leaves at most bytes that
+// no record refers to.
+type blobSegment struct {
+	fs     wal.FS
+	path   string
+	number uint64 // taken from the seqs, so that it is never used again
 
-	writing sync.Mutex    // held by the one who writes a blob, however long that takes
-	syncing chan struct{} // holds the one who brings them to disk
-	putting chan struct{} // holds the one who puts them
-	put     bool          // they are in the bucket
-	unread  bool          // it could not be opened at the start; changed by the one who puts
+	// Guarded by Batcher.mu.
+	holders int   // appends, writes and batches whose records may refer to it
+	retired bool  // it takes no more blobs; without holders it is removed
+	bytes   int64 // counted in Batcher.disk
+
+	writing chan struct{} // holds the append that writes, however long that takes
+	syncing chan struct{} // holds the append that brings to disk
 
 	mu     sync.Mutex
-	file   wal.File // nil: not open now
-	size   int64    // of the blobs that are whole
-	synced int64
-	named  bool  // its entry in the folder is durable
+	size   int64 // bytes of whole blobs
+	synced int64 // of these, bytes that are on disk
+	named  bool  // its entry in the folder is on disk
 	failed error // of an fsync: nothing more is written then
 }
 
-func newBlobFile(fs wal.FS, path string) *blobFile {
-	return &blobFile{fs: fs, path: path, syncing: make(chan struct{}, 1), putting: make(chan struct{}, 1)}
+func newBlobSegment(fs wal.FS, dir string, number uint64) *blobSegment {
+	return &blobSegment{fs: fs, path: blobPath(dir, number), number: number,
+		writing: make(chan struct{}, 1), syncing: make(chan struct{}, 1)}
 }
 
-// open is the file, and how much of it is blobs.
-func (f *blobFile) open() (wal.File, int64, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	err := f.failed
-	if f.file == nil && err == nil {
-		if f.file, err = f.fs.OpenFile(f.path, os.O_RDWR|os.O_CREATE); err != nil {
-			f.file = nil
-			err = fmt.Errorf("open blobs: %w", err)
+func blobPath(dir string, number uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%016x%s", number, blobSuffix))
+}
+
+// blobNumber is the number of a segment of blobs by its file's name.
+func blobNumber(name string) (uint64, bool) {
+	hex, ok := strings.CutSuffix(name, blobSuffix)
+	n, err := strconv.ParseUint(hex, 16, 64)
+	return n, ok && len(hex) == 16 && err == nil
+}
+
+// append writes blobs and brings them to disk: all of them, or an error. kept is
+// how many bytes it wrote. It has a file descriptor of its own, since the system
+// reports a failed fsync once to each that was open.
+func (s *blobSegment) append(blobs []pipeline.Blob) (stored []storedBlob, kept int64, err error) {
+	file, err := s.fs.OpenFile(s.path, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open blobs: %w", err)
+	}
+	defer file.Close()
+	s.writing <- struct{}{}
+	stored, kept, err = s.write(file, blobs)
+	<-s.writing
+	if err != nil {
+		return nil, kept, err
+	}
+	if err := s.sync(file, stored[len(stored)-1].Ref.Range[1]+1); err != nil {
+		return nil, kept, fmt.Errorf("sync blobs %s: %w", filepath.Base(s.path), err)
+	}
+	return stored, kept, nil
+}
+
+// write appends blobs, each as a whole or not at all.
+func (s *blobSegment) write(file wal.File, blobs []pipeline.Blob) (stored []storedBlob, kept int64, err error) {
+	at, err := s.end()
+	stored = make([]storedBlob, 0, len(blobs))
+	for i := range blobs {
+		if err != nil {
+			return nil, kept, err
 		}
+		b := &blobs[i]
+		to := &paced{segment: s, file: file, at: at, synced: at, sum: sha256.New()}
+		if err = b.Write(to); err != nil {
+			err = errors.Join(err, file.Truncate(at))
+			continue
+		}
+		stored = append(stored, storedBlob{b.Event, b.At, s.number, pipeline.BlobRef{
+			Range: [2]int64{at, to.at - 1}, Bytes: to.at - at, SHA256: hex.EncodeToString(to.sum.Sum(nil)),
+			ContentType: b.ContentType, Kind: b.Kind, Name: b.Name}})
+		kept += to.at - at
+		at = to.at
+		s.mu.Lock()
+		s.size = at
+		s.mu.Unlock()
 	}
-	return f.file, f.size, err
+	return stored, kept, err
 }
 
-// write appends one blob, all of it or nothing.
-func (f *blobFile) write(b *pipeline.Blob, object string) (ref pipeline.BlobRef, err error) {
-	f.writing.Lock()
-	defer f.writing.Unlock()
-	file, from, err := f.open()
-	if err != nil {
-		return ref, err
-	}
-	to := &paced{blobs: f, file: file, at: from, synced: from, sum: sha256.New()}
-	err = b.Write(to)
-	n := to.at - from
-	if err != nil {
-		return ref, errors.Join(err, file.Truncate(from))
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.size = from + n
-	return pipeline.BlobRef{Object: object, Range: [2]int64{from, f.size - 1}, Bytes: n,
-		SHA256: hex.EncodeToString(to.sum.Sum(nil)), ContentType: b.ContentType, Kind: b.Kind, Name: b.Name}, nil
+// end is where the next blob begins.
+func (s *blobSegment) end() (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.size, s.failed
 }
 
 // paceBytes is how much of a blob is brought to disk at once. One fsync of all of
@@ -91,9 +125,9 @@ const paceBytes = 1 << 20
 // a garbage collection waiting, and everybody with it.
 const partBytes = 64 << 10
 
-// paced writes to a file at its own pace, and lets others run in between.
+// paced writes to a segment at its own pace, and lets others run in between.
 type paced struct {
-	blobs      *blobFile
+	segment    *blobSegment
 	file       wal.File
 	at, synced int64
 	sum        hash.Hash
@@ -109,227 +143,138 @@ func (w *paced) Write(p []byte) (n int, err error) {
 		n += m
 		p = p[len(part):]
 		if err == nil && w.at-w.synced >= paceBytes {
-			w.synced, err = w.at, w.blobs.fsync(w.file)
+			w.synced = w.at
+			w.segment.syncing <- struct{}{}
+			err = w.segment.fsync(w.file)
+			<-w.segment.syncing
 		}
 		runtime.Gosched()
 	}
 	return n, err
 }
 
-// reopen finds what an earlier process wrote.
-func (f *blobFile) reopen() error {
-	defer f.close()
-	file, _, err := f.open()
+// sync makes the first size bytes survive a power loss. Appends that wait for
+// one another's fsync share the next one.
+func (s *blobSegment) sync(file wal.File, size int64) error {
+	s.syncing <- struct{}{}
+	defer func() { <-s.syncing }()
+	s.mu.Lock()
+	whole, synced, named, failed := s.size, s.synced, s.named, s.failed
+	s.mu.Unlock()
+	err := failed
+	if err == nil && synced < size {
+		err = s.fsync(file)
+	}
+	if err == nil && !named {
+		err = s.fs.SyncDir(filepath.Dir(s.path))
+	}
 	if err != nil {
 		return err
 	}
-	f.size, err = file.Size()
-	f.synced = f.size // what is missing then is missing
-	return err
-}
-
-// sync makes what was written survive a power loss.
-func (f *blobFile) sync() error {
-	f.mu.Lock()
-	file, size, named, done := f.file, f.size, f.named, f.synced == f.size
-	f.mu.Unlock()
-	if done {
-		return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.named = true
+	if synced < size {
+		s.synced = whole
 	}
-	err := f.fsync(file)
-	if err == nil && !named {
-		err = f.fs.SyncDir(filepath.Dir(f.path))
-	}
-	if err != nil {
-		return fmt.Errorf("sync blobs %s: %w", filepath.Base(f.path), err)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.synced, f.named = max(f.synced, size), true
 	return nil
 }
 
-// fsync brings all that was written to disk. After one that failed all others
-// fail: a file tells it once, to one of those who ask at the same time, and takes
-// what it did not bring for brought.
-func (f *blobFile) fsync(file wal.File) error {
-	f.syncing <- struct{}{}
-	defer func() { <-f.syncing }()
-	if err := f.broken(); err != nil {
+// fsync brings all that was written to disk. After one that failed the segment takes
+// no more: the system takes what it did not bring for brought.
+func (s *blobSegment) fsync(file wal.File) error {
+	if err := s.broken(); err != nil {
 		return err
 	}
 	err := file.Sync()
 	if err != nil {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.failed = err
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.failed = err
 	}
 	return err
 }
 
 // broken is the error of the fsync that failed.
-func (f *blobFile) broken() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.failed
+func (s *blobSegment) broken() error {
+	_, err := s.end()
+	return err
 }
 
-func (f *blobFile) close() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.file != nil {
-		f.file.Close()
-		f.file = nil
+// keepBlobs brings blobs to disk. The caller holds the segment until a write does.
+func (b *Batcher) keepBlobs(blobs []pipeline.Blob) (*blobSegment, []storedBlob, error) {
+	var size int64 // at most
+	for i := range blobs {
+		size += blobs[i].Size
 	}
-}
-
-func (f *blobFile) remove() error {
-	f.close()
-	if err := f.fs.Remove(f.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove blobs: %w", err)
+	s, err := b.holdBlobs(size)
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil
+	stored, kept, err := s.append(blobs)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.disk += kept - size
+	s.bytes += kept - size
+	b.metrics.blobBytes.Add(float64(kept))
+	if err != nil {
+		if b.blobs == s && s.broken() != nil {
+			b.retireBlobs()
+		}
+		b.drop(s)
+		b.log.Error("blobs cannot be written", "path", s.path, "error", err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return s, stored, nil
 }
 
-// pin keeps the active batch from being sealed until unpin: its blobs are
-// written before the record that refers to them.
-func (b *Batcher) pin(blobs []pipeline.Blob) (*batch, error) {
-	size := sizeOf(blobs)
+// holdBlobs is the segment that takes size bytes of blobs now.
+func (b *Batcher) holdBlobs(size int64) (*blobSegment, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.accepts(size); err != nil {
 		return nil, err
 	}
-	bt, err := b.current()
-	if err != nil {
-		return nil, err
+	if b.blobs != nil && b.blobs.bytes >= b.opts.SegmentBytes {
+		b.retireBlobs()
 	}
-	if bt.blobs == nil {
-		bt.blobs = newBlobFile(b.fs, bt.segment.Path()+blobSuffix)
+	if b.blobs == nil {
+		b.blobs = newBlobSegment(b.fs, b.opts.Dir, b.nextSeq)
+		b.nextSeq++
 	}
-	bt.pins++
-	b.pins++
-	b.disk += size // until it is known how much it is
-	b.signal()     // to set the timer for the batch's age
-	return bt, nil
+	b.blobs.holders++
+	b.blobs.bytes += size // until it is known how much it is
+	b.disk += size
+	return b.blobs, nil
 }
 
-// sizeOf is how many bytes blobs have at most.
-func sizeOf(blobs []pipeline.Blob) (n int64) {
-	for i := range blobs {
-		n += blobs[i].Size
+// retireBlobs lets the next blobs begin a segment.
+func (b *Batcher) retireBlobs() {
+	s := b.blobs
+	if s == nil {
+		return
 	}
-	return n
+	b.blobs = nil
+	s.retired = true
+	s.holders++
+	b.drop(s)
 }
 
-// giveUp lets the next blobs go into another batch where this one's file is broken.
-func (b *Batcher) giveUp(bt *batch) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.active == bt && bt.blobs.broken() != nil {
-		b.roll("error")
+// drop ends one hold of a segment.
+func (b *Batcher) drop(s *blobSegment) {
+	if s.holders--; s.holders == 0 && s.retired {
+		b.discard(s.path, s.bytes)
 	}
 }
 
-func (b *Batcher) unpin(bt *batch) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.pins--
-	if bt.pins--; bt.pins == 0 && bt.rolled {
-		b.sealNext(bt)
-	}
-	b.signal()
-}
-
-// pinned tells whether there is a batch that is.
-func (b *Batcher) pinned() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.pins > 0
-}
-
-// keepBlobs writes the blobs to the batch's file, and the references to them
-// into the events.
-func (b *Batcher) keepBlobs(bt *batch, events []pipeline.Event, blobs []pipeline.Blob) error {
-	object := pipeline.BlobKey(bt.key)
-	var total int64
-	foreseen := sizeOf(blobs)
-	defer func() { // what was written before an error takes room all the same
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		bt.blobBytes += total
-		b.disk += total - foreseen
-		b.metrics.blobBytes.Add(float64(total))
-	}()
-	for len(blobs) > 0 {
-		e := &events[blobs[0].Event]
-		var whole []byte
-		from := 0
-		for i := blobs[0].Event; len(blobs) > 0 && blobs[0].Event == i; blobs = blobs[1:] {
-			ref, err := bt.blobs.write(&blobs[0], object)
-			if err != nil {
-				return err
-			}
-			total += ref.Bytes
-			whole = append(whole, e.Properties[from:blobs[0].At]...)
-			whole = ref.Append(whole)
-			from = blobs[0].At + len(pipeline.BlobHole)
+// hold passes holds of segments on to a holder's list, in which each segment is once.
+func (b *Batcher) hold(list []*blobSegment, more ...*blobSegment) []*blobSegment {
+	for _, s := range more {
+		if slices.Contains(list, s) {
+			b.drop(s)
+		} else {
+			list = append(list, s)
 		}
-		e.Properties = append(whole, e.Properties[from:]...)
 	}
-	// Here, and not where all others wait for it.
-	return bt.blobs.sync()
-}
-
-// errBlobs says that blobs could not be read from disk.
-var errBlobs = errors.New("blobs cannot be read")
-
-// sumOf reads the size bytes that are put.
-func sumOf(file wal.File, size int64) (sha256sum string, err error) {
-	sum := sha256.New()
-	if _, err := io.Copy(sum, io.NewSectionReader(file, 0, size)); err != nil {
-		return "", fmt.Errorf("%w: %w", errBlobs, err)
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
-}
-
-// putBlobs brings a batch's blobs to the bucket, if there are any, once.
-func (b *Batcher) putBlobs(ctx context.Context, bt *batch) error {
-	f := bt.blobs
-	if f == nil {
-		return nil
-	}
-	f.putting <- struct{}{}
-	defer func() { <-f.putting }()
-	if f.unread { // it may have been made readable meanwhile
-		if err := f.reopen(); err != nil {
-			return fmt.Errorf("%w: %w", errBlobs, err)
-		}
-		f.unread = false
-	}
-	f.mu.Lock()
-	size := f.size
-	f.mu.Unlock()
-	if f.put || size == 0 {
-		return nil
-	}
-	// A file of its own: where a later batch puts them, for what it carries, this
-	// one may still have it open, and is done with it at any time. What it gets
-	// meanwhile nobody refers to: a batch whose records are carried takes no more.
-	file, err := f.fs.OpenFile(f.path, os.O_RDONLY)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errBlobs, err)
-	}
-	defer file.Close()
-	sum, err := sumOf(file, size)
-	if err != nil {
-		return err
-	}
-	_, err = b.putObject(ctx, pipeline.BlobKey(bt.key), func() io.ReadSeeker { return io.NewSectionReader(file, 0, size) }, size, pipeline.Meta{Schema: pipeline.SchemaVersion, SHA256: sum})
-	// Put before a power loss that took from the file: what is there is whole.
-	if c, ok := errors.AsType[pipeline.ConflictError](err); ok && c.Found.Meta.SHA256 != "" {
-		err = nil
-	}
-	f.put = err == nil
-	return err
+	return list
 }

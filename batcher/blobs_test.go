@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -193,8 +192,8 @@ func TestBlobsAfterFailedFsync(t *testing.T) {
 	})
 }
 
-// A batch that is rolled while a blob is written takes its event all the same,
-// and others do not wait for it.
+// A blob that takes long to be written holds up no other event. Its own event is
+// in the batch that is gathered when it is written.
 func TestRollWhileBlobIsWritten(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := start(t, options(), waltest.New(), newStore())
@@ -216,6 +215,7 @@ func TestRollWhileBlobIsWritten(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+		time.Sleep(options().RollAge)
 		synctest.Wait()
 		if n := len(r.store.keys()); n != 3 {
 			t.Errorf("%d objects, want both and the blobs", n)
@@ -362,83 +362,6 @@ func TestWriteBehindAnotherBatch(t *testing.T) {
 	}
 }
 
-// A write that fails takes with it what was gathered behind it for its batch: that
-// is no place to seal the batch by, which may be rolled and have blobs under way.
-func TestSealAfterFailedWrite(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		opts := options()
-		opts.RollRows = 3
-		fs := waltest.New()
-		fs.SyncTime = 10 * time.Millisecond
-		r := start(t, opts, fs, newStore())
-		r.must(pipeline.Disk, 1)
-		release := make(chan struct{})
-		slow := func() (done chan error) {
-			events := r.events(1, 10)
-			blobs := withBlobs(&events[0], 0, 1)
-			write := blobs[0].Write
-			blobs[0].Write = func(w io.Writer) error { <-release; return write(w) }
-			done = make(chan error, 1)
-			go func() {
-				_, err := r.Append(t.Context(), events, blobs, pipeline.Disk)
-				done <- err
-			}()
-			return done
-		}
-		events := r.events(1, 10)
-		blobs := withBlobs(&events[0], 0, 1)
-		first, err := r.pin(blobs) // the last that keeps the batch from being sealed
-		if err == nil {
-			err = r.keepBlobs(first, events, blobs)
-		}
-		var rs records
-		rs.set(events)
-		var w *write
-		if err == nil {
-			w, err = r.add(t.Context(), first, events, &rs, pipeline.Disk)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
-		second := slow()
-		synctest.Wait()
-		third := slow()
-		for n := 0; n < 3; runtime.Gosched() { // it waits for a lock, so synctest.Wait does not return
-			r.mu.Lock()
-			n = r.pins
-			r.mu.Unlock()
-		}
-		r.must(pipeline.Memory, 1) // rolled by its rows
-		r.fs.Fail(func(op, path string) error {
-			if op == "sync" && !strings.HasSuffix(path, blobSuffix) {
-				return waltest.ErrFault
-			}
-			return nil
-		})
-		close(release)
-		for _, done := range []chan error{second, third} { // one behind the other
-			if err := <-done; !errors.Is(err, ErrUnavailable) {
-				t.Errorf("Append: %v", err)
-			}
-		}
-		r.fs.Fail(nil)
-		time.Sleep(time.Second)
-		r.unpin(first)
-		if _, err := (*onDisk)(w).Wait(t.Context()); err != nil {
-			t.Errorf("what was written before: %v", err)
-		}
-		time.Sleep(10 * time.Second)
-		if s := r.Stats(); s.Sealed != 0 {
-			t.Errorf("a batch is not sealed: %+v", s)
-		}
-		r.mustStop()
-		if ids := r.store.ids(t); !slices.Equal(ids, []uint64{1, 2, 5}) { // without those that were refused
-			t.Errorf("stored: %v", ids)
-		}
-	})
-}
-
 // A batcher that is stopped while a blob is written stores what else the batch has.
 func TestStopWhileBlobIsWritten(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
@@ -574,4 +497,88 @@ func TestBlobsOfEventsCarriedInPart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Blobs whose segment was set aside wait for it: an operator may make it readable.
+func TestBlobsOfUnreadableSegment(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		fs, store := waltest.New(), newStore()
+		r := start(t, options(), fs, store)
+		events := r.events(2, 10)
+		if _, err := r.Append(t.Context(), events, withBlobs(&events[1], 1, 2), pipeline.Disk); err != nil {
+			t.Fatal(err)
+		}
+		after := fs.Kill()
+		r.stop()
+		after.Fail(func(op, path string) error {
+			if op == "open" && strings.HasSuffix(path, ".wal") {
+				return errors.New("input/output error")
+			}
+			return nil
+		})
+		start(t, options(), after, store).stop()
+		after.Fail(nil)
+		names, _ := after.ReadDir("/wal")
+		for _, name := range names {
+			if readable, ok := strings.CutSuffix(name, ".unreadable"); ok {
+				after.Rename("/wal/"+name, "/wal/"+readable)
+			}
+		}
+		start(t, options(), after, store).mustStop()
+		store.want(t, 2)
+		if len(store.broken) > 0 {
+			t.Errorf("broken references: %v", store.broken)
+		}
+	})
+}
+
+// An event whose blob is lost on disk is stored all the same, and that is reported.
+func TestBlobsAreLost(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		opts, reported := options(), ""
+		opts.Failed = func(f pipeline.Failure) { reported += f.Code }
+		r := start(t, opts, waltest.New(), newStore())
+		for range 2 {
+			events := r.events(1, 10)
+			if _, err := r.Append(t.Context(), events, withBlobs(&events[0], 0, 1), pipeline.Disk); err != nil {
+				t.Fatal(err)
+			}
+		}
+		names, _ := r.fs.ReadDir("/wal")
+		for _, name := range names {
+			if data, _ := r.fs.Get("/wal/" + name); strings.HasSuffix(name, blobSuffix) {
+				r.fs.Put("/wal/"+name, data[:len(data)-1]) // of the second
+			}
+		}
+		r.mustStop()
+		r.store.want(t, 2)
+		if len(r.store.broken) != 1 || r.store.broken[2] == nil || reported != "damaged_blobs" {
+			t.Errorf("broken references: %v, reported %q; want the second's", r.store.broken, reported)
+		}
+	})
+}
+
+// Where the key of a batch's blobs has other bytes, they go under another key.
+func TestBlobsConflict(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := start(t, options(), waltest.New(), newStore())
+		events := r.events(2, 10)
+		blobs := append(withBlobs(&events[0], 0, 2), withBlobs(&events[1], 1, 1)...)
+		if _, err := r.Append(t.Context(), events, blobs, pipeline.Disk); err != nil {
+			t.Fatal(err)
+		}
+		key, err := pipeline.ParseKey(r.object())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.store.put(pipeline.BlobKey(key), pipeline.Meta{SHA256: strings.Repeat("0", 64)})
+		r.mustStop()
+		r.store.want(t, 2)
+		if len(r.store.broken) > 0 {
+			t.Errorf("broken references: %v", r.store.broken)
+		}
+		if keys := r.store.keys(); len(keys) != 2 || !pipeline.IsBlobKey(keys[0]) {
+			t.Errorf("stored %v", keys)
+		}
+	})
 }

@@ -4,30 +4,38 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/penstock/penstock/batcher/wal"
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
 // write is what one system call brings to disk: the records that came while
 // the write before it was under way. One fsync serves all that wait for it.
 type write struct {
-	batch    *batch
 	began    time.Time
+	seq      uint64 // of the first event; 0: it has none
 	buf      []byte
-	promised []span // of buf: acknowledged from memory, so a failed write must not lose them
-	sync     bool   // somebody waits for the disk
-	waiters  int    // how many do
-	seal     bool   // the batch's last write
-
-	timeout time.Duration // of who waits for the object
+	promised []span         // of buf: acknowledged from memory, so a failed write must not lose them
+	blobs    []*blobSegment // that records refer to; each is held
+	sync     bool           // a ticket waits for the disk
+	waiters  int            // how many do
+	roll     bool           // the batch ends with it
+	timeout  time.Duration  // of a ticket that waits for the object
 
 	taken chan struct{} // closed when the committer takes it
 	done  chan struct{} // closed when written, and fsynced if sync
 	err   error         // set before done is closed
+	batch *batch        // that it became a part of; set before done is closed
 }
 
-type span struct{ from, to int }
+// span is a part of a write's buffer: the records of one Append.
+type span struct {
+	from, to int
+	rows     int64
+}
 
-func newWrite(bt *batch, timeout time.Duration) *write {
-	return &write{batch: bt, timeout: timeout, began: time.Now(), taken: make(chan struct{}), done: make(chan struct{})}
+func newWrite(began time.Time, timeout time.Duration) *write {
+	return &write{began: began, timeout: timeout, taken: make(chan struct{}), done: make(chan struct{})}
 }
 
 // syncHold bounds how long a write is held for more who wait for the disk.
@@ -39,15 +47,15 @@ const syncHold = 4 * time.Millisecond
 // it took at most. A straggler among many is not, and who is alone finds nobody
 // to be awaited.
 func (b *Batcher) due(w *write, now time.Time) bool {
-	if w.seal || len(w.buf) >= flushBytes || now.Sub(w.began) >= flushWait {
+	if w.roll || len(w.buf) >= flushBytes || now.Sub(w.began) >= flushWait {
 		return true
 	}
-	return w.sync && (16*w.waiters >= 15*b.expect || !now.Before(b.hold))
+	return w.sync && (16*w.waiters >= 15*b.expect || !now.Before(b.holdUntil))
 }
 
 // expectMore tells due of an fsync that ended.
 func (b *Batcher) expectMore(w *write, now time.Time, took time.Duration) {
-	b.hold = now.Add(min(2*took, syncHold))
+	b.holdUntil = now.Add(min(2*took, syncHold))
 	b.expect = w.waiters
 	for _, next := range b.writes {
 		b.expect += next.waiters
@@ -72,54 +80,45 @@ func (b *Batcher) commits(ctx context.Context) {
 		case <-b.kick:
 		case <-timer.C:
 		case <-ctx.Done():
-			// Twice: what a failing write carries over may go into another segment.
-			for range 2 {
-				b.close()
-				for b.commit() {
-				}
-			}
-			for wait := true; wait; { // until the blobs are written that are begun
-				wait = b.pinned() // asked first: what the last unpin adds is committed below
-				for b.commit() {
-				}
-				if wait {
-					<-b.kick
-				}
-			}
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.finished = true
+			b.finish()
 			return
 		}
 		b.onTime(time.Now())
 	}
 }
 
-// close refuses what comes from now on and rolls what is there.
-func (b *Batcher) close() {
+// finish refuses what comes from now on and writes what was taken.
+func (b *Batcher) finish() {
+	b.mu.Lock()
+	b.closed = true
+	b.roll("stop")
+	b.retireBlobs()
+	b.mu.Unlock()
+	for range 3 { // a write that fails is tried again, in another segment
+		for b.commit() {
+		}
+		b.mu.Lock()
+		b.probed = time.Time{}
+		b.mu.Unlock()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.closed = true
-	b.rescue()
-	b.roll("stop")
+	b.finished = true
 }
 
 // idle is how long nothing has to be done, unless somebody kicks.
 func (b *Batcher) idle(now time.Time) time.Duration {
 	wait := time.Hour
-	switch {
-	case b.failing != nil:
+	if b.failing != nil {
 		wait = b.probed.Add(probeWait).Sub(now)
-	case len(b.carry) > 0:
-		wait = 0
 	}
-	if b.active != nil {
-		wait = min(wait, b.active.rollAt.Sub(now))
+	if !b.fill.began.IsZero() {
+		wait = min(wait, b.fill.rollAt.Sub(now))
 	}
 	if b.tail != nil {
 		wait = min(wait, b.tail.began.Add(flushWait).Sub(now))
 		if b.tail.sync {
-			wait = min(wait, b.hold.Sub(now))
+			wait = min(wait, b.holdUntil.Sub(now))
 		}
 	}
 	return max(wait, 0)
@@ -128,13 +127,12 @@ func (b *Batcher) idle(now time.Time) time.Duration {
 func (b *Batcher) onTime(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	// Another batch's write may have ended the failure with the carry still here.
-	if b.failing == nil && len(b.carry) > 0 || b.failing != nil && now.Sub(b.probed) >= probeWait {
-		b.probed = now
-		b.rescue()
+	if b.failing != nil && len(b.writes) == 0 && b.probes(now) {
+		b.gather(now).sync = true // the disk's own word that it works again
+		b.tail = nil
 	}
-	if b.active != nil && !now.Before(b.active.rollAt) {
-		if now.Sub(b.active.began) >= b.opts.RollAge {
+	if f := b.fill; !f.began.IsZero() && !now.Before(f.rollAt) {
+		if now.Sub(f.began) >= b.opts.RollAge {
 			b.roll("age")
 		} else {
 			b.roll("asked")
@@ -142,13 +140,18 @@ func (b *Batcher) onTime(now time.Time) {
 	}
 }
 
-// commit does the oldest write that is due, and tells whether there was one.
-// Only the tail gathers more: what stands before another waits for nothing.
-func (b *Batcher) commit() bool {
+// probes tells whether writing may be tried.
+func (b *Batcher) probes(now time.Time) bool {
+	return b.failing == nil || now.Sub(b.probed) >= probeWait
+}
+
+// next is the oldest write if it is due. Only the tail gathers more: a write
+// before another waits for nothing.
+func (b *Batcher) next(now time.Time) *write {
 	b.mu.Lock()
-	if len(b.writes) == 0 || b.writes[0] == b.tail && !b.due(b.tail, time.Now()) {
-		b.mu.Unlock()
-		return false
+	defer b.mu.Unlock()
+	if len(b.writes) == 0 || !b.probes(now) || b.writes[0] == b.tail && !b.due(b.tail, now) {
+		return nil
 	}
 	w := b.writes[0]
 	b.writes[0] = nil
@@ -158,149 +161,170 @@ func (b *Batcher) commit() bool {
 		b.tail = nil
 	}
 	close(w.taken)
-	blobs := w.batch.blobs // another's may come meanwhile, but not this write's
-	b.mu.Unlock()
+	return w
+}
 
-	seg := w.batch.segment
-	start := seg.Size()
-	err := seg.Write(w.buf)
-	var took time.Duration
-	// A sealed batch may wait long for the bucket: a crash must cost no more than
-	// the active one.
-	if err == nil && (w.sync || w.seal) {
-		began := time.Now()
-		// A record is never more durable than the blobs that it refers to.
-		if blobs != nil {
-			err = blobs.sync()
-		}
-		if err == nil {
-			err = seg.Sync()
-		}
-		if err != nil {
-			// After a failed fsync nobody knows what the disk holds. Those who
-			// wait are refused, so their records must not come back.
-			err = errors.Join(err, seg.Truncate(start))
-		}
-		took = time.Since(began)
-		b.metrics.fsync.Observe(took.Seconds())
+// commit does the oldest write that is due, and tells whether there was one.
+func (b *Batcher) commit() bool {
+	w := b.next(time.Now())
+	if w == nil {
+		return false
 	}
+	took, err := b.bring(w)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if w.sync {
 		b.expectMore(w, time.Now(), took)
 	}
 	if err != nil {
-		b.spoil(w, err)
-	} else {
-		b.failing = nil
-		close(w.done)
-		if len(b.spare) < keepWrites && cap(w.buf) <= 2*maxGather { // append grows by steps
-			b.spare = append(b.spare, w.buf[:0])
-		}
-		w.buf = nil // who waited may hold the write for long
+		b.retreat(w, err)
+		return true
 	}
-	if w.seal {
-		b.seal(w.batch)
+	b.failing = nil
+	w.batch = b.active
+	b.active.blobs = b.hold(b.active.blobs, w.blobs...)
+	w.blobs = nil
+	close(w.done)
+	if len(b.spare) < keepWrites && cap(w.buf) <= 2*maxGather { // append grows by steps
+		b.spare = append(b.spare, w.buf[:0])
+	}
+	w.buf = nil // a ticket may hold the write for long
+	if w.roll || b.active.segment.Empty() {
+		b.seal()
 	}
 	return true
 }
 
-// seal hands a batch to the uploaders.
-func (b *Batcher) seal(bt *batch) {
-	b.disk += bt.segment.Size() - bt.size // what a failed write did not bring
-	bt.size = bt.segment.Size()
-	if bt.blobs != nil {
-		bt.blobs.close()
+// bring writes to the segment of the active batch, which it begins if there is none.
+func (b *Batcher) bring(w *write) (took time.Duration, err error) {
+	if b.active == nil {
+		if err := b.begin(w); err != nil {
+			return 0, err
+		}
 	}
-	if bt.segment.Empty() && (bt.blobs == nil || !bt.carried) {
-		b.waiting--
-		b.disk -= bt.size + bt.blobBytes
-		b.full = false
-		close(bt.stored)
-		if err := bt.segment.Discard(); err != nil {
-			b.log.Error("empty segment stays", "error", err)
-		}
-		if bt.blobs != nil {
-			bt.blobs.remove()
-		}
+	seg := b.active.segment
+	start := seg.Size()
+	if err := seg.Write(w.buf); err != nil || !w.sync && !w.roll {
+		return 0, err
+	}
+	// At a roll as well: a sealed batch may wait long for the bucket, and a crash
+	// must cost no more than the active one.
+	began := time.Now()
+	if err = seg.Sync(); err != nil {
+		// After a failed fsync nobody knows what the disk holds. Those who
+		// wait are refused, so their records must not come back.
+		err = errors.Join(err, seg.Truncate(start))
+	}
+	took = time.Since(began)
+	b.metrics.fsync.Observe(took.Seconds())
+	return took, err
+}
+
+// begin opens the next batch. Its key is fixed here for good. No two batches have
+// the same, even if the first write of the one before was taken back.
+func (b *Batcher) begin(w *write) error {
+	b.mu.Lock()
+	seq := w.seq
+	if seq == 0 {
+		seq = b.nextSeq
+	}
+	b.mu.Unlock()
+	at := w.began.UTC().Truncate(time.Millisecond)
+	if seq == b.last.Seq && !at.After(b.last.Time) {
+		at = b.last.Time.Add(time.Millisecond)
+	}
+	key := pipeline.Key{Prefix: b.spec.Prefix, Time: at, Receiver: b.opts.Receiver, Seq: seq, Format: b.opts.Format}
+	seg, err := b.wal.Create(wal.Header{Key: key.String(), FirstSeq: seq, Time: at.UnixMilli()})
+	if err != nil {
+		return err
+	}
+	b.last = key
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.active = newBatch(key, seg)
+	b.disk += seg.Size()
+	return nil
+}
+
+// seal hands the active batch to the uploaders, unless it has no record.
+func (b *Batcher) seal() {
+	bt := b.active
+	b.active = nil
+	bt.size = bt.segment.Size()
+	bt.segment.Close()
+	if bt.segment.Empty() {
+		b.discard(bt.segment.Path(), bt.size)
 		return
 	}
-	bt.segment.Close()
+	b.waiting++
 	b.sealed = append(b.sealed, bt)
 	b.wake()
 }
 
-// spoil deals with a write that failed: who waits is refused; what was
-// acknowledged from memory is carried over to the next segment; this one gets
-// no further write.
-func (b *Batcher) spoil(w *write, err error) {
+// retreat deals with a write that failed. Tickets that wait for the disk get the
+// error. What was acknowledged from memory, here and in the writes behind, is the
+// next write, and goes into another segment: this one gets no more.
+func (b *Batcher) retreat(w *write, err error) {
 	b.fail(err)
-	b.refuse(w, err)
-	w.batch.spoiled = true
-	if b.active == w.batch {
-		b.roll("error")
+	if b.active != nil {
+		b.metrics.rolls.WithLabelValues("error").Inc()
+		b.seal()
 	}
-	// Appends that came meanwhile for the same segment share its fate.
-	var rest []*write
-	for _, later := range b.writes {
-		if later.batch != w.batch {
-			rest = append(rest, later)
-			continue
+	again := newWrite(time.Now(), b.opts.ObjectTimeout)
+	again.sync = true
+	for _, failed := range append([]*write{w}, b.writes...) {
+		b.keepPromised(again, failed)
+		failed.err = errors.Join(ErrUnavailable, err)
+		close(failed.done)
+		if failed != w {
+			close(failed.taken)
 		}
-		close(later.taken)
-		b.gathered -= int64(len(later.buf))
-		b.refuse(later, err)
-		w.seal = w.seal || later.seal
 	}
-	b.writes = rest
-	if b.tail != nil && b.tail.batch == w.batch {
-		b.tail = nil // it was refused with the others
+	b.tail = nil
+	b.writes, b.gathered = nil, int64(len(again.buf))
+	rollAt := b.fill.rollAt
+	b.fill = fill{}
+	if len(again.buf) == 0 {
+		return
+	}
+	b.writes = []*write{again}
+	if !again.roll {
+		b.fill = fill{began: again.began, rollAt: rollAt, size: int64(len(again.buf))}
+		for _, s := range again.promised {
+			b.fill.rows += s.rows
+		}
 	}
 }
 
-func (b *Batcher) refuse(w *write, err error) {
-	for _, s := range w.promised {
-		b.carry = append(b.carry, w.buf[s.from:s.to]...)
-		if w.batch.carried = true; w.batch.blobs != nil {
-			b.from = append(b.from, w.batch)
-		}
-		b.from = append(b.from, w.batch.after...) // they may have been carried before
+// keepPromised moves what was acknowledged from memory from one write to another.
+func (b *Batcher) keepPromised(to, from *write) {
+	before := len(to.buf)
+	for _, s := range from.promised {
+		at := len(to.buf)
+		to.buf = append(to.buf, from.buf[s.from:s.to]...)
+		to.promised = append(to.promised, span{at, len(to.buf), s.rows})
 	}
-	w.err = errors.Join(ErrUnavailable, err)
-	close(w.done)
+	b.disk -= int64(len(from.buf) - (len(to.buf) - before))
+	if len(to.buf) > before {
+		if before == 0 {
+			to.seq = from.seq
+		}
+		to.blobs = b.hold(to.blobs, from.blobs...)
+	} else {
+		for _, s := range from.blobs {
+			b.drop(s)
+		}
+	}
+	to.roll = to.roll || from.roll
+	from.blobs, from.buf = nil, nil
 }
 
 // fail makes Append refuse until a write succeeds.
 func (b *Batcher) fail(err error) {
 	if b.failing == nil {
 		b.log.Error("the write-ahead log cannot be written; events are refused until it can", "error", err)
-		b.probed = time.Now()
 	}
-	b.failing = err
+	b.failing, b.probed = err, time.Now()
 	b.metrics.writeErrors.Inc()
 	b.signal()
-}
-
-// rescue tries to write again after a failure, first what is carried over.
-func (b *Batcher) rescue() {
-	if b.failing == nil && len(b.carry) == 0 {
-		return
-	}
-	if b.active == nil {
-		if err := b.begin(time.Now()); err != nil {
-			b.failing = err
-			return
-		}
-	}
-	w := b.gather(b.active)
-	if n := len(b.carry); n > 0 {
-		w.promised = append(w.promised, span{len(w.buf), len(w.buf) + n})
-		w.buf = append(w.buf, b.carry...)
-		w.batch.size += int64(n)
-		b.disk += int64(n)
-		b.gathered += int64(n)
-		b.carry = nil
-		w.batch.after, b.from = append(w.batch.after, b.from...), nil
-	}
-	w.sync = true // the disk's own word that it works again
 }

@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"slices"
 
@@ -11,54 +12,76 @@ import (
 
 // A record of the log is the payload of one Append, or a part of it:
 //
-//	uvarint number of events, then for each event
+//	record = [blobs] events
+//	events = uvarint number of events, then for each event
 //	  id (16) | timestamp (8) | received_at (8) | project name session user context properties
+//	blobs  = 0 | uvarint length | JSON of []storedBlob
 //
-// Numbers are little-endian, times ms since 1970. Each of the six byte strings
-// is a uvarint and its bytes: 0 says "as in the event before" (project and
-// context rarely change within a request), n+1 says n bytes follow.
+// Numbers are little-endian, times ms since 1970. Each of an event's six byte
+// strings is a uvarint and its bytes: 0 says "as in the event before" (project
+// and context rarely change within a request), n+1 says n bytes follow. No
+// record has 0 events, so a 0 announces blobs.
 
 var errRecord = errors.New("record is not as a batcher writes it")
 
-// maxRecord is how many bytes of events, one more event apart, are in a record:
-// who reads the log has one in memory at a time, and what is made of it.
+// maxRecord is how many bytes of events, one more event apart, are in a record.
+// A reader of the log has one record in memory at a time, and its events.
 const maxRecord = 1 << 20
+
+// storedBlob is a blob in the log of blobs.
+type storedBlob struct {
+	Event   int              `json:"event"`   // from the record's first one
+	At      int              `json:"at"`      // in its properties: the hole for the reference
+	Segment uint64           `json:"segment"` // of the log of blobs
+	Ref     pipeline.BlobRef `json:"ref"`     // without its object; the range is that in the segment
+}
 
 // records is what one Append writes.
 type records struct {
 	buf    []byte // as they stand in the log, but for their seqs
 	parts  []part
+	events int
+	blobs  int64 // bytes
 	newest int64 // received_at of the last event
 }
 
 // part is one record.
 type part struct{ bytes, events int }
 
-func (r *records) set(events []pipeline.Event) {
-	r.buf, r.parts, r.newest = r.buf[:0], r.parts[:0], events[len(events)-1].ReceivedAt
+func (r *records) set(events []pipeline.Event, blobs []storedBlob) {
+	*r = records{buf: r.buf[:0], parts: r.parts[:0], events: len(events), newest: events[len(events)-1].ReceivedAt}
 	size := 0
 	for i := range events {
 		size += about(&events[i])
 	}
+	for i := range blobs {
+		r.blobs += blobs[i].Ref.Bytes
+	}
 	r.buf = slices.Grow(r.buf, size) // once: of 60 MiB, what is left behind by growing is several times as much
-	for len(events) > 0 {
-		n, size := 1, about(&events[0])
-		for n < len(events) && size < maxRecord {
-			size += about(&events[n])
+	for first := 0; first < len(events); {
+		n, size := 1, about(&events[first])
+		for first+n < len(events) && size < maxRecord {
+			size += about(&events[first+n])
 			n++
 		}
 		from := len(r.buf)
-		r.buf = appendRecord(wal.AppendHeader(r.buf), events[:n])
+		r.buf = wal.AppendHeader(r.buf)
+		own := 0
+		for own < len(blobs) && blobs[own].Event < first+n {
+			own++
+		}
+		r.buf = appendBlobs(r.buf, blobs[:own], first)
+		r.buf = appendRecord(r.buf, events[first:first+n])
 		wal.Frame(r.buf[from:])
 		r.parts = append(r.parts, part{len(r.buf) - from, n})
-		events = events[n:]
+		first, blobs = first+n, blobs[own:]
 	}
 }
 
 // about is how many bytes an event takes in a record.
 func about(e *pipeline.Event) int { return 64 + len(e.Properties) }
 
-// number gives the records their events' seqs, from first on, and tells the next.
+// number gives the records their events' seqs, from first on, and returns the next.
 func (r *records) number(first uint64) uint64 {
 	rest := r.buf
 	for _, p := range r.parts {
@@ -95,8 +118,36 @@ func appendBytes(dst, before, b []byte) []byte {
 	return append(dst, b...)
 }
 
-// parseRecord appends the events of a record to dst; they are views into b.
-// Their seqs count up from seq.
+// appendBlobs writes the blobs of a record whose first event is first among those that were appended.
+func appendBlobs(dst []byte, blobs []storedBlob, first int) []byte {
+	if len(blobs) == 0 {
+		return dst
+	}
+	for i := range blobs {
+		blobs[i].Event -= first
+	}
+	text, _ := json.Marshal(blobs) // strings and numbers: it cannot fail
+	dst = binary.AppendUvarint(append(dst, 0), uint64(len(text)))
+	return append(dst, text...)
+}
+
+// parseBlobs takes the blobs from the front of a record; rest is its events.
+func parseBlobs(b []byte) (blobs []storedBlob, rest []byte, err error) {
+	if len(b) == 0 || b[0] != 0 {
+		return nil, b, nil
+	}
+	n, k := binary.Uvarint(b[1:])
+	if b = b[1:]; k <= 0 || n > uint64(len(b)-k) {
+		return nil, nil, errRecord
+	}
+	if err := json.Unmarshal(b[k:k+int(n)], &blobs); err != nil {
+		return nil, nil, errors.Join(errRecord, err)
+	}
+	return blobs, b[k+int(n):], nil
+}
+
+// parseRecord appends the events of a record without blobs to dst; they are
+// views into b. Their seqs count up from seq.
 func parseRecord(dst []pipeline.Event, seq uint64, b []byte) ([]pipeline.Event, error) {
 	n, k := binary.Uvarint(b)
 	if k <= 0 || n > uint64(len(b)) {

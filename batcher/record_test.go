@@ -2,9 +2,12 @@ package batcher
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/penstock/penstock/batcher/wal"
@@ -98,7 +101,7 @@ func TestRecordsAreSplit(t *testing.T) {
 	}
 	want[7] = event(7, 3*maxRecord)
 	var rs records
-	rs.set(want)
+	rs.set(want, nil)
 	rs.number(100)
 	rest, i := rs.buf, 0
 	for _, p := range rs.parts {
@@ -165,4 +168,75 @@ func BenchmarkAppendRecord(b *testing.B) {
 	for b.Loop() {
 		dst = appendRecord(dst[:0], events)
 	}
+}
+
+// Blobs are in the record of their event, counted from its first event.
+func TestRecordsWithBlobs(t *testing.T) {
+	var events []pipeline.Event
+	var blobs []storedBlob
+	for i := range 3000 {
+		events = append(events, event(uint64(i), 1000))
+		if i%7 == 0 {
+			blobs = append(blobs, storedBlob{i, i, uint64(i), pipeline.BlobRef{Range: [2]int64{int64(i), int64(i)}, Bytes: 1, Name: "ä"}})
+		}
+	}
+	want := slices.Clone(blobs)
+	var rs records
+	rs.set(events, blobs)
+	rest, first := rs.buf, 0
+	for _, p := range rs.parts {
+		payload := rest[wal.RecordSize(0):p.bytes]
+		got, plainRecord, err := parseBlobs(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if parsed, err := parseRecord(nil, 1, plainRecord); err != nil || len(parsed) != p.events {
+			t.Fatalf("got %d events, %v; want %d", len(parsed), err, p.events)
+		}
+		for _, b := range got {
+			if b.Event += first; b != want[0] {
+				t.Fatalf("got %+v, want %+v", b, want[0])
+			}
+			want = want[1:]
+		}
+		for n := range min(100, len(payload)) {
+			if _, rest, err := parseBlobs(payload[:n]); err == nil && n > 0 {
+				if _, err := parseRecord(nil, 1, rest); err == nil {
+					t.Fatalf("no error for %d bytes", n)
+				}
+			}
+		}
+		rest, first = rest[p.bytes:], first+p.events
+	}
+	if len(want) > 0 || len(rs.parts) < 3 || rs.blobs != int64(len(blobs)) {
+		t.Errorf("%d blobs are missing, %d records, %d bytes", len(want), len(rs.parts), rs.blobs)
+	}
+}
+
+// A record whose blobs are not in its events is not a batcher's, whatever the numbers are.
+func FuzzBlobs(f *testing.F) {
+	for _, blobs := range []string{`[{"event":1,"at":5,"ref":{"range":[0,3],"bytes":4}}]`, `[{"event":-1}]`, `[{"at":1000}]`, `[{"ref":{"bytes":-5}}]`, `null`} {
+		f.Add([]byte(blobs))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		record := binary.AppendUvarint([]byte{0}, uint64(len(text)))
+		record = append(record, text...)
+		blobs, _, err := parseBlobs(record)
+		if err != nil {
+			return
+		}
+		events := []pipeline.Event{{Properties: []byte(`{"a":null}`)}, {Properties: []byte(`{"b":null,"c":null}`)}}
+		o := &blobObject{key: "k"}
+		if err := o.resolve(events, blobs); err != nil {
+			return
+		}
+		if o.size < 0 {
+			t.Fatalf("%d bytes", o.size)
+		}
+		for _, e := range events {
+			if !json.Valid(e.Properties) {
+				t.Fatalf("%s", e.Properties)
+			}
+		}
+	})
 }

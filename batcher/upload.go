@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"time"
 
@@ -58,45 +59,26 @@ func (b *Batcher) wake() {
 // upload encodes a sealed batch, puts it, and releases its segment.
 func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	began := time.Now()
-	sp, meta, err := b.encode(bt)
+	o, err := b.encode(bt)
 	bt.segment.Close()
 	if err != nil {
 		b.encodeLater(bt, err)
 		return
 	}
-	defer sp.Close()
+	defer o.spool.Close()
 	encoded := time.Since(began)
-	// Its own without rows as well: records that were carried over, or cannot be read, refer to them.
-	for _, with := range append(bt.after, bt) {
-		err = b.putBlobs(ctx, with)
-		if with != bt && bt.replayed && !with.segment.Empty() && errors.Is(err, errBlobs) {
-			err = nil // most likely nothing here refers to them: what cannot be read holds up itself
-		}
-		if err != nil {
-			break
-		}
+	if err = b.putEarlier(ctx, bt); err == nil {
+		err = b.putBlobs(ctx, bt, o.blobs)
 	}
-	if errors.Is(err, errBlobs) {
+	if errors.Is(err, errBlobs) || errors.Is(err, errTaken) {
 		b.encodeLater(bt, err)
 		return
 	}
-	if meta.Rows > 0 && err == nil {
-		err = b.put(ctx, bt, sp, meta)
-	}
-	if refusal, ok := errors.AsType[pipeline.RefusedError](err); ok && ctx.Err() == nil {
-		b.putLater(bt, refusal.Missing, err)
-		return
+	if o.meta.Rows > 0 && err == nil {
+		err = b.put(ctx, bt, o)
 	}
 	if err != nil {
-		bt.storeErr = fmt.Errorf("%w (%w)", pipeline.ErrPending, err)
-		close(bt.stored)
-		if ctx.Err() == nil {
-			b.mu.Lock()
-			b.lastErr = err.Error()
-			b.taken(bt)
-			b.mu.Unlock()
-			b.log.Error("batch is not stored; its segment stays", "key", bt.text, "segment", bt.segment.Path(), "error", err)
-		}
+		b.putFailed(ctx, bt, err)
 		return
 	}
 	took := time.Since(began)
@@ -104,22 +86,41 @@ func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	b.mu.Lock()
 	b.waiting--
 	b.taken(bt)
-	if meta.Rows > 0 {
+	if o.meta.Rows > 0 {
 		b.released++
-		b.encoded += float64(sp.size) - b.encoded/8
+		b.encoded += float64(o.spool.size) - b.encoded/8
 		b.framed += float64(bt.size) - b.framed/8
 	}
 	b.mu.Unlock()
 	b.release(bt)
-	if meta.Rows == 0 {
-		return // no object: nothing of it could be read, and the segment was set aside, or all of it was carried over
+	if o.meta.Rows == 0 {
+		return // no object: nothing of the segment could be read, and it was set aside, or only its blobs were needed
 	}
 	b.metrics.objects.Inc()
-	b.metrics.objectBytes.Add(float64(sp.size))
-	b.metrics.rows.Add(float64(meta.Rows))
+	b.metrics.objectBytes.Add(float64(o.spool.size))
+	b.metrics.rows.Add(float64(o.meta.Rows))
 	b.metrics.encode.Observe(encoded.Seconds())
-	b.log.Info("stored", "key", bt.text, "rows", meta.Rows, "bytes", sp.size, "segment_bytes", bt.size,
-		"blob_bytes", bt.blobBytes, "encode_ms", encoded.Milliseconds(), "put_ms", (took - encoded).Milliseconds(), "age_ms", time.Since(bt.began).Milliseconds())
+	b.log.Info("stored", "key", bt.text, "rows", o.meta.Rows, "bytes", o.spool.size, "segment_bytes", bt.size,
+		"blob_bytes", o.meta.BlobBytes, "encode_ms", encoded.Milliseconds(), "put_ms", (took - encoded).Milliseconds(),
+		"age_ms", time.Since(bt.key.Time).Milliseconds())
+}
+
+// putFailed deals with a batch that is not in the bucket. Its segment stays.
+func (b *Batcher) putFailed(ctx context.Context, bt *batch, err error) {
+	if refusal, ok := errors.AsType[pipeline.RefusedError](err); ok && ctx.Err() == nil {
+		b.putLater(bt, refusal.Missing, err)
+		return
+	}
+	bt.storeErr = fmt.Errorf("%w (%w)", pipeline.ErrPending, err)
+	close(bt.stored)
+	if ctx.Err() != nil {
+		return
+	}
+	b.mu.Lock()
+	b.lastErr = err.Error()
+	b.taken(bt)
+	b.mu.Unlock()
+	b.log.Error("batch is not stored; its segment stays", "key", bt.text, "segment", bt.segment.Path(), "error", err)
 }
 
 // ratio is how many bytes of object to expect for a byte of segment, by the
@@ -131,31 +132,59 @@ func (b *Batcher) ratio() float64 {
 	return min(b.encoded/b.framed, 1)
 }
 
-// release frees the segments of stored batches, and tells whether some could
-// not be freed. They count as disk in use and are tried again.
+// leftover is a file that nothing needs any more.
+type leftover struct {
+	path  string
+	bytes int64 // counted in Batcher.disk
+}
+
+// discard has an uploader remove a file. It is called with mu held.
+func (b *Batcher) discard(path string, bytes int64) {
+	b.unused = append(b.unused, leftover{path, bytes})
+	b.wake()
+}
+
+// release releases the segments of stored batches, then removes what nothing
+// needs, and tells whether something is left. That counts as disk in use and is
+// tried again.
 func (b *Batcher) release(stored ...*batch) (left bool) {
 	b.mu.Lock()
-	all := append(b.stuck, stored...)
+	defer b.mu.Unlock()
+	batches := append(b.stuck, stored...)
 	b.stuck = nil
-	b.mu.Unlock()
-	for _, bt := range all {
+	for _, bt := range batches {
+		b.mu.Unlock()
 		err := bt.segment.Release(bt.nextSeq)
-		if err == nil && bt.blobs != nil {
-			err = bt.blobs.remove() // behind the segment: what is left then belongs to nobody
-		}
 		b.mu.Lock()
-		if err == nil {
-			b.disk -= bt.size + bt.blobBytes
-			b.full = false
-		} else {
+		if err != nil {
 			b.log.Error("stored segment cannot be released", "error", err)
 			b.stuck = append(b.stuck, bt)
+			continue
 		}
-		b.mu.Unlock()
+		b.disk -= bt.size
+		b.full = false
+		for _, s := range bt.blobs {
+			b.drop(s)
+		}
+		if bt.own != nil {
+			b.discard(bt.own.path, bt.own.size)
+		}
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.stuck) > 0
+	unused := b.unused
+	b.unused = nil
+	for _, f := range unused {
+		b.mu.Unlock()
+		err := b.fs.Remove(f.path)
+		b.mu.Lock()
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			b.log.Error("file that is not needed any more cannot be removed", "error", err)
+			b.unused = append(b.unused, f)
+			continue
+		}
+		b.disk -= f.bytes
+		b.full = false
+	}
+	return len(b.stuck)+len(b.unused) > 0
 }
 
 // encodeLater lets the batches behind this one go first: what cannot be read
@@ -221,121 +250,10 @@ func (b *Batcher) report(object, code string, raw []byte, format string, args ..
 	}
 }
 
-// encode makes the object from the segment. Where the disk does not take the
-// object it is made in memory: a full disk must not keep itself full.
-func (b *Batcher) encode(bt *batch) (*spool, pipeline.Meta, error) {
-	sp, err := newSpool(b.fs, bt.segment.Path()+spoolSuffix)
-	if err == nil {
-		meta, err := b.encodeTo(bt, sp)
-		if err == nil {
-			return sp, meta, nil
-		}
-		sp.Close()
-		if sp.err == nil {
-			return nil, meta, err
-		}
-	}
-	sp = memorySpool()
-	meta, err := b.encodeTo(bt, sp)
-	return sp, meta, err
-}
-
-// maxHeld is how many bytes of small records are encoded at once. One event at
-// a time costs a Parquet encoder half as much again as many do.
-const maxHeld = 32 << 10
-
-func (b *Batcher) encodeTo(bt *batch, sp *spool) (pipeline.Meta, error) {
-	meta := pipeline.Meta{Schema: pipeline.SchemaVersion, BlobBytes: bt.blobBytes}
-	enc, err := b.encoders.New(sp, bt.key.Format, bt.key.Receiver)
-	if err != nil {
-		return meta, fmt.Errorf("encode %s: %w", bt.text, err)
-	}
-	r, err := bt.segment.Reader()
-	if err != nil {
-		return meta, fmt.Errorf("encode %s: %w", bt.text, err)
-	}
-	var (
-		events  []pipeline.Event
-		held    = make([]byte, 0, maxHeld) // payloads of events, which are views into it
-		foreign int
-	)
-	flush := func() error {
-		if err := enc.Encode(events); err != nil {
-			return fmt.Errorf("encode %s: %w", bt.text, err)
-		}
-		for i := range events {
-			at := events[i].ReceivedAt
-			if meta.Rows == 0 {
-				meta.FirstSeq, meta.FirstReceived, meta.LastReceived = events[i].Seq, at, at
-			}
-			meta.FirstReceived, meta.LastReceived = min(meta.FirstReceived, at), max(meta.LastReceived, at)
-			bt.nextSeq = max(bt.nextSeq, events[i].Seq+1)
-			meta.Rows++
-		}
-		events, held = events[:0], held[:0]
-		return nil
-	}
-	for {
-		seq, payload, err := r.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return meta, fmt.Errorf("encode %s: %w", bt.text, err)
-		}
-		if len(held)+len(payload) > maxHeld {
-			if err := flush(); err != nil {
-				return meta, err
-			}
-		}
-		kept := len(payload) <= maxHeld/2
-		if kept {
-			at := len(held)
-			held = append(held, payload...)
-			payload = held[at:len(held):len(held)]
-		}
-		before := len(events)
-		if events, err = parseRecord(events, seq, payload); err != nil {
-			events = events[:before]
-			foreign++
-			if bt.failures == 0 {
-				b.report(bt.text, "unreadable_record", payload, "a record of the segment %s is not as a batcher writes it: %s", bt.segment.Path(), err)
-			}
-			continue
-		}
-		if !kept { // valid until the next
-			if err := flush(); err != nil {
-				return meta, err
-			}
-		}
-	}
-	if err := flush(); err != nil {
-		return meta, err
-	}
-	// Torn tails are cut before a batch is sealed: whatever is missing now is damage.
-	if r.Damaged() > 0 || foreign > 0 {
-		if !bt.segment.Corrupt {
-			b.metrics.corrupt.Inc()
-			b.report(bt.text, "damaged_segment", nil, "%d bytes and %d records cannot be read; the segment is kept as %s.corrupt", r.Damaged(), foreign, bt.segment.Path())
-		}
-		if !bt.segment.Corrupt {
-			b.mu.Lock()
-			b.setAside++
-			b.mu.Unlock()
-		}
-		bt.segment.Corrupt = true
-		b.log.Error("segment is damaged; it is kept as *.corrupt", "path", bt.segment.Path(), "damaged_bytes", r.Damaged(), "foreign_records", foreign)
-	}
-	if err := enc.Close(); err != nil {
-		return meta, fmt.Errorf("encode %s: %w", bt.text, err)
-	}
-	meta.SHA256 = sp.sum()
-	return meta, nil
-}
-
 // put brings the batch's object to the bucket, and tells of it.
-func (b *Batcher) put(ctx context.Context, bt *batch, sp *spool, meta pipeline.Meta) error {
-	object, err := b.putObject(ctx, bt.text, sp.reader, sp.size, meta)
+func (b *Batcher) put(ctx context.Context, bt *batch, o *object) error {
+	meta := o.meta
+	object, err := b.putObject(ctx, bt.text, o.spool.reader, o.spool.size, meta)
 	// The same batch, encoded by another version before a crash: the object that
 	// is there holds these events.
 	if c, ok := errors.AsType[pipeline.ConflictError](err); ok && c.Found.Meta.FirstSeq == meta.FirstSeq && c.Found.Meta.Rows >= meta.Rows {
@@ -375,6 +293,13 @@ func (b *Batcher) putObject(ctx context.Context, key string, body func() io.Read
 			return object, err
 		}
 	}
+}
+
+// putBytes brings the bytes of blobs to the bucket.
+func (b *Batcher) putBytes(ctx context.Context, key string, from io.ReaderAt, size int64, sum string) error {
+	body := func() io.ReadSeeker { return io.NewSectionReader(from, 0, size) }
+	_, err := b.putObject(ctx, key, body, size, pipeline.Meta{Schema: pipeline.SchemaVersion, SHA256: sum})
+	return err
 }
 
 // slowPut is the least that a PUT has to bring in a second, in bytes: blobs can be

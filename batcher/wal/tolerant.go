@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"io"
+	"strings"
 	"syscall"
 )
 
@@ -59,10 +60,10 @@ func (l *Log) setUnreadable(path string, why error, report func(string, error)) 
 	report(path+unreadable, errors.Join(why, l.fs.SyncDir(l.dir)))
 }
 
-// IsSetAside tells whether a file of the log's folder is a segment that recovery has set aside.
+// IsSetAside tells whether a file of the log's folder is one that recovery has set aside.
 func IsSetAside(name string) bool {
-	for _, end := range []string{suffix + corrupt, suffix + unreadable} {
-		if len(name) > len(end) && name[len(name)-len(end):] == end {
+	for _, end := range []string{corrupt, unreadable} {
+		if base, ok := strings.CutSuffix(name, end); ok && (base == seqName || strings.HasSuffix(base, suffix)) {
 			return true
 		}
 	}

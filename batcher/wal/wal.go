@@ -61,7 +61,6 @@ const (
 
 	suffix     = ".wal"
 	corrupt    = ".corrupt"
-	seqName    = "SEQ"
 	scanWindow = 256 << 10 // bytes read at a time while looking for a good record
 )
 
@@ -80,6 +79,7 @@ type Log struct {
 
 	mu    sync.Mutex // guards what several Releases at once share
 	saved uint64     // the seq in the SEQ file
+	lost  bool       // a SEQ file could not be read, and none was written since
 }
 
 // Open locks the folder, which it creates where it is missing.
@@ -101,8 +101,8 @@ func Open(fs FS, dir string) (*Log, error) {
 		return nil, fmt.Errorf("open wal: %w", err)
 	}
 	for _, name := range names {
-		base, _, _ := strings.Cut(name, ".")
-		if n, err := strconv.ParseUint(base, 16, 64); err == nil && n >= l.next {
+		base, _, ours := strings.Cut(name, suffix)
+		if n, err := strconv.ParseUint(base, 16, 64); ours && err == nil && n >= l.next {
 			l.next = n + 1
 		}
 	}
@@ -320,56 +320,6 @@ func (s *Segment) SetAside() error {
 		return fmt.Errorf("set segment aside: %w", err)
 	}
 	return nil
-}
-
-// saveSeq keeps the next free seq for a time when no segment is left to tell it.
-func (l *Log) saveSeq(next uint64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if next <= l.saved {
-		return nil
-	}
-	path := filepath.Join(l.dir, seqName)
-	f, err := l.fs.OpenFile(path+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(strconv.AppendUint(nil, next, 10), 0)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := l.fs.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	// It must be there before the segment that it speaks for is gone.
-	if err := l.fs.SyncDir(l.dir); err != nil {
-		return err
-	}
-	l.saved = next
-	return nil
-}
-
-// SavedSeq is the seq that the last Release left, 0 if there was none.
-func (l *Log) SavedSeq() (uint64, error) {
-	f, err := l.fs.OpenFile(filepath.Join(l.dir, seqName), os.O_RDONLY)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read wal seq: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, 32))
-	if err != nil {
-		return 0, fmt.Errorf("read wal seq: %w", err)
-	}
-	n, err := strconv.ParseUint(string(b), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("read wal seq: %q is not a number", b)
-	}
-	l.saved = n
-	return n, nil
 }
 
 // Recovered is a segment that an earlier process left.

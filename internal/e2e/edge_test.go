@@ -95,7 +95,7 @@ func TestUnreadableSegment(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := s.start("r1", "receive")
-	if _, text := r.readyz(); !strings.Contains(text, "events: 1 segment of the write-ahead log set aside") {
+	if _, text := r.readyz(); !strings.Contains(text, "events: 1 file of the write-ahead log set aside") {
 		t.Errorf("/readyz: %s", text)
 	}
 	if _, err := os.Stat(bad + ".unreadable"); err != nil {
@@ -111,7 +111,7 @@ func TestUnreadableSegment(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), path, "status")
 	cmd.Env = s.env("PENSTOCK_STATUS_ADMINS=" + r.Admin)
 	if out, err := cmd.CombinedOutput(); err != nil ||
-		!strings.Contains(string(out), "1 segment of the write-ahead log set aside") {
+		!strings.Contains(string(out), "1 file of the write-ahead log set aside") {
 		t.Errorf("status: %v\n%s", err, out)
 	}
 	r.term()

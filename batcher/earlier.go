@@ -1,0 +1,72 @@
+package batcher
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/penstock/penstock/batcher/wal"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// earlierSuffix ends the name of a file of blobs as the first version of the
+// batcher wrote it: beside its segment, and an object as it is. Records have the
+// references, and those of a write that had failed are in a later segment.
+const earlierSuffix = ".wal" + blobSuffix
+
+// earlierBlobs is such a file.
+type earlierBlobs struct {
+	path, key string
+	size      int64
+	alone     bool          // its segment has no records: only later ones refer to it
+	putting   chan struct{} // holds the uploader that puts it
+	put       bool
+}
+
+func openEarlier(fs wal.FS, path string, segment wal.Recovered, key pipeline.Key) (*earlierBlobs, error) {
+	e := &earlierBlobs{path: path, key: pipeline.BlobKey(key), alone: segment.Empty(), putting: make(chan struct{}, 1)}
+	var err error
+	e.size, err = fileSize(fs, path)
+	return e, err
+}
+
+// putEarlier puts the files of the batch and of those before it, each once. A
+// file that cannot be read holds up the batch of its own segment alone, if that
+// has records: most likely no other refers to it.
+func (b *Batcher) putEarlier(ctx context.Context, bt *batch) error {
+	for _, e := range bt.earlier {
+		if err := e.store(ctx, b); err != nil && (e == bt.own || e.alone || !errors.Is(err, errBlobs)) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *earlierBlobs) store(ctx context.Context, b *Batcher) error {
+	e.putting <- struct{}{}
+	defer func() { <-e.putting }()
+	if e.put {
+		return nil
+	}
+	file, err := b.fs.OpenFile(e.path, os.O_RDONLY)
+	if err == nil {
+		defer file.Close()
+		e.size, err = file.Size()
+	}
+	if err != nil {
+		return errors.Join(errBlobs, err)
+	}
+	if e.size > 0 {
+		sum, err := sumOf(file, e.size)
+		if err != nil {
+			return err
+		}
+		err = b.putBytes(ctx, e.key, file, e.size, sum)
+		// Put before a power loss that took from the file: what is there is whole.
+		if c, ok := errors.AsType[pipeline.ConflictError](err); err != nil && (!ok || c.Found.Meta.SHA256 == "") {
+			return err
+		}
+	}
+	e.put = true
+	return nil
+}
