@@ -55,12 +55,15 @@ type Options struct {
 
 	ObjectTimeout time.Duration // then it returns pipeline.ErrPending
 
-	Uploads    int                                          // encoders and PUTs at once
-	PutTimeout time.Duration                                // of one PUT
-	Backoff    retry.Backoff                                // between PUTs that fail
-	Stored     func(ctx context.Context, o pipeline.Object) // told of each object before its segment is released; nil: nobody
-	Drain      time.Duration                                // for all uploads together, after Run's context ended
-	Failed     func(f pipeline.Failure)                     // told of what cannot become part of an object; never blocks; nil: nobody
+	Uploads    int           // encoders and PUTs at once
+	PutTimeout time.Duration // of one PUT
+	Backoff    retry.Backoff // between PUTs that fail
+	Drain      time.Duration // for all uploads together, after Run's context ended
+
+	// Stored is called with each object before its segment is released; nil: not at all.
+	Stored func(ctx context.Context, o pipeline.Object)
+	// Failed is called with what cannot become part of an object, and never blocks; nil: not at all.
+	Failed func(f pipeline.Failure)
 }
 
 // What Append and a ticket return for events that are not taken.
@@ -239,7 +242,8 @@ func (b *Batcher) Refused() (none bool, err error) {
 	return b.released == 0, err
 }
 
-// Newest is when the newest batch began that an earlier process left; zero if it left none. It does not change after Open.
+// Newest is when the newest batch began that an earlier process left; zero if it
+// left none. It does not change after Open.
 func (b *Batcher) Newest() time.Time { return b.replayed }
 
 // Ready tells why an Append would be refused now, nil if it would not.

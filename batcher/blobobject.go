@@ -99,7 +99,8 @@ func (o *blobObject) close() {
 	}
 }
 
-// ReadAt reads zeros in place of bytes that are not there, so that others keep their place. The blobs' sums then differ.
+// ReadAt reads zeros in place of bytes that are not there, so that others keep
+// their place. The blobs' sums then differ.
 func (o *blobObject) ReadAt(p []byte, off int64) (n int, err error) {
 	i := sort.Search(len(o.pieces), func(i int) bool { return o.pieces[i].at+o.pieces[i].size > off })
 	for ; n < len(p) && i < len(o.pieces); i++ {

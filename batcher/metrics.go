@@ -32,12 +32,14 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer, b *Batcher) *metr
 	}
 	gauge("active_rows", "Events in the active batch.", func(s Stats) float64 { return float64(s.ActiveRows) })
 	gauge("active_age_seconds", "Age of the active batch.", func(s Stats) float64 { return s.ActiveSeconds })
-	gauge("sealed_batches", "Batches waiting for the bucket or on their way to it.", func(s Stats) float64 { return float64(s.Sealed) })
+	gauge("sealed_batches", "Batches waiting for the bucket or on their way to it.",
+		func(s Stats) float64 { return float64(s.Sealed) })
 	gauge("disk_bytes", "Bytes of the write-ahead log.", func(s Stats) float64 { return float64(s.Disk) })
 	gauge("disk_limit_bytes", "Limit of the write-ahead log.", func(s Stats) float64 { return float64(s.MaxDisk) })
 	gauge("refused_batches", "Batches that the store refuses, for a right or a feature that is missing.",
 		func(s Stats) float64 { return float64(s.Refused) })
-	gauge("wal_set_aside", "Segments kept as *.corrupt or *.unreadable.", func(s Stats) float64 { return float64(s.SetAside) })
+	gauge("wal_set_aside", "Files kept as *.corrupt or *.unreadable.",
+		func(s Stats) float64 { return float64(s.SetAside) })
 	m := &metrics{
 		events:       counter("events_total", "Events taken into a batch."),
 		bytes:        counter("wal_bytes_total", "Bytes taken into the write-ahead log."),

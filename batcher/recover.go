@@ -48,7 +48,7 @@ func (b *Batcher) replay() error {
 	// microseconds they stay below 2⁵³, so that JavaScript reads them exactly.
 	b.nextSeq = max(b.nextSeq, saved, uint64(time.Now().UnixMicro()))
 	var events []pipeline.Event
-	segments, err := b.wal.Recover(func(s *wal.Segment, seq uint64, payload []byte) error {
+	each := func(s *wal.Segment, seq uint64, payload []byte) error {
 		blobs, rest, err := parseBlobs(payload)
 		if err == nil {
 			events, err = parseRecord(events[:0], seq, rest)
@@ -65,7 +65,9 @@ func (b *Batcher) replay() error {
 		found.rows[s] += int64(len(events))
 		b.nextSeq = max(b.nextSeq, seq+uint64(len(events)))
 		return nil
-	}, b.noteAside, func(path string) bool { return found.earlier[path+blobSuffix] }) // later records may refer to it
+	}
+	keep := func(path string) bool { return found.earlier[path+blobSuffix] } // later records may refer to it
+	segments, err := b.wal.Recover(wal.Recovery{Each: each, Report: b.noteAside, Keep: keep})
 	if err != nil {
 		return err
 	}
@@ -93,7 +95,8 @@ func (b *Batcher) scan() (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := &folder{map[uint64]*blobSegment{}, map[string]bool{}, map[*wal.Segment]int64{}, map[*wal.Segment][]*blobSegment{}}
+	found := &folder{blobs: map[uint64]*blobSegment{}, earlier: map[string]bool{},
+		rows: map[*wal.Segment]int64{}, refers: map[*wal.Segment][]*blobSegment{}}
 	for _, name := range names {
 		path := filepath.Join(b.opts.Dir, name)
 		number, isBlobs := blobNumber(name)

@@ -193,9 +193,11 @@ func (b *Batcher) encodeLater(bt *batch, err error) {
 	b.metrics.encodeErrors.Inc()
 	bt.failures++
 	wait := b.opts.Backoff.Delay(bt.failures)
-	b.log.Error("batch cannot be encoded; trying again", "key", bt.text, "segment", bt.segment.Path(), "wait", wait, "error", err)
+	b.log.Error("batch cannot be encoded; trying again", "key", bt.text, "segment", bt.segment.Path(), "wait", wait,
+		"error", err)
 	if bt.failures == 1 { // the next ones say nothing new
-		b.report(bt.text, "encode_failed", nil, "the batch cannot be encoded; its events are in the segment %s and are tried again: %s", bt.segment.Path(), err)
+		b.report(bt.text, "encode_failed", nil,
+			"the batch cannot be encoded; its events are in the segment %s and are tried again: %s", bt.segment.Path(), err)
 	}
 	b.setError(err.Error())
 	b.again(bt, wait)
@@ -245,8 +247,8 @@ func (b *Batcher) again(bt *batch, wait time.Duration) {
 // report tells of what cannot become part of an object.
 func (b *Batcher) report(object, code string, raw []byte, format string, args ...any) {
 	if b.opts.Failed != nil {
-		b.opts.Failed(pipeline.Failure{Time: time.Now().UTC(), Stage: "batcher", Code: code, Message: fmt.Sprintf(format, args...), Raw: raw, Index: -1,
-			Object: object, Row: -1})
+		b.opts.Failed(pipeline.Failure{Time: time.Now().UTC(), Stage: "batcher", Code: code,
+			Message: fmt.Sprintf(format, args...), Raw: raw, Index: -1, Object: object, Row: -1})
 	}
 }
 
@@ -256,7 +258,8 @@ func (b *Batcher) put(ctx context.Context, bt *batch, o *object) error {
 	object, err := b.putObject(ctx, bt.text, o.spool.reader, o.spool.size, meta)
 	// The same batch, encoded by another version before a crash: the object that
 	// is there holds these events.
-	if c, ok := errors.AsType[pipeline.ConflictError](err); ok && c.Found.Meta.FirstSeq == meta.FirstSeq && c.Found.Meta.Rows >= meta.Rows {
+	c, ok := errors.AsType[pipeline.ConflictError](err)
+	if ok && c.Found.Meta.FirstSeq == meta.FirstSeq && c.Found.Meta.Rows >= meta.Rows {
 		object, err = c.Found, nil
 	}
 	if err == nil {
@@ -267,7 +270,8 @@ func (b *Batcher) put(ctx context.Context, bt *batch, o *object) error {
 
 // putObject tries until the object is in the bucket or ctx ends. Only another object under its key ends it sooner, and
 // a store that refuses it.
-func (b *Batcher) putObject(ctx context.Context, key string, body func() io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error) {
+func (b *Batcher) putObject(ctx context.Context, key string, body func() io.ReadSeeker, size int64,
+	meta pipeline.Meta) (pipeline.Object, error) {
 	for attempt := 1; ; attempt++ {
 		try, cancel := context.WithTimeout(ctx, b.putTimeout(size))
 		began := time.Now()
@@ -288,7 +292,8 @@ func (b *Batcher) putObject(ctx context.Context, key string, body func() io.Read
 		}
 		wait := b.opts.Backoff.Delay(attempt)
 		b.setError(err.Error())
-		b.log.Warn("put failed; trying again", "key", key, "attempt", attempt, "wait", wait.Round(time.Millisecond), "error", err)
+		b.log.Warn("put failed; trying again", "key", key, "attempt", attempt, "wait", wait.Round(time.Millisecond),
+			"error", err)
 		if retry.Sleep(ctx, wait) != nil {
 			return object, err
 		}

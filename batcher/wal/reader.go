@@ -57,7 +57,7 @@ func (r *Reader) Next() (seq uint64, payload []byte, err error) {
 			if err != nil {
 				return 0, nil, err
 			}
-			if len(rec) == recordHeader+n && crc32.Checksum(rec[recordHeader:], castagnoli) == binary.LittleEndian.Uint32(rec[12:]) {
+			if len(rec) == recordHeader+n && sumOf(rec[recordHeader:]) == binary.LittleEndian.Uint32(rec[12:]) {
 				r.damaged += r.pos() - r.end
 				r.take(recordHeader + n)
 				r.end = r.pos()
@@ -80,6 +80,8 @@ func (r *Reader) Next() (seq uint64, payload []byte, err error) {
 		}
 	}
 }
+
+func sumOf(payload []byte) uint32 { return crc32.Checksum(payload, castagnoli) }
 
 // Damaged is the number of bytes skipped so far between good records; at the
 // end those behind the last one as well.

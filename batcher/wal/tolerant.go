@@ -14,8 +14,8 @@ const unreadable = ".unreadable"
 // step is how much is given up where a disk refuses a read: a page.
 const step = 4 << 10
 
-// tolerant reads zeros where the disk refuses to read, so that the records around are found as they are around any other
-// damage. It counts the bytes that are missing.
+// tolerant reads zeros where the disk refuses to read, so that the records around
+// are found as they are around any other damage. It counts the bytes that are missing.
 type tolerant struct {
 	File
 	missing int64

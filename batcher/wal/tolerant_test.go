@@ -79,13 +79,15 @@ func TestBadSector(t *testing.T) {
 			l := open(t, disk, dir)
 			seen := map[uint64]bool{}
 			reported := ""
-			all, err := l.Recover(func(_ *wal.Segment, seq uint64, payload []byte) error {
+			each := func(_ *wal.Segment, seq uint64, payload []byte) error {
 				if string(payload) != fmt.Sprintf("%0300d", seq) {
 					t.Errorf("record %d is %q", seq, payload)
 				}
 				seen[seq] = true
 				return nil
-			}, func(path string, why error) { reported += filepath.Base(path) + ": " + why.Error() }, nil)
+			}
+			all, err := l.Recover(wal.Recovery{Each: each,
+				Report: func(path string, why error) { reported += filepath.Base(path) + ": " + why.Error() }})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -173,7 +175,7 @@ func (noFiles) OpenFile(path string, flag int) (wal.File, error) {
 func TestNoFileDescriptors(t *testing.T) {
 	dir := segments(t)
 	l := open(t, noFiles{}, dir)
-	if _, err := l.Recover(nil, func(path string, why error) { t.Errorf("set aside: %s, %v", path, why) }, nil); err == nil {
+	if _, err := l.Recover(wal.Recovery{Report: func(path string, why error) { t.Errorf("set aside: %s, %v", path, why) }}); err == nil {
 		t.Error("recovered without opening a file")
 	}
 }

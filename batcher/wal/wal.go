@@ -329,11 +329,16 @@ type Recovered struct {
 	Damaged int64 // bytes that could not be read
 }
 
-// Recover opens what an earlier process left, oldest first, and says by report
-// what it set aside. each gets every record of a segment before the next
-// segment is read; it may be nil. A segment without records is removed, unless keep,
-// which may be nil too, says of its path that there is more to it.
-func (l *Log) Recover(each func(s *Segment, seq uint64, payload []byte) error, report func(path string, why error), keep func(path string) bool) ([]Recovered, error) {
+// Recovery is what the caller of Recover has to say.
+type Recovery struct {
+	Each   func(s *Segment, seq uint64, payload []byte) error // gets each record; nil: nobody does
+	Report func(path string, why error)                       // gets each file that was set aside
+	Keep   func(path string) bool                             // whether a segment without records stays; nil: none does
+}
+
+// Recover opens what an earlier process left, oldest first. Each gets every
+// record of a segment before the next segment is read.
+func (l *Log) Recover(c Recovery) ([]Recovered, error) {
 	names, err := l.fs.ReadDir(l.dir)
 	if err != nil {
 		return nil, fmt.Errorf("recover wal: %w", err)
@@ -344,7 +349,7 @@ func (l *Log) Recover(each func(s *Segment, seq uint64, payload []byte) error, r
 		if !strings.HasSuffix(name, suffix) {
 			continue
 		}
-		r, err := l.recover(filepath.Join(l.dir, name), each, report, keep)
+		r, err := l.recover(filepath.Join(l.dir, name), c)
 		if err != nil {
 			return all, fmt.Errorf("recover segment %s: %w", name, err)
 		}
@@ -355,7 +360,7 @@ func (l *Log) Recover(each func(s *Segment, seq uint64, payload []byte) error, r
 	return all, nil
 }
 
-func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, report func(string, error), keep func(string) bool) (Recovered, error) {
+func (l *Log) recover(path string, c Recovery) (Recovered, error) {
 	opened, err := l.fs.OpenFile(path, os.O_RDWR)
 	var size int64
 	if err == nil {
@@ -367,76 +372,84 @@ func (l *Log) recover(path string, each func(*Segment, uint64, []byte) error, re
 		if isTransient(err) {
 			return Recovered{}, err
 		}
-		l.setUnreadable(path, err, report)
+		l.setUnreadable(path, err, c.Report)
 		return Recovered{}, nil
 	}
 	f := &tolerant{File: opened}
-	s := &Segment{log: l, path: path, file: f, size: size}
-	head := make([]byte, min(size, 2*(headerFixed+maxKey)))
-	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
+	rec := Recovered{Segment: &Segment{log: l, path: path, file: f, size: size}}
+	found, err := rec.readHead(f, c)
+	if found && err == nil {
+		err = rec.readRecords(f, c)
+	}
+	if err != nil || !found {
 		f.Close()
 		return Recovered{}, err
 	}
-	var ok bool
-	if s.Header, s.start, ok = findHeader(head); !ok {
-		if f.missing > 0 {
-			f.Close()
-			l.setUnreadable(path, f.why, report)
-			return Recovered{}, nil
-		}
-		end, err := s.reader(0).content()
-		if err != nil {
-			f.Close()
-			return Recovered{}, err
-		}
-		if end <= int64(len(head)) && unborn(head[:end]) {
-			return Recovered{}, s.Discard()
-		}
-		report(path, errors.New("both headers are damaged"))
-		return Recovered{}, s.SetAside()
+	if rec.Empty() && (c.Keep == nil || !c.Keep(path)) {
+		return Recovered{}, rec.Discard()
 	}
-	rec := Recovered{Segment: s}
-	r := s.reader(s.start)
+	return rec, rec.Close()
+}
+
+// readHead finds the header, or deals with a file that has none.
+func (r *Recovered) readHead(f *tolerant, c Recovery) (found bool, err error) {
+	head := make([]byte, min(r.size, 2*(headerFixed+maxKey)))
+	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
+		return false, err
+	}
+	if r.Header, r.start, found = findHeader(head); found {
+		return true, nil
+	}
+	if f.missing > 0 {
+		r.log.setUnreadable(r.path, f.why, c.Report)
+		return false, nil
+	}
+	end, err := r.reader(0).content()
+	if err != nil {
+		return false, err
+	}
+	if end <= int64(len(head)) && unborn(head[:end]) {
+		return false, r.Discard()
+	}
+	c.Report(r.path, errors.New("both headers are damaged"))
+	return false, r.SetAside()
+}
+
+// readRecords reads all records, and cuts off a torn tail.
+func (r *Recovered) readRecords(f *tolerant, c Recovery) error {
+	records := r.reader(r.start)
 	for {
-		seq, payload, err := r.Next()
+		seq, payload, err := records.Next()
+		if err == nil && c.Each != nil {
+			err = c.Each(r.Segment, seq, payload)
+		}
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			f.Close()
-			return Recovered{}, err
-		}
-		if each != nil {
-			if err := each(s, seq, payload); err != nil {
-				f.Close()
-				return Recovered{}, err
-			}
+			return err
 		}
 	}
-	rec.Damaged = max(r.damaged, 0)
+	r.Damaged = max(records.damaged, 0)
 	if f.missing > 0 { // what looks like zeros at the end may be an acknowledged record
-		rec.Damaged = max(rec.Damaged, f.missing)
-		s.tolerant = true
-	} else if r.end < size {
-		torn, err := r.torn()
+		r.Damaged = max(r.Damaged, f.missing)
+		r.tolerant = true
+	} else if records.end < r.size {
+		torn, err := records.torn()
 		if err == nil && torn {
-			rec.Cut = size - r.end
-			rec.Damaged -= rec.Cut
-			err = s.Truncate(r.end)
+			r.Cut = r.size - records.end
+			r.Damaged -= r.Cut
+			err = r.Truncate(records.end)
 		}
 		if err != nil {
-			f.Close()
-			return Recovered{}, err
+			return err
 		}
 	}
-	if rec.Damaged > 0 {
-		s.Corrupt = true
-		report(path, errors.Join(fmt.Errorf("%d bytes are damaged", rec.Damaged), f.why))
+	if r.Damaged > 0 {
+		r.Corrupt = true
+		c.Report(r.path, errors.Join(fmt.Errorf("%d bytes are damaged", r.Damaged), f.why))
 	}
-	if s.Empty() && (keep == nil || !keep(path)) {
-		return Recovered{}, s.Discard()
-	}
-	return rec, s.Close()
+	return nil
 }
 
 // unborn tells whether b, a whole file but for zeros at its end, is what a

@@ -60,10 +60,11 @@ type recovery struct {
 func recoverDir(t testing.TB, l *wal.Log) recovery {
 	t.Helper()
 	var r recovery
-	segs, err := l.Recover(func(_ *wal.Segment, seq uint64, p []byte) error {
+	each := func(_ *wal.Segment, seq uint64, p []byte) error {
 		r.got = append(r.got, record{seq, string(p)})
 		return nil
-	}, func(string, error) { r.reported++ }, nil)
+	}
+	segs, err := l.Recover(wal.Recovery{Each: each, Report: func(string, error) { r.reported++ }})
 	if err != nil {
 		t.Fatal(err)
 	}
