@@ -100,7 +100,8 @@ func start(t *testing.T, opts Options, fs *waltest.FS, store *fakeStore) *rig {
 
 // event makes an event whose id tells it from all others.
 func event(id uint64, size int) pipeline.Event {
-	e := pipeline.Event{Project: []byte("p"), Name: []byte("n"), ReceivedAt: time.Now().UnixMilli(), Timestamp: pipeline.NoTime,
+	e := pipeline.Event{Project: []byte("p"), Name: []byte("n"),
+		ReceivedAt: time.Now().UnixMilli(), Timestamp: pipeline.NoTime,
 		Properties: []byte(`{"x":"` + strings.Repeat("x", size) + `"}`), Context: []byte("{}")}
 	binary.BigEndian.PutUint64(e.ID[:], id)
 	return e
@@ -116,11 +117,13 @@ func (r *rig) events(n, size int) []pipeline.Event {
 }
 
 // Append appends and waits.
-func (r *rig) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (string, error) {
+func (r *rig) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob,
+	d pipeline.Durability) (string, error) {
 	return appendWait(ctx, r.Batcher, events, blobs, d)
 }
 
-func appendWait(ctx context.Context, b *Batcher, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (string, error) {
+func appendWait(ctx context.Context, b *Batcher, events []pipeline.Event, blobs []pipeline.Blob,
+	d pipeline.Durability) (string, error) {
 	ticket, err := b.Append(ctx, events, blobs, d)
 	if err != nil {
 		return "", err
@@ -366,7 +369,8 @@ func TestObjectDurability(t *testing.T) {
 			})
 		}
 		g.Wait()
-		if stored := r.store.keys(); len(stored) != 1 || slices.ContainsFunc(keys, func(k string) bool { return k != stored[0] }) {
+		stored := r.store.keys()
+		if len(stored) != 1 || slices.ContainsFunc(keys, func(k string) bool { return k != stored[0] }) {
 			t.Errorf("answers %v, stored %v: want one object", keys, stored)
 		}
 		r.store.want(t, 6)
@@ -380,7 +384,8 @@ func TestObjectTimeout(t *testing.T) {
 		r := start(t, opts, waltest.New(), newStore())
 		r.store.setFail(func(string) (error, error) { return nil, errStore })
 		began := time.Now()
-		if err := r.append(pipeline.Bucket, 1); !errors.Is(err, pipeline.ErrPending) || time.Since(began) != opts.ObjectTimeout {
+		err := r.append(pipeline.Bucket, 1)
+		if !errors.Is(err, pipeline.ErrPending) || time.Since(began) != opts.ObjectTimeout {
 			t.Errorf("got %v after %v, want ErrPending after %v", err, time.Since(began), opts.ObjectTimeout)
 		}
 		r.store.setFail(nil)
@@ -505,7 +510,8 @@ func TestRefusedBlocksNobody(t *testing.T) {
 		opts := options()
 		opts.Uploads = 1
 		r := start(t, opts, waltest.New(), newStore())
-		refusal := fmt.Errorf("put: %w", pipeline.RefusedError{Missing: pipeline.MissingGet, Err: errors.New("give it the right s3:GetObject")})
+		refusal := fmt.Errorf("put: %w", pipeline.RefusedError{Missing: pipeline.MissingGet,
+			Err: errors.New("give it the right s3:GetObject")})
 		r.must(pipeline.Disk, 1)
 		first := r.object()
 		tries := 0
@@ -534,7 +540,8 @@ func TestRefusedBlocksNobody(t *testing.T) {
 		if !r.logs.has(`missing=s3:GetObject`) {
 			t.Errorf("not logged: %v", r.logs.errors)
 		}
-		if least, most := int(22*time.Minute/(refusedFor*opts.Backoff.Max)), int(22*time.Minute/opts.Backoff.Max); tries < least || tries > most {
+		least, most := int(22*time.Minute/(refusedFor*opts.Backoff.Max)), int(22*time.Minute/opts.Backoff.Max)
+		if tries < least || tries > most {
 			t.Errorf("%d tries in 22 minutes, want %d to %d", tries, least, most)
 		}
 		r.store.setFail(nil)
@@ -555,7 +562,8 @@ func TestRefusesEverything(t *testing.T) {
 		fs, store := waltest.New(), newStore()
 		r := start(t, options(), fs, store)
 		store.setFail(func(string) (error, error) {
-			return nil, pipeline.RefusedError{Missing: pipeline.MissingConditional, Err: errors.New("it has to support conditional PUT")}
+			return nil, pipeline.RefusedError{Missing: pipeline.MissingConditional,
+				Err: errors.New("it has to support conditional PUT")}
 		})
 		if none, err := r.Refused(); !none || err != nil {
 			t.Errorf("before the first object: got %t, %v", none, err)
@@ -639,7 +647,8 @@ func TestGroupCommit(t *testing.T) {
 			})
 		}
 		g.Wait()
-		if n, took := fs.Count("sync")-before, time.Since(began); n > 3 || took > 4*fs.SyncTime { // two fsyncs, and between them twice one's time for those who do not come again
+		// Two fsyncs, and between them twice one's time for those who do not come again.
+		if n, took := fs.Count("sync")-before, time.Since(began); n > 3 || took > 4*fs.SyncTime {
 			t.Errorf("%d fsyncs and %v for 1000 Appends at once", n, took)
 		}
 		r.mustStop()
@@ -724,7 +733,8 @@ func TestDiskLimit(t *testing.T) {
 	})
 }
 
-// While the disk fails nothing is taken that would be lost; when it works again, all goes on. What memory acknowledged stays.
+// While the disk fails nothing is taken that would be lost; when it works again,
+// all goes on. What memory acknowledged stays.
 func TestDiskFails(t *testing.T) {
 	for _, op := range []string{"write", "sync", "open"} {
 		t.Run(op, func(t *testing.T) {
@@ -811,7 +821,8 @@ func TestCarryAfterAnotherBatch(t *testing.T) {
 	})
 }
 
-// What was refused stays away, also when power fails before the cut that follows a failed fsync would have got to the disk by itself.
+// What was refused stays away, also when power fails before the cut that follows a
+// failed fsync would have got to the disk by itself.
 func TestRefusedStaysAway(t *testing.T) {
 	for seed := range uint64(20) {
 		bubble.Test(t, func(t *testing.T) {
@@ -1224,8 +1235,8 @@ func TestGatherIsBounded(t *testing.T) {
 	})
 }
 
-// Random operations, random faults, kills and power losses against a model: what was acknowledged is stored, once; nothing that was
-// refused is stored; seqs rise.
+// Random operations, random faults, kills and power losses against a model: what
+// was acknowledged is stored, once; nothing that was refused is stored; seqs rise.
 func TestRandomKills(t *testing.T) {
 	seeds := 12
 	if os.Getenv("PENSTOCK_TEST_ALL") != "" {
@@ -1389,7 +1400,8 @@ func randomKills(t *testing.T, rnd *rand.Rand) {
 			t.Errorf("event %d was acknowledged (%v) and is not stored", id, d)
 		}
 	}
-	t.Logf("%d events, %d acknowledged and kept, %d refused, %d acknowledged from memory before a crash, %d stored in %d objects",
+	t.Logf("%d events, %d acknowledged and kept, %d refused, %d acknowledged from memory before a crash, "+
+		"%d stored in %d objects",
 		next-1, len(acked), len(refused), len(lossy), len(stored), len(store.keys()))
 }
 
@@ -1409,7 +1421,8 @@ func TestRealDisk(t *testing.T) {
 	for i := range 100 {
 		g.Go(func() {
 			for j := range 10 {
-				if _, err := appendWait(t.Context(), b, []pipeline.Event{event(uint64(i*10+j)+1, 100)}, nil, pipeline.Disk); err != nil {
+				events := []pipeline.Event{event(uint64(i*10+j)+1, 100)}
+				if _, err := appendWait(t.Context(), b, events, nil, pipeline.Disk); err != nil {
 					t.Error(err)
 				}
 			}

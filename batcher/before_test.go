@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -246,7 +247,11 @@ func TestObjectsOfBefore(t *testing.T) {
 			case strings.HasSuffix(f.Name(), format):
 				objects[f.Name()] = b
 			case strings.HasSuffix(f.Name(), ".blobs"):
-				objects[pipeline.BlobPrefix+"events/dt="+stamp[:4]+"-"+stamp[4:6]+"-"+stamp[6:8]+"/hr="+stamp[9:11]+"/"+f.Name()] = b
+				at, err := time.Parse("20060102T150405.000Z", stamp)
+				if err != nil {
+					t.Fatal(err)
+				}
+				objects[pipeline.BlobPrefix+pipeline.HourPrefix("events/", at)+f.Name()] = b
 			}
 		}
 		got := readObjects(t, objects)

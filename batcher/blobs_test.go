@@ -38,7 +38,8 @@ func withBlobs(e *pipeline.Event, i, n int) (blobs []pipeline.Blob) {
 	for k := range n {
 		props = fmt.Appendf(props, `,"b%d":`, k)
 		data := blobData(idOf(*e), k)
-		blobs = append(blobs, pipeline.Blob{Event: i, At: len(props), Kind: pipeline.BlobText, ContentType: "text/plain", Size: int64(len(data)),
+		blobs = append(blobs, pipeline.Blob{Event: i, At: len(props), Kind: pipeline.BlobText,
+			ContentType: "text/plain", Size: int64(len(data)),
 			Write: func(w io.Writer) error { _, err := w.Write(data); return err }})
 		props = append(props, pipeline.BlobHole...)
 	}

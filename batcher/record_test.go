@@ -38,7 +38,8 @@ func someEvents(r *rand.Rand, n int) []pipeline.Event {
 		}
 		e.Project, e.Name, e.SessionID = field(before.Project), field(before.Name), field(before.SessionID)
 		e.UserID, e.Context, e.Properties = field(before.UserID), field(before.Context), field(before.Properties)
-		e.Timestamp, e.ReceivedAt = int64(r.Uint64()), pipeline.MinReceived+r.Int64N(pipeline.MaxReceived-pipeline.MinReceived)
+		e.Timestamp = int64(r.Uint64())
+		e.ReceivedAt = pipeline.MinReceived + r.Int64N(pipeline.MaxReceived-pipeline.MinReceived)
 		if r.IntN(4) == 0 {
 			e.Timestamp = pipeline.NoTime
 		}
@@ -58,7 +59,8 @@ func plain(e pipeline.Event, seq uint64) pipeline.Event {
 
 // A record of a time at which nothing was received is damaged, or a clock was wrong: it goes to the errors pipeline.
 func TestRecordReceivedAt(t *testing.T) {
-	for ms, want := range map[int64]error{0: pipeline.ErrReceived, pipeline.MinReceived - 1: pipeline.ErrReceived, pipeline.MinReceived: nil,
+	for ms, want := range map[int64]error{0: pipeline.ErrReceived,
+		pipeline.MinReceived - 1: pipeline.ErrReceived, pipeline.MinReceived: nil,
 		pipeline.MaxReceived - 1: nil, pipeline.MaxReceived: pipeline.ErrReceived} {
 		events := someEvents(rand.New(rand.NewPCG(1, 1)), 3)
 		events[1].ReceivedAt = ms
@@ -149,7 +151,8 @@ func FuzzRecord(f *testing.F) {
 			t.Fatalf("encoded again: %d events, %v; want %d", len(again), err, len(events))
 		}
 		for i := range events {
-			if !bytes.Equal(again[i].Properties, events[i].Properties) || !bytes.Equal(again[i].Context, events[i].Context) || again[i].ID != events[i].ID {
+			if !bytes.Equal(again[i].Properties, events[i].Properties) ||
+				!bytes.Equal(again[i].Context, events[i].Context) || again[i].ID != events[i].ID {
 				t.Fatalf("event %d: %v, then %v", i, events[i], again[i])
 			}
 		}
@@ -159,7 +162,8 @@ func FuzzRecord(f *testing.F) {
 func BenchmarkAppendRecord(b *testing.B) {
 	events := make([]pipeline.Event, 100)
 	for i := range events {
-		events[i] = pipeline.Event{Project: []byte("game"), Name: []byte("level_up"), SessionID: []byte("s-81723"), UserID: []byte("u-1827381"),
+		events[i] = pipeline.Event{Project: []byte("game"), Name: []byte("level_up"),
+			SessionID: []byte("s-81723"), UserID: []byte("u-1827381"),
 			Properties: bytes.Repeat([]byte("x"), 300), Context: []byte(`{"ip":"203.0.113.7"}`)}
 	}
 	dst := appendRecord(nil, events)
@@ -177,7 +181,8 @@ func TestRecordsWithBlobs(t *testing.T) {
 	for i := range 3000 {
 		events = append(events, event(uint64(i), 1000))
 		if i%7 == 0 {
-			blobs = append(blobs, storedBlob{i, i, uint64(i), pipeline.BlobRef{Range: [2]int64{int64(i), int64(i)}, Bytes: 1, Name: "ä"}})
+			ref := pipeline.BlobRef{Range: [2]int64{int64(i), int64(i)}, Bytes: 1, Name: "ä"}
+			blobs = append(blobs, storedBlob{i, i, uint64(i), ref})
 		}
 	}
 	want := slices.Clone(blobs)
@@ -215,7 +220,8 @@ func TestRecordsWithBlobs(t *testing.T) {
 
 // A record whose blobs are not in its events is not a batcher's, whatever the numbers are.
 func FuzzBlobs(f *testing.F) {
-	for _, blobs := range []string{`[{"event":1,"at":5,"ref":{"range":[0,3],"bytes":4}}]`, `[{"event":-1}]`, `[{"at":1000}]`, `[{"ref":{"bytes":-5}}]`, `null`} {
+	for _, blobs := range []string{`[{"event":1,"at":5,"ref":{"range":[0,3],"bytes":4}}]`, `[{"event":-1}]`,
+		`[{"at":1000}]`, `[{"ref":{"bytes":-5}}]`, `null`} {
 		f.Add([]byte(blobs))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

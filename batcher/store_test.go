@@ -37,7 +37,8 @@ func newStore() *fakeStore {
 
 var errStore = errors.New("the store is away")
 
-func (s *fakeStore) Put(ctx context.Context, key string, body io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error) {
+func (s *fakeStore) Put(ctx context.Context, key string, body io.ReadSeeker, size int64,
+	meta pipeline.Meta) (pipeline.Object, error) {
 	if s.delay > 0 {
 		select {
 		case <-time.After(s.delay):
@@ -71,7 +72,8 @@ func (s *fakeStore) Put(ctx context.Context, key string, body io.ReadSeeker, siz
 	}
 	if have, ok := s.objects[key]; ok {
 		if !bytes.Equal(have, b) {
-			return pipeline.Object{}, fmt.Errorf("put: %w", pipeline.ConflictError{Found: pipeline.Object{Key: key, Meta: s.meta[key]}})
+			found := pipeline.Object{Key: key, Meta: s.meta[key]}
+			return pipeline.Object{}, fmt.Errorf("put: %w", pipeline.ConflictError{Found: found})
 		}
 	} else {
 		s.objects[key], s.meta[key] = b, meta
@@ -125,7 +127,8 @@ func (s *fakeStore) stored() ([]pipeline.Event, error) {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 		if meta.Rows != int64(len(events)) || meta.FirstSeq != events[0].Seq || string(events[0].Receiver) != k.Receiver {
-			return nil, fmt.Errorf("%s: %d events from %d by %s, metadata %+v", key, len(events), events[0].Seq, events[0].Receiver, meta)
+			return nil, fmt.Errorf("%s: %d events from %d by %s, metadata %+v",
+				key, len(events), events[0].Seq, events[0].Receiver, meta)
 		}
 		for _, e := range events {
 			if e.ReceivedAt < meta.FirstReceived || e.ReceivedAt > meta.LastReceived {

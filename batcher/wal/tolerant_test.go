@@ -157,7 +157,8 @@ func TestSegmentThatCannotBeOpened(t *testing.T) {
 	if info, err := os.Stat(bad + ".unreadable"); err != nil || !info.IsDir() {
 		t.Errorf("set aside: %v, %v", info, err)
 	}
-	if !wal.IsSetAside("0000000000000002.wal.unreadable") || !wal.IsSetAside("1.wal.corrupt") || wal.IsSetAside("1.wal") || wal.IsSetAside("x.corrupt") {
+	if !wal.IsSetAside("0000000000000002.wal.unreadable") || !wal.IsSetAside("1.wal.corrupt") ||
+		!wal.IsSetAside("SEQ.corrupt") || wal.IsSetAside("SEQ") || wal.IsSetAside("1.wal") || wal.IsSetAside("x.corrupt") {
 		t.Error("IsSetAside")
 	}
 }
@@ -175,7 +176,8 @@ func (noFiles) OpenFile(path string, flag int) (wal.File, error) {
 func TestNoFileDescriptors(t *testing.T) {
 	dir := segments(t)
 	l := open(t, noFiles{}, dir)
-	if _, err := l.Recover(wal.Recovery{Report: func(path string, why error) { t.Errorf("set aside: %s, %v", path, why) }}); err == nil {
+	report := func(path string, why error) { t.Errorf("set aside: %s, %v", path, why) }
+	if _, err := l.Recover(wal.Recovery{Report: report}); err == nil {
 		t.Error("recovered without opening a file")
 	}
 }

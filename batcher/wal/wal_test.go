@@ -21,7 +21,8 @@ import (
 
 const dir = "/wal"
 
-var header = wal.Header{Key: "events/dt=2026-11-22/hr=03/20261122T034512.345Z-game1-17.parquet", FirstSeq: 17, Time: 1795319112345}
+var header = wal.Header{Key: "events/dt=2026-11-22/hr=03/20261122T034512.345Z-game1-17.parquet",
+	FirstSeq: 17, Time: 1795319112345}
 
 type record struct {
 	seq     uint64
@@ -336,7 +337,8 @@ func TestFaults(t *testing.T) {
 				fs.FailAt(op, at, short)
 				synced, refused := session(t, fs)
 				last = fs.Count(op) < at
-				for name, after := range map[string]*waltest.FS{"kill": fs.Kill(), "power loss": fs.PowerLoss(rand.New(rand.NewPCG(uint64(at), 1)))} {
+				power := fs.PowerLoss(rand.New(rand.NewPCG(uint64(at), 1)))
+				for name, after := range map[string]*waltest.FS{"kill": fs.Kill(), "power loss": power} {
 					l := open(t, after, dir)
 					r := recoverDir(t, l)
 					l.Close()

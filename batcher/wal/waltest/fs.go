@@ -44,7 +44,8 @@ type inode struct {
 
 // New makes an empty FS.
 func New() *FS {
-	return &FS{entries: map[string]*inode{}, durable: map[string]*inode{}, locked: map[string]bool{}, counts: map[string]int{}, room: -1}
+	return &FS{entries: map[string]*inode{}, durable: map[string]*inode{}, locked: map[string]bool{},
+		counts: map[string]int{}, room: -1}
 }
 
 // Fail makes operations fail as f says; it is called under a lock. nil ends it.
