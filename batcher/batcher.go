@@ -182,7 +182,7 @@ func (b *Batcher) Run(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gathered > 0 {
-		return fmt.Errorf("%s: drain: %d bytes of events acknowledged from memory are lost (%v)",
+		return fmt.Errorf("%s: drain: %d bytes of events acknowledged from memory are lost: %w",
 			b.spec.Name, b.gathered, b.failing)
 	}
 	if b.waiting > 0 {

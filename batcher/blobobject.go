@@ -109,7 +109,7 @@ func (o *blobObject) ReadAt(p []byte, off int64) (n int, err error) {
 		part := p[n:min(len(p), n+int(from.size-skip))]
 		got := 0
 		if file := o.files[from.segment]; file != nil {
-			if got, err = file.ReadAt(part, from.offset+skip); err != nil && err != io.EOF {
+			if got, err = file.ReadAt(part, from.offset+skip); err != nil && !errors.Is(err, io.EOF) {
 				return n + got, fmt.Errorf("%w: %w", errBlobs, err)
 			}
 		}

@@ -1,6 +1,7 @@
 package batcher
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -60,7 +61,7 @@ func (b *Batcher) encodeTo(bt *batch, sp *spool) (*object, error) {
 	}
 	for {
 		seq, payload, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		bad := error(nil)

@@ -167,12 +167,12 @@ func parseRecord(dst []pipeline.Event, seq uint64, b []byte) ([]pipeline.Event, 
 		if err := pipeline.CheckReceived(e.ReceivedAt); err != nil {
 			return dst, err
 		}
-		ok := true
 		for _, f := range [...]struct{ to, before *[]byte }{
 			{&e.Project, &before.Project}, {&e.Name, &before.Name},
 			{&e.SessionID, &before.SessionID}, {&e.UserID, &before.UserID},
 			{&e.Context, &before.Context}, {&e.Properties, new([]byte)},
 		} {
+			var ok bool
 			if *f.to, b, ok = parseBytes(*f.before, b); !ok {
 				return dst, errRecord
 			}

@@ -34,8 +34,10 @@ type File interface {
 // hold what users sent.
 type OS struct{}
 
+// MkdirAll makes a folder and those above it.
 func (OS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o700) }
 
+// OpenFile opens a file as os.OpenFile does.
 func (OS) OpenFile(path string, flag int) (File, error) {
 	f, err := os.OpenFile(path, flag, 0o600)
 	if err != nil {
@@ -44,9 +46,13 @@ func (OS) OpenFile(path string, flag int) (File, error) {
 	return osFile{f}, nil
 }
 
-func (OS) Remove(path string) error     { return os.Remove(path) }
+// Remove removes a file.
+func (OS) Remove(path string) error { return os.Remove(path) }
+
+// Rename renames a file, in place of one that has the name.
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 
+// ReadDir lists the names in a folder.
 func (OS) ReadDir(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -59,6 +65,7 @@ func (OS) ReadDir(dir string) ([]string, error) {
 	return names, nil
 }
 
+// SyncDir brings the entries of a folder to disk.
 func (OS) SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -68,6 +75,7 @@ func (OS) SyncDir(dir string) error {
 	return d.Sync()
 }
 
+// Lock takes a folder as FS says.
 func (OS) Lock(dir string) (io.Closer, error) {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -3,6 +3,7 @@ package wal
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -104,7 +105,7 @@ func (r *Reader) torn() (bool, error) {
 		return err == nil, err
 	}
 	var head [recordHeader]byte
-	if _, err := r.file.ReadAt(head[:], r.end); err != nil && err != io.EOF {
+	if _, err := r.file.ReadAt(head[:], r.end); err != nil && !errors.Is(err, io.EOF) {
 		return false, fmt.Errorf("read segment %s: %w", r.name, err)
 	}
 	n, ok := parseRecordHeader(head[:])
@@ -117,7 +118,7 @@ func (r *Reader) content() (int64, error) {
 	buf := make([]byte, min(scanWindow, max(end-r.end, 0)))
 	for end > r.end {
 		part := buf[:min(int64(len(buf)), end-r.end)]
-		if _, err := r.file.ReadAt(part, end-int64(len(part))); err != nil && err != io.EOF {
+		if _, err := r.file.ReadAt(part, end-int64(len(part))); err != nil && !errors.Is(err, io.EOF) {
 			return 0, fmt.Errorf("read segment %s: %w", r.name, err)
 		}
 		n := len(bytes.TrimRight(part, "\x00"))
@@ -183,7 +184,7 @@ func (r *Reader) fill(n int) ([]byte, error) {
 		kept := len(r.have)
 		m := int(min(int64(len(r.buf)-kept), r.size-r.at))
 		got, err := r.file.ReadAt(r.buf[kept:kept+m], r.at)
-		if got < m && err != nil && err != io.EOF {
+		if got < m && err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("read segment %s: %w", r.name, err)
 		}
 		r.at += int64(got)

@@ -24,13 +24,13 @@ type tolerant struct {
 
 func (t *tolerant) ReadAt(p []byte, off int64) (int, error) {
 	n, err := t.File.ReadAt(p, off)
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return n, err
 	}
 	for n < len(p) {
 		part := p[n:min(len(p), n+step-int((off+int64(n))%step))]
 		got, err := t.File.ReadAt(part, off+int64(n))
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return n + got, err
 		}
 		if err != nil {

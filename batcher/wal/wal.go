@@ -394,7 +394,7 @@ func (l *Log) recover(path string, c Recovery) (Recovered, error) {
 // readHead finds the header, or deals with a file that has none.
 func (r *Recovered) readHead(f *tolerant, c Recovery) (found bool, err error) {
 	head := make([]byte, min(r.size, 2*(headerFixed+maxKey)))
-	if _, err := f.ReadAt(head, 0); err != nil && err != io.EOF {
+	if _, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
 	if r.Header, r.start, found = findHeader(head); found {
@@ -423,7 +423,7 @@ func (r *Recovered) readRecords(f *tolerant, c Recovery) error {
 		if err == nil && c.Each != nil {
 			err = c.Each(r.Segment, seq, payload)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

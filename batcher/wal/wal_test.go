@@ -111,7 +111,7 @@ func readAll(t testing.TB, s *wal.Segment) (all []record) {
 	}
 	for {
 		seq, p, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			s.Close()
 			return all
 		}

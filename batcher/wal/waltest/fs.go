@@ -164,8 +164,10 @@ func (f *FS) op(name, path string) error {
 	return nil
 }
 
+// MkdirAll does nothing: any folder is there.
 func (f *FS) MkdirAll(string) error { return nil }
 
+// OpenFile opens a file as os.OpenFile does.
 func (f *FS) OpenFile(path string, flag int) (wal.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -187,6 +189,7 @@ func (f *FS) OpenFile(path string, flag int) (wal.File, error) {
 	return &file{fs: f, inode: n, path: path}, nil
 }
 
+// Remove removes a file.
 func (f *FS) Remove(path string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -204,6 +207,7 @@ func (f *FS) Remove(path string) error {
 	return nil
 }
 
+// Rename renames a file, in place of one that has the name.
 func (f *FS) Rename(from, to string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -219,6 +223,7 @@ func (f *FS) Rename(from, to string) error {
 	return nil
 }
 
+// ReadDir lists the names in a folder.
 func (f *FS) ReadDir(dir string) ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -235,6 +240,7 @@ func (f *FS) ReadDir(dir string) ([]string, error) {
 	return names, nil
 }
 
+// SyncDir brings the entries of a folder to disk.
 func (f *FS) SyncDir(dir string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -337,6 +343,7 @@ func (h *file) Size() (int64, error) {
 
 func (h *file) Close() error { return nil }
 
+// Lock takes a folder as FS says.
 func (f *FS) Lock(dir string) (io.Closer, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
