@@ -26,6 +26,7 @@ func buckets(endpoint, key, secret string) func(*testing.T) objstore.Options {
 }
 
 func TestMinIO(t *testing.T) {
+	t.Parallel()
 	m := servers.MinIO(t, devstack.MinIOOptions{})
 	open := buckets(m.Endpoint(), m.AccessKey(), m.SecretKey())
 	objstoretest.Test(t, open)
@@ -33,12 +34,14 @@ func TestMinIO(t *testing.T) {
 }
 
 func TestGofakes3(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(gofakes3.New(s3mem.New()).Server())
 	t.Cleanup(server.Close)
 	objstoretest.Test(t, buckets(server.URL, "key", "secret"))
 }
 
 func TestKumo(t *testing.T) {
+	t.Parallel()
 	server := kumo.NewServer()
 	t.Cleanup(server.Close)
 	objstoretest.Test(t, buckets(server.URL, "key", "secret"))
