@@ -65,19 +65,6 @@ func (c *content) decoder() (codec.Decoder, error) {
 	return dec, nil
 }
 
-// open fetches the object that a notification names and makes it readable.
-func (s *Source) open(ctx context.Context, n pipeline.Notification) (*content, error) {
-	c, err := s.fetch(ctx, n)
-	if err != nil {
-		return c, err
-	}
-	if err := s.prepare(ctx, c); err != nil {
-		c.Close()
-		return c, fmt.Errorf("read %s: %w", n.Key, err)
-	}
-	return c, nil
-}
-
 // fetch copies the object to the disk, and decodes nothing. With an error, the content
 // has only what is known of the object.
 func (s *Source) fetch(ctx context.Context, n pipeline.Notification) (*content, error) {
@@ -240,34 +227,4 @@ func fileFault(err error) error {
 		return fault("unreadable_object", "%w", err)
 	}
 	return err
-}
-
-// Read calls each with the events of an object, in order, and returns what the
-// bucket says of it. Events are valid during the call.
-func (s *Source) Read(ctx context.Context, key string, each func(*pipeline.Event) error) (pipeline.Object, error) {
-	c, err := s.open(ctx, pipeline.Notification{Key: key})
-	if err != nil {
-		return c.object, err
-	}
-	defer c.Close()
-	dec, err := c.decoder()
-	if err != nil {
-		return c.object, fmt.Errorf("read %s: %w", key, err)
-	}
-	defer dec.Close()
-	var events []pipeline.Event
-	for {
-		events, err = dec.Decode(events[:0], codec.Limit{Rows: 10_000, Bytes: 16 << 20})
-		if errors.Is(err, io.EOF) {
-			return c.object, nil
-		}
-		if err != nil {
-			return c.object, fmt.Errorf("read %s: %w", key, err)
-		}
-		for i := range events {
-			if err := each(&events[i]); err != nil {
-				return c.object, err
-			}
-		}
-	}
 }

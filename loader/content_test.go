@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -269,5 +270,26 @@ func TestSourceRead(t *testing.T) {
 	s.Dir = "/nowhere/at/all"
 	if _, err := s.Read(t.Context(), key, func(*pipeline.Event) error { return nil }); retry.ClassOf(err) != retry.Outage {
 		t.Errorf("without a folder: %v is %s, want an outage", err, retry.ClassOf(err))
+	}
+}
+
+// Rows of a file that are not valid events are passed on, and not left out silently.
+func TestSourceReadRows(t *testing.T) {
+	w := newWorld()
+	key := w.putFile("events/in.ndjson", `{"name":"n"}`+"\nno json\n"+`{"name":"m"}`+"\n{}\n{\"name\":}\n")
+	s := Source{Store: w, Dir: t.TempDir()}
+	var rows []uint32
+	rejected := map[uint32]string{}
+	_, err := s.ReadRows(t.Context(), key,
+		func(e *pipeline.Event) error { rows = append(rows, e.Row); return nil },
+		func(r foreign.Rejected) error { rejected[r.Row] = r.Code + " " + string(r.Raw); return nil })
+	want := map[uint32]string{1: "invalid_json no json", 4: `invalid_json {"name":}`}
+	if err != nil || !slices.Equal(rows, []uint32{0, 2, 3}) || !maps.Equal(rejected, want) {
+		t.Errorf("rows %v, rejected %v, want %v; error %v", rows, rejected, want, err)
+	}
+	stop := errors.New("enough")
+	if _, err := s.ReadRows(t.Context(), key, func(*pipeline.Event) error { return nil },
+		func(foreign.Rejected) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("error %v, want that of the callback", err)
 	}
 }
