@@ -167,7 +167,7 @@ func (v *verifier) explain(ctx context.Context, a *account, absent uint64) (coll
 
 // lookup counts how many events the table has, as rows of any object.
 type lookup struct {
-	table  Table
+	table  Known
 	name   string
 	events []pipeline.Identity // not asked for yet
 	asked  uint64

@@ -24,16 +24,20 @@ type Source interface {
 	Read(ctx context.Context, key string, each func(*pipeline.Event) error) (pipeline.Object, error)
 }
 
+// Known counts how many of the events are in the table, as rows of any object.
+type Known interface {
+	Known(ctx context.Context, table string, events []pipeline.Identity) (uint64, error)
+}
+
 // Table counts rows. CountRows groups by object, for objects of one day (UTC) from
 // key first up to and including last. RowsOf calls each once with every
-// object_row of one object. Known counts how many of the events are in the table,
-// as rows of any object. Expired is the time before which the table deletes
+// object_row of one object. Expired is the time before which the table deletes
 // rows, by their received_at; zero: it deletes none.
 type Table interface {
 	CountRows(ctx context.Context, table, first, last string, day time.Time,
 		each func(object string, rows, distinct uint64)) error
 	RowsOf(ctx context.Context, table, object string, day time.Time, each func(row uint32)) error
-	Known(ctx context.Context, table string, events []pipeline.Identity) (uint64, error)
+	Known
 	Expired(ctx context.Context, table string) (before time.Time, err error)
 }
 

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
 )
 
 // world is a bucket, a ledger and a table in memory. A loaded object has the rows
@@ -30,6 +32,7 @@ type world struct {
 	heads   atomic.Int32 // requests for single objects
 	fail    error        // of the next page but one
 	failing string       // the call that fails from now on
+	class   retry.Class  // of that failure
 	between func()       // called once, after the first query of the ledger
 }
 
@@ -47,10 +50,13 @@ type errFailing string
 func (e errFailing) Error() string { return string(e) + " fails" }
 
 func (w *world) try(call string) error {
-	if w.failing == call {
-		return errFailing(call)
+	switch {
+	case w.failing != call:
+		return nil
+	case w.class != retry.Unknown:
+		return retry.As(w.class, errFailing(call))
 	}
-	return nil
+	return errFailing(call)
 }
 
 func (w *world) object(key string) pipeline.Object {
@@ -91,6 +97,9 @@ func (w *world) List(_ context.Context, prefix, after, before string, page func(
 
 func (w *world) Head(_ context.Context, key string) (pipeline.Object, error) {
 	w.heads.Add(1)
+	if _, ok := w.objects[key]; !ok {
+		return pipeline.Object{}, errors.New("no such object")
+	}
 	return w.object(key), w.try("head")
 }
 
@@ -165,6 +174,16 @@ func (w *world) Known(_ context.Context, _ string, events []pipeline.Identity) (
 		}
 	}
 	return n, w.try("known")
+}
+
+func (w *world) Objects(_ context.Context, _, first, last string) (map[string]bool, error) {
+	present := map[string]bool{}
+	for key := range w.objects {
+		if key >= first && key <= last && len(w.rowsOf(key)) > 0 {
+			present[key] = true
+		}
+	}
+	return present, w.try("objects")
 }
 
 func (w *world) Expired(context.Context, string) (time.Time, error) {

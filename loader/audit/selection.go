@@ -1,0 +1,138 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// Selection chooses the objects of a re-ingest: by Keys, else by Prefix, else by
+// the Span of one pipeline.
+type Selection struct {
+	Keys   []string
+	Prefix string
+	Spec   pipeline.Spec // of Span
+	Span   Span
+}
+
+// Objects calls each with the chosen objects, a page of one pipeline at a time, in
+// the order of their keys. missing gets the error of a key whose metadata cannot be
+// read; its error ends the listing.
+func (s Selection) Objects(ctx context.Context, bucket Bucket, each func(pipeline.Spec, []pipeline.Object) error,
+	missing func(key string, err error) error) error {
+	switch {
+	case len(s.Keys) > 0:
+		return s.byKey(ctx, bucket, each, missing)
+	case s.Prefix != "":
+		spec, err := pipeline.SpecOf(s.Prefix)
+		if err != nil {
+			return err
+		}
+		return Below(spec, s.Prefix).Objects(ctx, bucket, func(page []pipeline.Object) error { return each(spec, page) })
+	}
+	return InSpan(s.Spec, s.Span).Objects(ctx, bucket, func(page []pipeline.Object) error { return each(s.Spec, page) })
+}
+
+// keyPage bounds the objects of a page that is not a page of a listing.
+const keyPage = 1000
+
+func (s Selection) byKey(ctx context.Context, bucket Bucket, each func(pipeline.Spec, []pipeline.Object) error,
+	missing func(key string, err error) error) error {
+	bySpec := map[pipeline.Spec][]string{}
+	for _, key := range slices.Compact(slices.Sorted(slices.Values(s.Keys))) {
+		spec, err := pipeline.SpecOf(key)
+		if err != nil {
+			return err
+		}
+		bySpec[spec] = append(bySpec[spec], key)
+	}
+	for _, spec := range pipeline.Specs() {
+		for keys := range slices.Chunk(bySpec[spec], keyPage) {
+			page, err := heads(ctx, bucket, keys, missing)
+			if err != nil {
+				return err
+			}
+			if len(page) == 0 {
+				continue
+			}
+			if err := each(spec, page); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// heads reads the metadata of objects, some at a time.
+func heads(ctx context.Context, bucket Bucket, keys []string,
+	missing func(key string, err error) error) ([]pipeline.Object, error) {
+	all := make([]pipeline.Object, len(keys))
+	errs := make([]error, len(keys))
+	var g errgroup.Group
+	g.SetLimit(16)
+	for i, key := range keys {
+		g.Go(func() error { all[i], errs[i] = bucket.Head(ctx, key); return nil })
+	}
+	g.Wait()
+	var there []pipeline.Object
+	for i, err := range errs {
+		if err == nil {
+			there = append(there, all[i])
+		} else if err := missing(keys[i], err); err != nil {
+			return nil, err
+		}
+	}
+	return there, nil
+}
+
+// Presence says which objects have rows.
+type Presence interface {
+	// Objects are those from first up to and including last of which the table has a row.
+	Objects(ctx context.Context, table, first, last string) (map[string]bool, error)
+	Expired(ctx context.Context, table string) (before time.Time, err error)
+}
+
+// Items reads what ledger and table say of a page of one pipeline's objects, and
+// decides about each.
+func (p Plan) Items(ctx context.Context, spec pipeline.Spec, page []pipeline.Object, ledger Ledger,
+	table Presence) ([]Item, error) {
+	entries, err := entriesOf(ctx, ledger, page)
+	if err != nil {
+		return nil, err
+	}
+	present, err := table.Objects(ctx, spec.Name, page[0].Key, page[len(page)-1].Key)
+	if err != nil {
+		return nil, err
+	}
+	if p.Expired, err = table.Expired(ctx, spec.Name); err != nil {
+		return nil, err
+	}
+	return p.Decide(page, entries, present), nil
+}
+
+// Collapsed tells whether an object that the ledger calls loaded has no rows because
+// clients' resends stand for all of them. If the table was lost, they are not there
+// either. An object that cannot be read is not collapsed: loading it meets the error.
+func Collapsed(ctx context.Context, source Source, table Known, it Item) (bool, error) {
+	l := lookup{table: table, name: it.Entry.Pipeline}
+	enough := errors.New("an event is not there")
+	_, err := source.Read(ctx, it.Object.Key, func(e *pipeline.Event) error {
+		if err := l.add(ctx, e); err != nil || l.known == l.asked {
+			return err
+		}
+		return enough
+	})
+	if err == nil {
+		err = l.flush(ctx)
+	}
+	if retry.ClassOf(err) == retry.Outage {
+		return false, err
+	}
+	return err == nil && l.asked > 0 && l.known == l.asked, nil
+}
