@@ -9,31 +9,25 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// checkAddresses rejects addresses in another form than their clients expect. These would show them as they are in
+// addresses rejects addresses in another form than their clients expect. These would show them as they are in
 // errors, with a password that is part of them.
-func (c *Config) checkAddresses() (errs []error) {
-	add := func(err error) {
-		if err != nil {
-			errs = append(errs, err)
-		}
+func (c *checker) addresses(cfg *Config) {
+	if e := cfg.Storage.Endpoint; e != "" { // empty: the region's
+		c.add("storage.endpoint", checkURL("storage.endpoint", e))
 	}
-	if c.Storage.Endpoint != "" { // empty: the region's
-		add(checkURL("storage.endpoint", c.Storage.Endpoint))
+	if e := cfg.ClickHouse.StorageEndpoint; e != "" {
+		c.add("clickhouse.storage_endpoint", checkURL("clickhouse.storage_endpoint", e))
 	}
-	if c.ClickHouse.StorageEndpoint != "" {
-		add(checkURL("clickhouse.storage_endpoint", c.ClickHouse.StorageEndpoint))
+	for i, a := range cfg.Status.Admins {
+		c.add("status.admins", checkURL(fmt.Sprintf("status.admins[%d]", i), a))
 	}
-	for i, a := range c.Status.Admins {
-		add(checkURL(fmt.Sprintf("status.admins[%d]", i), a))
-	}
-	for i, a := range c.ClickHouse.Addresses {
+	for i, a := range cfg.ClickHouse.Addresses {
 		host, port, err := net.SplitHostPort(a)
 		if err != nil || host == "" || port == "" || strings.ContainsAny(a, "@/?#") {
-			add(fmt.Errorf("clickhouse.addresses[%d] %s: want host:port; user and password are clickhouse.user and "+
-				"clickhouse.password", i, show.Address(a)))
+			c.add("clickhouse.addresses", fmt.Errorf("clickhouse.addresses[%d] %s: want host:port; user and password are "+
+				"clickhouse.user and clickhouse.password", i, show.Address(a)))
 		}
 	}
-	return errs
 }
 
 // checkURL accepts http and https URLs of a host without a query, where a secret would be shown.

@@ -27,7 +27,7 @@ func TestAddresses(t *testing.T) {
 		if err := ParseStrict([]byte(tt.in), nil, &cfg); err != nil {
 			t.Fatal(err)
 		}
-		err := cfg.check()
+		err := cfg.check(nil)
 		if tt.want == "" && err != nil {
 			t.Errorf("%s: %v", tt.in, err)
 		}

@@ -1,5 +1,5 @@
-// Package config holds every setting of the program: the fields with their defaults (config.go), the file (file.go), the
-// environment that overrides it (environment.go), and the checks of both (validate.go). It imports no stage.
+// Package config holds every setting of the program: the fields with their defaults (config.go), the file (file.go),
+// the environment that overrides it (environment.go), and the checks of both (validate.go). It imports no stage.
 package config
 
 import "time"
@@ -191,21 +191,26 @@ func Default() Config {
 		Admin:   Admin{Listen: "127.0.0.1:8081"},
 		Receiver: Receiver{
 			Listen: ":8080", Durability: "disk",
-			MaxBody: 256 << 20, MaxDecoded: 256 << 20, SmallBody: 4 << 20, MaxEvent: 100 << 20, MaxEvents: 50_000, BlobThreshold: 64 << 10, MaxDepth: 64, MaxMemory: 96 << 20, MaxSpool: 4 << 30,
+			MaxBody: 256 << 20, MaxDecoded: 256 << 20, SmallBody: 4 << 20, MaxEvent: 100 << 20, MaxEvents: 50_000,
+			BlobThreshold: 64 << 10, MaxDepth: 64, MaxMemory: 96 << 20, MaxSpool: 4 << 30,
 			ReadTimeout: Duration(30 * time.Second), RetryAfter: Duration(5 * time.Second), Origins: []string{"*"},
 			MaxConnections: 10_000, MaxKeyless: 128,
 		},
 		Batcher: Batcher{
 			Dir: "penstock-data", Format: "parquet",
-			RollAge: Duration(90 * time.Second), RollBytes: 64 << 20, RollRows: 2_000_000, MaxSegment: 512 << 20, MaxDisk: 8 << 30,
+			RollAge: Duration(90 * time.Second), RollBytes: 64 << 20, RollRows: 2_000_000, MaxSegment: 512 << 20,
+			MaxDisk:    8 << 30,
 			ObjectWait: Duration(200 * time.Millisecond), ObjectTimeout: Duration(30 * time.Second),
-			Uploads: 2, PutTimeout: Duration(2 * time.Minute), BackoffMin: Duration(200 * time.Millisecond), BackoffMax: Duration(20 * time.Second),
+			Uploads: 2, PutTimeout: Duration(2 * time.Minute), BackoffMin: Duration(200 * time.Millisecond),
+			BackoffMax: Duration(20 * time.Second),
 		},
-		Errors:  Errors{MaxDisk: 1 << 30, MaxMemory: 48 << 20, BlobThreshold: 1 << 20, AnonymousRate: 64 << 10},
-		Storage: Storage{Region: "us-east-1", Bucket: "penstock", PathStyle: true, Notify: "storage", NotifyARN: "arn:minio:sqs::{PIPELINE}:nats"},
+		Errors: Errors{MaxDisk: 1 << 30, MaxMemory: 48 << 20, BlobThreshold: 1 << 20, AnonymousRate: 64 << 10},
+		Storage: Storage{Region: "us-east-1", Bucket: "penstock", PathStyle: true, Notify: "storage",
+			NotifyARN: "arn:minio:sqs::{PIPELINE}:nats"},
 		Queue: Queue{URL: "nats://127.0.0.1:4222", AckWait: Duration(20 * time.Second), MaxAge: Duration(7 * 24 * time.Hour),
 			MaxBytes: 1 << 30, Replicas: 1},
-		ClickHouse: ClickHouse{Addresses: []string{"127.0.0.1:9000"}, Database: "penstock", User: "default", Timeout: Duration(5 * time.Minute)},
+		ClickHouse: ClickHouse{Addresses: []string{"127.0.0.1:9000"}, Database: "penstock", User: "default",
+			Timeout: Duration(5 * time.Minute)},
 		Loader: Loader{Workers: 2,
 			BackoffMin: Duration(time.Second), BackoffMax: Duration(5 * time.Minute), MaxAttempts: 10, MaxUnfinished: 5},
 		Schemas: Schemas{Mode: "off"},

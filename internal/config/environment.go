@@ -14,20 +14,24 @@ import (
 
 // overrideConfig takes PENSTOCK_SECTION_FIELD, in YAML (lists also as a, b), and for a section's own texts
 // PENSTOCK_SECTION_FIELD_FILE, the name of a file that holds the value.
-func overrideConfig(env map[string]string, cfg *Config) error {
+//
+// It returns the variables by the fields that they set.
+func overrideConfig(env map[string]string, cfg *Config) (from map[string]string, err error) {
+	from = map[string]string{}
 	known := overrides(cfg)
 	for name, value := range env {
 		if IsOverride(name) && !isKnown(known, name) && !serviceLink.MatchString(name+"="+value) {
-			return fmt.Errorf("Environment variable %s sets no field of the configuration; correct or unset it", name)
+			return nil, fmt.Errorf("environment variable %s sets no field of the configuration; correct or unset it", name)
 		}
 	}
 	for name, target := range known {
 		if file, ok := env[name+"_FILE"]; ok && target.hasFile {
 			text, err := os.ReadFile(file)
 			if err != nil {
-				return fmt.Errorf("%s_FILE: %w", name, err)
+				return nil, fmt.Errorf("%s_FILE (the file of %s): %w", name, target.field, err)
 			}
 			target.SetString(string(bytes.TrimRight(text, "\r\n")))
+			from[target.field] = name + "_FILE"
 		}
 	}
 	// A whole before its parts: PENSTOCK_RECEIVER_TLS before PENSTOCK_RECEIVER_TLS_CERT.
@@ -37,6 +41,7 @@ func overrideConfig(env map[string]string, cfg *Config) error {
 		if !ok {
 			continue
 		}
+		from[target.field] = name
 		if target.Kind() == reflect.String {
 			target.SetString(text)
 			continue
@@ -45,16 +50,17 @@ func overrideConfig(env map[string]string, cfg *Config) error {
 			text = "[" + text + "]" // a, b
 		}
 		if err := DecodeYAML([]byte(text), target.Addr().Interface()); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return nil
+	return from, nil
 }
 
 // override is a field that a variable can set.
 type override struct {
 	reflect.Value
-	hasFile bool // by PENSTOCK_SECTION_FIELD_FILE too
+	field   string // as batcher.format
+	hasFile bool   // by PENSTOCK_SECTION_FIELD_FILE too
 }
 
 // overrides are all fields by their variables' names. Fields of a section within a section count themselves as well.
@@ -65,9 +71,11 @@ func overrides(cfg *Config) map[string]override {
 		for f := range sectionFields(section) {
 			name := "PENSTOCK_" + strings.ToUpper(section.Tag.Get("yaml")+"_"+f.Tag.Get("yaml"))
 			v := root.FieldByIndex(section.Index).FieldByIndex(f.Index)
-			all[name] = override{v, f.Type.Kind() == reflect.String}
+			field := section.Tag.Get("yaml") + "." + f.Tag.Get("yaml")
+			all[name] = override{v, field, f.Type.Kind() == reflect.String}
 			for inner := range sectionFields(f) {
-				all[name+"_"+strings.ToUpper(inner.Tag.Get("yaml"))] = override{v.FieldByIndex(inner.Index), false}
+				key := inner.Tag.Get("yaml")
+				all[name+"_"+strings.ToUpper(key)] = override{v.FieldByIndex(inner.Index), field + "." + key, false}
 			}
 		}
 	}
@@ -109,8 +117,8 @@ func IsOverride(name string) bool {
 }
 
 // serviceLink matches NAME=VALUE of what Kubernetes adds to each container for a service of its namespace. A service
-// named penstock-receiver makes variables that begin as overrides of the section receiver do. PORT alone, which a person
-// could write as well, is a link only with a URL.
+// named penstock-receiver makes variables that begin as overrides of the section receiver do. PORT alone, which a
+// person could write as well, is a link only with a URL.
 var serviceLink = regexp.MustCompile(`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|` +
 	`PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|_PORT=(tcp|udp|sctp)://`)
 

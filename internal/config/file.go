@@ -17,24 +17,31 @@ import (
 // Load reads the file (none where path is empty) over the defaults, and
 // the environment over the file.
 func Load(path string, environ []string) (Config, error) {
+	cfg, err := load(path, Environment(environ))
+	if err != nil && path != "" {
+		return cfg, fmt.Errorf("config %s: %w", path, err)
+	} else if err != nil {
+		return cfg, fmt.Errorf("config: %w", err)
+	}
+	return cfg, nil
+}
+
+func load(path string, env map[string]string) (Config, error) {
 	cfg := Default()
-	env := Environment(environ)
 	if path != "" {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			return cfg, fmt.Errorf("config: %w", err)
+			return cfg, err
 		}
 		if err := ParseStrict(text, env, &cfg); err != nil {
-			return cfg, fmt.Errorf("config %s: %w", path, err)
+			return cfg, err
 		}
 	}
-	if err := overrideConfig(env, &cfg); err != nil {
-		return cfg, fmt.Errorf("config: %w", err)
+	from, err := overrideConfig(env, &cfg)
+	if err != nil {
+		return cfg, err
 	}
-	if err := cfg.check(); err != nil {
-		return cfg, fmt.Errorf("config %s: %w", path, err)
-	}
-	return cfg, nil
+	return cfg, cfg.check(from)
 }
 
 // ParseStrict reads a YAML file over what cfg, a pointer to a struct, holds.
@@ -59,18 +66,19 @@ func ParseStrict(text []byte, env map[string]string, cfg any) error {
 // DecodeYAML reads a text of one YAML document. It refuses a second one, which the YAML library would ignore.
 func DecodeYAML(text []byte, into any) error {
 	d := yaml.NewDecoder(bytes.NewReader(text))
-	if err := d.Decode(into); err == io.EOF {
+	if err := d.Decode(into); errors.Is(err, io.EOF) {
 		return nil
 	} else if err != nil {
 		return err
 	}
 	var second yaml.Node
-	if err := d.Decode(&second); err == io.EOF {
+	if err := d.Decode(&second); errors.Is(err, io.EOF) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	return fmt.Errorf(`line %d: a second YAML document begins here, and only one is read: remove the "---" or the document`,
+	return fmt.Errorf(
+		`line %d: a second YAML document begins here, and only one is read: remove the "---" or the document`,
 		second.Line)
 }
 

@@ -57,7 +57,8 @@ func (c *Config) Mappings() (foreign.Mappings, error) {
 		}
 		switch {
 		case !strings.HasPrefix(m.Prefix, pipeline.Events.Prefix):
-			return bad(".prefix %q: want one that begins with %q, as %simports/crm/", m.Prefix, pipeline.Events.Prefix, pipeline.Events.Prefix)
+			return bad(".prefix %q: want one that begins with %q, as %simports/crm/", m.Prefix, pipeline.Events.Prefix,
+				pipeline.Events.Prefix)
 		case seen[m.Prefix]:
 			return bad(".prefix %q has an entry already", m.Prefix)
 		}
@@ -71,8 +72,9 @@ func (c *Config) Mappings() (foreign.Mappings, error) {
 				}
 			}
 		}
-		made := foreign.Mapping{Prefix: m.Prefix, Project: m.Project, Rows: m.Rows, Keep: m.Keep, Name: m.Name, Timestamp: m.Timestamp,
-			EventID: m.EventID, UserID: m.UserID, SessionID: m.SessionID, Properties: m.Properties}
+		made := foreign.Mapping{Prefix: m.Prefix, Project: m.Project, Rows: m.Rows, Keep: m.Keep, Name: m.Name,
+			Timestamp: m.Timestamp,
+			EventID:   m.EventID, UserID: m.UserID, SessionID: m.SessionID, Properties: m.Properties}
 		if m.Profile != "" {
 			var err error
 			if made, err = foreign.Profile(m.Profile, made); err != nil {

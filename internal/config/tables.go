@@ -33,7 +33,9 @@ func (c *Config) TablePrices() ([]clickhouse.Price, error) {
 	seen := map[string]bool{}
 	for i, p := range c.LLM.Prices {
 		if p.Model == "" || strings.ContainsFunc(p.Model+p.Provider, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return nil, fmt.Errorf("llm.prices[%d]: model %q of provider %q: want a model's name, in which * stands for anything, in ASCII and without spaces", i, p.Model, p.Provider)
+			return nil, fmt.Errorf(
+				"llm.prices[%d]: model %q of provider %q: want a model's name, in which * stands for anything, in ASCII and "+
+					"without spaces", i, p.Model, p.Provider)
 		}
 		if !(p.Input >= 0 && p.Output >= 0 && (p.Cached == nil || *p.Cached >= 0)) {
 			return nil, fmt.Errorf("llm.prices[%d], of %s: a price is below 0; they are USD per million tokens", i, p.Model)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,145 +13,147 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// check refuses values that no role could work with, by the field's name.
-func (c *Config) check() error {
-	var errs []error
-	positive := func(name string, v int64) {
-		if v <= 0 {
-			errs = append(errs, fmt.Errorf("%s must be more than 0", name))
-		}
-	}
-	for section, value := range map[string]any{"process": c.Process, "receiver": c.Receiver, "batcher": c.Batcher,
-		"errors": c.Errors, "queue": c.Queue, "sweep": c.Sweep, "clickhouse": c.ClickHouse, "loader": c.Loader} {
-		v := reflect.ValueOf(value)
-		for f := range v.Type().Fields() {
-			if f.Name == "AnonymousRate" || f.Name == "FullEvery" || section == "receiver" && f.Name == "BlobThreshold" {
-				continue // 0: none
-			}
-			if f.Type.Kind() == reflect.Int || f.Type.Kind() == reflect.Int64 {
-				positive(section+"."+f.Tag.Get("yaml"), v.FieldByIndex(f.Index).Int())
-			}
-		}
-	}
-	if _, err := pipeline.ParseFormat(c.Batcher.Format); err != nil {
-		errs = append(errs, fmt.Errorf("batcher.format: %w", err))
-	}
-	if _, ok := pipeline.ParseDurability(c.Receiver.Durability); !ok {
-		errs = append(errs, fmt.Errorf("receiver.durability %q: memory, disk or object", c.Receiver.Durability))
-	}
-	if c.Sweep.FullEvery < 0 {
-		errs = append(errs, fmt.Errorf("sweep.full_every %s: 0 (never) or more", c.Sweep.FullEvery))
-	}
-	if c.Receiver.Name != "" {
-		if err := pipeline.ValidReceiver(c.Receiver.Name); err != nil {
-			errs = append(errs, fmt.Errorf("receiver.name: %w", err))
-		}
-	}
-	errs = append(errs, c.checkProxies()...)
-	if c.Receiver.MaxEvent > codec.MaxEvent {
-		errs = append(errs, fmt.Errorf("receiver.max_event %s: at most %s, for that is the largest event that loaders read",
-			c.Receiver.MaxEvent, Size(codec.MaxEvent)))
-	}
-	if t := c.Receiver.BlobThreshold; t > 0 && t < 4<<10 {
-		errs = append(errs, fmt.Errorf("receiver.blob_threshold %s: at least 4KiB (the reference that stays in the row has some 300 bytes), or 0 for none", t))
-	}
-	if c.Batcher.MaxSegment > c.Batcher.MaxDisk {
-		errs = append(errs, errors.New("batcher.max_segment is larger than batcher.max_disk"))
-	}
-	if n := c.Storage.Notify; n != "storage" && n != "self" && n != "none" {
-		errs = append(errs, fmt.Errorf("storage.notify %q: storage, self or none", n))
-	}
-	switch m := c.Schemas.Mode; {
-	case m != "off" && m != "report" && m != "enforce":
-		errs = append(errs, fmt.Errorf("schemas.mode %q: off, report or enforce", m))
-	case m != "off" && c.Schemas.Dir == "":
-		errs = append(errs, fmt.Errorf("schemas.dir is empty, and schemas.mode is %s: name the folder", m))
-	}
-	if c.Storage.Bucket == "" {
-		errs = append(errs, errors.New("storage.bucket is empty"))
-	}
-	if len(c.ClickHouse.Addresses) == 0 {
-		errs = append(errs, errors.New("clickhouse.addresses is empty"))
-	}
-	if c.Process.LogFormat != "text" && c.Process.LogFormat != "json" {
-		errs = append(errs, fmt.Errorf("process.log_format %q: text or json", c.Process.LogFormat))
-	}
-	if _, err := c.TableColumns(); err != nil {
-		errs = append(errs, err)
-	}
-	if _, err := c.Mappings(); err != nil {
-		errs = append(errs, err)
-	}
-	if _, err := c.TablePrices(); err != nil {
-		errs = append(errs, err)
-	}
-	errs = append(errs, c.checkKeys()...)
-	if _, err := c.Receiver.Proxies(); err != nil {
-		errs = append(errs, err)
-	}
-	errs = append(errs, c.checkTLS()...)
-	errs = append(errs, c.checkAddresses()...)
-	return errors.Join(errs...)
+// checker collects what no role could work with. Each error names the field, its value, the environment variable that
+// it came from (none: the file), and what to do.
+type checker struct {
+	from map[string]string // environment variables by the field that they set, as batcher.format
+	errs []error
 }
 
-func (c *Config) checkKeys() (errs []error) {
-	for i, k := range c.Receiver.Keys {
+// wrong adds an error of a field. do says what to do.
+func (c *checker) wrong(field string, value any, do string, args ...any) {
+	text := fmt.Sprint(value)
+	if s, ok := value.(string); ok {
+		text = fmt.Sprintf("%q", s)
+	}
+	c.errs = append(c.errs, fmt.Errorf("%s %s%s: %s", field, text, c.source(field), fmt.Sprintf(do, args...)))
+}
+
+// add adds an error that names the field and the value already.
+func (c *checker) add(field string, err error) {
+	if err != nil {
+		c.errs = append(c.errs, fmt.Errorf("%w%s", err, c.source(field)))
+	}
+}
+
+func (c *checker) source(field string) string {
+	if name := c.from[field]; name != "" {
+		return fmt.Sprintf(" (from %s)", name)
+	}
+	return ""
+}
+
+// oneOf adds an error unless the value is one of those known.
+func (c *checker) oneOf(field, value string, known ...string) {
+	for _, k := range known {
+		if value == k {
+			return
+		}
+	}
+	last := len(known) - 1
+	c.wrong(field, value, "set %s or %s", strings.Join(known[:last], ", "), known[last])
+}
+
+// check refuses values that no role could work with. from are the environment variables by the fields that they set.
+func (cfg *Config) check(from map[string]string) error {
+	c := &checker{from: from}
+	c.positive(cfg)
+	c.receiver(cfg.Receiver)
+	c.batcher(cfg.Batcher)
+	c.oneOf("storage.notify", cfg.Storage.Notify, "storage", "self", "none")
+	if cfg.Sweep.FullEvery < 0 {
+		c.wrong("sweep.full_every", cfg.Sweep.FullEvery, "set 0 (never) or more")
+	}
+	c.oneOf("schemas.mode", cfg.Schemas.Mode, "off", "report", "enforce")
+	if cfg.Schemas.Mode != "off" && cfg.Schemas.Dir == "" {
+		c.wrong("schemas.dir", "", "name the folder of the schemas, or set schemas.mode (%q) to off", cfg.Schemas.Mode)
+	}
+	if cfg.Storage.Bucket == "" {
+		c.wrong("storage.bucket", "", "name the bucket of the objects")
+	}
+	if len(cfg.ClickHouse.Addresses) == 0 {
+		c.wrong("clickhouse.addresses", cfg.ClickHouse.Addresses, "name at least one server, as 127.0.0.1:9000")
+	}
+	c.oneOf("process.log_format", cfg.Process.LogFormat, "text", "json")
+	_, err := cfg.TableColumns()
+	c.add("clickhouse.columns", err)
+	_, err = cfg.Mappings()
+	c.add("imports", err)
+	_, err = cfg.TablePrices()
+	c.add("llm.prices", err)
+	c.addresses(cfg)
+	c.servers(cfg)
+	c.clients(cfg)
+	return errors.Join(c.errs...)
+}
+
+// zeroIsNone are numbers of which 0 means that there is no such thing.
+var zeroIsNone = map[string]bool{"errors.anonymous_rate": true, "sweep.full_every": true,
+	"receiver.blob_threshold": true}
+
+// positive refuses a number that is not more than 0.
+func (c *checker) positive(cfg *Config) {
+	root := reflect.ValueOf(*cfg)
+	for section := range root.Type().Fields() {
+		for f := range sectionFields(section) {
+			field := section.Tag.Get("yaml") + "." + f.Tag.Get("yaml")
+			v := root.FieldByIndex(section.Index).FieldByIndex(f.Index)
+			if v.CanInt() && v.Int() <= 0 && !zeroIsNone[field] {
+				c.wrong(field, v.Interface(), "set more than 0")
+			}
+		}
+	}
+}
+
+func (c *checker) receiver(r Receiver) {
+	if _, ok := pipeline.ParseDurability(r.Durability); !ok {
+		c.wrong("receiver.durability", r.Durability, "set memory, disk or object")
+	}
+	if r.Name != "" {
+		if err := pipeline.ValidReceiver(r.Name); err != nil {
+			c.add("receiver.name", fmt.Errorf("receiver.name: %w", err))
+		}
+	}
+	if r.MaxEvent > codec.MaxEvent {
+		c.wrong("receiver.max_event", r.MaxEvent, "set %s or less, the largest event that loaders read", Size(codec.MaxEvent))
+	}
+	if t := r.BlobThreshold; t > 0 && t < minBlob {
+		c.wrong("receiver.blob_threshold", t, "set %s or more, or 0 for none: the reference that stays in the row has "+
+			"some 300 bytes", Size(minBlob))
+	}
+	for i, k := range r.Keys {
+		field := fmt.Sprintf("receiver.keys[%d]", i)
 		if _, _, err := k.Parse(); err != nil {
-			errs = append(errs, fmt.Errorf("receiver.keys[%d].%w", i, err))
+			c.add("receiver.keys", fmt.Errorf("%s.%w", field, err))
 		}
 		if k.Project == "" {
-			errs = append(errs, fmt.Errorf("receiver.keys[%d].project is empty", i))
+			c.add("receiver.keys", fmt.Errorf("%s.project is empty: name the project that the key is for", field))
 		}
 	}
-	return errs
+	_, err := r.Proxies()
+	c.add("receiver.trusted_proxies", err)
+	c.header("receiver.client_ip_header", r.ClientIPHeader, r)
+	c.header("receiver.country_header", r.CountryHeader, r)
 }
 
-// checkTLS refuses a certificate without its key, and what would have no effect.
-func (c *Config) checkTLS() (errs []error) {
-	for name, s := range map[string]ServerTLS{"admin": c.Admin.TLS, "receiver": c.Receiver.TLS} {
-		if (s.Cert == "") != (s.Key == "") || s.Cert == "" && s.ClientCA != "" {
-			errs = append(errs, fmt.Errorf("%s.tls needs cert and key: set both, or none of cert, key and client_ca", name))
-		}
-	}
-	for name, s := range map[string]ClientTLS{"storage": c.Storage.TLS, "queue": c.Queue.TLS,
-		"clickhouse": c.ClickHouse.TLS.Client(), "status": c.Status.TLS} {
-		if (s.Cert == "") != (s.Key == "") {
-			errs = append(errs, fmt.Errorf("%s.tls has cert or key alone: set both or none", name))
-		}
-	}
-	if t := c.ClickHouse.TLS; !t.Enabled && t.Client() != (ClientTLS{}) {
-		errs = append(errs, errors.New("clickhouse.tls has files and is not enabled: set clickhouse.tls.enabled"))
-	}
-	if c.Storage.TLS != (ClientTLS{}) && strings.HasPrefix(c.Storage.Endpoint, "http:") {
-		errs = append(errs, fmt.Errorf("storage.tls is set, and storage.endpoint %s is not https", show.URL(c.Storage.Endpoint)))
-	}
-	if c.Admin.Token != "" && c.Admin.TokenFile != "" {
-		errs = append(errs, errors.New("admin.token and admin.token_file are both set: set one"))
-	}
-	return errs
-}
+// minBlob is the smallest value that may leave its row.
+const minBlob = 4 << 10
 
-// checkProxies refuses headers that no proxy is trusted to send: anybody could set them.
-func (c *Config) checkProxies() (errs []error) {
-	for _, h := range []struct{ name, value string }{
-		{"client_ip_header", c.Receiver.ClientIPHeader}, {"country_header", c.Receiver.CountryHeader},
-	} {
-		switch {
-		case h.value == "":
-		case strings.Trim(strings.ToLower(h.value), "abcdefghijklmnopqrstuvwxyz0123456789-_") != "":
-			errs = append(errs, fmt.Errorf("receiver.%s %q: want the name of a header, as CF-Connecting-IP", h.name, h.value))
-		case len(c.Receiver.TrustedProxies) == 0:
-			errs = append(errs, fmt.Errorf("receiver.%s is %q, but receiver.trusted_proxies is empty: "+
-				"name the networks of the proxies that set it", h.name, h.value))
-		}
+// header refuses a header that no proxy is trusted to send: anybody could set it.
+func (c *checker) header(field, name string, r Receiver) {
+	switch {
+	case name == "":
+	case strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789-_") != "":
+		c.wrong(field, name, "want the name of a header, as CF-Connecting-IP")
+	case len(r.TrustedProxies) == 0:
+		c.wrong(field, name, "receiver.trusted_proxies is empty: name the networks of the proxies that set this header")
 	}
-	return errs
 }
 
 // Proxies are the networks of receiver.trusted_proxies.
-func (c *Receiver) Proxies() ([]netip.Prefix, error) {
+func (r *Receiver) Proxies() ([]netip.Prefix, error) {
 	var all []netip.Prefix
-	for _, s := range c.TrustedProxies {
+	for _, s := range r.TrustedProxies {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
 			return nil, fmt.Errorf("receiver.trusted_proxies %q: want a network, as 10.0.0.0/8", s)
@@ -158,4 +161,49 @@ func (c *Receiver) Proxies() ([]netip.Prefix, error) {
 		all = append(all, p)
 	}
 	return all, nil
+}
+
+func (c *checker) batcher(b Batcher) {
+	if _, err := pipeline.ParseFormat(b.Format); err != nil {
+		c.wrong("batcher.format", b.Format, "set parquet or ndjson")
+	}
+	if b.MaxSegment > b.MaxDisk {
+		c.wrong("batcher.max_segment", b.MaxSegment, "set batcher.max_disk (%s) or less", b.MaxDisk)
+	}
+}
+
+// servers checks the certificates of listeners, and the admin token.
+func (c *checker) servers(cfg *Config) {
+	for _, s := range []struct {
+		section string
+		tls     ServerTLS
+	}{{"admin", cfg.Admin.TLS}, {"receiver", cfg.Receiver.TLS}} {
+		if (s.tls.Cert == "") != (s.tls.Key == "") || s.tls.Cert == "" && s.tls.ClientCA != "" {
+			given := cmp.Or(s.tls.Cert, s.tls.Key, s.tls.ClientCA)
+			c.wrong(s.section+".tls", given, "it needs cert and key: set both, or none of cert, key and client_ca")
+		}
+	}
+	if cfg.Admin.Token != "" && cfg.Admin.TokenFile != "" {
+		c.wrong("admin.token_file", cfg.Admin.TokenFile, "admin.token is set as well: set one of both")
+	}
+}
+
+// clients refuses a certificate without its key, and files that would have no effect.
+func (c *checker) clients(cfg *Config) {
+	for _, s := range []struct {
+		section string
+		tls     ClientTLS
+	}{{"storage", cfg.Storage.TLS}, {"queue", cfg.Queue.TLS}, {"clickhouse", cfg.ClickHouse.TLS.Client()},
+		{"status", cfg.Status.TLS}} {
+		if (s.tls.Cert == "") != (s.tls.Key == "") {
+			c.wrong(s.section+".tls", cmp.Or(s.tls.Cert, s.tls.Key), "it is cert or key alone: set both or none")
+		}
+	}
+	if t := cfg.ClickHouse.TLS; !t.Enabled && t.Client() != (ClientTLS{}) {
+		c.wrong("clickhouse.tls.enabled", t.Enabled, "clickhouse.tls has files: set it to true, or remove them")
+	}
+	if cfg.Storage.TLS != (ClientTLS{}) && strings.HasPrefix(cfg.Storage.Endpoint, "http:") {
+		c.wrong("storage.endpoint", show.URL(cfg.Storage.Endpoint),
+			"storage.tls is set: begin it with https://, or remove storage.tls")
+	}
 }

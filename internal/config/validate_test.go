@@ -1,0 +1,143 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Each error names the field, its value, where it came from, and what to do.
+func TestWrongValues(t *testing.T) {
+	hash := strings.Repeat("ab", 32)
+	for _, tt := range []struct{ env, want string }{
+		{"ERRORS_BLOB_THRESHOLD=0", "errors.blob_threshold 0 (from PENSTOCK_ERRORS_BLOB_THRESHOLD): set more than 0"},
+		{"BATCHER_ROLL_ROWS=-5", "batcher.roll_rows -5 (from PENSTOCK_BATCHER_ROLL_ROWS): set more than 0"},
+		{"BATCHER_ROLL_AGE=-1s", "batcher.roll_age -1s (from PENSTOCK_BATCHER_ROLL_AGE): set more than 0"},
+		{"PROCESS_DRAIN=0s", "process.drain 0s (from PENSTOCK_PROCESS_DRAIN): set more than 0"},
+		{"QUEUE_REPLICAS=0", "queue.replicas 0 (from PENSTOCK_QUEUE_REPLICAS): set more than 0"},
+		{"LOADER_WORKERS=0", "loader.workers 0 (from PENSTOCK_LOADER_WORKERS): set more than 0"},
+		{"SWEEP_FULL_RATE=0", "sweep.full_rate 0 (from PENSTOCK_SWEEP_FULL_RATE): set more than 0"},
+		{"SWEEP_FULL_EVERY=-1h", "sweep.full_every -1h0m0s (from PENSTOCK_SWEEP_FULL_EVERY): set 0 (never) or more"},
+		{"BATCHER_FORMAT=csv", `batcher.format "csv" (from PENSTOCK_BATCHER_FORMAT): set parquet or ndjson`},
+		{"BATCHER_MAX_SEGMENT=9GiB",
+			"batcher.max_segment 9GiB (from PENSTOCK_BATCHER_MAX_SEGMENT): set batcher.max_disk (8GiB) or less"},
+		{"PROCESS_LOG_FORMAT=xml", `process.log_format "xml" (from PENSTOCK_PROCESS_LOG_FORMAT): set text or json`},
+		{"STORAGE_NOTIFY=mail", `storage.notify "mail" (from PENSTOCK_STORAGE_NOTIFY): set storage, self or none`},
+		{"STORAGE_BUCKET=", `storage.bucket "" (from PENSTOCK_STORAGE_BUCKET): name the bucket of the objects`},
+		{"CLICKHOUSE_ADDRESSES=[]", "clickhouse.addresses [] (from PENSTOCK_CLICKHOUSE_ADDRESSES): name at least one server"},
+		{"SCHEMAS_MODE=on", `schemas.mode "on" (from PENSTOCK_SCHEMAS_MODE): set off, report or enforce`},
+		{"SCHEMAS_MODE=report", `schemas.dir "": name the folder of the schemas, or set schemas.mode ("report") to off`},
+
+		{"RECEIVER_DURABILITY=none",
+			`receiver.durability "none" (from PENSTOCK_RECEIVER_DURABILITY): set memory, disk or object`},
+		{"RECEIVER_NAME=a/b", `receiver.name: receiver name "a/b": character`},
+		{"RECEIVER_MAX_EVENT=1GiB", "receiver.max_event 1GiB (from PENSTOCK_RECEIVER_MAX_EVENT): set "},
+		{"RECEIVER_BLOB_THRESHOLD=1KiB",
+			"receiver.blob_threshold 1KiB (from PENSTOCK_RECEIVER_BLOB_THRESHOLD): set 4KiB or more, or 0 for none"},
+		{"RECEIVER_TRUSTED_PROXIES=10.0.0.0",
+			`receiver.trusted_proxies "10.0.0.0": want a network, as 10.0.0.0/8 (from PENSTOCK_RECEIVER_TRUSTED_PROXIES)`},
+		{"RECEIVER_CLIENT_IP_HEADER=a b", `receiver.client_ip_header "a b" (from PENSTOCK_RECEIVER_CLIENT_IP_HEADER): ` +
+			"want the name of a header"},
+		{"RECEIVER_CLIENT_IP_HEADER=cf-connecting-ip", `receiver.client_ip_header "cf-connecting-ip" ` +
+			"(from PENSTOCK_RECEIVER_CLIENT_IP_HEADER): receiver.trusted_proxies is empty: name the networks"},
+		{"RECEIVER_COUNTRY_HEADER=CF-IPCountry", `receiver.country_header "CF-IPCountry" ` +
+			"(from PENSTOCK_RECEIVER_COUNTRY_HEADER): receiver.trusted_proxies is empty: name the networks"},
+		{"RECEIVER_KEYS=[{project: a, sha256: abc}]", "receiver.keys[0].sha256: want 64 hex digits"},
+		{"RECEIVER_KEYS=[{sha256: " + hash + "}]", "receiver.keys[0].project is empty: name the project"},
+		{"RECEIVER_KEYS=[{project: a, sha256: " + hash + ", min_durability: tape}]",
+			`receiver.keys[0].min_durability "tape": memory, disk or object (from PENSTOCK_RECEIVER_KEYS)`},
+
+		{"CLICKHOUSE_COLUMNS=[{name: user_id, type: String}]",
+			`clickhouse.columns[0]: name "user_id": the table has that column`},
+		{"CLICKHOUSE_COLUMNS=[{name: 'a b', type: String}]", "clickhouse.columns[0]: name"},
+		{"CLICKHOUSE_COLUMNS=[{name: a, path: b..c, type: String}]", "clickhouse.columns[0]: path"},
+		{"CLICKHOUSE_COLUMNS=[{name: a, type: Int8}]", "clickhouse.columns[0]: type"},
+		{"CLICKHOUSE_COLUMNS=[{name: a, type: UUID}, {name: a, type: UUID}]",
+			"clickhouse.columns[1]: a is there twice (from PENSTOCK_CLICKHOUSE_COLUMNS)"},
+		{"LLM_PRICES=[{input: 1}]", "llm.prices[0]"},
+		{"LLM_PRICES=[{model: a, input: -1}]", "llm.prices[0], of a"},
+		{"LLM_PRICES=[{model: a}, {model: a}]", "llm.prices[1]: a of provider"},
+
+		{"ADMIN_TLS_CERT=c.pem", `admin.tls "c.pem": it needs cert and key: set both`},
+		{"RECEIVER_TLS_CLIENT_CA=ca.pem", `receiver.tls "ca.pem": it needs cert and key: set both`},
+		{"QUEUE_TLS_KEY=k.pem", `queue.tls "k.pem": it is cert or key alone: set both or none`},
+		{"CLICKHOUSE_TLS_CA=ca.pem", "clickhouse.tls.enabled false: clickhouse.tls has files: set it to true"},
+
+		{"BATCHER_ROLL_AGE=soon", `PENSTOCK_BATCHER_ROLL_AGE: line 1: "soon" is not a duration: 200ms, 90s, 5m, 24h`},
+		{"BATCHER_MAX_DISK=8GB", `PENSTOCK_BATCHER_MAX_DISK: line 1: "8GB" is not a size: 4096, 64KiB, 32MiB, 8GiB`},
+		{"BATCHER_ROLL_AGEE=30s", "environment variable PENSTOCK_BATCHER_ROLL_AGEE sets no field of the configuration; " +
+			"correct or unset it"},
+		{"STORAGE_SECRET_KEY_FILE=/does/not/exist",
+			"PENSTOCK_STORAGE_SECRET_KEY_FILE (the file of storage.secret_key): open"},
+	} {
+		_, err := Load("", []string{"PENSTOCK_" + tt.env})
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.env, err, tt.want)
+		}
+	}
+}
+
+// What two fields say together is refused with the names of both.
+func TestWrongPairs(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"storage: {endpoint: 'http://a:b@s', tls: {ca: x}}",
+			`storage.endpoint "http://a:[HIDDEN]@s": storage.tls is set: begin it with https://`},
+		{"admin: {token: a, token_file: b}", `admin.token_file "b": admin.token is set as well: set one of both`},
+		{"clickhouse: {tls: true}", ""},
+		{"clickhouse: {tls: {enabled: true, ca: x}}", ""},
+		{"receiver: {blob_threshold: 0}", ""},
+		{"errors: {anonymous_rate: 0}", ""},
+		{"sweep: {full_every: 0s}", ""},
+		{"receiver: {trusted_proxies: [10.0.0.0/8], client_ip_header: X-Real-IP}", ""},
+		{"batcher: {roll_rows: 0}\nreceiver: {durability: x}", "batcher.roll_rows 0: set more than 0\n" +
+			`receiver.durability "x": set memory, disk or object`},
+	} {
+		path := filepath.Join(t.TempDir(), "penstock.yaml")
+		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(path, nil)
+		if tt.want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", tt.text, err)
+			}
+			continue
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), "config "+path+": "+tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.text, err, tt.want)
+		}
+	}
+}
+
+// A section of imports says where a file has what an event needs.
+func TestImports(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"{prefix: crm/}", `imports[0].prefix "crm/": want one that begins with "events/"`},
+		{"{prefix: events/a/}, {prefix: events/a/}", `imports[1].prefix "events/a/" has an entry already`},
+		{"{prefix: events/a/, name: 'a + + b'}", `imports[0]: path "a + + b": want keys joined by dots`},
+		{"{prefix: events/a/, user_id: [a, =]}", `imports[0]: path "="`},
+		{"{prefix: events/a/, profile: none}", "imports[0].profile: "},
+		{"{prefix: events/a/, name: {a: b}}", "want a path or a list of paths"},
+		{"{prefix: events/a/, nme: b}", "unknown field imports.nme"},
+	} {
+		cfg := Default()
+		err := ParseStrict([]byte("imports: ["+tt.text+"]\n"), nil, &cfg)
+		if err == nil {
+			err = cfg.check(nil)
+		}
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", tt.text, err, tt.want)
+		}
+	}
+	cfg := Default()
+	text := "imports: [{prefix: events/a/, project: p, name: [a, b], timestamp: t, keep: true}]\n"
+	if err := ParseStrict([]byte(text), nil, &cfg); err != nil {
+		t.Fatal(err)
+	}
+	got, err := cfg.Mappings()
+	if err != nil || len(got) != 1 || got[0].Prefix != "events/a/" || got[0].Project != "p" || !got[0].Keep ||
+		strings.Join(got[0].Name, " ") != "a b" || strings.Join(got[0].Timestamp, " ") != "t" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
