@@ -12,8 +12,9 @@ import (
 )
 
 func runSweep(ctx context.Context, s streams, args []string) error {
-	fs := newFlags(s, "sweep", "Compares the bucket with the ledger and tells the queue of every object that is not loaded.\n"+
-		"It can be run at any time: an object that is loaded, or told of already, is left alone.")
+	fs := newFlags(s, "sweep",
+		"Compares the bucket with the ledger and tells the queue of every object that is not loaded.\n"+
+			"It can be run at any time: an object that is loaded, or told of already, is left alone.")
 	path := configFlag(fs)
 	var p operate.SweepParams
 	sinceFlag(fs, &p.Since, "168h")
@@ -40,7 +41,8 @@ func runVerify(ctx context.Context, s streams, args []string) error {
 	var p operate.VerifyParams
 	sinceFlag(fs, &p.Since, "24h")
 	untilFlag(fs, &p.Until)
-	fs.DurationVar(&p.Grace, "grace", 5*time.Minute, "objects stored less than this `age` ago may still be waiting to be loaded")
+	fs.DurationVar(&p.Grace, "grace", 5*time.Minute,
+		"objects stored less than this `age` ago may still be waiting to be loaded")
 	asJSON := fs.Bool("json", false, "as JSON, a line a pipeline")
 	if err := parseFlags(fs, args); err != nil {
 		return err
@@ -65,7 +67,8 @@ func runStatus(ctx context.Context, s streams, args []string) error {
 }
 
 func sinceFlag(fs *flag.FlagSet, since *string, def string) {
-	fs.StringVar(since, "since", def, "begin of the `time` range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h")
+	fs.StringVar(since, "since", def,
+		"begin of the `time` range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h")
 }
 
 func untilFlag(fs *flag.FlagSet, until *string) {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -61,8 +62,11 @@ func read(t *testing.T, path string) string {
 }
 
 func TestKeysAdd(t *testing.T) {
-	for _, before := range []string{"-", "", "# all of ours\n", "---\n", "---\n# all of ours\n", "# all of ours\n---\n", "--- \n...", "null\n", "~", "projects:\n", "projects: {}\n", "projects:\n  game:\n", "projects:\n  game: {}\n", "projects:\n  game: {keys: []}\n",
-		"projects: # head\n  # of another\n  shop: {names: [a]} # line\n", "projects:\n  game:\n    salt: ${NOT_HERE}\n    keys:\n      - {name: old, sha256: " + somehash + "} # mine\n"} {
+	for _, before := range []string{"-", "", "# all of ours\n", "---\n", "---\n# all of ours\n", "# all of ours\n---\n",
+		"--- \n...", "null\n", "~", "projects:\n", "projects: {}\n", "projects:\n  game:\n", "projects:\n  game: {}\n",
+		"projects:\n  game: {keys: []}\n",
+		"projects: # head\n  # of another\n  shop: {names: [a]} # line\n",
+		"projects:\n  game:\n    salt: ${NOT_HERE}\n    keys:\n      - {name: old, sha256: " + somehash + "} # mine\n"} {
 		path := filepath.Join(t.TempDir(), "projects.yaml")
 		if before != "-" {
 			if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
@@ -83,7 +87,8 @@ func TestKeysAdd(t *testing.T) {
 		}
 		keys := cfg.Projects["game"].Keys
 		k := keys[len(keys)-1]
-		if k.Name != "key-1" || k.SHA256 != hashOf(key) || k.MinDurability != "disk" || !k.Large || !strings.HasPrefix(k.Expires, time.Now().Add(48*time.Hour).UTC().Format(time.DateOnly)) {
+		if k.Name != "key-1" || k.SHA256 != hashOf(key) || k.MinDurability != "disk" || !k.Large ||
+			!strings.HasPrefix(k.Expires, time.Now().Add(48*time.Hour).UTC().Format(time.DateOnly)) {
 			t.Errorf("%q became\n%s", before, after)
 		}
 		for _, comment := range regexp.MustCompile(`# \w[^\n]*`).FindAllString(before, -1) {
@@ -91,7 +96,8 @@ func TestKeysAdd(t *testing.T) {
 				t.Errorf("the comment %q is gone:\n%s", comment, after)
 			}
 		}
-		if info, err := os.Stat(path); err != nil || before != "-" && info.Mode().Perm() != 0o640 || before == "-" && info.Mode().Perm() != 0o600 {
+		if info, err := os.Stat(path); err != nil || before != "-" && info.Mode().Perm() != 0o640 || before == "-" &&
+			info.Mode().Perm() != 0o600 {
 			t.Errorf("%v %v", info.Mode(), err)
 		}
 	}
@@ -100,7 +106,8 @@ func TestKeysAdd(t *testing.T) {
 // The YAML library reads the first document alone, and writing the file again would delete the keys of the others.
 func TestKeysOfASecondDocument(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "projects.yaml")
-	before := "projects:\n  game:\n    keys:\n      - {name: old, sha256: " + somehash + "}\n---\nprojects:\n  shop:\n    keys:\n      - {name: till, sha256: " + somehash + "}\n"
+	before := "projects:\n  game:\n    keys:\n      - {name: old, sha256: " + somehash +
+		"}\n---\nprojects:\n  shop:\n    keys:\n      - {name: till, sha256: " + somehash + "}\n"
 	if err := os.WriteFile(path, []byte(before), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -156,16 +163,20 @@ func TestKeys(t *testing.T) {
 	if old.SHA256 != hashOf(first)[:12] || old.State != "valid" || old.Expires == "" || !old.Large {
 		t.Errorf("%+v", old)
 	}
-	if old2.SHA256 != hashOf(second)[:12] || old2.State != "expired" || now.State != "valid" || now.Expires != "" || !now.Large || got["fixed/"].Where != "receiver.keys" {
+	if old2.SHA256 != hashOf(second)[:12] || old2.State != "expired" || now.State != "valid" || now.Expires != "" ||
+		!now.Large || got["fixed/"].Where != "receiver.keys" {
 		t.Errorf("%+v %+v", old2, now)
 	}
-	if out, err = keysRun(t, "list", "game"); err != nil || !strings.Contains(out, "3 keys") || strings.Contains(out, "fixed") {
+	if out, err = keysRun(t, "list", "game"); err != nil || !strings.Contains(out, "3 keys") ||
+		strings.Contains(out, "fixed") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if out, err = keysRun(t, "revoke", "game", "ci.old"); err != nil || !strings.Contains(out, "revoked  ci.old of game; 2 keys left") {
+	if out, err = keysRun(t, "revoke", "game", "ci.old"); err != nil ||
+		!strings.Contains(out, "revoked  ci.old of game; 2 keys left") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if text := read(t, path); strings.Contains(text, hashOf(first)) || !strings.Contains(text, hashOf(second)) || !strings.Contains(text, "# Projects and their keys") {
+	if text := read(t, path); strings.Contains(text, hashOf(first)) || !strings.Contains(text, hashOf(second)) ||
+		!strings.Contains(text, "# Projects and their keys") {
 		t.Errorf("%s", text)
 	}
 	before := read(t, path)
@@ -187,7 +198,7 @@ func TestKeys(t *testing.T) {
 			t.Errorf("keys %s: %v, want %q", c.args, err, c.want)
 		}
 	}
-	if _, err := keysRun(t, "revoke", "game", "ci", "more"); err != errUsage {
+	if _, err := keysRun(t, "revoke", "game", "ci", "more"); !errors.Is(err, errUsage) {
 		t.Errorf("an argument too many: %v", err)
 	}
 	if read(t, path) != before {
@@ -196,7 +207,9 @@ func TestKeys(t *testing.T) {
 	if err := os.WriteFile(path, []byte("projects: {game: {kyes: []}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keysRun(t, "add", "game"); err == nil || !strings.Contains(err.Error(), "unknown field projects.game.kyes") || !strings.Contains(err.Error(), "mend that first") {
+	if _, err := keysRun(t, "add", "game"); err == nil ||
+		!strings.Contains(err.Error(), "unknown field projects.game.kyes") ||
+		!strings.Contains(err.Error(), "mend that first") {
 		t.Errorf("%v", err)
 	}
 	t.Setenv("PENSTOCK_RECEIVER_PROJECTS", "")
@@ -213,13 +226,16 @@ func TestKeysListWithoutAFile(t *testing.T) {
 		t.Errorf("%v %s %s", err, out, said)
 	}
 	t.Setenv("PENSTOCK_RECEIVER_KEYS", "[{project: fixed, sha256: "+somehash+"}]")
-	if out, said, err := keysSaid(t, "list", "--json"); err != nil || !strings.Contains(said, none) || !strings.Contains(out, `"where":"receiver.keys"`) || strings.Count(out, "\n") != 1 {
+	if out, said, err := keysSaid(t, "list", "--json"); err != nil || !strings.Contains(said, none) ||
+		!strings.Contains(out, `"where":"receiver.keys"`) || strings.Count(out, "\n") != 1 {
 		t.Errorf("%v %s %s", err, out, said)
 	}
 	if err := os.WriteFile("penstock.yaml", []byte("receiver: {keys: []}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, said, err := keysSaid(t, "list"); err != nil || !strings.Contains(said, "receiver.projects is empty in penstock.yaml: name a file") || !strings.Contains(out, "1 key") {
+	if out, said, err := keysSaid(t, "list"); err != nil ||
+		!strings.Contains(said, "receiver.projects is empty in penstock.yaml: name a file") ||
+		!strings.Contains(out, "1 key") {
 		t.Errorf("%v %s %s", err, out, said)
 	}
 	t.Setenv("PENSTOCK_RECEIVER_PROJECTS", "projects.yaml") // that is not there yet

@@ -44,9 +44,10 @@ func commands() []command {
 		group("dlq", "list, redrive and drop the objects that were given up"),
 		group("errors", "list, show and redrive what was refused"),
 		group("keys", "add, list, revoke and rotate the keys of projects"),
-		{"reingest", "load objects again, by key, prefix or time range", func(ctx context.Context, s streams, args []string) error {
-			return runOperation(ctx, s, "reingest", args)
-		}},
+		{"reingest", "load objects again, by key, prefix or time range",
+			func(ctx context.Context, s streams, args []string) error {
+				return runOperation(ctx, s, "reingest", args)
+			}},
 		{"status", "show what waits where", runStatus},
 		{"bench", "measure on this machine: receive, load, e2e, disk; plot draws the cost curve", runBench},
 		{"version", "print the version", runVersion},
@@ -103,7 +104,8 @@ func run(ctx context.Context, s streams, args []string) error {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, "Penstock takes events over HTTP and lands them in ClickHouse by way of an object store.\n\nUsage: penstock COMMAND [FLAGS]\n\n")
+	fmt.Fprint(w, "Penstock takes events over HTTP and lands them in ClickHouse by way of an object store.\n\nUsage: "+
+		"penstock COMMAND [FLAGS]\n\n")
 	for _, c := range commands() {
 		if c.short != "" {
 			fmt.Fprintf(w, "  %-9s %s\n", c.name, c.short)

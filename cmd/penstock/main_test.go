@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ func TestRunUsage(t *testing.T) {
 	} {
 		var out strings.Builder
 		err := run(context.Background(), streams{&out, &out}, tt.args)
-		if err != tt.err || !strings.Contains(out.String(), tt.want) {
+		if !errors.Is(err, tt.err) || !strings.Contains(out.String(), tt.want) {
 			t.Errorf("%q: err %v, printed\n%s", tt.args, err, out.String())
 		}
 	}
@@ -35,15 +36,17 @@ func TestRunUsage(t *testing.T) {
 func TestGroupHelp(t *testing.T) {
 	for _, args := range [][]string{{"dlq"}, {"dlq", "nothing"}, {"errors", "list", "extra", "--no-such"}} {
 		var said bytes.Buffer
-		if err := run(t.Context(), streams{io.Discard, &said}, args); err != errUsage || said.Len() == 0 {
+		if err := run(t.Context(), streams{io.Discard, &said}, args); !errors.Is(err, errUsage) || said.Len() == 0 {
 			t.Errorf("%v: %v %s", args, err, &said)
 		}
 	}
 	var out bytes.Buffer
-	if err := run(t.Context(), streams{&out, io.Discard}, []string{"help", "keys", "add"}); err != nil || !strings.Contains(out.String(), "--min-durability") {
+	if err := run(t.Context(), streams{&out, io.Discard}, []string{"help", "keys", "add"}); err != nil ||
+		!strings.Contains(out.String(), "--min-durability") {
 		t.Errorf("help keys add: %v\n%s", err, &out)
 	}
-	if err := run(t.Context(), streams{&out, io.Discard}, []string{"help", "dlq"}); err != nil || !strings.Contains(out.String(), "redrive") {
+	if err := run(t.Context(), streams{&out, io.Discard}, []string{"help", "dlq"}); err != nil ||
+		!strings.Contains(out.String(), "redrive") {
 		t.Errorf("help dlq: %v %s", err, &out)
 	}
 }

@@ -26,9 +26,11 @@ func commonFlags(fs *flag.FlagSet) common {
 	return common{
 		config: configFlag(fs),
 		server: fs.String("server", "", "`URL` of an admin listener that shall do it; else it is done from here"),
-		token:  fs.String("token", "", "admin `token` of that server; else PENSTOCK_ADMIN_TOKEN, else admin.token of the configuration"),
-		ca:     fs.String("ca", "", "`file` with the CA of that server's certificate; else status.tls.ca of the configuration"),
-		json:   fs.Bool("json", false, "as JSON, a line an item"),
+		token: fs.String("token", "",
+			"admin `token` of that server; else PENSTOCK_ADMIN_TOKEN, else admin.token of the configuration"),
+		ca: fs.String("ca", "",
+			"`file` with the CA of that server's certificate; else status.tls.ca of the configuration"),
+		json: fs.Bool("json", false, "as JSON, a line an item"),
 	}
 }
 
@@ -49,7 +51,9 @@ func (c common) executor(s streams) (operate.Executor, func() error, error) {
 			}
 		}
 		if token == "" {
-			return nil, nil, errors.New("--server needs a token: --token, PENSTOCK_ADMIN_TOKEN, admin.token or admin.token_file in the configuration")
+			return nil, nil,
+				errors.New("--server needs a token: --token, PENSTOCK_ADMIN_TOKEN, admin.token or admin.token_file in the " +
+					"configuration")
 		}
 		files := cfg.Status.TLS
 		if *c.ca != "" {

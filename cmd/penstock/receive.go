@@ -7,8 +7,9 @@ import (
 )
 
 func runReceive(ctx context.Context, s streams, args []string) error {
-	fs := newFlags(s, "receive", "Takes events over HTTP (POST /v1/events), gathers them and stores each batch as an object.\n"+
-		"SIGTERM: refuses new events, stores what it has, leaves.")
+	fs := newFlags(s, "receive",
+		"Takes events over HTTP (POST /v1/events), gathers them and stores each batch as an object.\n"+
+			"SIGTERM: refuses new events, stores what it has, leaves.")
 	path := configFlag(fs)
 	if err := parseFlags(fs, args); err != nil {
 		return err

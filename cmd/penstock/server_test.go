@@ -21,7 +21,8 @@ func TestServerFlagByTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := operate.API{Operator: &operate.Operator{}, Token: func() string { return "secret" }, Metrics: prometheus.NewRegistry()}
+	api := operate.API{Operator: &operate.Operator{}, Token: func() string { return "secret" },
+		Metrics: prometheus.NewRegistry()}
 	admin := httptest.NewUnstartedServer(api.Handler())
 	admin.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	admin.StartTLS()

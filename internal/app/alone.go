@@ -32,7 +32,8 @@ const AloneCommand = "load-one"
 const begunLine = "begun\n"
 
 // LoadAlone loads the object of the notification on in, under a memory limit, and writes the verdict on out.
-func LoadAlone(ctx context.Context, cfg config.Config, table string, in io.Reader, out io.Writer, log *slog.Logger) error {
+func LoadAlone(ctx context.Context, cfg config.Config, table string, in io.Reader, out io.Writer,
+	log *slog.Logger) error {
 	spec, err := pipeline.SpecNamed(table)
 	if err != nil {
 		return err

@@ -68,7 +68,8 @@ func TestVerdict(t *testing.T) {
 	} {
 		err := verdict([]byte(c.out), c.failed)
 		if got := errors.Is(err, loader.ErrKilled); got != c.killed || retry.ClassOf(err) != c.class {
-			t.Errorf("%q and %v: %v of class %s, want killed %v, class %s", c.out, c.failed, err, retry.ClassOf(err), c.killed, c.class)
+			t.Errorf("%q and %v: %v of class %s, want killed %v, class %s", c.out, c.failed, err, retry.ClassOf(err), c.killed,
+				c.class)
 		}
 	}
 }

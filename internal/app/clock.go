@@ -32,7 +32,8 @@ type shifted struct {
 	by int64 // ms
 }
 
-func (s shifted) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (pipeline.Ticket, error) {
+func (s shifted) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob,
+	d pipeline.Durability) (pipeline.Ticket, error) {
 	for i := range events {
 		events[i].ReceivedAt += s.by
 	}
@@ -48,8 +49,8 @@ func watchClock(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) 
 	return w
 }
 
-// refuseByClock answers 503 to all requests while the clock is wrong. An event that is acknowledged then would be stored
-// under another day, where nobody looks for it.
+// refuseByClock answers 503 to all requests while the clock is wrong. An event that is acknowledged then would be
+// stored under another day, where nobody looks for it.
 func refuseByClock(h http.Handler, w *wallclock.Watch, retryAfter config.Duration) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if err := w.Err(); err != nil {

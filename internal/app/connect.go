@@ -24,7 +24,8 @@ func OpenBucket(c config.Storage) *objstore.Bucket {
 // ConnectQueue connects to the queue. name tells the server who we are.
 func ConnectQueue(c config.Queue, name string, log *slog.Logger) (*jetstream.Queue, error) {
 	return jetstream.Connect(jetstream.Options{URL: c.URL, User: c.User, Password: c.Password, Creds: c.Creds,
-		TLS: c.TLS.Config(log), AckWait: time.Duration(c.AckWait), MaxAge: time.Duration(c.MaxAge), MaxBytes: int64(c.MaxBytes), Replicas: c.Replicas}, name, log)
+		TLS: c.TLS.Config(log), AckWait: time.Duration(c.AckWait), MaxAge: time.Duration(c.MaxAge),
+		MaxBytes: int64(c.MaxBytes), Replicas: c.Replicas}, name, log)
 }
 
 // TableOptions are how ClickHouse is connected to, by at most conns connections.

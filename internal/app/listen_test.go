@@ -26,7 +26,8 @@ import (
 func startAdmin(t *testing.T, cfg config.Admin) string {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	a, err := listenAdmin(cfg, operate.API{Operator: &operate.Operator{}, Metrics: newRegistry(), Ready: func() error { return nil },
+	a, err := listenAdmin(cfg, operate.API{Operator: &operate.Operator{}, Metrics: newRegistry(),
+		Ready:  func() error { return nil },
 		Status: func() operate.RoleStatus { return operate.RoleStatus{Role: "test"} }}, log)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +143,8 @@ func TestAdminTLS(t *testing.T) {
 	ca, dir := tlstest.NewCA(t), t.TempDir()
 	cert, key := ca.Issue(t, dir, "127.0.0.1")
 	clientCert, clientKey := ca.Issue(t, t.TempDir(), "operator")
-	addr := startAdmin(t, config.Admin{Listen: "127.0.0.1:0", TLS: config.ServerTLS{Cert: cert, Key: key, ClientCA: ca.File}})
+	addr := startAdmin(t, config.Admin{Listen: "127.0.0.1:0",
+		TLS: config.ServerTLS{Cert: cert, Key: key, ClientCA: ca.File}})
 	if _, err := operate.AskRole(t.Context(), config.ClientTLS{}.HTTPClient(), "https://"+addr); err == nil {
 		t.Error("a client that does not know the CA trusts the listener")
 	}
@@ -151,7 +153,8 @@ func TestAdminTLS(t *testing.T) {
 	}
 	other := tlstest.NewCA(t)
 	otherCert, otherKey := other.Issue(t, t.TempDir(), "operator")
-	if _, err := operate.AskRole(t.Context(), config.ClientTLS{CA: ca.File, Cert: otherCert, Key: otherKey}.HTTPClient(), "https://"+addr); err == nil {
+	if _, err := operate.AskRole(t.Context(), config.ClientTLS{CA: ca.File, Cert: otherCert, Key: otherKey}.HTTPClient(),
+		"https://"+addr); err == nil {
 		t.Error("a client with another CA's certificate is let in")
 	}
 	files := config.ClientTLS{CA: ca.File, Cert: clientCert, Key: clientKey}
@@ -192,7 +195,8 @@ func TestServerLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.ReadHeaderTimeout <= 0 || s.ReadHeaderTimeout > 10*time.Second || s.IdleTimeout <= 0 || s.IdleTimeout > 2*time.Minute {
+	if s.ReadHeaderTimeout <= 0 || s.ReadHeaderTimeout > 10*time.Second || s.IdleTimeout <= 0 ||
+		s.IdleTimeout > 2*time.Minute {
 		t.Errorf("header timeout %s, idle timeout %s", s.ReadHeaderTimeout, s.IdleTimeout)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -226,8 +230,9 @@ func TestServerLimits(t *testing.T) {
 			t.Errorf("80 KiB of headers: %s", resp.Status)
 		}
 	}
-	conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: client.Transport.(*http.Transport).TLSClientConfig.RootCAs,
-		ServerName: "localhost", NextProtos: []string{"h2"}})
+	conn, err := tls.Dial("tcp", l.Addr().String(),
+		&tls.Config{RootCAs: client.Transport.(*http.Transport).TLSClientConfig.RootCAs,
+			ServerName: "localhost", NextProtos: []string{"h2"}})
 	if err != nil {
 		t.Fatal(err)
 	}

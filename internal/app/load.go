@@ -46,7 +46,8 @@ func (l *Load) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { l.draining.Store(true) })()
 	ops, closeOps := NewOperator(l.cfg, l.isolated, l.log)
 	defer closeOps()
-	adm, err := listenAdmin(l.cfg.Admin, operate.API{Operator: ops, Metrics: l.reg, Ready: l.ready, Status: l.status}, l.log)
+	adm, err := listenAdmin(l.cfg.Admin, operate.API{Operator: ops, Metrics: l.reg, Ready: l.ready, Status: l.status},
+		l.log)
 	if err != nil {
 		return err
 	}

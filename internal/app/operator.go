@@ -36,9 +36,10 @@ type connections struct {
 	peeked *jetstream.Queue // that only looks
 }
 
-// NewOperator lets operations work on what the configuration names. isolated is how a suspicious object is loaded. close
-// ends the connections that were made.
-func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (o *operate.Operator, close func() error) {
+// NewOperator lets operations work on what the configuration names. isolated is how a suspicious object is loaded.
+// close ends the connections that were made.
+func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (o *operate.Operator,
+	close func() error) {
 	c := &connections{process: newProcess(cfg, log, prometheus.NewRegistry()), isolated: isolated}
 	return &operate.Operator{
 		Config: cfg, Name: LoaderName(cfg), Said: io.Discard, Store: c.store,
@@ -148,7 +149,8 @@ func (c *connections) loader(ctx context.Context, spec pipeline.Spec) (operate.L
 	if err != nil {
 		return nil, err
 	}
-	o := &outlet{process: c.process, name: "operator-" + LoaderName(c.cfg), isolated: c.isolated, queue: q, db: db, source: *source}
+	o := &outlet{process: c.process, name: "operator-" + LoaderName(c.cfg), isolated: c.isolated, queue: q, db: db,
+		source: *source}
 	o.reg = prometheus.NewRegistry()
 	return o.newLoader(spec, nil), nil
 }

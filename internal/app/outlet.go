@@ -106,7 +106,8 @@ func (o *outlet) newLoader(spec pipeline.Spec, q loader.Queue) *loader.Loader {
 		Attempts: c.MaxAttempts, Unfinished: c.MaxUnfinished, Isolation: o.isolated,
 		Probe: retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
 		Drain: time.Duration(o.cfg.Process.Drain),
-	}, loader.Parts{Queue: q, Source: o.source, Table: table{o.db}, Ledger: o.db, Letters: to, Report: report}, o.log, o.reg)
+	}, loader.Parts{Queue: q, Source: o.source, Table: table{o.db}, Ledger: o.db, Letters: to, Report: report}, o.log,
+		o.reg)
 }
 
 // table is ClickHouse as the loader wants it.

@@ -51,7 +51,8 @@ func (r *Receive) Run(ctx context.Context) error {
 	}
 	ops, closeOps := NewOperator(r.cfg, loader.NewIsolation(nil), r.log)
 	defer closeOps()
-	adm, err := listenAdmin(r.cfg.Admin, operate.API{Operator: ops, Metrics: r.reg, Ready: r.ready, Status: r.status}, r.log)
+	adm, err := listenAdmin(r.cfg.Admin, operate.API{Operator: ops, Metrics: r.reg, Ready: r.ready, Status: r.status},
+		r.log)
 	if err != nil {
 		return err
 	}
@@ -74,7 +75,8 @@ func (r *Receive) Run(ctx context.Context) error {
 	r.log.Info("receiving", append(listening, "admin", adm.listener.Addr().String(),
 		"durability", r.cfg.Receiver.Durability, "format", r.cfg.Batcher.Format)...)
 	if r.intake.receiver.Keys() == 0 {
-		r.log.Warn("there is no key, neither in receiver.keys nor by receiver.projects: every request will be answered with 401")
+		r.log.Warn("there is no key, neither in receiver.keys nor by receiver.projects: every request will be answered " +
+			"with 401")
 	}
 
 	// Each stage stops after the one before it in an event's way: the server,

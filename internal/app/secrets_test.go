@@ -24,7 +24,8 @@ func TestSecretsInErrors(t *testing.T) {
 	} {
 		t.Run(env[0], func(t *testing.T) {
 			t.Parallel()
-			cfg, err := config.Load("", append(env, "PENSTOCK_CLICKHOUSE_ADDRESSES=127.0.0.1:4", "PENSTOCK_CLICKHOUSE_PASSWORD="+secret))
+			cfg, err := config.Load("", append(env, "PENSTOCK_CLICKHOUSE_ADDRESSES=127.0.0.1:4",
+				"PENSTOCK_CLICKHOUSE_PASSWORD="+secret))
 			var said strings.Builder
 			if err == nil {
 				o, closeOperator := NewOperator(cfg, loader.NewIsolation(nil), slog.New(slog.DiscardHandler))

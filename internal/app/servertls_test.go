@@ -70,7 +70,8 @@ func storageByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) error 
 func queueByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) error {
 	return func(t *testing.T) func(config.ClientTLS) error {
 		cert, key := ca.Issue(t, t.TempDir(), "store.internal")
-		n := testservers.NATSWith(t, fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }", cert, key, ca.File))
+		n := testservers.NATSWith(t, fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }", cert, key,
+			ca.File))
 		return func(files config.ClientTLS) error {
 			c := config.Default().Queue
 			c.URL, c.TLS = n.URL(), files
@@ -96,7 +97,8 @@ func clickHouseByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) err
 		c.Database, c.User, c.Password = "system", server.User(), server.Password()
 		c.Addresses = []string{ca.Terminate(t, "store.internal", server.Addr())}
 		return func(files config.ClientTLS) error {
-			c.TLS = config.ClickHouseTLS{Enabled: true, CA: files.CA, Cert: files.Cert, Key: files.Key, ServerName: files.ServerName}
+			c.TLS = config.ClickHouseTLS{Enabled: true, CA: files.CA, Cert: files.Cert, Key: files.Key,
+				ServerName: files.ServerName}
 			db, err := clickhouse.Open(TableOptions(c, 1))
 			if err != nil {
 				return err

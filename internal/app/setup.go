@@ -15,7 +15,8 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// Setup creates bucket, notification rules, streams and tables, or brings them up to date. It writes on w what it did, a line a part.
+// Setup creates bucket, notification rules, streams and tables, or brings them up to date. It writes on w what it did,
+// a line a part.
 func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -42,7 +43,8 @@ func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
 	}
 	bucket := OpenBucket(cfg.Storage)
 	if err := bucket.Create(ctx); err != nil {
-		return fmt.Errorf("%w (storage.endpoint is %q; what is above is done: run setup again when the store is there)", err, show.URL(cfg.Storage.Endpoint))
+		return fmt.Errorf("%w (storage.endpoint is %q; what is above is done: run setup again when the store is there)", err,
+			show.URL(cfg.Storage.Endpoint))
 	}
 	fmt.Fprintf(w, "bucket         ok  %s\n", cfg.Storage.Bucket)
 	if cfg.Storage.Notify == "storage" && cfg.Storage.NotifyARN != "" {

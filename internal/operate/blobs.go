@@ -42,7 +42,8 @@ func (r *resolver) done() error {
 	if r.failed == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s could not be resolved and stayed as they are; the first: %w", show.Plural(r.failed, "reference"), r.first)
+	return fmt.Errorf("%s could not be resolved and stayed as they are; the first: %w", show.Plural(r.failed, "reference"),
+		r.first)
 }
 
 // resolve gives an event's properties with the values in them; where names the
@@ -106,10 +107,12 @@ func appendValue(out []byte, ref *pipeline.BlobRef, data []byte) []byte {
 func readBlob(ctx context.Context, store Store, ref pipeline.BlobRef, limit int64) ([]byte, error) {
 	first, last := ref.Range[0], ref.Range[1]
 	if n := last - first + 1; n != ref.Bytes {
-		return nil, fmt.Errorf("blob %s, bytes %d-%d: these are %d, the reference says %d", ref.Object, first, last, n, ref.Bytes)
+		return nil, fmt.Errorf("blob %s, bytes %d-%d: these are %d, the reference says %d", ref.Object, first, last, n,
+			ref.Bytes)
 	}
 	if first < 0 || last < first || last-first >= limit {
-		return nil, fmt.Errorf("blob %s, bytes %d-%d: an event has no more than %d bytes left", ref.Object, first, last, limit)
+		return nil, fmt.Errorf("blob %s, bytes %d-%d: an event has no more than %d bytes left", ref.Object, first, last,
+			limit)
 	}
 	body, err := store.GetRange(ctx, ref.Object, first, last)
 	if err != nil {
@@ -121,7 +124,8 @@ func readBlob(ctx context.Context, store Store, ref pipeline.BlobRef, limit int6
 		return nil, fmt.Errorf("read blob %s: %w", ref.Object, err)
 	}
 	if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != ref.SHA256 {
-		return nil, fmt.Errorf("blob %s, bytes %d-%d: its sha256 is %x, the reference says %s", ref.Object, first, last, sum, ref.SHA256)
+		return nil, fmt.Errorf("blob %s, bytes %d-%d: its sha256 is %x, the reference says %s", ref.Object, first, last, sum,
+			ref.SHA256)
 	}
 	if ref.Kind == pipeline.BlobJSON && !json.Valid(data) {
 		return nil, fmt.Errorf("blob %s, bytes %d-%d: not the JSON that the reference says", ref.Object, first, last)
@@ -164,7 +168,8 @@ func (o *Operator) serveBlob(w http.ResponseWriter, req *http.Request) {
 			return
 		}
 		if last >= object.Size {
-			WriteError(w, http.StatusRequestedRangeNotSatisfiable, fmt.Sprintf("the range ends at byte %d, and %s has %d bytes", last, key, object.Size))
+			WriteError(w, http.StatusRequestedRangeNotSatisfiable,
+				fmt.Sprintf("the range ends at byte %d, and %s has %d bytes", last, key, object.Size))
 			return
 		}
 		blob.size = last - blob.first + 1

@@ -29,12 +29,14 @@ func blobStore(t testing.TB, content []byte) *objstore.Bucket {
 		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(content))
 	}))
 	t.Cleanup(server.Close)
-	return objstore.Open(objstore.Options{Endpoint: server.URL, Region: "us-east-1", Bucket: "b", AccessKey: "a", SecretKey: "s", PathStyle: true})
+	return objstore.Open(objstore.Options{Endpoint: server.URL, Region: "us-east-1", Bucket: "b", AccessKey: "a",
+		SecretKey: "s", PathStyle: true})
 }
 
 func blobRef(data []byte, first int) pipeline.BlobRef {
 	sum := sha256.Sum256(data)
-	return pipeline.BlobRef{Object: blobObject, Range: [2]int64{int64(first), int64(first + len(data) - 1)}, Bytes: int64(len(data)),
+	return pipeline.BlobRef{Object: blobObject, Range: [2]int64{int64(first), int64(first + len(data) - 1)},
+		Bytes:  int64(len(data)),
 		SHA256: hex.EncodeToString(sum[:]), Kind: pipeline.BlobText}
 }
 
@@ -76,7 +78,8 @@ func FuzzResolve(f *testing.F) {
 	data := []byte(`{"a":[1,"é",null]}` + strings.Repeat("x", 1000))
 	store := blobStore(f, data)
 	const limit = 4000
-	for _, ref := range []pipeline.BlobRef{blobRef(data, 0), blobRef(data[:18], 0), {Object: blobObject, Range: [2]int64{-1, 1 << 60}, Bytes: 1<<60 + 2}} {
+	for _, ref := range []pipeline.BlobRef{blobRef(data, 0), blobRef(data[:18], 0),
+		{Object: blobObject, Range: [2]int64{-1, 1 << 60}, Bytes: 1<<60 + 2}} {
 		for _, kind := range []string{pipeline.BlobText, pipeline.BlobJSON, pipeline.BlobDataURL} {
 			ref.Kind = kind
 			text, err := json.Marshal(map[string]any{"$blob": ref})

@@ -67,7 +67,8 @@ func deadLetterOperations() []Operation {
 			header: []string{"CODE", "FAILURES", "FIRST", "LAST", "KEY", "REASON"},
 			row: func(item any) []string {
 				d := item.(*pipeline.DeadLetter)
-				return []string{d.Code, strconv.Itoa(int(d.Failures)), d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339), d.Key, d.Reason}
+				return []string{d.Code, strconv.Itoa(int(d.Failures)), d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339),
+					d.Key, d.Reason}
 			},
 			sum: counted(""),
 			run: func(ctx context.Context, o *Operator, params any, out sink) error {
@@ -166,12 +167,16 @@ func showLetters(ctx context.Context, o *Operator, params any, out sink) error {
 
 func printLetter(w io.Writer, item any) error {
 	d := item.(*letterDetail)
-	fmt.Fprintf(w, "key       %s\ncode      %s\nreason    %s\nattempts  %d, of which %d failed through its own fault\nfirst     %s\nlast      %s\ntoken     %s\n",
-		d.Key, d.Code, d.Reason, d.Attempts, d.DeadLetter.Failures, d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339), d.Token)
+	fmt.Fprintf(w,
+		"key       %s\ncode      %s\nreason    %s\nattempts  %d, of which %d failed through its own fault\nfirst     "+
+			"%s\nlast      %s\ntoken     %s\n",
+		d.Key, d.Code, d.Reason, d.Attempts, d.DeadLetter.Failures, d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339),
+		d.Token)
 	if d.Object == nil {
 		fmt.Fprintln(w, "object    the bucket has it no more")
 	} else {
-		fmt.Fprintf(w, "object    %d bytes, %d rows, stored %s, etag %s\n", d.Object.Bytes, d.Object.Rows, d.Object.Stored.Format(time.RFC3339), d.Object.ETag)
+		fmt.Fprintf(w, "object    %d bytes, %d rows, stored %s, etag %s\n", d.Object.Bytes, d.Object.Rows,
+			d.Object.Stored.Format(time.RFC3339), d.Object.ETag)
 	}
 	for _, k := range d.Failures {
 		fmt.Fprintf(w, "failure   %s %s: %s\n", k.Time.Format(time.RFC3339), k.Code, k.Message)
@@ -183,7 +188,8 @@ func printLetter(w io.Writer, item any) error {
 // changeLetters writes what an operator decides of letters into the ledger, lets
 // then do the rest, and takes them out of the queue's stream. q is nil where
 // there is no queue.
-func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change func(*pipeline.Load), then func(q Queue, l pipeline.Load) error, out sink, result string) error {
+func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change func(*pipeline.Load),
+	then func(q Queue, l pipeline.Load) error, out sink, result string) error {
 	if err := f.chosen(); err != nil {
 		return err
 	}
@@ -250,7 +256,8 @@ func rebuildLetters(ctx context.Context, o *Operator, _ any, out sink) error {
 		return errors.New("storage.notify is none: there is no queue, the ledger alone has the dead letters")
 	}
 	var all []pipeline.DeadLetter
-	if err := o.letters(ctx, letterFilter{}, func(l pipeline.Load) error { all = append(all, l.DeadLetter()); return nil }); err != nil {
+	if err := o.letters(ctx, letterFilter{},
+		func(l pipeline.Load) error { all = append(all, l.DeadLetter()); return nil }); err != nil {
 		return err
 	}
 	before, err := q.Rebuild(ctx, all)

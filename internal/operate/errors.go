@@ -42,7 +42,8 @@ func (f errorFilter) filter() (clickhouse.ErrorFilter, error) {
 	if f.Stage != "" && f.Stage != "receiver" && f.Stage != "batcher" && f.Stage != "loader" {
 		return clickhouse.ErrorFilter{}, fmt.Errorf("there is no stage %q: receiver, batcher or loader", f.Stage)
 	}
-	out := clickhouse.ErrorFilter{Code: f.Code, Project: f.Project, Stage: f.Stage, Text: f.Text, Pending: f.Pending, Limit: f.Limit}
+	out := clickhouse.ErrorFilter{Code: f.Code, Project: f.Project, Stage: f.Stage, Text: f.Text, Pending: f.Pending,
+		Limit: f.Limit}
 	for _, text := range f.IDs {
 		id, err := pipeline.ParseUUID([]byte(text))
 		if err != nil {
@@ -106,7 +107,8 @@ func errorOperations() []Operation {
 				if project == "" {
 					project = "-"
 				}
-				return []string{k.Time.Format(time.RFC3339), k.Code, k.Stage, project, strconv.FormatUint(k.RawBytes, 10), redriven, k.ID, message}
+				return []string{k.Time.Format(time.RFC3339), k.Code, k.Stage, project, strconv.FormatUint(k.RawBytes, 10), redriven,
+					k.ID, message}
 			},
 			sum: func(w io.Writer, n map[string]int) {
 				fmt.Fprintln(w, show.Plural(n[""], "failure"))
@@ -122,7 +124,8 @@ func errorOperations() []Operation {
 			print: printError, run: showErrors,
 		},
 		{
-			Name: "errors redrive", method: http.MethodPost, path: "/v1/errors/redrive", params: &errorRedrive{}, item: errorResult{},
+			Name: "errors redrive", method: http.MethodPost, path: "/v1/errors/redrive", params: &errorRedrive{},
+			item:     errorResult{},
 			defaults: map[string]string{"limit": "0"},
 			Short:    "send what was refused through the receiver's own path again, once",
 			About: "What was redriven already is left alone. Events without an id and a time get those of the failure, so\n" +
@@ -130,11 +133,13 @@ func errorOperations() []Operation {
 			header: []string{"RESULT", "ACCEPTED", "REJECTED", "ID", "MESSAGE"},
 			row: func(item any) []string {
 				r := item.(*errorResult)
-				return []string{r.Result, strconv.Itoa(r.Accepted), strconv.Itoa(r.Rejected), r.ID, strings.TrimSpace(r.Code + " " + r.Message)}
+				return []string{r.Result, strconv.Itoa(r.Accepted), strconv.Itoa(r.Rejected), r.ID,
+					strings.TrimSpace(r.Code + " " + r.Message)}
 			},
 			kind: func(item any) string { return item.(*errorResult).Result },
 			sum: func(w io.Writer, n map[string]int) {
-				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d refused again, %d skipped\n", show.Plural(n[""], "failure"), n["accepted"], n["partly"], n["refused"], n["skipped"])
+				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d refused again, %d skipped\n", show.Plural(n[""], "failure"),
+					n["accepted"], n["partly"], n["refused"], n["skipped"])
 				if n["sampled"] > 0 {
 					fmt.Fprintf(w, "%d were left out by their project's sample\n", n["sampled"])
 				}
@@ -176,7 +181,8 @@ func showErrors(ctx context.Context, o *Operator, params any, out sink) error {
 		return out.item(d)
 	})
 	if err == nil && n < len(f.IDs) {
-		err = fmt.Errorf("%d of the %d failures are not in the table (they come with the next roll of the errors pipeline)", len(f.IDs)-n, len(f.IDs))
+		err = fmt.Errorf("%d of the %d failures are not in the table (they come with the next roll of the errors pipeline)",
+			len(f.IDs)-n, len(f.IDs))
 	}
 	return err
 }
@@ -205,7 +211,8 @@ func (o *Operator) detail(ctx context.Context, k clickhouse.Kept) (errorDetail, 
 		}
 		sum := sha256.Sum256(d.Raw)
 		if want := k.RawSHA256; hex.EncodeToString(sum[:]) != want {
-			return d, fmt.Errorf("failure %s: the object %s is damaged: its sha256 is %x, it was kept as %s", k.ID, k.RawObject, sum, want)
+			return d, fmt.Errorf("failure %s: the object %s is damaged: its sha256 is %x, it was kept as %s", k.ID, k.RawObject,
+				sum, want)
 		}
 	}
 	d.RawBytes = uint64(len(d.Raw))
@@ -235,15 +242,18 @@ func (d *errorDetail) text(name string) string {
 
 func printError(w io.Writer, item any) error {
 	d := item.(*errorDetail)
-	fmt.Fprintf(w, "id          %s\ntime        %s\nstage       %s\ncode        %s\nmessage     %s\nproject     %s\n", d.ID, d.Time.Format(time.RFC3339Nano), d.Stage, d.Code, d.Message, d.Project)
+	fmt.Fprintf(w, "id          %s\ntime        %s\nstage       %s\ncode        %s\nmessage     %s\nproject     %s\n",
+		d.ID, d.Time.Format(time.RFC3339Nano), d.Stage, d.Code, d.Message, d.Project)
 	if d.Redriven != nil {
 		fmt.Fprintf(w, "redriven    %s\n", d.Redriven.Format(time.RFC3339))
 	}
-	fmt.Fprintf(w, "metadata    %s\nclient      %s\nin          %s row %d\n", d.Properties, d.Context, d.Kept.Object, d.Row)
+	fmt.Fprintf(w, "metadata    %s\nclient      %s\nin          %s row %d\n", d.Properties, d.Context, d.Kept.Object,
+		d.Row)
 	if utf8.Valid(d.Raw) && !bytes.ContainsRune(d.Raw, 0) {
 		fmt.Fprintf(w, "raw         %d bytes:\n%s\n\n", len(d.Raw), d.Raw)
 	} else {
-		fmt.Fprintf(w, "raw         %d bytes, not text (--raw prints them as they are); as quoted text:\n%s\n\n", len(d.Raw), strconv.QuoteToASCII(string(d.Raw)))
+		fmt.Fprintf(w, "raw         %d bytes, not text (--raw prints them as they are); as quoted text:\n%s\n\n", len(d.Raw),
+			strconv.QuoteToASCII(string(d.Raw)))
 	}
 	return nil
 }

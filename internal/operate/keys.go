@@ -92,7 +92,8 @@ func keyOperations() []Operation {
 				if k.Large {
 					large = "yes"
 				}
-				return []string{k.Project, dash(k.Name), k.State, dash(k.MinDurability), large, dash(k.Expires), k.SHA256 + "…", k.Where}
+				return []string{k.Project, dash(k.Name), k.State, dash(k.MinDurability), large, dash(k.Expires), k.SHA256 + "…",
+					k.Where}
 			},
 			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "key")) },
 			run: listKeys,
@@ -132,7 +133,8 @@ func printMade(w io.Writer, item any) error {
 	if k.Old != "" {
 		fmt.Fprintf(w, "old key  %s, until %s\n", k.Old, k.Until)
 	}
-	_, err := fmt.Fprintf(w, "\nThe key is shown this once: %s has its hash. Receivers that read this file know it in a second or two.\n", k.File)
+	_, err := fmt.Fprintf(w,
+		"\nThe key is shown this once: %s has its hash. Receivers that read this file know it in a second or two.\n", k.File)
 	return err
 }
 
@@ -205,7 +207,8 @@ func listKeys(_ context.Context, o *Operator, params any, out sink) error {
 	var all []keyInfo
 	for project, keys := range inFile {
 		for _, k := range keys {
-			info := keyInfo{Project: project, Name: k.Name, State: "valid", SHA256: begins(k.SHA256), Scopes: k.Scopes, MinDurability: k.MinDurability, Large: k.Large,
+			info := keyInfo{Project: project, Name: k.Name, State: "valid", SHA256: begins(k.SHA256), Scopes: k.Scopes,
+				MinDurability: k.MinDurability, Large: k.Large,
 				Secret: k.Secret != "", Expires: k.Expires, Where: o.Config.Receiver.Projects}
 			if info.Scopes == nil {
 				info.Scopes = []string{projects.ScopeWrite}
@@ -219,7 +222,8 @@ func listKeys(_ context.Context, o *Operator, params any, out sink) error {
 		}
 	}
 	for _, k := range o.Config.Receiver.Keys {
-		all = append(all, keyInfo{Project: k.Project, State: "valid", SHA256: begins(k.SHA256), Scopes: []string{projects.ScopeWrite}, MinDurability: k.MinDurability, Large: true,
+		all = append(all, keyInfo{Project: k.Project, State: "valid", SHA256: begins(k.SHA256),
+			Scopes: []string{projects.ScopeWrite}, MinDurability: k.MinDurability, Large: true,
 			Secret: k.Secret != "", Where: "receiver.keys"})
 	}
 	slices.SortStableFunc(all, func(a, b keyInfo) int {
@@ -278,7 +282,8 @@ func rotateKey(_ context.Context, o *Operator, params any, out sink) error {
 
 // noFile says that there is nowhere for keys to be.
 func (o *Operator) noFile() error {
-	return fmt.Errorf("receiver.projects is empty%s: name a file there, as projects.yaml, and restart the receivers once", o.From)
+	return fmt.Errorf("receiver.projects is empty%s: name a file there, as projects.yaml, and restart the receivers once",
+		o.From)
 }
 
 // editProjects changes the projects file.

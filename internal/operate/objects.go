@@ -37,9 +37,11 @@ type objectInfo struct {
 }
 
 func describe(spec pipeline.Spec, o pipeline.Object, e pipeline.Load, known bool) objectInfo {
-	info := objectInfo{Key: o.Key, Pipeline: spec.Name, Bytes: o.Size, Rows: o.Meta.Rows, Stored: o.Modified.UTC(), ETag: o.ETag, State: "new"}
+	info := objectInfo{Key: o.Key, Pipeline: spec.Name, Bytes: o.Size, Rows: o.Meta.Rows, Stored: o.Modified.UTC(),
+		ETag: o.ETag, State: "new"}
 	if known {
-		info.State, info.Refused, info.Generation, info.Attempts, info.Error = e.State.String(), len(e.Refused), e.Generation, e.Attempts, e.Error
+		info.State, info.Refused, info.Generation, info.Attempts, info.Error = e.State.String(), len(e.Refused), e.Generation,
+			e.Attempts, e.Error
 		if e.State == pipeline.Loaded {
 			info.Rows, info.Loaded, info.Error = int64(e.Rows)+int64(len(e.Refused)), &e.Finished, ""
 		}
@@ -88,7 +90,8 @@ func objectOperations() []Operation {
 			header: []string{"STATE", "ROWS", "BYTES", "STORED", "KEY"},
 			row: func(item any) []string {
 				o := item.(*objectInfo)
-				return []string{o.State, strconv.FormatInt(o.Rows, 10), strconv.FormatInt(o.Bytes, 10), o.Stored.Format(time.RFC3339), o.Key}
+				return []string{o.State, strconv.FormatInt(o.Rows, 10), strconv.FormatInt(o.Bytes, 10),
+					o.Stored.Format(time.RFC3339), o.Key}
 			},
 			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "object")) },
 			run: listObjects,
@@ -102,7 +105,8 @@ func objectOperations() []Operation {
 			Short: "name the object and row of an event, or the event of an object's row",
 			print: func(w io.Writer, item any) error {
 				f := item.(*found)
-				_, err := fmt.Fprintf(w, "object  %s\nrow     %d\nin      %s\nevent   %s\n", f.Object, f.Row, strings.Join(f.In, ", "), f.Event)
+				_, err := fmt.Fprintf(w, "object  %s\nrow     %d\nin      %s\nevent   %s\n", f.Object, f.Row,
+					strings.Join(f.In, ", "), f.Event)
 				return err
 			},
 			run: findEvent,
@@ -132,10 +136,14 @@ func listObjects(ctx context.Context, o *Operator, params any, out sink) error {
 	n := 0
 	err = audit.InSpan(spec, span).Objects(ctx, o.Store, func(page []pipeline.Object) error {
 		entries := map[string]pipeline.Load{}
-		if err := db.Loads(ctx, page[0].Key, page[len(page)-1].Key, func(l pipeline.Load) error { entries[l.Key] = l; return nil }); err != nil {
+		if err := db.Loads(ctx, page[0].Key, page[len(page)-1].Key,
+			func(l pipeline.Load) error { entries[l.Key] = l; return nil }); err != nil {
 			return err
 		}
-		if err := o.heads(ctx, page, func(obj pipeline.Object) bool { return entries[obj.Key].State != pipeline.Loaded }); err != nil {
+		if err := o.heads(ctx, page, func(
+			obj pipeline.Object) bool {
+			return entries[obj.Key].State != pipeline.Loaded
+		}); err != nil {
 			return err
 		}
 		for _, obj := range page {
@@ -284,7 +292,8 @@ func findEvent(ctx context.Context, o *Operator, params any, out sink) error {
 					}
 					n++
 					buf = codec.AppendLine(buf[:0], e)
-					return out.item(found{Object: obj.Key, Row: e.Row, In: []string{"bucket"}, Event: json.RawMessage(buf[:len(buf)-1])})
+					return out.item(found{Object: obj.Key, Row: e.Row, In: []string{"bucket"},
+						Event: json.RawMessage(buf[:len(buf)-1])})
 				})
 				if err != nil {
 					if ctx.Err() != nil {
@@ -303,7 +312,8 @@ func findEvent(ctx context.Context, o *Operator, params any, out sink) error {
 		}
 	}
 	if n == 0 {
-		return fmt.Errorf("neither a row nor an object since %s has the event %s (%s could not be read)", span.From.Format(time.RFC3339), id, show.Plural(unread, "object"))
+		return fmt.Errorf("neither a row nor an object since %s has the event %s (%s could not be read)",
+			span.From.Format(time.RFC3339), id, show.Plural(unread, "object"))
 	}
 	return nil
 }

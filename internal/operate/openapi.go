@@ -24,7 +24,8 @@ func openAPI() object {
 			"summary":     op.Short,
 			"responses": object{
 				"200": object{
-					"description": "Newline-delimited JSON, a line an item. The last line is {\"done\":true}, or {\"error\":…} where it did not come to its end.",
+					"description": "Newline-delimited JSON, a line an item. The last line is {\"done\":true}, or {\"error\":…} " +
+						"where it did not come to its end.",
 					"content": object{"application/x-ndjson": object{"schema": object{
 						"type": "object", "properties": object{
 							"item": item, "progress": schema(reflect.TypeFor[progress]()),
@@ -80,11 +81,16 @@ func openAPI() object {
 	paths["/v1/blobs/{key}"] = object{"get": object{
 		"operationId": "blob",
 		"summary":     "a large value that left its event's row, as it is",
-		"description": "By what the reference in the row says. A Range in the head is one of the value, and is answered with 206.",
+		"description": "By what the reference in the row says. A Range in the head is one of the value, and is answered " +
+			"with 206.",
 		"parameters": []object{
-			{"name": "key", "in": "path", "required": true, "description": "object of the reference, slashes and all", "schema": object{"type": "string"}},
-			{"name": "range", "in": "query", "description": "FIRST-LAST, the bytes in the object, both included; none: all of it", "schema": object{"type": "string"}},
-			{"name": "content_type", "in": "query", "description": "of the answer; none: what the bytes look like", "schema": object{"type": "string"}},
+			{"name": "key", "in": "path", "required": true, "description": "object of the reference, slashes and all",
+				"schema": object{"type": "string"}},
+			{"name": "range", "in": "query",
+				"description": "FIRST-LAST, the bytes in the object, both included; none: all of it",
+				"schema":      object{"type": "string"}},
+			{"name": "content_type", "in": "query", "description": "of the answer; none: what the bytes look like",
+				"schema": object{"type": "string"}},
 		},
 		"responses": object{
 			"200": object{"description": "The value.", "content": object{"*/*": object{}}},
@@ -100,7 +106,8 @@ func openAPI() object {
 	return object{
 		"openapi": "3.1.0",
 		"info": object{"title": "Penstock's operators' API", "version": "1",
-			"description": "On the admin listener of every receiver and loader, where admin.token is set. Each path but that of blobs is a command of the same name: `penstock --server URL` asks it."},
+			"description": "On the admin listener of every receiver and loader, where admin.token is set. Each path but that " +
+				"of blobs is a command of the same name: `penstock --server URL` asks it."},
 		"security":   []object{{"token": []string{}}},
 		"components": object{"securitySchemes": object{"token": object{"type": "http", "scheme": "bearer"}}},
 		"paths":      paths,

@@ -56,7 +56,8 @@ func TestOpenAPI(t *testing.T) {
 			if w.Code != http.StatusUnauthorized {
 				t.Errorf("%s %s without the token: %d", method, path, w.Code)
 			}
-			r := httptest.NewRequest(strings.ToUpper(method), path+"?no_such_parameter=1", strings.NewReader(`{"no_such_parameter":1}`))
+			r := httptest.NewRequest(strings.ToUpper(method), path+"?no_such_parameter=1",
+				strings.NewReader(`{"no_such_parameter":1}`))
 			r.Header.Set("Authorization", "Bearer secret")
 			w = httptest.NewRecorder()
 			mux.ServeHTTP(w, r)

@@ -11,8 +11,8 @@ import (
 	"github.com/penstock/penstock/internal/config"
 )
 
-// checkOrigin keeps web pages away from the admin listener. A page can make a browser on this machine send requests, and
-// with a host name of its own that it points here (DNS rebinding) also read the answers. A request whose host is an
+// checkOrigin keeps web pages away from the admin listener. A page can make a browser on this machine send requests,
+// and with a host name of its own that it points here (DNS rebinding) also read the answers. A request whose host is an
 // address cannot come that way.
 func checkOrigin(h http.Handler, hosts []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -25,7 +25,8 @@ func checkOrigin(h http.Handler, hosts []string) http.Handler {
 			scheme = "https://"
 		}
 		if origin := r.Header["Origin"]; len(origin) > 1 || len(origin) == 1 && !strings.EqualFold(origin[0], scheme+r.Host) {
-			WriteError(w, http.StatusForbidden, fmt.Sprintf("the admin listener answers no page of another site: origin %q", origin))
+			WriteError(w, http.StatusForbidden,
+				fmt.Sprintf("the admin listener answers no page of another site: origin %q", origin))
 			return
 		}
 		h.ServeHTTP(w, r)

@@ -101,7 +101,7 @@ func (op Operation) fromJSON(body io.Reader) (any, error) {
 	if err == nil && dec.More() {
 		err = errors.New("something follows the object")
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("the body is no JSON object of this operation's parameters: %w", err)
 	}
 	return p, nil

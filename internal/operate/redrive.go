@@ -63,7 +63,8 @@ func redriveErrors(ctx context.Context, o *Operator, params any, out sink) error
 	return errors.Join(err, stop())
 }
 
-func (o *Operator) redriveAll(ctx context.Context, db Table, rec Receiver, f clickhouse.ErrorFilter, p *errorRedrive, renew func() error, out sink) error {
+func (o *Operator) redriveAll(ctx context.Context, db Table, rec Receiver, f clickhouse.ErrorFilter, p *errorRedrive,
+	renew func() error, out sink) error {
 	var ids []pipeline.UUID
 	if err := db.Errors(ctx, f, func(k clickhouse.Kept) error {
 		id, err := pipeline.ParseUUID([]byte(k.ID))
@@ -82,12 +83,14 @@ func (o *Operator) redriveAll(ctx context.Context, db Table, rec Receiver, f cli
 			return err
 		}
 		done += len(page)
-		out.progress(progress{Seconds: time.Since(began).Seconds(), Text: fmt.Sprintf("%d of %d failures, %.0f/s", done, len(ids), float64(done)/time.Since(began).Seconds())})
+		out.progress(progress{Seconds: time.Since(began).Seconds(),
+			Text: fmt.Sprintf("%d of %d failures, %.0f/s", done, len(ids), float64(done)/time.Since(began).Seconds())})
 	}
 	return nil
 }
 
-func (o *Operator) redrivePage(ctx context.Context, db Table, rec Receiver, ids []pipeline.UUID, p *errorRedrive, out sink) error {
+func (o *Operator) redrivePage(ctx context.Context, db Table, rec Receiver, ids []pipeline.UUID, p *errorRedrive,
+	out sink) error {
 	var details []errorDetail
 	if err := db.Errors(ctx, clickhouse.ErrorFilter{IDs: ids, Pending: true, Whole: true}, func(k clickhouse.Kept) error {
 		d, err := o.detail(ctx, k)
@@ -112,7 +115,8 @@ func (o *Operator) redrivePage(ctx context.Context, db Table, rec Receiver, ids 
 	for _, r := range results {
 		if r.Accepted+r.Sampled > 0 {
 			id, _ := pipeline.ParseUUID([]byte(r.ID))
-			marks = append(marks, clickhouse.Redriven{ID: id, Accepted: r.Accepted, Rejected: r.Rejected, Object: r.Object, Code: r.Code})
+			marks = append(marks, clickhouse.Redriven{ID: id, Accepted: r.Accepted, Rejected: r.Rejected, Object: r.Object,
+				Code: r.Code})
 		}
 	}
 	if len(marks) > 0 {
@@ -132,7 +136,8 @@ func (o *Operator) redrivePage(ctx context.Context, db Table, rec Receiver, ids 
 // importedRow makes what a client would send of a row of a file that was
 // rejected: an operator may have mended it. project is the one that the
 // configuration has for the file.
-func (o *Operator) importedRow(key string, row uint32, at time.Time, text []byte) (body []byte, project string, err error) {
+func (o *Operator) importedRow(key string, row uint32, at time.Time, text []byte) (body []byte, project string,
+	err error) {
 	imports, err := o.Config.Mappings()
 	if err != nil {
 		return nil, "", err
@@ -168,13 +173,16 @@ func (o *Operator) redriveOne(ctx context.Context, rec Receiver, d errorDetail, 
 	}
 	switch {
 	case d.Stage == "loader" && in.Row == nil:
-		r.Message = "it is the failure of a load, with nothing to send: `penstock dlq` and `penstock reingest` load objects again"
+		r.Message = "it is the failure of a load, with nothing to send: `penstock dlq` and `penstock reingest` load " +
+			"objects again"
 		return r, nil
 	case len(body) == 0:
 		r.Message = "there are no bytes to send"
 		return r, nil
 	case in.Count > 0 && in.Index == nil && p.Bodies[d.ID] == nil:
-		r.Message = fmt.Sprintf("its bytes are the whole body, which has accepted events besides these %d: send the rejected ones by --through", in.Count)
+		r.Message = fmt.Sprintf(
+			"its bytes are the whole body, which has accepted events besides these %d: send the rejected ones by --through",
+			in.Count)
 		return r, nil
 	case d.text("class") == "taken" && p.Bodies[d.ID] == nil:
 		r.Message = "its event was taken and is in events; what --through makes of it is sent"
@@ -205,7 +213,8 @@ func (o *Operator) redriveOne(ctx context.Context, rec Receiver, d errorDetail, 
 		UserAgent string `json:"user_agent"`
 	}
 	json.Unmarshal(d.Context, &client)
-	send := receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Project: project, Path: d.text("path"), Event: in.Index != nil || in.Row != nil, ContentType: contentType, ContentEncoding: encoding,
+	send := receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Project: project, Path: d.text("path"),
+		Event: in.Index != nil || in.Row != nil, ContentType: contentType, ContentEncoding: encoding,
 		ClientIP: client.IP, UserAgent: client.UserAgent, Body: body, Durability: pipeline.Bucket}
 	for name, value := range in.Headers {
 		send.Headers = append(send.Headers, pipeline.Header{Name: name, Value: value})
@@ -221,7 +230,8 @@ func (o *Operator) redriveOne(ctx context.Context, rec Receiver, d errorDetail, 
 		r.Message = err.Error()
 		return r, nil // it hinders no other
 	}
-	r.Accepted, r.Rejected, r.Sampled, r.Object, r.Code, r.Message = done.Accepted, done.Rejected, done.Sampled, done.Object, done.Code, done.Message
+	r.Accepted, r.Rejected, r.Sampled, r.Object, r.Code, r.Message = done.Accepted, done.Rejected, done.Sampled,
+		done.Object, done.Code, done.Message
 	switch {
 	case done.Accepted == 0 && done.Rejected == 0 && done.Sampled > 0:
 		r.Result = "sampled"

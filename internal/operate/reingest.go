@@ -89,7 +89,8 @@ func printReingest(w io.Writer, item any) error {
 		return err
 	}
 	if l.Resumed != nil {
-		fmt.Fprintf(w, "going on with the run that began at %s and was interrupted (--anew begins anew)\n", l.Resumed.Format(time.RFC3339))
+		fmt.Fprintf(w, "going on with the run that began at %s and was interrupted (--anew begins anew)\n",
+			l.Resumed.Format(time.RFC3339))
 		if l.Plan == nil && l.Loaded == nil {
 			return nil
 		}
@@ -129,7 +130,8 @@ func (p *reingestParams) selection() string {
 
 // pages calls each with the objects chosen, a page of one pipeline at a time in
 // the order of the keys, and tells of keys that the bucket does not have.
-func (o *Operator) pages(ctx context.Context, p *reingestParams, span audit.Span, each func(pipeline.Spec, []pipeline.Object) error, missing func(key string, err error) error) error {
+func (o *Operator) pages(ctx context.Context, p *reingestParams, span audit.Span,
+	each func(pipeline.Spec, []pipeline.Object) error, missing func(key string, err error) error) error {
 	switch {
 	case len(p.Keys) > 0:
 		bySpec := map[pipeline.Spec][]string{}
@@ -214,7 +216,8 @@ func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
 	if err != nil {
 		return err
 	}
-	job := clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", time.Now().UnixNano()), Started: time.Now().UTC().Truncate(time.Millisecond)}
+	job := clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", time.Now().UnixNano()),
+		Started: time.Now().UTC().Truncate(time.Millisecond)}
 	var span audit.Span
 	if p.Since != "" {
 		if span, err = parseSpan(p.Since, p.Until); err != nil {
@@ -243,7 +246,8 @@ func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
 			}
 		}
 	}
-	r := &reingest{o: o, db: db, p: p, out: out, job: job, span: span, plan: map[audit.Action]*tally{}, loaders: map[pipeline.Spec]Loader{}}
+	r := &reingest{o: o, db: db, p: p, out: out, job: job, span: span, plan: map[audit.Action]*tally{},
+		loaders: map[pipeline.Spec]Loader{}}
 	if err := r.count(ctx); err != nil {
 		return err
 	}
@@ -254,14 +258,17 @@ func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
 	if !p.DryRun {
 		if err := r.do(ctx); err != nil {
 			if ctx.Err() != nil {
-				return fmt.Errorf("interrupted after %d objects and %d rows; nothing is double or lost, and the same command goes on from here", r.done.Objects, r.done.Rows)
+				return fmt.Errorf(
+					"interrupted after %d objects and %d rows; nothing is double or lost, and the same command goes on from here",
+					r.done.Objects, r.done.Rows)
 			}
 			return err
 		}
 		sum.Loaded, sum.Refused, sum.Failed, sum.Seconds = &r.done, r.refused, r.failed, time.Since(r.began).Seconds()
 		if p.Replace {
 			// What failed is no interruption: its entry in the ledger says so.
-			job.Finished, job.Objects, job.Rows, job.FailedOnes = true, uint64(r.done.Objects), uint64(r.done.Rows), uint64(r.failed)
+			job.Finished, job.Objects, job.Rows, job.FailedOnes = true, uint64(r.done.Objects), uint64(r.done.Rows),
+				uint64(r.failed)
 			if err := db.SaveJob(ctx, job); err != nil {
 				return err
 			}
@@ -296,7 +303,8 @@ type reingest struct {
 }
 
 // each decides what becomes of the objects chosen, page by page.
-func (r *reingest) each(ctx context.Context, page func(Loader, []audit.Item) error, missing func(string, error) error) error {
+func (r *reingest) each(ctx context.Context, page func(Loader, []audit.Item) error,
+	missing func(string, error) error) error {
 	return r.o.pages(ctx, r.p, r.span, func(spec pipeline.Spec, objects []pipeline.Object) error {
 		first, last := objects[0].Key, objects[len(objects)-1].Key
 		entries := map[string]pipeline.Load{}
@@ -384,8 +392,9 @@ func (r *reingest) do(ctx context.Context) error {
 	ticker.Go(func() {
 		for retry.Sleep(ticking, 200*time.Millisecond) == nil {
 			r.mu.Lock()
-			r.out.progress(progress{Objects: r.done.Objects, TotalObjects: total.Objects, Rows: r.done.Rows, Bytes: r.done.Bytes, TotalBytes: total.Bytes,
-				Seconds: time.Since(r.began).Seconds(), Text: r.waiting})
+			r.out.progress(progress{Objects: r.done.Objects, TotalObjects: total.Objects, Rows: r.done.Rows, Bytes: r.done.Bytes,
+				TotalBytes: total.Bytes,
+				Seconds:    time.Since(r.began).Seconds(), Text: r.waiting})
 			r.mu.Unlock()
 		}
 	})
@@ -472,7 +481,8 @@ func (r *reingest) one(ctx context.Context, l Loader, it audit.Item) error {
 			r.mu.Lock()
 			r.waiting = "waiting: " + err.Error()
 			r.mu.Unlock()
-			if err := retry.Sleep(ctx, retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second}.Delay(attempt)); err != nil {
+			if err := retry.Sleep(ctx, retry.Backoff{Min: 500 * time.Millisecond,
+				Max: 15 * time.Second}.Delay(attempt)); err != nil {
 				return err
 			}
 			continue

@@ -14,7 +14,8 @@ import (
 // handleOperations serves all operations below /v1/, for who has the token.
 func handleOperations(mux *http.ServeMux, o *Operator, token func() string) {
 	for _, op := range Operations() {
-		mux.HandleFunc(op.method+" "+op.path, guard(token, func(w http.ResponseWriter, r *http.Request) { op.serve(w, r, o) }))
+		mux.HandleFunc(op.method+" "+op.path,
+			guard(token, func(w http.ResponseWriter, r *http.Request) { op.serve(w, r, o) }))
 	}
 	mux.HandleFunc("GET /v1/blobs/{key...}", guard(token, o.serveBlob))
 	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, openAPI()) })

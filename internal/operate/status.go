@@ -141,19 +141,22 @@ func (p *pipelineStatus) add(b batcher.Stats) {
 
 func (r statusReport) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "PIPELINE\tACTIVE ROWS\tACTIVE AGE\tSEALED\tWAL\tQUEUED\tIN FLIGHT\tLOADED/MIN\tROWS/MIN\tROWS\tDEAD\tFRESHNESS\t")
+	fmt.Fprintln(t,
+		"PIPELINE\tACTIVE ROWS\tACTIVE AGE\tSEALED\tWAL\tQUEUED\tIN FLIGHT\tLOADED/MIN\tROWS/MIN\tROWS\tDEAD\tFRESHNESS\t")
 	for _, p := range r.Pipelines {
 		queued, flight, loaded, perMinute, rows, dead, fresh := "-", "-", "?", "?", "?", "?", "-"
 		if p.Queue != nil {
 			queued, flight = fmt.Sprint(p.Queue.Pending), fmt.Sprint(p.Queue.InFlight)
 		}
 		if p.Table != nil {
-			loaded, perMinute, rows, dead = fmt.Sprint(p.Table.ObjectsLastMinute), fmt.Sprint(p.Table.RowsLastMinute), fmt.Sprint(p.Table.Rows), fmt.Sprint(p.Table.Dead)
+			loaded, perMinute, rows, dead = fmt.Sprint(p.Table.ObjectsLastMinute), fmt.Sprint(p.Table.RowsLastMinute),
+				fmt.Sprint(p.Table.Rows), fmt.Sprint(p.Table.Dead)
 		}
 		if p.Freshness != nil {
 			fresh = fmt.Sprintf("%.1fs", *p.Freshness)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%.0fs\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", p.Pipeline, p.ActiveRows, p.ActiveSeconds, p.Sealed,
+		fmt.Fprintf(t, "%s\t%d\t%.0fs\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", p.Pipeline, p.ActiveRows, p.ActiveSeconds,
+			p.Sealed,
 			show.Bytes(p.Disk), queued, flight, loaded, perMinute, rows, dead, fresh)
 	}
 	if err := t.Flush(); err != nil {

@@ -86,8 +86,9 @@ func printSwept(to Output, r sweepReport, dryRun bool) error {
 	if dryRun {
 		what = "to be enqueued"
 	}
-	_, err := fmt.Fprintf(to.Out, "%-7s %d objects, %d loaded, %d %s, %d told already within the hour (--again tells them again), "+
-		"%d too young, %d dead letters, %d dropped\n",
+	_, err := fmt.Fprintf(to.Out,
+		"%-7s %d objects, %d loaded, %d %s, %d told already within the hour (--again tells them again), "+
+			"%d too young, %d dead letters, %d dropped\n",
 		r.Pipeline, r.Objects, r.Loaded, r.Enqueued, what, r.Told, r.Young, r.Dead, r.Dropped)
 	return err
 }

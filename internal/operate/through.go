@@ -43,7 +43,8 @@ func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedr
 	began := time.Now()
 	for done := 0; done < len(ids); {
 		page := ids[done:min(done+redrivePage, len(ids))]
-		send := &errorRedrive{errorFilter: errorFilter{Since: p.Since, Until: p.Until}, As: p.As, DryRun: p.DryRun, Bodies: map[string][]byte{}}
+		send := &errorRedrive{errorFilter: errorFilter{Since: p.Since, Until: p.Until}, As: p.As, DryRun: p.DryRun,
+			Bodies: map[string][]byte{}}
 		var failed []errorResult
 		var mu sync.Mutex
 		g, filtering := errgroup.WithContext(ctx)
@@ -78,14 +79,16 @@ func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedr
 			}
 		}
 		done += len(page)
-		out.progress(progress{Seconds: time.Since(began).Seconds(), Text: fmt.Sprintf("%d of %d failures, %.0f/s", done, len(ids), float64(done)/time.Since(began).Seconds())})
+		out.progress(progress{Seconds: time.Since(began).Seconds(),
+			Text: fmt.Sprintf("%d of %d failures, %.0f/s", done, len(ids), float64(done)/time.Since(began).Seconds())})
 	}
 	return nil
 }
 
 // filter lets a command mend a payload; why says that it did not.
 func filter(ctx context.Context, command string, raw []byte) (body []byte, why string) {
-	cmd := exec.CommandContext(ctx, "sh", "-c", command) // #nosec G204 G702 -- the operator's own --through, on this machine
+	// #nosec G204 G702 -- the operator's own --through, on this machine
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
 	var said bytes.Buffer
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(raw), &said
 	body, err := cmd.Output()

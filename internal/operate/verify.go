@@ -71,10 +71,14 @@ func printVerified(to Output, v audit.Verified) error {
 	if v.Blobs > 0 {
 		blobs = fmt.Sprintf("%d objects of blobs, %d bytes; ", v.Blobs, v.BlobBytes)
 	}
-	fmt.Fprintf(to.Out, "%-7s %d objects, %d waiting; rows: bucket %d, ledger %d, table %d (%d collapsed by resends%s); %d refused; %d objects dropped; %s%d differences\n",
-		v.Pipeline, v.Objects, v.Waiting, v.BucketRows, v.LedgerRows, v.TableRows, v.Collapsed, expired, v.Refused, v.Dropped, blobs, len(v.Differences))
-	fmt.Fprintf(to.Out, "        outside the folders of these days: %d objects stored since then, compared with the ledger only; "+
-		"%d others not checked; %d files that are not data ignored\n", v.Others, v.NotChecked, v.Ignored)
+	fmt.Fprintf(to.Out,
+		"%-7s %d objects, %d waiting; rows: bucket %d, ledger %d, table %d (%d collapsed by resends%s); %d refused; %d "+
+			"objects dropped; %s%d differences\n",
+		v.Pipeline, v.Objects, v.Waiting, v.BucketRows, v.LedgerRows, v.TableRows, v.Collapsed, expired, v.Refused, v.Dropped,
+		blobs, len(v.Differences))
+	fmt.Fprintf(to.Out,
+		"        outside the folders of these days: %d objects stored since then, compared with the ledger only; "+
+			"%d others not checked; %d files that are not data ignored\n", v.Others, v.NotChecked, v.Ignored)
 	for _, d := range v.Differences {
 		fmt.Fprintf(to.Out, "  %-8s %s: %s\n", d.Kind, d.Key, d.Message)
 	}

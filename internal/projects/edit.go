@@ -226,7 +226,8 @@ func (f *Doc) keys(project string, make bool) (*yaml.Node, error) {
 		case next.Tag == "!!null":
 			next.Kind, next.Tag, next.Value = step.kind, "", ""
 		case next.Kind != step.kind:
-			return nil, fmt.Errorf("%s, line %d: %s is written in a way that only you can change: do it by hand", f.path, next.Line, step.key)
+			return nil, fmt.Errorf("%s, line %d: %s is written in a way that only you can change: do it by hand", f.path,
+				next.Line, step.key)
 		}
 		at = next
 	}

@@ -64,7 +64,12 @@ func (r *EventRate) UnmarshalYAML(n *yaml.Node) error {
 }
 
 func (r *ByteRate) UnmarshalYAML(n *yaml.Node) error {
-	v, err := parseRate(n, func(n *yaml.Node) (int64, error) { var v config.Size; err := n.Decode(&v); return int64(v), err })
+	v, err := parseRate(n, func(n *yaml.Node) (int64, error) {
+		var v config.Size
+		err := n.Decode(&v)
+		return int64(v),
+			err
+	})
 	*r = ByteRate(v)
 	return err
 }
@@ -146,12 +151,15 @@ func (c *File) Tenants() (projects []receiver.Project, keys []receiver.Key, err 
 }
 
 func (p Project) settings(name string) (receiver.Project, error) {
-	out := receiver.Project{Name: name, Names: p.Names, Drop: p.Drop, Hash: p.Hash, Salt: p.Salt, Quota: receiver.Quota{Events: p.Quota.Events, Bytes: int64(p.Quota.Bytes)}}
+	out := receiver.Project{Name: name, Names: p.Names, Drop: p.Drop, Hash: p.Hash, Salt: p.Salt,
+		Quota: receiver.Quota{Events: p.Quota.Events, Bytes: int64(p.Quota.Bytes)}}
 	if p.Quota.Events < 0 {
 		return out, fmt.Errorf("projects.%s.quota.events %d: 0, for none, or more", name, p.Quota.Events)
 	}
 	if len(p.Hash) > 0 && len(p.Salt) < minSalt {
-		return out, fmt.Errorf("projects.%s.salt has %d bytes: hash wants a secret of %d at least, or hashes are found by trying (openssl rand -hex 16)", name, len(p.Salt), minSalt)
+		return out, fmt.Errorf(
+			"projects.%s.salt has %d bytes: hash wants a secret of %d at least, or hashes are found by trying (openssl rand "+
+				"-hex 16)", name, len(p.Salt), minSalt)
 	}
 	burst := time.Duration(p.Rate.Burst)
 	if burst == 0 {

@@ -36,7 +36,8 @@ func TestProjectsOfTheDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	projects, keys, err := cfg.Tenants()
-	if err != nil || len(projects) != 1 || len(keys) != 1 || keys[0].Secret != "s3cret" || keys[0].Small || keys[0].ReadOnly {
+	if err != nil || len(projects) != 1 || len(keys) != 1 || keys[0].Secret != "s3cret" || keys[0].Small ||
+		keys[0].ReadOnly {
 		t.Errorf("%+v %+v %v", projects, keys, err)
 	}
 }
@@ -47,11 +48,14 @@ func TestParseProjects(t *testing.T) {
 		{"{keys: [{name: a, sha: x}]}", "line 2: unknown field projects.p.keys.sha (known: name, sha256"},
 		{"{keys: [{sha256: " + somehash + "}]}", "projects.p.keys[0].name is empty"},
 		{"{keys: [{name: a, sha256: abc}]}", "projects.p.keys[0].sha256: want 64 hex digits"},
-		{"{keys: [{name: a, sha256: " + somehash + "}, {name: a, sha256: " + strings.Repeat("cd", 32) + "}]}", `projects.p.keys[1].name "a" is that of another key`},
+		{"{keys: [{name: a, sha256: " + somehash + "}, {name: a, sha256: " + strings.Repeat("cd", 32) + "}]}",
+			`projects.p.keys[1].name "a" is that of another key`},
 		{"{keys: [{name: a, sha256: " + somehash + ", scopes: [read]}]}", `scopes: "read" is none (known: write)`},
-		{"{keys: [{name: a, sha256: " + somehash + ", min_durability: tape}]}", `min_durability "tape": memory, disk or object`},
+		{"{keys: [{name: a, sha256: " + somehash + ", min_durability: tape}]}",
+			`min_durability "tape": memory, disk or object`},
 		{"{keys: [{name: a, sha256: " + somehash + ", expires: soon}]}", `expires "soon": want a time`},
-		{"{keys: [{name: a, sha256: " + somehash + ", secret: \"${NONE}\"}]}", "line 2: ${NONE} is not set in the environment"},
+		{"{keys: [{name: a, sha256: " + somehash + ", secret: \"${NONE}\"}]}",
+			"line 2: ${NONE} is not set in the environment"},
 		{"{rate: {events: 100}}", `line 2: "100" is not a rate: 5000/s`},
 		{"{rate: {events: 1.5/s}}", `"1.5/s" is not a rate`},
 		{"{rate: {bytes: 10MB/s}}", `"10MB/s" is not a rate`},
@@ -76,9 +80,10 @@ func TestParseProjects(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", tt.project, err, tt.want)
 		}
 	}
-	for text, want := range map[string]error{"": ErrEmpty, " \n\n": ErrEmpty, "# nothing yet\n": ErrEmpty, "---\n": ErrEmpty, "projects:\n": ErrEmpty,
+	for text, want := range map[string]error{"": ErrEmpty, " \n\n": ErrEmpty, "# nothing yet\n": ErrEmpty,
+		"---\n": ErrEmpty, "projects:\n": ErrEmpty,
 		"projects: {}\n": nil, "projects: {game: {}}\n": nil, "projects: {game: {keys: []}}\n": nil} {
-		if _, err := Parse([]byte(text), nil); err != want {
+		if _, err := Parse([]byte(text), nil); !errors.Is(err, want) {
 			t.Errorf("%q: got %v, want %v", text, err, want)
 		}
 	}
@@ -99,7 +104,8 @@ func TestRates(t *testing.T) {
 	}
 	for _, p := range projects {
 		want := map[string]receiver.Project{
-			"a": {Name: "a", Events: receiver.Rate{PerSecond: 5000, Burst: 50_000}, Bytes: receiver.Rate{PerSecond: 10 << 20, Burst: 100 << 20}, Quota: receiver.Quota{Events: 7, Bytes: 2 << 30}},
+			"a": {Name: "a", Events: receiver.Rate{PerSecond: 5000, Burst: 50_000},
+				Bytes: receiver.Rate{PerSecond: 10 << 20, Burst: 100 << 20}, Quota: receiver.Quota{Events: 7, Bytes: 2 << 30}},
 			"b": {Name: "b", Events: receiver.Rate{PerSecond: 0.5, Burst: 30}},
 			"c": {Name: "c", Events: receiver.Rate{PerSecond: 1. / 3600, Burst: 1}},
 		}[p.Name]
@@ -127,7 +133,8 @@ func TestProjectsWhileTheyAreWritten(t *testing.T) {
 		r := receiver.New(receiver.Options{}, nil, unheard{}, log, prometheus.NewRegistry())
 		for _, text := range []string{"", "# none\n"} {
 			write(text)
-			if _, err := Open(path, r, log, prometheus.NewRegistry()); !errors.Is(err, ErrEmpty) || !strings.Contains(err.Error(), "penstock keys add PROJECT") {
+			if _, err := Open(path, r, log, prometheus.NewRegistry()); !errors.Is(err, ErrEmpty) ||
+				!strings.Contains(err.Error(), "penstock keys add PROJECT") {
 				t.Errorf("%q: %v", text, err)
 			}
 		}
@@ -202,7 +209,8 @@ func TestUsageIsKept(t *testing.T) {
 		t.Errorf("nothing is used: %s", kept)
 	}
 	first.ReadUsage(dir) // there is none
-	used := receiver.Usage{Day: time.Now().UTC().Format(time.DateOnly), Projects: map[string]receiver.Used{"a": {Events: 7, Bytes: 70}}}
+	used := receiver.Usage{Day: time.Now().UTC().Format(time.DateOnly),
+		Projects: map[string]receiver.Used{"a": {Events: 7, Bytes: 70}}}
 	first.receiver.SetUsage(used)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -14,7 +14,8 @@ func FuzzProjects(f *testing.F) {
 	key := "{name: a, sha256: " + somehash + "}"
 	for _, text := range []string{
 		"projects:\n  p: {keys: [" + key + "]}\n", "projects: {}\n", "", "---\n", "# only a comment\n",
-		"projects:\n  p:\n    rate: {events: 10/s, bytes: 1MiB/m, burst: 1s}\n    quota: {events: 5}\n    sample: {keep: 0.5}\n    keys: []\n",
+		"projects:\n  p:\n    rate: {events: 10/s, bytes: 1MiB/m, burst: 1s}\n    quota: {events: 5}\n    sample: {keep: " +
+			"0.5}\n    keys: []\n",
 		"projects: {p: {drop: [properties.a], hash: [user_id], salt: ${SALT}}}\n",
 		"a: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b]\nprojects: {p: {drop: *c}}\n",
 		"projects: &p {p: *p}\n", "projects: {p: &x {<<: *x}}\n",

@@ -13,8 +13,10 @@ import (
 // A hash in the documents may be pasted into a configuration. It must not be that of a key that somebody could guess.
 func TestSampleHashesAreNoWords(t *testing.T) {
 	words := map[string]string{}
-	for _, w := range strings.Fields("password secret key test demo dev admin penstock changeme example game api apikey api_key mykey token " +
-		"foo bar foobar hello world 123456 12345678 123 abc letmein qwerty root user guest default my-key my_key write read public private") {
+	for _, w := range strings.Fields(
+		"password secret key test demo dev admin penstock changeme example game api apikey api_key mykey token " +
+			"foo bar foobar hello world 123456 12345678 123 abc letmein qwerty root user guest default my-key my_key write " +
+			"read public private") {
 		for _, form := range []string{w, strings.ToUpper(w), w + "\n", w + "1", w + "123"} {
 			sum := sha256.Sum256([]byte(form))
 			words[hex.EncodeToString(sum[:])] = form

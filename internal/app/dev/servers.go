@@ -70,23 +70,27 @@ type ServerOptions struct {
 // Start starts the servers and writes their addresses into cfg. What an error
 // leaves running is Stop's.
 func (s *Servers) Start(ctx context.Context, have Tools, cfg *config.Config, o ServerOptions) (err error) {
-	minio := devstack.MinIOOptions{Binary: have.minio, Data: filepath.Join(o.Data, "minio"), Port: o.Ports.minio, ConsolePort: o.Ports.console,
-		SecretKey: o.secrets.minio, QueueDir: o.queueDir}
+	minio := devstack.MinIOOptions{Binary: have.minio, Data: filepath.Join(o.Data, "minio"), Port: o.Ports.minio,
+		ConsolePort: o.Ports.console,
+		SecretKey:   o.secrets.minio, QueueDir: o.queueDir}
 	if o.Queue {
-		if s.NATS, err = devstack.StartNATS(ctx, devstack.NATSOptions{Binary: have.nats, Data: filepath.Join(o.Data, "nats"), Port: o.Ports.nats,
-			Password: o.secrets.nats}); err != nil {
+		if s.NATS, err = devstack.StartNATS(ctx,
+			devstack.NATSOptions{Binary: have.nats, Data: filepath.Join(o.Data, "nats"), Port: o.Ports.nats,
+				Password: o.secrets.nats}); err != nil {
 			return err
 		}
 		s.Processes = append(s.Processes, s.NATS.Process)
 		cfg.Queue.URL, cfg.Queue.User, cfg.Queue.Password = "nats://"+s.NATS.Addr(), s.NATS.User(), s.NATS.Password()
 		minio.NATSAddress, minio.NATSUser, minio.NATSPass = s.NATS.Addr(), s.NATS.User(), s.NATS.Password()
 		for _, spec := range pipeline.Specs() {
-			minio.Targets = append(minio.Targets, devstack.NotifyTarget{ID: strings.ToUpper(spec.Name), Subject: jetstream.Subject(spec)})
+			minio.Targets = append(minio.Targets,
+				devstack.NotifyTarget{ID: strings.ToUpper(spec.Name), Subject: jetstream.Subject(spec)})
 		}
 	}
 	if o.Tables {
-		if s.ClickHouse, err = devstack.StartClickHouse(ctx, devstack.ClickHouseOptions{Engine: have.clickhouse, Data: filepath.Join(o.Data, "clickhouse"),
-			TCPPort: o.Ports.tcp, HTTPPort: o.Ports.http, Password: o.secrets.clickhouse}); err != nil {
+		if s.ClickHouse, err = devstack.StartClickHouse(ctx,
+			devstack.ClickHouseOptions{Engine: have.clickhouse, Data: filepath.Join(o.Data, "clickhouse"),
+				TCPPort: o.Ports.tcp, HTTPPort: o.Ports.http, Password: o.secrets.clickhouse}); err != nil {
 			return err
 		}
 		s.Processes = append(s.Processes, s.ClickHouse.Process)
@@ -102,7 +106,8 @@ func (s *Servers) Start(ctx context.Context, have Tools, cfg *config.Config, o S
 		return err
 	}
 	s.Processes = append(s.Processes, s.MinIO.Process)
-	cfg.Storage.Endpoint, cfg.Storage.AccessKey, cfg.Storage.SecretKey, cfg.Storage.PathStyle = s.MinIO.Endpoint(), s.MinIO.AccessKey(), s.MinIO.SecretKey(), true
+	cfg.Storage.Endpoint, cfg.Storage.AccessKey, cfg.Storage.SecretKey, cfg.Storage.PathStyle = s.MinIO.Endpoint(),
+		s.MinIO.AccessKey(), s.MinIO.SecretKey(), true
 	return nil
 }
 
@@ -124,7 +129,8 @@ func makeStreams(ctx context.Context, cfg config.Config) error {
 
 // StartRole starts a role as a process of its own, and
 // waits until it is ready. env overrides the configuration.
-func (s *Servers) StartRole(ctx context.Context, role, file, admin, log string, env ...string) (*devstack.Process, error) {
+func (s *Servers) StartRole(ctx context.Context, role, file, admin, log string, env ...string) (*devstack.Process,
+	error) {
 	self := s.Program
 	if self == "" {
 		var err error
@@ -132,8 +138,10 @@ func (s *Servers) StartRole(ctx context.Context, role, file, admin, log string, 
 			return nil, err
 		}
 	}
-	p, err := devstack.Start(ctx, devstack.Command{Name: "penstock " + role, Path: self, Args: []string{role, "--config", file},
-		Env: append(append(plainEnviron(), "PENSTOCK_ADMIN_LISTEN="+admin[strings.Index(admin, "://")+3:]), env...), LogPath: log})
+	p, err := devstack.Start(ctx, devstack.Command{Name: "penstock " + role, Path: self,
+		Args:    []string{role, "--config", file},
+		Env:     append(append(plainEnviron(), "PENSTOCK_ADMIN_LISTEN="+admin[strings.Index(admin, "://")+3:]), env...),
+		LogPath: log})
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -116,7 +117,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	}()
 	if err := st.start(ctx); err != nil {
 		if taken, ok := errors.AsType[*devstack.PortTakenError](err); ok {
-			return fmt.Errorf("port %d (%s) is taken by another program: end that, or choose other ports with --port-base", taken.Port, taken.For)
+			return fmt.Errorf("port %d (%s) is taken by another program: end that, or choose other ports with --port-base",
+				taken.Port, taken.For)
 		}
 		if ctx.Err() != nil {
 			return errors.New("stopped while starting")
@@ -178,8 +180,9 @@ func (st *stack) start(ctx context.Context) error {
 	if st.cfg, err = config.Load(o.Config, os.Environ()); err != nil {
 		return err
 	}
-	ownClickHouse := strings.Join(st.cfg.ClickHouse.Addresses, ",") == strings.Join(config.Default().ClickHouse.Addresses, ",")
-	for _, p := range []devstack.PortTakenError{{Port: ports.receiver, For: "receiver"}, {Port: ports.admin, For: "admin"}, {Port: ports.otlpGRPC, For: "OTLP over gRPC"}} {
+	ownClickHouse := slices.Equal(st.cfg.ClickHouse.Addresses, config.Default().ClickHouse.Addresses)
+	for _, p := range []devstack.PortTakenError{{Port: ports.receiver, For: "receiver"}, {Port: ports.admin, For: "admin"},
+		{Port: ports.otlpGRPC, For: "OTLP over gRPC"}} {
 		if l, err := net.Listen("tcp", Loopback(p.Port)); err != nil {
 			return &p
 		} else {
@@ -194,9 +197,10 @@ func (st *stack) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := st.Servers.Start(ctx, have, &st.cfg, ServerOptions{Data: o.Data, Ports: ports, Queue: true, Tables: ownClickHouse,
-		// Kept on disk while NATS is away; MinIO then sends each within 3 s.
-		queueDir: filepath.Join(o.Data, "minio", "notifications"), secrets: passwords}); err != nil {
+	// Notifications are kept on disk while NATS is away; MinIO then sends each within 3 s.
+	servers := ServerOptions{Data: o.Data, Ports: ports, Queue: true, Tables: ownClickHouse,
+		queueDir: filepath.Join(o.Data, "minio", "notifications"), secrets: passwords}
+	if err := st.Servers.Start(ctx, have, &st.cfg, servers); err != nil {
 		return err
 	}
 	if st.ClickHouse != nil {
@@ -232,21 +236,25 @@ func (st *stack) configure(ports Ports) error {
 		return err
 	}
 	c.Admin.Token, c.Admin.TokenFile = token, ""
-	c.Admin.Listen, c.Receiver.Listen, c.Receiver.OTLPGRPCListen = Loopback(ports.admin), Loopback(ports.receiver), Loopback(ports.otlpGRPC)
+	c.Admin.Listen = Loopback(ports.admin)
+	c.Receiver.Listen, c.Receiver.OTLPGRPCListen = Loopback(ports.receiver), Loopback(ports.otlpGRPC)
 	c.Receiver.Keys = append(c.Receiver.Keys, config.Key{Project: "demo", SHA256: hash})
 	if c.Receiver.Projects == "" {
 		c.Receiver.Projects = filepath.Join(o.Data, "projects.yaml")
 		if info, err := os.Stat(c.Receiver.Projects); err != nil || info.Size() == 0 {
-			if err := os.WriteFile(c.Receiver.Projects, []byte("projects: {} # `penstock keys add PROJECT`\n"), 0o600); err != nil {
+			none := []byte("projects: {} # `penstock keys add PROJECT`\n")
+			if err := os.WriteFile(c.Receiver.Projects, none, 0o600); err != nil {
 				return err
 			}
 		}
 	}
-	c.Batcher.Dir, c.Batcher.Format, c.Batcher.RollAge = filepath.Join(o.Data, "receive"), o.Format, config.Duration(o.Roll)
+	c.Batcher.Dir = filepath.Join(o.Data, "receive")
+	c.Batcher.Format, c.Batcher.RollAge = o.Format, config.Duration(o.Roll)
 	st.state = State{
 		Receiver: c.Receiver.TLS.URL(c.Receiver.Listen), OTLPGRPC: c.Receiver.OTLPGRPCListen,
 		Admin: c.Admin.TLS.URL(c.Admin.Listen), LoadAdmin: c.Admin.TLS.URL(Loopback(loadAdmin)),
-		S3: st.MinIO.Endpoint(), Console: st.MinIO.Console(), NATS: st.NATS.URL(), ClickHouse: c.ClickHouse.Addresses[0], HTTP: st.state.HTTP,
+		S3: st.MinIO.Endpoint(), Console: st.MinIO.Console(), NATS: st.NATS.URL(), ClickHouse: c.ClickHouse.Addresses[0],
+		HTTP: st.state.HTTP,
 		User: c.ClickHouse.User, Password: c.ClickHouse.Password,
 		Key: key, Config: filepath.Join(o.Data, "penstock.yaml"), Pids: map[string]int{"dev": os.Getpid()},
 	}
@@ -259,7 +267,8 @@ func (st *stack) configure(ports Ports) error {
 // until both are ready.
 func (st *stack) roles(ctx context.Context) error {
 	for _, role := range []struct{ name, admin string }{{"receive", st.state.Admin}, {"load", st.state.LoadAdmin}} {
-		if _, err := st.StartRole(ctx, role.name, st.state.Config, role.admin, filepath.Join(st.opts.Data, role.name+".log")); err != nil {
+		log := filepath.Join(st.opts.Data, role.name+".log")
+		if _, err := st.StartRole(ctx, role.name, st.state.Config, role.admin, log); err != nil {
 			return err
 		}
 	}
@@ -272,7 +281,8 @@ func (st *stack) save() error {
 		name := strings.ToLower(strings.TrimPrefix(p.Name, "penstock "))
 		st.state.Pids[name] = p.Pid
 	}
-	text, err := json.MarshalIndent(st.state, "", "  ") // #nosec G117 -- the passwords are what the file is for; its mode is 0600
+	// #nosec G117 -- the passwords are what the file is for; its mode is 0600
+	text, err := json.MarshalIndent(st.state, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -287,16 +297,29 @@ func (st *stack) welcome(took time.Duration) {
 	w, s := st.opts.Out, st.state
 	fmt.Fprintf(w, "\nPenstock is ready (%.1f s).\n\n", took.Seconds())
 	for _, line := range [][2]string{
-		{"receiver", s.Receiver + "/v1/events"}, {"OTLP over gRPC", s.OTLPGRPC}, {"admin", s.Admin + "/metrics"}, {"loader's admin", s.LoadAdmin + "/metrics"},
-		{"MinIO", s.S3}, {"MinIO console", s.Console + "  (user " + st.cfg.Storage.AccessKey + ", password " + st.cfg.Storage.SecretKey + ")"},
-		{"NATS", s.NATS}, {"ClickHouse", s.ClickHouse + "  " + s.HTTP + "  (user " + s.User + ", password " + s.Password + ")"}, {"key", s.Key}, {"configuration", s.Config}, {"logs", filepath.Join(st.opts.Data, "*.log") + ", " + filepath.Join(st.opts.Data, "*", "*.log")},
+		{"receiver", s.Receiver + "/v1/events"},
+		{"OTLP over gRPC", s.OTLPGRPC},
+		{"admin", s.Admin + "/metrics"},
+		{"loader's admin", s.LoadAdmin + "/metrics"},
+		{"MinIO", s.S3},
+		{"MinIO console", fmt.Sprintf("%s  (user %s, password %s)", s.Console, st.cfg.Storage.AccessKey, st.cfg.Storage.SecretKey)},
+		{"NATS", s.NATS},
+		{"ClickHouse", fmt.Sprintf("%s  %s  (user %s, password %s)", s.ClickHouse, s.HTTP, s.User, s.Password)},
+		{"key", s.Key},
+		{"configuration", s.Config},
+		{"logs", filepath.Join(st.opts.Data, "*.log") + ", " + filepath.Join(st.opts.Data, "*", "*.log")},
 	} {
 		fmt.Fprintf(w, "  %-15s %s\n", line[0], line[1])
 	}
-	fmt.Fprintf(w, "\nSend an event:\n\n  curl -sS %s/v1/events -H 'Authorization: Bearer %s' -d '{\"name\":\"level_start\",\"user_id\":\"u1\",\"level\":3}'\n", s.Receiver, s.Key)
+	fmt.Fprintf(w,
+		"\nSend an event:\n\n  curl -sS %s/v1/events -H 'Authorization: Bearer %s' -d "+
+			"'{\"name\":\"level_start\",\"user_id\":\"u1\",\"level\":3}'\n", s.Receiver, s.Key)
 	if s.HTTP != "" {
-		fmt.Fprintf(w, "\nIts row, some %s later:\n\n  curl -sS -u '%s:%s' '%s/?database=%s' -d 'SELECT timestamp, name, user_id, properties.level, object FROM events_once ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
+		fmt.Fprintf(w,
+			"\nIts row, some %s later:\n\n  curl -sS -u '%s:%s' '%s/?database=%s' -d 'SELECT timestamp, name, user_id, "+
+				"properties.level, object FROM events_once ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
 			(st.opts.Roll + 3*time.Second).Round(time.Second), s.User, s.Password, s.HTTP, st.cfg.ClickHouse.Database)
 	}
-	fmt.Fprint(w, "\nWhat waits where: penstock status (go run ./cmd/penstock status); what was stored or refused: penstock objects ls, penstock errors list. Ctrl-C stops everything.\n\n")
+	fmt.Fprint(w, "\nWhat waits where: penstock status (go run ./cmd/penstock status); what was stored or refused: "+
+		"penstock objects ls, penstock errors list. Ctrl-C stops everything.\n\n")
 }

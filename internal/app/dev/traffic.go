@@ -86,14 +86,16 @@ func (st *stack) events(ctx context.Context) error {
 		if next != now {
 			now, changed = next, time.Now()
 		}
-		line.Show("sent %d of %d, accepted %d, objects %d, rows %d, %.1f s", sent.Events.Load(), st.opts.Events, sent.Accepted.Load(), now.Objects, now.Rows, time.Since(began).Seconds())
+		line.Show("sent %d of %d, accepted %d, objects %d, rows %d, %.1f s", sent.Events.Load(), st.opts.Events,
+			sent.Accepted.Load(), now.Objects, now.Rows, time.Since(began).Seconds())
 		if done && (now.Rows >= uint64(sent.Events.Load()) || time.Since(changed) > st.opts.Roll+patience) {
 			break
 		}
 	}
 	line.End()
 	sum := summary{Sent: sent.Events.Load(), Accepted: sent.Accepted.Load(), Rejected: sent.Rejected.Load(),
-		Objects: now.Objects, Rows: now.Rows, Distinct: now.Distinct, Seconds: time.Since(began).Round(time.Millisecond).Seconds()}
+		Objects: now.Objects, Rows: now.Rows, Distinct: now.Distinct,
+		Seconds: time.Since(began).Round(time.Millisecond).Seconds()}
 	if st.opts.JSON {
 		if err := json.NewEncoder(st.opts.Out).Encode(sum); err != nil {
 			return err
@@ -103,7 +105,8 @@ func (st *stack) events(ctx context.Context) error {
 			sum.Sent, sum.Accepted, sum.Rejected, sum.Objects, sum.Rows, sum.Distinct, sum.Seconds)
 	}
 	if sum.Rows != uint64(sum.Sent) {
-		return fmt.Errorf("%d events were sent and %d are rows; see the logs in %s and `penstock status`", sum.Sent, sum.Rows, st.opts.Data)
+		return fmt.Errorf("%d events were sent and %d are rows; see the logs in %s and `penstock status`", sum.Sent, sum.Rows,
+			st.opts.Data)
 	}
 	return nil
 }
@@ -149,6 +152,7 @@ func (st *stack) demo(ctx context.Context) error {
 		if now.Newest >= began.UnixMilli() {
 			lag = time.Since(pipeline.Millis(now.Newest)).Round(100 * time.Millisecond).String()
 		}
-		line.Show("accepted %d (%.0f/s), objects %d, rows %d, lag %s", accepted, rate, now.Objects-before.Objects, now.Rows-before.Rows, lag)
+		line.Show("accepted %d (%.0f/s), objects %d, rows %d, lag %s", accepted, rate, now.Objects-before.Objects,
+			now.Rows-before.Rows, lag)
 	}
 }
