@@ -20,8 +20,8 @@ import (
 	"github.com/penstock/penstock/receiver"
 )
 
-// A store that refuses what is needed is named by readyz, status and metrics. A receiver that has stored nothing since its
-// start is not ready then; one that has goes on accepting, and says what waits.
+// A store that refuses what is needed is named by readyz, status and metrics. A receiver that has stored nothing since
+// its start is not ready then; one that has goes on accepting, and says what waits.
 func TestReadyzOfRefusals(t *testing.T) {
 	var put, head atomic.Int32
 	put.Store(http.StatusNotImplemented)
@@ -47,7 +47,8 @@ func TestReadyzOfRefusals(t *testing.T) {
 	awaitAnswer(t, "http://"+admin+"/readyz", 503, "it has to support conditional PUT")
 	awaitAnswer(t, "http://"+admin+"/status", 200, "it has to support conditional PUT")
 	awaitAnswer(t, "http://"+admin+"/metrics", 200, `penstock_batcher_refused_batches{pipeline="events"} 1`)
-	awaitAnswer(t, "http://"+admin+"/metrics", 200, `penstock_batcher_refusals_total{missing="conditional PUT",pipeline="events"}`)
+	awaitAnswer(t, "http://"+admin+"/metrics", 200,
+		`penstock_batcher_refusals_total{missing="conditional PUT",pipeline="events"}`)
 	send() // to disk
 
 	put.Store(http.StatusOK)
@@ -74,7 +75,8 @@ func TestWrongClockRefusesOnEveryListener(t *testing.T) {
 	t.Setenv("PENSTOCK_RECEIVER_OTLP_GRPC_LISTEN", grpc)
 	listen, admin, stop := startReceive(t, store.URL)
 	awaitAnswer(t, "http://"+admin+"/readyz", 503, "behind the store's")
-	awaitAnswer(t, "http://"+admin+"/status", 200, "every event is refused: this machine's clock is 2h0m0s behind the store's")
+	awaitAnswer(t, "http://"+admin+"/status", 200,
+		"every event is refused: this machine's clock is 2h0m0s behind the store's")
 
 	var h2c http.Protocols
 	h2c.SetUnencryptedHTTP2(true)

@@ -33,7 +33,8 @@ func (c *checker) addresses(cfg *Config) {
 // checkURL accepts http and https URLs of a host without a query, where a secret would be shown.
 func checkURL(name, text string) error {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
+		u.RawQuery != "" || u.Fragment != "" {
 		return fmt.Errorf("%s %s: want a URL like https://host:port without a query", name, show.Address(text))
 	}
 	return nil

@@ -1,6 +1,6 @@
 // Package tokenbucket limits what is taken in a time. Unlike golang.org/x/time/rate, a bucket can go into debt (what is
-// known only after it was used still counts), gives back, takes its rate anew at every call, and has no lock of its own:
-// its owners decide about several buckets under one lock.
+// known only after it was used still counts), gives back, takes its rate anew at every call, and has no lock of its
+// own: its owners decide about several buckets under one lock.
 package tokenbucket
 
 import (

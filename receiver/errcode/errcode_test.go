@@ -32,7 +32,8 @@ func TestTable(t *testing.T) {
 		if row.Scope == 0 || !strings.HasSuffix(row.Do, ".") || http.StatusText(row.Status) == "" {
 			t.Errorf("%s is incomplete: %+v", row.Name, row)
 		}
-		if outage := row.Status == http.StatusTooManyRequests || row.Status == http.StatusServiceUnavailable; outage && (!row.Retry || row.Kept) {
+		if outage := row.Status == http.StatusTooManyRequests || row.Status == http.StatusServiceUnavailable; outage &&
+			(!row.Retry || row.Kept) {
 			t.Errorf("%s: status %d asks for the request again, so it is retryable and not kept", row.Name, row.Status)
 		}
 		if row.Refund && !row.Retry {
@@ -49,7 +50,8 @@ func TestTable(t *testing.T) {
 
 // Every code of the scanner is one here.
 func TestScannerCodes(t *testing.T) {
-	for _, name := range []string{jsonscan.InvalidJSON, jsonscan.NotAnObject, jsonscan.InvalidUTF8, jsonscan.LoneSurrogate, jsonscan.NulCharacter,
+	for _, name := range []string{jsonscan.InvalidJSON, jsonscan.NotAnObject, jsonscan.InvalidUTF8, jsonscan.LoneSurrogate,
+		jsonscan.NulCharacter,
 		jsonscan.NumberOutOfRange, jsonscan.DuplicateKey, jsonscan.TooDeep, jsonscan.TooManyKeys} {
 		if code, ok := Named(name); !ok || code.String() != name {
 			t.Errorf("%q is no code", name)

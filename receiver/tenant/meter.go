@@ -61,7 +61,8 @@ func (l *Limit) Error() *errcode.Error {
 }
 
 func overRate(p *Project, of string, r Rate, level float64, wait time.Duration) *Limit {
-	return &Limit{Of: of, Limit: int64(math.Ceil(r.PerSecond)), Burst: int64(r.Burst), Left: int64(max(0, level)), Wait: wait,
+	return &Limit{Of: of, Limit: int64(math.Ceil(r.PerSecond)), Burst: int64(r.Burst), Left: int64(max(0, level)),
+		Wait:    wait,
 		project: p.Name, exceeded: errcode.RateLimited}
 }
 

@@ -122,7 +122,8 @@ func TestQuota(t *testing.T) {
 		}
 	}
 	l := send(tenant, 10, 1, start)
-	if l == nil || !l.PerDay || l.Of != "events" || l.Limit != 100 || l.Wait != 4*time.Hour || l.Name() != "events a day" ||
+	if l == nil || !l.PerDay || l.Of != "events" || l.Limit != 100 || l.Wait != 4*time.Hour ||
+		l.Name() != "events a day" ||
 		l.Error().Code != errcode.QuotaExceeded {
 		t.Errorf("%+v", l)
 	}

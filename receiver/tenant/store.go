@@ -80,7 +80,8 @@ func (s *Store[E]) Find(key string, now int64) (Grant[E], *errcode.Error) {
 	case !ok:
 		return g, errcode.UnknownKey.Errorf("the key is not known here")
 	case g.Expired(now):
-		return g, errcode.ExpiredKey.Errorf("the key expired at %s: ask for its successor", g.Expires.UTC().Format(time.RFC3339))
+		return g, errcode.ExpiredKey.Errorf("the key expired at %s: ask for its successor",
+			g.Expires.UTC().Format(time.RFC3339))
 	}
 	return g, nil
 }

@@ -34,7 +34,8 @@ func TestFind(t *testing.T) {
 		key, edits string
 		code       errcode.Code
 	}{
-		{"fixed", "", 0}, {"next", "edits of game", 0}, {"old", "edits of game", errcode.ExpiredKey}, {"none", "", errcode.UnknownKey},
+		{"fixed", "", 0}, {"next", "edits of game", 0}, {"old", "edits of game", errcode.ExpiredKey},
+		{"none", "", errcode.UnknownKey},
 	} {
 		g, err := s.Find(c.key, now.UnixMilli())
 		var code errcode.Code

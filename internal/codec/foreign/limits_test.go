@@ -156,7 +156,8 @@ func readAll(key string, data []byte, maxRow int) (events int, err error) {
 	}
 }
 
-// 346 bytes of zstd within zstd are 100 GiB of line ends: what a file decompresses to is bounded, by its size and at all.
+// 346 bytes of zstd within zstd are 100 GiB of line ends: what a file decompresses to is bounded, by its size and at
+// all.
 func TestDecompressionBombs(t *testing.T) {
 	for _, tt := range []struct {
 		file File
