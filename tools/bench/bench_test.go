@@ -147,6 +147,22 @@ func TestBenchLoad(t *testing.T) {
 		"loader_cpu_s_per_million": -1, "loader_peak_rss_mib": -1, "loader2_peak_rss_mib": -1})
 }
 
+// Another binary is measured in turn, and the ratio of both is reported.
+func TestBenchBefore(t *testing.T) {
+	servers.Needed(t)
+	dir, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := benchReport(t, "load", "--events", "2000", "--runs", "1", "--before", filepath.Join(dir, "penstock"))
+	if len(r.Runs) != 2 || r.Runs[0].What != "load" || r.Runs[1].What != "before" {
+		t.Fatalf("runs %+v", r.Runs)
+	}
+	if v, ok := r.Ratio.Get("rows"); !ok || v != 1 {
+		t.Errorf("ratio %v, want 1 for rows", r.Ratio)
+	}
+}
+
 // Each kind of events and each format of objects, told side by side.
 func TestBenchDisk(t *testing.T) {
 	r := benchReport(t, "disk", "--events", "10000", "--format", "ndjson")

@@ -18,6 +18,7 @@ func TestBenchFlags(t *testing.T) {
 		{"receive --durability tape", "--durability"},
 		{"receive --format csv", "--format"},
 		{"receive --runs 0", "--runs 0"},
+		{"receive --floor --before penstock", "--before"},
 		{"receive --paths 10", "--paths"},
 		{"receive --properties 20 --paths 10", "--paths"},
 		{"load --loaders 5", "--loaders 5"},

@@ -163,5 +163,13 @@ func (b *benchmark) measurements() (all []measurement) {
 	if b.floor {
 		all = append(all, measurement{"floor", b.floorRun})
 	}
+	if b.before != "" {
+		program, run := b.program, all[0].run
+		all = append(all, measurement{"before", func(ctx context.Context, rate int) (report.Run, error) {
+			b.program = b.before
+			defer func() { b.program = program }()
+			return run(ctx, rate)
+		}})
+	}
 	return all
 }

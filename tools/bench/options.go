@@ -34,6 +34,7 @@ type benchOptions struct {
 	floor      bool
 	json       string
 	penstock   string            // the binary to measure; empty: this checkout's, which is built
+	before     string            // a binary to compare it with; empty: none
 	flags      map[string]string // as they hold
 }
 
@@ -78,6 +79,7 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 	fs.StringVar(&o.json, "json", "",
 		"write every run's figures as JSON to this `file`; - is standard output, in place of the table")
 	fs.StringVar(&o.penstock, "penstock", "", "`binary` to measure; by default this checkout's, which is built")
+	fs.StringVar(&o.before, "before", "", "`binary` to compare with, measured run by run in turn")
 	runs := o.ownFlags(fs)
 	fs.IntVar(&o.runs, "runs", runs, "`number` of runs, of which the medians are told")
 	if err := parseFlags(fs, args); err != nil {
@@ -184,6 +186,8 @@ func (o *benchOptions) check() error {
 		return fmt.Errorf("--events %d: it has to be a multiple of --batch (%d)", o.events, o.batch)
 	case o.name == "e2e" && o.duration < time.Second:
 		return fmt.Errorf("--duration %s: at least 1s", o.duration)
+	case o.before != "" && (o.floor || o.name == "disk"):
+		return errors.New("--before goes neither with --floor nor with disk")
 	case o.rate < 0:
 		return fmt.Errorf("--rate %d: 0 or more events a second", o.rate)
 	case o.rate > 0 && o.curve != nil:

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -72,18 +72,21 @@ func (b *benchmark) onStack(ctx context.Context, all bool,
 	if b.durability != "object" {
 		c.Batcher.ObjectWait = config.Duration(time.Millisecond) // see flush
 	}
-	if all {
-		err = app.Setup(ctx, *c, io.Discard)
-	} else {
+	if !all {
 		c.Storage.Notify = "none"
-		err = app.OpenBucket(c.Storage).Create(ctx)
-	}
-	if err != nil {
-		return fmt.Errorf("setup: %w", err)
 	}
 	st.config = filepath.Join(st.data, "penstock.yaml")
 	if err := config.Write(st.config, *c); err != nil {
 		return err
+	}
+	if !all {
+		err = app.OpenBucket(c.Storage).Create(ctx)
+	} else if out, failed := exec.CommandContext(ctx, b.program, // #nosec G204 -- the binary to measure
+		"setup", "--config", st.config).CombinedOutput(); failed != nil {
+		err = fmt.Errorf("%w\n%s", failed, out)
+	}
+	if err != nil {
+		return fmt.Errorf("setup: %w", err)
 	}
 	ctx, st.died = context.WithCancelCause(ctx)
 	defer st.died(nil)

@@ -79,7 +79,7 @@ func (f *Figures) UnmarshalJSON(text []byte) error {
 
 // Run is one measurement, or the medians of several.
 type Run struct {
-	What     string           `json:"what"` // receive, floor, load, e2e
+	What     string           `json:"what"` // receive, load, e2e, disk…, and what they are compared with: floor, before
 	Rate     int              `json:"rate"` // events a second that were asked for; 0: closed loop
 	Figures  Figures          `json:"figures"`
 	Failures map[string]int64 `json:"failures,omitempty"` // requests, by status or "connection"
@@ -97,7 +97,7 @@ type Report struct {
 	Flags   map[string]string `json:"flags"`
 	Runs    []Run             `json:"runs"`
 	Medians []Run             `json:"medians"`         // of the runs of each kind and rate
-	Ratio   Figures           `json:"ratio,omitempty"` // the receiver's medians by the floor's
+	Ratio   Figures           `json:"ratio,omitempty"` // medians by those of what is compared with
 }
 
 // Summarize fills in Medians and Ratio from Runs.
@@ -108,15 +108,25 @@ func (r *Report) Summarize() {
 			r.Medians = append(r.Medians, r.median(run.What, run.Rate))
 		}
 	}
-	floor := slices.IndexFunc(r.Medians, func(m Run) bool { return m.What == "floor" })
-	if floor < 0 {
+	base := slices.IndexFunc(r.Medians, func(m Run) bool { return m.What == r.base() })
+	if base < 0 || len(r.Medians) != 2 {
 		return
 	}
-	for _, f := range r.Medians[floor].Figures {
-		if v, ok := r.Medians[1-floor].Figures.Get(f.Name); ok {
+	for _, f := range r.Medians[base].Figures {
+		if v, ok := r.Medians[1-base].Figures.Get(f.Name); ok {
 			r.Ratio.Add(f.Name, v/f.Value)
 		}
 	}
+}
+
+// base names what the other runs are compared with; empty: nothing.
+func (r *Report) base() string {
+	for _, run := range r.Runs {
+		if run.What == "floor" || run.What == "before" {
+			return run.What
+		}
+	}
+	return ""
 }
 
 func (r *Report) median(what string, rate int) Run {
@@ -196,15 +206,15 @@ func (r *Report) Print(w io.Writer) error {
 			columns = append(columns, column{strconv.Itoa(i + 1), run.Figures, false})
 		}
 		columns = append(columns, column{"median", m.Figures, false})
-		if m.What == "receive" && r.Ratio != nil {
-			columns = append(columns, column{"by floor", r.Ratio, true})
+		if m.What != r.base() && r.Ratio != nil {
+			columns = append(columns, column{"by " + r.base(), r.Ratio, true})
 		}
 		if err := table(w, head(m), columns); err != nil {
 			return err
 		}
 	}
 	if curve != nil && r.Ratio != nil {
-		curve = append(curve, column{"receive by floor", r.Ratio, true})
+		curve = append(curve, column{"by " + r.base(), r.Ratio, true})
 	}
 	if curve != nil {
 		if err := table(w, "", curve); err != nil {
