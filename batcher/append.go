@@ -164,7 +164,7 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, rs *records,
 	}
 	now := time.Now()
 	if size >= maxGather {
-		b.tail = nil // its buffer is a write of its own: a copy is felt
+		b.tail = nil // its buffer becomes a write: a copy of it is felt
 	}
 	w := b.gather(now)
 	for i := range events {

@@ -246,7 +246,7 @@ func (b *Batcher) Refused() (none bool, err error) {
 // left none. It does not change after Open.
 func (b *Batcher) Newest() time.Time { return b.replayed }
 
-// Ready tells why an Append would be refused now, nil if it would not.
+// Ready returns why an Append would be refused now, nil if it would not.
 func (b *Batcher) Ready() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -62,7 +62,7 @@ func blobNumber(name string) (uint64, bool) {
 }
 
 // append writes blobs and brings them to disk: all of them, or an error. kept is
-// how many bytes it wrote. It has a file descriptor of its own, since the system
+// how many bytes it wrote. Each call opens the file for itself, since the system
 // reports a failed fsync once to each that was open.
 func (s *blobSegment) append(blobs []pipeline.Blob) (stored []storedBlob, kept int64, err error) {
 	file, err := s.fs.OpenFile(s.path, os.O_RDWR|os.O_CREATE)

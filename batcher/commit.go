@@ -17,8 +17,8 @@ type write struct {
 	buf      []byte
 	promised []span         // of buf: acknowledged from memory, so a failed write must not lose them
 	blobs    []*blobSegment // that records refer to; each is held
-	sync     bool           // a ticket waits for the disk
-	waiters  int            // how many do
+	sync     bool           // a ticket waits for the disk, or a probe
+	waiters  int            // tickets that wait for it
 	roll     bool           // the batch ends with it
 	timeout  time.Duration  // of a ticket that waits for the object
 
@@ -38,14 +38,13 @@ func newWrite(began time.Time, timeout time.Duration) *write {
 	return &write{began: began, timeout: timeout, taken: make(chan struct{}), done: make(chan struct{})}
 }
 
-// syncHold bounds how long a write is held for more who wait for the disk.
+// syncHold bounds how long a write is held for more tickets that wait for the disk.
 const syncHold = 4 * time.Millisecond
 
-// due tells whether to write now rather than to gather on. An fsync costs the
-// same for one as for many, so it is not begun for the first who comes behind
-// the last one: as many as waited then are awaited, but for twice the time that
-// it took at most. A straggler among many is not, and who is alone finds nobody
-// to be awaited.
+// due returns whether to write now rather than to gather more. An fsync costs the
+// same for one ticket as for many. So a write is held until as many tickets wait
+// as at the end of the last fsync, but at most for twice the time that it took.
+// It is not held for one straggler among many. A lone client is never held.
 func (b *Batcher) due(w *write, now time.Time) bool {
 	if w.roll || len(w.buf) >= flushBytes || now.Sub(w.began) >= flushWait {
 		return true
@@ -53,7 +52,7 @@ func (b *Batcher) due(w *write, now time.Time) bool {
 	return w.sync && (16*w.waiters >= 15*b.expect || !now.Before(b.holdUntil))
 }
 
-// expectMore tells due of an fsync that ended.
+// expectMore notes an fsync that ended, for due.
 func (b *Batcher) expectMore(w *write, now time.Time, took time.Duration) {
 	b.holdUntil = now.Add(min(2*took, syncHold))
 	b.expect = w.waiters
@@ -140,7 +139,7 @@ func (b *Batcher) onTime(now time.Time) {
 	}
 }
 
-// probes tells whether writing may be tried.
+// probes returns whether writing may be tried.
 func (b *Batcher) probes(now time.Time) bool {
 	return b.failing == nil || now.Sub(b.probed) >= probeWait
 }
@@ -164,7 +163,7 @@ func (b *Batcher) next(now time.Time) *write {
 	return w
 }
 
-// commit does the oldest write that is due, and tells whether there was one.
+// commit does the oldest write that is due, and returns whether one was.
 func (b *Batcher) commit() bool {
 	w := b.next(time.Now())
 	if w == nil {

@@ -62,7 +62,7 @@ func (e *earlierBlobs) store(ctx context.Context, b *Batcher) error {
 			return err
 		}
 		err = b.putBytes(ctx, e.key, file, e.size, sum)
-		// Put before a power loss that took from the file: what is there is whole.
+		// It was put before a power loss that took from the file: the object is whole.
 		if c, ok := errors.AsType[pipeline.ConflictError](err); err != nil && (!ok || c.Found.Meta.SHA256 == "") {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/penstock/penstock/batcher/wal/waltest"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // clients append events with and without blobs, at each durability, and note what they are told.
@@ -202,4 +204,35 @@ func TestSeqIsLost(t *testing.T) {
 			t.Errorf("reported %q, seq %d", reported, last)
 		}
 	})
+}
+
+// Append allocates a few times a request, and not for each event.
+func TestAppendAllocatesForNoEvent(t *testing.T) {
+	opts := options()
+	opts.Dir = t.TempDir()
+	b := New(pipeline.Events, opts, takes{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err := b.Open(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	for _, d := range []pipeline.Durability{pipeline.Memory, pipeline.Disk} {
+		events := make([]pipeline.Event, 1000)
+		for i := range events {
+			events[i] = event(uint64(i), 100)
+		}
+		got := testing.AllocsPerRun(50, func() {
+			if _, err := appendWait(ctx, b, events, nil, d); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got > 30 { // with those of the write, and of its fsync
+			t.Errorf("durability %v: %.0f allocations for %d events, want 30 at most", d, got, len(events))
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }

@@ -145,7 +145,7 @@ func (b *Batcher) discard(path string, bytes int64) {
 }
 
 // release releases the segments of stored batches, then removes what nothing
-// needs, and tells whether something is left. That counts as disk in use and is
+// needs, and returns whether something is left. That counts as disk in use and is
 // tried again.
 func (b *Batcher) release(stored ...*batch) (left bool) {
 	b.mu.Lock()
@@ -208,7 +208,7 @@ func (b *Batcher) encodeLater(bt *batch, err error) {
 const refusedFor = 15
 
 // putLater lets other batches have the slot of one that the store refuses. They may fare better: what is missing may
-// concern a prefix, or an object that is there already.
+// concern a prefix, or an object that exists already.
 func (b *Batcher) putLater(bt *batch, missing string, err error) {
 	b.metrics.refusals.WithLabelValues(missing).Inc()
 	bt.refused++
@@ -244,7 +244,7 @@ func (b *Batcher) again(bt *batch, wait time.Duration) {
 	})
 }
 
-// report tells of what cannot become part of an object.
+// report makes a failure record of what cannot become part of an object.
 func (b *Batcher) report(object, code string, raw []byte, format string, args ...any) {
 	if b.opts.Failed != nil {
 		b.opts.Failed(pipeline.Failure{Time: time.Now().UTC(), Stage: "batcher", Code: code,
@@ -252,18 +252,17 @@ func (b *Batcher) report(object, code string, raw []byte, format string, args ..
 	}
 }
 
-// put brings the batch's object to the bucket, and tells of it.
+// put brings the batch's object to the bucket, and announces it.
 func (b *Batcher) put(ctx context.Context, bt *batch, o *object) error {
 	meta := o.meta
 	object, err := b.putObject(ctx, bt.text, o.spool.reader, o.spool.size, meta)
-	// The same batch, encoded by another version before a crash: the object that
-	// is there holds these events.
+	// The same batch, encoded by another version before a crash: that object has these events.
 	c, ok := errors.AsType[pipeline.ConflictError](err)
 	if ok && c.Found.Meta.FirstSeq == meta.FirstSeq && c.Found.Meta.Rows >= meta.Rows {
 		object, err = c.Found, nil
 	}
 	if err == nil {
-		b.tell(ctx, object)
+		b.announce(ctx, object)
 	}
 	return err
 }
@@ -315,9 +314,9 @@ func (b *Batcher) putTimeout(size int64) time.Duration {
 	return b.opts.PutTimeout + time.Duration(size/slowPut)*time.Second
 }
 
-// tell lets whoever wants to know of an object hear of it. A crash before its
-// segment is released leads here again, so that nobody misses one.
-func (b *Batcher) tell(ctx context.Context, o pipeline.Object) {
+// announce calls Options.Stored. A crash before the segment is released leads here
+// again, so no object is left out.
+func (b *Batcher) announce(ctx context.Context, o pipeline.Object) {
 	if b.opts.Stored != nil {
 		b.opts.Stored(ctx, o)
 	}

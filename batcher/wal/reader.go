@@ -97,7 +97,7 @@ func (r *Reader) skip(n int64) {
 	r.take(int(n))
 }
 
-// torn tells whether what is behind the last good record is what a crash
+// torn returns whether what is behind the last good record is what a crash
 // leaves: the beginning of one record, and then nothing or zeros.
 func (r *Reader) torn() (bool, error) {
 	end, err := r.content()
@@ -134,7 +134,7 @@ func (r *Reader) pos() int64 { return r.at - int64(len(r.have)) }
 
 func (r *Reader) take(n int) { r.have = r.have[n:] }
 
-// parseRecordHeader tells the payload's length.
+// parseRecordHeader returns the payload's length.
 func parseRecordHeader(b []byte) (int, bool) {
 	if len(b) < recordHeader || string(b[:4]) != recordMagic ||
 		crc32.Checksum(b[8:recordHeader], castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
@@ -144,8 +144,8 @@ func parseRecordHeader(b []byte) (int, bool) {
 	return int(n), n <= MaxRecord
 }
 
-// seek moves to the next place where a record header holds, and tells whether
-// there is one.
+// seek moves to the next place where a record header holds, and returns
+// whether it found one.
 func (r *Reader) seek() (bool, error) {
 	for {
 		b, err := r.fill(recordHeader)

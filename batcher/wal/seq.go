@@ -17,7 +17,7 @@ const seqName = "SEQ"
 // this, unless the clock has been set back by more. 2⁵³ stays 25 leaps away.
 const leap = 1 << 48
 
-// saveSeq keeps the next free seq for a time when no segment is left to tell it.
+// saveSeq keeps the next free seq for a start that finds no segment.
 func (l *Log) saveSeq(next uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -45,7 +45,7 @@ func (t *tolerant) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// isTransient tells whether an open may succeed a moment later: no segment is set aside for that.
+// isTransient returns whether an open may succeed a moment later: no segment is set aside for that.
 func isTransient(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) ||
 		errors.Is(err, syscall.EINTR)
@@ -60,7 +60,7 @@ func (l *Log) setUnreadable(path string, why error, report func(string, error)) 
 	report(path+unreadable, errors.Join(why, l.fs.SyncDir(l.dir)))
 }
 
-// IsSetAside tells whether a file of the log's folder is one that recovery has set aside.
+// IsSetAside returns whether a file of the log's folder is one that recovery has set aside.
 func IsSetAside(name string) bool {
 	for _, end := range []string{corrupt, unreadable} {
 		if base, ok := strings.CutSuffix(name, end); ok && (base == seqName || strings.HasSuffix(base, suffix)) {

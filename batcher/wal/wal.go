@@ -1,5 +1,5 @@
 // Package wal is the batcher's write-ahead log: a folder of segment files, each
-// of which becomes one object under the key that stands in its header.
+// of which becomes one object under the key in its header.
 //
 // # A segment, byte by byte
 //
@@ -222,7 +222,7 @@ func (s *Segment) Path() string { return s.path }
 // Size is the segment's length in bytes.
 func (s *Segment) Size() int64 { return s.size }
 
-// Empty tells whether the segment has no record.
+// Empty returns whether the segment has no record.
 func (s *Segment) Empty() bool { return s.size <= s.start }
 
 // Write appends framed records. When it fails nothing of p remains, unless
@@ -452,7 +452,7 @@ func (r *Recovered) readRecords(f *tolerant, c Recovery) error {
 	return nil
 }
 
-// unborn tells whether b, a whole file but for zeros at its end, is what a
+// unborn returns whether b, a whole file but for zeros at its end, is what a
 // crash leaves of one that was being created: the beginning of the first header.
 func unborn(b []byte) bool {
 	if n := min(len(b), len(headerMagic)); string(b[:n]) != headerMagic[:n] {
