@@ -1,0 +1,95 @@
+package audit
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// Claim is the right to do something alone, until it expires.
+type Claim interface {
+	Renew(ctx context.Context) (held bool, err error)
+	Release(ctx context.Context) error
+}
+
+// PeriodicOptions say how often a span is swept, and by what means.
+type PeriodicOptions struct {
+	Bucket  Lister
+	Ledger  Ledger
+	Claim   func(context.Context) (Claim, bool, error) // false: another process has it
+	Enqueue Enqueue
+
+	Every time.Duration // between two sweeps, give or take half of it
+	Span  time.Duration // how far back a sweep looks
+	Grace time.Duration // objects stored less than this ago may be on their way
+}
+
+// Periodic finds what the queue has lost: it sweeps the last days again and again,
+// on the one process that holds the claim.
+type Periodic struct {
+	spec  pipeline.Spec
+	opts  PeriodicOptions
+	log   *slog.Logger
+	claim Claim // nil: not held
+}
+
+// NewPeriodic makes the periodic sweep of one pipeline.
+func NewPeriodic(spec pipeline.Spec, opts PeriodicOptions, log *slog.Logger) *Periodic {
+	return &Periodic{spec: spec, opts: opts, log: log.With("pipeline", spec.Name)}
+}
+
+// Run sweeps until the context ends, then it releases the claim.
+func (p *Periodic) Run(ctx context.Context) {
+	every := p.opts.Every
+	for retry.Sleep(ctx, every/2+time.Duration(time.Now().UnixNano())%(every/2+1)) == nil {
+		held, err := p.hold(ctx)
+		if err != nil && ctx.Err() == nil {
+			p.log.Warn("sweep: the claim cannot be had", "error", err)
+		}
+		if held {
+			p.sweep(ctx)
+		}
+	}
+	if p.claim == nil {
+		return
+	}
+	quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := p.claim.Release(quick); err != nil {
+		p.log.Warn("the claim of the sweep was not released; it expires", "error", err)
+	}
+}
+
+// hold renews the claim, or takes it.
+func (p *Periodic) hold(ctx context.Context) (held bool, err error) {
+	if p.claim != nil {
+		if held, err = p.claim.Renew(ctx); held && err == nil {
+			return true, nil
+		}
+		p.claim = nil
+		if err != nil {
+			return false, err
+		}
+	}
+	claim, held, err := p.opts.Claim(ctx)
+	if held && err == nil {
+		p.claim = claim
+	}
+	return p.claim != nil, err
+}
+
+func (p *Periodic) sweep(ctx context.Context) {
+	now := time.Now()
+	swept, err := Sweep(ctx, SweepOptions{Scope: InSpan(p.spec, Span{now.Add(-p.opts.Span), now.Add(time.Hour)}),
+		Bucket: p.opts.Bucket, Ledger: p.opts.Ledger, Grace: p.opts.Grace, Enqueue: p.opts.Enqueue})
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		p.log.Warn("sweep failed; the next one starts over", "error", err)
+	case swept.Enqueued > 0:
+		p.log.Warn("sweep found objects that were not loaded", "enqueued", swept.Enqueued, "objects", swept.Objects)
+	}
+}
