@@ -16,7 +16,6 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
 	"github.com/penstock/penstock/loader"
-	"github.com/penstock/penstock/loader/audit"
 )
 
 // operatorConns is how many connections to ClickHouse operations share.
@@ -47,7 +46,7 @@ func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger
 			return c.store.Claim(ctx, name, owner, ttl)
 		},
 		Table:    func() (operate.Table, error) { return c.table() },
-		Source:   func() (audit.Source, error) { return c.source() },
+		Source:   func() (operate.Source, error) { return c.source() },
 		Queue:    func(ctx context.Context) (operate.Queue, error) { return queueOrNone(c.connect(ctx)) },
 		Peek:     func(ctx context.Context) (operate.Queue, error) { return queueOrNone(c.peek(ctx)) },
 		Receiver: c.receiver,

@@ -72,10 +72,11 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 // deliveries are where a pipeline's notifications come from, and what sweeps it.
 func (o *outlet) deliveries(spec pipeline.Spec) loader.Queue {
 	if o.queue != nil {
-		o.sweeps = append(o.sweeps, func(ctx context.Context) { o.sweep(ctx, spec) })
-		o.fullSweep(spec, func(ctx context.Context, n pipeline.Notification) (bool, error) {
+		enqueue := func(ctx context.Context, n pipeline.Notification) (bool, error) {
 			return o.queue.Enqueue(ctx, spec, n, false)
-		})
+		}
+		o.sweep(spec, enqueue)
+		o.fullSweep(spec, enqueue)
 		return deliveries{o.queue.Consumer(spec)}
 	}
 	c := o.cfg.Sweep

@@ -4,55 +4,20 @@ import (
 	"context"
 	"time"
 
-	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/loader/audit"
 )
 
-// sweep finds what the queue has lost, again and again, while this loader is
-// the one that holds the claim to do so.
-func (o *outlet) sweep(ctx context.Context, spec pipeline.Spec) {
-	cfg, log := o.cfg.Sweep, o.log.With("pipeline", spec.Name)
-	every := time.Duration(cfg.Every)
-	var claim *objstore.Claim
-	for retry.Sleep(ctx, every/2+time.Duration(time.Now().UnixNano())%(every/2+1)) == nil {
-		held := false
-		var err error
-		if claim != nil {
-			held, err = claim.Renew(ctx)
-		}
-		if err == nil && !held {
-			claim, held, err = o.store.Claim(ctx, "sweep-"+spec.Name, o.name, 3*every)
-		}
-		if err != nil || !held {
-			claim = nil
-			if err != nil && ctx.Err() == nil {
-				log.Warn("sweep: the claim cannot be had", "error", err)
-			}
-			continue
-		}
-		now := time.Now()
-		swept, err := audit.Sweep(ctx, audit.SweepOptions{
-			Scope:  audit.InSpan(spec, audit.Span{From: now.Add(-time.Duration(cfg.Span)), To: now.Add(time.Hour)}),
-			Bucket: o.store, Ledger: o.db, Grace: time.Duration(cfg.Grace),
-			Enqueue: func(ctx context.Context, n pipeline.Notification) (bool, error) {
-				return o.queue.Enqueue(ctx, spec, n, false)
-			},
-		})
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			log.Warn("sweep failed; the next one begins anew", "error", err)
-		case swept.Enqueued > 0:
-			log.Warn("sweep found objects that were not loaded", "enqueued", swept.Enqueued, "objects", swept.Objects)
-		}
+// sweep adds the periodic sweep of sweep.span.
+func (o *outlet) sweep(spec pipeline.Spec, enqueue audit.Enqueue) {
+	cfg := o.cfg.Sweep
+	claim := func(ctx context.Context) (audit.Claim, bool, error) {
+		return o.store.Claim(ctx, "sweep-"+spec.Name, o.name, 3*time.Duration(cfg.Every))
 	}
-	if claim != nil {
-		quick, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		claim.Release(quick)
-	}
+	o.sweeps = append(o.sweeps, audit.NewPeriodic(spec, audit.PeriodicOptions{
+		Bucket: o.store, Ledger: o.db, Claim: claim, Enqueue: enqueue,
+		Every: time.Duration(cfg.Every), Span: time.Duration(cfg.Span), Grace: time.Duration(cfg.Grace),
+	}, o.log).Run)
 }
 
 // fullSweepTTL is how long another loader waits before it continues the pass of one that was killed.

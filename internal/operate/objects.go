@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/codec/foreign"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/show"
@@ -192,41 +193,74 @@ func catObjects(ctx context.Context, o *Operator, params any, out sink) error {
 	if len(p.Keys) == 0 {
 		return errors.New("name at least one object: `penstock objects ls` lists them")
 	}
-	resolve := resolver{store: o.Store, limit: int64(max(o.Config.Receiver.MaxEvent, config.Default().Receiver.MaxEvent))}
 	source, err := o.Source()
 	if err != nil {
 		return err
 	}
-	var buf []byte
+	c := cat{catParams: p, source: source, out: out, resolver: resolver{store: o.Store,
+		limit: int64(max(o.Config.Receiver.MaxEvent, config.Default().Receiver.MaxEvent))}}
 	for _, key := range p.Keys {
-		n := 0
-		_, err := source.Read(ctx, key, func(e *pipeline.Event) error {
-			if p.Row >= 0 && int(e.Row) != p.Row {
-				return nil
-			}
-			if p.Resolve {
-				var err error
-				if e.Properties, err = resolve.resolve(ctx, fmt.Sprintf("%s row %d", key, e.Row), e.Properties); err != nil {
-					return err
-				}
-			}
-			buf = codec.AppendLine(buf[:0], e)
-			if err := out.item(json.RawMessage(buf[:len(buf)-1])); err != nil {
-				return err
-			}
-			if n++; n == p.Limit {
-				return errEnough
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, errEnough) {
+		if err := c.object(ctx, key); err != nil {
 			return err
 		}
-		if p.Row >= 0 && n == 0 {
-			return fmt.Errorf("%s has no row %d", key, p.Row)
+	}
+	return errors.Join(c.rejected, c.done())
+}
+
+// cat prints events.
+type cat struct {
+	*catParams
+	resolver
+	source   Source
+	out      sink
+	buf      []byte
+	rejected error // rows that were left out since they are not valid events
+}
+
+func (c *cat) object(ctx context.Context, key string) error {
+	printed, rejected := 0, 0
+	var first foreign.Rejected
+	_, err := c.source.ReadRows(ctx, key, func(e *pipeline.Event) error {
+		if c.Row >= 0 && int(e.Row) != c.Row {
+			return nil
+		}
+		if err := c.print(ctx, key, e); err != nil {
+			return err
+		}
+		if printed++; printed == c.Limit {
+			return errEnough
+		}
+		return nil
+	}, func(r foreign.Rejected) error {
+		if c.Row >= 0 && int(r.Row) != c.Row {
+			return nil
+		}
+		if rejected++; rejected == 1 {
+			first = r
+		}
+		return nil
+	})
+	switch {
+	case err != nil && !errors.Is(err, errEnough):
+		return err
+	case rejected > 0:
+		c.rejected = errors.Join(c.rejected, fmt.Errorf("%s left out of %s: not a valid event; the first is row %d: %s",
+			show.Plural(rejected, "row"), key, first.Row, first.Message))
+	case c.Row >= 0 && printed == 0:
+		return fmt.Errorf("%s has no row %d", key, c.Row)
+	}
+	return nil
+}
+
+func (c *cat) print(ctx context.Context, key string, e *pipeline.Event) (err error) {
+	if c.Resolve {
+		e.Properties, err = c.resolve(ctx, fmt.Sprintf("%s row %d", key, e.Row), e.Properties)
+		if err != nil {
+			return err
 		}
 	}
-	return resolve.done()
+	c.buf = codec.AppendLine(c.buf[:0], e)
+	return c.out.item(json.RawMessage(c.buf[:len(c.buf)-1]))
 }
 
 func findEvent(ctx context.Context, o *Operator, params any, out sink) error {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/codec/foreign"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
@@ -24,11 +25,18 @@ type Operator struct {
 	Store    Store
 	Claim    func(ctx context.Context, name, owner string, ttl time.Duration) (Claim, bool, error)
 	Table    func() (Table, error)
-	Source   func() (audit.Source, error)
+	Source   func() (Source, error)
 	Queue    func(context.Context) (Queue, error) // with streams that exist; nil: storage.notify is none
 	Peek     func(context.Context) (Queue, error) // as it is now; nil: storage.notify is none
 	Receiver func() (r Receiver, stop func() error, err error)
 	Loader   func(context.Context, pipeline.Spec) (Loader, error)
+}
+
+// Source reads objects, also the rows of imports that are not valid events.
+type Source interface {
+	audit.Source
+	ReadRows(ctx context.Context, key string, each func(*pipeline.Event) error,
+		rejected func(foreign.Rejected) error) (pipeline.Object, error)
 }
 
 // Store is the bucket.

@@ -128,80 +128,15 @@ func (p *reingestParams) selection() string {
 	return fmt.Sprintf("%s since %s until %s", p.Pipeline, p.Since, p.Until)
 }
 
-// pages calls each with the objects chosen, a page of one pipeline at a time in
-// the order of the keys, and tells of keys that the bucket does not have.
-func (o *Operator) pages(ctx context.Context, p *reingestParams, span audit.Span,
-	each func(pipeline.Spec, []pipeline.Object) error, missing func(key string, err error) error) error {
-	switch {
-	case len(p.Keys) > 0:
-		bySpec := map[pipeline.Spec][]string{}
-		for _, key := range slices.Compact(slices.Sorted(slices.Values(p.Keys))) {
-			spec, err := pipeline.SpecOf(key)
-			if err != nil {
-				return err
-			}
-			bySpec[spec] = append(bySpec[spec], key)
-		}
-		for _, spec := range pipeline.Specs() {
-			for keys := range slices.Chunk(bySpec[spec], 1000) {
-				page := make([]pipeline.Object, len(keys))
-				errs := make([]error, len(keys))
-				var g errgroup.Group
-				g.SetLimit(16)
-				for i, key := range keys {
-					g.Go(func() error { page[i], errs[i] = o.Store.Head(ctx, key); return nil })
-				}
-				g.Wait()
-				var there []pipeline.Object
-				for i, err := range errs {
-					switch {
-					case err == nil:
-						there = append(there, page[i])
-					case !errors.Is(err, objstore.ErrNotFound):
-						return err
-					default:
-						if err := missing(keys[i], err); err != nil {
-							return err
-						}
-					}
-				}
-				if len(there) > 0 {
-					if err := each(spec, there); err != nil {
-						return err
-					}
-				}
-			}
-		}
-		return nil
-	case p.Prefix != "":
-		spec, err := pipeline.SpecOf(p.Prefix)
-		if err != nil {
-			return err
-		}
-		return o.Store.List(ctx, p.Prefix, "", "", func(page []pipeline.Object) error {
-			page = slices.DeleteFunc(page, func(o pipeline.Object) bool { return !pipeline.IsData(spec.Prefix, o.Key) })
-			if len(page) == 0 {
-				return nil
-			}
-			return each(spec, page)
-		})
-	}
-	spec, err := pipeline.SpecNamed(p.Pipeline)
-	if err != nil {
-		return err
-	}
-	return audit.InSpan(spec, span).Objects(ctx, o.Store, func(page []pipeline.Object) error { return each(spec, page) })
-}
-
 func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
 	p := params.(*reingestParams)
-	chosen := 0
+	ways := 0
 	for _, c := range []bool{len(p.Keys) > 0, p.Prefix != "", p.Since != ""} {
 		if c {
-			chosen++
+			ways++
 		}
 	}
-	if chosen != 1 {
+	if ways != 1 {
 		return errors.New("choose by keys, by --prefix, or by --since (and --until): one of them")
 	}
 	if p.Parallel < 1 {
@@ -218,9 +153,12 @@ func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
 	}
 	job := clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", time.Now().UnixNano()),
 		Started: time.Now().UTC().Truncate(time.Millisecond)}
-	var span audit.Span
+	chosen := audit.Selection{Keys: p.Keys, Prefix: p.Prefix}
 	if p.Since != "" {
-		if span, err = parseSpan(p.Since, p.Until); err != nil {
+		if chosen.Spec, err = pipeline.SpecNamed(p.Pipeline); err != nil {
+			return err
+		}
+		if chosen.Span, err = parseSpan(p.Since, p.Until); err != nil {
 			return err
 		}
 	}
@@ -232,7 +170,7 @@ func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
 		if ok && !p.Anew {
 			// The range is that of the first run: what came after it is not in it.
 			if p.Since != "" {
-				if span, err = parseSpanAt(p.Since, p.Until, open.Started); err != nil {
+				if chosen.Span, err = parseSpanAt(p.Since, p.Until, open.Started); err != nil {
 					return err
 				}
 			}
@@ -246,7 +184,7 @@ func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
 			}
 		}
 	}
-	r := &reingest{o: o, db: db, p: p, out: out, job: job, span: span, plan: map[audit.Action]*tally{},
+	r := &reingest{o: o, db: db, p: p, out: out, job: job, chosen: chosen, plan: map[audit.Action]*tally{},
 		loaders: map[pipeline.Spec]Loader{}}
 	if err := r.count(ctx); err != nil {
 		return err
@@ -290,7 +228,7 @@ type reingest struct {
 	p       *reingestParams
 	out     sink
 	job     clickhouse.Job
-	span    audit.Span
+	chosen  audit.Selection
 	loaders map[pipeline.Spec]Loader
 	plan    map[audit.Action]*tally
 	began   time.Time
@@ -305,13 +243,9 @@ type reingest struct {
 // each decides what becomes of the objects chosen, page by page.
 func (r *reingest) each(ctx context.Context, page func(Loader, []audit.Item) error,
 	missing func(string, error) error) error {
-	return r.o.pages(ctx, r.p, r.span, func(spec pipeline.Spec, objects []pipeline.Object) error {
-		first, last := objects[0].Key, objects[len(objects)-1].Key
-		entries := map[string]pipeline.Load{}
-		if err := r.db.Loads(ctx, first, last, func(l pipeline.Load) error { entries[l.Key] = l; return nil }); err != nil {
-			return err
-		}
-		present, err := r.db.Objects(ctx, spec.Name, first, last)
+	plan := audit.Plan{Job: r.replacing(), ByKey: len(r.p.Keys) > 0}
+	return r.chosen.Objects(ctx, r.o.Store, func(spec pipeline.Spec, objects []pipeline.Object) error {
+		items, err := plan.Items(ctx, spec, objects, r.db, r.db)
 		if err != nil {
 			return err
 		}
@@ -320,12 +254,13 @@ func (r *reingest) each(ctx context.Context, page func(Loader, []audit.Item) err
 				return err
 			}
 		}
-		plan := audit.Plan{Job: r.replacing(), ByKey: len(r.p.Keys) > 0}
-		if plan.Expired, err = r.db.Expired(ctx, spec.Name); err != nil {
+		return page(r.loaders[spec], items)
+	}, func(key string, err error) error {
+		if !errors.Is(err, objstore.ErrNotFound) {
 			return err
 		}
-		return page(r.loaders[spec], plan.Decide(objects, entries, present))
-	}, missing)
+		return missing(key, err)
+	})
 }
 
 // replacing is the job under which rows are replaced; empty: they are not.
@@ -425,45 +360,16 @@ func (r *reingest) do(ctx context.Context) error {
 	return err
 }
 
-// collapsed tells whether an object without rows has none because clients'
-// resends stand for all of them. If the table was lost, they are not there either.
+// collapsed tells whether an object has no rows since clients' resends stand for them.
 func (r *reingest) collapsed(ctx context.Context, it audit.Item) (bool, error) {
 	if it.Action != audit.ActionAgain {
 		return false, nil
-	}
-	const batch = 1000
-	var events []pipeline.Identity
-	all, n := true, 0
-	ask := func() error {
-		known, err := r.db.Known(ctx, it.Entry.Pipeline, events)
-		all = all && known == uint64(len(events))
-		events = events[:0]
-		if err == nil && !all {
-			err = errEnough
-		}
-		return err
 	}
 	source, err := r.o.Source()
 	if err != nil {
 		return false, err
 	}
-	_, err = source.Read(ctx, it.Object.Key, func(e *pipeline.Event) error {
-		n++
-		if events = append(events, e.Identity()); len(events) == batch {
-			return ask()
-		}
-		return nil
-	})
-	if err == nil && len(events) > 0 {
-		err = ask()
-	}
-	switch {
-	case err == nil || errors.Is(err, errEnough):
-		return all && n > 0, nil
-	case retry.ClassOf(err) == retry.Outage:
-		return false, err
-	}
-	return false, nil // Reingest meets the error
+	return audit.Collapsed(ctx, source, r.db, it)
 }
 
 // one loads an object. A server that is away is waited for.
