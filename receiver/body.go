@@ -54,10 +54,10 @@ func (r *Receiver) readBody(q *request, req *http.Request, dst *[]byte, limit in
 // kept as it was sent as well, for whoever is to see why it was refused.
 func (r *Receiver) read(q *request, req *http.Request) *refusal {
 	var err error
-	if q.dialect.query && q.redrive == nil {
+	if q.route.Query && q.redrive == nil {
 		err = q.takeQuery(req.URL.RawQuery)
 	} else if q.encoding == "" {
-		if err = r.readBody(q, req, &q.body, r.opts.MaxDecoded); err == nil && q.dialect.sniffs && isGzip(q.body) {
+		if err = r.readBody(q, req, &q.body, r.opts.MaxDecoded); err == nil && q.route.FindsGzip && isGzip(q.body) {
 			q.sent, q.body = q.body, q.sent[:0]
 			q.name(req, "gzip")
 			if r.enter(req.Context(), q) != nil {
@@ -116,10 +116,10 @@ func (r *Receiver) keep(q *request, req *http.Request) {
 	if q.key.Project == "" {
 		q.maxBody = min(q.maxBody, r.opts.strangerBody())
 		size := int64(anonymousRecord)
-		for _, name := range cloudHeaders(req.Header) {
+		for _, name := range r.router.EventHeaders(req.Header) {
 			size += int64(len(name) + len(strings.Join(req.Header[name], ",")))
 		}
-		if q.dialect.query {
+		if q.route.Query {
 			size += int64(len(req.URL.RawQuery))
 		}
 		if req.ContentLength <= q.maxBody {
@@ -134,12 +134,12 @@ func (r *Receiver) keep(q *request, req *http.Request) {
 			q.limited.allow = &r.strangers.budget
 		}
 	}
-	if q.dialect.query {
+	if q.route.Query {
 		q.takeQuery(req.URL.RawQuery)
 		return
 	}
 	switch err := r.readBody(q, req, &q.sent, q.maxBody); {
-	case err == nil && q.encoding == "" && q.dialect.sniffs && isGzip(q.sent):
+	case err == nil && q.encoding == "" && q.route.FindsGzip && isGzip(q.sent):
 		q.name(req, "gzip")
 	case errors.Is(err, errAnonymous):
 		q.silent = true

@@ -219,14 +219,14 @@ func FuzzCloudEvents(f *testing.F) {
 	q := newRequest(r)
 	f.Fuzz(func(t *testing.T, body []byte, kind, attribute string, binary bool) {
 		q.reset(1795319112345)
-		q.dialect = cloudEvents
+		q.in.Header = http.Header{"Content-Type": {"application/cloudevents-batch+json"}}
 		if binary {
-			q.dialect = binaryCloud
-			q.header = http.Header{"Content-Type": {kind}, "Ce-Specversion": {"1.0"}, "Ce-Id": {attribute}, "Ce-Source": {"s"}, "Ce-Type": {"t"}, "Ce-Userid": {attribute}}
+			q.in.Header = http.Header{"Content-Type": {kind}, "Ce-Specversion": {"1.0"}, "Ce-Id": {attribute}, "Ce-Source": {"s"}, "Ce-Type": {"t"}, "Ce-Userid": {attribute}}
 		}
+		q.route = r.router.Find("/v1/events", q.in.Header)
 		q.project = append(q.project, "game"...)
 		q.body = append(q.body, body...)
-		refused := q.dialect.decode(q, q.body)
+		refused := q.decode(q.body)
 		q.charge(0)
 		if refused != nil {
 			if refused.Status() < 400 || refused.Status() > 499 || refused.Code == errcode.None || refused.Message == "" {

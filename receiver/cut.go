@@ -7,6 +7,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 // Values beyond Options.BlobThreshold leave their event's row: they are cut out
@@ -110,7 +111,7 @@ func (c *cutter) end(at int) int {
 	if end, ok := c.large[at]; ok {
 		return end
 	}
-	n := extent(c.text[at:])
+	n := jsonscan.Extent(c.text[at:])
 	c.looks += n
 	return at + n
 }
@@ -131,7 +132,7 @@ func (c *cutter) cut(from, to int) {
 				i = c.next(i + 1)
 			}
 			if object {
-				n := extent(c.text[i:])
+				n := jsonscan.Extent(c.text[i:])
 				q.scratch = append(append(q.scratch, c.text[i:i+n]...), ':')
 				i = c.next(c.next(i+n) + 1)
 			}
@@ -154,7 +155,7 @@ func (c *cutter) value(at int) (end int) {
 			return end
 		}
 	default:
-		end = at + extent(c.text[at:])
+		end = at + jsonscan.Extent(c.text[at:])
 	}
 	c.q.line(c.text[at:end])
 	return end
@@ -174,7 +175,7 @@ func (q *request) spread(object []byte) {
 		q.flat(inner)
 		return
 	}
-	eachSent(object, func(key, value []byte) {
+	protocol.EachSent(object, func(key, value []byte) {
 		q.comma()
 		q.scratch = append(append(append(q.scratch, '"'), key...), '"', ':')
 		q.line(value)

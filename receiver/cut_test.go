@@ -12,6 +12,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 // whole puts the blobs of event i back into its properties.
@@ -200,7 +201,7 @@ func cutByLevels(q *request, value []byte) {
 		if inner := jsonscan.TrimSpace(value[1 : len(value)-1]); len(inner) <= q.threshold {
 			q.flat(inner)
 		} else {
-			eachSent(value, func(key, value []byte) {
+			protocol.EachSent(value, func(key, value []byte) {
 				q.comma()
 				q.scratch = append(append(append(q.scratch, '"'), key...), '"', ':')
 				line(value)
@@ -214,7 +215,7 @@ func cutByLevels(q *request, value []byte) {
 				q.scratch = append(q.scratch, ',')
 				rest = jsonscan.TrimSpace(rest[1:])
 			}
-			n := extent(rest)
+			n := jsonscan.Extent(rest)
 			line(rest[:n])
 			rest = jsonscan.TrimSpace(rest[n:])
 		}

@@ -1,20 +1,20 @@
 package receiver
 
 import (
-	"fmt"
-	"io"
-
-	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// decode judges the body: events, one behind the other or as elements of arrays, however they are spaced. Whatever is
-// wrong with an event rejects that event alone, as far as its end can be found.
+// decode finds and judges the events of a body. Whatever is wrong with an event
+// rejects that event alone, as far as its end can be found.
 func (q *request) decode(body []byte) *errcode.Error {
-	if body = wholeBody(body); len(body) == 0 {
-		return errcode.EmptyBody.Errorf("the body is empty")
+	limit := q.scan.MaxDepth
+	q.scan.MaxDepth = max(limit, q.route.MaxDepth)
+	defer func() { q.scan.MaxDepth = limit }()
+	if q.in.Redrive == protocol.RedriveEvent && !q.route.WholeBody {
+		return protocol.Values(q.route.Protocol, &q.in, body, q)
 	}
-	return q.decodeValues(body, q.lines)
+	return q.route.Protocol.Events(&q.in, body, q)
 }
 
 // eventMemory is about what an event takes besides its bytes, or a refused
@@ -35,56 +35,25 @@ func (q *request) full() *errcode.Error {
 	if q.inRows > maxRows {
 		return errcode.TooMuch.Errorf("more than %d bytes of one request would stay in rows: send fewer events in one", maxRows)
 	}
-	if q.index%chargeEvery == 0 && q.charge(q.charged+chargeEvery*eventMemory) != nil {
-		return busy()
+	if q.index%chargeEvery == 0 {
+		return q.Charge(chargeEvery * eventMemory)
 	}
 	return nil
 }
 
-// decodeValues judges each of the values in a text as an event.
-func (q *request) decodeValues(text []byte, lines bool) *errcode.Error {
-	values := jsonscan.NewValues(text, lines)
-	for {
-		value, err := values.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err := q.full(); err != nil {
-			return err
-		}
-		if err == nil {
-			value, err = q.value(&values, value)
-		}
-		q.count(jsonscan.TrimSpace(value), err)
-	}
-}
-
-// value judges the value at the start of text, and returns its bytes.
-func (q *request) value(values *jsonscan.Values, text []byte) (value []byte, err error) {
-	n, err := q.event(text)
-	if !structural(err) {
-		return text[:values.Take(n)], err
-	}
-	n, found := values.Skip(n)
-	if !found {
-		err = fmt.Errorf("%w; the %d bytes up to the next event that can be found are rejected with it", err, n)
-	}
-	return text[:n], err
-}
-
-// count notes one event of the request: good, left out or refused.
-func (q *request) count(raw []byte, err error) {
+// count notes one event of the request: good, left out or refused. raw are its bytes, of that content type.
+func (q *request) count(raw []byte, contentType string, err error) {
 	if err == errSampled {
 		q.sampled++
 	} else if err != nil {
 		q.rejected++
-		code, message := explain(err)
-		q.rejects = append(q.rejects, reject{q.index, code, message, raw, ""})
+		code, message := errcode.Of(err)
+		q.rejects = append(q.rejects, protocol.Reject{Index: q.index, Code: code, Message: message, Raw: raw, ContentType: contentType})
 		if len(q.rejects)%rejectsAtOnce == 0 && q.charge(q.charged+rejectsAtOnce*rejectRoom) != nil {
 			q.overfull = true
 		}
 	}
-	q.note(raw, "")
+	q.note(raw, contentType)
 	q.index++
 }
 

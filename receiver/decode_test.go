@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/penstock/penstock/internal/jsonscan"
 )
 
 const ndjson = "application/x-ndjson"
@@ -225,31 +223,12 @@ func TestHostileBodiesTakeLinearTime(t *testing.T) {
 			r, _ := newTest(func(o *Options) { o.MaxBody, o.MaxEvent, o.MaxEvents = size, size/2, 1<<30 })
 			q := newRequest(r)
 			q.reset(1)
-			q.lines = kind == ndjson
+			q.in.Lines = kind == ndjson
 			q.body = []byte(strings.Repeat(c.line, size/len(c.line)))
 			began := time.Now()
 			q.decode(q.body)
 			if took := time.Since(began); took > 3*time.Second {
 				t.Errorf("%s: took %s", c.name, took)
-			}
-		}
-	}
-}
-
-func TestExtent(t *testing.T) {
-	for _, c := range []struct {
-		src  string
-		want int
-	}{
-		{`{}`, 2}, {`{"a":"}\"}"}x`, 12}, {`[[],{}]]`, 7}, {`"a\\"b`, 5}, {`12,3`, 2}, {`12]`, 2}, {"12\n{", 2}, {`true {`, 4},
-		{`{"a":[}`, 0}, {`"a`, 0}, {`"a\"`, 0}, {`"a\`, 0}, {`{`, 0}, {``, 0}, {`12`, 2},
-	} {
-		if got := extent([]byte(c.src)); got != c.want {
-			t.Errorf("%s: got %d, want %d", c.src, got, c.want)
-		}
-		if n := c.want; n > 0 { // as the scanner says, where it takes the value
-			if _, m, err := new(jsonscan.Scanner).Value([]byte(c.src)); err == nil && m != n {
-				t.Errorf("%s: the scanner says %d, want %d", c.src, m, n)
 			}
 		}
 	}

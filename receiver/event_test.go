@@ -10,6 +10,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/traffic"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 // event sends one event and returns it, or the code that refuses it.
@@ -63,7 +64,7 @@ func TestProperties(t *testing.T) {
 }
 
 func TestEnvelope(t *testing.T) {
-	id := strings.Repeat("x", maxID)
+	id := strings.Repeat("x", protocol.MaxID)
 	for _, c := range []struct{ body, want string }{ // want: name|session|user, or the code
 		{`{"name":"a","session_id":"s","user_id":"u"}`, "a|s|u"},
 		{`{"name":"a","session_id":null,"user_id":null,"timestamp":null,"event_id":null}`, "a||"},
@@ -71,9 +72,9 @@ func TestEnvelope(t *testing.T) {
 		{`{"name":"a\u00e9\ud83d\ude00\"","user_id":"a\/b"}`, "aé😀\"||a/b"},
 		{`{"name":7}`, "7||"},
 		{`{"name":"a","user_id":"` + id + `"}`, "a||" + id},
-		{`{"name":"` + strings.Repeat("x", maxName) + `"}`, strings.Repeat("x", maxName) + "||"},
-		{`{"name":"` + strings.Repeat(`\u0041`, maxName) + `"}`, strings.Repeat("A", maxName) + "||"}, // by what it says
-		{`{"name":"` + strings.Repeat("x", maxName+1) + `"}`, "field_too_long"},
+		{`{"name":"` + strings.Repeat("x", protocol.MaxName) + `"}`, strings.Repeat("x", protocol.MaxName) + "||"},
+		{`{"name":"` + strings.Repeat(`\u0041`, protocol.MaxName) + `"}`, strings.Repeat("A", protocol.MaxName) + "||"}, // by what it says
+		{`{"name":"` + strings.Repeat("x", protocol.MaxName+1) + `"}`, "field_too_long"},
 		{`{"name":"a","user_id":"` + id + `x"}`, "field_too_long"},
 		{`{"name":"a","session_id":"` + id + `x"}`, "field_too_long"},
 		{`{"name":"a","event_id":"` + id + `x"}`, "field_too_long"},
@@ -214,7 +215,6 @@ func TestNoTime(t *testing.T) {
 func BenchmarkEvent(b *testing.B) {
 	r, _ := newTest(nil)
 	q := newRequest(r)
-	q.dialect = native
 	g := traffic.New("bench", 1)
 	var lines [][]byte
 	size := 0
@@ -224,7 +224,7 @@ func BenchmarkEvent(b *testing.B) {
 	}
 	for name, step := range map[string]func([]byte) error{
 		"scan":  func(line []byte) error { _, _, err := q.scan.Object(line); return err },
-		"event": func(line []byte) error { _, err := q.event(line); return err },
+		"event": func(line []byte) error { _, err := q.event(q.route.Protocol, line); return err },
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 // FuzzDecode holds the whole way from a body to events against encoding/json.
@@ -28,7 +29,7 @@ func FuzzDecode(f *testing.F) {
 	q := newRequest(r) // used again, as the pool does
 	f.Fuzz(func(t *testing.T, body []byte, lines bool) {
 		q.reset(1795319112345)
-		q.lines = lines
+		q.in.Lines = lines
 		q.project = append(q.project, "game"...)
 		q.body = append(q.body, body...)
 		refused := q.decode(q.body)
@@ -44,10 +45,10 @@ func FuzzDecode(f *testing.F) {
 		}
 		last := -1
 		for _, e := range q.rejects {
-			if e.index <= last || e.index >= q.index || e.code == errcode.None || e.message == "" || !bytes.Contains(body, e.raw) {
+			if e.Index <= last || e.Index >= q.index || e.Code == errcode.None || e.Message == "" || !bytes.Contains(body, e.Raw) {
 				t.Fatalf("reject %+v behind %d", e, last)
 			}
-			last = e.index
+			last = e.Index
 		}
 		sources := sourcesOf(t, q, body)
 		for i := range q.events {
@@ -65,10 +66,10 @@ func FuzzDecode(f *testing.F) {
 func sourcesOf(t *testing.T, q *request, body []byte) []map[string]any {
 	refused := map[int]bool{}
 	for _, e := range q.rejects {
-		if e.code == errcode.InvalidJSON {
+		if e.Code == errcode.InvalidJSON {
 			return nil
 		}
-		refused[e.index] = true
+		refused[e.Index] = true
 	}
 	for i := range body {
 		if bytes.HasPrefix(body[i:], []byte{0xED}) && i+1 < len(body) && body[i+1] >= 0xA0 {
@@ -92,7 +93,7 @@ func sourcesOf(t *testing.T, q *request, body []byte) []map[string]any {
 		switch elements, array := v.([]any); {
 		case array:
 			all = append(all, elements...)
-		case q.lines && !isObject(v):
+		case q.in.Lines && !isObject(v):
 			return nil // the rest of its line was rejected with it
 		default:
 			all = append(all, v)
@@ -125,7 +126,7 @@ func check(t *testing.T, e *pipeline.Event, source map[string]any) {
 	if bytes.ContainsAny(e.Properties, "\n\r") || !json.Valid(e.Properties) {
 		t.Fatalf("properties %q", e.Properties)
 	}
-	if len(e.Name) == 0 || len(e.Name) > maxName || e.ID == (pipeline.UUID{}) && source == nil {
+	if len(e.Name) == 0 || len(e.Name) > protocol.MaxName || e.ID == (pipeline.UUID{}) && source == nil {
 		t.Fatalf("event %+v", e)
 	}
 	if source == nil {

@@ -214,3 +214,9 @@ func names(events []pipeline.Event) string {
 	}
 	return strings.Join(all, " ")
 }
+
+// protobuf is the content type of OTLP in protobuf.
+const protobuf = "application/x-protobuf"
+
+// transparent is what pixels answer.
+const transparent = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"

@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 func TestLiteLLM(t *testing.T) {
@@ -71,7 +73,7 @@ func TestHelicone(t *testing.T) {
 	r, s := newTest(nil)
 	w := httptest.NewRecorder()
 	req := withKey(post("/custom/v1/log", `{`+request+`}`))
-	req.Header.Set("Helicone-User-Id", strings.Repeat("u", maxID+1))
+	req.Header.Set("Helicone-User-Id", strings.Repeat("u", protocol.MaxID+1))
 	r.ServeHTTP(w, req)
 	if w.Code != 400 || len(s.failures) != 1 || s.failures[0].Code != "field_too_long" {
 		t.Errorf("a long user: got %d %s", w.Code, w.Body)

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"runtime"
 	"slices"
 	"strconv"
@@ -23,6 +24,8 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/sparselog"
 	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/protocol"
+	"github.com/penstock/penstock/receiver/protocol/native"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
@@ -70,6 +73,8 @@ type Options struct {
 type Receiver struct {
 	opts      Options
 	tenants   *tenants
+	router    *protocol.Router
+	native    *protocol.Route // the route of requests that have none
 	appender  Appender
 	reporter  Reporter
 	log       *slog.Logger
@@ -91,29 +96,26 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, r
 		metrics: newMetrics(reg), strangers: newStrangers(&opts)}
 	r.conns = newConns(opts.MaxConnections, log, reg)
 	r.large, r.medium = make(chan struct{}, 1), make(chan struct{}, runtime.GOMAXPROCS(0))
-	r.tenants = newTenants(opts.Keys, r.metrics)
+	r.tenants, r.router = newTenants(opts.Keys, r.metrics), newRouter(&r.opts)
+	r.native = r.router.Find(native.Path, nil)
 	r.pool.New = func() any { return newRequest(r) }
 	return r
 }
 
-// eventsPath is where native clients send.
-const eventsPath = "/v1/events"
-
 // ServeHTTP is POST /v1/events, and what the clients of other products send
-// (dialect.go): one event after the other, from the request's bytes to the
+// (protocol): one event after the other, from the request's bytes to the
 // batcher.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.cors(w, req)
-	d := dialectOf(req.URL.Path)
-	if d != nil && req.Method == http.MethodOptions {
-		preflight(w, req, d)
+	route := r.router.Find(req.URL.Path, req.Header)
+	if route != nil && req.Method == http.MethodOptions {
+		preflight(w, req, route)
 		return
 	}
 	began := time.Now()
 	q := r.begin(began)
-	if d != nil {
-		d = d.of(req.Header)
-		q.dialect = d
+	if route != nil && route.Protocol != nil {
+		q.route = route
 	}
 	defer r.end(q)
 	// It holds for a refused body as well, the rest of which the server reads
@@ -123,14 +125,14 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	q.extend = client
 	client.SetReadDeadline(began.Add(r.opts.ReadTimeout))
 
-	refusal := route(w, q, d, req)
-	if refusal == nil && d.reply != nil {
-		r.reply(w, q, req)
+	refusal := reject(w, route, req)
+	if refusal == nil && route.Protocol == nil {
+		r.reply(w, route, req)
 		return
 	}
 	if refusal == nil {
-		if d.prepare != nil {
-			d.prepare(req)
+		if p, ok := route.Protocol.(protocol.Preparer); ok {
+			p.Prepare(req)
 		}
 		if refusal = r.admit(q, req); refusal == nil {
 			refusal = r.take(q, req)
@@ -193,36 +195,31 @@ func (q *request) release() {
 	q.leave()
 	q.unspool()
 	if !q.small() {
-		q.sent, q.body, q.form, q.scratch, q.events, q.blobs, q.applied, q.rejects, q.violations = nil, nil, nil, nil, nil, nil, nil, nil, nil
+		q.sent, q.body, q.scratch, q.events, q.blobs, q.applied, q.rejects, q.violations = nil, nil, nil, nil, nil, nil, nil, nil
+		q.in.Forget()
 	}
 }
 
-// route refuses what brings no events. That is nobody's lost event, so it is no
-// failure.
-func route(w http.ResponseWriter, q *request, d *dialect, req *http.Request) *errcode.Error {
+// reject rejects what brings no events.
+func reject(w http.ResponseWriter, route *protocol.Route, req *http.Request) *errcode.Error {
 	switch {
-	case d == nil:
-		q.silent = true
-		return errcode.NotFound.Errorf("there is nothing here: send events to POST %s", eventsPath)
-	case !slices.Contains(d.allowed(), req.Method):
-		q.silent = true
-		w.Header().Set("Allow", d.allow())
-		return errcode.MethodNotAllowed.Errorf("method %.100q: send events by %s", req.Method, strings.Join(d.allowed(), " or "))
+	case route == nil:
+		return errcode.NotFound.Errorf("there is nothing here: send events to POST %s", native.Path)
+	case !slices.Contains(route.Allowed(), req.Method):
+		w.Header().Set("Allow", allow(route))
+		return errcode.MethodNotAllowed.Errorf("method %.100q: send events by %s", req.Method, strings.Join(route.Allowed(), " or "))
 	}
 	return nil
 }
 
 // reply answers a request that brings no events and that clients send first.
-func (r *Receiver) reply(w http.ResponseWriter, q *request, req *http.Request) {
-	status, body := q.dialect.reply(r, req)
-	w.Header()["Content-Type"] = contentTypeJSON
-	if kind := q.dialect.contentType; kind != "" {
-		w.Header().Set("Content-Type", kind)
-	}
+func (r *Receiver) reply(w http.ResponseWriter, route *protocol.Route, req *http.Request) {
+	reply := route.Answer(req)
+	setContentType(w.Header(), reply.ContentType)
 	w.Header().Set("X-Content-Type-Options", "nosniff") // some repeat what is in the request
-	w.WriteHeader(status)
-	w.Write(body)
-	r.metrics.requests.WithLabelValues(strconv.Itoa(status)).Inc()
+	w.WriteHeader(reply.Status)
+	w.Write(reply.Body)
+	r.metrics.requests.WithLabelValues(strconv.Itoa(reply.Status)).Inc()
 }
 
 // take brings a body's events to the batcher.
@@ -245,6 +242,9 @@ func (r *Receiver) take(q *request, req *http.Request) *errcode.Error {
 	if own := q.charged - q.apart; (q.entered || q.held) && r.memory.Load()-own > r.opts.MaxMemory {
 		return busy() // those before it have kept more than was foreseen
 	}
+	if c, ok := q.route.Protocol.(protocol.Chooser); ok && q.in.Redrive != protocol.RedriveEvent {
+		q.route = c.Choose(q.body)
+	}
 	if inBody {
 		if err := r.unlock(q); err != nil {
 			return err
@@ -253,12 +253,12 @@ func (r *Receiver) take(q *request, req *http.Request) *errcode.Error {
 	if err := q.admitBody(); err != nil {
 		return err
 	}
-	if verify := q.dialect.verify; verify != nil && q.redrive == nil {
-		if err := verify(q, req); err != nil {
+	if v, ok := q.route.Protocol.(protocol.Verifier); ok && q.redrive == nil {
+		if err := v.Verify(req.Header, q.key.Secret, q.asSent()); err != nil {
 			return err
 		}
 	}
-	err := q.dialect.decode(q, q.body)
+	err := q.decode(q.body)
 	if q.largest > keepBytes {
 		q.freshScanners() // their buffers are many times as large
 	}
@@ -272,6 +272,14 @@ func (r *Receiver) take(q *request, req *http.Request) *errcode.Error {
 		return err
 	}
 	return r.append(q, req)
+}
+
+// asSent is the body as it was sent.
+func (q *request) asSent() []byte {
+	if q.encoding != "" {
+		return q.sent
+	}
+	return q.body
 }
 
 // append hands the events to the batcher.
@@ -309,14 +317,16 @@ func (r *Receiver) cors(w http.ResponseWriter, req *http.Request) {
 }
 
 // allow is what the headers say that can be done.
-func (d *dialect) allow() string { return strings.Join(append(d.allowed(), http.MethodOptions), ", ") }
+func allow(route *protocol.Route) string {
+	return strings.Join(slices.Concat(route.Allowed(), []string{http.MethodOptions}), ", ")
+}
 
 // preflight lets a browser's page send, with whatever headers its client has:
 // which pages may is said by cors.
-func preflight(w http.ResponseWriter, req *http.Request, d *dialect) {
+func preflight(w http.ResponseWriter, req *http.Request, route *protocol.Route) {
 	h := w.Header()
-	h.Set("Allow", d.allow())
-	h.Set("Access-Control-Allow-Methods", d.allow())
+	h.Set("Allow", allow(route))
+	h.Set("Access-Control-Allow-Methods", allow(route))
 	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Content-Encoding, X-API-Key")
 	if asked := req.Header.Get("Access-Control-Request-Headers"); asked != "" {
 		h.Set("Access-Control-Allow-Headers", asked)
@@ -329,15 +339,11 @@ func preflight(w http.ResponseWriter, req *http.Request, d *dialect) {
 func (r *Receiver) admit(q *request, req *http.Request) *errcode.Error {
 	q.clientIP, q.proxied = r.client(req)
 	q.conn = connOf(req.Context())
-	headKey := q.dialect.headKey
-	if headKey == nil {
-		headKey = keyOf
-	}
-	key, given := headKey(req)
-	if !given && q.dialect.bodyKey == nil {
+	key, given := q.route.Protocol.Authenticate(req)
+	if _, finds := q.route.Protocol.(protocol.KeyFinder); !given && !finds {
 		return missingKey()
 	}
-	if asked := queryValue(req.URL.RawQuery, "durability"); asked != "" {
+	if asked := protocol.QueryValue(req.URL.RawQuery, "durability"); asked != "" {
 		var ok bool
 		if q.durability, ok = pipeline.ParseDurability(asked); !ok {
 			return errcode.UnknownDurability.Errorf("durability %.100q: memory, disk or object", asked)
@@ -359,12 +365,12 @@ func missingKey() *errcode.Error {
 // unlock finds the key in a body that was read without one. Where it was found in the front of the body already, it
 // has to be the same.
 func (r *Receiver) unlock(q *request) *errcode.Error {
-	key := q.dialect.bodyKey(q, q.body)
+	key, sealed := q.route.Protocol.(protocol.KeyFinder).Key(&q.in, q.body)
 	switch {
 	case q.key.Project != "" && key != "" && tenant.HashKey(key) != q.key.Hash:
 		return errcode.DuplicateKey.Errorf("the body has two keys: send the events of each key in a request of their own")
-	case key == "" && q.sealed != nil:
-		return q.sealed // it may be there
+	case key == "" && sealed != nil:
+		return sealed // it may be there
 	case key == "":
 		return missingKey()
 	case q.key.Project != "":
@@ -389,4 +395,25 @@ func (r *Receiver) unavailable(req *http.Request, err error) *errcode.Error {
 
 func cancelled() *errcode.Error {
 	return errcode.Cancelled.Errorf("the request was cancelled")
+}
+
+// takeQuery makes the query the request's body, without the key, for whoever is
+// to see why it was refused.
+func (q *request) takeQuery(raw string) error {
+	if err := q.charge(2 * int64(len(raw))); err != nil {
+		return err
+	}
+	for part := range strings.SplitSeq(raw, "&") {
+		name, _, _ := strings.Cut(part, "=")
+		plain, err := url.QueryUnescape(name)
+		if part == "" || err == nil && (plain == "key" || plain != "" && plain == q.route.QueryKey) {
+			continue
+		}
+		if len(q.body) > 0 {
+			q.body = append(q.body, '&')
+		}
+		q.body = append(q.body, part...)
+	}
+	q.whole = true
+	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 const one = `{"name":"a"}`
@@ -585,7 +586,7 @@ func TestReport(t *testing.T) {
 func TestManyRefused(t *testing.T) {
 	r, s := newTest(nil)
 	a := serve(t, r, withKey(post("/v1/events", strings.Repeat("1\n", 250))))
-	if a.Status != 400 || a.Rejected != 250 || len(a.Errors) != maxListed || a.ErrorsOmitted != 150 {
+	if a.Status != 400 || a.Rejected != 250 || len(a.Errors) != protocol.MaxListed || a.ErrorsOmitted != 150 {
 		t.Errorf("got %d, rejected %d, listed %d, omitted %d", a.Status, a.Rejected, len(a.Errors), a.ErrorsOmitted)
 	}
 	if len(s.failures) != maxAlike+1 || s.failures[maxAlike].Count != 250-maxAlike || s.appends != 0 {

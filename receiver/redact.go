@@ -15,6 +15,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
@@ -158,7 +159,7 @@ func (q *request) recut(e *pipeline.Event, blobs int) {
 	q.blobs = q.blobs[:blobs]
 	from := len(q.scratch)
 	q.scratch = append(q.scratch, '{')
-	eachSent(e.Properties, func(key, value []byte) {
+	protocol.EachSent(e.Properties, func(key, value []byte) {
 		q.comma()
 		q.scratch = append(append(append(q.scratch, '"'), key...), '"', ':')
 		at := cap(e.Properties) - cap(value) // where value begins: it is a part of them

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 const salt = "a salt of sixteen"
@@ -223,10 +223,10 @@ func TestRedactMemory(t *testing.T) {
 	}
 }
 
-// Blobs that a dialect made by itself move with the text around them, go with
+// Files of an event move with the text around them, go with
 // it, or are hashed.
-func TestRedactBlobsOfADialect(t *testing.T) {
-	r, s := withProjects(t, nil, Project{Drop: []string{"properties.a", "properties.f.gone"}, Hash: []string{"properties.f.h"}, Salt: salt})
+func TestRedactFiles(t *testing.T) {
+	r, s := withProjects(t, nil, Project{Drop: []string{"properties.a", "properties.gone"}, Hash: []string{"properties.h"}, Salt: salt})
 	q := newRequest(r)
 	q.reset(1)
 	g, err := r.tenants.Find(keyFile, 0)
@@ -234,27 +234,30 @@ func TestRedactBlobsOfADialect(t *testing.T) {
 		t.Fatal(err)
 	}
 	q.key, q.tenant = g.Key, g.Tenant
-	d := *native
-	d.event = func(q *request, members []jsonscan.Member) (pipeline.Event, error) {
-		e, err := q.envelope(members)
+	m := protocol.MapperFunc(func(d *protocol.Draft, members []jsonscan.Member) {
+		q.route.Protocol.Map(d, members)
 		for i, key := range []string{"gone", "h", "kept", "last"} {
-			at := bytes.Index(e.Properties, []byte(`"`+key+`":null`)) + len(key) + 3
-			q.blobs = append(q.blobs, pipeline.Blob{Event: len(q.events), At: at, Kind: pipeline.BlobJSON, Size: 10,
-				Write: func(w io.Writer) error { _, err := fmt.Fprintf(w, `"file %d"`, i); return err }})
+			d.Parts = append(d.Parts, protocol.Part{As: protocol.Blob, File: &protocol.File{},
+				Of: &jsonscan.Member{Key: []byte(key), Value: fmt.Appendf(nil, `"file %d"`, i)}})
 		}
-		return e, err
-	}
-	q.dialect = &d
-	body := []byte(`{"name":"a","properties":{"a":"xxxxx","f":{"gone":null,"h":null, "kept":null},"n":null,"last":null}}`)
+	})
+	body := []byte(`{"name":"a","properties":{"a":"xxxxx","n":null}}`)
 	for range 2 {
-		if _, err := q.event(body); err != nil {
+		if _, err := q.event(m, body); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if _, err := s.Append(t.Context(), q.events, q.blobs, 0); err != nil {
 		t.Fatal(err)
 	}
-	want := `{"f":{"h":"` + hashed(`"file 1"`) + `","kept":"file 2"},"n":null,"last":"file 3"}`
+	want := `{"h":"` + hashed(`"file 1"`) + `","kept":"a file","n":null,"last":"a file"}`
+	var files []string
+	for _, b := range s.blobs {
+		files = append(files, string(b.data))
+	}
+	if got, want := strings.Join(files, " "), `"file 2" "file 3" "file 2" "file 3"`; got != want {
+		t.Errorf("got files %s, want %s", got, want)
+	}
 	for i := range 2 {
 		if got := s.whole(t, i); !reflect.DeepEqual(parsed(t, got), parsed(t, []byte(want))) {
 			t.Errorf("event %d: %s, want %s", i, got, want)

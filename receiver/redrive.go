@@ -8,10 +8,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
@@ -60,21 +60,19 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 		}
 	}
 	for _, h := range d.Headers {
-		if strings.HasPrefix(h.Name, cloudHeader) || strings.HasPrefix(h.Name, heliconeHeader) {
+		if r.router.IsEventHeader(h.Name) {
 			req.Header.Set(h.Name, h.Value)
 		}
 	}
 	began := time.Now()
 	q := r.begin(began)
 	defer r.end(q)
-	q.redrive = &d
-	if known := dialectOf(d.Path); known != nil {
-		q.dialect = known.of(req.Header)
+	q.redrive, q.in.Redrive = &d, protocol.RedriveBody
+	if d.Event {
+		q.in.Redrive = protocol.RedriveEvent
 	}
-	if d.Event && q.dialect != native && !q.dialect.alone {
-		one := *q.dialect
-		one.decode = (*request).decode
-		q.dialect = &one
+	if route := r.router.Find(d.Path, req.Header); route != nil && route.Protocol != nil {
+		q.route = route
 	}
 	q.key, q.tenant = tenant.Key{Project: d.Project}, r.tenants.Project(d.Project)
 	q.project = append(q.project[:0], d.Project...)
@@ -86,23 +84,19 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 	} else {
 		r.keep(q, req)
 	}
-	out := Redriven{RequestID: q.id, Object: q.object}
-	var status int
-	out.Accepted, out.Rejected, status = q.outcome(refusal)
-	if refusal == nil {
-		out.Sampled = q.sampled
-	}
-	r.metrics.observe(status, q, time.Since(began))
+	o := q.result(refusal)
+	out := Redriven{RequestID: q.id, Object: q.object, Accepted: o.Accepted, Rejected: o.Rejected, Sampled: o.Sampled}
+	r.metrics.observe(o.Status, q, time.Since(began))
 	if out.Accepted+out.Sampled > 0 {
 		r.report(q, req, refusal)
 	}
-	if status == http.StatusServiceUnavailable {
+	if o.Status == http.StatusServiceUnavailable {
 		return out, fmt.Errorf("redrive %s: %s: %s", d.ID, refusal.Code, refusal.Message)
 	}
 	if refusal != nil {
 		out.Code, out.Message = refusal.Code.String(), refusal.Message
 	} else if len(q.rejects) > 0 {
-		out.Code, out.Message = q.rejects[0].code.String(), q.rejects[0].message
+		out.Code, out.Message = q.rejects[0].Code.String(), q.rejects[0].Message
 	}
 	return out, nil
 }

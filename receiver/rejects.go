@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 // maxAlike is how many failures of one code are stored one by one for one request. All others of that code share one
@@ -49,13 +50,13 @@ func (a alike) rest(f func(code errcode.Code)) {
 func (q *request) reportRejects(of pipeline.Failure) {
 	var counts alike
 	for _, e := range q.rejects {
-		q.r.metrics.rejected.WithLabelValues(e.code.String()).Inc()
-		if !counts.add(e.code) {
+		q.r.metrics.rejected.WithLabelValues(e.Code.String()).Inc()
+		if !counts.add(e.Code) {
 			continue
 		}
 		f := of
-		f.ContentType = cmp.Or(e.kind, of.ContentType)
-		f.Code, f.Message, f.Raw, f.Index = e.code.String(), e.message, e.raw, e.index
+		f.ContentType = cmp.Or(e.ContentType, of.ContentType)
+		f.Code, f.Message, f.Raw, f.Index = e.Code.String(), e.Message, e.Raw, e.Index
 		q.r.reporter.Report(f)
 	}
 	body := q.body
@@ -63,7 +64,7 @@ func (q *request) reportRejects(of pipeline.Failure) {
 		rest := beyond(q.rejects, code)
 		f := of
 		f.Count, f.Code, f.Message = len(rest), code.String(), shared(rest)
-		if q.dialect.alone { // its events are no events without what is around them
+		if q.route.WholeBody { // its events are no events without what is around them
 			f.Raw, body = body, nil
 			if f.Raw == nil {
 				f.Message += "; the body is in another record of this request"
@@ -71,7 +72,7 @@ func (q *request) reportRejects(of pipeline.Failure) {
 			q.r.reporter.Report(f)
 			return
 		}
-		f.Index = rest[0].index
+		f.Index = rest[0].Index
 		q.withJoined(rest, &f)
 	})
 }
@@ -79,9 +80,9 @@ func (q *request) reportRejects(of pipeline.Failure) {
 // reportTakenRest reports the events beyond maxAlike that were taken and do not fit their schema. Their bytes are in
 // the table.
 func (q *request) reportTakenRest(of pipeline.Failure, counts alike) {
-	all := make([]reject, len(q.violations))
+	all := make([]protocol.Reject, len(q.violations))
 	for i, v := range q.violations {
-		all[i] = v.reject
+		all[i] = v.Reject
 	}
 	counts.rest(func(code errcode.Code) {
 		rest := beyond(all, code)
@@ -92,11 +93,11 @@ func (q *request) reportTakenRest(of pipeline.Failure, counts alike) {
 }
 
 // beyond returns the failures of a code that are not stored one by one.
-func beyond(all []reject, code errcode.Code) (rest []reject) {
+func beyond(all []protocol.Reject, code errcode.Code) (rest []protocol.Reject) {
 	skip := maxAlike
 	for _, e := range all {
 		switch {
-		case e.code != code:
+		case e.Code != code:
 		case skip > 0:
 			skip--
 		default:
@@ -106,17 +107,17 @@ func beyond(all []reject, code errcode.Code) (rest []reject) {
 	return rest
 }
 
-func shared(rest []reject) string {
+func shared(rest []protocol.Reject) string {
 	return fmt.Sprintf("%d events of one request, at indexes %d to %d, after %d others with this code; the first: %s",
-		len(rest), rest[0].index, rest[len(rest)-1].index, maxAlike, rest[0].message)
+		len(rest), rest[0].Index, rest[len(rest)-1].Index, maxAlike, rest[0].Message)
 }
 
 // withJoined reports a failure with the bytes of rejected events, one behind the other. So a redrive sends these events
 // and none that was accepted. Large ones are joined on disk.
-func (q *request) withJoined(rest []reject, f *pipeline.Failure) {
+func (q *request) withJoined(rest []protocol.Reject, f *pipeline.Failure) {
 	size := int64(0)
 	for _, e := range rest {
-		size += int64(len(e.raw)) + 1
+		size += int64(len(e.Raw)) + 1
 	}
 	src := &rejectReader{rest: rest}
 	var err error
@@ -138,13 +139,13 @@ func (q *request) withJoined(rest []reject, f *pipeline.Failure) {
 
 // rejectReader reads rejected events, each followed by a line end.
 type rejectReader struct {
-	rest []reject
+	rest []protocol.Reject
 	at   int // in the first of them
 }
 
 func (j *rejectReader) Read(p []byte) (n int, err error) {
 	for n < len(p) && len(j.rest) > 0 {
-		raw := j.rest[0].raw
+		raw := j.rest[0].Raw
 		if j.at < len(raw) {
 			m := copy(p[n:], raw[j.at:])
 			n, j.at = n+m, j.at+m

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 func manyEvents(o *Options) { o.MaxEvents = 50_000 }
@@ -16,7 +17,7 @@ func TestManyRejectsShareARecord(t *testing.T) {
 	r, s := newTest(manyEvents)
 	const n = 50_000
 	a := serve(t, r, withKey(post("/v1/events", strings.Repeat("{}\n", n))))
-	if a.Status != 400 || a.Rejected != n || len(a.Errors) != maxListed || a.ErrorsOmitted != n-maxListed || *a.Errors[99].Index != 99 {
+	if a.Status != 400 || a.Rejected != n || len(a.Errors) != protocol.MaxListed || a.ErrorsOmitted != n-protocol.MaxListed || *a.Errors[99].Index != 99 {
 		t.Errorf("answered %d, %d rejected, %d listed, %d omitted", a.Status, a.Rejected, len(a.Errors), a.ErrorsOmitted)
 	}
 	if len(s.failures) != maxAlike+1 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 // The raw bytes and the content encoding of a failure belong together.
@@ -158,7 +159,7 @@ func TestReportedHeaders(t *testing.T) {
 	if !slices.Equal(f.Headers, want) {
 		t.Errorf("got %v", f.Headers)
 	}
-	if f.Path != "/v1/events" || len(f.UserAgent) != maxHeader || len(f.ContentType) != maxHeader {
+	if f.Path != "/v1/events" || len(f.UserAgent) != protocol.MaxHeader || len(f.ContentType) != protocol.MaxHeader {
 		t.Errorf("path %q, %d and %d bytes", f.Path, len(f.UserAgent), len(f.ContentType))
 	}
 	if strings.Contains(fmt.Sprintf("%+v", f), key) {

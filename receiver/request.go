@@ -12,23 +12,25 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/protocol"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // request is all that serving one POST needs, used again for the next.
 type request struct {
 	r          *Receiver
-	dialect    *dialect
+	route      *protocol.Route
+	in         protocol.Request
+	draft      protocol.Draft // of the event that is judged
+	outcome    protocol.Outcome
 	id         string
 	key        tenant.Key
 	tenant     *tenant.Tenant[*redaction] // nil: its project has no settings
 	project    []byte
 	durability pipeline.Durability
 	asked      bool // the request names its durability
-	header     http.Header
 	clientIP   string
 	proxied    bool   // a trusted proxy has sent it
-	lines      bool   // the body is NDJSON by its content type
 	encoding   string // of the body, in lower case; empty: none
 	maxBody    int64
 	now        int64 // received_at, ms
@@ -50,15 +52,12 @@ type request struct {
 	front      front
 	sent       []byte // the body as it was sent, where that is not body
 	packed     bytes.Reader
-	body       []byte         // decompressed; never changed, for what is refused is kept as it was sent
-	form       []byte         // the JSON of a body that is a form
-	formKey    string         // the key that stands beside it
-	sealed     *errcode.Error // why the JSON cannot be taken out of it; nil: it can, or was not tried
-	keyText    []byte         // a text in the body that is a key; nil: none was looked up
-	whole      bool           // what was sent was read to its end
-	charged    int64          // bytes that it takes, see charge
-	apart      int64          // of these, what is not counted in Receiver.memory
-	accepted   int            // events that the batcher was given
+	body       []byte // decompressed; never changed, for what is refused is kept as it was sent
+	keyText    []byte // a text in the body that is a key; nil: none was looked up
+	whole      bool   // what was sent was read to its end
+	charged    int64  // bytes that it takes, see charge
+	apart      int64  // of these, what is not counted in Receiver.memory
+	accepted   int    // events that the batcher was given
 	scan       jsonscan.Scanner
 	inner      jsonscan.Scanner // of a nested properties object
 	scratch    []byte           // what events hold that does not stand in the body as it is
@@ -66,12 +65,10 @@ type request struct {
 	events     []pipeline.Event
 	blobs      []pipeline.Blob // cut out of them
 	threshold  int             // bytes of a value that is; 0: none is
-	uncut      bool            // none is yet, but for what the dialect takes out itself
-	files      []file          // of a form
-	data       []byte          // of a CloudEvent in binary mode, where they are to be base64
+	uncut      bool            // none is yet, but for files
 	applied    []int32         // rules of the project's redaction, one a value
 	overfull   bool            // there was no memory for an event without what is taken out of it
-	rejects    []reject
+	rejects    []protocol.Reject
 	violation  error       // of the event that was taken last; nil: none, or noted
 	violations []violation // events that were taken and are reported all the same
 	rejected   int
@@ -84,18 +81,10 @@ type request struct {
 	response   []byte // the answer
 }
 
-// reject is one event that was refused.
-type reject struct {
-	index   int
-	code    errcode.Code
-	message string
-	raw     []byte // a view into the body, or made of it
-	kind    string // the content type of raw; empty: the request's
-}
-
 func newRequest(r *Receiver) *request {
 	q := &request{r: r}
 	q.freshScanners()
+	q.reset(0)
 	return q
 }
 
@@ -107,9 +96,10 @@ func (q *request) freshScanners() {
 func (q *request) reset(now int64) {
 	var id [8]byte
 	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // tells requests apart, and is no secret
-	*q = request{r: q.r, dialect: native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody, scan: q.scan, inner: q.inner,
+	in := protocol.Request{Host: q, MaxEvent: q.r.opts.MaxEvent, MaxDepth: q.r.opts.MaxDepth, MaxBody: q.r.opts.MaxDecoded}
+	*q = request{r: q.r, in: in, route: q.r.native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody, scan: q.scan, inner: q.inner,
 		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], blobs: q.blobs[:0], applied: q.applied[:0], rejects: q.rejects[:0], violations: q.violations[:0],
-		response: q.response[:0], frontBuf: q.frontBuf}
+		response: q.response[:0], draft: protocol.Draft{Parts: q.draft.Parts[:0], Envelope: q.draft.Envelope[:0]}, frontBuf: q.frontBuf}
 }
 
 // Buffers up to these sizes are used again.
@@ -158,7 +148,7 @@ const maxContext = 512
 
 // head takes what the request's head says of the events in its body.
 func (q *request) head(req *http.Request) *errcode.Error {
-	q.header = req.Header
+	q.in.Header = req.Header
 	q.setContext(req)
 	if err := q.contentType(req); err != nil {
 		return err
@@ -172,26 +162,21 @@ func (q *request) setContext(req *http.Request) {
 	c = jsonscan.AppendQuoted(c, []byte(q.clientIP))
 	if ua := req.UserAgent(); ua != "" {
 		c = append(c, `,"user_agent":`...)
-		c = appendText(c, ua[:min(len(ua), maxContext)])
+		c = protocol.AppendText(c, ua[:min(len(ua), maxContext)])
 	}
 	if h := q.r.opts.CountryHeader; h != "" && q.proxied {
 		if country := req.Header.Get(h); country != "" {
 			c = append(c, `,"country":`...)
-			c = appendText(c, country[:min(len(country), maxContext)])
+			c = protocol.AppendText(c, country[:min(len(country), maxContext)])
 		}
 	}
 	q.context = append(c, '}')
 }
 
-// appendText writes foreign text as a JSON string.
-func appendText(dst []byte, s string) []byte {
-	return jsonscan.AppendQuoted(dst, []byte(strings.ToValidUTF8(s, "\uFFFD")))
-}
-
 // contentType accepts what JSON is sent as: its own types, text/plain (beacons),
 // and curl's default, application/x-www-form-urlencoded.
 func (q *request) contentType(req *http.Request) *errcode.Error {
-	if q.dialect.anyType {
+	if q.route.AnyType {
 		return nil
 	}
 	value := req.Header.Get("Content-Type")
@@ -199,7 +184,7 @@ func (q *request) contentType(req *http.Request) *errcode.Error {
 	case "", "application/json", "text/plain;charset=UTF-8":
 		return nil
 	case "application/x-ndjson":
-		q.lines = true
+		q.in.Lines = true
 		return nil
 	}
 	kind, params, err := mime.ParseMediaType(value)
@@ -208,7 +193,7 @@ func (q *request) contentType(req *http.Request) *errcode.Error {
 	}
 	switch kind {
 	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/json-lines":
-		q.lines = true
+		q.in.Lines = true
 	case "application/json", "text/json", "text/plain", "application/x-www-form-urlencoded", "application/octet-stream":
 	default:
 		return errcode.UnsupportedMediaType.Errorf("content type %.100q: send application/json or application/x-ndjson", kind)

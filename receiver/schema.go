@@ -6,6 +6,9 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/protocol"
+	"github.com/penstock/penstock/receiver/protocol/native"
 )
 
 // Schemas judge events' properties. Find gives what judges those of a name, nil
@@ -66,7 +69,7 @@ func (q *request) redacts() bool { return q.tenant != nil && q.tenant.Edits != n
 
 // violation is an event that was taken and does not fit its schema.
 type violation struct {
-	reject
+	protocol.Reject
 	event int // of q.events
 }
 
@@ -76,8 +79,8 @@ func (q *request) note(raw []byte, kind string) {
 	if q.violation == nil {
 		return
 	}
-	code, message := explain(q.violation)
-	q.violations = append(q.violations, violation{reject{q.index, code, message, raw, kind}, len(q.events) - 1})
+	code, message := errcode.Of(q.violation)
+	q.violations = append(q.violations, violation{protocol.Reject{Index: q.index, Code: code, Message: message, Raw: raw, ContentType: kind}, len(q.events) - 1})
 	q.violation = nil
 }
 
@@ -88,17 +91,17 @@ func (q *request) reportTaken(of pipeline.Failure) {
 	of.Class = takenClass
 	var counts alike
 	for _, v := range q.violations {
-		if !counts.add(v.code) {
+		if !counts.add(v.Code) {
 			continue
 		}
 		f := of
-		f.Code, f.Message, f.Index, f.Raw = v.code.String(), v.message, v.index, v.raw
-		f.ContentType = cmp.Or(v.kind, of.ContentType)
+		f.Code, f.Message, f.Index, f.Raw = v.Code.String(), v.Message, v.Index, v.Raw
+		f.ContentType = cmp.Or(v.ContentType, of.ContentType)
 		switch {
 		case q.redacts():
-			f.Path, f.ContentType, f.ClientIP, f.UserAgent, f.Headers = eventsPath, "application/json", "", "", nil
+			f.Path, f.ContentType, f.ClientIP, f.UserAgent, f.Headers = native.Path, "application/json", "", "", nil
 			f.Raw = appendEvent(nil, &q.events[v.event])
-		case v.raw == nil:
+		case v.Raw == nil:
 			f.Raw, f.Index = q.body, -1
 		}
 		q.r.reporter.Report(f)

@@ -15,6 +15,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol/native"
 )
 
 // wantsText is a schema of events named strict: each has a text t, and no more
@@ -162,7 +163,7 @@ func TestSchemaOfRedactedEvents(t *testing.T) {
 			if all := fmt.Sprintf("%+v %s", f, f.Raw); strings.Contains(all, "secret") || strings.Contains(all, "192.0.2.1") {
 				t.Errorf("%s", all)
 			}
-			if f.Class != takenClass || f.Index != c.index || f.Path != eventsPath || f.ContentType != "application/json" || !json.Valid(f.Raw) || !strings.Contains(string(f.Raw), c.raw) ||
+			if f.Class != takenClass || f.Index != c.index || f.Path != native.Path || f.ContentType != "application/json" || !json.Valid(f.Raw) || !strings.Contains(string(f.Raw), c.raw) ||
 				f.Message != `the properties of "strict" do not fit their schema: user/0/email other/place; the event was taken` {
 				t.Errorf("%+v %s", f, f.Raw)
 			}

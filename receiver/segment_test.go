@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 // send posts and returns the answer as it is.
@@ -169,7 +170,7 @@ func FuzzEachMember(f *testing.F) {
 		var want map[string]json.RawMessage
 		valid := json.Unmarshal([]byte(s), &want) == nil && want != nil
 		got := map[string]string{}
-		whole := eachMember(wholeBody([]byte(s)), func(key, value []byte) {
+		whole := protocol.EachMember(protocol.Whole([]byte(s)), func(key, value []byte) {
 			got[string(key)] = string(value)
 		})
 		if !valid {
@@ -277,7 +278,7 @@ func TestSegmentSettings(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, req)
-		if got := plainText(dig(wholeBody(w.Body.Bytes()), c.path...)); w.Code != 200 || !json.Valid(w.Body.Bytes()) || string(got) != `k"y` || len(s.failures) != 0 {
+		if got := protocol.PlainText(protocol.Dig(protocol.Whole(w.Body.Bytes()), c.path...)); w.Code != 200 || !json.Valid(w.Body.Bytes()) || string(got) != `k"y` || len(s.failures) != 0 {
 			t.Errorf("%s: got %d %s", c.target, w.Code, w.Body)
 		}
 	}

@@ -157,18 +157,18 @@ const (
 func (q *request) letGo() {
 	left := int64(len(q.rejects)+len(q.violations)) * rejectRoom
 	if left > 0 {
-		left += int64(cap(q.form))
+		left += q.in.Copied()
 	}
 	bodies := q.inMemory(q.sent) + q.inMemory(q.body)
 	if len(q.violations) > 0 { // they are reported as their rows have them
 		left += max(0, q.charged-bodies)
 	}
-	if q.entered && (left > rejectsAtOnce*rejectRoom || q.dialect.rereads) || q.held && left > bodies/2 {
+	if q.entered && (left > rejectsAtOnce*rejectRoom || q.route.RereadBody) || q.held && left > bodies/2 {
 		return
 	}
 	q.blobs = nil
 	if left == 0 {
-		q.form = nil
+		q.in.Forget()
 	}
 	if len(q.violations) == 0 {
 		q.events, q.scratch = nil, nil

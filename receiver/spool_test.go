@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 func spooling(t *testing.T, dir string) func(*Options) {
@@ -303,7 +304,7 @@ func TestLetGo(t *testing.T) {
 		r, _ := newTest(nil)
 		q := r.begin(time.Now())
 		q.key.Project = "a"
-		q.dialect = &dialect{rereads: c.rereads}
+		q.route = &protocol.Route{RereadBody: c.rereads}
 		if c.large {
 			q.spools = []*spooled{{file: os.Stdin, data: make([]byte, 0, 1)}} // its body is not in memory
 			if err := r.enter(t.Context(), q); err != nil {
@@ -316,10 +317,7 @@ func TestLetGo(t *testing.T) {
 			}
 		}
 		q.events, q.scratch = make([]pipeline.Event, 50_000), make([]byte, body)
-		if c.rejects == 0 {
-			q.form = make([]byte, body)
-		}
-		q.rejects, q.violations = make([]reject, c.rejects), make([]violation, c.violations)
+		q.rejects, q.violations = make([]protocol.Reject, c.rejects), make([]violation, c.violations)
 		if err := q.charge(q.charged + 12<<20); err != nil {
 			t.Fatal(err)
 		}
@@ -327,7 +325,7 @@ func TestLetGo(t *testing.T) {
 		if gone := !q.entered && !q.held; gone != c.gone || r.memory.Load() != c.memory {
 			t.Errorf("%s: its place is given back: %v; %d bytes are counted, want %d", c.name, gone, r.memory.Load(), c.memory)
 		}
-		if c.gone && (q.events != nil || q.scratch != nil || q.form != nil) {
+		if c.gone && (q.events != nil || q.scratch != nil) {
 			t.Errorf("%s: it keeps what was made of its body", c.name)
 		}
 		q.spools = nil

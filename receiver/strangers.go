@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/tokenbucket"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 // A stranger is a client whose key is not known: it has none, a wrong one, or one in its body that was not read yet.
@@ -244,7 +245,7 @@ func (q *request) introduce(src io.Reader, length int64) (io.Reader, error) {
 		return &q.front, nil
 	}
 	encoding := q.encoding
-	if encoding == "" && q.dialect.sniffs && isGzip(head) {
+	if encoding == "" && q.route.FindsGzip && isGzip(head) {
 		encoding = "gzip"
 	}
 	if encoding != "" && !q.whole { // what is read was not decompressed yet
@@ -304,7 +305,7 @@ func (q *request) readFront(src io.Reader) ([]byte, error) {
 // meet looks for a known key in the front of a body, and holds the body to the limits of the key. Without one it holds
 // the body to those of strangers.
 func (q *request) meet(text []byte, length int64) error {
-	eachToken(wholeBody(text), func(key []byte) bool {
+	eachToken(protocol.Whole(text), func(key []byte) bool {
 		if q.r.tenants.Known(string(key)) {
 			q.maxBody = q.r.opts.MaxBody
 			q.visit.denied = q.r.useKey(q, string(key)) // it is answered with the whole body, which its project keeps
@@ -339,19 +340,19 @@ func eachToken(b []byte, f func(text []byte) bool) {
 			return
 		}
 		b = b[at:]
-		n := extent(b)
+		n := jsonscan.Extent(b)
 		if n == 0 {
 			return
 		}
 		name := b[1 : n-1]
 		b = jsonscan.TrimSpace(b[n:])
-		if !slices.Contains(keyParameters, string(name)) || len(b) == 0 || b[0] != ':' {
+		if !slices.Contains(protocol.KeyNames, string(name)) || len(b) == 0 || b[0] != ':' {
 			continue
 		}
 		b = jsonscan.TrimSpace(b[1:])
 		if len(b) > 0 && b[0] == '"' {
 			tokens++
-			if n = extent(b); n == 0 || !f(plainText(b[:n])) {
+			if n = jsonscan.Extent(b); n == 0 || !f(protocol.PlainText(b[:n])) {
 				return
 			}
 			b = b[n:]

@@ -3,14 +3,11 @@ package receiver
 import (
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/tenant"
@@ -43,34 +40,6 @@ func (r *Receiver) Usage() tenant.Usage { return r.tenants.Usage() }
 
 // SetUsage goes on from what an earlier receiver has counted.
 func (r *Receiver) SetUsage(u tenant.Usage) { r.tenants.SetUsage(u) }
-
-// keyOf takes the key from where clients can put one: a header, the user of
-// Basic authentication, or the query (beacons set no header).
-func keyOf(req *http.Request) (key string, given bool) {
-	if auth := req.Header.Get("Authorization"); auth != "" {
-		if scheme, token, ok := strings.Cut(auth, " "); ok && strings.EqualFold(scheme, "Bearer") {
-			return strings.TrimSpace(token), true
-		}
-		if user, _, ok := req.BasicAuth(); ok {
-			return user, true
-		}
-	}
-	if key := req.Header.Get("X-API-Key"); key != "" {
-		return key, true
-	}
-	key = queryValue(req.URL.RawQuery, "key")
-	return key, key != ""
-}
-
-// queryValue is the first value of a query parameter; it parses nothing where
-// there is no query.
-func queryValue(raw, name string) string {
-	if raw == "" {
-		return ""
-	}
-	values, _ := url.ParseQuery(raw)
-	return values.Get(name)
-}
 
 // useKey makes the request one of the key's project.
 func (r *Receiver) useKey(q *request, key string) *errcode.Error {
@@ -170,16 +139,15 @@ func (q *request) within(l *tenant.Limit) *errcode.Error {
 // errSampled says that an event is good, and left out by its project's sample.
 var errSampled = errors.New("left out by the sample")
 
-// make has the dialect make an event of its members, and does with it as its
-// project's settings say.
-func (q *request) make(members []jsonscan.Member) (pipeline.Event, error) {
+// make writes the event of the draft, and does with it as its project's settings say.
+func (q *request) make(e *pipeline.Event) error {
 	t := q.tenant
 	if t == nil {
-		return q.dialect.event(q, members)
+		return q.write(e, &q.draft)
 	}
 	blobs := len(q.blobs)
 	q.uncut = t.Edits != nil // a value that left its row would take what is in it along
-	e, err := q.dialect.event(q, members)
+	err := q.write(e, &q.draft)
 	q.uncut = false
 	switch {
 	case err != nil:
@@ -188,9 +156,9 @@ func (q *request) make(members []jsonscan.Member) (pipeline.Event, error) {
 	case t.SampledOut(e.Name, e.ID[:], e.SessionID, e.UserID):
 		err = errSampled
 	case t.Edits != nil:
-		err = q.redact(&e, blobs)
+		err = q.redact(e, blobs)
 	}
-	return e, err
+	return err
 }
 
 // list names some of many.

@@ -98,7 +98,7 @@ func TestWrappedRefused(t *testing.T) {
 	bomb := zipped(strings.Repeat(" ", 9<<20))
 	std := base64.StdEncoding.EncodeToString
 	wrapped := `{"event":"a","api_key":"` + key + `"}`
-	for range maxWraps + 1 {
+	for range 5 {
 		wrapped = std([]byte(wrapped))
 	}
 	for _, c := range []struct {

@@ -4,8 +4,11 @@
 package errcode
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/penstock/penstock/internal/jsonscan"
 )
 
 // Code says why an event or a whole request is rejected. None is no code.
@@ -65,6 +68,19 @@ func (e *Error) Error() string { return e.Message }
 
 // Status is that of the answer if the whole request is rejected.
 func (e *Error) Status() int { return e.Code.Status() }
+
+// Of returns the code and the message of an event's error.
+func Of(err error) (Code, string) {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code, e.Message
+	}
+	if e, ok := errors.AsType[*jsonscan.Error](err); ok {
+		if code, ok := Named(e.Code); ok {
+			return code, err.Error()
+		}
+	}
+	return InvalidEvent, err.Error()
+}
 
 const (
 	None Code = iota

@@ -1,4 +1,11 @@
-package receiver
+// Package otlp takes OpenTelemetry's protocol over HTTP, for traces and logs, as
+// protobuf and as JSON: https://opentelemetry.io/docs/specs/otlp/#otlphttp
+//
+// A request holds records (spans, log records) by the resource and the scope
+// that they come from. It is walked down to the records, each of which is
+// decoded for itself (record.go): one that is wrong fails alone, and memory is
+// that of one record.
+package otlp
 
 import (
 	"bytes"
@@ -9,7 +16,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
 	"strings"
 
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
@@ -22,21 +28,22 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// OpenTelemetry's protocol over HTTP, for traces and logs, as protobuf and as
-// JSON: https://opentelemetry.io/docs/specs/otlp/#otlphttp
-//
-// A request holds records (spans, log records) by the resource and the scope
-// that they come from. It is walked down to the records, each of which is
-// decoded for itself (otlpevent.go): one that is wrong fails alone, and memory
-// is that of one record.
-var otlp = []*dialect{traces.dialect(), logs.dialect()}
-
-// tracePaths are OTLP's own, to which OpenRouter's webhook can also PUT, and that
-// of Langfuse's SDKs, which send their observations as spans:
+// Routes are those of both signals. Traces can also be PUT by OpenRouter's
+// webhook, and Langfuse's SDKs send their observations as spans:
 // https://langfuse.com/integrations/native/opentelemetry
-var tracePaths = []string{"/v1/traces", "/api/public/otel/v1/traces"}
+func Routes() []*protocol.Route {
+	var routes []*protocol.Route
+	for _, s := range []*signal{traces, logs} {
+		json := &protocol.Route{Name: "otlp", Paths: s.paths, Methods: s.methods, WholeBody: true, Protocol: jsonOf{whole{s}}}
+		binary := *json
+		binary.Protocol, binary.AnyType, binary.Match = protoOf{whole{s}}, true, isProto
+		routes = append(routes, &binary, json)
+	}
+	return routes
+}
 
 // signal is a kind of record. In protobuf the fields that lead to it have the
 // same numbers for all.
@@ -44,35 +51,43 @@ type signal struct {
 	paths                      []string
 	methods                    []string // nil: POST
 	resources, scopes, records string   // what JSON calls the lists on the way
-	rejected                   string   // and, in an answer, the number of the refused ones
+	rejected                   string   // and, in an answer, the number of the rejected ones
 	message                    message
 }
 
 var (
-	traces = &signal{tracePaths, []string{http.MethodPost, http.MethodPut}, "resourceSpans", "scopeSpans", "spans", "rejectedSpans", spanMessage}
-	logs   = &signal{[]string{"/v1/logs"}, nil, "resourceLogs", "scopeLogs", "logRecords", "rejectedLogRecords", logMessage}
+	traces = &signal{[]string{"/v1/traces", "/api/public/otel/v1/traces"}, []string{http.MethodPost, http.MethodPut},
+		"resourceSpans", "scopeSpans", "spans", "rejectedSpans", spanMessage}
+	logs = &signal{[]string{"/v1/logs"}, nil, "resourceLogs", "scopeLogs", "logRecords", "rejectedLogRecords", logMessage}
 )
 
 const protobuf = "application/x-protobuf"
 
-func (s *signal) dialect() *dialect {
-	d := &dialect{name: "otlp", paths: s.paths, methods: s.methods, alone: true, decode: s.decodeJSON, answer: s.answerJSON}
-	binary := *d
-	binary.decode, binary.answer, binary.contentType, binary.anyType = s.decodeProto, s.answerProto, protobuf, true
-	d.variant = func(head http.Header) *dialect {
-		switch kind, _, _ := mime.ParseMediaType(head.Get("Content-Type")); kind {
-		case protobuf, "application/protobuf":
-			return &binary
-		}
-		return nil
-	}
-	return d
+func isProto(head http.Header) bool {
+	kind, _, _ := mime.ParseMediaType(head.Get("Content-Type"))
+	return kind == protobuf || kind == "application/protobuf"
 }
 
-// otlpBatch is where the walk through a request stands.
-type otlpBatch struct {
+// whole is what both encodings share: records are nothing without the body around them.
+type whole struct{ *signal }
+
+func (whole) Authenticate(req *http.Request) (key string, given bool) { return protocol.HeadKey(req) }
+
+// Map is not used: a record is redriven as a body with it alone.
+func (whole) Map(d *protocol.Draft, _ []jsonscan.Member) {
+	d.Fail(errcode.InvalidOTLP.Errorf("a record is no event without the resource around it"))
+}
+
+type (
+	jsonOf  struct{ whole }
+	protoOf struct{ whole }
+)
+
+// walk is where the way through a request stands.
+type walk struct {
 	*signal
-	q    *request
+	r    *protocol.Request
+	to   protocol.Sink
 	json bool // else protobuf
 
 	// As they were sent, for a record that is kept alone.
@@ -90,24 +105,15 @@ type otlpBatch struct {
 	made    int64 // of the events so far, and of what is kept of refused ones
 }
 
-// walk begins a request.
-func (s *signal) walk(q *request, json bool) *otlpBatch {
-	b := &otlpBatch{signal: s, q: q, json: json}
-	d := *q.dialect
-	d.event = b.event
-	q.dialect = &d
-	return b
-}
-
 func badOTLP(format string, args ...any) *errcode.Error {
 	return errcode.InvalidOTLP.Errorf(format, args...)
 }
 
-func (s *signal) decodeJSON(q *request, body []byte) *errcode.Error {
-	if body = wholeBody(body); len(body) == 0 {
+func (s jsonOf) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
+	if body = protocol.Whole(body); len(body) == 0 {
 		return errcode.EmptyBody.Errorf("the body is empty")
 	}
-	err := s.walkJSON(q, body)
+	err := (&walk{signal: s.signal, r: r, to: to, json: true}).bodyJSON(body)
 	if err != nil && err.Status() == http.StatusBadRequest {
 		if e := json.Unmarshal(body, &struct{}{}); e != nil { // says it better
 			return errcode.InvalidJSON.Errorf("the body is not a JSON object: %s", e)
@@ -116,12 +122,11 @@ func (s *signal) decodeJSON(q *request, body []byte) *errcode.Error {
 	return err
 }
 
-func (s *signal) walkJSON(q *request, body []byte) *errcode.Error {
-	b := s.walk(q, true)
-	if err := s.strange(body); err != nil {
+func (b *walk) bodyJSON(body []byte) *errcode.Error {
+	if err := b.strange(body); err != nil {
 		return err
 	}
-	return b.list(body, s.resources, func(group []byte) *errcode.Error {
+	return b.list(body, b.resources, func(group []byte) *errcode.Error {
 		resource, schema, err := sourceJSON(group, "resource")
 		if err == nil {
 			err = b.enterResource(resource, schema)
@@ -129,7 +134,7 @@ func (s *signal) walkJSON(q *request, body []byte) *errcode.Error {
 		if err != nil {
 			return err
 		}
-		return b.list(group, s.scopes, func(group []byte) *errcode.Error {
+		return b.list(group, b.scopes, func(group []byte) *errcode.Error {
 			scope, schema, err := sourceJSON(group, "scope")
 			if err == nil {
 				err = b.enterScope(scope, schema)
@@ -137,7 +142,7 @@ func (s *signal) walkJSON(q *request, body []byte) *errcode.Error {
 			if err != nil {
 				return err
 			}
-			return b.list(group, s.records, b.take)
+			return b.list(group, b.records, b.take)
 		})
 	})
 }
@@ -145,7 +150,7 @@ func (s *signal) walkJSON(q *request, body []byte) *errcode.Error {
 // strange refuses what belongs on another route, all of which would be passed over
 // as fields that are not known here.
 func (s *signal) strange(body []byte) (err *errcode.Error) {
-	eachMember(body, func(key, value []byte) {
+	protocol.EachMember(body, func(key, value []byte) {
 		for _, other := range []string{traces.resources, logs.resources, "resourceMetrics", "resourceProfiles"} {
 			if other != s.resources && value[0] != 'n' && named(key, other) {
 				err = badOTLP("%s takes %q, not %q", s.paths[0], s.resources, other)
@@ -163,7 +168,7 @@ func named(key []byte, name string) bool {
 
 // sourceJSON is what a group of records comes from.
 func sourceJSON(group []byte, name string) (source, schema []byte, err *errcode.Error) {
-	eachMember(group, func(key, value []byte) {
+	protocol.EachMember(group, func(key, value []byte) {
 		to := &source
 		switch string(key) {
 		case name:
@@ -182,11 +187,11 @@ func sourceJSON(group []byte, name string) (source, schema []byte, err *errcode.
 
 // list calls f for the elements of an object's array of that name, of each
 // where there are more. It goes by brackets and strings alone, so that a record that is no JSON is rejected alone.
-func (b *otlpBatch) list(object []byte, name string, f func(element []byte) *errcode.Error) (err *errcode.Error) {
+func (b *walk) list(object []byte, name string, f func(element []byte) *errcode.Error) (err *errcode.Error) {
 	if len(object) == 0 || object[0] != '{' {
 		return badOTLP("around %q: want an object, not %.40q", name, object)
 	}
-	whole := eachMember(object, func(key, value []byte) {
+	whole := protocol.EachMember(object, func(key, value []byte) {
 		switch {
 		case err != nil || !named(key, name) || value[0] == 'n':
 		case value[0] != '[':
@@ -208,7 +213,7 @@ func elements(array []byte, f func(element []byte) *errcode.Error) *errcode.Erro
 		if err == io.EOF {
 			return nil
 		}
-		n := extent(value)
+		n := jsonscan.Extent(value)
 		if err != nil || n == 0 {
 			return errcode.InvalidJSON.Errorf("a list of records is no JSON array: %.40q", array)
 		}
@@ -225,8 +230,8 @@ const (
 	schemaField = 3
 )
 
-func (s *signal) decodeProto(q *request, body []byte) *errcode.Error {
-	b := s.walk(q, false)
+func (s protoOf) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
+	b := &walk{signal: s.signal, r: r, to: to}
 	return eachField(body, 1, func(group []byte) *errcode.Error {
 		resource, schema, err := source(group)
 		if err == nil {
@@ -348,33 +353,33 @@ func messages(b []byte, of message, depth int) (count int) {
 }
 
 // unmarshal decodes what was sent into m.
-func (b *otlpBatch) unmarshal(sent []byte, of message, m proto.Message) error {
-	if limit := b.q.r.opts.MaxEvent; len(sent) > limit {
+func (b *walk) unmarshal(sent []byte, of message, m proto.Message) *errcode.Error {
+	if limit := b.r.MaxEvent; len(sent) > limit {
 		return errcode.EventTooLarge.Errorf("it has %d bytes, the limit is %d", len(sent), limit)
 	}
 	// A level of the event is up to three of messages.
-	depth := 4*b.q.r.opts.MaxDepth + 16
+	depth := 4*b.r.MaxDepth + 16
 	var count int
 	if b.json {
-		count = strings.Count(view(sent), "{")
+		count = strings.Count(string(sent), "{")
 	} else {
 		count = messages(sent, of, depth)
 	}
 	if count > maxMessages {
 		return errcode.EventTooLarge.Errorf("it has more than %d attributes and values", maxMessages)
 	}
-	before := b.q.charged
-	if err := b.q.charge(before + int64(len(sent)) + int64(count)*messageMemory); err != nil {
+	took := int64(len(sent)) + int64(count)*messageMemory
+	if b.json {
+		took += int64(len(sent)) // for a copy, see withoutLone
+	}
+	if err := b.r.Charge(took); err != nil {
 		return err
 	}
-	defer b.q.charge(before)
+	defer b.r.Charge(-took)
 	var err error
 	b.lone = false
 	if b.json {
-		if sent, err = b.withoutLone(sent); err != nil {
-			return err
-		}
-		err = protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: depth}.Unmarshal(sent, m)
+		err = protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: depth}.Unmarshal(b.withoutLone(sent), m)
 	} else {
 		err = proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: depth}.Unmarshal(sent, m)
 	}
@@ -385,35 +390,29 @@ func (b *otlpBatch) unmarshal(sent []byte, of message, m proto.Message) error {
 }
 
 // withoutLone is JSON that was sent with U+FFFD in the place of lone surrogates, which protojson refuses.
-func (b *otlpBatch) withoutLone(sent []byte) ([]byte, error) {
+func (b *walk) withoutLone(sent []byte) []byte {
 	if !bytes.Contains(sent, []byte(`\u`)) && bytes.IndexByte(sent, 0xED) < 0 {
-		return sent, nil
-	}
-	if err := b.q.charge(b.q.charged + int64(len(sent))); err != nil {
-		return nil, err
+		return sent
 	}
 	text := bytes.Clone(sent)
 	_, n := jsonscan.ReplaceLoneSurrogates(text, true)
 	b.lone = n > 0
-	return text, nil
+	return text
 }
 
 // enter decodes what a group of records comes from. Without it there are none.
-func (b *otlpBatch) enter(what string, sent []byte, of message, m proto.Message) *errcode.Error {
+func (b *walk) enter(what string, sent []byte, of message, m proto.Message) *errcode.Error {
 	if len(sent) == 0 || b.json && sent[0] == 'n' {
 		return nil
 	}
-	switch err := b.unmarshal(sent, of, m); {
-	case err == errMemory:
-		return busy()
-	case err != nil:
-		code, text := explain(err)
-		return code.Errorf("the %s: %s", what, text)
+	err := b.unmarshal(sent, of, m)
+	if err == nil || err.Code == errcode.Busy {
+		return err
 	}
-	return nil
+	return err.Code.Errorf("the %s: %s", what, err.Message)
 }
 
-func (b *otlpBatch) enterResource(sent, schema []byte) *errcode.Error {
+func (b *walk) enterResource(sent, schema []byte) *errcode.Error {
 	var m resourcepb.Resource
 	if err := b.enter("resource", sent, resourceMessage, &m); err != nil {
 		return err
@@ -423,24 +422,24 @@ func (b *otlpBatch) enterResource(sent, schema []byte) *errcode.Error {
 	w := append(b.envelope[:0], '{')
 	w = appendObject(w, "resource", m.Attributes)
 	w = b.appendSchema(w, schema)
-	b.envelope = appendNumber(w, "resource_dropped_attributes_count", uint64(m.DroppedAttributesCount))
+	b.envelope = protocol.AppendNumber(w, "resource_dropped_attributes_count", uint64(m.DroppedAttributesCount))
 	b.ofResource = len(b.envelope)
 	return nil
 }
 
-func (b *otlpBatch) enterScope(sent, schema []byte) *errcode.Error {
+func (b *walk) enterScope(sent, schema []byte) *errcode.Error {
 	var m commonpb.InstrumentationScope
 	if err := b.enter("scope", sent, scopeMessage, &m); err != nil {
 		return err
 	}
 	b.scope, b.scopeSchema = sent, schema
-	w := append(appendKey(b.envelope[:b.ofResource], "scope"), '{')
+	w := append(protocol.AppendKey(b.envelope[:b.ofResource], "scope"), '{')
 	empty := len(w)
-	w = appendString(w, "name", m.Name)
-	w = appendString(w, "version", m.Version)
+	w = protocol.AppendString(w, "name", m.Name)
+	w = protocol.AppendString(w, "version", m.Version)
 	w = appendObject(w, "attributes", m.Attributes)
 	w = b.appendSchema(w, schema)
-	w = appendNumber(w, "dropped_attributes_count", uint64(m.DroppedAttributesCount))
+	w = protocol.AppendNumber(w, "dropped_attributes_count", uint64(m.DroppedAttributesCount))
 	if len(w) == empty {
 		w = w[:b.ofResource]
 	} else {
@@ -456,87 +455,70 @@ func (b *otlpBatch) enterScope(sent, schema []byte) *errcode.Error {
 	return nil
 }
 
-func (b *otlpBatch) appendSchema(w, schema []byte) []byte {
+func (b *walk) appendSchema(w, schema []byte) []byte {
 	if b.json {
-		schema = plainText(schema)
+		schema = protocol.PlainText(schema)
 	}
-	return appendString(w, "schema_url", string(schema))
+	return protocol.AppendString(w, "schema_url", string(schema))
 }
 
 // take judges one record.
-func (b *otlpBatch) take(sent []byte) *errcode.Error {
-	q := b.q
-	if err := q.full(); err != nil {
+func (b *walk) take(sent []byte) *errcode.Error {
+	index, err := b.to.Next()
+	if err != nil {
 		return err
 	}
 	var m proto.Message = &tracepb.Span{}
 	if b.signal == logs {
 		m = &logspb.LogRecord{}
 	}
-	err := b.unmarshal(sent, b.message, m)
+	err = b.unmarshal(sent, b.message, m)
 	decoded := err == nil
 	if decoded && b.json {
 		if decoded = idsOfJSON(m) == nil; !decoded {
 			err = b.wrongID(sent)
 		}
 	}
+	var v protocol.Verdict
 	if decoded {
-		b.write(m, sent)
+		b.write(m, sent, index)
 		b.made += int64(len(b.text))
-		err = b.add()
+		v, err = b.judge()
 	}
-	if err == errMemory {
-		return busy()
-	}
-	if err == nil && b.lone {
-		q.repaired++
-	}
-	if (err == nil || err == errSampled) && q.violation == nil {
-		q.count(nil, err)
-	} else {
-		raw, kind := b.alone(sent, m, decoded)
-		b.made += int64(len(raw))
-		if q.charge(q.charged+int64(len(raw))) != nil {
-			return busy()
-		}
-		q.note(raw, kind)
-		q.count(raw, err)
-		if err != nil && err != errSampled {
-			q.rejects[len(q.rejects)-1].kind = kind
-		}
-	}
-	// Each has the resource with it, which may be as large as an event.
-	if limit := q.r.opts.MaxDecoded; b.made > limit {
-		return errcode.DecodedTooLarge.Errorf("the records, each with its resource, take more than the limit of %d bytes", limit)
-	}
-	return nil
-}
-
-// room begins a new piece of scratch where the old one has no n bytes left: what
-// is in there belongs to events, and is not copied as more of them come.
-func (q *request) room(n int) error {
-	if cap(q.scratch)-len(q.scratch) < n {
-		n = max(n, smallBuffer, min(2*cap(q.scratch), keepBytes))
-		if err := q.charge(q.charged + int64(n)); err != nil {
+	if err != nil {
+		if err.Code == errcode.Busy {
 			return err
 		}
-		q.scratch = make([]byte, 0, n)
-		q.unload() // what was copied need not be in memory twice
+		v = protocol.Verdict{Err: err, Reported: true}
+	}
+	v.Repaired = b.lone
+	var raw []byte
+	var kind string
+	if v.Reported {
+		raw, kind = b.alone(sent, m, decoded)
+		b.made += int64(len(raw))
+	}
+	if err := b.to.Done(v, raw, kind); err != nil {
+		return err
+	}
+	// Each has the resource with it, which may be as large as an event.
+	if b.made > b.r.MaxBody {
+		return errcode.DecodedTooLarge.Errorf("the records, each with its resource, take more than the limit of %d bytes", b.r.MaxBody)
 	}
 	return nil
 }
 
 // alone is a body with that record alone, and its content type. It is JSON
 // where it can be, for people to read and mend.
-func (b *otlpBatch) alone(sent []byte, m proto.Message, decoded bool) (body []byte, kind string) {
+func (b *walk) alone(sent []byte, m proto.Message, decoded bool) (body []byte, kind string) {
 	if b.json {
 		w := fmt.Appendf(nil, `{%q:[{`, b.resources)
 		w = appendRaw(w, "resource", b.resource)
 		w = appendRaw(w, "schemaUrl", b.resourceSchema)
-		w = append(appendKey(w, b.scopes), "[{"...)
+		w = append(protocol.AppendKey(w, b.scopes), "[{"...)
 		w = appendRaw(w, "scope", b.scope)
 		w = appendRaw(w, "schemaUrl", b.scopeSchema)
-		w = append(append(append(appendKey(w, b.records), '['), sent...), "]}]}]}"...)
+		w = append(append(append(protocol.AppendKey(w, b.records), '['), sent...), "]}]}]}"...)
 		return w, "application/json"
 	}
 	group := appendFields(nil, b.scope, sent, b.scopeSchema)
@@ -570,69 +552,4 @@ func appendFields(w, source, group, schema []byte) []byte {
 		}
 	}
 	return w
-}
-
-// partly is what an answer says of a request of which a part was refused.
-func (q *request) partly() string {
-	if q.rejected == 0 {
-		return ""
-	}
-	w := fmt.Appendf(nil, "%d of %d records are refused", q.rejected, q.index)
-	for i, e := range q.rejects[:min(len(q.rejects), 5)] {
-		w = fmt.Appendf(w, "%s record %d (%s): %s", []string{":", ";"}[min(i, 1)], e.index, e.code, e.message)
-	}
-	return strings.ToValidUTF8(string(w), "\uFFFD")
-}
-
-// statusOf is an error as the protocol has it: an HTTP status, with the code and
-// the message of a google.rpc.Status. Clients send again on 429, 502, 503 and 504 only.
-func statusOf(q *request, refused *errcode.Error, status int) (int, int, string) {
-	message := q.partly()
-	if refused != nil {
-		message = refused.Code.String() + ": " + strings.ToValidUTF8(refused.Message, "\uFFFD")
-	}
-	switch status {
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType:
-		return status, 3, message // invalid argument
-	case http.StatusUnauthorized:
-		return status, 16, message // unauthenticated
-	case http.StatusForbidden:
-		return status, 7, message // permission denied
-	case http.StatusRequestTimeout:
-		return http.StatusServiceUnavailable, 14, message // or it would not come again
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
-		return status, 14, message // unavailable
-	}
-	return status, 12, message // unimplemented: the method
-}
-
-func isGood(status int) bool { return status == http.StatusOK || status == http.StatusAccepted }
-
-func (s *signal) answerJSON(q *request, refused *errcode.Error, status int, b []byte) (int, []byte) {
-	b = append(b[:0], '{')
-	if isGood(status) {
-		if q.rejected > 0 {
-			b = append(appendKey(b, "partialSuccess"), '{')
-			b = appendString(b, s.rejected, strconv.Itoa(q.rejected)) // an int64 is a string
-			b = append(appendString(b, "errorMessage", q.partly()), '}')
-		}
-		return http.StatusOK, append(b, "}\n"...)
-	}
-	status, code, message := statusOf(q, refused, status)
-	b = strconv.AppendInt(appendKey(b, "code"), int64(code), 10)
-	return status, append(appendString(b, "message", message), "}\n"...)
-}
-
-func (s *signal) answerProto(q *request, refused *errcode.Error, status int, b []byte) (int, []byte) {
-	if isGood(status) {
-		if q.rejected == 0 {
-			return http.StatusOK, b[:0]
-		}
-		part := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), uint64(q.rejected))
-		part = protowire.AppendString(protowire.AppendTag(part, 2, protowire.BytesType), q.partly())
-		return http.StatusOK, protowire.AppendBytes(protowire.AppendTag(b[:0], 1, protowire.BytesType), part)
-	}
-	status, code, message := statusOf(q, refused, status)
-	b = protowire.AppendVarint(protowire.AppendTag(b[:0], 1, protowire.VarintType), uint64(code))
-	return status, protowire.AppendString(protowire.AppendTag(b, 2, protowire.BytesType), message)
 }

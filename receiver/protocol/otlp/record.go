@@ -1,4 +1,4 @@
-package receiver
+package otlp
 
 import (
 	"bytes"
@@ -20,6 +20,7 @@ import (
 	"github.com/penstock/penstock/internal/llm"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 // record is what becomes an event. Its attributes are its properties, each under
@@ -36,8 +37,7 @@ type record struct {
 }
 
 // write makes the properties of a record.
-func (b *otlpBatch) write(m proto.Message, sent []byte) {
-	q := b.q
+func (b *walk) write(m proto.Message, sent []byte, index int) {
 	b.record = record{text: append(b.text[:0], '{'), time: pipeline.NoTime}
 	r := &b.record
 	switch m := m.(type) {
@@ -47,10 +47,10 @@ func (b *otlpBatch) write(m proto.Message, sent []byte) {
 		r.log(m)
 		// A client's retry is the same bytes, so the same rows; two equal records
 		// of one request are two. Of one that was kept alone, the place is not known.
-		if q.redrive == nil || !q.redrive.Event {
+		if b.r.Redrive != protocol.RedriveEvent {
 			h := sha256.New()
 			h.Write(b.seed[:])
-			h.Write(binary.BigEndian.AppendUint64(nil, uint64(q.index)))
+			h.Write(binary.BigEndian.AppendUint64(nil, uint64(index)))
 			h.Write(sent)
 			r.id = hex.EncodeToString(h.Sum(nil))
 		}
@@ -58,7 +58,7 @@ func (b *otlpBatch) write(m proto.Message, sent []byte) {
 	r.user = r.who(b.resourceAttributes, llm.Users)
 	r.session = r.who(b.resourceAttributes, llm.Sessions)
 	if len(b.envelope)+len(r.aside) > 1 {
-		r.text = append(appendKey(r.text, envelopeKey), b.envelope...)
+		r.text = append(protocol.AppendKey(r.text, protocol.EnvelopeKey), b.envelope...)
 		if len(r.aside) > 0 && len(b.envelope) > 1 {
 			r.text = append(r.text, ',')
 		}
@@ -67,43 +67,36 @@ func (b *otlpBatch) write(m proto.Message, sent []byte) {
 	r.text = append(r.text, '}')
 }
 
-// add has the record that was written judged as every event is.
-func (b *otlpBatch) add() error {
-	q := b.q
+// judge gives the record that was written to the sink.
+func (b *walk) judge() (protocol.Verdict, *errcode.Error) {
 	if more := cap(b.text) - b.charged; more > 0 {
-		if err := q.charge(q.charged + int64(more)); err != nil {
-			return err
+		if err := b.r.Charge(int64(more)); err != nil {
+			return protocol.Verdict{}, err
 		}
 		b.charged = cap(b.text)
 	}
-	if err := q.room(len(b.text) + len(q.context) + 1<<10); err != nil {
-		return err
+	v := b.to.Record(b, b.text)
+	if v.Held {
+		b.text, b.charged = nil, 0
 	}
-	blobs := len(q.blobs)
-	if _, err := q.event(b.text); err == errSampled {
-		return err
-	} else if err != nil {
-		code, message := explain(err)
-		if at := strings.LastIndex(message, " at byte "); at >= 0 {
-			message = message[:at] // of what was made: no client knows it
-		}
-		return code.Errorf("%s", message)
+	if v.Err == nil {
+		return v, nil
 	}
-	if len(q.blobs) > blobs {
-		b.text, b.charged = nil, 0 // they are views
+	code, message := errcode.Of(v.Err)
+	if at := strings.LastIndex(message, " at byte "); at >= 0 {
+		message = message[:at] // of what was written here: no client knows it
 	}
-	return nil
+	return v, code.Errorf("%s", message)
 }
 
-// event is what the dialect makes of the properties that were written.
-func (b *otlpBatch) event(q *request, members []jsonscan.Member) (pipeline.Event, error) {
-	d := q.draft()
-	d.name, d.session, d.user, d.id = []byte(b.name), []byte(b.session), []byte(b.user), []byte(b.id)
-	d.time, d.sdk, d.version, d.err = b.time, b.sdk, b.version, b.err
+// Map takes the members of the properties that were written.
+func (b *walk) Map(d *protocol.Draft, members []jsonscan.Member) {
+	d.Name, d.Session, d.User = []byte(b.name), []byte(b.session), []byte(b.user)
+	d.SetID([]byte(b.id))
+	d.Time, d.SDK, d.Version, d.Err = b.time, b.sdk, b.version, b.err
 	for i := range members {
-		q.property(&members[i])
+		d.Property(&members[i])
 	}
-	return d.event()
 }
 
 func (r *record) span(m *tracepb.Span) {
@@ -130,10 +123,10 @@ func (r *record) span(m *tracepb.Span) {
 				if i > 0 {
 					w = append(w, ',')
 				}
-				w = appendString(append(w, '{'), "name", e.Name)
-				w = appendNumber(w, "time_unix_nano", e.TimeUnixNano)
+				w = protocol.AppendString(append(w, '{'), "name", e.Name)
+				w = protocol.AppendNumber(w, "time_unix_nano", e.TimeUnixNano)
 				w = appendObject(w, "attributes", e.Attributes)
-				w = append(appendNumber(w, "dropped_attributes_count", uint64(e.DroppedAttributesCount)), '}')
+				w = append(protocol.AppendNumber(w, "dropped_attributes_count", uint64(e.DroppedAttributesCount)), '}')
 			}
 			return append(w, ']')
 		})
@@ -145,17 +138,17 @@ func (r *record) span(m *tracepb.Span) {
 				if i > 0 {
 					w = append(w, ',')
 				}
-				w = appendString(append(w, '{'), "trace_id", hex.EncodeToString(l.TraceId))
-				w = appendString(w, "span_id", hex.EncodeToString(l.SpanId))
-				w = appendString(w, "trace_state", l.TraceState)
+				w = protocol.AppendString(append(w, '{'), "trace_id", hex.EncodeToString(l.TraceId))
+				w = protocol.AppendString(w, "span_id", hex.EncodeToString(l.SpanId))
+				w = protocol.AppendString(w, "trace_state", l.TraceState)
 				w = appendObject(w, "attributes", l.Attributes)
-				w = appendNumber(w, "dropped_attributes_count", uint64(l.DroppedAttributesCount))
-				w = append(appendNumber(w, "flags", uint64(l.Flags)), '}')
+				w = protocol.AppendNumber(w, "dropped_attributes_count", uint64(l.DroppedAttributesCount))
+				w = append(protocol.AppendNumber(w, "flags", uint64(l.Flags)), '}')
 			}
 			return append(w, ']')
 		})
 	}
-	r.aside = appendString(r.aside, "trace_state", m.TraceState)
+	r.aside = protocol.AppendString(r.aside, "trace_state", m.TraceState)
 	r.setAside("flags", uint64(m.Flags))
 	r.setAside("dropped_attributes_count", uint64(m.DroppedAttributesCount))
 	r.setAside("dropped_events_count", uint64(m.DroppedEventsCount))
@@ -203,9 +196,9 @@ func (r *record) begin(attributes []*commonpb.KeyValue, name, otherwise string) 
 	if name == "" {
 		name = otherwise
 	}
-	if len(name) > maxName {
-		r.aside = appendString(r.aside, "name", name)
-		n := maxName
+	if len(name) > protocol.MaxName {
+		r.aside = protocol.AppendString(r.aside, "name", name)
+		n := protocol.MaxName
 		for !utf8.RuneStart(name[n]) {
 			n--
 		}
@@ -248,7 +241,7 @@ func (r *record) rename() {
 		if c.Now == llm.FinishReasons && v.GetArrayValue() == nil { // there was one
 			v = &commonpb.AnyValue{Value: &commonpb.AnyValue_ArrayValue{ArrayValue: &commonpb.ArrayValue{Values: []*commonpb.AnyValue{v}}}}
 		}
-		r.text = appendValue(appendKey(r.text, c.Now), v)
+		r.text = appendValue(protocol.AppendKey(r.text, c.Now), v)
 		r.attributes = append(r.attributes[:len(r.attributes):len(r.attributes)], &commonpb.KeyValue{Key: c.Now, Value: v})
 	}
 }
@@ -259,7 +252,7 @@ func (r *record) own(name string, write func(w []byte) []byte) {
 	if valueOf(r.attributes, name) != nil {
 		to = &r.aside
 	}
-	*to = write(appendKey(*to, name))
+	*to = write(protocol.AppendKey(*to, name))
 }
 
 func (r *record) put(name, value string) {
@@ -268,7 +261,7 @@ func (r *record) put(name, value string) {
 	}
 }
 
-func (r *record) setAside(name string, n uint64) { r.aside = appendNumber(r.aside, name, n) }
+func (r *record) setAside(name string, n uint64) { r.aside = protocol.AppendNumber(r.aside, name, n) }
 
 // setNano sets the time, and keeps what the column's milliseconds lose.
 func (r *record) setNano(name string, nano uint64) {
@@ -298,8 +291,8 @@ func (r *record) identifier(name string, id []byte, size int) string {
 func (r *record) who(resource []*commonpb.KeyValue, names []llm.Attribute) string {
 	for _, attributes := range [][]*commonpb.KeyValue{r.attributes, resource} {
 		for _, a := range names {
-			if text := textOf(attributes, a.Name); len(text) > maxID {
-				r.fail(errcode.FieldTooLong.Errorf("%q has %d bytes, the limit is %d", a.Name, len(text), maxID))
+			if text := textOf(attributes, a.Name); len(text) > protocol.MaxID {
+				r.fail(errcode.FieldTooLong.Errorf("%q has %d bytes, the limit is %d", a.Name, len(text), protocol.MaxID))
 			} else if text != "" {
 				return text
 			}
@@ -349,15 +342,15 @@ func hexID(text string) ([]byte, error) {
 }
 
 // wrongID names the first id of a record, as it was sent, that is none.
-func (b *otlpBatch) wrongID(sent []byte) error {
+func (b *walk) wrongID(sent []byte) *errcode.Error {
 	const want = "want 32 hexadecimal digits of a trace, 16 of a span"
 	found := errcode.InvalidID.Errorf("an id: %s", want)
 	search := func(object []byte) (stop *errcode.Error) {
-		eachMember(object, func(key, value []byte) {
+		protocol.EachMember(object, func(key, value []byte) {
 			switch string(key) {
 			case "traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id":
-				text := plainText(value)
-				if _, err := hexID(view(text)); err != nil && len(text) > 0 && stop == nil {
+				text := protocol.PlainText(value)
+				if _, err := hexID(string(text)); err != nil && len(text) > 0 && stop == nil {
 					found = errcode.InvalidID.Errorf("%s %.40q: %s", key, text, want)
 					stop = &errcode.Error{}
 				}
@@ -403,38 +396,12 @@ func textOf(attributes []*commonpb.KeyValue, name string) string {
 	return ""
 }
 
-// What follows writes members of an object that is being written: behind its
-// brace, or behind another member.
-
-func appendKey(w []byte, key string) []byte {
-	if len(w) > 0 && w[len(w)-1] != '{' {
-		w = append(w, ',')
-	}
-	return append(jsonscan.AppendQuoted(w, []byte(key)), ':')
-}
-
-// appendString writes a member unless it is empty.
-func appendString(w []byte, key, value string) []byte {
-	if value == "" {
-		return w
-	}
-	return jsonscan.AppendQuoted(appendKey(w, key), []byte(value))
-}
-
-// appendNumber writes a member unless it is zero.
-func appendNumber(w []byte, key string, n uint64) []byte {
-	if n == 0 {
-		return w
-	}
-	return strconv.AppendUint(appendKey(w, key), n, 10)
-}
-
 // appendRaw writes a member that is JSON already, if there is any.
 func appendRaw(w []byte, key string, value []byte) []byte {
 	if len(value) == 0 {
 		return w
 	}
-	return append(appendKey(w, key), value...)
+	return append(protocol.AppendKey(w, key), value...)
 }
 
 // appendObject writes a member that has attributes, if there are any.
@@ -442,7 +409,7 @@ func appendObject(w []byte, key string, attributes []*commonpb.KeyValue) []byte 
 	if len(attributes) == 0 {
 		return w
 	}
-	return append(appendAttributes(append(appendKey(w, key), '{'), attributes), '}')
+	return append(appendAttributes(append(protocol.AppendKey(w, key), '{'), attributes), '}')
 }
 
 // fewAttributes is how many are compared one by one.
@@ -462,7 +429,7 @@ func appendAttributes(w []byte, attributes []*commonpb.KeyValue) []byte {
 		if last == nil && valueOf(attributes[i+1:], a.Key) != nil || last != nil && last[a.Key] != i {
 			continue
 		}
-		w = appendValue(appendKey(w, a.Key), a.Value)
+		w = appendValue(protocol.AppendKey(w, a.Key), a.Value)
 	}
 	return w
 }

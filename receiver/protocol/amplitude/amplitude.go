@@ -1,0 +1,125 @@
+// Package amplitude takes Amplitude's HTTP API V2, and its batch API, which is the same on /batch:
+// https://amplitude.com/docs/apis/analytics/http-v2
+//
+// name is event_type, user user_id or else device_id, session session_id, id
+// insert_id, which is the device's own if it is no UUID; properties are
+// event_properties, and all else is in properties.$envelope.
+package amplitude
+
+import (
+	"bytes"
+	"net/http"
+	"strconv"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/protocol"
+)
+
+// Routes are those of the API, but for /batch, which PostHog has as well.
+func Routes() []*protocol.Route { return []*protocol.Route{route()} }
+
+func route() *protocol.Route {
+	return &protocol.Route{Name: "amplitude", Paths: []string{"/2/httpapi"}, Protocol: Protocol{}, NameMember: "event_type"}
+}
+
+// Protocol is that of the API.
+type Protocol struct{ protocol.Base }
+
+// Events takes {events: [event, …]}.
+func (p Protocol) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
+	return protocol.Elements(p, body, "events", to)
+}
+
+// Key is api_key.
+func (Protocol) Key(_ *protocol.Request, body []byte) (string, *errcode.Error) {
+	value, _ := protocol.Find(protocol.Whole(body), "api_key")
+	return string(protocol.PlainText(value)), nil
+}
+
+// Map takes an event's members.
+func (Protocol) Map(d *protocol.Draft, members []jsonscan.Member) {
+	var device []byte
+	for i := range members {
+		switch m := &members[i]; string(m.Key) {
+		case "event_type":
+			d.Name = d.Text(m, protocol.MaxName)
+		case "user_id":
+			d.User = d.Text(m, protocol.MaxID)
+		case "device_id":
+			device = d.Text(m, protocol.MaxID)
+		case "session_id":
+			if string(m.Value) != "-1" { // is none
+				d.Session = d.Text(m, protocol.MaxID)
+			}
+		case "insert_id":
+			d.SetID(d.Text(m, protocol.MaxID))
+		case "time":
+			d.SetTime(m)
+		case "library": // amplitude-ts/2.0.0
+			name := protocol.PlainText(m.Value)
+			at := bytes.LastIndexByte(name, '/')
+			if d.SDK = name; at > 0 {
+				d.SDK, d.Version = name[:at], name[at+1:]
+			}
+		case "event_properties":
+			d.Spread(m)
+		}
+	}
+	if len(d.ID()) > 0 && !d.HasUUID() {
+		if len(device) == 0 { // Amplitude makes a device of the user then
+			d.SetID(protocol.Joined(d.User, d.ID()))
+		}
+		d.SetID(protocol.Joined(device, d.ID()))
+	}
+	if len(d.User) == 0 {
+		d.User = device
+	}
+	for i := range members {
+		switch m := &members[i]; string(m.Key) {
+		case "event_type", "user_id", "session_id", "time", "library", "event_properties":
+		case "insert_id":
+			d.KeepID(m)
+		default:
+			d.Keep(m)
+		}
+	}
+}
+
+// Reply is in Amplitude's words, for its clients look at the body more than at
+// the status. What they do by "code": 200, all are done with, and so are those
+// that were rejected beside good ones. 400: they drop those that are listed, or
+// all if "missing_field" is set or the key is wrong, and send the rest again.
+// 413: again in halves. 408, 429 and 5xx: again.
+func (Protocol) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
+	status := o.OK()
+	b = protocol.AppendInt(append(b, '{'), "code", status)
+	switch {
+	case o.Refused != nil:
+		message := o.Refused.Message
+		switch status {
+		case http.StatusUnauthorized:
+			message = "Invalid API key: " + message
+		case http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		default: // sent again it would be rejected again
+			b = protocol.AppendString(b, "missing_field", o.Refused.Code.String())
+		}
+		b = protocol.AppendText(protocol.AppendKey(b, "error"), message)
+		b = protocol.AppendString(b, "error_code", o.Refused.Code.String())
+		return protocol.Reply{Status: status, Body: append(o.AppendCounts(b), "}\n"...)}
+	case status == http.StatusBadRequest:
+		b = append(b, `,"error":"every event was refused","events_with_invalid_fields":{"event":[`...)
+		for i, e := range o.Rejects { // all: those that are not listed come again
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(b, int64(e.Index), 10)
+		}
+		b = append(b, "]}"...)
+	default:
+		b = protocol.AppendInt(b, "events_ingested", o.Accepted)
+		b = protocol.AppendInt(b, "payload_size_bytes", len(o.Body))
+		b = protocol.AppendInt(b, "server_upload_time", int(o.Received))
+	}
+	return protocol.Reply{Status: status, Body: append(o.AppendErrors(o.AppendCounts(b)), "}\n"...)}
+}

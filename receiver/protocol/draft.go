@@ -1,0 +1,185 @@
+package protocol
+
+import (
+	"strconv"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
+)
+
+// Limits of an event's columns, in bytes. They keep what the table sorts and
+// groups by to the size that such things have.
+const (
+	MaxName = 256
+	MaxID   = 1024 // event, session, user
+)
+
+// LLMCall is the name of events that are calls of a model, if their protocol names none.
+const LLMCall = "llm_call"
+
+// EnvelopeKey is where an event keeps the members of the client's own envelope that have no column.
+const EnvelopeKey = "$envelope"
+
+// Draft is what a protocol says of an event. It holds views into the event's
+// text and writes nothing, so that the receiver can write it more than once.
+type Draft struct {
+	Request *Request
+
+	Name, Session, User []byte
+	Time                int64  // ms, or pipeline.NoTime
+	SDK, Version        []byte // the client's library; empty: the request's
+	Err                 error  // the first
+
+	Parts    []Part             // of the properties, in order
+	Envelope []*jsonscan.Member // members of EnvelopeKey, behind all properties
+	Mixed    bool               // parts may have the same key: it is checked
+
+	id     []byte // the client's; empty: none
+	uuid   pipeline.UUID
+	isUUID bool
+}
+
+// Part is a piece of an event's properties.
+type Part struct {
+	As   As
+	Of   *jsonscan.Member // its value is JSON, except in Data and Blob
+	File *File            // of Base64, Data and Blob
+}
+
+// File describes bytes that are stored as a blob.
+type File struct{ ContentType, Name string }
+
+// As says how a part is written.
+type As uint8
+
+const (
+	Member  As = iota // "key":value
+	Members           // the members of the object Value
+	Text              // "key":"value", the JSON as a text
+	Base64            // "key":"value", a JSON string in base64; a file if it is large
+	Data              // "key":"base64 of value"; a file if it is large
+	Blob              // "key":reference, a file of any size
+)
+
+// Reset begins another event.
+func (d *Draft) Reset(r *Request) {
+	*d = Draft{Request: r, Time: pipeline.NoTime, Parts: d.Parts[:0], Envelope: d.Envelope[:0]}
+}
+
+// Fail rejects the event, unless it is rejected already.
+func (d *Draft) Fail(err error) {
+	if d.Err == nil {
+		d.Err = err
+	}
+}
+
+// Text is the content of a member for a column; a wrong one rejects the event.
+// Numbers are taken by their digits, for many clients count their users; null is absent.
+func (d *Draft) Text(m *jsonscan.Member, limit int) []byte {
+	var b []byte
+	switch m.Kind {
+	case jsonscan.Null:
+		return nil
+	case jsonscan.Number:
+		b = m.Value
+	case jsonscan.String:
+		b = Content(m)
+	default:
+		d.Fail(errcode.WrongType.Errorf("%q is of type %s, want a string", m.Key, m.Kind))
+		return nil
+	}
+	if len(b) > limit {
+		d.Fail(errcode.FieldTooLong.Errorf("%q has %d bytes, the limit is %d", m.Key, len(b), limit))
+		return nil
+	}
+	return b
+}
+
+// SetTime sets the time to that of a member.
+func (d *Draft) SetTime(m *jsonscan.Member) {
+	t, err := ParseTime(m)
+	d.Fail(err)
+	d.Time = t
+}
+
+// Property adds a member to the properties.
+func (d *Draft) Property(m *jsonscan.Member) {
+	d.Parts = append(d.Parts, Part{Of: m})
+}
+
+// Spread adds an object's members to the properties. Another value is a property itself.
+func (d *Draft) Spread(m *jsonscan.Member) {
+	switch m.Kind {
+	case jsonscan.Null:
+	case jsonscan.Object:
+		d.Parts = append(d.Parts, Part{As: Members, Of: m})
+	default:
+		d.Property(m)
+	}
+}
+
+// Keep puts a member of the client's envelope beside the properties.
+func (d *Draft) Keep(m *jsonscan.Member) {
+	if m.Kind != jsonscan.Null {
+		d.Envelope = append(d.Envelope, m)
+	}
+}
+
+// KeepID keeps the member that the event's id came from if it is no UUID, for
+// another one is made of it.
+func (d *Draft) KeepID(m *jsonscan.Member) {
+	if !d.HasUUID() {
+		d.Keep(m)
+	}
+}
+
+// SetID sets the client's id of the event; empty: it has none.
+func (d *Draft) SetID(id []byte) {
+	d.id, d.isUUID = id, false
+	if len(id) > 0 {
+		var err error
+		d.uuid, err = pipeline.ParseUUID(id)
+		d.isUUID = err == nil
+	}
+}
+
+// ID is the client's id of the event.
+func (d *Draft) ID() []byte { return d.id }
+
+// HasUUID reports whether the client's id is a UUID.
+func (d *Draft) HasUUID() bool { return d.isUUID }
+
+// UUID is the event's id, if the client gave one.
+func (d *Draft) UUID(project []byte) (id pipeline.UUID, given bool) {
+	if d.isUUID || len(d.id) == 0 {
+		return d.uuid, d.isUUID
+	}
+	return pipeline.UUIDv5(project, d.id), true
+}
+
+// Joined is one text of two: no other two make the same.
+func Joined(a, b []byte) []byte {
+	w := strconv.AppendInt(nil, int64(len(a)), 10)
+	return append(append(append(w, ' '), a...), b...)
+}
+
+// ParseTime reads the member that is an event's time. Null and an empty text mean that the client has none.
+func ParseTime(m *jsonscan.Member) (ms int64, err error) {
+	text := m.Value
+	switch m.Kind {
+	case jsonscan.Null:
+		return pipeline.NoTime, nil
+	case jsonscan.Number:
+		ms, err = pipeline.ParseEpoch(text)
+	case jsonscan.String:
+		text = Content(m)
+		ms, err = pipeline.ParseTime(text)
+	default:
+		return 0, errcode.WrongType.Errorf("%q is of type %s, want a string or a number", m.Key, m.Kind)
+	}
+	if err != nil {
+		return 0, errcode.InvalidTimestamp.Errorf("%q is %.40q: %s", m.Key, text, err)
+	}
+	return ms, nil
+}

@@ -1,0 +1,54 @@
+package protocol
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// KeyNames are the members of a body, and the parameters of a query or a form, in which clients put their key.
+var KeyNames = []string{"key", "api_key", "token", "writeKey"}
+
+// HeadKey takes the key from where most clients can put one: a header, the user
+// of Basic authentication, or the query (beacons set no header).
+func HeadKey(req *http.Request) (key string, given bool) {
+	if auth := req.Header.Get("Authorization"); auth != "" {
+		if scheme, token, ok := strings.Cut(auth, " "); ok && strings.EqualFold(scheme, "Bearer") {
+			return strings.TrimSpace(token), true
+		}
+		if user, _, ok := req.BasicAuth(); ok {
+			return user, true
+		}
+	}
+	if key := req.Header.Get("X-API-Key"); key != "" {
+		return key, true
+	}
+	key = QueryValue(req.URL.RawQuery, "key")
+	return key, key != ""
+}
+
+// HeadOrQueryKey is HeadKey, or else the first of the parameters that is there.
+func HeadOrQueryKey(req *http.Request, parameters ...string) (key string, given bool) {
+	key, given = HeadKey(req)
+	for _, name := range parameters {
+		if given {
+			break
+		}
+		key = QueryValue(req.URL.RawQuery, name)
+		given = key != ""
+	}
+	return key, given
+}
+
+// QueryValue is the first value of a query parameter; it parses nothing if
+// there is no query.
+func QueryValue(raw, name string) string {
+	if raw == "" {
+		return ""
+	}
+	values, _ := url.ParseQuery(raw)
+	return values.Get(name)
+}
+
+// PathPart is a part of a path, by its place between slashes.
+func PathPart(path string, at int) string { return strings.Split(path, "/")[at] }

@@ -1,0 +1,69 @@
+// Package native is Penstock's own API: POST /v1/events.
+package native
+
+import (
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/protocol"
+)
+
+// Path is where native clients send.
+const Path = "/v1/events"
+
+// Routes are those of the API.
+func Routes() []*protocol.Route {
+	return []*protocol.Route{
+		{Name: "form", Paths: []string{Path}, Match: isForm, AnyType: true, Protocol: form{}},
+		{Name: "penstock", Paths: []string{Path}, Protocol: Protocol{}},
+	}
+}
+
+// Protocol is that of the API.
+type Protocol struct{ protocol.Base }
+
+// Events finds events, one behind the other or as elements of arrays. Whatever
+// is wrong with one rejects that one alone, as far as its end can be found.
+func (p Protocol) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
+	return protocol.Values(p, r, body, to)
+}
+
+// Map takes the members that are columns, and all others as properties.
+func (Protocol) Map(d *protocol.Draft, members []jsonscan.Member) { mapEvent(d, members, nil) }
+
+func mapEvent(d *protocol.Draft, members []jsonscan.Member, files []file) {
+	var nested *jsonscan.Member
+	for i := range members {
+		m := &members[i]
+		switch string(m.Key) {
+		case "name":
+			d.Name = d.Text(m, protocol.MaxName)
+		case "timestamp":
+			d.SetTime(m)
+		case "session_id":
+			d.Session = d.Text(m, protocol.MaxID)
+		case "user_id":
+			d.User = d.Text(m, protocol.MaxID)
+		case "event_id":
+			if d.SetID(d.Text(m, protocol.MaxID)); len(d.ID()) > 0 && !d.HasUUID() {
+				d.Property(m) // the original is kept
+			}
+		case "properties":
+			if m.Kind == jsonscan.Object {
+				nested = m
+			} else {
+				d.Spread(m)
+			}
+		default:
+			d.Property(m)
+		}
+	}
+	for i := range files {
+		f := &files[i]
+		d.Parts = append(d.Parts, protocol.Part{As: protocol.Blob, Of: &f.Member, File: &f.File})
+		d.Mixed = true // a file may have a property's name
+	}
+	if nested != nil {
+		d.Mixed = len(d.Parts) > 0
+		d.Spread(nested)
+	}
+}

@@ -1,0 +1,146 @@
+package protocol
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/tenant"
+)
+
+// Outcome is what became of a request.
+type Outcome struct {
+	RequestID string
+	Status    int            // in Penstock's own API
+	Refused   *errcode.Error // rejects the request as a whole; nil: its events were judged
+	Limit     *tenant.Limit  // of the project, that rejects it for now; nil: none does
+
+	Accepted, Rejected int
+	Sampled            int // left out by the project's sample
+	Found              int // events of any kind
+	Rejects            []Reject
+	Object             string // that the events are in; empty: not known
+
+	Received int64  // ms
+	Body     []byte // decompressed
+}
+
+// Reject is one event that was rejected.
+type Reject struct {
+	Index       int
+	Code        errcode.Code
+	Message     string
+	Raw         []byte // a view into the body, or made of it
+	ContentType string // of Raw; empty: the request's
+}
+
+// Reply is an answer.
+type Reply struct {
+	Status      int
+	ContentType string // empty: JSON
+	Body        []byte
+}
+
+// MaxListed bounds the list of rejected events in an answer; the count is whole.
+const MaxListed = 100
+
+// Good reports whether the request succeeded, at least in part.
+func (o *Outcome) Good() bool { return o.Status == http.StatusOK || o.Status == http.StatusAccepted }
+
+// OK is the status for clients that know 200 as the only good one.
+func (o *Outcome) OK() int {
+	if o.Status == http.StatusAccepted {
+		return http.StatusOK
+	}
+	return o.Status
+}
+
+// Listed are the rejected events that an answer names.
+func (o *Outcome) Listed() []Reject { return o.Rejects[:min(len(o.Rejects), MaxListed)] }
+
+// AppendCounts writes the counts, the request's id and the object as members.
+func (o *Outcome) AppendCounts(b []byte) []byte {
+	b = AppendInt(b, "accepted", o.Accepted)
+	b = AppendInt(b, "rejected", o.Rejected)
+	if o.Sampled > 0 {
+		b = AppendInt(b, "sampled", o.Sampled)
+	}
+	b = AppendString(b, "request_id", o.RequestID)
+	if o.Status == http.StatusOK {
+		b = AppendString(b, "object", o.Object)
+	}
+	return b
+}
+
+// AppendErrors writes why the request, or which of its events, are rejected as members.
+func (o *Outcome) AppendErrors(b []byte) []byte {
+	switch {
+	case o.Refused != nil:
+		b = append(AppendKey(b, "error"), '{')
+		b = append(appendError(b, o.Refused.Code, o.Refused.Message), '}')
+		if o.Limit != nil {
+			b = appendLimit(b, o.Limit)
+		}
+	case len(o.Rejects) > 0:
+		b = append(AppendKey(b, "errors"), '[')
+		for i, e := range o.Listed() {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = AppendInt(append(b, '{'), "index", e.Index)
+			b = append(appendError(b, e.Code, e.Message), '}')
+		}
+		b = append(b, ']')
+		if more := o.Rejected - MaxListed; more > 0 {
+			b = AppendInt(b, "errors_omitted", more)
+		}
+	}
+	return b
+}
+
+func appendError(b []byte, code errcode.Code, message string) []byte {
+	b = jsonscan.AppendQuoted(AppendKey(b, "code"), []byte(code.String()))
+	return AppendText(AppendKey(b, "message"), message)
+}
+
+// appendLimit writes the limit that rejects the request.
+func appendLimit(b []byte, l *tenant.Limit) []byte {
+	b = append(AppendKey(b, "limit"), '{')
+	b = AppendString(b, "of", l.Of)
+	if l.PerDay {
+		b = AppendString(b, "per", "day")
+	} else {
+		b = AppendString(b, "per", "second")
+	}
+	b = AppendInt(b, "limit", int(l.Limit))
+	if !l.PerDay {
+		b = AppendInt(b, "burst", int(l.Burst))
+	}
+	at := time.Now().Add(time.Duration(l.Seconds()) * time.Second).UTC()
+	b = AppendInt(b, "left", int(l.Left))
+	b = AppendInt(b, "retry_after", int(l.Seconds()))
+	return append(AppendString(b, "retry_at", at.Format(pipeline.TimeFormat)), '}')
+}
+
+// SetHeader tells clients when to come again.
+func (o *Outcome) SetHeader(h http.Header, retryAfter time.Duration) {
+	if o.Refused == nil {
+		return
+	}
+	if o.Refused.Code.Retryable() && !o.Refused.Code.Kept() {
+		h.Set("Retry-After", strconv.Itoa(max(1, int(retryAfter.Seconds()))))
+	}
+	if l := o.Limit; l != nil {
+		seconds := strconv.FormatInt(l.Seconds(), 10)
+		h.Set("Retry-After", seconds)
+		h.Set("RateLimit-Limit", strconv.FormatInt(l.Limit, 10))
+		h.Set("RateLimit-Remaining", strconv.FormatInt(l.Left, 10))
+		h.Set("RateLimit-Reset", seconds)
+	}
+	if o.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="penstock"`)
+	}
+}

@@ -1,0 +1,89 @@
+package protocol
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Router finds the route of a request.
+type Router struct {
+	routes  map[string][]*Route // by path, without a slash at the end
+	headers []string            // see Route.EventHeaders
+}
+
+// NewRouter makes a router. Of two routes with the same path, the first that matches counts.
+func NewRouter(products ...[]*Route) *Router {
+	r := &Router{routes: map[string][]*Route{}}
+	for _, routes := range products {
+		for _, route := range routes {
+			r.headers = append(r.headers, route.EventHeaders...)
+			for _, path := range route.Paths {
+				r.routes[path] = append(r.routes[path], route)
+			}
+		}
+	}
+	return r
+}
+
+// Find returns the route of a request with that path and head, nil if there is none.
+func (r *Router) Find(path string, head http.Header) *Route {
+	routes := r.routes[path]
+	if routes == nil {
+		routes = r.routes[strings.TrimSuffix(r.Keyless(strings.TrimSuffix(path, "/")), "/")]
+	}
+	for _, route := range routes {
+		if route.Match == nil || route.Match(head) {
+			return route
+		}
+	}
+	return nil
+}
+
+// Paths are all that are served.
+func (r *Router) Paths() []string {
+	var all []string
+	for path := range r.routes {
+		all = append(all, path)
+	}
+	return all
+}
+
+// maxKeyAt is the last place of a key in a path: /v1/projects/{}/settings.
+const maxKeyAt = 3
+
+// Keyless is a path without the key that it may hold: /v2/{}/events.
+func (r *Router) Keyless(path string) string {
+	if r.routes[path] != nil {
+		return path
+	}
+	for at := 2; at <= maxKeyAt; at++ { // 0 is before the first slash, and no path begins with a key
+		parts := strings.SplitN(path, "/", at+2)
+		if len(parts) < at+2 {
+			break
+		}
+		parts[at] = "{}"
+		if without := strings.Join(parts, "/"); r.routes[strings.TrimSuffix(without, "/")] != nil {
+			return without
+		}
+	}
+	return path
+}
+
+// IsEventHeader reports whether a header belongs to an event of some protocol.
+func (r *Router) IsEventHeader(name string) bool {
+	return slices.ContainsFunc(r.headers, func(h string) bool {
+		return name == h || strings.HasSuffix(h, "-") && strings.HasPrefix(name, h) && len(name) > len(h)
+	})
+}
+
+// EventHeaders are the names of the headers that belong to an event, in order.
+func (r *Router) EventHeaders(head http.Header) (names []string) {
+	for name := range head {
+		if r.IsEventHeader(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

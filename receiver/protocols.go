@@ -1,0 +1,36 @@
+package receiver
+
+import (
+	"github.com/penstock/penstock/receiver/protocol"
+	"github.com/penstock/penstock/receiver/protocol/amplitude"
+	"github.com/penstock/penstock/receiver/protocol/batch"
+	"github.com/penstock/penstock/receiver/protocol/cloudevents"
+	"github.com/penstock/penstock/receiver/protocol/gameanalytics"
+	"github.com/penstock/penstock/receiver/protocol/helicone"
+	"github.com/penstock/penstock/receiver/protocol/langfuse"
+	"github.com/penstock/penstock/receiver/protocol/litellm"
+	"github.com/penstock/penstock/receiver/protocol/native"
+	"github.com/penstock/penstock/receiver/protocol/otlp"
+	"github.com/penstock/penstock/receiver/protocol/pixel"
+	"github.com/penstock/penstock/receiver/protocol/posthog"
+	"github.com/penstock/penstock/receiver/protocol/segment"
+)
+
+// newRouter registers every protocol, a line each. Of two routes with the same
+// path, the first that matches counts.
+func newRouter(opts *Options) *protocol.Router {
+	return protocol.NewRouter(
+		cloudevents.Routes(),
+		native.Routes(),
+		pixel.Routes(),
+		segment.Routes(),
+		posthog.Routes(opts.SessionReplay),
+		amplitude.Routes(),
+		batch.Routes(),
+		gameanalytics.Routes(),
+		langfuse.Routes(),
+		otlp.Routes(),
+		litellm.Routes(),
+		helicone.Routes(),
+	)
+}
