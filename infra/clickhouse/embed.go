@@ -1,9 +1,9 @@
-// Package clickhouse holds the tables' definitions, the only DDL there is.
+// Package clickhouse holds the only DDL: a file for each table and view.
 package clickhouse
 
 import "embed"
 
-// Files are the *.sql files, to be applied in the order of their names.
+// Files are the *.sql files. They are applied in the order of their names.
 //
 //go:embed *.sql
 var Files embed.FS

@@ -3,12 +3,9 @@ package clickhouse
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"iter"
-	"reflect"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
@@ -64,19 +61,6 @@ func insert(t *testing.T, db *DB, token string, events ...pipeline.Event) {
 	}
 	if err := insertEvents(t.Context(), db, "events", token, "events/o", 0, events); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestMigrateRefusesChangedFile(t *testing.T) {
-	_, _, opts := open(t)
-	changed := fstest.MapFS{}
-	for _, name := range []string{"0001_migrations.sql", "0002_events.sql"} {
-		text, _ := sqlfiles.Files.ReadFile(name)
-		changed[name] = &fstest.MapFile{Data: text}
-	}
-	changed["0002_events.sql"].Data = append(changed["0002_events.sql"].Data, "-- more\n"...)
-	if _, err := Migrate(t.Context(), opts, changed); err == nil || !strings.Contains(err.Error(), "0002_events.sql was changed") {
-		t.Errorf("got %v", err)
 	}
 }
 
@@ -199,49 +183,6 @@ func TestPresent(t *testing.T) {
 		if err != nil || got != tt.want {
 			t.Errorf("%+v: %v, %v", tt, got, err)
 		}
-	}
-}
-
-func TestLedgerKeepsTheFurthest(t *testing.T) {
-	db, _, _ := open(t)
-	if _, ok, err := db.Load(t.Context(), "k"); ok || err != nil {
-		t.Fatalf("an empty ledger: %v, %v", ok, err)
-	}
-	at := time.UnixMilli(noon).UTC()
-	l := pipeline.Load{Key: "k", ETag: "e", Pipeline: "events", Rows: 3, Bytes: 9, Refused: []uint32{4, 7}, ChunkRows: 10, ChunkBytes: 11, Attempts: 1, Failures: 1, Code: "c", Error: "e", FirstFail: at, Job: "j", Loader: "a", Received: at, Started: at, Finished: at}
-	save := func(change func(*pipeline.Load)) {
-		t.Helper()
-		next := l
-		change(&next)
-		if err := db.SaveLoad(t.Context(), next); err != nil {
-			t.Fatal(err)
-		}
-	}
-	load := func() pipeline.Load {
-		t.Helper()
-		got, ok, err := db.Load(t.Context(), "k")
-		if !ok || err != nil {
-			t.Fatalf("%v, %v", ok, err)
-		}
-		return got
-	}
-	save(func(*pipeline.Load) {})
-	if got := load(); !reflect.DeepEqual(got, l) {
-		t.Errorf("got %+v, want %+v", got, l)
-	}
-	save(func(n *pipeline.Load) { n.Attempts = 2 })
-	save(func(n *pipeline.Load) { n.Attempts = 1 })
-	if got := load(); got.Attempts != 2 {
-		t.Errorf("attempts %d, want 2", got.Attempts)
-	}
-	save(func(n *pipeline.Load) { n.State = pipeline.Loaded })
-	save(func(n *pipeline.Load) { n.Attempts = 7 })
-	if got := load(); got.State != pipeline.Loaded {
-		t.Error("a late `loading` hides `loaded`")
-	}
-	save(func(n *pipeline.Load) { n.Generation = 1 })
-	if got := load(); got.State == pipeline.Loaded || got.Generation != 1 {
-		t.Errorf("a new generation: %+v", got)
 	}
 }
 
@@ -425,74 +366,6 @@ func insertEvents(ctx context.Context, db *DB, table, token, object string, gene
 	}
 	b.Append(events, nil)
 	return b.Insert(ctx, token, once(events))
-}
-
-// Codecs come to tables that have rows already, change none of them, and are
-// there once however often the file is applied.
-func TestCodecsOnTableWithRows(t *testing.T) {
-	c := servers.ClickHouse(t)
-	opts := Options{Addresses: []string{c.Addr()}, Database: "penstock-codecs", User: c.User(), Password: c.Password(), Timeout: 30 * time.Second, Conns: 2}
-	before := fstest.MapFS{}
-	names, err := fs.Glob(sqlfiles.Files, "*.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range names {
-		if name < "0007" {
-			text, _ := sqlfiles.Files.ReadFile(name)
-			before[name] = &fstest.MapFile{Data: text}
-		}
-	}
-	if _, err := Migrate(t.Context(), opts, before); err != nil {
-		t.Fatal(err)
-	}
-	db, err := Open(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	events := make([]pipeline.Event, 1000)
-	for i := range events {
-		events[i] = event(i, fmt.Sprintf(`{"level":%d,"text":"words %d","deep":{"x":%d.5},"list":[1,"a",{"b":2}]}`, i%7, i, i))
-	}
-	sum := "SELECT sum(cityHash64(tuple(*))) FROM (SELECT * EXCEPT (properties, context, object, object_row), toString(properties), toString(context) FROM events FINAL)"
-	insert(t, db, "old", events...)
-	want := query[uint64](t, db, sum)
-
-	for _, round := range []string{"first", "again"} {
-		if round == "again" { // as if it had not been recorded
-			if err := db.conn.Exec(t.Context(), "ALTER TABLE migrations DELETE WHERE name >= '0007' SETTINGS mutations_sync = 2"); err != nil {
-				t.Fatal(err)
-			}
-		}
-		applied, err := Migrate(t.Context(), opts, sqlfiles.Files)
-		if err != nil || len(applied) == 0 || applied[0] != "0007_codecs.sql" {
-			t.Fatalf("%s: applied %v, %v", round, applied, err)
-		}
-		for _, table := range []string{"events", "errors"} {
-			if got := query[string](t, db, "SELECT compression_codec FROM system.columns WHERE database = currentDatabase() AND table = '"+table+"' AND name = 'properties'"); got != "CODEC(ZSTD(3))" {
-				t.Errorf("%s: codec of %s.properties is %s", round, table, got)
-			}
-			if err := db.Check(t.Context(), table); err != nil {
-				t.Errorf("%s: %v", round, err)
-			}
-		}
-		if got := query[uint64](t, db, sum); got != want {
-			t.Errorf("%s: the rows have changed", round)
-		}
-	}
-	// New rows beside the old ones, and both in one part: still the same events.
-	insert(t, db, "new", events...)
-	if err := db.conn.Exec(t.Context(), "OPTIMIZE TABLE events FINAL"); err != nil {
-		t.Fatal(err)
-	}
-	if got := query[uint64](t, db, sum); got != want || query[uint64](t, db, "SELECT count() FROM events") != 1000 {
-		t.Error("merged, the rows are not the same")
-	}
-	use, err := db.DiskUse(t.Context(), "events")
-	if err != nil || use.Parts != 1 || use.Bytes < 10_000 || use.Bytes > 100_000 || len(use.Columns) != 15 {
-		t.Errorf("%+v, error %v", use, err)
-	}
 }
 
 // Large merges go column by column, which costs half, and change no value: of

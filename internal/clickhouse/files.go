@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -33,15 +32,6 @@ type Files struct {
 func fileError(code string, final bool, format string, args ...any) error {
 	return &pipeline.FileError{Code: code, Final: final, Err: retry.As(retry.Permanent, fmt.Errorf(format, args...))}
 }
-
-// Codes by which the server says that it cannot reach a file, rather than that
-// it cannot read it: host, network, S3, access to a source, a URL that its
-// configuration forbids, and that a source is not granted.
-var unreachableCodes = []int32{198, 209, 210, 279, 491, 492, 497, 499, 1000}
-
-// Codes that speak of the file's bytes: types that the server has not, values
-// out of a type's range, damage. Another attempt would say the same.
-var contentCodes = []int32{27, 36, 44, 48, 50, 117, 271, 321}
 
 // Lines calls each with every row of a file, as a line of JSON, in the order of
 // the file. format is the server's name of it. Values keep their types: floats
@@ -272,28 +262,20 @@ func (f Files) classFile(key string, err error) error {
 	// An error may quote the query, and with it the key of the bucket.
 	text := show.Hide(err.Error(), f.SecretKey)
 	err = retry.AsCode(retry.Permanent, int(code), errors.New(text))
-	if saysOne(unreachableCodes, code, text) {
+	if fileSays(unreachable, code, text) {
 		return fileError("store_unreachable", false, "ClickHouse cannot read %s at %s: set clickhouse.storage_endpoint to the address"+
 			" at which ClickHouse reaches the bucket, or grant its user S3 (GRANT S3 ON *.* TO USER): %w", key, show.URL(f.url(key)), err)
 	}
-	if code == 241 && (strings.Contains(text, "Query memory limit") || strings.Contains(text, "(for query)")) {
+	if code == memoryLimit && (strings.Contains(text, "Query memory limit") || strings.Contains(text, "(for query)")) {
 		return fileError("unreadable_object", false, "ClickHouse needs more than %d bytes of memory to decode %s: %w",
 			int64(fileMemory), key, err)
 	}
-	switch code {
-	case 241: // the file may be all that makes the server run out of memory, so others are loaded meanwhile
+	switch {
+	case code == memoryLimit: // the file may be all that makes the server run out of memory, so others are loaded meanwhile
 		return fileError("unreadable_object", false, "ClickHouse has not the memory to decode %s:"+
 			" store it with smaller row groups, or give ClickHouse more: %w", key, err)
-	case 159, 160, 164, 202, 242, 243, 252, 319, 394, 439, 516, 999: // it is busy, or somebody ended the query
+	case fileSays(fileOutage, code, ""):
 		return fmt.Errorf("decode %s: %w", key, retry.AsCode(retry.Outage, int(code), errors.New(text)))
 	}
-	return fileError("unreadable_object", saysOne(contentCodes, code, text), "ClickHouse cannot decode %s: %w", key, err)
-}
-
-// saysOne tells whether an error is of one of these codes; 636 wraps whatever
-// kept the server from finding the columns.
-func saysOne(codes []int32, code int32, text string) bool {
-	return slices.ContainsFunc(codes, func(c int32) bool {
-		return code == c || code == 636 && strings.Contains(text, fmt.Sprintf("Code: %d.", c))
-	})
+	return fileError("unreadable_object", fileSays(fileContent, code, text), "ClickHouse cannot decode %s: %w", key, err)
 }

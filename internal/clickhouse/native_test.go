@@ -13,8 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
-
 	"github.com/penstock/penstock/internal/clickhouse/native"
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/jsonscan"
@@ -367,15 +365,4 @@ func randomValue(r *rand.Rand, depth int) []byte {
 		b = append(b, v...)
 	}
 	return append(b, ']')
-}
-
-// A server that has no file descriptors left says nothing of the types that it
-// was sent: rows must not come as text, which loses some.
-func TestTextIsForWhatDataAreRefusedFor(t *testing.T) {
-	for code, want := range map[int]bool{76: false, 1000: false, 241: false, 53: true, 469: true, 395: true, 12345: true} {
-		err := classInsert(&clickhouse.Exception{Code: int32(code)})
-		if got := textMayHelp(fmt.Errorf("insert: %w", err)); got != want {
-			t.Errorf("code %d: %v, want %v", code, got, want)
-		}
-	}
 }

@@ -2,13 +2,12 @@ package clickhouse
 
 import (
 	"context"
-	"fmt"
 )
 
-// TableStatus is what a table and the ledger say of a pipeline.
+// TableStatus is what a table and the load ledger know about a pipeline.
 type TableStatus struct {
 	Rows              uint64 `json:"rows"`      // before merges have collapsed resends
-	Newest            int64  `json:"newest_ms"` // received_at of the newest event loaded, 0: none
+	Newest            int64  `json:"newest_ms"` // received_at of the newest event loaded; 0: none
 	Objects           uint64 `json:"objects_loaded"`
 	ObjectsLastMinute uint64 `json:"objects_loaded_last_minute"`
 	RowsLastMinute    uint64 `json:"rows_loaded_last_minute"`
@@ -17,50 +16,39 @@ type TableStatus struct {
 	Refused           uint64 `json:"rows_refused"` // by the table, in all
 }
 
-// TableStatus asks the ledger, which is small, for all but the number of rows.
-func (db *DB) TableStatus(ctx context.Context, table string) (TableStatus, error) {
-	var s TableStatus
-	err := db.conn.QueryRow(ctx, `SELECT countIf(status = 'loaded'), countIf(status IN ('loading', 'failed')), countIf(status = 'dead'), sum(length(refused)),
-		countIf(status = 'loaded' AND finished_at > now64(3) - 60), sumIf(rows, status = 'loaded' AND finished_at > now64(3) - 60),
-		maxIf(toUnixTimestamp64Milli(received_at), status = 'loaded')
-		FROM loads FINAL WHERE pipeline = ?`, table).
-		Scan(&s.Objects, &s.Loading, &s.Dead, &s.Refused, &s.ObjectsLastMinute, &s.RowsLastMinute, &s.Newest)
-	if err != nil {
-		return s, fmt.Errorf("read ledger: %w", class(err))
+// TableStatus reads the ledger, which is small, for all but the number of rows.
+func (db *DB) TableStatus(ctx context.Context, table string) (s TableStatus, err error) {
+	if err := db.one(ctx, "read ledger", []any{&s.Objects, &s.Loading, &s.Dead, &s.Refused, &s.ObjectsLastMinute,
+		&s.RowsLastMinute, &s.Newest},
+		`SELECT countIf(status = 'loaded'), countIf(status IN ('loading', 'failed')), countIf(status = 'dead'),
+			sum(length(refused)), countIf(status = 'loaded' AND finished_at > now64(3) - 60),
+			sumIf(rows, status = 'loaded' AND finished_at > now64(3) - 60),
+			maxIf(toUnixTimestamp64Milli(received_at), status = 'loaded')
+		FROM loads FINAL WHERE pipeline = ?`, table); err != nil {
+		return s, err
 	}
-	var rows *uint64
-	if err := db.conn.QueryRow(ctx, "SELECT total_rows FROM system.tables WHERE database = ? AND name = ?", db.database, table).Scan(&rows); err != nil {
-		return s, fmt.Errorf("read table %s: %w", table, class(err))
-	}
-	if rows != nil {
-		s.Rows = *rows
-	}
-	return s, nil
+	return s, db.one(ctx, "read table "+table, []any{&s.Rows},
+		"SELECT ifNull(total_rows, 0) FROM system.tables WHERE database = ? AND name = ?", db.database, table)
 }
 
-// RunStatus counts what one run of generated traffic has brought; the run's
-// name begins its sessions' ids.
+// RunStatus counts what one run of generated traffic has brought. The run's name
+// begins the ids of its sessions.
 type RunStatus struct {
 	Rows, Distinct, Objects uint64
 }
 
-// RunStatus asks the table. since bounds received_at from below, in ms.
-func (db *DB) RunStatus(ctx context.Context, table, run string, since int64) (RunStatus, error) {
-	var s RunStatus
-	err := db.conn.QueryRow(ctx, "SELECT count(), uniqExact(event_id), uniqExact(object) FROM "+quoteName(table)+
-		" WHERE startsWith(session_id, ?) AND received_at >= fromUnixTimestamp64Milli(?)", run+"-", since).Scan(&s.Rows, &s.Distinct, &s.Objects)
-	if err != nil {
-		return s, fmt.Errorf("count rows of run %s: %w", run, class(err))
-	}
-	return s, nil
+// RunStatus reads the table. since bounds received_at from below, in ms.
+func (db *DB) RunStatus(ctx context.Context, table, run string, since int64) (s RunStatus, err error) {
+	err = db.one(ctx, "count rows of run "+run, []any{&s.Rows, &s.Distinct, &s.Objects},
+		"SELECT count(), uniqExact(event_id), uniqExact(object) FROM "+quoteName(table)+
+			" WHERE startsWith(session_id, ?) AND received_at >= fromUnixTimestamp64Milli(?)", run+"-", since)
+	return s, err
 }
 
-// Merges is how many merges the server is at now, of all tables.
+// Merges returns the number of merges that run now, of all tables.
 func (db *DB) Merges(ctx context.Context) (n uint64, err error) {
-	if err := db.conn.QueryRow(ctx, "SELECT count() FROM system.merges").Scan(&n); err != nil {
-		return 0, fmt.Errorf("read merges: %w", class(err))
-	}
-	return n, nil
+	err = db.one(ctx, "read merges", []any{&n}, "SELECT count() FROM system.merges")
+	return n, err
 }
 
 // DiskUse is what a table takes on disk.
@@ -76,25 +64,18 @@ type ColumnUse struct {
 	Bytes int64
 }
 
-// DiskUse asks for the table's active parts.
+// DiskUse reads the table's active parts.
 func (db *DB) DiskUse(ctx context.Context, table string) (u DiskUse, err error) {
-	err = db.conn.QueryRow(ctx, "SELECT count(), toInt64(sum(bytes_on_disk)) FROM system.parts WHERE active AND database = ? AND table = ?", db.database, table).
-		Scan(&u.Parts, &u.Bytes)
-	if err != nil {
-		return u, fmt.Errorf("read parts of %s: %w", table, class(err))
+	if err := db.one(ctx, "read parts of "+table, []any{&u.Parts, &u.Bytes},
+		"SELECT count(), toInt64(sum(bytes_on_disk)) FROM system.parts WHERE active AND database = ? AND table = ?",
+		db.database, table); err != nil {
+		return u, err
 	}
-	rows, err := db.conn.Query(ctx, "SELECT column, toInt64(sum(column_bytes_on_disk)) AS bytes FROM system.parts_columns WHERE active AND database = ? AND table = ? GROUP BY column ORDER BY bytes DESC, column",
-		db.database, table)
-	if err != nil {
-		return u, fmt.Errorf("read columns of %s: %w", table, class(err))
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var c ColumnUse
-		if err := rows.Scan(&c.Name, &c.Bytes); err != nil {
-			return u, fmt.Errorf("read columns of %s: %w", table, class(err))
-		}
+	var c ColumnUse
+	err = db.each(ctx, "read columns of "+table, []any{&c.Name, &c.Bytes}, func() error {
 		u.Columns = append(u.Columns, c)
-	}
-	return u, class(rows.Err())
+		return nil
+	}, `SELECT column, toInt64(sum(column_bytes_on_disk)) AS bytes FROM system.parts_columns
+		WHERE active AND database = ? AND table = ? GROUP BY column ORDER BY bytes DESC, column`, db.database, table)
+	return u, err
 }

@@ -2,29 +2,24 @@ package clickhouse
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 )
 
 // Expired returns the time before which the table's TTL deletes rows, by their
-// received_at; zero if it deletes none. A TTL with a condition, or one that goes by other
-// columns, says nothing about a row whose received_at is all that is known, so
-// it is left out.
+// received_at; zero if it deletes none. A TTL with a condition or of other columns is
+// ignored: received_at alone does not tell which rows it deletes.
 func (db *DB) Expired(ctx context.Context, table string) (before time.Time, err error) {
-	rows, err := db.conn.Query(ctx, "SELECT engine_full FROM system.tables WHERE database = ? AND name = ?", db.database, table)
-	if err != nil {
-		return before, fmt.Errorf("read the TTL of %s: %w", table, class(err))
-	}
-	defer rows.Close()
 	var engine string
-	for rows.Next() {
-		if err := rows.Scan(&engine); err != nil {
-			return before, fmt.Errorf("read the TTL of %s: %w", table, class(err))
+	if err := db.one(ctx, "read the TTL of "+table, []any{&engine},
+		"SELECT engine_full FROM system.tables WHERE database = ? AND name = ?", db.database, table); err != nil {
+		if errors.Is(err, sql.ErrNoRows) {
+			return before, nil
 		}
-	}
-	if err := rows.Err(); err != nil {
-		return before, fmt.Errorf("read the TTL of %s: %w", table, class(err))
+		return before, err
 	}
 	for _, expression := range deletions(engine) {
 		t, err := db.expired(ctx, expression)
@@ -41,11 +36,8 @@ func (db *DB) Expired(ctx context.Context, table string) (before time.Time, err 
 	return before, nil
 }
 
-// unknownIdentifier is the code of a query that names a column that is not there.
-const unknownIdentifier = 47
-
-// expired finds the newest second of received_at for which a TTL is over, by
-// trying all hours since 1970, and then the seconds of one.
+// expired finds the newest second of received_at for which a TTL has passed. It
+// tries all hours since 1970, and then the seconds of one.
 func (db *DB) expired(ctx context.Context, ttl string) (time.Time, error) {
 	newest := func(from time.Time, step time.Duration, n int64) (*int64, error) {
 		var ms *int64
@@ -54,7 +46,7 @@ func (db *DB) expired(ctx context.Context, ttl string) (time.Time, error) {
 			from.UnixMilli(), step.Milliseconds(), n, ttl)).Scan(&ms)
 		return ms, err
 	}
-	const end = 999 // ms: a second is over as a whole
+	const end = 999 // ms: all of a second has passed
 	hour, err := newest(time.UnixMilli(end), time.Hour, time.Now().Unix()/3600+1)
 	if err != nil || hour == nil {
 		return time.Time{}, err
@@ -66,8 +58,8 @@ func (db *DB) expired(ctx context.Context, ttl string) (time.Time, error) {
 	return time.UnixMilli(*second + 1).UTC(), nil
 }
 
-// deletions are the expressions by which a table's engine, as the server prints
-// it, deletes rows whatever is in them.
+// deletions returns the expressions by which a table's engine, as the server
+// prints it, deletes rows whatever is in them.
 func deletions(engine string) (all []string) {
 	from := outer(engine, " TTL ")
 	if from < 0 {
@@ -96,7 +88,7 @@ func deletions(engine string) (all []string) {
 	return all
 }
 
-// outer is where a word is first in SQL outside of brackets and quotes; -1: nowhere.
+// outer returns the index of the first word in SQL outside of brackets and quotes; -1: none.
 func outer(sql, word string) int {
 	depth, quote := 0, byte(0)
 	for i := 0; i < len(sql); i++ {

@@ -1,0 +1,117 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/penstock/penstock/internal/clickhouse/native"
+)
+
+// Column is a table's column that is computed from a property.
+type Column struct {
+	Name string
+	Path string // below properties: keys joined by dots
+	Type string // one of ColumnTypes
+}
+
+// ColumnTypes are what a Column may be; in the table each is nullable.
+var ColumnTypes = []string{"String", "LowCardinality(String)", "Int64", "Float64", "Bool", "DateTime64(3)", "UUID"}
+
+var columnName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+
+// Check refuses a column that no table could have.
+func (c Column) Check() error {
+	switch {
+	case !columnName.MatchString(c.Name):
+		return fmt.Errorf("name %q: want letters, digits and underscores, no digit first, 64 at most", c.Name)
+	case slices.Contains(strings.Split(native.Columns, ", "), c.Name):
+		return fmt.Errorf("name %q: the table has that column already; choose another", c.Name)
+	case slices.Contains(strings.Split(c.Path, "."), ""):
+		return fmt.Errorf("path %q of %s: want keys joined by dots, below properties, as position.x", c.Path, c.Name)
+	case !slices.Contains(ColumnTypes, c.Type):
+		return fmt.Errorf("type %q of %s: want %s", c.Type, c.Name, strings.Join(ColumnTypes, ", "))
+	}
+	return nil
+}
+
+// columnNote begins the comments of columns that setup has added.
+const columnNote = "penstock: "
+
+// note is the column's comment in the table, by which setup recognises it.
+func (c Column) note() string {
+	return fmt.Sprintf("%sproperties.%s as %s", columnNote, c.Path, c.Type)
+}
+
+// definition is the column's DDL. No value makes its expression throw: what does
+// not fit is NULL.
+func (c Column) definition() string {
+	keys := strings.Split(c.Path, ".")
+	for i := range keys {
+		keys[i] = quoteName(keys[i])
+	}
+	path := "properties." + strings.Join(keys, ".")
+	kind, value := "Nullable("+c.Type+")", "accurateCastOrNull("+path+", '"+c.Type+"')"
+	switch c.Type {
+	case "String", "LowCardinality(String)": // an array would become its text
+		value = "if(startsWith(dynamicType(" + path + "), 'Array'), NULL, accurateCastOrNull(" + path + ", 'String'))"
+		if c.Type != "String" {
+			kind = "LowCardinality(Nullable(String))"
+			value = "CAST(" + value + ", '" + kind + "')"
+		}
+	case "Int64", "Float64": // true would become 1
+		value = "if(dynamicType(" + path + ") = 'Bool', NULL, " + value + ")"
+	case "DateTime64(3)": // like an event's own: RFC 3339, or seconds or milliseconds since 1970
+		kind = "Nullable(DateTime64(3, 'UTC'))"
+		number := "coalesce(" + path + ".:Float64, toFloat64(" + path + ".:Int64))"
+		value = "coalesce(parseDateTime64BestEffortOrNull(" + path + ".:String, 3, 'UTC')," +
+			" fromUnixTimestamp64Milli(accurateCastOrNull(multiIf(" +
+			number + " BETWEEN -2208988800 AND 10413791999, round(" + number + " * 1000), " +
+			number + " BETWEEN 1e11 AND 10413791999999, round(" + number + "), NULL), 'Int64'), 'UTC'))"
+	}
+	return quoteName(c.Name) + " " + kind + " MATERIALIZED " + value + " COMMENT " + quoteText(c.note())
+}
+
+// AddColumns adds the columns that a table does not have, and returns their
+// names. A column that exists with another definition, or that setup did not make, is an
+// error; nothing is ever changed or dropped.
+func (db *DB) AddColumns(ctx context.Context, table string, columns []Column) (added []string, err error) {
+	notes, err := db.pairs(ctx, "read columns of "+table,
+		"SELECT name, comment FROM system.columns WHERE database = ? AND table = ?", db.database, table)
+	if err != nil {
+		return nil, err
+	}
+	missing, err := missingColumns(columns, notes, db.database, table)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range missing {
+		if err := db.exec(ctx, "add column "+c.Name+" to "+table,
+			"ALTER TABLE "+quoteName(table)+" ADD COLUMN IF NOT EXISTS "+c.definition()); err != nil {
+			return added, err
+		}
+		added = append(added, c.Name)
+	}
+	return added, nil
+}
+
+// missingColumns returns the columns that a table lacks. notes are the comments
+// of those that it has.
+func missingColumns(columns []Column, notes map[string]string, database, table string) (missing []Column, err error) {
+	for _, c := range columns {
+		switch note, exists := notes[c.Name]; {
+		case !exists:
+			missing = append(missing, c)
+		case !strings.HasPrefix(note, columnNote):
+			return nil, fmt.Errorf("column %s of %s was not made by setup: choose another name", c.Name, table)
+		case note != c.note():
+			return nil, fmt.Errorf("column %s of %s is %s, and now wanted as %s: choose another name, or, if nobody needs it"+
+				" as it is, run ALTER TABLE %s.%s DROP COLUMN %s, and setup again", c.Name, table,
+				strings.TrimPrefix(note, columnNote), strings.TrimPrefix(c.note(), columnNote),
+				quoteName(database), quoteName(table), quoteName(c.Name))
+		}
+	}
+	return missing, nil
+}

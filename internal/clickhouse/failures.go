@@ -1,0 +1,121 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// Kept is a row of the errors table.
+type Kept struct {
+	ID         string     `json:"event_id"`
+	Time       time.Time  `json:"time"`
+	Stage      string     `json:"stage"`
+	Code       string     `json:"code"`
+	Message    string     `json:"message"`
+	Project    string     `json:"project,omitempty"`
+	RawBytes   uint64     `json:"raw_bytes"`
+	RawSHA256  string     `json:"raw_sha256,omitempty"`
+	RawObject  string     `json:"raw_object,omitempty"` // of the bucket; empty: the bytes are in the row
+	Redriven   *time.Time `json:"redriven_at,omitempty"`
+	Object     string     `json:"object"`     // that brought the failure itself
+	Row        uint32     `json:"object_row"` // in that object
+	Properties string     `json:"-"`          // all else, as JSON
+	Context    string     `json:"-"`
+	Raw        string     `json:"-"`
+}
+
+// ErrorFilter chooses failures. Empty fields choose all.
+type ErrorFilter struct {
+	IDs                        []pipeline.UUID
+	From, To                   time.Time
+	Code, Project, Stage, Text string // Text is searched for in the message
+	Source                     string // the object whose load failed
+	Pending                    bool   // only failures that are not redriven
+	Limit                      int    // the newest N; 0: all
+	Oldest                     bool   // first, not last
+	Whole                      bool   // with properties, context and raw bytes
+}
+
+// where returns the filter's condition and its arguments.
+func (f ErrorFilter) where() (string, []any) {
+	where, args := []string{"1"}, []any{}
+	add := func(wanted bool, condition string, values ...any) {
+		if wanted {
+			where, args = append(where, condition), append(args, values...)
+		}
+	}
+	add(len(f.IDs) > 0, "event_id IN (?)", uuids(f.IDs))
+	add(!f.From.IsZero(), "received_at >= fromUnixTimestamp64Milli(?)", f.From.UnixMilli())
+	add(!f.To.IsZero(), "received_at < fromUnixTimestamp64Milli(?)", f.To.UnixMilli())
+	add(f.Code != "", "name = ?", f.Code)
+	add(f.Project != "", "project = ?", f.Project)
+	add(f.Stage != "", "stage = ?", f.Stage)
+	add(f.Source != "", "source_object = ?", f.Source)
+	add(f.Text != "", "position(message, ?) > 0", f.Text)
+	add(f.Pending, "redriven_at IS NULL")
+	return strings.Join(where, " AND "), args
+}
+
+// Errors calls each with the failures of a filter.
+func (db *DB) Errors(ctx context.Context, f ErrorFilter, each func(Kept) error) error {
+	where, args := f.where()
+	whole := "'', '', ''"
+	if f.Whole {
+		whole = "toString(properties), toString(context), raw"
+	}
+	order := "received_at DESC, event_id DESC"
+	if f.Oldest {
+		order = "received_at, event_id"
+	}
+	if f.Limit > 0 {
+		order += fmt.Sprintf(" LIMIT %d", f.Limit)
+	}
+	var k Kept
+	return db.each(ctx, "read errors", []any{&k.ID, &k.Time, &k.Stage, &k.Code, &k.Message, &k.Project, &k.RawBytes,
+		&k.RawObject, &k.RawSHA256, &k.Redriven, &k.Object, &k.Row, &k.Properties, &k.Context, &k.Raw},
+		func() error { return each(k) },
+		`SELECT toString(event_id), received_at, stage, name, message, project, toUInt64(raw_bytes), raw_object, raw_sha256,
+			redriven_at, toString(object), object_row, `+whole+`
+		FROM errors FINAL LEFT JOIN (
+			SELECT event_id AS id, toNullable(max(redriven.redriven_at)) AS redriven_at FROM redriven GROUP BY id
+		) AS done ON done.id = errors.event_id
+		WHERE `+where+" ORDER BY "+order+" SETTINGS join_use_nulls = 1", args...)
+}
+
+// Redriven is what became of a failure that was sent again.
+type Redriven struct {
+	ID                 pipeline.UUID
+	Accepted, Rejected int
+	RequestID, Object  string
+	Code               string // of a rejected request
+}
+
+// MarkRedriven records that failures were sent again.
+func (db *DB) MarkRedriven(ctx context.Context, all []Redriven) error {
+	now := time.Now().UTC()
+	return db.insert(ctx, "mark redriven",
+		"INSERT INTO redriven (event_id, redriven_at, accepted, rejected, request_id, object, code)",
+		func(row func(...any) error) error {
+			for _, r := range all {
+				if err := row(uuid.UUID(r.ID), now, uint32(r.Accepted), uint32(r.Rejected), r.RequestID, r.Object,
+					r.Code); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+}
+
+func uuids(ids []pipeline.UUID) []uuid.UUID {
+	all := make([]uuid.UUID, len(ids))
+	for i, id := range ids {
+		all[i] = uuid.UUID(id)
+	}
+	return all
+}

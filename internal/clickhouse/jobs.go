@@ -1,0 +1,38 @@
+package clickhouse
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+)
+
+// Job is a re-ingest with --replace.
+type Job struct {
+	Selection, ID             string
+	Started                   time.Time
+	Finished                  bool
+	Objects, Rows, FailedOnes uint64
+}
+
+// OpenJob returns the newest job for a selection; ok is false if there is none or
+// it is finished.
+func (db *DB) OpenJob(ctx context.Context, selection string) (j Job, ok bool, err error) {
+	err = db.one(ctx, "read jobs",
+		[]any{&j.Selection, &j.ID, &j.Started, &j.Finished, &j.Objects, &j.Rows, &j.FailedOnes},
+		`SELECT selection, id, started_at, finished, objects, rows, failed FROM jobs FINAL
+		WHERE selection = ? ORDER BY started_at DESC LIMIT 1`, selection)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Job{}, false, nil
+	}
+	return j, err == nil && !j.Finished, err
+}
+
+// SaveJob writes a job. Times are sent as numbers: the driver cuts a time in a
+// query to seconds.
+func (db *DB) SaveJob(ctx context.Context, j Job) error {
+	return db.exec(ctx, "write job",
+		`INSERT INTO jobs (selection, id, started_at, updated_at, finished, objects, rows, failed)
+		SELECT ?, ?, fromUnixTimestamp64Milli(?), fromUnixTimestamp64Milli(?), ?, ?, ?, ?`,
+		j.Selection, j.ID, j.Started.UnixMilli(), time.Now().UnixMilli(), j.Finished, j.Objects, j.Rows, j.FailedOnes)
+}

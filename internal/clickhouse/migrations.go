@@ -1,0 +1,172 @@
+package clickhouse
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// migration is a file of statements, each of which can be repeated.
+type migration struct{ name, text, hash string }
+
+// Migrate creates the database if it does not exist, applies the files that are
+// not recorded yet in the order of their names, and returns their names. The first file creates the
+// record, and is applied every time. A recorded file that has changed is an error. If a
+// table or view of a file is gone, that file and all later ones are applied again.
+func Migrate(ctx context.Context, opts Options, files fs.FS) ([]string, error) {
+	all, err := readMigrations(files)
+	if err != nil {
+		return nil, err
+	}
+	if err := createDatabase(ctx, opts); err != nil {
+		return nil, err
+	}
+	db, err := Open(opts)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	if err := db.apply(ctx, all[0]); err != nil {
+		return nil, err
+	}
+	recorded, err := db.pairs(ctx, "read migrations", "SELECT name, toString(sha256) FROM migrations FINAL")
+	if err != nil {
+		return nil, err
+	}
+	tables, err := db.pairs(ctx, "read tables", "SELECT name, engine FROM system.tables WHERE database = ?", db.database)
+	if err != nil {
+		return nil, err
+	}
+	todo, err := pending(all[1:], recorded, tables)
+	if err != nil {
+		return nil, fmt.Errorf("database %s: %w", opts.Database, err)
+	}
+	var applied []string
+	for _, m := range todo {
+		if err := db.apply(ctx, m); err != nil {
+			return applied, err
+		}
+		if err := db.conn.Exec(ctx, "INSERT INTO migrations (name, sha256) VALUES (?, ?)", m.name, m.hash); err != nil {
+			return applied, fmt.Errorf("record %s: %w", m.name, class(err))
+		}
+		applied = append(applied, m.name)
+	}
+	return applied, nil
+}
+
+func createDatabase(ctx context.Context, opts Options) error {
+	outside := opts
+	outside.Database = "default"
+	db, err := Open(outside)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := db.conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteName(opts.Database)); err != nil {
+		return fmt.Errorf("create database %s: %w", opts.Database, class(err))
+	}
+	return nil
+}
+
+func readMigrations(files fs.FS) ([]migration, error) {
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	var all []migration
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(text)
+		all = append(all, migration{name, string(text), hex.EncodeToString(sum[:])})
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("no *.sql files to apply")
+	}
+	return all, nil
+}
+
+// Before 0.1.0, a table was the sum of up to 13 files with names of four digits.
+// After the last of them the tables are those that the present files create, whose
+// statements then change nothing.
+var (
+	unreleased     = regexp.MustCompile(`^\d{4}_`)
+	lastUnreleased = "0020_unfinished.sql"
+)
+
+// pending returns those of all that must be applied. recorded are hashes by the
+// names of files, tables the names of what exists.
+func pending(all []migration, recorded, tables map[string]string) ([]migration, error) {
+	for name := range recorded {
+		if _, ok := recorded[lastUnreleased]; !ok && unreleased.MatchString(name) {
+			return nil, fmt.Errorf("it was set up by a version before 0.1.0 that lacks %s; run `penstock setup` of the last"+
+				" version before 0.1.0 first, or set clickhouse.database to a new one and load the objects again", lastUnreleased)
+		}
+	}
+	var todo []migration
+	again := false
+	for _, m := range all {
+		was, known := recorded[m.name]
+		if known && was != m.hash {
+			return nil, fmt.Errorf("%s was changed after it was applied (recorded sha256 %.12s, now %.12s); put the change"+
+				" into a new file", m.name, was, m.hash)
+		}
+		again = again || known && !m.whole(tables)
+		if !known || again {
+			todo = append(todo, m)
+		}
+	}
+	return todo, nil
+}
+
+var created = regexp.MustCompile(`(?i)CREATE (?:TABLE|VIEW) IF NOT EXISTS (\w+)`)
+
+// whole reports whether all tables and views of a file exist.
+func (m migration) whole(tables map[string]string) bool {
+	return !slices.ContainsFunc(created.FindAllStringSubmatch(m.text, -1), func(found []string) bool {
+		_, ok := tables[found[1]]
+		return !ok
+	})
+}
+
+// pairs reads a query of two columns of text, of which the first is a key.
+func (db *DB) pairs(ctx context.Context, what, sql string, args ...any) (map[string]string, error) {
+	all := map[string]string{}
+	var key, value string
+	err := db.each(ctx, what, []any{&key, &value}, func() error {
+		all[key] = value
+		return nil
+	}, sql, args...)
+	return all, err
+}
+
+func (db *DB) apply(ctx context.Context, m migration) error {
+	for n, statement := range statements(m.text) {
+		if err := db.conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%s, statement %d: %w", m.name, n+1, class(err))
+		}
+	}
+	return nil
+}
+
+var semicolon = regexp.MustCompile(`;[ \t]*(\n|$)`)
+
+// statements cuts a file at each semicolon that ends a line.
+func statements(text string) []string {
+	return slices.DeleteFunc(semicolon.Split(text, -1), func(s string) bool {
+		for line := range strings.Lines(s) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "--") {
+				return false
+			}
+		}
+		return true
+	})
+}

@@ -1,0 +1,219 @@
+package clickhouse
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
+	"github.com/penstock/penstock/internal/llm"
+)
+
+func TestStatements(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                                nil,
+		"-- only; a comment;\n":           nil,
+		"SELECT 1;\nSELECT 2;\n":          {"SELECT 1", "SELECT 2"},
+		"SELECT ';' || 1; \t\nSELECT 2":   {"SELECT ';' || 1", "SELECT 2"},
+		"-- why; so\nSELECT 1;\n\n-- b\n": {"-- why; so\nSELECT 1"},
+	} {
+		if diff := cmp.Diff(want, statements(text)); diff != "" && len(want)+len(statements(text)) > 0 {
+			t.Errorf("%q: -want +got\n%s", text, diff)
+		}
+	}
+}
+
+func TestPending(t *testing.T) {
+	all := []migration{{"001_a.sql", "CREATE TABLE IF NOT EXISTS a (x Int8)", "1"},
+		{"002_b.sql", "CREATE VIEW IF NOT EXISTS b AS SELECT 1", "2"}, {"003_a_y.sql", "ALTER TABLE a ADD COLUMN IF NOT EXISTS y Int8", "3"}}
+	type m = map[string]string
+	released := m{"001_a.sql": "1", "002_b.sql": "2", "003_a_y.sql": "3"}
+	for name, tt := range map[string]struct {
+		recorded, tables m
+		want             []string
+		err              string
+	}{
+		"an empty database":      {m{}, m{"migrations": ""}, []string{"001_a.sql", "002_b.sql", "003_a_y.sql"}, ""},
+		"up to date":             {released, m{"a": "", "b": ""}, nil, ""},
+		"a later file is new":    {m{"001_a.sql": "1", "002_b.sql": "2"}, m{"a": "", "b": ""}, []string{"003_a_y.sql"}, ""},
+		"an earlier file is new": {m{"002_b.sql": "2", "003_a_y.sql": "3"}, m{"a": "", "b": ""}, []string{"001_a.sql"}, ""},
+		"a table is gone":        {released, m{"b": ""}, []string{"001_a.sql", "002_b.sql", "003_a_y.sql"}, ""},
+		"a view is gone":         {released, m{"a": ""}, []string{"002_b.sql", "003_a_y.sql"}, ""},
+		"a file was changed":     {m{"001_a.sql": "9"}, m{"a": ""}, nil, "001_a.sql was changed after it was applied (recorded sha256 9, now 1)"},
+		"before the first release": {m{"0002_events.sql": "", "0020_unfinished.sql": ""}, m{"a": "", "b": ""},
+			[]string{"001_a.sql", "002_b.sql", "003_a_y.sql"}, ""},
+		"long before it": {m{"0002_events.sql": "", "0014_once.sql": ""}, m{"a": ""}, nil, "lacks 0020_unfinished.sql; run `penstock setup`"},
+	} {
+		todo, err := pending(all, tt.recorded, tt.tables)
+		if (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: got error %v, want %q", name, err, tt.err)
+		}
+		var got []string
+		for _, m := range todo {
+			got = append(got, m.name)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: -want +got\n%s", name, diff)
+		}
+	}
+}
+
+// Each file creates the one table or view that it is named after, so that the
+// record knows which file to apply again if it is gone.
+func TestAFileForEachTable(t *testing.T) {
+	all, err := readMigrations(sqlfiles.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all {
+		_, table, _ := strings.Cut(strings.TrimSuffix(m.name, ".sql"), "_")
+		var got []string
+		for _, found := range created.FindAllStringSubmatch(m.text, -1) {
+			got = append(got, found[1])
+		}
+		if diff := cmp.Diff([]string{table}, got); diff != "" || len(statements(m.text)) != 1 {
+			t.Errorf("%s has %d statements and creates: -want +got\n%s", m.name, len(statements(m.text)), diff)
+		}
+	}
+	if _, err := readMigrations(fstest.MapFS{}); err == nil {
+		t.Error("no files: want an error")
+	}
+}
+
+func TestMigrateRefusesChangedFile(t *testing.T) {
+	_, _, opts := open(t)
+	changed := fstest.MapFS{}
+	for _, name := range []string{"000_migrations.sql", "001_events.sql"} {
+		text, err := sqlfiles.Files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed[name] = &fstest.MapFile{Data: text}
+	}
+	changed["001_events.sql"].Data = append(changed["001_events.sql"].Data, "-- more\n"...)
+	if _, err := Migrate(t.Context(), opts, changed); err == nil || !strings.Contains(err.Error(), "001_events.sql was changed") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A table or view that somebody dropped is created again.
+func TestMigrateCreatesWhatIsGone(t *testing.T) {
+	db, _, opts := open(t)
+	want := schema(t, db)
+	for _, statement := range []string{"DROP VIEW load_failures", "DROP TABLE loads"} {
+		if err := db.conn.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	applied, err := Migrate(t.Context(), opts, sqlfiles.Files)
+	if err != nil || len(applied) == 0 || applied[0] != "003_loads.sql" {
+		t.Errorf("applied %v, %v", applied, err)
+	}
+	if diff := cmp.Diff(want, schema(t, db)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// schema returns the DDL of all tables and views by their names.
+func schema(t *testing.T, db *DB) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	tables, err := db.pairs(t.Context(), "list tables", "SELECT name, '' FROM system.tables WHERE database = ?", db.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range tables {
+		create := query[string](t, db, "SHOW CREATE TABLE "+quoteName(name))
+		all[name] = strings.NewReplacer(quoteName(db.database)+".", "", db.database+".", "").Replace(create)
+	}
+	return all
+}
+
+// setUp does what `penstock setup` does to a database.
+func setUp(t *testing.T, opts Options) (*DB, []string) {
+	t.Helper()
+	applied, err := Migrate(t.Context(), opts, sqlfiles.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if _, err := db.SetView(t.Context(), llm.CallsViewName, llm.CallsView()); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []string{"events", "errors"} {
+		if _, err := db.RefreshView(t.Context(), table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return db, applied
+}
+
+// The database of the last version before 0.1.0 becomes the same as a new one, and
+// keeps its rows.
+func TestUnreleasedDatabase(t *testing.T) {
+	fresh, _, opts := open(t)
+	setUp(t, opts)
+	opts.Database = "unreleased"
+	if err := createDatabase(t.Context(), opts); err != nil {
+		t.Fatal(err)
+	}
+	old, err := Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	text, err := os.ReadFile("testdata/unreleased.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.apply(t.Context(), migration{name: "unreleased.sql", text: string(text)}); err != nil {
+		t.Fatal(err)
+	}
+	insert(t, old, "a", event(1, `{"level":7,"deep":{"x":0.5},"list":[1,"a",{"b":2}]}`), event(2, `{}`))
+	saveLoad(t, old, nil)
+	rows := map[string]string{}
+	for _, table := range []string{"events", "errors", "loads", "redriven", "jobs", "llm_prices"} {
+		rows[table] = contents(t, old, table)
+	}
+
+	db, applied := setUp(t, opts)
+	all, err := readMigrations(sqlfiles.Files)
+	if err != nil || len(applied) != len(all)-1 {
+		t.Errorf("applied %v, %v; want all but the first of %d", applied, err, len(all))
+	}
+	if diff := cmp.Diff(schema(t, fresh), schema(t, db)); diff != "" {
+		t.Errorf("the schemas differ: -new +old\n%s", diff)
+	}
+	for _, table := range slices.Sorted(maps.Keys(rows)) {
+		if diff := cmp.Diff(rows[table], contents(t, db, table)); diff != "" {
+			t.Errorf("rows of %s: -before +after\n%s", table, diff)
+		}
+	}
+	if _, again := setUp(t, opts); len(again) != 0 {
+		t.Errorf("the second time: applied %v", again)
+	}
+
+	if err := db.exec(t.Context(), "forget a file",
+		"DELETE FROM migrations WHERE name = '0020_unfinished.sql' SETTINGS lightweight_deletes_sync = 2"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Migrate(t.Context(), opts, sqlfiles.Files); err == nil || !strings.Contains(err.Error(), "before 0.1.0") {
+		t.Errorf("an earlier database: got %v", err)
+	}
+}
+
+// contents returns all rows of a table as text.
+func contents(t *testing.T, db *DB, table string) string {
+	t.Helper()
+	return query[string](t, db, fmt.Sprintf("SELECT toString(groupArray(t)) FROM (SELECT formatRow('JSONEachRow', *) AS t FROM %s ORDER BY t)", table))
+}

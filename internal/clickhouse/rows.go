@@ -1,0 +1,161 @@
+package clickhouse
+
+import (
+	"context"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/google/uuid"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// aroundDay bounds received_at, so that only few partitions are read: a batch
+// that began on a day was received on that day or the next.
+const aroundDay = " AND toDate(received_at) BETWEEN toDate(?) - 1 AND toDate(?) + 2"
+
+// between bounds received_at by two days of days.
+const between = " AND toDate(received_at) BETWEEN toDate(?) AND toDate(?)"
+
+func days(received [2]int64) (first, last string) {
+	return pipeline.Millis(received[0]).Format(time.DateOnly), pipeline.Millis(received[1]).Format(time.DateOnly)
+}
+
+// Present reports whether the table has any of an object's rows [first, end) of a
+// generation. received bounds their received_at, in ms. A chunk is one block in
+// one partition, so any row means all of it (merges may have collapsed others
+// with a client's resend).
+func (db *DB) Present(ctx context.Context, table, object string, generation uint32, first, end int64,
+	received [2]int64) (bool, error) {
+	from, to := days(received)
+	var n uint64
+	err := db.one(ctx, "ask "+table+" for rows of "+object, []any{&n}, "SELECT count() FROM (SELECT 1 FROM "+quoteName(table)+
+		" WHERE object = ? AND generation = ? AND object_row >= ? AND object_row < ?"+between+" LIMIT 1)",
+		object, generation, first, end, from, to)
+	return n > 0, err
+}
+
+// Newest returns the highest generation of an object's rows; exists is false if
+// the table has none. received bounds their received_at, in ms.
+func (db *DB) Newest(ctx context.Context, table, object string, received [2]int64) (generation uint32, exists bool,
+	err error) {
+	from, to := days(received)
+	var n uint64
+	err = db.one(ctx, "ask "+table+" for rows of "+object, []any{&n, &generation},
+		"SELECT count(), max(generation) FROM "+quoteName(table)+" WHERE object = ?"+between, object, from, to)
+	return generation, n > 0, err
+}
+
+// Objects returns those objects, of keys from first through last, of which the
+// table has rows.
+func (db *DB) Objects(ctx context.Context, table, first, last string) (map[string]bool, error) {
+	all := map[string]bool{}
+	var object string
+	err := db.each(ctx, "ask "+table+" for objects", []any{&object}, func() error {
+		all[object] = true
+		return nil
+	}, "SELECT DISTINCT toString(object) FROM "+quoteName(table)+" WHERE object >= ? AND object <= ?", first, last)
+	return all, err
+}
+
+// CountRows counts, before merges, the rows of each object of a day, of keys from
+// first through last.
+func (db *DB) CountRows(ctx context.Context, table, first, last string, day time.Time,
+	each func(object string, rows, distinct uint64)) error {
+	d := day.Format(time.DateOnly)
+	var object string
+	var n, distinct uint64
+	return db.each(ctx, "count rows of "+table, []any{&object, &n, &distinct}, func() error {
+		each(object, n, distinct)
+		return nil
+	}, "SELECT toString(object) AS o, count(), uniqExact(object_row) FROM "+quoteName(table)+
+		" WHERE object >= ? AND object <= ?"+aroundDay+" GROUP BY o", first, last, d, d)
+}
+
+// RowsOf calls each with every object_row of an object that began on a day.
+func (db *DB) RowsOf(ctx context.Context, table, object string, day time.Time, each func(row uint32)) error {
+	d := day.Format(time.DateOnly)
+	var row uint32
+	return db.each(ctx, "read rows of "+object, []any{&row}, func() error {
+		each(row)
+		return nil
+	}, "SELECT DISTINCT object_row FROM "+quoteName(table)+" WHERE object = ?"+aroundDay, object, d, d)
+}
+
+// Known counts how many of the events are in the table, by all of a row's
+// identity: clients use one id with several names and times.
+func (db *DB) Known(ctx context.Context, table string, events []pipeline.Identity) (n uint64, err error) {
+	ids := make([]uuid.UUID, len(events))
+	for i, e := range events {
+		ids[i] = uuid.UUID(e.ID)
+	}
+	have := map[pipeline.Identity]bool{}
+	var id uuid.UUID
+	var e pipeline.Identity
+	err = db.each(ctx, "look events up in "+table, []any{&id, &e.Project, &e.Name, &e.Time}, func() error {
+		e.ID = pipeline.UUID(id)
+		have[e] = true
+		return nil
+	}, "SELECT DISTINCT event_id, project, name, toUnixTimestamp64Milli(identity_time) FROM "+quoteName(table)+
+		" WHERE event_id IN (?)", ids)
+	for _, e := range events { // an event that is asked for twice counts twice
+		if have[e] {
+			n++
+		}
+	}
+	return n, err
+}
+
+// DeleteOlder deletes an object's rows of earlier generations, and returns when
+// no query sees them any more. The user needs ALTER DELETE.
+func (db *DB) DeleteOlder(ctx context.Context, table, object string, generation uint32) error {
+	ctx, cancel := context.WithTimeout(ctx, db.opts.Timeout)
+	defer cancel()
+	// A mutation reads every part that its condition does not exclude: name the days.
+	var days []string
+	if err := db.one(ctx, "ask "+table+" for rows of "+object, []any{&days},
+		"SELECT groupUniqArray(toString(toDate(received_at))) FROM "+quoteName(table)+
+			" WHERE object = ? AND generation < ?", object, generation); err != nil || len(days) == 0 {
+		return err
+	}
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
+		"lightweight_deletes_sync": 2, "mutations_sync": 2}))
+	return db.exec(ctx, "delete rows of "+object+" from "+table, "DELETE FROM "+quoteName(table)+
+		" WHERE object = ? AND generation < ? AND toDate(received_at) IN (?)", object, generation, days)
+}
+
+// Place is a row of an event, and where it came from.
+type Place struct {
+	Object     string    `json:"object"`
+	Row        uint32    `json:"object_row"`
+	EventID    string    `json:"event_id"`
+	Table      string    `json:"table"`
+	Project    string    `json:"project"`
+	Name       string    `json:"name"`
+	Timestamp  time.Time `json:"timestamp"`
+	ReceivedAt time.Time `json:"received_at"`
+	Receiver   string    `json:"receiver"`
+	Seq        uint64    `json:"seq"`
+}
+
+// FindEvent lists the rows of an event: several if a client sent it again and no
+// merge has collapsed them.
+func (db *DB) FindEvent(ctx context.Context, table string, id pipeline.UUID) ([]Place, error) {
+	return db.places(ctx, table, "event_id = ?", uuid.UUID(id))
+}
+
+// FindRow returns a row of an object.
+func (db *DB) FindRow(ctx context.Context, table, object string, row uint32) ([]Place, error) {
+	return db.places(ctx, table, "object = ? AND object_row = ?", object, row)
+}
+
+func (db *DB) places(ctx context.Context, table, where string, args ...any) (all []Place, err error) {
+	p := Place{Table: table}
+	err = db.each(ctx, "find in "+table, []any{&p.Object, &p.Row, &p.EventID, &p.Project, &p.Name, &p.Timestamp,
+		&p.ReceivedAt, &p.Receiver, &p.Seq}, func() error {
+		all = append(all, p)
+		return nil
+	}, "SELECT toString(object), object_row, toString(event_id), project, name, timestamp, received_at, receiver, seq FROM "+
+		quoteName(table)+" WHERE "+where+" ORDER BY received_at LIMIT 1000", args...)
+	return all, err
+}

@@ -1,0 +1,45 @@
+package clickhouse
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Check refuses a table without a deduplication window: ClickHouse would silently
+// ignore the tokens of inserts, and a repeated insert would count twice.
+func (db *DB) Check(ctx context.Context, table string) error {
+	what := fmt.Sprintf("check table %s.%s", db.database, table)
+	var engine, create string
+	err := db.one(ctx, what, []any{&engine, &create},
+		"SELECT engine, create_table_query FROM system.tables WHERE database = ? AND name = ?", db.database, table)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("%s: it does not exist; run `penstock setup`", what)
+	case err != nil || hasWindow(engine, create):
+		return err
+	}
+	return fmt.Errorf("%s: non_replicated_deduplication_window is not set, so a repeated insert would count twice; run:"+
+		" ALTER TABLE %s.%s MODIFY SETTING non_replicated_deduplication_window = 10000",
+		what, quoteName(db.database), quoteName(table))
+}
+
+var windowSetting = regexp.MustCompile(`non_replicated_deduplication_window\s*=\s*(\d+)`)
+
+// hasWindow reports whether a table recognises a repeated insert. Replicated
+// tables have a window of 10000 blocks by default.
+func hasWindow(engine, create string) bool {
+	if strings.HasPrefix(engine, "Replicated") || strings.HasPrefix(engine, "Shared") {
+		return true
+	}
+	m := windowSetting.FindStringSubmatch(create)
+	if m == nil {
+		return false
+	}
+	n, err := strconv.Atoi(m[1])
+	return err == nil && n > 0
+}
