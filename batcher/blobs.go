@@ -35,7 +35,7 @@ type blobSegment struct {
 	retired bool  // it takes no more blobs; without holders it is removed
 	bytes   int64 // counted in Batcher.disk
 
-	writing chan struct{} // holds the append that writes, however long that takes
+	writing chan struct{} // holds the append that writes a blob, however long that takes
 	syncing chan struct{} // holds the append that brings to disk
 
 	mu     sync.Mutex
@@ -63,18 +63,20 @@ func blobNumber(name string) (uint64, bool) {
 
 // append writes blobs and brings them to disk: all of them, or an error. kept is
 // how many bytes it wrote. Each call opens the file for itself, since the system
-// reports a failed fsync once to each that was open.
+// reports a failed fsync once to each that was open. Appends take turns blob by
+// blob, so that one of many blobs holds up no other for long.
 func (s *blobSegment) append(blobs []pipeline.Blob) (stored []storedBlob, kept int64, err error) {
 	file, err := s.fs.OpenFile(s.path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, 0, fmt.Errorf("open blobs: %w", err)
 	}
 	defer file.Close()
-	s.writing <- struct{}{}
-	stored, kept, err = s.write(file, blobs)
-	<-s.writing
-	if err != nil {
-		return nil, kept, err
+	stored = make([]storedBlob, len(blobs))
+	for i := range blobs {
+		if stored[i], err = s.write(file, &blobs[i]); err != nil {
+			return nil, kept, err
+		}
+		kept += stored[i].Ref.Bytes
 	}
 	if err := s.sync(file, stored[len(stored)-1].Ref.Range[1]+1); err != nil {
 		return nil, kept, fmt.Errorf("sync blobs %s: %w", filepath.Base(s.path), err)
@@ -82,30 +84,24 @@ func (s *blobSegment) append(blobs []pipeline.Blob) (stored []storedBlob, kept i
 	return stored, kept, nil
 }
 
-// write appends blobs, each as a whole or not at all.
-func (s *blobSegment) write(file wal.File, blobs []pipeline.Blob) (stored []storedBlob, kept int64, err error) {
+// write appends one blob, all of it or nothing.
+func (s *blobSegment) write(file wal.File, b *pipeline.Blob) (storedBlob, error) {
+	s.writing <- struct{}{}
+	defer func() { <-s.writing }()
 	at, err := s.end()
-	stored = make([]storedBlob, 0, len(blobs))
-	for i := range blobs {
-		if err != nil {
-			return nil, kept, err
-		}
-		b := &blobs[i]
-		to := &paced{segment: s, file: file, at: at, synced: at, sum: sha256.New()}
-		if err = b.Write(to); err != nil {
-			err = errors.Join(err, file.Truncate(at))
-			continue
-		}
-		stored = append(stored, storedBlob{b.Event, b.At, s.number, pipeline.BlobRef{
-			Range: [2]int64{at, to.at - 1}, Bytes: to.at - at, SHA256: hex.EncodeToString(to.sum.Sum(nil)),
-			ContentType: b.ContentType, Kind: b.Kind, Name: b.Name}})
-		kept += to.at - at
-		at = to.at
-		s.mu.Lock()
-		s.size = at
-		s.mu.Unlock()
+	if err != nil {
+		return storedBlob{}, err
 	}
-	return stored, kept, err
+	to := &paced{segment: s, file: file, at: at, synced: at, sum: sha256.New()}
+	if err := b.Write(to); err != nil {
+		return storedBlob{}, errors.Join(err, file.Truncate(at))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.size = to.at
+	return storedBlob{b.Event, b.At, s.number, pipeline.BlobRef{
+		Range: [2]int64{at, to.at - 1}, Bytes: to.at - at, SHA256: hex.EncodeToString(to.sum.Sum(nil)),
+		ContentType: b.ContentType, Kind: b.Kind, Name: b.Name}}, nil
 }
 
 // end is where the next blob begins.
