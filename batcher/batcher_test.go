@@ -797,8 +797,8 @@ func TestDiskFails(t *testing.T) {
 	}
 }
 
-// Another batch's write may end a failure before what the failed one carries over has found a segment.
-func TestCarryAfterAnotherBatch(t *testing.T) {
+// What was acknowledged from memory is stored if the fsync at its batch's roll fails, and another batch follows at once.
+func TestFailedRoll(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		opts := options()
 		opts.RollRows = 1

@@ -393,7 +393,7 @@ func TestStopWhileBlobIsWritten(t *testing.T) {
 
 // What was acknowledged from memory goes into the next segment when its own
 // fails, and its blobs are in the bucket all the same: also after a kill.
-func TestBlobsOfCarriedEvents(t *testing.T) {
+func TestBlobsOfRetriedWrite(t *testing.T) {
 	for _, kill := range []bool{false, true} {
 		bubble.Test(t, func(t *testing.T) {
 			store := newStore()
@@ -445,7 +445,7 @@ func TestBlobsOfCarriedEvents(t *testing.T) {
 
 // The same where the failed segment has a record of its own, and blobs get into
 // the bucket later than objects.
-func TestBlobsOfEventsCarriedInPart(t *testing.T) {
+func TestBlobsOfWriteRetriedInPart(t *testing.T) {
 	for _, kill := range []bool{false, true} {
 		bubble.Test(t, func(t *testing.T) {
 			store := newStore()
