@@ -56,11 +56,13 @@ func Test[D Delivery](t *testing.T, in func(*testing.T, func(*testing.T)), open 
 		{"Drain", (*suite[D]).drain},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if in == nil {
-				t.Parallel() // each waits for real time
-				in = func(t *testing.T, f func(*testing.T)) { f(t) }
+			test := func(t *testing.T) { c.test(&suite[D]{t, open(t)}) }
+			if in != nil {
+				in(t, test)
+				return
 			}
-			in(t, func(t *testing.T) { c.test(&suite[D]{t, open(t)}) })
+			t.Parallel() // each waits for real time
+			test(t)
 		})
 	}
 }
