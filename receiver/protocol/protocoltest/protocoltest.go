@@ -1,0 +1,391 @@
+// Package protocoltest is the suite that every protocol passes: what holds
+// whoever speaks. What a protocol's answers mean to its own clients is told to
+// it by the protocol's test.
+package protocoltest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/receiver/tenant"
+)
+
+// Meaning is what a client of the protocol does after an answer.
+type Meaning string
+
+const (
+	Done  Meaning = "done with all of it"
+	Drop  Meaning = "drops it"
+	Again Meaning = "sends the same again later"
+	Halve Meaning = "sends it again in smaller requests"
+)
+
+// Reads is what a client that goes by the status alone does: it is done after 2xx, sends again after 408, 429 and 5xx,
+// and drops a request after any other status.
+func Reads(a *http.Response, _ []byte) Meaning {
+	switch {
+	case a.StatusCode < 300:
+		return Done
+	case a.StatusCode == http.StatusRequestTimeout, a.StatusCode == http.StatusTooManyRequests, a.StatusCode >= 500:
+		return Again
+	case a.StatusCode == http.StatusRequestEntityTooLarge:
+		return Halve
+	}
+	return Drop
+}
+
+// Bad is the name of an event that Body makes so that it is rejected.
+const Bad = "(bad)"
+
+// Protocol is what the suite knows of one.
+type Protocol struct {
+	// Request is a request with these events, and with this key where clients of the protocol put it; empty: nowhere.
+	// The same arguments make the same request.
+	Request func(key string, events ...string) *http.Request
+	// Sign puts a signature of the body into a request, with the secret of the suite's keys; nil: there is none.
+	Sign func(req *http.Request, secret string, body []byte)
+	// Reads is what a client does after an answer. answer is its body.
+	Reads func(a *http.Response, answer []byte) Meaning
+	// Code is that of a Bad event.
+	Code errcode.Code
+
+	Name   string // that all events have; empty: their own
+	Single bool   // a request has one event, which is rejected as the whole request
+	NoIDs  bool   // the protocol's events have no ids, so a resend is more rows
+	NoBody bool   // the request has no body: it is not compressed, and no body can be too large
+	InPath bool   // the key is a part of the path, so no request is without one
+	Empty  bool   // a request without events succeeds
+}
+
+// Run checks a protocol.
+func Run(t *testing.T, p Protocol) {
+	for name, f := range map[string]func(*testing.T, *Protocol){
+		"good batch": goodBatch, "bad event": badEvent, "all bad": allBad, "rejected keys": rejectedKeys, "too large": tooLarge,
+		"rate limited": rateLimited, "outage": outage, "empty": empty, "compressed": compressed, "resend": resend,
+		"broken": broken, "methods": methods, "redrive": redrive,
+	} {
+		t.Run(name, func(t *testing.T) { f(t, &p) })
+	}
+}
+
+// request is one with these events.
+func (p *Protocol) request(t *testing.T, key string, events ...string) *http.Request {
+	t.Helper()
+	req := p.Request(key, events...)
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.setBody(req, body)
+	return req
+}
+
+// setBody gives a request a body, and signs it.
+func (p *Protocol) setBody(req *http.Request, body []byte) {
+	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	if p.Sign != nil {
+		p.Sign(req, secret, body)
+	}
+}
+
+func (p *Protocol) send(t *testing.T, r http.Handler, req *http.Request) (Meaning, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, req)
+	a := w.Result()
+	if a.Header.Get("Content-Type") == "application/json" && w.Body.Len() > 0 && !json.Valid(w.Body.Bytes()) {
+		t.Errorf("%s answers %d with %q, which is no JSON", req.URL, w.Code, w.Body)
+	}
+	return p.Reads(a, w.Body.Bytes()), http.StatusText(w.Code) + " " + w.Body.String()
+}
+
+// sent checks what a client does and what was stored.
+func (p *Protocol) sent(t *testing.T, r http.Handler, s *sink, req *http.Request, want Meaning, events, failures int) {
+	t.Helper()
+	s.events, s.failures = nil, nil
+	got, answer := p.send(t, r, req)
+	if got != want || len(s.events) != events || len(s.failures) != failures {
+		t.Errorf("the client %s, want: %s; %d events and %d failure records, want %d and %d; answer %.300q",
+			got, want, len(s.events), len(s.failures), events, failures, answer)
+	}
+}
+
+// named are the names that events get.
+func (p *Protocol) named(events ...string) string {
+	if p.Name != "" {
+		for i := range events {
+			events[i] = p.Name
+		}
+	}
+	return strings.Join(events, " ")
+}
+
+// events are as many as a request has.
+func (p *Protocol) events(names ...string) []string {
+	if p.Single {
+		return names[:1]
+	}
+	return names
+}
+
+func goodBatch(t *testing.T, p *Protocol) {
+	r, s := newReceiver(t, tenant.Rate{})
+	names := p.events("a", "b", "c")
+	p.sent(t, r, s, p.request(t, Key, names...), Done, len(names), 0)
+	if got, want := s.names(), p.named(names...); got != want {
+		t.Errorf("stored %q, want %q", got, want)
+	}
+	for _, e := range s.events {
+		if string(e.Project) != project || e.ID == (pipeline.UUID{}) || e.ReceivedAt == 0 {
+			t.Errorf("event of project %q with id %s, received at %d", e.Project, e.ID, e.ReceivedAt)
+		}
+		if !json.Valid(e.Properties) || e.Properties[0] != '{' || !json.Valid(e.Context) || bytes.ContainsAny(e.Properties, "\r\n") {
+			t.Errorf("properties %q, context %q", e.Properties, e.Context)
+		}
+		if all := string(e.Properties) + string(e.Context); strings.Contains(all, Key) {
+			t.Errorf("the key is stored with the event: %s", all)
+		}
+	}
+}
+
+// A bad event is rejected alone, by its index.
+func badEvent(t *testing.T, p *Protocol) {
+	r, s := newReceiver(t, tenant.Rate{})
+	if p.Single {
+		p.sent(t, r, s, p.request(t, Key, Bad), Drop, 0, 1)
+	} else {
+		p.sent(t, r, s, p.request(t, Key, "a", Bad, "c"), Done, 2, 1)
+		if got, want := s.names(), p.named("a", "c"); got != want {
+			t.Errorf("stored %q, want %q", got, want)
+		}
+	}
+	for _, f := range s.failures {
+		want := 1
+		if p.Single {
+			want = -1
+		}
+		if f.Index != want || f.Code != p.Code.String() || f.Project != project || len(f.Raw) == 0 || strings.Contains(string(f.Raw), Key) && !p.Single {
+			t.Errorf("failure record %+v, want index %d and code %s", f, want, p.Code)
+		}
+	}
+}
+
+func allBad(t *testing.T, p *Protocol) {
+	r, s := newReceiver(t, tenant.Rate{})
+	names := p.events(Bad, Bad)
+	got, answer := p.send(t, r, p.request(t, Key, names...))
+	if got == Again || got == Halve || len(s.events) != 0 || len(s.failures) != len(names) {
+		t.Errorf("the client %s, %d events, %d failure records of %d events; answer %.300q",
+			got, len(s.events), len(s.failures), len(names), answer)
+	}
+}
+
+func rejectedKeys(t *testing.T, p *Protocol) {
+	for _, c := range []struct {
+		key  string
+		code errcode.Code
+	}{
+		{"", errcode.MissingKey}, {unknown, errcode.UnknownKey}, {readOnly, errcode.WriteNotAllowed}, {expired, errcode.ExpiredKey},
+	} {
+		if c.key == "" && p.InPath {
+			continue
+		}
+		r, s := newReceiver(t, tenant.Rate{})
+		p.sent(t, r, s, p.request(t, c.key, "a"), Drop, 0, 1)
+		if len(s.failures) == 1 && s.failures[0].Code != c.code.String() {
+			t.Errorf("key %q: code %s, want %s", c.key, s.failures[0].Code, c.code)
+		}
+	}
+}
+
+func tooLarge(t *testing.T, p *Protocol) {
+	if p.NoBody {
+		return
+	}
+	r, s := newReceiver(t, tenant.Rate{})
+	padded := func(key string, size int) *http.Request {
+		req := p.request(t, key, "a")
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.setBody(req, append(body, bytes.Repeat([]byte(" "), size)...))
+		return req
+	}
+	for name, req := range map[string]*http.Request{"any key": padded(Key, maxBody), "key of small bodies": padded(small, smallBody)} {
+		s.events, s.failures = nil, nil
+		if got, answer := p.send(t, r, req); got != Drop && got != Halve || len(s.events) != 0 || len(s.failures) != 1 ||
+			s.failures[0].Code != errcode.BodyTooLarge.String() {
+			t.Errorf("%s: the client %s, %d events, failure records %+v, answer %.300q", name, got, len(s.events), s.failures, answer)
+		}
+	}
+}
+
+func rateLimited(t *testing.T, p *Protocol) {
+	r, s := newReceiver(t, tenant.Rate{PerSecond: 0.001, Burst: 1})
+	p.sent(t, r, s, p.request(t, Key, "a"), Done, 1, 0)
+	p.sent(t, r, s, p.request(t, Key, "b"), Again, 0, 0)
+}
+
+// What cannot be stored is the client's still: nothing is kept, and it comes again.
+func outage(t *testing.T, p *Protocol) {
+	r, s := newReceiver(t, tenant.Rate{})
+	s.err = errors.New("the disk is full")
+	p.sent(t, r, s, p.request(t, Key, "a"), Again, 0, 0)
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, p.request(t, Key, "a"))
+	if got, want := w.Header().Get("Retry-After"), "7"; got != want {
+		t.Errorf("Retry-After %q, want %q", got, want)
+	}
+	s.err = nil
+	p.sent(t, r, s, p.request(t, Key, "a"), Done, 1, 0)
+}
+
+func empty(t *testing.T, p *Protocol) {
+	r, s := newReceiver(t, tenant.Rate{})
+	want, failures := Drop, 1
+	if p.Empty {
+		want, failures = Done, 0
+	}
+	p.sent(t, r, s, p.request(t, Key), want, 0, failures)
+}
+
+func compressed(t *testing.T, p *Protocol) {
+	if p.NoBody {
+		return
+	}
+	r, s := newReceiver(t, tenant.Rate{})
+	req := p.request(t, Key, "a")
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	z.Write(body)
+	z.Close()
+	p.setBody(req, packed.Bytes())
+	req.Header.Set("Content-Encoding", "gzip")
+	p.sent(t, r, s, req, Done, 1, 0)
+}
+
+// A request that is sent twice has the same ids.
+func resend(t *testing.T, p *Protocol) {
+	r, s := newReceiver(t, tenant.Rate{})
+	ids := func() (ids []pipeline.UUID) {
+		s.events = nil
+		p.send(t, r, p.request(t, Key, p.events("a", "b")...))
+		for _, e := range s.events {
+			ids = append(ids, e.ID)
+		}
+		return ids
+	}
+	first, second := ids(), ids()
+	if same := slices.Equal(first, second); same == p.NoIDs {
+		t.Errorf("ids %s, then %s", first, second)
+	}
+	if len(first) > 1 && first[0] == first[1] {
+		t.Errorf("two events have the id %s", first[0])
+	}
+}
+
+// What cannot be read at all is kept, and not asked for again.
+func broken(t *testing.T, p *Protocol) {
+	if p.NoBody {
+		return
+	}
+	r, s := newReceiver(t, tenant.Rate{})
+	req := p.request(t, Key, "a")
+	if p.Sign == nil {
+		req.Header.Set("Authorization", "Bearer "+Key) // a broken body has no key
+	}
+	p.setBody(req, []byte("{\"never\xffended"))
+	got, answer := p.send(t, r, req)
+	if got == Again || len(s.events) != 0 || len(s.failures) != 1 || string(s.failures[0].Raw) != "{\"never\xffended" {
+		t.Errorf("the client %s, %d events, failure records %+v, answer %.300q", got, len(s.events), s.failures, answer)
+	}
+}
+
+func methods(t *testing.T, p *Protocol) {
+	r, s := newReceiver(t, tenant.Rate{})
+	req := p.request(t, Key, "a")
+	for _, method := range []string{http.MethodOptions, http.MethodDelete} {
+		w := httptest.NewRecorder()
+		asked := req.Clone(t.Context())
+		asked.Method = method
+		r.ServeHTTP(w, asked)
+		want := http.StatusNoContent
+		if method == http.MethodDelete {
+			want = http.StatusMethodNotAllowed
+		}
+		if allow := w.Header().Get("Allow"); w.Code != want || !strings.Contains(allow, req.Method) {
+			t.Errorf("%s: status %d, want %d; Allow %q", method, w.Code, want, allow)
+		}
+	}
+	if len(s.events)+len(s.failures) != 0 {
+		t.Errorf("%d events, %d failure records", len(s.events), len(s.failures))
+	}
+}
+
+// A kept event is rejected for the same when it is redriven.
+func redrive(t *testing.T, p *Protocol) {
+	r, s := newReceiver(t, tenant.Rate{})
+	p.send(t, r, p.request(t, Key, p.events(Bad, "b")...))
+	if len(s.failures) != 1 {
+		t.Fatalf("%d failure records", len(s.failures))
+	}
+	f := s.failures[0]
+	s.events, s.failures = nil, nil
+	out, err := r.Redrive(t.Context(), receiver.Redrive{
+		ID: pipeline.NewUUIDv7(f.Time.UnixMilli()), Time: f.Time.UnixMilli(), Project: f.Project, Path: f.Path, Event: f.Index >= 0,
+		ContentType: f.ContentType, ContentEncoding: f.ContentEncoding, ClientIP: f.ClientIP, UserAgent: f.UserAgent,
+		Headers: f.Headers, Body: f.Raw, Durability: pipeline.Disk,
+	})
+	if err != nil || out.Code != p.Code.String() || out.Accepted != 0 || len(s.events)+len(s.failures) != 0 {
+		t.Errorf("redriven %+v, error %v, %d events and %d failure records, want code %s", out, err, len(s.events), len(s.failures), p.Code)
+	}
+}
+
+// Post is a POST with a body.
+func Post(path, contentType string, body []byte) *http.Request {
+	req := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body))
+	req.Header.Set("Content-Type", contentType)
+	return req
+}
+
+// Bearer puts the key where most clients can put it.
+func Bearer(req *http.Request, key string) *http.Request {
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	return req
+}
+
+// Basic puts the key where clients put it that know a user and a password.
+func Basic(req *http.Request, key string) *http.Request {
+	if key != "" {
+		req.SetBasicAuth(key, "")
+	}
+	return req
+}
+
+// Join writes each event, with a comma or a line end between them.
+func Join(events []string, separator string, each func(i int, name string) string) string {
+	all := make([]string, len(events))
+	for i, name := range events {
+		all[i] = each(i, name)
+	}
+	return strings.Join(all, separator)
+}
