@@ -4,28 +4,7 @@ import (
 	"fmt"
 
 	"github.com/penstock/penstock/receiver/errcode"
-	"github.com/penstock/penstock/receiver/tenant"
 )
-
-// Aliases for the callers of New that name these types here still.
-type (
-	Key     = tenant.Key
-	Project = tenant.Project
-	Rate    = tenant.Rate
-	Quota   = tenant.Quota
-	Sample  = tenant.Sample
-	Usage   = tenant.Usage
-	Used    = tenant.Used
-)
-
-const (
-	SampleSession = tenant.BySession
-	SampleUser    = tenant.ByUser
-	SampleEvent   = tenant.ByEvent
-)
-
-// HashKey is tenant.HashKey.
-func HashKey(key string) [32]byte { return tenant.HashKey(key) }
 
 // refusal, refuse and wrong are for files that name codes by their text still.
 type refusal = errcode.Error

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // sink stands for the batcher and the errors pipeline: it copies what it takes.
@@ -220,3 +221,22 @@ const protobuf = "application/x-protobuf"
 
 // transparent is what pixels answer.
 const transparent = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+
+// Short names for tests.
+type (
+	Key     = tenant.Key
+	Project = tenant.Project
+	Rate    = tenant.Rate
+	Quota   = tenant.Quota
+	Sample  = tenant.Sample
+	Usage   = tenant.Usage
+	Used    = tenant.Used
+)
+
+const (
+	SampleSession = tenant.BySession
+	SampleUser    = tenant.ByUser
+	SampleEvent   = tenant.ByEvent
+)
+
+func HashKey(key string) [32]byte { return tenant.HashKey(key) }

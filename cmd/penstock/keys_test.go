@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/projects"
-	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // keysCommand runs `penstock keys` on a projects file.
@@ -48,7 +48,7 @@ func made(t *testing.T, out string) string {
 var somehash = strings.Repeat("ab", 32)
 
 func hashOf(key string) string {
-	sum := receiver.HashKey(key)
+	sum := tenant.HashKey(key)
 	return hex.EncodeToString(sum[:])
 }
 

@@ -21,12 +21,13 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/schemas"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // receiverKeys are the keys of the configuration as the receiver wants them.
-func receiverKeys(c config.Receiver) (keys []receiver.Key, err error) {
+func receiverKeys(c config.Receiver) (keys []tenant.Key, err error) {
 	for i, k := range c.Keys {
-		key := receiver.Key{Project: k.Project, Secret: k.Secret}
+		key := tenant.Key{Project: k.Project, Secret: k.Secret}
 		if key.Hash, key.MinDurability, err = k.Parse(); err != nil {
 			return nil, fmt.Errorf("receiver.keys[%d].%w", i, err)
 		}

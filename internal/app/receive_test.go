@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/config"
-	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // A store that refuses what is needed is named by readyz, status and metrics. A receiver that has stored nothing since
@@ -162,6 +162,6 @@ func awaitAnswer(t *testing.T, url string, status int, text string) {
 }
 
 func hashOf(key string) string {
-	sum := receiver.HashKey(key)
+	sum := tenant.HashKey(key)
 	return hex.EncodeToString(sum[:])
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // taken is a receiver's batcher that keeps the events.
@@ -47,7 +48,7 @@ func received(t *testing.T, path, body string) []pipeline.Event {
 	t.Helper()
 	b := &taken{t: t}
 	r := receiver.New(receiver.Options{
-		Keys: []receiver.Key{{Project: "p", Hash: receiver.HashKey("k")}}, MaxBody: 1 << 20, MaxDecoded: 1 << 20, MaxEvent: 1 << 20, MaxEvents: 1000,
+		Keys: []tenant.Key{{Project: "p", Hash: tenant.HashKey("k")}}, MaxBody: 1 << 20, MaxDecoded: 1 << 20, MaxEvent: 1 << 20, MaxEvents: 1000,
 		MaxDepth: 64, MaxMemory: 1 << 25, ReadTimeout: time.Minute, RetryAfter: time.Second, AnonymousRate: 1 << 20,
 	}, b, b, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	w := httptest.NewRecorder()

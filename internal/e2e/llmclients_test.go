@@ -26,6 +26,7 @@ import (
 
 	"github.com/penstock/penstock/receiver"
 	"github.com/penstock/penstock/receiver/protocol/otlpgrpc"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // sums are what the calls of a client come to.
@@ -180,7 +181,7 @@ func newGRPCTrouble(t *testing.T, target string) (addr string, seen *atomic.Int3
 	forward.Transport = &http.Transport{Protocols: &h2c}
 	forward.FlushInterval = -1
 	full := otlpgrpc.Handler(receiver.New(receiver.Options{
-		Keys: []receiver.Key{{Project: "test", Hash: receiver.HashKey(key)}}, MaxBody: 1 << 20, MaxDecoded: 1 << 20,
+		Keys: []tenant.Key{{Project: "test", Hash: tenant.HashKey(key)}}, MaxBody: 1 << 20, MaxDecoded: 1 << 20,
 		MaxEvent: 1 << 20, MaxEvents: 1000, MaxDepth: 64,
 		MaxMemory: 1 << 25, ReadTimeout: time.Minute, RetryAfter: time.Second,
 	}, away{}, away{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))

@@ -29,6 +29,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 	"github.com/penstock/penstock/tools/devstack"
 )
 
@@ -85,8 +86,8 @@ func newTrouble(t *testing.T, target string) *trouble {
 	}
 	forward := httputil.NewSingleHostReverseProxy(to)
 	full := receiver.New(receiver.Options{
-		Keys: []receiver.Key{{Project: "test", Hash: receiver.HashKey(key)},
-			{Project: "test", Hash: receiver.HashKey(gameKey), Secret: gameSecret}},
+		Keys: []tenant.Key{{Project: "test", Hash: tenant.HashKey(key)},
+			{Project: "test", Hash: tenant.HashKey(gameKey), Secret: gameSecret}},
 		MaxBody: 1 << 20, MaxDecoded: 1 << 20, MaxEvent: 1 << 20, MaxEvents: 1000, MaxDepth: 64, MaxMemory: 1 << 25,
 		ReadTimeout: time.Minute, RetryAfter: time.Second,
 		Origins: []string{"*"},

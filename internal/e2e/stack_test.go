@@ -29,7 +29,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue/jetstream"
 	"github.com/penstock/penstock/internal/testing/servers"
-	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 	"github.com/penstock/penstock/tools/devstack"
 )
 
@@ -139,7 +139,7 @@ func (s *stack) bucketWithoutRules() {
 
 // env is the configuration of every process, all by environment.
 func (s *stack) env(more ...string) []string {
-	sum, game := receiver.HashKey(key), receiver.HashKey(gameKey)
+	sum, game := tenant.HashKey(key), tenant.HashKey(gameKey)
 	env := append(os.Environ(),
 		"PENSTOCK_STORAGE_ENDPOINT="+s.minio.Endpoint(),
 		"PENSTOCK_STORAGE_ACCESS_KEY="+s.minio.AccessKey(),

@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/projects"
 	"github.com/penstock/penstock/internal/show"
-	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 type keyAdd struct {
@@ -143,7 +143,7 @@ func newKey() (key, hash string) {
 	var random [24]byte
 	rand.Read(random[:])
 	key = "ps_" + base64.RawURLEncoding.EncodeToString(random[:])
-	sum := receiver.HashKey(key)
+	sum := tenant.HashKey(key)
 	return key, hex.EncodeToString(sum[:])
 }
 

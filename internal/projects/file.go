@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // File is the file that receiver.projects names. docs/projects.md
@@ -125,7 +126,7 @@ func Parse(text []byte, env map[string]string) (*File, error) {
 }
 
 // Tenants are the projects and keys as the receiver wants them.
-func (c *File) Tenants() (projects []receiver.Project, keys []receiver.Key, err error) {
+func (c *File) Tenants() (projects []tenant.Project, keys []tenant.Key, err error) {
 	var errs []error
 	for name, p := range c.Projects {
 		project, err := p.settings(name)
@@ -150,9 +151,9 @@ func (c *File) Tenants() (projects []receiver.Project, keys []receiver.Key, err 
 	return projects, keys, errors.Join(errs...)
 }
 
-func (p Project) settings(name string) (receiver.Project, error) {
-	out := receiver.Project{Name: name, Names: p.Names, Drop: p.Drop, Hash: p.Hash, Salt: p.Salt,
-		Quota: receiver.Quota{Events: p.Quota.Events, Bytes: int64(p.Quota.Bytes)}}
+func (p Project) settings(name string) (tenant.Project, error) {
+	out := tenant.Project{Name: name, Names: p.Names, Drop: p.Drop, Hash: p.Hash, Salt: p.Salt,
+		Quota: tenant.Quota{Events: p.Quota.Events, Bytes: int64(p.Quota.Bytes)}}
 	if p.Quota.Events < 0 {
 		return out, fmt.Errorf("projects.%s.quota.events %d: 0, for none, or more", name, p.Quota.Events)
 	}
@@ -169,9 +170,9 @@ func (p Project) settings(name string) (receiver.Project, error) {
 		return out, fmt.Errorf("projects.%s.rate.burst %s: more than 0", name, burst)
 	}
 	// At least an event or a byte at once, or a slow rate would let nothing through.
-	rate := func(perSecond float64) (r receiver.Rate) {
+	rate := func(perSecond float64) (r tenant.Rate) {
 		if perSecond > 0 {
-			r = receiver.Rate{PerSecond: perSecond, Burst: max(1, perSecond*burst.Seconds())}
+			r = tenant.Rate{PerSecond: perSecond, Burst: max(1, perSecond*burst.Seconds())}
 		}
 		return r
 	}
@@ -179,8 +180,8 @@ func (p Project) settings(name string) (receiver.Project, error) {
 		if s.Keep == nil || !(*s.Keep >= 0 && *s.Keep <= 1) {
 			return out, fmt.Errorf("projects.%s.sample.keep: want the part that is kept, 0 to 1, as 0.1", name)
 		}
-		out.Sample = &receiver.Sample{By: cmp.Or(s.By, receiver.SampleSession), Keep: *s.Keep, Names: s.Names}
-		if by := out.Sample.By; by != receiver.SampleSession && by != receiver.SampleUser && by != receiver.SampleEvent {
+		out.Sample = &tenant.Sample{By: cmp.Or(s.By, tenant.BySession), Keep: *s.Keep, Names: s.Names}
+		if by := out.Sample.By; by != tenant.BySession && by != tenant.ByUser && by != tenant.ByEvent {
 			return out, fmt.Errorf("projects.%s.sample.by %q: session, user or event", name, by)
 		}
 	}
@@ -188,8 +189,8 @@ func (p Project) settings(name string) (receiver.Project, error) {
 	return out, nil
 }
 
-func (k Key) key() (key receiver.Key, err error) {
-	key = receiver.Key{Name: k.Name, Secret: k.Secret, Small: !k.Large, ReadOnly: k.Scopes != nil}
+func (k Key) key() (key tenant.Key, err error) {
+	key = tenant.Key{Name: k.Name, Secret: k.Secret, Small: !k.Large, ReadOnly: k.Scopes != nil}
 	if k.Name == "" {
 		return key, errors.New("name is empty: it is what `penstock keys revoke` goes by")
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 var somehash = strings.Repeat("ab", 32)
@@ -103,11 +104,11 @@ func TestRates(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range projects {
-		want := map[string]receiver.Project{
-			"a": {Name: "a", Events: receiver.Rate{PerSecond: 5000, Burst: 50_000},
-				Bytes: receiver.Rate{PerSecond: 10 << 20, Burst: 100 << 20}, Quota: receiver.Quota{Events: 7, Bytes: 2 << 30}},
-			"b": {Name: "b", Events: receiver.Rate{PerSecond: 0.5, Burst: 30}},
-			"c": {Name: "c", Events: receiver.Rate{PerSecond: 1. / 3600, Burst: 1}},
+		want := map[string]tenant.Project{
+			"a": {Name: "a", Events: tenant.Rate{PerSecond: 5000, Burst: 50_000},
+				Bytes: tenant.Rate{PerSecond: 10 << 20, Burst: 100 << 20}, Quota: tenant.Quota{Events: 7, Bytes: 2 << 30}},
+			"b": {Name: "b", Events: tenant.Rate{PerSecond: 0.5, Burst: 30}},
+			"c": {Name: "c", Events: tenant.Rate{PerSecond: 1. / 3600, Burst: 1}},
 		}[p.Name]
 		if !reflect.DeepEqual(p, want) {
 			t.Errorf("got %+v, want %+v", p, want)
@@ -209,8 +210,8 @@ func TestUsageIsKept(t *testing.T) {
 		t.Errorf("nothing is used: %s", kept)
 	}
 	first.ReadUsage(dir) // there is none
-	used := receiver.Usage{Day: time.Now().UTC().Format(time.DateOnly),
-		Projects: map[string]receiver.Used{"a": {Events: 7, Bytes: 70}}}
+	used := tenant.Usage{Day: time.Now().UTC().Format(time.DateOnly),
+		Projects: map[string]tenant.Used{"a": {Events: 7, Bytes: 70}}}
 	first.receiver.SetUsage(used)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -250,6 +251,6 @@ func value(t *testing.T, c prometheus.Collector) float64 {
 }
 
 func hashOf(key string) string {
-	sum := receiver.HashKey(key)
+	sum := tenant.HashKey(key)
 	return hex.EncodeToString(sum[:])
 }

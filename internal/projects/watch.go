@@ -15,6 +15,7 @@ import (
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // Watcher keeps a receiver at what the file says.
@@ -147,7 +148,7 @@ func (p *Watcher) ReadUsage(dir string) {
 	if errors.Is(err, os.ErrNotExist) {
 		return
 	}
-	var usage receiver.Usage
+	var usage tenant.Usage
 	if err == nil {
 		err = json.Unmarshal(text, &usage)
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/penstock/penstock/internal/config"
-	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // Key reads a dev stack's key, or makes one and keeps it in the file.
@@ -24,7 +24,7 @@ func Key(path string) (key, hash string, err error) {
 			return "", "", fmt.Errorf("keep a secret: %w", err)
 		}
 	}
-	sum := receiver.HashKey(key)
+	sum := tenant.HashKey(key)
 	return key, hex.EncodeToString(sum[:]), nil
 }
 

@@ -27,6 +27,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // sink is a batcher and an errors pipeline.
@@ -64,7 +65,7 @@ func (s *sink) Drop(string) {}
 func serve(t *testing.T, s *sink, change func(*receiver.Options)) (*grpc.ClientConn, *http.Server) {
 	t.Helper()
 	o := receiver.Options{
-		Keys: []receiver.Key{{Project: "p", Hash: receiver.HashKey("k")}}, MaxBody: 1 << 20, MaxDecoded: 1 << 21,
+		Keys: []tenant.Key{{Project: "p", Hash: tenant.HashKey("k")}}, MaxBody: 1 << 20, MaxDecoded: 1 << 21,
 		MaxEvent: 1 << 20, MaxEvents: 1000,
 		MaxDepth: 64, MaxMemory: 1 << 25, ReadTimeout: 5 * time.Second, RetryAfter: 3 * time.Second, AnonymousRate: 1 << 20,
 	}
