@@ -797,7 +797,8 @@ func TestDiskFails(t *testing.T) {
 	}
 }
 
-// What was acknowledged from memory is stored if the fsync at its batch's roll fails, and another batch follows at once.
+// What was acknowledged from memory is stored if the fsync at its batch's roll
+// fails, and another batch follows at once.
 func TestFailedRoll(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		opts := options()
