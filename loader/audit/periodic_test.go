@@ -17,6 +17,7 @@ import (
 // right is a claim that processes share.
 type right struct {
 	owner    string
+	until    time.Time // that the owner has it; zero: always
 	err      error
 	taken    int
 	released int
@@ -37,10 +38,10 @@ func (c claimed) Release(context.Context) error {
 
 func (r *right) of(owner string) func(context.Context) (Claim, bool, error) {
 	return func(context.Context) (Claim, bool, error) {
-		if r.err != nil || r.owner != "" {
+		if expired := !r.until.IsZero() && time.Now().After(r.until); r.err != nil || r.owner != "" && !expired {
 			return nil, false, r.err
 		}
-		r.owner = owner
+		r.owner, r.until = owner, time.Time{}
 		r.taken++
 		return claimed{r, owner}, true, nil
 	}
@@ -95,8 +96,7 @@ func TestPeriodicNeedsTheClaim(t *testing.T) {
 		r.owner = ""
 		key := pipeline.Key{Prefix: "events/", Time: time.Now(), Receiver: "r", Format: pipeline.Parquet}.String()
 		w.objects[key] = time.Now().Add(-time.Hour)
-		w.between = func() { r.owner = "b" } // in the second sweep
-		time.AfterFunc(time.Hour, func() { r.owner = "" })
+		w.between = func() { r.owner, r.until = "b", time.Now().Add(time.Hour) } // in the second sweep
 		w.periodic(t, r, "a", 2*time.Hour)
 		if r.taken != 2 || w.queries < 3 {
 			t.Errorf("the claim was taken %d times, want twice; %d sweeps", r.taken, w.queries)
@@ -115,8 +115,7 @@ func TestPeriodicGoesOn(t *testing.T) {
 		w, r := newWorld(), &right{}
 		key := pipeline.Key{Prefix: "events/", Time: time.Now(), Receiver: "r", Format: pipeline.Parquet}.String()
 		w.objects[key] = time.Now().Add(-time.Hour)
-		w.failing = "ledger"
-		time.AfterFunc(time.Hour, func() { w.failing = "" })
+		w.failing, w.until = "ledger", time.Now().Add(time.Hour)
 		told, log := w.periodic(t, r, "a", 2*time.Hour)
 		if len(told) == 0 || !strings.Contains(log, "sweep failed") {
 			t.Errorf("enqueued %q; log:\n%s", told, log)

@@ -33,6 +33,7 @@ type world struct {
 	fail    error        // of the next page but one
 	failing string       // the call that fails from now on
 	class   retry.Class  // of that failure
+	until   time.Time    // that it fails; zero: always
 	between func()       // called once, after the first query of the ledger
 }
 
@@ -51,7 +52,7 @@ func (e errFailing) Error() string { return string(e) + " fails" }
 
 func (w *world) try(call string) error {
 	switch {
-	case w.failing != call:
+	case w.failing != call, !w.until.IsZero() && time.Now().After(w.until):
 		return nil
 	case w.class != retry.Unknown:
 		return retry.As(w.class, errFailing(call))
