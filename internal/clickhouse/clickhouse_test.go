@@ -368,6 +368,17 @@ func insertEvents(ctx context.Context, db *DB, table, token, object string, gene
 	return b.Insert(ctx, token, once(events))
 }
 
+// insertText is insertEvents for a server that must parse the JSON.
+func insertText(t *testing.T, db *DB, table, token, object string, events ...pipeline.Event) error {
+	t.Helper()
+	b, err := db.NewBlock(t.Context(), table, object, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.text = true
+	return b.Insert(t.Context(), token, once(events))
+}
+
 // Large merges go column by column, which costs half, and change no value: of
 // any type, and where a path has several.
 func TestMergesByColumn(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/penstock/penstock/internal/clickhouse/native"
 	"github.com/penstock/penstock/internal/llm"
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -67,14 +68,14 @@ func TestColumns(t *testing.T) {
 		if b.text {
 			t.Errorf("%s goes as text", r.properties)
 		}
-		if err := db.insertColumns(t.Context(), "events", fmt.Sprint("columns", i), b.columns.Columns("columns", 0)); err != nil {
+		if err := db.send(t.Context(), "events", fmt.Sprint("columns", i), native.One(b.columns.Columns("columns", 0)...)); err != nil {
 			t.Errorf("%s: %v", r.properties, err)
 		}
 	}
 	if err := trial.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := db.insertText(t.Context(), "events", "text", "text", 0, func(yield func([]pipeline.Event, error) bool) { yield(events, nil) }); err != nil {
+	if err := insertText(t, db, "events", "text", "text", events...); err != nil {
 		t.Error(err)
 	}
 	for _, object := range []string{"columns", "text"} {

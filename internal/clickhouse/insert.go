@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"iter"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/google/uuid"
-
 	"github.com/penstock/penstock/internal/clickhouse/native"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
@@ -50,7 +47,7 @@ func (b *Block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 	ctx, cancel := context.WithTimeout(ctx, b.db.opts.Timeout)
 	defer cancel()
 	if !b.text {
-		err := b.db.insertColumns(ctx, b.table, token, b.columns.Columns(b.object, b.generation))
+		err := b.db.send(ctx, b.table, token, native.One(b.columns.Columns(b.object, b.generation)...))
 		b.db.natives.Keep(b.columns)
 		// A column that somebody gave another type may accept the text of a value that
 		// it refuses as a value.
@@ -58,7 +55,45 @@ func (b *Block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 			return err
 		}
 	}
-	return b.db.insertText(ctx, b.table, token, b.object, b.generation, again)
+	var failed error // again's: it says nothing about the server
+	err := b.db.send(ctx, b.table, token, b.parts(again, &failed))
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+// textBytes is how many bytes of a block's text are held at once.
+const textBytes = 32 << 20
+
+// parts yields events as blocks of text. From these the server makes one block
+// (min_insert_block_size_rows), in the order of the table's key.
+func (b *Block) parts(events iter.Seq2[[]pipeline.Event, error], failed *error) iter.Seq2[[]native.Column, error] {
+	return func(yield func([]native.Column, error) bool) {
+		block := new(native.Block)
+		waiting := 0
+		for part, err := range events {
+			if err != nil {
+				*failed = err
+				yield(nil, err)
+				return
+			}
+			block.AppendText(part)
+			for i := range part {
+				waiting += part[i].Size()
+			}
+			if waiting >= textBytes {
+				if !yield(block.Columns(b.object, b.generation), nil) {
+					return
+				}
+				block.Reset()
+				waiting = 0
+			}
+		}
+		if block.Rows() > 0 {
+			yield(block.Columns(b.object, b.generation), nil)
+		}
+	}
 }
 
 // textMayHelp reports whether rows that were refused in columns may be accepted
@@ -86,7 +121,7 @@ func (db *DB) columnar(ctx context.Context, table string) (bool, error) {
 		return false, err
 	}
 	err = db.natives.Insert(ctx, "INSERT INTO FUNCTION null("+quoteText("j "+kind)+") VALUES", nil,
-		[]native.Column{probe})
+		native.One(probe))
 	if _, refused := codeOf(err); err != nil && (!refused || ctx.Err() != nil) {
 		return false, class(cmp.Or(ctx.Err(), err))
 	}
@@ -96,10 +131,10 @@ func (db *DB) columnar(ctx context.Context, table string) (bool, error) {
 	return err == nil, nil
 }
 
-// insertColumns sends a block whose JSON the server need not parse.
-func (db *DB) insertColumns(ctx context.Context, table, token string, columns []native.Column) error {
+// send inserts blocks under a deduplication token.
+func (db *DB) send(ctx context.Context, table, token string, blocks iter.Seq2[[]native.Column, error]) error {
 	query := "INSERT INTO " + quoteName(table) + " (" + native.Columns + ") VALUES"
-	if err := db.natives.Insert(ctx, query, insertSettings(token), columns); err != nil {
+	if err := db.natives.Insert(ctx, query, insertSettings(token), blocks); err != nil {
 		return fmt.Errorf("insert: %w", classInsert(err))
 	}
 	return nil
@@ -122,8 +157,8 @@ func (db *DB) ChunkRows(sample []pipeline.Event, most int) int {
 }
 
 // insertSettings are sent with every insert, for servers' defaults differ.
-func insertSettings(token string) clickhouse.Settings {
-	return clickhouse.Settings{
+func insertSettings(token string) map[string]any {
+	return map[string]any{
 		// A ReplacingMergeTree would merge each block within itself, row by row: five
 		// times the cost of the insert. FINAL and merges collapse resends all the same.
 		"optimize_on_insert":         0,
@@ -145,84 +180,4 @@ func insertSettings(token string) clickhouse.Settings {
 		"input_format_json_read_numbers_as_strings":           0,
 		"input_format_json_infer_incomplete_types_as_strings": 1, // an empty array has no type of its own
 	}
-}
-
-// insertText lets the server parse the JSON. The events come in parts, from which
-// the server makes one block (min_insert_block_size_rows).
-func (db *DB) insertText(ctx context.Context, table, token, object string, generation uint32,
-	events iter.Seq2[[]pipeline.Event, error]) error {
-	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(token)))
-	batch, err := db.conn.PrepareBatch(ctx, "INSERT INTO "+quoteName(table)+" ("+native.Columns+")")
-	if err != nil {
-		return fmt.Errorf("prepare insert into %s: %w", table, class(err))
-	}
-	defer batch.Abort() // does nothing after Send
-	waiting := 0
-	for part, err := range events {
-		if err != nil {
-			return err
-		}
-		for i, column := range insertRows(object, generation, part) {
-			if err := batch.Column(i).Append(column); err != nil {
-				return fmt.Errorf("column %d of %s: %w", i, table, err)
-			}
-		}
-		for i := range part {
-			waiting += part[i].Size()
-		}
-		if waiting >= textBytes {
-			waiting = 0
-			if err := batch.Flush(); err != nil {
-				return fmt.Errorf("insert: %w", classInsert(err))
-			}
-		}
-	}
-	if err := batch.Send(); err != nil {
-		return fmt.Errorf("insert: %w", classInsert(err))
-	}
-	return nil
-}
-
-// textBytes is how many bytes of a block's text are held at once.
-const textBytes = 32 << 20
-
-// insertRows returns events column by column, in the order of native.Columns.
-func insertRows(object string, generation uint32, events []pipeline.Event) []any {
-	n := len(events)
-	ids := make([]uuid.UUID, n)
-	times, identities, received := make([]int64, n), make([]int64, n), make([]int64, n)
-	seqs, objects, rows, generations := make([]uint64, n), make([]string, n), make([]uint32, n), make([]uint32, n)
-	projects, names, receivers := make([]string, n), make([]string, n), make([]string, n)
-	sessions, users := make([][]byte, n), make([][]byte, n)
-	properties, contexts := make([][]byte, n), make([][]byte, n)
-	var texts interned
-	for i := range events {
-		e := &events[i]
-		ids[i] = uuid.UUID(e.ID)
-		times[i], identities[i], received[i] = e.Timestamp, e.Timestamp, e.ReceivedAt
-		if e.Timestamp == pipeline.NoTime {
-			times[i], identities[i] = e.ReceivedAt, 0
-		}
-		projects[i], names[i], receivers[i] = texts.string(e.Project), texts.string(e.Name), texts.string(e.Receiver)
-		sessions[i], users[i], seqs[i] = e.SessionID, e.UserID, e.Seq
-		properties[i], contexts[i] = e.Properties, e.Context
-		objects[i], rows[i], generations[i] = object, e.Row, generation
-	}
-	return []any{ids, projects, names, times, identities, received, sessions, users, receivers, seqs, properties, contexts,
-		objects, rows, generations}
-}
-
-// interned shares one string between all equal values of a block.
-type interned map[string]string
-
-func (t *interned) string(b []byte) string {
-	if s, ok := (*t)[string(b)]; ok {
-		return s
-	}
-	if *t == nil {
-		*t = interned{}
-	}
-	s := string(b)
-	(*t)[s] = s
-	return s
 }

@@ -58,7 +58,7 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 		c := db.natives.Block() // used memory must leave nothing behind
 		if c.Append(events, nil) == nil {
 			columnar += len(part)
-			if err := db.insertColumns(t.Context(), "events", fmt.Sprint(at), c.Columns("o", 0)); err != nil {
+			if err := db.send(t.Context(), "events", fmt.Sprint(at), native.One(c.Columns("o", 0)...)); err != nil {
 				t.Fatalf("columns: %v\n%s", err, part)
 			}
 		}
@@ -166,11 +166,11 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 		if c.Append([]pipeline.Event{e}, nil) != nil || lossy[doc] {
 			continue
 		}
-		if err := db.insertColumns(t.Context(), "events", fmt.Sprint("c", i), c.Columns("columns", 0)); err != nil {
+		if err := db.send(t.Context(), "events", fmt.Sprint("c", i), native.One(c.Columns("columns", 0)...)); err != nil {
 			t.Fatal(err)
 		}
 		e.Project = []byte("text") // else a merge would collapse the two
-		if err := db.insertText(t.Context(), "events", fmt.Sprint("t", i), "text", 0, once([]pipeline.Event{e})); err != nil {
+		if err := insertText(t, db, "events", fmt.Sprint("t", i), "text", e); err != nil {
 			t.Fatal(err)
 		}
 	}

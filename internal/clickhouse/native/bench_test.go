@@ -42,7 +42,7 @@ func BenchmarkBlock(b *testing.B) {
 			var c Block
 			var written int64
 			for range b.N {
-				c.reset()
+				c.Reset()
 				dec, err := codec.NewDecoder(bytes.NewReader(object.Bytes()), int64(object.Len()), format)
 				if err != nil {
 					b.Fatal(err)
@@ -69,7 +69,7 @@ func BenchmarkBlock(b *testing.B) {
 				var n counter
 				w := proto.NewWriter(&n, new(proto.Buffer))
 				for _, column := range c.Columns("o", 0) {
-					chColumn{column}.WriteColumn(w)
+					(&chColumn{Column: column}).WriteColumn(w)
 				}
 				if _, err := w.Flush(); err != nil {
 					b.Fatal(err)

@@ -20,6 +20,9 @@ type Block struct {
 	seqs                        []uint64
 	rows                        []uint32
 	properties, contexts        jsonColumn
+
+	text                         bool // the JSON is in these columns instead
+	propertiesText, contextsText texts
 }
 
 // Columns are the names of a block's columns, in their order.
@@ -33,32 +36,50 @@ func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed) error {
 		return err
 	}
 	for i := range events {
-		e := &events[i]
-		if err := b.contexts.append(e.Context); err != nil {
+		if err := b.contexts.append(events[i].Context); err != nil {
 			return err
 		}
-		at, identity := e.Timestamp, e.Timestamp
-		if e.Timestamp == pipeline.NoTime {
-			at, identity = e.ReceivedAt, 0
-		}
-		b.ids = append(b.ids, e.ID)
-		b.projects.add(e.Project)
-		b.names.add(e.Name)
-		b.receivers.add(e.Receiver)
-		b.times = append(b.times, at)
-		b.identities = append(b.identities, identity)
-		b.received = append(b.received, e.ReceivedAt)
-		b.sessions.add(e.SessionID)
-		b.users.add(e.UserID)
-		b.seqs = append(b.seqs, e.Seq)
-		b.rows = append(b.rows, e.Row)
-		b.n++
+		b.append(&events[i])
 	}
 	if b.n*b.Paths() > maxCells {
 		return ErrNotColumnar
 	}
 	return nil
 }
+
+// AppendText appends events whose JSON the server must parse. A block holds rows
+// of either kind only.
+func (b *Block) AppendText(events []pipeline.Event) {
+	b.text = true
+	for i := range events {
+		b.propertiesText.add(events[i].Properties)
+		b.contextsText.add(events[i].Context)
+		b.append(&events[i])
+	}
+}
+
+// append appends what is not JSON.
+func (b *Block) append(e *pipeline.Event) {
+	at, identity := e.Timestamp, e.Timestamp
+	if e.Timestamp == pipeline.NoTime {
+		at, identity = e.ReceivedAt, 0
+	}
+	b.ids = append(b.ids, e.ID)
+	b.projects.add(e.Project)
+	b.names.add(e.Name)
+	b.receivers.add(e.Receiver)
+	b.times = append(b.times, at)
+	b.identities = append(b.identities, identity)
+	b.received = append(b.received, e.ReceivedAt)
+	b.sessions.add(e.SessionID)
+	b.users.add(e.UserID)
+	b.seqs = append(b.seqs, e.Seq)
+	b.rows = append(b.rows, e.Row)
+	b.n++
+}
+
+// Rows returns the number of rows.
+func (b *Block) Rows() int { return b.n }
 
 // Paths returns the number of paths of the block's JSON.
 func (b *Block) Paths() int { return len(b.properties.root.paths) + len(b.contexts.root.paths) }
@@ -68,6 +89,10 @@ func (b *Block) Columns(object string, generation uint32) []Column {
 	order := b.order()
 	const time = "DateTime64(3, 'UTC')"
 	objects := repeated{values: [][]byte{[]byte(object)}, of: make([]uint32, b.n)}
+	properties, contexts := b.properties.column("properties", order), b.contexts.column("context", order)
+	if b.text {
+		properties, contexts = b.propertiesText.column("properties", "", order), b.contextsText.column("context", "", order)
+	}
 	return []Column{
 		uuids("event_id", b.ids, order),
 		b.projects.column("project", order),
@@ -75,12 +100,12 @@ func (b *Block) Columns(object string, generation uint32) []Column {
 		wide("timestamp", time, b.times, order),
 		wide("identity_time", time, b.identities, order),
 		wide("received_at", time, b.received, order),
-		b.sessions.column("session_id", order),
-		b.users.column("user_id", order),
+		b.sessions.column("session_id", "String", order),
+		b.users.column("user_id", "String", order),
 		b.receivers.column("receiver", order),
 		wide("seq", "UInt64", b.seqs, order),
-		b.properties.column("properties", order),
-		b.contexts.column("context", order),
+		properties,
+		contexts,
 		objects.column("object", order),
 		narrow("object_row", b.rows, order),
 		narrow("generation", []uint32{generation}, make([]uint32, b.n)),
@@ -106,9 +131,11 @@ func (b *Block) reusable() bool {
 		!slices.ContainsFunc(paths, func(d *dynamic) bool { return len(d.types) > keepTypes })
 }
 
-// reset removes all rows.
-func (b *Block) reset() {
-	b.n = 0
+// Reset removes all rows and keeps the memory.
+func (b *Block) Reset() {
+	b.n, b.text = 0, false
+	b.propertiesText.reset()
+	b.contextsText.reset()
 	b.ids, b.seqs, b.rows = b.ids[:0], b.seqs[:0], b.rows[:0]
 	b.times, b.identities, b.received = b.times[:0], b.identities[:0], b.received[:0]
 	b.sessions.reset()

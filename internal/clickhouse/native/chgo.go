@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"strings"
 	"time"
 
@@ -31,15 +33,42 @@ func dial(ctx context.Context, opts Options, address string) (conn, error) {
 
 func (c chConn) usable() bool { return !c.IsClosed() }
 
-func (c chConn) insert(ctx context.Context, query string, settings map[string]any, columns []Column) error {
+func (c chConn) insert(ctx context.Context, query string, settings map[string]any,
+	blocks iter.Seq2[[]Column, error]) error {
+	next, stop := iter.Pull2(blocks)
+	defer stop()
+	first, err, ok := next()
+	if err != nil || !ok {
+		return err
+	}
 	q := ch.Query{Body: query}
 	for key, value := range settings {
 		q.Settings = append(q.Settings, ch.Setting{Key: key, Value: fmt.Sprint(value), Important: true})
 	}
-	for _, column := range columns {
-		q.Input = append(q.Input, proto.InputColumn{Name: column.Name, Data: chColumn{column}})
+	columns := make([]*chColumn, len(first))
+	for i := range first {
+		columns[i] = &chColumn{Column: first[i]}
+		q.Input = append(q.Input, proto.InputColumn{Name: first[i].Name, Data: columns[i]})
 	}
-	return exception(c.Do(ctx, q))
+	var failed error // of the source of blocks
+	q.OnInput = func(context.Context) error {
+		block, err, ok := next()
+		for i := range columns {
+			columns[i].Column = Column{} // no rows
+			if ok && err == nil {
+				columns[i].Column = block[i]
+			}
+		}
+		if failed = err; err == nil && !ok {
+			return io.EOF
+		}
+		return err
+	}
+	err = exception(c.Do(ctx, q))
+	if failed != nil {
+		return failed
+	}
+	return err
 }
 
 // exception turns the server's error into that of clickhouse-go, so that callers
@@ -54,19 +83,37 @@ func exception(err error) error {
 }
 
 // chColumn is a Column as ch-go takes it.
-type chColumn struct{ Column }
+type chColumn struct {
+	Column
+	table proto.ColumnType // of the table's column
+}
 
-func (c chColumn) Type() proto.ColumnType { return proto.ColumnType(c.Column.Type) }
-func (c chColumn) Rows() int              { return c.Column.Rows }
+func (c *chColumn) Rows() int { return c.Column.Rows }
 
-func (c chColumn) EncodeState(b *proto.Buffer) {
-	if c.state != nil {
+// Infer is called with the type of the table's column before any block is sent.
+func (c *chColumn) Infer(kind proto.ColumnType) error {
+	c.table = kind
+	return nil
+}
+
+func (c *chColumn) Type() proto.ColumnType {
+	if c.Column.Type == "" {
+		return c.table
+	}
+	return proto.ColumnType(c.Column.Type)
+}
+
+func (c *chColumn) EncodeState(b *proto.Buffer) {
+	switch {
+	case c.state != nil:
 		b.Buf = c.state(b.Buf)
+	case c.Column.Type == "" && strings.HasPrefix(string(c.table), "JSON"):
+		b.PutUInt64(1) // JSON as text
 	}
 }
 
 // EncodeColumn is called where a connection compresses; ours do not.
-func (c chColumn) EncodeColumn(b *proto.Buffer) {
+func (c *chColumn) EncodeColumn(b *proto.Buffer) {
 	s := sink{buf: b.Buf, flush: func(b []byte) []byte { return b }}
 	c.write(&s)
 	b.Buf = s.buf
@@ -74,7 +121,7 @@ func (c chColumn) EncodeColumn(b *proto.Buffer) {
 
 // WriteColumn sends as it goes. A failed write breaks the connection, and the
 // next write returns the error.
-func (c chColumn) WriteColumn(w *proto.Writer) {
+func (c *chColumn) WriteColumn(w *proto.Writer) {
 	w.ChainBuffer(func(b *proto.Buffer) {
 		s := sink{buf: b.Buf, flush: func(full []byte) []byte {
 			b.Buf = full

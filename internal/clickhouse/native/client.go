@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"iter"
 	"sync"
 	"time"
 )
@@ -21,7 +22,7 @@ type Options struct {
 // conn is a connection to the server, and all that this package needs of a client
 // of its protocol.
 type conn interface {
-	insert(ctx context.Context, query string, settings map[string]any, columns []Column) error
+	insert(ctx context.Context, query string, settings map[string]any, blocks iter.Seq2[[]Column, error]) error
 	usable() bool
 	Close() error
 }
@@ -39,14 +40,15 @@ type Client struct {
 // NewClient returns a client that is not connected yet.
 func NewClient(opts Options) *Client { return &Client{opts: opts, dial: dial} }
 
-// Insert sends the columns as one block. An error of the server is a
-// *clickhouse.Exception, as that of clickhouse-go.
-func (c *Client) Insert(ctx context.Context, query string, settings map[string]any, columns []Column) error {
+// Insert sends blocks, each before it asks for the next. An error of the server is
+// a *clickhouse.Exception, as that of clickhouse-go.
+func (c *Client) Insert(ctx context.Context, query string, settings map[string]any,
+	blocks iter.Seq2[[]Column, error]) error {
 	to, err := c.conn(ctx)
 	if err != nil {
 		return err
 	}
-	if err := to.insert(ctx, query, settings, columns); err != nil {
+	if err := to.insert(ctx, query, settings, blocks); err != nil {
 		to.Close() // it is in an unknown state
 		return err
 	}
@@ -83,6 +85,11 @@ func (c *Client) takeIdle() conn {
 	return to
 }
 
+// One yields a single block.
+func One(columns ...Column) iter.Seq2[[]Column, error] {
+	return func(yield func([]Column, error) bool) { yield(columns, nil) }
+}
+
 // Close closes all idle connections.
 func (c *Client) Close() error {
 	c.mu.Lock()
@@ -115,7 +122,7 @@ func (c *Client) Keep(b *Block) {
 	if !b.reusable() {
 		return
 	}
-	b.reset()
+	b.Reset()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.blocks) < keepBlocks {

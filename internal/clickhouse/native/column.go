@@ -13,7 +13,7 @@ import (
 // second copy of its values exists.
 type Column struct {
 	Name string
-	Type string
+	Type string // empty: that of the table's column, which is JSON or String
 	Rows int
 
 	state func(b []byte) []byte // appends what precedes the values; nil: nothing does
@@ -118,8 +118,8 @@ func (t *texts) add(b []byte) {
 
 func (t *texts) reset() { t.data, t.ends = t.data[:0], t.ends[:0] }
 
-func (t *texts) column(name string, order []uint32) Column {
-	return Column{Name: name, Type: "String", Rows: len(order), write: func(s *sink) {
+func (t *texts) column(name, kind string, order []uint32) Column {
+	return Column{Name: name, Type: kind, Rows: len(order), write: func(s *sink) {
 		for _, row := range order {
 			from := uint32(0)
 			if row > 0 {
