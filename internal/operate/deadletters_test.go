@@ -1,0 +1,200 @@
+package operate
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+const errorsKey = "errors/dt=2026-11-22/hr=03/20261122T034509.000Z-r1-9.ndjson.zst"
+
+// letters has three dead letters and an object that is loaded.
+func letters() *world {
+	w := newWorld()
+	for i, code := range []string{"object_damaged", "killed"} {
+		w.store(key(i), "a")
+		w.load(key(i), pipeline.Dead, func(l *pipeline.Load) {
+			l.Code, l.Error, l.Attempts, l.Failures = code, "reason "+code, 4, 3
+		})
+	}
+	w.store(key(2), "a")
+	w.load(key(2), pipeline.Loaded)
+	w.load(errorsKey, pipeline.Dead, func(l *pipeline.Load) { l.Code, l.Error = "object_missing", "reason gone" })
+	return w
+}
+
+func TestChooseLetters(t *testing.T) {
+	for _, tt := range []struct {
+		filter letterFilter
+		want   []string
+		err    string
+	}{
+		{letterFilter{}, []string{key(0), key(1), errorsKey}, ""},
+		{letterFilter{Keys: []string{key(1)}}, []string{key(1)}, ""},
+		{letterFilter{Pipeline: "errors"}, []string{errorsKey}, ""},
+		{letterFilter{Code: "killed"}, []string{key(1)}, ""},
+		{letterFilter{Reason: "damaged"}, []string{key(0)}, ""},
+		{letterFilter{Keys: []string{key(2)}}, nil, key(2) + " is no dead letter; `penstock dlq list` lists them"},
+		{letterFilter{Pipeline: "logs"}, nil, `there is no pipeline "logs"`},
+	} {
+		for name, ex := range letters().ways(t) {
+			got, err := do[pipeline.DeadLetter](t, ex, "dlq list", func(p any) { *p.(*letterFilter) = tt.filter })
+			var keys []string
+			for _, l := range got {
+				keys = append(keys, l.Key)
+			}
+			wantError(t, err, tt.err, "%s %+v", name, tt.filter)
+			if !slices.Equal(keys, tt.want) {
+				t.Errorf("%s %+v: got %q, want %q", name, tt.filter, keys, tt.want)
+			}
+		}
+	}
+}
+
+// What changes letters wants to know which: an empty filter is not "all".
+func TestNothingChosen(t *testing.T) {
+	w := letters()
+	for _, name := range []string{"dlq show", "dlq redrive"} {
+		_, err := do[letterResult](t, Local(w.operator()), name, nil)
+		wantError(t, err, "name objects, or choose by --code, --reason or --pipeline, or say --all", "%s", name)
+	}
+	_, err := do[letterResult](t, Local(w.operator()), "dlq drop", func(p any) { p.(*dropParams).Yes = true })
+	wantError(t, err, "name objects", "dlq drop")
+	if len(w.enqueued)+len(w.forgotten) > 0 || w.loads[key(0)].State != pipeline.Dead {
+		t.Errorf("something was changed: %q %q", w.enqueued, w.forgotten)
+	}
+}
+
+func TestShowLetters(t *testing.T) {
+	w := letters()
+	w.kept = []clickhouse.Kept{{ID: "i", Object: key(0), Code: "object_damaged", Message: "sum differs"}}
+	delete(w.objects, key(1))
+	got, err := do[letterDetail](t, Local(w.operator()), "dlq show", func(p any) { p.(*letterFilter).All = true })
+	if err != nil || len(got) != 3 {
+		t.Fatalf("%d letters, %v", len(got), err)
+	}
+	if d := got[0]; d.Object == nil || d.Object.State != "dead" || len(d.Failures) != 1 || d.Token != key(0)+"@e/events/0" {
+		t.Errorf("got %+v", d)
+	}
+	var text bytes.Buffer
+	for i, want := range []string{
+		"key       " + key(0) + "\ncode      object_damaged\nreason    reason object_damaged\n" +
+			"attempts  4, of which 3 failed through its own fault\n",
+		"object    the bucket has it no more\n",
+	} {
+		text.Reset()
+		if err := printLetter(&text, &got[i]); err != nil || !strings.Contains(text.String(), want) {
+			t.Errorf("printed\n%s, want\n%s", &text, want)
+		}
+	}
+}
+
+// The ledger says first that an object is to be loaded, then the queue knows, and last the letter goes.
+func TestRedriveLetters(t *testing.T) {
+	w := letters()
+	got, err := do[letterResult](t, Local(w.operator()), "dlq redrive", func(p any) { p.(*letterFilter).Keys = []string{key(0)} })
+	if err != nil || len(got) != 1 || got[0] != (letterResult{key(0), "redriven"}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if l := w.loads[key(0)]; l.State != pipeline.Failed || l.Failures != 0 || l.Attempts != 5 || l.Code != "object_damaged" {
+		t.Errorf("the ledger has %+v", l)
+	}
+	if !slices.Equal(w.enqueued, []string{key(0) + " again"}) || !slices.Equal(w.forgotten, []string{key(0)}) {
+		t.Errorf("enqueued %q, forgotten %q", w.enqueued, w.forgotten)
+	}
+	// Without a queue the ledger alone says it: loaders sweep.
+	w = letters()
+	w.noQueue = true
+	if _, err := do[letterResult](t, Local(w.operator()), "dlq redrive", func(p any) { p.(*letterFilter).All = true }); err != nil {
+		t.Error(err)
+	}
+	if w.loads[key(1)].State != pipeline.Failed || len(w.enqueued) > 0 {
+		t.Errorf("%+v, %q", w.loads[key(1)], w.enqueued)
+	}
+	// A queue that is away: nothing is changed.
+	w = letters()
+	w.away["queue"] = errAway
+	_, err = do[letterResult](t, Local(w.operator()), "dlq redrive", func(p any) { p.(*letterFilter).All = true })
+	wantError(t, err, "connection refused", "redrive")
+	if w.loads[key(0)].State != pipeline.Dead {
+		t.Errorf("the ledger has %+v", w.loads[key(0)])
+	}
+}
+
+func TestDropLetters(t *testing.T) {
+	w := letters()
+	drop := func(p dropParams) error {
+		_, err := do[letterResult](t, Local(w.operator()), "dlq drop", func(params any) { *params.(*dropParams) = p })
+		return err
+	}
+	named := letterFilter{Keys: []string{key(0)}}
+	wantError(t, drop(dropParams{letterFilter: named}), "dropping wants yes", "without yes")
+	if err := drop(dropParams{letterFilter: named, Yes: true, Why: "a test wrote it"}); err != nil {
+		t.Fatal(err)
+	}
+	l := w.loads[key(0)]
+	if l.State != pipeline.Dropped || l.Error != "dropped: a test wrote it (was: reason object_damaged)" {
+		t.Errorf("the ledger has %+v", l)
+	}
+	if !slices.Equal(w.forgotten, []string{key(0)}) || len(w.enqueued) > 0 {
+		t.Errorf("enqueued %q, forgotten %q", w.enqueued, w.forgotten)
+	}
+}
+
+// The command lists what it is about to drop, and drops exactly that after a yes.
+func TestConfirmDrop(t *testing.T) {
+	w := letters()
+	for _, tt := range []struct {
+		params dropParams
+		answer string
+		want   string // error
+		keys   []string
+	}{
+		{dropParams{letterFilter: letterFilter{Code: "killed"}}, "yes\n", "", []string{key(1)}},
+		{dropParams{letterFilter: letterFilter{All: true}}, "yes", "", []string{key(0), key(1), errorsKey}},
+		{dropParams{letterFilter: letterFilter{All: true}}, "y\n", "nothing was dropped", nil},
+		{dropParams{letterFilter: letterFilter{All: true}}, "", "nothing was dropped", nil},
+		{dropParams{letterFilter: letterFilter{Code: "none"}}, "yes\n", "there is nothing to drop", nil},
+		{dropParams{}, "yes\n", "name objects", nil},
+		{dropParams{letterFilter: letterFilter{Keys: []string{"x"}}, Yes: true}, "", "", []string{"x"}},
+	} {
+		p := tt.params
+		var asked bytes.Buffer
+		err := ConfirmDrop(t.Context(), Local(w.operator()), &p, strings.NewReader(tt.answer), &asked)
+		wantError(t, err, tt.want, "%+v, answer %q", tt.params, tt.answer)
+		if err == nil && (!slices.Equal(p.Keys, tt.keys) || !p.Yes) {
+			t.Errorf("%+v, answer %q: %+v is dropped, want %q", tt.params, tt.answer, p, tt.keys)
+		}
+		if tt.answer == "yes" && (!strings.Contains(asked.String(), "Drop these 3 objects?") ||
+			!strings.Contains(asked.String(), key(0))) {
+			t.Errorf("asked %s", &asked)
+		}
+	}
+}
+
+func TestRebuildLetters(t *testing.T) {
+	w := letters()
+	w.letters = make([]pipeline.DeadLetter, 7)
+	o := w.operator()
+	var got any
+	op := Find("dlq rebuild")
+	run := func() error {
+		return op.run(context.Background(), o, op.NewParams(), sink{item: func(item any) error { got = item; return nil }})
+	}
+	if err := run(); err != nil || len(w.letters) != 3 {
+		t.Errorf("%d letters, %v", len(w.letters), err)
+	}
+	if want := (struct {
+		Before uint64 `json:"before"`
+		Now    int    `json:"now"`
+	}{7, 3}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	w.noQueue = true
+	wantError(t, run(), "storage.notify is none: there is no queue", "without a queue")
+}

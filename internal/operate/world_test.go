@@ -1,0 +1,466 @@
+package operate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/objstore"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/loader/audit"
+	"github.com/penstock/penstock/receiver"
+)
+
+// world is all that an operator works on, in memory: bucket, table, ledger, queue, a receiver and a loader.
+type world struct {
+	mu      sync.Mutex
+	objects map[string]pipeline.Object
+	bytes   map[string][]byte           // of an object; nil: it has none
+	events  map[string][]pipeline.Event // of an object, for who reads it
+	claimed map[string]bool             // by others
+	away    map[string]error            // bucket, table, queue, receiver, loader: what cannot be reached
+	heads   int                         // requests for single objects
+
+	loads    map[string]pipeline.Load
+	rows     map[string][]uint32 // object_row of those in the table
+	places   []clickhouse.Place
+	kept     []clickhouse.Kept
+	marked   []clickhouse.Redriven
+	jobs     map[string]clickhouse.Job
+	statuses map[string]clickhouse.TableStatus
+	expired  time.Time
+
+	noQueue   bool
+	enqueued  []string // KEY, or KEY again
+	forgotten []string
+	letters   []pipeline.DeadLetter
+	queued    map[string]jetstream.Stats
+
+	redriven []receiver.Redrive
+	answer   func(receiver.Redrive) (receiver.Redriven, error) // nil: everything is accepted
+	stopped  int                                               // receivers
+	reingest func(audit.Item, string) (pipeline.Load, error)   // nil: everything is loaded
+}
+
+func newWorld() *world {
+	return &world{objects: map[string]pipeline.Object{}, bytes: map[string][]byte{}, events: map[string][]pipeline.Event{},
+		claimed: map[string]bool{}, away: map[string]error{}, loads: map[string]pipeline.Load{}, rows: map[string][]uint32{},
+		jobs: map[string]clickhouse.Job{}, statuses: map[string]clickhouse.TableStatus{}, queued: map[string]jetstream.Stats{}}
+}
+
+// operator is an operator of the world.
+func (w *world) operator() *Operator {
+	return &Operator{Config: config.Default(), Name: "test", Said: io.Discard, Store: bucket{w},
+		Claim: func(_ context.Context, name, _ string, _ time.Duration) (Claim, bool, error) {
+			return claim{}, !w.claimed[name], w.away["bucket"]
+		},
+		Table:  func() (Table, error) { return table{w}, w.away["table"] },
+		Source: func() (audit.Source, error) { return source{w}, nil },
+		Queue:  func(context.Context) (Queue, error) { return w.queue() },
+		Peek:   func(context.Context) (Queue, error) { return w.queue() },
+		Receiver: func() (Receiver, func() error, error) {
+			return w, func() error { w.stopped++; return nil }, w.away["receiver"]
+		},
+		Loader: func(context.Context, pipeline.Spec) (Loader, error) { return loads{w}, w.away["loader"] },
+	}
+}
+
+func (w *world) queue() (Queue, error) {
+	if w.noQueue || w.away["queue"] != nil {
+		return nil, w.away["queue"]
+	}
+	return queue{w}, nil
+}
+
+// errAway is an outage.
+var errAway = retry.As(retry.Outage, errors.New("connection refused"))
+
+const day = "events/dt=2026-11-22/hr=03/"
+
+// key is that of the object that a receiver began with event seq.
+func key(seq int) string {
+	return fmt.Sprintf("%s20261122T0345%02d.000Z-r1-%d.ndjson.zst", day, seq, seq)
+}
+
+// store puts an object with events into the bucket, as stored at 3:45.
+func (w *world) store(key string, names ...string) {
+	for i, name := range names {
+		id := pipeline.UUIDv5([]byte("p"), fmt.Appendf(nil, "%s/%d", key, i))
+		w.events[key] = append(w.events[key], pipeline.Event{ID: id, Project: []byte("p"), Name: []byte(name), Row: uint32(i),
+			ReceivedAt: 1795319100000, Timestamp: pipeline.NoTime, Properties: []byte(`{}`), Context: []byte(`{}`)})
+	}
+	w.objects[key] = pipeline.Object{Key: key, ETag: "e", Size: int64(100 * len(names)),
+		Modified: time.Date(2026, 11, 22, 3, 46, 0, 0, time.UTC), Meta: pipeline.Meta{Rows: int64(len(names))}}
+}
+
+// load writes an object's entry into the ledger. A loaded one has its rows in the table.
+func (w *world) load(key string, state pipeline.LoadState, change ...func(*pipeline.Load)) {
+	spec, _ := pipeline.SpecOf(key)
+	n := len(w.events[key])
+	l := pipeline.Load{Key: key, ETag: "e", Pipeline: spec.Name, State: state, Attempts: 1, Bytes: uint64(100 * n),
+		Finished: time.Date(2026, 11, 22, 3, 47, 0, 0, time.UTC)}
+	if state == pipeline.Loaded {
+		l.Rows = uint64(n)
+		for i := range n {
+			w.rows[key] = append(w.rows[key], uint32(i))
+		}
+	}
+	for _, c := range change {
+		c(&l)
+	}
+	w.loads[key] = l
+}
+
+// keep makes a failure in the table of errors, and returns its id.
+func (w *world) keep(n int, change ...func(*clickhouse.Kept)) string {
+	id := pipeline.UUIDv5([]byte("kept"), fmt.Append(nil, n)).String()
+	k := clickhouse.Kept{ID: id, Time: time.Date(2026, 11, 22, 3, n, 0, 0, time.UTC), Stage: "receiver", Code: "invalid_json",
+		Message: fmt.Sprintf("message %d", n), Project: "p", RawBytes: 8, Object: "errors/x", Row: uint32(n),
+		Properties: `{"index":0,"path":"/v1/events","raw":"x"}`, Context: `{"ip":"10.0.0.1","user_agent":"ua"}`, Raw: `{"a":1}`}
+	for _, c := range change {
+		c(&k)
+	}
+	w.kept = append(w.kept, k)
+	return id
+}
+
+type bucket struct{ *world }
+
+const worldPage = 3
+
+func (b bucket) List(_ context.Context, prefix, after, before string, page func([]pipeline.Object) error) error {
+	if err := b.away["bucket"]; err != nil {
+		return err
+	}
+	var all []pipeline.Object
+	for _, k := range slices.Sorted(maps.Keys(b.objects)) {
+		if strings.HasPrefix(k, prefix) && k > after && (before == "" || k < before) {
+			o := b.objects[k]
+			o.Meta = pipeline.Meta{} // a listing does not say it
+			all = append(all, o)
+		}
+	}
+	for p := range slices.Chunk(all, worldPage) {
+		if err := page(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b bucket) Head(_ context.Context, key string) (pipeline.Object, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.heads++
+	o, ok := b.objects[key]
+	if b.away["bucket"] != nil {
+		return o, b.away["bucket"]
+	}
+	if !ok {
+		return o, fmt.Errorf("head %s: %w", key, objstore.ErrNotFound)
+	}
+	return o, nil
+}
+
+func (b bucket) Get(ctx context.Context, key string) (pipeline.Object, io.ReadCloser, error) {
+	o, err := b.Head(ctx, key)
+	return o, io.NopCloser(bytes.NewReader(b.bytes[key])), err
+}
+
+func (b bucket) GetRange(ctx context.Context, key string, first, last int64) (io.ReadCloser, error) {
+	if _, err := b.Head(ctx, key); err != nil {
+		return nil, err
+	}
+	text := b.bytes[key]
+	if first > last || last >= int64(len(text)) {
+		return nil, fmt.Errorf("get %s: no bytes %d-%d", key, first, last)
+	}
+	return io.NopCloser(bytes.NewReader(text[first : last+1])), nil
+}
+
+type claim struct{}
+
+func (claim) Renew(context.Context) (bool, error) { return true, nil }
+func (claim) Release(context.Context) error       { return nil }
+
+type source struct{ *world }
+
+func (s source) Read(_ context.Context, key string, each func(*pipeline.Event) error) (pipeline.Object, error) {
+	o, ok := s.objects[key]
+	if !ok {
+		return o, fmt.Errorf("get %s: %w", key, objstore.ErrNotFound)
+	}
+	for _, e := range s.events[key] {
+		if err := each(&e); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+type table struct{ *world }
+
+func (t table) Loads(_ context.Context, first, last string, each func(pipeline.Load) error) error {
+	if err := t.away["ledger"]; err != nil {
+		return err
+	}
+	for _, k := range slices.Sorted(maps.Keys(t.loads)) {
+		if k >= first && k <= last {
+			if err := each(t.loads[k]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t table) Dead(_ context.Context, table string, each func(pipeline.Load) error) error {
+	for _, k := range slices.Sorted(maps.Keys(t.loads)) {
+		if l := t.loads[k]; l.State == pipeline.Dead && l.Pipeline == table {
+			if err := each(l); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t table) SaveLoad(_ context.Context, l pipeline.Load) error {
+	if err := t.away["ledger"]; err != nil {
+		return err
+	}
+	if before := t.loads[l.Key]; before.Version() > l.Version() {
+		return nil // as the ledger: the highest version counts
+	}
+	t.loads[l.Key] = l
+	return nil
+}
+
+func (t table) CountRows(_ context.Context, _, first, last string, _ time.Time,
+	each func(object string, rows, distinct uint64)) error {
+	for _, k := range slices.Sorted(maps.Keys(t.rows)) {
+		if n := uint64(len(t.rows[k])); k >= first && k <= last && n > 0 {
+			each(k, n, n)
+		}
+	}
+	return nil
+}
+
+func (t table) RowsOf(_ context.Context, _, object string, _ time.Time, each func(row uint32)) error {
+	for _, r := range t.rows[object] {
+		each(r)
+	}
+	return nil
+}
+
+func (t table) Known(_ context.Context, _ string, events []pipeline.Identity) (uint64, error) {
+	n := uint64(0)
+	for _, e := range events {
+		if slices.ContainsFunc(t.places, func(p clickhouse.Place) bool { return p.EventID == e.ID.String() }) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+func (t table) Expired(context.Context, string) (time.Time, error) { return t.expired, nil }
+
+func (t table) Objects(_ context.Context, _, first, last string) (map[string]bool, error) {
+	there := map[string]bool{}
+	for k, rows := range t.rows {
+		if k >= first && k <= last && len(rows) > 0 {
+			there[k] = true
+		}
+	}
+	return there, nil
+}
+
+func (t table) FindEvent(_ context.Context, table string, id pipeline.UUID) ([]clickhouse.Place, error) {
+	return t.find(func(p clickhouse.Place) bool { return p.Table == table && p.EventID == id.String() }), nil
+}
+
+func (t table) FindRow(_ context.Context, table, object string, row uint32) ([]clickhouse.Place, error) {
+	return t.find(func(p clickhouse.Place) bool { return p.Table == table && p.Object == object && p.Row == row }), nil
+}
+
+func (t table) find(is func(clickhouse.Place) bool) (found []clickhouse.Place) {
+	for _, p := range t.places {
+		if is(p) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+func (t table) TableStatus(_ context.Context, table string) (clickhouse.TableStatus, error) {
+	return t.statuses[table], t.away["ledger"]
+}
+
+// Errors knows the parts of a filter that operations differ in.
+func (t table) Errors(_ context.Context, f clickhouse.ErrorFilter, each func(clickhouse.Kept) error) error {
+	if err := t.away["ledger"]; err != nil {
+		return err
+	}
+	all := slices.Clone(t.kept)
+	if !f.Oldest {
+		slices.Reverse(all)
+	}
+	n := 0
+	for _, k := range all {
+		id, _ := pipeline.ParseUUID([]byte(k.ID))
+		if len(f.IDs) > 0 && !slices.Contains(f.IDs, id) || f.Code != "" && k.Code != f.Code ||
+			f.Project != "" && k.Project != f.Project || f.Stage != "" && k.Stage != f.Stage ||
+			!strings.Contains(k.Message, f.Text) || f.Pending && k.Redriven != nil || f.Source != "" && k.Object != f.Source ||
+			!f.From.IsZero() && k.Time.Before(f.From) || !f.To.IsZero() && !k.Time.Before(f.To) {
+			continue
+		}
+		if !f.Whole {
+			k.Properties, k.Context, k.Raw = "", "", ""
+		}
+		if err := each(k); err != nil {
+			return err
+		}
+		if n++; n == f.Limit {
+			break
+		}
+	}
+	return nil
+}
+
+func (t table) MarkRedriven(_ context.Context, all []clickhouse.Redriven) error {
+	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	for _, r := range all {
+		t.marked = append(t.marked, r)
+		for i := range t.kept {
+			if t.kept[i].ID == r.ID.String() {
+				t.kept[i].Redriven = &now
+			}
+		}
+	}
+	return nil
+}
+
+func (t table) OpenJob(_ context.Context, selection string) (clickhouse.Job, bool, error) {
+	j, ok := t.jobs[selection]
+	return j, ok && !j.Finished, nil
+}
+
+func (t table) SaveJob(_ context.Context, j clickhouse.Job) error {
+	t.jobs[j.Selection] = j
+	return nil
+}
+
+type queue struct{ *world }
+
+func (q queue) Enqueue(_ context.Context, _ pipeline.Spec, n pipeline.Notification, again bool) (bool, error) {
+	told := slices.Contains(q.enqueued, n.Key)
+	text := n.Key
+	if again {
+		text += " again"
+	}
+	q.enqueued = append(q.enqueued, text)
+	return told && !again, nil
+}
+
+func (q queue) Forget(_ context.Context, _, key string) error {
+	q.forgotten = append(q.forgotten, key)
+	return nil
+}
+
+func (q queue) Rebuild(_ context.Context, letters []pipeline.DeadLetter) (uint64, error) {
+	before := len(q.letters)
+	q.letters = letters
+	return uint64(before), nil
+}
+
+func (q queue) Stats(_ context.Context, spec pipeline.Spec) (jetstream.Stats, error) {
+	return q.queued[spec.Name], q.away["stats"]
+}
+
+// Redrive is that of the receiver.
+func (w *world) Redrive(_ context.Context, r receiver.Redrive) (receiver.Redriven, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.redriven = append(w.redriven, r)
+	if w.answer != nil {
+		return w.answer(r)
+	}
+	return receiver.Redriven{Accepted: 1, Object: "events/new"}, nil
+}
+
+type loads struct{ *world }
+
+func (l loads) Reingest(_ context.Context, it audit.Item, job string) (pipeline.Load, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reingest != nil {
+		return l.reingest(it, job)
+	}
+	entry := it.Entry
+	entry.Key, entry.State, entry.Rows, entry.Job = it.Object.Key, pipeline.Loaded, uint64(it.Object.Size/100), job
+	l.world.loads[entry.Key] = entry
+	return entry, nil
+}
+
+// do runs an operation with params that change changes, and returns its items.
+func do[Item any](t *testing.T, ex Executor, name string, change func(params any)) ([]Item, error) {
+	t.Helper()
+	op := Find(name)
+	params := op.NewParams()
+	if change != nil {
+		change(params)
+	}
+	var items []Item
+	err := ex(t.Context(), op, params, sink{progress: func(progress) {}, item: func(item any) error {
+		if raw, ok := item.(*json.RawMessage); ok {
+			*raw = slices.Clone(*raw) // it is valid during the call
+		}
+		items = append(items, *item.(*Item))
+		return nil
+	}})
+	return items, err
+}
+
+// server serves the world's API with the token "secret".
+func (w *world) server(t *testing.T) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(w.api().Handler())
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (w *world) api() API {
+	return API{Operator: w.operator(), Metrics: prometheus.NewRegistry(), Ready: func() error { return nil },
+		Status: func() RoleStatus { return RoleStatus{Role: "test"} }, Token: func() string { return "secret" }}
+}
+
+// ways are both ways to run an operation: here, and on a server.
+func (w *world) ways(t *testing.T) map[string]Executor {
+	t.Helper()
+	return map[string]Executor{"local": Local(w.operator()), "remote": Remote(w.server(t).URL, "secret", http.DefaultClient)}
+}
+
+// wantError fails the test unless the error has the text; an empty text wants no error.
+func wantError(t *testing.T, err error, text, what string, args ...any) {
+	t.Helper()
+	if text == "" && err != nil || text != "" && (err == nil || !strings.Contains(err.Error(), text)) {
+		t.Errorf("%s: got error %v, want %q", fmt.Sprintf(what, args...), err, text)
+	}
+}
