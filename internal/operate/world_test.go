@@ -448,7 +448,7 @@ func (w *world) server(t *testing.T) *httptest.Server {
 
 func (w *world) api() API {
 	return API{Operator: w.operator(), Metrics: prometheus.NewRegistry(), Ready: func() error { return nil },
-		Status: func() RoleStatus { return RoleStatus{Role: "test"} }, Token: func() string { return "secret" }}
+		Status: func() RoleStatus { return RoleStatus{Role: "test"} }, Token: func() string { return "secret" }, Hosts: []string{"localhost"}}
 }
 
 // ways are both ways to run an operation: here, and on a server.

@@ -1,0 +1,159 @@
+package operate
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+var novemberDay = SweepParams{Since: "2026-11-22", Until: "2026-11-23"}
+
+// Objects that the ledger does not call loaded are enqueued, once an hour unless they are told again.
+func TestSweep(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*SweepParams)
+		want   string // of events
+		told   []string
+	}{
+		{"a day", func(*SweepParams) {}, "events 5 objects, 1 loaded, 2 enqueued,", []string{key(1), key(4), errorsKey}},
+		{"again", func(p *SweepParams) { p.Again = true }, "events 5 objects, 1 loaded, 2 enqueued,",
+			[]string{key(1) + " again", key(4) + " again", errorsKey + " again"}},
+		{"a dry run", func(p *SweepParams) { p.DryRun = true }, "events 5 objects, 1 loaded, 2 to be enqueued,", nil},
+		{"another day", func(p *SweepParams) { p.Since, p.Until = "2026-11-20", "2026-11-21" }, "events 0 objects,", nil},
+		{"everything", func(p *SweepParams) { p.All, p.Since, p.Until = true, "2026-11-20", "2026-11-21" },
+			"events 5 objects, 1 loaded, 2 enqueued,", []string{key(1), key(4), errorsKey}},
+	} {
+		w := objects()
+		p := novemberDay
+		tt.change(&p)
+		var out bytes.Buffer
+		if err := w.operator().Sweep(t.Context(), p, Output{Out: &out, Err: io.Discard}); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if got := strings.Join(strings.Fields(out.String()), " "); !strings.HasPrefix(got, tt.want) ||
+			!strings.Contains(got, "1 dead letters, 1 dropped") && !strings.Contains(tt.want, " 0 objects") {
+			t.Errorf("%s: printed %s, want %s", tt.name, &out, tt.want)
+		}
+		if !slices.Equal(w.enqueued, tt.told) {
+			t.Errorf("%s: enqueued %q, want %q", tt.name, w.enqueued, tt.told)
+		}
+	}
+	w := objects()
+	var out bytes.Buffer
+	if err := w.operator().Sweep(t.Context(), novemberDay, Output{Out: &out, Err: io.Discard, JSON: true}); err != nil ||
+		strings.Count(out.String(), "\n") != 2 || !strings.HasPrefix(out.String(), `{"pipeline":"events",`) {
+		t.Errorf("printed %s, %v", &out, err)
+	}
+}
+
+func TestSweepIsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		params SweepParams
+		world  func(*world, *Operator)
+		want   string
+	}{
+		{SweepParams{Since: "x", Until: "now"}, nil, `--since "x"`},
+		{novemberDay, func(_ *world, o *Operator) { o.Config.Storage.Notify = "none" },
+			"storage.notify is none: there is no queue to tell, and loaders sweep by themselves every 5m0s (the whole bucket every 24h0m0s"},
+		{novemberDay, func(w *world, _ *Operator) { w.away["queue"] = errAway }, "connection refused"},
+		{novemberDay, func(w *world, _ *Operator) { w.away["table"] = errAway }, "connection refused"},
+		{novemberDay, func(w *world, _ *Operator) { w.away["bucket"] = errAway }, "connection refused"},
+	} {
+		w := objects()
+		o := w.operator()
+		if tt.world != nil {
+			tt.world(w, o)
+		}
+		err := o.Sweep(t.Context(), tt.params, Output{Out: io.Discard, Err: io.Discard})
+		wantError(t, err, tt.want, "%+v", tt.params)
+		if len(w.enqueued) > 0 {
+			t.Errorf("%+v: %q is enqueued", tt.params, w.enqueued)
+		}
+	}
+	// Without a queue, what is not loaded can be counted.
+	w := objects()
+	o := w.operator()
+	o.Config.Storage.Notify = "none"
+	p := novemberDay
+	p.DryRun = true
+	if err := o.Sweep(t.Context(), p, Output{Out: io.Discard, Err: io.Discard}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Bucket, ledger and table agree, or the difference is named and the command fails.
+func TestVerify(t *testing.T) {
+	agreed := func() *world {
+		w := newWorld()
+		for i := range 2 {
+			w.store(key(i), "a", "b")
+			w.load(key(i), pipeline.Loaded)
+		}
+		return w
+	}
+	for _, tt := range []struct {
+		name   string
+		change func(*world)
+		want   []string // kind and key of the differences
+	}{
+		{"they agree", func(*world) {}, nil},
+		{"an object is not loaded", func(w *world) { w.store(key(2), "a") }, []string{"missing " + key(2)}},
+		{"a dead letter", func(w *world) { w.store(key(2), "a"); w.load(key(2), pipeline.Dead) }, []string{"dead " + key(2)}},
+		{"rows are gone", func(w *world) { w.rows[key(0)] = w.rows[key(0)][:1] }, []string{"short " + key(0)}},
+		{"an object is gone", func(w *world) { delete(w.objects, key(1)) }, []string{"gone " + key(1)}},
+		{"dropped", func(w *world) { w.store(key(2), "a"); w.load(key(2), pipeline.Dropped) }, nil},
+	} {
+		w := agreed()
+		tt.change(w)
+		var out bytes.Buffer
+		p := VerifyParams{Since: "2026-11-22", Until: "2026-11-23", Grace: time.Minute}
+		err := w.operator().Verify(t.Context(), p, Output{Out: &out, Err: io.Discard})
+		if differ := err != nil && err.Error() == "bucket, ledger and table differ: see above"; differ != (tt.want != nil) {
+			t.Errorf("%s: %v\n%s", tt.name, err, &out)
+		}
+		text := strings.Join(strings.Fields(out.String()), " ")
+		for _, want := range tt.want {
+			if !strings.Contains(text, want+": ") {
+				t.Errorf("%s: printed\n%s, want %s", tt.name, &out, want)
+			}
+		}
+		if tt.want == nil && !strings.Contains(text, "0 differences") {
+			t.Errorf("%s: printed\n%s", tt.name, &out)
+		}
+	}
+	w := agreed()
+	var out bytes.Buffer
+	if err := w.operator().Verify(t.Context(), VerifyParams{Since: "2026-11-22", Until: "2026-11-23"},
+		Output{Out: &out, Err: io.Discard, JSON: true}); err != nil ||
+		!strings.HasPrefix(out.String(), `{"pipeline":"events","objects":2,`) {
+		t.Errorf("printed %s, %v", &out, err)
+	}
+	err := w.operator().Verify(t.Context(), VerifyParams{Since: "x"}, Output{})
+	wantError(t, err, `--since "x"`, "verify")
+}
+
+// A time is an instant, a day, or as long ago.
+func TestSpans(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct{ since, until, from, to, err string }{
+		{"24h", "now", "2026-11-21T12:00:00Z", "2026-11-22T13:00:00Z", ""}, // an hour for receivers whose clocks are ahead
+		{"2026-11-20", "2026-11-21", "2026-11-20T00:00:00Z", "2026-11-21T00:00:00Z", ""},
+		{"2026-11-20T01:02", "1h", "2026-11-20T01:02:00Z", "2026-11-22T11:00:00Z", ""},
+		{"2026-11-20T01:02:03+01:00", "0s", "2026-11-20T00:02:03Z", "2026-11-22T12:00:00Z", ""},
+		{"1h", "1h", "", "", "--since 1h is not before --until 1h"},
+		{"now", "now", "", "", `--since "now": want 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h`},
+		{"1h", "later", "", "", `--until "later": want`},
+	} {
+		got, err := parseSpanAt(tt.since, tt.until, now)
+		wantError(t, err, tt.err, "%s to %s", tt.since, tt.until)
+		if from, to := got.From.Format(time.RFC3339), got.To.Format(time.RFC3339); err == nil && (from != tt.from || to != tt.to) {
+			t.Errorf("%s to %s: got %s to %s, want %s to %s", tt.since, tt.until, from, to, tt.from, tt.to)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package operate
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/penstock/penstock/batcher"
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/loader"
+)
+
+// role serves the status of a role.
+func role(t *testing.T, st RoleStatus) string {
+	t.Helper()
+	api := newWorld().api()
+	api.Status = func() RoleStatus { return st }
+	s := httptest.NewServer(api.Handler())
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// What several receivers hold is summed; what a role complains of is an error.
+func TestStatus(t *testing.T) {
+	w := newWorld()
+	w.queued["events"] = jetstream.Stats{Pending: 4, InFlight: 2}
+	w.statuses["events"] = clickhouse.TableStatus{Rows: 100, ObjectsLastMinute: 3, RowsLastMinute: 30, Dead: 1, Newest: 3500}
+	o := w.operator()
+	o.Config.Status.Admins = []string{
+		role(t, RoleStatus{Role: "receive", Batchers: []batcher.Stats{
+			{Pipeline: "events", ActiveRows: 10, ActiveSeconds: 1.5, Sealed: 1, Disk: 1 << 20, Newest: 4000},
+			{Pipeline: "errors", SetAside: 2}}}),
+		role(t, RoleStatus{Role: "receive", Batchers: []batcher.Stats{
+			{Pipeline: "events", ActiveRows: 5, ActiveSeconds: 3, Disk: 1 << 20, Newest: 5000, Error: "bucket is away", Refused: 1}}}),
+		role(t, RoleStatus{Role: "load", Loaders: []loader.Stats{{Pipeline: "events", Error: "ClickHouse is away"}}}),
+	}
+	var out bytes.Buffer
+	err := o.Status(t.Context(), Output{Out: &out, Err: io.Discard})
+	wantError(t, err, "not everything could be asked, or something is wrong: see above", "status")
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	for i, want := range []string{
+		"PIPELINE ACTIVE ROWS ACTIVE AGE SEALED WAL QUEUED IN FLIGHT LOADED/MIN ROWS/MIN ROWS DEAD FRESHNESS",
+		"events 15 3s 1 2 MiB 4 2 3 30 100 1 1.5s",
+		"errors 0 0s 0 0 B 0 0 0 0 0 0 -",
+		"! receive " + o.Config.Status.Admins[0] + " errors: 2 files of the write-ahead log set aside",
+		"! receive " + o.Config.Status.Admins[1] + " events: bucket is away",
+		"! load " + o.Config.Status.Admins[2] + " events: ClickHouse is away",
+	} {
+		if i >= len(lines) || !strings.HasPrefix(strings.Join(strings.Fields(lines[i]), " "), want) {
+			t.Errorf("line %d of\n%s\nwant %s", i, &out, want)
+		}
+	}
+	out.Reset()
+	wantError(t, o.Status(t.Context(), Output{Out: &out, Err: io.Discard, JSON: true}), "see above", "status --json")
+	var report statusReport
+	if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+		t.Fatal(err)
+	}
+	events := report.Pipelines[0]
+	if events.ActiveRows != 15 || events.Newest != 5000 || *events.Freshness != 1.5 || events.Queue.Pending != 4 ||
+		events.Table.Rows != 100 || len(report.Errors) != 2 || len(report.Warnings) != 1 {
+		t.Errorf("got %+v", report)
+	}
+}
+
+// What cannot be asked is named, and the rest is shown.
+func TestStatusOfWhatIsAway(t *testing.T) {
+	for _, tt := range []struct {
+		change func(*world, *Operator)
+		want   string // a line
+		row    string // of events, with a single space between fields
+	}{
+		{func(w *world, _ *Operator) { w.away["queue"] = errAway }, "! connection refused", "events 0 0s 0 0 B - - 0 0 0 0 -"},
+		{func(w *world, _ *Operator) { w.away["stats"] = errAway }, "! connection refused", "events 0 0s 0 0 B - - 0 0 0 0 -"},
+		{func(w *world, _ *Operator) { w.away["ledger"] = errAway }, "! connection refused", "events 0 0s 0 0 B 0 0 ? ? ? ? -"},
+		{func(w *world, _ *Operator) { w.away["table"] = errAway }, "! connection refused", "events 0 0s 0 0 B - - ? ? ? ? -"},
+		{func(w *world, _ *Operator) { w.noQueue = true }, "", "events 0 0s 0 0 B - - 0 0 0 0 -"},
+		{func(_ *world, o *Operator) { o.Config.Status.Admins = []string{"http://127.0.0.1:1"} },
+			"127.0.0.1:1: connect: connection refused", "events 0 0s 0 0 B 0 0 0 0 0 0 -"},
+	} {
+		w := newWorld()
+		o := w.operator()
+		o.Config.Status.Admins = []string{role(t, RoleStatus{Role: "receive"})}
+		tt.change(w, o)
+		var out bytes.Buffer
+		err := o.Status(t.Context(), Output{Out: &out, Err: io.Discard})
+		if (err == nil) != (tt.want == "") || !strings.Contains(out.String(), tt.want) {
+			t.Errorf("got\n%s%v, want %s", &out, err, tt.want)
+		}
+		if row := strings.Join(strings.Fields(strings.Split(out.String(), "\n")[1]), " "); row != tt.row {
+			t.Errorf("got %q, want %q", row, tt.row)
+		}
+	}
+}
+
+func TestAskRole(t *testing.T) {
+	answer := "{"
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/status" {
+			http.NotFound(w, r)
+			return
+		}
+		io.WriteString(w, answer)
+	}))
+	defer s.Close()
+	_, err := AskRole(t.Context(), http.DefaultClient, s.URL)
+	wantError(t, err, s.URL+"/status: unexpected end of JSON input", "half an answer")
+	answer = `{"role":"x"}`
+	if st, err := AskRole(t.Context(), http.DefaultClient, s.URL+"/"); err != nil || st.Role != "x" {
+		t.Errorf("got %+v, %v", st, err)
+	}
+	_, err = GetAdmin(t.Context(), http.DefaultClient, s.URL, "/metrics")
+	wantError(t, err, s.URL+"/metrics: 404 Not Found", "a page that is not there")
+	_, err = GetAdmin(t.Context(), http.DefaultClient, "http://a b", "/status")
+	wantError(t, err, `status.admins "http://a b": `, "no URL")
+}
