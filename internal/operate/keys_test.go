@@ -16,7 +16,7 @@ import (
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/projects"
-	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // keysOf runs `penstock keys` on a projects file, beside a key of the configuration.
@@ -76,7 +76,7 @@ func made(t *testing.T, out string) string {
 var somehash = strings.Repeat("ab", 32)
 
 func hashOf(key string) string {
-	sum := receiver.HashKey(key)
+	sum := tenant.HashKey(key)
 	return hex.EncodeToString(sum[:])
 }
 

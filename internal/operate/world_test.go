@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/codec/foreign"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -72,7 +73,7 @@ func (w *world) operator() *Operator {
 			return claim{}, !w.claimed[name], w.away["bucket"]
 		},
 		Table:  func() (Table, error) { return table{w}, w.away["table"] },
-		Source: func() (audit.Source, error) { return source{w}, nil },
+		Source: func() (Source, error) { return source{w}, nil },
 		Queue:  func(context.Context) (Queue, error) { return w.queue() },
 		Peek:   func(context.Context) (Queue, error) { return w.queue() },
 		Receiver: func() (Receiver, func() error, error) {
@@ -201,6 +202,11 @@ func (claim) Renew(context.Context) (bool, error) { return true, nil }
 func (claim) Release(context.Context) error       { return nil }
 
 type source struct{ *world }
+
+func (s source) ReadRows(ctx context.Context, key string, each func(*pipeline.Event) error,
+	_ func(foreign.Rejected) error) (pipeline.Object, error) {
+	return s.Read(ctx, key, each)
+}
 
 func (s source) Read(_ context.Context, key string, each func(*pipeline.Event) error) (pipeline.Object, error) {
 	o, ok := s.objects[key]
