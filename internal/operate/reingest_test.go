@@ -40,7 +40,7 @@ func TestWrongParamsOfReingest(t *testing.T) {
 		{reingestParams{Prefix: day, Since: "1h"}, "one of them"},
 		{reingestParams{Prefix: "logs/"}, `"logs/" is of no pipeline`},
 		{reingestParams{Keys: []string{key(0), "x"}}, `"x" is of no pipeline`},
-		{reingestParams{Since: "x"}, `--since "x"`},
+		{reingestParams{Since: "x", Pipeline: "events"}, `--since "x"`},
 		{reingestParams{Since: "1h", Pipeline: "x"}, `there is no pipeline "x"`},
 		{reingestParams{Prefix: day, Parallel: -1}, "--parallel must be 1 at least"},
 	} {
