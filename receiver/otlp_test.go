@@ -527,3 +527,28 @@ func hexIDs(m proto.Message) error {
 	}
 	return nil
 }
+
+// Rejected records are stored with their resource. What is stored of a request is at most a few times its size.
+func TestRejectedRecordsShareALargeResource(t *testing.T) {
+	var spans []*tracepb.Span
+	for range 200 {
+		spans = append(spans, &tracepb.Span{Name: "no ids"})
+	}
+	data := oneSpan(spans...)
+	data.ResourceSpans[0].Resource = &resourcepb.Resource{Attributes: []*commonpb.KeyValue{
+		attribute("noise", textValue(fmt.Sprintf("%x", noise(200_000))))}}
+	for kind, body := range otlpBodies(t, data) {
+		r, s := newTest(func(o *Options) { o.MaxDecoded = 256 << 20; o.MaxMemory = 256 << 20 })
+		if w := sendOTLP(r, "/v1/traces", kind, body); w.Code != 400 {
+			t.Fatalf("%s: got %d %.300s", kind, w.Code, w.Body)
+		}
+		stored, events := 0, 0
+		for _, f := range s.failures {
+			stored += len(f.Raw)
+			events += max(1, f.Count)
+		}
+		if most := 3 * len(body); stored > most || events != 200 {
+			t.Errorf("%s: %d bytes of %d events are stored, want %d at most of 200", kind, stored, events, most)
+		}
+	}
+}

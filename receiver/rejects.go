@@ -18,30 +18,37 @@ const maxAlike = 100
 
 // alike counts the failures of a request by their codes, of which there are few.
 type alike []struct {
-	code errcode.Code
-	n    int
+	code      errcode.Code
+	single, n int // stored one by one, and all
 }
 
-// add counts one more, and reports whether it is stored for itself.
-func (a *alike) add(code errcode.Code) bool {
+// add counts one more, and reports whether it is stored for itself. Once fits is false, no further one of that code is.
+func (a *alike) add(code errcode.Code, fits bool) bool {
 	for i := range *a {
 		if c := &(*a)[i]; c.code == code {
-			c.n++
-			return c.n <= maxAlike
+			fits = fits && c.single == c.n && c.n < maxAlike
+			if c.n++; fits {
+				c.single++
+			}
+			return fits
 		}
 	}
+	single := 0
+	if fits {
+		single = 1
+	}
 	*a = append(*a, struct {
-		code errcode.Code
-		n    int
-	}{code, 1})
-	return true
+		code      errcode.Code
+		single, n int
+	}{code, single, 1})
+	return fits
 }
 
-// rest calls f for each code of which there were too many.
-func (a alike) rest(f func(code errcode.Code)) {
+// rest calls f for each code of which there were too many, with the failures that are not stored one by one.
+func (a alike) rest(all []protocol.Reject, f func(single int, rest []protocol.Reject)) {
 	for _, c := range a {
-		if c.n > maxAlike {
-			f(c.code)
+		if c.n > c.single {
+			f(c.single, beyond(all, c.code, c.single))
 		}
 	}
 }
@@ -49,21 +56,22 @@ func (a alike) rest(f func(code errcode.Code)) {
 // reportRejects reports the rejected events; of is what is known of their request.
 func (q *request) reportRejects(of pipeline.Failure) {
 	var counts alike
+	left := q.rawLimit()
 	for _, e := range q.rejects {
 		q.r.metrics.rejected.WithLabelValues(e.Code.String()).Inc()
-		if !counts.add(e.Code) {
+		if !counts.add(e.Code, len(counts) == 0 || int64(len(e.Raw)) <= left) {
 			continue
 		}
+		left -= int64(len(e.Raw))
 		f := of
 		f.ContentType = cmp.Or(e.ContentType, of.ContentType)
 		f.Code, f.Message, f.Raw, f.Index = e.Code.String(), e.Message, e.Raw, e.Index
 		q.r.reporter.Report(f)
 	}
 	body := q.body
-	counts.rest(func(code errcode.Code) {
-		rest := beyond(q.rejects, code)
+	counts.rest(q.rejects, func(single int, rest []protocol.Reject) {
 		f := of
-		f.Count, f.Code, f.Message = len(rest), code.String(), shared(rest)
+		f.Count, f.Code, f.Message = len(rest), rest[0].Code.String(), shared(rest, single)
 		if q.route.WholeBody { // its events are no events without what is around them
 			f.Raw, body = body, nil
 			if f.Raw == nil {
@@ -77,6 +85,19 @@ func (q *request) reportRejects(of pipeline.Failure) {
 	})
 }
 
+// minRaw bytes of failures may be stored one by one whatever the size of their request.
+const minRaw = 64 << 10
+
+// rawLimit bounds the raw bytes of all events of a request that are stored one by one, after the first of them. In some
+// protocols each has the surroundings of all events with it: 100 small records with a large resource would be 100 times
+// the request.
+func (q *request) rawLimit() int64 {
+	if q.route.WholeBody {
+		return max(minRaw, int64(len(q.body)))
+	}
+	return math.MaxInt64
+}
+
 // reportTakenRest reports the events beyond maxAlike that were taken and do not fit their schema. Their bytes are in
 // the table.
 func (q *request) reportTakenRest(of pipeline.Failure, counts alike) {
@@ -84,17 +105,15 @@ func (q *request) reportTakenRest(of pipeline.Failure, counts alike) {
 	for i, v := range q.violations {
 		all[i] = v.Reject
 	}
-	counts.rest(func(code errcode.Code) {
-		rest := beyond(all, code)
+	counts.rest(all, func(single int, rest []protocol.Reject) {
 		f := of
-		f.Count, f.Code, f.Message = len(rest), code.String(), shared(rest)
+		f.Count, f.Code, f.Message = len(rest), rest[0].Code.String(), shared(rest, single)
 		q.r.reporter.Report(f)
 	})
 }
 
-// beyond returns the failures of a code that are not stored one by one.
-func beyond(all []protocol.Reject, code errcode.Code) (rest []protocol.Reject) {
-	skip := maxAlike
+// beyond returns the failures of a code after the first skip.
+func beyond(all []protocol.Reject, code errcode.Code, skip int) (rest []protocol.Reject) {
 	for _, e := range all {
 		switch {
 		case e.Code != code:
@@ -107,9 +126,9 @@ func beyond(all []protocol.Reject, code errcode.Code) (rest []protocol.Reject) {
 	return rest
 }
 
-func shared(rest []protocol.Reject) string {
+func shared(rest []protocol.Reject, single int) string {
 	return fmt.Sprintf("%d events of one request, at indexes %d to %d, after %d others with this code; the first: %s",
-		len(rest), rest[0].Index, rest[len(rest)-1].Index, maxAlike, rest[0].Message)
+		len(rest), rest[0].Index, rest[len(rest)-1].Index, single, rest[0].Message)
 }
 
 // withJoined reports a failure with the bytes of rejected events, one behind the other. So a redrive sends these events

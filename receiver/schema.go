@@ -90,10 +90,12 @@ func (q *request) note(raw []byte, kind string) {
 func (q *request) reportTaken(of pipeline.Failure) {
 	of.Class = takenClass
 	var counts alike
+	left := q.rawLimit()
 	for _, v := range q.violations {
-		if !counts.add(v.Code) {
+		if !counts.add(v.Code, len(counts) == 0 || int64(len(v.Raw)) <= left) {
 			continue
 		}
+		left -= int64(len(v.Raw))
 		f := of
 		f.Code, f.Message, f.Index, f.Raw = v.Code.String(), v.Message, v.Index, v.Raw
 		f.ContentType = cmp.Or(v.ContentType, of.ContentType)
