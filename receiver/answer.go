@@ -66,11 +66,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error)
 	if !q.reported(refused) {
 		return
 	}
-	f := pipeline.Failure{
-		Time: pipeline.Millis(q.now), Stage: "receiver", Project: q.key.Project, RequestID: q.id,
-		Method: req.Method, Path: clip(r.router.Keyless(req.URL.Path)), ContentType: clip(req.Header.Get("Content-Type")),
-		ClientIP: q.clientIP, UserAgent: clip(req.UserAgent()), Headers: r.headers(req), Index: -1,
-	}
+	f := q.failure(req)
 	if refused != nil {
 		r.metrics.refused.WithLabelValues(refused.Code.String()).Inc()
 		if !refused.Code.Kept() || q.silent {
@@ -95,6 +91,26 @@ func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error)
 	q.reportRejects(f)
 	q.reportTaken(f)
 }
+
+// failure is a failure record with all that the request's head brings to it.
+func (q *request) failure(req *http.Request) pipeline.Failure {
+	return pipeline.Failure{
+		Time: pipeline.Millis(q.now), Stage: "receiver", Project: q.key.Project, RequestID: q.id,
+		Method: clip(req.Method), Path: clip(q.r.router.Keyless(req.URL.Path)), ContentType: clip(req.Header.Get("Content-Type")),
+		ClientIP: q.clientIP, UserAgent: clip(req.UserAgent()), Headers: q.r.headers(req), Index: -1,
+	}
+}
+
+// recordSize is what a request's failure record takes besides its raw payload, in bytes.
+func (q *request) recordSize(req *http.Request) int64 {
+	f := q.failure(req)
+	n := anonymousRecord/2 + len(f.Method) + len(f.Path) + len(f.ContentType) + len(f.UserAgent)
+	for _, h := range f.Headers {
+		n += len(h.Name) + len(h.Value)
+	}
+	return int64(max(anonymousRecord, n))
+}
+
 
 func clip(s string) string { return s[:min(len(s), protocol.MaxHeader)] }
 

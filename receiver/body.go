@@ -7,7 +7,6 @@ import (
 	"math"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -23,11 +22,23 @@ var (
 	errDecoded   = errors.New("decoded limit")
 	errTrailing  = errors.New("something follows the compressed data")
 	errAnonymous = errors.New("anonymous limit")
+	errCrowded   = errors.New("limit of an address")
 	errEarly     = errors.New("limit of the key") // visit.early says which
 )
 
 // readBody reads the body as it was sent into dst.
 func (r *Receiver) readBody(q *request, req *http.Request, dst *[]byte, limit int64) error {
+	inside := q.visit.inside
+	err := q.readSent(req, dst, limit)
+	if inside && r.strangers.arrived(&q.visit) {
+		err = errCrowded
+	}
+	q.extend = nil // net/http has lifted the deadline
+	q.whole = err == nil
+	return err
+}
+
+func (q *request) readSent(req *http.Request, dst *[]byte, limit int64) error {
 	before := q.maxBody
 	if req.ContentLength > before {
 		return errBody
@@ -44,10 +55,7 @@ func (r *Receiver) readBody(q *request, req *http.Request, dst *[]byte, limit in
 			length = -1 // what a stranger announces takes neither memory nor disk
 		}
 	}
-	err = q.fill(dst, src, length, limit, beside)
-	q.extend = nil // net/http has lifted the deadline
-	q.whole = err == nil
-	return err
+	return q.fill(dst, src, length, limit, beside)
 }
 
 // read brings the whole body, decompressed, into q.body. A compressed one is
@@ -84,6 +92,8 @@ func (r *Receiver) unread(q *request, err error) *refusal {
 		return q.visit.early
 	case errors.Is(err, errAnonymous):
 		return keylessLimit()
+	case errors.Is(err, errCrowded):
+		return q.crowded()
 	case (errors.Is(err, errDecoded) || errors.Is(err, errBody)) && q.key.Project == "":
 		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "no known key is in the first %d bytes of the body: "+
 			"larger bodies than %d bytes, sent or decompressed, need it there or in the head", frontBytes, r.opts.strangerBody())
@@ -115,10 +125,7 @@ func (r *Receiver) unread(q *request, err error) *refusal {
 func (r *Receiver) keep(q *request, req *http.Request) {
 	if q.key.Project == "" {
 		q.maxBody = min(q.maxBody, r.opts.strangerBody())
-		size := int64(anonymousRecord)
-		for _, name := range r.router.EventHeaders(req.Header) {
-			size += int64(len(name) + len(strings.Join(req.Header[name], ",")))
-		}
+		size := q.recordSize(req)
 		if q.route.Query {
 			size += int64(len(req.URL.RawQuery))
 		}
@@ -233,6 +240,9 @@ func (l *limitReader) Read(p []byte) (int, error) {
 		return 0, errBody
 	}
 	if l.pays != nil && l.pays.visit.inside {
+		if l.pays.visit.replaced.Load() {
+			return 0, errCrowded
+		}
 		p = p[:min(len(p), strangerRead)]
 	}
 	n, err := l.r.Read(p)

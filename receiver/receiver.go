@@ -141,7 +141,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	if refusal != nil {
-		q.unknown(refusal)
+		q.unknown(req, refusal)
 	}
 	q.settleAccount(refusal)
 	status, answer := r.answer(w.Header(), q, refusal)
@@ -175,7 +175,7 @@ func (r *Receiver) end(q *request) {
 	q.leave()
 	q.unspool()
 	if q.visit.inside { // its handler panicked
-		r.strangers.leave(q.visit.addr, false)
+		r.strangers.leave(&q.visit, false)
 	}
 	if len(q.frontBuf) > smallBuffer {
 		q.frontBuf = nil // the next request may be small

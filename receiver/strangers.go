@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/tokenbucket"
+	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
@@ -26,14 +27,14 @@ type strangers struct {
 	most    int          // bodies that one address may send at once; 0: any number
 
 	mu      sync.Mutex
-	reading map[netip.Addr]int       // bodies that are being read, by address
-	proven  map[netip.Addr]time.Time // until when an address that sent a known key in a body is trusted with large ones
+	reading map[netip.Addr]map[*visit]bool // bodies that are being read, by address
+	proven  map[netip.Addr]time.Time       // until when an address that sent a known key in a body is trusted with large ones
 }
 
 const (
 	// anonymousBurst is how many seconds of the rate may be taken at once.
 	anonymousBurst = 16
-	// anonymousRecord is about what a failure record takes besides its raw bytes.
+	// anonymousRecord is the least that a failure record takes besides its raw payload.
 	anonymousRecord = 1 << 10
 	// anonymousRefill is the lowest rate, in bytes a second, at which debts are paid off.
 	anonymousRefill = 16 << 10
@@ -87,7 +88,7 @@ func (b *budget) giveBack(n int64) {
 }
 
 func newStrangers(opts *Options) *strangers {
-	return &strangers{most: opts.MaxKeyless, reading: map[netip.Addr]int{}, proven: map[netip.Addr]time.Time{},
+	return &strangers{most: opts.MaxKeyless, reading: map[netip.Addr]map[*visit]bool{}, proven: map[netip.Addr]time.Time{},
 		budget: budget{rate: opts.AnonymousRate, debt: 2 * opts.strangerBody()}}
 }
 
@@ -112,23 +113,52 @@ func host(ip string) netip.Addr {
 	return addr
 }
 
-// enter counts one more body from an address, and reports whether the address is proven.
-func (s *strangers) enter(addr netip.Addr) (proven, ok bool) {
+// enter counts one more body of v's address. Where the address has the most already, the new one replaces one that had
+// time enough to bring its key.
+func (s *strangers) enter(v *visit) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.most > 0 && s.reading[addr] >= s.most {
-		return false, false
+	now := time.Now()
+	if s.most > 0 && len(s.reading[v.addr]) >= s.most && !s.replace(s.reading[v.addr], now) {
+		return false
 	}
-	s.reading[addr]++
-	until, proven := s.proven[addr]
-	return proven && time.Now().Before(until), true
+	if s.reading[v.addr] == nil {
+		s.reading[v.addr] = map[*visit]bool{}
+	}
+	s.reading[v.addr][v] = true
+	v.inside, v.begin, v.proven = true, now, now.Before(s.proven[v.addr])
+	return true
+}
+
+// replace ends the reading of one of the bodies. Go's maps begin their loops anywhere, so of many slow bodies behind one
+// address some are read to their ends. mu is held.
+func (s *strangers) replace(bodies map[*visit]bool, now time.Time) bool {
+	for v := range bodies {
+		if v.client != nil && now.Sub(v.begin) >= graceful {
+			delete(bodies, v)
+			v.replaced.Store(true)
+			v.client.SetReadDeadline(now)
+			return true
+		}
+	}
+	return false
+}
+
+// arrived says that nothing more is read of a body. It reports whether another one has taken its place.
+func (s *strangers) arrived(v *visit) (replaced bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.client = nil
+	return v.replaced.Load()
 }
 
 // leave counts one less. prove says that its key was known.
-func (s *strangers) leave(addr netip.Addr, prove bool) {
+func (s *strangers) leave(v *visit, prove bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reading[addr]--; s.reading[addr] == 0 {
+	addr := v.addr
+	v.inside, v.client = false, nil
+	if delete(s.reading[addr], v); len(s.reading[addr]) == 0 {
 		delete(s.reading, addr)
 	}
 	if !prove {
@@ -145,9 +175,14 @@ func (s *strangers) leave(addr netip.Addr, prove bool) {
 
 // visit is what a request has cost while its key was not known.
 type visit struct {
-	inside bool // it is counted in strangers.reading: its body is read for its key
+	inside bool // its body is read for its key
 	addr   netip.Addr
 	proven bool
+
+	begin    time.Time
+	client   *http.ResponseController // while the body is read
+	replaced atomic.Bool              // another body of the address has taken its place
+
 	paid   int64    // bytes taken from the budget
 	unpaid int64    // bytes to be taken if no known key is found
 	early  *refusal // by the limits of the key that stands in the front of the body
@@ -171,13 +206,16 @@ func (f *front) Read(p []byte) (int, error) {
 
 // arrive begins to read a body whose key is in it.
 func (q *request) arrive() *refusal {
-	v := &q.visit
-	v.addr = host(q.clientIP)
-	if v.proven, v.inside = q.r.strangers.enter(v.addr); !v.inside {
-		return refuse(http.StatusTooManyRequests, "too_many_keyless", "%d bodies of your address %s whose key is not known are "+
-			"being read: put the key into the head, or send this again later", q.r.strangers.most, q.clientIP)
+	q.visit.addr, q.visit.client = host(q.clientIP), q.extend
+	if !q.r.strangers.enter(&q.visit) {
+		return q.crowded()
 	}
 	return nil
+}
+
+func (q *request) crowded() *refusal {
+	return errcode.TooManyKeyless.Errorf("%d bodies of your address %s whose key is not known are being read: put the key into "+
+		"the head, or send this again later", q.r.strangers.most, q.clientIP)
 }
 
 // known ends a request's time as a stranger. useKey calls it for every request whose key is known.
@@ -187,8 +225,7 @@ func (q *request) known() {
 	if !v.inside {
 		return
 	}
-	v.inside = false
-	q.r.strangers.leave(v.addr, true)
+	q.r.strangers.leave(v, true)
 	q.r.strangers.budget.giveBack(v.paid)
 	v.paid, v.unpaid = 0, 0
 	for _, s := range q.spools {
@@ -198,16 +235,15 @@ func (q *request) known() {
 
 // unknown ends the account of a request that is refused and whose key was in its body, or should have been. Its bytes
 // stay taken. The failure record is kept if the budget covers it.
-func (q *request) unknown(refused *refusal) {
+func (q *request) unknown(req *http.Request, refused *refusal) {
 	v := &q.visit
 	if !v.inside {
 		return
 	}
-	v.inside = false
 	s := q.r.strangers
-	s.leave(v.addr, false)
+	s.leave(v, false)
 	asked := !refused.Code.Kept()
-	if asked || !s.budget.take(v.unpaid+anonymousRecord) {
+	if asked || !s.budget.take(v.unpaid+q.recordSize(req)) {
 		s.budget.spend(v.unpaid)
 		if !asked {
 			q.silent = true

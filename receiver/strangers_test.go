@@ -120,6 +120,50 @@ func TestStrangersStayWithinTheBudget(t *testing.T) {
 	})
 }
 
+// Headers that are stored with a failure come out of the budget as well.
+func TestHeadersOfStrangersAreCharged(t *testing.T) {
+	const rate, headerBytes = anonymousRefill, 4000
+	value := func(i int) string { return fmt.Sprintf("%x", noise(headerBytes)[i:i+headerBytes/2]) }
+	var cloud, kept []string
+	for i := range 15 {
+		cloud = append(cloud, fmt.Sprintf("Ce-Attribute%d", i), value(i))
+	}
+	for i, name := range append([]string{"User-Agent", "Content-Type"}, chosen...) {
+		kept = append(kept, name, value(i))
+	}
+	for _, c := range []struct {
+		name, path string
+		header     []string
+	}{
+		{"attributes, key in the body", "/batch", cloud},
+		{"attributes, wrong key", "/v1/events", append(cloud, "X-API-Key", "wrong")},
+		{"headers, key in the body", "/v1/track", kept},
+		{"headers, wrong key", "/v1/events", append(kept, "X-API-Key", "wrong")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
+				r, s := newTest(func(o *Options) { o.AnonymousRate = rate })
+				for range 30 {
+					for range 5 {
+						ask(r, post(c.path, "[]", c.header...))
+					}
+					time.Sleep(time.Second)
+				}
+				got := 0
+				for _, f := range s.failures {
+					got += len(f.Raw) + len(f.Path) + len(f.ContentType) + len(f.UserAgent)
+					for _, h := range f.Headers {
+						got += len(h.Name) + len(h.Value)
+					}
+				}
+				if most := rate * (anonymousBurst + 30); got > most || got == 0 {
+					t.Errorf("%d records have %d bytes, want %d at most", len(s.failures), got, most)
+				}
+			})
+		})
+	}
+}
+
 // late is a body of n bytes whose key comes last.
 func late(n int, key string) string {
 	return `{"batch":[{"event":"a","distinct_id":"u","type":"track","userId":"u","properties":{"v":"` + strings.Repeat("v", n) +
@@ -317,6 +361,50 @@ func TestBodiesOfOneAddress(t *testing.T) {
 	}
 	if len(r.strangers.reading) != 0 || len(s.failures) != 0 {
 		t.Errorf("%v are being read, %d failures", r.strangers.reading, len(s.failures))
+	}
+}
+
+// At the limit of an address, a new body replaces one that had a second for its key. So bodies that stall do not lock out
+// other clients behind the same address.
+func TestStalledBodiesOfOneAddressAreReplaced(t *testing.T) {
+	r, s := newTest(func(o *Options) { o.MaxKeyless = 8 })
+	server := httptest.NewServer(r)
+	defer server.Close()
+	for i := range 40 {
+		c, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "POST /capture HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n%s", strings.Repeat(" ", i%2))
+	}
+	time.Sleep(graceful + 200*time.Millisecond)
+	for i := range 20 {
+		body := `{"api_key":"` + key + `","event":"a","distinct_id":"u"}`
+		resp, err := http.Post(server.URL+"/capture", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Fatalf("request %d: got %d %s, want 200", i, resp.StatusCode, text)
+		}
+	}
+	if len(s.events) != 20 {
+		t.Errorf("got %d events, want 20", len(s.events))
+	}
+	server.CloseClientConnections()
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		r.strangers.mu.Lock()
+		n := len(r.strangers.reading)
+		r.strangers.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d addresses are still being read", n)
+		}
 	}
 }
 
