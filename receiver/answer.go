@@ -111,7 +111,6 @@ func (q *request) recordSize(req *http.Request) int64 {
 	return int64(max(anonymousRecord, n))
 }
 
-
 func clip(s string) string { return s[:min(len(s), protocol.MaxHeader)] }
 
 // chosen are the headers that a failure keeps besides those that it has fields

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/sparselog"
+	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 	"github.com/penstock/penstock/receiver/protocol/native"
@@ -66,7 +68,7 @@ type Options struct {
 	EnforceSchemas bool                // events that do not fit are refused; else they are taken and reported
 	AnonymousRate  int64               // bytes a second of requests without a known key, read or reported; 0: none is reported
 	MaxKeyless     int                 // bodies that one address may send at once while their key is not known; 0: any number
-	MaxConnections int                 // of clients at once, see Listen; 0: any number
+	MaxConnections int                 // of clients at once, see Attach; 0: any number
 }
 
 // Receiver is an http.Handler for the public listener.
@@ -84,7 +86,7 @@ type Receiver struct {
 	large     chan struct{} // holds the one request that is judged of those with such bodies
 	medium    chan struct{} // hold those that are judged of bodies beyond mediumAt
 	strangers *strangers
-	conns     *conns
+	conns     *admission.Conns
 	pool      sync.Pool // of *request
 }
 
@@ -94,12 +96,18 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, r
 	log = slog.New(sparselog.New(log.Handler())) // strangers must not flood the log
 	r := &Receiver{opts: opts, appender: appender, reporter: reporter, log: log,
 		metrics: newMetrics(reg), strangers: newStrangers(&opts)}
-	r.conns = newConns(opts.MaxConnections, log, reg)
+	r.conns = admission.NewConns(admission.ConnLimits{Most: opts.MaxConnections, Memory: opts.MaxMemory / 2}, log, reg)
 	r.large, r.medium = make(chan struct{}, 1), make(chan struct{}, runtime.GOMAXPROCS(0))
 	r.tenants, r.router = newTenants(opts.Keys, r.metrics), newRouter(&r.opts)
 	r.native = r.router.Find(native.Path, nil)
 	r.pool.New = func() any { return newRequest(r) }
 	return r
+}
+
+// Attach lets the connections of a server count towards Options.MaxConnections and MaxMemory. It returns the listener that
+// the server has to use.
+func (r *Receiver) Attach(server *http.Server, l net.Listener) net.Listener {
+	return r.conns.Attach(server, l)
 }
 
 // ServeHTTP is POST /v1/events, and what the clients of other products send
@@ -134,7 +142,10 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		if p, ok := route.Protocol.(protocol.Preparer); ok {
 			p.Prepare(req)
 		}
-		if refusal = r.admit(q, req); refusal == nil {
+		refusal = r.admit(q, req)
+		if !q.chargeHead(req) {
+			refusal = busy()
+		} else if refusal == nil {
 			refusal = r.take(q, req)
 		} else {
 			r.keep(q, req)
@@ -172,6 +183,7 @@ func (r *Receiver) begin(now time.Time) *request {
 
 func (r *Receiver) end(q *request) {
 	q.charge(0)
+	q.releaseHead()
 	q.leave()
 	q.unspool()
 	if q.visit.inside { // its handler panicked
@@ -338,7 +350,7 @@ func preflight(w http.ResponseWriter, req *http.Request, route *protocol.Route) 
 // admit checks key, durability, content type and encoding before a byte of the body is read.
 func (r *Receiver) admit(q *request, req *http.Request) *errcode.Error {
 	q.clientIP, q.proxied = r.client(req)
-	q.conn = connOf(req.Context())
+	q.conn = admission.ConnOf(req.Context())
 	key, given := q.route.Protocol.Authenticate(req)
 	if _, finds := q.route.Protocol.(protocol.KeyFinder); !given && !finds {
 		return missingKey()

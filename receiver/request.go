@@ -8,9 +8,11 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 	"github.com/penstock/penstock/receiver/tenant"
@@ -41,7 +43,7 @@ type request struct {
 	account    tenant.Account
 	notNow     *tenant.Limit // why it is refused for now; nil: it is not
 	visit      visit
-	conn       *conn // nil: its listener is not the receiver's
+	conn       *admission.Conn // nil: its server is not attached
 
 	spools     []*spooled               // bodies on disk
 	entered    bool                     // it is the one large request that is judged now
@@ -57,6 +59,7 @@ type request struct {
 	whole      bool   // what was sent was read to its end
 	charged    int64  // bytes that it takes, see charge
 	apart      int64  // of these, what is not counted in Receiver.memory
+	forHead    int64  // bytes that are counted for the head
 	accepted   int    // events that the batcher was given
 	scan       jsonscan.Scanner
 	inner      jsonscan.Scanner // of a nested properties object
@@ -135,12 +138,63 @@ func (q *request) charge(size int64) error {
 		q.apart -= back
 		more += back
 	}
-	if all := q.r.memory.Add(more); more > 0 && all > limit && all > size {
+	if all := q.r.memory.Add(more); more > 0 && all > limit && all > size+q.forHead {
 		q.r.memory.Add(-more)
 		return errMemory
 	}
 	q.charged = size
 	return nil
+}
+
+const (
+	// strangerMemory is what a request takes besides its head and its body, in bytes.
+	strangerMemory = 16 << 10
+	// freeHead bytes of a customer's headers are not counted.
+	freeHead = 4 << 10
+)
+
+// headSize is about what the headers of a request take of memory, in bytes.
+func headSize(req *http.Request) int64 {
+	n := len(req.RequestURI)
+	for name, values := range req.Header {
+		n += 64 + len(name)
+		for _, v := range values {
+			n += 16 + len(v)
+		}
+	}
+	return int64(n)
+}
+
+// chargeHead counts the head of a request, which stays in memory until it is answered, and for a stranger all that
+// serving it takes. It reports whether there was memory left.
+func (q *request) chargeHead(req *http.Request) bool {
+	n, limit := headSize(req), q.r.opts.MaxMemory
+	if q.key.Project == "" {
+		n, limit = n+strangerMemory, limit/2
+	} else if n <= freeHead {
+		return true
+	}
+	if all := q.r.memory.Add(n); all > limit && all > n {
+		q.r.memory.Add(-n)
+		return false
+	}
+	q.forHead = n
+	return true
+}
+
+func (q *request) releaseHead() {
+	q.r.memory.Add(-q.forHead)
+	q.forHead = 0
+}
+
+// AdmitHead counts a request that is not handed to ServeHTTP yet, until done is called. It reports false if there is no
+// memory for it.
+func (r *Receiver) AdmitHead(req *http.Request) (done func(), ok bool) {
+	q := &request{r: r, now: time.Now().UnixMilli()}
+	if key, given := protocol.HeadKey(req); given && r.tenants.Known(key) {
+		q.key.Project = "known"
+	}
+	return q.releaseHead, q.chargeHead(req)
 }
 
 // maxContext bounds, in bytes, what a header adds to each event's context.

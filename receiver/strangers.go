@@ -14,6 +14,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/tokenbucket"
+	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 )
@@ -134,7 +135,7 @@ func (s *strangers) enter(v *visit) (ok bool) {
 // address some are read to their ends. mu is held.
 func (s *strangers) replace(bodies map[*visit]bool, now time.Time) bool {
 	for v := range bodies {
-		if v.client != nil && now.Sub(v.begin) >= graceful {
+		if v.client != nil && now.Sub(v.begin) >= admission.Graceful {
 			delete(bodies, v)
 			v.replaced.Store(true)
 			v.client.SetReadDeadline(now)
@@ -220,7 +221,8 @@ func (q *request) crowded() *refusal {
 
 // known ends a request's time as a stranger. useKey calls it for every request whose key is known.
 func (q *request) known() {
-	q.conn.known()
+	q.conn.Known()
+	q.releaseHead()
 	v := &q.visit
 	if !v.inside {
 		return

@@ -8,14 +8,16 @@ import (
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/tlsfiles"
+	"github.com/penstock/penstock/receiver/admission"
 )
 
 // Limits of a connection to any of our listeners.
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
-	maxHeader     = 64 << 10 // bytes of a request's line and headers
+	maxHeader     = admission.MaxHead
 	maxStreams    = 100      // requests at once on one HTTP/2 connection
+	maxFrame      = 16 << 10 // bytes; each connection has a buffer for the largest that it was sent
 )
 
 // newServer is a server with limits, which serves TLS and HTTP/2 if the files of a certificate are configured.
@@ -24,7 +26,7 @@ func newServer(h http.Handler, files config.ServerTLS, log *slog.Logger) (*http.
 		// Handshakes that fail are the clients' doing: one line each would let anybody fill the log.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerStream: 1 << 20,
-			MaxReceiveBufferPerConnection: 4 << 20, SendPingTimeout: idleTimeout / 4, PingTimeout: headerTimeout,
+			MaxReceiveBufferPerConnection: 4 << 20, MaxReadFrameSize: maxFrame, SendPingTimeout: idleTimeout / 4, PingTimeout: headerTimeout,
 			WriteByteTimeout: idleTimeout},
 	}
 	if files.Cert == "" {

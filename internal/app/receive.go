@@ -113,9 +113,12 @@ func (r *Receive) listen() ([]*publicServer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("receiver.otlp_grpc_listen: %w", err)
 		}
-		grpc := otlpgrpc.NewServer(r.intake.receiver)
-		grpc.Handler = refuseByClock(grpc.Handler, r.clock, c.RetryAfter) // a gRPC client reads 503 as UNAVAILABLE
-		grpc.TLSConfig = server.TLSConfig
+		// A gRPC client reads 503 as UNAVAILABLE.
+		grpc, err := newServer(refuseByClock(otlpgrpc.Handler(r.intake.receiver), r.clock, c.RetryAfter), c.TLS, r.log)
+		if err != nil {
+			return nil, fmt.Errorf("receiver.tls: %w", err)
+		}
+		grpc.Protocols = otlpgrpc.Protocols()
 		servers = append(servers, &publicServer{grpc, listener})
 	}
 	return servers, nil
@@ -125,7 +128,7 @@ func (r *Receive) listen() ([]*publicServer, error) {
 func (r *Receive) serve(ctx context.Context, servers []*publicServer) (cause error) {
 	failed := make(chan error, len(servers))
 	for _, server := range servers {
-		server.ConnContext, server.listener = r.intake.receiver.ConnContext, r.intake.receiver.Listen(server.listener)
+		server.listener = r.intake.receiver.Attach(server.Server, server.listener)
 		go server.serve(failed)
 	}
 	select {

@@ -45,17 +45,16 @@ var methods = map[string]string{
 	service + "logs.v1.LogsService/Export":   "/v1/logs",
 }
 
-// NewServer makes a server that hands each call to a handler of OTLP over HTTP.
-// It speaks HTTP/2 without TLS only; TLS is for a proxy before it.
-func NewServer(handler http.Handler) *http.Server {
-	var h2c http.Protocols
-	h2c.SetUnencryptedHTTP2(true)
-	h2c.SetHTTP2(true) // with TLS
-	return &http.Server{
-		Handler: Handler(handler), Protocols: &h2c, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100},
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute,
-	}
+// Protocols are those of a server that has Handler: HTTP/2 with TLS and without.
+func Protocols() *http.Protocols {
+	var p http.Protocols
+	p.SetUnencryptedHTTP2(true)
+	p.SetHTTP2(true)
+	return &p
 }
+
+// prefixTimeout is for the five bytes before a message to come. The handler of OTLP has its own limit for the rest.
+const prefixTimeout = 10 * time.Second
 
 // Handler makes calls of gRPC out of a handler of OTLP over HTTP.
 func Handler(next http.Handler) http.Handler {
@@ -90,7 +89,19 @@ func call(next http.Handler, w http.ResponseWriter, req *http.Request) answer {
 	case !known:
 		return failed(unimplemented, fmt.Sprintf("%.200s is not served: send traces and logs of OTLP", req.URL.Path))
 	}
+	if limited, is := next.(interface {
+		AdmitHead(*http.Request) (func(), bool)
+	}); is {
+		done, ok := limited.AdmitHead(req)
+		if !ok {
+			a := failed(unavailable, "too many requests are in memory now; send it again")
+			a.retry = time.Second
+			return a
+		}
+		defer done()
+	}
 	var prefix [5]byte
+	http.NewResponseController(w).SetReadDeadline(time.Now().Add(prefixTimeout))
 	if _, err := io.ReadFull(req.Body, prefix[:]); err != nil {
 		return failed(invalidArgument, "the call has no whole message: "+err.Error())
 	}

@@ -3,9 +3,12 @@ package otlpgrpc
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +29,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/receiver"
 	"github.com/penstock/penstock/receiver/tenant"
 )
@@ -72,7 +76,8 @@ func serve(t *testing.T, s *sink, change func(*receiver.Options)) (*grpc.ClientC
 	if change != nil {
 		change(&o)
 	}
-	server := NewServer(receiver.New(o, s, s, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))
+	server := &http.Server{Protocols: Protocols(),
+		Handler: Handler(receiver.New(o, s, s, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -259,4 +264,34 @@ func TestGracefulStop(t *testing.T) {
 	if err := <-stopped; err != nil {
 		t.Errorf("stopping: %v", err)
 	}
+}
+
+// A call that sends no message ends.
+func TestPrefixTimeout(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		in, out := io.Pipe()
+		defer out.Close()
+		req := httptest.NewRequest(http.MethodPost, service+"trace.v1.TraceService/Export", in)
+		req.Header.Set("Content-Type", "application/grpc")
+		w := &deadlines{httptest.NewRecorder(), in}
+		began := time.Now()
+		Handler(http.NotFoundHandler()).ServeHTTP(w, req)
+		if got := time.Since(began); got != prefixTimeout {
+			t.Errorf("it ended after %s, want %s", got, prefixTimeout)
+		}
+		if got := w.Header().Get(http.TrailerPrefix + "Grpc-Status"); got != "3" {
+			t.Errorf("got status %s, want 3", got)
+		}
+	})
+}
+
+// deadlines ends a pipe at the deadline for reading.
+type deadlines struct {
+	http.ResponseWriter
+	body *io.PipeReader
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error {
+	time.AfterFunc(time.Until(t), func() { d.body.CloseWithError(os.ErrDeadlineExceeded) })
+	return nil
 }
