@@ -161,32 +161,6 @@ func TestRedriveDialect(t *testing.T) {
 	}
 }
 
-// What is found by brackets and strings is what a parser finds.
-func FuzzEachMember(f *testing.F) {
-	for _, s := range []string{`{}`, `{"a":1}`, ` {"a" : [1,{"b":"}"}] , "c\"d":"x"} `, `{"a":1,}`, `{"a"}`, `{"a":}`, `{"a":1}x`, `{"a":1,"a":2}`, `{"":""}`} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		var want map[string]json.RawMessage
-		valid := json.Unmarshal([]byte(s), &want) == nil && want != nil
-		got := map[string]string{}
-		whole := protocol.EachMember(protocol.Whole([]byte(s)), func(key, value []byte) {
-			got[string(key)] = string(value)
-		})
-		if !valid {
-			return // what is in it is judged by others
-		}
-		if !whole || len(got) != len(want) {
-			t.Fatalf("%q: got %q, whole %v", s, got, whole)
-		}
-		for k, v := range want {
-			if got[k] != string(v) {
-				t.Errorf("%q: %q is %q, want %q", s, k, got[k], v)
-			}
-		}
-	})
-}
-
 // Browsers' clients and pixels have routes and places for keys of their own.
 func TestSegmentBrowsers(t *testing.T) {
 	std := base64.StdEncoding.EncodeToString

@@ -73,7 +73,10 @@ func (r *Router) Keyless(path string) string {
 // IsEventHeader reports whether a header belongs to an event of some protocol.
 func (r *Router) IsEventHeader(name string) bool {
 	return slices.ContainsFunc(r.headers, func(h string) bool {
-		return name == h || strings.HasSuffix(h, "-") && strings.HasPrefix(name, h) && len(name) > len(h)
+		if strings.HasSuffix(h, "-") {
+			return len(name) > len(h) && strings.HasPrefix(name, h)
+		}
+		return name == h
 	})
 }
 
