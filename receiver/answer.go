@@ -73,7 +73,8 @@ func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error)
 			return
 		}
 		r.enter(context.Background(), q)
-		f.Code, f.Message, f.ContentEncoding = refused.Code.String(), refused.Message, clip(req.Header.Get("Content-Encoding"))
+		f.Code, f.Message, f.ContentEncoding = refused.Code.String(), refused.Message,
+			clip(req.Header.Get("Content-Encoding"))
 		switch {
 		case q.missing != "":
 			f.Message += "; its bytes are not kept: " + q.missing

@@ -33,7 +33,8 @@ func (q *request) full() *errcode.Error {
 		return errcode.TooManyEvents.Errorf("more than %d events in one request", q.r.opts.MaxEvents)
 	}
 	if q.inRows > maxRows {
-		return errcode.TooMuch.Errorf("more than %d bytes of one request would stay in rows: send fewer events in one", maxRows)
+		return errcode.TooMuch.Errorf("more than %d bytes of one request would stay in rows: send fewer events in one",
+			maxRows)
 	}
 	if q.index%chargeEvery == 0 {
 		return q.Charge(chargeEvery * eventMemory)
@@ -48,7 +49,8 @@ func (q *request) count(raw []byte, contentType string, err error) {
 	} else if err != nil {
 		q.rejected++
 		code, message := errcode.Of(err)
-		q.rejects = append(q.rejects, protocol.Reject{Index: q.index, Code: code, Message: message, Raw: raw, ContentType: contentType})
+		q.rejects = append(q.rejects, protocol.Reject{Index: q.index, Code: code, Message: message, Raw: raw,
+			ContentType: contentType})
 		if len(q.rejects)%rejectsAtOnce == 0 && q.charge(q.charged+rejectsAtOnce*rejectRoom) != nil {
 			q.overfull = true
 		}

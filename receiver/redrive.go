@@ -54,7 +54,8 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 		URL: &url.URL{Path: redriveName(d.ID)}, Header: http.Header{},
 		Body: io.NopCloser(bytes.NewReader(d.Body)), ContentLength: int64(len(d.Body)),
 	}).WithContext(ctx)
-	for name, value := range map[string]string{"Content-Type": d.ContentType, "Content-Encoding": d.ContentEncoding, "User-Agent": d.UserAgent} {
+	for name, value := range map[string]string{"Content-Type": d.ContentType, "Content-Encoding": d.ContentEncoding,
+		"User-Agent": d.UserAgent} {
 		if value != "" {
 			req.Header.Set(name, value)
 		}

@@ -100,9 +100,13 @@ func (q *request) reset(now int64) {
 	var id [8]byte
 	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // tells requests apart, and is no secret
 	in := protocol.Request{Host: q, MaxEvent: q.r.opts.MaxEvent, MaxDepth: q.r.opts.MaxDepth, MaxBody: q.r.opts.MaxDecoded}
-	*q = request{r: q.r, in: in, route: q.r.native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody, scan: q.scan, inner: q.inner,
-		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0], events: q.events[:0], blobs: q.blobs[:0], applied: q.applied[:0], rejects: q.rejects[:0], violations: q.violations[:0],
-		response: q.response[:0], draft: protocol.Draft{Parts: q.draft.Parts[:0], Envelope: q.draft.Envelope[:0]}, frontBuf: q.frontBuf}
+	*q = request{r: q.r, in: in, route: q.r.native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody,
+		scan: q.scan, inner: q.inner,
+		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0],
+		events: q.events[:0], blobs: q.blobs[:0], applied: q.applied[:0], rejects: q.rejects[:0],
+		violations: q.violations[:0],
+		response:   q.response[:0], draft: protocol.Draft{Parts: q.draft.Parts[:0], Envelope: q.draft.Envelope[:0]},
+		frontBuf: q.frontBuf}
 }
 
 // Buffers up to these sizes are used again.
@@ -112,8 +116,10 @@ const (
 )
 
 func (q *request) small() bool {
-	return cap(q.sent) <= keepBytes && cap(q.body) <= keepBytes && cap(q.scratch) <= keepBytes && cap(q.response) <= keepBytes &&
-		cap(q.applied) <= keepBytes && cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents && cap(q.violations) <= keepEvents
+	return cap(q.sent) <= keepBytes && cap(q.body) <= keepBytes && cap(q.scratch) <= keepBytes &&
+		cap(q.response) <= keepBytes &&
+		cap(q.applied) <= keepBytes && cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents &&
+		cap(q.violations) <= keepEvents
 }
 
 // charge counts the request as size bytes of the receiver's memory, before
@@ -246,7 +252,8 @@ func (q *request) contentType(req *http.Request) *errcode.Error {
 		return errcode.UnsupportedMediaType.Errorf("content type %.100q cannot be read: %s", value, err)
 	}
 	switch kind {
-	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/json-lines":
+	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines",
+		"application/json-lines":
 		q.in.Lines = true
 	case "application/json", "text/json", "text/plain", "application/x-www-form-urlencoded", "application/octet-stream":
 	default:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 )
@@ -17,6 +18,7 @@ type Code uint8
 // Scope says what a code rejects.
 type Scope uint8
 
+// Scopes.
 const (
 	Event   Scope = 1 << iota // one event of a request
 	Request                   // the request as a whole
@@ -35,23 +37,37 @@ type Row struct {
 }
 
 // All returns the table in the order of its codes.
-func All() []Row { return append([]Row(nil), table[1:]...) }
+func All() []Row {
+	rows := slices.Clone(table[1:])
+	for i := range rows {
+		rows[i].Code = Code(i + 1)
+	}
+	return rows
+}
 
 // Named returns the code of that name, or false if there is none.
 func Named(name string) (Code, bool) {
-	for _, row := range table[1:] {
-		if row.Name == name {
-			return row.Code, true
+	for c, row := range table {
+		if row.Name == name && c > 0 {
+			return Code(c), true
 		}
 	}
 	return None, false
 }
 
-func (c Code) String() string  { return table[c].Name }
-func (c Code) Status() int     { return table[c].Status }
+func (c Code) String() string { return table[c].Name }
+
+// Status is that of an answer that rejects the request with this code.
+func (c Code) Status() int { return table[c].Status }
+
+// Retryable reports whether the same request can succeed later.
 func (c Code) Retryable() bool { return table[c].Retry }
-func (c Code) Refunds() bool   { return table[c].Refund }
-func (c Code) Kept() bool      { return table[c].Kept }
+
+// Refunds reports whether the request costs nothing of its project's limits.
+func (c Code) Refunds() bool { return table[c].Refund }
+
+// Kept reports whether a failure record is stored.
+func (c Code) Kept() bool { return table[c].Kept }
 
 // Errorf makes an error with this code.
 func (c Code) Errorf(format string, args ...any) *Error {
@@ -82,6 +98,7 @@ func Of(err error) (Code, string) {
 	return InvalidEvent, err.Error()
 }
 
+// All codes. What each is for says the table below.
 const (
 	None Code = iota
 
@@ -168,127 +185,127 @@ const (
 )
 
 // wrong rejects what is no better when it is sent again, and is therefore kept.
-func wrong(c Code, name string, status int, scope Scope, do string) Row {
-	return Row{Code: c, Name: name, Status: status, Scope: scope, Kept: true, Do: do}
+func wrong(name string, status int, scope Scope, do string) Row {
+	return Row{Name: name, Status: status, Scope: scope, Kept: true, Do: do}
 }
 
 // later rejects a request that the client is to send again. The client still has it, so it is not kept.
-func later(c Code, name string, status int, refund bool, do string) Row {
-	return Row{Code: c, Name: name, Status: status, Scope: Request, Retry: true, Refund: refund, Do: do}
+func later(name string, status int, refund bool, do string) Row {
+	return Row{Name: name, Status: status, Scope: Request, Retry: true, Refund: refund, Do: do}
 }
 
 // nowhere rejects a request that brings no events to any route.
-func nowhere(c Code, name string, status int, do string) Row {
-	return Row{Code: c, Name: name, Status: status, Scope: Request, Do: do}
+func nowhere(name string, status int, do string) Row {
+	return Row{Name: name, Status: status, Scope: Request, Do: do}
 }
 
 var table = [count]Row{
-	InvalidJSON: wrong(InvalidJSON, "invalid_json", bad, both,
+	InvalidJSON: wrong("invalid_json", bad, both,
 		"Send well-formed JSON. The message names the byte where reading stopped."),
-	NotAnObject: wrong(NotAnObject, "not_an_object", bad, both, "Send each event as a JSON object."),
-	InvalidUTF8: wrong(InvalidUTF8, "invalid_utf8", bad, both, "Encode strings as UTF-8."),
-	LoneSurrogate: wrong(LoneSurrogate, "lone_surrogate", bad, both,
+	NotAnObject: wrong("not_an_object", bad, both, "Send each event as a JSON object."),
+	InvalidUTF8: wrong("invalid_utf8", bad, both, "Encode strings as UTF-8."),
+	LoneSurrogate: wrong("lone_surrogate", bad, both,
 		"Write both halves of a surrogate pair, or the character itself."),
-	NulCharacter: wrong(NulCharacter, "nul_character", bad, both, "Remove `\\u0000` from the key."),
-	NumberOutOfRange: wrong(NumberOutOfRange, "number_out_of_range", bad, both,
+	NulCharacter: wrong("nul_character", bad, both, "Remove `\\u0000` from the key."),
+	NumberOutOfRange: wrong("number_out_of_range", bad, both,
 		"Send numbers that fit into 64 bits, or send them as strings."),
-	DuplicateKey: wrong(DuplicateKey, "duplicate_key", bad, both,
+	DuplicateKey: wrong("duplicate_key", bad, both,
 		"Give every member of an object its own name. Keys with dots count as paths."),
-	TooDeep:     wrong(TooDeep, "too_deep", bad, both, "Nest the event less deeply, or raise `receiver.max_depth`."),
-	TooManyKeys: wrong(TooManyKeys, "too_many_keys", bad, both, "Send fewer keys in one event."),
+	TooDeep:     wrong("too_deep", bad, both, "Nest the event less deeply, or raise `receiver.max_depth`."),
+	TooManyKeys: wrong("too_many_keys", bad, both, "Send fewer keys in one event."),
 
-	InvalidEvent: wrong(InvalidEvent, "invalid_event", bad, both,
+	InvalidEvent: wrong("invalid_event", bad, both,
 		"Read the message; the event breaks a rule that has no code."),
-	MissingName: wrong(MissingName, "missing_name", bad, both,
+	MissingName: wrong("missing_name", bad, both,
 		"Name the event. The message names the member that holds the name."),
-	NameNotAllowed: wrong(NameNotAllowed, "name_not_allowed", bad, both,
+	NameNotAllowed: wrong("name_not_allowed", bad, both,
 		"Add the name to the project's `names`, or stop sending the event."),
-	WrongType:    wrong(WrongType, "wrong_type", bad, both, "Send the member with the type that the message names."),
-	FieldTooLong: wrong(FieldTooLong, "field_too_long", bad, both, "Shorten the value to the limit in the message."),
-	InvalidTimestamp: wrong(InvalidTimestamp, "invalid_timestamp", bad, both,
+	WrongType:    wrong("wrong_type", bad, both, "Send the member with the type that the message names."),
+	FieldTooLong: wrong("field_too_long", bad, both, "Shorten the value to the limit in the message."),
+	InvalidTimestamp: wrong("invalid_timestamp", bad, both,
 		"Send a time as RFC 3339 or as seconds or milliseconds since 1970."),
-	MissingID: wrong(MissingID, "missing_id", bad, both, "Give the event the ids that its protocol requires."),
-	InvalidID: wrong(InvalidID, "invalid_id", bad, both,
+	MissingID: wrong("missing_id", bad, both, "Give the event the ids that its protocol requires."),
+	InvalidID: wrong("invalid_id", bad, both,
 		"Send trace and span ids of the right length, in hexadecimal in JSON."),
-	InvalidBase64: wrong(InvalidBase64, "invalid_base64", bad, both,
+	InvalidBase64: wrong("invalid_base64", bad, both,
 		"Send standard base64 with padding and without line ends."),
-	UnknownType: wrong(UnknownType, "unknown_type", bad, both,
+	UnknownType: wrong("unknown_type", bad, both,
 		"Use a call type that Segment's API has: track, identify, page, screen, group or alias."),
-	UnknownSpecVersion: wrong(UnknownSpecVersion, "unknown_specversion", bad, both, "Send CloudEvents 1.0."),
-	EventTooLarge: wrong(EventTooLarge, "event_too_large", bad, both,
+	UnknownSpecVersion: wrong("unknown_specversion", bad, both, "Send CloudEvents 1.0."),
+	EventTooLarge: wrong("event_too_large", bad, both,
 		"Send a smaller event, or raise `receiver.max_event`."),
-	SchemaViolation: wrong(SchemaViolation, "schema_violation", bad, both,
+	SchemaViolation: wrong("schema_violation", bad, both,
 		"Make the properties fit the schema of the event's name, or change the schema."),
-	InvalidOTLP: wrong(InvalidOTLP, "invalid_otlp", bad, both,
+	InvalidOTLP: wrong("invalid_otlp", bad, both,
 		"Send OTLP to the route of its signal, as protobuf or as OTLP's JSON."),
 
-	EmptyBody: wrong(EmptyBody, "empty_body", bad, Request, "Send events in the request's body."),
-	IncompleteBody: wrong(IncompleteBody, "incomplete_body", bad, Request,
+	EmptyBody: wrong("empty_body", bad, Request, "Send events in the request's body."),
+	IncompleteBody: wrong("incomplete_body", bad, Request,
 		"Send the whole body. The connection ended before it was complete."),
-	InvalidEncoding: wrong(InvalidEncoding, "invalid_encoding", bad, Request,
+	InvalidEncoding: wrong("invalid_encoding", bad, Request,
 		"Compress the body as `Content-Encoding` says, or leave the header out."),
-	InvalidForm:  wrong(InvalidForm, "invalid_form", bad, Request, "Encode the form as the message describes."),
-	InvalidQuery: wrong(InvalidQuery, "invalid_query", bad, Request, "Percent-encode the query."),
-	InvalidAttribute: wrong(InvalidAttribute, "invalid_attribute", bad, Request,
+	InvalidForm:  wrong("invalid_form", bad, Request, "Encode the form as the message describes."),
+	InvalidQuery: wrong("invalid_query", bad, Request, "Percent-encode the query."),
+	InvalidAttribute: wrong("invalid_attribute", bad, Request,
 		"Do not send the data or their type as `Ce-` headers."),
-	MissingEvent: wrong(MissingEvent, "missing_event", bad, Request,
+	MissingEvent: wrong("missing_event", bad, Request,
 		"Add the part `event` with the event's JSON to the form."),
-	MissingEvents: wrong(MissingEvents, "missing_events", bad, Request,
+	MissingEvents: wrong("missing_events", bad, Request,
 		"Put the events into the array that the message names."),
-	UnknownDurability: wrong(UnknownDurability, "unknown_durability", bad, Request,
+	UnknownDurability: wrong("unknown_durability", bad, Request,
 		"Set `durability` to memory, disk or object."),
 
-	MissingKey: wrong(MissingKey, "missing_key", noKey, Request, "Send the API key where the protocol expects it."),
-	UnknownKey: wrong(UnknownKey, "unknown_key", noKey, Request,
+	MissingKey: wrong("missing_key", noKey, Request, "Send the API key where the protocol expects it."),
+	UnknownKey: wrong("unknown_key", noKey, Request,
 		"Check the key with `penstock keys list`, or add it with `penstock keys add`."),
-	ExpiredKey: wrong(ExpiredKey, "expired_key", noKey, Request,
+	ExpiredKey: wrong("expired_key", noKey, Request,
 		"Use the key's successor; see `penstock keys rotate`."),
-	NoSecret: wrong(NoSecret, "no_secret", noKey, Request,
+	NoSecret: wrong("no_secret", noKey, Request,
 		"Set the key's `secret`, so that signatures can be checked."),
-	MissingSignature: wrong(MissingSignature, "missing_signature", noKey, Request,
+	MissingSignature: wrong("missing_signature", noKey, Request,
 		"Send the HMAC-SHA256 of the body in `Authorization`."),
-	WrongSignature: wrong(WrongSignature, "wrong_signature", noKey, Request,
+	WrongSignature: wrong("wrong_signature", noKey, Request,
 		"Sign the bytes of the body as they are sent, with the game's secret."),
-	WriteNotAllowed: wrong(WriteNotAllowed, "write_not_allowed", forbidden, Request, "Use a key with the scope `write`."),
-	DurabilityTooLow: wrong(DurabilityTooLow, "durability_too_low", forbidden, Request,
+	WriteNotAllowed: wrong("write_not_allowed", forbidden, Request, "Use a key with the scope `write`."),
+	DurabilityTooLow: wrong("durability_too_low", forbidden, Request,
 		"Ask for the key's minimum durability, or for none."),
 
-	NotFound: nowhere(NotFound, "not_found", http.StatusNotFound,
+	NotFound: nowhere("not_found", http.StatusNotFound,
 		"Check the path; docs/clients.md lists all routes."),
-	MethodNotAllowed: nowhere(MethodNotAllowed, "method_not_allowed", http.StatusMethodNotAllowed,
+	MethodNotAllowed: nowhere("method_not_allowed", http.StatusMethodNotAllowed,
 		"Use a method that the `Allow` header lists."),
-	Timeout: {Code: Timeout, Name: "timeout", Status: http.StatusRequestTimeout, Scope: Request, Retry: true, Kept: true,
+	Timeout: {Name: "timeout", Status: http.StatusRequestTimeout, Scope: Request, Retry: true, Kept: true,
 		Do: "Send the body faster, in smaller requests, or raise `receiver.read_timeout`."},
-	BodyTooLarge: wrong(BodyTooLarge, "body_too_large", tooLarge, Request,
+	BodyTooLarge: wrong("body_too_large", tooLarge, Request,
 		"Send fewer events at once, or raise `receiver.max_body`. For a small key, create it with `--large`."),
-	DecodedTooLarge: wrong(DecodedTooLarge, "decoded_too_large", tooLarge, Request,
+	DecodedTooLarge: wrong("decoded_too_large", tooLarge, Request,
 		"Send fewer events at once, or raise `receiver.max_decoded`."),
-	TooManyEvents: wrong(TooManyEvents, "too_many_events", tooLarge, Request,
+	TooManyEvents: wrong("too_many_events", tooLarge, Request,
 		"Send fewer events at once, or raise `receiver.max_events`."),
-	TooManyFiles: wrong(TooManyFiles, "too_many_files", tooLarge, Request, "Send fewer files in one form."),
-	TooMuch: wrong(TooMuch, "too_much", tooLarge, Request,
+	TooManyFiles: wrong("too_many_files", tooLarge, Request, "Send fewer files in one form."),
+	TooMuch: wrong("too_much", tooLarge, Request,
 		"Send fewer events at once: their rows do not fit into memory."),
-	UnsupportedMediaType: wrong(UnsupportedMediaType, "unsupported_media_type", badType, Request,
+	UnsupportedMediaType: wrong("unsupported_media_type", badType, Request,
 		"Send `application/json` or `application/x-ndjson`, or the type that the protocol uses."),
-	UnsupportedCharset: wrong(UnsupportedCharset, "unsupported_charset", badType, Request, "Send UTF-8."),
-	UnsupportedEncoding: wrong(UnsupportedEncoding, "unsupported_encoding", badType, Request,
+	UnsupportedCharset: wrong("unsupported_charset", badType, Request, "Send UTF-8."),
+	UnsupportedEncoding: wrong("unsupported_encoding", badType, Request,
 		"Compress with gzip, zstd or deflate, or not at all."),
 
-	RateLimited: later(RateLimited, "rate_limited", tooMany, true,
+	RateLimited: later("rate_limited", tooMany, true,
 		"Send the same request again after `Retry-After`. The operator can raise the project's `rate`."),
-	QuotaExceeded: later(QuotaExceeded, "quota_exceeded", tooMany, true,
+	QuotaExceeded: later("quota_exceeded", tooMany, true,
 		"Send the same request again after `Retry-After`. The operator can raise the project's `quota`."),
-	KeylessLimit: later(KeylessLimit, "keyless_limit", tooMany, true,
+	KeylessLimit: later("keyless_limit", tooMany, true,
 		"Put the key into a header or at the beginning of the body, and send the request again."),
-	TooManyKeyless: later(TooManyKeyless, "too_many_keyless", tooMany, true,
+	TooManyKeyless: later("too_many_keyless", tooMany, true,
 		"Put the key into a header, or send fewer requests at once from one address."),
 
-	Busy: later(Busy, "busy", outage, true,
+	Busy: later("busy", outage, true,
 		"Send the same request again after `Retry-After`. The receiver's memory or spool is full."),
-	Unavailable: later(Unavailable, "unavailable", outage, true,
+	Unavailable: later("unavailable", outage, true,
 		"Send the same request again after `Retry-After`. The receiver's disk cannot take events."),
-	NotStoredYet: later(NotStoredYet, "not_stored_yet", outage, false,
+	NotStoredYet: later("not_stored_yet", outage, false,
 		"Send the same request again: its events are accepted, but not yet in the bucket. With event ids they count once."),
-	Cancelled: later(Cancelled, "cancelled", outage, false,
+	Cancelled: later("cancelled", outage, false,
 		"Send the same request again: the client closed the connection."),
 }

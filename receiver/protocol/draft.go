@@ -53,6 +53,7 @@ type File struct{ ContentType, Name string }
 // As says how a part is written.
 type As uint8
 
+// The ways to write a part.
 const (
 	Member  As = iota // "key":value
 	Members           // the members of the object Value

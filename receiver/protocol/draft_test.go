@@ -14,7 +14,8 @@ func TestDraftColumns(t *testing.T) {
 		value, want string
 		code        errcode.Code
 	}{
-		{`"a"`, "a", 0}, {`"\u0041"`, "A", 0}, {`17`, "17", 0}, {`null`, "", 0}, {`true`, "", errcode.WrongType}, {`{}`, "", errcode.WrongType},
+		{`"a"`, "a", 0}, {`"\u0041"`, "A", 0}, {`17`, "17", 0}, {`null`, "", 0}, {`true`, "", errcode.WrongType},
+		{`{}`, "", errcode.WrongType},
 		{`"12345"`, "", errcode.FieldTooLong},
 	} {
 		var d Draft
@@ -74,7 +75,8 @@ func TestDraftParts(t *testing.T) {
 		d.Keep(AsMember("e", []byte(`null`)))
 		d.Keep(&jsonscan.Member{Key: []byte("f"), Value: []byte(`2`), Kind: jsonscan.Number})
 	}
-	if len(d.Parts) != 3 || d.Parts[0].As != Member || d.Parts[1].As != Members || string(d.Parts[2].Of.Key) != "c" || len(d.Envelope) != 1 {
+	if len(d.Parts) != 3 || d.Parts[0].As != Member || d.Parts[1].As != Members || string(d.Parts[2].Of.Key) != "c" ||
+		len(d.Envelope) != 1 {
 		t.Errorf("parts %+v, envelope %+v", d.Parts, d.Envelope)
 	}
 }

@@ -9,7 +9,8 @@ import (
 
 // What is found by brackets and strings is what a parser finds.
 func FuzzEachMember(f *testing.F) {
-	for _, s := range []string{`{}`, `{"a":1}`, ` {"a" : [1,{"b":"}"}] , "c\"d":"x"} `, `{"a":1,}`, `{"a"}`, `{"a":}`, `{"a":1}x`, `{"a":1,"a":2}`, `{"":""}`} {
+	for _, s := range []string{`{}`, `{"a":1}`, ` {"a" : [1,{"b":"}"}] , "c\"d":"x"} `, `{"a":1,}`, `{"a"}`, `{"a":}`,
+		`{"a":1}x`, `{"a":1,"a":2}`, `{"":""}`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -54,7 +55,8 @@ func TestFindAndDig(t *testing.T) {
 	for _, c := range []struct {
 		path []string
 		want string
-	}{{[]string{"a", "b", "c"}, "x\n"}, {[]string{"n"}, "7"}, {[]string{"a", "b"}, ""}, {[]string{"a", "x", "c"}, ""}, {[]string{"n", "x"}, ""}} {
+	}{{[]string{"a", "b", "c"}, "x\n"}, {[]string{"n"}, "7"}, {[]string{"a", "b"}, ""}, {[]string{"a", "x", "c"}, ""},
+		{[]string{"n", "x"}, ""}} {
 		if got := string(PlainText(Dig([]byte(object), c.path...))); got != c.want {
 			t.Errorf("%v: got %q, want %q", c.path, got, c.want)
 		}
@@ -64,8 +66,10 @@ func TestFindAndDig(t *testing.T) {
 // One of two lists of events, or of two keys, would be lost.
 func TestAmbiguous(t *testing.T) {
 	for body, want := range map[string]bool{
-		`{"batch":[],"batch":[]}`: true, `{"batch":[1],"events":[]}`: true, `{"event":"a","batch":[1]}`: true, `{"token":"a","token":"b"}`: true,
-		`{"batch":[],"events":null}`: false, `{"batch":[],"token":"a","api_key":"b"}`: false, `{"x":1,"x":2,"batch":[]}`: false,
+		`{"batch":[],"batch":[]}`: true, `{"batch":[1],"events":[]}`: true, `{"event":"a","batch":[1]}`: true,
+		`{"token":"a","token":"b"}`:  true,
+		`{"batch":[],"events":null}`: false, `{"batch":[],"token":"a","api_key":"b"}`: false,
+		`{"x":1,"x":2,"batch":[]}`: false,
 	} {
 		if err := ambiguous([]byte(body)); (err != nil) != want {
 			t.Errorf("%s: error %v, want one: %v", body, err, want)

@@ -37,7 +37,8 @@ func TestBaseReply(t *testing.T) {
 		Errors  []struct{ Index int }
 		Omitted int `json:"errors_omitted"`
 	}
-	if err := json.Unmarshal(reply.Body, &a); err != nil || len(a.Errors) != MaxListed || a.Omitted != 5 || a.Errors[99].Index != 99 {
+	if err := json.Unmarshal(reply.Body, &a); err != nil || len(a.Errors) != MaxListed || a.Omitted != 5 ||
+		a.Errors[99].Index != 99 {
 		t.Errorf("%d are listed and %d omitted, error %v, want %d and 5", len(a.Errors), a.Omitted, err, MaxListed)
 	}
 }
@@ -50,12 +51,14 @@ func TestHeaders(t *testing.T) {
 		{Outcome{Status: 202}, "||"},
 		{Outcome{Status: 503, Refused: errcode.Busy.Errorf("")}, "3||"},
 		{Outcome{Status: 408, Refused: errcode.Timeout.Errorf("")}, "||"},
-		{Outcome{Status: 429, Refused: errcode.RateLimited.Errorf(""), Limit: &tenant.Limit{Left: 2, Wait: 1500 * time.Millisecond}}, "2|2|"},
+		{Outcome{Status: 429, Refused: errcode.RateLimited.Errorf(""),
+			Limit: &tenant.Limit{Left: 2, Wait: 1500 * time.Millisecond}}, "2|2|"},
 		{Outcome{Status: 401, Refused: errcode.UnknownKey.Errorf("")}, `||Bearer realm="penstock"`},
 	} {
 		h := http.Header{}
 		c.o.SetHeader(h, 3*time.Second)
-		if got := strings.Join([]string{h.Get("Retry-After"), h.Get("RateLimit-Remaining"), h.Get("WWW-Authenticate")}, "|"); got != c.want {
+		if got := strings.Join([]string{h.Get("Retry-After"), h.Get("RateLimit-Remaining"), h.Get("WWW-Authenticate")},
+			"|"); got != c.want {
 			t.Errorf("status %d: got %s, want %s", c.o.Status, got, c.want)
 		}
 	}

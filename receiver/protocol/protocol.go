@@ -32,6 +32,7 @@ type Mapper interface {
 // MapperFunc is a function as a Mapper.
 type MapperFunc func(d *Draft, members []jsonscan.Member)
 
+// Map calls f.
 func (f MapperFunc) Map(d *Draft, members []jsonscan.Member) { f(d, members) }
 
 // A protocol can have these methods besides.
@@ -100,6 +101,7 @@ func (r *Route) Allowed() []string {
 // Redrive says whether an operator sends a failure record once more.
 type Redrive uint8
 
+// The kinds of redrives.
 const (
 	NoRedrive    Redrive = iota
 	RedriveBody          // the whole body

@@ -86,7 +86,8 @@ func (r *Request) unwrapAll(body []byte) ([]byte, *errcode.Error) {
 		return data, nil // whatever it is, it is rejected as JSON
 	}
 	if len(data) > maxWrapped {
-		return nil, errcode.BodyTooLarge.Errorf("the form is larger than the limit of %d bytes: send JSON, or gzip as the body", maxWrapped)
+		return nil, errcode.BodyTooLarge.Errorf(
+			"the form is larger than the limit of %d bytes: send JSON, or gzip as the body", maxWrapped)
 	}
 	if err := r.Charge(4 * int64(len(data))); err != nil { // the copies that are made here
 		return nil, err
@@ -133,7 +134,8 @@ func parseForm(body []byte) (url.Values, *errcode.Error) {
 	case len(form["data"]) > 1:
 		return nil, errcode.DuplicateKey.Errorf("the form has more than one \"data\": send several events as one array")
 	case !slices.Contains(Compressions, form.Get("compression")):
-		return nil, errcode.UnsupportedEncoding.Errorf("compression %.40q: send gzip (compression=gzip-js), base64 or plain JSON",
+		return nil, errcode.UnsupportedEncoding.Errorf(
+			"compression %.40q: send gzip (compression=gzip-js), base64 or plain JSON",
 			form.Get("compression"))
 	}
 	return form, nil

@@ -20,7 +20,8 @@ import (
 func Routes() []*protocol.Route { return []*protocol.Route{route()} }
 
 func route() *protocol.Route {
-	return &protocol.Route{Name: "amplitude", Paths: []string{"/2/httpapi"}, Protocol: Protocol{}, NameMember: "event_type"}
+	return &protocol.Route{Name: "amplitude", Paths: []string{"/2/httpapi"}, Protocol: Protocol{},
+		NameMember: "event_type"}
 }
 
 // Protocol is that of the API.
@@ -100,7 +101,8 @@ func (Protocol) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 		switch status {
 		case http.StatusUnauthorized:
 			message = "Invalid API key: " + message
-		case http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		case http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests,
+			http.StatusServiceUnavailable:
 		default: // sent again it would be rejected again
 			b = protocol.AppendString(b, "missing_field", o.Refused.Code.String())
 		}

@@ -61,7 +61,10 @@ func (binary) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcod
 		w = append(protocol.AppendKey(w, "data_base64"), `""`...)
 		data = body
 	}
-	return to.Single(protocol.MapperFunc(func(d *protocol.Draft, members []jsonscan.Member) { mapEvent(d, members, data) }),
+	return to.Single(protocol.MapperFunc(func(d *protocol.Draft,
+		members []jsonscan.Member) {
+		mapEvent(d, members, data)
+	}),
 		append(w, '}'), "the event")
 }
 
@@ -109,5 +112,6 @@ func isJSON(kind string) bool {
 
 func isText(kind string) bool {
 	kind, _, _ = mime.ParseMediaType(kind)
-	return kind == "" || strings.HasPrefix(kind, "text/") || strings.HasSuffix(kind, "+xml") || kind == "application/xml" || kind == "application/x-www-form-urlencoded"
+	return kind == "" || strings.HasPrefix(kind, "text/") || strings.HasSuffix(kind, "+xml") ||
+		kind == "application/xml" || kind == "application/x-www-form-urlencoded"
 }

@@ -21,8 +21,10 @@ import (
 // Routes are those of all modes.
 func Routes() []*protocol.Route {
 	return []*protocol.Route{
-		{Name: "cloudevents", Paths: []string{native.Path}, Match: isStructured, AnyType: true, Protocol: structured{}, NameMember: "type"},
-		{Name: "cloudevents", Paths: []string{native.Path}, Match: isBinary, AnyType: true, Protocol: binary{}, NameMember: "type",
+		{Name: "cloudevents", Paths: []string{native.Path}, Match: isStructured, AnyType: true, Protocol: structured{},
+			NameMember: "type"},
+		{Name: "cloudevents", Paths: []string{native.Path}, Match: isBinary, AnyType: true, Protocol: binary{},
+			NameMember:   "type",
 			EventHeaders: []string{header}},
 	}
 }

@@ -25,7 +25,8 @@ func TestBatched(t *testing.T) {
 func TestBinary(t *testing.T) {
 	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Single: true,
 		Request: func(key string, events ...string) *http.Request {
-			req := protocoltest.Post("/v1/events", "application/json", []byte(`{"price":7,"currency":"EUR","items":["sword","shield","potion","map"]}`))
+			req := protocoltest.Post("/v1/events", "application/json",
+				[]byte(`{"price":7,"currency":"EUR","items":["sword","shield","potion","map"]}`))
 			for name, value := range map[string]string{"Ce-Specversion": "1.0", "Ce-Id": "7", "Ce-Source": "/shop"} {
 				req.Header.Set(name, value)
 			}

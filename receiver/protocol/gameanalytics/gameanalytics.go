@@ -37,15 +37,18 @@ func (gameanalytics) Authenticate(req *http.Request) (key string, given bool) {
 // Verify checks the signature: of the bytes as they were sent, compressed ones too.
 func (gameanalytics) Verify(head http.Header, secret string, sent []byte) *errcode.Error {
 	if secret == "" {
-		return errcode.NoSecret.Errorf("this key has no secret here, and without one no signature can be checked: set it in receiver.keys")
+		return errcode.NoSecret.Errorf(
+			"this key has no secret here, and without one no signature can be checked: set it in receiver.keys")
 	}
 	sum := hmac.New(sha256.New, []byte(secret))
 	sum.Write(sent)
 	switch given, err := base64.StdEncoding.DecodeString(head.Get("Authorization")); {
 	case len(given) == 0 && err == nil:
-		return errcode.MissingSignature.Errorf("no signature: Authorization is to be the HMAC-SHA256 of the body with the secret key, in base64")
+		return errcode.MissingSignature.Errorf(
+			"no signature: Authorization is to be the HMAC-SHA256 of the body with the secret key, in base64")
 	case err != nil || !hmac.Equal(given, sum.Sum(nil)):
-		return errcode.WrongSignature.Errorf("Authorization is not the HMAC-SHA256, in base64, of the body with this game's secret key")
+		return errcode.WrongSignature.Errorf(
+			"Authorization is not the HMAC-SHA256, in base64, of the body with this game's secret key")
 	}
 	return nil
 }
@@ -86,8 +89,9 @@ func (gameanalytics) Map(d *protocol.Draft, members []jsonscan.Member) {
 // no signature: an SDK that is rejected here gathers no events at all, while
 // those that it sends in vain are kept.
 func initialize(*http.Request) protocol.Reply {
-	return protocol.Reply{Status: http.StatusOK, Body: fmt.Appendf(nil, `{"enabled":true,"server_ts":%d,"flags":[],"configs":[],`+
-		`"configs_hash":"","ab_id":"","ab_variant_id":""}`+"\n", time.Now().Unix())}
+	return protocol.Reply{Status: http.StatusOK,
+		Body: fmt.Appendf(nil, `{"enabled":true,"server_ts":%d,"flags":[],"configs":[],`+
+			`"configs_hash":"","ab_id":"","ab_variant_id":""}`+"\n", time.Now().Unix())}
 }
 
 // Reply has a body only if the events are not wanted again: after an answer

@@ -38,7 +38,8 @@ func (helicone) Map(d *protocol.Draft, members []jsonscan.Member) {
 		switch string(m.Key) {
 		case "providerRequest":
 			meta = protocol.Dig(m.Value, "meta")
-			if kind := protocol.PlainText(protocol.Dig(m.Value, "json", "_type")); len(kind) > 0 && len(kind) <= protocol.MaxName {
+			if kind := protocol.PlainText(protocol.Dig(m.Value, "json", "_type")); len(kind) > 0 &&
+				len(kind) <= protocol.MaxName {
 				d.Name = kind // tool, vector_db, data
 			}
 		case "timing":

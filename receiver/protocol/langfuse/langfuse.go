@@ -5,6 +5,7 @@
 package langfuse
 
 import (
+	"errors"
 	"io"
 	"net/http"
 
@@ -16,7 +17,8 @@ import (
 // Routes are those of the API.
 func Routes() []*protocol.Route {
 	return []*protocol.Route{
-		{Name: "langfuse", Paths: []string{"/api/public/ingestion"}, Protocol: langfuse{}, NameMember: "type", RereadBody: true},
+		{Name: "langfuse", Paths: []string{"/api/public/ingestion"}, Protocol: langfuse{}, NameMember: "type",
+			RereadBody: true},
 		{Name: "langfuse", Paths: []string{"/api/public/health"}, Methods: []string{http.MethodGet}, Answer: health},
 	}
 }
@@ -103,7 +105,7 @@ func appendSuccesses(b []byte, o *protocol.Outcome) []byte {
 	values := jsonscan.NewValues(batch, false)
 	for index, taken := 0, 0; taken < o.Accepted+o.Sampled; index++ {
 		element, err := values.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break // a hostile body, of which parts were read again and again
 		}
 		if len(rejects) > 0 && rejects[0].Index == index {

@@ -50,7 +50,8 @@ func (litellm) Map(d *protocol.Draft, members []jsonscan.Member) {
 				d.User = user
 			}
 		case "metadata":
-			if user := protocol.PlainText(protocol.Dig(m.Value, "user_api_key_user_id")); len(d.User) == 0 && len(user) <= protocol.MaxID {
+			if user := protocol.PlainText(protocol.Dig(m.Value, "user_api_key_user_id")); len(d.User) == 0 &&
+				len(user) <= protocol.MaxID {
 				d.User = user // of the key, if the request names none
 			}
 		case "call_type":

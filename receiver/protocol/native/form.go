@@ -54,7 +54,10 @@ func (form) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.
 	if size > r.MaxEvent {
 		return errcode.EventTooLarge.Errorf("the event has %d bytes with its files, the limit is %d", size, r.MaxEvent)
 	}
-	return to.Single(protocol.MapperFunc(func(d *protocol.Draft, members []jsonscan.Member) { mapEvent(d, members, files) }),
+	return to.Single(protocol.MapperFunc(func(d *protocol.Draft,
+		members []jsonscan.Member) {
+		mapEvent(d, members, files)
+	}),
 		protocol.Whole(event), "the part \"event\"")
 }
 
@@ -80,7 +83,8 @@ func parts(contentType string, body []byte) (event []byte, files []file, refused
 			return errcode.TooManyFiles.Errorf("more than %d files in one form", maxFiles)
 		}
 		kind := cmp.Or(head.Get("Content-Type"), "application/octet-stream")
-		files = append(files, file{jsonscan.Member{Key: []byte(name), Value: data}, protocol.File{ContentType: protocol.Clip(kind), Name: protocol.Clip(of["filename"])}})
+		files = append(files, file{jsonscan.Member{Key: []byte(name), Value: data},
+			protocol.File{ContentType: protocol.Clip(kind), Name: protocol.Clip(of["filename"])}})
 		return nil
 	})
 	if refused == nil && !found {
@@ -90,7 +94,8 @@ func parts(contentType string, body []byte) (event []byte, files []file, refused
 }
 
 // eachPart calls f for each part of a form. What the parts hold are views into body.
-func eachPart(body []byte, boundary string, f func(head textproto.MIMEHeader, data []byte) *errcode.Error) *errcode.Error {
+func eachPart(body []byte, boundary string,
+	f func(head textproto.MIMEHeader, data []byte) *errcode.Error) *errcode.Error {
 	bad := func(why string) *errcode.Error {
 		return errcode.InvalidForm.Errorf("the form cannot be read: %s", why)
 	}

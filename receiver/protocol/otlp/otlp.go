@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -163,7 +164,8 @@ func (s *signal) strange(body []byte) (err *errcode.Error) {
 // named tells whether a key is that name, or the name that it has in protobuf:
 // resource_spans, which readers of protobuf's JSON take as well.
 func named(key []byte, name string) bool {
-	return string(key) == name || bytes.IndexByte(key, '_') > 0 && strings.EqualFold(strings.ReplaceAll(string(key), "_", ""), name)
+	return string(key) == name || bytes.IndexByte(key, '_') > 0 &&
+		strings.EqualFold(strings.ReplaceAll(string(key), "_", ""), name)
 }
 
 // sourceJSON is what a group of records comes from.
@@ -210,7 +212,7 @@ func (b *walk) list(object []byte, name string, f func(element []byte) *errcode.
 func elements(array []byte, f func(element []byte) *errcode.Error) *errcode.Error {
 	for values := jsonscan.NewValues(array, false); ; {
 		value, err := values.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		n := jsonscan.Extent(value)
@@ -418,7 +420,8 @@ func (b *walk) enterResource(sent, schema []byte) *errcode.Error {
 		return err
 	}
 	b.resource, b.resourceSchema, b.resourceAttributes = sent, schema, m.Attributes
-	b.sdk, b.version = []byte(textOf(m.Attributes, "telemetry.sdk.name")), []byte(textOf(m.Attributes, "telemetry.sdk.version"))
+	b.sdk, b.version = []byte(textOf(m.Attributes, "telemetry.sdk.name")),
+		[]byte(textOf(m.Attributes, "telemetry.sdk.version"))
 	w := append(b.envelope[:0], '{')
 	w = appendObject(w, "resource", m.Attributes)
 	w = b.appendSchema(w, schema)
@@ -503,7 +506,8 @@ func (b *walk) take(sent []byte) *errcode.Error {
 	}
 	// Each has the resource with it, which may be as large as an event.
 	if b.made > b.r.MaxBody {
-		return errcode.DecodedTooLarge.Errorf("the records, each with its resource, take more than the limit of %d bytes", b.r.MaxBody)
+		return errcode.DecodedTooLarge.Errorf("the records, each with its resource, take more than the limit of %d bytes",
+			b.r.MaxBody)
 	}
 	return nil
 }

@@ -70,7 +70,8 @@ func TestProtobuf(t *testing.T) {
 func spans(events []string) proto.Message {
 	var all []*tracepb.Span
 	for i, name := range events {
-		s := &tracepb.Span{Name: name, TraceId: []byte{15: 7}, SpanId: []byte{7: byte(i + 1)}, TraceState: "a=1,b=2,c=3,d=4,e=5,f=6,g=7"}
+		s := &tracepb.Span{Name: name, TraceId: []byte{15: 7}, SpanId: []byte{7: byte(i + 1)},
+			TraceState: "a=1,b=2,c=3,d=4,e=5,f=6,g=7"}
 		if name == protocoltest.Bad {
 			s.SpanId = nil
 		}
@@ -83,7 +84,8 @@ func logs(events []string) proto.Message {
 	var all []*logspb.LogRecord
 	for _, name := range events {
 		l := &logspb.LogRecord{EventName: name,
-			Body: &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: "the level was reached after a long fight in the dunes"}}}
+			Body: &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: "the level was reached after a long " +
+				"fight in the dunes"}}}
 		if name == protocoltest.Bad {
 			l.TraceId = []byte{1}
 		}

@@ -109,7 +109,10 @@ func (r *record) span(m *tracepb.Span) {
 	r.identifier("parent_span_id", m.ParentSpanId, 8)
 	r.setNano("start_time_unix_nano", m.StartTimeUnixNano)
 	if m.StartTimeUnixNano > 0 && m.EndTimeUnixNano >= m.StartTimeUnixNano {
-		r.own("duration_ms", func(w []byte) []byte { return appendFloat(w, float64(m.EndTimeUnixNano-m.StartTimeUnixNano)/1e6) })
+		r.own("duration_ms", func(w []byte) []byte {
+			return appendFloat(w,
+				float64(m.EndTimeUnixNano-m.StartTimeUnixNano)/1e6)
+		})
 	} else {
 		r.setAside("end_time_unix_nano", m.EndTimeUnixNano)
 	}
@@ -239,7 +242,8 @@ func (r *record) rename() {
 			continue
 		}
 		if c.Now == llm.FinishReasons && v.GetArrayValue() == nil { // there was one
-			v = &commonpb.AnyValue{Value: &commonpb.AnyValue_ArrayValue{ArrayValue: &commonpb.ArrayValue{Values: []*commonpb.AnyValue{v}}}}
+			one := &commonpb.ArrayValue{Values: []*commonpb.AnyValue{v}}
+			v = &commonpb.AnyValue{Value: &commonpb.AnyValue_ArrayValue{ArrayValue: one}}
 		}
 		r.text = appendValue(protocol.AppendKey(r.text, c.Now), v)
 		r.attributes = append(r.attributes[:len(r.attributes):len(r.attributes)], &commonpb.KeyValue{Key: c.Now, Value: v})

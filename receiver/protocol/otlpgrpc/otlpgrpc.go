@@ -60,7 +60,8 @@ const prefixTimeout = 10 * time.Second
 func Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.Method != http.MethodPost || !isGRPC(req.Header.Get("Content-Type")) {
-			http.Error(w, "this port takes OTLP over gRPC: send application/grpc, or OTLP over HTTP to the receiver's other port", http.StatusUnsupportedMediaType)
+			http.Error(w, "this port takes OTLP over gRPC: send application/grpc, "+
+				"or OTLP over HTTP to the receiver's other port", http.StatusUnsupportedMediaType)
 			return
 		}
 		w.Header().Set("Content-Type", "application/grpc")

@@ -141,8 +141,9 @@ func TestExport(t *testing.T) {
 		grpc.UseCompressor(gzip.Name)); err != nil {
 		t.Errorf("gzip: %v", err)
 	}
-	records := &logspb.LogsData{ResourceLogs: []*logspb.ResourceLogs{{ScopeLogs: []*logspb.ScopeLogs{{LogRecords: []*logspb.LogRecord{
-		{EventName: "record", Body: &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: "hi"}}}}}}}}}
+	records := &logspb.LogsData{ResourceLogs: []*logspb.ResourceLogs{{
+		ScopeLogs: []*logspb.ScopeLogs{{LogRecords: []*logspb.LogRecord{
+			{EventName: "record", Body: &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: "hi"}}}}}}}}}
 	if _, err := export(metadata.AppendToOutgoingContext(t.Context(), "x-api-key", "k"), conn, logs, records); err != nil {
 		t.Errorf("logs: %v", err)
 	}
@@ -192,7 +193,8 @@ func TestRefusedCalls(t *testing.T) {
 	_, err = export(withKey(t, "k"), conn, traces, spans(strings.Repeat("a", 4<<20)), grpc.UseCompressor(gzip.Name))
 	check("a message that is large when it is decompressed", err, codes.InvalidArgument, "too_large", 0)
 	_, err = export(withKey(t, "k"), conn, traces,
-		&tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{Spans: []*tracepb.Span{{Name: "100 % ü"}}}}}}})
+		&tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{
+			ScopeSpans: []*tracepb.ScopeSpans{{Spans: []*tracepb.Span{{Name: "100 % ü"}}}}}}})
 	check("all refused", err, codes.InvalidArgument, "invalid_id", 0)
 	_, err = export(withKey(t, "k"), conn, metrics, spans())
 	check("metrics", err, codes.Unimplemented, "metrics are no events", 0)

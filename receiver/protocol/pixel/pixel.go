@@ -19,7 +19,8 @@ var Methods = []string{http.MethodGet, http.MethodHead}
 // it. All values are strings; a parameter that comes more than once is an
 // array, unless it is a column.
 func Routes() []*protocol.Route {
-	return []*protocol.Route{{Name: "pixel", Paths: []string{"/v1/pixel.gif"}, Methods: Methods, Query: true, AnyType: true, Protocol: pixel{}}}
+	return []*protocol.Route{{Name: "pixel", Paths: []string{"/v1/pixel.gif"}, Methods: Methods, Query: true,
+		AnyType: true, Protocol: pixel{}}}
 }
 
 type pixel struct{ native.Protocol }
@@ -37,7 +38,8 @@ func Image(o *protocol.Outcome, b []byte) protocol.Reply {
 }
 
 // transparent is the smallest image that all browsers take.
-const transparent = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+const transparent = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00" +
+	"!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 
 func (p pixel) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
 	if r.Redrive != protocol.NoRedrive && len(body) > 0 && body[0] == '{' {

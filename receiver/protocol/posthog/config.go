@@ -22,7 +22,8 @@ func (c config) recording() string {
 // versions of the question.
 func (c config) flags(*http.Request) protocol.Reply {
 	return ok([]byte(`{"flags":{},"featureFlags":{},"featureFlagPayloads":{},` +
-		`"errorsWhileComputingFlags":false,"config":{},"supportedCompression":["gzip","gzip-js"],"sessionRecording":` + c.recording() +
+		`"errorsWhileComputingFlags":false,"config":{},"supportedCompression":["gzip","gzip-js"],"sessionRecording":` +
+		c.recording() +
 		`,"surveys":false,"toolbarParams":{},"siteApps":[]}` + "\n"))
 }
 

@@ -137,7 +137,8 @@ func (capture) Map(to *protocol.Draft, members []jsonscan.Member) {
 	}
 	for i := range members {
 		switch m := &members[i]; string(m.Key) {
-		case "event", "distinct_id", "session_id", "timestamp", "properties", "library", "library_version", "api_key", "token", "sent_at":
+		case "event", "distinct_id", "session_id", "timestamp", "properties", "library", "library_version", "api_key",
+			"token", "sent_at":
 		case "uuid":
 			if d.named {
 				d.KeepID(m)

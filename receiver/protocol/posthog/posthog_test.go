@@ -16,7 +16,8 @@ func event(i int, name string) string {
 	if name == protocoltest.Bad {
 		return `{"distinct_id":"u"}`
 	}
-	return fmt.Sprintf(`{"event":%q,"uuid":"0193b3f0-7b5a-7cde-8f01-23456789ab%02d","properties":{"distinct_id":"u","$lib":"web"}}`, name, i)
+	return fmt.Sprintf(
+		`{"event":%q,"uuid":"0193b3f0-7b5a-7cde-8f01-23456789ab%02d","properties":{"distinct_id":"u","$lib":"web"}}`, name, i)
 }
 
 func request(path string) func(key string, events ...string) *http.Request {
@@ -30,11 +31,13 @@ func request(path string) func(key string, events ...string) *http.Request {
 }
 
 func TestCapture(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true, Request: request("/i/v0/e/")})
+	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
+		Request: request("/i/v0/e/")})
 }
 
 func TestRecordings(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true, Request: request("/s/")})
+	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
+		Request: request("/s/")})
 }
 
 // Old clients send an event as a form, in base64.

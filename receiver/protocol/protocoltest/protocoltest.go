@@ -25,6 +25,7 @@ import (
 // Meaning is what a client of the protocol does after an answer.
 type Meaning string
 
+// All that clients do.
 const (
 	Done  Meaning = "done with all of it"
 	Drop  Meaning = "drops it"
@@ -72,7 +73,8 @@ type Protocol struct {
 // Run checks a protocol.
 func Run(t *testing.T, p Protocol) {
 	for name, f := range map[string]func(*testing.T, *Protocol){
-		"good batch": goodBatch, "bad event": badEvent, "all bad": allBad, "rejected keys": rejectedKeys, "too large": tooLarge,
+		"good batch": goodBatch, "bad event": badEvent, "all bad": allBad, "rejected keys": rejectedKeys,
+		"too large":    tooLarge,
 		"rate limited": rateLimited, "outage": outage, "empty": empty, "compressed": compressed, "resend": resend,
 		"broken": broken, "methods": methods, "redrive": redrive,
 	} {
@@ -151,7 +153,8 @@ func goodBatch(t *testing.T, p *Protocol) {
 		if string(e.Project) != project || e.ID == (pipeline.UUID{}) || e.ReceivedAt == 0 {
 			t.Errorf("event of project %q with id %s, received at %d", e.Project, e.ID, e.ReceivedAt)
 		}
-		if !json.Valid(e.Properties) || e.Properties[0] != '{' || !json.Valid(e.Context) || bytes.ContainsAny(e.Properties, "\r\n") {
+		if !json.Valid(e.Properties) || e.Properties[0] != '{' || !json.Valid(e.Context) ||
+			bytes.ContainsAny(e.Properties, "\r\n") {
 			t.Errorf("properties %q, context %q", e.Properties, e.Context)
 		}
 		if all := string(e.Properties) + string(e.Context); strings.Contains(all, Key) {
@@ -176,7 +179,8 @@ func badEvent(t *testing.T, p *Protocol) {
 		if p.Single {
 			want = -1
 		}
-		if f.Index != want || f.Code != p.Code.String() || f.Project != project || len(f.Raw) == 0 || strings.Contains(string(f.Raw), Key) && !p.Single {
+		if f.Index != want || f.Code != p.Code.String() || f.Project != project || len(f.Raw) == 0 ||
+			strings.Contains(string(f.Raw), Key) && !p.Single {
 			t.Errorf("failure record %+v, want index %d and code %s", f, want, p.Code)
 		}
 	}
@@ -197,7 +201,8 @@ func rejectedKeys(t *testing.T, p *Protocol) {
 		key  string
 		code errcode.Code
 	}{
-		{"", errcode.MissingKey}, {unknown, errcode.UnknownKey}, {readOnly, errcode.WriteNotAllowed}, {expired, errcode.ExpiredKey},
+		{"", errcode.MissingKey}, {unknown, errcode.UnknownKey}, {readOnly, errcode.WriteNotAllowed},
+		{expired, errcode.ExpiredKey},
 	} {
 		if c.key == "" && p.InPath {
 			continue
@@ -224,11 +229,13 @@ func tooLarge(t *testing.T, p *Protocol) {
 		p.setBody(req, append(body, bytes.Repeat([]byte(" "), size)...))
 		return req
 	}
-	for name, req := range map[string]*http.Request{"any key": padded(Key, maxBody), "key of small bodies": padded(small, smallBody)} {
+	for name, req := range map[string]*http.Request{"any key": padded(Key, maxBody),
+		"key of small bodies": padded(small, smallBody)} {
 		s.events, s.failures = nil, nil
 		if got, answer := p.send(t, r, req); got != Drop && got != Halve || len(s.events) != 0 || len(s.failures) != 1 ||
 			s.failures[0].Code != errcode.BodyTooLarge.String() {
-			t.Errorf("%s: the client %s, %d events, failure records %+v, answer %.300q", name, got, len(s.events), s.failures, answer)
+			t.Errorf("%s: the client %s, %d events, failure records %+v, answer %.300q", name, got, len(s.events), s.failures,
+				answer)
 		}
 	}
 }
@@ -349,12 +356,14 @@ func redrive(t *testing.T, p *Protocol) {
 	f := s.failures[0]
 	s.events, s.failures = nil, nil
 	out, err := r.Redrive(t.Context(), receiver.Redrive{
-		ID: pipeline.NewUUIDv7(f.Time.UnixMilli()), Time: f.Time.UnixMilli(), Project: f.Project, Path: f.Path, Event: f.Index >= 0,
+		ID: pipeline.NewUUIDv7(f.Time.UnixMilli()), Time: f.Time.UnixMilli(), Project: f.Project, Path: f.Path,
+		Event:       f.Index >= 0,
 		ContentType: f.ContentType, ContentEncoding: f.ContentEncoding, ClientIP: f.ClientIP, UserAgent: f.UserAgent,
 		Headers: f.Headers, Body: f.Raw, Durability: pipeline.Disk,
 	})
 	if err != nil || out.Code != p.Code.String() || out.Accepted != 0 || len(s.events)+len(s.failures) != 0 {
-		t.Errorf("redriven %+v, error %v, %d events and %d failure records, want code %s", out, err, len(s.events), len(s.failures), p.Code)
+		t.Errorf("redriven %+v, error %v, %d events and %d failure records, want code %s", out, err, len(s.events),
+			len(s.failures), p.Code)
 	}
 }
 

@@ -24,7 +24,8 @@ type sink struct {
 	failures []pipeline.Failure
 }
 
-func (s *sink) Append(_ context.Context, events []pipeline.Event, _ []pipeline.Blob, _ pipeline.Durability) (pipeline.Ticket, error) {
+func (s *sink) Append(_ context.Context, events []pipeline.Event, _ []pipeline.Blob,
+	_ pipeline.Durability) (pipeline.Ticket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -78,14 +79,16 @@ func newReceiver(t *testing.T, rate tenant.Rate) (*receiver.Receiver, *sink) {
 	s := &sink{}
 	r := receiver.New(receiver.Options{
 		Durability: pipeline.Disk, MaxBody: maxBody, MaxDecoded: maxBody, MaxEvent: maxBody, MaxEvents: 1000, MaxDepth: 64,
-		SmallBody: smallBody, MaxMemory: 64 << 20, ReadTimeout: 10 * time.Second, RetryAfter: retryAfter, AnonymousRate: 1 << 20,
+		SmallBody: smallBody, MaxMemory: 64 << 20, ReadTimeout: 10 * time.Second, RetryAfter: retryAfter,
+		AnonymousRate: 1 << 20,
 	}, s, s, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	key := func(name string) tenant.Key {
 		return tenant.Key{Project: project, Name: name, Hash: tenant.HashKey(name), Secret: secret}
 	}
 	noWrite, old, narrow := key(readOnly), key(expired), key(small)
 	noWrite.ReadOnly, narrow.Small, old.Expires = true, true, time.Now().Add(-time.Hour)
-	if err := r.SetProjects([]tenant.Project{{Name: project, Events: rate}}, []tenant.Key{key(Key), noWrite, old, narrow}); err != nil {
+	if err := r.SetProjects([]tenant.Project{{Name: project, Events: rate}},
+		[]tenant.Key{key(Key), noWrite, old, narrow}); err != nil {
 		t.Fatal(err)
 	}
 	return r, s

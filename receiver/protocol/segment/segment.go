@@ -41,7 +41,8 @@ func Routes() []*protocol.Route {
 }
 
 func callsAt(kind string, paths ...string) *protocol.Route {
-	return &protocol.Route{Name: "segment", Paths: paths, Protocol: calls{kind: kind}, NameMember: "event", FindsGzip: true}
+	return &protocol.Route{Name: "segment", Paths: paths, Protocol: calls{kind: kind}, NameMember: "event",
+		FindsGzip: true}
 }
 
 // calls are those of a route.
@@ -71,29 +72,17 @@ func (p calls) Events(r *protocol.Request, body []byte, to protocol.Sink) *errco
 
 // Map takes a call's members.
 func (p calls) Map(d *protocol.Draft, members []jsonscan.Member) {
-	kind := []byte(p.kind)
+	kind, facts := p.kindOf(d, members)
+	track := string(kind) == "track"
+	if !track {
+		d.Name = kind
+	}
 	var original *jsonscan.Member // RudderStack's browser client sends no other time
-	for i := range members {
-		if m := &members[i]; string(m.Key) == "type" && m.Kind != jsonscan.Null {
-			kind = d.Text(m, protocol.MaxName)
-		}
-	}
-	d.Name = kind
-	facts := "properties"
-	switch string(kind) {
-	case "track":
-		d.Name = nil // the event's own
-	case "page", "screen":
-	case "identify", "group", "alias":
-		facts = "traits"
-	default:
-		d.Fail(errcode.UnknownType.Errorf("type %.40q: track, identify, page, screen, group or alias", kind))
-	}
 	var anonymous, rudder []byte
 	for i := range members {
 		switch m := &members[i]; string(m.Key) {
 		case "event":
-			if string(kind) == "track" {
+			if track {
 				d.Name = d.Text(m, protocol.MaxName)
 			}
 		case "messageId":
@@ -109,7 +98,8 @@ func (p calls) Map(d *protocol.Draft, members []jsonscan.Member) {
 		case "context":
 			rudder = protocol.Dig(m.Value, "traits")
 			d.Session = d.Text(protocol.AsMember("context.sessionId", protocol.Dig(m.Value, "sessionId")), protocol.MaxID)
-			d.SDK, d.Version = protocol.PlainText(protocol.Dig(m.Value, "library", "name")), protocol.PlainText(protocol.Dig(m.Value, "library", "version"))
+			d.SDK, d.Version = protocol.PlainText(protocol.Dig(m.Value, "library", "name")),
+				protocol.PlainText(protocol.Dig(m.Value, "library", "version"))
 		case facts:
 			d.Spread(m)
 		}
@@ -133,7 +123,7 @@ func (p calls) Map(d *protocol.Draft, members []jsonscan.Member) {
 				d.Keep(m)
 			}
 		case "event":
-			if string(kind) != "track" {
+			if !track {
 				d.Keep(m)
 			}
 		case "messageId":
@@ -146,6 +136,24 @@ func (p calls) Map(d *protocol.Draft, members []jsonscan.Member) {
 			d.Keep(m)
 		}
 	}
+}
+
+// kindOf is the type of a call, and the member that holds its properties.
+func (p calls) kindOf(d *protocol.Draft, members []jsonscan.Member) (kind []byte, facts string) {
+	kind = []byte(p.kind)
+	for i := range members {
+		if m := &members[i]; string(m.Key) == "type" && m.Kind != jsonscan.Null {
+			kind = d.Text(m, protocol.MaxName)
+		}
+	}
+	switch string(kind) {
+	case "track", "page", "screen":
+		return kind, "properties"
+	case "identify", "group", "alias":
+		return kind, "traits"
+	}
+	d.Fail(errcode.UnknownType.Errorf("type %.40q: track, identify, page, screen, group or alias", kind))
+	return kind, "properties"
 }
 
 // Reply is what Segment says of a good request; its clients send again on 5xx
@@ -166,10 +174,11 @@ func hasMember(members []jsonscan.Member, name string) bool {
 // key that it names.
 func settings(req *http.Request) protocol.Reply {
 	b := protocol.AppendText([]byte(`{"integrations":{"Segment.io":{"apiKey":`), protocol.PathPart(req.URL.Path, 3))
-	return protocol.Reply{Status: http.StatusOK, Body: append(b, `,"unbundledIntegrations":[],"addBundledMetadata":true}},`+
-		`"plan":{"track":{"__default":{"enabled":true}},"identify":{"__default":{"enabled":true}},`+
-		`"group":{"__default":{"enabled":true}}},"edgeFunction":{},"analyticsNextEnabled":true,`+
-		`"middlewareSettings":{},"enabledMiddleware":{},"metrics":{"sampleRate":0},"remotePlugins":[]}`+"\n"...)}
+	return protocol.Reply{Status: http.StatusOK,
+		Body: append(b, `,"unbundledIntegrations":[],"addBundledMetadata":true}},`+
+			`"plan":{"track":{"__default":{"enabled":true}},"identify":{"__default":{"enabled":true}},`+
+			`"group":{"__default":{"enabled":true}}},"edgeFunction":{},"analyticsNextEnabled":true,`+
+			`"middlewareSettings":{},"enabledMiddleware":{},"metrics":{"sampleRate":0},"remotePlugins":[]}`+"\n"...)}
 }
 
 // rudderConfig is what RudderStack's browser client asks for first: a source without

@@ -39,9 +39,11 @@ func TestTrack(t *testing.T) {
 }
 
 func TestPixel(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.UnknownType, NoBody: true, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.UnknownType, NoBody: true,
+		Empty: true,
 		Request: func(key string, events ...string) *http.Request {
-			query := url.Values{"data": {base64.StdEncoding.EncodeToString([]byte("[" + protocoltest.Join(events, ",", call) + "]"))}}
+			query := url.Values{"data": {base64.StdEncoding.EncodeToString([]byte("[" + protocoltest.Join(events, ",", call) +
+				"]"))}}
 			if key != "" {
 				query.Set("writeKey", key)
 			}
@@ -50,7 +52,8 @@ func TestPixel(t *testing.T) {
 }
 
 func TestRudderPixel(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Single: true, NoBody: true,
+	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Single: true,
+		NoBody: true,
 		Request: func(key string, events ...string) *http.Request {
 			query := url.Values{"messageId": {"id"}, "anonymousId": {"u"}, "properties.plan": {"pro"}}
 			if len(events) > 0 && events[0] != protocoltest.Bad {
