@@ -2,46 +2,33 @@ package clickhouse
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"math/rand/v2"
-	"os"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/penstock/penstock/internal/clickhouse/native"
+	"github.com/penstock/penstock/internal/clickhouse/native/nativetest"
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 )
-
-// documents are properties of every shape that the server could see otherwise than we do.
-func documents(t *testing.T) []string {
-	t.Helper()
-	text, err := os.ReadFile("native/testdata/documents.ndjson")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
-}
 
 // What was sent comes back from columns, type for type: alone, and many of any
 // shape in one block. (A JSON column holds neither null nor an empty object.)
 func TestColumnsHoldWhatWasSent(t *testing.T) {
 	db, _, _ := open(t)
 	rnd := rand.New(rand.NewPCG(1, 2))
-	docs := documents(t)
+	docs := nativetest.Documents()
+	shapes := len(docs)
 	for range 4000 {
-		docs = append(docs, string(randomObject(rnd, 0)))
+		docs = append(docs, nativetest.Random(rnd))
 	}
 	columnar := 0
 	for at := 0; at < len(docs); {
 		size := 1
-		if at >= len(documents(t)) {
+		if at >= shapes {
 			size = 1 + rnd.IntN(40)
 		}
 		part := docs[at:min(at+size, len(docs))]
@@ -82,74 +69,13 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 			t.Fatal(err)
 		}
 		n++
-		if want := canonical(t, docs[row]); canonical(t, got) != want {
+		if want := nativetest.Canonical(t, docs[row]); nativetest.Canonical(t, got) != want {
 			t.Errorf("sent  %s\ngot   %s\nwant  %s", docs[row], got, want)
 		}
 	}
 	if n != columnar {
 		t.Errorf("%d rows, want %d", n, columnar)
 	}
-}
-
-// canonical is a document as a JSON column can hold it, in one spelling.
-func canonical(t *testing.T, doc string) string {
-	t.Helper()
-	dec := json.NewDecoder(strings.NewReader(doc))
-	dec.UseNumber()
-	var v map[string]any
-	if err := dec.Decode(&v); err != nil {
-		t.Fatalf("%s: %v", doc, err)
-	}
-	text, err := json.Marshal(normal(v))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-func normal(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		out := map[string]any{}
-		for k, m := range v {
-			m = normal(m)
-			if inner, ok := m.(map[string]any); m == nil || ok && len(inner) == 0 {
-				continue
-			}
-			into := out
-			for {
-				head, rest, dotted := strings.Cut(k, ".")
-				if !dotted || rest == "" {
-					break
-				}
-				if into[head] == nil {
-					into[head] = map[string]any{}
-				}
-				into, k = into[head].(map[string]any), rest
-			}
-			into[k] = m
-		}
-		return out
-	case []any:
-		out := make([]any, len(v))
-		for i := range v {
-			out[i] = normal(v[i])
-		}
-		return out
-	case json.Number:
-		if i, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
-			return i
-		}
-		if u, err := strconv.ParseUint(v.String(), 10, 64); err == nil {
-			return u
-		}
-		f, _ := v.Float64()
-		if f == math.Trunc(f) && math.Abs(f) < 1<<53 {
-			return int64(f) // the server writes 1.0 as 1
-		}
-		return f
-	}
-	return v
 }
 
 // Where text loses nothing, columns have the types that the server infers from
@@ -159,7 +85,7 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 	lossy := map[string]bool{ // or of another type for the sake of nulls and empty arrays
 		`{"a":[[[]],[],[["x"]]]}`: true, `{"a":[[null],[[1]]]}`: true, `{"a":[[null],[1]]}`: true,
 		`{"a":[{},null]}`: true, `{"a":[true,1]}`: true, `{"a":[9007199254740993,1.5]}`: true}
-	docs := documents(t)
+	docs := nativetest.Documents()
 	for i, doc := range docs {
 		e := event(i, doc)
 		var c native.Block
@@ -194,9 +120,9 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 	db, _, _ := open(t)
 	rnd := rand.New(rand.NewPCG(7, 8))
-	docs := documents(t)
+	docs := nativetest.Documents()
 	for range 3000 {
-		docs = append(docs, string(randomObject(rnd, 0)))
+		docs = append(docs, nativetest.Random(rnd))
 	}
 	var plain []string // what columns can hold
 	var events []pipeline.Event
@@ -255,7 +181,7 @@ func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 		if err := rows.Scan(&row, &got); err != nil {
 			t.Fatal(err)
 		}
-		if want := canonical(t, plain[row]); canonical(t, got) != want {
+		if want := nativetest.Canonical(t, plain[row]); nativetest.Canonical(t, got) != want {
 			t.Errorf("sent  %s\ngot   %s\nwant  %s", plain[row], got, want)
 		}
 	}
@@ -308,61 +234,4 @@ func TestColumnar(t *testing.T) {
 			t.Errorf("%s: %v %v, want %v", table, got, err, want)
 		}
 	}
-}
-
-func randomObject(r *rand.Rand, depth int) []byte {
-	b := []byte{'{'}
-	used := map[string]bool{}
-	for range r.IntN(6) {
-		key := []string{"a", "b", "level", "x y", "ü", "deep", "list"}[r.IntN(7)]
-		if used[key] {
-			continue
-		}
-		used[key] = true
-		if len(b) > 1 {
-			b = append(b, ',')
-		}
-		b = jsonscan.AppendQuoted(b, []byte(key))
-		b = append(b, ':')
-		b = append(b, randomValue(r, depth+1)...)
-	}
-	return append(b, '}')
-}
-
-func randomValue(r *rand.Rand, depth int) []byte {
-	n := 9
-	if depth > 3 {
-		n = 6
-	}
-	switch r.IntN(n) {
-	case 0:
-		return []byte("null")
-	case 1:
-		return fmt.Append(nil, r.IntN(2) == 0)
-	case 2:
-		return fmt.Append(nil, r.Int64N(1000)-500)
-	case 3:
-		return fmt.Append(nil, r.Uint64())
-	case 4:
-		return fmt.Appendf(nil, "%g", r.NormFloat64()*100)
-	case 5:
-		return jsonscan.AppendQuoted(nil, []byte(strings.Repeat("sü\"\n", r.IntN(4))))
-	case 6:
-		return randomObject(r, depth)
-	}
-	b := []byte{'['}
-	same := r.IntN(3) > 0
-	var first []byte
-	for i := range r.IntN(5) {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		v := randomValue(r, depth+1)
-		if same && first != nil {
-			v = first
-		}
-		first = v
-		b = append(b, v...)
-	}
-	return append(b, ']')
 }

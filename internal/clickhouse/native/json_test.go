@@ -1,12 +1,11 @@
 package native
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"testing"
 
+	"github.com/penstock/penstock/internal/clickhouse/native/nativetest"
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -24,15 +23,6 @@ func TestTooManyPaths(t *testing.T) {
 	}
 }
 
-func documents(t testing.TB) [][]byte {
-	t.Helper()
-	text, err := os.ReadFile("testdata/documents.ndjson")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
-}
-
 // encode returns all bytes of a column.
 func encode(c Column) []byte {
 	var b []byte
@@ -48,8 +38,8 @@ func encode(c Column) []byte {
 }
 
 func FuzzColumns(f *testing.F) {
-	for _, doc := range documents(f) {
-		f.Add(doc)
+	for _, doc := range nativetest.Documents() {
+		f.Add([]byte(doc))
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		var c jsonColumn

@@ -1,0 +1,120 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"testing"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/clickhouse-go/v2"
+)
+
+// fakeConn is a connection to a server that answers as told.
+type fakeConn struct {
+	address string
+	err     error // of the next insert
+	broken  bool
+	closed  bool
+	blocks  int
+}
+
+func (c *fakeConn) insert(_ context.Context, _ string, _ map[string]any, blocks iter.Seq2[[]Column, error]) error {
+	for _, err := range blocks {
+		if err != nil {
+			return err
+		}
+		c.blocks++
+	}
+	return c.err
+}
+
+func (c *fakeConn) usable() bool { return !c.broken }
+func (c *fakeConn) Close() error { c.closed = true; return nil }
+
+// fakeServers are a client's connections in the order in which they were made.
+// away are addresses that do not answer.
+func fakeServers(away ...string) (*Client, *[]*fakeConn) {
+	var made []*fakeConn
+	c := NewClient(Options{Addresses: []string{"a", "b"}})
+	c.dial = func(_ context.Context, _ Options, address string) (conn, error) {
+		for _, a := range away {
+			if a == address {
+				return nil, fmt.Errorf("connect to %s: refused", a)
+			}
+		}
+		made = append(made, &fakeConn{address: address})
+		return made[len(made)-1], nil
+	}
+	return c, &made
+}
+
+func TestConnectionsAreKept(t *testing.T) {
+	c, made := fakeServers()
+	insert := func() error { return c.Insert(t.Context(), "", nil, One(Column{})) }
+	for range 3 {
+		if err := insert(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(*made) != 1 || (*made)[0].blocks != 3 || (*made)[0].address != "a" {
+		t.Fatalf("%d connections, want one that is used three times", len(*made))
+	}
+	(*made)[0].broken = true
+	if err := insert(); err != nil || len(*made) != 2 {
+		t.Errorf("a broken connection: %v, %d connections, want a new one", err, len(*made))
+	}
+	(*made)[1].err = errors.New("refused")
+	if err := insert(); err == nil || !(*made)[1].closed {
+		t.Errorf("a failed insert: %v, closed %v", err, (*made)[1].closed)
+	}
+	if err := insert(); err != nil || len(*made) != 3 {
+		t.Errorf("after a failed insert: %v, %d connections, want a new one", err, len(*made))
+	}
+	if err := c.Close(); err != nil || !(*made)[2].closed {
+		t.Errorf("Close: %v, idle connection closed: %v", err, (*made)[2].closed)
+	}
+}
+
+func TestAddressesAreTriedInOrder(t *testing.T) {
+	c, made := fakeServers("a")
+	if err := c.Insert(t.Context(), "", nil, One()); err != nil || (*made)[0].address != "b" {
+		t.Errorf("got %v", err)
+	}
+	c, _ = fakeServers("a", "b")
+	if err := c.Insert(t.Context(), "", nil, One()); err == nil || err.Error() != "connect to b: refused" {
+		t.Errorf("no server: got %v", err)
+	}
+}
+
+func TestBlocksAreKept(t *testing.T) {
+	c := NewClient(Options{})
+	var blocks []*Block
+	for range keepBlocks + 1 {
+		blocks = append(blocks, c.Block())
+	}
+	for _, b := range blocks {
+		c.Keep(b)
+	}
+	for i := range keepBlocks {
+		if got := c.Block(); got != blocks[keepBlocks-1-i] {
+			t.Errorf("block %d is not one that was kept", i)
+		}
+	}
+	if c.Block() == blocks[keepBlocks] {
+		t.Error("too many blocks are kept")
+	}
+}
+
+// Exceptions are those of clickhouse-go, and other errors stay what they are.
+func TestException(t *testing.T) {
+	err := exception(fmt.Errorf("query: %w", &ch.Exception{Code: 53, Name: "DB::Exception", Message: "DB::Exception: no such type"}))
+	ex, ok := errors.AsType[*clickhouse.Exception](err)
+	if !ok || ex.Code != 53 || ex.Message != "no such type" {
+		t.Errorf("got %v", err)
+	}
+	if other := errors.New("reset"); !errors.Is(exception(other), other) || exception(nil) != nil {
+		t.Error("another error is changed")
+	}
+}
