@@ -16,7 +16,9 @@ package jsonscan
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -58,6 +60,22 @@ type Member struct {
 	Kind  Kind
 }
 
+// Entry is one member of the outermost object as offsets into src. An entry without pointers costs the scanner half as
+// much as a Member.
+type Entry struct {
+	KeyStart, KeyEnd uint32 // the key as it was sent, without its quotes
+	Start, End       uint32 // the value, without surrounding space
+	Kind             Kind
+	key              int32 // where the unescaped key is in the Scanner's scratch, counted from 1; 0: it has no escape
+	keyLen           int32 // of the unescaped key
+}
+
+// Span is a value's place in src.
+type Span struct{ Start, End uint32 }
+
+// maxText is how much of a text is read: offsets are 32 bits.
+const maxText = math.MaxInt32
+
 // DefaultMaxDepth is the nesting that a Scanner with MaxDepth 0 allows.
 const DefaultMaxDepth = 64
 
@@ -69,11 +87,20 @@ type Scanner struct {
 	// MaxDepth is how many containers may be open at once, the outermost being 1. 0 means DefaultMaxDepth.
 	MaxDepth int
 
-	members []Member
+	// LargeFrom is the size in bytes from which on strings, arrays and objects below the outermost value are listed in
+	// Large. 0: none is.
+	LargeFrom int
+
+	tape    []Entry
+	large   []Span
+	from    int      // LargeFrom, or more: see list
+	members []Member // made of the tape
 	scratch []byte   // the unescaped content of the keys that had escapes
 	nesting []uint64 // a bit for each open container, 1 for an object: bit (d-1)%64 of word (d-1)/64 is depth d
 	frames  []frame  // frames[d] is the open container at depth d; none beyond MaxDepth
 	keySet           // the keys of all open objects
+	known   *known   // keys of this text and of those before it
+	last    uint8    // the key before, in known
 	limit   int      // MaxDepth or its default
 	cur     frame    // the innermost open container, but for those beyond limit
 	top     int      // where the value of the current member of the outermost object begins
@@ -92,6 +119,7 @@ const maxKeys = 1 << 20
 // frame is an open container. The key under which its parent holds it is keys[base-1] when the parent is an object, so
 // the path to any place in the text can be read from frames and keys.
 type frame struct {
+	start uint32
 	base  int    // keys[base:] were pushed since it opened
 	bloom uint64 // bit fp>>58 of each of its keys; while a container within it is open; else Scanner.cur has it
 }
@@ -104,18 +132,61 @@ type frame struct {
 // If not, n is the whole value's length. There are no members with an error. A well-formed value that is not an object
 // is a content error.
 func (s *Scanner) Object(src []byte) (members []Member, n int, err error) {
-	_, n, e := s.scan(src, true)
+	tape, n, err := s.Tape(src)
+	if err != nil {
+		return nil, n, err
+	}
+	members = s.members[:0]
+	for i := range tape {
+		e := &tape[i]
+		members = append(members, Member{Key: s.Key(src, e), Value: src[e.Start:e.End], Kind: e.Kind})
+	}
+	s.members = members
+	return members, n, nil
+}
+
+// Tape is Object with the members as offsets.
+func (s *Scanner) Tape(src []byte) (tape []Entry, n int, err error) {
+	_, n, e := s.scan(src[:min(len(src), maxText)], true)
 	if e != nil {
 		return nil, n, e
 	}
-	return s.members, n, nil
+	return s.tape, n, nil
+}
+
+// Key is an entry's key, unescaped.
+func (s *Scanner) Key(src []byte, e *Entry) []byte {
+	if e.key > 0 {
+		return s.scratch[e.key-1 : e.key-1+e.keyLen : e.key-1+e.keyLen]
+	}
+	return src[e.KeyStart:e.KeyEnd]
+}
+
+// Large lists the values of the last text that have LargeFrom bytes or more, each behind those in it. Of very many, it
+// lists the largest.
+func (s *Scanner) Large() []Span { return s.large }
+
+// maxLarge bounds the list of large values.
+const maxLarge = 1 << 18
+
+// list adds a large value to the list.
+func (s *Scanner) list(start, end int) {
+	if len(s.large) == maxLarge {
+		for len(s.large) > maxLarge/2 {
+			s.from *= 2
+			s.large = slices.DeleteFunc(s.large, func(l Span) bool { return int(l.End-l.Start) < s.from })
+		}
+	}
+	if end-start >= s.from {
+		s.large = append(s.large, Span{uint32(start), uint32(end)})
+	}
 }
 
 // Value scans any one JSON value that begins at src[0], after JSON space if any, and returns its kind and how many
 // bytes it consumed. What follows is not looked at: "1 x" is the number 1 and n is 1. Errors are those of Object; the
 // kind is right with a content error.
 func (s *Scanner) Value(src []byte) (kind Kind, n int, err error) {
-	kind, n, e := s.scan(src, false)
+	kind, n, e := s.scan(src[:min(len(src), maxText)], false)
 	if e != nil {
 		return kind, n, e
 	}
@@ -159,6 +230,7 @@ func nondigits(x uint64) uint64 {
 //nolint:funlen // one loop of gotos keeps the state in registers
 func (s *Scanner) scan(src []byte, object bool) (Kind, int, *Error) {
 	s.begin()
+	known, from := s.known, s.from
 	var (
 		i, depth int
 		kind     Kind // of the value that ends
@@ -183,13 +255,29 @@ value:
 	start = i
 	switch c := src[i]; c {
 	case '"':
-		end, high := plainRun(src, i+1)
-		if end < len(src) && src[end] == '"' && high == 0 {
+		kind = String
+		end, high := i+1, uint64(0)
+		for len(src)-end >= 8 { // plainRun, without a call for each text
+			x := binary.LittleEndian.Uint64(src[end:])
+			if m := stops(x); m != 0 {
+				high |= x & ((m & -m) - 1)
+				end += bits.TrailingZeros64(m) >> 3
+				break
+			}
+			high |= x
+			end += 8
+		}
+		if high &= highs; end < len(src) && src[end] == '"' && high == 0 {
 			i = end + 1
-		} else if i = s.text(src, i+1, end, high, false); i < 0 {
+		} else if end, more := plainRun(src, end); end < len(src) && src[end] == '"' && high|more == 0 {
+			i = end + 1
+		} else if i = s.text(src, i+1, end, high|more, false); i < 0 {
 			return s.badText(src, ^i, depth)
 		}
-		kind = String
+		if i-start >= from {
+			s.list(start, i)
+			from = s.from
+		}
 		goto leaf
 	case '{', '[':
 		depth++
@@ -246,10 +334,32 @@ value:
 	}
 
 member: // src[i] is the quote of a key; then its colon and its value
+	start = i
+	if len(src)-i > maxKnown+1 {
+		next := known.keys[s.last].next
+		k := &known.keys[next]
+		if k.match(src[i+1:]) && s.refused == nil {
+			s.last = next
+			i += 1 + int(k.size)
+			s.dots |= k.dots
+			n := len(s.keys)
+			if bit := uint64(1) << (k.fp >> 58); s.cur.bloom&bit == 0 && n-s.cur.base < fewKeys && n < cap(s.keys) {
+				s.cur.bloom |= bit
+				s.keys = s.keys[:n+1]
+				o := &s.keys[n]
+				o.start, o.end, o.fp = start+1, i-1, k.fp
+			} else if !s.keep(src, start, span{start + 1, i - 1}, depth, k.fp) {
+				goto colon
+			}
+			if depth == reported {
+				s.report(span{start + 1, i - 1})
+			}
+			goto colon
+		}
+	}
 	{
 		end, high := plainRun(src, i+1)
 		escaped := false
-		start = i
 		if end < len(src) && src[end] == '"' && high == 0 {
 			i = end + 1
 		} else {
@@ -263,6 +373,7 @@ member: // src[i] is the quote of a key; then its colon and its value
 			s.key(src, span{start + 1, i - 1}, depth, escaped, depth == reported)
 		}
 	}
+colon:
 	if i < len(src) && src[i] <= ' ' {
 		i = skipSpace(src, i)
 	}
@@ -282,6 +393,10 @@ closed: // src[i] closes the innermost container
 	if inObject {
 		kind = Object
 	}
+	if at := int(s.cur.start); i-at >= from && depth > 1 && depth <= s.limit {
+		s.list(at, i)
+		from = s.from
+	}
 	inObject = s.close(depth)
 	depth--
 
@@ -290,8 +405,8 @@ leaf: // a value has ended
 		return kind, i, s.refused
 	}
 	if depth == reported && s.refused == nil {
-		m := &s.members[len(s.members)-1]
-		m.Value, m.Kind = src[s.top:i], kind
+		e := &s.tape[len(s.tape)-1]
+		e.Start, e.End, e.Kind = uint32(s.top), uint32(i), kind
 	}
 	if i < len(src) && src[i] <= ' ' {
 		i = skipSpace(src, i)
@@ -332,7 +447,13 @@ func (s *Scanner) begin() {
 	if s.limit <= 0 {
 		s.limit = DefaultMaxDepth
 	}
-	s.members, s.scratch, s.keys, s.refused = s.members[:0], s.scratch[:0], s.keys[:0], nil
+	if s.known == nil {
+		s.known = newKnown()
+	}
+	if s.from = s.LargeFrom; s.from == 0 {
+		s.from = maxText + 1
+	}
+	s.tape, s.large, s.scratch, s.keys, s.refused, s.last = s.tape[:0], s.large[:0], s.scratch[:0], s.keys[:0], nil, 0
 	s.cur, s.dots, s.lone = frame{}, 0, 0
 }
 
@@ -351,7 +472,7 @@ func (s *Scanner) open(src []byte, at, depth int, object bool) {
 			s.frames = append(s.frames, frame{})
 		}
 		s.frames[depth-1].bloom = s.cur.bloom
-		s.cur = frame{base: len(s.keys)}
+		s.cur = frame{start: uint32(at), base: len(s.keys)}
 		s.frames[depth] = s.cur
 	} else {
 		s.refuse(TooDeep, src, at, s.limit)
@@ -385,7 +506,7 @@ func (s *Scanner) close(depth int) (inObject bool) {
 // key adds the key whose content is k to the innermost object, at depth.
 func (s *Scanner) key(src []byte, k span, depth int, escaped, report bool) {
 	name := src[k.start:k.end]
-	at := k.start - 1
+	sent := k
 	if escaped {
 		from := len(s.scratch)
 		s.scratch = appendUnescaped(s.scratch, name)
@@ -393,10 +514,25 @@ func (s *Scanner) key(src []byte, k span, depth int, escaped, report bool) {
 			replaceEncoded(s.scratch[from:])
 		}
 		k = span{^from, len(s.scratch)}
-		name = s.scratch[from:len(s.scratch):len(s.scratch)]
+		name = s.scratch[from:]
 	}
 	fp, dots := fingerprint(name)
 	s.dots |= dots
+	if !escaped && len(s.keys)-s.cur.base < fewKeys { // a large object would displace all others' keys
+		s.last = s.known.learn(s.last, name, fp, dots)
+	}
+	if !s.keep(src, sent.start-1, k, depth, fp) || !report {
+		return
+	}
+	s.report(sent)
+	if escaped {
+		e := &s.tape[len(s.tape)-1]
+		e.key, e.keyLen = int32(^k.start+1), int32(len(name))
+	}
+}
+
+// keep adds a key to those of the innermost object, or refuses it. at is its quote.
+func (s *Scanner) keep(src []byte, at int, k span, depth int, fp uint64) bool {
 	bit := uint64(1) << (fp >> 58)
 	if n := len(s.keys); s.cur.bloom&bit == 0 && n-s.cur.base < fewKeys && n < cap(s.keys) {
 		s.keys = s.keys[:n+1] // field by field, here and below: to append whole structs takes a fifth of all time
@@ -404,20 +540,24 @@ func (s *Scanner) key(src []byte, k span, depth int, escaped, report bool) {
 		o.start, o.end, o.fp = k.start, k.end, fp
 	} else if n >= maxKeys {
 		s.refuse(TooManyKeys, src, at, maxKeys)
-		return
+		return false
 	} else if !s.add(src, s.scratch, s.frames[:depth+1], entry{k, fp}) {
-		s.refuseKey(name, at)
-		return
+		s.refuseKey(k.of(src, s.scratch), at)
+		return false
 	}
 	s.cur.bloom |= bit
-	if report {
-		n := len(s.members)
-		if n == cap(s.members) {
-			s.members = append(s.members, Member{})
-		}
-		s.members = s.members[:n+1]
-		s.members[n].Key = name
+	return true
+}
+
+// report begins an entry.
+func (s *Scanner) report(key span) {
+	n := len(s.tape)
+	if n == cap(s.tape) {
+		s.tape = append(s.tape, Entry{})
 	}
+	s.tape = s.tape[:n+1]
+	e := &s.tape[n]
+	e.KeyStart, e.KeyEnd, e.key = uint32(key.start), uint32(key.end), 0
 }
 
 // plainRun scans the content of a string from src[i] to the first quote, backslash or control character, or the end of
