@@ -57,6 +57,7 @@ func (k Kind) String() string {
 type Member struct {
 	Key   []byte // unescaped; into src where it has no escape, else into the Scanner's scratch
 	Value []byte // raw text within src, without surrounding space
+	Sent  []byte // key and value as they stand in src, from the key's quote on
 	Kind  Kind
 }
 
@@ -139,7 +140,7 @@ func (s *Scanner) Object(src []byte) (members []Member, n int, err error) {
 	members = s.members[:0]
 	for i := range tape {
 		e := &tape[i]
-		members = append(members, Member{Key: s.Key(src, e), Value: src[e.Start:e.End], Kind: e.Kind})
+		members = append(members, Member{s.Key(src, e), src[e.Start:e.End], src[e.KeyStart-1 : e.End], e.Kind})
 	}
 	s.members = members
 	return members, n, nil
