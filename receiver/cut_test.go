@@ -12,7 +12,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/receiver/protocol"
+	"github.com/penstock/penstock/receiver/document"
 )
 
 // whole puts the blobs of event i back into its properties.
@@ -68,11 +68,11 @@ func TestCut(t *testing.T) {
 		{`{"image":"data:image/png;base64,` + image + `"}`, "data_url"},
 		{`{"image":"data:text/plain;charset=utf-8;base64,` + image + `"}`, "data_url"},
 		{`{"image":"data:;base64,` + image + `"}`, "data_url"},
-		{`{"image":"data:image/png;base64,` + image[1:] + `"}`, "text"},                             // the length is none of base64
-		{`{"image":"data:image/png;base64,` + strings.Repeat("AB==", 400) + `"}`, "text"},           // padding in the middle
-		{`{"image":"data:image/png;base64,` + strings.Repeat("ABCD", 400) + `AB=="}`, "text"},       // bits that are lost
-		{`{"image":"data:image\/png;base64,` + image + `"}`, "text"},                                // an escape
-		{`{"image":"data:` + strings.Repeat("a", maxMediaType) + `;base64,` + image + `"}`, "text"}, // hardly a type
+		{`{"image":"data:image/png;base64,` + image[1:] + `"}`, "text"},                       // the length is none of base64
+		{`{"image":"data:image/png;base64,` + strings.Repeat("AB==", 400) + `"}`, "text"},     // padding in the middle
+		{`{"image":"data:image/png;base64,` + strings.Repeat("ABCD", 400) + `AB=="}`, "text"}, // bits that are lost
+		{`{"image":"data:image\/png;base64,` + image + `"}`, "text"},                          // an escape
+		{`{"image":"data:` + strings.Repeat("a", 200) + `;base64,` + image + `"}`, "text"},    // hardly a type
 		{`{"n":` + strings.Repeat("1", 10) + `,"\u0061\"":"` + big + `"}`, "text"},
 		{`{ "a" : [ "` + big + `" , [ ] , { } ] , "b" : { } }`, "text"},
 		{`{"many":{` + strings.TrimSuffix(strings.Repeat(`"k":1,`, 1), ",") + manyKeys(300) + `}}`, "json"},
@@ -148,7 +148,7 @@ func TestCutFurther(t *testing.T) {
 	if a := serve(t, r, withKey(post("/v1/events", body))); a.Accepted != 1 {
 		t.Fatalf("%+v", a)
 	}
-	if n := len(s.events[0].Properties); n > maxRow || len(s.blobs) != 201 {
+	if n := len(s.events[0].Properties); n > document.MaxRow || len(s.blobs) != 201 {
 		t.Errorf("%d bytes are left, %d blobs", n, len(s.blobs))
 	}
 	want := parsed(t, []byte(body)).(map[string]any)
@@ -177,128 +177,6 @@ func TestCutAtRandom(t *testing.T) {
 		}
 		if !reflect.DeepEqual(parsed(t, s.whole(t, 0)), parsed(t, []byte(props))) {
 			t.Fatalf("%s came back as %s", props, s.whole(t, 0))
-		}
-	}
-}
-
-// cutByLevels is what cut comes to, written down without regard for time and
-// memory: each level looks for the ends of all that is in it.
-func cutByLevels(q *request, value []byte) {
-	line := func(value []byte) {
-		if len(value) > q.threshold {
-			cutByLevels(q, value)
-		} else {
-			q.flat(value)
-		}
-	}
-	from, before := len(q.scratch), len(q.blobs)
-	switch value[0] {
-	case '"':
-		q.blob(value)
-		return
-	case '{':
-		q.scratch = append(q.scratch, '{')
-		if inner := jsonscan.TrimSpace(value[1 : len(value)-1]); len(inner) <= q.threshold {
-			q.flat(inner)
-		} else {
-			protocol.EachSent(value, func(key, value []byte) {
-				q.comma()
-				q.scratch = append(append(append(q.scratch, '"'), key...), '"', ':')
-				line(value)
-			})
-		}
-		q.scratch = append(q.scratch, '}')
-	case '[':
-		q.scratch = append(q.scratch, '[')
-		for rest := jsonscan.TrimSpace(value[1:]); rest[0] != ']'; {
-			if rest[0] == ',' {
-				q.scratch = append(q.scratch, ',')
-				rest = jsonscan.TrimSpace(rest[1:])
-			}
-			n := jsonscan.Extent(rest)
-			line(rest[:n])
-			rest = jsonscan.TrimSpace(rest[n:])
-		}
-		q.scratch = append(q.scratch, ']')
-	default:
-		q.flat(value)
-		return
-	}
-	if len(q.scratch)-from+(len(q.blobs)-before)*blobRoom > q.threshold {
-		q.scratch, q.blobs = q.scratch[:from], q.blobs[:before]
-		q.blob(value)
-	}
-}
-
-// Of random documents, to the byte, the same is cut as level by level.
-func TestCutByLevels(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(3, 4))
-	r, _ := newTest(nil)
-	cuts := map[string]int{}
-	for range 4000 {
-		doc := []byte("[" + randomJSON(rnd, 3) + strings.Repeat(" ", rnd.IntN(2)*rnd.IntN(900)) + "]")
-		for range rnd.IntN(12) {
-			doc = fmt.Appendf(nil, "[%s%s,%s%s]", randomSpace(rnd), doc, randomJSON(rnd, 2), randomSpace(rnd))
-			if rnd.IntN(2) == 0 {
-				doc = fmt.Appendf(nil, `{%s"k" :%s%s}`, randomSpace(rnd), doc, randomSpace(rnd))
-			}
-		}
-		var want, got *request
-		for _, q := range []**request{&want, &got} {
-			*q = newRequest(r)
-			(*q).scratch = append((*q).scratch, "before"...)
-		}
-		want.threshold = min(len(doc)-1, 1+rnd.IntN(900))
-		got.threshold = want.threshold
-		cutByLevels(want, doc)
-		c := cutter{q: got, text: doc}
-		c.begin(rnd.IntN(3000))
-		if !bytes.Equal(got.scratch, want.scratch) || len(got.blobs) != len(want.blobs) {
-			t.Fatalf("threshold %d: of %s\n%s with %d blobs, want\n%s with %d", got.threshold, doc, got.scratch, len(got.blobs), want.scratch, len(want.blobs))
-		}
-		for i := range got.blobs {
-			var a, b bytes.Buffer
-			got.blobs[i].Write(&a)
-			want.blobs[i].Write(&b)
-			if g, w := got.blobs[i], want.blobs[i]; g.At != w.At || g.Kind != w.Kind || g.ContentType != w.ContentType || g.Size != w.Size || a.String() != b.String() {
-				t.Fatalf("threshold %d: of %s\nblob %d is %+v, want %+v", got.threshold, doc, i, g, w)
-			}
-			cuts[got.blobs[i].Kind]++
-		}
-		if c.looks > 3*len(doc) {
-			t.Fatalf("threshold %d: %d looks at %d bytes", got.threshold, c.looks, len(doc))
-		}
-	}
-	if len(cuts) != 3 {
-		t.Errorf("only %v were cut", cuts)
-	}
-}
-
-// What an array takes of time goes by its size, however deep it is, and what it
-// takes of memory by the threshold.
-func TestCutIsLinear(t *testing.T) {
-	nested := func(levels int, inner string) string {
-		return strings.Repeat("[1,", levels) + inner + strings.Repeat(",2]", levels)
-	}
-	objects := func(levels int, inner string) string {
-		return strings.Repeat(`{"a":1,"b":`, levels) + inner + strings.Repeat("}", levels)
-	}
-	ints := strings.Repeat("1234567,", 400_000) + "8"
-	r, _ := newTest(nil)
-	for what, doc := range map[string]string{
-		"flat":           "[" + ints + "]",
-		"deep":           nested(60, "["+ints+"]"),
-		"deep objects":   objects(60, "["+ints+"]"),
-		"each deep":      "[" + strings.Repeat(nested(60, "["+ints[:64<<10]+"0]")+",", 50) + "0]",
-		"each in each":   nested(20, strings.Repeat(nested(20, strings.Repeat(nested(20, "["+ints[:64<<10]+"0]")+",", 8)+"0")+",", 6)+"0"),
-		"below as above": "[" + strings.Repeat(nested(60, "["+ints[:30<<10]+"0]")+",", 100) + "0]",
-	} {
-		q := newRequest(r)
-		q.threshold = 64 << 10
-		c := cutter{q: q, text: []byte(doc)}
-		c.begin(hugeSize)
-		if c.looks > 3*len(doc) || cap(q.scratch) > 5*q.threshold || len(q.blobs) == 0 {
-			t.Errorf("%s: %d looks at %d bytes, %d of memory, %d blobs", what, c.looks, len(doc), cap(q.scratch), len(q.blobs))
 		}
 	}
 }
@@ -333,22 +211,4 @@ func randomJSON(rnd *rand.Rand, depth int) string {
 		b.WriteString([]string{"a", "é", `\n`, `\u00e9`, `\ud83d\ude00`, `\"`, `\\`, "🐉", `\/`}[rnd.IntN(9)])
 	}
 	return `"` + b.String() + `"`
-}
-
-// Escapes are never torn at the ends of parts.
-func TestWriteUnescaped(t *testing.T) {
-	for _, piece := range []string{`a\n`, `\u00e9`, `\ud83d\ude00`, `x\ud83d\ude00`, `xy\ud83d\ude00`, `\\\"`, "é\\t"} {
-		text := strings.Repeat(piece, 3*decodePart/len(piece))
-		var got bytes.Buffer
-		if err := writeUnescaped(&got, []byte(text)); err != nil {
-			t.Fatal(err)
-		}
-		var want string
-		if err := json.Unmarshal([]byte(`"`+text+`"`), &want); err != nil {
-			t.Fatal(err)
-		}
-		if got.String() != want {
-			t.Errorf("%s: something else came out", piece)
-		}
-	}
 }

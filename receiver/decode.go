@@ -64,7 +64,7 @@ func (q *request) drop() {
 	q.violation = nil
 	q.repaired -= q.mended
 	q.events = q.events[:len(q.events)-1]
-	for n := len(q.blobs); n > 0 && q.blobs[n-1].Event == len(q.events); n-- {
-		q.blobs = q.blobs[:n-1]
+	for n := len(q.rows.Blobs); n > 0 && q.rows.Blobs[n-1].Event == len(q.events); n-- {
+		q.rows.Blobs = q.rows.Blobs[:n-1]
 	}
 }

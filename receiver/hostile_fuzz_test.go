@@ -121,7 +121,7 @@ func FuzzCut(f *testing.F) {
 				t.Fatalf("%q -> %q", b, e.Properties)
 			}
 		}
-		for _, blob := range q.blobs {
+		for _, blob := range q.rows.Blobs {
 			var out bytes.Buffer
 			if err := blob.Write(&out); err != nil || int64(out.Len()) > blob.Size {
 				t.Fatalf("a blob of %d bytes, %d were foreseen: %v", out.Len(), blob.Size, err)

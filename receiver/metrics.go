@@ -69,8 +69,8 @@ func (m *metrics) observe(status int, q *request, took time.Duration) {
 		if q.repaired > 0 {
 			m.repaired.WithLabelValues(repairedLoneSurrogate).Add(float64(q.repaired))
 		}
-		for _, rule := range q.applied {
-			q.tenant.Edits.rules[rule].applied.Inc()
+		for _, rule := range q.rows.Applied {
+			q.tenant.Edits.applied[rule].Inc()
 		}
 	}
 }

@@ -163,7 +163,7 @@ func TestPostHogKeyIsLinear(t *testing.T) {
 func TestPostHogToken(t *testing.T) {
 	for _, c := range []struct{ properties, want string }{
 		{`{"a":1,"token":"KEY","b":{"token":"x"}}`, `{"a":1,"b":{"token":"x"}}`},
-		{`{ "to\u006ben" : "KEY" , "a b" : [ 1 ] }`, `{"a b":[ 1 ]}`},
+		{`{ "to\u006ben" : "KEY" , "a b" : [ 1 ] }`, `{"a b" : [ 1 ]}`},
 		{`{"token":"KEY"}`, `{}`},
 		{`{"api_key":"OTHER","token":"KEY","a\"b":1}`, `{"a\"b":1}`},
 		{`{"token":"phc_of_posthog","n":-0}`, `{"n":-0}`},

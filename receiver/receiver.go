@@ -25,6 +25,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/sparselog"
 	"github.com/penstock/penstock/receiver/admission"
+	"github.com/penstock/penstock/receiver/document"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 	"github.com/penstock/penstock/receiver/protocol/native"
@@ -207,7 +208,8 @@ func (q *request) release() {
 	q.leave()
 	q.unspool()
 	if !q.small() {
-		q.sent, q.body, q.scratch, q.events, q.blobs, q.applied, q.rejects, q.violations = nil, nil, nil, nil, nil, nil, nil, nil
+		q.sent, q.body, q.events, q.rejects, q.violations = nil, nil, nil, nil, nil
+		*q.rows = document.Writer{}
 		q.in.Forget()
 	}
 }
@@ -301,7 +303,7 @@ func (r *Receiver) append(q *request, req *http.Request) *errcode.Error {
 	if large {
 		q.unload()
 	}
-	ticket, err := r.appender.Append(req.Context(), q.events, q.blobs, q.durability)
+	ticket, err := r.appender.Append(req.Context(), q.events, q.rows.Blobs, q.durability)
 	if err != nil {
 		return r.unavailable(req, err)
 	}

@@ -620,7 +620,7 @@ func TestConcurrentRequestsDoNotMix(t *testing.T) {
 						want[c][name] = fmt.Sprintf(`{"v":%q}`, fill)
 					case 2: // both, over lines
 						fmt.Fprintf(&body, "{\"a\":\n%d,\"properties\":{\"v\":\n%q},\"name\":%q}\n", n, fill, name)
-						want[c][name] = fmt.Sprintf(`{"a":%d,"v": %q}`, n, fill)
+						want[c][name] = fmt.Sprintf(`{"a": %d,"v": %q}`, n, fill)
 					case 3: // nested, over lines, and a neighbour that is refused
 						fmt.Fprintf(&body, "{\"v\":%q}\n{\"name\":%q,\"properties\":{\r\n\"v\":%q}}\n", fill, name, fill)
 						want[c][name] = fmt.Sprintf("{  \"v\":%q}", fill)

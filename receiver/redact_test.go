@@ -247,7 +247,7 @@ func TestRedactFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Append(t.Context(), q.events, q.blobs, 0); err != nil {
+	if _, err := s.Append(t.Context(), q.events, q.rows.Blobs, 0); err != nil {
 		t.Fatal(err)
 	}
 	want := `{"h":"` + hashed(`"file 1"`) + `","kept":"a file","n":null,"last":"a file"}`

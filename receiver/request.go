@@ -13,6 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver/admission"
+	"github.com/penstock/penstock/receiver/document"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 	"github.com/penstock/penstock/receiver/tenant"
@@ -61,16 +62,12 @@ type request struct {
 	apart      int64  // of these, what is not counted in Receiver.memory
 	forHead    int64  // bytes that are counted for the head
 	accepted   int    // events that the batcher was given
-	scan       jsonscan.Scanner
-	inner      jsonscan.Scanner // of a nested properties object
-	scratch    []byte           // what events hold that does not stand in the body as it is
+	scan       *jsonscan.Scanner
+	inner      *jsonscan.Scanner // of a nested properties object
+	rows       *document.Writer  // of the events
 	context    []byte
 	events     []pipeline.Event
-	blobs      []pipeline.Blob // cut out of them
-	threshold  int             // bytes of a value that is; 0: none is
-	uncut      bool            // none is yet, but for files
-	applied    []int32         // rules of the project's redaction, one a value
-	overfull   bool            // there was no memory for an event without what is taken out of it
+	overfull   bool // there was no memory for an event without what is taken out of it
 	rejects    []protocol.Reject
 	violation  error       // of the event that was taken last; nil: none, or noted
 	violations []violation // events that were taken and are reported all the same
@@ -85,28 +82,28 @@ type request struct {
 }
 
 func newRequest(r *Receiver) *request {
-	q := &request{r: r}
+	q := &request{r: r, rows: &document.Writer{}}
 	q.freshScanners()
 	q.reset(0)
 	return q
 }
 
 func (q *request) freshScanners() {
-	q.scan = jsonscan.Scanner{MaxDepth: q.r.opts.MaxDepth, AllowLoneSurrogates: true}
-	q.inner = jsonscan.Scanner{MaxDepth: q.r.opts.MaxDepth}
+	q.scan = &jsonscan.Scanner{MaxDepth: q.r.opts.MaxDepth, AllowLoneSurrogates: true,
+		LargeFrom: document.LargeFrom(q.r.opts.BlobThreshold)}
+	q.inner = &jsonscan.Scanner{MaxDepth: q.r.opts.MaxDepth}
 }
 
 func (q *request) reset(now int64) {
 	var id [8]byte
 	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // tells requests apart, and is no secret
 	in := protocol.Request{Host: q, MaxEvent: q.r.opts.MaxEvent, MaxDepth: q.r.opts.MaxDepth, MaxBody: q.r.opts.MaxDecoded}
+	q.rows.Reset(q.r.opts.BlobThreshold)
 	*q = request{r: q.r, in: in, route: q.r.native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody,
-		scan: q.scan, inner: q.inner,
-		project: q.project[:0], sent: q.sent[:0], body: q.body[:0], scratch: q.scratch[:0], context: q.context[:0],
-		events: q.events[:0], blobs: q.blobs[:0], applied: q.applied[:0], rejects: q.rejects[:0],
-		violations: q.violations[:0],
-		response:   q.response[:0], draft: protocol.Draft{Parts: q.draft.Parts[:0], Envelope: q.draft.Envelope[:0]},
-		frontBuf: q.frontBuf}
+		scan: q.scan, inner: q.inner, rows: q.rows, project: q.project[:0], sent: q.sent[:0], body: q.body[:0],
+		context: q.context[:0], events: q.events[:0], rejects: q.rejects[:0], violations: q.violations[:0],
+		response: q.response[:0], frontBuf: q.frontBuf,
+		draft: protocol.Draft{Parts: q.draft.Parts[:0], Envelope: q.draft.Envelope[:0]}}
 }
 
 // Buffers up to these sizes are used again.
@@ -116,10 +113,9 @@ const (
 )
 
 func (q *request) small() bool {
-	return cap(q.sent) <= keepBytes && cap(q.body) <= keepBytes && cap(q.scratch) <= keepBytes &&
-		cap(q.response) <= keepBytes &&
-		cap(q.applied) <= keepBytes && cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents &&
-		cap(q.violations) <= keepEvents
+	return cap(q.sent) <= keepBytes && cap(q.body) <= keepBytes && cap(q.rows.Buf) <= keepBytes &&
+		cap(q.response) <= keepBytes && cap(q.rows.Applied) <= keepBytes &&
+		cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents && cap(q.violations) <= keepEvents
 }
 
 // charge counts the request as size bytes of the receiver's memory, before

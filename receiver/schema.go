@@ -6,6 +6,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/document"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 	"github.com/penstock/penstock/receiver/protocol/native"
@@ -23,27 +24,21 @@ const schemaViolation = "schema_violation"
 // takenClass is that of a failure whose event was taken all the same.
 const takenClass = "taken"
 
-// conform holds an event's properties against their schema, as they were sent:
-// where something was taken or cut out of them, they are made once more. blobs is how
-// many there were before this event. In a receiver that reports only, what is
-// wrong is noted for the failure.
-func (q *request) conform(e *pipeline.Event, blobs int, again func() (pipeline.Event, error)) error {
+// conform compares an event's properties, as they were sent, with their schema. A receiver that reports only notes
+// what is wrong for the failure record.
+func (q *request) conform(e *pipeline.Event) (err error) {
+	if q.r.opts.Schemas == nil {
+		return nil
+	}
 	check := q.r.opts.Schemas.Find(e.Name)
 	if check == nil {
 		return nil
 	}
-	properties := e.Properties
-	if len(q.blobs) > blobs || q.redacts() {
-		scratch, cut, threshold := q.scratch, q.blobs, q.threshold
-		q.blobs, q.threshold = nil, 0
-		whole, err := again()
-		q.scratch, q.blobs, q.threshold = scratch, cut, threshold
-		if err != nil {
-			return err
-		}
-		properties = whole.Properties
+	if q.redacts() || q.rows.Cut() {
+		err = q.rows.AsSent(true, check)
+	} else {
+		err = check(e.Properties)
 	}
-	err := check(properties)
 	if err == nil {
 		return nil
 	}
@@ -57,7 +52,7 @@ func (q *request) conform(e *pipeline.Event, blobs int, again func() (pipeline.E
 		if v, ok := err.(interface {
 			Plain(func([]string) []string) string
 		}); ok {
-			what = v.Plain(q.tenant.Edits.known)
+			what = v.Plain(q.tenant.Edits.Known)
 		}
 	}
 	q.violation = wrong(schemaViolation, "the properties of %q do not fit their schema: %s; the event was taken", e.Name, what)
@@ -121,7 +116,7 @@ func appendEvent(b []byte, e *pipeline.Event) []byte {
 	for _, m := range []struct {
 		key   string
 		value []byte
-	}{{sessionPath, e.SessionID}, {userPath, e.UserID}} {
+	}{{document.SessionPath, e.SessionID}, {document.UserPath, e.UserID}} {
 		if len(m.value) > 0 {
 			b = jsonscan.AppendQuoted(append(append(append(b, `,"`...), m.key...), `":`...), m.value)
 		}

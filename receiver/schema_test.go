@@ -15,6 +15,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/document"
 	"github.com/penstock/penstock/receiver/protocol/native"
 )
 
@@ -138,7 +139,7 @@ func (q quoted) Plain(at func([]string) []string) string {
 
 // What a project drops or hashes is in no failure of an event that was taken.
 func TestSchemaOfRedactedEvents(t *testing.T) {
-	p := Project{Drop: []string{"properties.user.email", "properties.big", "context.ip"}, Hash: []string{userPath, "properties.subject", "properties.id"}, Salt: salt}
+	p := Project{Drop: []string{"properties.user.email", "properties.big", "context.ip"}, Hash: []string{document.UserPath, "properties.$envelope.subject", "properties.$envelope.id"}, Salt: salt}
 	const large = "secret, and so long that it leaves the row"
 	for _, c := range []struct {
 		what, target, body string

@@ -118,10 +118,10 @@ func (q *request) Single(m protocol.Mapper, text []byte, what string) *errcode.E
 // Next says whether one more record is within the limits.
 func (q *request) Next() (index int, err *errcode.Error) { return q.index, q.full() }
 
-// Record judges a record. All of it goes to scratch.
+// Record judges a record. All of its row goes to memory.
 func (q *request) Record(m protocol.Mapper, text []byte) (v protocol.Verdict) {
 	err := q.room(len(text) + len(q.context) + 1<<10)
-	blobs := len(q.blobs)
+	blobs := len(q.rows.Blobs)
 	if err == nil {
 		_, err = q.event(m, text)
 	}
@@ -134,7 +134,7 @@ func (q *request) Record(m protocol.Mapper, text []byte) (v protocol.Verdict) {
 		v.Err = err
 	}
 	v.Reported = v.Err != nil || q.violation != nil
-	v.Held = len(q.blobs) > blobs
+	v.Held = len(q.rows.Blobs) > blobs
 	return v
 }
 

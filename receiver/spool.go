@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/penstock/penstock/receiver/document"
 )
 
 // A body beyond spoolAt goes to disk as it arrives, and is read from there: what
@@ -166,12 +168,12 @@ func (q *request) letGo() {
 	if q.entered && (left > rejectsAtOnce*rejectRoom || q.route.RereadBody) || q.held && left > bodies/2 {
 		return
 	}
-	q.blobs = nil
+	q.rows.Blobs = nil
 	if left == 0 {
 		q.in.Forget()
 	}
 	if len(q.violations) == 0 {
-		q.events, q.scratch = nil, nil
+		q.events, *q.rows = nil, document.Writer{}
 	}
 	q.charge(min(q.charged, bodies+left))
 	q.leave()

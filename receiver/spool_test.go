@@ -316,7 +316,7 @@ func TestLetGo(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		q.events, q.scratch = make([]pipeline.Event, 50_000), make([]byte, body)
+		q.events, q.rows.Buf = make([]pipeline.Event, 50_000), make([]byte, body)
 		q.rejects, q.violations = make([]protocol.Reject, c.rejects), make([]violation, c.violations)
 		if err := q.charge(q.charged + 12<<20); err != nil {
 			t.Fatal(err)
@@ -325,7 +325,7 @@ func TestLetGo(t *testing.T) {
 		if gone := !q.entered && !q.held; gone != c.gone || r.memory.Load() != c.memory {
 			t.Errorf("%s: its place is given back: %v; %d bytes are counted, want %d", c.name, gone, r.memory.Load(), c.memory)
 		}
-		if c.gone && (q.events != nil || q.scratch != nil) {
+		if c.gone && (q.events != nil || q.rows.Buf != nil) {
 			t.Errorf("%s: it keeps what was made of its body", c.name)
 		}
 		q.spools = nil

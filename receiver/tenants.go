@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/document"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/tenant"
 )
@@ -139,26 +140,37 @@ func (q *request) within(l *tenant.Limit) *errcode.Error {
 // errSampled says that an event is good, and left out by its project's sample.
 var errSampled = errors.New("left out by the sample")
 
-// make writes the event of the draft, and does with it as its project's settings say.
-func (q *request) make(e *pipeline.Event) error {
+// settings decides by the project's settings whether an event is accepted, and redacts its columns. The rules are for
+// its properties; size is the event's, in bytes.
+func (q *request) settings(e *pipeline.Event, size int) (rules *document.Redaction, err error) {
 	t := q.tenant
-	if t == nil {
-		return q.write(e, &q.draft)
-	}
-	blobs := len(q.blobs)
-	q.uncut = t.Edits != nil // a value that left its row would take what is in it along
-	err := q.write(e, &q.draft)
-	q.uncut = false
 	switch {
-	case err != nil:
+	case t == nil:
+		return nil, nil
 	case !t.Accepts(e.Name):
-		err = errcode.NameNotAllowed.Errorf("project %.100q takes no events named %.100q: its names are %s", q.project, e.Name, list(t.Names))
+		return nil, errcode.NameNotAllowed.Errorf("project %.100q takes no events named %.100q: its names are %s",
+			q.project, e.Name, list(t.Names))
 	case t.SampledOut(e.Name, e.ID[:], e.SessionID, e.UserID):
-		err = errSampled
-	case t.Edits != nil:
-		err = q.redact(e, blobs)
+		return nil, errSampled
+	case t.Edits == nil:
+		return nil, nil
 	}
-	return err
+	properties, context := t.Edits.Copies()
+	copied := 0
+	if properties {
+		copied += size
+	}
+	if context {
+		copied += len(e.Context)
+	}
+	if q.charge(q.charged+int64(copied)) != nil {
+		q.overfull = true
+		return nil, errMemory
+	}
+	e.UserID = t.Edits.Column(q.rows, document.UserPath, e.UserID)
+	e.SessionID = t.Edits.Column(q.rows, document.SessionPath, e.SessionID)
+	e.Context = t.Edits.Context(q.rows, e.Context)
+	return t.Edits.Redaction, nil
 }
 
 // list names some of many.

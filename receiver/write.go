@@ -10,23 +10,22 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/document"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// write makes an event of what its protocol says of it.
+// write makes an event of what its protocol says of it. The row is begun, and not written yet.
 func (q *request) write(e *pipeline.Event, d *protocol.Draft) error {
-	*e = pipeline.Event{Project: q.project, ReceivedAt: q.now, Timestamp: d.Time, Context: q.context, Name: d.Name,
-		SessionID: d.Session, UserID: d.User}
+	*e = pipeline.Event{}
+	e.Project, e.Context, e.ReceivedAt, e.Timestamp = q.project, q.context, q.now, d.Time
+	e.Name, e.SessionID, e.UserID = d.Name, d.Session, d.User
 	err := d.Err
 	if err == nil {
 		err = q.identify(e, d)
 	}
 	if err == nil {
-		e.Properties, err = q.properties(d)
-	}
-	if err == nil && q.route.MaxDepth > 0 { // what was deep is text by now
-		_, _, err = q.inner.Object(e.Properties)
+		err = q.properties(d)
 	}
 	if len(d.SDK) > 0 && err == nil {
 		e.Context = q.sdkContext(d.SDK, d.Version)
@@ -56,42 +55,44 @@ func (q *request) identify(e *pipeline.Event, d *protocol.Draft) error {
 	return nil
 }
 
-// properties are all of the event beside its columns. If they stand in the body as they are, so they stay there.
-func (q *request) properties(d *protocol.Draft) ([]byte, error) {
-	from := len(q.scratch)
-	if p := d.Parts; len(p) == 1 && p[0].As == protocol.Members && len(d.Envelope) == 0 && !q.large(p[0].Of.Value) {
-		if !hasLineEnd(p[0].Of.Value) {
-			return p[0].Of.Value, nil
-		}
-		q.flat(p[0].Of.Value)
-		return q.scratch[from:len(q.scratch):len(q.scratch)], nil
-	}
-	q.scratch = append(q.scratch, '{')
+// properties begins the row.
+func (q *request) properties(d *protocol.Draft) error {
 	for i := range d.Parts {
-		if p := &d.Parts[i]; p.As == protocol.Member {
-			q.property(p.Of)
-		} else if err := q.part(p); err != nil {
-			return nil, err
+		switch p := &d.Parts[i]; p.As {
+		case protocol.Member:
+			q.rows.Property(p.Of)
+		case protocol.Members:
+			q.rows.Spread(p.Of)
+		case protocol.Text:
+			q.rows.Text(p.Of.Key, p.Of.Value)
+		case protocol.Base64:
+			if err := q.base64(p); err != nil {
+				return err
+			}
+		case protocol.Data:
+			q.data(p)
+		case protocol.Blob:
+			q.file(p)
 		}
 	}
-	own := q.scratch[from:]
-	if len(d.Envelope) > 0 {
-		q.comma()
-		q.scratch = append(q.scratch, `"`+protocol.EnvelopeKey+`":{`...)
-		for _, m := range d.Envelope {
-			q.property(m)
-		}
-		q.scratch = append(q.scratch, '}')
+	for _, m := range d.Envelope {
+		q.rows.Keep(m)
 	}
-	q.scratch = append(q.scratch, '}')
-	q.settle(from)
-	all := q.scratch[from:len(q.scratch):len(q.scratch)]
-	if d.Mixed || len(d.Envelope) > 0 && (bytes.Contains(own, []byte(protocol.EnvelopeKey)) || bytes.IndexByte(own, '\\') >= 0) {
-		if _, _, err := q.inner.Object(all); err != nil {
-			return nil, clash(d, err)
+	if d.Mixed || q.rows.EnvelopeTaken() {
+		if err := q.rows.AsSent(false, q.valid); err != nil {
+			return clash(d, err)
 		}
 	}
-	return all, nil
+	if q.route.MaxDepth > 0 { // what was deep is text by now
+		return q.rows.AsSent(false, q.valid)
+	}
+	return nil
+}
+
+// valid checks a row.
+func (q *request) valid(row []byte) error {
+	_, _, err := q.inner.Object(row)
+	return err
 }
 
 // clash says which parts of an event have the same key.
@@ -106,45 +107,7 @@ func clash(d *protocol.Draft, err error) error {
 	return errcode.DuplicateKey.Errorf("%s: in \"properties\" and beside it", what[:strings.LastIndex(what, " at byte ")])
 }
 
-// part writes a piece of the properties into scratch.
-func (q *request) part(p *protocol.Part) error {
-	switch p.As {
-	case protocol.Members:
-		q.spread(p.Of.Value)
-	case protocol.Text:
-		q.jsonText(p.Of.Key, p.Of.Value)
-	case protocol.Base64:
-		return q.base64(p)
-	case protocol.Data:
-		q.bytes(p)
-	case protocol.Blob:
-		q.begin(p.Of.Key)
-		if len(p.Of.Value) == 0 { // no range of an object has no bytes
-			q.scratch = append(q.scratch, `""`...)
-		} else {
-			q.file(p.File, int64(len(p.Of.Value)), writeAll, p.Of.Value)
-		}
-	}
-	return nil
-}
-
-// begin begins a property in scratch.
-func (q *request) begin(name []byte) {
-	q.comma()
-	q.scratch = append(jsonscan.AppendQuoted(q.scratch, name), ':')
-}
-
-// property adds a member to the properties that are being written in scratch.
-func (q *request) property(m *jsonscan.Member) {
-	q.begin(m.Key)
-	if v := m.Value; len(v) == 0 || v[0] == '{' || v[0] == '[' || q.large(v) {
-		q.line(v)
-	} else {
-		q.scratch = append(q.scratch, v...) // only between values can there be line ends
-	}
-}
-
-// base64 writes a JSON string that is base64, or a file of what it means if it is large.
+// base64 adds a JSON string that is base64, or a file of what it means if it is large.
 func (q *request) base64(p *protocol.Part) error {
 	escaped := bytes.IndexByte(p.Of.Value, '\\') >= 0
 	if escaped && q.charge(q.charged+int64(len(p.Of.Value))) != nil { // there will be a copy
@@ -152,48 +115,57 @@ func (q *request) base64(p *protocol.Part) error {
 		return errMemory
 	}
 	data := protocol.Content(&jsonscan.Member{Value: p.Of.Value})
-	if decodeBase64(io.Discard, data) != nil {
+	if document.DecodeBase64(io.Discard, data) != nil {
 		return errcode.InvalidBase64.Errorf("%q is not base64 as RFC 4648 has it: padded, without line ends", p.Of.Key)
 	}
-	if q.threshold == 0 || len(p.Of.Value) <= q.threshold {
-		q.property(p.Of)
+	if q.rows.Threshold == 0 || len(p.Of.Value) <= q.rows.Threshold {
+		q.rows.Property(p.Of)
 		return nil
 	}
-	q.begin(p.Of.Key)
-	q.file(p.File, int64(base64.StdEncoding.DecodedLen(len(data))), decodeBase64, data)
+	q.rows.Blob(p.Of.Key, pipeline.Blob{Kind: pipeline.BlobFile, ContentType: p.File.ContentType, Name: p.File.Name,
+		Size:  int64(base64.StdEncoding.DecodedLen(len(data))),
+		Write: func(w io.Writer) error { return document.DecodeBase64(w, data) }},
+		func(dst []byte) []byte { return append(dst, p.Of.Value...) })
 	return nil
 }
 
-// bytes writes bytes as base64, or a file of them if that is large.
-func (q *request) bytes(p *protocol.Part) {
-	q.begin(p.Of.Key)
-	if q.threshold == 0 || base64.StdEncoding.EncodedLen(len(p.Of.Value))+2 <= q.threshold {
-		q.scratch = append(q.scratch, '"')
-		q.scratch = append(base64.StdEncoding.AppendEncode(q.scratch, p.Of.Value), '"')
+// data adds bytes as base64, or a file of them if that is large.
+func (q *request) data(p *protocol.Part) {
+	quoted := func(dst []byte) []byte {
+		return append(base64.StdEncoding.AppendEncode(append(dst, '"'), p.Of.Value), '"')
+	}
+	if q.rows.Threshold == 0 || base64.StdEncoding.EncodedLen(len(p.Of.Value))+2 <= q.rows.Threshold {
+		q.rows.Property(&jsonscan.Member{Key: p.Of.Key, Value: quoted(nil), Kind: jsonscan.String})
 		return
 	}
-	q.file(p.File, int64(len(p.Of.Value)), writeAll, p.Of.Value)
+	q.rows.Blob(p.Of.Key, fileBlob(p), quoted)
 }
 
-// file takes bytes out of the event as a file.
-func (q *request) file(f *protocol.File, size int64, write func(io.Writer, []byte) error, data []byte) {
-	q.blobs = append(q.blobs, pipeline.Blob{Event: len(q.events), At: len(q.scratch), Kind: pipeline.BlobFile,
-		ContentType: f.ContentType, Name: f.Name, Size: size, Write: func(w io.Writer) error { return write(w, data) }})
-	q.scratch = append(q.scratch, pipeline.BlobHole...)
+// file adds a file.
+func (q *request) file(p *protocol.Part) {
+	if len(p.Of.Value) == 0 { // no range of an object has no bytes
+		q.rows.Property(&jsonscan.Member{Key: p.Of.Key, Value: []byte(`""`), Kind: jsonscan.String})
+		return
+	}
+	q.rows.Blob(p.Of.Key, fileBlob(p), nil)
 }
 
-func writeAll(w io.Writer, data []byte) error { _, err := w.Write(data); return err }
+func fileBlob(p *protocol.Part) pipeline.Blob {
+	data := p.Of.Value
+	return pipeline.Blob{Kind: pipeline.BlobFile, ContentType: p.File.ContentType, Name: p.File.Name,
+		Size: int64(len(data)), Write: func(w io.Writer) error { _, err := w.Write(data); return err }}
+}
 
 // sdkContext is the request's context with the client's library.
 func (q *request) sdkContext(name, version []byte) []byte {
-	from := len(q.scratch)
-	b := append(q.scratch, q.context[:len(q.context)-1]...)
+	from := len(q.rows.Buf)
+	b := append(q.rows.Buf, q.context[:len(q.context)-1]...)
 	b = append(b, `,"sdk":{"name":`...)
 	b = protocol.AppendText(b, view(name[:min(len(name), maxContext)]))
 	if len(version) > 0 {
 		b = append(b, `,"version":`...)
 		b = protocol.AppendText(b, view(version[:min(len(version), maxContext)]))
 	}
-	q.scratch = append(b, "}}"...)
-	return q.scratch[from:len(q.scratch):len(q.scratch)]
+	q.rows.Buf = append(b, "}}"...)
+	return q.rows.Buf[from:len(q.rows.Buf):len(q.rows.Buf)]
 }

@@ -57,8 +57,9 @@ func (k Kind) String() string {
 type Member struct {
 	Key   []byte // unescaped; into src where it has no escape, else into the Scanner's scratch
 	Value []byte // raw text within src, without surrounding space
-	Sent  []byte // key and value as they stand in src, from the key's quote on
 	Kind  Kind
+	Plain bool   // the value is a string of ASCII without escapes; false: it may be
+	At    uint32 // where it begins in src, counted from 1: the key's quote is src[At-1]; 0: that is not known
 }
 
 // Entry is one member of the outermost object as offsets into src. An entry without pointers costs the scanner half as
@@ -67,6 +68,7 @@ type Entry struct {
 	KeyStart, KeyEnd uint32 // the key as it was sent, without its quotes
 	Start, End       uint32 // the value, without surrounding space
 	Kind             Kind
+	Plain            bool  // for a string: ASCII without escapes
 	key              int32 // where the unescaped key is in the Scanner's scratch, counted from 1; 0: it has no escape
 	keyLen           int32 // of the unescaped key
 }
@@ -108,6 +110,8 @@ type Scanner struct {
 	dots    uint64   // not 0: a key has one
 	refused *Error   // the first content error
 	lone    int      // surrogates that were accepted without their partner
+	spaced  bool     // there is space between tokens
+	escaped int      // where the last text begins that is not Plain, counted from 1
 
 	// AllowLoneSurrogates accepts texts with lone surrogates, as escapes or as bytes. In keys, which are compared and
 	// reported, each of them is U+FFFD. Values are as they were sent: see LoneSurrogates and ReplaceLoneSurrogates.
@@ -133,17 +137,20 @@ type frame struct {
 // If not, n is the whole value's length. There are no members with an error. A well-formed value that is not an object
 // is a content error.
 func (s *Scanner) Object(src []byte) (members []Member, n int, err error) {
-	tape, n, err := s.Tape(src)
-	if err != nil {
+	if _, n, err = s.Tape(src); err != nil {
 		return nil, n, err
 	}
-	members = s.members[:0]
-	for i := range tape {
-		e := &tape[i]
-		members = append(members, Member{s.Key(src, e), src[e.Start:e.End], src[e.KeyStart-1 : e.End], e.Kind})
+	return s.Members(src), n, nil
+}
+
+// Members is the tape of src, which was scanned last, as members.
+func (s *Scanner) Members(src []byte) []Member {
+	s.members = s.members[:0]
+	for i := range s.tape {
+		e := &s.tape[i]
+		s.members = append(s.members, Member{s.Key(src, e), src[e.Start:e.End], e.Kind, e.Plain, e.KeyStart})
 	}
-	s.members = members
-	return members, n, nil
+	return s.members
 }
 
 // Tape is Object with the members as offsets.
@@ -197,6 +204,9 @@ func (s *Scanner) Value(src []byte) (kind Kind, n int, err error) {
 // Dotted tells whether a key of the last text, at any depth, has a dot.
 func (s *Scanner) Dotted() bool { return s.dots != 0 }
 
+// Spaced reports whether the last text has space between its tokens. If not, it has no line ends either.
+func (s *Scanner) Spaced() bool { return s.spaced }
+
 // LoneSurrogates reports whether the last text has a surrogate without its partner. There is one in a text without an
 // error only if AllowLoneSurrogates is set.
 func (s *Scanner) LoneSurrogates() bool { return s.lone > 0 }
@@ -241,14 +251,14 @@ func (s *Scanner) scan(src []byte, object bool) (Kind, int, *Error) {
 	)
 	if object {
 		reported = 1
-		if i = skipSpace(src, 0); i < len(src) && src[i] != '{' {
+		if i = s.space(src, 0); i < len(src) && src[i] != '{' {
 			s.refuse(NotAnObject, src, i, i)
 		}
 	}
 
 value:
 	if i < len(src) && src[i] <= ' ' {
-		i = skipSpace(src, i)
+		i = s.space(src, i)
 	}
 	if i >= len(src) {
 		return s.unexpected(src, i, depth, "a value")
@@ -274,6 +284,8 @@ value:
 			i = end + 1
 		} else if i = s.text(src, i+1, end, high|more, false); i < 0 {
 			return s.badText(src, ^i, depth)
+		} else {
+			s.escaped = start + 1
 		}
 		if i-start >= from {
 			s.list(start, i)
@@ -286,7 +298,7 @@ value:
 		inObject = c == '{'
 		s.open(src, start, depth, inObject)
 		if i < len(src) && src[i] <= ' ' {
-			i = skipSpace(src, i)
+			i = s.space(src, i)
 		}
 		if inObject {
 			if i < len(src) && src[i] == '"' {
@@ -376,14 +388,16 @@ member: // src[i] is the quote of a key; then its colon and its value
 	}
 colon:
 	if i < len(src) && src[i] <= ' ' {
-		i = skipSpace(src, i)
+		i = s.space(src, i)
 	}
 	if i >= len(src) || src[i] != ':' {
 		return s.unexpected(src, i, depth, "':'")
 	}
 	i++
 	if depth == reported && s.refused == nil {
-		i = skipSpace(src, i)
+		if i < len(src) && src[i] <= ' ' {
+			i = s.space(src, i)
+		}
 		s.top = i
 	}
 	goto value
@@ -407,10 +421,10 @@ leaf: // a value has ended
 	}
 	if depth == reported && s.refused == nil {
 		e := &s.tape[len(s.tape)-1]
-		e.Start, e.End, e.Kind = uint32(s.top), uint32(i), kind
+		e.Start, e.End, e.Kind, e.Plain = uint32(s.top), uint32(i), kind, s.escaped != start+1
 	}
 	if i < len(src) && src[i] <= ' ' {
-		i = skipSpace(src, i)
+		i = s.space(src, i)
 	}
 	if inObject {
 		if i >= len(src) {
@@ -420,7 +434,7 @@ leaf: // a value has ended
 		case ',':
 			i++
 			if i < len(src) && src[i] <= ' ' {
-				i = skipSpace(src, i)
+				i = s.space(src, i)
 			}
 			if i < len(src) && src[i] == '"' {
 				goto member
@@ -455,7 +469,7 @@ func (s *Scanner) begin() {
 		s.from = maxText + 1
 	}
 	s.tape, s.large, s.scratch, s.keys, s.refused, s.last = s.tape[:0], s.large[:0], s.scratch[:0], s.keys[:0], nil, 0
-	s.cur, s.dots, s.lone = frame{}, 0, 0
+	s.cur, s.dots, s.lone, s.spaced, s.escaped = frame{}, 0, 0, false, 0
 }
 
 // unexpected ends a scan that cannot go on at src[i].
@@ -617,6 +631,13 @@ func (s *Scanner) badText(src []byte, i, depth int) (Kind, int, *Error) {
 		return s.unexpected(src, i, depth, "an escape for a control character")
 	}
 	return s.unexpected(src, i, depth, "an escape")
+}
+
+// space is skipSpace, and notes that there was space.
+func (s *Scanner) space(src []byte, i int) int {
+	end := skipSpace(src, i)
+	s.spaced = s.spaced || end > i
+	return end
 }
 
 // skipSpace returns the index of the first byte from i on that is not JSON space. Other control characters end it too.

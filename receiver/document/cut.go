@@ -34,19 +34,18 @@ func (w *Writer) plan(members, envelope []piece, threshold int) (left, used int)
 
 func (w *Writer) planPiece(p *piece, index, threshold int) (left int) {
 	if p.blob != nil {
-		return len(p.key) + len(`"":,`) + len(pipeline.BlobHole) + blobRoom
+		return len(p.blob.key) + len(`"":,`) + len(pipeline.BlobHole) + blobRoom
 	}
-	if size := p.end - p.start; threshold == 0 || size <= threshold || len(p.large) == 0 {
+	start, end := int(p.start), int(p.end)
+	if size := end - start; threshold == 0 || size <= threshold || len(p.large) == 0 {
 		return size + 1
 	}
-	at, _ := slices.BinarySearchFunc(p.large, p.start, func(l jsonscan.Span, start int) int {
-		if p.object && int(l.Start) == start {
-			return -1 // the object itself stays
-		}
-		return int(l.Start) - start
-	})
+	if p.object {
+		start++ // the object itself stays
+	}
+	at, _ := slices.BinarySearchFunc(p.large, start, func(l jsonscan.Span, start int) int { return int(l.Start) - start })
 	c := planner{w: w, large: p.large[at:], piece: index, text: p.text, threshold: threshold}
-	return c.left(p.start, p.end) + 1
+	return c.left(start, end) + 1
 }
 
 // planner goes through the large values of a piece.

@@ -154,7 +154,7 @@ func (r *Redaction) Context(w *Writer, context []byte) []byte {
 	if n == nil {
 		return context
 	}
-	p := piece{text: context, end: len(context), object: true}
+	p := w.made(context, true)
 	r.redactPiece(w, n, &p)
 	return p.text
 }
@@ -176,18 +176,19 @@ func (r *Redaction) redact(w *Writer) (members, envelope []piece) {
 	w.Buf = append(w.Buf, `{"`+EnvelopeKey+`":{`...)
 	(&rowWriter{w: w, from: from}).pieces(w.envelope)
 	w.Buf = append(w.Buf, "}}"...)
-	p := piece{text: w.Buf[from:len(w.Buf):len(w.Buf)], end: len(w.Buf) - from, object: true}
+	p := w.made(w.Buf[from:len(w.Buf):len(w.Buf)], true)
 	r.redactPiece(w, n, &p)
 	return append(w.redacted, p), nil
 }
 
 func (r *Redaction) redactPieces(w *Writer, n *node, to, pieces []piece) []piece {
 	for _, p := range pieces {
-		if n != nil && p.blob != nil && !r.redactBlob(w, n, &p) {
-			continue
-		}
-		if n != nil && p.blob == nil {
+		switch {
+		case n == nil:
+		case p.blob == nil:
 			r.redactPiece(w, n, &p)
+		case !r.redactBlob(w, n, &p):
+			continue
 		}
 		to = append(to, p)
 	}
@@ -196,7 +197,7 @@ func (r *Redaction) redactPieces(w *Writer, n *node, to, pieces []piece) []piece
 
 // redactBlob redacts a property that is a blob, and reports whether anything is left of it.
 func (r *Redaction) redactBlob(w *Writer, n *node, p *piece) bool {
-	if n = n.at(p.key); n == nil || n.rule == 0 {
+	if n = n.at(p.blob.key); n == nil || n.rule == 0 {
 		return true
 	}
 	w.Applied = append(w.Applied, int32(n.rule-1))
@@ -204,10 +205,10 @@ func (r *Redaction) redactBlob(w *Writer, n *node, p *piece) bool {
 		return false
 	}
 	from := len(w.Buf)
-	w.Buf = append(jsonscan.AppendQuoted(w.Buf, p.key), ':', '"')
+	w.Buf = append(jsonscan.AppendQuoted(w.Buf, p.blob.key), ':', '"')
 	r.hash(w, func(h hash.Hash) { p.blob.Write(h) }) // it is in memory, so this cannot fail
 	w.Buf = append(w.Buf, '"')
-	*p = piece{text: w.Buf[from:len(w.Buf):len(w.Buf)], end: len(w.Buf) - from}
+	*p = w.made(w.Buf[from:len(w.Buf):len(w.Buf)], false)
 	return true
 }
 
@@ -228,7 +229,7 @@ func (r *Redaction) redactPiece(w *Writer, n *node, p *piece) {
 		return
 	}
 	copied := w.Buf[from:len(w.Buf):len(w.Buf)]
-	*p = piece{text: copied, end: len(copied), object: true}
+	*p = w.made(copied, true)
 	if smallest := LargeFrom(w.Threshold); w.Threshold > 0 && len(copied) > smallest {
 		s := jsonscan.Scanner{MaxDepth: 1 << 20, AllowLoneSurrogates: true, LargeFrom: smallest}
 		s.Value(copied)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
 const (
@@ -31,7 +32,7 @@ const (
 )
 
 // EnvelopeKey is the property that holds those members of the client's own envelope that have no column.
-const EnvelopeKey = "$envelope"
+const EnvelopeKey = protocol.EnvelopeKey
 
 // LargeFrom is the size from which on the scanner has to list values, for a writer with that threshold.
 func LargeFrom(threshold int) int {
@@ -50,30 +51,38 @@ type Writer struct {
 	Applied []int32         // the rules of the redaction that were applied, one a value
 
 	event    int
-	text     []byte
-	large    []jsonscan.Span // of text, outer ones first
+	sent     source // the event
 	members  []piece
 	envelope []piece
 	redacted []piece // members and envelope without what is redacted
 	cuts     []cut
 }
 
-// piece is one or more members of the row, or a blob.
+// source is a text that pieces are of.
+type source struct {
+	text  []byte
+	flat  bool            // without line ends
+	large []jsonscan.Span // the values that may be cut out, outer ones first
+}
+
+// piece is one or more members of the row: a part of a text, or a blob.
 type piece struct {
-	text       []byte          // the members are text[start:end]
-	large      []jsonscan.Span // of text
-	start, end int
-	sent       bool // text is the event's
-	object     bool // the members are within braces, which are a part of the piece
-	key        []byte
-	blob       *pipeline.Blob // the value of key; nil: the piece is text
-	inline     func([]byte) []byte
+	*source
+	start, end int32 // of the members in the text
+	object     bool  // they are within braces, which are a part of the piece
+	blob       *blobMember
+}
+
+type blobMember struct {
+	key []byte
+	pipeline.Blob
+	inline func(dst []byte) []byte // appends the value as JSON; nil: there is none
 }
 
 // Begin starts the row of the event with that index in the request. large lists the values of text from
-// LargeFrom(Threshold) bytes on, as a jsonscan.Scanner does; it is sorted here.
-func (w *Writer) Begin(event int, text []byte, large []jsonscan.Span) {
-	w.event, w.text, w.large = event, text, sorted(large)
+// LargeFrom(Threshold) bytes on, as a jsonscan.Scanner does; it is sorted here. flat reports that text has no line ends.
+func (w *Writer) Begin(event int, text []byte, large []jsonscan.Span, flat bool) {
+	w.event, w.sent.text, w.sent.large, w.sent.flat = event, text, sorted(large), flat
 	w.members, w.envelope = w.members[:0], w.envelope[:0]
 }
 
@@ -87,9 +96,9 @@ func sorted(large []jsonscan.Span) []jsonscan.Span {
 	return large
 }
 
-// Reset forgets all rows. The buffers are used again.
-func (w *Writer) Reset() {
-	*w = Writer{Buf: w.Buf[:0], Blobs: w.Blobs[:0], Applied: w.Applied[:0], members: w.members[:0],
+// Reset forgets all rows. Values beyond threshold will be blobs. The buffers are used again.
+func (w *Writer) Reset(threshold int) {
+	*w = Writer{Threshold: threshold, Buf: w.Buf[:0], Blobs: w.Blobs[:0], Applied: w.Applied[:0], members: w.members[:0],
 		envelope: w.envelope[:0], redacted: w.redacted[:0], cuts: w.cuts[:0]}
 }
 
@@ -108,86 +117,116 @@ func (w *Writer) Spread(m *jsonscan.Member) {
 	switch m.Kind {
 	case jsonscan.Null:
 	case jsonscan.Object:
-		if start, ok := w.offset(m.Value); ok {
-			w.members = append(w.members, piece{text: w.text, large: w.large, start: start, end: start + len(m.Value), object: true})
-		} else {
-			w.members = append(w.members, piece{text: m.Value, end: len(m.Value), object: true})
+		start, ok := w.offset(m.Value)
+		if !ok {
+			w.members = append(w.members, w.made(m.Value, true))
+			return
 		}
+		w.members = append(w.members, piece{source: &w.sent, start: int32(start), end: int32(start + len(m.Value)), object: true})
 	default:
 		w.Property(m)
 	}
 }
 
+// Cut reports whether values of the event became blobs.
+func (w *Writer) Cut() bool { return len(w.Blobs) > 0 && w.Blobs[len(w.Blobs)-1].Event == w.event }
+
 // Blob makes a property of a blob. inline appends the property's value as JSON where no blob may be; nil: null.
 func (w *Writer) Blob(key []byte, b pipeline.Blob, inline func(dst []byte) []byte) {
-	w.members = append(w.members, piece{key: key, blob: &b, inline: inline})
+	w.members = append(w.members, piece{blob: &blobMember{key, b, inline}})
 }
 
 // Text makes a property of a value's JSON as text. Its readers need it exactly as it was sent, and nobody queries paths
 // in it.
 func (w *Writer) Text(key, value []byte) {
-	quoted := func(dst []byte) []byte { return jsonscan.AppendQuoted(dst, value) }
 	if w.Threshold > 0 && len(value) > w.Threshold {
 		w.Blob(key, pipeline.Blob{Kind: pipeline.BlobText, ContentType: "application/json", Size: int64(len(value)),
-			Write: writer(value)}, quoted)
+			Write: writer(value)}, func(dst []byte) []byte { return jsonscan.AppendQuoted(dst, value) })
 		return
 	}
 	from := len(w.Buf)
-	w.Buf = quoted(append(jsonscan.AppendQuoted(w.Buf, key), ':'))
-	w.members = append(w.members, piece{text: w.Buf[from:len(w.Buf):len(w.Buf)], end: len(w.Buf) - from})
+	w.Buf = jsonscan.AppendQuoted(append(jsonscan.AppendQuoted(w.Buf, key), ':'), value)
+	w.members = append(w.members, w.made(w.Buf[from:len(w.Buf):len(w.Buf)], false))
 }
 
-// add adds a member to pieces. Neighbours in the text are one piece.
+// made is a piece of a text that is not the event's.
+func (w *Writer) made(text []byte, object bool) piece {
+	return piece{source: &source{text: text}, end: int32(len(text)), object: object}
+}
+
+// add adds a member to pieces.
 func (w *Writer) add(to []piece, m *jsonscan.Member) []piece {
-	start, ok := w.offset(m.Sent)
-	if !ok { // a protocol has made it
-		from := len(w.Buf)
-		w.Buf = append(append(jsonscan.AppendQuoted(w.Buf, m.Key), ':'), m.Value...)
-		return append(to, piece{text: w.Buf[from:len(w.Buf):len(w.Buf)], end: len(w.Buf) - from})
+	start, ok := w.offset(m.Value)
+	end := start + len(m.Value)
+	if ok && m.At > 0 {
+		return w.append(to, int(m.At)-1, end)
 	}
+	if ok {
+		if start, ok = w.keyBefore(start, m.Key); ok {
+			return w.append(to, start, end)
+		}
+	}
+	if value := m.Value; w.Threshold > 0 && len(value) > w.Threshold && value[0] == '"' {
+		return append(to, piece{blob: &blobMember{m.Key, newBlob(value), func(dst []byte) []byte { return append(dst, value...) }}})
+	}
+	from := len(w.Buf)
+	w.Buf = append(append(jsonscan.AppendQuoted(w.Buf, m.Key), ':'), m.Value...)
+	return append(to, w.made(w.Buf[from:len(w.Buf):len(w.Buf)], false))
+}
+
+// keyBefore is where the key of the value begins that is at a place in the event's text. It must be the given key.
+func (w *Writer) keyBefore(value int, key []byte) (start int, ok bool) {
+	before := jsonscan.TrimSpace(w.sent.text[:value])
+	if len(before) == 0 || before[len(before)-1] != ':' {
+		return 0, false
+	}
+	before = jsonscan.TrimSpace(before[:len(before)-1])
+	for start = len(before) - 2; start > 0; start-- { // no byte but an escape's is a backslash before a quote
+		if before[start] == '"' && before[start-1] != '\\' {
+			break
+		}
+	}
+	if start <= 0 {
+		return 0, false
+	}
+	sent := before[start:]
+	start = cap(w.sent.text) - cap(sent)
+	return start, string(sent[1:len(sent)-1]) == string(key) || string(jsonscan.AppendUnquoted(nil, sent)) == string(key)
+}
+
+// append adds a part of the event's text to pieces. Neighbours are one piece.
+func (w *Writer) append(to []piece, start, end int) []piece {
 	if n := len(to); n > 0 {
-		if p := &to[n-1]; p.sent && p.end+1 == start && w.text[p.end] == ',' {
-			p.end = start + len(m.Sent)
+		p := &to[n-1]
+		if p.source == &w.sent && !p.object && int(p.end) < start && isComma(w.sent.text[p.end:start]) {
+			p.end = int32(end)
 			return to
 		}
 	}
-	return append(to, piece{text: w.text, large: w.large, start: start, end: start + len(m.Sent), sent: true})
+	return append(to, piece{source: &w.sent, start: int32(start), end: int32(end)})
+}
+
+// isComma reports whether a text between two members is the comma alone.
+func isComma(text []byte) bool {
+	return len(text) == 1 || len(text) < 100 && len(jsonscan.TrimSpace(text)) == 1
 }
 
 // offset is where a part of the event's text begins.
 func (w *Writer) offset(part []byte) (at int, ok bool) {
-	if len(w.text) == 0 || len(part) == 0 {
-		return 0, false
-	}
-	begin, from := uintptr(unsafe.Pointer(&w.text[0])), uintptr(unsafe.Pointer(&part[0]))
-	return int(from - begin), from >= begin && from-begin <= uintptr(len(w.text)-len(part))
-}
-
-// Empty reports whether the row has no properties yet.
-func (w *Writer) Empty() bool { return len(w.members)+len(w.envelope) == 0 }
-
-// Merged reports whether the row has members of several objects, which may have the same key.
-func (w *Writer) Merged() bool {
-	for i := range w.members {
-		if w.members[i].object && len(w.members) > 1 {
-			return true
-		}
-	}
-	return false
+	text := w.sent.text
+	begin, from := uintptr(unsafe.Pointer(unsafe.SliceData(text))), uintptr(unsafe.Pointer(unsafe.SliceData(part)))
+	return int(from - begin), len(part) <= len(text) && from >= begin && from-begin <= uintptr(len(text)-len(part))
 }
 
 // EnvelopeTaken reports whether a property may have the key of the envelope.
 func (w *Writer) EnvelopeTaken() bool {
-	if len(w.envelope) == 0 {
-		return false
-	}
-	for i := range w.members {
-		p := &w.members[i]
-		if own := p.text[p.start:p.end]; bytes.Contains(own, []byte(EnvelopeKey)) || bytes.IndexByte(own, '\\') >= 0 {
-			return true
+	return len(w.envelope) > 0 && slices.ContainsFunc(w.members, func(p piece) bool {
+		if p.blob != nil {
+			return string(p.blob.key) == EnvelopeKey
 		}
-	}
-	return false
+		own := p.text[p.start:p.end]
+		return bytes.Contains(own, []byte(EnvelopeKey)) || bytes.IndexByte(own, '\\') >= 0 // a key may be escaped
+	})
 }
 
 // AsSent calls f with the properties as they were sent: nothing redacted and, with whole, no blobs cut out.
@@ -220,10 +259,15 @@ func (w *Writer) Row(rules *Redaction) (row []byte, left, threshold int) {
 
 // write writes a row of pieces and of the cuts that were planned for them.
 func (w *Writer) write(members, envelope []piece, inline bool) []byte {
-	if len(members) == 1 && len(envelope)+len(w.cuts) == 0 && members[0].object {
-		if p := &members[0]; !hasLineEnd(p.text[p.start:p.end]) {
-			return p.text[p.start:p.end:p.end]
+	if len(members) == 1 && len(envelope)+len(w.cuts) == 0 && members[0].object { // most events
+		p := &members[0]
+		object := p.text[p.start:p.end:p.end]
+		if p.flat || !hasLineEnd(object) {
+			return object
 		}
+		from := len(w.Buf)
+		w.flatten(object, false)
+		return w.Buf[from:len(w.Buf):len(w.Buf)]
 	}
 	s := rowWriter{w: w, from: len(w.Buf), cuts: w.cuts, inline: inline}
 	w.Buf = append(w.Buf, '{')
@@ -256,14 +300,14 @@ func (s *rowWriter) pieces(pieces []piece) {
 
 func (s *rowWriter) piece(p *piece) {
 	w := s.w
-	if p.blob != nil {
+	if b := p.blob; b != nil {
 		s.comma()
-		w.Buf = append(jsonscan.AppendQuoted(w.Buf, p.key), ':')
-		if s.inline && p.inline != nil {
-			w.Buf = p.inline(w.Buf)
+		w.Buf = append(jsonscan.AppendQuoted(w.Buf, b.key), ':')
+		if s.inline && b.inline != nil {
+			w.Buf = b.inline(w.Buf)
 			return
 		}
-		s.blob(*p.blob)
+		s.blob(b.Blob)
 		return
 	}
 	start, end := p.bounds()
@@ -273,17 +317,17 @@ func (s *rowWriter) piece(p *piece) {
 	s.comma()
 	for len(s.cuts) > 0 && s.cuts[0].piece == s.index {
 		c := &s.cuts[0]
-		w.flat(p.text[start:c.Start])
+		w.flatten(p.text[start:c.Start], p.flat)
 		s.blob(newBlob(p.text[c.Start:c.End]))
 		start, s.cuts = int(c.End), s.cuts[1:]
 	}
-	w.flat(p.text[start:end])
+	w.flatten(p.text[start:end], p.flat)
 }
 
 // bounds is where the members of a piece are, without their braces.
 func (p *piece) bounds() (start, end int) {
 	if !p.object {
-		return p.start, p.end
+		return int(p.start), int(p.end)
 	}
 	inner := jsonscan.TrimSpace(p.text[p.start+1 : p.end-1])
 	start = cap(p.text) - cap(inner)
@@ -305,11 +349,12 @@ func (s *rowWriter) blob(b pipeline.Blob) {
 	w.Buf = append(w.Buf, pipeline.BlobHole...)
 }
 
-// flat writes a text so that it fits into a line of NDJSON. Unescaped line ends can only be white space.
-func (w *Writer) flat(text []byte) {
+// flatten writes a text so that it fits into a line of NDJSON. Unescaped line ends can only be white space. flat
+// reports that there are none.
+func (w *Writer) flatten(text []byte, flat bool) {
 	from := len(w.Buf)
 	w.Buf = append(w.Buf, text...)
-	if hasLineEnd(text) {
+	if !flat && hasLineEnd(text) {
 		for i, c := range w.Buf[from:] {
 			if c == '\n' || c == '\r' {
 				w.Buf[from+i] = ' '

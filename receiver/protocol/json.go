@@ -158,7 +158,7 @@ func PlainText(value []byte) []byte {
 // Content is that of a string.
 func Content(m *jsonscan.Member) []byte {
 	b := m.Value[1 : len(m.Value)-1]
-	if bytes.IndexByte(b, '\\') >= 0 {
+	if !m.Plain && bytes.IndexByte(b, '\\') >= 0 {
 		b = jsonscan.AppendUnquoted(nil, m.Value)
 	}
 	return b
