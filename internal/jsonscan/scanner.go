@@ -145,10 +145,14 @@ func (s *Scanner) Object(src []byte) (members []Member, n int, err error) {
 
 // Members is the tape of src, which was scanned last, as members.
 func (s *Scanner) Members(src []byte) []Member {
-	s.members = s.members[:0]
+	s.members = slices.Grow(s.members[:0], len(s.tape))[:len(s.tape)]
 	for i := range s.tape {
-		e := &s.tape[i]
-		s.members = append(s.members, Member{s.Key(src, e), src[e.Start:e.End], e.Kind, e.Plain, e.KeyStart})
+		e, m := &s.tape[i], &s.members[i] // field by field, as in key
+		m.Key, m.Value = src[e.KeyStart:e.KeyEnd], src[e.Start:e.End]
+		m.Kind, m.Plain, m.At = e.Kind, e.Plain, e.KeyStart
+		if e.key > 0 {
+			m.Key = s.Key(src, e)
+		}
 	}
 	return s.members
 }

@@ -65,7 +65,10 @@ const (
 
 // Reset begins another event.
 func (d *Draft) Reset(r *Request) {
-	*d = Draft{Request: r, Time: pipeline.NoTime, Parts: d.Parts[:0], Envelope: d.Envelope[:0]}
+	d.Request, d.Time, d.Err, d.Mixed = r, pipeline.NoTime, nil, false
+	d.Name, d.Session, d.User, d.SDK, d.Version = nil, nil, nil, nil, nil
+	d.Parts, d.Envelope = d.Parts[:0], d.Envelope[:0]
+	d.id, d.isUUID = nil, false
 }
 
 // Fail rejects the event, unless it is rejected already.
