@@ -223,7 +223,7 @@ func BenchmarkEvent(b *testing.B) {
 		size += len(lines[len(lines)-1])
 	}
 	for name, step := range map[string]func([]byte) error{
-		"scan":  func(line []byte) error { _, _, err := q.scan.Tape(line); return err },
+		"scan":  func(line []byte) error { _, _, err := q.scan.Object(line); return err },
 		"event": func(line []byte) error { _, err := q.event(q.route.Protocol, line); return err },
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -90,19 +90,6 @@ func BenchmarkScan(b *testing.B) {
 				}
 			}
 		})
-		b.Run(c.name+"/Tape", func(b *testing.B) {
-			var s Scanner
-			b.SetBytes(int64(size / len(c.events)))
-			i := 0
-			for b.Loop() {
-				if _, _, err := s.Tape(c.events[i]); err != nil {
-					b.Fatal(err)
-				}
-				if i++; i == len(c.events) {
-					i = 0
-				}
-			}
-		})
 		b.Run(c.name+"/jsonValid", func(b *testing.B) {
 			b.SetBytes(int64(size / len(c.events)))
 			b.ReportAllocs()

@@ -62,17 +62,6 @@ type Member struct {
 	At    uint32 // where it begins in src, counted from 1: the key's quote is src[At-1]; 0: that is not known
 }
 
-// Entry is one member of the outermost object as offsets into src. An entry without pointers costs the scanner half as
-// much as a Member.
-type Entry struct {
-	KeyStart, KeyEnd uint32 // the key as it was sent, without its quotes
-	Start, End       uint32 // the value, without surrounding space
-	Kind             Kind
-	Plain            bool  // for a string: ASCII without escapes
-	key              int32 // where the unescaped key is in the Scanner's scratch, counted from 1; 0: it has no escape
-	keyLen           int32 // of the unescaped key
-}
-
 // Span is a value's place in src.
 type Span struct{ Start, End uint32 }
 
@@ -94,10 +83,9 @@ type Scanner struct {
 	// Large. 0: none is.
 	LargeFrom int
 
-	tape    []Entry
+	members []Member
 	large   []Span
 	from    int      // LargeFrom, or more: see list
-	members []Member // made of the tape
 	scratch []byte   // the unescaped content of the keys that had escapes
 	nesting []uint64 // a bit for each open container, 1 for an object: bit (d-1)%64 of word (d-1)/64 is depth d
 	frames  []frame  // frames[d] is the open container at depth d; none beyond MaxDepth
@@ -137,41 +125,11 @@ type frame struct {
 // If not, n is the whole value's length. There are no members with an error. A well-formed value that is not an object
 // is a content error.
 func (s *Scanner) Object(src []byte) (members []Member, n int, err error) {
-	if _, n, err = s.Tape(src); err != nil {
-		return nil, n, err
-	}
-	return s.Members(src), n, nil
-}
-
-// Members is the tape of src, which was scanned last, as members.
-func (s *Scanner) Members(src []byte) []Member {
-	s.members = slices.Grow(s.members[:0], len(s.tape))[:len(s.tape)]
-	for i := range s.tape {
-		e, m := &s.tape[i], &s.members[i] // field by field, as in key
-		m.Key, m.Value = src[e.KeyStart:e.KeyEnd], src[e.Start:e.End]
-		m.Kind, m.Plain, m.At = e.Kind, e.Plain, e.KeyStart
-		if e.key > 0 {
-			m.Key = s.Key(src, e)
-		}
-	}
-	return s.members
-}
-
-// Tape is Object with the members as offsets.
-func (s *Scanner) Tape(src []byte) (tape []Entry, n int, err error) {
 	_, n, e := s.scan(src[:min(len(src), maxText)], true)
 	if e != nil {
 		return nil, n, e
 	}
-	return s.tape, n, nil
-}
-
-// Key is an entry's key, unescaped.
-func (s *Scanner) Key(src []byte, e *Entry) []byte {
-	if e.key > 0 {
-		return s.scratch[e.key-1 : e.key-1+e.keyLen : e.key-1+e.keyLen]
-	}
-	return src[e.KeyStart:e.KeyEnd]
+	return s.members, n, nil
 }
 
 // Large lists the values of the last text that have LargeFrom bytes or more, each behind those in it. Of very many, it
@@ -369,7 +327,7 @@ member: // src[i] is the quote of a key; then its colon and its value
 				goto colon
 			}
 			if depth == reported {
-				s.report(span{start + 1, i - 1})
+				s.report(src[start+1:i-1], start+1)
 			}
 			goto colon
 		}
@@ -424,8 +382,8 @@ leaf: // a value has ended
 		return kind, i, s.refused
 	}
 	if depth == reported && s.refused == nil {
-		e := &s.tape[len(s.tape)-1]
-		e.Start, e.End, e.Kind, e.Plain = uint32(s.top), uint32(i), kind, s.escaped != start+1
+		m := &s.members[len(s.members)-1]
+		m.Value, m.Kind, m.Plain = src[s.top:i], kind, s.escaped != start+1
 	}
 	if i < len(src) && src[i] <= ' ' {
 		i = s.space(src, i)
@@ -472,7 +430,7 @@ func (s *Scanner) begin() {
 	if s.from = s.LargeFrom; s.from == 0 {
 		s.from = maxText + 1
 	}
-	s.tape, s.large, s.scratch, s.keys, s.refused, s.last = s.tape[:0], s.large[:0], s.scratch[:0], s.keys[:0], nil, 0
+	s.members, s.large, s.scratch, s.keys, s.refused, s.last = s.members[:0], s.large[:0], s.scratch[:0], s.keys[:0], nil, 0
 	s.cur, s.dots, s.lone, s.spaced, s.escaped = frame{}, 0, 0, false, 0
 }
 
@@ -540,13 +498,8 @@ func (s *Scanner) key(src []byte, k span, depth int, escaped, report bool) {
 	if !escaped && len(s.keys)-s.cur.base < fewKeys { // a large object would displace all others' keys
 		s.last = s.known.learn(s.last, name, fp, dots)
 	}
-	if !s.keep(src, sent.start-1, k, depth, fp) || !report {
-		return
-	}
-	s.report(sent)
-	if escaped {
-		e := &s.tape[len(s.tape)-1]
-		e.key, e.keyLen = int32(^k.start+1), int32(len(name))
+	if s.keep(src, sent.start-1, k, depth, fp) && report {
+		s.report(name[:len(name):len(name)], sent.start)
 	}
 }
 
@@ -568,15 +521,15 @@ func (s *Scanner) keep(src []byte, at int, k span, depth int, fp uint64) bool {
 	return true
 }
 
-// report begins an entry.
-func (s *Scanner) report(key span) {
-	n := len(s.tape)
-	if n == cap(s.tape) {
-		s.tape = append(s.tape, Entry{})
+// report begins a member.
+func (s *Scanner) report(key []byte, at int) {
+	n := len(s.members)
+	if n == cap(s.members) {
+		s.members = append(s.members, Member{})
 	}
-	s.tape = s.tape[:n+1]
-	e := &s.tape[n]
-	e.KeyStart, e.KeyEnd, e.key = uint32(key.start), uint32(key.end), 0
+	s.members = s.members[:n+1]
+	m := &s.members[n]
+	m.Key, m.At = key, uint32(at)
 }
 
 // plainRun scans the content of a string from src[i] to the first quote, backslash or control character, or the end of

@@ -248,7 +248,7 @@ func TestListIsBounded(t *testing.T) {
 	scan.LargeFrom, scan.MaxDepth = 1<<10, 100
 	each := strings.Repeat("[", 90) + `"` + strings.Repeat("x", 1<<10) + `"` + strings.Repeat("]", 90)
 	doc := []byte(`{"a":[` + strings.Repeat(each+",", 10_000) + "0]}")
-	if _, _, err := scan.Tape(doc); err != nil {
+	if _, _, err := scan.Object(doc); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(scan.Large()); n == 0 || n > 1<<18 {
