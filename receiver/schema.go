@@ -55,7 +55,8 @@ func (q *request) conform(e *pipeline.Event) (err error) {
 			what = v.Plain(q.tenant.Edits.Known)
 		}
 	}
-	q.violation = wrong(schemaViolation, "the properties of %q do not fit their schema: %s; the event was taken", e.Name, what)
+	q.violation = wrong(schemaViolation, "the properties of %q do not fit their schema: %s; the event was taken", e.Name,
+		what)
 	return nil
 }
 
@@ -75,7 +76,9 @@ func (q *request) note(raw []byte, kind string) {
 		return
 	}
 	code, message := errcode.Of(q.violation)
-	q.violations = append(q.violations, violation{protocol.Reject{Index: q.index, Code: code, Message: message, Raw: raw, ContentType: kind}, len(q.events) - 1})
+	q.violations = append(q.violations,
+		violation{protocol.Reject{Index: q.index, Code: code, Message: message, Raw: raw, ContentType: kind},
+			len(q.events) - 1})
 	q.violation = nil
 }
 

@@ -107,7 +107,8 @@ func (q *request) copied(size int64) *errcode.Error {
 		return nil
 	}
 	if limit := q.r.opts.MaxMemory / 2; size > limit {
-		return errcode.BodyTooLarge.Errorf("the body has %d bytes, the limit is %d for a project of which values are dropped or hashed",
+		return errcode.BodyTooLarge.Errorf(
+			"the body has %d bytes, the limit is %d for a project of which values are dropped or hashed",
 			size, limit)
 	}
 	if q.charge(q.charged+size) != nil {

@@ -99,7 +99,8 @@ func (q *request) valid(row []byte) error {
 func clash(d *protocol.Draft, err error) error {
 	switch {
 	case len(d.Envelope) > 0:
-		return errcode.DuplicateKey.Errorf("the property %q is taken: the client's own envelope goes there", protocol.EnvelopeKey)
+		return errcode.DuplicateKey.Errorf("the property %q is taken: the client's own envelope goes there",
+			protocol.EnvelopeKey)
 	case slices.ContainsFunc(d.Parts, func(p protocol.Part) bool { return p.As == protocol.Blob }):
 		return errcode.DuplicateKey.Errorf("a file and a property, or two files, have the same name")
 	}

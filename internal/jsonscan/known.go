@@ -2,8 +2,8 @@ package jsonscan
 
 import "encoding/binary"
 
-// known remembers keys and which of them followed each other. Events of one client have the same keys in the same order,
-// and a key that is foreseen is compared with one or two words of the text, instead of being read.
+// known remembers keys and which of them followed each other. Events of one client have the same keys in the same
+// order, and a key that is foreseen is compared with one or two words of the text, instead of being read.
 type known struct {
 	keys [256]knownKey // keys[0] stands for the beginning of a text
 	at   [256]uint8    // keys by the high bits of their fingerprints; 0: none
@@ -33,10 +33,12 @@ func newKnown() *known {
 // match tells whether text, of at least maxKnown bytes, begins with the key and a quote.
 func (k *knownKey) match(text []byte) bool {
 	first, last := binary.LittleEndian.Uint64(text), binary.LittleEndian.Uint64(text[k.at:])
-	return ((first^k.first)|(last^k.last))&k.mask == 0 && (k.size <= 16 || binary.LittleEndian.Uint64(text[8:]) == k.middle)
+	return ((first^k.first)|(last^k.last))&k.mask == 0 &&
+		(k.size <= 16 || binary.LittleEndian.Uint64(text[8:]) == k.middle)
 }
 
-// learn remembers that a key followed another one, and returns its place. A key that cannot be remembered has the place 0.
+// learn remembers that a key followed another one, and returns its place. A key that cannot be remembered has the place
+// 0.
 func (k *known) learn(behind uint8, name []byte, fp, dots uint64) uint8 {
 	if len(name) >= maxKnown {
 		return 0
@@ -63,7 +65,8 @@ func newKnownKey(name []byte, fp, dots uint64) knownKey {
 	if size < 8 {
 		k.mask = 1<<(8*size) - 1
 	}
-	k.first, k.middle, k.last = binary.LittleEndian.Uint64(text[:]), binary.LittleEndian.Uint64(text[8:]), binary.LittleEndian.Uint64(text[k.at:])
+	k.first, k.middle, k.last = binary.LittleEndian.Uint64(text[:]), binary.LittleEndian.Uint64(text[8:]),
+		binary.LittleEndian.Uint64(text[k.at:])
 	return k
 }
 

@@ -430,7 +430,8 @@ func (s *Scanner) begin() {
 	if s.from = s.LargeFrom; s.from == 0 {
 		s.from = maxText + 1
 	}
-	s.members, s.large, s.scratch, s.keys, s.refused, s.last = s.members[:0], s.large[:0], s.scratch[:0], s.keys[:0], nil, 0
+	s.members, s.large, s.scratch, s.keys, s.refused, s.last = s.members[:0], s.large[:0], s.scratch[:0], s.keys[:0], nil,
+		0
 	s.cur, s.dots, s.lone, s.spaced, s.escaped = frame{}, 0, 0, false, 0
 }
 

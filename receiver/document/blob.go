@@ -12,7 +12,8 @@ import (
 // newBlob is the blob of a JSON value: the content of a string, the bytes of a data URL, or the JSON itself.
 func newBlob(value []byte) pipeline.Blob {
 	if value[0] != '"' {
-		return pipeline.Blob{Kind: pipeline.BlobJSON, ContentType: "application/json", Size: int64(len(value)), Write: writer(value)}
+		return pipeline.Blob{Kind: pipeline.BlobJSON, ContentType: "application/json", Size: int64(len(value)),
+			Write: writer(value)}
 	}
 	text := value[1 : len(value)-1]
 	if mediaType, data, ok := dataURL(text); ok {

@@ -1,6 +1,7 @@
 package document
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unsafe"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 )
@@ -85,12 +85,12 @@ func (r *Redaction) add(path string, rule int) error {
 	return nil
 }
 
-// at is the place of a member, nil if no rule is there or below. A key with dots is the same path as objects within each
-// other, as in ClickHouse.
+// at is the place of a member, nil if no rule is there or below. A key with dots is the same path as objects within
+// each other, as in ClickHouse.
 func (n *node) at(key []byte) *node {
 	for from := 0; n != nil; {
 		part := key[from:]
-		dot := strings.IndexByte(unsafe.String(unsafe.SliceData(part), len(part)), '.')
+		dot := bytes.IndexByte(part, '.')
 		if dot >= 0 {
 			part = part[:dot]
 		}

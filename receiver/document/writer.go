@@ -14,7 +14,6 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
-	"unsafe"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -80,7 +79,8 @@ type blobMember struct {
 }
 
 // Begin starts the row of the event with that index in the request. large lists the values of text from
-// LargeFrom(Threshold) bytes on, as a jsonscan.Scanner does; it is sorted here. flat reports that text has no line ends.
+// LargeFrom(Threshold) bytes on, as a jsonscan.Scanner does; it is sorted here. flat reports that text has no line
+// ends.
 func (w *Writer) Begin(event int, text []byte, large []jsonscan.Span, flat bool) {
 	w.event, w.sent.text, w.sent.large, w.sent.flat = event, text, sorted(large), flat
 	w.members, w.envelope = w.members[:0], w.envelope[:0]
@@ -122,7 +122,8 @@ func (w *Writer) Spread(m *jsonscan.Member) {
 			w.members = append(w.members, w.made(m.Value, true))
 			return
 		}
-		w.members = append(w.members, piece{source: &w.sent, start: int32(start), end: int32(start + len(m.Value)), object: true})
+		w.members = append(w.members, piece{source: &w.sent, start: int32(start), end: int32(start + len(m.Value)),
+			object: true})
 	default:
 		w.Property(m)
 	}
@@ -167,7 +168,8 @@ func (w *Writer) add(to []piece, m *jsonscan.Member) []piece {
 		}
 	}
 	if value := m.Value; w.Threshold > 0 && len(value) > w.Threshold && value[0] == '"' {
-		return append(to, piece{blob: &blobMember{m.Key, newBlob(value), func(dst []byte) []byte { return append(dst, value...) }}})
+		return append(to, piece{blob: &blobMember{m.Key, newBlob(value),
+			func(dst []byte) []byte { return append(dst, value...) }}})
 	}
 	from := len(w.Buf)
 	w.Buf = append(append(jsonscan.AppendQuoted(w.Buf, m.Key), ':'), m.Value...)
@@ -211,11 +213,11 @@ func isComma(text []byte) bool {
 	return len(text) == 1 || len(text) < 100 && len(jsonscan.TrimSpace(text)) == 1
 }
 
-// offset is where a part of the event's text begins.
+// offset is where a part of the event's text begins. Both end in the same array.
 func (w *Writer) offset(part []byte) (at int, ok bool) {
 	text := w.sent.text
-	begin, from := uintptr(unsafe.Pointer(unsafe.SliceData(text))), uintptr(unsafe.Pointer(unsafe.SliceData(part)))
-	return int(from - begin), len(part) <= len(text) && from >= begin && from-begin <= uintptr(len(text)-len(part))
+	at = cap(text) - cap(part)
+	return at, len(part) > 0 && at >= 0 && at < len(text) && &text[at] == &part[0]
 }
 
 // EnvelopeTaken reports whether a property may have the key of the envelope.

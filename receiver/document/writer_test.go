@@ -78,14 +78,16 @@ func value(t testing.TB, text []byte) (v any) {
 // FuzzWriter checks that a row with its blobs put back has the value that encoding/json reads in the event.
 func FuzzWriter(f *testing.F) {
 	big := strings.Repeat("y", 90)
-	f.Add([]byte(`{"a":1, "b" : [ "`+big+`" ,{"c":"`+big+`"}],"properties":{"\u0061\n":"\ud83d\ude00`+big+`"}}`), uint16(40), true)
+	f.Add([]byte(`{"a":1, "b" : [ "`+big+`" ,{"c":"`+big+`"}],"properties":{"\u0061\n":"\ud83d\ude00`+big+`"}}`),
+		uint16(40), true)
 	f.Add([]byte("{\"a\":{\"b\":[\n1,2,3],\"c\":\r{}},\"properties\":{ }}"), uint16(3), false)
 	f.Add([]byte(`{"properties":{"x":"data:image/png;base64,`+strings.Repeat("QUJD", 30)+`"}}`), uint16(9), true)
 	var w Writer
 	var scan jsonscan.Scanner
 	f.Fuzz(func(t *testing.T, text []byte, threshold uint16, spread bool) {
 		scan.MaxDepth, scan.LargeFrom = 1000, 0
-		if members, n, err := scan.Object(text); err != nil || n != len(text) || scan.Dotted() || len(text) == 0 || text[0] != '{' {
+		if members, n, err := scan.Object(text); err != nil || n != len(text) || scan.Dotted() || len(text) == 0 ||
+			text[0] != '{' {
 			return
 		} else if !json.Valid(text) {
 			t.Fatalf("%q is no JSON", text)
@@ -216,7 +218,8 @@ func TestLargeDocuments(t *testing.T) {
 		text := []byte(`{"a":` + doc + `}`)
 		got := row(t, &w, &scan, text, false, nil)
 		if len(w.Blobs) == 0 || cap(w.Buf) > 8*w.Threshold || len(scan.Large()) > len(text)/8/100 {
-			t.Errorf("%s: %d blobs, %d bytes written, %d values listed for %d bytes", what, len(w.Blobs), cap(w.Buf), len(scan.Large()), len(text))
+			t.Errorf("%s: %d blobs, %d bytes written, %d values listed for %d bytes", what, len(w.Blobs), cap(w.Buf),
+				len(scan.Large()), len(text))
 		}
 		if len(got) > 2*w.Threshold {
 			t.Errorf("%s: a row of %d bytes", what, len(got))
@@ -285,8 +288,10 @@ func randomJSON(rnd *rand.Rand, depth int) string {
 }
 
 func BenchmarkRow(b *testing.B) {
-	game := []byte(`{"event_id":"0193b3f0-7b5a-7cde-8f01-23456789abcd","level":17,"class":"mage","gold":1827.5,"position":{"x":1.5,"y":22.75}}`)
-	llm := fmt.Appendf(nil, `{"model":"m","messages":[{"role":"user","content":"%s"}],"usage":{"input":12}}`, strings.Repeat("text ", 20<<10))
+	game := []byte(
+		`{"event_id":"0193b3f0-7b5a-7cde-8f01-23456789abcd","level":17,"class":"mage","gold":1827.5,"position":{"x":1.5,"y":22.75}}`)
+	llm := fmt.Appendf(nil, `{"model":"m","messages":[{"role":"user","content":"%s"}],"usage":{"input":12}}`,
+		strings.Repeat("text ", 20<<10))
 	for name, text := range map[string][]byte{"game": game, "llm 100 KB": llm} {
 		b.Run(name, func(b *testing.B) {
 			var w Writer
