@@ -39,6 +39,7 @@ func (c ClickHouseTLS) Client() ClientTLS {
 	return ClientTLS{CA: c.CA, Cert: c.Cert, Key: c.Key, ServerName: c.ServerName}
 }
 
+// UnmarshalYAML reads true, false or a mapping.
 func (c *ClickHouseTLS) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode {
 		return n.Decode(&c.Enabled)

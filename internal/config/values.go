@@ -14,8 +14,10 @@ type Duration time.Duration
 
 func (d Duration) String() string { return time.Duration(d).String() }
 
+// MarshalYAML writes a duration as UnmarshalYAML reads it.
 func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
 
+// UnmarshalYAML reads 200ms, 90s, 5m or 24h.
 func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
 	v, err := time.ParseDuration(n.Value)
 	if err != nil {
@@ -42,8 +44,10 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
+// MarshalYAML writes a size as UnmarshalYAML reads it.
 func (s Size) MarshalYAML() (any, error) { return s.String(), nil }
 
+// UnmarshalYAML reads 4096, 64KiB, 32MiB or 8GiB.
 func (s *Size) UnmarshalYAML(n *yaml.Node) error {
 	text, unit := n.Value, int64(1)
 	for _, u := range units {

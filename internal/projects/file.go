@@ -23,6 +23,7 @@ type File struct {
 	Projects map[string]Project `yaml:"projects"`
 }
 
+// Project is what holds for the events of one project.
 type Project struct {
 	Rate   Rate     `yaml:"rate"`
 	Quota  Quota    `yaml:"quota"`
@@ -34,6 +35,7 @@ type Project struct {
 	Keys   []Key    `yaml:"keys"`
 }
 
+// Sample is the part of the events that is kept.
 type Sample struct {
 	By    string   `yaml:"by"`
 	Keep  *float64 `yaml:"keep"`
@@ -47,6 +49,7 @@ type Rate struct {
 	Burst  config.Duration `yaml:"burst"`
 }
 
+// Quota is how much may come in a day (UTC); 0: any number.
 type Quota struct {
 	Events int64       `yaml:"events"`
 	Bytes  config.Size `yaml:"bytes"`
@@ -58,12 +61,14 @@ type EventRate float64
 // ByteRate is a number of bytes a second that a file writes as 10MiB/s.
 type ByteRate float64
 
+// UnmarshalYAML reads 5000/s, 30/m or 100/h.
 func (r *EventRate) UnmarshalYAML(n *yaml.Node) error {
 	v, err := parseRate(n, func(n *yaml.Node) (int64, error) { return strconv.ParseInt(n.Value, 10, 64) })
 	*r = EventRate(v)
 	return err
 }
 
+// UnmarshalYAML reads 10MiB/s.
 func (r *ByteRate) UnmarshalYAML(n *yaml.Node) error {
 	v, err := parseRate(n, func(n *yaml.Node) (int64, error) {
 		var v config.Size
@@ -91,6 +96,7 @@ const minSalt = 16
 // defaultBurst is how much of a rate may come at once where the file says nothing.
 const defaultBurst = 10 * time.Second
 
+// Key is a key of a project.
 type Key struct {
 	Name          string   `yaml:"name"`
 	SHA256        string   `yaml:"sha256"`
