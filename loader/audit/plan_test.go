@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -168,7 +169,7 @@ func TestPlanItems(t *testing.T) {
 	}
 	for _, call := range []string{"ledger", "objects", "expired"} {
 		w.failing = call
-		if _, err := (Plan{}).Items(t.Context(), pipeline.Events, page, w, w); err != errFailing(call) {
+		if _, err := (Plan{}).Items(t.Context(), pipeline.Events, page, w, w); !errors.Is(err, errFailing(call)) {
 			t.Errorf("%s fails: error %v", call, err)
 		}
 	}
