@@ -21,13 +21,13 @@ import (
 
 	"github.com/penstock/penstock/internal/testing/load"
 	"github.com/penstock/penstock/internal/testing/tlstest"
-	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // alone prepares a receiver without bucket and queue: it stores on its disk.
 func alone(t *testing.T, env ...string) *role {
 	t.Helper()
-	dir, sum := t.TempDir(), receiver.HashKey(key)
+	dir, sum := t.TempDir(), tenant.HashKey(key)
 	r := &role{t: t, URL: "http://" + address(t), Admin: "http://" + address(t), args: []string{"receive"},
 		log: filepath.Join(dir, "receive.log"), binary: plain} // the race detector takes many times the memory
 	r.env = append(os.Environ(),
