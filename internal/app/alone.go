@@ -94,6 +94,7 @@ func Isolation(path, name string, stderr io.Writer) *loader.Isolation {
 		if path != "" {
 			args = append(args, "--config", path)
 		}
+		// #nosec G204 -- this very program, with the flags that it was given itself
 		cmd := exec.CommandContext(ctx, selfPath(), args...)
 		cmd.Env = append(os.Environ(), "PENSTOCK_LOADER_NAME="+name)
 		cmd.Stderr = stderr

@@ -47,6 +47,7 @@ func Source(c config.Config, store *objstore.Bucket, db *clickhouse.DB) (loader.
 	return loader.Source{Store: store, Imports: imports, Dir: c.Loader.Dir, MaxRow: maxRow, Files: files}, nil
 }
 
+// CheckTables refuses tables that would count a resent chunk twice.
 func CheckTables(ctx context.Context, db *clickhouse.DB) error {
 	for _, spec := range pipeline.Specs() {
 		if err := db.Check(ctx, spec.Name); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -20,44 +21,14 @@ import (
 func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	log, err := cfg.Process.Logger(io.Discard)
-	if err != nil {
+	if cfg.Storage.Notify != "none" {
+		if err := setupQueue(ctx, cfg.Queue, w); err != nil {
+			return err
+		}
+	}
+	if err := setupBucket(ctx, cfg.Storage, w); err != nil {
 		return err
 	}
-	specs := pipeline.Specs()
-	if cfg.Storage.Notify != "none" {
-		q, err := ConnectQueue(cfg.Queue, "penstock-setup", log)
-		if err != nil {
-			return err
-		}
-		defer q.Close()
-		quick, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		if err := q.Ping(quick); err != nil {
-			return err
-		}
-		if err := q.Setup(ctx, specs); err != nil {
-			return fmt.Errorf("%w (queue.url is %s)", err, show.URL(cfg.Queue.URL))
-		}
-		fmt.Fprintf(w, "streams        ok  %s\n", show.URL(cfg.Queue.URL))
-	}
-	bucket := OpenBucket(cfg.Storage)
-	if err := bucket.Create(ctx); err != nil {
-		return fmt.Errorf("%w (storage.endpoint is %q; what is above is done: run setup again when the store is there)", err,
-			show.URL(cfg.Storage.Endpoint))
-	}
-	fmt.Fprintf(w, "bucket         ok  %s\n", cfg.Storage.Bucket)
-	if cfg.Storage.Notify == "storage" && cfg.Storage.NotifyARN != "" {
-		arns := map[string]string{}
-		for _, spec := range specs {
-			arns[spec.Name] = strings.ReplaceAll(cfg.Storage.NotifyARN, "{PIPELINE}", strings.ToUpper(spec.Name))
-		}
-		if err := bucket.Notify(ctx, specs, arns); err != nil {
-			return err
-		}
-		fmt.Fprintf(w, "notifications  ok  %s\n", cfg.Storage.NotifyARN)
-	}
-
 	opts := TableOptions(cfg.ClickHouse, 2)
 	applied, err := clickhouse.Migrate(ctx, opts, sqlfiles.Files)
 	if err != nil {
@@ -76,6 +47,50 @@ func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
 		what = "applied " + strings.Join(applied, ", ")
 	}
 	fmt.Fprintf(w, "tables         ok  %s: %s\n", cfg.ClickHouse.Database, what)
+	return setupConfigured(ctx, cfg, db, w)
+}
+
+func setupQueue(ctx context.Context, c config.Queue, w io.Writer) error {
+	q, err := ConnectQueue(c, "penstock-setup", slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	defer q.Close()
+	quick, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := q.Ping(quick); err != nil {
+		return err
+	}
+	if err := q.Setup(ctx, pipeline.Specs()); err != nil {
+		return fmt.Errorf("%w (queue.url is %s)", err, show.URL(c.URL))
+	}
+	_, err = fmt.Fprintf(w, "streams        ok  %s\n", show.URL(c.URL))
+	return err
+}
+
+func setupBucket(ctx context.Context, c config.Storage, w io.Writer) error {
+	bucket := OpenBucket(c)
+	if err := bucket.Create(ctx); err != nil {
+		return fmt.Errorf("%w (storage.endpoint is %q; what is above is done: run setup again when the store is there)",
+			err, show.URL(c.Endpoint))
+	}
+	fmt.Fprintf(w, "bucket         ok  %s\n", c.Bucket)
+	if c.Notify != "storage" || c.NotifyARN == "" {
+		return nil
+	}
+	arns := map[string]string{}
+	for _, spec := range pipeline.Specs() {
+		arns[spec.Name] = strings.ReplaceAll(c.NotifyARN, "{PIPELINE}", strings.ToUpper(spec.Name))
+	}
+	if err := bucket.Notify(ctx, pipeline.Specs(), arns); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "notifications  ok  %s\n", c.NotifyARN)
+	return err
+}
+
+// setupConfigured brings views, columns and prices to what the configuration and this version say.
+func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, w io.Writer) error {
 	replaced, err := db.SetView(ctx, llm.CallsViewName, llm.CallsView())
 	if err != nil {
 		return err
@@ -94,7 +109,7 @@ func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
 	if len(added) > 0 {
 		fmt.Fprintf(w, "columns        ok  %s: added %s\n", pipeline.Events.Name, strings.Join(added, ", "))
 	}
-	for _, spec := range specs {
+	for _, spec := range pipeline.Specs() {
 		if _, err := db.RefreshView(ctx, spec.Name); err != nil {
 			return err
 		}
@@ -104,11 +119,8 @@ func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
 		return err
 	}
 	changed, err := db.SetPrices(ctx, prices)
-	if err != nil {
-		return err
-	}
-	if changed {
+	if err == nil && changed {
 		fmt.Fprintf(w, "prices         ok  llm_prices: %d written, in place of those before\n", len(prices))
 	}
-	return nil
+	return err
 }

@@ -89,7 +89,8 @@ func TestReadyz(t *testing.T) {
 		t.Errorf("got %d\n%s, want\n%s", w.Code, w.Body, want)
 	}
 	api.Ready = func() error { return errors.New("the disk is full") }
-	if w := get(t, api.Handler(), http.MethodGet, "/readyz", "", ""); w.Code != 503 || w.Body.String() != "the disk is full\n" {
+	if w := get(t, api.Handler(), http.MethodGet, "/readyz", "", ""); w.Code != 503 ||
+		w.Body.String() != "the disk is full\n" {
 		t.Errorf("got %d\n%s", w.Code, w.Body)
 	}
 }
@@ -98,7 +99,8 @@ func TestReadyz(t *testing.T) {
 func TestAnswersOfOperations(t *testing.T) {
 	var items []string
 	var fail error
-	op := Operation{Name: "test op", method: http.MethodGet, path: "/v1/test", params: &letterFilter{}, item: pipeline.DeadLetter{},
+	op := Operation{Name: "test op", method: http.MethodGet, path: "/v1/test", params: &letterFilter{},
+		item: pipeline.DeadLetter{},
 		run: func(_ context.Context, _ *Operator, params any, out sink) error {
 			for _, key := range append(items, params.(*letterFilter).Keys...) {
 				if err := out.item(pipeline.DeadLetter{Key: key}); err != nil {
@@ -202,7 +204,8 @@ func TestRemote(t *testing.T) {
 	wantError(t, err, "--server: ", "no URL")
 	stop := errors.New("enough")
 	answer = said(200, `{"item":{"key":"a"}}`)
-	err = Remote(server.URL, "secret", http.DefaultClient)(t.Context(), op, op.NewParams(), sink{item: func(any) error { return stop }})
+	err = Remote(server.URL, "secret", http.DefaultClient)(t.Context(), op, op.NewParams(),
+		sink{item: func(any) error { return stop }})
 	if !errors.Is(err, stop) {
 		t.Errorf("got %v, want %v", err, stop)
 	}
@@ -241,7 +244,8 @@ func TestServeBlob(t *testing.T) {
 		}
 		got := httptest.NewRecorder()
 		h.ServeHTTP(got, r)
-		if got.Code != tt.status || !strings.Contains(got.Body.String(), tt.body) || tt.status < 300 && got.Body.String() != tt.body {
+		if got.Code != tt.status || !strings.Contains(got.Body.String(), tt.body) || tt.status < 300 &&
+			got.Body.String() != tt.body {
 			t.Errorf("%s %s: got %d %s, want %d %s", tt.path, tt.header, got.Code, got.Body, tt.status, tt.body)
 		}
 		if tt.status < 300 && (!strings.HasPrefix(got.Header().Get("Content-Security-Policy"), "sandbox") ||

@@ -60,7 +60,8 @@ func TestSweepIsRefused(t *testing.T) {
 	}{
 		{SweepParams{Since: "x", Until: "now"}, nil, `--since "x"`},
 		{novemberDay, func(_ *world, o *Operator) { o.Config.Storage.Notify = "none" },
-			"storage.notify is none: there is no queue to tell, and loaders sweep by themselves every 5m0s (the whole bucket every 24h0m0s"},
+			"storage.notify is none: there is no queue to tell, and loaders sweep by themselves every 5m0s (the whole bucket " +
+				"every 24h0m0s"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["queue"] = errAway }, "connection refused"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["table"] = errAway }, "connection refused"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["bucket"] = errAway }, "connection refused"},
@@ -152,7 +153,8 @@ func TestSpans(t *testing.T) {
 	} {
 		got, err := parseSpanAt(tt.since, tt.until, now)
 		wantError(t, err, tt.err, "%s to %s", tt.since, tt.until)
-		if from, to := got.From.Format(time.RFC3339), got.To.Format(time.RFC3339); err == nil && (from != tt.from || to != tt.to) {
+		if from, to := got.From.Format(time.RFC3339), got.To.Format(time.RFC3339); err == nil &&
+			(from != tt.from || to != tt.to) {
 			t.Errorf("%s to %s: got %s to %s, want %s to %s", tt.since, tt.until, from, to, tt.from, tt.to)
 		}
 	}

@@ -78,7 +78,8 @@ func TestShowLetters(t *testing.T) {
 	if err != nil || len(got) != 3 {
 		t.Fatalf("%d letters, %v", len(got), err)
 	}
-	if d := got[0]; d.Object == nil || d.Object.State != "dead" || len(d.Failures) != 1 || d.Token != key(0)+"@e/events/0" {
+	if d := got[0]; d.Object == nil || d.Object.State != "dead" || len(d.Failures) != 1 ||
+		d.Token != key(0)+"@e/events/0" {
 		t.Errorf("got %+v", d)
 	}
 	var text bytes.Buffer
@@ -97,11 +98,13 @@ func TestShowLetters(t *testing.T) {
 // The ledger says first that an object is to be loaded, then the queue knows, and last the letter goes.
 func TestRedriveLetters(t *testing.T) {
 	w := letters()
-	got, err := do[letterResult](t, Local(w.operator()), "dlq redrive", func(p any) { p.(*letterFilter).Keys = []string{key(0)} })
+	got, err := do[letterResult](t, Local(w.operator()), "dlq redrive",
+		func(p any) { p.(*letterFilter).Keys = []string{key(0)} })
 	if err != nil || len(got) != 1 || got[0] != (letterResult{key(0), "redriven"}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if l := w.loads[key(0)]; l.State != pipeline.Failed || l.Failures != 0 || l.Attempts != 5 || l.Code != "object_damaged" {
+	if l := w.loads[key(0)]; l.State != pipeline.Failed || l.Failures != 0 || l.Attempts != 5 ||
+		l.Code != "object_damaged" {
 		t.Errorf("the ledger has %+v", l)
 	}
 	if !slices.Equal(w.enqueued, []string{key(0) + " again"}) || !slices.Equal(w.forgotten, []string{key(0)}) {
@@ -110,7 +113,8 @@ func TestRedriveLetters(t *testing.T) {
 	// Without a queue the ledger alone says it: loaders sweep.
 	w = letters()
 	w.noQueue = true
-	if _, err := do[letterResult](t, Local(w.operator()), "dlq redrive", func(p any) { p.(*letterFilter).All = true }); err != nil {
+	if _, err := do[letterResult](t, Local(w.operator()), "dlq redrive",
+		func(p any) { p.(*letterFilter).All = true }); err != nil {
 		t.Error(err)
 	}
 	if w.loads[key(1)].State != pipeline.Failed || len(w.enqueued) > 0 {

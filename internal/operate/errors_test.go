@@ -90,7 +90,8 @@ func TestShowErrors(t *testing.T) {
 		{func(k *clickhouse.Kept) { k.Properties = "[" }, "", "its properties cannot be read"},
 	} {
 		id := w.keep(i, tt.change)
-		got, err := do[errorDetail](t, Local(w.operator()), "errors show", func(p any) { p.(*errorFilter).IDs = []string{id} })
+		got, err := do[errorDetail](t, Local(w.operator()), "errors show",
+			func(p any) { p.(*errorFilter).IDs = []string{id} })
 		wantError(t, err, tt.err, "failure %d", i)
 		if tt.err != "" {
 			continue
@@ -107,7 +108,8 @@ func TestShowErrors(t *testing.T) {
 }
 
 func TestPrintError(t *testing.T) {
-	d := errorDetail{Kept: clickhouse.Kept{ID: "i", Time: time.Unix(0, 0).UTC(), Stage: "receiver", Code: "c", Message: "m",
+	d := errorDetail{Kept: clickhouse.Kept{ID: "i", Time: time.Unix(0, 0).UTC(), Stage: "receiver", Code: "c",
+		Message: "m",
 		Project: "p", Object: "errors/x", Row: 3}, Properties: []byte("{}"), Context: []byte("{}")}
 	for raw, want := range map[string]string{
 		"text":   "raw         4 bytes:\ntext\n",
@@ -119,7 +121,8 @@ func TestPrintError(t *testing.T) {
 		if err := printError(&out, &d); err != nil || !strings.Contains(out.String(), want) {
 			t.Errorf("%q: printed\n%s, want\n%s", raw, &out, want)
 		}
-		if !strings.HasPrefix(out.String(), "id          i\ntime        1970-01-01T00:00:00Z\nstage       receiver\ncode        c\n") {
+		if !strings.HasPrefix(out.String(),
+			"id          i\ntime        1970-01-01T00:00:00Z\nstage       receiver\ncode        c\n") {
 			t.Errorf("printed\n%s", &out)
 		}
 		out.Reset()

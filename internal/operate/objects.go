@@ -278,15 +278,26 @@ func findEvent(ctx context.Context, o *Operator, params any, out sink) error {
 		}
 		id = pipeline.UUIDv5([]byte(p.Project), []byte(p.What[0]))
 	}
-	db, err := o.Table()
-	if err != nil {
+	n, err := o.findInTable(ctx, id, out)
+	if err != nil || n > 0 {
 		return err
 	}
-	n := 0
+	if p.Scan == "" {
+		return fmt.Errorf("no row has the event %s; --scan 24h looks into the objects of the last 24 hours", id)
+	}
+	return o.findInBucket(ctx, id, p.Scan, out)
+}
+
+// findInTable finds the rows of an event.
+func (o *Operator) findInTable(ctx context.Context, id pipeline.UUID, out sink) (n int, err error) {
+	db, err := o.Table()
+	if err != nil {
+		return 0, err
+	}
 	for _, spec := range pipeline.Specs() {
 		places, err := db.FindEvent(ctx, spec.Name, id)
 		if err != nil {
-			return err
+			return n, err
 		}
 		for _, at := range places {
 			n++
@@ -294,20 +305,19 @@ func findEvent(ctx context.Context, o *Operator, params any, out sink) error {
 			if f.Event, err = o.eventAt(ctx, at.Object, at.Row); err == nil {
 				f.In = append(f.In, "bucket")
 			} else if f.Event, err = json.Marshal(at); err != nil {
-				return err
+				return n, err
 			}
 			if err := out.item(f); err != nil {
-				return err
+				return n, err
 			}
 		}
 	}
-	if n > 0 {
-		return nil
-	}
-	if p.Scan == "" {
-		return fmt.Errorf("no row has the event %s; --scan 24h looks into the objects of the last 24 hours", id)
-	}
-	span, err := parseSpan(p.Scan, "now")
+	return n, nil
+}
+
+// findInBucket reads the objects since a time, and finds an event in them.
+func (o *Operator) findInBucket(ctx context.Context, id pipeline.UUID, since string, out sink) error {
+	span, err := parseSpan(since, "now")
 	if err != nil {
 		return err
 	}
@@ -315,29 +325,32 @@ func findEvent(ctx context.Context, o *Operator, params any, out sink) error {
 	if err != nil {
 		return err
 	}
-	began, objects, unread := time.Now(), int64(0), 0
+	began, objects, unread, n := time.Now(), int64(0), 0, 0
 	var buf []byte
+	read := func(key string) error {
+		_, err := source.Read(ctx, key, func(e *pipeline.Event) error {
+			if e.ID != id {
+				return nil
+			}
+			n++
+			buf = codec.AppendLine(buf[:0], e)
+			return out.item(found{Object: key, Row: e.Row, In: []string{"bucket"}, Event: json.RawMessage(buf[:len(buf)-1])})
+		})
+		if err != nil && ctx.Err() == nil {
+			unread++ // one object that cannot be read hides no other
+			out.progress(progress{Text: err.Error()})
+			err = nil
+		}
+		objects++
+		out.progress(progress{Objects: objects, Seconds: time.Since(began).Seconds(), Text: "reading " + key})
+		return err
+	}
 	for _, spec := range pipeline.Specs() {
 		err := audit.InSpan(spec, span).Objects(ctx, o.Store, func(page []pipeline.Object) error {
 			for _, obj := range page {
-				_, err := source.Read(ctx, obj.Key, func(e *pipeline.Event) error {
-					if e.ID != id {
-						return nil
-					}
-					n++
-					buf = codec.AppendLine(buf[:0], e)
-					return out.item(found{Object: obj.Key, Row: e.Row, In: []string{"bucket"},
-						Event: json.RawMessage(buf[:len(buf)-1])})
-				})
-				if err != nil {
-					if ctx.Err() != nil {
-						return err
-					}
-					unread++ // one object that cannot be read hides no other
-					out.progress(progress{Text: err.Error()})
+				if err := read(obj.Key); err != nil {
+					return err
 				}
-				objects++
-				out.progress(progress{Objects: objects, Seconds: time.Since(began).Seconds(), Text: "reading " + obj.Key})
 			}
 			return nil
 		})

@@ -100,7 +100,8 @@ func TestWrongParamsOfObjects(t *testing.T) {
 		{"objects find", find("logs/x", "0"), `"logs/x" is of no pipeline`},
 		{"objects find", find(key(0), "first"), `row "first" is not a number`},
 		{"objects find", find(key(0), "9"), key(0) + " has no row 9"},
-		{"objects find", find("00000000-0000-4000-8000-000000000000"), "no row has the event 00000000-0000-4000-8000-000000000000"},
+		{"objects find", find("00000000-0000-4000-8000-000000000000"),
+			"no row has the event 00000000-0000-4000-8000-000000000000"},
 	} {
 		for name, ex := range w.ways(t) {
 			op := Find(tt.op)
@@ -163,14 +164,16 @@ func TestCatResolves(t *testing.T) {
 	}
 	got, err = cat(true)
 	wantError(t, err, "1 reference could not be resolved and stayed as they are; the first: "+key(0)+" row 1", "cat")
-	if len(got) != 2 || !strings.Contains(string(got[0]), `"v":"the value"`) || !strings.Contains(string(got[1]), "$blob") {
+	if len(got) != 2 || !strings.Contains(string(got[0]), `"v":"the value"`) ||
+		!strings.Contains(string(got[1]), "$blob") {
 		t.Errorf("with --resolve: %s", got)
 	}
 }
 
 func TestFindEvent(t *testing.T) {
 	w := objects()
-	inBoth, inBucket, inTable := w.events[key(0)][1], w.events[key(4)][0], pipeline.UUIDv5([]byte("p"), []byte("client-id"))
+	inBoth, inBucket, inTable := w.events[key(0)][1], w.events[key(4)][0],
+		pipeline.UUIDv5([]byte("p"), []byte("client-id"))
 	w.places = []clickhouse.Place{
 		{Object: key(0), Row: 1, EventID: inBoth.ID.String(), Table: "events"},
 		{Object: "events/expired", Row: 3, EventID: inTable.String(), Table: "events", Name: "gone"},

@@ -13,72 +13,97 @@ type object = map[string]any
 // openAPI describes the operators' API. docs/openapi.json is this, and a test
 // holds the two together.
 func openAPI() object {
-	paths := object{}
+	paths := object{"/v1/blobs/{key}": object{"get": describeBlob()}}
 	for _, op := range Operations() {
-		item := object{}
-		if op.item != nil {
-			item = schema(reflect.TypeOf(op.item))
-		}
-		o := object{
-			"operationId": strings.ReplaceAll(op.Name, " ", "-"),
-			"summary":     op.Short,
-			"responses": object{
-				"200": object{
-					"description": "Newline-delimited JSON, a line an item. The last line is {\"done\":true}, or {\"error\":…} " +
-						"where it did not come to its end.",
-					"content": object{"application/x-ndjson": object{"schema": object{
-						"type": "object", "properties": object{
-							"item": item, "progress": schema(reflect.TypeFor[progress]()),
-							"error": object{"type": "string"}, "done": object{"type": "boolean"}},
-					}}},
-				},
-				"400": failure("The parameters are not understood."),
-				"401": failure("The token is missing or wrong."),
-				"422": failure("It cannot be done so; the text says why."),
-				"503": failure("Bucket, queue or ClickHouse cannot be reached now."),
-				"403": failure("The API is off: admin.token is not set."),
-			},
-		}
-		if op.About != "" {
-			o["description"] = op.About
-		}
-		params := op.NewParams()
-		if op.method == http.MethodGet {
-			var all []object
-			for _, f := range Fields(params) {
-				s := schema(f.Value.Type())
-				if f.Default != "" {
-					s["default"] = f.Value.Interface()
-				}
-				all = append(all, object{"name": f.Name, "in": "query", "description": f.Usage, "schema": s})
-			}
-			if all != nil {
-				o["parameters"] = all
-			}
-		} else {
-			s := schema(reflect.TypeOf(params).Elem())
-			props := s["properties"].(object)
-			for _, f := range Fields(params) {
-				name := strings.ReplaceAll(f.Name, "-", "_")
-				for _, n := range []string{name, name + "s"} {
-					if p, ok := props[n].(object); ok {
-						p["description"] = f.Usage
-						if f.Default != "" {
-							p["default"] = f.Value.Interface()
-						}
-					}
-				}
-			}
-			o["requestBody"] = object{"content": object{"application/json": object{"schema": s}}}
-		}
 		path, _ := paths[op.path].(object)
 		if path == nil {
 			path = object{}
 			paths[op.path] = path
 		}
-		path[strings.ToLower(op.method)] = o
+		path[strings.ToLower(op.method)] = op.describe()
 	}
-	paths["/v1/blobs/{key}"] = object{"get": object{
+	return object{
+		"openapi": "3.1.0",
+		"info": object{"title": "Penstock's operators' API", "version": "1",
+			"description": "On the admin listener of every receiver and loader, where admin.token is set. Each path but that " +
+				"of blobs is a command of the same name: `penstock --server URL` asks it."},
+		"security":   []object{{"token": []string{}}},
+		"components": object{"securitySchemes": object{"token": object{"type": "http", "scheme": "bearer"}}},
+		"paths":      paths,
+	}
+}
+
+// describe is the operation as OpenAPI has one.
+func (op Operation) describe() object {
+	item := object{}
+	if op.item != nil {
+		item = schema(reflect.TypeOf(op.item))
+	}
+	o := object{
+		"operationId": strings.ReplaceAll(op.Name, " ", "-"),
+		"summary":     op.Short,
+		"responses": object{
+			"200": object{
+				"description": "Newline-delimited JSON, a line an item. The last line is {\"done\":true}, or {\"error\":…} " +
+					"where it did not come to its end.",
+				"content": object{"application/x-ndjson": object{"schema": object{
+					"type": "object", "properties": object{
+						"item": item, "progress": schema(reflect.TypeFor[progress]()),
+						"error": object{"type": "string"}, "done": object{"type": "boolean"}},
+				}}},
+			},
+			"400": failure("The parameters are not understood."),
+			"401": failure("The token is missing or wrong."),
+			"422": failure("It cannot be done so; the text says why."),
+			"503": failure("Bucket, queue or ClickHouse cannot be reached now."),
+			"403": failure("The API is off: admin.token is not set."),
+		},
+	}
+	if op.About != "" {
+		o["description"] = op.About
+	}
+	if op.method != http.MethodGet {
+		o["requestBody"] = object{"content": object{"application/json": object{"schema": op.bodySchema()}}}
+	} else if query := op.querySchema(); query != nil {
+		o["parameters"] = query
+	}
+	return o
+}
+
+// querySchema describes the parameters in a query.
+func (op Operation) querySchema() (all []object) {
+	for _, f := range Fields(op.NewParams()) {
+		s := schema(f.Value.Type())
+		if f.Default != "" {
+			s["default"] = f.Value.Interface()
+		}
+		all = append(all, object{"name": f.Name, "in": "query", "description": f.Usage, "schema": s})
+	}
+	return all
+}
+
+// bodySchema describes the parameters in a body.
+func (op Operation) bodySchema() object {
+	params := op.NewParams()
+	s := schema(reflect.TypeOf(params).Elem())
+	props := s["properties"].(object)
+	for _, f := range Fields(params) {
+		name := strings.ReplaceAll(f.Name, "-", "_")
+		for _, n := range []string{name, name + "s"} {
+			if p, ok := props[n].(object); ok {
+				p["description"] = f.Usage
+				if f.Default != "" {
+					p["default"] = f.Value.Interface()
+				}
+			}
+		}
+	}
+	return s
+}
+
+// describeBlob is what serveBlob serves.
+func describeBlob() object {
+	return object{
 		"operationId": "blob",
 		"summary":     "a large value that left its event's row, as it is",
 		"description": "By what the reference in the row says. A Range in the head is one of the value, and is answered " +
@@ -102,15 +127,6 @@ func openAPI() object {
 			"416": failure("The object is shorter."),
 			"503": failure("The bucket cannot be reached now."),
 		},
-	}}
-	return object{
-		"openapi": "3.1.0",
-		"info": object{"title": "Penstock's operators' API", "version": "1",
-			"description": "On the admin listener of every receiver and loader, where admin.token is set. Each path but that " +
-				"of blobs is a command of the same name: `penstock --server URL` asks it."},
-		"security":   []object{{"token": []string{}}},
-		"components": object{"securitySchemes": object{"token": object{"type": "http", "scheme": "bearer"}}},
-		"paths":      paths,
 	}
 }
 

@@ -1,6 +1,7 @@
 package operate
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -149,75 +150,59 @@ func (o *Operator) importedRow(key string, row uint32, at time.Time, text []byte
 	return loader.ClientForm(&e), string(e.Project), nil
 }
 
+// origin is where a failure came from, as its properties say.
+type origin struct {
+	Index   *int // in the request; a request as a whole has none
+	Count   int  // of the events that share the record; 0: there is one
+	Headers map[string]string
+	Object  string  `json:"source_object"` // of a load
+	Row     *uint32 `json:"source_row"`    // of it; a load as a whole has none
+}
+
+// notSent says why a failure is not sent again; empty: it is. mended tells that the operator gave other bytes for it.
+func notSent(d errorDetail, from origin, bytes int, mended bool) string {
+	switch {
+	case d.Stage == "loader" && from.Row == nil:
+		return "it is the failure of a load, with nothing to send: `penstock dlq` and `penstock reingest` load objects again"
+	case bytes == 0:
+		return "there are no bytes to send"
+	case from.Count > 0 && from.Index == nil && !mended:
+		return fmt.Sprintf("its bytes are the whole body, which has accepted events besides these %d: "+
+			"send the rejected ones by --through", from.Count)
+	case d.text("class") == "taken" && !mended:
+		return "its event was taken and is in events; what --through makes of it is sent"
+	}
+	return ""
+}
+
 func (o *Operator) redriveOne(ctx context.Context, rec Receiver, d errorDetail, p *errorRedrive) (errorResult, error) {
 	r := errorResult{ID: d.ID, Result: "skipped"}
-	project := d.Project
-	if project == "" {
-		project = p.As
+	send, from, err := request(d)
+	if err != nil {
+		return r, err
 	}
-	var in struct {
-		Index   *int // in the request; a request as a whole has none
-		Count   int  // of the events that share the record; 0: there is one
-		Headers map[string]string
-		Object  string  `json:"source_object"` // of a load
-		Row     *uint32 `json:"source_row"`    // of it; a load as a whole has none
-	}
-	json.Unmarshal(d.Properties, &in)
-	body, encoding := d.Raw, d.text("content_encoding")
-	contentType := d.text("content_type")
-	if mended, ok := p.Bodies[d.ID]; ok {
-		body, encoding = mended, ""
-		if !strings.HasPrefix(contentType, "application/cloudevents") {
-			contentType = "" // what the filter printed is JSON
+	send.Project = cmp.Or(d.Project, p.As)
+	mended, ok := p.Bodies[d.ID]
+	if ok {
+		send.Body, send.ContentEncoding = mended, ""
+		if !strings.HasPrefix(send.ContentType, "application/cloudevents") {
+			send.ContentType = "" // what the filter printed is JSON
 		}
 	}
-	switch {
-	case d.Stage == "loader" && in.Row == nil:
-		r.Message = "it is the failure of a load, with nothing to send: `penstock dlq` and `penstock reingest` load " +
-			"objects again"
-		return r, nil
-	case len(body) == 0:
-		r.Message = "there are no bytes to send"
-		return r, nil
-	case in.Count > 0 && in.Index == nil && p.Bodies[d.ID] == nil:
-		r.Message = fmt.Sprintf(
-			"its bytes are the whole body, which has accepted events besides these %d: send the rejected ones by --through",
-			in.Count)
-		return r, nil
-	case d.text("class") == "taken" && p.Bodies[d.ID] == nil:
-		r.Message = "its event was taken and is in events; what --through makes of it is sent"
+	if r.Message = notSent(d, from, len(send.Body), mended != nil); r.Message != "" {
 		return r, nil
 	}
 	if d.Stage == "loader" && d.Code != "refused_row" {
-		imported, of, err := o.importedRow(in.Object, *in.Row, d.Time, body)
+		imported, of, err := o.importedRow(from.Object, *from.Row, d.Time, send.Body)
 		if err != nil {
 			r.Result, r.Code, r.Message = "refused", "invalid_row", err.Error()
 			return r, nil
 		}
-		body, contentType = imported, ""
-		if of != "" {
-			project = of
-		}
+		send.Body, send.ContentType, send.Project = imported, "", cmp.Or(of, send.Project)
 	}
-	switch {
-	case project == "":
+	if send.Project == "" {
 		r.Message = "its project is not known: say --as PROJECT"
 		return r, nil
-	}
-	id, err := pipeline.ParseUUID([]byte(d.ID))
-	if err != nil {
-		return r, err
-	}
-	var client struct {
-		IP        string `json:"ip"`
-		UserAgent string `json:"user_agent"`
-	}
-	json.Unmarshal(d.Context, &client)
-	send := receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Project: project, Path: d.text("path"),
-		Event: in.Index != nil || in.Row != nil, ContentType: contentType, ContentEncoding: encoding,
-		ClientIP: client.IP, UserAgent: client.UserAgent, Body: body, Durability: pipeline.Bucket}
-	for name, value := range in.Headers {
-		send.Headers = append(send.Headers, pipeline.Header{Name: name, Value: value})
 	}
 	done, err := rec.Redrive(ctx, send)
 	for again := 0; err != nil && again < redriveTries; again++ { // busy with others, as a rule
@@ -230,8 +215,34 @@ func (o *Operator) redriveOne(ctx context.Context, rec Receiver, d errorDetail, 
 		r.Message = err.Error()
 		return r, nil // it hinders no other
 	}
-	r.Accepted, r.Rejected, r.Sampled, r.Object, r.Code, r.Message = done.Accepted, done.Rejected, done.Sampled,
-		done.Object, done.Code, done.Message
+	return resultOf(d.ID, done), nil
+}
+
+// request makes of a failure what its client sent, as far as it was kept.
+func request(d errorDetail) (send receiver.Redrive, from origin, err error) {
+	id, err := pipeline.ParseUUID([]byte(d.ID))
+	if err != nil {
+		return send, from, err
+	}
+	json.Unmarshal(d.Properties, &from)
+	var client struct {
+		IP        string `json:"ip"`
+		UserAgent string `json:"user_agent"`
+	}
+	json.Unmarshal(d.Context, &client)
+	send = receiver.Redrive{ID: id, Time: d.Time.UnixMilli(), Path: d.text("path"),
+		Event: from.Index != nil || from.Row != nil, Body: d.Raw, Durability: pipeline.Bucket,
+		ContentType: d.text("content_type"), ContentEncoding: d.text("content_encoding"),
+		ClientIP: client.IP, UserAgent: client.UserAgent}
+	for name, value := range from.Headers {
+		send.Headers = append(send.Headers, pipeline.Header{Name: name, Value: value})
+	}
+	return send, from, nil
+}
+
+func resultOf(id string, done receiver.Redriven) errorResult {
+	r := errorResult{ID: id, Result: "accepted", Accepted: done.Accepted, Rejected: done.Rejected, Sampled: done.Sampled,
+		Object: done.Object, Code: done.Code, Message: done.Message}
 	switch {
 	case done.Accepted == 0 && done.Rejected == 0 && done.Sampled > 0:
 		r.Result = "sampled"
@@ -239,10 +250,8 @@ func (o *Operator) redriveOne(ctx context.Context, rec Receiver, d errorDetail, 
 		r.Result = "refused"
 	case done.Rejected > 0:
 		r.Result = "partly"
-	default:
-		r.Result = "accepted"
 	}
-	return r, nil
+	return r
 }
 
 // redriveClaim is how long a redrive that was killed keeps others away.

@@ -47,7 +47,8 @@ func TestRedriveOne(t *testing.T) {
 			errorResult{Result: "partly", Accepted: 1, Rejected: 2, Code: "c", Message: "m"}, `{"a":1}`},
 		{"refused again", props(`{}`), nil, answers(receiver.Redriven{Rejected: 1, Code: "c"}),
 			errorResult{Result: "refused", Rejected: 1, Code: "c"}, `{"a":1}`},
-		{"sampled", props(`{}`), nil, answers(receiver.Redriven{Sampled: 1}), errorResult{Result: "sampled", Sampled: 1}, `{"a":1}`},
+		{"sampled", props(`{}`), nil, answers(receiver.Redriven{Sampled: 1}), errorResult{Result: "sampled", Sampled: 1},
+			`{"a":1}`},
 		{"accepted and sampled", props(`{}`), nil, answers(receiver.Redriven{Accepted: 1, Sampled: 1}),
 			errorResult{Result: "accepted", Accepted: 1, Sampled: 1}, `{"a":1}`},
 		{"a load as a whole", func(k *clickhouse.Kept) { k.Stage, k.Properties = "loader", `{}` }, nil, nil,
@@ -69,7 +70,8 @@ func TestRedriveOne(t *testing.T) {
 			k.Stage, k.Code, k.Properties = "loader", "refused_row", `{"source_object":"events/x","source_row":3}`
 		}, nil, nil, errorResult{Result: "accepted", Accepted: 1, Object: "events/new"}, `{"a":1}`},
 		{"a row of a file that is none", func(k *clickhouse.Kept) {
-			k.Stage, k.Code, k.Properties, k.Raw = "loader", "invalid_row", `{"source_object":"events/imports/x","source_row":3}`, "[1"
+			k.Stage, k.Code, k.Properties, k.Raw = "loader", "invalid_row",
+				`{"source_object":"events/imports/x","source_row":3}`, "[1"
 		}, nil, nil, errorResult{Result: "refused", Code: "invalid_row"}, ""},
 	} {
 		w := newWorld()
@@ -115,7 +117,8 @@ func TestRedriveSendsWhatWasKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := w.redriven[0]
-	if r.ID.String() != id || r.Time != w.kept[0].Time.UnixMilli() || r.Project != "p" || r.Path != "/v1/logs" || !r.Event ||
+	if r.ID.String() != id || r.Time != w.kept[0].Time.UnixMilli() || r.Project != "p" || r.Path != "/v1/logs" ||
+		!r.Event ||
 		r.ContentType != "text/plain" || r.ContentEncoding != "gzip" || r.ClientIP != "10.0.0.1" || r.UserAgent != "ua" ||
 		r.Durability != pipeline.Bucket || !slices.Equal(r.Headers, []pipeline.Header{{Name: "X-A", Value: "b"}}) {
 		t.Errorf("sent %+v", r)
@@ -151,11 +154,14 @@ func TestRedriveIsRefused(t *testing.T) {
 		params func(*errorRedrive)
 		want   string
 	}{
-		{"nothing chosen", nil, func(*errorRedrive) {}, "name failures, or choose by --code, --project, --stage or --text, or say --all"},
+		{"nothing chosen", nil, func(*errorRedrive) {},
+			"name failures, or choose by --code, --project, --stage or --text, or say --all"},
 		{"another runs", func(w *world) { w.claimed["redrive"] = true }, func(p *errorRedrive) { p.All = true },
 			"another redrive is running, or was killed less than 1m0s ago"},
-		{"no bucket", func(w *world) { w.away["bucket"] = errAway }, func(p *errorRedrive) { p.All = true }, "connection refused"},
-		{"no receiver", func(w *world) { w.away["receiver"] = errAway }, func(p *errorRedrive) { p.All = true }, "connection refused"},
+		{"no bucket", func(w *world) { w.away["bucket"] = errAway }, func(p *errorRedrive) { p.All = true },
+			"connection refused"},
+		{"no receiver", func(w *world) { w.away["receiver"] = errAway }, func(p *errorRedrive) { p.All = true },
+			"connection refused"},
 		{"a stage that is none", nil, func(p *errorRedrive) { p.Stage = "x" }, `there is no stage "x"`},
 	} {
 		w, _ := failures()
@@ -174,7 +180,8 @@ func TestRedriveDryRun(t *testing.T) {
 	w, ids := failures()
 	w.claimed["redrive"] = true // it disturbs nobody
 	got, err := redrive(t, Local(w.operator()), func(p *errorRedrive) { p.All, p.DryRun = true, true })
-	if err != nil || len(got) != 2 || got[0].ID != ids[0] || got[0].Result != "pending" || len(w.redriven)+len(w.marked) > 0 {
+	if err != nil || len(got) != 2 || got[0].ID != ids[0] || got[0].Result != "pending" ||
+		len(w.redriven)+len(w.marked) > 0 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

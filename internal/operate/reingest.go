@@ -128,8 +128,8 @@ func (p *reingestParams) selection() string {
 	return fmt.Sprintf("%s since %s until %s", p.Pipeline, p.Since, p.Until)
 }
 
-func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
-	p := params.(*reingestParams)
+// check refuses params that choose nothing, or in two ways.
+func (p *reingestParams) check() error {
 	ways := 0
 	for _, c := range []bool{len(p.Keys) > 0, p.Prefix != "", p.Since != ""} {
 		if c {
@@ -147,70 +147,51 @@ func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// chosen are the objects that the params are about, at a time.
+func (p *reingestParams) chosen(now time.Time) (c audit.Selection, err error) {
+	c.Keys, c.Prefix = p.Keys, p.Prefix
+	if p.Since == "" {
+		return c, nil
+	}
+	if c.Spec, err = pipeline.SpecNamed(p.Pipeline); err == nil {
+		c.Span, err = parseSpanAt(p.Since, p.Until, now)
+	}
+	return c, err
+}
+
+func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
+	p := params.(*reingestParams)
+	if err := p.check(); err != nil {
+		return err
+	}
 	db, err := o.Table()
 	if err != nil {
 		return err
 	}
-	job := clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", time.Now().UnixNano()),
-		Started: time.Now().UTC().Truncate(time.Millisecond)}
-	chosen := audit.Selection{Keys: p.Keys, Prefix: p.Prefix}
-	if p.Since != "" {
-		if chosen.Spec, err = pipeline.SpecNamed(p.Pipeline); err != nil {
-			return err
-		}
-		if chosen.Span, err = parseSpan(p.Since, p.Until); err != nil {
-			return err
-		}
+	now := time.Now().UTC()
+	r := &reingest{o: o, db: db, p: p, out: out, plan: map[audit.Action]*tally{}, loaders: map[pipeline.Spec]Loader{},
+		job: clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", now.UnixNano()),
+			Started: now.Truncate(time.Millisecond)}}
+	if r.chosen, err = p.chosen(now); err != nil {
+		return err
 	}
 	if p.Replace {
-		open, ok, err := db.OpenJob(ctx, job.Selection)
-		if err != nil {
+		if err := r.resume(ctx); err != nil {
 			return err
 		}
-		if ok && !p.Anew {
-			// The range is that of the first run: what came after it is not in it.
-			if p.Since != "" {
-				if chosen.Span, err = parseSpanAt(p.Since, p.Until, open.Started); err != nil {
-					return err
-				}
-			}
-			job = open
-			if err := out.item(reingestLine{Resumed: &job.Started}); err != nil {
-				return err
-			}
-		} else if !p.DryRun {
-			if err := db.SaveJob(ctx, job); err != nil {
-				return err
-			}
-		}
 	}
-	r := &reingest{o: o, db: db, p: p, out: out, job: job, chosen: chosen, plan: map[audit.Action]*tally{},
-		loaders: map[pipeline.Spec]Loader{}}
 	if err := r.count(ctx); err != nil {
 		return err
 	}
-	sum := reingestLine{Plan: r.plan, DryRun: p.DryRun}
-	if p.Replace {
-		sum.Job = job.ID
-	}
+	sum := reingestLine{Plan: r.plan, DryRun: p.DryRun, Job: r.replacing()}
 	if !p.DryRun {
-		if err := r.do(ctx); err != nil {
-			if ctx.Err() != nil {
-				return fmt.Errorf(
-					"interrupted after %d objects and %d rows; nothing is double or lost, and the same command goes on from here",
-					r.done.Objects, r.done.Rows)
-			}
+		if err := r.carryOut(ctx); err != nil {
 			return err
 		}
 		sum.Loaded, sum.Refused, sum.Failed, sum.Seconds = &r.done, r.refused, r.failed, time.Since(r.began).Seconds()
-		if p.Replace {
-			// What failed is no interruption: its entry in the ledger says so.
-			job.Finished, job.Objects, job.Rows, job.FailedOnes = true, uint64(r.done.Objects), uint64(r.done.Rows),
-				uint64(r.failed)
-			if err := db.SaveJob(ctx, job); err != nil {
-				return err
-			}
-		}
 	}
 	if err := out.item(sum); err != nil {
 		return err
@@ -219,6 +200,43 @@ func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
 		return fmt.Errorf("%s could not be loaded: see above", show.Plural(int(r.failed), "object"))
 	}
 	return nil
+}
+
+// resume goes on with the job for the same selection, if one was interrupted.
+func (r *reingest) resume(ctx context.Context) error {
+	open, ok, err := r.db.OpenJob(ctx, r.job.Selection)
+	switch {
+	case err != nil:
+		return err
+	case ok && !r.p.Anew:
+		// The range is that of the first run: what came after it is not in it.
+		if r.chosen, err = r.p.chosen(open.Started); err != nil {
+			return err
+		}
+		r.job = open
+		return r.out.item(reingestLine{Resumed: &r.job.Started})
+	case r.p.DryRun:
+		return nil
+	}
+	return r.db.SaveJob(ctx, r.job)
+}
+
+// carryOut loads what the plan says, and closes the job.
+func (r *reingest) carryOut(ctx context.Context) error {
+	if err := r.do(ctx); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted after %d objects and %d rows; nothing is double or lost, and the same command "+
+				"goes on from here", r.done.Objects, r.done.Rows)
+		}
+		return err
+	}
+	if !r.p.Replace {
+		return nil
+	}
+	// What failed is no interruption: its entry in the ledger says so.
+	r.job.Finished, r.job.FailedOnes = true, uint64(r.failed)
+	r.job.Objects, r.job.Rows = uint64(r.done.Objects), uint64(r.done.Rows)
+	return r.db.SaveJob(ctx, r.job)
 }
 
 // reingest is one run.

@@ -17,7 +17,8 @@ import (
 )
 
 // reingestWith runs a reingest of the day unless change says otherwise, and returns its last line.
-func reingestWith(t *testing.T, ex Executor, change func(*reingestParams)) (sum reingestLine, all []reingestLine, err error) {
+func reingestWith(t *testing.T, ex Executor, change func(*reingestParams)) (sum reingestLine, all []reingestLine,
+	err error) {
 	t.Helper()
 	all, err = do[reingestLine](t, ex, "reingest", func(params any) {
 		p := params.(*reingestParams)
@@ -81,7 +82,8 @@ func TestReingestPlan(t *testing.T) {
 		}
 	}
 	w := objects()
-	if _, _, err := reingestWith(t, Local(w.operator()), func(p *reingestParams) { p.DryRun, p.Replace = true, true }); err != nil ||
+	if _, _, err := reingestWith(t, Local(w.operator()),
+		func(p *reingestParams) { p.DryRun, p.Replace = true, true }); err != nil ||
 		len(w.jobs) > 0 || w.loads[key(4)].State == pipeline.Loaded {
 		t.Errorf("a dry run has changed something: %+v, %v", w.jobs, err)
 	}
@@ -93,7 +95,8 @@ func TestReingest(t *testing.T) {
 	if err != nil || sum.Loaded == nil || *sum.Loaded != (tally{Objects: 3, Bytes: 500, Rows: 5}) || sum.Failed != 0 {
 		t.Errorf("got %+v, %v", sum.Loaded, err)
 	}
-	for i, want := range []pipeline.LoadState{pipeline.Loaded, pipeline.Loaded, pipeline.Loaded, pipeline.Dropped, pipeline.Loaded} {
+	for i, want := range []pipeline.LoadState{pipeline.Loaded, pipeline.Loaded, pipeline.Loaded, pipeline.Dropped,
+		pipeline.Loaded} {
 		if got := w.loads[key(i)].State; got != want {
 			t.Errorf("object %d is %s, want %s", i, got, want)
 		}
@@ -121,7 +124,8 @@ func TestReingestFailures(t *testing.T) {
 		failed = append(failed, l.Key+": "+l.Error)
 	}
 	slices.Sort(failed)
-	if want := []string{key(1) + ": damaged", "events/none: head events/none: no such object"}; !slices.Equal(failed, want) {
+	if want := []string{key(1) + ": damaged", "events/none: head events/none: no such object"}; !slices.Equal(failed,
+		want) {
 		t.Errorf("got %q, want %q", failed, want)
 	}
 	sum, _, err = reingestWith(t, Local(w.operator()), func(p *reingestParams) {
@@ -168,7 +172,8 @@ func TestReingestGoesOn(t *testing.T) {
 		w.loads[l.Key] = l
 		return l, nil
 	}
-	op, p := Find("reingest"), &reingestParams{Since: "2026-11-22", Until: "2026-11-23", Pipeline: "events", Replace: true, Parallel: 1}
+	op, p := Find("reingest"), &reingestParams{Since: "2026-11-22", Until: "2026-11-23", Pipeline: "events", Replace: true,
+		Parallel: 1}
 	err := op.run(ctx, w.operator(), p, sink{item: func(any) error { return nil }, progress: func(progress) {}})
 	wantError(t, err, "interrupted after 1 objects and 1 rows; nothing is double or lost", "reingest")
 	job := w.jobs[p.selection()]
@@ -228,7 +233,8 @@ func TestSelection(t *testing.T) {
 	if got := (&reingestParams{Prefix: "events/a"}).selection(); got != "prefix events/a" {
 		t.Errorf("got %s", got)
 	}
-	if got := (&reingestParams{Pipeline: "events", Since: "1h", Until: "now"}).selection(); got != "events since 1h until now" {
+	if got := (&reingestParams{Pipeline: "events", Since: "1h",
+		Until: "now"}).selection(); got != "events since 1h until now" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -256,7 +262,8 @@ func TestReadKeys(t *testing.T) {
 
 func TestPrintReingest(t *testing.T) {
 	began := time.Date(2026, 11, 22, 1, 2, 3, 0, time.UTC)
-	plan := map[audit.Action]*tally{audit.ActionSkip: {Objects: 1, Bytes: 100, Rows: 2}, audit.ActionLoad: {Objects: 3, Bytes: 50}}
+	plan := map[audit.Action]*tally{audit.ActionSkip: {Objects: 1, Bytes: 100, Rows: 2},
+		audit.ActionLoad: {Objects: 3, Bytes: 50}}
 	for _, tt := range []struct {
 		line reingestLine
 		want string

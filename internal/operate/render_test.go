@@ -61,7 +61,8 @@ func TestShow(t *testing.T) {
 	}
 	// A long list streams: its header comes again with each block.
 	var out bytes.Buffer
-	if err := table.Show(t.Context(), finds(nil, make([]thing, 2500)...), nil, Output{Out: &out, Err: io.Discard}); err != nil ||
+	if err := table.Show(t.Context(), finds(nil, make([]thing, 2500)...), nil,
+		Output{Out: &out, Err: io.Discard}); err != nil ||
 		strings.Count(out.String(), "NAME") != 3 {
 		t.Errorf("%d headers of 2500 rows, %v; want 3", strings.Count(out.String(), "NAME"), err)
 	}
@@ -71,11 +72,13 @@ func TestShow(t *testing.T) {
 		line := json.RawMessage(`{"a": 1e3}`)
 		return to.item(&line)
 	}
-	if err := (Operation{}).Show(t.Context(), raw, nil, Output{Out: &out, Err: io.Discard}); err != nil || out.String() != "{\"a\": 1e3}\n" {
+	if err := (Operation{}).Show(t.Context(), raw, nil, Output{Out: &out, Err: io.Discard}); err != nil ||
+		out.String() != "{\"a\": 1e3}\n" {
 		t.Errorf("got %q, %v", &out, err)
 	}
 	full := errors.New("disk full")
-	if err := table.Show(t.Context(), finds(nil, things...), nil, Output{Out: failing{full}, Err: io.Discard}); !errors.Is(err, full) {
+	if err := table.Show(t.Context(), finds(nil, things...), nil,
+		Output{Out: failing{full}, Err: io.Discard}); !errors.Is(err, full) {
 		t.Errorf("got %v, want %v", err, full)
 	}
 }
@@ -124,7 +127,8 @@ func TestSetField(t *testing.T) {
 	}
 	wantError(t, Fields(p)[1].Set("perhaps"), `yes: "perhaps" is neither true nor false`, "a bool")
 	wantError(t, Fields(p)[2].Set("many"), `n: "many" is not a number`, "a number")
-	if f := Fields(p)[0]; len(Fields(p)) != 4 || f.Name != "text" || f.Usage != "u" || f.Arg != "TEXT" || Fields(p)[2].Default != "7" {
+	if f := Fields(p)[0]; len(Fields(p)) != 4 || f.Name != "text" || f.Usage != "u" || f.Arg != "TEXT" ||
+		Fields(p)[2].Default != "7" {
 		t.Errorf("got %+v", Fields(p))
 	}
 }

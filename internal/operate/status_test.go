@@ -29,14 +29,16 @@ func role(t *testing.T, st RoleStatus) string {
 func TestStatus(t *testing.T) {
 	w := newWorld()
 	w.queued["events"] = jetstream.Stats{Pending: 4, InFlight: 2}
-	w.statuses["events"] = clickhouse.TableStatus{Rows: 100, ObjectsLastMinute: 3, RowsLastMinute: 30, Dead: 1, Newest: 3500}
+	w.statuses["events"] = clickhouse.TableStatus{Rows: 100, ObjectsLastMinute: 3, RowsLastMinute: 30, Dead: 1,
+		Newest: 3500}
 	o := w.operator()
 	o.Config.Status.Admins = []string{
 		role(t, RoleStatus{Role: "receive", Batchers: []batcher.Stats{
 			{Pipeline: "events", ActiveRows: 10, ActiveSeconds: 1.5, Sealed: 1, Disk: 1 << 20, Newest: 4000},
 			{Pipeline: "errors", SetAside: 2}}}),
 		role(t, RoleStatus{Role: "receive", Batchers: []batcher.Stats{
-			{Pipeline: "events", ActiveRows: 5, ActiveSeconds: 3, Disk: 1 << 20, Newest: 5000, Error: "bucket is away", Refused: 1}}}),
+			{Pipeline: "events", ActiveRows: 5, ActiveSeconds: 3, Disk: 1 << 20, Newest: 5000, Error: "bucket is away",
+				Refused: 1}}}),
 		role(t, RoleStatus{Role: "load", Loaders: []loader.Stats{{Pipeline: "events", Error: "ClickHouse is away"}}}),
 	}
 	var out bytes.Buffer
@@ -75,10 +77,14 @@ func TestStatusOfWhatIsAway(t *testing.T) {
 		want   string // a line
 		row    string // of events, with a single space between fields
 	}{
-		{func(w *world, _ *Operator) { w.away["queue"] = errAway }, "! connection refused", "events 0 0s 0 0 B - - 0 0 0 0 -"},
-		{func(w *world, _ *Operator) { w.away["stats"] = errAway }, "! connection refused", "events 0 0s 0 0 B - - 0 0 0 0 -"},
-		{func(w *world, _ *Operator) { w.away["ledger"] = errAway }, "! connection refused", "events 0 0s 0 0 B 0 0 ? ? ? ? -"},
-		{func(w *world, _ *Operator) { w.away["table"] = errAway }, "! connection refused", "events 0 0s 0 0 B - - ? ? ? ? -"},
+		{func(w *world, _ *Operator) { w.away["queue"] = errAway }, "! connection refused",
+			"events 0 0s 0 0 B - - 0 0 0 0 -"},
+		{func(w *world, _ *Operator) { w.away["stats"] = errAway }, "! connection refused",
+			"events 0 0s 0 0 B - - 0 0 0 0 -"},
+		{func(w *world, _ *Operator) { w.away["ledger"] = errAway }, "! connection refused",
+			"events 0 0s 0 0 B 0 0 ? ? ? ? -"},
+		{func(w *world, _ *Operator) { w.away["table"] = errAway }, "! connection refused",
+			"events 0 0s 0 0 B - - ? ? ? ? -"},
 		{func(w *world, _ *Operator) { w.noQueue = true }, "", "events 0 0s 0 0 B - - 0 0 0 0 -"},
 		{func(_ *world, o *Operator) { o.Config.Status.Admins = []string{"http://127.0.0.1:1"} },
 			"127.0.0.1:1: connect: connection refused", "events 0 0s 0 0 B 0 0 0 0 0 0 -"},

@@ -31,13 +31,14 @@ import (
 
 // world is all that an operator works on, in memory: bucket, table, ledger, queue, a receiver and a loader.
 type world struct {
-	mu      sync.Mutex
-	objects map[string]pipeline.Object
-	bytes   map[string][]byte           // of an object; nil: it has none
-	events  map[string][]pipeline.Event // of an object, for who reads it
-	claimed map[string]bool             // by others
-	away    map[string]error            // bucket, table, queue, receiver, loader: what cannot be reached
-	heads   int                         // requests for single objects
+	mu       sync.Mutex
+	objects  map[string]pipeline.Object
+	bytes    map[string][]byte             // of an object; nil: it has none
+	events   map[string][]pipeline.Event   // of an object, for who reads it
+	rejected map[string][]foreign.Rejected // rows of an object that are no events
+	claimed  map[string]bool               // by others
+	away     map[string]error              // bucket, table, queue, receiver, loader: what cannot be reached
+	heads    int                           // requests for single objects
 
 	loads    map[string]pipeline.Load
 	rows     map[string][]uint32 // object_row of those in the table
@@ -63,7 +64,8 @@ type world struct {
 func newWorld() *world {
 	return &world{objects: map[string]pipeline.Object{}, bytes: map[string][]byte{}, events: map[string][]pipeline.Event{},
 		claimed: map[string]bool{}, away: map[string]error{}, loads: map[string]pipeline.Load{}, rows: map[string][]uint32{},
-		jobs: map[string]clickhouse.Job{}, statuses: map[string]clickhouse.TableStatus{}, queued: map[string]jetstream.Stats{}}
+		jobs: map[string]clickhouse.Job{}, statuses: map[string]clickhouse.TableStatus{},
+		queued: map[string]jetstream.Stats{}}
 }
 
 // operator is an operator of the world.
@@ -132,9 +134,11 @@ func (w *world) load(key string, state pipeline.LoadState, change ...func(*pipel
 // keep makes a failure in the table of errors, and returns its id.
 func (w *world) keep(n int, change ...func(*clickhouse.Kept)) string {
 	id := pipeline.UUIDv5([]byte("kept"), fmt.Append(nil, n)).String()
-	k := clickhouse.Kept{ID: id, Time: time.Date(2026, 11, 22, 3, n, 0, 0, time.UTC), Stage: "receiver", Code: "invalid_json",
+	k := clickhouse.Kept{ID: id, Time: time.Date(2026, 11, 22, 3, n, 0, 0, time.UTC), Stage: "receiver",
+		Code:    "invalid_json",
 		Message: fmt.Sprintf("message %d", n), Project: "p", RawBytes: 8, Object: "errors/x", Row: uint32(n),
-		Properties: `{"index":0,"path":"/v1/events","raw":"x"}`, Context: `{"ip":"10.0.0.1","user_agent":"ua"}`, Raw: `{"a":1}`}
+		Properties: `{"index":0,"path":"/v1/events","raw":"x"}`, Context: `{"ip":"10.0.0.1","user_agent":"ua"}`,
+		Raw: `{"a":1}`}
 	for _, c := range change {
 		c(&k)
 	}
@@ -203,11 +207,6 @@ func (claim) Release(context.Context) error       { return nil }
 
 type source struct{ *world }
 
-func (s source) ReadRows(ctx context.Context, key string, each func(*pipeline.Event) error,
-	_ func(foreign.Rejected) error) (pipeline.Object, error) {
-	return s.Read(ctx, key, each)
-}
-
 func (s source) Read(_ context.Context, key string, each func(*pipeline.Event) error) (pipeline.Object, error) {
 	o, ok := s.objects[key]
 	if !ok {
@@ -219,6 +218,16 @@ func (s source) Read(_ context.Context, key string, each func(*pipeline.Event) e
 		}
 	}
 	return o, nil
+}
+
+func (s source) ReadRows(ctx context.Context, key string, each func(*pipeline.Event) error,
+	rejected func(foreign.Rejected) error) (pipeline.Object, error) {
+	for _, r := range s.rejected[key] {
+		if err := rejected(r); err != nil {
+			return s.objects[key], err
+		}
+	}
+	return s.Read(ctx, key, each)
 }
 
 type table struct{ *world }
@@ -454,13 +463,15 @@ func (w *world) server(t *testing.T) *httptest.Server {
 
 func (w *world) api() API {
 	return API{Operator: w.operator(), Metrics: prometheus.NewRegistry(), Ready: func() error { return nil },
-		Status: func() RoleStatus { return RoleStatus{Role: "test"} }, Token: func() string { return "secret" }, Hosts: []string{"localhost"}}
+		Status: func() RoleStatus { return RoleStatus{Role: "test"} }, Token: func() string { return "secret" },
+		Hosts: []string{"localhost"}}
 }
 
 // ways are both ways to run an operation: here, and on a server.
 func (w *world) ways(t *testing.T) map[string]Executor {
 	t.Helper()
-	return map[string]Executor{"local": Local(w.operator()), "remote": Remote(w.server(t).URL, "secret", http.DefaultClient)}
+	return map[string]Executor{"local": Local(w.operator()),
+		"remote": Remote(w.server(t).URL, "secret", http.DefaultClient)}
 }
 
 // wantError fails the test unless the error has the text; an empty text wants no error.
