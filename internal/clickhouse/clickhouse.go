@@ -105,7 +105,8 @@ func (db *DB) exec(ctx context.Context, what, statement string, args ...any) err
 }
 
 // insert sends the rows that fill appends as one block, synchronously.
-func (db *DB) insert(ctx context.Context, what, statement string, fill func(row func(values ...any) error) error) error {
+func (db *DB) insert(ctx context.Context, what, statement string,
+	fill func(row func(values ...any) error) error) error {
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"async_insert": 0}))
 	batch, err := db.conn.PrepareBatch(ctx, statement)
 	if err != nil {

@@ -19,7 +19,8 @@ import (
 func open(t *testing.T) (*DB, *devstack.ClickHouse, Options) {
 	t.Helper()
 	c := servers.ClickHouse(t)
-	opts := Options{Addresses: []string{c.Addr()}, Database: "penstock-test", User: c.User(), Password: c.Password(), Timeout: 30 * time.Second, Conns: 2}
+	opts := Options{Addresses: []string{c.Addr()}, Database: "penstock-test", User: c.User(), Password: c.Password(),
+		Timeout: 30 * time.Second, Conns: 2}
 	applied, err := Migrate(t.Context(), opts, sqlfiles.Files)
 	if err != nil {
 		t.Fatal(err)
@@ -41,8 +42,10 @@ func open(t *testing.T) (*DB, *devstack.ClickHouse, Options) {
 const noon = int64(1795348800000) // 2026-11-22T12:00:00Z
 
 func event(i int, properties string) pipeline.Event {
-	return pipeline.Event{ID: pipeline.UUIDv5([]byte("p"), fmt.Append(nil, i)), Project: []byte("p"), Name: []byte("n"), Timestamp: noon, ReceivedAt: noon + 5,
-		SessionID: []byte("s"), UserID: []byte("u"), Receiver: []byte("r"), Seq: uint64(i), Properties: []byte(properties), Context: []byte(`{"ip":"1.2.3.4"}`)}
+	return pipeline.Event{ID: pipeline.UUIDv5([]byte("p"), fmt.Append(nil, i)), Project: []byte("p"), Name: []byte("n"),
+		Timestamp: noon, ReceivedAt: noon + 5,
+		SessionID: []byte("s"), UserID: []byte("u"), Receiver: []byte("r"), Seq: uint64(i), Properties: []byte(properties),
+		Context: []byte(`{"ip":"1.2.3.4"}`)}
 }
 
 func query[T any](t *testing.T, db *DB, sql string) T {
@@ -130,9 +133,12 @@ func TestPropertiesKeepTheirTypes(t *testing.T) {
 func TestSharedPaths(t *testing.T) {
 	db, _, _ := open(t)
 	for _, text := range []string{
-		`{"a.b":1,"a":{"b":2}}`, `{"a":{"b":2},"a.b":[]}`, `{"a.b":null,"a":{"b":2}}`, `{"a.b":{},"a":{"b":2}}`, `{"a.b":1,"a":{"b":{"c":2}}}`,
-		`{"a.b":{"c":1},"a":{"b":{"d":2}}}`, `{"a.b":{"c":1},"a":{"b":{"c":2}}}`, `{"x":[1,{"a.b":"1","a":{"b":2}}]}`, `{"x":[[{"a.b":1,"a":{"b":2}}]]}`,
-		`{"a..b":1,"a":{".b":2}}`, `{"a..b":1,"a":{"":{"b":2}}}`, `{".a":1,"":{"a":2}}`, `{"a":1,"a.b":2,"b":{"c":3}}`, `{"x":[{"a.b":null,"a":{"b":2}}]}`,
+		`{"a.b":1,"a":{"b":2}}`, `{"a":{"b":2},"a.b":[]}`, `{"a.b":null,"a":{"b":2}}`, `{"a.b":{},"a":{"b":2}}`,
+		`{"a.b":1,"a":{"b":{"c":2}}}`,
+		`{"a.b":{"c":1},"a":{"b":{"d":2}}}`, `{"a.b":{"c":1},"a":{"b":{"c":2}}}`, `{"x":[1,{"a.b":"1","a":{"b":2}}]}`,
+		`{"x":[[{"a.b":1,"a":{"b":2}}]]}`,
+		`{"a..b":1,"a":{".b":2}}`, `{"a..b":1,"a":{"":{"b":2}}}`, `{".a":1,"":{"a":2}}`, `{"a":1,"a.b":2,"b":{"c":3}}`,
+		`{"x":[{"a.b":null,"a":{"b":2}}]}`,
 	} {
 		var got string
 		err := db.conn.QueryRow(t.Context(), "SELECT toString(CAST(?, 'JSON'))", text).Scan(&got)
@@ -166,33 +172,15 @@ func TestResendCollapses(t *testing.T) {
 	}
 }
 
-func TestPresent(t *testing.T) {
-	db, _, _ := open(t)
-	insert(t, db, "a", event(1, `{}`), event(2, `{}`)) // rows 0 and 1
-	day := [2]int64{noon, noon}
-	for _, tt := range []struct {
-		object     string
-		first, end int64
-		received   [2]int64
-		want       bool
-	}{
-		{"events/o", 0, 2, day, true}, {"events/o", 1, 2, day, true}, {"events/o", 2, 9, day, false},
-		{"events/x", 0, 2, day, false}, {"events/o", 0, 2, [2]int64{noon + 48*3600*1000, noon + 48*3600*1000}, false},
-	} {
-		got, err := db.Present(t.Context(), "events", tt.object, 0, tt.first, tt.end, tt.received)
-		if err != nil || got != tt.want {
-			t.Errorf("%+v: %v, %v", tt, got, err)
-		}
-	}
-}
-
 func TestErrorsAreClassed(t *testing.T) {
 	db, c, opts := open(t)
 	bad := event(1, `{"v":`)
-	if err := insertEvents(t.Context(), db, "events", "x", "o", 0, []pipeline.Event{bad}); retry.ClassOf(err) != retry.Permanent {
+	if err := insertEvents(t.Context(), db, "events", "x", "o", 0,
+		[]pipeline.Event{bad}); retry.ClassOf(err) != retry.Permanent {
 		t.Errorf("broken JSON: class %d, %v", retry.ClassOf(err), err)
 	}
-	if err := insertEvents(t.Context(), db, "nothing", "x", "o", 0, []pipeline.Event{event(1, `{}`)}); retry.ClassOf(err) != retry.Outage {
+	if err := insertEvents(t.Context(), db, "nothing", "x", "o", 0,
+		[]pipeline.Event{event(1, `{}`)}); retry.ClassOf(err) != retry.Outage {
 		t.Errorf("no such table: class %d, %v", retry.ClassOf(err), err)
 	}
 	opts.Password = "wrong"
@@ -248,7 +236,8 @@ func TestTrial(t *testing.T) {
 		{"constraint", foreign, 469},
 	} {
 		err := trial.Insert(t.Context(), "o", []pipeline.Event{tt.event})
-		if got := retry.CodeOf(err); got != tt.code || (err != nil) != (tt.code != 0) || err != nil && retry.ClassOf(err) != retry.Permanent {
+		if got := retry.CodeOf(err); got != tt.code || (err != nil) != (tt.code != 0) || err != nil &&
+			retry.ClassOf(err) != retry.Permanent {
 			t.Errorf("%s: got %v (code %d), want code %d", tt.name, err, got, tt.code)
 		}
 		direct := insertEvents(t.Context(), db, "events", tt.name, "o", 0, []pipeline.Event{tt.event})
@@ -266,49 +255,6 @@ func TestTrial(t *testing.T) {
 		t.Errorf("%d rows in the table, want the good one", n)
 	}
 }
-
-// A new generation comes in beside the old one, which is then deleted.
-func TestDeleteOlder(t *testing.T) {
-	db, _, _ := open(t)
-	put := func(object string, generation uint32, n int, at int64) {
-		t.Helper()
-		events := make([]pipeline.Event, n)
-		for i := range events {
-			events[i] = event(i, `{"v":1}`)
-			events[i].Row, events[i].ReceivedAt = uint32(i), at
-		}
-		if err := insertEvents(t.Context(), db, "events", fmt.Sprint(object, generation, at), object, generation, events); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put("a", 0, 3, noon)
-	put("a", 0, 2, noon+day)
-	put("a", 1, 4, noon)
-	put("b", 0, 5, noon)
-	all := [2]int64{0, noon + 10*day}
-	if g, there, err := db.Newest(t.Context(), "events", "a", all); g != 1 || !there || err != nil {
-		t.Errorf("newest: %d %v %v", g, there, err)
-	}
-	if g, there, err := db.Newest(t.Context(), "events", "c", all); g != 0 || there || err != nil {
-		t.Errorf("newest of nothing: %d %v %v", g, there, err)
-	}
-	if objects, err := db.Objects(t.Context(), "events", "a", "az"); len(objects) != 1 || !objects["a"] || err != nil {
-		t.Errorf("objects: %v %v", objects, err)
-	}
-	for range 2 { // the second time there is nothing to do
-		if err := db.DeleteOlder(t.Context(), "events", "a", 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got := query[string](t, db, "SELECT toString(groupArray((o, g, n))) FROM (SELECT object AS o, generation AS g, count() AS n FROM events GROUP BY o, g ORDER BY o, g)"); got != "[('a',1,4),('b',0,5)]" {
-		t.Errorf("left: %s", got)
-	}
-	if there, err := db.Present(t.Context(), "events", "a", 0, 0, 100, all); there || err != nil {
-		t.Errorf("generation 0 is still there: %v", err)
-	}
-}
-
-const day = 24 * 3600 * 1000
 
 func TestJobs(t *testing.T) {
 	db, _, _ := open(t)
@@ -329,37 +275,13 @@ func TestJobs(t *testing.T) {
 	}
 }
 
-// Clients use one id under several names and times: these are several events.
-func TestKnown(t *testing.T) {
-	db, _, _ := open(t)
-	base := event(1, `{}`)
-	insert(t, db, "x", base)
-	ask := []pipeline.Identity{base.Identity()}
-	for _, change := range []func(*pipeline.Event){
-		func(e *pipeline.Event) { e.Name = []byte("other") },
-		func(e *pipeline.Event) { e.Project = []byte("other") },
-		func(e *pipeline.Event) { e.Timestamp++ },
-		func(e *pipeline.Event) { e.Timestamp = pipeline.NoTime },
-		func(e *pipeline.Event) { e.ID[0]++ },
-	} {
-		e := base
-		change(&e)
-		ask = append(ask, e.Identity())
-	}
-	if n, err := db.Known(t.Context(), "events", ask); n != 1 || err != nil {
-		t.Errorf("%d of them are known, %v, want 1", n, err)
-	}
-	if n, err := db.Known(t.Context(), "events", []pipeline.Identity{ask[0], ask[0]}); n != 2 || err != nil {
-		t.Errorf("asked twice: %d, %v", n, err)
-	}
-}
-
 func once(events []pipeline.Event) iter.Seq2[[]pipeline.Event, error] {
 	return func(yield func([]pipeline.Event, error) bool) { yield(events, nil) }
 }
 
 // insertEvents brings events into a table as one block.
-func insertEvents(ctx context.Context, db *DB, table, token, object string, generation uint32, events []pipeline.Event) error {
+func insertEvents(ctx context.Context, db *DB, table, token, object string, generation uint32,
+	events []pipeline.Event) error {
 	b, err := db.NewBlock(ctx, table, object, generation)
 	if err != nil {
 		return err
@@ -383,14 +305,17 @@ func insertText(t *testing.T, db *DB, table, token, object string, events ...pip
 // any type, and where a path has several.
 func TestMergesByColumn(t *testing.T) {
 	db, _, _ := open(t)
-	vertical := "SELECT sum(value) FROM system.events WHERE event = 'MergeVerticalStageTotalMilliseconds' SETTINGS system_events_show_zero_values = 1"
+	vertical := "SELECT sum(value) FROM system.events WHERE event = 'MergeVerticalStageTotalMilliseconds' SETTINGS " +
+		"system_events_show_zero_values = 1"
 	before := query[uint64](t, db, vertical)
 	events := make([]pipeline.Event, 90_000)
 	for i := range events {
-		events[i] = event(i, fmt.Sprintf(`{"level":%d,"any":%s,"p%d":"words","list":[1,"a",{"b":%d}]}`, i%7, []string{"1", `"1"`, "1.5", "true", `["1"]`}[i%5], i%40, i))
+		events[i] = event(i, fmt.Sprintf(`{"level":%d,"any":%s,"p%d":"words","list":[1,"a",{"b":%d}]}`, i%7,
+			[]string{"1", `"1"`, "1.5", "true", `["1"]`}[i%5], i%40, i))
 	}
 	insert(t, db, "one", events[:60_000]...)
-	sum := "SELECT sum(cityHash64(tuple(*))) FROM (SELECT * EXCEPT (properties, context, object_row), toString(properties), toString(context), JSONAllPathsWithTypes(properties) FROM events FINAL)"
+	sum := "SELECT sum(cityHash64(tuple(*))) FROM (SELECT * EXCEPT (properties, context, object_row), " +
+		"toString(properties), toString(context), JSONAllPathsWithTypes(properties) FROM events FINAL)"
 	insert(t, db, "two", append(events[50_000:], events[:50_000]...)...)
 	want := query[uint64](t, db, sum)
 	if err := db.conn.Exec(t.Context(), "OPTIMIZE TABLE events FINAL"); err != nil {

@@ -76,7 +76,8 @@ func TestFileSays(t *testing.T) {
 		m    meaning
 		want bool
 	}{
-		{499, "", unreachable, true}, {499, "", fileContent, false}, {117, "", fileContent, true}, {202, "", fileOutage, true},
+		{499, "", unreachable, true}, {499, "", fileContent, false}, {117, "", fileContent, true},
+		{202, "", fileOutage, true},
 		{cannotExtractStructure, "wrapped: Code: 499. DB::Exception", unreachable, true},
 		{cannotExtractStructure, "wrapped: Code: 4999. DB::Exception", unreachable, false},
 		{cannotExtractStructure, "", fileContent, false}, {12345, "Code: 499.", unreachable, false},

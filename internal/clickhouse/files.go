@@ -55,7 +55,8 @@ func (f Files) Lines(ctx context.Context, key, format string, each func(line []b
 	if f.MaxRow > 0 { // a longer line is cut by the server: it must not come here as a whole
 		line = fmt.Sprintf("substring(%s, 1, %d)", line, f.MaxRow+1)
 	}
-	rows, err := f.DB.conn.Query(ctx, "SELECT "+line+" FROM s3("+source+", "+quoteText(columns.structure(format))+", 'none')")
+	rows, err := f.DB.conn.Query(ctx,
+		"SELECT "+line+" FROM s3("+source+", "+quoteText(columns.structure(format))+", 'none')")
 	if err != nil {
 		return f.classFile(key, err)
 	}
@@ -211,8 +212,9 @@ func (f Files) columns(ctx context.Context, source, format string) (fileColumns,
 // whose times the server reads only where its own type has them.
 func (f Files) refine(ctx context.Context, source string, all fileColumns) error {
 	source = strings.TrimSuffix(source, quoteText("Parquet")) + quoteText("ParquetMetadata")
-	rows, err := f.DB.conn.Query(ctx, "SELECT concat(tupleElement(c, 'physical_type'), ' ', tupleElement(c, 'logical_type'))"+
-		" FROM (SELECT arrayJoin(columns) AS c FROM s3("+source+", 'auto', 'none'))")
+	rows, err := f.DB.conn.Query(ctx,
+		"SELECT concat(tupleElement(c, 'physical_type'), ' ', tupleElement(c, 'logical_type'))"+
+			" FROM (SELECT arrayJoin(columns) AS c FROM s3("+source+", 'auto', 'none'))")
 	if err != nil {
 		return err
 	}
@@ -263,15 +265,17 @@ func (f Files) classFile(key string, err error) error {
 	text := show.Hide(err.Error(), f.SecretKey)
 	err = retry.AsCode(retry.Permanent, int(code), errors.New(text))
 	if fileSays(unreachable, code, text) {
-		return fileError("store_unreachable", false, "ClickHouse cannot read %s at %s: set clickhouse.storage_endpoint to the address"+
-			" at which ClickHouse reaches the bucket, or grant its user S3 (GRANT S3 ON *.* TO USER): %w", key, show.URL(f.url(key)), err)
+		return fileError("store_unreachable", false,
+			"ClickHouse cannot read %s at %s: set clickhouse.storage_endpoint to the address"+
+				" at which ClickHouse reaches the bucket, or grant its user S3 (GRANT S3 ON *.* TO USER): %w", key,
+			show.URL(f.url(key)), err)
 	}
 	if code == memoryLimit && (strings.Contains(text, "Query memory limit") || strings.Contains(text, "(for query)")) {
 		return fileError("unreadable_object", false, "ClickHouse needs more than %d bytes of memory to decode %s: %w",
 			int64(fileMemory), key, err)
 	}
 	switch {
-	case code == memoryLimit: // the file may be all that makes the server run out of memory, so others are loaded meanwhile
+	case code == memoryLimit: // perhaps only this file takes so much, so others are loaded meanwhile
 		return fileError("unreadable_object", false, "ClickHouse has not the memory to decode %s:"+
 			" store it with smaller row groups, or give ClickHouse more: %w", key, err)
 	case fileSays(fileOutage, code, ""):

@@ -68,7 +68,8 @@ var errType = errors.New("its brackets do not fit")
 func (p *typeParser) one() (*fileType, error) {
 	p.space()
 	n := 0
-	for n < len(p.rest) && (p.rest[n] == '_' || p.rest[n] >= '0' && p.rest[n] <= '9' || p.rest[n]|0x20 >= 'a' && p.rest[n]|0x20 <= 'z') {
+	for n < len(p.rest) &&
+		(p.rest[n] == '_' || p.rest[n] >= '0' && p.rest[n] <= '9' || p.rest[n]|0x20 >= 'a' && p.rest[n]|0x20 <= 'z') {
 		n++
 	}
 	t := &fileType{name: p.rest[:n]}

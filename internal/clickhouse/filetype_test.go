@@ -35,7 +35,8 @@ func TestFileStructure(t *testing.T) {
 		{"Nullable(DateTime64(6, 'UTC'))", "Nullable(Decimal(38, 6))", "Nullable(Int64)"},
 		{"DateTime64(9)", "Decimal(38, 9)", "Int64"},
 		{"Map(String, Array(Nullable(Date32)))", "Map(String, Array(Nullable(Int32)))", ""},
-		{"Tuple(\n    x Nullable(Date),\n    `a b` Tuple(\n        z Decimal(10, 2)))", "Tuple(`x` Nullable(Int32), `a b` Tuple(`z` Decimal(10, 2)))", ""},
+		{"Tuple(\n    x Nullable(Date),\n    `a b` Tuple(\n        z Decimal(10, 2)))",
+			"Tuple(`x` Nullable(Int32), `a b` Tuple(`z` Decimal(10, 2)))", ""},
 		{"Tuple(`q\\`r` Int8)", "Tuple(`q\\`r` Int8)", ""},
 		{"Array(Tuple())", "Array(Tuple())", ""},
 		{"Tuple(Int32, Array(String))", "Tuple(Int32, Array(String))", ""},
@@ -106,7 +107,8 @@ func TestFileRewrite(t *testing.T) {
 	if got, err := all.rewrite(nil, `{"a":null,"b":1,"c":null,"d":2}`); err != nil || string(got) != `{"b":1,"d":2}` {
 		t.Errorf("absent columns: %s, %v", got, err)
 	}
-	for _, bad := range []string{"", "{}", `{"a":1,"b":2,"c":3}`, `{"a":1,"b":2,"c":3,"d":4`, `{"a":1,"b":2,"c":3,"d":"x}`} {
+	for _, bad := range []string{"", "{}", `{"a":1,"b":2,"c":3}`, `{"a":1,"b":2,"c":3,"d":4`,
+		`{"a":1,"b":2,"c":3,"d":"x}`} {
 		if got, err := all.rewrite(nil, bad); err == nil {
 			t.Errorf("%s: got %s", bad, got)
 		}
@@ -182,11 +184,13 @@ func TestFileErrors(t *testing.T) {
 
 func TestFileSource(t *testing.T) {
 	f := Files{Endpoint: "http://127.0.0.1:9000/", Bucket: "b", AccessKey: "k'", SecretKey: `s\`, PathStyle: true}
-	if got, err := f.source("events/a b.parquet", "Parquet"); err != nil || got != `'http://127.0.0.1:9000/b/events/a%20b.parquet', 'k\'', 's\\', 'Parquet'` {
+	if got, err := f.source("events/a b.parquet", "Parquet"); err != nil ||
+		got != `'http://127.0.0.1:9000/b/events/a%20b.parquet', 'k\'', 's\\', 'Parquet'` {
 		t.Errorf("got %s, %v", got, err)
 	}
 	f = Files{Region: "eu-west-1", Bucket: "b"}
-	if got, err := f.source("events/a.orc", "ORC"); err != nil || got != `'https://b.s3.eu-west-1.amazonaws.com/events/a.orc', 'ORC'` {
+	if got, err := f.source("events/a.orc", "ORC"); err != nil ||
+		got != `'https://b.s3.eu-west-1.amazonaws.com/events/a.orc', 'ORC'` {
 		t.Errorf("got %s, %v", got, err)
 	}
 	for _, key := range []string{"events/*.parquet", "events/{a,b}", "events/a?"} {
@@ -214,10 +218,12 @@ func FuzzRewrite(f *testing.F) {
 
 // The server quotes the query in some errors, and with it the keys of the bucket.
 func TestFileErrorsHideTheSecretKey(t *testing.T) {
-	f := Files{Endpoint: "http://svc:" + "S3cretPw@127.0.0.1:9000", Bucket: "b", AccessKey: "key", SecretKey: "it's/secret", PathStyle: true}
+	f := Files{Endpoint: "http://svc:" + "S3cretPw@127.0.0.1:9000", Bucket: "b", AccessKey: "key",
+		SecretKey: "it's/secret", PathStyle: true}
 	for _, code := range []int32{117, 241, 499, 636} {
-		err := f.classFile("events/x.parquet", &clickhouse.Exception{Code: code, Message: `cannot read (in query: SELECT * FROM s3('u', 'key', 'it\'s/secret')` +
-			` and https://host/?secret=it%27s%2Fsecret)`})
+		err := f.classFile("events/x.parquet",
+			&clickhouse.Exception{Code: code, Message: `cannot read (in query: SELECT * FROM s3('u', 'key', 'it\'s/secret')` +
+				` and https://host/?secret=it%27s%2Fsecret)`})
 		for _, secret := range []string{"s/secret", "s%2Fsecret", "S3cretPw"} {
 			if strings.Contains(err.Error(), secret) {
 				t.Errorf("code %d: %q is in %v", code, secret, err)

@@ -12,8 +12,8 @@ import (
 
 // loadColumns are those of an entry of the load ledger, in the order of loadRow
 // and SaveLoad.
-const loadColumns = "key, etag, generation, status, pipeline, rows, refused, bytes, chunk_rows, chunk_bytes, attempts, failures, " +
-	"unfinished, code, error, loader, job, reading, received_at, first_fail, started_at, finished_at"
+const loadColumns = "key, etag, generation, status, pipeline, rows, refused, bytes, chunk_rows, chunk_bytes, " +
+	"attempts, failures, unfinished, code, error, loader, job, reading, received_at, first_fail, started_at, finished_at"
 
 var loadSelect = "SELECT " + strings.Replace(loadColumns, "status", "toString(status)", 1) + " FROM loads FINAL "
 
@@ -24,7 +24,8 @@ type loadRow struct {
 }
 
 func (r *loadRow) into() []any {
-	return []any{&r.Key, &r.ETag, &r.Generation, &r.status, &r.Pipeline, &r.Rows, &r.Refused, &r.Bytes, &r.ChunkRows, &r.ChunkBytes,
+	return []any{&r.Key, &r.ETag, &r.Generation, &r.status, &r.Pipeline, &r.Rows, &r.Refused, &r.Bytes, &r.ChunkRows,
+		&r.ChunkBytes,
 		&r.Attempts, &r.Failures, &r.Unfinished, &r.Code, &r.Error, &r.Loader, &r.Job, &r.Reading, &r.Received, &r.FirstFail,
 		&r.Started, &r.Finished}
 }
@@ -87,9 +88,10 @@ func (db *DB) SaveLoad(ctx context.Context, l pipeline.Load) error {
 	if l.Refused == nil {
 		l.Refused = []uint32{}
 	}
-	return db.insert(ctx, "write ledger", "INSERT INTO loads ("+loadColumns+", version)", func(row func(...any) error) error {
-		return row(l.Key, l.ETag, l.Generation, l.State.String(), l.Pipeline, l.Rows, l.Refused, l.Bytes, l.ChunkRows,
-			l.ChunkBytes, l.Attempts, l.Failures, l.Unfinished, l.Code, l.Error, l.Loader, l.Job, l.Reading, l.Received, first,
-			l.Started, finished, l.Version())
-	})
+	return db.insert(ctx, "write ledger", "INSERT INTO loads ("+loadColumns+", version)",
+		func(row func(...any) error) error {
+			return row(l.Key, l.ETag, l.Generation, l.State.String(), l.Pipeline, l.Rows, l.Refused, l.Bytes, l.ChunkRows,
+				l.ChunkBytes, l.Attempts, l.Failures, l.Unfinished, l.Code, l.Error, l.Loader, l.Job, l.Reading, l.Received, first,
+				l.Started, finished, l.Version())
+		})
 }

@@ -76,7 +76,8 @@ func TestLedgerLists(t *testing.T) {
 	for _, e := range []struct {
 		key, pipeline string
 		state         pipeline.LoadState
-	}{{"a", "events", pipeline.Loaded}, {"b", "events", pipeline.Dead}, {"c", "errors", pipeline.Dead}, {"d", "events", pipeline.Failed}} {
+	}{{"a", "events", pipeline.Loaded}, {"b", "events", pipeline.Dead}, {"c", "errors", pipeline.Dead},
+		{"d", "events", pipeline.Failed}} {
 		saveLoad(t, db, func(l *pipeline.Load) { l.Key, l.Pipeline, l.State, l.Refused = e.key, e.pipeline, e.state, nil })
 	}
 	var got []string

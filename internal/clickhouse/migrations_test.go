@@ -31,7 +31,8 @@ func TestStatements(t *testing.T) {
 
 func TestPending(t *testing.T) {
 	all := []migration{{"001_a.sql", "CREATE TABLE IF NOT EXISTS a (x Int8)", "1"},
-		{"002_b.sql", "CREATE VIEW IF NOT EXISTS b AS SELECT 1", "2"}, {"003_a_y.sql", "ALTER TABLE a ADD COLUMN IF NOT EXISTS y Int8", "3"}}
+		{"002_b.sql", "CREATE VIEW IF NOT EXISTS b AS SELECT 1", "2"},
+		{"003_a_y.sql", "ALTER TABLE a ADD COLUMN IF NOT EXISTS y Int8", "3"}}
 	type m = map[string]string
 	released := m{"001_a.sql": "1", "002_b.sql": "2", "003_a_y.sql": "3"}
 	for name, tt := range map[string]struct {
@@ -45,10 +46,12 @@ func TestPending(t *testing.T) {
 		"an earlier file is new": {m{"002_b.sql": "2", "003_a_y.sql": "3"}, m{"a": "", "b": ""}, []string{"001_a.sql"}, ""},
 		"a table is gone":        {released, m{"b": ""}, []string{"001_a.sql", "002_b.sql", "003_a_y.sql"}, ""},
 		"a view is gone":         {released, m{"a": ""}, []string{"002_b.sql", "003_a_y.sql"}, ""},
-		"a file was changed":     {m{"001_a.sql": "9"}, m{"a": ""}, nil, "001_a.sql was changed after it was applied (recorded sha256 9, now 1)"},
+		"a file was changed": {m{"001_a.sql": "9"}, m{"a": ""}, nil,
+			"001_a.sql was changed after it was applied (recorded sha256 9, now 1)"},
 		"before the first release": {m{"0002_events.sql": "", "0020_unfinished.sql": ""}, m{"a": "", "b": ""},
 			[]string{"001_a.sql", "002_b.sql", "003_a_y.sql"}, ""},
-		"long before it": {m{"0002_events.sql": "", "0014_once.sql": ""}, m{"a": ""}, nil, "lacks 0020_unfinished.sql; run `penstock setup`"},
+		"long before it": {m{"0002_events.sql": "", "0014_once.sql": ""}, m{"a": ""}, nil,
+			"lacks 0020_unfinished.sql; run `penstock setup`"},
 	} {
 		todo, err := pending(all, tt.recorded, tt.tables)
 		if (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
@@ -97,7 +100,8 @@ func TestMigrateRefusesChangedFile(t *testing.T) {
 		changed[name] = &fstest.MapFile{Data: text}
 	}
 	changed["001_events.sql"].Data = append(changed["001_events.sql"].Data, "-- more\n"...)
-	if _, err := Migrate(t.Context(), opts, changed); err == nil || !strings.Contains(err.Error(), "001_events.sql was changed") {
+	if _, err := Migrate(t.Context(), opts, changed); err == nil ||
+		!strings.Contains(err.Error(), "001_events.sql was changed") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -124,7 +128,8 @@ func TestMigrateCreatesWhatIsGone(t *testing.T) {
 func schema(t *testing.T, db *DB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	tables, err := db.pairs(t.Context(), "list tables", "SELECT name, '' FROM system.tables WHERE database = ?", db.database)
+	tables, err := db.pairs(t.Context(), "list tables", "SELECT name, '' FROM system.tables WHERE database = ?",
+		db.database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,5 +220,6 @@ func TestUnreleasedDatabase(t *testing.T) {
 // contents returns all rows of a table as text.
 func contents(t *testing.T, db *DB, table string) string {
 	t.Helper()
-	return query[string](t, db, fmt.Sprintf("SELECT toString(groupArray(t)) FROM (SELECT formatRow('JSONEachRow', *) AS t FROM %s ORDER BY t)", table))
+	return query[string](t, db, fmt.Sprintf(
+		"SELECT toString(groupArray(t)) FROM (SELECT formatRow('JSONEachRow', *) AS t FROM %s ORDER BY t)", table))
 }

@@ -195,7 +195,8 @@ func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 func TestBlockIsSorted(t *testing.T) {
 	db, _, _ := open(t)
 	sorted := func() (blocks, unsorted int64) {
-		if err := db.conn.QueryRow(t.Context(), `SELECT toInt64(sumIf(value, event = 'MergeTreeDataWriterBlocks')), toInt64(sumIf(value, event = 'MergeTreeDataWriterBlocksAlreadySorted')) FROM system.events`).Scan(&blocks, &unsorted); err != nil {
+		if err := db.conn.QueryRow(t.Context(),
+			`SELECT toInt64(sumIf(value, event = 'MergeTreeDataWriterBlocks')), toInt64(sumIf(value, event = 'MergeTreeDataWriterBlocksAlreadySorted')) FROM system.events`).Scan(&blocks, &unsorted); err != nil {
 			t.Fatal(err)
 		}
 		return blocks, blocks - unsorted

@@ -34,7 +34,8 @@ func (db *DB) SetPrices(ctx context.Context, prices []Price) (changed bool, err 
 	if err := db.exec(ctx, "empty llm_prices", "TRUNCATE TABLE llm_prices"); err != nil || len(prices) == 0 {
 		return err == nil, err
 	}
-	err = db.insert(ctx, "write llm_prices", "INSERT INTO llm_prices (model, provider, input, cached_input, output, position)",
+	err = db.insert(ctx, "write llm_prices",
+		"INSERT INTO llm_prices (model, provider, input, cached_input, output, position)",
 		func(row func(...any) error) error {
 			for i, p := range prices {
 				if err := row(p.Model, p.Provider, p.Input, p.Cached, p.Output, uint32(i)); err != nil {

@@ -29,8 +29,9 @@ func (db *DB) Present(ctx context.Context, table, object string, generation uint
 	received [2]int64) (bool, error) {
 	from, to := days(received)
 	var n uint64
-	err := db.one(ctx, "ask "+table+" for rows of "+object, []any{&n}, "SELECT count() FROM (SELECT 1 FROM "+quoteName(table)+
-		" WHERE object = ? AND generation = ? AND object_row >= ? AND object_row < ?"+between+" LIMIT 1)",
+	err := db.one(ctx, "ask "+table+" for rows of "+object, []any{&n},
+		"SELECT count() FROM (SELECT 1 FROM "+quoteName(table)+
+			" WHERE object = ? AND generation = ? AND object_row >= ? AND object_row < ?"+between+" LIMIT 1)",
 		object, generation, first, end, from, to)
 	return n > 0, err
 }
@@ -155,7 +156,7 @@ func (db *DB) places(ctx context.Context, table, where string, args ...any) (all
 		&p.ReceivedAt, &p.Receiver, &p.Seq}, func() error {
 		all = append(all, p)
 		return nil
-	}, "SELECT toString(object), object_row, toString(event_id), project, name, timestamp, received_at, receiver, seq FROM "+
-		quoteName(table)+" WHERE "+where+" ORDER BY received_at LIMIT 1000", args...)
+	}, "SELECT toString(object), object_row, toString(event_id), project, name, timestamp, received_at, receiver, seq"+
+		" FROM "+quoteName(table)+" WHERE "+where+" ORDER BY received_at LIMIT 1000", args...)
 	return all, err
 }

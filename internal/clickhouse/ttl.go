@@ -42,7 +42,8 @@ func (db *DB) expired(ctx context.Context, ttl string) (time.Time, error) {
 	newest := func(from time.Time, step time.Duration, n int64) (*int64, error) {
 		var ms *int64
 		err := db.conn.QueryRow(ctx, fmt.Sprintf("SELECT maxOrNull(toUnixTimestamp64Milli(received_at)) FROM"+
-			" (SELECT fromUnixTimestamp64Milli(toInt64(%d + number * %d), 'UTC') AS received_at FROM numbers(%d)) WHERE (%s) <= now()",
+			" (SELECT fromUnixTimestamp64Milli(toInt64(%d + number * %d), 'UTC') AS received_at FROM numbers(%d)) WHERE (%s) "+
+			"<= now()",
 			from.UnixMilli(), step.Milliseconds(), n, ttl)).Scan(&ms)
 		return ms, err
 	}

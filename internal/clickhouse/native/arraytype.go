@@ -79,7 +79,8 @@ func arrayType(raw []byte, depth int) (name string, empty int, err error) {
 		return "Array(" + inner + ")", open, nil
 	case kinds == 1 && kind < jsonscan.ArrayValue:
 		return "Array(Nullable(" + typeName(kind) + "))", 0, nil
-	case !seen[jsonscan.BoolValue] && !seen[jsonscan.StringValue] && !seen[jsonscan.ArrayValue] && !seen[jsonscan.ObjectValue] && seen[jsonscan.FloatValue] && exact:
+	case !seen[jsonscan.BoolValue] && !seen[jsonscan.StringValue] && !seen[jsonscan.ArrayValue] &&
+		!seen[jsonscan.ObjectValue] && seen[jsonscan.FloatValue] && exact:
 		return "Array(Nullable(Float64))", 0, nil
 	}
 	return "Array(Dynamic)", 0, nil

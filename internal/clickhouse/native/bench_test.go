@@ -28,8 +28,10 @@ func BenchmarkBlock(b *testing.B) {
 			line = g.Append(line[:0])
 			at := bytes.Index(line, []byte(`"properties":`)) + len(`"properties":`)
 			name := line[bytes.Index(line, []byte(`"name":"`))+len(`"name":"`):]
-			e := pipeline.Event{ID: pipeline.NewUUIDv7(int64(i)), Project: []byte("game"), Name: name[:bytes.IndexByte(name, '"')], Timestamp: int64(1e12) + int64(i/20) + int64(line[15])*100,
-				ReceivedAt: 1795348800000, Seq: uint64(i), UserID: line[16:24], SessionID: line[20:30], Properties: line[at : len(line)-1], Context: []byte(`{"ip":"203.0.113.9"}`)}
+			e := pipeline.Event{ID: pipeline.NewUUIDv7(int64(i)), Project: []byte("game"),
+				Name: name[:bytes.IndexByte(name, '"')], Timestamp: int64(1e12) + int64(i/20) + int64(line[15])*100,
+				ReceivedAt: 1795348800000, Seq: uint64(i), UserID: line[16:24], SessionID: line[20:30],
+				Properties: line[at : len(line)-1], Context: []byte(`{"ip":"203.0.113.9"}`)}
 			if err := enc.Encode([]pipeline.Event{e}); err != nil {
 				b.Fatal(err)
 			}

@@ -157,7 +157,8 @@ func TestTypedValues(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := decoded(t, &b)
-	want := map[string]string{"0": `{"a":1,"level":7}`, "1": `{"f":1.5}`, "2": `{"b":{"c":"x","d":true},"level":8}`, "3": `{"level":-1}`}
+	want := map[string]string{"0": `{"a":1,"level":7}`, "1": `{"f":1.5}`, "2": `{"b":{"c":"x","d":true},"level":8}`,
+		"3": `{"level":-1}`}
 	for i, row := range got["object_row"] {
 		if diff := cmp.Diff(want[row], nativetest.Canonical(t, got["properties"][i])); diff != "" {
 			t.Errorf("row %s: -want +got\n%s", row, diff)
@@ -215,7 +216,8 @@ func TestArrayTypes(t *testing.T) {
 		`[]`: "Array(Nullable(String))", `[null]`: "Array(Nullable(String))", `[1,null]`: "Array(Nullable(Int64))",
 		`[1,2.5]`: "Array(Nullable(Float64))", `[9007199254740993,1.5]`: "Array(Dynamic)", `[true,1]`: "Array(Dynamic)",
 		`[1,9223372036854775808]`: "Array(Nullable(UInt64))", `[-1,9223372036854775808]`: "Array(Dynamic)",
-		`[[1],[]]`: "Array(Array(Nullable(Int64)))", `[[],[[]]]`: "Array(Array(Array(Nullable(String))))", `[[1],["x"]]`: "Array(Dynamic)",
+		`[[1],[]]`: "Array(Array(Nullable(Int64)))", `[[],[[]]]`: "Array(Array(Array(Nullable(String))))",
+		`[[1],["x"]]`:  "Array(Dynamic)",
 		`[{"a":1},{}]`: "Array(JSON(max_dynamic_types=16, max_dynamic_paths=256))", `[{},1]`: "Array(Dynamic)",
 	} {
 		got, _, err := arrayType([]byte(text), 0)

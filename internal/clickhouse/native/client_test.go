@@ -109,7 +109,8 @@ func TestBlocksAreKept(t *testing.T) {
 
 // Exceptions are those of clickhouse-go, and other errors stay what they are.
 func TestException(t *testing.T) {
-	err := exception(fmt.Errorf("query: %w", &ch.Exception{Code: 53, Name: "DB::Exception", Message: "DB::Exception: no such type"}))
+	err := exception(fmt.Errorf("query: %w",
+		&ch.Exception{Code: 53, Name: "DB::Exception", Message: "DB::Exception: no such type"}))
 	ex, ok := errors.AsType[*clickhouse.Exception](err)
 	if !ok || ex.Code != 53 || ex.Message != "no such type" {
 		t.Errorf("got %v", err)

@@ -143,7 +143,8 @@ type cursor struct {
 	kind byte
 }
 
-var typedNames = [...]string{pipeline.TypedInt: "Int64", pipeline.TypedFloat: "Float64", pipeline.TypedBool: "Bool", pipeline.TypedText: "String"}
+var typedNames = [...]string{pipeline.TypedInt: "Int64", pipeline.TypedFloat: "Float64", pipeline.TypedBool: "Bool",
+	pipeline.TypedText: "String"}
 
 func (c *jsonColumn) cursors(all []*pipeline.Typed) ([]cursor, error) {
 	c.last = c.last[:0]

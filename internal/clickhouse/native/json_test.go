@@ -44,7 +44,8 @@ func FuzzColumns(f *testing.F) {
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		var c jsonColumn
 		err := c.append(doc) // must end, and not panic, whatever it is
-		if _, n, bad := new(jsonscan.Scanner).Object(doc); bad == nil && n == len(doc) && err != nil && !errors.Is(err, ErrNotColumnar) {
+		if _, n, bad := new(jsonscan.Scanner).Object(doc); bad == nil && n == len(doc) && err != nil &&
+			!errors.Is(err, ErrNotColumnar) {
 			t.Errorf("%s: %v", doc, err)
 		}
 		if err == nil {
@@ -57,8 +58,9 @@ func FuzzColumns(f *testing.F) {
 // outermost object counts them; such columns are not kept for the next block.
 func TestColumnsWithinArraysAreBounded(t *testing.T) {
 	for name, doc := range map[string]string{
-		"few rows each": `{"items":[{"item-%d":1}]}`, "two levels": `{"items":[{"x":[{"item-%d":1}]}]}`, "among other things": `{"items":[1,{"item-%d":1}]}`,
-		"nulls": `{"items":[{"item-%d":{"a":null}}]}`,
+		"few rows each": `{"items":[{"item-%d":1}]}`, "two levels": `{"items":[{"x":[{"item-%d":1}]}]}`,
+		"among other things": `{"items":[1,{"item-%d":1}]}`,
+		"nulls":              `{"items":[{"item-%d":{"a":null}}]}`,
 	} {
 		var c jsonColumn
 		var err error
@@ -77,7 +79,8 @@ func TestColumnsWithinArraysAreBounded(t *testing.T) {
 	b := new(Block)
 	var events []pipeline.Event
 	for i := range 2 * keepPaths {
-		events = append(events, pipeline.Event{Project: []byte("p"), Name: []byte("n"), Properties: fmt.Appendf(nil, `{"items":[{"item-%d":1}]}`, i), Context: []byte("{}")})
+		events = append(events, pipeline.Event{Project: []byte("p"), Name: []byte("n"),
+			Properties: fmt.Appendf(nil, `{"items":[{"item-%d":1}]}`, i), Context: []byte("{}")})
 	}
 	if err := b.Append(events, nil); err != nil {
 		t.Fatal(err)

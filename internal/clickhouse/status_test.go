@@ -1,0 +1,90 @@
+package clickhouse
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// wantOutage checks that an error is one, with the code of a missing table.
+func wantOutage(t *testing.T, name string, err error) {
+	t.Helper()
+	if retry.ClassOf(err) != retry.Outage || retry.CodeOf(err) != 60 || !strings.Contains(err.Error(), "gone") {
+		t.Errorf("%s: got %v (%s, code %d), want an outage of code 60", name, err, retry.ClassOf(err), retry.CodeOf(err))
+	}
+}
+
+func TestTableStatus(t *testing.T) {
+	db, _, _ := open(t)
+	empty, err := db.TableStatus(t.Context(), "events")
+	if diff := cmp.Diff(TableStatus{}, empty); diff != "" || err != nil {
+		t.Errorf("an empty table: %v, -want +got\n%s", err, diff)
+	}
+	put(t, db, "events/a", 0, 3, noon)
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	for key, change := range map[string]func(*pipeline.Load){
+		"old":     func(l *pipeline.Load) { l.State = pipeline.Loaded },
+		"new":     func(l *pipeline.Load) { l.State, l.Finished, l.Received = pipeline.Loaded, now, now },
+		"loading": func(*pipeline.Load) {},
+		"failed":  func(l *pipeline.Load) { l.State, l.Refused = pipeline.Failed, nil },
+		"dead":    func(l *pipeline.Load) { l.State = pipeline.Dead },
+		"other":   func(l *pipeline.Load) { l.Pipeline = "errors" },
+	} {
+		saveLoad(t, db, func(l *pipeline.Load) {
+			l.Key = key
+			change(l)
+		})
+	}
+	got, err := db.TableStatus(t.Context(), "events")
+	want := TableStatus{Rows: 3, Newest: now.UnixMilli(), Objects: 2, ObjectsLastMinute: 1, RowsLastMinute: 3, Loading: 2,
+		Dead: 1, Refused: 8}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v, -want +got\n%s", err, diff)
+	}
+}
+
+func TestRunStatus(t *testing.T) {
+	db, _, _ := open(t)
+	for i, session := range []string{"run-1", "run-2", "runner", "run-3"} {
+		e := event(i, `{}`)
+		if e.SessionID = []byte(session); i == 3 {
+			e.ReceivedAt -= day
+		}
+		if err := insertEvents(t.Context(), db, "events", session, "o/"+session, 0, []pipeline.Event{e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := db.RunStatus(t.Context(), "events", "run", noon)
+	if diff := cmp.Diff(RunStatus{Rows: 2, Distinct: 2, Objects: 2}, got); diff != "" || err != nil {
+		t.Errorf("%v, -want +got\n%s", err, diff)
+	}
+	if _, err := db.Merges(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A row of 1000 events takes less than 100 bytes: the codecs of the tables work.
+func TestDiskUse(t *testing.T) {
+	db, _, _ := open(t)
+	events := make([]pipeline.Event, 1000)
+	for i := range events {
+		events[i] = event(i, `{"level":7,"text":"words","deep":{"x":0.5},"list":[1,"a",{"b":2}]}`)
+	}
+	insert(t, db, "a", events...)
+	use, err := db.DiskUse(t.Context(), "events")
+	if err != nil || use.Parts != 1 || use.Bytes < 10_000 || use.Bytes > 100_000 || len(use.Columns) != 15 {
+		t.Errorf("%+v, error %v", use, err)
+	}
+	for _, table := range []string{"events", "errors"} {
+		got := query[string](t, db, "SELECT compression_codec FROM system.columns WHERE database = currentDatabase()"+
+			" AND table = '"+table+"' AND name = 'properties'")
+		if got != "CODEC(ZSTD(3))" {
+			t.Errorf("codec of %s.properties is %s", table, got)
+		}
+	}
+}
