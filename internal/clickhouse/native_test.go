@@ -150,7 +150,7 @@ func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 	columns, columnar := 0, 0
 	for i := 0; ; i++ {
 		part, typed, _, err := dec.(codec.TypedDecoder).DecodeTyped(nil, codec.Limit{Rows: 100, Bytes: 1 << 30})
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -6,87 +6,104 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// arrayType is the type that the server infers for an array, as far as one
-// column can hold all its elements as they are; else it is Array(Dynamic).
-// empty is how deep an array is that holds nothing but empty arrays, else 0.
+// arrayType returns the type that the server infers for an array, if one column
+// can hold all its elements as they are; else Array(Dynamic). empty is how deep an array is that holds
+// nothing but empty arrays, else 0.
 func arrayType(raw []byte, depth int) (name string, empty int, err error) {
+	var e elements
 	p := jsonscan.NewWalker(raw)
-	var seen [8]bool
-	inner, open := "", 0 // type of arrays within, and how deep they are while none could tell
-	mixed, nulls, exact, negative := false, false, true, false
 	err = p.Elements(func() error {
 		switch p.Peek() {
 		case 'n':
-			nulls = true
+			e.nulls = true
 			return p.Word("null")
 		case '{':
-			seen[jsonscan.ObjectValue] = true
+			e.seen[jsonscan.ObjectValue] = true
 			return p.Skip()
 		}
 		v, err := p.Value()
 		if err != nil {
 			return err
 		}
-		seen[v.Kind] = true
+		e.seen[v.Kind] = true
 		switch v.Kind {
 		case jsonscan.ArrayValue:
 			name, empty, err := arrayType(v.Raw, depth)
 			if err != nil {
 				return err
 			}
-			switch {
-			case inner == "":
-				inner, open = name, empty
-			case open > 0 && (empty > open || empty == 0 && arrayDepth(name) >= open):
-				inner, open = name, empty
-			case open > 0 && empty == 0, empty > arrayDepth(inner), empty == 0 && name != inner:
-				mixed = true
-			}
+			e.array(name, empty)
 		case jsonscan.IntValue, jsonscan.UintValue:
-			exact = exact && v.Exact()
-			negative = negative || v.Kind == jsonscan.IntValue && int64(v.Bits) < 0
+			e.inexact = e.inexact || !v.Exact()
+			e.negative = e.negative || v.Kind == jsonscan.IntValue && int64(v.Bits) < 0
 		}
 		return nil
 	})
 	if err != nil {
 		return "", 0, err
 	}
+	return e.arrayType(depth)
+}
+
+// elements is what an array's elements are.
+type elements struct {
+	seen     [8]bool // by kind of value
+	nulls    bool
+	inexact  bool   // an integer that a float cannot hold
+	negative bool   // an integer below 0
+	inner    string // type of the arrays within
+	open     int    // how deep those are while none of them could tell its type
+	mixed    bool   // they are of several types
+}
+
+// array adds an array among the elements.
+func (e *elements) array(name string, empty int) {
+	switch {
+	case e.inner == "",
+		e.open > 0 && (empty > e.open || empty == 0 && arrayDepth(name) >= e.open):
+		e.inner, e.open = name, empty
+	case e.open > 0 && empty == 0, empty > arrayDepth(e.inner), empty == 0 && name != e.inner:
+		e.mixed = true
+	}
+}
+
+func (e *elements) arrayType(depth int) (name string, empty int, err error) {
 	kinds := 0
 	var kind jsonscan.ValueKind
-	for k, s := range seen {
+	for k, s := range e.seen {
 		if s {
 			kinds++
 			kind = jsonscan.ValueKind(k)
 		}
 	}
+	numbers := !e.seen[jsonscan.BoolValue] && !e.seen[jsonscan.StringValue] && !e.seen[jsonscan.ArrayValue] &&
+		!e.seen[jsonscan.ObjectValue]
 	switch {
+	case kinds == 0 && e.nulls:
+		return "Array(Nullable(String))", 0, nil
 	case kinds == 0:
-		if nulls {
-			return "Array(Nullable(String))", 0, nil
-		}
 		return "Array(Nullable(String))", 1, nil
-	case kinds == 1 && kind == jsonscan.ObjectValue && !nulls:
+	case kinds == 1 && kind == jsonscan.ObjectValue && !e.nulls:
 		if depth > 2 {
 			return "", 0, ErrNotColumnar
 		}
 		return "Array(" + objectType(depth) + ")", 0, nil
-	case kinds == 2 && seen[jsonscan.IntValue] && seen[jsonscan.UintValue] && !negative:
-		return "Array(Nullable(UInt64))", 0, nil
-	case kinds == 1 && kind == jsonscan.ArrayValue && !nulls && !mixed:
-		if open > 0 {
-			open++
+	case kinds == 1 && kind == jsonscan.ArrayValue && !e.nulls && !e.mixed:
+		if e.open > 0 {
+			e.open++
 		}
-		return "Array(" + inner + ")", open, nil
+		return "Array(" + e.inner + ")", e.open, nil
 	case kinds == 1 && kind < jsonscan.ArrayValue:
 		return "Array(Nullable(" + typeName(kind) + "))", 0, nil
-	case !seen[jsonscan.BoolValue] && !seen[jsonscan.StringValue] && !seen[jsonscan.ArrayValue] &&
-		!seen[jsonscan.ObjectValue] && seen[jsonscan.FloatValue] && exact:
+	case numbers && !e.seen[jsonscan.FloatValue] && !e.negative:
+		return "Array(Nullable(UInt64))", 0, nil
+	case numbers && e.seen[jsonscan.FloatValue] && !e.inexact:
 		return "Array(Nullable(Float64))", 0, nil
 	}
 	return "Array(Dynamic)", 0, nil
 }
 
-// arrayDepth is how many arrays are one within the other in a type.
+// arrayDepth returns how many arrays are nested in a type.
 func arrayDepth(name string) (n int) {
 	for inner, ok := cutArray(name); ok; inner, ok = cutArray(inner) {
 		n++
@@ -94,7 +111,7 @@ func arrayDepth(name string) (n int) {
 	return n
 }
 
-// objectType is that of objects within an array, with limits as the server sets them for text.
+// objectType is the type of objects within an array, with the limits that the server sets for text.
 func objectType(depth int) string {
 	return fmt.Sprintf("JSON(max_dynamic_types=%d, max_dynamic_paths=%d)", 16>>depth, 256>>(2*depth))
 }

@@ -2,6 +2,7 @@ package native
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"testing"
 
@@ -57,7 +58,7 @@ func BenchmarkBlock(b *testing.B) {
 					} else {
 						events, err = dec.Decode(events, codec.Limit{Rows: 4096, Bytes: 1 << 20})
 					}
-					if err == io.EOF {
+					if errors.Is(err, io.EOF) {
 						break
 					}
 					if err == nil {

@@ -12,7 +12,7 @@ type dynamic struct {
 	path  string
 	depth int
 	size  *extent
-	index []byte // type of each row so far, null where it has no value
+	index []byte // type of each row so far; null: it has no value
 	types []*typed
 }
 
@@ -31,7 +31,7 @@ type typed struct {
 	count   int         // elements so far
 }
 
-// of is the values of a type, and its index.
+// of returns the values of a type, and its index.
 func (d *dynamic) of(name string) (*typed, byte, error) {
 	for i, t := range d.types {
 		if t.name == name {
@@ -49,11 +49,11 @@ func (d *dynamic) of(name string) (*typed, byte, error) {
 	return t, byte(len(d.types) - 1), nil
 }
 
-// put gives row a value of type i. Of one type they come in the order of rows.
+// put gives a row a value of type i. Values of one type come in the order of rows.
 func (d *dynamic) put(row int, i byte) error {
 	if row < len(d.index) {
 		if d.index[row] != null {
-			return ErrNotColumnar // a path twice in one document
+			return ErrNotColumnar // the document has the path twice
 		}
 		d.index[row] = i
 		return nil
@@ -70,9 +70,9 @@ func (d *dynamic) put(row int, i byte) error {
 
 // add reads a value that is not null.
 func (d *dynamic) add(p *jsonscan.Walker, row int) error {
-	if p.Peek() == '{' { // an object among other things
+	if p.Peek() == '{' { // an object among values of other types
 		if d.depth > 2 {
-			return ErrNotColumnar // the server ends here, too
+			return ErrNotColumnar // this is the server's limit, too
 		}
 		t, i, err := d.of(objectType(d.depth))
 		if err != nil {
@@ -104,8 +104,8 @@ func (d *dynamic) add(p *jsonscan.Walker, row int) error {
 	return t.add(v)
 }
 
-// used tells whether there is any value: columns that are used again may have
-// paths and types that no row has any more.
+// used reports whether there is any value: a block that is used again may have
+// paths and types without rows.
 func (d *dynamic) used() bool {
 	return slices.ContainsFunc(d.types, (*typed).used)
 }
@@ -135,7 +135,7 @@ func (d *dynamic) head(b []byte) []byte {
 }
 
 func (d *dynamic) write(s *sink, rows []uint32) {
-	var as [256]byte // what each type is called among those that are used
+	var as [256]byte // index of each type among the used ones
 	var picked [256][]uint32
 	var count [256]uint32
 	used := byte(0)
@@ -151,7 +151,7 @@ func (d *dynamic) write(s *sink, rows []uint32) {
 		d.types[0].write(s, rows)
 		return
 	}
-	// Where each row's value stands among those of its type.
+	// The index of each row's value among those of its type.
 	at := slices.Grow(s.at[:0], len(d.index))[:len(d.index)]
 	s.at = at
 	for row, t := range d.index {

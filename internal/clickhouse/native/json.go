@@ -14,13 +14,13 @@ import (
 //
 //	object   u64 3, number of paths, their names; for each path a dynamic's head; then for each path a dynamic's values
 //	dynamic  head: u64 3, number of types, their names, for each type its head
-//	         values: an index byte a row (the number of types: NULL), then for each type its values, packed
-//	array    its element's head; u64 offsets, then, where the element is nullable, a byte a value, then the values
+//	         values: an index byte for each row (the number of types: NULL), then each type's values, packed
+//	array    its element's head; u64 offsets, then a byte for each value if the element is nullable, then the values
 //
-// Types are those that the server infers from text, so that a table may hold
+// Types are those that the server infers from text, because a table may hold
 // rows of both: Bool, Int64, UInt64, Float64, String, Array(Nullable(…)) of these,
-// Array(JSON(…)), arrays of arrays. Where text would lose something (a bool among
-// numbers becomes 1, a large integer among floats its last digits) the type is
+// Array(JSON(…)), arrays of arrays. If text would lose something (a bool among
+// numbers becomes 1, a large integer among floats loses digits), the type is
 // Array(Dynamic), which keeps each element as it was sent.
 type jsonColumn struct {
 	rows int
@@ -30,8 +30,8 @@ type jsonColumn struct {
 	last []cursor // memory for them
 }
 
-// extent is how much a column holds, with all columns of objects within arrays:
-// an array of objects whose keys are ids is as many columns as any other such object.
+// extent is how much a column holds, including the columns of objects within
+// arrays: keys that are ids make as many columns there as anywhere.
 type extent struct {
 	paths int
 	parts int // paths, their types, and keys
@@ -42,15 +42,15 @@ type extent struct {
 // parse its text.
 var ErrNotColumnar = errors.New("not columnar")
 
-// maxPaths and maxCells bound the columns of a block: each path costs a byte a
-// row, however few rows have it. maxParts bounds what costs some 200 bytes each.
+// maxPaths and maxCells bound the columns of a block: each path costs a byte for
+// each row, even if few rows have it. maxParts bounds what costs some 200 bytes each.
 const (
 	maxPaths = 16 << 10
 	maxParts = 8 * maxPaths
 	maxCells = 128 << 20
 )
 
-// part counts what is made once for many rows.
+// part counts a path, type or key, which is made once for many rows.
 func (e *extent) part() error {
 	if e.parts++; e.parts > maxParts {
 		return ErrNotColumnar
@@ -71,14 +71,14 @@ type jsonObject struct {
 type node struct {
 	key    string
 	path   string
-	at     int      // its place in its parent's order
+	at     int      // index in its parent's order
 	column *dynamic // nil: nothing but objects so far
 	order  []*node  // below it, as they first came
 	byKey  map[string]*node
 }
 
-// append adds a row. The text was validated before; what the columns cannot
-// hold as they should is ErrNotColumnar.
+// append adds a row of valid JSON. It returns ErrNotColumnar for what columns
+// would change.
 func (c *jsonColumn) append(text []byte) error {
 	c.doc = jsonscan.NewWalker(text)
 	c.root.size = &c.size
@@ -89,8 +89,8 @@ func (c *jsonColumn) append(text []byte) error {
 	return nil
 }
 
-// appendAll adds the properties of events, whose values are in part in typed.
-// They are put row by row where there is both, for a column is in the order of its rows.
+// appendAll adds the properties of events. Some of their values are in typed, not
+// in the text; both are put row by row, because a column is in the order of its rows.
 func (c *jsonColumn) appendAll(events []pipeline.Event, typed []*pipeline.Typed) error {
 	first := c.rows
 	cursors, err := c.cursors(typed)
@@ -134,7 +134,7 @@ func JSON(name string, document []byte) (Column, error) {
 	return c.column(name, []uint32{0}), nil
 }
 
-// cursor goes through typed values on their way into a column.
+// cursor copies typed values into a column.
 type cursor struct {
 	from *pipeline.Typed
 	next int
@@ -166,7 +166,8 @@ func (c *jsonColumn) cursors(all []*pipeline.Typed) ([]cursor, error) {
 	return c.last, nil
 }
 
-// put puts the values of the events before a place; first is the row of the first event.
+// put copies the values of the events with an index below before; first is the row
+// of the first event.
 func (c *cursor) put(first int, before uint32) error {
 	t := c.from
 	for ; c.next < len(t.Rows) && t.Rows[c.next]-t.First < before; c.next++ {
@@ -186,7 +187,7 @@ func (c *cursor) put(first int, before uint32) error {
 	return nil
 }
 
-// add reads an object as row row.
+// add reads an object as a row.
 func (o *jsonObject) add(p *jsonscan.Walker, row int) error {
 	p.Space()
 	return o.object(p, &o.tree, row)
@@ -200,7 +201,7 @@ func (o *jsonObject) object(p *jsonscan.Walker, at *node, row int) error {
 	if p.Take('}') {
 		return nil
 	}
-	next := 0 // where the key is, if it comes in the order in which keys came first
+	next := 0 // index of the next key, if keys come in the same order as before
 	for {
 		key, err := p.Key()
 		if err != nil {
@@ -255,7 +256,7 @@ func (o *jsonObject) child(at *node, key []byte) (*node, int, error) {
 }
 
 func (o *jsonObject) value(p *jsonscan.Walker, n *node, row int) error {
-	if p.Peek() == 'n' { // null is as good as absent
+	if p.Peek() == 'n' { // null means absent
 		return p.Word("null")
 	}
 	if n.column == nil {
@@ -268,7 +269,7 @@ func (o *jsonObject) value(p *jsonscan.Walker, n *node, row int) error {
 	return n.column.add(p, row)
 }
 
-// path is the column of a path. Another spelling of it ("a.b" beside "a":{"b"}) is the same column.
+// path returns the column of a path. Another spelling of it ("a.b" beside "a":{"b"}) is the same column.
 func (o *jsonObject) path(path string) (*dynamic, error) {
 	if d := o.byPath[path]; d != nil {
 		return d, nil
@@ -289,7 +290,7 @@ func (o *jsonObject) path(path string) (*dynamic, error) {
 	return d, nil
 }
 
-// head writes what stands before the values: paths and types.
+// head appends what precedes the values: paths and types.
 func (o *jsonObject) head(b []byte) []byte {
 	n := 0
 	for _, d := range o.paths {
@@ -321,8 +322,8 @@ func (o *jsonObject) write(s *sink, rows []uint32) {
 	}
 }
 
-// reset empties the column and keeps its memory, paths and types, but for
-// memory that was much larger than needed the last time.
+// reset empties the column and keeps its paths, types and memory, unless that was
+// much larger than the last block needed.
 func (c *jsonColumn) reset() {
 	c.rows, c.doc, c.size.cells = 0, jsonscan.Walker{}, 0
 	c.root.reset()

@@ -47,7 +47,7 @@ func cutNullable(name string) (string, bool) {
 	return "", false
 }
 
-// add appends a value of this very type.
+// add appends a value of this type.
 func (t *typed) add(v jsonscan.Value) error {
 	t.n++
 	if t.array != (v.Kind == jsonscan.ArrayValue) {
@@ -70,7 +70,7 @@ func (t *typed) add(v jsonscan.Value) error {
 	return nil
 }
 
-// zero stands where a nullable element is null.
+// zero appends the placeholder of a null element.
 func (t *typed) zero() {
 	t.n++
 	switch t.name {
@@ -109,7 +109,7 @@ func (t *typed) addArray(raw []byte) error {
 		}
 		return t.element.add(v)
 	})
-	t.data = binary.LittleEndian.AppendUint64(t.data, uint64(t.count)) // the offset behind this array
+	t.data = binary.LittleEndian.AppendUint64(t.data, uint64(t.count)) // the offset after this array
 	return err
 }
 
@@ -125,7 +125,7 @@ func (t *typed) head(b []byte) []byte {
 	return b
 }
 
-// write writes the values at the places given.
+// write writes the values of the given rows.
 func (t *typed) write(s *sink, rows []uint32) {
 	switch {
 	case t.array:
@@ -237,8 +237,8 @@ func typeName(k jsonscan.ValueKind) string {
 	return [...]string{"Bool", "Int64", "UInt64", "Float64", "String", "", "JSON"}[k]
 }
 
-// appendText writes a string with its length before it, which is known only when
-// it is unescaped: room is left for that of the escaped one, which is not shorter.
+// appendText appends a string's length and the string. The length is known only
+// after unescaping, so space is left for that of the escaped string, which is not shorter.
 func appendText(b []byte, v jsonscan.Value) []byte {
 	if !v.Escaped {
 		return appendBytes(b, v.Raw)
