@@ -27,20 +27,19 @@ type Files struct {
 	MaxRow    int // bytes of a line of JSON at most; 0: no limit
 }
 
-// fileError is one that no attempt of ours is to blame for. As a failure it is
-// the object's, for others can be loaded meanwhile.
+// fileError returns an error that counts against the object: others can be loaded
+// meanwhile.
 func fileError(code string, final bool, format string, args ...any) error {
 	return &pipeline.FileError{Code: code, Final: final, Err: retry.As(retry.Permanent, fmt.Errorf(format, args...))}
 }
 
-// Lines calls each with every row of a file, as a line of JSON, in the order of
-// the file. format is the server's name of it. Values keep their types: floats
+// Lines calls each with every row of a file as a line of JSON, in the order of the
+// file. format is the server's name of its format. Values keep their types: floats
 // have a point or an exponent, decimals and integers beyond 64 bits are text
-// with all their digits, dates and times are text by ISO 8601 whatever their
-// year, bytes that are no text are base64. NaN and the infinities, which JSON
-// does not have, are null.
+// with all their digits, dates and times are text by ISO 8601 in any year, and bytes
+// that are not UTF-8 are base64. NaN and the infinities are null, because JSON has neither.
 //
-// The same file gives the same lines, whoever asks, as long as Version is the same.
+// The same file gives the same lines as long as Version is the same.
 func (f Files) Lines(ctx context.Context, key, format string, each func(line []byte) error) error {
 	source, err := f.source(key, format)
 	if err != nil {
@@ -84,16 +83,14 @@ func (f Files) Lines(ctx context.Context, key, format string, each func(line []b
 	return nil
 }
 
-// Version names the server's version, which may print values in its own way.
+// Version returns the server's version. Another version may print values differently.
 func (f Files) Version(ctx context.Context) (version string, err error) {
-	if err := f.DB.conn.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
-		return "", fmt.Errorf("ask for the version: %w", class(err))
-	}
-	return version, nil
+	err = f.DB.one(ctx, "ask for the version", []any{&version}, "SELECT version()")
+	return version, err
 }
 
-// fileMemory bounds what the server takes to decode one file, in bytes. A block
-// that comes here cannot be larger than that.
+// fileMemory is how many bytes of memory the server may use to decode one file. No
+// block that it sends can be larger.
 const fileMemory = 2 << 30
 
 // fileSettings are sent with every reading of a file.
@@ -128,9 +125,9 @@ var fileSettings = clickhouse.Settings{
 	"input_format_parquet_prefer_block_bytes": 4 << 20,
 }
 
-// source is the arguments of s3() but for the structure and the compression. The
-// latter is 'none', or the server would go by the file's name: whoever asks has
-// looked at the bytes.
+// source returns the arguments of s3() without structure and compression. Callers
+// set the compression to 'none', or the server would guess it by the file's name; they have looked
+// at the bytes.
 func (f Files) source(key, format string) (string, error) {
 	// The server takes these for patterns, versions, or parts of a URL.
 	if strings.ContainsAny(key, "*?{}#%") {
@@ -162,7 +159,7 @@ func (f Files) url(key string) string {
 	return u.String()
 }
 
-// columns asks for the file's columns with their types.
+// columns returns the file's columns with their types.
 func (f Files) columns(ctx context.Context, source, format string) (fileColumns, error) {
 	rows, err := f.DB.conn.Query(ctx, "DESCRIBE TABLE s3("+source+", 'auto', 'none')")
 	if err != nil {
@@ -184,7 +181,7 @@ func (f Files) columns(ctx context.Context, source, format string) (fileColumns,
 			return nil, fileError("unreadable_object", true, "column %q: %w", name, err)
 		}
 		if kind == "Nothing" || kind == "Nullable(Nothing)" {
-			continue // null in every row, and nothing that formatRow knows
+			continue // null in every row; formatRow does not know the type
 		}
 		all = append(all, fileColumn{name, t})
 	}
@@ -207,9 +204,9 @@ func (f Files) columns(ctx context.Context, source, format string) (fileColumns,
 	return all, nil
 }
 
-// refine takes from a Parquet file's footer what the server's types do not
-// say: which columns are times of day, which are JSON, and which are INT96,
-// whose times the server reads only where its own type has them.
+// refine reads from a Parquet file's footer what the server's types do not say:
+// which columns are times of day, JSON, or INT96, whose times the server reads only
+// in the range of its own type.
 func (f Files) refine(ctx context.Context, source string, all fileColumns) error {
 	source = strings.TrimSuffix(source, quoteText("Parquet")) + quoteText("ParquetMetadata")
 	rows, err := f.DB.conn.Query(ctx,
@@ -233,7 +230,7 @@ func (f Files) refine(ctx context.Context, source string, all fileColumns) error
 		stored = append(stored, [2]string{physical, logical})
 	}
 	if err := rows.Err(); err != nil || len(stored) != len(leaves) {
-		return err // without the footer's word times of day are times of 1970
+		return err // without the footer, times of day are times of 1970
 	}
 	for i, t := range leaves {
 		physical, logical := stored[i][0], stored[i][1]
@@ -249,7 +246,7 @@ func (f Files) refine(ctx context.Context, source string, all fileColumns) error
 	return nil
 }
 
-// classFile tells a server that is away from one that cannot read the file.
+// classFile distinguishes an outage from a file that the server cannot read.
 func (f Files) classFile(key string, err error) error {
 	if file, ok := errors.AsType[*pipeline.FileError](err); ok {
 		return fileError(file.Code, file.Final, "decode %s: %w", key, err)
