@@ -1,99 +1,59 @@
 package schemas
 
 import (
-	"bytes"
 	"encoding/json"
 	"unsafe"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// parse makes a value, as the validator wants it, of JSON that was validated.
-// Texts are views into it where they have no escapes, so that a large one takes
-// nothing; the value must not outlive the JSON.
+// parse makes a value, as the validator wants it, of JSON that was validated, so nothing can fail. Strings without escapes are views into
+// it, so that a large one takes no memory; the value must not outlive the JSON.
 func parse(b []byte) any {
-	p := parser{b}
-	return p.value()
+	p := jsonscan.NewWalker(b)
+	return value(&p)
 }
 
-type parser struct{ b []byte }
-
-// next is the first byte that is no space.
-func (p *parser) next() byte {
-	p.b = jsonscan.TrimSpace(p.b)
-	return p.b[0]
-}
-
-func (p *parser) value() any {
-	switch p.next() {
+func value(p *jsonscan.Walker) any {
+	p.Space()
+	switch p.Peek() {
 	case '{':
-		m := map[string]any{}
-		for p.b = p.b[1:]; ; p.b = p.b[1:] {
-			if p.next() == '}' {
-				p.b = p.b[1:]
-				return m
-			}
-			key := p.text()
-			p.next() // the colon
-			p.b = p.b[1:]
-			m[key] = p.value()
-			if p.next() == '}' {
-				p.b = p.b[1:]
-				return m
-			}
-		}
+		return object(p)
 	case '[':
 		a := []any{}
-		for p.b = p.b[1:]; ; p.b = p.b[1:] {
-			if p.next() == ']' {
-				p.b = p.b[1:]
-				return a
-			}
-			a = append(a, p.value())
-			if p.next() == ']' {
-				p.b = p.b[1:]
-				return a
-			}
-		}
-	case '"':
-		return p.text()
-	case 't':
-		p.b = p.b[4:]
-		return true
-	case 'f':
-		p.b = p.b[5:]
-		return false
+		p.Elements(func() error {
+			a = append(a, value(p))
+			return nil
+		})
+		return a
 	case 'n':
-		p.b = p.b[4:]
+		p.Word("null")
 		return nil
 	}
-	n := bytes.IndexAny(p.b, ",]} \t\r\n")
-	if n < 0 {
-		n = len(p.b)
+	v, _ := p.Value()
+	switch {
+	case v.Kind == jsonscan.BoolValue:
+		return v.Bits != 0
+	case v.Kind != jsonscan.StringValue:
+		return json.Number(view(v.Raw))
+	case v.Escaped:
+		return string(v.AppendText(nil))
 	}
-	text := p.b[:n]
-	p.b = p.b[n:]
-	return json.Number(view(text))
+	return view(v.Raw)
 }
 
-func (p *parser) text() string {
-	escaped, n := false, 1
-	for p.b[n] != '"' {
-		if p.b[n] == '\\' {
-			escaped = true
-			n++
-		}
-		n++
+func object(p *jsonscan.Walker) any {
+	m := map[string]any{}
+	p.Take('{')
+	for p.Space(); p.Peek() == '"'; p.Space() {
+		key, _ := p.Key()
+		m[view(key)] = value(p)
+		p.Space()
+		p.Take(',')
 	}
-	raw := p.b[:n+1]
-	p.b = p.b[n+1:]
-	if escaped {
-		return string(jsonscan.AppendUnquoted(nil, raw))
-	}
-	return view(raw[1:n])
+	p.Take('}')
+	return m
 }
 
 // view reads bytes as a string without a copy.
-//
-//nolint:gosec // the text is not changed while the string lives
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
