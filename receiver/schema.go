@@ -18,9 +18,6 @@ type Schemas interface {
 	Find(name []byte) func(properties []byte) error
 }
 
-// schemaViolation is the code of events that their schema does not take.
-const schemaViolation = "schema_violation"
-
 // takenClass is that of a failure whose event was taken all the same.
 const takenClass = "taken"
 
@@ -44,7 +41,7 @@ func (q *request) conform(e *pipeline.Event) (err error) {
 	}
 	q.r.metrics.violations.WithLabelValues(string(e.Name)).Inc()
 	if q.r.opts.EnforceSchemas {
-		return wrong(schemaViolation, "the properties of %q do not fit their schema: %s", e.Name, err)
+		return errcode.SchemaViolation.Errorf("the properties of %q do not fit their schema: %s", e.Name, err)
 	}
 	what := err.Error()
 	if q.redacts() {
@@ -55,7 +52,7 @@ func (q *request) conform(e *pipeline.Event) (err error) {
 			what = v.Plain(q.tenant.Edits.Known)
 		}
 	}
-	q.violation = wrong(schemaViolation, "the properties of %q do not fit their schema: %s; the event was taken", e.Name,
+	q.violation = errcode.SchemaViolation.Errorf("the properties of %q do not fit their schema: %s; the event was taken", e.Name,
 		what)
 	return nil
 }

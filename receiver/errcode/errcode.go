@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 )
@@ -69,9 +70,9 @@ func (c Code) Refunds() bool { return table[c].Refund }
 // Kept reports whether a failure record is stored.
 func (c Code) Kept() bool { return table[c].Kept }
 
-// Errorf makes an error with this code.
+// Errorf makes an error with this code. What the message quotes of a client's bytes becomes valid UTF-8.
 func (c Code) Errorf(format string, args ...any) *Error {
-	return &Error{c, fmt.Sprintf(format, args...)}
+	return &Error{c, strings.ToValidUTF8(fmt.Sprintf(format, args...), "\uFFFD")}
 }
 
 // Error rejects an event or a request.
