@@ -25,7 +25,6 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/sparselog"
 	"github.com/penstock/penstock/receiver/admission"
-	"github.com/penstock/penstock/receiver/document"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 	"github.com/penstock/penstock/receiver/protocol/native"
@@ -209,7 +208,7 @@ func (q *request) release() {
 	q.unspool()
 	if !q.small() {
 		q.sent, q.body, q.events, q.rejects, q.violations = nil, nil, nil, nil, nil
-		*q.rows = document.Writer{}
+		q.rows.Forget()
 		q.in.Forget()
 	}
 }

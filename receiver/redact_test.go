@@ -129,10 +129,15 @@ func TestRedactCounts(t *testing.T) {
 		return n
 	}
 	good := `{"name":"a","a":1,"b":[1,2],"c":{"a":1}}`
+	large := `{"name":"a","a":1,"b":[1,2],"c":"` + strings.Repeat("x", 2<<20) + `"}`
+	sendFile(t, r, large) // its buffers are let go before it is counted
+	if a, b := count("properties.a", "drop"), count("properties.b", "hash"); a != 1 || b != 2 {
+		t.Errorf("of a large event: %v dropped, %v hashed", a, b)
+	}
 	sendFile(t, r, good+"\n"+good+"\n"+`{"name":"a","a":1,"b":[1,2],"timestamp":"x"}`+"\n"+`{"name":"not allowed","a":1,"b":1}`, "Content-Type", ndjson)
 	s.err = errMemory
 	sendFile(t, r, good)
-	if a, b := count("properties.a", "drop"), count("properties.b", "hash"); a != 2 || b != 4 {
+	if a, b := count("properties.a", "drop"), count("properties.b", "hash"); a != 3 || b != 6 {
 		t.Errorf("%v dropped, %v hashed", a, b)
 	}
 }

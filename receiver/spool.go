@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/penstock/penstock/receiver/document"
 )
 
 // A body beyond spoolAt goes to disk as it arrives, and is read from there: what
@@ -173,7 +172,8 @@ func (q *request) letGo() {
 		q.in.Forget()
 	}
 	if len(q.violations) == 0 {
-		q.events, *q.rows = nil, document.Writer{}
+		q.events = nil
+		q.rows.Forget()
 	}
 	q.charge(min(q.charged, bodies+left))
 	q.leave()

@@ -102,6 +102,9 @@ func (w *Writer) Reset(threshold int) {
 		envelope: w.envelope[:0], redacted: w.redacted[:0], cuts: w.cuts[:0]}
 }
 
+// Forget gives up the rows and all buffers but Applied, which is counted once the request is answered.
+func (w *Writer) Forget() { *w = Writer{Applied: w.Applied} }
+
 // Property makes a member a property.
 func (w *Writer) Property(m *jsonscan.Member) { w.members = w.add(w.members, m) }
 
