@@ -7,12 +7,7 @@ func Extent(src []byte) int {
 	for i := 0; i < len(src); i++ {
 		switch src[i] {
 		case '"':
-			for i++; i < len(src) && src[i] != '"'; i++ {
-				if src[i] == '\\' {
-					i++
-				}
-			}
-			if i >= len(src) {
+			if i = stringEnd(src, i+1); i >= len(src) {
 				return 0
 			}
 		case '{', '[':
@@ -39,4 +34,18 @@ func Extent(src []byte) int {
 		return len(src) // a bare number
 	}
 	return 0
+}
+
+// stringEnd is where the quote is that ends a string whose content begins at src[i]. The text need not be valid.
+func stringEnd(src []byte, i int) int {
+	for {
+		i, _ = plainRun(src, i)
+		if i >= len(src) || src[i] == '"' {
+			return i
+		}
+		if src[i] == '\\' {
+			i++
+		}
+		i++
+	}
 }

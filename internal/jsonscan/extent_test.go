@@ -21,3 +21,16 @@ func TestExtent(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkExtent(b *testing.B) {
+	for name, text := range map[string][]byte{"game": gameEvents(1)[0], "llm": llmEvent()} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				if Extent(text) != len(text) {
+					b.Fatal("it ends elsewhere")
+				}
+			}
+		})
+	}
+}

@@ -168,11 +168,7 @@ func (v *Values) skim(text []byte, element bool) (n int, found bool) {
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; c {
 		case '"':
-			for i++; i < len(text) && text[i] != '"'; i++ {
-				if text[i] == '\\' {
-					i++
-				}
-			}
+			i = stringEnd(text, i+1)
 		case '{', '[':
 			v.open(depth, c == '{')
 			depth++
