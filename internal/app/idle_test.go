@@ -15,6 +15,7 @@ import (
 // Connections that send nothing are closed: in the middle of a head, and between
 // requests. The limits are a hundredth of what they are, so that this takes seconds.
 func TestIdleConnectionsAreClosed(t *testing.T) {
+	t.Parallel()
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
 	server, err := newServer(ok, config.ServerTLS{}, slog.New(slog.DiscardHandler))
 	if err != nil {

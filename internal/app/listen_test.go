@@ -102,6 +102,7 @@ func within(t *testing.T, limit time.Duration, what string, f func() bool) {
 }
 
 func TestAdminTokenIsReadAgain(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
 	put := func(text string) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -140,6 +141,7 @@ func TestAdminTokenIsReadAgain(t *testing.T) {
 }
 
 func TestAdminTLS(t *testing.T) {
+	t.Parallel()
 	ca, dir := tlstest.NewCA(t), t.TempDir()
 	cert, key := ca.Issue(t, dir, "127.0.0.1")
 	clientCert, clientKey := ca.Issue(t, t.TempDir(), "operator")
