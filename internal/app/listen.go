@@ -26,7 +26,8 @@ func newServer(h http.Handler, files config.ServerTLS, log *slog.Logger) (*http.
 		// Handshakes that fail are the clients' doing: one line each would let anybody fill the log.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerStream: 1 << 20,
-			MaxReceiveBufferPerConnection: 4 << 20, MaxReadFrameSize: maxFrame, SendPingTimeout: idleTimeout / 4, PingTimeout: headerTimeout,
+			MaxReceiveBufferPerConnection: 4 << 20, MaxReadFrameSize: maxFrame, SendPingTimeout: idleTimeout / 4,
+			PingTimeout:      headerTimeout,
 			WriteByteTimeout: idleTimeout},
 	}
 	if files.Cert == "" {
