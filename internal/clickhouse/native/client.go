@@ -7,6 +7,8 @@ import (
 	"iter"
 	"sync"
 	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
 )
 
 // Options say how to reach the server.
@@ -50,6 +52,9 @@ func (c *Client) Insert(ctx context.Context, query string, settings map[string]a
 	}
 	if err := to.insert(ctx, query, settings, blocks); err != nil {
 		to.Close() // it is in an unknown state
+		if _, refused := errors.AsType[*clickhouse.Exception](err); !refused {
+			c.Close() // a restart of the server has broken the idle ones, too
+		}
 		return err
 	}
 	c.mu.Lock()

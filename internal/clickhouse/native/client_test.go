@@ -77,6 +77,35 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 }
 
+// After a connection broke, the idle ones are not tried: each would fail an insert.
+func TestBrokenConnectionsAreDropped(t *testing.T) {
+	c, made := fakeServers()
+	insert := func() error { return c.Insert(t.Context(), "", nil, One(Column{})) }
+	both := func(yield func([]Column, error) bool) { // one insert within the other needs two connections
+		if err := insert(); err != nil {
+			t.Error(err)
+		}
+		yield(nil, nil)
+	}
+	for _, tt := range []struct {
+		err  error
+		want bool // the idle one is closed
+	}{{&clickhouse.Exception{Code: 53}, false}, {errors.New("EOF"), true}} {
+		*made = nil
+		c.Close()
+		if err := c.Insert(t.Context(), "", nil, both); err != nil || len(*made) != 2 {
+			t.Fatalf("%v, %d connections, want 2", err, len(*made))
+		}
+		(*made)[0].err = tt.err // it was put back last, so it is taken first
+		if err := insert(); !errors.Is(err, tt.err) {
+			t.Errorf("got %v, want %v", err, tt.err)
+		}
+		if (*made)[1].closed != tt.want {
+			t.Errorf("after %v, the idle connection is closed: %v, want %v", tt.err, (*made)[1].closed, tt.want)
+		}
+	}
+}
+
 func TestAddressesAreTriedInOrder(t *testing.T) {
 	c, made := fakeServers("a")
 	if err := c.Insert(t.Context(), "", nil, One()); err != nil || (*made)[0].address != "b" {
