@@ -40,8 +40,11 @@ func isStructured(head http.Header) bool {
 
 // isBinary goes by the attributes.
 func isBinary(head http.Header) bool {
+	if head[header+"Specversion"] == nil {
+		return false
+	}
 	_, is := contentType(head)
-	return !is && head[header+"Specversion"] != nil
+	return !is
 }
 
 const mark = "application/cloudevents"
