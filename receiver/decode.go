@@ -1,6 +1,8 @@
 package receiver
 
 import (
+	"errors"
+
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 )
@@ -44,7 +46,7 @@ func (q *request) full() *errcode.Error {
 
 // count notes one event of the request: good, left out or refused. raw are its bytes, of that content type.
 func (q *request) count(raw []byte, contentType string, err error) {
-	if err == errSampled {
+	if errors.Is(err, errSampled) {
 		q.sampled++
 	} else if err != nil {
 		q.rejected++

@@ -72,7 +72,7 @@ func (q *request) Values(m protocol.Mapper, text []byte, lines bool) *errcode.Er
 	values := jsonscan.NewValues(text, lines)
 	for {
 		value, err := values.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err := q.full(); err != nil {
@@ -101,13 +101,13 @@ func (q *request) value(m protocol.Mapper, values *jsonscan.Values, text []byte)
 // Single judges the only event of a request, which is rejected as the whole request.
 func (q *request) Single(m protocol.Mapper, text []byte, what string) *errcode.Error {
 	n, err := q.event(m, text)
-	if after := jsonscan.TrimSpace(text[n:]); (err == nil || err == errSampled) && len(after) > 0 {
+	if after := jsonscan.TrimSpace(text[n:]); (err == nil || errors.Is(err, errSampled)) && len(after) > 0 {
 		if err == nil {
 			q.drop()
 		}
 		err = errcode.InvalidJSON.Errorf("something follows the object at byte %d of %s", n, what)
 	}
-	if err != nil && err != errSampled {
+	if err != nil && !errors.Is(err, errSampled) {
 		code, message := errcode.Of(err)
 		return code.Errorf("%s", message)
 	}
@@ -128,7 +128,7 @@ func (q *request) Record(m protocol.Mapper, text []byte) (v protocol.Verdict) {
 	switch {
 	case errors.Is(err, errMemory):
 		v.Err = busy()
-	case err == errSampled:
+	case errors.Is(err, errSampled):
 		v.Sampled = true
 	default:
 		v.Err = err
