@@ -17,17 +17,23 @@ func TestAmplitude(t *testing.T) {
 		body string
 		want said
 	}{
-		{`{"api_key":"KEY","events":[{"event_type":"shot","user_id":"u","device_id":"d","session_id":1795319112000,` + time + `,"insert_id":"` + someUUID + `","event_properties":{"n":1},"library":"amplitude-node-ts/1.5.73"}],"options":{},"client_upload_time":"x","request_metadata":{}}`,
-			said{"shot", "u", "1795319112000", someUUID, "2026-11-22T03:45:12.345Z", `{"n":1,"$envelope":{"device_id":"d"}}`, `{"name":"amplitude-node-ts","version":"1.5.73"}`}},
+		{`{"api_key":"KEY","events":[{"event_type":"shot","user_id":"u","device_id":"d","session_id":1795319112000,` + time +
+			`,"insert_id":"` + someUUID +
+			`","event_properties":{"n":1},"library":"amplitude-node-ts/1.5.73"}],"options":{},"client_upload_time":"x","request_metadata":{}}`,
+			said{"shot", "u", "1795319112000", someUUID, "2026-11-22T03:45:12.345Z", `{"n":1,"$envelope":{"device_id":"d"}}`,
+				`{"name":"amplitude-node-ts","version":"1.5.73"}`}},
 		{`{"api_key":"KEY","events":[{"event_type":"$identify","device_id":"d","session_id":-1,"insert_id":"no uuid","user_properties":{"$set":{"plan":"pro"}},"groups":{"guild":"g"},"library":"http"}]}`,
-			said{"$identify", "d", "", "", "", `{"$envelope":{"device_id":"d","insert_id":"no uuid","user_properties":{"$set":{"plan":"pro"}},"groups":{"guild":"g"}}}`, `{"name":"http"}`}},
-		{`{"events":[{"event_type":"shot","user_id":7,"event_properties":null}],"api_key":"KEY"}`, said{"shot", "7", "", "", "", `{}`, ""}},
+			said{"$identify", "d", "", "", "",
+				`{"$envelope":{"device_id":"d","insert_id":"no uuid","user_properties":{"$set":{"plan":"pro"}},"groups":{"guild":"g"}}}`, `{"name":"http"}`}},
+		{`{"events":[{"event_type":"shot","user_id":7,"event_properties":null}],"api_key":"KEY"}`,
+			said{"shot", "7", "", "", "", `{}`, ""}},
 	} {
 		for _, path := range []string{"/2/httpapi", "/batch", "/batch/"} {
 			r, s := newTest(nil)
 			body := strings.ReplaceAll(c.body, "KEY", key)
 			code, a := send(r, path, body)
-			if code != 200 || a["code"] != 200.0 || a["events_ingested"] != 1.0 || a["payload_size_bytes"] != float64(len(body)) || a["server_upload_time"].(float64) < 1e12 || a["accepted"] != 1.0 {
+			if code != 200 || a["code"] != 200.0 || a["events_ingested"] != 1.0 ||
+				a["payload_size_bytes"] != float64(len(body)) || a["server_upload_time"].(float64) < 1e12 || a["accepted"] != 1.0 {
 				t.Errorf("%s: got %d %v", body, code, a)
 			}
 			c.want.check(t, path+" "+c.body, s)
@@ -75,8 +81,10 @@ func TestAmplitudeRefused(t *testing.T) {
 		kept    string
 	}{
 		{good + `,{"event_type":""},7`, 200, "", "1:missing_name 2:not_an_object", "null", nil, `{"event_type":""}|7`},
-		{`{"event_type":[]},{},{"event_type":[]}`, 400, "", "0:wrong_type 1:missing_name 2:wrong_type", `{"event":[0,1,2]}`, nil, `{"event_type":[]}|{}|{"event_type":[]}`},
-		{`{"event_type":"a","time":"soon"}`, 400, "", "0:invalid_timestamp", `{"event":[0]}`, nil, `{"event_type":"a","time":"soon"}`},
+		{`{"event_type":[]},{},{"event_type":[]}`, 400, "", "0:wrong_type 1:missing_name 2:wrong_type", `{"event":[0,1,2]}`,
+			nil, `{"event_type":[]}|{}|{"event_type":[]}`},
+		{`{"event_type":"a","time":"soon"}`, 400, "", "0:invalid_timestamp", `{"event":[0]}`, nil,
+			`{"event_type":"a","time":"soon"}`},
 	} {
 		for _, path := range []string{"/2/httpapi", "/batch"} {
 			r, s := newTest(nil)
@@ -90,7 +98,8 @@ func TestAmplitudeRefused(t *testing.T) {
 			}
 			a.Fields = []byte("null")
 			text := strings.Replace(w.Body.String(), `"error":"every event was refused",`, "", 1)
-			if err := json.Unmarshal([]byte(text), &a); err != nil || a.Code != c.status || string(a.Fields) != c.fields || a.Missing != c.missing {
+			if err := json.Unmarshal([]byte(text), &a); err != nil || a.Code != c.status || string(a.Fields) != c.fields ||
+				a.Missing != c.missing {
 				t.Errorf("%s: got %s, %v", c.events, w.Body, err)
 			}
 			checkRefused(t, c.events, s, w.Code, a.answer, c.status, c.codes, c.kept)
@@ -126,7 +135,8 @@ func TestAmplitudeWhole(t *testing.T) {
 			s.err = c.err
 			code, a := send(r, path, c.body)
 			message, _ := a["error"].(string)
-			if code != c.status || a["code"] != float64(c.status) || a["error_code"] != c.code || message == "" || (a["missing_field"] != nil) != c.dropped ||
+			if code != c.status || a["code"] != float64(c.status) || a["error_code"] != c.code || message == "" ||
+				(a["missing_field"] != nil) != c.dropped ||
 				strings.HasPrefix(message, "Invalid API key") != (code == 401) || a["request_id"] == nil {
 				t.Errorf("%s %s: got %d %v", path, c.body, code, a)
 			}

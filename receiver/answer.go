@@ -97,8 +97,9 @@ func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error)
 func (q *request) failure(req *http.Request) pipeline.Failure {
 	return pipeline.Failure{
 		Time: pipeline.Millis(q.now), Stage: "receiver", Project: q.key.Project, RequestID: q.id,
-		Method: clip(req.Method), Path: clip(q.r.router.Keyless(req.URL.Path)), ContentType: clip(req.Header.Get("Content-Type")),
-		ClientIP: q.clientIP, UserAgent: clip(req.UserAgent()), Headers: q.r.headers(req), Index: -1,
+		Method: clip(req.Method), Path: clip(q.r.router.Keyless(req.URL.Path)),
+		ContentType: clip(req.Header.Get("Content-Type")),
+		ClientIP:    q.clientIP, UserAgent: clip(req.UserAgent()), Headers: q.r.headers(req), Index: -1,
 	}
 }
 

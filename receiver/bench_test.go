@@ -20,7 +20,8 @@ import (
 
 type discard struct{}
 
-func (d discard) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability) (pipeline.Ticket, error) {
+func (d discard) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability) (pipeline.Ticket,
+	error) {
 	return d, nil
 }
 func (discard) Wait(context.Context) (string, error) { return "", nil }
@@ -98,7 +99,8 @@ func BenchmarkServeHTTP(b *testing.B) {
 			target, _ := url.Parse("/v1/events")
 			req := httptest.NewRequest("POST", "/v1/events", nil)
 			req.URL, req.Body, req.ContentLength = target, io.NopCloser(reader), int64(len(body))
-			req.Header = http.Header{"Authorization": {"Bearer " + key}, "Content-Type": {ndjson}, "User-Agent": {"Mozilla/5.0 (X11; Linux x86_64)"}}
+			req.Header = http.Header{"Authorization": {"Bearer " + key}, "Content-Type": {ndjson},
+				"User-Agent": {"Mozilla/5.0 (X11; Linux x86_64)"}}
 			if c.encoding != "" {
 				req.Header.Set("Content-Encoding", c.encoding)
 			}

@@ -33,17 +33,28 @@ func TestCloudEvents(t *testing.T) {
 		user, session, properties string
 	}{
 		{`{` + head + `,"type":"bought","time":"2026-11-22T03:45:12.345678Z","data":{"n":1,"a":{"b":[1]}},"subject":"s","userid":"u","sessionid":7,"dataschema":null,"datacontenttype":"application/json"}`,
-			[]string{"Content-Type", structuredType}, "u", "7", `{"n":1,"a":{"b":[1]},"$envelope":{` + head + `,"subject":"s","datacontenttype":"application/json"}}`},
-		{`[{` + head + `,"type":"bought","data":"text"}]`, []string{"Content-Type", batchType}, "", "", `{"data":"text","$envelope":{` + head + `}}`},
-		{`{` + head + `,"type":"bought","data":[1,{}]}`, []string{"Content-Type", structuredType}, "", "", `{"data":[1,{}],"$envelope":{` + head + `}}`},
-		{`{` + head + `,"type":"bought","data_base64":"AQ==","data":null}`, []string{"Content-Type", strings.ToUpper(structuredType)}, "", "", `{"data_base64":"AQ==","$envelope":{` + head + `}}`},
-		{`{"n":1}`, binaryHead("Content-Type", "application/json", "ce-userid", "%c3%a9%20x", "ce-time", "2026-11-22T03:45:12.345Z", "ce-more", `"a \"b\""`), "é x", "",
+			[]string{"Content-Type", structuredType}, "u", "7",
+			`{"n":1,"a":{"b":[1]},"$envelope":{` + head + `,"subject":"s","datacontenttype":"application/json"}}`},
+		{`[{` + head + `,"type":"bought","data":"text"}]`, []string{"Content-Type", batchType}, "", "",
+			`{"data":"text","$envelope":{` + head + `}}`},
+		{`{` + head + `,"type":"bought","data":[1,{}]}`, []string{"Content-Type", structuredType}, "", "",
+			`{"data":[1,{}],"$envelope":{` + head + `}}`},
+		{`{` + head + `,"type":"bought","data_base64":"AQ==","data":null}`,
+			[]string{"Content-Type", strings.ToUpper(structuredType)}, "", "",
+			`{"data_base64":"AQ==","$envelope":{` + head + `}}`},
+		{`{"n":1}`, binaryHead("Content-Type", "application/json", "ce-userid", "%c3%a9%20x", "ce-time",
+			"2026-11-22T03:45:12.345Z", "ce-more", `"a \"b\""`), "é x", "",
 			`{"n":1,"$envelope":{"datacontenttype":"application/json","id":"7","more":"a \"b\"","source":"/shop","specversion":"1.0"}}`},
-		{"a\nb", binaryHead("Content-Type", "text/plain", "ce-latin", "\xe9%zz"), "", "", `{"data":"a\nb","$envelope":{"datacontenttype":"text/plain","id":"7","latin":"é%zz","source":"/shop","specversion":"1.0"}}`},
-		{"bare", binaryHead("Content-Type", "application/json"), "", "", `{"data":"bare","$envelope":{"datacontenttype":"application/json","id":"7","source":"/shop","specversion":"1.0"}}`},
-		{"\x01\xff", binaryHead("Content-Type", "text/plain"), "", "", `{"data_base64":"Af8=","$envelope":{"datacontenttype":"text/plain","id":"7","source":"/shop","specversion":"1.0"}}`},
-		{"abc", binaryHead("Content-Type", "application/octet-stream"), "", "", `{"data_base64":"YWJj","$envelope":{"datacontenttype":"application/octet-stream","id":"7","source":"/shop","specversion":"1.0"}}`},
-		{`[1,"x"]`, binaryHead("Content-Type", "application/vnd.x+json"), "", "", `{"data":[1,"x"],"$envelope":{"datacontenttype":"application/vnd.x+json","id":"7","source":"/shop","specversion":"1.0"}}`},
+		{"a\nb", binaryHead("Content-Type", "text/plain", "ce-latin", "\xe9%zz"), "", "",
+			`{"data":"a\nb","$envelope":{"datacontenttype":"text/plain","id":"7","latin":"é%zz","source":"/shop","specversion":"1.0"}}`},
+		{"bare", binaryHead("Content-Type", "application/json"), "", "",
+			`{"data":"bare","$envelope":{"datacontenttype":"application/json","id":"7","source":"/shop","specversion":"1.0"}}`},
+		{"\x01\xff", binaryHead("Content-Type", "text/plain"), "", "",
+			`{"data_base64":"Af8=","$envelope":{"datacontenttype":"text/plain","id":"7","source":"/shop","specversion":"1.0"}}`},
+		{"abc", binaryHead("Content-Type", "application/octet-stream"), "", "",
+			`{"data_base64":"YWJj","$envelope":{"datacontenttype":"application/octet-stream","id":"7","source":"/shop","specversion":"1.0"}}`},
+		{`[1,"x"]`, binaryHead("Content-Type", "application/vnd.x+json"), "", "",
+			`{"data":[1,"x"],"$envelope":{"datacontenttype":"application/vnd.x+json","id":"7","source":"/shop","specversion":"1.0"}}`},
 		{"", binaryHead(), "", "", `{"$envelope":{"id":"7","source":"/shop","specversion":"1.0"}}`},
 	} {
 		r, s := newTest(nil)
@@ -53,7 +64,8 @@ func TestCloudEvents(t *testing.T) {
 			continue
 		}
 		e := s.events[0]
-		if string(e.UserID) != c.user || string(e.SessionID) != c.session || e.ID != id || string(e.Properties) != c.properties {
+		if string(e.UserID) != c.user || string(e.SessionID) != c.session || e.ID != id ||
+			string(e.Properties) != c.properties {
 			t.Errorf("%q: got %s %s %s\n%s\nwant\n%s", c.body, e.UserID, e.SessionID, e.ID, e.Properties, c.properties)
 		}
 		timed := strings.Contains(c.body+strings.Join(c.header, ""), "2026-11-22T")
@@ -73,18 +85,26 @@ func TestCloudEventsRefused(t *testing.T) {
 		codes  string
 		kept   string
 	}{
-		{`[{` + head + `},{"id":"7"},7,{` + head + `,"data":{"\u0024envelope":1}}]`, []string{"Content-Type", batchType}, 202, "1:unknown_specversion 2:not_an_object 3:duplicate_key",
+		{`[{` + head + `},{"id":"7"},7,{` + head + `,"data":{"\u0024envelope":1}}]`, []string{"Content-Type", batchType}, 202,
+			"1:unknown_specversion 2:not_an_object 3:duplicate_key",
 			`{"id":"7"}|7|{` + head + `,"data":{"\u0024envelope":1}}`},
-		{`{"specversion":"0.3","id":"7","source":"/shop","type":"a"}`, structured, 400, "0:unknown_specversion", `{"specversion":"0.3","id":"7","source":"/shop","type":"a"}`},
-		{`{"specversion":"1.0","source":"/shop","type":"a"}`, structured, 400, "0:missing_id", `{"specversion":"1.0","source":"/shop","type":"a"}`},
-		{`{"specversion":"1.0","source":"/shop","id":"1"}`, structured, 400, "0:missing_name", `{"specversion":"1.0","source":"/shop","id":"1"}`},
-		{`{` + head + `,"data":1,"data_base64":""}`, structured, 400, "0:duplicate_key", `{` + head + `,"data":1,"data_base64":""}`},
+		{`{"specversion":"0.3","id":"7","source":"/shop","type":"a"}`, structured, 400, "0:unknown_specversion",
+			`{"specversion":"0.3","id":"7","source":"/shop","type":"a"}`},
+		{`{"specversion":"1.0","source":"/shop","type":"a"}`, structured, 400, "0:missing_id",
+			`{"specversion":"1.0","source":"/shop","type":"a"}`},
+		{`{"specversion":"1.0","source":"/shop","id":"1"}`, structured, 400, "0:missing_name",
+			`{"specversion":"1.0","source":"/shop","id":"1"}`},
+		{`{` + head + `,"data":1,"data_base64":""}`, structured, 400, "0:duplicate_key",
+			`{` + head + `,"data":1,"data_base64":""}`},
 		{`{` + head + `,"data_base64":{}}`, structured, 400, "0:wrong_type", `{` + head + `,"data_base64":{}}`},
-		{`{` + head + `,"data_base64":"!!notb64"}`, structured, 400, "0:invalid_base64", `{` + head + `,"data_base64":"!!notb64"}`},
+		{`{` + head + `,"data_base64":"!!notb64"}`, structured, 400, "0:invalid_base64",
+			`{` + head + `,"data_base64":"!!notb64"}`},
 		{`{` + head + `,"data_base64":"AQ"}`, structured, 400, "0:invalid_base64", `{` + head + `,"data_base64":"AQ"}`},
 		{`{` + head + `,"data_base64":"A_=="}`, structured, 400, "0:invalid_base64", `{` + head + `,"data_base64":"A_=="}`},
-		{`{` + head + `,"data_base64":"AQ==\n"}`, structured, 400, "0:invalid_base64", `{` + head + `,"data_base64":"AQ==\n"}`},
-		{strings.Repeat("\xff", 2<<20+1), binaryHead("Content-Type", "image/png"), 400, "event_too_large", strings.Repeat("\xff", 2<<20+1)},
+		{`{` + head + `,"data_base64":"AQ==\n"}`, structured, 400, "0:invalid_base64",
+			`{` + head + `,"data_base64":"AQ==\n"}`},
+		{strings.Repeat("\xff", 2<<20+1), binaryHead("Content-Type", "image/png"), 400, "event_too_large",
+			strings.Repeat("\xff", 2<<20+1)},
 		{`<a/>`, []string{"Content-Type", "application/cloudevents+xml"}, 415, "unsupported_media_type", `<a/>`},
 		{`{"a":1`, binaryHead("Content-Type", "application/json"), 400, "invalid_json", `{"a":1`},
 		{`{},"userid":"x"`, binaryHead("Content-Type", "application/json"), 400, "invalid_json", `{},"userid":"x"`},
@@ -107,7 +127,8 @@ func TestCloudEventsRefused(t *testing.T) {
 // Events of two sources are two, whatever is in their names.
 func TestCloudEventsOfTwoSources(t *testing.T) {
 	r, s := newTest(nil)
-	a := serve(t, r, withKey(post("/v1/events", `[{"specversion":"1.0","source":"a","id":"b c","type":"t"},{"specversion":"1.0","source":"a b","id":"c","type":"t"},{"specversion":"1.0","source":"a","id":"b c","type":"t"}]`, "Content-Type", batchType)))
+	a := serve(t, r, withKey(post("/v1/events",
+		`[{"specversion":"1.0","source":"a","id":"b c","type":"t"},{"specversion":"1.0","source":"a b","id":"c","type":"t"},{"specversion":"1.0","source":"a","id":"b c","type":"t"}]`, "Content-Type", batchType)))
 	if a.Accepted != 3 || s.events[0].ID == s.events[1].ID || s.events[0].ID != s.events[2].ID {
 		t.Errorf("%+v %v", a, s.events)
 	}
@@ -126,9 +147,11 @@ func TestCloudEventsBlobs(t *testing.T) {
 	}{
 		{"typed", head + `"data_base64":"` + text + `","datacontenttype":"image/png"}`, structured, "image/png"},
 		{"typed before", head + `"datacontenttype":"image/png","data_base64":"` + text + `"}`, structured, "image/png"},
-		{"escaped", head + `"data_base64":"` + strings.ReplaceAll(text, "/", `\/`) + `","datacontenttype":"image/\u0070ng"}`, structured, "image/png"},
+		{"escaped", head + `"data_base64":"` + strings.ReplaceAll(text, "/", `\/`) + `","datacontenttype":"image/\u0070ng"}`,
+			structured, "image/png"},
 		{"no type", head + `"data_base64":"` + text + `","datacontenttype":null}`, structured, "application/octet-stream"},
-		{"batch", `[` + head + `"data_base64":"` + text + `"}]`, []string{"Content-Type", batchType}, "application/octet-stream"},
+		{"batch", `[` + head + `"data_base64":"` + text + `"}]`, []string{"Content-Type", batchType},
+			"application/octet-stream"},
 		{"binary", picture, binaryHead("Content-Type", "image/png"), "image/png"},
 		{"binary, no type", picture, binaryHead(), "application/octet-stream"},
 	} {
@@ -138,34 +161,40 @@ func TestCloudEventsBlobs(t *testing.T) {
 			t.Errorf("%s: %+v %+v", c.what, a, s.events)
 			continue
 		}
-		if b := s.blobs[0]; b.Kind != pipeline.BlobFile || b.ContentType != c.kind || b.Name != "" || string(b.data) != picture || b.At != len(`{"data_base64":`) {
+		if b := s.blobs[0]; b.Kind != pipeline.BlobFile || b.ContentType != c.kind || b.Name != "" ||
+			string(b.data) != picture || b.At != len(`{"data_base64":`) {
 			t.Errorf("%s: %+v", c.what, b.Blob)
 		}
 
 		// A schema sees what was sent, and so does a row that nothing leaves.
-		for _, with := range []func(*Options){func(o *Options) { o.BlobThreshold, o.Schemas = 1000, seesBase64(text) }, func(o *Options) { o.BlobThreshold = len(text) + 2 + strings.Count(c.body, `\/`) }, nil} {
+		for _, with := range []func(*Options){func(o *Options) { o.BlobThreshold, o.Schemas = 1000, seesBase64(text) },
+			func(o *Options) { o.BlobThreshold = len(text) + 2 + strings.Count(c.body, `\/`) }, nil} {
 			r, s = newTest(func(o *Options) {
 				if o.EnforceSchemas = true; with != nil {
 					with(o)
 				}
 			})
 			a := serve(t, r, withKey(post("/v1/events", c.body, c.header...)))
-			if a.Accepted != 1 || r.opts.Schemas == nil && (len(s.blobs) != 0 || parsed(t, s.events[0].Properties).(map[string]any)["data_base64"] != text) {
+			if a.Accepted != 1 || r.opts.Schemas == nil &&
+				(len(s.blobs) != 0 || parsed(t, s.events[0].Properties).(map[string]any)["data_base64"] != text) {
 				t.Errorf("%s: %+v %+v", c.what, a, s.events)
 			}
 		}
 
 		// What is below the path is taken out, hashed, or cut beside what is taken out.
 		for path, want := range map[string]string{"data_base64": ``, "other": `"data_base64":null,`} {
-			r, s = withProjects(t, func(o *Options) { o.BlobThreshold = 1000 }, Project{Drop: []string{"properties." + path, "properties.$envelope.id"}})
+			r, s = withProjects(t, func(o *Options) { o.BlobThreshold = 1000 },
+				Project{Drop: []string{"properties." + path, "properties.$envelope.id"}})
 			sendFile(t, r, c.body, c.header...)
-			if len(s.blobs) != strings.Count(want, "null") || !strings.HasPrefix(string(s.events[0].Properties), `{`+want+`"$envelope":{`) {
+			if len(s.blobs) != strings.Count(want, "null") ||
+				!strings.HasPrefix(string(s.events[0].Properties), `{`+want+`"$envelope":{`) {
 				t.Errorf("%s: dropped %s: %s", c.what, path, s.events[0].Properties)
 			} else if want != "" && (string(s.blobs[0].data) != picture || s.blobs[0].At != len(`{"data_base64":`)) {
 				t.Errorf("%s: dropped %s: %+v", c.what, path, s.blobs[0].Blob)
 			}
 		}
-		r, s = withProjects(t, func(o *Options) { o.BlobThreshold = 1000 }, Project{Hash: []string{"properties.data_base64"}, Salt: salt})
+		r, s = withProjects(t, func(o *Options) { o.BlobThreshold = 1000 },
+			Project{Hash: []string{"properties.data_base64"}, Salt: salt})
 		sendFile(t, r, c.body, c.header...)
 		if len(s.blobs) != 0 || !strings.HasPrefix(string(s.events[0].Properties), `{"data_base64":"`+hashed(picture)+`",`) {
 			t.Errorf("%s: hashed: %s", c.what, s.events[0].Properties)
@@ -195,16 +224,22 @@ func TestCloudEventsRedrive(t *testing.T) {
 		{`{"n":1}`, binaryHead("Content-Type", "application/json", "ce-more", strings.Repeat("m", 3000))},
 		{`{"n":1}`, binaryHead()},
 		{string(gzipped([]byte(`{"n":1}`))), binaryHead("Content-Type", "application/json", "Content-Encoding", "gzip")},
-		{`{"specversion":"1.0","id":"7","source":"/shop","type":"bought","data":{"n":1}}`, []string{"Content-Type", structuredType}},
+		{`{"specversion":"1.0","id":"7","source":"/shop","type":"bought","data":{"n":1}}`,
+			[]string{"Content-Type", structuredType}},
 	} {
 		r, s := newTest(nil)
-		if a := serve(t, r, post("/v1/events", c.body, append(c.header, "X-API-Key", "unknown")...)); a.Status != 401 || len(s.failures) != 1 {
+		if a := serve(t, r, post("/v1/events", c.body, append(c.header, "X-API-Key", "unknown")...)); a.Status != 401 ||
+			len(s.failures) != 1 {
 			t.Fatalf("got %+v, %d failures", a, len(s.failures))
 		}
 		f := s.failures[0]
-		out, err := r.Redrive(context.Background(), Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, ContentType: f.ContentType, ContentEncoding: f.ContentEncoding, Body: f.Raw, Headers: f.Headers})
-		if err != nil || out.Accepted != 1 || names(s.events) != "bought" || s.events[0].ID != pipeline.UUIDv5([]byte("game"), []byte("5 /shop7")) ||
-			!strings.Contains(strings.Join(c.header, " "), "ce-more") != !strings.Contains(string(s.events[0].Properties), strings.Repeat("m", 3000)) {
+		out, err := r.Redrive(context.Background(),
+			Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, ContentType: f.ContentType,
+				ContentEncoding: f.ContentEncoding, Body: f.Raw, Headers: f.Headers})
+		if err != nil || out.Accepted != 1 || names(s.events) != "bought" ||
+			s.events[0].ID != pipeline.UUIDv5([]byte("game"), []byte("5 /shop7")) ||
+			!strings.Contains(strings.Join(c.header, " "), "ce-more") != !strings.Contains(string(s.events[0].Properties),
+				strings.Repeat("m", 3000)) {
 			t.Errorf("%q: %+v %v %+v", c.header, out, err, s.events)
 		}
 	}
@@ -221,7 +256,8 @@ func FuzzCloudEvents(f *testing.F) {
 		q.reset(1795319112345)
 		q.in.Header = http.Header{"Content-Type": {"application/cloudevents-batch+json"}}
 		if binary {
-			q.in.Header = http.Header{"Content-Type": {kind}, "Ce-Specversion": {"1.0"}, "Ce-Id": {attribute}, "Ce-Source": {"s"}, "Ce-Type": {"t"}, "Ce-Userid": {attribute}}
+			q.in.Header = http.Header{"Content-Type": {kind}, "Ce-Specversion": {"1.0"}, "Ce-Id": {attribute},
+				"Ce-Source": {"s"}, "Ce-Type": {"t"}, "Ce-Userid": {attribute}}
 		}
 		q.route = r.router.Find("/v1/events", q.in.Header)
 		q.project = append(q.project, "game"...)

@@ -26,34 +26,45 @@ func TestBodyLayouts(t *testing.T) {
 		{"array, bad ones between", "", `[{"name":"a"},1,{"name":"b"},[{"name":"x"}],{},"x",null,{"name":"c"}]`, "a b c",
 			"1:not_an_object 3:not_an_object 4:missing_name 5:not_an_object 6:not_an_object"},
 		{"array, broken", "", `[{"name":"a"},{"name":b},{"name":"c"}]`, "a c", "1:invalid_json"},
-		{"array, bad numbers and words", "", `[{"name":"a"},{"name":"x","v":NaN},{"name":"x","v":Infinity},{"name":"x","v":-Infinity},{"name":"x","v":1e400},` +
-			`{"name":"x","v":undefined},{"name":"x","v":"\x"},{"name":"x","v":[1,{"w":"]\u12"}]},NaN,{"name":"b"}]`, "a b",
-			"1:invalid_json 2:invalid_json 3:invalid_json 4:number_out_of_range 5:invalid_json 6:invalid_json 7:invalid_json 8:invalid_json"},
+		{"array, bad numbers and words", "",
+			`[{"name":"a"},{"name":"x","v":NaN},{"name":"x","v":Infinity},{"name":"x","v":-Infinity},{"name":"x","v":1e400},` +
+				`{"name":"x","v":undefined},{"name":"x","v":"\x"},{"name":"x","v":[1,{"w":"]\u12"}]},NaN,{"name":"b"}]`, "a b",
+			"1:invalid_json 2:invalid_json 3:invalid_json 4:number_out_of_range 5:invalid_json 6:invalid_json 7:invalid_json " +
+				"8:invalid_json"},
 		{"array, not closed", "", `[{"name":"a"}`, "a", "1:invalid_json"},
 		{"array, only opened", "", `[`, "", "0:invalid_json"},
 		{"array, comma at its end", "", `[{"name":"a"},]`, "a", "1:invalid_json"},
 		{"array, no comma", "", `[{"name":"a"} {"name":"b"}]`, "a", "1:invalid_json"},
 		{"array, something behind", "", `[{"name":"a"}] {"name":"b"}`, "a b", ""},
 		{"array over lines", "", "[\r\n{\"name\":\"a\"},\r\n{\"name\":\"b\"}\r\n]\r\n", "a b", ""},
-		{"concatenated, one broken", "", `{"name":"a"}{"name":"x","v":NaN} {"name":"b"}{"name":"x","v":1e400}`, "a b", "1:invalid_json 3:number_out_of_range"},
+		{"concatenated, one broken", "", `{"name":"a"}{"name":"x","v":NaN} {"name":"b"}{"name":"x","v":1e400}`, "a b",
+			"1:invalid_json 3:number_out_of_range"},
 		{"empty array, something behind", "", `[]x`, "", "0:invalid_json"},
 		{"lines without their type", "", "{\"name\":\"a\"}\n{\"name\":\"b\"}\n", "a b", ""},
 		{"lines without their type, CRLF", "", "{\"name\":\"a\"}\r\n\r\n{\"name\":\"b\"}\r\n", "a b", ""},
-		{"lines without their type, one broken", "", "{\"name\":\"a\"}\n{\"name\":\n{\"name\":\"b\"}\nx\n{\"name\":\"c\"}", "a b c", "1:invalid_json 3:invalid_json"},
-		{"lines without their type, one cut", "", "{\"name\":\"a\"}\n{\"name\":\"b\",\"x\":{\"y\":1\n{\"name\":\"c\"}", "a c", "1:invalid_json"},
-		{"lines without their type, one open array", "", "{\"name\":\"a\",\"x\":[\n{\"name\":\"b\"}\n{\"name\":\"c\"}", "b c", "0:invalid_json"},
+		{"lines without their type, one broken", "", "{\"name\":\"a\"}\n{\"name\":\n{\"name\":\"b\"}\nx\n{\"name\":\"c\"}",
+			"a b c", "1:invalid_json 3:invalid_json"},
+		{"lines without their type, one cut", "", "{\"name\":\"a\"}\n{\"name\":\"b\",\"x\":{\"y\":1\n{\"name\":\"c\"}", "a c",
+			"1:invalid_json"},
+		{"lines without their type, one open array", "", "{\"name\":\"a\",\"x\":[\n{\"name\":\"b\"}\n{\"name\":\"c\"}", "b c",
+			"0:invalid_json"},
 		{"lines without their type, garbage first", "", "garbage\n{\"name\":\"a\"}", "a", "0:invalid_json"},
 		{"garbage", "", "garbage", "", "0:invalid_json"},
 		{"scalars", "", `1 "x" null`, "", "0:not_an_object 1:not_an_object 2:not_an_object"},
 		{"a form", "application/x-www-form-urlencoded", "name=a&b=c", "", "0:invalid_json"},
 
 		{"lines", ndjson, "{\"name\":\"a\"}\n{\"name\":\"b\"}", "a b", ""},
-		{"lines, blank ones, CRLF, byte order mark", ndjson, "\xef\xbb\xbf\r\n{\"name\":\"a\"}\r\n\r\n \t\n {\"name\":\"b\"} \r\n\n", "a b", ""},
-		{"lines, one broken", ndjson, "{\"name\":\"a\"}\n{\"name\":\n{\"name\":\"b\"}\n{\"name\":\"c\"} x\n{\"name\":\"d\"}{\"name\":\"e\"}\n{\"name\":\"f\"}", "a b c d e f",
+		{"lines, blank ones, CRLF, byte order mark", ndjson,
+			"\xef\xbb\xbf\r\n{\"name\":\"a\"}\r\n\r\n \t\n {\"name\":\"b\"} \r\n\n", "a b", ""},
+		{"lines, one broken", ndjson,
+			"{\"name\":\"a\"}\n{\"name\":\n{\"name\":\"b\"}\n{\"name\":\"c\"} " +
+				"x\n{\"name\":\"d\"}{\"name\":\"e\"}\n{\"name\":\"f\"}", "a b c d e f",
 			"1:invalid_json 4:invalid_json"},
 		{"lines, an array over some", ndjson, "[\n{\"name\":\"a\"},\n{\"name\":\"b\"}\n]\n", "a b", ""},
-		{"lines, several on each", ndjson, "{\"name\":\"a\"} {\"name\":\"b\"}\n[{\"name\":\"c\"},{\"name\":\"d\"}]{\"name\":\"e\"}", "a b c d e", ""},
-		{"lines, words", ndjson, "{\"name\":\"a\"}\nnot json at all\n\"text\"\n{\"name\":\"b\"}", "a b", "1:invalid_json 2:not_an_object"},
+		{"lines, several on each", ndjson,
+			"{\"name\":\"a\"} {\"name\":\"b\"}\n[{\"name\":\"c\"},{\"name\":\"d\"}]{\"name\":\"e\"}", "a b c d e", ""},
+		{"lines, words", ndjson, "{\"name\":\"a\"}\nnot json at all\n\"text\"\n{\"name\":\"b\"}", "a b",
+			"1:invalid_json 2:not_an_object"},
 		{"lines, an open array", ndjson, "{\"name\":\"a\",\"x\":[\n{\"name\":\"b\"}", "b", "0:invalid_json"},
 		{"lines, pretty", ndjson, "{\n\"name\":\"a\"}", "a", ""},
 		{"lines, an array in one", ndjson, "[{\"name\":\"a\"}]\n{\"name\":\"b\"}", "a b", ""},
@@ -87,12 +98,16 @@ func TestBodyLayouts(t *testing.T) {
 	}
 }
 
-// A body as people really send it, of lines that are broken in many ways. The layout says nothing about what is accepted.
+// A body as people really send it, of lines that are broken in many ways. The layout says nothing about what is
+// accepted.
 func TestOddLines(t *testing.T) {
-	lines := []string{`{"name":"1","v":"ok-first"}`, `not json at all`, `{"name":"2","v":NaN}`, `{"name":"3","v":1e400}`, `{"name":"4","v":100000000000000000000}`,
-		`{"name":"5","v":"cut \ud83d"}`, `{"name":"6","a":1,"a":2}`, `{"name":"7","a.b":1,"a":{"b":2}}`, `{"name":"8"} {"name":"9"}`,
+	lines := []string{`{"name":"1","v":"ok-first"}`, `not json at all`, `{"name":"2","v":NaN}`, `{"name":"3","v":1e400}`,
+		`{"name":"4","v":100000000000000000000}`,
+		`{"name":"5","v":"cut \ud83d"}`, `{"name":"6","a":1,"a":2}`, `{"name":"7","a.b":1,"a":{"b":2}}`,
+		`{"name":"8"} {"name":"9"}`,
 		`[{"name":"10"},{"name":"11"}]`, `"text"`, `{"name":"12","v":"ok-last"}`}
-	const want = "1:invalid_json 2:invalid_json 3:number_out_of_range 4:number_out_of_range 6:duplicate_key 7:duplicate_key <:not_an_object"
+	const want = "1:invalid_json 2:invalid_json 3:number_out_of_range 4:number_out_of_range 6:duplicate_key " +
+		"7:duplicate_key <:not_an_object"
 	for _, kind := range []string{"", ndjson, "text/plain;charset=UTF-8"} {
 		for _, end := range []string{"\n", "\r\n", "\r", "\n\n"} {
 			for _, mark := range []string{"", "\xef\xbb\xbf"} {
@@ -105,7 +120,8 @@ func TestOddLines(t *testing.T) {
 		}
 	}
 	r, s := newTest(nil)
-	if serve(t, r, withKey(post("/v1/events", "[\n{\"name\":\"arr1\"},\n{\"name\":\"arr2\"}\n]\n", "Content-Type", ndjson))); names(s.events) != "arr1 arr2" {
+	if serve(t, r, withKey(post("/v1/events", "[\n{\"name\":\"arr1\"},\n{\"name\":\"arr2\"}\n]\n", "Content-Type",
+		ndjson))); names(s.events) != "arr1 arr2" {
 		t.Errorf("a pretty array: accepted %s", names(s.events))
 	}
 }
@@ -133,11 +149,13 @@ var poison = []struct{ name, body, code string }{
 	{"an integer above 64 bits", `{"name":"x","a":18446744073709551616}`, "number_out_of_range"},
 	{"an integer below 64 bits", `{"name":"x","a":-9223372036854775809}`, "number_out_of_range"},
 	{"deep", `{"name":"x","a":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + "}", "too_deep"},
-	{"deep objects", `{"name":"x","a":` + strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_000) + "}", "too_deep"},
+	{"deep objects", `{"name":"x","a":` + strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_000) + "}",
+		"too_deep"},
 	{"one level too deep", `{"name":"x","a":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + "}", "too_deep"},
 	{"1 MB of brackets", `{"a":` + strings.Repeat("[", 1<<20), "invalid_json"},
 	{"1 MB of braces", strings.Repeat(`{"a":`, 200_000), "invalid_json"},
-	{"1 MB of nested pairs", `{"name":"x","a":` + strings.Repeat("[", 1<<19) + strings.Repeat("]", 1<<19) + "}", "too_deep"},
+	{"1 MB of nested pairs", `{"name":"x","a":` + strings.Repeat("[", 1<<19) + strings.Repeat("]", 1<<19) + "}",
+		"too_deep"},
 	{"NaN", `{"name":"x","a":NaN}`, "invalid_json"},
 	{"Infinity", `{"name":"x","a":[Infinity]}`, "invalid_json"},
 	{"-Infinity", `{"name":"x","a":{"b":-Infinity}}`, "invalid_json"},
@@ -197,7 +215,8 @@ func TestPoisonFailsAlone(t *testing.T) {
 func TestRawBytesAreNotEdited(t *testing.T) {
 	for _, c := range []struct{ name, kind, body, raw string }{
 		{"a bad field behind a good one", "", "{\"a\":\n[\r1],\"name\":\ntrue}", "{\"a\":\n[\r1],\"name\":\ntrue}"},
-		{"array", "", "[{\"a\":\n1,\"properties\":{\n\"a\":1}, \"name\":\"x\"}]", "{\"a\":\n1,\"properties\":{\n\"a\":1}, \"name\":\"x\"}"},
+		{"array", "", "[{\"a\":\n1,\"properties\":{\n\"a\":1}, \"name\":\"x\"}]",
+			"{\"a\":\n1,\"properties\":{\n\"a\":1}, \"name\":\"x\"}"},
 	} {
 		r, s := newTest(nil)
 		serve(t, r, withKey(post("/v1/events", c.body, "Content-Type", c.kind)))

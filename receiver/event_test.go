@@ -38,12 +38,14 @@ func TestProperties(t *testing.T) {
 		{"both, empty", `{"x":1,"properties":{ },"name":"a"}`, `{"x":1}`},
 		{"not an object", `{"name":"a","properties":[1]}`, `{"properties":[1]}`},
 		{"not an object, text", `{"name":"a","properties":"x","y":1}`, `{"properties":"x","y":1}`},
-		{"the envelope's names within", `{"name":"a","properties":{"name":"b","timestamp":"x"}}`, `{"name":"b","timestamp":"x"}`},
+		{"the envelope's names within", `{"name":"a","properties":{"name":"b","timestamp":"x"}}`,
+			`{"name":"b","timestamp":"x"}`},
 		{"properties within", `{"name":"a","properties":{"properties":{"x":1}}}`, `{"properties":{"x":1}}`},
 		{"escaped keys", `{"name":"a","\u0078\n\"":1}`, `{"\u0078\n\"":1}`},
 		{"escaped envelope", `{"\u006eame":"a","properti\u0065s":{"x":1}}`, `{"x":1}`},
 		{"letters", `{"name":"a","ключ":"знач\u00e9"}`, `{"ключ":"знач\u00e9"}`},
-		{"large numbers as they are", `{"name":"a","x":18446744073709551615,"y":1.10,"z":-0}`, `{"x":18446744073709551615,"y":1.10,"z":-0}`},
+		{"large numbers as they are", `{"name":"a","x":18446744073709551615,"y":1.10,"z":-0}`,
+			`{"x":18446744073709551615,"y":1.10,"z":-0}`},
 		{"lines, flat", "{\"name\":\"a\",\n\"x\":\r\n[\n1,\r2]\n}", "{\"x\":  [ 1, 2]}"},
 		{"lines, nested", "{\"name\":\"a\",\"properties\":{\r\n\"x\":\n1}}", `{  "x": 1}`},
 		{"lines, both", "{\"name\":\"a\",\"y\":{\n},\"properties\":{\n\"x\":\n\"\\n\"\n}}", `{"y":{ },"x": "\n"}`},
@@ -73,7 +75,8 @@ func TestEnvelope(t *testing.T) {
 		{`{"name":7}`, "7||"},
 		{`{"name":"a","user_id":"` + id + `"}`, "a||" + id},
 		{`{"name":"` + strings.Repeat("x", protocol.MaxName) + `"}`, strings.Repeat("x", protocol.MaxName) + "||"},
-		{`{"name":"` + strings.Repeat(`\u0041`, protocol.MaxName) + `"}`, strings.Repeat("A", protocol.MaxName) + "||"}, // by what it says
+		// by what it says
+		{`{"name":"` + strings.Repeat(`\u0041`, protocol.MaxName) + `"}`, strings.Repeat("A", protocol.MaxName) + "||"},
 		{`{"name":"` + strings.Repeat("x", protocol.MaxName+1) + `"}`, "field_too_long"},
 		{`{"name":"a","user_id":"` + id + `x"}`, "field_too_long"},
 		{`{"name":"a","session_id":"` + id + `x"}`, "field_too_long"},
@@ -113,7 +116,8 @@ func TestEventID(t *testing.T) {
 		{`"{` + u + `}"`, v5("{" + u + "}"), `{"event_id":"{` + u + `}"}`},
 		{`"o\u0072der\n"`, v5("order\n"), `{"event_id":"o\u0072der\n"}`},
 		{`"` + u[:34] + `-d"`, v5(u[:34] + "-d"), `{"event_id":"` + u[:34] + `-d"}`}, // once a panic
-		{`"------------------------------------"`, v5(strings.Repeat("-", 36)), `{"event_id":"------------------------------------"}`},
+		{`"------------------------------------"`, v5(strings.Repeat("-", 36)),
+			`{"event_id":"------------------------------------"}`},
 		{`42`, v5("42"), `{"event_id":42}`},
 		{`"42"`, v5("42"), `{"event_id":"42"}`},
 	} {
@@ -130,7 +134,8 @@ func TestEventID(t *testing.T) {
 	for _, id := range []string{"", `,"event_id":null`, `,"event_id":""`} {
 		before := time.Now().UnixMilli()
 		e, _ := event(t, `{"name":"a"`+id+`}`)
-		ms := int64(e.ID[0])<<40 | int64(e.ID[1])<<32 | int64(e.ID[2])<<24 | int64(e.ID[3])<<16 | int64(e.ID[4])<<8 | int64(e.ID[5])
+		ms := int64(e.ID[0])<<40 | int64(e.ID[1])<<32 | int64(e.ID[2])<<24 | int64(e.ID[3])<<16 | int64(e.ID[4])<<8 | int64(
+			e.ID[5])
 		if e.ID[6]>>4 != 7 || e.ID[8]>>6 != 2 || ms < before || ms != e.ReceivedAt || string(e.Properties) != "{}" {
 			t.Errorf("%q: got %s, received at %d, properties %s", id, e.ID, e.ReceivedAt, e.Properties)
 		}

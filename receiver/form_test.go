@@ -33,10 +33,15 @@ func formOf(t *testing.T, parts ...[3]string) (body, contentType string) {
 
 func TestForm(t *testing.T) {
 	recording := strings.Repeat("\x00\xff\r\n--not-the-boundary", 100_000)
-	body, kind := formOf(t, [3]string{"replay", "run.bin", recording}, [3]string{"event", "", ` {"name":"run","session_id":"s","properties":{"level":7}} `}, [3]string{"note", "", "short"}, [3]string{"none", "x", ""})
+	body, kind := formOf(t, [3]string{"replay", "run.bin", recording},
+		[3]string{"event", "", ` {"name":"run","session_id":"s","properties":{"level":7}} `}, [3]string{"note", "", "short"},
+		[3]string{"none", "x", ""})
 	dir := t.TempDir()
 	for _, spool := range []string{"", dir} {
-		r, s := newTest(func(o *Options) { o.SpoolDir, o.MaxSpool, o.BlobThreshold, o.MaxEvent = spool, 64<<20, 64<<10, 3<<20 })
+		r, s := newTest(func(o *Options) {
+			o.SpoolDir, o.MaxSpool, o.BlobThreshold, o.MaxEvent = spool, 64<<20, 64<<10,
+				3<<20
+		})
 		a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", kind)))
 		if a.Status != 202 || a.Accepted != 1 || len(s.blobs) != 2 {
 			t.Fatalf("%+v, %d blobs", a, len(s.blobs))
@@ -45,7 +50,8 @@ func TestForm(t *testing.T) {
 			t.Errorf("properties %s", got)
 		}
 		b := s.blobs[0]
-		if string(b.data) != recording || b.Kind != pipeline.BlobFile || b.ContentType != "application/octet-stream" || b.Name != "run.bin" || string(s.blobs[1].data) != "short" {
+		if string(b.data) != recording || b.Kind != pipeline.BlobFile || b.ContentType != "application/octet-stream" ||
+			b.Name != "run.bin" || string(s.blobs[1].data) != "short" {
 			t.Errorf("blobs %+v", b.Blob)
 		}
 		if e := s.events[0]; string(e.Name) != "run" || string(e.SessionID) != "s" {
@@ -67,26 +73,30 @@ func TestFormRefused(t *testing.T) {
 		{[][3]string{event, {"f", "f", "y"}, {"f", "f", "y"}}, "duplicate_key"},
 		{[][3]string{{"event", "", `{"name":"a"} {`}}, "invalid_json"},
 		{[][3]string{{"event", "", `{"x":1}`}, {"f", "f", "y"}}, "missing_name"},
-		{[][3]string{event, {"f", "f", strings.Repeat("y", 1<<20)}, {"g", "g", strings.Repeat("y", 1<<20)}}, "event_too_large"},
+		{[][3]string{event, {"f", "f", strings.Repeat("y", 1<<20)}, {"g", "g", strings.Repeat("y", 1<<20)}},
+			"event_too_large"},
 		{[][3]string{{"event", "", ``}}, "invalid_json"},
 		{[][3]string{event, {"", "f", "y"}}, "invalid_form"},
 	} {
 		body, kind := formOf(t, c.parts...)
 		r, s := newTest(nil)
 		a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", kind)))
-		if a.Status != 400 || a.Error.Code != c.code || len(s.events) != 0 || len(s.failures) != 1 || string(s.failures[0].Raw) != body || s.failures[0].ContentType != kind {
+		if a.Status != 400 || a.Error.Code != c.code || len(s.events) != 0 || len(s.failures) != 1 ||
+			string(s.failures[0].Raw) != body || s.failures[0].ContentType != kind {
 			t.Errorf("%v: %+v, %d events, failures %+v", c.parts, a, len(s.events), s.failures)
 		}
 	}
 	good, kind := formOf(t, event, [3]string{"f", "f", "y"})
-	for name, body := range map[string]string{"no boundary": "x", "cut": good[:len(good)-8], "cut in a head": good[:60], "nothing": "", "a strange line": strings.Replace(good, "\r\n", "x\r\n", 1)} {
+	for name, body := range map[string]string{"no boundary": "x", "cut": good[:len(good)-8], "cut in a head": good[:60],
+		"nothing": "", "a strange line": strings.Replace(good, "\r\n", "x\r\n", 1)} {
 		r, s := newTest(nil)
 		if a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", kind))); a.Status != 400 || len(s.events) != 0 {
 			t.Errorf("%s: %+v", name, a)
 		}
 	}
 	r, _ := newTest(nil)
-	if a := serve(t, r, withKey(post("/v1/events", good, "Content-Type", "multipart/form-data"))); a.Status != 400 || a.Error.Code != "invalid_form" {
+	if a := serve(t, r, withKey(post("/v1/events", good, "Content-Type", "multipart/form-data"))); a.Status != 400 ||
+		a.Error.Code != "invalid_form" {
 		t.Errorf("without a boundary: %+v", a)
 	}
 }
@@ -94,7 +104,9 @@ func TestFormRefused(t *testing.T) {
 func TestRedriveForm(t *testing.T) {
 	body, kind := formOf(t, [3]string{"event", "", `{"name":"a"}`}, [3]string{"f", "f", "y"})
 	r, s := newTest(nil)
-	out, err := r.Redrive(context.Background(), Redrive{ID: pipeline.NewUUIDv7(1), Time: 1, Project: "game", Path: "/v1/events", ContentType: kind, Body: []byte(body)})
+	out, err := r.Redrive(context.Background(),
+		Redrive{ID: pipeline.NewUUIDv7(1), Time: 1, Project: "game", Path: "/v1/events", ContentType: kind,
+			Body: []byte(body)})
 	if err != nil || out.Accepted != 1 || len(s.blobs) != 1 {
 		t.Errorf("%+v %v", out, err)
 	}
@@ -102,11 +114,13 @@ func TestRedriveForm(t *testing.T) {
 
 func FuzzForm(f *testing.F) {
 	f.Add("--b\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n{\"name\":\"a\"}\r\n--b--")
-	f.Add("x\r\n--b\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n{\"name\":\"a\",\"f\":1}\r\n--b\r\nContent-Disposition: form-data; name=f\r\n\r\n\r\n--b--\r\n")
+	f.Add("x\r\n--b\r\nContent-Disposition: form-data; " +
+		"name=\"event\"\r\n\r\n{\"name\":\"a\",\"f\":1}\r\n--b\r\nContent-Disposition: form-data; name=f\r\n\r\n\r\n--b--\r\n")
 	f.Fuzz(func(t *testing.T, body string) {
 		r, s := newTest(nil)
 		a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", "multipart/form-data; boundary=b")))
-		if a.Accepted != len(s.events) || a.Accepted > 1 || a.Accepted == 0 && (a.Status != 400 && a.Status != 413 || len(s.failures) != 1 || string(s.failures[0].Raw) != body) {
+		if a.Accepted != len(s.events) || a.Accepted > 1 || a.Accepted == 0 &&
+			(a.Status != 400 && a.Status != 413 || len(s.failures) != 1 || string(s.failures[0].Raw) != body) {
 			t.Errorf("%+v, %d events, %d failures", a, len(s.events), len(s.failures))
 		}
 		if a.Accepted == 1 {

@@ -40,7 +40,8 @@ type keptBlob struct {
 	data []byte
 }
 
-func (s *sink) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (pipeline.Ticket, error) {
+func (s *sink) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob,
+	d pipeline.Durability) (pipeline.Ticket, error) {
 	if s.wait != nil {
 		if err := s.wait(ctx); err != nil {
 			return nil, err

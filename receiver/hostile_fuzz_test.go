@@ -46,7 +46,8 @@ func windowed(t testing.TB, size int, data []byte) []byte {
 // A frame may ask for a window of gigabytes; a receiver has no more than
 // zstdMaxWindow for it, which is what it counts.
 func TestZstdWindowIsBounded(t *testing.T) {
-	for _, c := range []struct{ window, status int }{{zstdMaxWindow / 2, 202}, {zstdMaxWindow, 202}, {2 * zstdMaxWindow, 400}, {512 << 20, 400}} {
+	for _, c := range []struct{ window, status int }{{zstdMaxWindow / 2, 202}, {zstdMaxWindow, 202},
+		{2 * zstdMaxWindow, 400}, {512 << 20, 400}} {
 		body := windowed(t, c.window, []byte(one))
 		r, s := newTest(nil)
 		var a answer
@@ -103,9 +104,11 @@ func FuzzDecompress(f *testing.F) {
 // and no blob is larger than it says.
 func FuzzCut(f *testing.F) {
 	big := strings.Repeat("y", 90)
-	f.Add([]byte(`{"name":"a","properties":{"a":[[["` + big + `"],"\u00e9\ud83d\ude00` + big + `"],{"b":{"c":"` + big + `"}} , 1 ]}}`))
+	f.Add([]byte(`{"name":"a","properties":{"a":[[["` + big + `"],"\u00e9\ud83d\ude00` + big + `"],{"b":{"c":"` + big +
+		`"}} , 1 ]}}`))
 	f.Add([]byte(`{"name":"a","p":"data:image/png;base64,` + strings.Repeat("QUJD", 30) + `"}`))
-	f.Add([]byte(`[{"name":"a","p":{"q":["` + big + `","` + big + `"]}},{"name":"b","properties":{"\u0061":"` + big + `"}}]`))
+	f.Add([]byte(`[{"name":"a","p":{"q":["` + big + `","` + big + `"]}},{"name":"b","properties":{"\u0061":"` + big +
+		`"}}]`))
 	r, _ := newTest(func(o *Options) { o.BlobThreshold, o.MaxEvent, o.MaxDepth, o.MaxEvents = 48, 20000, 30, 20 })
 	f.Fuzz(func(t *testing.T, b []byte) {
 		q := newRequest(r)
@@ -137,13 +140,15 @@ func FuzzCut(f *testing.F) {
 // written, and what is left is JSON.
 func FuzzRedact(f *testing.F) {
 	for _, doc := range []string{
-		`{"email":"x","a":{"b":1,"c":[{"b":2}]}}`, `{"a.b":1,"a":{"b.x":2,"c":3},"\u0065mail":[1]}`, `{"h":["x",null,{"y":1}],"h.z":1}`,
+		`{"email":"x","a":{"b":1,"c":[{"b":2}]}}`, `{"a.b":1,"a":{"b.x":2,"c":3},"\u0065mail":[1]}`,
+		`{"h":["x",null,{"y":1}],"h.z":1}`,
 		`{"x":"` + strings.Repeat("y", 200) + `","email":{"v":"` + strings.Repeat("z", 200) + `"}}`,
 	} {
 		f.Add([]byte(`{"name":"n","properties":`+doc+`}`), false)
 		f.Add([]byte(`{"name":"n","user_id":"u",`+doc[1:]), true)
 	}
-	project := Project{Drop: []string{"properties.email", "properties.a.b", "user_id"}, Hash: []string{"properties.h"}, Salt: salt}
+	project := Project{Drop: []string{"properties.email", "properties.a.b", "user_id"}, Hash: []string{"properties.h"},
+		Salt: salt}
 	rows, _ := withProjects(f, nil, project)
 	cut, _ := withProjects(f, func(o *Options) { o.BlobThreshold = 48 }, project)
 	f.Fuzz(func(t *testing.T, b []byte, blobs bool) {

@@ -13,17 +13,23 @@ func TestLangfuse(t *testing.T) {
 		body string
 		want said
 	}{
-		{`{"batch":[{"id":"` + someUUID + `","type":"trace-create","timestamp":"2026-11-22T03:45:12.345Z","body":{"id":"t-1","name":"chat","userId":"u","sessionId":"s","input":{"a":[1]}},"metadata":{"x":1}}],"metadata":{"batch_size":1,"sdk_name":"langfuse-js","sdk_version":"3.39.2"}}`,
-			said{"trace-create", "u", "s", someUUID, "2026-11-22T03:45:12.345Z", `{"id":"t-1","name":"chat","userId":"u","sessionId":"s","input":{"a":[1]},"$envelope":{"metadata":{"x":1}}}`, `{"name":"langfuse-js","version":"3.39.2"}`}},
-		{`{"metadata":null,"batch":[{"id":"no uuid","type":"sdk-log","body":[1],"more":2}]}`, said{"sdk-log", "", "", "", "", `{"body":[1],"$envelope":{"id":"no uuid","more":2}}`, ""}},
-		{"{\"metadata\":{\"sdk_name\":\"\xff\"},\"batch\":[{\"type\":\"x\",\"body\":{}}]}", said{"x", "", "", "", "", `{}`, `{"name":"` + "\uFFFD" + `"}`}},
+		{`{"batch":[{"id":"` + someUUID +
+			`","type":"trace-create","timestamp":"2026-11-22T03:45:12.345Z","body":{"id":"t-1","name":"chat","userId":"u","sessionId":"s","input":{"a":[1]}},"metadata":{"x":1}}],"metadata":{"batch_size":1,"sdk_name":"langfuse-js","sdk_version":"3.39.2"}}`,
+			said{"trace-create", "u", "s", someUUID, "2026-11-22T03:45:12.345Z",
+				`{"id":"t-1","name":"chat","userId":"u","sessionId":"s","input":{"a":[1]},"$envelope":{"metadata":{"x":1}}}`,
+				`{"name":"langfuse-js","version":"3.39.2"}`}},
+		{`{"metadata":null,"batch":[{"id":"no uuid","type":"sdk-log","body":[1],"more":2}]}`,
+			said{"sdk-log", "", "", "", "", `{"body":[1],"$envelope":{"id":"no uuid","more":2}}`, ""}},
+		{"{\"metadata\":{\"sdk_name\":\"\xff\"},\"batch\":[{\"type\":\"x\",\"body\":{}}]}",
+			said{"x", "", "", "", "", `{}`, `{"name":"` + "\uFFFD" + `"}`}},
 	} {
 		r, s := newTest(nil)
 		w := httptest.NewRecorder()
 		req := post("/api/public/ingestion", c.body)
 		req.SetBasicAuth(key, "whatever")
 		r.ServeHTTP(w, req)
-		if w.Code != 207 || !strings.Contains(w.Body.String(), `"errors":[]`) || !strings.Contains(w.Body.String(), `"status":201`) {
+		if w.Code != 207 || !strings.Contains(w.Body.String(), `"errors":[]`) ||
+			!strings.Contains(w.Body.String(), `"status":201`) {
 			t.Errorf("%s: got %d %s", c.body, w.Code, w.Body)
 		}
 		c.want.check(t, c.body, s)
@@ -32,11 +38,13 @@ func TestLangfuse(t *testing.T) {
 
 func TestLangfuseAnswers(t *testing.T) {
 	for _, c := range []struct{ batch, good, bad, kept string }{
-		{`{"id":"1","type":"a"} , {"id":2,"type":[]},7,{"id":"4","type":"b"},{"id":"\u0035"}`, "1 4", "2:wrong_type :not_an_object 5:missing_name", `{"id":2,"type":[]}|7|{"id":"\u0035"}`},
+		{`{"id":"1","type":"a"} , {"id":2,"type":[]},7,{"id":"4","type":"b"},{"id":"\u0035"}`, "1 4",
+			"2:wrong_type :not_an_object 5:missing_name", `{"id":2,"type":[]}|7|{"id":"\u0035"}`},
 		{`{"id":"1"}`, "", "1:missing_name", `{"id":"1"}`},
 		{`{"type":"a"},{"id":"2","type":"b"}`, " 2", "", ``},
 		{`{"id":"1","type":"a"},{"id":"2","type":}`, "1", "2:invalid_json", `{"id":"2","type":}`},
-		{`{"id":"1","type":"a"},{"id":"2","type":NaN},{"id":"3","type":"b"},{"id":"4","x":"\q"}, NaN,{"id":"5","type":"c"}`, "1 3 5",
+		{`{"id":"1","type":"a"},{"id":"2","type":NaN},{"id":"3","type":"b"},{"id":"4","x":"\q"}, NaN,{"id":"5","type":"c"}`,
+			"1 3 5",
 			"2:invalid_json 4:invalid_json :invalid_json", `{"id":"2","type":NaN}|{"id":"4","x":"\q"}|NaN`},
 		{`{"id":"1","type":"a"}{"id":"2"}`, "1", "2:invalid_json", `{"id":"2"}`},
 		{`{"id":"1","type":"a"}{"id":"2"},{"id":"3","type":"b"}`, "1 3", "2:invalid_json", `{"id":"2"}`},
@@ -52,7 +60,8 @@ func TestLangfuseAnswers(t *testing.T) {
 				Status             int
 			}
 		}
-		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != 207 || a.Accepted != len(a.Successes) || a.Rejected != len(a.Errors) || a.Errors == nil || a.Successes == nil {
+		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != 207 || a.Accepted != len(a.Successes) ||
+			a.Rejected != len(a.Errors) || a.Errors == nil || a.Successes == nil {
 			t.Errorf("%s: got %d %s, %v", c.batch, w.Code, w.Body, err)
 		}
 		var good, bad, kept []string
@@ -68,14 +77,16 @@ func TestLangfuseAnswers(t *testing.T) {
 		for _, f := range s.failures {
 			kept = append(kept, string(f.Raw))
 		}
-		if fmt.Sprint(good) != fmt.Sprint(strings.Split(c.good, " ")) && len(good)+len(c.good) > 0 || strings.Join(bad, " ") != c.bad || strings.Join(kept, "|") != c.kept {
+		if fmt.Sprint(good) != fmt.Sprint(strings.Split(c.good, " ")) && len(good)+len(c.good) > 0 ||
+			strings.Join(bad, " ") != c.bad || strings.Join(kept, "|") != c.kept {
 			t.Errorf("%s: good %q, bad %q, kept %q", c.batch, good, bad, kept)
 		}
 	}
 }
 
 func TestLangfuseRefused(t *testing.T) {
-	for body, want := range map[string]string{`{"batch":{}}`: "missing_events", `[]`: "invalid_json", ``: "empty_body", `{}`: "missing_events", `{"batch":[]}x`: "invalid_json"} {
+	for body, want := range map[string]string{`{"batch":{}}`: "missing_events", `[]`: "invalid_json", ``: "empty_body",
+		`{}`: "missing_events", `{"batch":[]}x`: "invalid_json"} {
 		r, s := newTest(nil)
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, withKey(post("/api/public/ingestion", body)))
@@ -83,7 +94,8 @@ func TestLangfuseRefused(t *testing.T) {
 			Message string
 			Error   answerError
 		}
-		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != 400 || a.Error.Code != want || a.Message != a.Error.Message || len(s.failures) != 1 {
+		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != 400 || a.Error.Code != want ||
+			a.Message != a.Error.Message || len(s.failures) != 1 {
 			t.Errorf("%s: got %d %s, %v", body, w.Code, w.Body, err)
 		}
 	}

@@ -21,22 +21,27 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
-		events: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_receiver_events_total", Help: "Events accepted."}),
-		bytes:  prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_receiver_bytes_total", Help: "Bytes of bodies, decompressed."}),
+		events: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_receiver_events_total",
+			Help: "Events accepted."}),
+		bytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_receiver_bytes_total",
+			Help: "Bytes of bodies, decompressed."}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_rejected_total",
 			Help: "Events refused, by code."}, []string{"code"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_refused_total",
 			Help: "Requests refused as a whole, by code."}, []string{"code"}),
 		violations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_schema_violations_total",
-			Help: "Events whose properties do not fit their schema, refused or only reported, by the event's name."}, []string{"event"}),
+			Help: "Events whose properties do not fit their schema, refused or only reported, by the event's name."},
+			[]string{"event"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_requests_total",
 			Help: "Requests, by status."}, []string{"status"}),
 		limited: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_limited_total",
-			Help: "Requests refused for now (429), by project and by what it has sent too much of."}, []string{"project", "limit"}),
+			Help: "Requests refused for now (429), by project and by what it has sent too much of."},
+			[]string{"project", "limit"}),
 		sampled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_sampled_total",
 			Help: "Events left out by their project's sample."}, []string{"project"}),
 		redacted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_redacted_total",
-			Help: "Values of events that were dropped or hashed, by their project's path and what was done."}, []string{"project", "path", "done"}),
+			Help: "Values of events that were dropped or hashed, by their project's path and what was done."},
+			[]string{"project", "path", "done"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_receiver_request_seconds",
 			Help: "Time from a request's head to its answer.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18)}),
 	}
@@ -46,7 +51,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](reg.Register(m.repaired)); ok {
 		m.repaired = there.ExistingCollector.(*prometheus.CounterVec)
 	}
-	reg.MustRegister(m.events, m.bytes, m.rejected, m.refused, m.requests, m.limited, m.sampled, m.redacted, m.violations, m.seconds)
+	reg.MustRegister(m.events, m.bytes, m.rejected, m.refused, m.requests, m.limited, m.sampled, m.redacted, m.violations,
+		m.seconds)
 	return m
 }
 

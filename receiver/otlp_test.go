@@ -67,7 +67,8 @@ func oneSpan(s ...*tracepb.Span) *tracepb.TracesData {
 	return &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{
 		Resource: &resourcepb.Resource{Attributes: []*commonpb.KeyValue{attribute("service.name", textValue("shop")),
 			attribute("telemetry.sdk.name", textValue("opentelemetry")), attribute("telemetry.sdk.version", textValue("1.2"))}},
-		ScopeSpans: []*tracepb.ScopeSpans{{Scope: &commonpb.InstrumentationScope{Name: "llm", Version: "3"}, Spans: s}}, SchemaUrl: "https://schema"}}}
+		ScopeSpans: []*tracepb.ScopeSpans{{Scope: &commonpb.InstrumentationScope{Name: "llm", Version: "3"}, Spans: s}},
+		SchemaUrl:  "https://schema"}}}
 }
 
 func oneLog(l ...*logspb.LogRecord) *logspb.LogsData {
@@ -113,7 +114,10 @@ func sendOTLP(r *Receiver, path, kind string, body []byte) *httptest.ResponseRec
 const inEnvelope = `"resource":{"service.name":"shop","telemetry.sdk.name":"opentelemetry","telemetry.sdk.version":"1.2"},"schema_url":"https://schema","scope":{"name":"llm","version":"3"},`
 
 func TestOTLP(t *testing.T) {
-	genai := []*commonpb.KeyValue{attribute("gen_ai.system", textValue("openai")), attribute("gen_ai.usage.prompt_tokens", intValue(9)), attribute("gen_ai.response.finish_reason", textValue("stop")), attribute("user.id", intValue(7)), attribute("session.id", textValue("s")), attribute("gen_ai.conversation.id", textValue("c"))}
+	genai := []*commonpb.KeyValue{attribute("gen_ai.system", textValue("openai")),
+		attribute("gen_ai.usage.prompt_tokens", intValue(9)), attribute("gen_ai.response.finish_reason", textValue("stop")),
+		attribute("user.id", intValue(7)), attribute("session.id", textValue("s")),
+		attribute("gen_ai.conversation.id", textValue("c"))}
 	for _, c := range []struct {
 		what                            string
 		m                               proto.Message
@@ -121,33 +125,57 @@ func TestOTLP(t *testing.T) {
 		time                            int64
 		context                         string
 	}{
-		{"span", oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, ParentSpanId: spanID, Name: "chat gpt", Kind: tracepb.Span_SPAN_KIND_CLIENT, StartTimeUnixNano: nano, EndTimeUnixNano: nano + 1500000,
-			Attributes: []*commonpb.KeyValue{attribute("enduser.id", textValue("u")), attribute("gen_ai.request.model", textValue("m"))},
-			Status:     &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: "no"}}),
-			"chat gpt", "u", "", `{"enduser.id":"u","gen_ai.request.model":"m","trace_id":"` + traceHex + `","span_id":"` + spanHex + `","parent_span_id":"` + spanHex + `","duration_ms":1.5,"kind":"client","status":"error","status_message":"no",` +
-				`"$envelope":{` + inEnvelope + `"start_time_unix_nano":1795319112345678901}}`, nano / 1000000, `"sdk":{"name":"opentelemetry","version":"1.2"}}`},
+		{"span", oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, ParentSpanId: spanID, Name: "chat gpt",
+			Kind: tracepb.Span_SPAN_KIND_CLIENT, StartTimeUnixNano: nano, EndTimeUnixNano: nano + 1500000,
+			Attributes: []*commonpb.KeyValue{attribute("enduser.id", textValue("u")),
+				attribute("gen_ai.request.model", textValue("m"))},
+			Status: &tracepb.Status{Code: tracepb.Status_STATUS_CODE_ERROR, Message: "no"}}),
+			"chat gpt", "u", "", `{"enduser.id":"u","gen_ai.request.model":"m","trace_id":"` + traceHex + `","span_id":"` +
+				spanHex + `","parent_span_id":"` + spanHex +
+				`","duration_ms":1.5,"kind":"client","status":"error","status_message":"no",` +
+				`"$envelope":{` + inEnvelope + `"start_time_unix_nano":1795319112345678901}}`, nano / 1000000,
+			`"sdk":{"name":"opentelemetry","version":"1.2"}}`},
 		{"values", oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{
-			attribute("int", intValue(math.MinInt64)), attribute("float", floatValue(1)), attribute("nan", floatValue(math.NaN())), attribute("inf", floatValue(math.Inf(-1))), attribute("big", floatValue(1e300)),
-			attribute("bytes", &commonpb.AnyValue{Value: &commonpb.AnyValue_BytesValue{BytesValue: []byte{1, 2, 255}}}), attribute("bool", &commonpb.AnyValue{Value: &commonpb.AnyValue_BoolValue{BoolValue: true}}),
-			attribute("array", arrayValue(intValue(1), arrayValue(), textValue("é\n"))), attribute("map", listValue(attribute("a.b", intValue(1)), attribute("a.b", intValue(2)), attribute("none", &commonpb.AnyValue{}))),
+			attribute("int", intValue(math.MinInt64)), attribute("float", floatValue(1)),
+			attribute("nan", floatValue(math.NaN())), attribute("inf", floatValue(math.Inf(-1))),
+			attribute("big", floatValue(1e300)),
+			attribute("bytes", &commonpb.AnyValue{Value: &commonpb.AnyValue_BytesValue{BytesValue: []byte{1, 2, 255}}}),
+			attribute("bool", &commonpb.AnyValue{Value: &commonpb.AnyValue_BoolValue{BoolValue: true}}),
+			attribute("array", arrayValue(intValue(1), arrayValue(), textValue("é\n"))),
+			attribute("map", listValue(attribute("a.b", intValue(1)), attribute("a.b", intValue(2)),
+				attribute("none", &commonpb.AnyValue{}))),
 			attribute("twice", intValue(1)), attribute("twice", intValue(2)), attribute("span_id", textValue("mine"))}}),
-			"span", "", "", `{"int":-9223372036854775808,"float":1.0,"nan":"NaN","inf":"-Infinity","big":1e+300,"bytes":"AQL/","bool":true,"array":[1,[],"é\n"],"map":{"a.b":2,"none":null},"twice":2,"span_id":"mine",` +
-				`"trace_id":"` + traceHex + `","kind":"unspecified","status":"unset","$envelope":{` + inEnvelope + `"span_id":"` + spanHex + `"}}`, pipeline.NoTime, ""},
-		{"events and links", oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "n", TraceState: "a=b", Flags: 257, DroppedLinksCount: 3, EndTimeUnixNano: 5,
-			Events: []*tracepb.Span_Event{{Name: "exception", TimeUnixNano: nano, Attributes: []*commonpb.KeyValue{attribute("x", intValue(1))}}, {}},
-			Links:  []*tracepb.Span_Link{{TraceId: traceID, SpanId: spanID, TraceState: "t"}}}),
-			"n", "", "", `{"trace_id":"` + traceHex + `","span_id":"` + spanHex + `","kind":"unspecified","status":"unset","events":[{"name":"exception","time_unix_nano":1795319112345678901,"attributes":{"x":1}},{}],` +
-				`"links":[{"trace_id":"` + traceHex + `","span_id":"` + spanHex + `","trace_state":"t"}],"$envelope":{` + inEnvelope + `"end_time_unix_nano":5,"trace_state":"a=b","flags":257,"dropped_links_count":3}}`, pipeline.NoTime, ""},
-		{"older names", oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: strings.Repeat("é", 200), Attributes: genai}),
-			strings.Repeat("é", 128), "7", "c", `{"gen_ai.system":"openai","gen_ai.usage.prompt_tokens":9,"gen_ai.response.finish_reason":"stop","user.id":7,"session.id":"s","gen_ai.conversation.id":"c",` +
+			"span", "", "",
+			`{"int":-9223372036854775808,"float":1.0,"nan":"NaN","inf":"-Infinity","big":1e+300,"bytes":"AQL/","bool":true,"array":[1,[],"é\n"],"map":{"a.b":2,"none":null},"twice":2,"span_id":"mine",` +
+				`"trace_id":"` + traceHex + `","kind":"unspecified","status":"unset","$envelope":{` + inEnvelope + `"span_id":"` +
+				spanHex + `"}}`, pipeline.NoTime, ""},
+		{"events and links", oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "n", TraceState: "a=b", Flags: 257,
+			DroppedLinksCount: 3, EndTimeUnixNano: 5,
+			Events: []*tracepb.Span_Event{{Name: "exception", TimeUnixNano: nano,
+				Attributes: []*commonpb.KeyValue{attribute("x", intValue(1))}}, {}},
+			Links: []*tracepb.Span_Link{{TraceId: traceID, SpanId: spanID, TraceState: "t"}}}),
+			"n", "", "", `{"trace_id":"` + traceHex + `","span_id":"` + spanHex +
+				`","kind":"unspecified","status":"unset","events":[{"name":"exception","time_unix_nano":1795319112345678901,"attributes":{"x":1}},{}],` +
+				`"links":[{"trace_id":"` + traceHex + `","span_id":"` + spanHex + `","trace_state":"t"}],"$envelope":{` +
+				inEnvelope + `"end_time_unix_nano":5,"trace_state":"a=b","flags":257,"dropped_links_count":3}}`, pipeline.NoTime,
+			""},
+		{"older names", oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: strings.Repeat("é", 200),
+			Attributes: genai}),
+			strings.Repeat("é", 128), "7", "c",
+			`{"gen_ai.system":"openai","gen_ai.usage.prompt_tokens":9,"gen_ai.response.finish_reason":"stop","user.id":7,"session.id":"s","gen_ai.conversation.id":"c",` +
 				`"gen_ai.provider.name":"openai","gen_ai.usage.input_tokens":9,"gen_ai.response.finish_reasons":["stop"],"trace_id":"` + traceHex + `","span_id":"` + spanHex + `","kind":"unspecified","status":"unset","$envelope":{` +
 				inEnvelope + `"name":"` + strings.Repeat("é", 200) + `"}}`, pipeline.NoTime, ""},
-		{"log", oneLog(&logspb.LogRecord{TimeUnixNano: nano, ObservedTimeUnixNano: nano + 1, SeverityNumber: logspb.SeverityNumber_SEVERITY_NUMBER_WARN, Body: textValue("hot"), TraceId: traceID, SpanId: spanID,
+		{"log", oneLog(&logspb.LogRecord{TimeUnixNano: nano, ObservedTimeUnixNano: nano + 1,
+			SeverityNumber: logspb.SeverityNumber_SEVERITY_NUMBER_WARN, Body: textValue("hot"), TraceId: traceID, SpanId: spanID,
 			Attributes: []*commonpb.KeyValue{attribute("event.name", textValue("heat"))}}),
-			"heat", "", "of-resource", `{"event.name":"heat","body":"hot","severity":"WARN","severity_number":13,"trace_id":"` + traceHex + `","span_id":"` + spanHex + `",` +
+			"heat", "", "of-resource", `{"event.name":"heat","body":"hot","severity":"WARN","severity_number":13,"trace_id":"` +
+				traceHex + `","span_id":"` + spanHex + `",` +
 				`"$envelope":{"resource":{"session.id":"of-resource"},"time_unix_nano":1795319112345678901,"observed_time_unix_nano":1795319112345678902}}`, nano / 1000000, ""},
-		{"structured log", oneLog(&logspb.LogRecord{ObservedTimeUnixNano: nano, SeverityText: "note", EventName: "e", Body: listValue(attribute("a", arrayValue(intValue(1)))), TraceId: make([]byte, 16), Attributes: []*commonpb.KeyValue{attribute("severity", intValue(1))}}),
-			"e", "", "of-resource", `{"severity":1,"body":{"a":[1]},"$envelope":{"resource":{"session.id":"of-resource"},"severity":"note","observed_time_unix_nano":1795319112345678901}}`, nano / 1000000, ""},
+		{"structured log", oneLog(&logspb.LogRecord{ObservedTimeUnixNano: nano, SeverityText: "note", EventName: "e",
+			Body: listValue(attribute("a", arrayValue(intValue(1)))), TraceId: make([]byte, 16),
+			Attributes: []*commonpb.KeyValue{attribute("severity", intValue(1))}}),
+			"e", "", "of-resource",
+			`{"severity":1,"body":{"a":[1]},"$envelope":{"resource":{"session.id":"of-resource"},"severity":"note","observed_time_unix_nano":1795319112345678901}}`, nano / 1000000, ""},
 		{"bare log", &logspb.LogsData{ResourceLogs: []*logspb.ResourceLogs{{ScopeLogs: []*logspb.ScopeLogs{{LogRecords: []*logspb.LogRecord{{}}}}}}}, "log", "", "", `{}`, pipeline.NoTime, ""},
 	} {
 		path, empty := "/v1/traces", ""
@@ -169,7 +197,8 @@ func TestOTLP(t *testing.T) {
 			if len(s.events) != 2 || e.Identity() != s.events[1].Identity() {
 				t.Errorf("%s, %s: sent twice, it is not the same: %+v", c.what, kind, s.events)
 			}
-			if string(e.Name) != c.name || string(e.UserID) != c.user || string(e.SessionID) != c.session || e.Timestamp != c.time || !strings.HasSuffix(string(e.Context), c.context) {
+			if string(e.Name) != c.name || string(e.UserID) != c.user || string(e.SessionID) != c.session ||
+				e.Timestamp != c.time || !strings.HasSuffix(string(e.Context), c.context) {
 				t.Errorf("%s, %s: got %+v", c.what, kind, e)
 			}
 			if string(e.Properties) != c.properties {
@@ -184,12 +213,14 @@ func TestOTLP(t *testing.T) {
 
 // A body over several lines, with brackets at their beginnings, is read as one.
 func TestOTLPOverLines(t *testing.T) {
-	m := oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "a"}, &tracepb.Span{TraceId: traceID, SpanId: []byte{7: 3}, Name: "b"})
+	m := oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "a"},
+		&tracepb.Span{TraceId: traceID, SpanId: []byte{7: 3}, Name: "b"})
 	compact := otlpBodies(t, m)["application/json"]
 	for _, c := range []string{"{", "[", ",", "}", "]"} {
 		r, s := newTest(nil)
 		body := bytes.ReplaceAll(compact, []byte(c), []byte("\n"+c+"\r\n"))
-		if w := sendOTLP(r, "/v1/traces", "application/json", body); w.Code != 200 || w.Body.String() != "{}\n" || len(s.events) != 2 {
+		if w := sendOTLP(r, "/v1/traces", "application/json", body); w.Code != 200 || w.Body.String() != "{}\n" ||
+			len(s.events) != 2 {
 			t.Errorf("line ends around %q: got %d %s, %d events", c, w.Code, w.Body, len(s.events))
 		}
 	}
@@ -210,12 +241,18 @@ func TestOTLPPartly(t *testing.T) {
 		{"no id", &tracepb.Span{Name: "bad"}, "invalid_id"},
 		{"zero id", &tracepb.Span{TraceId: make([]byte, 16), SpanId: spanID}, "invalid_id"},
 		{"time", &tracepb.Span{TraceId: traceID, SpanId: spanID, StartTimeUnixNano: math.MaxUint64}, "invalid_timestamp"},
-		{"envelope", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute(protocol.EnvelopeKey, intValue(1))}}, "duplicate_key"},
-		{"nul", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("a\x00", intValue(1))}}, "nul_character"},
-		{"deep", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("a", deep)}}, "too_deep"},
-		{"user", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("user.id", textValue(strings.Repeat("u", 1025)))}}, "field_too_long"},
-		{"large", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("a", textValue(strings.Repeat("u", 3<<20)))}}, "event_too_large"},
-		{"large as JSON", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("a", textValue(strings.Repeat("\x01", 1<<20)))}}, "event_too_large"},
+		{"envelope", &tracepb.Span{TraceId: traceID, SpanId: spanID,
+			Attributes: []*commonpb.KeyValue{attribute(protocol.EnvelopeKey, intValue(1))}}, "duplicate_key"},
+		{"nul", &tracepb.Span{TraceId: traceID, SpanId: spanID,
+			Attributes: []*commonpb.KeyValue{attribute("a\x00", intValue(1))}}, "nul_character"},
+		{"deep", &tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("a", deep)}},
+			"too_deep"},
+		{"user", &tracepb.Span{TraceId: traceID, SpanId: spanID,
+			Attributes: []*commonpb.KeyValue{attribute("user.id", textValue(strings.Repeat("u", 1025)))}}, "field_too_long"},
+		{"large", &tracepb.Span{TraceId: traceID, SpanId: spanID,
+			Attributes: []*commonpb.KeyValue{attribute("a", textValue(strings.Repeat("u", 3<<20)))}}, "event_too_large"},
+		{"large as JSON", &tracepb.Span{TraceId: traceID, SpanId: spanID,
+			Attributes: []*commonpb.KeyValue{attribute("a", textValue(strings.Repeat("\x01", 1<<20)))}}, "event_too_large"},
 	} {
 		for kind, body := range otlpBodies(t, oneSpan(good, c.bad, good)) {
 			r, s := newTest(func(o *Options) { o.MaxBody, o.MaxDecoded = 1<<24, 1<<25 })
@@ -241,7 +278,8 @@ func TestOTLPPartly(t *testing.T) {
 				message = a.PartialSuccess.ErrorMessage
 			}
 			f := s.failures[0]
-			if !strings.HasPrefix(message, "1 of 3 records are refused: record 1 ("+c.code+"): ") || f.Code != c.code || f.Index != 1 {
+			if !strings.HasPrefix(message, "1 of 3 records are refused: record 1 ("+c.code+"): ") || f.Code != c.code ||
+				f.Index != 1 {
 				t.Errorf("%s, %s: %q, %+v", c.what, kind, message, f.Code)
 			}
 			if want := "application/json"; f.ContentType != want && c.what != "large" {
@@ -249,7 +287,9 @@ func TestOTLPPartly(t *testing.T) {
 			}
 			// What is kept is redriven alone: by a receiver of other limits, or mended.
 			r, s = newTest(func(o *Options) { o.MaxDepth, o.MaxEvent = 200, 1<<24 })
-			out, err := r.Redrive(context.Background(), Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Body: f.Raw, ContentType: f.ContentType, Path: f.Path, Event: true})
+			out, err := r.Redrive(context.Background(),
+				Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Body: f.Raw, ContentType: f.ContentType, Path: f.Path,
+					Event: true})
 			switch {
 			case err != nil:
 				t.Errorf("%s, %s: %v", c.what, kind, err)
@@ -289,7 +329,8 @@ func TestOTLPNames(t *testing.T) {
 		`{"resourceSpans":[{"scopeSpans":[{"spans":[` + span + `],"sp\u0061ns":[` + span + `]}]}],"resourceSpans":[]}`: 2,
 		`{"resource_spans":[{"scope_spans":[{"spans":[` + span + `]}]}]}`:                                              1,
 		`{}`: 0,
-		`{"resourceSpans":[],"resourceSpans":[{"scopeSpans":[{"spans":[` + span + `]}],"scopeSpans":[]}],"resource\u0053":[]}`: 1,
+		`{"resourceSpans":[],"resourceSpans":[{"scopeSpans":[{"spans":[` + span +
+			`]}],"scopeSpans":[]}],"resource\u0053":[]}`: 1,
 	} {
 		r, s := newTest(nil)
 		if w := sendOTLP(r, "/v1/traces", "application/json", []byte(body)); w.Code != 200 || len(s.events) != want {
@@ -316,8 +357,10 @@ func TestOTLPRefused(t *testing.T) {
 		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"scope":[],"spans":[]}]}]}`, 400, 3, "invalid_otlp"},
 		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"spans":[7]}]}]}`, 400, 3, "invalid_otlp"},
 		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"xyz"}]}]}]}`, 400, 3, "invalid_id"},
-		{"application/json", `{"resourceSpans":[{"resource":{},"resourc\u0065":{},"scopeSpans":[]}]}`, 400, 3, "duplicate_key"},
-		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"schemaUrl":"","schemaUrl":"","spans":[]}]}]}`, 400, 3, "duplicate_key"},
+		{"application/json", `{"resourceSpans":[{"resource":{},"resourc\u0065":{},"scopeSpans":[]}]}`, 400, 3,
+			"duplicate_key"},
+		{"application/json", `{"resourceSpans":[{"scopeSpans":[{"schemaUrl":"","schemaUrl":"","spans":[]}]}]}`, 400, 3,
+			"duplicate_key"},
 		{"application/json", strings.Replace(full, `{"traceId"`, `{"name":"\x","traceId"`, 1), 400, 3, "invalid_otlp"},
 		{"application/json", strings.Replace(full, `{"traceId"`, `{"kind":NaN,"traceId"`, 1), 400, 3, "invalid_otlp"},
 		{"application/json", full + "x", 400, 3, "invalid_json"},
@@ -347,7 +390,8 @@ func TestOTLPRefused(t *testing.T) {
 			}
 			code, message = a.Code, a.Message
 		}
-		if w.Code != c.status || code != c.code || !strings.Contains(message, c.says) || len(s.events) != 0 || len(s.failures) != 1 || s.failures[0].Code != c.says {
+		if w.Code != c.status || code != c.code || !strings.Contains(message, c.says) || len(s.events) != 0 ||
+			len(s.failures) != 1 || s.failures[0].Code != c.says {
 			t.Errorf("%s %q: got %d %d %q, %+v", c.kind, c.body, w.Code, code, message, s.failures)
 			continue
 		}
@@ -370,7 +414,8 @@ func TestOTLPRefused(t *testing.T) {
 	}
 	r, s := newTest(nil)
 	s.err = context.DeadlineExceeded
-	if w := sendOTLP(r, "/v1/traces", "application/json", []byte(full)); w.Code != 503 || w.Header().Get("Retry-After") != "3" || !strings.HasPrefix(w.Body.String(), `{"code":14,`) {
+	if w := sendOTLP(r, "/v1/traces", "application/json", []byte(full)); w.Code != 503 ||
+		w.Header().Get("Retry-After") != "3" || !strings.HasPrefix(w.Body.String(), `{"code":14,`) {
 		t.Errorf("not taken: %d %s", w.Code, w.Body)
 	}
 }
@@ -409,7 +454,8 @@ func TestOTLPLimits(t *testing.T) {
 		{oneSpan(many...), func(o *Options) { o.MaxEvents = 60 }, 200, ""},
 		{large, nil, 413, "decoded_too_large"},
 		{large, func(o *Options) { o.MaxEvent = 1 << 18 }, 400, "event_too_large"},
-		{oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Attributes: []*commonpb.KeyValue{attribute("a", arrayValue(values...))}}), nil, 400, "event_too_large"},
+		{oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID,
+			Attributes: []*commonpb.KeyValue{attribute("a", arrayValue(values...))}}), nil, 400, "event_too_large"},
 	} {
 		for kind, body := range otlpBodies(t, c.m) {
 			r, s := newTest(c.with)
@@ -427,7 +473,9 @@ func TestOTLPLimits(t *testing.T) {
 
 func fuzzOTLP(f *testing.F, kind string) {
 	for _, m := range []proto.Message{
-		oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "a", StartTimeUnixNano: nano, Attributes: []*commonpb.KeyValue{attribute("gen_ai.system", textValue("x")), attribute("m", listValue(attribute("a", floatValue(1.5))))},
+		oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "a", StartTimeUnixNano: nano,
+			Attributes: []*commonpb.KeyValue{attribute("gen_ai.system", textValue("x")),
+				attribute("m", listValue(attribute("a", floatValue(1.5))))},
 			Events: []*tracepb.Span_Event{{Name: "e"}}, Links: []*tracepb.Span_Link{{TraceId: traceID}}}, &tracepb.Span{}),
 		oneLog(&logspb.LogRecord{Body: arrayValue(textValue("x"), intValue(1)), TraceId: traceID}, &logspb.LogRecord{}),
 	} {
@@ -488,8 +536,11 @@ func FuzzOTLPJSON(f *testing.F)  { fuzzOTLP(f, "application/json") }
 func TestOTLPBlobs(t *testing.T) {
 	var spans []*tracepb.Span
 	for i := range 5 {
-		spans = append(spans, &tracepb.Span{TraceId: traceID, SpanId: []byte{7: byte(i + 1)}, Name: "n", Attributes: []*commonpb.KeyValue{
-			attribute("gen_ai.input.messages", arrayValue(listValue(attribute("content", textValue(strings.Repeat(string(rune('a'+i)), 5000)))))), attribute("n", intValue(int64(i)))}})
+		spans = append(spans, &tracepb.Span{TraceId: traceID, SpanId: []byte{7: byte(i + 1)}, Name: "n",
+			Attributes: []*commonpb.KeyValue{
+				attribute("gen_ai.input.messages",
+					arrayValue(listValue(attribute("content", textValue(strings.Repeat(string(rune('a'+i)), 5000)))))),
+				attribute("n", intValue(int64(i)))}})
 	}
 	for kind, body := range otlpBodies(t, oneSpan(spans...)) {
 		r, s := newTest(func(o *Options) { o.BlobThreshold = 1000 })
@@ -497,7 +548,9 @@ func TestOTLPBlobs(t *testing.T) {
 			t.Fatalf("%s: %d, %d events, %d blobs", kind, w.Code, len(s.events), len(s.blobs))
 		}
 		for i, b := range s.blobs {
-			if b.Event != i || string(b.data) != strings.Repeat(string(rune('a'+i)), 5000) || !strings.HasPrefix(string(s.events[i].Properties), fmt.Sprintf(`{"gen_ai.input.messages":[{"content":null}],"n":%d,`, i)) {
+			if b.Event != i || string(b.data) != strings.Repeat(string(rune('a'+i)), 5000) ||
+				!strings.HasPrefix(string(s.events[i].Properties),
+					fmt.Sprintf(`{"gen_ai.input.messages":[{"content":null}],"n":%d,`, i)) {
 				t.Errorf("%s, %d: %d, %.20s, %s", kind, i, b.Event, b.data, s.events[i].Properties)
 			}
 		}

@@ -31,7 +31,8 @@ func TestPixel(t *testing.T) {
 		properties string
 		kept       string
 	}{
-		{"key=" + key + "&name=open&user_id=7&session_id=s&level=3&text=a+b%20c&tag=x&tag=y&_=17", 200, "", `{"level":"3","text":"a b c","tag":["x","y"],"_":"17"}`, ""},
+		{"key=" + key + "&name=open&user_id=7&session_id=s&level=3&text=a+b%20c&tag=x&tag=y&_=17", 200, "",
+			`{"level":"3","text":"a b c","tag":["x","y"],"_":"17"}`, ""},
 		{"name=open&%6bey=" + key + "&user_id=7&session_id=s&durability=memory", 200, "", `{}`, ""},
 		{"name=open&user_id=7&session_id=s&properties=%7B%7D&key=" + key, 200, "", `{"properties":"{}"}`, ""},
 		{"key=no&name=open", 401, "unknown_key", "", "name=open"},
@@ -47,27 +48,33 @@ func TestPixel(t *testing.T) {
 			w := httptest.NewRecorder()
 			r.ServeHTTP(w, httptest.NewRequest(method, "/v1/pixel.gif?"+c.query, nil))
 			h := w.Header()
-			if w.Code != c.status || w.Body.Len() != 43 || w.Body.String() != transparent || h.Get("Content-Type") != "image/gif" || h.Get("Cache-Control") != "no-store" {
+			if w.Code != c.status || w.Body.Len() != 43 || w.Body.String() != transparent ||
+				h.Get("Content-Type") != "image/gif" || h.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s: got %d, %d bytes, %v", c.query, w.Code, w.Body.Len(), h)
 			}
 			if c.status == 200 {
-				if names(s.events) != "open" || string(s.events[0].UserID) != "7" || string(s.events[0].SessionID) != "s" || string(s.events[0].Properties) != c.properties {
+				if names(s.events) != "open" || string(s.events[0].UserID) != "7" || string(s.events[0].SessionID) != "s" ||
+					string(s.events[0].Properties) != c.properties {
 					t.Errorf("%s: got %+v", c.query, s.events)
 				}
 				continue
 			}
-			if len(s.events) != 0 || len(s.failures) != 1 || s.failures[0].Code != c.code || string(s.failures[0].Raw) != c.kept {
+			if len(s.events) != 0 || len(s.failures) != 1 || s.failures[0].Code != c.code ||
+				string(s.failures[0].Raw) != c.kept {
 				t.Fatalf("%s: %d events, failures %+v", c.query, len(s.events), s.failures)
 			}
 			f := s.failures[0]
-			out, err := r.Redrive(context.Background(), Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, Body: f.Raw})
-			if want := map[bool]int{true: 1}[c.status == 401]; err != nil || out.Accepted != want || want == 0 && out.Code != c.code {
+			out, err := r.Redrive(context.Background(),
+				Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, Body: f.Raw})
+			if want := map[bool]int{true: 1}[c.status == 401]; err != nil || out.Accepted != want || want == 0 &&
+				out.Code != c.code {
 				t.Errorf("%s: redriven %+v %v", c.query, out, err)
 			}
 		}
 	}
 	r, s := newTest(nil)
-	out, err := r.Redrive(context.Background(), Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: "/v1/pixel.gif", Body: []byte(`{"name":"mended"}`)})
+	out, err := r.Redrive(context.Background(),
+		Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: "/v1/pixel.gif", Body: []byte(`{"name":"mended"}`)})
 	if err != nil || out.Accepted != 1 || names(s.events) != "mended" {
 		t.Errorf("mended: %+v %v", out, err)
 	}

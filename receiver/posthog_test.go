@@ -24,7 +24,8 @@ func (w said) check(t *testing.T, what string, s *sink) {
 		return
 	}
 	e := s.events[0]
-	if string(e.Name) != w.name || string(e.UserID) != w.user || string(e.SessionID) != w.session || string(e.Properties) != w.properties {
+	if string(e.Name) != w.name || string(e.UserID) != w.user || string(e.SessionID) != w.session ||
+		string(e.Properties) != w.properties {
 		t.Errorf("%s: got %s %q %q %s", what, e.Name, e.UserID, e.SessionID, e.Properties)
 	}
 	if w.id != "" && e.ID.String() != w.id {
@@ -46,27 +47,41 @@ func TestPostHog(t *testing.T) {
 		want         said
 	}{
 		{"/batch/", `{"api_key":"KEY","batch":[{"event":"shot","distinct_id":"u","properties":{"n":1,"$lib":"posthog-node","$lib_version":"5","$session_id":"s"},"type":"capture","library":"x","library_version":"y","timestamp":"2026-11-22T03:45:12.345Z","uuid":"` + someUUID + `"}],"sent_at":"2026-11-22T03:45:13Z"}`,
-			said{"shot", "u", "s", someUUID, "2026-11-22T03:45:12.345Z", `{"n":1,"$lib":"posthog-node","$lib_version":"5","$session_id":"s","$envelope":{"type":"capture"}}`, ""}},
+			said{"shot", "u", "s", someUUID, "2026-11-22T03:45:12.345Z",
+				`{"n":1,"$lib":"posthog-node","$lib_version":"5","$session_id":"s","$envelope":{"type":"capture"}}`, ""}},
 		{"/batch", `{"token":"KEY","batch":[{"event":"shot","properties":{"distinct_id":7},"library":"x","library_version":"y","uuid":"no","$set":{"a":1}}]}`,
-			said{"shot", "7", "", "", "", `{"distinct_id":7,"$set":{"a":1},"$envelope":{"uuid":"no"}}`, `{"name":"x","version":"y"}`}},
-		{"/capture", `{"api_key":"KEY","event":"shot","distinct_id":"u","offset":5}`, said{"shot", "u", "", "", "", `{"$envelope":{"offset":5}}`, ""}},
-		{"/e/?ip=1&ver=1.0", `[{"event":"shot","properties":{"token":"KEY","distinct_id":"u","$lib":"web"}}]`, said{"shot", "u", "", "", "", `{"distinct_id":"u","$lib":"web"}`, `{"name":"web"}`}},
+			said{"shot", "7", "", "", "", `{"distinct_id":7,"$set":{"a":1},"$envelope":{"uuid":"no"}}`,
+				`{"name":"x","version":"y"}`}},
+		{"/capture", `{"api_key":"KEY","event":"shot","distinct_id":"u","offset":5}`,
+			said{"shot", "u", "", "", "", `{"$envelope":{"offset":5}}`, ""}},
+		{"/e/?ip=1&ver=1.0", `[{"event":"shot","properties":{"token":"KEY","distinct_id":"u","$lib":"web"}}]`,
+			said{"shot", "u", "", "", "", `{"distinct_id":"u","$lib":"web"}`, `{"name":"web"}`}},
 		{"/e/", `{"event":"shot","properties":{"token":"KEY"}}`, said{"shot", "", "", "", "", `{}`, ""}},
 		{"/i/v0/e/", `{"batch":[{"event":"shot","properties":{"token":"KEY"}}]}`, said{"shot", "", "", "", "", `{}`, ""}},
 		{"/i/v0/e/?api_key=KEY", `{"event":"shot"}`, said{"shot", "", "", "", "", `{}`, ""}},
 		{"/track?token=KEY", "\xef\xbb\xbf {\"event\":\"shot\"}", said{"shot", "", "", "", "", `{}`, ""}},
 		{"/batch?api_key=KEY", `{"batch":[{"event":"shot"}]}`, said{"shot", "", "", "", "", `{}`, ""}},
-		{"/i/v1/analytics/events?key=KEY", `{"created_at":"x","batch":[{"event":"shot","session_id":"s","distinct_id":"u","options":{},"properties":{}}]}`, said{"shot", "u", "s", "", "", `{"$envelope":{"options":{}}}`, ""}},
-		{"/e/", "data=" + url.QueryEscape(base64.StdEncoding.EncodeToString([]byte(`{"event":"sh>>>ot?","properties":{"token":"`+key+`"}}`))) + "&compression=base64", said{"sh>>>ot?", "", "", "", "", `{}`, ""}},
-		{"/e/", "data=" + base64.StdEncoding.EncodeToString([]byte(`[{"event":"sh>>>ot?","api_key":"`+key+`"}]`)), said{"sh>>>ot?", "", "", "", "", `{}`, ""}},
-		{"/e/", "ip=1&compression=base64&data=" + base64.StdEncoding.EncodeToString([]byte(`{"event":"shot","api_key":"`+key+`"}`)), said{"shot", "", "", "", "", `{}`, ""}},
-		{"/capture", "api_key=KEY&data=" + url.QueryEscape(`{"event":"shot","distinct_id":"a&data=b"}`), said{"shot", "a&data=b", "", "", "", `{}`, ""}},
-		{"/batch", "data=" + url.QueryEscape(`{"batch":[{"event":"shot"}]}`) + "&token=KEY", said{"shot", "", "", "", "", `{}`, ""}},
+		{"/i/v1/analytics/events?key=KEY",
+			`{"created_at":"x","batch":[{"event":"shot","session_id":"s","distinct_id":"u","options":{},"properties":{}}]}`,
+			said{"shot", "u", "s", "", "", `{"$envelope":{"options":{}}}`, ""}},
+		{"/e/", "data=" + url.QueryEscape(
+			base64.StdEncoding.EncodeToString([]byte(`{"event":"sh>>>ot?","properties":{"token":"`+key+`"}}`))) +
+			"&compression=base64", said{"sh>>>ot?", "", "", "", "", `{}`, ""}},
+		{"/e/", "data=" + base64.StdEncoding.EncodeToString([]byte(`[{"event":"sh>>>ot?","api_key":"`+key+`"}]`)),
+			said{"sh>>>ot?", "", "", "", "", `{}`, ""}},
+		{"/e/", "ip=1&compression=base64&data=" +
+			base64.StdEncoding.EncodeToString([]byte(`{"event":"shot","api_key":"`+key+`"}`)),
+			said{"shot", "", "", "", "", `{}`, ""}},
+		{"/capture", "api_key=KEY&data=" + url.QueryEscape(`{"event":"shot","distinct_id":"a&data=b"}`),
+			said{"shot", "a&data=b", "", "", "", `{}`, ""}},
+		{"/batch", "data=" + url.QueryEscape(`{"batch":[{"event":"shot"}]}`) + "&token=KEY",
+			said{"shot", "", "", "", "", `{}`, ""}},
 		{"/e/", `{"event":"shot","api_key":"KEY","distinct_id":"a&data=b"}`, said{"shot", "a&data=b", "", "", "", `{}`, ""}},
 		{"/track/", "data=" + url.QueryEscape(`{"event":"shot","api_key":"KEY"}`), said{"shot", "", "", "", "", `{}`, ""}},
 	} {
 		r, s := newTest(nil)
-		code, a := send(r, strings.ReplaceAll(c.target, "KEY", key), strings.ReplaceAll(c.body, "KEY", key), "Content-Type", "application/x-www-form-urlencoded")
+		code, a := send(r, strings.ReplaceAll(c.target, "KEY", key), strings.ReplaceAll(c.body, "KEY", key), "Content-Type",
+			"application/x-www-form-urlencoded")
 		if code != 200 || a["status"] != 1.0 || a["accepted"] != 1.0 {
 			t.Errorf("%s %s: got %d %v", c.target, c.body, code, a)
 		}
@@ -77,7 +92,8 @@ func TestPostHog(t *testing.T) {
 
 // posthog-js names its compression in the query; the failure names it too.
 func TestPostHogCompression(t *testing.T) {
-	for _, body := range []string{`{"api_key":"` + key + `","batch":[{"event":"a"}]}`, `{"api_key":"` + key + `","batch":7}`} {
+	for _, body := range []string{`{"api_key":"` + key + `","batch":[{"event":"a"}]}`,
+		`{"api_key":"` + key + `","batch":7}`} {
 		var packed strings.Builder
 		z := gzip.NewWriter(&packed)
 		z.Write([]byte(body))
@@ -89,7 +105,8 @@ func TestPostHogCompression(t *testing.T) {
 				if code != 200 || names(s.events) != "a" {
 					t.Errorf("%s: got %d %v", target, code, a)
 				}
-			} else if code != 400 || len(s.failures) != 1 || s.failures[0].ContentEncoding != "gzip" || string(s.failures[0].Raw) != packed.String() {
+			} else if code != 400 || len(s.failures) != 1 || s.failures[0].ContentEncoding != "gzip" ||
+				string(s.failures[0].Raw) != packed.String() {
 				t.Errorf("%s: got %d %v %+v", target, code, a, s.failures)
 			}
 		}
@@ -103,7 +120,8 @@ func TestPostHogRefused(t *testing.T) {
 		codes      string
 		kept       string
 	}{
-		{"/batch", `{"batch":[{"event":"good"},{"event":7,"uuid":[]},{"properties":{"a":1}},7]}`, 200, "1:wrong_type 2:missing_name 3:not_an_object", `{"event":7,"uuid":[]}|{"properties":{"a":1}}|7`},
+		{"/batch", `{"batch":[{"event":"good"},{"event":7,"uuid":[]},{"properties":{"a":1}},7]}`, 200,
+			"1:wrong_type 2:missing_name 3:not_an_object", `{"event":7,"uuid":[]}|{"properties":{"a":1}}|7`},
 		{"/e", `{"batch":[{}]}`, 400, "0:missing_name", `{}`},
 		{"/e", `{"batch":{}}`, 400, "missing_events", `{"batch":{}}`},
 		{"/e", `{"batch":[`, 400, "0:invalid_json", `{"batch":[`},
@@ -116,8 +134,10 @@ func TestPostHogRefused(t *testing.T) {
 		{"/e", `data=x&compression=lz64`, 415, "unsupported_encoding", `data=x&compression=lz64`},
 		{"/e", `data=x&ip=1&data=y`, 400, "duplicate_key", `data=x&ip=1&data=y`},
 		{"/batch", `{}`, 400, "0:missing_name", `{}`},
-		{"/e", `{"event":"a","type":"x","properties":{"$envelope":1}}`, 400, "0:duplicate_key", `{"event":"a","type":"x","properties":{"$envelope":1}}`},
-		{"/e", `{"event":"a","properties":{"$session_id":{}}}`, 400, "0:wrong_type", `{"event":"a","properties":{"$session_id":{}}}`},
+		{"/e", `{"event":"a","type":"x","properties":{"$envelope":1}}`, 400, "0:duplicate_key",
+			`{"event":"a","type":"x","properties":{"$envelope":1}}`},
+		{"/e", `{"event":"a","properties":{"$session_id":{}}}`, 400, "0:wrong_type",
+			`{"event":"a","properties":{"$session_id":{}}}`},
 	} {
 		r, s := newTest(nil)
 		w := httptest.NewRecorder()
@@ -140,9 +160,11 @@ func checkRefused(t *testing.T, what string, s *sink, code int, a answer, status
 }
 
 func TestPostHogKeys(t *testing.T) {
-	for _, body := range []string{`{"event":"a"}`, `[`, `[7]`, `[]`, `{"api_key":{},"batch":[[]]}`, `{"batch":[`, `{"properties":7}`, `data=`, `{"api_key":"no","event":"a"}`} {
+	for _, body := range []string{`{"event":"a"}`, `[`, `[7]`, `[]`, `{"api_key":{},"batch":[[]]}`, `{"batch":[`,
+		`{"properties":7}`, `data=`, `{"api_key":"no","event":"a"}`} {
 		r, s := newTest(nil)
-		if code, a := send(r, "/i/v0/e", body); code != 401 || a["status"] != 0.0 || len(s.failures) != 1 || string(s.failures[0].Raw) != body {
+		if code, a := send(r, "/i/v0/e", body); code != 401 || a["status"] != 0.0 || len(s.failures) != 1 ||
+			string(s.failures[0].Raw) != body {
 			t.Errorf("%s: got %d %v %+v", body, code, a, s.failures)
 		}
 	}
@@ -150,7 +172,9 @@ func TestPostHogKeys(t *testing.T) {
 
 // Whose key is looked for in a body is nobody yet: that takes time by its size alone.
 func TestPostHogKeyIsLinear(t *testing.T) {
-	for _, body := range []string{strings.Repeat(`{"batch":[`, 200_000), strings.Repeat(`{"batch":[`, 200_000) + strings.Repeat(`]}`, 200_000), strings.Repeat(`[`, 2_000_000), strings.Repeat(`{"properties":`, 150_000)} {
+	for _, body := range []string{strings.Repeat(`{"batch":[`, 200_000),
+		strings.Repeat(`{"batch":[`, 200_000) + strings.Repeat(`]}`, 200_000), strings.Repeat(`[`, 2_000_000),
+		strings.Repeat(`{"properties":`, 150_000)} {
 		r, _ := newTest(nil)
 		began := time.Now()
 		if code, _ := send(r, "/batch", body); code != 401 || time.Since(began) > 5*time.Second {
@@ -174,7 +198,8 @@ func TestPostHogToken(t *testing.T) {
 		r, s := newTest(nil)
 		properties := strings.NewReplacer("KEY", key, "OTHER", keyDisk).Replace(c.properties)
 		code, a := send(r, "/e/?api_key="+key, `{"event":"shot","properties":`+properties+`}`)
-		if want := strings.ReplaceAll(c.want, "KEY", key); code != 200 || len(s.events) != 1 || string(s.events[0].Properties) != want {
+		if want := strings.ReplaceAll(c.want, "KEY", key); code != 200 || len(s.events) != 1 ||
+			string(s.events[0].Properties) != want {
 			t.Errorf("%s: got %d %v %s, want %s", c.properties, code, a, s.events[0].Properties, want)
 		}
 	}
@@ -186,7 +211,8 @@ func TestPostHogIdentity(t *testing.T) {
 	insert := pipeline.UUIDv5([]byte("game"), []byte("x7rd3xywn88815b3")).String()
 	for _, c := range []struct{ event, id, time string }{
 		{`"uuid":"` + someUUID + `","properties":{"$insert_id":"x","$time":1}`, someUUID, "1970-01-01T00:00:01.000Z"},
-		{`"offset":300,"properties":{"$insert_id":"x7rd3xywn88815b3","$time":1795630054.343}`, insert, "2026-11-25T18:07:34.343Z"},
+		{`"offset":300,"properties":{"$insert_id":"x7rd3xywn88815b3","$time":1795630054.343}`, insert,
+			"2026-11-25T18:07:34.343Z"},
 		{`"timestamp":"2026-01-02T03:04:05.678Z","sent_at":"2026-01-02T04:04:05.678Z","offset":3,"properties":{"$insert_id":"x7rd3xywn88815b3","$time":7}`, insert, "2026-01-02T03:04:05.678Z"},
 		{`"uuid":"` + someUUID + `","properties":{"$time":"soon"}`, someUUID, ""},
 		{`"uuid":"` + someUUID + `","properties":{"$time":{}}`, someUUID, ""},
@@ -222,16 +248,22 @@ func TestPostHogReplay(t *testing.T) {
 		blobs int
 		time  string
 	}{
-		{`{"event":"$snapshot","uuid":"` + someUUID + `","timestamp":"2026-11-22T03:45:12.345Z","properties":{"$session_id":"s","distinct_id":"u","$snapshot_data":STEPS,"token":"KEY","$snapshot_bytes":5}}`, 0, "2026-11-22T03:45:12.345Z"},
-		{`[{"event":"$snapshot","uuid":"` + someUUID + `","properties":{"$session_id":"s","distinct_id":"u","$snapshot_data":STEPS,"token":"KEY","$snapshot_bytes":5}}]`, 0, "2026-11-25T18:10:06.889Z"},
-		{`{"event":"$snapshot","uuid":"` + someUUID + `","properties":{"$session_id":"s","distinct_id":"u","$snapshot_data":STEPS,"$snapshot_bytes":5}}`, 1, "2026-11-25T18:10:06.889Z"},
+		{`{"event":"$snapshot","uuid":"` + someUUID +
+			`","timestamp":"2026-11-22T03:45:12.345Z","properties":{"$session_id":"s","distinct_id":"u","$snapshot_data":STEPS,"token":"KEY","$snapshot_bytes":5}}`, 0, "2026-11-22T03:45:12.345Z"},
+		{`[{"event":"$snapshot","uuid":"` + someUUID +
+			`","properties":{"$session_id":"s","distinct_id":"u","$snapshot_data":STEPS,"token":"KEY","$snapshot_bytes":5}}]`, 0,
+			"2026-11-25T18:10:06.889Z"},
+		{`{"event":"$snapshot","uuid":"` + someUUID +
+			`","properties":{"$session_id":"s","distinct_id":"u","$snapshot_data":STEPS,"$snapshot_bytes":5}}`, 1,
+			"2026-11-25T18:10:06.889Z"},
 	} {
 		r, s := newTest(func(o *Options) {
 			if c.blobs > 0 {
 				o.BlobThreshold = 40
 			}
 		})
-		code, a := send(r, "/s/?api_key="+key, zipped(strings.NewReplacer("KEY", key, "STEPS", steps).Replace(c.body)), "Content-Type", "text/plain")
+		code, a := send(r, "/s/?api_key="+key, zipped(strings.NewReplacer("KEY", key, "STEPS", steps).Replace(c.body)),
+			"Content-Type", "text/plain")
 		if code != 200 || len(s.events) != 1 || len(s.blobs) != c.blobs {
 			t.Errorf("%s: got %d %v, %d blobs", c.body, code, a, len(s.blobs))
 			continue
@@ -244,14 +276,16 @@ func TestPostHogReplay(t *testing.T) {
 		text, _ := properties["$snapshot_data"].(string)
 		if c.blobs > 0 {
 			text = string(s.blobs[0].data)
-			if b := s.blobs[0]; b.Kind != pipeline.BlobText || b.ContentType != "application/json" || b.Size != int64(len(steps)) {
+			if b := s.blobs[0]; b.Kind != pipeline.BlobText || b.ContentType != "application/json" ||
+				b.Size != int64(len(steps)) {
 				t.Errorf("blob %+v", b.Blob)
 			}
 		}
 		if text != steps || properties["$snapshot_bytes"] != 5.0 || properties["token"] != nil {
 			t.Errorf("%s: got %s, steps %s", c.body, e.Properties, text)
 		}
-		if got := pipeline.Millis(e.Timestamp).Format(pipeline.TimeFormat); string(e.SessionID) != "s" || string(e.UserID) != "u" || e.ID.String() != someUUID || got != c.time {
+		if got := pipeline.Millis(e.Timestamp).Format(pipeline.TimeFormat); string(e.SessionID) != "s" ||
+			string(e.UserID) != "u" || e.ID.String() != someUUID || got != c.time {
 			t.Errorf("%s: got %s %s %s %s", c.body, e.SessionID, e.UserID, e.ID, got)
 		}
 	}
@@ -302,7 +336,8 @@ func TestPostHogConfig(t *testing.T) {
 				text, kind := w.Body.String(), "application/json"
 				if file == "config.js" {
 					quoted, _ := json.Marshal(name)
-					before, config, found := strings.Cut(text, "window._POSTHOG_REMOTE_CONFIG["+string(quoted)+"]={siteApps:[],config:")
+					before, config, found := strings.Cut(text,
+						"window._POSTHOG_REMOTE_CONFIG["+string(quoted)+"]={siteApps:[],config:")
 					text, kind = strings.TrimSuffix(config, "}})();\n"), "application/javascript"
 					if !found || strings.Contains(before, "alert") {
 						t.Errorf("%s: %s", name, w.Body)
@@ -312,7 +347,8 @@ func TestPostHogConfig(t *testing.T) {
 					Token            string
 					SessionRecording any
 				}
-				if err := json.Unmarshal([]byte(text), &config); err != nil || w.Code != 200 || w.Header().Get("Content-Type") != kind {
+				if err := json.Unmarshal([]byte(text), &config); err != nil || w.Code != 200 ||
+					w.Header().Get("Content-Type") != kind {
 					t.Errorf("%s: got %d %v %s: %v", file, w.Code, w.Header(), text, err)
 				}
 				if config.Token != strings.ToValidUTF8(name, "\uFFFD") || (config.SessionRecording == false) == replay {
@@ -327,7 +363,8 @@ func TestPostHogFlags(t *testing.T) {
 	for _, target := range []string{"/flags?v=2", "/flags/?v=2&config=true", "/decide?v=3"} {
 		r, s := newTest(nil)
 		code, a := send(r, target, `{"token":"x","distinct_id":"u"}`)
-		if flags, ok := a["flags"].(map[string]any); code != 200 || !ok || len(flags) != 0 || len(s.events)+len(s.failures) != 0 {
+		if flags, ok := a["flags"].(map[string]any); code != 200 || !ok || len(flags) != 0 ||
+			len(s.events)+len(s.failures) != 0 {
 			t.Errorf("%s: got %d %v", target, code, a)
 		}
 	}

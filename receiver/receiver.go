@@ -33,7 +33,8 @@ import (
 
 // Appender copies events, all or none. The ticket waits until they are as durable as asked.
 type Appender interface {
-	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) (pipeline.Ticket, error)
+	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob,
+		d pipeline.Durability) (pipeline.Ticket, error)
 }
 
 // Reporter keeps what was refused. It never blocks; it copies what it keeps.
@@ -66,9 +67,11 @@ type Options struct {
 	SessionReplay  bool                // clients of PostHog are asked to record sessions
 	Schemas        Schemas             // nil: events are not held against any
 	EnforceSchemas bool                // events that do not fit are refused; else they are taken and reported
-	AnonymousRate  int64               // bytes a second of requests without a known key, read or reported; 0: none is reported
-	MaxKeyless     int                 // bodies that one address may send at once while their key is not known; 0: any number
-	MaxConnections int                 // of clients at once, see Attach; 0: any number
+	// bytes a second of requests without a known key, read or reported; 0: none is reported
+	AnonymousRate int64
+	// bodies that one address may send at once while their key is not known; 0: any number
+	MaxKeyless     int
+	MaxConnections int // of clients at once, see Attach; 0: any number
 }
 
 // Receiver is an http.Handler for the public listener.
@@ -104,8 +107,8 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, r
 	return r
 }
 
-// Attach lets the connections of a server count towards Options.MaxConnections and MaxMemory. It returns the listener that
-// the server has to use.
+// Attach lets the connections of a server count towards Options.MaxConnections and MaxMemory. It returns the listener
+// that the server has to use.
 func (r *Receiver) Attach(server *http.Server, l net.Listener) net.Listener {
 	return r.conns.Attach(server, l)
 }
@@ -220,7 +223,8 @@ func reject(w http.ResponseWriter, route *protocol.Route, req *http.Request) *er
 		return errcode.NotFound.Errorf("there is nothing here: send events to POST %s", native.Path)
 	case !slices.Contains(route.Allowed(), req.Method):
 		w.Header().Set("Allow", allow(route))
-		return errcode.MethodNotAllowed.Errorf("method %.100q: send events by %s", req.Method, strings.Join(route.Allowed(), " or "))
+		return errcode.MethodNotAllowed.Errorf("method %.100q: send events by %s", req.Method,
+			strings.Join(route.Allowed(), " or "))
 	}
 	return nil
 }

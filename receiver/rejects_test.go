@@ -17,7 +17,8 @@ func TestManyRejectsShareARecord(t *testing.T) {
 	r, s := newTest(manyEvents)
 	const n = 50_000
 	a := serve(t, r, withKey(post("/v1/events", strings.Repeat("{}\n", n))))
-	if a.Status != 400 || a.Rejected != n || len(a.Errors) != protocol.MaxListed || a.ErrorsOmitted != n-protocol.MaxListed || *a.Errors[99].Index != 99 {
+	if a.Status != 400 || a.Rejected != n || len(a.Errors) != protocol.MaxListed ||
+		a.ErrorsOmitted != n-protocol.MaxListed || *a.Errors[99].Index != 99 {
 		t.Errorf("answered %d, %d rejected, %d listed, %d omitted", a.Status, a.Rejected, len(a.Errors), a.ErrorsOmitted)
 	}
 	if len(s.failures) != maxAlike+1 {
@@ -29,7 +30,8 @@ func TestManyRejectsShareARecord(t *testing.T) {
 		}
 	}
 	f := s.failures[maxAlike]
-	if f.Code != "missing_name" || f.Index != maxAlike || f.Count != n-maxAlike || string(f.Raw) != strings.Repeat("{}\n", n-maxAlike) ||
+	if f.Code != "missing_name" || f.Index != maxAlike || f.Count != n-maxAlike ||
+		string(f.Raw) != strings.Repeat("{}\n", n-maxAlike) ||
 		!strings.Contains(f.Message, "49900 events of one request, at indexes 100 to 49999") || f.Project != "game" {
 		t.Errorf("%s %d %d, %d bytes: %s", f.Code, f.Index, f.Count, len(f.Raw), f.Message)
 	}
@@ -56,12 +58,14 @@ func TestSharedRecordsHaveOnlyTheirRejects(t *testing.T) {
 	for _, f := range s.failures {
 		if f.Count > 0 {
 			got = append(got, fmt.Sprintf("%s %d", f.Code, f.Count))
-			if strings.Contains(string(f.Raw), "ok") || f.Code == "missing_name" && !strings.HasPrefix(string(f.Raw), "{\"nr\":100}\n{\"nr\":101}\n") {
+			if strings.Contains(string(f.Raw), "ok") || f.Code == "missing_name" &&
+				!strings.HasPrefix(string(f.Raw), "{\"nr\":100}\n{\"nr\":101}\n") {
 				t.Errorf("%s: %.100s", f.Code, f.Raw)
 			}
 		}
 	}
-	if want := []string{"missing_name 200", "not_an_object 200"}; !slices.Equal(got, want) || len(s.failures) != 2*maxAlike+2+50 {
+	if want := []string{"missing_name 200", "not_an_object 200"}; !slices.Equal(got, want) ||
+		len(s.failures) != 2*maxAlike+2+50 {
 		t.Errorf("got %v, %d failures, want %v", got, len(s.failures), want)
 	}
 }
@@ -69,11 +73,14 @@ func TestSharedRecordsHaveOnlyTheirRejects(t *testing.T) {
 // A redrive of a shared record sends each of its events once, and a second redrive makes the same rows.
 func TestRedriveOfASharedRecord(t *testing.T) {
 	for _, c := range []struct{ name, path, contentType, body, accepted, fix, to string }{
-		{"native", "/v1/events", ndjson, strings.Repeat(`{"nome":"a"}`+"\n", 250), `{"name":"before"}` + "\n", "nome", "name"},
+		{"native", "/v1/events", ndjson, strings.Repeat(`{"nome":"a"}`+"\n", 250), `{"name":"before"}` + "\n", "nome",
+			"name"},
 		{"cloudevents", "/v1/events", "application/cloudevents-batch+json",
-			"[" + strings.TrimSuffix(strings.Repeat(`{"specversion":"1.0","id":"i","source":"s","tipe":"a"},`, 250), ",") + "]", "", "tipe", "type"},
+			"[" + strings.TrimSuffix(strings.Repeat(`{"specversion":"1.0","id":"i","source":"s","tipe":"a"},`, 250), ",") + "]",
+			"", "tipe", "type"},
 		{"segment", "/v1/batch", "application/json",
-			`{"batch":[` + strings.TrimSuffix(strings.Repeat(`{"type":"track","evant":"a","userId":"u"},`, 250), ",") + `]}`, "", "evant", "event"},
+			`{"batch":[` + strings.TrimSuffix(strings.Repeat(`{"type":"track","evant":"a","userId":"u"},`, 250), ",") + `]}`, "",
+			"evant", "event"},
 	} {
 		r, s := newTest(manyEvents)
 		ask(r, withKey(post(c.path, c.accepted+c.body, "Content-Type", c.contentType)))
@@ -81,8 +88,9 @@ func TestRedriveOfASharedRecord(t *testing.T) {
 			t.Fatalf("%s: %d failures, %d events", c.name, len(s.failures), len(s.events))
 		}
 		f := s.failures[maxAlike]
-		d := Redrive{ID: pipeline.NewUUIDv7(1), Time: 1795319112345, Project: "game", Path: f.Path, Event: f.Index >= 0, ContentType: f.ContentType,
-			Body: []byte(strings.ReplaceAll(string(f.Raw), c.fix, c.to)), Durability: pipeline.Disk}
+		d := Redrive{ID: pipeline.NewUUIDv7(1), Time: 1795319112345, Project: "game", Path: f.Path, Event: f.Index >= 0,
+			ContentType: f.ContentType,
+			Body:        []byte(strings.ReplaceAll(string(f.Raw), c.fix, c.to)), Durability: pipeline.Disk}
 		var rows [2][]string
 		for i := range rows {
 			s.events, s.failures = nil, nil
@@ -121,7 +129,8 @@ func TestSharedRecordOfALargeBody(t *testing.T) {
 	s.failures = nil
 	r.opts.MaxSpool = int64(len(event)) * 500
 	serve(t, r, withKey(post("/v1/events", strings.Repeat(event, 400))))
-	if f := s.failures[maxAlike]; len(f.Raw) != 0 || !strings.Contains(f.Message, "not kept") || fmt.Sprint(s.dropped) != "[raw]" {
+	if f := s.failures[maxAlike]; len(f.Raw) != 0 || !strings.Contains(f.Message, "not kept") ||
+		fmt.Sprint(s.dropped) != "[raw]" {
 		t.Errorf("without a place on disk: %d bytes: %s, dropped %v", len(f.Raw), f.Message, s.dropped)
 	}
 	idle(t, r, dir)
@@ -130,7 +139,8 @@ func TestSharedRecordOfALargeBody(t *testing.T) {
 // Records of OTLP are no events without the resource around them, so the shared record has the whole body once.
 func TestSharedRecordOfOTLP(t *testing.T) {
 	r, s := newTest(manyEvents)
-	logs := strings.TrimSuffix(strings.Repeat(`{"timeUnixNano":"x"},`, 250)+strings.Repeat(`{"timeUnixNano":"1795319112345000000","traceId":"x"},`, 250), ",")
+	logs := strings.TrimSuffix(strings.Repeat(`{"timeUnixNano":"x"},`,
+		250)+strings.Repeat(`{"timeUnixNano":"1795319112345000000","traceId":"x"},`, 250), ",")
 	body := `{"resourceLogs":[{"scopeLogs":[{"logRecords":[` + logs + `]}]}]}`
 	status, text := ask(r, withKey(post("/v1/logs", body, "Content-Type", "application/json")))
 	whole, count := 0, 0
@@ -149,7 +159,8 @@ func TestSharedRecordOfOTLP(t *testing.T) {
 		}
 	}
 	if whole != 1 || len(s.failures) > 2*(maxAlike+1) || count+2*maxAlike != 500 && count+maxAlike != 500 {
-		t.Errorf("%d %.200s: %d failures, %d with the body, %d in shared records", status, text, len(s.failures), whole, count)
+		t.Errorf("%d %.200s: %d failures, %d with the body, %d in shared records", status, text, len(s.failures), whole,
+			count)
 	}
 }
 

@@ -45,6 +45,7 @@ func (s *spooled) offset(text []byte) (at int, ok bool) {
 	if len(s.data) == 0 || len(text) == 0 {
 		return 0, false
 	}
+	// #nosec G103 -- to find where a part of a slice begins in it
 	begin, from := uintptr(unsafe.Pointer(&s.data[0])), uintptr(unsafe.Pointer(&text[0]))
 	return int(from - begin), from >= begin && from-begin <= uintptr(len(s.data)-len(text))
 }

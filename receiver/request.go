@@ -96,7 +96,7 @@ func (q *request) freshScanners() {
 
 func (q *request) reset(now int64) {
 	var id [8]byte
-	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // tells requests apart, and is no secret
+	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // #nosec G404 -- tells requests apart, and is no secret
 	in := protocol.Request{Host: q, MaxEvent: q.r.opts.MaxEvent, MaxDepth: q.r.opts.MaxDepth, MaxBody: q.r.opts.MaxDecoded}
 	q.rows.Reset(q.r.opts.BlobThreshold)
 	*q = request{r: q.r, in: in, route: q.r.native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody,

@@ -27,11 +27,15 @@ func TestSegment(t *testing.T) {
 	for _, c := range []struct{ path, body, name, user, session, properties string }{
 		{"track", `{"event":"shot","userId":"u","properties":{"n":1},"context":{"library":{"name":"lib","version":"1"},"sessionId":17}}`, "shot", "u", "17",
 			`{"n":1,"$envelope":{"context":{"library":{"name":"lib","version":"1"},"sessionId":17}}}`},
-		{"batch", `{"batch":[{"type":"track","event":"shot","anonymousId":"a","properties":null,"integrations":{}}]}`, "shot", "a", "", `{"$envelope":{"type":"track","anonymousId":"a"}}`},
-		{"page/", `{"name":"Shop","userId":null,"anonymousId":"a","properties":{}}`, "page", "a", "", `{"$envelope":{"name":"Shop","anonymousId":"a"}}`},
+		{"batch", `{"batch":[{"type":"track","event":"shot","anonymousId":"a","properties":null,"integrations":{}}]}`, "shot",
+			"a", "", `{"$envelope":{"type":"track","anonymousId":"a"}}`},
+		{"page/", `{"name":"Shop","userId":null,"anonymousId":"a","properties":{}}`, "page", "a", "",
+			`{"$envelope":{"name":"Shop","anonymousId":"a"}}`},
 		{"identify", `{"userId":7,"traits":{"plan":"pro"}}`, "identify", "7", "", `{"plan":"pro"}`},
-		{"batch", `{"batch":[{"type":"group","groupId":"g","userId":"u","properties":[1]}],"sentAt":"x"}`, "group", "u", "", `{"$envelope":{"type":"group","groupId":"g","properties":[1]}}`},
-		{"batch", "\xef\xbb\xbf {\"batch\" : [ {\"type\":\"alias\",\"messageId\":\"m\"} ] } ", "alias", "", "", `{"$envelope":{"type":"alias","messageId":"m"}}`},
+		{"batch", `{"batch":[{"type":"group","groupId":"g","userId":"u","properties":[1]}],"sentAt":"x"}`, "group", "u", "",
+			`{"$envelope":{"type":"group","groupId":"g","properties":[1]}}`},
+		{"batch", "\xef\xbb\xbf {\"batch\" : [ {\"type\":\"alias\",\"messageId\":\"m\"} ] } ", "alias", "", "",
+			`{"$envelope":{"type":"alias","messageId":"m"}}`},
 	} {
 		r, s := newTest(nil)
 		body := strings.Replace(c.body, `"userId"`, ts+`,"userId"`, 1)
@@ -41,13 +45,16 @@ func TestSegment(t *testing.T) {
 			continue
 		}
 		e := s.events[0]
-		if string(e.Name) != c.name || string(e.UserID) != c.user || string(e.SessionID) != c.session || string(e.Properties) != c.properties {
+		if string(e.Name) != c.name || string(e.UserID) != c.user || string(e.SessionID) != c.session ||
+			string(e.Properties) != c.properties {
 			t.Errorf("%s: got %s %s %s %s", c.body, e.Name, e.UserID, e.SessionID, e.Properties)
 		}
-		if strings.Contains(body, ts) && pipeline.Millis(e.Timestamp).Format(pipeline.TimeFormat) != "2026-11-22T03:45:12.345Z" {
+		if strings.Contains(body, ts) &&
+			pipeline.Millis(e.Timestamp).Format(pipeline.TimeFormat) != "2026-11-22T03:45:12.345Z" {
 			t.Errorf("%s: time %d", body, e.Timestamp)
 		}
-		if strings.Contains(c.body, "library") && !strings.Contains(string(e.Context), `"sdk":{"name":"lib","version":"1"}}`) {
+		if strings.Contains(c.body, "library") &&
+			!strings.Contains(string(e.Context), `"sdk":{"name":"lib","version":"1"}}`) {
 			t.Errorf("context %s", e.Context)
 		}
 	}
@@ -60,13 +67,15 @@ func TestSegmentRefused(t *testing.T) {
 		codes      string
 		kept       string // raw of the failures
 	}{
-		{"batch", `{"batch":[{"type":"track","event":"good"},{"type":"x"},{"type":"track"},7]}`, 200, "1:unknown_type 2:missing_name 3:not_an_object", `{"type":"x"}|{"type":"track"}|7`},
+		{"batch", `{"batch":[{"type":"track","event":"good"},{"type":"x"},{"type":"track"},7]}`, 200,
+			"1:unknown_type 2:missing_name 3:not_an_object", `{"type":"x"}|{"type":"track"}|7`},
 		{"batch", `{"batch":[{"type":"track"}]}`, 400, "0:missing_name", `{"type":"track"}`},
 		{"batch", `{"batch":{}}`, 400, "missing_events", `{"batch":{}}`},
 		{"batch", `[{"type":"track","event":"a"}]`, 400, "invalid_json", `[{"type":"track","event":"a"}]`},
 		{"batch", `{"batch":[`, 400, "invalid_json", `{"batch":[`},
 		{"batch", ``, 400, "empty_body", ``},
-		{"track", `{"event":"a","properties":{"$envelope":1},"type":"track"}`, 400, "0:duplicate_key", `{"event":"a","properties":{"$envelope":1},"type":"track"}`},
+		{"track", `{"event":"a","properties":{"$envelope":1},"type":"track"}`, 400, "0:duplicate_key",
+			`{"event":"a","properties":{"$envelope":1},"type":"track"}`},
 		{"track", `{"event":"a","messageId":[1]}`, 400, "0:wrong_type", `{"event":"a","messageId":[1]}`},
 	} {
 		r, s := newTest(nil)
@@ -110,7 +119,8 @@ func TestKeyInBody(t *testing.T) {
 	if code != 200 || len(s.events) != 1 || string(s.events[0].Project) != "game" {
 		t.Errorf("got %d, %d events", code, len(s.events))
 	}
-	for body, want := range map[string]string{`{"batch":[{"type":"track","event":"a"}]}`: "missing_key", `{"writeKey":"no","batch":[]}`: "unknown_key", `{`: "missing_key"} {
+	for body, want := range map[string]string{`{"batch":[{"type":"track","event":"a"}]}`: "missing_key",
+		`{"writeKey":"no","batch":[]}`: "unknown_key", `{`: "missing_key"} {
 		r, s := newTest(nil)
 		code, a := send(r, "/v1/batch", body)
 		if got := a["error"].(map[string]any)["code"]; code != 401 || got != want {
@@ -128,7 +138,8 @@ func TestKeyInBody(t *testing.T) {
 	}
 	// The key's project may ask for more than the request names.
 	r, _ = newTest(nil)
-	if code, a := send(r, "/v1/batch?durability=memory", `{"writeKey":"`+keyDisk+`","batch":[{"type":"track","event":"a"}]}`); code != 403 {
+	if code, a := send(r, "/v1/batch?durability=memory",
+		`{"writeKey":"`+keyDisk+`","batch":[{"type":"track","event":"a"}]}`); code != 403 {
 		t.Errorf("got %d %v", code, a)
 	}
 }
@@ -141,7 +152,8 @@ func TestRedriveDialect(t *testing.T) {
 		{Body: []byte(`{"event":"a"}`), Path: "/v1/track"},
 		{Body: []byte(`{"event":"a"}`), Event: true, Path: "/batch"},
 		{Body: []byte(`{"batch":[{"event":"a"}]}`), Path: "/batch/"},
-		{Body: []byte(`data=` + base64.StdEncoding.EncodeToString([]byte(`{"event":"a"}`))), ContentType: "application/x-www-form-urlencoded", Path: "/e/"},
+		{Body: []byte(`data=` + base64.StdEncoding.EncodeToString([]byte(`{"event":"a"}`))),
+			ContentType: "application/x-www-form-urlencoded", Path: "/e/"},
 		{Body: []byte(`{"event_type":"a"}`), Event: true, Path: "/batch"},
 		{Body: []byte(`{"events":[{"event_type":"a"}]}`), Path: "/batch"},
 		{Body: []byte(`{"event_type":"a"}`), Event: true, Path: "/2/httpapi"},
@@ -168,7 +180,8 @@ func TestSegmentBrowsers(t *testing.T) {
 	const batch = `{"batch":[{"type":"track","event":"a","userId":"u","properties":{"n":1}}]}`
 	for _, c := range []struct{ method, target, body, want string }{ // want: name user session time properties
 		{"POST", "/v1/t", call, `a u   {"n":1,"$envelope":{"type":"track"}}`},
-		{"POST", "/v1/p/", `{"writeKey":"KEY","anonymousId":"x","userId":null}`, `page x   {"$envelope":{"anonymousId":"x"}}`},
+		{"POST", "/v1/p/", `{"writeKey":"KEY","anonymousId":"x","userId":null}`,
+			`page x   {"$envelope":{"anonymousId":"x"}}`},
 		{"POST", "/v1/i?writeKey=KEY", `{"userId":"u","traits":{"a":1}}`, `identify u   {"a":1}`},
 		{"POST", "/v1/s?writeKey=KEY", `{"name":"x"}`, `screen    {"$envelope":{"name":"x"}}`},
 		{"POST", "/v1/g?writeKey=KEY", `{"groupId":"g"}`, `group    {"$envelope":{"groupId":"g"}}`},
@@ -177,22 +190,28 @@ func TestSegmentBrowsers(t *testing.T) {
 		{"POST", "/v1/b?writeKey=KEY", zipped(batch), `a u   {"n":1,"$envelope":{"type":"track"}}`},
 		{"POST", "/beacon/v1/batch?writeKey=KEY", batch, `a u   {"n":1,"$envelope":{"type":"track"}}`},
 		// RudderStack's browser client: another time, and traits elsewhere.
-		{"POST", "/v1/identify?writeKey=KEY", `{"userId":"u","anonymousId":"x","context":{"traits":{"plan":"pro"},"sessionId":17},"originalTimestamp":"2026-11-25T18:08:05.102Z","sentAt":"2026-11-25T18:08:06Z"}`,
+		{"POST", "/v1/identify?writeKey=KEY",
+			`{"userId":"u","anonymousId":"x","context":{"traits":{"plan":"pro"},"sessionId":17},"originalTimestamp":"2026-11-25T18:08:05.102Z","sentAt":"2026-11-25T18:08:06Z"}`,
 			`identify u 17 2026-11-25T18:08:05.102Z {"plan":"pro","$envelope":{"anonymousId":"x","context":{"traits":{"plan":"pro"},"sessionId":17}}}`},
-		{"POST", "/v1/track?writeKey=KEY", `{"event":"a","userId":"","anonymousId":"x","timestamp":"2026-11-25T18:08:05.102Z","originalTimestamp":"2026-11-25T18:08:09Z"}`,
+		{"POST", "/v1/track?writeKey=KEY",
+			`{"event":"a","userId":"","anonymousId":"x","timestamp":"2026-11-25T18:08:05.102Z","originalTimestamp":"2026-11-25T18:08:09Z"}`,
 			`a x  2026-11-25T18:08:05.102Z {"$envelope":{"anonymousId":"x","originalTimestamp":"2026-11-25T18:08:09Z"}}`},
 		{"GET", "/pixel/v1/track?writeKey=KEY&event=a&anonymousId=%22x%22&properties.plan=pro&properties.a.b=1&properties.a.c=2&properties.tag=x&properties.tag=y&context.sessionId=17&durability=disk&_=1", "",
 			`a x 17  {"a":{"b":"1","c":"2"},"plan":"pro","tag":["x","y"],"$envelope":{"_":"1","anonymousId":"x","context":{"sessionId":"17"}}}`},
 		{"GET", "/pixel/v1/page?%77riteKey=KEY&userId=u&name=Shop&properties=%7B%22n%22:1%7D&originalTimestamp=2026-11-25T18:08:05.102Z", "",
 			`page u  2026-11-25T18:08:05.102Z {"n":1,"$envelope":{"name":"Shop"}}`},
 		{"HEAD", "/pixel/v1/page?writeKey=KEY&userId=u&properties=no+object", "", `page u   {"properties":"no object"}`},
-		{"GET", "/v1/pixel/track?data=" + url.QueryEscape(std([]byte(call))), "", `a u   {"n":1,"$envelope":{"type":"track"}}`},
-		{"GET", "/v1/pixel/page?writeKey=KEY&data=" + strings.TrimRight(std([]byte(`{"userId":"u"}`)), "="), "", `page u   {}`},
+		{"GET", "/v1/pixel/track?data=" + url.QueryEscape(std([]byte(call))), "",
+			`a u   {"n":1,"$envelope":{"type":"track"}}`},
+		{"GET", "/v1/pixel/page?writeKey=KEY&data=" + strings.TrimRight(std([]byte(`{"userId":"u"}`)), "="), "",
+			`page u   {}`},
 	} {
 		r, s := newTest(nil)
 		w := httptest.NewRecorder()
-		r.ServeHTTP(w, httptest.NewRequest(c.method, strings.ReplaceAll(c.target, "KEY", key), strings.NewReader(strings.ReplaceAll(c.body, "KEY", key))))
-		if image := c.method != "POST"; w.Code != 200 || len(s.events) != 1 || image != (w.Body.String() == transparent) || r.memory.Load() != 0 {
+		r.ServeHTTP(w, httptest.NewRequest(c.method, strings.ReplaceAll(c.target, "KEY", key),
+			strings.NewReader(strings.ReplaceAll(c.body, "KEY", key))))
+		if image := c.method != "POST"; w.Code != 200 || len(s.events) != 1 || image != (w.Body.String() == transparent) ||
+			r.memory.Load() != 0 {
 			t.Errorf("%s: got %d %s, %d events, failures %+v", c.target, w.Code, w.Body, len(s.events), s.failures)
 			continue
 		}
@@ -201,7 +220,8 @@ func TestSegmentBrowsers(t *testing.T) {
 		if e.Timestamp != e.ReceivedAt {
 			at = pipeline.Millis(e.Timestamp).Format(pipeline.TimeFormat)
 		}
-		if got := strings.Join([]string{string(e.Name), string(e.UserID), string(e.SessionID), at, string(e.Properties)}, " "); got != c.want {
+		if got := strings.Join([]string{string(e.Name), string(e.UserID), string(e.SessionID), at, string(e.Properties)},
+			" "); got != c.want {
 			t.Errorf("%s %s\n got %s\nwant %s", c.target, c.body, got, c.want)
 		}
 	}
@@ -218,8 +238,10 @@ func TestSegmentPixelRefused(t *testing.T) {
 		{"/pixel/v1/track?event=a&writeKey=no", 401, "unknown_key", "event=a"},
 		{"/pixel/v1/track?writeKey=KEY", 400, "missing_name", ""},
 		{"/pixel/v1/track?writeKey=KEY&event=a&event=b", 400, "wrong_type", "event=a&event=b"},
-		{"/pixel/v1/track?writeKey=KEY&event=a&properties.a=1&properties.a.b=2", 400, "duplicate_key", "event=a&properties.a=1&properties.a.b=2"},
-		{"/pixel/v1/track?writeKey=KEY&event=a&properties=%7B%7D&properties.a=2", 400, "duplicate_key", "event=a&properties=%7B%7D&properties.a=2"},
+		{"/pixel/v1/track?writeKey=KEY&event=a&properties.a=1&properties.a.b=2", 400, "duplicate_key",
+			"event=a&properties.a=1&properties.a.b=2"},
+		{"/pixel/v1/track?writeKey=KEY&event=a&properties=%7B%7D&properties.a=2", 400, "duplicate_key",
+			"event=a&properties=%7B%7D&properties.a=2"},
 		{"/pixel/v1/track?writeKey=KEY&event=%ff", 400, "invalid_utf8", "event=%ff"},
 		{"/pixel/v1/track?writeKey=KEY&event=%zz", 400, "invalid_query", "event=%zz"},
 		{"/v1/pixel/track?data=!!&writeKey=KEY", 400, "invalid_form", "data=!!"},
@@ -229,7 +251,8 @@ func TestSegmentPixelRefused(t *testing.T) {
 		r, s := newTest(nil)
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, httptest.NewRequest("GET", strings.ReplaceAll(c.target, "KEY", key), nil))
-		if w.Code != c.status || w.Body.String() != transparent || len(s.events) != 0 || len(s.failures) != 1 || s.failures[0].Code != c.code || string(s.failures[0].Raw) != c.kept {
+		if w.Code != c.status || w.Body.String() != transparent || len(s.events) != 0 || len(s.failures) != 1 ||
+			s.failures[0].Code != c.code || string(s.failures[0].Raw) != c.kept {
 			t.Errorf("%s: got %d %s, failures %+v", c.target, w.Code, w.Body, s.failures)
 		}
 	}
@@ -252,7 +275,8 @@ func TestSegmentSettings(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, req)
-		if got := protocol.PlainText(protocol.Dig(protocol.Whole(w.Body.Bytes()), c.path...)); w.Code != 200 || !json.Valid(w.Body.Bytes()) || string(got) != `k"y` || len(s.failures) != 0 {
+		if got := protocol.PlainText(protocol.Dig(protocol.Whole(w.Body.Bytes()), c.path...)); w.Code != 200 ||
+			!json.Valid(w.Body.Bytes()) || string(got) != `k"y` || len(s.failures) != 0 {
 			t.Errorf("%s: got %d %s", c.target, w.Code, w.Body)
 		}
 	}
@@ -261,9 +285,11 @@ func TestSegmentSettings(t *testing.T) {
 // FuzzQueries throws queries at the routes that take events from one: each is an
 // event, or is kept.
 func FuzzQueries(f *testing.F) {
-	routes := []string{"/pixel/v1/track", "/pixel/v1/page", "/v1/pixel/track", "/v1/pixel/page", "/e/", "/s/", "/v1/pixel.gif"}
+	routes := []string{"/pixel/v1/track", "/pixel/v1/page", "/v1/pixel/track", "/v1/pixel/page", "/e/", "/s/",
+		"/v1/pixel.gif"}
 	for at := range routes {
-		for _, query := range []string{"event=a&name=a&properties.a.b=1&properties.a=2", "event=a&properties=%7B%22a%22:1%7D&context.=1&.=2&a..b=3", "data=eyJldmVudCI6ImEifQ", "data=%25%37B&_=1",
+		for _, query := range []string{"event=a&name=a&properties.a.b=1&properties.a=2",
+			"event=a&properties=%7B%22a%22:1%7D&context.=1&.=2&a..b=3", "data=eyJldmVudCI6ImEifQ", "data=%25%37B&_=1",
 			"data=H4sIAAAAAAAA&event=%ff", "data=%22%7B%7D%22", "=&&=a&data", ";"} {
 			f.Add(at, query)
 		}
@@ -275,8 +301,10 @@ func FuzzQueries(f *testing.F) {
 		r, s := newTest(nil)
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, req)
-		if r.memory.Load() != 0 || w.Code >= 500 || w.Code == 200 && len(s.failures) > 0 && len(s.events) == 0 || w.Code >= 400 && len(s.failures) == 0 {
-			t.Fatalf("%s: got %d %s, %d events, %d failures, %d bytes in memory", target, w.Code, w.Body, len(s.events), len(s.failures), r.memory.Load())
+		if r.memory.Load() != 0 || w.Code >= 500 || w.Code == 200 && len(s.failures) > 0 && len(s.events) == 0 ||
+			w.Code >= 400 && len(s.failures) == 0 {
+			t.Fatalf("%s: got %d %s, %d events, %d failures, %d bytes in memory", target, w.Code, w.Body, len(s.events),
+				len(s.failures), r.memory.Load())
 		}
 		for _, e := range s.events {
 			if !json.Valid(e.Properties) {

@@ -34,10 +34,12 @@ func TestWrapped(t *testing.T) {
 		{"POST", "/i/v0/e/?ip=0&_=1795630054343&ver=1.449.2", zipped(list), "text/plain", 2},
 		{"POST", "/e/?compression=gzip-js&retry_count=2", zipped(one), "", 1},
 		{"POST", "/e/?compression=gzip-js", one, "text/plain", 1}, // the hint is wrong
-		{"POST", "/e/?compression=base64&beacon=1", "data=" + escape(std([]byte(one))), "application/x-www-form-urlencoded", 1},
+		{"POST", "/e/?compression=base64&beacon=1", "data=" + escape(std([]byte(one))), "application/x-www-form-urlencoded",
+			1},
 		{"POST", "/e/?beacon=1", "data=" + safe([]byte(one)), "text/plain", 1},
 		{"POST", "/e/", "data=" + std([]byte(one)), "text/plain", 1}, // a plus that is not escaped
-		{"POST", "/e/", "data=" + escape(std([]byte(zipped(one)))) + "&compression=gzip", "application/x-www-form-urlencoded", 1},
+		{"POST", "/e/", "data=" + escape(std([]byte(zipped(one)))) + "&compression=gzip", "application/x-www-form-urlencoded",
+			1},
 		{"POST", "/e/", "data=" + escape(escape(one)), "application/x-www-form-urlencoded", 1},
 		{"POST", "/e/", "data=" + escape(std([]byte(std([]byte(one))))), "application/x-www-form-urlencoded", 1},
 		{"POST", "/e/?compression=base64", std([]byte(list)), "text/plain", 2},
@@ -63,10 +65,12 @@ func TestWrapped(t *testing.T) {
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, req)
 		if w.Code != 200 || len(s.events) != c.events || r.memory.Load() != 0 {
-			t.Errorf("%s %s: got %d %s, %d events, %d bytes charged", c.method, c.target, w.Code, w.Body, len(s.events), r.memory.Load())
+			t.Errorf("%s %s: got %d %s, %d events, %d bytes charged", c.method, c.target, w.Code, w.Body, len(s.events),
+				r.memory.Load())
 			continue
 		}
-		if e := s.events[0]; string(e.Name) != "a?>" || string(e.UserID) != "u~~" || strings.Contains(string(e.Properties), key) {
+		if e := s.events[0]; string(e.Name) != "a?>" || string(e.UserID) != "u~~" ||
+			strings.Contains(string(e.Properties), key) {
 			t.Errorf("%s %s: got %s %s %s", c.method, c.target, e.Name, e.UserID, e.Properties)
 		}
 	}
@@ -83,12 +87,15 @@ func TestSealed(t *testing.T) {
 		status int
 		code   string
 	}{
-		"data=x&compression=lz64": {415, "unsupported_encoding"}, "data=e30&data=e30": {400, "duplicate_key"}, "data=!": {400, "invalid_form"}, "data=%": {400, "invalid_form"},
-		"data=" + strings.Repeat("A", 9<<20): {413, "body_too_large"}, `"{`: {400, "invalid_json"}, "data=e30": {401, "missing_key"},
+		"data=x&compression=lz64": {415, "unsupported_encoding"}, "data=e30&data=e30": {400, "duplicate_key"},
+		"data=!": {400, "invalid_form"}, "data=%": {400, "invalid_form"},
+		"data=" + strings.Repeat("A", 9<<20): {413, "body_too_large"}, `"{`: {400, "invalid_json"},
+		"data=e30": {401, "missing_key"},
 	} {
 		r, s := newTest(func(o *Options) { o.MaxBody = 16 << 20 })
 		code, a := send(r, "/e/", body)
-		if got := a["error"].(map[string]any)["code"]; code != want.status || got != want.code || len(s.events) != 0 || r.memory.Load() != 0 {
+		if got := a["error"].(map[string]any)["code"]; code != want.status || got != want.code || len(s.events) != 0 ||
+			r.memory.Load() != 0 {
 			t.Errorf("%.40s: got %d %v", body, code, a)
 		}
 	}
@@ -143,7 +150,8 @@ func TestSniffedIsSpooled(t *testing.T) {
 	value := base64.StdEncoding.EncodeToString(noise)
 	for _, name := range []string{key, "wrong"} {
 		r, s := newTest(func(o *Options) {
-			o.SpoolDir, o.MaxSpool, o.MaxMemory, o.MaxEvent, o.BlobThreshold, o.AnonymousRate = t.TempDir(), 64<<20, 1<<20, 8<<20, 64<<10, 64<<20
+			o.SpoolDir, o.MaxSpool, o.MaxMemory, o.MaxEvent, o.BlobThreshold, o.AnonymousRate = t.TempDir(), 64<<20, 1<<20,
+				8<<20, 64<<10, 64<<20
 		})
 		body := zipped(`{"api_key":"` + name + `","event":"a","properties":{"value":"` + value + `"}}`)
 		code, a := send(r, "/e/", body, "Content-Type", "text/plain")
@@ -153,7 +161,9 @@ func TestSniffedIsSpooled(t *testing.T) {
 		if name == key && (code != 200 || len(s.blobs) != 1 || string(s.blobs[0].data) != value) {
 			t.Errorf("got %d %v, %d blobs", code, a, len(s.blobs))
 		}
-		if name != key && (code != 401 || len(s.failures) != 1 || string(s.failures[0].Raw) != body || s.failures[0].ContentEncoding != "gzip") {
+		if name != key &&
+			(code != 401 || len(s.failures) != 1 || string(s.failures[0].Raw) != body ||
+				s.failures[0].ContentEncoding != "gzip") {
 			t.Errorf("got %d %v, %d failures", code, a, len(s.failures))
 		}
 	}
@@ -163,12 +173,15 @@ func TestSniffedIsSpooled(t *testing.T) {
 func TestQueryIsRedriven(t *testing.T) {
 	r, s := newTest(nil)
 	w := httptest.NewRecorder()
-	r.ServeHTTP(w, httptest.NewRequest("GET", "/e/?ip=1&ap%69_key=wrong&data="+base64.RawURLEncoding.EncodeToString([]byte(`{"event":"a"}`)), nil))
+	r.ServeHTTP(w, httptest.NewRequest("GET",
+		"/e/?ip=1&ap%69_key=wrong&data="+base64.RawURLEncoding.EncodeToString([]byte(`{"event":"a"}`)), nil))
 	if w.Code != 401 || len(s.failures) != 1 || string(s.failures[0].Raw) != "ip=1&data=eyJldmVudCI6ImEifQ" {
 		t.Fatalf("got %d %s, %+v", w.Code, w.Body, s.failures)
 	}
 	f := s.failures[0]
-	out, err := r.Redrive(t.Context(), Redrive{ID: [16]byte{1}, Project: "game", Path: f.Path, Body: f.Raw, ContentType: f.ContentType, ContentEncoding: f.ContentEncoding})
+	out, err := r.Redrive(t.Context(),
+		Redrive{ID: [16]byte{1}, Project: "game", Path: f.Path, Body: f.Raw, ContentType: f.ContentType,
+			ContentEncoding: f.ContentEncoding})
 	if err != nil || out.Accepted != 1 || names(s.events) != "a" {
 		t.Errorf("redriven %+v %v", out, err)
 	}
@@ -178,8 +191,11 @@ func TestQueryIsRedriven(t *testing.T) {
 		t.Fatalf("got %d, %d failures", code, len(s.failures))
 	}
 	f = s.failures[1]
-	out, err = r.Redrive(t.Context(), Redrive{ID: [16]byte{2}, Project: "game", Path: f.Path, Body: f.Raw, ContentType: f.ContentType, ContentEncoding: f.ContentEncoding})
-	if f.ContentEncoding != "gzip" || string(f.Raw) != packed || err != nil || out.Accepted != 1 || names(s.events) != "a b" {
+	out, err = r.Redrive(t.Context(),
+		Redrive{ID: [16]byte{2}, Project: "game", Path: f.Path, Body: f.Raw, ContentType: f.ContentType,
+			ContentEncoding: f.ContentEncoding})
+	if f.ContentEncoding != "gzip" || string(f.Raw) != packed || err != nil || out.Accepted != 1 ||
+		names(s.events) != "a b" {
 		t.Errorf("%q redriven %+v %v", f.ContentEncoding, out, err)
 	}
 }
