@@ -72,7 +72,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error)
 		if !refused.Code.Kept() || q.silent {
 			return
 		}
-		r.enter(context.Background(), q)
+		q.lease.Turn(context.Background(), 0)
 		f.Code, f.Message, f.ContentEncoding = refused.Code.String(), refused.Message,
 			clip(req.Header.Get("Content-Encoding"))
 		switch {
@@ -88,7 +88,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error)
 		r.reporter.Report(f)
 		return
 	}
-	r.enter(context.Background(), q)
+	q.lease.Turn(context.Background(), 0)
 	q.reportRejects(f)
 	q.reportTaken(f)
 }

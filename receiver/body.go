@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"math"
@@ -13,25 +14,26 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/penstock/penstock/receiver/admission"
+	"github.com/penstock/penstock/receiver/errcode"
 )
 
 // What can be wrong with a body besides its encoding.
 var (
-	errMemory    = errors.New("memory limit")
-	errBody      = errors.New("body limit")
-	errDecoded   = errors.New("decoded limit")
-	errTrailing  = errors.New("something follows the compressed data")
-	errAnonymous = errors.New("anonymous limit")
-	errCrowded   = errors.New("limit of an address")
-	errEarly     = errors.New("limit of the key") // visit.early says which
+	errMemory   = admission.ErrMemory
+	errBody     = errors.New("body limit")
+	errDecoded  = errors.New("decoded limit")
+	errTrailing = errors.New("something follows the compressed data")
+	errEarly    = errors.New("limit of the key") // request.early says which
 )
 
 // readBody reads the body as it was sent into dst.
 func (r *Receiver) readBody(q *request, req *http.Request, dst *[]byte, limit int64) error {
-	inside := q.visit.inside
+	inside := q.lease.Inside()
 	err := q.readSent(req, dst, limit)
-	if inside && r.strangers.arrived(&q.visit) {
-		err = errCrowded
+	if inside {
+		err = cmp.Or(q.lease.Arrived(), err)
 	}
 	q.extend = nil // net/http has lifted the deadline
 	q.whole = err == nil
@@ -45,13 +47,13 @@ func (q *request) readSent(req *http.Request, dst *[]byte, limit int64) error {
 	}
 	q.limited = limitReader{r: req.Body, left: q.maxBody, allow: q.limited.allow, pays: q}
 	src, length, beside, err := io.Reader(&q.limited), req.ContentLength, int64(0), error(nil)
-	if q.visit.inside {
+	if q.lease.Inside() {
 		if src, err = q.introduce(src, length); err != nil {
 			return err
 		}
 		q.limited.left += q.maxBody - before
 		beside = int64(cap(q.frontBuf))
-		if q.visit.inside {
+		if q.lease.Inside() {
 			length = -1 // what a stranger announces takes neither memory nor disk
 		}
 	}
@@ -60,7 +62,7 @@ func (q *request) readSent(req *http.Request, dst *[]byte, limit int64) error {
 
 // read brings the whole body, decompressed, into q.body. A compressed one is
 // kept as it was sent as well, for whoever is to see why it was refused.
-func (r *Receiver) read(q *request, req *http.Request) *refusal {
+func (r *Receiver) read(q *request, req *http.Request) *errcode.Error {
 	var err error
 	if q.route.Query && q.redrive == nil {
 		err = q.takeQuery(req.URL.RawQuery)
@@ -68,13 +70,13 @@ func (r *Receiver) read(q *request, req *http.Request) *refusal {
 		if err = r.readBody(q, req, &q.body, r.opts.MaxDecoded); err == nil && q.route.FindsGzip && isGzip(q.body) {
 			q.sent, q.body = q.body, q.sent[:0]
 			q.name(req, "gzip")
-			if r.enter(req.Context(), q) != nil {
+			if q.lease.Turn(req.Context(), 0) != nil {
 				return cancelled()
 			}
 			err = q.decompress()
 		}
 	} else if err = r.readBody(q, req, &q.sent, q.maxBody); err == nil {
-		if r.enter(req.Context(), q) != nil {
+		if q.lease.Turn(req.Context(), 0) != nil {
 			return cancelled()
 		}
 		err = q.decompress()
@@ -86,36 +88,38 @@ func (r *Receiver) read(q *request, req *http.Request) *refusal {
 }
 
 // unread is the answer to a body that could not be read.
-func (r *Receiver) unread(q *request, err error) *refusal {
+func (r *Receiver) unread(q *request, err error) *errcode.Error {
 	switch {
 	case errors.Is(err, errEarly):
-		return q.visit.early
-	case errors.Is(err, errAnonymous):
+		return q.early
+	case errors.Is(err, admission.ErrAnonymous):
 		return keylessLimit()
-	case errors.Is(err, errCrowded):
+	case errors.Is(err, admission.ErrCrowded):
 		return q.crowded()
 	case (errors.Is(err, errDecoded) || errors.Is(err, errBody)) && q.key.Project == "":
-		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "no known key is in the first %d bytes of the body: "+
-			"larger bodies than %d bytes, sent or decompressed, need it there or in the head", frontBytes, r.opts.strangerBody())
+		return errcode.BodyTooLarge.Errorf("no known key is in the first %d bytes of the body: "+
+			"larger bodies than %d bytes, sent or decompressed, need it there or in the head", admission.FrontBytes,
+			r.opts.strangerBody())
 	case errors.Is(err, errDecoded) && q.key.Small:
 		return q.fits(q.decodedMax() + 1)
 	case errors.Is(err, errDecoded) && q.encoding == "":
-		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than the limit of %d bytes", r.opts.MaxDecoded)
+		return errcode.BodyTooLarge.Errorf("the body is larger than the limit of %d bytes", r.opts.MaxDecoded)
 	case errors.Is(err, errDecoded):
-		return refuse(http.StatusRequestEntityTooLarge, "decoded_too_large", "the decompressed body is larger than the limit of %d bytes", r.opts.MaxDecoded)
+		return errcode.DecodedTooLarge.Errorf("the decompressed body is larger than the limit of %d bytes", r.opts.MaxDecoded)
 	case errors.Is(err, errBody):
-		return refuse(http.StatusRequestEntityTooLarge, "body_too_large", "the body is larger than the limit of %d bytes", q.maxBody)
+		return errcode.BodyTooLarge.Errorf("the body is larger than the limit of %d bytes", q.maxBody)
 	case errors.Is(err, errMemory):
 		return busy()
-	case errors.Is(err, errSpool):
-		r.log.Warn("a large body is not taken", "bytes_on_disk", r.spooled.Load(), "limit", r.opts.MaxSpool, "error", err)
-		return refuse(http.StatusServiceUnavailable, "busy", "there is no room for large requests now; send it again")
+	case errors.Is(err, admission.ErrSpool):
+		r.log.Warn("a large body is not taken", "bytes_on_disk", r.admission.Spooled(), "limit", r.opts.MaxSpool, "error",
+			err)
+		return errcode.Busy.Errorf("there is no room for large requests now; send it again")
 	case q.whole:
-		return refuse(http.StatusBadRequest, "invalid_encoding", "the body is not valid %s: %s", q.encoding, err)
+		return errcode.InvalidEncoding.Errorf("the body is not valid %s: %s", q.encoding, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return refuse(http.StatusRequestTimeout, "timeout", "the body did not come within %s", r.opts.ReadTimeout)
+		return errcode.Timeout.Errorf("the body did not come within %s", r.opts.ReadTimeout)
 	default:
-		return refuse(http.StatusBadRequest, "incomplete_body", "the body ended before it was complete: %s", err)
+		return errcode.IncompleteBody.Errorf("the body ended before it was complete: %s", err)
 	}
 }
 
@@ -132,13 +136,13 @@ func (r *Receiver) keep(q *request, req *http.Request) {
 		if req.ContentLength <= q.maxBody {
 			size += max(0, req.ContentLength)
 		}
-		if !r.strangers.budget.take(size) {
+		if !r.admission.Budget.Take(size) {
 			q.silent = true
 			r.reporter.Drop("anonymous")
 			return
 		}
 		if req.ContentLength < 0 {
-			q.limited.allow = &r.strangers.budget
+			q.limited.allow = r.admission.Budget
 		}
 	}
 	if q.route.Query {
@@ -148,23 +152,23 @@ func (r *Receiver) keep(q *request, req *http.Request) {
 	switch err := r.readBody(q, req, &q.sent, q.maxBody); {
 	case err == nil && q.encoding == "" && q.route.FindsGzip && isGzip(q.sent):
 		q.name(req, "gzip")
-	case errors.Is(err, errAnonymous):
+	case errors.Is(err, admission.ErrAnonymous):
 		q.silent = true
 		r.reporter.Drop("anonymous")
-	case errors.Is(err, errMemory), errors.Is(err, errSpool):
+	case errors.Is(err, errMemory), errors.Is(err, admission.ErrSpool):
 		q.missing = "too many requests were in memory"
 	case err != nil:
 		q.missing = r.unread(q, err).Message
 	}
 }
 
-func keylessLimit() *refusal {
-	return refuse(http.StatusTooManyRequests, "keyless_limit", "the body's key was not found in its first %d bytes, and too much "+
-		"is sent without a known key now: put the key into the head, or send this again later", frontBytes)
+func keylessLimit() *errcode.Error {
+	return errcode.KeylessLimit.Errorf("the body's key was not found in its first %d bytes, and too much "+
+		"is sent without a known key now: put the key into the head, or send this again later", admission.FrontBytes)
 }
 
-func busy() *refusal {
-	return refuse(http.StatusServiceUnavailable, "busy", "too many requests are in memory now; send it again")
+func busy() *errcode.Error {
+	return errcode.Busy.Errorf("too many requests are in memory now; send it again")
 }
 
 // Sizes of a body's buffer, in bytes. What a client announces is not taken at
@@ -187,7 +191,7 @@ func (q *request) fillFrom(dst *[]byte, src io.Reader, expect, limit, beside int
 		return q.spool(dst, nil, src, limit)
 	}
 	buf := (*dst)[:cap(*dst)]
-	if err := q.charge(int64(len(buf)) + beside); err != nil {
+	if err := q.lease.Resize(int64(len(buf)) + beside); err != nil {
 		return err
 	}
 	n := 0
@@ -205,7 +209,7 @@ func (q *request) fillFrom(dst *[]byte, src io.Reader, expect, limit, beside int
 				size = min(expect+1, max(size, firstBuffer))
 			}
 			size = min(size, limit+1)
-			if err := q.charge(size + beside); err != nil {
+			if err := q.lease.Resize(size + beside); err != nil {
 				return err
 			}
 			grown := make([]byte, size)
@@ -231,17 +235,17 @@ func (q *request) fillFrom(dst *[]byte, src io.Reader, expect, limit, beside int
 type limitReader struct {
 	r     io.Reader
 	left  int64
-	allow *budget  // that the bytes are taken from; nil: none
-	pays  *request // for the bytes, while its key is not known; nil: none
+	allow *admission.Budget // that the bytes are taken from; nil: none
+	pays  *request          // for the bytes, while its key is not known; nil: none
 }
 
 func (l *limitReader) Read(p []byte) (int, error) {
 	if l.left < 0 {
 		return 0, errBody
 	}
-	if l.pays != nil && l.pays.visit.inside {
-		if l.pays.visit.replaced.Load() {
-			return 0, errCrowded
+	if l.pays != nil && l.pays.lease.Inside() {
+		if l.pays.lease.Replaced() {
+			return 0, admission.ErrCrowded
 		}
 		p = p[:min(len(p), strangerRead)]
 	}
@@ -249,11 +253,11 @@ func (l *limitReader) Read(p []byte) (int, error) {
 	if l.left -= int64(n); l.left < 0 {
 		err = errBody
 	}
-	if l.allow != nil && !l.allow.take(int64(n)) {
-		err = errAnonymous
+	if l.allow != nil && !l.allow.Take(int64(n)) {
+		err = admission.ErrAnonymous
 	}
 	if l.pays != nil {
-		if unpaid := l.pays.pay(int64(n)); unpaid != nil {
+		if unpaid := l.pays.lease.Pay(int64(n)); unpaid != nil {
 			err = unpaid
 		}
 	}
@@ -263,7 +267,8 @@ func (l *limitReader) Read(p []byte) (int, error) {
 var (
 	gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
 	zstdReaders = sync.Pool{New: func() any {
-		z, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdMaxWindow))
+		z, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(zstdMaxWindow))
 		return z
 	}}
 )
@@ -300,16 +305,16 @@ func (q *request) decompress() error {
 	if err != nil {
 		return err
 	}
-	return q.charge(q.inMemory(q.sent) + q.inMemory(q.body))
+	return q.lease.Resize(q.lease.InMemory(q.sent) + q.lease.InMemory(q.body))
 }
 
 // unpack reads a decompressor that takes memory bytes.
 func (q *request) unpack(z io.Reader, memory int64) error {
-	memory += q.inMemory(q.sent)
-	if q.visit.inside {
+	memory += q.lease.InMemory(q.sent)
+	if q.lease.Inside() {
 		z = &limitReader{r: z, left: math.MaxInt64, pays: q} // fill has the limit
-		memory += frontBytes
-		if err := q.charge(memory); err != nil {
+		memory += admission.FrontBytes
+		if err := q.lease.Resize(memory); err != nil {
 			return err
 		}
 		var err error
@@ -323,7 +328,7 @@ func (q *request) unpack(z io.Reader, memory int64) error {
 // decodedMax is how many bytes a body may decompress to.
 func (q *request) decodedMax() int64 {
 	switch {
-	case q.visit.inside:
+	case q.lease.Inside():
 		return min(q.r.opts.strangerBody(), q.r.opts.MaxDecoded)
 	case q.key.Small:
 		return min(q.r.opts.SmallBody, q.r.opts.MaxDecoded)
@@ -336,7 +341,8 @@ func frontReader(head []byte, encoding string) (io.Reader, error) {
 	src := bytes.NewReader(head)
 	switch encoding {
 	case "zstd":
-		return zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(zstdMaxWindow))
+		return zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(zstdMaxWindow))
 	case "deflate":
 		if !isZlib(head) {
 			return flate.NewReader(src), nil

@@ -95,8 +95,8 @@ func TestEncodings(t *testing.T) {
 			if a := serve(t, r, withKey(post("/v1/events", "", "Content-Encoding", c.encoding))); a.Status != 400 {
 				t.Errorf("empty: got %+v", a)
 			}
-			if r.memory.Load() != 0 {
-				t.Errorf("%d bytes still charged", r.memory.Load())
+			if r.admission.Memory() != 0 {
+				t.Errorf("%d bytes still charged", r.admission.Memory())
 			}
 		})
 	}
@@ -185,8 +185,8 @@ func TestBodyAtItsLimits(t *testing.T) {
 					t.Errorf("%d bytes, known %v: got %d %s", size, known, a.Status, a.codes())
 				}
 			}
-			if r.memory.Load() != 0 {
-				t.Errorf("%d bytes still charged", r.memory.Load())
+			if r.admission.Memory() != 0 {
+				t.Errorf("%d bytes still charged", r.admission.Memory())
 			}
 		}
 	}

@@ -263,7 +263,7 @@ func FuzzCloudEvents(f *testing.F) {
 		q.project = append(q.project, "game"...)
 		q.body = append(q.body, body...)
 		refused := q.decode(q.body)
-		q.charge(0)
+		q.lease.Resize(0)
 		if refused != nil {
 			if refused.Status() < 400 || refused.Status() > 499 || refused.Code == errcode.None || refused.Message == "" {
 				t.Fatalf("refused: %+v", refused)

@@ -53,7 +53,7 @@ func (q *request) count(raw []byte, contentType string, err error) {
 		code, message := errcode.Of(err)
 		q.rejects = append(q.rejects, protocol.Reject{Index: q.index, Code: code, Message: message, Raw: raw,
 			ContentType: contentType})
-		if len(q.rejects)%rejectsAtOnce == 0 && q.charge(q.charged+rejectsAtOnce*rejectRoom) != nil {
+		if len(q.rejects)%rejectsAtOnce == 0 && q.lease.Grow(rejectsAtOnce*rejectRoom) != nil {
 			q.overfull = true
 		}
 	}

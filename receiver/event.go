@@ -60,7 +60,7 @@ func (q *request) event(m protocol.Mapper, src []byte) (n int, err error) {
 		w.Buf, w.Blobs, w.Applied = w.Buf[:from], w.Blobs[:blobs], w.Applied[:applied]
 		return n, err
 	}
-	if grown := cap(w.Buf); grown > piece && q.charge(q.charged+int64(grown)) != nil {
+	if grown := cap(w.Buf); grown > piece && q.lease.Grow(int64(grown)) != nil {
 		q.overfull = true
 		return n, errMemory
 	}
@@ -109,11 +109,11 @@ func (q *request) make(e *pipeline.Event, size int) error {
 func (q *request) room(n int) error {
 	if cap(q.rows.Buf)-len(q.rows.Buf) < n {
 		n = max(n, smallBuffer, min(2*cap(q.rows.Buf), keepBytes))
-		if err := q.charge(q.charged + int64(n)); err != nil {
+		if err := q.lease.Grow(int64(n)); err != nil {
 			return err
 		}
 		q.rows.Buf = make([]byte, 0, n)
-		q.unload() // what was copied need not be in memory twice
+		q.lease.Unload() // what was copied need not be in memory twice
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func FuzzDecode(f *testing.F) {
 		q.project = append(q.project, "game"...)
 		q.body = append(q.body, body...)
 		refused := q.decode(q.body)
-		q.charge(0)
+		q.lease.Resize(0)
 		if !bytes.Equal(q.body, body) {
 			t.Fatal("the body was changed")
 		}

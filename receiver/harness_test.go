@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
@@ -241,3 +242,15 @@ const (
 )
 
 func HashKey(key string) [32]byte { return tenant.HashKey(key) }
+
+// hold takes memory of a receiver for another customer's request.
+func hold(t *testing.T, r *Receiver, size int64) *admission.Lease {
+	t.Helper()
+	var l admission.Lease
+	l.Open(r.admission)
+	l.Known()
+	if err := l.Resize(size); err != nil {
+		t.Fatal(err)
+	}
+	return &l
+}

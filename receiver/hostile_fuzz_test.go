@@ -95,7 +95,7 @@ func FuzzDecompress(f *testing.F) {
 			if most := uint64(3*zstdMaxWindow + 8*limit); used > most {
 				t.Fatalf("%s: %d bytes of memory for %d, want at most %d", name, used, len(sent), most)
 			}
-			q.charge(0)
+			q.lease.Resize(0)
 		}
 	})
 }
@@ -118,7 +118,7 @@ func FuzzCut(f *testing.F) {
 		if used := allocated(func() { q.decode(q.body) }); used > 4<<20+200*uint64(len(b)) {
 			t.Errorf("%d bytes of memory for %d", used, len(b))
 		}
-		defer q.charge(0)
+		defer q.lease.Resize(0)
 		for _, e := range q.events {
 			if !json.Valid(e.Properties) {
 				t.Fatalf("%q -> %q", b, e.Properties)
@@ -164,7 +164,7 @@ func FuzzRedact(f *testing.F) {
 		if used := allocated(func() { q.decode(q.body) }); used > 4<<20+400*uint64(len(b)) {
 			t.Errorf("%d bytes of memory for %d", used, len(b))
 		}
-		defer q.charge(0)
+		defer q.lease.Resize(0)
 		for i := range q.events {
 			e := &q.events[i]
 			if len(e.UserID) > 0 {

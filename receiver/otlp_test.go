@@ -464,8 +464,8 @@ func TestOTLPLimits(t *testing.T) {
 			if len(s.failures) > 0 {
 				code = s.failures[0].Code
 			}
-			if w.Code != c.status || code != c.code || r.memory.Load() != 0 {
-				t.Errorf("%s: got %d %.200q, %s, %d bytes charged", kind, w.Code, w.Body, code, r.memory.Load())
+			if w.Code != c.status || code != c.code || r.admission.Memory() != 0 {
+				t.Errorf("%s: got %d %.200q, %s, %d bytes charged", kind, w.Code, w.Body, code, r.admission.Memory())
 			}
 		}
 	}
@@ -495,7 +495,7 @@ func fuzzOTLP(f *testing.F, kind string) {
 		q.context = append(q.context, `{"ip":""}`...)
 		q.body = append(q.body, body...)
 		refused := q.decode(q.body)
-		q.charge(0)
+		q.lease.Resize(0)
 		if !bytes.Equal(q.body, body) {
 			t.Fatal("the body was changed")
 		}
@@ -521,7 +521,7 @@ func fuzzOTLP(f *testing.F, kind string) {
 			again.route = r.router.Find(path, http.Header{"Content-Type": {e.ContentType}})
 			again.project, again.context = q.project, q.context
 			refused := again.decode(e.Raw)
-			again.charge(0)
+			again.lease.Resize(0)
 			if refused != nil || again.rejected != 1 || again.index != 1 {
 				t.Fatalf("%+v is kept as %q: %+v, %d of %d", e, e.Raw, refused, again.rejected, again.index)
 			}

@@ -53,8 +53,8 @@ func FuzzDialects(f *testing.F) {
 		s.events, s.failures, s.dropped = nil, nil, nil
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, req)
-		if r.memory.Load() != 0 || len(s.dropped) != 0 {
-			t.Fatalf("%s %q: %d bytes of memory, dropped %v", path, body, r.memory.Load(), s.dropped)
+		if r.admission.Memory() != 0 || len(s.dropped) != 0 {
+			t.Fatalf("%s %q: %d bytes of memory, dropped %v", path, body, r.admission.Memory(), s.dropped)
 		}
 		if want := listed(path, body); w.Code < 400 && len(s.events)+len(s.failures) < want {
 			t.Fatalf("%s %q: %d events and %d failures of %d", path, body, len(s.events), len(s.failures), want)

@@ -12,12 +12,10 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -84,12 +82,7 @@ type Receiver struct {
 	reporter  Reporter
 	log       *slog.Logger
 	metrics   *metrics
-	memory    atomic.Int64  // bytes of all requests now, see request.charge
-	spooled   atomic.Int64  // bytes of all bodies that are on disk
-	large     chan struct{} // holds the one request that is judged of those with such bodies
-	medium    chan struct{} // hold those that are judged of bodies beyond mediumAt
-	strangers *strangers
-	conns     *admission.Conns
+	admission *admission.Control
 	pool      sync.Pool // of *request
 }
 
@@ -98,9 +91,10 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, r
 	opts.ClientIPHeader = http.CanonicalHeaderKey(opts.ClientIPHeader)
 	log = slog.New(sparselog.New(log.Handler())) // strangers must not flood the log
 	r := &Receiver{opts: opts, appender: appender, reporter: reporter, log: log,
-		metrics: newMetrics(reg), strangers: newStrangers(&opts)}
-	r.conns = admission.NewConns(admission.ConnLimits{Most: opts.MaxConnections, Memory: opts.MaxMemory / 2}, log, reg)
-	r.large, r.medium = make(chan struct{}, 1), make(chan struct{}, runtime.GOMAXPROCS(0))
+		metrics: newMetrics(reg)}
+	r.admission = admission.New(admission.Limits{Memory: opts.MaxMemory, Spool: opts.MaxSpool, SpoolDir: opts.SpoolDir,
+		AnonymousRate: opts.AnonymousRate, StrangerBody: opts.strangerBody(), MaxKeyless: opts.MaxKeyless,
+		Connections: opts.MaxConnections}, log, reg)
 	r.tenants, r.router = newTenants(opts.Keys, r.metrics), newRouter(&r.opts)
 	r.native = r.router.Find(native.Path, nil)
 	r.pool.New = func() any { return newRequest(r) }
@@ -110,7 +104,7 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, r
 // Attach lets the connections of a server count towards Options.MaxConnections and MaxMemory. It returns the listener
 // that the server has to use.
 func (r *Receiver) Attach(server *http.Server, l net.Listener) net.Listener {
-	return r.conns.Attach(server, l)
+	return r.admission.Conns.Attach(server, l)
 }
 
 // ServeHTTP is POST /v1/events, and what the clients of other products send
@@ -146,7 +140,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			p.Prepare(req)
 		}
 		refusal = r.admit(q, req)
-		if !q.chargeHead(req) {
+		if q.lease.Head(req) != nil {
 			refusal = busy()
 		} else if refusal == nil {
 			refusal = r.take(q, req)
@@ -162,7 +156,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.metrics.observe(status, q, time.Since(began))
 	// Nobody waits for the errors pipeline's turn at large bodies before its
 	// answer, and nobody's turn for a client that takes long to read one.
-	later := q.reported(refusal) && len(q.spools) > 0 && !q.entered
+	later := q.reported(refusal) && q.lease.Spooled() && q.lease.Class() != admission.Large
 	if later {
 		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
 	} else {
@@ -185,13 +179,8 @@ func (r *Receiver) begin(now time.Time) *request {
 }
 
 func (r *Receiver) end(q *request) {
-	q.charge(0)
-	q.releaseHead()
-	q.leave()
 	q.unspool()
-	if q.visit.inside { // its handler panicked
-		r.strangers.leave(&q.visit, false)
-	}
+	q.lease.Close()
 	if len(q.frontBuf) > smallBuffer {
 		q.frontBuf = nil // the next request may be small
 	}
@@ -206,8 +195,8 @@ func (q *request) release() {
 	if answer <= keepBytes {
 		answer = 0
 	}
-	q.charge(answer)
-	q.leave()
+	q.lease.Resize(answer)
+	q.lease.Yield()
 	q.unspool()
 	if !q.small() {
 		q.sent, q.body, q.events, q.rejects, q.violations = nil, nil, nil, nil, nil
@@ -253,11 +242,11 @@ func (r *Receiver) take(q *request, req *http.Request) *errcode.Error {
 	if err := r.read(q, req); err != nil {
 		return err
 	}
-	if r.enter(req.Context(), q) != nil || r.enterMedium(req.Context(), q) != nil {
+	if q.lease.Turn(req.Context(), len(q.body)) != nil {
 		return cancelled()
 	}
-	if own := q.charged - q.apart; (q.entered || q.held) && r.memory.Load()-own > r.opts.MaxMemory {
-		return busy() // those before it have kept more than was foreseen
+	if q.lease.Overdrawn() {
+		return busy()
 	}
 	if c, ok := q.route.Protocol.(protocol.Chooser); ok && q.in.Redrive != protocol.RedriveEvent {
 		q.route = c.Choose(q.body)
@@ -302,9 +291,9 @@ func (q *request) asSent() []byte {
 // append hands the events to the batcher.
 func (r *Receiver) append(q *request, req *http.Request) *errcode.Error {
 	q.accepted = len(q.events)
-	large := q.held || q.entered // of a small one there is little to let go of, and its buffers are used again
+	large := q.lease.Class() != admission.Small // of a small one there is little to let go of, and its buffers are used again
 	if large {
-		q.unload()
+		q.lease.Unload()
 	}
 	ticket, err := r.appender.Append(req.Context(), q.events, q.rows.Blobs, q.durability)
 	if err != nil {
@@ -355,7 +344,7 @@ func preflight(w http.ResponseWriter, req *http.Request, route *protocol.Route) 
 // admit checks key, durability, content type and encoding before a byte of the body is read.
 func (r *Receiver) admit(q *request, req *http.Request) *errcode.Error {
 	q.clientIP, q.proxied = r.client(req)
-	q.conn = admission.ConnOf(req.Context())
+	q.lease.Conn = admission.ConnOf(req.Context())
 	key, given := q.route.Protocol.Authenticate(req)
 	if _, finds := q.route.Protocol.(protocol.KeyFinder); !given && !finds {
 		return missingKey()
@@ -391,7 +380,7 @@ func (r *Receiver) unlock(q *request) *errcode.Error {
 	case key == "":
 		return missingKey()
 	case q.key.Project != "":
-		return q.visit.denied
+		return q.denied
 	}
 	return r.useKey(q, key)
 }
@@ -417,7 +406,7 @@ func cancelled() *errcode.Error {
 // takeQuery makes the query the request's body, without the key, for whoever is
 // to see why it was refused.
 func (q *request) takeQuery(raw string) error {
-	if err := q.charge(2 * int64(len(raw))); err != nil {
+	if err := q.lease.Resize(2 * int64(len(raw))); err != nil {
 		return err
 	}
 	for part := range strings.SplitSeq(raw, "&") {

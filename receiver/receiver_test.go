@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -171,8 +172,8 @@ func TestRefuseRequest(t *testing.T) {
 			if told := strings.Contains(f.Message, "its bytes are not kept"); told == (c.kept || c.body == "") || !strings.HasPrefix(f.Message, a.Error.Message) {
 				t.Errorf("message %q", f.Message)
 			}
-			if r.memory.Load() != 0 {
-				t.Errorf("%d bytes still charged", r.memory.Load())
+			if r.admission.Memory() != 0 {
+				t.Errorf("%d bytes still charged", r.admission.Memory())
 			}
 		})
 	}
@@ -269,7 +270,7 @@ func TestMemoryLimit(t *testing.T) {
 	if a := serve(t, r, withKey(post("/v1/events", large+large))); a.Status != 202 || a.Accepted != 2 {
 		t.Errorf("got %+v", a)
 	}
-	if got := r.memory.Load(); got != 0 {
+	if got := r.admission.Memory(); got != 0 {
 		t.Errorf("%d bytes still charged", got)
 	}
 }
@@ -287,7 +288,7 @@ func TestMediumBodies(t *testing.T) {
 	}
 	medium := func() *http.Request { return withKey(post("/v1/events", body.String())) }
 
-	slots := cap(r.medium)
+	slots := runtime.GOMAXPROCS(0)
 	arrived, release := make(chan bool, slots), make(chan struct{})
 	s.wait = func(ctx context.Context) error { arrived <- true; <-release; return nil }
 	answers := make(chan answer, 2*slots)
@@ -350,8 +351,8 @@ func TestMediumBodies(t *testing.T) {
 			t.Fatalf("%s: %d times, want %d", p, count[p], 3*slots)
 		}
 	}
-	if got := r.memory.Load(); got != 0 || len(r.medium) != 0 {
-		t.Errorf("%d bytes still charged, %d still judged", got, len(r.medium))
+	if got := r.admission.Memory(); got != 0 || r.admission.Turns() != 0 {
+		t.Errorf("%d bytes still charged, %d still judged", got, r.admission.Turns())
 	}
 }
 
@@ -402,8 +403,8 @@ func TestStalledBody(t *testing.T) {
 			}
 		})
 	}
-	if len(s.events) != 0 || len(s.failures) != 9 || r.memory.Load() != 0 {
-		t.Errorf("%d events, %d failures, %d bytes charged", len(s.events), len(s.failures), r.memory.Load())
+	if len(s.events) != 0 || len(s.failures) != 9 || r.admission.Memory() != 0 {
+		t.Errorf("%d events, %d failures, %d bytes charged", len(s.events), len(s.failures), r.admission.Memory())
 	}
 	for _, f := range s.failures {
 		if len(f.Raw) != 0 || !strings.Contains(f.Message, "its bytes are not kept") {

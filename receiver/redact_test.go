@@ -129,8 +129,10 @@ func TestRedactCounts(t *testing.T) {
 		return n
 	}
 	good := `{"name":"a","a":1,"b":[1,2],"c":{"a":1}}`
-	large := `{"name":"a","a":1,"b":[1,2],"c":"` + strings.Repeat("x", 2<<20) + `"}`
-	sendFile(t, r, large) // its buffers are let go before it is counted
+	large := `{"name":"a","a":1,"b":[1,2],"c":"` + strings.Repeat("x", 3<<19) + `"}`
+	if a := sendFile(t, r, large); a.Accepted != 1 { // its buffers are let go before it is counted
+		t.Fatalf("a large event: %+v", a)
+	}
 	if a, b := count("properties.a", "drop"), count("properties.b", "hash"); a != 1 || b != 2 {
 		t.Errorf("of a large event: %v dropped, %v hashed", a, b)
 	}
@@ -218,12 +220,12 @@ func TestRedactMemory(t *testing.T) {
 	if a := sendFile(t, r, body(120<<10)); a.Status != 413 || a.Error.Code != "body_too_large" {
 		t.Errorf("%+v", a)
 	}
-	r.memory.Add(40 << 10) // others'
+	others := hold(t, r, 40<<10)
 	if a := sendFile(t, r, body(60<<10)); a.Status != 503 || a.Error.Code != "busy" {
 		t.Errorf("%+v", a)
 	}
-	r.memory.Add(-40 << 10)
-	if n := r.memory.Load(); n != 0 {
+	others.Close()
+	if n := r.admission.Memory(); n != 0 {
 		t.Errorf("%d bytes are still counted", n)
 	}
 }

@@ -76,6 +76,7 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 		q.route = route
 	}
 	q.key, q.tenant = tenant.Key{Project: d.Project}, r.tenants.Project(d.Project)
+	q.lease.Known()
 	q.project = append(q.project[:0], d.Project...)
 	q.durability, q.clientIP = d.Durability, d.ClientIP
 	q.maxBody = max(q.maxBody, int64(len(d.Body))) // an event's bytes may have come compressed

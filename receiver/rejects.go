@@ -142,8 +142,8 @@ func (q *request) withJoined(rest []protocol.Reject, f *pipeline.Failure) {
 	var err error
 	if size > spoolAt && q.r.opts.SpoolDir != "" {
 		err = q.spool(&f.Raw, nil, src, math.MaxInt64)
-	} else if err = q.charge(q.charged + size); err == nil {
-		defer func() { q.charge(q.charged - size) }()
+	} else if err = q.lease.Grow(size); err == nil {
+		defer func() { q.lease.Grow(-size) }()
 		b := bytes.NewBuffer(make([]byte, 0, size))
 		io.Copy(b, struct{ io.Reader }{src})
 		f.Raw = b.Bytes()

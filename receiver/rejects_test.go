@@ -35,8 +35,8 @@ func TestManyRejectsShareARecord(t *testing.T) {
 		!strings.Contains(f.Message, "49900 events of one request, at indexes 100 to 49999") || f.Project != "game" {
 		t.Errorf("%s %d %d, %d bytes: %s", f.Code, f.Index, f.Count, len(f.Raw), f.Message)
 	}
-	if r.memory.Load() != 0 {
-		t.Errorf("%d bytes are charged", r.memory.Load())
+	if r.admission.Memory() != 0 {
+		t.Errorf("%d bytes are charged", r.admission.Memory())
 	}
 }
 
@@ -126,8 +126,11 @@ func TestSharedRecordOfALargeBody(t *testing.T) {
 	}
 	idle(t, r, dir)
 
-	s.failures = nil
-	r.opts.MaxSpool = int64(len(event)) * 500
+	dir = t.TempDir()
+	r, s = newTest(func(o *Options) {
+		spooling(t, dir)(o)
+		o.MaxMemory, o.BlobThreshold, o.MaxSpool = 2<<20, 0, int64(len(event))*500
+	})
 	serve(t, r, withKey(post("/v1/events", strings.Repeat(event, 400))))
 	if f := s.failures[maxAlike]; len(f.Raw) != 0 || !strings.Contains(f.Message, "not kept") ||
 		fmt.Sprint(s.dropped) != "[raw]" {

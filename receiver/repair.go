@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"io"
 	"math"
-	"unsafe"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 )
@@ -16,38 +15,24 @@ const repairedLoneSurrogate = "lone_surrogate"
 // because a rejected event is kept so. A body on disk gets a copy on disk, once, because many large copies do not fit
 // into memory.
 func (q *request) repair(text []byte) ([]byte, error) {
-	for _, s := range q.spools {
-		at, ok := s.offset(text)
-		if !ok {
-			continue
-		}
-		if s.repaired == nil {
-			if err := q.spool(&s.repaired, nil, &repairReader{of: s.file, size: int64(len(s.data))}, math.MaxInt64); err != nil {
+	if f, at := q.lease.FileOf(text); f != nil {
+		if f.Changed == nil {
+			if err := q.spool(&f.Changed, nil, &repairReader{of: f, size: f.Size()}, math.MaxInt64); err != nil {
 				q.r.log.Warn("cannot repair a large body", "error", err)
 				q.overfull = true
 				return nil, errMemory
 			}
-			q.unload()
+			q.lease.Unload()
 		}
-		return s.repaired[at : at+len(text)], nil
+		return f.Changed[at : at+len(text)], nil
 	}
-	if q.charge(q.charged+int64(len(text))) != nil {
+	if q.lease.Grow(int64(len(text))) != nil {
 		q.overfull = true
 		return nil, errMemory
 	}
 	text = bytes.Clone(text)
 	jsonscan.ReplaceLoneSurrogates(text, true)
 	return text, nil
-}
-
-// offset is where the text begins in the body, if it is a part of it.
-func (s *spooled) offset(text []byte) (at int, ok bool) {
-	if len(s.data) == 0 || len(text) == 0 {
-		return 0, false
-	}
-	// #nosec G103 -- to find where a part of a slice begins in it
-	begin, from := uintptr(unsafe.Pointer(&s.data[0])), uintptr(unsafe.Pointer(&text[0]))
-	return int(from - begin), from >= begin && from-begin <= uintptr(len(s.data)-len(text))
 }
 
 // repairReader reads a body on disk without its lone surrogates.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
+	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
@@ -58,10 +59,10 @@ func TestCompressedBodyIsCharged(t *testing.T) {
 	}
 	sent := gzipped(body)
 	r, s := newTest(func(o *Options) { o.MaxMemory = int64(len(sent)) + 20<<10 })
-	r.memory.Add(1) // somebody else is there, so that the limit holds
+	hold(t, r, 1) // somebody else is there, so that the limit holds
 	a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(sent), "Content-Encoding", "gzip")))
-	if a.Status != 503 || a.Error.Code != "busy" || len(s.failures) != 0 || r.memory.Load() != 1 {
-		t.Errorf("got %d %s, %d failures, %d bytes charged", a.Status, a.Error.Code, len(s.failures), r.memory.Load()-1)
+	if a.Status != 503 || a.Error.Code != "busy" || len(s.failures) != 0 || r.admission.Memory() != 1 {
+		t.Errorf("got %d %s, %d failures, %d bytes charged", a.Status, a.Error.Code, len(s.failures), r.admission.Memory()-1)
 	}
 }
 
@@ -103,14 +104,14 @@ func TestAnonymousBudget(t *testing.T) {
 				if len(s.failures) != c.kept || len(s.dropped) != c.dropped || c.dropped > 0 && s.dropped[0] != "anonymous" {
 					t.Errorf("%d are kept, %d dropped %v", len(s.failures), len(s.dropped), s.dropped)
 				}
-				if r.memory.Load() != 0 {
-					t.Errorf("%d bytes still charged", r.memory.Load())
+				if r.admission.Memory() != 0 {
+					t.Errorf("%d bytes still charged", r.admission.Memory())
 				}
 				if c.rate == 0 {
 					return
 				}
-				time.Sleep(anonymousBurst * time.Second) // in a bubble: the budget fills
-				if !r.strangers.budget.take(anonymousBurst*c.rate) || r.strangers.budget.take(1) {
+				time.Sleep(admission.BudgetSeconds * time.Second) // in a bubble: the budget fills
+				if !r.admission.Budget.Take(admission.BudgetSeconds*c.rate) || r.admission.Budget.Take(1) {
 					t.Error("it does not refill to its burst")
 				}
 			})
@@ -122,7 +123,7 @@ func TestAnonymousBudget(t *testing.T) {
 func TestStrangersLeaveMemoryToClients(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.MaxMemory = 400 << 10 })
 	body := strings.Repeat("x", 120<<10)
-	r.memory.Add(100 << 10) // of somebody
+	hold(t, r, 100<<10) // of somebody
 	if a := serve(t, r, post("/v1/events", body)); a.Status != 401 || len(s.failures[0].Raw) != 0 || !strings.Contains(s.failures[0].Message, "memory") {
 		t.Errorf("a stranger: got %d, %d bytes kept, %q", a.Status, len(s.failures[0].Raw), s.failures[0].Message)
 	}
@@ -201,8 +202,8 @@ func TestRedrive(t *testing.T) {
 			t.Errorf("failures %+v", s.failures)
 		}
 	}
-	if r.memory.Load() != 0 {
-		t.Errorf("%d bytes still charged", r.memory.Load())
+	if r.admission.Memory() != 0 {
+		t.Errorf("%d bytes still charged", r.admission.Memory())
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -42,13 +41,11 @@ type request struct {
 	missing    string   // why a request that was refused by its head has no bytes
 	silent     bool     // no failure is reported
 	account    tenant.Account
-	notNow     *tenant.Limit // why it is refused for now; nil: it is not
-	visit      visit
-	conn       *admission.Conn // nil: its server is not attached
+	notNow     *tenant.Limit  // why it is refused for now; nil: it is not
+	early      *errcode.Error // by the limits of the key that stands in the front of the body
+	denied     *errcode.Error // why that key may not send these events
+	lease      admission.Lease
 
-	spools     []*spooled               // bodies on disk
-	entered    bool                     // it is the one large request that is judged now
-	held       bool                     // it is one of the medium ones that are
 	extend     *http.ResponseController // while the body is read; nil: in a redrive
 	limited    limitReader
 	frontBuf   []byte // the front of a body whose key is in it
@@ -58,9 +55,6 @@ type request struct {
 	body       []byte // decompressed; never changed, for what is refused is kept as it was sent
 	keyText    []byte // a text in the body that is a key; nil: none was looked up
 	whole      bool   // what was sent was read to its end
-	charged    int64  // bytes that it takes, see charge
-	apart      int64  // of these, what is not counted in Receiver.memory
-	forHead    int64  // bytes that are counted for the head
 	accepted   int    // events that the batcher was given
 	scan       *jsonscan.Scanner
 	inner      *jsonscan.Scanner // of a nested properties object
@@ -104,6 +98,7 @@ func (q *request) reset(now int64) {
 		context: q.context[:0], events: q.events[:0], rejects: q.rejects[:0], violations: q.violations[:0],
 		response: q.response[:0], frontBuf: q.frontBuf,
 		draft: protocol.Draft{Parts: q.draft.Parts[:0], Envelope: q.draft.Envelope[:0]}}
+	q.lease.Open(q.r.admission)
 }
 
 // Buffers up to these sizes are used again.
@@ -118,85 +113,15 @@ func (q *request) small() bool {
 		cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents && cap(q.violations) <= keepEvents
 }
 
-// charge counts the request as size bytes of the receiver's memory, before
-// they are taken, so that many large requests at once are refused rather than
-// fatal. One that is alone is never refused for want of memory: it always would be.
-// Strangers, whose bodies are read for the errors pipeline alone, leave half
-// of the memory to clients. What judging a large or medium body takes is counted
-// apart, for so few are judged at once: small ones are taken beside it.
-func (q *request) charge(size int64) error {
-	limit := q.r.opts.MaxMemory
-	if q.key.Project == "" {
-		limit /= 2
-	}
-	more := size - q.charged
-	switch {
-	case more > 0 && (q.entered || q.held) && q.key.Project != "":
-		q.apart += more
-		q.charged = size
-		return nil
-	case more < 0:
-		back := min(-more, q.apart)
-		q.apart -= back
-		more += back
-	}
-	if all := q.r.memory.Add(more); more > 0 && all > limit && all > size+q.forHead {
-		q.r.memory.Add(-more)
-		return errMemory
-	}
-	q.charged = size
-	return nil
-}
-
-const (
-	// strangerMemory is what a request takes besides its head and its body, in bytes.
-	strangerMemory = 16 << 10
-	// freeHead bytes of a customer's headers are not counted.
-	freeHead = 4 << 10
-)
-
-// headSize is about what the headers of a request take of memory, in bytes.
-func headSize(req *http.Request) int64 {
-	n := len(req.RequestURI)
-	for name, values := range req.Header {
-		n += 64 + len(name)
-		for _, v := range values {
-			n += 16 + len(v)
-		}
-	}
-	return int64(n)
-}
-
-// chargeHead counts the head of a request, which stays in memory until it is answered, and for a stranger all that
-// serving it takes. It reports whether there was memory left.
-func (q *request) chargeHead(req *http.Request) bool {
-	n, limit := headSize(req), q.r.opts.MaxMemory
-	if q.key.Project == "" {
-		n, limit = n+strangerMemory, limit/2
-	} else if n <= freeHead {
-		return true
-	}
-	if all := q.r.memory.Add(n); all > limit && all > n {
-		q.r.memory.Add(-n)
-		return false
-	}
-	q.forHead = n
-	return true
-}
-
-func (q *request) releaseHead() {
-	q.r.memory.Add(-q.forHead)
-	q.forHead = 0
-}
-
 // AdmitHead counts a request that is not handed to ServeHTTP yet, until done is called. It reports false if there is no
 // memory for it.
 func (r *Receiver) AdmitHead(req *http.Request) (done func(), ok bool) {
-	q := &request{r: r, now: time.Now().UnixMilli()}
+	var l admission.Lease
+	l.Open(r.admission)
 	if key, given := protocol.HeadKey(req); given && r.tenants.Known(key) {
-		q.key.Project = "known"
+		l.Known()
 	}
-	return q.releaseHead, q.chargeHead(req)
+	return l.Close, l.Head(req) == nil
 }
 
 // maxContext bounds, in bytes, what a header adds to each event's context.

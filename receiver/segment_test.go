@@ -211,7 +211,7 @@ func TestSegmentBrowsers(t *testing.T) {
 		r.ServeHTTP(w, httptest.NewRequest(c.method, strings.ReplaceAll(c.target, "KEY", key),
 			strings.NewReader(strings.ReplaceAll(c.body, "KEY", key))))
 		if image := c.method != "POST"; w.Code != 200 || len(s.events) != 1 || image != (w.Body.String() == transparent) ||
-			r.memory.Load() != 0 {
+			r.admission.Memory() != 0 {
 			t.Errorf("%s: got %d %s, %d events, failures %+v", c.target, w.Code, w.Body, len(s.events), s.failures)
 			continue
 		}
@@ -301,10 +301,10 @@ func FuzzQueries(f *testing.F) {
 		r, s := newTest(nil)
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, req)
-		if r.memory.Load() != 0 || w.Code >= 500 || w.Code == 200 && len(s.failures) > 0 && len(s.events) == 0 ||
+		if r.admission.Memory() != 0 || w.Code >= 500 || w.Code == 200 && len(s.failures) > 0 && len(s.events) == 0 ||
 			w.Code >= 400 && len(s.failures) == 0 {
 			t.Fatalf("%s: got %d %s, %d events, %d failures, %d bytes in memory", target, w.Code, w.Body, len(s.events),
-				len(s.failures), r.memory.Load())
+				len(s.failures), r.admission.Memory())
 		}
 		for _, e := range s.events {
 			if !json.Valid(e.Properties) {

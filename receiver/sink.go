@@ -10,6 +10,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 )
@@ -19,7 +20,7 @@ import (
 
 // Charge counts n more bytes of memory.
 func (q *request) Charge(n int64) *errcode.Error {
-	if q.charge(q.charged+n) != nil {
+	if q.lease.Grow(n) != nil {
 		return busy()
 	}
 	return nil
@@ -33,14 +34,14 @@ func (q *request) Unzip(data []byte, limit int64) (out []byte, refused *errcode.
 	err := noEOF(z.Reset(bytes.NewReader(data)))
 	if err == nil {
 		src := &limitReader{r: z, left: math.MaxInt64, pays: q} // fillFrom has the limit
-		err = q.fillFrom(&out, src, -1, limit, q.charged+flateMemory, false)
+		err = q.fillFrom(&out, src, -1, limit, q.lease.Size()+flateMemory, false)
 	}
 	switch {
 	case err == nil:
 		return out, nil
 	case errors.Is(err, errMemory):
 		return nil, busy()
-	case errors.Is(err, errAnonymous):
+	case errors.Is(err, admission.ErrAnonymous):
 		return nil, keylessLimit()
 	case errors.Is(err, errDecoded):
 		return nil, errcode.DecodedTooLarge.Errorf("the decompressed data is larger than the limit of %d bytes: "+

@@ -11,12 +11,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
@@ -30,17 +32,17 @@ func spooling(t *testing.T, dir string) func(*Options) {
 // idle checks that nothing of a receiver's requests is left.
 func idle(t *testing.T, r *Receiver, dir string) {
 	t.Helper()
-	if n := r.spooled.Load(); n != 0 {
+	if n := r.admission.Spooled(); n != 0 {
 		t.Errorf("%d bytes are still on disk", n)
 	}
-	if n := r.memory.Load(); n != 0 {
+	if n := r.admission.Memory(); n != 0 {
 		t.Errorf("%d bytes still charged", n)
 	}
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
 		t.Errorf("files are left: %v", left)
 	}
-	if len(r.large) > 0 || len(r.medium) > 0 {
-		t.Errorf("%d large and %d medium requests still have a place", len(r.large), len(r.medium))
+	if n := r.admission.Turns(); n > 0 {
+		t.Errorf("%d requests still have a turn", n)
 	}
 }
 
@@ -181,31 +183,6 @@ func TestSlowAndStalled(t *testing.T) {
 	idle(t, r, dir)
 }
 
-func TestLargeRequestLeavesMemoryToSmallOnes(t *testing.T) {
-	r, _ := newTest(func(o *Options) { o.MaxMemory = 1 << 20 })
-	large, small := &request{r: r}, &request{r: r}
-	large.key.Project, small.key.Project = "a", "b"
-	for _, step := range []struct {
-		q             *request
-		entered       bool
-		size, counted int64
-	}{
-		{large, false, 100, 100},
-		{large, true, 50 << 20, 100},
-		{small, false, 1 << 19, 100 + 1<<19},
-		{large, true, 10 << 20, 100 + 1<<19},
-		{large, true, 20 << 20, 100 + 1<<19},
-		{large, false, 50, 50 + 1<<19},
-		{small, false, 0, 50},
-		{large, false, 0, 0},
-	} {
-		step.q.entered = step.entered
-		if err := step.q.charge(step.size); err != nil || r.memory.Load() != step.counted {
-			t.Fatalf("%+v: %v, %d bytes are counted", step, err, r.memory.Load())
-		}
-	}
-}
-
 // A large request that waits for the bucket keeps no other from being judged, and
 // what is reported of it afterwards is read all the same.
 func TestLargeRequestWaitsForBucket(t *testing.T) {
@@ -249,7 +226,12 @@ func TestLargeRequestWaitsForBucket(t *testing.T) {
 func TestAnswerDoesNotWaitForReport(t *testing.T) {
 	dir := t.TempDir()
 	r, s := newTest(spooling(t, dir))
-	s.last = func() { r.large <- struct{}{} } // another one is judged
+	other := hold(t, r, 0)
+	s.last = func() { // another one is judged
+		if _, err := other.Spool(); err != nil || other.Turn(t.Context(), 0) != nil {
+			t.Error("the other one has no turn")
+		}
+	}
 	server := httptest.NewServer(r)
 	refused := `{"v":"` + strings.Repeat("v", 2<<20) + `"}`
 	req, err := http.NewRequest("POST", server.URL+"/v1/events", strings.NewReader(`{"name":"a","v":1}`+"\n"+refused))
@@ -270,7 +252,7 @@ func TestAnswerDoesNotWaitForReport(t *testing.T) {
 		t.Error("it was reported while another one was judged")
 	}
 	s.mu.Unlock()
-	<-r.large
+	other.Close()
 	server.Close()
 	if len(s.failures) != 1 || string(s.failures[0].Raw) != refused {
 		t.Errorf("%d failures", len(s.failures))
@@ -304,34 +286,36 @@ func TestLetGo(t *testing.T) {
 		r, _ := newTest(nil)
 		q := r.begin(time.Now())
 		q.key.Project = "a"
+		q.lease.Known()
 		q.route = &protocol.Route{RereadBody: c.rereads}
 		if c.large {
-			q.spools = []*spooled{{file: os.Stdin, data: make([]byte, 0, 1)}} // its body is not in memory
-			if err := r.enter(t.Context(), q); err != nil {
+			if _, err := q.lease.Spool(); err != nil { // its body is not in memory
 				t.Fatal(err)
 			}
 		} else {
 			q.body = make([]byte, body)
-			if err := q.charge(body); err != nil || r.enterMedium(t.Context(), q) != nil {
+			if err := q.lease.Resize(body); err != nil {
 				t.Fatal(err)
 			}
 		}
+		if err := q.lease.Turn(t.Context(), len(q.body)); err != nil {
+			t.Fatal(err)
+		}
 		q.events, q.rows.Buf = make([]pipeline.Event, 50_000), make([]byte, body)
 		q.rejects, q.violations = make([]protocol.Reject, c.rejects), make([]violation, c.violations)
-		if err := q.charge(q.charged + 12<<20); err != nil {
+		if err := q.lease.Grow(12 << 20); err != nil {
 			t.Fatal(err)
 		}
 		q.letGo()
-		if gone := !q.entered && !q.held; gone != c.gone || r.memory.Load() != c.memory {
-			t.Errorf("%s: its place is given back: %v; %d bytes are counted, want %d", c.name, gone, r.memory.Load(), c.memory)
+		if gone := q.lease.Class() == admission.Small; gone != c.gone || r.admission.Memory() != c.memory {
+			t.Errorf("%s: its place is given back: %v; %d bytes are counted, want %d", c.name, gone, r.admission.Memory(), c.memory)
 		}
 		if c.gone && (q.events != nil || q.rows.Buf != nil) {
 			t.Errorf("%s: it keeps what was made of its body", c.name)
 		}
-		q.spools = nil
 		r.end(q)
-		if r.memory.Load() != 0 || len(r.large)+len(r.medium) != 0 {
-			t.Errorf("%s: %d bytes are left", c.name, r.memory.Load())
+		if r.admission.Memory() != 0 || r.admission.Turns() != 0 {
+			t.Errorf("%s: %d bytes are left", c.name, r.admission.Memory())
 		}
 	}
 }
@@ -345,7 +329,7 @@ func TestAnswerIsNotRead(t *testing.T) {
 			spooling(t, dir)(o)
 			o.ReadTimeout = 4 * time.Second
 		})
-		cut := make(chan bool, cap(r.medium))
+		cut := make(chan bool, runtime.GOMAXPROCS(0))
 		server := httptest.NewUnstartedServer(r)
 		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 			if state == http.StateClosed {

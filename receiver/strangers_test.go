@@ -81,8 +81,8 @@ func TestEachRefusalOfAStrangerIsCharged(t *testing.T) {
 			if w.Code != c.status || len(s.failures) != 0 || fmt.Sprint(s.dropped) != "[anonymous]" {
 				t.Errorf("%s, %s: %d %s, %d failures, dropped %v", path, c.name, w.Code, w.Body, len(s.failures), s.dropped)
 			}
-			if n := r.memory.Load(); n != 0 || len(r.strangers.reading) != 0 {
-				t.Errorf("%s, %s: %d bytes are charged, %v are being read", path, c.name, n, r.strangers.reading)
+			if n := r.admission.Memory(); n != 0 || r.admission.Reading() != 0 {
+				t.Errorf("%s, %s: %d bytes are charged, %d are being read", path, c.name, n, r.admission.Reading())
 			}
 		}
 	}
@@ -111,11 +111,11 @@ func TestStrangersStayWithinTheBudget(t *testing.T) {
 		for _, f := range s.failures {
 			kept += len(f.Raw) + anonymousRecord
 		}
-		if most := rate * (anonymousBurst + 60); kept > most || kept == 0 {
+		if most := rate * (admission.BudgetSeconds + 60); kept > most || kept == 0 {
 			t.Errorf("%d bytes are kept in 60 s, the budget is %d", kept, most)
 		}
-		free := int64(60 * 4 * (2*frontBytes + strangerRead))
-		if most := free + 2*small + anonymousRefill*60 + rate*anonymousBurst; read > most {
+		free := int64(60 * 4 * (2*admission.FrontBytes + strangerRead))
+		if most := free + 2*small + admission.LowestRefill*60 + rate*admission.BudgetSeconds; read > most {
 			t.Errorf("%d bytes were read, want %d at most", read, most)
 		}
 	})
@@ -123,7 +123,7 @@ func TestStrangersStayWithinTheBudget(t *testing.T) {
 
 // Headers that are stored with a failure come out of the budget as well.
 func TestHeadersOfStrangersAreCharged(t *testing.T) {
-	const rate, headerBytes = anonymousRefill, 4000
+	const rate, headerBytes = admission.LowestRefill, 4000
 	value := func(i int) string { return fmt.Sprintf("%x", noise(headerBytes)[i:i+headerBytes/2]) }
 	var cloud, kept []string
 	for i := range 15 {
@@ -157,7 +157,7 @@ func TestHeadersOfStrangersAreCharged(t *testing.T) {
 						got += len(h.Name) + len(h.Value)
 					}
 				}
-				if most := rate * (anonymousBurst + 30); got > most || got == 0 {
+				if most := rate * (admission.BudgetSeconds + 30); got > most || got == 0 {
 					t.Errorf("%d records have %d bytes, want %d at most", len(s.failures), got, most)
 				}
 			})
@@ -177,12 +177,7 @@ func early(n int, key string) string {
 		strings.Repeat("v", n) + `"}}]}`
 }
 
-func left(r *Receiver) float64 {
-	b := &r.strangers.budget
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.left.Level(b.refill(), time.Now())
-}
+func left(r *Receiver) float64 { return r.admission.Budget.Left() }
 
 func TestKeyInTheFront(t *testing.T) {
 	const small = 256 << 10
@@ -204,7 +199,7 @@ func TestKeyInTheFront(t *testing.T) {
 		{"segment", "/v1/b", large, ""},
 	} {
 		r, s := newTest(func(o *Options) { o.SmallBody, o.AnonymousRate = small, 0 })
-		r.strangers.budget.spend(1 << 40) // strangers have used all of it up
+		r.admission.Budget.Spend(1 << 40) // strangers have used all of it up
 		before := left(r)
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, post(c.path, c.body, "Content-Encoding", c.encoding))
@@ -214,8 +209,8 @@ func TestKeyInTheFront(t *testing.T) {
 		if got := left(r); got < before {
 			t.Errorf("%s: the budget went from %f to %f", c.name, before, got)
 		}
-		if r.memory.Load() != 0 || len(r.strangers.reading) != 0 {
-			t.Errorf("%s: %d bytes are charged, %v are being read", c.name, r.memory.Load(), r.strangers.reading)
+		if r.admission.Memory() != 0 || r.admission.Reading() != 0 {
+			t.Errorf("%s: %d bytes are charged, %d are being read", c.name, r.admission.Memory(), r.admission.Reading())
 		}
 	}
 }
@@ -360,8 +355,8 @@ func TestBodiesOfOneAddress(t *testing.T) {
 			t.Errorf("one that was being read: %d", got)
 		}
 	}
-	if len(r.strangers.reading) != 0 || len(s.failures) != 0 {
-		t.Errorf("%v are being read, %d failures", r.strangers.reading, len(s.failures))
+	if r.admission.Reading() != 0 || len(s.failures) != 0 {
+		t.Errorf("%d are being read, %d failures", r.admission.Reading(), len(s.failures))
 	}
 }
 
@@ -397,9 +392,7 @@ func TestStalledBodiesOfOneAddressAreReplaced(t *testing.T) {
 	}
 	server.CloseClientConnections()
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		r.strangers.mu.Lock()
-		n := len(r.strangers.reading)
-		r.strangers.mu.Unlock()
+		n := r.admission.Reading()
 		if n == 0 {
 			break
 		}
@@ -416,7 +409,9 @@ func TestStrangersOnDisk(t *testing.T) {
 		spooling(t, dir)(o)
 		o.SmallBody, o.MaxSpool = 16<<20, 8<<20
 	})
-	r.strangers.proven[host("192.0.2.1")] = time.Now().Add(time.Hour)
+	if status, text := ask(r, post("/v1/b", late(100, key))); status != 200 { // its address is proven now
+		t.Fatalf("%d %s", status, text)
+	}
 	for _, c := range []struct {
 		name, body string
 		status     int
@@ -429,9 +424,6 @@ func TestStrangersOnDisk(t *testing.T) {
 			t.Errorf("%s: %d %s", c.name, status, text)
 		}
 	}
-	if n := r.strangers.spooled.Load(); n != 0 {
-		t.Errorf("%d bytes of strangers are still on disk", n)
-	}
 	idle(t, r, dir)
 
 	in, out := io.Pipe()
@@ -440,8 +432,8 @@ func TestStrangersOnDisk(t *testing.T) {
 	req.ContentLength = 5 << 20
 	go func() { ask(r, req); close(done) }()
 	out.Write(make([]byte, 1000))
-	if n, most := r.memory.Load(), int64(2*smallBuffer+strangerMemory+100); r.spooled.Load() != 0 || n > most {
-		t.Errorf("after 1000 bytes: %d bytes of memory, want %d at most, %d on disk", n, most, r.spooled.Load())
+	if n, most := r.admission.Memory(), int64(2*smallBuffer+20<<10); r.admission.Spooled() != 0 || n > most {
+		t.Errorf("after 1000 bytes: %d bytes of memory, want %d at most, %d on disk", n, most, r.admission.Spooled())
 	}
 	out.CloseWithError(io.ErrUnexpectedEOF)
 	<-done
@@ -461,7 +453,7 @@ func TestSpoolBufferIsCounted(t *testing.T) {
 	req.ContentLength = 5 << 20
 	go func() { ask(r, req); close(done) }()
 	out.Write(make([]byte, 1000))
-	if n := r.memory.Load(); n < spoolPart {
+	if n := r.admission.Memory(); n < spoolPart {
 		t.Errorf("%d bytes are counted", n)
 	}
 	out.CloseWithError(io.ErrUnexpectedEOF)

@@ -53,7 +53,7 @@ func (r *Receiver) useKey(q *request, key string) *errcode.Error {
 		q.maxBody = min(q.maxBody, r.opts.SmallBody)
 	}
 	q.project = append(q.project[:0], g.Project...)
-	q.known()
+	q.lease.Known()
 	switch {
 	case g.ReadOnly:
 		return errcode.WriteNotAllowed.Errorf("the key lacks the scope \"write\"")
@@ -111,7 +111,7 @@ func (q *request) copied(size int64) *errcode.Error {
 			"the body has %d bytes, the limit is %d for a project of which values are dropped or hashed",
 			size, limit)
 	}
-	if q.charge(q.charged+size) != nil {
+	if q.lease.Grow(size) != nil {
 		return busy()
 	}
 	return nil
@@ -164,7 +164,7 @@ func (q *request) settings(e *pipeline.Event, size int) (rules *document.Redacti
 	if context {
 		copied += len(e.Context)
 	}
-	if q.charge(q.charged+int64(copied)) != nil {
+	if q.lease.Grow(int64(copied)) != nil {
 		q.overfull = true
 		return nil, errMemory
 	}

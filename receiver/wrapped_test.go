@@ -64,9 +64,9 @@ func TestWrapped(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, req)
-		if w.Code != 200 || len(s.events) != c.events || r.memory.Load() != 0 {
+		if w.Code != 200 || len(s.events) != c.events || r.admission.Memory() != 0 {
 			t.Errorf("%s %s: got %d %s, %d events, %d bytes charged", c.method, c.target, w.Code, w.Body, len(s.events),
-				r.memory.Load())
+				r.admission.Memory())
 			continue
 		}
 		if e := s.events[0]; string(e.Name) != "a?>" || string(e.UserID) != "u~~" ||
@@ -95,7 +95,7 @@ func TestSealed(t *testing.T) {
 		r, s := newTest(func(o *Options) { o.MaxBody = 16 << 20 })
 		code, a := send(r, "/e/", body)
 		if got := a["error"].(map[string]any)["code"]; code != want.status || got != want.code || len(s.events) != 0 ||
-			r.memory.Load() != 0 {
+			r.admission.Memory() != 0 {
 			t.Errorf("%.40s: got %d %v", body, code, a)
 		}
 	}
@@ -133,7 +133,8 @@ func TestWrappedRefused(t *testing.T) {
 		r.ServeHTTP(w, withKey(httptest.NewRequest(c.method, c.target, strings.NewReader(c.body))))
 		var a answer
 		json.Unmarshal(w.Body.Bytes(), &a)
-		if w.Code != c.status || a.codes() != c.code || len(s.events) != 0 || len(s.failures) != 1 || r.memory.Load() != 0 {
+		if w.Code != c.status || a.codes() != c.code || len(s.events) != 0 || len(s.failures) != 1 ||
+			r.admission.Memory() != 0 {
 			t.Errorf("%s %.60q: got %d %s, %d failures", c.target, c.body, w.Code, w.Body, len(s.failures))
 			continue
 		}
@@ -155,8 +156,8 @@ func TestSniffedIsSpooled(t *testing.T) {
 		})
 		body := zipped(`{"api_key":"` + name + `","event":"a","properties":{"value":"` + value + `"}}`)
 		code, a := send(r, "/e/", body, "Content-Type", "text/plain")
-		if r.memory.Load() != 0 || r.spooled.Load() != 0 {
-			t.Errorf("%s: %d bytes in memory, %d on disk", name, r.memory.Load(), r.spooled.Load())
+		if r.admission.Memory() != 0 || r.admission.Spooled() != 0 {
+			t.Errorf("%s: %d bytes in memory, %d on disk", name, r.admission.Memory(), r.admission.Spooled())
 		}
 		if name == key && (code != 200 || len(s.blobs) != 1 || string(s.blobs[0].data) != value) {
 			t.Errorf("got %d %v, %d blobs", code, a, len(s.blobs))

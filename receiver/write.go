@@ -111,7 +111,7 @@ func clash(d *protocol.Draft, err error) error {
 // base64 adds a JSON string that is base64, or a file of what it means if it is large.
 func (q *request) base64(p *protocol.Part) error {
 	escaped := bytes.IndexByte(p.Of.Value, '\\') >= 0
-	if escaped && q.charge(q.charged+int64(len(p.Of.Value))) != nil { // there will be a copy
+	if escaped && q.lease.Grow(int64(len(p.Of.Value))) != nil { // there will be a copy
 		q.overfull = true
 		return errMemory
 	}

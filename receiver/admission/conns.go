@@ -15,10 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Conns bounds the connections of clients, in number and in memory. At a bound, a new connection replaces the oldest one
-// that has never brought a known key, if that one had time enough to bring one. So connections that customers keep open
-// survive, and strangers cannot lock customers out. Without one to replace, a new connection waits for memory, and is
-// closed at once where their number is reached.
+// Conns bounds the connections of clients, in number and in memory. At a bound, a new connection replaces the oldest
+// one that has never brought a known key, if that one had time enough to bring one. So connections that customers keep
+// open survive, and strangers cannot lock customers out. Without one to replace, a new connection waits for memory, and
+// is closed at once where their number is reached.
 type Conns struct {
 	limits  ConnLimits
 	log     *slog.Logger
@@ -62,7 +62,8 @@ func NewConns(limits ConnLimits, log *slog.Logger, reg prometheus.Registerer) *C
 		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_receiver_connections",
 			Help: "Connections of clients that are open."})}
 	closed := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_connections_closed_total",
-		Help: "Connections closed because of receiver.max_connections or their memory: new ones, and old ones without a known key."},
+		Help: "Connections closed because of receiver.max_connections or their memory: new ones, and old ones without a " +
+			"known key."},
 		[]string{"which"})
 	c.refused, c.evicted = closed.WithLabelValues("new"), closed.WithLabelValues("keyless")
 	reg.MustRegister(c.open, closed)
@@ -234,8 +235,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// weigh counts an unfinished head. It reports false if the connection was closed for it, as the oldest of all or because
-// only customers' connections are left.
+// weigh counts an unfinished head. It reports false if the connection was closed for it, as the oldest of all or
+// because only customers' connections are left.
 func (c *Conn) weigh(head int64) bool {
 	size := min(head, MaxHead+4<<10) * headCost // net/http reads as much more
 	if c.http2.Load() {
@@ -311,6 +312,7 @@ func (c *Conn) Known() {
 	}
 }
 
+// Close closes the connection, which does not count any more.
 func (c *Conn) Close() error {
 	c.of.mu.Lock()
 	c.of.forget(c)
