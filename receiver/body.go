@@ -402,7 +402,7 @@ func zstdWindow(head []byte) int64 {
 
 // noEOF keeps an empty body from looking like a good end.
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

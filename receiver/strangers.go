@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -79,11 +80,11 @@ func (q *request) unknown(req *http.Request, refused *errcode.Error) {
 // length is that of the body as sent.
 func (q *request) introduce(src io.Reader, length int64) (io.Reader, error) {
 	head, err := q.readFront(src)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	q.front = front{head, src}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return &q.front, nil
 	}
 	encoding := q.encoding

@@ -197,8 +197,8 @@ func (s *Conns) oldest() (c *Conn, age time.Duration) {
 func (s *Conns) evict(c *Conn) {
 	s.forget(c)
 	s.evicted.Inc()
-	s.log.Warn("connection closed: receiver.max_connections are open, or connections and unfinished headers take too much "+
-		"memory", "limit", s.limits.Most, "address", c.RemoteAddr().String())
+	s.log.Warn("connection closed: receiver.max_connections are open, or connections and unfinished headers "+
+		"take too much memory", "limit", s.limits.Most, "address", c.RemoteAddr().String())
 	c.Conn.Close()
 }
 
