@@ -272,7 +272,7 @@ func (r *Receiver) take(q *request, req *http.Request) *errcode.Error {
 		err = busy()
 	}
 	if err == nil {
-		err = q.within(q.account.Count(q.index, time.Now()))
+		err = q.within(q.account.Count(q.index, q.meterTime()))
 	}
 	if err != nil || len(q.events) == 0 {
 		return err

@@ -74,7 +74,15 @@ func (q *request) admitHead(size int64) *errcode.Error {
 	if q.redrive == nil { // an operator's has no limits
 		q.account = q.tenant.Open(q.encoding)
 	}
-	return q.within(q.account.Enter(max(size, 0), time.Now()))
+	return q.within(q.account.Enter(max(size, 0), q.meterTime()))
+}
+
+// meterTime is the time for the account. Most requests have no limits, and reading the clock costs as much as a lookup.
+func (q *request) meterTime() time.Time {
+	if !q.account.Limited() {
+		return time.Time{}
+	}
+	return time.Now()
 }
 
 // admitBody decides by the body, once it is read and its key is known.
@@ -122,7 +130,7 @@ func (q *request) copied(size int64) *errcode.Error {
 func (q *request) settleAccount(refused *errcode.Error) {
 	switch {
 	case refused == nil || refused.Code == errcode.NotStoredYet:
-		q.account.Use(q.accepted, int64(len(q.body)), time.Now())
+		q.account.Use(q.accepted, int64(len(q.body)), q.meterTime())
 	case refused.Code.Refunds():
 		q.account.Refund()
 	}
