@@ -84,12 +84,14 @@ func TestEncodings(t *testing.T) {
 				if a.Status != 400 || a.Error.Code != "invalid_encoding" || len(s.events) != before {
 					t.Errorf("%s: got %d %s %s", bad.name, a.Status, a.Error.Code, a.Error.Message)
 				}
-				if len(s.failures) != 1 || !bytes.Equal(s.failures[0].Raw, bad.body) || s.failures[0].ContentEncoding != c.encoding {
+				if len(s.failures) != 1 || !bytes.Equal(s.failures[0].Raw, bad.body) ||
+					s.failures[0].ContentEncoding != c.encoding {
 					t.Errorf("%s: it is not kept as it was sent", bad.name)
 				}
 			}
 			// The reader that failed is good for the next.
-			if a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(whole), "Content-Encoding", c.encoding))); a.Status != 202 {
+			if a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(whole), "Content-Encoding",
+				c.encoding))); a.Status != 202 {
 				t.Errorf("afterwards: got %+v", a)
 			}
 			if a := serve(t, r, withKey(post("/v1/events", "", "Content-Encoding", c.encoding))); a.Status != 400 {
@@ -106,7 +108,8 @@ func TestConcatenatedMembers(t *testing.T) {
 	for _, c := range encoders[:3] {
 		r, s := newTest(nil)
 		body := append(c.encode([]byte(one)), c.encode([]byte(one))...)
-		if a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(body), "Content-Encoding", c.encoding))); a.Accepted != 2 || len(s.events) != 2 {
+		if a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(body), "Content-Encoding",
+			c.encoding))); a.Accepted != 2 || len(s.events) != 2 {
 			t.Errorf("%s: got %+v", c.name, a)
 		}
 	}
@@ -161,11 +164,13 @@ func bombs(encoding, name string) []byte {
 
 func TestBodyAtItsLimits(t *testing.T) {
 	const limit = 300 << 10
-	for _, size := range []int{1, 511, 512, 513, 4095, 4096, 4097, 65535, 65536, 65537, limit - 1, limit, limit + 1, 2 * limit} {
+	for _, size := range []int{1, 511, 512, 513, 4095, 4096, 4097, 65535, 65536, 65537, limit - 1, limit, limit + 1,
+		2 * limit} {
 		for _, known := range []bool{true, false} {
 			r, _ := newTest(func(o *Options) { o.MaxBody, o.MaxDecoded = limit, limit })
 			for range 2 {
-				var body io.Reader = strings.NewReader(one[:min(size, len(one)-1)] + strings.Repeat(" ", max(0, size-len(one))) + "}")
+				var body io.Reader = strings.NewReader(one[:min(size, len(one)-1)] + strings.Repeat(" ", max(0, size-len(one))) +
+					"}")
 				if size < len(one) {
 					body = strings.NewReader(strings.Repeat("1", size))
 				}

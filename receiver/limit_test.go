@@ -28,7 +28,8 @@ func TestEventRate(t *testing.T) {
 		if a.Status != 429 || a.Error.Code != "rate_limited" || a.Accepted != 0 || a.Header.Get("Retry-After") != "1" {
 			t.Fatalf("%+v", a)
 		}
-		if l := a.Limit; l.Of != "events" || l.Per != "second" || l.Limit != 100 || l.Burst != 500 || l.Left != 30 || l.RetryAfter != 1 || !l.RetryAt.Equal(time.Now().Add(time.Second).Truncate(time.Millisecond)) {
+		if l := a.Limit; l.Of != "events" || l.Per != "second" || l.Limit != 100 || l.Burst != 500 || l.Left != 30 ||
+			l.RetryAfter != 1 || !l.RetryAt.Equal(time.Now().Add(time.Second).Truncate(time.Millisecond)) {
 			t.Errorf("%+v", l)
 		}
 		if a := sendFile(t, r, events(29)); a.Status != 202 {
@@ -100,7 +101,8 @@ func TestFloodIsNotRead(t *testing.T) {
 		if a := sendFile(t, r, events(10)); a.Status != 202 {
 			t.Errorf("smaller: %+v", a)
 		}
-		if a := sendFile(t, r, string(gzipped([]byte(events(10)+strings.Repeat(" ", 100)))), "Content-Encoding", "gzip"); a.Status != 202 {
+		if a := sendFile(t, r, string(gzipped([]byte(events(10)+strings.Repeat(" ", 100)))), "Content-Encoding",
+			"gzip"); a.Status != 202 {
 			t.Errorf("compressed: %+v", a)
 		}
 		time.Sleep(900 * time.Millisecond)
@@ -135,7 +137,8 @@ func TestByteRate(t *testing.T) {
 		}
 		req := postReader("/v1/events", unread{t}, "X-API-Key", keyFile)
 		req.ContentLength = 1000
-		if a := serve(t, r, req); a.Status != 429 || a.Limit.Of != "bytes" || a.Limit.Left != int64(2000-len(body)) || a.Limit.RetryAfter != 1 {
+		if a := serve(t, r, req); a.Status != 429 || a.Limit.Of != "bytes" || a.Limit.Left != int64(2000-len(body)) ||
+			a.Limit.RetryAfter != 1 {
 			t.Fatalf("%+v", a)
 		}
 		time.Sleep(10 * time.Second)
@@ -160,7 +163,8 @@ func TestByteRate(t *testing.T) {
 		// So it is where the key stands in the body.
 		time.Sleep(10 * time.Second)
 		for _, want := range []int{200, 429} {
-			if code, a := send(r, "/v1/track", `{"event":"a","writeKey":"`+keyFile+`","x":"`+strings.Repeat("x", 1990)+`"}`); code != want {
+			if code, a := send(r, "/v1/track",
+				`{"event":"a","writeKey":"`+keyFile+`","x":"`+strings.Repeat("x", 1990)+`"}`); code != want {
 				t.Errorf("%d %v", code, a)
 			}
 		}
@@ -170,7 +174,8 @@ func TestByteRate(t *testing.T) {
 // What is answered by "send it again" has cost nothing.
 func TestGivenBack(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		r, s := withProjects(t, nil, Project{Events: Rate{PerSecond: 1, Burst: 100}, Bytes: Rate{PerSecond: 1, Burst: 100_000}, Quota: Quota{Events: 1000}})
+		r, s := withProjects(t, nil, Project{Events: Rate{PerSecond: 1, Burst: 100},
+			Bytes: Rate{PerSecond: 1, Burst: 100_000}, Quota: Quota{Events: 1000}})
 		s.err = errMemory
 		for range 5 {
 			if a := sendFile(t, r, events(90)); a.Status != 503 {
@@ -202,10 +207,12 @@ func TestQuota(t *testing.T) {
 		check := func(r *Receiver, after time.Duration) {
 			t.Helper()
 			a := sendFile(t, r, one)
-			if a.Status != 429 || a.Error.Code != "quota_exceeded" || a.Header.Get("Retry-After") != strconv.Itoa(int(after.Seconds())) {
+			if a.Status != 429 || a.Error.Code != "quota_exceeded" ||
+				a.Header.Get("Retry-After") != strconv.Itoa(int(after.Seconds())) {
 				t.Fatalf("%+v", a)
 			}
-			if l := a.Limit; l.Of != "events" || l.Per != "day" || l.Limit != 100 || l.Burst != 0 || l.Left != 0 || l.RetryAt.Format(time.TimeOnly) != "00:00:00" {
+			if l := a.Limit; l.Of != "events" || l.Per != "day" || l.Limit != 100 || l.Burst != 0 || l.Left != 0 ||
+				l.RetryAt.Format(time.TimeOnly) != "00:00:00" {
 				t.Errorf("%+v", l)
 			}
 		}
@@ -222,7 +229,8 @@ func TestQuota(t *testing.T) {
 		check(next, 3*time.Hour)
 		time.Sleep(3 * time.Hour)
 		for _, r := range []*Receiver{r, next} {
-			if a := sendFile(t, r, one); a.Status != 202 || r.Usage().Projects["file"] != (Used{Events: 1, Bytes: int64(len(one))}) {
+			if a := sendFile(t, r, one); a.Status != 202 ||
+				r.Usage().Projects["file"] != (Used{Events: 1, Bytes: int64(len(one))}) {
 				t.Errorf("the next day: %+v, %+v", a, r.Usage())
 			}
 		}
@@ -276,7 +284,8 @@ func TestFlood(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if taken < 10_800 || taken > 11_000 || others != 10_000 || len(s.events) != taken+others || len(s.failures) != 0 {
-			t.Errorf("%d of the flood and %d of the other were taken, %d are stored, %d failures", taken, others, len(s.events), len(s.failures))
+			t.Errorf("%d of the flood and %d of the other were taken, %d are stored, %d failures", taken, others, len(s.events),
+				len(s.failures))
 		}
 	})
 }

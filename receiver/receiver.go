@@ -291,7 +291,8 @@ func (q *request) asSent() []byte {
 // append hands the events to the batcher.
 func (r *Receiver) append(q *request, req *http.Request) *errcode.Error {
 	q.accepted = len(q.events)
-	large := q.lease.Class() != admission.Small // of a small one there is little to let go of, and its buffers are used again
+	// of a small one there is little to let go of, and its buffers are used again
+	large := q.lease.Class() != admission.Small
 	if large {
 		q.lease.Unload()
 	}

@@ -52,8 +52,8 @@ func (q *request) conform(e *pipeline.Event) (err error) {
 			what = v.Plain(q.tenant.Edits.Known)
 		}
 	}
-	q.violation = errcode.SchemaViolation.Errorf("the properties of %q do not fit their schema: %s; the event was taken", e.Name,
-		what)
+	q.violation = errcode.SchemaViolation.Errorf("the properties of %q do not fit their schema: %s; the event was taken",
+		e.Name, what)
 	return nil
 }
 

@@ -41,11 +41,13 @@ func (s *wantsText) Find(name []byte) func([]byte) error {
 // and mended, it is taken.
 func TestSchemas(t *testing.T) {
 	span := func(attributes ...*commonpb.KeyValue) *tracepb.TracesData {
-		return oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "strict", Attributes: attributes}, &tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "other"})
+		return oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "strict", Attributes: attributes},
+			&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "other"})
 	}
 	bad, good := otlpBodies(t, span(attribute("t", intValue(5)))), otlpBodies(t, span(attribute("t", textValue("x"))))
 	form := func(t string) string {
-		return "--b\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n{\"name\":\"strict\",\"t\":" + t + "}\r\n--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\nfile\r\n--b--\r\n"
+		return "--b\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n{\"name\":\"strict\",\"t\":" + t +
+			"}\r\n--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\nfile\r\n--b--\r\n"
 	}
 	const (
 		ndjson = "application/x-ndjson"
@@ -58,17 +60,26 @@ func TestSchemas(t *testing.T) {
 		header             []string
 	}{
 		{"one", "/v1/events", "", `{"name":"strict","t":5}`, `{"name":"strict","t":"x"}`, 1, nil},
-		{"array", "/v1/events", "", `[{"name":"strict","properties":{"t":"x"}},{"name":"strict","properties":{}},{"name":"other"}]`, "", 3, nil},
-		{"lines", "/v1/events", ndjson, `{"name":"other"}` + "\n" + `{"name":"strict"}` + "\n" + `{"name":"strict","t":"x"}`, "", 3, nil},
-		{"segment", "/v1/track", "", `{"event":"strict","userId":"u","properties":{"t":5}}`, `{"event":"strict","userId":"u","properties":{"t":"x"}}`, 1, nil},
-		{"langfuse", "/api/public/ingestion", "", `{"batch":[{"type":"strict","id":"1","body":{"t":[]}},{"type":"strict","id":"2","body":{"t":"x"}}]}`, `{"type":"strict","id":"1","body":{"t":"x"}}`, 2, nil},
-		{"otlp json", "/v1/traces", "application/json", string(bad["application/json"]), string(good["application/json"]), 2, nil},
+		{"array", "/v1/events", "",
+			`[{"name":"strict","properties":{"t":"x"}},{"name":"strict","properties":{}},{"name":"other"}]`, "", 3, nil},
+		{"lines", "/v1/events", ndjson, `{"name":"other"}` + "\n" + `{"name":"strict"}` + "\n" + `{"name":"strict","t":"x"}`,
+			"", 3, nil},
+		{"segment", "/v1/track", "", `{"event":"strict","userId":"u","properties":{"t":5}}`,
+			`{"event":"strict","userId":"u","properties":{"t":"x"}}`, 1, nil},
+		{"langfuse", "/api/public/ingestion", "",
+			`{"batch":[{"type":"strict","id":"1","body":{"t":[]}},{"type":"strict","id":"2","body":{"t":"x"}}]}`,
+			`{"type":"strict","id":"1","body":{"t":"x"}}`, 2, nil},
+		{"otlp json", "/v1/traces", "application/json", string(bad["application/json"]), string(good["application/json"]), 2,
+			nil},
 		{"otlp protobuf", "/v1/traces", protobuf, string(bad[protobuf]), string(good["application/json"]), 2, nil},
-		{"cloudevents", "/v1/events", cloud, `{"specversion":"1.0","type":"strict","source":"s","id":"1","data":{"t":1}}`, "", 1, nil},
-		{"cloudevents, binary", "/v1/events", "application/json", `{"t":1}`, `{"t":"x"}`, 1, []string{"ce-specversion", "1.0", "ce-type", "strict", "ce-source", "s", "ce-id", "1"}},
+		{"cloudevents", "/v1/events", cloud, `{"specversion":"1.0","type":"strict","source":"s","id":"1","data":{"t":1}}`, "",
+			1, nil},
+		{"cloudevents, binary", "/v1/events", "application/json", `{"t":1}`, `{"t":"x"}`, 1,
+			[]string{"ce-specversion", "1.0", "ce-type", "strict", "ce-source", "s", "ce-id", "1"}},
 		{"pixel", "/v1/pixel.gif?name=strict&t=", "", "", "name=strict&t=x", 1, nil},
 		{"form", "/v1/events", "multipart/form-data; boundary=b", form("5"), form(`"x"`), 1, nil},
-		{"large", "/v1/events", "", `{"name":"strict","t":["` + strings.Repeat("large", 4000) + `"]}`, `{"name":"strict","t":"` + strings.Repeat("large", 4000) + `"}`, 1, nil},
+		{"large", "/v1/events", "", `{"name":"strict","t":["` + strings.Repeat("large", 4000) + `"]}`,
+			`{"name":"strict","t":"` + strings.Repeat("large", 4000) + `"}`, 1, nil},
 	} {
 		for _, enforce := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, enforced %t", c.what, enforce), func(t *testing.T) {
@@ -90,16 +101,20 @@ func TestSchemas(t *testing.T) {
 					t.Fatalf("%d failures: %+v", len(s.failures), s.failures)
 				}
 				f := s.failures[0]
-				if f.Code != "schema_violation" || !strings.Contains(f.Message, `the properties of "strict" do not fit their schema: /t: got something else`) ||
-					strings.HasSuffix(f.Message, "; the event was taken") == enforce || (f.Class == "taken") == enforce || len(f.Raw) == 0 {
+				if f.Code != "schema_violation" ||
+					!strings.Contains(f.Message, `the properties of "strict" do not fit their schema: /t: got something else`) ||
+					strings.HasSuffix(f.Message, "; the event was taken") == enforce || (f.Class == "taken") == enforce ||
+					len(f.Raw) == 0 {
 					t.Errorf("%+v", f)
 				}
 				reg := prometheus.NewRegistry()
 				reg.MustRegister(r.metrics.violations)
-				if m, err := reg.Gather(); err != nil || len(m) != 1 || m[0].Metric[0].Counter.GetValue() != 1 || m[0].Metric[0].Label[0].GetValue() != "strict" {
+				if m, err := reg.Gather(); err != nil || len(m) != 1 || m[0].Metric[0].Counter.GetValue() != 1 ||
+					m[0].Metric[0].Label[0].GetValue() != "strict" {
 					t.Errorf("what is counted: %v, %v", m, err)
 				}
-				again := Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, ContentType: f.ContentType, ContentEncoding: f.ContentEncoding, Headers: f.Headers, Body: f.Raw, Event: f.Index >= 0}
+				again := Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, ContentType: f.ContentType,
+					ContentEncoding: f.ContentEncoding, Headers: f.Headers, Body: f.Raw, Event: f.Index >= 0}
 				out, err := r.Redrive(context.Background(), again)
 				if err != nil || enforce && (out.Accepted != 0 || out.Code != "schema_violation") || !enforce && out.Accepted == 0 {
 					t.Errorf("redriven as it was: %+v, %v", out, err)
@@ -111,7 +126,8 @@ func TestSchemas(t *testing.T) {
 					again.ContentType = "application/json"
 				}
 				failures := len(s.failures)
-				if out, err = r.Redrive(context.Background(), again); err != nil || out.Accepted == 0 || out.Rejected != 0 || len(s.failures) != failures {
+				if out, err = r.Redrive(context.Background(), again); err != nil || out.Accepted == 0 || out.Rejected != 0 ||
+					len(s.failures) != failures {
 					t.Errorf("mended: %+v, %v", out, err)
 				}
 			})
@@ -134,12 +150,14 @@ type quoted string
 func (q quoted) Error() string { return string(q) }
 
 func (q quoted) Plain(at func([]string) []string) string {
-	return strings.Join(at([]string{"user", "0", "email", "secret"}), "/") + " " + strings.Join(at([]string{"other", "place"}), "/")
+	return strings.Join(at([]string{"user", "0", "email", "secret"}), "/") + " " +
+		strings.Join(at([]string{"other", "place"}), "/")
 }
 
 // What a project drops or hashes is in no failure of an event that was taken.
 func TestSchemaOfRedactedEvents(t *testing.T) {
-	p := Project{Drop: []string{"properties.user.email", "properties.big", "context.ip"}, Hash: []string{document.UserPath, "properties.$envelope.subject", "properties.$envelope.id"}, Salt: salt}
+	p := Project{Drop: []string{"properties.user.email", "properties.big", "context.ip"},
+		Hash: []string{document.UserPath, "properties.$envelope.subject", "properties.$envelope.id"}, Salt: salt}
 	const large = "secret, and so long that it leaves the row"
 	for _, c := range []struct {
 		what, target, body string
@@ -147,16 +165,20 @@ func TestSchemaOfRedactedEvents(t *testing.T) {
 		raw                string // what it holds
 		header             []string
 	}{
-		{"native", "/v1/events", `[{"name":"other"},{"name":"strict","event_id":"11111111-2222-4333-8444-555555555555","timestamp":1795320000000,"session_id":"s","user_id":"secret","user":[{"email":"secret@y","n":1}],"big":"` + large + `"}]`, 1,
+		{"native", "/v1/events",
+			`[{"name":"other"},{"name":"strict","event_id":"11111111-2222-4333-8444-555555555555","timestamp":1795320000000,"session_id":"s","user_id":"secret","user":[{"email":"secret@y","n":1}],"big":"` + large + `"}]`, 1,
 			`{"name":"strict","event_id":"11111111-2222-4333-8444-555555555555","timestamp":1795320000000,"session_id":"s","user_id":"` + hashed("secret") + `","properties":{"user":[{"n":1}]}}`, nil},
-		{"segment", "/v1/track", `{"event":"strict","userId":"secret","properties":{"user":{"email":"secret","n":2}}}`, 0, `"n":2`, nil},
+		{"segment", "/v1/track", `{"event":"strict","userId":"secret","properties":{"user":{"email":"secret","n":2}}}`, 0,
+			`"n":2`, nil},
 		{"cloudevents, binary", "/v1/events", `{"user":{"email":"secret","n":3}}`, 0, `"n":3`,
 			[]string{"ce-specversion", "1.0", "ce-type", "strict", "ce-source", "s", "ce-id", "secret", "ce-subject", "secret"}},
-		{"otlp", "/v1/traces", `{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"5b8aa5a2d2c872e8321cf37308d69df2","spanId":"5fb397be34d26b51","name":"strict","attributes":[{"key":"user.email","value":{"stringValue":"secret"}},{"key":"n","value":{"intValue":"4"}}]}]}]}]}`, 0, `"n":4`, nil},
+		{"otlp", "/v1/traces",
+			`{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"5b8aa5a2d2c872e8321cf37308d69df2","spanId":"5fb397be34d26b51","name":"strict","attributes":[{"key":"user.email","value":{"stringValue":"secret"}},{"key":"n","value":{"intValue":"4"}}]}]}]}]}`, 0, `"n":4`, nil},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			r, s := withProjects(t, func(o *Options) { o.Schemas, o.BlobThreshold = quoting{}, 16 }, p)
-			header := append(c.header, "X-API-Key", keyFile, "Content-Type", "application/json", "User-Agent", "secret", "Referer", "https://secret")
+			header := append(c.header, "X-API-Key", keyFile, "Content-Type", "application/json", "User-Agent", "secret",
+				"Referer", "https://secret")
 			if code, a := send(r, c.target, c.body, header...); code/100 != 2 || len(s.failures) != 1 {
 				t.Fatalf("%d %v, %d failures", code, a, len(s.failures))
 			}
@@ -164,7 +186,8 @@ func TestSchemaOfRedactedEvents(t *testing.T) {
 			if all := fmt.Sprintf("%+v %s", f, f.Raw); strings.Contains(all, "secret") || strings.Contains(all, "192.0.2.1") {
 				t.Errorf("%s", all)
 			}
-			if f.Class != takenClass || f.Index != c.index || f.Path != native.Path || f.ContentType != "application/json" || !json.Valid(f.Raw) || !strings.Contains(string(f.Raw), c.raw) ||
+			if f.Class != takenClass || f.Index != c.index || f.Path != native.Path || f.ContentType != "application/json" ||
+				!json.Valid(f.Raw) || !strings.Contains(string(f.Raw), c.raw) ||
 				f.Message != `the properties of "strict" do not fit their schema: user/0/email other/place; the event was taken` {
 				t.Errorf("%+v %s", f, f.Raw)
 			}
@@ -179,7 +202,8 @@ func TestSchemaOfRedactedEvents(t *testing.T) {
 	// What is refused is kept as it was sent.
 	r, s = withProjects(t, func(o *Options) { o.Schemas, o.EnforceSchemas = quoting{}, true }, p)
 	sendFile(t, r, `{"name":"strict","user_id":"secret"}`)
-	if len(s.failures) != 1 || string(s.failures[0].Raw) != `{"name":"strict","user_id":"secret"}` || s.failures[0].ClientIP == "" {
+	if len(s.failures) != 1 || string(s.failures[0].Raw) != `{"name":"strict","user_id":"secret"}` ||
+		s.failures[0].ClientIP == "" {
 		t.Errorf("%+v", s.failures)
 	}
 }
@@ -187,7 +211,8 @@ func TestSchemaOfRedactedEvents(t *testing.T) {
 // A schema sees what was sent, and the row has what it would have without one.
 func TestSchemaSeesLargeValues(t *testing.T) {
 	large := strings.Repeat("large", 4000)
-	body := `[{"name":"before","p":"` + large + `"},{"name":"strict","event_id":"e","properties":{"t":"` + large + `","list":[1,"` + large + `"]}},{"name":"after","p":"` + large + `"}]`
+	body := `[{"name":"before","p":"` + large + `"},{"name":"strict","event_id":"e","properties":{"t":"` + large +
+		`","list":[1,"` + large + `"]}},{"name":"after","p":"` + large + `"}]`
 	kept := func(schemas Schemas) string {
 		r, s := newTest(func(o *Options) { o.Schemas, o.EnforceSchemas, o.BlobThreshold = schemas, true, 4<<10 })
 		if a := serve(t, r, withKey(post("/v1/events", body))); a.Accepted != 3 {
@@ -206,7 +231,8 @@ func TestSchemaSeesLargeValues(t *testing.T) {
 	if with, without := kept(schemas), kept(nil); with != without {
 		t.Errorf("with a schema:\n%s\nwithout:\n%s", with, without)
 	}
-	if want := `{"event_id":"e","t":"` + large + `","list":[1,"` + large + `"]}`; len(schemas.seen) != 1 || schemas.seen[0] != want {
+	if want := `{"event_id":"e","t":"` + large + `","list":[1,"` + large + `"]}`; len(schemas.seen) != 1 ||
+		schemas.seen[0] != want {
 		t.Errorf("%d judged, of %d bytes", len(schemas.seen), len(schemas.seen[0]))
 	}
 }

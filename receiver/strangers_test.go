@@ -18,7 +18,8 @@ import (
 )
 
 // bodyKeyPaths are routes of each protocol whose key is in the body.
-var bodyKeyPaths = []string{"/batch", "/capture", "/e", "/s", "/i/v0/ai/batch", "/2/httpapi", "/v1/track", "/v1/b", "/beacon/v1/batch"}
+var bodyKeyPaths = []string{"/batch", "/capture", "/e", "/s", "/i/v0/ai/batch", "/2/httpapi", "/v1/track", "/v1/b",
+	"/beacon/v1/batch"}
 
 func noise(n int) []byte {
 	r := rand.New(rand.NewPCG(1, 2))
@@ -167,13 +168,15 @@ func TestHeadersOfStrangersAreCharged(t *testing.T) {
 
 // late is a body of n bytes whose key comes last.
 func late(n int, key string) string {
-	return `{"batch":[{"event":"a","distinct_id":"u","type":"track","userId":"u","properties":{"v":"` + strings.Repeat("v", n) +
+	return `{"batch":[{"event":"a","distinct_id":"u","type":"track","userId":"u","properties":{"v":"` + strings.Repeat("v",
+		n) +
 		`"}}],"api_key":"` + key + `","writeKey":"` + key + `"}`
 }
 
 // early is one whose key comes first.
 func early(n int, key string) string {
-	return `{"api_key":"` + key + `","writeKey":"` + key + `","batch":[{"event":"a","distinct_id":"u","type":"track","userId":"u","properties":{"v":"` +
+	return `{"api_key":"` + key + `","writeKey":"` + key +
+		`","batch":[{"event":"a","distinct_id":"u","type":"track","userId":"u","properties":{"v":"` +
 		strings.Repeat("v", n) + `"}}]}`
 }
 
@@ -182,9 +185,12 @@ func left(r *Receiver) float64 { return r.admission.Budget.Left() }
 func TestKeyInTheFront(t *testing.T) {
 	const small = 256 << 10
 	large := early(1<<20, key)
-	noisy := `{"api_key":"` + key + `","batch":[{"event":"a","distinct_id":"u","properties":{"v":"` + fmt.Sprintf("%x", noise(300_000)) + `"}}]}`
-	inEvent := `[{"event":"a","properties":{"distinct_id":"u","$lib":"web","token":"` + key + `","v":"` + strings.Repeat("v", 1<<20) + `"}}]`
-	amplitude := `{"api_key":"` + key + `","events":[{"event_type":"a","user_id":"u","event_properties":{"v":"` + strings.Repeat("v", 1<<20) + `"}}]}`
+	noisy := `{"api_key":"` + key + `","batch":[{"event":"a","distinct_id":"u","properties":{"v":"` + fmt.Sprintf("%x",
+		noise(300_000)) + `"}}]}`
+	inEvent := `[{"event":"a","properties":{"distinct_id":"u","$lib":"web","token":"` + key + `","v":"` +
+		strings.Repeat("v", 1<<20) + `"}}]`
+	amplitude := `{"api_key":"` + key + `","events":[{"event_type":"a","user_id":"u","event_properties":{"v":"` +
+		strings.Repeat("v", 1<<20) + `"}}]}`
 	for _, c := range []struct {
 		name, path, body, encoding string
 	}{
@@ -269,8 +275,10 @@ func TestKeyAtTheEnd(t *testing.T) {
 
 // A key that is found in the front of a body has its limits from there on.
 func TestLimitsOfAKeyInTheFront(t *testing.T) {
-	r, s := withProjects(t, func(o *Options) { o.SmallBody = 128 << 10 }, Project{Bytes: Rate{PerSecond: 1 << 10, Burst: 100 << 10}},
-		Key{Project: "small", Hash: HashKey("small"), Small: true}, Key{Project: "stopped", Hash: HashKey("stopped"), ReadOnly: true})
+	r, s := withProjects(t, func(o *Options) { o.SmallBody = 128 << 10 },
+		Project{Bytes: Rate{PerSecond: 1 << 10, Burst: 100 << 10}},
+		Key{Project: "small", Hash: HashKey("small"), Small: true},
+		Key{Project: "stopped", Hash: HashKey("stopped"), ReadOnly: true})
 	for _, c := range []struct {
 		name, body string
 		status     int
@@ -291,7 +299,8 @@ func TestLimitsOfAKeyInTheFront(t *testing.T) {
 		req := postReader("/2/httpapi", body)
 		req.ContentLength = int64(len(c.body) + size + len(end))
 		status, text := ask(r, req)
-		if status != c.status || !strings.Contains(text, c.code) || c.read > 0 && rest.n > c.read || c.raw != (len(s.failures) == 1 && len(s.failures[0].Raw) > size) {
+		if status != c.status || !strings.Contains(text, c.code) || c.read > 0 && rest.n > c.read ||
+			c.raw != (len(s.failures) == 1 && len(s.failures[0].Raw) > size) {
 			t.Errorf("%s: %d %s, %d bytes were read, %d failures", c.name, status, text, rest.n, len(s.failures))
 		}
 	}
@@ -299,7 +308,8 @@ func TestLimitsOfAKeyInTheFront(t *testing.T) {
 
 func TestTwoKeysInOneBody(t *testing.T) {
 	r, s := newTest(nil)
-	body := `{"writeKey":"` + key + `","batch":[{"type":"track","event":"a","userId":"u","v":"` + strings.Repeat("v", 100_000) + `"}],"writeKey":"` + keyDisk + `"}`
+	body := `{"writeKey":"` + key + `","batch":[{"type":"track","event":"a","userId":"u","v":"` + strings.Repeat("v",
+		100_000) + `"}],"writeKey":"` + keyDisk + `"}`
 	status, text := ask(r, post("/v1/import", body))
 	if status != 400 || !strings.Contains(text, `"duplicate_key"`) || len(s.events) != 0 {
 		t.Errorf("got %d %s", status, text)
@@ -336,7 +346,8 @@ func TestBodiesOfOneAddress(t *testing.T) {
 		}
 		all = append(all, p)
 	}
-	for address, want := range map[string]int{"192.0.2.1:3": 429, "[2001:db8::3]:1": 429, "192.0.2.2:1": 200, "[2001:db8:0:1::1]:1": 200} {
+	for address, want := range map[string]int{"192.0.2.1:3": 429, "[2001:db8::3]:1": 429, "192.0.2.2:1": 200,
+		"[2001:db8:0:1::1]:1": 200} {
 		req := post("/v1/track", `{"event":"b","userId":"u","writeKey":"`+key+`"}`)
 		req.RemoteAddr = address
 		if status, text := ask(r, req); status != want {
@@ -360,8 +371,8 @@ func TestBodiesOfOneAddress(t *testing.T) {
 	}
 }
 
-// At the limit of an address, a new body replaces one that had a second for its key. So bodies that stall do not lock out
-// other clients behind the same address.
+// At the limit of an address, a new body replaces one that had a second for its key. So bodies that stall do not lock
+// out other clients behind the same address.
 func TestStalledBodiesOfOneAddressAreReplaced(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.MaxKeyless = 8 })
 	server := httptest.NewServer(r)
@@ -479,7 +490,8 @@ func TestMaxConnections(t *testing.T) {
 		return c
 	}
 	send := func(c net.Conn, key string) string {
-		fmt.Fprintf(c, "POST /v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nContent-Length: %d\r\n\r\n%s", key, len(one), one)
+		fmt.Fprintf(c, "POST /v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: %s\r\nContent-Length: %d\r\n\r\n%s", key, len(one),
+			one)
 		b := make([]byte, 12)
 		if _, err := io.ReadFull(c, b); err != nil {
 			return err.Error()
