@@ -10,7 +10,7 @@ import (
 )
 
 // handle loads what a delivery names and settles it.
-func (l *Loader) handle(ctx context.Context, d Delivery) {
+func (l *Loader) handle(ctx context.Context, d pipeline.Delivery) {
 	notifications, err := d.Notifications()
 	if err != nil {
 		// It will never say more than now, and the sweep finds its object.
@@ -41,7 +41,7 @@ func (l *Loader) handle(ctx context.Context, d Delivery) {
 
 // extend tells the queue at intervals that work on the delivery goes on, until the
 // returned function is called.
-func (l *Loader) extend(ctx context.Context, d Delivery) (stop func()) {
+func (l *Loader) extend(ctx context.Context, d pipeline.Delivery) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -22,16 +22,7 @@ type Parts struct {
 // Queue delivers notifications. Receive waits some seconds for the first of at
 // most max deliveries; none is no error.
 type Queue interface {
-	Receive(ctx context.Context, max int) ([]Delivery, error)
-}
-
-// Delivery is a received message, to be settled by one Ack or Nak.
-type Delivery interface {
-	Notifications() ([]pipeline.Notification, error) // none: a store's test message
-	Attempt() int                                    // counts deliveries of the message, from 1
-	Ack(ctx context.Context) error
-	Nak(delay time.Duration) error
-	Extend() error // work on it goes on
+	Receive(ctx context.Context, max int) ([]pipeline.Delivery, error)
 }
 
 // Store reads objects. The caller closes the body.

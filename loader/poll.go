@@ -86,7 +86,7 @@ func (p *Poller) takeMore() {
 
 // Receive gives out what can be claimed. If there is nothing, it sweeps, or waits
 // for the next sweep, some seconds at most.
-func (p *Poller) Receive(ctx context.Context, max int) ([]Delivery, error) {
+func (p *Poller) Receive(ctx context.Context, max int) ([]pipeline.Delivery, error) {
 	if len(p.found) == 0 && time.Since(p.last) >= p.interval() {
 		if err := p.sweep(ctx); err != nil {
 			return nil, err
@@ -95,7 +95,7 @@ func (p *Poller) Receive(ctx context.Context, max int) ([]Delivery, error) {
 	if len(p.found) == 0 {
 		p.takeMore()
 	}
-	var all []Delivery
+	var all []pipeline.Delivery
 	for len(p.found) > 0 && len(all) < max {
 		n := p.found[0]
 		p.found = p.found[1:]
@@ -114,7 +114,7 @@ func (p *Poller) Receive(ctx context.Context, max int) ([]Delivery, error) {
 }
 
 // claim is nil if the object cannot be had now; the next sweep finds it again.
-func (p *Poller) claim(ctx context.Context, n pipeline.Notification) (Delivery, error) {
+func (p *Poller) claim(ctx context.Context, n pipeline.Notification) (pipeline.Delivery, error) {
 	p.mu.Lock()
 	t := p.tried[n.Key]
 	p.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/queue/queuetest"
 	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/loader/audit"
@@ -45,7 +46,7 @@ func TestPollerTakesMore(t *testing.T) {
 
 // acked is a delivery whose object is loaded when it is settled, as by a loader.
 type acked struct {
-	Delivery
+	pipeline.Delivery
 	shelf *shelf
 }
 
@@ -60,36 +61,38 @@ func (a acked) Ack(ctx context.Context) error {
 	return a.Delivery.Ack(ctx)
 }
 
+// loading is a poller's consumer that loads what it acknowledges.
+type loading struct {
+	*Poller
+	shelf *shelf
+}
+
+func (l loading) Receive(ctx context.Context, max int) ([]pipeline.Delivery, error) {
+	all, err := l.Poller.Receive(ctx, max)
+	for i, d := range all {
+		all[i] = acked{d, l.shelf}
+	}
+	return all, err
+}
+
 // A poller keeps the contract of a queue.
 func TestPollerConformance(t *testing.T) {
-	queuetest.Test(t, bubble.Test, func(*testing.T) queuetest.Queue[acked] {
+	queuetest.Test(t, bubble.Test, func(*testing.T) queuetest.Queue {
 		s := newShelf()
 		const silence = 10 * time.Second
 		owners := 0
-		return queuetest.Queue[acked]{
+		return queuetest.Queue{
 			Silence:  silence,
 			Patience: 5 * time.Minute,
 			Add: func(key string) error {
 				s.mu.Lock()
 				defer s.mu.Unlock()
-				s.objects["events/"+key] = time.Now()
+				s.objects[key] = time.Now()
 				return nil
 			},
-			Key: func(d acked) (string, error) {
-				all, err := d.Notifications()
-				return strings.TrimPrefix(all[0].Key, "events/"), err
-			},
-			Receiver: func() queuetest.Receive[acked] {
+			Consumer: func() queue.Consumer {
 				owners++
-				p := s.poller(fmt.Sprint("loader", owners), silence)
-				return func(ctx context.Context, max int) ([]acked, error) {
-					found, err := p.Receive(ctx, max)
-					all := make([]acked, len(found))
-					for i, d := range found {
-						all[i] = acked{d, s}
-					}
-					return all, err
-				}
+				return loading{s.poller(fmt.Sprint("loader", owners), silence), s}
 			},
 		}
 	})

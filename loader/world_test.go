@@ -131,14 +131,14 @@ func (d *delivery) Nak(delay time.Duration) error {
 	return nil
 }
 
-func (w *world) Receive(ctx context.Context, max int) ([]Delivery, error) {
+func (w *world) Receive(ctx context.Context, max int) ([]pipeline.Delivery, error) {
 	for range 50 {
 		w.mu.Lock()
 		if err, _ := w.try("receive"); err != nil {
 			w.mu.Unlock()
 			return nil, err
 		}
-		var all []Delivery
+		var all []pipeline.Delivery
 		for _, d := range w.queue {
 			if !d.settled && !d.inFlight && !time.Now().Before(d.due) && len(all) < max {
 				d.inFlight = true

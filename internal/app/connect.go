@@ -11,7 +11,6 @@ import (
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/queue/jetstream"
 	"github.com/penstock/penstock/loader"
 )
 
@@ -19,13 +18,6 @@ import (
 func OpenBucket(c config.Storage) *objstore.Bucket {
 	return objstore.Open(objstore.Options{Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket,
 		AccessKey: c.AccessKey, SecretKey: c.SecretKey, PathStyle: c.PathStyle, TLS: c.TLS.Config(slog.Default())})
-}
-
-// ConnectQueue connects to the queue. name tells the server who we are.
-func ConnectQueue(c config.Queue, name string, log *slog.Logger) (*jetstream.Queue, error) {
-	return jetstream.Connect(jetstream.Options{URL: c.URL, User: c.User, Password: c.Password, Creds: c.Creds,
-		TLS: c.TLS.Config(log), AckWait: time.Duration(c.AckWait), MaxAge: time.Duration(c.MaxAge),
-		MaxBytes: int64(c.MaxBytes), Replicas: c.Replicas}, name, log)
 }
 
 // TableOptions are how ClickHouse is connected to, by at most conns connections.

@@ -17,7 +17,7 @@ import (
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/projects"
-	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/schemas"
 	"github.com/penstock/penstock/receiver"
@@ -46,8 +46,8 @@ type intake struct {
 	projects *projects.Watcher // nil: there is none
 	reporter *errorspipeline.Reporter
 	batchers []*batcher.Batcher
-	queue    *jetstream.Queue // nil unless storage.notify is self
-	folder   io.Closer        // nil: the receiver's own
+	queue    queue.Queue // nil unless storage.notify is self
+	folder   io.Closer   // nil: the receiver's own
 
 	schemas *schemas.Set // nil: events are not held against any
 
@@ -77,7 +77,7 @@ func newIntake(p process, role string, specs []pipeline.Spec) (_ *intake, err er
 		in.name = fmt.Sprintf("%.50s-%s%s", in.name, role, filepath.Base(in.dir))
 	}
 	if p.cfg.Storage.Notify == "self" {
-		if in.queue, err = ConnectQueue(p.cfg.Queue, "penstock-"+role+" "+in.name, p.log); err != nil {
+		if in.queue, err = OpenQueue(p.cfg.Queue, "penstock-"+role+" "+in.name, p.log); err != nil {
 			return nil, err
 		}
 	}
@@ -226,7 +226,7 @@ func (in *intake) close() error {
 // hint: what the queue does not take now, the sweep finds.
 const notifyWait = 2 * time.Second
 
-func notify(ctx context.Context, q *jetstream.Queue, spec pipeline.Spec, o pipeline.Object, log *slog.Logger) {
+func notify(ctx context.Context, q queue.Queue, spec pipeline.Spec, o pipeline.Object, log *slog.Logger) {
 	ctx, cancel := context.WithTimeout(ctx, notifyWait)
 	defer cancel()
 	if _, err := q.Enqueue(ctx, spec, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size}, false); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/loader"
 )
 
@@ -31,8 +31,8 @@ type connections struct {
 
 	mu     sync.Mutex
 	db     *clickhouse.DB
-	queue  *jetstream.Queue // with streams that exist
-	peeked *jetstream.Queue // that only looks
+	queue  queue.Queue // with streams that exist
+	peeked queue.Queue // that only looks
 }
 
 // NewOperator lets operations work on what the configuration names. isolated is how a suspicious object is loaded.
@@ -47,19 +47,11 @@ func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger
 		},
 		Table:    func() (operate.Table, error) { return c.table() },
 		Source:   func() (operate.Source, error) { return c.source() },
-		Queue:    func(ctx context.Context) (operate.Queue, error) { return queueOrNone(c.connect(ctx)) },
-		Peek:     func(ctx context.Context) (operate.Queue, error) { return queueOrNone(c.peek(ctx)) },
+		Queue:    func(ctx context.Context) (operate.Queue, error) { return c.connect(ctx) },
+		Peek:     func(ctx context.Context) (operate.Queue, error) { return c.peek(ctx) },
 		Receiver: c.receiver,
 		Loader:   c.loader,
 	}, c.close
-}
-
-// queueOrNone is nil where there is no queue: an interface that holds a nil pointer is not nil.
-func queueOrNone(q *jetstream.Queue, err error) (operate.Queue, error) {
-	if q == nil || err != nil {
-		return nil, err
-	}
-	return q, nil
 }
 
 func (c *connections) table() (*clickhouse.DB, error) {
@@ -84,11 +76,12 @@ func (c *connections) source() (*loader.Source, error) {
 	return &source, err
 }
 
-func (c *connections) connect(ctx context.Context) (*jetstream.Queue, error) {
+// connect returns nil if storage.notify is none.
+func (c *connections) connect(ctx context.Context) (queue.Queue, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.queue == nil && c.cfg.Storage.Notify != "none" {
-		q, err := ConnectQueue(c.cfg.Queue, "penstock-operator", c.log)
+		q, err := OpenQueue(c.cfg.Queue, "penstock-operator", c.log)
 		if err != nil {
 			return nil, err
 		}
@@ -101,14 +94,15 @@ func (c *connections) connect(ctx context.Context) (*jetstream.Queue, error) {
 	return c.queue, nil
 }
 
-func (c *connections) peek(ctx context.Context) (*jetstream.Queue, error) {
+// peek returns nil if storage.notify is none.
+func (c *connections) peek(ctx context.Context) (queue.Queue, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cfg.Storage.Notify == "none" {
 		return nil, nil
 	}
 	if c.peeked == nil {
-		q, err := ConnectQueue(c.cfg.Queue, "penstock-status", c.log)
+		q, err := OpenQueue(c.cfg.Queue, "penstock-status", c.log)
 		if err != nil {
 			return nil, err
 		}
@@ -116,7 +110,10 @@ func (c *connections) peek(ctx context.Context) (*jetstream.Queue, error) {
 	}
 	quick, cancel := context.WithTimeout(ctx, peekWait)
 	defer cancel()
-	return c.peeked, c.peeked.Ping(quick)
+	if err := c.peeked.Ping(quick); err != nil {
+		return nil, err
+	}
+	return c.peeked, nil
 }
 
 // receiver is one of its own, for what is sent again: with a log beside that of
@@ -157,7 +154,7 @@ func (c *connections) loader(ctx context.Context, spec pipeline.Spec) (operate.L
 func (c *connections) close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, q := range []*jetstream.Queue{c.queue, c.peeked} {
+	for _, q := range []queue.Queue{c.queue, c.peeked} {
 		if q != nil {
 			q.Close()
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 	"github.com/penstock/penstock/loader"
@@ -26,7 +26,7 @@ type outlet struct {
 	process
 	name     string            // of this loader
 	isolated *loader.Isolation // how a suspicious object is loaded
-	queue    *jetstream.Queue  // nil where storage.notify is none
+	queue    queue.Queue       // nil where storage.notify is none
 	db       *clickhouse.DB
 	source   loader.Source
 	reports  *intake         // of the errors pipeline; nil: it cannot be had
@@ -49,7 +49,7 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 		return nil, err
 	}
 	if p.cfg.Storage.Notify != "none" {
-		if out.queue, err = ConnectQueue(p.cfg.Queue, "penstock-load "+out.name, p.log); err != nil {
+		if out.queue, err = OpenQueue(p.cfg.Queue, "penstock-load "+out.name, p.log); err != nil {
 			return nil, err
 		}
 	}
@@ -77,7 +77,7 @@ func (o *outlet) deliveries(spec pipeline.Spec) loader.Queue {
 		}
 		o.sweep(spec, enqueue)
 		o.fullSweep(spec, enqueue)
-		return deliveries{o.queue.Consumer(spec)}
+		return o.queue.Consumer(spec)
 	}
 	c := o.cfg.Sweep
 	p := &loader.Poller{Spec: spec, Owner: o.name, Poll: time.Duration(c.Poll),
@@ -94,10 +94,6 @@ func (o *outlet) newLoader(spec pipeline.Spec, q loader.Queue) *loader.Loader {
 	if spec == pipeline.Errors {
 		report = nil
 	}
-	var to loader.Letters // an interface that holds a nil pointer is not nil
-	if o.queue != nil {
-		to = o.queue
-	}
 	c := o.cfg.Loader
 	return loader.New(spec, loader.Options{
 		Name: o.name, Workers: c.Workers, ChunkRows: faultpoint.Setting("CHUNK_ROWS", chunkRows),
@@ -107,7 +103,7 @@ func (o *outlet) newLoader(spec pipeline.Spec, q loader.Queue) *loader.Loader {
 		Attempts: c.MaxAttempts, Unfinished: c.MaxUnfinished, Isolation: o.isolated,
 		Probe: retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
 		Drain: time.Duration(o.cfg.Process.Drain),
-	}, loader.Parts{Queue: q, Source: o.source, Table: table{o.db}, Ledger: o.db, Letters: to, Report: report}, o.log,
+	}, loader.Parts{Queue: q, Source: o.source, Table: table{o.db}, Ledger: o.db, Letters: o.queue, Report: report}, o.log,
 		o.reg)
 }
 
@@ -136,18 +132,6 @@ func (o *outlet) close() {
 	if o.db != nil {
 		o.db.Close()
 	}
-}
-
-// deliveries is a queue as the loader wants it.
-type deliveries struct{ *jetstream.Consumer }
-
-func (d deliveries) Receive(ctx context.Context, max int) ([]loader.Delivery, error) {
-	messages, err := d.Consumer.Receive(ctx, max)
-	all := make([]loader.Delivery, len(messages))
-	for i, m := range messages {
-		all[i] = m
-	}
-	return all, err
 }
 
 // claimer is the bucket's claims as the loader wants them.

@@ -75,7 +75,7 @@ func queueByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) error {
 		return func(files config.ClientTLS) error {
 			c := config.Default().Queue
 			c.URL, c.TLS = n.URL(), files
-			q, err := ConnectQueue(c, "test", slog.New(slog.DiscardHandler))
+			q, err := OpenQueue(c, "test", slog.New(slog.DiscardHandler))
 			if err != nil {
 				return err
 			}

@@ -51,7 +51,7 @@ func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
 }
 
 func setupQueue(ctx context.Context, c config.Queue, w io.Writer) error {
-	q, err := ConnectQueue(c, "penstock-setup", slog.New(slog.DiscardHandler))
+	q, err := OpenQueue(c, "penstock-setup", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/internal/codec/foreign"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/loader/audit"
 	"github.com/penstock/penstock/receiver"
 )
@@ -67,7 +67,7 @@ type Queue interface {
 	Enqueue(ctx context.Context, spec pipeline.Spec, n pipeline.Notification, again bool) (known bool, err error)
 	Forget(ctx context.Context, table, key string) error
 	Rebuild(ctx context.Context, letters []pipeline.DeadLetter) (before uint64, err error)
-	Stats(ctx context.Context, spec pipeline.Spec) (jetstream.Stats, error)
+	Stats(ctx context.Context, spec pipeline.Spec) (queue.Stats, error)
 }
 
 // Table is ClickHouse: what is loaded, and what is written down of it.

@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/batcher"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/show"
 )
 
@@ -20,7 +20,7 @@ import (
 type pipelineStatus struct {
 	Pipeline string `json:"pipeline"`
 	batcher.Stats
-	Queue     *jetstream.Stats        `json:"queue,omitempty"`
+	Queue     *queue.Stats            `json:"queue,omitempty"`
 	Table     *clickhouse.TableStatus `json:"table,omitempty"`
 	Freshness *float64                `json:"freshness_seconds,omitempty"` // newest accepted event against newest row
 }

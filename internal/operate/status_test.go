@@ -11,7 +11,7 @@ import (
 
 	"github.com/penstock/penstock/batcher"
 	"github.com/penstock/penstock/internal/clickhouse"
-	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/loader"
 )
 
@@ -28,7 +28,7 @@ func role(t *testing.T, st RoleStatus) string {
 // What several receivers hold is summed; what a role complains of is an error.
 func TestStatus(t *testing.T) {
 	w := newWorld()
-	w.queued["events"] = jetstream.Stats{Pending: 4, InFlight: 2}
+	w.queued["events"] = queue.Stats{Pending: 4, InFlight: 2}
 	w.statuses["events"] = clickhouse.TableStatus{Rows: 100, ObjectsLastMinute: 3, RowsLastMinute: 30, Dead: 1,
 		Newest: 3500}
 	o := w.operator()

@@ -23,7 +23,7 @@ import (
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/loader/audit"
 	"github.com/penstock/penstock/receiver"
@@ -53,7 +53,7 @@ type world struct {
 	enqueued  []string // KEY, or KEY again
 	forgotten []string
 	letters   []pipeline.DeadLetter
-	queued    map[string]jetstream.Stats
+	queued    map[string]queue.Stats
 
 	redriven []receiver.Redrive
 	answer   func(receiver.Redrive) (receiver.Redriven, error) // nil: everything is accepted
@@ -65,7 +65,7 @@ func newWorld() *world {
 	return &world{objects: map[string]pipeline.Object{}, bytes: map[string][]byte{}, events: map[string][]pipeline.Event{},
 		claimed: map[string]bool{}, away: map[string]error{}, loads: map[string]pipeline.Load{}, rows: map[string][]uint32{},
 		jobs: map[string]clickhouse.Job{}, statuses: map[string]clickhouse.TableStatus{},
-		queued: map[string]jetstream.Stats{}}
+		queued: map[string]queue.Stats{}}
 }
 
 // operator is an operator of the world.
@@ -89,7 +89,7 @@ func (w *world) queue() (Queue, error) {
 	if w.noQueue || w.away["queue"] != nil {
 		return nil, w.away["queue"]
 	}
-	return queue{w}, nil
+	return fakeQueue{w}, nil
 }
 
 // errAway is an outage.
@@ -382,9 +382,9 @@ func (t table) SaveJob(_ context.Context, j clickhouse.Job) error {
 	return nil
 }
 
-type queue struct{ *world }
+type fakeQueue struct{ *world }
 
-func (q queue) Enqueue(_ context.Context, _ pipeline.Spec, n pipeline.Notification, again bool) (bool, error) {
+func (q fakeQueue) Enqueue(_ context.Context, _ pipeline.Spec, n pipeline.Notification, again bool) (bool, error) {
 	told := slices.Contains(q.enqueued, n.Key)
 	text := n.Key
 	if again {
@@ -394,18 +394,18 @@ func (q queue) Enqueue(_ context.Context, _ pipeline.Spec, n pipeline.Notificati
 	return told && !again, nil
 }
 
-func (q queue) Forget(_ context.Context, _, key string) error {
+func (q fakeQueue) Forget(_ context.Context, _, key string) error {
 	q.forgotten = append(q.forgotten, key)
 	return nil
 }
 
-func (q queue) Rebuild(_ context.Context, letters []pipeline.DeadLetter) (uint64, error) {
+func (q fakeQueue) Rebuild(_ context.Context, letters []pipeline.DeadLetter) (uint64, error) {
 	before := len(q.letters)
 	q.letters = letters
 	return uint64(before), nil
 }
 
-func (q queue) Stats(_ context.Context, spec pipeline.Spec) (jetstream.Stats, error) {
+func (q fakeQueue) Stats(_ context.Context, spec pipeline.Spec) (queue.Stats, error) {
 	return q.queued[spec.Name], q.away["stats"]
 }
 

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -50,6 +51,15 @@ type Notification struct {
 	Key  string
 	ETag string // empty where the store does not say
 	Size int64  // bytes; 0 where the store does not say
+}
+
+// Delivery is a received message about new objects, to be settled by one Ack or Nak.
+type Delivery interface {
+	Notifications() ([]Notification, error) // none: a store's test message
+	Attempt() int                           // counts deliveries of the message, from 1
+	Ack(ctx context.Context) error          // returns when the queue has settled it
+	Nak(delay time.Duration) error          // it comes again after the delay
+	Extend() error                          // work on it goes on
 }
 
 // Durability is what an acknowledgement promises.

@@ -1,5 +1,5 @@
-// Package queue knows what the stores' notifications look like. The queues
-// themselves are in the packages below it.
+// Package queue says what a queue must do, and knows the stores' notifications.
+// The adapters are in the packages below it.
 package queue
 
 import (
@@ -45,6 +45,18 @@ type object struct {
 	Key  string `json:"key"`
 	Size int64  `json:"size"`
 	ETag string `json:"eTag"` // encoding/json takes "etag" as well
+}
+
+// Notifications parses one message of a store, for a delivery. It returns none for a test message.
+func Notifications(body []byte) ([]pipeline.Notification, error) {
+	all, err := Parse(body)
+	switch {
+	case errors.Is(err, ErrTest):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("%w: %.300q", err, body)
+	}
+	return all, nil
 }
 
 // Parse reads one message of a store: usually one notification, sometimes several.

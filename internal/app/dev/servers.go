@@ -117,7 +117,7 @@ func makeStreams(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	q, err := app.ConnectQueue(cfg.Queue, "penstock-dev", log)
+	q, err := app.OpenQueue(cfg.Queue, "penstock-dev", log)
 	if err != nil {
 		return err
 	}

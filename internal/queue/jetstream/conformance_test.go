@@ -1,17 +1,36 @@
 package jetstream
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/queue/queuetest"
 	"github.com/penstock/penstock/internal/testing/servers"
 )
+
+const (
+	silence  = time.Second
+	patience = 20 * time.Second
+)
+
+func open(t *testing.T, url string) *Queue {
+	t.Helper()
+	q, err := Connect(Options{URL: url, AckWait: silence, MaxAge: time.Hour, MaxBytes: 1 << 20, Replicas: 1}, "test",
+		slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(q.Close)
+	return q
+}
 
 func TestConformance(t *testing.T) {
 	n := servers.NATS(t)
@@ -20,15 +39,8 @@ func TestConformance(t *testing.T) {
 	for i := range cap(names) {
 		names <- fmt.Sprint("suite", i)
 	}
-	queuetest.Test(t, nil, func(t *testing.T) queuetest.Queue[*Message] {
-		const silence = time.Second
-		q, err := Connect(Options{URL: n.URL(), AckWait: silence, MaxAge: time.Hour, MaxBytes: 1 << 20, Replicas: 1},
-			"test", slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(q.Close)
-		spec := pipeline.Spec{Name: <-names}
+	queuetest.Test(t, nil, func(t *testing.T) queuetest.Queue {
+		q, spec := open(t, n.URL()), pipeline.Spec{Name: <-names}
 		if err := q.Setup(t.Context(), []pipeline.Spec{spec}); err != nil {
 			t.Fatal(err)
 		}
@@ -36,20 +48,50 @@ func TestConformance(t *testing.T) {
 			_, err := q.js.Publish(t.Context(), Subject(spec), []byte(body))
 			return err
 		}
-		return queuetest.Queue[*Message]{
+		return queuetest.Queue{
 			Silence:  silence,
-			Patience: 20 * time.Second,
+			Patience: patience,
 			Add:      func(key string) error { return add(string(queue.Format(pipeline.Notification{Key: key}))) },
-			Key: func(m *Message) (string, error) {
-				all, err := queue.Parse(m.Body())
-				if err != nil || len(all) != 1 {
-					return "", errors.Join(err, fmt.Errorf("%d notifications in %q", len(all), m.Body()))
-				}
-				return all[0].Key, nil
-			},
-			Receiver: func() queuetest.Receive[*Message] { return q.Consumer(spec).Receive },
+			Consumer: func() queue.Consumer { return q.Consumer(spec) },
 			AddBody:  add,
-			Body:     func(m *Message) string { return string(m.Body()) },
 		}
 	})
+}
+
+func TestServerConformance(t *testing.T) {
+	queuetest.TestServer(t, func(t *testing.T) queuetest.Server {
+		n := servers.NATS(t)
+		return queuetest.Server{
+			Silence:  silence,
+			Patience: patience,
+			Connect:  func() queue.Queue { return open(t, n.URL()) },
+			Away:     func() queue.Queue { return open(t, "nats://127.0.0.1:1") },
+			Letters:  func() ([]pipeline.DeadLetter, error) { return letters(t, open(t, n.URL())) },
+		}
+	})
+}
+
+// letters reads the stream of dead letters.
+func letters(t *testing.T, q *Queue) ([]pipeline.DeadLetter, error) {
+	s, err := q.js.Stream(t.Context(), DeadLetterStream)
+	if err != nil {
+		return nil, err
+	}
+	var all []pipeline.DeadLetter
+	state := s.CachedInfo().State
+	for seq := state.FirstSeq; seq <= state.LastSeq; seq++ {
+		m, err := s.GetMsg(t.Context(), seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		var d pipeline.DeadLetter
+		if err := json.Unmarshal(m.Data, &d); err != nil {
+			return nil, err
+		}
+		all = append(all, d)
+	}
+	return all, nil
 }

@@ -185,15 +185,15 @@ func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notific
 	return ack.Duplicate, nil
 }
 
-// Consumer takes one pipeline's notifications.
-type Consumer struct {
+// consumer takes one pipeline's notifications.
+type consumer struct {
 	queue *Queue
 	spec  pipeline.Spec
 	cons  jetstream.Consumer
 }
 
 // Consumer does not connect; Receive does.
-func (q *Queue) Consumer(s pipeline.Spec) *Consumer { return &Consumer{queue: q, spec: s} }
+func (q *Queue) Consumer(s pipeline.Spec) queue.Consumer { return &consumer{queue: q, spec: s} }
 
 // receiveWait is how long a Receive waits for a first message.
 const receiveWait = 5 * time.Second
@@ -201,7 +201,7 @@ const receiveWait = 5 * time.Second
 // Receive takes up to max messages, waiting some seconds for the first; none
 // is no error. Where the stream or its consumer was deleted it is made again.
 // It is for one goroutine.
-func (c *Consumer) Receive(ctx context.Context, max int) ([]*Message, error) {
+func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, error) {
 	if c.cons == nil {
 		// Set up again: somebody may have deleted it, or our ack wait is another.
 		cons, err := c.queue.setupConsumer(ctx, c.spec)
@@ -230,7 +230,7 @@ func (c *Consumer) Receive(ctx context.Context, max int) ([]*Message, error) {
 		c.cons = nil // it may be gone
 		return nil, fmt.Errorf("receive from %s: %w", StreamName(c.spec), retry.As(retry.Outage, err))
 	}
-	all := []*Message{{m: first}}
+	all := []pipeline.Delivery{&message{m: first}}
 	if max == 1 {
 		return all, nil
 	}
@@ -239,31 +239,21 @@ func (c *Consumer) Receive(ctx context.Context, max int) ([]*Message, error) {
 		return all, nil // the first is good; the next Receive meets the error
 	}
 	for m := range more.Messages() {
-		all = append(all, &Message{m: m})
+		all = append(all, &message{m: m})
 	}
 	return all, nil
 }
 
-// Message is one delivery.
-type Message struct{ m jetstream.Msg }
+// message is one delivery.
+type message struct{ m jetstream.Msg }
 
-// Body is the store's message.
-func (m *Message) Body() []byte { return m.m.Data() }
-
-// Notifications are what the store's message says; none if it is a test message.
-func (m *Message) Notifications() ([]pipeline.Notification, error) {
-	all, err := queue.Parse(m.Body())
-	switch {
-	case errors.Is(err, queue.ErrTest):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("%w: %.300q", err, m.Body())
-	}
-	return all, nil
+// Notifications are what the store's message says.
+func (m *message) Notifications() ([]pipeline.Notification, error) {
+	return queue.Notifications(m.m.Data())
 }
 
 // Attempt counts deliveries, from 1.
-func (m *Message) Attempt() int {
+func (m *message) Attempt() int {
 	meta, err := m.m.Metadata()
 	if err != nil {
 		return 1
@@ -272,7 +262,7 @@ func (m *Message) Attempt() int {
 }
 
 // Ack settles the message and waits for the server to say so.
-func (m *Message) Ack(ctx context.Context) error {
+func (m *message) Ack(ctx context.Context) error {
 	if err := m.m.DoubleAck(ctx); err != nil {
 		return fmt.Errorf("ack: %w", retry.As(retry.Outage, err))
 	}
@@ -280,24 +270,18 @@ func (m *Message) Ack(ctx context.Context) error {
 }
 
 // Nak asks for the message again after a delay.
-func (m *Message) Nak(delay time.Duration) error { return m.m.NakWithDelay(delay) }
+func (m *message) Nak(delay time.Duration) error { return m.m.NakWithDelay(delay) }
 
 // Extend says that work on the message goes on; it must come more often than
 // Options.AckWait.
-func (m *Message) Extend() error { return m.m.InProgress() }
-
-// Stats is what waits in a pipeline's queue.
-type Stats struct {
-	Pending  uint64 `json:"pending"`   // not yet delivered
-	InFlight int    `json:"in_flight"` // delivered, not settled
-}
+func (m *message) Extend() error { return m.m.InProgress() }
 
 // Stats asks the server.
-func (q *Queue) Stats(ctx context.Context, s pipeline.Spec) (Stats, error) {
+func (q *Queue) Stats(ctx context.Context, s pipeline.Spec) (queue.Stats, error) {
 	cons, err := q.js.Consumer(ctx, StreamName(s), consumerName)
 	if err != nil {
-		return Stats{}, fmt.Errorf("read queue %s: %w", StreamName(s), retry.As(retry.Outage, err))
+		return queue.Stats{}, fmt.Errorf("read queue %s: %w", StreamName(s), retry.As(retry.Outage, err))
 	}
 	info := cons.CachedInfo()
-	return Stats{Pending: info.NumPending, InFlight: info.NumAckPending}, nil
+	return queue.Stats{Pending: info.NumPending, InFlight: info.NumAckPending}, nil
 }

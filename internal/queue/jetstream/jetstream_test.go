@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/testing/servers"
 	"github.com/penstock/penstock/tools/devstack"
 )
@@ -38,7 +39,7 @@ func publish(t *testing.T, q *Queue, from, to int) {
 	}
 }
 
-func receive(t *testing.T, c *Consumer, max int) []*Message {
+func receive(t *testing.T, c queue.Consumer, max int) []pipeline.Delivery {
 	t.Helper()
 	m, err := c.Receive(t.Context(), max)
 	if err != nil {
@@ -53,7 +54,7 @@ func TestReceiveSettles(t *testing.T) {
 	publish(t, q, 0, 5)
 	began := time.Now()
 	first := receive(t, c, 3)
-	if len(first) != 3 || string(first[0].Body()) != "0" || first[0].Attempt() != 1 {
+	if len(first) != 3 || bodyOf(first[0]) != "0" || first[0].Attempt() != 1 {
 		t.Fatalf("got %d messages", len(first))
 	}
 	// Fewer than asked for must not wait for more.
@@ -73,7 +74,7 @@ func TestReceiveSettles(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := receive(t, c, 10)
-	if len(again) != 1 || again[0].Attempt() != 2 || string(again[0].Body()) != "0" {
+	if len(again) != 1 || again[0].Attempt() != 2 || bodyOf(again[0]) != "0" {
 		t.Errorf("after nak: %d messages", len(again))
 	}
 	again[0].Ack(t.Context())
@@ -169,3 +170,5 @@ func TestFullStreamRefuses(t *testing.T) {
 		t.Errorf("the first message is %d", s.FirstSeq)
 	}
 }
+
+func bodyOf(d pipeline.Delivery) string { return string(d.(*message).m.Data()) }

@@ -1,62 +1,54 @@
-// Package queuetest is the conformance suite for queues of notifications, as the loader uses them.
+// Package queuetest is the conformance suite of queues.
 //
-// A queue delivers each notification at least once, in any order. A delivery that is neither settled nor extended comes
-// again. What a queue promises beyond that is for its own tests.
+// Test covers what a loader needs: each notification is delivered at least once, in any order, and a delivery that is
+// neither settled nor extended is delivered again. TestServer covers the rest of queue.Queue.
 package queuetest
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue"
 )
 
-// Delivery is a notification to be settled by one Ack or Nak. Extend says that work on it goes on.
-type Delivery interface {
-	Attempt() int // from 1
-	Ack(ctx context.Context) error
-	Nak(delay time.Duration) error
-	Extend() error
-}
-
-// Receive waits some seconds for the first of at most max deliveries; none is no error. It is for one goroutine.
-type Receive[D Delivery] func(ctx context.Context, max int) ([]D, error)
-
-// Queue is an empty queue under test.
-type Queue[D Delivery] struct {
-	Silence  time.Duration           // after which a delivery comes again
-	Patience time.Duration           // within which something that is due has come
-	Add      func(key string) error  // as a store does when it has created an object
-	Key      func(D) (string, error) // of the object that a delivery is about
-	Receiver func() Receive[D]       // that of another loader, each time
+// Queue is an empty queue of the pipeline events under test.
+type Queue struct {
+	Silence  time.Duration          // after which a delivery comes again
+	Patience time.Duration          // within which something that is due has come
+	Add      func(key string) error // as a store does when it has created an object
+	Consumer func() queue.Consumer  // that of another loader, each time
 
 	// AddBody adds a message that need not be a notification. nil: the queue has no messages of others.
 	AddBody func(body string) error
-	Body    func(D) string
 }
 
 // Test runs the suite; open makes a queue for each of its tests. in runs a test's body: bubble.Test for a queue whose
 // time can be fake; nil runs it as it is.
-func Test[D Delivery](t *testing.T, in func(*testing.T, func(*testing.T)), open func(*testing.T) Queue[D]) {
+func Test(t *testing.T, in func(*testing.T, func(*testing.T)), open func(*testing.T) Queue) {
 	for _, c := range []struct {
 		name string
-		test func(*suite[D])
+		test func(*suite)
 	}{
-		{"EachOnce", (*suite[D]).eachOnce},
-		{"AtMost", (*suite[D]).atMost},
-		{"Nothing", (*suite[D]).nothing},
-		{"Silence", (*suite[D]).silence},
-		{"Extend", (*suite[D]).extend},
-		{"Delay", (*suite[D]).delay},
-		{"Duplicate", (*suite[D]).duplicate},
-		{"Poison", (*suite[D]).poison},
-		{"Shared", (*suite[D]).shared},
-		{"Drain", (*suite[D]).drain},
+		{"EachOnce", (*suite).eachOnce},
+		{"AtMost", (*suite).atMost},
+		{"Nothing", (*suite).nothing},
+		{"Silence", (*suite).silence},
+		{"Extend", (*suite).extend},
+		{"Delay", (*suite).delay},
+		{"Duplicate", (*suite).duplicate},
+		{"Poison", (*suite).poison},
+		{"Bodies", (*suite).bodies},
+		{"Shared", (*suite).shared},
+		{"Drain", (*suite).drain},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			test := func(t *testing.T) { c.test(&suite[D]{t, open(t)}) }
+			test := func(t *testing.T) { c.test(&suite{t, open(t)}) }
 			if in != nil {
 				in(t, test)
 				return
@@ -67,12 +59,12 @@ func Test[D Delivery](t *testing.T, in func(*testing.T, func(*testing.T)), open 
 	}
 }
 
-type suite[D Delivery] struct {
+type suite struct {
 	t *testing.T
-	Queue[D]
+	Queue
 }
 
-func (s *suite[D]) add(keys ...string) {
+func (s *suite) add(keys ...string) {
 	s.t.Helper()
 	for _, key := range keys {
 		if err := s.Add(key); err != nil {
@@ -81,16 +73,28 @@ func (s *suite[D]) add(keys ...string) {
 	}
 }
 
-func (s *suite[D]) key(d D) string {
+// keyOf is the key of the object that a delivery is about.
+func keyOf(d pipeline.Delivery) (string, error) {
+	all, err := d.Notifications()
+	if err != nil {
+		return "", err
+	}
+	if len(all) != 1 {
+		return "", fmt.Errorf("got %d notifications in a delivery, want 1", len(all))
+	}
+	return all[0].Key, nil
+}
+
+func (s *suite) key(d pipeline.Delivery) string {
 	s.t.Helper()
-	key, err := s.Key(d)
+	key, err := keyOf(d)
 	if err != nil {
 		s.t.Fatalf("key of a delivery: %v", err)
 	}
 	return key
 }
 
-func (s *suite[D]) ack(d D) {
+func (s *suite) ack(d pipeline.Delivery) {
 	s.t.Helper()
 	if err := d.Ack(s.t.Context()); err != nil {
 		s.t.Errorf("ack: %v", err)
@@ -98,10 +102,10 @@ func (s *suite[D]) ack(d D) {
 }
 
 // one waits for one delivery.
-func (s *suite[D]) one(receive Receive[D]) D {
+func (s *suite) one(c queue.Consumer) pipeline.Delivery {
 	s.t.Helper()
 	for end := time.Now().Add(s.Patience); time.Now().Before(end); {
-		all, err := receive(s.t.Context(), 1)
+		all, err := c.Receive(s.t.Context(), 1)
 		if err != nil {
 			s.t.Fatalf("receive: %v", err)
 		}
@@ -114,11 +118,11 @@ func (s *suite[D]) one(receive Receive[D]) D {
 }
 
 // none checks that nothing more comes.
-func (s *suite[D]) none(receive Receive[D], limit time.Duration) {
+func (s *suite) none(c queue.Consumer, limit time.Duration) {
 	s.t.Helper()
 	for end := time.Now().Add(limit); time.Now().Before(end); {
 		ctx, cancel := context.WithDeadline(s.t.Context(), end)
-		all, err := receive(ctx, 10)
+		all, err := c.Receive(ctx, 10)
 		cancel()
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			s.t.Fatalf("receive: %v", err)
@@ -129,7 +133,7 @@ func (s *suite[D]) none(receive Receive[D], limit time.Duration) {
 	}
 }
 
-func (s *suite[D]) eachOnce() {
+func (s *suite) eachOnce() {
 	const n = 20
 	want := map[string]bool{}
 	for i := range n {
@@ -137,9 +141,9 @@ func (s *suite[D]) eachOnce() {
 		want[key] = true
 		s.add(key)
 	}
-	receive := s.Receiver()
+	c := s.Consumer()
 	for range n {
-		d := s.one(receive)
+		d := s.one(c)
 		key := s.key(d)
 		if !want[key] || d.Attempt() != 1 {
 			s.t.Errorf("got %s, attempt %d; want one of %v, attempt 1", key, d.Attempt(), want)
@@ -147,15 +151,15 @@ func (s *suite[D]) eachOnce() {
 		delete(want, key)
 		s.ack(d)
 	}
-	s.none(receive, 2*s.Silence)
+	s.none(c, 2*s.Silence)
 }
 
-func (s *suite[D]) atMost() {
-	s.add("a", "b", "c", "d", "e")
-	receive := s.Receiver()
+func (s *suite) atMost() {
+	s.add("events/a", "events/b", "events/c", "events/d", "events/e")
+	c := s.Consumer()
 	got := map[string]bool{}
 	for end := time.Now().Add(s.Patience); len(got) < 5; {
-		all, err := receive(s.t.Context(), 2)
+		all, err := c.Receive(s.t.Context(), 2)
 		if err != nil {
 			s.t.Fatalf("receive: %v", err)
 		}
@@ -172,10 +176,10 @@ func (s *suite[D]) atMost() {
 	}
 }
 
-func (s *suite[D]) nothing() {
-	receive := s.Receiver()
+func (s *suite) nothing() {
+	c := s.Consumer()
 	began := time.Now()
-	if all, err := receive(s.t.Context(), 1); len(all) > 0 || err != nil {
+	if all, err := c.Receive(s.t.Context(), 1); len(all) > 0 || err != nil {
 		s.t.Errorf("an empty queue: got %d deliveries, %v", len(all), err)
 	}
 	if took := time.Since(began); took > 10*time.Second {
@@ -184,7 +188,7 @@ func (s *suite[D]) nothing() {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	cancel()
 	began = time.Now()
-	if all, err := receive(ctx, 1); len(all) > 0 || err != nil && !errors.Is(err, context.Canceled) {
+	if all, err := c.Receive(ctx, 1); len(all) > 0 || err != nil && !errors.Is(err, context.Canceled) {
 		s.t.Errorf("with a canceled context: got %d deliveries, %v", len(all), err)
 	}
 	if took := time.Since(began); took > time.Second {
@@ -193,23 +197,23 @@ func (s *suite[D]) nothing() {
 }
 
 // A loader that was killed settles nothing: another gets what it had.
-func (s *suite[D]) silence() {
-	s.add("a")
+func (s *suite) silence() {
+	s.add("events/a")
 	began := time.Now()
-	s.one(s.Receiver())
-	d := s.one(s.Receiver())
+	s.one(s.Consumer())
+	d := s.one(s.Consumer())
 	if took := time.Since(began); took < s.Silence/2 {
 		s.t.Errorf("another loader got it after %s, want about %s", took, s.Silence)
 	}
-	if key := s.key(d); key != "a" {
-		s.t.Errorf("got %s, want a", key)
+	if key := s.key(d); key != "events/a" {
+		s.t.Errorf("got %s, want events/a", key)
 	}
 	s.ack(d)
 }
 
-func (s *suite[D]) extend() {
-	s.add("a")
-	d := s.one(s.Receiver())
+func (s *suite) extend() {
+	s.add("events/a")
+	d := s.one(s.Consumer())
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -224,22 +228,22 @@ func (s *suite[D]) extend() {
 			}
 		}
 	})
-	s.none(s.Receiver(), 3*s.Silence)
+	s.none(s.Consumer(), 3*s.Silence)
 	close(stop)
 	wg.Wait()
 	s.ack(d)
-	s.none(s.Receiver(), 2*s.Silence)
+	s.none(s.Consumer(), 2*s.Silence)
 }
 
-func (s *suite[D]) delay() {
-	s.add("a")
-	receive := s.Receiver()
+func (s *suite) delay() {
+	s.add("events/a")
+	c := s.Consumer()
 	delay := s.Silence / 2
-	if err := s.one(receive).Nak(delay); err != nil {
+	if err := s.one(c).Nak(delay); err != nil {
 		s.t.Fatalf("nak: %v", err)
 	}
 	began := time.Now()
-	d := s.one(receive)
+	d := s.one(c)
 	if took := time.Since(began); took < delay*9/10 {
 		s.t.Errorf("it came again after %s, want %s at least", took, delay)
 	}
@@ -247,18 +251,18 @@ func (s *suite[D]) delay() {
 		s.t.Errorf("attempt %d, want 2", d.Attempt())
 	}
 	s.ack(d)
-	s.none(receive, 2*s.Silence)
+	s.none(c, 2*s.Silence)
 }
 
 // A store may tell of an object twice. Settling both deliveries, or the only one, empties the queue.
-func (s *suite[D]) duplicate() {
-	s.add("a", "a")
-	receive := s.Receiver()
-	s.ack(s.one(receive))
+func (s *suite) duplicate() {
+	s.add("events/a", "events/a")
+	c := s.Consumer()
+	s.ack(s.one(c))
 	end := time.Now().Add(2 * s.Silence)
 	for extra := 0; time.Now().Before(end); {
 		ctx, cancel := context.WithDeadline(s.t.Context(), end)
-		all, err := receive(ctx, 10)
+		all, err := c.Receive(ctx, 10)
 		cancel()
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			s.t.Fatalf("receive: %v", err)
@@ -272,62 +276,86 @@ func (s *suite[D]) duplicate() {
 	}
 }
 
-// A body that nobody can read is delivered as it is, and neither blocks others nor comes again once it is settled.
-func (s *suite[D]) poison() {
+// A body that nobody can read is delivered, and neither blocks others nor comes again once it is settled.
+func (s *suite) poison() {
 	if s.AddBody == nil {
 		s.t.Skip("this queue has no messages of others")
 	}
-	bodies := map[string]bool{"": true, "{": true, "\x00\xff": true, `{"Records":[]}`: true}
-	for body := range bodies {
+	bodies := []string{"", "{", "\x00\xff", `{"Records":[]}`}
+	for _, body := range bodies {
 		if err := s.AddBody(body); err != nil {
 			s.t.Fatalf("add %q: %v", body, err)
 		}
 	}
-	s.add("a")
-	receive := s.Receiver()
+	s.add("events/a")
+	c := s.Consumer()
 	good := 0
 	for range len(bodies) + 1 {
-		d := s.one(receive)
-		if body := s.Body(d); bodies[body] {
-			delete(bodies, body)
-		} else if key := s.key(d); key == "a" {
+		d := s.one(c)
+		if key, err := keyOf(d); err == nil && key == "events/a" {
 			good++
 		}
 		s.ack(d)
 	}
-	if len(bodies) > 0 || good != 1 {
-		s.t.Errorf("%v did not come; the good one came %d times, want once", bodies, good)
+	if good != 1 {
+		s.t.Errorf("the readable message was delivered %d times, want once", good)
 	}
-	s.none(receive, 2*s.Silence)
+	s.none(c, 2*s.Silence)
+}
+
+// A store's message may name several objects, or none if it is a test.
+func (s *suite) bodies() {
+	if s.AddBody == nil {
+		s.t.Skip("this queue has no messages of others")
+	}
+	c := s.Consumer()
+	for _, tt := range []struct {
+		body string
+		want []pipeline.Notification
+	}{
+		{`{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"b"}`, nil},
+		{`{"Records":[{"eventName":"ObjectCreated:Put","s3":{"object":{"key":"events/a+b%2Bc","size":5,"eTag":"abc"}}},
+			{"eventName":"ObjectCreated:Put","s3":{"object":{"key":"events/d","size":6,"eTag":"def"}}}]}`,
+			[]pipeline.Notification{{Key: "events/a b+c", ETag: "abc", Size: 5}, {Key: "events/d", ETag: "def", Size: 6}}},
+	} {
+		if err := s.AddBody(tt.body); err != nil {
+			s.t.Fatalf("add %s: %v", tt.body, err)
+		}
+		d := s.one(c)
+		if got, err := d.Notifications(); err != nil || !slices.Equal(got, tt.want) {
+			s.t.Errorf("%s: got %v, %v; want %v", tt.body, got, err, tt.want)
+		}
+		s.ack(d)
+	}
 }
 
 // Two loaders share the work, and never have an object at the same time.
-func (s *suite[D]) shared() {
+func (s *suite) shared() {
 	const n = 30
 	for i := range n {
-		s.add(fmt.Sprint("k", i))
+		s.add(fmt.Sprint("events/k", i))
 	}
-	w := work[D]{queue: s.Queue, keys: n, times: map[string]int{}, held: map[string]bool{}}
+	w := work{queue: s.Queue, keys: n, times: map[string]int{}, held: map[string]bool{}}
 	var wg sync.WaitGroup
 	for range 2 {
-		receive := s.Receiver()
+		c := s.Consumer()
 		wg.Go(func() {
-			if err := w.run(s.t.Context(), receive); err != nil {
+			if err := w.run(s.t.Context(), c); err != nil {
 				s.t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
 	for i := range n {
-		if key := fmt.Sprint("k", i); w.times[key] == 0 {
+		if key := fmt.Sprint("events/k", i); w.times[key] == 0 {
 			s.t.Errorf("%s never came", key)
 		}
 	}
 }
 
 // work is what loaders share.
-type work[D Delivery] struct {
-	queue Queue[D]
+type work struct {
+	queue Queue
 	keys  int // how many there are
 
 	mu    sync.Mutex
@@ -335,9 +363,9 @@ type work[D Delivery] struct {
 	held  map[string]bool // keys that a loader has
 }
 
-func (w *work[D]) run(ctx context.Context, receive Receive[D]) error {
+func (w *work) run(ctx context.Context, c queue.Consumer) error {
 	for end := time.Now().Add(w.queue.Patience); time.Now().Before(end); {
-		all, err := receive(ctx, 3)
+		all, err := c.Receive(ctx, 3)
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
@@ -348,7 +376,7 @@ func (w *work[D]) run(ctx context.Context, receive Receive[D]) error {
 		}
 		time.Sleep(5 * time.Millisecond)
 		for _, d := range all {
-			key, _ := w.queue.Key(d)
+			key, _ := keyOf(d)
 			w.mu.Lock()
 			delete(w.held, key)
 			w.mu.Unlock()
@@ -366,8 +394,8 @@ func (w *work[D]) run(ctx context.Context, receive Receive[D]) error {
 	return fmt.Errorf("%d of %d keys came within %s", len(w.times), w.keys, w.queue.Patience)
 }
 
-func (w *work[D]) take(d D) error {
-	key, err := w.queue.Key(d)
+func (w *work) take(d pipeline.Delivery) error {
+	key, err := keyOf(d)
 	if err != nil {
 		return fmt.Errorf("key of a delivery: %w", err)
 	}
@@ -382,13 +410,13 @@ func (w *work[D]) take(d D) error {
 }
 
 // A loader that stops receives nothing more, and still settles what it has.
-func (s *suite[D]) drain() {
-	s.add("a")
-	receive := s.Receiver()
+func (s *suite) drain() {
+	s.add("events/a")
+	c := s.Consumer()
 	ctx, stop := context.WithCancel(s.t.Context())
-	var d D
+	var d pipeline.Delivery
 	for end := time.Now().Add(s.Patience); ; {
-		all, err := receive(ctx, 1)
+		all, err := c.Receive(ctx, 1)
 		if err != nil {
 			s.t.Fatalf("receive: %v", err)
 		}
@@ -401,12 +429,12 @@ func (s *suite[D]) drain() {
 		}
 	}
 	stop()
-	if all, _ := receive(ctx, 1); len(all) > 0 {
+	if all, _ := c.Receive(ctx, 1); len(all) > 0 {
 		s.t.Errorf("got %d deliveries after the stop", len(all))
 	}
 	if err := d.Extend(); err != nil {
 		s.t.Errorf("extend after the stop: %v", err)
 	}
 	s.ack(d)
-	s.none(s.Receiver(), 2*s.Silence)
+	s.none(s.Consumer(), 2*s.Silence)
 }

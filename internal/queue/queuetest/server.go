@@ -1,0 +1,290 @@
+package queuetest
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+// Server is a queue's server under test. It is new: Setup was never called.
+type Server struct {
+	Silence  time.Duration      // after which a delivery comes again
+	Patience time.Duration      // within which something that is due has come
+	Connect  func() queue.Queue // another connection each time, as another process opens it
+	Away     func() queue.Queue // a connection to a server that cannot be reached
+
+	// Letters are the dead letters as a subscriber sees them.
+	Letters func() ([]pipeline.DeadLetter, error)
+}
+
+// TestServer runs the suite for all of queue.Queue that Test leaves out; open starts a server for each of its tests.
+func TestServer(t *testing.T, open func(*testing.T) Server) {
+	for _, c := range []struct {
+		name string
+		test func(*serverSuite)
+	}{
+		{"Setup", (*serverSuite).setup},
+		{"NoSetup", (*serverSuite).noSetup},
+		{"Away", (*serverSuite).away},
+		{"Enqueue", (*serverSuite).enqueue},
+		{"EnqueueOnce", (*serverSuite).enqueueOnce},
+		{"Stats", (*serverSuite).stats},
+		{"Close", (*serverSuite).closed},
+		{"DeadLetter", (*serverSuite).deadLetter},
+		{"Forget", (*serverSuite).forget},
+		{"Rebuild", (*serverSuite).rebuild},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // each waits for real time
+			server := open(t)
+			c.test(&serverSuite{suite{t, Queue{Silence: server.Silence, Patience: server.Patience}}, server})
+		})
+	}
+}
+
+type serverSuite struct {
+	suite
+	server Server
+}
+
+// connect opens a connection to a server that is set up.
+func (s *serverSuite) connect() queue.Queue {
+	s.t.Helper()
+	q := s.server.Connect()
+	s.t.Cleanup(q.Close)
+	if err := q.Setup(s.t.Context(), pipeline.Specs()); err != nil {
+		s.t.Fatalf("setup: %v", err)
+	}
+	return q
+}
+
+func (s *serverSuite) add(q queue.Queue, n pipeline.Notification, again, want bool) {
+	s.t.Helper()
+	if known, err := q.Enqueue(s.t.Context(), pipeline.Events, n, again); err != nil || known != want {
+		s.t.Errorf("enqueue %v, again %t: got known %t, %v; want %t", n, again, known, err, want)
+	}
+}
+
+func (s *serverSuite) wantStats(q queue.Queue, spec pipeline.Spec, want queue.Stats) {
+	s.t.Helper()
+	if got, err := q.Stats(s.t.Context(), spec); err != nil || got != want {
+		s.t.Errorf("stats of %s: got %+v, %v; want %+v", spec.Name, got, err, want)
+	}
+}
+
+var object = pipeline.Notification{Key: "events/dt=2026-11-22/a b+c.parquet", ETag: "abc", Size: 1024}
+
+func (s *serverSuite) setup() {
+	q := s.connect()
+	ctx, cancel := context.WithTimeout(s.t.Context(), s.Patience)
+	defer cancel()
+	if err := q.Ping(ctx); err != nil {
+		s.t.Errorf("ping: %v", err)
+	}
+	s.add(q, object, false, false)
+	c := s.connect().Consumer(pipeline.Events) // sets up once more
+	d := s.one(c)
+	if key := s.key(d); key != object.Key {
+		s.t.Errorf("after the second setup: got %s, want %s", key, object.Key)
+	}
+	s.ack(d)
+}
+
+// A consumer needs no Setup before it: it is made where it was deleted.
+func (s *serverSuite) noSetup() {
+	q := s.server.Connect()
+	s.t.Cleanup(q.Close)
+	if all, err := q.Consumer(pipeline.Events).Receive(s.t.Context(), 1); err != nil || len(all) > 0 {
+		s.t.Fatalf("got %d deliveries, %v; want none", len(all), err)
+	}
+	s.add(q, object, false, false)
+	s.ack(s.one(q.Consumer(pipeline.Events)))
+	if err := q.Forget(s.t.Context(), "events", "events/a"); err != nil {
+		s.t.Errorf("forget: %v", err)
+	}
+}
+
+// A server that is away is an outage, within the context's deadline.
+func (s *serverSuite) away() {
+	began := time.Now()
+	q := s.server.Away()
+	s.t.Cleanup(q.Close)
+	if took := time.Since(began); took > time.Second {
+		s.t.Errorf("connecting took %s: it must not wait for the server", took)
+	}
+	for name, call := range map[string]func(context.Context) error{
+		"Setup": func(ctx context.Context) error { return q.Setup(ctx, pipeline.Specs()) },
+		"Ping":  q.Ping,
+		"Enqueue": func(ctx context.Context) error {
+			_, err := q.Enqueue(ctx, pipeline.Events, object, false)
+			return err
+		},
+		"Stats": func(ctx context.Context) error {
+			_, err := q.Stats(ctx, pipeline.Events)
+			return err
+		},
+		"DeadLetter": func(ctx context.Context) error { return q.DeadLetter(ctx, pipeline.DeadLetter{Key: "a"}) },
+		"Forget":     func(ctx context.Context) error { return q.Forget(ctx, "events", "a") },
+		"Rebuild": func(ctx context.Context) error {
+			_, err := q.Rebuild(ctx, nil)
+			return err
+		},
+	} {
+		ctx, cancel := context.WithTimeout(s.t.Context(), 300*time.Millisecond)
+		began := time.Now()
+		err := call(ctx)
+		cancel()
+		if err == nil || retry.ClassOf(err) != retry.Outage {
+			s.t.Errorf("%s: got %v, want an outage", name, err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			s.t.Errorf("%s took %s, its context 300ms", name, took)
+		}
+	}
+}
+
+// A notification arrives as it was enqueued, in its own pipeline only.
+func (s *serverSuite) enqueue() {
+	s.add(s.connect(), object, false, false)
+	q := s.connect()
+	d := s.one(q.Consumer(pipeline.Events))
+	got, err := d.Notifications()
+	if want := []pipeline.Notification{object}; err != nil || !slices.Equal(got, want) {
+		s.t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+	if d.Attempt() != 1 {
+		s.t.Errorf("attempt %d, want 1", d.Attempt())
+	}
+	s.ack(d)
+	s.none(q.Consumer(pipeline.Errors), s.Silence)
+}
+
+// An object is enqueued once within the hour, also after it was received, by whichever connection.
+func (s *serverSuite) enqueueOnce() {
+	full := time.Now().Truncate(time.Hour).Add(time.Hour)
+	if left := time.Until(full); left < s.Patience { // a queue may go by the clock's hours
+		time.Sleep(left)
+	}
+	a, b := s.connect(), s.connect()
+	c := a.Consumer(pipeline.Events)
+	s.add(a, object, false, false)
+	s.add(a, object, false, true)
+	s.add(b, object, false, true)
+	s.ack(s.one(c))
+	s.add(b, object, false, true)
+	s.none(c, s.Silence)
+
+	other := object
+	other.ETag = "def"
+	s.add(b, other, false, false)
+	s.ack(s.one(c))
+	for range 2 {
+		s.add(b, object, true, false)
+		d := s.one(c)
+		if key := s.key(d); key != object.Key {
+			s.t.Errorf("enqueued again: got %s, want %s", key, object.Key)
+		}
+		s.ack(d)
+	}
+	s.none(c, s.Silence)
+}
+
+func (s *serverSuite) stats() {
+	q, other := s.connect(), s.connect()
+	s.wantStats(q, pipeline.Events, queue.Stats{})
+	for _, key := range []string{"events/a", "events/b", "events/c"} {
+		s.add(q, pipeline.Notification{Key: key}, false, false)
+	}
+	s.wantStats(other, pipeline.Events, queue.Stats{Pending: 3})
+	s.wantStats(other, pipeline.Errors, queue.Stats{})
+	c := q.Consumer(pipeline.Events)
+	first := s.one(c)
+	s.wantStats(other, pipeline.Events, queue.Stats{Pending: 2, InFlight: 1})
+	s.ack(first)
+	s.wantStats(other, pipeline.Events, queue.Stats{Pending: 2})
+	for range 2 {
+		s.ack(s.one(c))
+	}
+	s.wantStats(other, pipeline.Events, queue.Stats{})
+}
+
+// What a closed connection had is delivered to another.
+func (s *serverSuite) closed() {
+	q := s.connect()
+	s.add(q, object, false, false)
+	s.one(q.Consumer(pipeline.Events))
+	q.Close()
+	d := s.one(s.connect().Consumer(pipeline.Events))
+	if key := s.key(d); key != object.Key {
+		s.t.Errorf("got %s, want %s", key, object.Key)
+	}
+	s.ack(d)
+}
+
+func letter(name, key string, failures uint32) pipeline.DeadLetter {
+	at := time.Date(2026, 11, 22, 3, 45, 12, 0, time.UTC)
+	return pipeline.DeadLetter{Key: key, ETag: "abc", Pipeline: name, Code: "bad_object", Reason: "it is damaged",
+		Attempts: failures, Failures: failures, First: at, Last: at, Token: "t"}
+}
+
+func (s *serverSuite) publish(q queue.Queue, letters ...pipeline.DeadLetter) {
+	s.t.Helper()
+	for _, d := range letters {
+		if err := q.DeadLetter(s.t.Context(), d); err != nil {
+			s.t.Fatalf("publish %s: %v", d.Key, err)
+		}
+	}
+}
+
+func (s *serverSuite) wantLetters(want ...pipeline.DeadLetter) {
+	s.t.Helper()
+	got, err := s.server.Letters()
+	if err != nil {
+		s.t.Fatalf("read dead letters: %v", err)
+	}
+	slices.SortFunc(got, func(a, b pipeline.DeadLetter) int { return strings.Compare(a.Key, b.Key) })
+	if !slices.Equal(got, want) {
+		s.t.Errorf("got dead letters\n%+v\nwant\n%+v", got, want)
+	}
+}
+
+// A dead letter is stored once, and a later one of the same object replaces it.
+func (s *serverSuite) deadLetter() {
+	q := s.connect()
+	a, b := letter("events", "events/a b*>.parquet", 5), letter("errors", "errors/a", 3)
+	s.publish(q, a, b, a)
+	s.wantLetters(b, a)
+	a.Attempts, a.Failures = 6, 6
+	s.publish(s.connect(), a)
+	s.wantLetters(b, a)
+}
+
+func (s *serverSuite) forget() {
+	q := s.connect()
+	a, b := letter("events", "events/a", 5), letter("events", "events/b", 5)
+	s.publish(q, a, b)
+	for _, key := range []string{a.Key, a.Key, "events/unknown"} { // none is no error
+		if err := q.Forget(s.t.Context(), "events", key); err != nil {
+			s.t.Errorf("forget %s: %v", key, err)
+		}
+	}
+	s.wantLetters(b)
+}
+
+func (s *serverSuite) rebuild() {
+	q := s.connect()
+	a, b, c := letter("events", "events/a", 5), letter("events", "events/b", 5), letter("events", "events/c", 5)
+	s.publish(q, a, b)
+	for _, want := range []uint64{2, 2} { // the same letters come back though they were there before
+		if before, err := q.Rebuild(s.t.Context(), []pipeline.DeadLetter{b, c}); err != nil || before != want {
+			s.t.Errorf("rebuild: got %d before, %v; want %d", before, err, want)
+		}
+		s.wantLetters(b, c)
+	}
+}
