@@ -136,13 +136,22 @@ func (b *Batcher) makeRoom(ctx context.Context, size int64) error {
 
 // fill is what the batch to be has: all that was appended since the last roll.
 // It decides when the next roll is due. Which segment the records go into is
-// decided when they are written.
+// decided when they are written. Each limit of it is checked in plan, and what it
+// limits is counted in add.
 type fill struct {
 	rollAt time.Time
 	began  time.Time // zero: nothing was appended
 	rows   int64
 	size   int64 // bytes of records
 	blobs  int64 // bytes
+}
+
+// add counts the records of one Append. After a failed write, what is kept of it
+// is counted again.
+func (f *fill) add(s span) {
+	f.rows += s.rows
+	f.size += int64(s.to - s.from)
+	f.blobs += s.blobs
 }
 
 // add puts records into the write that is being gathered, all into one, and
@@ -170,7 +179,7 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, rs *records,
 	for i := range events {
 		events[i].Seq = b.nextSeq + uint64(i)
 	}
-	w.add(rs, b.nextSeq, d == pipeline.Memory)
+	added := w.add(rs, b.nextSeq, d == pipeline.Memory)
 	if held != nil {
 		w.blobs = b.hold(w.blobs, held)
 	}
@@ -180,20 +189,18 @@ func (b *Batcher) add(ctx context.Context, events []pipeline.Event, rs *records,
 	b.disk += size
 	b.metrics.events.Add(float64(len(events)))
 	b.metrics.bytes.Add(float64(size))
-	b.plan(w, rs, size, now, d)
+	b.plan(w, added, now, d)
 	return w, nil
 }
 
 // plan counts what was added to w, and decides whether something is due now.
-func (b *Batcher) plan(w *write, rs *records, size int64, now time.Time, d pipeline.Durability) {
+func (b *Batcher) plan(w *write, added span, now time.Time, d pipeline.Durability) {
 	f := &b.fill
 	if f.began.IsZero() {
 		f.began, f.rollAt = now, now.Add(b.opts.RollAge)
 		b.signal() // to set the timer
 	}
-	f.rows += int64(rs.events)
-	f.size += size
-	f.blobs += rs.blobs
+	f.add(added)
 	if at := now.Add(b.opts.ObjectWait); d == pipeline.Bucket && at.Before(f.rollAt) {
 		f.rollAt = at
 		b.signal()
@@ -208,8 +215,8 @@ func (b *Batcher) plan(w *write, rs *records, size int64, now time.Time, d pipel
 	}
 }
 
-// add copies records, or takes the buffer of many.
-func (w *write) add(rs *records, seq uint64, promised bool) {
+// add copies records, or takes the buffer of many. It returns where they are.
+func (w *write) add(rs *records, seq uint64, promised bool) span {
 	rs.number(seq)
 	from := len(w.buf)
 	if from == 0 {
@@ -220,12 +227,14 @@ func (w *write) add(rs *records, seq uint64, promised bool) {
 	} else {
 		w.buf = append(w.buf, rs.buf...)
 	}
+	added := span{from: from, to: len(w.buf), rows: int64(rs.events), blobs: rs.blobs}
 	if promised {
-		w.promised = append(w.promised, span{from, len(w.buf), int64(rs.events)})
+		w.promised = append(w.promised, added)
 	} else {
 		w.sync = true
 		w.waiters++
 	}
+	return added
 }
 
 // gather is the write that takes appends now.

@@ -822,6 +822,61 @@ func TestFailedRoll(t *testing.T) {
 	})
 }
 
+// A batch that a write failed in has as many events at its roll as any other: what was kept counts.
+func TestRollLimitAfterFailedWrite(t *testing.T) {
+	for name, limit := range map[string]func(*Options){
+		"rows":  func(o *Options) { o.RollRows = 10 },
+		"bytes": func(o *Options) { o.RollBytes = 10_000 },
+		"blobs": func(o *Options) { o.SegmentBytes = 60_000 },
+	} {
+		opts := options()
+		limit(&opts)
+		want, got := eventsUntilRoll(t, opts, false), eventsUntilRoll(t, opts, true)
+		if want < 9 || got != want {
+			t.Errorf("%s: the roll came after %d events, want %d as without a failed write, and at least 9", name, got, want)
+		}
+	}
+}
+
+// eventsUntilRoll appends events with blobs until the first object is stored, and returns how many it has. The
+// write of the first six may fail.
+func eventsUntilRoll(t *testing.T, opts Options, fails bool) (n int) {
+	t.Helper()
+	bubble.Test(t, func(t *testing.T) {
+		r := start(t, opts, waltest.New(), newStore())
+		one := func(d pipeline.Durability) {
+			events := r.events(1, 0)
+			if _, err := r.Append(t.Context(), events, withBlobs(&events[0], 0, 4), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if fails {
+			r.fs.Fail(func(op, path string) error {
+				if op == "write" && strings.HasSuffix(path, ".wal") {
+					return waltest.ErrFault
+				}
+				return nil
+			})
+		}
+		for range 6 {
+			one(pipeline.Memory)
+		}
+		time.Sleep(2 * flushWait)
+		if failed := r.Stats().Error != ""; failed != fails {
+			t.Fatalf("the write failed: %t, want %t", failed, fails)
+		}
+		r.fs.Fail(nil)
+		time.Sleep(2 * probeWait)
+		for i := 0; len(r.store.keys()) == 0 && i < 100; i++ {
+			one(pipeline.Disk)
+			synctest.Wait()
+		}
+		n = len(r.store.ids(t))
+		r.mustStop()
+	})
+	return n
+}
+
 // What was refused stays away, also when power fails before the cut that follows a
 // failed fsync would have got to the disk by itself.
 func TestRefusedStaysAway(t *testing.T) {

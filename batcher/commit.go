@@ -32,6 +32,7 @@ type write struct {
 type span struct {
 	from, to int
 	rows     int64
+	blobs    int64 // bytes
 }
 
 func newWrite(began time.Time, timeout time.Duration) *write {
@@ -288,9 +289,9 @@ func (b *Batcher) retreat(w *write, err error) {
 	}
 	b.writes = []*write{again}
 	if !again.roll {
-		b.fill = fill{began: again.began, rollAt: rollAt, size: int64(len(again.buf))}
+		b.fill = fill{began: again.began, rollAt: rollAt}
 		for _, s := range again.promised {
-			b.fill.rows += s.rows
+			b.fill.add(s)
 		}
 	}
 }
@@ -301,7 +302,8 @@ func (b *Batcher) keepPromised(to, from *write) {
 	for _, s := range from.promised {
 		at := len(to.buf)
 		to.buf = append(to.buf, from.buf[s.from:s.to]...)
-		to.promised = append(to.promised, span{at, len(to.buf), s.rows})
+		s.from, s.to = at, len(to.buf)
+		to.promised = append(to.promised, s)
 	}
 	b.disk -= int64(len(from.buf) - (len(to.buf) - before))
 	if len(to.buf) > before {
