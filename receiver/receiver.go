@@ -70,6 +70,8 @@ type Options struct {
 	// bodies that one address may send at once while their key is not known; 0: any number
 	MaxKeyless     int
 	MaxConnections int // of clients at once, see Attach; 0: any number
+	// Ready reports why no event may be accepted now: the clock is wrong. nil: events always may.
+	Ready func() error
 }
 
 // Receiver is an http.Handler for the public listener.
@@ -134,6 +136,9 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if refusal == nil && route.Protocol == nil {
 		r.reply(w, route, req)
 		return
+	}
+	if refusal == nil {
+		refusal = r.ready()
 	}
 	if refusal == nil {
 		if p, ok := route.Protocol.(protocol.Preparer); ok {
@@ -214,6 +219,18 @@ func reject(w http.ResponseWriter, route *protocol.Route, req *http.Request) *er
 		w.Header().Set("Allow", allow(route))
 		return errcode.MethodNotAllowed.Errorf("method %.100q: send events by %s", req.Method,
 			strings.Join(route.Allowed(), " or "))
+	}
+	return nil
+}
+
+// ready rejects events while the clock is wrong. Their rows would be stored under another day, where nobody looks for
+// them.
+func (r *Receiver) ready() *errcode.Error {
+	if r.opts.Ready == nil {
+		return nil
+	}
+	if err := r.opts.Ready(); err != nil {
+		return errcode.ClockWrong.Errorf("events cannot be stored now: %s", err)
 	}
 	return nil
 }

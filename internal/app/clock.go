@@ -3,14 +3,11 @@ package app
 import (
 	"context"
 	"log/slog"
-	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/config"
-	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 	"github.com/penstock/penstock/internal/wallclock"
@@ -47,18 +44,4 @@ func watchClock(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) 
 		Help: "How far this machine's clock is ahead of the store's; 0 until the store has answered."},
 		func() float64 { return w.Offset().Seconds() }))
 	return w
-}
-
-// refuseByClock answers 503 to all requests while the clock is wrong. An event that is acknowledged then would be
-// stored under another day, where nobody looks for it.
-func refuseByClock(h http.Handler, w *wallclock.Watch, retryAfter config.Duration) http.Handler {
-	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if err := w.Err(); err != nil {
-			rw.Header().Set("Retry-After", strconv.Itoa(max(1, int(time.Duration(retryAfter).Seconds()))))
-			rw.Header().Set("Connection", "close") // the body was not read
-			operate.WriteError(rw, http.StatusServiceUnavailable, err.Error())
-			return
-		}
-		h.ServeHTTP(rw, r)
-	})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/schemas"
+	"github.com/penstock/penstock/internal/wallclock"
 	"github.com/penstock/penstock/receiver"
 	"github.com/penstock/penstock/receiver/tenant"
 )
@@ -43,6 +44,7 @@ type intake struct {
 	name     string // under which it writes
 	dir      string // of the log
 	receiver *receiver.Receiver
+	clock    *wallclock.Watch  // of the receiver
 	projects *projects.Watcher // nil: there is none
 	reporter *errorspipeline.Reporter
 	batchers []*batcher.Batcher
@@ -154,6 +156,7 @@ func (in *intake) addReceiver(events *batcher.Batcher) error {
 		judge = in.schemas
 	}
 	durability, _ := pipeline.ParseDurability(c.Durability)
+	in.clock = watchClock(in.cfg, in.log, in.reg)
 	in.receiver = receiver.New(receiver.Options{
 		Keys: keys, Durability: durability,
 		MaxBody: int64(c.MaxBody), MaxDecoded: int64(c.MaxDecoded), SmallBody: int64(c.SmallBody), MaxEvent: int(c.MaxEvent),
@@ -164,6 +167,7 @@ func (in *intake) addReceiver(events *batcher.Batcher) error {
 		CountryHeader: c.CountryHeader, SessionReplay: c.SessionReplay,
 		Schemas: judge, EnforceSchemas: in.cfg.Schemas.Mode == "enforce",
 		AnonymousRate: int64(in.cfg.Errors.AnonymousRate), MaxKeyless: c.MaxKeyless, MaxConnections: c.MaxConnections,
+		Ready: in.clock.Err,
 	}, shiftedClock(events), in.reporter, in.log, in.reg)
 	if c.Projects != "" {
 		in.projects, err = projects.Open(c.Projects, in.receiver, in.log, in.reg)

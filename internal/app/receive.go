@@ -18,7 +18,6 @@ import (
 	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/version"
-	"github.com/penstock/penstock/internal/wallclock"
 	"github.com/penstock/penstock/loader"
 	"github.com/penstock/penstock/receiver/protocol/otlpgrpc"
 )
@@ -29,7 +28,6 @@ type Receive struct {
 	log      *slog.Logger
 	reg      *prometheus.Registry
 	intake   *intake
-	clock    *wallclock.Watch
 	draining atomic.Bool
 }
 
@@ -40,7 +38,7 @@ func NewReceive(cfg config.Config, log *slog.Logger) (*Receive, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Receive{cfg: cfg, log: log, reg: reg, intake: in, clock: watchClock(cfg, log, reg)}, nil
+	return &Receive{cfg: cfg, log: log, reg: reg, intake: in}, nil
 }
 
 // Run takes events until ctx ends. Then it refuses new ones, and returns when all batches are stored or the deadline of
@@ -61,9 +59,9 @@ func (r *Receive) Run(ctx context.Context) error {
 		return err
 	}
 	for _, b := range r.intake.batchers {
-		r.clock.Found(b.Newest())
+		r.intake.clock.Found(b.Newest())
 	}
-	r.clock.Check(ctx)
+	r.intake.clock.Check(ctx)
 	servers, err := r.listen()
 	if err != nil {
 		return err
@@ -85,7 +83,7 @@ func (r *Receive) Run(ctx context.Context) error {
 	adminCtx, stopAdmin := context.WithCancel(context.Background())
 	defer stopAdmin()
 	g.Go(func() error { return adm.run(adminCtx) })
-	g.Go(func() error { r.clock.Run(adminCtx); return nil })
+	g.Go(func() error { r.intake.clock.Run(adminCtx); return nil })
 	cause := r.serve(ctx, servers)
 	err = errors.Join(cause, r.intake.stop())
 	stopAdmin()
@@ -103,7 +101,7 @@ func (r *Receive) listen() ([]*publicServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("receiver.listen: %w", err)
 	}
-	server, err := newServer(refuseByClock(r.intake.receiver, r.clock, c.RetryAfter), c.TLS, r.log)
+	server, err := newServer(r.intake.receiver, c.TLS, r.log)
 	if err != nil {
 		return nil, fmt.Errorf("receiver.tls: %w", err)
 	}
@@ -113,8 +111,7 @@ func (r *Receive) listen() ([]*publicServer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("receiver.otlp_grpc_listen: %w", err)
 		}
-		// A gRPC client reads 503 as UNAVAILABLE.
-		grpc, err := newServer(refuseByClock(otlpgrpc.Handler(r.intake.receiver), r.clock, c.RetryAfter), c.TLS, r.log)
+		grpc, err := newServer(otlpgrpc.Handler(r.intake.receiver), c.TLS, r.log)
 		if err != nil {
 			return nil, fmt.Errorf("receiver.tls: %w", err)
 		}
@@ -164,7 +161,7 @@ func (s *publicServer) serve(failed chan<- error) {
 
 func (r *Receive) status() operate.RoleStatus {
 	st := operate.RoleStatus{Role: "receive", Version: version.Current().Version}
-	if err := r.clock.Err(); err != nil {
+	if err := r.intake.clock.Err(); err != nil {
 		st.Error = "every event is refused: " + err.Error()
 	}
 	for _, b := range r.intake.batchers {
@@ -174,7 +171,9 @@ func (r *Receive) status() operate.RoleStatus {
 }
 
 // ready tells why events cannot be taken now.
-func (r *Receive) ready() error { return errors.Join(r.intake.ready(r.draining.Load()), r.clock.Err()) }
+func (r *Receive) ready() error {
+	return errors.Join(r.intake.ready(r.draining.Load()), r.intake.clock.Err())
+}
 
 func (in *intake) ready(draining bool) error {
 	if draining {

@@ -166,6 +166,7 @@ const (
 
 	Busy
 	Unavailable
+	ClockWrong
 	NotStoredYet
 	Cancelled
 
@@ -305,6 +306,8 @@ var table = [count]Row{
 		"Send the same request again after `Retry-After`. The receiver's memory or spool is full."),
 	Unavailable: later("unavailable", outage, true,
 		"Send the same request again after `Retry-After`. The receiver's disk cannot take events."),
+	ClockWrong: later("clock_wrong", outage, true,
+		"Send the same request again after `Retry-After`. The operator sets the receiver's clock."),
 	NotStoredYet: later("not_stored_yet", outage, false,
 		"Send the same request again: its events are accepted, but not yet in the bucket. With event ids they count once."),
 	Cancelled: later("cancelled", outage, false,

@@ -75,7 +75,7 @@ func Run(t *testing.T, p Protocol) {
 	for name, f := range map[string]func(*testing.T, *Protocol){
 		"good batch": goodBatch, "bad event": badEvent, "all bad": allBad, "rejected keys": rejectedKeys,
 		"too large":    tooLarge,
-		"rate limited": rateLimited, "outage": outage, "empty": empty, "compressed": compressed, "resend": resend,
+		"rate limited": rateLimited, "outage": outage, "wrong clock": wrongClock, "empty": empty, "compressed": compressed, "resend": resend,
 		"broken": broken, "methods": methods, "redrive": redrive,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, &p) })
@@ -257,6 +257,21 @@ func outage(t *testing.T, p *Protocol) {
 		t.Errorf("Retry-After %q, want %q", got, want)
 	}
 	s.err = nil
+	p.sent(t, r, s, p.request(t, Key, "a"), Done, 1, 0)
+}
+
+// While the clock is wrong, clients keep their events and send them again.
+func wrongClock(t *testing.T, p *Protocol) {
+	var clock error
+	r, s := newReceiver(t, tenant.Rate{}, func(o *receiver.Options) { o.Ready = func() error { return clock } })
+	clock = errors.New("this machine's clock is an hour behind the store's")
+	p.sent(t, r, s, p.request(t, Key, "a"), Again, 0, 0)
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, p.request(t, Key, "a"))
+	if got, want := w.Header().Get("Retry-After"), "7"; w.Code != http.StatusServiceUnavailable || got != want {
+		t.Errorf("status %d, Retry-After %q, want 503 and %q", w.Code, got, want)
+	}
+	clock = nil
 	p.sent(t, r, s, p.request(t, Key, "a"), Done, 1, 0)
 }
 

@@ -74,14 +74,18 @@ const (
 	retryAfter = 7 * time.Second
 )
 
-func newReceiver(t *testing.T, rate tenant.Rate) (*receiver.Receiver, *sink) {
+func newReceiver(t *testing.T, rate tenant.Rate, change ...func(*receiver.Options)) (*receiver.Receiver, *sink) {
 	t.Helper()
 	s := &sink{}
-	r := receiver.New(receiver.Options{
+	o := receiver.Options{
 		Durability: pipeline.Disk, MaxBody: maxBody, MaxDecoded: maxBody, MaxEvent: maxBody, MaxEvents: 1000, MaxDepth: 64,
 		SmallBody: smallBody, MaxMemory: 64 << 20, ReadTimeout: 10 * time.Second, RetryAfter: retryAfter,
 		AnonymousRate: 1 << 20,
-	}, s, s, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	r := receiver.New(o, s, s, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	key := func(name string) tenant.Key {
 		return tenant.Key{Project: project, Name: name, Hash: tenant.HashKey(name), Secret: secret}
 	}
