@@ -124,7 +124,8 @@ func TestAmplitudeWhole(t *testing.T) {
 		{`{"events":[]}`, 401, "missing_key", false, nil, nil},
 		{`{"api_key":"` + key + `","events":[`, 401, "missing_key", false, nil, nil},
 		{good, 413, "body_too_large", false, func(o *Options) { o.MaxBody = 10 }, nil},
-		{good, 413, "too_many_events", false, func(o *Options) { o.MaxEvents = 0 }, nil},
+		{`{"api_key":"` + key + `","events":[{"event_type":"a"},{"event_type":"b"}]}`, 413, "too_many_events", false,
+			func(o *Options) { o.MaxEvents = 1 }, nil},
 		{good, 503, "unavailable", false, nil, errors.New("away")},
 	} {
 		for _, path := range []string{"/2/httpapi", "/batch"} {

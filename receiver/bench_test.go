@@ -44,7 +44,7 @@ func (w *quiet) WriteHeader(status int)      { w.status = status }
 // The race detector empties pools at random, so a few are let pass.
 func TestNoAllocationAnEvent(t *testing.T) {
 	allocs := func(events int) float64 {
-		r := New(options(), discard{}, discard{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		r := must(New(options(), discard{}, discard{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))
 		g := traffic.New("alloc", 1)
 		var body []byte
 		for range events {
@@ -89,7 +89,7 @@ func BenchmarkServeHTTP(b *testing.B) {
 		{"100/nested zstd", nested, 100, zstded, "zstd"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			r := New(options(), discard{}, discard{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+			r := must(New(options(), discard{}, discard{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))
 			body := bytes.Repeat([]byte(c.event+"\n"), c.events)
 			size := len(body)
 			if c.encode != nil {

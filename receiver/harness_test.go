@@ -120,6 +120,14 @@ func options() Options {
 	}
 }
 
+// must is for a call that fails only if a test itself is wrong.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // newTest makes a receiver over a new sink; with changes its options.
 func newTest(with func(*Options)) (*Receiver, *sink) {
 	opts := options()
@@ -127,7 +135,7 @@ func newTest(with func(*Options)) (*Receiver, *sink) {
 		with(&opts)
 	}
 	s := &sink{}
-	return New(opts, s, s, slog.New(slog.DiscardHandler), prometheus.NewRegistry()), s
+	return must(New(opts, s, s, slog.New(slog.DiscardHandler), prometheus.NewRegistry())), s
 }
 
 type answerError struct {

@@ -16,7 +16,7 @@ import (
 // with its bytes, or the whole body is, and the answer says so. The path is
 // picked by a number.
 func FuzzDialects(f *testing.F) {
-	router := newRouter(&Options{})
+	router := must(newRouter(&Options{}))
 	paths := slices.Sorted(slices.Values(router.Paths()))
 	for i := range paths {
 		for _, body := range []string{

@@ -17,8 +17,8 @@ import (
 )
 
 // newRouter registers every protocol, a line each. Of two routes with the same
-// path, the first that matches counts.
-func newRouter(opts *Options) *protocol.Router {
+// path, the first that matches counts, so the one without a Match is the last.
+func newRouter(opts *Options) (*protocol.Router, error) {
 	return protocol.NewRouter(
 		cloudevents.Routes(),
 		native.Routes(),

@@ -7,6 +7,7 @@ package receiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,15 +43,16 @@ type Reporter interface {
 	Drop(reason string)
 }
 
-// Options are a receiver's limits. All are needed, none has a default here.
+// Options are a receiver's limits. None has a default here. New returns an error if a limit is 0 whose comment does not
+// say what 0 means.
 type Options struct {
 	Keys           []tenant.Key        // that stay; SetProjects brings others
 	Durability     pipeline.Durability // where the request does not ask for another
 	MaxBody        int64               // bytes as sent
 	MaxDecoded     int64               // bytes decompressed
-	SmallBody      int64               // bytes of a body, sent or decompressed, whose key is Small
+	SmallBody      int64               // bytes of a body, sent or decompressed, whose key is Small or not known; 0: MaxBody for strangers
 	MaxEvent       int                 // bytes of one event
-	MaxSpool       int64               // bytes of large bodies that are on disk while they come and are judged
+	MaxSpool       int64               // bytes of large bodies on disk while they come and are judged; 0: no SpoolDir
 	SpoolDir       string              // where; empty: none go there
 	MaxEvents      int                 // in one request
 	BlobThreshold  int                 // bytes of a value that leaves its event's row; 0: none does
@@ -74,6 +76,26 @@ type Options struct {
 	Ready func() error
 }
 
+// check names the limit that is missing. With a limit of 0, every event would be rejected.
+func (o *Options) check() error {
+	for _, limit := range []struct {
+		name  string
+		value int64
+	}{
+		{"MaxBody", o.MaxBody}, {"MaxDecoded", o.MaxDecoded}, {"MaxEvent", int64(o.MaxEvent)},
+		{"MaxEvents", int64(o.MaxEvents)}, {"MaxDepth", int64(o.MaxDepth)}, {"MaxMemory", o.MaxMemory},
+		{"ReadTimeout", int64(o.ReadTimeout)}, {"RetryAfter", int64(o.RetryAfter)},
+	} {
+		if limit.value <= 0 {
+			return fmt.Errorf("receiver: Options.%s is %d: it must be positive", limit.name, limit.value)
+		}
+	}
+	if o.SpoolDir != "" && o.MaxSpool <= 0 {
+		return fmt.Errorf("receiver: Options.MaxSpool is %d: it must be positive with a SpoolDir", o.MaxSpool)
+	}
+	return nil
+}
+
 // Receiver is an http.Handler for the public listener.
 type Receiver struct {
 	opts      Options
@@ -89,7 +111,15 @@ type Receiver struct {
 }
 
 // New makes a receiver. It starts nothing.
-func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, reg prometheus.Registerer) *Receiver {
+func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger,
+	reg prometheus.Registerer) (*Receiver, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	router, err := newRouter(&opts)
+	if err != nil {
+		return nil, err
+	}
 	opts.ClientIPHeader = http.CanonicalHeaderKey(opts.ClientIPHeader)
 	log = slog.New(sparselog.New(log.Handler())) // strangers must not flood the log
 	r := &Receiver{opts: opts, appender: appender, reporter: reporter, log: log,
@@ -97,10 +127,10 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger, r
 	r.admission = admission.New(admission.Limits{Memory: opts.MaxMemory, Spool: opts.MaxSpool, SpoolDir: opts.SpoolDir,
 		AnonymousRate: opts.AnonymousRate, StrangerBody: opts.strangerBody(), MaxKeyless: opts.MaxKeyless,
 		Connections: opts.MaxConnections}, log, reg)
-	r.tenants, r.router = newTenants(opts.Keys, r.metrics), newRouter(&r.opts)
+	r.tenants, r.router = newTenants(opts.Keys, r.metrics), router
 	r.native = r.router.Find(native.Path, nil)
 	r.pool.New = func() any { return newRequest(r) }
-	return r
+	return r, nil
 }
 
 // Attach lets the connections of a server count towards Options.MaxConnections and MaxMemory. It returns the listener

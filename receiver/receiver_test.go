@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver/protocol"
@@ -674,6 +677,24 @@ func TestConcurrentRequestsDoNotMix(t *testing.T) {
 	for _, f := range s.failures {
 		if f.Code != "missing_name" || !bytes.HasPrefix(f.Raw, []byte(`{"v":"`)) || !bytes.HasSuffix(f.Raw, []byte(`"}`)) {
 			t.Errorf("failure %s %s", f.Code, f.Raw)
+		}
+	}
+}
+
+// A limit that is forgotten is named at start. Otherwise every event would be rejected.
+func TestNewNamesAMissingLimit(t *testing.T) {
+	for name, forget := range map[string]func(*Options){
+		"MaxBody": func(o *Options) { o.MaxBody = 0 }, "MaxDecoded": func(o *Options) { o.MaxDecoded = 0 },
+		"MaxEvent": func(o *Options) { o.MaxEvent = 0 }, "MaxEvents": func(o *Options) { o.MaxEvents = 0 },
+		"MaxDepth": func(o *Options) { o.MaxDepth = 0 }, "MaxMemory": func(o *Options) { o.MaxMemory = 0 },
+		"ReadTimeout": func(o *Options) { o.ReadTimeout = 0 }, "RetryAfter": func(o *Options) { o.RetryAfter = -1 },
+		"MaxSpool": func(o *Options) { o.SpoolDir = "spool" },
+	} {
+		o := options()
+		forget(&o)
+		_, err := New(o, &sink{}, &sink{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		if err == nil || !strings.Contains(err.Error(), "Options."+name+" ") {
+			t.Errorf("without %s: error %v", name, err)
 		}
 	}
 }

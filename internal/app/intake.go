@@ -157,7 +157,7 @@ func (in *intake) addReceiver(events *batcher.Batcher) error {
 	}
 	durability, _ := pipeline.ParseDurability(c.Durability)
 	in.clock = watchClock(in.cfg, in.log, in.reg)
-	in.receiver = receiver.New(receiver.Options{
+	in.receiver, err = receiver.New(receiver.Options{
 		Keys: keys, Durability: durability,
 		MaxBody: int64(c.MaxBody), MaxDecoded: int64(c.MaxDecoded), SmallBody: int64(c.SmallBody), MaxEvent: int(c.MaxEvent),
 		MaxEvents: c.MaxEvents, BlobThreshold: int(c.BlobThreshold), MaxDepth: c.MaxDepth,
@@ -169,7 +169,7 @@ func (in *intake) addReceiver(events *batcher.Batcher) error {
 		AnonymousRate: int64(in.cfg.Errors.AnonymousRate), MaxKeyless: c.MaxKeyless, MaxConnections: c.MaxConnections,
 		Ready: in.clock.Err,
 	}, shiftedClock(events), in.reporter, in.log, in.reg)
-	if c.Projects != "" {
+	if err == nil && c.Projects != "" {
 		in.projects, err = projects.Open(c.Projects, in.receiver, in.log, in.reg)
 	}
 	return err

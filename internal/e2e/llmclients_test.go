@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"math"
 	"net"
 	"net/http"
@@ -19,13 +18,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
-	"github.com/penstock/penstock/receiver"
 	"github.com/penstock/penstock/receiver/protocol/otlpgrpc"
+	"github.com/penstock/penstock/receiver/receivertest"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
@@ -180,11 +178,9 @@ func newGRPCTrouble(t *testing.T, target string) (addr string, seen *atomic.Int3
 	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: target})
 	forward.Transport = &http.Transport{Protocols: &h2c}
 	forward.FlushInterval = -1
-	full := otlpgrpc.Handler(receiver.New(receiver.Options{
-		Keys: []tenant.Key{{Project: "test", Hash: tenant.HashKey(key)}}, MaxBody: 1 << 20, MaxDecoded: 1 << 20,
-		MaxEvent: 1 << 20, MaxEvents: 1000, MaxDepth: 64,
-		MaxMemory: 1 << 25, ReadTimeout: time.Minute, RetryAfter: time.Second,
-	}, away{}, away{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))
+	o := receivertest.Options(tenant.Key{Project: "test", Hash: tenant.HashKey(key)})
+	o.RetryAfter = time.Second
+	full := otlpgrpc.Handler(receivertest.New(t, o, away{}))
 	seen = &atomic.Int32{}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch n := seen.Add(1); {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -23,12 +22,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/receivertest"
 	"github.com/penstock/penstock/receiver/tenant"
 	"github.com/penstock/penstock/tools/devstack"
 )
@@ -85,13 +83,10 @@ func newTrouble(t *testing.T, target string) *trouble {
 		t.Fatal(err)
 	}
 	forward := httputil.NewSingleHostReverseProxy(to)
-	full := receiver.New(receiver.Options{
-		Keys: []tenant.Key{{Project: "test", Hash: tenant.HashKey(key)},
-			{Project: "test", Hash: tenant.HashKey(gameKey), Secret: gameSecret}},
-		MaxBody: 1 << 20, MaxDecoded: 1 << 20, MaxEvent: 1 << 20, MaxEvents: 1000, MaxDepth: 64, MaxMemory: 1 << 25,
-		ReadTimeout: time.Minute, RetryAfter: time.Second,
-		Origins: []string{"*"},
-	}, away{}, away{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	o := receivertest.Options(tenant.Key{Project: "test", Hash: tenant.HashKey(key)},
+		tenant.Key{Project: "test", Hash: tenant.HashKey(gameKey), Secret: gameSecret})
+	o.RetryAfter, o.Origins = time.Second, []string{"*"}
+	full := receivertest.New(t, o, away{})
 	p := &trouble{}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.ContentLength == 0 || strings.HasPrefix(req.URL.Path, "/flags") { // no events

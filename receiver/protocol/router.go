@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,18 +13,32 @@ type Router struct {
 	headers []string            // see Route.EventHeaders
 }
 
-// NewRouter makes a router. Of two routes with the same path, the first that matches counts.
-func NewRouter(products ...[]*Route) *Router {
+// NewRouter makes a router. Of two routes with the same path, the first that matches counts. All but the last of them
+// need a Match, or the later ones would never be found.
+func NewRouter(products ...[]*Route) (*Router, error) {
 	r := &Router{routes: map[string][]*Route{}}
 	for _, routes := range products {
 		for _, route := range routes {
 			r.headers = append(r.headers, route.EventHeaders...)
 			for _, path := range route.Paths {
-				r.routes[path] = append(r.routes[path], route)
+				if err := r.add(path, route); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
-	return r
+	return r, nil
+}
+
+func (r *Router) add(path string, route *Route) error {
+	for _, earlier := range r.routes[path] {
+		if earlier.Match == nil {
+			return fmt.Errorf("path %s: route %q already receives every request, so route %q never would: "+
+				"give the first a Match, or join both by a Chooser as package batch does", path, earlier.Name, route.Name)
+		}
+	}
+	r.routes[path] = append(r.routes[path], route)
+	return nil
 }
 
 // Find returns the route of a request with that path and head, nil if there is none.

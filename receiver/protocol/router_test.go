@@ -9,11 +9,14 @@ import (
 
 func TestRouter(t *testing.T) {
 	isBinary := func(head http.Header) bool { return head.Get("Content-Type") == "binary" }
-	r := NewRouter(
+	r, err := NewRouter(
 		[]*Route{{Name: "binary", Paths: []string{"/v1/events"}, Match: isBinary}},
 		[]*Route{{Name: "native", Paths: []string{"/v1/events"}}, {Name: "game", Paths: []string{"/v2/{}/events"}},
 			{Name: "config", Paths: []string{"/v1/projects/{}/settings"}, EventHeaders: []string{"Ce-", "X-One"}}},
 	)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ path, kind, want, keyless string }{
 		{"/v1/events", "", "native", "/v1/events"},
 		{"/v1/events/", "", "native", "/v1/events/"},
@@ -43,5 +46,20 @@ func TestRouter(t *testing.T) {
 	slices.Sort(paths)
 	if got, want := strings.Join(paths, " "), "/v1/events /v1/projects/{}/settings /v2/{}/events"; got != want {
 		t.Errorf("paths %q, want %q", got, want)
+	}
+}
+
+// A route that no request can reach is an error, which names both routes and the path.
+func TestRouterRefusesAPathTwice(t *testing.T) {
+	any := func(http.Header) bool { return true }
+	_, err := NewRouter([]*Route{{Name: "first", Paths: []string{"/other", "/track"}}},
+		[]*Route{{Name: "second", Paths: []string{"/track"}, Match: any}})
+	if err == nil {
+		t.Fatal("got no error")
+	}
+	for _, want := range []string{`"first"`, `"second"`, "/track"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got error %q, want it to name %s", err, want)
+		}
 	}
 }

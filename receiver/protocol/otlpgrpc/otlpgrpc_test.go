@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	logspb "go.opentelemetry.io/proto/otlp/logs/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -31,6 +29,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/receivertest"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
@@ -68,16 +67,13 @@ func (s *sink) Drop(string) {}
 // serve starts a server, and a connection of gRPC's own library to it.
 func serve(t *testing.T, s *sink, change func(*receiver.Options)) (*grpc.ClientConn, *http.Server) {
 	t.Helper()
-	o := receiver.Options{
-		Keys: []tenant.Key{{Project: "p", Hash: tenant.HashKey("k")}}, MaxBody: 1 << 20, MaxDecoded: 1 << 21,
-		MaxEvent: 1 << 20, MaxEvents: 1000,
-		MaxDepth: 64, MaxMemory: 1 << 25, ReadTimeout: 5 * time.Second, RetryAfter: 3 * time.Second, AnonymousRate: 1 << 20,
-	}
+	o := receivertest.Options(tenant.Key{Project: "p", Hash: tenant.HashKey("k")})
+	o.MaxMemory, o.ReadTimeout, o.RetryAfter = 32<<20, 5*time.Second, 3*time.Second
 	if change != nil {
 		change(&o)
 	}
 	server := &http.Server{Protocols: Protocols(),
-		Handler: Handler(receiver.New(o, s, s, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))}
+		Handler: Handler(receivertest.New(t, o, s))}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

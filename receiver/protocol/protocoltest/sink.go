@@ -3,16 +3,14 @@ package protocoltest
 import (
 	"bytes"
 	"context"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/receivertest"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
@@ -77,15 +75,12 @@ const (
 func newReceiver(t *testing.T, rate tenant.Rate, change ...func(*receiver.Options)) (*receiver.Receiver, *sink) {
 	t.Helper()
 	s := &sink{}
-	o := receiver.Options{
-		Durability: pipeline.Disk, MaxBody: maxBody, MaxDecoded: maxBody, MaxEvent: maxBody, MaxEvents: 1000, MaxDepth: 64,
-		SmallBody: smallBody, MaxMemory: 64 << 20, ReadTimeout: 10 * time.Second, RetryAfter: retryAfter,
-		AnonymousRate: 1 << 20,
-	}
+	o := receivertest.Options()
+	o.MaxBody, o.MaxDecoded, o.SmallBody, o.RetryAfter = maxBody, maxBody, smallBody, retryAfter
 	for _, f := range change {
 		f(&o)
 	}
-	r := receiver.New(o, s, s, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	r := receivertest.New(t, o, s)
 	key := func(name string) tenant.Key {
 		return tenant.Key{Project: project, Name: name, Hash: tenant.HashKey(name), Secret: secret}
 	}
