@@ -139,6 +139,14 @@ func (r *Receiver) Attach(server *http.Server, l net.Listener) net.Listener {
 	return r.admission.Conns.Attach(server, l)
 }
 
+// RouteOf returns the name of the route that receives a request, or nothing if none does.
+func (r *Receiver) RouteOf(req *http.Request) string {
+	if route := r.router.Find(req.URL.Path, req.Header); route != nil {
+		return route.Name
+	}
+	return ""
+}
+
 // ServeHTTP is POST /v1/events, and what the clients of other products send
 // (protocol): one event after the other, from the request's bytes to the
 // batcher.

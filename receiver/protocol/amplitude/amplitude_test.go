@@ -26,7 +26,7 @@ func reads(_ *http.Response, answer []byte) protocoltest.Meaning {
 }
 
 func TestAmplitude(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: reads, Code: errcode.MissingName, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "amplitude", Reads: reads, Code: errcode.MissingName, Empty: true,
 		Request: func(key string, events ...string) *http.Request {
 			body := `{"events":[` + protocoltest.Join(events, ",", func(i int, name string) string {
 				if name == protocoltest.Bad {

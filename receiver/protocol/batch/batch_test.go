@@ -20,7 +20,8 @@ func request(list string, event func(i int, name string) string) func(key string
 }
 
 func TestPostHog(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "batch",
+		Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
 		Request: request("batch", func(i int, name string) string {
 			if name == protocoltest.Bad {
 				return `{"distinct_id":"u"}`
@@ -30,7 +31,8 @@ func TestPostHog(t *testing.T) {
 }
 
 func TestAmplitude(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.FieldTooLong, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "batch",
+		Reads: protocoltest.Reads, Code: errcode.FieldTooLong, Empty: true,
 		Request: request("events", func(i int, name string) string {
 			if name == protocoltest.Bad {
 				return fmt.Sprintf(`{"event_type":"%0300d","user_id":"u"}`, i)

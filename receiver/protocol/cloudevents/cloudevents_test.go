@@ -10,7 +10,8 @@ import (
 )
 
 func TestBatched(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "cloudevents",
+		Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
 		Request: func(key string, events ...string) *http.Request {
 			body := "[" + protocoltest.Join(events, ",", func(i int, name string) string {
 				if name == protocoltest.Bad {
@@ -23,7 +24,8 @@ func TestBatched(t *testing.T) {
 }
 
 func TestBinary(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Single: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "cloudevents",
+		Reads: protocoltest.Reads, Code: errcode.MissingName, Single: true,
 		Request: func(key string, events ...string) *http.Request {
 			req := protocoltest.Post("/v1/events", "application/json",
 				[]byte(`{"price":7,"currency":"EUR","items":["sword","shield","potion","map"]}`))

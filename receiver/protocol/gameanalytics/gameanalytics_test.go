@@ -24,7 +24,8 @@ func reads(a *http.Response, answer []byte) protocoltest.Meaning {
 }
 
 func TestGameAnalytics(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: reads, Code: errcode.MissingName, Empty: true, InPath: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "gameanalytics",
+		Reads: reads, Code: errcode.MissingName, Empty: true, InPath: true,
 		Sign: func(req *http.Request, secret string, body []byte) {
 			sum := hmac.New(sha256.New, []byte(secret))
 			sum.Write(body)

@@ -10,7 +10,8 @@ import (
 )
 
 func TestHelicone(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.NotAnObject, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "helicone",
+		Reads: protocoltest.Reads, Code: errcode.NotAnObject, Empty: true,
 		Name: "llm_call",
 		Request: func(key string, events ...string) *http.Request {
 			body := "[" + protocoltest.Join(events, ",", func(i int, name string) string {

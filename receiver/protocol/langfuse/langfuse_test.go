@@ -10,7 +10,8 @@ import (
 )
 
 func TestLangfuse(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "langfuse",
+		Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
 		Request: func(key string, events ...string) *http.Request {
 			body := `{"batch":[` + protocoltest.Join(events, ",", func(i int, name string) string {
 				if name == protocoltest.Bad {

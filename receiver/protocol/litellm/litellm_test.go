@@ -10,7 +10,8 @@ import (
 )
 
 func TestLiteLLM(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.WrongType, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "litellm",
+		Reads: protocoltest.Reads, Code: errcode.WrongType, Empty: true,
 		Name: "llm_call",
 		Request: func(key string, events ...string) *http.Request {
 			body := "[" + protocoltest.Join(events, ",", func(i int, name string) string {

@@ -10,7 +10,7 @@ import (
 )
 
 func TestNative(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "penstock", Reads: protocoltest.Reads, Code: errcode.MissingName,
 		Request: func(key string, events ...string) *http.Request {
 			body := protocoltest.Join(events, "\n", func(i int, name string) string {
 				if name == protocoltest.Bad {
@@ -23,7 +23,8 @@ func TestNative(t *testing.T) {
 }
 
 func TestForm(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Single: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "form",
+		Reads: protocoltest.Reads, Code: errcode.MissingName, Single: true,
 		Request: func(key string, events ...string) *http.Request {
 			const part = "--b\r\nContent-Disposition: form-data; name=%q\r\n\r\n%s\r\n"
 			body := protocoltest.Join(events, "", func(i int, name string) string {

@@ -35,7 +35,7 @@ func TestJSON(t *testing.T) {
 			`{"severityNumber":%d,"eventName":%q,"body":{"stringValue":"x"}}`, `{"traceId":"ab"}`},
 	} {
 		t.Run(c.path, func(t *testing.T) {
-			protocoltest.Run(t, protocoltest.Protocol{Reads: reads, Code: errcode.InvalidID, Empty: true,
+			protocoltest.Run(t, protocoltest.Protocol{Route: "otlp", Reads: reads, Code: errcode.InvalidID, Empty: true,
 				Request: func(key string, events ...string) *http.Request {
 					body := c.open + protocoltest.Join(events, ",", func(i int, name string) string {
 						if name == protocoltest.Bad {
@@ -55,7 +55,7 @@ func TestProtobuf(t *testing.T) {
 		message func(events []string) proto.Message
 	}{{"/v1/traces", spans}, {"/v1/logs", logs}} {
 		t.Run(c.path, func(t *testing.T) {
-			protocoltest.Run(t, protocoltest.Protocol{Reads: reads, Code: errcode.InvalidID, Empty: true,
+			protocoltest.Run(t, protocoltest.Protocol{Route: "otlp", Reads: reads, Code: errcode.InvalidID, Empty: true,
 				Request: func(key string, events ...string) *http.Request {
 					body, err := proto.Marshal(c.message(events))
 					if err != nil {

@@ -11,7 +11,8 @@ import (
 )
 
 func TestPixel(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Single: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "pixel",
+		Reads: protocoltest.Reads, Code: errcode.MissingName, Single: true,
 		NoBody: true,
 		Request: func(key string, events ...string) *http.Request {
 			query := url.Values{"event_id": {"id"}, "campaign": {"spring"}}

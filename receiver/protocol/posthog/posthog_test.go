@@ -31,18 +31,21 @@ func request(path string) func(key string, events ...string) *http.Request {
 }
 
 func TestCapture(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "posthog",
+		Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
 		Request: request("/i/v0/e/")})
 }
 
 func TestRecordings(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "posthog",
+		Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
 		Request: request("/s/")})
 }
 
 // Old clients send an event as a form, in base64.
 func TestForm(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "posthog",
+		Reads: protocoltest.Reads, Code: errcode.MissingName, Empty: true,
 		Request: func(key string, events ...string) *http.Request {
 			data := base64.StdEncoding.EncodeToString([]byte("[" + protocoltest.Join(events, ",", event) + "]"))
 			form := url.Values{"data": {data}, "compression": {"base64"}}
@@ -50,5 +53,24 @@ func TestForm(t *testing.T) {
 				form.Set("api_key", key)
 			}
 			return protocoltest.Post("/e/", "application/x-www-form-urlencoded", []byte(form.Encode()))
+		}})
+}
+
+// Some clients put the key into the properties of each event of an array.
+func TestKeyInEachEvent(t *testing.T) {
+	protocoltest.Run(t, protocoltest.Protocol{Route: "posthog", Reads: protocoltest.Reads, Code: errcode.MissingName,
+		KeyInEvent: true,
+		Request: func(key string, events ...string) *http.Request {
+			token := ""
+			if key != "" {
+				token = fmt.Sprintf(`,"token":%q`, key)
+			}
+			body := "[" + protocoltest.Join(events, ",", func(i int, name string) string {
+				if name == protocoltest.Bad {
+					return `{"properties":{"distinct_id":"u"` + token + `}}`
+				}
+				return fmt.Sprintf(`{"event":%q,"uuid":"id-%d","properties":{"distinct_id":"u"%s}}`, name, i, token)
+			}) + "]"
+			return protocoltest.Post("/e/", "application/json", []byte(body))
 		}})
 }

@@ -52,6 +52,8 @@ const Bad = "(bad)"
 
 // Protocol is what the suite knows of one.
 type Protocol struct {
+	// Route is the name of the protocol.Route that receives the requests.
+	Route string
 	// Request is a request with these events, and with this key where clients of the protocol put it; empty: nowhere.
 	// The same arguments make the same request.
 	Request func(key string, events ...string) *http.Request
@@ -68,10 +70,18 @@ type Protocol struct {
 	NoBody bool   // the request has no body: it is not compressed, and no body can be too large
 	InPath bool   // the key is a part of the path, so no request is without one
 	Empty  bool   // a request without events succeeds
+
+	// KeyInEvent: each event holds the key. So a request without events has none, and failure records of events
+	// show it.
+	KeyInEvent bool
 }
 
 // Run checks a protocol.
 func Run(t *testing.T, p Protocol) {
+	r, _ := newReceiver(t, tenant.Rate{})
+	if got := r.RouteOf(p.request(t, Key, "a")); got != p.Route {
+		t.Fatalf("the request is received by route %q, want %q: is the path another protocol's?", got, p.Route)
+	}
 	for name, f := range map[string]func(*testing.T, *Protocol){
 		"good batch": goodBatch, "bad event": badEvent, "all bad": allBad, "rejected keys": rejectedKeys,
 		"too large":    tooLarge,
@@ -180,7 +190,7 @@ func badEvent(t *testing.T, p *Protocol) {
 			want = -1
 		}
 		if f.Index != want || f.Code != p.Code.String() || f.Project != project || len(f.Raw) == 0 ||
-			strings.Contains(string(f.Raw), Key) && !p.Single {
+			strings.Contains(string(f.Raw), Key) && !p.Single && !p.KeyInEvent {
 			t.Errorf("failure record %+v, want index %d and code %s", f, want, p.Code)
 		}
 	}
@@ -278,7 +288,7 @@ func wrongClock(t *testing.T, p *Protocol) {
 func empty(t *testing.T, p *Protocol) {
 	r, s := newReceiver(t, tenant.Rate{})
 	want, failures := Drop, 1
-	if p.Empty {
+	if p.Empty && !p.KeyInEvent {
 		want, failures = Done, 0
 	}
 	p.sent(t, r, s, p.request(t, Key), want, 0, failures)

@@ -20,7 +20,8 @@ func call(i int, name string) string {
 }
 
 func TestBatch(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.UnknownType, Empty: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "segment",
+		Reads: protocoltest.Reads, Code: errcode.UnknownType, Empty: true,
 		Request: func(key string, events ...string) *http.Request {
 			body := `{"batch":[` + protocoltest.Join(events, ",", call) + `],"sentAt":"2026-11-22T03:45:12Z"`
 			if key != "" {
@@ -31,7 +32,7 @@ func TestBatch(t *testing.T) {
 }
 
 func TestTrack(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.UnknownType,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "segment", Reads: protocoltest.Reads, Code: errcode.UnknownType,
 		Request: func(key string, events ...string) *http.Request {
 			body := protocoltest.Join(events, "\n", call)
 			return protocoltest.Basic(protocoltest.Post("/v1/track", "text/plain", []byte(body)), key)
@@ -39,7 +40,8 @@ func TestTrack(t *testing.T) {
 }
 
 func TestPixel(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.UnknownType, NoBody: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "segment",
+		Reads: protocoltest.Reads, Code: errcode.UnknownType, NoBody: true,
 		Empty: true,
 		Request: func(key string, events ...string) *http.Request {
 			query := url.Values{"data": {base64.StdEncoding.EncodeToString([]byte("[" + protocoltest.Join(events, ",", call) +
@@ -52,7 +54,8 @@ func TestPixel(t *testing.T) {
 }
 
 func TestRudderPixel(t *testing.T) {
-	protocoltest.Run(t, protocoltest.Protocol{Reads: protocoltest.Reads, Code: errcode.MissingName, Single: true,
+	protocoltest.Run(t, protocoltest.Protocol{Route: "segment",
+		Reads: protocoltest.Reads, Code: errcode.MissingName, Single: true,
 		NoBody: true,
 		Request: func(key string, events ...string) *http.Request {
 			query := url.Values{"messageId": {"id"}, "anonymousId": {"u"}, "properties.plan": {"pro"}}
