@@ -39,6 +39,10 @@ func (q *request) identify(e *pipeline.Event, d *protocol.Draft) error {
 		return errcode.MissingName.Errorf("the event has no name: it needs a member %q that is a string of 1 to %d bytes",
 			cmp.Or(q.route.NameMember, "name"), protocol.MaxName)
 	}
+	if len(e.Name) > protocol.MaxName {
+		return errcode.FieldTooLong.Errorf("%q has %d bytes, the limit is %d", cmp.Or(q.route.NameMember, "name"),
+			len(e.Name), protocol.MaxName)
+	}
 	var given bool
 	if e.ID, given = d.UUID(q.project); given {
 		return nil

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"math"
 	"strconv"
 
 	"github.com/penstock/penstock/internal/jsonscan"
@@ -99,6 +100,9 @@ func (d *Draft) Text(m *jsonscan.Member, limit int) []byte {
 	}
 	return b
 }
+
+// SetName sets the event's name to the content of a member. The receiver checks its length.
+func (d *Draft) SetName(m *jsonscan.Member) { d.Name = d.Text(m, math.MaxInt) }
 
 // SetTime sets the time to that of a member.
 func (d *Draft) SetTime(m *jsonscan.Member) {

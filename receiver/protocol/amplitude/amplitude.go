@@ -44,7 +44,7 @@ func (Protocol) Map(d *protocol.Draft, members []jsonscan.Member) {
 	for i := range members {
 		switch m := &members[i]; string(m.Key) {
 		case "event_type":
-			d.Name = d.Text(m, protocol.MaxName)
+			d.SetName(m)
 		case "user_id":
 			d.User = d.Text(m, protocol.MaxID)
 		case "device_id":

@@ -80,7 +80,7 @@ func mapEvent(d *protocol.Draft, members []jsonscan.Member, bytes []byte) {
 		case "source":
 			source = d.Text(m, protocol.MaxID)
 		case "type":
-			d.Name = d.Text(m, protocol.MaxName)
+			d.SetName(m)
 		case "time":
 			d.SetTime(m)
 		case "userid":

@@ -61,7 +61,7 @@ func (gameanalytics) Map(d *protocol.Draft, members []jsonscan.Member) {
 	for i := range members {
 		switch m := &members[i]; string(m.Key) {
 		case "category":
-			d.Name = d.Text(m, protocol.MaxName)
+			d.SetName(m)
 		case "user_id":
 			d.User = d.Text(m, protocol.MaxID)
 		case "session_id":

@@ -45,7 +45,7 @@ func (langfuse) Map(d *protocol.Draft, members []jsonscan.Member) {
 	for i := range members {
 		switch m := &members[i]; string(m.Key) {
 		case "type":
-			d.Name = d.Text(m, protocol.MaxName)
+			d.SetName(m)
 		case "id":
 			d.SetID(d.Text(m, protocol.MaxID))
 		case "timestamp":

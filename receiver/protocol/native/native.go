@@ -36,7 +36,7 @@ func mapEvent(d *protocol.Draft, members []jsonscan.Member, files []file) {
 		m := &members[i]
 		switch string(m.Key) {
 		case "name":
-			d.Name = d.Text(m, protocol.MaxName)
+			d.SetName(m)
 		case "timestamp":
 			d.SetTime(m)
 		case "session_id":

@@ -112,7 +112,7 @@ func (capture) Map(to *protocol.Draft, members []jsonscan.Member) {
 	for i := range members {
 		switch m := &members[i]; string(m.Key) {
 		case "event":
-			d.Name = d.Text(m, protocol.MaxName)
+			d.SetName(m)
 		case "distinct_id":
 			d.own = d.Text(m, protocol.MaxID)
 		case "session_id":

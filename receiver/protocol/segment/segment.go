@@ -83,7 +83,7 @@ func (p calls) Map(d *protocol.Draft, members []jsonscan.Member) {
 		switch m := &members[i]; string(m.Key) {
 		case "event":
 			if track {
-				d.Name = d.Text(m, protocol.MaxName)
+				d.SetName(m)
 			}
 		case "messageId":
 			d.SetID(d.Text(m, protocol.MaxID))
