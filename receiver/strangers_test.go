@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +16,21 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/receiver/admission"
+	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// bodyKeyPaths are routes of each protocol whose key is in the body.
-var bodyKeyPaths = []string{"/batch", "/capture", "/e", "/s", "/i/v0/ai/batch", "/2/httpapi", "/v1/track", "/v1/b",
-	"/beacon/v1/batch"}
+// bodyKeyPaths are the paths whose key may be in the body, of all protocols.
+func bodyKeyPaths() (paths []string) {
+	router := must(newRouter(&Options{}))
+	for _, path := range slices.Sorted(slices.Values(router.Paths())) {
+		route := router.Find(path, nil)
+		_, finds := route.Protocol.(protocol.KeyFinder)
+		if finds && !route.Query && slices.Contains(route.Allowed(), http.MethodPost) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
 
 func noise(n int) []byte {
 	r := rand.New(rand.NewPCG(1, 2))
@@ -61,7 +72,7 @@ func (b broken) Read(p []byte) (int, error) {
 
 // Whatever a stranger's body is refused for, its failure is charged.
 func TestEachRefusalOfAStrangerIsCharged(t *testing.T) {
-	for _, path := range bodyKeyPaths {
+	for _, path := range bodyKeyPaths() {
 		for _, c := range []struct {
 			name, encoding string
 			body           func() io.Reader
