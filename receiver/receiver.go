@@ -46,27 +46,28 @@ type Reporter interface {
 // Options are a receiver's limits. None has a default here. New returns an error if a limit is 0 whose comment does not
 // say what 0 means.
 type Options struct {
-	Keys           []tenant.Key        // that stay; SetProjects brings others
-	Durability     pipeline.Durability // where the request does not ask for another
-	MaxBody        int64               // bytes as sent
-	MaxDecoded     int64               // bytes decompressed
-	SmallBody      int64               // bytes of a body, sent or decompressed, whose key is Small or not known; 0: MaxBody for strangers
-	MaxEvent       int                 // bytes of one event
-	MaxSpool       int64               // bytes of large bodies on disk while they come and are judged; 0: no SpoolDir
-	SpoolDir       string              // where; empty: none go there
-	MaxEvents      int                 // in one request
-	BlobThreshold  int                 // bytes of a value that leaves its event's row; 0: none does
-	MaxDepth       int                 // of an event's JSON; the event itself is 1
-	MaxMemory      int64               // bytes of all requests together: bodies, decompressors, events
-	ReadTimeout    time.Duration       // for a request's body, and for its answer to be read
-	RetryAfter     time.Duration       // told with 503
-	Origins        []string            // that browsers may send from; "*": all
-	TrustedProxies []netip.Prefix      // whose ClientIPHeader and CountryHeader count
-	ClientIPHeader string              // that names the client; empty: X-Forwarded-For, or else Forwarded
-	CountryHeader  string              // empty: none
-	SessionReplay  bool                // clients of PostHog are asked to record sessions
-	Schemas        Schemas             // nil: events are not held against any
-	EnforceSchemas bool                // events that do not fit are refused; else they are taken and reported
+	Keys       []tenant.Key        // that stay; SetProjects brings others
+	Durability pipeline.Durability // where the request does not ask for another
+	MaxBody    int64               // bytes as sent
+	MaxDecoded int64               // bytes decompressed
+	// bytes of a body, sent or decompressed, whose key is Small or not known; 0: MaxBody for strangers
+	SmallBody      int64
+	MaxEvent       int            // bytes of one event
+	MaxSpool       int64          // bytes of large bodies on disk while they come and are judged; 0: no SpoolDir
+	SpoolDir       string         // where; empty: none go there
+	MaxEvents      int            // in one request
+	BlobThreshold  int            // bytes of a value that leaves its event's row; 0: none does
+	MaxDepth       int            // of an event's JSON; the event itself is 1
+	MaxMemory      int64          // bytes of all requests together: bodies, decompressors, events
+	ReadTimeout    time.Duration  // for a request's body, and for its answer to be read
+	RetryAfter     time.Duration  // told with 503
+	Origins        []string       // that browsers may send from; "*": all
+	TrustedProxies []netip.Prefix // whose ClientIPHeader and CountryHeader count
+	ClientIPHeader string         // that names the client; empty: X-Forwarded-For, or else Forwarded
+	CountryHeader  string         // empty: none
+	SessionReplay  bool           // clients of PostHog are asked to record sessions
+	Schemas        Schemas        // nil: events are not held against any
+	EnforceSchemas bool           // events that do not fit are refused; else they are taken and reported
 	// bytes a second of requests without a known key, read or reported; 0: none is reported
 	AnonymousRate int64
 	// bodies that one address may send at once while their key is not known; 0: any number

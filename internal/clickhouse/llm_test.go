@@ -4,18 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/receivertest"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
@@ -48,11 +44,7 @@ func (b *taken) Drop(string) {}
 func received(t *testing.T, path, body string) []pipeline.Event {
 	t.Helper()
 	b := &taken{t: t}
-	r := receiver.New(receiver.Options{
-		Keys: []tenant.Key{{Project: "p", Hash: tenant.HashKey("k")}}, MaxBody: 1 << 20, MaxDecoded: 1 << 20,
-		MaxEvent: 1 << 20, MaxEvents: 1000,
-		MaxDepth: 64, MaxMemory: 1 << 25, ReadTimeout: time.Minute, RetryAfter: time.Second, AnonymousRate: 1 << 20,
-	}, b, b, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	r := receivertest.New(t, receivertest.Options(tenant.Key{Project: "p", Hash: tenant.HashKey("k")}), b)
 	w := httptest.NewRecorder()
 	req := httptest.NewRequest("POST", path, strings.NewReader(body))
 	req.Header.Set("Content-Type", "application/json")

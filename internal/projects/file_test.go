@@ -20,6 +20,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/receivertest"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
@@ -131,7 +132,7 @@ func TestProjectsWhileTheyAreWritten(t *testing.T) {
 			return "projects: {" + name + ": {keys: [{name: ci, scopes: [], sha256: " + hashOf(name) + "}]}}\n"
 		}
 		log := slog.New(slog.DiscardHandler)
-		r := receiver.New(receiver.Options{}, nil, unheard{}, log, prometheus.NewRegistry())
+		r := newReceiver(t)
 		for _, text := range []string{"", "# none\n"} {
 			write(text)
 			if _, err := Open(path, r, log, prometheus.NewRegistry()); !errors.Is(err, ErrEmpty) ||
@@ -198,7 +199,7 @@ func TestUsageIsKept(t *testing.T) {
 	}
 	open := func() *Watcher {
 		log := slog.New(slog.DiscardHandler)
-		r := receiver.New(receiver.Options{}, nil, nil, log, prometheus.NewRegistry())
+		r := newReceiver(t)
 		p, err := Open(path, r, log, prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
@@ -253,4 +254,14 @@ func value(t *testing.T, c prometheus.Collector) float64 {
 func hashOf(key string) string {
 	sum := tenant.HashKey(key)
 	return hex.EncodeToString(sum[:])
+}
+
+// newReceiver makes a receiver to which nobody sends.
+func newReceiver(t *testing.T) *receiver.Receiver {
+	t.Helper()
+	r, err := receiver.New(receivertest.Options(), nil, unheard{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }

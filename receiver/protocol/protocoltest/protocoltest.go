@@ -85,7 +85,8 @@ func Run(t *testing.T, p Protocol) {
 	for name, f := range map[string]func(*testing.T, *Protocol){
 		"good batch": goodBatch, "bad event": badEvent, "all bad": allBad, "rejected keys": rejectedKeys,
 		"too large":    tooLarge,
-		"rate limited": rateLimited, "outage": outage, "wrong clock": wrongClock, "empty": empty, "compressed": compressed, "resend": resend,
+		"rate limited": rateLimited, "outage": outage, "wrong clock": wrongClock, "empty": empty, "compressed": compressed,
+		"resend": resend,
 		"broken": broken, "methods": methods, "redrive": redrive,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, &p) })
