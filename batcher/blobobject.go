@@ -134,7 +134,10 @@ var errBlobs = errors.New("blobs cannot be read")
 func sumOf(from io.ReaderAt, size int64) (sha256sum string, err error) {
 	sum := sha256.New()
 	if _, err := io.Copy(sum, io.NewSectionReader(from, 0, size)); err != nil {
-		return "", fmt.Errorf("%w: %w", errBlobs, err)
+		if !errors.Is(err, errBlobs) {
+			err = fmt.Errorf("%w: %w", errBlobs, err)
+		}
+		return "", err
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }

@@ -128,3 +128,30 @@ func FuzzForm(f *testing.F) {
 		}
 	})
 }
+
+// A file that the project drops clashes with nothing. Else the error names what does clash.
+func TestFormWithNamesTwice(t *testing.T) {
+	email := [3]string{"email", "a.txt", "x"}
+	for _, c := range []struct {
+		event string
+		files [][3]string
+		want  string // the message; empty: it is accepted
+	}{
+		{`{"name":"a","z":1}`, [][3]string{email, email}, ""},
+		{`{"name":"a","email":1}`, [][3]string{email}, ""},
+		{`{"name":"a","z":1}`, [][3]string{{"z", "a.txt", "x"}}, "a file and a property, or two files, have the same name"},
+		{`{"name":"a","x":1,"properties":{"x":2}}`, [][3]string{{"replay", "a.txt", "x"}},
+			`duplicate key "x": in "properties" and beside it`},
+	} {
+		r, s := withProjects(t, func(o *Options) { o.BlobThreshold = 4 << 10 }, Project{Drop: []string{"properties.email"}})
+		body, kind := formOf(t, append([][3]string{{"event", "", c.event}}, c.files...)...)
+		a := sendFile(t, r, body, "Content-Type", kind)
+		switch {
+		case c.want == "" && (a.Status != 202 || len(s.blobs) > 0 || strings.Contains(string(s.events[0].Properties), "email")):
+			t.Errorf("%s: %+v, %d blobs", c.event, a, len(s.blobs))
+		case c.want != "" && (a.Status != 400 || len(a.Errors) == 0 && a.Error.Message != c.want ||
+			len(a.Errors) > 0 && a.Errors[0].Message != c.want):
+			t.Errorf("%s: %+v, want %s", c.event, a, c.want)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -76,7 +77,9 @@ func (q *request) properties(d *protocol.Draft) error {
 		case protocol.Data:
 			q.data(p)
 		case protocol.Blob:
-			q.file(p)
+			if !q.drops(p.Of.Key) { // two files of one name, or a property's, do not clash then
+				q.file(p)
+			}
 		}
 	}
 	for _, m := range d.Envelope {
@@ -105,7 +108,9 @@ func clash(d *protocol.Draft, err error) error {
 	case len(d.Envelope) > 0:
 		return errcode.DuplicateKey.Errorf("the property %q is taken: the client's own envelope goes there",
 			protocol.EnvelopeKey)
-	case slices.ContainsFunc(d.Parts, func(p protocol.Part) bool { return p.As == protocol.Blob }):
+	case slices.ContainsFunc(d.Parts, func(p protocol.Part) bool {
+		return p.As == protocol.Blob && strings.HasPrefix(err.Error(), fmt.Sprintf("duplicate key %q", p.Of.Key))
+	}):
 		return errcode.DuplicateKey.Errorf("a file and a property, or two files, have the same name")
 	}
 	what := err.Error() // the byte that it names is none of the client's
@@ -153,6 +158,11 @@ func (q *request) file(p *protocol.Part) {
 		return
 	}
 	q.rows.Blob(p.Of.Key, fileBlob(p), nil)
+}
+
+// drops reports whether the project drops a property, and counts it if so.
+func (q *request) drops(key []byte) bool {
+	return q.tenant != nil && q.tenant.Edits != nil && q.tenant.Edits.Drops(q.rows, key)
 }
 
 func fileBlob(p *protocol.Part) pipeline.Blob {

@@ -49,7 +49,7 @@ func commands() []command {
 				return runOperation(ctx, s, "reingest", args)
 			}},
 		{"status", "show what waits where", runStatus},
-		{"bench", "measure on this machine: receive, load, e2e, disk; plot draws the cost curve", runBench},
+		{"bench", "moved: in a clone of the repository, `go run -C tools/bench .`", runBench},
 		{"version", "print the version", runVersion},
 	}
 }

@@ -110,6 +110,16 @@ func (r *Redaction) properties() *node {
 	return r.root.next["properties"]
 }
 
+// Drops reports whether a property is dropped as a whole, and counts it in w if so.
+func (r *Redaction) Drops(w *Writer, key []byte) bool {
+	n := r.properties().at(key)
+	if n == nil || n.rule == 0 || r.rules[n.rule-1].Hash {
+		return false
+	}
+	w.Applied = append(w.Applied, int32(n.rule-1))
+	return true
+}
+
 // Known is as much of a place in the properties as may be shown: below a rule, keys are as secret as values.
 func (r *Redaction) Known(place []string) []string {
 	n := r.properties()
