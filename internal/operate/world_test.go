@@ -236,9 +236,9 @@ func (t table) Loads(_ context.Context, first, last string, each func(pipeline.L
 	if err := t.away["ledger"]; err != nil {
 		return err
 	}
-	for _, k := range slices.Sorted(maps.Keys(t.loads)) {
-		if k >= first && k <= last {
-			if err := each(t.loads[k]); err != nil {
+	for _, l := range t.entries() {
+		if l.Key >= first && l.Key <= last {
+			if err := each(l); err != nil {
 				return err
 			}
 		}
@@ -246,9 +246,21 @@ func (t table) Loads(_ context.Context, first, last string, each func(pipeline.L
 	return nil
 }
 
-func (t table) Dead(_ context.Context, table string, each func(pipeline.Load) error) error {
+// entries are the ledger's, in the order of their keys, as of now: a reingest writes while another page is read.
+func (t table) entries() (all []pipeline.Load) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, k := range slices.Sorted(maps.Keys(t.loads)) {
-		if l := t.loads[k]; l.State == pipeline.Dead && l.Pipeline == table {
+		l := t.loads[k]
+		l.Key = k
+		all = append(all, l)
+	}
+	return all
+}
+
+func (t table) Dead(_ context.Context, table string, each func(pipeline.Load) error) error {
+	for _, l := range t.entries() {
+		if l.State == pipeline.Dead && l.Pipeline == table {
 			if err := each(l); err != nil {
 				return err
 			}
@@ -261,6 +273,8 @@ func (t table) SaveLoad(_ context.Context, l pipeline.Load) error {
 	if err := t.away["ledger"]; err != nil {
 		return err
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if before := t.loads[l.Key]; before.Version() > l.Version() {
 		return nil // as the ledger: the highest version counts
 	}
