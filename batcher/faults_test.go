@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// clients append events with and without blobs, at each durability, and note what they are told.
+// clients append events with and without blobs, at each durability, and note the answers.
 type clients struct {
 	next           uint64
 	promised       map[uint64]bool // acknowledged from disk or bucket

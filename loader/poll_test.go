@@ -145,7 +145,7 @@ func TestPollerRemembersABoundedNumber(t *testing.T) {
 	})
 }
 
-// A store that is away is told to the loader, which waits and asks again.
+// The poller reports a store that is away to the loader, which waits and asks again.
 func TestPollerFails(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		s := newShelf()

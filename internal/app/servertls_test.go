@@ -18,9 +18,7 @@ import (
 
 // Each server has a certificate of a private CA, for another name than the address, and wants one from us.
 func TestServersByTLS(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it starts servers")
-	}
+	testservers.Needed(t)
 	ca, other := tlstest.NewCA(t), tlstest.NewCA(t)
 	cert, key := ca.Issue(t, t.TempDir(), "penstock")
 	right := config.ClientTLS{CA: ca.File, Cert: cert, Key: key, ServerName: "store.internal"}

@@ -34,7 +34,7 @@ type world struct {
 	mu       sync.Mutex
 	objects  map[string]pipeline.Object
 	bytes    map[string][]byte             // of an object; nil: it has none
-	events   map[string][]pipeline.Event   // of an object, for who reads it
+	events   map[string][]pipeline.Event   // of an object, for its readers
 	rejected map[string][]foreign.Rejected // rows of an object that are no events
 	claimed  map[string]bool               // by others
 	away     map[string]error              // bucket, table, queue, receiver, loader: what cannot be reached

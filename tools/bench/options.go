@@ -81,7 +81,7 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 	fs.StringVar(&o.penstock, "penstock", "", "`binary` to measure; by default this checkout's, which is built")
 	fs.StringVar(&o.before, "before", "", "`binary` to compare with, measured run by run in turn")
 	runs := o.ownFlags(fs)
-	fs.IntVar(&o.runs, "runs", runs, "`number` of runs, of which the medians are told")
+	fs.IntVar(&o.runs, "runs", runs, "`number` of runs, of which the medians are printed")
 	if err := parseFlags(fs, args); err != nil {
 		return nil, err
 	}

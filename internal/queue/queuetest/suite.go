@@ -374,7 +374,7 @@ func (w *work) run(ctx context.Context, c queue.Consumer) error {
 				return err
 			}
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // the work, so that deliveries overlap
 		for _, d := range all {
 			key, _ := keyOf(d)
 			w.mu.Lock()
