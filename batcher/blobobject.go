@@ -133,7 +133,7 @@ var errBlobs = errors.New("blobs cannot be read")
 // sumOf reads all that is put.
 func sumOf(from io.ReaderAt, size int64) (sha256sum string, err error) {
 	sum := sha256.New()
-	if _, err := io.Copy(sum, io.NewSectionReader(from, 0, size)); err != nil {
+	if _, err := io.CopyN(sum, io.NewSectionReader(from, 0, size), size); err != nil {
 		if !errors.Is(err, errBlobs) {
 			err = fmt.Errorf("%w: %w", errBlobs, err)
 		}

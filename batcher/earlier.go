@@ -17,7 +17,7 @@ const earlierSuffix = ".wal" + blobSuffix
 // earlierBlobs is such a file.
 type earlierBlobs struct {
 	path, key string
-	size      int64
+	size      int64         // at the start of the process, which never writes such files
 	alone     bool          // its segment has no records: only later ones refer to it
 	putting   chan struct{} // holds the uploader that puts it
 	put       bool
@@ -49,13 +49,10 @@ func (e *earlierBlobs) store(ctx context.Context, b *Batcher) error {
 		return nil
 	}
 	file, err := b.fs.OpenFile(e.path, os.O_RDONLY)
-	if err == nil {
-		defer file.Close()
-		e.size, err = file.Size()
-	}
 	if err != nil {
 		return errors.Join(errBlobs, err)
 	}
+	defer file.Close()
 	if e.size > 0 {
 		sum, err := sumOf(file, e.size)
 		if err != nil {
