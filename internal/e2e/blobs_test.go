@@ -264,7 +264,7 @@ func (s *stack) checkServed(r *role) {
 	if resp, _ := get("?range=5-1", token...); resp.StatusCode != 400 {
 		s.t.Errorf("a range that is none: %s", resp.Status)
 	}
-	// As docs/blobs.md has it.
+	// As docs/guides/large-payloads.md has it.
 	sql := one[string](s, `SELECT substring(blobs.data, ref.first + 1, ref.bytes)
 		FROM (SELECT properties.output.$blob.object.:String AS object, properties.output.$blob.range.:`+"`Array(Nullable(Int64))`"+`[1] AS first, properties.output.$blob.bytes.:Int64 AS bytes
 			FROM events WHERE properties.output.$blob.sha256.:String = {sum:String} LIMIT 1) AS ref

@@ -133,7 +133,7 @@ func (p *replay) keep(body []byte) error {
 	return nil
 }
 
-// check runs the query of docs/clients.md, and wants all steps that were sent, in
+// check runs the query of docs/guides/sdks.md, and wants all steps that were sent, in
 // the order in which they were recorded.
 func (p *replay) check(t *testing.T, s *stack) {
 	t.Helper()
@@ -224,11 +224,11 @@ func rebuilt(t *testing.T, steps []any) string {
 	return ""
 }
 
-// documented is the first SQL below a heading of docs/clients.md, with what stands
+// documented is the first SQL below a heading of docs/guides/sdks.md, with what stands
 // there for an installation's own replaced.
 func documented(t *testing.T, heading string, own map[string]string) string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/clients.md")
+	text, err := os.ReadFile("../../docs/guides/sdks.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func documented(t *testing.T, heading string, own map[string]string) string {
 	_, query, open := strings.Cut(below, "```sql\n")
 	query, _, closed := strings.Cut(query, "```")
 	if !found || !open || !closed {
-		t.Fatalf("docs/clients.md has no SQL below %q", heading)
+		t.Fatalf("docs/guides/sdks.md has no SQL below %q", heading)
 	}
 	for name, value := range own {
 		if !strings.Contains(query, name) {

@@ -19,7 +19,7 @@ func (s *stack) config(text string) {
 }
 
 // Calls of language models are rows of one view, by whatever way they came, and
-// each question of docs/llm.md has an answer.
+// each question of docs/guides/llm.md has an answer.
 func TestLLMCalls(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -119,7 +119,7 @@ func TestLLMCalls(t *testing.T) {
 			t.Errorf("%d rows where %s", n, want)
 		}
 	}
-	text, err := os.ReadFile("../../docs/llm.md")
+	text, err := os.ReadFile("../../docs/guides/llm.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestLLMCalls(t *testing.T) {
 		}
 	}
 	if asked < 15 {
-		t.Errorf("docs/llm.md has %d questions", asked)
+		t.Errorf("docs/guides/llm.md has %d questions", asked)
 	}
 	for question, want := range map[string]string{
 		"SELECT toString((count(), round(sum(cost_usd), 6))) FROM penstock.llm_calls WHERE conversation = 'c-1'": "(2,0.0021)",

@@ -11,7 +11,7 @@ type Source string
 
 // The versions are those that were read when the names were written down.
 const (
-	native     Source = "Penstock, docs/llm.md"
+	native     Source = "Penstock, docs/guides/llm.md"
 	semconv    Source = "https://opentelemetry.io/docs/specs/semconv/registry/attributes/gen-ai/ (1.38)"
 	semconvOld Source = "https://github.com/open-telemetry/semantic-conventions/blob/v1.26.0/docs/gen-ai (deprecated)"
 	inference  Source = "https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md (JS 2.12)"

@@ -60,15 +60,15 @@ func TestNamesOfNowAreRead(t *testing.T) {
 	}
 }
 
-// docs/llm.md lists all names.
+// docs/guides/llm.md lists all names.
 func TestNamesAreDocumented(t *testing.T) {
-	text, err := os.ReadFile("../../docs/llm.md")
+	text, err := os.ReadFile("../../docs/guides/llm.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	missing := func(name string) {
 		if !strings.Contains(string(text), "`"+name+"`") {
-			t.Errorf("docs/llm.md does not name %s", name)
+			t.Errorf("docs/guides/llm.md does not name %s", name)
 		}
 	}
 	for _, n := range Names {

@@ -9,7 +9,7 @@ import (
 // CallsViewName is the view's name in the database.
 const CallsViewName = "llm_calls"
 
-// CallsView is the query of the view llm_calls, as docs/llm.md describes it. It
+// CallsView is the query of the view llm_calls, as docs/guides/llm.md describes it. It
 // reads the tables events and llm_prices of the view's database.
 //
 // One row is one call. The first half is native events and OpenTelemetry's

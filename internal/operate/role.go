@@ -38,7 +38,7 @@ func (s RoleStatus) setAside() (all []string) {
 	for _, b := range s.Batchers {
 		if b.SetAside > 0 {
 			all = append(all, fmt.Sprintf("%s: %s of the write-ahead log set aside as *.corrupt or *.unreadable; "+
-				"see the log and docs/operations.md", b.Pipeline, show.Plural(b.SetAside, "file")))
+				"see the log and docs/operate/runbook.md", b.Pipeline, show.Plural(b.SetAside, "file")))
 		}
 	}
 	return all

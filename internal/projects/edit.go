@@ -43,7 +43,7 @@ func Edit(path string, edit func(*Doc) error) error {
 	before, err := os.ReadFile(path)
 	switch info, statErr := os.Stat(path); {
 	case errors.Is(err, os.ErrNotExist):
-		before = []byte("# Projects and their keys: docs/projects.md. Receivers read it again when it changes.\n")
+		before = []byte("# Projects and their keys: docs/guides/projects.md. Receivers read it again when it changes.\n")
 	case err != nil:
 		return err
 	case statErr == nil:

@@ -17,7 +17,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// File is the file that receiver.projects names. docs/projects.md
+// File is the file that receiver.projects names. docs/guides/projects.md
 // holds every field of it.
 type File struct {
 	Projects map[string]Project `yaml:"projects"`

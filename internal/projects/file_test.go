@@ -28,7 +28,7 @@ var somehash = strings.Repeat("ab", 32)
 
 // The file that the documentation shows is one that works.
 func TestProjectsOfTheDocumentation(t *testing.T) {
-	text, err := os.ReadFile("../../docs/projects.md")
+	text, err := os.ReadFile("../../docs/guides/projects.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -273,7 +273,7 @@ var table = [count]Row{
 		"Ask for the key's minimum durability, or for none."),
 
 	NotFound: nowhere("not_found", http.StatusNotFound,
-		"Check the path; docs/clients.md lists all routes."),
+		"Check the path; docs/guides/sdks.md lists all routes."),
 	MethodNotAllowed: nowhere("method_not_allowed", http.StatusMethodNotAllowed,
 		"Use a method that the `Allow` header lists."),
 	Timeout: {Name: "timeout", Status: http.StatusRequestTimeout, Scope: Request, Retry: true, Kept: true,

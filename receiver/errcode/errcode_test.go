@@ -88,7 +88,7 @@ The receiver rejects events and requests with these codes. Answers, the table ` 
 
 - A code that rejects an **event** leaves the other events of the request alone. The answer lists it by index.
 - A code that rejects a **request** accepts none of its events. The status below is the answer's in Penstock's own API;
-  docs/clients.md says what other protocols answer.
+  docs/guides/sdks.md says what other protocols answer.
 - **Send again**: the same request can succeed later. Wait for ` + "`Retry-After`" + ` if the answer has it.
 - **Kept**: the raw payload is stored as a failure record and can be redriven. If not, the client still has it.
 
