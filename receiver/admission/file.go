@@ -5,6 +5,8 @@ import (
 	"os"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // File is a body on disk, mapped into memory. It has no name.
@@ -107,7 +109,7 @@ func (l *Lease) InMemory(body []byte) int64 {
 func (l *Lease) Unload() {
 	for _, f := range l.files {
 		if f.data != nil {
-			syscall.Madvise(f.data, syscall.MADV_DONTNEED)
+			unix.Madvise(f.data, unix.MADV_DONTNEED)
 		}
 	}
 }
