@@ -11,9 +11,7 @@ var somehash = strings.Repeat("ab", 32)
 
 func keysSaid(t *testing.T, args ...string) (string, string, error) {
 	t.Helper()
-	var out, said strings.Builder
-	err := run(t.Context(), streams{&out, &said}, append([]string{"keys"}, args...))
-	return out.String(), said.String(), err
+	return said(t, append([]string{"keys"}, args...)...)
 }
 
 // Flags and arguments may come in any order; one too many is refused.
@@ -29,7 +27,7 @@ func TestKeysByFlags(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	if _, said, err := keysSaid(t, "revoke", "game", "ci", "more"); !errors.Is(err, errUsage) ||
-		!strings.Contains(said, `penstock keys revoke: what is "more"?`) {
+		!strings.Contains(said, `penstock keys revoke: unexpected argument "more"`) {
 		t.Errorf("an argument too many: %v %s", err, said)
 	}
 }
@@ -37,7 +35,7 @@ func TestKeysByFlags(t *testing.T) {
 // Where no file is named, that is said, and in which configuration.
 func TestKeysListWithoutAFile(t *testing.T) {
 	t.Chdir(t.TempDir())
-	const none = "receiver.projects is empty (no configuration was found here, --config names one)"
+	const none = "receiver.projects is empty (there is no configuration here; name one with --config)"
 	if out, said, err := keysSaid(t, "list"); err == nil || !strings.Contains(err.Error(), none) || out != "" {
 		t.Errorf("%v %s %s", err, out, said)
 	}

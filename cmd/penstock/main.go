@@ -1,60 +1,28 @@
-// Command penstock is the one binary: each role and each tool of an operator is
-// a subcommand. A command reads its flags; internal/app and internal/operate do the rest.
+// Command penstock is the one binary: each role and each operation is a command. A command reads its flags;
+// internal/app and internal/operate do the rest.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strings"
 	"syscall"
 
-	"github.com/penstock/penstock/internal/app"
-	"github.com/penstock/penstock/internal/config"
-	"github.com/penstock/penstock/internal/show"
-)
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
-// command is one subcommand. run gets what stands behind its name. One that is
-// not for users has no short.
-type command struct {
-	name  string
-	short string
-	run   func(ctx context.Context, out streams, args []string) error
-}
+	"github.com/penstock/penstock/internal/operate"
+	"github.com/penstock/penstock/internal/show"
+	"github.com/penstock/penstock/internal/version"
+)
 
 // streams are where a command writes: results to out, all else to err.
 type streams struct{ out, err io.Writer }
 
-func commands() []command {
-	return []command{
-		{"dev", "run the whole stack on this machine: MinIO, NATS, ClickHouse, receiver, loader", runDev},
-		{"receive", "take events over HTTP and store them as objects", runReceive},
-		{"load", "load objects into ClickHouse as notifications come", runLoad},
-		{app.AloneCommand, "", runLoadOne},
-		{"setup", "create bucket, notification rules, streams and tables, or bring them up to date", runSetup},
-		{"sweep", "find objects that were never loaded and tell the queue of them", runSweep},
-		{"verify", "hold bucket, ledger and table against each other", runVerify},
-		group("objects", "list, print and find objects and their events"),
-		group("dlq", "list, redrive and drop the objects that were given up"),
-		group("errors", "list, show and redrive what was refused"),
-		group("keys", "add, list, revoke and rotate the keys of projects"),
-		{"reingest", "load objects again, by key, prefix or time range",
-			func(ctx context.Context, s streams, args []string) error {
-				return runOperation(ctx, s, "reingest", args)
-			}},
-		{"status", "show what waits where", runStatus},
-		{"bench", "moved: in a clone of the repository, `go run -C tools/bench .`", runBench},
-		{"version", "print the version", runVersion},
-	}
-}
-
-// errUsage ends the program with status 2, without a word more.
+// errUsage ends the program with status 2. What is wrong has been printed.
 var errUsage = errors.New("usage")
 
 func main() {
@@ -62,115 +30,147 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop)
 	// Commands print what clients sent. It must not reach a terminal as commands to that.
-	s := streams{show.Plain(os.Stdout), os.Stderr}
-	err := run(ctx, s, os.Args[1:])
+	err := run(ctx, streams{show.Plain(os.Stdout), os.Stderr}, os.Args[1:])
 	switch {
 	case errors.Is(err, errUsage):
 		os.Exit(2)
 	case err != nil:
-		fmt.Fprintln(show.Plain(os.Stderr), "penstock:", err)
+		w := show.Plain(os.Stderr)
+		show.Print(w, show.Red, "penstock: ")
+		fmt.Fprintln(w, err)
 		os.Exit(1)
 	}
 }
 
+// run runs the command that args name, and prints what is wrong with them.
 func run(ctx context.Context, s streams, args []string) error {
-	if len(args) == 0 {
-		usage(s.err)
+	root := newRoot(s)
+	root.SetArgs(args)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(cmd, err, args) })
+	cmd, err := root.ExecuteContextC(ctx)
+	if _, ok := errors.AsType[*operate.UsageError](err); ok {
+		name := cmd.CommandPath()
+		fmt.Fprintf(s.err, "%s: %v\nRun \"%s --help\" for its arguments and flags.\n", name, err, name)
 		return errUsage
 	}
-	name := args[0]
-	if name == "help" || name == "-h" || name == "--help" {
-		if len(args) > 1 {
-			return run(ctx, s, append(args[1:len(args):len(args)], "--help"))
+	return err
+}
+
+// usageText is the help of each command below its description. No line is wider than 100 columns.
+const usageText = `Usage: {{.UseLine}}
+{{range $g := .Groups}}
+{{$g.Title}}:
+{{range $.Commands}}{{if and .IsAvailableCommand (eq .GroupID $g.ID)}}  {{rpad .Name .NamePadding}}  {{.Short}}
+{{end}}{{end}}{{end}}{{if and .HasAvailableSubCommands (not .Groups)}}
+Commands:
+{{range .Commands}}{{if .IsAvailableCommand}}  {{rpad .Name .NamePadding}}  {{.Short}}
+{{end}}{{end}}{{end}}{{if .HasExample}}
+Examples:
+{{.Example}}
+{{end}}{{if .HasAvailableLocalFlags}}
+Flags:
+{{.LocalFlags.FlagUsagesWrapped 100}}{{end}}{{if .HasAvailableSubCommands}}
+Flags of a command: {{.CommandPath}} COMMAND --help
+{{end}}`
+
+// Groups of commands in the help.
+const (
+	groupRun     = "run"
+	groupOperate = "operate"
+	groupHelp    = "help"
+)
+
+// newRoot makes the whole command line.
+func newRoot(s streams) *cobra.Command {
+	v := version.Current()
+	root := group("penstock", "Penstock receives events over HTTP and loads them into ClickHouse through an object store.")
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.Example = "  penstock dev        try it: the whole stack on this machine\n" +
+		"  penstock status     what waits where, and how fresh the table is"
+	root.Version = v.String()
+	root.SetVersionTemplate("penstock {{.Version}}\n")
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetUsageTemplate(usageText)
+	root.SetHelpTemplate("{{with or .Long .Short}}{{trimTrailingWhitespaces .}}\n\n{{end}}{{.UsageString}}")
+	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Run"}, &cobra.Group{ID: groupOperate, Title: "Operate"},
+		&cobra.Group{ID: groupHelp, Title: "More"})
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
 		}
-		usage(s.out)
+		root.AddCommand(commands...)
+	}
+	add(groupRun, devCommand(), receiveCommand(), loadCommand(), setupCommand())
+	add(groupOperate, operationCommands()...)
+	add(groupHelp, versionCommand())
+	root.AddCommand(loadAloneCommand(), benchCommand())
+	root.SetHelpCommand(helpCommand(root))
+	root.SetHelpCommandGroupID(groupHelp)
+	root.SetCompletionCommandGroupID(groupHelp)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultVersionFlag()
+	root.Flags().Lookup("version").Usage = "print version and commit"
+	describeFlags(root)
+	return root
+}
+
+// describeFlags lets the help of all commands show a switch by its name, without [=true|false].
+func describeFlags(cmd *cobra.Command) {
+	cmd.InitDefaultHelpFlag()
+	cmd.Flags().Lookup("help").Usage = "show this help"
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Value.Type() == "bool" {
+			f.Value = struct{ pflag.Value }{f.Value}
+		}
+	})
+	for _, c := range cmd.Commands() {
+		describeFlags(c)
+	}
+}
+
+// group makes a command that has only commands.
+func group(name, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: name + " COMMAND", Short: short, DisableFlagsInUseLine: true, Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				fmt.Fprint(cmd.ErrOrStderr(), cmd.UsageString())
+				return errUsage
+			}
+			return unknownCommand(cmd, args[0])
+		},
+	}
+}
+
+// helpCommand prints the help of the command that its arguments name.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Show the help of a command", DisableFlagsInUseLine: true,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 && cmd.HasSubCommands() {
+				return unknownCommand(cmd, rest[0])
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
+}
+
+// leaf completes a command without arguments.
+func leaf(c *cobra.Command) *cobra.Command {
+	c.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return operate.Usagef("unexpected argument %q", args[0])
+		}
 		return nil
 	}
-	if last := args[len(args)-1]; last == "-h" || last == "--help" {
-		s.err = s.out // it was asked for, and may go through a pager
-	}
-	for _, c := range commands() {
-		if c.name == name {
-			err := c.run(ctx, s, args[1:])
-			if errors.Is(err, flag.ErrHelp) {
-				return nil
-			}
-			return err
-		}
-	}
-	fmt.Fprintf(s.err, "penstock: there is no command %q\n\n", name)
-	usage(s.err)
-	return errUsage
-}
-
-func usage(w io.Writer) {
-	fmt.Fprint(w, "Penstock takes events over HTTP and lands them in ClickHouse by way of an object store.\n\nUsage: "+
-		"penstock COMMAND [FLAGS]\n\n")
-	for _, c := range commands() {
-		if c.short != "" {
-			fmt.Fprintf(w, "  %-9s %s\n", c.name, c.short)
-		}
-	}
-	fmt.Fprint(w, "\nA first try: penstock dev\nThe flags of a command: penstock help COMMAND\n")
-}
-
-// newFlags makes a command's flags; about says in a line or two what it does.
-func newFlags(s streams, name, about string) *flag.FlagSet {
-	fs := flag.NewFlagSet(name, flag.ContinueOnError)
-	fs.SetOutput(s.err)
-	fs.Usage = func() {
-		fmt.Fprintf(fs.Output(), "Usage: penstock %s [FLAGS]\n\n%s\n\n", name, about)
-		fs.VisitAll(func(f *flag.Flag) {
-			kind, text := flag.UnquoteUsage(f)
-			def := ""
-			if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
-				def = " (default " + f.DefValue + ")"
-			}
-			fmt.Fprintf(fs.Output(), "  %-22s %s%s\n", strings.TrimSpace("--"+f.Name+" "+strings.ToUpper(kind)), text, def)
-		})
-	}
-	return fs
-}
-
-// parseFlags reads a command's flags; nothing may follow them.
-func parseFlags(fs *flag.FlagSet, args []string) error {
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return errUsage // the flag package has said what is wrong
-	}
-	if fs.NArg() > 0 {
-		fmt.Fprintf(fs.Output(), "penstock %s: what is %q?\n", fs.Name(), fs.Arg(0))
-		return errUsage
-	}
-	return nil
-}
-
-// configFlag is --config of every command that works with one.
-func configFlag(fs *flag.FlagSet) *string {
-	return fs.String("config", "", "configuration `file`; else penstock.yaml here, else that of a dev stack here")
-}
-
-// readConfig reads the file that --config names or that is found here, and makes the command's log by it.
-func readConfig(path string, s streams) (config.Config, *slog.Logger, error) {
-	cfg, err := findConfig(path)
-	if err != nil {
-		return cfg, nil, err
-	}
-	log, err := cfg.Process.Logger(s.err)
-	return cfg, log, err
-}
-
-func findConfig(path string) (config.Config, error) {
-	if path == "" {
-		path = config.Find()
-		if dir := filepath.Dir(path); dir == config.DevFolder {
-			if _, err := os.Stat(filepath.Join(dir, "dev.json")); err != nil {
-				return config.Config{}, fmt.Errorf("no dev stack runs in %s: start it with `penstock dev`, "+
-					"or name a configuration with --config", dir)
-			}
-		}
-	}
-	return config.Load(path, os.Environ())
+	c.ValidArgsFunction = cobra.NoFileCompletions
+	return c
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"io"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -29,12 +28,12 @@ func TestServerFlagByTLS(t *testing.T) {
 	t.Cleanup(admin.Close)
 	t.Chdir(t.TempDir())
 	list := func(args ...string) string {
-		err := run(t.Context(), streams{io.Discard, io.Discard}, append([]string{"errors", "list", "--stage", "nowhere",
-			"--server", admin.URL, "--token", "secret"}, args...))
+		_, errs, err := said(t, append([]string{"errors", "list", "--stage", "nowhere", "--server", admin.URL,
+			"--token", "secret"}, args...)...)
 		if err == nil {
 			t.Fatal("no error for a stage that does not exist")
 		}
-		return err.Error()
+		return errs + err.Error()
 	}
 	if got := list(); !strings.Contains(got, "x509") {
 		t.Errorf("without the CA: %s", got)

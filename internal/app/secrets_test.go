@@ -32,7 +32,8 @@ func TestSecretsInErrors(t *testing.T) {
 			if err == nil {
 				o, closeOperator := NewOperator(cfg, loader.NewIsolation(nil), slog.New(slog.DiscardHandler))
 				defer closeOperator()
-				if err := o.Status(brief(t), operate.Output{Out: &said, Err: io.Discard}); err == nil {
+				if err := operate.Find("status").Show(brief(t), operate.Local(o), &struct{}{},
+					operate.Output{Out: &said, Err: io.Discard}); err == nil {
 					t.Error("status reports no error")
 				}
 				err = Setup(brief(t), cfg, &said)

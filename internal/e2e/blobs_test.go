@@ -94,9 +94,9 @@ func TestBlobs(t *testing.T) {
 	}
 	seen := map[int]bool{}
 	for _, object := range one[[]string](s, "SELECT groupUniqArray(object) FROM events") {
-		out, err := s.run("objects", "cat", "--resolve", object)
+		out, err := s.run("objects", "show", "--resolve", object)
 		if err != nil {
-			t.Fatalf("objects cat: %v\n%.2000s", err, out)
+			t.Fatalf("objects show: %v\n%.2000s", err, out)
 		}
 		for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
 			var e struct{ Properties map[string]any }
@@ -167,7 +167,7 @@ func (s *stack) checkForged(r *role) {
 	for _, v := range events {
 		fmt.Fprintf(&body, `{"name":"forged","v":%s}`+"\n", v)
 	}
-	out, err := s.run("objects", "cat", "--resolve", send(body.String()))
+	out, err := s.run("objects", "show", "--resolve", send(body.String()))
 	if err == nil || !strings.Contains(out, "references could not be resolved") {
 		s.t.Errorf("%v, %d bytes, the end is %.500s", err, len(out), out[max(0, len(out)-500):])
 	}

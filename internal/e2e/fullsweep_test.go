@@ -59,11 +59,11 @@ func checkFullSweep(t *testing.T, s *stack, env ...string) {
 			t.Errorf("%+v", d)
 		}
 	}
-	if out := s.must("sweep", "--dry-run"); !strings.Contains(out, "events  0 objects") {
+	if out := s.must("sweep", "--dry-run", "--json"); !strings.Contains(out, `"events","dry_run":true,"objects":0`) {
 		t.Errorf("a sweep of the last 168h: %s", out)
 	}
-	if out := s.must("sweep", "--all", "--dry-run"); !strings.Contains(out,
-		"events  5 objects, 0 loaded, 5 to be enqueued") {
+	if out := s.must("sweep", "--all", "--dry-run", "--json"); !strings.Contains(out,
+		`"events","dry_run":true,"objects":5,"loaded":0,"enqueued":5`) {
 		t.Errorf("sweep --all: %s", out)
 	}
 	var loaders []*role

@@ -296,7 +296,7 @@ func TestImportColumns(t *testing.T) {
 	s.must("reingest", "--prefix", today(), "--replace")
 	s.rows("events", before)
 	s.mustVerify()
-	if out := s.must("objects", "cat", today()+"doubles.parquet", "--limit", "1"); !strings.Contains(out, `"v":1.0`) {
+	if out := s.must("objects", "show", today()+"doubles.parquet", "--limit", "1"); !strings.Contains(out, `"v":1.0`) {
 		t.Errorf("cat: %s", out)
 	}
 }

@@ -125,7 +125,7 @@ func TestRefusedRowIsLeftOut(t *testing.T) {
 	if n := one[uint64](s,
 		"SELECT count() FROM loads FINAL WHERE status = 'loaded' AND pipeline = 'events' AND rows = 998 AND "+
 			"length(refused) = 2 AND attempts = 1"); n != 1 {
-		t.Errorf("the ledger: %s", s.must("objects", "ls"))
+		t.Errorf("the ledger: %s", s.must("objects", "list"))
 	}
 	s.mustVerify()
 	if err := s.db.Exec(t.Context(), "ALTER TABLE events DROP COLUMN level"); err != nil {
@@ -187,7 +187,7 @@ func TestDeadLetterIsRedriven(t *testing.T) {
 		return nil
 	})
 	// A sweep leaves it alone.
-	if out := s.must("sweep"); !strings.Contains(out, "1 dead letters") {
+	if out := s.must("sweep", "--json"); !strings.Contains(out, `"dead_letters":1`) {
 		t.Errorf("sweep: %s", out)
 	}
 	if err := s.jetstream().DeleteStream(t.Context(), "PENSTOCK_dlq"); err != nil {
@@ -300,7 +300,7 @@ func TestForeignFiles(t *testing.T) {
 	if n := one[uint64](s, "SELECT uniqExact(event_id) FROM events WHERE generation = 1"); n != 4 {
 		t.Errorf("%d events of the new generation", n)
 	}
-	if got := items[objectLine](s, "objects", "ls"); len(got) != 2 || got[0].State != "loaded" || got[0].Rows != 3 {
+	if got := items[objectLine](s, "objects", "list"); len(got) != 2 || got[0].State != "loaded" || got[0].Rows != 3 {
 		t.Errorf("ls: %+v", got)
 	}
 }
@@ -462,8 +462,8 @@ func TestAdminAPI(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"objects", "ls"}, a.Object},
-		{[]string{"objects", "cat", a.Object}, `"name":"b"`},
+		{[]string{"objects", "list"}, a.Object},
+		{[]string{"objects", "show", a.Object}, `"name":"b"`},
 		{[]string{"objects", "find", "0190c5a0-0000-7000-8000-000000000001"}, "row     0"},
 		{[]string{"objects", "find", a.Object, "1"}, `"name":"b"`},
 		{[]string{"errors", "list"}, "invalid_json"},

@@ -82,8 +82,8 @@ func TestSweepAfterStreamIsDeleted(t *testing.T) {
 	if err == nil || len(v.Differences) != 100 || v.Differences[0].Kind != "missing" {
 		t.Fatalf("verify before the sweep: %v, %d differences", err, len(v.Differences))
 	}
-	for i, want := range []string{"100 enqueued, 0 told", "0 enqueued, 100 told"} {
-		out, err := s.run("sweep")
+	for i, want := range []string{`"enqueued":100,"told":0`, `"enqueued":0,"told":100`} {
+		out, err := s.run("sweep", "--json")
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("sweep %d: %v\n%s", i, err, out)
 		}
@@ -96,7 +96,7 @@ func TestSweepAfterStreamIsDeleted(t *testing.T) {
 	if err := st.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := s.run("sweep", "--again"); err != nil || !strings.Contains(out, "100 enqueued, 0 told") {
+	if out, err := s.run("sweep", "--again", "--json"); err != nil || !strings.Contains(out, `"enqueued":100,"told":0`) {
 		t.Errorf("sweep --again: %v\n%s", err, out)
 	}
 	if st, err = js.Stream(t.Context(), "PENSTOCK_events"); err != nil {

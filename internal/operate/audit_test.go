@@ -11,33 +11,44 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-var novemberDay = SweepParams{Since: "2026-11-22", Until: "2026-11-23"}
+var novemberDay = sweepParams{Since: "2026-11-22", Until: "2026-11-23", Grace: "0s"}
+
+// printed runs an operation as a command does, for people.
+func printed(t *testing.T, o *Operator, name string, params any, out io.Writer) error {
+	t.Helper()
+	return Find(name).Show(t.Context(), Local(o), params, Output{Out: out, Err: io.Discard})
+}
+
+func printedJSON(t *testing.T, o *Operator, name string, params any, out io.Writer) error {
+	t.Helper()
+	return Find(name).Show(t.Context(), Local(o), params, Output{Out: out, Err: io.Discard, JSON: true})
+}
 
 // Objects that the ledger does not call loaded are enqueued, once an hour unless they are told again.
 func TestSweep(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		change func(*SweepParams)
+		change func(*sweepParams)
 		want   string // of events
 		told   []string
 	}{
-		{"a day", func(*SweepParams) {}, "events 5 objects, 1 loaded, 2 enqueued,", []string{key(1), key(4), errorsKey}},
-		{"again", func(p *SweepParams) { p.Again = true }, "events 5 objects, 1 loaded, 2 enqueued,",
+		{"a day", func(*sweepParams) {}, "events 5 1 2 0 0 1 1", []string{key(1), key(4), errorsKey}},
+		{"again", func(p *sweepParams) { p.Again = true }, "events 5 1 2 0 0 1 1",
 			[]string{key(1) + " again", key(4) + " again", errorsKey + " again"}},
-		{"a dry run", func(p *SweepParams) { p.DryRun = true }, "events 5 objects, 1 loaded, 2 to be enqueued,", nil},
-		{"another day", func(p *SweepParams) { p.Since, p.Until = "2026-11-20", "2026-11-21" }, "events 0 objects,", nil},
-		{"everything", func(p *SweepParams) { p.All, p.Since, p.Until = true, "2026-11-20", "2026-11-21" },
-			"events 5 objects, 1 loaded, 2 enqueued,", []string{key(1), key(4), errorsKey}},
+		{"a dry run", func(p *sweepParams) { p.DryRun = true }, "events 5 1 2 0 0 1 1", nil},
+		{"another day", func(p *sweepParams) { p.Since, p.Until = "2026-11-20", "2026-11-21" }, "events 0 0 0 0 0 0 0", nil},
+		{"everything", func(p *sweepParams) { p.All, p.Since, p.Until = true, "2026-11-20", "2026-11-21" },
+			"events 5 1 2 0 0 1 1", []string{key(1), key(4), errorsKey}},
 	} {
 		w := objects()
 		p := novemberDay
 		tt.change(&p)
 		var out bytes.Buffer
-		if err := w.operator().Sweep(t.Context(), p, Output{Out: &out, Err: io.Discard}); err != nil {
+		if err := printed(t, w.operator(), "sweep", &p, &out); err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if got := strings.Join(strings.Fields(out.String()), " "); !strings.HasPrefix(got, tt.want) ||
-			!strings.Contains(got, "1 dead letters, 1 dropped") && !strings.Contains(tt.want, " 0 objects") {
+		if got := strings.Join(strings.Fields(out.String()), " "); !strings.Contains(got, "DEAD DROPPED "+tt.want) ||
+			strings.Contains(got, "Dry run") != p.DryRun {
 			t.Errorf("%s: printed %s, want %s", tt.name, &out, tt.want)
 		}
 		if !slices.Equal(w.enqueued, tt.told) {
@@ -46,7 +57,7 @@ func TestSweep(t *testing.T) {
 	}
 	w := objects()
 	var out bytes.Buffer
-	if err := w.operator().Sweep(t.Context(), novemberDay, Output{Out: &out, Err: io.Discard, JSON: true}); err != nil ||
+	if err := printedJSON(t, w.operator(), "sweep", &novemberDay, &out); err != nil ||
 		strings.Count(out.String(), "\n") != 2 || !strings.HasPrefix(out.String(), `{"pipeline":"events",`) {
 		t.Errorf("printed %s, %v", &out, err)
 	}
@@ -54,13 +65,13 @@ func TestSweep(t *testing.T) {
 
 func TestSweepIsRefused(t *testing.T) {
 	for _, tt := range []struct {
-		params SweepParams
+		params sweepParams
 		world  func(*world, *Operator)
 		want   string
 	}{
-		{SweepParams{Since: "x", Until: "now"}, nil, `--since "x"`},
+		{sweepParams{Since: "x", Until: "now"}, nil, `--since "x"`},
 		{novemberDay, func(_ *world, o *Operator) { o.Config.Storage.Notify = "none" },
-			"storage.notify is none: there is no queue to tell, and loaders sweep by themselves every 5m0s (the whole bucket " +
+			"storage.notify is none, so there is no queue. Loaders sweep every 5m0s (sweep.every), the whole bucket " +
 				"every 24h0m0s"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["queue"] = errAway }, "connection refused"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["table"] = errAway }, "connection refused"},
@@ -71,7 +82,7 @@ func TestSweepIsRefused(t *testing.T) {
 		if tt.world != nil {
 			tt.world(w, o)
 		}
-		err := o.Sweep(t.Context(), tt.params, Output{Out: io.Discard, Err: io.Discard})
+		err := printed(t, o, "sweep", &tt.params, io.Discard)
 		wantError(t, err, tt.want, "%+v", tt.params)
 		if len(w.enqueued) > 0 {
 			t.Errorf("%+v: %q is enqueued", tt.params, w.enqueued)
@@ -83,7 +94,7 @@ func TestSweepIsRefused(t *testing.T) {
 	o.Config.Storage.Notify = "none"
 	p := novemberDay
 	p.DryRun = true
-	if err := o.Sweep(t.Context(), p, Output{Out: io.Discard, Err: io.Discard}); err != nil {
+	if err := printed(t, o, "sweep", &p, io.Discard); err != nil {
 		t.Error(err)
 	}
 }
@@ -113,8 +124,8 @@ func TestVerify(t *testing.T) {
 		w := agreed()
 		tt.change(w)
 		var out bytes.Buffer
-		p := VerifyParams{Since: "2026-11-22", Until: "2026-11-23", Grace: time.Minute}
-		err := w.operator().Verify(t.Context(), p, Output{Out: &out, Err: io.Discard})
+		p := verifyParams{Since: "2026-11-22", Until: "2026-11-23", Grace: "1m"}
+		err := printed(t, w.operator(), "verify", &p, &out)
 		if differ := err != nil && err.Error() == "bucket, ledger and table differ: see above"; differ != (tt.want != nil) {
 			t.Errorf("%s: %v\n%s", tt.name, err, &out)
 		}
@@ -130,12 +141,12 @@ func TestVerify(t *testing.T) {
 	}
 	w := agreed()
 	var out bytes.Buffer
-	if err := w.operator().Verify(t.Context(), VerifyParams{Since: "2026-11-22", Until: "2026-11-23"},
-		Output{Out: &out, Err: io.Discard, JSON: true}); err != nil ||
+	if err := printedJSON(t, w.operator(), "verify",
+		&verifyParams{Since: "2026-11-22", Until: "2026-11-23", Grace: "0s"}, &out); err != nil ||
 		!strings.HasPrefix(out.String(), `{"pipeline":"events","objects":2,`) {
 		t.Errorf("printed %s, %v", &out, err)
 	}
-	err := w.operator().Verify(t.Context(), VerifyParams{Since: "x"}, Output{})
+	err := printed(t, w.operator(), "verify", &verifyParams{Since: "x"}, io.Discard)
 	wantError(t, err, `--since "x"`, "verify")
 }
 

@@ -40,7 +40,7 @@ func TestCatNamesRejectedRows(t *testing.T) {
 		{"a row that is not valid", catParams{Keys: []string{"events/a"}, Row: 1}, 0, "row 1: no JSON"},
 		{"a row that is not there", catParams{Keys: []string{"events/a"}, Row: 3}, 0, "events/a has no row 3"},
 		{"as many as were asked for", catParams{Keys: []string{"events/a"}, Row: -1, Limit: 1}, 1, ""},
-		{"nothing", catParams{}, 0, "name at least one object"},
+		{"nothing", catParams{}, 0, "KEY is missing"},
 	} {
 		o := &Operator{Source: func() (Source, error) { return oneFile{}, nil }}
 		events := 0

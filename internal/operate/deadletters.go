@@ -18,25 +18,25 @@ import (
 
 // letterFilter chooses dead letters.
 type letterFilter struct {
-	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY…" usage:"objects, by their keys"`
+	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY…" usage:"keys of objects"`
 	All      bool     `json:"all,omitempty" param:"all" usage:"all dead letters"`
 	Pipeline string   `json:"pipeline,omitempty" param:"pipeline" usage:"events or errors; empty: both"`
-	Code     string   `json:"code,omitempty" param:"code" usage:"only those given up for this code, as object_damaged"`
-	Reason   string   `json:"reason,omitempty" param:"reason" usage:"only those whose reason holds this text"`
+	Code     string   `json:"code,omitempty" param:"code" usage:"only dead letters with this error code, as object_damaged"`
+	Reason   string   `json:"reason,omitempty" param:"reason" usage:"only dead letters whose reason contains this text"`
 }
 
 // chosen tells whether anything is named: what changes things wants that.
 func (f letterFilter) chosen() error {
 	if len(f.Keys) == 0 && !f.All && f.Pipeline == "" && f.Code == "" && f.Reason == "" {
-		return errors.New("name objects, or choose by --code, --reason or --pipeline, or say --all")
+		return Usagef("no object is chosen: name keys, or set --code, --reason, --pipeline or --all")
 	}
 	return nil
 }
 
 type dropParams struct {
 	letterFilter
-	Why string `json:"why" param:"why" usage:"a reason, for those who ask later"`
-	Yes bool   `json:"yes" param:"yes" usage:"do not ask"`
+	Why string `json:"why" param:"why" usage:"reason, stored in the load ledger"`
+	Yes bool   `json:"yes" param:"yes" usage:"do not ask for confirmation"`
 }
 
 // letterResult is what became of one letter.
@@ -63,8 +63,8 @@ func deadLetterOperations() []Operation {
 	return []Operation{
 		{
 			Name: "dlq list", method: http.MethodGet, path: "/v1/dlq", params: &letterFilter{}, item: pipeline.DeadLetter{},
-			Short:  "list the objects that were given up, and why",
-			header: []string{"CODE", "FAILURES", "FIRST", "LAST", "KEY", "REASON"},
+			Short:  "list dead letters, and why each was given up",
+			header: []string{"CODE", ">FAILURES", "FIRST", "LAST", "KEY", "REASON"},
 			row: func(item any) []string {
 				d := item.(*pipeline.DeadLetter)
 				return []string{d.Code, strconv.Itoa(int(d.Failures)), d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339),
@@ -77,18 +77,18 @@ func deadLetterOperations() []Operation {
 		},
 		{
 			Name: "dlq show", method: http.MethodGet, path: "/v1/dlq/letters", params: &letterFilter{}, item: letterDetail{},
-			Short: "show all that is known of dead letters: object, ledger, and the last failures",
+			Short: "show dead letters with object, load ledger and last failures",
 			print: printLetter, run: showLetters,
 		},
 		{
 			Name: "dlq redrive", method: http.MethodPost, path: "/v1/dlq/redrive", params: &letterFilter{}, item: letterResult{},
-			Short:  "give objects their attempts anew, by the ordinary way and under the same token",
+			Short:  "try to load dead letters again",
 			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" redriven"),
 			run: redriveLetters,
 		},
 		{
 			Name: "dlq drop", method: http.MethodPost, path: "/v1/dlq/drop", params: &dropParams{}, item: letterResult{},
-			Short:  "decide that objects shall not be loaded; the objects stay in the bucket, the decision in the ledger",
+			Short:  "mark dead letters as never to load; the objects stay in the bucket",
 			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" dropped"),
 			run: dropLetters,
 		},
@@ -97,7 +97,7 @@ func deadLetterOperations() []Operation {
 				Before uint64 `json:"before"`
 				Now    int    `json:"now"`
 			}{},
-			Short: "make the queue's stream of dead letters again from the ledger",
+			Short: "rebuild the queue's stream of dead letters from the load ledger",
 			run:   rebuildLetters,
 		},
 	}
@@ -115,7 +115,7 @@ func (o *Operator) letters(ctx context.Context, f letterFilter, each func(pipeli
 	}
 	if f.Pipeline != "" {
 		if _, err := pipeline.SpecNamed(f.Pipeline); err != nil {
-			return err
+			return usage(err)
 		}
 	}
 	for _, spec := range pipeline.Specs() {
@@ -237,7 +237,7 @@ func redriveLetters(ctx context.Context, o *Operator, params any, out sink) erro
 func dropLetters(ctx context.Context, o *Operator, params any, out sink) error {
 	p := params.(*dropParams)
 	if err := p.chosen(); err == nil && !p.Yes {
-		return errors.New("dropping wants yes: the objects will not be loaded any more")
+		return Usagef("the objects will never be loaded: set --yes to confirm")
 	}
 	return o.changeLetters(ctx, p.letterFilter, func(l *pipeline.Load) {
 		l.State, l.Finished = pipeline.Dropped, time.Now().UTC()

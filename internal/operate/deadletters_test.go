@@ -61,10 +61,10 @@ func TestNothingChosen(t *testing.T) {
 	w := letters()
 	for _, name := range []string{"dlq show", "dlq redrive"} {
 		_, err := do[letterResult](t, Local(w.operator()), name, nil)
-		wantError(t, err, "name objects, or choose by --code, --reason or --pipeline, or say --all", "%s", name)
+		wantError(t, err, "no object is chosen: name keys, or set --code, --reason, --pipeline or --all", "%s", name)
 	}
 	_, err := do[letterResult](t, Local(w.operator()), "dlq drop", func(p any) { p.(*dropParams).Yes = true })
-	wantError(t, err, "name objects", "dlq drop")
+	wantError(t, err, "no object is chosen", "dlq drop")
 	if len(w.enqueued)+len(w.forgotten) > 0 || w.loads[key(0)].State != pipeline.Dead {
 		t.Errorf("something was changed: %q %q", w.enqueued, w.forgotten)
 	}
@@ -137,7 +137,7 @@ func TestDropLetters(t *testing.T) {
 		return err
 	}
 	named := letterFilter{Keys: []string{key(0)}}
-	wantError(t, drop(dropParams{letterFilter: named}), "dropping wants yes", "without yes")
+	wantError(t, drop(dropParams{letterFilter: named}), "the objects will never be loaded: set --yes to confirm", "without yes")
 	if err := drop(dropParams{letterFilter: named, Yes: true, Why: "a test wrote it"}); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestConfirmDrop(t *testing.T) {
 		{dropParams{letterFilter: letterFilter{All: true}}, "y\n", "nothing was dropped", nil},
 		{dropParams{letterFilter: letterFilter{All: true}}, "", "nothing was dropped", nil},
 		{dropParams{letterFilter: letterFilter{Code: "none"}}, "yes\n", "there is nothing to drop", nil},
-		{dropParams{}, "yes\n", "name objects", nil},
+		{dropParams{}, "yes\n", "no object is chosen", nil},
 		{dropParams{letterFilter: letterFilter{Keys: []string{"x"}}, Yes: true}, "", "", []string{"x"}},
 	} {
 		p := tt.params

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,15 +21,15 @@ import (
 
 // errorFilter chooses failures.
 type errorFilter struct {
-	IDs     []string `json:"ids,omitempty" param:"id" arg:"ID…" usage:"failures, by their event_id; none: all that the other choices leave"`
-	Since   string   `json:"since" param:"since" default:"24h" usage:"begin of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	IDs     []string `json:"ids,omitempty" param:"id" arg:"ID…" usage:"event_id of failure records; none: all that the flags choose"`
+	Since   string   `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
 	Until   string   `json:"until" param:"until" default:"now" usage:"end of the time range"`
-	Code    string   `json:"code,omitempty" param:"code" usage:"only those of this code, as invalid_json"`
-	Project string   `json:"project,omitempty" param:"project" usage:"only those of this project"`
-	Stage   string   `json:"stage,omitempty" param:"stage" usage:"only those of receiver, batcher or loader"`
-	Text    string   `json:"text,omitempty" param:"text" usage:"only those whose message holds this text"`
-	Pending bool     `json:"pending,omitempty" param:"pending" usage:"only those that were not redriven"`
-	Limit   int      `json:"limit" param:"limit" default:"100" usage:"the newest so many; 0: all"`
+	Code    string   `json:"code,omitempty" param:"code" usage:"only failure records with this error code, as invalid_json"`
+	Project string   `json:"project,omitempty" param:"project" usage:"only failure records of this project"`
+	Stage   string   `json:"stage,omitempty" param:"stage" usage:"only failure records of this stage: receiver, batcher or loader"`
+	Text    string   `json:"text,omitempty" param:"text" usage:"only failure records whose message contains this text"`
+	Pending bool     `json:"pending,omitempty" param:"pending" usage:"only failure records that were not redriven"`
+	Limit   int      `json:"limit" param:"limit" default:"100" usage:"at most this number, newest first; 0: all"`
 }
 
 // chosen tells whether anything is named: what changes things wants that.
@@ -40,14 +39,14 @@ func (f errorFilter) chosen() bool {
 
 func (f errorFilter) filter() (clickhouse.ErrorFilter, error) {
 	if f.Stage != "" && f.Stage != "receiver" && f.Stage != "batcher" && f.Stage != "loader" {
-		return clickhouse.ErrorFilter{}, fmt.Errorf("there is no stage %q: receiver, batcher or loader", f.Stage)
+		return clickhouse.ErrorFilter{}, Usagef("--stage %q: set receiver, batcher or loader", f.Stage)
 	}
 	out := clickhouse.ErrorFilter{Code: f.Code, Project: f.Project, Stage: f.Stage, Text: f.Text, Pending: f.Pending,
 		Limit: f.Limit}
 	for _, text := range f.IDs {
 		id, err := pipeline.ParseUUID([]byte(text))
 		if err != nil {
-			return out, fmt.Errorf("%q is no id of a failure; `penstock errors list` lists them", text)
+			return out, Usagef("%q is not an id of a failure record; list them with \"penstock errors list\"", text)
 		}
 		out.IDs = append(out.IDs, id)
 	}
@@ -69,8 +68,8 @@ type errorDetail struct {
 
 type errorRedrive struct {
 	errorFilter
-	All    bool              `json:"all,omitempty" param:"all" usage:"all of the time range"`
-	As     string            `json:"as,omitempty" param:"as" usage:"project for failures whose project is not known, as of an unknown key"`
+	All    bool              `json:"all,omitempty" param:"all" usage:"all failure records of the time range"`
+	As     string            `json:"as,omitempty" param:"as" usage:"project of failure records without one, as of an unknown key"`
 	DryRun bool              `json:"dry_run,omitempty" param:"dry-run" usage:"only list what would be sent"`
 	Bodies map[string][]byte `json:"bodies_base64,omitempty"` // by id: in place of the raw bytes
 }
@@ -91,8 +90,8 @@ func errorOperations() []Operation {
 	return []Operation{
 		{
 			Name: "errors list", method: http.MethodGet, path: "/v1/errors", params: &errorFilter{}, item: clickhouse.Kept{},
-			Short:  "list what was refused, the newest first",
-			header: []string{"TIME", "CODE", "STAGE", "PROJECT", "BYTES", "REDRIVEN", "ID", "MESSAGE"},
+			Short:  "list failure records, newest first",
+			header: []string{"TIME", "CODE", "STAGE", "PROJECT", ">BYTES", "REDRIVEN", "ID", "MESSAGE"},
 			row: func(item any) []string {
 				k := item.(*clickhouse.Kept)
 				redriven := "-"
@@ -120,17 +119,18 @@ func errorOperations() []Operation {
 		},
 		{
 			Name: "errors show", method: http.MethodGet, path: "/v1/errors/details", params: &errorFilter{}, item: errorDetail{},
-			Short: "show failures with the bytes that were sent and all that is known of the client",
+			Short: "show failure records with raw payload and client",
 			print: printError, run: showErrors,
 		},
 		{
 			Name: "errors redrive", method: http.MethodPost, path: "/v1/errors/redrive", params: &errorRedrive{},
 			item:     errorResult{},
 			defaults: map[string]string{"limit": "0"},
-			Short:    "send what was refused through the receiver's own path again, once",
-			About: "What was redriven already is left alone. Events without an id and a time get those of the failure, so\n" +
-				"that sending one twice makes no second row; one with an id and no time has the time at which it is received.",
-			header: []string{"RESULT", "ACCEPTED", "REJECTED", "ID", "MESSAGE"},
+			Short:    "send raw payloads through the receiver again, each once",
+			About: "Skips failure records that were redriven already. Events without id and time get those of the\n" +
+				"failure record, so a second redrive makes no second row. Events with an id and no time get the\n" +
+				"current time.",
+			header: []string{"RESULT", ">ACCEPTED", ">REJECTED", "ID", "MESSAGE"},
 			row: func(item any) []string {
 				r := item.(*errorResult)
 				return []string{r.Result, strconv.Itoa(r.Accepted), strconv.Itoa(r.Rejected), r.ID,
@@ -270,7 +270,7 @@ func Raw(op Operation) Operation {
 // CheckRaw refuses to print the bytes of failures that nobody named.
 func CheckRaw(params any) error {
 	if len(params.(*errorFilter).IDs) == 0 {
-		return errors.New("--raw wants the id of a failure")
+		return Usagef("--raw needs the id of a failure record")
 	}
 	return nil
 }

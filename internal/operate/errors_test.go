@@ -39,8 +39,8 @@ func TestListErrors(t *testing.T) {
 			{errorFilter{Code: "invalid_json", Text: "1"}, []string{ids[0]}, ""},
 			{errorFilter{Until: "2026-11-22T03:02:00Z"}, []string{ids[0]}, ""},
 			{errorFilter{IDs: ids[:1], Since: "1s"}, ids[:1], ""}, // whenever it was
-			{errorFilter{Stage: "client"}, nil, `there is no stage "client": receiver, batcher or loader`},
-			{errorFilter{IDs: []string{"7"}}, nil, `"7" is no id of a failure; ` + "`penstock errors list` lists them"},
+			{errorFilter{Stage: "client"}, nil, `--stage "client": set receiver, batcher or loader`},
+			{errorFilter{IDs: []string{"7"}}, nil, `"7" is not an id of a failure record; list them with "penstock errors list"`},
 			{errorFilter{Since: "x"}, nil, `--since "x": want`},
 		} {
 			got, err := do[clickhouse.Kept](t, ex, "errors list", func(p any) {
@@ -130,7 +130,7 @@ func TestPrintError(t *testing.T) {
 			t.Errorf("raw: got %q, %v; want %q", &out, err, raw)
 		}
 	}
-	wantError(t, CheckRaw(&errorFilter{}), "--raw wants the id of a failure", "no id")
+	wantError(t, CheckRaw(&errorFilter{}), "--raw needs the id of a failure record", "no id")
 	wantError(t, CheckRaw(&errorFilter{IDs: []string{"x"}}), "", "an id")
 }
 

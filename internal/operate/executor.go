@@ -50,6 +50,8 @@ func Remote(server, token string, client *http.Client) Executor {
 				return fmt.Errorf("%s: the answer was cut off: %w", server, err)
 			}
 			switch {
+			case l.Error != "" && resp.StatusCode == http.StatusBadRequest:
+				return Usagef("%s", l.Error)
 			case l.Error != "" && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnprocessableEntity:
 				return fmt.Errorf("%s answered %s: %s", server, resp.Status, l.Error)
 			case l.Error != "":

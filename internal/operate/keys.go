@@ -20,25 +20,25 @@ import (
 )
 
 type keyAdd struct {
-	Project       string `json:"project" param:"project" arg:"PROJECT" usage:"that the key is for; one that the file has not is made"`
-	Name          string `json:"name,omitempty" param:"name" usage:"of the key, for those who revoke it; empty: key-1, key-2, …"`
-	MinDurability string `json:"min_durability,omitempty" param:"min-durability" usage:"memory, disk or object: what requests may not go below"`
-	Large         bool   `json:"large,omitempty" param:"large" usage:"bodies above receiver.small_body are allowed"`
-	Expires       string `json:"expires,omitempty" param:"expires" usage:"2026-12-31, 2026-12-31T18:00:00Z, or a duration from now, as 720h; empty: never"`
+	Project       string `json:"project" param:"project" arg:"PROJECT" usage:"project of the key; it is created if the file does not have it"`
+	Name          string `json:"name,omitempty" param:"name" usage:"name of the key, to revoke it later; empty: key-1, key-2, …"`
+	MinDurability string `json:"min_durability,omitempty" param:"min-durability" usage:"lowest durability that requests may ask for: memory, disk or object"`
+	Large         bool   `json:"large,omitempty" param:"large" usage:"allow bodies above receiver.small_body"`
+	Expires       string `json:"expires,omitempty" param:"expires" usage:"expiry: 2026-12-31, 2026-12-31T18:00:00Z, or a duration from now, as 720h; empty: never"`
 }
 
 type keyList struct {
-	Project string `json:"project,omitempty" param:"project" arg:"PROJECT" usage:"only the keys of this one"`
+	Project string `json:"project,omitempty" param:"project" arg:"PROJECT" usage:"only the keys of this project"`
 }
 
 type keyRevoke struct {
-	Project string `json:"project" param:"project" arg:"PROJECT" usage:"that the key is of"`
-	Name    string `json:"name" param:"name" arg:"NAME" usage:"of the key"`
+	Project string `json:"project" param:"project" arg:"PROJECT" usage:"project of the key"`
+	Name    string `json:"name" param:"name" arg:"NAME" usage:"name of the key"`
 }
 
 type keyRotate struct {
 	keyRevoke
-	Overlap string `json:"overlap" param:"overlap" default:"24h" usage:"how long the old key is good beside the new one"`
+	Overlap string `json:"overlap" param:"overlap" default:"24h" usage:"how long the old key stays valid"`
 }
 
 // keyMade is a new key, which is shown this once.
@@ -77,14 +77,14 @@ func keyOperations() []Operation {
 	return []Operation{
 		{
 			Name: "keys add", method: http.MethodPost, path: "/v1/keys", params: &keyAdd{}, item: keyMade{},
-			Short: "make a key for a project, and print it once",
-			About: "The file that receiver.projects names gets its hash; receivers look at that file every second.\n" +
-				"With several receivers bring the file to all of them.",
+			Short: "create an API key for a project, and print it once",
+			About: "Stores the hash of the key in the file receiver.projects, which receivers read every second.\n" +
+				"If receivers run on several machines, copy the file to each of them.",
 			print: printMade, run: addKey,
 		},
 		{
 			Name: "keys list", method: http.MethodGet, path: "/v1/keys", params: &keyList{}, item: keyInfo{},
-			Short:  "list the keys of projects, without what they are",
+			Short:  "list the keys of projects, without the secrets",
 			header: []string{"PROJECT", "NAME", "STATE", "DURABILITY", "LARGE", "EXPIRES", "SHA256", "WHERE"},
 			row: func(item any) []string {
 				k := item.(*keyInfo)
@@ -100,7 +100,7 @@ func keyOperations() []Operation {
 		},
 		{
 			Name: "keys revoke", method: http.MethodPost, path: "/v1/keys/revoke", params: &keyRevoke{}, item: keyRevoked{},
-			Short: "take a key away: it is unknown to receivers within a second or two",
+			Short: "revoke a key: receivers reject it within two seconds",
 			print: func(w io.Writer, item any) error {
 				k := item.(*keyRevoked)
 				_, err := fmt.Fprintf(w, "revoked  %s of %s; %s left\n", k.Name, k.Project, show.Plural(k.Left, "key"))
@@ -110,8 +110,8 @@ func keyOperations() []Operation {
 		},
 		{
 			Name: "keys rotate", method: http.MethodPost, path: "/v1/keys/rotate", params: &keyRotate{}, item: keyMade{},
-			Short: "make a new key in the place of another, which stays good for a while",
-			About: "The new key takes the name, and what the old one is allowed; the old one is called NAME.old and expires.",
+			Short: "replace a key by a new one; the old one stays valid for a while",
+			About: "The new key gets the name and the scopes. The old key is renamed to NAME.old and expires.",
 			print: printMade, run: rotateKey,
 		},
 	}
@@ -134,7 +134,8 @@ func printMade(w io.Writer, item any) error {
 		fmt.Fprintf(w, "old key  %s, until %s\n", k.Old, k.Until)
 	}
 	_, err := fmt.Fprintf(w,
-		"\nThe key is shown this once: %s has its hash. Receivers that read this file know it in a second or two.\n", k.File)
+		"\nThe key is shown once: %s stores only its hash. Receivers that read this file accept it within two seconds.\n",
+		k.File)
 	return err
 }
 
@@ -150,10 +151,10 @@ func newKey() (key, hash string) {
 func addKey(_ context.Context, o *Operator, params any, out sink) error {
 	p := params.(*keyAdd)
 	if p.Project == "" {
-		return errors.New("name a project: penstock keys add PROJECT")
+		return Usagef("PROJECT is missing: penstock keys add PROJECT")
 	}
 	if _, err := config.ParseDurability(p.MinDurability); err != nil {
-		return err
+		return usage(err)
 	}
 	expires, err := expiryOf(p.Expires, time.Now())
 	if err != nil {
@@ -182,10 +183,10 @@ func expiryOf(text string, now time.Time) (string, error) {
 		t, err = now.Add(d), nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("%w, or a duration from now, as 720h", err)
+		return "", Usagef("%w, or a duration from now, as 720h", err)
 	}
 	if !t.After(now) {
-		return "", fmt.Errorf("expires %q is over: the key would be good for nothing", text)
+		return "", Usagef("--expires %q is in the past: the key would never be valid", text)
 	}
 	return t.UTC().Format(time.RFC3339), nil
 }
@@ -245,7 +246,7 @@ func begins(hash string) string { return hash[:min(len(hash), 12)] }
 func revokeKey(_ context.Context, o *Operator, params any, out sink) error {
 	p := params.(*keyRevoke)
 	if p.Project == "" || p.Name == "" {
-		return errors.New("name a project and a key: penstock keys revoke PROJECT NAME (`penstock keys list` lists them)")
+		return Usagef("PROJECT or NAME is missing: penstock keys revoke PROJECT NAME")
 	}
 	left := 0
 	err := o.editProjects(p.Project, func(f *projects.Doc) (err error) {
@@ -261,11 +262,11 @@ func revokeKey(_ context.Context, o *Operator, params any, out sink) error {
 func rotateKey(_ context.Context, o *Operator, params any, out sink) error {
 	p := params.(*keyRotate)
 	if p.Project == "" || p.Name == "" {
-		return errors.New("name a project and a key: penstock keys rotate PROJECT NAME (`penstock keys list` lists them)")
+		return Usagef("PROJECT or NAME is missing: penstock keys rotate PROJECT NAME")
 	}
 	overlap, err := time.ParseDuration(p.Overlap)
 	if err != nil || overlap < 0 {
-		return fmt.Errorf("overlap %q: want a duration of 0 or more, as 24h", p.Overlap)
+		return Usagef("--overlap %q: set a duration of 0 or more, as 24h", p.Overlap)
 	}
 	key, hash := newKey()
 	made := keyMade{Project: p.Project, Name: p.Name, Key: key, File: o.Config.Receiver.Projects}

@@ -204,7 +204,7 @@ func TestKeys(t *testing.T) {
 		{"add game --name ci", "penstock keys rotate game ci"},
 		{"add game --min-durability tape", "memory, disk or object"},
 		{"add game --expires soon", "a duration from now, as 720h"},
-		{"add game --expires 2001-01-01", "is over"},
+		{"add game --expires 2001-01-01", "is in the past"},
 		{"revoke game", "penstock keys revoke PROJECT NAME"},
 		{"revoke game none", "penstock keys list game"},
 		{"revoke none ci", `project "none" has no keys`},

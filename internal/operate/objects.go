@@ -51,25 +51,25 @@ func describe(spec pipeline.Spec, o pipeline.Object, e pipeline.Load, known bool
 }
 
 type objectsParams struct {
-	Since    string `json:"since" param:"since" default:"24h" usage:"begin of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Since    string `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
 	Until    string `json:"until" param:"until" default:"now" usage:"end of the time range"`
 	Pipeline string `json:"pipeline" param:"pipeline" default:"events" usage:"events or errors"`
-	State    string `json:"state" param:"state" usage:"only those of this state: new, loading, failed, dead, dropped, loaded"`
-	Limit    int    `json:"limit" param:"limit" usage:"so many at most; 0: all"`
+	State    string `json:"state" param:"state" usage:"only objects in this state: new, loading, failed, dead, dropped, loaded"`
+	Limit    int    `json:"limit" param:"limit" usage:"at most this number of objects; 0: all"`
 }
 
 type catParams struct {
-	Keys  []string `json:"keys" param:"key" arg:"KEY…" usage:"objects to print"`
-	Row   int      `json:"row" param:"row" default:"-1" usage:"only the event of this row, from 0"`
-	Limit int      `json:"limit" param:"limit" usage:"so many events of each object at most; 0: all"`
+	Keys  []string `json:"keys" param:"key" arg:"KEY…" usage:"keys of the objects"`
+	Row   int      `json:"row" param:"row" default:"-1" usage:"only the event of this row; the first is 0"`
+	Limit int      `json:"limit" param:"limit" usage:"at most this number of events per object; 0: all"`
 
-	Resolve bool `json:"resolve" param:"resolve" usage:"put the large values back in their places, as they were sent"`
+	Resolve bool `json:"resolve" param:"resolve" usage:"replace blob references by the values that were sent"`
 }
 
 type findParams struct {
-	What    []string `json:"what" param:"what" arg:"EVENT_ID | KEY ROW" usage:"an event's id, to learn its object and row; or an object's key and a row, to learn the event"`
-	Project string   `json:"project" param:"project" usage:"of an id that is no UUID: the client's own id"`
-	Scan    string   `json:"scan" param:"scan" usage:"where the table does not have it, read the objects of so long ago until now, as 24h"`
+	What    []string `json:"what" param:"what" arg:"EVENT_ID | KEY ROW" usage:"id of an event, or key of an object and row in it"`
+	Project string   `json:"project" param:"project" usage:"project of an id that a client chose and that is not a UUID"`
+	Scan    string   `json:"scan" param:"scan" usage:"if the table lacks the event, read the objects stored within this duration, as 24h"`
 }
 
 // found is where an event is.
@@ -86,9 +86,10 @@ var errEnough = errors.New("enough")
 func objectOperations() []Operation {
 	return []Operation{
 		{
-			Name: "objects ls", method: http.MethodGet, path: "/v1/objects", params: &objectsParams{}, item: objectInfo{},
-			Short:  "list objects of a time range, with rows, bytes and what the ledger says",
-			header: []string{"STATE", "ROWS", "BYTES", "STORED", "KEY"},
+			Name: "objects list", Aliases: []string{"ls"},
+			method: http.MethodGet, path: "/v1/objects", params: &objectsParams{}, item: objectInfo{},
+			Short:  "list the objects of a time range, with rows, bytes and state in the load ledger",
+			header: []string{"STATE", ">ROWS", ">BYTES", "STORED", "KEY"},
 			row: func(item any) []string {
 				o := item.(*objectInfo)
 				return []string{o.State, strconv.FormatInt(o.Rows, 10), strconv.FormatInt(o.Bytes, 10),
@@ -98,12 +99,13 @@ func objectOperations() []Operation {
 			run: listObjects,
 		},
 		{
-			Name: "objects cat", method: http.MethodGet, path: "/v1/objects/events", params: &catParams{},
+			Name: "objects show", Aliases: []string{"cat"},
+			method: http.MethodGet, path: "/v1/objects/events", params: &catParams{},
 			Short: "print the events of objects as NDJSON, whatever their format", run: catObjects,
 		},
 		{
 			Name: "objects find", method: http.MethodGet, path: "/v1/objects/find", params: &findParams{}, item: found{},
-			Short: "name the object and row of an event, or the event of an object's row",
+			Short: "find the object and row of an event, or the event in a row",
 			print: func(w io.Writer, item any) error {
 				f := item.(*found)
 				_, err := fmt.Fprintf(w, "object  %s\nrow     %d\nin      %s\nevent   %s\n", f.Object, f.Row,
@@ -123,11 +125,11 @@ func listObjects(ctx context.Context, o *Operator, params any, out sink) error {
 	}
 	spec, err := pipeline.SpecNamed(p.Pipeline)
 	if err != nil {
-		return err
+		return usage(err)
 	}
 	if p.State != "" && p.State != "new" {
 		if _, err := pipeline.ParseLoadState(p.State); err != nil {
-			return err
+			return usage(err)
 		}
 	}
 	db, err := o.Table()
@@ -191,7 +193,7 @@ func (o *Operator) heads(ctx context.Context, page []pipeline.Object, need func(
 func catObjects(ctx context.Context, o *Operator, params any, out sink) error {
 	p := params.(*catParams)
 	if len(p.Keys) == 0 {
-		return errors.New("name at least one object: `penstock objects ls` lists them")
+		return Usagef("KEY is missing; list objects with \"penstock objects list\"")
 	}
 	source, err := o.Source()
 	if err != nil {
@@ -269,12 +271,12 @@ func findEvent(ctx context.Context, o *Operator, params any, out sink) error {
 		return o.findRow(ctx, p.What[0], p.What[1], out)
 	}
 	if len(p.What) != 1 {
-		return errors.New("give an event's id, or an object's key and a row")
+		return Usagef("EVENT_ID, or KEY and ROW, are missing")
 	}
 	id, err := pipeline.ParseUUID([]byte(p.What[0]))
 	if err != nil {
 		if p.Project == "" {
-			return fmt.Errorf("%q is no UUID; for a client's own id give --project as well", p.What[0])
+			return Usagef("%q is not a UUID; for an id that a client chose, set --project", p.What[0])
 		}
 		id = pipeline.UUIDv5([]byte(p.Project), []byte(p.What[0]))
 	}
@@ -368,7 +370,7 @@ func (o *Operator) findInBucket(ctx context.Context, id pipeline.UUID, since str
 func (o *Operator) findRow(ctx context.Context, key, row string, out sink) error {
 	n, err := strconv.ParseUint(row, 10, 32)
 	if err != nil {
-		return fmt.Errorf("row %q is not a number", row)
+		return Usagef("ROW %q is not a number", row)
 	}
 	spec, err := pipeline.SpecOf(key)
 	if err != nil {

@@ -38,7 +38,7 @@ func TestListObjects(t *testing.T) {
 			{func(p *objectsParams) { p.Pipeline = "errors" }, "new"},
 			{func(p *objectsParams) { p.Until = "2026-11-22T03:45:02Z" }, "loaded failed"},
 		} {
-			got, err := do[objectInfo](t, ex, "objects ls", func(params any) {
+			got, err := do[objectInfo](t, ex, "objects list", func(params any) {
 				p := params.(*objectsParams)
 				p.Since, p.Until = "2026-11-22", "2026-11-23"
 				tt.change(p)
@@ -51,7 +51,7 @@ func TestListObjects(t *testing.T) {
 				t.Errorf("%s: got %v, %v; want %s", name, states, err, tt.want)
 			}
 		}
-		all, err := do[objectInfo](t, ex, "objects ls", func(p any) {
+		all, err := do[objectInfo](t, ex, "objects list", func(p any) {
 			p.(*objectsParams).Since, p.(*objectsParams).Until = "2026-11-22", "2026-11-23"
 		})
 		if err != nil || len(all) != 5 {
@@ -69,7 +69,7 @@ func TestListObjects(t *testing.T) {
 // The ledger says how many rows a loaded object has: only others are asked for.
 func TestListObjectsAsksForFewHeads(t *testing.T) {
 	w := objects()
-	if _, err := do[objectInfo](t, Local(w.operator()), "objects ls", func(p any) {
+	if _, err := do[objectInfo](t, Local(w.operator()), "objects list", func(p any) {
 		p.(*objectsParams).Since, p.(*objectsParams).Until = "2026-11-22", "2026-11-23"
 	}); err != nil || w.heads != 4 {
 		t.Errorf("%d objects were asked for, %v; want 4", w.heads, err)
@@ -86,19 +86,19 @@ func TestWrongParamsOfObjects(t *testing.T) {
 		change func(any)
 		want   string
 	}{
-		{"objects ls", list(func(p *objectsParams) { p.Since = "yesterday" }), `--since "yesterday": want 2026-11-22`},
-		{"objects ls", list(func(p *objectsParams) { p.Until = "x" }), `--until "x": want`},
-		{"objects ls", list(func(p *objectsParams) { p.Since, p.Until = "1h", "2h" }), "--since 1h is not before --until 2h"},
-		{"objects ls", list(func(p *objectsParams) { p.Pipeline = "logs" }), `there is no pipeline "logs": events or errors`},
-		{"objects ls", list(func(p *objectsParams) { p.State = "gone" }), `unknown state "gone"`},
-		{"objects cat", cat(func(*catParams) {}), "name at least one object: `penstock objects ls` lists them"},
-		{"objects cat", cat(func(p *catParams) { p.Keys = []string{"events/none"} }), "no such object"},
-		{"objects cat", cat(func(p *catParams) { p.Keys, p.Row = []string{key(0)}, 7 }), key(0) + " has no row 7"},
-		{"objects find", find(), "give an event's id, or an object's key and a row"},
-		{"objects find", find("a", "b", "c"), "give an event's id"},
-		{"objects find", find("my-id"), `"my-id" is no UUID; for a client's own id give --project as well`},
+		{"objects list", list(func(p *objectsParams) { p.Since = "yesterday" }), `--since "yesterday": want 2026-11-22`},
+		{"objects list", list(func(p *objectsParams) { p.Until = "x" }), `--until "x": want`},
+		{"objects list", list(func(p *objectsParams) { p.Since, p.Until = "1h", "2h" }), "--since 1h is not before --until 2h"},
+		{"objects list", list(func(p *objectsParams) { p.Pipeline = "logs" }), `there is no pipeline "logs": events or errors`},
+		{"objects list", list(func(p *objectsParams) { p.State = "gone" }), `unknown state "gone"`},
+		{"objects show", cat(func(*catParams) {}), "KEY is missing; list objects with \"penstock objects list\""},
+		{"objects show", cat(func(p *catParams) { p.Keys = []string{"events/none"} }), "no such object"},
+		{"objects show", cat(func(p *catParams) { p.Keys, p.Row = []string{key(0)}, 7 }), key(0) + " has no row 7"},
+		{"objects find", find(), "EVENT_ID, or KEY and ROW, are missing"},
+		{"objects find", find("a", "b", "c"), "EVENT_ID, or KEY and ROW, are missing"},
+		{"objects find", find("my-id"), `"my-id" is not a UUID; for an id that a client chose, set --project`},
 		{"objects find", find("logs/x", "0"), `"logs/x" is of no pipeline`},
-		{"objects find", find(key(0), "first"), `row "first" is not a number`},
+		{"objects find", find(key(0), "first"), `ROW "first" is not a number`},
 		{"objects find", find(key(0), "9"), key(0) + " has no row 9"},
 		{"objects find", find("00000000-0000-4000-8000-000000000000"),
 			"no row has the event 00000000-0000-4000-8000-000000000000"},
@@ -117,7 +117,7 @@ func TestCatObjects(t *testing.T) {
 	w := objects()
 	names := func(change func(*catParams)) string {
 		t.Helper()
-		got, err := do[json.RawMessage](t, Local(w.operator()), "objects cat", func(p any) { change(p.(*catParams)) })
+		got, err := do[json.RawMessage](t, Local(w.operator()), "objects show", func(p any) { change(p.(*catParams)) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +154,7 @@ func TestCatResolves(t *testing.T) {
 	w.events[key(0)][0].Properties = []byte(`{"v":` + string(good.Append(nil)) + `}`)
 	w.events[key(0)][1].Properties = []byte(`{"v":` + string(bad.Append(nil)) + `}`)
 	cat := func(resolve bool) ([]json.RawMessage, error) {
-		return do[json.RawMessage](t, Local(w.operator()), "objects cat", func(p any) {
+		return do[json.RawMessage](t, Local(w.operator()), "objects show", func(p any) {
 			p.(*catParams).Keys, p.(*catParams).Resolve = []string{key(0)}, resolve
 		})
 	}
@@ -213,7 +213,7 @@ func TestOutages(t *testing.T) {
 	for _, away := range []string{"bucket", "table", "ledger"} {
 		w := objects()
 		w.away[away] = errAway
-		_, err := do[objectInfo](t, Local(w.operator()), "objects ls", func(p any) {
+		_, err := do[objectInfo](t, Local(w.operator()), "objects list", func(p any) {
 			p.(*objectsParams).Since, p.(*objectsParams).Until = "2026-11-22", "2026-11-23"
 		})
 		wantError(t, err, "connection refused", "%s is away", away)
@@ -225,7 +225,7 @@ func TestOperationsAreListedOnce(t *testing.T) {
 	for _, op := range Operations() {
 		names = append(names, op.Name)
 		paths = append(paths, op.method+" "+op.path)
-		if op.Short == "" || op.row == nil && op.print == nil && op.Name != "objects cat" && op.Name != "dlq rebuild" {
+		if op.Short == "" || op.row == nil && op.print == nil && op.Name != "objects show" && op.Name != "dlq rebuild" {
 			t.Errorf("%s says nothing of itself, or prints nothing", op.Name)
 		}
 	}

@@ -11,8 +11,9 @@ import (
 // Operation is one thing that an operator does: a subcommand here, a path of
 // the admin API there. Both fill the same params and get the same lines.
 type Operation struct {
-	Name     string // of the command, in two words: "dlq list"
-	method   string // GET: params in the query; POST: as JSON
+	Name     string   // of the command, in one word or two: "dlq list"
+	Aliases  []string // other last words of the name
+	method   string   // GET: params in the query; POST: as JSON
 	path     string
 	Short    string
 	About    string             // in the command's help and in the API's description
@@ -87,7 +88,17 @@ func Operations() []Operation {
 	all = append(all, deadLetterOperations()...)
 	all = append(all, errorOperations()...)
 	all = append(all, keyOperations()...)
-	return append(all, reingestOperation())
+	return append(all, reingestOperation(), statusOperation(), sweepOperation(), verifyOperation())
+}
+
+// Groups describe the first words of operations whose names have two.
+func Groups() map[string]string {
+	return map[string]string{
+		"dlq":     "list, redrive and drop dead letters: objects that could not be loaded",
+		"errors":  "list, show and redrive failure records: rejected requests and events",
+		"keys":    "add, list, revoke and rotate the API keys of projects",
+		"objects": "list objects, show their events, find an event",
+	}
 }
 
 // Find is the operation of a name that exists.

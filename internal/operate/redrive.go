@@ -35,7 +35,7 @@ func redriveErrors(ctx context.Context, o *Operator, params any, out sink) error
 		return err
 	}
 	if !p.chosen() && !p.All {
-		return errors.New("name failures, or choose by --code, --project, --stage or --text, or say --all")
+		return Usagef("no failure record is chosen: name ids, or set --code, --project, --stage, --text or --all")
 	}
 	db, err := o.Table()
 	if err != nil {

@@ -155,14 +155,14 @@ func TestRedriveIsRefused(t *testing.T) {
 		want   string
 	}{
 		{"nothing chosen", nil, func(*errorRedrive) {},
-			"name failures, or choose by --code, --project, --stage or --text, or say --all"},
+			"no failure record is chosen: name ids, or set --code, --project, --stage, --text or --all"},
 		{"another runs", func(w *world) { w.claimed["redrive"] = true }, func(p *errorRedrive) { p.All = true },
 			"another redrive is running, or was killed less than 1m0s ago"},
 		{"no bucket", func(w *world) { w.away["bucket"] = errAway }, func(p *errorRedrive) { p.All = true },
 			"connection refused"},
 		{"no receiver", func(w *world) { w.away["receiver"] = errAway }, func(p *errorRedrive) { p.All = true },
 			"connection refused"},
-		{"a stage that is none", nil, func(p *errorRedrive) { p.Stage = "x" }, `there is no stage "x"`},
+		{"a stage that is none", nil, func(p *errorRedrive) { p.Stage = "x" }, `--stage "x": set receiver, batcher or loader`},
 	} {
 		w, _ := failures()
 		if tt.world != nil {
@@ -224,6 +224,6 @@ func TestRedriveThrough(t *testing.T) {
 			t.Errorf("%s: %d were sent, want 1", way, len(w.redriven))
 		}
 		_, err = redrive(t, Through(run, "cat"), func(*errorRedrive) {})
-		wantError(t, err, "name failures", "%s: nothing chosen", way)
+		wantError(t, err, "no failure record is chosen", "%s: nothing chosen", way)
 	}
 }

@@ -25,15 +25,15 @@ import (
 )
 
 type reingestParams struct {
-	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY… | -" usage:"objects; - reads them from standard input, one a line"`
-	Prefix   string   `json:"prefix,omitempty" param:"prefix" usage:"all objects whose keys begin so"`
-	Since    string   `json:"since,omitempty" param:"since" usage:"begin of a time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY… | -" usage:"keys of objects; - reads keys from standard input, one per line"`
+	Prefix   string   `json:"prefix,omitempty" param:"prefix" usage:"all objects with this key prefix"`
+	Since    string   `json:"since,omitempty" param:"since" usage:"start of a time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
 	Until    string   `json:"until" param:"until" default:"now" usage:"end of the time range"`
-	Pipeline string   `json:"pipeline" param:"pipeline" default:"events" usage:"of the time range: events or errors"`
-	Replace  bool     `json:"replace,omitempty" param:"replace" usage:"load also what is loaded, in place of the rows that are there"`
-	DryRun   bool     `json:"dry_run,omitempty" param:"dry-run" usage:"only say what would be done"`
-	Anew     bool     `json:"anew,omitempty" param:"anew" usage:"with --replace: begin anew where the same command was interrupted before"`
-	Parallel int      `json:"parallel" param:"parallel" default:"2" usage:"objects at once; live traffic has its own loaders"`
+	Pipeline string   `json:"pipeline" param:"pipeline" default:"events" usage:"pipeline of the time range: events or errors"`
+	Replace  bool     `json:"replace,omitempty" param:"replace" usage:"also load objects that are loaded, and replace their rows"`
+	DryRun   bool     `json:"dry_run,omitempty" param:"dry-run" usage:"only report what would be done"`
+	Anew     bool     `json:"anew,omitempty" param:"anew" usage:"with --replace: start over instead of continuing an interrupted run"`
+	Parallel int      `json:"parallel" param:"parallel" default:"2" usage:"objects loaded at once; live traffic has separate loaders"`
 }
 
 // tally is what a re-ingest does or would do, by action.
@@ -62,8 +62,8 @@ func reingestOperation() Operation {
 	return Operation{
 		Name: "reingest", method: http.MethodPost, path: "/v1/reingest", params: &reingestParams{}, item: reingestLine{},
 		Short: "load objects again, by key, prefix or time range",
-		About: "What is loaded is skipped, unless --replace says that its rows are to be replaced. Interrupted at any\n" +
-			"point no row is double or gone for good, and the same command goes on where it stopped.",
+		About: "Skips objects that are loaded, unless --replace is set. You can interrupt it at any point:\n" +
+			"no row is lost or doubled, and the same command continues where it stopped.",
 		print: printReingest, run: runReingest,
 	}
 }
@@ -137,10 +137,10 @@ func (p *reingestParams) check() error {
 		}
 	}
 	if ways != 1 {
-		return errors.New("choose by keys, by --prefix, or by --since (and --until): one of them")
+		return Usagef("choose objects by one of KEY, --prefix and --since")
 	}
 	if p.Parallel < 1 {
-		return errors.New("--parallel must be 1 at least")
+		return Usagef("--parallel %d: set 1 or more", p.Parallel)
 	}
 	for _, key := range append(slices.Clone(p.Keys), p.Prefix) {
 		if _, err := pipeline.SpecOf(key); err != nil && key != "" {
@@ -440,7 +440,7 @@ func ReadKeys(params any, in io.Reader) error {
 		}
 	}
 	if len(p.Keys) == 0 {
-		return errors.New("standard input has no key")
+		return Usagef("standard input has no key")
 	}
 	return lines.Err()
 }

@@ -36,14 +36,14 @@ func TestWrongParamsOfReingest(t *testing.T) {
 		params reingestParams
 		want   string
 	}{
-		{reingestParams{}, "choose by keys, by --prefix, or by --since (and --until): one of them"},
-		{reingestParams{Keys: []string{key(0)}, Prefix: day}, "one of them"},
-		{reingestParams{Prefix: day, Since: "1h"}, "one of them"},
+		{reingestParams{}, "choose objects by one of KEY, --prefix and --since"},
+		{reingestParams{Keys: []string{key(0)}, Prefix: day}, "choose objects by one of"},
+		{reingestParams{Prefix: day, Since: "1h"}, "choose objects by one of"},
 		{reingestParams{Prefix: "logs/"}, `"logs/" is of no pipeline`},
 		{reingestParams{Keys: []string{key(0), "x"}}, `"x" is of no pipeline`},
 		{reingestParams{Since: "x", Pipeline: "events"}, `--since "x"`},
 		{reingestParams{Since: "1h", Pipeline: "x"}, `there is no pipeline "x"`},
-		{reingestParams{Prefix: day, Parallel: -1}, "--parallel must be 1 at least"},
+		{reingestParams{Prefix: day, Parallel: -1}, "set 1 or more"},
 	} {
 		_, err := do[reingestLine](t, Local(objects().operator()), "reingest", func(params any) {
 			if tt.params.Parallel == 0 {

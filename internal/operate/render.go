@@ -1,14 +1,10 @@
 package operate
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/penstock/penstock/internal/show"
 )
@@ -24,10 +20,10 @@ type Output struct {
 func (op Operation) Show(ctx context.Context, ex Executor, params any, to Output) error {
 	live := show.NewLine(to.Err)
 	defer live.End()
-	out := bufio.NewWriter(to.Out)
+	out := show.NewBuffer(to.Out)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	table := show.NewTable(out, op.header...)
 	items, kinds := 0, map[string]int{}
 	err := ex(ctx, op, params, sink{
 		item: func(item any) error {
@@ -47,25 +43,23 @@ func (op Operation) Show(ctx context.Context, ex Executor, params any, to Output
 				live.End()
 				return op.print(out, item)
 			}
-			if items%1000 == 1 {
+			if items > 1 && items%1000 == 1 {
 				if err := table.Flush(); err != nil {
 					return err
 				}
-				fmt.Fprintln(table, strings.Join(op.header, "\t"))
+				table = show.NewTable(out, op.header...)
 			}
-			row := op.row(item)
-			for i := range row { // a line is a line
-				row[i] = strings.Join(strings.Fields(row[i]), " ")
-			}
-			_, err := fmt.Fprintln(table, strings.Join(row, "\t"))
-			return err
+			table.Row(op.row(item)...)
+			return nil
 		},
 		progress: func(p progress) {
 			live.Show("%s", show.Terminal(p.String()))
 		},
 	})
 	live.End()
-	err = errors.Join(err, table.Flush())
+	if op.row != nil && items > 0 && !to.JSON {
+		err = errors.Join(err, table.Flush())
+	}
 	if op.sum != nil && !to.JSON && err == nil {
 		op.sum(out, kinds)
 	}

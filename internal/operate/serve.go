@@ -93,6 +93,9 @@ func (op Operation) serve(w http.ResponseWriter, r *http.Request, o *Operator) {
 	case begun:
 		write(line{Error: err.Error()}, true)
 		return
+	case isUsage(err):
+		WriteError(w, http.StatusBadRequest, err.Error())
+		return
 	case retry.ClassOf(err) == retry.Outage:
 		WriteError(w, http.StatusServiceUnavailable, err.Error())
 		return

@@ -16,17 +16,17 @@ func parseSpan(since, until string) (audit.Span, error) {
 func parseSpanAt(since, until string, now time.Time) (audit.Span, error) {
 	from, err := parseWhen(since, now)
 	if err != nil {
-		return audit.Span{}, fmt.Errorf("--since %w", err)
+		return audit.Span{}, Usagef("--since %w", err)
 	}
 	// "now" includes what a receiver whose clock is ahead of ours has stored.
 	to := now.Add(time.Hour)
 	if until != "now" {
 		if to, err = parseWhen(until, now); err != nil {
-			return audit.Span{}, fmt.Errorf("--until %w", err)
+			return audit.Span{}, Usagef("--until %w", err)
 		}
 	}
 	if !from.Before(to) {
-		return audit.Span{}, fmt.Errorf("--since %s is not before --until %s", since, until)
+		return audit.Span{}, Usagef("--since %s is not before --until %s", since, until)
 	}
 	return audit.Span{From: from, To: to}, nil
 }
@@ -41,4 +41,13 @@ func parseWhen(text string, now time.Time) (time.Time, error) {
 		}
 	}
 	return time.Time{}, fmt.Errorf("%q: want 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h", text)
+}
+
+// parseGrace reads --grace.
+func parseGrace(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return 0, Usagef("--grace %q: set a duration of 0 or more, as 5m", text)
+	}
+	return d, nil
 }

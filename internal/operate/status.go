@@ -2,12 +2,11 @@ package operate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"text/tabwriter"
+	"time"
 
 	"github.com/penstock/penstock/batcher"
 	"github.com/penstock/penstock/internal/clickhouse"
@@ -31,21 +30,29 @@ type statusReport struct {
 	Warnings  []string         `json:"warnings,omitempty"`
 }
 
-// Status shows what waits where. It fails if not everything could be asked, or if a role complains.
-func (o *Operator) Status(ctx context.Context, to Output) error {
-	report := o.status(ctx)
-	var err error
-	if to.JSON {
-		e := json.NewEncoder(to.Out)
-		e.SetIndent("", "  ")
-		err = e.Encode(report)
-	} else {
-		err = report.print(to.Out)
+// statusWait is how long a status may ask.
+const statusWait = 10 * time.Second
+
+func statusOperation() Operation {
+	return Operation{
+		Name: "status", method: http.MethodGet, path: "/v1/status", params: &struct{}{}, item: statusReport{},
+		Short: "show what waits where, and how fresh the table is",
+		About: "Asks the admin listeners in status.admins, the queue and ClickHouse.\n" +
+			"Exits with status 1 if one does not answer, or if a role reports an error.",
+		print: printStatus,
+		run: func(ctx context.Context, o *Operator, _ any, out sink) error {
+			ctx, cancel := context.WithTimeout(ctx, statusWait)
+			defer cancel()
+			report := o.status(ctx)
+			if err := out.item(*report); err != nil {
+				return err
+			}
+			if len(report.Errors) > 0 {
+				return errors.New("status is incomplete, or a role reports an error: see above")
+			}
+			return nil
+		},
 	}
-	if err == nil && len(report.Errors) > 0 {
-		err = errors.New("not everything could be asked, or something is wrong: see above")
-	}
-	return err
 }
 
 func (o *Operator) status(ctx context.Context) *statusReport {
@@ -139,10 +146,10 @@ func (p *pipelineStatus) add(b batcher.Stats) {
 	p.SetAside += b.SetAside
 }
 
-func (r statusReport) print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t,
-		"PIPELINE\tACTIVE ROWS\tACTIVE AGE\tSEALED\tWAL\tQUEUED\tIN FLIGHT\tLOADED/MIN\tROWS/MIN\tROWS\tDEAD\tFRESHNESS\t")
+func printStatus(w io.Writer, item any) error {
+	r := item.(*statusReport)
+	t := show.NewTable(w, "PIPELINE", ">ACTIVE ROWS", ">ACTIVE AGE", ">SEALED", ">WAL", ">QUEUED", ">IN FLIGHT",
+		">LOADED/MIN", ">ROWS/MIN", ">ROWS", ">DEAD", ">FRESHNESS")
 	for _, p := range r.Pipelines {
 		queued, flight, loaded, perMinute, rows, dead, fresh := "-", "-", "?", "?", "?", "?", "-"
 		if p.Queue != nil {
@@ -155,15 +162,21 @@ func (r statusReport) print(w io.Writer) error {
 		if p.Freshness != nil {
 			fresh = fmt.Sprintf("%.1fs", *p.Freshness)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%.0fs\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", p.Pipeline, p.ActiveRows, p.ActiveSeconds,
-			p.Sealed,
+		t.Row(p.Pipeline, fmt.Sprint(p.ActiveRows), fmt.Sprintf("%.0fs", p.ActiveSeconds), fmt.Sprint(p.Sealed),
 			show.Bytes(p.Disk), queued, flight, loaded, perMinute, rows, dead, fresh)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	for _, e := range append(r.Warnings, r.Errors...) {
-		fmt.Fprintln(w, "!", e)
+	for _, text := range r.Warnings {
+		if err := show.Print(w, show.Yellow, "warning: "+text+"\n"); err != nil {
+			return err
+		}
+	}
+	for _, text := range r.Errors {
+		if err := show.Print(w, show.Red, "error: "+text+"\n"); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -42,23 +42,23 @@ func TestStatus(t *testing.T) {
 		role(t, RoleStatus{Role: "load", Loaders: []loader.Stats{{Pipeline: "events", Error: "ClickHouse is away"}}}),
 	}
 	var out bytes.Buffer
-	err := o.Status(t.Context(), Output{Out: &out, Err: io.Discard})
-	wantError(t, err, "not everything could be asked, or something is wrong: see above", "status")
+	err := printed(t, o, "status", &struct{}{}, &out)
+	wantError(t, err, "status is incomplete, or a role reports an error: see above", "status")
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	for i, want := range []string{
 		"PIPELINE ACTIVE ROWS ACTIVE AGE SEALED WAL QUEUED IN FLIGHT LOADED/MIN ROWS/MIN ROWS DEAD FRESHNESS",
 		"events 15 3s 1 2 MiB 4 2 3 30 100 1 1.5s",
 		"errors 0 0s 0 0 B 0 0 0 0 0 0 -",
-		"! receive " + o.Config.Status.Admins[0] + " errors: 2 files of the write-ahead log set aside",
-		"! receive " + o.Config.Status.Admins[1] + " events: bucket is away",
-		"! load " + o.Config.Status.Admins[2] + " events: ClickHouse is away",
+		"warning: receive " + o.Config.Status.Admins[0] + " errors: 2 files of the write-ahead log set aside",
+		"error: receive " + o.Config.Status.Admins[1] + " events: bucket is away",
+		"error: load " + o.Config.Status.Admins[2] + " events: ClickHouse is away",
 	} {
 		if i >= len(lines) || !strings.HasPrefix(strings.Join(strings.Fields(lines[i]), " "), want) {
 			t.Errorf("line %d of\n%s\nwant %s", i, &out, want)
 		}
 	}
 	out.Reset()
-	wantError(t, o.Status(t.Context(), Output{Out: &out, Err: io.Discard, JSON: true}), "see above", "status --json")
+	wantError(t, printedJSON(t, o, "status", &struct{}{}, &out), "see above", "status --json")
 	var report statusReport
 	if err := json.Unmarshal(out.Bytes(), &report); err != nil {
 		t.Fatal(err)
@@ -77,13 +77,13 @@ func TestStatusOfWhatIsAway(t *testing.T) {
 		want   string // a line
 		row    string // of events, with a single space between fields
 	}{
-		{func(w *world, _ *Operator) { w.away["queue"] = errAway }, "! connection refused",
+		{func(w *world, _ *Operator) { w.away["queue"] = errAway }, "error: connection refused",
 			"events 0 0s 0 0 B - - 0 0 0 0 -"},
-		{func(w *world, _ *Operator) { w.away["stats"] = errAway }, "! connection refused",
+		{func(w *world, _ *Operator) { w.away["stats"] = errAway }, "error: connection refused",
 			"events 0 0s 0 0 B - - 0 0 0 0 -"},
-		{func(w *world, _ *Operator) { w.away["ledger"] = errAway }, "! connection refused",
+		{func(w *world, _ *Operator) { w.away["ledger"] = errAway }, "error: connection refused",
 			"events 0 0s 0 0 B 0 0 ? ? ? ? -"},
-		{func(w *world, _ *Operator) { w.away["table"] = errAway }, "! connection refused",
+		{func(w *world, _ *Operator) { w.away["table"] = errAway }, "error: connection refused",
 			"events 0 0s 0 0 B - - ? ? ? ? -"},
 		{func(w *world, _ *Operator) { w.noQueue = true }, "", "events 0 0s 0 0 B - - 0 0 0 0 -"},
 		{func(_ *world, o *Operator) { o.Config.Status.Admins = []string{"http://127.0.0.1:1"} },
@@ -94,7 +94,7 @@ func TestStatusOfWhatIsAway(t *testing.T) {
 		o.Config.Status.Admins = []string{role(t, RoleStatus{Role: "receive"})}
 		tt.change(w, o)
 		var out bytes.Buffer
-		err := o.Status(t.Context(), Output{Out: &out, Err: io.Discard})
+		err := printed(t, o, "status", &struct{}{}, &out)
 		if (err == nil) != (tt.want == "") || !strings.Contains(out.String(), tt.want) {
 			t.Errorf("got\n%s%v, want %s", &out, err, tt.want)
 		}

@@ -2,39 +2,72 @@ package operate
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader/audit"
 )
 
 // sweepReport is what `penstock sweep` prints.
 type sweepReport struct {
 	Pipeline string `json:"pipeline"`
+	DryRun   bool   `json:"dry_run,omitempty"`
 	audit.Swept
 }
 
-// SweepParams choose what a sweep compares, and say what it does with what is not loaded.
-type SweepParams struct {
-	Since, Until string        // see parseWhen; Until may be now
-	All          bool          // the whole bucket, not a time range
-	Grace        time.Duration // objects stored less than this ago are left alone
-	Again        bool          // tell the queue also of what it was told within the hour
-	DryRun       bool          // only count
+// sweepParams choose what a sweep compares, and say what it does with what is not loaded.
+type sweepParams struct {
+	Since  string `json:"since" param:"since" default:"168h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Until  string `json:"until" param:"until" default:"now" usage:"end of the time range"`
+	All    bool   `json:"all,omitempty" param:"all" usage:"list the whole bucket, also files outside the folders of days; one list request per 1000 objects"`
+	Grace  string `json:"grace" param:"grace" default:"0s" usage:"skip objects stored less than this duration ago"`
+	Again  bool   `json:"again,omitempty" param:"again" usage:"also enqueue objects enqueued within the hour: after messages were purged, or rows deleted"`
+	DryRun bool   `json:"dry_run,omitempty" param:"dry-run" usage:"only count"`
 }
 
-// Sweep compares the bucket with the ledger and tells the queue of every object that is not loaded.
-func (o *Operator) Sweep(ctx context.Context, p SweepParams, to Output) error {
+func sweepOperation() Operation {
+	return Operation{
+		Name: "sweep", method: http.MethodPost, path: "/v1/sweep", params: &sweepParams{}, item: sweepReport{},
+		Short: "find objects that were never loaded, and enqueue them",
+		About: "Compares the bucket with the load ledger. You can run it at any time:\n" +
+			"objects that are loaded or enqueued already are left alone.",
+		header: []string{"PIPELINE", ">OBJECTS", ">LOADED", ">ENQUEUED", ">IN QUEUE", ">TOO YOUNG", ">DEAD", ">DROPPED"},
+		row: func(item any) []string {
+			r := item.(*sweepReport)
+			row := []string{r.Pipeline}
+			for _, n := range []int{r.Objects, r.Loaded, r.Enqueued, r.Told, r.Young, r.Dead, r.Dropped} {
+				row = append(row, strconv.Itoa(n))
+			}
+			return row
+		},
+		kind: func(item any) string { return map[bool]string{true: "dry"}[item.(*sweepReport).DryRun] },
+		sum: func(w io.Writer, n map[string]int) {
+			if n["dry"] > 0 {
+				fmt.Fprintln(w, "Dry run: nothing was enqueued. Run without --dry-run to enqueue.")
+			}
+		},
+		run: sweep,
+	}
+}
+
+// sweep compares the bucket with the ledger and enqueues every object that is not loaded.
+func sweep(ctx context.Context, o *Operator, params any, out sink) error {
+	p := params.(*sweepParams)
 	span, err := parseSpan(p.Since, p.Until)
 	if err != nil {
 		return err
 	}
+	grace, err := parseGrace(p.Grace)
+	if err != nil {
+		return err
+	}
 	if o.Config.Storage.Notify == "none" && !p.DryRun {
-		return fmt.Errorf("storage.notify is none: there is no queue to tell, and loaders sweep by themselves every %s "+
-			"(the whole bucket every %s, 0s: never); `penstock reingest KEY` loads an object at once",
+		return fmt.Errorf("storage.notify is none, so there is no queue. Loaders sweep every %s (sweep.every), the whole "+
+			"bucket every %s (sweep.full_every); load an object now with \"penstock reingest KEY\"",
 			o.Config.Sweep.Every, o.Config.Sweep.FullEvery)
 	}
 	db, err := o.Table()
@@ -47,48 +80,30 @@ func (o *Operator) Sweep(ctx context.Context, p SweepParams, to Output) error {
 			return err
 		}
 	}
-	line := show.NewLine(to.Err)
-	defer line.End()
 	for _, spec := range pipeline.Specs() {
 		began := time.Now()
-		tell := func(ctx context.Context, n pipeline.Notification) (bool, error) {
+		enqueue := func(ctx context.Context, n pipeline.Notification) (bool, error) {
 			if p.DryRun {
 				return false, nil
 			}
 			return q.Enqueue(ctx, spec, n, p.Again)
 		}
-		progress := func(sw audit.Swept) {
-			line.Show("%s: %d objects, %d not loaded, %.0f/s", spec.Name, sw.Objects, sw.Enqueued,
-				float64(sw.Objects)/time.Since(began).Seconds())
+		seen := func(sw audit.Swept) {
+			out.progress(progress{Text: fmt.Sprintf("%s: %d objects, %d not loaded, %.0f/s", spec.Name, sw.Objects,
+				sw.Enqueued, float64(sw.Objects)/time.Since(began).Seconds())})
 		}
 		scope := audit.InSpan(spec, span)
 		if p.All {
 			scope = audit.All(spec)
 		}
-		swept, err := audit.Sweep(ctx, audit.SweepOptions{Scope: scope, Bucket: o.Store, Ledger: db, Grace: p.Grace,
-			Enqueue: tell, Progress: progress})
-		line.End()
+		swept, err := audit.Sweep(ctx, audit.SweepOptions{Scope: scope, Bucket: o.Store, Ledger: db, Grace: grace,
+			Enqueue: enqueue, Progress: seen})
 		if err == nil {
-			err = printSwept(to, sweepReport{spec.Name, swept}, p.DryRun)
+			err = out.item(sweepReport{spec.Name, p.DryRun, swept})
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func printSwept(to Output, r sweepReport, dryRun bool) error {
-	if to.JSON {
-		return json.NewEncoder(to.Out).Encode(r)
-	}
-	what := "enqueued"
-	if dryRun {
-		what = "to be enqueued"
-	}
-	_, err := fmt.Fprintf(to.Out,
-		"%-7s %d objects, %d loaded, %d %s, %d told already within the hour (--again tells them again), "+
-			"%d too young, %d dead letters, %d dropped\n",
-		r.Pipeline, r.Objects, r.Loaded, r.Enqueued, what, r.Told, r.Young, r.Dead, r.Dropped)
-	return err
 }

@@ -28,7 +28,7 @@ func Through(ex Executor, command string) Executor {
 // redriveThrough sends what the filter makes of each failure.
 func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedrive, through string, out sink) error {
 	if !p.chosen() && !p.All {
-		return errors.New("name failures, or choose by --code, --project, --stage or --text, or say --all")
+		return Usagef("no failure record is chosen: name ids, or set --code, --project, --stage, --text or --all")
 	}
 	f := p.errorFilter
 	f.Pending = true

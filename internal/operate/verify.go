@@ -2,25 +2,41 @@ package operate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader/audit"
 )
 
-// VerifyParams choose what is compared.
-type VerifyParams struct {
-	Since, Until string        // see parseWhen; Until may be now
-	Grace        time.Duration // objects stored less than this ago may still be waiting
+// verifyParams choose what is compared.
+type verifyParams struct {
+	Since string `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Until string `json:"until" param:"until" default:"now" usage:"end of the time range"`
+	Grace string `json:"grace" param:"grace" default:"5m" usage:"objects stored less than this duration ago may still be waiting to be loaded"`
 }
 
-// Verify compares bucket, ledger and table, object by object and in sum. It fails if they differ.
-func (o *Operator) Verify(ctx context.Context, p VerifyParams, to Output) error {
+func verifyOperation() Operation {
+	return Operation{
+		Name: "verify", method: http.MethodGet, path: "/v1/verify", params: &verifyParams{}, item: audit.Verified{},
+		Short: "check that bucket, ledger and table agree",
+		About: "Compares them object by object, and their sums. If they differ, it lists the differences and\n" +
+			"exits with status 1: missing, dead, short, double, gone, changed, extra, blobs.",
+		print: printVerified, run: verify,
+	}
+}
+
+// verify compares bucket, ledger and table, object by object and in sum. It fails if they differ.
+func verify(ctx context.Context, o *Operator, params any, out sink) error {
+	p := params.(*verifyParams)
 	span, err := parseSpan(p.Since, p.Until)
+	if err != nil {
+		return err
+	}
+	grace, err := parseGrace(p.Grace)
 	if err != nil {
 		return err
 	}
@@ -35,19 +51,17 @@ func (o *Operator) Verify(ctx context.Context, p VerifyParams, to Output) error 
 	days := int(span.To.Sub(span.From.Truncate(24*time.Hour))/(24*time.Hour)) + 1
 	differ := false
 	for _, spec := range pipeline.Specs() {
-		line := show.NewLine(to.Err)
 		began, done := time.Now(), 0
-		progress := func(v audit.Verified) {
+		checked := func(v audit.Verified) {
 			done++
 			left := time.Duration(float64(time.Since(began)) / float64(done) * float64(max(0, days-done)))
-			line.Show("%s: day %d of %d, %d objects, %d rows, %d differences, %s left",
-				spec.Name, done, days, v.Objects, v.TableRows, len(v.Differences), left.Round(time.Second))
+			out.progress(progress{Text: fmt.Sprintf("%s: day %d of %d, %d objects, %d rows, %d differences, %s left",
+				spec.Name, done, days, v.Objects, v.TableRows, len(v.Differences), left.Round(time.Second))})
 		}
-		v, err := audit.Verify(ctx, spec, audit.VerifyOptions{Span: span, Grace: p.Grace, Bucket: o.Store, Source: source,
-			Ledger: db, Table: db, Progress: progress})
-		line.End()
+		v, err := audit.Verify(ctx, spec, audit.VerifyOptions{Span: span, Grace: grace, Bucket: o.Store, Source: source,
+			Ledger: db, Table: db, Progress: checked})
 		if err == nil {
-			err = printVerified(to, v)
+			err = out.item(v)
 		}
 		if err != nil {
 			return err
@@ -60,10 +74,8 @@ func (o *Operator) Verify(ctx context.Context, p VerifyParams, to Output) error 
 	return nil
 }
 
-func printVerified(to Output, v audit.Verified) error {
-	if to.JSON {
-		return json.NewEncoder(to.Out).Encode(v)
-	}
+func printVerified(w io.Writer, item any) error {
+	v := item.(*audit.Verified)
 	blobs, expired := "", ""
 	if v.Expired > 0 {
 		expired = fmt.Sprintf(", %d expired", v.Expired)
@@ -71,16 +83,16 @@ func printVerified(to Output, v audit.Verified) error {
 	if v.Blobs > 0 {
 		blobs = fmt.Sprintf("%d objects of blobs, %d bytes; ", v.Blobs, v.BlobBytes)
 	}
-	fmt.Fprintf(to.Out,
+	fmt.Fprintf(w,
 		"%-7s %d objects, %d waiting; rows: bucket %d, ledger %d, table %d (%d collapsed by resends%s); %d refused; %d "+
 			"objects dropped; %s%d differences\n",
 		v.Pipeline, v.Objects, v.Waiting, v.BucketRows, v.LedgerRows, v.TableRows, v.Collapsed, expired, v.Refused, v.Dropped,
 		blobs, len(v.Differences))
-	fmt.Fprintf(to.Out,
+	fmt.Fprintf(w,
 		"        outside the folders of these days: %d objects stored since then, compared with the ledger only; "+
 			"%d others not checked; %d files that are not data ignored\n", v.Others, v.NotChecked, v.Ignored)
 	for _, d := range v.Differences {
-		fmt.Fprintf(to.Out, "  %-8s %s: %s\n", d.Kind, d.Key, d.Message)
+		fmt.Fprintf(w, "  %-8s %s: %s\n", d.Kind, d.Key, d.Message)
 	}
 	return nil
 }

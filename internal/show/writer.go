@@ -10,8 +10,9 @@ import (
 
 // Writer quotes for a terminal what passes through it. A character may be split between two writes.
 type Writer struct {
-	To   io.Writer
-	rest []byte // the begin of a character
+	To     io.Writer
+	Colour bool   // the terminal shows styles
+	rest   []byte // the begin of a character
 }
 
 // Write never keeps more than three bytes back; they are shown with the next write, or by Close.
@@ -49,7 +50,7 @@ func partial(text []byte) int {
 // Plain quotes what is written to a terminal; all else is w itself.
 func Plain(w io.Writer) io.Writer {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return &Writer{To: w}
+		return &Writer{To: w, Colour: colour()}
 	}
 	return w
 }

@@ -322,5 +322,5 @@ func (st *stack) welcome(took time.Duration) {
 			(st.opts.Roll + 3*time.Second).Round(time.Second), s.User, s.Password, s.HTTP, st.cfg.ClickHouse.Database)
 	}
 	fmt.Fprint(w, "\nWhat waits where: penstock status (go run ./cmd/penstock status); what was stored or refused: "+
-		"penstock objects ls, penstock errors list. Ctrl-C stops everything.\n\n")
+		"penstock objects list, penstock errors list. Ctrl-C stops everything.\n\n")
 }

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/penstock/penstock/internal/app"
+	"github.com/penstock/penstock/internal/config"
+)
+
+func receiveCommand() *cobra.Command {
+	return role("receive", "Receive events over HTTP and store them as objects",
+		"Receives events over HTTP (POST /v1/events and the routes of other SDKs), and stores each batch as\n"+
+			"an object. On SIGTERM it rejects new events, stores the events that it has, and exits.",
+		func(cmd *cobra.Command, _ string, cfg config.Config, log *slog.Logger) error {
+			receive, err := app.NewReceive(cfg, log)
+			if err != nil {
+				return err
+			}
+			return receive.Run(cmd.Context())
+		})
+}
+
+func loadCommand() *cobra.Command {
+	return role("load", "Load objects into ClickHouse as notifications arrive",
+		"Receives notifications from the queue and loads the objects that they name into ClickHouse.\n"+
+			"On SIGTERM it finishes the loads that it has begun, and exits.",
+		func(cmd *cobra.Command, path string, cfg config.Config, log *slog.Logger) error {
+			load, err := app.NewLoad(cfg, app.Isolation(path, app.LoaderName(cfg), cmd.ErrOrStderr()), log)
+			if err != nil {
+				return err
+			}
+			return load.Run(cmd.Context())
+		})
+}
+
+func setupCommand() *cobra.Command {
+	return role("setup", "Create or update bucket, notification rules, streams and tables",
+		"Creates bucket, streams, notification rules and tables, or brings them up to date.\n"+
+			"You can run it at any time, and again.",
+		func(cmd *cobra.Command, _ string, cfg config.Config, _ *slog.Logger) error {
+			return app.Setup(cmd.Context(), cfg, cmd.OutOrStdout())
+		})
+}
+
+// loadAloneCommand loads the object of the notification on standard input, and prints the verdict. A loader runs it.
+func loadAloneCommand() *cobra.Command {
+	name := ""
+	cmd := role(app.AloneCommand, "",
+		"Loads one object under a memory limit. A loader runs it after attempts that never ended.",
+		func(cmd *cobra.Command, _ string, cfg config.Config, log *slog.Logger) error {
+			return app.LoadAlone(cmd.Context(), cfg, name, os.Stdin, cmd.OutOrStdout(), log)
+		})
+	cmd.Flags().StringVar(&name, "pipeline", "", "`name` of the object's pipeline")
+	cmd.Hidden = true
+	return cmd
+}
+
+// role makes a command that works with a configuration and has no other flags.
+func role(name, short, long string,
+	run func(cmd *cobra.Command, path string, cfg config.Config, log *slog.Logger) error) *cobra.Command {
+	path := new(string)
+	cmd := leaf(&cobra.Command{Use: name, Short: short, Long: long,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := findConfig(*path)
+			if err != nil {
+				return err
+			}
+			log, err := cfg.Process.Logger(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return run(cmd, *path, cfg, log)
+		}})
+	configFlag(cmd.Flags(), path)
+	return cmd
+}
+
+// configFlag is --config of every command that works with a configuration.
+func configFlag(fs *pflag.FlagSet, path *string) {
+	fs.StringVar(path, "config", "", "configuration `file` (default: ./penstock.yaml, or that of a dev stack here)")
+}
+
+func findConfig(path string) (config.Config, error) {
+	if path == "" {
+		path = config.Find()
+		if dir := filepath.Dir(path); dir == config.DevFolder {
+			if _, err := os.Stat(filepath.Join(dir, "dev.json")); err != nil {
+				return config.Config{}, fmt.Errorf("no dev stack runs in %s: start it with \"penstock dev\", "+
+					"or name a configuration with --config", dir)
+			}
+		}
+	}
+	return config.Load(path, os.Environ())
+}
