@@ -131,7 +131,7 @@ func (r *Reporter) large(f *pipeline.Failure) (done bool) {
 	return false
 }
 
-// noRoom tells why a failure cannot be queued. One that is alone always can:
+// noRoom says why a failure cannot be queued. One that is alone always can:
 // larger than the limit, it never could.
 func (r *Reporter) noRoom(f *pipeline.Failure) (reason string) {
 	switch {

@@ -55,7 +55,7 @@ func setContentType(h http.Header, kind string) {
 
 var contentTypeJSON = []string{"application/json"}
 
-// reported tells whether there is anything to report.
+// reported reports whether there is anything to report.
 func (q *request) reported(refused *errcode.Error) bool {
 	return refused != nil || len(q.rejects)+len(q.violations) > 0
 }

@@ -39,7 +39,7 @@ type Redriven struct {
 
 // Redrive takes the bytes of a failure the way that a client's go, for an
 // operator. Where all of it is refused again it stays the failure that it is;
-// where a part is, that part is a failure of its own. An error says that the
+// where a part is, that part is a separate failure. An error says that the
 // events could not be taken now. Sent a second time, the same failure is the
 // same rows: an event without an id gets one by the failure and its place
 // there, and the failure's time where it has none of its own. One with an id

@@ -42,7 +42,7 @@ type request struct {
 	silent     bool     // no failure is reported
 	account    tenant.Account
 	notNow     *tenant.Limit  // why it is refused for now; nil: it is not
-	early      *errcode.Error // by the limits of the key that stands in the front of the body
+	early      *errcode.Error // by the limits of the key that is in the front of the body
 	denied     *errcode.Error // why that key may not send these events
 	lease      admission.Lease
 

@@ -57,7 +57,7 @@ func (q *request) conform(e *pipeline.Event) (err error) {
 	return nil
 }
 
-// redacts tells whether the project drops or hashes values.
+// redacts reports whether the project drops or hashes values.
 func (q *request) redacts() bool { return q.tenant != nil && q.tenant.Edits != nil }
 
 // violation is an event that was taken and does not fit its schema.

@@ -28,7 +28,7 @@ func (r *Receiver) SetProjects(projects []tenant.Project, keys []tenant.Key) err
 	return r.tenants.Replace(projects, keys)
 }
 
-// CheckProjects tells why a receiver without other keys would not take these.
+// CheckProjects says why a receiver without other keys would not take these.
 func CheckProjects(projects []tenant.Project, keys []tenant.Key) error {
 	return newTenants(nil, newMetrics(prometheus.NewRegistry())).Replace(projects, keys)
 }
@@ -108,7 +108,7 @@ func (q *request) fits(size int64) *errcode.Error {
 }
 
 // copied makes room for what redaction copies of a body: its values as its
-// dialect has them, and later these without what is taken out of them, all before
+// protocol has them, and later these without what is taken out of them, all before
 // large ones leave their rows. What memory cannot hold at all is never taken.
 func (q *request) copied(size int64) *errcode.Error {
 	if !q.redacts() || size <= int64(q.r.opts.BlobThreshold) {

@@ -60,7 +60,7 @@ type intake struct {
 }
 
 // newIntake wires one event's way from the request to the bucket. The receiver's
-// log is in batcher.dir. Another role gets a folder of its own below it, and a
+// log is in batcher.dir. Another role gets a separate folder below it, and a
 // name with the folder's number: for processes beside the receiver.
 func newIntake(p process, role string, specs []pipeline.Spec) (_ *intake, err error) {
 	in := &intake{process: p, dir: p.cfg.Batcher.Dir}

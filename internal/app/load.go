@@ -112,7 +112,7 @@ func (l *Load) status() operate.RoleStatus {
 	return st
 }
 
-// ready tells why nothing is loaded now.
+// ready says why nothing is loaded now.
 func (l *Load) ready() error {
 	if l.draining.Load() {
 		return errors.New("draining")

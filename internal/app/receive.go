@@ -170,7 +170,7 @@ func (r *Receive) status() operate.RoleStatus {
 	return st
 }
 
-// ready tells why events cannot be taken now.
+// ready says why events cannot be taken now.
 func (r *Receive) ready() error {
 	return errors.Join(r.intake.ready(r.draining.Load()), r.intake.clock.Err())
 }

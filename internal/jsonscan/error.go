@@ -28,7 +28,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// Structural tells whether the text cannot be read beyond Offset. If not, it is well-formed JSON that we refuse.
+// Structural reports whether the text cannot be read beyond Offset. If not, it is well-formed JSON that we refuse.
 func (e *Error) Structural() bool { return e.Code == InvalidJSON }
 
 // shown is how many bytes of a text a message quotes.

@@ -30,7 +30,7 @@ func newKnown() *known {
 	return k
 }
 
-// match tells whether text, of at least maxKnown bytes, begins with the key and a quote.
+// match reports whether text, of at least maxKnown bytes, begins with the key and a quote.
 func (k *knownKey) match(text []byte) bool {
 	first, last := binary.LittleEndian.Uint64(text), binary.LittleEndian.Uint64(text[k.at:])
 	return ((first^k.first)|(last^k.last))&k.mask == 0 &&

@@ -84,7 +84,7 @@ func digits(src []byte, i int) int {
 	return i
 }
 
-// integerOverflows tells whether an integer is outside of [-2^63, 2^64-1].
+// integerOverflows reports whether an integer is outside of [-2^63, 2^64-1].
 func integerOverflows(raw []byte) bool {
 	limit := "18446744073709551615"
 	if raw[0] == '-' {
@@ -100,7 +100,7 @@ const infinity = "" +
 	"5730270069855571366959622842914819860834936475292719074168444365510704342711559699508093042880177904" +
 	"174497792"
 
-// floatOverflows tells whether a number with a fraction or an exponent rounds to an infinite float64. It reads raw as
+// floatOverflows reports whether a number with a fraction or an exponent rounds to an infinite float64. It reads raw as
 // 0.d1d2d3… * 10^magnitude with d1 not 0, so that it looks at the digits only in the one magnitude where they decide.
 func floatOverflows(raw []byte) bool {
 	if raw[0] == '-' {

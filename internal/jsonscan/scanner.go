@@ -163,7 +163,7 @@ func (s *Scanner) Value(src []byte) (kind Kind, n int, err error) {
 	return kind, n, nil
 }
 
-// Dotted tells whether a key of the last text, at any depth, has a dot.
+// Dotted reports whether a key of the last text, at any depth, has a dot.
 func (s *Scanner) Dotted() bool { return s.dots != 0 }
 
 // Spaced reports whether the last text has space between its tokens. If not, it has no line ends either.
@@ -466,7 +466,7 @@ func (s *Scanner) open(src []byte, at, depth int, object bool) {
 	}
 }
 
-// close closes the innermost container, at depth, and tells whether it is in an object.
+// close closes the innermost container, at depth, and reports whether it is in an object.
 func (s *Scanner) close(depth int) (inObject bool) {
 	if depth <= s.limit {
 		s.drop(s.cur.base)

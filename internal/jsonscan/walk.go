@@ -58,7 +58,7 @@ func (v Value) Float() float64 {
 	return float64(v.Bits)
 }
 
-// Exact tells whether an integer is the same as a float.
+// Exact reports whether an integer is the same as a float.
 func (v Value) Exact() bool {
 	if v.Kind == UintValue {
 		return false

@@ -60,7 +60,7 @@ func milliseconds(path string) string {
 		"toUnixTimestamp64Micro(parseDateTime64BestEffortOrNull(trim(BOTH '\"' FROM " + text(path) + "), 6, 'UTC')) / 1000)"
 }
 
-// present tells whether one of the paths has a value.
+// present reports whether one of the paths has a value.
 func present(paths []string) string {
 	all := make([]string, len(paths))
 	for i, p := range paths {

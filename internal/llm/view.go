@@ -160,7 +160,7 @@ func eventMarks() []string {
 	})
 }
 
-// reports tells whether a span reports usage, without its counts: those are
+// reports says whether a span reports usage, without its counts: those are
 // costly, and asked for less often.
 func reports() string {
 	var all []string

@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// claimPrefix is where claims stand in the bucket.
+// claimPrefix is where claims are in the bucket.
 const claimPrefix = "claims/"
 
 // Claim is the right to do something alone, until it expires. It is an object

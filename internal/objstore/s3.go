@@ -213,7 +213,7 @@ func object(key string, etag *string, size *int64, modified *time.Time,
 		Meta: m}, nil
 }
 
-// Ping tells whether the bucket can be reached.
+// Ping reports whether the bucket can be reached.
 func (b *Bucket) Ping(ctx context.Context) error {
 	if _, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name}); err != nil {
 		return fmt.Errorf("head bucket %s: %w", b.name, class(err))

@@ -174,7 +174,7 @@ func (f *Doc) Rotate(project, name, hash string, until time.Time) (old string, e
 	return old, ends, nil
 }
 
-// ReadKeys reads the keys of each project as they stand in the file, and nothing else: the rest may need what only a
+// ReadKeys reads the keys of each project as they are in the file, and nothing else: the rest may need what only a
 // receiver's environment has.
 func ReadKeys(path string) (map[string][]Key, error) {
 	var file struct {

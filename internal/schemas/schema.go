@@ -242,7 +242,7 @@ const (
 )
 
 // ours are the properties that a client has not sent as such: Penstock puts an
-// id that is no UUID there, and what a dialect has no column for.
+// id that is no UUID there, and what a protocol has no column for.
 var ours = []string{"event_id", "$envelope"}
 
 // check judges an event's properties, valid JSON; the error says what is wrong

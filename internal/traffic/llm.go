@@ -75,7 +75,7 @@ func newLLM() *llm {
 		}
 	}
 	sum := 0.0
-	for rank := range l.words { // Zipf's law, as Mandelbrot mended it
+	for rank := range l.words { // Zipf's law, as refined by Mandelbrot
 		sum += 1 / (float64(rank) + 2.7)
 		l.below = append(l.below, sum)
 	}
@@ -102,7 +102,7 @@ func makeWord(r *rand.Rand, syllables int) string {
 	return string(w)
 }
 
-// appendText writes sentences and paragraphs of about n bytes, as they stand in
+// appendText writes sentences and paragraphs of about n bytes, as they are in
 // a JSON string.
 func (l *llm) appendText(dst []byte, r *rand.Rand, n int) []byte {
 	for end := len(dst) + n; len(dst) < end; {

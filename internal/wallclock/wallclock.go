@@ -104,7 +104,7 @@ func (w *Watch) judge() error {
 	return nil
 }
 
-// Err tells why events must not be dated by this clock; nil if they may.
+// Err says why events must not be dated by this clock; nil if they may.
 func (w *Watch) Err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

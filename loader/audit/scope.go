@@ -117,7 +117,7 @@ func (s Span) days() []time.Time {
 
 func (s Span) has(t time.Time) bool { return !t.Before(s.From) && t.Before(s.To) }
 
-// hasPartOf tells whether a part of the day is in the span.
+// hasPartOf reports whether a part of the day is in the span.
 func (s Span) hasPartOf(day time.Time) bool {
 	return day.Add(24*time.Hour).After(s.From) && day.Before(s.To)
 }
@@ -126,7 +126,7 @@ func dayPrefix(prefix string, day time.Time) string {
 	return prefix + "dt=" + day.UTC().Format(time.DateOnly)
 }
 
-// contains tells whether the object belongs to the span. An import counts by the
+// contains reports whether the object belongs to the span. An import counts by the
 // day of its folder, or by when it was stored if its folder is not that of a day. A
 // folder dt=… that names no day belongs to no span.
 func (s Span) contains(o pipeline.Object) bool {

@@ -116,7 +116,7 @@ func (p Plan) Items(ctx context.Context, spec pipeline.Spec, page []pipeline.Obj
 	return p.Decide(page, entries, present), nil
 }
 
-// Collapsed tells whether an object that the ledger calls loaded has no rows because
+// Collapsed reports whether an object that the ledger calls loaded has no rows because
 // clients' resends stand for all of them. If the table was lost, they are not there
 // either. An object that cannot be read is not collapsed: loading it meets the error.
 func Collapsed(ctx context.Context, source Source, table Known, it Item) (bool, error) {

@@ -129,13 +129,13 @@ type account struct {
 
 func (a *account) stored() bool { return a.object.Key != "" }
 
-// notOfSpan tells whether the object's key names a time outside the span.
+// notOfSpan reports whether the object's key names a time outside the span.
 func (v *verifier) notOfSpan(key string) bool {
 	k, err := pipeline.ParseKey(key)
 	return err == nil && !v.Span.has(k.Time)
 }
 
-// ofDays tells whether an object belongs to the folders of the span's days.
+// ofDays reports whether an object belongs to the folders of the span's days.
 func (v *verifier) ofDays(o pipeline.Object) bool {
 	rest, ok := strings.CutPrefix(o.Key, v.spec.Prefix+"dt=")
 	if !ok || len(rest) < 11 || rest[10] != '/' || v.notOfSpan(o.Key) {

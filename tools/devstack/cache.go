@@ -3,7 +3,7 @@
 //
 // A [Fetcher] fills a cache folder, once, with programs of pinned versions, by way of the clients that the machine has
 // already: go, npm and a C compiler. StartNATS, StartMinIO and StartClickHouse run what it found. Every server listens
-// on 127.0.0.1 only, keeps all that it writes in one folder of its own, and survives kill -9 there: the same folder
+// on 127.0.0.1 only, keeps all that it writes in one folder, and survives kill -9 there: the same folder
 // started again holds the same data.
 package devstack
 
@@ -24,7 +24,7 @@ import (
 // not be given up when the context ends.
 const lockPoll = 100 * time.Millisecond
 
-// tmpMark stands in the names of folders that are being filled.
+// tmpMark is in the names of folders that are being filled.
 const tmpMark = ".tmp-"
 
 // CacheDir is where programs are kept between runs: $PENSTOCK_CACHE, or penstock in the user's cache folder

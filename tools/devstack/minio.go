@@ -16,7 +16,7 @@ const user = "penstock"
 // defaultSecretKey is the password of a server for which none is given: one that a test runs.
 const defaultSecretKey = "penstock-secret"
 
-// MinIO returns the MinIO program, built at its pinned version if it is not there yet. It is a program of its own and
+// MinIO returns the MinIO program, built at its pinned version if it is not there yet. It is a separate program and
 // never a part of ours: its licence is the AGPL.
 func (f *Fetcher) MinIO(ctx context.Context) (string, error) {
 	dir, err := f.fetch(ctx, "minio-"+minioVersion, func(ctx context.Context, dir string) error {

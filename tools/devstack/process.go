@@ -42,7 +42,7 @@ type Process struct {
 }
 
 // Start runs the command and returns as soon as it runs; ctx is only for that, and does not end the process later. The
-// child is in a process group of its own: Ctrl-C in a terminal reaches us and not it, and we stop our children in
+// child is in a separate process group: Ctrl-C in a terminal reaches us and not it, and we stop our children in
 // order.
 func Start(ctx context.Context, c Command) (*Process, error) {
 	if err := ctx.Err(); err != nil {

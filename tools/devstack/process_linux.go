@@ -7,13 +7,13 @@ import (
 	"syscall"
 )
 
-// childAttributes puts a child into a process group of its own and has the kernel kill it when the thread that forked
+// childAttributes puts a child into a separate process group and has the kernel kill it when the thread that forked
 // it ends, which is when we do, however that comes.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// groupAlive tells whether a process of the group is left that still holds anything: one that has ended and was not
+// groupAlive reports whether a process of the group is left that still holds anything: one that has ended and was not
 // waited for by its adoptive parent yet does not.
 func groupAlive(group int) bool {
 	if syscall.Kill(-group, 0) != nil {

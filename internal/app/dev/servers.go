@@ -127,7 +127,7 @@ func makeStreams(ctx context.Context, cfg config.Config) error {
 	return q.Setup(ctx, pipeline.Specs())
 }
 
-// StartRole starts a role as a process of its own, and
+// StartRole starts a role as a separate process, and
 // waits until it is ready. env overrides the configuration.
 func (s *Servers) StartRole(ctx context.Context, role, file, admin, log string, env ...string) (*devstack.Process,
 	error) {

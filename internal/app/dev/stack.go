@@ -263,7 +263,7 @@ func (st *stack) configure(ports Ports) error {
 	return config.Write(st.state.Config, *c)
 }
 
-// roles starts receiver and loader, each a process of its own, and waits
+// roles starts receiver and loader, each a separate process, and waits
 // until both are ready.
 func (st *stack) roles(ctx context.Context) error {
 	for _, role := range []struct{ name, admin string }{{"receive", st.state.Admin}, {"load", st.state.LoadAdmin}} {

@@ -20,7 +20,7 @@ type Rejected struct {
 	Row     uint32 // its place in the file, from 0; rejected rows are counted too
 	Code    string // of jsonscan, or wrong_type, invalid_timestamp, wrong_columns, invalid_csv
 	Message string
-	Raw     []byte // as it stands in the file; a row that ClickHouse decoded as JSON
+	Raw     []byte // as it is in the file; a row that ClickHouse decoded as JSON
 }
 
 // Options are what a Decoder needs to know beside the file's bytes.
@@ -87,7 +87,7 @@ func NewDecoder(f File, format Format, opts Options) (codec.Decoder, error) {
 	return d, err
 }
 
-// IsOwn tells whether a Parquet file is a copy of an object of ours.
+// IsOwn reports whether a Parquet file is a copy of an object of ours.
 func IsOwn(f File, format Format) bool {
 	own := ownParquet(f, format)
 	if own != nil {
@@ -131,7 +131,7 @@ type Decoder struct {
 
 	folders []jsonscan.Member // what the file's folders say, see folderMembers
 	all     []jsonscan.Member // of a row, with those
-	beside  []jsonscan.Member // properties that stand in the row itself
+	beside  []jsonscan.Member // properties that are in the row itself
 	scratch []byte
 }
 
@@ -210,7 +210,7 @@ func (d *Decoder) Decode(dst []pipeline.Event, limit codec.Limit) ([]pipeline.Ev
 	return dst, nil
 }
 
-// next is a row, in memory of its own.
+// next is a row, in separate memory.
 func (d *Decoder) next() (text []byte, bad error, err error) {
 	for {
 		if len(d.queue) > 0 {

@@ -41,14 +41,14 @@ var formatNames = [...]string{"JSON", "CSV", "TSV", "Parquet", "ORC", "Avro", "A
 // which this package reads itself.
 func (f Format) String() string { return formatNames[f] }
 
-// ByServer tells whether ClickHouse has to decode the format.
+// ByServer reports whether ClickHouse has to decode the format.
 func (f Format) ByServer() bool { return f >= Parquet }
 
 // File is a foreign object on disk.
 type File struct {
 	Data     io.ReaderAt
 	Size     int64  // bytes
-	Key      string // its name tells CSV from TSV, and compression that has no mark of its own
+	Key      string // its name tells CSV from TSV, and compression that has no magic number
 	Encoding string // Content-Encoding, as the store has it; empty: none
 	Text     int64  // bytes once it is decompressed, if that is known; 0: bounded by MaxText and the size
 }
@@ -134,7 +134,7 @@ func Detect(f File) (Format, error) {
 	return textFormat(head, f.Key)
 }
 
-// container finds the formats that begin with a mark of their own.
+// container finds the formats that begin with a magic number.
 func container(head []byte) (Format, bool) {
 	for _, c := range []struct {
 		mark   string
@@ -260,7 +260,7 @@ func unmarked(f File, in *bufio.Reader) string {
 	return ""
 }
 
-// isText tells whether bytes are mostly what text consists of, and none is zero.
+// isText reports whether bytes are mostly what text consists of, and none is zero.
 func isText(head []byte) bool {
 	if bytes.IndexByte(head, 0) >= 0 {
 		return false

@@ -244,7 +244,7 @@ func member(members []jsonscan.Member, key string) (jsonscan.Member, bool) {
 // step goes from a value to the one within it that a key names.
 func (f *finder) step(m jsonscan.Member, key string) jsonscan.Member {
 	switch m.Kind {
-	case jsonscan.String: // a document that stands in its row as a text
+	case jsonscan.String: // a document that is in its row as a text
 		if inner := jsonscan.TrimSpace(content(&m)); len(inner) > 0 && inner[0] == '{' {
 			m = jsonscan.Member{Kind: jsonscan.Object, Value: inner}
 			return f.step(m, key)

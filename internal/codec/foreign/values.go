@@ -213,7 +213,7 @@ func (v *values) extent() (n int, whole bool) {
 	return n, false
 }
 
-// mayHold tells whether an object may stand behind a byte, within brackets.
+// mayHold reports whether an object may stand behind a byte, within brackets.
 func mayHold(open []byte, before byte) bool {
 	switch before {
 	case ':', '[':
@@ -224,7 +224,7 @@ func mayHold(open []byte, before byte) bool {
 	return false
 }
 
-// beginsLine tells whether nothing but space stands before a byte in its line.
+// beginsLine reports whether nothing but space stands before a byte in its line.
 func (v *values) beginsLine(n int) bool {
 	for i := n - 1; i >= 0; i-- {
 		switch v.buf[v.at+i] {

@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// DeadLetterStream holds a message a dead letter, on a subject of its own below
+// DeadLetterStream holds a message a dead letter, on a separate subject below
 // penstock.dlq.PIPELINE, so that a letter is there once. The ledger says which
 // there are; the stream is for those who watch, and can be made again from it.
 const DeadLetterStream = "PENSTOCK_dlq"

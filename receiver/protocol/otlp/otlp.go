@@ -161,7 +161,7 @@ func (s *signal) strange(body []byte) (err *errcode.Error) {
 	return err
 }
 
-// named tells whether a key is that name, or the name that it has in protobuf:
+// named reports whether a key is that name, or the name that it has in protobuf:
 // resource_spans, which readers of protobuf's JSON take as well.
 func named(key []byte, name string) bool {
 	return string(key) == name || bytes.IndexByte(key, '_') > 0 &&
@@ -513,7 +513,7 @@ func (b *walk) take(sent []byte) *errcode.Error {
 }
 
 // alone is a body with that record alone, and its content type. It is JSON
-// where it can be, for people to read and mend.
+// where it can be, for people to read and fix.
 func (b *walk) alone(sent []byte, m proto.Message, decoded bool) (body []byte, kind string) {
 	if b.json {
 		w := fmt.Appendf(nil, `{%q:[{`, b.resources)

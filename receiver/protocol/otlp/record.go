@@ -24,7 +24,7 @@ import (
 )
 
 // record is what becomes an event. Its attributes are its properties, each under
-// its own name. What a record has besides is a property too, or stands in the
+// its own name. What a record has besides is a property too, or is in the
 // envelope where an attribute has that name.
 type record struct {
 	attributes          []*commonpb.KeyValue
@@ -326,7 +326,7 @@ func eachID(m proto.Message, f func(id *[]byte) error) (err error) {
 	return err
 }
 
-// idsOfJSON mends the ids of a record that came as JSON: they are hexadecimal
+// idsOfJSON fixes the ids of a record that came as JSON: they are hexadecimal
 // there, and were read as base64. That loses nothing of what has the right
 // length, a multiple of four.
 func idsOfJSON(m proto.Message) error {
