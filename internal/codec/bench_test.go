@@ -55,9 +55,10 @@ func BenchmarkEncode(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%d", f, n), func(b *testing.B) {
 				b.ReportAllocs()
 				size := 0
+				encoders := NewEncoders()
 				for range b.N {
 					var out countingWriter
-					enc, err := NewEncoder(&out, f, "r")
+					enc, err := encoders.New(&out, f, "r")
 					if err != nil {
 						b.Fatal(err)
 					}

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/parquet-go/parquet-go/compress/zstd"
 
@@ -59,13 +60,16 @@ type Limit struct {
 	Bytes int
 }
 
-// Encoders makes encoders that use the same compressors one after the other:
-// each of those takes windows of some MiB. It is safe for concurrent use.
-type Encoders struct{ fast, better *zstd.Codec }
+// Encoders makes encoders that use the same compressors and buffers one after the
+// other: each of those takes some MiB. It is safe for concurrent use.
+type Encoders struct {
+	fast, better *zstd.Codec
+	closed       sync.Pool // of *parquetEncoder, for their buffers
+}
 
 // NewEncoders returns Encoders whose compressors take their memory at the first use.
 func NewEncoders() *Encoders {
-	return &Encoders{&zstd.Codec{Level: zstd.SpeedFastest}, &zstd.Codec{Level: zstd.SpeedDefault}}
+	return &Encoders{fast: &zstd.Codec{Level: zstd.SpeedFastest}, better: &zstd.Codec{Level: zstd.SpeedDefault}}
 }
 
 // NewEncoder is one of Encoders of its own.

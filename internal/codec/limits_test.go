@@ -19,7 +19,7 @@ import (
 func handmade(t *testing.T, rows int, dictionary bool, text func(column string, row int) []byte) []byte {
 	t.Helper()
 	g := parquet.Group{}
-	cols := columns(nil)
+	cols := columns()
 	for _, c := range cols {
 		node := c.node
 		if node.Type().Kind() == parquet.ByteArray {
@@ -38,9 +38,14 @@ func handmade(t *testing.T, rows int, dictionary bool, text func(column string, 
 	w := parquet.NewGenericWriter[any](&out, options...)
 	for i, c := range cols {
 		for row := range rows {
-			v := c.get(&pipeline.Event{Timestamp: pipeline.NoTime})
-			if c.node.Type().Kind() == parquet.ByteArray {
+			v := parquet.ZeroValue(c.node.Type().Kind())
+			switch {
+			case c.node.Type().Kind() == parquet.ByteArray:
 				v = parquet.ByteArrayValue(text(c.name, row))
+			case c.name == "event_id":
+				v = parquet.FixedLenByteArrayValue(make([]byte, 16))
+			case c.node.Optional():
+				v = parquet.NullValue().Level(0, 0, 0)
 			}
 			if _, err := w.ColumnWriters()[i].WriteRowValues([]parquet.Value{v}); err != nil {
 				t.Fatal(err)

@@ -15,100 +15,44 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-const (
-	// A row group is bounded, for the default is not, and both writer and
-	// readers hold one in memory.
-	groupRows  = 128 << 10
-	groupBytes = 64 << 20 // of events as they are in memory
-	groupCells = 8 << 20  // values of typed columns, nulls as well: each takes some bytes until its page is written
-
-	// Documents repeat each other over long distances, and a page is compressed
-	// alone: with 4 MiB, LLM calls come to half of what they do with 256 KiB.
-	pageBytes = 4 << 20
-
-	// partRows and partBytes bound what goes into the columns at a time. A page
-	// ends between two parts only, and readers hold whole pages.
-	partRows  = 4 << 10
-	partBytes = 256 << 10
-)
-
-// column is one column of the layout: how it is stored, and how it is taken
-// from an event and given back to one.
+// column is one column of the layout, and how it is given back to an event.
 type column struct {
 	name string
 	node parquet.Node
-	get  func(e *pipeline.Event) parquet.Value
 	set  func(e *pipeline.Event, v parquet.Value, a *arena)
 }
 
-// textColumn is stored in a dictionary if its values in the sample repeat often.
-func textColumn(name string, sample []pipeline.Event, of func(e *pipeline.Event) *[]byte) column {
+func textColumn(name string, node parquet.Node, of func(e *pipeline.Event) *[]byte) column {
 	var last []byte
-	distinct := map[string]struct{}{}
-	for i := range sample {
-		distinct[string(*of(&sample[i]))] = struct{}{}
-	}
-	node := parquet.String()
-	if len(distinct)*4 <= len(sample) || len(distinct) <= 1 {
-		node = parquet.Encoded(node, &parquet.RLEDictionary)
-	}
-	return column{name, node,
-		func(e *pipeline.Event) parquet.Value { return parquet.ByteArrayValue(*of(e)) },
-		func(e *pipeline.Event, v parquet.Value, a *arena) {
-			last = a.keepSame(v.ByteArray(), last)
-			*of(e) = last
-		},
-	}
-}
-
-func documentColumn(name string, node parquet.Node, of func(e *pipeline.Event) *[]byte) column {
-	var last []byte
-	return column{name, node,
-		func(e *pipeline.Event) parquet.Value { return parquet.ByteArrayValue(document(*of(e))) },
-		func(e *pipeline.Event, v parquet.Value, a *arena) {
-			last = a.keepSame(v.ByteArray(), last)
-			*of(e) = last
-		},
-	}
+	return column{name, node, func(e *pipeline.Event, v parquet.Value, a *arena) {
+		last = a.keepSame(v.ByteArray(), last)
+		*of(e) = last
+	}}
 }
 
 // columns is the layout, in the order of names: Parquet groups have no other.
-func columns(sample []pipeline.Event) []column {
-	ms := func() parquet.Node {
-		return parquet.Encoded(parquet.Timestamp(parquet.Millisecond), &parquet.DeltaBinaryPacked)
-	}
+func columns() []column {
+	ms, text := parquet.Timestamp(parquet.Millisecond), parquet.String()
 	return []column{
-		documentColumn("context", parquet.Encoded(parquet.JSON(), &parquet.RLEDictionary),
-			func(e *pipeline.Event) *[]byte { return &e.Context }),
+		textColumn("context", parquet.JSON(), func(e *pipeline.Event) *[]byte { return &e.Context }),
 		{"event_id", parquet.UUID(),
-			func(e *pipeline.Event) parquet.Value { return parquet.FixedLenByteArrayValue(e.ID[:]) },
 			func(e *pipeline.Event, v parquet.Value, _ *arena) { copy(e.ID[:], v.ByteArray()) }},
-		textColumn("name", sample, func(e *pipeline.Event) *[]byte { return &e.Name }),
-		textColumn("project", sample, func(e *pipeline.Event) *[]byte { return &e.Project }),
-		// Properties hardly repeat: a dictionary of them would only cost.
-		documentColumn("properties", parquet.Encoded(parquet.JSON(), &parquet.Plain),
-			func(e *pipeline.Event) *[]byte { return &e.Properties }),
-		{"received_at", ms(),
-			func(e *pipeline.Event) parquet.Value { return parquet.Int64Value(e.ReceivedAt) },
+		textColumn("name", text, func(e *pipeline.Event) *[]byte { return &e.Name }),
+		textColumn("project", text, func(e *pipeline.Event) *[]byte { return &e.Project }),
+		textColumn("properties", parquet.JSON(), func(e *pipeline.Event) *[]byte { return &e.Properties }),
+		{"received_at", ms,
 			func(e *pipeline.Event, v parquet.Value, _ *arena) { e.ReceivedAt = v.Int64() }},
-		textColumn("receiver", sample, func(e *pipeline.Event) *[]byte { return &e.Receiver }),
-		{"seq", parquet.Encoded(parquet.Uint(64), &parquet.DeltaBinaryPacked),
-			func(e *pipeline.Event) parquet.Value { return parquet.Int64Value(int64(e.Seq)) },
+		textColumn("receiver", text, func(e *pipeline.Event) *[]byte { return &e.Receiver }),
+		{"seq", parquet.Uint(64),
 			func(e *pipeline.Event, v parquet.Value, _ *arena) { e.Seq = v.Uint64() }},
-		textColumn("session_id", sample, func(e *pipeline.Event) *[]byte { return &e.SessionID }),
-		{"timestamp", parquet.Optional(ms()),
-			func(e *pipeline.Event) parquet.Value {
-				if e.Timestamp == pipeline.NoTime {
-					return parquet.NullValue().Level(0, 0, 0)
-				}
-				return parquet.Int64Value(e.Timestamp).Level(0, 1, 0)
-			},
+		textColumn("session_id", text, func(e *pipeline.Event) *[]byte { return &e.SessionID }),
+		{"timestamp", parquet.Optional(ms),
 			func(e *pipeline.Event, v parquet.Value, _ *arena) {
 				if e.Timestamp = pipeline.NoTime; !v.IsNull() {
 					e.Timestamp = v.Int64()
 				}
 			}},
-		textColumn("user_id", sample, func(e *pipeline.Event) *[]byte { return &e.UserID }),
+		textColumn("user_id", text, func(e *pipeline.Event) *[]byte { return &e.UserID }),
 	}
 }
 
@@ -133,244 +77,32 @@ func typedSum(columns []*pipeline.Typed) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-func (s *Encoders) schema(cols []column, typed []*pipeline.Typed) *parquet.Schema {
-	// Text that is in no dictionary is worth more work: ids come to half,
-	// documents to nine tenths.
-	zip := func(n parquet.Node) parquet.Node {
-		if n.Type().Kind() == parquet.ByteArray && n.Encoding() != &parquet.RLEDictionary {
-			return parquet.Compressed(n, s.better)
-		}
-		return parquet.Compressed(n, s.fast)
-	}
+// schema is the layout with the typed columns.
+func schema(typed []*pipeline.Typed) *parquet.Schema {
 	g := parquet.Group{}
-	for _, c := range cols {
-		g[c.name] = zip(c.node)
+	for _, c := range columns() {
+		g[c.name] = c.node
 	}
 	if len(typed) > 0 {
 		t := parquet.Group{}
 		for i := range typed {
-			t[typedName(typed, i)] = parquet.Optional(zip(typedNode(typed[i])))
+			t[typedName(typed, i)] = parquet.Optional(typedNode(typed[i].Kind))
 		}
 		g[typedGroup] = t
 	}
 	return parquet.NewSchema("event", g)
 }
 
-// typedNode is how values are stored, by those of the sample: what repeats, in
-// a dictionary.
-func typedNode(t *pipeline.Typed) parquet.Node {
-	switch t.Kind {
+func typedNode(k pipeline.TypedKind) parquet.Node {
+	switch k {
 	case pipeline.TypedBool:
 		return parquet.Leaf(parquet.BooleanType)
 	case pipeline.TypedInt:
-		return parquet.Encoded(parquet.Int(64), &parquet.DeltaBinaryPacked)
+		return parquet.Int(64)
 	case pipeline.TypedFloat:
-		if distinct := len(uniques(t.Bits)); distinct*4 <= len(t.Bits)*3 {
-			return parquet.Encoded(parquet.Leaf(parquet.DoubleType), &parquet.RLEDictionary)
-		}
-		return parquet.Leaf(parquet.DoubleType) // its bytes repeat more than those of a split stream
-	}
-	distinct := map[string]struct{}{}
-	for i := range t.Ends {
-		distinct[string(t.String(i))] = struct{}{}
-	}
-	if len(distinct)*2 <= len(t.Ends) {
-		return parquet.Encoded(parquet.String(), &parquet.RLEDictionary)
+		return parquet.Leaf(parquet.DoubleType)
 	}
 	return parquet.String()
-}
-
-func uniques(bits []uint64) map[uint64]struct{} {
-	m := map[uint64]struct{}{}
-	for _, b := range bits {
-		m[b] = struct{}{}
-	}
-	return m
-}
-
-type parquetEncoder struct {
-	of       *Encoders
-	out      io.Writer
-	w        *parquet.GenericWriter[any] // nil while the sample is gathered
-	cols     []column
-	at       []int // of each column of cols, then of each typed one, among the file's
-	shred    shredder
-	sample   []pipeline.Event
-	sampled  int // bytes
-	kept     arena
-	receiver []byte
-	whole    [][]byte // the properties of the events being encoded
-	values   []parquet.Value
-	rows     int64 // all
-	group    int64 // rows of the group being written
-	bytes    int64 // of it, in memory
-}
-
-func newParquetEncoder(w io.Writer, receiver string, of *Encoders) *parquetEncoder {
-	return &parquetEncoder{of: of, out: w, receiver: []byte(receiver)}
-}
-
-func (p *parquetEncoder) Encode(events []pipeline.Event) error {
-	if p.w == nil {
-		for i := range events {
-			e := events[i]
-			for _, f := range []*[]byte{&e.Project, &e.Name, &e.SessionID, &e.UserID, &e.Properties, &e.Context} {
-				*f = p.kept.keep(*f)
-			}
-			p.sample = append(p.sample, e)
-			p.sampled += e.Size()
-		}
-		if len(p.sample) < sampleRows && p.sampled < sampleBytes {
-			return nil
-		}
-		return p.begin()
-	}
-	for len(events) > 0 {
-		n := p.part(events)
-		if err := p.encode(events[:n]); err != nil {
-			return fmt.Errorf("write parquet: %w", err)
-		}
-		events = events[n:]
-	}
-	return nil
-}
-
-// begin decides by the sample which columns there are, and writes it.
-func (p *parquetEncoder) begin() error {
-	for i := range p.sample {
-		p.shred.look(document(p.sample[i].Properties))
-	}
-	p.shred.choose()
-	for i := range p.sample { // the encodings are chosen by the values
-		p.shred.shred(document(p.sample[i].Properties), uint32(i))
-	}
-	p.cols = columns(p.sample)
-	typed := p.shred.columns
-	layout := p.of.schema(p.cols, typed)
-	options := []parquet.WriterOption{layout, parquet.MaxRowsPerRowGroup(groupRows), parquet.PageBufferSize(pageBytes),
-		parquet.CreatedBy("penstock", "3", ""), parquet.DictionaryMaxBytes(1 << 20),
-		// Statistics hold whole values: documents would stand in every page's
-		// header and in the footer again.
-		parquet.DataPageStatistics(false), parquet.SkipPageBounds("properties"), parquet.SkipPageBounds("context"),
-		parquet.SkipPageBounds("receiver"), parquet.SkipPageBounds("session_id"), parquet.SkipPageBounds("user_id")}
-	var paths [][]string
-	for _, c := range p.cols {
-		paths = append(paths, []string{c.name})
-	}
-	for i, t := range typed {
-		path := []string{typedGroup, typedName(typed, i)}
-		if paths = append(paths, path); t.Kind == pipeline.TypedText {
-			options = append(options, parquet.SkipPageBounds(path...))
-		}
-	}
-	for _, path := range paths {
-		leaf, ok := layout.Lookup(path...)
-		if !ok {
-			return fmt.Errorf("write parquet: no column %q", path)
-		}
-		p.at = append(p.at, leaf.ColumnIndex)
-	}
-	if len(typed) > 0 {
-		options = append(options, parquet.KeyValueMetadata(typedKey, typedSum(typed)))
-	}
-	p.shred.reset()
-	p.w = parquet.NewGenericWriter[any](p.out, options...)
-	sample := p.sample
-	p.sample = nil
-	err := p.Encode(sample)
-	p.kept = arena{}
-	return err
-}
-
-// part is how many of events go into the columns at once.
-func (p *parquetEncoder) part(events []pipeline.Event) int {
-	most, bytes := int(min(int64(len(events)), groupRows-p.group, partRows)), 0
-	for i := range most {
-		if bytes += events[i].Size(); bytes >= partBytes {
-			return i + 1
-		}
-	}
-	return most
-}
-
-func (p *parquetEncoder) encode(events []pipeline.Event) error {
-	p.shred.reset()
-	p.whole = p.whole[:0]
-	for i := range events {
-		e := &events[i]
-		e.Receiver = p.receiver
-		p.bytes += int64(e.Size())
-		p.whole = append(p.whole, e.Properties)
-		e.Properties = p.shred.shred(document(e.Properties), uint32(i))
-	}
-	defer func() {
-		for i := range events {
-			events[i].Properties = p.whole[i] // they are the caller's
-		}
-	}()
-	writers := p.w.ColumnWriters()
-	for c := range p.cols {
-		p.values = p.values[:0]
-		for i := range events {
-			p.values = append(p.values, p.cols[c].get(&events[i]))
-		}
-		if _, err := writers[p.at[c]].WriteRowValues(p.values); err != nil {
-			return fmt.Errorf("column %s: %w", p.cols[c].name, err)
-		}
-	}
-	for c, t := range p.shred.columns {
-		p.values = typedValues(p.values[:0], t, len(events))
-		if _, err := writers[p.at[len(p.cols)+c]].WriteRowValues(p.values); err != nil {
-			return fmt.Errorf("column %s: %w", t.Path, err)
-		}
-	}
-	p.rows += int64(len(events))
-	p.group += int64(len(events))
-	if p.group == groupRows || p.bytes >= groupBytes || p.group*int64(len(p.shred.columns)) >= groupCells {
-		p.group, p.bytes = 0, 0
-		return p.w.Flush()
-	}
-	return nil
-}
-
-// typedValues are a column's values for n rows, with nulls where there is none.
-func typedValues(values []parquet.Value, t *pipeline.Typed, n int) []parquet.Value {
-	values = slices.Grow(values, n)[:n]
-	if len(t.Rows) < n {
-		none := parquet.NullValue().Level(0, 0, 0)
-		for i := range values {
-			values[i] = none
-		}
-	}
-	for i, row := range t.Rows {
-		switch t.Kind {
-		case pipeline.TypedText:
-			values[row] = parquet.ByteArrayValue(t.String(i)).Level(0, 1, 0)
-		case pipeline.TypedBool:
-			values[row] = parquet.BooleanValue(t.Bits[i] != 0).Level(0, 1, 0)
-		case pipeline.TypedInt:
-			values[row] = parquet.Int64Value(int64(t.Bits[i])).Level(0, 1, 0)
-		default:
-			values[row] = parquet.DoubleValue(math.Float64frombits(t.Bits[i])).Level(0, 1, 0)
-		}
-	}
-	return values
-}
-
-// Close writes the footer and checks that it counts what was written.
-func (p *parquetEncoder) Close() error {
-	if p.w == nil {
-		if err := p.begin(); err != nil {
-			return err
-		}
-	}
-	if err := p.w.Close(); err != nil {
-		return fmt.Errorf("close parquet: %w", err)
-	}
-	if n := p.w.File().NumRows(); n != p.rows {
-		return fmt.Errorf("close parquet: the footer counts %d rows, %d were written", n, p.rows)
-	}
-	return nil
 }
 
 type parquetDecoder struct {
@@ -437,7 +169,7 @@ func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error)
 	if err != nil {
 		return nil, fmt.Errorf("open parquet: %w", err)
 	}
-	d := &parquetDecoder{file: f, cols: columns(nil), groups: f.RowGroups(), values: make([]parquet.Value, peek)}
+	d := &parquetDecoder{file: f, cols: columns(), groups: f.RowGroups(), values: make([]parquet.Value, peek)}
 	var open openPages
 	for i, c := range d.cols {
 		if c.name == "properties" {

@@ -38,10 +38,13 @@ var typeSuffix = [...]string{pipeline.TypedInt: ":int64", pipeline.TypedFloat: "
 type shredder struct {
 	root    shredNode
 	nodes   int
-	sampled int // documents
-	columns []*pipeline.Typed
-	touched []*pipeline.Typed // by the member that is being taken apart
+	sampled int               // documents
+	columns []*pipeline.Typed // paths and types of chunks
+	chunks  []*chunk
+	touched []*chunk // by the member that is being taken apart
 	rest    []byte
+	value   jsonscan.Value
+	text    []byte // a string without its escapes
 }
 
 // shredNode is a key, with the keys below it.
@@ -51,8 +54,8 @@ type shredNode struct {
 	at     int    // in its parent's order
 	order  []*shredNode
 	byKey  map[string]*shredNode
-	seen   [4]int             // values in the sample, by TypedKind
-	column [4]*pipeline.Typed // where they go
+	seen   [4]int    // values in the sample, by TypedKind
+	column [4]*chunk // where they go
 }
 
 // find returns the node of a key; guess is where it is if keys come in the order in
@@ -96,11 +99,13 @@ func (s *shredder) lookInto(w *jsonscan.Walker, at *shredNode, depth int) bool {
 		case 'n', '[':
 			return skipValue(w)
 		}
-		v, err := w.Value()
-		if kind, _, ok := typedValue(v); ok && err == nil {
+		if w.Read(&s.value) != nil {
+			return false
+		}
+		if kind, _, ok := typedValue(&s.value); ok {
 			child.seen[kind]++
 		}
-		return err == nil
+		return true
 	})
 }
 
@@ -169,7 +174,7 @@ func skipValue(w *jsonscan.Walker) bool {
 // typedValue is a value as a column has it, if that is all of it: whole
 // numbers of 64 bits with a sign, and decimals of up to 15 digits, or such as
 // are a float's shortest form, are the same when they are written again.
-func typedValue(v jsonscan.Value) (kind pipeline.TypedKind, bits uint64, ok bool) {
+func typedValue(v *jsonscan.Value) (kind pipeline.TypedKind, bits uint64, ok bool) {
 	switch v.Kind {
 	case jsonscan.BoolValue:
 		return pipeline.TypedBool, v.Bits, true
@@ -238,35 +243,46 @@ func (s *shredder) choose() {
 	walk(&s.root, "")
 	slices.SortStableFunc(all, func(a, b candidate) int { return b.seen - a.seen })
 	for _, c := range all[:min(len(all), maxTyped)] {
-		t := &pipeline.Typed{Path: c.path, Kind: c.kind}
-		c.node.column[c.kind] = t
-		s.columns = append(s.columns, t)
+		to := newTypedChunk(c.kind)
+		c.node.column[c.kind] = to
+		s.chunks = append(s.chunks, to)
+		s.columns = append(s.columns, &pipeline.Typed{Path: c.path, Kind: c.kind})
 	}
 }
 
+func newTypedChunk(k pipeline.TypedKind) *chunk {
+	switch k {
+	case pipeline.TypedInt:
+		return &chunk{form: formInt, optional: true, bounded: true}
+	case pipeline.TypedFloat:
+		return &chunk{form: formFloat, optional: true, bounded: true, dict: newDictionary(false)}
+	case pipeline.TypedBool:
+		return &chunk{form: formBool, optional: true, bounded: true}
+	}
+	return &chunk{form: formText, optional: true, dict: newDictionary(true)}
+}
+
 // shred adds the values of a document to the columns, as those of row, and
-// returns the rest, which is valid until the next reset.
-func (s *shredder) shred(doc []byte, row uint32) (rest []byte) {
+// returns the rest, which is valid until the next call.
+func (s *shredder) shred(doc []byte, row int) (rest []byte) {
 	w := jsonscan.NewWalker(doc)
-	from := len(s.rest)
-	s.rest = append(s.rest, '{')
+	s.rest = append(s.rest[:0], '{')
 	if !s.members(&w, &s.root, row, doc) { // no JSON: it was validated before, so this is never so
-		for _, t := range s.columns {
-			if n := len(t.Rows); n > 0 && t.Rows[n-1] == row {
-				t.Drop()
+		for _, c := range s.chunks {
+			if c.has(row) {
+				c.drop()
 			}
 		}
-		s.rest = append(s.rest[:from], doc...)
-		return s.rest[from:len(s.rest):len(s.rest)]
+		return doc
 	}
 	s.rest = append(s.rest, '}')
-	return s.rest[from:len(s.rest):len(s.rest)]
+	return s.rest
 }
 
 // members puts the members of an object into their columns. Of the outermost
 // object, whose text is doc, those that do not fit go to the rest; below it (doc
 // is nil), all fit or the answer is no.
-func (s *shredder) members(w *jsonscan.Walker, at *shredNode, row uint32, doc []byte) bool {
+func (s *shredder) members(w *jsonscan.Walker, at *shredNode, row int, doc []byte) bool {
 	w.Space()
 	if !w.Take('{') {
 		return false
@@ -302,8 +318,8 @@ func (s *shredder) members(w *jsonscan.Walker, at *shredNode, row uint32, doc []
 			if doc == nil {
 				return false
 			}
-			for _, t := range s.touched {
-				t.Drop()
+			for _, c := range s.touched {
+				c.drop()
 			}
 			*w = begin
 			if !skipValue(w) {
@@ -327,39 +343,36 @@ func (s *shredder) members(w *jsonscan.Walker, at *shredNode, row uint32, doc []
 }
 
 // take puts a value into its columns, or part of it and says no.
-func (s *shredder) take(w *jsonscan.Walker, at *shredNode, row uint32) bool {
+func (s *shredder) take(w *jsonscan.Walker, at *shredNode, row int) bool {
 	switch w.Peek() {
 	case '{':
 		return s.members(w, at, row, nil)
 	case 'n', '[':
 		return false
 	}
-	v, err := w.Value()
+	v := &s.value
+	if w.Read(v) != nil {
+		return false
+	}
 	kind, bits, ok := typedValue(v)
-	if err != nil || !ok {
+	if !ok {
 		return false
 	}
-	t := at.column[kind]
-	if t == nil {
+	c := at.column[kind]
+	if c == nil {
 		return false
 	}
-	t.Rows = append(t.Rows, row)
-	if kind == pipeline.TypedText {
-		t.Text = v.AppendText(t.Text)
-		t.Ends = append(t.Ends, uint32(len(t.Text)))
-	} else {
-		t.Bits = append(t.Bits, bits)
+	switch {
+	case kind != pipeline.TypedText:
+		c.addBits(row, bits)
+	case v.Escaped:
+		s.text = v.AppendText(s.text[:0])
+		c.addBytes(row, s.text)
+	default:
+		c.addBytes(row, v.Raw)
 	}
-	s.touched = append(s.touched, t)
+	s.touched = append(s.touched, c)
 	return true
-}
-
-// reset empties the columns; the rests are gone.
-func (s *shredder) reset() {
-	s.rest = s.rest[:0]
-	for _, t := range s.columns {
-		t.Reset()
-	}
 }
 
 // merger puts documents together again.

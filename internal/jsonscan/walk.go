@@ -164,25 +164,36 @@ func (p *Walker) text() (s []byte, esc bool, err error) {
 }
 
 // Value reads a value that is no object, and not null.
-func (p *Walker) Value() (Value, error) {
+func (p *Walker) Value() (v Value, err error) {
+	err = p.Read(&v)
+	return v, err
+}
+
+// Read is Value without a copy. What is in v before counts for nothing.
+func (p *Walker) Read(v *Value) (err error) {
+	v.Escaped = false
 	switch c := p.Peek(); c {
 	case '"':
-		s, esc, err := p.text()
-		return Value{Kind: StringValue, Raw: s, Escaped: esc}, err
+		v.Kind = StringValue
+		v.Raw, v.Escaped, err = p.text()
+		return err
 	case 't':
-		return Value{Kind: BoolValue, Bits: 1}, p.Word("true")
+		v.Kind, v.Bits, v.Raw = BoolValue, 1, nil
+		return p.Word("true")
 	case 'f':
-		return Value{Kind: BoolValue}, p.Word("false")
+		v.Kind, v.Bits, v.Raw = BoolValue, 0, nil
+		return p.Word("false")
 	case '[':
 		from := p.i
 		err := p.Skip()
-		return Value{Kind: ArrayValue, Raw: p.b[from:p.i]}, err
+		v.Kind, v.Raw = ArrayValue, p.b[from:p.i]
+		return err
 	default:
-		return p.number()
+		return p.number(v)
 	}
 }
 
-func (p *Walker) number() (Value, error) {
+func (p *Walker) number(v *Value) error {
 	from, whole, plain, n, point := p.i, true, true, uint64(0), 0
 	for ; p.i < len(p.b); p.i++ {
 		c := p.b[p.i]
@@ -199,20 +210,25 @@ func (p *Walker) number() (Value, error) {
 	}
 	text := p.b[from:p.i]
 	if len(text) == 0 {
-		return Value{}, p.Fail()
+		return p.Fail()
 	}
 	negative := text[0] == '-'
+	v.Raw = text
 	switch {
-	case whole && len(text) <= 18 && negative:
-		return Value{Kind: IntValue, Bits: -n, Raw: text}, nil
 	case whole && len(text) <= 18:
-		return Value{Kind: IntValue, Bits: n, Raw: text}, nil
+		v.Kind, v.Bits = IntValue, n
+		if negative {
+			v.Bits = -n
+		}
+		return nil
 	case whole:
 		if i, err := strconv.ParseInt(view(text), 10, 64); err == nil {
-			return Value{Kind: IntValue, Bits: uint64(i), Raw: text}, nil
+			v.Kind, v.Bits = IntValue, uint64(i)
+			return nil
 		}
 		if u, err := strconv.ParseUint(view(text), 10, 64); err == nil {
-			return Value{Kind: UintValue, Bits: u, Raw: text}, nil
+			v.Kind, v.Bits = UintValue, u
+			return nil
 		}
 	case plain && len(text) <= 16:
 		// Of 15 digits at most: both numbers are exact, so their quotient is rounded as it should be.
@@ -220,13 +236,15 @@ func (p *Walker) number() (Value, error) {
 		if negative {
 			f = -f
 		}
-		return Value{Kind: FloatValue, Bits: math.Float64bits(f), Raw: text}, nil
+		v.Kind, v.Bits = FloatValue, math.Float64bits(f)
+		return nil
 	}
 	f, err := strconv.ParseFloat(view(text), 64)
 	if err != nil {
-		return Value{}, p.Fail()
+		return p.Fail()
 	}
-	return Value{Kind: FloatValue, Bits: math.Float64bits(f), Raw: text}, nil
+	v.Kind, v.Bits = FloatValue, math.Float64bits(f)
+	return nil
 }
 
 // powers are those of ten that a float64 holds exactly, as far as they are needed.

@@ -41,21 +41,6 @@ func (t *Typed) Reset() {
 	*t = Typed{Path: t.Path, Kind: t.Kind, Rows: t.Rows[:0], Bits: t.Bits[:0], Text: t.Text[:0], Ends: t.Ends[:0]}
 }
 
-// Drop takes the last value out again.
-func (t *Typed) Drop() {
-	n := len(t.Rows) - 1
-	t.Rows = t.Rows[:n]
-	if t.Kind != TypedText {
-		t.Bits = t.Bits[:n]
-		return
-	}
-	t.Ends = t.Ends[:n]
-	t.Text = t.Text[:t.Begin]
-	if n > 0 {
-		t.Text = t.Text[:t.Ends[n-1]]
-	}
-}
-
 // Slice is the values of the events from one place to another, which are a
 // batch of their own then.
 func (t *Typed) Slice(from, to uint32) *Typed {
