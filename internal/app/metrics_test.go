@@ -126,7 +126,8 @@ func metricsText(all map[string]*metric) string {
 
 <!-- Written by go test ./internal/app -run MetricsPage -update. Do not edit. -->
 
-` + "`GET /metrics`" + ` on each admin listener has these metrics in Prometheus' text format, and those of Go and of the process.
+` + "`GET /metrics`" + ` on each admin listener returns these metrics in Prometheus' text format. Metrics of Go and of the
+process follow.
 
 | metric | type | labels | role | meaning |
 |---|---|---|---|---|
