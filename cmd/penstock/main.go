@@ -102,7 +102,7 @@ func newRoot(s streams) *cobra.Command {
 		root.AddCommand(commands...)
 	}
 	add(groupRun, devCommand(), receiveCommand(), loadCommand(), setupCommand())
-	add(groupOperate, operationCommands()...)
+	add(groupOperate, append(operationCommands(), configCommand())...)
 	add(groupHelp, versionCommand())
 	root.AddCommand(loadAloneCommand(), benchCommand())
 	root.SetHelpCommand(helpCommand(root))

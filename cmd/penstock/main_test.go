@@ -26,6 +26,7 @@ func said(t *testing.T, args ...string) (out, errs string, err error) {
 // Wrong usage ends with errUsage, and names what is wrong and what was probably meant.
 func TestWrongUsage(t *testing.T) {
 	t.Chdir(t.TempDir())
+	t.Setenv("PENSTOCK_PROCESS_DRAIN", "1s") // a configuration
 	for _, tt := range []struct{ args, want string }{
 		{"", "Usage: penstock COMMAND"},
 		{"dlq", "Usage: penstock dlq COMMAND"},
@@ -153,8 +154,8 @@ func TestBinary(t *testing.T) {
 		{"version --json", 0, `{"version":"` + want.Version + `"`},
 		{"--help", 0, "Usage: penstock COMMAND"},
 		{"recieve", 2, "Did you mean"},
-		{"status --config none.yaml", 1, "penstock: config none.yaml: "},
-		{"status --config none.yaml --server http://127.0.0.1:1", 1, "penstock: config none.yaml: "},
+		{"status --config none.yaml", 1, "penstock: configuration: open none.yaml: "},
+		{"status --config none.yaml --server http://127.0.0.1:1", 1, "penstock: configuration: open none.yaml: "},
 	} {
 		cmd := exec.CommandContext(t.Context(), binary, strings.Fields(tt.args)...)
 		text, err := cmd.CombinedOutput()

@@ -86,15 +86,31 @@ func configFlag(fs *pflag.FlagSet, path *string) {
 	fs.StringVar(path, "config", "", "configuration `file` (default: ./penstock.yaml, or that of a dev stack here)")
 }
 
+// findConfig reads the file that --config names, or else the one here. Without a file, variables must set some field.
 func findConfig(path string) (config.Config, error) {
-	if path == "" {
-		path = config.Find()
-		if dir := filepath.Dir(path); dir == config.DevFolder {
-			if _, err := os.Stat(filepath.Join(dir, "dev.json")); err != nil {
-				return config.Config{}, fmt.Errorf("no dev stack runs in %s: start it with \"penstock dev\", "+
-					"or name a configuration with --config", dir)
-			}
-		}
+	path, err := configPath(path)
+	if err != nil {
+		return config.Config{}, err
+	}
+	if path == "" && !config.InEnvironment(os.Environ()) {
+		dir, _ := os.Getwd()
+		return config.Config{}, fmt.Errorf("no configuration: %s has no penstock.yaml, and no variable "+
+			"PENSTOCK_SECTION_FIELD is set. Copy penstock.example.yaml there, or name a file with --config", dir)
 	}
 	return config.Load(path, os.Environ())
+}
+
+// configPath is the file that a command reads; empty: there is none.
+func configPath(path string) (string, error) {
+	if path != "" {
+		return path, nil
+	}
+	path = config.Find()
+	if dir := filepath.Dir(path); dir == config.DevFolder {
+		if _, err := os.Stat(filepath.Join(dir, "dev.json")); err != nil {
+			return "", fmt.Errorf("no dev stack runs in %s: start it with \"penstock dev\", "+
+				"or name a configuration with --config", dir)
+		}
+	}
+	return path, nil
 }

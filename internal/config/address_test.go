@@ -27,7 +27,7 @@ func TestAddresses(t *testing.T) {
 			`status.admins[1] "http://a:8081?[HIDDEN]": want a URL`},
 	} {
 		cfg := Default()
-		if err := ParseStrict([]byte(tt.in), nil, &cfg); err != nil {
+		if err := ParseStrict("c.yaml", []byte(tt.in), nil, &cfg); err != nil {
 			t.Fatal(err)
 		}
 		err := cfg.check(nil)

@@ -1,9 +1,9 @@
 // Package config holds every setting of the program: the fields with their units and defaults (config.go), the file
-// (file.go), the environment that overrides it (environment.go), and the checks of both (validate.go). It imports no
-// stage.
+// (file.go), the environment that overrides it (environment.go), the checks of both (validate.go), and where each value
+// comes from (sources.go). It imports no stage.
 //
-// A new setting is a field here, with its default in its tag, and a line in penstock.example.yaml. Its role reads it in
-// internal/app.
+// A new setting is a field here, with its default and its description in tags. penstock.example.yaml,
+// docs/reference/configuration.md and the JSON Schema are generated from the tags. Its role reads it in internal/app.
 package config
 
 import (
@@ -11,200 +11,200 @@ import (
 	"reflect"
 )
 
-// Config is the one file of all roles. penstock.example.yaml beside the README describes every field for operators; a
-// test checks that both have the same fields and defaults.
+// Config is the one file of all roles. Tags: default (none: empty), doc, enum (the only values), min (of a number;
+// none: more than 0), secret (never shown), example (of a list's item).
 type Config struct {
-	Process    Process    `yaml:"process"`
-	Admin      Admin      `yaml:"admin"`
-	Receiver   Receiver   `yaml:"receiver"`
-	Batcher    Batcher    `yaml:"batcher"`
-	Errors     Errors     `yaml:"errors"`
-	Storage    Storage    `yaml:"storage"`
-	Queue      Queue      `yaml:"queue"`
-	ClickHouse ClickHouse `yaml:"clickhouse"`
-	Loader     Loader     `yaml:"loader"`
-	Sweep      Sweep      `yaml:"sweep"`
-	LLM        LLM        `yaml:"llm"`
-	Schemas    Schemas    `yaml:"schemas"`
-	Status     Status     `yaml:"status"`
-	Imports    []Import   `yaml:"imports"`
+	Process    Process    `yaml:"process" doc:"All roles."`
+	Admin      Admin      `yaml:"admin" doc:"The listener for operators: /livez, /readyz, /metrics, /version, /status and the operators' API. Clients must not reach it. Give each role on a machine a separate address."`
+	Receiver   Receiver   `yaml:"receiver" doc:"The listener for clients, and the limits of a request."`
+	Batcher    Batcher    `yaml:"batcher" doc:"The write-ahead log (WAL), and the objects made from it."`
+	Errors     Errors     `yaml:"errors" doc:"Limits of the errors pipeline, separate from those of events."`
+	Storage    Storage    `yaml:"storage" doc:"The object store: MinIO, R2, S3 or another with the S3 API and conditional PUT."`
+	Queue      Queue      `yaml:"queue" doc:"NATS JetStream, for notifications."`
+	ClickHouse ClickHouse `yaml:"clickhouse" doc:"The database of the tables and the load ledger."`
+	Loader     Loader     `yaml:"loader" doc:"Loading of objects into ClickHouse."`
+	Sweep      Sweep      `yaml:"sweep" doc:"Sweeps find objects whose notification was lost. One loader at a time runs them."`
+	LLM        LLM        `yaml:"llm" doc:"LLM calls (docs/guides/llm.md)."`
+	Schemas    Schemas    `yaml:"schemas" doc:"JSON Schemas of events' properties (docs/guides/schemas.md)."`
+	Status     Status     `yaml:"status" doc:"What the command status asks."`
+	Imports    []Import   `yaml:"imports" doc:"Layouts of files that you put below events/ (docs/guides/imports.md). The longest prefix wins." example:"{prefix: events/imports/crm/, name: event_type, timestamp: event_time, event_id: uuid, user_id: user.id}"`
 }
 
 // Process is what all roles share.
 type Process struct {
-	Drain     Duration `yaml:"drain" default:"30s"`       // after SIGTERM; the rest is left to the next start
-	LogLevel  string   `yaml:"log_level" default:"info"`  // debug, info, warn or error
-	LogFormat string   `yaml:"log_format" default:"text"` // text or json
+	Drain     Duration `yaml:"drain" default:"30s" doc:"Time to finish after SIGTERM. Batches that are not stored then stay on disk for the next start."`
+	LogLevel  string   `yaml:"log_level" default:"info" enum:"debug info warn error" doc:"Least level that is logged."`
+	LogFormat string   `yaml:"log_format" default:"text" enum:"text json" doc:"Format of log lines on standard error."`
 }
 
 // Admin is the listener for operators.
 type Admin struct {
-	Listen    string    `yaml:"listen" default:"127.0.0.1:8081"`
-	Token     string    `yaml:"token"`      // of the operators' API; empty: it is off
-	TokenFile string    `yaml:"token_file"` // in place of Token; read again when it changes
-	Hosts     []string  `yaml:"hosts"`      // names in the Host header, beside localhost and addresses; "*": any
-	TLS       ServerTLS `yaml:"tls"`
+	Listen    string    `yaml:"listen" default:"127.0.0.1:8081" doc:"Address, as host:port."`
+	Token     string    `yaml:"token" secret:"true" doc:"Token of the operators' API (/v1/…, docs/openapi.json). Empty: the API is off."`
+	TokenFile string    `yaml:"token_file" doc:"File with the token, instead of token. It is read again when it changes."`
+	Hosts     []string  `yaml:"hosts" doc:"Names accepted in the Host header, beside localhost, IP addresses and the name in listen. \"*\": any."`
+	TLS       ServerTLS `yaml:"tls" doc:"Certificate. It is read again when its files change. Empty: plain HTTP."`
 }
 
 // Receiver is what clients send to.
 type Receiver struct {
-	Listen         string   `yaml:"listen" default:":8080"`
-	OTLPGRPCListen string   `yaml:"otlp_grpc_listen"` // empty: off
-	Name           string   `yaml:"name"`             // in keys of objects; empty: of the host, with a random part
-	Durability     string   `yaml:"durability" default:"disk"`
-	Keys           []Key    `yaml:"keys"`
-	Projects       string   `yaml:"projects"`                        // file of projects; empty: only Keys
-	MaxBody        Size     `yaml:"max_body" default:"256MiB"`       // of a request as sent
-	MaxDecoded     Size     `yaml:"max_decoded" default:"256MiB"`    // of a request, decompressed
-	SmallBody      Size     `yaml:"small_body" default:"4MiB"`       // of a request whose key is not for large ones
-	MaxEvent       Size     `yaml:"max_event" default:"100MiB"`      // with its large values
-	MaxEvents      int      `yaml:"max_events" default:"50000"`      // of a request
-	BlobThreshold  Size     `yaml:"blob_threshold" default:"64KiB"`  // larger values leave their row; 0: none do
-	MaxDepth       int      `yaml:"max_depth" default:"64"`          // of an event's nesting
-	MaxMemory      Size     `yaml:"max_memory" default:"96MiB"`      // of all requests together
-	MaxSpool       Size     `yaml:"max_spool" default:"4GiB"`        // of all large bodies, on disk
-	ReadTimeout    Duration `yaml:"read_timeout" default:"30s"`      // for a body, or a part of a large one
-	RetryAfter     Duration `yaml:"retry_after" default:"5s"`        // sent with a 503
-	Origins        []string `yaml:"cors_origins" default:"['*']"`    // that browsers may send from
-	TrustedProxies []string `yaml:"trusted_proxies"`                 // networks; they may name the client
-	ClientIPHeader string   `yaml:"client_ip_header"`                // empty: x-forwarded-for, or else forwarded
-	CountryHeader  string   `yaml:"country_header"`                  // empty: none
-	SessionReplay  bool     `yaml:"session_replay"`                  // ask posthog-js to record sessions
-	MaxConnections int      `yaml:"max_connections" default:"10000"` // of clients at once
-	MaxKeyless     int      `yaml:"max_keyless" default:"128"`       // bodies of an address before their key is known
+	Listen         string   `yaml:"listen" default:":8080" doc:"Address for HTTP, as host:port."`
+	OTLPGRPCListen string   `yaml:"otlp_grpc_listen" doc:"Address for OTLP over gRPC, as :4317. It uses HTTP/2, without TLS unless receiver.tls is set. Empty: off."`
+	Name           string   `yaml:"name" doc:"Name in the keys of objects: 1 to 64 letters, digits, '.', '-' and '_'. Empty: the host name and a random part, stored in batcher.dir."`
+	Durability     string   `yaml:"durability" default:"disk" enum:"memory disk object" doc:"Where an event is stored before a 2xx answer, unless the request has ?durability=."`
+	Keys           []Key    `yaml:"keys" doc:"API keys. Those of receiver.projects can change without a restart." example:"{project: game, sha256: SHA-256 of the key in hex, min_durability: memory}"`
+	Projects       string   `yaml:"projects" doc:"File with projects, API keys and limits (docs/guides/projects.md). It is read again when it changes. Empty: only receiver.keys."`
+	MaxBody        Size     `yaml:"max_body" default:"256MiB" doc:"Largest request as sent."`
+	MaxDecoded     Size     `yaml:"max_decoded" default:"256MiB" doc:"Largest request after decompression."`
+	SmallBody      Size     `yaml:"small_body" default:"4MiB" doc:"Largest request, sent or decompressed, of a project's key without large, or of a key that is not known yet."`
+	MaxEvent       Size     `yaml:"max_event" default:"100MiB" doc:"Largest event with its large values. Without them the limit is 8MiB."`
+	MaxEvents      int      `yaml:"max_events" default:"50000" doc:"Most events of a request."`
+	BlobThreshold  Size     `yaml:"blob_threshold" default:"64KiB" min:"0" doc:"Larger values become blobs below blobs/events/; the row keeps a blob reference. 0: no blobs."`
+	MaxDepth       int      `yaml:"max_depth" default:"64" doc:"Deepest nesting of an event."`
+	MaxMemory      Size     `yaml:"max_memory" default:"96MiB" doc:"Memory of all requests together: bodies up to 1MiB, decompressors, events. Beyond it: 503."`
+	MaxSpool       Size     `yaml:"max_spool" default:"4GiB" doc:"Disk of all larger bodies together, in batcher.dir/spool. Beyond it: 503."`
+	ReadTimeout    Duration `yaml:"read_timeout" default:"30s" doc:"Time for a body, or for each part of one above 1MiB, which needs 32KiB per second. Beyond it: 408."`
+	RetryAfter     Duration `yaml:"retry_after" default:"5s" doc:"Retry-After header of a 503."`
+	Origins        []string `yaml:"cors_origins" default:"['*']" doc:"Origins that browsers may send from."`
+	TrustedProxies []string `yaml:"trusted_proxies" doc:"Networks of the proxies in front of the receiver, as 10.0.0.0/8. Only they may name the client's address."`
+	ClientIPHeader string   `yaml:"client_ip_header" doc:"Header with the client's address, as cf-connecting-ip. Empty: X-Forwarded-For, else Forwarded."`
+	CountryHeader  string   `yaml:"country_header" doc:"Header with the client's country, as CF-IPCountry. Empty: none."`
+	SessionReplay  bool     `yaml:"session_replay" default:"false" doc:"Ask posthog-js to record sessions. Recordings are large."`
+	MaxConnections int      `yaml:"max_connections" default:"10000" doc:"Connections at once. A further one replaces the oldest without a known key, or is closed."`
+	MaxKeyless     int      `yaml:"max_keyless" default:"128" doc:"Bodies that one client address may send at once before their key is known. Behind a proxy, set trusted_proxies."`
 
-	TLS ServerTLS `yaml:"tls"`
+	TLS ServerTLS `yaml:"tls" doc:"Certificate, as admin.tls. Clients may use HTTP/2 then."`
 }
 
 // Key is a key of the configuration. Those of projects are in another file (internal/projects).
 type Key struct {
-	Project       string `yaml:"project"`
-	SHA256        string `yaml:"sha256"`         // of the key, 64 hex digits
-	Secret        string `yaml:"secret"`         // with which GameAnalytics' clients sign; empty: none
-	MinDurability string `yaml:"min_durability"` // empty: memory
+	Project       string `yaml:"project" doc:"Project of the key."`
+	SHA256        string `yaml:"sha256" doc:"SHA-256 of the key, 64 hex digits."`
+	Secret        string `yaml:"secret" secret:"true" doc:"Secret with which GameAnalytics' clients sign. Empty: none."`
+	MinDurability string `yaml:"min_durability" doc:"Lowest durability that requests may ask for: memory, disk or object. Empty: memory."`
 }
 
 // Batcher is the write-ahead log and what makes objects of it.
 type Batcher struct {
-	Dir           string   `yaml:"dir" default:"penstock-data"`
-	Format        string   `yaml:"format" default:"parquet"`     // of objects: parquet or ndjson
-	RollAge       Duration `yaml:"roll_age" default:"90s"`       // a batch becomes an object at this age,
-	RollBytes     Size     `yaml:"roll_bytes" default:"64MiB"`   // or when its object is estimated at this size,
-	RollRows      int64    `yaml:"roll_rows" default:"2000000"`  // or with this number of events
-	MaxSegment    Size     `yaml:"max_segment" default:"512MiB"` // of a batch on disk, before it is encoded
-	MaxDisk       Size     `yaml:"max_disk" default:"8GiB"`      // of all batches on disk; beyond it 503
-	ObjectWait    Duration `yaml:"object_wait" default:"200ms"`  // from a request for durability object to the roll
-	ObjectTimeout Duration `yaml:"object_timeout" default:"30s"` // until such a request is answered by 503
-	Uploads       int      `yaml:"uploads" default:"2"`          // at once
-	PutTimeout    Duration `yaml:"put_timeout" default:"2m"`     // of one PUT
-	BackoffMin    Duration `yaml:"backoff_min" default:"200ms"`  // between PUTs that fail
-	BackoffMax    Duration `yaml:"backoff_max" default:"20s"`
+	Dir           string   `yaml:"dir" default:"penstock-data" doc:"Folder of the WAL, on a local disk. Each receiver needs a separate one."`
+	Format        string   `yaml:"format" default:"parquet" enum:"parquet ndjson" doc:"Format of objects. NDJSON is compressed with zstd."`
+	RollAge       Duration `yaml:"roll_age" default:"90s" doc:"A batch becomes an object at this age,"`
+	RollBytes     Size     `yaml:"roll_bytes" default:"64MiB" doc:"or when its object is estimated at this size,"`
+	RollRows      int64    `yaml:"roll_rows" default:"2000000" doc:"or with this number of events."`
+	MaxSegment    Size     `yaml:"max_segment" default:"512MiB" doc:"Largest batch on disk, before it is encoded."`
+	MaxDisk       Size     `yaml:"max_disk" default:"8GiB" doc:"Disk of all waiting batches. Beyond it: 503."`
+	ObjectWait    Duration `yaml:"object_wait" default:"200ms" doc:"Time from a request with durability object to the roll, which it shares with others."`
+	ObjectTimeout Duration `yaml:"object_timeout" default:"30s" doc:"Longest wait of such a request. Beyond it: 503."`
+	Uploads       int      `yaml:"uploads" default:"2" doc:"Encoders and uploads at once."`
+	PutTimeout    Duration `yaml:"put_timeout" default:"2m" doc:"Time for one PUT."`
+	BackoffMin    Duration `yaml:"backoff_min" default:"200ms" doc:"Shortest wait after a failed PUT."`
+	BackoffMax    Duration `yaml:"backoff_max" default:"20s" doc:"Longest wait after a failed PUT."`
 }
 
-// Errors are the limits of the errors pipeline, which must not take the events' room.
+// Errors are the limits of the errors pipeline.
 type Errors struct {
-	MaxDisk       Size `yaml:"max_disk" default:"1GiB"`        // of its batches on disk
-	MaxMemory     Size `yaml:"max_memory" default:"48MiB"`     // of failures not yet in a batch
-	BlobThreshold Size `yaml:"blob_threshold" default:"1MiB"`  // raw bytes beyond it become a blob
-	AnonymousRate Size `yaml:"anonymous_rate" default:"64KiB"` // bytes a second of clients without a known key; 0: none
+	MaxDisk       Size `yaml:"max_disk" default:"1GiB" doc:"Disk of its waiting batches."`
+	MaxMemory     Size `yaml:"max_memory" default:"48MiB" doc:"Memory of failure records that are in no batch yet."`
+	BlobThreshold Size `yaml:"blob_threshold" default:"1MiB" doc:"Larger raw payloads become blobs below blobs/errors/."`
+	AnonymousRate Size `yaml:"anonymous_rate" default:"64KiB" min:"0" doc:"Bytes per second kept of requests without a known key, and 16 times as much at once. The rest is counted. 0: none are kept."`
 }
 
 // Storage is the object store.
 type Storage struct {
-	Endpoint  string `yaml:"endpoint"` // URL; empty: AWS
-	Region    string `yaml:"region" default:"us-east-1"`
-	Bucket    string `yaml:"bucket" default:"penstock"`
-	AccessKey string `yaml:"access_key"`
-	SecretKey string `yaml:"secret_key"`
-	PathStyle bool   `yaml:"path_style" default:"true"`                           // the bucket is not in the host name
-	Notify    string `yaml:"notify" default:"storage"`                            // who notifies: storage, self or none
-	NotifyARN string `yaml:"notify_arn" default:"arn:minio:sqs::{PIPELINE}:nats"` // empty: leave the bucket's rules alone
+	Endpoint  string `yaml:"endpoint" doc:"URL of the S3 API, as http://127.0.0.1:9000. Empty: AWS."`
+	Region    string `yaml:"region" default:"us-east-1" doc:"Region. R2: auto."`
+	Bucket    string `yaml:"bucket" default:"penstock" doc:"Name of the bucket."`
+	AccessKey string `yaml:"access_key" doc:"Access key ID."`
+	SecretKey string `yaml:"secret_key" secret:"true" doc:"Secret access key."`
+	PathStyle bool   `yaml:"path_style" default:"true" doc:"The bucket is in the path, not in the host name, as MinIO wants it."`
+	Notify    string `yaml:"notify" default:"storage" enum:"storage self none" doc:"Where notifications of new objects come from. storage: the store's notification rules. self: the receiver, after its PUT. none: there is no queue; loaders sweep."`
+	NotifyARN string `yaml:"notify_arn" default:"arn:minio:sqs::{PIPELINE}:nats" doc:"Target of the notification rules that setup creates. {PIPELINE} becomes EVENTS or ERRORS. Empty: setup leaves the rules alone."`
 
-	TLS ClientTLS `yaml:"tls"`
+	TLS ClientTLS `yaml:"tls" doc:"Files for an https endpoint."`
 }
 
 // Queue is NATS, for notifications.
 type Queue struct {
-	URL      string   `yaml:"url" default:"nats://127.0.0.1:4222"` // several with commas
-	User     string   `yaml:"user"`
-	Password string   `yaml:"password"`
-	Creds    string   `yaml:"creds"`                    // file; empty: none
-	AckWait  Duration `yaml:"ack_wait" default:"20s"`   // a loader that is silent for longer loses its object
-	MaxAge   Duration `yaml:"max_age" default:"168h"`   // of a notification
-	MaxBytes Size     `yaml:"max_bytes" default:"1GiB"` // of a stream
-	Replicas int      `yaml:"replicas" default:"1"`     // of a stream
+	URL      string   `yaml:"url" default:"nats://127.0.0.1:4222" doc:"URL of the server. Separate several with commas."`
+	User     string   `yaml:"user" doc:"User."`
+	Password string   `yaml:"password" secret:"true" doc:"Password."`
+	Creds    string   `yaml:"creds" doc:"Credentials file. Empty: none."`
+	AckWait  Duration `yaml:"ack_wait" default:"20s" doc:"After this silence of a loader, another one gets its object."`
+	MaxAge   Duration `yaml:"max_age" default:"168h" doc:"Age at which a notification is deleted."`
+	MaxBytes Size     `yaml:"max_bytes" default:"1GiB" doc:"Largest stream."`
+	Replicas int      `yaml:"replicas" default:"1" doc:"Replicas of a stream."`
 
-	TLS ClientTLS `yaml:"tls"`
+	TLS ClientTLS `yaml:"tls" doc:"Files for TLS. The connection uses TLS if one is set, or if url begins with tls://."`
 }
 
 // ClickHouse is the database of tables and ledger.
 type ClickHouse struct {
-	Addresses []string `yaml:"addresses" default:"['127.0.0.1:9000']"` // host:port of the native protocol
-	Database  string   `yaml:"database" default:"penstock"`
-	User      string   `yaml:"user" default:"default"`
-	Password  string   `yaml:"password"`
-	Timeout   Duration `yaml:"timeout" default:"5m"` // of one insert
-	Columns   []Column `yaml:"columns"`              // that events are to have beside their own
+	Addresses []string `yaml:"addresses" default:"['127.0.0.1:9000']" doc:"Servers as host:port of the native protocol: port 9000, with TLS 9440."`
+	Database  string   `yaml:"database" default:"penstock" doc:"Database of the tables."`
+	User      string   `yaml:"user" default:"default" doc:"User."`
+	Password  string   `yaml:"password" secret:"true" doc:"Password."`
+	Timeout   Duration `yaml:"timeout" default:"5m" doc:"Time for one insert."`
+	Columns   []Column `yaml:"columns" doc:"Columns of properties that queries need often (docs/guides/columns.md). setup adds them to events and never drops one." example:"{name: level, path: level, type: Int64}"`
 
-	StorageEndpoint string `yaml:"storage_endpoint"` // URL by which ClickHouse reaches the store; empty: storage.endpoint
+	StorageEndpoint string `yaml:"storage_endpoint" doc:"URL by which ClickHouse reaches the S3 API, to decode imports in Parquet, ORC, Avro and Arrow. Empty: storage.endpoint."`
 
-	TLS ClickHouseTLS `yaml:"tls"`
+	TLS ClickHouseTLS `yaml:"tls" doc:"Files for TLS. \"tls: true\" trusts the system's CAs."`
 }
 
 // Column is a column of one property.
 type Column struct {
-	Name string `yaml:"name"`
-	Path string `yaml:"path"` // keys joined by dots; empty: the name
-	Type string `yaml:"type"`
+	Name string `yaml:"name" doc:"Name of the column."`
+	Path string `yaml:"path" doc:"Keys of the property, joined by dots. Empty: the name."`
+	Type string `yaml:"type" doc:"String, LowCardinality(String), Int64, Float64, Bool, DateTime64(3) or UUID."`
 }
 
 // Loader loads objects into ClickHouse.
 type Loader struct {
-	Name        string   `yaml:"name"`                     // in the ledger; empty: of the host and the process
-	Workers     int      `yaml:"workers" default:"2"`      // objects at once, for each pipeline
-	Dir         string   `yaml:"dir"`                      // for objects that are being loaded; empty: of the system
-	BackoffMin  Duration `yaml:"backoff_min" default:"1s"` // between attempts at one object
-	BackoffMax  Duration `yaml:"backoff_max" default:"5m"`
-	MaxAttempts int      `yaml:"max_attempts" default:"10"` // that may fail through the object's own fault
+	Name        string   `yaml:"name" doc:"Name in the load ledger. Empty: host name and process id."`
+	Workers     int      `yaml:"workers" default:"2" doc:"Objects loaded at once, per pipeline."`
+	Dir         string   `yaml:"dir" doc:"Folder for objects while they are loaded. Empty: the system's temporary folder."`
+	BackoffMin  Duration `yaml:"backoff_min" default:"1s" doc:"Shortest wait before the next attempt at an object."`
+	BackoffMax  Duration `yaml:"backoff_max" default:"5m" doc:"Longest wait before the next attempt at an object."`
+	MaxAttempts int      `yaml:"max_attempts" default:"10" doc:"Attempts that may fail because of the object. Then it is a dead letter."`
 
-	MaxUnfinished int `yaml:"max_unfinished" default:"5"` // attempts in a row that are killed; then it is loaded alone
+	MaxUnfinished int `yaml:"max_unfinished" default:"5" doc:"Attempts in a row that may be killed. Then the object is loaded alone, in a process with a memory limit."`
 }
 
 // Sweep finds objects whose notification was lost.
 type Sweep struct {
-	Every Duration `yaml:"every" default:"5m"`
-	Span  Duration `yaml:"span" default:"168h"` // how far back
-	Grace Duration `yaml:"grace" default:"2m"`  // an object that was stored less than this ago is left alone
-	Poll  Duration `yaml:"poll" default:"10s"`  // without a queue: between two looks at the last hour
+	Every Duration `yaml:"every" default:"5m" doc:"Time between two sweeps."`
+	Span  Duration `yaml:"span" default:"168h" doc:"How far back a sweep looks."`
+	Grace Duration `yaml:"grace" default:"2m" doc:"Objects stored less than this ago are left alone: their notification may be on its way."`
+	Poll  Duration `yaml:"poll" default:"10s" doc:"Without a queue (storage.notify is none): time between two looks at the last hour."`
 
-	FullEvery Duration `yaml:"full_every" default:"24h"` // between two listings of the whole bucket; 0: never
-	FullRate  int      `yaml:"full_rate" default:"10"`   // list requests a second of it
+	FullEvery Duration `yaml:"full_every" default:"24h" min:"0" doc:"Time between two listings of the whole bucket, which find imports outside span. 0s: never."`
+	FullRate  int      `yaml:"full_rate" default:"10" doc:"Most list requests per second of it. Each lists 1000 keys."`
 }
 
 // Schemas are those of events' properties.
 type Schemas struct {
-	Dir  string `yaml:"dir"`
-	Mode string `yaml:"mode" default:"off"` // off, report or enforce
+	Dir  string `yaml:"dir" doc:"Folder with NAME.json or NAME.v2.json, by an event's name and version. It is read again when it changes."`
+	Mode string `yaml:"mode" default:"off" enum:"off report enforce" doc:"What happens to an event that does not match. report: it is accepted, and a failure record is stored. enforce: it is rejected."`
 }
 
 // LLM is what language models cost.
 type LLM struct {
-	Prices []Price `yaml:"prices"`
+	Prices []Price `yaml:"prices" doc:"Prices of models, in USD per million tokens. setup replaces all earlier prices by these." example:"{model: 'gpt-4o*', provider: openai, input: 2.5, cached_input: 1.25, output: 10}"`
 }
 
 // Price is that of a model, in USD per million tokens.
 type Price struct {
-	Model    string   `yaml:"model"`    // * is for anything
-	Provider string   `yaml:"provider"` // empty: any
-	Input    float64  `yaml:"input"`
-	Cached   *float64 `yaml:"cached_input"` // nil: as Input
-	Output   float64  `yaml:"output"`
+	Model    string   `yaml:"model" doc:"Name of the model; * matches anything. The longest match wins."`
+	Provider string   `yaml:"provider" doc:"Provider. Empty: any."`
+	Input    float64  `yaml:"input" doc:"USD per million input tokens."`
+	Cached   *float64 `yaml:"cached_input" doc:"USD per million cached input tokens. Absent: as input."`
+	Output   float64  `yaml:"output" doc:"USD per million output tokens."`
 }
 
 // Status is what penstock status asks.
 type Status struct {
-	Admins []string  `yaml:"admins"` // URLs of admin listeners; empty: of admin.listen
-	TLS    ClientTLS `yaml:"tls"`
+	Admins []string  `yaml:"admins" doc:"URLs of the admin listeners of receivers and loaders. Empty: that of admin.listen."`
+	TLS    ClientTLS `yaml:"tls" doc:"Files for requests to admin listeners, also of commands with --server."`
 }
 
 // Default is the configuration of an empty file: the defaults in the fields' tags.

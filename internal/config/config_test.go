@@ -18,7 +18,7 @@ func TestExampleConfigIsTheDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	var cfg Config
-	if err := ParseStrict(text, nil, &cfg); err != nil {
+	if err := ParseStrict("", text, nil, &cfg); err != nil {
 		t.Fatal(err)
 	}
 	want := Default()
@@ -42,34 +42,34 @@ func TestExampleConfigIsTheDefault(t *testing.T) {
 
 func TestParseConfig(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
-		{"unknown section", "receiver:\n  listen: :1\nreciever:\n  name: x\n", "line 3: unknown field reciever"},
-		{"unknown field", "receiver:\n  listen: :1\n  listne: :2\n", "line 3: unknown field receiver.listne"},
+		{"unknown section", "receiver:\n  listen: :1\nreciever:\n  name: x\n", "unknown field reciever (from c.yaml:3): did you mean receiver?"},
+		{"unknown field", "receiver:\n  listen: :1\n  listne: :2\n", "unknown field receiver.listne (from c.yaml:3): did you mean listen?"},
 		{"unknown field in a list", "receiver:\n  keys:\n    - {project: a, sha: b}\n",
-			"line 3: unknown field receiver.keys.sha"},
-		{"bad duration", "batcher:\n  roll_age: 90\n", `line 2: "90" is not a duration`},
-		{"bad size", "batcher:\n  max_disk: 8GB\n", `line 2: "8GB" is not a size`},
-		{"size too large", "batcher:\n  max_disk: 99999999999TiB\n", "is not a size"},
-		{"wrong type", "receiver:\n  max_events: many\n", "line 2: cannot unmarshal"},
-		{"missing variable", "storage:\n  secret_key: ${NOT_SET}\n", "line 2: ${NOT_SET} is not set"},
-		{"not a map", "receiver: 5\n", "line 1: receiver: want fields"},
+			"unknown field receiver.keys[0].sha (from c.yaml:3): known are project, sha256"},
+		{"bad duration", "batcher:\n  roll_age: 90\n", `batcher.roll_age "90" (from c.yaml:2): want a duration, as 200ms, 90s, 5m or 24h`},
+		{"bad size", "batcher:\n  max_disk: 8GB\n", `batcher.max_disk "8GB" (from c.yaml:2): want a size, as 4096, 64KiB`},
+		{"size too large", "batcher:\n  max_disk: 99999999999TiB\n", "want a size"},
+		{"wrong type", "receiver:\n  max_events: many\n", `receiver.max_events "many" (from c.yaml:2): want a whole number`},
+		{"missing variable", "storage:\n  secret_key: ${NOT_SET}\n", "storage.secret_key (from c.yaml:2): ${NOT_SET} is not set in the environment: set it"},
+		{"not a map", "receiver: 5\n", "receiver (from c.yaml:1): want fields"},
 		{"a second document", "receiver:\n  listen: :1\n---\nbatcher:\n  dir: x\n",
-			"line 3: a second YAML document begins here"},
-		{"a list", "- receiver\n", "line 1: want fields"},
-		{"an empty second document", "receiver:\n  listen: :1\n---\n", "line 3: a second YAML document begins here"},
-		{"a broken second document", "receiver:\n  listen: :1\n---\n[", "line 4: "},
+			"(from c.yaml:3): a second YAML document begins here"},
+		{"a list", "- receiver\n", "the file (from c.yaml:1): want fields"},
+		{"an empty second document", "receiver:\n  listen: :1\n---\n", "(from c.yaml:3): a second YAML document begins here"},
+		{"a broken second document", "receiver:\n  listen: :1\n---\n[", "YAML syntax (from c.yaml:4): "},
 		{"something behind the end", "receiver:\n  listen: :1\n...\nbatcher: {}\n", "did not find expected <document start>"},
-		{"twice", "receiver:\n  listen: :1\n  listen: :2\n", "line 3: mapping key \"listen\" already defined"},
+		{"twice", "receiver:\n  listen: :1\n  listen: :2\n", "receiver.listen (from c.yaml:3): it is set in line 2 already: remove one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cfg := Default()
-			err := ParseStrict([]byte(tt.text), nil, &cfg)
+			err := ParseStrict("c.yaml", []byte(tt.text), nil, &cfg)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
 	}
 	for _, text := range []string{"", "# nothing\n", "---\n", "---\nreceiver: {}\n...\n# end\n"} {
-		if err := ParseStrict([]byte(text), nil, &Config{}); err != nil {
+		if err := ParseStrict("c.yaml", []byte(text), nil, &Config{}); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -10,50 +11,72 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // overrideConfig takes PENSTOCK_SECTION_FIELD, in YAML (lists also as a, b), and for a section's own texts
-// PENSTOCK_SECTION_FIELD_FILE, the name of a file that holds the value.
-//
-// It returns the variables by the fields that they set.
-func overrideConfig(env map[string]string, cfg *Config) (from map[string]string, err error) {
-	from = map[string]string{}
+// PENSTOCK_SECTION_FIELD_FILE, the name of a file that holds the value. It notes the variables in sources.
+func overrideConfig(env map[string]string, cfg *Config, sources Sources) error {
 	known := overrides(cfg)
-	for name, value := range env {
-		if IsOverride(name) && !isKnown(known, name) && !serviceLink.MatchString(name+"="+value) {
-			return nil, fmt.Errorf("environment variable %s sets no field of the configuration; correct or unset it", name)
-		}
-	}
-	for name, target := range known {
-		if file, ok := env[name+"_FILE"]; ok && target.hasFile {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				return nil, fmt.Errorf("%s_FILE (the file of %s): %w", name, target.field, err)
-			}
-			target.SetString(string(bytes.TrimRight(text, "\r\n")))
-			from[target.field] = name + "_FILE"
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if IsOverride(name) && !isKnown(known, name) && !serviceLink.MatchString(name+"="+env[name]) {
+			errs = append(errs, unknownVariable(known, name))
 		}
 	}
 	// A whole before its parts: PENSTOCK_RECEIVER_TLS before PENSTOCK_RECEIVER_TLS_CERT.
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		target := known[name]
+		if file, ok := env[name+"_FILE"]; ok && target.hasFile {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s (from %s_FILE): %w", target.field, name, err))
+			}
+			target.SetString(string(bytes.TrimRight(text, "\r\n")))
+			sources.set(target.field, name+"_FILE")
+		}
 		text, ok := env[name]
 		if !ok {
 			continue
 		}
-		from[target.field] = name
+		sources.set(target.field, name)
 		if target.Kind() == reflect.String {
 			target.SetString(text)
 			continue
 		}
-		if target.Type() == reflect.TypeFor[[]string]() && !strings.HasPrefix(strings.TrimSpace(text), "[") {
-			text = "[" + text + "]" // a, b
-		}
-		if err := DecodeYAML([]byte(text), target.Addr().Interface()); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		if err := target.parse(name, text); err != nil {
+			errs = append(errs, err)
 		}
 	}
-	return from, nil
+	return errors.Join(errs...)
+}
+
+func unknownVariable(known map[string]override, name string) error {
+	hint := "correct or unset it"
+	if best := closest(name, slices.Sorted(maps.Keys(known))); best != "" {
+		hint = fmt.Sprintf("did you mean %s?", best)
+	}
+	return fmt.Errorf("environment variable %s sets no field of the configuration; %s", name, hint)
+}
+
+// parse reads a variable that is no text.
+func (o override) parse(name, text string) error {
+	if o.Type() == reflect.TypeFor[[]string]() && !strings.HasPrefix(strings.TrimSpace(text), "[") {
+		text = "[" + text + "]" // a, b
+	}
+	s := strict{sources: Sources{}, place: func(int) string { return name }}
+	var doc yaml.Node
+	if err := DecodeYAML([]byte(text), &doc); err != nil {
+		return s.syntax(err)
+	}
+	if len(doc.Content) == 0 {
+		return nil
+	}
+	if s.node(doc.Content[0], o.Type(), o.field); s.err() != nil {
+		return s.err()
+	}
+	return doc.Content[0].Decode(o.Addr().Interface())
 }
 
 // override is a field that a variable can set.
@@ -114,6 +137,15 @@ func IsOverride(name string) bool {
 		}
 	}
 	return false
+}
+
+// InEnvironment tells whether a variable sets a field.
+func InEnvironment(environ []string) bool {
+	known := overrides(&Config{})
+	return slices.ContainsFunc(environ, func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		return isKnown(known, name)
+	})
 }
 
 // serviceLink matches NAME=VALUE of what Kubernetes adds to each container for a service of its namespace. A service

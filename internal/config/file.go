@@ -1,183 +1,82 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
-	"reflect"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// Load reads the file (none where path is empty) over the defaults, and
-// the environment over the file.
+// Load reads the file (none where path is empty) over the defaults, and the environment over the file.
 func Load(path string, environ []string) (Config, error) {
-	cfg, err := load(path, Environment(environ))
-	if err != nil && path != "" {
-		return cfg, fmt.Errorf("config %s: %w", path, err)
-	} else if err != nil {
-		return cfg, fmt.Errorf("config: %w", err)
-	}
-	return cfg, nil
+	cfg, _, err := LoadSources(path, environ)
+	return cfg, err
 }
 
-func load(path string, env map[string]string) (Config, error) {
-	cfg := Default()
+// LoadSources is Load, and returns where each value comes from.
+func LoadSources(path string, environ []string) (Config, Sources, error) {
+	cfg, sources, err := load(path, Environment(environ))
+	if err == nil {
+		return cfg, sources, nil
+	}
+	text := err.Error()
+	if strings.Contains(text, "\n") { // one a line
+		text = "\n  " + strings.ReplaceAll(text, "\n", "\n  ")
+	} else {
+		text = " " + text
+	}
+	return cfg, sources, loadError{text, err}
+}
+
+// loadError is why a configuration cannot be used.
+type loadError struct {
+	text string
+	err  error
+}
+
+func (e loadError) Error() string { return "configuration:" + e.text }
+func (e loadError) Unwrap() error { return e.err }
+
+func load(path string, env map[string]string) (Config, Sources, error) {
+	cfg, sources := Default(), Sources{}
 	if path != "" {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			return cfg, err
+			return cfg, sources, unreadable(err)
 		}
-		if err := ParseStrict(text, env, &cfg); err != nil {
-			return cfg, err
+		if sources, err = parse(path, text, env, &cfg); err != nil {
+			return cfg, sources, err
 		}
 	}
-	from, err := overrideConfig(env, &cfg)
-	if err != nil {
-		return cfg, err
+	if err := overrideConfig(env, &cfg, sources); err != nil {
+		return cfg, sources, err
 	}
-	return cfg, cfg.check(from)
+	cfg.Process.LogLevel = strings.ToLower(cfg.Process.LogLevel)
+	return cfg, sources, cfg.check(sources)
 }
 
-// ParseStrict reads a YAML file over what cfg, a pointer to a struct, holds.
-func ParseStrict(text []byte, env map[string]string, cfg any) error {
-	var doc yaml.Node
-	if err := DecodeYAML(text, &doc); err != nil {
-		return err
+// unreadable says what to do about a file that cannot be read.
+func unreadable(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w; name another with --config, or copy penstock.example.yaml", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; let the user %s read it", err, userName())
 	}
-	if len(doc.Content) == 0 {
-		return nil // an empty file
-	}
-	root := doc.Content[0]
-	if err := checkKeys(root, reflect.TypeOf(cfg).Elem(), ""); err != nil {
-		return err
-	}
-	if err := expand(root, env); err != nil {
-		return err
-	}
-	return root.Decode(cfg)
+	return err
 }
 
-// DecodeYAML reads a text of one YAML document. It refuses a second one, which the YAML library would ignore.
-func DecodeYAML(text []byte, into any) error {
-	d := yaml.NewDecoder(bytes.NewReader(text))
-	if err := d.Decode(into); errors.Is(err, io.EOF) {
-		return nil
-	} else if err != nil {
-		return err
+// userName is who runs this process.
+func userName() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
 	}
-	var second yaml.Node
-	if err := d.Decode(&second); errors.Is(err, io.EOF) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	return fmt.Errorf(
-		`line %d: a second YAML document begins here, and only one is read: remove the "---" or the document`,
-		second.Line)
-}
-
-// checkKeys refuses a key that no field has, and one that stands twice.
-func checkKeys(n *yaml.Node, t reflect.Type, path string) error {
-	if t.Kind() == reflect.Slice && n.Kind == yaml.SequenceNode {
-		for _, item := range n.Content {
-			if err := checkKeys(item, t.Elem(), path); err != nil {
-				return err
-			}
-		}
-	}
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if t.Kind() == reflect.Map && n.Kind == yaml.MappingNode {
-		for i := 0; i < len(n.Content); i += 2 {
-			if err := checkKeys(n.Content[i+1], t.Elem(), path+n.Content[i].Value+"."); err != nil {
-				return err
-			}
-		}
-	}
-	if t.Kind() != reflect.Struct {
-		return nil
-	}
-	if n.Kind == yaml.ScalarNode && t == reflect.TypeFor[ClickHouseTLS]() {
-		return nil
-	}
-	if n.Kind != yaml.MappingNode {
-		if n.Tag == "!!null" {
-			return nil
-		}
-		if path == "" {
-			return fmt.Errorf("line %d: want fields, as \"name: value\", and not a list or a single value", n.Line)
-		}
-		return fmt.Errorf("line %d: %s: want fields below it", n.Line, strings.TrimSuffix(path, "."))
-	}
-	for i := 0; i < len(n.Content); i += 2 {
-		key := n.Content[i]
-		field, ok := fieldOf(t, key.Value)
-		if !ok {
-			return fmt.Errorf("line %d: unknown field %s%s%s", key.Line, path, key.Value, didYouMean(t, key.Value))
-		}
-		if err := checkKeys(n.Content[i+1], field.Type, path+key.Value+"."); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func fieldOf(t reflect.Type, name string) (reflect.StructField, bool) {
-	for f := range t.Fields() {
-		if f.Tag.Get("yaml") == name {
-			return f, true
-		}
-	}
-	return reflect.StructField{}, false
-}
-
-func didYouMean(t reflect.Type, name string) string {
-	var known []string
-	for f := range t.Fields() {
-		known = append(known, f.Tag.Get("yaml"))
-	}
-	return " (known: " + strings.Join(known, ", ") + ")"
-}
-
-var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
-
-// ErrUnset is that of a variable which a file refers to.
-var ErrUnset = errors.New("is not set in the environment")
-
-// expand puts the environment's values in place of ${NAME}, in values only.
-func expand(n *yaml.Node, env map[string]string) error {
-	if n.Kind == yaml.ScalarNode {
-		var missing string
-		value := variable.ReplaceAllStringFunc(n.Value, func(s string) string {
-			v, ok := env[s[2:len(s)-1]]
-			if !ok {
-				missing = s
-			}
-			return v
-		})
-		if missing != "" {
-			return fmt.Errorf("line %d: %s %w", n.Line, missing, ErrUnset)
-		}
-		if value != n.Value {
-			n.Value = value
-			if n.Style == 0 {
-				n.Tag = "" // a number from the environment is a number
-			}
-		}
-	}
-	for _, c := range n.Content {
-		if err := expand(c, env); err != nil {
-			return err
-		}
-	}
-	return nil
+	return fmt.Sprint(os.Getuid())
 }
 
 // DevFolder is the dev stack's folder below the current one.

@@ -62,7 +62,7 @@ func TestFind(t *testing.T) {
 
 func TestMissingFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "none.yaml")
-	if _, err := Load(path, nil); err == nil || !strings.Contains(err.Error(), "config "+path+": open") {
+	if _, err := Load(path, nil); err == nil || !strings.Contains(err.Error(), "configuration: open "+path) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -134,7 +134,7 @@ func TestValues(t *testing.T) {
 		var cfg struct {
 			V Size `yaml:"v"`
 		}
-		if err := ParseStrict([]byte("v: "+text), nil, &cfg); err != nil || cfg.V != want {
+		if err := ParseStrict("c.yaml", []byte("v: "+text), nil, &cfg); err != nil || cfg.V != want {
 			t.Errorf("%s: got %d, %v; want %d", text, cfg.V, err, want)
 		}
 	}
@@ -142,7 +142,7 @@ func TestValues(t *testing.T) {
 		var cfg struct {
 			V Size `yaml:"v"`
 		}
-		if err := ParseStrict([]byte("v: "+text), nil, &cfg); err == nil {
+		if err := ParseStrict("c.yaml", []byte("v: "+text), nil, &cfg); err == nil {
 			t.Errorf("%s is read as %d bytes", text, cfg.V)
 		}
 	}

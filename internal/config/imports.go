@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -13,17 +14,17 @@ import (
 // Import says where files below a prefix, which Penstock did not write,
 // have what an event needs.
 type Import struct {
-	Prefix     string `yaml:"prefix"`
-	Profile    string `yaml:"profile"`
-	Project    string `yaml:"project"`
-	Rows       string `yaml:"rows"`
-	Keep       bool   `yaml:"keep"`
-	Name       Paths  `yaml:"name"`
-	Timestamp  Paths  `yaml:"timestamp"`
-	EventID    Paths  `yaml:"event_id"`
-	UserID     Paths  `yaml:"user_id"`
-	SessionID  Paths  `yaml:"session_id"`
-	Properties Paths  `yaml:"properties"`
+	Prefix     string `yaml:"prefix" doc:"Prefix of the keys, below events/."`
+	Profile    string `yaml:"profile" doc:"Ready-made layout: amplitude, mixpanel, posthog, segment, ga4, litellm or langfuse. Empty: none."`
+	Project    string `yaml:"project" doc:"Project of the events. Empty: none."`
+	Rows       string `yaml:"rows" doc:"Path of the list of rows in a JSON document. Empty: each document is a row."`
+	Keep       bool   `yaml:"keep" doc:"Keep the members that other fields use in properties as well."`
+	Name       Paths  `yaml:"name" doc:"Path of the event's name, or =TEXT. The first path of a list that a row has counts."`
+	Timestamp  Paths  `yaml:"timestamp" doc:"Path of the time."`
+	EventID    Paths  `yaml:"event_id" doc:"Path of the event's id."`
+	UserID     Paths  `yaml:"user_id" doc:"Path of the user's id."`
+	SessionID  Paths  `yaml:"session_id" doc:"Path of the session's id."`
+	Properties Paths  `yaml:"properties" doc:"Path of the properties. Empty: the whole row."`
 }
 
 // Paths are where a row may have a value: a text for one, or a list, of which
@@ -41,7 +42,7 @@ func (p *Paths) UnmarshalYAML(n *yaml.Node) error {
 	}
 	var all []string
 	if err := n.Decode(&all); err != nil {
-		return fmt.Errorf("line %d: want a path or a list of paths", n.Line)
+		return errors.New("want a path or a list of paths")
 	}
 	*p = all
 	return nil

@@ -12,26 +12,26 @@ import (
 
 // ServerTLS names the PEM files of a listener. Without a certificate it serves plain HTTP.
 type ServerTLS struct {
-	Cert     string `yaml:"cert"`
-	Key      string `yaml:"key"`
-	ClientCA string `yaml:"client_ca"`
+	Cert     string `yaml:"cert" doc:"PEM file of the certificate."`
+	Key      string `yaml:"key" doc:"PEM file of its key."`
+	ClientCA string `yaml:"client_ca" doc:"PEM file of a CA. Clients must have a certificate that it signed."`
 }
 
 // ClientTLS names the PEM files for connections to a server.
 type ClientTLS struct {
-	CA         string `yaml:"ca"`
-	Cert       string `yaml:"cert"`
-	Key        string `yaml:"key"`
-	ServerName string `yaml:"server_name"`
+	CA         string `yaml:"ca" doc:"PEM file of the server's CA. Empty: the system's CAs."`
+	Cert       string `yaml:"cert" doc:"PEM file of a client certificate."`
+	Key        string `yaml:"key" doc:"PEM file of its key."`
+	ServerName string `yaml:"server_name" doc:"Name in the server's certificate. Empty: the host."`
 }
 
 // ClickHouseTLS is "true", "false" or a mapping.
 type ClickHouseTLS struct {
-	Enabled    bool   `yaml:"enabled"`
-	CA         string `yaml:"ca"`
-	Cert       string `yaml:"cert"`
-	Key        string `yaml:"key"`
-	ServerName string `yaml:"server_name"`
+	Enabled    bool   `yaml:"enabled" default:"false" doc:"Connect with TLS."`
+	CA         string `yaml:"ca" doc:"PEM file of the server's CA. Empty: the system's CAs."`
+	Cert       string `yaml:"cert" doc:"PEM file of a client certificate."`
+	Key        string `yaml:"key" doc:"PEM file of its key."`
+	ServerName string `yaml:"server_name" doc:"Name in the server's certificate. Empty: the host."`
 }
 
 // Client is the part of it that a client has.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/penstock/penstock/internal/codec"
@@ -13,10 +14,10 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// checker collects what no role could work with. Each error names the field, its value, the environment variable that
-// it came from (none: the file), and what to do.
+// checker collects what no role could work with. Each error names the field, its value, where it came from, and what to
+// do.
 type checker struct {
-	from map[string]string // environment variables by the field that they set, as batcher.format
+	from Sources
 	errs []error
 }
 
@@ -37,34 +38,18 @@ func (c *checker) add(field string, err error) {
 }
 
 func (c *checker) source(field string) string {
-	if name := c.from[field]; name != "" {
-		return fmt.Sprintf(" (from %s)", name)
+	if place := c.from.Of(field); place != "" {
+		return fmt.Sprintf(" (from %s)", place)
 	}
 	return ""
 }
 
-// oneOf adds an error unless the value is one of those known.
-func (c *checker) oneOf(field, value string, known ...string) {
-	for _, k := range known {
-		if value == k {
-			return
-		}
-	}
-	last := len(known) - 1
-	c.wrong(field, value, "set %s or %s", strings.Join(known[:last], ", "), known[last])
-}
-
-// check refuses values that no role could work with. from are the environment variables by the fields that they set.
-func (cfg *Config) check(from map[string]string) error {
+// check refuses values that no role could work with.
+func (cfg *Config) check(from Sources) error {
 	c := &checker{from: from}
-	c.positive(cfg)
+	c.tags(cfg)
 	c.receiver(cfg.Receiver)
 	c.batcher(cfg.Batcher)
-	c.oneOf("storage.notify", cfg.Storage.Notify, "storage", "self", "none")
-	if cfg.Sweep.FullEvery < 0 {
-		c.wrong("sweep.full_every", cfg.Sweep.FullEvery, "set 0 (never) or more")
-	}
-	c.oneOf("schemas.mode", cfg.Schemas.Mode, "off", "report", "enforce")
 	if cfg.Schemas.Mode != "off" && cfg.Schemas.Dir == "" {
 		c.wrong("schemas.dir", "", "name the folder of the schemas, or set schemas.mode (%q) to off", cfg.Schemas.Mode)
 	}
@@ -74,7 +59,6 @@ func (cfg *Config) check(from map[string]string) error {
 	if len(cfg.ClickHouse.Addresses) == 0 {
 		c.wrong("clickhouse.addresses", cfg.ClickHouse.Addresses, "name at least one server, as 127.0.0.1:9000")
 	}
-	c.oneOf("process.log_format", cfg.Process.LogFormat, "text", "json")
 	_, err := cfg.TableColumns()
 	c.add("clickhouse.columns", err)
 	_, err = cfg.Mappings()
@@ -87,28 +71,27 @@ func (cfg *Config) check(from map[string]string) error {
 	return errors.Join(c.errs...)
 }
 
-// zeroIsNone are numbers of which 0 means that there is no such thing.
-var zeroIsNone = map[string]bool{"errors.anonymous_rate": true, "sweep.full_every": true,
-	"receiver.blob_threshold": true}
-
-// positive refuses a number that is not more than 0.
-func (c *checker) positive(cfg *Config) {
+// tags refuses a number below its least, and a text that is none of the known ones.
+func (c *checker) tags(cfg *Config) {
 	root := reflect.ValueOf(*cfg)
 	for section := range root.Type().Fields() {
 		for f := range sectionFields(section) {
 			field := section.Tag.Get("yaml") + "." + f.Tag.Get("yaml")
 			v := root.FieldByIndex(section.Index).FieldByIndex(f.Index)
-			if v.CanInt() && v.Int() <= 0 && !zeroIsNone[field] {
+			switch known := strings.Fields(f.Tag.Get("enum")); {
+			case v.CanInt() && f.Tag.Get("min") == "0" && v.Int() < 0:
+				c.wrong(field, v.Interface(), "set 0 or more")
+			case v.CanInt() && f.Tag.Get("min") == "" && v.Int() <= 0:
 				c.wrong(field, v.Interface(), "set more than 0")
+			case len(known) > 0 && !slices.Contains(known, v.String()):
+				last := len(known) - 1
+				c.wrong(field, v.Interface(), "set %s or %s", strings.Join(known[:last], ", "), known[last])
 			}
 		}
 	}
 }
 
 func (c *checker) receiver(r Receiver) {
-	if _, ok := pipeline.ParseDurability(r.Durability); !ok {
-		c.wrong("receiver.durability", r.Durability, "set memory, disk or object")
-	}
 	if r.Name != "" {
 		if err := pipeline.ValidReceiver(r.Name); err != nil {
 			c.add("receiver.name", fmt.Errorf("receiver.name: %w", err))
@@ -164,9 +147,6 @@ func (r *Receiver) Proxies() ([]netip.Prefix, error) {
 }
 
 func (c *checker) batcher(b Batcher) {
-	if _, err := pipeline.ParseFormat(b.Format); err != nil {
-		c.wrong("batcher.format", b.Format, "set parquet or ndjson")
-	}
 	if b.MaxSegment > b.MaxDisk {
 		c.wrong("batcher.max_segment", b.MaxSegment, "set batcher.max_disk (%s) or less", b.MaxDisk)
 	}

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"fmt"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -12,7 +12,17 @@ import (
 // Duration is a time.Duration that a config writes as 90s or 1m30s.
 type Duration time.Duration
 
-func (d Duration) String() string { return time.Duration(d).String() }
+// String is without units of zero: 24h, not 24h0m0s.
+func (d Duration) String() string {
+	text := time.Duration(d).String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
 
 // MarshalYAML writes a duration as UnmarshalYAML reads it.
 func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
@@ -21,7 +31,7 @@ func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
 func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
 	v, err := time.ParseDuration(n.Value)
 	if err != nil {
-		return fmt.Errorf("line %d: %q is not a duration: 200ms, 90s, 5m, 24h", n.Line, n.Value)
+		return errors.New("want a duration, as 200ms, 90s, 5m or 24h")
 	}
 	*d = Duration(v)
 	return nil
@@ -58,7 +68,7 @@ func (s *Size) UnmarshalYAML(n *yaml.Node) error {
 	}
 	v, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || v < 0 || v > (1<<62)/unit {
-		return fmt.Errorf("line %d: %q is not a size: 4096, 64KiB, 32MiB, 8GiB", n.Line, n.Value)
+		return errors.New("want a size, as 4096, 64KiB, 32MiB or 8GiB")
 	}
 	*s = Size(v * unit)
 	return nil

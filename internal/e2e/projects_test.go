@@ -102,7 +102,7 @@ func TestKeysOfARunningReceiver(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bad := range []struct{ text, why string }{{"", "no projects stand in it"},
-		{string(good) + "project: {}\n", "unknown field project (known: projects)"}} {
+		{string(good) + "project: {}\n", "unknown field project (from line "}} {
 		if err := os.WriteFile(path, []byte(bad.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +117,7 @@ func TestKeysOfARunningReceiver(t *testing.T) {
 		})
 		answers(t, r, first, 202, "")
 	}
-	if out, err := s.run("keys", "revoke", "game", "ci"); err == nil || !strings.Contains(out, "mend that first") {
+	if out, err := s.run("keys", "revoke", "game", "ci"); err == nil || !strings.Contains(out, "fix that first") {
 		t.Errorf("%v %s", err, out)
 	}
 	if err := os.WriteFile(path, good, 0o600); err != nil {

@@ -71,8 +71,8 @@ func TestSweepIsRefused(t *testing.T) {
 	}{
 		{sweepParams{Since: "x", Until: "now"}, nil, `--since "x"`},
 		{novemberDay, func(_ *world, o *Operator) { o.Config.Storage.Notify = "none" },
-			"storage.notify is none, so there is no queue. Loaders sweep every 5m0s (sweep.every), the whole bucket " +
-				"every 24h0m0s"},
+			"storage.notify is none, so there is no queue. Loaders sweep every 5m (sweep.every), the whole bucket " +
+				"every 24h"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["queue"] = errAway }, "connection refused"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["table"] = errAway }, "connection refused"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["bucket"] = errAway }, "connection refused"},

@@ -70,6 +70,26 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// A server answers as the command does here, and its error is that of the command.
+func TestStatusOfAServer(t *testing.T) {
+	w := newWorld()
+	w.queued["events"] = queue.Stats{Pending: 4}
+	api := w.api()
+	api.Operator.Config.Status.Admins = []string{role(t, RoleStatus{Role: "receive", Batchers: []batcher.Stats{
+		{Pipeline: "events", ActiveRows: 10, Error: "bucket is away", Refused: 1}}})}
+	server := httptest.NewServer(api.Handler())
+	defer server.Close()
+	for name, want := range map[string]string{"status": "bucket is away", "sweep": "IN QUEUE", "verify": "0 differences"} {
+		var out bytes.Buffer
+		op := Find(name)
+		err := op.Show(t.Context(), Remote(server.URL, "secret", http.DefaultClient), op.NewParams(),
+			Output{Out: &out, Err: io.Discard})
+		if (err != nil) != (name == "status") || !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %v\n%s\nwant %s", name, err, &out, want)
+		}
+	}
+}
+
 // What cannot be asked is named, and the rest is shown.
 func TestStatusOfWhatIsAway(t *testing.T) {
 	for _, tt := range []struct {

@@ -67,7 +67,7 @@ func Edit(path string, edit func(*Doc) error) error {
 
 func (f *Doc) parse(text []byte) error {
 	if err := f.check(text); err != nil {
-		return fmt.Errorf("%w; mend that first, receivers do not use the file as it is", err)
+		return fmt.Errorf("%w; fix that first: receivers ignore the file as it is", err)
 	}
 	if err := config.DecodeYAML(text, &f.doc); err != nil {
 		return err

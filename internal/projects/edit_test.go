@@ -113,7 +113,7 @@ func TestEditIsRefused(t *testing.T) {
 		{"an unknown project", game, func(d *Doc) error { _, _, err := d.Rotate("x", "ci", "", time.Now()); return err },
 			`project "x" has no keys in `},
 		{"a file that is wrong", "projects: {game: {kes: []}}\n", add,
-			"mend that first, receivers do not use the file as it is"},
+			"fix that first: receivers ignore the file as it is"},
 		{"a file that only its owner can change", "projects:\n  game: {keys: &k []}\n  shop: {keys: *k}\n",
 			func(d *Doc) error {
 				_, err := d.Add("shop", Key{Name: "new", SHA256: strings.Repeat("cd", 32)})

@@ -85,7 +85,7 @@ func parseRate(n *yaml.Node, amount func(*yaml.Node) (int64, error)) (float64, e
 	seconds, known := map[string]float64{"s": 1, "m": 60, "h": 3600}[strings.TrimSpace(per)]
 	v, err := amount(&yaml.Node{Kind: yaml.ScalarNode, Value: strings.TrimSpace(text), Line: n.Line})
 	if err != nil || !known || v <= 0 {
-		return 0, fmt.Errorf("line %d: %q is not a rate: 5000/s, 30/m, 100/h; of bytes 10MiB/s", n.Line, n.Value)
+		return 0, errors.New("want a rate, as 5000/s, 30/m or 100/h; of bytes as 10MiB/s")
 	}
 	return float64(v) / seconds, nil
 }
@@ -118,7 +118,7 @@ var ErrEmpty = errors.New("no projects stand in it (`projects: {}` says that the
 // Parse reads the file and refuses what a receiver could not obey.
 func Parse(text []byte, env map[string]string) (*File, error) {
 	cfg := &File{}
-	if err := config.ParseStrict(text, env, cfg); err != nil {
+	if err := config.ParseStrict("", text, env, cfg); err != nil {
 		return nil, err
 	}
 	if cfg.Projects == nil {

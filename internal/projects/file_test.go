@@ -46,8 +46,8 @@ func TestProjectsOfTheDocumentation(t *testing.T) {
 
 func TestParseProjects(t *testing.T) {
 	for _, tt := range []struct{ project, want string }{
-		{"{kes: []}", "line 2: unknown field projects.p.kes (known: "},
-		{"{keys: [{name: a, sha: x}]}", "line 2: unknown field projects.p.keys.sha (known: name, sha256"},
+		{"{kes: []}", "unknown field projects.p.kes (from line 2): did you mean keys?"},
+		{"{keys: [{name: a, sha: x}]}", "unknown field projects.p.keys[0].sha (from line 2): known are name, sha256"},
 		{"{keys: [{sha256: " + somehash + "}]}", "projects.p.keys[0].name is empty"},
 		{"{keys: [{name: a, sha256: abc}]}", "projects.p.keys[0].sha256: want 64 hex digits"},
 		{"{keys: [{name: a, sha256: " + somehash + "}, {name: a, sha256: " + strings.Repeat("cd", 32) + "}]}",
@@ -57,14 +57,14 @@ func TestParseProjects(t *testing.T) {
 			`min_durability "tape": memory, disk or object`},
 		{"{keys: [{name: a, sha256: " + somehash + ", expires: soon}]}", `expires "soon": want a time`},
 		{"{keys: [{name: a, sha256: " + somehash + ", secret: \"${NONE}\"}]}",
-			"line 2: ${NONE} is not set in the environment"},
-		{"{rate: {events: 100}}", `line 2: "100" is not a rate: 5000/s`},
-		{"{rate: {events: 1.5/s}}", `"1.5/s" is not a rate`},
-		{"{rate: {bytes: 10MB/s}}", `"10MB/s" is not a rate`},
-		{"{rate: {events: 10/d}}", `"10/d" is not a rate`},
+			"projects.p.keys[0].secret (from line 2): ${NONE} is not set in the environment"},
+		{"{rate: {events: 100}}", `projects.p.rate.events "100" (from line 2): want a rate, as 5000/s`},
+		{"{rate: {events: 1.5/s}}", `"1.5/s" (from line 2): want a rate`},
+		{"{rate: {bytes: 10MB/s}}", `"10MB/s" (from line 2): want a rate`},
+		{"{rate: {events: 10/d}}", `"10/d" (from line 2): want a rate`},
 		{"{rate: {events: 10/s, burst: -1s}}", "projects.p.rate.burst -1s"},
 		{"{quota: {events: -1}}", "projects.p.quota.events -1"},
-		{"{rate: {event: 1/s}}", "unknown field projects.p.rate.event (known: events, bytes, burst)"},
+		{"{rate: {event: 1/s}}", "unknown field projects.p.rate.event (from line 2): did you mean events?"},
 		{"{sample: {by: session}}", "projects.p.sample.keep: want the part"},
 		{"{sample: {keep: 10}}", "projects.p.sample.keep"},
 		{"{sample: {keep: .nan}}", "projects.p.sample.keep"},
@@ -75,7 +75,7 @@ func TestParseProjects(t *testing.T) {
 		{"{drop: [user_id.x]}", "nothing is below user_id"},
 		{"{drop: [properties.a], hash: [properties.a], salt: 0123456789abcdef}", `the path "properties.a" stands twice`},
 		{"{hash: [user_id]}", "projects.p.salt has 0 bytes: hash wants a secret of 16"},
-		{"5", "line 2: projects.p: want fields below it"},
+		{"5", "projects.p (from line 2): want fields"},
 	} {
 		_, err := Parse([]byte("projects:\n  p: "+tt.project+"\n"), nil)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
