@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/penstock/penstock/internal/testing/intake"
 )
 
 func compressed(w io.WriteCloser, to *bytes.Buffer, data []byte) []byte {
@@ -54,8 +55,8 @@ func TestEncodings(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r, s := newTest(nil)
 			for i := range 3 { // decompressors are used again
-				a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(c.encode(body)), "Content-Encoding", c.encoding)))
-				if a.Status != 202 || a.Accepted != 300 || len(s.events) != 300*(i+1) {
+				a := serve(t, r, withKey(intake.PostReader("/v1/events", bytes.NewReader(c.encode(body)), "Content-Encoding", c.encoding)))
+				if a.Status != 202 || a.Accepted != 300 || len(s.Events) != 300*(i+1) {
 					t.Fatalf("got %+v", a)
 				}
 			}
@@ -78,19 +79,19 @@ func TestEncodings(t *testing.T) {
 				{"not at all", []byte(one)},
 				{"trailing", append(bytes.Clone(whole), "x"...)},
 			} {
-				before := len(s.events)
-				s.failures = nil
-				a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(bad.body), "Content-Encoding", c.encoding)))
-				if a.Status != 400 || a.Error.Code != "invalid_encoding" || len(s.events) != before {
+				before := len(s.Events)
+				s.Failures = nil
+				a := serve(t, r, withKey(intake.PostReader("/v1/events", bytes.NewReader(bad.body), "Content-Encoding", c.encoding)))
+				if a.Status != 400 || a.Error.Code != "invalid_encoding" || len(s.Events) != before {
 					t.Errorf("%s: got %d %s %s", bad.name, a.Status, a.Error.Code, a.Error.Message)
 				}
-				if len(s.failures) != 1 || !bytes.Equal(s.failures[0].Raw, bad.body) ||
-					s.failures[0].ContentEncoding != c.encoding {
+				if len(s.Failures) != 1 || !bytes.Equal(s.Failures[0].Raw, bad.body) ||
+					s.Failures[0].ContentEncoding != c.encoding {
 					t.Errorf("%s: it is not kept as it was sent", bad.name)
 				}
 			}
 			// The reader that failed is good for the next.
-			if a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(whole), "Content-Encoding",
+			if a := serve(t, r, withKey(intake.PostReader("/v1/events", bytes.NewReader(whole), "Content-Encoding",
 				c.encoding))); a.Status != 202 {
 				t.Errorf("afterwards: got %+v", a)
 			}
@@ -108,8 +109,8 @@ func TestConcatenatedMembers(t *testing.T) {
 	for _, c := range encoders[:3] {
 		r, s := newTest(nil)
 		body := append(c.encode([]byte(one)), c.encode([]byte(one))...)
-		if a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(body), "Content-Encoding",
-			c.encoding))); a.Accepted != 2 || len(s.events) != 2 {
+		if a := serve(t, r, withKey(intake.PostReader("/v1/events", bytes.NewReader(body), "Content-Encoding",
+			c.encoding))); a.Accepted != 2 || len(s.Events) != 2 {
 			t.Errorf("%s: got %+v", c.name, a)
 		}
 	}
@@ -123,7 +124,7 @@ func TestDecompressionBomb(t *testing.T) {
 			r, s := newTest(nil)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(bomb), "Content-Encoding", c.encoding)))
+			a := serve(t, r, withKey(intake.PostReader("/v1/events", bytes.NewReader(bomb), "Content-Encoding", c.encoding)))
 			runtime.ReadMemStats(&after)
 			if a.Status != 413 || a.Error.Code != "decoded_too_large" || !strings.Contains(a.Error.Message, "8388608") {
 				t.Errorf("%d bytes: got %+v", len(bomb), a)
@@ -133,7 +134,7 @@ func TestDecompressionBomb(t *testing.T) {
 			if took := after.TotalAlloc - before.TotalAlloc; took > 40<<20+4*uint64(len(bomb)) {
 				t.Errorf("allocated %d bytes", took)
 			}
-			if len(s.failures) != 1 || !bytes.Equal(s.failures[0].Raw, bomb) || s.failures[0].ContentEncoding != c.encoding {
+			if len(s.Failures) != 1 || !bytes.Equal(s.Failures[0].Raw, bomb) || s.Failures[0].ContentEncoding != c.encoding {
 				t.Error("it is not kept as it was sent")
 			}
 		})
@@ -177,7 +178,7 @@ func TestBodyAtItsLimits(t *testing.T) {
 				if !known {
 					body = struct{ io.Reader }{body}
 				}
-				a := serve(t, r, withKey(postReader("/v1/events", body)))
+				a := serve(t, r, withKey(intake.PostReader("/v1/events", body)))
 				want := 202
 				if size < len(one) {
 					want = 400
@@ -187,7 +188,7 @@ func TestBodyAtItsLimits(t *testing.T) {
 					want = 202
 				}
 				if a.Status != want {
-					t.Errorf("%d bytes, known %v: got %d %s", size, known, a.Status, a.codes())
+					t.Errorf("%d bytes, known %v: got %d %s", size, known, a.Status, a.Codes())
 				}
 			}
 			if r.admission.Memory() != 0 {

@@ -65,7 +65,7 @@ func TestClientIP(t *testing.T) {
 		}
 		req.RemoteAddr = netip.AddrPortFrom(netip.MustParseAddr(c.remote), 1234).String()
 		serve(t, r, req)
-		if got, want := string(s.events[0].Context), `{"ip":"`+c.want+`"}`; got != want {
+		if got, want := string(s.Events[0].Context), `{"ip":"`+c.want+`"}`; got != want {
 			t.Errorf("%s from %s with %q: got %s, want %s", c.option, c.remote, c.header, got, want)
 		}
 	}

@@ -10,41 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/penstock/penstock/internal/jsonscan"
-	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver/document"
 )
-
-// whole puts the blobs of event i back into its properties.
-func (s *sink) whole(t *testing.T, i int) []byte {
-	t.Helper()
-	props := s.events[i].Properties
-	var out []byte
-	from := 0
-	for _, b := range s.blobs {
-		if b.Event != i {
-			continue
-		}
-		if b.At < from || string(props[b.At:b.At+len(pipeline.BlobHole)]) != pipeline.BlobHole {
-			t.Fatalf("a blob at %d, behind %d, in %s", b.At, from, props)
-		}
-		out = append(out, props[from:b.At]...)
-		from = b.At + len(pipeline.BlobHole)
-		switch b.Kind {
-		case pipeline.BlobText:
-			out = jsonscan.AppendQuoted(out, b.data)
-		case pipeline.BlobJSON:
-			out = append(out, b.data...)
-		case pipeline.BlobDataURL:
-			out = append(out, `"data:`+b.ContentType+`;base64,`+base64.StdEncoding.EncodeToString(b.data)+`"`...)
-		case pipeline.BlobFile:
-			out = append(out, `"a file"`...)
-		default:
-			t.Fatalf("a blob of kind %q", b.Kind)
-		}
-	}
-	return append(out, props[from:]...)
-}
 
 func parsed(t *testing.T, doc []byte) (v any) {
 	t.Helper()
@@ -87,16 +54,16 @@ func TestCut(t *testing.T) {
 				t.Fatalf("%.100s: %v", c.props, a)
 			}
 			var kinds []string
-			for _, b := range s.blobs {
+			for _, b := range s.Blobs {
 				kinds = append(kinds, b.Kind)
 			}
 			if got := strings.Join(kinds, " "); got != c.kinds {
 				t.Errorf("%.100s: cut %s, want %s", c.props, got, c.kinds)
 			}
-			if got, want := parsed(t, s.whole(t, 0)), parsed(t, []byte(c.props)); !reflect.DeepEqual(got, want) {
-				t.Errorf("%.100s: came back as %.300s", c.props, s.whole(t, 0))
+			if got, want := parsed(t, s.Whole(t, 0)), parsed(t, []byte(c.props)); !reflect.DeepEqual(got, want) {
+				t.Errorf("%.100s: came back as %.300s", c.props, s.Whole(t, 0))
 			}
-			if n := len(s.events[0].Properties); n > 1000 {
+			if n := len(s.Events[0].Properties); n > 1000 {
 				t.Errorf("%.100s: %d bytes are left in the row", c.props, n)
 			}
 		}
@@ -121,14 +88,14 @@ func TestCutInCompany(t *testing.T) {
 {"name":"c","x":"` + big + `","properties":{"x":1}}
 {"name":"d","x":["` + big + `"]}`
 	a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", "application/x-ndjson")))
-	if a.Accepted != 2 || a.codes() != "1:missing_name 2:invalid_timestamp 3:duplicate_key" {
-		t.Fatalf("%+v %s", a, a.codes())
+	if a.Accepted != 2 || a.Codes() != "1:missing_name 2:invalid_timestamp 3:duplicate_key" {
+		t.Fatalf("%+v %s", a, a.Codes())
 	}
-	if len(s.blobs) != 3 {
-		t.Errorf("%d blobs", len(s.blobs))
+	if len(s.Blobs) != 3 {
+		t.Errorf("%d blobs", len(s.Blobs))
 	}
 	for i, want := range []string{`{"x":"` + big + `","z":"` + big + `"}`, `{"x":["` + big + `"]}`} {
-		if got := string(s.whole(t, i)); got != want {
+		if got := string(s.Whole(t, i)); got != want {
 			t.Errorf("event %d: %.200s", i, got)
 		}
 	}
@@ -148,12 +115,12 @@ func TestCutFurther(t *testing.T) {
 	if a := serve(t, r, withKey(post("/v1/events", body))); a.Accepted != 1 {
 		t.Fatalf("%+v", a)
 	}
-	if n := len(s.events[0].Properties); n > document.MaxRow || len(s.blobs) != 201 {
-		t.Errorf("%d bytes are left, %d blobs", n, len(s.blobs))
+	if n := len(s.Events[0].Properties); n > document.MaxRow || len(s.Blobs) != 201 {
+		t.Errorf("%d bytes are left, %d blobs", n, len(s.Blobs))
 	}
 	want := parsed(t, []byte(body)).(map[string]any)
 	delete(want, "name")
-	if !reflect.DeepEqual(parsed(t, s.whole(t, 0)), any(want)) {
+	if !reflect.DeepEqual(parsed(t, s.Whole(t, 0)), any(want)) {
 		t.Error("something else came back")
 	}
 	// And where nothing helps the event is refused.
@@ -161,8 +128,8 @@ func TestCutFurther(t *testing.T) {
 		o.BlobThreshold, o.MaxBody, o.MaxDecoded, o.MaxEvent = 64<<10, 32<<20, 32<<20, 32<<20
 	})
 	body = `{"name":"a","first":"` + strings.Repeat("f", 70<<10) + `"` + manyKeys(600_000) + "}"
-	if a := serve(t, r, withKey(post("/v1/events", body))); a.codes() != "0:event_too_large" {
-		t.Errorf("%s %+v", a.codes(), a.Errors)
+	if a := serve(t, r, withKey(post("/v1/events", body))); a.Codes() != "0:event_too_large" {
+		t.Errorf("%s %+v", a.Codes(), a.Errors)
 	}
 }
 
@@ -175,8 +142,8 @@ func TestCutAtRandom(t *testing.T) {
 		if a := serve(t, r, withKey(post("/v1/events", `{"name":"a","properties":`+props+`}`))); a.Accepted != 1 {
 			t.Fatalf("%s: %+v", props, a)
 		}
-		if !reflect.DeepEqual(parsed(t, s.whole(t, 0)), parsed(t, []byte(props))) {
-			t.Fatalf("%s came back as %s", props, s.whole(t, 0))
+		if !reflect.DeepEqual(parsed(t, s.Whole(t, 0)), parsed(t, []byte(props))) {
+			t.Fatalf("%s came back as %s", props, s.Whole(t, 0))
 		}
 	}
 }

@@ -73,14 +73,14 @@ func TestBodyLayouts(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r, s := newTest(nil)
 			a := serve(t, r, withKey(post("/v1/events", c.body, "Content-Type", c.kind)))
-			if got := names(s.events); got != c.accepted {
+			if got := s.Names(); got != c.accepted {
 				t.Errorf("accepted: got %q, want %q", got, c.accepted)
 			}
-			if got := a.codes(); got != c.refused {
+			if got := a.Codes(); got != c.refused {
 				t.Errorf("refused: got %q, want %q", got, c.refused)
 			}
-			if a.Accepted != len(s.events) || a.Rejected != len(a.Errors) || len(s.failures) != a.Rejected {
-				t.Errorf("got %+v, %d failures", a, len(s.failures))
+			if a.Accepted != len(s.Events) || a.Rejected != len(a.Errors) || len(s.Failures) != a.Rejected {
+				t.Errorf("got %+v, %d failures", a, len(s.Failures))
 			}
 			want := 202
 			if c.accepted == "" && c.refused != "" {
@@ -89,7 +89,7 @@ func TestBodyLayouts(t *testing.T) {
 			if a.Status != want {
 				t.Errorf("got status %d, want %d", a.Status, want)
 			}
-			for i, f := range s.failures {
+			for i, f := range s.Failures {
 				if !strings.Contains(c.body, string(f.Raw)) || f.Index != *a.Errors[i].Index {
 					t.Errorf("failure %d: index %d, raw %q", i, f.Index, f.Raw)
 				}
@@ -107,22 +107,22 @@ func TestOddLines(t *testing.T) {
 		`{"name":"8"} {"name":"9"}`,
 		`[{"name":"10"},{"name":"11"}]`, `"text"`, `{"name":"12","v":"ok-last"}`}
 	const want = "1:invalid_json 2:invalid_json 3:number_out_of_range 4:number_out_of_range 6:duplicate_key " +
-		"7:duplicate_key <:not_an_object"
+		"7:duplicate_key 12:not_an_object"
 	for _, kind := range []string{"", ndjson, "text/plain;charset=UTF-8"} {
 		for _, end := range []string{"\n", "\r\n", "\r", "\n\n"} {
 			for _, mark := range []string{"", "\xef\xbb\xbf"} {
 				r, s := newTest(nil)
 				a := serve(t, r, withKey(post("/v1/events", mark+strings.Join(lines, end)+end, "Content-Type", kind)))
-				if got := names(s.events); got != "1 5 8 9 10 11 12" || a.codes() != want || repaired(t, r) != 1 {
-					t.Errorf("%q, lines that end in %q: accepted %s, rejected %s", kind, end, got, a.codes())
+				if got := s.Names(); got != "1 5 8 9 10 11 12" || a.Codes() != want || repaired(t, r) != 1 {
+					t.Errorf("%q, lines that end in %q: accepted %s, rejected %s", kind, end, got, a.Codes())
 				}
 			}
 		}
 	}
 	r, s := newTest(nil)
 	if serve(t, r, withKey(post("/v1/events", "[\n{\"name\":\"arr1\"},\n{\"name\":\"arr2\"}\n]\n", "Content-Type",
-		ndjson))); names(s.events) != "arr1 arr2" {
-		t.Errorf("a pretty array: accepted %s", names(s.events))
+		ndjson))); s.Names() != "arr1 arr2" {
+		t.Errorf("a pretty array: accepted %s", s.Names())
 	}
 }
 
@@ -194,16 +194,16 @@ func TestPoisonFailsAlone(t *testing.T) {
 					// Where it ends is not known: the rest of the array goes with it.
 					want, raw = "before", c.body+`,{"name":"after"}]`
 				}
-				if got := names(s.events); got != want {
+				if got := s.Names(); got != want {
 					t.Errorf("accepted: got %q, want %q", got, want)
 				}
-				if got, want := a.codes(), "1:"+c.code; got != want {
+				if got, want := a.Codes(), "1:"+c.code; got != want {
 					t.Errorf("refused: got %q, want %q", got, want)
 				}
-				if len(s.failures) != 1 || !bytes.Equal(s.failures[0].Raw, []byte(raw)) {
-					t.Fatalf("%d failures; the raw bytes are not those that were sent", len(s.failures))
+				if len(s.Failures) != 1 || !bytes.Equal(s.Failures[0].Raw, []byte(raw)) {
+					t.Fatalf("%d failures; the raw bytes are not those that were sent", len(s.Failures))
 				}
-				if f := s.failures[0]; f.Index != 1 || f.Code != c.code || f.RequestID != a.RequestID || len(f.Message) > 300 {
+				if f := s.Failures[0]; f.Index != 1 || f.Code != c.code || f.RequestID != a.RequestID || len(f.Message) > 300 {
 					t.Errorf("failure %d %s %s", f.Index, f.Code, f.Message)
 				}
 			})
@@ -220,8 +220,8 @@ func TestRawBytesAreNotEdited(t *testing.T) {
 	} {
 		r, s := newTest(nil)
 		serve(t, r, withKey(post("/v1/events", c.body, "Content-Type", c.kind)))
-		if len(s.failures) != 1 || string(s.failures[0].Raw) != c.raw {
-			t.Errorf("%s: got %+v", c.name, s.failures)
+		if len(s.Failures) != 1 || string(s.Failures[0].Raw) != c.raw {
+			t.Errorf("%s: got %+v", c.name, s.Failures)
 		}
 	}
 }

@@ -18,10 +18,10 @@ func event(t *testing.T, body string) (pipeline.Event, string) {
 	t.Helper()
 	r, s := newTest(nil)
 	a := serve(t, r, withKey(post("/v1/events", body)))
-	if len(s.events) == 1 && a.Status == 202 {
-		return s.events[0], ""
+	if len(s.Events) == 1 && a.Status == 202 {
+		return s.Events[0], ""
 	}
-	if len(a.Errors) != 1 || len(s.events) != 0 || a.Status != 400 {
+	if len(a.Errors) != 1 || len(s.Events) != 0 || a.Status != 400 {
 		t.Fatalf("%s: got %+v", body, a)
 	}
 	return pipeline.Event{}, a.Errors[0].Code
@@ -202,8 +202,8 @@ func TestTimestampMessage(t *testing.T) {
 			header = append(header, "Content-Type", "application/cloudevents+json")
 		}
 		r.ServeHTTP(httptest.NewRecorder(), post(c.path, c.body, header...))
-		if len(s.failures) != 1 || !strings.HasPrefix(s.failures[0].Message, c.want) {
-			t.Errorf("%s %s: got %+v, want %s", c.path, c.body, s.failures, c.want)
+		if len(s.Failures) != 1 || !strings.HasPrefix(s.Failures[0].Message, c.want) {
+			t.Errorf("%s %s: got %+v, want %s", c.path, c.body, s.Failures, c.want)
 		}
 	}
 }

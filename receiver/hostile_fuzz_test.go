@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/penstock/penstock/internal/testing/intake"
 )
 
 // allocated is how many bytes f takes from the heap, whether it gives them back or not.
@@ -52,9 +53,9 @@ func TestZstdWindowIsBounded(t *testing.T) {
 		r, s := newTest(nil)
 		var a answer
 		used := allocated(func() {
-			a = serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(body), "Content-Encoding", "zstd")))
+			a = serve(t, r, withKey(intake.PostReader("/v1/events", bytes.NewReader(body), "Content-Encoding", "zstd")))
 		})
-		if a.Status != c.status || c.status == 400 && (a.Error.Code != "invalid_encoding" || len(s.events) != 0) {
+		if a.Status != c.status || c.status == 400 && (a.Error.Code != "invalid_encoding" || len(s.Events) != 0) {
 			t.Errorf("window of %d bytes: %+v, want %d", c.window, a, c.status)
 		}
 		if used > 4*zstdMaxWindow {

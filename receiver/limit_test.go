@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/testing/bubble"
+	"github.com/penstock/penstock/internal/testing/intake"
 )
 
 func events(n int) string { return strings.Repeat(one+"\n", n) }
@@ -42,8 +43,8 @@ func TestEventRate(t *testing.T) {
 		if a := sendFile(t, r, events(400)); a.Status != 202 {
 			t.Errorf("after the time that was told: %+v", a)
 		}
-		if len(s.failures) != 0 {
-			t.Errorf("%d failures", len(s.failures))
+		if len(s.Failures) != 0 {
+			t.Errorf("%d failures", len(s.Failures))
 		}
 		// Another project knows nothing of it.
 		if a := serve(t, r, withKey(post("/v1/events", events(900)))); a.Status != 202 {
@@ -88,7 +89,7 @@ func TestFloodIsNotRead(t *testing.T) {
 		}
 		unseen := func(size int) answer {
 			t.Helper()
-			req := postReader("/v1/events", unread{t}, "X-API-Key", keyFile)
+			req := intake.PostReader("/v1/events", unread{t}, "X-API-Key", keyFile)
 			req.ContentLength = int64(size)
 			return serve(t, r, req)
 		}
@@ -135,7 +136,7 @@ func TestByteRate(t *testing.T) {
 		if a := sendFile(t, r, body); a.Status != 202 {
 			t.Fatalf("%+v", a)
 		}
-		req := postReader("/v1/events", unread{t}, "X-API-Key", keyFile)
+		req := intake.PostReader("/v1/events", unread{t}, "X-API-Key", keyFile)
 		req.ContentLength = 1000
 		if a := serve(t, r, req); a.Status != 429 || a.Limit.Of != "bytes" || a.Limit.Left != int64(2000-len(body)) ||
 			a.Limit.RetryAfter != 1 {
@@ -176,13 +177,13 @@ func TestGivenBack(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r, s := withProjects(t, nil, Project{Events: Rate{PerSecond: 1, Burst: 100},
 			Bytes: Rate{PerSecond: 1, Burst: 100_000}, Quota: Quota{Events: 1000}})
-		s.err = errMemory
+		s.Err = errMemory
 		for range 5 {
 			if a := sendFile(t, r, events(90)); a.Status != 503 {
 				t.Fatalf("%+v", a)
 			}
 		}
-		s.err = nil
+		s.Err = nil
 		if a := sendFile(t, r, events(101)); a.Status != 202 || r.Usage().Projects["file"].Events != 101 {
 			t.Errorf("%+v %+v", a, r.Usage())
 		}
@@ -283,9 +284,9 @@ func TestFlood(t *testing.T) {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		if taken < 10_800 || taken > 11_000 || others != 10_000 || len(s.events) != taken+others || len(s.failures) != 0 {
-			t.Errorf("%d of the flood and %d of the other were taken, %d are stored, %d failures", taken, others, len(s.events),
-				len(s.failures))
+		if taken < 10_800 || taken > 11_000 || others != 10_000 || len(s.Events) != taken+others || len(s.Failures) != 0 {
+			t.Errorf("%d of the flood and %d of the other were taken, %d are stored, %d failures", taken, others, len(s.Events),
+				len(s.Failures))
 		}
 	})
 }

@@ -63,7 +63,7 @@ func TestKeysOfTheFile(t *testing.T) {
 	if a := serve(t, r, packed); a.Status != 413 {
 		t.Errorf("large when decompressed: %+v", a)
 	}
-	if n := len(s.events); n != 4 || string(s.events[1].Project) != "file" {
+	if n := len(s.Events); n != 4 || string(s.Events[1].Project) != "file" {
 		t.Errorf("%d events", n)
 	}
 }

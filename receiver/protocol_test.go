@@ -2,13 +2,19 @@ package receiver
 
 import (
 	"bytes"
+	"context"
+	"encoding/base64"
 	"encoding/json"
+	"math/rand/v2"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/intake"
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
@@ -55,30 +61,30 @@ func FuzzDialects(f *testing.F) {
 		if _, signs := d.Protocol.(protocol.Verifier); signs {
 			req.Header.Set("Authorization", signed(string(body), secret))
 		}
-		s.events, s.failures, s.dropped = nil, nil, nil
+		s.Events, s.Failures, s.Dropped = nil, nil, nil
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, req)
-		if r.admission.Memory() != 0 || len(s.dropped) != 0 {
-			t.Fatalf("%s %q: %d bytes of memory, dropped %v", path, body, r.admission.Memory(), s.dropped)
+		if r.admission.Memory() != 0 || len(s.Dropped) != 0 {
+			t.Fatalf("%s %q: %d bytes of memory, dropped %v", path, body, r.admission.Memory(), s.Dropped)
 		}
-		if w.Code < 400 && len(s.events)+len(s.failures) < want {
-			t.Fatalf("%s %q: %d events and %d failures of %d", path, body, len(s.events), len(s.failures), want)
+		if w.Code < 400 && len(s.Events)+len(s.Failures) < want {
+			t.Fatalf("%s %q: %d events and %d failures of %d", path, body, len(s.Events), len(s.Failures), want)
 		}
-		refused := w.Code >= 400 && len(s.failures) == 1 && s.failures[0].Index < 0
-		if refused && (len(s.events) != 0 || string(s.failures[0].Raw) != string(body) && !strings.Contains(s.failures[0].Message, "not kept")) {
-			t.Fatalf("%s %q: %d, %d events, %+v", path, body, w.Code, len(s.events), s.failures)
+		refused := w.Code >= 400 && len(s.Failures) == 1 && s.Failures[0].Index < 0
+		if refused && (len(s.Events) != 0 || string(s.Failures[0].Raw) != string(body) && !strings.Contains(s.Failures[0].Message, "not kept")) {
+			t.Fatalf("%s %q: %d, %d events, %+v", path, body, w.Code, len(s.Events), s.Failures)
 		}
-		if w.Code >= 400 && (w.Code >= 500 || len(s.failures) == 0 || len(s.events) != 0) {
-			t.Fatalf("%s %q: %d %s, %d events, %d failures", path, body, w.Code, w.Body, len(s.events), len(s.failures))
+		if w.Code >= 400 && (w.Code >= 500 || len(s.Failures) == 0 || len(s.Events) != 0) {
+			t.Fatalf("%s %q: %d %s, %d events, %d failures", path, body, w.Code, w.Body, len(s.Events), len(s.Failures))
 		}
 		last := -1
-		for _, f := range s.failures {
+		for _, f := range s.Failures {
 			if !refused && f.Index <= last || f.Code == "" || !utf8.ValidString(f.Message) {
 				t.Fatalf("%s %q: %+v behind %d", path, body, f, last)
 			}
 			last = f.Index
 		}
-		for _, e := range s.events {
+		for _, e := range s.Events {
 			check(t, &e, nil)
 			if _, _, err := newRequest(r).inner.Object(e.Properties); err != nil {
 				t.Fatalf("%s %q: properties %s: %v", path, body, e.Properties, err)
@@ -94,8 +100,8 @@ func FuzzDialects(f *testing.F) {
 		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || !utf8.Valid(w.Body.Bytes()) {
 			t.Fatalf("%s %q: answer %s: %v", path, body, w.Body, err)
 		}
-		if a.Accepted == nil || *a.Accepted != len(s.events) || !refused && *a.Rejected != len(s.failures) {
-			t.Fatalf("%s %q: %s, %d events, %d failures", path, body, w.Body, len(s.events), len(s.failures))
+		if a.Accepted == nil || *a.Accepted != len(s.Events) || !refused && *a.Rejected != len(s.Failures) {
+			t.Fatalf("%s %q: %s, %d events, %d failures", path, body, w.Body, len(s.Events), len(s.Failures))
 		}
 	})
 }
@@ -103,9 +109,9 @@ func FuzzDialects(f *testing.F) {
 // listsAt finds the members of a body whose elements are events, by sending lists of two bad ones.
 func listsAt(r *Receiver, s *sink, path string) (names []string) {
 	for _, name := range []string{"batch", "data", "events", "messages", "records"} {
-		s.failures = nil
+		s.Failures = nil
 		r.ServeHTTP(httptest.NewRecorder(), withKey(post(path, `{"`+name+`":[1,2]}`)))
-		if len(s.failures) == 2 {
+		if len(s.Failures) == 2 {
 			names = append(names, name)
 		}
 	}
@@ -131,69 +137,6 @@ func listed(lists []string, body []byte) (n int) {
 	return n
 }
 
-// A list of events that is there twice, or beside another one, loses nothing: all
-// of it is refused.
-func TestTwoLists(t *testing.T) {
-	const track, posthog, amplitude, langfuse = `{"type":"track","event":"a"}`, `{"event":"a"}`, `{"event_type":"a"}`, `{"type":"a"}`
-	for _, c := range []struct{ paths, body, code string }{
-		{"/v1/batch /v1/import", `{"batch":[` + track + `],"batch":[]}`, "duplicate_key"},
-		{"/v1/batch", `{"batch":[],"b\u0061tch":[` + track + `]}`, "duplicate_key"},
-		{"/v1/batch", `{"batch":[` + track + `],"batch":null}`, "duplicate_key"},
-		{"/v1/batch", `{"writeKey":"x","batch":[` + track + `],"write\u004bey":"y"}`, "duplicate_key"},
-		{"/batch /e /capture", `{"batch":[` + posthog + `],"batch":[` + posthog + `]}`, "duplicate_key"},
-		{"/batch /e", `{"batch":[` + posthog + `],"events":[` + amplitude + `]}`, "duplicate_key"},
-		{"/batch /e", `{"event":"b","batch":[` + posthog + `]}`, "duplicate_key"},
-		{"/batch /e", `{"token":"b","batch":[` + posthog + `],"token":"a"}`, "duplicate_key"},
-		{"/2/httpapi /batch", `{"events":[` + amplitude + `],"events":[]}`, "duplicate_key"},
-		{"/2/httpapi /batch", `{"events":[],"\u0065vents":[` + amplitude + `]}`, "duplicate_key"},
-		{"/2/httpapi /batch", `{"events":[` + amplitude + `],"api_key":1,"api_key":2}`, "duplicate_key"},
-		{"/api/public/ingestion", `{"batch":[` + langfuse + `],"batch":[]}`, "duplicate_key"},
-		{"/api/public/ingestion", `{"metadata":{},"batch":[` + langfuse + `],"metadata":{}}`, "duplicate_key"},
-
-		{"/v1/batch", `{"b\u0061tch":[` + track + `],"events":null,"sentAt":1,"sentAt":2}`, ""},
-		{"/batch /e", `{"b\u0061tch":[` + posthog + `],"event":null}`, ""},
-		{"/batch /e", `{"events":null,"batch":[` + posthog + `]}`, ""},
-		{"/2/httpapi /batch", `{"\u0065vents":[` + amplitude + `]}`, ""},
-		{"/api/public/ingestion", `{"batch\u0000":[],"\u0062atch":[` + langfuse + `]}`, ""},
-	} {
-		for _, path := range strings.Fields(c.paths) {
-			r, s := newTest(nil)
-			w := httptest.NewRecorder()
-			r.ServeHTTP(w, withKey(post(path, c.body)))
-			if c.code == "" {
-				if w.Code >= 300 || names(s.events) != "a" {
-					t.Errorf("%s %s: got %d %s", path, c.body, w.Code, w.Body)
-				}
-			} else if w.Code != 400 || len(s.events) != 0 || len(s.failures) != 1 || s.failures[0].Code != c.code || s.failures[0].Index >= 0 || string(s.failures[0].Raw) != c.body || string(s.failures[0].Project) != "game" {
-				t.Errorf("%s %s: got %d %s, %d events, failures %+v", path, c.body, w.Code, w.Body, len(s.events), s.failures)
-			}
-		}
-	}
-}
-
-// Keys are found by escaped names too, and what is said of the client's library.
-func TestEscapedNames(t *testing.T) {
-	for path, body := range map[string]string{
-		"/v1/batch":   `{"write\u004bey":"` + key + `","batch":[{"type":"track","event":"a"}]}`,
-		"/2/httpapi":  `{"api\u005fkey":"` + key + `","events":[{"event_type":"a"}]}`,
-		"/batch":      `{"\u0061pi_key":"` + key + `","batch":[{"event":"a"}]}`,
-		"/capture":    `{"tok\u0065n":"` + key + `","event":"a"}`,
-		"/i/v0/e":     `[{"event":"a","prop\u0065rties":{"t\u006fken":"` + key + `"}}]`,
-		"/v1/track":   `{"writ\u0065Key":"` + key + `","event":"a"}`,
-		"/v1/batch/?": `{"writeKey":"` + key + `","batch":[{"type":"track","event":"a","context":{"s\u0065ssionId":"s"}}]}`,
-	} {
-		r, s := newTest(nil)
-		if code, a := send(r, path, body); code != 200 || names(s.events) != "a" || strings.Contains(body, "ssionId") && string(s.events[0].SessionID) != "s" {
-			t.Errorf("%s %s: got %d %v", path, body, code, a)
-		}
-	}
-	r, s := newTest(nil)
-	send(r, "/api/public/ingestion", `{"m\u0065tadata":{"sdk\u005fname":"x"},"batch":[{"type":"a","body":{"us\u0065rId":"u"}}]}`, "X-API-Key", key)
-	if len(s.events) != 1 || string(s.events[0].UserID) != "u" || !strings.Contains(string(s.events[0].Context), `"sdk":{"name":"x"`) {
-		t.Errorf("%+v", s.events)
-	}
-}
-
 func TestMissingNameSaysWhatIsMissing(t *testing.T) {
 	r, s := newTest(withSecret)
 	for _, c := range []struct{ path, body, member string }{
@@ -207,14 +150,114 @@ func TestMissingNameSaysWhatIsMissing(t *testing.T) {
 		{"/v2/" + key + "/events", `[{"client_ts":1}]`, "category"},
 		{"/api/public/ingestion", `{"batch":[{"id":"1"}]}`, "type"},
 	} {
-		s.failures = nil
+		s.Failures = nil
 		req := withKey(post(c.path, c.body))
 		if strings.HasPrefix(c.path, "/v2/") {
 			req.Header.Set("Authorization", signed(c.body, secret))
 		}
 		r.ServeHTTP(httptest.NewRecorder(), req)
-		if len(s.failures) != 1 || s.failures[0].Code != "missing_name" || !strings.Contains(s.failures[0].Message, `a member "`+c.member+`"`) {
-			t.Errorf("%s %s: %+v", c.path, c.body, s.failures)
+		if len(s.Failures) != 1 || s.Failures[0].Code != "missing_name" || !strings.Contains(s.Failures[0].Message, `a member "`+c.member+`"`) {
+			t.Errorf("%s %s: %+v", c.path, c.body, s.Failures)
 		}
 	}
+}
+
+// A failure of a dialect is redriven the way that it came.
+func TestRedriveDialect(t *testing.T) {
+	for _, d := range []Redrive{
+		{Body: []byte(`{"type":"track","event":"a"}`), Event: true, Path: "/v1/batch"},
+		{Body: []byte(`{"batch":[{"type":"track","event":"a"}]}`), Path: "/v1/batch/"},
+		{Body: []byte(`{"event":"a"}`), Path: "/v1/track"},
+		{Body: []byte(`{"event":"a"}`), Event: true, Path: "/batch"},
+		{Body: []byte(`{"batch":[{"event":"a"}]}`), Path: "/batch/"},
+		{Body: []byte(`data=` + base64.StdEncoding.EncodeToString([]byte(`{"event":"a"}`))),
+			ContentType: "application/x-www-form-urlencoded", Path: "/e/"},
+		{Body: []byte(`{"event_type":"a"}`), Event: true, Path: "/batch"},
+		{Body: []byte(`{"events":[{"event_type":"a"}]}`), Path: "/batch"},
+		{Body: []byte(`{"event_type":"a"}`), Event: true, Path: "/2/httpapi"},
+		{Body: []byte(`[{"category":"a"}]`), Path: "/v2/{}/events"},
+		{Body: []byte(`{"category":"a"}`), Event: true, Path: "/v2/{}/events"},
+		{Body: []byte(`{"batch":[{"type":"a"}]}`), Path: "/api/public/ingestion"},
+		{Body: []byte(`{"type":"a"}`), Event: true, Path: "/api/public/ingestion"},
+		{Body: []byte(`{"name":"a"}`), Path: "/v1/events"},
+		{Body: []byte(`{"name":"a"}`)},
+	} {
+		d.ID, d.Time, d.Project = pipeline.NewUUIDv7(1), 1, "game"
+		r, s := newTest(nil)
+		out, err := r.Redrive(context.Background(), d)
+		if err != nil || out.Accepted != 1 || s.Names() != "a" || string(s.Events[0].Project) != "game" {
+			t.Errorf("%s: %+v %v %s", d.Body, out, err, s.Names())
+		}
+	}
+}
+
+func TestPreflightOfClients(t *testing.T) {
+	r, _ := newTest(func(o *Options) { o.Origins = []string{"*"} })
+	for _, path := range []string{"/v1/events", "/v1/traces", "/v1/pixel.gif"} {
+		req := httptest.NewRequest("OPTIONS", path, nil)
+		req.Header.Set("Origin", "https://a.example")
+		req.Header.Set("Access-Control-Request-Headers", "authorization,ce-id,content-type")
+		w := httptest.NewRecorder()
+		r.ServeHTTP(w, req)
+		if got := w.Header().Get("Access-Control-Allow-Headers"); w.Code != 204 || got != "authorization,ce-id,content-type" {
+			t.Errorf("%s: %d %q", path, w.Code, got)
+		}
+	}
+}
+
+// Gzip that nobody named goes to disk as other large bodies do, and so does what is in it.
+func TestSniffedIsSpooled(t *testing.T) {
+	noise := make([]byte, 2<<20)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	value := base64.StdEncoding.EncodeToString(noise)
+	for _, name := range []string{key, "wrong"} {
+		r, s := newTest(func(o *Options) {
+			o.SpoolDir, o.MaxSpool, o.MaxMemory, o.MaxEvent, o.BlobThreshold, o.AnonymousRate = t.TempDir(), 64<<20, 1<<20,
+				8<<20, 64<<10, 64<<20
+		})
+		body := zipped(`{"api_key":"` + name + `","event":"a","properties":{"value":"` + value + `"}}`)
+		code, a := send(r, "/e/", body, "Content-Type", "text/plain")
+		if r.admission.Memory() != 0 || r.admission.Spooled() != 0 {
+			t.Errorf("%s: %d bytes in memory, %d on disk", name, r.admission.Memory(), r.admission.Spooled())
+		}
+		if name == key && (code != 200 || len(s.Blobs) != 1 || string(s.Blobs[0].Data) != value) {
+			t.Errorf("got %d %v, %d blobs", code, a, len(s.Blobs))
+		}
+		if name != key &&
+			(code != 401 || len(s.Failures) != 1 || string(s.Failures[0].Raw) != body ||
+				s.Failures[0].ContentEncoding != "gzip") {
+			t.Errorf("got %d %v, %d failures", code, a, len(s.Failures))
+		}
+	}
+}
+
+// FuzzQueries throws queries at the routes that take events from one: each is an
+// event, or is kept.
+func FuzzQueries(f *testing.F) {
+	routes := []string{"/pixel/v1/track", "/pixel/v1/page", "/v1/pixel/track", "/v1/pixel/page", "/e/", "/s/",
+		"/v1/pixel.gif"}
+	for at := range routes {
+		for _, query := range []string{"event=a&name=a&properties.a.b=1&properties.a=2",
+			"event=a&properties=%7B%22a%22:1%7D&context.=1&.=2&a..b=3", "data=eyJldmVudCI6ImEifQ", "data=%25%37B&_=1",
+			"data=H4sIAAAAAAAA&event=%ff", "data=%22%7B%7D%22", "=&&=a&data", ";"} {
+			f.Add(at, query)
+		}
+	}
+	f.Fuzz(func(t *testing.T, at int, query string) {
+		target := &url.URL{Path: routes[uint(at)%uint(len(routes))], RawQuery: query}
+		req := withKey(httptest.NewRequest("GET", "/", nil))
+		req.URL = target
+		r, s := newTest(nil)
+		w := intake.Do(r, req)
+		if r.admission.Memory() != 0 || w.Code >= 500 || w.Code == 200 && len(s.Failures) > 0 && len(s.Events) == 0 ||
+			w.Code >= 400 && len(s.Failures) == 0 {
+			t.Fatalf("%s: got %d %s, %d events, %d failures, %d bytes in memory", target, w.Code, w.Body, len(s.Events),
+				len(s.Failures), r.admission.Memory())
+		}
+		for _, e := range s.Events {
+			if !json.Valid(e.Properties) {
+				t.Fatalf("%s: properties %s", target, e.Properties)
+			}
+		}
+	})
 }

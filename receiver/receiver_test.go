@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/intake"
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
@@ -46,8 +47,8 @@ func TestAccept(t *testing.T) {
 			if a.Status != c.status || a.Accepted != 1 || a.Rejected != 0 || a.Object != c.object {
 				t.Errorf("got %+v", a)
 			}
-			if s.durability != c.durability || len(s.events) != 1 || len(s.failures) != 0 {
-				t.Errorf("durability %s, %d events, %d failures", s.durability, len(s.events), len(s.failures))
+			if s.Durability != c.durability || len(s.Events) != 1 || len(s.Failures) != 0 {
+				t.Errorf("durability %s, %d events, %d failures", s.Durability, len(s.Events), len(s.Failures))
 			}
 			if got := a.Header.Get("Content-Type"); got != "application/json" {
 				t.Errorf("content type %q", got)
@@ -59,8 +60,8 @@ func TestAccept(t *testing.T) {
 func TestKeyRaisesTheDefaultDurability(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.Durability = pipeline.Memory })
 	serve(t, r, post("/v1/events", one, "X-API-Key", keyDisk))
-	if s.durability != pipeline.Disk {
-		t.Errorf("got %s, want disk", s.durability)
+	if s.Durability != pipeline.Disk {
+		t.Errorf("got %s, want disk", s.Durability)
 	}
 }
 
@@ -104,7 +105,7 @@ func TestKeys(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a := parseAnswer(t, resp)
+			a := intake.Read(t, resp)
 			want := 202
 			if c.code != "" {
 				want = 401
@@ -112,11 +113,11 @@ func TestKeys(t *testing.T) {
 			if a.Status != want || a.Error.Code != c.code {
 				t.Errorf("got %d %s, want %d %s", a.Status, a.Error.Code, want, c.code)
 			}
-			if a.Status == 401 && (s.appends != 0 || len(s.failures) != 1 || string(s.failures[0].Raw) != one || a.Header.Get("WWW-Authenticate") == "") {
-				t.Errorf("appends %d, failures %v, header %v", s.appends, s.failures, a.Header)
+			if a.Status == 401 && (s.Appends != 0 || len(s.Failures) != 1 || string(s.Failures[0].Raw) != one || a.Header.Get("WWW-Authenticate") == "") {
+				t.Errorf("appends %d, failures %v, header %v", s.Appends, s.Failures, a.Header)
 			}
-			if a.Status == 202 && string(s.events[0].Project) != "game" {
-				t.Errorf("project %q", s.events[0].Project)
+			if a.Status == 202 && string(s.Events[0].Project) != "game" {
+				t.Errorf("project %q", s.Events[0].Project)
 			}
 		})
 	}
@@ -159,13 +160,13 @@ func TestRefuseRequest(t *testing.T) {
 			if a.Status != c.status || a.Error.Code != c.code || a.Error.Message == "" || a.Accepted != 0 || a.Rejected != 0 {
 				t.Errorf("got %+v", a)
 			}
-			if s.appends != 0 {
+			if s.Appends != 0 {
 				t.Error("events were appended")
 			}
-			if len(s.failures) != 1 {
-				t.Fatalf("got %d failures, want 1", len(s.failures))
+			if len(s.Failures) != 1 {
+				t.Fatalf("got %d failures, want 1", len(s.Failures))
 			}
-			f := s.failures[0]
+			f := s.Failures[0]
 			if f.Index != -1 || f.Code != c.code || f.RequestID != a.RequestID || f.ContentEncoding != req.Header.Get("Content-Encoding") {
 				t.Errorf("got %+v", f)
 			}
@@ -214,8 +215,8 @@ func TestMethodsAndPaths(t *testing.T) {
 			t.Errorf("%s %s: Allow is %q", c.method, c.path, allow)
 		}
 	}
-	if len(s.failures) != 0 || len(s.events) != 0 {
-		t.Errorf("%d failures, %d events", len(s.failures), len(s.events))
+	if len(s.Failures) != 0 || len(s.Events) != 0 {
+		t.Errorf("%d failures, %d events", len(s.Failures), len(s.Events))
 	}
 }
 
@@ -229,7 +230,7 @@ func TestUnavailable(t *testing.T) {
 		{fmt.Errorf("append: %w", pipeline.ErrPending), "not_stored_yet", "same event_id"},
 	} {
 		r, s := newTest(nil)
-		s.err = c.err
+		s.Err = c.err
 		a := serve(t, r, withKey(post("/v1/events", one+"\nbad")))
 		if a.Status != 503 || a.Error.Code != c.code || a.Header.Get("Retry-After") != "3" || a.Accepted != 0 {
 			t.Errorf("got %+v", a)
@@ -237,8 +238,8 @@ func TestUnavailable(t *testing.T) {
 		if !strings.Contains(a.Error.Message, c.says) || strings.Contains(a.Error.Message, "/var/") {
 			t.Errorf("message %q", a.Error.Message)
 		}
-		if len(s.failures) != 0 {
-			t.Errorf("what will be sent again is reported: %+v", s.failures)
+		if len(s.Failures) != 0 {
+			t.Errorf("what will be sent again is reported: %+v", s.Failures)
 		}
 	}
 }
@@ -247,11 +248,11 @@ func TestMemoryLimit(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.MaxMemory = 200 << 10 })
 	large := `{"name":"a","x":"` + strings.Repeat("x", 150<<10) + `"}`
 	held, release := make(chan struct{}), make(chan struct{})
-	s.wait = func(context.Context) error { close(held); <-release; return nil }
+	s.Before = func(context.Context) error { close(held); <-release; return nil }
 	first := make(chan answer)
 	go func() { first <- serve(t, r, withKey(post("/v1/events", large))) }()
 	<-held
-	s.wait = nil
+	s.Before = nil
 	for range 3 {
 		a := serve(t, r, withKey(post("/v1/events", large)))
 		if a.Status != 503 || a.Error.Code != "busy" || a.Header.Get("Retry-After") != "3" {
@@ -293,7 +294,7 @@ func TestMediumBodies(t *testing.T) {
 
 	slots := runtime.GOMAXPROCS(0)
 	arrived, release := make(chan bool, slots), make(chan struct{})
-	s.wait = func(ctx context.Context) error { arrived <- true; <-release; return nil }
+	s.Before = func(ctx context.Context) error { arrived <- true; <-release; return nil }
 	answers := make(chan answer, 2*slots)
 	for range slots {
 		go func() { answers <- serve(t, r, medium()) }()
@@ -324,7 +325,7 @@ func TestMediumBodies(t *testing.T) {
 	// All of twice as many are taken before the first is on disk.
 	all := make(chan struct{})
 	var taken atomic.Int32
-	s.wait, s.last = nil, func() {
+	s.Before, s.OnWait = nil, func() {
 		if taken.Add(1) == int32(2*slots) {
 			close(all)
 		}
@@ -342,11 +343,11 @@ func TestMediumBodies(t *testing.T) {
 			t.Errorf("got %+v", a)
 		}
 	}
-	if want := 1 + 3*slots*events; len(s.events) != want {
-		t.Fatalf("%d events, want %d", len(s.events), want)
+	if want := 1 + 3*slots*events; len(s.Events) != want {
+		t.Fatalf("%d events, want %d", len(s.Events), want)
 	}
 	count := map[string]int{}
-	for _, e := range s.events {
+	for _, e := range s.Events {
 		count[string(e.Properties)]++
 	}
 	for _, p := range properties {
@@ -376,7 +377,7 @@ func rawPost(t *testing.T, server *httptest.Server, head string, parts ...string
 	if err != nil {
 		t.Fatal(err)
 	}
-	return parseAnswer(t, resp)
+	return intake.Read(t, resp)
 }
 
 func TestStalledBody(t *testing.T) {
@@ -406,10 +407,10 @@ func TestStalledBody(t *testing.T) {
 			}
 		})
 	}
-	if len(s.events) != 0 || len(s.failures) != 9 || r.admission.Memory() != 0 {
-		t.Errorf("%d events, %d failures, %d bytes charged", len(s.events), len(s.failures), r.admission.Memory())
+	if len(s.Events) != 0 || len(s.Failures) != 9 || r.admission.Memory() != 0 {
+		t.Errorf("%d events, %d failures, %d bytes charged", len(s.Events), len(s.Failures), r.admission.Memory())
 	}
-	for _, f := range s.failures {
+	for _, f := range s.Failures {
 		if len(f.Raw) != 0 || !strings.Contains(f.Message, "its bytes are not kept") {
 			t.Errorf("%s: %q, %d bytes", f.Code, f.Message, len(f.Raw))
 		}
@@ -419,7 +420,7 @@ func TestStalledBody(t *testing.T) {
 // A request that waits for the bucket longer than a body may take is not cut.
 func TestReadTimeoutDoesNotCancelAppend(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.ReadTimeout = 50 * time.Millisecond })
-	s.wait = func(ctx context.Context) error {
+	s.Before = func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -434,7 +435,7 @@ func TestReadTimeoutDoesNotCancelAppend(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a := parseAnswer(t, resp); a.Status != 200 {
+		if a := intake.Read(t, resp); a.Status != 200 {
 			t.Errorf("got %+v", a)
 		}
 	}
@@ -442,7 +443,7 @@ func TestReadTimeoutDoesNotCancelAppend(t *testing.T) {
 
 func TestClientLeaves(t *testing.T) {
 	r, s := newTest(nil)
-	s.wait = func(ctx context.Context) error { return ctx.Err() }
+	s.Before = func(ctx context.Context) error { return ctx.Err() }
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	a := serve(t, r, withKey(post("/v1/events", one)).WithContext(ctx))
@@ -453,9 +454,9 @@ func TestClientLeaves(t *testing.T) {
 
 func TestIncompleteBody(t *testing.T) {
 	r, s := newTest(nil)
-	req := withKey(postReader("/v1/events", io.MultiReader(strings.NewReader(one), errorReader{io.ErrUnexpectedEOF})))
-	if a := serve(t, r, req); a.Status != 400 || a.Error.Code != "incomplete_body" || len(s.events) != 0 {
-		t.Errorf("got %+v, %d events", a, len(s.events))
+	req := withKey(intake.PostReader("/v1/events", io.MultiReader(strings.NewReader(one), errorReader{io.ErrUnexpectedEOF})))
+	if a := serve(t, r, req); a.Status != 400 || a.Error.Code != "incomplete_body" || len(s.Events) != 0 {
+		t.Errorf("got %+v, %d events", a, len(s.Events))
 	}
 }
 
@@ -517,7 +518,7 @@ func TestContentTypes(t *testing.T) {
 		if kind != "" {
 			req.Header.Set("Content-Type", kind)
 		}
-		if a := serve(t, r, req); a.Status != 202 || len(s.events) != 1 {
+		if a := serve(t, r, req); a.Status != 202 || len(s.Events) != 1 {
 			t.Errorf("%q: got %+v", kind, a)
 		}
 	}
@@ -548,7 +549,7 @@ func TestContext(t *testing.T) {
 			req := withKey(post("/v1/events", one, c.header...))
 			req.RemoteAddr = c.remote
 			serve(t, r, req)
-			if got := string(s.events[0].Context); got != c.want {
+			if got := string(s.Events[0].Context); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})
@@ -563,14 +564,14 @@ func TestReport(t *testing.T) {
 	req.RemoteAddr = "192.0.2.7:99"
 	before := time.Now().Truncate(time.Millisecond)
 	a := serve(t, r, req)
-	if got, want := a.codes(), "1:missing_name 2:duplicate_key"; got != want {
+	if got, want := a.Codes(), "1:missing_name 2:duplicate_key"; got != want {
 		t.Fatalf("got %s, want %s", got, want)
 	}
-	if len(s.failures) != 2 {
-		t.Fatalf("got %d failures", len(s.failures))
+	if len(s.Failures) != 2 {
+		t.Fatalf("got %d failures", len(s.Failures))
 	}
 	for i, raw := range []string{"{\"x\":\r\n[1,\n2]}", `{"a":1,"a":2}`} {
-		f := s.failures[i]
+		f := s.Failures[i]
 		if f.Time.Before(before) || f.Time.After(time.Now()) {
 			t.Errorf("time %s", f.Time)
 		}
@@ -593,8 +594,8 @@ func TestManyRefused(t *testing.T) {
 	if a.Status != 400 || a.Rejected != 250 || len(a.Errors) != protocol.MaxListed || a.ErrorsOmitted != 150 {
 		t.Errorf("got %d, rejected %d, listed %d, omitted %d", a.Status, a.Rejected, len(a.Errors), a.ErrorsOmitted)
 	}
-	if len(s.failures) != maxAlike+1 || s.failures[maxAlike].Count != 250-maxAlike || s.appends != 0 {
-		t.Errorf("%d failures, %d appends", len(s.failures), s.appends)
+	if len(s.Failures) != maxAlike+1 || s.Failures[maxAlike].Count != 250-maxAlike || s.Appends != 0 {
+		t.Errorf("%d failures, %d appends", len(s.Failures), s.Appends)
 	}
 }
 
@@ -651,7 +652,7 @@ func TestConcurrentRequestsDoNotMix(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if a := parseAnswer(t, resp); a.Status != 202 || a.Accepted != 1+n%7 {
+				if a := intake.Read(t, resp); a.Status != 202 || a.Accepted != 1+n%7 {
 					t.Errorf("got %+v", a)
 				}
 			}
@@ -659,7 +660,7 @@ func TestConcurrentRequestsDoNotMix(t *testing.T) {
 	}
 	g.Wait()
 	seen := 0
-	for _, e := range s.events {
+	for _, e := range s.Events {
 		var c int
 		fmt.Sscanf(string(e.Name), "c%d-", &c)
 		if got, want := string(e.Properties), want[c][string(e.Name)]; got != want {
@@ -674,7 +675,7 @@ func TestConcurrentRequestsDoNotMix(t *testing.T) {
 	if seen != all {
 		t.Errorf("got %d events, want %d", seen, all)
 	}
-	for _, f := range s.failures {
+	for _, f := range s.Failures {
 		if f.Code != "missing_name" || !bytes.HasPrefix(f.Raw, []byte(`{"v":"`)) || !bytes.HasSuffix(f.Raw, []byte(`"}`)) {
 			t.Errorf("failure %s %s", f.Code, f.Raw)
 		}

@@ -77,8 +77,8 @@ func TestRedact(t *testing.T) {
 			if out, err := r.Redrive(t.Context(), d); err != nil || out.Accepted != 1 {
 				t.Fatalf("%+v %v", out, err)
 			}
-			for i := range s.events {
-				if got := s.whole(t, i); !reflect.DeepEqual(parsed(t, got), parsed(t, []byte(c.want))) {
+			for i := range s.Events {
+				if got := s.Whole(t, i); !reflect.DeepEqual(parsed(t, got), parsed(t, []byte(c.want))) {
 					t.Errorf("drop %q hash %q of %s, threshold %d: event %d is %s, want %s", c.drop, c.hash, c.props, threshold, i, got, c.want)
 				}
 			}
@@ -93,7 +93,7 @@ func TestRedactColumns(t *testing.T) {
 		t.Fatalf("%+v", a)
 	}
 	for i, user := range []string{hashed("u1"), hashed("17"), ""} {
-		e := s.events[i]
+		e := s.Events[i]
 		if string(e.UserID) != user || len(e.SessionID) != 0 || string(e.Context) != `{"ip":"`+hashed("192.0.2.1")+`"}` {
 			t.Errorf("%d: user %s, session %s, context %s", i, e.UserID, e.SessionID, e.Context)
 		}
@@ -101,12 +101,12 @@ func TestRedactColumns(t *testing.T) {
 	if code, a := send(r, "/v1/track", `{"event":"a","context":{"library":{"name":"lib","version":"1"}}}`, "X-API-Key", keyFile); code != 200 {
 		t.Fatalf("%v", a)
 	}
-	if got, want := string(s.events[3].Context), `{"ip":"`+hashed("192.0.2.1")+`","sdk":{"name":"`+hashed("lib")+`","version":"1"}}`; got != want {
+	if got, want := string(s.Events[3].Context), `{"ip":"`+hashed("192.0.2.1")+`","sdk":{"name":"`+hashed("lib")+`","version":"1"}}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	// Another project's events stay as they are.
 	serve(t, r, withKey(post("/v1/events", `{"name":"a","user_id":"u1","session_id":"s1"}`)))
-	if e := s.events[4]; string(e.UserID) != "u1" || string(e.SessionID) != "s1" || string(e.Context) != `{"ip":"192.0.2.1"}` {
+	if e := s.Events[4]; string(e.UserID) != "u1" || string(e.SessionID) != "s1" || string(e.Context) != `{"ip":"192.0.2.1"}` {
 		t.Errorf("%+v", e)
 	}
 }
@@ -137,7 +137,7 @@ func TestRedactCounts(t *testing.T) {
 		t.Errorf("of a large event: %v dropped, %v hashed", a, b)
 	}
 	sendFile(t, r, good+"\n"+good+"\n"+`{"name":"a","a":1,"b":[1,2],"timestamp":"x"}`+"\n"+`{"name":"not allowed","a":1,"b":1}`, "Content-Type", ndjson)
-	s.err = errMemory
+	s.Err = errMemory
 	sendFile(t, r, good)
 	if a, b := count("properties.a", "drop"), count("properties.b", "hash"); a != 3 || b != 6 {
 		t.Errorf("%v dropped, %v hashed", a, b)
@@ -158,12 +158,12 @@ func TestRedactBlobs(t *testing.T) {
 	if a.Accepted != 1 {
 		t.Fatalf("%+v", a)
 	}
-	if len(s.blobs) != 2 {
-		t.Errorf("%d blobs, want those of stays and many", len(s.blobs))
+	if len(s.Blobs) != 2 {
+		t.Errorf("%d blobs, want those of stays and many", len(s.Blobs))
 	}
-	for _, b := range s.blobs {
-		if bytes.Contains(b.data, []byte("example.com")) {
-			t.Errorf("a blob has what was dropped: %.200s", b.data)
+	for _, b := range s.Blobs {
+		if bytes.Contains(b.Data, []byte("example.com")) {
+			t.Errorf("a blob has what was dropped: %.200s", b.Data)
 		}
 	}
 	var got struct {
@@ -171,11 +171,11 @@ func TestRedactBlobs(t *testing.T) {
 		Many          []map[string]int
 		Gone          any
 	}
-	if err := json.Unmarshal(s.whole(t, 0), &got); err != nil {
+	if err := json.Unmarshal(s.Whole(t, 0), &got); err != nil {
 		t.Fatal(err)
 	}
 	if got.Secret != hashed(big) || got.Stays != big || len(got.Many) != 200 || got.Many[7]["n"] != 7 || got.Gone != nil {
-		t.Errorf("%.300s", s.whole(t, 0))
+		t.Errorf("%.300s", s.Whole(t, 0))
 	}
 }
 
@@ -193,13 +193,13 @@ func TestRedactForm(t *testing.T) {
 		t.Fatalf("%+v", a)
 	}
 	var at []string // each blob with the key before its hole
-	props := string(s.events[0].Properties)
-	for _, b := range s.blobs {
+	props := string(s.Events[0].Properties)
+	for _, b := range s.Blobs {
 		before := props[:b.At]
 		if !strings.HasPrefix(props[b.At:], pipeline.BlobHole) {
 			t.Errorf("no hole at %d of %s", b.At, props)
 		}
-		at = append(at, before[strings.LastIndexByte(before, ',')+1:]+b.Kind+string(b.data[:1]))
+		at = append(at, before[strings.LastIndexByte(before, ',')+1:]+b.Kind+string(b.Data[:1]))
 	}
 	if got, want := strings.Join(at, " "), `{"first":textx "log":filea "o":{"text":textx`; got != want {
 		t.Errorf("blobs %s, want %s, in %s", got, want, props)
@@ -214,7 +214,7 @@ func TestRedactForm(t *testing.T) {
 func TestRedactMemory(t *testing.T) {
 	r, s := withProjects(t, func(o *Options) { o.BlobThreshold, o.MaxMemory = 1000, 200<<10 }, Project{Drop: []string{"properties.gone"}})
 	body := func(n int) string { return `{"name":"a","x":"` + strings.Repeat("x", n) + `"}` }
-	if a := sendFile(t, r, body(90<<10)); a.Accepted != 1 || len(s.blobs) != 1 {
+	if a := sendFile(t, r, body(90<<10)); a.Accepted != 1 || len(s.Blobs) != 1 {
 		t.Errorf("%+v", a)
 	}
 	if a := sendFile(t, r, body(120<<10)); a.Status != 413 || a.Error.Code != "body_too_large" {
@@ -259,14 +259,14 @@ func TestRedactFiles(t *testing.T) {
 	}
 	want := `{"h":"` + hashed(`"file 1"`) + `","kept":"a file","n":null,"last":"a file"}`
 	var files []string
-	for _, b := range s.blobs {
-		files = append(files, string(b.data))
+	for _, b := range s.Blobs {
+		files = append(files, string(b.Data))
 	}
 	if got, want := strings.Join(files, " "), `"file 2" "file 3" "file 2" "file 3"`; got != want {
 		t.Errorf("got files %s, want %s", got, want)
 	}
 	for i := range 2 {
-		if got := s.whole(t, i); !reflect.DeepEqual(parsed(t, got), parsed(t, []byte(want))) {
+		if got := s.Whole(t, i); !reflect.DeepEqual(parsed(t, got), parsed(t, []byte(want))) {
 			t.Errorf("event %d: %s, want %s", i, got, want)
 		}
 	}
@@ -371,16 +371,16 @@ func TestRedactAtRandom(t *testing.T) {
 		props := "{" + strings.Join(parts, ",") + "}"
 		a := sendFile(t, r, `{"name":"a","properties":`+props+`}`)
 		want := redactedRef(parsed(t, []byte(props)), "properties", drop, hash)
-		if text, _ := json.Marshal(want); a.Accepted == 0 && a.codes() == "0:duplicate_key" && jsonscan.SharedPath(text) != nil {
+		if text, _ := json.Marshal(want); a.Accepted == 0 && a.Codes() == "0:duplicate_key" && jsonscan.SharedPath(text) != nil {
 			continue
 		}
 		if a.Accepted != 1 {
 			t.Fatalf("%s: %+v", props, a)
 		}
 		accepted++
-		got := parsed(t, s.whole(t, 0))
+		got := parsed(t, s.Whole(t, 0))
 		if !sameButObjects(got, want) {
-			t.Fatalf("drop %q hash %q of %s\ngot  %s\nwant %v", p.Drop, p.Hash, props, s.whole(t, 0), want)
+			t.Fatalf("drop %q hash %q of %s\ngot  %s\nwant %v", p.Drop, p.Hash, props, s.Whole(t, 0), want)
 		}
 	}
 	if accepted < 1500 {

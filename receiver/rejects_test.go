@@ -21,15 +21,15 @@ func TestManyRejectsShareARecord(t *testing.T) {
 		a.ErrorsOmitted != n-protocol.MaxListed || *a.Errors[99].Index != 99 {
 		t.Errorf("answered %d, %d rejected, %d listed, %d omitted", a.Status, a.Rejected, len(a.Errors), a.ErrorsOmitted)
 	}
-	if len(s.failures) != maxAlike+1 {
-		t.Fatalf("%d failures", len(s.failures))
+	if len(s.Failures) != maxAlike+1 {
+		t.Fatalf("%d failures", len(s.Failures))
 	}
-	for i, f := range s.failures[:maxAlike] {
+	for i, f := range s.Failures[:maxAlike] {
 		if f.Index != i || string(f.Raw) != "{}" || f.Count != 0 {
 			t.Errorf("failure %d: %+v", i, f)
 		}
 	}
-	f := s.failures[maxAlike]
+	f := s.Failures[maxAlike]
 	if f.Code != "missing_name" || f.Index != maxAlike || f.Count != n-maxAlike ||
 		string(f.Raw) != strings.Repeat("{}\n", n-maxAlike) ||
 		!strings.Contains(f.Message, "49900 events of one request, at indexes 100 to 49999") || f.Project != "game" {
@@ -51,11 +51,11 @@ func TestSharedRecordsHaveOnlyTheirRejects(t *testing.T) {
 		body.WriteString(`{"name":"a","timestamp":"x"},`)
 	}
 	serve(t, r, withKey(post("/v1/events", "["+strings.TrimSuffix(body.String(), ",")+"]")))
-	if len(s.events) != 300 {
-		t.Fatalf("%d events", len(s.events))
+	if len(s.Events) != 300 {
+		t.Fatalf("%d events", len(s.Events))
 	}
 	var got []string
-	for _, f := range s.failures {
+	for _, f := range s.Failures {
 		if f.Count > 0 {
 			got = append(got, fmt.Sprintf("%s %d", f.Code, f.Count))
 			if strings.Contains(string(f.Raw), "ok") || f.Code == "missing_name" &&
@@ -65,8 +65,8 @@ func TestSharedRecordsHaveOnlyTheirRejects(t *testing.T) {
 		}
 	}
 	if want := []string{"missing_name 200", "not_an_object 200"}; !slices.Equal(got, want) ||
-		len(s.failures) != 2*maxAlike+2+50 {
-		t.Errorf("got %v, %d failures, want %v", got, len(s.failures), want)
+		len(s.Failures) != 2*maxAlike+2+50 {
+		t.Errorf("got %v, %d failures, want %v", got, len(s.Failures), want)
 	}
 }
 
@@ -84,21 +84,21 @@ func TestRedriveOfASharedRecord(t *testing.T) {
 	} {
 		r, s := newTest(manyEvents)
 		ask(r, withKey(post(c.path, c.accepted+c.body, "Content-Type", c.contentType)))
-		if len(s.failures) != maxAlike+1 || len(s.events) != strings.Count(c.accepted, "before") {
-			t.Fatalf("%s: %d failures, %d events", c.name, len(s.failures), len(s.events))
+		if len(s.Failures) != maxAlike+1 || len(s.Events) != strings.Count(c.accepted, "before") {
+			t.Fatalf("%s: %d failures, %d events", c.name, len(s.Failures), len(s.Events))
 		}
-		f := s.failures[maxAlike]
+		f := s.Failures[maxAlike]
 		d := Redrive{ID: pipeline.NewUUIDv7(1), Time: 1795319112345, Project: "game", Path: f.Path, Event: f.Index >= 0,
 			ContentType: f.ContentType,
 			Body:        []byte(strings.ReplaceAll(string(f.Raw), c.fix, c.to)), Durability: pipeline.Disk}
 		var rows [2][]string
 		for i := range rows {
-			s.events, s.failures = nil, nil
+			s.Events, s.Failures = nil, nil
 			got, err := r.Redrive(t.Context(), d)
-			if err != nil || got.Accepted != 150 || got.Rejected != 0 || len(s.failures) != 0 {
+			if err != nil || got.Accepted != 150 || got.Rejected != 0 || len(s.Failures) != 0 {
 				t.Fatalf("%s: %+v, %v", c.name, got, err)
 			}
-			for _, e := range s.events {
+			for _, e := range s.Events {
 				rows[i] = append(rows[i], string(e.Name)+string(e.ID.Append(nil)))
 			}
 		}
@@ -118,10 +118,10 @@ func TestSharedRecordOfALargeBody(t *testing.T) {
 	r, s := newTest(func(o *Options) { spooling(t, dir)(o); o.MaxMemory = 2 << 20; o.BlobThreshold = 0 })
 	event := `{"v":"` + strings.Repeat("v", 20<<10) + `"}` + "\n"
 	a := serve(t, r, withKey(post("/v1/events", strings.Repeat(event, 400)+one)))
-	if a.Accepted != 1 || a.Rejected != 400 || len(s.failures) != maxAlike+1 {
-		t.Fatalf("%d accepted, %d rejected, %d failures", a.Accepted, a.Rejected, len(s.failures))
+	if a.Accepted != 1 || a.Rejected != 400 || len(s.Failures) != maxAlike+1 {
+		t.Fatalf("%d accepted, %d rejected, %d failures", a.Accepted, a.Rejected, len(s.Failures))
 	}
-	if f := s.failures[maxAlike]; string(f.Raw) != strings.Repeat(event, 300) || f.Count != 300 {
+	if f := s.Failures[maxAlike]; string(f.Raw) != strings.Repeat(event, 300) || f.Count != 300 {
 		t.Errorf("%d bytes of %d events: %s", len(f.Raw), f.Count, f.Message)
 	}
 	idle(t, r, dir)
@@ -132,9 +132,9 @@ func TestSharedRecordOfALargeBody(t *testing.T) {
 		o.MaxMemory, o.BlobThreshold, o.MaxSpool = 2<<20, 0, int64(len(event))*500
 	})
 	serve(t, r, withKey(post("/v1/events", strings.Repeat(event, 400))))
-	if f := s.failures[maxAlike]; len(f.Raw) != 0 || !strings.Contains(f.Message, "not kept") ||
-		fmt.Sprint(s.dropped) != "[raw]" {
-		t.Errorf("without a place on disk: %d bytes: %s, dropped %v", len(f.Raw), f.Message, s.dropped)
+	if f := s.Failures[maxAlike]; len(f.Raw) != 0 || !strings.Contains(f.Message, "not kept") ||
+		fmt.Sprint(s.Dropped) != "[raw]" {
+		t.Errorf("without a place on disk: %d bytes: %s, dropped %v", len(f.Raw), f.Message, s.Dropped)
 	}
 	idle(t, r, dir)
 }
@@ -147,7 +147,7 @@ func TestSharedRecordOfOTLP(t *testing.T) {
 	body := `{"resourceLogs":[{"scopeLogs":[{"logRecords":[` + logs + `]}]}]}`
 	status, text := ask(r, withKey(post("/v1/logs", body, "Content-Type", "application/json")))
 	whole, count := 0, 0
-	for _, f := range s.failures {
+	for _, f := range s.Failures {
 		if f.Count == 0 {
 			continue
 		}
@@ -161,8 +161,8 @@ func TestSharedRecordOfOTLP(t *testing.T) {
 			t.Errorf("%d bytes, %s", len(f.Raw), f.Message)
 		}
 	}
-	if whole != 1 || len(s.failures) > 2*(maxAlike+1) || count+2*maxAlike != 500 && count+maxAlike != 500 {
-		t.Errorf("%d %.200s: %d failures, %d with the body, %d in shared records", status, text, len(s.failures), whole,
+	if whole != 1 || len(s.Failures) > 2*(maxAlike+1) || count+2*maxAlike != 500 && count+maxAlike != 500 {
+		t.Errorf("%d %.200s: %d failures, %d with the body, %d in shared records", status, text, len(s.Failures), whole,
 			count)
 	}
 }
@@ -172,10 +172,10 @@ func TestManyViolationsShareARecord(t *testing.T) {
 	r, s := newTest(func(o *Options) { manyEvents(o); o.Schemas = &wantsText{} })
 	const n = 1000
 	a := serve(t, r, withKey(post("/v1/events", strings.Repeat(`{"name":"strict","t":5}`+"\n", n))))
-	if a.Accepted != n || len(s.failures) != maxAlike+1 {
-		t.Fatalf("%d accepted, %d failures", a.Accepted, len(s.failures))
+	if a.Accepted != n || len(s.Failures) != maxAlike+1 {
+		t.Fatalf("%d accepted, %d failures", a.Accepted, len(s.Failures))
 	}
-	if f := s.failures[maxAlike]; f.Count != n-maxAlike || f.Class != takenClass || len(f.Raw) != 0 || f.Index != -1 {
+	if f := s.Failures[maxAlike]; f.Count != n-maxAlike || f.Class != takenClass || len(f.Raw) != 0 || f.Index != -1 {
 		t.Errorf("got %+v", f)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
+	"github.com/penstock/penstock/internal/testing/intake"
 	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/protocol"
 )
@@ -37,11 +38,11 @@ func TestRawIsWhatTheEncodingSays(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, s := newTest(func(o *Options) { o.MaxEvents = 2 })
-			serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(c.body), "Content-Encoding", c.encoding)))
-			if len(s.failures) != 1 {
-				t.Fatalf("got %d failures", len(s.failures))
+			serve(t, r, withKey(intake.PostReader("/v1/events", bytes.NewReader(c.body), "Content-Encoding", c.encoding)))
+			if len(s.Failures) != 1 {
+				t.Fatalf("got %d failures", len(s.Failures))
 			}
-			if f := s.failures[0]; f.Code != c.code || !bytes.Equal(f.Raw, c.raw) || f.ContentEncoding != c.kept {
+			if f := s.Failures[0]; f.Code != c.code || !bytes.Equal(f.Raw, c.raw) || f.ContentEncoding != c.kept {
 				t.Errorf("got %s %q in %q", f.Code, f.Raw, f.ContentEncoding)
 			}
 		})
@@ -60,9 +61,9 @@ func TestCompressedBodyIsCharged(t *testing.T) {
 	sent := gzipped(body)
 	r, s := newTest(func(o *Options) { o.MaxMemory = int64(len(sent)) + 20<<10 })
 	hold(t, r, 1) // somebody else is there, so that the limit holds
-	a := serve(t, r, withKey(postReader("/v1/events", bytes.NewReader(sent), "Content-Encoding", "gzip")))
-	if a.Status != 503 || a.Error.Code != "busy" || len(s.failures) != 0 || r.admission.Memory() != 1 {
-		t.Errorf("got %d %s, %d failures, %d bytes charged", a.Status, a.Error.Code, len(s.failures), r.admission.Memory()-1)
+	a := serve(t, r, withKey(intake.PostReader("/v1/events", bytes.NewReader(sent), "Content-Encoding", "gzip")))
+	if a.Status != 503 || a.Error.Code != "busy" || len(s.Failures) != 0 || r.admission.Memory() != 1 {
+		t.Errorf("got %d %s, %d failures, %d bytes charged", a.Status, a.Error.Code, len(s.Failures), r.admission.Memory()-1)
 	}
 }
 
@@ -94,15 +95,15 @@ func TestAnonymousBudget(t *testing.T) {
 				var first answer
 				for i := range c.before {
 					body := c.body()
-					a := serve(t, r, postReader("/v1/events", body, c.header...))
+					a := serve(t, r, intake.PostReader("/v1/events", body, c.header...))
 					if i == 0 {
 						first = a
-					} else if a.Status != first.Status || a.codes() != first.codes() {
-						t.Errorf("answered %d %s, and %d %s before", a.Status, a.codes(), first.Status, first.codes())
+					} else if a.Status != first.Status || a.Codes() != first.Codes() {
+						t.Errorf("answered %d %s, and %d %s before", a.Status, a.Codes(), first.Status, first.Codes())
 					}
 				}
-				if len(s.failures) != c.kept || len(s.dropped) != c.dropped || c.dropped > 0 && s.dropped[0] != "anonymous" {
-					t.Errorf("%d are kept, %d dropped %v", len(s.failures), len(s.dropped), s.dropped)
+				if len(s.Failures) != c.kept || len(s.Dropped) != c.dropped || c.dropped > 0 && s.Dropped[0] != "anonymous" {
+					t.Errorf("%d are kept, %d dropped %v", len(s.Failures), len(s.Dropped), s.Dropped)
 				}
 				if r.admission.Memory() != 0 {
 					t.Errorf("%d bytes still charged", r.admission.Memory())
@@ -124,10 +125,10 @@ func TestStrangersLeaveMemoryToClients(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.MaxMemory = 400 << 10 })
 	body := strings.Repeat("x", 120<<10)
 	hold(t, r, 100<<10) // of somebody
-	if a := serve(t, r, post("/v1/events", body)); a.Status != 401 || len(s.failures[0].Raw) != 0 || !strings.Contains(s.failures[0].Message, "memory") {
-		t.Errorf("a stranger: got %d, %d bytes kept, %q", a.Status, len(s.failures[0].Raw), s.failures[0].Message)
+	if a := serve(t, r, post("/v1/events", body)); a.Status != 401 || len(s.Failures[0].Raw) != 0 || !strings.Contains(s.Failures[0].Message, "memory") {
+		t.Errorf("a stranger: got %d, %d bytes kept, %q", a.Status, len(s.Failures[0].Raw), s.Failures[0].Message)
 	}
-	if a := serve(t, r, withKey(post("/v1/events", body))); a.Status != 400 || len(s.failures[1].Raw) != len(body) {
+	if a := serve(t, r, withKey(post("/v1/events", body))); a.Status != 400 || len(s.Failures[1].Raw) != len(body) {
 		t.Errorf("a client: got %+v", a)
 	}
 }
@@ -135,7 +136,7 @@ func TestStrangersLeaveMemoryToClients(t *testing.T) {
 // A body that nobody will keep is not read.
 func TestAnonymousBeyondTheBudgetIsNotRead(t *testing.T) {
 	r, _ := newTest(func(o *Options) { o.AnonymousRate = 0 })
-	a := serve(t, r, postReader("/v1/events", readFails{t}))
+	a := serve(t, r, intake.PostReader("/v1/events", readFails{t}))
 	if a.Status != 401 || a.Error.Code != "missing_key" {
 		t.Errorf("got %+v", a)
 	}
@@ -153,7 +154,7 @@ func TestReportedHeaders(t *testing.T) {
 		"X-Request-Id", "r-1", "Traceparent", "00-1-2-01", "User-Agent", long, "Content-Type", "text/plain; x="+long)
 	req.Header["X-Forwarded-For"] = []string{"1.1.1.1", "2.2.2.2"}
 	serve(t, r, req)
-	f := s.failures[0]
+	f := s.Failures[0]
 	want := []pipeline.Header{{Name: "Host", Value: "example.com"}, {Name: "Content-Length", Value: "3"}, {Name: "Origin", Value: "https://a.example"},
 		{Name: "Referer", Value: "https://a.example/p"}, {Name: "Accept-Language", Value: "de"}, {Name: "X-Forwarded-For", Value: "1.1.1.1, 2.2.2.2"},
 		{Name: "X-Request-Id", Value: "r-1"}, {Name: "Traceparent", Value: "00-1-2-01"}}
@@ -176,13 +177,13 @@ func TestRedrive(t *testing.T) {
 	d := Redrive{ID: id, Time: at, Project: "game", ContentType: ndjson, ContentEncoding: "gzip", ClientIP: "1.2.3.4", UserAgent: "sdk/1",
 		Body: gzipped([]byte(two)), Durability: pipeline.Bucket}
 	for range 2 {
-		s.events, s.failures = nil, nil
+		s.Events, s.Failures = nil, nil
 		got, err := r.Redrive(t.Context(), d)
 		if err != nil || got.Accepted != 3 || got.Rejected != 1 || got.Object != "events/x.parquet" || got.RequestID == "" || got.Code != "invalid_json" {
 			t.Fatalf("got %+v, %v", got, err)
 		}
-		if s.durability != pipeline.Bucket || names(s.events) != "a b c" {
-			t.Errorf("durability %s, %s", s.durability, names(s.events))
+		if s.Durability != pipeline.Bucket || s.Names() != "a b c" {
+			t.Errorf("durability %s, %s", s.Durability, s.Names())
 		}
 		for i, want := range []struct {
 			id   pipeline.UUID
@@ -192,14 +193,14 @@ func TestRedrive(t *testing.T) {
 			{pipeline.UUIDv5([]byte("game"), []byte("e1")), pipeline.NoTime},
 			{pipeline.UUIDv5([]byte("game"), []byte("redrive/"+id.String()+"/2")), 5000000000000},
 		} {
-			e := s.events[i]
+			e := s.Events[i]
 			if e.ID != want.id || e.Timestamp != want.time || string(e.Project) != "game" || string(e.Context) != `{"ip":"1.2.3.4","user_agent":"sdk/1"}` {
 				t.Errorf("event %d: %+v", i, e)
 			}
 		}
-		if f := s.failures[0]; len(s.failures) != 1 || f.Code != "invalid_json" || string(f.Raw) != "bad" || f.Index != 3 || f.ContentEncoding != "" ||
+		if f := s.Failures[0]; len(s.Failures) != 1 || f.Code != "invalid_json" || string(f.Raw) != "bad" || f.Index != 3 || f.ContentEncoding != "" ||
 			f.Path != "redrive/"+id.String() || f.Project != "game" || f.RequestID != got.RequestID {
-			t.Errorf("failures %+v", s.failures)
+			t.Errorf("failures %+v", s.Failures)
 		}
 	}
 	if r.admission.Memory() != 0 {
@@ -226,7 +227,7 @@ func TestRedriveRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, s := newTest(c.with)
-			s.err = c.append
+			s.Err = c.append
 			d := Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Body: []byte(one)}
 			if c.change != nil {
 				c.change(&d)
@@ -235,8 +236,8 @@ func TestRedriveRefused(t *testing.T) {
 			if (err == nil) != (c.failed == "") || err != nil && !strings.Contains(err.Error(), c.failed) {
 				t.Errorf("err %v", err)
 			}
-			if got.Code != c.code || (got.Message == "") != (c.code == "") || got.Accepted != len(s.events) || len(s.failures) != 0 { // it is kept already
-				t.Errorf("got %+v, %d failures", got, len(s.failures))
+			if got.Code != c.code || (got.Message == "") != (c.code == "") || got.Accepted != len(s.Events) || len(s.Failures) != 0 { // it is kept already
+				t.Errorf("got %+v, %d failures", got, len(s.Failures))
 			}
 		})
 	}
@@ -255,11 +256,11 @@ func TestRefusedByTheHeadIsReadBeforeTheAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := parseAnswer(t, resp); a.Status != 401 || a.Error.Code != "unknown_key" {
+	if a := intake.Read(t, resp); a.Status != 401 || a.Error.Code != "unknown_key" {
 		t.Errorf("got %+v", a)
 	}
 	server.Close() // the failure is reported behind the answer
-	if len(s.failures) != 1 || string(s.failures[0].Raw) != body || s.failures[0].Project != "" {
-		t.Errorf("%d failures", len(s.failures))
+	if len(s.Failures) != 1 || string(s.Failures[0].Raw) != body || s.Failures[0].Project != "" {
+		t.Errorf("%d failures", len(s.Failures))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
 
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -40,11 +41,17 @@ func (s *wantsText) Find(name []byte) func([]byte) error {
 // What does not fit is refused, or taken and reported, by whatever way it comes;
 // and mended, it is taken.
 func TestSchemas(t *testing.T) {
-	span := func(attributes ...*commonpb.KeyValue) *tracepb.TracesData {
-		return oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "strict", Attributes: attributes},
-			&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "other"})
+	span := func(value string) string {
+		return fmt.Sprintf(`{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":%q,"spanId":%q,"name":"strict",`+
+			`"attributes":[{"key":"t","value":%s}]},{"traceId":%q,"spanId":%q,"name":"other"}]}]}]}`,
+			traceHex, spanHex, value, traceHex, spanHex)
 	}
-	bad, good := otlpBodies(t, span(attribute("t", intValue(5)))), otlpBodies(t, span(attribute("t", textValue("x"))))
+	bad, good := span(`{"intValue":"5"}`), span(`{"stringValue":"x"}`)
+	id, five := []byte{15: 1}, &commonpb.AnyValue{Value: &commonpb.AnyValue_IntValue{IntValue: 5}}
+	spans := []*tracepb.Span{{TraceId: id, SpanId: id[8:], Name: "strict",
+		Attributes: []*commonpb.KeyValue{{Key: "t", Value: five}}}, {TraceId: id, SpanId: id[8:], Name: "other"}}
+	wire := must(proto.Marshal(&tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{
+		{ScopeSpans: []*tracepb.ScopeSpans{{Spans: spans}}}}}))
 	form := func(t string) string {
 		return "--b\r\nContent-Disposition: form-data; name=\"event\"\r\n\r\n{\"name\":\"strict\",\"t\":" + t +
 			"}\r\n--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\nfile\r\n--b--\r\n"
@@ -69,9 +76,9 @@ func TestSchemas(t *testing.T) {
 		{"langfuse", "/api/public/ingestion", "",
 			`{"batch":[{"type":"strict","id":"1","body":{"t":[]}},{"type":"strict","id":"2","body":{"t":"x"}}]}`,
 			`{"type":"strict","id":"1","body":{"t":"x"}}`, 2, nil},
-		{"otlp json", "/v1/traces", "application/json", string(bad["application/json"]), string(good["application/json"]), 2,
+		{"otlp json", "/v1/traces", "application/json", bad, good, 2,
 			nil},
-		{"otlp protobuf", "/v1/traces", protobuf, string(bad[protobuf]), string(good["application/json"]), 2, nil},
+		{"otlp protobuf", "/v1/traces", protobuf, string(wire), good, 2, nil},
 		{"cloudevents", "/v1/events", cloud, `{"specversion":"1.0","type":"strict","source":"s","id":"1","data":{"t":1}}`, "",
 			1, nil},
 		{"cloudevents, binary", "/v1/events", "application/json", `{"t":1}`, `{"t":"x"}`, 1,
@@ -94,13 +101,13 @@ func TestSchemas(t *testing.T) {
 				if enforce {
 					taken--
 				}
-				if len(s.events) != taken {
-					t.Errorf("%d events were taken, want %d", len(s.events), taken)
+				if len(s.Events) != taken {
+					t.Errorf("%d events were taken, want %d", len(s.Events), taken)
 				}
-				if len(s.failures) != 1 {
-					t.Fatalf("%d failures: %+v", len(s.failures), s.failures)
+				if len(s.Failures) != 1 {
+					t.Fatalf("%d failures: %+v", len(s.Failures), s.Failures)
 				}
-				f := s.failures[0]
+				f := s.Failures[0]
 				if f.Code != "schema_violation" ||
 					!strings.Contains(f.Message, `the properties of "strict" do not fit their schema: /t: got something else`) ||
 					strings.HasSuffix(f.Message, "; the event was taken") == enforce || (f.Class == "taken") == enforce ||
@@ -125,9 +132,9 @@ func TestSchemas(t *testing.T) {
 				if again.Body = []byte(c.mended); strings.HasPrefix(c.what, "otlp") {
 					again.ContentType = "application/json"
 				}
-				failures := len(s.failures)
+				failures := len(s.Failures)
 				if out, err = r.Redrive(context.Background(), again); err != nil || out.Accepted == 0 || out.Rejected != 0 ||
-					len(s.failures) != failures {
+					len(s.Failures) != failures {
 					t.Errorf("mended: %+v, %v", out, err)
 				}
 			})
@@ -179,10 +186,10 @@ func TestSchemaOfRedactedEvents(t *testing.T) {
 			r, s := withProjects(t, func(o *Options) { o.Schemas, o.BlobThreshold = quoting{}, 16 }, p)
 			header := append(c.header, "X-API-Key", keyFile, "Content-Type", "application/json", "User-Agent", "secret",
 				"Referer", "https://secret")
-			if code, a := send(r, c.target, c.body, header...); code/100 != 2 || len(s.failures) != 1 {
-				t.Fatalf("%d %v, %d failures", code, a, len(s.failures))
+			if code, a := send(r, c.target, c.body, header...); code/100 != 2 || len(s.Failures) != 1 {
+				t.Fatalf("%d %v, %d failures", code, a, len(s.Failures))
 			}
-			f := s.failures[0]
+			f := s.Failures[0]
 			if all := fmt.Sprintf("%+v %s", f, f.Raw); strings.Contains(all, "secret") || strings.Contains(all, "192.0.2.1") {
 				t.Errorf("%s", all)
 			}
@@ -196,15 +203,15 @@ func TestSchemaOfRedactedEvents(t *testing.T) {
 	// Without a form that quotes nothing, nothing of it is told.
 	r, s := withProjects(t, func(o *Options) { o.Schemas = &wantsText{} }, p)
 	sendFile(t, r, `{"name":"strict"}`)
-	if len(s.failures) != 1 || strings.Contains(s.failures[0].Message, "/t") {
-		t.Errorf("%+v", s.failures)
+	if len(s.Failures) != 1 || strings.Contains(s.Failures[0].Message, "/t") {
+		t.Errorf("%+v", s.Failures)
 	}
 	// What is refused is kept as it was sent.
 	r, s = withProjects(t, func(o *Options) { o.Schemas, o.EnforceSchemas = quoting{}, true }, p)
 	sendFile(t, r, `{"name":"strict","user_id":"secret"}`)
-	if len(s.failures) != 1 || string(s.failures[0].Raw) != `{"name":"strict","user_id":"secret"}` ||
-		s.failures[0].ClientIP == "" {
-		t.Errorf("%+v", s.failures)
+	if len(s.Failures) != 1 || string(s.Failures[0].Raw) != `{"name":"strict","user_id":"secret"}` ||
+		s.Failures[0].ClientIP == "" {
+		t.Errorf("%+v", s.Failures)
 	}
 }
 
@@ -219,11 +226,11 @@ func TestSchemaSeesLargeValues(t *testing.T) {
 			t.Fatalf("%+v", a)
 		}
 		var b strings.Builder
-		for _, e := range s.events {
+		for _, e := range s.Events {
 			fmt.Fprintf(&b, "%s %s\n", e.Name, e.Properties)
 		}
-		for _, blob := range s.blobs {
-			fmt.Fprintf(&b, "%d at %d: %d %.10s\n", blob.Event, blob.At, len(blob.data), blob.data)
+		for _, blob := range s.Blobs {
+			fmt.Fprintf(&b, "%d at %d: %d %.10s\n", blob.Event, blob.At, len(blob.Data), blob.Data)
 		}
 		return b.String()
 	}
@@ -242,7 +249,7 @@ func TestSchemaOfDroppedEvent(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.Schemas = &wantsText{} })
 	body := "--b\r\nContent-Disposition: form-data; name=event\r\n\r\n" + `{"name":"strict"} x` + "\r\n--b--\r\n"
 	a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", "multipart/form-data; boundary=b")))
-	if a.Accepted != 0 || a.codes() != "invalid_json" || len(s.failures) != 1 {
-		t.Errorf("%+v, %d failures", a, len(s.failures))
+	if a.Accepted != 0 || a.Codes() != "invalid_json" || len(s.Failures) != 1 {
+		t.Errorf("%+v, %d failures", a, len(s.Failures))
 	}
 }

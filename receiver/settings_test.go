@@ -13,11 +13,11 @@ import (
 func TestNames(t *testing.T) {
 	r, s := withProjects(t, nil, Project{Names: []string{"a", "llm_*"}})
 	a := sendFile(t, r, one+"\n"+`{"name":"b"}`+"\n"+`{"name":"llm_call"}`)
-	if a.Accepted != 2 || a.codes() != "1:name_not_allowed" || !strings.Contains(a.Errors[0].Message, `its names are a, llm_*`) {
+	if a.Accepted != 2 || a.Codes() != "1:name_not_allowed" || !strings.Contains(a.Errors[0].Message, `its names are a, llm_*`) {
 		t.Errorf("%+v", a)
 	}
-	if len(s.failures) != 1 || s.failures[0].Code != "name_not_allowed" || string(s.failures[0].Raw) != `{"name":"b"}` {
-		t.Errorf("%+v", s.failures)
+	if len(s.Failures) != 1 || s.Failures[0].Code != "name_not_allowed" || string(s.Failures[0].Raw) != `{"name":"b"}` {
+		t.Errorf("%+v", s.Failures)
 	}
 	// By the name that the row has, for a dialect and for a redrive.
 	if code, body := send(r, "/v1/batch", `{"batch":[{"type":"track","event":"a"},{"type":"page"}]}`, "X-API-Key", keyFile); code != 200 || !strings.Contains(fmt.Sprint(body), "name_not_allowed") {
@@ -53,7 +53,7 @@ func TestSample(t *testing.T) {
 		}
 	}
 	count := map[string]int{}
-	for _, e := range s.events {
+	for _, e := range s.Events {
 		count[string(e.SessionID)]++
 	}
 	for session, n := range count {
@@ -119,7 +119,7 @@ func keptByHalf(t *testing.T, session string) bool {
 // Left out is not refused: clients of all dialects hear that all is well.
 func TestSampledAnswers(t *testing.T) {
 	r, s := withProjects(t, nil, Project{Sample: &Sample{By: SampleSession, Keep: 0}})
-	if a := sendFile(t, r, `{"nme":"x"}`+"\n"+one+" trailing\n"+one, "Content-Type", ndjson); a.Status != 202 || a.Sampled != 2 || a.codes() != "0:missing_name 2:invalid_json" {
+	if a := sendFile(t, r, `{"nme":"x"}`+"\n"+one+" trailing\n"+one, "Content-Type", ndjson); a.Status != 202 || a.Sampled != 2 || a.Codes() != "0:missing_name 2:invalid_json" {
 		t.Errorf("%+v", a)
 	}
 	for _, c := range []struct{ path, body, want string }{
@@ -154,8 +154,8 @@ func TestSampledAnswers(t *testing.T) {
 	if a := serve(t, r, binary); a.Status != 202 || a.Sampled != 1 {
 		t.Errorf("%+v", a)
 	}
-	if len(s.events) != 0 || s.appends != 0 {
-		t.Errorf("%d events", len(s.events))
+	if len(s.Events) != 0 || s.Appends != 0 {
+		t.Errorf("%d events", len(s.Events))
 	}
 	d := Redrive{ID: pipeline.NewUUIDv7(1), Time: 1, Project: "file", Event: true, Body: []byte(one)}
 	if out, err := r.Redrive(t.Context(), d); err != nil || out.Sampled != 1 || out.Accepted != 0 || out.Code != "" {

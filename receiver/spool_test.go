@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/intake"
 	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/protocol"
 )
@@ -61,17 +62,17 @@ func TestSpool(t *testing.T) {
 		req  *http.Request
 	}{
 		{"length known", post("/v1/events", event)},
-		{"chunked", postReader("/v1/events", io.MultiReader(strings.NewReader(event)))},
+		{"chunked", intake.PostReader("/v1/events", io.MultiReader(strings.NewReader(event)))},
 		{"compressed", post("/v1/events", packed.String(), "Content-Encoding", "gzip")},
 		{"of another product", post("/v1/track", `{"event":"a","properties":{"v":"`+value+`","n":1}}`)},
 		{"read again for its answer", post("/api/public/ingestion", `{"batch":[{"id":"i","type":"trace-create","timestamp":"2026-11-22T03:45:12.345Z","body":{"id":"t","input":"`+value+`"}}]}`)},
 		{"among small ones", post("/v1/events", small+event+"\n"+small, "Content-Type", "application/x-ndjson")},
 	} {
-		s.events, s.blobs = nil, nil
+		s.Events, s.Blobs = nil, nil
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, withKey(c.req))
-		if w.Code/100 != 2 || len(s.blobs) != 1 || string(s.blobs[0].data) != value {
-			t.Errorf("%s: %d %.200s, %d blobs", c.name, w.Code, w.Body, len(s.blobs))
+		if w.Code/100 != 2 || len(s.Blobs) != 1 || string(s.Blobs[0].Data) != value {
+			t.Errorf("%s: %d %.200s, %d blobs", c.name, w.Code, w.Body, len(s.Blobs))
 		}
 		idle(t, r, dir)
 	}
@@ -83,11 +84,11 @@ func TestLargeEventFailsAlone(t *testing.T) {
 	r, s := newTest(spooling(t, dir))
 	event := `{"name":"a","v":"` + strings.Repeat("v", 33<<20) + `"}`
 	a := serve(t, r, withKey(post("/v1/events", `[{"name":"b"},`+event+`,{"name":"c"}]`)))
-	if a.Accepted != 2 || a.codes() != "1:event_too_large" || !strings.Contains(a.Errors[0].Message, fmt.Sprint(32<<20)) {
-		t.Errorf("%+v %s", a, a.codes())
+	if a.Accepted != 2 || a.Codes() != "1:event_too_large" || !strings.Contains(a.Errors[0].Message, fmt.Sprint(32<<20)) {
+		t.Errorf("%+v %s", a, a.Codes())
 	}
-	if names(s.events) != "b c" || len(s.failures) != 1 || string(s.failures[0].Raw) != event {
-		t.Errorf("events %s, %d failures", names(s.events), len(s.failures))
+	if s.Names() != "b c" || len(s.Failures) != 1 || string(s.Failures[0].Raw) != event {
+		t.Errorf("events %s, %d failures", s.Names(), len(s.Failures))
 	}
 	idle(t, r, dir)
 }
@@ -99,11 +100,11 @@ func TestSpoolIsFull(t *testing.T) {
 		o.MaxSpool = 4 << 20
 	})
 	body := `{"name":"a","v":"` + strings.Repeat("v", 5<<20) + `"}`
-	if a := serve(t, r, withKey(post("/v1/events", body))); a.Status != 503 || a.codes() != "busy" || a.Header.Get("Retry-After") == "" {
+	if a := serve(t, r, withKey(post("/v1/events", body))); a.Status != 503 || a.Codes() != "busy" || a.Header.Get("Retry-After") == "" {
 		t.Errorf("%+v", a)
 	}
 	idle(t, r, dir)
-	if a := serve(t, r, withKey(post("/v1/events", `{"name":"a","v":"`+strings.Repeat("v", 3<<20)+`"}`))); a.Accepted != 1 || len(s.blobs) != 1 {
+	if a := serve(t, r, withKey(post("/v1/events", `{"name":"a","v":"`+strings.Repeat("v", 3<<20)+`"}`))); a.Accepted != 1 || len(s.Blobs) != 1 {
 		t.Errorf("%+v", a)
 	}
 	r, _ = newTest(func(o *Options) {
@@ -119,8 +120,8 @@ func TestSpoolIsFull(t *testing.T) {
 		o.MaxBody, o.MaxDecoded, o.MaxEvents = 128<<20, 128<<20, 10000
 	})
 	line := `{"name":"a","v":"` + strings.Repeat("v", 60<<10) + `"}` + "\n"
-	if a := serve(t, r, withKey(post("/v1/events", strings.Repeat(line, 1500)))); a.Status != 413 || a.codes() != "too_much" || len(s.events) != 0 {
-		t.Errorf("%d %s", a.Status, a.codes())
+	if a := serve(t, r, withKey(post("/v1/events", strings.Repeat(line, 1500)))); a.Status != 413 || a.Codes() != "too_much" || len(s.Events) != 0 {
+		t.Errorf("%d %s", a.Status, a.Codes())
 	}
 	idle(t, r, dir)
 }
@@ -177,8 +178,8 @@ func TestSlowAndStalled(t *testing.T) {
 	}
 	g.Wait()
 	server.Close() // and wait for what it does behind its answers
-	if len(s.blobs) != 1 || len(s.blobs[0].data) != 2<<20+6*300<<10 {
-		t.Errorf("%d blobs", len(s.blobs))
+	if len(s.Blobs) != 1 || len(s.Blobs[0].Data) != 2<<20+6*300<<10 {
+		t.Errorf("%d blobs", len(s.Blobs))
 	}
 	idle(t, r, dir)
 }
@@ -189,7 +190,7 @@ func TestLargeRequestWaitsForBucket(t *testing.T) {
 	dir := t.TempDir()
 	r, s := newTest(spooling(t, dir))
 	arrived, release := make(chan bool, 2), make(chan struct{})
-	s.last = func() { arrived <- true; <-release }
+	s.OnWait = func() { arrived <- true; <-release }
 	refused := `{"v":"` + strings.Repeat("v", 2<<20) + `"}`
 	body := `{"name":"a","v":"` + strings.Repeat("v", 2<<20) + `"}` + "\n" + refused
 	answers := make(chan answer)
@@ -211,13 +212,13 @@ func TestLargeRequestWaitsForBucket(t *testing.T) {
 			t.Errorf("got %+v", a)
 		}
 	}
-	for _, f := range s.failures {
+	for _, f := range s.Failures {
 		if string(f.Raw) != refused {
 			t.Errorf("%d bytes are reported, want %d", len(f.Raw), len(refused))
 		}
 	}
-	if len(s.failures) != cap(arrived) {
-		t.Errorf("%d failures", len(s.failures))
+	if len(s.Failures) != cap(arrived) {
+		t.Errorf("%d failures", len(s.Failures))
 	}
 	idle(t, r, dir)
 }
@@ -227,7 +228,7 @@ func TestAnswerDoesNotWaitForReport(t *testing.T) {
 	dir := t.TempDir()
 	r, s := newTest(spooling(t, dir))
 	other := hold(t, r, 0)
-	s.last = func() { // another one is judged
+	s.OnWait = func() { // another one is judged
 		if _, err := other.Spool(); err != nil || other.Turn(t.Context(), 0) != nil {
 			t.Error("the other one has no turn")
 		}
@@ -247,15 +248,15 @@ func TestAnswerDoesNotWaitForReport(t *testing.T) {
 	if err != nil || res.StatusCode != 202 || !strings.Contains(string(text), `"rejected":1`) {
 		t.Errorf("%d %s, %v", res.StatusCode, text, err)
 	}
-	s.mu.Lock()
-	if len(s.failures) > 0 {
+	s.Mu.Lock()
+	if len(s.Failures) > 0 {
 		t.Error("it was reported while another one was judged")
 	}
-	s.mu.Unlock()
+	s.Mu.Unlock()
 	other.Close()
 	server.Close()
-	if len(s.failures) != 1 || string(s.failures[0].Raw) != refused {
-		t.Errorf("%d failures", len(s.failures))
+	if len(s.Failures) != 1 || string(s.Failures[0].Raw) != refused {
+		t.Errorf("%d failures", len(s.Failures))
 	}
 	idle(t, r, dir)
 }

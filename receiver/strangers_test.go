@@ -15,6 +15,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
+	"github.com/penstock/penstock/internal/testing/intake"
 	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/protocol"
 )
@@ -89,9 +90,9 @@ func TestEachRefusalOfAStrangerIsCharged(t *testing.T) {
 		} {
 			r, s := newTest(func(o *Options) { o.AnonymousRate, o.SmallBody = 0, 256<<10 })
 			w := httptest.NewRecorder()
-			r.ServeHTTP(w, postReader(path, c.body(), "Content-Encoding", c.encoding))
-			if w.Code != c.status || len(s.failures) != 0 || fmt.Sprint(s.dropped) != "[anonymous]" {
-				t.Errorf("%s, %s: %d %s, %d failures, dropped %v", path, c.name, w.Code, w.Body, len(s.failures), s.dropped)
+			r.ServeHTTP(w, intake.PostReader(path, c.body(), "Content-Encoding", c.encoding))
+			if w.Code != c.status || len(s.Failures) != 0 || fmt.Sprint(s.Dropped) != "[anonymous]" {
+				t.Errorf("%s, %s: %d %s, %d failures, dropped %v", path, c.name, w.Code, w.Body, len(s.Failures), s.Dropped)
 			}
 			if n := r.admission.Memory(); n != 0 || r.admission.Reading() != 0 {
 				t.Errorf("%s, %s: %d bytes are charged, %d are being read", path, c.name, n, r.admission.Reading())
@@ -108,19 +109,19 @@ func TestStrangersStayWithinTheBudget(t *testing.T) {
 		var read int64
 		for range 60 {
 			for i := range 4 {
-				ask(r, postReader("/2/httpapi", bytes.NewReader(noise(10_000)), "Content-Encoding", "gzip"))
+				ask(r, intake.PostReader("/2/httpapi", bytes.NewReader(noise(10_000)), "Content-Encoding", "gzip"))
 				body := &endless{}
 				var src io.Reader = io.LimitReader(body, 200_000)
 				if i == 0 {
 					src = body
 				}
-				ask(r, postReader("/2/httpapi", src))
+				ask(r, intake.PostReader("/2/httpapi", src))
 				read += body.n
 			}
 			time.Sleep(time.Second)
 		}
 		kept := 0
-		for _, f := range s.failures {
+		for _, f := range s.Failures {
 			kept += len(f.Raw) + anonymousRecord
 		}
 		if most := rate * (admission.BudgetSeconds + 60); kept > most || kept == 0 {
@@ -163,14 +164,14 @@ func TestHeadersOfStrangersAreCharged(t *testing.T) {
 					time.Sleep(time.Second)
 				}
 				got := 0
-				for _, f := range s.failures {
+				for _, f := range s.Failures {
 					got += len(f.Raw) + len(f.Path) + len(f.ContentType) + len(f.UserAgent)
 					for _, h := range f.Headers {
 						got += len(h.Name) + len(h.Value)
 					}
 				}
 				if most := rate * (admission.BudgetSeconds + 30); got > most || got == 0 {
-					t.Errorf("%d records have %d bytes, want %d at most", len(s.failures), got, most)
+					t.Errorf("%d records have %d bytes, want %d at most", len(s.Failures), got, most)
 				}
 			})
 		})
@@ -220,8 +221,8 @@ func TestKeyInTheFront(t *testing.T) {
 		before := left(r)
 		w := httptest.NewRecorder()
 		r.ServeHTTP(w, post(c.path, c.body, "Content-Encoding", c.encoding))
-		if w.Code != 200 || len(s.events) != 1 || string(s.events[0].Project) != "game" || string(s.events[0].UserID) != "u" {
-			t.Errorf("%s: %d %.300s, %d events", c.name, w.Code, w.Body, len(s.events))
+		if w.Code != 200 || len(s.Events) != 1 || string(s.Events[0].Project) != "game" || string(s.Events[0].UserID) != "u" {
+			t.Errorf("%s: %d %.300s, %d events", c.name, w.Code, w.Body, len(s.Events))
 		}
 		if got := left(r); got < before {
 			t.Errorf("%s: the budget went from %f to %f", c.name, before, got)
@@ -251,8 +252,8 @@ func TestKeyAtTheEnd(t *testing.T) {
 			t.Errorf("%s: %d", path, got)
 		}
 	}
-	if got := left(r); got < before || len(s.events) != 2 {
-		t.Errorf("the budget went from %f to %f, %d events", before, got, len(s.events))
+	if got := left(r); got < before || len(s.Events) != 2 {
+		t.Errorf("the budget went from %f to %f, %d events", before, got, len(s.Events))
 	}
 	for range 10 {
 		send("/v1/b", "192.0.2.9", late(400<<10, "unknown"))
@@ -302,17 +303,17 @@ func TestLimitsOfAKeyInTheFront(t *testing.T) {
 		{"rate, again", `{"api_key":"` + keyFile + `","events":[`, 429, "rate_limited", 70 << 10, false},
 		{"may not send", `{"api_key":"stopped","events":[`, 403, "write_not_allowed", 0, true},
 	} {
-		s.events, s.failures = nil, nil
+		s.Events, s.Failures = nil, nil
 		rest := &endless{}
 		const size = 1 << 20
 		end := `{"event_type":"a","user_id":"u"}]}`
 		body := io.MultiReader(strings.NewReader(c.body), io.LimitReader(rest, size), strings.NewReader(end))
-		req := postReader("/2/httpapi", body)
+		req := intake.PostReader("/2/httpapi", body)
 		req.ContentLength = int64(len(c.body) + size + len(end))
 		status, text := ask(r, req)
 		if status != c.status || !strings.Contains(text, c.code) || c.read > 0 && rest.n > c.read ||
-			c.raw != (len(s.failures) == 1 && len(s.failures[0].Raw) > size) {
-			t.Errorf("%s: %d %s, %d bytes were read, %d failures", c.name, status, text, rest.n, len(s.failures))
+			c.raw != (len(s.Failures) == 1 && len(s.Failures[0].Raw) > size) {
+			t.Errorf("%s: %d %s, %d bytes were read, %d failures", c.name, status, text, rest.n, len(s.Failures))
 		}
 	}
 }
@@ -322,11 +323,11 @@ func TestTwoKeysInOneBody(t *testing.T) {
 	body := `{"writeKey":"` + key + `","batch":[{"type":"track","event":"a","userId":"u","v":"` + strings.Repeat("v",
 		100_000) + `"}],"writeKey":"` + keyDisk + `"}`
 	status, text := ask(r, post("/v1/import", body))
-	if status != 400 || !strings.Contains(text, `"duplicate_key"`) || len(s.events) != 0 {
+	if status != 400 || !strings.Contains(text, `"duplicate_key"`) || len(s.Events) != 0 {
 		t.Errorf("got %d %s", status, text)
 	}
-	if len(s.failures) != 1 || s.failures[0].Project != "game" || len(s.failures[0].Raw) != len(body) {
-		t.Errorf("%d failures", len(s.failures))
+	if len(s.Failures) != 1 || s.Failures[0].Project != "game" || len(s.Failures[0].Raw) != len(body) {
+		t.Errorf("%d failures", len(s.Failures))
 	}
 }
 
@@ -340,7 +341,7 @@ func TestBodiesOfOneAddress(t *testing.T) {
 	begin := func(address string) pending {
 		in, out := io.Pipe()
 		p := pending{out, make(chan int, 1)}
-		req := postReader("/v1/track", in)
+		req := intake.PostReader("/v1/track", in)
 		req.RemoteAddr = address
 		go func() {
 			w := httptest.NewRecorder()
@@ -377,8 +378,8 @@ func TestBodiesOfOneAddress(t *testing.T) {
 			t.Errorf("one that was being read: %d", got)
 		}
 	}
-	if r.admission.Reading() != 0 || len(s.failures) != 0 {
-		t.Errorf("%d are being read, %d failures", r.admission.Reading(), len(s.failures))
+	if r.admission.Reading() != 0 || len(s.Failures) != 0 {
+		t.Errorf("%d are being read, %d failures", r.admission.Reading(), len(s.Failures))
 	}
 }
 
@@ -409,8 +410,8 @@ func TestStalledBodiesOfOneAddressAreReplaced(t *testing.T) {
 			t.Fatalf("request %d: got %d %s, want 200", i, resp.StatusCode, text)
 		}
 	}
-	if len(s.events) != 20 {
-		t.Errorf("got %d events, want 20", len(s.events))
+	if len(s.Events) != 20 {
+		t.Errorf("got %d events, want 20", len(s.Events))
 	}
 	server.CloseClientConnections()
 	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
@@ -450,7 +451,7 @@ func TestStrangersOnDisk(t *testing.T) {
 
 	in, out := io.Pipe()
 	done := make(chan bool)
-	req := postReader("/v1/b", in)
+	req := intake.PostReader("/v1/b", in)
 	req.ContentLength = 5 << 20
 	go func() { ask(r, req); close(done) }()
 	out.Write(make([]byte, 1000))
@@ -471,7 +472,7 @@ func TestSpoolBufferIsCounted(t *testing.T) {
 	})
 	in, out := io.Pipe()
 	done := make(chan bool)
-	req := withKey(postReader("/v1/events", in))
+	req := withKey(intake.PostReader("/v1/events", in))
 	req.ContentLength = 5 << 20
 	go func() { ask(r, req); close(done) }()
 	out.Write(make([]byte, 1000))
@@ -551,7 +552,7 @@ func TestMaxConnections(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if names(s.events) == "" || s.durability != pipeline.Disk {
+	if s.Names() == "" || s.Durability != pipeline.Disk {
 		t.Error("nothing was taken")
 	}
 }

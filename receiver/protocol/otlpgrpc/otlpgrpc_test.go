@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,46 +25,15 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
+	"github.com/penstock/penstock/internal/testing/intake"
 	"github.com/penstock/penstock/receiver"
 	"github.com/penstock/penstock/receiver/receivertest"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// sink is a batcher and an errors pipeline.
-type sink struct {
-	mu       sync.Mutex
-	err      error
-	names    []string
-	contexts []string
-	failures []string
-}
-
-func (s *sink) Wait(context.Context) (string, error) { return "", nil }
-
-func (s *sink) Append(_ context.Context, events []pipeline.Event, _ []pipeline.Blob, _ pipeline.Durability,
-) (pipeline.Ticket, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil {
-		return nil, s.err
-	}
-	for _, e := range events {
-		s.names, s.contexts = append(s.names, string(e.Name)), append(s.contexts, string(e.Context))
-	}
-	return s, nil
-}
-
-func (s *sink) Report(f pipeline.Failure) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failures = append(s.failures, f.Code)
-}
-func (s *sink) Drop(string) {}
-
 // serve starts a server, and a connection of gRPC's own library to it.
-func serve(t *testing.T, s *sink, change func(*receiver.Options)) (*grpc.ClientConn, *http.Server) {
+func serve(t *testing.T, s *intake.Sink, change func(*receiver.Options)) (*grpc.ClientConn, *http.Server) {
 	t.Helper()
 	o := receivertest.Options(tenant.Key{Project: "p", Hash: tenant.HashKey("k")})
 	o.MaxMemory, o.ReadTimeout, o.RetryAfter = 32<<20, 5*time.Second, 3*time.Second
@@ -126,7 +94,7 @@ func withKey(t *testing.T, key string) context.Context {
 }
 
 func TestExport(t *testing.T) {
-	s := &sink{}
+	s := &intake.Sink{}
 	conn, _ := serve(t, s, nil)
 	for range 2 {
 		if answer, err := export(withKey(t, "k"), conn, traces, spans("plain")); err != nil || answer != "" {
@@ -146,11 +114,11 @@ func TestExport(t *testing.T) {
 	if _, err := export(withKey(t, "k"), conn, traces, &tracepb.TracesData{}); err != nil {
 		t.Errorf("an empty call: %v", err)
 	}
-	if want := []string{"plain", "plain", strings.Repeat("z", 200), "record"}; !slices.Equal(s.names, want) {
-		t.Errorf("got %q, want %q", s.names, want)
+	if want := "plain plain " + strings.Repeat("z", 200) + " record"; s.Names() != want {
+		t.Errorf("got %q, want %q", s.Names(), want)
 	}
-	if !strings.Contains(s.contexts[0], `"ip":"127.0.0.1"`) || !strings.Contains(s.contexts[0], "grpc-go") {
-		t.Errorf("the context is %s", s.contexts[0])
+	if got := string(s.Events[0].Context); !strings.Contains(got, `"ip":"127.0.0.1"`) || !strings.Contains(got, "grpc-go") {
+		t.Errorf("the context is %s", got)
 	}
 	answer, err := export(withKey(t, "k"), conn, traces,
 		&tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{ScopeSpans: []*tracepb.ScopeSpans{{
@@ -162,7 +130,7 @@ func TestExport(t *testing.T) {
 }
 
 func TestRefusedCalls(t *testing.T) {
-	s := &sink{}
+	s := &intake.Sink{}
 	conn, _ := serve(t, s, nil)
 	check := func(what string, err error, code codes.Code, says string, retry time.Duration) {
 		t.Helper()
@@ -196,11 +164,11 @@ func TestRefusedCalls(t *testing.T) {
 	check("metrics", err, codes.Unimplemented, "metrics are no events", 0)
 	_, err = export(withKey(t, "k"), conn, "/other.Service/Do", spans())
 	check("another service", err, codes.Unimplemented, "/other.Service/Do is not served", 0)
-	s.err = errors.New("away")
+	s.Err = errors.New("away")
 	_, err = export(withKey(t, "k"), conn, traces, spans("a"))
 	check("no room", err, codes.Unavailable, "unavailable", 3*time.Second)
-	if len(s.names) != 0 {
-		t.Errorf("%q were taken", s.names)
+	if len(s.Events) != 0 {
+		t.Errorf("%q were taken", s.Names())
 	}
 }
 
@@ -225,7 +193,7 @@ func TestLimitedCalls(t *testing.T) {
 }
 
 func TestNoGRPC(t *testing.T) {
-	_, server := serve(t, &sink{}, nil)
+	_, server := serve(t, &intake.Sink{}, nil)
 	for _, kind := range []string{"application/json", "application/grpcweb", ""} {
 		if isGRPC(kind) {
 			t.Errorf("%q is taken for gRPC", kind)
@@ -243,8 +211,8 @@ func TestNoGRPC(t *testing.T) {
 
 // Calls under way are answered when the server stops.
 func TestGracefulStop(t *testing.T) {
-	s := &sink{}
-	s.mu.Lock() // Append waits
+	s := &intake.Sink{}
+	s.Mu.Lock() // Append waits
 	conn, server := serve(t, s, nil)
 	done := make(chan error, 1)
 	go func() {
@@ -255,7 +223,7 @@ func TestGracefulStop(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Shutdown(t.Context()) }()
 	time.Sleep(100 * time.Millisecond)
-	s.mu.Unlock()
+	s.Mu.Unlock()
 	if err := <-done; err != nil {
 		t.Errorf("the call under way: %v", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/intake"
 	"github.com/penstock/penstock/receiver"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/tenant"
@@ -125,13 +126,14 @@ func (p *Protocol) send(t *testing.T, r http.Handler, req *http.Request) (Meanin
 }
 
 // sent checks what a client does and what was stored.
-func (p *Protocol) sent(t *testing.T, r http.Handler, s *sink, req *http.Request, want Meaning, events, failures int) {
+func (p *Protocol) sent(t *testing.T, r http.Handler, s *intake.Sink, req *http.Request, want Meaning,
+	events, failures int) {
 	t.Helper()
-	s.events, s.failures = nil, nil
+	s.Events, s.Failures = nil, nil
 	got, answer := p.send(t, r, req)
-	if got != want || len(s.events) != events || len(s.failures) != failures {
+	if got != want || len(s.Events) != events || len(s.Failures) != failures {
 		t.Errorf("the client %s, want: %s; %d events and %d failure records, want %d and %d; answer %.300q",
-			got, want, len(s.events), len(s.failures), events, failures, answer)
+			got, want, len(s.Events), len(s.Failures), events, failures, answer)
 	}
 }
 
@@ -157,10 +159,10 @@ func goodBatch(t *testing.T, p *Protocol) {
 	r, s := newReceiver(t, tenant.Rate{})
 	names := p.events("a", "b", "c")
 	p.sent(t, r, s, p.request(t, Key, names...), Done, len(names), 0)
-	if got, want := s.names(), p.named(names...); got != want {
+	if got, want := s.Names(), p.named(names...); got != want {
 		t.Errorf("stored %q, want %q", got, want)
 	}
-	for _, e := range s.events {
+	for _, e := range s.Events {
 		if string(e.Project) != project || e.ID == (pipeline.UUID{}) || e.ReceivedAt == 0 {
 			t.Errorf("event of project %q with id %s, received at %d", e.Project, e.ID, e.ReceivedAt)
 		}
@@ -181,11 +183,11 @@ func badEvent(t *testing.T, p *Protocol) {
 		p.sent(t, r, s, p.request(t, Key, Bad), Drop, 0, 1)
 	} else {
 		p.sent(t, r, s, p.request(t, Key, "a", Bad, "c"), Done, 2, 1)
-		if got, want := s.names(), p.named("a", "c"); got != want {
+		if got, want := s.Names(), p.named("a", "c"); got != want {
 			t.Errorf("stored %q, want %q", got, want)
 		}
 	}
-	for _, f := range s.failures {
+	for _, f := range s.Failures {
 		want := 1
 		if p.Single {
 			want = -1
@@ -201,9 +203,9 @@ func allBad(t *testing.T, p *Protocol) {
 	r, s := newReceiver(t, tenant.Rate{})
 	names := p.events(Bad, Bad)
 	got, answer := p.send(t, r, p.request(t, Key, names...))
-	if got == Again || got == Halve || len(s.events) != 0 || len(s.failures) != len(names) {
+	if got == Again || got == Halve || len(s.Events) != 0 || len(s.Failures) != len(names) {
 		t.Errorf("the client %s, %d events, %d failure records of %d events; answer %.300q",
-			got, len(s.events), len(s.failures), len(names), answer)
+			got, len(s.Events), len(s.Failures), len(names), answer)
 	}
 }
 
@@ -220,8 +222,8 @@ func rejectedKeys(t *testing.T, p *Protocol) {
 		}
 		r, s := newReceiver(t, tenant.Rate{})
 		p.sent(t, r, s, p.request(t, c.key, "a"), Drop, 0, 1)
-		if len(s.failures) == 1 && s.failures[0].Code != c.code.String() {
-			t.Errorf("key %q: code %s, want %s", c.key, s.failures[0].Code, c.code)
+		if len(s.Failures) == 1 && s.Failures[0].Code != c.code.String() {
+			t.Errorf("key %q: code %s, want %s", c.key, s.Failures[0].Code, c.code)
 		}
 	}
 }
@@ -242,10 +244,10 @@ func tooLarge(t *testing.T, p *Protocol) {
 	}
 	for name, req := range map[string]*http.Request{"any key": padded(Key, maxBody),
 		"key of small bodies": padded(small, smallBody)} {
-		s.events, s.failures = nil, nil
-		if got, answer := p.send(t, r, req); got != Drop && got != Halve || len(s.events) != 0 || len(s.failures) != 1 ||
-			s.failures[0].Code != errcode.BodyTooLarge.String() {
-			t.Errorf("%s: the client %s, %d events, failure records %+v, answer %.300q", name, got, len(s.events), s.failures,
+		s.Events, s.Failures = nil, nil
+		if got, answer := p.send(t, r, req); got != Drop && got != Halve || len(s.Events) != 0 || len(s.Failures) != 1 ||
+			s.Failures[0].Code != errcode.BodyTooLarge.String() {
+			t.Errorf("%s: the client %s, %d events, failure records %+v, answer %.300q", name, got, len(s.Events), s.Failures,
 				answer)
 		}
 	}
@@ -260,14 +262,14 @@ func rateLimited(t *testing.T, p *Protocol) {
 // What cannot be stored is the client's still: nothing is kept, and it comes again.
 func outage(t *testing.T, p *Protocol) {
 	r, s := newReceiver(t, tenant.Rate{})
-	s.err = errors.New("the disk is full")
+	s.Err = errors.New("the disk is full")
 	p.sent(t, r, s, p.request(t, Key, "a"), Again, 0, 0)
 	w := httptest.NewRecorder()
 	r.ServeHTTP(w, p.request(t, Key, "a"))
 	if got, want := w.Header().Get("Retry-After"), "7"; got != want {
 		t.Errorf("Retry-After %q, want %q", got, want)
 	}
-	s.err = nil
+	s.Err = nil
 	p.sent(t, r, s, p.request(t, Key, "a"), Done, 1, 0)
 }
 
@@ -318,9 +320,9 @@ func compressed(t *testing.T, p *Protocol) {
 func resend(t *testing.T, p *Protocol) {
 	r, s := newReceiver(t, tenant.Rate{})
 	ids := func() (ids []pipeline.UUID) {
-		s.events = nil
+		s.Events = nil
 		p.send(t, r, p.request(t, Key, p.events("a", "b")...))
-		for _, e := range s.events {
+		for _, e := range s.Events {
 			ids = append(ids, e.ID)
 		}
 		return ids
@@ -346,8 +348,8 @@ func broken(t *testing.T, p *Protocol) {
 	}
 	p.setBody(req, []byte("{\"never\xffended"))
 	got, answer := p.send(t, r, req)
-	if got == Again || len(s.events) != 0 || len(s.failures) != 1 || string(s.failures[0].Raw) != "{\"never\xffended" {
-		t.Errorf("the client %s, %d events, failure records %+v, answer %.300q", got, len(s.events), s.failures, answer)
+	if got == Again || len(s.Events) != 0 || len(s.Failures) != 1 || string(s.Failures[0].Raw) != "{\"never\xffended" {
+		t.Errorf("the client %s, %d events, failure records %+v, answer %.300q", got, len(s.Events), s.Failures, answer)
 	}
 }
 
@@ -367,8 +369,8 @@ func methods(t *testing.T, p *Protocol) {
 			t.Errorf("%s: status %d, want %d; Allow %q", method, w.Code, want, allow)
 		}
 	}
-	if len(s.events)+len(s.failures) != 0 {
-		t.Errorf("%d events, %d failure records", len(s.events), len(s.failures))
+	if len(s.Events)+len(s.Failures) != 0 {
+		t.Errorf("%d events, %d failure records", len(s.Events), len(s.Failures))
 	}
 }
 
@@ -376,20 +378,20 @@ func methods(t *testing.T, p *Protocol) {
 func redrive(t *testing.T, p *Protocol) {
 	r, s := newReceiver(t, tenant.Rate{})
 	p.send(t, r, p.request(t, Key, p.events(Bad, "b")...))
-	if len(s.failures) != 1 {
-		t.Fatalf("%d failure records", len(s.failures))
+	if len(s.Failures) != 1 {
+		t.Fatalf("%d failure records", len(s.Failures))
 	}
-	f := s.failures[0]
-	s.events, s.failures = nil, nil
+	f := s.Failures[0]
+	s.Events, s.Failures = nil, nil
 	out, err := r.Redrive(t.Context(), receiver.Redrive{
 		ID: pipeline.NewUUIDv7(f.Time.UnixMilli()), Time: f.Time.UnixMilli(), Project: f.Project, Path: f.Path,
 		Event:       f.Index >= 0,
 		ContentType: f.ContentType, ContentEncoding: f.ContentEncoding, ClientIP: f.ClientIP, UserAgent: f.UserAgent,
 		Headers: f.Headers, Body: f.Raw, Durability: pipeline.Disk,
 	})
-	if err != nil || out.Code != p.Code.String() || out.Accepted != 0 || len(s.events)+len(s.failures) != 0 {
-		t.Errorf("redriven %+v, error %v, %d events and %d failure records, want code %s", out, err, len(s.events),
-			len(s.failures), p.Code)
+	if err != nil || out.Code != p.Code.String() || out.Accepted != 0 || len(s.Events)+len(s.Failures) != 0 {
+		t.Errorf("redriven %+v, error %v, %d events and %d failure records, want code %s", out, err, len(s.Events),
+			len(s.Failures), p.Code)
 	}
 }
 

@@ -1,4 +1,4 @@
-package receiver
+package otlp_test
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -21,11 +22,14 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/internal/testing/intake"
+	"github.com/penstock/penstock/receiver"
 	"github.com/penstock/penstock/receiver/protocol"
+	"github.com/penstock/penstock/receiver/receivertest"
 )
+
+const key = receivertest.Key
 
 func textValue(s string) *commonpb.AnyValue {
 	return &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: s}}
@@ -50,6 +54,9 @@ func listValue(all ...*commonpb.KeyValue) *commonpb.AnyValue {
 func attribute(key string, v *commonpb.AnyValue) *commonpb.KeyValue {
 	return &commonpb.KeyValue{Key: key, Value: v}
 }
+
+// protobuf is the content type.
+const protobuf = "application/x-protobuf"
 
 var (
 	traceID = []byte{0: 0x5b, 15: 0x01}
@@ -77,8 +84,8 @@ func oneLog(l ...*logspb.LogRecord) *logspb.LogsData {
 		ScopeLogs: []*logspb.ScopeLogs{{LogRecords: l}}}}}
 }
 
-// otlpBodies are the message in both encodings, with the content type of each.
-func otlpBodies(t testing.TB, m proto.Message) map[string][]byte {
+// bodies are the message in both encodings, with the content type of each.
+func bodies(t testing.TB, m proto.Message) map[string][]byte {
 	t.Helper()
 	wire, err := proto.Marshal(m)
 	if err != nil {
@@ -105,15 +112,14 @@ func otlpBodies(t testing.TB, m proto.Message) map[string][]byte {
 	return map[string][]byte{protobuf: wire, "application/json": text}
 }
 
-func sendOTLP(r *Receiver, path, kind string, body []byte) *httptest.ResponseRecorder {
-	w := httptest.NewRecorder()
-	r.ServeHTTP(w, withKey(post(path, string(body), "Content-Type", kind)))
+func send(r *receiver.Receiver, path, kind string, body []byte) *httptest.ResponseRecorder {
+	w := intake.Do(r, receivertest.WithKey(intake.Post(path, string(body), "Content-Type", kind)))
 	return w
 }
 
 const inEnvelope = `"resource":{"service.name":"shop","telemetry.sdk.name":"opentelemetry","telemetry.sdk.version":"1.2"},"schema_url":"https://schema","scope":{"name":"llm","version":"3"},`
 
-func TestOTLP(t *testing.T) {
+func TestRecords(t *testing.T) {
 	genai := []*commonpb.KeyValue{attribute("gen_ai.system", textValue("openai")),
 		attribute("gen_ai.usage.prompt_tokens", intValue(9)), attribute("gen_ai.response.finish_reason", textValue("stop")),
 		attribute("user.id", intValue(7)), attribute("session.id", textValue("s")),
@@ -182,20 +188,20 @@ func TestOTLP(t *testing.T) {
 		if _, ok := c.m.(*logspb.LogsData); ok {
 			path = "/v1/logs"
 		}
-		for kind, body := range otlpBodies(t, c.m) {
-			r, s := newTest(nil)
+		for kind, body := range bodies(t, c.m) {
+			r, s := receivertest.Start(nil)
 			for range 2 {
-				w := sendOTLP(r, path, kind, body)
+				w := send(r, path, kind, body)
 				if empty = ""; kind != protobuf {
 					empty = "{}\n"
 				}
 				if w.Code != 200 || w.Body.String() != empty || w.Header().Get("Content-Type") != kind {
-					t.Fatalf("%s, %s: got %d %q, %d events", c.what, kind, w.Code, w.Body, len(s.events))
+					t.Fatalf("%s, %s: got %d %q, %d events", c.what, kind, w.Code, w.Body, len(s.Events))
 				}
 			}
-			e := s.events[0]
-			if len(s.events) != 2 || e.Identity() != s.events[1].Identity() {
-				t.Errorf("%s, %s: sent twice, it is not the same: %+v", c.what, kind, s.events)
+			e := s.Events[0]
+			if len(s.Events) != 2 || e.Identity() != s.Events[1].Identity() {
+				t.Errorf("%s, %s: sent twice, it is not the same: %+v", c.what, kind, s.Events)
 			}
 			if string(e.Name) != c.name || string(e.UserID) != c.user || string(e.SessionID) != c.session ||
 				e.Timestamp != c.time || !strings.HasSuffix(string(e.Context), c.context) {
@@ -212,22 +218,22 @@ func TestOTLP(t *testing.T) {
 }
 
 // A body over several lines, with brackets at their beginnings, is read as one.
-func TestOTLPOverLines(t *testing.T) {
+func TestOverLines(t *testing.T) {
 	m := oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "a"},
 		&tracepb.Span{TraceId: traceID, SpanId: []byte{7: 3}, Name: "b"})
-	compact := otlpBodies(t, m)["application/json"]
+	compact := bodies(t, m)["application/json"]
 	for _, c := range []string{"{", "[", ",", "}", "]"} {
-		r, s := newTest(nil)
+		r, s := receivertest.Start(nil)
 		body := bytes.ReplaceAll(compact, []byte(c), []byte("\n"+c+"\r\n"))
-		if w := sendOTLP(r, "/v1/traces", "application/json", body); w.Code != 200 || w.Body.String() != "{}\n" ||
-			len(s.events) != 2 {
-			t.Errorf("line ends around %q: got %d %s, %d events", c, w.Code, w.Body, len(s.events))
+		if w := send(r, "/v1/traces", "application/json", body); w.Code != 200 || w.Body.String() != "{}\n" ||
+			len(s.Events) != 2 {
+			t.Errorf("line ends around %q: got %d %s, %d events", c, w.Code, w.Body, len(s.Events))
 		}
 	}
 }
 
 // What one attribute can say must not refuse its neighbours, nor be lost.
-func TestOTLPPartly(t *testing.T) {
+func TestPartly(t *testing.T) {
 	good := &tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "good"}
 	deep := intValue(1)
 	for range 70 {
@@ -254,11 +260,11 @@ func TestOTLPPartly(t *testing.T) {
 		{"large as JSON", &tracepb.Span{TraceId: traceID, SpanId: spanID,
 			Attributes: []*commonpb.KeyValue{attribute("a", textValue(strings.Repeat("\x01", 1<<20)))}}, "event_too_large"},
 	} {
-		for kind, body := range otlpBodies(t, oneSpan(good, c.bad, good)) {
-			r, s := newTest(func(o *Options) { o.MaxBody, o.MaxDecoded = 1<<24, 1<<25 })
-			w := sendOTLP(r, "/v1/traces", kind, body)
-			if w.Code != 200 || names(s.events) != "good good" || len(s.failures) != 1 {
-				t.Fatalf("%s, %s: %d %s, %s, %d failures", c.what, kind, w.Code, w.Body, names(s.events), len(s.failures))
+		for kind, body := range bodies(t, oneSpan(good, c.bad, good)) {
+			r, s := receivertest.Start(func(o *receiver.Options) { o.MaxBody, o.MaxDecoded = 1<<24, 1<<25 })
+			w := send(r, "/v1/traces", kind, body)
+			if w.Code != 200 || s.Names() != "good good" || len(s.Failures) != 1 {
+				t.Fatalf("%s, %s: %d %s, %s, %d failures", c.what, kind, w.Code, w.Body, s.Names(), len(s.Failures))
 			}
 			message := ""
 			if kind == protobuf {
@@ -277,7 +283,7 @@ func TestOTLPPartly(t *testing.T) {
 				}
 				message = a.PartialSuccess.ErrorMessage
 			}
-			f := s.failures[0]
+			f := s.Failures[0]
 			if !strings.HasPrefix(message, "1 of 3 records are refused: record 1 ("+c.code+"): ") || f.Code != c.code ||
 				f.Index != 1 {
 				t.Errorf("%s, %s: %q, %+v", c.what, kind, message, f.Code)
@@ -286,15 +292,15 @@ func TestOTLPPartly(t *testing.T) {
 				t.Errorf("%s, %s: kept as %s", c.what, kind, f.ContentType)
 			}
 			// What is kept is redriven alone: by a receiver of other limits, or mended.
-			r, s = newTest(func(o *Options) { o.MaxDepth, o.MaxEvent = 200, 1<<24 })
+			r, s = receivertest.Start(func(o *receiver.Options) { o.MaxDepth, o.MaxEvent = 200, 1<<24 })
 			out, err := r.Redrive(context.Background(),
-				Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Body: f.Raw, ContentType: f.ContentType, Path: f.Path,
+				receiver.Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Body: f.Raw, ContentType: f.ContentType, Path: f.Path,
 					Event: true})
 			switch {
 			case err != nil:
 				t.Errorf("%s, %s: %v", c.what, kind, err)
 			case c.what == "deep" || strings.HasPrefix(c.what, "large"):
-				if out.Accepted != 1 || !strings.Contains(string(s.events[0].Properties), `"service.name":"shop"`) {
+				if out.Accepted != 1 || !strings.Contains(string(s.Events[0].Properties), `"service.name":"shop"`) {
 					t.Errorf("%s, %s: redriven %+v", c.what, kind, out)
 				}
 			case out.Code != c.code:
@@ -305,23 +311,23 @@ func TestOTLPPartly(t *testing.T) {
 }
 
 // What is said of a wrong id is what was sent.
-func TestOTLPWrongID(t *testing.T) {
+func TestWrongID(t *testing.T) {
 	for record, says := range map[string]string{
 		`"traceId":"zz"`: `traceId "zz": want`,
 		`"traceId":"` + traceHex + `","spanId":"5b00"`:                                           `spanId "5b00": want`,
 		`"trace\u0049d":"zw==","spanId":"zz"`:                                                    `traceId "zw==": want`,
 		`"links":[{"traceId":"` + traceHex + `"},{"spanId":"abc"}],"traceId":"` + traceHex + `"`: `spanId "abc": want`,
 	} {
-		r, s := newTest(nil)
-		sendOTLP(r, "/v1/traces", "application/json", []byte(`{"resourceSpans":[{"scopeSpans":[{"spans":[{`+record+`}]}]}]}`))
-		if len(s.failures) != 1 || s.failures[0].Code != "invalid_id" || !strings.HasPrefix(s.failures[0].Message, says) {
-			t.Errorf("%s: %+v", record, s.failures)
+		r, s := receivertest.Start(nil)
+		send(r, "/v1/traces", "application/json", []byte(`{"resourceSpans":[{"scopeSpans":[{"spans":[{`+record+`}]}]}]}`))
+		if len(s.Failures) != 1 || s.Failures[0].Code != "invalid_id" || !strings.HasPrefix(s.Failures[0].Message, says) {
+			t.Errorf("%s: %+v", record, s.Failures)
 		}
 	}
 }
 
 // Names are read as what they are, and a list that comes in parts is all of them.
-func TestOTLPNames(t *testing.T) {
+func TestNames(t *testing.T) {
 	span := fmt.Sprintf(`{"traceId":%q,"spanId":%q}`, traceHex, spanHex)
 	for body, want := range map[string]int{
 		`{"resourceSpans":[{"scopeSpans":[{"sp\u0061ns":[` + span + `]}]}]}`:                                           1,
@@ -332,14 +338,14 @@ func TestOTLPNames(t *testing.T) {
 		`{"resourceSpans":[],"resourceSpans":[{"scopeSpans":[{"spans":[` + span +
 			`]}],"scopeSpans":[]}],"resource\u0053":[]}`: 1,
 	} {
-		r, s := newTest(nil)
-		if w := sendOTLP(r, "/v1/traces", "application/json", []byte(body)); w.Code != 200 || len(s.events) != want {
-			t.Errorf("%s: got %d %s, %d events", body, w.Code, w.Body, len(s.events))
+		r, s := receivertest.Start(nil)
+		if w := send(r, "/v1/traces", "application/json", []byte(body)); w.Code != 200 || len(s.Events) != want {
+			t.Errorf("%s: got %d %s, %d events", body, w.Code, w.Body, len(s.Events))
 		}
 	}
 }
 
-func TestOTLPRefused(t *testing.T) {
+func TestRejected(t *testing.T) {
 	full := fmt.Sprintf(`{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":%q,"spanId":%q}]}]}]}`, traceHex, spanHex)
 	for _, c := range []struct {
 		kind, body   string
@@ -372,8 +378,8 @@ func TestOTLPRefused(t *testing.T) {
 		{protobuf, "\x0a\x02\x0a\x01", 400, 3, "invalid_otlp"},
 		{protobuf, "\x0a\x06\x12\x04\x12\x02\x2a\x07", 400, 3, "invalid_otlp"},
 	} {
-		r, s := newTest(nil)
-		w := sendOTLP(r, "/v1/traces", c.kind, []byte(c.body))
+		r, s := receivertest.Start(nil)
+		w := send(r, "/v1/traces", c.kind, []byte(c.body))
 		var code int
 		var message string
 		if c.kind == "application/x-protobuf" {
@@ -390,50 +396,49 @@ func TestOTLPRefused(t *testing.T) {
 			}
 			code, message = a.Code, a.Message
 		}
-		if w.Code != c.status || code != c.code || !strings.Contains(message, c.says) || len(s.events) != 0 ||
-			len(s.failures) != 1 || s.failures[0].Code != c.says {
-			t.Errorf("%s %q: got %d %d %q, %+v", c.kind, c.body, w.Code, code, message, s.failures)
+		if w.Code != c.status || code != c.code || !strings.Contains(message, c.says) || len(s.Events) != 0 ||
+			len(s.Failures) != 1 || s.Failures[0].Code != c.says {
+			t.Errorf("%s %q: got %d %d %q, %+v", c.kind, c.body, w.Code, code, message, s.Failures)
 			continue
 		}
-		if f := s.failures[0]; f.Index < 0 && (string(f.Raw) != c.body || f.ContentType != c.kind) {
+		if f := s.Failures[0]; f.Index < 0 && (string(f.Raw) != c.body || f.ContentType != c.kind) {
 			t.Errorf("%q: kept %q as %s", c.body, f.Raw, f.ContentType)
 		}
 	}
 	// Nothing in it is a good request.
 	for kind, body := range map[string]string{protobuf: "", "application/json": `{"resourceSpans":null,"more":[{}]}`} {
-		r, s := newTest(nil)
-		if w := sendOTLP(r, "/v1/logs", kind, []byte(body)); w.Code != 200 || len(s.failures) != 0 || s.appends != 0 {
+		r, s := receivertest.Start(nil)
+		if w := send(r, "/v1/logs", kind, []byte(body)); w.Code != 200 || len(s.Failures) != 0 || s.Appends != 0 {
 			t.Errorf("%s: got %d %s", kind, w.Code, w.Body)
 		}
 	}
-	r, _ := newTest(nil)
-	w := httptest.NewRecorder()
-	r.ServeHTTP(w, post("/v1/logs", "", "Content-Type", protobuf))
+	r, _ := receivertest.Start(nil)
+	w := intake.Do(r, intake.Post("/v1/logs", "", "Content-Type", protobuf))
 	if w.Code != 401 || w.Header().Get("Content-Type") != protobuf || w.Body.Bytes()[1] != 16 {
 		t.Errorf("without a key: %d %q", w.Code, w.Body)
 	}
-	r, s := newTest(nil)
-	s.err = context.DeadlineExceeded
-	if w := sendOTLP(r, "/v1/traces", "application/json", []byte(full)); w.Code != 503 ||
-		w.Header().Get("Retry-After") != "3" || !strings.HasPrefix(w.Body.String(), `{"code":14,`) {
+	r, s := receivertest.Start(nil)
+	s.Err = context.DeadlineExceeded
+	if w := send(r, "/v1/traces", "application/json", []byte(full)); w.Code != 503 ||
+		w.Header().Get("Retry-After") != "7" || !strings.HasPrefix(w.Body.String(), `{"code":14,`) {
 		t.Errorf("not taken: %d %s", w.Code, w.Body)
 	}
 }
 
 // Two equal records of one request are two rows.
-func TestOTLPEqualRecords(t *testing.T) {
+func TestEqualRecords(t *testing.T) {
 	l := &logspb.LogRecord{TimeUnixNano: nano, Body: textValue("again")}
-	for kind, body := range otlpBodies(t, oneLog(l, l)) {
-		r, s := newTest(nil)
-		sendOTLP(r, "/v1/logs", kind, body)
-		if len(s.events) != 2 || s.events[0].ID == s.events[1].ID {
-			t.Errorf("%s: %+v", kind, s.events)
+	for kind, body := range bodies(t, oneLog(l, l)) {
+		r, s := receivertest.Start(nil)
+		send(r, "/v1/logs", kind, body)
+		if len(s.Events) != 2 || s.Events[0].ID == s.Events[1].ID {
+			t.Errorf("%s: %+v", kind, s.Events)
 		}
 	}
 }
 
 // Limits of a request hold, and what the resource makes of it is limited too.
-func TestOTLPLimits(t *testing.T) {
+func TestLimits(t *testing.T) {
 	var many []*tracepb.Span
 	for i := range 60 {
 		many = append(many, &tracepb.Span{TraceId: traceID, SpanId: []byte{7: byte(i + 1)}})
@@ -446,32 +451,32 @@ func TestOTLPLimits(t *testing.T) {
 	}
 	for _, c := range []struct {
 		m      *tracepb.TracesData
-		with   func(*Options)
+		with   func(*receiver.Options)
 		status int
 		code   string
 	}{
-		{oneSpan(many...), func(o *Options) { o.MaxEvents = 59 }, 413, "too_many_events"},
-		{oneSpan(many...), func(o *Options) { o.MaxEvents = 60 }, 200, ""},
+		{oneSpan(many...), func(o *receiver.Options) { o.MaxEvents = 59 }, 413, "too_many_events"},
+		{oneSpan(many...), func(o *receiver.Options) { o.MaxEvents = 60 }, 200, ""},
 		{large, nil, 413, "decoded_too_large"},
-		{large, func(o *Options) { o.MaxEvent = 1 << 18 }, 400, "event_too_large"},
+		{large, func(o *receiver.Options) { o.MaxEvent = 1 << 18 }, 400, "event_too_large"},
 		{oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID,
 			Attributes: []*commonpb.KeyValue{attribute("a", arrayValue(values...))}}), nil, 400, "event_too_large"},
 	} {
-		for kind, body := range otlpBodies(t, c.m) {
-			r, s := newTest(c.with)
-			w := sendOTLP(r, "/v1/traces", kind, body)
+		for kind, body := range bodies(t, c.m) {
+			r, s := receivertest.Start(c.with)
+			w := send(r, "/v1/traces", kind, body)
 			code := ""
-			if len(s.failures) > 0 {
-				code = s.failures[0].Code
+			if len(s.Failures) > 0 {
+				code = s.Failures[0].Code
 			}
-			if w.Code != c.status || code != c.code || r.admission.Memory() != 0 {
-				t.Errorf("%s: got %d %.200q, %s, %d bytes charged", kind, w.Code, w.Body, code, r.admission.Memory())
+			if w.Code != c.status || code != c.code {
+				t.Errorf("%s: got %d %.200q, %s, want %d %s", kind, w.Code, w.Body, code, c.status, c.code)
 			}
 		}
 	}
 }
 
-func fuzzOTLP(f *testing.F, kind string) {
+func fuzz(f *testing.F, kind string) {
 	for _, m := range []proto.Message{
 		oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "a", StartTimeUnixNano: nano,
 			Attributes: []*commonpb.KeyValue{attribute("gen_ai.system", textValue("x")),
@@ -480,60 +485,47 @@ func fuzzOTLP(f *testing.F, kind string) {
 		oneLog(&logspb.LogRecord{Body: arrayValue(textValue("x"), intValue(1)), TraceId: traceID}, &logspb.LogRecord{}),
 	} {
 		_, isLog := m.(*logspb.LogsData)
-		f.Add(otlpBodies(f, m)[kind], isLog)
+		f.Add(bodies(f, m)[kind], isLog)
 	}
-	r, _ := newTest(func(o *Options) { o.MaxEvents, o.MaxEvent, o.MaxDepth, o.MaxDecoded = 50, 2000, 20, 1<<20 })
-	q := newRequest(r)
+	r, s := receivertest.Start(func(o *receiver.Options) {
+		o.MaxEvents, o.MaxEvent, o.MaxDepth, o.MaxBody, o.MaxDecoded = 50, 2000, 20, 1<<20, 1<<20
+	})
 	f.Fuzz(func(t *testing.T, body []byte, isLog bool) {
 		path := "/v1/traces"
 		if isLog {
 			path = "/v1/logs"
 		}
-		q.reset(1795319112345)
-		q.route = r.router.Find(path, http.Header{"Content-Type": {kind}})
-		q.project = append(q.project, "game"...)
-		q.context = append(q.context, `{"ip":""}`...)
-		q.body = append(q.body, body...)
-		refused := q.decode(q.body)
-		q.lease.Resize(0)
-		if !bytes.Equal(q.body, body) {
-			t.Fatal("the body was changed")
+		s.Forget()
+		w := send(r, path, kind, body)
+		s.CheckSound(t)
+		if w.Code != 200 && (w.Code < 400 || w.Code > 499 || len(s.Events) > 0 || len(s.Failures) == 0) {
+			t.Fatalf("got %d %q, %d events, failure records %s", w.Code, w.Body, len(s.Events), s.Codes())
 		}
-		if refused != nil {
-			if refused.Status() < 400 || refused.Status() > 499 || refused.Code == errcode.None || refused.Message == "" {
-				t.Fatalf("refused: %+v", refused)
+		// A rejected record is kept as a request that is rejected for the same.
+		failures := s.Failures
+		for _, f := range failures {
+			if f.Index < 0 || f.Count > 0 {
+				if f.Index < 0 && string(f.Raw) != string(body) {
+					t.Fatalf("%q is kept as %q", body, f.Raw)
+				}
+				continue
 			}
-			return
-		}
-		if len(q.events)+q.rejected != q.index || len(q.rejects) != q.rejected {
-			t.Fatalf("%d accepted, %d and %d rejected, index %d", len(q.events), q.rejected, len(q.rejects), q.index)
-		}
-		for _, e := range q.events {
-			check(t, &e, nil)
-			var scan jsonscan.Scanner
-			if _, n, err := scan.Object(e.Properties); err != nil || n != len(e.Properties) || !json.Valid(e.Context) {
-				t.Fatalf("properties %q, context %q: %v", e.Properties, e.Context, err)
-			}
-		}
-		// What is kept of a refused record is a request that is refused for the same.
-		for _, e := range q.rejects {
-			again := newRequest(r)
-			again.route = r.router.Find(path, http.Header{"Content-Type": {e.ContentType}})
-			again.project, again.context = q.project, q.context
-			refused := again.decode(e.Raw)
-			again.lease.Resize(0)
-			if refused != nil || again.rejected != 1 || again.index != 1 {
-				t.Fatalf("%+v is kept as %q: %+v, %d of %d", e, e.Raw, refused, again.rejected, again.index)
+			s.Forget()
+			send(r, path, f.ContentType, f.Raw)
+			if got, want := s.Codes(), "0:"+f.Code; got != want || len(s.Events) != 0 {
+				t.Fatalf("%+v is kept as %q, which has %d events and failure records %s, want %s", f, f.Raw, len(s.Events), got,
+					want)
 			}
 		}
 	})
 }
 
-func FuzzOTLPProto(f *testing.F) { fuzzOTLP(f, protobuf) }
-func FuzzOTLPJSON(f *testing.F)  { fuzzOTLP(f, "application/json") }
+func FuzzProto(f *testing.F) { fuzz(f, protobuf) }
+
+func FuzzJSON(f *testing.F) { fuzz(f, "application/json") }
 
 // Prompts leave their events' rows, and are not written over by later records.
-func TestOTLPBlobs(t *testing.T) {
+func TestBlobs(t *testing.T) {
 	var spans []*tracepb.Span
 	for i := range 5 {
 		spans = append(spans, &tracepb.Span{TraceId: traceID, SpanId: []byte{7: byte(i + 1)}, Name: "n",
@@ -542,16 +534,16 @@ func TestOTLPBlobs(t *testing.T) {
 					arrayValue(listValue(attribute("content", textValue(strings.Repeat(string(rune('a'+i)), 5000)))))),
 				attribute("n", intValue(int64(i)))}})
 	}
-	for kind, body := range otlpBodies(t, oneSpan(spans...)) {
-		r, s := newTest(func(o *Options) { o.BlobThreshold = 1000 })
-		if w := sendOTLP(r, "/v1/traces", kind, body); w.Code != 200 || len(s.events) != 5 || len(s.blobs) != 5 {
-			t.Fatalf("%s: %d, %d events, %d blobs", kind, w.Code, len(s.events), len(s.blobs))
+	for kind, body := range bodies(t, oneSpan(spans...)) {
+		r, s := receivertest.Start(func(o *receiver.Options) { o.BlobThreshold = 1000 })
+		if w := send(r, "/v1/traces", kind, body); w.Code != 200 || len(s.Events) != 5 || len(s.Blobs) != 5 {
+			t.Fatalf("%s: %d, %d events, %d blobs", kind, w.Code, len(s.Events), len(s.Blobs))
 		}
-		for i, b := range s.blobs {
-			if b.Event != i || string(b.data) != strings.Repeat(string(rune('a'+i)), 5000) ||
-				!strings.HasPrefix(string(s.events[i].Properties),
+		for i, b := range s.Blobs {
+			if b.Event != i || string(b.Data) != strings.Repeat(string(rune('a'+i)), 5000) ||
+				!strings.HasPrefix(string(s.Events[i].Properties),
 					fmt.Sprintf(`{"gen_ai.input.messages":[{"content":null}],"n":%d,`, i)) {
-				t.Errorf("%s, %d: %d, %.20s, %s", kind, i, b.Event, b.data, s.events[i].Properties)
+				t.Errorf("%s, %d: %d, %.20s, %s", kind, i, b.Event, b.Data, s.Events[i].Properties)
 			}
 		}
 	}
@@ -587,21 +579,70 @@ func TestRejectedRecordsShareALargeResource(t *testing.T) {
 	for range 200 {
 		spans = append(spans, &tracepb.Span{Name: "no ids"})
 	}
+	noise := make([]byte, 200_000)
+	rand.NewChaCha8([32]byte{}).Read(noise)
 	data := oneSpan(spans...)
 	data.ResourceSpans[0].Resource = &resourcepb.Resource{Attributes: []*commonpb.KeyValue{
-		attribute("noise", textValue(fmt.Sprintf("%x", noise(200_000))))}}
-	for kind, body := range otlpBodies(t, data) {
-		r, s := newTest(func(o *Options) { o.MaxDecoded = 256 << 20; o.MaxMemory = 256 << 20 })
-		if w := sendOTLP(r, "/v1/traces", kind, body); w.Code != 400 {
+		attribute("noise", textValue(hex.EncodeToString(noise)))}}
+	for kind, body := range bodies(t, data) {
+		r, s := receivertest.Start(func(o *receiver.Options) { o.MaxDecoded = 256 << 20; o.MaxMemory = 256 << 20 })
+		if w := send(r, "/v1/traces", kind, body); w.Code != 400 {
 			t.Fatalf("%s: got %d %.300s", kind, w.Code, w.Body)
 		}
 		stored, events := 0, 0
-		for _, f := range s.failures {
+		for _, f := range s.Failures {
 			stored += len(f.Raw)
 			events += max(1, f.Count)
 		}
 		if most := 3 * len(body); stored > most || events != 200 {
 			t.Errorf("%s: %d bytes of %d events are stored, want %d at most of 200", kind, stored, events, most)
 		}
+	}
+}
+
+// Langfuse's SDKs and OpenRouter's webhook send OTLP, by other paths and methods.
+func TestTracesOfOthers(t *testing.T) {
+	const span = `{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060701","name":"gen","attributes":[
+		{"key":"langfuse.observation.type","value":{"stringValue":"generation"}},{"key":"langfuse.observation.model.name","value":{"stringValue":"m"}},
+		{"key":"%s","value":{"stringValue":"u"}},{"key":"%s","value":{"stringValue":"s"}}]}]}]}]}`
+	for _, c := range []struct{ method, path, user, session string }{
+		{"POST", "/api/public/otel/v1/traces", "user.id", "session.id"},
+		{"POST", "/api/public/otel/v1/traces", "langfuse.user.id", "langfuse.session.id"},
+		{"PUT", "/v1/traces", "ai.telemetry.metadata.userId", "ai.telemetry.metadata.sessionId"},
+	} {
+		r, s := receivertest.Start(nil)
+		w := httptest.NewRecorder()
+		req := intake.Post(c.path, fmt.Sprintf(span, c.user, c.session))
+		req.Method = c.method
+		req.SetBasicAuth(key, "secret")
+		r.ServeHTTP(w, req)
+		if w.Code != 200 || len(s.Events) != 1 {
+			t.Fatalf("%+v: got %d %s", c, w.Code, w.Body)
+		}
+		e := s.Events[0]
+		if string(e.UserID) != "u" || string(e.SessionID) != "s" || !strings.Contains(string(e.Properties), `"gen_ai.request.model":"m"`) {
+			t.Errorf("%+v: user %q, session %q, %s", c, e.UserID, e.SessionID, e.Properties)
+		}
+	}
+	r, s := receivertest.Start(nil) // OpenRouter tests a connection before it is saved
+	w := httptest.NewRecorder()
+	req := receivertest.WithKey(intake.Post("/v1/traces", `{"resourceSpans":[]}`))
+	req.Header.Set("X-Test-Connection", "true")
+	r.ServeHTTP(w, req)
+	if w.Code != 200 || len(s.Events)+len(s.Failures) != 0 {
+		t.Errorf("a test of the connection: got %d %s", w.Code, w.Body)
+	}
+}
+
+// A record of OTLP's JSON that cannot be read is rejected alone.
+func TestBrokenRecord(t *testing.T) {
+	span := func(id int, more string) string {
+		return fmt.Sprintf(`{"traceId":"%s","spanId":"ee0000000000000%d"%s}`, traceHex, id, more)
+	}
+	body := `{"resourceSpans":[{"scopeSpans":[{"spans":[` + span(1, "") + "," + span(2, `,"flags":NaN`) + "," + span(3, `,"name":"\q"`) + "," + span(4, "") + `]}]}]}`
+	r, s := receivertest.Start(nil)
+	w := intake.Do(r, receivertest.WithKey(intake.Post("/v1/traces", body, "Content-Type", "application/json")))
+	if w.Code != http.StatusOK || len(s.Events) != 2 || len(s.Failures) != 2 || s.Failures[0].Code != "invalid_otlp" || !strings.Contains(string(s.Failures[0].Raw), "NaN") {
+		t.Errorf("got %d %s, %d events, %+v", w.Code, w.Body, len(s.Events), s.Failures)
 	}
 }

@@ -1,14 +1,19 @@
-package receiver
+package native_test
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"mime/multipart"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/receivertest"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // formOf makes a form of the parts name, file name, content.
@@ -31,37 +36,39 @@ func formOf(t *testing.T, parts ...[3]string) (body, contentType string) {
 	return b.String(), w.FormDataContentType()
 }
 
-func TestForm(t *testing.T) {
+func TestFiles(t *testing.T) {
 	recording := strings.Repeat("\x00\xff\r\n--not-the-boundary", 100_000)
 	body, kind := formOf(t, [3]string{"replay", "run.bin", recording},
 		[3]string{"event", "", ` {"name":"run","session_id":"s","properties":{"level":7}} `}, [3]string{"note", "", "short"},
 		[3]string{"none", "x", ""})
 	dir := t.TempDir()
 	for _, spool := range []string{"", dir} {
-		r, s := newTest(func(o *Options) {
+		r, s := receivertest.Start(func(o *receiver.Options) {
 			o.SpoolDir, o.MaxSpool, o.BlobThreshold, o.MaxEvent = spool, 64<<20, 64<<10,
 				3<<20
 		})
-		a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", kind)))
-		if a.Status != 202 || a.Accepted != 1 || len(s.blobs) != 2 {
-			t.Fatalf("%+v, %d blobs", a, len(s.blobs))
+		a := receivertest.Events(t, r, body, "Content-Type", kind)
+		if a.Status != 202 || a.Accepted != 1 || len(s.Blobs) != 2 {
+			t.Fatalf("%+v, %d blobs", a, len(s.Blobs))
 		}
-		if got := string(s.events[0].Properties); got != `{"replay":null,"note":null,"none":"","level":7}` {
+		if got := string(s.Events[0].Properties); got != `{"replay":null,"note":null,"none":"","level":7}` {
 			t.Errorf("properties %s", got)
 		}
-		b := s.blobs[0]
-		if string(b.data) != recording || b.Kind != pipeline.BlobFile || b.ContentType != "application/octet-stream" ||
-			b.Name != "run.bin" || string(s.blobs[1].data) != "short" {
+		b := s.Blobs[0]
+		if string(b.Data) != recording || b.Kind != pipeline.BlobFile || b.ContentType != "application/octet-stream" ||
+			b.Name != "run.bin" || string(s.Blobs[1].Data) != "short" {
 			t.Errorf("blobs %+v", b.Blob)
 		}
-		if e := s.events[0]; string(e.Name) != "run" || string(e.SessionID) != "s" {
+		if e := s.Events[0]; string(e.Name) != "run" || string(e.SessionID) != "s" {
 			t.Errorf("%s %s", e.Name, e.SessionID)
 		}
-		idle(t, r, dir)
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("files are left: %v, %v", left, err)
+		}
 	}
 }
 
-func TestFormRefused(t *testing.T) {
+func TestRejectedForms(t *testing.T) {
 	event := [3]string{"event", "", `{"name":"a","x":1}`}
 	for _, c := range []struct {
 		parts [][3]string
@@ -79,35 +86,35 @@ func TestFormRefused(t *testing.T) {
 		{[][3]string{event, {"", "f", "y"}}, "invalid_form"},
 	} {
 		body, kind := formOf(t, c.parts...)
-		r, s := newTest(nil)
-		a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", kind)))
-		if a.Status != 400 || a.Error.Code != c.code || len(s.events) != 0 || len(s.failures) != 1 ||
-			string(s.failures[0].Raw) != body || s.failures[0].ContentType != kind {
-			t.Errorf("%v: %+v, %d events, failures %+v", c.parts, a, len(s.events), s.failures)
+		r, s := receivertest.Start(nil)
+		a := receivertest.Events(t, r, body, "Content-Type", kind)
+		if a.Status != 400 || a.Error.Code != c.code || len(s.Events) != 0 || len(s.Failures) != 1 ||
+			string(s.Failures[0].Raw) != body || s.Failures[0].ContentType != kind {
+			t.Errorf("%v: %+v, %d events, failures %+v", c.parts, a, len(s.Events), s.Failures)
 		}
 	}
 	good, kind := formOf(t, event, [3]string{"f", "f", "y"})
 	for name, body := range map[string]string{"no boundary": "x", "cut": good[:len(good)-8], "cut in a head": good[:60],
 		"nothing": "", "a strange line": strings.Replace(good, "\r\n", "x\r\n", 1)} {
-		r, s := newTest(nil)
-		if a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", kind))); a.Status != 400 || len(s.events) != 0 {
+		r, s := receivertest.Start(nil)
+		if a := receivertest.Events(t, r, body, "Content-Type", kind); a.Status != 400 || len(s.Events) != 0 {
 			t.Errorf("%s: %+v", name, a)
 		}
 	}
-	r, _ := newTest(nil)
-	if a := serve(t, r, withKey(post("/v1/events", good, "Content-Type", "multipart/form-data"))); a.Status != 400 ||
+	r, _ := receivertest.Start(nil)
+	if a := receivertest.Events(t, r, good, "Content-Type", "multipart/form-data"); a.Status != 400 ||
 		a.Error.Code != "invalid_form" {
 		t.Errorf("without a boundary: %+v", a)
 	}
 }
 
-func TestRedriveForm(t *testing.T) {
+func TestRedrive(t *testing.T) {
 	body, kind := formOf(t, [3]string{"event", "", `{"name":"a"}`}, [3]string{"f", "f", "y"})
-	r, s := newTest(nil)
+	r, s := receivertest.Start(nil)
 	out, err := r.Redrive(context.Background(),
-		Redrive{ID: pipeline.NewUUIDv7(1), Time: 1, Project: "game", Path: "/v1/events", ContentType: kind,
+		receiver.Redrive{ID: pipeline.NewUUIDv7(1), Time: 1, Project: "game", Path: "/v1/events", ContentType: kind,
 			Body: []byte(body)})
-	if err != nil || out.Accepted != 1 || len(s.blobs) != 1 {
+	if err != nil || out.Accepted != 1 || len(s.Blobs) != 1 {
 		t.Errorf("%+v %v", out, err)
 	}
 }
@@ -117,20 +124,22 @@ func FuzzForm(f *testing.F) {
 	f.Add("x\r\n--b\r\nContent-Disposition: form-data; " +
 		"name=\"event\"\r\n\r\n{\"name\":\"a\",\"f\":1}\r\n--b\r\nContent-Disposition: form-data; name=f\r\n\r\n\r\n--b--\r\n")
 	f.Fuzz(func(t *testing.T, body string) {
-		r, s := newTest(nil)
-		a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", "multipart/form-data; boundary=b")))
-		if a.Accepted != len(s.events) || a.Accepted > 1 || a.Accepted == 0 &&
-			(a.Status != 400 && a.Status != 413 || len(s.failures) != 1 || string(s.failures[0].Raw) != body) {
-			t.Errorf("%+v, %d events, %d failures", a, len(s.events), len(s.failures))
+		r, s := receivertest.Start(nil)
+		a := receivertest.Events(t, r, body, "Content-Type", "multipart/form-data; boundary=b")
+		if a.Accepted != len(s.Events) || a.Accepted > 1 || a.Accepted == 0 &&
+			(a.Status != 400 && a.Status != 413 || len(s.Failures) != 1 || string(s.Failures[0].Raw) != body) {
+			t.Errorf("%+v, %d events, %d failures", a, len(s.Events), len(s.Failures))
 		}
 		if a.Accepted == 1 {
-			parsed(t, s.whole(t, 0))
+			if !json.Valid(s.Whole(t, 0)) {
+				t.Errorf("%q became %q", body, s.Whole(t, 0))
+			}
 		}
 	})
 }
 
 // A file that the project drops clashes with nothing. Else the error names what does clash.
-func TestFormWithNamesTwice(t *testing.T) {
+func TestNamesTwice(t *testing.T) {
 	email := [3]string{"email", "a.txt", "x"}
 	for _, c := range []struct {
 		event string
@@ -143,12 +152,12 @@ func TestFormWithNamesTwice(t *testing.T) {
 		{`{"name":"a","x":1,"properties":{"x":2}}`, [][3]string{{"replay", "a.txt", "x"}},
 			`duplicate key "x": in "properties" and beside it`},
 	} {
-		r, s := withProjects(t, func(o *Options) { o.BlobThreshold = 4 << 10 }, Project{Drop: []string{"properties.email"}})
+		r, s := receivertest.StartProject(func(o *receiver.Options) { o.BlobThreshold = 4 << 10 }, tenant.Project{Drop: []string{"properties.email"}})
 		body, kind := formOf(t, append([][3]string{{"event", "", c.event}}, c.files...)...)
-		a := sendFile(t, r, body, "Content-Type", kind)
+		a := receivertest.Events(t, r, body, "Content-Type", kind)
 		switch {
-		case c.want == "" && (a.Status != 202 || len(s.blobs) > 0 || strings.Contains(string(s.events[0].Properties), "email")):
-			t.Errorf("%s: %+v, %d blobs", c.event, a, len(s.blobs))
+		case c.want == "" && (a.Status != 202 || len(s.Blobs) > 0 || strings.Contains(string(s.Events[0].Properties), "email")):
+			t.Errorf("%s: %+v, %d blobs", c.event, a, len(s.Blobs))
 		case c.want != "" && (a.Status != 400 || len(a.Errors) == 0 && a.Error.Message != c.want ||
 			len(a.Errors) > 0 && a.Errors[0].Message != c.want):
 			t.Errorf("%s: %+v, want %s", c.event, a, c.want)

@@ -1,24 +1,17 @@
-package receiver
+package protocol_test
 
 import (
 	"encoding/base64"
 	"encoding/json"
-	"math/rand/v2"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 
-	"github.com/klauspost/compress/gzip"
+	"github.com/penstock/penstock/internal/testing/intake"
+	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/receivertest"
 )
-
-func zipped(s string) string {
-	var packed strings.Builder
-	z := gzip.NewWriter(&packed)
-	z.Write([]byte(s))
-	z.Close()
-	return packed.String()
-}
 
 // The bytes decide what browsers' clients wrap around JSON, whatever the head
 // and the query say of it.
@@ -30,46 +23,44 @@ func TestWrapped(t *testing.T) {
 		method, target, body, kind string
 		events                     int
 	}{
-		{"POST", "/e/", zipped(one), "text/plain", 1},
-		{"POST", "/i/v0/e/?ip=0&_=1795630054343&ver=1.449.2", zipped(list), "text/plain", 2},
-		{"POST", "/e/?compression=gzip-js&retry_count=2", zipped(one), "", 1},
+		{"POST", "/e/", intake.Gzip(one), "text/plain", 1},
+		{"POST", "/i/v0/e/?ip=0&_=1795630054343&ver=1.449.2", intake.Gzip(list), "text/plain", 2},
+		{"POST", "/e/?compression=gzip-js&retry_count=2", intake.Gzip(one), "", 1},
 		{"POST", "/e/?compression=gzip-js", one, "text/plain", 1}, // the hint is wrong
 		{"POST", "/e/?compression=base64&beacon=1", "data=" + escape(std([]byte(one))), "application/x-www-form-urlencoded",
 			1},
 		{"POST", "/e/?beacon=1", "data=" + safe([]byte(one)), "text/plain", 1},
 		{"POST", "/e/", "data=" + std([]byte(one)), "text/plain", 1}, // a plus that is not escaped
-		{"POST", "/e/", "data=" + escape(std([]byte(zipped(one)))) + "&compression=gzip", "application/x-www-form-urlencoded",
+		{"POST", "/e/", "data=" + escape(std([]byte(intake.Gzip(one)))) + "&compression=gzip", "application/x-www-form-urlencoded",
 			1},
 		{"POST", "/e/", "data=" + escape(escape(one)), "application/x-www-form-urlencoded", 1},
 		{"POST", "/e/", "data=" + escape(std([]byte(std([]byte(one))))), "application/x-www-form-urlencoded", 1},
 		{"POST", "/e/?compression=base64", std([]byte(list)), "text/plain", 2},
 		{"POST", "/e/", jsonOfText(one), "application/json", 1},
-		{"POST", "/e/", safe([]byte(zipped(one))), "text/plain", 1},
-		{"POST", "/e/", zipped(zipped(one)), "text/plain", 1}, // a proxy compressed it again
-		{"POST", "/e/", zipped("data=" + escape(std([]byte(one)))), "text/plain", 1},
+		{"POST", "/e/", safe([]byte(intake.Gzip(one))), "text/plain", 1},
+		{"POST", "/e/", intake.Gzip(intake.Gzip(one)), "text/plain", 1}, // a proxy compressed it again
+		{"POST", "/e/", intake.Gzip("data=" + escape(std([]byte(one)))), "text/plain", 1},
 		{"POST", "/e/?data=" + escape(std([]byte(one))), "", "", 1},
 		{"GET", "/e/?data=" + escape(std([]byte(one))), "", "", 1},
 		{"GET", "/e/?ip=1&_=1795630054343&data=" + safe([]byte(list)), "", "", 2},
 		{"GET", "/e?data=" + escape(one) + "&compression=none", "", "", 1},
-		{"GET", "/capture/?compression=gzip-js&data=" + escape(std([]byte(zipped(`{"batch":`+list+`}`)))), "", "", 2},
+		{"GET", "/capture/?compression=gzip-js&data=" + escape(std([]byte(intake.Gzip(`{"batch":`+list+`}`)))), "", "", 2},
 		{"GET", "/track/?data=" + safe([]byte(`{"event":"a?>","distinct_id":"u~~"}`)) + "&api_key=" + key, "", "", 1},
 		{"GET", "/e/?token=" + key + "&data=" + escape(`{"event":"a?>","properties":{"distinct_id":"u~~"}}`), "", "", 1},
-		{"POST", "/batch/", zipped(`{"api_key":"` + key + `","batch":` + list + `}`), "application/json", 2},
+		{"POST", "/batch/", intake.Gzip(`{"api_key":"` + key + `","batch":` + list + `}`), "application/json", 2},
 		{"POST", "/batch/", "data=" + escape(std([]byte(`{"batch":`+list+`}`))), "application/x-www-form-urlencoded", 2},
 	} {
-		r, s := newTest(nil)
+		r, s := receivertest.Start(nil)
 		req := httptest.NewRequest(c.method, c.target, strings.NewReader(c.body))
 		if c.kind != "" {
 			req.Header.Set("Content-Type", c.kind)
 		}
-		w := httptest.NewRecorder()
-		r.ServeHTTP(w, req)
-		if w.Code != 200 || len(s.events) != c.events || r.admission.Memory() != 0 {
-			t.Errorf("%s %s: got %d %s, %d events, %d bytes charged", c.method, c.target, w.Code, w.Body, len(s.events),
-				r.admission.Memory())
+		w := intake.Do(r, req)
+		if w.Code != 200 || len(s.Events) != c.events {
+			t.Errorf("%s %s: got %d %s, %d events", c.method, c.target, w.Code, w.Body, len(s.Events))
 			continue
 		}
-		if e := s.events[0]; string(e.Name) != "a?>" || string(e.UserID) != "u~~" ||
+		if e := s.Events[0]; string(e.Name) != "a?>" || string(e.UserID) != "u~~" ||
 			strings.Contains(string(e.Properties), key) {
 			t.Errorf("%s %s: got %s %s %s", c.method, c.target, e.Name, e.UserID, e.Properties)
 		}
@@ -92,17 +83,16 @@ func TestSealed(t *testing.T) {
 		"data=" + strings.Repeat("A", 9<<20): {413, "body_too_large"}, `"{`: {400, "invalid_json"},
 		"data=e30": {401, "missing_key"},
 	} {
-		r, s := newTest(func(o *Options) { o.MaxBody = 16 << 20 })
-		code, a := send(r, "/e/", body)
-		if got := a["error"].(map[string]any)["code"]; code != want.status || got != want.code || len(s.events) != 0 ||
-			r.admission.Memory() != 0 {
+		r, s := receivertest.Start(func(o *receiver.Options) { o.MaxBody = 16 << 20 })
+		code, a := receivertest.Send(r, "/e/", body)
+		if got := a["error"].(map[string]any)["code"]; code != want.status || got != want.code || len(s.Events) != 0 {
 			t.Errorf("%.40s: got %d %v", body, code, a)
 		}
 	}
 }
 
 func TestWrappedRefused(t *testing.T) {
-	bomb := zipped(strings.Repeat(" ", 9<<20))
+	bomb := intake.Gzip(strings.Repeat(" ", 9<<20))
 	std := base64.StdEncoding.EncodeToString
 	wrapped := `{"event":"a","api_key":"` + key + `"}`
 	for range 5 {
@@ -118,85 +108,57 @@ func TestWrappedRefused(t *testing.T) {
 		{"GET", "/e/?compression=lz64&data=x&api_key=" + key, "", 415, "unsupported_encoding", "gzip"},
 		{"POST", "/e/", bomb, 413, "decoded_too_large", "8388608"},
 		{"POST", "/e/", "data=" + url.QueryEscape(std([]byte(bomb))), 413, "decoded_too_large", "as the body"},
-		{"POST", "/e/", zipped(bomb), 413, "decoded_too_large", "as the body"},
+		{"POST", "/e/", intake.Gzip(bomb), 413, "decoded_too_large", "as the body"},
 		{"POST", "/e/", bomb[:len(bomb)-9], 413, "decoded_too_large", "8388608"},
-		{"POST", "/e/", zipped("{}")[:15], 400, "invalid_encoding", "gzip"},
-		{"POST", "/e/", "data=" + url.QueryEscape(std([]byte(zipped("{}")[:15]))), 400, "invalid_encoding", "gzip"},
+		{"POST", "/e/", intake.Gzip("{}")[:15], 400, "invalid_encoding", "gzip"},
+		{"POST", "/e/", "data=" + url.QueryEscape(std([]byte(intake.Gzip("{}")[:15]))), 400, "invalid_encoding", "gzip"},
 		{"POST", "/e/", "data=" + url.QueryEscape(wrapped), 400, "invalid_form", "more than 4 times"},
 		{"POST", "/e/", "data=%25zz", 400, "invalid_form", "%zz"},
 		{"GET", "/e/?data=e30&data=e30", "", 400, "duplicate_key", "one array"},
 		{"GET", "/e/?ip=1", "", 400, "0:invalid_json", ""},
 		{"GET", "/e/", "", 400, "empty_body", ""},
 	} {
-		r, s := newTest(nil)
-		w := httptest.NewRecorder()
-		r.ServeHTTP(w, withKey(httptest.NewRequest(c.method, c.target, strings.NewReader(c.body))))
-		var a answer
+		r, s := receivertest.Start(nil)
+		w := intake.Do(r, receivertest.WithKey(httptest.NewRequest(c.method, c.target, strings.NewReader(c.body))))
+		var a intake.Answer
 		json.Unmarshal(w.Body.Bytes(), &a)
-		if w.Code != c.status || a.codes() != c.code || len(s.events) != 0 || len(s.failures) != 1 ||
-			r.admission.Memory() != 0 {
-			t.Errorf("%s %.60q: got %d %s, %d failures", c.target, c.body, w.Code, w.Body, len(s.failures))
+		if w.Code != c.status || a.Codes() != c.code || len(s.Events) != 0 || len(s.Failures) != 1 {
+			t.Errorf("%s %.60q: got %d %s, %d failures", c.target, c.body, w.Code, w.Body, len(s.Failures))
 			continue
 		}
-		if f := s.failures[0]; !strings.Contains(f.Message, c.says) || strings.Contains(string(f.Raw), key) {
+		if f := s.Failures[0]; !strings.Contains(f.Message, c.says) || strings.Contains(string(f.Raw), key) {
 			t.Errorf("%s %.60q: %q %.60q", c.target, c.body, f.Message, f.Raw)
-		}
-	}
-}
-
-// Gzip that nobody named goes to disk as other large bodies do, and so does what is in it.
-func TestSniffedIsSpooled(t *testing.T) {
-	noise := make([]byte, 2<<20)
-	rand.NewChaCha8([32]byte{}).Read(noise)
-	value := base64.StdEncoding.EncodeToString(noise)
-	for _, name := range []string{key, "wrong"} {
-		r, s := newTest(func(o *Options) {
-			o.SpoolDir, o.MaxSpool, o.MaxMemory, o.MaxEvent, o.BlobThreshold, o.AnonymousRate = t.TempDir(), 64<<20, 1<<20,
-				8<<20, 64<<10, 64<<20
-		})
-		body := zipped(`{"api_key":"` + name + `","event":"a","properties":{"value":"` + value + `"}}`)
-		code, a := send(r, "/e/", body, "Content-Type", "text/plain")
-		if r.admission.Memory() != 0 || r.admission.Spooled() != 0 {
-			t.Errorf("%s: %d bytes in memory, %d on disk", name, r.admission.Memory(), r.admission.Spooled())
-		}
-		if name == key && (code != 200 || len(s.blobs) != 1 || string(s.blobs[0].data) != value) {
-			t.Errorf("got %d %v, %d blobs", code, a, len(s.blobs))
-		}
-		if name != key &&
-			(code != 401 || len(s.failures) != 1 || string(s.failures[0].Raw) != body ||
-				s.failures[0].ContentEncoding != "gzip") {
-			t.Errorf("got %d %v, %d failures", code, a, len(s.failures))
 		}
 	}
 }
 
 // A failure of a query is redriven as the form that is kept of it, without its key.
 func TestQueryIsRedriven(t *testing.T) {
-	r, s := newTest(nil)
+	r, s := receivertest.Start(nil)
 	w := httptest.NewRecorder()
 	r.ServeHTTP(w, httptest.NewRequest("GET",
 		"/e/?ip=1&ap%69_key=wrong&data="+base64.RawURLEncoding.EncodeToString([]byte(`{"event":"a"}`)), nil))
-	if w.Code != 401 || len(s.failures) != 1 || string(s.failures[0].Raw) != "ip=1&data=eyJldmVudCI6ImEifQ" {
-		t.Fatalf("got %d %s, %+v", w.Code, w.Body, s.failures)
+	if w.Code != 401 || len(s.Failures) != 1 || string(s.Failures[0].Raw) != "ip=1&data=eyJldmVudCI6ImEifQ" {
+		t.Fatalf("got %d %s, %+v", w.Code, w.Body, s.Failures)
 	}
-	f := s.failures[0]
+	f := s.Failures[0]
 	out, err := r.Redrive(t.Context(),
-		Redrive{ID: [16]byte{1}, Project: "game", Path: f.Path, Body: f.Raw, ContentType: f.ContentType,
+		receiver.Redrive{ID: [16]byte{1}, Project: "game", Path: f.Path, Body: f.Raw, ContentType: f.ContentType,
 			ContentEncoding: f.ContentEncoding})
-	if err != nil || out.Accepted != 1 || names(s.events) != "a" {
+	if err != nil || out.Accepted != 1 || s.Names() != "a" {
 		t.Errorf("redriven %+v %v", out, err)
 	}
 	// So is gzip that nobody named.
-	packed := zipped(`{"event":"b"}`)
-	if code, _ := send(r, "/e/?api_key=wrong", packed); code != 401 || len(s.failures) != 2 {
-		t.Fatalf("got %d, %d failures", code, len(s.failures))
+	packed := intake.Gzip(`{"event":"b"}`)
+	if code, _ := receivertest.Send(r, "/e/?api_key=wrong", packed); code != 401 || len(s.Failures) != 2 {
+		t.Fatalf("got %d, %d failures", code, len(s.Failures))
 	}
-	f = s.failures[1]
+	f = s.Failures[1]
 	out, err = r.Redrive(t.Context(),
-		Redrive{ID: [16]byte{2}, Project: "game", Path: f.Path, Body: f.Raw, ContentType: f.ContentType,
+		receiver.Redrive{ID: [16]byte{2}, Project: "game", Path: f.Path, Body: f.Raw, ContentType: f.ContentType,
 			ContentEncoding: f.ContentEncoding})
 	if f.ContentEncoding != "gzip" || string(f.Raw) != packed || err != nil || out.Accepted != 1 ||
-		names(s.events) != "a b" {
+		s.Names() != "a b" {
 		t.Errorf("%q redriven %+v %v", f.ContentEncoding, out, err)
 	}
 }

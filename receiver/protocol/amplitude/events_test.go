@@ -1,50 +1,54 @@
-package receiver
+package amplitude_test
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/intake"
+	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/receivertest"
 )
 
-func TestAmplitude(t *testing.T) {
+const key = receivertest.Key
+
+func TestEvents(t *testing.T) {
 	const time = `"time":1795319112345`
 	for _, c := range []struct {
 		body string
-		want said
+		want intake.Event
 	}{
 		{`{"api_key":"KEY","events":[{"event_type":"shot","user_id":"u","device_id":"d","session_id":1795319112000,` + time +
-			`,"insert_id":"` + someUUID +
+			`,"insert_id":"` + intake.UUID +
 			`","event_properties":{"n":1},"library":"amplitude-node-ts/1.5.73"}],"options":{},"client_upload_time":"x","request_metadata":{}}`,
-			said{"shot", "u", "1795319112000", someUUID, "2026-11-22T03:45:12.345Z", `{"n":1,"$envelope":{"device_id":"d"}}`,
-				`{"name":"amplitude-node-ts","version":"1.5.73"}`}},
+			intake.Said("shot", "u", "1795319112000", intake.UUID, "2026-11-22T03:45:12.345Z", `{"n":1,"$envelope":{"device_id":"d"}}`,
+				`{"name":"amplitude-node-ts","version":"1.5.73"}`)},
 		{`{"api_key":"KEY","events":[{"event_type":"$identify","device_id":"d","session_id":-1,"insert_id":"no uuid","user_properties":{"$set":{"plan":"pro"}},"groups":{"guild":"g"},"library":"http"}]}`,
-			said{"$identify", "d", "", "", "",
-				`{"$envelope":{"device_id":"d","insert_id":"no uuid","user_properties":{"$set":{"plan":"pro"}},"groups":{"guild":"g"}}}`, `{"name":"http"}`}},
+			intake.Said("$identify", "d", "", "", "",
+				`{"$envelope":{"device_id":"d","insert_id":"no uuid","user_properties":{"$set":{"plan":"pro"}},"groups":{"guild":"g"}}}`, `{"name":"http"}`)},
 		{`{"events":[{"event_type":"shot","user_id":7,"event_properties":null}],"api_key":"KEY"}`,
-			said{"shot", "7", "", "", "", `{}`, ""}},
+			intake.Said("shot", "7", "", "", "", `{}`, "")},
 	} {
 		for _, path := range []string{"/2/httpapi", "/batch", "/batch/"} {
-			r, s := newTest(nil)
+			r, s := receivertest.Start(nil)
 			body := strings.ReplaceAll(c.body, "KEY", key)
-			code, a := send(r, path, body)
+			code, a := receivertest.Send(r, path, body)
 			if code != 200 || a["code"] != 200.0 || a["events_ingested"] != 1.0 ||
 				a["payload_size_bytes"] != float64(len(body)) || a["server_upload_time"].(float64) < 1e12 || a["accepted"] != 1.0 {
 				t.Errorf("%s: got %d %v", body, code, a)
 			}
-			c.want.check(t, path+" "+c.body, s)
+			c.want.Check(t, path+" "+c.body, s)
 		}
 	}
 }
 
 // An insert_id is one of its device, or else of its user. A UUID is one by itself.
-func TestAmplitudeIDs(t *testing.T) {
-	r, s := newTest(nil)
-	send(r, "/2/httpapi", `{"api_key":"`+key+`","events":[`+strings.Join([]string{
+func TestIDs(t *testing.T) {
+	r, s := receivertest.Start(nil)
+	receivertest.Send(r, "/2/httpapi", `{"api_key":"`+key+`","events":[`+strings.Join([]string{
 		`{"event_type":"a","device_id":"d","insert_id":"5"}`,
 		`{"event_type":"a","device_id":"e","insert_id":"5"}`,
 		`{"event_type":"a","user_id":"d","insert_id":"5"}`,
@@ -54,13 +58,13 @@ func TestAmplitudeIDs(t *testing.T) {
 		`{"event_type":"a","device_id":"d5","insert_id":"5"}`,
 		`{"event_type":"a","device_id":"d","insert_id":"55"}`,
 		`{"event_type":"again","insert_id":5,"user_id":"other","device_id":"d"}`,
-		`{"event_type":"a","device_id":"d","insert_id":"` + someUUID + `"}`,
+		`{"event_type":"a","device_id":"d","insert_id":"` + intake.UUID + `"}`,
 	}, ",")+`]}`)
-	if len(s.events) != 10 || s.events[9].ID.String() != someUUID {
-		t.Fatalf("%+v", s.events)
+	if len(s.Events) != 10 || s.Events[9].ID.String() != intake.UUID {
+		t.Fatalf("%+v", s.Events)
 	}
 	seen := map[pipeline.UUID]bool{}
-	for _, e := range s.events {
+	for _, e := range s.Events {
 		if seen[e.ID] != (string(e.Name) == "again") {
 			t.Errorf("%s %s %s", e.Name, e.ID, e.Properties)
 		}
@@ -69,7 +73,7 @@ func TestAmplitudeIDs(t *testing.T) {
 }
 
 // The client reads "code", and of a refusal which events it is to drop.
-func TestAmplitudeRefused(t *testing.T) {
+func TestRejectedEvents(t *testing.T) {
 	const good = `{"event_type":"good","insert_id":"1"}`
 	for _, c := range []struct {
 		events  string
@@ -87,11 +91,10 @@ func TestAmplitudeRefused(t *testing.T) {
 			`{"event_type":"a","time":"soon"}`},
 	} {
 		for _, path := range []string{"/2/httpapi", "/batch"} {
-			r, s := newTest(nil)
-			w := httptest.NewRecorder()
-			r.ServeHTTP(w, post(path, `{"api_key":"`+key+`","events":[`+c.events+`]}`))
+			r, s := receivertest.Start(nil)
+			w := intake.Do(r, intake.Post(path, `{"api_key":"`+key+`","events":[`+c.events+`]}`))
 			var a struct {
-				answer
+				intake.Answer
 				Code    int
 				Fields  json.RawMessage `json:"events_with_invalid_fields"`
 				Missing any             `json:"missing_field"`
@@ -102,47 +105,47 @@ func TestAmplitudeRefused(t *testing.T) {
 				a.Missing != c.missing {
 				t.Errorf("%s: got %s, %v", c.events, w.Body, err)
 			}
-			checkRefused(t, c.events, s, w.Code, a.answer, c.status, c.codes, c.kept)
+			s.CheckRejected(t, c.events, w.Code, a.Answer, c.status, c.codes, c.kept)
 		}
 	}
 }
 
 // What is refused as a whole: the message is a text, and says by itself, or by
 // a missing field, whether the client is to give the batch up.
-func TestAmplitudeWhole(t *testing.T) {
+func TestRejectedRequests(t *testing.T) {
 	good := fmt.Sprintf(`{"api_key":%q,"events":[{"event_type":"a"}]}`, key)
 	for _, c := range []struct {
 		body    string
 		status  int
 		code    string
 		dropped bool // with missing_field
-		with    func(*Options)
+		with    func(*receiver.Options)
 		err     error
 	}{
 		{`{"api_key":"` + key + `","events":{}}`, 400, "missing_events", true, nil, nil},
 		{`{"api_key":"no","events":[]}`, 401, "unknown_key", false, nil, nil},
 		{`{"events":[]}`, 401, "missing_key", false, nil, nil},
 		{`{"api_key":"` + key + `","events":[`, 401, "missing_key", false, nil, nil},
-		{good, 413, "body_too_large", false, func(o *Options) { o.MaxBody = 10 }, nil},
+		{good, 413, "body_too_large", false, func(o *receiver.Options) { o.MaxBody = 10 }, nil},
 		{`{"api_key":"` + key + `","events":[{"event_type":"a"},{"event_type":"b"}]}`, 413, "too_many_events", false,
-			func(o *Options) { o.MaxEvents = 1 }, nil},
+			func(o *receiver.Options) { o.MaxEvents = 1 }, nil},
 		{good, 503, "unavailable", false, nil, errors.New("away")},
 	} {
 		for _, path := range []string{"/2/httpapi", "/batch"} {
 			if path == "/batch" && c.body[len(c.body)-1] == '[' {
 				continue // cannot be told apart
 			}
-			r, s := newTest(c.with)
-			s.err = c.err
-			code, a := send(r, path, c.body)
+			r, s := receivertest.Start(c.with)
+			s.Err = c.err
+			code, a := receivertest.Send(r, path, c.body)
 			message, _ := a["error"].(string)
 			if code != c.status || a["code"] != float64(c.status) || a["error_code"] != c.code || message == "" ||
 				(a["missing_field"] != nil) != c.dropped ||
 				strings.HasPrefix(message, "Invalid API key") != (code == 401) || a["request_id"] == nil {
 				t.Errorf("%s %s: got %d %v", path, c.body, code, a)
 			}
-			if want := 1; c.status != 503 && len(s.failures) != want {
-				t.Errorf("%s %s: %d failures", path, c.body, len(s.failures))
+			if want := 1; c.status != 503 && len(s.Failures) != want {
+				t.Errorf("%s %s: %d failures", path, c.body, len(s.Failures))
 			}
 		}
 	}

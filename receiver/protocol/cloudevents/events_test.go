@@ -1,4 +1,4 @@
-package receiver
+package cloudevents_test
 
 import (
 	"context"
@@ -9,9 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/receiver/errcode"
+	"github.com/penstock/penstock/internal/testing/intake"
+	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/receivertest"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 const (
@@ -24,7 +26,7 @@ func binaryHead(more ...string) []string {
 	return append([]string{"ce-specversion", "1.0", "ce-id", "7", "ce-source", "/shop", "ce-type", "bought"}, more...)
 }
 
-func TestCloudEvents(t *testing.T) {
+func TestEvents(t *testing.T) {
 	const head = `"specversion":"1.0","id":"7","source":"/shop"`
 	id := pipeline.UUIDv5([]byte("game"), []byte("5 /shop7"))
 	for _, c := range []struct {
@@ -57,13 +59,13 @@ func TestCloudEvents(t *testing.T) {
 			`{"data":[1,"x"],"$envelope":{"datacontenttype":"application/vnd.x+json","id":"7","source":"/shop","specversion":"1.0"}}`},
 		{"", binaryHead(), "", "", `{"$envelope":{"id":"7","source":"/shop","specversion":"1.0"}}`},
 	} {
-		r, s := newTest(nil)
-		a := serve(t, r, withKey(post("/v1/events", c.body, c.header...)))
-		if a.Status != 202 || a.Accepted != 1 || names(s.events) != "bought" {
+		r, s := receivertest.Start(nil)
+		a := receivertest.Events(t, r, c.body, c.header...)
+		if a.Status != 202 || a.Accepted != 1 || s.Names() != "bought" {
 			t.Errorf("%q %q: got %+v", c.header, c.body, a)
 			continue
 		}
-		e := s.events[0]
+		e := s.Events[0]
 		if string(e.UserID) != c.user || string(e.SessionID) != c.session || e.ID != id ||
 			string(e.Properties) != c.properties {
 			t.Errorf("%q: got %s %s %s\n%s\nwant\n%s", c.body, e.UserID, e.SessionID, e.ID, e.Properties, c.properties)
@@ -75,7 +77,7 @@ func TestCloudEvents(t *testing.T) {
 	}
 }
 
-func TestCloudEventsRefused(t *testing.T) {
+func TestRejected(t *testing.T) {
 	const head = `"specversion":"1.0","id":"7","source":"/shop","type":"a"`
 	structured := []string{"Content-Type", structuredType}
 	for _, c := range []struct {
@@ -112,30 +114,30 @@ func TestCloudEventsRefused(t *testing.T) {
 		{`x`, binaryHead("ce-data", "x"), 400, "invalid_attribute", `x`},
 		{`  `, []string{"Content-Type", "application/json", "ce-specversion", "1.0"}, 400, "missing_id", `  `},
 	} {
-		r, s := newTest(nil)
-		a := serve(t, r, withKey(post("/v1/events", c.body, c.header...)))
+		r, s := receivertest.Start(nil)
+		a := receivertest.Events(t, r, c.body, c.header...)
 		var kept []string
-		for _, f := range s.failures {
+		for _, f := range s.Failures {
 			kept = append(kept, string(f.Raw))
 		}
-		if a.Status != c.status || a.codes() != c.codes || strings.Join(kept, "|") != c.kept {
-			t.Errorf("%.200s: got %d %s, kept %.200q", c.body, a.Status, a.codes(), kept)
+		if a.Status != c.status || a.Codes() != c.codes || strings.Join(kept, "|") != c.kept {
+			t.Errorf("%.200s: got %d %s, kept %.200q", c.body, a.Status, a.Codes(), kept)
 		}
 	}
 }
 
 // Events of two sources are two, whatever is in their names.
-func TestCloudEventsOfTwoSources(t *testing.T) {
-	r, s := newTest(nil)
-	a := serve(t, r, withKey(post("/v1/events",
+func TestTwoSources(t *testing.T) {
+	r, s := receivertest.Start(nil)
+	a := intake.Serve(t, r, receivertest.WithKey(intake.Post("/v1/events",
 		`[{"specversion":"1.0","source":"a","id":"b c","type":"t"},{"specversion":"1.0","source":"a b","id":"c","type":"t"},{"specversion":"1.0","source":"a","id":"b c","type":"t"}]`, "Content-Type", batchType)))
-	if a.Accepted != 3 || s.events[0].ID == s.events[1].ID || s.events[0].ID != s.events[2].ID {
-		t.Errorf("%+v %v", a, s.events)
+	if a.Accepted != 3 || s.Events[0].ID == s.Events[1].ID || s.Events[0].ID != s.Events[2].ID {
+		t.Errorf("%+v %v", a, s.Events)
 	}
 }
 
 // Large data that are no text leave the row as what they are.
-func TestCloudEventsBlobs(t *testing.T) {
+func TestBlobs(t *testing.T) {
 	const head = `{"specversion":"1.0","id":"7","source":"/shop","type":"bought",`
 	picture := strings.Repeat("\x89PNG\xff>>?", 300)
 	text := base64.StdEncoding.EncodeToString([]byte(picture))
@@ -155,49 +157,50 @@ func TestCloudEventsBlobs(t *testing.T) {
 		{"binary", picture, binaryHead("Content-Type", "image/png"), "image/png"},
 		{"binary, no type", picture, binaryHead(), "application/octet-stream"},
 	} {
-		r, s := newTest(func(o *Options) { o.BlobThreshold = 1000 })
-		a := serve(t, r, withKey(post("/v1/events", c.body, c.header...)))
-		if a.Accepted != 1 || len(s.blobs) != 1 || !strings.HasPrefix(string(s.events[0].Properties), `{"data_base64":null`) {
-			t.Errorf("%s: %+v %+v", c.what, a, s.events)
+		r, s := receivertest.Start(func(o *receiver.Options) { o.BlobThreshold = 1000 })
+		a := receivertest.Events(t, r, c.body, c.header...)
+		if a.Accepted != 1 || len(s.Blobs) != 1 || !strings.HasPrefix(string(s.Events[0].Properties), `{"data_base64":null`) {
+			t.Errorf("%s: %+v %+v", c.what, a, s.Events)
 			continue
 		}
-		if b := s.blobs[0]; b.Kind != pipeline.BlobFile || b.ContentType != c.kind || b.Name != "" ||
-			string(b.data) != picture || b.At != len(`{"data_base64":`) {
+		if b := s.Blobs[0]; b.Kind != pipeline.BlobFile || b.ContentType != c.kind || b.Name != "" ||
+			string(b.Data) != picture || b.At != len(`{"data_base64":`) {
 			t.Errorf("%s: %+v", c.what, b.Blob)
 		}
 
 		// A schema sees what was sent, and so does a row that nothing leaves.
-		for _, with := range []func(*Options){func(o *Options) { o.BlobThreshold, o.Schemas = 1000, seesBase64(text) },
-			func(o *Options) { o.BlobThreshold = len(text) + 2 + strings.Count(c.body, `\/`) }, nil} {
-			r, s = newTest(func(o *Options) {
-				if o.EnforceSchemas = true; with != nil {
-					with(o)
-				}
+		for _, o := range []struct {
+			threshold int
+			schemas   receiver.Schemas
+		}{{1000, seesBase64(text)}, {len(text) + 2 + strings.Count(c.body, `\/`), nil}, {0, nil}} {
+			r, s = receivertest.Start(func(of *receiver.Options) {
+				of.EnforceSchemas, of.BlobThreshold, of.Schemas = true, o.threshold, o.schemas
 			})
-			a := serve(t, r, withKey(post("/v1/events", c.body, c.header...)))
-			if a.Accepted != 1 || r.opts.Schemas == nil &&
-				(len(s.blobs) != 0 || parsed(t, s.events[0].Properties).(map[string]any)["data_base64"] != text) {
-				t.Errorf("%s: %+v %+v", c.what, a, s.events)
+			a := receivertest.Events(t, r, c.body, c.header...)
+			var row map[string]any
+			if a.Accepted != 1 || o.schemas == nil && (len(s.Blobs) != 0 ||
+				json.Unmarshal(s.Events[0].Properties, &row) != nil || row["data_base64"] != text) {
+				t.Errorf("%s: %+v %+v", c.what, a, s.Events)
 			}
 		}
 
 		// What is below the path is taken out, hashed, or cut beside what is taken out.
 		for path, want := range map[string]string{"data_base64": ``, "other": `"data_base64":null,`} {
-			r, s = withProjects(t, func(o *Options) { o.BlobThreshold = 1000 },
-				Project{Drop: []string{"properties." + path, "properties.$envelope.id"}})
-			sendFile(t, r, c.body, c.header...)
-			if len(s.blobs) != strings.Count(want, "null") ||
-				!strings.HasPrefix(string(s.events[0].Properties), `{`+want+`"$envelope":{`) {
-				t.Errorf("%s: dropped %s: %s", c.what, path, s.events[0].Properties)
-			} else if want != "" && (string(s.blobs[0].data) != picture || s.blobs[0].At != len(`{"data_base64":`)) {
-				t.Errorf("%s: dropped %s: %+v", c.what, path, s.blobs[0].Blob)
+			r, s = receivertest.StartProject(func(o *receiver.Options) { o.BlobThreshold = 1000 },
+				tenant.Project{Drop: []string{"properties." + path, "properties.$envelope.id"}})
+			receivertest.Events(t, r, c.body, c.header...)
+			if len(s.Blobs) != strings.Count(want, "null") ||
+				!strings.HasPrefix(string(s.Events[0].Properties), `{`+want+`"$envelope":{`) {
+				t.Errorf("%s: dropped %s: %s", c.what, path, s.Events[0].Properties)
+			} else if want != "" && (string(s.Blobs[0].Data) != picture || s.Blobs[0].At != len(`{"data_base64":`)) {
+				t.Errorf("%s: dropped %s: %+v", c.what, path, s.Blobs[0].Blob)
 			}
 		}
-		r, s = withProjects(t, func(o *Options) { o.BlobThreshold = 1000 },
-			Project{Hash: []string{"properties.data_base64"}, Salt: salt})
-		sendFile(t, r, c.body, c.header...)
-		if len(s.blobs) != 0 || !strings.HasPrefix(string(s.events[0].Properties), `{"data_base64":"`+hashed(picture)+`",`) {
-			t.Errorf("%s: hashed: %s", c.what, s.events[0].Properties)
+		r, s = receivertest.StartProject(func(o *receiver.Options) { o.BlobThreshold = 1000 },
+			tenant.Project{Hash: []string{"properties.data_base64"}, Salt: receivertest.Salt})
+		receivertest.Events(t, r, c.body, c.header...)
+		if len(s.Blobs) != 0 || !strings.HasPrefix(string(s.Events[0].Properties), `{"data_base64":"`+receivertest.Hashed(picture)+`",`) {
+			t.Errorf("%s: hashed: %s", c.what, s.Events[0].Properties)
 		}
 	}
 }
@@ -216,69 +219,56 @@ func (s seesBase64) Find([]byte) func([]byte) error {
 }
 
 // What is kept of an event in binary mode has its attributes.
-func TestCloudEventsRedrive(t *testing.T) {
+func TestRedrive(t *testing.T) {
 	for _, c := range []struct {
 		body   string
 		header []string
 	}{
 		{`{"n":1}`, binaryHead("Content-Type", "application/json", "ce-more", strings.Repeat("m", 3000))},
 		{`{"n":1}`, binaryHead()},
-		{string(gzipped([]byte(`{"n":1}`))), binaryHead("Content-Type", "application/json", "Content-Encoding", "gzip")},
+		{intake.Gzip(`{"n":1}`), binaryHead("Content-Type", "application/json", "Content-Encoding", "gzip")},
 		{`{"specversion":"1.0","id":"7","source":"/shop","type":"bought","data":{"n":1}}`,
 			[]string{"Content-Type", structuredType}},
 	} {
-		r, s := newTest(nil)
-		if a := serve(t, r, post("/v1/events", c.body, append(c.header, "X-API-Key", "unknown")...)); a.Status != 401 ||
-			len(s.failures) != 1 {
-			t.Fatalf("got %+v, %d failures", a, len(s.failures))
+		r, s := receivertest.Start(nil)
+		if a := intake.Serve(t, r, intake.Post("/v1/events", c.body, append(c.header, "X-API-Key", "unknown")...)); a.Status != 401 ||
+			len(s.Failures) != 1 {
+			t.Fatalf("got %+v, %d failures", a, len(s.Failures))
 		}
-		f := s.failures[0]
+		f := s.Failures[0]
 		out, err := r.Redrive(context.Background(),
-			Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, ContentType: f.ContentType,
+			receiver.Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, ContentType: f.ContentType,
 				ContentEncoding: f.ContentEncoding, Body: f.Raw, Headers: f.Headers})
-		if err != nil || out.Accepted != 1 || names(s.events) != "bought" ||
-			s.events[0].ID != pipeline.UUIDv5([]byte("game"), []byte("5 /shop7")) ||
-			!strings.Contains(strings.Join(c.header, " "), "ce-more") != !strings.Contains(string(s.events[0].Properties),
+		if err != nil || out.Accepted != 1 || s.Names() != "bought" ||
+			s.Events[0].ID != pipeline.UUIDv5([]byte("game"), []byte("5 /shop7")) ||
+			!strings.Contains(strings.Join(c.header, " "), "ce-more") != !strings.Contains(string(s.Events[0].Properties),
 				strings.Repeat("m", 3000)) {
-			t.Errorf("%q: %+v %v %+v", c.header, out, err, s.events)
+			t.Errorf("%q: %+v %v %+v", c.header, out, err, s.Events)
 		}
 	}
 }
 
-func FuzzCloudEvents(f *testing.F) {
+func FuzzEvents(f *testing.F) {
 	f.Add([]byte(`[{"specversion":"1.0","id":"7","source":"/shop","type":"a","data":{"\u0024envelope":1,"b":"\\"}},{"specversion":"1.0"}]`), "", "", false)
 	f.Add([]byte(`{"specversion":"1.0","id":"7","source":"/shop","type":"a","data_base64":"x","time":"2026-11-22T03:45:12Z","userid":1}`), "", "", false)
 	f.Add([]byte(`{"a":1}`), "application/json", `"a%20b"`, true)
 	f.Add([]byte("\xff"), "text/plain", "\xff%41", true)
-	r, _ := newTest(func(o *Options) { o.MaxEvents, o.MaxEvent, o.MaxDepth = 50, 2000, 20 })
-	q := newRequest(r)
+	r, s := receivertest.Start(func(o *receiver.Options) { o.MaxEvents, o.MaxEvent, o.MaxDepth = 50, 2000, 20 })
 	f.Fuzz(func(t *testing.T, body []byte, kind, attribute string, binary bool) {
-		q.reset(1795319112345)
-		q.in.Header = http.Header{"Content-Type": {"application/cloudevents-batch+json"}}
+		req := receivertest.WithKey(intake.Post("/v1/events", string(body), "Content-Type", batchType))
 		if binary {
-			q.in.Header = http.Header{"Content-Type": {kind}, "Ce-Specversion": {"1.0"}, "Ce-Id": {attribute},
-				"Ce-Source": {"s"}, "Ce-Type": {"t"}, "Ce-Userid": {attribute}}
+			req.Header = http.Header{"Authorization": req.Header["Authorization"], "Content-Type": {kind},
+				"Ce-Specversion": {"1.0"}, "Ce-Id": {attribute}, "Ce-Source": {"s"}, "Ce-Type": {"t"}, "Ce-Userid": {attribute}}
 		}
-		q.route = r.router.Find("/v1/events", q.in.Header)
-		q.project = append(q.project, "game"...)
-		q.body = append(q.body, body...)
-		refused := q.decode(q.body)
-		q.lease.Resize(0)
-		if refused != nil {
-			if refused.Status() < 400 || refused.Status() > 499 || refused.Code == errcode.None || refused.Message == "" {
-				t.Fatalf("refused: %+v", refused)
-			}
-			return
+		s.Forget()
+		a := intake.Serve(t, r, req)
+		s.CheckSound(t)
+		if a.Status != 202 && (a.Status < 400 || a.Status > 499 || len(s.Events) > 0 || len(s.Failures) == 0) ||
+			a.Accepted != len(s.Events) || a.Error.Code == "" && a.Rejected != len(s.Failures) {
+			t.Fatalf("got %+v, %d events, failure records %s", a, len(s.Events), s.Codes())
 		}
-		if len(q.events)+q.rejected != q.index || len(q.rejects) != q.rejected {
-			t.Fatalf("%d accepted, %d and %d rejected, index %d", len(q.events), q.rejected, len(q.rejects), q.index)
-		}
-		for _, e := range q.events {
-			check(t, &e, nil)
-			var scan jsonscan.Scanner
-			if _, n, err := scan.Object(e.Properties); err != nil || n != len(e.Properties) {
-				t.Fatalf("properties %q: %v", e.Properties, err)
-			}
+		if f := s.Failures; len(f) == 1 && f[0].Index < 0 && string(f[0].Raw) != string(body) {
+			t.Fatalf("%q is kept as %q", body, f[0].Raw)
 		}
 	})
 }

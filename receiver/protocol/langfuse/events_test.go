@@ -1,4 +1,4 @@
-package receiver
+package langfuse_test
 
 import (
 	"encoding/json"
@@ -6,37 +6,42 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/penstock/penstock/internal/testing/intake"
+	"github.com/penstock/penstock/receiver/receivertest"
 )
 
-func TestLangfuse(t *testing.T) {
+const key = receivertest.Key
+
+func TestEvents(t *testing.T) {
 	for _, c := range []struct {
 		body string
-		want said
+		want intake.Event
 	}{
-		{`{"batch":[{"id":"` + someUUID +
+		{`{"batch":[{"id":"` + intake.UUID +
 			`","type":"trace-create","timestamp":"2026-11-22T03:45:12.345Z","body":{"id":"t-1","name":"chat","userId":"u","sessionId":"s","input":{"a":[1]}},"metadata":{"x":1}}],"metadata":{"batch_size":1,"sdk_name":"langfuse-js","sdk_version":"3.39.2"}}`,
-			said{"trace-create", "u", "s", someUUID, "2026-11-22T03:45:12.345Z",
+			intake.Said("trace-create", "u", "s", intake.UUID, "2026-11-22T03:45:12.345Z",
 				`{"id":"t-1","name":"chat","userId":"u","sessionId":"s","input":{"a":[1]},"$envelope":{"metadata":{"x":1}}}`,
-				`{"name":"langfuse-js","version":"3.39.2"}`}},
+				`{"name":"langfuse-js","version":"3.39.2"}`)},
 		{`{"metadata":null,"batch":[{"id":"no uuid","type":"sdk-log","body":[1],"more":2}]}`,
-			said{"sdk-log", "", "", "", "", `{"body":[1],"$envelope":{"id":"no uuid","more":2}}`, ""}},
+			intake.Said("sdk-log", "", "", "", "", `{"body":[1],"$envelope":{"id":"no uuid","more":2}}`, "")},
 		{"{\"metadata\":{\"sdk_name\":\"\xff\"},\"batch\":[{\"type\":\"x\",\"body\":{}}]}",
-			said{"x", "", "", "", "", `{}`, `{"name":"` + "\uFFFD" + `"}`}},
+			intake.Said("x", "", "", "", "", `{}`, `{"name":"`+"\uFFFD"+`"}`)},
 	} {
-		r, s := newTest(nil)
+		r, s := receivertest.Start(nil)
 		w := httptest.NewRecorder()
-		req := post("/api/public/ingestion", c.body)
+		req := intake.Post("/api/public/ingestion", c.body)
 		req.SetBasicAuth(key, "whatever")
 		r.ServeHTTP(w, req)
 		if w.Code != 207 || !strings.Contains(w.Body.String(), `"errors":[]`) ||
 			!strings.Contains(w.Body.String(), `"status":201`) {
 			t.Errorf("%s: got %d %s", c.body, w.Code, w.Body)
 		}
-		c.want.check(t, c.body, s)
+		c.want.Check(t, c.body, s)
 	}
 }
 
-func TestLangfuseAnswers(t *testing.T) {
+func TestAnswers(t *testing.T) {
 	for _, c := range []struct{ batch, good, bad, kept string }{
 		{`{"id":"1","type":"a"} , {"id":2,"type":[]},7,{"id":"4","type":"b"},{"id":"\u0035"}`, "1 4",
 			"2:wrong_type :not_an_object 5:missing_name", `{"id":2,"type":[]}|7|{"id":"\u0035"}`},
@@ -50,9 +55,8 @@ func TestLangfuseAnswers(t *testing.T) {
 		{`{"id":"1","type":"a"}{"id":"2"},{"id":"3","type":"b"}`, "1 3", "2:invalid_json", `{"id":"2"}`},
 		{``, "", "", ""},
 	} {
-		r, s := newTest(nil)
-		w := httptest.NewRecorder()
-		r.ServeHTTP(w, withKey(post("/api/public/ingestion", `{"batch":[`+c.batch+`]}`)))
+		r, s := receivertest.Start(nil)
+		w := intake.Do(r, receivertest.WithKey(intake.Post("/api/public/ingestion", `{"batch":[`+c.batch+`]}`)))
 		var a struct {
 			Accepted, Rejected int
 			Successes, Errors  []struct {
@@ -74,7 +78,7 @@ func TestLangfuseAnswers(t *testing.T) {
 				t.Errorf("%s: %+v", c.batch, e)
 			}
 		}
-		for _, f := range s.failures {
+		for _, f := range s.Failures {
 			kept = append(kept, string(f.Raw))
 		}
 		if fmt.Sprint(good) != fmt.Sprint(strings.Split(c.good, " ")) && len(good)+len(c.good) > 0 ||
@@ -84,27 +88,25 @@ func TestLangfuseAnswers(t *testing.T) {
 	}
 }
 
-func TestLangfuseRefused(t *testing.T) {
+func TestRejectedRequests(t *testing.T) {
 	for body, want := range map[string]string{`{"batch":{}}`: "missing_events", `[]`: "invalid_json", ``: "empty_body",
 		`{}`: "missing_events", `{"batch":[]}x`: "invalid_json"} {
-		r, s := newTest(nil)
-		w := httptest.NewRecorder()
-		r.ServeHTTP(w, withKey(post("/api/public/ingestion", body)))
+		r, s := receivertest.Start(nil)
+		w := intake.Do(r, receivertest.WithKey(intake.Post("/api/public/ingestion", body)))
 		var a struct {
 			Message string
-			Error   answerError
+			Error   intake.Error
 		}
 		if err := json.Unmarshal(w.Body.Bytes(), &a); err != nil || w.Code != 400 || a.Error.Code != want ||
-			a.Message != a.Error.Message || len(s.failures) != 1 {
+			a.Message != a.Error.Message || len(s.Failures) != 1 {
 			t.Errorf("%s: got %d %s, %v", body, w.Code, w.Body, err)
 		}
 	}
-	r, _ := newTest(nil)
-	if code, _ := send(r, "/api/public/ingestion", `{"batch":[]}`); code != 401 {
+	r, _ := receivertest.Start(nil)
+	if code, _ := receivertest.Send(r, "/api/public/ingestion", `{"batch":[]}`); code != 401 {
 		t.Errorf("got %d", code)
 	}
-	w := httptest.NewRecorder()
-	r.ServeHTTP(w, httptest.NewRequest("GET", "/api/public/health", nil))
+	w := intake.Do(r, httptest.NewRequest("GET", "/api/public/health", nil))
 	if w.Code != 200 || !json.Valid(w.Body.Bytes()) {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}

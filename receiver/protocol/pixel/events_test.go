@@ -1,4 +1,4 @@
-package receiver
+package pixel_test
 
 import (
 	"context"
@@ -7,23 +7,14 @@ import (
 	"testing"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/intake"
+	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/receivertest"
 )
 
-func TestPreflightOfClients(t *testing.T) {
-	r, _ := newTest(func(o *Options) { o.Origins = []string{"*"} })
-	for _, path := range []string{"/v1/events", "/v1/traces", "/v1/pixel.gif"} {
-		req := httptest.NewRequest("OPTIONS", path, nil)
-		req.Header.Set("Origin", "https://a.example")
-		req.Header.Set("Access-Control-Request-Headers", "authorization,ce-id,content-type")
-		w := httptest.NewRecorder()
-		r.ServeHTTP(w, req)
-		if got := w.Header().Get("Access-Control-Allow-Headers"); w.Code != 204 || got != "authorization,ce-id,content-type" {
-			t.Errorf("%s: %d %q", path, w.Code, got)
-		}
-	}
-}
+const key = receivertest.Key
 
-func TestPixel(t *testing.T) {
+func TestEvents(t *testing.T) {
 	for _, c := range []struct {
 		query      string
 		status     int
@@ -44,42 +35,40 @@ func TestPixel(t *testing.T) {
 		{"name=a&timestamp=soon&key=" + key, 400, "invalid_timestamp", "", "name=a&timestamp=soon"},
 	} {
 		for _, method := range []string{"GET", "HEAD"} {
-			r, s := newTest(nil)
-			w := httptest.NewRecorder()
-			r.ServeHTTP(w, httptest.NewRequest(method, "/v1/pixel.gif?"+c.query, nil))
+			r, s := receivertest.Start(nil)
+			w := intake.Do(r, httptest.NewRequest(method, "/v1/pixel.gif?"+c.query, nil))
 			h := w.Header()
-			if w.Code != c.status || w.Body.Len() != 43 || w.Body.String() != transparent ||
+			if w.Code != c.status || w.Body.Len() != 43 || w.Body.String() != intake.Transparent ||
 				h.Get("Content-Type") != "image/gif" || h.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s: got %d, %d bytes, %v", c.query, w.Code, w.Body.Len(), h)
 			}
 			if c.status == 200 {
-				if names(s.events) != "open" || string(s.events[0].UserID) != "7" || string(s.events[0].SessionID) != "s" ||
-					string(s.events[0].Properties) != c.properties {
-					t.Errorf("%s: got %+v", c.query, s.events)
+				if s.Names() != "open" || string(s.Events[0].UserID) != "7" || string(s.Events[0].SessionID) != "s" ||
+					string(s.Events[0].Properties) != c.properties {
+					t.Errorf("%s: got %+v", c.query, s.Events)
 				}
 				continue
 			}
-			if len(s.events) != 0 || len(s.failures) != 1 || s.failures[0].Code != c.code ||
-				string(s.failures[0].Raw) != c.kept {
-				t.Fatalf("%s: %d events, failures %+v", c.query, len(s.events), s.failures)
+			if len(s.Events) != 0 || len(s.Failures) != 1 || s.Failures[0].Code != c.code ||
+				string(s.Failures[0].Raw) != c.kept {
+				t.Fatalf("%s: %d events, failures %+v", c.query, len(s.Events), s.Failures)
 			}
-			f := s.failures[0]
+			f := s.Failures[0]
 			out, err := r.Redrive(context.Background(),
-				Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, Body: f.Raw})
+				receiver.Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: f.Path, Body: f.Raw})
 			if want := map[bool]int{true: 1}[c.status == 401]; err != nil || out.Accepted != want || want == 0 &&
 				out.Code != c.code {
 				t.Errorf("%s: redriven %+v %v", c.query, out, err)
 			}
 		}
 	}
-	r, s := newTest(nil)
+	r, s := receivertest.Start(nil)
 	out, err := r.Redrive(context.Background(),
-		Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: "/v1/pixel.gif", Body: []byte(`{"name":"mended"}`)})
-	if err != nil || out.Accepted != 1 || names(s.events) != "mended" {
+		receiver.Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Path: "/v1/pixel.gif", Body: []byte(`{"name":"mended"}`)})
+	if err != nil || out.Accepted != 1 || s.Names() != "mended" {
 		t.Errorf("mended: %+v %v", out, err)
 	}
-	w := httptest.NewRecorder()
-	r.ServeHTTP(w, withKey(post("/v1/pixel.gif", "")))
+	w := intake.Do(r, receivertest.WithKey(intake.Post("/v1/pixel.gif", "")))
 	if w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD, OPTIONS" || json.Valid(w.Body.Bytes()) {
 		t.Errorf("POST: %d %v", w.Code, w.Header())
 	}
