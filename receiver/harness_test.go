@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -134,3 +135,13 @@ const (
 )
 
 func zipped(s string) string { return intake.Gzip(s) }
+
+const salt = "a salt of sixteen"
+
+func hashed(text string) string {
+	h := hmac.New(sha256.New, []byte(salt))
+	h.Write([]byte(text))
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func parsed(t *testing.T, doc []byte) any { return intake.Parsed(t, doc) }

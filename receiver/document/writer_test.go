@@ -261,14 +261,18 @@ func TestListIsBounded(t *testing.T) {
 
 func randomSpace(rnd *rand.Rand) string { return []string{"", "", "", " ", "\t "}[rnd.IntN(5)] }
 
+func randomObject(rnd *rand.Rand, depth int) string {
+	var parts []string
+	for i := range rnd.IntN(6) {
+		parts = append(parts, fmt.Sprintf(`%s"k%d"%s:%s`, randomSpace(rnd), i, randomSpace(rnd), randomJSON(rnd, depth)))
+	}
+	return "{" + strings.Join(parts, ",") + randomSpace(rnd) + "}"
+}
+
 func randomJSON(rnd *rand.Rand, depth int) string {
 	switch n := rnd.IntN(7); {
 	case n == 0 && depth > 0:
-		var parts []string
-		for i := range rnd.IntN(6) {
-			parts = append(parts, fmt.Sprintf(`%s"k%d"%s:%s`, randomSpace(rnd), i, randomSpace(rnd), randomJSON(rnd, depth-1)))
-		}
-		return "{" + strings.Join(parts, ",") + randomSpace(rnd) + "}"
+		return randomObject(rnd, depth-1)
 	case n == 1 && depth > 0:
 		var parts []string
 		for range rnd.IntN(8) {

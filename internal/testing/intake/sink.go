@@ -192,3 +192,14 @@ func (s *Sink) CheckSound(t testing.TB) {
 		last = f.Index
 	}
 }
+
+// Parsed is what a JSON text says, with numbers as they were sent.
+func Parsed(t testing.TB, text []byte) (v any) {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		t.Fatalf("%v in %.300s", err, text)
+	}
+	return v
+}

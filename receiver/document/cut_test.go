@@ -1,27 +1,20 @@
-package receiver
+package document_test
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/penstock/penstock/internal/testing/intake"
+	"github.com/penstock/penstock/receiver"
 	"github.com/penstock/penstock/receiver/document"
+	"github.com/penstock/penstock/receiver/receivertest"
 )
 
-func parsed(t *testing.T, doc []byte) (v any) {
-	t.Helper()
-	d := json.NewDecoder(bytes.NewReader(doc))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil {
-		t.Fatalf("%v in %.300s", err, doc)
-	}
-	return v
-}
+const key = receivertest.Key
 
 func TestCut(t *testing.T) {
 	big := strings.Repeat("x", 2000)
@@ -45,12 +38,12 @@ func TestCut(t *testing.T) {
 		{`{"many":{` + strings.TrimSuffix(strings.Repeat(`"k":1,`, 1), ",") + manyKeys(300) + `}}`, "json"},
 	} {
 		for _, native := range []bool{true, false} {
-			r, s := newTest(func(o *Options) { o.BlobThreshold = 1000 })
+			r, s := receivertest.Start(func(o *receiver.Options) { o.BlobThreshold = 1000 })
 			if native {
-				if a := serve(t, r, withKey(post("/v1/events", `{"name":"a","properties":`+c.props+`}`))); a.Accepted != 1 {
+				if a := receivertest.Events(t, r, `{"name":"a","properties":`+c.props+`}`); a.Accepted != 1 {
 					t.Fatalf("%.100s: %+v", c.props, a)
 				}
-			} else if code, a := send(r, "/v1/track", `{"event":"a","properties":`+c.props+`}`, "X-API-Key", key); code != 200 {
+			} else if code, a := receivertest.Send(r, "/v1/track", `{"event":"a","properties":`+c.props+`}`, "X-API-Key", key); code != 200 {
 				t.Fatalf("%.100s: %v", c.props, a)
 			}
 			var kinds []string
@@ -60,7 +53,7 @@ func TestCut(t *testing.T) {
 			if got := strings.Join(kinds, " "); got != c.kinds {
 				t.Errorf("%.100s: cut %s, want %s", c.props, got, c.kinds)
 			}
-			if got, want := parsed(t, s.Whole(t, 0)), parsed(t, []byte(c.props)); !reflect.DeepEqual(got, want) {
+			if got, want := intake.Parsed(t, s.Whole(t, 0)), intake.Parsed(t, []byte(c.props)); !reflect.DeepEqual(got, want) {
 				t.Errorf("%.100s: came back as %.300s", c.props, s.Whole(t, 0))
 			}
 			if n := len(s.Events[0].Properties); n > 1000 {
@@ -81,13 +74,13 @@ func manyKeys(n int) string {
 // Members beside "properties" are cut as well; of a refused event nothing is.
 func TestCutInCompany(t *testing.T) {
 	big := strings.Repeat("y", 3000)
-	r, s := newTest(func(o *Options) { o.BlobThreshold = 1000 })
+	r, s := receivertest.Start(func(o *receiver.Options) { o.BlobThreshold = 1000 })
 	body := `{"name":"a","x":"` + big + `","properties":{"z":"` + big + `"}}
 {"x":"` + big + `"}
 {"name":"b","x":"` + big + `","timestamp":"x"}
 {"name":"c","x":"` + big + `","properties":{"x":1}}
 {"name":"d","x":["` + big + `"]}`
-	a := serve(t, r, withKey(post("/v1/events", body, "Content-Type", "application/x-ndjson")))
+	a := receivertest.Events(t, r, body, "Content-Type", "application/x-ndjson")
 	if a.Accepted != 2 || a.Codes() != "1:missing_name 2:invalid_timestamp 3:duplicate_key" {
 		t.Fatalf("%+v %s", a, a.Codes())
 	}
@@ -103,7 +96,7 @@ func TestCutInCompany(t *testing.T) {
 
 // Where very much is left, smaller values leave as well.
 func TestCutFurther(t *testing.T) {
-	r, s := newTest(func(o *Options) {
+	r, s := receivertest.Start(func(o *receiver.Options) {
 		o.BlobThreshold, o.MaxBody, o.MaxDecoded, o.MaxEvent = 64<<10, 32<<20, 32<<20, 32<<20
 	})
 	var b strings.Builder
@@ -112,23 +105,23 @@ func TestCutFurther(t *testing.T) {
 		fmt.Fprintf(&b, `,"v%d":"%s"`, i, strings.Repeat("v", 60<<10))
 	}
 	body := b.String() + "}"
-	if a := serve(t, r, withKey(post("/v1/events", body))); a.Accepted != 1 {
+	if a := receivertest.Events(t, r, body); a.Accepted != 1 {
 		t.Fatalf("%+v", a)
 	}
 	if n := len(s.Events[0].Properties); n > document.MaxRow || len(s.Blobs) != 201 {
 		t.Errorf("%d bytes are left, %d blobs", n, len(s.Blobs))
 	}
-	want := parsed(t, []byte(body)).(map[string]any)
+	want := intake.Parsed(t, []byte(body)).(map[string]any)
 	delete(want, "name")
-	if !reflect.DeepEqual(parsed(t, s.Whole(t, 0)), any(want)) {
+	if !reflect.DeepEqual(intake.Parsed(t, s.Whole(t, 0)), any(want)) {
 		t.Error("something else came back")
 	}
 	// And where nothing helps the event is refused.
-	r, _ = newTest(func(o *Options) {
+	r, _ = receivertest.Start(func(o *receiver.Options) {
 		o.BlobThreshold, o.MaxBody, o.MaxDecoded, o.MaxEvent = 64<<10, 32<<20, 32<<20, 32<<20
 	})
 	body = `{"name":"a","first":"` + strings.Repeat("f", 70<<10) + `"` + manyKeys(600_000) + "}"
-	if a := serve(t, r, withKey(post("/v1/events", body))); a.Codes() != "0:event_too_large" {
+	if a := receivertest.Events(t, r, body); a.Codes() != "0:event_too_large" {
 		t.Errorf("%s %+v", a.Codes(), a.Errors)
 	}
 }
@@ -137,45 +130,13 @@ func TestCutFurther(t *testing.T) {
 func TestCutAtRandom(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
-		r, s := newTest(func(o *Options) { o.BlobThreshold = 50 + rnd.IntN(500) })
-		props := randomObject(rnd, 4)
-		if a := serve(t, r, withKey(post("/v1/events", `{"name":"a","properties":`+props+`}`))); a.Accepted != 1 {
+		r, s := receivertest.Start(func(o *receiver.Options) { o.BlobThreshold = 50 + rnd.IntN(500) })
+		props := document.RandomObject(rnd, 4)
+		if a := receivertest.Events(t, r, `{"name":"a","properties":`+props+`}`); a.Accepted != 1 {
 			t.Fatalf("%s: %+v", props, a)
 		}
-		if !reflect.DeepEqual(parsed(t, s.Whole(t, 0)), parsed(t, []byte(props))) {
+		if !reflect.DeepEqual(intake.Parsed(t, s.Whole(t, 0)), intake.Parsed(t, []byte(props))) {
 			t.Fatalf("%s came back as %s", props, s.Whole(t, 0))
 		}
 	}
-}
-
-func randomObject(rnd *rand.Rand, depth int) string {
-	var parts []string
-	for i := range rnd.IntN(6) {
-		parts = append(parts, fmt.Sprintf(`%s"k%d"%s:%s`, randomSpace(rnd), i, randomSpace(rnd), randomJSON(rnd, depth)))
-	}
-	return "{" + strings.Join(parts, ",") + randomSpace(rnd) + "}"
-}
-
-func randomSpace(rnd *rand.Rand) string { return []string{"", "", "", " ", "\t "}[rnd.IntN(5)] }
-
-func randomJSON(rnd *rand.Rand, depth int) string {
-	switch n := rnd.IntN(7); {
-	case n == 0 && depth > 0:
-		return randomObject(rnd, depth-1)
-	case n == 1 && depth > 0:
-		var parts []string
-		for range rnd.IntN(8) {
-			parts = append(parts, randomSpace(rnd)+randomJSON(rnd, depth-1))
-		}
-		return "[" + strings.Join(parts, ",") + randomSpace(rnd) + "]"
-	case n == 2:
-		return []string{"null", "true", "-0.50", "12345678901234567", "1e300"}[rnd.IntN(5)]
-	case n == 3:
-		return `"data:x/y;base64,` + base64.StdEncoding.EncodeToString(make([]byte, rnd.IntN(900))) + `"`
-	}
-	var b strings.Builder
-	for range rnd.IntN(200) {
-		b.WriteString([]string{"a", "é", `\n`, `\u00e9`, `\ud83d\ude00`, `\"`, `\\`, "🐉", `\/`}[rnd.IntN(9)])
-	}
-	return `"` + b.String() + `"`
 }
