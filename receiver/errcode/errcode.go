@@ -106,7 +106,6 @@ const (
 	InvalidJSON
 	NotAnObject
 	InvalidUTF8
-	LoneSurrogate
 	NulCharacter
 	NumberOutOfRange
 	DuplicateKey
@@ -206,8 +205,6 @@ var table = [count]Row{
 		"Send well-formed JSON. The message names the byte where reading stopped."),
 	NotAnObject: wrong("not_an_object", bad, both, "Send each event as a JSON object."),
 	InvalidUTF8: wrong("invalid_utf8", bad, both, "Encode strings as UTF-8."),
-	LoneSurrogate: wrong("lone_surrogate", bad, both,
-		"Write both halves of a surrogate pair, or the character itself."),
 	NulCharacter: wrong("nul_character", bad, both, "Remove `\\u0000` from the key."),
 	NumberOutOfRange: wrong("number_out_of_range", bad, both,
 		"Send numbers that fit into 64 bits, or send them as strings."),

@@ -2,15 +2,22 @@ package errcode
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
@@ -48,14 +55,159 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// Every code of the scanner is one here.
-func TestScannerCodes(t *testing.T) {
-	for _, name := range []string{jsonscan.InvalidJSON, jsonscan.NotAnObject, jsonscan.InvalidUTF8, jsonscan.LoneSurrogate,
-		jsonscan.NulCharacter,
-		jsonscan.NumberOutOfRange, jsonscan.DuplicateKey, jsonscan.TooDeep, jsonscan.TooManyKeys} {
-		if code, ok := Named(name); !ok || code.String() != name {
-			t.Errorf("%q is no code", name)
+// An error of any kind has a code. Those of the scanner keep theirs.
+func TestOf(t *testing.T) {
+	for _, c := range []struct {
+		err     error
+		code    Code
+		message string
+	}{
+		{MissingName.Errorf("no %q", "name"), MissingName, `no "name"`},
+		{fmt.Errorf("event 7: %w", TooDeep.Errorf("deep")), TooDeep, "deep"},
+		{errors.New("strange"), InvalidEvent, "strange"},
+		{scanned(`{"a":1,"a":2}`), DuplicateKey, ""},
+		{scanned(`{"a":1e400}`), NumberOutOfRange, ""},
+		{scanned(`{"a":[[[1]]]}`), TooDeep, ""},
+		{scanned(`{"a\u0000":1}`), NulCharacter, ""},
+		{scanned("{\"a\":\"\xff\"}"), InvalidUTF8, ""},
+		{scanned(`{"a":}`), InvalidJSON, ""},
+		{scanned(`7`), NotAnObject, ""},
+		{fmt.Errorf("wrapped: %w", scanned(`7`)), NotAnObject, ""},
+		{&jsonscan.Error{Code: jsonscan.TooManyKeys, Message: "too many"}, TooManyKeys, ""},
+		{&jsonscan.Error{Code: "a code of a later scanner", Message: "new"}, InvalidEvent, ""},
+	} {
+		code, message := Of(c.err)
+		if code != c.code || message == "" || c.message != "" && message != c.message {
+			t.Errorf("%v: got %s and %q, want %s and %q", c.err, code, message, c.code, c.message)
 		}
+	}
+}
+
+// scanned is what the receiver's scanner says of a text.
+func scanned(text string) error {
+	_, _, err := (&jsonscan.Scanner{MaxDepth: 3, AllowLoneSurrogates: true}).Object([]byte(text))
+	return err
+}
+
+// Messages quote what clients have sent, and go into answers and tables, which are UTF-8.
+func TestMessagesAreUTF8(t *testing.T) {
+	err := UnknownType.Errorf("type %s at %d%%", "a\xff\xfeb", 7)
+	if got, want := err.Error(), "type a\uFFFDb at 7%"; got != want || err.Status() != http.StatusBadRequest {
+		t.Errorf("got %q and status %d, want %q and 400", got, err.Status(), want)
+	}
+}
+
+// What clients, limits and operators rely on. A change here changes what clients do with their events.
+func TestWhatFollowsFromACode(t *testing.T) {
+	for what, c := range map[string]struct {
+		is   func(Code) bool
+		want string
+	}{
+		"sent again": {Code.Retryable, "timeout rate_limited quota_exceeded keyless_limit too_many_keyless busy " +
+			"unavailable clock_wrong not_stored_yet cancelled"},
+		"given back to the limits": {Code.Refunds, "rate_limited quota_exceeded keyless_limit too_many_keyless busy " +
+			"unavailable clock_wrong"},
+		"not kept": {func(c Code) bool { return !c.Kept() }, "not_found method_not_allowed rate_limited quota_exceeded " +
+			"keyless_limit too_many_keyless busy unavailable clock_wrong not_stored_yet cancelled"},
+		"a wrong key": {func(c Code) bool { return c.Status() == http.StatusUnauthorized },
+			"missing_key unknown_key expired_key no_secret missing_signature wrong_signature"},
+		"sent in smaller requests": {func(c Code) bool { return c.Status() == http.StatusRequestEntityTooLarge },
+			"body_too_large decoded_too_large too_many_events too_many_files too_much"},
+	} {
+		var got []string
+		for _, row := range All() {
+			if c.is(row.Code) {
+				got = append(got, row.Name)
+			}
+		}
+		if diff := cmp.Diff(strings.Fields(c.want), got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	if rows := All(); len(rows) > 0 {
+		rows[0].Status = 999 // a copy
+		if got := rows[0].Code.Status(); got == 999 {
+			t.Error("the table can be changed from outside")
+		}
+	}
+}
+
+// Every code is one that the receiver, a protocol or the scanner rejects with. Others would promise in vain.
+func TestNoCodeIsDead(t *testing.T) {
+	used := map[string]bool{"InvalidEvent": true} // see Of
+	for _, name := range []string{jsonscan.InvalidJSON, jsonscan.NotAnObject, jsonscan.InvalidUTF8, jsonscan.NulCharacter,
+		jsonscan.NumberOutOfRange, jsonscan.DuplicateKey, jsonscan.TooDeep, jsonscan.TooManyKeys} {
+		if _, ok := Named(name); !ok {
+			t.Errorf("the scanner's code %q is no code here", name)
+		}
+		used[name] = true
+	}
+	use := regexp.MustCompile(`\berrcode\.([A-Z]\w+)`)
+	if err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range use.FindAllStringSubmatch(string(text), -1) {
+			used[m[1]] = true
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range constants(t) {
+		if code := Code(i); code != None && !used[name] && !used[code.String()] {
+			t.Errorf("nothing is rejected with %s, %q", name, code)
+		}
+	}
+}
+
+// constants are the names of the codes in Go, in their order.
+func constants(t *testing.T) (names []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "errcode.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range file.Decls {
+		block, is := d.(*ast.GenDecl)
+		if !is || block.Tok != token.CONST || block.Specs[0].(*ast.ValueSpec).Names[0].Name != "None" {
+			continue
+		}
+		for _, s := range block.Specs {
+			names = append(names, s.(*ast.ValueSpec).Names[0].Name)
+		}
+	}
+	if got, want := len(names), len(All())+2; got != want { // None and count
+		t.Fatalf("%d constants, want %d", got, want)
+	}
+	return names[:len(names)-1]
+}
+
+// Examples in the documentation show codes that exist.
+func TestCodesInDocs(t *testing.T) {
+	show := regexp.MustCompile(`"(?:code|error_code)": ?"([a-z0-9_]+)"|code ?= ?'([a-z0-9_]+)'`)
+	found := 0
+	for _, pattern := range []string{"../../README.md", "../../docs/*.md", "../../docs/*/*.md"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range show.FindAllStringSubmatch(string(text), -1) {
+				found++
+				if _, ok := Named(m[1] + m[2]); !ok {
+					t.Errorf("%s shows the code %q, which does not exist", path, m[1]+m[2])
+				}
+			}
+		}
+	}
+	if found < 3 {
+		t.Errorf("found %d examples: do the documents write them in another way now?", found)
 	}
 }
 
