@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -251,7 +252,7 @@ func TestObjectsOfBefore(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				objects[pipeline.BlobPrefix+pipeline.HourPrefix("events/", at)+f.Name()] = b
+				objects[path.Join(path.Dir(pipeline.BlobKey(pipeline.Key{Prefix: "events/", Time: at})), f.Name())] = b
 			}
 		}
 		got := readObjects(t, objects)

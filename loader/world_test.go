@@ -399,7 +399,7 @@ func (w *world) putNamed(t *testing.T, n int, startMs int64, stepMs int64, name 
 			ReceivedAt: startMs + int64(i)*stepMs, Seq: uint64(i), Properties: []byte(`{"a":1}`), Context: []byte(`{}`)}
 	}
 	var b bytes.Buffer
-	enc, err := codec.NewEncoder(&b, pipeline.NDJSON, "r")
+	enc, err := codec.NewEncoders().New(&b, pipeline.NDJSON, "r")
 	if err != nil {
 		t.Fatal(err)
 	}

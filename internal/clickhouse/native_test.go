@@ -135,7 +135,7 @@ func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 		plain, events = append(plain, doc), append(events, e)
 	}
 	var object bytes.Buffer
-	enc, err := codec.NewEncoder(&object, pipeline.Parquet, "r")
+	enc, err := codec.NewEncoders().New(&object, pipeline.Parquet, "r")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,7 +132,7 @@ func BenchmarkLine(b *testing.B) {
 // An NDJSON object costs no allocation an event.
 func TestNoAllocationALine(t *testing.T) {
 	events := gameEvents(100)
-	enc, err := NewEncoder(new(countingWriter), pipeline.NDJSON, "recv-1")
+	enc, err := NewEncoders().New(new(countingWriter), pipeline.NDJSON, "recv-1")
 	if err != nil {
 		t.Fatal(err)
 	}

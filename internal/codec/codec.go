@@ -72,11 +72,6 @@ func NewEncoders() *Encoders {
 	return &Encoders{fast: &zstd.Codec{Level: zstd.SpeedFastest}, better: &zstd.Codec{Level: zstd.SpeedDefault}}
 }
 
-// NewEncoder is one of Encoders of its own.
-func NewEncoder(w io.Writer, format pipeline.Format, receiver string) (Encoder, error) {
-	return NewEncoders().New(w, format, receiver)
-}
-
 // New writes an object of the given format to w. All its events come from one
 // receiver.
 func (s *Encoders) New(w io.Writer, format pipeline.Format, receiver string) (Encoder, error) {

@@ -83,7 +83,7 @@ func oddEvents() []pipeline.Event {
 func encode(t testing.TB, format pipeline.Format, events []pipeline.Event, batch int) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	enc, err := NewEncoder(&b, format, "recv-1")
+	enc, err := NewEncoders().New(&b, format, "recv-1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestEncodeKeepsNothing(t *testing.T) {
 	for _, f := range formats {
 		want := gameEvents(20_000)
 		var b bytes.Buffer
-		enc, err := NewEncoder(&b, f, "recv-1")
+		enc, err := NewEncoders().New(&b, f, "recv-1")
 		if err != nil {
 			t.Fatal(err)
 		}

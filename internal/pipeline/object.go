@@ -61,12 +61,6 @@ func (k Key) String() string {
 		k.Prefix, t.Format("2006-01-02"), t.Hour(), t.Format(keyTime), k.Receiver, k.Seq, k.Format)
 }
 
-// HourPrefix is what the keys of one pipeline and hour begin with, for listings.
-func HourPrefix(prefix string, t time.Time) string {
-	t = t.UTC()
-	return fmt.Sprintf("%sdt=%s/hr=%02d/", prefix, t.Format("2006-01-02"), t.Hour())
-}
-
 // ParseKey is the inverse of Key.String. It refuses whatever String would not
 // have written, so that a foreign file is told from an object of ours.
 func ParseKey(s string) (Key, error) {

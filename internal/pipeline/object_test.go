@@ -25,9 +25,6 @@ func TestKey(t *testing.T) {
 		if got, err := ParseKey(c.want); err != nil || got != c.key {
 			t.Errorf("%s: got %+v, %v", c.want, got, err)
 		}
-		if !strings.HasPrefix(c.want, HourPrefix(c.key.Prefix, c.key.Time)) {
-			t.Errorf("%s is not below %s", c.want, HourPrefix(c.key.Prefix, c.key.Time))
-		}
 	}
 	// Day and hour are of UTC, wherever the time was taken.
 	east := Key{"events/", at.In(time.FixedZone("", 14*3600)), "r", 1, Parquet}.String()

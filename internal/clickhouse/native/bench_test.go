@@ -20,7 +20,7 @@ func BenchmarkBlock(b *testing.B) {
 	g := traffic.New("bench", 1)
 	for _, format := range []pipeline.Format{pipeline.Parquet, pipeline.NDJSON} {
 		var object bytes.Buffer
-		enc, err := codec.NewEncoder(&object, format, "r")
+		enc, err := codec.NewEncoders().New(&object, format, "r")
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -232,7 +232,7 @@ func TestOwn(t *testing.T) {
 	}
 	for _, format := range []pipeline.Format{pipeline.NDJSON, pipeline.Parquet} {
 		var b bytes.Buffer
-		enc, err := codec.NewEncoder(&b, format, "r1")
+		enc, err := codec.NewEncoders().New(&b, format, "r1")
 		if err != nil {
 			t.Fatal(err)
 		}
