@@ -16,7 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
@@ -51,12 +50,10 @@ func LoadAlone(ctx context.Context, cfg config.Config, table string, in io.Reade
 }
 
 func loadAlone(ctx context.Context, p process, spec pipeline.Spec, n pipeline.Notification, to io.Writer) error {
-	db, err := clickhouse.Open(TableOptions(p.cfg.ClickHouse, 4))
-	if err != nil {
-		return err
-	}
+	db := OpenTable(p.cfg.ClickHouse, 4)
 	defer db.Close()
-	out := &outlet{process: p, name: LoaderName(p.cfg), isolated: loader.NewIsolation(nil), db: db}
+	out := &outlet{process: p, name: LoaderName(p.cfg), isolated: loader.NewIsolation(nil), db: db,
+		source: Source(p.cfg, p.store, db)}
 	reports, err := newIntake(p, "load", []pipeline.Spec{pipeline.Errors})
 	if err == nil {
 		err = reports.start()
@@ -70,9 +67,6 @@ func loadAlone(ctx context.Context, p process, spec pipeline.Spec, n pipeline.No
 				p.log.Error("stop the errors pipeline", "error", err)
 			}
 		}()
-	}
-	if out.source, err = Source(p.cfg, p.store, db); err != nil {
-		return err
 	}
 	l := out.newLoader(spec, nil)
 	if _, err := io.WriteString(to, begunLine); err != nil {

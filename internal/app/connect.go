@@ -26,17 +26,23 @@ func TableOptions(c config.ClickHouse, conns int) clickhouse.Options {
 		TLS: c.TLS.Config(slog.Default()), Timeout: time.Duration(c.Timeout), Conns: conns}
 }
 
-// Source is where loaders and commands read objects from.
-func Source(c config.Config, store *objstore.Bucket, db *clickhouse.DB) (loader.Source, error) {
-	imports, err := c.Mappings()
+// OpenTable is ClickHouse of the configuration. It connects at the first use.
+func OpenTable(c config.ClickHouse, conns int) *clickhouse.DB {
+	db, err := clickhouse.Open(TableOptions(c, conns))
 	if err != nil {
-		return loader.Source{}, err
+		panic(err) // the driver rejects combinations of options that no configuration leads to
 	}
+	return db
+}
+
+// Source is where loaders and commands read objects from.
+func Source(c config.Config, store *objstore.Bucket, db *clickhouse.DB) loader.Source {
+	imports, _ := c.Mappings() // they were checked when the configuration was read
 	maxRow := int(c.Receiver.MaxEvent)
 	files := clickhouse.Files{DB: db, Endpoint: cmp.Or(c.ClickHouse.StorageEndpoint, c.Storage.Endpoint), MaxRow: maxRow,
 		Region: c.Storage.Region, Bucket: c.Storage.Bucket, AccessKey: c.Storage.AccessKey, SecretKey: c.Storage.SecretKey,
 		PathStyle: c.Storage.PathStyle}
-	return loader.Source{Store: store, Imports: imports, Dir: c.Loader.Dir, MaxRow: maxRow, Files: files}, nil
+	return loader.Source{Store: store, Imports: imports, Dir: c.Loader.Dir, MaxRow: maxRow, Files: files}
 }
 
 // CheckTables refuses tables that would count a resent chunk twice.

@@ -29,8 +29,10 @@ type connections struct {
 	process
 	isolated *loader.Isolation
 
-	mu     sync.Mutex
 	db     *clickhouse.DB
+	source loader.Source
+
+	mu     sync.Mutex  // guards what follows
 	queue  queue.Queue // with streams that exist
 	peeked queue.Queue // that only looks
 }
@@ -39,41 +41,20 @@ type connections struct {
 // close ends the connections that were made.
 func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (o *operate.Operator,
 	close func() error) {
-	c := &connections{process: newProcess(cfg, log, prometheus.NewRegistry()), isolated: isolated}
+	c := &connections{process: newProcess(cfg, log, prometheus.NewRegistry()), isolated: isolated,
+		db: OpenTable(cfg.ClickHouse, operatorConns)}
+	c.source = Source(cfg, c.store, c.db)
 	return &operate.Operator{
 		Config: cfg, Name: LoaderName(cfg), Said: io.Discard, Store: c.store,
 		Claim: func(ctx context.Context, name, owner string, ttl time.Duration) (operate.Claim, bool, error) {
 			return c.store.Claim(ctx, name, owner, ttl)
 		},
-		Table:    func() (operate.Table, error) { return c.table() },
-		Source:   func() (operate.Source, error) { return c.source() },
+		Table: c.db, Source: &c.source,
 		Queue:    func(ctx context.Context) (operate.Queue, error) { return c.connect(ctx) },
 		Peek:     func(ctx context.Context) (operate.Queue, error) { return c.peek(ctx) },
 		Receiver: c.receiver,
 		Loader:   c.loader,
 	}, c.close
-}
-
-func (c *connections) table() (*clickhouse.DB, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.db == nil {
-		db, err := clickhouse.Open(TableOptions(c.cfg.ClickHouse, operatorConns))
-		if err != nil {
-			return nil, err
-		}
-		c.db = db
-	}
-	return c.db, nil
-}
-
-func (c *connections) source() (*loader.Source, error) {
-	db, err := c.table()
-	if err != nil {
-		return nil, err
-	}
-	source, err := Source(c.cfg, c.store, db)
-	return &source, err
 }
 
 // connect returns nil if storage.notify is none.
@@ -133,20 +114,12 @@ func (c *connections) receiver() (_ operate.Receiver, stop func() error, err err
 
 // loader is one of its own, for what is loaded at an operator's word.
 func (c *connections) loader(ctx context.Context, spec pipeline.Spec) (operate.Loader, error) {
-	db, err := c.table()
-	if err != nil {
-		return nil, err
-	}
 	q, err := c.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	source, err := c.source()
-	if err != nil {
-		return nil, err
-	}
-	o := &outlet{process: c.process, name: "operator-" + LoaderName(c.cfg), isolated: c.isolated, queue: q, db: db,
-		source: *source}
+	o := &outlet{process: c.process, name: "operator-" + LoaderName(c.cfg), isolated: c.isolated, queue: q, db: c.db,
+		source: c.source}
 	o.reg = prometheus.NewRegistry()
 	return o.newLoader(spec, nil), nil
 }
@@ -159,8 +132,5 @@ func (c *connections) close() error {
 			q.Close()
 		}
 	}
-	if c.db != nil {
-		return c.db.Close()
-	}
-	return nil
+	return c.db.Close()
 }

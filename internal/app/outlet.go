@@ -44,10 +44,8 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 			out.close()
 		}
 	}()
-	out.db, err = clickhouse.Open(TableOptions(p.cfg.ClickHouse, len(specs)*(p.cfg.Loader.Workers+1)+2))
-	if err != nil {
-		return nil, err
-	}
+	out.db = OpenTable(p.cfg.ClickHouse, len(specs)*(p.cfg.Loader.Workers+1)+2)
+	out.source = Source(p.cfg, p.store, out.db)
 	if p.cfg.Storage.Notify != "none" {
 		if out.queue, err = OpenQueue(p.cfg.Queue, "penstock-load "+out.name, p.log); err != nil {
 			return nil, err
@@ -59,9 +57,6 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 		p.log.Error("failures of loads are not reported to the errors pipeline", "error", err)
 	} else {
 		out.report = out.reports.reporter
-	}
-	if out.source, err = Source(p.cfg, p.store, out.db); err != nil {
-		return nil, err
 	}
 	for _, spec := range specs {
 		out.loaders = append(out.loaders, out.newLoader(spec, out.deliveries(spec)))
@@ -129,9 +124,7 @@ func (o *outlet) close() {
 	if o.queue != nil {
 		o.queue.Close()
 	}
-	if o.db != nil {
-		o.db.Close()
-	}
+	o.db.Close()
 }
 
 // claimer is the bucket's claims as the loader wants them.

@@ -29,15 +29,11 @@ func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
 	if err := setupBucket(ctx, cfg.Storage, w); err != nil {
 		return err
 	}
-	opts := TableOptions(cfg.ClickHouse, 2)
-	applied, err := clickhouse.Migrate(ctx, opts, sqlfiles.Files)
+	applied, err := clickhouse.Migrate(ctx, TableOptions(cfg.ClickHouse, 2), sqlfiles.Files)
 	if err != nil {
 		return fmt.Errorf("%w (clickhouse.addresses is %s)", err, strings.Join(cfg.ClickHouse.Addresses, ","))
 	}
-	db, err := clickhouse.Open(opts)
-	if err != nil {
-		return err
-	}
+	db := OpenTable(cfg.ClickHouse, 2)
 	defer db.Close()
 	if err := CheckTables(ctx, db); err != nil {
 		return err

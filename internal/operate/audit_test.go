@@ -74,7 +74,7 @@ func TestSweepIsRefused(t *testing.T) {
 			"storage.notify is none, so there is no queue. Loaders sweep every 5m (sweep.every), the whole bucket " +
 				"every 24h"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["queue"] = errAway }, "connection refused"},
-		{novemberDay, func(w *world, _ *Operator) { w.away["table"] = errAway }, "connection refused"},
+		{novemberDay, func(w *world, _ *Operator) { w.away["ledger"] = errAway }, "connection refused"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["bucket"] = errAway }, "connection refused"},
 	} {
 		w := objects()

@@ -42,7 +42,7 @@ func TestCatNamesRejectedRows(t *testing.T) {
 		{"as many as were asked for", catParams{Keys: []string{"events/a"}, Row: -1, Limit: 1}, 1, ""},
 		{"nothing", catParams{}, 0, "KEY is missing"},
 	} {
-		o := &Operator{Source: func() (Source, error) { return oneFile{}, nil }}
+		o := &Operator{Source: oneFile{}}
 		events := 0
 		err := catObjects(t.Context(), o, &c.p, sink{item: func(item any) error {
 			var e struct{ Name string }

@@ -105,10 +105,6 @@ func deadLetterOperations() []Operation {
 
 // letters calls each with the entries of a filter.
 func (o *Operator) letters(ctx context.Context, f letterFilter, each func(pipeline.Load) error) error {
-	db, err := o.Table()
-	if err != nil {
-		return err
-	}
 	missing := map[string]bool{}
 	for _, k := range f.Keys {
 		missing[k] = true
@@ -122,7 +118,7 @@ func (o *Operator) letters(ctx context.Context, f letterFilter, each func(pipeli
 		if f.Pipeline != "" && f.Pipeline != spec.Name {
 			continue
 		}
-		err := db.Dead(ctx, spec.Name, func(l pipeline.Load) error {
+		err := o.Table.Dead(ctx, spec.Name, func(l pipeline.Load) error {
 			if len(f.Keys) > 0 && !missing[l.Key] || f.Code != "" && l.Code != f.Code || !strings.Contains(l.Error, f.Reason) {
 				return nil
 			}
@@ -144,10 +140,6 @@ func showLetters(ctx context.Context, o *Operator, params any, out sink) error {
 	if err := f.chosen(); err != nil {
 		return err
 	}
-	db, err := o.Table()
-	if err != nil {
-		return err
-	}
 	return o.letters(ctx, *f, func(l pipeline.Load) error {
 		d := letterDetail{DeadLetter: l.DeadLetter(), Failures: []clickhouse.Kept{}}
 		if obj, err := o.Store.Head(ctx, l.Key); err == nil {
@@ -155,7 +147,7 @@ func showLetters(ctx context.Context, o *Operator, params any, out sink) error {
 			info := describe(spec, obj, l, true)
 			d.Object = &info
 		}
-		if err := db.Errors(ctx, clickhouse.ErrorFilter{Source: l.Key, Limit: 20}, func(k clickhouse.Kept) error {
+		if err := o.Table.Errors(ctx, clickhouse.ErrorFilter{Source: l.Key, Limit: 20}, func(k clickhouse.Kept) error {
 			d.Failures = append(d.Failures, k)
 			return nil
 		}); err != nil {
@@ -193,10 +185,6 @@ func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change fun
 	if err := f.chosen(); err != nil {
 		return err
 	}
-	db, err := o.Table()
-	if err != nil {
-		return err
-	}
 	q, err := o.Queue(ctx)
 	if err != nil {
 		return err
@@ -205,7 +193,7 @@ func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change fun
 		change(&l)
 		// From here on a sweep does as the ledger says, should we die before the
 		// queue knows.
-		if err := db.SaveLoad(ctx, l); err != nil {
+		if err := o.Table.SaveLoad(ctx, l); err != nil {
 			return err
 		}
 		if q != nil {

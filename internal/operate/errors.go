@@ -154,11 +154,7 @@ func listErrors(ctx context.Context, o *Operator, params any, out sink) error {
 	if err != nil {
 		return err
 	}
-	db, err := o.Table()
-	if err != nil {
-		return err
-	}
-	return db.Errors(ctx, f, func(k clickhouse.Kept) error { return out.item(k) })
+	return o.Table.Errors(ctx, f, func(k clickhouse.Kept) error { return out.item(k) })
 }
 
 func showErrors(ctx context.Context, o *Operator, params any, out sink) error {
@@ -167,12 +163,8 @@ func showErrors(ctx context.Context, o *Operator, params any, out sink) error {
 		return err
 	}
 	f.Whole = true
-	db, err := o.Table()
-	if err != nil {
-		return err
-	}
 	n := 0
-	err = db.Errors(ctx, f, func(k clickhouse.Kept) error {
+	err = o.Table.Errors(ctx, f, func(k clickhouse.Kept) error {
 		n++
 		d, err := o.detail(ctx, k)
 		if err != nil {

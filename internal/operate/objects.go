@@ -132,21 +132,14 @@ func listObjects(ctx context.Context, o *Operator, params any, out sink) error {
 			return usage(err)
 		}
 	}
-	db, err := o.Table()
-	if err != nil {
-		return err
-	}
 	n := 0
 	err = audit.InSpan(spec, span).Objects(ctx, o.Store, func(page []pipeline.Object) error {
-		entries := map[string]pipeline.Load{}
-		if err := db.Loads(ctx, page[0].Key, page[len(page)-1].Key,
-			func(l pipeline.Load) error { entries[l.Key] = l; return nil }); err != nil {
+		entries, err := audit.Entries(ctx, o.Table, page)
+		if err != nil {
 			return err
 		}
-		if err := o.heads(ctx, page, func(
-			obj pipeline.Object) bool {
-			return entries[obj.Key].State != pipeline.Loaded
-		}); err != nil {
+		needsHead := func(obj pipeline.Object) bool { return entries[obj.Key].State != pipeline.Loaded }
+		if err := o.heads(ctx, page, needsHead); err != nil {
 			return err
 		}
 		for _, obj := range page {
@@ -195,11 +188,7 @@ func catObjects(ctx context.Context, o *Operator, params any, out sink) error {
 	if len(p.Keys) == 0 {
 		return Usagef("KEY is missing; list objects with \"penstock objects list\"")
 	}
-	source, err := o.Source()
-	if err != nil {
-		return err
-	}
-	c := cat{catParams: p, source: source, out: out, resolver: resolver{store: o.Store,
+	c := cat{catParams: p, source: o.Source, out: out, resolver: resolver{store: o.Store,
 		limit: int64(max(o.Config.Receiver.MaxEvent, config.Default().Receiver.MaxEvent))}}
 	for _, key := range p.Keys {
 		if err := c.object(ctx, key); err != nil {
@@ -292,12 +281,8 @@ func findEvent(ctx context.Context, o *Operator, params any, out sink) error {
 
 // findInTable finds the rows of an event.
 func (o *Operator) findInTable(ctx context.Context, id pipeline.UUID, out sink) (n int, err error) {
-	db, err := o.Table()
-	if err != nil {
-		return 0, err
-	}
 	for _, spec := range pipeline.Specs() {
-		places, err := db.FindEvent(ctx, spec.Name, id)
+		places, err := o.Table.FindEvent(ctx, spec.Name, id)
 		if err != nil {
 			return n, err
 		}
@@ -323,14 +308,10 @@ func (o *Operator) findInBucket(ctx context.Context, id pipeline.UUID, since str
 	if err != nil {
 		return err
 	}
-	source, err := o.Source()
-	if err != nil {
-		return err
-	}
 	began, objects, unread, n := time.Now(), int64(0), 0, 0
 	var buf []byte
 	read := func(key string) error {
-		_, err := source.Read(ctx, key, func(e *pipeline.Event) error {
+		_, err := o.Source.Read(ctx, key, func(e *pipeline.Event) error {
 			if e.ID != id {
 				return nil
 			}
@@ -381,11 +362,7 @@ func (o *Operator) findRow(ctx context.Context, key, row string, out sink) error
 		return err
 	}
 	f := found{Object: key, Row: uint32(n), In: []string{"bucket"}, Event: event}
-	db, err := o.Table()
-	if err != nil {
-		return err
-	}
-	places, err := db.FindRow(ctx, spec.Name, key, uint32(n))
+	places, err := o.Table.FindRow(ctx, spec.Name, key, uint32(n))
 	if err != nil {
 		return err
 	}
@@ -397,12 +374,8 @@ func (o *Operator) findRow(ctx context.Context, key, row string, out sink) error
 
 // eventAt reads one event out of an object.
 func (o *Operator) eventAt(ctx context.Context, key string, row uint32) (json.RawMessage, error) {
-	source, err := o.Source()
-	if err != nil {
-		return nil, err
-	}
 	var event json.RawMessage
-	_, err = source.Read(ctx, key, func(e *pipeline.Event) error {
+	_, err := o.Source.Read(ctx, key, func(e *pipeline.Event) error {
 		if e.Row != row {
 			return nil
 		}

@@ -210,7 +210,7 @@ func TestFindEvent(t *testing.T) {
 
 // An outage is one in every operation, by the name of what is away.
 func TestOutages(t *testing.T) {
-	for _, away := range []string{"bucket", "table", "ledger"} {
+	for _, away := range []string{"bucket", "ledger"} {
 		w := objects()
 		w.away[away] = errAway
 		_, err := do[objectInfo](t, Local(w.operator()), "objects list", func(p any) {

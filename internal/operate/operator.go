@@ -24,8 +24,8 @@ type Operator struct {
 
 	Store    Store
 	Claim    func(ctx context.Context, name, owner string, ttl time.Duration) (Claim, bool, error)
-	Table    func() (Table, error)
-	Source   func() (Source, error)
+	Table    Table                                // it connects at the first use
+	Source   Source                               // likewise
 	Queue    func(context.Context) (Queue, error) // with streams that exist; nil: storage.notify is none
 	Peek     func(context.Context) (Queue, error) // as it is now; nil: storage.notify is none
 	Receiver func() (r Receiver, stop func() error, err error)

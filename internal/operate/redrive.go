@@ -37,13 +37,9 @@ func redriveErrors(ctx context.Context, o *Operator, params any, out sink) error
 	if !p.chosen() && !p.All {
 		return Usagef("no failure record is chosen: name ids, or set --code, --project, --stage, --text or --all")
 	}
-	db, err := o.Table()
-	if err != nil {
-		return err
-	}
 	f.Pending, f.Oldest = true, true
 	if p.DryRun {
-		return db.Errors(ctx, f, func(k clickhouse.Kept) error {
+		return o.Table.Errors(ctx, f, func(k clickhouse.Kept) error {
 			return out.item(errorResult{ID: k.ID, Result: "pending", Code: k.Code, Message: k.Message})
 		})
 	}
@@ -60,14 +56,14 @@ func redriveErrors(ctx context.Context, o *Operator, params any, out sink) error
 	if err != nil {
 		return err
 	}
-	err = o.redriveAll(ctx, db, rec, f, p, func() error { _, err := claim.Renew(ctx); return err }, out)
+	err = o.redriveAll(ctx, rec, f, p, func() error { _, err := claim.Renew(ctx); return err }, out)
 	return errors.Join(err, stop())
 }
 
-func (o *Operator) redriveAll(ctx context.Context, db Table, rec Receiver, f clickhouse.ErrorFilter, p *errorRedrive,
+func (o *Operator) redriveAll(ctx context.Context, rec Receiver, f clickhouse.ErrorFilter, p *errorRedrive,
 	renew func() error, out sink) error {
 	var ids []pipeline.UUID
-	if err := db.Errors(ctx, f, func(k clickhouse.Kept) error {
+	if err := o.Table.Errors(ctx, f, func(k clickhouse.Kept) error {
 		id, err := pipeline.ParseUUID([]byte(k.ID))
 		ids = append(ids, id)
 		return err
@@ -80,7 +76,7 @@ func (o *Operator) redriveAll(ctx context.Context, db Table, rec Receiver, f cli
 		if err := renew(); err != nil {
 			return err
 		}
-		if err := o.redrivePage(ctx, db, rec, page, p, out); err != nil {
+		if err := o.redrivePage(ctx, rec, page, p, out); err != nil {
 			return err
 		}
 		done += len(page)
@@ -90,10 +86,10 @@ func (o *Operator) redriveAll(ctx context.Context, db Table, rec Receiver, f cli
 	return nil
 }
 
-func (o *Operator) redrivePage(ctx context.Context, db Table, rec Receiver, ids []pipeline.UUID, p *errorRedrive,
+func (o *Operator) redrivePage(ctx context.Context, rec Receiver, ids []pipeline.UUID, p *errorRedrive,
 	out sink) error {
 	var details []errorDetail
-	if err := db.Errors(ctx, clickhouse.ErrorFilter{IDs: ids, Pending: true, Whole: true}, func(k clickhouse.Kept) error {
+	if err := o.Table.Errors(ctx, clickhouse.ErrorFilter{IDs: ids, Pending: true, Whole: true}, func(k clickhouse.Kept) error {
 		d, err := o.detail(ctx, k)
 		details = append(details, d)
 		return err
@@ -121,7 +117,7 @@ func (o *Operator) redrivePage(ctx context.Context, db Table, rec Receiver, ids 
 		}
 	}
 	if len(marks) > 0 {
-		err = errors.Join(err, db.MarkRedriven(context.WithoutCancel(ctx), marks))
+		err = errors.Join(err, o.Table.MarkRedriven(context.WithoutCancel(ctx), marks))
 	}
 	if err != nil {
 		return err

@@ -167,14 +167,11 @@ func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
 	if err := p.check(); err != nil {
 		return err
 	}
-	db, err := o.Table()
-	if err != nil {
-		return err
-	}
 	now := time.Now().UTC()
-	r := &reingest{o: o, db: db, p: p, out: out, plan: map[audit.Action]*tally{}, loaders: map[pipeline.Spec]Loader{},
+	r := &reingest{o: o, p: p, out: out, plan: map[audit.Action]*tally{}, loaders: map[pipeline.Spec]Loader{},
 		job: clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", now.UnixNano()),
 			Started: now.Truncate(time.Millisecond)}}
+	var err error
 	if r.chosen, err = p.chosen(now); err != nil {
 		return err
 	}
@@ -204,7 +201,7 @@ func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
 
 // resume goes on with the job for the same selection, if one was interrupted.
 func (r *reingest) resume(ctx context.Context) error {
-	open, ok, err := r.db.OpenJob(ctx, r.job.Selection)
+	open, ok, err := r.o.Table.OpenJob(ctx, r.job.Selection)
 	switch {
 	case err != nil:
 		return err
@@ -218,7 +215,7 @@ func (r *reingest) resume(ctx context.Context) error {
 	case r.p.DryRun:
 		return nil
 	}
-	return r.db.SaveJob(ctx, r.job)
+	return r.o.Table.SaveJob(ctx, r.job)
 }
 
 // carryOut loads what the plan says, and closes the job.
@@ -236,13 +233,12 @@ func (r *reingest) carryOut(ctx context.Context) error {
 	// What failed is no interruption: its entry in the ledger says so.
 	r.job.Finished, r.job.FailedOnes = true, uint64(r.failed)
 	r.job.Objects, r.job.Rows = uint64(r.done.Objects), uint64(r.done.Rows)
-	return r.db.SaveJob(ctx, r.job)
+	return r.o.Table.SaveJob(ctx, r.job)
 }
 
 // reingest is one run.
 type reingest struct {
 	o       *Operator
-	db      Table
 	p       *reingestParams
 	out     sink
 	job     clickhouse.Job
@@ -263,7 +259,7 @@ func (r *reingest) each(ctx context.Context, page func(Loader, []audit.Item) err
 	missing func(string, error) error) error {
 	plan := audit.Plan{Job: r.replacing(), ByKey: len(r.p.Keys) > 0}
 	return r.chosen.Objects(ctx, r.o.Store, func(spec pipeline.Spec, objects []pipeline.Object) error {
-		items, err := plan.Items(ctx, spec, objects, r.db, r.db)
+		items, err := plan.Items(ctx, spec, objects, r.o.Table, r.o.Table)
 		if err != nil {
 			return err
 		}
@@ -383,11 +379,7 @@ func (r *reingest) collapsed(ctx context.Context, it audit.Item) (bool, error) {
 	if it.Action != audit.ActionAgain {
 		return false, nil
 	}
-	source, err := r.o.Source()
-	if err != nil {
-		return false, err
-	}
-	return audit.Collapsed(ctx, source, r.db, it)
+	return audit.Collapsed(ctx, r.o.Source, r.o.Table, it)
 }
 
 // one loads an object. A server that is away is waited for.

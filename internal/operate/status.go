@@ -72,11 +72,6 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 	if err != nil {
 		report.fail(err)
 	}
-	db, err := o.Table()
-	if err != nil {
-		report.fail(err)
-		return report
-	}
 	for i, spec := range pipeline.Specs() {
 		p := &report.Pipelines[i]
 		if q != nil {
@@ -86,7 +81,7 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 				p.Queue = &st
 			}
 		}
-		st, err := db.TableStatus(ctx, spec.Name)
+		st, err := o.Table.TableStatus(ctx, spec.Name)
 		if err != nil {
 			report.fail(err)
 			continue

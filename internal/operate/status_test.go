@@ -103,8 +103,6 @@ func TestStatusOfWhatIsAway(t *testing.T) {
 			"events 0 0s 0 0 B - - 0 0 0 0 -"},
 		{func(w *world, _ *Operator) { w.away["ledger"] = errAway }, "error: connection refused",
 			"events 0 0s 0 0 B 0 0 ? ? ? ? -"},
-		{func(w *world, _ *Operator) { w.away["table"] = errAway }, "error: connection refused",
-			"events 0 0s 0 0 B - - ? ? ? ? -"},
 		{func(w *world, _ *Operator) { w.noQueue = true }, "", "events 0 0s 0 0 B - - 0 0 0 0 -"},
 		{func(_ *world, o *Operator) { o.Config.Status.Admins = []string{"http://127.0.0.1:1"} },
 			"127.0.0.1:1: connect: connection refused", "events 0 0s 0 0 B 0 0 0 0 0 0 -"},

@@ -70,10 +70,6 @@ func sweep(ctx context.Context, o *Operator, params any, out sink) error {
 			"bucket every %s (sweep.full_every); load an object now with \"penstock reingest KEY\"",
 			o.Config.Sweep.Every, o.Config.Sweep.FullEvery)
 	}
-	db, err := o.Table()
-	if err != nil {
-		return err
-	}
 	var q Queue
 	if !p.DryRun {
 		if q, err = o.Queue(ctx); err != nil {
@@ -96,7 +92,7 @@ func sweep(ctx context.Context, o *Operator, params any, out sink) error {
 		if p.All {
 			scope = audit.All(spec)
 		}
-		swept, err := audit.Sweep(ctx, audit.SweepOptions{Scope: scope, Bucket: o.Store, Ledger: db, Grace: grace,
+		swept, err := audit.Sweep(ctx, audit.SweepOptions{Scope: scope, Bucket: o.Store, Ledger: o.Table, Grace: grace,
 			Enqueue: enqueue, Progress: seen})
 		if err == nil {
 			err = out.item(sweepReport{spec.Name, p.DryRun, swept})

@@ -40,14 +40,6 @@ func verify(ctx context.Context, o *Operator, params any, out sink) error {
 	if err != nil {
 		return err
 	}
-	db, err := o.Table()
-	if err != nil {
-		return err
-	}
-	source, err := o.Source()
-	if err != nil {
-		return err
-	}
 	days := int(span.To.Sub(span.From.Truncate(24*time.Hour))/(24*time.Hour)) + 1
 	differ := false
 	for _, spec := range pipeline.Specs() {
@@ -58,8 +50,8 @@ func verify(ctx context.Context, o *Operator, params any, out sink) error {
 			out.progress(progress{Text: fmt.Sprintf("%s: day %d of %d, %d objects, %d rows, %d differences, %s left",
 				spec.Name, done, days, v.Objects, v.TableRows, len(v.Differences), left.Round(time.Second))})
 		}
-		v, err := audit.Verify(ctx, spec, audit.VerifyOptions{Span: span, Grace: grace, Bucket: o.Store, Source: source,
-			Ledger: db, Table: db, Progress: checked})
+		v, err := audit.Verify(ctx, spec, audit.VerifyOptions{Span: span, Grace: grace, Bucket: o.Store, Source: o.Source,
+			Ledger: o.Table, Table: o.Table, Progress: checked})
 		if err == nil {
 			err = out.item(v)
 		}

@@ -37,7 +37,7 @@ type world struct {
 	events   map[string][]pipeline.Event   // of an object, for its readers
 	rejected map[string][]foreign.Rejected // rows of an object that are no events
 	claimed  map[string]bool               // by others
-	away     map[string]error              // bucket, table, queue, receiver, loader: what cannot be reached
+	away     map[string]error              // bucket, ledger, queue, stats, receiver, loader: what cannot be reached
 	heads    int                           // requests for single objects
 
 	loads    map[string]pipeline.Load
@@ -74,10 +74,9 @@ func (w *world) operator() *Operator {
 		Claim: func(_ context.Context, name, _ string, _ time.Duration) (Claim, bool, error) {
 			return claim{}, !w.claimed[name], w.away["bucket"]
 		},
-		Table:  func() (Table, error) { return table{w}, w.away["table"] },
-		Source: func() (Source, error) { return source{w}, nil },
-		Queue:  func(context.Context) (Queue, error) { return w.queue() },
-		Peek:   func(context.Context) (Queue, error) { return w.queue() },
+		Table: table{w}, Source: source{w},
+		Queue: func(context.Context) (Queue, error) { return w.queue() },
+		Peek:  func(context.Context) (Queue, error) { return w.queue() },
 		Receiver: func() (Receiver, func() error, error) {
 			return w, func() error { w.stopped++; return nil }, w.away["receiver"]
 		},

@@ -71,7 +71,7 @@ func (v *verifier) judgeBlobs(a *account) {
 // judgeWaiting judges an object that the ledger did not call loaded.
 func (v *verifier) judgeWaiting(ctx context.Context, a *account) error {
 	// It may have been loaded while we looked elsewhere.
-	now, err := entriesOf(ctx, v.Ledger, []pipeline.Object{a.object})
+	now, err := Entries(ctx, v.Ledger, []pipeline.Object{a.object})
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (v *verifier) others(ctx context.Context, objects []pipeline.Object) error 
 	if len(lately) == 0 {
 		return nil
 	}
-	entries, err := entriesOf(ctx, v.Ledger, lately)
+	entries, err := Entries(ctx, v.Ledger, lately)
 	if err != nil {
 		return err
 	}

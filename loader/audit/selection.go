@@ -102,7 +102,7 @@ type Presence interface {
 // decides about each.
 func (p Plan) Items(ctx context.Context, spec pipeline.Spec, page []pipeline.Object, ledger Ledger,
 	table Presence) ([]Item, error) {
-	entries, err := entriesOf(ctx, ledger, page)
+	entries, err := Entries(ctx, ledger, page)
 	if err != nil {
 		return nil, err
 	}

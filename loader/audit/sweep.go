@@ -63,7 +63,7 @@ type sweeper struct {
 }
 
 func (s *sweeper) page(ctx context.Context, page []pipeline.Object) error {
-	entries, err := entriesOf(ctx, s.Ledger, page)
+	entries, err := Entries(ctx, s.Ledger, page)
 	if err != nil {
 		return err
 	}
@@ -94,8 +94,8 @@ func (s *sweeper) page(ctx context.Context, page []pipeline.Object) error {
 	return nil
 }
 
-// entriesOf reads by one query what the ledger says of a page of a listing.
-func entriesOf(ctx context.Context, ledger Ledger, page []pipeline.Object) (map[string]pipeline.Load, error) {
+// Entries reads by one query what the ledger says of a page of a listing.
+func Entries(ctx context.Context, ledger Ledger, page []pipeline.Object) (map[string]pipeline.Load, error) {
 	entries := map[string]pipeline.Load{}
 	err := ledger.Loads(ctx, page[0].Key, page[len(page)-1].Key, func(l pipeline.Load) error {
 		entries[l.Key] = l

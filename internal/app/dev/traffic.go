@@ -54,10 +54,7 @@ func (st *stack) client() *traffic.Client {
 func (st *stack) events(ctx context.Context) error {
 	began, run := time.Now(), fmt.Sprintf("run%x", time.Now().UnixNano())
 	since := began.Add(-time.Second).UnixMilli()
-	db, err := clickhouse.Open(app.TableOptions(st.cfg.ClickHouse, 1))
-	if err != nil {
-		return err
-	}
+	db := app.OpenTable(st.cfg.ClickHouse, 1)
 	defer db.Close()
 	var sent traffic.Sent
 	sending := make(chan error, 1)
@@ -114,10 +111,7 @@ func (st *stack) events(ctx context.Context) error {
 // demo sends at a rate until ctx ends, and shows how it goes.
 func (st *stack) demo(ctx context.Context) error {
 	run := fmt.Sprintf("demo%x", time.Now().UnixNano())
-	db, err := clickhouse.Open(app.TableOptions(st.cfg.ClickHouse, 1))
-	if err != nil {
-		return err
-	}
+	db := app.OpenTable(st.cfg.ClickHouse, 1)
 	defer db.Close()
 	var sent traffic.Sent
 	sending := make(chan error, 1)
