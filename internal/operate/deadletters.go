@@ -53,10 +53,7 @@ type letterDetail struct {
 }
 
 func deadLetterOperations() []Operation {
-	result := func(item any) []string {
-		r := item.(*letterResult)
-		return []string{r.Result, r.Key}
-	}
+	result := rows(func(r *letterResult) []string { return []string{r.Result, r.Key} })
 	counted := func(what string) func(io.Writer, map[string]int) {
 		return func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "dead letter")+what) }
 	}
@@ -65,32 +62,31 @@ func deadLetterOperations() []Operation {
 			Name: "dlq list", method: http.MethodGet, path: "/v1/dlq", params: &letterFilter{}, item: pipeline.DeadLetter{},
 			Short:  "list dead letters, and why each was given up",
 			header: []string{"CODE", ">FAILURES", "FIRST", "LAST", "KEY", "REASON"},
-			row: func(item any) []string {
-				d := item.(*pipeline.DeadLetter)
+			row: rows(func(d *pipeline.DeadLetter) []string {
 				return []string{d.Code, strconv.Itoa(int(d.Failures)), d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339),
 					d.Key, d.Reason}
-			},
+			}),
 			sum: counted(""),
-			run: func(ctx context.Context, o *Operator, params any, out sink) error {
-				return o.letters(ctx, *params.(*letterFilter), func(l pipeline.Load) error { return out.item(l.DeadLetter()) })
-			},
+			run: runs(func(ctx context.Context, o *Operator, f *letterFilter, out sink) error {
+				return o.letters(ctx, *f, func(l pipeline.Load) error { return out.item(l.DeadLetter()) })
+			}),
 		},
 		{
 			Name: "dlq show", method: http.MethodGet, path: "/v1/dlq/letters", params: &letterFilter{}, item: letterDetail{},
 			Short: "show dead letters with object, load ledger and last failures",
-			print: printLetter, run: showLetters,
+			print: prints(printLetter), run: runs(showLetters),
 		},
 		{
 			Name: "dlq redrive", method: http.MethodPost, path: "/v1/dlq/redrive", params: &letterFilter{}, item: letterResult{},
 			Short:  "try to load dead letters again",
 			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" redriven"),
-			run: redriveLetters,
+			run: runs(redriveLetters),
 		},
 		{
 			Name: "dlq drop", method: http.MethodPost, path: "/v1/dlq/drop", params: &dropParams{}, item: letterResult{},
 			Short:  "mark dead letters as never to load; the objects stay in the bucket",
 			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" dropped"),
-			run: dropLetters,
+			run: runs(dropLetters),
 		},
 		{
 			Name: "dlq rebuild", method: http.MethodPost, path: "/v1/dlq/rebuild", params: &struct{}{}, item: struct {
@@ -98,7 +94,7 @@ func deadLetterOperations() []Operation {
 				Now    int    `json:"now"`
 			}{},
 			Short: "rebuild the queue's stream of dead letters from the load ledger",
-			run:   rebuildLetters,
+			run:   runs(rebuildLetters),
 		},
 	}
 }
@@ -135,8 +131,7 @@ func (o *Operator) letters(ctx context.Context, f letterFilter, each func(pipeli
 	return nil
 }
 
-func showLetters(ctx context.Context, o *Operator, params any, out sink) error {
-	f := params.(*letterFilter)
+func showLetters(ctx context.Context, o *Operator, f *letterFilter, out sink) error {
 	if err := f.chosen(); err != nil {
 		return err
 	}
@@ -157,8 +152,7 @@ func showLetters(ctx context.Context, o *Operator, params any, out sink) error {
 	})
 }
 
-func printLetter(w io.Writer, item any) error {
-	d := item.(*letterDetail)
+func printLetter(w io.Writer, d *letterDetail) error {
 	fmt.Fprintf(w,
 		"key       %s\ncode      %s\nreason    %s\nattempts  %d, of which %d failed through its own fault\nfirst     "+
 			"%s\nlast      %s\ntoken     %s\n",
@@ -208,8 +202,8 @@ func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change fun
 	})
 }
 
-func redriveLetters(ctx context.Context, o *Operator, params any, out sink) error {
-	return o.changeLetters(ctx, *params.(*letterFilter), func(l *pipeline.Load) {
+func redriveLetters(ctx context.Context, o *Operator, f *letterFilter, out sink) error {
+	return o.changeLetters(ctx, *f, func(l *pipeline.Load) {
 		l.State, l.Failures = pipeline.Failed, 0
 		l.Attempts++
 	}, func(q Queue, l pipeline.Load) error {
@@ -222,8 +216,7 @@ func redriveLetters(ctx context.Context, o *Operator, params any, out sink) erro
 	}, out, "redriven")
 }
 
-func dropLetters(ctx context.Context, o *Operator, params any, out sink) error {
-	p := params.(*dropParams)
+func dropLetters(ctx context.Context, o *Operator, p *dropParams, out sink) error {
 	if err := p.chosen(); err == nil && !p.Yes {
 		return Usagef("the objects will never be loaded: set --yes to confirm")
 	}
@@ -235,7 +228,7 @@ func dropLetters(ctx context.Context, o *Operator, params any, out sink) error {
 	}, func(Queue, pipeline.Load) error { return nil }, out, "dropped")
 }
 
-func rebuildLetters(ctx context.Context, o *Operator, _ any, out sink) error {
+func rebuildLetters(ctx context.Context, o *Operator, _ *struct{}, out sink) error {
 	q, err := o.Queue(ctx)
 	if err != nil {
 		return err

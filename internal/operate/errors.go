@@ -92,8 +92,7 @@ func errorOperations() []Operation {
 			Name: "errors list", method: http.MethodGet, path: "/v1/errors", params: &errorFilter{}, item: clickhouse.Kept{},
 			Short:  "list failure records, newest first",
 			header: []string{"TIME", "CODE", "STAGE", "PROJECT", ">BYTES", "REDRIVEN", "ID", "MESSAGE"},
-			row: func(item any) []string {
-				k := item.(*clickhouse.Kept)
+			row: rows(func(k *clickhouse.Kept) []string {
 				redriven := "-"
 				if k.Redriven != nil {
 					redriven = k.Redriven.Format(time.RFC3339)
@@ -108,19 +107,19 @@ func errorOperations() []Operation {
 				}
 				return []string{k.Time.Format(time.RFC3339), k.Code, k.Stage, project, strconv.FormatUint(k.RawBytes, 10), redriven,
 					k.ID, message}
-			},
+			}),
 			sum: func(w io.Writer, n map[string]int) {
 				fmt.Fprintln(w, show.Plural(n[""], "failure"))
 				if n[""] == 100 {
 					fmt.Fprintln(w, "(the newest; --limit 0 lists all)")
 				}
 			},
-			run: listErrors,
+			run: runs(listErrors),
 		},
 		{
 			Name: "errors show", method: http.MethodGet, path: "/v1/errors/details", params: &errorFilter{}, item: errorDetail{},
 			Short: "show failure records with raw payload and client",
-			print: printError, run: showErrors,
+			print: prints(printError), run: runs(showErrors),
 		},
 		{
 			Name: "errors redrive", method: http.MethodPost, path: "/v1/errors/redrive", params: &errorRedrive{},
@@ -131,11 +130,10 @@ func errorOperations() []Operation {
 				"failure record, so a second redrive makes no second row. Events with an id and no time get the\n" +
 				"current time.",
 			header: []string{"RESULT", ">ACCEPTED", ">REJECTED", "ID", "MESSAGE"},
-			row: func(item any) []string {
-				r := item.(*errorResult)
+			row: rows(func(r *errorResult) []string {
 				return []string{r.Result, strconv.Itoa(r.Accepted), strconv.Itoa(r.Rejected), r.ID,
 					strings.TrimSpace(r.Code + " " + r.Message)}
-			},
+			}),
 			kind: func(item any) string { return item.(*errorResult).Result },
 			sum: func(w io.Writer, n map[string]int) {
 				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d refused again, %d skipped\n", show.Plural(n[""], "failure"),
@@ -144,21 +142,21 @@ func errorOperations() []Operation {
 					fmt.Fprintf(w, "%d were left out by their project's sample\n", n["sampled"])
 				}
 			},
-			run: redriveErrors,
+			run: runs(redriveErrors),
 		},
 	}
 }
 
-func listErrors(ctx context.Context, o *Operator, params any, out sink) error {
-	f, err := params.(*errorFilter).filter()
+func listErrors(ctx context.Context, o *Operator, p *errorFilter, out sink) error {
+	f, err := p.filter()
 	if err != nil {
 		return err
 	}
 	return o.Table.Errors(ctx, f, func(k clickhouse.Kept) error { return out.item(k) })
 }
 
-func showErrors(ctx context.Context, o *Operator, params any, out sink) error {
-	f, err := params.(*errorFilter).filter()
+func showErrors(ctx context.Context, o *Operator, p *errorFilter, out sink) error {
+	f, err := p.filter()
 	if err != nil {
 		return err
 	}
@@ -232,8 +230,7 @@ func (d *errorDetail) text(name string) string {
 	return s
 }
 
-func printError(w io.Writer, item any) error {
-	d := item.(*errorDetail)
+func printError(w io.Writer, d *errorDetail) error {
 	fmt.Fprintf(w, "id          %s\ntime        %s\nstage       %s\ncode        %s\nmessage     %s\nproject     %s\n",
 		d.ID, d.Time.Format(time.RFC3339Nano), d.Stage, d.Code, d.Message, d.Project)
 	if d.Redriven != nil {

@@ -80,39 +80,37 @@ func keyOperations() []Operation {
 			Short: "create an API key for a project, and print it once",
 			About: "Stores the hash of the key in the file receiver.projects, which receivers read every second.\n" +
 				"If receivers run on several machines, copy the file to each of them.",
-			print: printMade, run: addKey,
+			print: prints(printMade), run: runs(addKey),
 		},
 		{
 			Name: "keys list", method: http.MethodGet, path: "/v1/keys", params: &keyList{}, item: keyInfo{},
 			Short:  "list the keys of projects, without the secrets",
 			header: []string{"PROJECT", "NAME", "STATE", "DURABILITY", "LARGE", "EXPIRES", "SHA256", "WHERE"},
-			row: func(item any) []string {
-				k := item.(*keyInfo)
+			row: rows(func(k *keyInfo) []string {
 				large := "no"
 				if k.Large {
 					large = "yes"
 				}
 				return []string{k.Project, dash(k.Name), k.State, dash(k.MinDurability), large, dash(k.Expires), k.SHA256 + "…",
 					k.Where}
-			},
+			}),
 			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "key")) },
-			run: listKeys,
+			run: runs(listKeys),
 		},
 		{
 			Name: "keys revoke", method: http.MethodPost, path: "/v1/keys/revoke", params: &keyRevoke{}, item: keyRevoked{},
 			Short: "revoke a key: receivers reject it within two seconds",
-			print: func(w io.Writer, item any) error {
-				k := item.(*keyRevoked)
+			print: prints(func(w io.Writer, k *keyRevoked) error {
 				_, err := fmt.Fprintf(w, "revoked  %s of %s; %s left\n", k.Name, k.Project, show.Plural(k.Left, "key"))
 				return err
-			},
-			run: revokeKey,
+			}),
+			run: runs(revokeKey),
 		},
 		{
 			Name: "keys rotate", method: http.MethodPost, path: "/v1/keys/rotate", params: &keyRotate{}, item: keyMade{},
 			Short: "replace a key by a new one; the old one stays valid for a while",
 			About: "The new key gets the name and the scopes. The old key is renamed to NAME.old and expires.",
-			print: printMade, run: rotateKey,
+			print: prints(printMade), run: runs(rotateKey),
 		},
 	}
 }
@@ -124,8 +122,7 @@ func dash(s string) string {
 	return s
 }
 
-func printMade(w io.Writer, item any) error {
-	k := item.(*keyMade)
+func printMade(w io.Writer, k *keyMade) error {
 	fmt.Fprintf(w, "project  %s\nname     %s\nkey      %s\n", k.Project, k.Name, k.Key)
 	if k.Expires != "" {
 		fmt.Fprintf(w, "expires  %s\n", k.Expires)
@@ -148,8 +145,7 @@ func newKey() (key, hash string) {
 	return key, hex.EncodeToString(sum[:])
 }
 
-func addKey(_ context.Context, o *Operator, params any, out sink) error {
-	p := params.(*keyAdd)
+func addKey(_ context.Context, o *Operator, p *keyAdd, out sink) error {
 	if p.Project == "" {
 		return Usagef("PROJECT is missing: penstock keys add PROJECT")
 	}
@@ -191,8 +187,7 @@ func expiryOf(text string, now time.Time) (string, error) {
 	return t.UTC().Format(time.RFC3339), nil
 }
 
-func listKeys(_ context.Context, o *Operator, params any, out sink) error {
-	p := params.(*keyList)
+func listKeys(_ context.Context, o *Operator, p *keyList, out sink) error {
 	var inFile map[string][]projects.Key
 	if path := o.Config.Receiver.Projects; path != "" {
 		var err error
@@ -243,8 +238,7 @@ func listKeys(_ context.Context, o *Operator, params any, out sink) error {
 // begins is as much of a hash as tells it from others.
 func begins(hash string) string { return hash[:min(len(hash), 12)] }
 
-func revokeKey(_ context.Context, o *Operator, params any, out sink) error {
-	p := params.(*keyRevoke)
+func revokeKey(_ context.Context, o *Operator, p *keyRevoke, out sink) error {
 	if p.Project == "" || p.Name == "" {
 		return Usagef("PROJECT or NAME is missing: penstock keys revoke PROJECT NAME")
 	}
@@ -259,8 +253,7 @@ func revokeKey(_ context.Context, o *Operator, params any, out sink) error {
 	return out.item(keyRevoked{p.Project, p.Name, left})
 }
 
-func rotateKey(_ context.Context, o *Operator, params any, out sink) error {
-	p := params.(*keyRotate)
+func rotateKey(_ context.Context, o *Operator, p *keyRotate, out sink) error {
 	if p.Project == "" || p.Name == "" {
 		return Usagef("PROJECT or NAME is missing: penstock keys rotate PROJECT NAME")
 	}

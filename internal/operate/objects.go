@@ -90,35 +90,32 @@ func objectOperations() []Operation {
 			method: http.MethodGet, path: "/v1/objects", params: &objectsParams{}, item: objectInfo{},
 			Short:  "list the objects of a time range, with rows, bytes and state in the load ledger",
 			header: []string{"STATE", ">ROWS", ">BYTES", "STORED", "KEY"},
-			row: func(item any) []string {
-				o := item.(*objectInfo)
+			row: rows(func(o *objectInfo) []string {
 				return []string{o.State, strconv.FormatInt(o.Rows, 10), strconv.FormatInt(o.Bytes, 10),
 					o.Stored.Format(time.RFC3339), o.Key}
-			},
+			}),
 			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "object")) },
-			run: listObjects,
+			run: runs(listObjects),
 		},
 		{
 			Name: "objects show", Aliases: []string{"cat"},
 			method: http.MethodGet, path: "/v1/objects/events", params: &catParams{},
-			Short: "print the events of objects as NDJSON, whatever their format", run: catObjects,
+			Short: "print the events of objects as NDJSON, whatever their format", run: runs(catObjects),
 		},
 		{
 			Name: "objects find", method: http.MethodGet, path: "/v1/objects/find", params: &findParams{}, item: found{},
 			Short: "find the object and row of an event, or the event in a row",
-			print: func(w io.Writer, item any) error {
-				f := item.(*found)
+			print: prints(func(w io.Writer, f *found) error {
 				_, err := fmt.Fprintf(w, "object  %s\nrow     %d\nin      %s\nevent   %s\n", f.Object, f.Row,
 					strings.Join(f.In, ", "), f.Event)
 				return err
-			},
-			run: findEvent,
+			}),
+			run: runs(findEvent),
 		},
 	}
 }
 
-func listObjects(ctx context.Context, o *Operator, params any, out sink) error {
-	p := params.(*objectsParams)
+func listObjects(ctx context.Context, o *Operator, p *objectsParams, out sink) error {
 	span, err := parseSpan(p.Since, p.Until)
 	if err != nil {
 		return err
@@ -183,8 +180,7 @@ func (o *Operator) heads(ctx context.Context, page []pipeline.Object, need func(
 	return g.Wait()
 }
 
-func catObjects(ctx context.Context, o *Operator, params any, out sink) error {
-	p := params.(*catParams)
+func catObjects(ctx context.Context, o *Operator, p *catParams, out sink) error {
 	if len(p.Keys) == 0 {
 		return Usagef("KEY is missing; list objects with \"penstock objects list\"")
 	}
@@ -254,8 +250,7 @@ func (c *cat) print(ctx context.Context, key string, e *pipeline.Event) (err err
 	return c.out.item(json.RawMessage(c.buf[:len(c.buf)-1]))
 }
 
-func findEvent(ctx context.Context, o *Operator, params any, out sink) error {
-	p := params.(*findParams)
+func findEvent(ctx context.Context, o *Operator, p *findParams, out sink) error {
 	if len(p.What) == 2 {
 		return o.findRow(ctx, p.What[0], p.What[1], out)
 	}

@@ -28,6 +28,22 @@ type Operation struct {
 	run      func(ctx context.Context, o *Operator, params any, out sink) error
 }
 
+// runs, rows and prints make an operation's functions of those that know the type of its params or items.
+func runs[Params any](f func(context.Context, *Operator, *Params, sink) error) func(context.Context, *Operator, any,
+	sink) error {
+	return func(ctx context.Context, o *Operator, params any, out sink) error {
+		return f(ctx, o, params.(*Params), out)
+	}
+}
+
+func rows[Item any](f func(*Item) []string) func(any) []string {
+	return func(item any) []string { return f(item.(*Item)) }
+}
+
+func prints[Item any](f func(io.Writer, *Item) error) func(io.Writer, any) error {
+	return func(w io.Writer, item any) error { return f(w, item.(*Item)) }
+}
+
 // sink takes what an operation finds, line by line, and how far it has come.
 type sink struct {
 	item     func(any) error

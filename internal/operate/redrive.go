@@ -28,8 +28,7 @@ const (
 	redriveTries  = 20
 )
 
-func redriveErrors(ctx context.Context, o *Operator, params any, out sink) error {
-	p := params.(*errorRedrive)
+func redriveErrors(ctx context.Context, o *Operator, p *errorRedrive, out sink) error {
 	f, err := p.filter()
 	if err != nil {
 		return err

@@ -64,7 +64,7 @@ func reingestOperation() Operation {
 		Short: "load objects again, by key, prefix or time range",
 		About: "Skips objects that are loaded, unless --replace is set. You can interrupt it at any point:\n" +
 			"no row is lost or doubled, and the same command continues where it stopped.",
-		print: printReingest, run: runReingest,
+		print: prints(printReingest), run: runs(runReingest),
 	}
 }
 
@@ -82,8 +82,7 @@ var actions = []struct {
 	{audit.ActionDropped, "dropped: left alone (name it by its key to load it all the same)"},
 }
 
-func printReingest(w io.Writer, item any) error {
-	l := item.(*reingestLine)
+func printReingest(w io.Writer, l *reingestLine) error {
 	if l.Key != "" {
 		_, err := fmt.Fprintf(w, "failed  %s: %s\n", l.Key, l.Error)
 		return err
@@ -162,8 +161,7 @@ func (p *reingestParams) chosen(now time.Time) (c audit.Selection, err error) {
 	return c, err
 }
 
-func runReingest(ctx context.Context, o *Operator, params any, out sink) error {
-	p := params.(*reingestParams)
+func runReingest(ctx context.Context, o *Operator, p *reingestParams, out sink) error {
 	if err := p.check(); err != nil {
 		return err
 	}

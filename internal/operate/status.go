@@ -39,7 +39,7 @@ func statusOperation() Operation {
 		Short: "show what waits where, and how fresh the table is",
 		About: "Asks the admin listeners in status.admins, the queue and ClickHouse.\n" +
 			"Exits with status 1 if one does not answer, or if a role reports an error.",
-		print: printStatus,
+		print: prints(printStatus),
 		run: func(ctx context.Context, o *Operator, _ any, out sink) error {
 			ctx, cancel := context.WithTimeout(ctx, statusWait)
 			defer cancel()
@@ -141,8 +141,7 @@ func (p *pipelineStatus) add(b batcher.Stats) {
 	p.SetAside += b.SetAside
 }
 
-func printStatus(w io.Writer, item any) error {
-	r := item.(*statusReport)
+func printStatus(w io.Writer, r *statusReport) error {
 	t := show.NewTable(w, "PIPELINE", ">ACTIVE ROWS", ">ACTIVE AGE", ">SEALED", ">WAL", ">QUEUED", ">IN FLIGHT",
 		">LOADED/MIN", ">ROWS/MIN", ">ROWS", ">DEAD", ">FRESHNESS")
 	for _, p := range r.Pipelines {

@@ -36,27 +36,25 @@ func sweepOperation() Operation {
 		About: "Compares the bucket with the load ledger. You can run it at any time:\n" +
 			"objects that are loaded or enqueued already are left alone.",
 		header: []string{"PIPELINE", ">OBJECTS", ">LOADED", ">ENQUEUED", ">IN QUEUE", ">TOO YOUNG", ">DEAD", ">DROPPED"},
-		row: func(item any) []string {
-			r := item.(*sweepReport)
+		row: rows(func(r *sweepReport) []string {
 			row := []string{r.Pipeline}
 			for _, n := range []int{r.Objects, r.Loaded, r.Enqueued, r.Told, r.Young, r.Dead, r.Dropped} {
 				row = append(row, strconv.Itoa(n))
 			}
 			return row
-		},
+		}),
 		kind: func(item any) string { return map[bool]string{true: "dry"}[item.(*sweepReport).DryRun] },
 		sum: func(w io.Writer, n map[string]int) {
 			if n["dry"] > 0 {
 				fmt.Fprintln(w, "Dry run: nothing was enqueued. Run without --dry-run to enqueue.")
 			}
 		},
-		run: sweep,
+		run: runs(sweep),
 	}
 }
 
 // sweep compares the bucket with the ledger and enqueues every object that is not loaded.
-func sweep(ctx context.Context, o *Operator, params any, out sink) error {
-	p := params.(*sweepParams)
+func sweep(ctx context.Context, o *Operator, p *sweepParams, out sink) error {
 	span, err := parseSpan(p.Since, p.Until)
 	if err != nil {
 		return err

@@ -25,13 +25,12 @@ func verifyOperation() Operation {
 		Short: "check that bucket, ledger and table agree",
 		About: "Compares them object by object, and their sums. If they differ, it lists the differences and\n" +
 			"exits with status 1: missing, dead, short, double, gone, changed, extra, blobs.",
-		print: printVerified, run: verify,
+		print: prints(printVerified), run: runs(verify),
 	}
 }
 
 // verify compares bucket, ledger and table, object by object and in sum. It fails if they differ.
-func verify(ctx context.Context, o *Operator, params any, out sink) error {
-	p := params.(*verifyParams)
+func verify(ctx context.Context, o *Operator, p *verifyParams, out sink) error {
 	span, err := parseSpan(p.Since, p.Until)
 	if err != nil {
 		return err
@@ -66,8 +65,7 @@ func verify(ctx context.Context, o *Operator, params any, out sink) error {
 	return nil
 }
 
-func printVerified(w io.Writer, item any) error {
-	v := item.(*audit.Verified)
+func printVerified(w io.Writer, v *audit.Verified) error {
 	blobs, expired := "", ""
 	if v.Expired > 0 {
 		expired = fmt.Sprintf(", %d expired", v.Expired)
