@@ -4,6 +4,7 @@ package tlsfiles
 import (
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -11,23 +12,9 @@ import (
 // lookEvery is how often a file is looked at, at most: a connection costs no system call more than that.
 const lookEvery = time.Second
 
-// stamp is what shows that a file has changed. Kubernetes swaps a link, so the file's own identity counts as well.
-type stamp struct {
-	size     int64
-	modified time.Time
-	info     os.FileInfo
-}
-
-func stampOf(path string) (stamp, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return stamp{}, err
-	}
-	return stamp{info.Size(), info.ModTime(), info}, nil
-}
-
-func (s stamp) same(other stamp) bool {
-	return s.info != nil && s.size == other.size && s.modified.Equal(other.modified) && os.SameFile(s.info, other.info)
+// unchanged tells whether a file is the same at two looks. Kubernetes swaps a link, so its identity counts as well.
+func unchanged(before, now os.FileInfo) bool {
+	return os.SameFile(before, now) && before.Size() == now.Size() && before.ModTime().Equal(now.ModTime())
 }
 
 // watched is a value that is made of files. Files that cannot be used replace nothing: the value stays as it was.
@@ -39,7 +26,7 @@ type watched[T any] struct {
 
 	mu     sync.Mutex
 	value  T
-	stamps []stamp
+	seen   []os.FileInfo // at the last reading; nil: not all files were there
 	looked time.Time
 }
 
@@ -52,21 +39,21 @@ func watch[T any](what string, log *slog.Logger, load func() (T, error), paths .
 		}
 	}
 	var err error
-	w.stamps, _ = w.look()
+	w.seen, _ = w.look()
 	w.looked = time.Now()
 	w.value, err = load()
 	return w, err
 }
 
-func (w *watched[T]) look() ([]stamp, error) {
-	stamps := make([]stamp, len(w.paths))
-	for i, p := range w.paths {
-		var err error
-		if stamps[i], err = stampOf(p); err != nil {
+func (w *watched[T]) look() (files []os.FileInfo, err error) {
+	for _, p := range w.paths {
+		info, err := os.Stat(p)
+		if err != nil {
 			return nil, err
 		}
+		files = append(files, info)
 	}
-	return stamps, nil
+	return files, nil
 }
 
 // get returns the value that the files hold now.
@@ -77,8 +64,8 @@ func (w *watched[T]) get() T {
 		return w.value
 	}
 	w.looked = time.Now()
-	stamps, err := w.look()
-	if err == nil && w.unchanged(stamps) {
+	seen, err := w.look()
+	if err == nil && slices.EqualFunc(w.seen, seen, unchanged) {
 		return w.value
 	}
 	var value T
@@ -90,18 +77,6 @@ func (w *watched[T]) get() T {
 		return w.value
 	}
 	w.log.Info("changed files are in use", "what", w.what)
-	w.value, w.stamps = value, stamps
+	w.value, w.seen = value, seen
 	return value
-}
-
-func (w *watched[T]) unchanged(stamps []stamp) bool {
-	if len(w.stamps) != len(stamps) {
-		return false
-	}
-	for i, s := range stamps {
-		if !w.stamps[i].same(s) {
-			return false
-		}
-	}
-	return true
 }
