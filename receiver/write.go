@@ -124,7 +124,7 @@ func (q *request) base64(p *protocol.Part) error {
 		q.overfull = true
 		return errMemory
 	}
-	data := protocol.Content(&jsonscan.Member{Value: p.Of.Value})
+	data := (&jsonscan.Member{Value: p.Of.Value}).Text()
 	if document.DecodeBase64(io.Discard, data) != nil {
 		return errcode.InvalidBase64.Errorf("%q is not base64 as RFC 4648 has it: padded, without line ends", p.Of.Key)
 	}

@@ -144,8 +144,8 @@ func (a *arena) keepSame(b, last []byte) []byte {
 	return a.keep(b)
 }
 
-// document is a JSON object that is never empty: both formats need one.
-func document(b []byte) []byte {
+// Document is a JSON object that is never empty: both formats need one.
+func Document(b []byte) []byte {
 	if len(b) == 0 {
 		return []byte("{}")
 	}

@@ -93,7 +93,7 @@ func appendLine(b []byte, e *pipeline.Event, receiver string, c *clock) []byte {
 // appendDocument keeps a document in its line: a newline in valid JSON is space.
 func appendDocument(b, doc []byte) []byte {
 	from := len(b)
-	b = append(b, document(doc)...)
+	b = append(b, Document(doc)...)
 	for rest := b[from:]; ; {
 		i := bytes.IndexByte(rest, '\n')
 		if i < 0 {
@@ -139,17 +139,8 @@ func digit(n, unit int64) byte { return '0' + byte(n/unit%10) }
 // maxLine bounds one event's line, in bytes.
 const maxLine = MaxEvent + 1<<20
 
-// lines reads a text line by line.
-type lines struct {
-	in   *bufio.Reader
-	line int // number of the last line read, from 1
-	long []byte
-}
-
-func newLines(r io.Reader) lines { return lines{in: bufio.NewReaderSize(r, 1<<20)} }
-
 type ndjsonDecoder struct {
-	lines
+	lines Lines
 	z     *zstd.Decoder
 	scan  jsonscan.Scanner
 	row   uint32
@@ -162,7 +153,7 @@ func newNDJSONDecoder(r io.Reader) (*ndjsonDecoder, error) {
 		return nil, err
 	}
 	// What is in an object was judged by the receiver, by its limit of depth.
-	return &ndjsonDecoder{lines: newLines(z), z: z, scan: jsonscan.Scanner{MaxDepth: 1 << 20}}, nil
+	return &ndjsonDecoder{lines: Lines{In: bufio.NewReaderSize(z, 1<<20), Max: maxLine}, z: z, scan: jsonscan.Scanner{MaxDepth: 1 << 20}}, nil
 }
 
 func newZstd(r io.Reader) (*zstd.Decoder, error) {
@@ -181,16 +172,19 @@ func (n *ndjsonDecoder) Close() error {
 func (n *ndjsonDecoder) Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Event, error) {
 	from, bytes := len(dst), 0
 	for len(dst) == from || len(dst)-from < limit.Rows && bytes < limit.Bytes {
-		line, err := n.next()
+		line, err := n.lines.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return dst[:from], fmt.Errorf("read ndjson line %d: %w", n.line, err)
+			return dst[:from], fmt.Errorf("read ndjson line %d: %w", n.lines.N, err)
+		}
+		if line = jsonscan.TrimSpace(line); len(line) == 0 {
+			continue
 		}
 		var e pipeline.Event
 		if err := n.parse(&e, n.arena.keep(line)); err != nil {
-			return dst[:from], fmt.Errorf("read ndjson line %d: %w", n.line, err)
+			return dst[:from], fmt.Errorf("read ndjson line %d: %w", n.lines.N, err)
 		}
 		e.Row = n.row
 		n.row++
@@ -201,41 +195,6 @@ func (n *ndjsonDecoder) Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Ev
 		return dst, io.EOF
 	}
 	return dst, nil
-}
-
-// next returns a line without its end, valid until the next call; blank lines are skipped.
-func (l *lines) next() ([]byte, error) {
-	for {
-		l.line++
-		l.long = l.long[:0]
-		for {
-			part, err := l.in.ReadSlice('\n')
-			if err == nil && len(l.long) == 0 {
-				if part = bytes.TrimSpace(part); len(part) == 0 {
-					break
-				}
-				return part, nil
-			}
-			l.long = append(l.long, part...)
-			if len(l.long) > maxLine {
-				return nil, fmt.Errorf("longer than %d bytes", maxLine)
-			}
-			if errors.Is(err, bufio.ErrBufferFull) {
-				continue
-			}
-			if err != nil && err != io.EOF {
-				return nil, err
-			}
-			line := bytes.TrimSpace(l.long)
-			if len(line) > 0 {
-				return line, nil
-			}
-			if err == io.EOF {
-				return nil, io.EOF
-			}
-			break
-		}
-	}
 }
 
 // parse reads a line as appendLine writes it; e's slices are views into line.
@@ -304,10 +263,8 @@ func (n *ndjsonDecoder) text(m jsonscan.Member) ([]byte, error) {
 		return nil, fmt.Errorf("is a %s, want a string", m.Kind)
 	case len(m.Value) == len(`""`):
 		return nil, nil
-	case bytes.IndexByte(m.Value, '\\') < 0:
-		return m.Value[1 : len(m.Value)-1 : len(m.Value)-1], nil
 	}
-	return jsonscan.AppendUnquoted(nil, m.Value), nil
+	return m.Text(), nil
 }
 
 func object(m jsonscan.Member) ([]byte, error) {

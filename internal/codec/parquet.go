@@ -277,7 +277,7 @@ func (p *parquetDecoder) Decode(dst []pipeline.Event, limit Limit) (events []pip
 		e := p.rows[p.next]
 		e.Row = p.row
 		if len(p.typed) > 0 {
-			p.scratch = p.merger.merge(p.scratch[:0], document(e.Properties), p.typed, p.starts, uint32(p.next))
+			p.scratch = p.merger.merge(p.scratch[:0], Document(e.Properties), p.typed, p.starts, uint32(p.next))
 			e.Properties = p.arena.keep(p.scratch)
 		}
 		p.next++

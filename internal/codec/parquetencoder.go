@@ -100,7 +100,7 @@ func (p *parquetEncoder) gather(e pipeline.Event) {
 // begin decides by the sample which columns there are, and how they are stored.
 func (p *parquetEncoder) begin() error {
 	for i := range p.sample {
-		p.shred.look(document(p.sample[i].Properties))
+		p.shred.look(Document(p.sample[i].Properties))
 	}
 	p.shred.choose()
 	p.chunks = append(p.envelope.make(), p.shred.chunks...)
@@ -206,11 +206,11 @@ func (p *parquetEncoder) write(b []byte) error {
 // add puts an event into the columns.
 func (p *parquetEncoder) add(e *pipeline.Event) {
 	row, to := p.row, &p.envelope
-	to.context.addBytes(row, document(e.Context))
+	to.context.addBytes(row, Document(e.Context))
 	to.id.addBytes(row, e.ID[:])
 	to.name.addBytes(row, e.Name)
 	to.project.addBytes(row, e.Project)
-	to.properties.addBytes(row, p.shred.shred(document(e.Properties), row))
+	to.properties.addBytes(row, p.shred.shred(Document(e.Properties), row))
 	to.received.addBits(row, uint64(e.ReceivedAt))
 	to.receiver.addBytes(row, p.receiver)
 	to.seq.addBits(row, e.Seq)

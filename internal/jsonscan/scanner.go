@@ -15,6 +15,7 @@
 package jsonscan
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"math/bits"
@@ -60,6 +61,14 @@ type Member struct {
 	Kind  Kind
 	Plain bool   // the value is a string of ASCII without escapes; false: it may be
 	At    uint32 // where it begins in src, counted from 1: the key's quote is src[At-1]; 0: that is not known
+}
+
+// Text is the content of a string: a view into its value, or a copy where it has escapes.
+func (m *Member) Text() []byte {
+	if !m.Plain && bytes.IndexByte(m.Value, '\\') >= 0 {
+		return AppendUnquoted(nil, m.Value)
+	}
+	return m.Value[1 : len(m.Value)-1 : len(m.Value)-1]
 }
 
 // Span is a value's place in src.

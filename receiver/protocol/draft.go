@@ -89,7 +89,7 @@ func (d *Draft) Text(m *jsonscan.Member, limit int) []byte {
 	case jsonscan.Number:
 		b = m.Value
 	case jsonscan.String:
-		b = Content(m)
+		b = m.Text()
 	default:
 		d.Fail(errcode.WrongType.Errorf("%q is of type %s, want a string", m.Key, m.Kind))
 		return nil
@@ -181,7 +181,7 @@ func ParseTime(m *jsonscan.Member) (ms int64, err error) {
 	case jsonscan.Number:
 		ms, err = pipeline.ParseEpoch(text)
 	case jsonscan.String:
-		text = Content(m)
+		text = m.Text()
 		ms, err = pipeline.ParseTime(text)
 	default:
 		return 0, errcode.WrongType.Errorf("%q is of type %s, want a string or a number", m.Key, m.Kind)

@@ -148,20 +148,11 @@ func AsMember(name string, value []byte) *jsonscan.Member {
 func PlainText(value []byte) []byte {
 	switch m := AsMember("", value); m.Kind {
 	case jsonscan.String:
-		return Content(m)
+		return m.Text()
 	case jsonscan.Number:
 		return m.Value
 	}
 	return nil
-}
-
-// Content is that of a string.
-func Content(m *jsonscan.Member) []byte {
-	b := m.Value[1 : len(m.Value)-1]
-	if !m.Plain && bytes.IndexByte(b, '\\') >= 0 {
-		b = jsonscan.AppendUnquoted(nil, m.Value)
-	}
-	return b
 }
 
 // What follows writes members of an object that is being written: behind its

@@ -283,7 +283,7 @@ func (d *Decoder) event(text []byte) (e pipeline.Event, err error) {
 	dotted := d.scan.Dotted()
 	own := !d.mapped && ours(members, &e)
 	if own {
-		e.Properties, e.Context = document(e.Properties), document(e.Context)
+		e.Properties, e.Context = codec.Document(e.Properties), codec.Document(e.Context)
 	} else if err := d.mapEvent(d.withFolders(members), &e); err != nil {
 		return e, err
 	}
@@ -362,7 +362,7 @@ func (d *Decoder) mapEvent(members []jsonscan.Member, e *pipeline.Event) error {
 			d.beside = append(d.beside, *m)
 		}
 	}
-	e.Properties, e.Context = d.join(props), document(e.Context)
+	e.Properties, e.Context = d.join(props), codec.Document(e.Context)
 	return nil
 }
 
@@ -407,7 +407,7 @@ func scalarText(f *finder, m jsonscan.Member) ([]byte, bool) {
 	case jsonscan.Number:
 		return m.Value, true
 	case jsonscan.String:
-		return content(&m), true
+		return m.Text(), true
 	case jsonscan.Object:
 		members, _, err := f.scan.Object(m.Value)
 		if err == nil && len(members) == 1 && len(members[0].Key) > 0 && members[0].Key[0] == '$' {
@@ -424,7 +424,7 @@ func (d *Decoder) object(m jsonscan.Member) []byte {
 	case jsonscan.Object:
 		return m.Value
 	case jsonscan.String:
-		text := jsonscan.TrimSpace(content(&m))
+		text := jsonscan.TrimSpace(m.Text())
 		if _, n, err := d.inner.Object(text); err == nil && n == len(text) {
 			return text
 		}
@@ -459,9 +459,9 @@ func (d *Decoder) valid(doc []byte) bool {
 // taken there becomes "_name".
 func (d *Decoder) join(props []byte) []byte {
 	if len(d.beside) == 0 {
-		return document(props)
+		return codec.Document(props)
 	}
-	inner, _, _ := d.inner.Object(document(props))        // it was scanned before
+	inner, _, _ := d.inner.Object(codec.Document(props))  // it was scanned before
 	within, names := map[string]bool{}, map[string]bool{} // the names in props, and all
 	if len(inner) > 0 {
 		for i := range inner {
@@ -511,7 +511,7 @@ func ours(members []jsonscan.Member, e *pipeline.Event) bool {
 			if !text {
 				return false
 			}
-			e.ID, err = pipeline.ParseUUID(content(m))
+			e.ID, err = pipeline.ParseUUID(m.Text())
 		case "timestamp":
 			if m.Kind != jsonscan.Null {
 				e.Timestamp, err = ownTime(m)
@@ -535,7 +535,7 @@ func ours(members []jsonscan.Member, e *pipeline.Event) bool {
 			if to == nil || !text {
 				return false
 			}
-			*to = content(m)
+			*to = m.Text()
 		}
 		if err != nil {
 			return false
@@ -550,25 +550,9 @@ func ownTime(m *jsonscan.Member) (int64, error) {
 	if m.Kind != jsonscan.String {
 		return 0, errNoTime
 	}
-	ms, err := pipeline.ParseTime(content(m))
+	ms, err := pipeline.ParseTime(m.Text())
 	if err == nil && ms == pipeline.NoTime {
 		err = errNoTime
 	}
 	return ms, err
-}
-
-// content is that of a string.
-func content(m *jsonscan.Member) []byte {
-	if bytes.IndexByte(m.Value, '\\') >= 0 {
-		return jsonscan.AppendUnquoted(nil, m.Value)
-	}
-	return m.Value[1 : len(m.Value)-1 : len(m.Value)-1]
-}
-
-// document is a JSON object that is never empty.
-func document(b []byte) []byte {
-	if len(b) == 0 {
-		return []byte("{}")
-	}
-	return b
 }

@@ -207,7 +207,7 @@ func (f *finder) identityText(m *jsonscan.Member) []byte {
 // rawText is the content of a string, and any other value as its JSON.
 func rawText(m *jsonscan.Member) []byte {
 	if m.Kind == jsonscan.String {
-		return content(m)
+		return m.Text()
 	}
 	return m.Value
 }
@@ -245,7 +245,7 @@ func member(members []jsonscan.Member, key string) (jsonscan.Member, bool) {
 func (f *finder) step(m jsonscan.Member, key string) jsonscan.Member {
 	switch m.Kind {
 	case jsonscan.String: // a document that is in its row as a text
-		if inner := jsonscan.TrimSpace(content(&m)); len(inner) > 0 && inner[0] == '{' {
+		if inner := jsonscan.TrimSpace(m.Text()); len(inner) > 0 && inner[0] == '{' {
 			m = jsonscan.Member{Kind: jsonscan.Object, Value: inner}
 			return f.step(m, key)
 		}
@@ -284,7 +284,7 @@ func (f *finder) pairs(array []byte) []jsonscan.Member {
 		if value.Kind == jsonscan.Object {
 			value = f.typed(value)
 		}
-		value.Key = bytes.Clone(content(&key))
+		value.Key = bytes.Clone(key.Text())
 		all = append(all, value)
 	}
 	return all

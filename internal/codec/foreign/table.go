@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
@@ -207,7 +208,7 @@ func newRecords(format Format, maxRow int, in *bufio.Reader) records {
 		head, _ = in.Peek(peekBytes)
 	}
 	if format == TSV {
-		return &tsvRecords{in: in, lines: lines{max: maxRow}}
+		return &tsvRecords{lines: codec.Lines{In: in, Max: maxRow}}
 	}
 	r := &csvRecords{kept: recorder{in: in, max: maxRow, comma: byte(delimiter(head))}}
 	r.csv = csv.NewReader(&r.kept)
@@ -321,13 +322,12 @@ func (r *recorder) cut(from, to int64) []byte {
 // tsvRecords reads lines whose cells are parted by tabs; \t, \n, \r and \\
 // stand for themselves in a cell, \N for a null.
 type tsvRecords struct {
-	in    *bufio.Reader
-	lines lines
+	lines codec.Lines
 	cells [][]byte
 }
 
 func (r *tsvRecords) next() ([][]byte, []byte, error, error) {
-	line, err := r.lines.next(r.in)
+	line, err := r.lines.Next()
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -368,33 +368,4 @@ func unescape(c []byte) []byte {
 		}
 	}
 	return out
-}
-
-// lines reads lines that are not empty, each valid until the next.
-type lines struct {
-	max  int // bytes
-	long []byte
-}
-
-func (l *lines) next(in *bufio.Reader) ([]byte, error) {
-	for {
-		l.long = l.long[:0]
-		for {
-			part, err := in.ReadSlice('\n')
-			l.long = append(l.long, part...)
-			if len(l.long) > l.max {
-				return nil, fmt.Errorf("a line is longer than %d bytes", l.max)
-			}
-			if errors.Is(err, bufio.ErrBufferFull) {
-				continue
-			}
-			if err != nil && (err != io.EOF || len(l.long) == 0) {
-				return nil, err
-			}
-			break
-		}
-		if line := bytes.TrimRight(l.long, "\r\n"); len(line) > 0 {
-			return line, nil
-		}
-	}
 }
