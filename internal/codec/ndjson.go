@@ -153,7 +153,8 @@ func newNDJSONDecoder(r io.Reader) (*ndjsonDecoder, error) {
 		return nil, err
 	}
 	// What is in an object was judged by the receiver, by its limit of depth.
-	return &ndjsonDecoder{lines: Lines{In: bufio.NewReaderSize(z, 1<<20), Max: maxLine}, z: z, scan: jsonscan.Scanner{MaxDepth: 1 << 20}}, nil
+	return &ndjsonDecoder{lines: Lines{In: bufio.NewReaderSize(z, 1<<20), Max: maxLine}, z: z,
+		scan: jsonscan.Scanner{MaxDepth: 1 << 20}}, nil
 }
 
 func newZstd(r io.Reader) (*zstd.Decoder, error) {

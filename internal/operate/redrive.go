@@ -88,7 +88,8 @@ func (o *Operator) redriveAll(ctx context.Context, rec Receiver, f clickhouse.Er
 func (o *Operator) redrivePage(ctx context.Context, rec Receiver, ids []pipeline.UUID, p *errorRedrive,
 	out sink) error {
 	var details []errorDetail
-	if err := o.Table.Errors(ctx, clickhouse.ErrorFilter{IDs: ids, Pending: true, Whole: true}, func(k clickhouse.Kept) error {
+	filter := clickhouse.ErrorFilter{IDs: ids, Pending: true, Whole: true}
+	if err := o.Table.Errors(ctx, filter, func(k clickhouse.Kept) error {
 		d, err := o.detail(ctx, k)
 		details = append(details, d)
 		return err
