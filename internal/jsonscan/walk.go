@@ -99,16 +99,7 @@ func (p *Walker) Pass(text []byte) bool {
 }
 
 // Space passes white space.
-func (p *Walker) Space() {
-	for p.i < len(p.b) {
-		switch p.b[p.i] {
-		case ' ', '\t', '\n', '\r':
-			p.i++
-		default:
-			return
-		}
-	}
-}
+func (p *Walker) Space() { p.i = skipSpace(p.b, p.i) }
 
 // Word passes a literal.
 func (p *Walker) Word(w string) error {

@@ -313,15 +313,13 @@ func (f *finder) typed(value jsonscan.Member) jsonscan.Member {
 	return value
 }
 
-// elements are the values of an array that was scanned before.
-func elements(array []byte) [][]byte {
-	var all [][]byte
-	v := newValues(bytes.NewReader(array), len(array))
-	for {
-		text, _, err := v.next()
+// elements are the values of an array that was scanned before, as views into it.
+func elements(array []byte) (all [][]byte) {
+	for v := jsonscan.NewValues(array, false); ; {
+		value, err := v.Next()
 		if err != nil {
 			return all
 		}
-		all = append(all, bytes.Clone(text))
+		all = append(all, value[:v.Take(jsonscan.Extent(value))])
 	}
 }
