@@ -116,7 +116,7 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-// A large text is a blob. Whoever asks for the event as it was sent gets it whole, and the row has the blobs all the same.
+// A large text is a blob. AsSent shows the event whole, and the row has the blobs all the same.
 func TestAsSent(t *testing.T) {
 	large := strings.Repeat("z", 200)
 	e := begin(t, 100, `{"a":"`+large+`","b":1}`)

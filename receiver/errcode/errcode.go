@@ -203,8 +203,8 @@ func nowhere(name string, status int, do string) Row {
 var table = [count]Row{
 	InvalidJSON: wrong("invalid_json", bad, both,
 		"Send well-formed JSON. The message names the byte where reading stopped."),
-	NotAnObject: wrong("not_an_object", bad, both, "Send each event as a JSON object."),
-	InvalidUTF8: wrong("invalid_utf8", bad, both, "Encode strings as UTF-8."),
+	NotAnObject:  wrong("not_an_object", bad, both, "Send each event as a JSON object."),
+	InvalidUTF8:  wrong("invalid_utf8", bad, both, "Encode strings as UTF-8."),
 	NulCharacter: wrong("nul_character", bad, both, "Remove `\\u0000` from the key."),
 	NumberOutOfRange: wrong("number_out_of_range", bad, both,
 		"Send numbers that fit into 64 bits, or send them as strings."),
