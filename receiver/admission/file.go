@@ -40,7 +40,8 @@ func (f *File) Write(p []byte) (int, error) {
 	n := int64(len(p))
 	f.size += n
 	limit := f.of.limits.Spool
-	if f.of.spooled.Add(n) > limit || f.stranger && f.of.strange.Add(n) > limit/4 {
+	full := f.of.spooled.Add(n) > limit
+	if f.stranger && f.of.strange.Add(n) > limit/4 || full { // both count, for close gives both back
 		return 0, ErrSpool
 	}
 	if _, err := f.file.Write(p); err != nil {
@@ -85,7 +86,7 @@ func (l *Lease) Spooled() bool { return len(l.files) > 0 }
 // FileOf is the file in which a part of a body is, and where in it; nil: the part is in memory.
 func (l *Lease) FileOf(part []byte) (f *File, at int) {
 	for _, f := range l.files {
-		if len(f.data) == 0 || len(part) == 0 {
+		if len(part) == 0 || len(part) > len(f.data) {
 			continue
 		}
 		begin, from := uintptr(unsafe.Pointer(&f.data[0])), uintptr(unsafe.Pointer(&part[0])) // #nosec G103 -- compared only
