@@ -50,7 +50,7 @@ func LoadAlone(ctx context.Context, cfg config.Config, table string, in io.Reade
 }
 
 func loadAlone(ctx context.Context, p process, spec pipeline.Spec, n pipeline.Notification, to io.Writer) error {
-	db := OpenTable(p.cfg.ClickHouse, 4)
+	db := openLoading(p, 5)
 	defer db.Close()
 	out := &outlet{process: p, name: LoaderName(p.cfg), isolated: loader.NewIsolation(nil), db: db,
 		source: Source(p.cfg, p.store, db)}

@@ -35,6 +35,14 @@ func OpenTable(c config.ClickHouse, conns int) *clickhouse.DB {
 	return db
 }
 
+// openLoading is OpenTable for loaders: it also counts the properties of events.
+func openLoading(p process, conns int) *clickhouse.DB {
+	db := OpenTable(p.cfg.ClickHouse, conns)
+	db.Catalogue(clickhouse.CatalogueOptions{Table: pipeline.Events.Name, Examples: p.cfg.ClickHouse.CatalogueExamples,
+		Log: p.log, Metrics: p.reg})
+	return db
+}
+
 // Source is where loaders and commands read objects from.
 func Source(c config.Config, store *objstore.Bucket, db *clickhouse.DB) loader.Source {
 	imports, _ := c.Mappings() // they were checked when the configuration was read

@@ -41,8 +41,8 @@ type connections struct {
 // close ends the connections that were made.
 func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (o *operate.Operator,
 	close func() error) {
-	c := &connections{process: newProcess(cfg, log, prometheus.NewRegistry()), isolated: isolated,
-		db: OpenTable(cfg.ClickHouse, operatorConns)}
+	c := &connections{process: newProcess(cfg, log, prometheus.NewRegistry()), isolated: isolated}
+	c.db = openLoading(c.process, operatorConns)
 	c.source = Source(cfg, c.store, c.db)
 	return &operate.Operator{
 		Config: cfg, Name: LoaderName(cfg), Said: io.Discard, Store: c.store,

@@ -44,7 +44,7 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 			out.close()
 		}
 	}()
-	out.db = OpenTable(p.cfg.ClickHouse, len(specs)*(p.cfg.Loader.Workers+1)+2)
+	out.db = openLoading(p, len(specs)*(p.cfg.Loader.Workers+1)+3)
 	out.source = Source(p.cfg, p.store, out.db)
 	if p.cfg.Storage.Notify != "none" {
 		if out.queue, err = OpenQueue(p.cfg.Queue, "penstock-load "+out.name, p.log); err != nil {

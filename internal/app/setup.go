@@ -94,16 +94,15 @@ func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, 
 	if replaced {
 		fmt.Fprintf(w, "views          ok  %s: replaced\n", llm.CallsViewName)
 	}
+	if err := setupCatalogue(ctx, cfg, db, w); err != nil {
+		return err
+	}
 	columns, err := cfg.TableColumns()
 	if err != nil {
 		return err
 	}
-	added, err := db.AddColumns(ctx, pipeline.Events.Name, columns)
-	if err != nil {
+	if err := setupColumns(ctx, columns, db, w); err != nil {
 		return fmt.Errorf("clickhouse.columns: %w", err)
-	}
-	if len(added) > 0 {
-		fmt.Fprintf(w, "columns        ok  %s: added %s\n", pipeline.Events.Name, strings.Join(added, ", "))
 	}
 	for _, spec := range pipeline.Specs() {
 		if _, err := db.RefreshView(ctx, spec.Name); err != nil {
@@ -117,6 +116,52 @@ func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, 
 	changed, err := db.SetPrices(ctx, prices)
 	if err == nil && changed {
 		fmt.Fprintf(w, "prices         ok  llm_prices: %d written, in place of those before\n", len(prices))
+	}
+	return err
+}
+
+// setupCatalogue creates the SQL functions that read properties of several types, and drops the catalogue's examples
+// if the configuration wants none.
+func setupCatalogue(ctx context.Context, cfg config.Config, db *clickhouse.DB, w io.Writer) error {
+	created, others, err := db.SetFunctions(ctx, clickhouse.Functions)
+	if err != nil {
+		return err
+	}
+	if len(created) > 0 {
+		fmt.Fprintf(w, "functions      ok  created %s\n", strings.Join(created, ", "))
+	}
+	for _, name := range others {
+		fmt.Fprintf(w, "functions      !!  the server has another function %s, which stays as it is: "+
+			"%[1]s(…) of the documentation does not work here\n", name)
+	}
+	if cfg.ClickHouse.CatalogueExamples {
+		return nil
+	}
+	return db.DropExamples(ctx)
+}
+
+// materializeWait is how long setup watches while the server writes new columns into old parts.
+const materializeWait = 20 * time.Second
+
+func setupColumns(ctx context.Context, columns []clickhouse.Column, db *clickhouse.DB, w io.Writer) error {
+	table := pipeline.Events.Name
+	added, err := db.AddColumns(ctx, table, columns)
+	if err != nil {
+		return err
+	}
+	if len(added) > 0 {
+		fmt.Fprintf(w, "columns        ok  %s: added %s\n", table, strings.Join(added, ", "))
+	}
+	parts, left, err := db.MaterializeColumns(ctx, table, columns, materializeWait)
+	switch {
+	case err != nil:
+		return err
+	case left > 0:
+		_, err = fmt.Fprintf(w, "columns        ..  %s: %d of %d older parts are still to be written; until then queries of "+
+			"them are slow. Watch: SELECT command, parts_to_do, latest_fail_reason FROM system.mutations WHERE NOT is_done\n",
+			table, left, parts)
+	case parts > 0:
+		_, err = fmt.Fprintf(w, "columns        ok  %s: written into %s\n", table, show.Plural(int(parts), "older part"))
 	}
 	return err
 }

@@ -36,6 +36,8 @@ type DB struct {
 	columns  sync.Map // bool by table: see columnar
 	opts     Options
 	database string
+
+	catalogue *Catalogue // nil: nothing is counted
 }
 
 // Open makes the pool; it does not connect.
@@ -60,7 +62,12 @@ func Open(opts Options) (*DB, error) {
 }
 
 // Close ends all connections.
-func (db *DB) Close() error { return errors.Join(db.natives.Close(), db.conn.Close()) }
+func (db *DB) Close() error {
+	if db.catalogue != nil {
+		db.catalogue.close()
+	}
+	return errors.Join(db.natives.Close(), db.conn.Close())
+}
 
 // Ping asks for one answer.
 func (db *DB) Ping(ctx context.Context) error { return class(db.conn.Ping(ctx)) }

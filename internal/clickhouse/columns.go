@@ -6,8 +6,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/penstock/penstock/internal/clickhouse/native"
+	"github.com/penstock/penstock/internal/retry"
 )
 
 // Column is a table's column that is computed from a property.
@@ -114,4 +118,69 @@ func missingColumns(columns []Column, notes map[string]string, database, table s
 		}
 	}
 	return missing, nil
+}
+
+// MaterializeColumns writes the columns' values into the parts that were there
+// before the columns. Until then a query computes them from all properties, and is 2 to 9 times slower. It
+// returns how many parts lack a column after the given time; the server goes on without it.
+func (db *DB) MaterializeColumns(ctx context.Context, table string, columns []Column,
+	wait time.Duration) (before, left uint64, err error) {
+	if len(columns) == 0 {
+		return 0, 0, nil
+	}
+	if before, err = db.materialize(ctx, table, columns); err != nil || before == 0 {
+		return 0, 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		var reason string
+		if err := db.one(ctx, "read mutations of "+table, []any{&left, &reason},
+			`SELECT toUInt64(sum(parts_to_do)), anyLast(latest_fail_reason) FROM system.mutations
+			WHERE database = ? AND table = ? AND NOT is_done AND NOT is_killed AND command LIKE '%MATERIALIZE COLUMN%'`,
+			db.database, table); err != nil && ctx.Err() == nil {
+			return before, left, err
+		}
+		if reason != "" {
+			return before, left, fmt.Errorf("materialize columns of %s: %s", table, reason)
+		}
+		if left == 0 || retry.Sleep(ctx, 200*time.Millisecond) != nil {
+			return before, left, nil
+		}
+	}
+}
+
+// materialize begins to write the columns that parts lack, unless the server
+// does it already. It returns how many parts lack one.
+func (db *DB) materialize(ctx context.Context, table string, columns []Column) (parts uint64, err error) {
+	var names, running []string
+	for _, c := range columns {
+		names = append(names, c.Name)
+	}
+	var lacking []string
+	if err := db.one(ctx, "read parts of "+table, []any{&parts, &lacking}, `SELECT count(), groupUniqArrayArray(lacking)
+		FROM (SELECT arrayFilter(c -> NOT has(groupArray(column), c), ?) AS lacking FROM system.parts_columns
+			WHERE active AND database = ? AND table = ? GROUP BY name)
+		WHERE notEmpty(lacking)`, names, db.database, table); err != nil || parts == 0 {
+		return 0, err
+	}
+	if err := db.one(ctx, "read mutations of "+table, []any{&running}, `SELECT groupArray(command) FROM system.mutations
+		WHERE database = ? AND table = ? AND NOT is_done AND NOT is_killed`, db.database, table); err != nil {
+		return 0, err
+	}
+	var commands []string
+	for _, name := range lacking {
+		command := "MATERIALIZE COLUMN " + quoteName(name)
+		if !slices.ContainsFunc(running, func(c string) bool {
+			return strings.Contains(c, command) || strings.HasSuffix(strings.Trim(c, "()"), "MATERIALIZE COLUMN "+name)
+		}) {
+			commands = append(commands, command)
+		}
+	}
+	if len(commands) == 0 {
+		return parts, nil
+	}
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"mutations_sync": 0}))
+	return parts, db.exec(ctx, "materialize columns of "+table, "ALTER TABLE "+quoteName(table)+" "+
+		strings.Join(commands, ", "))
 }

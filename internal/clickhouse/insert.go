@@ -20,6 +20,7 @@ type Block struct {
 	generation    uint32
 	text          bool // it cannot be sent in columns: the server must parse the events' text
 	columns       *native.Block
+	catalogue     *Catalogue // nil: its values are not counted
 }
 
 // NewBlock begins a block of an object's rows for a table.
@@ -28,7 +29,12 @@ func (db *DB) NewBlock(ctx context.Context, table, object string, generation uin
 	if err != nil {
 		return nil, fmt.Errorf("insert into %s: %w", table, err)
 	}
-	return &Block{db, table, object, generation, !columnar, db.natives.Block()}, nil
+	b := &Block{db: db, table: table, object: object, generation: generation, text: !columnar, columns: db.natives.Block()}
+	if c := db.catalogue; c != nil && c.table == table && columnar {
+		c.start(ctx)
+		b.catalogue = c
+	}
+	return b, nil
 }
 
 // Append adds rows, all of one day of received_at. typed holds those values of
@@ -44,6 +50,18 @@ func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed) {
 // events, because it permutes JSON columns value by value. again yields the same
 // events once more, for a server that must parse their text.
 func (b *Block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error {
+	if b.catalogue == nil {
+		return b.insert(ctx, token, again)
+	}
+	found := b.catalogue.survey(b.columns, !b.text)
+	err := b.insert(ctx, token, again)
+	if err == nil {
+		b.catalogue.add(found)
+	}
+	return err
+}
+
+func (b *Block) insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error {
 	ctx, cancel := context.WithTimeout(ctx, b.db.opts.Timeout)
 	defer cancel()
 	if !b.text {

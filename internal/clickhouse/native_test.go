@@ -44,6 +44,9 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 		}
 		c := db.natives.Block() // used memory must leave nothing behind
 		if c.Append(events, nil) == nil {
+			if at%2 == 0 { // integers may become floats, and are the same numbers
+				c.Survey(func(string, string) bool { return true }, func(native.Count) {})
+			}
 			columnar += len(part)
 			if err := db.send(t.Context(), "events", fmt.Sprint(at), native.One(c.Columns("o", 0)...)); err != nil {
 				t.Fatalf("columns: %v\n%s", err, part)

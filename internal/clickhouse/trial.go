@@ -42,7 +42,7 @@ func (t *Trial) Insert(ctx context.Context, object string, events []pipeline.Eve
 	if err != nil {
 		return err
 	}
-	b.table = t.name
+	b.table, b.catalogue = t.name, nil
 	b.Append(events, nil)
 	return b.Insert(ctx, "", func(yield func([]pipeline.Event, error) bool) { yield(events, nil) })
 }

@@ -146,6 +146,8 @@ type ClickHouse struct {
 	Timeout   Duration `yaml:"timeout" default:"5m" doc:"Time for one insert."`
 	Columns   []Column `yaml:"columns" doc:"Columns of properties that queries need often (docs/guides/columns.md). setup adds them to events and never drops one." example:"{name: level, path: level, type: Int64}"`
 
+	CatalogueExamples bool `yaml:"catalogue_examples" default:"true" doc:"Keep a value of each property in the property catalogue. false: setup deletes those that exist."`
+
 	StorageEndpoint string `yaml:"storage_endpoint" doc:"URL by which ClickHouse reaches the S3 API, to decode imports in Parquet, ORC, Avro and Arrow. Empty: storage.endpoint."`
 
 	TLS ClickHouseTLS `yaml:"tls" doc:"Files for TLS. \"tls: true\" trusts the system's CAs."`

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -423,7 +424,7 @@ func TestAdminAPI(t *testing.T) {
 	l := s.start("l1", "load", "PENSTOCK_ADMIN_TOKEN=secret", shared)
 	s.start("l2", "load", shared)
 	_, a := post(t, r.URL+"/v1/events?durability=object",
-		`[{"name":"a","event_id":"0190c5a0-0000-7000-8000-000000000001"},{"name":"b"}]`)
+		`[{"name":"a","event_id":"0190c5a0-0000-7000-8000-000000000001","properties":{"price":4.99}},{"name":"b"}]`)
 	post(t, r.URL+"/v1/events", "{bad")
 	s.rows("events", 2)
 	s.rows("errors", 1)
@@ -478,6 +479,15 @@ func TestAdminAPI(t *testing.T) {
 		}
 	}
 	s.rows("events", 3)
+	eventually(t, 30*time.Second, "the property catalogue", func() error { // loaders write it every few seconds
+		if out := remote("properties"); !strings.Contains(out, "price") || !strings.Contains(out, "Float64") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	if out, want := remote("columns", "suggest"), "- {name: price, type: Float64}"; !strings.Contains(out, want) {
+		t.Errorf("penstock columns suggest: %s\nwant %q", out, want)
+	}
 	// After a server's redrive another one begins as before, here and there.
 	post(t, r.URL+"/v1/events", "{worse")
 	s.rows("errors", 2)

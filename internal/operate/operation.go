@@ -104,12 +104,14 @@ func Operations() []Operation {
 	all = append(all, deadLetterOperations()...)
 	all = append(all, errorOperations()...)
 	all = append(all, keyOperations()...)
+	all = append(all, propertyOperations()...)
 	return append(all, reingestOperation(), statusOperation(), sweepOperation(), verifyOperation())
 }
 
 // Groups describe the first words of operations whose names have two.
 func Groups() map[string]string {
 	return map[string]string{
+		"columns": "propose columns for properties that queries often need",
 		"dlq":     "list, redrive and drop dead letters: objects that could not be loaded",
 		"errors":  "list, show and redrive failure records: rejected requests and events",
 		"keys":    "add, list, revoke and rotate the API keys of projects",

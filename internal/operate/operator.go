@@ -76,10 +76,18 @@ type Table interface {
 	Ledger
 	Failures
 	Jobs
+	Catalogue
 	Objects(ctx context.Context, table, first, last string) (map[string]bool, error)
 	FindEvent(ctx context.Context, table string, id pipeline.UUID) ([]clickhouse.Place, error)
 	FindRow(ctx context.Context, table, object string, row uint32) ([]clickhouse.Place, error)
 	TableStatus(ctx context.Context, table string) (clickhouse.TableStatus, error)
+}
+
+// Catalogue is what is known of the properties of events.
+type Catalogue interface {
+	Properties(ctx context.Context, project, name string, each func(clickhouse.Property) error) error
+	Explosions(ctx context.Context, table string) ([]clickhouse.Explosion, error)
+	SuggestColumns(ctx context.Context, table, project string, have []clickhouse.Column) ([]clickhouse.Suggestion, error)
 }
 
 // Ledger is the load ledger.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/penstock/penstock/batcher"
@@ -87,6 +88,7 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 			continue
 		}
 		p.Table = &st
+		report.addExplosions(ctx, o.Table, spec)
 		if p.Newest > 0 && st.Newest > 0 {
 			f := max(0, float64(p.Newest-st.Newest)/1000)
 			p.Freshness = &f
@@ -96,6 +98,26 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 }
 
 func (r *statusReport) fail(err error) { r.Errors = append(r.Errors, err.Error()) }
+
+// addExplosions warns of projects with so many paths of properties that queries get slow.
+func (r *statusReport) addExplosions(ctx context.Context, db Catalogue, spec pipeline.Spec) {
+	if spec != pipeline.Events {
+		return
+	}
+	all, err := db.Explosions(ctx, spec.Name)
+	if err != nil {
+		r.fail(err)
+	}
+	for _, e := range all {
+		var most []string
+		for _, k := range e.Most {
+			most = append(most, fmt.Sprintf("%s (%s)", k.Pattern, show.Plural(k.Keys, "key")))
+		}
+		r.Warnings = append(r.Warnings, fmt.Sprintf("project %s has sent %d paths of properties in 7 days; a part of %s "+
+			"keeps %d in columns, and queries of the others are slow. Do not use ids as keys. Most paths: %s",
+			e.Project, e.Paths, spec.Name, e.Limit, strings.Join(most, ", ")))
+	}
+}
 
 // addRole asks a role what it does.
 func (r *statusReport) addRole(ctx context.Context, client *http.Client, url string) {

@@ -47,7 +47,11 @@ type world struct {
 	marked   []clickhouse.Redriven
 	jobs     map[string]clickhouse.Job
 	statuses map[string]clickhouse.TableStatus
-	expired  time.Time
+
+	properties  []clickhouse.Property
+	explosions  []clickhouse.Explosion
+	suggestions map[string][]clickhouse.Suggestion // by project
+	expired     time.Time
 
 	noQueue   bool
 	enqueued  []string // KEY, or KEY again
@@ -388,6 +392,28 @@ func (t table) MarkRedriven(_ context.Context, all []clickhouse.Redriven) error 
 func (t table) OpenJob(_ context.Context, selection string) (clickhouse.Job, bool, error) {
 	j, ok := t.jobs[selection]
 	return j, ok && !j.Finished, nil
+}
+
+func (t table) Properties(_ context.Context, project, name string, each func(clickhouse.Property) error) error {
+	for _, p := range t.properties {
+		if (project == "" || p.Project == project) && (name == "" || p.Name == name) {
+			if err := each(p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t table) Explosions(context.Context, string) ([]clickhouse.Explosion, error) {
+	return t.explosions, nil
+}
+
+func (t table) SuggestColumns(_ context.Context, _, project string,
+	have []clickhouse.Column) ([]clickhouse.Suggestion, error) {
+	return slices.DeleteFunc(slices.Clone(t.suggestions[project]), func(s clickhouse.Suggestion) bool {
+		return slices.ContainsFunc(have, func(c clickhouse.Column) bool { return c.Path == s.Path })
+	}), nil
 }
 
 func (t table) SaveJob(_ context.Context, j clickhouse.Job) error {

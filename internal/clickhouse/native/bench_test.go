@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
 
@@ -13,8 +14,8 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// What it costs the loader to make a block of an object, read and sorted, and
-// to write it out, with JSON text (NDJSON objects) and typed columns (Parquet).
+// What it costs the loader to make a block of an object, read, sorted and
+// counted, and to write it out, with JSON text (NDJSON objects) and typed columns (Parquet).
 func BenchmarkBlock(b *testing.B) {
 	const rows = 200_000
 	g := traffic.New("bench", 1)
@@ -44,6 +45,7 @@ func BenchmarkBlock(b *testing.B) {
 			b.ReportAllocs()
 			var c Block
 			var written int64
+			var survey time.Duration
 			for range b.N {
 				c.Reset()
 				dec, err := codec.NewDecoder(bytes.NewReader(object.Bytes()), int64(object.Len()), format)
@@ -69,6 +71,12 @@ func BenchmarkBlock(b *testing.B) {
 					}
 				}
 				dec.Close()
+				counted, began := 0, time.Now()
+				c.Survey(func(string, string) bool { return false }, func(n Count) { counted += n.Rows })
+				if counted < rows {
+					b.Fatalf("%d values of %d events were counted", counted, rows)
+				}
+				survey += time.Since(began)
 				var n counter
 				w := proto.NewWriter(&n, new(proto.Buffer))
 				for _, column := range c.Columns("o", 0) {
@@ -80,6 +88,7 @@ func BenchmarkBlock(b *testing.B) {
 				written = int64(n)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows), "ns/event")
+			b.ReportMetric(float64(survey.Nanoseconds())/float64(b.N*rows), "survey-ns/event")
 			b.ReportMetric(float64(written)/rows, "B/event")
 		})
 	}

@@ -32,14 +32,15 @@ const Columns = "event_id, project, name, timestamp, identity_time, received_at,
 // Append splits events into columns. The values of their properties that typed
 // holds are not in the events' text. After ErrNotColumnar the block is unusable.
 func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed) error {
-	if err := b.properties.appendAll(events, typed); err != nil {
-		return err
-	}
+	err := b.properties.appendAll(events, typed)
 	for i := range events {
-		if err := b.contexts.append(events[i].Context); err != nil {
-			return err
+		if err == nil {
+			err = b.contexts.append(events[i].Context)
 		}
-		b.append(&events[i])
+		b.append(&events[i]) // Survey wants every row that has properties
+	}
+	if err != nil {
+		return err
 	}
 	if b.n*b.Paths() > maxCells {
 		return ErrNotColumnar

@@ -1,0 +1,333 @@
+package clickhouse
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/clickhouse/native"
+)
+
+// Catalogue counts which properties the events of a table have, while a loader
+// builds their blocks, and adds the counts to the table property_counts. It never fails a load: what
+// cannot be written is kept and written later.
+//
+// It also knows which paths of a project have ever had a float: numbers of these
+// are Float64, so that a path's numbers have one type.
+type Catalogue struct {
+	db       *DB
+	table    string
+	examples bool
+	log      *slog.Logger
+	metrics  catalogueMetrics
+	started  sync.Once
+	writing  sync.Mutex // held while counts are written or read
+
+	mu       sync.Mutex
+	limit    int // max_dynamic_paths of the table; 0: not known
+	projects allPaths
+	pending  map[propertyKey]propertyCount
+	timer    *time.Timer // until the next write; nil: nothing is to be written
+	read     time.Time
+	failing  bool // the last write or read failed
+	closed   bool
+}
+
+// CatalogueOptions are what a Catalogue is made with.
+type CatalogueOptions struct {
+	Table    string // whose blocks are counted
+	Examples bool   // keep a value of each property
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
+}
+
+// Bounds of a catalogue: its memory must not grow with what clients send.
+const (
+	maxProjectPaths = 4096    // that a project has lately had; further ones are counted together
+	maxProjectNames = 1024    // likewise, since the start
+	maxPending      = 100_000 // counts that wait for a write
+	maxKnownPaths   = 300_000 // that are read, of all projects
+)
+
+const (
+	catalogueDelay   = 5 * time.Second  // from the first new count to the write
+	catalogueRetry   = 30 * time.Second // after a failed one
+	catalogueRefresh = time.Minute      // other loaders see new floats, too
+	catalogueTimeout = 5 * time.Second
+)
+
+type catalogueMetrics struct {
+	paths, failures prometheus.Counter
+	exploding       prometheus.Gauge
+}
+
+type propertyKey struct{ project, name, path, kind string }
+
+type propertyCount struct {
+	events      uint64
+	first, last int64 // ms
+	example     *string
+}
+
+// Catalogue makes the DB count the values of the blocks that it inserts. Close
+// writes what is left.
+func (db *DB) Catalogue(opts CatalogueOptions) {
+	m := catalogueMetrics{
+		paths: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_loader_new_property_paths_total",
+			Help: "Paths of properties that were new to their project. A steady rise means that clients use ids as keys."}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_loader_catalogue_failures_total",
+			Help: "Writes to the property catalogue, or reads, that failed. They are tried again."}),
+		exploding: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_loader_exploding_projects",
+			Help: "Projects that have twice as many paths of properties as a part keeps in columns. " +
+				"`penstock status` has the keys."}),
+	}
+	opts.Metrics.MustRegister(m.paths, m.failures, m.exploding)
+	db.catalogue = &Catalogue{db: db, table: opts.Table, examples: opts.Examples, log: opts.Log, metrics: m,
+		projects: allPaths{}, pending: map[propertyKey]propertyCount{}}
+}
+
+// start reads once what is known. If that fails, numbers have one type within a
+// block, and the next write reads again.
+func (c *Catalogue) start(ctx context.Context) {
+	c.started.Do(func() { c.settle("read", c.refresh(ctx)) })
+}
+
+// survey counts a block's values. Numbers are not changed in a block that is sent
+// as text.
+func (c *Catalogue) survey(b *native.Block, unify bool) *survey {
+	s := &survey{}
+	isFloat := c.isFloat
+	if !unify {
+		isFloat = nil
+	}
+	s.groups = b.Survey(isFloat, func(n native.Count) {
+		p := property{Count: n}
+		if c.examples && c.wantsExample(n) {
+			if text, ok := n.Example(); ok {
+				p.example = &text
+			}
+		}
+		s.properties = append(s.properties, p)
+	})
+	return s
+}
+
+// survey is what a block holds.
+type survey struct {
+	groups     []native.Group
+	properties []property
+}
+
+type property struct {
+	native.Count
+	example *string
+}
+
+func (c *Catalogue) isFloat(project, path string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.projects[project]
+	return p != nil && p.floats[path]
+}
+
+// wantsExample is false if the next write has one: values are read from columns
+// one by one.
+func (c *Catalogue) wantsExample(n native.Count) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pending[propertyKey{n.Group.Project, n.Group.Name, n.Path, n.Type}].example == nil
+}
+
+// add counts a block that is in the table.
+func (c *Catalogue) add(s *survey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range s.groups {
+		g := &s.groups[i]
+		c.count(propertyKey{g.Project, c.projects.of(g.Project).name(g.Name), "", ""},
+			propertyCount{events: uint64(g.Rows), first: g.First, last: g.Last})
+	}
+	for _, n := range s.properties {
+		p := c.projects.of(n.Group.Project)
+		before := len(p.paths)
+		path := p.path(n.Path)
+		if len(p.paths) > before {
+			c.metrics.paths.Inc()
+			c.warn(n.Group.Project, p)
+		}
+		if path == n.Path && n.Type == "Float64" {
+			p.floats[path] = true
+		}
+		c.count(propertyKey{n.Group.Project, p.name(n.Group.Name), path, n.Type},
+			propertyCount{uint64(n.Rows), n.Group.First, n.Group.Last, n.example})
+	}
+	c.later(catalogueDelay)
+}
+
+// later writes after a time, unless a write is to come anyway.
+func (c *Catalogue) later(delay time.Duration) {
+	if c.timer == nil && !c.closed {
+		c.timer = time.AfterFunc(delay, c.tick)
+	}
+}
+
+// count adds to what waits for a write. Beyond the bound new properties are lost:
+// then nothing could be written for a long time.
+func (c *Catalogue) count(k propertyKey, n propertyCount) {
+	was, ok := c.pending[k]
+	switch {
+	case ok:
+		n.events += was.events
+		n.first, n.last = min(n.first, was.first), max(n.last, was.last)
+		if was.example != nil {
+			n.example = was.example
+		}
+	case len(c.pending) >= maxPending:
+		return
+	}
+	c.pending[k] = n
+}
+
+// warn logs once that a project has too many paths.
+func (c *Catalogue) warn(project string, p *projectPaths) {
+	if c.limit == 0 || len(p.paths) != explodesBeyond*c.limit+1 {
+		return
+	}
+	c.metrics.exploding.Inc()
+	c.log.Warn("a project has many more paths of properties than a part keeps in columns; queries of the others are slow",
+		"project", project, "max_dynamic_paths", c.limit, "most", p.worst())
+}
+
+// tick writes what is pending, and reads what other loaders have found.
+func (c *Catalogue) tick() {
+	ctx, cancel := context.WithTimeout(context.Background(), catalogueTimeout)
+	defer cancel()
+	err := c.flush(ctx)
+	c.mu.Lock()
+	stale := time.Since(c.read) > catalogueRefresh
+	c.mu.Unlock()
+	if err == nil && stale {
+		err = c.refresh(ctx)
+	}
+	c.settle("write", err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = nil
+	if err != nil {
+		c.later(catalogueRetry)
+	} else if len(c.pending) > 0 {
+		c.later(catalogueDelay)
+	}
+}
+
+// settle logs the first of several failures, and the end of them.
+func (c *Catalogue) settle(what string, err error) {
+	c.mu.Lock()
+	failed := c.failing
+	c.failing = err != nil
+	c.mu.Unlock()
+	switch {
+	case err != nil:
+		c.metrics.failures.Inc()
+		if !failed {
+			c.log.Warn("the property catalogue cannot be used; loading goes on, and it is tried again", "to", what, "error", err)
+		}
+	case failed:
+		c.log.Info("the property catalogue works again")
+	}
+}
+
+// flush writes the pending counts.
+func (c *Catalogue) flush(ctx context.Context) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.mu.Lock()
+	counts := c.pending
+	c.pending = map[propertyKey]propertyCount{}
+	c.mu.Unlock()
+	if len(counts) == 0 {
+		return nil
+	}
+	err := c.db.insert(ctx, "write the property catalogue",
+		"INSERT INTO property_counts (project, name, path, type, events, first_seen, last_seen, example)",
+		func(row func(...any) error) error {
+			for k, n := range counts {
+				if err := row(k.project, k.name, k.path, k.kind, n.events, time.UnixMilli(n.first), time.UnixMilli(n.last),
+					n.example); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for k, n := range counts {
+			c.count(k, n)
+		}
+	}
+	return err
+}
+
+// refresh reads the paths of all projects.
+func (c *Catalogue) refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, catalogueTimeout)
+	defer cancel()
+	limit, err := c.db.maxDynamicPaths(ctx, c.table)
+	if err != nil {
+		return err
+	}
+	projects := allPaths{}
+	var project, path string
+	var float, recent bool
+	err = c.db.each(ctx, "read the property catalogue", []any{&project, &path, &float, &recent}, func() error {
+		p := projects.of(project)
+		if float {
+			p.floats[path] = true
+		}
+		if recent {
+			p.add(path)
+		}
+		return nil
+	}, `SELECT toString(project), path, countIf(type = 'Float64') > 0, max(last_seen) > now() - `+recently+`
+		FROM property_counts WHERE path != '' GROUP BY project, path ORDER BY max(last_seen) DESC LIMIT ?`, maxKnownPaths)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	exploding := 0
+	for k := range c.pending { // what is not written yet
+		if p := projects.of(k.project); k.path != "" {
+			p.add(k.path)
+			p.floats[k.path] = p.floats[k.path] || k.kind == "Float64"
+		}
+	}
+	for name, p := range projects {
+		if was := c.projects[name]; was != nil {
+			p.names = was.names
+		}
+		if limit > 0 && len(p.paths) > explodesBeyond*limit {
+			exploding++
+		}
+	}
+	c.projects, c.limit, c.read = projects, limit, time.Now()
+	c.metrics.exploding.Set(float64(exploding))
+	return nil
+}
+
+// close writes what is pending.
+func (c *Catalogue) close() {
+	c.mu.Lock()
+	c.closed = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), catalogueTimeout)
+	defer cancel()
+	c.settle("write", c.flush(ctx))
+}

@@ -1,0 +1,197 @@
+package clickhouse
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// projectPaths is what a catalogue knows of a project.
+type projectPaths struct {
+	paths  map[string]struct{} // that it has lately had
+	floats map[string]bool     // of which a float was ever seen
+	names  map[string]struct{} // of events, since the start
+	fan    fan
+}
+
+// allPaths is what it knows of all projects, by their names.
+type allPaths map[string]*projectPaths
+
+func (a allPaths) of(project string) *projectPaths {
+	p := a[project]
+	if p == nil {
+		p = &projectPaths{map[string]struct{}{}, map[string]bool{}, map[string]struct{}{}, fan{}}
+		a[project] = p
+	}
+	return p
+}
+
+func (p *projectPaths) add(path string) {
+	if _, known := p.paths[path]; !known {
+		p.paths[path] = struct{}{}
+		p.fan.add(path)
+	}
+}
+
+// path returns the path under which values are counted: its own, or that of many
+// if the project has too many paths.
+func (p *projectPaths) path(path string) string {
+	if _, known := p.paths[path]; !known {
+		if len(p.paths) >= maxProjectPaths {
+			return p.fan.fold(path)
+		}
+		p.add(path)
+	}
+	return path
+}
+
+// name is path for names of events.
+func (p *projectPaths) name(name string) string {
+	if _, known := p.names[name]; !known {
+		if len(p.names) >= maxProjectNames {
+			return "*"
+		}
+		p.names[name] = struct{}{}
+	}
+	return name
+}
+
+// worst returns the keys below which most paths are.
+func (p *projectPaths) worst() []string {
+	var all []string
+	for _, k := range p.fan.most(3) {
+		all = append(all, fmt.Sprintf("%s (%d keys)", k.Pattern, k.Keys))
+	}
+	return all
+}
+
+// fan counts the keys below each key. An id that is used as a key shows as a key
+// with very many below it.
+type fan map[string]map[string]struct{}
+
+// foldFrom is how many keys a key must have below it so that further ones are
+// counted together.
+const foldFrom = 256
+
+func (f fan) add(path string) {
+	for at, key := range prefixes(path) {
+		if f[at] == nil {
+			f[at] = map[string]struct{}{}
+		}
+		f[at][key] = struct{}{}
+	}
+}
+
+// prefixes yields each key of a path, with what is before it.
+func prefixes(path string) func(yield func(before, key string) bool) {
+	return func(yield func(before, key string) bool) {
+		for from := 0; from <= len(path); {
+			end := len(path)
+			if i := strings.IndexByte(path[from:], '.'); i >= 0 {
+				end = from + i
+			}
+			if !yield(path[:max(0, from-1)], path[from:end]) {
+				return
+			}
+			from = end + 1
+		}
+	}
+}
+
+// fold returns the pattern of the first key on the way that has very many keys
+// below it.
+func (f fan) fold(path string) string {
+	for before := range prefixes(path) {
+		if len(f[before]) >= foldFrom {
+			return pattern(before)
+		}
+	}
+	return "*"
+}
+
+func pattern(before string) string {
+	if before == "" {
+		return "*"
+	}
+	return before + ".*"
+}
+
+// Keys is a place where a project has many keys.
+type Keys struct {
+	Pattern string `json:"pattern"` // exp.*
+	Keys    int    `json:"keys"`
+}
+
+// most returns the n places with the most keys.
+func (f fan) most(n int) []Keys {
+	var all []Keys
+	for before, keys := range f {
+		all = append(all, Keys{pattern(before), len(keys)})
+	}
+	slices.SortFunc(all, func(a, b Keys) int {
+		return cmp.Or(cmp.Compare(b.Keys, a.Keys), cmp.Compare(a.Pattern, b.Pattern))
+	})
+	return all[:min(n, len(all))]
+}
+
+// recently is the time after which a path no longer counts, as an SQL interval.
+const recently = "INTERVAL 7 DAY"
+
+// defaultDynamicPaths is how many paths a part keeps in columns if the type of
+// the JSON column says nothing else.
+const defaultDynamicPaths = 1024
+
+// explodesBeyond is how many times as many paths a project may have. Beyond that
+// its keys are ids, or its events are of very many kinds.
+const explodesBeyond = 2
+
+var dynamicPaths = regexp.MustCompile(`max_dynamic_paths=(\d+)`)
+
+// maxDynamicPaths returns how many paths of properties a part keeps in columns.
+// It reads all others through a few shared ones.
+func (db *DB) maxDynamicPaths(ctx context.Context, table string) (int, error) {
+	var kind string
+	if err := db.one(ctx, "read the type of properties", []any{&kind},
+		"SELECT anyIf(type, name = 'properties') FROM system.columns WHERE database = ? AND table = ?",
+		db.database, table); err != nil {
+		return 0, err
+	}
+	if m := dynamicPaths.FindStringSubmatch(kind); m != nil {
+		return strconv.Atoi(m[1])
+	}
+	return defaultDynamicPaths, nil
+}
+
+// Explosion is a project with more paths than a part keeps in columns.
+type Explosion struct {
+	Project string `json:"project"`
+	Paths   uint64 `json:"paths"`
+	Limit   int    `json:"max_dynamic_paths"`
+	Most    []Keys `json:"most"`
+}
+
+// Explosions returns the projects that have lately had far more paths than a part
+// keeps in columns.
+func (db *DB) Explosions(ctx context.Context, table string) (all []Explosion, err error) {
+	limit, err := db.maxDynamicPaths(ctx, table)
+	if err != nil {
+		return nil, err
+	}
+	var e Explosion
+	var paths []string
+	err = db.each(ctx, "read the property catalogue", []any{&e.Project, &e.Paths, &paths}, func() error {
+		keys := fan{}
+		for _, path := range paths {
+			keys.add(path)
+		}
+		all = append(all, Explosion{e.Project, e.Paths, limit, keys.most(3)})
+		return nil
+	}, fmt.Sprintf(`SELECT toString(project), uniqExact(path) AS paths, groupUniqArray(%d)(path) FROM property_counts
+		WHERE path != '' AND last_seen > now() - `+recently+` GROUP BY project HAVING paths > %d ORDER BY project`,
+		5*maxProjectPaths, explodesBeyond*limit))
+	return all, err
+}
