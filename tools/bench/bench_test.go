@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/testing/servers"
+	"github.com/penstock/penstock/tools/bench/ask"
 	"github.com/penstock/penstock/tools/bench/peers"
 	"github.com/penstock/penstock/tools/bench/report"
 )
@@ -221,6 +222,32 @@ func TestBenchE2E(t *testing.T) {
 	}
 	if _, err := png.Decode(bytes.NewReader(picture)); err != nil {
 		t.Errorf("plot: %v", err)
+	}
+}
+
+// The answers to an analyst's questions are those of plain tables without duplicates, also after the rows were copied.
+func TestBenchAsk(t *testing.T) {
+	cmd, _ := command(t, "ask", "--rows", "30000", "--batch", "200", "--runs", "0", "--scale", "60000", "--json", "-")
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	var r ask.Report
+	if broken := json.Unmarshal(out, &r); broken != nil || err != nil {
+		t.Fatalf("bench ask: %v, %v\n%s", err, broken, said.String())
+	}
+	questions, err := ask.Questions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	side := r.Sides[0]
+	if side.Sent != 30_600 || side.Rows < 30_200 || len(side.Results) != len(questions) || len(side.Scaled) < 5 {
+		t.Errorf("%d events sent, %d rows, %d answers, %d of the copies", side.Sent, side.Rows, len(side.Results),
+			len(side.Scaled))
+	}
+	for _, result := range append(side.Results, side.Scaled...) {
+		if !result.Equal || result.Ms <= 0 || result.Rows == 0 {
+			t.Errorf("%+v", result)
+		}
 	}
 }
 

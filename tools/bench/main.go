@@ -44,6 +44,8 @@ func run(ctx context.Context, s streams, args []string) error {
 	switch sub {
 	case "peers":
 		return peers.Run(ctx, args[1:])
+	case "ask":
+		return runAsk(ctx, s, args[1:])
 	case "plot":
 		return runPlot(s, args[1:])
 	case "floor": // what --floor runs beside the receiver

@@ -30,6 +30,11 @@ func TestBenchFlags(t *testing.T) {
 		{"disk --format csv,parquet", "--format"},
 		{"e2e --duration 1ms", "--duration 1ms"},
 		{"e2e --rate 5 --curve 1,2", "--curve"},
+		{"ask --rows 1000", "--rows 1000"},
+		{"ask --batch 0", "--batch 0"},
+		{"ask --scale 15M", "--scale 15M"},
+		{"ask --scale much", "--scale much"},
+		{"ask --only weather", "--only weather"},
 		{"e2e --json " + t.TempDir() + "/no/such/directory.json", "--json"},
 	} {
 		err := run(t.Context(), streams{new(bytes.Buffer), io.Discard}, strings.Fields(c.args))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/app/dev"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/internal/version"
 	"github.com/penstock/penstock/tools/bench/peers"
@@ -21,27 +22,15 @@ func (o *benchOptions) run(ctx context.Context, s streams) error {
 	if err := o.writable(); err != nil {
 		return err
 	}
-	have, err := dev.FetchTools(ctx, s.err)
+	b, done, err := o.open(ctx, s)
 	if err != nil {
 		return err
 	}
-	line := show.NewLine(s.err)
-	defer line.End()
-	b := &benchmark{benchOptions: o, have: have, line: line, program: o.penstock}
-	if b.program == "" {
-		dir, err := os.MkdirTemp("", "penstock-built-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(dir)
-		if b.program, err = peers.BuildPenstock(ctx, dir); err != nil {
-			return err
-		}
-	}
+	defer done()
 	r := report.Report{Command: "bench " + o.name, Version: version.Current().Version,
 		Time: time.Now().UTC().Truncate(time.Second), Machine: report.ThisMachine(os.TempDir()), Flags: o.flags}
 	err = b.all(ctx, &r)
-	line.End()
+	b.line.End()
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("stopped during %s; %d runs are measured", b.now, len(r.Runs))
 	}
@@ -54,6 +43,30 @@ func (o *benchOptions) run(ctx context.Context, s streams) error {
 		err = errors.Join(err, fmt.Errorf("%d requests failed: the figures are not what this machine can do", n))
 	}
 	return err
+}
+
+// open fetches the servers' programs, and builds Penstock's unless a flag names it. done takes away what it made.
+func (o *benchOptions) open(ctx context.Context, s streams) (b *benchmark, done func(), err error) {
+	have, err := dev.FetchTools(ctx, s.err)
+	if err != nil {
+		return nil, nil, err
+	}
+	b = &benchmark{benchOptions: o, have: have, line: show.NewLine(s.err), program: o.penstock}
+	if b.program != "" {
+		return b, b.line.End, nil
+	}
+	dir, err := os.MkdirTemp("", "penstock-built-")
+	if err != nil {
+		return nil, nil, err
+	}
+	done = func() {
+		b.line.End()
+		os.RemoveAll(dir)
+	}
+	if b.program, err = peers.BuildPenstock(ctx, dir); err != nil {
+		done()
+	}
+	return b, done, err
 }
 
 // writable tells before minutes of measuring that their figures could not be
@@ -102,7 +115,10 @@ type benchmark struct {
 	program string // penstock
 	line    *show.Line
 	now     string // what runs now, for the live line
-	done    int    // runs
+
+	configure func(*config.Config) // what a benchmark changes of the stack's configuration; nil: nothing
+
+	done int // runs
 }
 
 // all does the runs, one after the other.

@@ -55,6 +55,7 @@ var benchCommands = []benchCommand{
 	{"e2e", "the whole way from the POST to the row, and its cost at each of many rates",
 		"Posts events to a receiver while loaders bring them into ClickHouse, in a stack of its own under $TMPDIR that is " +
 			"gone afterwards.\nExit status 1 unless every accepted event is a row, once, and no request failed."},
+	{"ask", "what an analyst's questions cost, and whether the answers are right", ""},
 	{"plot", "the cost curve of e2e as a PNG", ""},
 	{"peers", "other ways into ClickHouse, with the same events", ""},
 }

@@ -75,8 +75,11 @@ func (b *benchmark) onStack(ctx context.Context, all bool,
 	if !all {
 		c.Storage.Notify = "none"
 	}
+	if b.configure != nil {
+		b.configure(c)
+	}
 	st.config = filepath.Join(st.data, "penstock.yaml")
-	if err := config.Write(st.config, *c); err != nil {
+	if err := writeConfig(st.config, *c); err != nil {
 		return err
 	}
 	if !all {

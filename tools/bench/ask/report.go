@@ -1,0 +1,159 @@
+package ask
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/penstock/penstock/tools/bench/report"
+)
+
+// Report is what bench ask prints.
+type Report struct {
+	Version string         `json:"version"`
+	Time    time.Time      `json:"time"`
+	Machine report.Machine `json:"machine"`
+	Events  int            `json:"events"` // without resends
+	Sides   []Side         `json:"sides"`
+}
+
+// Stored is how the rows of events are stored.
+type Stored struct {
+	Rows       int64 `json:"rows"` // with resends that are not merged
+	Parts      int64 `json:"parts"`
+	Partitions int64 `json:"partitions"`
+	Bytes      int64 `json:"bytes_on_disk"`
+}
+
+// Side is one binary and its schema.
+type Side struct {
+	Name    string   `json:"name"`
+	Sent    int      `json:"sent"`         // events, resends included
+	Load    float64  `json:"load_seconds"` // from the first request to the last row
+	Stored           // before the copies
+	Results []Result `json:"results"`
+
+	Copy   float64  `json:"copy_seconds,omitempty"` // merges included
+	Scale  *Stored  `json:"scale,omitempty"`
+	Scaled []Result `json:"scaled,omitempty"`
+}
+
+// Write prints the tables, and writes JSON to a file; - prints JSON only.
+func (r *Report) Write(w io.Writer, file string) error {
+	if file != "-" {
+		r.print(w)
+	}
+	if file == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if text = append(text, '\n'); file == "-" {
+		_, err = w.Write(text)
+		return err
+	}
+	return os.WriteFile(file, text, 0o644)
+}
+
+func (r *Report) print(w io.Writer) {
+	m := r.Machine
+	fmt.Fprintf(w, "bench ask: %d cores (%s), %d MiB, %s, %s %s, penstock %s\n", m.Cores, m.CPU, m.MemoryMiB, m.FileSystem,
+		m.OS, m.Kernel, r.Version)
+	for _, s := range r.Sides {
+		fmt.Fprintf(w, "%s: %d events sent in %.0f s; %s\n", s.Name, s.Sent, s.Load, s.Stored)
+	}
+	r.table(w, func(s Side) []Result { return s.Results })
+	for _, s := range r.Sides {
+		if s.Scale != nil {
+			fmt.Fprintf(w, "\n%s: copied in %.0f s; %s\n", s.Name, s.Copy, *s.Scale)
+		}
+	}
+	if r.Sides[0].Scale != nil {
+		r.table(w, func(s Side) []Result { return s.Scaled })
+	}
+	for _, s := range r.Sides {
+		for _, result := range append(s.Results, s.Scaled...) {
+			if why := result.Error + result.Differs; why != "" {
+				fmt.Fprintf(w, "! %s, %s: %.400s\n", s.Name, result.Question, why)
+			}
+		}
+	}
+}
+
+func (s Stored) String() string {
+	return fmt.Sprintf("%d rows in %d parts of %d partitions, %.1f bytes each", s.Rows, s.Parts, s.Partitions,
+		float64(s.Bytes)/float64(max(1, s.Rows)))
+}
+
+// table prints a Markdown table with a line for each question, and columns for each side.
+func (r *Report) table(w io.Writer, of func(Side) []Result) {
+	lines := [][]string{{"question"}, {"---"}}
+	for _, s := range r.Sides {
+		for _, head := range []string{" ms", " rows read", " MB", " equal"} {
+			lines[0] = append(lines[0], s.Name+head)
+			lines[1] = append(lines[1], "--:")
+		}
+	}
+	lines[0], lines[1] = append(lines[0], "limit, ms"), append(lines[1], "--:")
+	for i, first := range of(r.Sides[0]) {
+		line := []string{first.Question}
+		for _, s := range r.Sides {
+			line = append(line, cells(of(s)[i])...)
+		}
+		lines = append(lines, append(line, fmt.Sprintf("%.0f", first.Most)))
+	}
+	widths := make([]int, len(lines[0]))
+	for _, line := range lines {
+		for i, cell := range line {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	fmt.Fprintln(w)
+	for n, line := range lines {
+		for i, cell := range line {
+			space := widths[i] - utf8.RuneCountInString(cell)
+			switch {
+			case n == 1: // the line of dashes
+				cell = strings.Repeat("-", space) + cell
+			case i == 0:
+				cell += strings.Repeat(" ", space)
+			default:
+				cell = strings.Repeat(" ", space) + cell
+			}
+			fmt.Fprintf(w, "| %s ", cell)
+		}
+		fmt.Fprintln(w, "|")
+	}
+}
+
+func cells(r Result) []string {
+	if r.Error != "" {
+		return []string{"-", "-", "-", "error"}
+	}
+	equal := "no"
+	if r.Equal {
+		equal = "yes"
+	}
+	return []string{milliseconds(r.Ms), thousands(r.Rows), fmt.Sprintf("%.1f", float64(r.Bytes)/1e6), equal}
+}
+
+func milliseconds(ms float64) string {
+	if ms < 10 {
+		return fmt.Sprintf("%.1f", ms)
+	}
+	return thousands(uint64(ms + 0.5))
+}
+
+func thousands(n uint64) string {
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}

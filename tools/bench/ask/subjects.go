@@ -1,0 +1,50 @@
+package ask
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Subjects are what questions are about, by the name that statements have in braces, and the time that is now.
+type Subjects struct {
+	names map[string]string
+	now   time.Time
+}
+
+// FindSubjects chooses them from the truth: a user with many events of Plan.Users, one of that user's sessions, and so
+// on. cut is the time between the last event and the live request.
+func FindSubjects(ctx context.Context, s Server, users int, cut time.Time) (Subjects, error) {
+	found := Subjects{names: map[string]string{}, now: cut.Add(5 * time.Minute)}
+	for _, subject := range []struct{ name, sql string }{
+		{"user", fmt.Sprintf("SELECT user_id FROM truth.events WHERE project = 'game' GROUP BY user_id "+
+			"ORDER BY count() DESC, user_id LIMIT 1 OFFSET %d", users/200)},
+		{"session", "SELECT session_id FROM truth.events WHERE project = 'game' AND user_id = '{user}' " +
+			"ORDER BY timestamp DESC LIMIT 1"},
+		{"event", "SELECT toString(event_id) FROM truth.events WHERE session_id = '{session}' LIMIT 1"},
+		{"talk", "SELECT conversation FROM truth.calls WHERE conversation = session_id " +
+			"ORDER BY conversation LIMIT 1"},
+		{"conversation", "SELECT conversation FROM truth.calls WHERE conversation != session_id " +
+			"ORDER BY conversation LIMIT 1"},
+		{"caller", "SELECT user_id FROM truth.calls GROUP BY user_id ORDER BY count() DESC, user_id LIMIT 1"},
+		{"object", "SELECT any(object) FROM events WHERE received_at > now() - 300"},
+	} {
+		value, err := s.One(ctx, found.fill(subject.sql))
+		if err != nil {
+			return found, fmt.Errorf("choose a %s: %w", subject.name, err)
+		}
+		found.names[subject.name] = value
+	}
+	return found, nil
+}
+
+// fill puts them into a statement.
+func (s Subjects) fill(sql string) string {
+	at := s.now.UTC().Format(time.DateTime)
+	pairs := []string{"now()", "toDateTime('" + at + "', 'UTC')", "today()", "toDate('" + at[:len(time.DateOnly)] + "')"}
+	for name, value := range s.names {
+		pairs = append(pairs, "{"+name+"}", value)
+	}
+	return strings.NewReplacer(pairs...).Replace(sql)
+}

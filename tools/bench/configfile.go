@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/penstock/penstock/internal/config"
+)
+
+// writeConfig writes the settings that are not the default, so that a binary of another version, which --before names,
+// finds no setting that it does not know.
+func writeConfig(path string, c config.Config) error {
+	set, err := settings(c)
+	if err != nil {
+		return err
+	}
+	defaults, err := settings(config.Default())
+	if err != nil {
+		return err
+	}
+	for section, values := range set {
+		maps.DeleteFunc(values, func(name string, value any) bool {
+			return reflect.DeepEqual(value, defaults[section][name])
+		})
+		if len(values) == 0 {
+			delete(set, section)
+		}
+	}
+	text, err := yaml.Marshal(set)
+	if err != nil {
+		return err
+	}
+	return config.WritePrivate(path, text)
+}
+
+// settings are those of a configuration by section and name. Sections that are lists have none.
+func settings(c config.Config) (map[string]map[string]any, error) {
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	var sections map[string]any
+	if err := yaml.Unmarshal(text, &sections); err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	all := map[string]map[string]any{}
+	for name, section := range sections {
+		if values, ok := section.(map[string]any); ok {
+			all[name] = values
+		}
+	}
+	return all, nil
+}
