@@ -56,7 +56,7 @@ func firstDifference(got, want [][]any, tolerance float64) string {
 		}
 		for j := range got[i] {
 			if g, w := normal(got[i][j]), normal(want[i][j]); !same(g, w, tolerance) {
-				return fmt.Sprintf("row %d, column %d is %.200v, want %.200v", i, j, g, w)
+				return fmt.Sprintf("row %d, column %d is %.200s, want %.200s", i, j, fmt.Sprint(g), fmt.Sprint(w))
 			}
 		}
 	}
