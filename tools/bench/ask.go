@@ -15,6 +15,7 @@ import (
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/load"
 	"github.com/penstock/penstock/internal/traffic"
 	"github.com/penstock/penstock/internal/version"
 	"github.com/penstock/penstock/tools/bench/ask"
@@ -186,6 +187,10 @@ func (a *asking) side(ctx context.Context, name string) (side ask.Side, err erro
 		}
 		asker.Before, asker.Runs = name == "before", a.runs
 		asker.Progress = func(what string) { a.line.Show("%s: %s", name, what) }
+		asker.CPU = func() (time.Duration, error) {
+			groups, err := load.Groups()
+			return groups[st.ClickHouse.Pid].CPU, err
+		}
 		if side.Results, err = asker.All(ctx, a.questions); err == nil && a.copies > 1 {
 			err = l.scale(ctx, asker, &side)
 		}

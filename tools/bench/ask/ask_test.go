@@ -178,14 +178,14 @@ func TestDifference(t *testing.T) {
 }
 
 func TestReportTable(t *testing.T) {
-	result := Result{Question: "all events", Ms: 1234.4, Rows: 1_234_567, Bytes: 12_345_678, Most: 500, Equal: true}
+	result := Result{Question: "all events", Ms: 1234.4, CPU: 9.94, Rows: 1_234_567, Bytes: 12_345_678, Most: 500, Equal: true}
 	r := Report{Sides: []Side{{Name: "before", Results: []Result{{Question: "all events", Error: "refused", Most: 500}}},
 		{Name: "after", Results: []Result{result}}}}
 	var b strings.Builder
 	if err := r.Write(&b, ""); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"|    1,234 |       1,234,567 |     12.3 |         yes |", "! before, all events: refused"} {
+	for _, want := range []string{"|    1,234 |          9.9 |       1,234,567 |     12.3 |         yes |", "! before, all events: refused"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}

@@ -95,7 +95,7 @@ func (s Stored) String() string {
 func (r *Report) table(w io.Writer, of func(Side) []Result) {
 	lines := [][]string{{"question"}, {"---"}}
 	for _, s := range r.Sides {
-		for _, head := range []string{" ms", " rows read", " MB", " equal"} {
+		for _, head := range []string{" ms", " CPU ms", " rows read", " MB", " equal"} {
 			lines[0] = append(lines[0], s.Name+head)
 			lines[1] = append(lines[1], "--:")
 		}
@@ -134,13 +134,14 @@ func (r *Report) table(w io.Writer, of func(Side) []Result) {
 
 func cells(r Result) []string {
 	if r.Error != "" {
-		return []string{"-", "-", "-", "error"}
+		return []string{"-", "-", "-", "-", "error"}
 	}
 	equal := "no"
 	if r.Equal {
 		equal = "yes"
 	}
-	return []string{milliseconds(r.Ms), thousands(r.Rows), fmt.Sprintf("%.1f", float64(r.Bytes)/1e6), equal}
+	return []string{milliseconds(r.Ms), milliseconds(r.CPU), thousands(r.Rows),
+		fmt.Sprintf("%.1f", float64(r.Bytes)/1e6), equal}
 }
 
 func milliseconds(ms float64) string {
