@@ -26,6 +26,7 @@ import (
 type asking struct {
 	*benchmark
 	plan      ask.Plan
+	aged      bool // ask again after the merges of a day
 	hold      bool
 	copies    int // of all rows, for the questions of scale
 	questions []ask.Question
@@ -49,6 +50,7 @@ func parseAsk(s streams, args []string) (*asking, *benchOptions, error) {
 	scale := fs.String("scale", "",
 		"ask the most usual questions of this `number` of rows, too, as 100M: the rows are copied to earlier days")
 	only := fs.String("only", "", "ask the questions whose name has one of these `texts`, with commas between them")
+	fs.BoolVar(&a.aged, "aged", false, "ask again when weeks that are over are merged, as ClickHouse does after a day")
 	fs.BoolVar(&a.hold, "hold", false, "leave the servers running after the questions, until Ctrl-C")
 	fs.StringVar(&o.json, "json", "", "write the figures as JSON to this `file`; - is standard output, in place of tables")
 	fs.StringVar(&o.penstock, "penstock", "", "`binary` to measure; by default this checkout's, which is built")
@@ -136,24 +138,24 @@ func copies(scale string, rows int) (int, error) {
 
 // all measures both sides. The truth decides about the present one only.
 func (a *asking) all(ctx context.Context, r *ask.Report) error {
-	var failures []string
-	sides := []string{"after"}
+	sides := []string{after}
 	if a.before != "" {
-		sides = []string{"before", "after"}
+		sides = []string{before, after}
 	}
 	program := a.program
 	for _, name := range sides {
 		a.program = program
-		if name == "before" {
+		if name == before {
 			a.program = a.before
 		}
-		side, err := a.side(ctx, name)
-		if err != nil {
+		if err := a.side(ctx, name, r); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		r.Sides = append(r.Sides, side)
-		if name == "after" {
-			failures = ask.Failures(append(side.Results, side.Scaled...))
+	}
+	var failures []string
+	for _, side := range append(r.Sides, r.Scaled...) {
+		if side.Name != before {
+			failures = append(failures, ask.Failures(side)...)
 		}
 	}
 	if len(failures) > 0 {
@@ -162,9 +164,15 @@ func (a *asking) all(ctx context.Context, r *ask.Report) error {
 	return nil
 }
 
+// Names of sides.
+const (
+	before = "before"
+	after  = "after"
+	aged   = "aged" // after, with the merges of a day
+)
+
 // side brings the events through one binary and asks.
-func (a *asking) side(ctx context.Context, name string) (side ask.Side, err error) {
-	side.Name = name
+func (a *asking) side(ctx context.Context, name string, r *ask.Report) error {
 	keys := map[string]string{}
 	a.configure = func(c *config.Config) {
 		c.Receiver.Keys = nil
@@ -177,29 +185,32 @@ func (a *asking) side(ctx context.Context, name string) (side ask.Side, err erro
 			c.LLM.Prices = append(c.LLM.Prices, config.Price{Model: model, Input: t.Input, Output: t.Output})
 		}
 	}
-	err = a.onStack(ctx, true, func(ctx context.Context, st *benchStack) error {
+	return a.onStack(ctx, true, func(ctx context.Context, st *benchStack) error {
 		server := ask.Server{HTTP: st.ClickHouse.HTTP(), Native: st.ClickHouse.Addr(), User: st.ClickHouse.User(),
 			Password: st.ClickHouse.Password(), Database: st.cfg.ClickHouse.Database}
 		l := &loading{asking: a, name: name, st: st, server: server, keys: keys}
-		asker, err := l.load(ctx, &side)
+		loaded, err := l.load(ctx)
 		if err != nil {
 			return err
 		}
-		asker.Before, asker.Runs = name == "before", a.runs
-		asker.Progress = func(what string) { a.line.Show("%s: %s", name, what) }
-		asker.CPU = func() (time.Duration, error) {
-			groups, err := load.Groups()
-			return groups[st.ClickHouse.Pid].CPU, err
+		if err := l.ask(ctx, loaded, a.questions, &r.Sides); err != nil {
+			return err
 		}
-		if side.Results, err = asker.All(ctx, a.questions); err == nil && a.copies > 1 {
-			err = l.scale(ctx, asker, &side)
+		if a.aged && name == after {
+			if err := l.age(ctx, &r.Sides); err != nil {
+				return err
+			}
 		}
-		if err == nil && a.hold && name == "after" {
+		if a.copies > 1 {
+			if err := l.scale(ctx, &r.Scaled); err != nil {
+				return err
+			}
+		}
+		if a.hold && name == after {
 			l.wait(ctx)
 		}
-		return err
+		return nil
 	})
-	return side, err
 }
 
 // loading is the events' way into one stack.
@@ -209,52 +220,68 @@ type loading struct {
 	st     *benchStack
 	server ask.Server
 	keys   map[string]string // by project
+	asker  ask.Asker
+}
+
+// ask asks questions of the rows as they are, and adds a side with the answers.
+func (l *loading) ask(ctx context.Context, side ask.Side, questions []ask.Question, into *[]ask.Side) (err error) {
+	if err := l.describe(ctx, &side); err != nil {
+		return err
+	}
+	l.asker.Progress = func(what string) { l.line.Show("%s: %s", side.Name, what) }
+	if side.Results, err = l.asker.All(ctx, questions); err == nil {
+		*into = append(*into, side)
+	}
+	return err
 }
 
 // load sends all events, and one request more when they are rows. Its events are the only ones of the last 5 minutes.
-func (l *loading) load(ctx context.Context, side *ask.Side) (asker ask.Asker, err error) {
+func (l *loading) load(ctx context.Context) (side ask.Side, err error) {
+	side.Name = l.name
 	r, err := l.st.role(ctx, "receive")
 	if err != nil {
-		return asker, err
+		return side, err
 	}
 	if _, err := l.startLoaders(ctx, l.st); err != nil {
-		return asker, err
+		return side, err
 	}
 	truth, err := ask.OpenTruth(ctx, l.server)
 	if err != nil {
-		return asker, err
+		return side, err
 	}
 	began := time.Now()
 	sent, err := l.send(ctx, "http://"+r.listen+"/v1/events", truth)
 	if err != nil {
-		return asker, err
+		return side, err
 	}
 	if err := l.awaitLoaded(ctx, sent); err != nil {
-		return asker, err
+		return side, err
 	}
 	side.Load = time.Since(began).Seconds()
 	cut := time.Now().Truncate(time.Second).Add(time.Second)
 	time.Sleep(time.Until(cut.Add(time.Second)))
 	live := l.plan.Live(time.Now())
 	if err := l.post(ctx, "http://"+r.listen+"/v1/events?durability=object", live); err != nil {
-		return asker, err
+		return side, err
 	}
 	if err := errors.Join(truth.Add(ctx, live.Rows), truth.Close(ctx)); err != nil {
-		return asker, err
+		return side, err
 	}
 	sent += len(live.Rows)
 	if err := l.awaitLoaded(ctx, sent); err != nil {
-		return asker, err
+		return side, err
 	}
 	if err := l.awaitMerged(ctx); err != nil {
-		return asker, err
+		return side, err
 	}
 	side.Sent = sent
-	if err := l.describe(ctx, side); err != nil {
-		return asker, err
-	}
 	subjects, err := ask.FindSubjects(ctx, l.server, l.plan.Users(), cut)
-	return ask.Asker{Server: l.server, Subjects: subjects}, err
+	l.asker = ask.Asker{Server: l.server, Subjects: subjects, Before: l.name == before, Runs: l.runs,
+		CPU: func() (time.Duration, error) {
+			groups, err := load.Groups()
+			return groups[l.st.ClickHouse.Pid].CPU, err
+		}}
+	return side, err
 }
 
 // send sends the plan and tells the truth. The last request is answered when all are in the bucket.
@@ -377,8 +404,27 @@ func (l *loading) wait(ctx context.Context) {
 	<-ctx.Done()
 }
 
+// age merges what is older than a week, as ClickHouse does when nothing has come into a partition for a day, and asks
+// again.
+func (l *loading) age(ctx context.Context, into *[]ask.Side) error {
+	began := time.Now()
+	partitions, err := l.server.Query(ctx, "SELECT DISTINCT partition FROM system.parts WHERE active "+
+		"AND database = currentDatabase() AND table = 'events' AND toDateOrZero(partition) < today() - 6")
+	if err != nil {
+		return err
+	}
+	for i, row := range partitions.Rows {
+		l.line.Show("%s: merging %d of %d partitions", l.name, i+1, len(partitions.Rows))
+		sql := fmt.Sprintf("OPTIMIZE TABLE events PARTITION '%s' FINAL", row[0])
+		if _, err := l.server.Query(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return l.ask(ctx, ask.Side{Name: aged, Load: time.Since(began).Seconds()}, l.questions, into)
+}
+
 // scale copies all rows to earlier times, and asks again. Sessions and ids are others, users are the same.
-func (l *loading) scale(ctx context.Context, asker ask.Asker, side *ask.Side) error {
+func (l *loading) scale(ctx context.Context, into *[]ask.Side) error {
 	began := time.Now()
 	for i := 1; i < l.copies; i++ {
 		l.line.Show("%s: copy %d of %d", l.name, i, l.copies-1)
@@ -389,20 +435,11 @@ func (l *loading) scale(ctx context.Context, asker ask.Asker, side *ask.Side) er
 	if err := l.awaitMerged(ctx); err != nil {
 		return err
 	}
-	side.Copy = time.Since(began).Seconds()
-	side.Scale = &ask.Stored{}
-	var large ask.Side
-	if err := l.describe(ctx, &large); err != nil {
-		return err
-	}
-	*side.Scale = large.Stored
 	var some []ask.Question
 	for _, q := range l.questions {
 		if q.Scale {
 			some = append(some, q)
 		}
 	}
-	var err error
-	side.Scaled, err = asker.All(ctx, some)
-	return err
+	return l.ask(ctx, ask.Side{Name: l.name, Load: time.Since(began).Seconds()}, some, into)
 }

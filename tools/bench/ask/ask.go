@@ -105,13 +105,13 @@ func (a Asker) ask(ctx context.Context, q Question) (Result, error) {
 	return r, nil
 }
 
-// Failures are what is wrong with the results of the present schema, whose answers have to be right.
-func Failures(results []Result) (all []string) {
-	for _, r := range results {
+// Failures are what is wrong with the answers of a side that have to be right.
+func Failures(side Side) (all []string) {
+	for _, r := range side.Results {
 		if r.Error != "" {
-			all = append(all, r.Question+": "+r.Error)
+			all = append(all, side.Name+", "+r.Question+": "+r.Error)
 		} else if !r.Equal {
-			all = append(all, r.Question+": "+r.Differs)
+			all = append(all, side.Name+", "+r.Question+": "+r.Differs)
 		}
 	}
 	return all

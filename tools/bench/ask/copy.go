@@ -31,7 +31,8 @@ func Copy(ctx context.Context, s Server, number int) error {
 		names, values = append(names, name), append(values, value)
 	}
 	_, err = s.Query(ctx, fmt.Sprintf("INSERT INTO events (%s) SELECT %s FROM events "+
-		"WHERE NOT match(object, '-[0-9]+$') SETTINGS max_partitions_per_insert_block = 1000", strings.Join(names, ", "),
+		"WHERE NOT match(object, '-[0-9]+$') SETTINGS max_partitions_per_insert_block = 1000, "+
+		"max_insert_threads = 2", strings.Join(names, ", "),
 		strings.Join(values, ", ")))
 	return err
 }

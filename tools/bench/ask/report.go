@@ -19,27 +19,19 @@ type Report struct {
 	Machine report.Machine `json:"machine"`
 	Events  int            `json:"events"` // without resends
 	Sides   []Side         `json:"sides"`
+	Scaled  []Side         `json:"scaled,omitempty"` // the same with more rows
 }
 
-// Stored is how the rows of events are stored.
-type Stored struct {
-	Rows       int64 `json:"rows"` // with resends that are not merged
-	Parts      int64 `json:"parts"`
-	Partitions int64 `json:"partitions"`
-	Bytes      int64 `json:"bytes_on_disk"`
-}
-
-// Side is one binary and its schema.
+// Side is one binary and its schema, or a later state of its tables.
 type Side struct {
-	Name    string   `json:"name"`
-	Sent    int      `json:"sent"`         // events, resends included
-	Load    float64  `json:"load_seconds"` // from the first request to the last row
-	Stored           // before the copies
-	Results []Result `json:"results"`
-
-	Copy   float64  `json:"copy_seconds,omitempty"` // merges included
-	Scale  *Stored  `json:"scale,omitempty"`
-	Scaled []Result `json:"scaled,omitempty"`
+	Name       string   `json:"name"`
+	Sent       int      `json:"sent,omitempty"` // events, resends included; 0: no more than the side before
+	Load       float64  `json:"load_seconds"`   // until the rows were as they are
+	Rows       int64    `json:"rows"`           // with resends that are not merged
+	Parts      int64    `json:"parts"`
+	Partitions int64    `json:"partitions"`
+	Bytes      int64    `json:"bytes_on_disk"`
+	Results    []Result `json:"results"`
 }
 
 // Write prints the tables, and writes JSON to a file; - prints JSON only.
@@ -65,49 +57,47 @@ func (r *Report) print(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "bench ask: %d cores (%s), %d MiB, %s, %s %s, penstock %s\n", m.Cores, m.CPU, m.MemoryMiB, m.FileSystem,
 		m.OS, m.Kernel, r.Version)
-	for _, s := range r.Sides {
-		fmt.Fprintf(w, "%s: %d events sent in %.0f s; %s\n", s.Name, s.Sent, s.Load, s.Stored)
-	}
-	r.table(w, func(s Side) []Result { return s.Results })
-	for _, s := range r.Sides {
-		if s.Scale != nil {
-			fmt.Fprintf(w, "\n%s: copied in %.0f s; %s\n", s.Name, s.Copy, *s.Scale)
+	for _, sides := range [][]Side{r.Sides, r.Scaled} {
+		if len(sides) == 0 {
+			continue
 		}
-	}
-	if r.Sides[0].Scale != nil {
-		r.table(w, func(s Side) []Result { return s.Scaled })
-	}
-	for _, s := range r.Sides {
-		for _, result := range append(s.Results, s.Scaled...) {
-			if why := result.Error + result.Differs; why != "" {
-				fmt.Fprintf(w, "! %s, %s: %.400s\n", s.Name, result.Question, why)
+		fmt.Fprintln(w)
+		for _, s := range sides {
+			fmt.Fprintf(w, "%s: %d events sent, after %.0f s %d rows in %d parts of %d partitions, %.1f bytes each\n",
+				s.Name, s.Sent, s.Load, s.Rows, s.Parts, s.Partitions, float64(s.Bytes)/float64(max(1, s.Rows)))
+		}
+		table(w, sides)
+		for _, s := range sides {
+			for _, result := range s.Results {
+				if why := result.Error + result.Differs; why != "" {
+					fmt.Fprintf(w, "! %s, %s: %.400s\n", s.Name, result.Question, why)
+				}
 			}
 		}
 	}
 }
 
-func (s Stored) String() string {
-	return fmt.Sprintf("%d rows in %d parts of %d partitions, %.1f bytes each", s.Rows, s.Parts, s.Partitions,
-		float64(s.Bytes)/float64(max(1, s.Rows)))
-}
-
 // table prints a Markdown table with a line for each question, and columns for each side.
-func (r *Report) table(w io.Writer, of func(Side) []Result) {
+func table(w io.Writer, sides []Side) {
 	lines := [][]string{{"question"}, {"---"}}
-	for _, s := range r.Sides {
+	for _, s := range sides {
 		for _, head := range []string{" ms", " CPU ms", " rows read", " MB", " equal"} {
 			lines[0] = append(lines[0], s.Name+head)
 			lines[1] = append(lines[1], "--:")
 		}
 	}
 	lines[0], lines[1] = append(lines[0], "limit, ms"), append(lines[1], "--:")
-	for i, first := range of(r.Sides[0]) {
+	for i, first := range sides[0].Results {
 		line := []string{first.Question}
-		for _, s := range r.Sides {
-			line = append(line, cells(of(s)[i])...)
+		for _, s := range sides {
+			line = append(line, cells(s.Results[i])...)
 		}
 		lines = append(lines, append(line, fmt.Sprintf("%.0f", first.Most)))
 	}
+	writeAligned(w, lines)
+}
+
+func writeAligned(w io.Writer, lines [][]string) {
 	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
 		for i, cell := range line {
