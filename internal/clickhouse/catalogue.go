@@ -23,16 +23,16 @@ type Catalogue struct {
 	examples bool
 	log      *slog.Logger
 	metrics  catalogueMetrics
-	started  sync.Once
-	writing  sync.Mutex // held while counts are written or read
+	writing  sync.Mutex // held while counts are written or read: none is on its way then
+	reading  sync.Mutex
+	read     time.Time // when it was tried last; guarded by reading
 
 	mu       sync.Mutex
 	limit    int // max_dynamic_paths of the table; 0: not known
 	projects allPaths
 	pending  map[propertyKey]propertyCount
 	timer    *time.Timer // until the next write; nil: nothing is to be written
-	read     time.Time
-	failing  bool // the last write or read failed
+	failing  bool        // the last write or read failed
 	closed   bool
 }
 
@@ -89,10 +89,15 @@ func (db *DB) Catalogue(opts CatalogueOptions) {
 		projects: allPaths{}, pending: map[propertyKey]propertyCount{}}
 }
 
-// start reads once what is known. If that fails, numbers have one type within a
-// block, and the next write reads again.
-func (c *Catalogue) start(ctx context.Context) {
-	c.started.Do(func() { c.settle("read", c.refresh(ctx)) })
+// renew reads what all loaders have found, unless it was read lately. If that fails,
+// numbers have one type within a block.
+func (c *Catalogue) renew(ctx context.Context) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if time.Since(c.read) > catalogueRefresh {
+		c.settle("read", c.refresh(ctx))
+		c.read = time.Now()
+	}
 }
 
 // survey counts a block's values. Numbers are not changed in a block that is sent
@@ -201,17 +206,11 @@ func (c *Catalogue) warn(project string, p *projectPaths) {
 		"project", project, "max_dynamic_paths", c.limit, "most", p.worst())
 }
 
-// tick writes what is pending, and reads what other loaders have found.
+// tick writes what is pending.
 func (c *Catalogue) tick() {
 	ctx, cancel := context.WithTimeout(context.Background(), catalogueTimeout)
 	defer cancel()
 	err := c.flush(ctx)
-	c.mu.Lock()
-	stale := time.Since(c.read) > catalogueRefresh
-	c.mu.Unlock()
-	if err == nil && stale {
-		err = c.refresh(ctx)
-	}
 	c.settle("write", err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -274,6 +273,8 @@ func (c *Catalogue) flush(ctx context.Context) error {
 
 // refresh reads the paths of all projects.
 func (c *Catalogue) refresh(ctx context.Context) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, catalogueTimeout)
 	defer cancel()
 	limit, err := c.db.maxDynamicPaths(ctx, c.table)
@@ -303,7 +304,9 @@ func (c *Catalogue) refresh(ctx context.Context) error {
 	for k := range c.pending { // what is not written yet
 		if p := projects.of(k.project); k.path != "" {
 			p.add(k.path)
-			p.floats[k.path] = p.floats[k.path] || k.kind == "Float64"
+			if k.kind == "Float64" {
+				p.floats[k.path] = true
+			}
 		}
 	}
 	for name, p := range projects {
@@ -314,7 +317,7 @@ func (c *Catalogue) refresh(ctx context.Context) error {
 			exploding++
 		}
 	}
-	c.projects, c.limit, c.read = projects, limit, time.Now()
+	c.projects, c.limit = projects, limit
 	c.metrics.exploding.Set(float64(exploding))
 	return nil
 }

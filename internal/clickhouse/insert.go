@@ -31,7 +31,7 @@ func (db *DB) NewBlock(ctx context.Context, table, object string, generation uin
 	}
 	b := &Block{db: db, table: table, object: object, generation: generation, text: !columnar, columns: db.natives.Block()}
 	if c := db.catalogue; c != nil && c.table == table && columnar {
-		c.start(ctx)
+		c.renew(ctx)
 		b.catalogue = c
 	}
 	return b, nil

@@ -20,7 +20,8 @@ func TestColumns(t *testing.T) {
 	send(`[{"name":"before","properties":{"level":1}},{"name":"before","properties":{"level":"none"}}]`)
 	s.rows("events", 2)
 	s.config(`clickhouse: {columns: [{name: level, type: Int64}, {name: x, path: position.x, type: Float64}, {name: land, type: LowCardinality(String)}]}`)
-	if out := s.must("setup"); !strings.Contains(out, "events: added level, x, land") {
+	if out := s.must("setup"); !strings.Contains(out, "events: added level, x, land") ||
+		!strings.Contains(out, "columns        ok  events: written into") {
 		t.Errorf("setup: %s", out)
 	}
 	send(`[{"name":"after","properties":{"level":7,"position":{"x":2.5}}},{"name":"after","properties":{"level":{"odd":[1]},"position":3}},
