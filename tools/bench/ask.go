@@ -207,7 +207,7 @@ func (a *asking) side(ctx context.Context, name string, r *ask.Report) error {
 			}
 		}
 		if a.hold && name == after {
-			l.wait(ctx)
+			l.wait(ctx, r)
 		}
 		return nil
 	})
@@ -396,9 +396,12 @@ func (l *loading) number(ctx context.Context, sql string) (int64, error) {
 	return strconv.ParseInt(text, 10, 64)
 }
 
-// wait leaves the server to whoever has more questions.
-func (l *loading) wait(ctx context.Context) {
+// wait prints the figures and leaves the server to whoever has more questions.
+func (l *loading) wait(ctx context.Context, r *ask.Report) {
 	l.line.End()
+	if err := r.Write(os.Stderr, ""); err != nil {
+		return
+	}
 	fmt.Fprintf(os.Stderr, "%s: %s/?database=%s; Ctrl-C to go on\n", l.name, l.st.ClickHouse.HTTPWithPassword(),
 		l.server.Database)
 	<-ctx.Done()

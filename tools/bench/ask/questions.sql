@@ -311,7 +311,6 @@ FROM truth.calls WHERE project = 'chat' AND time > now() - INTERVAL 7 DAY AND st
 GROUP BY model, error ORDER BY n DESC
 
 -- question LLM: words in the prompt, 30 days
--- most 150
 -- before
 SELECT time, model, input
 FROM llm_calls WHERE project = 'chat' AND time > now() - INTERVAL 30 DAY AND input ILIKE '%refund password%'
@@ -358,7 +357,6 @@ FROM truth.calls WHERE project = 'chat' AND time > now() - INTERVAL 30 DAY
 GROUP BY day, m ORDER BY day DESC, m
 
 -- question LLM: words in the prompt, from the events
--- most 150
 -- before
 SELECT timestamp FROM events FINAL
 WHERE project = 'chat' AND name = 'llm_call' AND properties.input.:String ILIKE '%refund password%'
