@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -242,7 +243,8 @@ func (l *loading) load(ctx context.Context) (side ask.Side, err error) {
 	if err != nil {
 		return side, err
 	}
-	if _, err := l.startLoaders(ctx, l.st); err != nil {
+	loaders, err := l.startLoaders(ctx, l.st)
+	if err != nil {
 		return side, err
 	}
 	truth, err := ask.OpenTruth(ctx, l.server)
@@ -275,6 +277,14 @@ func (l *loading) load(ctx context.Context) (side ask.Side, err error) {
 		return side, err
 	}
 	side.Sent = sent
+	for _, p := range loaders { // they refresh rollups, too, which would disturb the questions
+		p.Stop(ctx)
+	}
+	if l.name != before {
+		if side.Rollups, err = l.refresh(ctx); err != nil {
+			return side, err
+		}
+	}
 	subjects, err := ask.FindSubjects(ctx, l.server, l.plan.Users(), cut)
 	l.asker = ask.Asker{Server: l.server, Subjects: subjects, Before: l.name == before, Runs: l.runs,
 		CPU: func() (time.Duration, error) {
@@ -282,6 +292,18 @@ func (l *loading) load(ctx context.Context) (side ask.Side, err error) {
 			return groups[l.st.ClickHouse.Pid].CPU, err
 		}}
 	return side, err
+}
+
+// refresh computes the rollups and returns how many seconds it took.
+func (l *loading) refresh(ctx context.Context) (float64, error) {
+	l.line.Show("%s: refreshing rollups", l.name)
+	began := time.Now()
+	out, err := exec.CommandContext(ctx, l.program, // #nosec G204 -- the binary to measure
+		"rollups", "refresh", "--config", l.st.config).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("penstock rollups refresh: %w\n%s", err, out)
+	}
+	return time.Since(began).Seconds(), l.awaitMerged(ctx)
 }
 
 // send sends the plan and tells the truth. The last request is answered when all are in the bucket.

@@ -17,6 +17,9 @@
 -- all
 SELECT toDate(timestamp) AS day, uniqExact(user_id) AS users
 FROM {T} WHERE project = 'game' AND timestamp >= today() - 29 GROUP BY day ORDER BY day DESC
+-- after
+SELECT day, count() AS users
+FROM daily_users WHERE project = 'game' AND day >= today() - 29 GROUP BY day ORDER BY day DESC
 
 -- question daily users by session_start
 -- all
@@ -31,6 +34,14 @@ FROM
 (
     SELECT toDate(timestamp) AS day, uniqState(user_id) AS s
     FROM {T} WHERE project = 'game' AND timestamp >= today() - 29 GROUP BY day
+)
+ORDER BY day DESC
+-- after
+SELECT day, uniqMerge(s) OVER (ORDER BY day ROWS BETWEEN 6 PRECEDING AND CURRENT ROW) AS wau,
+    uniqMerge(s) OVER (ORDER BY day ROWS BETWEEN 29 PRECEDING AND CURRENT ROW) AS mau
+FROM
+(
+    SELECT day, uniqState(user_id) AS s FROM daily_users WHERE project = 'game' AND day >= today() - 29 GROUP BY day
 )
 ORDER BY day DESC
 
@@ -86,6 +97,9 @@ FROM truth.events WHERE project = 'game' AND timestamp >= today() - 29 GROUP BY 
 -- all
 SELECT timestamp, name, session_id
 FROM {T} WHERE project = 'game' AND user_id = '{user}' AND timestamp >= today() - 29 ORDER BY timestamp
+-- after
+SELECT timestamp, name, session_id
+FROM user_timeline(project = 'game', user = '{user}') WHERE timestamp >= today() - 29 ORDER BY timestamp
 
 -- question timeline of a user, all
 -- most 100
@@ -94,8 +108,7 @@ FROM {T} WHERE project = 'game' AND user_id = '{user}' AND timestamp >= today() 
 SELECT * FROM events FINAL
 WHERE project = 'game' AND user_id = '{user}' AND timestamp >= today() - 29 ORDER BY timestamp
 -- after
-SELECT * FROM events_once
-WHERE project = 'game' AND user_id = '{user}' AND timestamp >= today() - 29 ORDER BY timestamp
+SELECT * FROM user_timeline(project = 'game', user = '{user}') WHERE timestamp >= today() - 29 ORDER BY timestamp
 -- truth
 SELECT timestamp, name, session_id, properties FROM truth.events
 WHERE project = 'game' AND user_id = '{user}' AND timestamp >= today() - 29 ORDER BY timestamp
@@ -108,6 +121,9 @@ SELECT timestamp, name, session_id, properties FROM ({ask}) ORDER BY timestamp
 -- all
 SELECT timestamp, name, properties
 FROM {T} WHERE project = 'game' AND session_id = '{session}' ORDER BY timestamp
+-- after
+SELECT timestamp, name, properties
+FROM session_events(project = 'game', session = '{session}') ORDER BY timestamp
 
 -- question rare property
 -- before
@@ -119,22 +135,26 @@ SELECT count() FROM truth.events WHERE project = 'game' AND rare = 1
 
 -- question property keys of a name
 -- before
-SELECT arrayJoin(JSONAllPaths(properties)) AS p, count() AS n
-FROM events FINAL WHERE project = 'game' AND name = 'purchase' GROUP BY p ORDER BY n DESC
+SELECT arrayJoin(JSONAllPaths(properties)) AS path, count() AS n
+FROM events FINAL WHERE project = 'game' AND name = 'purchase' GROUP BY path ORDER BY n DESC
 -- after
-SELECT arrayJoin(JSONAllPaths(properties)) AS p, count() AS n
-FROM events_once WHERE project = 'game' AND name = 'purchase' GROUP BY p ORDER BY n DESC
+SELECT path, sum(events) AS n
+FROM property_catalogue WHERE project = 'game' AND name = 'purchase' GROUP BY path ORDER BY n DESC
+-- check
+SELECT path FROM ({ask}) ORDER BY path
 -- truth
-SELECT arrayJoin(paths) AS p, count() AS n
-FROM truth.events WHERE project = 'game' AND name = 'purchase' GROUP BY p ORDER BY n DESC
+SELECT DISTINCT arrayJoin(paths) AS path FROM truth.events WHERE project = 'game' AND name = 'purchase' ORDER BY path
 
 -- question property keys of all names
 -- before
-SELECT name, arrayJoin(JSONAllPaths(properties)) AS p, count() AS n FROM events FINAL GROUP BY name, p ORDER BY n DESC
+SELECT name, arrayJoin(JSONAllPaths(properties)) AS path, count() AS n
+FROM events FINAL GROUP BY name, path ORDER BY n DESC
 -- after
-SELECT name, arrayJoin(JSONAllPaths(properties)) AS p, count() AS n FROM events_once GROUP BY name, p ORDER BY n DESC
+SELECT name, path, sum(events) AS n FROM property_catalogue GROUP BY name, path ORDER BY n DESC
+-- check
+SELECT name, path FROM ({ask}) ORDER BY name, path
 -- truth
-SELECT name, arrayJoin(paths) AS p, count() AS n FROM truth.events GROUP BY name, p ORDER BY n DESC
+SELECT DISTINCT name, arrayJoin(paths) AS path FROM truth.events ORDER BY name, path
 
 -- question top error messages, 7 days
 -- before
@@ -186,7 +206,7 @@ SELECT count() FROM {T} WHERE timestamp > now() - 300
 -- before
 SELECT project, max(received_at) AS last FROM events FINAL GROUP BY project ORDER BY project
 -- after
-SELECT project, max(received_at) AS last FROM events_once GROUP BY project ORDER BY project
+SELECT project, last_received_at AS last FROM freshness ORDER BY project
 -- truth
 SELECT project, max(live) FROM truth.events GROUP BY project ORDER BY project
 -- check
@@ -245,6 +265,17 @@ FROM
 SELECT toDate(timestamp) AS day, sum(properties.price.:Float64), uniq(user_id)
 FROM events FINAL WHERE project = 'game' AND timestamp >= today() - 29 GROUP BY day ORDER BY day DESC
 -- after
+SELECT day, sum(revenue), count()
+FROM daily_users WHERE project = 'game' AND day >= today() - 29 GROUP BY day ORDER BY day DESC
+-- truth
+SELECT toDate(timestamp) AS day, sum(price), uniq(user_id)
+FROM truth.events WHERE project = 'game' AND timestamp >= today() - 29 GROUP BY day ORDER BY day DESC
+
+-- question revenue by day, from the events
+-- before
+SELECT toDate(timestamp) AS day, sum(accurateCastOrNull(properties.price, 'Float64')), uniq(user_id)
+FROM events FINAL WHERE project = 'game' AND timestamp >= today() - 29 GROUP BY day ORDER BY day DESC
+-- after
 SELECT toDate(timestamp) AS day, sum(num(properties.price)), uniq(user_id)
 FROM events FINAL WHERE project = 'game' AND timestamp >= today() - 29 GROUP BY day ORDER BY day DESC
 -- truth
@@ -260,6 +291,18 @@ FROM llm_calls WHERE project = 'chat' AND time > now() - INTERVAL 30 DAY GROUP B
 -- truth
 SELECT toDate(time) AS day, model, count(), sum(input_tokens), sum(output_tokens), sum(cost_usd)
 FROM truth.calls WHERE project = 'chat' AND time > now() - INTERVAL 30 DAY GROUP BY day, model ORDER BY day DESC, model
+
+-- question LLM: the same for whole days
+-- most 150
+-- before
+SELECT toDate(time) AS day, model, count(), sum(input_tokens), sum(output_tokens), sum(ifNull(cost_usd, 0))
+FROM llm_calls WHERE project = 'chat' AND time >= today() - 29 GROUP BY day, model ORDER BY day DESC, model
+-- after
+SELECT day, model, sum(calls), sum(input_tokens), sum(output_tokens), sum(cost_usd)
+FROM llm_daily WHERE project = 'chat' AND day >= today() - 29 GROUP BY day, model ORDER BY day DESC, model
+-- truth
+SELECT toDate(time) AS day, model, count(), sum(input_tokens), sum(output_tokens), sum(ifNull(cost_usd, 0))
+FROM truth.calls WHERE project = 'chat' AND time >= today() - 29 GROUP BY day, model ORDER BY day DESC, model
 
 -- question LLM: the same without a project
 -- most 150

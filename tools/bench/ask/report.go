@@ -25,9 +25,10 @@ type Report struct {
 // Side is one binary and its schema, or a later state of its tables.
 type Side struct {
 	Name       string   `json:"name"`
-	Sent       int      `json:"sent,omitempty"` // events, resends included; 0: no more than the side before
-	Load       float64  `json:"load_seconds"`   // until the rows were as they are
-	Rows       int64    `json:"rows"`           // with resends that are not merged
+	Sent       int      `json:"sent,omitempty"`            // events, resends included; 0: no more than the side before
+	Load       float64  `json:"load_seconds"`              // until the rows were as they are
+	Rollups    float64  `json:"rollups_seconds,omitempty"` // to compute all rollups
+	Rows       int64    `json:"rows"`                      // with resends that are not merged
 	Parts      int64    `json:"parts"`
 	Partitions int64    `json:"partitions"`
 	Bytes      int64    `json:"bytes_on_disk"`
@@ -63,8 +64,9 @@ func (r *Report) print(w io.Writer) {
 		}
 		fmt.Fprintln(w)
 		for _, s := range sides {
-			fmt.Fprintf(w, "%s: %d events sent, after %.0f s %d rows in %d parts of %d partitions, %.1f bytes each\n",
-				s.Name, s.Sent, s.Load, s.Rows, s.Parts, s.Partitions, float64(s.Bytes)/float64(max(1, s.Rows)))
+			fmt.Fprintf(w, "%s: %d events sent, after %.0f s %d rows in %d parts of %d partitions, %.1f bytes each; "+
+				"rollups took %.0f s\n", s.Name, s.Sent, s.Load, s.Rows, s.Parts, s.Partitions,
+				float64(s.Bytes)/float64(max(1, s.Rows)), s.Rollups)
 		}
 		table(w, sides)
 		for _, s := range sides {
