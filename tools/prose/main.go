@@ -91,7 +91,7 @@ func printSentences(w io.Writer, pages []*page, long, sample int) {
 			all = append(all, s)
 		}
 	}
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] }) // #nosec G404 -- a sample for readers
 	for _, s := range all[:min(sample, len(all))] {
 		fmt.Fprintln(w, s.text)
 	}
