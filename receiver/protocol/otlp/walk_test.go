@@ -81,7 +81,7 @@ func TestFieldsInAnyOrder(t *testing.T) {
 	}
 	span := field(2, marshal(t, &tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "n"}))
 	unknown := protowire.AppendFixed64(protowire.AppendTag(nil, 77, protowire.Fixed64Type), 1)
-	unknown = protowire.AppendVarint(protowire.AppendTag(unknown, 2, protowire.VarintType), 5) // a known number of another kind
+	unknown = protowire.AppendVarint(protowire.AppendTag(unknown, 2, protowire.VarintType), 5)
 	scope := field(1, marshal(t, &commonpb.InstrumentationScope{Name: "s", Version: "1", DroppedAttributesCount: 2}))
 	scoped := append(append(append(unknown, span...), scope...), field(3, []byte("of-scope"))...)
 	group := append(append(append(append(part("a", "1"), field(2, scoped)...), unknown...), field(3, []byte("of-resource"))...),
