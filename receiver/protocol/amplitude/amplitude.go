@@ -78,7 +78,11 @@ func (Protocol) Map(d *protocol.Draft, members []jsonscan.Member) {
 	}
 	for i := range members {
 		switch m := &members[i]; string(m.Key) {
-		case "event_type", "user_id", "session_id", "time", "library", "event_properties":
+		case "event_type", "user_id", "session_id", "time", "event_properties":
+		case "library":
+			if protocol.PlainText(m.Value) == nil { // it is no text
+				d.Keep(m)
+			}
 		case "insert_id":
 			d.KeepID(m)
 		default:

@@ -29,6 +29,8 @@ func TestEvents(t *testing.T) {
 		{`{"api_key":"KEY","events":[{"event_type":"$identify","device_id":"d","session_id":-1,"insert_id":"no uuid","user_properties":{"$set":{"plan":"pro"}},"groups":{"guild":"g"},"library":"http"}]}`,
 			intake.Said("$identify", "d", "", "", "",
 				`{"$envelope":{"device_id":"d","insert_id":"no uuid","user_properties":{"$set":{"plan":"pro"}},"groups":{"guild":"g"}}}`, `{"name":"http"}`)},
+		{`{"api_key":"KEY","events":[{"event_type":"shot","library":{"name":"own"},"session_id":null}]}`,
+			intake.Said("shot", "", "", "", "", `{"$envelope":{"library":{"name":"own"}}}`, "")},
 		{`{"events":[{"event_type":"shot","user_id":7,"event_properties":null}],"api_key":"KEY"}`,
 			intake.Said("shot", "7", "", "", "", `{}`, "")},
 	} {

@@ -25,6 +25,18 @@ func TestEvents(t *testing.T) {
 			intake.Said("llm_call", "u", "s", intake.UUID, "", `{`+request+`,"timing":{"startTime":{"seconds":"x"}}}`, "")},
 		{"/custom/v1/log", `{"providerRequest":{"json":{"_type":"tool"}},"timing":null}`, nil,
 			intake.Said("tool", "", "", "", "", `{"providerRequest":{"json":{"_type":"tool"}},"timing":null}`, "")},
+		// A latency of the client's own is not lost.
+		{"/custom/v1/log", `{"latency_ms":5,` + timing + `}`, nil, intake.Said("llm_call", "", "", "", "",
+			`{"latency_ms":1380,`+timing+`,"$envelope":{"latency_ms":5}}`, "")},
+		{"/custom/v1/log", `{"latency_ms":5,"timing":{"startTime":{"seconds":2},"endTime":{"seconds":1}}}`, nil,
+			intake.Said("llm_call", "", "", "", "", `{"timing":{"startTime":{"seconds":2},"endTime":{"seconds":1}},"latency_ms":5}`,
+				"")},
+		{"/anthropic/v1/log", `{"timing":{"startTime":{"seconds":-1},"endTime":{"seconds":1e99}}}`, nil,
+			intake.Said("llm_call", "", "", "", "", `{"timing":{"startTime":{"seconds":-1},"endTime":{"seconds":1e99}}}`, "")},
+		// Milliseconds that are none count as 0.
+		{"/googleapis/v1/log", `{"timing":{"startTime":{"seconds":1795514400,"milliseconds":"x"}}}`, nil,
+			intake.Said("llm_call", "", "", "", "2026-11-24T10:00:00.000Z",
+				`{"timing":{"startTime":{"seconds":1795514400,"milliseconds":"x"}}}`, "")},
 	} {
 		r, s := receivertest.Start(nil)
 		w := httptest.NewRecorder()
@@ -38,12 +50,11 @@ func TestEvents(t *testing.T) {
 		}
 		c.want.Check(t, c.body, s)
 	}
-	r, s := receivertest.Start(nil)
-	w := httptest.NewRecorder()
-	req := receivertest.WithKey(intake.Post("/custom/v1/log", `{`+request+`}`))
-	req.Header.Set("Helicone-User-Id", strings.Repeat("u", protocol.MaxID+1))
-	r.ServeHTTP(w, req)
-	if w.Code != 400 || len(s.Failures) != 1 || s.Failures[0].Code != "field_too_long" {
-		t.Errorf("a long user: got %d %s", w.Code, w.Body)
+	for _, user := range []string{strings.Repeat("u", protocol.MaxID+1), strings.Repeat("u\xff", protocol.MaxID/2)} {
+		r, s := receivertest.Start(nil)
+		w := intake.Do(r, receivertest.WithKey(intake.Post("/custom/v1/log", `{`+request+`}`, "Helicone-User-Id", user)))
+		if w.Code != 400 || s.Codes() != "-1:field_too_long" && s.Codes() != "0:field_too_long" {
+			t.Errorf("a long user, %.10q…: got %d %s", user, w.Code, w.Body)
+		}
 	}
 }

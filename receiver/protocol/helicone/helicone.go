@@ -33,6 +33,8 @@ func (p helicone) Events(r *protocol.Request, body []byte, to protocol.Sink) *er
 func (helicone) Map(d *protocol.Draft, members []jsonscan.Member) {
 	d.Name = []byte(protocol.LLMCall)
 	var meta []byte
+	var own *jsonscan.Member // latency_ms, which no client sends, but one may
+	timed := false
 	for i := range members {
 		m := &members[i]
 		switch string(m.Key) {
@@ -49,24 +51,32 @@ func (helicone) Map(d *protocol.Draft, members []jsonscan.Member) {
 				d.SetTime(&jsonscan.Member{Key: []byte("timing.startTime"), Value: strconv.AppendInt(nil, begin, 10),
 					Kind: jsonscan.Number})
 			}
-			if began && ended && end >= begin {
+			if timed = began && ended && end >= begin; timed {
 				d.Property(&jsonscan.Member{Key: []byte("latency_ms"), Value: strconv.AppendInt(nil, end-begin, 10),
 					Kind: jsonscan.Number})
 			}
+		case "latency_ms":
+			own = m
+			continue
 		}
-		if string(m.Key) != "latency_ms" {
-			d.Property(m)
-		}
+		d.Property(m)
+	}
+	switch {
+	case own != nil && timed:
+		d.Keep(own)
+	case own != nil:
+		d.Property(own)
 	}
 	said := func(name string, limit int) []byte {
 		value := []byte(d.Request.Header.Get(name))
 		if len(value) == 0 {
 			value = protocol.PlainText(protocol.Dig(meta, name))
 		}
+		value = bytes.ToValidUTF8(value, []byte("\uFFFD"))
 		if len(value) > limit {
 			d.Fail(errcode.FieldTooLong.Errorf("%q has %d bytes, the limit is %d", name, len(value), limit))
 		}
-		return bytes.ToValidUTF8(value, []byte("\uFFFD"))
+		return value
 	}
 	d.SetID(said("Helicone-Request-Id", protocol.MaxID))
 	d.User, d.Session = said("Helicone-User-Id", protocol.MaxID), said("Helicone-Session-Id", protocol.MaxID)

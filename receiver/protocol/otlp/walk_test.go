@@ -81,6 +81,7 @@ func TestFieldsInAnyOrder(t *testing.T) {
 	}
 	span := field(2, marshal(t, &tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "n"}))
 	unknown := protowire.AppendFixed64(protowire.AppendTag(nil, 77, protowire.Fixed64Type), 1)
+	// A known number, of another kind.
 	unknown = protowire.AppendVarint(protowire.AppendTag(unknown, 2, protowire.VarintType), 5)
 	scope := field(1, marshal(t, &commonpb.InstrumentationScope{Name: "s", Version: "1", DroppedAttributesCount: 2}))
 	scoped := append(append(append(unknown, span...), scope...), field(3, []byte("of-scope"))...)

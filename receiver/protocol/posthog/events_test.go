@@ -27,6 +27,8 @@ func TestEvents(t *testing.T) {
 		{"/batch", `{"token":"KEY","batch":[{"event":"shot","properties":{"distinct_id":7},"library":"x","library_version":"y","uuid":"no","$set":{"a":1}}]}`,
 			intake.Said("shot", "7", "", "", "", `{"distinct_id":7,"$set":{"a":1},"$envelope":{"uuid":"no"}}`,
 				`{"name":"x","version":"y"}`)},
+		{"/batch", `{"token":"KEY","batch":[{"event":"shot","library":{"x":1},"library_version":[2]}]}`,
+			intake.Said("shot", "", "", "", "", `{"$envelope":{"library":{"x":1},"library_version":[2]}}`, "")},
 		{"/capture", `{"api_key":"KEY","event":"shot","distinct_id":"u","offset":5}`,
 			intake.Said("shot", "u", "", "", "", `{"$envelope":{"offset":5}}`, "")},
 		{"/e/?ip=1&ver=1.0", `[{"event":"shot","properties":{"token":"KEY","distinct_id":"u","$lib":"web"}}]`,

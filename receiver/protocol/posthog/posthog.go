@@ -137,8 +137,11 @@ func (capture) Map(to *protocol.Draft, members []jsonscan.Member) {
 	}
 	for i := range members {
 		switch m := &members[i]; string(m.Key) {
-		case "event", "distinct_id", "session_id", "timestamp", "properties", "library", "library_version", "api_key",
-			"token", "sent_at":
+		case "event", "distinct_id", "session_id", "timestamp", "properties", "api_key", "token", "sent_at":
+		case "library", "library_version":
+			if protocol.PlainText(m.Value) == nil { // it is no text
+				d.Keep(m)
+			}
 		case "uuid":
 			if d.named {
 				d.KeepID(m)
