@@ -97,6 +97,18 @@ func TestMessagesAreUTF8(t *testing.T) {
 	}
 }
 
+// A name that is no code's has no code, although the table's first row has an empty name.
+func TestNamed(t *testing.T) {
+	for _, name := range []string{"", "None", "missing-name", "MISSING_NAME", "missing_name "} {
+		if code, ok := Named(name); ok || code != None {
+			t.Errorf("%q: got %s, %v, want none", name, code, ok)
+		}
+	}
+	if None.String() != "" || None.Retryable() || None.Kept() || None.Refunds() || None.Status() != 0 {
+		t.Error("no code says something")
+	}
+}
+
 // What clients, limits and operators rely on. A change here changes what clients do with their events.
 func TestWhatFollowsFromACode(t *testing.T) {
 	for what, c := range map[string]struct {

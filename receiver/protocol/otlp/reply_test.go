@@ -29,7 +29,7 @@ func routeOf(t testing.TB, path, kind string) *protocol.Route {
 	return router.Find(path, http.Header{"Content-Type": {kind}})
 }
 
-// An error is a google.rpc.Status in the encoding of the request. Its HTTP status says whether exporters send again.
+// An error is a google.rpc.Status in the request's encoding. Its HTTP status says whether exporters send again.
 func TestErrorReplies(t *testing.T) {
 	for _, c := range []struct {
 		refused errcode.Code
