@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -226,6 +227,16 @@ func TestRawBytesAreNotEdited(t *testing.T) {
 	}
 }
 
+// processorTime is what this process has had. Unlike the clock, it does not depend on what else runs.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
 // Hostile bodies must not take more than a time that grows as their size.
 func TestHostileBodiesTakeLinearTime(t *testing.T) {
 	const size = 256 << 10
@@ -244,9 +255,9 @@ func TestHostileBodiesTakeLinearTime(t *testing.T) {
 			q.reset(1)
 			q.in.Lines = kind == ndjson
 			q.body = []byte(strings.Repeat(c.line, size/len(c.line)))
-			began := time.Now()
+			began := processorTime(t)
 			q.decode(q.body)
-			if took := time.Since(began); took > 3*time.Second {
+			if took := processorTime(t) - began; took > 3*time.Second {
 				t.Errorf("%s: took %s", c.name, took)
 			}
 		}
