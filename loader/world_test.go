@@ -28,6 +28,7 @@ import (
 // set, is asked before each call; where it returns an error the call fails, and
 // late says that it took effect all the same (its answer was lost).
 type world struct {
+	dir     string // of its loaders, where objects are while they are loaded
 	mu      sync.Mutex
 	objects map[string][]byte
 	metas   map[string]pipeline.Meta
@@ -449,11 +450,14 @@ func (w *world) check(t *testing.T) {
 
 func (w *world) loader(t *testing.T, name string) *Loader {
 	w.metrics = prometheus.NewRegistry()
+	if w.dir == "" {
+		w.dir = t.TempDir()
+	}
 	return New(pipeline.Events, Options{Name: name, Workers: 3, ChunkRows: 10, ChunkBytes: 1 << 20, Attempts: 1000,
 		Unfinished: 5, Isolation: NewIsolation(nil), Extend: 10 * time.Second,
 		Backoff: retry.Backoff{Min: time.Second, Max: time.Minute},
 		Probe:   retry.Backoff{Min: time.Second, Max: 10 * time.Second}, Drain: 30 * time.Second},
-		Parts{Queue: w, Source: Source{Store: w, Dir: t.TempDir()}, Table: w, Ledger: w, Letters: w, Report: w},
+		Parts{Queue: w, Source: Source{Store: w, Dir: w.dir}, Table: w, Ledger: w, Letters: w, Report: w},
 		slog.New(slog.DiscardHandler), w.metrics)
 }
 
