@@ -380,11 +380,11 @@ func TestSuggestColumns(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Suggestion{
-		{"country", "country", "LowCardinality(String)", 1000, "1000 events, 100 % of play"},
-		{"geo_city_name", "geo.city name", "LowCardinality(String)", 1000, "1000 events, 100 % of play"},
-		{"note", "note", "String", 1000, "1000 events, 100 % of play"},
-		{"score", "score", "Int64", 1000, "1000 events, 100 % of play"},
-		{"p_won", "won", "Bool", 1000, "1000 events, 100 % of play"},
+		{"country", "country", "LowCardinality(String)", 1000, "1000 events, 99 % of all"},
+		{"geo_city_name", "geo.city name", "LowCardinality(String)", 1000, "1000 events, 99 % of all"},
+		{"note", "note", "String", 1000, "1000 events, 99 % of all"},
+		{"score", "score", "Int64", 1000, "1000 events, 99 % of all"},
+		{"p_won", "won", "Bool", 1000, "1000 events, 99 % of all"},
 		{"p_name", "name", "String", 5, "5 events, 100 % of purchase"},
 		{"price", "price", "Float64", 5, "5 events, 100 % of purchase; number 80.0 %; text 20.0 %"},
 	}

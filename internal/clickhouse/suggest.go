@@ -72,7 +72,7 @@ func (db *DB) SuggestColumns(ctx context.Context, table, project string, have []
 		if known || kind == "" || float64(u.events) < suggestShare*total && u.most.Share < suggestNameShare {
 			continue
 		}
-		all = append(all, Suggestion{Path: u.path, Type: kind, Events: u.events, Why: u.why()})
+		all = append(all, Suggestion{Path: u.path, Type: kind, Events: u.events, Why: u.why(total)})
 	}
 	slices.SortFunc(all, func(a, b Suggestion) int {
 		return cmp.Or(cmp.Compare(b.Events, a.Events), cmp.Compare(a.Path, b.Path))
@@ -134,10 +134,12 @@ func (u *pathUse) kind() string {
 }
 
 // why says how often the path is there, and what the column leaves out.
-func (u *pathUse) why() string {
-	why := fmt.Sprintf("%d events", u.events)
-	if u.most.Path != "" {
-		why += fmt.Sprintf(", %.0f %% of %s", 100*u.most.Share, u.most.Name)
+func (u *pathUse) why(total float64) string {
+	why := fmt.Sprintf("%d events, ", u.events)
+	if share := float64(u.events) / total; share >= suggestShare {
+		why += fmt.Sprintf("%.0f %% of all", 100*share)
+	} else {
+		why += fmt.Sprintf("%.0f %% of %s", 100*u.most.Share, u.most.Name)
 	}
 	if len(u.kinds) > 1 {
 		for _, k := range []string{numberKind, textKind, boolKind, arrayKind, objectKind} {
