@@ -115,6 +115,19 @@ WHERE project = 'game' AND user_id = '{user}' AND timestamp >= today() - 29 ORDE
 -- check
 SELECT timestamp, name, session_id, properties FROM ({ask}) ORDER BY timestamp
 
+-- question timeline of a usual user, all
+-- most 100
+-- before
+SELECT * FROM events FINAL
+WHERE project = 'game' AND user_id = '{usual}' AND timestamp >= today() - 29 ORDER BY timestamp
+-- after
+SELECT * FROM user_timeline(project = 'game', user = '{usual}') WHERE timestamp >= today() - 29 ORDER BY timestamp
+-- truth
+SELECT timestamp, name, session_id, properties FROM truth.events
+WHERE project = 'game' AND user_id = '{usual}' AND timestamp >= today() - 29 ORDER BY timestamp
+-- check
+SELECT timestamp, name, session_id, properties FROM ({ask}) ORDER BY timestamp
+
 -- question one session with properties
 -- most 100
 -- scale

@@ -13,13 +13,15 @@ type Subjects struct {
 	now   time.Time
 }
 
-// FindSubjects chooses them from the truth: a user with many events of Plan.Users, one of that user's sessions, and so
-// on. cut is the time between the last event and the live request.
+// FindSubjects chooses them from the truth: a user with more events than 99.5 % of the users of the plan, one with the
+// median, a session of the first, and so on. cut is the time between the last event and the live request.
 func FindSubjects(ctx context.Context, s Server, users int, cut time.Time) (Subjects, error) {
 	found := Subjects{names: map[string]string{}, now: cut.Add(5 * time.Minute)}
 	for _, subject := range []struct{ name, sql string }{
 		{"user", fmt.Sprintf("SELECT user_id FROM truth.events WHERE project = 'game' GROUP BY user_id "+
 			"ORDER BY count() DESC, user_id LIMIT 1 OFFSET %d", users/200)},
+		{"usual", fmt.Sprintf("SELECT user_id FROM truth.events WHERE project = 'game' GROUP BY user_id "+
+			"ORDER BY count() DESC, user_id LIMIT 1 OFFSET %d", users/2)},
 		{"session", "SELECT session_id FROM truth.events WHERE project = 'game' AND user_id = '{user}' " +
 			"ORDER BY timestamp DESC LIMIT 1"},
 		{"event", "SELECT toString(event_id) FROM truth.events WHERE session_id = '{session}' LIMIT 1"},
