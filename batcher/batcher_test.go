@@ -1049,7 +1049,7 @@ func TestReleaseFails(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r := start(t, options(), waltest.New(), newStore())
 		r.fs.Fail(func(op, path string) error {
-			if op == "remove" && strings.HasSuffix(path, ".wal") {
+			if (op == "remove" || op == "rename") && strings.HasSuffix(path, ".wal") {
 				return waltest.ErrFault
 			}
 			return nil
@@ -1147,7 +1147,7 @@ func TestDamage(t *testing.T) {
 		r.stop()
 		name := "/wal/0000000000000001.wal"
 		b, _ := after.Get(name)
-		b[len(b)-3] ^= 1
+		b[len(b)-24-3] ^= 1 // in front of the end mark
 		after.Put(name, b)
 		opts, told := options(), ""
 		opts.Failed = func(f pipeline.Failure) { told += f.Code }

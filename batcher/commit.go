@@ -210,7 +210,12 @@ func (b *Batcher) bring(w *write) (took time.Duration, err error) {
 	// At a roll as well: a sealed batch may wait long for the bucket, and a crash
 	// must cost no more than the active one.
 	began := time.Now()
-	if err = seg.Sync(); err != nil {
+	if w.roll {
+		err = seg.Finish()
+	} else {
+		err = seg.Sync()
+	}
+	if err != nil {
 		// After a failed fsync nobody knows what the disk holds. Those who
 		// wait are refused, so their records must not come back.
 		err = errors.Join(err, seg.Truncate(start))

@@ -15,8 +15,9 @@ import (
 type Reader struct {
 	file    File
 	name    string
-	at      int64 // offset of the next byte not in buf
-	size    int64 // bytes of the segment
+	salt    uint64 // of the checksums
+	at      int64  // offset of the next byte not in buf
+	size    int64  // bytes of the segment
 	buf     []byte
 	have    []byte // part of buf not yet consumed
 	end     int64  // end of the last good record
@@ -40,7 +41,7 @@ func (s *Segment) Reader() (*Reader, error) {
 }
 
 func (s *Segment) reader(from int64) *Reader {
-	return &Reader{file: s.file, name: filepath.Base(s.path), at: from, size: s.size, end: from}
+	return &Reader{file: s.file, name: filepath.Base(s.path), salt: s.salt, at: from, size: s.size, end: from}
 }
 
 // Next returns the next good record; its payload is valid until the next
@@ -52,13 +53,13 @@ func (r *Reader) Next() (seq uint64, payload []byte, err error) {
 		if err != nil {
 			return 0, nil, err
 		}
-		n, ok := parseRecordHeader(head)
+		n, sum, ok := parseRecordHeader(head, r.salt)
 		if ok && int64(n) <= r.size-r.pos()-recordHeader {
 			rec, err := r.fill(recordHeader + n)
 			if err != nil {
 				return 0, nil, err
 			}
-			if len(rec) == recordHeader+n && sumOf(rec[recordHeader:]) == binary.LittleEndian.Uint32(rec[12:]) {
+			if len(rec) == recordHeader+n && sumOf(rec[recordHeader:]) == sum {
 				r.damaged += r.pos() - r.end
 				r.take(recordHeader + n)
 				r.end = r.pos()
@@ -97,19 +98,66 @@ func (r *Reader) skip(n int64) {
 	r.take(int(n))
 }
 
-// torn returns whether what is behind the last good record is what a crash
-// leaves: the beginning of one record, and then nothing or zeros.
-func (r *Reader) torn() (bool, error) {
+// tail is what is behind the last good record.
+type tail int
+
+const (
+	damage tail = iota
+	torn        // what a crash leaves of a write
+	stale       // the end mark, and what the file had before
+)
+
+// tail looks behind the last good record.
+func (r *Reader) tail() (tail, error) {
+	if r.salt != 0 {
+		mark, err := r.mark()
+		switch {
+		case err != nil || mark > r.end:
+			return damage, err
+		case mark == r.end:
+			return stale, nil
+		}
+		return torn, nil
+	}
 	end, err := r.content()
-	if err != nil || end-r.end < recordHeader {
-		return err == nil, err
+	if err != nil {
+		return damage, err
+	}
+	if end-r.end < recordHeader {
+		return torn, nil
 	}
 	var head [recordHeader]byte
 	if _, err := r.file.ReadAt(head[:], r.end); err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("read segment %s: %w", r.name, err)
+		return damage, fmt.Errorf("read segment %s: %w", r.name, err)
 	}
-	n, ok := parseRecordHeader(head[:])
-	return ok && end-r.end < recordHeader+int64(n), nil
+	if n, _, ok := parseRecordHeader(head[:], 0); ok && end-r.end < recordHeader+int64(n) {
+		return torn, nil
+	}
+	return damage, nil
+}
+
+// mark is where the first end mark is behind the last good record, or -1.
+func (r *Reader) mark() (int64, error) {
+	marks := &Reader{file: r.file, name: r.name, at: r.end, size: r.size}
+	for {
+		b, err := marks.fill(endSize)
+		if err != nil || len(b) < endSize {
+			return -1, err
+		}
+		i := bytes.Index(marks.have, []byte(endMagic))
+		if i < 0 {
+			marks.take(len(marks.have) - len(endMagic) + 1)
+			continue
+		}
+		marks.take(i)
+		if b, err = marks.fill(endSize); err != nil {
+			return -1, err
+		}
+		if bytes.Equal(b, appendEnd(nil, marks.pos(), r.salt)) {
+			return marks.pos(), nil
+		}
+		marks.take(1)
+	}
 }
 
 // content is where the file ends but for zeros; not before the last good record does.
@@ -134,14 +182,19 @@ func (r *Reader) pos() int64 { return r.at - int64(len(r.have)) }
 
 func (r *Reader) take(n int) { r.have = r.have[n:] }
 
-// parseRecordHeader returns the payload's length.
-func parseRecordHeader(b []byte) (int, bool) {
-	if len(b) < recordHeader || string(b[:4]) != recordMagic ||
-		crc32.Checksum(b[8:recordHeader], castagnoli) != binary.LittleEndian.Uint32(b[4:]) {
-		return 0, false
+// parseRecordHeader returns the payload's length and its checksum.
+func parseRecordHeader(b []byte, salt uint64) (n int, sum uint32, ok bool) {
+	if len(b) < recordHeader || string(b[:4]) != recordMagic {
+		return 0, 0, false
 	}
-	n := binary.LittleEndian.Uint32(b[8:])
-	return int(n), n <= MaxRecord
+	var h [recordHeader]byte
+	copy(h[:], b)
+	saltRecord(h[:], salt)
+	if crc32.Checksum(h[8:], castagnoli) != binary.LittleEndian.Uint32(h[4:]) {
+		return 0, 0, false
+	}
+	size := binary.LittleEndian.Uint32(h[8:])
+	return int(size), binary.LittleEndian.Uint32(h[12:]), size <= MaxRecord
 }
 
 // seek moves to the next place where a record header holds, and returns
@@ -161,7 +214,7 @@ func (r *Reader) seek() (bool, error) {
 		if b, err = r.fill(recordHeader); err != nil || len(b) < recordHeader {
 			return false, err
 		}
-		if _, ok := parseRecordHeader(b); ok {
+		if _, _, ok := parseRecordHeader(b, r.salt); ok {
 			return true, nil
 		}
 		r.take(1)

@@ -5,25 +5,46 @@
 //
 // All numbers are little-endian; crc is CRC-32C (Castagnoli).
 //
-//	file    = header header record*       the header twice: everything hangs on it
+//	file    = header header record* end stale?   the header twice: everything hangs on it
 //
-//	header  ┌────────────┬──────────┬─────────┬──────────────┬───────────┬─────────┐
-//	        │ magic (8)  │ crc (4)  │ len (4) │ firstSeq (8) │ time (8)  │ key     │
-//	        │ PSWALv1\n  │ of rest  │ of key  │              │ ms, 1970  │ len     │
-//	        └────────────┴──────────┴─────────┴──────────────┴───────────┴─────────┘
+//	header  ┌────────────┬──────────┬─────────┬──────────────┬───────────┬──────────┬─────────┐
+//	        │ magic (8)  │ crc (4)  │ len (4) │ firstSeq (8) │ time (8)  │ salt (8) │ key     │
+//	        │ PSWALv2\n  │ of rest  │ of key  │              │ ms, 1970  │          │ len     │
+//	        └────────────┴──────────┴─────────┴──────────────┴───────────┴──────────┴─────────┘
 //	record  ┌────────────┬──────────┬─────────┬──────────────┬───────────┬─────────┐
 //	        │ magic (4)  │ crc (4)  │ len (4) │ crc (4)      │ seq (8)   │ payload │
-//	        │ PSr\n      │ of the   │ of pay- │ of payload   │ of first  │ len     │
-//	        │            │ next 16  │ load    │              │ event     │         │
+//	        │ PSr\n      │ of the   │ of pay- │ of payload,  │ of first  │ len     │
+//	        │            │ next 16, │ load    │ xor the high │ event     │         │
+//	        │            │ xor the  │         │ half of the  │           │         │
+//	        │            │ low half │         │ salt         │           │         │
 //	        └────────────┴──────────┴─────────┴──────────────┴───────────┴─────────┘
+//	end     ┌────────────┬──────────┬─────────────────────────┬────────────────────┐
+//	        │ magic (4)  │ crc (4)  │ offset (8)              │ salt (8)           │
+//	        │ PSe\n      │ of rest  │ of this in the file     │                    │
+//	        └────────────┴──────────┴─────────────────────────┴────────────────────┘
+//
+// The crc of a record's header is that before the payload's crc has the salt.
+// A header of the first version is PSWALv1 and has no salt: it counts as 0.
+//
+// # Files that are used again
+//
+// A file system allocates blocks for what is appended, and an fsync writes this
+// down. Both cost more than the write. So the file of a released segment becomes
+// the next one's, which overwrites it: what is behind the records is stale. The
+// salt is random. It keeps stale records, and what clients sent that looks like
+// records, from ever being read as such. Each write ends with the end mark, and
+// begins where that of the write before was. A segment that gets no more records is
+// cut behind its mark. A file that waits for its use is *.wal.free, without a header.
 //
 // # Recovery
 //
 // A segment is read from its first record. Where a record does not hold, the
-// reader looks for the next one that does. If there is none, and the file ends
-// in the beginning of a record (then perhaps zeros, where its length got to the
-// disk and its bytes did not), this is the torn tail of a crash: it is cut off,
-// for nothing of it was acknowledged as on disk. Anything else is damage: the
+// reader looks for the next one that does. If there is none, and no end mark is
+// behind the last that did, this is the torn tail of a crash: it is cut off, for
+// nothing of it was acknowledged as on disk. In a file of the first version, which
+// has no marks, it is the beginning of a record at the end of the file (then perhaps
+// zeros, where its length got to the disk and its bytes did not). A tail behind an
+// end mark that is where the records end is stale. Anything else is damage: the
 // good records are still replayed, and the file is set aside (renamed to
 // *.corrupt) once they are stored, never deleted. A file whose two headers are
 // both damaged is set aside at once; nothing, zeros, or the beginning of the
@@ -39,6 +60,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,10 +71,15 @@ import (
 )
 
 const (
-	headerMagic  = "PSWALv1\n"
+	headerMagic1 = "PSWALv1\n" // of the first version
+	headerMagic  = "PSWALv2\n"
 	recordMagic  = "PSr\n"
-	headerFixed  = 32
+	endMagic     = "PSe\n"
+	freeMagic    = "PSfree\n\n" // fills the place of the headers in a file that waits for its use
+	saltSize     = 8
+	headerFixed  = 32 // without the salt
 	recordHeader = 24
+	endSize      = 24
 
 	// MaxRecord is the largest payload, in bytes: a bound for what a reader
 	// allocates on the word of a file.
@@ -77,9 +104,11 @@ type Log struct {
 	lock io.Closer
 	next uint64 // number of the next segment file
 
-	mu    sync.Mutex // guards what several Releases at once share
-	saved uint64     // the seq in the SEQ file
-	lost  bool       // a SEQ file could not be read, and none was written since
+	mu     sync.Mutex // guards what several Releases at once share
+	saved  uint64     // the seq in the SEQ file
+	lost   bool       // a SEQ file could not be read, and none was written since
+	spares []spare    // of released segments
+	making int        // spares that are being made
 }
 
 // Open locks the folder, which it creates where it is missing.
@@ -101,6 +130,9 @@ func Open(fs FS, dir string) (*Log, error) {
 		return nil, fmt.Errorf("open wal: %w", err)
 	}
 	for _, name := range names {
+		if strings.HasSuffix(name, suffix+free) {
+			fs.Remove(filepath.Join(dir, name)) // of another process; if this fails, the next start tries again
+		}
 		base, _, ours := strings.Cut(name, suffix)
 		if n, err := strconv.ParseUint(base, 16, 64); ours && err == nil && n >= l.next {
 			l.next = n + 1
@@ -110,23 +142,35 @@ func Open(fs FS, dir string) (*Log, error) {
 }
 
 // Close gives the folder up. Segments that are open stay as they are.
-func (l *Log) Close() error { return l.lock.Close() }
+func (l *Log) Close() error {
+	l.dropSpares()
+	return l.lock.Close()
+}
 
 // Header is what a segment says of itself; it never changes.
 type Header struct {
 	Key      string // of the object to be, at most 1024 bytes
 	FirstSeq uint64
 	Time     int64 // ms since 1970
+
+	salt uint64 // of the records' checksums; 0: the header is of the first version
 }
 
 func (h Header) append(dst []byte) []byte {
+	magic := headerMagic
+	if h.salt == 0 {
+		magic = headerMagic1
+	}
 	for range 2 {
 		at := len(dst)
-		dst = append(dst, headerMagic...)
+		dst = append(dst, magic...)
 		dst = append(dst, 0, 0, 0, 0)
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(h.Key)))
 		dst = binary.LittleEndian.AppendUint64(dst, h.FirstSeq)
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(h.Time))
+		if h.salt != 0 {
+			dst = binary.LittleEndian.AppendUint64(dst, h.salt)
+		}
 		dst = append(dst, h.Key...)
 		binary.LittleEndian.PutUint32(dst[at+8:], crc32.Checksum(dst[at+12:], castagnoli))
 	}
@@ -135,18 +179,33 @@ func (h Header) append(dst []byte) []byte {
 
 // parseHeader reads one header at the start of b; size is its length in bytes.
 func parseHeader(b []byte) (h Header, size int, ok bool) {
-	if len(b) < headerFixed || string(b[:8]) != headerMagic {
+	fixed, ok := fixedOf(b)
+	if !ok || len(b) < fixed {
 		return h, 0, false
 	}
 	n := int(binary.LittleEndian.Uint32(b[12:]))
-	if n > maxKey || len(b) < headerFixed+n ||
-		crc32.Checksum(b[12:headerFixed+n], castagnoli) != binary.LittleEndian.Uint32(b[8:]) {
+	if n > maxKey || len(b) < fixed+n ||
+		crc32.Checksum(b[12:fixed+n], castagnoli) != binary.LittleEndian.Uint32(b[8:]) {
 		return h, 0, false
 	}
 	h.FirstSeq = binary.LittleEndian.Uint64(b[16:])
 	h.Time = int64(binary.LittleEndian.Uint64(b[24:]))
-	h.Key = string(b[headerFixed : headerFixed+n])
-	return h, headerFixed + n, true
+	if fixed > headerFixed {
+		h.salt = binary.LittleEndian.Uint64(b[headerFixed:])
+	}
+	h.Key = string(b[fixed : fixed+n])
+	return h, fixed + n, true
+}
+
+// fixedOf is the length of a header without its key, by its magic.
+func fixedOf(b []byte) (n int, ok bool) {
+	switch string(b[:min(len(b), len(headerMagic))]) {
+	case headerMagic1:
+		return headerFixed, true
+	case headerMagic:
+		return headerFixed + saltSize, true
+	}
+	return 0, false
 }
 
 // AppendRecord frames a payload behind dst.
@@ -187,6 +246,7 @@ type Segment struct {
 	file    File
 	start   int64 // offset of the first record
 	size    int64 // bytes that hold
+	length  int64 // of the file: what is behind size and the end mark is stale
 	synced  int64 // bytes that the last Sync made durable
 	dirSync bool  // the folder's entry is still to be made durable
 	Corrupt bool  // damaged: set aside, not removed, by Release
@@ -201,13 +261,14 @@ func (l *Log) Create(h Header) (*Segment, error) {
 		return nil, fmt.Errorf("create segment: key of %d bytes, limit %d", len(h.Key), maxKey)
 	}
 	path := filepath.Join(l.dir, fmt.Sprintf("%016x%s", l.next, suffix))
-	f, err := l.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	l.next++ // in any case: something may be left under the name
+	f, length, err := l.openNew(path)
 	if err != nil {
 		return nil, fmt.Errorf("create segment: %w", err)
 	}
-	l.next++
-	s := &Segment{Header: h, log: l, path: path, file: f, dirSync: true}
-	if err := s.Write(h.append(nil)); err != nil {
+	h.salt = max(rand.Uint64(), 1) // #nosec G404 -- the runtime's generator is seeded by the system
+	s := &Segment{Header: h, log: l, path: path, file: f, length: length, dirSync: true}
+	if err := s.write(h.append(nil)); err != nil {
 		f.Close()
 		l.fs.Remove(path)
 		return nil, fmt.Errorf("create segment: %w", err)
@@ -226,14 +287,53 @@ func (s *Segment) Size() int64 { return s.size }
 func (s *Segment) Empty() bool { return s.size <= s.start }
 
 // Write appends framed records. When it fails nothing of p remains, unless
-// cutting it off fails too; then it is a torn tail, which recovery cuts.
+// cutting it off fails too; then it is a torn tail, which recovery cuts. It may
+// use what is between p's length and its capacity.
 func (s *Segment) Write(p []byte) error {
+	addSalt(p, s.salt)
+	defer addSalt(p, s.salt) // takes it out again: p may go into another segment
+	return s.write(p)
+}
+
+func (s *Segment) write(p []byte) error {
+	size := s.size + int64(len(p))
+	p = appendEnd(p, size, s.salt)
 	if _, err := s.file.WriteAt(p, s.size); err != nil {
+		if errors.Is(err, syscall.ENOSPC) {
+			s.log.dropSpares()
+		}
 		err = fmt.Errorf("write segment %s: %w", filepath.Base(s.path), err)
 		return errors.Join(err, s.Truncate(s.size))
 	}
-	s.size += int64(len(p))
+	s.length = max(s.length, s.size+int64(len(p)))
+	s.size = size
 	return nil
+}
+
+// addSalt changes the checksums of framed records by the salt, and a second time
+// back.
+func addSalt(records []byte, salt uint64) {
+	for salt != 0 && len(records) > 0 {
+		n := binary.LittleEndian.Uint32(records[8:])
+		saltRecord(records, salt)
+		records = records[recordHeader+n:]
+	}
+}
+
+func saltRecord(header []byte, salt uint64) {
+	binary.LittleEndian.PutUint32(header[4:], binary.LittleEndian.Uint32(header[4:])^uint32(salt))
+	binary.LittleEndian.PutUint32(header[12:], binary.LittleEndian.Uint32(header[12:])^uint32(salt>>32))
+}
+
+// appendEnd adds the mark that nothing of the segment is at an offset or behind it.
+func appendEnd(dst []byte, offset int64, salt uint64) []byte {
+	at := len(dst)
+	dst = append(dst, endMagic...)
+	dst = append(dst, 0, 0, 0, 0)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(offset))
+	dst = binary.LittleEndian.AppendUint64(dst, salt)
+	binary.LittleEndian.PutUint32(dst[at+4:], crc32.Checksum(dst[at+8:], castagnoli))
+	return dst
 }
 
 // Sync makes all that was written survive a power loss: the file's data and,
@@ -254,6 +354,17 @@ func (s *Segment) Sync() error {
 	return nil
 }
 
+// Finish is Sync for a segment that gets no more records: it cuts off what is stale.
+func (s *Segment) Finish() error {
+	if end := s.size + endSize; s.length > end {
+		if err := s.file.Truncate(end); err != nil {
+			return fmt.Errorf("truncate segment %s: %w", filepath.Base(s.path), err)
+		}
+		s.length, s.synced = end, 0 // the length is to be synced
+	}
+	return s.Sync()
+}
+
 // Truncate cuts the segment back to size bytes, after a Write or a Sync that
 // failed, and makes that durable if it can: what is cut off has been refused, or
 // goes into another segment. Even where it fails, this process reads no further.
@@ -261,6 +372,10 @@ func (s *Segment) Truncate(size int64) error {
 	s.size, s.synced = size, min(s.synced, size)
 	if err := s.file.Truncate(size); err != nil {
 		return fmt.Errorf("truncate segment %s: %w", filepath.Base(s.path), err)
+	}
+	s.length = size
+	if s.salt != 0 && size >= s.start && s.start > 0 {
+		s.file.WriteAt(appendEnd(nil, size, s.salt), size) // without it, damage to the last record would look like a crash
 	}
 	if s.file.Sync() == nil { // if not, then Write or Sync said so before
 		s.synced = size
@@ -279,8 +394,8 @@ func (s *Segment) Close() error {
 	return f.Close()
 }
 
-// Release ends a segment whose events are stored: the file is removed, or set
-// aside if it is damaged. The log remembers that seqs below next are taken.
+// Release ends a segment whose events are stored: the file is kept for another
+// one or removed, or set aside if it is damaged. The log remembers that seqs below next are taken.
 // Where it fails it may be called again.
 func (s *Segment) Release(next uint64) error {
 	err := s.log.saveSeq(next)
@@ -297,6 +412,9 @@ func (s *Segment) Release(next uint64) error {
 	}
 	if s.Corrupt {
 		return s.SetAside()
+	}
+	if s.recycle() {
+		return nil
 	}
 	return s.Discard()
 }
@@ -393,7 +511,7 @@ func (l *Log) recover(path string, c Recovery) (Recovered, error) {
 
 // readHead finds the header, or deals with a file that has none.
 func (r *Recovered) readHead(f *tolerant, c Recovery) (found bool, err error) {
-	head := make([]byte, min(r.size, 2*(headerFixed+maxKey)))
+	head := make([]byte, min(r.size, 2*(headerFixed+saltSize+maxKey)))
 	if _, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
@@ -403,6 +521,9 @@ func (r *Recovered) readHead(f *tolerant, c Recovery) (found bool, err error) {
 	if f.missing > 0 {
 		r.log.setUnreadable(r.path, f.why, c.Report)
 		return false, nil
+	}
+	if string(head[:min(len(head), len(freeMagic))]) == freeMagic { // it was not taken yet, or not given its header
+		return false, r.Discard()
 	}
 	end, err := r.reader(0).content()
 	if err != nil {
@@ -434,15 +555,20 @@ func (r *Recovered) readRecords(f *tolerant, c Recovery) error {
 	if f.missing > 0 { // what looks like zeros at the end may be an acknowledged record
 		r.Damaged = max(r.Damaged, f.missing)
 		r.tolerant = true
-	} else if records.end < r.size {
-		torn, err := records.torn()
-		if err == nil && torn {
-			r.Cut = r.size - records.end
-			r.Damaged -= r.Cut
-			err = r.Truncate(records.end)
-		}
-		if err != nil {
+	} else if behind := r.size - records.end; behind > 0 {
+		tail, err := records.tail()
+		switch {
+		case err != nil:
 			return err
+		case tail == stale:
+			r.Damaged -= behind
+			r.size, r.length = records.end, r.size
+		case tail == torn:
+			r.Cut = behind
+			r.Damaged -= behind
+			if err := r.Truncate(records.end); err != nil {
+				return err
+			}
 		}
 	}
 	if r.Damaged > 0 {
@@ -455,14 +581,15 @@ func (r *Recovered) readRecords(f *tolerant, c Recovery) error {
 // unborn returns whether b, a whole file but for zeros at its end, is what a
 // crash leaves of one that was being created: the beginning of the first header.
 func unborn(b []byte) bool {
-	if n := min(len(b), len(headerMagic)); string(b[:n]) != headerMagic[:n] {
+	if n := min(len(b), len(headerMagic)); string(b[:n]) != headerMagic[:n] && string(b[:n]) != headerMagic1[:n] {
 		return false
 	}
-	if len(b) < headerFixed {
+	fixed, ok := fixedOf(b)
+	if !ok || len(b) < fixed {
 		return true
 	}
 	n := binary.LittleEndian.Uint32(b[12:])
-	return n <= maxKey && len(b) < headerFixed+int(n)
+	return n <= maxKey && len(b) < fixed+int(n)
 }
 
 // findHeader takes the first of the two headers that holds. start is where the
