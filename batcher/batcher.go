@@ -28,6 +28,7 @@ import (
 
 	"github.com/penstock/penstock/batcher/wal"
 	"github.com/penstock/penstock/internal/codec"
+	"github.com/penstock/penstock/internal/outagelog"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 )
@@ -71,6 +72,7 @@ var (
 	ErrFull        = errors.New("the disk limit for waiting batches is reached")
 	ErrUnavailable = errors.New("the write-ahead log cannot be written")
 	ErrClosed      = errors.New("the batcher is draining")
+	ErrLocked      = wal.ErrLocked // another process uses the folder
 )
 
 // Batcher is one pipeline's. Open it, then Run it, then Append.
@@ -79,6 +81,8 @@ type Batcher struct {
 	opts    Options
 	store   Store
 	log     *slog.Logger
+	outage  *outagelog.Log // of PUTs that fail
+	refusal *outagelog.Log // of PUTs that the store refuses
 	metrics *metrics
 	fs      wal.FS
 	wal     *wal.Log
@@ -158,6 +162,10 @@ func New(spec pipeline.Spec, opts Options, store Store, log *slog.Logger, reg pr
 		kick:     make(chan struct{}, 1),
 		ready:    make(chan struct{}, opts.Uploads),
 	}
+	b.outage = outagelog.New(b.log, outagelog.Messages{Start: "bucket unavailable; batches wait on disk",
+		Still: "bucket still unavailable; batches wait on disk", End: "bucket available again"})
+	b.refusal = outagelog.New(b.log, outagelog.Messages{Start: "store refuses objects; batches wait on disk",
+		Still: "store still refuses objects; batches wait on disk", End: "store accepts objects again"})
 	b.metrics = newMetrics(spec, reg, b)
 	return b
 }

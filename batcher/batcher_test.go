@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -53,25 +54,23 @@ type rig struct {
 	stop  func() error
 }
 
-// logs counts the messages at error level.
+// logs keeps all lines.
 type logs struct {
-	mu     sync.Mutex
-	errors []string
+	mu    sync.Mutex
+	lines []string
 }
 
 func (l *logs) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if strings.Contains(string(p), "level=ERROR") {
-		l.errors = append(l.errors, string(p))
-	}
+	l.lines = append(l.lines, string(p))
 	return len(p), nil
 }
 
 func (l *logs) has(s string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.errors, func(e string) bool { return strings.Contains(e, s) })
+	return slices.ContainsFunc(l.lines, func(e string) bool { return strings.Contains(e, s) })
 }
 
 func build(t *testing.T, opts Options, fs *waltest.FS, store *fakeStore) *rig {
@@ -503,6 +502,36 @@ func TestConflictBlocksNobody(t *testing.T) {
 	})
 }
 
+// A bucket that is away is one line when that starts, one a minute, and one when it ends, however many PUTs fail.
+func TestOutageInTheLog(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := start(t, options(), waltest.New(), newStore())
+		r.store.setFail(func(string) (error, error) { return nil, errors.New("connection refused") })
+		for range 5 {
+			r.must(pipeline.Disk, 1)
+			time.Sleep(time.Minute)
+		}
+		r.store.setFail(nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		count := map[string]int{}
+		for _, line := range r.logs.lines {
+			for _, what := range []string{`msg="bucket unavailable; batches wait on disk" pipeline=events error="connection refused" ` +
+				`waiting_batches=`, `msg="bucket still unavailable`, `msg="bucket available again" pipeline=events outage=`,
+				"level=WARN", "level=ERROR"} {
+				if strings.Contains(line, what) {
+					count[what]++
+				}
+			}
+		}
+		got := fmt.Sprint(slices.Sorted(maps.Values(count)))
+		// The first roll is a while after the first event.
+		if warnings := count["level=WARN"]; got != fmt.Sprint([]int{1, 1, warnings - 1, warnings}) || warnings < 3 || warnings > 5 {
+			t.Errorf("lines %v in\n%s", count, strings.Join(r.logs.lines, ""))
+		}
+	})
+}
+
 // An object that the store refuses lets the next ones pass, is stored when the store has changed, and is not tried
 // without a pause.
 func TestRefusedBlocksNobody(t *testing.T) {
@@ -538,7 +567,7 @@ func TestRefusedBlocksNobody(t *testing.T) {
 			t.Errorf("got %t, %v; ready: %v", none, err, r.Ready())
 		}
 		if !r.logs.has(`missing=s3:GetObject`) {
-			t.Errorf("not logged: %v", r.logs.errors)
+			t.Errorf("not logged: %v", r.logs.lines)
 		}
 		least, most := int(22*time.Minute/(refusedFor*opts.Backoff.Max)), int(22*time.Minute/opts.Backoff.Max)
 		if tries < least || tries > most {

@@ -213,8 +213,7 @@ func (b *Batcher) putLater(bt *batch, missing string, err error) {
 	b.metrics.refusals.WithLabelValues(missing).Inc()
 	bt.refused++
 	wait := retry.Backoff{Min: b.opts.Backoff.Max, Max: refusedFor * b.opts.Backoff.Max}.Delay(bt.refused)
-	b.log.Error("store refuses an object; trying again", "missing", missing, "key", bt.text, "segment", bt.segment.Path(),
-		"attempt", bt.refused, "wait", wait.Round(time.Millisecond), "error", err)
+	b.refusal.Failed(err, append(b.waitingFields(), "missing", missing, "key", bt.text)...)
 	b.mu.Lock()
 	if bt.refusal == nil {
 		b.refusals = append(b.refusals, bt)
@@ -228,6 +227,16 @@ func (b *Batcher) putLater(bt *batch, missing string, err error) {
 func (b *Batcher) taken(bt *batch) {
 	bt.refusal = nil
 	b.refusals = slices.DeleteFunc(b.refusals, func(other *batch) bool { return other == bt })
+	if len(b.refusals) == 0 {
+		b.refusal.Works()
+	}
+}
+
+// waitingFields say in a log line what waits on disk.
+func (b *Batcher) waitingFields() []any {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return []any{"waiting_batches", b.waiting, "waiting_bytes", b.disk}
 }
 
 // again puts a batch behind the sealed ones after a pause.
@@ -279,6 +288,7 @@ func (b *Batcher) putObject(ctx context.Context, key string, body func() io.Read
 		if err == nil {
 			b.metrics.put.Observe(time.Since(began).Seconds())
 			b.setError("")
+			b.outage.Works()
 			return object, nil
 		}
 		if _, conflict := errors.AsType[pipeline.ConflictError](err); conflict || ctx.Err() != nil {
@@ -291,8 +301,7 @@ func (b *Batcher) putObject(ctx context.Context, key string, body func() io.Read
 		}
 		wait := b.opts.Backoff.Delay(attempt)
 		b.setError(err.Error())
-		b.log.Warn("put failed; trying again", "key", key, "attempt", attempt, "wait", wait.Round(time.Millisecond),
-			"error", err)
+		b.outage.Failed(err, b.waitingFields()...)
 		if retry.Sleep(ctx, wait) != nil {
 			return object, err
 		}

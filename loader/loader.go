@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/penstock/penstock/internal/outagelog"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 )
@@ -54,13 +55,16 @@ type Loader struct {
 	mu     sync.Mutex
 	outage error // why nothing can be loaded now
 	trips  int   // outages since an object was loaded
+	pause  *outagelog.Log
 	stats  Stats
 }
 
 // New makes a loader; Run does the work.
 func New(spec pipeline.Spec, opts Options, parts Parts, log *slog.Logger, reg prometheus.Registerer) *Loader {
-	return &Loader{spec: spec, opts: opts, parts: parts, log: log.With("pipeline", spec.Name),
-		metrics: newMetrics(spec, reg)}
+	log = log.With("pipeline", spec.Name)
+	return &Loader{spec: spec, opts: opts, parts: parts, log: log, metrics: newMetrics(spec, reg),
+		pause: outagelog.New(log, outagelog.Messages{Start: "loading is paused; objects wait in the queue",
+			Still: "loading is still paused; objects wait in the queue", End: "loading continues"})}
 }
 
 // Run loads what the queue delivers until ctx ends. Then it finishes what is under
@@ -70,6 +74,8 @@ func (l *Loader) Run(ctx context.Context) error {
 	defer stop()
 	done := make(chan int, l.opts.Workers) // a worker is free again
 	free, failures := l.opts.Workers, 0
+	queue := outagelog.New(l.log, outagelog.Messages{Start: "queue unavailable; nothing is loaded",
+		Still: "queue still unavailable; nothing is loaded", End: "queue available again"})
 	for ctx.Err() == nil {
 		if free == 0 {
 			select {
@@ -88,11 +94,12 @@ func (l *Loader) Run(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			failures++
 			wait := l.opts.Probe.Delay(failures)
-			l.log.Warn("receive failed; trying again", "wait", wait.Round(time.Millisecond), "error", err)
+			queue.Failed(err)
 			l.metrics.receiveErrors.Inc()
 			retry.Sleep(ctx, wait)
 		} else {
 			failures = 0
+			queue.Works()
 		}
 		for _, d := range deliveries {
 			free--

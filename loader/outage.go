@@ -17,12 +17,12 @@ func (l *Loader) setBroken(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil && l.outage == nil {
-		l.log.Error("cannot load now; objects wait in the queue", "error", err)
+		l.pause.Failed(err)
 		l.metrics.outages.Inc()
 		l.trips++
 	}
-	if err == nil && l.outage != nil {
-		l.log.Info("loading again")
+	if err == nil {
+		l.pause.Works()
 	}
 	l.outage = err
 	l.metrics.setBroken(err != nil)
@@ -35,9 +35,11 @@ func (l *Loader) probe(ctx context.Context) {
 	n := l.trips
 	l.mu.Unlock()
 	for ; retry.Sleep(ctx, l.opts.Probe.Delay(n)) == nil; n++ {
-		if err := l.parts.Table.Ping(ctx); err == nil {
+		err := l.parts.Table.Ping(ctx)
+		if err == nil {
 			l.setBroken(nil)
 			return
 		}
+		l.pause.Failed(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"reflect"
 	"strings"
@@ -162,18 +163,18 @@ func (c *connection) flags(fs *pflag.FlagSet) {
 
 // executor runs operations; close it afterwards.
 func (c *connection) executor(cmd *cobra.Command) (operate.Executor, func() error, error) {
-	if c.server != "" {
+	if cmd.Flags().Changed("server") {
 		ex, err := c.remote()
 		return ex, func() error { return nil }, err
 	}
-	cfg, err := findConfig(c.config)
+	cfg, sources, err := findConfig(c.config)
 	if err != nil {
 		return nil, nil, err
 	}
 	if cfg.Process.LogLevel == "info" {
 		cfg.Process.LogLevel = "error" // a command's output is enough
 	}
-	log, err := cfg.Process.Logger(cmd.ErrOrStderr())
+	log, err := cfg.Process.Logger(cmd.ErrOrStderr(), sources)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -188,7 +189,10 @@ func (c *connection) executor(cmd *cobra.Command) (operate.Executor, func() erro
 
 // remote runs operations on the server of --server.
 func (c *connection) remote() (operate.Executor, error) {
-	cfg, err := findConfig(c.config)
+	if u, err := url.Parse(c.server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, operate.Usagef("--server %q: want a URL, as http://%s", c.server, cmp.Or(c.server, "127.0.0.1:8081"))
+	}
+	cfg, _, err := findConfig(c.config)
 	if err != nil && c.config != "" {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock/penstock/internal/app"
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/version"
 )
 
 func receiveCommand() *cobra.Command {
@@ -67,15 +68,16 @@ func role(name, short, long string,
 	path := new(string)
 	cmd := leaf(&cobra.Command{Use: name, Short: short, Long: long,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := findConfig(*path)
+			cfg, sources, err := findConfig(*path)
 			if err != nil {
 				return err
 			}
-			log, err := cfg.Process.Logger(cmd.ErrOrStderr())
+			log, err := cfg.Process.Logger(cmd.ErrOrStderr(), sources)
 			if err != nil {
 				return err
 			}
-			return run(cmd, *path, cfg, log)
+			log = log.With("role", name, "version", version.Current().Version)
+			return sources.Explain(run(cmd, *path, cfg, log))
 		}})
 	configFlag(cmd.Flags(), path)
 	return cmd
@@ -87,17 +89,17 @@ func configFlag(fs *pflag.FlagSet, path *string) {
 }
 
 // findConfig reads the file that --config names, or else the one here. Without a file, variables must set some field.
-func findConfig(path string) (config.Config, error) {
+func findConfig(path string) (config.Config, config.Sources, error) {
 	path, err := configPath(path)
 	if err != nil {
-		return config.Config{}, err
+		return config.Config{}, nil, err
 	}
 	if path == "" && !config.InEnvironment(os.Environ()) {
 		dir, _ := os.Getwd()
-		return config.Config{}, fmt.Errorf("no configuration: %s has no penstock.yaml, and no variable "+
+		return config.Config{}, nil, fmt.Errorf("no configuration: %s has no penstock.yaml, and no variable "+
 			"PENSTOCK_SECTION_FIELD is set. Copy penstock.example.yaml there, or name a file with --config", dir)
 	}
-	return config.Load(path, os.Environ())
+	return config.LoadSources(path, os.Environ())
 }
 
 // configPath is the file that a command reads; empty: there is none.

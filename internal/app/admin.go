@@ -27,7 +27,7 @@ func listenAdmin(cfg config.Admin, api operate.API, log *slog.Logger) (*admin, e
 	api.Hosts = operate.AdminHosts(cfg)
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("admin.listen: %w", err)
+		return nil, explainListen("admin.listen", cfg.Listen, err)
 	}
 	server, err := newServer(api.Handler(), cfg.TLS, log)
 	if err != nil {

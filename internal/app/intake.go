@@ -70,11 +70,11 @@ func newIntake(p process, role string, specs []pipeline.Spec) (_ *intake, err er
 		}
 	}()
 	if in.name, err = receiverName(p.cfg); err != nil {
-		return nil, err
+		return nil, explainDir(p.cfg.Batcher.Dir, err)
 	}
 	if role != "receive" {
 		if in.dir, in.folder, err = batcher.FreeFolder(filepath.Join(in.dir, role)); err != nil {
-			return nil, err
+			return nil, explainDir(p.cfg.Batcher.Dir, err)
 		}
 		in.name = fmt.Sprintf("%.50s-%s%s", in.name, role, filepath.Base(in.dir))
 	}
@@ -146,7 +146,7 @@ func (in *intake) addReceiver(events *batcher.Batcher) error {
 	}
 	spool := filepath.Join(in.dir, "spool")
 	if err := os.MkdirAll(spool, 0o700); err != nil {
-		return fmt.Errorf("batcher.dir: %w", err)
+		return explainDir(in.cfg.Batcher.Dir, err)
 	}
 	var judge receiver.Schemas
 	if in.cfg.Schemas.Mode != "off" {
@@ -180,7 +180,7 @@ func (in *intake) addReceiver(events *batcher.Batcher) error {
 func (in *intake) start() error {
 	for _, b := range in.batchers {
 		if err := b.Open(); err != nil {
-			return err
+			return explainDir(in.cfg.Batcher.Dir, err)
 		}
 	}
 	var reporting, batching context.Context

@@ -12,6 +12,7 @@ import (
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/operate"
+	"github.com/penstock/penstock/internal/outagelog"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/internal/version"
@@ -24,6 +25,7 @@ type Load struct {
 	log      *slog.Logger
 	reg      *prometheus.Registry
 	outlet   *outlet
+	bucket   *bucketWatch
 	isolated *loader.Isolation
 	draining atomic.Bool
 	checked  atomic.Bool // the tables
@@ -32,11 +34,12 @@ type Load struct {
 // NewLoad makes a loader. isolated is how a suspicious object is loaded.
 func NewLoad(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (*Load, error) {
 	reg := newRegistry()
-	out, err := newOutlet(newProcess(cfg, log, reg), isolated)
+	p := newProcess(cfg, log, reg)
+	out, err := newOutlet(p, isolated)
 	if err != nil {
 		return nil, err
 	}
-	return &Load{cfg: cfg, log: log, reg: reg, outlet: out, isolated: isolated}, nil
+	return &Load{cfg: cfg, log: log, reg: reg, outlet: out, bucket: newBucketWatch(p), isolated: isolated}, nil
 }
 
 // Run loads until ctx ends. Then it takes no more, and finishes what it has begun.
@@ -55,6 +58,7 @@ func (l *Load) Run(ctx context.Context) error {
 	defer stopAdmin()
 	var admins errgroup.Group
 	admins.Go(func() error { return adm.run(adminCtx) })
+	admins.Go(func() error { l.bucket.run(adminCtx); return nil })
 	if err := l.check(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -88,16 +92,20 @@ func (l *Load) Run(ctx context.Context) error {
 // check checks the tables. A server that is away is waited for; a table that would count twice is not.
 func (l *Load) check(ctx context.Context) error {
 	backoff := retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second}
+	outage := outagelog.New(l.log, outagelog.Messages{Start: "tables cannot be checked; no object is loaded",
+		Still: "tables still cannot be checked", End: "tables are checked"})
 	for attempt := 1; ; attempt++ {
 		err := CheckTables(ctx, l.outlet.db)
 		if err == nil {
+			outage.Works()
 			l.checked.Store(true)
 			return nil
 		}
+		err = explainTable(l.cfg.ClickHouse, err)
 		if retry.ClassOf(err) != retry.Outage {
 			return err
 		}
-		l.log.Warn("the tables cannot be checked; trying again", "error", err)
+		outage.Failed(err)
 		if err := retry.Sleep(ctx, backoff.Delay(attempt)); err != nil {
 			return err
 		}
@@ -105,7 +113,7 @@ func (l *Load) check(ctx context.Context) error {
 }
 
 func (l *Load) status() operate.RoleStatus {
-	st := operate.RoleStatus{Role: "load", Version: version.Current().Version}
+	st := operate.RoleStatus{Role: "load", Version: version.Current().Version, Bucket: l.bucket.problem()}
 	for _, loads := range l.outlet.loaders {
 		st.Loaders = append(st.Loaders, loads.Stats())
 	}

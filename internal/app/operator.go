@@ -53,6 +53,7 @@ func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger
 		Queue:    func(ctx context.Context) (operate.Queue, error) { return c.connect(ctx) },
 		Peek:     func(ctx context.Context) (operate.Queue, error) { return c.peek(ctx) },
 		Receiver: c.receiver,
+		Explain:  func(err error) error { return explainTable(cfg.ClickHouse, err) },
 		Loader:   c.loader,
 	}, c.close
 }
@@ -92,7 +93,7 @@ func (c *connections) peek(ctx context.Context) (queue.Queue, error) {
 	quick, cancel := context.WithTimeout(ctx, peekWait)
 	defer cancel()
 	if err := c.peeked.Ping(quick); err != nil {
-		return nil, err
+		return nil, explainQueue(c.cfg.Queue, err)
 	}
 	return c.peeked, nil
 }

@@ -28,17 +28,19 @@ type Receive struct {
 	log      *slog.Logger
 	reg      *prometheus.Registry
 	intake   *intake
+	bucket   *bucketWatch
 	draining atomic.Bool
 }
 
 // NewReceive makes a receiver. It listens and writes nothing before Run.
 func NewReceive(cfg config.Config, log *slog.Logger) (*Receive, error) {
 	reg := newRegistry()
-	in, err := newIntake(newProcess(cfg, log, reg), "receive", pipeline.Specs())
+	p := newProcess(cfg, log, reg)
+	in, err := newIntake(p, "receive", pipeline.Specs())
 	if err != nil {
 		return nil, err
 	}
-	return &Receive{cfg: cfg, log: log, reg: reg, intake: in}, nil
+	return &Receive{cfg: cfg, log: log, reg: reg, intake: in, bucket: newBucketWatch(p)}, nil
 }
 
 // Run takes events until ctx ends. Then it refuses new ones, and returns when all batches are stored or the deadline of
@@ -73,8 +75,7 @@ func (r *Receive) Run(ctx context.Context) error {
 	r.log.Info("receiving", append(listening, "admin", adm.listener.Addr().String(),
 		"durability", r.cfg.Receiver.Durability, "format", r.cfg.Batcher.Format)...)
 	if r.intake.receiver.Keys() == 0 {
-		r.log.Warn("there is no key, neither in receiver.keys nor by receiver.projects: every request will be answered " +
-			"with 401")
+		r.log.Warn("receiver.keys and receiver.projects have no key; every request gets 401")
 	}
 
 	// Each stage stops after the one before it in an event's way: the server,
@@ -84,6 +85,7 @@ func (r *Receive) Run(ctx context.Context) error {
 	defer stopAdmin()
 	g.Go(func() error { return adm.run(adminCtx) })
 	g.Go(func() error { r.intake.clock.Run(adminCtx); return nil })
+	g.Go(func() error { r.bucket.run(adminCtx); return nil })
 	cause := r.serve(ctx, servers)
 	err = errors.Join(cause, r.intake.stop())
 	stopAdmin()
@@ -99,7 +101,7 @@ func (r *Receive) listen() ([]*publicServer, error) {
 	c := r.cfg.Receiver
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("receiver.listen: %w", err)
+		return nil, explainListen("receiver.listen", c.Listen, err)
 	}
 	server, err := newServer(r.intake.receiver, c.TLS, r.log)
 	if err != nil {
@@ -109,7 +111,7 @@ func (r *Receive) listen() ([]*publicServer, error) {
 	if c.OTLPGRPCListen != "" {
 		listener, err := net.Listen("tcp", c.OTLPGRPCListen)
 		if err != nil {
-			return nil, fmt.Errorf("receiver.otlp_grpc_listen: %w", err)
+			return nil, explainListen("receiver.otlp_grpc_listen", c.OTLPGRPCListen, err)
 		}
 		grpc, err := newServer(otlpgrpc.Handler(r.intake.receiver), c.TLS, r.log)
 		if err != nil {
@@ -130,7 +132,7 @@ func (r *Receive) serve(ctx context.Context, servers []*publicServer) (cause err
 	}
 	select {
 	case <-ctx.Done():
-		r.log.Info("draining", "deadline", r.cfg.Process.Drain.String())
+		r.log.Info("draining", "deadline", time.Duration(r.cfg.Process.Drain))
 	case cause = <-failed:
 	}
 	r.draining.Store(true)
@@ -160,7 +162,7 @@ func (s *publicServer) serve(failed chan<- error) {
 }
 
 func (r *Receive) status() operate.RoleStatus {
-	st := operate.RoleStatus{Role: "receive", Version: version.Current().Version}
+	st := operate.RoleStatus{Role: "receive", Version: version.Current().Version, Bucket: r.bucket.problem()}
 	if err := r.intake.clock.Err(); err != nil {
 		st.Error = "every event is refused: " + err.Error()
 	}

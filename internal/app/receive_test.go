@@ -28,6 +28,10 @@ func TestReadyzOfRefusals(t *testing.T) {
 	head.Store(http.StatusForbidden)
 	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
+		if r.Method == http.MethodGet { // the bucket's listing
+			io.WriteString(w, "<ListBucketResult/>")
+			return
+		}
 		w.WriteHeader(int(map[string]*atomic.Int32{http.MethodPut: &put, http.MethodHead: &head}[r.Method].Load()))
 	}))
 	defer store.Close()

@@ -31,7 +31,7 @@ func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
 	}
 	applied, err := clickhouse.Migrate(ctx, TableOptions(cfg.ClickHouse, 2), sqlfiles.Files)
 	if err != nil {
-		return fmt.Errorf("%w (clickhouse.addresses is %s)", err, strings.Join(cfg.ClickHouse.Addresses, ","))
+		return explainTable(cfg.ClickHouse, err)
 	}
 	db := OpenTable(cfg.ClickHouse, 2)
 	defer db.Close()
@@ -55,10 +55,10 @@ func setupQueue(ctx context.Context, c config.Queue, w io.Writer) error {
 	quick, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := q.Ping(quick); err != nil {
-		return err
+		return explainQueue(c, err)
 	}
 	if err := q.Setup(ctx, pipeline.Specs()); err != nil {
-		return fmt.Errorf("%w (queue.url is %s)", err, show.URL(c.URL))
+		return explainQueue(c, err)
 	}
 	_, err = fmt.Fprintf(w, "streams        ok  %s\n", show.URL(c.URL))
 	return err
@@ -67,8 +67,7 @@ func setupQueue(ctx context.Context, c config.Queue, w io.Writer) error {
 func setupBucket(ctx context.Context, c config.Storage, w io.Writer) error {
 	bucket := OpenBucket(c)
 	if err := bucket.Create(ctx); err != nil {
-		return fmt.Errorf("%w (storage.endpoint is %q; what is above is done: run setup again when the store is there)",
-			err, show.URL(c.Endpoint))
+		return explainStorage(c, err)
 	}
 	fmt.Fprintf(w, "bucket         ok  %s\n", c.Bucket)
 	if c.Notify != "storage" || c.NotifyARN == "" {

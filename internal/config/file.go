@@ -66,13 +66,13 @@ func unreadable(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w; name another with --config, or copy penstock.example.yaml", err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w; let the user %s read it", err, userName())
+		return fmt.Errorf("%w; let the user %s read it", err, UserName())
 	}
 	return err
 }
 
-// userName is who runs this process.
-func userName() string {
+// UserName is who runs this process.
+func UserName() string {
 	if u, err := user.Current(); err == nil {
 		return u.Username
 	}

@@ -112,7 +112,7 @@ func TestTLS(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	var out bytes.Buffer
-	log, err := Process{LogLevel: "warn", LogFormat: "json"}.Logger(&out)
+	log, err := Process{LogLevel: "warn", LogFormat: "json"}.Logger(&out, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestLogger(t *testing.T) {
 		!strings.Contains(got, "loud") {
 		t.Errorf("got %s", got)
 	}
-	if _, err := (Process{LogLevel: "noisy"}).Logger(&out); err == nil ||
+	if _, err := (Process{LogLevel: "noisy"}).Logger(&out, nil); err == nil ||
 		err.Error() != `process.log_level "noisy": debug, info, warn or error` {
 		t.Errorf("got %v", err)
 	}

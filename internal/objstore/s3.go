@@ -127,7 +127,7 @@ func (b *Bucket) stored(ctx context.Context, key string) (pipeline.Object, error
 	if code := status(err); refuses(code, err) {
 		return o, pipeline.RefusedError{Missing: pipeline.MissingGet,
 			Err: fmt.Errorf("an object is there, and the store refuses HEAD (status %d): give the access key the right %s, "+
-				"which is needed to compare the two: %w", code, pipeline.MissingGet, err)}
+				"which is needed to compare the two: %w", code, pipeline.MissingGet, brief{err})}
 	}
 	return o, err
 }
@@ -142,14 +142,14 @@ func refusedPut(err error) error {
 	case http.StatusForbidden:
 		return pipeline.RefusedError{Missing: pipeline.MissingPut,
 			Err: fmt.Errorf("the store refuses PUT (status 403): give the access key the right %s for this prefix: %w",
-				pipeline.MissingPut, err)}
+				pipeline.MissingPut, brief{err})}
 	case http.StatusBadRequest, http.StatusNotImplemented:
 		return pipeline.RefusedError{Missing: pipeline.MissingConditional,
 			Err: fmt.Errorf("the store refuses PUT with If-None-Match (status %d): it has to support conditional PUT, "+
-				"which keeps an object from being written twice: %w", code, err)}
+				"which keeps an object from being written twice: %w", code, brief{err})}
 	}
 	return pipeline.RefusedError{Missing: pipeline.MissingOther,
-		Err: fmt.Errorf("the store refuses PUT (status %d): %w", code, err)}
+		Err: fmt.Errorf("the store refuses PUT (status %d): %w", code, brief{err})}
 }
 
 // passing are the codes of 4xx answers that do not speak of rights or features: wrong keys and clocks, which nothing
@@ -213,14 +213,6 @@ func object(key string, etag *string, size *int64, modified *time.Time,
 		Meta: m}, nil
 }
 
-// Ping reports whether the bucket can be reached.
-func (b *Bucket) Ping(ctx context.Context) error {
-	if _, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.name}); err != nil {
-		return fmt.Errorf("head bucket %s: %w", b.name, class(err))
-	}
-	return nil
-}
-
 // Create makes the bucket where it is missing.
 func (b *Bucket) Create(ctx context.Context) error {
 	_, err := b.client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &b.name})
@@ -278,20 +270,4 @@ func status(err error) int {
 		return re.HTTPStatusCode()
 	}
 	return 0
-}
-
-// class decides what kind of failure an error is. Only a missing object is the
-// object's own; all else says that the store cannot serve now.
-func class(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return err
-	}
-	api, ok := errors.AsType[smithy.APIError](err)
-	if ok && (api.ErrorCode() == "NoSuchKey" || api.ErrorCode() == "NotFound") {
-		return retry.As(retry.Permanent, ErrNotFound) // the store's own words name only its request
-	}
-	if ok && api.ErrorCode() == "InvalidRange" {
-		return retry.As(retry.Permanent, err)
-	}
-	return retry.As(retry.Outage, err)
 }

@@ -181,7 +181,7 @@ func TestRemote(t *testing.T) {
 		{said(200, `{"item":{"key":"a"}}`+"\n"), []string{"a"}, server.URL + ": the answer was cut off: EOF"},
 		{said(200, `{"item":{"key":"a"}}`+"\n"+`{"error":"no"}`), []string{"a"}, "no"},
 		{said(422, `{"error":"choose"}`), nil, "choose"},
-		{said(401, `{"error":"who are you"}`), nil, server.URL + " answered 401 Unauthorized: who are you"},
+		{said(401, `{"error":"who are you"}`), nil, server.URL + " rejects the token: set --token or PENSTOCK_ADMIN_TOKEN"},
 		{said(502, "<html>"), nil, server.URL + "/v1/dlq?"},
 	} {
 		answer = tt.answer

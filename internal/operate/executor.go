@@ -50,6 +50,8 @@ func Remote(server, token string, client *http.Client) Executor {
 				return fmt.Errorf("%s: the answer was cut off: %w", server, err)
 			}
 			switch {
+			case resp.StatusCode == http.StatusUnauthorized:
+				return fmt.Errorf("%s rejects the token: set --token or PENSTOCK_ADMIN_TOKEN to its admin.token", server)
 			case l.Error != "" && resp.StatusCode == http.StatusBadRequest:
 				return Usagef("%s", l.Error)
 			case l.Error != "" && resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusUnprocessableEntity:

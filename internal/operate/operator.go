@@ -22,6 +22,8 @@ type Operator struct {
 	From   string    // where a command's configuration is; empty in a role
 	Said   io.Writer // what a command says beside its answer
 
+	Explain func(error) error // names the field of the configuration that an error of a table is about
+
 	Store    Store
 	Claim    func(ctx context.Context, name, owner string, ttl time.Duration) (Claim, bool, error)
 	Table    Table                                // it connects at the first use

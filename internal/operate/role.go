@@ -18,13 +18,17 @@ import (
 type RoleStatus struct {
 	Role     string          `json:"role"`
 	Version  string          `json:"version"`
-	Error    string          `json:"error,omitempty"` // why the role as a whole does not work; empty: it does
+	Error    string          `json:"error,omitempty"`  // why the role as a whole does not work; empty: it does
+	Bucket   string          `json:"bucket,omitempty"` // why the bucket cannot be used; empty: it can
 	Batchers []batcher.Stats `json:"batchers,omitempty"`
 	Loaders  []loader.Stats  `json:"loaders,omitempty"`
 }
 
 // Warnings are what an operator should look at although the role works.
 func (s RoleStatus) Warnings() (all []string) {
+	if s.Bucket != "" {
+		all = append(all, s.Bucket)
+	}
 	for _, b := range s.Batchers {
 		if b.Refused > 0 {
 			all = append(all, fmt.Sprintf("%s: batches wait on disk: %s", b.Pipeline, b.Error))

@@ -84,7 +84,7 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 		}
 		st, err := o.Table.TableStatus(ctx, spec.Name)
 		if err != nil {
-			report.fail(err)
+			report.fail(o.Explain(err))
 			continue
 		}
 		p.Table = &st
@@ -128,6 +128,9 @@ func (r *statusReport) addRole(ctx context.Context, client *http.Client, url str
 	}
 	if role.Error != "" {
 		r.fail(fmt.Errorf("%s %s: %s", role.Role, url, role.Error))
+	}
+	if role.Bucket != "" {
+		r.fail(fmt.Errorf("%s %s: %s", role.Role, url, role.Bucket))
 	}
 	for _, warning := range role.setAside() {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s %s %s", role.Role, url, warning))

@@ -43,7 +43,7 @@ func TestTerminalGetsNoCommands(t *testing.T) {
 	if err := printError(show.Plain(tty), d); err != nil {
 		t.Fatal(err)
 	}
-	log, err := config.Process{LogLevel: "info", LogFormat: "json"}.Logger(tty)
+	log, err := config.Process{LogLevel: "info", LogFormat: "json"}.Logger(tty, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,6 +75,7 @@ func newWorld() *world {
 // operator is an operator of the world.
 func (w *world) operator() *Operator {
 	return &Operator{Config: config.Default(), Name: "test", Said: io.Discard, Store: bucket{w},
+		Explain: func(err error) error { return err },
 		Claim: func(_ context.Context, name, _ string, _ time.Duration) (Claim, bool, error) {
 			return claim{}, !w.claimed[name], w.away["bucket"]
 		},

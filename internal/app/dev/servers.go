@@ -113,7 +113,7 @@ func (s *Servers) Start(ctx context.Context, have Tools, cfg *config.Config, o S
 
 // makeStreams makes the queue's streams: MinIO's targets want them to be there.
 func makeStreams(ctx context.Context, cfg config.Config) error {
-	log, err := cfg.Process.Logger(io.Discard)
+	log, err := cfg.Process.Logger(io.Discard, nil)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,11 +41,13 @@ type Queue struct {
 	nc   *nats.Conn
 	js   jetstream.JetStream
 	opts Options
+	last *atomic.Value // error of the last attempt to connect
 }
 
 // Connect returns at once, also while no server can be reached: the connection
 // is made, and made again, in the background.
 func Connect(opts Options, name string, log *slog.Logger) (*Queue, error) {
+	last := &atomic.Value{}
 	o := []nats.Option{
 		nats.Name(name),
 		nats.RetryOnFailedConnect(true),
@@ -57,6 +60,7 @@ func Connect(opts Options, name string, log *slog.Logger) (*Queue, error) {
 				log.Warn("queue connection lost", "error", err)
 			}
 		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { last.Store(connectError{err}) }),
 		nats.ReconnectHandler(func(*nats.Conn) { log.Info("queue connection restored") }),
 	}
 	if opts.User != "" {
@@ -77,7 +81,7 @@ func Connect(opts Options, name string, log *slog.Logger) (*Queue, error) {
 		nc.Close()
 		return nil, fmt.Errorf("connect to queue: %w", err)
 	}
-	return &Queue{nc: nc, js: js, opts: opts}, nil
+	return &Queue{nc: nc, js: js, opts: opts, last: last}, nil
 }
 
 // hide keeps passwords out of an error's text.
@@ -101,17 +105,35 @@ func (q *Queue) Close() { q.nc.Close() }
 func (q *Queue) Ping(ctx context.Context) error {
 	for !q.nc.IsConnected() {
 		if err := retry.Sleep(ctx, 20*time.Millisecond); err != nil {
-			if last := q.nc.LastError(); last != nil {
-				err = last
-			}
-			return fmt.Errorf("no connection to the queue at %s: %w", show.URL(q.opts.URL),
-				retry.As(retry.Outage, q.opts.hide(err)))
+			return q.unreachable(err)
 		}
 	}
 	if err := q.nc.FlushWithContext(ctx); err != nil {
 		return fmt.Errorf("ping queue: %w", retry.As(retry.Outage, err))
 	}
 	return nil
+}
+
+// connectError lets an atomic.Value hold errors of any type.
+type connectError struct{ error }
+
+// unreachable says why there is no connection. err is what waiting for it ended with.
+func (q *Queue) unreachable(err error) error {
+	if last, ok := q.last.Load().(connectError); ok {
+		err = last.error
+	} else if last := q.nc.LastError(); last != nil {
+		err = last
+	}
+	return fmt.Errorf("no connection to the queue at %s: %w", show.URL(q.opts.URL),
+		retry.As(retry.Outage, q.opts.hide(err)))
+}
+
+// failed names what failed; without a connection, why there is none.
+func (q *Queue) failed(what string, err error) error {
+	if !q.nc.IsConnected() {
+		return q.unreachable(err)
+	}
+	return fmt.Errorf("%s: %w", what, retry.As(retry.Outage, err))
 }
 
 // StreamName is the name of a pipeline's stream.
@@ -141,7 +163,7 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec) error {
 			Duplicates: min(enqueueOnce, q.opts.MaxAge),
 		})
 		if err != nil {
-			return fmt.Errorf("set up stream %s: %w", StreamName(s), retry.As(retry.Outage, err))
+			return q.failed("set up stream "+StreamName(s), err)
 		}
 		if _, err := q.setupConsumer(ctx, s); err != nil {
 			return err
@@ -160,7 +182,7 @@ func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) (jetstream.C
 		MaxAckPending: 4096,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("set up consumer %s/%s: %w", StreamName(s), consumerName, retry.As(retry.Outage, err))
+		return nil, q.failed("set up consumer "+StreamName(s)+"/"+consumerName, err)
 	}
 	return cons, nil
 }
@@ -180,7 +202,7 @@ func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notific
 	}
 	ack, err := q.js.Publish(ctx, Subject(s), queue.Format(n), jetstream.WithMsgID(id))
 	if err != nil {
-		return false, fmt.Errorf("enqueue %s: %w", n.Key, retry.As(retry.Outage, err))
+		return false, q.failed("enqueue "+n.Key, err)
 	}
 	return ack.Duplicate, nil
 }
@@ -228,7 +250,7 @@ func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, e
 			return nil, nil
 		}
 		c.cons = nil // it may be gone
-		return nil, fmt.Errorf("receive from %s: %w", StreamName(c.spec), retry.As(retry.Outage, err))
+		return nil, c.queue.failed("receive from "+StreamName(c.spec), err)
 	}
 	all := []pipeline.Delivery{&message{m: first}}
 	if max == 1 {

@@ -1,0 +1,82 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/retry"
+)
+
+const (
+	bucketWait  = 10 * time.Second // for an answer of the bucket
+	bucketRetry = 10 * time.Second // between two looks at a bucket that did not answer
+)
+
+// bucketWatch looks at the bucket when a role starts: a wrong secret or a missing bucket shows before the first batch
+// is due. Events are buffered all the same.
+type bucketWatch struct {
+	storage config.Storage
+	ping    func(context.Context) error
+	log     *slog.Logger
+
+	mu  sync.Mutex
+	err error // why the bucket cannot be used
+}
+
+func newBucketWatch(p process) *bucketWatch {
+	w := &bucketWatch{storage: p.cfg.Storage, ping: p.store.Ping, log: p.log}
+	p.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "penstock_bucket_available",
+		Help: "1 if the bucket answered the last look at it, else 0. " +
+			"A role looks when it starts, and every 10 s until the bucket answers."}, func() float64 {
+		if w.problem() != "" {
+			return 0
+		}
+		return 1
+	}))
+	return w
+}
+
+// run looks until the bucket answers or ctx ends.
+func (w *bucketWatch) run(ctx context.Context) {
+	for !w.look(ctx) && retry.Sleep(ctx, bucketRetry) == nil {
+	}
+}
+
+// look reports whether the bucket can be used. What is wrong is logged once.
+func (w *bucketWatch) look(ctx context.Context) bool {
+	ask, cancel := context.WithTimeout(ctx, bucketWait)
+	defer cancel()
+	err := w.ping(ask)
+	if ctx.Err() != nil {
+		return false
+	}
+	if err != nil {
+		err = explainStorage(w.storage, err)
+	}
+	w.mu.Lock()
+	was := w.err
+	w.err = err
+	w.mu.Unlock()
+	switch {
+	case err != nil && (was == nil || was.Error() != err.Error()):
+		w.log.Warn("bucket cannot be used; events wait on disk", "error", err)
+	case err == nil && was != nil:
+		w.log.Info("bucket can be used")
+	}
+	return err == nil
+}
+
+// problem is why the bucket cannot be used; empty: it can.
+func (w *bucketWatch) problem() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		return ""
+	}
+	return w.err.Error()
+}
