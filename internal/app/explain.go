@@ -79,6 +79,9 @@ const (
 
 // explainTable does the same for errors of ClickHouse.
 func explainTable(c config.ClickHouse, err error) error {
+	if retry.ClassOf(err) != retry.Outage {
+		return err // about what was asked, and no field
+	}
 	addresses := strings.Join(c.Addresses, ",")
 	e := &config.FieldError{Field: "clickhouse.addresses", Value: addresses, Err: err}
 	text := err.Error()
@@ -92,7 +95,7 @@ func explainTable(c config.ClickHouse, err error) error {
 	case code == unknownTable:
 		e.Field, e.Value, e.Do = "clickhouse.database", c.Database, `run "penstock setup"`
 	case code != 0:
-		return err // about what was asked, and no field
+		return err
 	case strings.Contains(text, "unexpected packet"):
 		e.Err = because(err, "the answer is not of the native protocol; this looks like the HTTP port")
 		e.Do = "use the native port: 9000, with TLS 9440"

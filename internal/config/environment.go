@@ -31,7 +31,8 @@ func overrideConfig(env map[string]string, cfg *Config, sources Sources) error {
 		if file, ok := env[name+"_FILE"]; ok && target.hasFile {
 			text, err := os.ReadFile(file)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("%s (from %s_FILE): %w", target.field, name, err))
+				errs = append(errs, fmt.Errorf("%s (from %s_FILE): %w; create the file, or unset the variable", target.field, name,
+					err))
 			}
 			target.SetString(string(bytes.TrimRight(text, "\r\n")))
 			sources.set(target.field, name+"_FILE")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -53,8 +54,8 @@ func (cfg *Config) check(from Sources) error {
 	if cfg.Schemas.Mode != "off" && cfg.Schemas.Dir == "" {
 		c.wrong("schemas.dir", "", "name the folder of the schemas, or set schemas.mode (%q) to off", cfg.Schemas.Mode)
 	}
-	if cfg.Storage.Bucket == "" {
-		c.wrong("storage.bucket", "", "name the bucket of the objects")
+	if !bucketName.MatchString(cfg.Storage.Bucket) {
+		c.wrong("storage.bucket", cfg.Storage.Bucket, "set 3 to 63 lowercase letters, digits, '.' and '-'")
 	}
 	if len(cfg.ClickHouse.Addresses) == 0 {
 		c.wrong("clickhouse.addresses", cfg.ClickHouse.Addresses, "name at least one server, as 127.0.0.1:9000")
@@ -70,6 +71,9 @@ func (cfg *Config) check(from Sources) error {
 	c.clients(cfg)
 	return errors.Join(c.errs...)
 }
+
+// bucketName matches what S3 allows.
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 
 // tags refuses a number below its least, and a text that is none of the known ones.
 func (c *checker) tags(cfg *Config) {

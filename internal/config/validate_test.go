@@ -24,7 +24,7 @@ func TestWrongValues(t *testing.T) {
 			"batcher.max_segment 9GiB (from PENSTOCK_BATCHER_MAX_SEGMENT): set batcher.max_disk (8GiB) or less"},
 		{"PROCESS_LOG_FORMAT=xml", `process.log_format "xml" (from PENSTOCK_PROCESS_LOG_FORMAT): set text or json`},
 		{"STORAGE_NOTIFY=mail", `storage.notify "mail" (from PENSTOCK_STORAGE_NOTIFY): set storage, self or none`},
-		{"STORAGE_BUCKET=", `storage.bucket "" (from PENSTOCK_STORAGE_BUCKET): name the bucket of the objects`},
+		{"STORAGE_BUCKET=", `storage.bucket "" (from PENSTOCK_STORAGE_BUCKET): set 3 to 63 lowercase letters`},
 		{"CLICKHOUSE_ADDRESSES=[]", "clickhouse.addresses [] (from PENSTOCK_CLICKHOUSE_ADDRESSES): name at least one server"},
 		{"SCHEMAS_MODE=on", `schemas.mode "on" (from PENSTOCK_SCHEMAS_MODE): set off, report or enforce`},
 		{"SCHEMAS_MODE=report", `schemas.dir "": name the folder of the schemas, or set schemas.mode ("report") to off`},

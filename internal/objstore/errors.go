@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -61,8 +61,8 @@ func (e brief) Error() string {
 		}
 		return text
 	}
-	if dial, ok := errors.AsType[*net.OpError](e.err); ok {
-		return dial.Error()
+	if sent, ok := errors.AsType[*url.Error](e.err); ok {
+		return sent.Err.Error()
 	}
 	return e.err.Error()
 }

@@ -46,7 +46,8 @@ func (l *Log) Failed(err error, fields ...any) {
 		l.log.Warn(l.messages.Start, append([]any{"error", err}, fields...)...)
 		return
 	}
-	l.log.Warn(l.messages.Still, append([]any{"outage", l.length(now), "failures", l.failures, "error", err}, fields...)...)
+	l.log.Warn(l.messages.Still,
+		append([]any{"outage", l.length(now), "failures", l.failures, "error", err}, fields...)...)
 }
 
 // Works notes that the server works.

@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
-// An outage is a line when it starts, one a minute, and one when it ends. A server that fails now and then adds no more.
+// An outage is a line when it starts, one a minute, and one when it ends. One that fails now and then adds no more.
 func TestLinesOfAnOutage(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		var out bytes.Buffer

@@ -46,7 +46,7 @@ func Open(path string, r *receiver.Receiver, log *slog.Logger, reg prometheus.Re
 	p.seen, _ = os.Stat(path)
 	err := p.read()
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrEmpty) {
-		err = fmt.Errorf("%w; `penstock keys add PROJECT` makes it", err)
+		err = fmt.Errorf("%w; create it with \"penstock keys add PROJECT\"", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("receiver.projects: %w", err)
