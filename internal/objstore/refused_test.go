@@ -39,7 +39,8 @@ func answering(t *testing.T, put int, code string, head int) *Bucket {
 	t.Cleanup(server.Close)
 	b := Open(Options{Endpoint: server.URL, Region: "us-east-1", Bucket: "bucket", AccessKey: "a", SecretKey: "s",
 		PathStyle: true})
-	b.client = s3.New(b.client.Options(), func(o *s3.Options) { o.Retryer = aws.NopRetryer{} }) // the answers stay the same
+	// The answers stay the same.
+	b.client = s3.New(b.client.Options(), func(o *s3.Options) { o.Retryer = aws.NopRetryer{} })
 	return b
 }
 
