@@ -356,7 +356,7 @@ func TestIntakeIsRefused(t *testing.T) {
 		{"a proxy", func(c *config.Config) { c.Receiver.TrustedProxies = []string{"x"} }, "receiver.trusted_proxies"},
 		{"schemas", func(c *config.Config) { c.Schemas.Mode, c.Schemas.Dir = "warn", "/does/not/exist" }, "schemas.dir"},
 		{"projects", func(c *config.Config) { c.Receiver.Projects = "/does/not/exist.yaml" }, "receiver.projects"},
-		{"a folder", func(c *config.Config) { c.Batcher.Dir = "/dev/null/wal" }, "not a directory"},
+		{"a folder", func(c *config.Config) { c.Batcher.Dir = "/dev/null/wal" }, "it is a file, not a folder"},
 	} {
 		c := aloneConfig(t)
 		tt.change(&c)
