@@ -213,8 +213,8 @@ func (a *attempt) compare(ctx context.Context) error {
 		return nil
 	}
 	// Its rows in the table may be of other content, cut at other rows.
-	there, err := a.parts.Table.Present(ctx, a.spec.Name, a.entry.Key, a.entry.Generation, 0, maxRows,
-		[2]int64{0, maxTime})
+	there, err := a.parts.Table.Present(ctx, a.spec.Name, pipeline.Rows{Object: a.entry.Key,
+		Generation: a.entry.Generation, End: maxRows, Received: [2]int64{0, maxTime}, Partition: pipeline.AnyPartition})
 	if err != nil {
 		return err
 	}

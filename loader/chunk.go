@@ -14,22 +14,23 @@ import (
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
-// day in milliseconds: the table's partitions are days of received_at, UTC.
-const day = 24 * 60 * 60 * 1000
-
-// dayOf counts days since 1970; received_at is never before that.
-func dayOf(e *pipeline.Event) int64 { return e.ReceivedAt / day }
-
 // piece is how much is decoded at once.
 var piece = codec.Limit{Rows: 4 << 10, Bytes: 1 << 20}
 
-// chunk is the rows of one insert, of one day.
+// maxOpen is how many blocks of an object are filled at once. An object with rows of
+// more partitions is decoded once more for every maxOpen further ones, so that random
+// times cost time, and not memory without limit.
+const maxOpen = 64
+
+// chunk is the rows of one insert, of one partition.
 type chunk struct {
-	day        int64
-	block      Block
-	first, end int64    // its rows in the object; those of other days lie between them
+	partition  int64
+	block      Block    // nil: not filled yet
+	first, end int64    // its rows in the object; those of other partitions lie between them
 	received   [2]int64 // the first and the last received_at, ms
+	latest     int64    // timestamp, ms
 	rows       int64    // without the refused ones
+	pick       []uint32 // its places in the events at hand, reused
 }
 
 // insert sends the object's events in chunks.
@@ -41,14 +42,12 @@ func (a *attempt) insert(ctx context.Context) error {
 	defer dec.Close()
 	c := cutter{attempt: a, dec: dec, rejected: rejections{attempt: a, any: len(a.entry.Refused) > 0}}
 	for !c.end {
-		chunks, err := c.cut(ctx)
+		cut, err := c.cut(ctx)
 		if err != nil {
 			return err
 		}
-		for _, chunk := range chunks {
-			if err := a.insertChunk(ctx, chunk); err != nil {
-				return err
-			}
+		if err := a.insertCut(ctx, cut.chunks); err != nil {
+			return err
 		}
 	}
 	if err := c.rejected.end(); err != nil {
@@ -65,6 +64,27 @@ func (a *attempt) insert(ctx context.Context) error {
 	return nil
 }
 
+// insertCut inserts chunks that were cut together. At most maxOpen of them are filled
+// at any time.
+func (a *attempt) insertCut(ctx context.Context, chunks []*chunk) error {
+	for len(chunks) > 0 {
+		now := chunks[:min(maxOpen, len(chunks))]
+		chunks = chunks[len(now):]
+		if now[0].block == nil {
+			if err := a.fill(ctx, now...); err != nil {
+				return err
+			}
+		}
+		for _, c := range now {
+			if err := a.insertChunk(ctx, c); err != nil {
+				return err
+			}
+			c.block = nil
+		}
+	}
+	return nil
+}
+
 // cutter decodes an object and cuts it into chunks.
 type cutter struct {
 	*attempt
@@ -76,9 +96,9 @@ type cutter struct {
 }
 
 // cut decodes as many events as a chunk may have, into a chunk for each of their
-// days, in the order in which the days come first. Mostly there is one.
-func (c *cutter) cut(ctx context.Context) ([]*chunk, error) {
-	var chunks []*chunk
+// partitions, in the order in which the partitions come first. Mostly there are few.
+func (c *cutter) cut(ctx context.Context) (*cut, error) {
+	cut := newCut(c.attempt)
 	left := codec.Limit{Rows: int(c.entry.ChunkRows), Bytes: int(c.entry.ChunkBytes)}
 	for left.Rows > 0 && left.Bytes > 0 {
 		limit := codec.Limit{Rows: min(left.Rows, piece.Rows), Bytes: min(left.Bytes, piece.Bytes)}
@@ -98,11 +118,11 @@ func (c *cutter) cut(ctx context.Context) ([]*chunk, error) {
 		c.total += int64(len(c.events))
 		left.Rows -= len(c.events)
 		left.Bytes -= bytes
-		if chunks, err = c.gather(ctx, chunks, c.events, typed); err != nil {
+		if err := cut.gather(ctx, c.events, typed); err != nil {
 			return nil, err
 		}
 	}
-	return chunks, nil
+	return cut, nil
 }
 
 // decode leaves values in columns if the object has them so.
@@ -118,58 +138,93 @@ func (c *cutter) decode(limit codec.Limit) (typed []*pipeline.Typed, bytes int, 
 	return nil, bytes, err
 }
 
-// gather adds events to the chunks of their days: a chunk goes into one
-// partition. Usually all of them are of one day, and none is refused.
-func (a *attempt) gather(ctx context.Context, chunks []*chunk, events []pipeline.Event,
-	typed []*pipeline.Typed) ([]*chunk, error) {
-	for from := 0; from < len(events); {
-		d := dayOf(&events[from])
-		i := slices.IndexFunc(chunks, func(c *chunk) bool { return c.day == d })
-		if i < 0 {
-			block, err := a.newBlock(ctx)
-			if err != nil {
-				return nil, err
-			}
-			i = len(chunks)
-			at := events[from].ReceivedAt
-			chunks = append(chunks, &chunk{day: d, block: block, first: int64(events[from].Row), received: [2]int64{at, at}})
-		}
-		c := chunks[i]
-		to := from
-		for ; to < len(events) && dayOf(&events[to]) == d; to++ {
-			at := events[to].ReceivedAt
-			c.received[0], c.received[1] = min(c.received[0], at), max(c.received[1], at)
-			if _, refused := slices.BinarySearch(a.entry.Refused, events[to].Row); refused {
-				c.add(events[from:to], typed, from)
-				from = to + 1
+// cut is events by their partitions.
+type cut struct {
+	*attempt
+	chunks []*chunk // in the order in which they came
+	by     map[int64]*chunk
+}
+
+func newCut(a *attempt) *cut { return &cut{attempt: a, by: map[int64]*chunk{}} }
+
+// gather adds events to the chunks of their partitions, except those that the table
+// refuses.
+func (c *cut) gather(ctx context.Context, events []pipeline.Event, typed []*pipeline.Typed) error {
+	var at *chunk
+	for i := range events {
+		e := &events[i]
+		if p := pipeline.Partition(e.IdentityTime()); at == nil || at.partition != p {
+			if at = c.by[p]; at == nil {
+				var err error
+				if at, err = c.begin(ctx, p, e); err != nil {
+					return err
+				}
 			}
 		}
-		c.end = int64(events[to-1].Row) + 1
-		c.add(events[from:to], typed, from)
-		from = to
+		at.end = max(at.end, int64(e.Row)+1)
+		at.received[0], at.received[1] = min(at.received[0], e.ReceivedAt), max(at.received[1], e.ReceivedAt)
+		at.latest = max(at.latest, e.Time())
+		if _, refused := slices.BinarySearch(c.entry.Refused, e.Row); !refused {
+			at.pick = append(at.pick, uint32(i))
+		}
 	}
-	return chunks, nil
+	for _, at := range c.chunks {
+		if at.block != nil && len(at.pick) > 0 {
+			at.block.Append(events, typed, at.pick)
+		}
+		at.rows += int64(len(at.pick))
+		at.pick = at.pick[:0]
+	}
+	return nil
+}
+
+// begin makes the chunk of a partition whose first event is e.
+func (c *cut) begin(ctx context.Context, partition int64, e *pipeline.Event) (at *chunk, err error) {
+	at = &chunk{partition: partition, first: int64(e.Row), received: [2]int64{e.ReceivedAt, e.ReceivedAt}}
+	if len(c.chunks) < maxOpen {
+		at.block, err = c.newBlock(ctx)
+	}
+	c.chunks = append(c.chunks, at)
+	c.by[partition] = at
+	return at, err
 }
 
 func (a *attempt) newBlock(ctx context.Context) (Block, error) {
 	return a.parts.Table.NewBlock(ctx, a.spec.Name, a.entry.Key, a.entry.Generation)
 }
 
-// add appends events from a place of the batch that typed belongs to.
-func (c *chunk) add(events []pipeline.Event, typed []*pipeline.Typed, at int) {
-	if len(events) == 0 {
-		return
+// fill decodes the rows of chunks once more into new blocks, without those refused by
+// now.
+func (a *attempt) fill(ctx context.Context, chunks ...*chunk) (err error) {
+	c := newCut(a)
+	c.chunks = chunks
+	for _, at := range chunks {
+		c.by[at.partition] = at
+		at.rows = 0
+		if at.block, err = a.newBlock(ctx); err != nil {
+			return err
+		}
 	}
-	c.rows += int64(len(events))
-	part := make([]*pipeline.Typed, len(typed))
-	for i, t := range typed {
-		part[i] = t.Slice(uint32(at), uint32(at+len(events)))
+	for events, err := range a.again(chunks...) {
+		if err == nil {
+			err = c.gather(ctx, events, nil)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	c.block.Append(events, part)
+	return nil
 }
 
-// again decodes the events of a chunk once more, without those refused by now.
-func (a *attempt) again(c *chunk) iter.Seq2[[]pipeline.Event, error] {
+// again decodes the events of chunks of one cut once more, without those refused by
+// now.
+func (a *attempt) again(chunks ...*chunk) iter.Seq2[[]pipeline.Event, error] {
+	first, end := chunks[0].first, chunks[0].end
+	partitions := map[int64]bool{}
+	for _, c := range chunks {
+		first, end = min(first, c.first), max(end, c.end)
+		partitions[c.partition] = true
+	}
 	return func(yield func([]pipeline.Event, error) bool) {
 		dec, err := a.content.decoder()
 		if err != nil {
@@ -180,7 +235,7 @@ func (a *attempt) again(c *chunk) iter.Seq2[[]pipeline.Event, error] {
 		var events []pipeline.Event
 		for {
 			events, err = dec.Decode(events[:0], piece)
-			if errors.Is(err, io.EOF) || err == nil && len(events) > 0 && int64(events[0].Row) >= c.end {
+			if errors.Is(err, io.EOF) || err == nil && len(events) > 0 && int64(events[0].Row) >= end {
 				return
 			}
 			if err != nil {
@@ -188,7 +243,8 @@ func (a *attempt) again(c *chunk) iter.Seq2[[]pipeline.Event, error] {
 				return
 			}
 			mine := slices.DeleteFunc(without(events, a.entry.Refused), func(e pipeline.Event) bool {
-				return int64(e.Row) < c.first || int64(e.Row) >= c.end || dayOf(&e) != c.day
+				row := int64(e.Row)
+				return row < first || row >= end || !partitions[pipeline.Partition(e.IdentityTime())]
 			})
 			if len(mine) > 0 && !yield(mine, nil) {
 				return
@@ -226,7 +282,8 @@ func (a *attempt) insertChunk(ctx context.Context, c *chunk) error {
 }
 
 func (a *attempt) present(ctx context.Context, c *chunk) (bool, error) {
-	return a.parts.Table.Present(ctx, a.spec.Name, a.entry.Key, a.entry.Generation, c.first, c.end, c.received)
+	return a.parts.Table.Present(ctx, a.spec.Name, pipeline.Rows{Object: a.entry.Key, Generation: a.entry.Generation,
+		First: c.first, End: c.end, Received: c.received, Partition: c.partition})
 }
 
 // send inserts a chunk. It leaves rows out that the table refuses, and sends the
@@ -256,24 +313,9 @@ func (a *attempt) send(ctx context.Context, c *chunk) error {
 		if err := a.refuse(ctx, c, err); err != nil {
 			return err
 		}
-		if err := a.rebuild(ctx, c); err != nil {
+		if err := a.fill(ctx, c); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// rebuild makes a chunk's block anew, without the rows that are refused by now.
-func (a *attempt) rebuild(ctx context.Context, c *chunk) (err error) {
-	if c.block, err = a.newBlock(ctx); err != nil {
-		return err
-	}
-	c.rows = 0
-	for events, err := range a.again(c) {
-		if err != nil {
-			return err
-		}
-		c.add(events, nil, 0)
 	}
 	return nil
 }
@@ -287,11 +329,11 @@ func (a *attempt) prove(ctx context.Context, c *chunk) error {
 		return err
 	}
 	// The table's TTL deletes old rows whenever it merges.
-	before, err := a.parts.Table.Expired(ctx, a.spec.Name)
+	expiry, err := a.parts.Table.Expired(ctx, a.spec.Name)
 	if err != nil {
 		return err
 	}
-	if pipeline.Millis(c.received[1]).Before(before) {
+	if expiry.Covers(c.received[1], c.latest) {
 		a.out.expired += c.rows
 		return nil
 	}

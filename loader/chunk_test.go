@@ -1,7 +1,9 @@
 package loader
 
 import (
+	"context"
 	"fmt"
+	"iter"
 	"testing"
 	"time"
 
@@ -9,13 +11,20 @@ import (
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
-// Days in any order: one block a day, each row once, also where each chunk is asked for.
-func TestDaysInAnyOrder(t *testing.T) {
+// Partitions in any order: one block a partition, each row once, also where each chunk is asked for.
+func TestPartitionsInAnyOrder(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		w.window = 1
-		w.put(t, 10, noon, 17*3600*1000*1000%day) // every row on another day, some on the same
-		w.put(t, 40, noon, 13*3600*1000)
+		for _, times := range []func(i int) int64{
+			late,
+			func(i int) int64 { return noon + int64(i*17%10)*week },
+			func(i int) int64 { return noon - int64(i)*week/3 },
+			func(int) int64 { return pipeline.NoTime },
+		} {
+			w.times = times
+			w.put(t, 35, noon, 1)
+		}
 		stop := start(t, w.loader(t, "a"))
 		time.Sleep(10 * time.Minute)
 		stop()
@@ -26,30 +35,102 @@ func TestDaysInAnyOrder(t *testing.T) {
 	})
 }
 
-// The days of a chunk are blocks of their own, each in the order of its rows.
-func TestDays(t *testing.T) {
+// The partitions of a chunk are separate blocks, each in the order of its rows.
+func TestGather(t *testing.T) {
 	w := newWorld()
 	a := &attempt{Loader: w.loader(t, "a"), entry: pipeline.Load{Key: "k", Refused: []uint32{3}}}
 	var events []pipeline.Event
 	for i, d := range []int64{3, 3, 1, 3, 2, 1} {
-		events = append(events, pipeline.Event{Row: uint32(i), ReceivedAt: d*day + int64(i)})
+		at := int64(i)
+		events = append(events, pipeline.Event{Row: uint32(i), Timestamp: noon + d*week - at, ReceivedAt: noon + at})
 	}
-	var chunks []*chunk
-	var err error
+	cut := newCut(a)
 	for _, part := range [][]pipeline.Event{events[:2], events[2:]} {
-		if chunks, err = a.gather(t.Context(), chunks, part, nil); err != nil {
+		if err := cut.gather(t.Context(), part, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got := ""
-	for _, c := range chunks {
+	for _, c := range cut.chunks {
 		for _, e := range c.block.(*block).events {
 			got += fmt.Sprint(e.Row)
 		}
-		got += fmt.Sprintf(" %d-%d %d-%d, ", c.first, c.end, c.received[0]%day, c.received[1]%day)
+		got += fmt.Sprintf(" %d-%d %d-%d %d %d, ", c.first, c.end, c.received[0]-noon, c.received[1]-noon, c.latest-noon, c.rows)
 	}
-	if want := "01 0-4 0-3, 25 2-6 2-5, 4 4-5 4-4, "; got != want {
+	if want := fmt.Sprintf("01 0-4 0-3 %d 2, 25 2-6 2-5 %d 2, 4 4-5 4-4 %d 1, ", 3*week, week-2, 2*week-4); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// openTable counts the blocks that are filled and not inserted yet.
+type openTable struct {
+	*world
+	open, most int
+}
+
+type openBlock struct {
+	*block
+	table *openTable
+}
+
+func (o *openTable) NewBlock(_ context.Context, _, object string, generation uint32) (Block, error) {
+	o.open++
+	o.most = max(o.most, o.open)
+	return &openBlock{&block{w: o.world, object: object, generation: generation}, o}, nil
+}
+
+func (b *openBlock) Insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error {
+	b.table.open--
+	return b.block.Insert(ctx, token, again)
+}
+
+// An object with more partitions than blocks may be open at once is decoded several times; each row is there once.
+func TestRandomTimes(t *testing.T) {
+	const partitions = 5*maxOpen/2 + 1
+	for _, chunkRows := range []int{10_000, 2 * partitions} { // one cut, and several
+		w := newWorld()
+		w.bad = map[string]bool{"bad": true}
+		w.times = func(i int) int64 { return noon - int64(i*10%partitions)*week }
+		key := w.putNamed(t, 4*partitions, noon, 1, func(i int) string { return []string{"n", "bad"}[i%40/39] })
+		table := &openTable{world: w}
+		l := w.loader(t, "a")
+		l.parts.Table, l.opts.ChunkRows = table, chunkRows
+		if _, err := l.load(t.Context(), pipeline.Notification{Key: key}); err != nil {
+			t.Fatal(err)
+		}
+		var refused []int
+		for i := range 4 * partitions {
+			if i%40 == 39 {
+				refused = append(refused, i)
+			}
+		}
+		w.refusedCheck(t, key, 4*partitions, refused)
+		if len(refused) == 0 || table.most > maxOpen+1 { // a chunk with a refused row is filled once more
+			t.Errorf("%d rows were refused, and up to %d blocks were open at once, want at most %d", len(refused), table.most,
+				maxOpen)
+		}
+	}
+}
+
+// An older version cut objects by the day of receipt. What it brought of an object is
+// replaced, whatever it was.
+func TestBegunByEarlierVersion(t *testing.T) {
+	for _, there := range [][]int{nil, {0, 1, 2}, {20, 21, 24}} {
+		w := newWorld()
+		w.times = late
+		key := w.put(t, 25, noon, 1)
+		w.ledger[key] = pipeline.Load{Key: key, ETag: "e", Pipeline: "events", State: pipeline.Loading, ChunkRows: 10,
+			ChunkBytes: 1 << 20, Attempts: 1}
+		for _, row := range there {
+			w.rows[rowKey{key, uint32(row), 0, pipeline.Partition(late(row))}]++
+		}
+		if _, err := w.loader(t, "a").load(t.Context(), pipeline.Notification{Key: key}); err != nil {
+			t.Fatal(err)
+		}
+		w.check(t)
+		if e := w.entry(key); e.Generation != 1 || e.State != pipeline.Loaded || e.Rows != 25 {
+			t.Errorf("with rows %v: ledger %+v", there, e)
+		}
 	}
 }
 
@@ -83,11 +164,12 @@ func TestOverwrittenMeanwhile(t *testing.T) {
 	})
 }
 
-// An object over midnight: no block goes into two partitions.
+// An object over the end of a week: no block goes into two partitions.
 func TestCutsAtMidnight(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
-		w.put(t, 25, noon+12*3600*1000-7, 1)
+		w.times = func(i int) int64 { return noon + 12*3600*1000 - 7 + int64(i) } // noon is a Sunday's
+		w.put(t, 25, noon, 1)
 		stop := start(t, w.loader(t, "a"))
 		time.Sleep(time.Minute)
 		stop()
@@ -148,7 +230,7 @@ func TestRowCount(t *testing.T) {
 func TestExpiredRowsAreLoaded(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
-		w.expired = pipeline.Millis(noon + 1000)
+		w.expired.Received = pipeline.Millis(noon + 1000)
 		old := w.put(t, 25, noon, 1)
 		mixed := w.put(t, 25, noon+990, 1)
 		runUntilSettled(t, w.loader(t, "a"), w)
@@ -163,15 +245,29 @@ func TestExpiredRowsAreLoaded(t *testing.T) {
 	})
 }
 
+// The same for a TTL by timestamp.
+func TestExpiredTimesAreLoaded(t *testing.T) {
+	w := newWorld()
+	w.times = late
+	w.expired.Time = pipeline.Millis(noon)
+	key := w.put(t, 25, noon, 1)
+	if _, err := w.loader(t, "a").load(t.Context(), pipeline.Notification{Key: key}); err != nil {
+		t.Fatal(err)
+	}
+	if e := w.entry(key); e.State != pipeline.Loaded || e.Rows != 25 || len(w.rows) != 20 {
+		t.Errorf("%d rows, ledger %+v, want 20 that are not expired", len(w.rows), e)
+	}
+}
+
 // Rows that are gone and not expired are still a failure.
 func TestSwallowedRowsAreNoExpiry(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		key := w.put(t, 5, noon, 1)
-		w.expired = pipeline.Millis(noon + 5)
+		w.expired.Received = pipeline.Millis(noon + 5)
 		w.fault = func(call string) (error, bool) {
 			if call == "expired" {
-				w.expired = pipeline.Millis(noon + 4) // of the last row
+				w.expired.Received = pipeline.Millis(noon + 4) // of the last row
 			}
 			return nil, false
 		}

@@ -42,7 +42,7 @@ type content struct {
 	format  foreign.Format // of a foreign one
 	of      foreign.File   // likewise
 	opts    foreign.Options
-	reading string // see pipeline.Load; empty: Penstock wrote the object
+	reading string // see pipeline.Load
 }
 
 func (c *content) Close() { c.file.Close() }
@@ -122,6 +122,7 @@ func check(object pipeline.Object, n pipeline.Notification, size int64, sum stri
 // prepare detects the format of a foreign file, and lets ClickHouse decode it if
 // package foreign does not.
 func (s *Source) prepare(ctx context.Context, c *content) error {
+	c.reading = pipeline.PartitionUnit
 	if !c.foreign {
 		return nil
 	}
@@ -134,8 +135,8 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 		return fileFault(err)
 	}
 	// 2 is the version of package foreign, which decides where rows begin. The time at
-	// which the file was stored is its rows' received_at, which decides their partition.
-	c.reading = fmt.Sprintf("2 %d", c.opts.Modified)
+	// which the file was stored is its rows' received_at.
+	c.reading += fmt.Sprintf(" 2 %d", c.opts.Modified)
 	if mapping != nil {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%#v", *mapping))
 		c.reading += " " + hex.EncodeToString(sum[:8])

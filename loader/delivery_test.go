@@ -183,10 +183,10 @@ func TestLoadedIsTidied(t *testing.T) {
 		w.queue[0].etag = "other" // overwritten meanwhile: only an operator decides about that
 		w.ledger[key] = pipeline.Load{Key: key, ETag: "e", State: pipeline.Loaded, Pipeline: "events", Generation: 2}
 		for g := range uint32(3) {
-			w.rows[rowKey{key, 0, g}] = 1
+			w.rows[rowKey{object: key, generation: g}] = 1
 		}
 		runUntilSettled(t, w.loader(t, "a"), w)
-		if n := w.counted(t, "objects_total", "already"); n != 1 || len(w.rows) != 1 || w.rows[rowKey{key, 0, 2}] != 1 {
+		if n := w.counted(t, "objects_total", "already"); n != 1 || len(w.rows) != 1 || w.rows[rowKey{object: key, generation: 2}] != 1 {
 			t.Errorf("counted %v times, rows %v", n, w.rows)
 		}
 	})

@@ -62,7 +62,10 @@ func TestOnceUnderFaults(t *testing.T) {
 						}
 						return retry.As(class, errors.New("fault at "+call)), rnd.IntN(2) == 0
 					}
-					for range 12 {
+					for i := range 12 {
+						if w.times = nil; i%2 == 0 && rate < 0.5 { // more chunks, of which each call must succeed
+							w.times = late
+						}
 						w.put(t, 1+rnd.IntN(40), noon+rnd.Int64N(24*3600*1000), 1)
 					}
 					names := []string{"a"}
@@ -97,13 +100,13 @@ func TestOnceUnderFaults(t *testing.T) {
 
 // A loader killed after each call, at every point: the next one goes on.
 func TestKilledAtEveryPoint(t *testing.T) {
-	for point := range 25 {
-		for _, late := range []bool{false, true} {
+	for point := range 60 {
+		for _, takesEffect := range []bool{false, true} {
 			bubble.Test(t, func(t *testing.T) {
 				w := newWorld()
-				w.window = 1
+				w.window, w.times = 1, late
 				w.put(t, 35, noon, 1)
-				w.killAt(t, point, late)
+				w.killAt(t, point, takesEffect)
 				w.check(t)
 				if n := w.open(); n != 0 {
 					t.Errorf("point %d: %d deliveries are not settled", point, n)
@@ -117,6 +120,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 func TestLedgerLost(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
+		w.times = late
 		for _, n := range []int{5, 35} {
 			w.put(t, n, noon, 1)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"iter"
-	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -46,18 +45,15 @@ type Table interface {
 
 	NewBlock(ctx context.Context, table, object string, generation uint32) (Block, error)
 
-	// Present reports whether the table has any of the object's rows from first up to
-	// end, which is not part of them, in a generation. received bounds the received_at of
-	// these rows, in ms.
-	Present(ctx context.Context, table, object string, generation uint32, first, end int64, received [2]int64) (bool,
-		error)
+	// Present reports whether the table has any of these rows.
+	Present(ctx context.Context, table string, rows pipeline.Rows) (bool, error)
 
 	// Newest is the highest generation of which the table has a row of the object.
+	// received bounds the rows' received_at, in ms.
 	Newest(ctx context.Context, table, object string, received [2]int64) (generation uint32, there bool, err error)
 
-	// Expired is the time before which the table deletes rows, by their received_at;
-	// zero: it deletes none.
-	Expired(ctx context.Context, table string) (before time.Time, err error)
+	// Expired says which rows the table's TTL deletes.
+	Expired(ctx context.Context, table string) (pipeline.Expiry, error)
 
 	// DeleteOlder deletes the object's rows of earlier generations.
 	DeleteOlder(ctx context.Context, table, object string, generation uint32) error
@@ -68,8 +64,9 @@ type Table interface {
 
 // Block is the rows of one insert.
 type Block interface {
-	// Append copies what it needs of the events, and of the values beside them.
-	Append(events []pipeline.Event, typed []*pipeline.Typed)
+	// Append copies what it needs of the events, and of the values beside them. pick are
+	// the places of the events to add, ascending; nil: all.
+	Append(events []pipeline.Event, typed []*pipeline.Typed, pick []uint32)
 
 	// Insert inserts all rows or none, and does nothing if the table has seen the token
 	// lately. again iterates over the same events once more. A block is inserted once.

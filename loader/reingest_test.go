@@ -21,6 +21,7 @@ func TestReplaceUnderFaults(t *testing.T) {
 		bubble.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 2))
 			w := newWorld()
+			w.times = late
 			var keys []string
 			for range 6 {
 				keys = append(keys, w.put(t, 1+rnd.IntN(35), noon, 1))
@@ -165,7 +166,7 @@ func TestReingest(t *testing.T) {
 			loads := c.action != audit.ActionSkip && c.action != audit.ActionExpired && !strings.Contains(c.name, "meanwhile")
 			for row := range uint32(5) {
 				if c.rows {
-					w.rows[rowKey{key, row, 0}] = 1
+					w.rows[rowKey{object: key, row: row, partition: pipeline.Partition(noon)}] = 1
 				}
 			}
 			e, err := w.loader(t, "operator").Reingest(t.Context(), item, "j")

@@ -48,14 +48,30 @@ type world struct {
 	fault   func(call string) (err error, late bool)
 	down    error
 	etag    string               // of all objects; empty: "e"
-	expired time.Time            // rows before it are deleted at once
+	expired pipeline.Expiry      // these rows are deleted at once
 	metrics *prometheus.Registry // of the last loader
+	times   func(i int) int64    // of the i-th event of an object; nil: that of the object
 }
 
+const week = int64(7 * 24 * 3600 * 1000) // ms
+
+// late is a client with a queue: of its events some are of earlier weeks, and some have no time.
+func late(i int) int64 {
+	switch {
+	case i%5 == 3:
+		return noon - int64(i%3+1)*week
+	case i%11 == 7:
+		return pipeline.NoTime
+	}
+	return noon
+}
+
+// rowKey is a row, which is in one partition.
 type rowKey struct {
 	object     string
 	row        uint32
 	generation uint32
+	partition  int64
 }
 
 // count is how often a row is there, of whatever generation.
@@ -197,8 +213,9 @@ func (w *world) NewBlock(_ context.Context, _, object string, generation uint32)
 	return &block{w: w, object: object, generation: generation}, nil
 }
 
-func (b *block) Append(events []pipeline.Event, _ []*pipeline.Typed) {
-	for _, e := range events {
+func (b *block) Append(events []pipeline.Event, _ []*pipeline.Typed, pick []uint32) {
+	for _, i := range pick {
+		e := events[i]
 		e.Name, e.Properties = bytes.Clone(e.Name), bytes.Clone(e.Properties)
 		b.events = append(b.events, e)
 	}
@@ -232,7 +249,7 @@ func (b *block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 		if err := w.refuses(&events[i]); err != nil {
 			return err
 		}
-		if d := events[i].ReceivedAt / day; d != events[0].ReceivedAt/day {
+		if partitionOf(&events[i]) != partitionOf(&events[0]) {
 			return retry.As(retry.Permanent, errors.New("a block into two partitions"))
 		}
 	}
@@ -244,8 +261,8 @@ func (b *block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 			w.order = w.order[1:]
 		}
 		for i := range events {
-			if !pipeline.Millis(events[i].ReceivedAt).Before(w.expired) {
-				w.rows[rowKey{object, events[i].Row, generation}]++
+			if e := &events[i]; !w.expired.Covers(e.ReceivedAt, e.Time()) {
+				w.rows[rowKey{object, e.Row, generation, partitionOf(e)}]++
 			}
 		}
 	}
@@ -255,15 +272,17 @@ func (b *block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 	return err
 }
 
-func (w *world) Present(_ context.Context, _, object string, generation uint32, first, end int64, _ [2]int64) (bool,
-	error) {
+func partitionOf(e *pipeline.Event) int64 { return pipeline.Partition(e.IdentityTime()) }
+
+func (w *world) Present(_ context.Context, _ string, r pipeline.Rows) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err, _ := w.try("present"); err != nil {
 		return false, err
 	}
 	for k, n := range w.rows {
-		if k.object == object && k.generation == generation && n > 0 && int64(k.row) >= first && int64(k.row) < end {
+		if k.object == r.Object && k.generation == r.Generation && n > 0 && int64(k.row) >= r.First && int64(k.row) < r.End &&
+			(r.Partition == pipeline.AnyPartition || r.Partition == k.partition) {
 			return true, nil
 		}
 	}
@@ -284,7 +303,7 @@ func (w *world) Newest(_ context.Context, _, object string, _ [2]int64) (generat
 	return generation, there, nil
 }
 
-func (w *world) Expired(context.Context, string) (time.Time, error) {
+func (w *world) Expired(context.Context, string) (pipeline.Expiry, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	err, _ := w.try("expired")
@@ -395,8 +414,12 @@ func (w *world) putNamed(t *testing.T, n int, startMs int64, stepMs int64, name 
 		Format: pipeline.NDJSON}.String()
 	events := make([]pipeline.Event, n)
 	for i := range events {
-		events[i] = pipeline.Event{ID: pipeline.NewUUIDv7(startMs), Project: []byte("p"), Name: []byte(name(i)),
-			Timestamp:  startMs,
+		at := startMs
+		if w.times != nil {
+			at = w.times(i)
+		}
+		events[i] = pipeline.Event{ID: pipeline.UUIDv5(nil, fmt.Append(nil, startMs, i)), Project: []byte("p"), Name: []byte(name(i)),
+			Timestamp:  at,
 			ReceivedAt: startMs + int64(i)*stepMs, Seq: uint64(i), Properties: []byte(`{"a":1}`), Context: []byte(`{}`)}
 	}
 	var b bytes.Buffer

@@ -1,18 +1,23 @@
 -- One row for each event. Its identity is the sorting key, so that a resent event collapses into one row: at
 -- once with FINAL, later by merges.
 --
--- identity_time is the client's timestamp. It is 1970 if the client sent an id but no time: `timestamp` is then
--- the time of receipt, which differs in a resend. Queries use `timestamp`; its minmax index makes up for its
--- absence from the key.
+-- identity_time is the client's time, or else the time in a UUIDv7, or else 1970. It is never the time of receipt,
+-- which differs in a resend. `timestamp` is the same, but for rows of 1970: these have the time of receipt.
 --
--- Partitions are days of the server's time, because clients' clocks are years off. The deduplication window
--- makes insert_deduplication_token work; setup and load refuse a table without it.
+-- Partitions are weeks of identity_time. So all copies of an event are in one partition: merges find them, and
+-- FINAL need not look beyond a partition (ClickHouse sees that by itself, because the key has the column). Times
+-- outside of 2010 to 2059 share the partition of 1970, because clients' clocks are years off. The expression is
+-- also in internal/pipeline (Partition), because the loader cuts an object's rows into inserts of one partition.
+-- The deduplication window makes insert_deduplication_token work; setup and load refuse a table without it.
+--
+-- If nothing has come into a partition for a day, its parts become one, which FINAL reads like any table.
 --
 -- On disk a game event of 408 bytes takes 61 bytes, and an LLM call of 5.5 KB takes 750:
 --
 -- properties  Two thirds of all bytes. ZSTD(3) costs inserts and merges as much as ZSTD(1) and is smaller.
 --             Blocks of up to 4 MiB find a prompt that is repeated. A block never holds more than a granule, so
---             no query reads more for it.
+--             no query reads more for it. The most frequent 256 paths are columns of their own, all others
+--             share one: each column is files in every part.
 -- event_id    Random ids stay 16 bytes. Ids that begin with a time (UUIDv7, as the receiver makes them) shrink.
 -- numbers     T64 drops the bits that no value of a block has. It is smaller than Delta whether or not the
 --             values are in order.
@@ -22,27 +27,45 @@
 -- hold the same seconds, and 2.0 if they follow each other, as they do at usual rates.
 CREATE TABLE IF NOT EXISTS events
 (
-    event_id      UUID CODEC(ZSTD(1)),
-    project       LowCardinality(String),
-    name          LowCardinality(String),
-    timestamp     DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
-    identity_time DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
-    received_at   DateTime64(3, 'UTC') CODEC(T64, ZSTD(1)),
-    session_id    String CODEC(ZSTD(1)),
-    user_id       String CODEC(ZSTD(1)),
-    receiver      LowCardinality(String),
-    seq           UInt64 CODEC(T64, ZSTD(1)),
-    properties    JSON CODEC(ZSTD(3)) SETTINGS (max_compress_block_size = 4194304),
-    context       JSON CODEC(ZSTD(1)),
-    object        LowCardinality(String), -- the key of the object that the row came in
-    object_row    UInt32 CODEC(T64, ZSTD(1)), -- its row in the object, from 0
-    generation    UInt32, -- a re-ingest writes an object's rows as the next generation and deletes the older ones
+    event_id      UUID
+                  COMMENT 'The id that the client sent or the receiver made. Other ids than UUIDs: see properties.event_id'
+                  CODEC(ZSTD(1)),
+    project       LowCardinality(String) COMMENT 'The project of the API key that sent the event',
+    name          LowCardinality(String) COMMENT 'The name of the event, as level_start',
+    timestamp     DateTime64(3, 'UTC')
+                  COMMENT 'When it happened, by the client''s clock, UTC. Without one: the time of a UUIDv7, or of receipt'
+                  CODEC(Delta, ZSTD(1)),
+    identity_time DateTime64(3, 'UTC')
+                  COMMENT 'Internal: timestamp, or 1970 if the event has no time of its own. Use timestamp'
+                  CODEC(Delta, ZSTD(1)),
+    received_at   DateTime64(3, 'UTC')
+                  COMMENT 'When the receiver accepted this copy of the event, UTC. It differs if the event is resent'
+                  CODEC(T64, ZSTD(1)),
+    session_id    String COMMENT 'The session, empty if the client sent none' CODEC(ZSTD(1)),
+    user_id       String COMMENT 'The user, empty if the client sent none' CODEC(ZSTD(1)),
+    receiver      LowCardinality(String) COMMENT 'Internal: the receiver that accepted this copy',
+    seq           UInt64 COMMENT 'Internal: the number of this copy, rising within a receiver' CODEC(T64, ZSTD(1)),
+    properties    JSON(max_dynamic_paths = 256)
+                  COMMENT 'What the client sent beside the columns. Read a value with its type: properties.level.:Int64'
+                  CODEC(ZSTD(3)) SETTINGS (max_compress_block_size = 4194304),
+    context       JSON COMMENT 'What the receiver knows of the client: ip, user_agent and more' CODEC(ZSTD(1)),
+    object        LowCardinality(String) COMMENT 'Internal: the object in the bucket that has this copy',
+    object_row    UInt32 COMMENT 'Internal: its row in the object, from 0' CODEC(T64, ZSTD(1)),
+    generation    UInt32
+                  COMMENT 'Internal: a re-ingest writes the next generation and deletes the older ones',
 
     INDEX timestamp_range timestamp TYPE minmax GRANULARITY 1,
+    INDEX received_range received_at TYPE minmax GRANULARITY 1,
+    INDEX user_bloom user_id TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX session_bloom session_id TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX event_bloom event_id TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX object_set object TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree
-PARTITION BY toDate(received_at)
+PARTITION BY if(identity_time >= toDateTime64('2010-01-01', 3, 'UTC')
+    AND identity_time < toDateTime64('2060-01-01', 3, 'UTC'), toMonday(toDate(identity_time)), toDate(0))
 ORDER BY (project, name, identity_time, event_id)
 SETTINGS non_replicated_deduplication_window = 10000, index_granularity = 8192,
-    vertical_merge_algorithm_min_columns_to_activate = 1;
+    vertical_merge_algorithm_min_columns_to_activate = 1,
+    min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1
+COMMENT 'All events. A resent event may be here twice until a merge: ask the view events_once, which has each once';

@@ -19,22 +19,31 @@ import (
 // Setup creates bucket, notification rules, streams and tables, or brings them up to date. It writes on w what it did,
 // a line a part.
 func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	quick, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if cfg.Storage.Notify != "none" {
-		if err := setupQueue(ctx, cfg.Queue, w); err != nil {
+		if err := setupQueue(quick, cfg.Queue, w); err != nil {
 			return err
 		}
 	}
-	if err := setupBucket(ctx, cfg.Storage, w); err != nil {
+	if err := setupBucket(quick, cfg.Storage, w); err != nil {
 		return err
 	}
-	applied, err := clickhouse.Migrate(ctx, TableOptions(cfg.ClickHouse, 2), sqlfiles.Files)
+	return setupTables(ctx, cfg, w)
+}
+
+func setupTables(ctx context.Context, cfg config.Config, w io.Writer) error {
+	// Copying tables of an earlier version may take hours.
+	applied, err := clickhouse.Migrate(ctx, TableOptions(cfg.ClickHouse, 2), sqlfiles.Files, func(text string) {
+		fmt.Fprintf(w, "tables         ..  %s\n", text)
+	})
 	if err != nil {
 		return explainTable(cfg.ClickHouse, err)
 	}
 	db := OpenTable(cfg.ClickHouse, 2)
 	defer db.Close()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	if err := CheckTables(ctx, db); err != nil {
 		return err
 	}

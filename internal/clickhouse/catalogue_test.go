@@ -451,7 +451,7 @@ func TestCatalogueCountsWhatIsLoaded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Append([]pipeline.Event{event(1, `{"a":1}`)}, nil)
+	b.Append([]pipeline.Event{event(1, `{"a":1}`)}, nil, nil)
 	cancel()
 	if err := b.Insert(ctx, "t", nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want a cancelled insert", err)

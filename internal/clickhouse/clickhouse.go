@@ -33,7 +33,7 @@ type Options struct {
 type DB struct {
 	conn     driver.Conn
 	natives  *native.Client
-	columns  sync.Map // bool by table: see columnar
+	columns  sync.Map // *native.Types by table: see columnar
 	opts     Options
 	database string
 

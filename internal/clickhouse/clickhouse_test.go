@@ -21,14 +21,14 @@ func open(t *testing.T) (*DB, *devstack.ClickHouse, Options) {
 	c := servers.ClickHouse(t)
 	opts := Options{Addresses: []string{c.Addr()}, Database: "penstock-test", User: c.User(), Password: c.Password(),
 		Timeout: 30 * time.Second, Conns: 2}
-	applied, err := Migrate(t.Context(), opts, sqlfiles.Files)
+	applied, err := Migrate(t.Context(), opts, sqlfiles.Files, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(applied) < 3 {
 		t.Errorf("applied %v", applied)
 	}
-	if again, err := Migrate(t.Context(), opts, sqlfiles.Files); err != nil || len(again) != 0 {
+	if again, err := Migrate(t.Context(), opts, sqlfiles.Files, func(string) {}); err != nil || len(again) != 0 {
 		t.Errorf("the second time: applied %v, %v", again, err)
 	}
 	db, err := Open(opts)
@@ -286,7 +286,7 @@ func insertEvents(ctx context.Context, db *DB, table, token, object string, gene
 	if err != nil {
 		return err
 	}
-	b.Append(events, nil)
+	b.Append(events, nil, nil)
 	return b.Insert(ctx, token, once(events))
 }
 

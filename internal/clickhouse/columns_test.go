@@ -79,7 +79,7 @@ func TestColumns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.Append([]pipeline.Event{e}, nil)
+		b.Append([]pipeline.Event{e}, nil, nil)
 		if b.text {
 			t.Errorf("%s goes as text", r.properties)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"regexp"
 
 	"github.com/penstock/penstock/internal/clickhouse/native"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -25,22 +26,27 @@ type Block struct {
 
 // NewBlock begins a block of an object's rows for a table.
 func (db *DB) NewBlock(ctx context.Context, table, object string, generation uint32) (*Block, error) {
-	columnar, err := db.columnar(ctx, table)
+	types, err := db.columnar(ctx, table)
 	if err != nil {
 		return nil, fmt.Errorf("insert into %s: %w", table, err)
 	}
-	b := &Block{db: db, table: table, object: object, generation: generation, text: !columnar, columns: db.natives.Block()}
-	if c := db.catalogue; c != nil && c.table == table && columnar {
+	b := &Block{db: db, table: table, object: object, generation: generation, text: types == nil}
+	if types == nil {
+		return b, nil
+	}
+	b.columns = db.natives.Block(*types)
+	if c := db.catalogue; c != nil && c.table == table {
 		c.renew(ctx)
 		b.catalogue = c
 	}
 	return b, nil
 }
 
-// Append adds rows, all of one day of received_at. typed holds those values of
-// their properties that are in columns already.
-func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed) {
-	if !b.text && b.columns.Append(events, typed) != nil {
+// Append adds rows, all of one partition. typed holds those values of their
+// properties that are in columns already. pick are the places of the events to add,
+// ascending; nil: all.
+func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed, pick []uint32) {
+	if !b.text && b.columns.Append(events, typed, pick) != nil {
 		b.text = true
 	}
 }
@@ -121,32 +127,47 @@ func textMayHelp(err error) bool {
 	return retry.ClassOf(err) != retry.Outage && !codes[int32(retry.CodeOf(err))].has(serverFiles)
 }
 
-// columnar reports whether a table's JSON can be sent in columns: the server is
-// new enough, and the table's columns have no typed paths. The server is asked
-// once for each table, by a row that it throws away.
-func (db *DB) columnar(ctx context.Context, table string) (bool, error) {
-	if is, known := db.columns.Load(table); known {
-		return is.(bool), nil
+// sendable are the types of JSON columns under which columns can be sent. One with
+// typed paths is not among them: the server makes it of the type JSON.
+var sendable = regexp.MustCompile(`^JSON\(max_dynamic_paths *= *\d+\)$`)
+
+// columnar returns the types under which a table's JSON is sent in columns, so that
+// the server need not convert it by way of text; nil if the server is too old for
+// columns. The server is asked once for each table, by a row that it throws away.
+func (db *DB) columnar(ctx context.Context, table string) (*native.Types, error) {
+	if known, ok := db.columns.Load(table); ok {
+		return known.(*native.Types), nil
 	}
-	var kind string
-	if err := db.one(ctx, "read columns", []any{&kind},
-		"SELECT anyIf(type, name = 'properties') FROM system.columns WHERE database = ? AND table = ?",
-		db.database, table); err != nil || kind == "" { // empty: the table does not exist yet
-		return false, err
+	var kind, context string
+	if err := db.one(ctx, "read columns", []any{&kind, &context},
+		"SELECT anyIf(type, name = 'properties'), anyIf(type, name = 'context') FROM system.columns"+
+			" WHERE database = ? AND table = ?", db.database, table); err != nil || kind == "" {
+		return nil, err // empty: the table does not exist yet
 	}
-	probe, err := native.JSON("j", []byte(`{"a":1,"b":{"c":["x"]},"d":[{"e":true}]}`))
+	types := &native.Types{Properties: "JSON", Context: "JSON"}
+	if sendable.MatchString(kind) {
+		types.Properties = kind
+	}
+	if sendable.MatchString(context) {
+		types.Context = context
+	}
+	probe, err := native.JSON("j", types.Properties, []byte(`{"a":1,"b":{"c":["x"]},"d":[{"e":true}]}`))
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	err = db.natives.Insert(ctx, "INSERT INTO FUNCTION null("+quoteText("j "+kind)+") VALUES", nil,
 		native.One(probe))
 	if _, refused := codeOf(err); err != nil && (!refused || ctx.Err() != nil) {
-		return false, class(cmp.Or(ctx.Err(), err))
+		return nil, class(cmp.Or(ctx.Err(), err))
 	}
-	if err == nil || retry.ClassOf(classInsert(err)) != retry.Outage { // a busy server is asked again
-		db.columns.Store(table, err == nil)
+	if err != nil && retry.ClassOf(classInsert(err)) == retry.Outage { // a busy server is asked again
+		return nil, nil
 	}
-	return err == nil, nil
+	if err != nil {
+		types = nil
+	}
+	db.columns.Store(table, types)
+	return types, nil
 }
 
 // send inserts blocks under a deduplication token.
@@ -167,8 +188,8 @@ const MinChunk = 64 << 10
 // ChunkRows returns how many rows like these a block may have, so that neither
 // it nor what the server makes of it grows with the number of paths.
 func (db *DB) ChunkRows(sample []pipeline.Event, most int) int {
-	b := new(native.Block)
-	if err := b.Append(sample, nil); err != nil && !errors.Is(err, native.ErrNotColumnar) {
+	b := native.NewBlock(native.Types{Properties: "JSON", Context: "JSON"})
+	if err := b.Append(sample, nil, nil); err != nil && !errors.Is(err, native.ErrNotColumnar) {
 		return most
 	}
 	return min(most, max(chunkCells/max(1, b.Paths()), MinChunk))
@@ -187,7 +208,7 @@ func insertSettings(token string) map[string]any {
 		"max_insert_threads":                       1,       // one block stays one block
 		"min_insert_block_size_rows":               1 << 30, // and parts become one
 		"min_insert_block_size_bytes":              1 << 40,
-		"max_partitions_per_insert_block":          1, // a chunk is cut at the day's end: one part, so all or nothing
+		"max_partitions_per_insert_block":          1, // a chunk is of one partition: one part, so all or nothing
 		"throw_on_max_partitions_per_insert_block": 1,
 		// A string stays the string that was sent, whatever it looks like.
 		"input_format_try_infer_dates":                        0,

@@ -18,7 +18,8 @@ type migration struct{ name, text, hash string }
 // not recorded yet in the order of their names, and returns their names. The first file creates the
 // record, and is applied every time. A recorded file that has changed is an error. If a
 // table or view of a file is gone, that file and all later ones are applied again.
-func Migrate(ctx context.Context, opts Options, files fs.FS) ([]string, error) {
+// Tables of versions before 0.1.0 are copied; progress gets a line for each step.
+func Migrate(ctx context.Context, opts Options, files fs.FS, progress func(text string)) ([]string, error) {
 	all, err := readMigrations(files)
 	if err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func Migrate(ctx context.Context, opts Options, files fs.FS) ([]string, error) {
 	}
 	var applied []string
 	for _, m := range todo {
-		if err := db.apply(ctx, m); err != nil {
+		if err := db.renew(ctx, m, progress); err != nil {
 			return applied, err
 		}
 		if err := db.conn.Exec(ctx, "INSERT INTO migrations (name, sha256) VALUES (?, ?)", m.name, m.hash); err != nil {
@@ -95,8 +96,7 @@ func readMigrations(files fs.FS) ([]migration, error) {
 }
 
 // Before 0.1.0, a table was the sum of up to 13 files with names of four digits.
-// After the last of them the tables are those that the present files create, whose
-// statements then change nothing.
+// After the last of them the tables are those of the first files with three digits.
 var (
 	unreleased     = regexp.MustCompile(`^\d{4}_`)
 	lastUnreleased = "0020_unfinished.sql"
@@ -115,6 +115,9 @@ func pending(all []migration, recorded, tables map[string]string) ([]migration, 
 	again := false
 	for _, m := range all {
 		was, known := recorded[m.name]
+		if known && was != m.hash && isEarlier(m.name, was) {
+			known = false
+		}
 		if known && was != m.hash {
 			return nil, fmt.Errorf("%s was changed after it was applied (recorded sha256 %.12s, now %.12s); put the change"+
 				" into a new file", m.name, was, m.hash)
@@ -128,6 +131,14 @@ func pending(all []migration, recorded, tables map[string]string) ([]migration, 
 }
 
 var created = regexp.MustCompile(`(?i)CREATE (?:TABLE|VIEW) IF NOT EXISTS (\w+)`)
+
+// creates returns the name of the first table or view of a file.
+func (m migration) creates() string {
+	if found := created.FindStringSubmatch(m.text); found != nil {
+		return found[1]
+	}
+	return ""
+}
 
 // whole reports whether all tables and views of a file exist.
 func (m migration) whole(tables map[string]string) bool {

@@ -2,9 +2,6 @@ package clickhouse
 
 import (
 	"fmt"
-	"maps"
-	"os"
-	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -100,7 +97,7 @@ func TestMigrateRefusesChangedFile(t *testing.T) {
 		changed[name] = &fstest.MapFile{Data: text}
 	}
 	changed["001_events.sql"].Data = append(changed["001_events.sql"].Data, "-- more\n"...)
-	if _, err := Migrate(t.Context(), opts, changed); err == nil ||
+	if _, err := Migrate(t.Context(), opts, changed, func(string) {}); err == nil ||
 		!strings.Contains(err.Error(), "001_events.sql was changed") {
 		t.Errorf("got %v", err)
 	}
@@ -115,7 +112,7 @@ func TestMigrateCreatesWhatIsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	applied, err := Migrate(t.Context(), opts, sqlfiles.Files)
+	applied, err := Migrate(t.Context(), opts, sqlfiles.Files, func(string) {})
 	if err != nil || len(applied) == 0 || applied[0] != "003_loads.sql" {
 		t.Errorf("applied %v, %v", applied, err)
 	}
@@ -143,7 +140,7 @@ func schema(t *testing.T, db *DB) map[string]string {
 // setUp does what `penstock setup` does to a database.
 func setUp(t *testing.T, opts Options) (*DB, []string) {
 	t.Helper()
-	applied, err := Migrate(t.Context(), opts, sqlfiles.Files)
+	applied, err := Migrate(t.Context(), opts, sqlfiles.Files, func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,60 +158,6 @@ func setUp(t *testing.T, opts Options) (*DB, []string) {
 		}
 	}
 	return db, applied
-}
-
-// The database of the last version before 0.1.0 becomes the same as a new one, and
-// keeps its rows.
-func TestUnreleasedDatabase(t *testing.T) {
-	fresh, _, opts := open(t)
-	setUp(t, opts)
-	opts.Database = "unreleased"
-	if err := createDatabase(t.Context(), opts); err != nil {
-		t.Fatal(err)
-	}
-	old, err := Open(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer old.Close()
-	text, err := os.ReadFile("testdata/unreleased.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := old.apply(t.Context(), migration{name: "unreleased.sql", text: string(text)}); err != nil {
-		t.Fatal(err)
-	}
-	insert(t, old, "a", event(1, `{"level":7,"deep":{"x":0.5},"list":[1,"a",{"b":2}]}`), event(2, `{}`))
-	saveLoad(t, old, nil)
-	rows := map[string]string{}
-	for _, table := range []string{"events", "errors", "loads", "redriven", "jobs", "llm_prices"} {
-		rows[table] = contents(t, old, table)
-	}
-
-	db, applied := setUp(t, opts)
-	all, err := readMigrations(sqlfiles.Files)
-	if err != nil || len(applied) != len(all)-1 {
-		t.Errorf("applied %v, %v; want all but the first of %d", applied, err, len(all))
-	}
-	if diff := cmp.Diff(schema(t, fresh), schema(t, db)); diff != "" {
-		t.Errorf("the schemas differ: -new +old\n%s", diff)
-	}
-	for _, table := range slices.Sorted(maps.Keys(rows)) {
-		if diff := cmp.Diff(rows[table], contents(t, db, table)); diff != "" {
-			t.Errorf("rows of %s: -before +after\n%s", table, diff)
-		}
-	}
-	if _, again := setUp(t, opts); len(again) != 0 {
-		t.Errorf("the second time: applied %v", again)
-	}
-
-	if err := db.exec(t.Context(), "forget a file",
-		"DELETE FROM migrations WHERE name = '0020_unfinished.sql' SETTINGS lightweight_deletes_sync = 2"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Migrate(t.Context(), opts, sqlfiles.Files); err == nil || !strings.Contains(err.Error(), "before 0.1.0") {
-		t.Errorf("an earlier database: got %v", err)
-	}
 }
 
 // contents returns all rows of a table as text.

@@ -25,6 +25,7 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 	for range 4000 {
 		docs = append(docs, nativetest.Random(rnd))
 	}
+	types := typesOf(t, db)
 	columnar := 0
 	for at := 0; at < len(docs); {
 		size := 1
@@ -42,8 +43,8 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 			e.Timestamp += rnd.Int64N(50) // the block is sorted by it
 			events = append(events, e)
 		}
-		c := db.natives.Block() // used memory must leave nothing behind
-		if c.Append(events, nil) == nil {
+		c := db.natives.Block(types) // used memory must leave nothing behind
+		if c.Append(events, nil, nil) == nil {
 			if at%2 == 0 { // integers may become floats, and are the same numbers
 				c.Survey(func(string, string) bool { return true }, func(native.Count) {})
 			}
@@ -89,10 +90,11 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 		`{"a":[[[]],[],[["x"]]]}`: true, `{"a":[[null],[[1]]]}`: true, `{"a":[[null],[1]]}`: true,
 		`{"a":[{},null]}`: true, `{"a":[true,1]}`: true, `{"a":[9007199254740993,1.5]}`: true}
 	docs := nativetest.Documents()
+	types := typesOf(t, db)
 	for i, doc := range docs {
 		e := event(i, doc)
-		var c native.Block
-		if c.Append([]pipeline.Event{e}, nil) != nil || lossy[doc] {
+		c := native.NewBlock(types)
+		if c.Append([]pipeline.Event{e}, nil, nil) != nil || lossy[doc] {
 			continue
 		}
 		if err := db.send(t.Context(), "events", fmt.Sprint("c", i), native.One(c.Columns("columns", 0)...)); err != nil {
@@ -130,7 +132,7 @@ func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 	var plain []string // what columns can hold
 	var events []pipeline.Event
 	for _, doc := range docs {
-		if _, err := native.JSON("j", []byte(doc)); err != nil {
+		if _, err := native.JSON("j", "JSON", []byte(doc)); err != nil {
 			continue
 		}
 		e := event(len(plain), doc)
@@ -163,7 +165,7 @@ func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.Append(part, typed)
+		b.Append(part, typed, nil)
 		if columns = len(typed); b.text { // more types of arrays than a column has
 			continue
 		}
@@ -234,8 +236,18 @@ func TestColumnar(t *testing.T) {
 	db, _, _ := open(t)
 	for table, want := range map[string]bool{"events": true, "errors": true, "nothing": false} {
 		got, err := db.columnar(t.Context(), table)
-		if err != nil || got != want {
+		if err != nil || (got != nil) != want {
 			t.Errorf("%s: %v %v, want %v", table, got, err, want)
 		}
 	}
+}
+
+// typesOf returns the types of the JSON columns of events.
+func typesOf(t *testing.T, db *DB) native.Types {
+	t.Helper()
+	types, err := db.columnar(t.Context(), "events")
+	if err != nil || types == nil {
+		t.Fatalf("got %v, %v", types, err)
+	}
+	return *types
 }

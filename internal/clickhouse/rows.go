@@ -10,29 +10,36 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// aroundDay bounds received_at, so that only few partitions are read: a batch
-// that began on a day was received on that day or the next.
-const aroundDay = " AND toDate(received_at) BETWEEN toDate(?) - 1 AND toDate(?) + 2"
+// receivedBetween bounds received_at by milliseconds since 1970. The table has an index
+// on it for each granule, and its merged parts know the first and the last.
+const receivedBetween = " AND received_at >= fromUnixTimestamp64Milli(?) AND received_at <= fromUnixTimestamp64Milli(?)"
 
-// between bounds received_at by two days of days.
-const between = " AND toDate(received_at) BETWEEN toDate(?) AND toDate(?)"
+const aDay = 24 * 60 * 60 * 1000 // ms
 
-func days(received [2]int64) (first, last string) {
-	return pipeline.Millis(received[0]).Format(time.DateOnly), pipeline.Millis(received[1]).Format(time.DateOnly)
+// aroundDay returns the arguments of receivedBetween for objects that began on a day:
+// their events were received on that day, the next, or a little earlier or later.
+func aroundDay(day time.Time) (from, to int64) {
+	return day.AddDate(0, 0, -1).UnixMilli(), day.AddDate(0, 0, 3).UnixMilli() - 1
 }
 
-// Present reports whether the table has any of an object's rows [first, end) of a
-// generation. received bounds their received_at, in ms. A chunk is one block in
-// one partition, so any row means all of it (merges may have collapsed others
-// with a client's resend).
-func (db *DB) Present(ctx context.Context, table, object string, generation uint32, first, end int64,
-	received [2]int64) (bool, error) {
-	from, to := days(received)
+// partitionKey is the tables' PARTITION BY as the server prints it: pipeline.Partition
+// in SQL.
+const partitionKey = "if((identity_time >= toDateTime64('2010-01-01', 3, 'UTC'))" +
+	" AND (identity_time < toDateTime64('2060-01-01', 3, 'UTC')), toMonday(toDate(identity_time)), toDate(0))"
+
+// Present reports whether the table has any of these rows. A chunk is one block in
+// one partition, so any row means all of it (merges may have collapsed others with a
+// client's resend).
+func (db *DB) Present(ctx context.Context, table string, rows pipeline.Rows) (bool, error) {
+	query := "SELECT count() FROM (SELECT 1 FROM " + quoteName(table) +
+		" WHERE object = ? AND generation = ? AND object_row >= ? AND object_row < ?" + receivedBetween
+	args := []any{rows.Object, rows.Generation, rows.First, rows.End, rows.Received[0], rows.Received[1]}
+	if rows.Partition != pipeline.AnyPartition {
+		query += " AND _partition_id = ?"
+		args = append(args, pipeline.Millis(rows.Partition).Format("20060102"))
+	}
 	var n uint64
-	err := db.one(ctx, "ask "+table+" for rows of "+object, []any{&n},
-		"SELECT count() FROM (SELECT 1 FROM "+quoteName(table)+
-			" WHERE object = ? AND generation = ? AND object_row >= ? AND object_row < ?"+between+" LIMIT 1)",
-		object, generation, first, end, from, to)
+	err := db.one(ctx, "ask "+table+" for rows of "+rows.Object, []any{&n}, query+" LIMIT 1)", args...)
 	return n > 0, err
 }
 
@@ -40,10 +47,10 @@ func (db *DB) Present(ctx context.Context, table, object string, generation uint
 // the table has none. received bounds their received_at, in ms.
 func (db *DB) Newest(ctx context.Context, table, object string, received [2]int64) (generation uint32, exists bool,
 	err error) {
-	from, to := days(received)
 	var n uint64
 	err = db.one(ctx, "ask "+table+" for rows of "+object, []any{&n, &generation},
-		"SELECT count(), max(generation) FROM "+quoteName(table)+" WHERE object = ?"+between, object, from, to)
+		"SELECT count(), max(generation) FROM "+quoteName(table)+" WHERE object = ?"+receivedBetween,
+		object, received[0]-aDay, received[1]+aDay) // a clock may have been set back
 	return generation, n > 0, err
 }
 
@@ -63,24 +70,24 @@ func (db *DB) Objects(ctx context.Context, table, first, last string) (map[strin
 // first through last.
 func (db *DB) CountRows(ctx context.Context, table, first, last string, day time.Time,
 	each func(object string, rows, distinct uint64)) error {
-	d := day.Format(time.DateOnly)
+	from, to := aroundDay(day)
 	var object string
 	var n, distinct uint64
 	return db.each(ctx, "count rows of "+table, []any{&object, &n, &distinct}, func() error {
 		each(object, n, distinct)
 		return nil
 	}, "SELECT toString(object) AS o, count(), uniqExact(object_row) FROM "+quoteName(table)+
-		" WHERE object >= ? AND object <= ?"+aroundDay+" GROUP BY o", first, last, d, d)
+		" WHERE object >= ? AND object <= ?"+receivedBetween+" GROUP BY o", first, last, from, to)
 }
 
 // RowsOf calls each with every object_row of an object that began on a day.
 func (db *DB) RowsOf(ctx context.Context, table, object string, day time.Time, each func(row uint32)) error {
-	d := day.Format(time.DateOnly)
+	from, to := aroundDay(day)
 	var row uint32
 	return db.each(ctx, "read rows of "+object, []any{&row}, func() error {
 		each(row)
 		return nil
-	}, "SELECT DISTINCT object_row FROM "+quoteName(table)+" WHERE object = ?"+aroundDay, object, d, d)
+	}, "SELECT DISTINCT object_row FROM "+quoteName(table)+" WHERE object = ?"+receivedBetween, object, from, to)
 }
 
 // Known counts how many of the events are in the table, by all of a row's
@@ -112,17 +119,17 @@ func (db *DB) Known(ctx context.Context, table string, events []pipeline.Identit
 func (db *DB) DeleteOlder(ctx context.Context, table, object string, generation uint32) error {
 	ctx, cancel := context.WithTimeout(ctx, db.opts.Timeout)
 	defer cancel()
-	// A mutation reads every part that its condition does not exclude: name the days.
-	var days []string
-	if err := db.one(ctx, "ask "+table+" for rows of "+object, []any{&days},
-		"SELECT groupUniqArray(toString(toDate(received_at))) FROM "+quoteName(table)+
-			" WHERE object = ? AND generation < ?", object, generation); err != nil || len(days) == 0 {
+	// A mutation reads every part that its condition does not exclude: name the partitions.
+	var partitions []string
+	if err := db.one(ctx, "ask "+table+" for rows of "+object, []any{&partitions},
+		"SELECT groupUniqArray(_partition_id) FROM "+quoteName(table)+
+			" WHERE object = ? AND generation < ?", object, generation); err != nil || len(partitions) == 0 {
 		return err
 	}
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
 		"lightweight_deletes_sync": 2, "mutations_sync": 2}))
 	return db.exec(ctx, "delete rows of "+object+" from "+table, "DELETE FROM "+quoteName(table)+
-		" WHERE object = ? AND generation < ? AND toDate(received_at) IN (?)", object, generation, days)
+		" WHERE object = ? AND generation < ? AND _partition_id IN (?)", object, generation, partitions)
 }
 
 // Place is a row of an event, and where it came from.

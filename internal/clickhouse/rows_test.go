@@ -64,7 +64,7 @@ func TestRowsOfObjects(t *testing.T) {
 		received   int64
 		generation uint32
 		exists     bool
-	}{{"events/a", noon, 1, true}, {"events/b", noon + day, 0, true}, {"events/b", noon, 0, false}, {"x", noon, 0, false}} {
+	}{{"events/a", noon, 1, true}, {"events/b", noon + day, 0, true}, {"events/c", noon, 0, false}, {"x", noon, 0, false}} {
 		generation, exists, err := db.Newest(t.Context(), "events", tt.object, [2]int64{tt.received, tt.received})
 		if generation != tt.generation || exists != tt.exists || err != nil {
 			t.Errorf("Newest %s: got %d %v, %v, want %d %v", tt.object, generation, exists, err, tt.generation, tt.exists)
@@ -109,7 +109,7 @@ func TestQueriesOfAMissingTable(t *testing.T) {
 		"RowsOf":  func() error { return db.RowsOf(t.Context(), "gone", "a", time.Now(), func(uint32) {}) },
 		"Objects": func() error { _, err := db.Objects(t.Context(), "gone", "a", "b"); return err },
 		"Newest":  func() error { _, _, err := db.Newest(t.Context(), "gone", "a", [2]int64{}); return err },
-		"Present": func() error { _, err := db.Present(t.Context(), "gone", "a", 0, 0, 1, [2]int64{}); return err },
+		"Present": func() error { _, err := db.Present(t.Context(), "gone", pipeline.Rows{Object: "a"}); return err },
 		"Known":   func() error { _, err := db.Known(t.Context(), "gone", []pipeline.Identity{{}}); return err },
 		"FindRow": func() error { _, err := db.FindRow(t.Context(), "gone", "a", 1); return err },
 		"Delete":  func() error { return db.DeleteOlder(t.Context(), "gone", "a", 1) },
@@ -119,27 +119,39 @@ func TestQueriesOfAMissingTable(t *testing.T) {
 	} {
 		wantOutage(t, name, ask())
 	}
-	if before, err := db.Expired(t.Context(), "gone"); !before.IsZero() || err != nil {
-		t.Errorf("Expired: got %s, %v", before, err)
+	if got, err := db.Expired(t.Context(), "gone"); got != (pipeline.Expiry{}) || err != nil {
+		t.Errorf("Expired: got %v, %v", got, err)
 	}
 }
 
 func TestPresent(t *testing.T) {
 	db, _, _ := open(t)
 	insert(t, db, "a", event(1, `{}`), event(2, `{}`)) // rows 0 and 1
-	today := [2]int64{noon, noon}
-	for _, tt := range []struct {
-		object     string
-		first, end int64
-		received   [2]int64
-		want       bool
+	odd := event(3, `{}`)
+	odd.Timestamp, odd.Row = pipeline.NoTime, 7
+	if err := insertEvents(t.Context(), db, "events", "odd", "events/o", 0, []pipeline.Event{odd}); err != nil {
+		t.Fatal(err)
+	}
+	base := pipeline.Rows{Object: "events/o", End: 2, Received: [2]int64{noon, noon + 5}, Partition: pipeline.Partition(noon)}
+	for name, tt := range map[string]struct {
+		change func(r *pipeline.Rows)
+		want   bool
 	}{
-		{"events/o", 0, 2, today, true}, {"events/o", 1, 2, today, true}, {"events/o", 2, 9, today, false},
-		{"events/x", 0, 2, today, false}, {"events/o", 0, 2, [2]int64{noon + 48*3600*1000, noon + 48*3600*1000}, false},
+		"both rows":             {func(*pipeline.Rows) {}, true},
+		"of any partition":      {func(r *pipeline.Rows) { r.Partition = pipeline.AnyPartition }, true},
+		"the second":            {func(r *pipeline.Rows) { r.First = 1 }, true},
+		"behind them":           {func(r *pipeline.Rows) { r.First, r.End = 2, 7 }, false},
+		"without a time":        {func(r *pipeline.Rows) { r.Partition, r.End = 0, 8 }, true},
+		"of another partition":  {func(r *pipeline.Rows) { r.Partition = 0 }, false},
+		"of another object":     {func(r *pipeline.Rows) { r.Object = "events/x" }, false},
+		"of another generation": {func(r *pipeline.Rows) { r.Generation = 1 }, false},
+		"received later":        {func(r *pipeline.Rows) { r.Received = [2]int64{noon + 6, noon + day} }, false},
+		"received at this time": {func(r *pipeline.Rows) { r.Received = [2]int64{noon + 5, noon + 5} }, true},
 	} {
-		got, err := db.Present(t.Context(), "events", tt.object, 0, tt.first, tt.end, tt.received)
-		if err != nil || got != tt.want {
-			t.Errorf("%+v: %v, %v", tt, got, err)
+		rows := base
+		tt.change(&rows)
+		if got, err := db.Present(t.Context(), "events", rows); err != nil || got != tt.want {
+			t.Errorf("%s: got %v, %v, want %v", name, got, err, tt.want)
 		}
 	}
 }
@@ -171,7 +183,8 @@ func TestDeleteOlder(t *testing.T) {
 			"BY o, g ORDER BY o, g)"); got != "[('a',1,4),('b',0,5)]" {
 		t.Errorf("left: %s", got)
 	}
-	if there, err := db.Present(t.Context(), "events", "a", 0, 0, 100, all); there || err != nil {
+	rows := pipeline.Rows{Object: "a", End: 100, Received: all, Partition: pipeline.AnyPartition}
+	if there, err := db.Present(t.Context(), "events", rows); there || err != nil {
 		t.Errorf("generation 0 is still there: %v", err)
 	}
 }

@@ -10,16 +10,20 @@ import (
 	"strings"
 )
 
-// Check refuses a table without a deduplication window: ClickHouse would silently
-// ignore the tokens of inserts, and a repeated insert would count twice.
+// Check refuses a table of other partitions than a chunk is of, which would take a
+// part of an insert. And it refuses one without a deduplication window: ClickHouse would
+// silently ignore the tokens of inserts, and a repeated insert would count twice.
 func (db *DB) Check(ctx context.Context, table string) error {
 	what := fmt.Sprintf("check table %s.%s", db.database, table)
-	var engine, create string
-	err := db.one(ctx, what, []any{&engine, &create},
-		"SELECT engine, create_table_query FROM system.tables WHERE database = ? AND name = ?", db.database, table)
+	var engine, create, partition string
+	err := db.one(ctx, what, []any{&engine, &create, &partition}, "SELECT engine, create_table_query, partition_key"+
+		" FROM system.tables WHERE database = ? AND name = ?", db.database, table)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return fmt.Errorf("%s: it does not exist; run `penstock setup`", what)
+	case err == nil && plainSQL.Replace(partition) != plainSQL.Replace(partitionKey):
+		return fmt.Errorf("%s: it is partitioned by %q, as by an earlier version; run `penstock setup`, which copies it into"+
+			" a table of this version", what, partition)
 	case err != nil || hasWindow(engine, create):
 		return err
 	}
@@ -27,6 +31,9 @@ func (db *DB) Check(ctx context.Context, table string) error {
 		" ALTER TABLE %s.%s MODIFY SETTING non_replicated_deduplication_window = 10000",
 		what, quoteName(db.database), quoteName(table))
 }
+
+// plainSQL removes what versions of the server print differently.
+var plainSQL = strings.NewReplacer(" ", "", "(", "", ")", "", "`", "")
 
 var windowSetting = regexp.MustCompile(`non_replicated_deduplication_window\s*=\s*(\d+)`)
 

@@ -43,7 +43,7 @@ func (t *Trial) Insert(ctx context.Context, object string, events []pipeline.Eve
 		return err
 	}
 	b.table, b.catalogue = t.name, nil
-	b.Append(events, nil)
+	b.Append(events, nil, nil)
 	return b.Insert(ctx, "", func(yield func([]pipeline.Event, error) bool) { yield(events, nil) })
 }
 

@@ -7,44 +7,47 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Expired returns the time before which the table's TTL deletes rows, by their
-// received_at; zero if it deletes none. A TTL with a condition or of other columns is
-// ignored: received_at alone does not tell which rows it deletes.
-func (db *DB) Expired(ctx context.Context, table string) (before time.Time, err error) {
+// Expired returns which rows the table's TTL deletes. A TTL with a condition or of
+// other columns than received_at or timestamp is ignored: nobody can tell which rows
+// it deletes.
+func (db *DB) Expired(ctx context.Context, table string) (x pipeline.Expiry, err error) {
 	var engine string
 	if err := db.one(ctx, "read the TTL of "+table, []any{&engine},
 		"SELECT engine_full FROM system.tables WHERE database = ? AND name = ?", db.database, table); err != nil {
 		if errors.Is(err, sql.ErrNoRows) {
-			return before, nil
+			return x, nil
 		}
-		return before, err
+		return x, err
 	}
 	for _, expression := range deletions(engine) {
-		t, err := db.expired(ctx, expression)
-		if code, said := codeOf(err); said && code == unknownIdentifier {
-			continue
-		}
-		if err != nil {
-			return before, fmt.Errorf("evaluate the TTL %q of %s: %w", expression, table, class(err))
-		}
-		if t.After(before) {
-			before = t
+		for column, before := range map[string]*time.Time{"received_at": &x.Received, "timestamp": &x.Time} {
+			t, err := db.expired(ctx, column, expression)
+			if code, said := codeOf(err); said && code == unknownIdentifier {
+				continue
+			}
+			if err != nil {
+				return x, fmt.Errorf("evaluate the TTL %q of %s: %w", expression, table, class(err))
+			}
+			if t.After(*before) {
+				*before = t
+			}
 		}
 	}
-	return before, nil
+	return x, nil
 }
 
-// expired finds the newest second of received_at for which a TTL has passed. It
-// tries all hours since 1970, and then the seconds of one.
-func (db *DB) expired(ctx context.Context, ttl string) (time.Time, error) {
+// expired finds the newest second of a column for which a TTL has passed. It tries
+// all hours since 1970, and then the seconds of one.
+func (db *DB) expired(ctx context.Context, column, ttl string) (time.Time, error) {
 	newest := func(from time.Time, step time.Duration, n int64) (*int64, error) {
 		var ms *int64
-		err := db.conn.QueryRow(ctx, fmt.Sprintf("SELECT maxOrNull(toUnixTimestamp64Milli(received_at)) FROM"+
-			" (SELECT fromUnixTimestamp64Milli(toInt64(%d + number * %d), 'UTC') AS received_at FROM numbers(%d)) WHERE (%s) "+
-			"<= now()",
-			from.UnixMilli(), step.Milliseconds(), n, ttl)).Scan(&ms)
+		err := db.conn.QueryRow(ctx, fmt.Sprintf("SELECT maxOrNull(toUnixTimestamp64Milli(%[1]s)) FROM"+
+			" (SELECT fromUnixTimestamp64Milli(toInt64(%[2]d + number * %[3]d), 'UTC') AS %[1]s FROM numbers(%[4]d))"+
+			" WHERE (%[5]s) <= now()", column, from.UnixMilli(), step.Milliseconds(), n, ttl)).Scan(&ms)
 		return ms, err
 	}
 	const end = 999 // ms: all of a second has passed
@@ -62,14 +65,7 @@ func (db *DB) expired(ctx context.Context, ttl string) (time.Time, error) {
 // deletions returns the expressions by which a table's engine, as the server
 // prints it, deletes rows whatever is in them.
 func deletions(engine string) (all []string) {
-	from := outer(engine, " TTL ")
-	if from < 0 {
-		return nil
-	}
-	text := engine[from+len(" TTL "):]
-	if to := outer(text, " SETTINGS "); to >= 0 {
-		text = text[:to]
-	}
+	text := ttlOf(engine)
 	for text != "" {
 		part := text
 		if to := outer(text, ","); to >= 0 {

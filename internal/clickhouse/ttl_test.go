@@ -22,13 +22,14 @@ func TestDeletions(t *testing.T) {
 
 func TestExpired(t *testing.T) {
 	db, _, _ := open(t)
-	for ttl, want := range map[string]time.Duration{
+	for ttl, want := range map[string]time.Duration{ // negative: by timestamp
 		"": 0,
 		"toDateTime(received_at) + INTERVAL 2 DAY": 48 * time.Hour,
 		"received_at + INTERVAL 90 MINUTE":         90 * time.Minute,
 		"toDateTime(received_at) + INTERVAL 1 HOUR, toDateTime(received_at) + INTERVAL 2 MINUTE RECOMPRESS CODEC(ZSTD(3))": time.Hour,
 		"toDateTime(received_at) + INTERVAL 2 DAY DELETE WHERE project = 'x'":                                              0,
-		"toDateTime(timestamp) + INTERVAL 2 DAY":                                                                           0,
+		"toDateTime(timestamp) + INTERVAL 2 DAY":                                                                           -48 * time.Hour,
+		"toDateTime(identity_time) + INTERVAL 2 DAY":                                                                       0,
 		"toDateTime(received_at) + if(project = 'x', toIntervalDay(1), toIntervalDay(20))":                                 0,
 		"toDateTime(received_at) + INTERVAL 200 SECOND RECOMPRESS CODEC(ZSTD(3))":                                          0,
 	} {
@@ -45,14 +46,15 @@ func TestExpired(t *testing.T) {
 			t.Errorf("%s: %v", ttl, err)
 			continue
 		}
-		if want == 0 {
-			if !got.IsZero() {
-				t.Errorf("%s: rows before %s are expired, want none", ttl, got)
-			}
-			continue
+		before, other := got.Received, got.Time
+		if want < 0 {
+			before, other, want = other, before, -want
 		}
-		if off := time.Since(got) - want; off.Abs() > 5*time.Second {
-			t.Errorf("%s: rows before %s are expired, %s ago", ttl, got, time.Since(got))
+		if !other.IsZero() || before.IsZero() != (want == 0) {
+			t.Errorf("%s: got %v, want rows before %s ago", ttl, got, want)
+		}
+		if off := time.Since(before) - want; want != 0 && off.Abs() > 5*time.Second {
+			t.Errorf("%s: rows before %s are expired, %s ago", ttl, before, time.Since(before))
 		}
 	}
 }

@@ -1,47 +1,161 @@
 package clickhouse
 
 import (
-	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/google/go-cmp/cmp"
 
+	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// An event that is received on two days is one row of the view, also for a
-// profile with which FINAL does not look beyond a day.
+// An event that is received on several days is one row, whatever the profile says, and
+// merges find all copies of it.
 func TestOnceOverDays(t *testing.T) {
 	db, _, _ := open(t)
-	const day = 24 * 3600 * 1000
-	e := event(1, `{"level":1}`)
-	for i := range 3 {
-		if err := insertEvents(t.Context(), db, "events", string(rune('a'+i)), string(rune('a'+i)), 0,
-			[]pipeline.Event{e}); err != nil {
+	timed := event(1, `{"level":1}`)
+	sevens := event(2, `{}`)
+	sevens.ID, sevens.Timestamp = pipeline.NewUUIDv7(noon-30*day), pipeline.NoTime
+	untimed := event(3, `{}`)
+	untimed.Timestamp = pipeline.NoTime
+	old := event(4, `{}`)
+	old.Timestamp = pipeline.MinTime
+	for _, e := range []pipeline.Event{timed, sevens, untimed, old} {
+		for i := range 3 {
+			name := fmt.Sprint(e.Seq, i)
+			if err := insertEvents(t.Context(), db, "events", name, name, 0, []pipeline.Event{e}); err != nil {
+				t.Fatal(err)
+			}
+			e.ReceivedAt += 20 * day
+		}
+	}
+	for _, change := range []string{"SELECT 1", "OPTIMIZE TABLE events FINAL"} {
+		if err := db.conn.Exec(t.Context(), change); err != nil {
 			t.Fatal(err)
 		}
-		e.ReceivedAt += day
+		for _, settings := range []clickhouse.Settings{
+			{"do_not_merge_across_partitions_select_final": 1}, {"do_not_merge_across_partitions_select_final": 0},
+			{"use_skip_indexes_if_final_exact_mode": 0}, {"apply_prewhere_after_final": 1},
+			{"enable_automatic_decision_for_merging_across_partitions_for_final": 0},
+		} {
+			for _, from := range []string{"events FINAL", "events_once", "(SELECT * FROM events_once WHERE name = 'n' OR 1)"} {
+				var n uint64
+				ctx := clickhouse.Context(t.Context(), clickhouse.WithSettings(settings))
+				if err := db.conn.QueryRow(ctx, "SELECT count() FROM "+from).Scan(&n); err != nil || n != 4 {
+					t.Errorf("%s, %v: %d rows of %s, %v, want 4", change, settings, n, from, err)
+				}
+			}
+		}
 	}
-	if err := db.conn.Exec(t.Context(), "OPTIMIZE TABLE events FINAL"); err != nil {
+	if n := query[uint64](t, db, "SELECT count() FROM events"); n != 4 {
+		t.Errorf("%d rows after all merges, want 4", n)
+	}
+	if got := query[string](t, db, "SELECT arrayStringConcat(arraySort(groupArray(toString(toDate32(timestamp)))), ' ')"+
+		" FROM events_once WHERE seq != 3"); got != "1900-01-01 2026-10-23 2026-11-22" {
+		t.Errorf("timestamps %s", got)
+	}
+}
+
+// The partition of a row in the table is that in which the loader believes it.
+func TestPartitionOfRows(t *testing.T) {
+	db, _, _ := open(t)
+	times := []int64{pipeline.NoTime, 0, -1, 1, pipeline.MinTime, pipeline.MaxTime, noon}
+	monday := pipeline.Partition(noon)
+	for _, edge := range []int64{1262304000000, 2840140800000, monday, monday + 7*day} {
+		times = append(times, edge-1, edge, edge+1)
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		times = append(times, 1262304000000+rnd.Int64N(1577836800000))
+	}
+	want := map[string]bool{}
+	for i, at := range times {
+		e := event(i, `{}`)
+		e.Timestamp, e.Row = at, uint32(i)
+		if err := insertEvents(t.Context(), db, "events", fmt.Sprint(i), "o", 0, []pipeline.Event{e}); err != nil {
+			t.Fatal(err)
+		}
+		want[fmt.Sprint(i, " ", pipeline.Millis(pipeline.Partition(e.IdentityTime())).Format("20060102"))] = true
+	}
+	got := map[string]bool{}
+	for _, row := range query[[]string](t, db, "SELECT groupArray(concat(toString(object_row), ' ', _partition_id)) FROM events") {
+		got[row] = true
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rows and partitions: -want +got\n%s", diff)
+	}
+}
+
+// A filter on the view gives the same rows as the filter on a plain table of events
+// without duplicates, for all columns that the view's comment promises.
+func TestOnceIsExact(t *testing.T) {
+	db, _, _ := open(t)
+	rnd := rand.New(rand.NewPCG(5, 6))
+	text, err := sqlfiles.Files.ReadFile("001_events.sql")
+	if err != nil {
 		t.Fatal(err)
 	}
-	profile := clickhouse.Context(t.Context(),
-		clickhouse.WithSettings(clickhouse.Settings{"do_not_merge_across_partitions_select_final": 1}))
-	for _, c := range []struct {
-		ctx  context.Context
-		from string
-		want uint64
-	}{
-		{t.Context(), "events", 3}, // this is what the view is for
-		{t.Context(), "events FINAL", 1},
-		{profile, "events FINAL", 3},
-		{t.Context(), "events_once", 1},
-		{profile, "events_once", 1},
-		{profile, "(SELECT * FROM events_once WHERE name = 'n' OR 1)", 1},
-	} {
-		var n uint64
-		if err := db.conn.QueryRow(c.ctx, "SELECT count() FROM "+c.from).Scan(&n); err != nil || n != c.want {
-			t.Errorf("%d rows of %s, want %d, %v", n, c.from, c.want, err)
+	small := strings.Replace(string(text), "index_granularity = 8192", "index_granularity = 16", 1)
+	if err := db.apply(t.Context(), migration{text: "DROP TABLE events;\n" + small}); err != nil {
+		t.Fatal(err)
+	}
+	var all []pipeline.Event
+	for i := range 3000 {
+		e := event(i, fmt.Sprintf(`{"level":%d}`, i%10))
+		e.Name, e.Project = fmt.Append(nil, "n", rnd.IntN(3)), fmt.Append(nil, "p", rnd.IntN(2))
+		e.UserID, e.SessionID = fmt.Append(nil, "u", rnd.IntN(60)), fmt.Append(nil, "s", rnd.IntN(500))
+		if e.Timestamp = noon - rnd.Int64N(40*day); i%20 == 0 {
+			e.Timestamp = pipeline.NoTime
+		}
+		e.ReceivedAt = noon + rnd.Int64N(3600_000)
+		all = append(all, e)
+	}
+	for round := range 4 { // resends, more and more of them in parts of their own
+		byPartition := map[int64][]pipeline.Event{}
+		for i := range all {
+			if round > 0 && rnd.IntN(4) > 0 {
+				continue
+			}
+			e := all[i]
+			e.ReceivedAt += int64(round) * rnd.Int64N(3*day)
+			e.Row = uint32(i)
+			p := pipeline.Partition(e.IdentityTime())
+			byPartition[p] = append(byPartition[p], e)
+		}
+		for p, events := range byPartition {
+			if err := insertEvents(t.Context(), db, "events", fmt.Sprint(round, p), fmt.Sprint("o", round), 0, events); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// The reference is what FINAL gives without any pruning.
+	if err := db.conn.Exec(t.Context(), "CREATE TABLE plain ENGINE = Memory AS SELECT * EXCEPT properties,"+
+		" properties.level.:Int64 AS level FROM events FINAL SETTINGS use_skip_indexes_if_final = 0,"+
+		" enable_automatic_decision_for_merging_across_partitions_for_final = 0"); err != nil {
+		t.Fatal(err)
+	}
+	at := func(ms int64) string { return fmt.Sprintf("fromUnixTimestamp64Milli(%d)", ms) }
+	for i := range 150 {
+		from := noon - rnd.Int64N(40*day)
+		conditions := []string{
+			"timestamp >= " + at(from), "timestamp < " + at(from+rnd.Int64N(9*day)), "timestamp >= " + at(noon+rnd.Int64N(3*day)),
+			"toDate(timestamp) = toDate(" + at(from) + ")", "name = 'n1'", "project = 'p0'",
+			fmt.Sprintf("user_id = 'u%d'", rnd.IntN(60)), fmt.Sprintf("session_id = 's%d'", rnd.IntN(500)),
+			"event_id = '" + all[rnd.IntN(len(all))].ID.String() + "'", "level = 7",
+			"received_at >= " + at(noon+rnd.Int64N(6*day)), "received_at < " + at(noon+rnd.Int64N(6*day)),
+			fmt.Sprintf("object = 'o%d'", rnd.IntN(4)), "seq % 7 = 3",
+		}
+		rnd.Shuffle(len(conditions), func(i, j int) { conditions[i], conditions[j] = conditions[j], conditions[i] })
+		where := strings.Join(conditions[:1+rnd.IntN(3)], " AND ")
+		rows := "SELECT (count(), sum(cityHash64(event_id, name, project, timestamp, received_at, object, seq)))::String FROM "
+		want := query[string](t, db, rows+"plain WHERE "+where)
+		got := query[string](t, db, rows+"(SELECT *, properties.level.:Int64 AS level FROM events_once) WHERE "+where)
+		if got != want {
+			t.Errorf("%d: WHERE %s: got %s, want %s", i, where, got, want)
 		}
 	}
 }

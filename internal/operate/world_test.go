@@ -313,7 +313,9 @@ func (t table) Known(_ context.Context, _ string, events []pipeline.Identity) (u
 	return n, nil
 }
 
-func (t table) Expired(context.Context, string) (time.Time, error) { return t.expired, nil }
+func (t table) Expired(context.Context, string) (pipeline.Expiry, error) {
+	return pipeline.Expiry{Received: t.expired}, nil
+}
 
 func (t table) Objects(_ context.Context, _, first, last string) (map[string]bool, error) {
 	there := map[string]bool{}

@@ -57,17 +57,13 @@ const NoTime = int64(-1 << 63)
 // Identity is what makes two rows the same event: a merge keeps one of them.
 type Identity struct {
 	Project, Name string
-	Time          int64 // ms; 0 where the client gave an id but no time
+	Time          int64 // ms; see Event.IdentityTime
 	ID            UUID
 }
 
 // Identity is the event's.
 func (e *Event) Identity() Identity {
-	id := Identity{Project: string(e.Project), Name: string(e.Name), Time: e.Timestamp, ID: e.ID}
-	if e.Timestamp == NoTime {
-		id.Time = 0
-	}
-	return id
+	return Identity{Project: string(e.Project), Name: string(e.Name), Time: e.IdentityTime(), ID: e.ID}
 }
 
 // Size is about what the event takes in memory and in a segment, in bytes.

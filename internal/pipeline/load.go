@@ -50,7 +50,8 @@ type Load struct {
 	Error      string // of the last failure, or why it was dropped
 	Loader     string
 	Job        string // of the re-ingest that replaced it last
-	// of a foreign object: what its rows follow from beside its bytes. Another reading cuts it elsewhere
+	// What its chunks follow from beside its bytes: the partitions and, if it is foreign, how it is read. Another reading
+	// cuts it elsewhere.
 	Reading   string
 	Received  time.Time // received_at of the newest event in it
 	FirstFail time.Time // zero: it never failed

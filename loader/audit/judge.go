@@ -33,8 +33,8 @@ func (v *verifier) judge(ctx context.Context, a *account) error {
 	return v.judgeWaiting(ctx, a)
 }
 
-// findImport counts the rows of an import where they are: in the partition of the
-// day on which it was stored.
+// findImport counts the rows of an import where they are: they were received when it
+// was stored, whatever day its key names.
 func (v *verifier) findImport(ctx context.Context, a *account) error {
 	if _, err := pipeline.ParseKey(a.key); err == nil || !a.loaded || a.rows > 0 {
 		return nil
@@ -133,11 +133,11 @@ const knownBatch = 1000
 // of an event that a client sent twice, so the other may be there as a row of
 // another object or place. And the table's TTL deletes old rows.
 func (v *verifier) explain(ctx context.Context, a *account, absent uint64) (collapsed, expired uint64, err error) {
-	before, err := v.Table.Expired(ctx, v.spec.Name)
+	expiry, err := v.Table.Expired(ctx, v.spec.Name)
 	if err != nil {
 		return 0, 0, err
 	}
-	if a.entry.Received.Before(before) {
+	if a.entry.Received.Before(expiry.Received) {
 		return 0, absent, nil // even the newest
 	}
 	there := map[uint32]bool{}
@@ -153,7 +153,7 @@ func (v *verifier) explain(ctx context.Context, a *account, absent uint64) (coll
 		switch {
 		case there[e.Row]:
 			return nil
-		case pipeline.Millis(e.ReceivedAt).Before(before):
+		case expiry.Covers(e.ReceivedAt, e.Time()):
 			expired++
 			return nil
 		}

@@ -1,8 +1,6 @@
 package audit
 
 import (
-	"time"
-
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
@@ -23,9 +21,9 @@ const (
 // Plan decides what a re-ingest does with objects. Without a Job it skips what is
 // loaded; with one it replaces the rows of each loaded object once.
 type Plan struct {
-	Job     string    // names the run
-	ByKey   bool      // the objects were named, each by its key
-	Expired time.Time // the table deletes rows received before; zero: none
+	Job     string          // names the run
+	ByKey   bool            // the objects were named, each by its key
+	Expired pipeline.Expiry // what the table's TTL deletes
 }
 
 // Item is an object and what becomes of it.
@@ -47,7 +45,7 @@ func (p Plan) Decide(objects []pipeline.Object, entries map[string]pipeline.Load
 			items[i].Action = ActionDropped
 		case p.Job != "" && e.State == pipeline.Loaded && e.Job == p.Job:
 			items[i].Action = ActionDone
-		case e.State == pipeline.Loaded && !present[o.Key] && e.Rows > 0 && e.Received.Before(p.Expired):
+		case e.State == pipeline.Loaded && !present[o.Key] && e.Rows > 0 && e.Received.Before(p.Expired.Received):
 			items[i].Action = ActionExpired
 		case p.Job != "" && (known || present[o.Key]):
 			items[i].Action = ActionReplace

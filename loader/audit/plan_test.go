@@ -65,7 +65,7 @@ func TestReingestLeavesExpired(t *testing.T) {
 		{"", noon.Add(time.Millisecond), true, ActionSkip},
 		{"job", noon.Add(time.Millisecond), true, ActionReplace},
 	} {
-		plan := Plan{Job: c.job, Expired: c.expired}
+		plan := Plan{Job: c.job, Expired: pipeline.Expiry{Received: c.expired}}
 		got := plan.Decide([]pipeline.Object{{Key: "k"}}, map[string]pipeline.Load{"k": loaded},
 			map[string]bool{"k": c.present})[0]
 		if got.Action != c.want {
@@ -157,7 +157,7 @@ func TestPlanItems(t *testing.T) {
 		{time.Time{}, []Action{ActionSkip, ActionAgain, ActionLoad, ActionLoad}},
 		{noon.Add(time.Hour), []Action{ActionSkip, ActionExpired, ActionLoad, ActionLoad}},
 	} {
-		w.expired = c.expired
+		w.expired.Received = c.expired
 		items, err := Plan{}.Items(t.Context(), pipeline.Events, page, w, w)
 		var got []Action
 		for _, it := range items {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -95,7 +94,7 @@ func heads(ctx context.Context, bucket Bucket, keys []string,
 type Presence interface {
 	// Objects are those from first up to and including last of which the table has a row.
 	Objects(ctx context.Context, table, first, last string) (map[string]bool, error)
-	Expired(ctx context.Context, table string) (before time.Time, err error)
+	Expired(ctx context.Context, table string) (pipeline.Expiry, error)
 }
 
 // Items reads what ledger and table say of a page of one pipeline's objects, and

@@ -31,14 +31,14 @@ type Known interface {
 
 // Table counts rows. CountRows groups by object, for objects of one day (UTC) from
 // key first up to and including last. RowsOf calls each once with every
-// object_row of one object. Expired is the time before which the table deletes
-// rows, by their received_at; zero: it deletes none.
+// object_row of one object. Expired says what the table's TTL
+// deletes.
 type Table interface {
 	CountRows(ctx context.Context, table, first, last string, day time.Time,
 		each func(object string, rows, distinct uint64)) error
 	RowsOf(ctx context.Context, table, object string, day time.Time, each func(row uint32)) error
 	Known
-	Expired(ctx context.Context, table string) (before time.Time, err error)
+	Expired(ctx context.Context, table string) (pipeline.Expiry, error)
 }
 
 // VerifyOptions say what is compared.

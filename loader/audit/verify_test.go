@@ -95,13 +95,13 @@ func TestVerifyJudges(t *testing.T) {
 		{"overwritten", func(w *world, key string) { w.etags[key] = "new" }, "[changed]",
 			Verified{Objects: 1, BucketRows: 3, LedgerRows: 3, TableRows: 3}},
 		{"two rows have expired", func(w *world, key string) {
-			w.rows[key], w.expired = []uint32{2}, noon.Add(2*time.Millisecond)
+			w.rows[key], w.expired.Received = []uint32{2}, noon.Add(2*time.Millisecond)
 		}, "[]", Verified{Objects: 1, BucketRows: 3, LedgerRows: 3, TableRows: 1, Expired: 2}},
 		{"all rows have expired, one is still there", func(w *world, key string) {
-			w.rows[key], w.expired = []uint32{2}, noon.Add(10*time.Millisecond)
+			w.rows[key], w.expired.Received = []uint32{2}, noon.Add(10*time.Millisecond)
 		}, "[]", Verified{Objects: 1, BucketRows: 3, LedgerRows: 3, TableRows: 1, Expired: 2}},
 		{"one row has expired, another is gone", func(w *world, key string) {
-			w.rows[key], w.expired = []uint32{2}, noon.Add(time.Millisecond)
+			w.rows[key], w.expired.Received = []uint32{2}, noon.Add(time.Millisecond)
 		}, "[short]", Verified{Objects: 1, BucketRows: 3, LedgerRows: 3, TableRows: 1, Expired: 1}},
 		{"two rows are gone, and nothing expires", func(w *world, key string) { w.rows[key] = []uint32{2} }, "[short]",
 			Verified{Objects: 1, BucketRows: 3, LedgerRows: 3, TableRows: 1}},

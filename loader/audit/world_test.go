@@ -25,7 +25,7 @@ type world struct {
 	events  map[string][]pipeline.Event // for who reads an object
 	rows    map[string][]uint32         // object_row of those in the table
 	known   map[pipeline.Identity]bool  // events in the table, of whatever object
-	expired time.Time
+	expired pipeline.Expiry
 
 	pages   int          // listed
 	queries int          // of the ledger
@@ -187,7 +187,7 @@ func (w *world) Objects(_ context.Context, _, first, last string) (map[string]bo
 	return present, w.try("objects")
 }
 
-func (w *world) Expired(context.Context, string) (time.Time, error) {
+func (w *world) Expired(context.Context, string) (pipeline.Expiry, error) {
 	return w.expired, w.try("expired")
 }
 

@@ -9,7 +9,7 @@ import (
 // arrayType returns the type that the server infers for an array, if one column
 // can hold all its elements as they are; else Array(Dynamic). empty is how deep an array is that holds
 // nothing but empty arrays, else 0.
-func arrayType(raw []byte, depth int) (name string, empty int, err error) {
+func arrayType(raw []byte, depth nesting) (name string, empty int, err error) {
 	var e elements
 	p := jsonscan.NewWalker(raw)
 	err = p.Elements(func() error {
@@ -67,7 +67,7 @@ func (e *elements) array(name string, empty int) {
 	}
 }
 
-func (e *elements) arrayType(depth int) (name string, empty int, err error) {
+func (e *elements) arrayType(depth nesting) (name string, empty int, err error) {
 	kinds := 0
 	var kind jsonscan.ValueKind
 	for k, s := range e.seen {
@@ -84,7 +84,7 @@ func (e *elements) arrayType(depth int) (name string, empty int, err error) {
 	case kinds == 0:
 		return "Array(Nullable(String))", 1, nil
 	case kinds == 1 && kind == jsonscan.ObjectValue && !e.nulls:
-		if depth > 2 {
+		if depth.full() {
 			return "", 0, ErrNotColumnar
 		}
 		return "Array(" + objectType(depth) + ")", 0, nil
@@ -111,7 +111,15 @@ func arrayDepth(name string) (n int) {
 	return n
 }
 
+// nesting is how deep objects are within arrays, in a JSON column with a limit of paths.
+type nesting struct{ depth, paths int }
+
+func (n nesting) below() nesting { return nesting{n.depth + 1, n.paths / 4} }
+
+// full reports whether the server allows no objects within arrays here.
+func (n nesting) full() bool { return n.depth > 2 }
+
 // objectType is the type of objects within an array, with the limits that the server sets for text.
-func objectType(depth int) string {
-	return fmt.Sprintf("JSON(max_dynamic_types=%d, max_dynamic_paths=%d)", 16>>depth, 256>>(2*depth))
+func objectType(depth nesting) string {
+	return fmt.Sprintf("JSON(max_dynamic_types=%d, max_dynamic_paths=%d)", 16>>depth.depth, depth.paths/4)
 }

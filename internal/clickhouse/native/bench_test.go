@@ -64,7 +64,7 @@ func BenchmarkBlock(b *testing.B) {
 						break
 					}
 					if err == nil {
-						err = c.Append(events, typed)
+						err = c.Append(events, typed, nil)
 					}
 					if err != nil {
 						b.Fatal(err)

@@ -11,7 +11,8 @@ import (
 // Block is the rows of one insert, split into columns as they are appended. Its
 // memory can be used again: see Client.Block.
 type Block struct {
-	n int
+	types Types
+	n     int
 
 	ids                         []pipeline.UUID
 	projects, names, receivers  repeated
@@ -19,10 +20,20 @@ type Block struct {
 	sessions, users             texts
 	seqs                        []uint64
 	rows                        []uint32
+	every                       []uint32 // 0, 1, 2 and so on
 	properties, contexts        jsonColumn
 
 	text                         bool // the JSON is in these columns instead
 	propertiesText, contextsText texts
+}
+
+// Types are those of the JSON columns in the table: JSON or JSON(max_dynamic_paths=N).
+// A column of another type would be converted by way of text.
+type Types struct{ Properties, Context string }
+
+// NewBlock returns an empty block.
+func NewBlock(types Types) *Block {
+	return &Block{types: types, properties: newJSON(types.Properties), contexts: newJSON(types.Context)}
 }
 
 // Columns are the names of a block's columns, in their order.
@@ -30,10 +41,15 @@ const Columns = "event_id, project, name, timestamp, identity_time, received_at,
 	"properties, context, object, object_row, generation"
 
 // Append splits events into columns. The values of their properties that typed
-// holds are not in the events' text. After ErrNotColumnar the block is unusable.
-func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed) error {
-	err := b.properties.appendAll(events, typed)
-	for i := range events {
+// holds are not in the events' text. pick are the places of the events to append,
+// ascending; nil: all. After ErrNotColumnar the block is unusable.
+func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed, pick []uint32) error {
+	if pick == nil {
+		b.every = everyPlace(b.every, len(events))
+		pick = b.every
+	}
+	err := b.properties.appendAll(events, typed, pick)
+	for _, i := range pick {
 		if err == nil {
 			err = b.contexts.append(events[i].Context)
 		}
@@ -46,6 +62,14 @@ func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed) error {
 		return ErrNotColumnar
 	}
 	return nil
+}
+
+// everyPlace returns the numbers from 0 up to n, in used memory.
+func everyPlace(used []uint32, n int) []uint32 {
+	for i := len(used); i < n; i++ {
+		used = append(used, uint32(i))
+	}
+	return used[:n:cap(used)]
 }
 
 // AppendText appends events whose JSON the server must parse. A block holds rows
@@ -61,16 +85,12 @@ func (b *Block) AppendText(events []pipeline.Event) {
 
 // append appends what is not JSON.
 func (b *Block) append(e *pipeline.Event) {
-	at, identity := e.Timestamp, e.Timestamp
-	if e.Timestamp == pipeline.NoTime {
-		at, identity = e.ReceivedAt, 0
-	}
 	b.ids = append(b.ids, e.ID)
 	b.projects.add(e.Project)
 	b.names.add(e.Name)
 	b.receivers.add(e.Receiver)
-	b.times = append(b.times, at)
-	b.identities = append(b.identities, identity)
+	b.times = append(b.times, e.Time())
+	b.identities = append(b.identities, e.IdentityTime())
 	b.received = append(b.received, e.ReceivedAt)
 	b.sessions.add(e.SessionID)
 	b.users.add(e.UserID)

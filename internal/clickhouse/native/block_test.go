@@ -69,9 +69,9 @@ func TestBlockHoldsWhatWasAppended(t *testing.T) {
 		}
 		part := events(rnd, docs[:n])
 		docs = docs[n:]
-		b := c.Block()
+		b := c.Block(plain)
 		half := len(part) / 2
-		if err := errors.Join(b.Append(part[:half], nil), b.Append(part[half:], nil)); err != nil {
+		if err := errors.Join(b.Append(part[:half], nil, nil), b.Append(part[half:], nil, nil)); err != nil {
 			if !errors.Is(err, ErrNotColumnar) {
 				t.Fatal(err)
 			}
@@ -124,11 +124,11 @@ func TestOrder(t *testing.T) {
 				all[i].Timestamp += oldest
 			}
 		}
-		var b Block
-		if err := b.Append(all, nil); err != nil {
+		b := NewBlock(plain)
+		if err := b.Append(all, nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		got := decoded(t, &b)
+		got := decoded(t, b)
 		key := func(i int) string {
 			id := got["event_id"][i]
 			var at int64
@@ -152,11 +152,11 @@ func TestTypedValues(t *testing.T) {
 		{Path: "f", Kind: pipeline.TypedFloat, First: 10, Rows: []uint32{11}, Bits: []uint64{0x3ff8000000000000}},
 		{Path: "none", Kind: pipeline.TypedInt, First: 10},
 	}
-	var b Block
-	if err := b.Append(part, typed); err != nil {
+	b := NewBlock(plain)
+	if err := b.Append(part, typed, nil); err != nil {
 		t.Fatal(err)
 	}
-	got := decoded(t, &b)
+	got := decoded(t, b)
 	want := map[string]string{"0": `{"a":1,"level":7}`, "1": `{"f":1.5}`, "2": `{"b":{"c":"x","d":true},"level":8}`,
 		"3": `{"level":-1}`}
 	for i, row := range got["object_row"] {
@@ -165,7 +165,7 @@ func TestTypedValues(t *testing.T) {
 		}
 	}
 	twice := &pipeline.Typed{Path: "a", Kind: pipeline.TypedInt, First: 0, Rows: []uint32{0}, Bits: []uint64{7}}
-	if err := new(Block).Append(part[:1], []*pipeline.Typed{twice}); !errors.Is(err, ErrNotColumnar) {
+	if err := NewBlock(plain).Append(part[:1], []*pipeline.Typed{twice}, nil); !errors.Is(err, ErrNotColumnar) {
 		t.Errorf("a path in text and in a column: got %v", err)
 	}
 }
@@ -173,7 +173,7 @@ func TestTypedValues(t *testing.T) {
 // A block of text has the documents as they are.
 func TestBlockOfText(t *testing.T) {
 	part := events(rand.New(rand.NewPCG(7, 8)), []string{`{"a":1}`, `{ "any": "text" }`})
-	var b Block
+	b := NewBlock(plain)
 	b.AppendText(part)
 	for _, c := range b.Columns("o", 0) {
 		if c.Name != "properties" {
@@ -189,7 +189,7 @@ func TestBlockOfText(t *testing.T) {
 			t.Errorf("-want +got\n%s", diff)
 		}
 	}
-	if b.Reset(); b.Rows() != 0 || b.Append(part, nil) != nil || b.Columns("o", 0)[10].Type != "JSON" {
+	if b.Reset(); b.Rows() != 0 || b.Append(part, nil, nil) != nil || b.Columns("o", 0)[10].Type != "JSON" {
 		t.Error("a block of text cannot be used again for columns")
 	}
 }
@@ -220,7 +220,7 @@ func TestArrayTypes(t *testing.T) {
 		`[[1],["x"]]`:  "Array(Dynamic)",
 		`[{"a":1},{}]`: "Array(JSON(max_dynamic_types=16, max_dynamic_paths=256))", `[{},1]`: "Array(Dynamic)",
 	} {
-		got, _, err := arrayType([]byte(text), 0)
+		got, _, err := arrayType([]byte(text), nesting{paths: defaultPaths})
 		if err != nil || got != want {
 			t.Errorf("%s is %s, want %s, %v", text, got, want, err)
 		}

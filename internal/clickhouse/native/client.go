@@ -1,10 +1,12 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -110,16 +112,17 @@ func (c *Client) Close() error {
 // keepBlocks is how many blocks a client keeps for the next inserts.
 const keepBlocks = 2
 
-// Block returns an empty block, of used memory if there is any.
-func (c *Client) Block() *Block {
+// Block returns an empty block, of the most used memory that there is.
+func (c *Client) Block(types Types) *Block {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if last := len(c.blocks) - 1; last >= 0 {
-		b := c.blocks[last]
-		c.blocks = c.blocks[:last]
-		return b
+	for i, b := range slices.Backward(c.blocks) {
+		if b.types == types {
+			c.blocks = slices.Delete(c.blocks, i, i+1)
+			return b
+		}
 	}
-	return new(Block)
+	return NewBlock(types)
 }
 
 // Keep takes a block back whose rows are not needed any more.
@@ -130,7 +133,9 @@ func (c *Client) Keep(b *Block) {
 	b.Reset()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.blocks) < keepBlocks {
-		c.blocks = append(c.blocks, b)
+	c.blocks = append(c.blocks, b)
+	slices.SortStableFunc(c.blocks, func(x, y *Block) int { return cmp.Compare(cap(x.ids), cap(y.ids)) })
+	if len(c.blocks) > keepBlocks {
+		c.blocks = slices.Delete(c.blocks, 0, 1)
 	}
 }

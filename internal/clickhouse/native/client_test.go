@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"testing"
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
 // fakeConn is a connection to a server that answers as told.
@@ -117,21 +120,29 @@ func TestAddressesAreTriedInOrder(t *testing.T) {
 	}
 }
 
+// plain are the types of a table without limits of its own.
+var plain = Types{"JSON", "JSON"}
+
+// The largest blocks are kept, and the largest is used first: an object has one large block and several small ones.
 func TestBlocksAreKept(t *testing.T) {
 	c := NewClient(Options{})
 	var blocks []*Block
-	for range keepBlocks + 1 {
-		blocks = append(blocks, c.Block())
+	for i := range keepBlocks + 2 {
+		blocks = append(blocks, c.Block(plain))
+		blocks[i].ids = make([]pipeline.UUID, (i*3+1)%(keepBlocks+2)) // 1, 0, 3, 2
 	}
 	for _, b := range blocks {
 		c.Keep(b)
 	}
-	for i := range keepBlocks {
-		if got := c.Block(); got != blocks[keepBlocks-1-i] {
-			t.Errorf("block %d is not one that was kept", i)
+	if got := c.Block(Types{"JSON(max_dynamic_paths=8)", "JSON"}); slices.Contains(blocks, got) {
+		t.Error("a block of a table with other types is used")
+	}
+	for _, want := range []int{2, 3} {
+		if got := c.Block(plain); got != blocks[want] {
+			t.Errorf("got block %d, want %d", slices.Index(blocks, got), want)
 		}
 	}
-	if c.Block() == blocks[keepBlocks] {
+	if slices.Contains(blocks, c.Block(plain)) {
 		t.Error("too many blocks are kept")
 	}
 }

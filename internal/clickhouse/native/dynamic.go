@@ -10,7 +10,7 @@ import (
 // dynamic is a column of values of any type.
 type dynamic struct {
 	path  string
-	depth int
+	depth nesting
 	size  *extent
 	index []byte // type of each row so far; null: it has no value
 	types []*typed
@@ -71,7 +71,7 @@ func (d *dynamic) put(row int, i byte) error {
 // add reads a value that is not null.
 func (d *dynamic) add(p *jsonscan.Walker, row int) error {
 	if p.Peek() == '{' { // an object among values of other types
-		if d.depth > 2 {
+		if d.depth.full() {
 			return ErrNotColumnar // this is the server's limit, too
 		}
 		t, i, err := d.of(objectType(d.depth))

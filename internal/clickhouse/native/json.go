@@ -3,6 +3,8 @@ package native
 import (
 	"encoding/binary"
 	"errors"
+	"strconv"
+	"strings"
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -23,11 +25,26 @@ import (
 // numbers becomes 1, a large integer among floats loses digits), the type is
 // Array(Dynamic), which keeps each element as it was sent.
 type jsonColumn struct {
+	kind string // its type
 	rows int
 	root jsonObject
 	size extent
 	doc  jsonscan.Walker
 	last []cursor // memory for them
+}
+
+// defaultPaths is max_dynamic_paths of a JSON column that does not say it.
+const defaultPaths = 1024
+
+// newJSON returns a column of type JSON or JSON(max_dynamic_paths=N).
+func newJSON(kind string) jsonColumn {
+	paths := defaultPaths
+	if _, limit, ok := strings.Cut(kind, "="); ok {
+		if n, err := strconv.Atoi(strings.Trim(limit, " )")); err == nil {
+			paths = n
+		}
+	}
+	return jsonColumn{kind: kind, root: jsonObject{depth: nesting{paths: paths}}}
 }
 
 // extent is how much a column holds, including the columns of objects within
@@ -60,7 +77,7 @@ func (e *extent) part() error {
 
 // jsonObject is a column of objects.
 type jsonObject struct {
-	depth  int // of arrays of objects around it
+	depth  nesting // of arrays of objects around it
 	size   *extent
 	tree   node
 	paths  []*dynamic
@@ -89,21 +106,22 @@ func (c *jsonColumn) append(text []byte) error {
 	return nil
 }
 
-// appendAll adds the properties of events. Some of their values are in typed, not
-// in the text; both are put row by row, because a column is in the order of its rows.
-func (c *jsonColumn) appendAll(events []pipeline.Event, typed []*pipeline.Typed) error {
+// appendAll adds the properties of the picked events. Some of their values are in
+// typed, not in the text; both are put row by row, because a column is in the order
+// of its rows.
+func (c *jsonColumn) appendAll(events []pipeline.Event, typed []*pipeline.Typed, pick []uint32) error {
 	first := c.rows
 	cursors, err := c.cursors(typed)
 	if err != nil {
 		return err
 	}
-	for i := range events {
+	for n, i := range pick {
 		if len(typed) > 0 && len(events[i].Properties) == 2 { // {}
 			c.rows++
 			continue
 		}
 		for k := range cursors {
-			if err := cursors[k].put(first, uint32(i)+1); err != nil {
+			if err := cursors[k].put(first, pick[:n+1]); err != nil {
 				return err
 			}
 		}
@@ -112,7 +130,7 @@ func (c *jsonColumn) appendAll(events []pipeline.Event, typed []*pipeline.Typed)
 		}
 	}
 	for k := range cursors {
-		if err := cursors[k].put(first, uint32(len(events))); err != nil {
+		if err := cursors[k].put(first, pick); err != nil {
 			return err
 		}
 	}
@@ -121,13 +139,13 @@ func (c *jsonColumn) appendAll(events []pipeline.Event, typed []*pipeline.Typed)
 
 // column returns the rows in the given order.
 func (c *jsonColumn) column(name string, order []uint32) Column {
-	return Column{Name: name, Type: "JSON", Rows: len(order), state: c.root.head,
+	return Column{Name: name, Type: c.kind, Rows: len(order), state: c.root.head,
 		write: func(s *sink) { c.root.write(s, order) }}
 }
 
 // JSON returns a column of one document.
-func JSON(name string, document []byte) (Column, error) {
-	var c jsonColumn
+func JSON(name, kind string, document []byte) (Column, error) {
+	c := newJSON(kind)
 	if err := c.append(document); err != nil {
 		return Column{}, err
 	}
@@ -137,7 +155,8 @@ func JSON(name string, document []byte) (Column, error) {
 // cursor copies typed values into a column.
 type cursor struct {
 	from *pipeline.Typed
-	next int
+	next int // its next value
+	at   int // the picked event to which it belongs, or an earlier one
 	to   *dynamic
 	as   *typed
 	kind byte
@@ -166,12 +185,21 @@ func (c *jsonColumn) cursors(all []*pipeline.Typed) ([]cursor, error) {
 	return c.last, nil
 }
 
-// put copies the values of the events with an index below before; first is the row
-// of the first event.
-func (c *cursor) put(first int, before uint32) error {
+// put copies the values of the picked events; first is the row of the first one.
+func (c *cursor) put(first int, pick []uint32) error {
 	t := c.from
-	for ; c.next < len(t.Rows) && t.Rows[c.next]-t.First < before; c.next++ {
-		if err := c.to.put(first+int(t.Rows[c.next]-t.First), c.kind); err != nil {
+	for ; c.next < len(t.Rows); c.next++ {
+		place := t.Rows[c.next] - t.First
+		for c.at < len(pick) && pick[c.at] < place {
+			c.at++
+		}
+		if c.at == len(pick) {
+			return nil
+		}
+		if pick[c.at] != place {
+			continue
+		}
+		if err := c.to.put(first+c.at, c.kind); err != nil {
 			return err
 		}
 		c.as.n++

@@ -12,7 +12,7 @@ import (
 
 // Keys that are ids do not make columns without end.
 func TestTooManyPaths(t *testing.T) {
-	var c jsonColumn
+	c := newJSON("JSON")
 	for i := range maxPaths / 2 { // two a document: one would be too many cells
 		if err := c.append(fmt.Appendf(nil, `{"id%d":1,"other%d":1}`, i, i)); err != nil {
 			t.Fatal(i, err)
@@ -42,7 +42,7 @@ func FuzzColumns(f *testing.F) {
 		f.Add([]byte(doc))
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		var c jsonColumn
+		c := newJSON("JSON")
 		err := c.append(doc) // must end, and not panic, whatever it is
 		if _, n, bad := new(jsonscan.Scanner).Object(doc); bad == nil && n == len(doc) && err != nil &&
 			!errors.Is(err, ErrNotColumnar) {
@@ -62,7 +62,7 @@ func TestColumnsWithinArraysAreBounded(t *testing.T) {
 		"among other things": `{"items":[1,{"item-%d":1}]}`,
 		"nulls":              `{"items":[{"item-%d":{"a":null}}]}`,
 	} {
-		var c jsonColumn
+		c := newJSON("JSON")
 		var err error
 		rows := 0
 		for ; err == nil && rows < 2*maxParts; rows++ {
@@ -76,17 +76,17 @@ func TestColumnsWithinArraysAreBounded(t *testing.T) {
 			t.Errorf("%s: %d cells, %d parts after %d rows: %v", name, c.size.cells, c.size.parts, rows, err)
 		}
 	}
-	b := new(Block)
+	b := NewBlock(plain)
 	var events []pipeline.Event
 	for i := range 2 * keepPaths {
 		events = append(events, pipeline.Event{Project: []byte("p"), Name: []byte("n"),
 			Properties: fmt.Appendf(nil, `{"items":[{"item-%d":1}]}`, i), Context: []byte("{}")})
 	}
-	if err := b.Append(events, nil); err != nil {
+	if err := b.Append(events, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	c := NewClient(Options{})
-	if c.Keep(b); c.Block() == b {
+	if c.Keep(b); c.Block(plain) == b {
 		t.Errorf("a block of %d paths is kept", b.properties.size.paths)
 	}
 }

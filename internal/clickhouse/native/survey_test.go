@@ -33,8 +33,8 @@ func never(string, string) bool { return false }
 
 func block(t *testing.T, events ...pipeline.Event) *Block {
 	t.Helper()
-	b := new(Block)
-	if err := b.Append(events, nil); err != nil {
+	b := NewBlock(plain)
+	if err := b.Append(events, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -50,7 +50,7 @@ func TestSurveyCounts(t *testing.T) {
 			project, name := fmt.Sprint("p", rnd.IntN(3)), fmt.Sprint("n", rnd.IntN(3))
 			doc := nativetest.Random(rnd)
 			e := surveyed(i, project, name, doc)
-			if new(Block).Append([]pipeline.Event{e}, nil) != nil {
+			if NewBlock(plain).Append([]pipeline.Event{e}, nil, nil) != nil {
 				continue
 			}
 			events = append(events, e)
@@ -60,8 +60,8 @@ func TestSurveyCounts(t *testing.T) {
 			}
 			leaves(v, "", func(path string) { want[project+" "+name+" "+path]++ })
 		}
-		b := new(Block)
-		if b.Append(events, nil) != nil {
+		b := NewBlock(plain)
+		if b.Append(events, nil, nil) != nil {
 			continue // together they have too many types
 		}
 		got := map[string]int{}
@@ -117,7 +117,7 @@ func TestSurveyUnifiesNumbers(t *testing.T) {
 	}
 	// Used memory leaves nothing behind.
 	b.Reset()
-	if err := b.Append(events[:1], nil); err != nil {
+	if err := b.Append(events[:1], nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{`a x v Int64 1 "9"`}, counts(b, known)); diff != "" {
@@ -131,9 +131,9 @@ func TestSurveyOfUnusableBlock(t *testing.T) {
 	for i := range maxPaths {
 		fmt.Fprintf(&doc, `,"k%d":1`, i)
 	}
-	b := new(Block)
+	b := NewBlock(plain)
 	err := b.Append([]pipeline.Event{surveyed(0, "a", "x", `{"v":1}`), surveyed(1, "a", "x", `{"v":1.5}`),
-		surveyed(2, "a", "y", "{"+doc.String()[1:]+"}"), surveyed(3, "a", "y", `{"v":1}`)}, nil)
+		surveyed(2, "a", "y", "{"+doc.String()[1:]+"}"), surveyed(3, "a", "y", `{"v":1}`)}, nil, nil)
 	if err == nil {
 		t.Fatal("so many paths are columns: want ErrNotColumnar")
 	}

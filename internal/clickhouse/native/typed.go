@@ -9,19 +9,19 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-func newTyped(name string, depth int, size *extent) *typed {
+func newTyped(name string, depth nesting, size *extent) *typed {
 	t := &typed{name: name}
 	inner, ok := cutArray(name)
 	if !ok {
 		if strings.HasPrefix(name, "JSON") {
-			t.objects = &jsonObject{depth: depth + 1, size: size}
+			t.objects = &jsonObject{depth: depth.below(), size: size}
 		}
 		return t
 	}
 	t.array = true
 	switch {
 	case strings.HasPrefix(inner, "JSON"):
-		t.objects = &jsonObject{depth: depth + 1, size: size}
+		t.objects = &jsonObject{depth: depth.below(), size: size}
 	case inner == "Dynamic":
 		t.dynamic = &dynamic{depth: depth, size: size}
 	default:

@@ -48,7 +48,7 @@ func (b *bench) startEngine(ctx context.Context, penstockTables bool) (*engine, 
 	if penstockTables {
 		options := adapter.Options{Addresses: []string{e.Addr()}, Database: "penstock", User: e.User(),
 			Password: e.Password(), Timeout: time.Minute, Conns: 1}
-		if _, err := adapter.Migrate(ctx, options, tables.Files); err != nil {
+		if _, err := adapter.Migrate(ctx, options, tables.Files, func(string) {}); err != nil {
 			e.close()
 			return nil, err
 		}
