@@ -95,6 +95,17 @@ func setupBucket(ctx context.Context, c config.Storage, w io.Writer) error {
 
 // setupConfigured brings views, columns and prices to what the configuration and this version say.
 func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, w io.Writer) error {
+	var calls []clickhouse.Computed
+	for _, c := range llm.Columns() {
+		calls = append(calls, clickhouse.Computed(c))
+	}
+	computed, err := db.SetComputed(ctx, pipeline.Events.Name, calls)
+	if err != nil {
+		return err
+	}
+	if len(computed) > 0 {
+		fmt.Fprintf(w, "columns        ok  %s: set %s\n", pipeline.Events.Name, strings.Join(computed, ", "))
+	}
 	replaced, err := db.SetView(ctx, llm.CallsViewName, llm.CallsView())
 	if err != nil {
 		return err

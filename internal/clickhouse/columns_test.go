@@ -113,11 +113,30 @@ func TestColumns(t *testing.T) {
 // setCalls makes the view llm_calls, as setup does.
 func setCalls(t *testing.T, db *DB) {
 	t.Helper()
+	setCallColumns(t, db)
 	if changed, err := db.SetView(t.Context(), llm.CallsViewName, llm.CallsView()); err != nil || !changed {
 		t.Fatalf("the view was not replaced: %v", err)
 	}
 	if changed, err := db.SetView(t.Context(), llm.CallsViewName, llm.CallsView()); err != nil || changed {
 		t.Errorf("the second time: %v, %v", changed, err)
+	}
+}
+
+// callColumns are those that the view reads.
+func callColumns() (columns []Computed) {
+	for _, c := range llm.Columns() {
+		columns = append(columns, Computed(c))
+	}
+	return columns
+}
+
+func setCallColumns(t *testing.T, db *DB) {
+	t.Helper()
+	if changed, err := db.SetComputed(t.Context(), "events", callColumns()); err != nil || len(changed) != len(callColumns()) {
+		t.Fatalf("columns of events: set %v, %v", changed, err)
+	}
+	if changed, err := db.SetComputed(t.Context(), "events", callColumns()); err != nil || len(changed) != 0 {
+		t.Errorf("the second time: set %v, %v", changed, err)
 	}
 }
 

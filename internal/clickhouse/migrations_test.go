@@ -149,6 +149,9 @@ func setUp(t *testing.T, opts Options) (*DB, []string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
+	if _, err := db.SetComputed(t.Context(), "events", callColumns()); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := db.SetView(t.Context(), llm.CallsViewName, llm.CallsView()); err != nil {
 		t.Fatal(err)
 	}

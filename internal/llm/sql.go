@@ -6,25 +6,44 @@ import (
 )
 
 // This file writes expressions of ClickHouse's SQL. Paths are below properties.
+//
+// An expression reads a path by getSubcolumn, not by properties.path. The two mean the
+// same, but a lambda can have the former of its parameter: see callColumn.
 
-func quoted(path string) string {
-	keys := strings.Split(path, ".")
-	for i, k := range keys {
-		name, array := strings.CutSuffix(k, "[]")
-		keys[i] = "`" + name + "`"
-		if array {
-			keys[i] += "[]"
-		}
+const (
+	ofProperties = "getSubcolumn(properties, '"
+	ofParameter  = "getSubcolumn(p, '"
+)
+
+func subcolumn(name string) string { return ofProperties + name + "')" }
+
+// arrays names the arrays of a path as subcolumns do.
+func arrays(path string) string { return strings.ReplaceAll(path, "[]", ".:`Array(JSON)`") }
+
+// value is that at a path, of any type but an object.
+func value(path string) string { return subcolumn(arrays(path)) }
+
+// typed is a value of that type, NULL where there is none.
+func typed(path, kind string) string { return subcolumn(arrays(path) + ".:`" + kind + "`") }
+
+// tree is an object.
+func tree(path string) string {
+	first, rest, nested := strings.Cut(path, ".")
+	if nested {
+		rest = "." + rest
 	}
-	return strings.Join(keys, ".")
+	return subcolumn("^`" + first + "`" + rest)
 }
 
 // text is a text at that path, NULL where there is none.
-func text(path string) string { return "properties." + quoted(path) + ".:String" }
+func text(path string) string { return typed(path, "String") }
+
+// filled is the same, empty where there is none.
+func filled(path string) string { return "ifNull(" + text(path) + ", '')" }
 
 // loose is a text, or another value as text.
 func loose(path string) string {
-	return "accurateCastOrNull(properties." + quoted(path) + ", 'String')"
+	return "accurateCastOrNull(" + value(path) + ", 'String')"
 }
 
 // number reads a number from its text, so that true is none.
@@ -36,20 +55,19 @@ func firstText(path string) string {
 		return "nullIf(" + text(path) + "[1], '')"
 	}
 	t := text(path)
-	return "properties." + quoted(path) + ".:`Array(Nullable(String))`[1], " +
+	return typed(path, "Array(Nullable(String))") + "[1], " +
 		"nullIf(if(startsWith(" + t + ", '[\"'), JSONExtractString(assumeNotNull(" + t + "), 1), " + t + "), '')"
 }
 
 // body is a text, or any other value as JSON.
 func body(path string) string {
-	p := quoted(path)
-	return "nullIf(" + text(path) + ", ''), toJSONString(properties." + p + "), nullIf(toJSONString(properties.^" + p +
+	return "nullIf(" + text(path) + ", ''), toJSONString(" + value(path) + "), nullIf(toJSONString(" + tree(path) +
 		"), '{}')"
 }
 
 // object is an object as JSON; a text is taken for JSON. Empty: there is none.
 func object(path string) string {
-	return "ifNull(coalesce(" + text(path) + ", nullIf(toJSONString(properties.^" + quoted(path) + "), '{}')), '')"
+	return "ifNull(coalesce(" + text(path) + ", nullIf(toJSONString(" + tree(path) + "), '{}')), '')"
 }
 
 // milliseconds is a time since 1970: a text in any usual form, also within the
@@ -64,7 +82,7 @@ func milliseconds(path string) string {
 func present(paths []string) string {
 	all := make([]string, len(paths))
 	for i, p := range paths {
-		all[i] = "properties." + quoted(p) + " IS NOT NULL"
+		all[i] = value(p) + " IS NOT NULL"
 	}
 	return "(" + strings.Join(all, " OR ") + ")"
 }
@@ -122,42 +140,8 @@ var counted = []struct {
 	{Cached, "tokens_cached"}, {CacheWrite, "tokens_written"}, {Reasoning, "tokens_reasoning"},
 }
 
-// withTokens adds the columns tokens_… and told_cost to a query that has objects,
-// and a column direct_… of each count, which has precedence. Otherwise a count is
-// that of the first object that has it; within an object all counts are of one
-// convention, so what contains what is decided there. A cost is own_cost, or the
-// total or sum of cost_parts, or that of the objects.
-//
-// ClickHouse analyzes an expression anew wherever its alias is used, and a
-// lambda's more than once. So each level is a query, and names are constants that
-// transform looks up, not an expression each.
-func withTokens(query string) string {
-	var columns []string
-	for i, c := range counted {
-		columns = append(columns,
-			fmt.Sprintf("coalesce(direct_%[1]s, arrayFirstOrNull(n -> n IS NOT NULL, arrayMap(c -> c.%[2]d, "+
-				"counts)))::Nullable(Int64) AS %[1]s", c.column, i+1))
-	}
-	return `
-        SELECT *, ` + strings.Join(columns, ",\n            ") + `,
-            coalesce(own_cost, arrayFirstOrNull(n -> 1, arrayMap(p -> p.2, arrayFilter(p -> p.1 IN ('total',
-                'total_cost', 'totalCost'), parts))),
-                if(empty(parts), NULL, arraySum(p -> p.2, parts)), arrayFirstOrNull(n -> n IS NOT NULL,
-                    arrayMap(r -> coalesce(r.12, r.13 + r.14), raws))) AS told_cost
-        FROM (SELECT *, arrayMap(r -> (` + normalized() + `), raws) AS counts
-        FROM (SELECT *, arrayMap(s -> (` + rawCounts() + `), slotted) AS raws
-        FROM (SELECT *, arrayMap(l -> ` + slots("l") + `, listed) AS slotted
-        FROM (SELECT *, arrayMap(m -> ` + leaves("m") + `, arrayMap(o -> JSONExtractKeysAndValuesRaw(o),
-            objects)) AS listed,
-            arrayFilter(p -> p.2 BETWEEN 0 AND 1e12, arrayMap(m -> (m.1,
-                ifNull(toFloat64OrNull(trim(BOTH '"' FROM m.2)), -1)),
-                JSONExtractKeysAndValuesRaw(cost_parts))) AS parts
-        FROM (` + query + `)))))`
-}
-
-// directCounts are the columns direct_… of an event's own names.
-func directCounts() string {
-	var columns []string
+// directCounts are the counts of an event's own names.
+func directCounts() (columns []string) {
 	for _, c := range counted {
 		numbers := each(c.field, number)
 		for _, d := range Details {
@@ -166,9 +150,9 @@ func directCounts() string {
 			}
 		}
 		columns = append(columns, "arrayFirstOrNull(n -> n BETWEEN 0 AND 1e9 AND n = floor(n), ["+
-			strings.Join(numbers, ", ")+"]) AS direct_"+c.column)
+			strings.Join(numbers, ", ")+"])")
 	}
-	return strings.Join(columns, ",\n                ")
+	return columns
 }
 
 // leaves are the members of an object and of those within it, by their path.
@@ -251,11 +235,39 @@ func normalized() string {
 	}, ", ")
 }
 
-// noCounts are the columns direct_… of what has usage objects alone.
-func noCounts() string {
+// usage is an array of an event's tokens, in the order of counted, its own cost, and
+// that of its usage objects. An event of Langfuse's ingestion API has usage objects alone.
+//
+// A count of the event's own names has precedence. Otherwise it is that of the first
+// usage object that has it; within an object all counts are of one convention, so what
+// contains what is decided there. The event's own cost is one of its names, or the
+// total or sum of the parts of its cost.
+//
+// Names are constants that transform looks up, not an expression each: ClickHouse
+// analyzes a lambda's expression more than once.
+func usage() string {
+	const first = "arrayFirstOrNull(n -> n IS NOT NULL, arrayMap(c -> c.%d, counts))"
+	ingested := "name IN " + list(langfuseEvents)
+	objects := "if(" + ingested + ", " + objects("usageDetails", "usage") + ", " + objects(paths(Usage)...) + ")"
 	var columns []string
-	for _, c := range counted {
-		columns = append(columns, "NULL::Nullable(Float64) AS direct_"+c.column)
+	for i, direct := range directCounts() {
+		columns = append(columns, fmt.Sprintf("coalesce(if("+ingested+", NULL, %s), "+first+")", direct, i+1))
 	}
-	return strings.Join(columns, ", ")
+	columns = append(columns, ownCosts(ingested), fmt.Sprintf(first, len(columns)+1))
+	counts := "arrayMap(r -> (" + normalized() + ", coalesce(r.12, r.13 + r.14)), arrayMap(s -> (" + rawCounts() +
+		"), arrayMap(l -> " + slots("l") + ", arrayMap(m -> " + leaves("m") +
+		", arrayMap(o -> JSONExtractKeysAndValuesRaw(o), " + objects + ")))))"
+	// SQL has no LET within an expression.
+	return "arrayMap(counts -> [" + strings.Join(columns, ", ") + "], [" + counts + "])[1]"
+}
+
+// ownCosts is the first of an event's own cost, the total of its parts, and their sum.
+func ownCosts(ingested string) string {
+	costParts := "if(" + ingested + ", " + object("costDetails") + ", " + firstObject(paths(CostParts)...) + ")"
+	parts := `arrayFilter(p -> p.2 BETWEEN 0 AND 1e12, arrayMap(m -> (m.1,
+        ifNull(toFloat64OrNull(trim(BOTH '"' FROM m.2)), -1)), JSONExtractKeysAndValuesRaw(` + costParts + `)))`
+	total := "arrayFirstOrNull(n -> 1, arrayMap(p -> p.2, arrayFilter(p -> p.1 IN ('total', 'total_cost', 'totalCost'), " +
+		parts + ")))"
+	return "coalesce(if(" + ingested + ", NULL, " + amount(each(Cost, number)) + "), " + total +
+		", if(empty(" + parts + "), NULL, arraySum(p -> p.2, " + parts + ")))"
 }

@@ -10,14 +10,14 @@ import (
 const CallsViewName = "llm_calls"
 
 // CallsView is the query of the view llm_calls, as docs/guides/llm.md describes it. It
-// reads the tables events and llm_prices of the view's database.
+// reads the tables events, with Columns, and llm_prices of the view's database.
 //
 // One row is one call. The first half is native events and OpenTelemetry's
 // spans; the second half is Langfuse's ingestion API, where the events with one
 // id describe one call and their trace knows the conversation.
 func CallsView() string {
 	half := func(query string) string { return "\n    SELECT " + common + " FROM (" + query + "\n    )" }
-	return fmt.Sprintf(callsView, withTokens(half(eventCalls())+"\n    UNION ALL"+half(langfuseCalls())))
+	return fmt.Sprintf(callsView, half(eventCalls())+"\n    UNION ALL"+half(langfuseCalls()))
 }
 
 // callsView finds a price by one pass over provider and model with all patterns,
@@ -64,100 +64,91 @@ FROM
 )`
 
 // common is what both halves of the view have.
-const common = "time, project, event_id, call_id, conversation, user_id, provider, model, operation, objects, " +
-	"direct_tokens_in, direct_tokens_out, direct_tokens_all, direct_tokens_cached, direct_tokens_written, " +
-	"direct_tokens_reasoning, own_cost, cost_parts, " +
+const common = "time, project, event_id, call_id, conversation, user_id, provider, model, operation, tokens_in, " +
+	"tokens_out, tokens_all, tokens_cached, tokens_written, tokens_reasoning, told_cost, " +
 	"latency_ms, first_token_ms, error, status, finish_reason, whole_input, whole_output, source"
 
-// eventCalls is the half of native events and spans.
-//
-// PREWHERE keeps the reads small: events are sorted by name, so most granules
-// hold no call, and their other columns are not read.
+// eventCalls is the half of native events and spans. PREWHERE lets the index of
+// MarkColumn skip what holds no call.
 func eventCalls() string {
-	status := "lower(ifNull(" + text("status") + ", ''))"
+	var columns []string
+	for _, l := range labels() {
+		columns = append(columns, at("labels", labels(), l.name)+" AS "+l.name)
+	}
+	for _, t := range times() {
+		columns = append(columns, at("numbers", numbers(), t.name)+" AS "+t.name)
+	}
+	id := at("texts", texts(), "call_id")
 	return `
-        SELECT *
-        FROM (` + classified(`
-            SELECT
-                timestamp AS time, project, name, event_id, user_id,
-                `+coalesce(append(each(CallID, loose), "toString(event_id)", "''"))+` AS call_id,
-                `+coalesce(append(each(Conversation, loose), "session_id"))+` AS conversation,
-                replaceRegexpOne(`+coalesce(append(each(Provider, text), "''"))+`,
-                    '\\.(chat|responses|completion|embedding|messages|image|generative-ai)$', '') AS provider,
-                `+coalesce(append(each(Model, text), "''"))+` AS model,
-                `+coalesce(append(each(Operation, text), "''"))+` AS operation,
-                `+amount(each(Cost, number))+` AS own_cost,
-                `+firstObject(paths(CostParts)...)+` AS cost_parts,
-                `+latencyColumn()+` AS latency_ms,
-                `+firstTokenColumn()+` AS first_token_ms,
-                `+coalesce(append(each(Error, func(p string) string { return "nullIf(" + text(p) + ", '')" }),
-		"''"))+` AS error,
-                if(`+status+` IN ('error', 'failed', 'failure') OR ifNull(properties.status.:Int64, 0) >= 400
-                    OR ifNull(`+text("langfuse.observation.level")+`, '') = 'ERROR'
-                    OR `+status+` NOT IN ('ok', 'success') AND error != '', 'error', 'ok') AS status,
-                `+coalesce(append(each(FinishReason, firstText), answerReason, "''"))+` AS finish_reason,
-                `+coalesce(append(each(Input, body), eventBodies(promptEvents), "''"))+` AS whole_input,
-                `+coalesce(append(each(Output, body), eventBodies(answerEvents), "''"))+` AS whole_output,
-                multiIf(`+isSpan+`, 'otlp', `+text("call_type")+` != '', 'litellm',
-                    `+text("providerRequest.url")+` != '', 'helicone', `+isExport+`, 'langfuse', 'native') AS source,
-                `+objects(paths(Usage)...)+` AS objects,
-                `+directCounts()+`,
-                `+strings.Join(eventMarks(), ",\n                ")+`
-            FROM events FINAL
-            PREWHERE `+marks()) + `)
-        WHERE class = ` + saidSo + ` AND reports OR class != ` + noCall + ` AND span NOT IN (` + repeated() + `)`
+        SELECT
+            timestamp AS time, project, event_id, user_id, llm_conversation AS conversation,
+            if(` + id + ` = '', toString(event_id), ` + id + `) AS call_id, ` + strings.Join(columns, ", ") + `,
+            ` + at("texts", texts(), "error") + ` AS error, ` + usageColumns("llm.numbers[%d]::Nullable(Int64)") + `,
+            coalesce(` + ownCost + `, ` + usageCost + `) AS told_cost,
+            ` + coalesce(append(each(Input, body), eventBodies(promptEvents), "''")) + ` AS whole_input,
+            ` + coalesce(append(each(Output, body), eventBodies(answerEvents), "''")) + ` AS whole_output
+        FROM events FINAL
+        PREWHERE is_llm
+        WHERE llm.class = ` + saidSo + ` OR llm.class != ` + noCall + ` AND llm.span NOT IN (` + repeated() + `)`
+}
+
+// Costs are in usage behind the counts.
+const (
+	ownCost   = "llm.numbers[7]"
+	usageCost = "llm.numbers[8]"
+)
+
+// usageColumns are the counts of tokens of a usage; %d of the expression is a count's place.
+func usageColumns(expression string) string {
+	var all []string
+	for i, c := range counted {
+		all = append(all, fmt.Sprintf(expression, i+1)+" AS "+c.column)
+	}
+	return strings.Join(all, ", ")
+}
+
+func failure() string {
+	return coalesce(append(each(Error, func(p string) string { return "nullIf(" + text(p) + ", '')" }), "''"))
+}
+
+func sourceOf() string {
+	return "multiIf(" + isSpan() + ", 'otlp', " + text("call_type") + " != '', 'litellm', " +
+		text("providerRequest.url") + " != '', 'helicone', " + isExport() + ", 'langfuse', 'native')"
+}
+
+// statusOf is that of an event whose error is the expression.
+func statusOf(failure string) string {
+	status := "lower(ifNull(" + text("status") + ", ''))"
+	return `if(` + status + ` IN ('error', 'failed', 'failure') OR coalesce(` + typed("status", "Int64") + `, ` + typed("status", "Float64") + `, 0) >= 400
+                    OR ifNull(` + text("langfuse.observation.level") + `, '') = 'ERROR'
+                    OR ` + status + ` NOT IN ('ok', 'success') AND ` + failure + ` != '', 'error', 'ok')`
 }
 
 // How sure it is that an event is a call.
 const (
 	noCall   = "0"
-	saidSo   = "1" // it says that it is one
+	saidSo   = "1" // it says that it is one, and reports usage
 	parental = "2" // a span that says that it is an agent, a chain or the like, and reports usage
 	possible = "3" // it says nothing, and reports usage
+	silent   = "4" // it says that it is one, and reports no usage
 )
 
-// isSpan tells spans from log records and native events; isExport knows a row of
-// Langfuse's blob storage export.
-const (
-	isSpan   = "properties.`$envelope`.start_time_unix_nano IS NOT NULL"
-	isExport = "ifNull(properties.type.:String, '') IN ('GENERATION', 'EMBEDDING') AND " +
-		"ifNull(properties.trace_id.:String, '') != ''"
-)
+// isSpan tells spans from log records and native events.
+func isSpan() string { return value("$envelope.start_time_unix_nano") + " IS NOT NULL" }
+
+// isExport knows a row of Langfuse's blob storage export.
+func isExport() string {
+	return filled("type") + " IN ('GENERATION', 'EMBEDDING') AND " + filled("trace_id") + " != ''"
+}
 
 // repeats is the log record that repeats its span.
-const repeats = "name = 'gen_ai.client.inference.operation.details' AND ifNull(properties.span_id.:String, '') != ''"
-
-// wordMarks are the columns that say what a span is.
-func wordMarks() []string {
-	kind := func(path, name string) string { return "lower(ifNull(" + text(path) + ", '')) AS " + name }
-	return []string{
-		"project", "name", kind("langfuse.observation.type", "langfuse_type"), kind("openinference.span.kind",
-			"inference_kind"), kind("langsmith.span.kind", "langsmith_kind"),
-		"coalesce(nullIf(" + text("ai.operationId") + ", ''), toString(name)) AS vercel_id",
-		kind("gen_ai.operation.name", "operation_name"), kind("traceloop.span.kind", "traceloop_kind"),
-		"ifNull(properties.trace_id.:String, '') AS trace",
-	}
+func repeats() string {
+	return "name = 'gen_ai.client.inference.operation.details' AND " + filled("span_id") + " != ''"
 }
 
-// placeMarks say what a span reports, and where it is in its trace.
-func placeMarks() []string {
-	return []string{
-		present(foreign) + " AS elsewhere", reports() + " AS reports",
-		"cityHash64(project, trace, ifNull(properties.span_id.:String, '')) AS span",
-	}
-}
-
-// spanMarks are all columns that classified needs, of a span.
-func spanMarks() []string {
-	return slices.Concat(wordMarks(), placeMarks(), []string{"0 AS exported", "0 AS repeats", "'' AS litellm_type"})
-}
-
-// eventMarks are all that it needs of any event, besides project and name.
-func eventMarks() []string {
-	return slices.Concat(wordMarks()[2:], placeMarks(), []string{
-		isExport + " AS exported", repeats + " AS repeats",
-		"if(" + text("model") + " != '', lower(ifNull(" + text("call_type") + ", '')), '') AS litellm_type",
-	})
+// spanHash identifies a span by the path of its id, or its parent.
+func spanHash(path string) string {
+	return "cityHash64(project, " + filled("trace_id") + ", " + filled(path) + ")"
 }
 
 // reports says whether a span reports usage, without its counts: those are
@@ -171,32 +162,38 @@ func reports() string {
 		" OR ") + " OR match(ifNull(" + text("langfuse.observation.usage_details") + ", ''), '[1-9]'))"
 }
 
-// classified adds to a query with these marks whether its events are calls.
-func classified(query string) string {
-	return `
-        SELECT *, multiIf(
-                repeats OR name IN ` + list(langfuseEvents) + `, ` + noCall + `,
-                name = 'llm_call' OR word IN ` + list(Calls) + ` OR exported, ` + saidSo + `,
-                NOT reports OR word IN ` + list(Never) + ` OR elsewhere, ` + noCall + `,
-                word = '', ` + possible + `, trace = '', ` + noCall + `, ` + parental + `) AS class
-        FROM (SELECT *, ` + word + ` AS word
-        FROM (` + query + `))`
+// class is how sure it is that the event is a call. No description of a call by
+// Langfuse's ingestion API is one: several make one.
+func class() string {
+	w, r := word(), reports()
+	return "multiIf(" + repeats() + " OR name IN " + list(langfuseEvents) + ", " + noCall + ", name = 'llm_call' OR " +
+		w + " IN " + list(Calls) + " OR " + isExport() + ", if(" + r + ", " + saidSo + ", " + silent + "), NOT " + r +
+		" OR " + w + " IN " + list(Never) + " OR " + present(foreign) + ", " + noCall + ", " + w + " = '', " + possible +
+		", " + filled("trace_id") + " = '', " + noCall + ", " + parental + ")"
 }
 
 // word is what an event says that it is; the most specific convention counts.
-const word = `multiIf(langfuse_type NOT IN ('', 'span'), langfuse_type, inference_kind NOT IN ('', 'unknown'),
-	inference_kind, langsmith_kind != '', langsmith_kind,
-                match(vercel_id, '^ai\\.[A-Za-z]+\\.do(Generate|Stream|Embed)($|[^A-Za-z])'), 'generation',
-                startsWith(vercel_id, 'ai.'), lower(vercel_id),
-                operation_name != '', operation_name, litellm_type != '', litellm_type, traceloop_kind)`
+func word() string {
+	kind := func(path string) string { return "lower(" + filled(path) + ")" }
+	langfuse, inference, langsmith := kind("langfuse.observation.type"), kind("openinference.span.kind"),
+		kind("langsmith.span.kind")
+	vercel := "coalesce(nullIf(" + text("ai.operationId") + ", ''), toString(name))"
+	litellm := "if(" + text("model") + " != '', " + kind("call_type") + ", '')"
+	return "multiIf(" + langfuse + " NOT IN ('', 'span'), " + langfuse + ", " +
+		inference + " NOT IN ('', 'unknown'), " + inference + ", " + langsmith + " != '', " + langsmith + ", " +
+		"match(" + vercel + ", '^ai\\\\.[A-Za-z]+\\\\.do(Generate|Stream|Embed)($|[^A-Za-z])'), 'generation', " +
+		"startsWith(" + vercel + ", 'ai.'), lower(" + vercel + "), " +
+		kind("gen_ai.operation.name") + " != '', " + kind("gen_ai.operation.name") + ", " + litellm + " != '', " + litellm +
+		", " + kind("traceloop.span.kind") + ")"
+}
 
 // marks finds what may be a call, by few paths.
 func marks() string {
 	said := []string{"gen_ai.operation.name", "openinference.span.kind", "langsmith.span.kind",
 		"langfuse.observation.type",
 		"ai.operationId"}
-	return "name = 'llm_call' OR " + present(append(said, usageMarks...)) + " OR " + isExport +
-		" OR lower(ifNull(properties.call_type.:String, '')) IN " + list(Calls)
+	return "name = 'llm_call' OR " + present(append(said, usageMarks...)) + " OR " + isExport() +
+		" OR lower(" + filled("call_type") + ") IN " + list(Calls)
 }
 
 // usageMarks are what a span has that reports usage without saying that it is a call.
@@ -212,16 +209,15 @@ func repeated() string {
 		unsure = "IN (" + parental + ", " + possible + ")"
 		none   = "[]::Array(UInt32)"
 	)
-	parent := "cityHash64(project, trace, ifNull(properties.parent_span_id.:String, '')) AS parent"
 	return `
         SELECT arrayJoin(arrayConcat(
             arrayMap(i -> s[i], arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(counted, i), numbers)),
-            arrayMap(i -> s[i], arrayFilter(i -> c[i] = ` + saidSo + ` AND NOT r[i]
+            arrayMap(i -> s[i], arrayFilter(i -> c[i] = ` + silent + `
                 AND has(counted, arrayFold((at, n) -> if(at = 0 OR has(counted, at), at, up[at]), range(64),
                     up[i])), numbers)))) AS span
         FROM (SELECT *, arrayFilter(i -> c[i] ` + unsure + ` AND NOT has(above.1,
             i) AND NOT (told AND c[i] = ` + parental + ` AND NOT has(overCalls.1, i)), numbers) AS counted
-        FROM (SELECT *, arrayExists((class, reports) -> class = ` + saidSo + ` AND reports, c, r) AS told,
+        FROM (SELECT *, has(c, ` + saidSo + `) AS told,
             -- The parents of those that report, their parents, and so on: (all, the last level).
             arrayFold((done, n) -> (arrayConcat(done.1, done.2), arrayDistinct(arrayFilter(i -> i > 0
                 AND NOT has(done.1, i) AND NOT has(done.2, i),
@@ -231,27 +227,21 @@ func repeated() string {
                 AND NOT has(done.1, i) AND NOT has(done.2, i),
                 arrayMap(i -> up[i], done.2)))), range(64), (` + none + `, calling)) AS overCalls
         FROM (SELECT *, arrayFilter(i -> i > 0, arrayDistinct(arrayMap(i -> up[i],
-            arrayFilter(i -> c[i] != ` + noCall + ` AND r[i], numbers)))) AS reporting,
+            arrayFilter(i -> c[i] NOT IN (` + noCall + `, ` + silent + `), numbers)))) AS reporting,
             arrayFilter(i -> i > 0, arrayDistinct(arrayMap(i -> up[i],
-            arrayFilter(i -> c[i] = ` + saidSo + `, numbers)))) AS calling
+            arrayFilter(i -> c[i] IN (` + saidSo + `, ` + silent + `), numbers)))) AS calling
         FROM (SELECT *, arrayEnumerate(s) AS numbers, arrayMap(x -> toUInt32(indexOf(s, x)), p) AS up -- 0: no parent
         FROM
         (
-            SELECT project, trace, groupArray(span) AS s, groupArray(parent) AS p, groupArray(class) AS c,
-                groupArray(reports) AS r
-            FROM (` + classified("SELECT "+strings.Join(spanMarks(), ", ")+", "+parent+`
-                FROM events
-                PREWHERE properties.trace_id.:String IN
-                (
-                    SELECT trace
-                    FROM (SELECT trace, `+word+` AS word
-                    FROM (SELECT `+strings.Join(wordMarks(), ", ")+`, '' AS litellm_type
-                        FROM events
-                        PREWHERE `+present(append(usageMarks, "langfuse.observation.usage_details"))+`))
-                    WHERE trace != '' AND word NOT IN `+list(Calls)+`
-                )
-                WHERE `+isSpan) + `)
-            GROUP BY project, trace
+            SELECT project, llm_trace, groupArray(` + spanHash("span_id") + `) AS s,
+                groupArray(` + spanHash("parent_span_id") + `) AS p, groupArray(llm.class) AS c
+            FROM events
+            PREWHERE llm_trace IN
+            (
+                SELECT llm_trace FROM events PREWHERE is_llm WHERE llm_trace != '' AND llm.class ` + unsure + `
+            )
+            WHERE ` + isSpan() + `
+            GROUP BY project, llm_trace
         )))))`
 }
 
@@ -268,7 +258,7 @@ func langfuseCalls() string {
             coalesce(begin, first_time) AS time, first_event AS event_id,
             if(own_session != '', own_session, trace_session) AS conversation,
             if(own_user != '', own_user, trace_user) AS user_id,
-            'generation' AS operation, ` + noCounts() + `, NULL::Nullable(Float64) AS own_cost,
+            'generation' AS operation, coalesce(own_cost, usage_cost) AS told_cost,
             if(end >= begin, dateDiff('ms', begin, end), NULL)::Nullable(Float64) AS latency_ms,
             if(first_token >= begin, dateDiff('ms', begin, first_token), NULL)::Nullable(Float64) AS first_token_ms,
             if(level = 'ERROR', said, '') AS error, if(level = 'ERROR', 'error', 'ok') AS status,
@@ -281,8 +271,8 @@ func langfuseCalls() string {
                 min(timestamp) AS first_time,
                 argMax(trace_id, at) AS trace, max(session_id) AS own_session, max(user_id) AS own_user,
                 ifNull(argMax(of_provider, at), '') AS provider, ifNull(argMax(of_model, at), '') AS model,
-                arrayFlatten(arrayMap(o -> o.2, arrayReverseSort(groupArray((at, of_usage))))) AS objects,
-                    ifNull(argMax(of_cost, at), '') AS cost_parts,
+                ` + usageColumns("argMax(of_usage[%d], at)::Nullable(Int64)") + `,
+                argMax(of_usage[7], at) AS own_cost, argMax(of_usage[8], at) AS usage_cost,
                 argMax(started, at) AS begin, argMax(ended, at) AS end, argMax(answered, at) AS first_token,
                 ifNull(argMax(of_level, at), '') AS level, ifNull(argMax(message, at), '') AS said,
                 ifNull(argMax(of_input, at), '') AS whole_input, ifNull(argMax(of_output, at), '') AS whole_output
@@ -294,8 +284,7 @@ func langfuseCalls() string {
                         properties.traceId.:String AS trace_id,
                     coalesce(` + text("metadata.provider") + `, ` + text("metadata.ls_provider") + `) AS of_provider,
                     properties.model.:String AS of_model,
-                    ` + objects("usageDetails", "usage") + ` AS of_usage,
-                    nullIf(` + object("costDetails") + `, '') AS of_cost,
+                    llm.numbers AS of_usage,
                     parseDateTime64BestEffortOrNull(accurateCastOrNull(properties.startTime, 'String'), 3,
                         'UTC') AS started,
                     parseDateTime64BestEffortOrNull(accurateCastOrNull(properties.endTime, 'String'), 3,
@@ -306,8 +295,8 @@ func langfuseCalls() string {
                     coalesce(` + body("input") + `) AS of_input,
                     coalesce(` + body("output") + `) AS of_output
                 FROM events
-                WHERE name IN ` + list(langfuseEvents) + `
-                    AND (NOT startsWith(name, 'observation-') OR upper(ifNull(properties.type.:String,
+                PREWHERE is_llm AND name IN ` + list(langfuseEvents) + `
+                WHERE (NOT startsWith(name, 'observation-') OR upper(ifNull(properties.type.:String,
                         '')) IN ('GENERATION', 'EMBEDDING'))
             )
             GROUP BY project, call_id
@@ -331,18 +320,22 @@ var (
 
 func eventBodies(names []string) string {
 	return `nullIf(toJSONString(arrayFilter(e -> e.name.:String IN ` + list(names) + `,
-		properties.events.:` + "`Array(JSON)`" + `)), '[]')`
+		` + typed("events", "Array(JSON)") + `)), '[]')`
 }
 
 // answerReason is the finish reason of a span whose answer is an event.
-const answerReason = "nullIf(arrayFirst(r -> r != '', arrayMap(e -> if(ifNull(e.name.:String, '') = 'gen_ai.choice', " +
-	"ifNull(e.attributes.finish_reason.:String, ''), ''), properties.events.:`Array(JSON)`)), '')"
+func answerReason() string {
+	return "nullIf(arrayFirst(r -> r != '', arrayMap(e -> if(ifNull(e.name.:String, '') = 'gen_ai.choice', " +
+		"ifNull(e.attributes.finish_reason.:String, ''), ''), " + typed("events", "Array(JSON)") + ")), '')"
+}
 
 // firstTokenEvent is OpenInference's event of a span.
-const firstTokenEvent = "round((toFloat64OrNull(toString(arrayFirst(e -> ifNull(e.name.:String, '') = 'First Token " +
-	"Stream Event', " +
-	"properties.events.:`Array(JSON)`).time_unix_nano)) - " +
-	"toFloat64OrNull(toString(properties.`$envelope`.start_time_unix_nano))) / 1e6, 2)"
+func firstTokenEvent() string {
+	nanoseconds := func(value string) string { return "toFloat64OrNull(toString(" + value + "))" }
+	event := "arrayFirst(e -> ifNull(e.name.:String, '') = 'First Token Stream Event', " + typed("events", "Array(JSON)") +
+		").time_unix_nano"
+	return "round((" + nanoseconds(event) + " - " + nanoseconds(value("$envelope.start_time_unix_nano")) + ") / 1e6, 2)"
+}
 
 func latencyColumn() string {
 	begin, end := coalesce(each(BeginAt, milliseconds)), coalesce(each(EndAt, milliseconds))
@@ -365,6 +358,6 @@ func firstTokenColumn() string {
 		numbers = append(numbers, "if(ifNull(1000 * "+number(p)+" > "+number("duration_ms")+", 0), 1, 1000) * "+number(p))
 	}
 	begin := coalesce(append(each(BeginAt, milliseconds), "toFloat64(toUnixTimestamp64Milli(timestamp))"))
-	numbers = append(numbers, "round("+coalesce(each(FirstTokenAt, milliseconds))+" - "+begin+", 3)", firstTokenEvent)
+	numbers = append(numbers, "round("+coalesce(each(FirstTokenAt, milliseconds))+" - "+begin+", 3)", firstTokenEvent())
 	return amount(numbers)
 }

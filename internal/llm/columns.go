@@ -1,0 +1,99 @@
+package llm
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Column is one that `penstock setup` adds to events, so that the view reads only
+// what may be a call.
+type Column struct {
+	Name, Type, Expression string
+	Index                  string // the type of its skip index
+	Comment                string
+}
+
+// Names of columns of events.
+const (
+	MarkColumn         = "is_llm"           // may be a call, or describes one
+	TraceColumn        = "llm_trace"        // of spans, and of other events that name one
+	ConversationColumn = "llm_conversation" // of what may be a call
+	CallColumn         = "llm"              // what the event says of its call
+)
+
+// Columns are those that CallsView reads, in the order of their dependence.
+func Columns() []Column {
+	conversation := coalesce(append(each(Conversation, loose), "session_id"))
+	return []Column{
+		{MarkColumn, "Bool", "(" + marks() + " OR name IN " + list(langfuseEvents) + ")", "minmax",
+			"May be a call of a language model, or describe one"},
+		{TraceColumn, "String", filled("trace_id"), "bloom_filter(0.01)", "properties.trace_id"},
+		{ConversationColumn, "String", "if(" + MarkColumn + ", " + conversation + ", '')", "bloom_filter(0.01)",
+			"Conversation of the call; see llm_calls"},
+		callColumn(),
+	}
+}
+
+// part is something that CallColumn says.
+type part struct{ name, expression string }
+
+// labels have few values, texts many.
+func labels() []part {
+	return []part{
+		{"provider", "replaceRegexpOne(" + coalesce(append(each(Provider, text), "''")) +
+			", '\\\\.(chat|responses|completion|embedding|messages|image|generative-ai)$', '')"},
+		{"model", coalesce(append(each(Model, text), "''"))},
+		{"operation", coalesce(append(each(Operation, text), "''"))},
+		{"status", statusOf(failure())},
+		{"finish_reason", coalesce(append(each(FinishReason, firstText), answerReason(), "''"))},
+		{"source", sourceOf()},
+	}
+}
+
+func texts() []part {
+	return []part{
+		{"call_id", coalesce(append(each(CallID, loose), "''"))}, // empty: that of the event
+		{"error", failure()},
+	}
+}
+
+// numbers are the counts and costs of usage, and times.
+func numbers() []part {
+	return append(make([]part, len(counted)+2), times()...)
+}
+
+func times() []part {
+	return []part{{"latency_ms", latencyColumn()}, {"first_token_ms", firstTokenColumn()}}
+}
+
+// at is a part of CallColumn, by its place in one of its arrays.
+func at(array string, parts []part, name string) string {
+	for i, p := range parts {
+		if p.name == name {
+			return fmt.Sprintf("llm.%s[%d]", array, i+1)
+		}
+	}
+	panic("no part " + name)
+}
+
+func expressions(parts []part) string {
+	var all []string
+	for _, p := range parts {
+		all = append(all, p.expression)
+	}
+	return strings.Join(all, ", ")
+}
+
+// callColumn is a tuple of few arrays, of which queries read single ones. It costs
+// little where there is no call: the arrays are empty, and properties is a lambda's
+// parameter, so that paths are read only of events with the mark. As properties.path
+// they would be read of all events of a block, which takes 2 µs for each.
+func callColumn() Column {
+	const kind = "Tuple(class UInt8, span UInt64, labels Array(LowCardinality(String)), texts Array(String), " +
+		"numbers Array(Nullable(Float64)))"
+	span := "if(" + filled("trace_id") + " = '', 0, " + spanHash("span_id") + ")"
+	call := "(" + class() + ", " + span + ", [" + expressions(labels()) + "], [" + expressions(texts()) + "], arrayConcat(" +
+		usage() + ", [" + expressions(times()) + "]))"
+	return Column{CallColumn, kind, "CAST(arrayMap(p -> " + strings.ReplaceAll(call, ofProperties, ofParameter) +
+		", if(" + MarkColumn + ", [properties], [])), 'Array(" + kind + ")')[1]", "", "What llm_calls says of the call"}
+}
