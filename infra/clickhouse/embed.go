@@ -7,3 +7,8 @@ import "embed"
 //
 //go:embed *.sql
 var Files embed.FS
+
+// Rollups has the query of each rollup, by the name of its table.
+//
+//go:embed rollups/*.sql
+var Rollups embed.FS

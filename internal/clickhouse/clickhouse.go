@@ -34,6 +34,7 @@ type DB struct {
 	conn     driver.Conn
 	natives  *native.Client
 	columns  sync.Map // *native.Types by table: see columnar
+	changed  changedDays
 	opts     Options
 	database string
 

@@ -21,7 +21,8 @@ type Block struct {
 	generation    uint32
 	text          bool // it cannot be sent in columns: the server must parse the events' text
 	columns       *native.Block
-	catalogue     *Catalogue // nil: its values are not counted
+	catalogue     *Catalogue     // nil: its values are not counted
+	days          map[int64]bool // of its rows, for rollups; nil: the table has none
 }
 
 // NewBlock begins a block of an object's rows for a table.
@@ -31,6 +32,9 @@ func (db *DB) NewBlock(ctx context.Context, table, object string, generation uin
 		return nil, fmt.Errorf("insert into %s: %w", table, err)
 	}
 	b := &Block{db: db, table: table, object: object, generation: generation, text: types == nil}
+	if table == rollupSource {
+		b.days = map[int64]bool{}
+	}
 	if types == nil {
 		return b, nil
 	}
@@ -46,6 +50,9 @@ func (db *DB) NewBlock(ctx context.Context, table, object string, generation uin
 // properties that are in columns already. pick are the places of the events to add,
 // ascending; nil: all.
 func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed, pick []uint32) {
+	if b.days != nil {
+		addDays(b.days, events, pick)
+	}
 	if !b.text && b.columns.Append(events, typed, pick) != nil {
 		b.text = true
 	}
@@ -70,6 +77,9 @@ func (b *Block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 func (b *Block) insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error {
 	ctx, cancel := context.WithTimeout(ctx, b.db.opts.Timeout)
 	defer cancel()
+	if err := b.db.markDays(ctx, b.days); err != nil {
+		return err
+	}
 	if !b.text {
 		err := b.db.send(ctx, b.table, token, native.One(b.columns.Columns(b.object, b.generation)...))
 		b.db.natives.Keep(b.columns)

@@ -126,6 +126,11 @@ func (db *DB) DeleteOlder(ctx context.Context, table, object string, generation 
 			" WHERE object = ? AND generation < ?", object, generation); err != nil || len(partitions) == 0 {
 		return err
 	}
+	if table == rollupSource {
+		if err := db.markWhere(ctx, "object = ? AND generation < ?", object, generation); err != nil {
+			return err
+		}
+	}
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
 		"lightweight_deletes_sync": 2, "mutations_sync": 2}))
 	return db.exec(ctx, "delete rows of "+object+" from "+table, "DELETE FROM "+quoteName(table)+

@@ -1,0 +1,325 @@
+package clickhouse
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// Rollup is a table that Penstock computes from events, a whole day at a time.
+type Rollup struct {
+	Name   string // of the table, whose partitions are days
+	Select string // the rows of {day:Date}; it has a column day
+	Key    string // the table's sorting key; only for a table that setup makes
+	Around bool   // a change of a day may change the rows of the day before and after it
+	Depend string // what its rows follow from besides the query and events
+}
+
+// definition is the hash of what the rows of a day follow from. If it changes, all
+// days are computed again.
+func (r Rollup) definition() string {
+	sum := sha256.Sum256([]byte(r.Select + "\x00" + r.Depend))
+	return hex.EncodeToString(sum[:8])
+}
+
+// Check refuses a rollup that could not be computed.
+func (r Rollup) Check() error {
+	switch {
+	case !columnName.MatchString(r.Name):
+		return fmt.Errorf("name %q: want letters, digits and underscores, no digit first, 64 at most", r.Name)
+	case !dayParameter.MatchString(r.Select):
+		return fmt.Errorf("select of %s: it has no {day:Date}; it must return the rows of that day, with a column day", r.Name)
+	case strings.TrimSpace(r.Key) == "":
+		return fmt.Errorf("key of %s is empty: want its columns, as \"project, country\"", r.Name)
+	}
+	return nil
+}
+
+var dayParameter = regexp.MustCompile(`\{\s*day\s*:\s*Date\s*\}`)
+
+const (
+	rollupSource = "events"
+	ownDelete    = "generation < " // is in what DeleteOlder deletes
+)
+
+// changedDays are the days that this process has marked, and when.
+type changedDays struct {
+	mu     sync.Mutex
+	marked map[int64]time.Time
+}
+
+// markedFor is how long a mark also counts for the changes that follow it.
+const markedFor = 5 * time.Minute
+
+// settling is how long a change may become visible after its day was marked: an insert
+// or a delete ends after Timeout, and so may the server's. A day is computed again until
+// its last computation began that long after the last change.
+func (db *DB) settling() time.Duration { return markedFor + 2*db.opts.Timeout }
+
+// markDays writes down that rows of these days are about to change. Days count from 1970.
+func (db *DB) markDays(ctx context.Context, days map[int64]bool) error {
+	db.changed.mu.Lock()
+	var due []int64
+	for d := range days {
+		if time.Since(db.changed.marked[d]) > markedFor {
+			due = append(due, d)
+		}
+	}
+	db.changed.mu.Unlock()
+	if len(due) == 0 {
+		return nil
+	}
+	now := time.Now()
+	err := db.insert(ctx, "write changed_days", "INSERT INTO changed_days (day)", func(row func(...any) error) error {
+		for _, d := range due {
+			if err := row(time.Unix(d*secondsOfDay, 0).UTC()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	db.changed.mu.Lock()
+	defer db.changed.mu.Unlock()
+	if db.changed.marked == nil || len(db.changed.marked) > maxMarked {
+		db.changed.marked = map[int64]time.Time{}
+	}
+	for _, d := range due {
+		db.changed.marked[d] = now
+	}
+	return nil
+}
+
+const (
+	secondsOfDay = 24 * 60 * 60
+	maxMarked    = 10_000
+	// Rollups have the days of these times. A Date has no others.
+	rolledUp = "timestamp >= toDateTime64('1970-01-02', 3, 'UTC') AND timestamp < toDateTime64('2149-06-06', 3, 'UTC')"
+	lastDay  = 65535 // 2149-06-06
+)
+
+// addDays adds the days of events that rollups have.
+func addDays(days map[int64]bool, events []pipeline.Event, pick []uint32) {
+	last := int64(0)
+	add := func(e *pipeline.Event) {
+		if d := e.Time() / (1000 * secondsOfDay); d != last && d > 0 && d < lastDay {
+			days[d], last = true, d
+		}
+	}
+	if pick == nil {
+		for i := range events {
+			add(&events[i])
+		}
+		return
+	}
+	for _, i := range pick {
+		add(&events[i])
+	}
+}
+
+// markWhere marks the days of the rows of events that a condition selects.
+func (db *DB) markWhere(ctx context.Context, condition string, args ...any) error {
+	return db.exec(ctx, "write changed_days", "INSERT INTO changed_days (day) SELECT DISTINCT toDate(timestamp) FROM events"+
+		" WHERE "+rolledUp+" AND ("+condition+")", args...)
+}
+
+// CreateRollup creates the table of a rollup that has no DDL of its own.
+func (db *DB) CreateRollup(ctx context.Context, r Rollup) (created bool, err error) {
+	var n uint64
+	if err := db.one(ctx, "look for table "+r.Name, []any{&n},
+		"SELECT count() FROM system.tables WHERE database = ? AND name = ?", db.database, r.Name); err != nil {
+		return false, err
+	}
+	if n > 0 {
+		return false, db.checkRollup(ctx, r)
+	}
+	// A parameter cannot be used in a CREATE; any day gives the same columns.
+	empty := dayParameter.ReplaceAllLiteralString(r.Select, "toDate('2000-01-01')")
+	return true, db.exec(ctx, "create rollup "+r.Name, "CREATE TABLE "+quoteName(r.Name)+
+		" ENGINE = MergeTree PARTITION BY day ORDER BY ("+r.Key+") COMMENT "+quoteText(rollupNote)+" EMPTY AS "+empty)
+}
+
+// rollupNote is the comment of tables that CreateRollup made.
+const rollupNote = "Rollup of clickhouse.rollups: penstock computes its days"
+
+// checkRollup refuses a table that is not the rollup's: its partitions would be replaced.
+func (db *DB) checkRollup(ctx context.Context, r Rollup) error {
+	var comment string
+	if err := db.one(ctx, "read the comment of "+r.Name, []any{&comment},
+		"SELECT comment FROM system.tables WHERE database = ? AND name = ?", db.database, r.Name); err != nil {
+		return err
+	}
+	if comment != rollupNote {
+		return fmt.Errorf("rollup %s: the database has a table or view of that name that setup did not make; choose another name",
+			r.Name)
+	}
+	return nil
+}
+
+// RollupDay is a day that a rollup has, or has to compute.
+type RollupDay struct {
+	Day       time.Time
+	Due       bool      // it has changed since it was computed
+	Refreshed time.Time // zero: never
+	Rows      uint64
+}
+
+// wholeRollup is the day in rollup_days that says which definition has computed all days of events.
+var wholeRollup = time.Unix(0, 0).UTC()
+
+// RollupDays returns the days of a rollup, and those of events that it has to compute,
+// in order. A day is due if it has changed since, or if the rollup is new or has another
+// definition. Days of which the table's TTL has deleted events are left as they are.
+func (db *DB) RollupDays(ctx context.Context, r Rollup) ([]RollupDay, error) {
+	deleted, err := db.lastDelete(ctx)
+	if err != nil {
+		return nil, err
+	}
+	days, known := map[time.Time]RollupDay{}, false
+	var d RollupDay
+	err = db.each(ctx, "read rollup_days", []any{&d.Day, &d.Refreshed, &d.Rows, &d.Due}, func() error {
+		if d.Day.Equal(wholeRollup) {
+			known = !d.Due
+		} else {
+			days[d.Day] = d
+		}
+		return nil
+	}, `SELECT r.day, r.refreshed_at, r.rows, r.definition != ? OR c.changed_at >= r.as_of
+			OR fromUnixTimestamp64Milli(?) >= r.as_of AND r.day != toDate(0)
+		FROM (SELECT * FROM rollup_days FINAL WHERE rollup = ?) AS r
+		LEFT JOIN (SELECT * FROM changed_days FINAL) AS c ON c.day = r.day`,
+		r.definition(), deleted.UnixMilli(), r.Name)
+	if err != nil {
+		return nil, err
+	}
+	source := "SELECT day FROM changed_days FINAL"
+	if !known {
+		source += " UNION DISTINCT SELECT DISTINCT toDate(timestamp) FROM events WHERE " + rolledUp
+	}
+	if err := db.each(ctx, "read the days of events", []any{&d.Day}, func() error {
+		if _, ok := days[d.Day]; !ok {
+			days[d.Day] = RollupDay{Day: d.Day, Due: true}
+		}
+		return nil
+	}, source); err != nil {
+		return nil, err
+	}
+	return db.dueDays(ctx, r, days)
+}
+
+// lastDelete is the time of the last DELETE FROM events that Penstock did not make, as
+// an erasure by hand: nobody has marked its days. While one runs, it is now.
+func (db *DB) lastDelete(ctx context.Context) (at time.Time, err error) {
+	err = db.one(ctx, "read system.mutations", []any{&at},
+		`SELECT max(if(is_done, create_time, now())) FROM system.mutations WHERE database = ? AND table = 'events'
+		AND (command ILIKE '%_row_exists%' OR command ILIKE '%DELETE%') AND command NOT ILIKE '%'||?||'%'`,
+		db.database, ownDelete)
+	return at, err
+}
+
+// dueDays adds the neighbors of due days where they matter, and leaves out what has expired.
+func (db *DB) dueDays(ctx context.Context, r Rollup, days map[time.Time]RollupDay) ([]RollupDay, error) {
+	if r.Around {
+		var due []time.Time
+		for at, d := range days {
+			if d.Due {
+				due = append(due, at)
+			}
+		}
+		for _, at := range due {
+			for _, near := range []time.Time{at.AddDate(0, 0, -1), at.AddDate(0, 0, 1)} {
+				if d, ok := days[near]; ok {
+					d.Due = true
+					days[near] = d
+				}
+			}
+		}
+	}
+	expired, err := db.Expired(ctx, "events")
+	if err != nil {
+		return nil, err
+	}
+	var all []RollupDay
+	for _, d := range days {
+		d.Due = d.Due && !d.Day.Before(expired.Time) && !d.Day.Before(expired.Received)
+		if d.Due || !d.Refreshed.IsZero() {
+			all = append(all, d)
+		}
+	}
+	slices.SortFunc(all, func(a, b RollupDay) int { return a.Day.Compare(b.Day) })
+	return all, nil
+}
+
+// RefreshRollup computes a day and puts it in place of what the rollup had of it. No
+// query sees half a day. It returns the number of rows.
+func (db *DB) RefreshRollup(ctx context.Context, r Rollup, day time.Time) (rows uint64, err error) {
+	began := time.Now()
+	date, staging := day.Format(time.DateOnly), quoteName(r.Name+"_staging")
+	what := "refresh " + date + " of rollup " + r.Name
+	var asOf time.Time
+	if err := db.one(ctx, what, []any{&asOf}, "SELECT now64(3) - INTERVAL ? SECOND",
+		int(db.settling().Seconds())); err != nil {
+		return 0, err
+	}
+	for _, statement := range []string{"DROP TABLE IF EXISTS " + staging, "CREATE TABLE " + staging + " AS " + quoteName(r.Name)} {
+		if err := db.exec(ctx, what, statement); err != nil {
+			return 0, err
+		}
+	}
+	defer func() {
+		err = errors.Join(err, db.exec(context.WithoutCancel(ctx), what, "DROP TABLE IF EXISTS "+staging))
+	}()
+	var columns []string
+	if err := db.one(ctx, what, []any{&columns}, "SELECT arraySort(groupArray(name)) FROM system.columns"+
+		" WHERE database = ? AND table = ?", db.database, r.Name); err != nil {
+		return 0, err
+	}
+	for i := range columns {
+		columns[i] = quoteName(columns[i])
+	}
+	names := strings.Join(columns, ", ")
+	at := clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"day": date}))
+	if err := db.exec(at, what, "INSERT INTO "+staging+" ("+names+") SELECT "+names+" FROM (\n"+r.Select+"\n)"); err != nil {
+		return 0, err
+	}
+	var others uint64
+	if err := db.one(ctx, what, []any{&rows, &others}, "SELECT count(), countIf(day != toDate(?)) FROM "+staging, date); err != nil {
+		return 0, err
+	}
+	if others > 0 {
+		return 0, fmt.Errorf("%s: its select returned %d rows of other days than {day:Date}", what, others)
+	}
+	put := "REPLACE PARTITION " + quoteText(date) + " FROM " + staging
+	if rows == 0 {
+		put = "DROP PARTITION " + quoteText(date)
+	}
+	if err := db.exec(ctx, what, "ALTER TABLE "+quoteName(r.Name)+" "+put); err != nil {
+		return 0, err
+	}
+	return rows, db.saveRollupDay(ctx, r, day, asOf, rows, time.Since(began))
+}
+
+// RollupDone writes down that all days of a rollup are of its definition.
+func (db *DB) RollupDone(ctx context.Context, r Rollup) error {
+	return db.saveRollupDay(ctx, r, wholeRollup, time.Now(), 0, 0)
+}
+
+func (db *DB) saveRollupDay(ctx context.Context, r Rollup, day, asOf time.Time, rows uint64, took time.Duration) error {
+	return db.exec(ctx, "write rollup_days",
+		`INSERT INTO rollup_days (rollup, day, definition, as_of, rows, seconds)
+		SELECT ?, toDate(?), ?, fromUnixTimestamp64Milli(?), ?, ?`,
+		r.Name, day.Format(time.DateOnly), r.definition(), asOf.UnixMilli(), rows, took.Seconds())
+}
