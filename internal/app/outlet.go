@@ -61,6 +61,7 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 	for _, spec := range specs {
 		out.loaders = append(out.loaders, out.newLoader(spec, out.deliveries(spec)))
 	}
+	out.rollups()
 	return out, nil
 }
 

@@ -95,23 +95,8 @@ func setupBucket(ctx context.Context, c config.Storage, w io.Writer) error {
 
 // setupConfigured brings views, columns and prices to what the configuration and this version say.
 func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, w io.Writer) error {
-	var calls []clickhouse.Computed
-	for _, c := range llm.Columns() {
-		calls = append(calls, clickhouse.Computed(c))
-	}
-	computed, err := db.SetComputed(ctx, pipeline.Events.Name, calls)
-	if err != nil {
+	if err := setupCalls(ctx, db, w); err != nil {
 		return err
-	}
-	if len(computed) > 0 {
-		fmt.Fprintf(w, "columns        ok  %s: set %s\n", pipeline.Events.Name, strings.Join(computed, ", "))
-	}
-	replaced, err := db.SetView(ctx, llm.CallsViewName, llm.CallsView())
-	if err != nil {
-		return err
-	}
-	if replaced {
-		fmt.Fprintf(w, "views          ok  %s: replaced\n", llm.CallsViewName)
 	}
 	if err := setupCatalogue(ctx, cfg, db, w); err != nil {
 		return err
@@ -128,6 +113,9 @@ func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, 
 			return err
 		}
 	}
+	if err := setupRollups(ctx, cfg, db, w); err != nil {
+		return err
+	}
 	prices, err := cfg.TablePrices()
 	if err != nil {
 		return err
@@ -137,6 +125,44 @@ func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, 
 		fmt.Fprintf(w, "prices         ok  llm_prices: %d written, in place of those before\n", len(prices))
 	}
 	return err
+}
+
+// setupCalls creates the view llm_calls and the columns that it reads.
+func setupCalls(ctx context.Context, db *clickhouse.DB, w io.Writer) error {
+	var columns []clickhouse.Computed
+	for _, c := range llm.Columns() {
+		columns = append(columns, clickhouse.Computed(c))
+	}
+	changed, err := db.SetComputed(ctx, pipeline.Events.Name, columns)
+	if err != nil {
+		return err
+	}
+	if len(changed) > 0 {
+		fmt.Fprintf(w, "columns        ok  %s: set %s\n", pipeline.Events.Name, strings.Join(changed, ", "))
+	}
+	replaced, err := db.SetView(ctx, llm.CallsViewName, llm.CallsView())
+	if err == nil && replaced {
+		fmt.Fprintf(w, "views          ok  %s: replaced\n", llm.CallsViewName)
+	}
+	return err
+}
+
+// setupRollups creates the tables of the configuration's rollups.
+func setupRollups(ctx context.Context, cfg config.Config, db *clickhouse.DB, w io.Writer) error {
+	own, err := cfg.TableRollups()
+	if err != nil {
+		return err
+	}
+	for _, r := range own {
+		created, err := db.CreateRollup(ctx, r)
+		if err != nil {
+			return fmt.Errorf("clickhouse.rollups: %w", err)
+		}
+		if created {
+			fmt.Fprintf(w, "rollups        ok  created %s\n", r.Name)
+		}
+	}
+	return nil
 }
 
 // setupCatalogue creates the SQL functions that read properties of several types, and drops the catalogue's examples

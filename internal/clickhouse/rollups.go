@@ -132,8 +132,9 @@ func addDays(days map[int64]bool, events []pipeline.Event, pick []uint32) {
 
 // markWhere marks the days of the rows of events that a condition selects.
 func (db *DB) markWhere(ctx context.Context, condition string, args ...any) error {
-	return db.exec(ctx, "write changed_days", "INSERT INTO changed_days (day) SELECT DISTINCT toDate(timestamp) FROM events"+
-		" WHERE "+rolledUp+" AND ("+condition+")", args...)
+	return db.exec(ctx, "write changed_days",
+		"INSERT INTO changed_days (day) SELECT DISTINCT toDate(timestamp) FROM events WHERE "+rolledUp+
+			" AND ("+condition+")", args...)
 }
 
 // CreateRollup creates the table of a rollup that has no DDL of its own.
@@ -163,8 +164,8 @@ func (db *DB) checkRollup(ctx context.Context, r Rollup) error {
 		return err
 	}
 	if comment != rollupNote {
-		return fmt.Errorf("rollup %s: the database has a table or view of that name that setup did not make; choose another name",
-			r.Name)
+		return fmt.Errorf("rollup %s: the database has a table or view of that name that setup did not make; "+
+			"choose another name", r.Name)
 	}
 	return nil
 }
@@ -274,7 +275,8 @@ func (db *DB) RefreshRollup(ctx context.Context, r Rollup, day time.Time) (rows 
 		int(db.settling().Seconds())); err != nil {
 		return 0, err
 	}
-	for _, statement := range []string{"DROP TABLE IF EXISTS " + staging, "CREATE TABLE " + staging + " AS " + quoteName(r.Name)} {
+	for _, statement := range []string{"DROP TABLE IF EXISTS " + staging,
+		"CREATE TABLE " + staging + " AS " + quoteName(r.Name)} {
 		if err := db.exec(ctx, what, statement); err != nil {
 			return 0, err
 		}
@@ -292,11 +294,13 @@ func (db *DB) RefreshRollup(ctx context.Context, r Rollup, day time.Time) (rows 
 	}
 	names := strings.Join(columns, ", ")
 	at := clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"day": date}))
-	if err := db.exec(at, what, "INSERT INTO "+staging+" ("+names+") SELECT "+names+" FROM (\n"+r.Select+"\n)"); err != nil {
+	insert := "INSERT INTO " + staging + " (" + names + ") SELECT " + names + " FROM (\n" + r.Select + "\n)"
+	if err := db.exec(at, what, insert); err != nil {
 		return 0, err
 	}
 	var others uint64
-	if err := db.one(ctx, what, []any{&rows, &others}, "SELECT count(), countIf(day != toDate(?)) FROM "+staging, date); err != nil {
+	if err := db.one(ctx, what, []any{&rows, &others}, "SELECT count(), countIf(day != toDate(?)) FROM "+staging,
+		date); err != nil {
 		return 0, err
 	}
 	if others > 0 {

@@ -148,6 +148,9 @@ type ClickHouse struct {
 
 	CatalogueExamples bool `yaml:"catalogue_examples" default:"true" doc:"Keep a value of each property in the property catalogue. false: setup deletes those that exist."`
 
+	Rollups      []Rollup `yaml:"rollups" doc:"Your own rollups (docs/guides/analytics.md). setup creates their tables, and loaders compute them." example:"{name: events_by_country, key: 'project, country', select: 'SELECT ...'}"`
+	RollupsEvery Duration `yaml:"rollups_every" default:"10m" min:"0" doc:"Time between two refreshes of rollups by loaders. 0s: only by \"penstock rollups refresh\"."`
+
 	StorageEndpoint string `yaml:"storage_endpoint" doc:"URL by which ClickHouse reaches the S3 API, to decode imports in Parquet, ORC, Avro and Arrow. Empty: storage.endpoint."`
 
 	TLS ClickHouseTLS `yaml:"tls" doc:"Files for TLS. \"tls: true\" trusts the system's CAs."`
@@ -158,6 +161,13 @@ type Column struct {
 	Name string `yaml:"name" doc:"Name of the column."`
 	Path string `yaml:"path" doc:"Keys of the property, joined by dots. Empty: the name."`
 	Type string `yaml:"type" doc:"String, LowCardinality(String), Int64, Float64, Bool, DateTime64(3) or UUID."`
+}
+
+// Rollup is a table that is computed from events, a day at a time.
+type Rollup struct {
+	Name   string `yaml:"name" doc:"Name of the table."`
+	Select string `yaml:"select" doc:"Query that returns the rows of {day:Date}, with a column day."`
+	Key    string `yaml:"key" doc:"Columns of the sorting key, separated by commas."`
 }
 
 // Loader loads objects into ClickHouse.

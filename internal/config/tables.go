@@ -27,6 +27,19 @@ func (c *Config) TableColumns() ([]clickhouse.Column, error) {
 	return columns, nil
 }
 
+// TableRollups are the configuration's own.
+func (c *Config) TableRollups() ([]clickhouse.Rollup, error) {
+	var rollups []clickhouse.Rollup
+	for i, r := range c.ClickHouse.Rollups {
+		made := clickhouse.Rollup{Name: r.Name, Select: r.Select, Key: r.Key}
+		if err := made.Check(); err != nil {
+			return nil, fmt.Errorf("clickhouse.rollups[%d]: %w", i, err)
+		}
+		rollups = append(rollups, made)
+	}
+	return rollups, nil
+}
+
 // TablePrices are those of language models as their table has them.
 func (c *Config) TablePrices() ([]clickhouse.Price, error) {
 	var prices []clickhouse.Price

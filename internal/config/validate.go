@@ -62,6 +62,8 @@ func (cfg *Config) check(from Sources) error {
 	}
 	_, err := cfg.TableColumns()
 	c.add("clickhouse.columns", err)
+	_, err = cfg.TableRollups()
+	c.add("clickhouse.rollups", err)
 	_, err = cfg.Mappings()
 	c.add("imports", err)
 	_, err = cfg.TablePrices()

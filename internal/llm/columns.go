@@ -92,8 +92,8 @@ func callColumn() Column {
 	const kind = "Tuple(class UInt8, span UInt64, labels Array(LowCardinality(String)), texts Array(String), " +
 		"numbers Array(Nullable(Float64)))"
 	span := "if(" + filled("trace_id") + " = '', 0, " + spanHash("span_id") + ")"
-	call := "(" + class() + ", " + span + ", [" + expressions(labels()) + "], [" + expressions(texts()) + "], arrayConcat(" +
-		usage() + ", [" + expressions(times()) + "]))"
+	call := "(" + class() + ", " + span + ", [" + expressions(labels()) + "], [" +
+		expressions(texts()) + "], arrayConcat(" + usage() + ", [" + expressions(times()) + "]))"
 	return Column{CallColumn, kind, "CAST(arrayMap(p -> " + strings.ReplaceAll(call, ofProperties, ofParameter) +
 		", if(" + MarkColumn + ", [properties], [])), 'Array(" + kind + ")')[1]", "", "What llm_calls says of the call"}
 }

@@ -119,7 +119,8 @@ func sourceOf() string {
 // statusOf is that of an event whose error is the expression.
 func statusOf(failure string) string {
 	status := "lower(ifNull(" + text("status") + ", ''))"
-	return `if(` + status + ` IN ('error', 'failed', 'failure') OR coalesce(` + typed("status", "Int64") + `, ` + typed("status", "Float64") + `, 0) >= 400
+	return `if(` + status + ` IN ('error', 'failed', 'failure') OR coalesce(` + typed("status", "Int64") + `,
+                    ` + typed("status", "Float64") + `, 0) >= 400
                     OR ifNull(` + text("langfuse.observation.level") + `, '') = 'ERROR'
                     OR ` + status + ` NOT IN ('ok', 'success') AND ` + failure + ` != '', 'error', 'ok')`
 }

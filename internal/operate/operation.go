@@ -105,6 +105,7 @@ func Operations() []Operation {
 	all = append(all, errorOperations()...)
 	all = append(all, keyOperations()...)
 	all = append(all, propertyOperations()...)
+	all = append(all, rollupOperations()...)
 	return append(all, reingestOperation(), statusOperation(), sweepOperation(), verifyOperation())
 }
 
@@ -115,6 +116,7 @@ func Groups() map[string]string {
 		"dlq":     "list, redrive and drop dead letters: objects that could not be loaded",
 		"errors":  "list, show and redrive failure records: rejected requests and events",
 		"keys":    "add, list, revoke and rotate the API keys of projects",
+		"rollups": "list and refresh rollups: tables that are computed from events by day",
 		"objects": "list objects, show their events, find an event",
 	}
 }

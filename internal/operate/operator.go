@@ -78,6 +78,7 @@ type Table interface {
 	Ledger
 	Failures
 	Jobs
+	RollupTable
 	Catalogue
 	Objects(ctx context.Context, table, first, last string) (map[string]bool, error)
 	FindEvent(ctx context.Context, table string, id pipeline.UUID) ([]clickhouse.Place, error)

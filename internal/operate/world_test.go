@@ -48,6 +48,9 @@ type world struct {
 	jobs     map[string]clickhouse.Job
 	statuses map[string]clickhouse.TableStatus
 
+	rollupDays []clickhouse.RollupDay // of every rollup
+	computed   []string               // NAME DAY, and NAME done
+
 	properties  []clickhouse.Property
 	explosions  []clickhouse.Explosion
 	suggestions map[string][]clickhouse.Suggestion // by project
@@ -395,6 +398,20 @@ func (t table) MarkRedriven(_ context.Context, all []clickhouse.Redriven) error 
 func (t table) OpenJob(_ context.Context, selection string) (clickhouse.Job, bool, error) {
 	j, ok := t.jobs[selection]
 	return j, ok && !j.Finished, nil
+}
+
+func (t table) RollupDays(context.Context, clickhouse.Rollup) ([]clickhouse.RollupDay, error) {
+	return t.rollupDays, nil
+}
+
+func (t table) RefreshRollup(_ context.Context, r clickhouse.Rollup, day time.Time) (uint64, error) {
+	t.computed = append(t.computed, r.Name+" "+day.Format(time.DateOnly))
+	return 3, nil
+}
+
+func (t table) RollupDone(_ context.Context, r clickhouse.Rollup) error {
+	t.computed = append(t.computed, r.Name+" done")
+	return nil
 }
 
 func (t table) Properties(_ context.Context, project, name string, each func(clickhouse.Property) error) error {

@@ -1,0 +1,277 @@
+package operate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/llm"
+)
+
+// Rollups are those that Penstock ships, and those of the configuration.
+func Rollups(cfg config.Config) ([]clickhouse.Rollup, error) {
+	prices, err := cfg.TablePrices()
+	if err != nil {
+		return nil, err
+	}
+	var all []clickhouse.Rollup
+	for _, r := range []clickhouse.Rollup{
+		{Name: "daily_users"}, {Name: "daily_sessions"},
+		// A span and its parent, and the events of Langfuse's API about one call, may lie on both sides of midnight.
+		{Name: "llm_daily", Around: true, Depend: fmt.Sprint(llm.CallsView(), prices)},
+	} {
+		text, err := fs.ReadFile(sqlfiles.Rollups, "rollups/"+r.Name+".sql")
+		if err != nil {
+			return nil, err
+		}
+		r.Select = string(text)
+		all = append(all, r)
+	}
+	own, err := cfg.TableRollups()
+	for _, r := range own {
+		if slices.ContainsFunc(all, func(shipped clickhouse.Rollup) bool { return shipped.Name == r.Name }) {
+			return nil, fmt.Errorf("clickhouse.rollups: Penstock has a rollup %s already; choose another name", r.Name)
+		}
+	}
+	return append(all, own...), err
+}
+
+// RollupTable is where rollups are.
+type RollupTable interface {
+	RollupDays(ctx context.Context, r clickhouse.Rollup) ([]clickhouse.RollupDay, error)
+	RefreshRollup(ctx context.Context, r clickhouse.Rollup, day time.Time) (rows uint64, err error)
+	RollupDone(ctx context.Context, r clickhouse.Rollup) error
+}
+
+// RefreshOptions say which days of rollups to compute.
+type RefreshOptions struct {
+	Table RollupTable
+	Days  []time.Time                         // empty: those that are due
+	Late  time.Duration                       // how long days before yesterday wait between two computations
+	Renew func(context.Context) (bool, error) // of the claim under which this runs
+	Done  func(name string, day time.Time, rows uint64, took time.Duration) error
+}
+
+// ErrClaimLost ends a refresh whose claim another process has taken.
+var ErrClaimLost = errors.New("another process has begun to refresh rollups")
+
+// RefreshRollup computes days of a rollup, the newest first: people look at these.
+func RefreshRollup(ctx context.Context, r clickhouse.Rollup, o RefreshOptions) error {
+	days, left := o.Days, len(o.Days) > 0
+	if !left {
+		all, err := o.Table.RollupDays(ctx, r)
+		if err != nil {
+			return err
+		}
+		for _, d := range all {
+			late := time.Since(d.Day) > 48*time.Hour && time.Since(d.Refreshed) < o.Late
+			left = left || d.Due && late
+			if d.Due && !late {
+				days = append(days, d.Day)
+			}
+		}
+	}
+	for _, day := range slices.Backward(days) {
+		held, err := o.Renew(ctx)
+		if err != nil {
+			return err
+		}
+		if !held {
+			return ErrClaimLost
+		}
+		began := time.Now()
+		rows, err := o.Table.RefreshRollup(ctx, r, day)
+		if err != nil {
+			return err
+		}
+		if err := o.Done(r.Name, day, rows, time.Since(began)); err != nil {
+			return err
+		}
+	}
+	if left {
+		return nil
+	}
+	return o.Table.RollupDone(ctx, r)
+}
+
+// RollupsClaim is what a process holds while it refreshes rollups, and for how long if it is killed.
+const (
+	RollupsClaim    = "rollups"
+	RollupsClaimTTL = 10 * time.Minute
+)
+
+// rollupParams choose rollups.
+type rollupParams struct {
+	Name string `json:"name,omitempty" param:"name" usage:"only this rollup"`
+}
+
+type refreshParams struct {
+	Name string `json:"name,omitempty" param:"name" usage:"only this rollup"`
+	From string `json:"from,omitempty" param:"from" usage:"compute all days from this on, as 2026-11-01, whether they changed or not"`
+	To   string `json:"to,omitempty" param:"to" usage:"the last of these days (default: today)"`
+}
+
+// rollupItem is what `penstock rollups list` shows of a rollup.
+type rollupItem struct {
+	Name      string    `json:"name"`
+	Days      int       `json:"days"`
+	First     string    `json:"first,omitempty"`
+	Last      string    `json:"last,omitempty"`
+	Rows      uint64    `json:"rows"`
+	Due       int       `json:"due"` // days that changed since
+	Refreshed time.Time `json:"refreshed,omitzero"`
+}
+
+// refreshedDay is a line of `penstock rollups refresh`.
+type refreshedDay struct {
+	Name    string  `json:"name"`
+	Day     string  `json:"day"`
+	Rows    uint64  `json:"rows"`
+	Seconds float64 `json:"seconds"`
+}
+
+func rollupOperations() []Operation {
+	return []Operation{{
+		Name: "rollups list", method: http.MethodGet, path: "/v1/rollups", params: &rollupParams{}, item: rollupItem{},
+		Short: "list rollups: their days, rows and days to compute",
+		About: "DUE are days whose events changed since the rollup computed them. Loaders compute them every\n" +
+			"clickhouse.rollups_every.",
+		header: []string{"NAME", ">DAYS", "FIRST", "LAST", ">ROWS", ">DUE", "REFRESHED"},
+		row: rows(func(r *rollupItem) []string {
+			at := "never"
+			if !r.Refreshed.IsZero() {
+				at = r.Refreshed.UTC().Format("2006-01-02 15:04:05")
+			}
+			return []string{r.Name, strconv.Itoa(r.Days), r.First, r.Last, strconv.FormatUint(r.Rows, 10),
+				strconv.Itoa(r.Due), at}
+		}),
+		run: runs(listRollups),
+	}, {
+		Name: "rollups refresh", method: http.MethodPost, path: "/v1/rollups/refresh", params: &refreshParams{},
+		item:  refreshedDay{},
+		Short: "compute the days of rollups that changed, or those of a range",
+		About: "Each day is replaced as a whole. Use --from after rows of events were deleted or inserted by hand.\n" +
+			"Days of which the table's TTL has deleted events are computed only with --from.",
+		header: []string{"NAME", "DAY", ">ROWS", ">SECONDS"},
+		row: rows(func(d *refreshedDay) []string {
+			return []string{d.Name, d.Day, strconv.FormatUint(d.Rows, 10), fmt.Sprintf("%.1f", d.Seconds)}
+		}),
+		run: runs(refreshRollups),
+	}}
+}
+
+// chosenRollups are all, or the one of that name.
+func (o *Operator) chosenRollups(name string) ([]clickhouse.Rollup, error) {
+	all, err := Rollups(o.Config)
+	if err != nil || name == "" {
+		return all, err
+	}
+	var names []string
+	for _, r := range all {
+		if r.Name == name {
+			return []clickhouse.Rollup{r}, nil
+		}
+		names = append(names, r.Name)
+	}
+	return nil, Usagef("no rollup %q; there are %s", name, strings.Join(names, ", "))
+}
+
+func listRollups(ctx context.Context, o *Operator, p *rollupParams, out sink) error {
+	all, err := o.chosenRollups(p.Name)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		days, err := o.Table.RollupDays(ctx, r)
+		if err != nil {
+			return err
+		}
+		item := rollupItem{Name: r.Name}
+		for _, d := range days {
+			if d.Due {
+				item.Due++
+			}
+			if d.Refreshed.IsZero() {
+				continue
+			}
+			item.Days++
+			item.Rows += d.Rows
+			if item.First == "" {
+				item.First = d.Day.Format(time.DateOnly)
+			}
+			item.Last = d.Day.Format(time.DateOnly)
+			if d.Refreshed.After(item.Refreshed) {
+				item.Refreshed = d.Refreshed
+			}
+		}
+		if err := out.item(item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func refreshRollups(ctx context.Context, o *Operator, p *refreshParams, out sink) error {
+	all, err := o.chosenRollups(p.Name)
+	if err != nil {
+		return err
+	}
+	days, err := p.days()
+	if err != nil {
+		return err
+	}
+	claim, held, err := o.Claim(ctx, RollupsClaim, o.Name, RollupsClaimTTL)
+	if err != nil {
+		return err
+	}
+	if !held {
+		return errors.New("a loader refreshes rollups at this moment: run it again in a minute")
+	}
+	defer func() { _ = claim.Release(context.WithoutCancel(ctx)) }()
+	options := RefreshOptions{Table: o.Table, Days: days, Renew: claim.Renew,
+		Done: func(name string, day time.Time, rows uint64, took time.Duration) error {
+			return out.item(refreshedDay{name, day.Format(time.DateOnly), rows, took.Seconds()})
+		}}
+	for _, r := range all {
+		if err := RefreshRollup(ctx, r, options); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// days is nil for those that changed.
+func (p *refreshParams) days() (days []time.Time, err error) {
+	if p.From == "" && p.To == "" {
+		return nil, nil
+	}
+	if p.From == "" {
+		return nil, Usagef("--to needs --from")
+	}
+	from, err := time.Parse(time.DateOnly, p.From)
+	if err != nil {
+		return nil, Usagef("--from %q is not a day, as 2026-11-01", p.From)
+	}
+	to := time.Now()
+	if p.To != "" {
+		if to, err = time.Parse(time.DateOnly, p.To); err != nil {
+			return nil, Usagef("--to %q is not a day, as 2026-11-30", p.To)
+		}
+	}
+	if from.After(to) {
+		return nil, Usagef("--from %s is after --to %s", p.From, to.Format(time.DateOnly))
+	}
+	for d := from; !d.After(to); d = d.AddDate(0, 0, 1) {
+		days = append(days, d)
+	}
+	return days, nil
+}
