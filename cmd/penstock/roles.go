@@ -10,7 +10,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/penstock/penstock/internal/app"
+	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/version"
 )
 
@@ -41,12 +43,24 @@ func loadCommand() *cobra.Command {
 }
 
 func setupCommand() *cobra.Command {
-	return role("setup", "Create or update bucket, notification rules, streams and tables",
+	var analyst clickhouse.Analyst
+	cmd := role("setup", "Create or update bucket, notification rules, streams and tables",
 		"Creates bucket, streams, notification rules and tables, or brings them up to date.\n"+
-			"You can run it at any time, and again.",
+			"You can run it at any time, and again.\n\n"+
+			"--analyst also makes a role of ClickHouse that reads the views for people, and nothing else.\n"+
+			"With --project it sees only rows of these projects.",
 		func(cmd *cobra.Command, _ string, cfg config.Config, _ *slog.Logger) error {
-			return app.Setup(cmd.Context(), cfg, cmd.OutOrStdout())
+			if analyst.Role == "" && len(analyst.Projects) > 0 {
+				return operate.Usagef("--project needs --analyst")
+			}
+			if err := app.Setup(cmd.Context(), cfg, cmd.OutOrStdout()); err != nil || analyst.Role == "" {
+				return err
+			}
+			return app.SetupAnalyst(cmd.Context(), cfg, analyst, cmd.OutOrStdout())
 		})
+	cmd.Flags().StringVar(&analyst.Role, "analyst", "", "also make a read-only `role` for people and BI tools")
+	cmd.Flags().StringSliceVar(&analyst.Projects, "project", nil, "`project` whose rows that role sees; repeatable (default: all)")
+	return cmd
 }
 
 // loadAloneCommand loads the object of the notification on standard input, and prints the verdict. A loader runs it.

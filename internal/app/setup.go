@@ -116,6 +116,9 @@ func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, 
 	if err := setupRollups(ctx, cfg, db, w); err != nil {
 		return err
 	}
+	if err := db.SetDefiner(ctx, clickhouse.Readable); err != nil {
+		return err
+	}
 	prices, err := cfg.TablePrices()
 	if err != nil {
 		return err
@@ -163,6 +166,32 @@ func setupRollups(ctx context.Context, cfg config.Config, db *clickhouse.DB, w i
 		}
 	}
 	return nil
+}
+
+// SetupAnalyst makes a role that reads the views for people, and writes on w what it ran.
+func SetupAnalyst(ctx context.Context, cfg config.Config, a clickhouse.Analyst, w io.Writer) error {
+	if err := a.Check(); err != nil {
+		return err
+	}
+	db, err := clickhouse.Open(TableOptions(cfg.ClickHouse, 1))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var own []string
+	for _, r := range cfg.ClickHouse.Rollups {
+		own = append(own, r.Name)
+	}
+	statements, err := db.SetAnalyst(ctx, a, own)
+	if err != nil {
+		return err
+	}
+	for _, s := range statements {
+		fmt.Fprintf(w, "analyst        ok  %s\n", s)
+	}
+	_, err = fmt.Fprintf(w, "\nGive it to a user:\n\n  CREATE USER NAME IDENTIFIED BY 'PASSWORD' DEFAULT ROLE %s;\n"+
+		"  GRANT %[1]s TO NAME;\n", a.Role)
+	return err
 }
 
 // setupCatalogue creates the SQL functions that read properties of several types, and drops the catalogue's examples

@@ -20,6 +20,8 @@ type ClickHouseOptions struct {
 	TCPPort  int              // the native protocol; 0: a free one
 	HTTPPort int              // 0: a free one
 	Password string           // of the user penstock; "": penstock-secret
+	Users    string           // further users and their profiles, in the form of users.xml
+	Profiles string
 }
 
 // ClickHouse is a running ClickHouse server. Its one user is penstock, with a password, from this machine only. HTTP
@@ -125,7 +127,8 @@ func (c *ClickHouse) configure() (string, error) {
 		session = sessionUser
 	}
 	return config, errors.Join(
-		writePrivate(users, fmt.Sprintf(usersConfig, session, c.User(), sha256.Sum256([]byte(c.Password())), rights, engine)),
+		writePrivate(users, fmt.Sprintf(usersConfig, session, c.User(), sha256.Sum256([]byte(c.Password())), rights, engine,
+			c.options.Users, c.options.Profiles)),
 		writePrivate(config, text),
 	)
 }
@@ -202,12 +205,12 @@ const usersConfig = `<clickhouse>
     <session>
       <max_ast_elements>1</max_ast_elements>
       <constraints><max_ast_elements><const/></max_ast_elements></constraints>
-    </session>
+    </session>%[7]s
   </profiles>
   <quotas>
     <default/>
   </quotas>
-  <users>%[1]s
+  <users>%[1]s%[6]s
     <%[2]s>
       <password_sha256_hex>%[3]x</password_sha256_hex>
       <networks><ip>127.0.0.1</ip></networks>

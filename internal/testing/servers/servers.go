@@ -66,11 +66,18 @@ func MinIO(t testing.TB, o devstack.MinIOOptions) *devstack.MinIO {
 // ClickHouse starts ClickHouse.
 func ClickHouse(t testing.TB) *devstack.ClickHouse {
 	t.Helper()
+	return ClickHouseWith(t, devstack.ClickHouseOptions{})
+}
+
+// ClickHouseWith starts ClickHouse. It fills in Engine and Data.
+func ClickHouseWith(t testing.TB, o devstack.ClickHouseOptions) *devstack.ClickHouse {
+	t.Helper()
 	engine, err := fetcher(t).ClickHouse(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := devstack.StartClickHouse(t.Context(), devstack.ClickHouseOptions{Engine: engine, Data: t.TempDir()})
+	o.Engine, o.Data = engine, t.TempDir()
+	c, err := devstack.StartClickHouse(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

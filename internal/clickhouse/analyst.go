@@ -1,0 +1,117 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Readable are the views for people. Each has a column project.
+var Readable = []string{
+	"events_once", "errors_once", "user_timeline", "session_events", "sessions", "users_by_day", "purchases",
+	"error_overview", "freshness", "duplicates", "llm_calls", "llm_by_day", "property_catalogue",
+}
+
+// Analyst is a role that reads.
+type Analyst struct {
+	Role     string
+	Projects []string // whose rows it sees; empty: all
+}
+
+// Limits of an analyst's query. People cannot raise them.
+const (
+	analystSeconds = 60
+	analystMemory  = 4 << 30
+)
+
+// Check refuses names that do not tell what they are.
+func (a Analyst) Check() error {
+	if !columnName.MatchString(a.Role) {
+		return fmt.Errorf("role %q: want letters, digits and underscores, no digit first, 64 at most", a.Role)
+	}
+	if slices.Contains(a.Projects, "") {
+		return fmt.Errorf("role %s: a project is empty", a.Role)
+	}
+	return nil
+}
+
+// settings are those of the role. readonly = 2 lets BI tools set the settings that they
+// need. final makes FROM events what FROM events FINAL is.
+func (a Analyst) settings() string {
+	return fmt.Sprintf("readonly = 2, final = 1, max_execution_time = %d MIN 1 MAX %[1]d, "+
+		"max_memory_usage = %d MIN 1 MAX %[2]d", analystSeconds, int64(analystMemory))
+}
+
+// grants returns what the role reads. A role of some projects reads views alone: the table
+// function mergeTreeIndex shows keys of all projects to whoever reads a table, whatever the
+// table's row policies say.
+func (a Analyst) grants(own []string) []string {
+	if len(a.Projects) > 0 {
+		return Readable
+	}
+	return slices.Concat(Readable, []string{"events", "daily_users", "daily_sessions", "llm_daily"}, own)
+}
+
+// statements make the role what it is to be, however it was before.
+func (a Analyst) statements(database string, own []string) []string {
+	role := quoteName(a.Role)
+	on := func(table string) string { return quoteName(database) + "." + quoteName(table) }
+	all := []string{
+		"CREATE ROLE IF NOT EXISTS " + role,
+		"ALTER ROLE " + role + " SETTINGS " + a.settings(),
+		"REVOKE ALL ON " + quoteName(database) + ".* FROM " + role,
+	}
+	projects := make([]string, len(a.Projects))
+	for i, p := range a.Projects {
+		projects[i] = quoteText(p)
+	}
+	for _, table := range a.grants(own) {
+		all = append(all, "GRANT SELECT ON "+on(table)+" TO "+role)
+		if len(projects) == 0 {
+			all = append(all, "DROP ROW POLICY IF EXISTS "+role+" ON "+on(table))
+			continue
+		}
+		all = append(all, "CREATE ROW POLICY OR REPLACE "+role+" ON "+on(table)+" FOR SELECT USING project IN ("+
+			strings.Join(projects, ", ")+") TO "+role)
+	}
+	return all
+}
+
+// SetAnalyst creates the role or brings it up to date, and returns the statements that it ran.
+// own are further tables for a role of all projects.
+func (db *DB) SetAnalyst(ctx context.Context, a Analyst, own []string) ([]string, error) {
+	statements := a.statements(db.database, own)
+	for _, s := range statements {
+		if err := db.exec(ctx, "make role "+a.Role, s); err != nil {
+			if code, said := codeOf(err); said && code == noAccessStorage {
+				return nil, fmt.Errorf("%w: this server stores no roles: user_directories of its configuration has no "+
+					"local_directory", err)
+			}
+			return nil, err
+		}
+	}
+	return statements, nil
+}
+
+// noAccessStorage is ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND.
+const noAccessStorage = 514
+
+// SetDefiner lets the views read what they read with the rights of who made them, so
+// that a grant of the view is enough.
+func (db *DB) SetDefiner(ctx context.Context, views []string) error {
+	created, err := db.pairs(ctx, "read views",
+		"SELECT name, create_table_query FROM system.tables WHERE database = ? AND engine = 'View'", db.database)
+	if err != nil {
+		return err
+	}
+	for _, view := range views {
+		if query, exists := created[view]; exists && !strings.Contains(query, "SQL SECURITY DEFINER") {
+			if err := db.exec(ctx, "set the definer of view "+view, "ALTER TABLE "+quoteName(view)+
+				" MODIFY DEFINER = CURRENT_USER SQL SECURITY DEFINER"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
