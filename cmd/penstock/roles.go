@@ -59,7 +59,8 @@ func setupCommand() *cobra.Command {
 			return app.SetupAnalyst(cmd.Context(), cfg, analyst, cmd.OutOrStdout())
 		})
 	cmd.Flags().StringVar(&analyst.Role, "analyst", "", "also make a read-only `role` for people and BI tools")
-	cmd.Flags().StringSliceVar(&analyst.Projects, "project", nil, "`project` whose rows that role sees; repeatable (default: all)")
+	cmd.Flags().StringSliceVar(&analyst.Projects, "project", nil,
+		"`project` whose rows that role sees; repeatable (default: all)")
 	return cmd
 }
 

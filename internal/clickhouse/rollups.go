@@ -39,7 +39,8 @@ func (r Rollup) Check() error {
 	case !columnName.MatchString(r.Name):
 		return fmt.Errorf("name %q: want letters, digits and underscores, no digit first, 64 at most", r.Name)
 	case !dayParameter.MatchString(r.Select):
-		return fmt.Errorf("select of %s: it has no {day:Date}; it must return the rows of that day, with a column day", r.Name)
+		return fmt.Errorf("select of %s: it has no {day:Date}; it must return the rows of that day, with a column day",
+			r.Name)
 	case strings.TrimSpace(r.Key) == "":
 		return fmt.Errorf("key of %s is empty: want its columns, as \"project, country\"", r.Name)
 	}
