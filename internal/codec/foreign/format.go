@@ -246,18 +246,25 @@ func compression(head []byte) string {
 // unmarked tells deflate and brotli, which have no mark: somebody has to say
 // so, and what is text already was decompressed on the way.
 func unmarked(f File, in *bufio.Reader) string {
-	head, _ := in.Peek(peekBytes)
-	if _, err := textFormat(head, "x.json"); err == nil && isText(head) {
-		return ""
-	}
-	said := strings.ToLower(strings.TrimSpace(f.Encoding))
+	said, name := strings.ToLower(strings.TrimSpace(f.Encoding)), ""
 	switch {
 	case said == "deflate":
-		return "deflate"
+		name = "deflate"
 	case said == "br" || strings.HasSuffix(strings.ToLower(f.Key), ".br"):
-		return "brotli"
+		name = "brotli"
 	}
-	return ""
+	head, _ := in.Peek(peekBytes)
+	if _, err := textFormat(head, "x.json"); err == nil && isText(head) && !(name == "brotli" && isBrotli(head)) {
+		return ""
+	}
+	return name
+}
+
+// isBrotli tells whether bytes are a whole stream of brotli that has a short text as it is, with a few bytes around it.
+func isBrotli(b []byte) bool {
+	limit := int64(len(b))
+	n, err := io.Copy(io.Discard, io.LimitReader(brotli.NewReader(bytes.NewReader(b)), limit))
+	return err == nil && n > 0 && n < limit
 }
 
 // isText reports whether bytes are mostly what text consists of, and none is zero.
