@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 func folder(t *testing.T, files map[string]string) string {
@@ -226,4 +229,53 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q: %s, want %s", b, got, want2)
 		}
 	})
+}
+
+// A folder that is away for a while is one line in the log, and the schemas stay.
+func TestFolderIsAway(t *testing.T) {
+	dir := folder(t, map[string]string{"a.json": `{"required":["x"]}`})
+	var log logged
+	s, err := Open(dir, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bubble.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); s.Watch(ctx, time.Second) }()
+		if err := os.Rename(dir, dir+"-away"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if check := s.Find([]byte("a")); check == nil || check([]byte(`{}`)) == nil {
+			t.Error("the schemas are gone")
+		}
+		if err := os.Rename(dir+"-away", dir); err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir, "b.json", `{}`)
+		time.Sleep(2 * time.Second)
+		if s.Find([]byte("b")) == nil {
+			t.Error("a schema that came with the folder is not read")
+		}
+		cancel()
+		<-done
+	})
+	if n := strings.Count(log.String(), "schemas cannot be read"); n != 1 {
+		t.Errorf("%d lines say that the folder is away, want 1:\n%s", n, log.String())
+	}
+}
+
+// A violation quotes no more of a long value or place than can be read, and whole characters.
+func TestViolationsAreShort(t *testing.T) {
+	s, err := Open(folder(t, map[string]string{"a.json": `{"additionalProperties":{"enum":["` +
+		strings.Repeat("ü", 400) + `"]}}`}), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Find([]byte("a"))([]byte(`{"` + strings.Repeat("ö", 500) + `":1}`))
+	if err == nil || len(err.Error()) > 2*maxText+50 || !strings.Contains(err.Error(), "ö…: ") ||
+		!utf8.ValidString(err.Error()) {
+		t.Errorf("got %v", err)
+	}
 }
