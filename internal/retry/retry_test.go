@@ -73,3 +73,36 @@ func TestSleep(t *testing.T) {
 		}
 	})
 }
+
+// A server's code is found below whatever wraps it, also below another class.
+func TestCodes(t *testing.T) {
+	refused := AsCode(Permanent, 241, io.EOF)
+	for _, tt := range []struct {
+		err   error
+		code  int
+		class Class
+	}{
+		{nil, 0, Unknown},
+		{io.EOF, 0, Unknown},
+		{refused, 241, Permanent},
+		{fmt.Errorf("insert: %w", refused), 241, Permanent},
+		{As(Outage, fmt.Errorf("insert: %w", refused)), 241, Outage},
+		{As(Outage, io.EOF), 0, Outage},
+		{errors.Join(errors.New("first"), refused), 241, Permanent},
+	} {
+		if code, class := CodeOf(tt.err), ClassOf(tt.err); code != tt.code || class != tt.class {
+			t.Errorf("%v: code %d of class %s, want %d of class %s", tt.err, code, class, tt.code, tt.class)
+		}
+		if tt.code != 0 && !errors.Is(tt.err, io.EOF) {
+			t.Errorf("%v hides its cause", tt.err)
+		}
+	}
+	if err := As(Outage, nil); err != nil {
+		t.Errorf("no error becomes %v", err)
+	}
+	for class, want := range map[Class]string{Unknown: "unknown", Permanent: "permanent", Outage: "outage"} {
+		if got := class.String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 func TestWatch(t *testing.T) {
@@ -81,4 +83,37 @@ func TestWatchRecovers(t *testing.T) {
 	if w.Err() != nil || w.Offset() != 0 {
 		t.Errorf("corrected: %v, offset %s", w.Err(), w.Offset())
 	}
+}
+
+// A right clock is compared every minute, and a wrong one every two seconds until it is right.
+func TestRun(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		asked, offset := 0, time.Duration(0)
+		w := New(func(context.Context) (time.Duration, error) { asked++; return offset, nil }, time.Now,
+			slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); w.Run(ctx) }()
+		time.Sleep(10*time.Minute + time.Second)
+		if asked != 10 || w.Err() != nil {
+			t.Errorf("asked %d times in ten minutes, want 10; %v", asked, w.Err())
+		}
+		offset = time.Hour
+		time.Sleep(time.Minute)
+		if err := w.Err(); err == nil || w.Offset() != time.Hour {
+			t.Errorf("an hour ahead: %v, offset %s", err, w.Offset())
+		}
+		before := asked
+		time.Sleep(20 * time.Second)
+		if asked != before+10 {
+			t.Errorf("asked %d times in 20 s, want 10", asked-before)
+		}
+		offset = 0
+		time.Sleep(2 * time.Second)
+		if err := w.Err(); err != nil {
+			t.Errorf("right again: %v", err)
+		}
+		cancel()
+		<-done
+	})
 }
