@@ -96,9 +96,9 @@ func TestSweepsOfALoader(t *testing.T) {
 	for _, tt := range []struct {
 		notify string
 		full   time.Duration
-		sweeps int // of both pipelines
+		sweeps int // of both pipelines, and the refresh of rollups
 		polls  bool
-	}{{"none", time.Hour, 2, true}, {"none", 0, 0, true}, {"storage", time.Hour, 4, false}, {"self", 0, 2, false}} {
+	}{{"none", time.Hour, 3, true}, {"none", 0, 1, true}, {"storage", time.Hour, 5, false}, {"self", 0, 3, false}} {
 		c := aloneConfig(t)
 		c.Storage.Notify, c.Sweep.FullEvery = tt.notify, config.Duration(tt.full)
 		out, err := newOutlet(newProcess(c, discard, newRegistry()), loader.NewIsolation(nil))
