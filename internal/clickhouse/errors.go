@@ -29,6 +29,7 @@ const (
 // Codes that are named in this package.
 const (
 	unknownIdentifier      = 47
+	unknownTable           = 60
 	memoryLimit            = 241
 	cannotExtractStructure = 636 // wraps whatever kept the server from finding a file's columns
 )

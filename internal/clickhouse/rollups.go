@@ -91,7 +91,7 @@ func (db *DB) markDays(ctx context.Context, days map[int64]bool) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return unlessNoRollups(err)
 	}
 	db.changed.mu.Lock()
 	defer db.changed.mu.Unlock()
@@ -133,9 +133,18 @@ func addDays(days map[int64]bool, events []pipeline.Event, pick []uint32) {
 
 // markWhere marks the days of the rows of events that a condition selects.
 func (db *DB) markWhere(ctx context.Context, condition string, args ...any) error {
-	return db.exec(ctx, "write changed_days",
+	return unlessNoRollups(db.exec(ctx, "write changed_days",
 		"INSERT INTO changed_days (day) SELECT DISTINCT toDate(timestamp) FROM events WHERE "+rolledUp+
-			" AND ("+condition+")", args...)
+			" AND ("+condition+")", args...))
+}
+
+// unlessNoRollups drops the error of a database that an earlier version has set up. When
+// setup creates the rollups, they compute all days.
+func unlessNoRollups(err error) error {
+	if code, said := codeOf(err); said && code == unknownTable {
+		return nil
+	}
+	return err
 }
 
 // CreateRollup creates the table of a rollup that has no DDL of its own.

@@ -70,11 +70,12 @@ func TestRollupFollowsEvents(t *testing.T) {
 	}
 	load := func(object, token string, generation uint32, events ...pipeline.Event) {
 		t.Helper()
-		for i := range events {
-			events[i].Row = uint32(i)
-		}
-		if err := insertEvents(t.Context(), db, "events", token, object, generation, events); err != nil {
-			t.Fatal(err)
+		for i, e := range events { // an insert is of one partition
+			e.Row = uint32(i)
+			if err := insertEvents(t.Context(), db, "events", fmt.Sprint(token, i), object, generation,
+				[]pipeline.Event{e}); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	check := func(step string, wantDays []string, want string) {
