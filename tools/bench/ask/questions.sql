@@ -74,7 +74,7 @@ SELECT properties.country.:String AS c, properties.app_version.:String AS v,
     sum(accurateCastOrNull(properties.price, 'Float64')) AS usd, count()
 FROM events FINAL WHERE project = 'game' AND name = 'purchase' GROUP BY c, v ORDER BY usd DESC LIMIT 10
 -- after
-SELECT properties.country.:String AS c, properties.app_version.:String AS v, sum(num(properties.price)) AS usd, count()
+SELECT text(properties.country) AS c, text(properties.app_version) AS v, sum(num(properties.price)) AS usd, count()
 FROM events FINAL WHERE project = 'game' AND name = 'purchase' GROUP BY c, v ORDER BY usd DESC LIMIT 10
 -- truth
 SELECT country AS c, app_version AS v, sum(price) AS usd, count()
@@ -85,7 +85,7 @@ FROM truth.events WHERE project = 'game' AND name = 'purchase' GROUP BY c, v ORD
 SELECT properties.country.:String AS c, count() AS n, uniq(user_id)
 FROM events FINAL WHERE project = 'game' AND timestamp >= today() - 29 GROUP BY c ORDER BY n DESC, c LIMIT 10
 -- after
-SELECT properties.country.:String AS c, count() AS n, uniq(user_id)
+SELECT text(properties.country) AS c, count() AS n, uniq(user_id)
 FROM events FINAL WHERE project = 'game' AND timestamp >= today() - 29 GROUP BY c ORDER BY n DESC, c LIMIT 10
 -- truth
 SELECT country AS c, count() AS n, uniq(user_id)
@@ -142,7 +142,7 @@ FROM session_events(project = 'game', session = '{session}') ORDER BY timestamp
 -- before
 SELECT count() FROM events FINAL WHERE project = 'game' AND properties.exp.k7.:Int64 = 1
 -- after
-SELECT count() FROM events FINAL WHERE project = 'game' AND properties.exp.k7.:Int64 = 1
+SELECT count() FROM events FINAL WHERE project = 'game' AND num(properties.exp.k7) = 1
 -- truth
 SELECT count() FROM truth.events WHERE project = 'game' AND rare = 1
 
@@ -175,7 +175,7 @@ SELECT properties.message.:String AS m, count() AS n, uniq(user_id)
 FROM events FINAL WHERE project = 'game' AND name = 'error' AND timestamp >= today() - 6
 GROUP BY m ORDER BY n DESC LIMIT 20
 -- after
-SELECT properties.message.:String AS m, count() AS n, uniq(user_id)
+SELECT text(properties.message) AS m, count() AS n, uniq(user_id)
 FROM events FINAL WHERE project = 'game' AND name = 'error' AND timestamp >= today() - 6
 GROUP BY m ORDER BY n DESC LIMIT 20
 -- truth
@@ -404,7 +404,7 @@ SELECT toDate(timestamp) AS day, properties.model.:String AS m, count(), sum(pro
 FROM events FINAL WHERE project = 'chat' AND name = 'llm_call' AND timestamp > now() - INTERVAL 30 DAY
 GROUP BY day, m ORDER BY day DESC, m
 -- after
-SELECT toDate(timestamp) AS day, properties.model.:String AS m, count(), sum(num(properties.input_tokens))
+SELECT toDate(timestamp) AS day, text(properties.model) AS m, count(), sum(num(properties.input_tokens))
 FROM events FINAL WHERE project = 'chat' AND name = 'llm_call' AND timestamp > now() - INTERVAL 30 DAY
 GROUP BY day, m ORDER BY day DESC, m
 -- truth
@@ -419,7 +419,7 @@ WHERE project = 'chat' AND name = 'llm_call' AND properties.input.:String ILIKE 
 ORDER BY timestamp DESC LIMIT 20
 -- after
 SELECT timestamp FROM events FINAL
-WHERE project = 'chat' AND name = 'llm_call' AND properties.input.:String ILIKE '%refund password%'
+WHERE project = 'chat' AND name = 'llm_call' AND text(properties.input) ILIKE '%refund password%'
 ORDER BY timestamp DESC LIMIT 20
 -- truth
 SELECT time FROM truth.calls WHERE project = 'chat' AND input ILIKE '%refund password%' ORDER BY time DESC LIMIT 20
