@@ -67,8 +67,8 @@ func (b *benchmark) onStack(ctx context.Context, all bool,
 	}
 	c := &st.cfg
 	st.key, c.Receiver.Keys = key, []config.Key{{Project: "bench", SHA256: hash}}
-	c.Receiver.Durability, c.Batcher.Format, c.Batcher.RollAge = b.durability, string(b.formats[0]),
-		config.Duration(b.roll)
+	format, _, _ := strings.Cut(string(b.formats[0]), ".") // ndjson.zst is ndjson there
+	c.Receiver.Durability, c.Batcher.Format, c.Batcher.RollAge = b.durability, format, config.Duration(b.roll)
 	if b.durability != "object" {
 		c.Batcher.ObjectWait = config.Duration(time.Millisecond) // see flush
 	}
