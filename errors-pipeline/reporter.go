@@ -123,7 +123,7 @@ func (r *Reporter) large(f *pipeline.Failure) (done bool) {
 		r.reported.WithLabelValues(f.Code).Inc()
 		return true
 	}
-	r.log.Warn("the bytes of a failure are not kept", "code", f.Code, "request_id", f.RequestID, "bytes", len(f.Raw),
+	r.log.Warn("raw payload dropped", "code", f.Code, "request_id", f.RequestID, "bytes", len(f.Raw),
 		"error", err)
 	r.Drop("raw")
 	f.Message += fmt.Sprintf(" (its %d bytes are lost: %s)", len(f.Raw), err)
@@ -169,7 +169,7 @@ func (r *Reporter) flush() {
 		f := &failures[i]
 		if err := r.append(f); err != nil {
 			r.Drop("append")
-			r.log.Warn("failure is not kept", "code", f.Code, "request_id", f.RequestID, "error", err)
+			r.log.Warn("failure record dropped", "code", f.Code, "request_id", f.RequestID, "error", err)
 		} else {
 			r.reported.WithLabelValues(f.Code).Inc()
 		}

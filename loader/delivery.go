@@ -134,7 +134,7 @@ func (l *Loader) bury(ctx context.Context, entry pipeline.Load) error {
 		}
 	}
 	l.metrics.results.WithLabelValues("dead").Inc()
-	l.log.Error("object given up: it is a dead letter until `penstock dlq redrive` or `drop`",
+	l.log.Error("object given up; it is a dead letter",
 		"key", entry.Key, "failures", entry.Failures, "code", entry.Code, "reason", entry.Error)
 	return nil
 }

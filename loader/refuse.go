@@ -139,7 +139,7 @@ func (a *attempt) leaveOut(ctx context.Context, refused []pipeline.Failure) erro
 		}
 	}
 	for _, f := range refused {
-		a.log.Warn("row refused", "key", a.entry.Key, "row", f.Row, "code", f.Code, "error", f.Message)
+		a.log.Warn("row rejected", "key", a.entry.Key, "row", f.Row, "code", f.Code, "error", f.Message)
 		a.entry.Refused = append(a.entry.Refused, uint32(f.Row))
 	}
 	slices.Sort(a.entry.Refused)

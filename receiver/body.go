@@ -111,7 +111,7 @@ func (r *Receiver) unread(q *request, err error) *errcode.Error {
 	case errors.Is(err, errMemory):
 		return busy()
 	case errors.Is(err, admission.ErrSpool):
-		r.log.Warn("a large body is not taken", "bytes_on_disk", r.admission.Spooled(), "limit", r.opts.MaxSpool, "error",
+		r.log.Warn("large body rejected", "bytes_on_disk", r.admission.Spooled(), "limit", r.opts.MaxSpool, "error",
 			err)
 		return errcode.Busy.Errorf("there is no room for large requests now; send it again")
 	case q.whole:

@@ -452,7 +452,7 @@ func (r *Receiver) unavailable(req *http.Request, err error) *errcode.Error {
 		return errcode.NotStoredYet.Errorf("%s", err)
 	}
 	// The batcher logs and counts its own trouble; its words are not for clients.
-	r.log.Debug("events are not taken", "error", err)
+	r.log.Debug("events rejected", "error", err)
 	return errcode.Unavailable.Errorf("events cannot be stored now; nothing of this request was taken: send it again")
 }
 

@@ -18,7 +18,7 @@ func (q *request) repair(text []byte) ([]byte, error) {
 	if f, at := q.lease.FileOf(text); f != nil {
 		if f.Changed == nil {
 			if err := q.spool(&f.Changed, nil, &repairReader{of: f, size: f.Size()}, math.MaxInt64); err != nil {
-				q.r.log.Warn("cannot repair a large body", "error", err)
+				q.r.log.Warn("large body cannot be repaired", "error", err)
 				q.overfull = true
 				return nil, errMemory
 			}

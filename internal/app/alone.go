@@ -59,7 +59,7 @@ func loadAlone(ctx context.Context, p process, spec pipeline.Spec, n pipeline.No
 		err = reports.start()
 	}
 	if err != nil {
-		p.log.Error("failures of loads are not reported to the errors pipeline", "error", err)
+		p.log.Error("load failures are not reported to the errors pipeline", "error", err)
 	} else {
 		out.report = reports.reporter
 		defer func() {

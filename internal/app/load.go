@@ -67,7 +67,7 @@ func (l *Load) Run(ctx context.Context) error {
 	}
 	if l.outlet.reports != nil {
 		if err := l.outlet.reports.start(); err != nil {
-			l.log.Error("failures of loads are not reported to the errors pipeline", "error", err)
+			l.log.Error("load failures are not reported to the errors pipeline", "error", err)
 		}
 	}
 	l.log.Info("loading", "admin", adm.listener.Addr().String(), "queue", show.URL(l.cfg.Queue.URL),

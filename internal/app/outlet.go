@@ -54,7 +54,7 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 	// Events do not wait for the errors pipeline: without it failures go to the
 	// log, the counters and the ledger.
 	if out.reports, err = newIntake(p, "load", []pipeline.Spec{pipeline.Errors}); err != nil {
-		p.log.Error("failures of loads are not reported to the errors pipeline", "error", err)
+		p.log.Error("load failures are not reported to the errors pipeline", "error", err)
 	} else {
 		out.report = out.reports.reporter
 	}

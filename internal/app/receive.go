@@ -141,7 +141,7 @@ func (r *Receive) serve(ctx context.Context, servers []*publicServer) (cause err
 	defer cancel()
 	for _, server := range servers {
 		if err := server.Shutdown(quiet); err != nil {
-			r.log.Warn("requests were cut off", "error", err)
+			r.log.Warn("requests cut off", "error", err)
 			server.Close()
 		}
 	}

@@ -100,12 +100,12 @@ func (p *Watcher) Watch(ctx context.Context, dir string) {
 		if err := p.read(); err != nil {
 			p.invalid.Set(1)
 			p.reads.WithLabelValues("invalid").Inc()
-			p.log.Error("the projects file cannot be used: what it said before stays in force", "error", err)
+			p.log.Error("projects file is invalid; the previous one stays in use", "error", err)
 			continue
 		}
 		p.invalid.Set(0)
 		p.reads.WithLabelValues("ok").Inc()
-		p.log.Info("the projects file was read again", "path", p.path)
+		p.log.Info("projects file reloaded", "path", p.path)
 	}
 }
 
@@ -136,7 +136,7 @@ func (p *Watcher) keepUsage(dir string, kept []byte) []byte {
 		err = os.Rename(path+".tmp", path)
 	}
 	if err != nil {
-		p.log.Warn("what is used of quotas is not kept: after a restart they count from before", "error", err)
+		p.log.Warn("quota usage cannot be saved; a restart would count from before", "error", err)
 		return kept
 	}
 	return text
@@ -153,7 +153,7 @@ func (p *Watcher) ReadUsage(dir string) {
 		err = json.Unmarshal(text, &usage)
 	}
 	if err != nil {
-		p.log.Warn("what was used of quotas is not known: they begin anew", "error", err)
+		p.log.Warn("quota usage cannot be read; quotas start at 0", "error", err)
 		return
 	}
 	p.receiver.SetUsage(usage)

@@ -77,7 +77,7 @@ func (s *Set) Watch(ctx context.Context, every time.Duration) {
 		files, seen, err := s.look()
 		if err != nil {
 			if !failing {
-				s.log.Error("schemas cannot be read: those before stay", "dir", s.dir, "error", err)
+				s.log.Error("schemas cannot be read; the previous ones stay in use", "dir", s.dir, "error", err)
 			}
 			failing = true
 			continue
@@ -87,7 +87,8 @@ func (s *Set) Watch(ctx context.Context, every time.Duration) {
 		}
 		s.seen = seen
 		if err := s.read(files); err != nil {
-			s.log.Error("schemas are broken: for these, those before stay", "dir", s.dir, "error", err)
+			s.log.Error("schemas are invalid; their previous versions stay in use", "dir", s.dir, "error", err)
+			continue
 		}
 		s.log.Info("schemas read", "dir", s.dir, "events", len(*s.names.Load()))
 	}

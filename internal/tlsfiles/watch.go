@@ -73,7 +73,7 @@ func (w *watched[T]) get() T {
 		value, err = w.load()
 	}
 	if err != nil {
-		w.log.Error("changed files cannot be used; the ones read before stay in use", "what", w.what, "error", err)
+		w.log.Error("changed files cannot be used; the previous ones stay in use", "what", w.what, "error", err)
 		return w.value
 	}
 	w.log.Info("changed files are in use", "what", w.what)

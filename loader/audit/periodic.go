@@ -47,7 +47,7 @@ func (p *Periodic) Run(ctx context.Context) {
 	for retry.Sleep(ctx, every/2+time.Duration(time.Now().UnixNano())%(every/2+1)) == nil {
 		held, err := p.hold(ctx)
 		if err != nil && ctx.Err() == nil {
-			p.log.Warn("sweep: the claim cannot be had", "error", err)
+			p.log.Warn("sweep claim failed", "error", err)
 		}
 		if held {
 			p.sweep(ctx)
