@@ -27,8 +27,12 @@ func explainStorage(c config.Storage, err error) error {
 	switch code := objstore.CodeOf(err); code {
 	case "":
 		e.Field, e.Value, e.Do = "storage.endpoint", show.URL(c.Endpoint), "start the store, or correct the URL"
-		if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+		switch {
+		case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 			e.Do = "begin the URL with http://, or enable TLS in the store"
+		case strings.Contains(err.Error(), "credentials are empty"):
+			e.Field, e.Value, e.Do = "storage.access_key", c.AccessKey, "set storage.access_key and storage.secret_key"
+			e.Err = because(err, "access key or secret is empty")
 		}
 		return e
 	case "NoSuchBucket":

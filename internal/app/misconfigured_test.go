@@ -187,6 +187,8 @@ func TestExplainedCauses(t *testing.T) {
 			"Violation; correct queue.user and queue.password, or queue.creds"},
 		{explainStorage(store, errors.New("http: server gave HTTP response to HTTPS client")), `storage.endpoint "https://store": ` +
 			"http: server gave HTTP response to HTTPS client; begin the URL with http://, or enable TLS in the store"},
+		{explainStorage(store, errors.New("get identity: static credentials are empty")), `storage.access_key "AKID": access key ` +
+			"or secret is empty; set storage.access_key and storage.secret_key"},
 	} {
 		if tt.err.Error() != tt.want {
 			t.Errorf("got\n%v\nwant\n%s", tt.err, tt.want)

@@ -123,6 +123,19 @@ func TestLogger(t *testing.T) {
 		!strings.Contains(got, "loud") {
 		t.Errorf("got %s", got)
 	}
+	for level, lines := range map[string]int{"debug": 4, "info": 3, "warn": 2, "error": 1} {
+		out.Reset()
+		if log, err = (Process{LogLevel: level}).Logger(&out, nil); err != nil {
+			t.Fatal(err)
+		}
+		log.Debug("a")
+		log.Info("b")
+		log.Warn("c")
+		log.Error("d")
+		if got := strings.Count(out.String(), "\n"); got != lines {
+			t.Errorf("level %s: got %d lines, want %d:\n%s", level, got, lines, &out)
+		}
+	}
 	if _, err := (Process{LogLevel: "noisy"}).Logger(&out, nil); err == nil ||
 		err.Error() != `process.log_level "noisy": debug, info, warn or error` {
 		t.Errorf("got %v", err)

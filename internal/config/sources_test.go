@@ -222,3 +222,48 @@ func TestAliases(t *testing.T) {
 		t.Errorf("got %+v, %v", cfg.Queue, sources)
 	}
 }
+
+// No error shows a secret, however it is written wrong, nor does any value of the effective configuration.
+func TestSecretsAreHidden(t *testing.T) {
+	const secret = "S3cretPw"
+	for _, text := range []string{
+		"storage: {secret_key: [" + secret + "]}",
+		"storage: {secret_key: {a: " + secret + "}}",
+		"admin: {token: {" + secret + ": a}}",
+		"clickhouse: {password: [{" + secret + ": a}]}",
+		"receiver: {keys: [{project: a, secret: [" + secret + "]}]}",
+		"storage: {endpoint: 'ftp://u:" + secret + "@h'}",
+		"queue: {password: " + secret + "}\nbatcher: {format: csv}",
+		"status: {admins: 'http://u:" + secret + "@h'}",
+		"clickhouse: {addresses: 'clickhouse://u:" + secret + "@h:1'}",
+	} {
+		path := filepath.Join(t.TempDir(), "penstock.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(path, nil); err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: got %v", text, err)
+		}
+	}
+	for _, env := range []string{"PENSTOCK_STORAGE_ENDPOINT=u:" + secret + "@h", "PENSTOCK_RECEIVER_KEYS=[{secret: [" + secret + "]}]",
+		"PENSTOCK_STATUS_ADMINS=u:" + secret + "@h:1"} {
+		if _, err := Load("", []string{env}); err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: got %v", env, err)
+		}
+	}
+	cfg, sources := loaded(t, "queue: {url: 'nats://u:"+secret+"@h:1', password: "+secret+"}\n",
+		"PENSTOCK_CLICKHOUSE_PASSWORD="+secret, "PENSTOCK_ADMIN_TOKEN="+secret, "PENSTOCK_STORAGE_SECRET_KEY="+secret,
+		"PENSTOCK_RECEIVER_KEYS=[{project: a, sha256: "+strings.Repeat("ab", 32)+", secret: "+secret+"}]")
+	hidden := 0
+	for _, v := range sources.Values(cfg) {
+		if strings.Contains(v.Value, secret) {
+			t.Errorf("shown: %+v", v)
+		}
+		if strings.Contains(v.Value, "[HIDDEN]") {
+			hidden++
+		}
+	}
+	if hidden != 6 {
+		t.Errorf("%d values are hidden, want 6", hidden)
+	}
+}

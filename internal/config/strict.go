@@ -178,7 +178,12 @@ func (s *strict) leaf(n *yaml.Node, t reflect.Type, field string) {
 	if !s.expand(n, field) {
 		return
 	}
-	err := n.Decode(reflect.New(t).Interface())
+	into := reflect.New(t)
+	err := n.Decode(into.Interface())
+	if _, reads := into.Interface().(yaml.Unmarshaler); err == nil && into.Elem().CanInt() && !reads &&
+		n.ShortTag() == "!!float" { // the library would cut 1.5 to 1
+		err = &yaml.TypeError{}
+	}
 	if err == nil {
 		return
 	}

@@ -64,5 +64,8 @@ func (e brief) Error() string {
 	if sent, ok := errors.AsType[*url.Error](e.err); ok {
 		return sent.Err.Error()
 	}
+	if op, ok := errors.AsType[*smithy.OperationError](e.err); ok {
+		return op.Err.Error()
+	}
 	return e.err.Error()
 }
