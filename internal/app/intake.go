@@ -234,6 +234,7 @@ func notify(ctx context.Context, q queue.Queue, spec pipeline.Spec, o pipeline.O
 	ctx, cancel := context.WithTimeout(ctx, notifyWait)
 	defer cancel()
 	if _, err := q.Enqueue(ctx, spec, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size}, false); err != nil {
-		log.Warn("notification not enqueued; the sweep will find the object", "pipeline", spec.Name, "key", o.Key, "error", err)
+		log.Warn("notification not enqueued; the sweep will find the object", "pipeline", spec.Name, "key", o.Key,
+			"error", err)
 	}
 }

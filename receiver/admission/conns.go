@@ -126,7 +126,8 @@ func (l *listener) Accept() (net.Conn, error) {
 			return counted, nil
 		}
 		l.conns.refused.Inc()
-		l.conns.log.Warn("connection rejected: too many, or too much memory without a known key", "limit", l.conns.limits.Most, "address", c.RemoteAddr().String())
+		l.conns.log.Warn("connection rejected: too many, or too much memory without a known key",
+			"limit", l.conns.limits.Most, "address", c.RemoteAddr().String())
 		c.Close()
 	}
 }
@@ -196,7 +197,8 @@ func (s *Conns) oldest() (c *Conn, age time.Duration) {
 func (s *Conns) evict(c *Conn) {
 	s.forget(c)
 	s.evicted.Inc()
-	s.log.Warn("connection closed: too many, or too much memory in unfinished headers", "limit", s.limits.Most, "address", c.RemoteAddr().String())
+	s.log.Warn("connection closed: too many, or too much memory in unfinished headers", "limit", s.limits.Most,
+		"address", c.RemoteAddr().String())
 	c.Conn.Close()
 }
 
