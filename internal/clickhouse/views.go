@@ -33,10 +33,11 @@ func (db *DB) RefreshView(ctx context.Context, table string) (changed bool, err 
 		GROUP BY name, type HAVING count() != 2)`, db.database, table, view); err != nil || differ == 0 {
 		return false, err
 	}
-	var query string
-	if err := db.one(ctx, "read the query of view "+view, []any{&query},
-		"SELECT as_select FROM system.tables WHERE database = ? AND name = ?", db.database, view); err != nil {
+	var query, comment string
+	if err := db.one(ctx, "read the query of view "+view, []any{&query, &comment},
+		"SELECT as_select, comment FROM system.tables WHERE database = ? AND name = ?", db.database, view); err != nil {
 		return false, err
 	}
-	return true, db.exec(ctx, "create view "+view+" again", "CREATE OR REPLACE VIEW "+quoteName(view)+" AS "+query)
+	return true, db.exec(ctx, "create view "+view+" again",
+		"CREATE OR REPLACE VIEW "+quoteName(view)+" AS "+query+" COMMENT "+quoteText(comment))
 }

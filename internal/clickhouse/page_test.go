@@ -1,0 +1,110 @@
+package clickhouse
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write docs/reference/tables.md")
+
+const tablesPage = "../../docs/reference/tables.md"
+
+// The page of tables says what the server has: tables, views, columns and their comments.
+func TestTablesPage(t *testing.T) {
+	db, _, _ := open(t)
+	for _, table := range []string{"events", "errors"} { // as setup does
+		if _, err := db.RefreshView(t.Context(), table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page := tablesText(t, db)
+	if *update {
+		if err := os.WriteFile(tablesPage, []byte(page), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(tablesPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(page, string(got)); diff != "" {
+		t.Errorf("docs/reference/tables.md is out of date (-server +page);"+
+			" run go test ./internal/clickhouse -run TablesPage -update\n%s", diff)
+	}
+}
+
+func tablesText(t *testing.T, db *DB) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString(`# Tables and views
+
+<!-- Written by go test ./internal/clickhouse -run TablesPage -update. Do not edit. -->
+
+` + "`penstock setup`" + ` creates them. [Analytics](../guides/analytics.md) shows how to query them. The view
+[llm_calls](../guides/llm.md#columns) has its own page.
+
+`)
+	rows, err := db.conn.Query(t.Context(), "SELECT name, engine, comment FROM system.tables WHERE database = currentDatabase()"+
+		" AND name != 'llm_calls' ORDER BY engine LIKE '%View' DESC, name")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name, engine, comment string
+		if err := rows.Scan(&name, &engine, &comment); err != nil {
+			t.Fatal(err)
+		}
+		if comment == "" {
+			t.Errorf("%s has no comment", name)
+		}
+		fmt.Fprintf(&b, "## %s\n\n%s.", name, plainComment(comment))
+		if !strings.HasSuffix(engine, "View") {
+			fmt.Fprintf(&b, " Engine: `%s`.", engine)
+		}
+		b.WriteString("\n\n")
+		writeColumns(t, db, &b, name)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// writeColumns writes a table's columns. Those of a view mean what they mean in the table of its name.
+func writeColumns(t *testing.T, db *DB, b *strings.Builder, table string) {
+	t.Helper()
+	rows, err := db.conn.Query(t.Context(), "SELECT name, type, if(comment != '', comment,"+
+		" (SELECT groupArray((name, comment)) FROM system.columns WHERE database = currentDatabase() AND table = $2)"+
+		"[indexOf((SELECT groupArray(name) FROM system.columns WHERE database = currentDatabase() AND table = $2), name)].2)"+
+		" FROM system.columns WHERE database = currentDatabase() AND table = $1 ORDER BY position",
+		table, strings.TrimSuffix(table, "_once"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for first := true; rows.Next(); first = false {
+		var name, kind, comment string
+		if err := rows.Scan(&name, &kind, &comment); err != nil {
+			t.Fatal(err)
+		}
+		if first {
+			b.WriteString("| column | type | meaning |\n|---|---|---|\n")
+		}
+		fmt.Fprintf(b, "| `%s` | `%s` | %s |\n", name, kind, plainComment(comment))
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	b.WriteString("\n")
+}
+
+// plainComment is a comment as text of a table's cell.
+func plainComment(s string) string {
+	return strings.NewReplacer("|", `\|`, "\n", " ", "*", `\*`, "<", `\<`).Replace(strings.TrimSuffix(s, "."))
+}
