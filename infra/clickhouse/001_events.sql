@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS events
                   COMMENT 'When it happened, by the client''s clock, UTC. Without one: the time of a UUIDv7, or of receipt'
                   CODEC(Delta, ZSTD(1)),
     identity_time DateTime64(3, 'UTC')
-                  COMMENT 'Internal: timestamp, or 1970 if the event has no time of its own. Use timestamp'
+                  COMMENT 'Internal: timestamp, or 1970 if neither the client nor the id has a time. Use timestamp'
                   CODEC(Delta, ZSTD(1)),
     received_at   DateTime64(3, 'UTC')
                   COMMENT 'When the receiver accepted this copy of the event, UTC. It differs if the event is resent'

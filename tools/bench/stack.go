@@ -84,7 +84,7 @@ func (b *benchmark) onStack(ctx context.Context, all bool,
 	}
 	if !all {
 		err = app.OpenBucket(c.Storage).Create(ctx)
-	} else if out, failed := exec.CommandContext(ctx, b.program, // #nosec G204 -- the binary to measure
+	} else if out, failed := exec.CommandContext(ctx, b.program, // #nosec G204 G702 -- the binary to measure
 		"setup", "--config", st.config).CombinedOutput(); failed != nil {
 		err = fmt.Errorf("%w\n%s", failed, out)
 	}
