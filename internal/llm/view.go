@@ -85,8 +85,8 @@ func eventCalls() string {
             if(` + id + ` = '', toString(event_id), ` + id + `) AS call_id, ` + strings.Join(columns, ", ") + `,
             ` + at("texts", texts(), "error") + ` AS error, ` + usageColumns("llm.numbers[%d]::Nullable(Int64)") + `,
             coalesce(` + ownCost + `, ` + usageCost + `) AS told_cost,
-            ` + coalesce(append(each(Input, body), eventBodies(promptEvents), "''")) + ` AS whole_input,
-            ` + coalesce(append(each(Output, body), eventBodies(answerEvents), "''")) + ` AS whole_output
+            ` + firstBody(Input, promptEvents) + ` AS whole_input,
+            ` + firstBody(Output, answerEvents) + ` AS whole_output
         FROM events FINAL
         PREWHERE is_llm
         WHERE llm.class = ` + saidSo + ` OR llm.class != ` + noCall + ` AND llm.span NOT IN (` + repeated() + `)`
@@ -318,6 +318,17 @@ var (
 		"gen_ai.assistant.message", "gen_ai.tool.message"}
 	answerEvents = []string{"gen_ai.content.completion", "gen_ai.choice"}
 )
+
+// firstBody is the first body that there is of a field. multiIf makes the JSON only of
+// rows that have none before; coalesce would make it of all.
+func firstBody(f Field, events []string) string {
+	var all []string
+	for _, p := range paths(f) {
+		all = append(all, filled(p)+" != '', "+text(p), value(p)+" IS NOT NULL, toJSONString("+value(p)+")",
+			"toJSONString("+tree(p)+") != '{}', toJSONString("+tree(p)+")")
+	}
+	return "ifNull(multiIf(" + strings.Join(all, ", ") + ", " + eventBodies(events) + "), '')"
+}
 
 func eventBodies(names []string) string {
 	return `nullIf(toJSONString(arrayFilter(e -> e.name.:String IN ` + list(names) + `,
