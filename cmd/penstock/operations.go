@@ -180,6 +180,8 @@ func (c *connection) executor(cmd *cobra.Command) (operate.Executor, func() erro
 	}
 	isolated := app.Isolation(c.config, "operator-"+app.LoaderName(cfg), cmd.ErrOrStderr())
 	o, closeOperator := app.NewOperator(cfg, isolated, log)
+	explain := o.Explain
+	o.Explain = func(err error) error { return sources.Explain(explain(err)) }
 	o.Said, o.From = cmd.ErrOrStderr(), " in "+cmp.Or(c.config, config.Find())
 	if o.From == " in " {
 		o.From = " (there is no configuration here; name one with --config)"

@@ -83,7 +83,7 @@ const (
 
 // explainTable does the same for errors of ClickHouse.
 func explainTable(c config.ClickHouse, err error) error {
-	if retry.ClassOf(err) != retry.Outage {
+	if _, explained := errors.AsType[*config.FieldError](err); explained || retry.ClassOf(err) != retry.Outage {
 		return err // about what was asked, and no field
 	}
 	addresses := strings.Join(c.Addresses, ",")

@@ -169,8 +169,10 @@ func TestLimitsOfEveryField(t *testing.T) {
 			t.Errorf("%s %s: got %q", l.name, zero, why)
 		}
 	}
-	if why := refused("process.log_level", "INFO"); why != "" {
-		t.Errorf("a level in capitals: %s", why)
+	for field, value := range map[string]string{"process.log_level": "INFO", "batcher.format": "ndjson.zst"} {
+		if why := refused(field, value); why != "" {
+			t.Errorf("%s %s is refused: %s", field, value, why)
+		}
 	}
 }
 

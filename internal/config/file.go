@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
 // Load reads the file (none where path is empty) over the defaults, and the environment over the file.
@@ -57,6 +59,9 @@ func load(path string, env map[string]string) (Config, Sources, error) {
 		return cfg, sources, err
 	}
 	cfg.Process.LogLevel = strings.ToLower(cfg.Process.LogLevel)
+	if cfg.Batcher.Format == string(pipeline.NDJSON) { // the extension of its objects
+		cfg.Batcher.Format = "ndjson"
+	}
 	return cfg, sources, cfg.check(sources)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,7 +72,7 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 	}
 	q, err := o.Peek(ctx)
 	if err != nil {
-		report.fail(err)
+		report.fail(o.Explain(err))
 	}
 	for i, spec := range pipeline.Specs() {
 		p := &report.Pipelines[i]
@@ -97,7 +98,12 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 	return report
 }
 
-func (r *statusReport) fail(err error) { r.Errors = append(r.Errors, err.Error()) }
+// fail notes an error once: several pipelines may have the same.
+func (r *statusReport) fail(err error) {
+	if text := err.Error(); !slices.Contains(r.Errors, text) {
+		r.Errors = append(r.Errors, text)
+	}
+}
 
 // addExplosions warns of projects with so many paths of properties that queries get slow.
 func (r *statusReport) addExplosions(ctx context.Context, db Catalogue, spec pipeline.Spec) {
