@@ -39,15 +39,13 @@ func Edit(path string, edit func(*Doc) error) error {
 	}
 	defer unlock()
 	f := &Doc{path: path}
-	mode := os.FileMode(0o600)
-	before, err := os.ReadFile(path)
-	switch info, statErr := os.Stat(path); {
-	case errors.Is(err, os.ErrNotExist):
-		before = []byte("# Projects and their keys: docs/guides/projects.md. Receivers read it again when it changes.\n")
-	case err != nil:
+	info, err := os.Stat(path)
+	before := []byte("# Projects and their keys: docs/guides/projects.md. Receivers read it again when it changes.\n")
+	if err == nil {
+		before, err = os.ReadFile(path)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
-	case statErr == nil:
-		mode = info.Mode().Perm()
 	}
 	if err := f.parse(before); err != nil {
 		return err
@@ -62,7 +60,7 @@ func Edit(path string, edit func(*Doc) error) error {
 	if err := f.check(after); err != nil {
 		return fmt.Errorf("%w; nothing was changed", err)
 	}
-	return replaceFile(path, after, mode)
+	return replaceFile(path, after, info)
 }
 
 func (f *Doc) parse(text []byte) error {
@@ -309,13 +307,20 @@ func lockFolder(dir string) (unlock func(), err error) {
 }
 
 // replaceFile puts a file in the place of another: readers see the one or the
-// other as a whole.
-func replaceFile(path string, text []byte, mode os.FileMode) error {
+// other as a whole. The new file has the mode, owner and group of the old one, whose stat is old; nil: there is none.
+func replaceFile(path string, text []byte, old os.FileInfo) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
+	mode := os.FileMode(0o600)
+	if old != nil {
+		mode = old.Mode().Perm()
+		err = keepOwner(f, path, old)
+	}
+	if err == nil {
+		_, err = f.Write(text)
+	}
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
@@ -324,4 +329,19 @@ func replaceFile(path string, text []byte, mode os.FileMode) error {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
+}
+
+// keepOwner gives the file that replaces the one at path its owner and group. If the process may not do that, receivers
+// of another user could no longer read the file, unless everybody can.
+func keepOwner(f interface{ Chown(uid, gid int) error }, path string, old os.FileInfo) error {
+	stat, ok := old.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	err := f.Chown(int(stat.Uid), int(stat.Gid))
+	if err == nil || old.Mode().Perm()&0o004 != 0 {
+		return nil
+	}
+	return fmt.Errorf("%s belongs to user %d and group %d, and this process (user %d) cannot keep that: %w; "+
+		"nothing was changed; run the command as root or as user %d", path, stat.Uid, stat.Gid, os.Geteuid(), err, stat.Uid)
 }

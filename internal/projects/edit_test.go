@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -152,5 +153,61 @@ func TestReadKeys(t *testing.T) {
 	}
 	if _, err := ReadKeys(path); err == nil || !strings.HasPrefix(err.Error(), path+": ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A receiver of another user can read the file after an edit.
+func TestEditKeepsOwner(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "projects.yaml")
+	if err := os.WriteFile(path, []byte(game), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Root may give a file to anybody, another user to each of its groups.
+	want := [2]int{os.Getuid(), os.Getgid()}
+	if groups, err := os.Getgroups(); err == nil && len(groups) > 0 {
+		want[1] = groups[len(groups)-1]
+	}
+	if os.Getuid() == 0 {
+		want = [2]int{65534, 65533}
+	}
+	if err := errors.Join(os.Chown(path, want[0], want[1]), os.Chmod(path, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Edit(path, func(d *Doc) error { _, err := d.Remove("game", "ci"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	if got := [2]int{int(stat.Uid), int(stat.Gid)}; got != want || info.Mode().Perm() != 0o640 {
+		t.Errorf("user and group %v, mode %v; want %v, 0640", got, info.Mode(), want)
+	}
+}
+
+// forbidden is a file that the process may not give away.
+type forbidden struct{}
+
+func (forbidden) Chown(int, int) error { return syscall.EPERM }
+
+// An edit that would take the file away from its readers is refused.
+func TestEditRefusesToTakeAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "projects.yaml")
+	for mode, refused := range map[os.FileMode]bool{0o600: true, 0o640: true, 0o644: false} {
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = keepOwner(forbidden{}, path, info)
+		if refused != errors.Is(err, syscall.EPERM) {
+			t.Errorf("mode %v: %v", mode, err)
+		}
+		if refused && !strings.Contains(err.Error(), "run the command as root or as user") {
+			t.Errorf("mode %v: %v does not say what to do", mode, err)
+		}
 	}
 }
