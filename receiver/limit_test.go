@@ -77,6 +77,23 @@ func TestLargerThanTheBurst(t *testing.T) {
 	})
 }
 
+// Retry-After of a request that is rejected unread is the time at which it fits, as far as the one before it tells.
+func TestRetryAfterOfUnread(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r, _ := withProjects(t, nil, Project{Events: Rate{PerSecond: 10, Burst: 100}})
+		if a := sendFile(t, r, events(120)); a.Status != 202 {
+			t.Fatalf("full: %+v", a)
+		}
+		if a := sendFile(t, r, events(120)); a.Status != 429 || a.Limit.RetryAfter != 12 {
+			t.Fatalf("in debt by 20: %+v", a)
+		}
+		time.Sleep(12 * time.Second)
+		if a := sendFile(t, r, events(120)); a.Status != 202 {
+			t.Errorf("after the time that was told: %+v", a)
+		}
+	})
+}
+
 // Once the events of a body were too many, others like it are not even read
 // until so many would fit; smaller ones are.
 func TestFloodIsNotRead(t *testing.T) {
@@ -258,7 +275,7 @@ func TestRateOutlivesTheFile(t *testing.T) {
 		if err := r.SetProjects([]Project{{Name: "file", Events: Rate{PerSecond: 2, Burst: 50}}}, keys); err != nil {
 			t.Fatal(err)
 		}
-		if a := sendFile(t, r, events(20)); a.Status != 429 || a.Limit.RetryAfter != 1 || a.Limit.Limit != 2 {
+		if a := sendFile(t, r, events(20)); a.Status != 429 || a.Limit.RetryAfter != 10 || a.Limit.Limit != 2 {
 			t.Errorf("%+v", a)
 		}
 		time.Sleep(10 * time.Second)

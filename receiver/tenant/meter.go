@@ -14,6 +14,7 @@ type meter struct {
 	mu            sync.Mutex
 	events, bytes tokenbucket.Bucket
 	last          shape  // of the smallest request that had too many events of late
+	counted       shape  // of the last request whose events were counted; estimates those of an unread one
 	day           string // of used
 	used          Used
 }
@@ -25,6 +26,14 @@ type shape struct {
 	bytes    int64
 	encoding string
 	events   int
+}
+
+// estimate is how many events a body of that length probably has; 1 if another says nothing of it.
+func (s shape) estimate(bytes int64, encoding string) float64 {
+	if s.events == 0 || s.encoding != encoding {
+		return 1
+	}
+	return max(1, float64(s.events)*float64(bytes)/float64(s.bytes))
 }
 
 // Limit says which of a project's limits rejects a request, and until when.
@@ -135,10 +144,10 @@ func (a *Account) Enter(bytes int64, now time.Time) *Limit {
 			return overQuota(p, "bytes", q.Bytes, left)
 		}
 	}
-	least, likely := 1.0, 1.0
+	least, likely := 1.0, m.counted.estimate(bytes, a.encoding)
 	if l := m.last; l.events > 0 && bytes >= l.bytes && a.encoding == l.encoding {
 		least = float64(l.events)
-		likely = least * float64(bytes) / float64(l.bytes)
+		likely = l.estimate(bytes, a.encoding)
 	}
 	if wait(&m.events, p.Events, least, now) > 0 {
 		return overRate(p, "events", p.Events, m.events.Level(p.Events, now), wait(&m.events, p.Events, likely, now))
@@ -171,6 +180,9 @@ func (a *Account) Count(events int, now time.Time) *Limit {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if a.told > 0 {
+		m.counted = shape{a.told, a.encoding, events}
+	}
 	if w := wait(&m.events, p.Events, float64(events), now); w > 0 {
 		if l := m.last; a.told > 0 && (l.events == 0 || a.told < l.bytes || a.encoding != l.encoding) {
 			m.last = shape{a.told, a.encoding, events}
