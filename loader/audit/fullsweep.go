@@ -137,6 +137,11 @@ func (f *FullSweep) turn(ctx context.Context) (next time.Time, err error) {
 	}
 	err = f.pass(ctx, claim, &note)
 	if err == nil {
+		// A pass that lists nothing outside the span never asks the ledger. But its end promises that nothing is
+		// forgotten, and within the span that is the work of ordinary sweeps, which need the ledger.
+		err = f.opts.Ledger.Loads(ctx, f.spec.Prefix, f.spec.Prefix, func(pipeline.Load) error { return nil })
+	}
+	if err == nil {
 		f.end(&note)
 	}
 	f.write(claim, note)
@@ -149,8 +154,12 @@ func (f *FullSweep) end(note *passNote) {
 	if note.NotYet > 0 {
 		level = slog.LevelWarn
 	}
-	f.log.Log(context.Background(), level, "full sweep finished", "listed", note.Listed, "not_loaded", note.NotYet,
-		"enqueued", note.Enqueued, "stored_since", note.Since, "began", note.Began)
+	fields := []any{"listed_outside_span", note.Listed, "span", f.opts.Span, "not_loaded", note.NotYet,
+		"enqueued", note.Enqueued, "began", note.Began}
+	if !note.Since.IsZero() { // else objects of all times were compared
+		fields = append(fields, "stored_since", note.Since)
+	}
+	f.log.Log(context.Background(), level, "full sweep finished", fields...)
 	since := note.Since
 	if note.NotYet == 0 {
 		// Only now is it certain that nothing stored before is forgotten: what was

@@ -159,8 +159,8 @@ func TestFullSweepFindsWhatIsOutsideTheSpan(t *testing.T) {
 		if want := []string{"events/dt=2020-01-02/new.ndjson"}; !slices.Equal(w.told, want) || s.pages == pages {
 			t.Errorf("found %q, want %q", w.told, want)
 		}
-		if s.queries != 1 {
-			t.Errorf("%d queries of the ledger for one page with a new object", s.queries)
+		if s.queries != 2 {
+			t.Errorf("%d queries of the ledger, want one for the page with a new object and one at the end", s.queries)
 		}
 	})
 }
@@ -335,4 +335,23 @@ func TestScopeContinues(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A pass has not finished while the ledger is away, even if it lists nothing to compare with it.
+func TestFullSweepNeedsTheLedger(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		s, d := newWorld(), &desk{}
+		s.failing = "ledger"
+		w := newSweeping(s, d)
+		if _, err := w.turn(t.Context()); err == nil || !strings.Contains(err.Error(), "ledger") {
+			t.Errorf("error %v, want the ledger's", err)
+		}
+		if !strings.Contains(d.note, `"finished":"0001-01-01T00:00:00Z"`) {
+			t.Errorf("note %s: finished", d.note)
+		}
+		s.failing = ""
+		if next, err := w.turn(t.Context()); err != nil || !next.Equal(time.Now().Add(24*time.Hour)) {
+			t.Errorf("the next pass is due %s, error %v", next, err)
+		}
+	})
 }
