@@ -63,7 +63,8 @@ func reingestOperation() Operation {
 		Name: "reingest", method: http.MethodPost, path: "/v1/reingest", params: &reingestParams{}, item: reingestLine{},
 		Short: "load objects again, by key, prefix or time range",
 		About: "Skips objects that are loaded, unless --replace is set. You can interrupt it at any point:\n" +
-			"no row is lost or doubled, and the same command continues where it stopped.",
+			"no row is lost or doubled, and the same command continues where it stopped.\n" +
+			"A run with --replace and --since 24h continues only by the times that it prints.",
 		print: prints(printReingest), run: runs(runReingest),
 	}
 }
@@ -127,6 +128,18 @@ func (p *reingestParams) selection() string {
 	return fmt.Sprintf("%s since %s until %s", p.Pipeline, p.Since, p.Until)
 }
 
+// fixed has times instead of durations ago, and reports whether there were any. A job is found by its range: that of
+// "24h" is another one at each run.
+func (p *reingestParams) fixed(now time.Time) (*reingestParams, bool) {
+	f := *p
+	for _, text := range []*string{&f.Since, &f.Until} {
+		if d, err := time.ParseDuration(*text); err == nil {
+			*text = now.Add(-d).Format(time.RFC3339)
+		}
+	}
+	return &f, f.Since != p.Since || f.Until != p.Until
+}
+
 // check refuses params that choose nothing, or in two ways.
 func (p *reingestParams) check() error {
 	ways := 0
@@ -166,7 +179,8 @@ func runReingest(ctx context.Context, o *Operator, p *reingestParams, out sink) 
 		return err
 	}
 	now := time.Now().UTC()
-	r := &reingest{o: o, p: p, out: out, plan: map[audit.Action]*tally{}, loaders: map[pipeline.Spec]Loader{},
+	p, relative := p.fixed(now)
+	r := &reingest{o: o, p: p, relative: relative, out: out, plan: map[audit.Action]*tally{}, loaders: map[pipeline.Spec]Loader{},
 		job: clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", now.UnixNano()),
 			Started: now.Truncate(time.Millisecond)}}
 	var err error
@@ -220,8 +234,12 @@ func (r *reingest) resume(ctx context.Context) error {
 func (r *reingest) carryOut(ctx context.Context) error {
 	if err := r.do(ctx); err != nil {
 		if ctx.Err() != nil {
-			return fmt.Errorf("interrupted after %d objects and %d rows; nothing is double or lost, and the same command "+
-				"goes on from here", r.done.Objects, r.done.Rows)
+			same := "the same command"
+			if r.relative {
+				same += fmt.Sprintf(" with --since %s --until %s", r.p.Since, r.p.Until)
+			}
+			return fmt.Errorf("interrupted after %d objects and %d rows; nothing is double or lost, and %s "+
+				"goes on from here", r.done.Objects, r.done.Rows, same)
 		}
 		return err
 	}
@@ -236,14 +254,15 @@ func (r *reingest) carryOut(ctx context.Context) error {
 
 // reingest is one run.
 type reingest struct {
-	o       *Operator
-	p       *reingestParams
-	out     sink
-	job     clickhouse.Job
-	chosen  audit.Selection
-	loaders map[pipeline.Spec]Loader
-	plan    map[audit.Action]*tally
-	began   time.Time
+	o        *Operator
+	p        *reingestParams
+	out      sink
+	job      clickhouse.Job
+	relative bool // the range was given as durations ago; p has its times
+	chosen   audit.Selection
+	loaders  map[pipeline.Spec]Loader
+	plan     map[audit.Action]*tally
+	began    time.Time
 
 	mu      sync.Mutex // guards what follows, and out
 	done    tally

@@ -285,3 +285,42 @@ func TestPrintReingest(t *testing.T) {
 		}
 	}
 }
+
+// A range of durations ago is another one at each run: only its times find its job again.
+func TestReingestOfDurationsAgo(t *testing.T) {
+	w := newWorld()
+	w.store(key(0), "a")
+	w.load(key(0), pipeline.Loaded)
+	stopped, cancel := context.WithCancel(t.Context())
+	w.reingest = func(it audit.Item, _ string) (pipeline.Load, error) {
+		cancel()
+		return it.Entry, stopped.Err()
+	}
+	op, p := Find("reingest"), &reingestParams{Since: "876000h", Until: "now", Pipeline: "events", Replace: true, Parallel: 1}
+	began := time.Now().UTC().Add(-876000 * time.Hour).Truncate(time.Second)
+	err := op.run(stopped, w.operator(), p, sink{item: func(any) error { return nil }, progress: func(progress) {}})
+	_, printed, _ := strings.Cut(fmt.Sprint(err), "with --since ")
+	since, _, _ := strings.Cut(printed, " --until now goes on")
+	if from, parseErr := time.Parse(time.RFC3339, since); parseErr != nil || from.Before(began) {
+		t.Fatalf("%v does not say that %s is the start", err, began)
+	}
+	job, ok := w.jobs["events since "+since+" until now"]
+	if !ok || job.Finished {
+		t.Fatalf("jobs %+v have none since %s", w.jobs, since)
+	}
+	w.reingest = nil
+	for _, tt := range []struct {
+		since   string
+		resumed bool
+	}{{"875000h", false}, {since, true}} {
+		sum, all, err := reingestWith(t, Local(w.operator()), func(p *reingestParams) {
+			p.Replace, p.Since, p.Until = true, tt.since, "now"
+		})
+		if resumed := all[0].Resumed != nil; err != nil || resumed != tt.resumed || (sum.Job == job.ID) != tt.resumed {
+			t.Errorf("--since %s: resumed %v, job %s after %s, error %v", tt.since, resumed, sum.Job, job.ID, err)
+		}
+	}
+	if _, ok := w.jobs["events since 875000h until now"]; ok {
+		t.Errorf("jobs %+v: a duration names one", w.jobs)
+	}
+}
