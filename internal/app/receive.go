@@ -166,6 +166,9 @@ func (r *Receive) status() operate.RoleStatus {
 	if err := r.intake.clock.Err(); err != nil {
 		st.Error = "every event is refused: " + err.Error()
 	}
+	if r.intake.projects != nil {
+		st.Projects = r.intake.projects.Problem()
+	}
 	for _, b := range r.intake.batchers {
 		st.Batchers = append(st.Batchers, b.Stats())
 	}

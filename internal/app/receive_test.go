@@ -20,6 +20,28 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
+// A projects file that cannot be used any more is named by readyz and status, and the receiver stays ready.
+func TestReadyzOfProjects(t *testing.T) {
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "<ListBucketResult/>")
+	}))
+	defer store.Close()
+	path := filepath.Join(t.TempDir(), "projects.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("projects: {}\n")
+	t.Setenv("PENSTOCK_RECEIVER_PROJECTS", path)
+	_, admin, stop := startReceive(t, store.URL)
+	defer stop()
+	awaitAnswer(t, "http://"+admin+"/readyz", 200, "ok\n")
+	write("projects: [\n")
+	awaitAnswer(t, "http://"+admin+"/readyz", 200, "ok\nreceiver.projects: "+path)
+	awaitAnswer(t, "http://"+admin+"/status", 200, `"projects":"receiver.projects: `+path)
+}
+
 // A store that refuses what is needed is named by readyz, status and metrics. A receiver that has stored nothing since
 // its start is not ready then; one that has goes on accepting, and says what waits.
 func TestReadyzOfRefusals(t *testing.T) {

@@ -80,10 +80,10 @@ func TestAPI(t *testing.T) {
 func TestReadyz(t *testing.T) {
 	api := newWorld().api()
 	api.Status = func() RoleStatus {
-		return RoleStatus{Batchers: []batcher.Stats{
+		return RoleStatus{Projects: "projects.yaml: line 3", Batchers: []batcher.Stats{
 			{Pipeline: "events", Refused: 2, Error: "no right s3:PutObject"}, {Pipeline: "errors", SetAside: 1}}}
 	}
-	want := "ok\nevents: batches wait on disk: no right s3:PutObject\n" +
+	want := "ok\nevents: batches wait on disk: no right s3:PutObject\nprojects.yaml: line 3\n" +
 		"errors: 1 file of the write-ahead log set aside as *.corrupt or *.unreadable; see the log and docs/operate/runbook.md\n"
 	if w := get(t, api.Handler(), http.MethodGet, "/readyz", "", ""); w.Code != 200 || w.Body.String() != want {
 		t.Errorf("got %d\n%s, want\n%s", w.Code, w.Body, want)

@@ -18,8 +18,9 @@ import (
 type RoleStatus struct {
 	Role     string          `json:"role"`
 	Version  string          `json:"version"`
-	Error    string          `json:"error,omitempty"`  // why the role as a whole does not work; empty: it does
-	Bucket   string          `json:"bucket,omitempty"` // why the bucket cannot be used; empty: it can
+	Error    string          `json:"error,omitempty"`    // why the role as a whole does not work; empty: it does
+	Bucket   string          `json:"bucket,omitempty"`   // why the bucket cannot be used; empty: it can
+	Projects string          `json:"projects,omitempty"` // why the projects file cannot be used; empty: it can
 	Batchers []batcher.Stats `json:"batchers,omitempty"`
 	Loaders  []loader.Stats  `json:"loaders,omitempty"`
 }
@@ -34,11 +35,14 @@ func (s RoleStatus) Warnings() (all []string) {
 			all = append(all, fmt.Sprintf("%s: batches wait on disk: %s", b.Pipeline, b.Error))
 		}
 	}
-	return append(all, s.setAside()...)
+	return append(all, s.files()...)
 }
 
-// setAside warns of parts of the write-ahead log that could not be read.
-func (s RoleStatus) setAside() (all []string) {
+// files warns of files that cannot be read: that of the projects, and parts of the write-ahead log.
+func (s RoleStatus) files() (all []string) {
+	if s.Projects != "" {
+		all = append(all, s.Projects)
+	}
 	for _, b := range s.Batchers {
 		if b.SetAside > 0 {
 			all = append(all, fmt.Sprintf("%s: %s of the write-ahead log set aside as *.corrupt or *.unreadable; "+

@@ -138,7 +138,7 @@ func (r *statusReport) addRole(ctx context.Context, client *http.Client, url str
 	if role.Bucket != "" {
 		r.fail(fmt.Errorf("%s %s: %s", role.Role, url, role.Bucket))
 	}
-	for _, warning := range role.setAside() {
+	for _, warning := range role.files() {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s %s %s", role.Role, url, warning))
 	}
 	for _, b := range role.Batchers {

@@ -33,7 +33,7 @@ func TestStatus(t *testing.T) {
 		Newest: 3500}
 	o := w.operator()
 	o.Config.Status.Admins = []string{
-		role(t, RoleStatus{Role: "receive", Batchers: []batcher.Stats{
+		role(t, RoleStatus{Role: "receive", Projects: "projects.yaml: line 3", Batchers: []batcher.Stats{
 			{Pipeline: "events", ActiveRows: 10, ActiveSeconds: 1.5, Sealed: 1, Disk: 1 << 20, Newest: 4000},
 			{Pipeline: "errors", SetAside: 2}}}),
 		role(t, RoleStatus{Role: "receive", Batchers: []batcher.Stats{
@@ -49,6 +49,7 @@ func TestStatus(t *testing.T) {
 		"PIPELINE ACTIVE ROWS ACTIVE AGE SEALED WAL QUEUED IN FLIGHT LOADED/MIN ROWS/MIN ROWS DEAD FRESHNESS",
 		"events 15 3s 1 2 MiB 4 2 3 30 100 1 1.5s",
 		"errors 0 0s 0 0 B 0 0 0 0 0 0 -",
+		"warning: receive " + o.Config.Status.Admins[0] + " projects.yaml: line 3",
 		"warning: receive " + o.Config.Status.Admins[0] + " errors: 2 files of the write-ahead log set aside",
 		"error: receive " + o.Config.Status.Admins[1] + " events: bucket is away",
 		"error: load " + o.Config.Status.Admins[2] + " events: ClickHouse is away",
@@ -65,7 +66,7 @@ func TestStatus(t *testing.T) {
 	}
 	events := report.Pipelines[0]
 	if events.ActiveRows != 15 || events.Newest != 5000 || *events.Freshness != 1.5 || events.Queue.Pending != 4 ||
-		events.Table.Rows != 100 || len(report.Errors) != 2 || len(report.Warnings) != 1 {
+		events.Table.Rows != 100 || len(report.Errors) != 2 || len(report.Warnings) != 2 {
 		t.Errorf("got %+v", report)
 	}
 }

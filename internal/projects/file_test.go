@@ -181,8 +181,12 @@ func TestProjectsWhileTheyAreWritten(t *testing.T) {
 			if known != step.known || reads != step.reads {
 				t.Errorf("%q: %q is known, want %q; reads %v, want %v", step.write, known, step.known, reads, step.reads)
 			}
-			if invalid := value(t, p.invalid); invalid != step.reads[1]-min(step.reads[0], 1) {
+			invalid := value(t, p.invalid)
+			if invalid != step.reads[1]-min(step.reads[0], 1) {
 				t.Errorf("%q: invalid is %v", step.write, invalid)
+			}
+			if named := strings.Contains(p.Problem(), path); named != (invalid == 1) || !named && p.Problem() != "" {
+				t.Errorf("%q: invalid is %v, the problem %q", step.write, invalid, p.Problem())
 			}
 		}
 		cancel()

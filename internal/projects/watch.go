@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,7 +27,8 @@ type Watcher struct {
 	invalid  prometheus.Gauge
 	reads    *prometheus.CounterVec
 	used     *prometheus.GaugeVec
-	seen     os.FileInfo // as it was when it was read last; nil: it was not there
+	seen     os.FileInfo            // as it was when it was read last; nil: it was not there
+	problem  atomic.Pointer[string] // why the file cannot be used; nil: it can
 }
 
 // pollEvery is how often the file is looked at.
@@ -99,14 +101,25 @@ func (p *Watcher) Watch(ctx context.Context, dir string) {
 		p.seen = now
 		if err := p.read(); err != nil {
 			p.invalid.Set(1)
+			text := fmt.Sprintf("receiver.projects: %v; the previous projects stay in use", err)
+			p.problem.Store(&text)
 			p.reads.WithLabelValues("invalid").Inc()
 			p.log.Error("projects file is invalid; the previous one stays in use", "error", err)
 			continue
 		}
 		p.invalid.Set(0)
+		p.problem.Store(nil)
 		p.reads.WithLabelValues("ok").Inc()
 		p.log.Info("projects file reloaded", "path", p.path)
 	}
+}
+
+// Problem says why the file cannot be used; empty: it can.
+func (p *Watcher) Problem() string {
+	if text := p.problem.Load(); text != nil {
+		return *text
+	}
+	return ""
 }
 
 // What is used of quotas is written so often, and at the end: a receiver that is
