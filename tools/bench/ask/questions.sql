@@ -275,13 +275,13 @@ FROM
 
 -- question revenue by day
 -- before
-SELECT toDate(timestamp) AS day, sum(properties.price.:Float64), uniq(user_id)
+SELECT toDate(timestamp) AS day, sum(properties.price.:Float64), uniqExact(user_id)
 FROM events FINAL WHERE project = 'game' AND timestamp >= today() - 29 GROUP BY day ORDER BY day DESC
 -- after
 SELECT day, sum(revenue), count()
 FROM daily_users WHERE project = 'game' AND day >= today() - 29 GROUP BY day ORDER BY day DESC
 -- truth
-SELECT toDate(timestamp) AS day, sum(price), uniq(user_id)
+SELECT toDate(timestamp) AS day, sum(price), uniqExact(user_id)
 FROM truth.events WHERE project = 'game' AND timestamp >= today() - 29 GROUP BY day ORDER BY day DESC
 
 -- question revenue by day, from the events
