@@ -74,8 +74,7 @@ func (l *Loader) Run(ctx context.Context) error {
 	defer stop()
 	done := make(chan int, l.opts.Workers) // a worker is free again
 	free, failures := l.opts.Workers, 0
-	queue := outagelog.New(l.log, outagelog.Messages{Start: "queue unavailable; nothing is loaded",
-		Still: "queue still unavailable; nothing is loaded", End: "queue available again"})
+	queue := outagelog.New(l.log, outageOf(l.parts.Queue))
 	for ctx.Err() == nil {
 		if free == 0 {
 			select {
@@ -125,6 +124,17 @@ func (l *Loader) Run(ctx context.Context) error {
 		return fmt.Errorf("%s: drain: %d loads were cut off; they will be delivered again", l.spec.Name, left)
 	}
 	return nil
+}
+
+// outageOf is what the log says while nothing can be received. A Poller needs bucket and ledger, and no queue.
+func outageOf(q Queue) outagelog.Messages {
+	if _, polls := q.(*Poller); polls {
+		return outagelog.Messages{Start: "bucket cannot be compared with the load ledger; nothing is loaded",
+			Still: "bucket still cannot be compared with the load ledger; nothing is loaded",
+			End:   "bucket can be compared with the load ledger again"}
+	}
+	return outagelog.Messages{Start: "queue unavailable; nothing is loaded",
+		Still: "queue still unavailable; nothing is loaded", End: "queue available again"}
 }
 
 // Stats is what a loader has done, for status and /status.

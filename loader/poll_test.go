@@ -1,16 +1,21 @@
 package loader
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/queue/queuetest"
+	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/loader/audit"
 )
@@ -160,4 +165,41 @@ func TestPollerFails(t *testing.T) {
 			t.Errorf("%d deliveries, error %v", len(all), err)
 		}
 	})
+}
+
+// absent is a queue, or a bucket, that is away.
+type absent struct{}
+
+func (absent) Receive(context.Context, int) ([]pipeline.Delivery, error) {
+	return nil, errors.New("no route")
+}
+
+func (absent) List(context.Context, string, string, string, func([]pipeline.Object) error) error {
+	return errors.New("no route")
+}
+
+// The log blames the queue only where there is one.
+func TestOutageOfReceiving(t *testing.T) {
+	for _, tt := range []struct {
+		queue Queue
+		want  string
+	}{
+		{absent{}, `msg="queue unavailable; nothing is loaded"`},
+		{&Poller{Spec: pipeline.Events, Poll: time.Second, Every: time.Minute, Span: time.Hour, Bucket: absent{}},
+			`msg="bucket cannot be compared with the load ledger; nothing is loaded"`},
+	} {
+		bubble.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			l := New(pipeline.Events, Options{Workers: 1, Probe: retry.Backoff{Min: time.Second, Max: time.Second}},
+				Parts{Queue: tt.queue}, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := l.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(log.String(), tt.want) || !strings.Contains(log.String(), "no route") {
+				t.Errorf("%T: got\n%s, want %s", tt.queue, &log, tt.want)
+			}
+		})
+	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/outagelog"
 	"github.com/penstock/penstock/internal/retry"
-	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/internal/version"
 	"github.com/penstock/penstock/loader"
 )
@@ -70,7 +69,7 @@ func (l *Load) Run(ctx context.Context) error {
 			l.log.Error("load failures are not reported to the errors pipeline", "error", err)
 		}
 	}
-	l.log.Info("loading", "admin", adm.listener.Addr().String(), "queue", show.URL(l.cfg.Queue.URL),
+	l.log.Info("loading", "admin", adm.listener.Addr().String(), "queue", l.outlet.queueText(),
 		"clickhouse", l.cfg.ClickHouse.Addresses)
 
 	var g errgroup.Group

@@ -372,3 +372,16 @@ func TestIntakeIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// The log names no queue where none is used.
+func TestQueueText(t *testing.T) {
+	o := &outlet{}
+	o.cfg.Queue.URL = "nats://user:secret@queue:4222"
+	for notify, want := range map[string]string{"self": "nats://user:[HIDDEN]@queue:4222",
+		"none": "none (storage.notify); the bucket is listed"} {
+		o.cfg.Storage.Notify = notify
+		if got := o.queueText(); got != want {
+			t.Errorf("notify %s: %q, want %q", notify, got, want)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 	"github.com/penstock/penstock/loader"
 )
@@ -81,6 +82,14 @@ func (o *outlet) deliveries(spec pipeline.Spec) loader.Queue {
 		Bucket: o.store, Ledger: o.db, Claims: claimer{o.store}, More: make(chan pipeline.Notification, 10_000)}
 	o.fullSweep(spec, p.Enqueue)
 	return p
+}
+
+// queueText names the queue in the log.
+func (o *outlet) queueText() string {
+	if o.cfg.Storage.Notify == "none" {
+		return "none (storage.notify); the bucket is listed"
+	}
+	return show.URL(o.cfg.Queue.URL)
 }
 
 // newLoader makes one pipeline's loader. What fails in loading the errors
