@@ -174,7 +174,7 @@ type Rollup struct {
 type Loader struct {
 	Name        string   `yaml:"name" doc:"Name in the load ledger. Empty: host name and process id."`
 	Workers     int      `yaml:"workers" default:"2" doc:"Objects loaded at once, per pipeline."`
-	Dir         string   `yaml:"dir" doc:"Folder for objects while they are loaded. Empty: the system's temporary folder."`
+	Dir         string   `yaml:"dir" doc:"Folder for objects while they are loaded. Empty: the system's temporary folder. The loader also writes failure records to batcher.dir/load."`
 	BackoffMin  Duration `yaml:"backoff_min" default:"1s" doc:"Shortest wait before the next attempt at an object."`
 	BackoffMax  Duration `yaml:"backoff_max" default:"5m" doc:"Longest wait before the next attempt at an object."`
 	MaxAttempts int      `yaml:"max_attempts" default:"10" doc:"Attempts that may fail because of the object. Then it is a dead letter."`

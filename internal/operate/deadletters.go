@@ -89,14 +89,21 @@ func deadLetterOperations() []Operation {
 			run: runs(dropLetters),
 		},
 		{
-			Name: "dlq rebuild", method: http.MethodPost, path: "/v1/dlq/rebuild", params: &struct{}{}, item: struct {
-				Before uint64 `json:"before"`
-				Now    int    `json:"now"`
-			}{},
+			Name: "dlq rebuild", method: http.MethodPost, path: "/v1/dlq/rebuild", params: &struct{}{}, item: rebuilt{},
 			Short: "rebuild the queue's stream of dead letters from the load ledger",
-			run:   runs(rebuildLetters),
+			print: prints(func(w io.Writer, r *rebuilt) error {
+				_, err := fmt.Fprintf(w, "%s in the stream; there were %d\n", show.Plural(r.Now, "dead letter"), r.Before)
+				return err
+			}),
+			run: runs(rebuildLetters),
 		},
 	}
+}
+
+// rebuilt is how many dead letters the queue's stream had, and has.
+type rebuilt struct {
+	Before uint64 `json:"before"`
+	Now    int    `json:"now"`
 }
 
 // letters calls each with the entries of a filter.
@@ -245,10 +252,7 @@ func rebuildLetters(ctx context.Context, o *Operator, _ *struct{}, out sink) err
 	if err != nil {
 		return err
 	}
-	return out.item(struct {
-		Before uint64 `json:"before"`
-		Now    int    `json:"now"`
-	}{before, len(all)})
+	return out.item(rebuilt{before, len(all)})
 }
 
 // ConfirmDrop lists the dead letters that would be dropped, and asks before they are.

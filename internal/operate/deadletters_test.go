@@ -193,11 +193,13 @@ func TestRebuildLetters(t *testing.T) {
 	if err := run(); err != nil || len(w.letters) != 3 {
 		t.Errorf("%d letters, %v", len(w.letters), err)
 	}
-	if want := (struct {
-		Before uint64 `json:"before"`
-		Now    int    `json:"now"`
-	}{7, 3}); got != want {
+	if want := (rebuilt{7, 3}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+	w.letters = w.letters[:1]
+	want := "3 dead letters in the stream; there were 1\n"
+	if got, err := command(t, o, "dlq rebuild"); err != nil || got != want {
+		t.Errorf("the command prints %q, %v, want %q", got, err, want)
 	}
 	w.noQueue = true
 	wantError(t, run(), "storage.notify is none: there is no queue", "without a queue")

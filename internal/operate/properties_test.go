@@ -55,6 +55,11 @@ func TestProperties(t *testing.T) {
 	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
+	w.properties = w.properties[:1]
+	if got, err := command(t, w.operator(), "properties"); err != nil || !strings.Contains(got, "\n1 property, ") {
+		t.Errorf("got\n%s%v, want 1 property", got, err)
+	}
+	w = catalogued()
 	for way, ex := range w.ways(t) {
 		items, err := do[propertyLine](t, ex, "properties", func(params any) {
 			params.(*propertyFilter).Project, params.(*propertyFilter).Name = "game", "buy"
