@@ -180,7 +180,8 @@ func runReingest(ctx context.Context, o *Operator, p *reingestParams, out sink) 
 	}
 	now := time.Now().UTC()
 	p, relative := p.fixed(now)
-	r := &reingest{o: o, p: p, relative: relative, out: out, plan: map[audit.Action]*tally{}, loaders: map[pipeline.Spec]Loader{},
+	r := &reingest{o: o, p: p, relative: relative, out: out, plan: map[audit.Action]*tally{},
+		loaders: map[pipeline.Spec]Loader{},
 		job: clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", now.UnixNano()),
 			Started: now.Truncate(time.Millisecond)}}
 	var err error
