@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/penstock/penstock/internal/retry"
 )
 
 // rebuild copies a table of a version before 0.1.0 into the table that a file creates
@@ -46,6 +49,9 @@ func (r *rebuild) run(ctx context.Context, tables map[string]string) error {
 	case is:
 		return r.drop(ctx)
 	}
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
 	if err := r.create(ctx); err != nil {
 		return err
 	}
@@ -68,6 +74,31 @@ func (r *rebuild) rename(ctx context.Context, from, to string) error {
 func (r *rebuild) drop(ctx context.Context) error {
 	return r.exec(ctx, "drop table "+r.old, "DROP TABLE "+quoteName(r.old)+" SETTINGS max_table_size_to_drop = 0")
 }
+
+// settle waits for the inserts that run: one that began before the table was renamed
+// ends in the old one. system.processes does not tell the table, so the text is searched.
+func (r *rebuild) settle(ctx context.Context) error {
+	const running = "SELECT groupArray(query_id) FROM system.processes WHERE query_kind IN ('Insert', 'AsyncInsertFlush')" +
+		" AND position(query, ?) > 0"
+	var began []string
+	if err := r.one(ctx, "list inserts", []any{&began}, running, r.table); err != nil {
+		return err
+	}
+	for told := false; len(began) > 0; told = true {
+		if !told {
+			r.progress(fmt.Sprintf("%s: waiting for %d inserts that began earlier", r.table, len(began)))
+		}
+		if err := retry.Sleep(ctx, settlePoll); err != nil {
+			return err
+		}
+		if err := r.one(ctx, "list inserts", []any{&began}, running+" AND query_id IN (?)", r.table, began); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const settlePoll = 100 * time.Millisecond
 
 // unmerged and unlimited are the settings of a table that is not merged.
 var (

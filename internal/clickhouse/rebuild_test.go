@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/go-cmp/cmp"
 
 	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
@@ -249,6 +251,30 @@ func TestRebuildGoesOn(t *testing.T) {
 	}
 	if n := query[uint64](t, db, "SELECT count() FROM system.tables WHERE name LIKE 'penstock\\_%'"); n != 0 {
 		t.Errorf("%d tables are left", n)
+	}
+}
+
+// An insert that runs while the table is renamed ends in the old table.
+func TestRebuildWaitsForInserts(t *testing.T) {
+	db, opts := oldDatabase(t)
+	ended := make(chan error, 1)
+	go func() {
+		slow := clickhouse.Context(t.Context(), clickhouse.WithSettings(clickhouse.Settings{"max_block_size": 1}))
+		ended <- db.exec(slow, "insert slowly", "INSERT INTO events (event_id, name, received_at, properties)"+
+			" SELECT generateUUIDv4(), 'slow', '2026-11-22 12:00:00', '{}' FROM numbers(3) WHERE sleepEachRow(1) = 0")
+	}()
+	const running = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO events%sleepEachRow%'"
+	for query[uint64](t, db, running) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := Migrate(t.Context(), opts, sqlfiles.Files, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if n := query[uint64](t, db, "SELECT count() FROM events WHERE name = 'slow'"); n != 3 {
+		t.Errorf("%d of the 3 rows are in the new table", n)
 	}
 }
 
