@@ -159,6 +159,7 @@ func TestPresent(t *testing.T) {
 // A new generation comes in beside the old one, which is then deleted.
 func TestDeleteOlder(t *testing.T) {
 	db, _, _ := open(t)
+	setCallColumns(t, db) // the server resolves them in a mutation
 	put(t, db, "a", 0, 3, noon)
 	put(t, db, "a", 0, 2, noon+day)
 	put(t, db, "a", 1, 4, noon)

@@ -26,6 +26,10 @@ func value(path string) string { return subcolumn(arrays(path)) }
 // typed is a value of that type, NULL where there is none.
 func typed(path, kind string) string { return subcolumn(arrays(path) + ".:`" + kind + "`") }
 
+// member is a text in an object e of an array, in a lambda. A mutation, as DELETE is,
+// cannot resolve e.name there.
+func member(path string) string { return "getSubcolumn(e, '" + path + ".:`String`')" }
+
 // tree is an object.
 func tree(path string) string {
 	first, rest, nested := strings.Cut(path, ".")

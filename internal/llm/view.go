@@ -331,20 +331,21 @@ func firstBody(f Field, events []string) string {
 }
 
 func eventBodies(names []string) string {
-	return `nullIf(toJSONString(arrayFilter(e -> e.name.:String IN ` + list(names) + `,
+	return `nullIf(toJSONString(arrayFilter(e -> ` + member("name") + ` IN ` + list(names) + `,
 		` + typed("events", "Array(JSON)") + `)), '[]')`
 }
 
 // answerReason is the finish reason of a span whose answer is an event.
 func answerReason() string {
-	return "nullIf(arrayFirst(r -> r != '', arrayMap(e -> if(ifNull(e.name.:String, '') = 'gen_ai.choice', " +
-		"ifNull(e.attributes.finish_reason.:String, ''), ''), " + typed("events", "Array(JSON)") + ")), '')"
+	return "nullIf(arrayFirst(r -> r != '', arrayMap(e -> if(ifNull(" + member("name") + ", '') = 'gen_ai.choice', " +
+		"ifNull(" + member("attributes.finish_reason") + ", ''), ''), " + typed("events", "Array(JSON)") + ")), '')"
 }
 
 // firstTokenEvent is OpenInference's event of a span.
 func firstTokenEvent() string {
 	nanoseconds := func(value string) string { return "toFloat64OrNull(toString(" + value + "))" }
-	event := "arrayFirst(e -> ifNull(e.name.:String, '') = 'First Token Stream Event', " + typed("events", "Array(JSON)") +
+	event := "arrayFirst(e -> ifNull(" + member("name") + ", '') = 'First Token Stream Event', " +
+		typed("events", "Array(JSON)") +
 		").time_unix_nano"
 	return "round((" + nanoseconds(event) + " - " + nanoseconds(value("$envelope.start_time_unix_nano")) + ") / 1e6, 2)"
 }
