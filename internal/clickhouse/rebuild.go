@@ -78,8 +78,8 @@ func (r *rebuild) drop(ctx context.Context) error {
 // settle waits for the inserts that run: one that began before the table was renamed
 // ends in the old one. system.processes does not tell the table, so the text is searched.
 func (r *rebuild) settle(ctx context.Context) error {
-	const running = "SELECT groupArray(query_id) FROM system.processes WHERE query_kind IN ('Insert', 'AsyncInsertFlush')" +
-		" AND position(query, ?) > 0"
+	const running = "SELECT groupArray(query_id) FROM system.processes" +
+		" WHERE query_kind IN ('Insert', 'AsyncInsertFlush') AND position(query, ?) > 0"
 	var began []string
 	if err := r.one(ctx, "list inserts", []any{&began}, running, r.table); err != nil {
 		return err
