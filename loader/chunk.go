@@ -337,6 +337,36 @@ func (a *attempt) prove(ctx context.Context, c *chunk) error {
 		a.out.expired += c.rows
 		return nil
 	}
+	collapsed, err := a.collapsed(ctx, c)
+	if err != nil || collapsed {
+		return err
+	}
 	return codedError{code: "rows_swallowed", error: fmt.Errorf("the table took rows %d to %d and does not have them: "+
 		"they were deleted by hand less than a deduplication window ago", c.first, c.end)}
+}
+
+// maxAsked is how many events the table is asked for at once: their ids are in the query.
+const maxAsked = 1000
+
+// collapsed reports whether rows of other objects stand for all of a chunk's: a client
+// has sent its events again, and a merge has kept those. Of a few late events of a week,
+// that is usual.
+func (a *attempt) collapsed(ctx context.Context, c *chunk) (bool, error) {
+	var events []pipeline.Identity
+	for part, err := range a.again(c) {
+		if err != nil {
+			return false, err
+		}
+		for some := range slices.Chunk(part, maxAsked) {
+			events = events[:0]
+			for i := range some {
+				events = append(events, some[i].Identity())
+			}
+			n, err := a.parts.Table.Known(ctx, a.spec.Name, events)
+			if err != nil || n < uint64(len(events)) {
+				return false, err
+			}
+		}
+	}
+	return true, nil
 }

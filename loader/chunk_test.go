@@ -259,21 +259,27 @@ func TestExpiredTimesAreLoaded(t *testing.T) {
 	}
 }
 
-// Rows that are gone and not expired are still a failure.
+// Rows that are gone and not expired are a failure, unless resends stand for all of them.
 func TestSwallowedRowsAreNoExpiry(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		w := newWorld()
-		key := w.put(t, 5, noon, 1)
-		w.expired.Received = pipeline.Millis(noon + 5)
-		w.fault = func(call string) (error, bool) {
-			if call == "expired" {
-				w.expired.Received = pipeline.Millis(noon + 4) // of the last row
+	for resent, want := range map[int]string{0: "rows_swallowed", 4: "rows_swallowed", 5: ""} {
+		bubble.Test(t, func(t *testing.T) {
+			w := newWorld()
+			key := w.put(t, 5, noon, 1)
+			w.resent = resent
+			w.expired.Received = pipeline.Millis(noon + 5)
+			w.fault = func(call string) (error, bool) {
+				if call == "expired" {
+					w.expired.Received = pipeline.Millis(noon + 4) // of the last row
+				}
+				return nil, false
 			}
-			return nil, false
-		}
-		_, err := w.loader(t, "a").load(t.Context(), pipeline.Notification{Key: key})
-		if codeOf(err) != "rows_swallowed" {
-			t.Errorf("error %v, want rows_swallowed", err)
-		}
-	})
+			_, err := w.loader(t, "a").load(t.Context(), pipeline.Notification{Key: key})
+			if (err == nil) != (want == "") || err != nil && codeOf(err) != want {
+				t.Errorf("%d of 5 are there: error %v, want %q", resent, err, want)
+			}
+			if e := w.entry(key); want == "" && (e.State != pipeline.Loaded || e.Rows != 5) {
+				t.Errorf("the ledger says %+v, want 5 rows loaded", e)
+			}
+		})
+	}
 }

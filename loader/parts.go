@@ -52,6 +52,9 @@ type Table interface {
 	// received bounds the rows' received_at, in ms.
 	Newest(ctx context.Context, table, object string, received [2]int64) (generation uint32, there bool, err error)
 
+	// Known counts how many of the events are there, as rows of any object.
+	Known(ctx context.Context, table string, events []pipeline.Identity) (uint64, error)
+
 	// Expired says which rows the table's TTL deletes.
 	Expired(ctx context.Context, table string) (pipeline.Expiry, error)
 

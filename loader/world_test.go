@@ -49,6 +49,7 @@ type world struct {
 	down    error
 	etag    string               // of all objects; empty: "e"
 	expired pipeline.Expiry      // these rows are deleted at once
+	resent  int                  // so many of the events asked for are there as rows of other objects
 	metrics *prometheus.Registry // of the last loader
 	times   func(i int) int64    // of the i-th event of an object; nil: that of the object
 }
@@ -308,6 +309,13 @@ func (w *world) Expired(context.Context, string) (pipeline.Expiry, error) {
 	defer w.mu.Unlock()
 	err, _ := w.try("expired")
 	return w.expired, err
+}
+
+func (w *world) Known(_ context.Context, _ string, events []pipeline.Identity) (uint64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	err, _ := w.try("known")
+	return uint64(min(w.resent, len(events))), err
 }
 
 func (w *world) DeleteOlder(_ context.Context, _, object string, generation uint32) error {
