@@ -1,11 +1,19 @@
 -- Purchases of the names and properties that clients use for them. The amount is the first of these properties that
--- is a number, also as text: revenue, price, amount, value, total.
+-- is a finite number, also as text: revenue, price, amount, value, total.
 CREATE VIEW IF NOT EXISTS purchases AS
 SELECT
     project, timestamp, name, user_id, session_id, event_id,
-    coalesce(accurateCastOrNull(properties.revenue, 'Float64'), accurateCastOrNull(properties.price, 'Float64'),
-        accurateCastOrNull(properties.amount, 'Float64'), accurateCastOrNull(properties.value, 'Float64'),
-        accurateCastOrNull(properties.total, 'Float64')) AS amount,
+    coalesce(
+        if(isFinite(accurateCastOrNull(properties.revenue, 'Float64')),
+            accurateCastOrNull(properties.revenue, 'Float64'), NULL),
+        if(isFinite(accurateCastOrNull(properties.price, 'Float64')),
+            accurateCastOrNull(properties.price, 'Float64'), NULL),
+        if(isFinite(accurateCastOrNull(properties.amount, 'Float64')),
+            accurateCastOrNull(properties.amount, 'Float64'), NULL),
+        if(isFinite(accurateCastOrNull(properties.value, 'Float64')),
+            accurateCastOrNull(properties.value, 'Float64'), NULL),
+        if(isFinite(accurateCastOrNull(properties.total, 'Float64')),
+            accurateCastOrNull(properties.total, 'Float64'), NULL)) AS amount,
     coalesce(accurateCastOrNull(properties.currency, 'String'), '') AS currency,
     coalesce(accurateCastOrNull(properties.product_id, 'String'), accurateCastOrNull(properties.item, 'String'),
         accurateCastOrNull(properties.sku, 'String'), '') AS product,

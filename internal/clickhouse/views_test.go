@@ -193,3 +193,18 @@ func TestOnceHasAddedColumns(t *testing.T) {
 		t.Errorf("%d errors, want 0", n)
 	}
 }
+
+// An amount that is no finite number leaves the sums of others alone.
+func TestPurchasesAreFinite(t *testing.T) {
+	db, _, _ := open(t)
+	var events []pipeline.Event
+	for i, price := range []string{`"nan"`, `"inf"`, `"1e400"`, `"4.99"`, `9`, `{"a":1}`} {
+		e := event(i, `{"price":`+price+`}`)
+		e.Name = []byte("purchase")
+		events = append(events, e)
+	}
+	insert(t, db, "a", events...)
+	if got := query[float64](t, db, "SELECT toFloat64(sum(amount)) FROM purchases"); got != 13.99 {
+		t.Errorf("sum %v, want 13.99", got)
+	}
+}

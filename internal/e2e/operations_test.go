@@ -392,7 +392,7 @@ func TestTableIsLost(t *testing.T) {
 	for i := range 20 {
 		post(t, r.URL+"/v1/events?durability=object", fmt.Sprintf(`[{"name":"a","i":%d},{"name":"b"},{"name":"c"}]`, i))
 	}
-	s.rows("events", 60)
+	s.loadedRows("events", 60) // a loader asks the table until it has written that to the ledger
 	if err := s.db.Exec(t.Context(), "DROP TABLE events SYNC"); err != nil {
 		t.Fatal(err)
 	}

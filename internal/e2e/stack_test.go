@@ -400,6 +400,19 @@ func one[T any](s *stack, query string, args ...any) T {
 	return v
 }
 
+// loadedRows waits until the ledger has that many rows of loaded objects. The table may have fewer: merges collapse
+// resends.
+func (s *stack) loadedRows(pipeline string, want uint64) {
+	s.t.Helper()
+	eventually(s.t, time.Minute, "loaded rows of "+pipeline, func() error {
+		got := one[uint64](s, "SELECT sum(rows) FROM loads FINAL WHERE status = 'loaded' AND pipeline = '"+pipeline+"'")
+		if got != want {
+			return fmt.Errorf("%d rows, want %d", got, want)
+		}
+		return nil
+	})
+}
+
 // rows waits until a table has that many rows, and no more of them a little later.
 func (s *stack) rows(table string, want uint64) {
 	s.t.Helper()

@@ -217,7 +217,7 @@ func TestVerifyFindsDifferences(t *testing.T) {
 	}
 	// A client's resend: collapsed by a merge, it is no difference.
 	post(t, r.URL+"/v1/events?durability=object", `[{"name":"a","event_id":"0-a"}]`)
-	s.rows("events", 13)
+	s.loadedRows("events", 13)
 	for _, query := range []string{
 		"OPTIMIZE TABLE events FINAL",
 		"INSERT INTO events SELECT * FROM events WHERE object = '" + keys[1] + "' AND object_row = 1",

@@ -14,9 +14,16 @@ FROM
         nullIf(accurateCastOrNull(properties.platform, 'String'), '') AS platform,
         nullIf(accurateCastOrNull(properties.app_version, 'String'), '') AS app_version,
         if(name IN ('purchase', 'Order Completed', 'order_completed', 'in_app_purchase'), ifNull(coalesce(
-            accurateCastOrNull(properties.revenue, 'Float64'), accurateCastOrNull(properties.price, 'Float64'),
-            accurateCastOrNull(properties.amount, 'Float64'), accurateCastOrNull(properties.value, 'Float64'),
-            accurateCastOrNull(properties.total, 'Float64')), 0), NULL) AS amount
+            if(isFinite(accurateCastOrNull(properties.revenue, 'Float64')),
+                accurateCastOrNull(properties.revenue, 'Float64'), NULL),
+            if(isFinite(accurateCastOrNull(properties.price, 'Float64')),
+                accurateCastOrNull(properties.price, 'Float64'), NULL),
+            if(isFinite(accurateCastOrNull(properties.amount, 'Float64')),
+                accurateCastOrNull(properties.amount, 'Float64'), NULL),
+            if(isFinite(accurateCastOrNull(properties.value, 'Float64')),
+                accurateCastOrNull(properties.value, 'Float64'), NULL),
+            if(isFinite(accurateCastOrNull(properties.total, 'Float64')),
+                accurateCastOrNull(properties.total, 'Float64'), NULL)), 0), NULL) AS amount
     FROM events FINAL
     WHERE timestamp >= toDateTime64({day:Date}, 3, 'UTC') AND timestamp < toDateTime64({day:Date} + 1, 3, 'UTC')
         AND (identity_time >= toDateTime64({day:Date}, 3, 'UTC') AND identity_time < toDateTime64({day:Date} + 1, 3, 'UTC')
