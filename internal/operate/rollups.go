@@ -74,8 +74,9 @@ func RefreshRollup(ctx context.Context, r clickhouse.Rollup, o RefreshOptions) e
 		}
 		for _, d := range all {
 			late := time.Since(d.Day) > 48*time.Hour && time.Since(d.Refreshed) < o.Late
-			left = left || d.Due && late
-			if d.Due && !late {
+			ahead := time.Until(d.Day) > 48*time.Hour // by clients' clocks: they are due when they come
+			left = left || d.Due && (late || ahead)
+			if d.Due && !late && !ahead {
 				days = append(days, d.Day)
 			}
 		}

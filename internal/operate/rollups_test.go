@@ -77,6 +77,19 @@ func TestLateDaysWait(t *testing.T) {
 	}
 }
 
+// Clients' clocks may be decades ahead. Such days wait until they come.
+func TestDaysAheadWait(t *testing.T) {
+	w := rolledUp()
+	ahead := time.Now().UTC().AddDate(0, 0, 4).Truncate(24 * time.Hour)
+	w.rollupDays = append(w.rollupDays, clickhouse.RollupDay{Day: ahead, Due: true})
+	if _, err := command(t, w.operator(), "rollups refresh", "--name", "daily_users"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"daily_users 2026-11-04", "daily_users 2026-11-02"}, w.computed); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
 func TestRollupsOfTheConfiguration(t *testing.T) {
 	cfg := config.Default()
 	for name, want := range map[string]string{"mine": "", "daily_users": "choose another name"} {
