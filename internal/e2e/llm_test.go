@@ -131,13 +131,13 @@ func TestLLMCalls(t *testing.T) {
 			continue
 		}
 		asked++
+		line = strings.TrimRight(line, ";\n")
 		if strings.Contains(line, "cost_usd IS NULL") { // one that has a price, and only no tokens, is not asked for
-			if got := one[string](s, "SELECT toString(arraySort(groupArray(model))) FROM ("+strings.TrimSpace(
-				line)+")"); got != "['unheard-of']" {
+			if got := one[string](s, "SELECT toString(arraySort(groupArray(model))) FROM ("+line+")"); got != "['unheard-of']" {
 				t.Errorf("models without a price: %s", got)
 			}
 		}
-		if n := one[uint64](s, "SELECT count() FROM ("+where.Replace(strings.TrimSpace(line))+")"); n == 0 {
+		if n := one[uint64](s, "SELECT count() FROM ("+where.Replace(line)+")"); n == 0 {
 			t.Errorf("no answer to %s", line)
 		}
 	}

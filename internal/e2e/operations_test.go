@@ -471,7 +471,7 @@ func TestAdminAPI(t *testing.T) {
 		{[]string{"errors", "show", "--code", "invalid_json"}, "{bad"},
 		{[]string{"errors", "redrive", "--all", "--through", `echo '{"name":"mended"}'`}, "accepted"},
 		{[]string{"dlq", "list"}, "0 dead letters"},
-		{[]string{"dlq", "rebuild"}, `"now":0`},
+		{[]string{"dlq", "rebuild"}, "0 dead letters in the stream"},
 		{[]string{"reingest", a.Object, "--replace"}, "loaded 1 objects, 2 rows"},
 	} {
 		if out := remote(tt.args...); !strings.Contains(out, tt.want) {

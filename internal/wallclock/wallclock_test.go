@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,27 +89,27 @@ func TestWatchRecovers(t *testing.T) {
 // A right clock is compared every minute, and a wrong one every two seconds until it is right.
 func TestRun(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
-		asked, offset := 0, time.Duration(0)
-		w := New(func(context.Context) (time.Duration, error) { asked++; return offset, nil }, time.Now,
-			slog.New(slog.DiscardHandler))
+		var asked, offset atomic.Int64
+		ask := func(context.Context) (time.Duration, error) { asked.Add(1); return time.Duration(offset.Load()), nil }
+		w := New(ask, time.Now, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); w.Run(ctx) }()
 		time.Sleep(10*time.Minute + time.Second)
-		if asked != 10 || w.Err() != nil {
-			t.Errorf("asked %d times in ten minutes, want 10; %v", asked, w.Err())
+		if n := asked.Load(); n != 10 || w.Err() != nil {
+			t.Errorf("asked %d times in ten minutes, want 10; %v", n, w.Err())
 		}
-		offset = time.Hour
+		offset.Store(int64(time.Hour))
 		time.Sleep(time.Minute)
 		if err := w.Err(); err == nil || w.Offset() != time.Hour {
 			t.Errorf("an hour ahead: %v, offset %s", err, w.Offset())
 		}
-		before := asked
+		before := asked.Load()
 		time.Sleep(20 * time.Second)
-		if asked != before+10 {
-			t.Errorf("asked %d times in 20 s, want 10", asked-before)
+		if n := asked.Load() - before; n != 10 {
+			t.Errorf("asked %d times in 20 s, want 10", n)
 		}
-		offset = 0
+		offset.Store(0)
 		time.Sleep(2 * time.Second)
 		if err := w.Err(); err != nil {
 			t.Errorf("right again: %v", err)
