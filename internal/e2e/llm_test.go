@@ -125,7 +125,8 @@ func TestLLMCalls(t *testing.T) {
 	}
 	asked := 0
 	where := strings.NewReplacer("http://127.0.0.1:9100", s.minio.Endpoint(), "'KEY'", "'"+s.minio.AccessKey()+"'",
-		"'SECRET'", "'"+s.minio.SecretKey()+"'")
+		"'SECRET'", "'"+s.minio.SecretKey()+"'", "project = 'chat' AND ", "", "'%hi%'", "'%e%'")
+	s.must("rollups", "refresh")
 	for line := range strings.Lines(string(text)) {
 		if !strings.HasPrefix(line, "SELECT ") {
 			continue
