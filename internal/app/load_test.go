@@ -43,7 +43,7 @@ func aloneConfig(t *testing.T) config.Config {
 
 var discard = slog.New(slog.DiscardHandler)
 
-// A loader waits for ClickHouse, says so meanwhile, and ends when it is told to.
+// A loader waits for ClickHouse, logs that meanwhile, and ends with its context.
 func TestLoadWaitsForTables(t *testing.T) {
 	c := aloneConfig(t)
 	c.Admin.Listen = freeAddress(t)

@@ -56,7 +56,7 @@ func TestErrorsNameTheObject(t *testing.T) {
 	}
 }
 
-// A caller that has given up is told so: that is no outage.
+// A caller that has given up gets its own error: that is no outage.
 func TestCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

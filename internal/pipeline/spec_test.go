@@ -154,7 +154,7 @@ func TestMetaOfBlobs(t *testing.T) {
 	}
 }
 
-// Whatever headers a store gives back, they are metadata of ours that is written the same again, none, or an error.
+// Whatever headers a store gives back, they are our metadata, which is written unchanged, none, or an error.
 func FuzzParseMeta(f *testing.F) {
 	f.Add("3", "7", "1", "2026-11-22T03:45:12.345Z", strings.Repeat("a", 64), "5")
 	f.Add("0", "0", "18446744073709551615", "1970-01-01T00:00:00.000Z", strings.Repeat("0", 64), "")

@@ -95,7 +95,7 @@ func TestValuesAndElements(t *testing.T) {
 	}
 }
 
-// wrap puts something around a text that clients put around JSON. What is outermost is told by its first bytes, so
+// wrap puts something around a text that clients put around JSON. The first bytes show what is outermost, so
 // base64 is around an object, an array or gzip then.
 func wrap(rnd *rand.Rand, text string, outermost bool) string {
 	switch n := rnd.IntN(6); {

@@ -12,7 +12,7 @@ import (
 )
 
 // Over any time, what comes through is at most the burst and what has refilled, and one more request, for that one may
-// overdraw full buckets. A client that waits as long as it is told gets through.
+// overdraw full buckets. A client that waits for Retry-After gets through.
 func TestRatesAtRandom(t *testing.T) {
 	for seed := range uint64(100) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
