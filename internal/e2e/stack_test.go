@@ -66,6 +66,10 @@ func TestMain(m *testing.M) {
 		fmt.Println("all tests here need servers: run without -short")
 		return
 	}
+	// A process with the race detector sleeps a second before it ends. The tests end hundreds of processes.
+	if os.Getenv("GORACE") == "" {
+		os.Setenv("GORACE", "atexit_sleep_ms=10")
+	}
 	code := m.Run()
 	for _, dir := range built {
 		os.RemoveAll(dir)
