@@ -20,7 +20,7 @@ func TestServerFlagByTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := operate.API{Operator: &operate.Operator{}, Token: func() string { return "secret" },
+	api := operate.API{Operator: &operate.Operator{}, Access: operate.NewAccess(func() string { return "secret" }, nil),
 		Metrics: prometheus.NewRegistry()}
 	admin := httptest.NewUnstartedServer(api.Handler())
 	admin.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}

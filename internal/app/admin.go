@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/operate"
@@ -16,14 +17,16 @@ import (
 type admin struct {
 	listener net.Listener
 	server   *http.Server
+	trail    *operate.Trail
 }
 
-// listenAdmin opens the admin listener for an API, which gets its token and its host names here.
+// listenAdmin opens the admin listener for an API, which gets its tokens and its host names here.
 func listenAdmin(cfg config.Admin, api operate.API, log *slog.Logger) (*admin, error) {
-	var err error
-	if api.Token, err = cfg.Secret(log); err != nil {
+	token, err := cfg.Secret(log)
+	if err != nil {
 		return nil, err
 	}
+	api.Access = operate.NewAccess(token, cfg.Tokens)
 	api.Hosts = operate.AdminHosts(cfg)
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
@@ -34,13 +37,16 @@ func listenAdmin(cfg config.Admin, api operate.API, log *slog.Logger) (*admin, e
 		l.Close()
 		return nil, fmt.Errorf("admin.tls: %w", err)
 	}
-	return &admin{listener: l, server: server}, nil
+	return &admin{listener: l, server: server, trail: api.Operator.Trail}, nil
 }
 
 // run serves until ctx ends.
 func (a *admin) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { a.server.Close() })
 	defer stop()
+	var trail sync.WaitGroup
+	trail.Go(func() { a.trail.Run(ctx) })
+	defer trail.Wait()
 	if err := serve(a.server, a.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin: %w", err)
 	}

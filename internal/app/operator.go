@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger
 	c.db = openLoading(c.process, operatorConns)
 	c.source = Source(cfg, c.store, c.db)
 	return &operate.Operator{
+		Trail:  operate.NewTrail(c.db, filepath.Join(cfg.Batcher.Dir, "audit.ndjson"), log),
 		Config: cfg, Name: LoaderName(cfg), Said: io.Discard, Store: c.store,
 		Claim: func(ctx context.Context, name, owner string, ttl time.Duration) (operate.Claim, bool, error) {
 			return c.store.Claim(ctx, name, owner, ttl)

@@ -39,11 +39,19 @@ type Process struct {
 
 // Admin is the listener for operators.
 type Admin struct {
-	Listen    string    `yaml:"listen" default:"127.0.0.1:8081" doc:"Address, as host:port."`
-	Token     string    `yaml:"token" secret:"true" doc:"Token of the operators' API (/v1/…, docs/openapi.json). Empty: the API is off."`
-	TokenFile string    `yaml:"token_file" doc:"File with the token, instead of token. It is read again when it changes."`
-	Hosts     []string  `yaml:"hosts" doc:"Names accepted in the Host header, beside localhost, IP addresses and the name in listen. \"*\": any."`
-	TLS       ServerTLS `yaml:"tls" doc:"Certificate. It is read again when its files change. Empty: plain HTTP."`
+	Listen    string       `yaml:"listen" default:"127.0.0.1:8081" doc:"Address, as host:port."`
+	Token     string       `yaml:"token" secret:"true" doc:"Token of the operators' API (/v1/…, docs/openapi.json). Empty: the API is off."`
+	TokenFile string       `yaml:"token_file" doc:"File with the token, instead of token. It is read again when it changes."`
+	Tokens    []AdminToken `yaml:"tokens" doc:"More tokens, each with a name for the audit table and a role. operator: everything. viewer: looks, and changes nothing." example:"{name: ann, role: viewer, sha256: SHA-256 of the token in hex}"`
+	Hosts     []string     `yaml:"hosts" doc:"Names accepted in the Host header, beside localhost, IP addresses and the name in listen. \"*\": any."`
+	TLS       ServerTLS    `yaml:"tls" doc:"Certificate. It is read again when its files change. Empty: plain HTTP."`
+}
+
+// AdminToken is a token of the operators' API and the console.
+type AdminToken struct {
+	Name   string `yaml:"name" doc:"Name in the audit table."`
+	Role   string `yaml:"role" doc:"operator or viewer."`
+	SHA256 string `yaml:"sha256" doc:"SHA-256 of the token, 64 hex digits."`
 }
 
 // Receiver is what clients send to.

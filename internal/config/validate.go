@@ -50,6 +50,7 @@ func (cfg *Config) check(from Sources) error {
 	c := &checker{from: from}
 	c.tags(cfg)
 	c.receiver(cfg.Receiver)
+	c.admin(cfg.Admin)
 	c.batcher(cfg.Batcher)
 	if cfg.Schemas.Mode != "off" && cfg.Schemas.Dir == "" {
 		c.wrong("schemas.dir", "", "name the folder of the schemas, or set schemas.mode (%q) to off", cfg.Schemas.Mode)
@@ -94,6 +95,25 @@ func (c *checker) tags(cfg *Config) {
 				c.wrong(field, v.Interface(), "set %s or %s", strings.Join(known[:last], ", "), known[last])
 			}
 		}
+	}
+}
+
+func (c *checker) admin(a Admin) {
+	names := map[string]bool{"admin": true}
+	for i, t := range a.Tokens {
+		field := fmt.Sprintf("admin.tokens[%d]", i)
+		if _, err := ParseHash(t.SHA256); err != nil {
+			c.add("admin.tokens", fmt.Errorf("%s.sha256: want 64 hex digits, the SHA-256 of the token (printf %%s TOKEN | "+
+				"sha256sum)", field))
+		}
+		if t.Role != "operator" && t.Role != "viewer" {
+			c.add("admin.tokens", fmt.Errorf("%s.role %q: set operator or viewer", field, t.Role))
+		}
+		if t.Name == "" || names[t.Name] {
+			c.add("admin.tokens", fmt.Errorf("%s.name %q: set a name that no other token has; admin is that of admin.token",
+				field, t.Name))
+		}
+		names[t.Name] = true
 	}
 }
 

@@ -43,6 +43,10 @@ func TestWrongValues(t *testing.T) {
 			"(from PENSTOCK_RECEIVER_CLIENT_IP_HEADER): receiver.trusted_proxies is empty: name the networks"},
 		{"RECEIVER_COUNTRY_HEADER=CF-IPCountry", `receiver.country_header "CF-IPCountry" ` +
 			"(from PENSTOCK_RECEIVER_COUNTRY_HEADER): receiver.trusted_proxies is empty: name the networks"},
+		{"ADMIN_TOKENS=[{name: a, role: viewer, sha256: abc}]", "admin.tokens[0].sha256: want 64 hex digits"},
+		{"ADMIN_TOKENS=[{name: a, role: root, sha256: " + hash + "}]",
+			`admin.tokens[0].role "root": set operator or viewer (from PENSTOCK_ADMIN_TOKENS)`},
+		{"ADMIN_TOKENS=[{name: admin, role: viewer, sha256: " + hash + "}]", `admin.tokens[0].name "admin": set a name`},
 		{"RECEIVER_KEYS=[{project: a, sha256: abc}]", "receiver.keys[0].sha256: want 64 hex digits"},
 		{"RECEIVER_KEYS=[{sha256: " + hash + "}]", "receiver.keys[0].project is empty: name the project"},
 		{"RECEIVER_KEYS=[{project: a, sha256: " + hash + ", min_durability: tape}]",

@@ -18,7 +18,7 @@ type API struct {
 	Metrics  prometheus.Gatherer
 	Ready    func() error      // why the role is not ready; nil: it is
 	Status   func() RoleStatus // of the role, now
-	Token    func() string     // that operations need; empty: they are off
+	Access   *Access           // who may use operations
 	Hosts    []string          // by which the listener is known; "*": any
 }
 
@@ -31,10 +31,21 @@ func (a API) Handler() http.Handler {
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, version.Current()) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Status()) })
 	// A profile costs CPU: for operators.
-	mux.HandleFunc("GET /debug/pprof/", guard(a.Token, pprof.Index))
-	mux.HandleFunc("GET /debug/pprof/profile", guard(a.Token, pprof.Profile))
-	handleOperations(mux, a.Operator, a.Token)
+	mux.HandleFunc("GET /debug/pprof/", a.Access.guard(profile(pprof.Index)))
+	mux.HandleFunc("GET /debug/pprof/profile", a.Access.guard(profile(pprof.Profile)))
+	handleOperations(mux, a.Operator, a.Access)
 	return checkOrigin(mux, a.Hosts)
+}
+
+// profile lets operators through.
+func profile(h http.HandlerFunc) func(http.ResponseWriter, *http.Request, Identity) {
+	return func(w http.ResponseWriter, r *http.Request, id Identity) {
+		if id.Role != RoleOperator {
+			WriteError(w, http.StatusForbidden, "a profile needs a token with the role operator")
+			return
+		}
+		h(w, r)
+	}
 }
 
 // readyz says ok, and then what the operator should look at.

@@ -70,7 +70,7 @@ func TestAPI(t *testing.T) {
 			t.Errorf("%s with %q: WWW-Authenticate %q", tt.path, tt.token, challenge)
 		}
 	}
-	api.Token = func() string { return "" }
+	api.Access = NewAccess(func() string { return "" }, nil)
 	w := get(t, api.Handler(), http.MethodGet, "/v1/dlq", "Bearer ", "")
 	if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "the operators' API is off: set admin.token") {
 		t.Errorf("without a token of its own: %d %s", w.Code, w.Body)
@@ -112,7 +112,7 @@ func TestAnswersOfOperations(t *testing.T) {
 			}
 			return fail
 		}}
-	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { op.serve(w, r, nil) })
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { op.serve(w, r, &Operator{}) })
 	for _, tt := range []struct {
 		name, query string
 		items       []string

@@ -82,7 +82,7 @@ func (op Operation) newItem() any {
 // Local carries out operations on bucket, queue and table themselves.
 func Local(o *Operator) Executor {
 	return func(ctx context.Context, op Operation, params any, out sink) error {
-		return op.run(ctx, o, params, sink{
+		return op.carryOut(ctx, o, params, sink{
 			item: func(item any) error {
 				// As a pointer, as it comes from a server.
 				p := reflect.New(reflect.TypeOf(item))

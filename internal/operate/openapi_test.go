@@ -46,7 +46,7 @@ func TestOpenAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	handleOperations(mux, &Operator{Config: config.Default()}, func() string { return "secret" })
+	handleOperations(mux, &Operator{Config: config.Default()}, NewAccess(func() string { return "secret" }, nil))
 	n := 0
 	for path, methods := range doc.Paths {
 		for method := range methods {

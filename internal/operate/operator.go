@@ -32,6 +32,7 @@ type Operator struct {
 	Peek     func(context.Context) (Queue, error) // as it is now; nil: storage.notify is none
 	Receiver func() (r Receiver, stop func() error, err error)
 	Loader   func(context.Context, pipeline.Spec) (Loader, error)
+	Trail    *Trail // nil: actions are not recorded
 }
 
 // Source reads objects, also the rows of imports that are not valid events.
@@ -80,6 +81,7 @@ type Table interface {
 	Jobs
 	RollupTable
 	Catalogue
+	ActionTable
 	Objects(ctx context.Context, table, first, last string) (map[string]bool, error)
 	FindEvent(ctx context.Context, table string, id pipeline.UUID) ([]clickhouse.Place, error)
 	FindRow(ctx context.Context, table, object string, row uint32) ([]clickhouse.Place, error)

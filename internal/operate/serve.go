@@ -2,43 +2,28 @@ package operate
 
 import (
 	"bufio"
-	"crypto/subtle"
 	"encoding/json"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// handleOperations serves all operations below /v1/, for who has the token.
-func handleOperations(mux *http.ServeMux, o *Operator, token func() string) {
+// handleOperations serves all operations below /v1/, for who has a token.
+func handleOperations(mux *http.ServeMux, o *Operator, access *Access) {
 	for _, op := range Operations() {
 		mux.HandleFunc(op.method+" "+op.path,
-			guard(token, func(w http.ResponseWriter, r *http.Request) { op.serve(w, r, o) }))
+			access.guard(func(w http.ResponseWriter, r *http.Request, id Identity) {
+				if err := id.may(op); err != nil {
+					writeDenied(w, err)
+					return
+				}
+				op.serve(w, r, o)
+			}))
 	}
-	mux.HandleFunc("GET /v1/blobs/{key...}", guard(token, o.serveBlob))
+	mux.HandleFunc("GET /v1/blobs/{key...}",
+		access.guard(func(w http.ResponseWriter, r *http.Request, _ Identity) { o.serveBlob(w, r) }))
 	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, openAPI()) })
-}
-
-// guard lets through who has the admin token.
-func guard(secret func() string, h http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			given = ""
-		}
-		token := secret()
-		switch {
-		case token == "":
-			WriteError(w, http.StatusForbidden, "the operators' API is off: set admin.token or admin.token_file")
-		case subtle.ConstantTimeCompare([]byte(given), []byte(token)) != 1:
-			w.Header().Set("WWW-Authenticate", `Bearer realm="penstock admin"`)
-			WriteError(w, http.StatusUnauthorized, "send the admin token as Authorization: Bearer TOKEN")
-		default:
-			h(w, r)
-		}
-	}
 }
 
 // WriteError answers with an error as JSON.
@@ -84,7 +69,7 @@ func (op Operation) serve(w http.ResponseWriter, r *http.Request, o *Operator) {
 		}
 		return nil
 	}
-	err = op.run(r.Context(), o, params, sink{
+	err = op.carryOut(r.Context(), o, params, sink{
 		item:     func(item any) error { return write(line{Item: item}, false) },
 		progress: func(p progress) { write(line{Progress: &p}, true) },
 	})

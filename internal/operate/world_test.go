@@ -46,6 +46,7 @@ type world struct {
 	kept     []clickhouse.Kept
 	marked   []clickhouse.Redriven
 	jobs     map[string]clickhouse.Job
+	actions  []clickhouse.Action // as they were written
 	statuses map[string]clickhouse.TableStatus
 
 	rollupDays []clickhouse.RollupDay // of every rollup
@@ -441,6 +442,27 @@ func (t table) SaveJob(_ context.Context, j clickhouse.Job) error {
 	return nil
 }
 
+func (t table) SaveActions(_ context.Context, all []clickhouse.Action) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.away["ledger"]; err != nil {
+		return err
+	}
+	t.actions = append(t.actions, all...)
+	return nil
+}
+
+func (t table) Actions(_ context.Context, f clickhouse.ActionFilter, each func(clickhouse.Action) error) error {
+	for _, a := range slices.Backward(t.actions) {
+		if f.Who == "" || a.Who == f.Who {
+			if err := each(a); err != nil {
+				return err
+			}
+		}
+	}
+	return t.away["ledger"]
+}
+
 type fakeQueue struct{ *world }
 
 func (q fakeQueue) Enqueue(_ context.Context, _ pipeline.Spec, n pipeline.Notification, again bool) (bool, error) {
@@ -522,7 +544,7 @@ func (w *world) server(t *testing.T) *httptest.Server {
 
 func (w *world) api() API {
 	return API{Operator: w.operator(), Metrics: prometheus.NewRegistry(), Ready: func() error { return nil },
-		Status: func() RoleStatus { return RoleStatus{Role: "test"} }, Token: func() string { return "secret" },
+		Status: func() RoleStatus { return RoleStatus{Role: "test"} }, Access: NewAccess(func() string { return "secret" }, nil),
 		Hosts: []string{"localhost"}}
 }
 

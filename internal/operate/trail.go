@@ -1,0 +1,269 @@
+package operate
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+)
+
+// Actor is who carries an operation out.
+type Actor struct {
+	Name, Role, Address, Via string
+}
+
+// Ways to carry an operation out.
+const (
+	viaAPI     = "api"
+	viaCommand = "command"
+	ViaConsole = "console"
+)
+
+type actorKey struct{}
+
+// WithActor says who the operations of a context are carried out for.
+func WithActor(ctx context.Context, a Actor) context.Context {
+	return context.WithValue(ctx, actorKey{}, a)
+}
+
+// maxRecord bounds an action's parameters in the trail, in bytes.
+const maxRecord = 32 << 10
+
+// carryOut runs the operation. One that changes something leaves a record before and after it.
+func (op Operation) carryOut(ctx context.Context, o *Operator, params any, out sink) error {
+	if op.method == http.MethodGet || o.Trail == nil {
+		return op.run(ctx, o, params, out)
+	}
+	actor, ok := ctx.Value(actorKey{}).(Actor)
+	if !ok {
+		actor = Actor{Name: userName(), Role: RoleOperator, Via: viaCommand}
+	}
+	a := clickhouse.Action{ID: uuid.New(), Began: time.Now().UTC().Truncate(time.Millisecond), Who: actor.Name,
+		Role: actor.Role, Address: actor.Address, Via: actor.Via, Process: o.Name, Operation: op.Name,
+		Params: recordable(params), Result: "begun"}
+	// Whoever asked may be gone before the action is recorded.
+	record := context.WithoutCancel(ctx)
+	o.Trail.Record(record, a)
+	item := out.item
+	out.item = func(v any) error { a.Items++; return item(v) }
+	err := op.run(ctx, o, params, out)
+	a.Ended, a.Result = time.Now().UTC().Truncate(time.Millisecond), "done"
+	if err != nil {
+		a.Result, a.Error = "failed", err.Error()
+	}
+	o.Trail.Record(record, a)
+	return err
+}
+
+// recordable is what the trail keeps of parameters: of edited payloads their ids.
+func recordable(params any) string {
+	if p, ok := params.(*errorRedrive); ok && len(p.Bodies) > 0 {
+		redrive := *p
+		redrive.Bodies = map[string][]byte{}
+		for id := range p.Bodies {
+			redrive.Bodies[id] = nil
+		}
+		params = &redrive
+	}
+	text, err := json.Marshal(params)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("%q", err.Error())
+	case len(text) > maxRecord:
+		return fmt.Sprintf(`{"cut":%q}`, text[:maxRecord/2])
+	}
+	return string(text)
+}
+
+// userName is who runs a command.
+func userName() string {
+	for _, name := range []string{"SUDO_USER", "USER", "LOGNAME"} {
+		if user := os.Getenv(name); user != "" {
+			return user
+		}
+	}
+	return fmt.Sprintf("uid %d", os.Getuid())
+}
+
+// Trail records what operators do. Records go to a table. While it cannot be reached they wait in a file, so that no
+// action waits for ClickHouse: most are for an outage.
+type Trail struct {
+	table ActionTable
+	path  string
+	log   *slog.Logger
+	mu    sync.Mutex
+	away  time.Time // when the table could not be reached
+}
+
+// ActionTable keeps actions.
+type ActionTable interface {
+	SaveActions(ctx context.Context, all []clickhouse.Action) error
+	Actions(ctx context.Context, f clickhouse.ActionFilter, each func(clickhouse.Action) error) error
+}
+
+// NewTrail records to a table. What it cannot write waits in the file path, which processes may share.
+func NewTrail(table ActionTable, path string, log *slog.Logger) *Trail {
+	return &Trail{table: table, path: path, log: log}
+}
+
+const (
+	trailWait  = 3 * time.Second  // for the table
+	trailEvery = 15 * time.Second // between two looks at the file
+	trailFile  = 16 << 20         // bytes of the file at most
+)
+
+// Record keeps a record as well as it can: in the table, else in the file, and in any case in the log.
+func (t *Trail) Record(ctx context.Context, a clickhouse.Action) {
+	t.log.Info("operator action", "result", a.Result, "operation", a.Operation, "who", a.Who, "via", a.Via,
+		"address", a.Address, "params", a.Params, "items", a.Items, "error", a.Error, "id", a.ID)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err := errors.New("ClickHouse could not be reached a moment ago")
+	if time.Since(t.away) > trailEvery {
+		quick, cancel := context.WithTimeout(ctx, trailWait)
+		defer cancel()
+		if err = t.table.SaveActions(quick, []clickhouse.Action{a}); err == nil {
+			t.Flush(quick) // what a command has left, if no receiver or loader runs here
+			return
+		}
+		t.away = time.Now()
+	}
+	if lost := t.keep(a); lost != nil {
+		t.log.Error("an operator's action is recorded in this log only", "id", a.ID, "error", errors.Join(err, lost))
+	}
+}
+
+// keep appends a record to the file.
+func (t *Trail) keep(a clickhouse.Action) error {
+	if err := os.MkdirAll(filepath.Dir(t.path), 0o700); err != nil {
+		return err
+	}
+	text, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	f, err := t.open(os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() > trailFile {
+		return errors.Join(err, fmt.Errorf("%s has more than %d bytes", t.path, trailFile))
+	}
+	// A line that a crash has cut ends before this one.
+	if _, err := fmt.Fprintf(f, "\n%s\n", text); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// open opens the file for this process alone.
+func (t *Trail) open(flag int) (*os.File, error) {
+	f, err := os.OpenFile(t.path, os.O_RDWR|os.O_APPEND|flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Run writes waiting records to the table until ctx ends. A nil trail has none.
+func (t *Trail) Run(ctx context.Context) {
+	for t != nil && ctx.Err() == nil {
+		if err := t.Flush(ctx); err != nil && ctx.Err() == nil {
+			t.log.Warn("records of operators' actions wait on disk", "file", t.path, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(trailEvery):
+		}
+	}
+}
+
+// Flush writes waiting records to the table once.
+func (t *Trail) Flush(ctx context.Context) error {
+	if info, err := os.Stat(t.path); err != nil || info.Size() == 0 {
+		return nil
+	}
+	f, err := t.open(0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var all []clickhouse.Action
+	lines := bufio.NewReader(f)
+	for {
+		text, err := lines.ReadBytes('\n')
+		if err == nil {
+			var a clickhouse.Action
+			// A line that a crash cut in the middle, or that no longer fits, is in the log.
+			if json.Unmarshal(bytes.TrimSpace(text), &a) == nil {
+				all = append(all, a)
+			}
+			continue
+		}
+		if !errors.Is(err, io.EOF) {
+			return err
+		}
+		break
+	}
+	if len(all) > 0 {
+		quick, cancel := context.WithTimeout(ctx, trailWait)
+		defer cancel()
+		if err := t.table.SaveActions(quick, all); err != nil {
+			return err
+		}
+	}
+	return f.Truncate(0)
+}
+
+// auditParams choose actions.
+type auditParams struct {
+	Since     string `json:"since" param:"since" default:"168h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Until     string `json:"until" param:"until" default:"now" usage:"end of the time range"`
+	Who       string `json:"who,omitempty" param:"who" usage:"only actions of this token or user"`
+	Operation string `json:"operation,omitempty" param:"operation" usage:"only actions of this command, as \"errors redrive\""`
+	Limit     int    `json:"limit" param:"limit" default:"100" usage:"at most this number, newest first; 0: all"`
+}
+
+func auditOperation() Operation {
+	return Operation{
+		Name: "audit", method: http.MethodGet, path: "/v1/audit", params: &auditParams{}, item: clickhouse.Action{},
+		Short: "list what operators did, newest first",
+		About: "Every action of the console, of the operators' API and of a command that changes something is\n" +
+			"recorded in the table audit, when it begins and when it ends.",
+		header: []string{"BEGAN", "WHO", "VIA", "RESULT", ">ITEMS", "OPERATION", "PARAMETERS"},
+		row: rows(func(a *clickhouse.Action) []string {
+			params := a.Params
+			if a.Error != "" {
+				params += " " + a.Error
+			}
+			return []string{a.Began.Format(time.RFC3339), a.Who, a.Via, a.Result, fmt.Sprint(a.Items), a.Operation, params}
+		}),
+		run: runs(func(ctx context.Context, o *Operator, p *auditParams, out sink) error {
+			span, err := parseSpan(p.Since, p.Until)
+			if err != nil {
+				return err
+			}
+			f := clickhouse.ActionFilter{From: span.From, To: span.To, Who: p.Who, Operation: p.Operation, Limit: p.Limit}
+			return o.Table.Actions(ctx, f, func(a clickhouse.Action) error { return out.item(a) })
+		}),
+	}
+}
