@@ -27,7 +27,7 @@ var errUsage = errors.New("usage")
 
 func main() {
 	// A second signal, while the first is being obeyed, ends at once.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	// Commands print what clients sent. It must not reach a terminal as commands to that.
 	err := run(ctx, streams{show.Plain(os.Stdout), os.Stderr}, os.Args[1:])
@@ -113,6 +113,13 @@ func newRoot(s streams) *cobra.Command {
 	root.InitDefaultVersionFlag()
 	root.Flags().Lookup("version").Usage = "print version and commit"
 	describeFlags(root)
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+		if !isService(cmd) && !signal.Ignored(syscall.SIGHUP) { // a terminal that closes ends its commands
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+			context.AfterFunc(ctx, stop)
+			cmd.SetContext(ctx)
+		}
+	}
 	return root
 }
 

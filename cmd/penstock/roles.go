@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -17,7 +19,7 @@ import (
 )
 
 func receiveCommand() *cobra.Command {
-	return role("receive", "Receive events over HTTP and store them as objects",
+	return service("receive", "Receive events over HTTP and store them as objects",
 		"Receives events over HTTP (POST /v1/events and the routes of other SDKs), and stores each batch as\n"+
 			"an object. On SIGTERM it rejects new events, stores the events that it has, and exits.",
 		func(cmd *cobra.Command, _ string, cfg config.Config, log *slog.Logger) error {
@@ -30,7 +32,7 @@ func receiveCommand() *cobra.Command {
 }
 
 func loadCommand() *cobra.Command {
-	return role("load", "Load objects into ClickHouse as notifications arrive",
+	return service("load", "Load objects into ClickHouse as notifications arrive",
 		"Receives notifications from the queue and loads the objects that they name into ClickHouse.\n"+
 			"On SIGTERM it finishes the loads that it has begun, and exits.",
 		func(cmd *cobra.Command, path string, cfg config.Config, log *slog.Logger) error {
@@ -75,6 +77,33 @@ func loadAloneCommand() *cobra.Command {
 	cmd.Flags().StringVar(&name, "pipeline", "", "`name` of the object's pipeline")
 	cmd.Hidden = true
 	return cmd
+}
+
+// service makes the command of a role that runs until it is stopped.
+func service(name, short, long string,
+	run func(cmd *cobra.Command, path string, cfg config.Config, log *slog.Logger) error) *cobra.Command {
+	cmd := role(name, short, long,
+		func(cmd *cobra.Command, path string, cfg config.Config, log *slog.Logger) error {
+			defer logHangups(log)()
+			return run(cmd, path, cfg, log)
+		})
+	cmd.Annotations = map[string]string{"service": ""}
+	return cmd
+}
+
+func isService(cmd *cobra.Command) bool { _, ok := cmd.Annotations["service"]; return ok }
+
+// logHangups keeps SIGHUP, which asks a service to reload, from stopping one: what can be reloaded is anyway.
+func logHangups(log *slog.Logger) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		for range hangups {
+			log.Info("SIGHUP ignored: the projects file and certificates are re-read whenever they change; " +
+				"other changes need a restart")
+		}
+	}()
+	return func() { signal.Stop(hangups); close(hangups) }
 }
 
 // role makes a command that works with a configuration and has no other flags.

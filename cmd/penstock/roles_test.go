@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,11 +48,25 @@ func TestLogOfARole(t *testing.T) {
 	var log output
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, streams{io.Discard, &log}, []string{"receive"}) }()
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(log.String(), "bucket cannot be used"); {
-		if time.Now().After(end) {
-			t.Fatalf("no warning about the bucket in\n%s", &log)
+	await := func(text string) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); !strings.Contains(log.String(), text); {
+			if time.Now().After(end) {
+				t.Fatalf("no %q in\n%s", text, &log)
+			}
+			time.Sleep(10 * time.Millisecond)
 		}
-		time.Sleep(10 * time.Millisecond)
+	}
+	await("bucket cannot be used")
+	// SIGHUP does not stop it.
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	await("SIGHUP ignored")
+	select {
+	case err := <-done:
+		t.Fatalf("SIGHUP ended the receiver: %v\n%s", err, &log)
+	case <-time.After(100 * time.Millisecond):
 	}
 	cancel()
 	if err := <-done; err != nil {
