@@ -306,8 +306,9 @@ func lockFolder(dir string) (unlock func(), err error) {
 	return func() { d.Close() }, nil
 }
 
-// replaceFile puts a file in the place of another: readers see the one or the
-// other as a whole. The new file has the mode, owner and group of the old one, whose stat is old; nil: there is none.
+// replaceFile puts a file in the place of another: readers see one or the other as a whole. The new file has the mode,
+// owner and group of the old one, whose stat is old. Without an old one (nil), it has owner and group of its folder, so
+// that a command run by root makes a file that the receivers' user can read.
 func replaceFile(path string, text []byte, old os.FileInfo) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
@@ -317,6 +318,8 @@ func replaceFile(path string, text []byte, old os.FileInfo) error {
 	if old != nil {
 		mode = old.Mode().Perm()
 		err = keepOwner(f, path, old)
+	} else if os.Geteuid() == 0 {
+		err = ownerOfFolder(f, filepath.Dir(path))
 	}
 	if err == nil {
 		_, err = f.Write(text)
@@ -327,6 +330,17 @@ func replaceFile(path string, text []byte, old os.FileInfo) error {
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+func ownerOfFolder(f *os.File, dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return f.Chown(int(stat.Uid), int(stat.Gid))
 	}
 	return nil
 }

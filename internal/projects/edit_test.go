@@ -162,28 +162,58 @@ func TestEditKeepsOwner(t *testing.T) {
 	if err := os.WriteFile(path, []byte(game), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// Root may give a file to anybody, another user to each of its groups.
-	want := [2]int{os.Getuid(), os.Getgid()}
-	if groups, err := os.Getgroups(); err == nil && len(groups) > 0 {
-		want[1] = groups[len(groups)-1]
-	}
-	if os.Getuid() == 0 {
-		want = [2]int{65534, 65533}
-	}
+	want := anotherOwner()
 	if err := errors.Join(os.Chown(path, want[0], want[1]), os.Chmod(path, 0o640)); err != nil {
 		t.Fatal(err)
 	}
 	if err := Edit(path, func(d *Doc) error { _, err := d.Remove("game", "ci"); return err }); err != nil {
 		t.Fatal(err)
 	}
+	if got, mode := ownerOf(t, path); got != want || mode != 0o640 {
+		t.Errorf("user and group %v, mode %v; want %v, 0640", got, mode, want)
+	}
+}
+
+// A new file that root makes belongs to the owner of its folder, who runs the receivers.
+func TestNewFileOfRoot(t *testing.T) {
+	dir := t.TempDir()
+	want := [2]int{os.Getuid(), os.Getgid()}
+	if os.Getuid() == 0 {
+		want = anotherOwner()
+	}
+	if err := os.Chown(dir, want[0], want[1]); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "projects.yaml")
+	add := func(d *Doc) error { _, err := d.Add("game", Key{SHA256: strings.Repeat("ab", 32)}); return err }
+	if err := Edit(path, add); err != nil {
+		t.Fatal(err)
+	}
+	if got, mode := ownerOf(t, path); got != want || mode != 0o600 {
+		t.Errorf("user and group %v, mode %v; want %v, 0600", got, mode, want)
+	}
+}
+
+// anotherOwner is a user and group to give a file to: root may choose anybody, another user one of its groups.
+func anotherOwner() [2]int {
+	if os.Getuid() == 0 {
+		return [2]int{65534, 65533}
+	}
+	own := [2]int{os.Getuid(), os.Getgid()}
+	if groups, err := os.Getgroups(); err == nil && len(groups) > 0 {
+		own[1] = groups[len(groups)-1]
+	}
+	return own
+}
+
+func ownerOf(t *testing.T, path string) (owner [2]int, mode os.FileMode) {
+	t.Helper()
 	info, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stat := info.Sys().(*syscall.Stat_t)
-	if got := [2]int{int(stat.Uid), int(stat.Gid)}; got != want || info.Mode().Perm() != 0o640 {
-		t.Errorf("user and group %v, mode %v; want %v, 0640", got, info.Mode(), want)
-	}
+	return [2]int{int(stat.Uid), int(stat.Gid)}, info.Mode().Perm()
 }
 
 // forbidden is a file that the process may not give away.

@@ -38,7 +38,7 @@ const pollEvery = time.Second
 func Open(path string, r *receiver.Receiver, log *slog.Logger, reg prometheus.Registerer) (*Watcher, error) {
 	p := &Watcher{path: path, receiver: r, log: log,
 		invalid: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_receiver_projects_invalid",
-			Help: "1 while the projects file cannot be used and what it said before is in force."}),
+			Help: "1 while the projects file cannot be used. The previous projects stay in use."}),
 		reads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_projects_reads_total",
 			Help: "Reads of the projects file after it changed, by result: ok or invalid."}, []string{"result"}),
 	}
