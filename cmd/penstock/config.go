@@ -36,7 +36,7 @@ func configCheckCommand() *cobra.Command {
 			return printConfig(cmd, cmp.Or(file, "no file"), sources.Values(cfg), changed, asJSON)
 		}})
 	configFlag(cmd.Flags(), &path)
-	cmd.Flags().BoolVar(&changed, "changed", false, "print only values that are not defaults")
+	cmd.Flags().BoolVar(&changed, "changed", false, "print only values that the file or a variable sets")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one line per value")
 	return cmd
 }

@@ -11,8 +11,8 @@ import (
 	"reflect"
 )
 
-// Config is the one file of all roles. Tags: default (none: empty), doc, enum (the only values), min (of a number;
-// none: more than 0), secret (never shown), example (of a list's item).
+// Config is the one file of all roles. Tags: default (none: empty), doc, enum (the only values), also (other spellings
+// of them), min (of a number; none: more than 0), secret (never shown), example (of a list's item).
 type Config struct {
 	Process    Process    `yaml:"process" doc:"All roles."`
 	Admin      Admin      `yaml:"admin" doc:"The listener for operators: /livez, /readyz, /metrics, /version, /status and the operators' API. Clients must not reach it. Give each role on a machine a separate address."`
@@ -33,7 +33,7 @@ type Config struct {
 // Process is what all roles share.
 type Process struct {
 	Drain     Duration `yaml:"drain" default:"30s" doc:"Time to finish after SIGTERM. Batches that are not stored then stay on disk for the next start."`
-	LogLevel  string   `yaml:"log_level" default:"info" enum:"debug info warn error" doc:"Least level that is logged."`
+	LogLevel  string   `yaml:"log_level" default:"info" enum:"debug info warn error" also:"DEBUG INFO WARN ERROR" doc:"Least level that is logged."`
 	LogFormat string   `yaml:"log_format" default:"text" enum:"text json" doc:"Format of log lines on standard error."`
 }
 
@@ -95,7 +95,7 @@ type Key struct {
 // Batcher is the write-ahead log and what makes objects of it.
 type Batcher struct {
 	Dir           string   `yaml:"dir" default:"penstock-data" doc:"Folder of the WAL, on a local disk. Each receiver needs a separate one."`
-	Format        string   `yaml:"format" default:"parquet" enum:"parquet ndjson" doc:"Format of objects. NDJSON is compressed with zstd."`
+	Format        string   `yaml:"format" default:"parquet" enum:"parquet ndjson" also:"ndjson.zst" doc:"Format of objects. NDJSON is compressed with zstd."`
 	RollAge       Duration `yaml:"roll_age" default:"90s" doc:"A batch becomes an object at this age,"`
 	RollBytes     Size     `yaml:"roll_bytes" default:"64MiB" doc:"or when its object is estimated at this size,"`
 	RollRows      int64    `yaml:"roll_rows" default:"2000000" doc:"or with this number of events."`

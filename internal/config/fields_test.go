@@ -184,7 +184,8 @@ func TestSchemaAgreesWithTheProgram(t *testing.T) {
 		"batcher: {roll_age: 5s}", "batcher: {roll_age: 1h30m}", "batcher: {roll_age: 5}", "batcher: {roll_age: [5s]}",
 		"batcher: {max_disk: 9GiB}", "batcher: {max_disk: 9 GiB}", "batcher: {max_disk: 9GB}", "batcher: {max_disk: 9000000000}",
 		"batcher: {uploads: 3}", "batcher: {uploads: 1.5}", "batcher: {uploads: many}", "batcher: {uploads: 0}",
-		"batcher: {format: ndjson}", "batcher: {format: csv}", "storage: {path_style: false}", "storage: {path_style: 1}",
+		"batcher: {format: ndjson}", "batcher: {format: ndjson.zst}", "batcher: {format: csv}", "process: {log_level: INFO}",
+		"storage: {path_style: false}", "storage: {path_style: 1}",
 		"clickhouse: {addresses: ['a:1', 'b:2']}", "clickhouse: {addresses: {a: 1}}",
 		"clickhouse: {columns: [{name: level, type: Int64}]}", "clickhouse: {columns: [{nme: level}]}",
 		"clickhouse: {tls: false}", "clickhouse: {tls: {ca: [x]}}", "clickhouse: {tls: {enabled: true}}",
@@ -203,6 +204,7 @@ func TestSchemaAgreesWithTheProgram(t *testing.T) {
 		cfg := Default()
 		byProgram := ParseStrict("", []byte(text), nil, &cfg)
 		if byProgram == nil {
+			cfg.simplify()
 			byProgram = cfg.check(nil)
 		}
 		if (bySchema == nil) != (byProgram == nil) {

@@ -58,11 +58,16 @@ func load(path string, env map[string]string) (Config, Sources, error) {
 	if err := overrideConfig(env, &cfg, sources); err != nil {
 		return cfg, sources, err
 	}
-	cfg.Process.LogLevel = strings.ToLower(cfg.Process.LogLevel)
-	if cfg.Batcher.Format == string(pipeline.NDJSON) { // the extension of its objects
-		cfg.Batcher.Format = "ndjson"
-	}
+	cfg.simplify()
 	return cfg, sources, cfg.check(sources)
+}
+
+// simplify replaces other spellings of a value, which the tag "also" lists.
+func (c *Config) simplify() {
+	c.Process.LogLevel = strings.ToLower(c.Process.LogLevel)
+	if c.Batcher.Format == string(pipeline.NDJSON) { // the extension of its objects
+		c.Batcher.Format = "ndjson"
+	}
 }
 
 // unreadable says what to do about a file that cannot be read.

@@ -59,7 +59,7 @@ func ofKind(t reflect.Type, tag reflect.StructTag) map[string]any {
 		return orReference(map[string]any{"type": "number"})
 	case reflect.String:
 		if known := tag.Get("enum"); known != "" {
-			return orReference(map[string]any{"enum": strings.Fields(known)})
+			return orReference(map[string]any{"enum": strings.Fields(known + " " + tag.Get("also"))})
 		}
 		return map[string]any{"type": "string"}
 	}

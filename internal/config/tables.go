@@ -20,7 +20,7 @@ func (c *Config) TableColumns() ([]clickhouse.Column, error) {
 			return nil, fmt.Errorf("clickhouse.columns[%d]: %w", i, err)
 		}
 		if slices.ContainsFunc(columns, func(c clickhouse.Column) bool { return c.Name == made.Name }) {
-			return nil, fmt.Errorf("clickhouse.columns[%d]: %s is there twice", i, made.Name)
+			return nil, fmt.Errorf("clickhouse.columns[%d]: the name %q is used twice", i, made.Name)
 		}
 		columns = append(columns, made)
 	}

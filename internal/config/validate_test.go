@@ -58,7 +58,7 @@ func TestWrongValues(t *testing.T) {
 		{"CLICKHOUSE_COLUMNS=[{name: a, path: b..c, type: String}]", "clickhouse.columns[0]: path"},
 		{"CLICKHOUSE_COLUMNS=[{name: a, type: Int8}]", "clickhouse.columns[0]: type"},
 		{"CLICKHOUSE_COLUMNS=[{name: a, type: UUID}, {name: a, type: UUID}]",
-			"clickhouse.columns[1]: a is there twice (from PENSTOCK_CLICKHOUSE_COLUMNS)"},
+			"clickhouse.columns[1]: the name \"a\" is used twice (from PENSTOCK_CLICKHOUSE_COLUMNS)"},
 		{"LLM_PRICES=[{input: 1}]", "llm.prices[0]"},
 		{"LLM_PRICES=[{model: a, input: -1}]", "llm.prices[0], of a"},
 		{"LLM_PRICES=[{model: a}, {model: a}]", "llm.prices[1]: a of provider"},
