@@ -31,6 +31,7 @@ import (
 	"github.com/penstock/penstock/internal/outagelog"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // Store is where objects go. Put keeps an object that is already there under
@@ -194,8 +195,8 @@ func (b *Batcher) Run(ctx context.Context) error {
 			b.spec.Name, b.gathered, b.failing)
 	}
 	if b.waiting > 0 {
-		return fmt.Errorf("%s: drain: %d batches are not in the bucket yet (%s); they stay in %s for the next start",
-			b.spec.Name, b.waiting, b.trouble(), b.opts.Dir)
+		return fmt.Errorf("%s: drain: %s not in the bucket yet (%s); the next start uploads what is in %s",
+			b.spec.Name, show.Plural(b.waiting, "batch"), b.trouble(), b.opts.Dir)
 	}
 	return nil
 }

@@ -97,8 +97,8 @@ func (q *request) make(e *pipeline.Event, size int) error {
 	e.Properties = row
 	if q.scan.Dotted() {
 		if path := jsonscan.SharedPath(row); path != nil {
-			return errcode.DuplicateKey.Errorf("the path %.200q is there twice, for keys are joined by dots where "+
-				"properties are stored: give one of them another name", path)
+			return errcode.DuplicateKey.Errorf("two properties have the path %.200q, because keys are stored joined "+
+				"by dots; rename one of them", path)
 		}
 	}
 	return q.conform(e)

@@ -13,7 +13,7 @@ import (
 func TestNames(t *testing.T) {
 	r, s := withProjects(t, nil, Project{Names: []string{"a", "llm_*"}})
 	a := sendFile(t, r, one+"\n"+`{"name":"b"}`+"\n"+`{"name":"llm_call"}`)
-	if a.Accepted != 2 || a.Codes() != "1:name_not_allowed" || !strings.Contains(a.Errors[0].Message, `its names are a, llm_*`) {
+	if a.Accepted != 2 || a.Codes() != "1:name_not_allowed" || !strings.Contains(a.Errors[0].Message, `it accepts a, llm_*`) {
 		t.Errorf("%+v", a)
 	}
 	if len(s.Failures) != 1 || s.Failures[0].Code != "name_not_allowed" || string(s.Failures[0].Raw) != `{"name":"b"}` {

@@ -157,7 +157,7 @@ func (q *request) settings(e *pipeline.Event, size int) (rules *document.Redacti
 	case t == nil:
 		return nil, nil
 	case !t.Accepts(e.Name):
-		return nil, errcode.NameNotAllowed.Errorf("project %.100q takes no events named %.100q: its names are %s",
+		return nil, errcode.NameNotAllowed.Errorf("project %.100q does not accept the event name %.100q; it accepts %s",
 			q.project, e.Name, list(t.Names))
 	case t.SampledOut(e.Name, e.ID[:], e.SessionID, e.UserID):
 		return nil, errSampled

@@ -235,7 +235,7 @@ func setupColumns(ctx context.Context, columns []clickhouse.Column, db *clickhou
 			"them are slow. Watch: SELECT command, parts_to_do, latest_fail_reason FROM system.mutations WHERE NOT is_done\n",
 			table, left, parts)
 	case parts > 0:
-		_, err = fmt.Fprintf(w, "columns        ok  %s: written into %s\n", table, show.Plural(int(parts), "older part"))
+		_, err = fmt.Fprintf(w, "columns        ok  %s: written into %s\n", table, show.Plural(parts, "older part"))
 	}
 	return err
 }

@@ -184,7 +184,7 @@ func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error)
 		}
 		stands := f.Root().Column(c.name)
 		if stands.Index() != leaf.ColumnIndex {
-			return nil, fmt.Errorf("open parquet: column %q is there twice", c.name)
+			return nil, fmt.Errorf("open parquet: two columns are named %q", c.name)
 		}
 		if err := checkColumn(f, r, size, stands, &open); err != nil {
 			return nil, fmt.Errorf("open parquet: column %q: %w", c.name, err)

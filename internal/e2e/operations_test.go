@@ -472,7 +472,7 @@ func TestAdminAPI(t *testing.T) {
 		{[]string{"errors", "redrive", "--all", "--through", `echo '{"name":"mended"}'`}, "accepted"},
 		{[]string{"dlq", "list"}, "0 dead letters"},
 		{[]string{"dlq", "rebuild"}, "0 dead letters in the stream"},
-		{[]string{"reingest", a.Object, "--replace"}, "loaded 1 objects, 2 rows"},
+		{[]string{"reingest", a.Object, "--replace"}, "loaded 1 object, 2 rows"},
 	} {
 		if out := remote(tt.args...); !strings.Contains(out, tt.want) {
 			t.Errorf("penstock %v: %s\nwant %q", tt.args, out, tt.want)

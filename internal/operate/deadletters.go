@@ -161,15 +161,15 @@ func showLetters(ctx context.Context, o *Operator, f *letterFilter, out sink) er
 
 func printLetter(w io.Writer, d *letterDetail) error {
 	fmt.Fprintf(w,
-		"key       %s\ncode      %s\nreason    %s\nattempts  %d, of which %d failed through its own fault\nfirst     "+
+		"key       %s\ncode      %s\nreason    %s\nattempts  %d, of which %d failed because of the object\nfirst     "+
 			"%s\nlast      %s\ntoken     %s\n",
 		d.Key, d.Code, d.Reason, d.Attempts, d.DeadLetter.Failures, d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339),
 		d.Token)
 	if d.Object == nil {
-		fmt.Fprintln(w, "object    the bucket has it no more")
+		fmt.Fprintln(w, "object    not in the bucket any more")
 	} else {
-		fmt.Fprintf(w, "object    %d bytes, %d rows, stored %s, etag %s\n", d.Object.Bytes, d.Object.Rows,
-			d.Object.Stored.Format(time.RFC3339), d.Object.ETag)
+		fmt.Fprintf(w, "object    %s, %s, stored %s, etag %s\n", show.Plural(d.Object.Bytes, "byte"),
+			show.Plural(d.Object.Rows, "row"), d.Object.Stored.Format(time.RFC3339), d.Object.ETag)
 	}
 	for _, k := range d.Failures {
 		fmt.Fprintf(w, "failure   %s %s: %s\n", k.Time.Format(time.RFC3339), k.Code, k.Message)
@@ -273,7 +273,8 @@ func ConfirmDrop(ctx context.Context, ex Executor, params any, answers io.Reader
 	for _, k := range keys[:min(len(keys), 10)] {
 		fmt.Fprintln(to, " ", k)
 	}
-	fmt.Fprintf(to, "Drop these %d objects? They stay in the bucket, and will not be loaded. Type yes: ", len(keys))
+	fmt.Fprintf(to, "This drops %s: kept in the bucket, never loaded. Type yes to continue: ",
+		show.Plural(len(keys), "object"))
 	answer, _ := bufio.NewReader(answers).ReadString('\n')
 	if strings.TrimSpace(answer) != "yes" {
 		return errors.New("nothing was dropped")

@@ -85,8 +85,8 @@ func TestShowLetters(t *testing.T) {
 	var text bytes.Buffer
 	for i, want := range []string{
 		"key       " + key(0) + "\ncode      object_damaged\nreason    reason object_damaged\n" +
-			"attempts  4, of which 3 failed through its own fault\n",
-		"object    the bucket has it no more\n",
+			"attempts  4, of which 3 failed because of the object\n",
+		"object    not in the bucket any more\n",
 	} {
 		text.Reset()
 		if err := printLetter(&text, &got[i]); err != nil || !strings.Contains(text.String(), want) {
@@ -174,7 +174,7 @@ func TestConfirmDrop(t *testing.T) {
 		if err == nil && (!slices.Equal(p.Keys, tt.keys) || !p.Yes) {
 			t.Errorf("%+v, answer %q: %+v is dropped, want %q", tt.params, tt.answer, p, tt.keys)
 		}
-		if tt.answer == "yes" && (!strings.Contains(asked.String(), "Drop these 3 objects?") ||
+		if tt.answer == "yes" && (!strings.Contains(asked.String(), "This drops 3 objects: ") ||
 			!strings.Contains(asked.String(), key(0))) {
 			t.Errorf("asked %s", &asked)
 		}

@@ -171,8 +171,8 @@ func showErrors(ctx context.Context, o *Operator, p *errorFilter, out sink) erro
 		return out.item(d)
 	})
 	if err == nil && n < len(f.IDs) {
-		err = fmt.Errorf("%d of the %d failures are not in the table (they come with the next roll of the errors pipeline)",
-			len(f.IDs)-n, len(f.IDs))
+		err = fmt.Errorf("%d of %s not found in the table; a new failure appears after the next roll of the errors pipeline",
+			len(f.IDs)-n, show.Plural(len(f.IDs), "failure"))
 	}
 	return err
 }
@@ -239,10 +239,10 @@ func printError(w io.Writer, d *errorDetail) error {
 	fmt.Fprintf(w, "metadata    %s\nclient      %s\nin          %s row %d\n", d.Properties, d.Context, d.Kept.Object,
 		d.Row)
 	if utf8.Valid(d.Raw) && !bytes.ContainsRune(d.Raw, 0) {
-		fmt.Fprintf(w, "raw         %d bytes:\n%s\n\n", len(d.Raw), d.Raw)
+		fmt.Fprintf(w, "raw         %s:\n%s\n\n", show.Plural(len(d.Raw), "byte"), d.Raw)
 	} else {
-		fmt.Fprintf(w, "raw         %d bytes, not text (--raw prints them as they are); as quoted text:\n%s\n\n", len(d.Raw),
-			strconv.QuoteToASCII(string(d.Raw)))
+		fmt.Fprintf(w, "raw         %s, not text (--raw prints them as they are); as quoted text:\n%s\n\n",
+			show.Plural(len(d.Raw), "byte"), strconv.QuoteToASCII(string(d.Raw)))
 	}
 	return nil
 }

@@ -104,7 +104,7 @@ func TestShowErrors(t *testing.T) {
 	_, err := do[errorDetail](t, Local(w.operator()), "errors show", func(p any) {
 		p.(*errorFilter).IDs = []string{pipeline.NewUUIDv7(1).String()}
 	})
-	wantError(t, err, "1 of the 1 failures are not in the table", "an id that is not there")
+	wantError(t, err, "1 of 1 failure not found in the table", "an id that is not there")
 }
 
 func TestPrintError(t *testing.T) {
@@ -113,7 +113,7 @@ func TestPrintError(t *testing.T) {
 		Project: "p", Object: "errors/x", Row: 3}, Properties: []byte("{}"), Context: []byte("{}")}
 	for raw, want := range map[string]string{
 		"text":   "raw         4 bytes:\ntext\n",
-		"\xff":   `raw         1 bytes, not text (--raw prints them as they are); as quoted text:` + "\n" + `"\xff"`,
+		"\xff":   `raw         1 byte, not text (--raw prints them as they are); as quoted text:` + "\n" + `"\xff"`,
 		"a\x00b": `"a\x00b"`,
 	} {
 		d.Raw = []byte(raw)

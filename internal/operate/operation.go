@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/penstock/penstock/internal/show"
 )
 
 // Operation is one thing that an operator does: a subcommand here, a path of
@@ -72,9 +74,9 @@ func (p progress) String() string {
 	}
 	switch {
 	case p.TotalObjects > 0:
-		fmt.Fprintf(&b, "%d of %d objects, %d rows", p.Objects, p.TotalObjects, p.Rows)
+		fmt.Fprintf(&b, "%d of %s, %s", p.Objects, show.Plural(p.TotalObjects, "object"), show.Plural(p.Rows, "row"))
 	case p.Objects > 0:
-		fmt.Fprintf(&b, "%d objects", p.Objects)
+		b.WriteString(show.Plural(p.Objects, "object"))
 	}
 	if p.Rows > 0 && p.Seconds > 0 {
 		fmt.Fprintf(&b, ", %.0f rows/s", float64(p.Rows)/p.Seconds)

@@ -52,11 +52,7 @@ func propertyOperations() []Operation {
 				return "fine"
 			},
 			sum: func(w io.Writer, n map[string]int) {
-				properties := fmt.Sprintf("%d properties", n[""])
-				if n[""] == 1 {
-					properties = "1 property"
-				}
-				fmt.Fprintf(w, "%s, %s\n", properties, show.Plural(n["warned"], "warning"))
+				fmt.Fprintf(w, "%s, %s\n", show.Plural(n[""], "property"), show.Plural(n["warned"], "warning"))
 			},
 			run: runs(func(ctx context.Context, o *Operator, f *propertyFilter, out sink) error {
 				return o.Table.Properties(ctx, f.Project, f.Name, func(p clickhouse.Property) error {

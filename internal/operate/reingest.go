@@ -89,7 +89,7 @@ func printReingest(w io.Writer, l *reingestLine) error {
 		return err
 	}
 	if l.Resumed != nil {
-		fmt.Fprintf(w, "going on with the run that began at %s and was interrupted (--anew begins anew)\n",
+		fmt.Fprintf(w, "continuing the interrupted run that began at %s (--anew starts from the beginning)\n",
 			l.Resumed.Format(time.RFC3339))
 		if l.Plan == nil && l.Loaded == nil {
 			return nil
@@ -97,19 +97,20 @@ func printReingest(w io.Writer, l *reingestLine) error {
 	}
 	for _, a := range actions {
 		if t := l.Plan[a.action]; t != nil {
-			rows := fmt.Sprintf("%d rows", t.Rows)
+			rows := show.Plural(t.Rows, "row")
 			if !l.DryRun && t.Rows == 0 {
 				rows = "rows not counted"
 			}
-			fmt.Fprintf(w, "%8d objects, %d bytes, %s: %s\n", t.Objects, t.Bytes, rows, a.text)
+			fmt.Fprintf(w, "%16s, %s, %s: %s\n", show.Plural(t.Objects, "object"), show.Plural(t.Bytes, "byte"), rows, a.text)
 		}
 	}
 	if len(l.Plan) == 0 {
 		fmt.Fprintln(w, "no object matches")
 	}
 	if l.Loaded != nil {
-		fmt.Fprintf(w, "loaded %d objects, %d rows (%d refused) in %.1f s, %.0f rows/s; %d failed\n",
-			l.Loaded.Objects, l.Loaded.Rows, l.Refused, l.Seconds, float64(l.Loaded.Rows)/max(l.Seconds, 0.001), l.Failed)
+		fmt.Fprintf(w, "loaded %s, %s (%d refused) in %.1f s, %.0f rows/s; %d failed\n",
+			show.Plural(l.Loaded.Objects, "object"), show.Plural(l.Loaded.Rows, "row"), l.Refused, l.Seconds,
+			float64(l.Loaded.Rows)/max(l.Seconds, 0.001), l.Failed)
 	}
 	return nil
 }
@@ -207,7 +208,7 @@ func runReingest(ctx context.Context, o *Operator, p *reingestParams, out sink) 
 		return err
 	}
 	if r.failed > 0 {
-		return fmt.Errorf("%s could not be loaded: see above", show.Plural(int(r.failed), "object"))
+		return fmt.Errorf("%s could not be loaded: see above", show.Plural(r.failed, "object"))
 	}
 	return nil
 }
@@ -239,8 +240,8 @@ func (r *reingest) carryOut(ctx context.Context) error {
 			if r.relative {
 				same += fmt.Sprintf(" with --since %s --until %s", r.p.Since, r.p.Until)
 			}
-			return fmt.Errorf("interrupted after %d objects and %d rows; nothing is double or lost, and %s "+
-				"goes on from here", r.done.Objects, r.done.Rows, same)
+			return fmt.Errorf("interrupted after %s and %s; nothing is double or lost, and %s continues from here",
+				show.Plural(r.done.Objects, "object"), show.Plural(r.done.Rows, "row"), same)
 		}
 		return err
 	}

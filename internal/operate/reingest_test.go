@@ -175,7 +175,7 @@ func TestReingestGoesOn(t *testing.T) {
 	op, p := Find("reingest"), &reingestParams{Since: "2026-11-22", Until: "2026-11-23", Pipeline: "events", Replace: true,
 		Parallel: 1}
 	err := op.run(ctx, w.operator(), p, sink{item: func(any) error { return nil }, progress: func(progress) {}})
-	wantError(t, err, "interrupted after 1 objects and 1 rows; nothing is double or lost", "reingest")
+	wantError(t, err, "interrupted after 1 object and 1 row; nothing is double or lost", "reingest")
 	job := w.jobs[p.selection()]
 	if job.ID == "" || job.Finished {
 		t.Fatalf("the job is %+v", job)
@@ -270,13 +270,13 @@ func TestPrintReingest(t *testing.T) {
 	}{
 		{reingestLine{Key: "k", Error: "why"}, "failed  k: why\n"},
 		{reingestLine{Resumed: &began},
-			"going on with the run that began at 2026-11-22T01:02:03Z and was interrupted (--anew begins anew)\n"},
+			"continuing the interrupted run that began at 2026-11-22T01:02:03Z (--anew starts from the beginning)\n"},
 		{reingestLine{}, "no object matches\n"},
 		{reingestLine{Plan: plan, DryRun: true},
-			"       3 objects, 50 bytes, 0 rows: not loaded: to load\n       1 objects, 100 bytes, 2 rows: loaded: left alone\n"},
+			"       3 objects, 50 bytes, 0 rows: not loaded: to load\n        1 object, 100 bytes, 2 rows: loaded: left alone\n"},
 		{reingestLine{Plan: plan, Loaded: &tally{Objects: 3, Rows: 30}, Refused: 1, Failed: 2, Seconds: 2},
 			"       3 objects, 50 bytes, rows not counted: not loaded: to load\n" +
-				"       1 objects, 100 bytes, 2 rows: loaded: left alone\n" +
+				"        1 object, 100 bytes, 2 rows: loaded: left alone\n" +
 				"loaded 3 objects, 30 rows (1 refused) in 2.0 s, 15 rows/s; 2 failed\n"},
 	} {
 		var out bytes.Buffer
@@ -300,7 +300,7 @@ func TestReingestOfDurationsAgo(t *testing.T) {
 	began := time.Now().UTC().Add(-876000 * time.Hour).Truncate(time.Second)
 	err := op.run(stopped, w.operator(), p, sink{item: func(any) error { return nil }, progress: func(progress) {}})
 	_, printed, _ := strings.Cut(fmt.Sprint(err), "with --since ")
-	since, _, _ := strings.Cut(printed, " --until now goes on")
+	since, _, _ := strings.Cut(printed, " --until now continues")
 	if from, parseErr := time.Parse(time.RFC3339, since); parseErr != nil || from.Before(began) {
 		t.Fatalf("%v does not say that %s is the start", err, began)
 	}

@@ -99,7 +99,7 @@ func TestProgress(t *testing.T) {
 		{progress{Objects: 1, TotalObjects: 4, Bytes: 25, TotalBytes: 100, Rows: 10, Seconds: 5},
 			"[#####...............] 1 of 4 objects, 10 rows, 2 rows/s, 15s left"},
 		{progress{Bytes: 200, TotalBytes: 100, TotalObjects: 1, Objects: 1, Seconds: 1},
-			"[####################] 1 of 1 objects, 0 rows, -500ms left"},
+			"[####################] 1 of 1 object, 0 rows, -500ms left"},
 	} {
 		if got := tt.p.String(); !strings.HasPrefix(got, strings.TrimSuffix(tt.want, ", -500ms left")) {
 			t.Errorf("%+v: got %q, want %q", tt.p, got, tt.want)

@@ -68,7 +68,12 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 	}
 	client := o.Config.Status.TLS.HTTPClient()
 	for _, url := range admins {
-		report.addRole(ctx, client, url)
+		role := report.addRole(ctx, client, url)
+		if len(o.Config.Status.Admins) > 0 || role != "receive" {
+			continue
+		}
+		report.Warnings = append(report.Warnings, "no loader was asked, because status.admins is empty; "+
+			"list the admin URLs of all receivers and loaders there")
 	}
 	q, err := o.Peek(ctx)
 	if err != nil {
@@ -125,12 +130,12 @@ func (r *statusReport) addExplosions(ctx context.Context, db Catalogue, spec pip
 	}
 }
 
-// addRole asks a role what it does.
-func (r *statusReport) addRole(ctx context.Context, client *http.Client, url string) {
+// addRole asks a role what it does, and returns its name.
+func (r *statusReport) addRole(ctx context.Context, client *http.Client, url string) string {
 	role, err := AskRole(ctx, client, url)
 	if err != nil {
 		r.fail(err)
-		return
+		return ""
 	}
 	if role.Error != "" {
 		r.fail(fmt.Errorf("%s %s: %s", role.Role, url, role.Error))
@@ -156,6 +161,7 @@ func (r *statusReport) addRole(ctx context.Context, client *http.Client, url str
 			r.fail(fmt.Errorf("%s %s %s: %s", role.Role, url, l.Pipeline, l.Error))
 		}
 	}
+	return role.Role
 }
 
 // add sums what several receivers hold of a pipeline.

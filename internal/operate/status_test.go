@@ -123,6 +123,21 @@ func TestStatusOfWhatIsAway(t *testing.T) {
 	}
 }
 
+// Without status.admins only one listener is asked; status says so unless that is a loader's.
+func TestStatusWithoutAdmins(t *testing.T) {
+	for name, warned := range map[string]bool{"receive": true, "load": false} {
+		o := newWorld().operator()
+		o.Config.Admin.Listen = strings.TrimPrefix(role(t, RoleStatus{Role: name}), "http://")
+		var out bytes.Buffer
+		if err := printed(t, o, "status", &struct{}{}, &out); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Contains(out.String(), "warning: no loader was asked, because status.admins is empty"); got != warned {
+			t.Errorf("%s: warned %v, want %v:\n%s", name, got, warned, &out)
+		}
+	}
+}
+
 func TestAskRole(t *testing.T) {
 	answer := "{"
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader/audit"
 )
 
@@ -83,8 +84,8 @@ func sweep(ctx context.Context, o *Operator, p *sweepParams, out sink) error {
 			return q.Enqueue(ctx, spec, n, p.Again)
 		}
 		seen := func(sw audit.Swept) {
-			out.progress(progress{Text: fmt.Sprintf("%s: %d objects, %d not loaded, %.0f/s", spec.Name, sw.Objects,
-				sw.Enqueued, float64(sw.Objects)/time.Since(began).Seconds())})
+			out.progress(progress{Text: fmt.Sprintf("%s: %s, %d not loaded, %.0f/s", spec.Name,
+				show.Plural(sw.Objects, "object"), sw.Enqueued, float64(sw.Objects)/time.Since(began).Seconds())})
 		}
 		scope := audit.InSpan(spec, span)
 		if p.All {

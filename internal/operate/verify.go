@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader/audit"
 )
 
@@ -46,8 +47,9 @@ func verify(ctx context.Context, o *Operator, p *verifyParams, out sink) error {
 		checked := func(v audit.Verified) {
 			done++
 			left := time.Duration(float64(time.Since(began)) / float64(done) * float64(max(0, days-done)))
-			out.progress(progress{Text: fmt.Sprintf("%s: day %d of %d, %d objects, %d rows, %d differences, %s left",
-				spec.Name, done, days, v.Objects, v.TableRows, len(v.Differences), left.Round(time.Second))})
+			out.progress(progress{Text: fmt.Sprintf("%s: day %d of %d, %s, %s, %s, %s left", spec.Name, done, days,
+				show.Plural(v.Objects, "object"), show.Plural(v.TableRows, "row"),
+				show.Plural(len(v.Differences), "difference"), left.Round(time.Second))})
 		}
 		v, err := audit.Verify(ctx, spec, audit.VerifyOptions{Span: span, Grace: grace, Bucket: o.Store, Source: o.Source,
 			Ledger: o.Table, Table: o.Table, Progress: checked})
@@ -71,16 +73,17 @@ func printVerified(w io.Writer, v *audit.Verified) error {
 		expired = fmt.Sprintf(", %d expired", v.Expired)
 	}
 	if v.Blobs > 0 {
-		blobs = fmt.Sprintf("%d objects of blobs, %d bytes; ", v.Blobs, v.BlobBytes)
+		blobs = fmt.Sprintf("blobs: %s, %s; ", show.Plural(v.Blobs, "object"), show.Plural(v.BlobBytes, "byte"))
 	}
 	fmt.Fprintf(w,
-		"%-7s %d objects, %d waiting; rows: bucket %d, ledger %d, table %d (%d collapsed by resends%s); %d refused; %d "+
-			"objects dropped; %s%d differences\n",
-		v.Pipeline, v.Objects, v.Waiting, v.BucketRows, v.LedgerRows, v.TableRows, v.Collapsed, expired, v.Refused, v.Dropped,
-		blobs, len(v.Differences))
+		"%-7s %s, %d waiting; rows: bucket %d, ledger %d, table %d (%d collapsed by resends%s); %d refused; "+
+			"%s dropped; %s%s\n",
+		v.Pipeline, show.Plural(v.Objects, "object"), v.Waiting, v.BucketRows, v.LedgerRows, v.TableRows, v.Collapsed,
+		expired, v.Refused, show.Plural(v.Dropped, "object"), blobs, show.Plural(len(v.Differences), "difference"))
 	fmt.Fprintf(w,
-		"        outside the folders of these days: %d objects stored since then, compared with the ledger only; "+
-			"%d others not checked; %d files that are not data ignored\n", v.Others, v.NotChecked, v.Ignored)
+		"        outside the folders of these days: %s stored since then, compared with the ledger only; "+
+			"%s not checked; %s ignored as no data\n", show.Plural(v.Others, "object"), show.Plural(v.NotChecked, "other"),
+		show.Plural(v.Ignored, "file"))
 	for _, d := range v.Differences {
 		fmt.Fprintf(w, "  %-8s %s: %s\n", d.Kind, d.Key, d.Message)
 	}

@@ -85,6 +85,11 @@ func TestNumbers(t *testing.T) {
 			t.Errorf("%d: got %s, want %s", n, got, want)
 		}
 	}
+	for thing, want := range map[string]string{"batch": "2 batches", "property": "2 properties", "entry": "2 entries", "key": "2 keys"} {
+		if got := Plural(2, thing); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
 	for _, tt := range []struct {
 		n    int64
 		want string

@@ -128,10 +128,15 @@ func obeyed(r rune) bool {
 	return r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
-// Plural is a number of things.
-func Plural(n int, thing string) string {
-	if n == 1 {
+// Plural is a number of things: 1 object, 2 objects, 2 batches, 2 properties.
+func Plural[N int | int64 | uint64](n N, thing string) string {
+	switch {
+	case n == 1:
 		return "1 " + thing
+	case strings.HasSuffix(thing, "ch"):
+		thing += "e"
+	case strings.HasSuffix(thing, "ty") || strings.HasSuffix(thing, "ry"):
+		thing = thing[:len(thing)-1] + "ie"
 	}
 	return fmt.Sprintf("%d %ss", n, thing)
 }

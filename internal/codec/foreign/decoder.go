@@ -290,7 +290,7 @@ func (d *Decoder) event(text []byte) (e pipeline.Event, err error) {
 	if dotted {
 		if path := jsonscan.SharedPath(e.Properties); path != nil {
 			return e, &memberError{jsonscan.DuplicateKey, fmt.Sprintf(
-				"the path %.200q is there twice: keys are joined by dots where properties are stored", path)}
+				"two properties have the path %.200q, because keys are stored joined by dots", path)}
 		}
 	}
 	return e, nil
