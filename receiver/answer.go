@@ -5,10 +5,12 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
+	"github.com/penstock/penstock/receiver/tap"
 )
 
 // result is what became of the request.
@@ -67,6 +69,9 @@ func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error)
 		return
 	}
 	f := q.failure(req)
+	if r.tap.Watched() {
+		q.showRejected(refused)
+	}
 	if refused != nil {
 		r.metrics.refused.WithLabelValues(refused.Code.String()).Inc()
 		if !refused.Code.Kept() || q.silent {
@@ -91,6 +96,20 @@ func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error)
 	q.lease.Turn(context.Background(), 0)
 	q.reportRejects(f)
 	q.reportTaken(f)
+}
+
+// showRejected shows what was rejected to those who look.
+func (q *request) showRejected(refused *errcode.Error) {
+	e := tap.Event{Time: time.UnixMilli(q.now).UTC(), Project: q.key.Project, RequestID: q.id}
+	if refused != nil {
+		e.Code, e.Message, e.Whole = refused.Code.String(), refused.Message, true
+		q.r.tap.Reject(e, q.body)
+		return
+	}
+	for _, r := range q.rejects {
+		e.Code, e.Message = r.Code.String(), r.Message
+		q.r.tap.Reject(e, r.Raw)
+	}
 }
 
 // failure is a failure record with all that the request's head brings to it.

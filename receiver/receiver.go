@@ -27,6 +27,7 @@ import (
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
 	"github.com/penstock/penstock/receiver/protocol/native"
+	"github.com/penstock/penstock/receiver/tap"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
@@ -108,6 +109,8 @@ type Receiver struct {
 	log       *slog.Logger
 	metrics   *metrics
 	admission *admission.Control
+	tap       tap.Tap
+	counts    counts
 	pool      sync.Pool // of *request
 }
 
@@ -139,6 +142,9 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger,
 func (r *Receiver) Attach(server *http.Server, l net.Listener) net.Listener {
 	return r.admission.Conns.Attach(server, l)
 }
+
+// Tap shows the events that the receiver accepts and rejects.
+func (r *Receiver) Tap() *tap.Tap { return &r.tap }
 
 // RouteOf returns the name of the route that receives a request, or nothing if none does.
 func (r *Receiver) RouteOf(req *http.Request) string {
@@ -198,6 +204,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	q.settleAccount(refusal)
 	status, answer := r.answer(w.Header(), q, refusal)
 	r.metrics.observe(status, q, time.Since(began))
+	r.counts.add(status, q, refusal)
 	// Nobody waits for the errors pipeline's turn at large bodies before its
 	// answer, and nobody's turn for a client that takes long to read one.
 	later := q.reported(refusal) && q.lease.Spooled() && q.lease.Class() != admission.Large
@@ -347,6 +354,7 @@ func (q *request) asSent() []byte {
 // append hands the events to the batcher.
 func (r *Receiver) append(q *request, req *http.Request) *errcode.Error {
 	q.accepted = len(q.events)
+	seen := r.tap.Copy(q.id, q.events)
 	// of a small one there is little to let go of, and its buffers are used again
 	large := q.lease.Class() != admission.Small
 	if large {
@@ -362,6 +370,7 @@ func (r *Receiver) append(q *request, req *http.Request) *errcode.Error {
 	if q.object, err = ticket.Wait(req.Context()); err != nil {
 		return r.unavailable(req, err)
 	}
+	seen.Show(q.object)
 	return nil
 }
 

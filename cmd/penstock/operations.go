@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -56,6 +57,9 @@ func operationCommand(op operate.Operation) *cobra.Command {
 	cmd.Args = func(_ *cobra.Command, given []string) error { return setArgs(args, given) }
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	c.flags(cmd.Flags())
+	if op.Name == "status" {
+		cmd.Flags().BoolVar(&x.watch, "watch", false, "show it again every two seconds, until Ctrl-C")
+	}
 	if x.flags != nil {
 		x.flags(cmd.Flags())
 	}
@@ -70,9 +74,13 @@ func operationCommand(op operate.Operation) *cobra.Command {
 		if x.replace != nil {
 			op, ex = x.replace(op, ex)
 		}
-		if err == nil {
-			err = op.Show(cmd.Context(), ex, params,
-				operate.Output{Out: cmd.OutOrStdout(), Err: cmd.ErrOrStderr(), JSON: c.json})
+		to := operate.Output{Out: cmd.OutOrStdout(), Err: cmd.ErrOrStderr(), JSON: c.json}
+		switch {
+		case err != nil:
+		case x.watch:
+			err = op.Watch(cmd.Context(), ex, params, to, 2*time.Second)
+		default:
+			err = op.Show(cmd.Context(), ex, params, to)
 		}
 		return errors.Join(err, done())
 	}
@@ -217,6 +225,7 @@ func (c *connection) remote() (operate.Executor, error) {
 type extra struct {
 	about   string
 	flags   func(fs *pflag.FlagSet)
+	watch   bool                                                                                  // go on
 	prepare func(cmd *cobra.Command, ex operate.Executor, params any) error                       // before it
 	replace func(op operate.Operation, ex operate.Executor) (operate.Operation, operate.Executor) // in place of it
 }

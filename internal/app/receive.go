@@ -51,6 +51,7 @@ func (r *Receive) Run(ctx context.Context) error {
 	}
 	ops, closeOps := NewOperator(r.cfg, loader.NewIsolation(nil), r.log)
 	defer closeOps()
+	ops.Tap = r.intake.receiver.Tap()
 	adm, err := listenAdmin(r.cfg.Admin, operate.API{Operator: ops, Metrics: r.reg, Ready: r.ready, Status: r.status},
 		r.log)
 	if err != nil {
@@ -169,6 +170,8 @@ func (r *Receive) status() operate.RoleStatus {
 	if r.intake.projects != nil {
 		st.Projects = r.intake.projects.Problem()
 	}
+	counts := r.intake.receiver.Counts()
+	st.Intake = &counts
 	for _, b := range r.intake.batchers {
 		st.Batchers = append(st.Batchers, b.Stats())
 	}

@@ -108,7 +108,8 @@ func Operations() []Operation {
 	all = append(all, keyOperations()...)
 	all = append(all, propertyOperations()...)
 	all = append(all, rollupOperations()...)
-	return append(all, auditOperation(), reingestOperation(), statusOperation(), sweepOperation(), verifyOperation())
+	return append(all, auditOperation(), reingestOperation(), statusOperation(), sweepOperation(), tailOperation(),
+		verifyOperation())
 }
 
 // Groups describe the first words of operations whose names have two.

@@ -12,6 +12,7 @@ import (
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/loader/audit"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tap"
 )
 
 // Operator is what operations work on. Its functions connect when they are called first; each error says what cannot be
@@ -32,7 +33,8 @@ type Operator struct {
 	Peek     func(context.Context) (Queue, error) // as it is now; nil: storage.notify is none
 	Receiver func() (r Receiver, stop func() error, err error)
 	Loader   func(context.Context, pipeline.Spec) (Loader, error)
-	Trail    *Trail // nil: actions are not recorded
+	Tap      *tap.Tap // of the receiver in this process; nil: there is none
+	Trail    *Trail   // nil: actions are not recorded
 }
 
 // Source reads objects, also the rows of imports that are not valid events.

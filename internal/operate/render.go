@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"time"
 
+	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/show"
 )
 
@@ -53,6 +56,7 @@ func (op Operation) Show(ctx context.Context, ex Executor, params any, to Output
 			return nil
 		},
 		progress: func(p progress) {
+			out.Flush() // somebody may be waiting for what there is
 			live.Show("%s", show.Terminal(p.String()))
 		},
 	})
@@ -64,4 +68,19 @@ func (op Operation) Show(ctx context.Context, ex Executor, params any, to Output
 		op.sum(out, kinds)
 	}
 	return errors.Join(err, out.Flush())
+}
+
+// Watch shows an operation again and again until ctx ends. An error is shown, and does not end it.
+func (op Operation) Watch(ctx context.Context, ex Executor, params any, to Output, every time.Duration) error {
+	for {
+		if err := show.Clear(to.Out); err != nil {
+			return err
+		}
+		if err := op.Show(ctx, ex, params, to); err != nil && ctx.Err() == nil {
+			fmt.Fprintln(to.Err, err)
+		}
+		if retry.Sleep(ctx, every) != nil {
+			return nil
+		}
+	}
 }

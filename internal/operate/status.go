@@ -15,6 +15,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/show"
+	"github.com/penstock/penstock/receiver"
 )
 
 // pipelineStatus is what waits where in one pipeline.
@@ -28,6 +29,7 @@ type pipelineStatus struct {
 
 type statusReport struct {
 	Pipelines []pipelineStatus `json:"pipelines"`
+	Intake    receiver.Counts  `json:"intake"`           // of all receivers, since each has started
 	Errors    []string         `json:"errors,omitempty"` // what could not be asked, or what a role complains of
 	Warnings  []string         `json:"warnings,omitempty"`
 }
@@ -145,6 +147,11 @@ func (r *statusReport) addRole(ctx context.Context, client *http.Client, url str
 	}
 	for _, warning := range role.files() {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("%s %s %s", role.Role, url, warning))
+	}
+	if in := role.Intake; in != nil {
+		r.Intake.Accepted += in.Accepted
+		r.Intake.Rejected += in.Rejected
+		r.Intake.Refused += in.Refused
 	}
 	for _, b := range role.Batchers {
 		for i := range r.Pipelines {

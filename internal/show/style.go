@@ -12,6 +12,7 @@ type Style string
 // Styles, as parameters of the escape sequence SGR.
 const (
 	Red    Style = "31"
+	Green  Style = "32"
 	Yellow Style = "33"
 	normal Style = "0"
 )
@@ -40,6 +41,15 @@ func (w *Writer) style(s Style) error {
 	}
 	_, err := io.WriteString(w.To, "\x1b["+string(s)+"m")
 	return err
+}
+
+// Clear empties the screen of a terminal. Elsewhere it does nothing.
+func Clear(w io.Writer) error {
+	if t, ok := w.(*Writer); ok {
+		_, err := io.WriteString(t.To, "\x1b[H\x1b[2J\x1b[3J")
+		return err
+	}
+	return nil
 }
 
 // Buffer is a bufio.Writer that passes styles on.

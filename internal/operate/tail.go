@@ -1,0 +1,168 @@
+package operate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/penstock/penstock/internal/show"
+	"github.com/penstock/penstock/receiver/tap"
+)
+
+// tailParams choose live events.
+type tailParams struct {
+	Project  string `json:"project,omitempty" param:"project" usage:"only events of this project"`
+	Name     string `json:"name,omitempty" param:"name" usage:"only events with this name"`
+	User     string `json:"user,omitempty" param:"user" usage:"only events of this user_id"`
+	Session  string `json:"session,omitempty" param:"session" usage:"only events of this session_id"`
+	Accepted bool   `json:"accepted,omitempty" param:"accepted" usage:"only accepted events"`
+	Rejected bool   `json:"rejected,omitempty" param:"rejected" usage:"only rejected events and requests"`
+	Limit    int    `json:"limit,omitempty" param:"limit" usage:"end after this number of events; 0: go on"`
+}
+
+func (p *tailParams) filter() (tap.Filter, error) {
+	if p.Accepted && p.Rejected {
+		return tap.Filter{}, Usagef("--accepted and --rejected: set one, or none for both")
+	}
+	return tap.Filter{Project: p.Project, Name: p.Name, User: p.User, Session: p.Session, NoAccepted: p.Rejected,
+		NoRejected: p.Accepted}, nil
+}
+
+func tailOperation() Operation {
+	return Operation{
+		Name: "tail", method: http.MethodGet, path: "/v1/tail", params: &tailParams{}, item: tap.Event{},
+		Short: "show events as receivers accept and reject them",
+		About: "Asks the receivers in status.admins, with admin.token. It shows at most 1000 events a second of a\n" +
+			"receiver, and counts the others. Of a rejected event only the raw payload is known: it must contain\n" +
+			"the texts of --name, --user and --session.",
+		print: prints(printLive), run: runs(tail),
+	}
+}
+
+func printLive(w io.Writer, e *tap.Event) error {
+	style, what := show.Green, "accepted"
+	if !e.Accepted {
+		style, what = show.Red, "rejected"
+	}
+	if err := show.Print(w, style, fmt.Sprintf("%s %s", e.Time.Format("15:04:05.000"), what)); err != nil {
+		return err
+	}
+	text := strings.Join(strings.Fields(e.Text), " ")
+	if e.Cut {
+		text += "…"
+	}
+	var err error
+	if e.Accepted {
+		_, err = fmt.Fprintf(w, "  %s  %s  user=%s session=%s %s  %s\n", dash(e.Project), e.Name, dash(e.User),
+			dash(e.Session), e.ID, text)
+	} else {
+		_, err = fmt.Fprintf(w, "  %s  %s: %s  %s\n", dash(e.Project), e.Code, e.Message, text)
+	}
+	return err
+}
+
+// tailFlush is how long an event may wait for others before it is shown.
+const tailFlush = 200 * time.Millisecond
+
+// tail shows the events of the receiver in this process, or of the receivers that the configuration names.
+func tail(ctx context.Context, o *Operator, p *tailParams, out sink) error {
+	f, err := p.filter()
+	if err != nil {
+		return err
+	}
+	if o.Tap == nil {
+		return o.tailOthers(ctx, p, out)
+	}
+	w, err := o.Tap.Watch(f)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	tick := time.NewTicker(tailFlush)
+	defer tick.Stop()
+	began, n := time.Now(), 0
+	report := func() {
+		seen, missed := w.Counts()
+		out.progress(progress{Seconds: time.Since(began).Seconds(), Text: fmt.Sprintf("%d events, %d not shown", seen, missed)})
+	}
+	report() // so that somebody who sees no event knows that it works
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			report()
+		case e := <-w.Events():
+			if err := out.item(e); err != nil {
+				return err
+			}
+			if n++; n == p.Limit {
+				return nil
+			}
+		}
+	}
+}
+
+// tailOthers asks all receivers at once. It ends with the last of them.
+func (o *Operator) tailOthers(asked context.Context, p *tailParams, out sink) error {
+	admins := o.Config.Status.Admins
+	if o.Config.Admin.Token == "" && o.Config.Admin.TokenFile == "" {
+		return errors.New("admin.token is empty: it is needed to ask the receivers in status.admins")
+	}
+	if len(admins) == 0 {
+		admins = []string{o.Config.Admin.TLS.URL(o.Config.Admin.Listen)}
+	}
+	ctx, stop := context.WithCancel(asked)
+	defer stop()
+	var mu sync.Mutex
+	n, counts, errs := 0, make([]string, len(admins)), make([]error, len(admins))
+	var all sync.WaitGroup
+	for i, url := range admins {
+		all.Go(func() {
+			errs[i] = o.tailOther(ctx, url, p, sink{item: func(item any) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if p.Limit > 0 && n == p.Limit {
+					return errEnough
+				}
+				n++
+				if n == p.Limit {
+					stop()
+				}
+				return out.item(*item.(*tap.Event))
+			}, progress: func(progress progress) {
+				mu.Lock()
+				defer mu.Unlock()
+				counts[i] = progress.Text
+				progress.Text = strings.Join(slices.DeleteFunc(slices.Clone(counts), func(s string) bool { return s == "" }), "; ")
+				out.progress(progress)
+			}})
+		})
+	}
+	all.Wait()
+	if asked.Err() != nil || p.Limit > 0 && n == p.Limit {
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+// tailOther asks the role at url. One that is no receiver has nothing to show.
+func (o *Operator) tailOther(ctx context.Context, url string, p *tailParams, out sink) error {
+	client := o.Config.Status.TLS.HTTPClient()
+	role, err := AskRole(ctx, client, url)
+	if err != nil || role.Role != "receive" {
+		return err
+	}
+	token, err := o.Config.Admin.Secret(slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	return Remote(url, token(), client)(ctx, tailOperation(), p, out)
+}

@@ -1,0 +1,215 @@
+// Package tap shows what a receiver accepts and rejects to those who look. It slows nothing down: a watcher that is too
+// slow misses events, which are counted. While nobody looks, it costs a load of one pointer for each request.
+package tap
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/penstock/penstock/internal/jsonscan"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/tokenbucket"
+)
+
+// Event is one that was accepted or rejected, as a watcher sees it.
+type Event struct {
+	Time      time.Time `json:"time"` // of receipt
+	Accepted  bool      `json:"accepted"`
+	Project   string    `json:"project,omitempty"`
+	Name      string    `json:"name,omitempty"` // of an accepted event
+	User      string    `json:"user_id,omitempty"`
+	Session   string    `json:"session_id,omitempty"`
+	ID        string    `json:"event_id,omitempty"`
+	Object    string    `json:"object,omitempty"` // with durability object
+	Code      string    `json:"code,omitempty"`   // of a rejected event or request
+	Message   string    `json:"message,omitempty"`
+	RequestID string    `json:"request_id"`
+	Whole     bool      `json:"request,omitempty"` // a request that was rejected as a whole
+	Text      string    `json:"text"`              // the properties, or the raw payload of a rejected event
+	Cut       bool      `json:"cut,omitempty"`     // Text is only the beginning
+}
+
+// Filter chooses events. Empty fields choose all. A rejected event has the raw payload only, which must contain the
+// name, the user and the session.
+type Filter struct {
+	Project, Name, User, Session string
+	NoAccepted, NoRejected       bool
+}
+
+// What one watcher may cost.
+const (
+	maxWatchers = 16
+	maxWaiting  = 1024    // events that the watcher has not read
+	maxText     = 4 << 10 // bytes of an event's text
+)
+
+// rate limits the events that are copied for one watcher. More of them nobody can read, and they would cost the receiver
+// what it has for others.
+var rate = tokenbucket.Rate{PerSecond: 1000, Burst: 1000}
+
+// ErrTooMany is returned if enough others look already.
+var ErrTooMany = errors.New("16 others look at the live events of this receiver: try again later")
+
+// Tap is where events pass. The zero value works.
+type Tap struct {
+	mu       sync.Mutex // of those who change watchers
+	watchers atomic.Pointer[[]*Watcher]
+}
+
+// Watcher sees the events of its filter.
+type Watcher struct {
+	tap    *Tap
+	filter Filter
+	events chan Event
+	seen   atomic.Uint64 // events of the filter
+	missed atomic.Uint64 // of these, events that the watcher does not get
+
+	mu     sync.Mutex
+	bucket tokenbucket.Bucket
+}
+
+// Watch begins to show events. End it with Close.
+func (t *Tap) Watch(f Filter) (*Watcher, error) {
+	w := &Watcher{tap: t, filter: f, events: make(chan Event, maxWaiting)}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := []*Watcher{w}
+	if now := t.watchers.Load(); now != nil {
+		all = append(all, *now...)
+	}
+	if len(all) > maxWatchers {
+		return nil, ErrTooMany
+	}
+	t.watchers.Store(&all)
+	return w, nil
+}
+
+// Close ends a watcher.
+func (w *Watcher) Close() {
+	w.tap.mu.Lock()
+	defer w.tap.mu.Unlock()
+	var left []*Watcher
+	for _, other := range *w.tap.watchers.Load() {
+		if other != w {
+			left = append(left, other)
+		}
+	}
+	if left == nil {
+		w.tap.watchers.Store(nil)
+		return
+	}
+	w.tap.watchers.Store(&left)
+}
+
+// Events are those of the filter.
+func (w *Watcher) Events() <-chan Event { return w.events }
+
+// Counts returns how many events matched the filter, and how many of these are not in Events.
+func (w *Watcher) Counts() (seen, missed uint64) { return w.seen.Load(), w.missed.Load() }
+
+// take reports whether one more event may be copied.
+func (w *Watcher) take() bool {
+	w.seen.Add(1)
+	w.mu.Lock()
+	ok := w.bucket.TakeDownTo(rate, 1, 0, time.Now())
+	w.mu.Unlock()
+	if !ok {
+		w.missed.Add(1)
+	}
+	return ok
+}
+
+// send hands an event to the watcher, which misses it if it is slow.
+func (w *Watcher) send(e Event) {
+	select {
+	case w.events <- e:
+	default:
+		w.missed.Add(1)
+	}
+}
+
+// Batch is what watchers see of a request's events once these are stored.
+type Batch []pending
+
+type pending struct {
+	to    *Watcher
+	event Event
+}
+
+// Copy copies what watchers want to see of events. Nil: nothing.
+func (t *Tap) Copy(request string, events []pipeline.Event) (b Batch) {
+	watchers := t.watchers.Load()
+	if watchers == nil {
+		return nil
+	}
+	for _, w := range *watchers {
+		if w.filter.NoAccepted {
+			continue
+		}
+		for i := range events {
+			e := &events[i]
+			if !w.filter.wants(e) || !w.take() {
+				continue
+			}
+			text, cut := clip(e.Properties)
+			b = append(b, pending{w, Event{Time: time.UnixMilli(e.ReceivedAt).UTC(), Accepted: true,
+				Project: string(e.Project), Name: string(e.Name), User: string(e.UserID), Session: string(e.SessionID),
+				ID: e.ID.String(), RequestID: request, Text: text, Cut: cut}})
+		}
+	}
+	return b
+}
+
+func (f *Filter) wants(e *pipeline.Event) bool {
+	return (f.Project == "" || f.Project == string(e.Project)) && (f.Name == "" || f.Name == string(e.Name)) &&
+		(f.User == "" || f.User == string(e.UserID)) && (f.Session == "" || f.Session == string(e.SessionID))
+}
+
+// Show shows a batch whose events are stored, in object if it is known.
+func (b Batch) Show(object string) {
+	for i := range b {
+		b[i].event.Object = object
+		b[i].to.send(b[i].event)
+	}
+}
+
+// Reject shows an event that was rejected. raw is its payload.
+func (t *Tap) Reject(e Event, raw []byte) {
+	watchers := t.watchers.Load()
+	if watchers == nil {
+		return
+	}
+	for _, w := range *watchers {
+		if !w.filter.wantsRejected(&e, raw) || !w.take() {
+			continue
+		}
+		e.Text, e.Cut = clip(raw)
+		w.send(e)
+	}
+}
+
+func (f *Filter) wantsRejected(e *Event, raw []byte) bool {
+	if f.NoRejected || f.Project != "" && f.Project != e.Project {
+		return false
+	}
+	for _, text := range []string{f.Name, f.User, f.Session} {
+		if text != "" && !bytes.Contains(raw, jsonscan.AppendQuoted(nil, []byte(text))) {
+			return false
+		}
+	}
+	return true
+}
+
+// Watched reports whether anybody looks.
+func (t *Tap) Watched() bool { return t.watchers.Load() != nil }
+
+// clip is the beginning of a text that is shown.
+func clip(b []byte) (text string, cut bool) {
+	if len(b) > maxText {
+		return string(b[:maxText]), true
+	}
+	return string(b), false
+}

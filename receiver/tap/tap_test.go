@@ -1,0 +1,162 @@
+package tap
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/bubble"
+)
+
+func event(project, name, user, session string) pipeline.Event {
+	return pipeline.Event{Project: []byte(project), Name: []byte(name), UserID: []byte(user), SessionID: []byte(session),
+		Properties: []byte(`{"a":1}`)}
+}
+
+// read returns the names, or codes, of the events that wait.
+func read(w *Watcher) (all []string) {
+	for {
+		select {
+		case e := <-w.Events():
+			all = append(all, e.Name+e.Code)
+		default:
+			return all
+		}
+	}
+}
+
+// A watcher sees what its filter wants, and nothing before it is stored.
+func TestFilter(t *testing.T) {
+	events := []pipeline.Event{event("game", "start", "u1", "s1"), event("game", "end", "u2", "s2"),
+		event("shop", "buy", "u1", "s3")}
+	for name, tt := range map[string]struct {
+		filter Filter
+		want   []string
+	}{
+		"all":      {Filter{}, []string{"start", "end", "buy", "bad"}},
+		"project":  {Filter{Project: "shop"}, []string{"buy"}},
+		"name":     {Filter{Name: "end"}, []string{"end"}},
+		"user":     {Filter{User: "u1"}, []string{"start", "buy", "bad"}},
+		"session":  {Filter{Session: "s2"}, []string{"end"}},
+		"several":  {Filter{User: "u1", Project: "game"}, []string{"start", "bad"}},
+		"accepted": {Filter{NoRejected: true}, []string{"start", "end", "buy"}},
+		"rejected": {Filter{NoAccepted: true}, []string{"bad"}},
+	} {
+		tap := &Tap{}
+		w, err := tap.Watch(tt.filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := tap.Copy("r", events)
+		if early := read(w); early != nil {
+			t.Errorf("%s: saw %q before they were stored", name, early)
+		}
+		b.Show("events/o")
+		tap.Reject(Event{Project: "game", Code: "bad"}, []byte(`{"user_id":"u1","x":`))
+		if diff := cmp.Diff(tt.want, read(w)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		w.Close()
+		if tap.Watched() || tap.Copy("r", events) != nil {
+			t.Errorf("%s: somebody looks after the end", name)
+		}
+	}
+}
+
+// What a watcher does not get is counted: beyond its rate, and while it does not read.
+func TestMissed(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		tap := &Tap{}
+		w, err := tap.Watch(Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		check := func(what string, seen, missed uint64, events int) {
+			t.Helper()
+			if s, m := w.Counts(); s != seen || m != missed || len(w.Events()) != events {
+				t.Errorf("%s: seen %d, missed %d, %d wait; want %d, %d, %d", what, s, m, len(w.Events()), seen, missed, events)
+			}
+		}
+		many := make([]pipeline.Event, 3000)
+		tap.Copy("r", many).Show("")
+		check("at once", 3000, 2000, 1000)
+		time.Sleep(time.Second)
+		tap.Copy("r", many).Show("")
+		check("unread", 6000, 4000+976, maxWaiting)
+	})
+}
+
+// A watcher gets copies, and of a large event the beginning.
+func TestCopies(t *testing.T) {
+	tap := &Tap{}
+	w, err := tap.Watch(Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := event("game", "start", "u", "s")
+	e.Properties = []byte(strings.Repeat("x", maxText+1))
+	b := tap.Copy("r", []pipeline.Event{e})
+	for _, text := range [][]byte{e.Project, e.Name, e.UserID, e.SessionID, e.Properties} {
+		clear(text)
+	}
+	b.Show("events/o")
+	got := <-w.Events()
+	want := Event{Time: time.UnixMilli(0).UTC(), Accepted: true, Project: "game", Name: "start", User: "u", Session: "s",
+		ID: pipeline.UUID{}.String(), Object: "events/o", RequestID: "r", Text: strings.Repeat("x", maxText), Cut: true}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTooManyWatchers(t *testing.T) {
+	tap := &Tap{}
+	var all []*Watcher
+	for range maxWatchers {
+		w, err := tap.Watch(Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, w)
+	}
+	if _, err := tap.Watch(Filter{}); err != ErrTooMany {
+		t.Errorf("got %v, want %v", err, ErrTooMany)
+	}
+	all[3].Close()
+	if _, err := tap.Watch(Filter{}); err != nil {
+		t.Errorf("after one has gone: %v", err)
+	}
+}
+
+// Watchers come and go while events pass.
+func TestTogether(t *testing.T) {
+	tap := &Tap{}
+	var g sync.WaitGroup
+	for i := range 4 {
+		g.Go(func() {
+			for n := range 500 {
+				tap.Copy("r", []pipeline.Event{event("p", fmt.Sprint(i, n), "", "")}).Show("")
+			}
+		})
+		g.Go(func() {
+			for range 100 {
+				w, err := tap.Watch(Filter{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				read(w)
+				w.Close()
+			}
+		})
+	}
+	g.Wait()
+	if tap.Watched() {
+		t.Error("somebody looks after all have gone")
+	}
+}
