@@ -24,6 +24,7 @@ import (
 // receiver: beacons are not sent again. Then product analytics' clients do, through
 // receivers that fail.
 func TestBrowser(t *testing.T) {
+	t.Parallel()
 	dir := npmClients(t, "clients/browser/package.json")
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_RECEIVER_SESSION_REPLAY=true")

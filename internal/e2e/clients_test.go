@@ -42,6 +42,7 @@ async function send(what, body, more = {}, extra = {}) {
 `
 
 func TestNodeFetch(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")

@@ -21,6 +21,7 @@ import (
 
 // Every command of the first two pages does what the pages say, in the order in which a reader types them.
 func TestFirstPages(t *testing.T) {
+	t.Parallel()
 	binary, err := penstock()
 	if err != nil {
 		t.Fatal(err)

@@ -112,7 +112,8 @@ func stalledStreams(c net.Conn, streams, size int, header ...string) error {
 
 // Connections and heads of strangers are bounded in memory, and a customer gets in beside them.
 func TestHeadsOfStrangers(t *testing.T) {
-	scale := number("PENSTOCK_HEADS_SCALE", 40) // percent of the connections that a receiver takes by default
+	t.Parallel()
+	scale := number("PENSTOCK_HEADS_SCALE", 20) // percent of the connections that a receiver takes by default
 	ca := tlstest.NewCA(t)
 	cert, certKey := ca.Issue(t, t.TempDir(), "127.0.0.1")
 	h2 := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}

@@ -43,6 +43,7 @@ func (a sums) equal(b sums) bool {
 // through a proxy that fails three times: they are 1,000 calls with their tokens
 // and costs.
 func TestLLMClients(t *testing.T) {
+	t.Parallel()
 	const each = 250
 	dir := npmClients(t, "clients/llm/package.json")
 	s := newStack(t)

@@ -311,9 +311,10 @@ func TestForeignFiles(t *testing.T) {
 func TestReplaceKilled(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
+	const objects = 25
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_OBJECT_WAIT=1ms")
 	s.start("l1", "load")
-	for range 50 {
+	for range objects {
 		var b strings.Builder
 		for i := range 200 {
 			fmt.Fprintf(&b, `{"name":"n","i":%d}`+"\n", i)
@@ -323,7 +324,7 @@ func TestReplaceKilled(t *testing.T) {
 			t.Fatal(code)
 		}
 	}
-	s.rows("events", 50*200)
+	s.rows("events", objects*200)
 	ctx, stop := context.WithCancel(t.Context())
 	var sent traffic.Sent
 	var live sync.WaitGroup
@@ -340,7 +341,7 @@ func TestReplaceKilled(t *testing.T) {
 	kills := 0
 	for ; ; kills++ {
 		patience := time.Minute
-		if kills < 15 {
+		if kills < 10 {
 			patience = time.Duration(300+rnd.IntN(1200)) * time.Millisecond
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), patience) // its end is kill -9
@@ -352,14 +353,14 @@ func TestReplaceKilled(t *testing.T) {
 			break
 		}
 		// The test's ClickHouse may itself be starting again after a client was cut off.
-		if kills >= 25 {
+		if kills >= 20 {
 			t.Fatalf("reingest: %v\n%s", err, out)
 		}
 	}
 	t.Logf("killed %d times", kills)
 	stop()
 	live.Wait()
-	want := uint64(50*200) + uint64(sent.Accepted.Load())
+	want := uint64(objects*200) + uint64(sent.Accepted.Load())
 	eventually(t, time.Minute, "rows", func() error {
 		// Accepted by requests that the end cut off are rows too.
 		if got := one[uint64](s, "SELECT count() FROM events FINAL"); got < want {
@@ -377,8 +378,8 @@ func TestReplaceKilled(t *testing.T) {
 	if n := one[int64](s, "SELECT count() - uniqExact(object, object_row) FROM events"); n != 0 {
 		t.Errorf("%d rows are there twice", n)
 	}
-	if n := one[uint64](s, "SELECT uniqExact(object) FROM events WHERE generation > 0"); n < 50 {
-		t.Errorf("%d objects were replaced, want 50 at least", n)
+	if n := one[uint64](s, "SELECT uniqExact(object) FROM events WHERE generation > 0"); n < objects {
+		t.Errorf("%d objects were replaced, want %d at least", n, objects)
 	}
 }
 

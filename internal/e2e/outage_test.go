@@ -32,6 +32,7 @@ func (s *stack) send(r *role, run string, n, rate int) {
 // 200 ms for one of 90 s makes these 15 s two hours of objects.) The receiver
 // does not notice; nothing counts as an attempt; then all is loaded.
 func TestClickHouseAway(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_ROLL_AGE=200ms")
 	l := s.start("l1", "load")
@@ -111,6 +112,7 @@ func TestWrongPassword(t *testing.T) {
 
 // NATS away at the start and in the middle.
 func TestNATSAway(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.nats.Kill()
@@ -135,12 +137,13 @@ func TestNATSAway(t *testing.T) {
 // The bucket is away and a file system of 64 MiB fills up under load: 503, and no event that was
 // acknowledged is lost; when the bucket takes objects again, so does the receiver.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	dir := filepath.Join(s.dir, "small")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64m", "penstock-test",
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=24m", "penstock-test",
 		dir).CombinedOutput(); err != nil {
 		t.Fatalf("mount needs root: %v: %s", err, out)
 	}
@@ -151,8 +154,8 @@ func TestFullDisk(t *testing.T) {
 	})
 	s.minio.Kill()
 	r := s.start("r1", "receive", "PENSTOCK_BATCHER_DIR="+dir, "PENSTOCK_BATCHER_ROLL_AGE=1s",
-		"PENSTOCK_BATCHER_MAX_SEGMENT=16MiB", "PENSTOCK_BATCHER_MAX_DISK=8GiB")
-	const total = 30_000 // events of 3 KB: more than 64 MiB hold
+		"PENSTOCK_BATCHER_MAX_SEGMENT=4MiB", "PENSTOCK_BATCHER_MAX_DISK=8GiB")
+	const total = 12_000 // events of 3 KB: more than 24 MiB hold
 	var accepted atomic.Int64
 	var clients sync.WaitGroup
 	for w := range 4 {

@@ -33,7 +33,7 @@ func (s *stack) projects(t *testing.T, text string) (path string) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("PENSTOCK_RECEIVER_PROJECTS", path)
+	s.environ = append(s.environ, "PENSTOCK_RECEIVER_PROJECTS="+path)
 	return path
 }
 
@@ -88,6 +88,7 @@ func answers(t *testing.T, r *role, key string, status int, code string) {
 
 // Keys come and go while a receiver runs; a file that cannot be used changes nothing.
 func TestKeysOfARunningReceiver(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	path := s.projects(t, "# ours\nprojects: {}\n")
 	r := s.start("r1", "receive", "PENSTOCK_ADMIN_TOKEN=operators")
@@ -152,6 +153,7 @@ func TestKeysOfARunningReceiver(t *testing.T) {
 
 // What a project's settings do is what rows say.
 func TestProjectSettings(t *testing.T) {
+	t.Parallel()
 	s := newStack(t)
 	path := s.projects(t, `projects:
   shop:
@@ -161,7 +163,7 @@ func TestProjectSettings(t *testing.T) {
     hash: [user_id, properties.user.phone, properties.list.ip, context.ip]
     salt: ${SHOP_SALT}
 `)
-	t.Setenv("SHOP_SALT", projectsSalt)
+	s.environ = append(s.environ, "SHOP_SALT="+projectsSalt)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")
 	k := s.newKey("add", "shop", "--large")

@@ -53,6 +53,7 @@ func duckDB(t *testing.T) (dir string) {
 // Objects are what they are without Penstock: DuckDB reads the typed columns and
 // the rest, and counts what the table has.
 func TestObjectsReadByDuckDB(t *testing.T) {
+	t.Parallel()
 	const total = 6000
 	s := newStack(t)
 	r := s.start("r", "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h", "PENSTOCK_BATCHER_FORMAT=parquet")

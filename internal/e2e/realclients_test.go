@@ -134,6 +134,7 @@ type want struct {
 // TestRealClients runs each client, as it is published, against a receiver that
 // fails three times; then there is one row for each event that it was given.
 func TestRealClients(t *testing.T) {
+	t.Parallel()
 	dir := npmClients(t, "clients/package.json")
 	s := newStack(t)
 	r := s.start("r1", "receive")

@@ -15,6 +15,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +65,10 @@ func TestMain(m *testing.M) {
 		os.Exit(postRecording(what))
 	}
 	flag.Parse()
+	if p := flag.Lookup("test.parallel"); p.Value.String() == p.DefValue {
+		// Most of a test's time is spent waiting: for a roll, a retry, a lease.
+		flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	}
 	if testing.Short() {
 		fmt.Println("all tests here need servers: run without -short")
 		return
@@ -92,6 +99,7 @@ type stack struct {
 	minio      *devstack.MinIO
 	clickhouse *devstack.ClickHouse
 	db         driver.Conn // database penstock
+	environ    []string    // of every process, after what env sets
 }
 
 // newStack starts the servers and runs `penstock setup`.
@@ -159,7 +167,7 @@ func (s *stack) env(more ...string) []string {
 		"PENSTOCK_LOADER_BACKOFF_MIN=100ms", "PENSTOCK_LOADER_BACKOFF_MAX=1s",
 		"PENSTOCK_BATCHER_BACKOFF_MIN=50ms", "PENSTOCK_BATCHER_BACKOFF_MAX=500ms",
 	)
-	return append(env, more...)
+	return slices.Concat(env, s.environ, more)
 }
 
 // run runs a command to its end and returns what it printed: results, and then
