@@ -42,6 +42,9 @@ func (l *Loader) handle(ctx context.Context, d pipeline.Delivery) {
 // extend tells the queue at intervals that work on the delivery goes on, until the
 // returned function is called.
 func (l *Loader) extend(ctx context.Context, d pipeline.Delivery) (stop func()) {
+	if l.opts.Extend == 0 {
+		return func() {}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {

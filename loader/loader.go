@@ -35,7 +35,7 @@ type Options struct {
 	ChunkRows  int           // of one insert at most; the same for all loaders of a table
 	MinChunk   int           // rows that every chunk may have, whatever Table.ChunkRows says; 0: not known
 	ChunkBytes int           // of a chunk's events, by pipeline.Event.Size; the same for all loaders of a table
-	Extend     time.Duration // between two calls of pipeline.Delivery.Extend
+	Extend     time.Duration // between two calls of pipeline.Delivery.Extend; 0: the queue cannot extend
 	Backoff    retry.Backoff // between attempts at one object
 	Attempts   int           // that may fail through the object's own fault; then it is a dead letter
 	Unfinished int           // attempts in a row that may begin and never end; then the object is loaded alone

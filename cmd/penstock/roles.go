@@ -46,20 +46,26 @@ func loadCommand() *cobra.Command {
 
 func setupCommand() *cobra.Command {
 	var analyst clickhouse.Analyst
-	cmd := role("setup", "Create or update bucket, notification rules, streams and tables",
-		"Creates bucket, streams, notification rules and tables, or brings them up to date.\n"+
-			"You can run it at any time, and again.\n\n"+
+	dryRun := false
+	cmd := role("setup", "Create or update bucket, queue, notification rules and tables",
+		"Creates bucket, queue, notification rules and tables, or brings them up to date.\n"+
+			"You can run it at any time, and again. It prints what it changed. If it may not change something,\n"+
+			"it prints the commands for somebody who may, and exits with an error.\n\n"+
 			"--analyst also makes a role of ClickHouse that reads the views for people, and nothing else.\n"+
 			"With --project it sees only rows of these projects.",
 		func(cmd *cobra.Command, _ string, cfg config.Config, _ *slog.Logger) error {
+			if dryRun && analyst.Role != "" {
+				return operate.Usagef("--analyst cannot be used with --dry-run")
+			}
 			if analyst.Role == "" && len(analyst.Projects) > 0 {
 				return operate.Usagef("--project needs --analyst")
 			}
-			if err := app.Setup(cmd.Context(), cfg, cmd.OutOrStdout()); err != nil || analyst.Role == "" {
+			if err := app.Setup(cmd.Context(), cfg, dryRun, cmd.OutOrStdout()); err != nil || analyst.Role == "" {
 				return err
 			}
 			return app.SetupAnalyst(cmd.Context(), cfg, analyst, cmd.OutOrStdout())
 		})
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only print what would change")
 	cmd.Flags().StringVar(&analyst.Role, "analyst", "", "also make a read-only `role` for people and BI tools")
 	cmd.Flags().StringSliceVar(&analyst.Projects, "project", nil,
 		"`project` whose rows that role sees; repeatable (default: all)")

@@ -116,9 +116,10 @@ func explainTable(c config.ClickHouse, err error) error {
 	return e
 }
 
-// explainQueue does the same for errors of the queue.
-func explainQueue(c config.Queue, err error) error {
-	e := &config.FieldError{Field: "queue.url", Value: show.URL(c.URL), Err: err, Do: "start NATS, or correct the URL"}
+// explainJetStream does the same for errors of NATS.
+func explainJetStream(cfg config.Config, err error) error {
+	e := &config.FieldError{Field: "queue.url", Value: show.URL(cfg.Queue.URL), Err: err,
+		Do: "start NATS, or correct the URL"}
 	if strings.Contains(strings.ToLower(err.Error()), "authorization") {
 		e.Do = "correct queue.user and queue.password, or queue.creds"
 	}

@@ -79,7 +79,7 @@ func newIntake(p process, role string, specs []pipeline.Spec) (_ *intake, err er
 		in.name = fmt.Sprintf("%.50s-%s%s", in.name, role, filepath.Base(in.dir))
 	}
 	if p.cfg.Storage.Notify == "self" {
-		if in.queue, err = OpenQueue(p.cfg.Queue, "penstock-"+role+" "+in.name, p.log); err != nil {
+		if in.queue, err = OpenQueue(p.cfg, "penstock-"+role+" "+in.name, p.log); err != nil {
 			return nil, err
 		}
 	}

@@ -69,7 +69,7 @@ func (l *Load) Run(ctx context.Context) error {
 			l.log.Error("load failures are not reported to the errors pipeline", "error", err)
 		}
 	}
-	l.log.Info("loading", "admin", adm.listener.Addr().String(), "queue", l.outlet.queueText(),
+	l.log.Info("loading", "admin", adm.listener.Addr().String(), "queue", queueText(l.cfg),
 		"clickhouse", l.cfg.ClickHouse.Addresses)
 
 	var g errgroup.Group

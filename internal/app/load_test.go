@@ -304,7 +304,7 @@ func TestSetupSaysHowFarItCame(t *testing.T) {
 		want    []string
 	}{
 		{"no store", func(*config.Config) {}, "", []string{"storage.endpoint", nobody}},
-		{"no ClickHouse", func(c *config.Config) { c.Storage.Endpoint = store.URL }, "bucket         ok  penstock\n",
+		{"no ClickHouse", func(c *config.Config) { c.Storage.Endpoint = store.URL }, "bucket         ok  created penstock\n",
 			[]string{"clickhouse.addresses", nobody}},
 		{"no queue", func(c *config.Config) { c.Storage.Notify = "storage" }, "", []string{nobody}},
 	} {
@@ -313,7 +313,7 @@ func TestSetupSaysHowFarItCame(t *testing.T) {
 		tt.change(&c)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		var out strings.Builder
-		err := Setup(ctx, c, &out)
+		err := Setup(ctx, c, false, &out)
 		cancel()
 		if out.String() != tt.printed {
 			t.Errorf("%s: printed %q, want %q", tt.name, &out, tt.printed)
@@ -375,12 +375,12 @@ func TestIntakeIsRefused(t *testing.T) {
 
 // The log names no queue where none is used.
 func TestQueueText(t *testing.T) {
-	o := &outlet{}
-	o.cfg.Queue.URL = "nats://user:secret@queue:4222"
+	cfg := config.Default()
+	cfg.Queue.URL = "nats://user:secret@queue:4222"
 	for notify, want := range map[string]string{"self": "nats://user:[HIDDEN]@queue:4222",
 		"none": "none (storage.notify); the bucket is listed"} {
-		o.cfg.Storage.Notify = notify
-		if got := o.queueText(); got != want {
+		cfg.Storage.Notify = notify
+		if got := queueText(cfg); got != want {
 			t.Errorf("notify %s: %q, want %q", notify, got, want)
 		}
 	}

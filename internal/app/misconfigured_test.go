@@ -160,7 +160,7 @@ func TestExplainedCauses(t *testing.T) {
 	code := func(n int) error {
 		return fmt.Errorf("ask: %w", retry.AsCode(retry.Outage, n, errors.New("its words")))
 	}
-	var queue = config.Default().Queue
+	cfg := config.Default()
 	for _, tt := range []struct {
 		err  error
 		want string
@@ -183,7 +183,7 @@ func TestExplainedCauses(t *testing.T) {
 		{explainTable(ch, code(62)), "ask: its words"},
 		{explainTable(ch, retry.As(retry.Outage, fmt.Errorf("ask: %w", io.EOF))), `clickhouse.addresses "127.0.0.1:9000": the server closes the ` +
 			"connection; this looks like a port for TLS; set clickhouse.tls.enabled to true, or use the port without TLS (9000)"},
-		{explainQueue(queue, errors.New("nats: Authorization Violation")), `queue.url "nats://127.0.0.1:4222": nats: Authorization ` +
+		{explainQueue(cfg, errors.New("nats: Authorization Violation")), `queue.url "nats://127.0.0.1:4222": nats: Authorization ` +
 			"Violation; correct queue.user and queue.password, or queue.creds"},
 		{explainStorage(store, errors.New("http: server gave HTTP response to HTTPS client")), `storage.endpoint "https://store": ` +
 			"http: server gave HTTP response to HTTPS client; begin the URL with http://, or enable TLS in the store"},
@@ -270,7 +270,7 @@ func TestMisconfiguredServers(t *testing.T) {
 	http := httpPort(t)
 	setup := func(t *testing.T, s sections) error {
 		cfg, sources := s.load(t)
-		return sources.Explain(Setup(t.Context(), cfg, io.Discard))
+		return sources.Explain(Setup(t.Context(), cfg, false, io.Discard))
 	}
 	for _, tt := range []struct {
 		name string
@@ -280,7 +280,7 @@ func TestMisconfiguredServers(t *testing.T) {
 		{"NATS on another port", sections{"queue.url": "nats://127.0.0.1:4"}, `queue.url "nats://127.0.0.1:4" (from FILE): no ` +
 			"connection to the queue at nats://127.0.0.1:4: dial tcp 127.0.0.1:4: connect: connection refused; start NATS, or " +
 			"correct the URL"},
-		{"no store", sections{"storage.endpoint": "http://127.0.0.1:4"}, `storage.endpoint "http://127.0.0.1:4" (from FILE): create ` +
+		{"no store", sections{"storage.endpoint": "http://127.0.0.1:4"}, `storage.endpoint "http://127.0.0.1:4" (from FILE): list ` +
 			"bucket penstock: dial tcp 127.0.0.1:4: connect: connection refused; start the store, or correct the URL"},
 		{"a wrong secret", sections{"storage.secret_key": "wrong"}, "storage.secret_key (from FILE): " + minio.Endpoint() +
 			" rejects the signature: the secret is wrong (SignatureDoesNotMatch); correct storage.secret_key, or storage.access_key"},

@@ -60,16 +60,16 @@ func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger
 	}, c.close
 }
 
-// connect returns nil if storage.notify is none.
+// connect returns nil if there is no queue.
 func (c *connections) connect(ctx context.Context) (queue.Queue, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.queue == nil && c.cfg.Storage.Notify != "none" {
-		q, err := OpenQueue(c.cfg.Queue, "penstock-operator", c.log)
-		if err != nil {
+	if c.queue == nil {
+		q, err := OpenQueue(c.cfg, "penstock-operator", c.log)
+		if q == nil || err != nil {
 			return nil, err
 		}
-		if err := q.Setup(ctx, pipeline.Specs()); err != nil {
+		if err := q.Setup(ctx, pipeline.Specs(), nil); err != nil {
 			q.Close()
 			return nil, err
 		}
@@ -78,16 +78,13 @@ func (c *connections) connect(ctx context.Context) (queue.Queue, error) {
 	return c.queue, nil
 }
 
-// peek returns nil if storage.notify is none.
+// peek returns nil if there is no queue.
 func (c *connections) peek(ctx context.Context) (queue.Queue, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cfg.Storage.Notify == "none" {
-		return nil, nil
-	}
 	if c.peeked == nil {
-		q, err := OpenQueue(c.cfg.Queue, "penstock-status", c.log)
-		if err != nil {
+		q, err := OpenQueue(c.cfg, "penstock-status", c.log)
+		if q == nil || err != nil {
 			return nil, err
 		}
 		c.peeked = q
@@ -95,7 +92,7 @@ func (c *connections) peek(ctx context.Context) (queue.Queue, error) {
 	quick, cancel := context.WithTimeout(ctx, peekWait)
 	defer cancel()
 	if err := c.peeked.Ping(quick); err != nil {
-		return nil, explainQueue(c.cfg.Queue, err)
+		return nil, explainQueue(c.cfg, err)
 	}
 	return c.peeked, nil
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
-	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 	"github.com/penstock/penstock/loader"
 )
@@ -27,7 +26,7 @@ type outlet struct {
 	process
 	name     string            // of this loader
 	isolated *loader.Isolation // how a suspicious object is loaded
-	queue    queue.Queue       // nil where storage.notify is none
+	queue    queue.Queue       // nil: there is none
 	db       *clickhouse.DB
 	source   loader.Source
 	reports  *intake         // of the errors pipeline; nil: it cannot be had
@@ -47,10 +46,8 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 	}()
 	out.db = openLoading(p, len(specs)*(p.cfg.Loader.Workers+1)+3)
 	out.source = Source(p.cfg, p.store, out.db)
-	if p.cfg.Storage.Notify != "none" {
-		if out.queue, err = OpenQueue(p.cfg.Queue, "penstock-load "+out.name, p.log); err != nil {
-			return nil, err
-		}
+	if out.queue, err = OpenQueue(p.cfg, "penstock-load "+out.name, p.log); err != nil {
+		return nil, err
 	}
 	// Events do not wait for the errors pipeline: without it failures go to the
 	// log, the counters and the ledger.
@@ -84,14 +81,6 @@ func (o *outlet) deliveries(spec pipeline.Spec) loader.Queue {
 	return p
 }
 
-// queueText names the queue in the log.
-func (o *outlet) queueText() string {
-	if o.cfg.Storage.Notify == "none" {
-		return "none (storage.notify); the bucket is listed"
-	}
-	return show.URL(o.cfg.Queue.URL)
-}
-
 // newLoader makes one pipeline's loader. What fails in loading the errors
 // pipeline is not reported to it.
 func (o *outlet) newLoader(spec pipeline.Spec, q loader.Queue) *loader.Loader {
@@ -100,16 +89,20 @@ func (o *outlet) newLoader(spec pipeline.Spec, q loader.Queue) *loader.Loader {
 		report = nil
 	}
 	c := o.cfg.Loader
+	extend := time.Duration(o.cfg.Queue.AckWait) / 3
+	if o.queue != nil && o.queue.Limits().FixedLease {
+		extend = 0
+	}
 	return loader.New(spec, loader.Options{
 		Name: o.name, Workers: c.Workers, ChunkRows: faultpoint.Setting("CHUNK_ROWS", chunkRows),
 		MinChunk: clickhouse.MinChunk, ChunkBytes: chunkBytes,
-		Extend:   time.Duration(o.cfg.Queue.AckWait) / 3,
+		Extend:   extend,
 		Backoff:  retry.Backoff{Min: time.Duration(c.BackoffMin), Max: time.Duration(c.BackoffMax)},
 		Attempts: c.MaxAttempts, Unfinished: c.MaxUnfinished, Isolation: o.isolated,
 		Probe: retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
 		Drain: time.Duration(o.cfg.Process.Drain),
-	}, loader.Parts{Queue: q, Source: o.source, Table: table{o.db}, Ledger: o.db, Letters: o.queue, Report: report}, o.log,
-		o.reg)
+	}, loader.Parts{Queue: q, Source: o.source, Table: table{o.db}, Ledger: o.db,
+		Letters: lettersOf(o.queue), Report: report}, o.log, o.reg)
 }
 
 // table is ClickHouse as the loader wants it.

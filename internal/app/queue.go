@@ -2,30 +2,70 @@ package app
 
 import (
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/show"
 )
 
-// OpenQueue opens a connection to the queue at queue.url. The scheme of the URL chooses the adapter: each has a case
-// here. name identifies the connection to the server. A process opens several, so the adapter must connect to a server
-// that all processes share.
-func OpenQueue(c config.Queue, name string, log *slog.Logger) (queue.Queue, error) {
-	switch scheme, _, _ := strings.Cut(c.URL, "://"); scheme {
-	default: // nats, tls, ws, wss, or host:port without a scheme
-		return openJetStream(c, name, log)
+// queueType is what the roles know of a type of queue.
+type queueType struct {
+	open    func(cfg config.Config, name string, log *slog.Logger) (queue.Queue, error)
+	text    func(cfg config.Config) string // names the queue in the log
+	explain func(cfg config.Config, err error) error
+}
+
+// queueTypeOf has a line for each adapter.
+func queueTypeOf(cfg config.Config) queueType {
+	switch cfg.QueueType() {
+	case config.NoQueue:
+		return queueType{openNone, noneText, explainNone}
+	default:
+		return queueType{openJetStream, jetStreamText, explainJetStream}
 	}
 }
 
-func openJetStream(c config.Queue, name string, log *slog.Logger) (queue.Queue, error) {
-	q, err := jetstream.Connect(jetstream.Options{URL: c.URL, User: c.User, Password: c.Password, Creds: c.Creds,
+// OpenQueue opens a connection to the queue; nil: the configuration has none. name identifies the connection to the
+// server. A process opens several, so the adapter must connect to a server that all processes share.
+func OpenQueue(cfg config.Config, name string, log *slog.Logger) (queue.Queue, error) {
+	return queueTypeOf(cfg).open(cfg, name, log)
+}
+
+// queueText names the queue in the log.
+func queueText(cfg config.Config) string { return queueTypeOf(cfg).text(cfg) }
+
+// explainQueue names the field of the configuration that an error of the queue is about, and what to do.
+func explainQueue(cfg config.Config, err error) error { return queueTypeOf(cfg).explain(cfg, err) }
+
+// lettersOf is where a queue keeps dead letters; nil: the load ledger alone has them.
+func lettersOf(q queue.Queue) queue.Letters {
+	letters, _ := q.(queue.Letters)
+	return letters
+}
+
+func openNone(config.Config, string, *slog.Logger) (queue.Queue, error) { return nil, nil }
+
+func noneText(cfg config.Config) string {
+	if cfg.Storage.Notify == config.NoQueue {
+		return "none (storage.notify); the bucket is listed"
+	}
+	return "none (queue.type); the bucket is listed"
+}
+
+func explainNone(_ config.Config, err error) error { return err }
+
+func openJetStream(cfg config.Config, name string, log *slog.Logger) (queue.Queue, error) {
+	c := cfg.Queue
+	o := jetstream.Options{URL: c.URL, User: c.User, Password: c.Password, Creds: c.Creds,
 		TLS: c.TLS.Config(log), AckWait: time.Duration(c.AckWait), MaxAge: time.Duration(c.MaxAge),
-		MaxBytes: int64(c.MaxBytes), Replicas: c.Replicas}, name, log)
+		MaxBytes: int64(c.MaxBytes), Replicas: c.Replicas, NotifyARN: cfg.Storage.NotifyARN}
+	q, err := jetstream.Connect(o, name, log)
 	if err != nil {
 		return nil, err // a nil *jetstream.Queue in the interface would not be nil
 	}
 	return q, nil
 }
+
+func jetStreamText(cfg config.Config) string { return show.URL(cfg.Queue.URL) }

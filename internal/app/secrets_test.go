@@ -36,7 +36,7 @@ func TestSecretsInErrors(t *testing.T) {
 					operate.Output{Out: &said, Err: io.Discard}); err == nil {
 					t.Error("status reports no error")
 				}
-				err = Setup(brief(t), cfg, &said)
+				err = Setup(brief(t), cfg, false, &said)
 			}
 			if err == nil {
 				t.Fatalf("%s: no error", env)

@@ -71,8 +71,8 @@ func queueByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) error {
 		n := testservers.NATSWith(t, fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, verify: true }", cert, key,
 			ca.File))
 		return func(files config.ClientTLS) error {
-			c := config.Default().Queue
-			c.URL, c.TLS = n.URL(), files
+			c := config.Default()
+			c.Queue.URL, c.Queue.TLS = n.URL(), files
 			q, err := OpenQueue(c, "test", slog.New(slog.DiscardHandler))
 			if err != nil {
 				return err
@@ -83,7 +83,7 @@ func queueByTLS(ca *tlstest.CA) func(*testing.T) func(config.ClientTLS) error {
 			if err := q.Ping(ctx); err != nil {
 				return err
 			}
-			return q.Setup(ctx, pipeline.Specs())
+			return q.Setup(ctx, pipeline.Specs(), nil)
 		}
 	}
 }

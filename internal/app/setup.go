@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,23 +14,27 @@ import (
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/llm"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/provision"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/show"
 )
 
-// Setup creates bucket, notification rules, streams and tables, or brings them up to date. It writes on w what it did,
-// a line a part.
-func Setup(ctx context.Context, cfg config.Config, w io.Writer) error {
+// Setup creates bucket, queue, notification rules and tables, or brings them up to date. It writes on w what it did, a
+// line a part. A dry run changes nothing.
+func Setup(ctx context.Context, cfg config.Config, dryRun bool, w io.Writer) error {
+	plan := &provision.Plan{DryRun: dryRun, Print: func(s provision.Step) {
+		fmt.Fprintf(w, "%-14s %s  %s\n", s.Subject, s.Mark, s.Text)
+	}}
 	quick, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if cfg.Storage.Notify != "none" {
-		if err := setupQueue(quick, cfg.Queue, w); err != nil {
-			return err
-		}
-	}
-	if err := setupBucket(quick, cfg.Storage, w); err != nil {
+	if err := setupNotifications(quick, cfg, plan); err != nil {
 		return err
 	}
-	return setupTables(ctx, cfg, w)
+	if dryRun {
+		plan.Found("tables", "not looked at in a dry run")
+		return nil
+	}
+	return errors.Join(setupTables(ctx, cfg, w), plan.Err())
 }
 
 func setupTables(ctx context.Context, cfg config.Config, w io.Writer) error {
@@ -55,42 +60,36 @@ func setupTables(ctx context.Context, cfg config.Config, w io.Writer) error {
 	return setupConfigured(ctx, cfg, db, w)
 }
 
-func setupQueue(ctx context.Context, c config.Queue, w io.Writer) error {
-	q, err := OpenQueue(c, "penstock-setup", slog.New(slog.DiscardHandler))
+// setupNotifications prepares queue and bucket, and the way from the one to the other. MinIO wants the queue to exist
+// before its bucket has rules.
+func setupNotifications(ctx context.Context, cfg config.Config, plan *provision.Plan) error {
+	q, err := OpenQueue(cfg, "penstock-setup", slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	defer q.Close()
+	if q != nil {
+		defer q.Close()
+		if err := setupQueue(ctx, q, plan); err != nil {
+			return explainQueue(cfg, err)
+		}
+	}
+	bucket := OpenBucket(cfg.Storage)
+	if err := bucket.Setup(ctx, plan); err != nil {
+		return explainStorage(cfg.Storage, err)
+	}
+	if q == nil || cfg.Storage.Notify != "storage" {
+		return nil
+	}
+	return q.Subscribe(ctx, bucket, pipeline.Specs(), plan)
+}
+
+func setupQueue(ctx context.Context, q queue.Queue, plan *provision.Plan) error {
 	quick, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := q.Ping(quick); err != nil {
-		return explainQueue(c, err)
-	}
-	if err := q.Setup(ctx, pipeline.Specs()); err != nil {
-		return explainQueue(c, err)
-	}
-	_, err = fmt.Fprintf(w, "streams        ok  %s\n", show.URL(c.URL))
-	return err
-}
-
-func setupBucket(ctx context.Context, c config.Storage, w io.Writer) error {
-	bucket := OpenBucket(c)
-	if err := bucket.Create(ctx); err != nil {
-		return explainStorage(c, err)
-	}
-	fmt.Fprintf(w, "bucket         ok  %s\n", c.Bucket)
-	if c.Notify != "storage" || c.NotifyARN == "" {
-		return nil
-	}
-	arns := map[string]string{}
-	for _, spec := range pipeline.Specs() {
-		arns[spec.Name] = strings.ReplaceAll(c.NotifyARN, "{PIPELINE}", strings.ToUpper(spec.Name))
-	}
-	if err := bucket.Notify(ctx, pipeline.Specs(), arns); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "notifications  ok  %s\n", c.NotifyARN)
-	return err
+	return q.Setup(ctx, pipeline.Specs(), plan)
 }
 
 // setupConfigured brings views, columns and prices to what the configuration and this version say.

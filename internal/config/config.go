@@ -20,7 +20,7 @@ type Config struct {
 	Batcher    Batcher    `yaml:"batcher" doc:"The write-ahead log (WAL), and the objects made from it."`
 	Errors     Errors     `yaml:"errors" doc:"Limits of the errors pipeline, separate from those of events."`
 	Storage    Storage    `yaml:"storage" doc:"The object store: MinIO, R2, S3 or another with the S3 API and conditional PUT."`
-	Queue      Queue      `yaml:"queue" doc:"NATS JetStream, for notifications."`
+	Queue      Queue      `yaml:"queue" doc:"The queue of notifications."`
 	ClickHouse ClickHouse `yaml:"clickhouse" doc:"The database of the tables and the load ledger."`
 	Loader     Loader     `yaml:"loader" doc:"Loading of objects into ClickHouse."`
 	Sweep      Sweep      `yaml:"sweep" doc:"Sweeps find objects whose notification was lost. One loader at a time runs them."`
@@ -131,19 +131,40 @@ type Storage struct {
 	TLS ClientTLS `yaml:"tls" doc:"Files for an https endpoint."`
 }
 
-// Queue is NATS, for notifications.
+// Queue is the queue of notifications. Each type but nats has its fields in a section of that name.
 type Queue struct {
-	URL      string   `yaml:"url" default:"nats://127.0.0.1:4222" doc:"URL of the server. Separate several with commas."`
-	User     string   `yaml:"user" doc:"User."`
-	Password string   `yaml:"password" secret:"true" doc:"Password."`
-	Creds    string   `yaml:"creds" doc:"Credentials file. Empty: none."`
-	AckWait  Duration `yaml:"ack_wait" default:"20s" doc:"After this silence of a loader, another one gets its object."`
-	MaxAge   Duration `yaml:"max_age" default:"168h" doc:"Age at which a notification is deleted."`
-	MaxBytes Size     `yaml:"max_bytes" default:"1GiB" doc:"Largest stream."`
-	Replicas int      `yaml:"replicas" default:"1" doc:"Replicas of a stream."`
+	Type     string   `yaml:"type" default:"nats" enum:"nats sqs none" doc:"Queue that carries notifications. none: there is no queue; loaders sweep. storage.notify: none has the same effect."`
+	URL      string   `yaml:"url" default:"nats://127.0.0.1:4222" doc:"NATS: URL of the server. Separate several with commas."`
+	User     string   `yaml:"user" doc:"NATS: user."`
+	Password string   `yaml:"password" secret:"true" doc:"NATS: password."`
+	Creds    string   `yaml:"creds" doc:"NATS: credentials file. Empty: none."`
+	AckWait  Duration `yaml:"ack_wait" default:"20s" doc:"After this silence of a loader, another one gets its object. SQS: rounded up to whole seconds."`
+	MaxAge   Duration `yaml:"max_age" default:"168h" doc:"Age at which a notification is deleted. SQS: 336h at most."`
+	MaxBytes Size     `yaml:"max_bytes" default:"1GiB" doc:"NATS: largest stream."`
+	Replicas int      `yaml:"replicas" default:"1" doc:"NATS: replicas of a stream."`
 
-	TLS ClientTLS `yaml:"tls" doc:"Files for TLS. The connection uses TLS if one is set, or if url begins with tls://."`
+	SQS SQS `yaml:"sqs" doc:"Amazon SQS."`
+
+	TLS ClientTLS `yaml:"tls" doc:"NATS: files for TLS. The connection uses TLS if one is set, or if url begins with tls://."`
 }
+
+// SQS are the queues of Amazon SQS. Credentials are those of Storage.
+type SQS struct {
+	Queue    string `yaml:"queue" default:"penstock-{PIPELINE}" doc:"Name or URL of the queues. {PIPELINE} becomes events or errors."`
+	Region   string `yaml:"region" doc:"Region. Empty: storage.region."`
+	Endpoint string `yaml:"endpoint" doc:"URL of the SQS API. Empty: AWS."`
+}
+
+// QueueType is the type of the queue in use: queue.type, or none if storage.notify says so.
+func (cfg *Config) QueueType() string {
+	if cfg.Storage.Notify == NoQueue {
+		return NoQueue
+	}
+	return cfg.Queue.Type
+}
+
+// NoQueue is the value of queue.type and storage.notify without a queue.
+const NoQueue = "none"
 
 // ClickHouse is the database of tables and ledger.
 type ClickHouse struct {
@@ -195,7 +216,7 @@ type Sweep struct {
 	Every Duration `yaml:"every" default:"5m" doc:"Time between two sweeps."`
 	Span  Duration `yaml:"span" default:"168h" doc:"How far back a sweep looks."`
 	Grace Duration `yaml:"grace" default:"2m" doc:"Objects stored less than this ago are left alone: their notification may be on its way."`
-	Poll  Duration `yaml:"poll" default:"10s" doc:"Without a queue (storage.notify is none): time between two looks at the last hour."`
+	Poll  Duration `yaml:"poll" default:"10s" doc:"Without a queue (queue.type is none): time between two looks at the last hour."`
 
 	FullEvery Duration `yaml:"full_every" default:"24h" min:"0" doc:"Time between two listings of the whole bucket, which find imports outside span. 0s: never."`
 	FullRate  int      `yaml:"full_rate" default:"10" doc:"Most list requests per second of it. Each lists 1000 keys."`
@@ -230,15 +251,22 @@ type Status struct {
 // Default is the configuration of an empty file: the defaults in the fields' tags.
 func Default() Config {
 	var cfg Config
-	root := reflect.ValueOf(&cfg).Elem()
-	for section := range root.Type().Fields() {
-		for f := range sectionFields(section) {
-			text := f.Tag.Get("default")
-			into := root.FieldByIndex(section.Index).FieldByIndex(f.Index).Addr().Interface()
-			if err := DecodeYAML([]byte(text), into); err != nil {
-				panic(fmt.Sprintf("default of %s.%s: %v", section.Name, f.Name, err)) // the tag of a field above is wrong
-			}
+	eachField(reflect.ValueOf(&cfg).Elem(), "", func(name string, v reflect.Value, f reflect.StructField) {
+		if err := DecodeYAML([]byte(f.Tag.Get("default")), v.Addr().Interface()); err != nil {
+			panic(fmt.Sprintf("default of %s: %v", name, err)) // the tag of a field above is wrong
 		}
-	}
+	})
 	return cfg
+}
+
+// eachField calls each with the fields of a section and of the sections within it.
+func eachField(section reflect.Value, name string, each func(name string, v reflect.Value, f reflect.StructField)) {
+	for f := range section.Type().Fields() {
+		v, field := section.FieldByIndex(f.Index), join(name, f.Tag.Get("yaml"))
+		if v.Kind() == reflect.Struct {
+			eachField(v, field, each)
+			continue
+		}
+		each(field, v, f)
+	}
 }

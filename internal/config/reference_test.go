@@ -157,7 +157,11 @@ An environment variable overrides each field: ` + "`PENSTOCK_BATCHER_ROLL_AGE=30
 	// members are the fields of a section within a section, or of a list's items.
 	members := func(t reflect.Type, name string) {
 		for f := range t.Fields() {
-			row(f, name+"."+f.Tag.Get("yaml"), "")
+			def := f.Tag.Get("default")
+			if def != "" {
+				def = "`" + def + "`"
+			}
+			row(f, name+"."+f.Tag.Get("yaml"), def)
 		}
 	}
 	for section := range root.Type().Fields() {

@@ -58,6 +58,7 @@ func (cfg *Config) check(from Sources) error {
 	if !bucketName.MatchString(cfg.Storage.Bucket) {
 		c.wrong("storage.bucket", cfg.Storage.Bucket, "set 3 to 63 lowercase letters, digits, '.' and '-'")
 	}
+	c.queue(cfg)
 	if len(cfg.ClickHouse.Addresses) == 0 {
 		c.wrong("clickhouse.addresses", cfg.ClickHouse.Addresses, "name at least one server, as 127.0.0.1:9000")
 	}
@@ -75,27 +76,33 @@ func (cfg *Config) check(from Sources) error {
 	return errors.Join(c.errs...)
 }
 
+// queue refuses a queue that nobody would write to.
+func (c *checker) queue(cfg *Config) {
+	switch {
+	case cfg.Storage.Notify == NoQueue && cfg.Queue.Type != NoQueue && cfg.Queue.Type != Default().Queue.Type:
+		c.wrong("storage.notify", cfg.Storage.Notify, "queue.type is %q: set storage.notify to storage or self, or "+
+			"queue.type to none", cfg.Queue.Type)
+	case cfg.QueueType() == "sqs" && !strings.Contains(cfg.Queue.SQS.Queue, "{PIPELINE}"):
+		c.wrong("queue.sqs.queue", cfg.Queue.SQS.Queue, "put {PIPELINE} into it: each pipeline needs a separate queue")
+	}
+}
+
 // bucketName matches what S3 allows.
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 
 // tags refuses a number below its least, and a text that is none of the known ones.
 func (c *checker) tags(cfg *Config) {
-	root := reflect.ValueOf(*cfg)
-	for section := range root.Type().Fields() {
-		for f := range sectionFields(section) {
-			field := section.Tag.Get("yaml") + "." + f.Tag.Get("yaml")
-			v := root.FieldByIndex(section.Index).FieldByIndex(f.Index)
-			switch known := strings.Fields(f.Tag.Get("enum")); {
-			case v.CanInt() && f.Tag.Get("min") == "0" && v.Int() < 0:
-				c.wrong(field, v.Interface(), "set 0 or more")
-			case v.CanInt() && f.Tag.Get("min") == "" && v.Int() <= 0:
-				c.wrong(field, v.Interface(), "set more than 0")
-			case len(known) > 0 && !slices.Contains(known, v.String()):
-				last := len(known) - 1
-				c.wrong(field, v.Interface(), "set %s or %s", strings.Join(known[:last], ", "), known[last])
-			}
+	eachField(reflect.ValueOf(*cfg), "", func(field string, v reflect.Value, f reflect.StructField) {
+		switch known := strings.Fields(f.Tag.Get("enum")); {
+		case v.CanInt() && f.Tag.Get("min") == "0" && v.Int() < 0:
+			c.wrong(field, v.Interface(), "set 0 or more")
+		case v.CanInt() && f.Tag.Get("min") == "" && v.Int() <= 0:
+			c.wrong(field, v.Interface(), "set more than 0")
+		case len(known) > 0 && !slices.Contains(known, v.String()):
+			last := len(known) - 1
+			c.wrong(field, v.Interface(), "set %s or %s", strings.Join(known[:last], ", "), known[last])
 		}
-	}
+	})
 }
 
 func (c *checker) admin(a Admin) {

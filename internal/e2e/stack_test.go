@@ -113,7 +113,7 @@ func newStack(t testing.TB) *stack {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	if err := q.Setup(t.Context(), pipeline.Specs()); err != nil {
+	if err := q.Setup(t.Context(), pipeline.Specs(), nil); err != nil {
 		t.Fatal(err)
 	}
 	targets, _ := servers.Targets(pipeline.Specs(), jetstream.Subject)
@@ -144,7 +144,7 @@ func (s *stack) bucket() *objstore.Bucket {
 // bucketWithoutRules takes the bucket's notification rules away.
 func (s *stack) bucketWithoutRules() {
 	s.t.Helper()
-	if err := s.bucket().Notify(s.t.Context(), nil, nil); err != nil {
+	if err := s.bucket().Notify(s.t.Context(), nil, nil, nil); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -37,7 +37,7 @@ func TestErrorsNameTheObject(t *testing.T) {
 		"list events/":                 func(b *Bucket) error { return b.List(ctx, "events/", "", "", nil) },
 		"list bucket bucket":           func(b *Bucket) error { return b.Ping(ctx) },
 		"create bucket bucket":         func(b *Bucket) error { return b.Create(ctx) },
-		"read notification rules of b": func(b *Bucket) error { return b.Notify(ctx, pipeline.Specs(), nil) },
+		"read notification rules of b": func(b *Bucket) error { return b.Notify(ctx, pipeline.Specs(), nil, nil) },
 	}
 	for what, call := range calls {
 		for status, want := range map[int]retry.Class{503: retry.Outage, 403: retry.Outage, 404: retry.Outage} {

@@ -16,7 +16,6 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 
 	"github.com/penstock/penstock/internal/pipeline"
@@ -39,6 +38,7 @@ type Options struct {
 type Bucket struct {
 	client *s3.Client
 	name   string
+	region string // for a new bucket; empty: the store has none
 	etag   etags
 
 	http     s3.HTTPClient
@@ -76,7 +76,11 @@ func Open(opts Options) *Bucket {
 	if endpoint == "" {
 		endpoint = "https://s3." + opts.Region + ".amazonaws.com"
 	}
-	return &Bucket{client: client, name: opts.Bucket, http: cfg.HTTPClient, endpoint: endpoint}
+	b := &Bucket{client: client, name: opts.Bucket, http: cfg.HTTPClient, endpoint: endpoint}
+	if opts.Endpoint == "" {
+		b.region = opts.Region
+	}
+	return b
 }
 
 // Put stores an object under a key that is free. Where the key is taken, it
@@ -211,56 +215,6 @@ func object(key string, etag *string, size *int64, modified *time.Time,
 	}
 	return pipeline.Object{Key: key, ETag: unquote(etag), Size: aws.ToInt64(size), Modified: aws.ToTime(modified),
 		Meta: m}, nil
-}
-
-// Create makes the bucket where it is missing.
-func (b *Bucket) Create(ctx context.Context) error {
-	_, err := b.client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &b.name})
-	var owned *types.BucketAlreadyOwnedByYou
-	if err != nil && !errors.As(err, &owned) {
-		if status(err) == http.StatusConflict && b.Ping(ctx) == nil {
-			return nil
-		}
-		return fmt.Errorf("create bucket %s: %w", b.name, class(err))
-	}
-	return nil
-}
-
-// rulePrefix begins the names of the notification rules that are ours.
-const rulePrefix = "penstock-"
-
-// Notify makes the store send object-created notifications of each pipeline
-// to a queue; arns are by pipeline name. Rules of others stay.
-func (b *Bucket) Notify(ctx context.Context, specs []pipeline.Spec, arns map[string]string) error {
-	have, err := b.client.GetBucketNotificationConfiguration(ctx,
-		&s3.GetBucketNotificationConfigurationInput{Bucket: &b.name})
-	if err != nil {
-		return fmt.Errorf("read notification rules of %s: %w", b.name, class(err))
-	}
-	queues := slices.DeleteFunc(have.QueueConfigurations, func(q types.QueueConfiguration) bool {
-		return strings.HasPrefix(aws.ToString(q.Id), rulePrefix)
-	})
-	for _, s := range specs {
-		queues = append(queues, types.QueueConfiguration{
-			Id:       aws.String(rulePrefix + s.Name),
-			QueueArn: aws.String(arns[s.Name]),
-			Events:   []types.Event{"s3:ObjectCreated:*"}, // not only Put: a large object comes by multipart
-			Filter: &types.NotificationConfigurationFilter{Key: &types.S3KeyFilter{FilterRules: []types.FilterRule{
-				{Name: types.FilterRuleNamePrefix, Value: aws.String(s.Prefix)}}}},
-		})
-	}
-	_, err = b.client.PutBucketNotificationConfiguration(ctx, &s3.PutBucketNotificationConfigurationInput{
-		Bucket: &b.name,
-		NotificationConfiguration: &types.NotificationConfiguration{
-			QueueConfigurations: queues, TopicConfigurations: have.TopicConfigurations,
-			LambdaFunctionConfigurations: have.LambdaFunctionConfigurations,
-			EventBridgeConfiguration:     have.EventBridgeConfiguration,
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("set notification rules of %s: %w", b.name, class(err))
-	}
-	return nil
 }
 
 func unquote(etag *string) string { return strings.Trim(aws.ToString(etag), `"`) }

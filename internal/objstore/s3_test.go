@@ -60,14 +60,14 @@ func TestNotifyKeepsForeignRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	foreign := pipeline.Spec{Name: "other", Prefix: "other/"}
-	if err := b.Notify(t.Context(), []pipeline.Spec{foreign}, map[string]string{"other": other.ARN()}); err != nil {
+	if err := b.Notify(t.Context(), []pipeline.Spec{foreign}, map[string]string{"other": other.ARN()}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.renameRule(t.Context(), rulePrefix+"other", "theirs"); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := b.Notify(t.Context(), pipeline.Specs(), arns); err != nil {
+		if err := b.Notify(t.Context(), pipeline.Specs(), arns, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

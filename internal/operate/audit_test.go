@@ -71,7 +71,7 @@ func TestSweepIsRefused(t *testing.T) {
 	}{
 		{sweepParams{Since: "x", Until: "now"}, nil, `--since "x"`},
 		{novemberDay, func(_ *world, o *Operator) { o.Config.Storage.Notify = "none" },
-			"storage.notify is none, so there is no queue. Loaders sweep every 5m (sweep.every), the whole bucket " +
+			"queue.type or storage.notify is none: there is no queue. Loaders sweep every 5m (sweep.every), the whole bucket " +
 				"every 24h"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["queue"] = errAway }, "connection refused"},
 		{novemberDay, func(w *world, _ *Operator) { w.away["ledger"] = errAway }, "connection refused"},

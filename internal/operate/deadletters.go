@@ -13,6 +13,7 @@ import (
 
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/show"
 )
 
@@ -90,7 +91,7 @@ func deadLetterOperations() []Operation {
 		},
 		{
 			Name: "dlq rebuild", method: http.MethodPost, path: "/v1/dlq/rebuild", params: &struct{}{}, item: rebuilt{},
-			Short: "rebuild the queue's stream of dead letters from the load ledger",
+			Short: "rebuild the dead letters in NATS from the load ledger",
 			print: prints(func(w io.Writer, r *rebuilt) error {
 				_, err := fmt.Fprintf(w, "%s in the stream; there were %d\n", show.Plural(r.Now, "dead letter"), r.Before)
 				return err
@@ -179,8 +180,8 @@ func printLetter(w io.Writer, d *letterDetail) error {
 }
 
 // changeLetters writes what an operator decides of letters into the ledger, lets
-// then do the rest, and takes them out of the queue's stream. q is nil where
-// there is no queue.
+// then do the rest, and takes them out of the queue, if it keeps some. q is nil
+// where there is no queue.
 func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change func(*pipeline.Load),
 	then func(q Queue, l pipeline.Load) error, out sink, result string) error {
 	if err := f.chosen(); err != nil {
@@ -190,6 +191,7 @@ func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change fun
 	if err != nil {
 		return err
 	}
+	kept, _ := q.(queue.Letters)
 	return o.letters(ctx, f, func(l pipeline.Load) error {
 		change(&l)
 		// From here on a sweep does as the ledger says, should we die before the
@@ -201,7 +203,9 @@ func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change fun
 			if err := then(q, l); err != nil {
 				return err
 			}
-			if err := q.Forget(ctx, l.Pipeline, l.Key); err != nil {
+		}
+		if kept != nil {
+			if err := kept.Forget(ctx, l.Pipeline, l.Key); err != nil {
 				return err
 			}
 		}
@@ -240,15 +244,17 @@ func rebuildLetters(ctx context.Context, o *Operator, _ *struct{}, out sink) err
 	if err != nil {
 		return err
 	}
-	if q == nil {
-		return errors.New("storage.notify is none: there is no queue, the ledger alone has the dead letters")
+	kept, ok := q.(queue.Letters)
+	if !ok {
+		return fmt.Errorf("nothing to rebuild: no queue keeps dead letters (queue.type %s), the load ledger alone has them; "+
+			"\"penstock dlq list\" lists them", o.Config.QueueType())
 	}
 	var all []pipeline.DeadLetter
 	if err := o.letters(ctx, letterFilter{},
 		func(l pipeline.Load) error { all = append(all, l.DeadLetter()); return nil }); err != nil {
 		return err
 	}
-	before, err := q.Rebuild(ctx, all)
+	before, err := kept.Rebuild(ctx, all)
 	if err != nil {
 		return err
 	}

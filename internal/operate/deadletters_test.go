@@ -202,5 +202,5 @@ func TestRebuildLetters(t *testing.T) {
 		t.Errorf("the command prints %q, %v, want %q", got, err, want)
 	}
 	w.noQueue = true
-	wantError(t, run(), "storage.notify is none: there is no queue", "without a queue")
+	wantError(t, run(), "no queue keeps dead letters", "without a queue")
 }

@@ -29,8 +29,8 @@ type Operator struct {
 	Claim    func(ctx context.Context, name, owner string, ttl time.Duration) (Claim, bool, error)
 	Table    Table                                // it connects at the first use
 	Source   Source                               // likewise
-	Queue    func(context.Context) (Queue, error) // with streams that exist; nil: storage.notify is none
-	Peek     func(context.Context) (Queue, error) // as it is now; nil: storage.notify is none
+	Queue    func(context.Context) (Queue, error) // with streams that exist; nil: there is none
+	Peek     func(context.Context) (Queue, error) // as it is now; nil: there is none
 	Receiver func() (r Receiver, stop func() error, err error)
 	Loader   func(context.Context, pipeline.Spec) (Loader, error)
 	Tap      *tap.Tap // of the receiver in this process; nil: there is none
@@ -67,11 +67,9 @@ type Loader interface {
 	Reingest(ctx context.Context, item audit.Item, job string) (pipeline.Load, error)
 }
 
-// Queue is where notifications and dead letters are.
+// Queue is where notifications are. One that keeps dead letters too is a queue.Letters.
 type Queue interface {
 	Enqueue(ctx context.Context, spec pipeline.Spec, n pipeline.Notification, again bool) (known bool, err error)
-	Forget(ctx context.Context, table, key string) error
-	Rebuild(ctx context.Context, letters []pipeline.DeadLetter) (before uint64, err error)
 	Stats(ctx context.Context, spec pipeline.Spec) (queue.Stats, error)
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader/audit"
@@ -64,9 +65,9 @@ func sweep(ctx context.Context, o *Operator, p *sweepParams, out sink) error {
 	if err != nil {
 		return err
 	}
-	if o.Config.Storage.Notify == "none" && !p.DryRun {
-		return fmt.Errorf("storage.notify is none, so there is no queue. Loaders sweep every %s (sweep.every), the whole "+
-			"bucket every %s (sweep.full_every); load an object now with \"penstock reingest KEY\"",
+	if o.Config.QueueType() == config.NoQueue && !p.DryRun {
+		return fmt.Errorf("queue.type or storage.notify is none: there is no queue. Loaders sweep every %s (sweep.every), "+
+			"the whole bucket every %s (sweep.full_every); load an object now with \"penstock reingest KEY\"",
 			o.Config.Sweep.Every, o.Config.Sweep.FullEvery)
 	}
 	var q Queue

@@ -475,6 +475,10 @@ func (q fakeQueue) Enqueue(_ context.Context, _ pipeline.Spec, n pipeline.Notifi
 	return told && !again, nil
 }
 
+func (q fakeQueue) DeadLetter(context.Context, pipeline.DeadLetter) error {
+	panic("operators publish no dead letters")
+}
+
 func (q fakeQueue) Forget(_ context.Context, _, key string) error {
 	q.forgotten = append(q.forgotten, key)
 	return nil

@@ -117,14 +117,14 @@ func makeStreams(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	q, err := app.OpenQueue(cfg.Queue, "penstock-dev", log)
+	q, err := app.OpenQueue(cfg, "penstock-dev", log)
 	if err != nil {
 		return err
 	}
 	defer q.Close()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return q.Setup(ctx, pipeline.Specs())
+	return q.Setup(ctx, pipeline.Specs(), nil)
 }
 
 // StartRole starts a role as a separate process, and

@@ -210,7 +210,7 @@ func (st *stack) start(ctx context.Context) error {
 		return err
 	}
 	var said strings.Builder
-	if err := app.Setup(ctx, st.cfg, &said); err != nil {
+	if err := app.Setup(ctx, st.cfg, false, &said); err != nil {
 		return fmt.Errorf("setup: %w", err)
 	}
 	if err := st.roles(ctx); err != nil {

@@ -41,7 +41,7 @@ func TestConformance(t *testing.T) {
 	}
 	queuetest.Test(t, nil, func(t *testing.T) queuetest.Queue {
 		q, spec := open(t, n.URL()), pipeline.Spec{Name: <-names}
-		if err := q.Setup(t.Context(), []pipeline.Spec{spec}); err != nil {
+		if err := q.Setup(t.Context(), []pipeline.Spec{spec}, nil); err != nil {
 			t.Fatal(err)
 		}
 		add := func(body string) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/provision"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/show"
@@ -32,6 +33,10 @@ type Options struct {
 	MaxAge   time.Duration // of a notification nobody took; the sweep finds its object
 	MaxBytes int64         // of a stream
 	Replicas int
+
+	// NotifyARN is the target of a store's notification rules. {PIPELINE} becomes EVENTS or ERRORS. Empty: Subscribe
+	// leaves the rules alone.
+	NotifyARN string
 
 	TLS *tls.Config // nil: as the URL's scheme says
 }
@@ -147,7 +152,12 @@ const consumerName = "loader"
 
 // Setup creates or updates the pipelines' streams and consumers, and the stream
 // of dead letters.
-func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec) error {
+func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec, plan *provision.Plan) error {
+	if plan != nil {
+		// Our own server, so there is nothing to be asked for but a dry run.
+		return plan.Make(provision.Change{Subject: "streams", What: "brought streams up to date at " + show.URL(q.opts.URL),
+			Do: func() error { return q.Setup(ctx, specs, nil) }})
+	}
 	for _, s := range specs {
 		_, err := q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 			Name:     StreamName(s),
@@ -160,7 +170,7 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec) error {
 			MaxAge:     q.opts.MaxAge,
 			MaxBytes:   q.opts.MaxBytes,
 			Replicas:   q.opts.Replicas,
-			Duplicates: min(enqueueOnce, q.opts.MaxAge),
+			Duplicates: min(queue.EnqueueOnce, q.opts.MaxAge),
 		})
 		if err != nil {
 			return q.failed("set up stream "+StreamName(s), err)
@@ -170,6 +180,21 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec) error {
 		}
 	}
 	return q.setupDeadLetters(ctx)
+}
+
+// Limits are none.
+func (q *Queue) Limits() queue.Limits { return queue.Limits{} }
+
+// Subscribe sets notification rules whose targets the store has in its own configuration, as MinIO has.
+func (q *Queue) Subscribe(ctx context.Context, store queue.Store, specs []pipeline.Spec, plan *provision.Plan) error {
+	if q.opts.NotifyARN == "" {
+		return nil
+	}
+	arns := map[string]string{}
+	for _, spec := range specs {
+		arns[spec.Name] = strings.ReplaceAll(q.opts.NotifyARN, "{PIPELINE}", strings.ToUpper(spec.Name))
+	}
+	return store.Notify(ctx, specs, arns, plan)
 }
 
 func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) (jetstream.Consumer, error) {
@@ -187,16 +212,11 @@ func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) (jetstream.C
 	return cons, nil
 }
 
-// enqueueOnce is how long an object is enqueued only once. It bounds both what
-// a backlog can add to itself by sweeps, and how long a message that was purged
-// keeps its object from being enqueued again.
-const enqueueOnce = time.Hour
-
 // Enqueue adds a notification as a store would send it; told is true where that
 // was done already within the hour. again enqueues it all the same.
 func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notification,
 	again bool) (told bool, err error) {
-	id := fmt.Sprintf("%s@%s/%d", n.Key, n.ETag, time.Now().Unix()/int64(enqueueOnce.Seconds()))
+	id := fmt.Sprintf("%s@%s/%d", n.Key, n.ETag, time.Now().Unix()/int64(queue.EnqueueOnce.Seconds()))
 	if again {
 		id += fmt.Sprintf("/%d", time.Now().UnixNano())
 	}
@@ -228,7 +248,7 @@ func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, e
 		// Set up again: somebody may have deleted it, or our ack wait is another.
 		cons, err := c.queue.setupConsumer(ctx, c.spec)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			if err = c.queue.Setup(ctx, []pipeline.Spec{c.spec}); err == nil {
+			if err = c.queue.Setup(ctx, []pipeline.Spec{c.spec}, nil); err == nil {
 				cons, err = c.queue.setupConsumer(ctx, c.spec)
 			}
 		}

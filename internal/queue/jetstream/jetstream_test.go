@@ -23,7 +23,7 @@ func connect(t *testing.T, ackWait time.Duration) (*Queue, *devstack.NATS) {
 	}
 	t.Cleanup(q.Close)
 	for range 2 { // the second finds them there
-		if err := q.Setup(t.Context(), pipeline.Specs()); err != nil {
+		if err := q.Setup(t.Context(), pipeline.Specs(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

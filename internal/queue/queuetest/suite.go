@@ -24,9 +24,15 @@ type Queue struct {
 	Add      func(key string) error // as a store does when it has created an object
 	Consumer func() queue.Consumer  // that of another loader, each time
 
-	// AddBody adds a message that need not be a notification. nil: the queue has no messages of others.
+	// AddBody adds a message that need not be a notification, or returns ErrBody. nil: the queue has no messages of
+	// others.
 	AddBody func(body string) error
+
+	Limits queue.Limits // that the adapter declares
 }
+
+// ErrBody is that of a message whose body the server does not accept from anybody.
+var ErrBody = errors.New("the server accepts no such body")
 
 // Test runs the suite; open makes a queue for each of its tests. in runs a test's body: bubble.Test for a queue whose
 // time can be fake; nil runs it as it is.
@@ -40,7 +46,9 @@ func Test(t *testing.T, in func(*testing.T, func(*testing.T)), open func(*testin
 		{"Nothing", (*suite).nothing},
 		{"Silence", (*suite).silence},
 		{"Extend", (*suite).extend},
+		{"Late", (*suite).late},
 		{"Delay", (*suite).delay},
+		{"GivenUpByUs", (*suite).givenUpByUs},
 		{"Duplicate", (*suite).duplicate},
 		{"Poison", (*suite).poison},
 		{"Bodies", (*suite).bodies},
@@ -211,7 +219,12 @@ func (s *suite) silence() {
 	s.ack(d)
 }
 
+// Work that goes on longer than the lease keeps the delivery, if the queue has leases that can be extended.
 func (s *suite) extend() {
+	if s.Limits.FixedLease {
+		s.fixedLease()
+		return
+	}
 	s.add("events/a")
 	d := s.one(s.Consumer())
 	stop := make(chan struct{})
@@ -233,6 +246,58 @@ func (s *suite) extend() {
 	wg.Wait()
 	s.ack(d)
 	s.none(s.Consumer(), 2*s.Silence)
+}
+
+// A delivery that nobody can extend is given to another loader when its lease is over. Settling either of the two, in
+// any order, does no harm.
+func (s *suite) fixedLease() {
+	s.add("events/a")
+	first := s.one(s.Consumer())
+	if err := first.Extend(); err != nil {
+		s.t.Errorf("extend: got %v, want no error and no effect", err)
+	}
+	second := s.one(s.Consumer())
+	if key := s.key(second); key != "events/a" {
+		s.t.Errorf("got %s, want events/a", key)
+	}
+	s.ack(second)
+	first.Ack(s.t.Context()) // its lease is over: an error is as good as none
+	s.none(s.Consumer(), 2*s.Silence)
+}
+
+// A loader that settles a delivery too late, after another one got it, must not keep that one from settling it.
+func (s *suite) late() {
+	s.add("events/a")
+	first := s.one(s.Consumer())
+	second := s.one(s.Consumer())
+	first.Ack(s.t.Context()) // an error is as good as none
+	s.ack(second)
+	s.none(s.Consumer(), 2*s.Silence)
+}
+
+// manyAttempts is more than loader.max_attempts.
+const manyAttempts = 15
+
+// Only the loader gives an object up: a message that failed often is still delivered. A server that deletes it anyway
+// declares after how many deliveries; until then it is delivered as any other.
+func (s *suite) givenUpByUs() {
+	s.add("events/a")
+	c := s.Consumer()
+	attempts := manyAttempts
+	if most := s.Limits.MaxDeliveries; most > 0 {
+		attempts = min(attempts, most)
+	}
+	for i := 1; i < attempts; i++ {
+		d := s.one(c)
+		if d.Attempt() != i {
+			s.t.Errorf("attempt %d, want %d", d.Attempt(), i)
+		}
+		if err := d.Nak(0); err != nil {
+			s.t.Fatalf("nak %d: %v", i, err)
+		}
+	}
+	s.ack(s.one(c)) // the dead letter is safe now
+	s.none(c, 2*s.Silence)
 }
 
 func (s *suite) delay() {
@@ -281,16 +346,20 @@ func (s *suite) poison() {
 	if s.AddBody == nil {
 		s.t.Skip("this queue has no messages of others")
 	}
-	bodies := []string{"", "{", "\x00\xff", `{"Records":[]}`}
-	for _, body := range bodies {
-		if err := s.AddBody(body); err != nil {
+	bodies := 0
+	for _, body := range []string{"", "{", "\x00\xff", `{"Records":[]}`, "<xml/>"} {
+		switch err := s.AddBody(body); {
+		case errors.Is(err, ErrBody):
+		case err != nil:
 			s.t.Fatalf("add %q: %v", body, err)
+		default:
+			bodies++
 		}
 	}
 	s.add("events/a")
 	c := s.Consumer()
 	good := 0
-	for range len(bodies) + 1 {
+	for range bodies + 1 {
 		d := s.one(c)
 		if key, err := keyOf(d); err == nil && key == "events/a" {
 			good++
@@ -317,6 +386,13 @@ func (s *suite) bodies() {
 		{`{"Records":[{"eventName":"ObjectCreated:Put","s3":{"object":{"key":"events/a+b%2Bc","size":5,"eTag":"abc"}}},
 			{"eventName":"ObjectCreated:Put","s3":{"object":{"key":"events/d","size":6,"eTag":"def"}}}]}`,
 			[]pipeline.Notification{{Key: "events/a b+c", ETag: "abc", Size: 5}, {Key: "events/d", ETag: "def", Size: 6}}},
+		{`{"Type":"Notification","Message":"{\"Records\":[{\"eventName\":\"ObjectCreated:CompleteMultipartUpload\",` +
+			`\"s3\":{\"object\":{\"key\":\"events%2Fdt%3D2026-11-22/a+b\",\"size\":7,\"eTag\":\"abc-2\"}}}]}"}`,
+			[]pipeline.Notification{{Key: "events/dt=2026-11-22/a b", ETag: "abc-2", Size: 7}}},
+		{`{"detail-type":"Object Created","detail":{"object":{"key":"events/a b%2B","size":8,"etag":"e"}}}`,
+			[]pipeline.Notification{{Key: "events/a b%2B", ETag: "e", Size: 8}}},
+		{`{"account":"a","action":"PutObject","bucket":"b","object":{"key":"events/a b+%2B","size":9,"eTag":"e"}}`,
+			[]pipeline.Notification{{Key: "events/a b+%2B", ETag: "e", Size: 9}}},
 	} {
 		if err := s.AddBody(tt.body); err != nil {
 			s.t.Fatalf("add %s: %v", tt.body, err)
