@@ -114,7 +114,7 @@ type Batcher struct {
 	sealed    []*batch     // for the uploaders, oldest first
 	disk      int64        // bytes of all files, with what is about to be written
 	full      bool         // an Append was refused for it, and nothing was released since
-	waiting   int          // batches sealed and not stored
+	waiting   []*batch     // sealed and not stored
 	later     int          // batches that are to be encoded again after a pause
 	refusals  []*batch     // batches that the store refuses, the oldest refusal first
 	stuck     []*batch     // stored, but their segments could not be released
@@ -194,9 +194,9 @@ func (b *Batcher) Run(ctx context.Context) error {
 		return fmt.Errorf("%s: drain: %d bytes of events acknowledged from memory are lost: %w",
 			b.spec.Name, b.gathered, b.failing)
 	}
-	if b.waiting > 0 {
+	if len(b.waiting) > 0 {
 		return fmt.Errorf("%s: drain: %s not in the bucket yet (%s); the next start uploads what is in %s",
-			b.spec.Name, show.Plural(b.waiting, "batch"), b.trouble(), b.opts.Dir)
+			b.spec.Name, show.Plural(len(b.waiting), "batch"), b.trouble(), b.opts.Dir)
 	}
 	return nil
 }
@@ -208,7 +208,8 @@ type Stats struct {
 	ActiveBytes   int64   `json:"active_bytes"`
 	ActiveSeconds float64 `json:"active_age_seconds"`
 	Sealed        int     `json:"sealed_batches"` // or being uploaded
-	Disk          int64   `json:"disk_bytes"`     // active and sealed
+	OldestSeconds float64 `json:"oldest_sealed_age_seconds"`
+	Disk          int64   `json:"disk_bytes"` // active and sealed
 	MaxDisk       int64   `json:"max_disk_bytes"`
 	Newest        int64   `json:"newest_accepted_ms"` // received_at, 0: none since the start
 	Stored        int64   `json:"objects_stored"`     // since the start
@@ -221,10 +222,13 @@ type Stats struct {
 func (b *Batcher) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Stats{Pipeline: b.spec.Name, Sealed: b.waiting, Disk: b.disk, MaxDisk: b.opts.MaxDisk,
+	s := Stats{Pipeline: b.spec.Name, Sealed: len(b.waiting), Disk: b.disk, MaxDisk: b.opts.MaxDisk,
 		Newest: b.newest, Stored: b.released, Refused: len(b.refusals), SetAside: b.setAside, Error: b.trouble()}
 	if b.failing != nil {
 		s.Error = b.failing.Error()
+	}
+	for _, bt := range b.waiting {
+		s.OldestSeconds = max(s.OldestSeconds, time.Since(bt.key.Time).Seconds())
 	}
 	if f := b.fill; !f.began.IsZero() {
 		s.ActiveRows, s.ActiveBytes, s.ActiveSeconds = f.rows, f.size+f.blobs, time.Since(f.began).Seconds()

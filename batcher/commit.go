@@ -261,7 +261,7 @@ func (b *Batcher) seal() {
 		b.discard(bt.segment.Path(), bt.size)
 		return
 	}
-	b.waiting++
+	b.waiting = append(b.waiting, bt)
 	b.sealed = append(b.sealed, bt)
 	b.wake()
 }

@@ -11,6 +11,7 @@ type metrics struct {
 	blobBytes, objects, objectBytes, rows, putErrors, encodeErrors prometheus.Counter
 	rolls, refusals                                                *prometheus.CounterVec
 	fsync, encode, put                                             prometheus.Histogram
+	lastPut                                                        prometheus.Gauge
 }
 
 func newMetrics(spec pipeline.Spec, reg prometheus.Registerer, b *Batcher) *metrics {
@@ -20,9 +21,9 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer, b *Batcher) *metr
 		reg.MustRegister(c)
 		return c
 	}
-	histogram := func(name, help string) prometheus.Histogram {
+	histogram := func(name, help string, buckets ...float64) prometheus.Histogram {
 		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_batcher_" + name, Help: help,
-			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 18)})
+			Buckets: buckets})
 		reg.MustRegister(h)
 		return h
 	}
@@ -34,16 +35,22 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer, b *Batcher) *metr
 	gauge("active_age_seconds", "Age of the active batch.", func(s Stats) float64 { return s.ActiveSeconds })
 	gauge("sealed_batches", "Batches waiting for the bucket or on their way to it.",
 		func(s Stats) float64 { return float64(s.Sealed) })
-	gauge("disk_bytes", "Bytes of the write-ahead log.", func(s Stats) float64 { return float64(s.Disk) })
-	gauge("disk_limit_bytes", "Limit of the write-ahead log.", func(s Stats) float64 { return float64(s.MaxDisk) })
+	gauge("oldest_sealed_age_seconds", "Age of the oldest batch that waits for the bucket; 0: none waits.",
+		func(s Stats) float64 { return s.OldestSeconds })
+	gauge("newest_event_timestamp_seconds", "Unix time at which the newest event was received; 0: none since the start.",
+		func(s Stats) float64 { return float64(s.Newest) / 1000 })
+	gauge("wal_bytes", "Size of the write-ahead log.", func(s Stats) float64 { return float64(s.Disk) })
+	gauge("wal_limit_bytes", "Limit of the write-ahead log.", func(s Stats) float64 { return float64(s.MaxDisk) })
+	gauge("wal_used_ratio", "Part of the write-ahead log's limit that is in use, from 0 to 1.",
+		func(s Stats) float64 { return float64(s.Disk) / float64(s.MaxDisk) })
 	gauge("refused_batches", "Batches that the store refuses, for a right or a feature that is missing.",
 		func(s Stats) float64 { return float64(s.Refused) })
-	gauge("wal_set_aside", "Files kept as *.corrupt or *.unreadable.",
+	gauge("wal_set_aside_files", "Files kept as *.corrupt or *.unreadable.",
 		func(s Stats) float64 { return float64(s.SetAside) })
 	m := &metrics{
 		events:       counter("events_total", "Events taken into a batch."),
-		bytes:        counter("wal_bytes_total", "Bytes taken into the write-ahead log."),
-		full:         counter("full_total", "Appends refused at the disk limit."),
+		bytes:        counter("wal_written_bytes_total", "Bytes taken into the write-ahead log."),
+		full:         counter("rejected_appends_total", "Appends rejected at the limit of the write-ahead log."),
 		writeErrors:  counter("wal_errors_total", "Writes and fsyncs of the write-ahead log that failed."),
 		corrupt:      counter("wal_corrupt_total", "Segments and files of blobs found damaged or unreadable."),
 		replayed:     counter("replayed_events_total", "Events taken over from an earlier process's log."),
@@ -57,10 +64,20 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer, b *Batcher) *metr
 			Help: "Batches closed, by reason."}, []string{"reason"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_batcher_refusals_total",
 			Help: "PUTs that the store refuses, by the right or the feature that is missing."}, []string{"missing"}),
-		fsync:  histogram("fsync_seconds", "Time of an fsync of the write-ahead log."),
-		encode: histogram("encode_seconds", "Time to encode an object."),
-		put:    histogram("put_seconds", "Time of a PUT."),
+		fsync: histogram("fsync_duration_seconds", "Time of an fsync of the write-ahead log.",
+			0.001, 0.004, 0.016, 0.064, 0.25, 1, 4),
+		encode: histogram("encode_duration_seconds", "Time to encode an object.", 0.05, 0.2, 1, 5, 20),
+		put:    histogram("put_duration_seconds", "Time of a PUT.", 0.01, 0.05, 0.2, 1, 5, 20, 60),
+		lastPut: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_batcher_last_put_timestamp_seconds",
+			Help: "Unix time of the last PUT that succeeded; 0: none since the start."}),
 	}
-	reg.MustRegister(m.rolls, m.refusals)
+	for _, reason := range []string{"age", "rows", "bytes", "asked", "stop", "error"} {
+		m.rolls.WithLabelValues(reason)
+	}
+	for _, missing := range []string{pipeline.MissingGet, pipeline.MissingPut, pipeline.MissingConditional,
+		pipeline.MissingOther} {
+		m.refusals.WithLabelValues(missing)
+	}
+	reg.MustRegister(m.rolls, m.refusals, m.lastPut)
 	return m
 }

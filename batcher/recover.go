@@ -143,7 +143,7 @@ func (b *Batcher) takeOver(r wal.Recovered, found *folder) error {
 		b.replayed = key.Time
 	}
 	b.sealed = append(b.sealed, bt)
-	b.waiting++
+	b.waiting = append(b.waiting, bt)
 	b.disk += bt.size
 	b.metrics.replayed.Add(float64(found.rows[r.Segment]))
 	b.log.Info("replay", "key", r.Key, "rows", found.rows[r.Segment], "bytes", bt.size, "cut_bytes", r.Cut)

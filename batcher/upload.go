@@ -84,7 +84,7 @@ func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	took := time.Since(began)
 	close(bt.stored)
 	b.mu.Lock()
-	b.waiting--
+	b.waiting = slices.DeleteFunc(b.waiting, func(w *batch) bool { return w == bt })
 	b.taken(bt)
 	if o.meta.Rows > 0 {
 		b.released++
@@ -236,7 +236,7 @@ func (b *Batcher) taken(bt *batch) {
 func (b *Batcher) waitingFields() []any {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return []any{"waiting_batches", b.waiting, "waiting_bytes", b.disk}
+	return []any{"waiting_batches", len(b.waiting), "waiting_bytes", b.disk}
 }
 
 // again puts a batch behind the sealed ones after a pause.
@@ -287,6 +287,7 @@ func (b *Batcher) putObject(ctx context.Context, key string, body func() io.Read
 		cancel()
 		if err == nil {
 			b.metrics.put.Observe(time.Since(began).Seconds())
+			b.metrics.lastPut.SetToCurrentTime()
 			b.setError("")
 			b.outage.Works()
 			return object, nil

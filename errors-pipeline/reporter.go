@@ -68,6 +68,9 @@ func New(appender Appender, opts Options, log *slog.Logger, reg prometheus.Regis
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_errors_dropped_total",
 			Help: "Failures that the errors pipeline had no room for, by reason."}, []string{"reason"}),
 	}
+	for _, reason := range []string{"memory", "raw", "append", "stopped", "keep", "anonymous"} {
+		r.dropped.WithLabelValues(reason)
+	}
 	reg.MustRegister(r.reported, r.dropped)
 	return r
 }

@@ -69,7 +69,7 @@ func (a *attempt) isolate(ctx context.Context) error {
 		return faultFinal(codeKilledLoader, "load %s: after %d attempts that never ended, %w",
 			a.entry.Key, a.entry.Unfinished, verdict)
 	case verdict == nil:
-		a.count(int64(a.entry.Rows))
+		a.count(int64(a.entry.Rows), a.entry.Received.UnixMilli())
 	}
 	return verdict
 }

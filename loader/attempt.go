@@ -308,7 +308,7 @@ func (a *attempt) record(ctx context.Context) error {
 		return err
 	}
 	faultpoint.Hit("loader.recorded")
-	a.count(a.out.rows)
+	a.count(a.out.rows, a.out.newest)
 	took := time.Since(a.began)
 	a.metrics.seconds.Observe(took.Seconds())
 	a.log.Info("loaded", "key", a.entry.Key, "rows", a.out.rows, "refused", len(a.entry.Refused),
@@ -319,14 +319,16 @@ func (a *attempt) record(ctx context.Context) error {
 }
 
 // count adds a loaded object to the statistics.
-func (l *Loader) count(rows int64) {
+func (l *Loader) count(rows, newest int64) {
 	l.mu.Lock()
 	l.stats.Objects++
 	l.stats.Rows += rows
+	l.stats.Newest = max(l.stats.Newest, newest)
 	l.trips = 0
 	l.mu.Unlock()
 	l.metrics.results.WithLabelValues("loaded").Inc()
 	l.metrics.rows.Add(float64(rows))
+	l.metrics.lastInsert.SetToCurrentTime()
 }
 
 // maxRows is more than an object can hold: object_row has 32 bits.

@@ -142,7 +142,8 @@ type Stats struct {
 	Pipeline string `json:"pipeline"`
 	Objects  int64  `json:"objects_loaded"` // since the start
 	Rows     int64  `json:"rows_loaded"`
-	Error    string `json:"error,omitempty"` // why nothing is loaded now
+	Newest   int64  `json:"newest_loaded_ms"` // received_at of the newest event loaded since the start; 0: none
+	Error    string `json:"error,omitempty"`  // why nothing is loaded now
 }
 
 // Stats may be called at any time.

@@ -10,7 +10,7 @@ type metrics struct {
 	rows, refused, views, bytes, failures, outages, receiveErrors, unfinished prometheus.Counter
 	results, ignored, repaired                                                *prometheus.CounterVec
 	seconds                                                                   prometheus.Histogram
-	broken                                                                    prometheus.Gauge
+	paused, lastInsert                                                        prometheus.Gauge
 }
 
 func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
@@ -20,41 +20,51 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
 		reg.MustRegister(c)
 		return c
 	}
-	vec := func(name, label, help string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_loader_" + name, Help: help}, []string{label})
+	vec := func(name, label, help string, values ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_" + name, Help: help}, []string{label})
 		reg.MustRegister(c)
+		for _, value := range values {
+			c.WithLabelValues(value)
+		}
 		return c
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_loader_" + name, Help: help})
+		reg.MustRegister(g)
+		return g
 	}
 	m := &metrics{
 		views: counter("view_failures_total",
 			"Chunks that are in the table and that a materialized view behind it refused."),
 		refused:       counter("refused_rows_total", "Rows that the table refused; they are in errors."),
 		rows:          counter("rows_total", "Rows of the objects loaded."),
-		bytes:         counter("bytes_total", "Bytes of objects fetched."),
+		bytes:         counter("fetched_bytes_total", "Bytes of objects fetched."),
 		failures:      counter("failures_total", "Attempts that failed through the object's own fault."),
 		unfinished:    counter("unfinished_attempts_total", "Attempts of killed loaders that were found in the ledger."),
 		outages:       counter("outages_total", "Times that loading stopped because the table or the store was away."),
 		receiveErrors: counter("receive_errors_total", "Receives from the queue that failed."),
-		results: vec("objects_total", "result",
-			"Deliveries of objects, by result: loaded, already, failed, dead, dropped."),
-		ignored: vec("ignored_total", "reason",
+		results: vec("loader_objects_total", "result",
+			"Deliveries of objects, by result: loaded, already, failed, dead, dropped.",
+			"loaded", "already", "failed", "dead", "dropped"),
+		ignored: vec("loader_ignored_total", "reason",
 			"Notifications settled without a load: test, unparsable, foreign (of another pipeline), not_data (temporary "+
-				"files and folders)."),
-		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_loader_load_seconds",
-			Help: "Time from a delivery to the ledger.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 15)}),
-		broken: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_loader_broken",
-			Help: "1 while nothing can be loaded."}),
+				"files and folders).", "test", "unparsable", "foreign", "not_data"),
+		repaired: vec("repaired_events_total", "reason",
+			"Events that were accepted after something in them was replaced, by the reason.", "lone_surrogate"),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_loader_load_duration_seconds",
+			Help: "Time from a delivery to the ledger.", Buckets: []float64{0.05, 0.2, 1, 5, 20, 60, 300}}),
+		paused: gauge("paused", "1 while nothing is loaded, because the table or the store is away; else 0."),
+		lastInsert: gauge("last_insert_timestamp_seconds",
+			"Unix time at which the last object was loaded by this process; 0: none since the start."),
 	}
-	m.repaired = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_events_repaired_total",
-		Help: "Events that were accepted with a repair, by reason: lone_surrogate."}, []string{"reason"})
-	reg.MustRegister(m.seconds, m.broken, m.repaired)
+	reg.MustRegister(m.seconds)
 	return m
 }
 
-func (m *metrics) setBroken(b bool) {
+func (m *metrics) setPaused(b bool) {
 	if b {
-		m.broken.Set(1)
+		m.paused.Set(1)
 	} else {
-		m.broken.Set(0)
+		m.paused.Set(0)
 	}
 }

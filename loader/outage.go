@@ -25,7 +25,7 @@ func (l *Loader) setBroken(err error) {
 		l.pause.Works()
 	}
 	l.outage = err
-	l.metrics.setBroken(err != nil)
+	l.metrics.setPaused(err != nil)
 }
 
 // probe waits until the table answers again. A server that answers and still refuses

@@ -73,7 +73,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error)
 		q.showRejected(refused)
 	}
 	if refused != nil {
-		r.metrics.refused.WithLabelValues(refused.Code.String()).Inc()
+		q.countCode(r.metrics.refused, refused.Code.String(), 1)
 		if !refused.Code.Kept() || q.silent {
 			return
 		}

@@ -133,6 +133,7 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger,
 		Connections: opts.MaxConnections}, log, reg)
 	r.tenants, r.router = newTenants(opts.Keys, r.metrics), router
 	r.native = r.router.Find(native.Path, nil)
+	r.metrics.begin(opts.Keys, r.native.Name)
 	r.pool.New = func() any { return newRequest(r) }
 	return r, nil
 }
@@ -169,6 +170,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if route != nil && route.Protocol != nil {
 		q.route = route
 	}
+	q.lost = route == nil
 	defer r.end(q)
 	// It holds for a refused body as well, the rest of which the server reads
 	// before it answers. The server's own ReadTimeout would cut the answer too.
@@ -288,7 +290,7 @@ func (r *Receiver) reply(w http.ResponseWriter, route *protocol.Route, req *http
 	w.Header().Set("X-Content-Type-Options", "nosniff") // some repeat what is in the request
 	w.WriteHeader(reply.Status)
 	w.Write(reply.Body)
-	r.metrics.requests.WithLabelValues(strconv.Itoa(reply.Status)).Inc()
+	r.metrics.requests.WithLabelValues("", route.Name, strconv.Itoa(reply.Status)).Inc()
 }
 
 // take brings a body's events to the batcher.

@@ -14,16 +14,17 @@ type redaction struct {
 }
 
 // newRedaction is nil if nothing is dropped or hashed.
-func newRedaction(p *tenant.Project, applied *prometheus.CounterVec) (*redaction, error) {
+func newRedaction(p *tenant.Project, m *metrics) (*redaction, error) {
 	var rules []document.Rule
 	d := &redaction{}
+	project := m.of(p.Name)
 	for _, path := range p.Drop {
 		rules = append(rules, document.Rule{Path: path})
-		d.applied = append(d.applied, applied.WithLabelValues(p.Name, path, "drop"))
+		d.applied = append(d.applied, m.redacted.WithLabelValues(project, path, "drop"))
 	}
 	for _, path := range p.Hash {
 		rules = append(rules, document.Rule{Path: path, Hash: true})
-		d.applied = append(d.applied, applied.WithLabelValues(p.Name, path, "hash"))
+		d.applied = append(d.applied, m.redacted.WithLabelValues(project, path, "hash"))
 	}
 	var err error
 	if d.Redaction, err = document.NewRedaction(rules, p.Salt); err != nil || d.Redaction == nil {

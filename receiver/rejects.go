@@ -58,7 +58,6 @@ func (q *request) reportRejects(of pipeline.Failure) {
 	var counts alike
 	left := q.rawLimit()
 	for _, e := range q.rejects {
-		q.r.metrics.rejected.WithLabelValues(e.Code.String()).Inc()
 		if !counts.add(e.Code, len(counts) == 0 || int64(len(e.Raw)) <= left) {
 			continue
 		}
@@ -67,6 +66,9 @@ func (q *request) reportRejects(of pipeline.Failure) {
 		f.ContentType = cmp.Or(e.ContentType, of.ContentType)
 		f.Code, f.Message, f.Raw, f.Index = e.Code.String(), e.Message, e.Raw, e.Index
 		q.r.reporter.Report(f)
+	}
+	for _, c := range counts {
+		q.countCode(q.r.metrics.rejected, c.code.String(), c.n)
 	}
 	body := q.body
 	counts.rest(q.rejects, func(single int, rest []protocol.Reject) {

@@ -20,7 +20,7 @@ func repaired(t *testing.T, r *Receiver) int {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(r.metrics.repaired)
 	families, err := reg.Gather()
-	if err != nil || len(families) > 1 || len(families) == 1 && families[0].GetName() != "penstock_events_repaired_total" {
+	if err != nil || len(families) > 1 || len(families) == 1 && families[0].GetName() != "penstock_repaired_events_total" {
 		t.Fatalf("got %v, %v", families, err)
 	}
 	n := 0

@@ -22,6 +22,8 @@ import (
 type request struct {
 	r          *Receiver
 	route      *protocol.Route
+	lost       bool    // no route has its path; route is that of native events
+	series     *series // of the last request
 	in         protocol.Request
 	draft      protocol.Draft // of the event that is judged
 	outcome    protocol.Outcome
@@ -93,8 +95,9 @@ func (q *request) reset(now int64) {
 	binary.BigEndian.PutUint64(id[:], rand.Uint64()) // #nosec G404 -- tells requests apart, and is no secret
 	in := protocol.Request{Host: q, MaxEvent: q.r.opts.MaxEvent, MaxDepth: q.r.opts.MaxDepth, MaxBody: q.r.opts.MaxDecoded}
 	q.rows.Reset(q.r.opts.BlobThreshold)
-	*q = request{r: q.r, in: in, route: q.r.native, id: hex.EncodeToString(id[:]), now: now, maxBody: q.r.opts.MaxBody,
-		scan: q.scan, inner: q.inner, rows: q.rows, project: q.project[:0], sent: q.sent[:0], body: q.body[:0],
+	*q = request{r: q.r, series: q.series, in: in, route: q.r.native, id: hex.EncodeToString(id[:]), now: now,
+		maxBody: q.r.opts.MaxBody, scan: q.scan, inner: q.inner, rows: q.rows,
+		project: q.project[:0], sent: q.sent[:0], body: q.body[:0],
 		context: q.context[:0], events: q.events[:0], rejects: q.rejects[:0], violations: q.violations[:0],
 		response: q.response[:0], frontBuf: q.frontBuf,
 		draft: protocol.Draft{Parts: q.draft.Parts[:0], Envelope: q.draft.Envelope[:0]}}

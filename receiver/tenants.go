@@ -18,14 +18,18 @@ import (
 type tenants = tenant.Store[*redaction]
 
 func newTenants(keys []tenant.Key, m *metrics) *tenants {
-	return tenant.NewStore(keys, func(p *tenant.Project) (*redaction, error) { return newRedaction(p, m.redacted) })
+	return tenant.NewStore(keys, func(p *tenant.Project) (*redaction, error) { return newRedaction(p, m) })
 }
 
 // SetProjects puts other keys and projects in the place of those of the call
 // before. Options.Keys stay, and so does what projects have left of their limits.
 // On an error nothing has changed.
 func (r *Receiver) SetProjects(projects []tenant.Project, keys []tenant.Key) error {
-	return r.tenants.Replace(projects, keys)
+	if err := r.tenants.Replace(projects, keys); err != nil {
+		return err
+	}
+	r.metrics.begin(keys, r.native.Name)
+	return nil
 }
 
 // CheckProjects says why a receiver without other keys would not take these.
@@ -142,7 +146,7 @@ func (q *request) within(l *tenant.Limit) *errcode.Error {
 		return nil
 	}
 	q.notNow = l
-	q.r.metrics.limited.WithLabelValues(q.key.Project, l.Name()).Inc()
+	q.r.metrics.limited.WithLabelValues(q.r.metrics.of(q.key.Project), l.Name()).Inc()
 	return l.Error()
 }
 

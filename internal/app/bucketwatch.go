@@ -10,15 +10,23 @@ import (
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
 const (
 	bucketWait  = 10 * time.Second // for an answer of the bucket
 	bucketRetry = 10 * time.Second // between two looks at a bucket that did not answer
+	bucketEvery = 30 * time.Second // between two looks at one that did
 )
 
-// bucketWatch looks at the bucket when a role starts: a wrong secret or a missing bucket shows before the first batch
-// is due. Events are buffered all the same.
+// watchEvery is the interval between two looks at something: PENSTOCK_TEST_WATCH_MS, in milliseconds, if a test sets
+// that.
+func watchEvery(usual time.Duration) time.Duration {
+	return time.Duration(faultpoint.Setting("WATCH_MS", int(usual.Milliseconds()))) * time.Millisecond
+}
+
+// bucketWatch looks at the bucket from a role's start on: a wrong secret or a missing bucket shows before the first
+// batch is due, and an outage before the next one. Events are buffered all the same.
 type bucketWatch struct {
 	storage config.Storage
 	ping    func(context.Context) error
@@ -32,7 +40,7 @@ func newBucketWatch(p process) *bucketWatch {
 	w := &bucketWatch{storage: p.cfg.Storage, ping: p.store.Ping, log: p.log}
 	p.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "penstock_bucket_available",
 		Help: "1 if the bucket answered the last look at it, else 0. " +
-			"A role looks when it starts, and every 10 s until the bucket answers."}, func() float64 {
+			"A role looks every 30 s, and every 10 s while the bucket does not answer."}, func() float64 {
 		if w.problem() != "" {
 			return 0
 		}
@@ -41,9 +49,12 @@ func newBucketWatch(p process) *bucketWatch {
 	return w
 }
 
-// run looks until the bucket answers or ctx ends.
+// run looks until ctx ends.
 func (w *bucketWatch) run(ctx context.Context) {
-	for !w.look(ctx) && retry.Sleep(ctx, bucketRetry) == nil {
+	for wait := time.Duration(0); retry.Sleep(ctx, wait) == nil; {
+		if wait = watchEvery(bucketEvery); !w.look(ctx) {
+			wait = watchEvery(bucketRetry)
+		}
 	}
 }
 

@@ -58,6 +58,7 @@ func (l *Load) Run(ctx context.Context) error {
 	var admins errgroup.Group
 	admins.Go(func() error { return adm.run(adminCtx) })
 	admins.Go(func() error { l.bucket.run(adminCtx); return nil })
+	admins.Go(func() error { l.outlet.ledger.run(adminCtx); return nil })
 	if err := l.check(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil

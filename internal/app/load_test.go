@@ -56,7 +56,9 @@ func TestLoadWaitsForTables(t *testing.T) {
 	go func() { done <- l.Run(ctx) }()
 	awaitAnswer(t, "http://"+c.Admin.Listen+"/readyz", 503, "the tables could not be checked yet")
 	awaitAnswer(t, "http://"+c.Admin.Listen+"/status", 200, `"role":"load"`)
-	awaitAnswer(t, "http://"+c.Admin.Listen+"/metrics", 200, `penstock_loader_broken{pipeline="events"} 0`)
+	awaitAnswer(t, "http://"+c.Admin.Listen+"/metrics", 200, `penstock_loader_paused{pipeline="events"} 0`)
+	awaitAnswer(t, "http://"+c.Admin.Listen+"/metrics", 200, "penstock_clickhouse_available 0")
+	awaitAnswer(t, "http://"+c.Admin.Listen+"/metrics", 200, "penstock_bucket_available 0")
 	cancel()
 	select {
 	case err := <-done:

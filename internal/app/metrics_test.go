@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,6 +35,11 @@ type metric struct {
 func TestMetricsPage(t *testing.T) {
 	cfg := config.Default()
 	cfg.Batcher.Dir, cfg.Loader.Dir = t.TempDir(), t.TempDir()
+	cfg.Receiver.Projects = filepath.Join(t.TempDir(), "projects.yaml")
+	key := "projects: {game: {keys: [{name: first, sha256: " + strings.Repeat("ab", 32) + "}]}}"
+	if err := os.WriteFile(cfg.Receiver.Projects, []byte(key), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	receive, err := NewReceive(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +120,7 @@ func kindOf(name string) string {
 	switch {
 	case strings.HasSuffix(name, "_total"):
 		return "counter"
-	case strings.HasSuffix(name, "_seconds"):
+	case strings.HasSuffix(name, "_duration_seconds"):
 		return "histogram"
 	}
 	return "gauge"

@@ -33,6 +33,7 @@ type outlet struct {
 	report   loader.Reporter // nil likewise
 	loaders  []*loader.Loader
 	sweeps   []func(context.Context) // run until their context ends
+	ledger   *ledgerWatch
 }
 
 // newOutlet wires one object's way from the notification to the table.
@@ -60,6 +61,7 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 		out.loaders = append(out.loaders, out.newLoader(spec, out.deliveries(spec)))
 	}
 	out.rollups()
+	out.ledger = newLedgerWatch(out)
 	return out, nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
+	"github.com/penstock/penstock/internal/version"
 )
 
 // process is what the stages of one process share.
@@ -25,6 +26,10 @@ func newProcess(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) 
 // newRegistry has the metrics of Go and of the process.
 func newRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	v := version.Current()
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_build_info", Help: "1, with the version as labels.",
+		ConstLabels: prometheus.Labels{"version": v.Version, "revision": v.Revision, "goversion": v.Go}})
+	build.Set(1)
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build)
 	return reg
 }

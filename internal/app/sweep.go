@@ -17,7 +17,7 @@ func (o *outlet) sweep(spec pipeline.Spec, enqueue audit.Enqueue) {
 	o.sweeps = append(o.sweeps, audit.NewPeriodic(spec, audit.PeriodicOptions{
 		Bucket: o.store, Ledger: o.db, Claim: claim, Enqueue: enqueue,
 		Every: time.Duration(cfg.Every), Span: time.Duration(cfg.Span), Grace: time.Duration(cfg.Grace),
-	}, o.log).Run)
+	}, o.log, o.reg).Run)
 }
 
 // fullSweepTTL is how long another loader waits before it continues the pass of one that was killed.

@@ -15,6 +15,19 @@ type Job struct {
 	Objects, Rows, FailedOnes uint64
 }
 
+// verifyJobs begins the selections of jobs that are runs of verify.
+const verifyJobs = "verify "
+
+// VerifyJob is a run of verify over a pipeline, whose Objects, Rows and FailedOnes (differences) the caller sets. Only
+// the last one with and the last one without differences are kept.
+func VerifyJob(pipeline string, began time.Time, differ bool) Job {
+	j := Job{Selection: verifyJobs + pipeline, ID: "clean", Started: began, Finished: true}
+	if differ {
+		j.ID = "differences"
+	}
+	return j
+}
+
 // OpenJob returns the newest job for a selection; ok is false if there is none or
 // it is finished.
 func (db *DB) OpenJob(ctx context.Context, selection string) (j Job, ok bool, err error) {

@@ -2,6 +2,9 @@ package clickhouse
 
 import (
 	"context"
+	"strings"
+
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
 // TableStatus is what a table and the load ledger know about a pipeline.
@@ -29,6 +32,47 @@ func (db *DB) TableStatus(ctx context.Context, table string) (s TableStatus, err
 	}
 	return s, db.one(ctx, "read table "+table, []any{&s.Rows},
 		"SELECT ifNull(total_rows, 0) FROM system.tables WHERE database = ? AND name = ?", db.database, table)
+}
+
+// LedgerStatus is what the load ledger says of a pipeline, for metrics.
+type LedgerStatus struct {
+	Objects  [pipeline.LoadStates]uint64 // by pipeline.LoadState
+	Newest   int64                       // received_at of the newest event loaded, ms; 0: none
+	Verified int64                       // when verify last found no difference, ms; 0: never
+}
+
+// LedgerStatus reads that of all pipelines, by name.
+func (db *DB) LedgerStatus(ctx context.Context) (map[string]LedgerStatus, error) {
+	all := map[string]LedgerStatus{}
+	var name, status string
+	var n uint64
+	var newest int64
+	err := db.each(ctx, "read ledger", []any{&name, &status, &n, &newest}, func() error {
+		state, err := pipeline.ParseLoadState(status)
+		if err != nil {
+			return err
+		}
+		st := all[name]
+		st.Objects[state] = n
+		if state == pipeline.Loaded {
+			st.Newest = newest
+		}
+		all[name] = st
+		return nil
+	}, `SELECT pipeline, toString(status), count(), max(toUnixTimestamp64Milli(received_at)) FROM loads FINAL
+		GROUP BY pipeline, status`)
+	if err != nil {
+		return nil, err
+	}
+	err = db.each(ctx, "read jobs", []any{&name, &newest}, func() error {
+		name = strings.TrimPrefix(name, verifyJobs)
+		st := all[name]
+		st.Verified = newest
+		all[name] = st
+		return nil
+	}, `SELECT selection, toUnixTimestamp64Milli(max(updated_at)) FROM jobs FINAL
+		WHERE startsWith(selection, ?) AND failed = 0 GROUP BY selection`, verifyJobs)
+	return all, err
 }
 
 // RunStatus counts what one run of generated traffic has brought. The run's name

@@ -48,6 +48,56 @@ func TestTableStatus(t *testing.T) {
 	}
 }
 
+// The metrics of a loader need the states of all objects, the newest row and the last verify.
+func TestLedgerStatus(t *testing.T) {
+	db, _, _ := open(t)
+	empty, err := db.LedgerStatus(t.Context())
+	if diff := cmp.Diff(map[string]LedgerStatus{}, empty); diff != "" || err != nil {
+		t.Errorf("an empty ledger: %v, -want +got\n%s", err, diff)
+	}
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	for key, change := range map[string]func(*pipeline.Load){
+		"old":     func(l *pipeline.Load) { l.State, l.Received = pipeline.Loaded, now.Add(-time.Hour) },
+		"new":     func(l *pipeline.Load) { l.State, l.Received = pipeline.Loaded, now },
+		"later":   func(l *pipeline.Load) { l.Received = now.Add(time.Hour) },
+		"failed":  func(l *pipeline.Load) { l.State = pipeline.Failed },
+		"dead":    func(l *pipeline.Load) { l.State = pipeline.Dead },
+		"dropped": func(l *pipeline.Load) { l.State, l.Pipeline = pipeline.Dropped, "errors" },
+	} {
+		saveLoad(t, db, func(l *pipeline.Load) {
+			l.Key = key
+			change(l)
+		})
+	}
+	for name, differ := range map[string]bool{"events": false, "errors": true} {
+		j := VerifyJob(name, now, differ)
+		if differ {
+			j.FailedOnes = 3
+		}
+		if err := db.SaveJob(t.Context(), j); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := db.LedgerStatus(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := got["events"]
+	if age := time.Since(time.UnixMilli(events.Verified)); age < 0 || age > time.Minute {
+		t.Errorf("verified %s ago", age)
+	}
+	events.Verified = 0
+	got["events"] = events
+	want := map[string]LedgerStatus{
+		"events": {Objects: [pipeline.LoadStates]uint64{pipeline.Loading: 1, pipeline.Failed: 1, pipeline.Dead: 1,
+			pipeline.Loaded: 2}, Newest: now.UnixMilli()},
+		"errors": {Objects: [pipeline.LoadStates]uint64{pipeline.Dropped: 1}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
 func TestRunStatus(t *testing.T) {
 	db, _, _ := open(t)
 	for i, session := range []string{"run-1", "run-2", "runner", "run-3"} {

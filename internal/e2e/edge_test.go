@@ -101,7 +101,7 @@ func TestUnreadableSegment(t *testing.T) {
 	if _, err := os.Stat(bad + ".unreadable"); err != nil {
 		t.Error(err)
 	}
-	if got := r.metric(`penstock_batcher_wal_set_aside{pipeline="events"}`); got != 1 {
+	if got := r.metric(`penstock_batcher_wal_set_aside_files{pipeline="events"}`); got != 1 {
 		t.Errorf("%f segments counted, want 1", got)
 	}
 	path, err := penstock()

@@ -73,7 +73,7 @@ func checkFullSweep(t *testing.T, s *stack, env ...string) {
 	s.rows("events", events)
 	found := 0.0
 	for _, l := range loaders {
-		found += l.metric(`penstock_full_sweep_found_total{pipeline="events"}`)
+		found += l.metric(`penstock_full_sweep_found_objects_total{pipeline="events"}`)
 	}
 	if found != 5 {
 		t.Errorf("%v objects found by full sweeps, want 5", found)
@@ -95,10 +95,10 @@ func checkFullSweep(t *testing.T, s *stack, env ...string) {
 	s.put("events/dt=2024-03-01/import.ndjson", []byte(`{"name":"import"}`), nil)
 	l := s.start("l3", "load", append([]string{"PENSTOCK_SWEEP_EVERY=1s", "PENSTOCK_SWEEP_GRACE=1s"}, env...)...)
 	time.Sleep(5 * time.Second)
-	if n := l.metric(`penstock_full_sweep_listed_total{pipeline="events"}`); n != 0 {
+	if n := l.metric(`penstock_full_sweep_listed_objects_total{pipeline="events"}`); n != 0 {
 		t.Errorf("%v objects were listed within a day of the last pass", n)
 	}
-	if n := l.metric(`penstock_full_sweep_finished_timestamp_seconds{pipeline="events"}`); time.Since(time.Unix(int64(n),
+	if n := l.metric(`penstock_full_sweep_last_success_timestamp_seconds{pipeline="events"}`); time.Since(time.Unix(int64(n),
 		0)) > time.Hour {
 		t.Errorf("the last pass was at %v, by the metric", n)
 	}

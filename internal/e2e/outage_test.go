@@ -43,7 +43,7 @@ func TestClickHouseAway(t *testing.T) {
 	if n := l.metric(`penstock_loader_failures_total{pipeline="events"`); n != 0 {
 		t.Errorf("%v failures are counted against objects", n)
 	}
-	if n := l.metric(`penstock_loader_broken{pipeline="events"`); n != 1 {
+	if n := l.metric(`penstock_loader_paused{pipeline="events"`); n != 1 {
 		t.Error("the breaker is closed")
 	}
 	began := time.Now()

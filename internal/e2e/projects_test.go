@@ -216,7 +216,7 @@ func TestProjectSettings(t *testing.T) {
 	if off := 4 * math.Sqrt(0.25*0.75/sessions); math.Abs(in/sessions-0.25) > off {
 		t.Errorf("%v of %d sessions are taken", in, sessions)
 	}
-	if got := r.metric(`penstock_receiver_sampled_total{project="shop"}`); got != sampled {
+	if got := r.metric(`penstock_receiver_sampled_events_total{project="shop"}`); got != sampled {
 		t.Errorf("%v are counted as sampled, want %v", got, sampled)
 	}
 
@@ -247,7 +247,7 @@ func TestProjectSettings(t *testing.T) {
 	}
 	for path, want := range map[string]float64{"properties.email": 1, "properties.user.name": 1,
 		"session_id": sessions*each*in/sessions + 1, "properties.list.ip": 2} {
-		if got := r.metric(`penstock_receiver_redacted_total{done="` + map[bool]string{true: "hash",
+		if got := r.metric(`penstock_receiver_redacted_values_total{done="` + map[bool]string{true: "hash",
 			false: "drop"}[strings.HasSuffix(path, "ip")] + `",path="` + path + `"`); got != want {
 			t.Errorf("%s: %v are counted, want %v", path, got, want)
 		}
@@ -316,7 +316,7 @@ func TestLimits(t *testing.T) {
 	r.term()
 	r.again()
 	answers(t, r, few, 429, "quota_exceeded")
-	if got := r.metric(`penstock_receiver_limited_total{limit="events a day",project="few"}`); got < 1 {
+	if got := r.metric(`penstock_receiver_limited_requests_total{limit="events a day",project="few"}`); got < 1 {
 		t.Errorf("%v requests are counted", got)
 	}
 }

@@ -322,8 +322,14 @@ func (r *role) metric(name string) float64 {
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(resp.Body)
 	var sum float64
+	name, labels, _ := strings.Cut(strings.TrimSuffix(name, "}"), "{")
 	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, name) {
+		family, rest, labelled := strings.Cut(line, "{")
+		matches := labelled && family == name || !labelled && strings.HasPrefix(line, name+" ")
+		for label := range strings.SplitSeq(labels, ",") {
+			matches = matches && strings.Contains(rest, label)
+		}
+		if matches {
 			var v float64
 			if _, err := fmt.Sscan(line[strings.LastIndexByte(strings.TrimSpace(line), ' '):], &v); err != nil {
 				r.t.Fatalf("%q: %v", line, err)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader/audit"
@@ -54,6 +55,7 @@ func verify(ctx context.Context, o *Operator, p *verifyParams, out sink) error {
 		v, err := audit.Verify(ctx, spec, audit.VerifyOptions{Span: span, Grace: grace, Bucket: o.Store, Source: o.Source,
 			Ledger: o.Table, Table: o.Table, Progress: checked})
 		if err == nil {
+			o.recordVerify(ctx, v, began)
 			err = out.item(v)
 		}
 		if err != nil {
@@ -65,6 +67,15 @@ func verify(ctx context.Context, o *Operator, p *verifyParams, out sink) error {
 		return errors.New("bucket, ledger and table differ: see above")
 	}
 	return nil
+}
+
+// recordVerify writes down what a run found, so that metrics can say when the last good one was.
+func (o *Operator) recordVerify(ctx context.Context, v audit.Verified, began time.Time) {
+	j := clickhouse.VerifyJob(v.Pipeline, began, len(v.Differences) > 0)
+	j.Objects, j.Rows, j.FailedOnes = uint64(v.Objects), uint64(v.TableRows), uint64(len(v.Differences))
+	if err := o.Table.SaveJob(ctx, j); err != nil {
+		fmt.Fprintf(o.Said, "warning: the time of this run is missing in the metrics: %s\n", err)
+	}
 }
 
 func printVerified(w io.Writer, v *audit.Verified) error {

@@ -15,9 +15,11 @@ const (
 	Dead                     // given up: a dead letter, until it is redriven or dropped
 	Dropped                  // an operator has decided that it shall not be loaded
 	Loaded
+
+	LoadStates // how many there are
 )
 
-var stateNames = [...]string{"loading", "failed", "dead", "dropped", "loaded"}
+var stateNames = [LoadStates]string{"loading", "failed", "dead", "dropped", "loaded"}
 
 func (s LoadState) String() string { return stateNames[s] }
 

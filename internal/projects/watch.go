@@ -26,9 +26,9 @@ type Watcher struct {
 	log      *slog.Logger
 	invalid  prometheus.Gauge
 	reads    *prometheus.CounterVec
-	used     *prometheus.GaugeVec
-	seen     os.FileInfo            // as it was when it was read last; nil: it was not there
-	problem  atomic.Pointer[string] // why the file cannot be used; nil: it can
+	used     [2]*prometheus.GaugeVec // events, bytes
+	seen     os.FileInfo             // as it was when it was read last; nil: it was not there
+	problem  atomic.Pointer[string]  // why the file cannot be used; nil: it can
 }
 
 // pollEvery is how often the file is looked at.
@@ -42,9 +42,14 @@ func Open(path string, r *receiver.Receiver, log *slog.Logger, reg prometheus.Re
 		reads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "penstock_receiver_projects_reads_total",
 			Help: "Reads of the projects file after it changed, by result: ok or invalid."}, []string{"result"}),
 	}
-	p.used = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "penstock_receiver_quota_used",
-		Help: "What a project with a quota has sent today, in events and in bytes."}, []string{"project", "of"})
-	reg.MustRegister(p.invalid, p.reads, p.used)
+	for i, unit := range []string{"events", "bytes"} {
+		p.used[i] = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "penstock_receiver_quota_used_" + unit,
+			Help: "What a project with a quota has sent today, in " + unit + "."}, []string{"project"})
+		reg.MustRegister(p.used[i])
+	}
+	p.reads.WithLabelValues("ok")
+	p.reads.WithLabelValues("invalid")
+	reg.MustRegister(p.invalid, p.reads)
 	p.seen, _ = os.Stat(path)
 	err := p.read()
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrEmpty) {
@@ -132,10 +137,12 @@ const (
 // keepUsage writes what is used, unless kept is the same.
 func (p *Watcher) keepUsage(dir string, kept []byte) []byte {
 	usage := p.receiver.Usage()
-	p.used.Reset()
+	for _, used := range p.used {
+		used.Reset()
+	}
 	for name, u := range usage.Projects {
-		p.used.WithLabelValues(name, "events").Set(float64(u.Events))
-		p.used.WithLabelValues(name, "bytes").Set(float64(u.Bytes))
+		p.used[0].WithLabelValues(name).Set(float64(u.Events))
+		p.used[1].WithLabelValues(name).Set(float64(u.Bytes))
 	}
 	text, err := json.Marshal(usage)
 	if err == nil && (bytes.Equal(text, kept) || kept == nil && len(usage.Projects) == 0) {

@@ -59,11 +59,11 @@ type FullSweep struct {
 func NewFullSweep(spec pipeline.Spec, opts FullSweepOptions, log *slog.Logger, reg prometheus.Registerer) *FullSweep {
 	reg = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": spec.Name}, reg)
 	f := &FullSweep{spec: spec, opts: opts, log: log.With("pipeline", spec.Name),
-		listed: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_full_sweep_listed_total",
+		listed: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_full_sweep_listed_objects_total",
 			Help: "Objects outside sweep.span that full sweeps listed."}),
-		found: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_full_sweep_found_total",
+		found: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_full_sweep_found_objects_total",
 			Help: "Objects outside sweep.span that full sweeps found not loaded, and enqueued."}),
-		finished: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_full_sweep_finished_timestamp_seconds",
+		finished: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_full_sweep_last_success_timestamp_seconds",
 			Help: "Unix time at which the last complete full sweep known to this process ended; 0: none."}),
 	}
 	reg.MustRegister(f.listed, f.found, f.finished)

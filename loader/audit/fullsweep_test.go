@@ -132,9 +132,9 @@ func TestFullSweepFindsWhatIsOutsideTheSpan(t *testing.T) {
 		for _, f := range families {
 			counted[f.GetName()] = f.GetMetric()[0].GetCounter().GetValue() + f.GetMetric()[0].GetGauge().GetValue()
 		}
-		if counted["penstock_full_sweep_found_total"] != float64(len(want)) ||
-			counted["penstock_full_sweep_listed_total"] != float64(len(want)+3) ||
-			counted["penstock_full_sweep_finished_timestamp_seconds"] == 0 {
+		if counted["penstock_full_sweep_found_objects_total"] != float64(len(want)) ||
+			counted["penstock_full_sweep_listed_objects_total"] != float64(len(want)+3) ||
+			counted["penstock_full_sweep_last_success_timestamp_seconds"] == 0 {
 			t.Errorf("metrics %v", counted)
 		}
 		if d.taken > 2 || s.pages > 3 {

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 )
@@ -34,11 +36,21 @@ type Periodic struct {
 	opts  PeriodicOptions
 	log   *slog.Logger
 	claim Claim // nil: not held
+
+	succeeded prometheus.Gauge
+	enqueued  prometheus.Counter
 }
 
 // NewPeriodic makes the periodic sweep of one pipeline.
-func NewPeriodic(spec pipeline.Spec, opts PeriodicOptions, log *slog.Logger) *Periodic {
-	return &Periodic{spec: spec, opts: opts, log: log.With("pipeline", spec.Name)}
+func NewPeriodic(spec pipeline.Spec, opts PeriodicOptions, log *slog.Logger, reg prometheus.Registerer) *Periodic {
+	p := &Periodic{spec: spec, opts: opts, log: log.With("pipeline", spec.Name),
+		succeeded: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_sweep_last_success_timestamp_seconds",
+			Help: "Unix time at which the last periodic sweep by this process ended well; 0: none since the start."}),
+		enqueued: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_sweep_enqueued_objects_total",
+			Help: "Objects that periodic sweeps found not loaded, and enqueued."})}
+	reg = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": spec.Name}, reg)
+	reg.MustRegister(p.succeeded, p.enqueued)
+	return p
 }
 
 // Run sweeps until the context ends, then it releases the claim.
@@ -87,9 +99,13 @@ func (p *Periodic) sweep(ctx context.Context) {
 		Bucket: p.opts.Bucket, Ledger: p.opts.Ledger, Grace: p.opts.Grace, Enqueue: p.opts.Enqueue})
 	switch {
 	case ctx.Err() != nil:
+		return
 	case err != nil:
 		p.log.Warn("sweep failed; the next one starts over", "error", err)
+		return
 	case swept.Enqueued > 0:
 		p.log.Warn("sweep found objects that were not loaded", "enqueued", swept.Enqueued, "objects", swept.Objects)
 	}
+	p.enqueued.Add(float64(swept.Enqueued))
+	p.succeeded.SetToCurrentTime()
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
@@ -58,7 +60,8 @@ func (w *world) periodic(t *testing.T, r *right, owner string, d time.Duration) 
 			told = append(told, n.Key)
 			return known, nil
 		},
-		Every: 10 * time.Minute, Span: 24 * time.Hour, Grace: time.Minute}, slog.New(slog.NewTextHandler(&lines, nil)))
+		Every: 10 * time.Minute, Span: 24 * time.Hour, Grace: time.Minute}, slog.New(slog.NewTextHandler(&lines, nil)),
+		prometheus.NewRegistry())
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	p.Run(ctx)

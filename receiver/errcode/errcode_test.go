@@ -248,7 +248,7 @@ func reference() []byte {
 <!-- Written by go test ./receiver/errcode -update. Do not edit. -->
 
 The receiver rejects events and requests with these codes. Answers, the table ` + "`errors`" + ` and the metrics
-` + "`penstock_receiver_rejected_total` and `penstock_receiver_refused_total`" + ` use the same names.
+` + "`penstock_receiver_rejected_events_total` and `penstock_receiver_rejected_requests_total`" + ` use the same names.
 
 - A code that rejects an **event** leaves the other events of the request alone. The answer lists it by index.
 - A code that rejects a **request** accepts none of its events. The status below is the answer's in Penstock's own API;

@@ -1,0 +1,141 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/queue"
+	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/loader"
+)
+
+const (
+	ledgerEvery = 15 * time.Second // between two looks at ledger and queue
+	ledgerWait  = 10 * time.Second // for their answers
+)
+
+// ledgerWatch looks at the load ledger and the queue, so that metrics say what waits and what failed. A metric has no
+// value until the first answer, and keeps the last one during an outage.
+type ledgerWatch struct {
+	db      *clickhouse.DB
+	queue   queue.Queue // nil: storage.notify is none
+	loaders []*loader.Loader
+	log     *slog.Logger
+	every   time.Duration
+
+	clickhouse, queueUp       *prometheus.Desc
+	objects, newest, verified *prometheus.Desc
+	pending, inFlight         *prometheus.Desc
+
+	mu       sync.Mutex
+	asked    [2]bool // ClickHouse, the queue
+	failed   [2]bool // likewise: the last time
+	ledger   map[string]clickhouse.LedgerStatus
+	messages map[string]queue.Stats
+}
+
+func newLedgerWatch(o *outlet) *ledgerWatch {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("penstock_"+name, help, labels, nil)
+	}
+	w := &ledgerWatch{db: o.db, queue: o.queue, loaders: o.loaders, log: o.log, every: watchEvery(ledgerEvery),
+		clickhouse: desc("clickhouse_available", "1 if ClickHouse answered the last question about the load ledger, else 0. "+
+			"A loader asks every 15 s."),
+		queueUp: desc("queue_available", "1 if the queue answered the last question, else 0. A loader asks every 15 s."),
+		objects: desc("ledger_objects", "Objects in the load ledger, by state: loading, failed (to be tried again), dead, "+
+			"dropped, loaded.", "pipeline", "state"),
+		newest: desc("loader_newest_row_timestamp_seconds",
+			"Unix time at which the newest event in the table was received; 0: there is none.", "pipeline"),
+		verified: desc("verify_last_success_timestamp_seconds",
+			"Unix time at which \"penstock verify\" last found no difference; 0: never.", "pipeline"),
+		pending:  desc("queue_pending_messages", "Notifications in the queue that no loader has received yet.", "pipeline"),
+		inFlight: desc("queue_in_flight_messages", "Notifications that loaders have received and not settled.", "pipeline"),
+	}
+	o.reg.MustRegister(w)
+	return w
+}
+
+// run looks until ctx ends.
+func (w *ledgerWatch) run(ctx context.Context) {
+	for w.look(ctx); retry.Sleep(ctx, w.every) == nil; {
+		w.look(ctx)
+	}
+}
+
+func (w *ledgerWatch) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, ledgerWait)
+	defer cancel()
+	ledger, err := w.db.LedgerStatus(ctx)
+	w.note(0, err, func() { w.ledger = ledger })
+	if w.queue == nil {
+		return
+	}
+	messages := map[string]queue.Stats{}
+	for _, spec := range pipeline.Specs() {
+		var st queue.Stats
+		if st, err = w.queue.Stats(ctx, spec); err != nil {
+			break
+		}
+		messages[spec.Name] = st
+	}
+	w.note(1, err, func() { w.messages = messages })
+}
+
+// note keeps an answer. Why there is none, the loader logs: it needs both.
+func (w *ledgerWatch) note(of int, err error, keep func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked[of], w.failed[of] = true, err != nil
+	if err == nil {
+		keep()
+	}
+}
+
+// Describe is the metrics' names.
+func (w *ledgerWatch) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{w.clickhouse, w.queueUp, w.objects, w.newest, w.verified, w.pending, w.inFlight} {
+		to <- d
+	}
+}
+
+// Collect is the metrics' values.
+func (w *ledgerWatch) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	w.mu.Lock()
+	asked, failed, ledger, messages := w.asked, w.failed, w.ledger, maps.Clone(w.messages)
+	w.mu.Unlock()
+	for i, d := range []*prometheus.Desc{w.clickhouse, w.queueUp} {
+		if asked[i] {
+			gauge(d, map[bool]float64{false: 1}[failed[i]])
+		}
+	}
+	for name, st := range messages {
+		gauge(w.pending, float64(st.Pending), name)
+		gauge(w.inFlight, float64(st.InFlight), name)
+	}
+	if ledger == nil {
+		return
+	}
+	newest := map[string]int64{}
+	for _, l := range w.loaders {
+		st := l.Stats()
+		newest[st.Pipeline] = st.Newest
+	}
+	for _, spec := range pipeline.Specs() {
+		st := ledger[spec.Name]
+		for state, n := range st.Objects {
+			gauge(w.objects, float64(n), spec.Name, pipeline.LoadState(state).String())
+		}
+		gauge(w.newest, float64(max(st.Newest, newest[spec.Name]))/1000, spec.Name)
+		gauge(w.verified, float64(st.Verified)/1000, spec.Name)
+	}
+}
