@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -37,11 +38,15 @@ func TestTextIsAllOrNothing(t *testing.T) {
 		return b.Insert(t.Context(), token, parts(end))
 	}
 	broken := retry.As(retry.Permanent, errors.New("the object ends early"))
+	began := time.Now()
 	if err := insert("a", broken); !errors.Is(err, broken) || retry.ClassOf(err) != retry.Permanent {
 		t.Errorf("got %v (%s), want the source's error as it is", err, retry.ClassOf(err))
 	}
 	if n := query[uint64](t, db, "SELECT count() FROM events"); n != 0 {
 		t.Errorf("%d rows of a source that failed", n)
+	}
+	if took := time.Since(began); took > db.opts.Timeout/2 {
+		t.Errorf("it took %s to give up: the answer of a server that gets no more blocks is waited for", took)
 	}
 	for range 2 { // the token makes the second one nothing
 		if err := insert("a", nil); err != nil {

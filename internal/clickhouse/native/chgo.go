@@ -50,6 +50,10 @@ func (c chConn) insert(ctx context.Context, query string, settings map[string]an
 		columns[i] = &chColumn{Column: first[i]}
 		q.Input = append(q.Input, proto.InputColumn{Name: first[i].Name, Data: columns[i]})
 	}
+	// ch-go reads the answer until its time is up, whatever became of the context. A closed connection ends that.
+	sending, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(sending, func() { c.Close() })()
 	var failed error // of the source of blocks
 	q.OnInput = func(context.Context) error {
 		block, err, ok := next()
@@ -62,11 +66,17 @@ func (c chConn) insert(ctx context.Context, query string, settings map[string]an
 		if failed = err; err == nil && !ok {
 			return io.EOF
 		}
+		if err != nil {
+			cancel()
+		}
 		return err
 	}
-	err = exception(c.Do(ctx, q))
-	if failed != nil {
+	err = exception(c.Do(sending, q))
+	switch {
+	case failed != nil:
 		return failed
+	case err != nil && ctx.Err() != nil:
+		return errors.Join(ctx.Err(), err)
 	}
 	return err
 }
