@@ -304,6 +304,7 @@ export class Shard extends DurableObject<Env> {
       this.sql.exec("DELETE FROM batches WHERE id = ?", b.id);
     });
     if (this.stored.has(b.id)) this.stored.set(b.id, key);
+    console.log(JSON.stringify({ message: "object stored", shard: this.shard, key, rows, bytes: body.length }));
   }
 
   /**
@@ -437,9 +438,10 @@ export class Shard extends DurableObject<Env> {
       }
       return attempt;
     }
-    const refused = attempt.refused === undefined ? undefined : await this.refusedLines(head, data, attempt.refused);
+    const time = Date.now();
+    const refused = attempt.refused && (await this.refusedLines(head, data, time, attempt.refused));
     this.change(() => {
-      if (refused !== undefined) this.add("errors", refused, Date.now());
+      if (refused !== undefined) this.add("errors", refused, time);
       for (const r of requests) {
         this.sql.exec("DELETE FROM bodies WHERE request = ?", r.id);
         this.sql.exec("DELETE FROM requests WHERE id = ?", r.id);
@@ -453,9 +455,9 @@ export class Shard extends DurableObject<Env> {
   private async refusedLines(
     head: Pick<Forwarded, "client" | "project">,
     data: Uint8Array,
+    time: number,
     refused: { code: string; message: string },
   ): Promise<Lines> {
-    const time = Date.now();
     const requestId = newRequestId();
     const origin: Origin = {
       time,

@@ -1,6 +1,6 @@
 // Runs the Worker in workerd: node edge.mjs '{"worker": …, "port": …, "persist": …, "bindings": {…}}'.
 // It prints a line of JSON with its addresses, and ends with its standard input. The control address shows the bucket:
-// GET /objects lists it, GET /object?key=KEY reads an object, PUT /key?name=NAME writes the key-value namespace.
+// GET /objects lists it, GET and PUT /object?key=KEY read and write an object, PUT /key?name=NAME writes a key.
 import { createServer } from "node:http";
 import { Miniflare } from "miniflare";
 
@@ -50,7 +50,8 @@ if (options !== undefined) {
       if (req.method === "PUT") {
         let body = "";
         for await (const part of req) body += part;
-        await (await mf.getKVNamespace("KEYS")).put(to.searchParams.get("name"), body);
+        if (to.pathname === "/key") await (await mf.getKVNamespace("KEYS")).put(to.searchParams.get("name"), body);
+        else await (await mf.getR2Bucket("BUCKET")).put(to.searchParams.get("key"), body);
         res.end();
         return;
       }

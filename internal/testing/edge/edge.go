@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -129,7 +130,7 @@ type Edge struct {
 	t       testing.TB
 	cmd     *exec.Cmd
 	input   io.Closer
-	log     bytes.Buffer
+	log     lockedBuffer
 	ended   chan struct{}
 }
 
@@ -172,7 +173,7 @@ func (p Project) Start(t testing.TB, o Options) *Edge {
 	var said struct{ URL, Control string }
 	if err != nil || json.Unmarshal([]byte(line), &said) != nil {
 		e.Kill()
-		t.Fatalf("the edge did not start: %v\n%s%s", err, line, e.log.Bytes())
+		t.Fatalf("the edge did not start: %v\n%s%s", err, line, e.Log())
 	}
 	e.URL, e.control = said.URL, said.Control
 	return e
@@ -188,13 +189,31 @@ func (e *Edge) Kill() {
 	syscall.Kill(-e.cmd.Process.Pid, syscall.SIGKILL)
 	<-e.ended
 	if e.t.Failed() {
-		text := e.log.Bytes()
+		text := e.log.String()
 		e.t.Logf("the edge's log ends:\n%s", text[max(0, len(text)-4000):])
 	}
 }
 
-// Log is what the Worker has logged. It may be read once the edge was killed.
+// Log is what the Worker has logged.
 func (e *Edge) Log() string { return e.log.String() }
+
+// lockedBuffer is a buffer that is read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
 
 // Object is one in the Worker's bucket.
 type Object struct {
@@ -215,6 +234,12 @@ func (e *Edge) Objects(ctx context.Context) (objects []Object, err error) {
 // Get reads an object.
 func (e *Edge) Get(ctx context.Context, key string) ([]byte, error) {
 	return e.get(ctx, http.MethodGet, "/object?key="+url.QueryEscape(key), nil)
+}
+
+// Put overwrites an object, without metadata.
+func (e *Edge) Put(ctx context.Context, key, data string) error {
+	_, err := e.get(ctx, http.MethodPut, "/object?key="+url.QueryEscape(key), strings.NewReader(data))
+	return err
 }
 
 // PutKey writes an entry of the namespace with the keys.
