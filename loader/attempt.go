@@ -214,11 +214,11 @@ func (a *attempt) compare(ctx context.Context) error {
 	}
 	// Its rows in the table may be of other content, cut at other rows.
 	there, err := a.parts.Table.Present(ctx, a.spec.Name, pipeline.Rows{Object: a.entry.Key,
-		Generation: a.entry.Generation, End: maxRows, Received: [2]int64{0, maxTime}, Partition: pipeline.AnyPartition})
+		Generation: a.entry.Generation, End: maxRows, Received: [2]int64{0, maxTime}})
 	if err != nil {
 		return err
 	}
-	if there {
+	if len(there) > 0 {
 		return fault("object_overwritten", "load %s: its ETag is %s, a part of it was loaded as %s; "+
 			"`penstock reingest --replace` loads it anew", a.entry.Key, object.ETag, a.entry.ETag)
 	}

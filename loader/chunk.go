@@ -64,26 +64,51 @@ func (a *attempt) insert(ctx context.Context) error {
 	return nil
 }
 
-// insertCut inserts chunks that were cut together. At most maxOpen of them are filled
-// at any time.
+// insertCut brings chunks that were cut together into the table, except those that an
+// earlier attempt has brought. At most maxOpen of them are filled at any time. The table
+// is asked once for all of them: a late client's object may have chunks of thousands of weeks.
 func (a *attempt) insertCut(ctx context.Context, chunks []*chunk) error {
-	for len(chunks) > 0 {
-		now := chunks[:min(maxOpen, len(chunks))]
-		chunks = chunks[len(now):]
-		if now[0].block == nil {
-			if err := a.fill(ctx, now...); err != nil {
+	chunks, err := a.lacking(ctx, chunks)
+	if err != nil {
+		return err
+	}
+	for now := range slices.Chunk(chunks, maxOpen) {
+		filled := func(c *chunk) bool { return c.block != nil }
+		if left := slices.DeleteFunc(slices.Clone(now), filled); len(left) > 0 {
+			if err := a.fill(ctx, left...); err != nil {
 				return err
 			}
 		}
 		for _, c := range now {
-			if err := a.insertChunk(ctx, c); err != nil {
+			if err := a.send(ctx, c); err != nil {
 				return err
 			}
-			c.block = nil
+			if c.block = nil; c.rows > 0 {
+				a.out.inserts++
+				faultpoint.Hit("loader.chunk")
+			}
 		}
 	}
-	return nil
+	return a.prove(ctx, chunks)
 }
+
+// lacking returns the chunks that have to be inserted.
+func (a *attempt) lacking(ctx context.Context, chunks []*chunk) ([]*chunk, error) {
+	chunks = slices.DeleteFunc(chunks, empty)
+	if !a.ask || len(chunks) == 0 {
+		return chunks, nil
+	}
+	there, err := a.present(ctx, chunks...)
+	return slices.DeleteFunc(chunks, func(c *chunk) bool {
+		if there[c.partition] {
+			a.out.found++
+			a.out.add(c)
+		}
+		return there[c.partition]
+	}), err
+}
+
+func empty(c *chunk) bool { return c.rows == 0 }
 
 // cutter decodes an object and cuts it into chunks.
 type cutter struct {
@@ -253,37 +278,16 @@ func (a *attempt) again(chunks ...*chunk) iter.Seq2[[]pipeline.Event, error] {
 	}
 }
 
-// insertChunk brings a chunk into the table, unless an earlier attempt has.
-func (a *attempt) insertChunk(ctx context.Context, c *chunk) error {
-	if c.rows == 0 {
-		return nil
+// present returns the partitions of chunks of one cut that the table has.
+func (a *attempt) present(ctx context.Context, chunks ...*chunk) (map[int64]bool, error) {
+	rows := pipeline.Rows{Object: a.entry.Key, Generation: a.entry.Generation, First: chunks[0].first, End: chunks[0].end,
+		Received: chunks[0].received}
+	for _, c := range chunks {
+		rows.First, rows.End = min(rows.First, c.first), max(rows.End, c.end)
+		rows.Received = [2]int64{min(rows.Received[0], c.received[0]), max(rows.Received[1], c.received[1])}
+		rows.Partitions = append(rows.Partitions, c.partition)
 	}
-	if a.ask {
-		there, err := a.present(ctx, c)
-		if err != nil {
-			return err
-		}
-		if there {
-			a.out.found++
-			a.out.add(c)
-			return nil
-		}
-	}
-	if err := a.send(ctx, c); err != nil || c.rows == 0 {
-		return err
-	}
-	a.out.inserts++
-	faultpoint.Hit("loader.chunk")
-	if err := a.prove(ctx, c); err != nil {
-		return err
-	}
-	a.out.add(c)
-	return nil
-}
-
-func (a *attempt) present(ctx context.Context, c *chunk) (bool, error) {
-	return a.parts.Table.Present(ctx, a.spec.Name, pipeline.Rows{Object: a.entry.Key, Generation: a.entry.Generation,
-		First: c.first, End: c.end, Received: c.received, Partition: c.partition})
+	return a.parts.Table.Present(ctx, a.spec.Name, rows)
 }
 
 // send inserts a chunk. It leaves rows out that the table refuses, and sends the
@@ -300,7 +304,7 @@ func (a *attempt) send(ctx context.Context, c *chunk) error {
 		if asked != nil {
 			return asked
 		}
-		if there {
+		if there[c.partition] {
 			a.log.Error("the table has the rows, a materialized view behind it has not taken them all; "+
 				"`penstock reingest --replace` brings them again", "key", a.entry.Key, "error", err)
 			a.tell(codedError{code: "view_failed", error: err})
@@ -320,14 +324,31 @@ func (a *attempt) send(ctx context.Context, c *chunk) error {
 	return nil
 }
 
-// prove checks that an inserted chunk is in the table. If somebody has deleted rows
+// prove checks that inserted chunks are in the table. If somebody has deleted rows
 // by hand, the table still knows the token and silently drops the insert: only its
 // rows prove it.
-func (a *attempt) prove(ctx context.Context, c *chunk) error {
-	there, err := a.present(ctx, c)
-	if err != nil || there {
+func (a *attempt) prove(ctx context.Context, chunks []*chunk) error {
+	chunks = slices.DeleteFunc(chunks, empty)
+	if len(chunks) == 0 {
+		return nil
+	}
+	there, err := a.present(ctx, chunks...)
+	if err != nil {
 		return err
 	}
+	for _, c := range chunks {
+		if !there[c.partition] {
+			if err := a.excuse(ctx, c); err != nil {
+				return err
+			}
+		}
+		a.out.add(c)
+	}
+	return nil
+}
+
+// excuse returns an error if nothing explains why an inserted chunk is not in the table.
+func (a *attempt) excuse(ctx context.Context, c *chunk) error {
 	// The table's TTL deletes old rows whenever it merges.
 	expiry, err := a.parts.Table.Expired(ctx, a.spec.Name)
 	if err != nil {

@@ -105,6 +105,9 @@ func TestRandomTimes(t *testing.T) {
 			}
 		}
 		w.refusedCheck(t, key, 4*partitions, refused)
+		if cuts := (4*partitions-1)/chunkRows + 1; w.asked > cuts+len(refused) {
+			t.Errorf("the table was asked %d times for rows of %d cuts, of which %d rows were refused", w.asked, cuts, len(refused))
+		}
 		if len(refused) == 0 || table.most > maxOpen+1 { // a chunk with a refused row is filled once more
 			t.Errorf("%d rows were refused, and up to %d blocks were open at once, want at most %d", len(refused), table.most,
 				maxOpen)

@@ -45,8 +45,8 @@ type Table interface {
 
 	NewBlock(ctx context.Context, table, object string, generation uint32) (Block, error)
 
-	// Present reports whether the table has any of these rows.
-	Present(ctx context.Context, table string, rows pipeline.Rows) (bool, error)
+	// Present returns the partitions that have any of these rows; if rows names none, one of those that do.
+	Present(ctx context.Context, table string, rows pipeline.Rows) (map[int64]bool, error)
 
 	// Newest is the highest generation of which the table has a row of the object.
 	// received bounds the rows' received_at, in ms.

@@ -45,6 +45,7 @@ type world struct {
 	order   []string
 	ledger  map[string]pipeline.Load
 	inserts int
+	asked   int // how often it was asked for rows of an object
 	fault   func(call string) (err error, late bool)
 	down    error
 	etag    string               // of all objects; empty: "e"
@@ -275,19 +276,21 @@ func (b *block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 
 func partitionOf(e *pipeline.Event) int64 { return pipeline.Partition(e.IdentityTime()) }
 
-func (w *world) Present(_ context.Context, _ string, r pipeline.Rows) (bool, error) {
+func (w *world) Present(_ context.Context, _ string, r pipeline.Rows) (map[int64]bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err, _ := w.try("present"); err != nil {
-		return false, err
+		return nil, err
 	}
+	w.asked++
+	there := map[int64]bool{}
 	for k, n := range w.rows {
 		if k.object == r.Object && k.generation == r.Generation && n > 0 && int64(k.row) >= r.First && int64(k.row) < r.End &&
-			(r.Partition == pipeline.AnyPartition || r.Partition == k.partition) {
-			return true, nil
+			(r.Partitions == nil || slices.Contains(r.Partitions, k.partition)) {
+			there[k.partition] = true
 		}
 	}
-	return false, nil
+	return there, nil
 }
 
 func (w *world) Newest(_ context.Context, _, object string, _ [2]int64) (generation uint32, there bool, err error) {

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -27,21 +28,34 @@ func aroundDay(day time.Time) (from, to int64) {
 const partitionKey = "if((identity_time >= toDateTime64('2010-01-01', 3, 'UTC'))" +
 	" AND (identity_time < toDateTime64('2060-01-01', 3, 'UTC')), toMonday(toDate(identity_time)), toDate(0))"
 
-// Present reports whether the table has any of these rows. A chunk is one block in
-// one partition, so any row means all of it (merges may have collapsed others with a
-// client's resend).
-func (db *DB) Present(ctx context.Context, table string, rows pipeline.Rows) (bool, error) {
-	query := "SELECT count() FROM (SELECT 1 FROM " + quoteName(table) +
+// Present returns the partitions that have any of these rows. If rows names none, it
+// returns one of those that do. A chunk is one block in one partition, so any row means
+// all of it (merges may have collapsed others with a client's resend).
+func (db *DB) Present(ctx context.Context, table string, rows pipeline.Rows) (map[int64]bool, error) {
+	query := "SELECT DISTINCT _partition_id FROM " + quoteName(table) +
 		" WHERE object = ? AND generation = ? AND object_row >= ? AND object_row < ?" + receivedBetween
 	args := []any{rows.Object, rows.Generation, rows.First, rows.End, rows.Received[0], rows.Received[1]}
-	if rows.Partition != pipeline.AnyPartition {
-		query += " AND _partition_id = ?"
-		args = append(args, pipeline.Millis(rows.Partition).Format("20060102"))
+	if len(rows.Partitions) > 0 {
+		ids := make([]string, len(rows.Partitions))
+		for i, p := range rows.Partitions {
+			ids[i] = pipeline.Millis(p).Format(partitionID)
+		}
+		query += " AND _partition_id IN (?)"
+		args = append(args, ids)
 	}
-	var n uint64
-	err := db.one(ctx, "ask "+table+" for rows of "+rows.Object, []any{&n}, query+" LIMIT 1)", args...)
-	return n > 0, err
+	there := map[int64]bool{}
+	var id string
+	// With a limit, the server stops when it has found a row of each.
+	err := db.each(ctx, "ask "+table+" for rows of "+rows.Object, []any{&id}, func() error {
+		day, err := time.Parse(partitionID, id)
+		there[day.UnixMilli()] = true
+		return err
+	}, query+fmt.Sprintf(" LIMIT %d", max(1, len(rows.Partitions))), args...)
+	return there, err
 }
+
+// partitionID is the form of _partition_id.
+const partitionID = "20060102"
 
 // Newest returns the highest generation of an object's rows; exists is false if
 // the table has none. received bounds their received_at, in ms.

@@ -2,6 +2,8 @@ package clickhouse
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -132,26 +134,31 @@ func TestPresent(t *testing.T) {
 	if err := insertEvents(t.Context(), db, "events", "odd", "events/o", 0, []pipeline.Event{odd}); err != nil {
 		t.Fatal(err)
 	}
-	base := pipeline.Rows{Object: "events/o", End: 2, Received: [2]int64{noon, noon + 5}, Partition: pipeline.Partition(noon)}
+	monday := pipeline.Partition(noon)
+	base := pipeline.Rows{Object: "events/o", End: 2, Received: [2]int64{noon, noon + 5}, Partitions: []int64{monday}}
 	for name, tt := range map[string]struct {
 		change func(r *pipeline.Rows)
-		want   bool
+		want   []int64
 	}{
-		"both rows":             {func(*pipeline.Rows) {}, true},
-		"of any partition":      {func(r *pipeline.Rows) { r.Partition = pipeline.AnyPartition }, true},
-		"the second":            {func(r *pipeline.Rows) { r.First = 1 }, true},
-		"behind them":           {func(r *pipeline.Rows) { r.First, r.End = 2, 7 }, false},
-		"without a time":        {func(r *pipeline.Rows) { r.Partition, r.End = 0, 8 }, true},
-		"of another partition":  {func(r *pipeline.Rows) { r.Partition = 0 }, false},
-		"of another object":     {func(r *pipeline.Rows) { r.Object = "events/x" }, false},
-		"of another generation": {func(r *pipeline.Rows) { r.Generation = 1 }, false},
-		"received later":        {func(r *pipeline.Rows) { r.Received = [2]int64{noon + 6, noon + day} }, false},
-		"received at this time": {func(r *pipeline.Rows) { r.Received = [2]int64{noon + 5, noon + 5} }, true},
+		"both rows":             {func(*pipeline.Rows) {}, []int64{monday}},
+		"of any partition":      {func(r *pipeline.Rows) { r.Partitions = nil }, []int64{monday}},
+		"the second":            {func(r *pipeline.Rows) { r.First = 1 }, []int64{monday}},
+		"behind them":           {func(r *pipeline.Rows) { r.First, r.End = 2, 7 }, nil},
+		"without a time":        {func(r *pipeline.Rows) { r.Partitions, r.End = []int64{0}, 8 }, []int64{0}},
+		"of another partition":  {func(r *pipeline.Rows) { r.Partitions = []int64{0} }, nil},
+		"of two partitions":     {func(r *pipeline.Rows) { r.Partitions, r.End = []int64{0, monday}, 8 }, []int64{0, monday}},
+		"of one of two":         {func(r *pipeline.Rows) { r.Partitions = []int64{0, monday} }, []int64{monday}},
+		"of another object":     {func(r *pipeline.Rows) { r.Object = "events/x" }, nil},
+		"of another generation": {func(r *pipeline.Rows) { r.Generation = 1 }, nil},
+		"received later":        {func(r *pipeline.Rows) { r.Received = [2]int64{noon + 6, noon + day} }, nil},
+		"received at this time": {func(r *pipeline.Rows) { r.Received = [2]int64{noon + 5, noon + 5} }, []int64{monday}},
 	} {
 		rows := base
 		tt.change(&rows)
-		if got, err := db.Present(t.Context(), "events", rows); err != nil || got != tt.want {
-			t.Errorf("%s: got %v, %v, want %v", name, got, err, tt.want)
+		there, err := db.Present(t.Context(), "events", rows)
+		got := slices.Sorted(maps.Keys(there))
+		if diff := cmp.Diff(tt.want, got); diff != "" || err != nil {
+			t.Errorf("%s: %v, partitions -want +got\n%s", name, err, diff)
 		}
 	}
 }
@@ -184,8 +191,8 @@ func TestDeleteOlder(t *testing.T) {
 			"BY o, g ORDER BY o, g)"); got != "[('a',1,4),('b',0,5)]" {
 		t.Errorf("left: %s", got)
 	}
-	rows := pipeline.Rows{Object: "a", End: 100, Received: all, Partition: pipeline.AnyPartition}
-	if there, err := db.Present(t.Context(), "events", rows); there || err != nil {
+	rows := pipeline.Rows{Object: "a", End: 100, Received: all}
+	if there, err := db.Present(t.Context(), "events", rows); len(there) > 0 || err != nil {
 		t.Errorf("generation 0 is still there: %v", err)
 	}
 }

@@ -68,11 +68,8 @@ type Rows struct {
 	Generation uint32
 	First, End int64    // their places in the object; End is not among them
 	Received   [2]int64 // the first and the last received_at, ms
-	Partition  int64    // AnyPartition: of all
+	Partitions []int64  // in which they are; nil: in any
 }
-
-// AnyPartition is no partition.
-const AnyPartition = -1
 
 // Expiry says which rows a table's TTL deletes. A zero time: none.
 type Expiry struct {
