@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS events
     receiver      LowCardinality(String) COMMENT 'Internal: the receiver that accepted this copy',
     seq           UInt64 COMMENT 'Internal: the number of this copy, rising within a receiver' CODEC(T64, ZSTD(1)),
     properties    JSON(max_dynamic_paths = 256)
-                  COMMENT 'What the client sent beside the columns. Read a value with its type: properties.level.:Int64'
+                  COMMENT 'What the client sent beside the columns. Read a value of any type by num(properties.price) or text(properties.country)'
                   CODEC(ZSTD(3)) SETTINGS (max_compress_block_size = 4194304),
     context       JSON COMMENT 'What the receiver knows of the client: ip, user_agent and more' CODEC(ZSTD(1)),
     object        LowCardinality(String) COMMENT 'Internal: the object in the bucket that has this copy',

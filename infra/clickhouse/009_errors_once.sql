@@ -1,5 +1,5 @@
 -- One row for each rejected event; see events_once.
-CREATE VIEW IF NOT EXISTS errors_once AS
+CREATE OR REPLACE VIEW errors_once AS
 SELECT * REPLACE (identity_time AS timestamp) FROM errors FINAL
 WHERE identity_time < toDateTime64(0, 3, 'UTC') OR identity_time > toDateTime64(0, 3, 'UTC')
 SETTINGS do_not_merge_across_partitions_select_final = 1,
@@ -10,4 +10,5 @@ UNION ALL
 SELECT * FROM errors FINAL
 WHERE identity_time = toDateTime64(0, 3, 'UTC')
 SETTINGS do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final_exact_mode = 1,
-    asterisk_include_materialized_columns = 1, asterisk_include_alias_columns = 1;
+    asterisk_include_materialized_columns = 1, asterisk_include_alias_columns = 1
+COMMENT 'Rejected events and requests, each once, with the raw payload';

@@ -1,5 +1,5 @@
 -- The events of one session: SELECT * FROM session_events(project = 'game', session = 's1') ORDER BY timestamp.
-CREATE VIEW IF NOT EXISTS session_events AS
+CREATE OR REPLACE VIEW session_events AS
 SELECT timestamp, name, user_id, properties, event_id, session_id, project
 FROM events FINAL
 PREWHERE project = {project:String} AND session_id = {session:String}

@@ -1,5 +1,5 @@
 -- Whole sessions, of daily_sessions.
-CREATE VIEW IF NOT EXISTS sessions AS
+CREATE OR REPLACE VIEW sessions AS
 SELECT
     project, session_id, min(started) AS started_at, max(ended) AS ended_at, toDate(started_at) AS day,
     dateDiff('second', started_at, ended_at) AS seconds, argMaxIf(user, ended, user != '') AS user_id,
@@ -12,3 +12,8 @@ FROM
 )
 GROUP BY project, session_id
 COMMENT 'One row for each session: begin, end, length, user, events. It is as new as the rollup daily_sessions';
+ALTER TABLE sessions
+    COMMENT COLUMN project 'Project', COMMENT COLUMN session_id 'Session; never empty', COMMENT COLUMN started_at 'First event, UTC',
+    COMMENT COLUMN ended_at 'Last event, UTC', COMMENT COLUMN day 'Day of the first event, UTC',
+    COMMENT COLUMN seconds 'From the first event to the last', COMMENT COLUMN user_id 'User of its last day that has one; empty: none',
+    COMMENT COLUMN events 'Events', COMMENT COLUMN first_event 'Name of its first event', COMMENT COLUMN last_event 'Name of its last event';

@@ -3,12 +3,17 @@ package clickhouse
 
 import "embed"
 
-// Files are the *.sql files. They are applied in the order of their names.
+// Files are the *.sql files. They are applied in the order of their names, after Expand.
 //
 //go:embed *.sql
 var Files embed.FS
 
-// Rollups has the query of each rollup, by the name of its table.
+// rollups has the query of each rollup, by the name of its table.
 //
 //go:embed rollups/*.sql
-var Rollups embed.FS
+var rollups embed.FS
+
+// functions has each SQL function, by its name, as a lambda of v.
+//
+//go:embed functions/*.sql
+var functions embed.FS

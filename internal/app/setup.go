@@ -107,10 +107,8 @@ func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, 
 	if err := setupColumns(ctx, columns, db, w); err != nil {
 		return fmt.Errorf("clickhouse.columns: %w", err)
 	}
-	for _, spec := range pipeline.Specs() {
-		if _, err := db.RefreshView(ctx, spec.Name); err != nil {
-			return err
-		}
+	if _, err := db.MirrorColumns(ctx); err != nil {
+		return err
 	}
 	if err := setupRollups(ctx, cfg, db, w); err != nil {
 		return err
@@ -142,7 +140,7 @@ func setupCalls(ctx context.Context, db *clickhouse.DB, w io.Writer) error {
 	if len(changed) > 0 {
 		fmt.Fprintf(w, "columns        ok  %s: set %s\n", pipeline.Events.Name, strings.Join(changed, ", "))
 	}
-	replaced, err := db.SetView(ctx, llm.CallsViewName, llm.CallsView())
+	replaced, err := db.SetView(ctx, clickhouse.View(llm.CallsView()))
 	if err == nil && replaced {
 		fmt.Fprintf(w, "views          ok  %s: replaced\n", llm.CallsViewName)
 	}
@@ -218,12 +216,16 @@ const materializeWait = 20 * time.Second
 
 func setupColumns(ctx context.Context, columns []clickhouse.Column, db *clickhouse.DB, w io.Writer) error {
 	table := pipeline.Events.Name
-	added, err := db.AddColumns(ctx, table, columns)
+	added, changed, err := db.AddColumns(ctx, table, columns)
 	if err != nil {
 		return err
 	}
 	if len(added) > 0 {
 		fmt.Fprintf(w, "columns        ok  %s: added %s\n", table, strings.Join(added, ", "))
+	}
+	if len(changed) > 0 {
+		fmt.Fprintf(w, "columns        ok  %s: changed how %s is computed; ClickHouse computes older rows anew\n", table,
+			strings.Join(changed, ", "))
 	}
 	parts, left, err := db.MaterializeColumns(ctx, table, columns, materializeWait)
 	switch {

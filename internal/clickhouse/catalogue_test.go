@@ -397,7 +397,7 @@ func TestSuggestColumns(t *testing.T) {
 	for _, s := range got {
 		columns = append(columns, Column{s.Name, s.Path, s.Type})
 	}
-	if _, err := db.AddColumns(t.Context(), "events", columns); err != nil {
+	if _, _, err := db.AddColumns(t.Context(), "events", columns); err != nil {
 		t.Fatal(err)
 	}
 	if n := query[float64](t, db, "SELECT round(sum(price), 2) FROM events WHERE project = 'game'"); n != 37.98 {
@@ -411,7 +411,7 @@ func TestMaterializeColumns(t *testing.T) {
 	insert(t, db, "a", event(1, `{"level":7}`))
 	insert(t, db, "b", event(2, `{"level":8}`))
 	columns := []Column{{"level", "level", "Int64"}, {"odd", "o`d", "String"}}
-	if _, err := db.AddColumns(t.Context(), "events", columns); err != nil {
+	if _, _, err := db.AddColumns(t.Context(), "events", columns); err != nil {
 		t.Fatal(err)
 	}
 	insert(t, db, "c", event(3, `{"level":9}`))

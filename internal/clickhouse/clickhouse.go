@@ -35,6 +35,7 @@ type DB struct {
 	natives  *native.Client
 	columns  sync.Map // *native.Types by table: see columnar
 	changed  changedDays
+	settling time.Duration // see settled
 	opts     Options
 	database string
 
@@ -57,9 +58,9 @@ func Open(opts Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open clickhouse: %w", err)
 	}
-	return &DB{conn: conn, opts: opts, database: opts.Database, natives: native.NewClient(native.Options{
-		Addresses: opts.Addresses, Database: opts.Database, User: opts.User, Password: opts.Password, TLS: opts.TLS,
-		Timeout: opts.Timeout})}, nil
+	natives := native.NewClient(native.Options{Addresses: opts.Addresses, Database: opts.Database, User: opts.User,
+		Password: opts.Password, TLS: opts.TLS, Timeout: opts.Timeout})
+	return &DB{conn: conn, natives: natives, opts: opts, database: opts.Database, settling: settled(opts.Timeout)}, nil
 }
 
 // Close ends all connections.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
 	"github.com/penstock/penstock/internal/clickhouse/native"
 	"github.com/penstock/penstock/internal/retry"
 )
@@ -44,20 +45,29 @@ func (c Column) Check() error {
 // columnNote begins the comments of columns that setup has added.
 const columnNote = "penstock: "
 
+// unwritten ends the comment of a column whose expression has changed, until the server
+// was told to compute older rows anew.
+const unwritten = ", to be computed anew"
+
 // note is the column's comment in the table, by which setup recognises it.
 func (c Column) note() string {
 	return fmt.Sprintf("%sproperties.%s as %s", columnNote, c.Path, c.Type)
 }
 
-// definition is the column's DDL. No value makes its expression throw: what does
-// not fit is NULL.
-func (c Column) definition() string {
+// definition is the column's DDL.
+func (c Column) definition(note string) (string, error) {
+	kind, value, err := c.expression()
+	return quoteName(c.Name) + " " + kind + " MATERIALIZED " + value + " COMMENT " + quoteText(note), err
+}
+
+// expression is the column's type and value. No value makes it throw: what does not fit is NULL.
+func (c Column) expression() (kind, value string, err error) {
 	keys := strings.Split(c.Path, ".")
 	for i := range keys {
 		keys[i] = quoteName(keys[i])
 	}
 	path := "properties." + strings.Join(keys, ".")
-	kind, value := "Nullable("+c.Type+")", "accurateCastOrNull("+path+", '"+c.Type+"')"
+	kind, value = "Nullable("+c.Type+")", "accurateCastOrNull("+path+", '"+c.Type+"')"
 	switch c.Type {
 	case "String", "LowCardinality(String)": // an array would become its text
 		value = "if(startsWith(dynamicType(" + path + "), 'Array'), NULL, accurateCastOrNull(" + path + ", 'String'))"
@@ -65,7 +75,9 @@ func (c Column) definition() string {
 			kind = "LowCardinality(Nullable(String))"
 			value = "CAST(" + value + ", '" + kind + "')"
 		}
-	case "Int64", "Float64": // true would become 1
+	case "Float64":
+		value, err = sqlfiles.Num(path)
+	case "Int64": // true would become 1
 		value = "if(dynamicType(" + path + ") = 'Bool', NULL, " + value + ")"
 	case "DateTime64(3)": // like an event's own: RFC 3339, or seconds or milliseconds since 1970
 		kind = "Nullable(DateTime64(3, 'UTC'))"
@@ -75,37 +87,84 @@ func (c Column) definition() string {
 			number + " BETWEEN -2208988800 AND 10413791999, round(" + number + " * 1000), " +
 			number + " BETWEEN 1e11 AND 10413791999999, round(" + number + "), NULL), 'Int64'), 'UTC'))"
 	}
-	return quoteName(c.Name) + " " + kind + " MATERIALIZED " + value + " COMMENT " + quoteText(c.note())
+	return kind, value, err
 }
 
-// AddColumns adds the columns that a table does not have, and returns their
-// names. A column that exists with another definition, or that setup did not make, is an
-// error; nothing is ever changed or dropped.
-func (db *DB) AddColumns(ctx context.Context, table string, columns []Column) (added []string, err error) {
+// AddColumns adds the columns that a table does not have. Of those that an earlier version
+// computed in another way, it changes the expression, and lets the server compute older rows
+// anew. It returns the names of both. A column that exists with another path or type, or that
+// setup did not make, is an error.
+func (db *DB) AddColumns(ctx context.Context, table string, columns []Column) (added, changed []string, err error) {
 	notes, err := db.pairs(ctx, "read columns of "+table,
 		"SELECT name, comment FROM system.columns WHERE database = ? AND table = ?", db.database, table)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	missing, err := missingColumns(columns, notes, db.database, table)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	for _, c := range columns {
+		if slices.Contains(missing, c) {
+			continue
+		}
+		old, err := db.outdated(ctx, table, c)
+		if err == nil && (old || notes[c.Name] != c.note()) {
+			changed, err = append(changed, c.Name), db.changeColumn(ctx, table, c)
+		}
+		if err != nil {
+			return nil, changed, err
+		}
 	}
 	for _, c := range missing {
-		if err := db.exec(ctx, "add column "+c.Name+" to "+table,
-			"ALTER TABLE "+quoteName(table)+" ADD COLUMN IF NOT EXISTS "+c.definition()); err != nil {
-			return added, err
+		definition, err := c.definition(c.note())
+		if err == nil {
+			err = db.exec(ctx, "add column "+c.Name+" to "+table,
+				"ALTER TABLE "+quoteName(table)+" ADD COLUMN IF NOT EXISTS "+definition)
+		}
+		if err != nil {
+			return added, changed, err
 		}
 		added = append(added, c.Name)
 	}
-	return added, nil
+	return added, changed, nil
+}
+
+// outdated reports whether a column has another expression than this version's. The server
+// stores expressions in its own words.
+func (db *DB) outdated(ctx context.Context, table string, c Column) (bool, error) {
+	_, value, err := c.expression()
+	if err != nil {
+		return false, err
+	}
+	var same uint64
+	err = db.one(ctx, "read the expression of column "+c.Name, []any{&same}, `SELECT count() FROM system.columns
+		WHERE database = ? AND table = ? AND name = ? AND formatQuerySingleLine('SELECT ' || default_expression)
+			= formatQuerySingleLine('SELECT ' || ?)`, db.database, table, c.Name, value)
+	return same == 0, err
+}
+
+// changeColumn goes on at the next setup if it is cut off: the comment says so.
+func (db *DB) changeColumn(ctx context.Context, table string, c Column) error {
+	definition, err := c.definition(c.note() + unwritten)
+	if err != nil {
+		return err
+	}
+	for _, step := range []string{"MODIFY COLUMN " + definition, "MATERIALIZE COLUMN " + quoteName(c.Name),
+		"COMMENT COLUMN " + quoteName(c.Name) + " " + quoteText(c.note())} {
+		if err := db.exec(ctx, "change column "+c.Name+" of "+table, "ALTER TABLE "+quoteName(table)+" "+step); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // missingColumns returns the columns that a table lacks. notes are the comments
 // of those that it has.
 func missingColumns(columns []Column, notes map[string]string, database, table string) (missing []Column, err error) {
 	for _, c := range columns {
-		switch note, exists := notes[c.Name]; {
+		note, exists := notes[c.Name]
+		switch note = strings.TrimSuffix(note, unwritten); {
 		case !exists:
 			missing = append(missing, c)
 		case !strings.HasPrefix(note, columnNote):

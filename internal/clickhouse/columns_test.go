@@ -21,13 +21,14 @@ func TestColumns(t *testing.T) {
 		{"odd", "odd`'\\ key", "String"},
 		{"country", "geo.country", "LowCardinality(String)"}, {"at", "at", "DateTime64(3)"}, {"item", "item", "UUID"},
 	}
-	if added, err := db.AddColumns(t.Context(), "events", columns); err != nil || len(added) != len(columns) {
-		t.Fatalf("%v, %v", added, err)
+	if added, changed, err := db.AddColumns(t.Context(), "events", columns); err != nil || len(added) != len(columns) ||
+		len(changed) != 0 {
+		t.Fatalf("added %v, changed %v, %v", added, changed, err)
 	}
-	if added, err := db.AddColumns(t.Context(), "events", columns[:2]); err != nil || len(added) != 0 {
-		t.Errorf("again: %v, %v", added, err)
+	if added, changed, err := db.AddColumns(t.Context(), "events", columns); err != nil || len(added)+len(changed) != 0 {
+		t.Errorf("again: added %v, changed %v, %v", added, changed, err)
 	}
-	if _, err := db.AddColumns(t.Context(), "events",
+	if _, _, err := db.AddColumns(t.Context(), "events",
 		[]Column{{"level", "level", "String"}, {"new", "new", "String"}}); err == nil ||
 		!strings.Contains(err.Error(),
 			"column level of events is properties.level as Int64, and now wanted as properties.level as String") {
@@ -37,7 +38,7 @@ func TestColumns(t *testing.T) {
 		"SELECT count() FROM system.columns WHERE database = currentDatabase() AND table = 'events' AND name = 'new'"); n != 0 {
 		t.Error("a column was added beside one that was refused")
 	}
-	if _, err := db.AddColumns(t.Context(), "events", []Column{{"seq", "a", "Int64"}}); err == nil ||
+	if _, _, err := db.AddColumns(t.Context(), "events", []Column{{"seq", "a", "Int64"}}); err == nil ||
 		!strings.Contains(err.Error(), "column seq of events was not made by setup") {
 		t.Errorf("the table's own: %v", err)
 	}
@@ -114,10 +115,10 @@ func TestColumns(t *testing.T) {
 func setCalls(t *testing.T, db *DB) {
 	t.Helper()
 	setCallColumns(t, db)
-	if changed, err := db.SetView(t.Context(), llm.CallsViewName, llm.CallsView()); err != nil || !changed {
+	if changed, err := db.SetView(t.Context(), View(llm.CallsView())); err != nil || !changed {
 		t.Fatalf("the view was not replaced: %v", err)
 	}
-	if changed, err := db.SetView(t.Context(), llm.CallsViewName, llm.CallsView()); err != nil || changed {
+	if changed, err := db.SetView(t.Context(), View(llm.CallsView())); err != nil || changed {
 		t.Errorf("the second time: %v, %v", changed, err)
 	}
 }

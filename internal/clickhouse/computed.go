@@ -14,6 +14,9 @@ type Computed struct {
 	Comment                string
 }
 
+// computedNote matches the comments of computed columns.
+const computedNote = ` ?\(penstock: sha256 [0-9a-f]+\)$`
+
 // note is the column's comment in the table. Its hash tells whether the column is that of this version.
 func (c Computed) note() string {
 	sum := sha256.Sum256([]byte(c.Type + c.Expression + c.Index))

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
 )
 
 // migration is a file of statements, each of which can be repeated.
@@ -16,7 +18,8 @@ type migration struct{ name, text, hash string }
 
 // Migrate creates the database if it does not exist, applies the files that are
 // not recorded yet in the order of their names, and returns their names. The first file creates the
-// record, and is applied every time. A recorded file that has changed is an error. If a
+// record, and is applied every time. A recorded file of a table that has changed is an error;
+// one of a view is applied, since a view has no rows to lose. If a
 // table or view of a file is gone, that file and all later ones are applied again.
 // Tables of versions before 0.1.0 are copied; progress gets a line for each step.
 func Migrate(ctx context.Context, opts Options, files fs.FS, progress func(text string)) ([]string, error) {
@@ -86,8 +89,12 @@ func readMigrations(files fs.FS) ([]migration, error) {
 		if err != nil {
 			return nil, err
 		}
-		sum := sha256.Sum256(text)
-		all = append(all, migration{name, string(text), hex.EncodeToString(sum[:])})
+		expanded, err := sqlfiles.Expand(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		sum := sha256.Sum256([]byte(expanded))
+		all = append(all, migration{name, expanded, hex.EncodeToString(sum[:])})
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("no *.sql files to apply")
@@ -115,7 +122,7 @@ func pending(all []migration, recorded, tables map[string]string) ([]migration, 
 	again := false
 	for _, m := range all {
 		was, known := recorded[m.name]
-		if known && was != m.hash && isEarlier(m.name, was) {
+		if known && was != m.hash && (isEarlier(m.name, was) || m.isView()) {
 			known = false
 		}
 		if known && was != m.hash {
@@ -130,20 +137,26 @@ func pending(all []migration, recorded, tables map[string]string) ([]migration, 
 	return todo, nil
 }
 
-var created = regexp.MustCompile(`(?i)CREATE (?:TABLE|VIEW) IF NOT EXISTS (\w+)`)
+var created = regexp.MustCompile(`CREATE (?:TABLE IF NOT EXISTS|(OR REPLACE VIEW)) (\w+)`)
 
 // creates returns the name of the first table or view of a file.
 func (m migration) creates() string {
 	if found := created.FindStringSubmatch(m.text); found != nil {
-		return found[1]
+		return found[2]
 	}
 	return ""
+}
+
+// isView reports whether a file creates a view.
+func (m migration) isView() bool {
+	found := created.FindStringSubmatch(m.text)
+	return found != nil && found[1] != ""
 }
 
 // whole reports whether all tables and views of a file exist.
 func (m migration) whole(tables map[string]string) bool {
 	return !slices.ContainsFunc(created.FindAllStringSubmatch(m.text, -1), func(found []string) bool {
-		_, ok := tables[found[1]]
+		_, ok := tables[found[2]]
 		return !ok
 	})
 }

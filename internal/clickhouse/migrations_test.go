@@ -28,7 +28,7 @@ func TestStatements(t *testing.T) {
 
 func TestPending(t *testing.T) {
 	all := []migration{{"001_a.sql", "CREATE TABLE IF NOT EXISTS a (x Int8)", "1"},
-		{"002_b.sql", "CREATE VIEW IF NOT EXISTS b AS SELECT 1", "2"},
+		{"002_b.sql", "CREATE OR REPLACE VIEW b AS SELECT 1", "2"},
 		{"003_a_y.sql", "ALTER TABLE a ADD COLUMN IF NOT EXISTS y Int8", "3"}}
 	type m = map[string]string
 	released := m{"001_a.sql": "1", "002_b.sql": "2", "003_a_y.sql": "3"}
@@ -45,6 +45,8 @@ func TestPending(t *testing.T) {
 		"a view is gone":         {released, m{"a": ""}, []string{"002_b.sql", "003_a_y.sql"}, ""},
 		"a file was changed": {m{"001_a.sql": "9"}, m{"a": ""}, nil,
 			"001_a.sql was changed after it was applied (recorded sha256 9, now 1)"},
+		"a view was changed": {m{"001_a.sql": "1", "002_b.sql": "9", "003_a_y.sql": "3"}, m{"a": "", "b": ""},
+			[]string{"002_b.sql"}, ""},
 		"before the first release": {m{"0002_events.sql": "", "0020_unfinished.sql": ""}, m{"a": "", "b": ""},
 			[]string{"001_a.sql", "002_b.sql", "003_a_y.sql"}, ""},
 		"long before it": {m{"0002_events.sql": "", "0014_once.sql": ""}, m{"a": ""}, nil,
@@ -75,7 +77,7 @@ func TestAFileForEachTable(t *testing.T) {
 		_, table, _ := strings.Cut(strings.TrimSuffix(m.name, ".sql"), "_")
 		var got []string
 		for _, found := range created.FindAllStringSubmatch(m.text, -1) {
-			got = append(got, found[1])
+			got = append(got, found[2])
 		}
 		if len(got) == 0 { // it changes what earlier files create
 			for _, statement := range statements(m.text) {
@@ -85,8 +87,13 @@ func TestAFileForEachTable(t *testing.T) {
 			}
 			continue
 		}
-		if diff := cmp.Diff([]string{table}, got); diff != "" || len(statements(m.text)) != 1 {
-			t.Errorf("%s has %d statements and creates: -want +got\n%s", m.name, len(statements(m.text)), diff)
+		if diff := cmp.Diff([]string{table}, got); diff != "" {
+			t.Errorf("%s creates: -want +got\n%s", m.name, diff)
+		}
+		for _, statement := range statements(m.text)[1:] {
+			if !strings.HasPrefix(statement, "ALTER TABLE "+table+"\n    COMMENT COLUMN ") {
+				t.Errorf("%s has a statement beside that which creates %s: %s", m.name, table, statement)
+			}
 		}
 	}
 	if _, err := readMigrations(fstest.MapFS{}); err == nil {
@@ -129,6 +136,35 @@ func TestMigrateCreatesWhatIsGone(t *testing.T) {
 	}
 }
 
+// Views of another form, as another version has made them, become those of this version.
+func TestMigrateReplacesViews(t *testing.T) {
+	_, _, opts := open(t)
+	db, _ := setUp(t, opts)
+	want := schema(t, db)
+	all, err := readMigrations(sqlfiles.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var views []string
+	for _, m := range all {
+		if !m.isView() {
+			continue
+		}
+		views = append(views, m.name)
+		if err := db.apply(t.Context(), migration{text: "CREATE OR REPLACE VIEW " + m.creates() + " AS SELECT 1 AS x;\n" +
+			"INSERT INTO migrations VALUES ('" + m.name + "', repeat('0', 64), now64(3) + 1)"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db, applied := setUp(t, opts)
+	if diff := cmp.Diff(views, applied); diff != "" || len(views) < 10 {
+		t.Errorf("files applied: -want +got\n%s", diff)
+	}
+	if diff := cmp.Diff(want, schema(t, db)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
 // schema returns the DDL of all tables and views by their names.
 func schema(t *testing.T, db *DB) map[string]string {
 	t.Helper()
@@ -160,13 +196,11 @@ func setUp(t *testing.T, opts Options) (*DB, []string) {
 	if _, err := db.SetComputed(t.Context(), "events", callColumns()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.SetView(t.Context(), llm.CallsViewName, llm.CallsView()); err != nil {
+	if _, err := db.SetView(t.Context(), View(llm.CallsView())); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range []string{"events", "errors"} {
-		if _, err := db.RefreshView(t.Context(), table); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := db.MirrorColumns(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	return db, applied
 }

@@ -326,13 +326,12 @@ func ttlOf(engine string) string {
 	return text
 }
 
-// earlier are the files of versions before 0.1.0 that have another form now, by their
-// sha256. What they have created is rebuilt, and everything else has its form.
+// earlier are the files of tables of versions before 0.1.0 that have another form now, by
+// their sha256. A table of other partitions is rebuilt, and everything else has its form.
 var earlier = map[string][]string{
-	"001_events.sql":      {"07a35eff33797fa9aa966a9cdcb4e6836aa4e2469c51778c3071fdbd16c20826"},
-	"002_errors.sql":      {"c8205eb2f58f07d8835e800d7e0ffd3fb452e11a39f47a182317b065bc2fc48b"},
-	"008_events_once.sql": {"ef6487f8bcbbf6aebd4a440179995073b780de0c35465726f69755e20853b8cb"},
-	"009_errors_once.sql": {"668a1f15809e9e5c38aa666655dab4d96c4ba1bb74e537d34c71f32a91879581"},
+	"001_events.sql": {"07a35eff33797fa9aa966a9cdcb4e6836aa4e2469c51778c3071fdbd16c20826",
+		"568bea15317efb55ba03564060768c84036f3bce9fc4c5338b3261d0eac78d17"}, // 051 sets its comment
+	"002_errors.sql": {"c8205eb2f58f07d8835e800d7e0ffd3fb452e11a39f47a182317b065bc2fc48b"},
 }
 
 // renew applies a file. What an earlier version has created by it is brought to its
@@ -342,18 +341,12 @@ func (db *DB) renew(ctx context.Context, m migration, progress func(string)) err
 		return db.apply(ctx, m)
 	}
 	tables, err := db.pairs(ctx, "read tables",
-		"SELECT name, if(engine = 'View', engine, partition_key) FROM system.tables WHERE database = ?", db.database)
+		"SELECT name, partition_key FROM system.tables WHERE database = ?", db.database)
 	if err != nil {
 		return err
 	}
-	name := m.creates()
 	r := newRebuild(db, m, progress)
-	switch kind, is := tables[name]; {
-	case is && kind == "View":
-		if err := db.exec(ctx, "drop view "+name, "DROP VIEW "+quoteName(name)); err != nil {
-			return err
-		}
-	case is && kind == "toDate(received_at)", tables[r.old] != "":
+	if tables[r.table] == "toDate(received_at)" || tables[r.old] != "" {
 		return r.run(ctx, tables)
 	}
 	return db.apply(ctx, m)

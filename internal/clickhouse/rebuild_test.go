@@ -40,7 +40,7 @@ func oldDatabase(t *testing.T) (*DB, Options) {
 	if err := old.apply(t.Context(), migration{name: "unreleased.sql", text: string(text)}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := old.AddColumns(t.Context(), "events", []Column{{"level", "level", "Int64"}}); err != nil {
+	if _, _, err := old.AddColumns(t.Context(), "events", []Column{{"level", "level", "Int64"}}); err != nil {
 		t.Fatal(err)
 	}
 	timed := func(i int, properties string, weeks int) pipeline.Event {
@@ -156,10 +156,10 @@ func TestUnreleasedDatabase(t *testing.T) {
 		" ADD INDEX note_set note TYPE set(10) GRANULARITY 2, MODIFY TTL toDateTime(received_at) + INTERVAL 20 YEAR"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fresh.AddColumns(t.Context(), "events", []Column{{"level", "level", "Int64"}}); err != nil {
+	if _, _, err := fresh.AddColumns(t.Context(), "events", []Column{{"level", "level", "Int64"}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fresh.RefreshView(t.Context(), "events"); err != nil {
+	if _, err := fresh.MirrorColumns(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	lines := func(db *DB) map[string][]string { // somebody's columns come in another order

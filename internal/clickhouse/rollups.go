@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -12,15 +11,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
-
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Rollup is a table that Penstock computes from events, a whole day at a time.
+// Rollup is a table that Penstock computes from events, whole days at a time.
 type Rollup struct {
 	Name   string // of the table, whose partitions are days
-	Select string // the rows of {day:Date}; it has a column day
+	Select string // the rows of {day:Date}, or of the days {from:Date} through {to:Date}; it has a column day
 	Key    string // the table's sorting key; only for a table that setup makes
 	Around bool   // a change of a day may change the rows of the day before and after it
 	Depend string // what its rows follow from besides the query and events
@@ -38,16 +35,25 @@ func (r Rollup) Check() error {
 	switch {
 	case !columnName.MatchString(r.Name):
 		return fmt.Errorf("name %q: want letters, digits and underscores, no digit first, 64 at most", r.Name)
-	case !dayParameter.MatchString(r.Select):
-		return fmt.Errorf("select of %s: it has no {day:Date}; it must return the rows of that day, with a column day",
-			r.Name)
+	case !dayParameter.MatchString(r.Select) && !r.ofRange():
+		return fmt.Errorf("select of %s: it has no {day:Date}; it must return the rows of that day, with a column day, "+
+			"or those of the days {from:Date} through {to:Date}", r.Name)
 	case strings.TrimSpace(r.Key) == "":
 		return fmt.Errorf("key of %s is empty: want its columns, as \"project, country\"", r.Name)
 	}
 	return nil
 }
 
-var dayParameter = regexp.MustCompile(`\{\s*day\s*:\s*Date\s*\}`)
+var (
+	dayParameter  = regexp.MustCompile(`\{\s*day\s*:\s*Date\s*\}`)
+	fromParameter = regexp.MustCompile(`\{\s*from\s*:\s*Date\s*\}`)
+	toParameter   = regexp.MustCompile(`\{\s*to\s*:\s*Date\s*\}`)
+)
+
+// ofRange reports whether one statement computes many days.
+func (r Rollup) ofRange() bool {
+	return fromParameter.MatchString(r.Select) && toParameter.MatchString(r.Select)
+}
 
 const (
 	rollupSource = "events"
@@ -63,10 +69,10 @@ type changedDays struct {
 // markedFor is how long a mark also counts for the changes that follow it.
 const markedFor = 5 * time.Minute
 
-// settling is how long a change may become visible after its day was marked: an insert
+// settled is how long a change may become visible after its day was marked: an insert
 // or a delete ends after Timeout, and so may the server's. A day is computed again until
-// its last computation began that long after the last change.
-func (db *DB) settling() time.Duration { return markedFor + 2*db.opts.Timeout }
+// its last computation began that long after the last change, unless no part has come since.
+func settled(timeout time.Duration) time.Duration { return markedFor + 2*timeout }
 
 // markDays writes down that rows of these days are about to change. Days count from 1970.
 func (db *DB) markDays(ctx context.Context, days map[int64]bool) error {
@@ -158,7 +164,10 @@ func (db *DB) CreateRollup(ctx context.Context, r Rollup) (created bool, err err
 		return false, db.checkRollup(ctx, r)
 	}
 	// A parameter cannot be used in a CREATE; any day gives the same columns.
-	empty := dayParameter.ReplaceAllLiteralString(r.Select, "toDate('2000-01-01')")
+	empty := r.Select
+	for _, parameter := range []*regexp.Regexp{dayParameter, fromParameter, toParameter} {
+		empty = parameter.ReplaceAllLiteralString(empty, "toDate('2000-01-01')")
+	}
 	return true, db.exec(ctx, "create rollup "+r.Name, "CREATE TABLE "+quoteName(r.Name)+
 		" ENGINE = MergeTree PARTITION BY day ORDER BY ("+r.Key+") COMMENT "+quoteText(rollupNote)+" EMPTY AS "+empty)
 }
@@ -183,7 +192,7 @@ func (db *DB) checkRollup(ctx context.Context, r Rollup) error {
 // RollupDay is a day that a rollup has, or has to compute.
 type RollupDay struct {
 	Day       time.Time
-	Due       bool      // it has changed since it was computed
+	Due       bool      // it has changed since it was computed, or may have
 	Refreshed time.Time // zero: never
 	Rows      uint64
 }
@@ -195,21 +204,28 @@ var wholeRollup = time.Unix(0, 0).UTC()
 // in order. A day is due if it has changed since, or if the rollup is new or has another
 // definition. Days of which the table's TTL has deleted events are left as they are.
 func (db *DB) RollupDays(ctx context.Context, r Rollup) ([]RollupDay, error) {
+	now, err := db.weeks(ctx)
+	if err != nil {
+		return nil, err
+	}
 	deleted, err := db.lastDelete(ctx)
 	if err != nil {
 		return nil, err
 	}
 	days, known := map[time.Time]RollupDay{}, false
 	var d RollupDay
-	err = db.each(ctx, "read rollup_days", []any{&d.Day, &d.Refreshed, &d.Rows, &d.Due}, func() error {
+	var other, touched bool
+	var seen uint64
+	err = db.each(ctx, "read rollup_days", []any{&d.Day, &d.Refreshed, &d.Rows, &other, &touched, &seen}, func() error {
 		if d.Day.Equal(wholeRollup) {
-			known = !d.Due
+			known = !other
 		} else {
+			d.Due = other || touched && seen != now.seen(d.Day)
 			days[d.Day] = d
 		}
 		return nil
-	}, `SELECT r.day, r.refreshed_at, r.rows, r.definition != ? OR c.changed_at >= r.as_of
-			OR fromUnixTimestamp64Milli(?) >= r.as_of AND r.day != toDate(0)
+	}, `SELECT r.day, r.refreshed_at, r.rows, r.definition != ?,
+			c.changed_at >= r.as_of OR fromUnixTimestamp64Milli(?) >= r.as_of, r.seen
 		FROM (SELECT * FROM rollup_days FINAL WHERE rollup = ?) AS r
 		LEFT JOIN (SELECT * FROM changed_days FINAL) AS c ON c.day = r.day`,
 		r.definition(), deleted.UnixMilli(), r.Name)
@@ -231,12 +247,14 @@ func (db *DB) RollupDays(ctx context.Context, r Rollup) ([]RollupDay, error) {
 	return db.dueDays(ctx, r, days)
 }
 
+// foreignDeletes are deletions of rows of events that Penstock did not make.
+const foreignDeletes = ` FROM system.mutations WHERE database = ? AND table = 'events'
+	AND (command ILIKE '%_row_exists%' OR command ILIKE '%DELETE%') AND command NOT ILIKE '%'||?||'%'`
+
 // lastDelete is the time of the last DELETE FROM events that Penstock did not make, as
 // an erasure by hand: nobody has marked its days. While one runs, it is now.
 func (db *DB) lastDelete(ctx context.Context) (at time.Time, err error) {
-	err = db.one(ctx, "read system.mutations", []any{&at},
-		`SELECT max(if(is_done, create_time, now())) FROM system.mutations WHERE database = ? AND table = 'events'
-		AND (command ILIKE '%_row_exists%' OR command ILIKE '%DELETE%') AND command NOT ILIKE '%'||?||'%'`,
+	err = db.one(ctx, "read system.mutations", []any{&at}, "SELECT max(if(is_done, create_time, now()))"+foreignDeletes,
 		db.database, ownDelete)
 	return at, err
 }
@@ -274,66 +292,8 @@ func (db *DB) dueDays(ctx context.Context, r Rollup, days map[time.Time]RollupDa
 	return all, nil
 }
 
-// RefreshRollup computes a day and puts it in place of what the rollup had of it. No
-// query sees half a day. It returns the number of rows.
-func (db *DB) RefreshRollup(ctx context.Context, r Rollup, day time.Time) (rows uint64, err error) {
-	began := time.Now()
-	date, staging := day.Format(time.DateOnly), quoteName(r.Name+"_staging")
-	what := "refresh " + date + " of rollup " + r.Name
-	var asOf time.Time
-	if err := db.one(ctx, what, []any{&asOf}, "SELECT now64(3) - INTERVAL ? SECOND",
-		int(db.settling().Seconds())); err != nil {
-		return 0, err
-	}
-	for _, statement := range []string{"DROP TABLE IF EXISTS " + staging,
-		"CREATE TABLE " + staging + " AS " + quoteName(r.Name)} {
-		if err := db.exec(ctx, what, statement); err != nil {
-			return 0, err
-		}
-	}
-	defer func() {
-		err = errors.Join(err, db.exec(context.WithoutCancel(ctx), what, "DROP TABLE IF EXISTS "+staging))
-	}()
-	var columns []string
-	if err := db.one(ctx, what, []any{&columns}, "SELECT arraySort(groupArray(name)) FROM system.columns"+
-		" WHERE database = ? AND table = ?", db.database, r.Name); err != nil {
-		return 0, err
-	}
-	for i := range columns {
-		columns[i] = quoteName(columns[i])
-	}
-	names := strings.Join(columns, ", ")
-	at := clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"day": date}))
-	insert := "INSERT INTO " + staging + " (" + names + ") SELECT " + names + " FROM (\n" + r.Select + "\n)"
-	if err := db.exec(at, what, insert); err != nil {
-		return 0, err
-	}
-	var others uint64
-	if err := db.one(ctx, what, []any{&rows, &others}, "SELECT count(), countIf(day != toDate(?)) FROM "+staging,
-		date); err != nil {
-		return 0, err
-	}
-	if others > 0 {
-		return 0, fmt.Errorf("%s: its select returned %d rows of other days than {day:Date}", what, others)
-	}
-	put := "REPLACE PARTITION " + quoteText(date) + " FROM " + staging
-	if rows == 0 {
-		put = "DROP PARTITION " + quoteText(date)
-	}
-	if err := db.exec(ctx, what, "ALTER TABLE "+quoteName(r.Name)+" "+put); err != nil {
-		return 0, err
-	}
-	return rows, db.saveRollupDay(ctx, r, day, asOf, rows, time.Since(began))
-}
-
 // RollupDone writes down that all days of a rollup are of its definition.
 func (db *DB) RollupDone(ctx context.Context, r Rollup) error {
-	return db.saveRollupDay(ctx, r, wholeRollup, time.Now(), 0, 0)
-}
-
-func (db *DB) saveRollupDay(ctx context.Context, r Rollup, day, asOf time.Time, rows uint64, took time.Duration) error {
-	return db.exec(ctx, "write rollup_days",
-		`INSERT INTO rollup_days (rollup, day, definition, as_of, rows, seconds)
-		SELECT ?, toDate(?), ?, fromUnixTimestamp64Milli(?), ?, ?`,
-		r.Name, day.Format(time.DateOnly), r.definition(), asOf.UnixMilli(), rows, took.Seconds())
+	return db.exec(ctx, "write rollup_days", `INSERT INTO rollup_days (rollup, day, definition, as_of)
+		SELECT ?, toDate(0), ?, now64(3)`, r.Name, r.definition())
 }

@@ -1,8 +1,9 @@
 package clickhouse
 
 import (
+	"context"
 	"fmt"
-	"io/fs"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -16,11 +17,11 @@ const dayMillis = secondsOfDay * 1000
 
 func shipped(t *testing.T, name string) Rollup {
 	t.Helper()
-	text, err := fs.ReadFile(sqlfiles.Rollups, "rollups/"+name+".sql")
+	text, err := sqlfiles.Rollup(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Rollup{Name: name, Select: string(text)}
+	return Rollup{Name: name, Select: text}
 }
 
 // refreshDue computes all days that are due, and returns them.
@@ -30,14 +31,21 @@ func refreshDue(t *testing.T, db *DB, r Rollup) (days []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var due []time.Time
 	for _, d := range all {
-		if !d.Due {
-			continue
+		if d.Due {
+			due = append(due, d.Day)
+			days = append(days, d.Day.Format("01-02"))
 		}
-		if _, err := db.RefreshRollup(t.Context(), r, d.Day); err != nil {
+	}
+	batches, err := db.RollupBatches(t.Context(), r, due)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, batch := range batches {
+		if _, err := db.RefreshRollup(t.Context(), r, batch); err != nil {
 			t.Fatal(err)
 		}
-		days = append(days, d.Day.Format("01-02"))
 	}
 	if err := db.RollupDone(t.Context(), r); err != nil {
 		t.Fatal(err)
@@ -160,11 +168,211 @@ func TestOwnRollup(t *testing.T) {
 	}
 	wrong := r
 	wrong.Select = "SELECT project, name, toDate(timestamp) AS day, count() AS n FROM events GROUP BY ALL -- {day:Date}"
-	if _, err := db.RefreshRollup(t.Context(), wrong, time.UnixMilli(noon+dayMillis).UTC()); err == nil {
+	if _, err := db.RefreshRollup(t.Context(), wrong, []time.Time{time.UnixMilli(noon + dayMillis).UTC()}); err == nil {
 		t.Error("rows of other days were put in place")
 	}
 	r.Name = "events"
 	if _, err := db.CreateRollup(t.Context(), r); err == nil {
 		t.Error("events became a rollup")
+	}
+}
+
+// rolledUpUsers is what daily_users has, and what it should have.
+func rolledUpUsers(t *testing.T, db *DB) (got, want string) {
+	t.Helper()
+	rows := func(from string) string {
+		return query[string](t, db, "SELECT toString(groupArray((day, user_id, n, paid))) FROM (SELECT * FROM ("+from+
+			") ORDER BY day, user_id)")
+	}
+	return rows("SELECT day, user_id, events AS n, revenue AS paid FROM daily_users"),
+		rows("SELECT toDate(timestamp) AS day, user_id, count() AS n, sum(num) AS paid FROM" +
+			" (SELECT *, toFloat64(properties.price.:Int64) AS num FROM events_once) GROUP BY day, user_id")
+}
+
+// A purchase of a user at a time.
+func purchaseAt(i int, ms int64) pipeline.Event {
+	e := event(i, `{"price":2}`)
+	e.Name, e.Timestamp, e.UserID = []byte("purchase"), ms, fmt.Appendf(nil, "u%d", i%3)
+	return e
+}
+
+// A day is due only if something may have come since it was computed.
+func TestRollupDueIsTrue(t *testing.T) {
+	db, _, _ := open(t)
+	r := shipped(t, "daily_users")
+	for i, step := range []struct {
+		day  int64
+		want []string
+	}{
+		{0, []string{"11-22"}}, {-7, []string{"11-15"}}, {-30, []string{"10-23"}}, {-1, []string{"11-15", "11-21", "11-22"}},
+	} {
+		insert(t, db, fmt.Sprint("due", i), purchaseAt(i, noon+step.day*dayMillis))
+		if diff := cmp.Diff(step.want, refreshDue(t, db, r)); diff != "" {
+			t.Errorf("day %d changed, days computed (-want +got):\n%s", step.day, diff)
+		}
+		if again := refreshDue(t, db, r); len(again) > 0 {
+			t.Errorf("day %d was computed, and nothing has come since: %v are due", step.day, again)
+		}
+	}
+	if err := db.conn.Exec(t.Context(), "OPTIMIZE TABLE events FINAL"); err != nil {
+		t.Fatal(err)
+	}
+	if due := refreshDue(t, db, r); len(due) > 0 {
+		t.Errorf("parts were merged, and no row has come: %v are due", due)
+	}
+}
+
+func TestBatches(t *testing.T) {
+	monday := pipeline.Partition(noon)
+	many, one := Rollup{Select: "{from:Date} {to:Date}"}, Rollup{Select: "{day:Date}"}
+	days := func(n int, step int64) (all []time.Time) {
+		for i := range n {
+			all = append(all, time.UnixMilli(noon+(int64(i)*step-int64(n)*step)*dayMillis).UTC())
+		}
+		return all
+	}
+	for name, tt := range map[string]struct {
+		r    Rollup
+		have weeks
+		days []time.Time
+		want []int
+	}{
+		"nothing":              {many, weeks{}, nil, nil},
+		"one by one":           {one, weeks{}, days(3, 1), []int{1, 1, 1}},
+		"many days":            {many, weeks{}, days(250, 50), []int{100, 100, 50}},
+		"a large week":         {many, weeks{monday: {rows: batchRows + 1}}, days(10, 1)[3:], []int{1, 1, 1, 1, 1, 1, 1}},
+		"a large week between": {many, weeks{monday - 21*day: {rows: batchRows + 1}}, days(6, 10), []int{4, 2}},
+		"weeks":                {many, weeks{monday: {rows: batchRows}, monday - 7*day: {rows: 1}}, days(10, 1), []int{4, 6}},
+	} {
+		var got []int
+		for _, b := range tt.r.batches(tt.have, tt.days) {
+			got = append(got, len(b))
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: days of batches -want +got\n%s", name, diff)
+		}
+	}
+}
+
+// Clients with wrong clocks send events of many days. Few statements compute them.
+func TestRollupOfWildDays(t *testing.T) {
+	db, _, _ := open(t)
+	var events []pipeline.Event
+	weeks := map[int64][]pipeline.Event{}
+	for i := range 130 {
+		e := purchaseAt(i, noon-int64(i%7)*dayMillis-int64(i)*61*dayMillis) // since 1985
+		events = append(events, e)
+		weeks[pipeline.Partition(e.IdentityTime())] = append(weeks[pipeline.Partition(e.IdentityTime())], e)
+	}
+	for week, these := range weeks {
+		insert(t, db, fmt.Sprint("wild", week), these...)
+	}
+	r := shipped(t, "daily_users")
+	days, err := db.RollupDays(t.Context(), r)
+	if err != nil || len(days) != len(events) {
+		t.Fatalf("%d days, %v, want %d", len(days), err, len(events))
+	}
+	if due := refreshDue(t, db, r); len(due) != len(events) {
+		t.Errorf("%d days were computed, want %d", len(due), len(events))
+	}
+	if got, want := rolledUpUsers(t, db); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if due := refreshDue(t, db, r); len(due) > 0 {
+		t.Errorf("%d days are due", len(due))
+	}
+}
+
+// A process that was stopped while it refreshed does not put old rows in place of newer ones.
+func TestRollupOfStoppedProcess(t *testing.T) {
+	db, _, _ := open(t)
+	db.settling = 0
+	r, days := shipped(t, "daily_users"), []time.Time{pipeline.Millis(noon - 12*3600_000)}
+	insert(t, db, "a", purchaseAt(0, noon))
+	stopped, err := db.beginRefresh(t.Context(), r, days)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stopped.compute(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db.changed.marked = nil
+	insert(t, db, "b", purchaseAt(1, noon))
+	if due := refreshDue(t, db, r); len(due) != 1 {
+		t.Errorf("%v are due", due)
+	}
+	if stopped.put(t.Context()) == nil {
+		t.Error("it put its rows in place after another process had begun")
+	}
+	if due := refreshDue(t, db, r); len(due) != 0 {
+		t.Errorf("%v are due", due)
+	}
+	if got, want := rolledUpUsers(t, db); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// Two processes refresh at once, one of them without a claim, in any order of their steps. Each is killed after some of
+// them, and events come meanwhile. What is not due is right.
+func TestRollupInterleaved(t *testing.T) {
+	first, _, opts := open(t)
+	second, err := Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { second.Close() })
+	first.settling, second.settling = 0, 0 // an insert is in the table before the next step
+	r := shipped(t, "daily_users")
+	days := []time.Time{pipeline.Millis(noon - 12*3600_000), pipeline.Millis(noon + 12*3600_000)}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	events := 0
+	arrive := func() {
+		t.Helper()
+		first.changed.marked = nil
+		insert(t, first, fmt.Sprint("e", events), purchaseAt(events, noon+rnd.Int64N(2)*dayMillis))
+		events++
+	}
+	arrive()
+	for round := range 12 {
+		trace := ""
+		type process struct {
+			*DB
+			f    *refresh
+			left []func(context.Context) error
+		}
+		both := []*process{{DB: first}, {DB: second}}
+		for _, p := range both {
+			p.left = []func(context.Context) error{
+				func(ctx context.Context) (err error) { p.f, err = p.beginRefresh(ctx, r, days); return err },
+				func(ctx context.Context) error { return p.f.compute(ctx) },
+				func(ctx context.Context) error { return p.f.put(ctx) },
+				func(ctx context.Context) error { return p.f.save(ctx) },
+			}[:1+rnd.IntN(4)]
+			if rnd.IntN(2) == 0 {
+				p.left = p.left[:cap(p.left)]
+			}
+		}
+		for len(both[0].left)+len(both[1].left) > 0 {
+			if rnd.IntN(3) == 0 {
+				arrive()
+				trace += " event"
+			}
+			n := rnd.IntN(2)
+			if p := both[n]; len(p.left) > 0 {
+				trace += fmt.Sprintf(" %d:%d", n, len(p.left))
+				if p.left[0](t.Context()) != nil {
+					trace += "!"
+					p.left = p.left[:1] // it ends
+				}
+				p.left = p.left[1:]
+			}
+		}
+		refreshDue(t, first, r)
+		if got, want := rolledUpUsers(t, first); got != want {
+			t.Fatalf("%d:%s\n got %s\nwant %s", round, trace, got, want)
+		}
+	}
+	if n := query[uint64](t, first, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name LIKE '%staging%'"); n > 0 {
+		t.Errorf("%d staging tables are left", n)
 	}
 }

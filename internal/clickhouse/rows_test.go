@@ -117,7 +117,10 @@ func TestQueriesOfAMissingTable(t *testing.T) {
 		"Delete":  func() error { return db.DeleteOlder(t.Context(), "gone", "a", 1) },
 		"Run":     func() error { _, err := db.RunStatus(t.Context(), "gone", "r", 0); return err },
 		"Try":     func() error { _, err := db.Try(t.Context(), "gone"); return err },
-		"Columns": func() error { _, err := db.AddColumns(t.Context(), "gone", []Column{{"a", "a", "Int64"}}); return err },
+		"Columns": func() error {
+			_, _, err := db.AddColumns(t.Context(), "gone", []Column{{"a", "a", "Int64"}})
+			return err
+		},
 	} {
 		wantOutage(t, name, ask())
 	}

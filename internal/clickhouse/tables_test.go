@@ -80,7 +80,10 @@ func TestColumnDefinition(t *testing.T) {
 	for path, want := range map[string]string{
 		"level": "properties.`level`", "a.b": "properties.`a`.`b`", "x`y": "properties.`x\\`y`", `x\y`: "properties.`x\\\\y`",
 	} {
-		got := Column{"c", path, "UUID"}.definition()
+		got, err := Column{"c", path, "UUID"}.definition("")
+		if err != nil {
+			t.Fatal(err)
+		}
 		whole := "`c` Nullable(UUID) MATERIALIZED accurateCastOrNull(" + want + ", 'UUID') COMMENT "
 		if !strings.HasPrefix(got, whole) {
 			t.Errorf("%s: got %s, want %s…", path, got, whole)
@@ -136,7 +139,7 @@ func TestSetView(t *testing.T) {
 		changed bool
 		want    uint64
 	}{{"SELECT 1::UInt64 AS x", true, 1}, {"SELECT 1::UInt64 AS x", false, 1}, {"SELECT 2::UInt64 AS x, 'it''s' AS y", true, 2}} {
-		changed, err := db.SetView(t.Context(), "a_view", tt.query)
+		changed, err := db.SetView(t.Context(), View{"a_view", tt.query, "It's", map[string]string{"x": "x's"}})
 		if err != nil || changed != tt.changed {
 			t.Errorf("%d: changed %v, %v, want %v", i, changed, err, tt.changed)
 		}
@@ -144,7 +147,7 @@ func TestSetView(t *testing.T) {
 			t.Errorf("%d: the view says %d, want %d", i, got, tt.want)
 		}
 	}
-	if _, err := db.SetView(t.Context(), "a_view", "SELECT nothing"); err == nil {
+	if _, err := db.SetView(t.Context(), View{Name: "a_view", Query: "SELECT nothing"}); err == nil {
 		t.Error("a query that does not work: no error")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/go-cmp/cmp"
@@ -160,33 +161,49 @@ func TestOnceIsExact(t *testing.T) {
 	}
 }
 
-// The view has the columns of properties that setup adds later, and goes on without one that is dropped.
+// The view has the columns of properties that setup adds later, and goes on without one that is dropped. It never has
+// those that llm_calls alone reads.
 func TestOnceHasAddedColumns(t *testing.T) {
-	db, _, _ := open(t)
+	_, _, opts := open(t)
+	db, _ := setUp(t, opts)
 	insert(t, db, "before", event(0, `{"level":7}`))
-	if changed, err := db.RefreshView(t.Context(), "events"); changed || err != nil {
-		t.Errorf("nothing was added: changed %t, %v", changed, err)
+	mirror := func(what string, want ...string) {
+		t.Helper()
+		changed, err := db.MirrorColumns(t.Context())
+		if diff := cmp.Diff(want, changed); diff != "" || err != nil {
+			t.Errorf("%s: %v, views that changed -want +got\n%s", what, err, diff)
+		}
 	}
-	if _, err := db.AddColumns(t.Context(), "events", []Column{{"level", "level", "Int64"}}); err != nil {
+	columns := func() string {
+		return query[string](t, db, "SELECT arrayStringConcat(groupArray(name), ' ') FROM (SELECT name FROM system.columns"+
+			" WHERE database = currentDatabase() AND table = 'events_once' ORDER BY position)")
+	}
+	const own = "event_id project name timestamp identity_time received_at session_id user_id receiver seq properties " +
+		"context object object_row generation"
+	mirror("nothing was added")
+	if got := columns(); got != own {
+		t.Errorf("columns are %q, want %q", got, own)
+	}
+	if _, _, err := db.AddColumns(t.Context(), "events", []Column{{"level", "level", "Int64"}}); err != nil {
 		t.Fatal(err)
 	}
-	if changed, err := db.RefreshView(t.Context(), "events"); !changed || err != nil {
-		t.Errorf("a column was added: changed %t, %v", changed, err)
+	mirror("a column was added", "events_once")
+	if got := columns(); got != own+" level" {
+		t.Errorf("columns are %q, want also level", got)
 	}
 	if n := query[int64](t, db, "SELECT assumeNotNull(level) FROM events_once"); n != 7 {
 		t.Errorf("level is %d, want 7", n)
 	}
+	if err := db.apply(t.Context(), migration{text: "ALTER TABLE daily_users COMMENT COLUMN events 'other'"}); err != nil {
+		t.Fatal(err)
+	}
+	mirror("a comment was changed", "users_by_day")
 	if err := db.conn.Exec(t.Context(), "ALTER TABLE events DROP COLUMN level"); err != nil {
 		t.Fatal(err)
 	}
-	if changed, err := db.RefreshView(t.Context(), "events"); !changed || err != nil {
-		t.Errorf("a column was dropped: changed %t, %v", changed, err)
-	}
+	mirror("a column was dropped", "events_once")
 	if n := query[uint64](t, db, "SELECT count() FROM (SELECT * FROM events_once)"); n != 1 {
 		t.Errorf("%d rows, want 1", n)
-	}
-	if changed, err := db.RefreshView(t.Context(), "errors"); changed || err != nil {
-		t.Errorf("errors: changed %t, %v", changed, err)
 	}
 	if n := query[uint64](t, db,
 		"SELECT count() FROM (SELECT code, message, raw, raw_range FROM errors_once)"); n != 0 {
@@ -194,17 +211,70 @@ func TestOnceHasAddedColumns(t *testing.T) {
 	}
 }
 
-// An amount that is no finite number leaves the sums of others alone.
-func TestPurchasesAreFinite(t *testing.T) {
+// Amounts that are no finite number leave the sums of others alone: of the view, of the rollup, of a column, and of a
+// column that an earlier version computed in another way.
+func TestAmountsAreFinite(t *testing.T) {
 	db, _, _ := open(t)
+	if err := db.apply(t.Context(), migration{text: "ALTER TABLE events ADD COLUMN price Nullable(Float64) MATERIALIZED" +
+		" if(dynamicType(properties.price) = 'Bool', NULL, accurateCastOrNull(properties.price, 'Float64'))" +
+		" COMMENT 'penstock: properties.price as Float64'"}); err != nil {
+		t.Fatal(err)
+	}
 	var events []pipeline.Event
-	for i, price := range []string{`"nan"`, `"inf"`, `"1e400"`, `"4.99"`, `9`, `{"a":1}`} {
-		e := event(i, `{"price":`+price+`}`)
+	for i, properties := range []string{`{"price":"nan"}`, `{"price":"inf","product":"gem"}`, `{"price":"1e400","item":"x","product":"y"}`,
+		`{"price":"4.99","product_id":"p"}`, `{"price":9,"sku":"s"}`, `{"price":{"a":1}}`, `{"revenue":true,"price":1}`,
+		`{"revenue":false}`} {
+		e := event(i, properties)
 		e.Name = []byte("purchase")
+		if i == 0 {
+			e.Timestamp = pipeline.NoTime
+			if err := insertEvents(t.Context(), db, "events", "untimed", "o", 0, []pipeline.Event{e}); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
 		events = append(events, e)
 	}
 	insert(t, db, "a", events...)
-	if got := query[float64](t, db, "SELECT toFloat64(sum(amount)) FROM purchases"); got != 13.99 {
-		t.Errorf("sum %v, want 13.99", got)
+	columns := []Column{{"price", "price", "Float64"}, {"paid", "price", "Float64"}}
+	for i, want := range []string{"[paid] [price]", "[] []"} {
+		added, changed, err := db.AddColumns(t.Context(), "events", columns)
+		if got := fmt.Sprint(added, " ", changed); got != want || err != nil {
+			t.Errorf("%d: added and changed %s, %v, want %s", i, got, err, want)
+		}
+	}
+	if _, _, err := db.MaterializeColumns(t.Context(), "events", columns, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	refreshDue(t, db, shipped(t, "daily_users"))
+	for sql, want := range map[string]float64{
+		"SELECT round(assumeNotNull(sum(amount)), 2) FROM purchases": 14.99,
+		"SELECT round(sum(revenue), 2) FROM daily_users":             14.99,
+		"SELECT round(assumeNotNull(sum(price)), 2) FROM events":     14.99,
+		"SELECT round(assumeNotNull(sum(paid)), 2) FROM events":      14.99,
+		"SELECT toFloat64(sum(purchases)) FROM daily_users":          8,
+	} {
+		if got := query[float64](t, db, sql); got != want {
+			t.Errorf("%s: %v, want %v", sql, got, want)
+		}
+	}
+	if got := query[string](t, db, "SELECT arrayStringConcat(arraySort(groupArray(product)), ' ') FROM purchases WHERE product != ''"); got !=
+		"gem p s y" {
+		t.Errorf("products are %q", got)
+	}
+}
+
+// The view of purchases is two queries, and reads only the weeks that a filter on timestamp names.
+func TestPurchasesPrune(t *testing.T) {
+	db, _, _ := open(t)
+	for week := range 8 {
+		e := event(week, `{"price":2}`)
+		e.Name, e.Timestamp = []byte("purchase"), noon-int64(week)*7*day
+		insert(t, db, fmt.Sprint(week), e)
+	}
+	got := query[string](t, db, "SELECT arrayStringConcat(groupArray(explain), ' ') FROM (EXPLAIN indexes = 1 SELECT sum(amount)"+
+		" FROM purchases WHERE timestamp >= '2026-11-16 00:00:00')")
+	if !strings.Contains(got, "Parts: 1/8") {
+		t.Errorf("a filter on the last week reads: %s", got)
 	}
 }

@@ -195,7 +195,7 @@ type Column struct {
 // Rollup is a table that is computed from events, a day at a time.
 type Rollup struct {
 	Name   string `yaml:"name" doc:"Name of the table."`
-	Select string `yaml:"select" doc:"Query that returns the rows of {day:Date}, with a column day."`
+	Select string `yaml:"select" doc:"Query that returns the rows of {day:Date}, or of {from:Date} through {to:Date}, with a column day."`
 	Key    string `yaml:"key" doc:"Columns of the sorting key, separated by commas."`
 }
 

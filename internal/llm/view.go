@@ -9,13 +9,46 @@ import (
 // CallsViewName is the view's name in the database.
 const CallsViewName = "llm_calls"
 
-// CallsView is the query of the view llm_calls, as docs/guides/llm.md describes it. It
+// View is a view that `penstock setup` makes.
+type View struct {
+	Name, Query, Comment string
+	Columns              map[string]string // their comments
+}
+
+// CallsView is the view llm_calls, as docs/guides/llm.md describes it. It
 // reads the tables events, with Columns, and llm_prices of the view's database.
 //
 // One row is one call. The first half is native events and OpenTelemetry's
 // spans; the second half is Langfuse's ingestion API, where the events with one
 // id describe one call and their trace knows the conversation.
-func CallsView() string {
+func CallsView() View {
+	const comment = "One row for each call of a language model. Filter by time and project"
+	return View{CallsViewName, callsQuery(), comment, callsColumns}
+}
+
+var callsColumns = map[string]string{
+	"time": "When the call began, UTC", "project": "Project",
+	"event_id":     "Id of the row in events; of Langfuse's API: of the create event",
+	"call_id":      "The client's id of the call, or the event's id",
+	"conversation": "Conversation or session, empty if unknown", "user_id": "User, empty if unknown",
+	"provider": "Provider, empty if unknown", "model": "Model, empty if unknown",
+	"operation":          "Operation, empty if unknown",
+	"input_tokens":       "All input tokens, cached ones included; 0 if unknown",
+	"cached_tokens":      "Part of input_tokens that was read from the provider's cache",
+	"cache_write_tokens": "Part of input_tokens that was written to the provider's cache",
+	"output_tokens":      "All output tokens, reasoning included; 0 if unknown",
+	"reasoning_tokens":   "Part of output_tokens",
+	"total_tokens":       "The client's total, or input plus output",
+	"cost_usd":           "By llm.prices; without a price there, the client's cost; NULL if unknown",
+	"latency_ms":         "Duration, ms; NULL if unknown", "first_token_ms": "Time to the first token, ms; NULL if unknown",
+	"status": "ok or error", "error": "Message of the error", "finish_reason": "The first one",
+	"input":     "Text, or JSON as text; empty if there is none, and if it is a blob",
+	"output":    "Text, or JSON as text; empty if there is none, and if it is a blob",
+	"input_ref": "Blob reference of a large input, as JSON", "output_ref": "Blob reference of a large output, as JSON",
+	"source": "native, otlp, langfuse, litellm or helicone",
+}
+
+func callsQuery() string {
 	half := func(query string) string { return "\n    SELECT " + common + " FROM (" + query + "\n    )" }
 	return fmt.Sprintf(callsView, half(eventCalls())+"\n    UNION ALL"+half(langfuseCalls()))
 }

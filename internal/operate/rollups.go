@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"slices"
 	"strconv"
@@ -27,13 +26,11 @@ func Rollups(cfg config.Config) ([]clickhouse.Rollup, error) {
 	for _, r := range []clickhouse.Rollup{
 		{Name: "daily_users"}, {Name: "daily_sessions"},
 		// A span and its parent, and the events of Langfuse's API about one call, may lie on both sides of midnight.
-		{Name: "llm_daily", Around: true, Depend: fmt.Sprint(llm.CallsView(), prices)},
+		{Name: "llm_daily", Around: true, Depend: fmt.Sprint(llm.CallsView().Query, prices)},
 	} {
-		text, err := fs.ReadFile(sqlfiles.Rollups, "rollups/"+r.Name+".sql")
-		if err != nil {
+		if r.Select, err = sqlfiles.Rollup(r.Name); err != nil {
 			return nil, err
 		}
-		r.Select = string(text)
 		all = append(all, r)
 	}
 	own, err := cfg.TableRollups()
@@ -48,7 +45,8 @@ func Rollups(cfg config.Config) ([]clickhouse.Rollup, error) {
 // RollupTable is where rollups are.
 type RollupTable interface {
 	RollupDays(ctx context.Context, r clickhouse.Rollup) ([]clickhouse.RollupDay, error)
-	RefreshRollup(ctx context.Context, r clickhouse.Rollup, day time.Time) (rows uint64, err error)
+	RollupBatches(ctx context.Context, r clickhouse.Rollup, days []time.Time) ([][]time.Time, error)
+	RefreshRollup(ctx context.Context, r clickhouse.Rollup, days []time.Time) (rows []uint64, err error)
 	RollupDone(ctx context.Context, r clickhouse.Rollup) error
 }
 
@@ -81,7 +79,11 @@ func RefreshRollup(ctx context.Context, r clickhouse.Rollup, o RefreshOptions) e
 			}
 		}
 	}
-	for _, day := range slices.Backward(days) {
+	batches, err := o.Table.RollupBatches(ctx, r, days)
+	if err != nil {
+		return err
+	}
+	for _, batch := range slices.Backward(batches) {
 		held, err := o.Renew(ctx)
 		if err != nil {
 			return err
@@ -90,12 +92,14 @@ func RefreshRollup(ctx context.Context, r clickhouse.Rollup, o RefreshOptions) e
 			return ErrClaimLost
 		}
 		began := time.Now()
-		rows, err := o.Table.RefreshRollup(ctx, r, day)
+		rows, err := o.Table.RefreshRollup(ctx, r, batch)
 		if err != nil {
 			return err
 		}
-		if err := o.Done(r.Name, day, rows, time.Since(began)); err != nil {
-			return err
+		for i, day := range slices.Backward(batch) {
+			if err := o.Done(r.Name, day, rows[i], time.Since(began)/time.Duration(len(batch))); err != nil {
+				return err
+			}
 		}
 	}
 	if left {
@@ -144,8 +148,8 @@ func rollupOperations() []Operation {
 	return []Operation{{
 		Name: "rollups list", method: http.MethodGet, path: "/v1/rollups", params: &rollupParams{}, item: rollupItem{},
 		Short: "list rollups: their days, rows and days to compute",
-		About: "DUE are days whose events changed since the rollup computed them. Loaders compute them every\n" +
-			"clickhouse.rollups_every.",
+		About: "DUE are days whose events changed since the rollup computed them, or may have. Loaders compute\n" +
+			"them every clickhouse.rollups_every.",
 		header: []string{"NAME", ">DAYS", "FIRST", "LAST", ">ROWS", ">DUE", "REFRESHED"},
 		row: rows(func(r *rollupItem) []string {
 			at := "never"

@@ -405,9 +405,18 @@ func (t table) RollupDays(context.Context, clickhouse.Rollup) ([]clickhouse.Roll
 	return t.rollupDays, nil
 }
 
-func (t table) RefreshRollup(_ context.Context, r clickhouse.Rollup, day time.Time) (uint64, error) {
-	t.computed = append(t.computed, r.Name+" "+day.Format(time.DateOnly))
-	return 3, nil
+func (t table) RollupBatches(_ context.Context, _ clickhouse.Rollup, days []time.Time) (all [][]time.Time, err error) {
+	for batch := range slices.Chunk(days, 2) {
+		all = append(all, batch)
+	}
+	return all, nil
+}
+
+func (t table) RefreshRollup(_ context.Context, r clickhouse.Rollup, days []time.Time) ([]uint64, error) {
+	for _, day := range slices.Backward(days) {
+		t.computed = append(t.computed, r.Name+" "+day.Format(time.DateOnly))
+	}
+	return make([]uint64, len(days)), nil
 }
 
 func (t table) RollupDone(_ context.Context, r clickhouse.Rollup) error {

@@ -1,5 +1,5 @@
 SELECT
-    project, {day:Date} AS day, provider, model,
+    project, day, provider, model,
     count() AS calls, countIf(status = 'error') AS errors, uniqExactIf(user_id, user_id != '') AS users,
     uniqExactIf(conversation, conversation != '') AS conversations,
     sum(input) AS input_tokens, sum(cached) AS cached_tokens, sum(output) AS output_tokens,
@@ -10,10 +10,10 @@ SELECT
 FROM
 (
     SELECT
-        project, provider, model, status, user_id, conversation, input_tokens AS input, cached_tokens AS cached,
+        project, toDate(time) AS day, provider, model, status, user_id, conversation, input_tokens AS input, cached_tokens AS cached,
         output_tokens AS output, reasoning_tokens AS reasoning, total_tokens AS total, cost_usd AS cost,
         latency_ms AS ms, first_token_ms AS first_ms
     FROM llm_calls
-    WHERE time >= toDateTime64({day:Date}, 3, 'UTC') AND time < toDateTime64({day:Date} + 1, 3, 'UTC')
+    WHERE time >= toDateTime64({from:Date}, 3, 'UTC') AND time < toDateTime64({to:Date} + 1, 3, 'UTC')
 )
-GROUP BY project, provider, model
+GROUP BY project, day, provider, model
