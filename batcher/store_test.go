@@ -2,6 +2,7 @@ package batcher
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,6 +128,8 @@ func (s *fakeStore) stored() ([]pipeline.Event, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
+		// Parquet objects have an order of their own; the seqs are that in which events came.
+		slices.SortFunc(events, func(a, b pipeline.Event) int { return cmp.Compare(a.Seq, b.Seq) })
 		if meta.Rows != int64(len(events)) || meta.FirstSeq != events[0].Seq || string(events[0].Receiver) != k.Receiver {
 			return nil, fmt.Errorf("%s: %d events from %d by %s, metadata %+v",
 				key, len(events), events[0].Seq, events[0].Receiver, meta)

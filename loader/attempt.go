@@ -264,19 +264,14 @@ func (a *attempt) hasToMeasure() bool {
 	return a.content.foreign || a.content.object.Meta.Rows > int64(a.opts.MinChunk)
 }
 
-// measure decides by the object's first events where it is cut. The ledger has it
+// measure decides by some of the object's events where it is cut. The ledger has it
 // from then on.
 func (a *attempt) measure() error {
 	a.entry.ChunkRows, a.entry.ChunkBytes = uint32(a.opts.ChunkRows), uint32(a.opts.ChunkBytes)
 	if !a.hasToMeasure() {
 		return nil
 	}
-	dec, err := a.content.decoder()
-	if err != nil {
-		return err
-	}
-	defer dec.Close()
-	sample, err := dec.Decode(nil, piece)
+	sample, err := a.content.sample(piece)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fileFault(err)
 	}

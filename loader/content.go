@@ -65,6 +65,19 @@ func (c *content) decoder() (codec.Decoder, error) {
 	return dec, nil
 }
 
+// sample is some of the object's events.
+func (c *content) sample(limit codec.Limit) ([]pipeline.Event, error) {
+	if format, ok := pipeline.FormatOf(c.object.Key); ok && !c.foreign {
+		return codec.Sample(c.file, c.object.Size, format, limit)
+	}
+	dec, err := c.decoder()
+	if err != nil {
+		return nil, err
+	}
+	defer dec.Close()
+	return dec.Decode(nil, limit)
+}
+
 // fetch copies the object to the disk, and decodes nothing. With an error, the content
 // has only what is known of the object.
 func (s *Source) fetch(ctx context.Context, n pipeline.Notification) (*content, error) {

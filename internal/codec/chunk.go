@@ -25,7 +25,7 @@ const (
 	formFloat                // PLAIN
 	formBool                 // PLAIN
 	formText                 // DELTA_LENGTH_BYTE_ARRAY
-	formDocument             // PLAIN
+	formDocument             // PLAIN: each behind its length, also in memory
 	formID                   // PLAIN, 16 bytes
 )
 
@@ -34,13 +34,13 @@ func (f form) physical() format.Type {
 		format.FixedLenByteArray}[f]
 }
 
-// chunk is one column of the row group that is being written: its values until
-// they fill a page, and its pages until the row group is full.
+// chunk is one column of the row group that is being written: its values in the
+// order in which the rows came. When the row group is full, finish puts them into the
+// group's order and makes pages of them.
 //
 // parquet-go writes columns from its own Values, of 24 bytes, which it sorts out
-// again; that took a third of what receiving an event costs. Here a value goes to
-// where its page begins. The encodings and the structures of a file are
-// parquet-go's.
+// again; that took a third of what receiving an event costs. Here a value stays as
+// small as it is. The encodings and the structures of a file are parquet-go's.
 type chunk struct {
 	path     []string
 	form     form
@@ -48,30 +48,27 @@ type chunk struct {
 	bounded  bool        // the footer has the least and the largest value
 	codec    *zstd.Codec // of the data pages
 
-	// The page. Its values are in one of ints, bytes and index.
-	first int // the row of the row group with which it begins
 	buffers
-	dict  *dictionary // nil: the column has none
-	plain bool        // the dictionary is full: the pages that follow do without
+	dict *dictionary // nil: the column has none
 
-	// The chunk.
 	meta  format.ColumnMetaData
 	least []byte // as the footer has it; nil: there is no value yet
 	most  []byte
 }
 
-// buffers are the memory of a chunk, which a later object uses again.
+// buffers are the memory of a chunk, which a later object uses again. The values are
+// in one of ints, bytes and index.
 type buffers struct {
-	levels []byte // of the page's rows, 1: it has a value; as far as the last value, if the column is optional
-	ints   []int64
-	bytes  []byte
-	ends   []uint32 // of the texts in bytes, behind a 0
-	index  []int32  // entries of the dictionary
-	pages  []byte   // that are written, with their headers
+	rows  []uint32 // of the row group, that have the values; unused if the column is not optional
+	ints  []int64
+	bytes []byte
+	ends  []uint32 // of the texts and documents in bytes, behind a 0
+	index []int32  // entries of the dictionary
+	pages []byte   // that are written, with their headers
 }
 
 // maxSpare is the largest buffer, in bytes, that is used again.
-const maxSpare = 2 * pageBytes
+const maxSpare = groupHeld
 
 // reuse takes the memory of a chunk that is stored.
 func (c *chunk) reuse(old *chunk) {
@@ -85,22 +82,13 @@ func (c *chunk) reuse(old *chunk) {
 
 // at notes a row that has a value.
 func (c *chunk) at(row int) {
-	if !c.optional {
-		return
-	}
-	c.pad(row)
-	c.levels = append(c.levels, 1)
-}
-
-// pad notes that the rows up to the one before to have no value.
-func (c *chunk) pad(to int) {
-	if n := to - c.first - len(c.levels); n > 0 {
-		c.levels = append(c.levels, make([]byte, n)...)
+	if c.optional {
+		c.rows = append(c.rows, uint32(row))
 	}
 }
 
-// has reports whether a row has a value.
-func (c *chunk) has(row int) bool { return row-c.first < len(c.levels) && c.levels[row-c.first] == 1 }
+// has reports whether a row has a value. No later row may have one.
+func (c *chunk) has(row int) bool { return len(c.rows) > 0 && c.rows[len(c.rows)-1] == uint32(row) }
 
 // addBits adds a number of 64 bits, or a bool, as a Typed has it.
 func (c *chunk) addBits(row int, bits uint64) {
@@ -109,7 +97,7 @@ func (c *chunk) addBits(row int, bits uint64) {
 	case formBool:
 		c.bytes = append(c.bytes, byte(bits))
 	case formFloat:
-		if c.dict != nil && !c.plain {
+		if c.dict != nil {
 			var b [8]byte
 			binary.LittleEndian.PutUint64(b[:], bits)
 			c.index = append(c.index, c.dict.index(b[:]))
@@ -124,28 +112,37 @@ func (c *chunk) addBits(row int, bits uint64) {
 // addBytes adds a text, a document or an id.
 func (c *chunk) addBytes(row int, v []byte) {
 	c.at(row)
-	switch {
-	case c.dict != nil && !c.plain:
+	if c.dict != nil {
 		c.index = append(c.index, c.dict.index(v))
 		return
-	case c.form == formDocument:
-		c.bytes = binary.LittleEndian.AppendUint32(c.bytes, uint32(len(v)))
-	case c.form == formText && len(c.ends) == 0:
+	}
+	c.addPlain(v)
+}
+
+// addPlain adds a value that is no entry of a dictionary.
+func (c *chunk) addPlain(v []byte) {
+	if c.form.long() && len(c.ends) == 0 {
 		c.ends = append(c.ends, 0)
 	}
+	if c.form == formDocument {
+		c.bytes = binary.LittleEndian.AppendUint32(c.bytes, uint32(len(v)))
+	}
 	c.bytes = append(c.bytes, v...)
-	if c.form == formText {
+	if c.form.long() {
 		c.ends = append(c.ends, uint32(len(c.bytes)))
 	}
 }
 
+// long reports whether values have lengths of their own.
+func (f form) long() bool { return f == formText || f == formDocument }
+
 // drop takes the last value out again. The dictionary keeps it.
 func (c *chunk) drop() {
-	c.levels = c.levels[:len(c.levels)-1]
+	c.rows = c.rows[:len(c.rows)-1]
 	switch {
-	case c.dict != nil && !c.plain:
+	case c.dict != nil:
 		c.index = c.index[:len(c.index)-1]
-	case c.form == formText:
+	case c.form.long():
 		c.ends = c.ends[:len(c.ends)-1]
 		c.bytes = c.bytes[:c.ends[len(c.ends)-1]]
 	case c.form == formFloat:
@@ -157,77 +154,138 @@ func (c *chunk) drop() {
 	}
 }
 
-// size is what the values of the page take in memory, in bytes.
-func (c *chunk) size() int { return len(c.bytes) + 4*len(c.ends) + 8*len(c.ints) + 4*len(c.index) }
+// size is what the values take in memory, in bytes.
+func (c *chunk) size() int {
+	n := len(c.bytes) + 4*(len(c.ends)+len(c.index)+len(c.rows)) + 8*len(c.ints)
+	if c.dict != nil {
+		n += len(c.dict.page)
+	}
+	return n
+}
 
 // settle gives the dictionary up if it has more than most entries: the values of the sample do not repeat then.
 func (c *chunk) settle(most int) {
-	if len(c.dict.ends) <= most {
-		return
+	if len(c.dict.ends) > most {
+		c.undo()
 	}
-	index, dict, optional := c.index, c.dict, c.optional
-	c.index, c.dict, c.optional = nil, nil, false
-	for _, i := range index {
-		c.addBytes(0, dict.entry(int(i)))
-	}
-	c.optional = optional
 }
 
-// cut ends the page. It has the rows of the row group up to the one before to.
-func (c *chunk) cut(to int, s *scratch) error {
-	rows := to - c.first
-	if rows == 0 {
-		return nil
+// undo takes the values out of the dictionary, which is given up.
+func (c *chunk) undo() {
+	for _, i := range c.index {
+		c.addPlain(c.dict.entry(int(i)))
 	}
-	h := format.DataPageHeaderV2{NumValues: int32(rows), NumRows: int32(rows), IsCompressed: thrift.New(true)}
+	c.dict, c.index = nil, c.index[:0]
+}
+
+// cut adds pages of the values, in the order of the row group.
+func (c *chunk) cut(s *scratch) error {
+	rows := len(s.order)
+	values, present := s.order, bitmap(nil)
+	if c.optional && len(c.rows) < rows {
+		values, present = s.arrange(c.rows)
+	}
+	for from := 0; from < rows; {
+		n, to := len(values), rows
+		if c.dict == nil && c.form.long() {
+			n, to = c.fit(values, present, from, rows)
+		}
+		if err := c.cutPage(values[:n], present, from, to, s); err != nil {
+			return err
+		}
+		values, from = values[n:], to
+	}
+	return nil
+}
+
+// fit returns how many of the values fill a page that begins with the row from, and the
+// row behind it. All other columns have less than a page in a row group.
+func (c *chunk) fit(values []uint32, present bitmap, from, rows int) (n, to int) {
+	size := 0
+	for to = from; to < rows && size < pageBytes; to++ {
+		if present == nil || present.has(to) {
+			size += int(c.ends[values[n]+1] - c.ends[values[n]])
+			n++
+		}
+	}
+	return n, to
+}
+
+// cutPage adds a page with these values, and those of the rows between from and to that
+// are present; nil: all are.
+func (c *chunk) cutPage(values []uint32, present bitmap, from, to int, s *scratch) error {
+	rows := to - from
+	h := format.DataPageHeaderV2{NumValues: int32(rows), NumRows: int32(rows), NumNulls: int32(rows - len(values)),
+		IsCompressed: thrift.New(true)}
 	s.front = s.front[:0]
 	if c.optional {
-		c.pad(to)
-		var err error
-		if s.front, err = (&rle.Encoding{BitWidth: 1}).EncodeLevels(s.front, c.levels); err != nil {
-			return fmt.Errorf("encode levels: %w", err)
-		}
-		h.NumNulls, h.DefinitionLevelsByteLength = int32(bytes.Count(c.levels, []byte{0})), int32(len(s.front))
+		s.front = present.appendLevels(s.front, from, to)
+		h.DefinitionLevelsByteLength = int32(len(s.front))
 	}
-	c.widenByPage()
-	data, encoding, err := c.encode(s)
+	data, encoding, err := c.encode(values, s)
 	if err != nil {
 		return fmt.Errorf("encode values: %w", err)
 	}
 	h.Encoding = encoding
 	c.count(format.DataPageV2, encoding)
-	err = c.page(&c.pages, format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.New(h)}, data, s)
 	c.meta.NumValues += int64(rows)
 	c.meta.Statistics.NullCount += int64(h.NumNulls)
-	c.first = to
-	c.levels, c.ints, c.bytes, c.ends, c.index = c.levels[:0], c.ints[:0], c.bytes[:0], c.ends[:0], c.index[:0]
-	return err
+	return c.page(&c.pages, format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.New(h)}, data, s)
 }
 
-// encode is the page's values as the file has them.
-func (c *chunk) encode(s *scratch) (data []byte, as format.Encoding, err error) {
+// encode is values of the chunk, in this order, as the file has them.
+func (c *chunk) encode(values []uint32, s *scratch) (data []byte, as format.Encoding, err error) {
 	if len(c.index) > 0 {
-		s.data, err = new(rle.DictionaryEncoding).EncodeInt32(s.data, c.index)
+		s.index = s.index[:0]
+		for _, i := range values {
+			s.index = append(s.index, c.index[i])
+		}
+		s.data, err = new(rle.DictionaryEncoding).EncodeInt32(s.data, s.index)
 		return s.data, format.RLEDictionary, err
 	}
+	s.bytes = s.bytes[:0]
 	switch c.form {
 	case formInt, formUint:
-		s.data, err = new(delta.BinaryPackedEncoding).EncodeInt64(s.data, c.ints)
+		s.ints = s.ints[:0]
+		for _, i := range values {
+			s.ints = append(s.ints, c.ints[i])
+		}
+		s.data, err = new(delta.BinaryPackedEncoding).EncodeInt64(s.data, s.ints)
 		return s.data, format.DeltaBinaryPacked, err
 	case formText:
-		if len(c.ends) == 0 {
-			c.ends = append(c.ends, 0)
-		}
-		s.data, err = new(delta.LengthByteArrayEncoding).EncodeByteArray(s.data, c.bytes, c.ends)
+		text, ends := c.texts(values, s)
+		s.data, err = new(delta.LengthByteArrayEncoding).EncodeByteArray(s.data, text, ends)
 		return s.data, format.DeltaLengthByteArray, err
+	case formDocument:
+		data, _ = c.texts(values, s)
+		return data, format.Plain, nil
 	case formBool:
-		s.data = append(s.data[:0], make([]byte, (len(c.bytes)+7)/8)...)
-		for i, b := range c.bytes {
-			s.data[i/8] |= b << (i % 8)
+		s.bytes = append(s.bytes, make([]byte, (len(values)+7)/8)...)
+		for at, i := range values {
+			s.bytes[at/8] |= c.bytes[i] << (at % 8)
 		}
-		return s.data, format.Plain, nil
+	default:
+		width := uint32(c.form.width())
+		for _, i := range values {
+			s.bytes = append(s.bytes, c.bytes[i*width:(i+1)*width]...)
+		}
 	}
-	return c.bytes, format.Plain, nil
+	return s.bytes, format.Plain, nil
+}
+
+// texts are values in this order, one after the other, and where each ends, behind a 0.
+func (c *chunk) texts(values []uint32, s *scratch) (text []byte, ends []uint32) {
+	if len(values) == 1 { // perhaps a very large one
+		i := values[0]
+		text = c.bytes[c.ends[i]:c.ends[i+1]]
+		return text, []uint32{0, uint32(len(text))}
+	}
+	s.ends = append(s.ends[:0], 0)
+	for _, i := range values {
+		s.bytes = append(s.bytes, c.bytes[c.ends[i]:c.ends[i+1]]...)
+		s.ends = append(s.ends, uint32(len(s.bytes)))
+	}
+	return s.bytes, s.ends
 }
 
 // page adds a page to those in to. s.front is in front of its compressed part.
@@ -265,9 +323,16 @@ func (c *chunk) count(page format.PageType, encoding format.Encoding) {
 	}
 }
 
-// finish ends the chunk, which has that many rows. Its pages are dictionary and pages.
-func (c *chunk) finish(rows int, s *scratch) (dictionary, pages []byte, err error) {
-	if err := c.cut(rows, s); err != nil {
+// finish ends the chunk. Its pages are dictionary and pages.
+func (c *chunk) finish(s *scratch) (dictionary, pages []byte, err error) {
+	given := c.dict
+	if c.dict != nil && len(c.dict.page) > maxDictionary {
+		c.undo()
+	}
+	if c.dict == nil {
+		c.widenByValues()
+	}
+	if err := c.cut(s); err != nil {
 		return nil, nil, err
 	}
 	if c.dict != nil && len(c.dict.ends) > 0 {
@@ -285,6 +350,7 @@ func (c *chunk) finish(rows int, s *scratch) (dictionary, pages []byte, err erro
 		}
 		dictionary = s.dictionary
 	}
+	c.dict = given
 	c.meta.Type, c.meta.PathInSchema, c.meta.Codec = c.form.physical(), c.path, format.Zstd
 	if c.optional {
 		c.meta.Encoding = append(c.meta.Encoding, format.RLE)
@@ -297,15 +363,15 @@ func (c *chunk) finish(rows int, s *scratch) (dictionary, pages []byte, err erro
 
 // reset empties the chunk for the next row group.
 func (c *chunk) reset() {
-	c.first, c.plain, c.pages = 0, false, c.pages[:0]
+	c.buffers = buffers{c.rows[:0], c.ints[:0], c.bytes[:0], c.ends[:0], c.index[:0], c.pages[:0]}
 	c.meta, c.least, c.most = format.ColumnMetaData{}, nil, nil
 	if c.dict != nil {
 		c.dict.reset()
 	}
 }
 
-// widenByPage widens the bounds by the values that are in no dictionary.
-func (c *chunk) widenByPage() {
+// widenByValues widens the bounds by the values that are in no dictionary.
+func (c *chunk) widenByValues() {
 	if !c.bounded {
 		return
 	}
@@ -377,10 +443,4 @@ func (f form) compare(a, b []byte) int {
 		}
 	}
 	return bytes.Compare(a, b)
-}
-
-// scratch is what the chunks of an object use one after the other.
-type scratch struct {
-	front, data, packed, dictionary []byte
-	header                          bytes.Buffer
 }

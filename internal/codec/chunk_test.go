@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/format"
+	"github.com/parquet-go/parquet-go/encoding/rle"
 
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -84,7 +84,7 @@ func TestFooter(t *testing.T) {
 	bounded := []string{"event_id", "name", "project", "received_at", "seq", "timestamp", "typed.bool", "typed.few",
 		"typed.float", "typed.int"}
 	var found []string
-	spilled := map[string]bool{}
+	plain := map[string]bool{} // in a row group
 	for g, group := range f.RowGroups() {
 		if g > 0 {
 			found = nil
@@ -98,13 +98,7 @@ func TestFooter(t *testing.T) {
 				t.Errorf("%s: %d values and %d nulls in %d rows, the footer counts %d with %d nulls", name, len(values), nulls,
 					group.NumRows(), meta.NumValues, meta.Statistics.NullCount)
 			}
-			encodings := 0
-			for _, s := range meta.EncodingStats {
-				if s.PageType == format.DataPageV2 {
-					encodings++
-				}
-			}
-			spilled[name] = spilled[name] || encodings > 1
+			plain[name] = plain[name] || meta.DictionaryPageOffset == 0
 			if meta.Statistics.MinValue == nil {
 				continue
 			}
@@ -120,8 +114,8 @@ func TestFooter(t *testing.T) {
 			t.Errorf("columns with bounds (-want +got):\n%s", diff)
 		}
 	}
-	if !spilled["name"] || !spilled["typed.text"] || spilled["typed.few"] {
-		t.Errorf("dictionaries that became too large: %v, want those of name and typed.text", spilled)
+	if !plain["name"] || !plain["typed.text"] || plain["typed.few"] {
+		t.Errorf("without a dictionary: %v, want name and typed.text, whose dictionaries became too large", plain)
 	}
 	got, _, err := decode(object, pipeline.Parquet, Limit{Rows: 10_000, Bytes: 8 << 20})
 	if err != nil {
@@ -141,6 +135,87 @@ func TestBoundsOfZeros(t *testing.T) {
 	s := f.Metadata().RowGroups[0].Columns[leaf.ColumnIndex].MetaData.Statistics
 	if s.MinValue[7] != 0x80 || s.MaxValue[7] != 0 {
 		t.Errorf("bounds %x and %x", s.MinValue, s.MaxValue)
+	}
+}
+
+// The rows of a row group are in the order of the table's key, whatever the columns hold.
+func TestRowsAreSorted(t *testing.T) {
+	events := boundedEvents(groupRows + 20_000)
+	for i := range events {
+		events[i].Seq = uint64(i)
+	}
+	got, _, err := decode(encode(t, pipeline.Parquet, events, 1000), pipeline.Parquet, noLimit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := 0
+	for _, rows := range []int{groupRows, 20_000} {
+		var s pipeline.Sorter
+		for i := range got[from : from+rows] {
+			s.Add(&got[from+i])
+		}
+		for at, i := range s.Order() {
+			if int(i) != at {
+				t.Fatalf("row %d of %d belongs to place %d", from+int(i), len(got), from+at)
+			}
+		}
+		for _, e := range got[from : from+rows] {
+			if e.Seq < uint64(from) || e.Seq >= uint64(from+rows) {
+				t.Fatalf("event %d is in the row group that begins at %d", e.Seq, from)
+			}
+		}
+		from += rows
+	}
+}
+
+// A sample has events of all names, though the rows are in the order of their names.
+func TestSample(t *testing.T) {
+	events := gameEvents(30_000)
+	names := map[string]bool{}
+	for i := range events {
+		events[i].Name = fmt.Append(nil, "name ", i%10)
+	}
+	for _, f := range formats {
+		clear(names)
+		object := encode(t, f, events, 1000)
+		sample, err := Sample(bytes.NewReader(object), int64(len(object)), f, Limit{Rows: 4096, Bytes: 16 << 20})
+		if err != nil || len(sample) != 4096 {
+			t.Fatalf("%s: %d events, %v", f, len(sample), err)
+		}
+		for _, e := range sample {
+			names[string(e.Name)] = true
+		}
+		if len(names) < 8 {
+			t.Errorf("%s: a sample of the names %v", f, names)
+		}
+		whole, err := Sample(bytes.NewReader(object), int64(len(object)), f, noLimit)
+		if err != nil || len(whole) != len(events) {
+			t.Errorf("%s: %d events of %d, %v", f, len(whole), len(events), err)
+		}
+	}
+}
+
+// Levels are those of parquet-go's decoder.
+func TestLevels(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		rows := 1 + rnd.IntN(300)
+		b, want := make(bitmap, (rows+63)/64), make([]byte, rows)
+		run := 1 + rnd.IntN(40)
+		for i := range rows {
+			if level := byte(rnd.IntN(2)); i == 0 || i%run == 0 {
+				want[i] = level
+			} else {
+				want[i] = want[i-1]
+			}
+			b[i/64] |= uint64(want[i]) << (i % 64)
+		}
+		first := rnd.IntN(rows)
+		end := first + 1 + rnd.IntN(rows-first)
+		got, err := (&rle.Encoding{BitWidth: 1}).DecodeLevels(nil, b.appendLevels(nil, first, end))
+		if err != nil || len(got) < end-first || !bytes.Equal(got[:end-first], want[first:end]) {
+			t.Fatalf("rows %d to %d of %v: got %v, %v", first, end, want, got, err)
+		}
 	}
 }
 

@@ -110,6 +110,20 @@ func newDecoder(r io.ReaderAt, size int64, format pipeline.Format) (Decoder, err
 	return nil, fmt.Errorf("no decoder for format %q", format)
 }
 
+// Sample returns events from all over the beginning of an object. Rows of Parquet objects are
+// in the order of their names, so the first ones may be all of one name.
+func Sample(r io.ReaderAt, size int64, format pipeline.Format, limit Limit) ([]pipeline.Event, error) {
+	dec, err := newDecoder(r, size, format)
+	if err != nil {
+		return nil, err
+	}
+	defer dec.Close()
+	if p, ok := dec.(*parquetDecoder); ok {
+		return p.sample(limit)
+	}
+	return dec.Decode(nil, limit)
+}
+
 // arena holds the bytes of events, so that they cost no allocation each. A
 // block lives as long as an event in it: nothing is copied to make room.
 type arena struct {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strings"
 
@@ -15,18 +14,31 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// column is one column of the layout, and how it is given back to an event.
+// column is one column of the layout, and how it is given back to an event: set takes
+// the value with a number, or -1 if the event has none.
 type column struct {
 	name string
 	node parquet.Node
-	set  func(e *pipeline.Event, v parquet.Value, a *arena)
+	set  func(e *pipeline.Event, from *pageValues, i int, a *arena)
 }
 
 func textColumn(name string, node parquet.Node, of func(e *pipeline.Event) *[]byte) column {
 	var last []byte
-	return column{name, node, func(e *pipeline.Event, v parquet.Value, a *arena) {
-		last = a.keepSame(v.ByteArray(), last)
-		*of(e) = last
+	return column{name, node, func(e *pipeline.Event, from *pageValues, i int, a *arena) {
+		if i >= 0 {
+			last = a.keepSame(from.textAt(i), last)
+			*of(e) = last
+		}
+	}}
+}
+
+func numberColumn(name string, node parquet.Node, missing int64, set func(e *pipeline.Event, v int64)) column {
+	return column{name, node, func(e *pipeline.Event, from *pageValues, i int, _ *arena) {
+		if i < 0 {
+			set(e, missing)
+		} else {
+			set(e, int64(from.numbers[i]))
+		}
 	}}
 }
 
@@ -35,23 +47,20 @@ func columns() []column {
 	ms, text := parquet.Timestamp(parquet.Millisecond), parquet.String()
 	return []column{
 		textColumn("context", parquet.JSON(), func(e *pipeline.Event) *[]byte { return &e.Context }),
-		{"event_id", parquet.UUID(),
-			func(e *pipeline.Event, v parquet.Value, _ *arena) { copy(e.ID[:], v.ByteArray()) }},
+		{"event_id", parquet.UUID(), func(e *pipeline.Event, from *pageValues, i int, _ *arena) {
+			if i >= 0 {
+				e.ID = from.ids[i]
+			}
+		}},
 		textColumn("name", text, func(e *pipeline.Event) *[]byte { return &e.Name }),
 		textColumn("project", text, func(e *pipeline.Event) *[]byte { return &e.Project }),
 		textColumn("properties", parquet.JSON(), func(e *pipeline.Event) *[]byte { return &e.Properties }),
-		{"received_at", ms,
-			func(e *pipeline.Event, v parquet.Value, _ *arena) { e.ReceivedAt = v.Int64() }},
+		numberColumn("received_at", ms, 0, func(e *pipeline.Event, v int64) { e.ReceivedAt = v }),
 		textColumn("receiver", text, func(e *pipeline.Event) *[]byte { return &e.Receiver }),
-		{"seq", parquet.Uint(64),
-			func(e *pipeline.Event, v parquet.Value, _ *arena) { e.Seq = v.Uint64() }},
+		numberColumn("seq", parquet.Uint(64), 0, func(e *pipeline.Event, v int64) { e.Seq = uint64(v) }),
 		textColumn("session_id", text, func(e *pipeline.Event) *[]byte { return &e.SessionID }),
-		{"timestamp", parquet.Optional(ms),
-			func(e *pipeline.Event, v parquet.Value, _ *arena) {
-				if e.Timestamp = pipeline.NoTime; !v.IsNull() {
-					e.Timestamp = v.Int64()
-				}
-			}},
+		numberColumn("timestamp", parquet.Optional(ms), pipeline.NoTime,
+			func(e *pipeline.Event, v int64) { e.Timestamp = v }),
 		textColumn("user_id", text, func(e *pipeline.Event) *[]byte { return &e.UserID }),
 	}
 }
@@ -111,8 +120,7 @@ type parquetDecoder struct {
 	groups  []parquet.RowGroup // not yet begun
 	left    int64              // rows of the current group
 	readers []columnReader
-	bulk    int // of readers, the one of the largest column
-	values  []parquet.Value
+	bulk    int              // of readers, the one of the largest column
 	rows    []pipeline.Event // read ahead
 	next    int              // of rows, the first not yet given away
 	arena   arena
@@ -169,7 +177,7 @@ func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error)
 	if err != nil {
 		return nil, fmt.Errorf("open parquet: %w", err)
 	}
-	d := &parquetDecoder{file: f, cols: columns(), groups: f.RowGroups(), values: make([]parquet.Value, peek)}
+	d := &parquetDecoder{file: f, cols: columns(), groups: f.RowGroups()}
 	var open openPages
 	for i, c := range d.cols {
 		if c.name == "properties" {
@@ -327,6 +335,43 @@ func (p *parquetDecoder) DecodeTyped(dst []pipeline.Event, limit Limit) (events 
 	return dst, p.given, bytes, nil
 }
 
+// sampleParts is from how many places of a row group a sample is.
+const sampleParts = 8
+
+// sample reads rows of the first row group, and passes over those between.
+func (p *parquetDecoder) sample(limit Limit) (events []pipeline.Event, err error) {
+	defer guard(&err)
+	part := Limit{Rows: limit.Rows / sampleParts, Bytes: limit.Bytes / sampleParts}
+	between := int64(-1)
+	for range sampleParts {
+		if events, err = p.Decode(events, part); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		if between < 0 {
+			between = max(0, p.left/(sampleParts-1)-peek)
+		}
+		if err := p.pass(min(between, p.left)); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
+}
+
+// pass passes over what was read ahead, and over more rows of the row group.
+func (p *parquetDecoder) pass(rows int64) error {
+	p.row += uint32(len(p.rows)-p.next) + uint32(rows)
+	p.rows, p.next = p.rows[:0], 0
+	for i := range p.readers {
+		if err := p.readers[i].pass(rows); err != nil {
+			return fmt.Errorf("read parquet: %w", err)
+		}
+	}
+	p.left -= rows
+	return nil
+}
+
 // fill reads the next few rows, column by column: no more than the current
 // page of properties has, so that large events are read few at a time.
 func (p *parquetDecoder) fill() error {
@@ -345,7 +390,7 @@ func (p *parquetDecoder) fill() error {
 	clear(p.rows)
 	p.arena.kept = 0
 	for c := range p.cols {
-		if err := p.readers[c].read(p.rows, p.values, p.cols[c].set, &p.arena); err != nil {
+		if err := p.readers[c].read(p.rows, p.cols[c].set, &p.arena); err != nil {
 			p.rows = p.rows[:0]
 			return fmt.Errorf("read parquet column %s: %w", p.cols[c].name, err)
 		}
@@ -357,7 +402,7 @@ func (p *parquetDecoder) fill() error {
 	for c, t := range p.typed {
 		t.Reset()
 		p.starts[c] = 0
-		if err := p.readers[len(p.cols)+c].readTyped(t, p.sizes, p.values, &p.arena); err != nil {
+		if err := p.readers[len(p.cols)+c].readTyped(t, p.sizes, &p.arena); err != nil {
 			p.rows = p.rows[:0]
 			return fmt.Errorf("read parquet column %s.%s: %w", typedGroup, t.Path, err)
 		}
@@ -390,114 +435,4 @@ func (p *parquetDecoder) Close() (err error) {
 	defer guard(&err)
 	p.closeReaders()
 	return nil
-}
-
-// columnReader reads one column of a row group, page by page.
-type columnReader struct {
-	pages parquet.Pages
-	page  parquet.Page
-	from  parquet.ValueReader
-	left  int64 // values of page
-}
-
-// load makes sure that there is a value to be read.
-func (r *columnReader) load() error {
-	for r.left == 0 {
-		r.release()
-		page, err := r.pages.ReadPage()
-		if errors.Is(err, io.EOF) {
-			return errTruncated
-		}
-		if err != nil {
-			return err
-		}
-		r.page, r.from, r.left = page, page.Values(), page.NumValues()
-	}
-	return nil
-}
-
-func (r *columnReader) read(events []pipeline.Event, values []parquet.Value,
-	set func(*pipeline.Event, parquet.Value, *arena), a *arena) error {
-	for len(events) > 0 {
-		if err := r.load(); err != nil {
-			return err
-		}
-		n, err := r.from.ReadValues(values[:min(int64(len(values)), int64(len(events)), r.left)])
-		for i, v := range values[:n] {
-			if set(&events[i], v, a); a.kept > maxOpen {
-				return errTooLarge
-			}
-		}
-		events = events[n:]
-		r.left -= int64(n)
-		if errors.Is(err, io.EOF) && r.left > 0 {
-			return errTruncated
-		} else if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		} else if n == 0 {
-			return io.ErrNoProgress
-		}
-	}
-	return nil
-}
-
-// readTyped reads a value for each row, and adds their sizes to those of the rows.
-func (r *columnReader) readTyped(t *pipeline.Typed, sizes []int, values []parquet.Value, a *arena) error {
-	for row := 0; row < len(sizes); {
-		if err := r.load(); err != nil {
-			return err
-		}
-		n, err := r.from.ReadValues(values[:min(int64(len(values)), int64(len(sizes)-row), r.left)])
-		for i := range values[:n] {
-			v := &values[i]
-			if v.IsNull() {
-				continue
-			}
-			t.Rows = append(t.Rows, uint32(row+i))
-			sizes[row+i] += 8
-			switch t.Kind {
-			case pipeline.TypedText:
-				b := v.ByteArray()
-				if a.kept += int64(len(b)); a.kept > maxOpen {
-					return errTooLarge
-				}
-				t.Text = append(t.Text, b...)
-				t.Ends = append(t.Ends, uint32(len(t.Text)))
-				sizes[row+i] += len(b)
-			case pipeline.TypedBool:
-				bit := uint64(0)
-				if v.Boolean() {
-					bit = 1
-				}
-				t.Bits = append(t.Bits, bit)
-			case pipeline.TypedInt:
-				t.Bits = append(t.Bits, v.Uint64())
-			default:
-				t.Bits = append(t.Bits, math.Float64bits(v.Double()))
-			}
-		}
-		row += n
-		r.left -= int64(n)
-		if errors.Is(err, io.EOF) && r.left > 0 {
-			return errTruncated
-		} else if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		} else if n == 0 {
-			return io.ErrNoProgress
-		}
-	}
-	return nil
-}
-
-// release gives the page's memory back: values taken from it are copies by now.
-func (r *columnReader) release() {
-	if r.page != nil {
-		parquet.Release(r.page)
-		r.page = nil
-	}
-}
-
-func (r *columnReader) close() {
-	r.release()
-	r.pages.Close()
 }

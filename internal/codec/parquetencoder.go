@@ -25,15 +25,20 @@ const (
 	// alone: with 4 MiB, LLM calls come to half of what they do with 256 KiB.
 	pageBytes = 4 << 20
 
-	// partRows and partBytes bound what goes into the columns at a time. A page
-	// ends between two parts only, and readers hold whole pages.
+	// groupHeld bounds the values of a row group as the columns hold them: until
+	// all of its rows are there, nobody knows their order. They are counted once in
+	// so many rows or bytes of events.
+	groupHeld = 32 << 20
 	partRows  = 4 << 10
 	partBytes = 256 << 10
 )
 
-// maxDictionary is the largest dictionary, in bytes, to which values are added.
+// maxDictionary is the largest dictionary that is written, in bytes.
 const maxDictionary = 1 << 20
 
+// parquetEncoder writes the rows of a row group in the order of the table's key. So
+// loaders need not fetch values from all over an object, and equal names and paths
+// are beside each other. `seq` keeps the order in which events came.
 type parquetEncoder struct {
 	of       *Encoders
 	out      io.Writer
@@ -49,10 +54,11 @@ type parquetEncoder struct {
 	chunks   []*chunk // nil while the sample is gathered; in the order of the file
 	used     []*chunk // of an earlier object, for their buffers
 	envelope envelope
+	keys     pipeline.Sorter // of the row group
 	scratch  scratch
 	row      int   // of the row group: the next one
-	bytes    int64 // of it, in memory
-	part     int   // bytes since the pages were looked at
+	bytes    int64 // of its events, as readers hold them
+	part     int   // bytes since the values were counted
 }
 
 // envelope is the chunks of the columns that every object has.
@@ -63,7 +69,7 @@ type envelope struct {
 func newParquetEncoder(w io.Writer, receiver string, of *Encoders) *parquetEncoder {
 	p := &parquetEncoder{of: of, out: w, receiver: []byte(receiver)}
 	if old, ok := of.closed.Get().(*parquetEncoder); ok {
-		p.used, p.scratch = old.chunks, old.scratch
+		p.used, p.scratch, p.keys = old.chunks, old.scratch, old.keys
 	}
 	return p
 }
@@ -220,34 +226,25 @@ func (p *parquetEncoder) add(e *pipeline.Event) {
 	}
 	to.user.addBytes(row, e.UserID)
 
+	p.keys.Add(e)
 	p.row++
 	p.bytes += int64(e.Size())
 	p.part += e.Size()
 }
 
-// check ends the row group, or the pages of it, that are full.
+// check ends the row group if it is full.
 func (p *parquetEncoder) check() error {
-	if p.row == groupRows || p.bytes >= groupBytes || p.row*len(p.shred.chunks) >= groupCells {
+	full := p.row == groupRows || p.bytes >= groupBytes || p.row*len(p.shred.chunks) >= groupCells
+	if !full && (p.part >= partBytes || p.row%partRows == 0) {
+		p.part = 0
+		held := 0
+		for _, c := range p.chunks {
+			held += c.size()
+		}
+		full = held >= groupHeld
+	}
+	if full {
 		return p.flush()
-	}
-	if p.part >= partBytes || p.row%partRows == 0 {
-		return p.cut()
-	}
-	return nil
-}
-
-// cut ends the pages that are full, and the use of dictionaries that are.
-func (p *parquetEncoder) cut() error {
-	p.part = 0
-	for _, c := range p.chunks {
-		full := c.dict != nil && !c.plain && len(c.dict.page) > maxDictionary
-		if !full && c.size() < pageBytes {
-			continue
-		}
-		if err := c.cut(p.row, &p.scratch); err != nil {
-			return fmt.Errorf("column %s: %w", strings.Join(c.path, "."), err)
-		}
-		c.plain = c.plain || full
 	}
 	return nil
 }
@@ -259,8 +256,9 @@ func (p *parquetEncoder) flush() error {
 	}
 	g := format.RowGroup{NumRows: int64(p.row), FileOffset: p.written, Ordinal: int16(len(p.file.RowGroups)),
 		Columns: make([]format.ColumnChunk, len(p.chunks))}
+	p.scratch.setOrder(p.keys.Order())
 	for i, c := range p.chunks {
-		dictionary, pages, err := c.finish(p.row, &p.scratch)
+		dictionary, pages, err := c.finish(&p.scratch)
 		if err != nil {
 			return fmt.Errorf("column %s: %w", strings.Join(c.path, "."), err)
 		}
@@ -281,6 +279,7 @@ func (p *parquetEncoder) flush() error {
 	}
 	p.file.RowGroups = append(p.file.RowGroups, g)
 	p.file.NumRows += g.NumRows
+	p.keys.Reset()
 	p.row, p.bytes, p.part = 0, 0, 0
 	return nil
 }
@@ -305,6 +304,6 @@ func (p *parquetEncoder) Close() error {
 	if err := p.write(footer.Bytes()); err != nil {
 		return fmt.Errorf("close parquet: %w", err)
 	}
-	p.of.closed.Put(&parquetEncoder{chunks: p.chunks, scratch: p.scratch})
+	p.of.closed.Put(&parquetEncoder{chunks: p.chunks, scratch: p.scratch, keys: p.keys})
 	return nil
 }

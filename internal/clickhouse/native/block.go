@@ -14,14 +14,14 @@ type Block struct {
 	types Types
 	n     int
 
-	ids                         []pipeline.UUID
-	projects, names, receivers  repeated
-	times, identities, received []int64 // ms
-	sessions, users             texts
-	seqs                        []uint64
-	rows                        []uint32
-	every                       []uint32 // 0, 1, 2 and so on
-	properties, contexts        jsonColumn
+	key                  pipeline.Sorter
+	receivers            pipeline.Repeated
+	times, received      []int64 // ms
+	sessions, users      texts
+	seqs                 []uint64
+	rows                 []uint32
+	every                []uint32 // 0, 1, 2 and so on
+	properties, contexts jsonColumn
 
 	text                         bool // the JSON is in these columns instead
 	propertiesText, contextsText texts
@@ -85,12 +85,9 @@ func (b *Block) AppendText(events []pipeline.Event) {
 
 // append appends what is not JSON.
 func (b *Block) append(e *pipeline.Event) {
-	b.ids = append(b.ids, e.ID)
-	b.projects.add(e.Project)
-	b.names.add(e.Name)
-	b.receivers.add(e.Receiver)
+	b.key.Add(e)
+	b.receivers.Add(e.Receiver)
 	b.times = append(b.times, e.Time())
-	b.identities = append(b.identities, e.IdentityTime())
 	b.received = append(b.received, e.ReceivedAt)
 	b.sessions.add(e.SessionID)
 	b.users.add(e.UserID)
@@ -107,27 +104,27 @@ func (b *Block) Paths() int { return len(b.properties.root.paths) + len(b.contex
 
 // Columns returns the block as rows of an object, in the order of the table's key.
 func (b *Block) Columns(object string, generation uint32) []Column {
-	order := b.order()
+	order := b.key.Order()
 	const time = "DateTime64(3, 'UTC')"
-	objects := repeated{values: [][]byte{[]byte(object)}, of: make([]uint32, b.n)}
+	objects := pipeline.Repeated{Values: [][]byte{[]byte(object)}, Of: make([]uint32, b.n)}
 	properties, contexts := b.properties.column("properties", order), b.contexts.column("context", order)
 	if b.text {
 		properties, contexts = b.propertiesText.column("properties", "", order), b.contextsText.column("context", "", order)
 	}
 	return []Column{
-		uuids("event_id", b.ids, order),
-		b.projects.column("project", order),
-		b.names.column("name", order),
+		uuids("event_id", b.key.IDs, order),
+		repeated("project", &b.key.Projects, order),
+		repeated("name", &b.key.Names, order),
 		wide("timestamp", time, b.times, order),
-		wide("identity_time", time, b.identities, order),
+		wide("identity_time", time, b.key.Times, order),
 		wide("received_at", time, b.received, order),
 		b.sessions.column("session_id", "String", order),
 		b.users.column("user_id", "String", order),
-		b.receivers.column("receiver", order),
+		repeated("receiver", &b.receivers, order),
 		wide("seq", "UInt64", b.seqs, order),
 		properties,
 		contexts,
-		objects.column("object", order),
+		repeated("object", &objects, order),
 		narrow("object_row", b.rows, order),
 		narrow("generation", []uint32{generation}, make([]uint32, b.n)),
 	}
@@ -157,11 +154,11 @@ func (b *Block) Reset() {
 	b.n, b.text = 0, false
 	b.propertiesText.reset()
 	b.contextsText.reset()
-	b.ids, b.seqs, b.rows = b.ids[:0], b.seqs[:0], b.rows[:0]
-	b.times, b.identities, b.received = b.times[:0], b.identities[:0], b.received[:0]
+	b.key.Reset()
+	b.receivers.Reset()
+	b.seqs, b.rows, b.times, b.received = b.seqs[:0], b.rows[:0], b.times[:0], b.received[:0]
 	b.sessions.reset()
 	b.users.reset()
-	b.projects, b.names, b.receivers = repeated{}, repeated{}, repeated{}
 	b.properties.reset()
 	b.contexts.reset()
 }

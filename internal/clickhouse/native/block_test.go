@@ -197,15 +197,15 @@ func TestBlockOfText(t *testing.T) {
 // Keys of one, two and four bytes.
 func TestRepeatedValues(t *testing.T) {
 	for _, n := range []int{1, 256, 257, 65_536, 65_537} {
-		var r repeated
+		var r pipeline.Repeated
 		var want []string
 		order := make([]uint32, n)
 		for i := range n {
 			order[i] = uint32(i)
 			want = append(want, fmt.Sprint("v", i))
-			r.add([]byte(want[i]))
+			r.Add([]byte(want[i]))
 		}
-		if diff := cmp.Diff(want, rows(t, r.column("c", order))); diff != "" {
+		if diff := cmp.Diff(want, rows(t, repeated("c", &r, order))); diff != "" {
 			t.Errorf("%d values: -want +got\n%s", n, diff)
 		}
 	}

@@ -134,7 +134,7 @@ func (c *Client) Keep(b *Block) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.blocks = append(c.blocks, b)
-	slices.SortStableFunc(c.blocks, func(x, y *Block) int { return cmp.Compare(cap(x.ids), cap(y.ids)) })
+	slices.SortStableFunc(c.blocks, func(x, y *Block) int { return cmp.Compare(cap(x.times), cap(y.times)) })
 	if len(c.blocks) > keepBlocks {
 		c.blocks = slices.Delete(c.blocks, 0, 1)
 	}

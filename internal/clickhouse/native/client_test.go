@@ -10,8 +10,6 @@ import (
 
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/clickhouse-go/v2"
-
-	"github.com/penstock/penstock/internal/pipeline"
 )
 
 // fakeConn is a connection to a server that answers as told.
@@ -129,7 +127,7 @@ func TestBlocksAreKept(t *testing.T) {
 	var blocks []*Block
 	for i := range keepBlocks + 2 {
 		blocks = append(blocks, c.Block(plain))
-		blocks[i].ids = make([]pipeline.UUID, (i*3+1)%(keepBlocks+2)) // 1, 0, 3, 2
+		blocks[i].times = make([]int64, (i*3+1)%(keepBlocks+2)) // 1, 0, 3, 2
 	}
 	for _, b := range blocks {
 		c.Keep(b)

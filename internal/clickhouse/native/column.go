@@ -1,7 +1,6 @@
 package native
 
 import (
-	"bytes"
 	"encoding/binary"
 	"iter"
 	"slices"
@@ -131,50 +130,12 @@ func (t *texts) column(name, kind string, order []uint32) Column {
 	}}
 }
 
-// repeated is a column of strings that has few different values.
-type repeated struct {
-	values [][]byte
-	index  map[string]uint32
-	of     []uint32 // each row's value
-}
-
-func (r *repeated) add(b []byte) {
-	if n := len(r.of); n > 0 && bytes.Equal(r.values[r.of[n-1]], b) {
-		r.of = append(r.of, r.of[n-1])
-		return
-	}
-	i, ok := r.index[string(b)]
-	if !ok {
-		if r.index == nil {
-			r.index = map[string]uint32{}
-		}
-		i = uint32(len(r.values))
-		r.values = append(r.values, bytes.Clone(b))
-		r.index[string(b)] = i
-	}
-	r.of = append(r.of, i)
-}
-
-// ranks returns the position of each value in their sorted order.
-func (r *repeated) ranks() []uint32 {
-	order := make([]uint32, len(r.values))
-	for i := range order {
-		order[i] = uint32(i)
-	}
-	slices.SortFunc(order, func(a, b uint32) int { return bytes.Compare(r.values[a], r.values[b]) })
-	ranks := make([]uint32, len(order))
-	for at, i := range order {
-		ranks[i] = uint32(at)
-	}
-	return ranks
-}
-
-// column writes LowCardinality(String): a head, the values, and for each row a
+// repeated writes LowCardinality(String): a head, the values, and for each row a
 // key of 1, 2 or 4 bytes. The head's bits mean: the block brings additional keys
 // and a dictionary of its own, and which size its keys have (0, 1, 2).
-func (r *repeated) column(name string, order []uint32) Column {
+func repeated(name string, r *pipeline.Repeated, order []uint32) Column {
 	size := 0
-	switch n := len(r.values); {
+	switch n := len(r.Values); {
 	case n > 1<<16:
 		size = 2
 	case n > 1<<8:
@@ -184,14 +145,14 @@ func (r *repeated) column(name string, order []uint32) Column {
 		state: func(b []byte) []byte { return binary.LittleEndian.AppendUint64(b, 1) },
 		write: func(s *sink) {
 			s.uint64(1<<9 | 1<<10 | uint64(size))
-			s.uint64(uint64(len(r.values)))
-			for _, v := range r.values {
+			s.uint64(uint64(len(r.Values)))
+			for _, v := range r.Values {
 				s.buf = appendBytes(s.buf, v)
 				s.room()
 			}
 			s.uint64(uint64(len(order)))
 			for _, row := range order {
-				switch k := r.of[row]; size {
+				switch k := r.Of[row]; size {
 				case 0:
 					s.buf = append(s.buf, byte(k))
 				case 1:

@@ -42,8 +42,8 @@ type Count struct {
 // integers become Float64. An integer that a float cannot hold exactly stays as it is.
 func (b *Block) Survey(isFloat func(project, path string) bool, each func(Count)) []Group {
 	groups, of := b.groups()
-	s := surveyor{groups: groups, of: of, isFloat: isFloat, projectOf: b.projects.of,
-		floats: make([]bool, len(b.projects.values))}
+	s := surveyor{groups: groups, of: of, isFloat: isFloat, projectOf: b.key.Projects.Of,
+		floats: make([]bool, len(b.key.Projects.Values))}
 	for _, d := range b.properties.root.paths {
 		if !d.used() {
 			continue
@@ -61,15 +61,15 @@ func (b *Block) Survey(isFloat func(project, path string) bool, each func(Count)
 func (b *Block) groups() (groups []Group, of []uint32) {
 	of = make([]uint32, b.n)
 	byPair := map[uint64]uint32{} // group + 1
-	names := uint64(len(b.names.values))
-	pairs := names * uint64(len(b.projects.values))
+	names := uint64(len(b.key.Names.Values))
+	pairs := names * uint64(len(b.key.Projects.Values))
 	if pairs > 1<<16 {
 		pairs = 0
 	}
 	dense := make([]uint32, pairs) // in place of the map, if there are few
 	for row := range of {
-		p, at := b.projects.of[row], b.received[row]
-		pair := uint64(p)*names + uint64(b.names.of[row])
+		p, at := b.key.Projects.Of[row], b.received[row]
+		pair := uint64(p)*names + uint64(b.key.Names.Of[row])
 		var g uint32
 		if pairs > 0 {
 			g = dense[pair]
@@ -77,8 +77,8 @@ func (b *Block) groups() (groups []Group, of []uint32) {
 			g = byPair[pair]
 		}
 		if g == 0 {
-			groups = append(groups, Group{Project: string(b.projects.values[p]),
-				Name: string(b.names.values[b.names.of[row]]), First: at, Last: at, project: p})
+			groups = append(groups, Group{Project: string(b.key.Projects.Values[p]),
+				Name: string(b.key.Names.Values[b.key.Names.Of[row]]), First: at, Last: at, project: p})
 			if g = uint32(len(groups)); pairs > 0 {
 				dense[pair] = g
 			} else {
