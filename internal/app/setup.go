@@ -94,6 +94,9 @@ func setupQueue(ctx context.Context, q queue.Queue, plan *provision.Plan) error 
 
 // setupConfigured brings views, columns and prices to what the configuration and this version say.
 func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, w io.Writer) error {
+	if err := setupMerges(ctx, db, w); err != nil {
+		return err
+	}
 	if err := setupCalls(ctx, db, w); err != nil {
 		return err
 	}
@@ -125,6 +128,20 @@ func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, 
 		fmt.Fprintf(w, "prices         ok  llm_prices: %d written, in place of those before\n", len(prices))
 	}
 	return err
+}
+
+// setupMerges makes merges of the tables cheap, also of those that exist.
+func setupMerges(ctx context.Context, db *clickhouse.DB, w io.Writer) error {
+	for _, spec := range pipeline.Specs() {
+		set, err := db.SetMerges(ctx, spec.Name)
+		if err != nil {
+			return err
+		}
+		if len(set) > 0 {
+			fmt.Fprintf(w, "merges         ok  %s: set %s\n", spec.Name, strings.Join(set, ", "))
+		}
+	}
+	return nil
 }
 
 // setupCalls creates the view llm_calls and the columns that it reads.

@@ -2,16 +2,20 @@ package clickhouse
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
+	"github.com/penstock/penstock/internal/llm"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/testing/load"
 	"github.com/penstock/penstock/internal/testing/servers"
@@ -35,20 +39,41 @@ func BenchmarkPartitions(b *testing.B) {
 		for _, late := range []int{0, 1, 5} {
 			b.Run(fmt.Sprintf("%s/late=%d%%", unit.name, late), func(b *testing.B) {
 				for b.Loop() {
-					benchPartitions(b, unit.key, unit.of, late)
+					sustained{key: unit.key, of: unit.of, late: late, objects: 40, rows: 25_000}.run(b)
 				}
 			})
 		}
 	}
 }
 
-// objects and objectRows are what is loaded: an hour of a small service.
-const (
-	objects    = 40
-	objectRows = 25_000
-)
+// BenchmarkMerges loads small and large objects with settings of the table that decide
+// what merges cost. docs/reference/benchmarks.md has its figures.
+func BenchmarkMerges(b *testing.B) {
+	for _, settings := range strings.Split(cmp.Or(os.Getenv("PENSTOCK_MERGES"), mergeVariants), ";") {
+		for _, size := range []struct{ objects, rows int }{{150, 10_000}, {12, 250_000}} {
+			b.Run(fmt.Sprintf("%s/rows=%d", strings.ReplaceAll(settings, " ", ""), size.rows), func(b *testing.B) {
+				for b.Loop() {
+					sustained{of: pipeline.Partition, objects: size.objects, rows: size.rows, settings: settings,
+						calls: os.Getenv("PENSTOCK_MERGES_PLAIN") == ""}.run(b)
+				}
+			})
+		}
+	}
+}
 
-func benchPartitions(b *testing.B, key string, of func(ms int64) int64, late int) {
+const mergeVariants = "merge_selector_base = 5;merge_selector_base = 12"
+
+// sustained is a load of objects, one after the other.
+type sustained struct {
+	key           string               // the partition key; empty: the table's own
+	of            func(ms int64) int64 // the partition of a time; nil: there is one
+	late          int                  // percent
+	objects, rows int                  // rows of an object
+	settings      string               // of the table; empty: its own
+	calls         bool                 // with the columns of llm_calls
+}
+
+func (s sustained) run(b *testing.B) {
 	c := servers.ClickHouse(b)
 	opts := Options{Addresses: []string{c.Addr()}, Database: "bench", User: c.User(), Password: c.Password(),
 		Timeout: time.Minute, Conns: 2}
@@ -62,9 +87,9 @@ func benchPartitions(b *testing.B, key string, of func(ms int64) int64, late int
 		if err != nil {
 			b.Fatal(err)
 		}
-		if from := bytes.Index(text, []byte("PARTITION BY ")); name == "001_events.sql" {
+		if from := bytes.Index(text, []byte("PARTITION BY ")); name == "001_events.sql" && s.key != "" {
 			to := bytes.Index(text, []byte("ORDER BY (project"))
-			text = slices.Concat(text[:from], []byte("PARTITION BY "+key+"\n"), text[to:])
+			text = slices.Concat(text[:from], []byte("PARTITION BY "+s.key+"\n"), text[to:])
 		}
 		files[name] = &fstest.MapFile{Data: text}
 	}
@@ -76,11 +101,25 @@ func benchPartitions(b *testing.B, key string, of func(ms int64) int64, late int
 		b.Fatal(err)
 	}
 	defer db.Close()
+	if s.calls {
+		var columns []Computed
+		for _, c := range llm.Columns() {
+			columns = append(columns, Computed(c))
+		}
+		if _, err := db.SetComputed(b.Context(), "events", columns); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if s.settings != "" {
+		if err := db.exec(b.Context(), "set settings", "ALTER TABLE events MODIFY SETTING "+s.settings); err != nil {
+			b.Fatal(err)
+		}
+	}
 	before := cpuOf(b, c.Pid)
-	rnd := rand.New(rand.NewPCG(1, uint64(late)))
+	rnd := rand.New(rand.NewPCG(1, uint64(s.late)))
 	inserts := 0
-	for o := range objects {
-		inserts += loadObject(b, db, o, rnd, of, late)
+	for o := range s.objects {
+		inserts += s.load(b, db, o, rnd)
 	}
 	for quiet := 0; quiet < 5; quiet++ {
 		time.Sleep(200 * time.Millisecond)
@@ -90,9 +129,9 @@ func benchPartitions(b *testing.B, key string, of func(ms int64) int64, late int
 			quiet = 0
 		}
 	}
-	const million = objects * objectRows / 1e6
-	b.ReportMetric((cpuOf(b, c.Pid)-before).Seconds()/million, "cpu-s/M")
-	b.ReportMetric(float64(inserts)/objects, "inserts/object")
+	rows := float64(s.objects * s.rows)
+	b.ReportMetric((cpuOf(b, c.Pid)-before).Seconds()/rows*1e6, "cpu-s/M")
+	b.ReportMetric(float64(inserts)/float64(s.objects), "inserts/object")
 	ask := func(metric, query string) uint64 {
 		var n uint64
 		if err := db.one(b.Context(), metric, []any{&n}, query); err != nil {
@@ -102,7 +141,7 @@ func benchPartitions(b *testing.B, key string, of func(ms int64) int64, late int
 	}
 	b.ReportMetric(float64(ask("parts", "SELECT count() FROM system.parts WHERE active AND database = 'bench'")), "parts")
 	b.ReportMetric(float64(ask("merged", "SELECT sum(value) FROM system.events WHERE event = 'MergedRows'"+
-		" SETTINGS system_events_show_zero_values = 1"))/(objects*objectRows), "merged/row")
+		" SETTINGS system_events_show_zero_values = 1"))/rows, "merged/row")
 	began := cpuOf(b, c.Pid)
 	for range 5 {
 		ask("count", "SELECT count() FROM events FINAL")
@@ -116,24 +155,24 @@ func benchPartitions(b *testing.B, key string, of func(ms int64) int64, late int
 	b.ReportMetric((cpuOf(b, c.Pid)-began).Seconds()*200, "lastday-cpu-ms")
 }
 
-// loadObject inserts an object of the next minutes, and returns in how many blocks.
-func loadObject(b *testing.B, db *DB, o int, rnd *rand.Rand, of func(ms int64) int64, late int) int {
-	events, picks := make([]pipeline.Event, objectRows), map[int64][]uint32{}
+// load inserts an object of the next minutes, and returns in how many blocks.
+func (s sustained) load(b *testing.B, db *DB, o int, rnd *rand.Rand) int {
+	events, picks := make([]pipeline.Event, s.rows), map[int64][]uint32{}
 	for i := range events {
 		e := &events[i]
-		*e = event(o*objectRows+i, fmt.Sprintf(`{"level":%d,"score":%d,"country":"c%d","platform":"ios","app_version":"1.%d.0",`+
+		*e = event(o*s.rows+i, fmt.Sprintf(`{"level":%d,"score":%d,"country":"c%d","platform":"ios","app_version":"1.%d.0",`+
 			`"device":"phone %d","speed":%d.5,"items":[1,2],"coins":%d,"mode":"ranked","map":"m%d"}`, rnd.IntN(40),
 			rnd.IntN(100000), rnd.IntN(50), rnd.IntN(9), rnd.IntN(300), rnd.IntN(90), rnd.IntN(1000), rnd.IntN(20)))
-		e.ReceivedAt = noon + int64(o)*90_000 + int64(i)*90_000/objectRows
-		if e.Timestamp = e.ReceivedAt - rnd.Int64N(3000); rnd.IntN(100) < late {
+		e.ReceivedAt = noon + int64(o)*90_000 + int64(i)*90_000/int64(s.rows)
+		if e.Timestamp = e.ReceivedAt - rnd.Int64N(3000); rnd.IntN(100) < s.late {
 			e.Timestamp -= rnd.Int64N(30 * day)
 		}
 		e.ID, e.Row = pipeline.NewUUIDv7(e.Timestamp), uint32(i)
 		e.Name = fmt.Append(nil, "event_", rnd.IntN(12))
 		e.UserID, e.SessionID = fmt.Append(nil, "user-", rnd.IntN(200_000)), fmt.Append(nil, "session-", rnd.IntN(400_000))
 		p := int64(0)
-		if of != nil {
-			p = of(e.Timestamp)
+		if s.of != nil {
+			p = s.of(e.Timestamp)
 		}
 		picks[p] = append(picks[p], uint32(i))
 	}

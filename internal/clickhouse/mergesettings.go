@@ -1,0 +1,50 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// mergeSettings make inserts and merges cheap. Half of what they cost was the creation
+// of files: a wide part has 240 to 900 of them, two for each path of properties and
+// for each skip index. docs/reference/benchmarks.md has the figures.
+func mergeSettings() []struct{ name, value string } {
+	return []struct{ name, value string }{
+		// What an insert brings is one file for all columns, whatever its size: it is merged soon.
+		{"min_level_for_wide_part", "1"},
+		{"min_bytes_for_wide_part", "134217728"},
+		// Skip indexes of a part are one file.
+		{"packed_skip_index_max_bytes", "1048576"},
+		// More parts are merged at a time, so that each row is merged fewer times.
+		{"merge_selector_base", "12"},
+	}
+}
+
+// SetMerges gives a table the settings that its definition does not have and that the
+// server knows, and returns their names.
+func (db *DB) SetMerges(ctx context.Context, table string) (set []string, err error) {
+	var engine string
+	if err := db.one(ctx, "read settings of "+table, []any{&engine},
+		"SELECT engine_full FROM system.tables WHERE database = ? AND name = ?", db.database, table); err != nil {
+		return nil, err
+	}
+	var known []string
+	if err := db.one(ctx, "read settings of merges", []any{&known},
+		"SELECT groupArray(name) FROM system.merge_tree_settings WHERE NOT readonly"); err != nil {
+		return nil, err
+	}
+	var changes []string
+	for _, s := range mergeSettings() {
+		if slices.Contains(known, s.name) && !strings.Contains(engine, s.name+" = ") {
+			set = append(set, s.name)
+			changes = append(changes, s.name+" = "+s.value)
+		}
+	}
+	if len(set) == 0 {
+		return nil, nil
+	}
+	return set, db.exec(ctx, "set merges of "+table,
+		fmt.Sprintf("ALTER TABLE %s MODIFY SETTING %s", quoteName(table), strings.Join(changes, ", ")))
+}
