@@ -18,6 +18,7 @@ import (
 	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/version"
+	"github.com/penstock/penstock/internal/wallclock"
 	"github.com/penstock/penstock/loader"
 	"github.com/penstock/penstock/receiver/protocol/otlpgrpc"
 )
@@ -85,7 +86,7 @@ func (r *Receive) Run(ctx context.Context) error {
 	adminCtx, stopAdmin := context.WithCancel(context.Background())
 	defer stopAdmin()
 	g.Go(func() error { return adm.run(adminCtx) })
-	g.Go(func() error { r.intake.clock.Run(adminCtx); return nil })
+	g.Go(func() error { r.intake.clock.Run(adminCtx, watchEvery(wallclock.CheckEvery)); return nil })
 	g.Go(func() error { r.bucket.run(adminCtx); return nil })
 	cause := r.serve(ctx, servers)
 	err = errors.Join(cause, r.intake.stop())

@@ -18,7 +18,7 @@ var built = time.Date(2026, time.November, 1, 0, 0, 0, 0, time.UTC)
 
 // Intervals between two checks: while all is well, and while events are refused.
 const (
-	checkEvery = time.Minute
+	CheckEvery = time.Minute // for Run
 	retryEvery = 2 * time.Second
 	askFor     = 5 * time.Second
 	trustFor   = time.Hour // an offset that was measured says nothing of the clock any more
@@ -118,10 +118,10 @@ func (w *Watch) Offset() time.Duration {
 	return w.last
 }
 
-// Run checks again and again until ctx ends.
-func (w *Watch) Run(ctx context.Context) {
+// Run checks again and again until ctx ends, at intervals of every while all is well.
+func (w *Watch) Run(ctx context.Context, every time.Duration) {
 	for {
-		wait := checkEvery
+		wait := every
 		if w.Err() != nil {
 			wait = retryEvery
 		}

@@ -94,7 +94,7 @@ func TestRun(t *testing.T) {
 		w := New(ask, time.Now, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { defer close(done); w.Run(ctx) }()
+		go func() { defer close(done); w.Run(ctx, CheckEvery) }()
 		time.Sleep(10*time.Minute + time.Second)
 		if n := asked.Load(); n != 10 || w.Err() != nil {
 			t.Errorf("asked %d times in ten minutes, want 10; %v", n, w.Err())
