@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/internal/testing/edge"
 )
 
-// A shard may be killed after an object was stored, and before it has deleted the rows. Here it gets the storage back that
-// it had before: the object must stay the only one.
+// A shard may be killed after an object was stored, and before it has deleted the rows. Here it gets the storage back
+// that it had before: the object must stay the only one.
 func TestStoredOnce(t *testing.T) {
 	t.Parallel()
 	project := edge.Copy(t)

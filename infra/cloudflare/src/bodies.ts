@@ -83,7 +83,7 @@ export function lengthOf(request: Request): number | undefined {
   return text === null || !/^\d+$/.test(text) ? undefined : Number(text);
 }
 
-/** readSent reads a body as it was sent. A client reads its answer once it has sent all, so what is too large is read too. */
+/** readSent reads a body as it was sent. A client reads its answer once it has sent all, so all of it is read. */
 export async function readSent(request: Request, limit: number): Promise<Uint8Array> {
   if (request.body === null) return new Uint8Array(0);
   const parts: Uint8Array[] = [];

@@ -199,8 +199,8 @@ class Judgement {
       if (path !== undefined) {
         throw reject(
           "duplicate_key",
-          `the path ${goQuote(path, 200)} is there twice, for keys are joined by dots ` +
-            "where properties are stored: give one of them another name",
+          `two properties have the path ${goQuote(path, 200)}, because keys are stored joined by dots; ` +
+            "rename one of them",
         );
       }
     }

@@ -15,6 +15,7 @@ export interface Env {
   readonly FORWARD_TIMEOUT?: string;
   readonly SHARDS?: string;
   readonly SPREAD?: string;
+  readonly GATHER?: string;
   readonly ROLL_AGE?: string;
   readonly ROLL_BYTES?: string;
   readonly MAX_BUFFER?: string;
@@ -36,6 +37,7 @@ export interface Settings {
   readonly forwardTimeout: number; // ms
   readonly shards: number;
   readonly spread: number; // shards of one project
+  readonly gather: number; // ms
   readonly rollAge: number; // ms
   readonly rollBytes: number; // of lines, before compression
   readonly maxBuffer: number; // bytes in a shard's storage
@@ -91,6 +93,7 @@ function parse(env: Env): Settings {
     shards,
     forwardTimeout: number("FORWARD_TIMEOUT", 10, 1, 60) * 1000,
     spread: number("SPREAD", shards, 1, shards),
+    gather: number("GATHER", 20, 0, 1000),
     rollAge: number("ROLL_AGE", 90, 1, 3600) * 1000,
     rollBytes: number("ROLL_BYTES", 32 * mib, 1, 64 * mib),
     maxBuffer: number("MAX_BUFFER", 8 * 1024 * mib, mib, 9 * 1024 * mib),

@@ -37,6 +37,7 @@ export interface Appended {
   readonly object?: string; // the key of the object that the events are in
 }
 
+const maxGathered = 8 << 20; // bytes
 const maxPiece = 1 << 20; // bytes of a row; SQLite's rows have 2 MB at most
 const frameBytes = 128 << 10; // of text in a frame
 const smallFrame = 16 << 10;
@@ -81,6 +82,9 @@ export class Shard extends DurableObject<Env> {
   private storeFailures = 0;
   private storeNotBefore = 0;
   private draining: Promise<void> | undefined;
+  private readonly gathered: Array<{ a: Append; resolve: (batch: number | undefined) => void }> = [];
+  private gatheredBytes = 0;
+  private committed = 0; // when something was written last
   private readonly stored = new Map<number, string>(); // keys of batches that somebody waits for
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -91,8 +95,6 @@ export class Shard extends DurableObject<Env> {
       CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS batches (id INTEGER PRIMARY KEY AUTOINCREMENT, pipeline TEXT NOT NULL,
         began INTEGER NOT NULL, seq INTEGER NOT NULL, sealed INTEGER NOT NULL);
-      CREATE TABLE IF NOT EXISTS pieces (batch INTEGER NOT NULL, id INTEGER NOT NULL, rows INTEGER NOT NULL,
-        received INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (batch, id)) WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS requests (id INTEGER PRIMARY KEY AUTOINCREMENT, project TEXT NOT NULL,
         head TEXT NOT NULL, events INTEGER NOT NULL, bytes INTEGER NOT NULL);
       CREATE TABLE IF NOT EXISTS bodies (request INTEGER NOT NULL, id INTEGER NOT NULL, data BLOB NOT NULL,
@@ -115,9 +117,7 @@ export class Shard extends DurableObject<Env> {
     for (const b of this.batches("sealed >= 0")) {
       const { rows, bytes, pieces } = this.sql
         .exec<{ rows: number; bytes: number; pieces: number }>(
-          `SELECT coalesce(sum(rows), 0) rows, coalesce(sum(length(data)), 0) bytes, count(*) pieces
-           FROM pieces WHERE batch = ?`,
-          b.id,
+          `SELECT coalesce(sum(rows), 0) rows, coalesce(sum(length(data)), 0) bytes, count(*) pieces FROM ${table(b)}`,
         )
         .one();
       this.nextSeq.set(b.pipeline, Math.max(this.nextSeq.get(b.pipeline) ?? 0, b.seq + rows));
@@ -155,20 +155,44 @@ export class Shard extends DurableObject<Env> {
       this.log("shard is full", { bytes: this.sql.databaseSize });
       return { kept: false };
     }
+    const batch = await this.gather(a);
+    const object = a.object && batch !== undefined ? await this.storeNow(batch) : undefined;
+    return { kept: true, ...(object === undefined ? {} : { object }) };
+  }
+
+  /**
+   * gather writes what comes within a few milliseconds at once: Cloudflare bills the rows. The first after a pause does
+   * not wait. It returns the batch of the events.
+   */
+  private gather(a: Append): Promise<number | undefined> {
+    return new Promise((resolve) => {
+      this.gathered.push({ a, resolve });
+      this.gatheredBytes += (a.events?.data.length ?? 0) + (a.errors?.data.length ?? 0) + (a.forward?.data.length ?? 0);
+      const wait = this.committed + this.settings.gather - Date.now();
+      if (wait <= 0 || this.gatheredBytes > maxGathered) this.commit();
+      else if (this.gathered.length === 1) setTimeout(() => this.commit(), wait);
+    });
+  }
+
+  private commit(): void {
+    const all = this.gathered.splice(0);
+    const first = all[0]?.a;
+    if (first === undefined) return;
+    this.gatheredBytes = 0;
+    this.committed = Date.now();
     let batch: number | undefined;
     this.change(() => {
       if (this.shard === "") {
-        this.shard = a.shard;
-        this.setMeta("shard", a.shard);
+        this.shard = first.shard;
+        this.setMeta("shard", first.shard);
       }
-      if (a.events !== undefined) batch = this.add("events", a.events, a.received);
-      if (a.errors !== undefined) this.add("errors", a.errors, a.received);
-      if (a.forward !== undefined) this.addRequest(a.forward);
-      if (a.object && batch !== undefined) this.seal(batch);
+      batch = this.add("events", all, (a) => a.events);
+      this.add("errors", all, (a) => a.errors);
+      for (const { a } of all) if (a.forward !== undefined) this.addRequest(a.forward);
+      if (batch !== undefined && all.some(({ a }) => a.object)) this.seal(batch);
     });
     this.schedule();
-    const object = a.object && batch !== undefined ? await this.storeNow(batch) : undefined;
-    return { kept: true, ...(object === undefined ? {} : { object }) };
+    for (const { a, resolve } of all) resolve(a.events === undefined ? undefined : batch);
   }
 
   /** waitingRequests is how many requests wait for the receiver. */
@@ -188,8 +212,17 @@ export class Shard extends DurableObject<Env> {
     }
   }
 
-  /** add adds lines to the open batch of a pipeline. */
-  private add(pipeline: Pipeline, lines: Lines, received: number): number {
+  /** add adds lines to the open batch of a pipeline, and returns it. undefined: there are none. */
+  private add(
+    pipeline: Pipeline,
+    all: ReadonlyArray<{ readonly a: Pick<Append, "received" | "events" | "errors"> }>,
+    linesOf: (a: Pick<Append, "events" | "errors">) => Lines | undefined,
+  ): number | undefined {
+    const some = all.filter(({ a }) => linesOf(a) !== undefined);
+    if (some.length === 0) return undefined;
+    const data = concat(some.map(({ a }) => linesOf(a)!.data));
+    const rows = some.reduce((n, { a }) => n + linesOf(a)!.rows, 0);
+    const times = some.map(({ a }) => a.received);
     const seq = this.nextSeq.get(pipeline) ?? Date.now() * 1000;
     let open = this.open.get(pipeline);
     if (open === undefined) {
@@ -204,20 +237,22 @@ export class Shard extends DurableObject<Env> {
         .one();
       open = { id, began, bytes: 0, pieces: 0 };
       this.open.set(pipeline, open);
+      // A table for each batch: to drop one costs nothing, but each deleted row costs as much as a written one.
+      this.sql.exec(`CREATE TABLE ${table(open)} (id INTEGER PRIMARY KEY, rows INTEGER NOT NULL,
+        first INTEGER NOT NULL, last INTEGER NOT NULL, data BLOB NOT NULL)`);
     }
-    for (let at = 0; at < lines.data.length; at += maxPiece) {
-      const part = lines.data.subarray(at, at + maxPiece);
+    for (let at = 0; at < data.length; at += maxPiece) {
       this.sql.exec(
-        "INSERT INTO pieces VALUES (?, ?, ?, ?, ?)",
-        open.id,
+        `INSERT INTO ${table(open)} VALUES (?, ?, ?, ?, ?)`,
         open.pieces++,
-        at === 0 ? lines.rows : 0,
-        received,
-        part,
+        at === 0 ? rows : 0,
+        Math.min(...times),
+        Math.max(...times),
+        data.subarray(at, at + maxPiece),
       );
     }
-    open.bytes += lines.data.length;
-    this.nextSeq.set(pipeline, seq + lines.rows);
+    open.bytes += data.length;
+    this.nextSeq.set(pipeline, seq + rows);
     if (open.bytes >= this.settings.rollBytes) this.seal(open.id);
     return open.id;
   }
@@ -289,8 +324,7 @@ export class Shard extends DurableObject<Env> {
   private async storeBatch(b: Batch): Promise<void> {
     const { rows, first, last } = this.sql
       .exec<{ rows: number; first: number; last: number }>(
-        "SELECT sum(rows) rows, min(received) first, max(received) last FROM pieces WHERE batch = ?",
-        b.id,
+        `SELECT sum(rows) rows, min(first) first, max(last) last FROM ${table(b)}`,
       )
       .one();
     const body = this.encode(b);
@@ -300,7 +334,7 @@ export class Shard extends DurableObject<Env> {
     if (!(await putOnce(this.env.BUCKET, key, body, meta))) await this.checkTaken(b, key, metadataOf(meta));
     this.change(() => {
       this.setMeta("seq." + b.pipeline, Math.max(this.nextSeq.get(b.pipeline) ?? 0, b.seq + rows));
-      this.sql.exec("DELETE FROM pieces WHERE batch = ?", b.id);
+      this.sql.exec(`DROP TABLE ${table(b)}`);
       this.sql.exec("DELETE FROM batches WHERE id = ?", b.id);
     });
     if (this.stored.has(b.id)) this.stored.set(b.id, key);
@@ -328,7 +362,7 @@ export class Shard extends DurableObject<Env> {
   private encode(b: Batch): Uint8Array {
     const frames: Uint8Array[] = [];
     const lines = new LineWriter(b.seq, this.shard);
-    for (const p of this.sql.exec<{ data: ArrayBuffer }>("SELECT data FROM pieces WHERE batch = ? ORDER BY id", b.id)) {
+    for (const p of this.sql.exec<{ data: ArrayBuffer }>(`SELECT data FROM ${table(b)} ORDER BY id`)) {
       lines.write(new Uint8Array(p.data));
       for (const part of lines.take(frameBytes)) compress(part, frames);
     }
@@ -441,7 +475,7 @@ export class Shard extends DurableObject<Env> {
     const time = Date.now();
     const refused = attempt.refused && (await this.refusedLines(head, data, time, attempt.refused));
     this.change(() => {
-      if (refused !== undefined) this.add("errors", refused, time);
+      if (refused !== undefined) this.add("errors", [{ a: { received: time, errors: refused } }], (a) => a.errors);
       for (const r of requests) {
         this.sql.exec("DELETE FROM bodies WHERE request = ?", r.id);
         this.sql.exec("DELETE FROM requests WHERE id = ?", r.id);
@@ -489,6 +523,9 @@ export class Shard extends DurableObject<Env> {
     console.error(JSON.stringify({ message, shard: this.shard, ...fields }));
   }
 }
+
+/** table names the table with the pieces of a batch. */
+const table = (b: { readonly id: number }): string => `pieces_${b.id}`;
 
 /** backoff is how long to wait after so many failures in a row, in ms. */
 function backoff(failures: number): number {
