@@ -3,6 +3,9 @@ package receiver
 import (
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/penstock/penstock/receiver/errcode"
 )
 
@@ -11,6 +14,42 @@ type Counts struct {
 	Accepted uint64 `json:"accepted_events"`
 	Rejected uint64 `json:"rejected_events"`
 	Refused  uint64 `json:"rejected_requests"` // as a whole
+}
+
+// Redacted counts values that a rule of a project has dropped or hashed since the start.
+type Redacted struct {
+	Project string `json:"project"`
+	Path    string `json:"path"`
+	Done    string `json:"done"` // drop, hash
+	Count   uint64 `json:"count"`
+}
+
+// Redacted may be called at any time.
+func (r *Receiver) Redacted() (all []Redacted) {
+	found := make(chan prometheus.Metric)
+	go func() {
+		r.metrics.redacted.Collect(found)
+		close(found)
+	}()
+	for m := range found {
+		var v dto.Metric
+		if m.Write(&v) != nil {
+			continue
+		}
+		one := Redacted{Count: uint64(v.GetCounter().GetValue())}
+		for _, l := range v.GetLabel() {
+			switch l.GetName() {
+			case "project":
+				one.Project = l.GetValue()
+			case "path":
+				one.Path = l.GetValue()
+			case "done":
+				one.Done = l.GetValue()
+			}
+		}
+		all = append(all, one)
+	}
+	return all
 }
 
 type counts struct{ accepted, rejected, refused atomic.Uint64 }

@@ -171,8 +171,9 @@ func (r *Receive) status() operate.RoleStatus {
 	if r.intake.projects != nil {
 		st.Projects = r.intake.projects.Problem()
 	}
-	counts := r.intake.receiver.Counts()
-	st.Intake = &counts
+	in := r.intake.receiver
+	counts, usage := in.Counts(), in.Usage()
+	st.Intake, st.Usage, st.Redacted = &counts, &usage, in.Redacted()
 	for _, b := range r.intake.batchers {
 		st.Batchers = append(st.Batchers, b.Stats())
 	}

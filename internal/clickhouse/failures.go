@@ -35,6 +35,7 @@ type ErrorFilter struct {
 	IDs                        []pipeline.UUID
 	From, To                   time.Time
 	Code, Project, Stage, Text string // Text is searched for in the message
+	Release                    string // of the client, as the raw payload has it
 	Source                     string // the object whose load failed
 	Pending                    bool   // only failures that are not redriven
 	Limit                      int    // the newest N; 0: all
@@ -58,8 +59,46 @@ func (f ErrorFilter) where() (string, []any) {
 	add(f.Stage != "", "stage = ?", f.Stage)
 	add(f.Source != "", "source_object = ?", f.Source)
 	add(f.Text != "", "position(message, ?) > 0", f.Text)
+	add(f.Release != "", releaseOf+" = ?", f.Release)
 	add(f.Pending, "redriven_at IS NULL")
 	return strings.Join(where, " AND "), args
+}
+
+// releaseOf is the release in a raw payload, which may be no valid JSON.
+const releaseOf = `extract(raw, '"(?:app_version|appVersion|app_release|release|build)"\\s*:\\s*"([^"\\\\]{1,100})"')`
+
+// done joins failures with what was redriven.
+const done = ` LEFT JOIN (
+			SELECT event_id AS id, toNullable(max(redriven.redriven_at)) AS redriven_at FROM redriven GROUP BY id
+		) AS done ON done.id = errors.event_id`
+
+// ErrorCount counts failures that are alike.
+type ErrorCount struct {
+	Code    string    `json:"code"`
+	Stage   string    `json:"stage"`
+	Project string    `json:"project,omitempty"`
+	Release string    `json:"release,omitempty"`
+	Count   uint64    `json:"count"`
+	Pending uint64    `json:"pending"` // not redriven
+	First   time.Time `json:"first"`
+	Last    time.Time `json:"last"`
+	Example string    `json:"example"` // message of one of them
+}
+
+// CountErrors calls each with counts of the failures of a filter, the largest first.
+func (db *DB) CountErrors(ctx context.Context, f ErrorFilter, each func(ErrorCount) error) error {
+	where, args := f.where()
+	limit := ""
+	if f.Limit > 0 {
+		limit = fmt.Sprintf(" LIMIT %d", f.Limit)
+	}
+	var c ErrorCount
+	return db.each(ctx, "count errors", []any{&c.Code, &c.Stage, &c.Project, &c.Release, &c.Count, &c.Pending, &c.First,
+		&c.Last, &c.Example}, func() error { return each(c) },
+		`SELECT toString(name), toString(stage), toString(project), `+releaseOf+` AS release, count() AS n,
+			countIf(redriven_at IS NULL), min(received_at), max(received_at), any(message)
+		FROM errors FINAL`+done+" WHERE "+where+` GROUP BY name, stage, project, release ORDER BY n DESC, name, project,
+			release`+limit+" SETTINGS join_use_nulls = 1", args...)
 }
 
 // Errors calls each with the failures of a filter.
@@ -82,10 +121,7 @@ func (db *DB) Errors(ctx context.Context, f ErrorFilter, each func(Kept) error) 
 		func() error { return each(k) },
 		`SELECT toString(event_id), received_at, stage, name, message, project, toUInt64(raw_bytes), raw_object, raw_sha256,
 			redriven_at, toString(object), object_row, `+whole+`
-		FROM errors FINAL LEFT JOIN (
-			SELECT event_id AS id, toNullable(max(redriven.redriven_at)) AS redriven_at FROM redriven GROUP BY id
-		) AS done ON done.id = errors.event_id
-		WHERE `+where+" ORDER BY "+order+" SETTINGS join_use_nulls = 1", args...)
+		FROM errors FINAL`+done+" WHERE "+where+" ORDER BY "+order+" SETTINGS join_use_nulls = 1", args...)
 }
 
 // Redriven is what became of a failure that was sent again.

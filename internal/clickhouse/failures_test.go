@@ -136,3 +136,35 @@ func TestErrorFilter(t *testing.T) {
 		t.Errorf("the caller's error: got %v", err)
 	}
 }
+
+// Failures are counted by the release in their raw payloads, also where these are no JSON.
+func TestCountErrors(t *testing.T) {
+	db, _, _ := open(t)
+	var all []pipeline.Event
+	for i, raw := range []string{`{\"app_version\": \"2.4.0\",`, `{\"app_version\":\"2.4.0\"}`, `{\"release\":\"2.3\"}`, `{}`} {
+		e := event(i, `{"stage":"receiver","message":"m","raw":"`+raw+`"}`)
+		e.Name, e.Context, e.ReceivedAt = []byte("bad"), []byte(`{}`), time.Now().UnixMilli()
+		all = append(all, e)
+	}
+	if err := insertEvents(t.Context(), db, "errors", "counts", "errors/o", 0, all); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.MarkRedriven(t.Context(), []Redriven{{ID: all[0].ID}}); err != nil {
+		t.Fatal(err)
+	}
+	count := func(f ErrorFilter) (got []string) {
+		if err := db.CountErrors(t.Context(), f, func(c ErrorCount) error {
+			got = append(got, fmt.Sprint(c.Code, " ", c.Release, " ", c.Count, " ", c.Pending, " ", c.Example))
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if diff := cmp.Diff([]string{"bad 2.4.0 2 1 m", "bad  1 1 m", "bad 2.3 1 1 m"}, count(ErrorFilter{Code: "bad"})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"bad 2.4.0 1 1 m"}, count(ErrorFilter{Release: "2.4.0", Pending: true})); diff != "" {
+		t.Errorf("of a release (-want +got):\n%s", diff)
+	}
+}

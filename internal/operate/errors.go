@@ -28,21 +28,22 @@ type errorFilter struct {
 	Project string   `json:"project,omitempty" param:"project" usage:"only failure records of this project"`
 	Stage   string   `json:"stage,omitempty" param:"stage" usage:"only failure records of this stage: receiver, batcher or loader"`
 	Text    string   `json:"text,omitempty" param:"text" usage:"only failure records whose message contains this text"`
+	Release string   `json:"release,omitempty" param:"release" usage:"only failure records whose raw payload has this app_version, release or build"`
 	Pending bool     `json:"pending,omitempty" param:"pending" usage:"only failure records that were not redriven"`
 	Limit   int      `json:"limit" param:"limit" default:"100" usage:"at most this number, newest first; 0: all"`
 }
 
 // chosen tells whether anything is named: what changes things wants that.
 func (f errorFilter) chosen() bool {
-	return len(f.IDs) > 0 || f.Code != "" || f.Project != "" || f.Stage != "" || f.Text != ""
+	return len(f.IDs) > 0 || f.Code != "" || f.Project != "" || f.Stage != "" || f.Text != "" || f.Release != ""
 }
 
 func (f errorFilter) filter() (clickhouse.ErrorFilter, error) {
 	if f.Stage != "" && f.Stage != "receiver" && f.Stage != "batcher" && f.Stage != "loader" {
 		return clickhouse.ErrorFilter{}, Usagef("--stage %q: set receiver, batcher or loader", f.Stage)
 	}
-	out := clickhouse.ErrorFilter{Code: f.Code, Project: f.Project, Stage: f.Stage, Text: f.Text, Pending: f.Pending,
-		Limit: f.Limit}
+	out := clickhouse.ErrorFilter{Code: f.Code, Project: f.Project, Stage: f.Stage, Text: f.Text, Release: f.Release,
+		Pending: f.Pending, Limit: f.Limit}
 	for _, text := range f.IDs {
 		id, err := pipeline.ParseUUID([]byte(text))
 		if err != nil {
@@ -70,8 +71,10 @@ type errorRedrive struct {
 	errorFilter
 	All    bool              `json:"all,omitempty" param:"all" usage:"all failure records of the time range"`
 	As     string            `json:"as,omitempty" param:"as" usage:"project of failure records without one, as of an unknown key"`
+	Edit   string            `json:"edit,omitempty" param:"edit" usage:"replace in each payload before it is sent, as s/REGEXP/TEXT/ (Go's syntax; $1 is a group)"`
 	DryRun bool              `json:"dry_run,omitempty" param:"dry-run" usage:"only list what would be sent"`
 	Bodies map[string][]byte `json:"bodies_base64,omitempty"` // by id: in place of the raw bytes
+	edit   edit
 }
 
 // errorResult is what became of a failure that was sent again.
@@ -97,16 +100,8 @@ func errorOperations() []Operation {
 				if k.Redriven != nil {
 					redriven = k.Redriven.Format(time.RFC3339)
 				}
-				message := strings.Join(strings.Fields(k.Message), " ")
-				if utf8.RuneCountInString(message) > 100 {
-					message = string([]rune(message)[:100]) + "…"
-				}
-				project := k.Project
-				if project == "" {
-					project = "-"
-				}
-				return []string{k.Time.Format(time.RFC3339), k.Code, k.Stage, project, strconv.FormatUint(k.RawBytes, 10), redriven,
-					k.ID, message}
+				return []string{k.Time.Format(time.RFC3339), k.Code, k.Stage, dash(k.Project), strconv.FormatUint(k.RawBytes, 10),
+					redriven, k.ID, short(k.Message)}
 			}),
 			sum: func(w io.Writer, n map[string]int) {
 				fmt.Fprintln(w, show.Plural(n[""], "failure"))
@@ -115,6 +110,23 @@ func errorOperations() []Operation {
 				}
 			},
 			run: runs(listErrors),
+		},
+		{
+			Name: "errors count", method: http.MethodGet, path: "/v1/errors/counts", params: &errorFilter{},
+			item:   clickhouse.ErrorCount{},
+			Short:  "count failure records by code, stage, project and release",
+			header: []string{">COUNT", ">PENDING", "CODE", "STAGE", "PROJECT", "RELEASE", "FIRST", "LAST", "EXAMPLE"},
+			row: rows(func(c *clickhouse.ErrorCount) []string {
+				return []string{strconv.FormatUint(c.Count, 10), strconv.FormatUint(c.Pending, 10), c.Code, c.Stage, dash(c.Project),
+					dash(c.Release), c.First.Format(time.RFC3339), c.Last.Format(time.RFC3339), short(c.Example)}
+			}),
+			run: runs(func(ctx context.Context, o *Operator, p *errorFilter, out sink) error {
+				f, err := p.filter()
+				if err != nil {
+					return err
+				}
+				return o.Table.CountErrors(ctx, f, func(c clickhouse.ErrorCount) error { return out.item(c) })
+			}),
 		},
 		{
 			Name: "errors show", method: http.MethodGet, path: "/v1/errors/details", params: &errorFilter{}, item: errorDetail{},
@@ -145,6 +157,15 @@ func errorOperations() []Operation {
 			run: runs(redriveErrors),
 		},
 	}
+}
+
+// short is a message in one line of a table.
+func short(message string) string {
+	message = strings.Join(strings.Fields(message), " ")
+	if utf8.RuneCountInString(message) > 100 {
+		message = string([]rune(message)[:100]) + "…"
+	}
+	return message
 }
 
 func listErrors(ctx context.Context, o *Operator, p *errorFilter, out sink) error {

@@ -108,7 +108,7 @@ func Operations() []Operation {
 	all = append(all, keyOperations()...)
 	all = append(all, propertyOperations()...)
 	all = append(all, rollupOperations()...)
-	return append(all, auditOperation(), reingestOperation(), statusOperation(), sweepOperation(), tailOperation(),
+	return append(all, auditOperation(), projectsOperation(), reingestOperation(), statusOperation(), sweepOperation(), tailOperation(),
 		verifyOperation())
 }
 

@@ -105,6 +105,7 @@ type Ledger interface {
 // Failures is the table of errors.
 type Failures interface {
 	Errors(ctx context.Context, f clickhouse.ErrorFilter, each func(clickhouse.Kept) error) error
+	CountErrors(ctx context.Context, f clickhouse.ErrorFilter, each func(clickhouse.ErrorCount) error) error
 	MarkRedriven(ctx context.Context, all []clickhouse.Redriven) error
 }
 

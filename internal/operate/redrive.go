@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
@@ -34,13 +36,14 @@ func redriveErrors(ctx context.Context, o *Operator, p *errorRedrive, out sink) 
 		return err
 	}
 	if !p.chosen() && !p.All {
-		return Usagef("no failure record is chosen: name ids, or set --code, --project, --stage, --text or --all")
+		return Usagef("no failure record is chosen: name ids, or set --code, --project, --stage, --release, --text or --all")
+	}
+	if p.edit, err = parseEdit(p.Edit); err != nil {
+		return err
 	}
 	f.Pending, f.Oldest = true, true
 	if p.DryRun {
-		return o.Table.Errors(ctx, f, func(k clickhouse.Kept) error {
-			return out.item(errorResult{ID: k.ID, Result: "pending", Code: k.Code, Message: k.Message})
-		})
+		return o.dryRedrive(ctx, f, p, out)
 	}
 	// One at a time, or each would send what the other has not marked yet.
 	claim, held, err := o.Claim(ctx, "redrive", "redrive-"+o.Name, redriveClaim)
@@ -57,6 +60,57 @@ func redriveErrors(ctx context.Context, o *Operator, p *errorRedrive, out sink) 
 	}
 	err = o.redriveAll(ctx, rec, f, p, func() error { _, err := claim.Renew(ctx); return err }, out)
 	return errors.Join(err, stop())
+}
+
+// dryRedrive lists what would be sent.
+func (o *Operator) dryRedrive(ctx context.Context, f clickhouse.ErrorFilter, p *errorRedrive, out sink) error {
+	f.Whole = p.edit.find != nil
+	return o.Table.Errors(ctx, f, func(k clickhouse.Kept) error {
+		r := errorResult{ID: k.ID, Result: "pending", Code: k.Code, Message: k.Message}
+		if p.edit.find != nil {
+			d, err := o.detail(ctx, k)
+			if err != nil {
+				return err
+			}
+			r.Code, r.Message = "", "would not be edited: "+short(string(d.Raw))
+			if body, ok := p.edit.apply(d.Raw); ok {
+				r.Message = "would be sent as " + short(string(body))
+			}
+		}
+		return out.item(r)
+	})
+}
+
+// edit replaces in payloads.
+type edit struct {
+	find *regexp.Regexp // nil: nothing is replaced
+	by   []byte
+}
+
+// parseEdit reads s/REGEXP/TEXT/, with any separator.
+func parseEdit(text string) (e edit, err error) {
+	if text == "" {
+		return e, nil
+	}
+	wrong := Usagef("--edit %q: want s/REGEXP/TEXT/, with a separator that neither has", text)
+	separator, size := utf8.DecodeRuneInString(strings.TrimPrefix(text, "s"))
+	parts := strings.Split(text[min(len(text), 1+size):], string(separator))
+	if text[0] != 's' || len(parts) != 3 || parts[2] != "" || parts[0] == "" {
+		return e, wrong
+	}
+	if e.find, err = regexp.Compile(parts[0]); err != nil {
+		return e, Usagef("--edit %q: %w", text, err)
+	}
+	e.by = []byte(parts[1])
+	return e, nil
+}
+
+// apply returns the edited payload, and whether anything was replaced.
+func (e edit) apply(raw []byte) ([]byte, bool) {
+	if e.find == nil || !e.find.Match(raw) {
+		return raw, false
+	}
+	return e.find.ReplaceAll(raw, e.by), true
 }
 
 func (o *Operator) redriveAll(ctx context.Context, rec Receiver, f clickhouse.ErrorFilter, p *errorRedrive,
@@ -179,6 +233,12 @@ func (o *Operator) redriveOne(ctx context.Context, rec Receiver, d errorDetail, 
 	}
 	send.Project = cmp.Or(d.Project, p.As)
 	mended, ok := p.Bodies[d.ID]
+	if !ok {
+		mended, ok = p.edit.apply(d.Raw)
+		if !ok {
+			mended = nil
+		}
+	}
 	if ok {
 		send.Body, send.ContentEncoding = mended, ""
 		if !strings.HasPrefix(send.ContentType, "application/cloudevents") {

@@ -155,7 +155,7 @@ func TestRedriveIsRefused(t *testing.T) {
 		want   string
 	}{
 		{"nothing chosen", nil, func(*errorRedrive) {},
-			"no failure record is chosen: name ids, or set --code, --project, --stage, --text or --all"},
+			"no failure record is chosen: name ids, or set --code, --project, --stage, --release, --text or --all"},
 		{"another runs", func(w *world) { w.claimed["redrive"] = true }, func(p *errorRedrive) { p.All = true },
 			"another redrive is running, or was killed less than 1m0s ago"},
 		{"no bucket", func(w *world) { w.away["bucket"] = errAway }, func(p *errorRedrive) { p.All = true },

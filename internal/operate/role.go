@@ -13,18 +13,21 @@ import (
 	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tenant"
 )
 
 // RoleStatus is what GET /status of a role answers.
 type RoleStatus struct {
-	Role     string           `json:"role"`
-	Version  string           `json:"version"`
-	Error    string           `json:"error,omitempty"`    // why the role as a whole does not work; empty: it does
-	Bucket   string           `json:"bucket,omitempty"`   // why the bucket cannot be used; empty: it can
-	Projects string           `json:"projects,omitempty"` // why the projects file cannot be used; empty: it can
-	Batchers []batcher.Stats  `json:"batchers,omitempty"`
-	Intake   *receiver.Counts `json:"intake,omitempty"` // of a receiver
-	Loaders  []loader.Stats   `json:"loaders,omitempty"`
+	Role     string              `json:"role"`
+	Version  string              `json:"version"`
+	Error    string              `json:"error,omitempty"`    // why the role as a whole does not work; empty: it does
+	Bucket   string              `json:"bucket,omitempty"`   // why the bucket cannot be used; empty: it can
+	Projects string              `json:"projects,omitempty"` // why the projects file cannot be used; empty: it can
+	Batchers []batcher.Stats     `json:"batchers,omitempty"`
+	Usage    *tenant.Usage       `json:"usage,omitempty"` // of quotas, by a receiver
+	Redacted []receiver.Redacted `json:"redacted,omitempty"`
+	Intake   *receiver.Counts    `json:"intake,omitempty"` // of a receiver
+	Loaders  []loader.Stats      `json:"loaders,omitempty"`
 }
 
 // Warnings are what an operator should look at although the role works.

@@ -64,12 +64,8 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 	for _, spec := range pipeline.Specs() {
 		report.Pipelines = append(report.Pipelines, pipelineStatus{Pipeline: spec.Name})
 	}
-	admins := o.Config.Status.Admins
-	if len(admins) == 0 {
-		admins = []string{o.Config.Admin.TLS.URL(o.Config.Admin.Listen)}
-	}
 	client := o.Config.Status.TLS.HTTPClient()
-	for _, url := range admins {
+	for _, url := range o.admins() {
 		role := report.addRole(ctx, client, url)
 		if len(o.Config.Status.Admins) > 0 || role != "receive" {
 			continue
@@ -103,6 +99,14 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 		}
 	}
 	return report
+}
+
+// admins are the admin listeners of the roles.
+func (o *Operator) admins() []string {
+	if admins := o.Config.Status.Admins; len(admins) > 0 {
+		return admins
+	}
+	return []string{o.Config.Admin.TLS.URL(o.Config.Admin.Listen)}
 }
 
 // fail notes an error once: several pipelines may have the same.

@@ -90,7 +90,8 @@ func tail(ctx context.Context, o *Operator, p *tailParams, out sink) error {
 	began, n := time.Now(), 0
 	report := func() {
 		seen, missed := w.Counts()
-		out.progress(progress{Seconds: time.Since(began).Seconds(), Text: fmt.Sprintf("%d events, %d not shown", seen, missed)})
+		out.progress(progress{Seconds: time.Since(began).Seconds(),
+			Text: fmt.Sprintf("%d events, %d not shown", seen, missed)})
 	}
 	report() // so that somebody who sees no event knows that it works
 	for {
@@ -112,13 +113,10 @@ func tail(ctx context.Context, o *Operator, p *tailParams, out sink) error {
 
 // tailOthers asks all receivers at once. It ends with the last of them.
 func (o *Operator) tailOthers(asked context.Context, p *tailParams, out sink) error {
-	admins := o.Config.Status.Admins
 	if o.Config.Admin.Token == "" && o.Config.Admin.TokenFile == "" {
 		return errors.New("admin.token is empty: it is needed to ask the receivers in status.admins")
 	}
-	if len(admins) == 0 {
-		admins = []string{o.Config.Admin.TLS.URL(o.Config.Admin.Listen)}
-	}
+	admins := o.admins()
 	ctx, stop := context.WithCancel(asked)
 	defer stop()
 	var mu sync.Mutex

@@ -28,7 +28,7 @@ func Through(ex Executor, command string) Executor {
 // redriveThrough sends what the filter makes of each failure.
 func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedrive, through string, out sink) error {
 	if !p.chosen() && !p.All {
-		return Usagef("no failure record is chosen: name ids, or set --code, --project, --stage, --text or --all")
+		return Usagef("no failure record is chosen: name ids, or set --code, --project, --stage, --release, --text or --all")
 	}
 	f := p.errorFilter
 	f.Pending = true
@@ -43,7 +43,7 @@ func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedr
 	began := time.Now()
 	for done := 0; done < len(ids); {
 		page := ids[done:min(done+redrivePage, len(ids))]
-		send := &errorRedrive{errorFilter: errorFilter{Since: p.Since, Until: p.Until}, As: p.As, DryRun: p.DryRun,
+		send := &errorRedrive{errorFilter: errorFilter{Since: p.Since, Until: p.Until}, As: p.As, DryRun: p.DryRun, Edit: p.Edit,
 			Bodies: map[string][]byte{}}
 		var failed []errorResult
 		var mu sync.Mutex

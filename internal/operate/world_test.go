@@ -383,6 +383,31 @@ func (t table) Errors(_ context.Context, f clickhouse.ErrorFilter, each func(cli
 	return nil
 }
 
+func (t table) CountErrors(ctx context.Context, f clickhouse.ErrorFilter, each func(clickhouse.ErrorCount) error) error {
+	counts, order := map[string]*clickhouse.ErrorCount{}, []string{}
+	if err := t.Errors(ctx, f, func(k clickhouse.Kept) error {
+		c := counts[k.Code+k.Project]
+		if c == nil {
+			c = &clickhouse.ErrorCount{Code: k.Code, Stage: k.Stage, Project: k.Project, First: k.Time, Last: k.Time,
+				Example: k.Message}
+			counts[k.Code+k.Project], order = c, append(order, k.Code+k.Project)
+		}
+		c.Count++
+		if k.Redriven == nil {
+			c.Pending++
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, name := range order {
+		if err := each(*counts[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t table) MarkRedriven(_ context.Context, all []clickhouse.Redriven) error {
 	now := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	for _, r := range all {

@@ -46,8 +46,7 @@ const (
 	maxText     = 4 << 10 // bytes of an event's text
 )
 
-// rate limits the events that are copied for one watcher. More of them nobody can read, and they would cost the receiver
-// what it has for others.
+// rate limits the events that are copied for one watcher. Nobody can read more, and the receiver's time is for others.
 var rate = tokenbucket.Rate{PerSecond: 1000, Burst: 1000}
 
 // ErrTooMany is returned if enough others look already.

@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -124,7 +125,7 @@ func TestTooManyWatchers(t *testing.T) {
 		}
 		all = append(all, w)
 	}
-	if _, err := tap.Watch(Filter{}); err != ErrTooMany {
+	if _, err := tap.Watch(Filter{}); !errors.Is(err, ErrTooMany) {
 		t.Errorf("got %v, want %v", err, ErrTooMany)
 	}
 	all[3].Close()
