@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/operate"
+	"github.com/penstock/penstock/internal/operate/console"
 )
 
 // admin is the listener for operators.
@@ -27,6 +28,7 @@ func listenAdmin(cfg config.Admin, api operate.API, log *slog.Logger) (*admin, e
 		return nil, err
 	}
 	api.Access = operate.NewAccess(token, cfg.Tokens)
+	api.Console = console.New(api.Operator, api.Access, log).Handler()
 	api.Hosts = operate.AdminHosts(cfg)
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {

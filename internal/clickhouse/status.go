@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -122,4 +123,34 @@ func (db *DB) DiskUse(ctx context.Context, table string) (u DiskUse, err error) 
 	}, `SELECT column, toInt64(sum(column_bytes_on_disk)) AS bytes FROM system.parts_columns
 		WHERE active AND database = ? AND table = ? GROUP BY column ORDER BY bytes DESC, column`, db.database, table)
 	return u, err
+}
+
+// Minute is what happened in a minute.
+type Minute struct {
+	Start    time.Time
+	Rows     uint64  // loaded into events
+	Seconds  float64 // from receipt to row, of the slowest object
+	Rejected uint64  // failure records of events and requests
+}
+
+// Minutes are the last hour, the oldest minute first.
+func (db *DB) Minutes(ctx context.Context) ([]Minute, error) {
+	var m Minute
+	var all []Minute
+	err := db.each(ctx, "read the last hour", []any{&m.Start, &m.Rows, &m.Seconds, &m.Rejected}, func() error {
+		all = append(all, m)
+		return nil
+	}, `SELECT minute, sum(rows), max(seconds), sum(rejected) FROM (
+			SELECT toStartOfMinute(finished_at) AS minute, sum(rows) AS rows,
+				max(greatest(0, dateDiff('millisecond', received_at, finished_at)) / 1000) AS seconds, toUInt64(0) AS rejected
+			FROM loads FINAL
+			WHERE pipeline = 'events' AND status = 'loaded' AND finished_at >= toStartOfMinute(now()) - INTERVAL 59 MINUTE
+			GROUP BY minute
+			UNION ALL
+			SELECT toStartOfMinute(received_at) AS minute, 0, 0, count() FROM errors
+			WHERE received_at >= toStartOfMinute(now()) - INTERVAL 59 MINUTE AND stage = 'receiver' GROUP BY minute
+			UNION ALL
+			SELECT toStartOfMinute(now()) - INTERVAL number MINUTE, 0, 0, 0 FROM numbers(60)
+		) GROUP BY minute ORDER BY minute`)
+	return all, err
 }

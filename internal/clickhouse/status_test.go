@@ -138,3 +138,31 @@ func TestDiskUse(t *testing.T) {
 		}
 	}
 }
+
+// The last hour has sixty minutes, with what was loaded and rejected in each.
+func TestMinutes(t *testing.T) {
+	db, _, _ := open(t)
+	now := time.Now().UTC()
+	e := event(1, `{"stage":"receiver"}`)
+	e.Name, e.Context, e.ReceivedAt = []byte("bad"), []byte(`{}`), now.UnixMilli()
+	if err := insertEvents(t.Context(), db, "errors", "minutes", "errors/o", 0, []pipeline.Event{e}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.SaveLoad(t.Context(), pipeline.Load{Key: "events/minutes", Pipeline: "events", State: pipeline.Loaded,
+		Rows: 7, Received: now.Add(-9 * time.Second), Started: now, Finished: now}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := db.Minutes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum Minute
+	for _, m := range all {
+		sum.Rows += m.Rows
+		sum.Rejected += m.Rejected
+		sum.Seconds = max(sum.Seconds, m.Seconds)
+	}
+	if len(all) < 60 || len(all) > 61 || sum.Rows < 7 || sum.Rejected < 1 || sum.Seconds < 9 {
+		t.Errorf("%d minutes, sum %+v", len(all), sum)
+	}
+}

@@ -138,8 +138,8 @@ func (a *Access) bucket(address string) *tokenbucket.Bucket {
 	return a.guesses[from]
 }
 
-// may refuses what a role may not do.
-func (id Identity) may(op Operation) error {
+// May refuses what a role may not do.
+func (id Identity) May(op Operation) error {
 	if op.method != http.MethodGet && id.Role != RoleOperator {
 		return &DeniedError{Status: http.StatusForbidden, text: fmt.Sprintf(
 			"the token %s has the role %s, which changes nothing: %q needs a token with the role operator", id.Name, id.Role,

@@ -19,6 +19,7 @@ type API struct {
 	Ready    func() error      // why the role is not ready; nil: it is
 	Status   func() RoleStatus // of the role, now
 	Access   *Access           // who may use operations
+	Console  http.Handler      // of pages below /console/; nil: there are none
 	Hosts    []string          // by which the listener is known; "*": any
 }
 
@@ -34,6 +35,10 @@ func (a API) Handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/", a.Access.guard(profile(pprof.Index)))
 	mux.HandleFunc("GET /debug/pprof/profile", a.Access.guard(profile(pprof.Profile)))
 	handleOperations(mux, a.Operator, a.Access)
+	if a.Console != nil {
+		mux.Handle("/console/", a.Console)
+		mux.Handle("GET /{$}", http.RedirectHandler("/console/", http.StatusFound))
+	}
 	return checkOrigin(mux, a.Hosts)
 }
 

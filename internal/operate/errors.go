@@ -117,8 +117,8 @@ func errorOperations() []Operation {
 			Short:  "count failure records by code, stage, project and release",
 			header: []string{">COUNT", ">PENDING", "CODE", "STAGE", "PROJECT", "RELEASE", "FIRST", "LAST", "EXAMPLE"},
 			row: rows(func(c *clickhouse.ErrorCount) []string {
-				return []string{strconv.FormatUint(c.Count, 10), strconv.FormatUint(c.Pending, 10), c.Code, c.Stage, dash(c.Project),
-					dash(c.Release), c.First.Format(time.RFC3339), c.Last.Format(time.RFC3339), short(c.Example)}
+				return []string{strconv.FormatUint(c.Count, 10), strconv.FormatUint(c.Pending, 10), c.Code, c.Stage,
+					dash(c.Project), dash(c.Release), c.First.Format(time.RFC3339), c.Last.Format(time.RFC3339), short(c.Example)}
 			}),
 			run: runs(func(ctx context.Context, o *Operator, p *errorFilter, out sink) error {
 				f, err := p.filter()

@@ -108,8 +108,8 @@ func Operations() []Operation {
 	all = append(all, keyOperations()...)
 	all = append(all, propertyOperations()...)
 	all = append(all, rollupOperations()...)
-	return append(all, auditOperation(), projectsOperation(), reingestOperation(), statusOperation(), sweepOperation(), tailOperation(),
-		verifyOperation())
+	return append(all, auditOperation(), projectsOperation(), reingestOperation(), statusOperation(), sweepOperation(),
+		tailOperation(), verifyOperation())
 }
 
 // Groups describe the first words of operations whose names have two.

@@ -85,6 +85,7 @@ type Table interface {
 	Objects(ctx context.Context, table, first, last string) (map[string]bool, error)
 	FindEvent(ctx context.Context, table string, id pipeline.UUID) ([]clickhouse.Place, error)
 	FindRow(ctx context.Context, table, object string, row uint32) ([]clickhouse.Place, error)
+	Minutes(ctx context.Context) ([]clickhouse.Minute, error)
 	TableStatus(ctx context.Context, table string) (clickhouse.TableStatus, error)
 }
 

@@ -43,7 +43,8 @@ func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedr
 	began := time.Now()
 	for done := 0; done < len(ids); {
 		page := ids[done:min(done+redrivePage, len(ids))]
-		send := &errorRedrive{errorFilter: errorFilter{Since: p.Since, Until: p.Until}, As: p.As, DryRun: p.DryRun, Edit: p.Edit,
+		send := &errorRedrive{errorFilter: errorFilter{Since: p.Since, Until: p.Until}, As: p.As, DryRun: p.DryRun,
+			Edit:   p.Edit,
 			Bodies: map[string][]byte{}}
 		var failed []errorResult
 		var mu sync.Mutex

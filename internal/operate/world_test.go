@@ -352,6 +352,10 @@ func (t table) TableStatus(_ context.Context, table string) (clickhouse.TableSta
 	return t.statuses[table], t.away["ledger"]
 }
 
+func (t table) Minutes(context.Context) ([]clickhouse.Minute, error) {
+	return nil, t.away["ledger"]
+}
+
 // Errors knows the parts of a filter that operations differ in.
 func (t table) Errors(_ context.Context, f clickhouse.ErrorFilter, each func(clickhouse.Kept) error) error {
 	if err := t.away["ledger"]; err != nil {
@@ -383,7 +387,8 @@ func (t table) Errors(_ context.Context, f clickhouse.ErrorFilter, each func(cli
 	return nil
 }
 
-func (t table) CountErrors(ctx context.Context, f clickhouse.ErrorFilter, each func(clickhouse.ErrorCount) error) error {
+func (t table) CountErrors(ctx context.Context, f clickhouse.ErrorFilter,
+	each func(clickhouse.ErrorCount) error) error {
 	counts, order := map[string]*clickhouse.ErrorCount{}, []string{}
 	if err := t.Errors(ctx, f, func(k clickhouse.Kept) error {
 		c := counts[k.Code+k.Project]

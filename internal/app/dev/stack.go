@@ -299,6 +299,7 @@ func (st *stack) welcome(took time.Duration) {
 	for _, line := range [][2]string{
 		{"receiver", s.Receiver + "/v1/events"},
 		{"OTLP over gRPC", s.OTLPGRPC},
+		{"console", fmt.Sprintf("%s/  (token in %s)", s.Admin, filepath.Join(st.opts.Data, "admin-token"))},
 		{"admin", s.Admin + "/metrics"},
 		{"loader's admin", s.LoadAdmin + "/metrics"},
 		{"MinIO", s.S3},

@@ -1,0 +1,181 @@
+package console
+
+import (
+	"html"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/penstock/penstock/internal/pipeline"
+)
+
+// pages are all of them, with a text that each shows.
+var pages = map[string]string{
+	"": "The path of events", "live": "Live events", "errors": "Rejected events", "error?id=x": "Failure record",
+	"objects": "load ledger", "object?key=events/x": "events/x", "letters": "Dead letters", "projects": "Projects", "verify": "Verify",
+	"tasks": "Tasks", "task?id=x": "Task", "audit": "Audit",
+}
+
+// parts are what pages load, with a text that each shows.
+var parts = map[string]string{
+	"now": "could not be loaded", "errors?code=x": "Redrive", "record?id=" + id.String(): "Edit and resend",
+	"objects": "Re-ingest a time range", "object?key=events/x": "Contents", "find?what=" + id.String(): "events/o",
+	"letters": "because", "projects": "of 10", "verify": "Nothing was verified", "tasks": "Nothing was started", "audit": "dlq drop",
+}
+
+// Every page and part is shown to who has logged in, and to nobody else.
+func TestPages(t *testing.T) {
+	b := newBrowser(t)
+	for path := range pages {
+		if w := b.get("/console/" + path); w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/console/login" {
+			t.Errorf("%s without a login: %d %s", path, w.Code, w.Body)
+		}
+	}
+	if w := b.get("/"); w.Code != http.StatusFound || w.Header().Get("Location") != "/console/" {
+		t.Errorf("/: %d %s", w.Code, w.Header())
+	}
+	b.login("secret")
+	for path, want := range pages {
+		if w := b.get("/console/" + path); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d, no %q in %s", path, w.Code, want, w.Body)
+		}
+	}
+	for path, want := range parts {
+		w := b.get("/console/part/" + path)
+		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("part %s: %d, no %q in %s", path, w.Code, want, w.Body)
+		}
+	}
+	if w := b.get("/console/nothing"); w.Code != http.StatusNotFound {
+		t.Errorf("no page: %d", w.Code)
+	}
+}
+
+// A part that cannot be read says why, in its place.
+func TestErrorState(t *testing.T) {
+	b := newBrowser(t).login("secret")
+	b.away = errAway
+	for _, path := range []string{"errors", "objects", "record?id=" + id.String(), "letters"} {
+		w := b.get("/console/part/" + path)
+		if !strings.Contains(w.Body.String(), `role="alert"`) || !strings.Contains(w.Body.String(), "unexpected EOF") {
+			t.Errorf("%s: %s", path, w.Body)
+		}
+	}
+	if w := b.get("/console/part/now"); !strings.Contains(w.Body.String(), "unexpected EOF") ||
+		!strings.Contains(w.Body.String(), "Start the part that does not answer") {
+		t.Errorf("now: %s", w.Body)
+	}
+}
+
+// What clients have sent is text everywhere.
+func TestNoScriptOfClients(t *testing.T) {
+	b := newBrowser(t).login("secret")
+	all := map[string]string{"/console/live?name=" + "%22%3E%3Cscript%3Ealert(%27evil%27)%3C/script%3E": "",
+		"/console/error?id=%22%3E%3Cscript%3Ealert(%27evil%27)%3C/script%3E": ""}
+	for path := range parts {
+		all["/console/part/"+path] = ""
+	}
+	escaped := 0
+	for path := range all {
+		body := b.get(path).Body.String()
+		for _, bad := range []string{"<script>alert", "<img src=x", "<SCRIPT"} {
+			if strings.Contains(body, bad) {
+				t.Errorf("%s has %q", path, bad)
+			}
+		}
+		if strings.Contains(body, html.EscapeString("<script>alert")) {
+			escaped++
+		}
+	}
+	if escaped < 8 {
+		t.Errorf("only %d pages show the text at all", escaped)
+	}
+	w := b.post("/console/run/errors-redrive", "id", id.String(), "body", evil)
+	if w.Code != 200 || strings.Contains(w.Body.String(), "<script>alert") || !strings.Contains(w.Body.String(), "&lt;script&gt;alert") {
+		t.Errorf("confirm: %d %s", w.Code, w.Body)
+	}
+}
+
+// Every answer keeps other sites from framing it, and scripts other than our own from running.
+func TestHeaders(t *testing.T) {
+	b := newBrowser(t).login("secret")
+	for _, path := range []string{"/console/", "/console/login", "/console/part/now", "/console/assets/console.js", "/console/nothing"} {
+		w := b.get(path)
+		csp := w.Header().Get("Content-Security-Policy")
+		for _, want := range []string{"default-src 'none'", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'",
+			"form-action 'self'", "base-uri 'none'"} {
+			if !strings.Contains(csp, want) {
+				t.Errorf("%s: the policy has no %q: %s", path, want, csp)
+			}
+		}
+		if strings.Contains(csp, "unsafe") || w.Header().Get("X-Frame-Options") != "DENY" ||
+			w.Header().Get("X-Content-Type-Options") != "nosniff" || w.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %v", path, w.Header())
+		}
+		body := w.Body.String()
+		for _, bad := range []string{" style=", " onclick=", "<script>", "//cdn", `src="http`, `href="http`} {
+			if strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") && strings.Contains(body, bad) {
+				t.Errorf("%s has %q, which the policy forbids", path, bad)
+			}
+		}
+	}
+}
+
+// A page of another site, or one that has pointed its name here, gets nothing.
+func TestOtherSites(t *testing.T) {
+	b := newBrowser(t).login("secret")
+	for name, change := range map[string]func(*http.Request){
+		"another name":   func(r *http.Request) { r.Host = "evil.example:8081" },
+		"another origin": func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") },
+		"another port":   func(r *http.Request) { r.Header.Set("Origin", "http://localhost:9999") },
+		"no origin":      func(r *http.Request) { r.Header.Set("Origin", "null") },
+	} {
+		for _, method := range []string{"GET", "POST"} {
+			form := map[string][]string{"csrf": {b.csrf}, "key": {"events/x"}, "sure": {"yes"}}
+			if w := b.ask(method, "/console/run/dlq-redrive", form, change); w.Code != http.StatusForbidden {
+				t.Errorf("%s by %s: %d %s", method, name, w.Code, w.Body)
+			}
+		}
+	}
+	if len(b.saved)+len(b.recorded()) > 0 {
+		t.Errorf("it did %+v", b.recorded())
+	}
+}
+
+// A page of our own events needs the watcher's filter, and its texts are JSON.
+func TestLiveEvents(t *testing.T) {
+	b := newBrowser(t).login("secret")
+	done := make(chan string)
+	go func() {
+		w := b.get("/console/events?name=start&rejected=maybe")
+		done <- w.Body.String()
+	}()
+	if text := <-done; !strings.Contains(text, "neither true nor false") {
+		t.Errorf("a wrong filter: %s", text)
+	}
+	stream := make(chan string, 1)
+	ctx, stop := contextOf(t)
+	go func() {
+		w := b.ask("GET", "/console/events?name=start", nil, func(r *http.Request) { *r = *r.WithContext(ctx) })
+		stream <- w.Header().Get("Content-Type") + "\n" + w.Body.String()
+	}()
+	for end := time.Now().Add(5 * time.Second); !b.tap.Watched() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	for _, name := range []string{"start", "end"} {
+		e := pipeline.Event{Name: []byte(name), Properties: []byte("{\"a\":\"\n\ndata: x\"}")}
+		b.tap.Copy("r", []pipeline.Event{e}).Show("")
+	}
+	time.Sleep(500 * time.Millisecond)
+	stop()
+	text := <-stream
+	if !strings.HasPrefix(text, "text/event-stream\n") || !strings.Contains(text, "event: event\ndata: {") ||
+		!strings.Contains(text, `"name":"start"`) || strings.Contains(text, `"name":"end"`) || strings.Contains(text, "\ndata: x") ||
+		!strings.Contains(text, "event: count\ndata: \"1 events, 0 not shown\"") {
+		t.Errorf("got %s", text)
+	}
+	if b.tap.Watched() {
+		t.Error("the tap still watches for a browser that has gone")
+	}
+}
