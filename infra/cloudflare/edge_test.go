@@ -194,7 +194,7 @@ func bearer(key string, more ...string) []string {
 func TestEdge(t *testing.T) {
 	t.Parallel()
 	project := edge.Copy(t)
-	t.Run("types", func(t *testing.T) { project.Run(t, "npm", "run", "--silent", "lint") })
+	t.Run("npm test", func(t *testing.T) { project.Run(t, "npm", "test") })
 	t.Run("deploy", func(t *testing.T) { // bundles the Worker and reads wrangler.jsonc
 		out := project.Run(t, "wrangler", "deploy", "--dry-run", "--outdir", "dist")
 		for _, want := range []string{"env.SHARD (Shard)", "env.BUCKET (penstock)", `env.MODE ("store")`} {
