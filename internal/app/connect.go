@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/llm"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/loader"
@@ -40,6 +41,8 @@ func openLoading(p process, conns int) *clickhouse.DB {
 	db := OpenTable(p.cfg.ClickHouse, conns)
 	db.Catalogue(clickhouse.CatalogueOptions{Table: pipeline.Events.Name, Examples: p.cfg.ClickHouse.CatalogueExamples,
 		Log: p.log, Metrics: p.reg})
+	names, paths := llm.Marks()
+	db.Omit(clickhouse.Omission{Table: pipeline.Events.Name, Columns: callColumns(), Names: names, Paths: paths})
 	return db
 }
 

@@ -144,13 +144,17 @@ func setupMerges(ctx context.Context, db *clickhouse.DB, w io.Writer) error {
 	return nil
 }
 
-// setupCalls creates the view llm_calls and the columns that it reads.
-func setupCalls(ctx context.Context, db *clickhouse.DB, w io.Writer) error {
-	var columns []clickhouse.Computed
+// callColumns are the computed columns that llm_calls reads.
+func callColumns() (columns []clickhouse.Computed) {
 	for _, c := range llm.Columns() {
 		columns = append(columns, clickhouse.Computed(c))
 	}
-	changed, err := db.SetComputed(ctx, pipeline.Events.Name, columns)
+	return columns
+}
+
+// setupCalls creates the view llm_calls and the columns that it reads.
+func setupCalls(ctx context.Context, db *clickhouse.DB, w io.Writer) error {
+	changed, err := db.SetComputed(ctx, pipeline.Events.Name, callColumns())
 	if err != nil {
 		return err
 	}

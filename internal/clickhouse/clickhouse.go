@@ -40,6 +40,7 @@ type DB struct {
 	database string
 
 	catalogue *Catalogue // nil: nothing is counted
+	omission  *Omission  // nil: the server computes all computed columns
 }
 
 // Open makes the pool; it does not connect.

@@ -84,7 +84,7 @@ func TestColumns(t *testing.T) {
 		if b.text {
 			t.Errorf("%s goes as text", r.properties)
 		}
-		if err := db.send(t.Context(), "events", fmt.Sprint("columns", i),
+		if err := db.send(t.Context(), "events", "", fmt.Sprint("columns", i),
 			native.One(b.columns.Columns("columns", 0)...)); err != nil {
 			t.Errorf("%s: %v", r.properties, err)
 		}

@@ -57,10 +57,16 @@ func (db *DB) setComputed(ctx context.Context, table string, c Computed, exists 
 		steps = append(steps, "ADD INDEX IF NOT EXISTS "+name+" "+name+" TYPE "+c.Index+" GRANULARITY 1")
 		after = append(after, "MATERIALIZE INDEX "+name)
 	}
-	for _, step := range append(steps, strings.Join(after, ", ")) {
-		if err := db.exec(ctx, "set column "+c.Name+" of "+table, alter+step); err != nil {
+	what := "set column " + c.Name + " of " + table
+	for _, step := range steps {
+		if err := db.exec(ctx, what, alter+step); err != nil {
 			return err
 		}
 	}
-	return nil
+	// An insert that runs may have sent what is a default value by the old definition: its rows
+	// must be there before all rows are computed again.
+	if err := db.settleInserts(ctx, table, func(string) {}); err != nil {
+		return err
+	}
+	return db.exec(ctx, what, alter+strings.Join(after, ", "))
 }

@@ -81,7 +81,12 @@ func (b *Block) insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 		return err
 	}
 	if !b.text {
-		err := b.db.send(ctx, b.table, token, native.One(b.columns.Columns(b.object, b.generation)...))
+		more, names, err := b.defaults(ctx)
+		if err != nil {
+			return err
+		}
+		columns := append(b.columns.Columns(b.object, b.generation), more...)
+		err = b.db.send(ctx, b.table, names, token, native.One(columns...))
 		b.db.natives.Keep(b.columns)
 		// A column that somebody gave another type may accept the text of a value that
 		// it refuses as a value.
@@ -90,7 +95,7 @@ func (b *Block) insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 		}
 	}
 	var failed error // again's: it says nothing about the server
-	err := b.db.send(ctx, b.table, token, b.parts(again, &failed))
+	err := b.db.send(ctx, b.table, "", token, b.parts(again, &failed))
 	if failed != nil {
 		return failed
 	}
@@ -180,10 +185,15 @@ func (db *DB) columnar(ctx context.Context, table string) (*native.Types, error)
 	return types, nil
 }
 
-// send inserts blocks under a deduplication token.
-func (db *DB) send(ctx context.Context, table, token string, blocks iter.Seq2[[]native.Column, error]) error {
-	query := "INSERT INTO " + quoteName(table) + " (" + native.Columns + ") VALUES"
-	if err := db.natives.Insert(ctx, query, insertSettings(token), blocks); err != nil {
+// send inserts blocks under a deduplication token. more are the names of computed columns
+// that the blocks have as well, each behind a comma.
+func (db *DB) send(ctx context.Context, table, more, token string, blocks iter.Seq2[[]native.Column, error]) error {
+	query := "INSERT INTO " + quoteName(table) + " (" + native.Columns + more + ") VALUES"
+	settings := insertSettings(token)
+	if more != "" {
+		settings["insert_allow_materialized_columns"] = 1
+	}
+	if err := db.natives.Insert(ctx, query, settings, blocks); err != nil {
 		return fmt.Errorf("insert: %w", classInsert(err))
 	}
 	return nil

@@ -49,7 +49,7 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 				c.Survey(func(string, string) bool { return true }, func(native.Count) {})
 			}
 			columnar += len(part)
-			if err := db.send(t.Context(), "events", fmt.Sprint(at), native.One(c.Columns("o", 0)...)); err != nil {
+			if err := db.send(t.Context(), "events", "", fmt.Sprint(at), native.One(c.Columns("o", 0)...)); err != nil {
 				t.Fatalf("columns: %v\n%s", err, part)
 			}
 		}
@@ -97,7 +97,7 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 		if c.Append([]pipeline.Event{e}, nil, nil) != nil || lossy[doc] {
 			continue
 		}
-		if err := db.send(t.Context(), "events", fmt.Sprint("c", i), native.One(c.Columns("columns", 0)...)); err != nil {
+		if err := db.send(t.Context(), "events", "", fmt.Sprint("c", i), native.One(c.Columns("columns", 0)...)); err != nil {
 			t.Fatal(err)
 		}
 		e.Project = []byte("text") // else a merge would collapse the two
@@ -174,14 +174,14 @@ func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rows, err := db.conn.Query(t.Context(), "SELECT object_row, toString(properties) FROM events")
+	rows, err := db.conn.Query(t.Context(), "SELECT seq, toString(properties) FROM events")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer rows.Close()
 	n := 0
 	for ; rows.Next(); n++ {
-		var row uint32
+		var row uint64
 		var got string
 		if err := rows.Scan(&row, &got); err != nil {
 			t.Fatal(err)

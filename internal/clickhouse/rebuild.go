@@ -76,22 +76,26 @@ func (r *rebuild) drop(ctx context.Context) error {
 }
 
 // settle waits for the inserts that run: one that began before the table was renamed
-// ends in the old one. system.processes does not tell the table, so the text is searched.
-func (r *rebuild) settle(ctx context.Context) error {
+// ends in the old one.
+func (r *rebuild) settle(ctx context.Context) error { return r.settleInserts(ctx, r.table, r.progress) }
+
+// settleInserts waits for the inserts into a table that run. system.processes does not
+// tell the table, so the text is searched.
+func (db *DB) settleInserts(ctx context.Context, table string, progress func(string)) error {
 	const running = "SELECT groupArray(query_id) FROM system.processes" +
 		" WHERE query_kind IN ('Insert', 'AsyncInsertFlush') AND position(query, ?) > 0"
 	var began []string
-	if err := r.one(ctx, "list inserts", []any{&began}, running, r.table); err != nil {
+	if err := db.one(ctx, "list inserts", []any{&began}, running, table); err != nil {
 		return err
 	}
 	for told := false; len(began) > 0; told = true {
 		if !told {
-			r.progress(fmt.Sprintf("%s: waiting for %d inserts that began earlier", r.table, len(began)))
+			progress(fmt.Sprintf("%s: waiting for %d inserts that began earlier", table, len(began)))
 		}
 		if err := retry.Sleep(ctx, settlePoll); err != nil {
 			return err
 		}
-		if err := r.one(ctx, "list inserts", []any{&began}, running+" AND query_id IN (?)", r.table, began); err != nil {
+		if err := db.one(ctx, "list inserts", []any{&began}, running+" AND query_id IN (?)", table, began); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -33,6 +34,26 @@ func Columns() []Column {
 		callColumn(),
 	}
 }
+
+// Marks tells which events have default values in all Columns: those without any of the
+// names, and without a property at any of the paths.
+func Marks() (names, paths []string) {
+	for _, c := range Columns() {
+		if c.Name != MarkColumn && c.Name != TraceColumn {
+			continue // empty without the mark
+		}
+		for _, path := range strings.Split(c.Expression, ofProperties)[1:] {
+			path, _, _ = strings.Cut(path, "'")
+			path, _, _ = strings.Cut(path, ".:")
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	return append([]string{nativeCall}, langfuseEvents...), slices.Compact(paths)
+}
+
+// nativeCall is the name of events that are calls.
+const nativeCall = "llm_call"
 
 // part is something that CallColumn says.
 type part struct{ name, expression string }

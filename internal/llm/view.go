@@ -226,7 +226,7 @@ func marks() string {
 	said := []string{"gen_ai.operation.name", "openinference.span.kind", "langsmith.span.kind",
 		"langfuse.observation.type",
 		"ai.operationId"}
-	return "name = 'llm_call' OR " + present(append(said, usageMarks...)) + " OR " + isExport() +
+	return "name = '" + nativeCall + "' OR " + present(append(said, usageMarks...)) + " OR " + isExport() +
 		" OR lower(" + filled("call_type") + ") IN " + list(Calls)
 }
 
