@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
@@ -123,8 +124,9 @@ func (a *attempt) happens(h happening, known bool) action {
 // leaveLoaded is all that a notification of a loaded object needs.
 func (a *attempt) leaveLoaded(ctx context.Context) error {
 	if etag := a.notified.ETag; etag != "" && etag != a.entry.ETag {
-		a.log.Error("object was overwritten after it was loaded; its rows stay as they are "+
-			"(`penstock reingest --replace` loads it anew)", "key", a.entry.Key, "etag", etag, "loaded_etag", a.entry.ETag)
+		if err := a.compareLoaded(ctx); err != nil {
+			return err
+		}
 	}
 	a.metrics.results.WithLabelValues("already").Inc()
 	if a.entry.Generation == 0 {
@@ -133,6 +135,26 @@ func (a *attempt) leaveLoaded(ctx context.Context) error {
 	// The loader that had this notification before may have died just after it added
 	// rows to a generation that was replaced meanwhile.
 	return a.parts.Table.DeleteOlder(ctx, a.spec.Name, a.entry.Key, a.entry.Generation)
+}
+
+// compareLoaded reports a loaded object that was overwritten. The notification alone does not prove it: it may be that
+// of earlier content, which was replaced before the object was loaded.
+func (a *attempt) compareLoaded(ctx context.Context) error {
+	object, body, err := a.parts.Source.Store.Get(ctx, a.entry.Key)
+	switch {
+	case err == nil:
+		body.Close()
+	case retry.ClassOf(err) == retry.Outage:
+		return err
+	default:
+		return nil // it is gone, which verify reports
+	}
+	if object.ETag != a.entry.ETag {
+		a.log.Error("object was overwritten after it was loaded; its rows stay as they are "+
+			"(`penstock reingest --replace` loads it anew)", "key", a.entry.Key, "etag", object.ETag,
+			"loaded_etag", a.entry.ETag)
+	}
+	return nil
 }
 
 // make lets the attempt run beside others, or alone if the object has perhaps killed

@@ -98,7 +98,7 @@ func (s *Source) store(ctx context.Context, n pipeline.Notification) (pipeline.O
 	sum := sha256.New()
 	size, err := io.Copy(io.MultiWriter(file, sum), body)
 	if err == nil {
-		err = check(object, n, size, hex.EncodeToString(sum.Sum(nil)))
+		err = check(object, size, hex.EncodeToString(sum.Sum(nil)))
 	} else {
 		err = retry.As(retry.Outage, err) // a cut connection or a full disk says nothing about the object
 	}
@@ -119,15 +119,14 @@ func (s *Source) temporary() (*os.File, error) {
 	return file, nil
 }
 
-// check compares the bytes received with what the store and the metadata say.
-func check(object pipeline.Object, n pipeline.Notification, size int64, sum string) error {
+// check compares the bytes received with what the store and the metadata say. The notification's ETag does not matter:
+// it may come late, after the object was replaced by a fixed one.
+func check(object pipeline.Object, size int64, sum string) error {
 	switch {
 	case size != object.Size:
 		return retry.As(retry.Outage, fmt.Errorf("%d bytes came of %d", size, object.Size))
 	case object.Meta.SHA256 != "" && object.Meta.SHA256 != sum:
 		return fault("object_damaged", "its sha256 is %s, its metadata says %s: it is damaged", sum, object.Meta.SHA256)
-	case n.ETag != "" && object.ETag != n.ETag:
-		return fault("object_overwritten", "its ETag is %s, the notification's %s: it was overwritten", object.ETag, n.ETag)
 	}
 	return nil
 }

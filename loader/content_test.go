@@ -200,24 +200,20 @@ func TestCheck(t *testing.T) {
 	object := pipeline.Object{Key: "k", ETag: "e", Size: 3, Meta: pipeline.Meta{SHA256: "s"}}
 	for _, c := range []struct {
 		name   string
-		change func(*pipeline.Object, *pipeline.Notification)
+		change func(*pipeline.Object)
 		want   string
 		class  retry.Class
 	}{
-		{"all agree", func(*pipeline.Object, *pipeline.Notification) {}, "load_failed", retry.Unknown},
-		{"a cut connection", func(o *pipeline.Object, _ *pipeline.Notification) { o.Size = 4 }, "outage", retry.Outage},
-		{"damaged", func(o *pipeline.Object, _ *pipeline.Notification) { o.Meta.SHA256 = "t" }, "object_damaged",
+		{"all agree", func(*pipeline.Object) {}, "load_failed", retry.Unknown},
+		{"a cut connection", func(o *pipeline.Object) { o.Size = 4 }, "outage", retry.Outage},
+		{"damaged", func(o *pipeline.Object) { o.Meta.SHA256 = "t" }, "object_damaged",
 			retry.Permanent},
-		{"an import has no sum", func(o *pipeline.Object, _ *pipeline.Notification) { o.Meta.SHA256 = "" }, "load_failed",
-			retry.Unknown},
-		{"overwritten", func(_ *pipeline.Object, n *pipeline.Notification) { n.ETag = "f" }, "object_overwritten",
-			retry.Permanent},
-		{"the notification says the same", func(_ *pipeline.Object, n *pipeline.Notification) { n.ETag = "e" }, "load_failed",
+		{"an import has no sum", func(o *pipeline.Object) { o.Meta.SHA256 = "" }, "load_failed",
 			retry.Unknown},
 	} {
-		o, n := object, pipeline.Notification{Key: "k"}
-		c.change(&o, &n)
-		err := check(o, n, 3, "s")
+		o := object
+		c.change(&o)
+		err := check(o, 3, "s")
 		if (err == nil) != (c.class == retry.Unknown) || err != nil && codeOf(err) != c.want ||
 			retry.ClassOf(err) != c.class {
 			t.Errorf("%s: %v (%s, %s), want %s", c.name, err, codeOf(err), retry.ClassOf(err), c.want)

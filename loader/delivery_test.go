@@ -1,7 +1,9 @@
 package loader
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +190,32 @@ func TestLoadedIsTidied(t *testing.T) {
 		runUntilSettled(t, w.loader(t, "a"), w)
 		if n := w.counted(t, "objects_total", "already"); n != 1 || len(w.rows) != 1 || w.rows[rowKey{object: key, generation: 2}] != 1 {
 			t.Errorf("counted %v times, rows %v", n, w.rows)
+		}
+	})
+}
+
+// An object that was damaged, replaced by a good one under its key, and loaded: the late notification of the damaged
+// content is no sign that it was overwritten, and counts nothing against it.
+func TestLateNotificationOfReplacedContent(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		for _, loaded := range []bool{false, true} {
+			w := newWorld()
+			key := w.put(t, 5, noon, 1)
+			w.queue[0].etag = "of the damaged content"
+			if loaded {
+				object, _, err := w.Get(t.Context(), key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.ledger[key] = pipeline.Load{Key: key, ETag: object.ETag, State: pipeline.Loaded, Pipeline: "events"}
+			}
+			var log bytes.Buffer
+			l := w.loader(t, "a")
+			l.log = slog.New(slog.NewTextHandler(&log, nil))
+			runUntilSettled(t, l, w)
+			if e := w.ledger[key]; e.State != pipeline.Loaded || e.Failures != 0 || strings.Contains(log.String(), "overwritten") {
+				t.Errorf("loaded before %v: %+v\n%s", loaded, e, &log)
+			}
 		}
 	})
 }

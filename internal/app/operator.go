@@ -52,6 +52,12 @@ func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger
 			return c.store.Claim(ctx, name, owner, ttl)
 		},
 		Table: c.db, Source: &c.source,
+		Ping: func(ctx context.Context) error {
+			if err := c.store.Ping(ctx); err != nil {
+				return explainStorage(cfg.Storage, err)
+			}
+			return nil
+		},
 		Queue:    func(ctx context.Context) (operate.Queue, error) { return c.connect(ctx) },
 		Peek:     func(ctx context.Context) (operate.Queue, error) { return c.peek(ctx) },
 		Receiver: c.receiver,

@@ -66,6 +66,11 @@ func (db *DB) Dead(ctx context.Context, table string, each func(pipeline.Load) e
 	return db.loads(ctx, each, "WHERE pipeline = ? AND status = 'dead' ORDER BY key", table)
 }
 
+// Failing calls each with the objects of a pipeline that failed and will be tried again, in the order of their keys.
+func (db *DB) Failing(ctx context.Context, table string, each func(pipeline.Load) error) error {
+	return db.loads(ctx, each, "WHERE pipeline = ? AND status = 'failed' ORDER BY key", table)
+}
+
 func (db *DB) loads(ctx context.Context, each func(pipeline.Load) error, where string, args ...any) error {
 	var r loadRow
 	return db.each(ctx, "read ledger", r.into(), func() error {

@@ -92,6 +92,7 @@ func TestLedgerLists(t *testing.T) {
 	}{
 		{"Loads", func() error { return db.Loads(t.Context(), "b", "c", add) }, []string{"b", "c"}},
 		{"Dead", func() error { return db.Dead(t.Context(), "events", add) }, []string{"b"}},
+		{"Failing", func() error { return db.Failing(t.Context(), "events", add) }, []string{"d"}},
 	} {
 		got = nil
 		if err := tt.list(); err != nil {
@@ -102,7 +103,7 @@ func TestLedgerLists(t *testing.T) {
 		}
 	}
 	status, err := db.TableStatus(t.Context(), "events")
-	want := TableStatus{Objects: 1, Loading: 1, Dead: 1, Newest: noon}
+	want := TableStatus{Objects: 1, Loading: 1, Failing: 1, Dead: 1, Newest: noon}
 	if diff := cmp.Diff(want, status); diff != "" || err != nil {
 		t.Errorf("TableStatus: %v, -want +got\n%s", err, diff)
 	}

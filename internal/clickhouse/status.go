@@ -16,15 +16,17 @@ type TableStatus struct {
 	ObjectsLastMinute uint64 `json:"objects_loaded_last_minute"`
 	RowsLastMinute    uint64 `json:"rows_loaded_last_minute"`
 	Loading           uint64 `json:"objects_loading"` // begun, not finished
+	Failing           uint64 `json:"objects_failing"` // of these, failed and to be tried again
 	Dead              uint64 `json:"dead_letters"`
 	Refused           uint64 `json:"rows_refused"` // by the table, in all
 }
 
 // TableStatus reads the ledger, which is small, for all but the number of rows.
 func (db *DB) TableStatus(ctx context.Context, table string) (s TableStatus, err error) {
-	if err := db.one(ctx, "read ledger", []any{&s.Objects, &s.Loading, &s.Dead, &s.Refused, &s.ObjectsLastMinute,
-		&s.RowsLastMinute, &s.Newest},
-		`SELECT countIf(status = 'loaded'), countIf(status IN ('loading', 'failed')), countIf(status = 'dead'),
+	if err := db.one(ctx, "read ledger", []any{&s.Objects, &s.Loading, &s.Failing, &s.Dead, &s.Refused,
+		&s.ObjectsLastMinute, &s.RowsLastMinute, &s.Newest},
+		`SELECT countIf(status = 'loaded'), countIf(status IN ('loading', 'failed')),
+			countIf(status = 'failed'), countIf(status = 'dead'),
 			sum(length(refused)), countIf(status = 'loaded' AND finished_at > now64(3) - 60),
 			sumIf(rows, status = 'loaded' AND finished_at > now64(3) - 60),
 			maxIf(toUnixTimestamp64Milli(received_at), status = 'loaded')

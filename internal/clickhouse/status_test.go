@@ -42,7 +42,7 @@ func TestTableStatus(t *testing.T) {
 	}
 	got, err := db.TableStatus(t.Context(), "events")
 	want := TableStatus{Rows: 3, Newest: now.UnixMilli(), Objects: 2, ObjectsLastMinute: 1, RowsLastMinute: 3, Loading: 2,
-		Dead: 1, Refused: 8}
+		Failing: 1, Dead: 1, Refused: 8}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v, -want +got\n%s", err, diff)
 	}

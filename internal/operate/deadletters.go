@@ -17,13 +17,14 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// letterFilter chooses dead letters.
+// letterFilter chooses dead letters or failing objects. Keys name both.
 type letterFilter struct {
 	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY…" usage:"keys of objects"`
-	All      bool     `json:"all,omitempty" param:"all" usage:"all dead letters"`
+	All      bool     `json:"all,omitempty" param:"all" usage:"all dead letters; with --failing, all failing objects"`
+	Failing  bool     `json:"failing,omitempty" param:"failing" usage:"objects that failed and will be tried again, instead of dead letters"`
 	Pipeline string   `json:"pipeline,omitempty" param:"pipeline" usage:"events or errors; empty: both"`
-	Code     string   `json:"code,omitempty" param:"code" usage:"only dead letters with this error code, as object_damaged"`
-	Reason   string   `json:"reason,omitempty" param:"reason" usage:"only dead letters whose reason contains this text"`
+	Code     string   `json:"code,omitempty" param:"code" usage:"only objects with this error code, as object_damaged"`
+	Reason   string   `json:"reason,omitempty" param:"reason" usage:"only objects whose reason contains this text"`
 }
 
 // chosen tells whether anything is named: what changes things wants that.
@@ -46,7 +47,7 @@ type letterResult struct {
 	Result string `json:"result"` // redriven, dropped
 }
 
-// letterDetail is all that is known of a dead letter.
+// letterDetail is all that is known of a dead letter or a failing object.
 type letterDetail struct {
 	pipeline.DeadLetter
 	Object   *objectInfo       `json:"object,omitempty"` // nil: the bucket has it no more
@@ -61,10 +62,13 @@ func deadLetterOperations() []Operation {
 	return []Operation{
 		{
 			Name: "dlq list", method: http.MethodGet, path: "/v1/dlq", params: &letterFilter{}, item: pipeline.DeadLetter{},
-			Short:  "list dead letters, and why each was given up",
-			header: []string{"CODE", ">FAILURES", "FIRST", "LAST", "KEY", "REASON"},
+			Short: "list dead letters or failing objects, and why they failed",
+			About: "A failing object was tried, and will be tried again: up to loader.max_attempts times,\n" +
+				"then it is a dead letter. Commands that name an object by its key accept both.",
+			header: []string{"STATE", "CODE", ">FAILURES", "FIRST", "LAST", "KEY", "REASON"},
 			row: rows(func(d *pipeline.DeadLetter) []string {
-				return []string{d.Code, strconv.Itoa(int(d.Failures)), d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339),
+				return []string{d.State, d.Code, strconv.Itoa(int(d.Failures)),
+					d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339),
 					d.Key, d.Reason}
 			}),
 			sum: counted(""),
@@ -74,18 +78,18 @@ func deadLetterOperations() []Operation {
 		},
 		{
 			Name: "dlq show", method: http.MethodGet, path: "/v1/dlq/letters", params: &letterFilter{}, item: letterDetail{},
-			Short: "show dead letters with object, load ledger and last failures",
+			Short: "show dead letters or failing objects with load ledger and last failures",
 			print: prints(printLetter), run: runs(showLetters),
 		},
 		{
 			Name: "dlq redrive", method: http.MethodPost, path: "/v1/dlq/redrive", params: &letterFilter{}, item: letterResult{},
-			Short:  "try to load dead letters again",
+			Short:  "try to load dead letters or failing objects now",
 			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" redriven"),
 			run: runs(redriveLetters),
 		},
 		{
 			Name: "dlq drop", method: http.MethodPost, path: "/v1/dlq/drop", params: &dropParams{}, item: letterResult{},
-			Short:  "mark dead letters as never to load; the objects stay in the bucket",
+			Short:  "mark dead letters or failing objects as never to load; they stay in the bucket",
 			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" dropped"),
 			run: runs(dropLetters),
 		},
@@ -122,19 +126,27 @@ func (o *Operator) letters(ctx context.Context, f letterFilter, each func(pipeli
 		if f.Pipeline != "" && f.Pipeline != spec.Name {
 			continue
 		}
-		err := o.Table.Dead(ctx, spec.Name, func(l pipeline.Load) error {
-			if len(f.Keys) > 0 && !missing[l.Key] || f.Code != "" && l.Code != f.Code || !strings.Contains(l.Error, f.Reason) {
+		consider := func(l pipeline.Load) error {
+			if len(f.Keys) > 0 && !missing[l.Key] || f.Code != "" && l.Code != f.Code ||
+				!strings.Contains(l.Error, f.Reason) {
 				return nil
 			}
 			delete(missing, l.Key)
 			return each(l)
-		})
+		}
+		var err error
+		if len(f.Keys) > 0 || !f.Failing {
+			err = o.Table.Dead(ctx, spec.Name, consider)
+		}
+		if err == nil && (len(f.Keys) > 0 || f.Failing) {
+			err = o.Table.Failing(ctx, spec.Name, consider)
+		}
 		if err != nil {
 			return err
 		}
 	}
 	for k := range missing {
-		return fmt.Errorf("%s is no dead letter; `penstock dlq list` lists them", k)
+		return fmt.Errorf("%s is neither a dead letter nor failing; run `penstock dlq list` and `penstock dlq list --failing`", k)
 	}
 	return nil
 }
@@ -162,10 +174,10 @@ func showLetters(ctx context.Context, o *Operator, f *letterFilter, out sink) er
 
 func printLetter(w io.Writer, d *letterDetail) error {
 	fmt.Fprintf(w,
-		"key       %s\ncode      %s\nreason    %s\nattempts  %d, of which %d failed because of the object\nfirst     "+
-			"%s\nlast      %s\ntoken     %s\n",
-		d.Key, d.Code, d.Reason, d.Attempts, d.DeadLetter.Failures, d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339),
-		d.Token)
+		"key       %s\nstate     %s\ncode      %s\nreason    %s\nattempts  %d, of which %d failed because of the object\n"+
+			"first     %s\nlast      %s\ntoken     %s\n",
+		d.Key, d.State, d.Code, d.Reason, d.Attempts, d.DeadLetter.Failures, d.First.Format(time.RFC3339),
+		d.Last.Format(time.RFC3339), d.Token)
 	if d.Object == nil {
 		fmt.Fprintln(w, "object    not in the bucket any more")
 	} else {
@@ -232,6 +244,9 @@ func dropLetters(ctx context.Context, o *Operator, p *dropParams, out sink) erro
 		return Usagef("the objects will never be loaded: set --yes to confirm")
 	}
 	return o.changeLetters(ctx, p.letterFilter, func(l *pipeline.Load) {
+		if l.State == pipeline.Failed {
+			l.Attempts++ // or an attempt that runs now would hide that it was dropped
+		}
 		l.State, l.Finished = pipeline.Dropped, time.Now().UTC()
 		if p.Why != "" {
 			l.Error = "dropped: " + p.Why + " (was: " + l.Error + ")"

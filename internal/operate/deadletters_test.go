@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -39,7 +41,7 @@ func TestChooseLetters(t *testing.T) {
 		{letterFilter{Pipeline: "errors"}, []string{errorsKey}, ""},
 		{letterFilter{Code: "killed"}, []string{key(1)}, ""},
 		{letterFilter{Reason: "damaged"}, []string{key(0)}, ""},
-		{letterFilter{Keys: []string{key(2)}}, nil, key(2) + " is no dead letter; `penstock dlq list` lists them"},
+		{letterFilter{Keys: []string{key(2)}}, nil, key(2) + " is neither a dead letter nor failing"},
 		{letterFilter{Pipeline: "logs"}, nil, `there is no pipeline "logs"`},
 	} {
 		for name, ex := range letters().ways(t) {
@@ -84,7 +86,7 @@ func TestShowLetters(t *testing.T) {
 	}
 	var text bytes.Buffer
 	for i, want := range []string{
-		"key       " + key(0) + "\ncode      object_damaged\nreason    reason object_damaged\n" +
+		"key       " + key(0) + "\nstate     dead\ncode      object_damaged\nreason    reason object_damaged\n" +
 			"attempts  4, of which 3 failed because of the object\n",
 		"object    not in the bucket any more\n",
 	} {
@@ -203,4 +205,49 @@ func TestRebuildLetters(t *testing.T) {
 	}
 	w.noQueue = true
 	wantError(t, run(), "no queue keeps dead letters", "without a queue")
+}
+
+// Failing objects are shown, tried now and dropped as dead letters are, by their keys or with --failing.
+func TestFailingObjects(t *testing.T) {
+	failing := func(l *pipeline.Load) { l.Failures, l.Attempts, l.Error = 6, 6, "it is damaged" }
+	w := letters()
+	w.load(key(7), pipeline.Failed, failing)
+	w.load(key(8), pipeline.Failed, failing)
+	o := w.operator()
+	list := func(f letterFilter) (keys []string) {
+		t.Helper()
+		got, err := do[pipeline.DeadLetter](t, Local(o), "dlq list", func(p any) { *p.(*letterFilter) = f })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range got {
+			keys = append(keys, d.State+" "+d.Key)
+		}
+		return keys
+	}
+	if diff := cmp.Diff([]string{"failed " + key(7), "failed " + key(8)}, list(letterFilter{Failing: true})); diff != "" {
+		t.Errorf("--failing (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"failed " + key(7)}, list(letterFilter{Keys: []string{key(7)}})); diff != "" {
+		t.Errorf("by its key (-want +got):\n%s", diff)
+	}
+	got, err := do[letterResult](t, Local(o), "dlq redrive", func(p any) { p.(*letterFilter).Keys = []string{key(7)} })
+	if l := w.loads[key(7)]; err != nil || len(got) != 1 || l.State != pipeline.Failed || l.Failures != 0 ||
+		!slices.Contains(w.enqueued, key(7)+" again") {
+		t.Errorf("redriven: %v, %v, %+v, enqueued %v", got, err, l, w.enqueued)
+	}
+	drop := dropParams{letterFilter: letterFilter{Failing: true, Code: w.loads[key(8)].Code}, Why: "it is no object", Yes: true}
+	drop.Keys = []string{key(8)}
+	if _, err := do[letterResult](t, Local(o), "dlq drop", func(p any) { *p.(*dropParams) = drop }); err != nil {
+		t.Fatal(err)
+	}
+	// An attempt that was under way meanwhile, and failed, does not bring it back.
+	late := w.loads[key(8)]
+	late.State, late.Attempts = pipeline.Failed, 7
+	if err := (table{w}).SaveLoad(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	if l := w.loads[key(8)]; l.State != pipeline.Dropped || !strings.Contains(l.Error, "it is no object") {
+		t.Errorf("dropped: %+v", l)
+	}
 }

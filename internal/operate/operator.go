@@ -23,7 +23,8 @@ type Operator struct {
 	From   string    // where a command's configuration is; empty in a role
 	Said   io.Writer // what a command says beside its answer
 
-	Explain func(error) error // names the field of the configuration that an error of a table is about
+	Ping    func(context.Context) error // asks the bucket
+	Explain func(error) error           // names the field of the configuration that an error of a table is about
 
 	Store    Store
 	Claim    func(ctx context.Context, name, owner string, ttl time.Duration) (Claim, bool, error)
@@ -100,6 +101,7 @@ type Catalogue interface {
 type Ledger interface {
 	audit.Ledger
 	Dead(ctx context.Context, table string, each func(pipeline.Load) error) error
+	Failing(ctx context.Context, table string, each func(pipeline.Load) error) error
 	SaveLoad(ctx context.Context, l pipeline.Load) error
 }
 

@@ -73,6 +73,9 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 		report.Warnings = append(report.Warnings, "no loader was asked, because status.admins is empty; "+
 			"list the admin URLs of all receivers and loaders there")
 	}
+	if err := o.Ping(ctx); err != nil {
+		report.fail(err)
+	}
 	q, err := o.Peek(ctx)
 	if err != nil {
 		report.fail(o.Explain(err))
@@ -92,6 +95,7 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 			continue
 		}
 		p.Table = &st
+		report.addFailing(ctx, o, spec)
 		report.addExplosions(ctx, o.Table, spec)
 		if p.Newest > 0 && st.Newest > 0 {
 			f := max(0, float64(p.Newest-st.Newest)/1000)
@@ -113,6 +117,29 @@ func (o *Operator) admins() []string {
 func (r *statusReport) fail(err error) {
 	if text := err.Error(); !slices.Contains(r.Errors, text) {
 		r.Errors = append(r.Errors, text)
+	}
+}
+
+// mostFailing is how many failing objects a status names.
+const mostFailing = 3
+
+// addFailing names objects that failed and will be tried again.
+func (r *statusReport) addFailing(ctx context.Context, o *Operator, spec pipeline.Spec) {
+	named, all := 0, 0
+	err := o.Table.Failing(ctx, spec.Name, func(l pipeline.Load) error {
+		if all++; all <= mostFailing {
+			named++
+			r.Warnings = append(r.Warnings, fmt.Sprintf("%s is failing: %d of %d attempts, the last at %s: %s",
+				l.Key, l.Failures, o.Config.Loader.MaxAttempts, l.Finished.Format(time.RFC3339), l.Error))
+		}
+		return nil
+	})
+	if err != nil {
+		r.fail(o.Explain(err))
+	}
+	if more := all - named; more > 0 {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s of %s more are failing; run \"penstock dlq list --failing\"",
+			show.Plural(more, "object"), spec.Name))
 	}
 }
 
@@ -191,21 +218,21 @@ func (p *pipelineStatus) add(b batcher.Stats) {
 
 func printStatus(w io.Writer, r *statusReport) error {
 	t := show.NewTable(w, "PIPELINE", ">ACTIVE ROWS", ">ACTIVE AGE", ">SEALED", ">WAL", ">QUEUED", ">IN FLIGHT",
-		">LOADED/MIN", ">ROWS/MIN", ">ROWS", ">DEAD", ">FRESHNESS")
+		">LOADED/MIN", ">ROWS/MIN", ">ROWS", ">FAILING", ">DEAD", ">FRESHNESS")
 	for _, p := range r.Pipelines {
-		queued, flight, loaded, perMinute, rows, dead, fresh := "-", "-", "?", "?", "?", "?", "-"
+		queued, flight, loaded, perMinute, rows, failing, dead, fresh := "-", "-", "?", "?", "?", "?", "?", "-"
 		if p.Queue != nil {
 			queued, flight = fmt.Sprint(p.Queue.Pending), fmt.Sprint(p.Queue.InFlight)
 		}
 		if p.Table != nil {
-			loaded, perMinute, rows, dead = fmt.Sprint(p.Table.ObjectsLastMinute), fmt.Sprint(p.Table.RowsLastMinute),
-				fmt.Sprint(p.Table.Rows), fmt.Sprint(p.Table.Dead)
+			loaded, perMinute, rows, failing, dead = fmt.Sprint(p.Table.ObjectsLastMinute), fmt.Sprint(p.Table.RowsLastMinute),
+				fmt.Sprint(p.Table.Rows), fmt.Sprint(p.Table.Failing), fmt.Sprint(p.Table.Dead)
 		}
 		if p.Freshness != nil {
 			fresh = fmt.Sprintf("%.1fs", *p.Freshness)
 		}
 		t.Row(p.Pipeline, fmt.Sprint(p.ActiveRows), fmt.Sprintf("%.0fs", p.ActiveSeconds), fmt.Sprint(p.Sealed),
-			show.Bytes(p.Disk), queued, flight, loaded, perMinute, rows, dead, fresh)
+			show.Bytes(p.Disk), queued, flight, loaded, perMinute, rows, failing, dead, fresh)
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock/penstock/batcher"
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/loader"
 )
@@ -30,7 +31,7 @@ func TestStatus(t *testing.T) {
 	w := newWorld()
 	w.queued["events"] = queue.Stats{Pending: 4, InFlight: 2}
 	w.statuses["events"] = clickhouse.TableStatus{Rows: 100, ObjectsLastMinute: 3, RowsLastMinute: 30, Dead: 1,
-		Newest: 3500}
+		Failing: 5, Newest: 3500}
 	o := w.operator()
 	o.Config.Status.Admins = []string{
 		role(t, RoleStatus{Role: "receive", Projects: "projects.yaml: line 3", Batchers: []batcher.Stats{
@@ -46,9 +47,9 @@ func TestStatus(t *testing.T) {
 	wantError(t, err, "status is incomplete, or a role reports an error: see above", "status")
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	for i, want := range []string{
-		"PIPELINE ACTIVE ROWS ACTIVE AGE SEALED WAL QUEUED IN FLIGHT LOADED/MIN ROWS/MIN ROWS DEAD FRESHNESS",
-		"events 15 3s 1 2 MiB 4 2 3 30 100 1 1.5s",
-		"errors 0 0s 0 0 B 0 0 0 0 0 0 -",
+		"PIPELINE ACTIVE ROWS ACTIVE AGE SEALED WAL QUEUED IN FLIGHT LOADED/MIN ROWS/MIN ROWS FAILING DEAD FRESHNESS",
+		"events 15 3s 1 2 MiB 4 2 3 30 100 5 1 1.5s",
+		"errors 0 0s 0 0 B 0 0 0 0 0 0 0 -",
 		"warning: receive " + o.Config.Status.Admins[0] + " projects.yaml: line 3",
 		"warning: receive " + o.Config.Status.Admins[0] + " errors: 2 files of the write-ahead log set aside",
 		"error: receive " + o.Config.Status.Admins[1] + " events: bucket is away",
@@ -68,6 +69,31 @@ func TestStatus(t *testing.T) {
 	if events.ActiveRows != 15 || events.Newest != 5000 || *events.Freshness != 1.5 || events.Queue.Pending != 4 ||
 		events.Table.Rows != 100 || len(report.Errors) != 2 || len(report.Warnings) != 2 {
 		t.Errorf("got %+v", report)
+	}
+}
+
+// Failing objects are named, the first of them, with the attempts that they have left.
+func TestStatusNamesFailingObjects(t *testing.T) {
+	w := newWorld()
+	for i := range 5 {
+		w.load(key(i), pipeline.Failed, func(l *pipeline.Load) { l.Failures, l.Error = 6, "it is damaged" })
+	}
+	o := w.operator()
+	o.Config.Status.Admins = []string{role(t, RoleStatus{Role: "receive"})}
+	var out bytes.Buffer
+	if err := printed(t, o, "status", &struct{}{}, &out); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{
+		"warning: " + key(2) + " is failing: 6 of 10 attempts, the last at 2026-11-22T03:47:00Z: it is damaged\n",
+		"warning: 2 objects of events more are failing; run \"penstock dlq list --failing\"\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got\n%s\nwant %s", &out, want)
+		}
+	}
+	if strings.Contains(out.String(), key(3)) {
+		t.Errorf("more than three are named:\n%s", &out)
 	}
 }
 
@@ -99,14 +125,16 @@ func TestStatusOfWhatIsAway(t *testing.T) {
 		row    string // of events, with a single space between fields
 	}{
 		{func(w *world, _ *Operator) { w.away["queue"] = errAway }, "error: connection refused",
-			"events 0 0s 0 0 B - - 0 0 0 0 -"},
+			"events 0 0s 0 0 B - - 0 0 0 0 0 -"},
+		{func(w *world, _ *Operator) { w.away["bucket"] = errAway }, "error: connection refused",
+			"events 0 0s 0 0 B 0 0 0 0 0 0 0 -"},
 		{func(w *world, _ *Operator) { w.away["stats"] = errAway }, "error: connection refused",
-			"events 0 0s 0 0 B - - 0 0 0 0 -"},
+			"events 0 0s 0 0 B - - 0 0 0 0 0 -"},
 		{func(w *world, _ *Operator) { w.away["ledger"] = errAway }, "error: connection refused",
-			"events 0 0s 0 0 B 0 0 ? ? ? ? -"},
-		{func(w *world, _ *Operator) { w.noQueue = true }, "", "events 0 0s 0 0 B - - 0 0 0 0 -"},
+			"events 0 0s 0 0 B 0 0 ? ? ? ? ? -"},
+		{func(w *world, _ *Operator) { w.noQueue = true }, "", "events 0 0s 0 0 B - - 0 0 0 0 0 -"},
 		{func(_ *world, o *Operator) { o.Config.Status.Admins = []string{"http://127.0.0.1:1"} },
-			"127.0.0.1:1: connect: connection refused", "events 0 0s 0 0 B 0 0 0 0 0 0 -"},
+			"127.0.0.1:1: connect: connection refused", "events 0 0s 0 0 B 0 0 0 0 0 0 0 -"},
 	} {
 		w := newWorld()
 		o := w.operator()

@@ -79,7 +79,7 @@ func newWorld() *world {
 // operator is an operator of the world.
 func (w *world) operator() *Operator {
 	return &Operator{Config: config.Default(), Name: "test", Said: io.Discard, Store: bucket{w},
-		Explain: func(err error) error { return err },
+		Explain: func(err error) error { return err }, Ping: func(context.Context) error { return w.away["bucket"] },
 		Claim: func(_ context.Context, name, _ string, _ time.Duration) (Claim, bool, error) {
 			return claim{}, !w.claimed[name], w.away["bucket"]
 		},
@@ -266,9 +266,17 @@ func (t table) entries() (all []pipeline.Load) {
 	return all
 }
 
+func (t table) Failing(_ context.Context, table string, each func(pipeline.Load) error) error {
+	return t.inState(pipeline.Failed, table, each)
+}
+
 func (t table) Dead(_ context.Context, table string, each func(pipeline.Load) error) error {
+	return t.inState(pipeline.Dead, table, each)
+}
+
+func (t table) inState(state pipeline.LoadState, table string, each func(pipeline.Load) error) error {
 	for _, l := range t.entries() {
-		if l.State == pipeline.Dead && l.Pipeline == table {
+		if l.State == state && l.Pipeline == table {
 			if err := each(l); err != nil {
 				return err
 			}

@@ -77,12 +77,12 @@ func (l Load) Token() string {
 	return fmt.Sprintf("%s@%s/%s/%d", l.Key, l.ETag, l.Pipeline, l.Generation)
 }
 
-// DeadLetter says that an object was given up, and why. It carries no data:
-// the object is in the bucket.
+// DeadLetter says that an object was given up, or is failing, and why. It carries no data: the object is in the bucket.
 type DeadLetter struct {
 	Key      string    `json:"key"`
 	ETag     string    `json:"etag"`
 	Pipeline string    `json:"pipeline"`
+	State    string    `json:"state"` // dead, or failed: it will be tried again
 	Code     string    `json:"code"`
 	Reason   string    `json:"reason"`
 	Attempts uint32    `json:"attempts"`
@@ -94,9 +94,8 @@ type DeadLetter struct {
 
 // DeadLetter is the entry as one.
 func (l Load) DeadLetter() DeadLetter {
-	return DeadLetter{Key: l.Key, ETag: l.ETag, Pipeline: l.Pipeline, Code: l.Code, Reason: l.Error, Attempts: l.Attempts,
-		Failures: l.Failures,
-		First:    l.FirstFail, Last: l.Finished, Token: l.Token()}
+	return DeadLetter{Key: l.Key, ETag: l.ETag, Pipeline: l.Pipeline, State: l.State.String(), Code: l.Code,
+		Reason: l.Error, Attempts: l.Attempts, Failures: l.Failures, First: l.FirstFail, Last: l.Finished, Token: l.Token()}
 }
 
 // FileError says that a file cannot be read as what it is.

@@ -86,7 +86,8 @@ func TestDeadLetterOfALoad(t *testing.T) {
 	first, last := time.Unix(1, 0), time.Unix(2, 0)
 	l := Load{Key: "events/a", ETag: "e", Pipeline: "events", Generation: 2, State: Dead, Attempts: 7, Failures: 5,
 		Code: "object_damaged", Error: "why", FirstFail: first, Finished: last, Rows: 9}
-	want := DeadLetter{Key: "events/a", ETag: "e", Pipeline: "events", Code: "object_damaged", Reason: "why", Attempts: 7,
+	want := DeadLetter{Key: "events/a", ETag: "e", Pipeline: "events", State: "dead", Code: "object_damaged", Reason: "why",
+		Attempts: 7,
 		Failures: 5, First: first, Last: last, Token: "events/a@e/events/2"}
 	if diff := cmp.Diff(want, l.DeadLetter()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -61,7 +61,7 @@ func newStack(t testing.TB) *stack {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	if err := q.Setup(t.Context(), pipeline.Specs()); err != nil {
+	if err := q.Setup(t.Context(), pipeline.Specs(), nil); err != nil {
 		t.Fatal(err)
 	}
 	targets, _ := servers.Targets(pipeline.Specs(), jetstream.Subject)
