@@ -18,7 +18,8 @@ import (
 // OpenBucket is the bucket of the configuration.
 func OpenBucket(c config.Storage) *objstore.Bucket {
 	return objstore.Open(objstore.Options{Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket,
-		AccessKey: c.AccessKey, SecretKey: c.SecretKey, PathStyle: c.PathStyle, TLS: c.TLS.Config(slog.Default())})
+		AccessKey: c.AccessKey, SecretKey: c.SecretKey, SessionToken: c.SessionToken, Profile: c.Profile, RoleARN: c.RoleARN,
+		PathStyle: c.PathStyle, TLS: c.TLS.Config(slog.Default())})
 }
 
 // TableOptions are how ClickHouse is connected to, by at most conns connections.

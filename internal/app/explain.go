@@ -2,6 +2,7 @@ package app
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/penstock/penstock/batcher"
+	"github.com/penstock/penstock/internal/awsclient"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/retry"
@@ -23,6 +25,9 @@ func explainStorage(c config.Storage, err error) error {
 	if where == "" {
 		where = "AWS (" + c.Region + ")"
 	}
+	if e := explainCredentials(c, err); e != nil {
+		return e
+	}
 	e := &config.FieldError{Err: err}
 	switch code := objstore.CodeOf(err); code {
 	case "":
@@ -30,9 +35,6 @@ func explainStorage(c config.Storage, err error) error {
 		switch {
 		case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 			e.Do = "begin the URL with http://, or enable TLS in the store"
-		case strings.Contains(err.Error(), "credentials are empty"):
-			e.Field, e.Value, e.Do = "storage.access_key", c.AccessKey, "set storage.access_key and storage.secret_key"
-			e.Err = because(err, "access key or secret is empty")
 		}
 		return e
 	case "NoSuchBucket":
@@ -124,6 +126,70 @@ func explainJetStream(cfg config.Config, err error) error {
 		e.Do = "correct queue.user and queue.password, or queue.creds"
 	}
 	return e
+}
+
+// explainSQS does the same for errors of SQS.
+func explainSQS(cfg config.Config, err error) error {
+	if e := explainCredentials(cfg.Storage, err); e != nil {
+		return e
+	}
+	e := &config.FieldError{Field: "queue.sqs.queue", Value: cfg.Queue.SQS.Queue, Err: err, Do: "see the message of SQS"}
+	switch code := awsclient.CodeOf(err); code {
+	case "":
+		e.Field, e.Value = "queue.sqs.region", cmp.Or(cfg.Queue.SQS.Region, cfg.Storage.Region)
+		e.Do = "set the region of the queues, and let this machine reach SQS"
+		if cfg.Queue.SQS.Endpoint != "" {
+			e.Field, e.Value = "queue.sqs.endpoint", show.URL(cfg.Queue.SQS.Endpoint)
+			e.Do = "start the server, or correct the URL"
+		}
+	case "AccessDenied", "AccessDeniedException":
+		e.Do = "give the credentials the rights sqs:GetQueueUrl, sqs:GetQueueAttributes, sqs:ReceiveMessage, " +
+			"sqs:DeleteMessage, sqs:ChangeMessageVisibility and sqs:SendMessage"
+	case "AWS.SimpleQueueService.QueueDeletedRecently":
+		e.Do = "wait 60 seconds"
+	default:
+		if strings.HasSuffix(code, "NonExistentQueue") || code == "QueueDoesNotExist" {
+			e.Do = `run "penstock setup", or correct the name or the region`
+		}
+	}
+	return e
+}
+
+// explainCredentials does the same for credentials of AWS; nil: the error is not about them.
+func explainCredentials(c config.Storage, err error) *config.FieldError {
+	if unsigned, ok := errors.AsType[awsclient.CredentialsError](err); ok {
+		e := &config.FieldError{Field: "storage.access_key", Value: c.AccessKey, Err: because(err, "%v", unsigned),
+			Do: "set storage.access_key and storage.secret_key, or give this process credentials as AWS does"}
+		switch {
+		case c.RoleARN != "":
+			e.Field, e.Value = "storage.role_arn", c.RoleARN
+			e.Do = "let the role trust these credentials, or correct the ARN"
+		case (c.AccessKey == "") != (c.SecretKey == ""):
+			e.Do = "set both storage.access_key and storage.secret_key, or none for AWS's default chain"
+		case c.Profile != "":
+			e.Field, e.Value = "storage.profile", c.Profile
+			e.Do = `add the profile to ~/.aws/config, or run "aws sso login --profile ` + c.Profile + `"`
+		}
+		return e
+	}
+	switch code := awsclient.CodeOf(err); code {
+	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired":
+		e := &config.FieldError{Field: "storage.session_token", Do: "set new keys with their session token, or use AWS's " +
+			"default chain, which renews them"}
+		if c.AccessKey == "" {
+			e.Field, e.Do = "storage.access_key", `renew the credentials of AWS's default chain, as by "aws sso login"`
+		}
+		e.Err = because(err, "the session token has expired (%s)", code)
+		return e
+	case "InvalidToken", "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId":
+		if c.SessionToken == "" && code == "InvalidAccessKeyId" {
+			return nil
+		}
+		return &config.FieldError{Field: "storage.access_key", Value: c.AccessKey,
+			Err: because(err, "AWS does not accept the key or its session token (%s)", code),
+			Do:  "correct storage.access_key, storage.secret_key and storage.session_token"}
+	}
+	return nil
 }
 
 // explainListen does the same for a listener that cannot be opened.

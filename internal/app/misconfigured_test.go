@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/batcher"
+	"github.com/penstock/penstock/internal/awsclient"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/operate"
 	"github.com/penstock/penstock/internal/retry"
@@ -187,8 +188,9 @@ func TestExplainedCauses(t *testing.T) {
 			"Violation; correct queue.user and queue.password, or queue.creds"},
 		{explainStorage(store, errors.New("http: server gave HTTP response to HTTPS client")), `storage.endpoint "https://store": ` +
 			"http: server gave HTTP response to HTTPS client; begin the URL with http://, or enable TLS in the store"},
-		{explainStorage(store, errors.New("get identity: static credentials are empty")), `storage.access_key "AKID": access key ` +
-			"or secret is empty; set storage.access_key and storage.secret_key"},
+		{explainStorage(store, awsclient.CredentialsError{Err: errors.New("static credentials are empty"),
+			From: "storage"}), `storage.access_key "AKID": no credentials from storage: static credentials are empty; set both ` +
+			"storage.access_key and storage.secret_key, or none for AWS's default chain"},
 	} {
 		if tt.err.Error() != tt.want {
 			t.Errorf("got\n%v\nwant\n%s", tt.err, tt.want)

@@ -1,12 +1,15 @@
 package app
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
+	"github.com/penstock/penstock/internal/awsclient"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/queue/jetstream"
+	"github.com/penstock/penstock/internal/queue/sqs"
 	"github.com/penstock/penstock/internal/show"
 )
 
@@ -22,6 +25,8 @@ func queueTypeOf(cfg config.Config) queueType {
 	switch cfg.QueueType() {
 	case config.NoQueue:
 		return queueType{openNone, noneText, explainNone}
+	case "sqs":
+		return queueType{openSQS, sqsText, explainSQS}
 	default:
 		return queueType{openJetStream, jetStreamText, explainJetStream}
 	}
@@ -69,3 +74,18 @@ func openJetStream(cfg config.Config, name string, log *slog.Logger) (queue.Queu
 }
 
 func jetStreamText(cfg config.Config) string { return show.URL(cfg.Queue.URL) }
+
+// openSQS asks as the one who asks the bucket.
+func openSQS(cfg config.Config, _ string, log *slog.Logger) (queue.Queue, error) {
+	c, s := cfg.Queue, cfg.Storage
+	return sqs.Connect(sqs.Options{
+		AWS: awsclient.Options{Region: cmp.Or(c.SQS.Region, s.Region), AccessKey: s.AccessKey, SecretKey: s.SecretKey,
+			SessionToken: s.SessionToken, Profile: s.Profile, RoleARN: s.RoleARN, TLS: s.TLS.Config(log)},
+		Endpoint: c.SQS.Endpoint, Queue: c.SQS.Queue, AckWait: time.Duration(c.AckWait), MaxAge: time.Duration(c.MaxAge),
+	}, log), nil
+}
+
+func sqsText(cfg config.Config) string {
+	return cmp.Or(show.URL(cfg.Queue.SQS.Endpoint), "SQS ("+cmp.Or(cfg.Queue.SQS.Region, cfg.Storage.Region)+")") + " " +
+		cfg.Queue.SQS.Queue
+}

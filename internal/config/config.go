@@ -122,13 +122,17 @@ type Storage struct {
 	Endpoint  string `yaml:"endpoint" doc:"URL of the S3 API, as http://127.0.0.1:9000. Empty: AWS."`
 	Region    string `yaml:"region" default:"us-east-1" doc:"Region. R2: auto."`
 	Bucket    string `yaml:"bucket" default:"penstock" doc:"Name of the bucket."`
-	AccessKey string `yaml:"access_key" doc:"Access key ID."`
+	AccessKey string `yaml:"access_key" doc:"Access key ID. Empty, with an empty secret_key: AWS's default chain (environment, shared profile, SSO, web identity, ECS, EC2)."`
 	SecretKey string `yaml:"secret_key" secret:"true" doc:"Secret access key."`
 	PathStyle bool   `yaml:"path_style" default:"true" doc:"The bucket is in the path, not in the host name, as MinIO wants it."`
 	Notify    string `yaml:"notify" default:"storage" enum:"storage self none" doc:"Where notifications of new objects come from. storage: the store's notification rules. self: the receiver, after its PUT. none: there is no queue; loaders sweep."`
 	NotifyARN string `yaml:"notify_arn" default:"arn:minio:sqs::{PIPELINE}:nats" doc:"Target of the notification rules that setup creates. {PIPELINE} becomes EVENTS or ERRORS. Empty: setup leaves the rules alone."`
 
-	TLS ClientTLS `yaml:"tls" doc:"Files for an https endpoint."`
+	SessionToken string `yaml:"session_token" secret:"true" doc:"Session token of temporary keys. It expires with them: prefer the default chain."`
+	Profile      string `yaml:"profile" doc:"Profile of AWS's shared files, used if access_key is empty."`
+	RoleARN      string `yaml:"role_arn" doc:"IAM role that is assumed with these credentials. Empty: none."`
+
+	TLS ClientTLS `yaml:"tls" doc:"Files for an https endpoint. Empty: the system's CAs, and those of AWS_CA_BUNDLE."`
 }
 
 // Queue is the queue of notifications. Each type but nats has its fields in a section of that name.

@@ -13,11 +13,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go"
 
+	"github.com/penstock/penstock/internal/awsclient"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 )
@@ -27,9 +25,13 @@ type Options struct {
 	Endpoint  string // URL; empty: AWS
 	Region    string // "auto" for R2
 	Bucket    string
-	AccessKey string
+	AccessKey string // empty: AWS's default chain
 	SecretKey string
 	PathStyle bool // bucket in the path, not in the host's name: MinIO
+
+	SessionToken string // of temporary keys
+	Profile      string // of AWS's shared files, if there are no keys
+	RoleARN      string // assumed with these credentials; empty: none
 
 	TLS *tls.Config // of an https endpoint; nil: the system's CAs
 }
@@ -50,22 +52,8 @@ var ErrNotFound = errors.New("no such object")
 
 // Open makes a client; it does not connect.
 func Open(opts Options) *Bucket {
-	cfg := aws.Config{
-		Region:      opts.Region,
-		Credentials: credentials.NewStaticCredentialsProvider(opts.AccessKey, opts.SecretKey, ""),
-		HTTPClient: awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
-			t.MaxIdleConnsPerHost = 16
-			t.ResponseHeaderTimeout = time.Minute
-			if opts.TLS != nil {
-				t.TLSClientConfig = opts.TLS
-			}
-		}),
-		// Otherwise every PUT carries a checksum trailer, which R2 answers with 501.
-		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
-		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
-		// Whoever calls has its own backoff; this is for a lost connection.
-		RetryMaxAttempts: 2,
-	}
+	cfg := awsclient.Options{Region: opts.Region, AccessKey: opts.AccessKey, SecretKey: opts.SecretKey,
+		SessionToken: opts.SessionToken, Profile: opts.Profile, RoleARN: opts.RoleARN, TLS: opts.TLS}.Config()
 	client := s3.NewFromConfig(cfg, func(o *s3.Options) {
 		if opts.Endpoint != "" {
 			o.BaseEndpoint = aws.String(opts.Endpoint)
@@ -131,7 +119,7 @@ func (b *Bucket) stored(ctx context.Context, key string) (pipeline.Object, error
 	if code := status(err); refuses(code, err) {
 		return o, pipeline.RefusedError{Missing: pipeline.MissingGet,
 			Err: fmt.Errorf("an object is there, and the store refuses HEAD (status %d): give the access key the right %s, "+
-				"which is needed to compare the two: %w", code, pipeline.MissingGet, brief{err})}
+				"which is needed to compare the two: %w", code, pipeline.MissingGet, awsclient.Brief{Err: err})}
 	}
 	return o, err
 }
@@ -146,14 +134,14 @@ func refusedPut(err error) error {
 	case http.StatusForbidden:
 		return pipeline.RefusedError{Missing: pipeline.MissingPut,
 			Err: fmt.Errorf("the store refuses PUT (status 403): give the access key the right %s for this prefix: %w",
-				pipeline.MissingPut, brief{err})}
+				pipeline.MissingPut, awsclient.Brief{Err: err})}
 	case http.StatusBadRequest, http.StatusNotImplemented:
 		return pipeline.RefusedError{Missing: pipeline.MissingConditional,
 			Err: fmt.Errorf("the store refuses PUT with If-None-Match (status %d): it has to support conditional PUT, "+
-				"which keeps an object from being written twice: %w", code, brief{err})}
+				"which keeps an object from being written twice: %w", code, awsclient.Brief{Err: err})}
 	}
 	return pipeline.RefusedError{Missing: pipeline.MissingOther,
-		Err: fmt.Errorf("the store refuses PUT (status %d): %w", code, brief{err})}
+		Err: fmt.Errorf("the store refuses PUT (status %d): %w", code, awsclient.Brief{Err: err})}
 }
 
 // passing are the codes of 4xx answers that do not speak of rights or features: wrong keys and clocks, which nothing
@@ -166,12 +154,15 @@ var passing = []string{
 
 // refuses reports whether an answer means that the store will not do this, however often it is asked.
 func refuses(code int, err error) bool {
+	if _, unsigned := errors.AsType[awsclient.CredentialsError](err); unsigned {
+		return false // another service answered
+	}
 	switch code {
 	case http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusPreconditionFailed,
 		http.StatusTooEarly, http.StatusTooManyRequests:
 		return false
 	}
-	if api, ok := errors.AsType[smithy.APIError](err); ok && slices.Contains(passing, api.ErrorCode()) {
+	if slices.Contains(passing, CodeOf(err)) {
 		return false
 	}
 	return code >= 400 && code < 500 || code == http.StatusNotImplemented
@@ -219,9 +210,4 @@ func object(key string, etag *string, size *int64, modified *time.Time,
 
 func unquote(etag *string) string { return strings.Trim(aws.ToString(etag), `"`) }
 
-func status(err error) int {
-	if re, ok := errors.AsType[*awshttp.ResponseError](err); ok {
-		return re.HTTPStatusCode()
-	}
-	return 0
-}
+func status(err error) int { return awsclient.StatusOf(err) }

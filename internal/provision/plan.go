@@ -75,7 +75,7 @@ func (p *Plan) Make(c Change) error {
 		return err
 	}
 	p.denied = append(p.denied, c.Subject)
-	text := fmt.Sprintf("not allowed: %s: %v", c.What, denied)
+	text := fmt.Sprintf("not allowed, so it is still to be done: %s: %v", c.What, denied)
 	if c.ByHand != "" {
 		text += "\nby hand, with more rights:\n" + c.ByHand
 	}
