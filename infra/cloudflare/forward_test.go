@@ -41,6 +41,9 @@ type forwarding struct {
 
 const forwardKey = "key-of-the-edge"
 
+// maxBuffer is how many bytes may wait in the shard.
+const maxBuffer = 16 << 20
+
 func newForwarding(t *testing.T, project edge.Project) *forwarding {
 	t.Helper()
 	o := receivertest.Options()
@@ -70,7 +73,7 @@ func newForwarding(t *testing.T, project edge.Project) *forwarding {
 	}))
 	t.Cleanup(server.Close)
 	options := edge.Options{Persist: t.TempDir(), Bindings: map[string]string{"MODE": "forward", "ROLL_AGE": "1",
-		"RECEIVER_URL": server.URL, "PROJECTS": projectsFile(t), "SHARDS": "1",
+		"RECEIVER_URL": server.URL, "PROJECTS": projectsFile(t), "SHARDS": "1", "MAX_BUFFER": fmt.Sprint(maxBuffer),
 		"FORWARD_KEYS": `{"game":"` + forwardKey + `","shop":"` + forwardKey + `-shop"}`}}
 	f.edge = project.Start(t, options)
 	f.restart = func() {
@@ -116,6 +119,7 @@ func TestForward(t *testing.T) {
 	t.Run("outages", f.outages)
 	t.Run("killed", f.killed)
 	t.Run("refused later", f.refusedLater)
+	t.Run("full", f.full)
 }
 
 // answers are the receiver's, with what the edge has rejected.
@@ -263,4 +267,28 @@ func (f *forwarding) refusedLater(t *testing.T) {
 		}
 		return fmt.Errorf("none, %v", err)
 	})
+}
+
+// full is a shard that holds as much as it may: clients get a 503 and keep their events.
+func (f *forwarding) full(t *testing.T) {
+	f.set(away)
+	body := `{"name":"e%d","large":"` + strings.Repeat("x", 1<<20) + `"}`
+	kept, status, answer := 0, 202, map[string]any(nil)
+	for ; status == 202 && kept <= 2*maxBuffer>>20; kept++ {
+		status, answer = f.post(t, largeKey, "full", fmt.Sprintf(body, kept))
+	}
+	kept--
+	if e, _ := answer["error"].(map[string]any); status != 503 || e["code"] != "unavailable" || kept < maxBuffer>>20/2 {
+		t.Fatalf("after %d events: got %d %v, want 503 unavailable", kept, status, answer)
+	}
+	f.set(none)
+	await(t, "events", func() error {
+		if got := f.names("full"); len(got) != kept {
+			return fmt.Errorf("%d, want %d", len(got), kept)
+		}
+		return nil
+	})
+	if status, answer := f.post(t, largeKey, "full", `{"name":"e"}`); status != 202 {
+		t.Errorf("after the outage: got %d %v", status, answer)
+	}
 }

@@ -40,7 +40,16 @@ const maxContext = 512;
 
 export default {
   async fetch(request, env): Promise<Response> {
-    const settings = settingsOf(env);
+    let settings: Settings;
+    try {
+      settings = settingsOf(env);
+    } catch (e) {
+      console.error(JSON.stringify({ message: "wrong setting", error: (e as Error).message }));
+      return new Response("the Worker has a wrong setting, see its log\n", {
+        status: 503,
+        headers: { "Retry-After": retryAfter },
+      });
+    }
     const response = await serve(request, env, settings);
     const origin = request.headers.get("Origin");
     if (origin !== null && (settings.origins.includes("*") || settings.origins.includes(origin))) {
