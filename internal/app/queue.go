@@ -2,14 +2,18 @@ package app
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/penstock/penstock/internal/awsclient"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/queue"
+	"github.com/penstock/penstock/internal/queue/cloudflare"
 	"github.com/penstock/penstock/internal/queue/jetstream"
 	"github.com/penstock/penstock/internal/queue/sqs"
+	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/show"
 )
 
@@ -27,6 +31,8 @@ func queueTypeOf(cfg config.Config) queueType {
 		return queueType{openNone, noneText, explainNone}
 	case "sqs":
 		return queueType{openSQS, sqsText, explainSQS}
+	case "cloudflare":
+		return queueType{openCloudflare, cloudflareText, explainCloudflare}
 	default:
 		return queueType{openJetStream, jetStreamText, explainJetStream}
 	}
@@ -88,4 +94,40 @@ func openSQS(cfg config.Config, _ string, log *slog.Logger) (queue.Queue, error)
 func sqsText(cfg config.Config) string {
 	return cmp.Or(show.URL(cfg.Queue.SQS.Endpoint), "SQS ("+cmp.Or(cfg.Queue.SQS.Region, cfg.Storage.Region)+")") + " " +
 		cfg.Queue.SQS.Queue
+}
+
+func openCloudflare(cfg config.Config, _ string, log *slog.Logger) (queue.Queue, error) {
+	c := cfg.Queue.Cloudflare
+	token, err := c.Secret(log)
+	if err != nil {
+		return nil, err
+	}
+	return cloudflare.Connect(cloudflare.Options{Endpoint: c.Endpoint, Account: c.Account, Token: token, Queue: c.Queue,
+		Jurisdiction: c.Jurisdiction, Lease: time.Duration(c.Lease), Poll: time.Duration(c.Poll)}, log), nil
+}
+
+func cloudflareText(cfg config.Config) string { return "Cloudflare " + cfg.Queue.Cloudflare.Queue }
+
+// explainCloudflare is explainJetStream for errors of Cloudflare Queues.
+func explainCloudflare(cfg config.Config, err error) error {
+	c := cfg.Queue.Cloudflare
+	if _, explained := errors.AsType[*config.FieldError](err); explained || retry.ClassOf(err) != retry.Outage {
+		return err // about no field
+	}
+	e := &config.FieldError{Field: "queue.cloudflare.endpoint", Value: show.URL(c.Endpoint), Err: err,
+		Do: "let this machine reach Cloudflare's API, or correct the URL"}
+	switch cloudflare.ProblemOf(err) {
+	case cloudflare.Token:
+		e.Field, e.Value = "queue.cloudflare.api_token", ""
+		e.Do = fmt.Sprintf("set an API token of the account %q with the permission Account, Queues, Edit", c.Account)
+		if c.APITokenFile != "" {
+			e.Field, e.Value = "queue.cloudflare.api_token_file", c.APITokenFile
+		}
+	case cloudflare.Busy:
+		e.Do = "wait; the limit is that of the whole account"
+	case cloudflare.Answer:
+		e.Do = "see the message of Cloudflare"
+	case cloudflare.Unreachable:
+	}
+	return e
 }

@@ -137,17 +137,19 @@ type Storage struct {
 
 // Queue is the queue of notifications. Each type but nats has its fields in a section of that name.
 type Queue struct {
-	Type     string   `yaml:"type" default:"nats" enum:"nats sqs none" doc:"Queue that carries notifications. none: there is no queue; loaders sweep. storage.notify: none has the same effect."`
+	Type     string   `yaml:"type" default:"nats" enum:"nats sqs cloudflare none" doc:"Queue that carries notifications. none: there is no queue; loaders sweep. storage.notify: none has the same effect."`
 	URL      string   `yaml:"url" default:"nats://127.0.0.1:4222" doc:"NATS: URL of the server. Separate several with commas."`
 	User     string   `yaml:"user" doc:"NATS: user."`
 	Password string   `yaml:"password" secret:"true" doc:"NATS: password."`
 	Creds    string   `yaml:"creds" doc:"NATS: credentials file. Empty: none."`
-	AckWait  Duration `yaml:"ack_wait" default:"20s" doc:"After this silence of a loader, another one gets its object. SQS: rounded up to whole seconds."`
-	MaxAge   Duration `yaml:"max_age" default:"168h" doc:"Age at which a notification is deleted. SQS: 336h at most."`
+	AckWait  Duration `yaml:"ack_wait" default:"20s" doc:"After this silence of a loader, another one gets its object. SQS: rounded up to whole seconds. Cloudflare: queue.cloudflare.lease."`
+	MaxAge   Duration `yaml:"max_age" default:"168h" doc:"Age at which a notification is deleted. SQS: 336h at most. Cloudflare: set it there."`
 	MaxBytes Size     `yaml:"max_bytes" default:"1GiB" doc:"NATS: largest stream."`
 	Replicas int      `yaml:"replicas" default:"1" doc:"NATS: replicas of a stream."`
 
 	SQS SQS `yaml:"sqs" doc:"Amazon SQS."`
+
+	Cloudflare Cloudflare `yaml:"cloudflare" doc:"Cloudflare Queues, to which R2 sends notifications."`
 
 	TLS ClientTLS `yaml:"tls" doc:"NATS: files for TLS. The connection uses TLS if one is set, or if url begins with tls://."`
 }
@@ -157,6 +159,18 @@ type SQS struct {
 	Queue    string `yaml:"queue" default:"penstock-{PIPELINE}" doc:"Name or URL of the queues. {PIPELINE} becomes events or errors."`
 	Region   string `yaml:"region" doc:"Region. Empty: storage.region."`
 	Endpoint string `yaml:"endpoint" doc:"URL of the SQS API. Empty: AWS."`
+}
+
+// Cloudflare are the queues of Cloudflare Queues.
+type Cloudflare struct {
+	Account      string   `yaml:"account" doc:"Account ID."`
+	APIToken     string   `yaml:"api_token" secret:"true" doc:"API token with the permission Queues: Edit, and for setup Workers R2 Storage: Edit."`
+	APITokenFile string   `yaml:"api_token_file" doc:"File with the token, instead of api_token. It is read again when it changes."`
+	Queue        string   `yaml:"queue" default:"penstock-{PIPELINE}" doc:"Name of the queues. {PIPELINE} becomes events or errors."`
+	Lease        Duration `yaml:"lease" default:"10m" doc:"Time that a loader has for an object, 12h at most. An object that takes longer is loaded twice and counts once. After a kill, another loader gets it then."`
+	Poll         Duration `yaml:"poll" default:"15s" doc:"Longest wait between two pulls from an empty queue. Each pull is charged."`
+	Jurisdiction string   `yaml:"jurisdiction" doc:"Jurisdiction of the R2 bucket, as eu. Empty: none."`
+	Endpoint     string   `yaml:"endpoint" default:"https://api.cloudflare.com/client/v4" doc:"URL of Cloudflare's API."`
 }
 
 // QueueType is the type of the queue in use: queue.type, or none if storage.notify says so.

@@ -147,7 +147,8 @@ func TestEveryFieldCanBeSet(t *testing.T) {
 func TestLimitsOfEveryField(t *testing.T) {
 	defaults := Default()
 	refused := func(field, value string) string {
-		_, err := Load("", []string{variableOf(field) + "=" + value, "PENSTOCK_SCHEMAS_DIR=/schemas"})
+		_, err := Load("", []string{variableOf(field) + "=" + value, "PENSTOCK_SCHEMAS_DIR=/schemas",
+			"PENSTOCK_QUEUE_CLOUDFLARE_ACCOUNT=a", "PENSTOCK_QUEUE_CLOUDFLARE_API_TOKEN=t"})
 		if err == nil {
 			return ""
 		}

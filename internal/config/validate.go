@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/pipeline"
@@ -84,6 +85,29 @@ func (c *checker) queue(cfg *Config) {
 			"queue.type to none", cfg.Queue.Type)
 	case cfg.QueueType() == "sqs" && !strings.Contains(cfg.Queue.SQS.Queue, "{PIPELINE}"):
 		c.wrong("queue.sqs.queue", cfg.Queue.SQS.Queue, "put {PIPELINE} into it: each pipeline needs a separate queue")
+	case cfg.QueueType() == "cloudflare":
+		c.cloudflare(cfg.Queue.Cloudflare)
+	}
+}
+
+// maxLease is the longest lease that Cloudflare gives.
+const maxLease = Duration(12 * time.Hour)
+
+func (c *checker) cloudflare(q Cloudflare) {
+	if q.Account == "" {
+		c.wrong("queue.cloudflare.account", q.Account, "set the account ID")
+	}
+	switch {
+	case q.APIToken == "" && q.APITokenFile == "":
+		c.wrong("queue.cloudflare.api_token", q.APIToken, "set an API token, or queue.cloudflare.api_token_file")
+	case q.APIToken != "" && q.APITokenFile != "":
+		c.wrong("queue.cloudflare.api_token_file", q.APITokenFile, "queue.cloudflare.api_token is set as well: set one of both")
+	}
+	if !strings.Contains(q.Queue, "{PIPELINE}") {
+		c.wrong("queue.cloudflare.queue", q.Queue, "put {PIPELINE} into it: each pipeline needs a separate queue")
+	}
+	if q.Lease > maxLease {
+		c.wrong("queue.cloudflare.lease", q.Lease, "set 12h or less")
 	}
 }
 

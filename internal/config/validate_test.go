@@ -88,6 +88,15 @@ func TestWrongPairs(t *testing.T) {
 		{"storage: {endpoint: 'http://a:b@s', tls: {ca: x}}",
 			`storage.endpoint "http://a:[HIDDEN]@s" (from FILE:1): storage.tls is set: begin it with https://`},
 		{"admin: {token: a, token_file: b}", `admin.token_file "b" (from FILE:1): admin.token is set as well: set one of both`},
+		{"queue: {type: cloudflare}", "configuration:\n" +
+			`  queue.cloudflare.account "": set the account ID` + "\n" +
+			`  queue.cloudflare.api_token "": set an API token, or queue.cloudflare.api_token_file`},
+		{"queue: {type: cloudflare, cloudflare: {account: a, api_token: t, api_token_file: f, queue: q, lease: 13h}}",
+			"configuration:\n" +
+				`  queue.cloudflare.api_token_file "f" (from FILE:1): queue.cloudflare.api_token is set as well: set one of both` + "\n" +
+				`  queue.cloudflare.queue "q" (from FILE:1): put {PIPELINE} into it: each pipeline needs a separate queue` + "\n" +
+				`  queue.cloudflare.lease 13h (from FILE:1): set 12h or less`},
+		{"queue: {type: cloudflare, cloudflare: {account: a, api_token_file: f}}", ""},
 		{"clickhouse: {tls: true}", ""},
 		{"clickhouse: {tls: {enabled: true, ca: x}}", ""},
 		{"receiver: {blob_threshold: 0}", ""},

@@ -83,6 +83,30 @@ func as(err error) *apiError {
 	return &apiError{}
 }
 
+// Problem is a kind of error, for advice to people.
+type Problem int
+
+// The kinds of errors.
+const (
+	Unreachable Problem = iota // no answer
+	Token                      // Cloudflare rejects the token
+	Busy                       // the rate limit is reached
+	Answer                     // Cloudflare answers with another error
+)
+
+// ProblemOf is the kind of an error of a Queue.
+func ProblemOf(err error) Problem {
+	switch e := as(err); {
+	case e.status == 0:
+		return Unreachable
+	case e.rejected():
+		return Token
+	case e.status == http.StatusTooManyRequests:
+		return Busy
+	}
+	return Answer
+}
+
 // call makes one request below the account, and decodes the answer's result. Every error is an outage: no object is at
 // fault.
 func (a *api) call(ctx context.Context, method, path string, in, out any) error {

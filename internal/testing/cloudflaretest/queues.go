@@ -426,11 +426,14 @@ func (a *API) Purge(queue string) {
 	}
 }
 
-// Delete deletes a queue, with its consumer.
+// Delete deletes a queue, with its consumer and the rules that send to it.
 func (a *API) Delete(name string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.queues = slices.DeleteFunc(a.queues, func(q *queue) bool { return q.name == name })
+	for bucket, rules := range a.rules {
+		a.rules[bucket] = slices.DeleteFunc(rules, func(r *rule) bool { return r.queue.name == name })
+	}
 }
 
 // Deleted returns the bodies of the messages that reached max_retries and went to no dead letter queue.

@@ -17,7 +17,7 @@ type rule struct {
 	Suffix      string   `json:"suffix"`
 	Description string   `json:"description,omitempty"`
 
-	queue string
+	queue *queue
 }
 
 // actions are those that a rule may name.
@@ -41,7 +41,7 @@ func (a *API) listRules(r *http.Request) (any, error) {
 	for _, q := range a.queues {
 		var of []*rule
 		for _, have := range a.rules[bucket] {
-			if have.queue == q.name {
+			if have.queue == q {
 				of = append(of, have)
 			}
 		}
@@ -79,7 +79,7 @@ func (a *API) createRules(r *http.Request) (any, error) {
 		}
 	}
 	for _, n := range in.Rules {
-		n.ID, n.Created, n.queue = a.id(), time.Now().UTC().Format(time.RFC3339), q.name
+		n.ID, n.Created, n.queue = a.id(), time.Now().UTC().Format(time.RFC3339), q
 		a.rules[bucket] = append(a.rules[bucket], n)
 	}
 	return map[string]any{}, nil
@@ -107,14 +107,13 @@ func (a *API) Notify(bucket, action string, o Object) int {
 	defer a.mu.Unlock()
 	n := 0
 	for _, r := range a.rules[bucket] {
-		q := a.named(r.queue)
-		if q == nil || !slices.Contains(r.Actions, action) || !strings.HasPrefix(o.Key, r.Prefix) ||
+		if !slices.Contains(r.Actions, action) || !strings.HasPrefix(o.Key, r.Prefix) ||
 			!strings.HasSuffix(o.Key, r.Suffix) {
 			continue
 		}
 		body, _ := json.Marshal(map[string]any{"account": a.account, "action": action, "bucket": bucket, "object": o,
 			"eventTime": time.Now().UTC().Format("2006-01-02T15:04:05.000Z")}) // texts and a number: it cannot fail
-		a.add(q, "json", body, 0)
+		a.add(r.queue, "json", body, 0)
 		n++
 	}
 	return n
