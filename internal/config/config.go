@@ -167,7 +167,7 @@ type Cloudflare struct {
 	APIToken     string   `yaml:"api_token" secret:"true" doc:"API token with the permission Queues: Edit, and for setup Workers R2 Storage: Edit."`
 	APITokenFile string   `yaml:"api_token_file" doc:"File with the token, instead of api_token. It is read again when it changes."`
 	Queue        string   `yaml:"queue" default:"penstock-{PIPELINE}" doc:"Name of the queues. {PIPELINE} becomes events or errors."`
-	Lease        Duration `yaml:"lease" default:"10m" doc:"Time that a loader has for an object, 12h at most. An object that takes longer is loaded twice and counts once. After a kill, another loader gets it then."`
+	Lease        Duration `yaml:"lease" default:"1h" doc:"Time that a loader has for an object, 12h at most. An object that takes longer is loaded twice and counts once. After a kill, another loader gets it then, or by the next sweep."`
 	Poll         Duration `yaml:"poll" default:"15s" doc:"Longest wait between two pulls from an empty queue. Each pull is charged."`
 	Jurisdiction string   `yaml:"jurisdiction" doc:"Jurisdiction of the R2 bucket, as eu. Empty: none."`
 	Endpoint     string   `yaml:"endpoint" default:"https://api.cloudflare.com/client/v4" doc:"URL of Cloudflare's API."`

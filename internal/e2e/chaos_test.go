@@ -16,9 +16,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // chaos is a stack behind proxies, with the clients' own account of it.
@@ -40,7 +37,14 @@ type chaos struct {
 func TestChaos(t *testing.T) {
 	rounds, seconds, seed := number("PENSTOCK_CHAOS_ROUNDS", 1), number("PENSTOCK_CHAOS_SECONDS", 10),
 		number("PENSTOCK_CHAOS_SEED", int(time.Now().Unix()))
-	c := newChaos(t)
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) { // one after another: each needs the machine
+			chaosOn(newChaos(t, newStackOn(t, b.open)), rounds, seconds, seed)
+		})
+	}
+}
+
+func chaosOn(c *chaos, rounds, seconds, seed int) {
 	for i := range rounds {
 		began := time.Now()
 		if !c.round(uint64(seed+i), time.Duration(seconds)*time.Second) {
@@ -50,7 +54,7 @@ func TestChaos(t *testing.T) {
 		line := fmt.Sprintf("chaos: round %d, seed %d: %d events acknowledged so far, %d sent, exact; %.0f s", i+1, seed+i,
 			len(c.acked), len(c.sent), time.Since(began).Seconds())
 		c.mu.Unlock()
-		t.Log(line)
+		c.t.Log(line)
 		if rounds > 1 {
 			fmt.Fprintln(os.Stderr, line)
 		}
@@ -64,8 +68,7 @@ func number(name string, def int) int {
 	return def
 }
 
-func newChaos(t *testing.T) *chaos {
-	s := newStack(t)
+func newChaos(t *testing.T, s *stack) *chaos {
 	// Merges of the real engine could hide a double load.
 	create := one[string](s,
 		"SELECT create_table_query FROM system.tables WHERE database = 'penstock' AND name = 'events'")
@@ -77,18 +80,17 @@ func newChaos(t *testing.T) *chaos {
 	}
 	c := &chaos{stack: s, sent: map[string]bool{}, acked: map[string]bool{}, read: map[string]bool{},
 		proxies: map[string]*proxy{
-			"minio":      newProxy(t, strings.TrimPrefix(s.minio.Endpoint(), "http://")),
-			"nats":       newProxy(t, s.nats.Addr()),
+			"bucket":     newProxy(t, strings.TrimPrefix(s.backend.endpoint, "http://")),
+			"queue":      newProxy(t, s.backend.queue),
 			"clickhouse": newProxy(t, s.clickhouse.Addr()),
 		}}
-	env := []string{
-		"PENSTOCK_STORAGE_ENDPOINT=http://" + c.proxies["minio"].addr(),
-		"PENSTOCK_QUEUE_URL=" + strings.ReplaceAll(s.nats.URL(), s.nats.Addr(), c.proxies["nats"].addr()),
-		"PENSTOCK_CLICKHOUSE_ADDRESSES=[" + c.proxies["clickhouse"].addr() + "]",
+	env := append(s.backend.through(c.proxies["queue"].addr()),
+		"PENSTOCK_STORAGE_ENDPOINT=http://"+c.proxies["bucket"].addr(),
+		"PENSTOCK_CLICKHOUSE_ADDRESSES=["+c.proxies["clickhouse"].addr()+"]",
 		"PENSTOCK_CLICKHOUSE_TIMEOUT=5s", "PENSTOCK_BATCHER_PUT_TIMEOUT=5s", "PENSTOCK_BATCHER_ROLL_AGE=700ms",
 		"PENSTOCK_SWEEP_EVERY=2s", "PENSTOCK_SWEEP_GRACE=2s", "PENSTOCK_TEST_CHUNK_ROWS=150",
 		"PENSTOCK_BATCHER_OBJECT_TIMEOUT=10s",
-	}
+	)
 	for i := range 2 {
 		format := []string{"parquet", "ndjson"}[i]
 		c.receivers = append(c.receivers,
@@ -207,18 +209,18 @@ func (c *chaos) fault(ctx context.Context) string {
 		c.must(c.clickhouse.Restart(c.t.Context()))
 		return "kill clickhouse"
 	case 4:
-		c.minio.Kill()
+		c.backend.bucketAway.begin()
 		sleep(ctx, pause)
-		c.must(c.minio.Restart(c.t.Context()))
-		return "kill minio"
+		c.must(c.backend.bucketAway.end())
+		return "kill bucket"
 	case 5:
-		c.nats.Kill()
+		c.backend.queueAway.begin()
 		sleep(ctx, pause)
-		c.must(c.nats.Restart(c.t.Context()))
-		return "kill nats"
+		c.must(c.backend.queueAway.end())
+		return "kill queue"
 	case 6:
-		c.deleteStream(r.IntN(2) == 0)
-		return "delete stream or consumer"
+		c.backend.remove(r.IntN(2) == 0)
+		return "delete queue or consumer"
 	case 7: // SIGSTOP, sometimes for longer than the ack wait
 		victim := roles[r.IntN(len(roles))]
 		victim.Signal(syscall.SIGSTOP)
@@ -226,7 +228,7 @@ func (c *chaos) fault(ctx context.Context) string {
 		victim.Signal(syscall.SIGCONT)
 		return "stop " + victim.log
 	default:
-		names := []string{"minio", "nats", "clickhouse"}
+		names := []string{"bucket", "queue", "clickhouse"}
 		name := names[r.IntN(len(names))]
 		p := c.proxies[name]
 		switch r.IntN(3) {
@@ -250,25 +252,6 @@ func (c *chaos) fault(ctx context.Context) string {
 func (c *chaos) must(err error) {
 	if err != nil {
 		c.t.Errorf("restart: %v", err)
-	}
-}
-
-func (c *chaos) deleteStream(whole bool) {
-	nc, err := nats.Connect(c.nats.URL())
-	if err != nil {
-		return
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
-	defer cancel()
-	if whole {
-		js.DeleteStream(ctx, "PENSTOCK_events")
-	} else {
-		js.DeleteConsumer(ctx, "PENSTOCK_events", "loader")
 	}
 }
 

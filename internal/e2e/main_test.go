@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/penstock/penstock/internal/traffic"
 )
 
@@ -137,9 +135,9 @@ func TestDevPortTaken(t *testing.T) {
 
 // Two receivers and two loaders on one bucket and queue; one of each is told
 // to end in the middle. Every acknowledged event is a row, once.
-func TestDrainInTheMiddle(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
+func TestDrainInTheMiddle(t *testing.T) { onEach(t, drainInTheMiddle) }
+
+func drainInTheMiddle(t *testing.T, s *stack) {
 	receivers := []*role{s.start("r1", "receive"), s.start("r2", "receive", "PENSTOCK_BATCHER_FORMAT=ndjson")}
 	loaders := []*role{s.start("l1", "load"), s.start("l2", "load")}
 	total, batch := number("PENSTOCK_DRAIN_EVENTS", 60_000), 100
@@ -248,9 +246,9 @@ func TestObjectsReadByS3Function(t *testing.T) {
 
 // A notification that comes again loads nothing; one that says nothing is
 // settled and counted.
-func TestRedelivery(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
+func TestRedelivery(t *testing.T) { onEach(t, redelivery) }
+
+func redelivery(t *testing.T, s *stack) {
 	r := s.start("r1", "receive")
 	if code, a := post(t, r.URL+"/v1/events?durability=object",
 		`[{"name":"a","level":1},{"name":"b","level":2}]`); code != 200 || a.Object == "" {
@@ -265,15 +263,10 @@ func TestRedelivery(t *testing.T) {
 			}
 			return nil
 		})
-		nc, err := nats.Connect(s.nats.URL())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
 		again := fmt.Sprintf(`{"Records":[{"s3":{"object":{"key":%q}}}]}`, strings.ReplaceAll(a.Object, "/", "%2F"))
 		for _, body := range []string{again, again, "not json", `{"Event":"s3:TestEvent"}`,
 			`{"Records":[{"s3":{"object":{"key":"elsewhere%2Fx"}}}]}`} {
-			if err := nc.Publish("penstock.events", []byte(body)); err != nil {
+			if err := s.backend.publish(body); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -29,8 +28,6 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/penstock/penstock/internal/objstore"
-	"github.com/penstock/penstock/internal/pipeline"
-	"github.com/penstock/penstock/internal/queue/jetstream"
 	"github.com/penstock/penstock/internal/testing/servers"
 	"github.com/penstock/penstock/receiver/tenant"
 	"github.com/penstock/penstock/tools/devstack"
@@ -95,7 +92,8 @@ const (
 type stack struct {
 	t          testing.TB
 	dir        string
-	nats       *devstack.NATS
+	backend    *backend
+	nats       *devstack.NATS // nil: the backend has another queue
 	minio      *devstack.MinIO
 	clickhouse *devstack.ClickHouse
 	db         driver.Conn // database penstock
@@ -105,19 +103,14 @@ type stack struct {
 // newStack starts the servers and runs `penstock setup`.
 func newStack(t testing.TB) *stack {
 	t.Helper()
-	s := &stack{t: t, dir: t.TempDir(), nats: servers.NATS(t), clickhouse: servers.ClickHouse(t)}
-	q, err := jetstream.Connect(jetstream.Options{URL: s.nats.URL(), AckWait: 5 * time.Second, MaxAge: time.Hour,
-		MaxBytes: 1 << 28, Replicas: 1},
-		"e2e", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer q.Close()
-	if err := q.Setup(t.Context(), pipeline.Specs(), nil); err != nil {
-		t.Fatal(err)
-	}
-	targets, _ := servers.Targets(pipeline.Specs(), jetstream.Subject)
-	s.minio = servers.MinIO(t, devstack.MinIOOptions{Targets: targets, NATSAddress: s.nats.Addr()})
+	return newStackOn(t, onNATS)
+}
+
+// newStackOn does so with another bucket and queue.
+func newStackOn(t testing.TB, open func(*stack) *backend) *stack {
+	t.Helper()
+	s := &stack{t: t, dir: t.TempDir(), clickhouse: servers.ClickHouse(t)}
+	s.backend = open(s)
 	out, err := s.run("setup")
 	if err != nil {
 		t.Fatalf("setup: %v\n%s", err, out)
@@ -137,8 +130,8 @@ func (s *stack) open(database string) driver.Conn {
 }
 
 func (s *stack) bucket() *objstore.Bucket {
-	return objstore.Open(objstore.Options{Endpoint: s.minio.Endpoint(), Region: "us-east-1", Bucket: "penstock",
-		AccessKey: s.minio.AccessKey(), SecretKey: s.minio.SecretKey(), PathStyle: true})
+	return objstore.Open(objstore.Options{Endpoint: s.backend.endpoint, Region: "us-east-1", Bucket: "penstock",
+		AccessKey: s.backend.key, SecretKey: s.backend.secretKey, PathStyle: true})
 }
 
 // bucketWithoutRules takes the bucket's notification rules away.
@@ -153,11 +146,10 @@ func (s *stack) bucketWithoutRules() {
 func (s *stack) env(more ...string) []string {
 	sum, game := tenant.HashKey(key), tenant.HashKey(gameKey)
 	env := append(os.Environ(),
-		"PENSTOCK_STORAGE_ENDPOINT="+s.minio.Endpoint(),
-		"PENSTOCK_STORAGE_ACCESS_KEY="+s.minio.AccessKey(),
-		"PENSTOCK_STORAGE_SECRET_KEY="+s.minio.SecretKey(),
-		"PENSTOCK_QUEUE_URL="+s.nats.URL(),
-		"PENSTOCK_QUEUE_ACK_WAIT=5s",
+		"PENSTOCK_STORAGE_ENDPOINT="+s.backend.endpoint,
+		"PENSTOCK_STORAGE_ACCESS_KEY="+s.backend.key,
+		"PENSTOCK_STORAGE_SECRET_KEY="+s.backend.secretKey,
+		s.backend.lease+"=5s",
 		"PENSTOCK_CLICKHOUSE_ADDRESSES=["+s.clickhouse.Addr()+"]",
 		"PENSTOCK_CLICKHOUSE_USER="+s.clickhouse.User(),
 		"PENSTOCK_CLICKHOUSE_PASSWORD="+s.clickhouse.Password(),
@@ -167,7 +159,7 @@ func (s *stack) env(more ...string) []string {
 		"PENSTOCK_LOADER_BACKOFF_MIN=100ms", "PENSTOCK_LOADER_BACKOFF_MAX=1s",
 		"PENSTOCK_BATCHER_BACKOFF_MIN=50ms", "PENSTOCK_BATCHER_BACKOFF_MAX=500ms",
 	)
-	return slices.Concat(env, s.environ, more)
+	return slices.Concat(env, s.backend.env, s.environ, more)
 }
 
 // run runs a command to its end and returns what it printed: results, and then
@@ -270,7 +262,8 @@ func (r *role) secretIn(text string) string {
 		name, value, _ := strings.Cut(e, "=")
 		if u, err := url.Parse(value); err == nil && u.User != nil {
 			value, _ = u.User.Password()
-		} else if !strings.HasSuffix(name, "_PASSWORD") && !strings.HasSuffix(name, "_SECRET_KEY") {
+		} else if !strings.HasSuffix(name, "_PASSWORD") && !strings.HasSuffix(name, "_SECRET_KEY") &&
+			!strings.HasSuffix(name, "_API_TOKEN") {
 			continue
 		}
 		if len(value) > 5 && strings.HasPrefix(name, "PENSTOCK_") && strings.Contains(text, value) {

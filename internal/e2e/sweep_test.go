@@ -117,28 +117,18 @@ func TestSweepAfterStreamIsDeleted(t *testing.T) {
 }
 
 // A loader finds by itself what no notification told it of.
-func TestPeriodicSweep(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
+func TestPeriodicSweep(t *testing.T) { onEach(t, periodicSweep) }
+
+func periodicSweep(t *testing.T, s *stack) {
 	r := s.start("r1", "receive")
 	post(t, r.URL+"/v1/events?durability=object", `[{"name":"a"},{"name":"b"}]`)
-	nc, err := nats.Connect(s.nats.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, _ := jetstream.New(nc)
-	stream, err := js.Stream(t.Context(), "PENSTOCK_events")
-	if err != nil {
-		t.Fatal(err)
-	}
 	eventually(t, 10*time.Second, "the notification", func() error {
-		if info, err := stream.Info(t.Context()); err != nil || info.State.Msgs != 1 {
-			return fmt.Errorf("%+v, %v", info, err)
+		if n, err := s.backend.waiting(); err != nil || n != 1 {
+			return fmt.Errorf("%d messages, %v", n, err)
 		}
 		return nil
 	})
-	if err := stream.Purge(t.Context()); err != nil {
+	if err := s.backend.purge(); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"l1", "l2"} {

@@ -436,6 +436,15 @@ func (a *API) Delete(name string) {
 	}
 }
 
+// SetMaxRetries changes a queue's consumer, as somebody else might.
+func (a *API) SetMaxRetries(queue string, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if q := a.named(queue); q != nil && q.consumer != nil {
+		q.consumer.Settings.MaxRetries = &n
+	}
+}
+
 // Deleted returns the bodies of the messages that reached max_retries and went to no dead letter queue.
 func (a *API) Deleted(queue string) []string {
 	a.mu.Lock()
