@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/receiver/tap"
 )
 
-// result is what became of the request.
+// result is the outcome of the request.
 func (q *request) result(refused *errcode.Error) *protocol.Outcome {
 	q.outcome = protocol.Outcome{RequestID: q.id, Refused: refused, Limit: q.notNow, Found: q.index, Object: q.object,
 		Received: q.now, Body: q.body}
@@ -34,7 +34,6 @@ func (q *request) result(refused *errcode.Error) *protocol.Outcome {
 	return o
 }
 
-// answer makes the response.
 func (r *Receiver) answer(h http.Header, q *request, refused *errcode.Error) (status int, body []byte) {
 	o := q.result(refused)
 	o.SetHeader(h, r.opts.RetryAfter)
@@ -62,8 +61,8 @@ func (q *request) reported(refused *errcode.Error) bool {
 	return refused != nil || len(q.rejects)+len(q.violations) > 0
 }
 
-// report hands what was refused to the errors pipeline: each event for itself,
-// and a request as a whole with its body as it was sent.
+// report sends rejected events, each alone, to the errors pipeline. A request that is rejected as a whole is sent with
+// its body, unchanged.
 func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error) {
 	if !q.reported(refused) {
 		return
@@ -122,7 +121,7 @@ func (q *request) failure(req *http.Request) pipeline.Failure {
 	}
 }
 
-// recordSize is what a request's failure record takes besides its raw payload, in bytes.
+// recordSize is the size of a request's failure record without its raw payload, in bytes.
 func (q *request) recordSize(req *http.Request) int64 {
 	f := q.failure(req)
 	n := anonymousRecord/2 + len(f.Method) + len(f.Path) + len(f.ContentType) + len(f.UserAgent)
@@ -134,8 +133,7 @@ func (q *request) recordSize(req *http.Request) int64 {
 
 func clip(s string) string { return s[:min(len(s), protocol.MaxHeader)] }
 
-// chosen are the headers that a failure keeps besides those that it has fields
-// for: what helps to find who sent it. None of them carries a key.
+// chosen are further headers that a failure record keeps, because they help to find the client. None carries a key.
 var chosen = []string{"Origin", "Referer", "Accept-Language", forwardedFor, forwarded, "X-Request-Id", "Traceparent"}
 
 func (r *Receiver) headers(req *http.Request) []pipeline.Header {

@@ -19,7 +19,7 @@ import (
 	"github.com/penstock/penstock/receiver/errcode"
 )
 
-// What can be wrong with a body besides its encoding.
+// Errors of a body besides those of its encoding.
 var (
 	errMemory   = admission.ErrMemory
 	errBody     = errors.New("body limit")
@@ -28,7 +28,7 @@ var (
 	errEarly    = errors.New("limit of the key") // request.early says which
 )
 
-// readBody reads the body as it was sent into dst.
+// readBody reads the body as sent into dst.
 func (r *Receiver) readBody(q *request, req *http.Request, dst *[]byte, limit int64) error {
 	inside := q.lease.Inside()
 	err := q.readSent(req, dst, limit)
@@ -60,8 +60,8 @@ func (q *request) readSent(req *http.Request, dst *[]byte, limit int64) error {
 	return q.fill(dst, src, length, limit, beside)
 }
 
-// read brings the whole body, decompressed, into q.body. A compressed one is
-// kept as it was sent as well, for whoever is to see why it was refused.
+// read reads the whole body, decompressed, into q.body. It also keeps a compressed body as sent, for the failure
+// record.
 func (r *Receiver) read(q *request, req *http.Request) *errcode.Error {
 	var err error
 	if q.route.Query && q.redrive == nil {
@@ -87,7 +87,7 @@ func (r *Receiver) read(q *request, req *http.Request) *errcode.Error {
 	return r.unread(q, err)
 }
 
-// unread is the answer to a body that could not be read.
+// unread is the error for a body that could not be read.
 func (r *Receiver) unread(q *request, err error) *errcode.Error {
 	switch {
 	case errors.Is(err, errEarly):
@@ -123,9 +123,8 @@ func (r *Receiver) unread(q *request, err error) *errcode.Error {
 	}
 }
 
-// keep reads the body of a request that is refused by its head, so that the
-// failure has the bytes. Of clients that nobody knows only so much is kept;
-// beyond that, nothing is read.
+// keep reads the body of a request that its head rejects, so that the failure record has the bytes. Bodies of strangers
+// are kept up to a limit; beyond it, nothing is read.
 func (r *Receiver) keep(q *request, req *http.Request) {
 	if q.key.Project == "" {
 		q.maxBody = min(q.maxBody, r.opts.strangerBody())
@@ -171,21 +170,20 @@ func busy() *errcode.Error {
 	return errcode.Busy.Errorf("too many requests are in memory now; send it again")
 }
 
-// Sizes of a body's buffer, in bytes. What a client announces is not taken at
-// its word: beyond firstBuffer, memory follows what has come.
+// Sizes of a body's buffer, in bytes. Content-Length is not trusted: beyond firstBuffer, the buffer grows with the
+// bytes that arrive.
 const (
 	smallBuffer = 4 << 10
 	firstBuffer = 64 << 10
 )
 
-// fill reads all of src, up to limit bytes, into dst, which grows as it must.
-// expect is the length, or negative where that is not known; beside is what
-// else the request holds in memory meanwhile.
+// fill reads src up to limit bytes into dst, which grows as needed. expect is the length; negative: unknown. beside is
+// the memory that the request holds otherwise.
 func (q *request) fill(dst *[]byte, src io.Reader, expect, limit, beside int64) error {
 	return q.fillFrom(dst, src, expect, limit, beside, q.r.opts.SpoolDir != "")
 }
 
-// fillFrom is fill; spool lets a large body go to disk.
+// fillFrom is fill; with spool, a large body goes to disk.
 func (q *request) fillFrom(dst *[]byte, src io.Reader, expect, limit, beside int64, spool bool) error {
 	if spool && expect > spoolAt {
 		return q.spool(dst, nil, src, limit)
@@ -205,7 +203,7 @@ func (q *request) fillFrom(dst *[]byte, src io.Reader, expect, limit, beside int
 			}
 			size := max(2*int64(n), smallBuffer)
 			if expect >= int64(n) {
-				// One byte more than foreseen lets the last read find the end.
+				// One byte more than expected lets the last read find the end.
 				size = min(expect+1, max(size, firstBuffer))
 			}
 			size = min(size, limit+1)
@@ -231,7 +229,7 @@ func (q *request) fillFrom(dst *[]byte, src io.Reader, expect, limit, beside int
 	}
 }
 
-// limitReader fails, rather than ends, at its limit.
+// limitReader returns an error at its limit, not io.EOF.
 type limitReader struct {
 	r     io.Reader
 	left  int64
@@ -273,29 +271,28 @@ var (
 	}}
 )
 
-// What decompressors take, in bytes: deflate its window and tables; zstd a
-// window as large as the frame's head asks for.
+// Memory of decompressors, in bytes. deflate: its window and tables. zstd: the window that the frame header names.
 const (
 	flateMemory   = 48 << 10
 	zstdMaxWindow = 8 << 20 // RFC 8878 asks for no more
 )
 
-// encodings are what a body may be compressed by, under the names of HTTP.
+// encodings are the supported values of Content-Encoding.
 var encodings = map[string]func(*request) error{
 	"gzip": (*request).gunzip, "x-gzip": (*request).gunzip, "zstd": (*request).unzstd, "deflate": (*request).inflate,
 }
 
-// isGzip tells gzip by its first bytes: the magic number, and deflate.
+// isGzip recognizes gzip by its first bytes: the magic number and the method deflate.
 func isGzip(b []byte) bool { return bytes.HasPrefix(b, []byte{0x1f, 0x8b, 8}) }
 
-// name sets the encoding of a body whose client did not name it. The head gets it
-// as well, so that a failure record says how to read its raw payload.
+// name sets the encoding of a body whose client did not name it. It also sets the header, so that a failure record says
+// how to read its raw payload.
 func (q *request) name(req *http.Request, encoding string) {
 	q.encoding = encoding
 	req.Header.Set("Content-Encoding", encoding)
 }
 
-// decompress brings q.sent, decompressed, into q.body.
+// decompress decompresses q.sent into q.body.
 func (q *request) decompress() error {
 	q.packed.Reset(q.sent)
 	err := encodings[q.encoding](q)
@@ -308,7 +305,7 @@ func (q *request) decompress() error {
 	return q.lease.Resize(q.lease.InMemory(q.sent) + q.lease.InMemory(q.body))
 }
 
-// unpack reads a decompressor that takes memory bytes.
+// unpack reads from a decompressor that needs memory bytes.
 func (q *request) unpack(z io.Reader, memory int64) error {
 	memory += q.lease.InMemory(q.sent)
 	if q.lease.Inside() {
@@ -325,7 +322,7 @@ func (q *request) unpack(z io.Reader, memory int64) error {
 	return q.fill(&q.body, z, -1, q.decodedMax(), memory)
 }
 
-// decodedMax is how many bytes a body may decompress to.
+// decodedMax is the most bytes that a body may decompress to.
 func (q *request) decodedMax() int64 {
 	switch {
 	case q.lease.Inside():
@@ -352,7 +349,7 @@ func frontReader(head []byte, encoding string) (io.Reader, error) {
 	return gzip.NewReader(src)
 }
 
-// isZlib tells zlib from bare deflate: its header is 2 bytes that are a multiple of 31, the first ending in 8.
+// isZlib distinguishes zlib from bare deflate: the 2 bytes of its header are a multiple of 31, and the first ends in 8.
 func isZlib(b []byte) bool { return len(b) >= 2 && b[0]&0x0f == 8 && (int(b[0])<<8|int(b[1]))%31 == 0 }
 
 func (q *request) gunzip() error {
@@ -373,8 +370,7 @@ func (q *request) unzstd() error {
 	return q.unpack(z, zstdWindow(q.sent[:min(len(q.sent), zstd.HeaderMaxSize)]))
 }
 
-// inflate reads what the standard means by deflate, zlib, and what some
-// clients send: bare deflate.
+// inflate reads both forms of deflate: zlib, which the standard requires, and bare deflate, which some clients send.
 func (q *request) inflate() error {
 	if !isZlib(q.sent) {
 		return q.unpack(flate.NewReader(&q.packed), flateMemory)
@@ -386,8 +382,7 @@ func (q *request) inflate() error {
 	return q.unpack(z, flateMemory)
 }
 
-// zstdWindow is what the first frame of a zstd stream, which begins with head,
-// needs of memory.
+// zstdWindow is the window that the first frame of a zstd stream needs, in bytes. The stream begins with head.
 func zstdWindow(head []byte) int64 {
 	var h zstd.Header
 	if h.Decode(head) != nil {
@@ -400,7 +395,7 @@ func zstdWindow(head []byte) int64 {
 	return int64(min(window, zstdMaxWindow)) + 256<<10 // and two blocks
 }
 
-// noEOF keeps an empty body from looking like a good end.
+// noEOF turns io.EOF into an error, so that an empty body does not look complete.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// Headers that list every hop of a request. Any other Options.ClientIPHeader has the client's address alone.
+// Headers that list every hop of a request. Any other Options.ClientIPHeader has only the client's address.
 const (
 	forwardedFor = "X-Forwarded-For"
 	forwarded    = "Forwarded" // RFC 7239
 )
 
-// client is where a request comes from: the address of the peer, or what trusted proxies say about theirs. proxied
-// reports whether the peer is such a proxy, so that its other headers count as well.
+// client returns the client's address: the peer's, or the one that trusted proxies report. proxied reports whether the
+// peer is a trusted proxy, so that its other headers count too.
 func (r *Receiver) client(req *http.Request) (ip string, proxied bool) {
 	host, _, err := net.SplitHostPort(req.RemoteAddr)
 	if err != nil {
@@ -47,8 +47,8 @@ func (r *Receiver) client(req *http.Request) (ip string, proxied bool) {
 	return client.String(), true
 }
 
-// nearest goes through the hops from the last one, which the peer has added, as long as the host that reports a hop is
-// trusted. It stops at what is no address.
+// nearest walks the hops from the last one, which the peer added, as long as the host that reports a hop is trusted. It
+// stops at a hop that is not an address.
 func (r *Receiver) nearest(peer netip.Addr, hops []string) netip.Addr {
 	for i := len(hops) - 1; i >= 0 && r.trusted(peer); i-- {
 		if strings.TrimSpace(hops[i]) == "" {
@@ -67,7 +67,7 @@ func (r *Receiver) trusted(addr netip.Addr) bool {
 	return slices.ContainsFunc(r.opts.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr.Unmap()) })
 }
 
-// hop reads an address as proxies write it: with a port, in quotes, and IPv6 in brackets.
+// hop parses an address as proxies write it: with a port, in quotes, or IPv6 in brackets.
 func hop(s string) (addr netip.Addr, ok bool) {
 	s = strings.TrimSpace(s)
 	if n := len(s); n >= 2 && s[0] == '"' && s[n-1] == '"' {
@@ -88,8 +88,8 @@ func hop(s string) (addr netip.Addr, ok bool) {
 // notAnAddress stands for a hop that does not name its client.
 const notAnAddress = "unknown"
 
-// forwardedNodes returns the "for" of each element of a Forwarded header. A header that breaks the grammar has none: a
-// quote that a client leaves open could make an address of its own look like the proxy's.
+// forwardedNodes returns the "for" of each element of a Forwarded header. A header with broken grammar has none.
+// Otherwise an unclosed quote from a client could make its own address look like the proxy's.
 func forwardedNodes(header string) (nodes []string) {
 	node, some := notAnAddress, false
 	for rest := header; ; {
@@ -116,8 +116,8 @@ func forwardedNodes(header string) (nodes []string) {
 	}
 }
 
-// forwardedPair reads name=value up to the semicolon or comma behind it; end is 0 at the end of the header. The name is
-// empty if there is nothing before that.
+// forwardedPair parses name=value up to the next semicolon or comma. end is 0 at the end of the header. An empty name
+// means that there was no pair.
 func forwardedPair(s string) (name, value string, end byte, rest string, ok bool) {
 	at := strings.IndexAny(s, `=;,"`)
 	if at < 0 || s[at] != '=' {
@@ -156,7 +156,7 @@ func skipBlanks(s string, i int) int {
 	return i
 }
 
-// quotedString reads the content of the quoted string that begins at s[i], and returns what is behind its quote.
+// quotedString parses the quoted string that begins at s[i], and returns the text after it.
 func quotedString(s string, i int) (content string, next int, ok bool) {
 	var b strings.Builder
 	for ; i < len(s) && s[i] != '"'; i++ {

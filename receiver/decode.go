@@ -7,8 +7,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// decode finds and judges the events of a body. Whatever is wrong with an event
-// rejects that event alone, as far as its end can be found.
+// decode reads the events of a body. A broken event is rejected alone, if its end can be found.
 func (q *request) decode(body []byte) *errcode.Error {
 	limit := q.scan.MaxDepth
 	q.scan.MaxDepth = max(limit, q.route.MaxDepth)
@@ -19,17 +18,17 @@ func (q *request) decode(body []byte) *errcode.Error {
 	return q.route.Protocol.Events(&q.in, body, q)
 }
 
-// eventMemory is about what an event takes besides its bytes, or a refused
-// one; chargeEvery is how many are charged at once.
+// eventMemory is the approximate memory of an event besides its bytes. Memory is charged for chargeEvery events at a
+// time.
 const (
 	eventMemory = 256
 	chargeEvery = 16
 )
 
-// maxRows bounds what one request brings into rows, in bytes: it is in memory at once.
+// maxRows limits the bytes of all rows of one request, which are in memory at once.
 const maxRows = 64 << 20
 
-// full refuses a request with too many events for it, or for the receiver's memory.
+// full rejects a request with too many events, or with more than fit in memory.
 func (q *request) full() *errcode.Error {
 	if q.index >= q.r.opts.MaxEvents {
 		return errcode.TooManyEvents.Errorf("more than %d events in one request", q.r.opts.MaxEvents)
@@ -44,7 +43,7 @@ func (q *request) full() *errcode.Error {
 	return nil
 }
 
-// count notes one event of the request: good, left out or refused. raw are its bytes, of that content type.
+// count counts one event of the request as accepted, sampled out or rejected. raw are its bytes, of that content type.
 func (q *request) count(raw []byte, contentType string, err error) {
 	if errors.Is(err, errSampled) {
 		q.sampled++
@@ -61,7 +60,7 @@ func (q *request) count(raw []byte, contentType string, err error) {
 	q.index++
 }
 
-// drop takes back the event that was taken last.
+// drop removes the event that was added last.
 func (q *request) drop() {
 	q.violation = nil
 	q.repaired -= q.mended

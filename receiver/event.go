@@ -18,11 +18,10 @@ func structural(err error) bool {
 	return ok && e.Structural()
 }
 
-// event reads one event at the start of src and adds it to q.events. n is how many bytes of src it has, also if it is
-// rejected.
+// event parses one event at the start of src and adds it to q.events. n is its length, also if it is rejected.
 func (q *request) event(m protocol.Mapper, src []byte) (n int, err error) {
-	// One byte more than allowed shows that an event is too large, and no more of it is read: the scanner takes many
-	// times an object's bytes.
+	// One byte above the limit shows that an event is too large. The rest is not scanned, because the scanner needs a
+	// multiple of an object's bytes.
 	limit := q.r.opts.MaxEvent
 	members, n, err := q.scan.Object(src[:min(len(src), limit+1)])
 	q.largest = max(q.largest, n)
@@ -80,7 +79,7 @@ func tooLarge(src []byte, limit int) (n int, err error) {
 		"unexpected end of JSON at byte %d, in an event beyond the limit of %d bytes", n, limit)}
 }
 
-// make writes the event of the draft, within the project's settings. size is the event's, in bytes.
+// make writes the event of the draft, by the project's settings. size is the event's length in bytes.
 func (q *request) make(e *pipeline.Event, size int) error {
 	if err := q.write(e, &q.draft); err != nil {
 		return err
@@ -104,8 +103,8 @@ func (q *request) make(e *pipeline.Event, size int) error {
 	return q.conform(e)
 }
 
-// room begins a new piece of scratch where the old one has no n bytes left: what
-// is in there belongs to events, and is not copied as more of them come.
+// room starts a new scratch buffer if the current one has less than n bytes left. Events refer to the current one, so
+// it is not copied.
 func (q *request) room(n int) error {
 	if cap(q.rows.Buf)-len(q.rows.Buf) < n {
 		n = max(n, smallBuffer, min(2*cap(q.rows.Buf), keepBytes))
@@ -118,7 +117,7 @@ func (q *request) room(n int) error {
 	return nil
 }
 
-// view reads bytes as a string without a copy; it must not outlive them.
+// view converts bytes to a string without a copy. The string must not outlive the bytes.
 func view(b []byte) string {
 	return unsafe.String(unsafe.SliceData(b), len(b)) // #nosec G103 -- the bytes outlive it, unchanged
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/segment"
 )
 
-// newRouter registers every protocol, a line each. Of two routes with the same
-// path, the first that matches counts, so the one without a Match is the last.
+// newRouter registers every protocol. If two routes have the same path, the first match counts, so the route without a
+// Match is the last.
 func newRouter(opts *Options) (*protocol.Router, error) {
 	return protocol.NewRouter(
 		cloudevents.Routes(),

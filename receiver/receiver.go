@@ -1,7 +1,6 @@
-// Package receiver takes events over HTTP: it reads and judges a request
-// (body.go, decode.go, event.go), hands what is good to a batcher, waits until
-// that is as durable as asked, and answers. It knows nothing of objects,
-// queues and tables.
+// Package receiver accepts events over HTTP. It reads and checks a request (body.go, decode.go, event.go), appends the
+// good events to a batcher, waits for the requested durability, and answers. It does not know objects, queues or
+// tables.
 package receiver
 
 import (
@@ -31,27 +30,27 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// Appender copies events, all or none. The ticket waits until they are as durable as asked.
+// Appender copies events, all or none. The ticket waits until they have the requested durability.
 type Appender interface {
 	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob,
 		d pipeline.Durability) (pipeline.Ticket, error)
 }
 
-// Reporter keeps what was refused. It never blocks; it copies what it keeps.
+// Reporter stores failure records. It never blocks, and copies what it stores.
 type Reporter interface {
 	Report(f pipeline.Failure)
-	// Drop counts a failure that is not even reported, by the reason.
+	// Drop counts a failure without a record, by its reason.
 	Drop(reason string)
 }
 
-// Options are a receiver's limits. None has a default here. New returns an error if a limit is 0 whose comment does not
-// say what 0 means.
+// Options are a receiver's limits. They have no defaults here. New returns an error if a limit is 0, unless its comment
+// defines 0.
 type Options struct {
 	Keys       []tenant.Key        // that stay; SetProjects brings others
 	Durability pipeline.Durability // where the request does not ask for another
 	MaxBody    int64               // bytes as sent
 	MaxDecoded int64               // bytes decompressed
-	// bytes of a body, sent or decompressed, whose key is Small or not known; 0: MaxBody for strangers
+	// bytes of a body, sent or decompressed, whose key is Small or still unknown; 0: MaxBody for strangers
 	SmallBody      int64
 	MaxEvent       int            // bytes of one event
 	MaxSpool       int64          // bytes of large bodies on disk while they come and are judged; 0: no SpoolDir
@@ -71,14 +70,14 @@ type Options struct {
 	EnforceSchemas bool           // events that do not fit are refused; else they are taken and reported
 	// bytes a second of requests without a known key, read or reported; 0: none is reported
 	AnonymousRate int64
-	// bodies that one address may send at once while their key is not known; 0: any number
+	// bodies that one address may send at once while their key is unknown; 0: any number
 	MaxKeyless     int
 	MaxConnections int // of clients at once, see Attach; 0: any number
-	// Ready reports why no event may be accepted now: the clock is wrong. nil: events always may.
+	// Ready reports why no event can be accepted now, for example a wrong clock. nil: events are always accepted.
 	Ready func() error
 }
 
-// check names the limit that is missing. With a limit of 0, every event would be rejected.
+// check names a missing limit. A limit of 0 would reject every event.
 func (o *Options) check() error {
 	for _, limit := range []struct {
 		name  string
@@ -138,8 +137,8 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger,
 	return r, nil
 }
 
-// Attach lets the connections of a server count towards Options.MaxConnections and MaxMemory. It returns the listener
-// that the server has to use.
+// Attach counts the connections of a server towards Options.MaxConnections and MaxMemory. The server has to use the
+// returned listener.
 func (r *Receiver) Attach(server *http.Server, l net.Listener) net.Listener {
 	return r.admission.Conns.Attach(server, l)
 }
@@ -155,9 +154,7 @@ func (r *Receiver) RouteOf(req *http.Request) string {
 	return ""
 }
 
-// ServeHTTP is POST /v1/events, and what the clients of other products send
-// (protocol): one event after the other, from the request's bytes to the
-// batcher.
+// ServeHTTP serves POST /v1/events and the routes of other protocols, from the request's bytes to the batcher.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.cors(w, req)
 	route := r.router.Find(req.URL.Path, req.Header)
@@ -172,9 +169,9 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	q.lost = route == nil
 	defer r.end(q)
-	// It holds for a refused body as well, the rest of which the server reads
-	// before it answers. The server's own ReadTimeout would cut the answer too.
-	// It ends with the body: net/http lifts it where it waits for the client to leave.
+	// The deadline also covers a rejected body, whose rest the server reads before it answers. The server's own
+	// ReadTimeout would also cut off the answer. net/http removes the deadline after the body, when it waits for the
+	// client to close.
 	client := http.NewResponseController(w)
 	q.extend = client
 	client.SetReadDeadline(began.Add(r.opts.ReadTimeout))
@@ -242,7 +239,7 @@ func (r *Receiver) end(q *request) {
 	}
 }
 
-// release gives back all that the request has but its answer.
+// release frees everything that the request holds, except its answer.
 func (q *request) release() {
 	answer := int64(cap(q.response))
 	if answer <= keepBytes {
@@ -258,7 +255,7 @@ func (q *request) release() {
 	}
 }
 
-// reject rejects what brings no events.
+// reject answers a request without events.
 func reject(w http.ResponseWriter, route *protocol.Route, req *http.Request) *errcode.Error {
 	switch {
 	case route == nil:
@@ -271,8 +268,7 @@ func reject(w http.ResponseWriter, route *protocol.Route, req *http.Request) *er
 	return nil
 }
 
-// ready rejects events while the clock is wrong. Their rows would be stored under another day, where nobody looks for
-// them.
+// ready rejects events while the clock is wrong. Their rows would be stored under a wrong day.
 func (r *Receiver) ready() *errcode.Error {
 	if r.opts.Ready == nil {
 		return nil
@@ -283,7 +279,7 @@ func (r *Receiver) ready() *errcode.Error {
 	return nil
 }
 
-// reply answers a request that brings no events and that clients send first.
+// reply answers a request that clients send before their first events.
 func (r *Receiver) reply(w http.ResponseWriter, route *protocol.Route, req *http.Request) {
 	reply := route.Answer(req)
 	setContentType(w.Header(), reply.ContentType)
@@ -293,7 +289,7 @@ func (r *Receiver) reply(w http.ResponseWriter, route *protocol.Route, req *http
 	r.metrics.requests.WithLabelValues("", route.Name, strconv.Itoa(reply.Status)).Inc()
 }
 
-// take brings a body's events to the batcher.
+// take appends a body's events to the batcher.
 func (r *Receiver) take(q *request, req *http.Request) *errcode.Error {
 	if err := q.admitHead(req.ContentLength); err != nil {
 		return err
@@ -345,7 +341,7 @@ func (r *Receiver) take(q *request, req *http.Request) *errcode.Error {
 	return r.append(q, req)
 }
 
-// asSent is the body as it was sent.
+// asSent is the body as sent.
 func (q *request) asSent() []byte {
 	if q.encoding != "" {
 		return q.sent
@@ -353,7 +349,7 @@ func (q *request) asSent() []byte {
 	return q.body
 }
 
-// append hands the events to the batcher.
+// append appends the events to the batcher.
 func (r *Receiver) append(q *request, req *http.Request) *errcode.Error {
 	q.accepted = len(q.events)
 	seen := r.tap.Copy(q.id, q.events)
@@ -376,8 +372,8 @@ func (r *Receiver) append(q *request, req *http.Request) *errcode.Error {
 	return nil
 }
 
-// cors lets browsers of allowed origins send and read the answer. The origin
-// is named, not "*": sendBeacon sends with credentials, which "*" forbids.
+// cors lets browsers of allowed origins send events and read the answer. It names the origin instead of "*", because
+// sendBeacon sends credentials, which "*" forbids.
 func (r *Receiver) cors(w http.ResponseWriter, req *http.Request) {
 	origin := req.Header.Get("Origin")
 	if origin == "" || !slices.Contains(r.opts.Origins, "*") && !slices.Contains(r.opts.Origins, origin) {
@@ -390,13 +386,12 @@ func (r *Receiver) cors(w http.ResponseWriter, req *http.Request) {
 	h.Add("Vary", "Origin")
 }
 
-// allow is what the headers say that can be done.
+// allow is the value of the header Allow.
 func allow(route *protocol.Route) string {
 	return strings.Join(slices.Concat(route.Allowed(), []string{http.MethodOptions}), ", ")
 }
 
-// preflight lets a browser's page send, with whatever headers its client has:
-// which pages may is said by cors.
+// preflight allows any headers; cors decides which origins may send.
 func preflight(w http.ResponseWriter, req *http.Request, route *protocol.Route) {
 	h := w.Header()
 	h.Set("Allow", allow(route))
@@ -409,7 +404,7 @@ func preflight(w http.ResponseWriter, req *http.Request, route *protocol.Route) 
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// admit checks key, durability, content type and encoding before a byte of the body is read.
+// admit checks key, durability, content type and encoding before it reads the body.
 func (r *Receiver) admit(q *request, req *http.Request) *errcode.Error {
 	q.clientIP, q.proxied = r.client(req)
 	q.lease.Conn = admission.ConnOf(req.Context())
@@ -436,8 +431,8 @@ func missingKey() *errcode.Error {
 	return errcode.MissingKey.Errorf("no key: send it as Authorization: Bearer KEY, Basic user, X-API-Key or ?key=")
 }
 
-// unlock finds the key in a body that was read without one. Where it was found in the front of the body already, it
-// has to be the same.
+// unlock finds the key in a body that was read without one. If a key was found in the front of the body, both must be
+// equal.
 func (r *Receiver) unlock(q *request) *errcode.Error {
 	key, sealed := q.route.Protocol.(protocol.KeyFinder).Key(&q.in, q.body)
 	switch {
@@ -453,16 +448,16 @@ func (r *Receiver) unlock(q *request) *errcode.Error {
 	return r.useKey(q, key)
 }
 
-// unavailable is the answer to what the batcher refused.
+// unavailable is the answer if the batcher rejects the events.
 func (r *Receiver) unavailable(req *http.Request, err error) *errcode.Error {
 	if req.Context().Err() != nil && errors.Is(err, req.Context().Err()) {
-		// The client is gone; nobody reads this.
+		// The client is gone; nobody reads the answer.
 		return cancelled()
 	}
 	if errors.Is(err, pipeline.ErrPending) {
 		return errcode.NotStoredYet.Errorf("%s", err)
 	}
-	// The batcher logs and counts its own trouble; its words are not for clients.
+	// The batcher logs and counts the cause. Its text is not for clients.
 	r.log.Debug("events rejected", "error", err)
 	return errcode.Unavailable.Errorf("events cannot be stored now; nothing of this request was taken: send it again")
 }
@@ -471,8 +466,7 @@ func cancelled() *errcode.Error {
 	return errcode.Cancelled.Errorf("the request was cancelled")
 }
 
-// takeQuery makes the query the request's body, without the key, for whoever is
-// to see why it was refused.
+// takeQuery makes the query, without the key, the request's body, so that a failure record has it.
 func (q *request) takeQuery(raw string) error {
 	if err := q.lease.Resize(2 * int64(len(raw))); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// Redrive is what the errors pipeline kept of a failure, to be sent once more.
+// Redrive is a failure record that is sent again.
 type Redrive struct {
 	ID                           pipeline.UUID // of the failure
 	Time                         int64         // of the failure, ms
@@ -29,7 +29,7 @@ type Redrive struct {
 	Durability                   pipeline.Durability
 }
 
-// Redriven is what became of it.
+// Redriven is the outcome of a redrive.
 type Redriven struct {
 	Accepted, Rejected int
 	Sampled            int // left out by the project's sample
@@ -37,19 +37,19 @@ type Redriven struct {
 	Code, Message      string // why all, or the first of the events, is refused; empty: none is
 }
 
-// Redrive takes the bytes of a failure the way that a client's go, for an
-// operator. Where all of it is refused again it stays the failure that it is;
-// where a part is, that part is a separate failure. An error says that the
-// events could not be taken now. Sent a second time, the same failure is the
-// same rows: an event without an id gets one by the failure and its place
-// there, and the failure's time where it has none of its own. One with an id
-// and without a time stays so: a client's own resend of it is the same row. The
-// project's settings hold, its limits do not.
+// Redrive sends a failure record's bytes the way of a client's request.
+//
+// If all of it is rejected again, the record stays as it is. If a part is, that part becomes a new failure. An error
+// means that events cannot be accepted now.
+//
+// A repeated redrive gives the same rows. An event without an id gets one made of the failure and its position there;
+// without a time as well, it gets the failure's time. An event with an id and without a time keeps that, so that the
+// client's own retry is the same row. The project's settings apply, its limits do not.
 func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 	if d.ID == (pipeline.UUID{}) || d.Project == "" {
 		return Redriven{}, errors.New("redrive: the failure has no id or no project")
 	}
-	// As a request, so that nothing here needs to know of two ways.
+	// It becomes a request, so that the receiver needs no second way.
 	req := (&http.Request{
 		URL: &url.URL{Path: redriveName(d.ID)}, Header: http.Header{},
 		Body: io.NopCloser(bytes.NewReader(d.Body)), ContentLength: int64(len(d.Body)),
@@ -105,7 +105,7 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 
 func redriveName(id pipeline.UUID) string { return "redrive/" + id.String() }
 
-// redriven is the id of the event that is read, which came without one.
+// redriven is the id of the event that is being read, which came without one.
 func (q *request) redriven() pipeline.UUID {
 	return pipeline.UUIDv5(q.project, fmt.Appendf(nil, "%s/%d", redriveName(q.redrive.ID), q.index))
 }

@@ -12,17 +12,18 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// maxAlike is how many failures of one code are stored one by one for one request. All others of that code share one
-// record. Otherwise 150 KB of empty objects would be 50,000 rows.
+// maxAlike is how many failures of one code a request stores one by one. All others of that code share one record.
+// Otherwise 150 KB of empty objects would become 50,000 rows.
 const maxAlike = 100
 
-// alike counts the failures of a request by their codes, of which there are few.
+// alike counts the failures of a request by code. A request has few codes.
 type alike []struct {
 	code      errcode.Code
 	single, n int // stored one by one, and all
 }
 
-// add counts one more, and reports whether it is stored for itself. Once fits is false, no further one of that code is.
+// add counts one failure, and reports whether it is stored alone. After fits was false once, no other failure of that
+// code is.
 func (a *alike) add(code errcode.Code, fits bool) bool {
 	for i := range *a {
 		if c := &(*a)[i]; c.code == code {
@@ -44,7 +45,7 @@ func (a *alike) add(code errcode.Code, fits bool) bool {
 	return fits
 }
 
-// rest calls f for each code of which there were too many, with the failures that are not stored one by one.
+// rest calls f for each code with too many failures, with those that are not stored alone.
 func (a alike) rest(all []protocol.Reject, f func(single int, rest []protocol.Reject)) {
 	for _, c := range a {
 		if c.n > c.single {
@@ -53,7 +54,7 @@ func (a alike) rest(all []protocol.Reject, f func(single int, rest []protocol.Re
 	}
 }
 
-// reportRejects reports the rejected events; of is what is known of their request.
+// reportRejects reports the rejected events. of describes their request.
 func (q *request) reportRejects(of pipeline.Failure) {
 	var counts alike
 	left := q.rawLimit()
@@ -87,12 +88,11 @@ func (q *request) reportRejects(of pipeline.Failure) {
 	})
 }
 
-// minRaw bytes of failures may be stored one by one whatever the size of their request.
+// minRaw bytes of failures may be stored one by one, whatever the size of their request.
 const minRaw = 64 << 10
 
-// rawLimit bounds the raw bytes of all events of a request that are stored one by one, after the first of them. In some
-// protocols each has the surroundings of all events with it: 100 small records with a large resource would be 100 times
-// the request.
+// rawLimit limits the raw bytes of a request's events that are stored one by one, after the first. In some protocols
+// each event repeats what surrounds all events: 100 small records with a large resource would be 100 times the request.
 func (q *request) rawLimit() int64 {
 	if q.route.WholeBody {
 		return max(minRaw, int64(len(q.body)))
@@ -100,8 +100,7 @@ func (q *request) rawLimit() int64 {
 	return math.MaxInt64
 }
 
-// reportTakenRest reports the events beyond maxAlike that were taken and do not fit their schema. Their bytes are in
-// the table.
+// reportTakenRest reports accepted events beyond maxAlike that do not fit their schema. Their bytes are in the table.
 func (q *request) reportTakenRest(of pipeline.Failure, counts alike) {
 	all := make([]protocol.Reject, len(q.violations))
 	for i, v := range q.violations {
@@ -133,8 +132,8 @@ func shared(rest []protocol.Reject, single int) string {
 		len(rest), rest[0].Index, rest[len(rest)-1].Index, single, rest[0].Message)
 }
 
-// withJoined reports a failure with the bytes of rejected events, one behind the other. So a redrive sends these events
-// and none that was accepted. Large ones are joined on disk.
+// withJoined reports one failure with the bytes of several rejected events, so that a redrive sends these and no
+// accepted ones. Large ones are joined on disk.
 func (q *request) withJoined(rest []protocol.Reject, f *pipeline.Failure) {
 	size := int64(0)
 	for _, e := range rest {
@@ -158,7 +157,7 @@ func (q *request) withJoined(rest []protocol.Reject, f *pipeline.Failure) {
 	q.r.reporter.Report(*f)
 }
 
-// rejectReader reads rejected events, each followed by a line end.
+// rejectReader reads rejected events, each followed by a newline.
 type rejectReader struct {
 	rest []protocol.Reject
 	at   int // in the first of them

@@ -8,12 +8,11 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// repairedLoneSurrogate is the reason under which events are counted that had lone surrogates.
+// repairedLoneSurrogate is the reason that counts events with lone surrogates.
 const repairedLoneSurrogate = "lone_surrogate"
 
-// repair returns an event's text with U+FFFD in the place of its lone surrogates. The text itself stays as it was sent,
-// because a rejected event is kept so. A body on disk gets a copy on disk, once, because many large copies do not fit
-// into memory.
+// repair returns an event's text with U+FFFD in place of lone surrogates. The text itself stays as sent, because a
+// failure record keeps it. A body on disk gets one copy on disk, because many large copies do not fit in memory.
 func (q *request) repair(text []byte) ([]byte, error) {
 	if f, at := q.lease.FileOf(text); f != nil {
 		if f.Changed == nil {
@@ -35,7 +34,7 @@ func (q *request) repair(text []byte) ([]byte, error) {
 	return text, nil
 }
 
-// repairReader reads a body on disk without its lone surrogates.
+// repairReader reads a body on disk and replaces its lone surrogates.
 type repairReader struct {
 	of       io.ReaderAt
 	at, size int64

@@ -18,7 +18,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// request is all that serving one POST needs, used again for the next.
+// request is the state of serving one POST. It is reused for the next.
 type request struct {
 	r          *Receiver
 	route      *protocol.Route
@@ -104,7 +104,7 @@ func (q *request) reset(now int64) {
 	q.lease.Open(q.r.admission)
 }
 
-// Buffers up to these sizes are used again.
+// Buffers up to these sizes are reused.
 const (
 	keepBytes  = 256 << 10
 	keepEvents = 1 << 11
@@ -116,8 +116,8 @@ func (q *request) small() bool {
 		cap(q.events) <= keepEvents && cap(q.rejects) <= keepEvents && cap(q.violations) <= keepEvents
 }
 
-// AdmitHead counts a request that is not handed to ServeHTTP yet, until done is called. It reports false if there is no
-// memory for it.
+// AdmitHead counts a request that did not reach ServeHTTP yet, until done is called. It returns false if no memory is
+// left for it.
 func (r *Receiver) AdmitHead(req *http.Request) (done func(), ok bool) {
 	var l admission.Lease
 	l.Open(r.admission)
@@ -127,10 +127,10 @@ func (r *Receiver) AdmitHead(req *http.Request) (done func(), ok bool) {
 	return l.Close, l.Head(req) == nil
 }
 
-// maxContext bounds, in bytes, what a header adds to each event's context.
+// maxContext limits the bytes that a header adds to each event's context.
 const maxContext = 512
 
-// head takes what the request's head says of the events in its body.
+// head reads what the request's head says about all events of the body.
 func (q *request) head(req *http.Request) *errcode.Error {
 	q.in.Header = req.Header
 	q.setContext(req)
@@ -140,7 +140,7 @@ func (q *request) head(req *http.Request) *errcode.Error {
 	return q.contentEncoding(req)
 }
 
-// setContext writes what is known of the client, once for all events.
+// setContext writes what is known about the client, once for all events.
 func (q *request) setContext(req *http.Request) {
 	c := append(q.context[:0], `{"ip":`...)
 	c = jsonscan.AppendQuoted(c, []byte(q.clientIP))
@@ -157,8 +157,8 @@ func (q *request) setContext(req *http.Request) {
 	q.context = append(c, '}')
 }
 
-// contentType accepts what JSON is sent as: its own types, text/plain (beacons),
-// and curl's default, application/x-www-form-urlencoded.
+// contentType accepts the content types of JSON, text/plain (beacons), and curl's default,
+// application/x-www-form-urlencoded.
 func (q *request) contentType(req *http.Request) *errcode.Error {
 	if q.route.AnyType {
 		return nil

@@ -12,17 +12,16 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/native"
 )
 
-// Schemas judge events' properties. Find gives what judges those of a name, nil
-// where nothing does.
+// Schemas check events' properties. Find returns the schema of a name; nil: none.
 type Schemas interface {
 	Find(name []byte) func(properties []byte) error
 }
 
-// takenClass is that of a failure whose event was taken all the same.
+// takenClass is the class of a failure whose event was accepted.
 const takenClass = "taken"
 
-// conform compares an event's properties, as they were sent, with their schema. A receiver that reports only notes
-// what is wrong for the failure record.
+// conform checks an event's properties, as sent, by their schema. In mode "report" it only notes the violation for the
+// failure record.
 func (q *request) conform(e *pipeline.Event) (err error) {
 	if q.r.opts.Schemas == nil {
 		return nil
@@ -60,14 +59,13 @@ func (q *request) conform(e *pipeline.Event) (err error) {
 // redacts reports whether the project drops or hashes values.
 func (q *request) redacts() bool { return q.tenant != nil && q.tenant.Edits != nil }
 
-// violation is an event that was taken and does not fit its schema.
+// violation is an accepted event that does not fit its schema.
 type violation struct {
 	protocol.Reject
 	event int // of q.events
 }
 
-// note keeps what an event that was taken is to be reported for. Without bytes
-// of its own, it is all of the body.
+// note notes an accepted event for a report. If it has no separate bytes, it is the whole body.
 func (q *request) note(raw []byte, kind string) {
 	if q.violation == nil {
 		return
@@ -79,9 +77,8 @@ func (q *request) note(raw []byte, kind string) {
 	q.violation = nil
 }
 
-// reportTaken reports the events that were taken and do not fit; of is what is known
-// of their request. What a project drops or hashes is nowhere then: such an event is
-// reported as its row has it, and its request is not.
+// reportTaken reports accepted events that do not fit their schema. of describes their request. Dropped or hashed
+// values must not appear, so the report has the event as stored, and nothing of the request.
 func (q *request) reportTaken(of pipeline.Failure) {
 	of.Class = takenClass
 	var counts alike
@@ -106,7 +103,7 @@ func (q *request) reportTaken(of pipeline.Failure) {
 	q.reportTakenRest(of, counts)
 }
 
-// appendEvent writes an event as a native one. In the place of what left its row is null.
+// appendEvent writes an event in the native form. Blobs become null.
 func appendEvent(b []byte, e *pipeline.Event) []byte {
 	b = jsonscan.AppendQuoted(append(b, `{"name":`...), e.Name)
 	b = append(e.ID.Append(append(b, `,"event_id":"`...)), '"')

@@ -15,8 +15,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// What follows is what a protocol asks of the receiver while it finds the events
-// of a body: protocol.Host and protocol.Sink.
+// The methods below serve protocols that look for the events of a body: protocol.Host and protocol.Sink.
 
 // Charge counts n more bytes of memory.
 func (q *request) Charge(n int64) *errcode.Error {
@@ -26,7 +25,7 @@ func (q *request) Charge(n int64) *errcode.Error {
 	return nil
 }
 
-// Unzip is gzip within a body. It never goes to disk, so little is taken.
+// Unzip decompresses gzip within a body. It stays in memory, so its limit is low.
 func (q *request) Unzip(data []byte, limit int64) (out []byte, refused *errcode.Error) {
 	limit = min(limit, q.decodedMax())
 	z := gzipReaders.Get().(*gzip.Reader)
@@ -50,8 +49,8 @@ func (q *request) Unzip(data []byte, limit int64) (out []byte, refused *errcode.
 	return nil, errcode.InvalidEncoding.Errorf("the data is not valid gzip: %s", err)
 }
 
-// IsKey reports whether a text is a key: in a row it would be a secret that is
-// given away. PostHog's own are known by their prefix.
+// IsKey reports whether a text is a key, which must not become part of a row. PostHog's own keys are recognized by
+// their prefix.
 func (q *request) IsKey(text []byte) bool {
 	if len(text) == 0 || bytes.Equal(text, q.keyText) {
 		return len(text) > 0
@@ -68,7 +67,7 @@ func (q *request) Library(name, version []byte) {
 	q.context = bytes.Clone(q.sdkContext(name, version))
 }
 
-// Values judges each of the values in a text as an event.
+// Values reads each value in a text as an event.
 func (q *request) Values(m protocol.Mapper, text []byte, lines bool) *errcode.Error {
 	values := jsonscan.NewValues(text, lines)
 	for {
@@ -86,7 +85,7 @@ func (q *request) Values(m protocol.Mapper, text []byte, lines bool) *errcode.Er
 	}
 }
 
-// value judges the value at the start of text, and returns its bytes.
+// value reads the value at the start of text as an event, and returns its bytes.
 func (q *request) value(m protocol.Mapper, values *jsonscan.Values, text []byte) (value []byte, err error) {
 	n, err := q.event(m, text)
 	if !structural(err) {
@@ -99,7 +98,7 @@ func (q *request) value(m protocol.Mapper, values *jsonscan.Values, text []byte)
 	return text[:n], err
 }
 
-// Single judges the only event of a request, which is rejected as the whole request.
+// Single reads the only event of a request. If it is rejected, the whole request is.
 func (q *request) Single(m protocol.Mapper, text []byte, what string) *errcode.Error {
 	n, err := q.event(m, text)
 	if after := jsonscan.TrimSpace(text[n:]); (err == nil || errors.Is(err, errSampled)) && len(after) > 0 {
@@ -116,10 +115,10 @@ func (q *request) Single(m protocol.Mapper, text []byte, what string) *errcode.E
 	return nil
 }
 
-// Next says whether one more record is within the limits.
+// Next reports whether one more record is within the limits.
 func (q *request) Next() (index int, err *errcode.Error) { return q.index, q.full() }
 
-// Record judges a record. All of its row goes to memory.
+// Record reads a record. Its whole row stays in memory.
 func (q *request) Record(m protocol.Mapper, text []byte) (v protocol.Verdict) {
 	err := q.room(len(text) + len(q.context) + 1<<10)
 	blobs := len(q.rows.Blobs)

@@ -8,20 +8,18 @@ import (
 	"github.com/penstock/penstock/receiver/admission"
 )
 
-// A body beyond spoolAt goes to disk as it arrives, and is read from there: what
-// large events take of memory is one buffer each while they come, and the pages
-// of one of them while it is judged. The files have no names.
+// A body beyond spoolAt goes to disk as it arrives and is read from there. So large bodies take one buffer each while
+// they arrive, and memory for the pages of one of them while it is decoded. The files have no names.
 
 const (
 	spoolAt   = 1 << 20   // bytes
 	spoolPart = 256 << 10 // that are read at once
-	// slowest is what a large body has to bring in a second on the average, in
-	// bytes, besides Options.ReadTimeout for each part of it.
+	// slowest is the lowest average rate of a large body, in bytes a second. Options.ReadTimeout also limits each part of
+	// it.
 	slowest = 32 << 10
 )
 
-// spool brings head and then all of src, up to limit bytes, to disk, and maps it
-// as dst.
+// spool writes head and then src, up to limit bytes, to disk, and maps the file as dst.
 func (q *request) spool(dst *[]byte, head []byte, src io.Reader, limit int64) error {
 	s, err := q.lease.Spool()
 	if err != nil {
@@ -66,18 +64,17 @@ func (q *request) spool(dst *[]byte, head []byte, src io.Reader, limit int64) er
 	return err
 }
 
-// rejectRoom is what one event takes of memory, in bytes, that is refused or does
-// not fit its schema, besides its own; they are counted so many at once.
+// rejectRoom is the memory of one rejected or violating event besides its bytes. It is charged for many events at a
+// time.
 const (
 	rejectRoom    = 256
 	rejectsAtOnce = 256
 )
 
-// letGo ends the judging of a large or medium body that the batcher has taken: the
-// next one may be judged, and all but the body is freed. What follows may take
-// long: the disk, the bucket. Where the answer reads a large body again, or the errors
-// pipeline needs much of what judging has left, the next one waits until they are
-// done, or what many of them left would be in memory at once.
+// letGo ends the turn of a large or medium body after the batcher has copied it. Everything but the body is freed,
+// because waiting for the disk or the bucket may take long. If the answer reads a large body again, or the errors
+// pipeline needs much of it, the next turn waits for them. Otherwise the remains of many bodies would be in memory at
+// once.
 func (q *request) letGo() {
 	left := int64(len(q.rejects)+len(q.violations)) * rejectRoom
 	if left > 0 {
@@ -109,7 +106,7 @@ func (q *request) letGo() {
 	q.lease.Yield()
 }
 
-// unspool gives back what the request has on disk.
+// unspool frees the request's files.
 func (q *request) unspool() {
 	if q.lease.Spooled() {
 		q.sent, q.body = nil, nil // they may be mapped

@@ -15,13 +15,13 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// A stranger is a client whose key is not known: it has none, a wrong one, or one in its body that was not read yet.
-// What strangers cost is bounded by package admission; here their keys are looked for.
+// A stranger is a client whose key is not known: missing, wrong, or in a body that was not read yet. Package admission
+// limits the cost of strangers. This file looks for their keys.
 
 const (
-	// anonymousRecord is the least that a failure record takes besides its raw payload.
+	// anonymousRecord is the least size of a failure record besides its raw payload.
 	anonymousRecord = 1 << 10
-	// strangerRead is how many bytes are read at once, before they are paid for.
+	// strangerRead is how many bytes are read before they are paid for.
 	strangerRead = 16 << 10
 )
 
@@ -48,7 +48,7 @@ func (f *front) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// arrive begins to read a body whose key is in it.
+// arrive starts to read a body that contains its key.
 func (q *request) arrive() *errcode.Error {
 	if q.lease.Enter(q.clientIP, q.extend) != nil {
 		return q.crowded()
@@ -62,8 +62,8 @@ func (q *request) crowded() *errcode.Error {
 			"the head, or send this again later", q.r.opts.MaxKeyless, q.clientIP)
 }
 
-// unknown ends the account of a request that is refused and whose key was in its body, or should have been. The failure
-// record is kept if the strangers' budget covers it.
+// unknown ends the account of a rejected request whose key was, or should have been, in its body. The failure record is
+// kept if the strangers' budget covers it.
 func (q *request) unknown(req *http.Request, refused *errcode.Error) {
 	if !q.lease.Inside() {
 		return
@@ -76,8 +76,8 @@ func (q *request) unknown(req *http.Request, refused *errcode.Error) {
 	}
 }
 
-// introduce reads the front of a body and looks for its key there. The reader that it returns reads the whole body.
-// length is that of the body as sent.
+// introduce reads the front of a body and looks for its key there. The returned reader reads the whole body. length is
+// that of the body as sent.
 func (q *request) introduce(src io.Reader, length int64) (io.Reader, error) {
 	head, err := q.readFront(src)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -99,7 +99,7 @@ func (q *request) introduce(src io.Reader, length int64) (io.Reader, error) {
 	return &q.front, q.meet(head, length)
 }
 
-// unpackFront decompresses the front of a body as far as it goes. That it ends early, or is broken, is found later.
+// unpackFront decompresses as much of the front as possible. Later reads find a truncated or broken body.
 func (q *request) unpackFront(head []byte, encoding string) ([]byte, error) {
 	takes := int64(admission.FrontBytes + flateMemory)
 	if encoding == "zstd" {
@@ -145,8 +145,8 @@ func (q *request) readFront(src io.Reader) ([]byte, error) {
 	}
 }
 
-// meet looks for a known key in the front of a body, and holds the body to the limits of the key. Without one it holds
-// the body to those of strangers.
+// meet looks for a known key in the front of a body, and applies the limits of that key. Without one it applies those
+// of strangers.
 func (q *request) meet(text []byte, length int64) error {
 	eachToken(protocol.Whole(text), func(key []byte) bool {
 		if q.r.tenants.Known(string(key)) {
@@ -168,11 +168,11 @@ func (q *request) meet(text []byte, length int64) error {
 	return nil
 }
 
-// maxTokens bounds how many texts of one body are looked up as keys.
+// maxTokens limits how many texts of one body are looked up as keys.
 const maxTokens = 8
 
-// eachToken calls f with the texts in a JSON document, or in the beginning of one, that stand where clients put keys,
-// until f returns false. It goes by strings alone.
+// eachToken calls f with texts of a JSON document, or of its beginning, that are where clients put keys, until f
+// returns false. It looks only at strings.
 func eachToken(b []byte, f func(text []byte) bool) {
 	if len(b) == 0 || b[0] != '{' && b[0] != '[' {
 		return

@@ -14,16 +14,15 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// tenants are the keys and projects that are in force.
+// tenants are the keys and projects in use.
 type tenants = tenant.Store[*redaction]
 
 func newTenants(keys []tenant.Key, m *metrics) *tenants {
 	return tenant.NewStore(keys, func(p *tenant.Project) (*redaction, error) { return newRedaction(p, m) })
 }
 
-// SetProjects puts other keys and projects in the place of those of the call
-// before. Options.Keys stay, and so does what projects have left of their limits.
-// On an error nothing has changed.
+// SetProjects replaces the keys and projects of the previous call. Options.Keys stay, and so does the used part of
+// limits. On an error nothing changes.
 func (r *Receiver) SetProjects(projects []tenant.Project, keys []tenant.Key) error {
 	if err := r.tenants.Replace(projects, keys); err != nil {
 		return err
@@ -32,21 +31,21 @@ func (r *Receiver) SetProjects(projects []tenant.Project, keys []tenant.Key) err
 	return nil
 }
 
-// CheckProjects says why a receiver without other keys would not take these.
+// CheckProjects reports why a receiver without other keys would not accept these.
 func CheckProjects(projects []tenant.Project, keys []tenant.Key) error {
 	return newTenants(nil, newMetrics(prometheus.NewRegistry())).Replace(projects, keys)
 }
 
-// Keys is how many keys are in force.
+// Keys is the number of keys in use.
 func (r *Receiver) Keys() int { return r.tenants.Keys() }
 
-// Usage is what projects have sent of their quotas today.
+// Usage is the used part of today's quotas.
 func (r *Receiver) Usage() tenant.Usage { return r.tenants.Usage() }
 
-// SetUsage goes on from what an earlier receiver has counted.
+// SetUsage restores the counts of an earlier receiver.
 func (r *Receiver) SetUsage(u tenant.Usage) { r.tenants.SetUsage(u) }
 
-// useKey makes the request one of the key's project.
+// useKey assigns the request to the key's project.
 func (r *Receiver) useKey(q *request, key string) *errcode.Error {
 	g, err := r.tenants.Find(key, q.now)
 	if err != nil {
@@ -69,8 +68,7 @@ func (r *Receiver) useKey(q *request, key string) *errcode.Error {
 	return nil
 }
 
-// admitHead decides by the request's head alone whether its body is read: size is
-// its length, negative where that is not known.
+// admitHead decides by the request's head whether to read its body. size is the body's length; negative: unknown.
 func (q *request) admitHead(size int64) *errcode.Error {
 	if err := q.fits(size); err != nil {
 		return err
@@ -89,7 +87,7 @@ func (q *request) meterTime() time.Time {
 	return time.Now()
 }
 
-// admitBody decides by the body, once it is read and its key is known.
+// admitBody decides by the body, after it is read and its key is known.
 func (q *request) admitBody() *errcode.Error {
 	size := int64(len(q.body))
 	if err := q.copied(size); err != nil {
@@ -102,7 +100,7 @@ func (q *request) admitBody() *errcode.Error {
 	return q.fits(size)
 }
 
-// fits compares a body with what its key may send.
+// fits compares a body with the limits of its key.
 func (q *request) fits(size int64) *errcode.Error {
 	if !q.key.Small || size <= q.r.opts.SmallBody {
 		return nil
@@ -111,9 +109,8 @@ func (q *request) fits(size int64) *errcode.Error {
 		"or have the key made for large ones", q.r.opts.SmallBody)
 }
 
-// copied makes room for what redaction copies of a body: its values as its
-// protocol has them, and later these without what is taken out of them, all before
-// large ones leave their rows. What memory cannot hold at all is never taken.
+// copied charges the memory of redaction's copies: the values as the protocol has them, and the values after redaction,
+// both before large values become blobs. A body that can never fit in memory is rejected.
 func (q *request) copied(size int64) *errcode.Error {
 	if !q.redacts() || size <= int64(q.r.opts.BlobThreshold) {
 		return nil
@@ -129,8 +126,8 @@ func (q *request) copied(size int64) *errcode.Error {
 	return nil
 }
 
-// settleAccount ends the account of a request: what is to be sent again has
-// cost nothing, and what was taken counts for the day.
+// settleAccount ends the account of a request. A request that is to be sent again costs nothing. Accepted events count
+// towards the day's quota.
 func (q *request) settleAccount(refused *errcode.Error) {
 	switch {
 	case refused == nil || refused.Code == errcode.NotStoredYet:
@@ -140,7 +137,7 @@ func (q *request) settleAccount(refused *errcode.Error) {
 	}
 }
 
-// within rejects the request if a limit does. That loses nobody's event.
+// within rejects the request if it exceeds a limit. The client still has the events.
 func (q *request) within(l *tenant.Limit) *errcode.Error {
 	if l == nil {
 		return nil
@@ -150,11 +147,11 @@ func (q *request) within(l *tenant.Limit) *errcode.Error {
 	return l.Error()
 }
 
-// errSampled says that an event is good, and left out by its project's sample.
+// errSampled marks a good event that the project's sample leaves out.
 var errSampled = errors.New("left out by the sample")
 
-// settings decides by the project's settings whether an event is accepted, and redacts its columns. The rules are for
-// its properties; size is the event's, in bytes.
+// settings decides by the project's settings whether an event is accepted, and redacts its columns. The returned rules
+// are for its properties. size is the event's length in bytes.
 func (q *request) settings(e *pipeline.Event, size int) (rules *document.Redaction, err error) {
 	t := q.tenant
 	switch {
@@ -186,7 +183,7 @@ func (q *request) settings(e *pipeline.Event, size int) (rules *document.Redacti
 	return t.Edits.Redaction, nil
 }
 
-// list names some of many.
+// list names some of many names.
 func list(names []string) string {
 	const some = 10
 	text := strings.Join(names[:min(len(names), some)], ", ")

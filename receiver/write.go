@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// write makes an event of what its protocol says of it. The row is begun, and not written yet.
+// write makes an event of a draft. It begins the row, and does not write it yet.
 func (q *request) write(e *pipeline.Event, d *protocol.Draft) error {
 	*e = pipeline.Event{}
 	e.Project, e.Context, e.ReceivedAt, e.Timestamp = q.project, q.context, q.now, d.Time
@@ -34,7 +34,7 @@ func (q *request) write(e *pipeline.Event, d *protocol.Draft) error {
 	return err
 }
 
-// identify gives an event its id, and checks its name.
+// identify sets the event's id, and checks its name.
 func (q *request) identify(e *pipeline.Event, d *protocol.Draft) error {
 	if len(e.Name) == 0 {
 		return errcode.MissingName.Errorf("the event has no name: it needs a member %q that is a string of 1 to %d bytes",
@@ -102,7 +102,7 @@ func (q *request) valid(row []byte) error {
 	return err
 }
 
-// clash says which parts of an event have the same key.
+// clash names the parts of an event that have the same key.
 func clash(d *protocol.Draft, err error) error {
 	switch {
 	case len(d.Envelope) > 0:
@@ -117,7 +117,7 @@ func clash(d *protocol.Draft, err error) error {
 	return errcode.DuplicateKey.Errorf("%s: in \"properties\" and beside it", what[:strings.LastIndex(what, " at byte ")])
 }
 
-// base64 adds a JSON string that is base64, or a file of what it means if it is large.
+// base64 adds a JSON string in base64. If it is large, it adds the decoded bytes as a file.
 func (q *request) base64(p *protocol.Part) error {
 	escaped := bytes.IndexByte(p.Of.Value, '\\') >= 0
 	if escaped && q.lease.Grow(int64(len(p.Of.Value))) != nil { // there will be a copy
@@ -139,7 +139,7 @@ func (q *request) base64(p *protocol.Part) error {
 	return nil
 }
 
-// data adds bytes as base64, or a file of them if that is large.
+// data adds bytes in base64. If they are large, it adds a file.
 func (q *request) data(p *protocol.Part) {
 	quoted := func(dst []byte) []byte {
 		return append(base64.StdEncoding.AppendEncode(append(dst, '"'), p.Of.Value), '"')
@@ -160,7 +160,7 @@ func (q *request) file(p *protocol.Part) {
 	q.rows.Blob(p.Of.Key, fileBlob(p), nil)
 }
 
-// drops reports whether the project drops a property, and counts it if so.
+// drops reports whether the project drops a property, and counts it.
 func (q *request) drops(key []byte) bool {
 	return q.tenant != nil && q.tenant.Edits != nil && q.tenant.Edits.Drops(q.rows, key)
 }
