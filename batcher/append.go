@@ -11,26 +11,23 @@ import (
 )
 
 const (
-	// flushBytes is how much is gathered before it is written although nobody
-	// waits, flushWait how long.
+	// A write is flushed after flushBytes or flushWait, even if no client waits for it.
 	flushBytes = 256 << 10
 	flushWait  = 100 * time.Millisecond
-	// maxGather bounds what waits to be written; Append waits beyond it.
+	// maxGather limits the bytes that wait to be written. Beyond it, Append blocks.
 	maxGather = 8 << 20
-	// keepWrites is how many writes' buffers are used again: one is gathered
-	// while another is written.
+	// keepWrites is how many buffers of writes are reused: one gathers while another is written.
 	keepWrites = 2
-	// keepBuffer is the largest buffer, in bytes, that is used again.
+	// keepBuffer is the largest buffer that is reused, in bytes.
 	keepBuffer = 512 << 10
 )
 
 var buffers = sync.Pool{New: func() any { return new(records) }}
 
-// Append copies all of the events or none of them; a crash before the ticket's
-// Wait returns may leave the first ones. It sets the events' seqs. Blobs come in
-// the events' order and are on disk when Append returns. It needs nothing of
-// events and blobs after that. The durability belongs to Append, since a write
-// that fails drops the events that nobody was promised.
+// Append copies all of the events, or none. After a crash before the ticket's Wait returns, only the first ones may
+// exist. It sets the events' seqs. Blobs are in the order of the events, and are on disk when Append returns.
+// Afterwards the caller may reuse events and blobs. Append needs the durability because a failed write drops events
+// that were not acknowledged.
 func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob,
 	d pipeline.Durability) (pipeline.Ticket, error) {
 	if len(events) == 0 {
@@ -61,8 +58,8 @@ func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []p
 	return (*inBucket)(w), nil
 }
 
-// done, onDisk and inBucket are the tickets of the three durabilities. They
-// are pointers to what exists already, so that a ticket costs no allocation.
+// done, onDisk and inBucket are the tickets of the three durabilities. They point to existing values, so that a ticket
+// costs no allocation.
 type (
 	done     struct{}
 	onDisk   write
@@ -96,7 +93,7 @@ func (t *inBucket) Wait(ctx context.Context) (object string, err error) {
 	}
 }
 
-// accepts returns why size bytes more are not taken now.
+// accepts returns why size more bytes are not accepted now.
 func (b *Batcher) accepts(size int64) error {
 	switch {
 	case b.closed:
@@ -111,8 +108,8 @@ func (b *Batcher) accepts(size int64) error {
 	return nil
 }
 
-// makeRoom waits until size bytes more may be gathered. All writes count, not
-// the last alone: each roll begins another. It is called with mu held.
+// makeRoom waits until size more bytes may be gathered. The bytes of all writes count, because each roll begins another
+// write. mu is held.
 func (b *Batcher) makeRoom(ctx context.Context, size int64) error {
 	for {
 		if err := b.accepts(size); err != nil {
@@ -134,10 +131,8 @@ func (b *Batcher) makeRoom(ctx context.Context, size int64) error {
 	}
 }
 
-// fill is what the batch to be has: all that was appended since the last roll.
-// It decides when the next roll is due. Which segment the records go into is
-// decided when they are written. Each limit of it is checked in plan, and what it
-// limits is counted in add.
+// fill counts what was appended since the last roll, and decides when the next roll is due. The segment of the records
+// is chosen when they are written. plan checks the limits, and add counts towards them.
 type fill struct {
 	rollAt time.Time
 	began  time.Time // zero: nothing was appended
@@ -146,16 +141,14 @@ type fill struct {
 	blobs  int64 // bytes
 }
 
-// add counts the records of one Append. After a failed write, what is kept of it
-// is counted again.
+// add counts the records of one Append. After a failed write, the kept records are counted again.
 func (f *fill) add(s span) {
 	f.rows += s.rows
 	f.size += int64(s.to - s.from)
 	f.blobs += s.blobs
 }
 
-// add puts records into the write that is being gathered, all into one, and
-// passes on the hold of their blobs' segment.
+// add puts all records into the current write, and passes on the hold on the segment of their blobs.
 func (b *Batcher) add(ctx context.Context, events []pipeline.Event, rs *records, held *blobSegment,
 	d pipeline.Durability) (*write, error) {
 	size := int64(len(rs.buf))
@@ -215,7 +208,7 @@ func (b *Batcher) plan(w *write, added span, now time.Time, d pipeline.Durabilit
 	}
 }
 
-// add copies records, or takes the buffer of many. It returns where they are.
+// add copies records, or takes over the buffer of many. It returns their position.
 func (w *write) add(rs *records, seq uint64, promised bool) span {
 	rs.number(seq)
 	from := len(w.buf)
@@ -237,7 +230,7 @@ func (w *write) add(rs *records, seq uint64, promised bool) span {
 	return added
 }
 
-// gather is the write that takes appends now.
+// gather returns the write that collects appends now.
 func (b *Batcher) gather(now time.Time) *write {
 	if b.tail == nil {
 		b.tail = newWrite(now, b.opts.ObjectTimeout)
@@ -250,7 +243,7 @@ func (b *Batcher) gather(now time.Time) *write {
 	return b.tail
 }
 
-// roll ends the batch with what was appended up to now.
+// roll ends the batch.
 func (b *Batcher) roll(reason string) {
 	if b.fill.began.IsZero() {
 		return

@@ -34,14 +34,13 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// Store is where objects go. Put keeps an object that is already there under
-// the key: it succeeds when that one is equal, and returns a
-// pipeline.ConflictError when not.
+// Store is where objects go. If an equal object exists under the key, Put succeeds. If another object does, Put returns
+// a pipeline.ConflictError.
 type Store interface {
 	Put(ctx context.Context, key string, body io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error)
 }
 
-// Options are a batcher's limits. All but FS, Stored and Failed are needed; none has a default here.
+// Options are a batcher's limits. All but FS, Stored and Failed are required.
 type Options struct {
 	Receiver string          // in keys; see pipeline.ValidReceiver
 	Dir      string          // the log's folder, used by this batcher alone
@@ -62,13 +61,13 @@ type Options struct {
 	Backoff    retry.Backoff // between PUTs that fail
 	Drain      time.Duration // for all uploads together, after Run's context ended
 
-	// Stored is called with each object before its segment is released; nil: not at all.
+	// Stored is called with each object before its segment is released; nil: never.
 	Stored func(ctx context.Context, o pipeline.Object)
-	// Failed is called with what cannot become part of an object, and never blocks; nil: not at all.
+	// Failed is called with data that cannot become part of an object. It must not block; nil: never called.
 	Failed func(f pipeline.Failure)
 }
 
-// What Append and a ticket return for events that are not taken.
+// Errors of Append and of tickets for events that are not accepted.
 var (
 	ErrFull        = errors.New("the disk limit for waiting batches is reached")
 	ErrUnavailable = errors.New("the write-ahead log cannot be written")
@@ -76,7 +75,7 @@ var (
 	ErrLocked      = wal.ErrLocked // another process uses the folder
 )
 
-// Batcher is one pipeline's. Open it, then Run it, then Append.
+// Batcher is that of one pipeline. Call Open, then Run, then Append.
 type Batcher struct {
 	spec    pipeline.Spec
 	opts    Options
@@ -127,7 +126,7 @@ type Batcher struct {
 	setAside  int          // files in the folder that could not be read, wholly or in part
 }
 
-// batch is an object to be.
+// batch becomes one object.
 type batch struct {
 	key      pipeline.Key
 	text     string // key.String()
@@ -150,7 +149,7 @@ func newBatch(key pipeline.Key, seg *wal.Segment) *batch {
 	return &batch{key: key, text: key.String(), segment: seg, stored: make(chan struct{})}
 }
 
-// New makes a batcher; Open is the first that touches the disk.
+// New makes a batcher. Open is the first call that uses the disk.
 func New(spec pipeline.Spec, opts Options, store Store, log *slog.Logger, reg prometheus.Registerer) *Batcher {
 	fs := opts.FS
 	if fs == nil {
@@ -171,9 +170,8 @@ func New(spec pipeline.Spec, opts Options, store Store, log *slog.Logger, reg pr
 	return b
 }
 
-// Run writes and uploads until ctx ends; then it rolls the active batch and
-// uploads what waits, for Options.Drain at most. What is left then stays in the
-// log and is replayed by the next process.
+// Run writes and uploads until ctx ends. Then it rolls the active batch and uploads the waiting ones, for at most
+// Options.Drain. The rest stays in the log, and the next process replays it.
 func (b *Batcher) Run(ctx context.Context) error {
 	defer b.wal.Close()
 	drain, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -201,7 +199,7 @@ func (b *Batcher) Run(ctx context.Context) error {
 	return nil
 }
 
-// Stats is what waits in a batcher, for status and /status.
+// Stats describes what waits in a batcher, for status and /status.
 type Stats struct {
 	Pipeline      string  `json:"pipeline"`
 	ActiveRows    int64   `json:"active_rows"`
@@ -236,7 +234,7 @@ func (b *Batcher) Stats() Stats {
 	return s
 }
 
-// trouble is why uploads fail now; empty if they do not. It is called with mu held.
+// trouble is why uploads fail now; empty: they succeed. mu is held.
 func (b *Batcher) trouble() string {
 	if len(b.refusals) > 0 {
 		return b.refusals[0].refusal.Error()
@@ -244,8 +242,8 @@ func (b *Batcher) trouble() string {
 	return b.lastErr
 }
 
-// Refused returns why the store refuses objects for a right or a feature that is missing, and whether it has taken none
-// since the start. The error is nil if it refuses none.
+// Refused returns why the store refuses objects (a missing right or feature), and whether it has stored none since the
+// start. The error is nil if it refuses none.
 func (b *Batcher) Refused() (none bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -255,11 +253,10 @@ func (b *Batcher) Refused() (none bool, err error) {
 	return b.released == 0, err
 }
 
-// Newest is when the newest batch began that an earlier process left; zero if it
-// left none. It does not change after Open.
+// Newest is when the newest batch of an earlier process began; zero: there is none. It is constant after Open.
 func (b *Batcher) Newest() time.Time { return b.replayed }
 
-// Ready returns why an Append would be refused now, nil if it would not.
+// Ready returns why an Append would be rejected now; nil: it would not.
 func (b *Batcher) Ready() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

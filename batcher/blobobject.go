@@ -15,14 +15,14 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// piece is a part of a segment of blobs that is a part of an object.
+// piece is the part of a blob segment that goes into one object.
 type piece struct {
 	segment      uint64
 	offset, size int64 // bytes, in the segment
 	at           int64 // in the object
 }
 
-// blobObject is the object with the blobs of one batch, as the records have them, one after the other.
+// blobObject is the object with the blobs of one batch, in the order of the records.
 type blobObject struct {
 	key    string
 	size   int64
@@ -31,7 +31,7 @@ type blobObject struct {
 	lost   int64               // bytes read that are not there
 }
 
-// add returns where the blob is in the object.
+// add returns the blob's range in the object.
 func (o *blobObject) add(s *storedBlob) (at int64) {
 	at = o.size
 	o.size += s.Ref.Bytes
@@ -71,7 +71,7 @@ func (o *blobObject) resolve(events []pipeline.Event, blobs []storedBlob) error 
 	return nil
 }
 
-// open opens the segments that the object is made of.
+// open opens the segments of the object.
 func (o *blobObject) open(fs wal.FS, dir string) error {
 	o.files, o.lost = map[uint64]wal.File{}, 0
 	for _, p := range o.pieces {
@@ -99,8 +99,8 @@ func (o *blobObject) close() {
 	}
 }
 
-// ReadAt reads zeros in place of bytes that are not there, so that others keep
-// their place. The blobs' sums then differ.
+// ReadAt reads zeros in place of missing bytes, so that other blobs keep their range. The sums of the damaged blobs
+// then differ.
 func (o *blobObject) ReadAt(p []byte, off int64) (n int, err error) {
 	i := sort.Search(len(o.pieces), func(i int) bool { return o.pieces[i].at+o.pieces[i].size > off })
 	for ; n < len(p) && i < len(o.pieces); i++ {
@@ -123,14 +123,14 @@ func (o *blobObject) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// errTaken says that the key of a batch's blobs has another object: the batch was
-// encoded before, and a record of it cannot be read any more. It gets another key.
+// errTaken means that another object has the key of the batch's blobs. The batch was encoded before, and one of its
+// records cannot be read any more. The blobs then get another key.
 var errTaken = errors.New("another object has the key of the blobs")
 
-// errBlobs says that blobs could not be read from disk.
+// errBlobs means that blobs could not be read from disk.
 var errBlobs = errors.New("blobs cannot be read")
 
-// sumOf reads all that is put.
+// sumOf computes the checksum of the object.
 func sumOf(from io.ReaderAt, size int64) (sha256sum string, err error) {
 	sum := sha256.New()
 	if _, err := io.CopyN(sum, io.NewSectionReader(from, 0, size), size); err != nil {
@@ -142,7 +142,7 @@ func sumOf(from io.ReaderAt, size int64) (sha256sum string, err error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// putBlobs brings the object with a batch's blobs to the bucket.
+// putBlobs uploads the object with a batch's blobs.
 func (b *Batcher) putBlobs(ctx context.Context, bt *batch, o *blobObject) error {
 	if o.size == 0 {
 		return nil

@@ -18,13 +18,12 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// blobSuffix ends the name of a segment of the log of blobs, behind its number in hex.
+// blobSuffix ends the file name of a blob segment, after its number in hex.
 const blobSuffix = ".blobs"
 
-// blobSegment is a file of the log of blobs: large values, one after the other.
-// They are written and fsynced before the record that refers to them, and read
-// back when that record's batch is encoded. A crash leaves at most bytes that
-// no record refers to.
+// blobSegment is a file of the log of blobs: large values, one after the other. A blob is written and fsynced before
+// the record that refers to it, and read again when the record's batch is encoded. A crash can leave only bytes without
+// a record.
 type blobSegment struct {
 	fs     wal.FS
 	path   string
@@ -54,17 +53,16 @@ func blobPath(dir string, number uint64) string {
 	return filepath.Join(dir, fmt.Sprintf("%016x%s", number, blobSuffix))
 }
 
-// blobNumber is the number of a segment of blobs by its file's name.
+// blobNumber parses the number in a blob segment's file name.
 func blobNumber(name string) (uint64, bool) {
 	hex, ok := strings.CutSuffix(name, blobSuffix)
 	n, err := strconv.ParseUint(hex, 16, 64)
 	return n, ok && len(hex) == 16 && err == nil
 }
 
-// append writes blobs and brings them to disk: all of them, or an error. kept is
-// how many bytes it wrote. Each call opens the file for itself, since the system
-// reports a failed fsync once to each that was open. Appends take turns blob by
-// blob, so that one of many blobs holds up no other for long.
+// append writes blobs and syncs them: all of them, or an error. kept is how many bytes it wrote. Each call opens the
+// file itself, because the system reports a failed fsync once to each open file. Appends take turns after each blob, so
+// that one with many blobs does not delay others.
 func (s *blobSegment) append(blobs []pipeline.Blob) (stored []storedBlob, kept int64, err error) {
 	file, err := s.fs.OpenFile(s.path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -84,7 +82,7 @@ func (s *blobSegment) append(blobs []pipeline.Blob) (stored []storedBlob, kept i
 	return stored, kept, nil
 }
 
-// write appends one blob, all of it or nothing.
+// write appends one blob completely, or nothing.
 func (s *blobSegment) write(file wal.File, b *pipeline.Blob) (storedBlob, error) {
 	s.writing <- struct{}{}
 	defer func() { <-s.writing }()
@@ -111,17 +109,15 @@ func (s *blobSegment) end() (int64, error) {
 	return s.size, s.failed
 }
 
-// paceBytes is how much of a blob is brought to disk at once. One fsync of all of
-// it would hold up those of the log: a file system's journal writes out the data
-// of every file that it speaks of.
+// paceBytes is how much of a blob is synced at once. One large fsync would delay those of the log, because a file
+// system's journal also writes the data of other files.
 const paceBytes = 1 << 20
 
-// partBytes is how much of a blob is written and summed up at once. The sum's
-// loop is assembly, which the scheduler cannot interrupt: in one go it would keep
-// a garbage collection waiting, and everybody with it.
+// partBytes is how much of a blob is written and summed at once. The sum's loop is assembly, which the scheduler cannot
+// interrupt. A long run of it would delay garbage collection, and with it everything else.
 const partBytes = 64 << 10
 
-// paced writes to a segment at its own pace, and lets others run in between.
+// paced writes to a segment in parts, and yields between them.
 type paced struct {
 	segment    *blobSegment
 	file       wal.File
@@ -149,8 +145,7 @@ func (w *paced) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// sync makes the first size bytes survive a power loss. Appends that wait for
-// one another's fsync share the next one.
+// sync makes the first size bytes survive a power loss. Appends that wait for the same fsync share the next one.
 func (s *blobSegment) sync(file wal.File, size int64) error {
 	s.syncing <- struct{}{}
 	defer func() { <-s.syncing }()
@@ -176,8 +171,8 @@ func (s *blobSegment) sync(file wal.File, size int64) error {
 	return nil
 }
 
-// fsync brings all that was written to disk. After one that failed the segment takes
-// no more: the system takes what it did not bring for brought.
+// fsync syncs everything that was written. After a failed fsync the segment accepts no more, because the system may
+// treat lost pages as written.
 func (s *blobSegment) fsync(file wal.File) error {
 	if err := s.broken(); err != nil {
 		return err
@@ -224,7 +219,7 @@ func (b *Batcher) keepBlobs(blobs []pipeline.Blob) (*blobSegment, []storedBlob, 
 	return s, stored, nil
 }
 
-// holdBlobs is the segment that takes size bytes of blobs now.
+// holdBlobs returns a segment with space for size bytes of blobs, and holds it.
 func (b *Batcher) holdBlobs(size int64) (*blobSegment, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -244,7 +239,7 @@ func (b *Batcher) holdBlobs(size int64) (*blobSegment, error) {
 	return b.blobs, nil
 }
 
-// retireBlobs lets the next blobs begin a segment.
+// retireBlobs makes the next blobs begin a new segment.
 func (b *Batcher) retireBlobs() {
 	s := b.blobs
 	if s == nil {
@@ -256,7 +251,7 @@ func (b *Batcher) retireBlobs() {
 	b.drop(s)
 }
 
-// drop ends one hold of a segment.
+// drop releases one hold on a segment.
 func (b *Batcher) drop(s *blobSegment) {
 	if s.holders--; s.holders == 0 && s.retired {
 		b.discard(s.path, s.bytes)

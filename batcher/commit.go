@@ -9,8 +9,8 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// write is what one system call brings to disk: the records that came while
-// the write before it was under way. One fsync serves all that wait for it.
+// write is what one system call writes to disk: the records that arrived during the previous write. One fsync serves
+// all tickets that wait for it.
 type write struct {
 	began    time.Time
 	seq      uint64 // of the first event; 0: it has none
@@ -39,13 +39,12 @@ func newWrite(began time.Time, timeout time.Duration) *write {
 	return &write{began: began, timeout: timeout, taken: make(chan struct{}), done: make(chan struct{})}
 }
 
-// syncHold bounds how long a write is held for more tickets that wait for the disk.
+// syncHold limits how long a write waits for more tickets that need the disk.
 const syncHold = 4 * time.Millisecond
 
-// due returns whether to write now rather than to gather more. An fsync costs the
-// same for one ticket as for many. So a write is held until as many tickets wait
-// as at the end of the last fsync, but at most for twice the time that it took.
-// It is not held for one straggler among many. A lone client is never held.
+// due reports whether to write now rather than to gather more. An fsync costs the same for one ticket as for many. So a
+// write waits until as many tickets wait as at the end of the last fsync, but at most twice the duration of that fsync.
+// It does not wait for one straggler among many, and never for a lone client.
 func (b *Batcher) due(w *write, now time.Time) bool {
 	if w.roll || len(w.buf) >= flushBytes || now.Sub(w.began) >= flushWait {
 		return true
@@ -53,7 +52,7 @@ func (b *Batcher) due(w *write, now time.Time) bool {
 	return w.sync && (16*w.waiters >= 15*b.expect || !now.Before(b.holdUntil))
 }
 
-// expectMore notes an fsync that ended, for due.
+// expectMore records an fsync that ended, for due.
 func (b *Batcher) expectMore(w *write, now time.Time, took time.Duration) {
 	b.holdUntil = now.Add(min(2*took, syncHold))
 	b.expect = w.waiters
@@ -62,11 +61,10 @@ func (b *Batcher) expectMore(w *write, now time.Time, took time.Duration) {
 	}
 }
 
-// probeWait is the pause between attempts to write again after a failure.
+// probeWait is the pause between attempts to write after a failure.
 const probeWait = time.Second
 
-// commits is the one goroutine that writes to segments. After ctx ends it
-// seals the active batch and returns.
+// commits is the only goroutine that writes to segments. After ctx ends it seals the active batch and returns.
 func (b *Batcher) commits(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -87,7 +85,7 @@ func (b *Batcher) commits(ctx context.Context) {
 	}
 }
 
-// finish refuses what comes from now on and writes what was taken.
+// finish rejects new appends and writes those that were accepted.
 func (b *Batcher) finish() {
 	b.mu.Lock()
 	b.closed = true
@@ -106,7 +104,7 @@ func (b *Batcher) finish() {
 	b.finished = true
 }
 
-// idle is how long nothing has to be done, unless somebody kicks.
+// idle is how long the goroutine may sleep if nothing wakes it.
 func (b *Batcher) idle(now time.Time) time.Duration {
 	wait := time.Hour
 	if b.failing != nil {
@@ -140,13 +138,13 @@ func (b *Batcher) onTime(now time.Time) {
 	}
 }
 
-// probes returns whether writing may be tried.
+// probes reports whether to try to write.
 func (b *Batcher) probes(now time.Time) bool {
 	return b.failing == nil || now.Sub(b.probed) >= probeWait
 }
 
-// next is the oldest write if it is due. Only the tail gathers more: a write
-// before another waits for nothing.
+// next returns the oldest write if it is due. Only the last write gathers more, so a write with another behind it does
+// not wait.
 func (b *Batcher) next(now time.Time) *write {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -164,7 +162,7 @@ func (b *Batcher) next(now time.Time) *write {
 	return w
 }
 
-// commit does the oldest write that is due, and returns whether one was.
+// commit performs the oldest write that is due, and reports whether there was one.
 func (b *Batcher) commit() bool {
 	w := b.next(time.Now())
 	if w == nil {
@@ -195,7 +193,7 @@ func (b *Batcher) commit() bool {
 	return true
 }
 
-// bring writes to the segment of the active batch, which it begins if there is none.
+// bring writes to the segment of the active batch, and begins one if there is none.
 func (b *Batcher) bring(w *write) (took time.Duration, err error) {
 	if b.active == nil {
 		if err := b.begin(w); err != nil {
@@ -207,8 +205,7 @@ func (b *Batcher) bring(w *write) (took time.Duration, err error) {
 	if err := seg.Write(w.buf); err != nil || !w.sync && !w.roll {
 		return 0, err
 	}
-	// At a roll as well: a sealed batch may wait long for the bucket, and a crash
-	// must cost no more than the active one.
+	// Also at a roll: a sealed batch may wait long for the bucket, and a crash must not cost more than the active batch.
 	began := time.Now()
 	if w.roll {
 		err = seg.Finish()
@@ -216,8 +213,8 @@ func (b *Batcher) bring(w *write) (took time.Duration, err error) {
 		err = seg.Sync()
 	}
 	if err != nil {
-		// After a failed fsync nobody knows what the disk holds. Those who
-		// wait are refused, so their records must not come back.
+		// After a failed fsync the content of the disk is unknown. The waiting appends are rejected, so their records must
+		// not come back.
 		err = errors.Join(err, seg.Truncate(start))
 	}
 	took = time.Since(began)
@@ -225,8 +222,8 @@ func (b *Batcher) bring(w *write) (took time.Duration, err error) {
 	return took, err
 }
 
-// begin opens the next batch. Its key is fixed here for good. No two batches have
-// the same, even if the first write of the one before was taken back.
+// begin opens the next batch. Its key is fixed here. No two batches have the same key, even if the first write of the
+// previous batch was undone.
 func (b *Batcher) begin(w *write) error {
 	b.mu.Lock()
 	seq := w.seq
@@ -266,9 +263,8 @@ func (b *Batcher) seal() {
 	b.wake()
 }
 
-// retreat deals with a write that failed. Tickets that wait for the disk get the
-// error. What was acknowledged from memory, here and in the writes behind, is the
-// next write, and goes into another segment: this one gets no more.
+// retreat handles a failed write. Tickets that wait for the disk get the error. Events that were acknowledged from
+// memory, here and in later writes, become the next write. It goes into another segment; this one gets no more.
 func (b *Batcher) retreat(w *write, err error) {
 	b.fail(err)
 	if b.active != nil {
@@ -325,7 +321,7 @@ func (b *Batcher) keepPromised(to, from *write) {
 	from.blobs, from.buf = nil, nil
 }
 
-// fail makes Append refuse until a write succeeds.
+// fail makes Append reject events until a write succeeds.
 func (b *Batcher) fail(err error) {
 	if b.failing == nil {
 		b.log.Error("the write-ahead log cannot be written; events are refused until it can", "error", err)

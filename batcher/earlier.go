@@ -9,9 +9,8 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// earlierSuffix ends the name of a file of blobs as the first version of the
-// batcher wrote it: beside its segment, and an object as it is. Records have the
-// references, and those of a write that had failed are in a later segment.
+// earlierSuffix ends the name of a blob file of the first version of the batcher. Such a file is next to its segment,
+// and is an object as it is. Its records have the references. Records of a failed write are in a later segment.
 const earlierSuffix = ".wal" + blobSuffix
 
 // earlierBlobs is such a file.
@@ -30,9 +29,8 @@ func openEarlier(fs wal.FS, path string, segment wal.Recovered, key pipeline.Key
 	return e, err
 }
 
-// putEarlier puts the files of the batch and of those before it, each once. A
-// file that cannot be read holds up the batch of its own segment alone, if that
-// has records: most likely no other refers to it.
+// putEarlier uploads the files of the batch and of those before it, each once. A file that cannot be read delays only
+// the batch of its own segment, if that has records. Most likely no other batch refers to it.
 func (b *Batcher) putEarlier(ctx context.Context, bt *batch) error {
 	for _, e := range bt.earlier {
 		if err := e.store(ctx, b); err != nil && (e == bt.own || e.alone || !errors.Is(err, errBlobs)) {
@@ -59,7 +57,7 @@ func (e *earlierBlobs) store(ctx context.Context, b *Batcher) error {
 			return err
 		}
 		err = b.putBytes(ctx, e.key, file, e.size, sum)
-		// It was put before a power loss that took from the file: the object is whole.
+		// It was uploaded before a power loss that damaged the file: the object is whole.
 		if c, ok := errors.AsType[pipeline.ConflictError](err); err != nil && (!ok || c.Found.Meta.SHA256 == "") {
 			return err
 		}

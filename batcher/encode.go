@@ -10,15 +10,15 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// object is what is made of a batch.
+// object is what a batch becomes.
 type object struct {
 	spool *spool
 	meta  pipeline.Meta
 	blobs *blobObject
 }
 
-// encode makes the object from the segment. Where the disk does not take the
-// object it is made in memory: a full disk must not keep itself full.
+// encode makes the object from the segment. If the disk is full, it makes the object in memory. Otherwise a full disk
+// would stay full.
 func (b *Batcher) encode(bt *batch) (*object, error) {
 	sp, err := newSpool(b.fs, bt.segment.Path()+spoolSuffix)
 	if err == nil {
@@ -34,11 +34,11 @@ func (b *Batcher) encode(bt *batch) (*object, error) {
 	return b.encodeTo(bt, memorySpool())
 }
 
-// maxHeld is how many bytes of small records are encoded at once. One event at
-// a time costs a Parquet encoder half as much again as many do.
+// maxHeld is how many bytes of small records are encoded at once. A Parquet encoder needs 1.5 times the CPU for one
+// event at a time.
 const maxHeld = 32 << 10
 
-// encoding is an object that is being made.
+// encoding is an object under construction.
 type encoding struct {
 	object
 	batch   *batch
@@ -95,7 +95,7 @@ func (b *Batcher) encodeTo(bt *batch, sp *spool) (*object, error) {
 	return &e.object, nil
 }
 
-// add takes one record. bad says that it is not a batcher's.
+// add encodes one record. bad means that no batcher wrote it.
 func (e *encoding) add(seq uint64, payload []byte) (bad, err error) {
 	if len(e.held)+len(payload) > maxHeld {
 		if err := e.flush(); err != nil {
@@ -145,7 +145,7 @@ func (e *encoding) flush() error {
 	return nil
 }
 
-// noteDamage has a segment kept that cannot be read as a whole.
+// noteDamage marks a partly unreadable segment, so that its file is kept.
 func (b *Batcher) noteDamage(bt *batch, damaged int64, foreign int) {
 	if !bt.segment.Corrupt {
 		b.metrics.corrupt.Inc()

@@ -11,9 +11,8 @@ import (
 	"github.com/penstock/penstock/batcher/wal"
 )
 
-// FreeFolder takes the first of base/0, base/1, … that no process has, until
-// Close: for processes of which several share a configuration and none has a
-// name that lasts. What one of them has left there, the next one to take it replays.
+// FreeFolder locks the first of base/0, base/1, … that no process uses, until Close. It is for processes that share a
+// configuration and have no lasting name. The next process that locks the same folder replays what was left in it.
 func FreeFolder(base string) (dir string, lock io.Closer, err error) {
 	fs := wal.OS{}
 	for i := range 1000 {

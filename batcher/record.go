@@ -24,8 +24,8 @@ import (
 
 var errRecord = errors.New("record is not as a batcher writes it")
 
-// maxRecord is how many bytes of events, one more event apart, are in a record.
-// A reader of the log has one record in memory at a time, and its events.
+// maxRecord is how many bytes of events, apart from the last event, a record has. A reader of the log has one record
+// and its events in memory.
 const maxRecord = 1 << 20
 
 // storedBlob is a blob in the log of blobs.
@@ -78,10 +78,10 @@ func (r *records) set(events []pipeline.Event, blobs []storedBlob) {
 	}
 }
 
-// about is how many bytes an event takes in a record.
+// about is the approximate size of an event in a record, in bytes.
 func about(e *pipeline.Event) int { return 64 + len(e.Properties) }
 
-// number gives the records their events' seqs, from first on, and returns the next.
+// number sets the seqs of the records' events, beginning with first, and returns the next seq.
 func (r *records) number(first uint64) uint64 {
 	rest := r.buf
 	for _, p := range r.parts {
@@ -118,7 +118,7 @@ func appendBytes(dst, before, b []byte) []byte {
 	return append(dst, b...)
 }
 
-// appendBlobs writes the blobs of a record whose first event is first among those that were appended.
+// appendBlobs writes the blobs of a record whose first event has the index first in the Append.
 func appendBlobs(dst []byte, blobs []storedBlob, first int) []byte {
 	if len(blobs) == 0 {
 		return dst
@@ -131,7 +131,7 @@ func appendBlobs(dst []byte, blobs []storedBlob, first int) []byte {
 	return append(dst, text...)
 }
 
-// parseBlobs takes the blobs from the front of a record; rest is its events.
+// parseBlobs parses the blobs at the front of a record; rest are its events.
 func parseBlobs(b []byte) (blobs []storedBlob, rest []byte, err error) {
 	if len(b) == 0 || b[0] != 0 {
 		return nil, b, nil
@@ -146,8 +146,7 @@ func parseBlobs(b []byte) (blobs []storedBlob, rest []byte, err error) {
 	return blobs, b[k+int(n):], nil
 }
 
-// parseRecord appends the events of a record without blobs to dst; they are
-// views into b. Their seqs count up from seq.
+// parseRecord appends the events of a record without blobs to dst; they are views into b. Their seqs count up from seq.
 func parseRecord(dst []pipeline.Event, seq uint64, b []byte) ([]pipeline.Event, error) {
 	n, k := binary.Uvarint(b)
 	if k <= 0 || n > uint64(len(b)) {

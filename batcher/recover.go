@@ -11,9 +11,8 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Open locks the log and takes over what an earlier process left: each of its
-// segments is a sealed batch again, under the same key. It streams; memory is
-// bounded by the largest record.
+// Open locks the log and recovers what an earlier process left. Each of its segments becomes a sealed batch again,
+// under the same key. Recovery streams; its memory is limited by the largest record.
 func (b *Batcher) Open() error {
 	log, err := wal.Open(b.fs, b.opts.Dir)
 	if err != nil {
@@ -44,8 +43,8 @@ func (b *Batcher) replay() error {
 	if err != nil {
 		return err
 	}
-	// Where the log is new, the clock keeps seqs from beginning again. In
-	// microseconds they stay below 2⁵³, so that JavaScript reads them exactly.
+	// In a new log, the clock keeps seqs from starting again. In microseconds they stay below 2⁵³, so that JavaScript
+	// reads them exactly.
 	b.nextSeq = max(b.nextSeq, saved, uint64(time.Now().UnixMicro()))
 	var events []pipeline.Event
 	each := func(s *wal.Segment, seq uint64, payload []byte) error {
@@ -89,7 +88,7 @@ func (b *Batcher) noteAside(path string, why error) {
 	b.report("", "damaged_segment", nil, "the file %s is kept as *.corrupt or *.unreadable: %s", path, why)
 }
 
-// scan lists the folder, and removes halves of objects: their segments are still there.
+// scan lists the folder, and removes incomplete objects: their segments still exist.
 func (b *Batcher) scan() (*folder, error) {
 	names, err := b.fs.ReadDir(b.opts.Dir)
 	if err != nil {
@@ -150,14 +149,14 @@ func (b *Batcher) takeOver(r wal.Recovered, found *folder) error {
 	return nil
 }
 
-// blobsUnread says that blobs cannot be read now. The records that refer to them wait in their segments.
+// blobsUnread means that blobs cannot be read now. The records that refer to them wait in their segments.
 func (b *Batcher) blobsUnread(path string, err error) {
 	b.metrics.corrupt.Inc()
 	b.log.Error("blobs cannot be read; the batches that refer to them wait until they can", "path", path, "error", err)
 }
 
-// sortOut removes blobs that no record refers to. Where a segment was set aside
-// they stay: it may be made readable, and replayed at a later start.
+// sortOut removes blobs without a record. If a segment was set aside they stay, because an operator may make it
+// readable for a later start.
 func (b *Batcher) sortOut(found *folder) {
 	for path := range found.earlier {
 		if b.setAside == 0 {

@@ -11,11 +11,11 @@ import (
 	"github.com/penstock/penstock/batcher/wal"
 )
 
-// spoolSuffix ends the name of a spool's file, behind its segment's.
+// spoolSuffix ends the name of a spool's file, after its segment's.
 const spoolSuffix = ".object"
 
-// spool is an encoded object on its way to the bucket: a file beside the log,
-// already unlinked, or memory where the disk does not take it.
+// spool is an encoded object that waits for its upload: an unlinked file next to the log, or memory if the disk is
+// full.
 type spool struct {
 	file wal.File
 	mem  bytes.Buffer

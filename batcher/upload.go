@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
-// uploads takes sealed batches, oldest first, until none will come or ctx ends.
+// uploads uploads sealed batches, oldest first, until no more can come or ctx ends.
 func (b *Batcher) uploads(ctx context.Context) {
 	for {
 		bt, more := b.takeSealed()
@@ -56,7 +56,7 @@ func (b *Batcher) wake() {
 	}
 }
 
-// upload encodes a sealed batch, puts it, and releases its segment.
+// upload encodes a sealed batch, uploads it, and releases its segment.
 func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	began := time.Now()
 	o, err := b.encode(bt)
@@ -105,7 +105,7 @@ func (b *Batcher) upload(ctx context.Context, bt *batch) {
 		"age_ms", time.Since(bt.key.Time).Milliseconds())
 }
 
-// putFailed deals with a batch that is not in the bucket. Its segment stays.
+// putFailed handles a batch that was not stored. Its segment stays.
 func (b *Batcher) putFailed(ctx context.Context, bt *batch, err error) {
 	if refusal, ok := errors.AsType[pipeline.RefusedError](err); ok && ctx.Err() == nil {
 		b.putLater(bt, refusal.Missing, err)
@@ -123,8 +123,8 @@ func (b *Batcher) putFailed(ctx context.Context, bt *batch, err error) {
 	b.log.Error("batch is not stored; its segment stays", "key", bt.text, "segment", bt.segment.Path(), "error", err)
 }
 
-// ratio is how many bytes of object to expect for a byte of segment, by the
-// last eight objects or so, each by its size: small ones are mostly footer.
+// ratio estimates the bytes of an object for each byte of its segment, by about the last eight objects, weighted by
+// size. Small objects are mostly footer.
 func (b *Batcher) ratio() float64 {
 	if b.framed == 0 {
 		return 1 // nothing known: as if nothing could be compressed
@@ -132,21 +132,20 @@ func (b *Batcher) ratio() float64 {
 	return min(b.encoded/b.framed, 1)
 }
 
-// leftover is a file that nothing needs any more.
+// leftover is a file that is no longer needed.
 type leftover struct {
 	path  string
 	bytes int64 // counted in Batcher.disk
 }
 
-// discard has an uploader remove a file. It is called with mu held.
+// discard lets an uploader remove a file. mu is held.
 func (b *Batcher) discard(path string, bytes int64) {
 	b.unused = append(b.unused, leftover{path, bytes})
 	b.wake()
 }
 
-// release releases the segments of stored batches, then removes what nothing
-// needs, and returns whether something is left. That counts as disk in use and is
-// tried again.
+// release releases the segments of stored batches, then removes unneeded files. It reports whether some are left. These
+// count as used disk, and are tried again.
 func (b *Batcher) release(stored ...*batch) (left bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -187,8 +186,7 @@ func (b *Batcher) release(stored ...*batch) (left bool) {
 	return len(b.stuck)+len(b.unused) > 0
 }
 
-// encodeLater lets the batches behind this one go first: what cannot be read
-// now must not block them.
+// encodeLater lets later batches go first, so that an unreadable one does not block them.
 func (b *Batcher) encodeLater(bt *batch, err error) {
 	b.metrics.encodeErrors.Inc()
 	bt.failures++
@@ -203,12 +201,12 @@ func (b *Batcher) encodeLater(bt *batch, err error) {
 	b.again(bt, wait)
 }
 
-// refusedFor is how many times longer the pauses are between PUTs that the store refuses: each encodes the batch once
-// more, and what the store refuses is seldom changed within seconds.
+// refusedFor multiplies the pauses between PUTs that the store refuses. Each attempt encodes the batch again, and a
+// missing right is seldom granted within seconds.
 const refusedFor = 15
 
-// putLater lets other batches have the slot of one that the store refuses. They may fare better: what is missing may
-// concern a prefix, or an object that exists already.
+// putLater gives the upload slot of a refused batch to others. They may succeed: the missing right may concern one
+// prefix, or an object that exists already.
 func (b *Batcher) putLater(bt *batch, missing string, err error) {
 	b.metrics.refusals.WithLabelValues(missing).Inc()
 	bt.refused++
@@ -223,7 +221,7 @@ func (b *Batcher) putLater(bt *batch, missing string, err error) {
 	b.again(bt, wait)
 }
 
-// taken notes that the store refuses a batch no more. It is called with mu held.
+// taken notes that the store no longer refuses a batch. mu is held.
 func (b *Batcher) taken(bt *batch) {
 	bt.refusal = nil
 	b.refusals = slices.DeleteFunc(b.refusals, func(other *batch) bool { return other == bt })
@@ -232,14 +230,14 @@ func (b *Batcher) taken(bt *batch) {
 	}
 }
 
-// waitingFields say in a log line what waits on disk.
+// waitingFields are the log fields for what waits on disk.
 func (b *Batcher) waitingFields() []any {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return []any{"waiting_batches", len(b.waiting), "waiting_bytes", b.disk}
 }
 
-// again puts a batch behind the sealed ones after a pause.
+// again puts a batch after the sealed ones, after a pause.
 func (b *Batcher) again(bt *batch, wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -253,7 +251,7 @@ func (b *Batcher) again(bt *batch, wait time.Duration) {
 	})
 }
 
-// report makes a failure record of what cannot become part of an object.
+// report makes a failure record of data that cannot become part of an object.
 func (b *Batcher) report(object, code string, raw []byte, format string, args ...any) {
 	if b.opts.Failed != nil {
 		b.opts.Failed(pipeline.Failure{Time: time.Now().UTC(), Stage: "batcher", Code: code,
@@ -261,11 +259,11 @@ func (b *Batcher) report(object, code string, raw []byte, format string, args ..
 	}
 }
 
-// put brings the batch's object to the bucket, and announces it.
+// put uploads the batch's object, and announces it.
 func (b *Batcher) put(ctx context.Context, bt *batch, o *object) error {
 	meta := o.meta
 	object, err := b.putObject(ctx, bt.text, o.spool.reader, o.spool.size, meta)
-	// The same batch, encoded by another version before a crash: that object has these events.
+	// Another version encoded the same batch before a crash: that object has these events.
 	c, ok := errors.AsType[pipeline.ConflictError](err)
 	if ok && c.Found.Meta.FirstSeq == meta.FirstSeq && c.Found.Meta.Rows >= meta.Rows {
 		object, err = c.Found, nil
@@ -276,8 +274,8 @@ func (b *Batcher) put(ctx context.Context, bt *batch, o *object) error {
 	return err
 }
 
-// putObject tries until the object is in the bucket or ctx ends. Only another object under its key ends it sooner, and
-// a store that refuses it.
+// putObject tries until the object is stored or ctx ends. It gives up earlier only if another object has the key, or if
+// the store refuses it.
 func (b *Batcher) putObject(ctx context.Context, key string, body func() io.ReadSeeker, size int64,
 	meta pipeline.Meta) (pipeline.Object, error) {
 	for attempt := 1; ; attempt++ {
@@ -309,23 +307,22 @@ func (b *Batcher) putObject(ctx context.Context, key string, body func() io.Read
 	}
 }
 
-// putBytes brings the bytes of blobs to the bucket.
+// putBytes uploads the bytes of blobs.
 func (b *Batcher) putBytes(ctx context.Context, key string, from io.ReaderAt, size int64, sum string) error {
 	body := func() io.ReadSeeker { return io.NewSectionReader(from, 0, size) }
 	_, err := b.putObject(ctx, key, body, size, pipeline.Meta{Schema: pipeline.SchemaVersion, SHA256: sum})
 	return err
 }
 
-// slowPut is the least that a PUT has to bring in a second, in bytes: blobs can be
-// much larger than what Options.PutTimeout is meant for.
+// slowPut is the lowest rate of a PUT, in bytes a second. Blobs can be much larger than Options.PutTimeout allows for.
 const slowPut = 1 << 20
 
 func (b *Batcher) putTimeout(size int64) time.Duration {
 	return b.opts.PutTimeout + time.Duration(size/slowPut)*time.Second
 }
 
-// announce calls Options.Stored. A crash before the segment is released leads here
-// again, so no object is left out.
+// announce calls Options.Stored. After a crash before the segment is released it is called again, so no object is left
+// out.
 func (b *Batcher) announce(ctx context.Context, o pipeline.Object) {
 	if b.opts.Stored != nil {
 		b.opts.Stored(ctx, o)

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// FS is the seam under the log at which tests inject faults.
+// FS is the interface to the file system, so that tests can inject faults.
 type FS interface {
 	MkdirAll(dir string) error
 	OpenFile(path string, flag int) (File, error)
@@ -14,9 +14,8 @@ type FS interface {
 	Rename(from, to string) error
 	ReadDir(dir string) ([]string, error)
 	SyncDir(dir string) error
-	// Lock takes a folder for this process alone, at once or with
-	// syscall.EWOULDBLOCK, until Close. It holds the folder itself: a file in it
-	// could be removed and made anew by a second process.
+	// Lock locks a folder for this process until Close. If another process has it, it fails at once with
+	// syscall.EWOULDBLOCK. It locks the folder itself, because another process could remove and create a lock file.
 	Lock(dir string) (io.Closer, error)
 }
 
@@ -30,11 +29,10 @@ type File interface {
 	Size() (int64, error)
 }
 
-// OS is the real file system. Files are readable by their owner only, for they
-// hold what users sent.
+// OS is the real file system. Only their owner can read the files, because they contain users' data.
 type OS struct{}
 
-// MkdirAll makes a folder and those above it.
+// MkdirAll makes a folder and its parents.
 func (OS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o700) }
 
 // OpenFile opens a file as os.OpenFile does.
@@ -49,7 +47,7 @@ func (OS) OpenFile(path string, flag int) (File, error) {
 // Remove removes a file.
 func (OS) Remove(path string) error { return os.Remove(path) }
 
-// Rename renames a file, in place of one that has the name.
+// Rename renames a file, and replaces one with that name.
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 
 // ReadDir lists the names in a folder.
@@ -65,7 +63,7 @@ func (OS) ReadDir(dir string) ([]string, error) {
 	return names, nil
 }
 
-// SyncDir brings the entries of a folder to disk.
+// SyncDir syncs the entries of a folder.
 func (OS) SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -75,7 +73,7 @@ func (OS) SyncDir(dir string) error {
 	return d.Sync()
 }
 
-// Lock takes a folder as FS says.
+// Lock implements FS.
 func (OS) Lock(dir string) (io.Closer, error) {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 )
 
-// Reader reads a segment's records in order, in memory bounded by the largest.
+// Reader reads a segment's records in order. Its memory is limited by the largest record.
 type Reader struct {
 	file    File
 	name    string
@@ -24,8 +24,7 @@ type Reader struct {
 	damaged int64  // bytes skipped before a good record, and at the end
 }
 
-// Reader reads from the first record what was written before the call. It
-// opens the file where Close has closed it.
+// Reader reads all records that were written before the call. It opens the file again if Close has closed it.
 func (s *Segment) Reader() (*Reader, error) {
 	if s.file == nil {
 		f, err := s.log.fs.OpenFile(s.path, os.O_RDWR)
@@ -44,9 +43,8 @@ func (s *Segment) reader(from int64) *Reader {
 	return &Reader{file: s.file, name: filepath.Base(s.path), salt: s.salt, at: from, size: s.size, end: from}
 }
 
-// Next returns the next good record; its payload is valid until the next
-// call. Damaged bytes before it are skipped and counted by Damaged. io.EOF
-// means that no good record follows.
+// Next returns the next good record; its payload is valid until the next call. Damaged bytes before it are skipped and
+// counted by Damaged. io.EOF means that no good record follows.
 func (r *Reader) Next() (seq uint64, payload []byte, err error) {
 	for {
 		head, err := r.fill(recordHeader)
@@ -68,8 +66,8 @@ func (r *Reader) Next() (seq uint64, payload []byte, err error) {
 		}
 		switch {
 		case ok:
-			// The header holds, so its length does: what looks like a record within
-			// the payload is what a client sent, and must not become one.
+			// The header is valid, so the length is right. Bytes in the payload that look like a record came from a client, and
+			// must not become one.
 			r.skip(recordHeader + int64(n))
 		case len(head) > 0:
 			r.take(1) // the next record can begin at the next byte at the earliest
@@ -85,11 +83,10 @@ func (r *Reader) Next() (seq uint64, payload []byte, err error) {
 
 func sumOf(payload []byte) uint32 { return crc32.Checksum(payload, castagnoli) }
 
-// Damaged is the number of bytes skipped so far between good records; at the
-// end those behind the last one as well.
+// Damaged is the number of bytes skipped so far between good records. At the end it includes those after the last one.
 func (r *Reader) Damaged() int64 { return r.damaged }
 
-// skip moves n bytes on, at most to the end.
+// skip moves n bytes forward, at most to the end.
 func (r *Reader) skip(n int64) {
 	if held := int64(len(r.have)); n > held {
 		r.at, r.have = min(r.at+n-held, r.size), nil
@@ -98,7 +95,7 @@ func (r *Reader) skip(n int64) {
 	r.take(int(n))
 }
 
-// tail is what is behind the last good record.
+// tail describes the bytes after the last good record.
 type tail int
 
 const (
@@ -107,7 +104,7 @@ const (
 	stale       // the end mark, and what the file had before
 )
 
-// tail looks behind the last good record.
+// tail examines the bytes after the last good record.
 func (r *Reader) tail() (tail, error) {
 	if r.salt != 0 {
 		mark, err := r.mark()
@@ -136,7 +133,7 @@ func (r *Reader) tail() (tail, error) {
 	return damage, nil
 }
 
-// mark is where the first end mark is behind the last good record, or -1.
+// mark is the position of the first end mark after the last good record, or -1.
 func (r *Reader) mark() (int64, error) {
 	marks := &Reader{file: r.file, name: r.name, at: r.end, size: r.size}
 	for {
@@ -160,7 +157,7 @@ func (r *Reader) mark() (int64, error) {
 	}
 }
 
-// content is where the file ends but for zeros; not before the last good record does.
+// content is where the file ends without its trailing zeros, but not before the end of the last good record.
 func (r *Reader) content() (int64, error) {
 	end := r.size
 	buf := make([]byte, min(scanWindow, max(end-r.end, 0)))
@@ -197,8 +194,7 @@ func parseRecordHeader(b []byte, salt uint64) (n int, sum uint32, ok bool) {
 	return int(size), binary.LittleEndian.Uint32(h[12:]), size <= MaxRecord
 }
 
-// seek moves to the next place where a record header holds, and returns
-// whether it found one.
+// seek moves to the next valid record header, and reports whether it found one.
 func (r *Reader) seek() (bool, error) {
 	for {
 		b, err := r.fill(recordHeader)
@@ -221,12 +217,12 @@ func (r *Reader) seek() (bool, error) {
 	}
 }
 
-// fill returns the next n bytes without consuming them, fewer at the end.
+// fill returns the next n bytes without consuming them; fewer at the end.
 func (r *Reader) fill(n int) ([]byte, error) {
 	if len(r.have) < n && r.at < r.size {
 		want := max(n, scanWindow)
 		if cap(r.buf) < want {
-			// The old buffer may still be referred to by have: copy moves it.
+			// The old buffer may be part of have, so copy it.
 			buf := make([]byte, want)
 			copy(buf, r.have)
 			r.buf = buf

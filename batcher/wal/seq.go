@@ -9,15 +9,14 @@ import (
 	"strconv"
 )
 
-// seqName is the file with the next free seq, in decimal. It speaks for segments that are gone.
+// seqName is the file with the next free seq, in decimal. It covers segments that no longer exist.
 const seqName = "SEQ"
 
-// leap is how far seqs are moved on if the file cannot be read: nine years of a
-// clock in microseconds. Seqs begin at such a clock, so the lost one is behind
-// this, unless the clock has been set back by more. 2⁵³ stays 25 leaps away.
+// leap is added to seqs if the file cannot be read. It is nine years of a clock in microseconds. Seqs begin at such a
+// clock, so the result is beyond the lost seq, unless the clock was set back further. 2⁵³ is 25 leaps away.
 const leap = 1 << 48
 
-// saveSeq keeps the next free seq for a start that finds no segment.
+// saveSeq saves the next free seq, for a start that finds no segment.
 func (l *Log) saveSeq(next uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -37,7 +36,7 @@ func (l *Log) saveSeq(next uint64) error {
 	if err := l.fs.Rename(path+".tmp", path); err != nil {
 		return err
 	}
-	// It must be there before the segment that it speaks for is gone.
+	// The file must be durable before the segments that it covers are removed.
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
@@ -45,8 +44,8 @@ func (l *Log) saveSeq(next uint64) error {
 	return nil
 }
 
-// SavedSeq is the seq that the last Release left, 0 if there was none. A file
-// that cannot be read is set aside and reported; see NextSeq.
+// SavedSeq is the seq that the last Release saved; 0: none. A file that cannot be read is set aside and reported; see
+// NextSeq.
 func (l *Log) SavedSeq(report func(path string, why error)) (uint64, error) {
 	path := filepath.Join(l.dir, seqName)
 	n, ending, err := l.readSeq(path)
@@ -68,7 +67,7 @@ func (l *Log) SavedSeq(report func(path string, why error)) (uint64, error) {
 	return 0, nil
 }
 
-// readSeq reads the file, or returns the ending of its name when it is set aside.
+// readSeq reads the file. If the file is set aside, it returns the new ending of its name.
 func (l *Log) readSeq(path string) (n uint64, ending string, err error) {
 	f, err := l.fs.OpenFile(path, os.O_RDONLY)
 	if err != nil {
@@ -93,10 +92,9 @@ func (l *Log) exists(path string) bool {
 	return err == nil || !errors.Is(err, os.ErrNotExist)
 }
 
-// NextSeq is the first seq to give, where next is the first that the clock, the
-// segments and SavedSeq leave free. If the saved one is lost it is far beyond all
-// that can have been given. A save that fails is made up for: without a file the
-// next start leaps again, from the segments that hold the seqs given until then.
+// NextSeq is the first seq to use. next is the first one that clock, segments and SavedSeq leave free. If the saved seq
+// is lost, NextSeq is far beyond every seq that can have been used. If it cannot be saved, nothing is lost: without a
+// file the next start leaps again, from the segments that hold the seqs used until then.
 func (l *Log) NextSeq(next uint64) uint64 {
 	if !l.lost {
 		return next

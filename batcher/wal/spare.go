@@ -5,22 +5,22 @@ import (
 	"strings"
 )
 
-// free ends the name of a file that waits for its use, behind a segment's.
+// free ends the name of a spare file, after a segment's name.
 const free = ".free"
 
-// What the log keeps of released segments is beside what the batcher counts.
+// Limits of spare files. They are not part of the batcher's disk usage.
 const (
 	maxSpares    = 2
 	maxSpareSize = 64 << 20 // bytes
 )
 
-// spare is a file that waits for its use.
+// spare is a file for a future segment.
 type spare struct {
 	path string
 	size int64
 }
 
-// openNew opens the file of a new segment: a spare one, of length bytes, or an empty one.
+// openNew opens the file of a new segment: a spare one of length bytes, or an empty one.
 func (l *Log) openNew(path string) (f File, length int64, err error) {
 	l.mu.Lock()
 	var s spare
@@ -41,9 +41,9 @@ func (l *Log) openNew(path string) (f File, length int64, err error) {
 	return f, 0, err
 }
 
-// recycle makes a spare file of a released segment's, and returns whether it did. The segment
-// is gone for good before the file has the name of a spare: its headers are overwritten, and
-// that is durable. Otherwise a crash that loses its next use could bring it back.
+// recycle makes a released segment's file a spare one, and reports whether it did. The segment's headers are
+// overwritten durably before the file is renamed. Otherwise a crash that loses its next use could bring the old segment
+// back.
 func (s *Segment) recycle() bool {
 	l := s.log
 	l.mu.Lock()
@@ -87,7 +87,7 @@ func (s *Segment) makeSpare() (spare, bool) {
 	return made, err == nil && s.log.fs.Rename(s.path, made.path) == nil
 }
 
-// dropSpares removes the spare files: the log is closed, or the disk is full.
+// dropSpares removes the spare files, because the log is closed or the disk is full.
 func (l *Log) dropSpares() {
 	l.mu.Lock()
 	spares := l.spares

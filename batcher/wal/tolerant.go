@@ -7,15 +7,15 @@ import (
 	"syscall"
 )
 
-// unreadable ends the name of a segment that could not be opened, or whose headers could not be read. An operator who
-// has made it readable takes this ending away; the next start then replays it.
+// unreadable ends the name of a segment that could not be opened, or whose headers could not be read. After an operator
+// has made it readable and removed this ending, the next start replays it.
 const unreadable = ".unreadable"
 
-// step is how much is given up where a disk refuses a read: a page.
+// step is how many bytes are skipped if the disk refuses a read: a page.
 const step = 4 << 10
 
-// tolerant reads zeros where the disk refuses to read, so that the records around
-// are found as they are around any other damage. It counts the bytes that are missing.
+// tolerant reads zeros where the disk refuses to read. The records around are then found as around any other damage. It
+// counts the missing bytes.
 type tolerant struct {
 	File
 	missing int64
@@ -45,13 +45,13 @@ func (t *tolerant) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// isTransient returns whether an open may succeed a moment later: no segment is set aside for that.
+// isTransient reports whether an open may succeed a moment later. No segment is set aside for such an error.
 func isTransient(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) ||
 		errors.Is(err, syscall.EINTR)
 }
 
-// setUnreadable renames a file that was not opened. Where that fails it stays, and the next start meets it again.
+// setUnreadable renames a file that could not be opened. If that fails, the next start tries again.
 func (l *Log) setUnreadable(path string, why error, report func(string, error)) {
 	if err := l.fs.Rename(path, path+unreadable); err != nil {
 		report(path, errors.Join(why, err))
@@ -60,7 +60,7 @@ func (l *Log) setUnreadable(path string, why error, report func(string, error)) 
 	report(path+unreadable, errors.Join(why, l.fs.SyncDir(l.dir)))
 }
 
-// IsSetAside returns whether a file of the log's folder is one that recovery has set aside.
+// IsSetAside reports whether recovery has set aside a file of the log's folder.
 func IsSetAside(name string) bool {
 	for _, end := range []string{corrupt, unreadable} {
 		if base, ok := strings.CutSuffix(name, end); ok && (base == seqName || strings.HasSuffix(base, suffix)) {

@@ -81,8 +81,7 @@ const (
 	recordHeader = 24
 	endSize      = 24
 
-	// MaxRecord is the largest payload, in bytes: a bound for what a reader
-	// allocates on the word of a file.
+	// MaxRecord is the largest payload, in bytes. It limits what a reader allocates for a length found in a file.
 	MaxRecord = 1 << 30
 	maxKey    = 1024 // bytes; S3's own limit for a key
 
@@ -93,11 +92,11 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ErrLocked is returned by Open when another process uses the folder.
+// ErrLocked is returned by Open if another process uses the folder.
 var ErrLocked = errors.New("in use by another process")
 
-// Log is a folder of segments, used by one process at a time. Segments may be
-// released by several goroutines; all else is for one at a time.
+// Log is a folder of segments, used by one process at a time. Several goroutines may release segments; everything else
+// is for one at a time.
 type Log struct {
 	fs   FS
 	dir  string
@@ -111,7 +110,7 @@ type Log struct {
 	making int        // spares that are being made
 }
 
-// Open locks the folder, which it creates where it is missing.
+// Open locks the folder. It creates a missing one.
 func Open(fs FS, dir string) (*Log, error) {
 	if err := fs.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("open wal: %w", err)
@@ -141,13 +140,13 @@ func Open(fs FS, dir string) (*Log, error) {
 	return l, nil
 }
 
-// Close gives the folder up. Segments that are open stay as they are.
+// Close unlocks the folder. Open segments stay as they are.
 func (l *Log) Close() error {
 	l.dropSpares()
 	return l.lock.Close()
 }
 
-// Header is what a segment says of itself; it never changes.
+// Header describes a segment; it never changes.
 type Header struct {
 	Key      string // of the object to be, at most 1024 bytes
 	FirstSeq uint64
@@ -177,7 +176,7 @@ func (h Header) append(dst []byte) []byte {
 	return dst
 }
 
-// parseHeader reads one header at the start of b; size is its length in bytes.
+// parseHeader parses one header at the start of b; size is its length in bytes.
 func parseHeader(b []byte) (h Header, size int, ok bool) {
 	fixed, ok := fixedOf(b)
 	if !ok || len(b) < fixed {
@@ -197,7 +196,7 @@ func parseHeader(b []byte) (h Header, size int, ok bool) {
 	return h, fixed + n, true
 }
 
-// fixedOf is the length of a header without its key, by its magic.
+// fixedOf is the length of a header without its key, by its magic number.
 func fixedOf(b []byte) (n int, ok bool) {
 	switch string(b[:min(len(b), len(headerMagic))]) {
 	case headerMagic1:
@@ -208,7 +207,7 @@ func fixedOf(b []byte) (n int, ok bool) {
 	return 0, false
 }
 
-// AppendRecord frames a payload behind dst.
+// AppendRecord appends a framed payload to dst.
 func AppendRecord(dst []byte, seq uint64, payload []byte) []byte {
 	at := len(dst)
 	dst = append(AppendHeader(dst), payload...)
@@ -217,11 +216,11 @@ func AppendRecord(dst []byte, seq uint64, payload []byte) []byte {
 	return dst
 }
 
-// AppendHeader leaves room for a record's header. A payload that is then
-// appended need not be copied; Frame and SetSeq make the record of both.
+// AppendHeader reserves space for a record's header. A payload appended after it need not be copied; Frame and SetSeq
+// complete the record.
 func AppendHeader(dst []byte) []byte { return append(dst, make([]byte, recordHeader)...) }
 
-// Frame writes what a record's header says of its payload, all that is behind it.
+// Frame writes the header of a record for the payload, which is everything after it.
 func Frame(record []byte) {
 	payload := record[recordHeader:]
 	copy(record, recordMagic)
@@ -229,13 +228,13 @@ func Frame(record []byte) {
 	binary.LittleEndian.PutUint32(record[12:], crc32.Checksum(payload, castagnoli))
 }
 
-// SetSeq finishes a framed record.
+// SetSeq completes a framed record.
 func SetSeq(record []byte, seq uint64) {
 	binary.LittleEndian.PutUint64(record[16:], seq)
 	binary.LittleEndian.PutUint32(record[4:], crc32.Checksum(record[8:recordHeader], castagnoli))
 }
 
-// RecordSize is the length of a record on disk, in bytes, for a payload of n bytes.
+// RecordSize is the length on disk of a record with a payload of n bytes.
 func RecordSize(n int) int { return recordHeader + n }
 
 // Segment is one file of the log.
@@ -254,8 +253,7 @@ type Segment struct {
 	tolerant bool // the disk refuses to read parts of it
 }
 
-// Create begins a segment. Its header is written, but nothing is durable
-// before Sync.
+// Create begins a segment. Its header is written, but nothing is durable before Sync.
 func (l *Log) Create(h Header) (*Segment, error) {
 	if len(h.Key) > maxKey {
 		return nil, fmt.Errorf("create segment: key of %d bytes, limit %d", len(h.Key), maxKey)
@@ -283,12 +281,11 @@ func (s *Segment) Path() string { return s.path }
 // Size is the segment's length in bytes.
 func (s *Segment) Size() int64 { return s.size }
 
-// Empty returns whether the segment has no record.
+// Empty reports whether the segment has no record.
 func (s *Segment) Empty() bool { return s.size <= s.start }
 
-// Write appends framed records. When it fails nothing of p remains, unless
-// cutting it off fails too; then it is a torn tail, which recovery cuts. It may
-// use what is between p's length and its capacity.
+// Write appends framed records. If it fails, it cuts off what it wrote of p. If cutting fails too, a torn tail remains,
+// which recovery cuts. It may use the capacity of p beyond its length.
 func (s *Segment) Write(p []byte) error {
 	addSalt(p, s.salt)
 	defer addSalt(p, s.salt) // takes it out again: p may go into another segment
@@ -310,8 +307,7 @@ func (s *Segment) write(p []byte) error {
 	return nil
 }
 
-// addSalt changes the checksums of framed records by the salt, and a second time
-// back.
+// addSalt changes the checksums of framed records by the salt. A second call changes them back.
 func addSalt(records []byte, salt uint64) {
 	for salt != 0 && len(records) > 0 {
 		n := binary.LittleEndian.Uint32(records[8:])
@@ -325,7 +321,7 @@ func saltRecord(header []byte, salt uint64) {
 	binary.LittleEndian.PutUint32(header[12:], binary.LittleEndian.Uint32(header[12:])^uint32(salt>>32))
 }
 
-// appendEnd adds the mark that nothing of the segment is at an offset or behind it.
+// appendEnd appends the mark that the segment has nothing at an offset or after it.
 func appendEnd(dst []byte, offset int64, salt uint64) []byte {
 	at := len(dst)
 	dst = append(dst, endMagic...)
@@ -336,8 +332,8 @@ func appendEnd(dst []byte, offset int64, salt uint64) []byte {
 	return dst
 }
 
-// Sync makes all that was written survive a power loss: the file's data and,
-// the first time, its entry in the folder.
+// Sync makes everything that was written survive a power loss: the file's data and, the first time, its entry in the
+// folder.
 func (s *Segment) Sync() error {
 	if s.synced < s.size {
 		if err := s.file.Sync(); err != nil {
@@ -354,7 +350,7 @@ func (s *Segment) Sync() error {
 	return nil
 }
 
-// Finish is Sync for a segment that gets no more records: it cuts off what is stale.
+// Finish is Sync for a segment that gets no more records. It also cuts off stale bytes.
 func (s *Segment) Finish() error {
 	if end := s.size + endSize; s.length > end {
 		if err := s.file.Truncate(end); err != nil {
@@ -365,9 +361,9 @@ func (s *Segment) Finish() error {
 	return s.Sync()
 }
 
-// Truncate cuts the segment back to size bytes, after a Write or a Sync that
-// failed, and makes that durable if it can: what is cut off has been refused, or
-// goes into another segment. Even where it fails, this process reads no further.
+// Truncate cuts the segment back to size bytes after a Write or a Sync that failed, and makes that durable if possible.
+// The removed records were rejected, or go into another segment. Even if Truncate fails, this process does not read
+// beyond size.
 func (s *Segment) Truncate(size int64) error {
 	s.size, s.synced = size, min(s.synced, size)
 	if err := s.file.Truncate(size); err != nil {
@@ -383,8 +379,7 @@ func (s *Segment) Truncate(size int64) error {
 	return nil
 }
 
-// Close gives up the file descriptor of a segment that waits for its upload;
-// Reader opens it again. The segment stays in the log.
+// Close closes the file of a segment that waits for its upload; Reader opens it again. The segment stays in the log.
 func (s *Segment) Close() error {
 	if s.file == nil {
 		return nil
@@ -394,13 +389,12 @@ func (s *Segment) Close() error {
 	return f.Close()
 }
 
-// Release ends a segment whose events are stored: the file is kept for another
-// one or removed, or set aside if it is damaged. The log remembers that seqs below next are taken.
-// Where it fails it may be called again.
+// Release ends a segment whose events are stored. The file becomes a spare one or is removed. A damaged one is set
+// aside. The log remembers that seqs below next are used. If it fails it may be called again.
 func (s *Segment) Release(next uint64) error {
 	err := s.log.saveSeq(next)
 	if errors.Is(err, syscall.ENOSPC) && !s.Corrupt {
-		// A full disk must not keep itself full: these bytes make the room.
+		// On a full disk these bytes make room; otherwise a full disk would stay full.
 		if _, err = s.Reader(); err == nil {
 			if err = s.Truncate(s.start); err == nil {
 				err = s.log.saveSeq(next)
@@ -419,7 +413,7 @@ func (s *Segment) Release(next uint64) error {
 	return s.Discard()
 }
 
-// Discard removes a segment that holds nothing to keep.
+// Discard removes a segment without data to keep.
 func (s *Segment) Discard() error {
 	s.Close()
 	if err := s.log.fs.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -428,7 +422,7 @@ func (s *Segment) Discard() error {
 	return nil
 }
 
-// SetAside renames the file to *.corrupt, where recovery leaves it alone.
+// SetAside renames the file to *.corrupt, which recovery ignores.
 func (s *Segment) SetAside() error {
 	s.Close()
 	if err := s.log.fs.Rename(s.path, s.path+corrupt); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -447,15 +441,15 @@ type Recovered struct {
 	Damaged int64 // bytes that could not be read
 }
 
-// Recovery is what the caller of Recover has to say.
+// Recovery is implemented by the caller of Recover.
 type Recovery struct {
 	Each   func(s *Segment, seq uint64, payload []byte) error // gets each record; nil: nobody does
 	Report func(path string, why error)                       // gets each file that was set aside
 	Keep   func(path string) bool                             // whether a segment without records stays; nil: none does
 }
 
-// Recover opens what an earlier process left, oldest first. Each gets every
-// record of a segment before the next segment is read.
+// Recover opens the segments of an earlier process, oldest first. It passes every record of a segment on before it
+// reads the next segment.
 func (l *Log) Recover(c Recovery) ([]Recovered, error) {
 	names, err := l.fs.ReadDir(l.dir)
 	if err != nil {
@@ -509,7 +503,7 @@ func (l *Log) recover(path string, c Recovery) (Recovered, error) {
 	return rec, rec.Close()
 }
 
-// readHead finds the header, or deals with a file that has none.
+// readHead finds the header, or handles a file without one.
 func (r *Recovered) readHead(f *tolerant, c Recovery) (found bool, err error) {
 	head := make([]byte, min(r.size, 2*(headerFixed+saltSize+maxKey)))
 	if _, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
@@ -578,8 +572,8 @@ func (r *Recovered) readRecords(f *tolerant, c Recovery) error {
 	return nil
 }
 
-// unborn returns whether b, a whole file but for zeros at its end, is what a
-// crash leaves of one that was being created: the beginning of the first header.
+// unborn reports whether a crash interrupted the creation of the segment: b, the whole file without trailing zeros, is
+// the beginning of the first header.
 func unborn(b []byte) bool {
 	if n := min(len(b), len(headerMagic)); string(b[:n]) != headerMagic[:n] && string(b[:n]) != headerMagic1[:n] {
 		return false
@@ -592,14 +586,12 @@ func unborn(b []byte) bool {
 	return n <= maxKey && len(b) < fixed+int(n)
 }
 
-// findHeader takes the first of the two headers that holds. start is where the
-// records begin.
+// findHeader returns the first valid one of the two headers. start is where the records begin.
 func findHeader(b []byte) (h Header, start int64, ok bool) {
 	if h, n, ok := parseHeader(b); ok {
 		return h, int64(2 * n), true
 	}
-	// The first is damaged, perhaps its length too: the second stands where its
-	// magic is.
+	// The first header is damaged, perhaps including its length. The second one begins at its magic number.
 	for at := 1; at+headerFixed <= len(b); at++ {
 		if h, n, ok := parseHeader(b[at:]); ok && at == n {
 			return h, int64(2 * n), true
