@@ -12,11 +12,9 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Event is a failure as an event: its name is the code, its time the
-// failure's, and all else is in the properties and the context. The raw bytes
-// stand in "raw" where they are text, else in "raw_base64"; beyond threshold
-// bytes they are a blob, to which "raw_blob" refers. A failure with an ID of its
-// own is the same row whenever it is reported.
+// Event makes an event of a failure. Its name is the code, and its time is the failure's; properties and context have
+// the rest. The raw bytes are in "raw" if they are text, else in "raw_base64". Beyond threshold bytes they are a blob,
+// to which "raw_blob" refers. A failure with an ID is the same row each time it is reported.
 func Event(f *pipeline.Failure, threshold int64) (pipeline.Event, []pipeline.Blob) {
 	var blobs []pipeline.Blob
 	ms := f.Time.UnixMilli()
@@ -59,7 +57,7 @@ func Event(f *pipeline.Failure, threshold int64) (pipeline.Event, []pipeline.Blo
 		raw := f.Raw
 		p.number("raw_bytes", int64(len(raw)))
 		p.key("raw_blob")
-		// It is never to be shown as what its sender says that it is.
+		// It must never be shown as the type that its sender claims.
 		blobs = []pipeline.Blob{{At: len(p), Kind: pipeline.BlobFile, ContentType: "application/octet-stream",
 			Size:  int64(len(raw)),
 			Write: func(w io.Writer) error { _, err := w.Write(raw); return err }}}
@@ -87,7 +85,7 @@ func Event(f *pipeline.Failure, threshold int64) (pipeline.Event, []pipeline.Blo
 	}, blobs
 }
 
-// object is a JSON object being written.
+// object is a JSON object under construction.
 type object []byte
 
 func (o *object) key(name string) {
@@ -104,7 +102,7 @@ func (o *object) number(name string, value int64) {
 	*o = strconv.AppendInt(*o, value, 10)
 }
 
-// text writes a member unless it is empty.
+// text adds a member unless it is empty.
 func (o *object) text(name, value string) {
 	if value == "" {
 		return

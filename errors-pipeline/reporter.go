@@ -1,7 +1,5 @@
-// Package errorspipeline is the mirror: what was refused goes the same way as
-// events, through a second Spec of the same batcher and loader. Only this is
-// its own: the record of a failure as an event, and the Reporter that takes
-// failures without ever making the events pipeline wait.
+// Package errorspipeline stores failures by the same way as events: a second Spec of the same batcher and loader. It
+// makes events of failures, and its Reporter accepts failures without delaying the events pipeline.
 package errorspipeline
 
 import (
@@ -17,20 +15,19 @@ import (
 	"github.com/penstock/penstock/internal/sparselog"
 )
 
-// Appender takes events: a batcher of the errors pipeline.
+// Appender accepts events: a batcher of the errors pipeline.
 type Appender interface {
 	Append(ctx context.Context, events []pipeline.Event, blobs []pipeline.Blob,
 		d pipeline.Durability) (pipeline.Ticket, error)
 }
 
-// Options are a reporter's limits, in bytes. All are needed.
+// Options are a reporter's limits, in bytes. All are required.
 type Options struct {
 	Memory        int64 // of failures that are queued
 	BlobThreshold int64 // raw bytes beyond it become a blob
 }
 
-// Reporter queues failures and appends them. It reports of itself only to the
-// log and its counters.
+// Reporter queues failures and appends them. It reports its own trouble only by the log and its counters.
 type Reporter struct {
 	appender Appender
 	opts     Options
@@ -45,11 +42,10 @@ type Reporter struct {
 	wake    chan struct{}
 }
 
-// appendTimeout bounds one Append, so that a batcher that hangs cannot keep Run
-// from ending.
+// appendTimeout limits one Append, so that a batcher that hangs cannot keep Run from ending.
 const appendTimeout = 5 * time.Second
 
-// size is about what a failure takes in memory, in bytes.
+// size is the approximate memory of a failure, in bytes.
 func size(f *pipeline.Failure) int64 {
 	n := 512 + len(f.Raw) + len(f.Message) + len(f.Path) + len(f.ContentType) + len(f.ContentEncoding) + len(f.UserAgent) +
 		len(f.Object)
@@ -75,12 +71,11 @@ func New(appender Appender, opts Options, log *slog.Logger, reg prometheus.Regis
 	return r
 }
 
-// Drop counts a failure that is not even reported.
+// Drop counts a failure without a record.
 func (r *Reporter) Drop(reason string) { r.dropped.WithLabelValues(reason).Inc() }
 
-// Report takes a failure. It never blocks: where there is no room the failure
-// is dropped and counted. Only bytes that become a blob are written at once, by
-// who brings them: they are not to be in memory a second time.
+// Report queues a failure. It never blocks: if the queue is full, the failure is dropped and counted. Only bytes that
+// become a blob are written at once, by the caller, so that they are not in memory twice.
 func (r *Reporter) Report(f pipeline.Failure) {
 	if int64(len(f.Raw)) > r.opts.BlobThreshold && r.large(&f) {
 		return
@@ -88,7 +83,7 @@ func (r *Reporter) Report(f pipeline.Failure) {
 	r.mu.Lock()
 	reason := r.noRoom(&f)
 	if reason == "memory" && len(f.Raw) > 0 {
-		// Better to know what was refused, of whom and why, than nothing of it.
+		// A record without the raw bytes is better than none.
 		short := f
 		short.Raw = nil
 		short.Message += fmt.Sprintf(" (its %d bytes are lost: errors.max_memory was full)", len(f.Raw))
@@ -112,8 +107,8 @@ func (r *Reporter) Report(f pipeline.Failure) {
 	}
 }
 
-// large appends a failure whose bytes are a blob. Where that fails they are
-// lost, and it goes the way of all others.
+// large appends a failure whose bytes are a blob. If that fails, the bytes are lost and the failure is queued as all
+// others.
 func (r *Reporter) large(f *pipeline.Failure) (done bool) {
 	r.mu.Lock()
 	stopped := r.stopped
@@ -134,8 +129,8 @@ func (r *Reporter) large(f *pipeline.Failure) (done bool) {
 	return false
 }
 
-// noRoom says why a failure cannot be queued. One that is alone always can:
-// larger than the limit, it never could.
+// noRoom returns why a failure cannot be queued. A failure that is alone is always queued, because one larger than the
+// limit never could be.
 func (r *Reporter) noRoom(f *pipeline.Failure) (reason string) {
 	switch {
 	case r.stopped:
@@ -146,8 +141,8 @@ func (r *Reporter) noRoom(f *pipeline.Failure) (reason string) {
 	return ""
 }
 
-// Run appends what is reported until ctx ends, then what is still queued. What
-// is reported after that is dropped and counted.
+// Run appends reported failures until ctx ends, then those that are still queued. Later reports are dropped and
+// counted.
 func (r *Reporter) Run(ctx context.Context) error {
 	for {
 		r.flush()
@@ -183,7 +178,7 @@ func (r *Reporter) flush() {
 	}
 }
 
-// append does not take Run's context: what is queued is to be kept, drain or not.
+// append does not use Run's context, because queued failures are stored also during a drain.
 func (r *Reporter) append(f *pipeline.Failure) error {
 	e, blobs := Event(f, r.opts.BlobThreshold)
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
@@ -192,9 +187,8 @@ func (r *Reporter) append(f *pipeline.Failure) error {
 	return err
 }
 
-// Keep takes failures, all or none, and returns when they are on disk. Where
-// they are not, the caller is told and must keep them; so they are not counted
-// as dropped.
+// Keep stores failures, all or none, and returns when they are on disk. After an error the caller must keep them, so
+// they are not counted as dropped.
 func (r *Reporter) Keep(ctx context.Context, failures []pipeline.Failure) error {
 	events := make([]pipeline.Event, len(failures))
 	var all []pipeline.Blob
