@@ -48,7 +48,7 @@ const (
 )
 
 var (
-	actions = []string{"level_start", "level_complete", "item_purchased", "enemy_killed", "session_start",
+	actions = []string{"level_start", "level_complete", "purchase", "enemy_killed", "session_start",
 		"achievement_unlocked", "match_joined", "tutorial_step"}
 	platforms = []string{"ios", "android", "windows", "macos", "linux", "switch"}
 	countries = []string{"DE", "US", "JP", "BR", "FR", "KR", "GB", "IN", "PL", "MX"}
@@ -95,7 +95,7 @@ func (g *Generator) Append(dst []byte) []byte {
 	dst = append(dst, pick(r, platforms)...)
 	dst = append(dst, `","country":"`...)
 	dst = append(dst, pick(r, countries)...)
-	dst = append(dst, `","version":"1.`...)
+	dst = append(dst, `","app_version":"1.`...)
 	dst = strconv.AppendInt(dst, int64(r.IntN(12)), 10)
 	dst = append(dst, `.0","item":"`...)
 	dst = append(dst, pick(r, items)...)
