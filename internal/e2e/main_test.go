@@ -21,7 +21,7 @@ import (
 func portBase(t *testing.T) int {
 	t.Helper()
 next:
-	for base := 20000 + os.Getpid()%20000; base < 60000; base += 8 {
+	for base := 20000 + os.Getpid()%12000; base < 60000; base += 8 {
 		for p := base; p < base+8; p++ {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
 			if err != nil {

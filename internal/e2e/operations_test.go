@@ -27,9 +27,13 @@ import (
 
 // s3 is the store as anybody can use it.
 func (s *stack) s3() *s3.Client {
+	return storeAt(s.minio.Endpoint(), s.minio.AccessKey(), s.minio.SecretKey())
+}
+
+func storeAt(endpoint, accessKey, secretKey string) *s3.Client {
 	return s3.NewFromConfig(aws.Config{Region: "us-east-1",
-		Credentials: credentials.NewStaticCredentialsProvider(s.minio.AccessKey(), s.minio.SecretKey(), "")},
-		func(o *s3.Options) { o.BaseEndpoint, o.UsePathStyle = aws.String(s.minio.Endpoint()), true })
+		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, "")},
+		func(o *s3.Options) { o.BaseEndpoint, o.UsePathStyle = &endpoint, true })
 }
 
 func (s *stack) get(key string) ([]byte, map[string]string) {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,9 +19,17 @@ import (
 	"github.com/penstock/penstock/internal/testing/docs"
 )
 
-// Every command of the first two pages does what the pages say, in the order in which a reader types them.
-func TestFirstPages(t *testing.T) {
+// pages are run in this order, on one stack: later ones may use what earlier ones made.
+var pages = []string{"README.md", "docs/getting-started.md", "docs/operate/commands.md", "docs/reference/http-api.md",
+	"docs/guides/projects.md", "docs/guides/schemas.md", "docs/guides/large-payloads.md", "docs/guides/sdks.md",
+	"docs/guides/imports.md", "docs/guides/analytics.md", "docs/guides/columns.md", "docs/operate/runbook.md",
+	"docs/operate/backup.md", "docs/deploy/one-vm.md"}
+
+// Every command of README and docs does what its page says, in the order in which a reader types them. A block that
+// cannot be run here says so behind its fence ("not run: WHY"); cmd/penstock checks its commands and flags.
+func TestPages(t *testing.T) {
 	t.Parallel()
+	checkMarks(t)
 	binary, err := penstock()
 	if err != nil {
 		t.Fatal(err)
@@ -30,16 +38,61 @@ func TestFirstPages(t *testing.T) {
 	if err := os.Symlink(binary, filepath.Join(dir, "penstock")); err != nil {
 		t.Fatal(err)
 	}
-	base := portBase(t)
-	startDev(t, dir, base)
-	r := reader{t: t, dir: dir, base: base}
-	r.read("../../README.md", "Quick start")
-	for _, heading := range []string{"2. Send events", "3. Query them", "4. Look at a rejected event", "5. See what waits where"} {
-		r.read("../../docs/getting-started.md", heading)
+	r := &reader{t: t, dir: dir, base: portBase(t), bound: map[string]string{}}
+	r.write("schemas/level_start.json", docs.Below(t, "../../docs/guides/schemas.md", "Schemas", "json"))
+	r.write("schemas/common/position.json", `{"type":"object"}`)
+	startDev(t, dir, r.base)
+	for _, page := range pages {
+		t.Run(page, func(t *testing.T) {
+			r.t = t
+			r.read(page)
+		})
 	}
-	if r.ran < 9 {
-		t.Errorf("%d commands were run, want 9 or more", r.ran)
+	if r.ran < 60 {
+		t.Errorf("%d commands were run, want 60 or more", r.ran)
 	}
+}
+
+// commands tells whether a block has commands to type.
+func commands(b docs.Block) bool { return b.Language == "sh" || b.Language == "console" }
+
+// checkMarks fails unless each block of commands in docs/ is run or marked, and what is marked is at least a script.
+func checkMarks(t *testing.T) {
+	err := filepath.WalkDir("../../docs", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".md" {
+			return err
+		}
+		page, err := filepath.Rel("../..", path)
+		for _, b := range docs.Blocks(t, path) {
+			if !commands(b) {
+				continue
+			}
+			if b.NotRun == "" && !slices.Contains(pages, page) {
+				t.Errorf("%s:%d is neither run nor marked", page, b.Line)
+			}
+			if script := script(b); b.NotRun != "" && script != "" {
+				if out, err := exec.CommandContext(t.Context(), "bash", "-n", "-c", script).CombinedOutput(); err != nil {
+					t.Errorf("%s:%d: %v\n%s", page, b.Line, err, out)
+				}
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// script is all commands of a block.
+func script(b docs.Block) string {
+	if b.Language != "console" {
+		return b.Text
+	}
+	var all []string
+	for _, s := range sessions(b.Text) {
+		all = append(all, s.command)
+	}
+	return strings.Join(all, "\n")
 }
 
 // startDev runs a dev stack in dir/.penstock until the test ends.
@@ -47,6 +100,7 @@ func startDev(t *testing.T, dir string, base int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "./penstock", "dev", "--port-base", fmt.Sprint(base), "--roll", "1s")
 	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PENSTOCK_SCHEMAS_DIR="+filepath.Join(dir, "schemas"), "PENSTOCK_SCHEMAS_MODE=enforce")
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -69,126 +123,185 @@ func startDev(t *testing.T, dir string, base int) {
 	})
 }
 
-// reader runs the commands of a page.
+// reader runs the commands of pages.
 type reader struct {
 	t      *testing.T
 	dir    string
 	base   int
-	export []string // lines that set variables for later blocks
+	export []string          // lines that set variables for later blocks
+	bound  map[string]string // keys and ids of the pages, and what they are here
 	ran    int
 }
 
-// mark stands before commands whose output the page shows below them.
-const mark = "$ "
-
-// read runs the blocks below a heading. A block of JSON is the output of the block before it; in a block with prompts,
-// what stands below a command is its output.
-func (r *reader) read(page, heading string) {
-	r.t.Helper()
-	output := ""
-	for _, b := range docs.Blocks(r.t, page) {
+// read runs the blocks of a page. In a block with prompts, a command's output is below it. Without prompts, it is the
+// next block below the same heading, if that has no language or is JSON.
+func (r *reader) read(page string) {
+	blocks := docs.Blocks(r.t, filepath.Join("../..", page))
+	prepared := map[string]bool{}
+	for i, b := range blocks {
+		if !commands(b) || b.NotRun != "" {
+			continue
+		}
+		if prepare := preparations[page+"#"+b.Heading]; prepare != nil && !prepared[b.Heading] {
+			prepare(r)
+			prepared[b.Heading] = true
+		}
 		at := fmt.Sprintf("%s:%d", filepath.Base(page), b.Line)
 		switch {
-		case b.Heading != heading:
-		case b.Language == "json":
-			r.compare(at, b.Text, output)
-		case b.Language != "sh" || strings.Contains(b.Text, "go run ./cmd/penstock dev"):
-		case strings.HasPrefix(b.Text, mark):
-			for session := range strings.SplitSeq("\n"+b.Text, "\n"+mark) {
-				if command, want := splitSession(session); command != "" {
-					r.compare(at, want, r.run(at, command, want))
-				}
+		case b.Language == "console":
+			for _, s := range sessions(b.Text) {
+				r.run(at, s.command, s.output)
 			}
+		case strings.Contains(b.Text, "penstock receive\n"):
+			r.startRoles(b.Text)
 		default:
-			output = r.run(at, strings.ReplaceAll(b.Text, "go build ./cmd/penstock\n", ""), "")
+			want := ""
+			if i+1 < len(blocks) && blocks[i+1].Heading == b.Heading &&
+				(blocks[i+1].Language == "" || blocks[i+1].Language == "json") {
+				want = blocks[i+1].Text
+			}
+			r.run(at, b.Text, want)
 		}
 	}
 }
 
-// splitSession parts a command, which may go over lines that end in a backslash, from its output.
-func splitSession(session string) (command, output string) {
-	lines := strings.Split(session, "\n")
-	n := 1
-	for n < len(lines) && strings.HasSuffix(lines[n-1], `\`) {
-		n++
+// session is a command with its output.
+type session struct{ command, output string }
+
+// sessions splits a block with prompts. A command may go over lines that end in a backslash.
+func sessions(block string) (all []session) {
+	const prompt = "\n$ "
+	for text := range strings.SplitSeq("\n"+block, prompt) {
+		lines := strings.Split(text, "\n")
+		n := 1
+		for n < len(lines) && strings.HasSuffix(lines[n-1], `\`) {
+			n++
+		}
+		if command := strings.TrimSpace(strings.Join(lines[:n], "\n")); command != "" {
+			all = append(all, session{command, strings.TrimSpace(strings.Join(lines[n:], "\n"))})
+		}
 	}
-	return strings.TrimSpace(strings.Join(lines[:n], "\n")), strings.TrimSpace(strings.Join(lines[n:], "\n"))
+	return all
 }
 
-var ports = map[string]int{":8080": 0, ":8123": 6} // as dev lays them out from its base
+// once matches commands that must not be tried again.
+var once = []string{"redrive", "dlq drop", "keys ", "curl -sS http://127.0.0.1:8080", "curl -H"}
 
-// run runs commands in the folder, again until the rows are there if they ask the table.
-func (r *reader) run(at, commands, want string) string {
+// run runs commands in the folder. Commands that change nothing are tried again until they print what is wanted: rows
+// arrive a second later.
+func (r *reader) run(at, commands, want string) {
 	r.t.Helper()
-	script := "set -e\n" + strings.Join(r.export, "\n") + "\n" + commands
-	for port, offset := range ports {
-		script = strings.ReplaceAll(script, port, ":"+strconv.Itoa(r.base+offset))
+	if file, ok := strings.CutPrefix(commands, "cat "); ok {
+		r.write(file, want)
 	}
 	for line := range strings.SplitSeq(commands, "\n") {
-		if strings.HasPrefix(line, "export ") {
-			r.export = append(r.export, line)
+		if strings.HasPrefix(line, "export ") || strings.HasPrefix(line, "set -a") || strings.HasPrefix(line, "cd ") {
+			r.export = append(r.export, r.adapt(line))
 		}
 	}
 	r.ran++
-	var output string
-	eventually(r.t, 30*time.Second, at, func() error {
-		ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, "bash", "-c", script)
-		cmd.Dir = r.dir
-		out, err := cmd.CombinedOutput()
-		output = string(out)
+	limit := 30 * time.Second
+	if slices.ContainsFunc(once, func(part string) bool { return strings.Contains(commands, part) }) {
+		limit = 0
+	}
+	eventually(r.t, limit, at, func() error {
+		output, err := r.bash(r.adapt(commands))
 		if err != nil {
-			return fmt.Errorf("%w\n%s\n%s", err, script, output)
+			return err
 		}
-		if strings.Contains(commands, "SELECT") && (output == "" || want != "" && !strings.Contains(output, want)) {
-			return fmt.Errorf("want %q, got\n%s", want, output)
+		if want == "" && strings.Contains(commands, "SELECT") && output == "" {
+			return fmt.Errorf("no rows")
+		}
+		if err := r.compare(want, output); err != nil {
+			return fmt.Errorf("%s\n%w", commands, err)
 		}
 		return nil
 	})
-	return output
 }
 
-// compare compares an output with the page's: JSON by its members, other text as it is.
-func (r *reader) compare(at, want, got string) {
+// bash runs a script in the folder.
+func (r *reader) bash(script string) (string, error) {
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", "set -e\n"+strings.Join(r.export, "\n")+"\n"+script)
+	cmd.Dir, cmd.Env = r.dir, append(os.Environ(), "PATH="+r.dir+":"+os.Getenv("PATH"))
+	cmd.Stdin = strings.NewReader("yes\n")
+	out, err := cmd.CombinedOutput()
+	text := strings.NewReplacer(r.dir+"/.penstock/", "", oneVM, "penstock").Replace(string(out))
+	text = strings.ReplaceAll(text, "Type yes to continue: ", "Type yes to continue: yes\n") // as a terminal shows it
+	if err != nil {
+		err = fmt.Errorf("%w\n%s\n%s", err, script, text)
+	}
+	return text, err
+}
+
+func (r *reader) write(file, text string) {
 	r.t.Helper()
+	path := filepath.Join(r.dir, file)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// compare compares an output with the page's: objects by their members, other text by its shape.
+func (r *reader) compare(want, got string) error {
 	if want == "" {
-		return
+		return nil
 	}
 	var wantJSON, gotJSON map[string]any
 	if json.Unmarshal([]byte(want), &wantJSON) != nil {
-		if !strings.Contains(got, want) {
-			r.t.Errorf("%s: got %q, want %q", at, got, want)
-		}
-		return
+		return r.compareShape(want, got)
 	}
 	if err := json.Unmarshal([]byte(got), &gotJSON); err != nil {
-		r.t.Errorf("%s: %v: %q", at, err, got)
-		return
+		return fmt.Errorf("%w: %q", err, got)
 	}
-	random := regexp.MustCompile(`^(request_id|message)$`)
-	for _, m := range []map[string]any{wantJSON, gotJSON} {
-		blank(m, random)
-	}
+	blank(wantJSON)
+	blank(gotJSON)
 	if diff := cmp.Diff(wantJSON, gotJSON); diff != "" {
-		r.t.Errorf("%s (-page +answer):\n%s", at, diff)
+		return fmt.Errorf("-page +answer:\n%s", diff)
 	}
+	return nil
 }
 
 // blank empties the members that differ each time.
-func blank(v any, names *regexp.Regexp) {
+func blank(v any) {
 	switch v := v.(type) {
 	case map[string]any:
 		for name, member := range v {
-			if names.MatchString(name) {
+			if name == "request_id" || name == "message" {
 				v[name] = ""
 				continue
 			}
-			blank(member, names)
+			blank(member)
 		}
 	case []any:
 		for member := range slices.Values(v) {
-			blank(member, names)
+			blank(member)
 		}
 	}
+}
+
+// ports of the pages, and how far those of the stack are from its base.
+var ports = map[string]int{":8080": 0, ":8081": 1, ":8082": 2, ":9100": 2, ":8123": 6}
+
+// adapt replaces what the pages name by what is here: ports, days, keys and ids.
+func (r *reader) adapt(commands string) string {
+	for port, offset := range ports {
+		commands = strings.ReplaceAll(commands, port, ":"+strconv.Itoa(r.base+offset))
+	}
+	for of, value := range r.bound {
+		commands = strings.ReplaceAll(commands, of, value)
+	}
+	commands = cutWord.ReplaceAllStringFunc(commands, func(word string) string {
+		if value, ok := r.lookUp(word); ok {
+			return value
+		}
+		return word
+	})
+	day := func(n int) string { return time.Now().UTC().AddDate(0, 0, n).Format(time.DateOnly) }
+	commands = sinceDay.ReplaceAllString(commands, "--since "+day(-1))
+	return untilDay.ReplaceAllString(commands, "--until "+day(1))
 }
