@@ -13,9 +13,9 @@ type cut struct {
 	jsonscan.Span
 }
 
-// plan decides which values leave the row: strings above the threshold, and arrays and objects of which more than that
-// is left without the large values in them. If too much is left in the row, it decides again with a smaller
-// threshold. It returns how many bytes are left, with what the references will take.
+// plan decides which values leave the row: strings above the threshold, and arrays and objects that exceed it even
+// without the large values in them. If the row is still too large, it decides again with a smaller threshold. It
+// returns how many bytes are left, including the references.
 func (w *Writer) plan(members, envelope []piece, threshold int) (left, used int) {
 	for ; ; threshold /= 8 {
 		w.cuts = w.cuts[:0]
@@ -48,7 +48,7 @@ func (w *Writer) planPiece(p *piece, index, threshold int) (left int) {
 	return c.left(start, end) + 1
 }
 
-// planner goes through the large values of a piece.
+// planner visits the large values of a piece.
 type planner struct {
 	w         *Writer
 	large     []jsonscan.Span // that lie ahead
@@ -57,7 +57,7 @@ type planner struct {
 	threshold int
 }
 
-// left is how many bytes of a part of the text stay when the large values in it are cut out.
+// left is how many bytes of a part of the text remain without its large values.
 func (c *planner) left(start, end int) int {
 	left := end - start
 	for len(c.large) > 0 && int(c.large[0].Start) < end {

@@ -85,8 +85,8 @@ func (r *Redaction) add(path string, rule int) error {
 	return nil
 }
 
-// at is the place of a member, nil if no rule is there or below. A key with dots is the same path as objects within
-// each other, as in ClickHouse.
+// at returns the place of a member; nil: no rule is there or below. As in ClickHouse, a key with dots is the same path
+// as nested objects.
 func (n *node) at(key []byte) *node {
 	for from := 0; n != nil; {
 		part := key[from:]
@@ -120,7 +120,7 @@ func (r *Redaction) Drops(w *Writer, key []byte) bool {
 	return true
 }
 
-// Known is as much of a place in the properties as may be shown: below a rule, keys are as secret as values.
+// Known is the part of a path that may be shown. Below a rule, keys are as secret as values.
 func (r *Redaction) Known(place []string) []string {
 	n := r.properties()
 	for i, key := range place {
@@ -169,7 +169,7 @@ func (r *Redaction) Context(w *Writer, context []byte) []byte {
 	return p.text
 }
 
-// redact makes the pieces of a row that is redacted. Pieces in which nothing is redacted stay as they are.
+// redact makes the pieces of a redacted row. Pieces without redacted values stay as they are.
 func (r *Redaction) redact(w *Writer) (members, envelope []piece) {
 	n := r.properties()
 	w.redacted = r.redactPieces(w, n, w.redacted[:0], w.members)
@@ -330,7 +330,7 @@ func (c *redactor) members(n *node) error {
 	}
 }
 
-// value continues below a place. The elements of an array are at the array's place.
+// value continues below a place. The elements of an array have the array's place.
 func (c *redactor) value(n *node) error {
 	switch c.Peek() {
 	case '{':
@@ -355,8 +355,8 @@ func (c *redactor) array(each func() error) error {
 	return err
 }
 
-// hash writes a value's hash as a string in its place: of a string its content, of a number its digits, of an object
-// its text; of an array, each element's. A null stays null.
+// hash replaces a value by its hash: of a string's content, a number's digits, an object's text, or of each element of
+// an array. A null stays null.
 func (c *redactor) hash(rule int32) error {
 	var content []byte
 	from := c.At()

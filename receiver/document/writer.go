@@ -26,14 +26,14 @@ const (
 	MaxRow       = 8 << 20
 	minThreshold = 1 << 10
 
-	// blobRoom is about what a blob's reference takes in the row, in bytes.
+	// blobRoom is the approximate size of a blob's reference in the row, in bytes.
 	blobRoom = 320
 )
 
 // EnvelopeKey is the property that holds those members of the client's own envelope that have no column.
 const EnvelopeKey = protocol.EnvelopeKey
 
-// LargeFrom is the size from which on the scanner has to list values, for a writer with that threshold.
+// LargeFrom is the size from which the scanner has to list values for a writer with that threshold.
 func LargeFrom(threshold int) int {
 	for threshold > minThreshold {
 		threshold /= 8
@@ -96,13 +96,13 @@ func sorted(large []jsonscan.Span) []jsonscan.Span {
 	return large
 }
 
-// Reset forgets all rows. Values beyond threshold will be blobs. The buffers are used again.
+// Reset removes all rows. Values beyond threshold become blobs. The buffers are reused.
 func (w *Writer) Reset(threshold int) {
 	*w = Writer{Threshold: threshold, Buf: w.Buf[:0], Blobs: w.Blobs[:0], Applied: w.Applied[:0], members: w.members[:0],
 		envelope: w.envelope[:0], redacted: w.redacted[:0], cuts: w.cuts[:0]}
 }
 
-// Forget gives up the rows and all buffers but Applied, which is counted once the request is answered.
+// Forget frees the rows and all buffers but Applied, which is counted after the answer.
 func (w *Writer) Forget() { *w = Writer{Applied: w.Applied} }
 
 // Property makes a member a property.
@@ -135,13 +135,12 @@ func (w *Writer) Spread(m *jsonscan.Member) {
 // Cut reports whether values of the event became blobs.
 func (w *Writer) Cut() bool { return len(w.Blobs) > 0 && w.Blobs[len(w.Blobs)-1].Event == w.event }
 
-// Blob makes a property of a blob. inline appends the property's value as JSON where no blob may be; nil: null.
+// Blob makes a property of a blob. If blobs are not allowed, inline appends the value as JSON; nil: null.
 func (w *Writer) Blob(key []byte, b pipeline.Blob, inline func(dst []byte) []byte) {
 	w.members = append(w.members, piece{blob: &blobMember{key, b, inline}})
 }
 
-// Text makes a property of a value's JSON as text. Its readers need it exactly as it was sent, and nobody queries paths
-// in it.
+// Text stores a value's JSON as text. Its readers need it exactly as sent, and nobody queries paths in it.
 func (w *Writer) Text(key, value []byte) {
 	if w.Threshold > 0 && len(value) > w.Threshold {
 		w.Blob(key, pipeline.Blob{Kind: pipeline.BlobText, ContentType: "application/json", Size: int64(len(value)),
@@ -179,7 +178,7 @@ func (w *Writer) add(to []piece, m *jsonscan.Member) []piece {
 	return append(to, w.made(w.Buf[from:len(w.Buf):len(w.Buf)], false))
 }
 
-// keyBefore is where the key of the value begins that is at a place in the event's text. It must be the given key.
+// keyBefore is where the key of the value at a position of the event's text begins. It must be the given key.
 func (w *Writer) keyBefore(value int, key []byte) (start int, ok bool) {
 	before := jsonscan.TrimSpace(w.sent.text[:value])
 	if len(before) == 0 || before[len(before)-1] != ':' {
@@ -223,7 +222,7 @@ func (w *Writer) offset(part []byte) (at int, ok bool) {
 	return at, len(part) > 0 && at >= 0 && at < len(text) && &text[at] == &part[0]
 }
 
-// EnvelopeTaken reports whether a property may have the key of the envelope.
+// EnvelopeTaken reports whether a property may use the key of the envelope.
 func (w *Writer) EnvelopeTaken() bool {
 	return len(w.envelope) > 0 && slices.ContainsFunc(w.members, func(p piece) bool {
 		if p.blob != nil {
@@ -234,7 +233,7 @@ func (w *Writer) EnvelopeTaken() bool {
 	})
 }
 
-// AsSent calls f with the properties as they were sent: nothing redacted and, with whole, no blobs cut out.
+// AsSent calls f with the properties as sent: nothing redacted and, with whole, no blobs cut out.
 func (w *Writer) AsSent(whole bool, f func(row []byte) error) error {
 	blobs, from := len(w.Blobs), len(w.Buf)
 	threshold := w.Threshold
@@ -247,9 +246,8 @@ func (w *Writer) AsSent(whole bool, f func(row []byte) error) error {
 	return err
 }
 
-// Row writes the properties, and adds the blobs that were cut out of them. left is how many bytes the row takes, with
-// what its references will. If they are more than MaxRow even with values above threshold cut out, nothing is
-// written.
+// Row writes the properties, and adds the blobs that were cut out of them. left is the size of the row, including
+// references. If it exceeds MaxRow even without the values above threshold, nothing is written.
 func (w *Writer) Row(rules *Redaction) (row []byte, left, threshold int) {
 	members, envelope := w.members, w.envelope
 	if rules.properties() != nil {
@@ -354,8 +352,8 @@ func (s *rowWriter) blob(b pipeline.Blob) {
 	w.Buf = append(w.Buf, pipeline.BlobHole...)
 }
 
-// flatten writes a text so that it fits into a line of NDJSON. Unescaped line ends can only be white space. flat
-// reports that there are none.
+// flatten writes a text without line ends, so that it fits into a line of NDJSON. Unescaped line ends can only be white
+// space. flat reports that there are none.
 func (w *Writer) flatten(text []byte, flat bool) {
 	from := len(w.Buf)
 	w.Buf = append(w.Buf, text...)

@@ -9,21 +9,20 @@ import (
 	"github.com/penstock/penstock/receiver/errcode"
 )
 
-// Limits of an event's columns, in bytes. They keep what the table sorts and
-// groups by to the size that such things have.
+// Limits of an event's columns, in bytes. They fit the values that tables are sorted and grouped by.
 const (
 	MaxName = 256
 	MaxID   = 1024 // event, session, user
 )
 
-// LLMCall is the name of events that are calls of a model, if their protocol names none.
+// LLMCall is the name of calls of a model if their protocol has no name for them.
 const LLMCall = "llm_call"
 
-// EnvelopeKey is where an event keeps the members of the client's own envelope that have no column.
+// EnvelopeKey is the property with the members of the client's envelope that have no column.
 const EnvelopeKey = "$envelope"
 
-// Draft is what a protocol says of an event. It holds views into the event's
-// text and writes nothing, so that the receiver can write it more than once.
+// Draft is an event as a protocol describes it. It refers to the event's text and copies nothing, so that the receiver
+// can write it more than once.
 type Draft struct {
 	Request *Request
 
@@ -79,8 +78,8 @@ func (d *Draft) Fail(err error) {
 	}
 }
 
-// Text is the content of a member for a column; a wrong one rejects the event.
-// Numbers are taken by their digits, for many clients count their users; null is absent.
+// Text is the content of a member for a column; a value of a wrong type rejects the event. Numbers become their digits,
+// because many clients number their users. null means absent.
 func (d *Draft) Text(m *jsonscan.Member, limit int) []byte {
 	var b []byte
 	switch m.Kind {
@@ -116,7 +115,7 @@ func (d *Draft) Property(m *jsonscan.Member) {
 	d.Parts = append(d.Parts, Part{Of: m})
 }
 
-// Spread adds an object's members to the properties. Another value is a property itself.
+// Spread adds an object's members to the properties. Any other value becomes one property.
 func (d *Draft) Spread(m *jsonscan.Member) {
 	switch m.Kind {
 	case jsonscan.Null:
@@ -127,15 +126,14 @@ func (d *Draft) Spread(m *jsonscan.Member) {
 	}
 }
 
-// Keep puts a member of the client's envelope beside the properties.
+// Keep stores a member of the client's envelope.
 func (d *Draft) Keep(m *jsonscan.Member) {
 	if m.Kind != jsonscan.Null {
 		d.Envelope = append(d.Envelope, m)
 	}
 }
 
-// KeepID keeps the member that the event's id came from if it is no UUID, for
-// another one is made of it.
+// KeepID keeps the original id if it is not a UUID, because a UUID is derived from it.
 func (d *Draft) KeepID(m *jsonscan.Member) {
 	if !d.HasUUID() {
 		d.Keep(m)
@@ -166,13 +164,13 @@ func (d *Draft) UUID(project []byte) (id pipeline.UUID, given bool) {
 	return pipeline.UUIDv5(project, d.id), true
 }
 
-// Joined is one text of two: no other two make the same.
+// Joined makes one text of two. No other two texts make the same.
 func Joined(a, b []byte) []byte {
 	w := strconv.AppendInt(nil, int64(len(a)), 10)
 	return append(append(append(w, ' '), a...), b...)
 }
 
-// ParseTime reads the member that is an event's time. Null and an empty text mean that the client has none.
+// ParseTime parses an event's time. Null and an empty text mean that there is none.
 func ParseTime(m *jsonscan.Member) (ms int64, err error) {
 	text := m.Value
 	switch m.Kind {

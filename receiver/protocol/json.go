@@ -10,19 +10,19 @@ import (
 	"github.com/penstock/penstock/receiver/errcode"
 )
 
-// Whole is the body without what surrounds its JSON.
+// Whole is the body without the white space around its JSON.
 func Whole(body []byte) []byte {
 	return jsonscan.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))) // a byte order mark says nothing more
 }
 
-// Members around events that may be there once: of two, one would be lost. Of
-// the first, only one may bring something.
+// Members around events that may occur once, because one of two would be lost. Of the first ones, only one may have a
+// value.
 var (
 	bringing = []string{"batch", "events", "event"}
 	telling  = []string{"writeKey", "api_key", "token", "metadata"}
 )
 
-// ambiguous rejects a body in which it is not clear where its events are, or whose.
+// ambiguous rejects a body in which the events, or their key, are ambiguous.
 func ambiguous(body []byte) (err *errcode.Error) {
 	var seen []string
 	brings := ""
@@ -44,9 +44,8 @@ func ambiguous(body []byte) (err *errcode.Error) {
 	return err
 }
 
-// Find is the last member of that name of the object that is all of body, nil if
-// there is none. It goes by brackets and strings alone: what is in the members is
-// judged when events are made of them.
+// Find returns the last member of that name of the object body; nil: none. It looks only at brackets and strings; the
+// members are checked when they become events.
 func Find(body []byte, name string) ([]byte, *errcode.Error) {
 	if len(body) == 0 {
 		return nil, errcode.EmptyBody.Errorf("the body is empty")
@@ -63,8 +62,8 @@ func Find(body []byte, name string) ([]byte, *errcode.Error) {
 	return found, nil
 }
 
-// EachMember calls f for each member of the object that is all of b, and reports
-// whether it is one, by brackets and strings.
+// EachMember calls f for each member of the object b, and reports whether b is one. It looks only at brackets and
+// strings.
 func EachMember(b []byte, f func(key, value []byte)) bool {
 	return EachSent(b, func(key, value []byte) {
 		if bytes.IndexByte(key, '\\') >= 0 {
@@ -74,7 +73,7 @@ func EachMember(b []byte, f func(key, value []byte)) bool {
 	})
 }
 
-// EachSent is EachMember with the keys as they were sent, without their quotes.
+// EachSent is EachMember with the keys as sent, without their quotes.
 func EachSent(b []byte, f func(key, value []byte)) bool {
 	if len(b) < 2 || b[0] != '{' {
 		return false
@@ -110,7 +109,7 @@ func EachSent(b []byte, f func(key, value []byte)) bool {
 	return false
 }
 
-// Dig is the value at a path below an object that was validated, nil if there is none.
+// Dig returns the value at a path below a validated object; nil: none.
 func Dig(object []byte, path ...string) (value []byte) {
 	for _, name := range path {
 		value = nil
@@ -124,7 +123,7 @@ func Dig(object []byte, path ...string) (value []byte) {
 	return value
 }
 
-// AsMember is a value as Draft.Text and ParseTime take one; nil is null.
+// AsMember is a value in the form that Draft.Text and ParseTime accept; nil is null.
 func AsMember(name string, value []byte) *jsonscan.Member {
 	m := &jsonscan.Member{Key: []byte(name), Value: value}
 	switch {
@@ -144,7 +143,7 @@ func AsMember(name string, value []byte) *jsonscan.Member {
 	return m
 }
 
-// PlainText is the content of a JSON string or the digits of a number; nil of all else.
+// PlainText is the content of a JSON string or the digits of a number; nil for all else.
 func PlainText(value []byte) []byte {
 	switch m := AsMember("", value); m.Kind {
 	case jsonscan.String:
@@ -155,8 +154,7 @@ func PlainText(value []byte) []byte {
 	return nil
 }
 
-// What follows writes members of an object that is being written: behind its
-// brace, or behind another member.
+// The functions below append members to an unfinished object: after its brace, or after another member.
 
 // AppendKey writes a member's key.
 func AppendKey(w []byte, key string) []byte {
@@ -187,13 +185,13 @@ func AppendInt(w []byte, key string, n int) []byte {
 	return strconv.AppendInt(AppendKey(w, key), int64(n), 10)
 }
 
-// AppendText writes foreign text as a JSON string.
+// AppendText writes text from outside as a JSON string.
 func AppendText(dst []byte, s string) []byte {
 	return jsonscan.AppendQuoted(dst, []byte(strings.ToValidUTF8(s, "\uFFFD")))
 }
 
-// MaxHeader bounds, in bytes, what is kept of one header.
+// MaxHeader limits what is kept of one header, in bytes.
 const MaxHeader = 1 << 10
 
-// Clip is the beginning of foreign text as valid UTF-8.
+// Clip is the beginning of text from outside, as valid UTF-8.
 func Clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), MaxHeader)], "\uFFFD") }

@@ -9,8 +9,7 @@ import (
 // KeyNames are the members of a body, and the parameters of a query or a form, in which clients put their key.
 var KeyNames = []string{"key", "api_key", "token", "writeKey"}
 
-// HeadKey takes the key from where most clients can put one: a header, the user
-// of Basic authentication, or the query (beacons set no header).
+// HeadKey returns the key from a header, the user of Basic authentication, or the query, which beacons need.
 func HeadKey(req *http.Request) (key string, given bool) {
 	if auth := req.Header.Get("Authorization"); auth != "" {
 		if scheme, token, ok := strings.Cut(auth, " "); ok && strings.EqualFold(scheme, "Bearer") {
@@ -27,7 +26,7 @@ func HeadKey(req *http.Request) (key string, given bool) {
 	return key, key != ""
 }
 
-// HeadOrQueryKey is HeadKey, or else the first of the parameters that is there.
+// HeadOrQueryKey is HeadKey, or else the first of the parameters that has a value.
 func HeadOrQueryKey(req *http.Request, parameters ...string) (key string, given bool) {
 	key, given = HeadKey(req)
 	for _, name := range parameters {
@@ -40,8 +39,7 @@ func HeadOrQueryKey(req *http.Request, parameters ...string) (key string, given 
 	return key, given
 }
 
-// QueryValue is the first value of a query parameter; it parses nothing if
-// there is no query.
+// QueryValue is the first value of a query parameter. It parses nothing without a query.
 func QueryValue(raw, name string) string {
 	if raw == "" {
 		return ""

@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// Outcome is what became of a request.
+// Outcome is the result of a request.
 type Outcome struct {
 	RequestID string
 	Status    int            // in Penstock's own API
@@ -28,7 +28,7 @@ type Outcome struct {
 	Body     []byte // decompressed
 }
 
-// Reject is one event that was rejected.
+// Reject is one rejected event.
 type Reject struct {
 	Index       int
 	Code        errcode.Code
@@ -44,13 +44,13 @@ type Reply struct {
 	Body        []byte
 }
 
-// MaxListed bounds the list of rejected events in an answer; the count is whole.
+// MaxListed limits the list of rejected events in an answer; the count includes all.
 const MaxListed = 100
 
 // Good reports whether the request succeeded, at least in part.
 func (o *Outcome) Good() bool { return o.Status == http.StatusOK || o.Status == http.StatusAccepted }
 
-// OK is the status for clients that know 200 as the only good one.
+// OK is the status for clients that accept only 200.
 func (o *Outcome) OK() int {
 	if o.Status == http.StatusAccepted {
 		return http.StatusOK
@@ -75,7 +75,7 @@ func (o *Outcome) AppendCounts(b []byte) []byte {
 	return b
 }
 
-// AppendErrors writes why the request, or which of its events, are rejected as members.
+// AppendErrors writes why the request, or some of its events, were rejected.
 func (o *Outcome) AppendErrors(b []byte) []byte {
 	switch {
 	case o.Refused != nil:
@@ -125,7 +125,7 @@ func appendLimit(b []byte, l *tenant.Limit) []byte {
 	return append(AppendString(b, "retry_at", at.Format(pipeline.TimeFormat)), '}')
 }
 
-// SetHeader tells clients when to come again.
+// SetHeader sets Retry-After.
 func (o *Outcome) SetHeader(h http.Header, retryAfter time.Duration) {
 	if o.Refused == nil {
 		return

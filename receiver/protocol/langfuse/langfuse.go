@@ -73,9 +73,9 @@ func (langfuse) Map(d *protocol.Draft, members []jsonscan.Member) {
 	}
 }
 
-// Reply is 207 with what became of each event, by its id. On "errors" the
-// JavaScript client sends the batch again, three times at most, and the Python
-// client does not, for each says 400. What is rejected as a whole keeps its status.
+// Reply is 207 with the result of each event, by its id. If it lists errors, the JavaScript client sends the batch
+// again, at most three times. The Python client does not, because each error says 400. A request that is rejected as a
+// whole keeps its status.
 func (langfuse) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 	b = append(b, '{')
 	if o.Refused != nil {
@@ -98,7 +98,7 @@ func (langfuse) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 	return protocol.Reply{Status: http.StatusMultiStatus, Body: append(b, "]}\n"...)}
 }
 
-// appendSuccesses lists the events that were accepted. Their ids are read from the body once more.
+// appendSuccesses lists the accepted events. It reads their ids from the body again.
 func appendSuccesses(b []byte, o *protocol.Outcome) []byte {
 	rejects := o.Rejects
 	batch, _ := protocol.Find(protocol.Whole(o.Body), "batch")
@@ -126,7 +126,7 @@ func appendSuccesses(b []byte, o *protocol.Outcome) []byte {
 	return b
 }
 
-// passRejected passes an element in the same way as its judging did.
+// passRejected skips an element in the same way as decoding did.
 func passRejected(values *jsonscan.Values, element []byte, code errcode.Code) {
 	if code == errcode.InvalidJSON {
 		values.Skip(0)

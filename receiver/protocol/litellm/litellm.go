@@ -21,8 +21,7 @@ func Routes() []*protocol.Route {
 
 type litellm struct{ protocol.Base }
 
-// others are the types of what the proxy logs besides calls of a model. An
-// event of such a type has it as its name.
+// others are the types of log entries that are not calls of a model. Such an event has the type as its name.
 var others = []string{
 	"call_mcp_tool", "list_mcp_tools", "create_batch", "acreate_batch", "retrieve_batch", "aretrieve_batch",
 	"create_file", "acreate_file",

@@ -15,10 +15,9 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// A form (multipart/form-data, RFC 7578) on the native route is one event with
-// files: the part "event" is its JSON, and every other part becomes a blob, under
-// its name among the event's properties. The event is refused as the whole
-// request, so that its files stay with it.
+// A form (multipart/form-data, RFC 7578) on the native route is one event with files. The part "event" is its JSON.
+// Every other part becomes a blob under its name in the properties. The event is rejected as the whole request, so that
+// the failure record has its files.
 type form struct{ protocol.Base }
 
 const (
@@ -27,7 +26,7 @@ const (
 	maxHead  = 16 << 10 // of a part, bytes
 )
 
-// file is a part of a form that is to be a blob.
+// file is a part of a form that becomes a blob.
 type file struct {
 	jsonscan.Member // its value are the bytes
 	protocol.File
@@ -39,7 +38,7 @@ func isForm(head http.Header) bool {
 	return len(kinds) > 0 && len(kinds[0]) >= len(formType) && strings.EqualFold(kinds[0][:len(formType)], formType)
 }
 
-// Map is the native one: an event of a form that is redriven alone.
+// Map maps an event of a form that is redriven alone, as a native event.
 func (form) Map(d *protocol.Draft, members []jsonscan.Member) { mapEvent(d, members, nil) }
 
 func (form) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
@@ -93,7 +92,7 @@ func parts(contentType string, body []byte) (event []byte, files []file, refused
 	return event, files, refused
 }
 
-// eachPart calls f for each part of a form. What the parts hold are views into body.
+// eachPart calls f for each part of a form. The parts refer to body.
 func eachPart(body []byte, boundary string,
 	f func(head textproto.MIMEHeader, data []byte) *errcode.Error) *errcode.Error {
 	bad := func(why string) *errcode.Error {
@@ -124,7 +123,7 @@ func eachPart(body []byte, boundary string,
 			return bad("a part's head: " + protocol.Clip(err.Error()))
 		}
 		rest = rest[end+4:]
-		// A part without content ends with the line end of its head's last line.
+		// A part without content ends with the newline of its last header.
 		next := bytes.Index(rest, mark)
 		if next < 0 {
 			return bad("it ends within a part")

@@ -21,13 +21,12 @@ func Routes() []*protocol.Route {
 // Protocol is that of the API.
 type Protocol struct{ protocol.Base }
 
-// Events finds events, one behind the other or as elements of arrays. Whatever
-// is wrong with one rejects that one alone, as far as its end can be found.
+// Events finds events one after the other or in arrays. A broken event is rejected alone, if its end can be found.
 func (p Protocol) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
 	return protocol.Values(p, r, body, to)
 }
 
-// Map takes the members that are columns, and all others as properties.
+// Map uses the members that are columns, and makes all others properties.
 func (Protocol) Map(d *protocol.Draft, members []jsonscan.Member) { mapEvent(d, members, nil) }
 
 func mapEvent(d *protocol.Draft, members []jsonscan.Member, files []file) {

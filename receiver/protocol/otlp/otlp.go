@@ -69,12 +69,12 @@ func isProto(head http.Header) bool {
 	return kind == protobuf || kind == "application/protobuf"
 }
 
-// whole is what both encodings share: records are nothing without the body around them.
+// whole is the part that both encodings share. A record is rejected with the body around it.
 type whole struct{ *signal }
 
 func (whole) Authenticate(req *http.Request) (key string, given bool) { return protocol.HeadKey(req) }
 
-// Map is not used: a record is redriven as a body with it alone.
+// Map is not used: a record is redriven as a body with this one record.
 func (whole) Map(d *protocol.Draft, _ []jsonscan.Member) {
 	d.Fail(errcode.InvalidOTLP.Errorf("a record is no event without the resource around it"))
 }
@@ -84,14 +84,14 @@ type (
 	protoOf struct{ whole }
 )
 
-// walk is where the way through a request stands.
+// walk is the position in a request.
 type walk struct {
 	*signal
 	r    *protocol.Request
 	to   protocol.Sink
 	json bool // else protobuf
 
-	// As they were sent, for a record that is kept alone.
+	// As sent, for a record that is kept alone.
 	resource, resourceSchema, scope, scopeSchema []byte
 
 	resourceAttributes []*commonpb.KeyValue
@@ -148,8 +148,7 @@ func (b *walk) bodyJSON(body []byte) *errcode.Error {
 	})
 }
 
-// strange refuses what belongs on another route, all of which would be passed over
-// as fields that are not known here.
+// strange rejects a body that belongs on another route. All its fields would be skipped as unknown.
 func (s *signal) strange(body []byte) (err *errcode.Error) {
 	protocol.EachMember(body, func(key, value []byte) {
 		for _, other := range []string{traces.resources, logs.resources, "resourceMetrics", "resourceProfiles"} {
@@ -161,14 +160,14 @@ func (s *signal) strange(body []byte) (err *errcode.Error) {
 	return err
 }
 
-// named reports whether a key is that name, or the name that it has in protobuf:
-// resource_spans, which readers of protobuf's JSON take as well.
+// named reports whether a key is that name or its form in protobuf, such as resource_spans, which JSON parsers of
+// protobuf accept as well.
 func named(key []byte, name string) bool {
 	return string(key) == name || bytes.IndexByte(key, '_') > 0 &&
 		strings.EqualFold(strings.ReplaceAll(string(key), "_", ""), name)
 }
 
-// sourceJSON is what a group of records comes from.
+// sourceJSON is the resource or scope of a group of records.
 func sourceJSON(group []byte, name string) (source, schema []byte, err *errcode.Error) {
 	protocol.EachMember(group, func(key, value []byte) {
 		to := &source
@@ -187,8 +186,8 @@ func sourceJSON(group []byte, name string) (source, schema []byte, err *errcode.
 	return source, schema, err
 }
 
-// list calls f for the elements of an object's array of that name, of each
-// where there are more. It goes by brackets and strings alone, so that a record that is no JSON is rejected alone.
+// list calls f for the elements of all arrays of that name in an object. It looks only at brackets and strings, so that
+// a broken record is rejected alone.
 func (b *walk) list(object []byte, name string, f func(element []byte) *errcode.Error) (err *errcode.Error) {
 	if len(object) == 0 || object[0] != '{' {
 		return badOTLP("around %q: want an object, not %.40q", name, object)
@@ -255,8 +254,8 @@ func (s protoOf) Events(r *protocol.Request, body []byte, to protocol.Sink) *err
 	})
 }
 
-// source is what a group of records comes from. It may stand behind them, and
-// a message that comes in parts is their concatenation.
+// source is the resource or scope of a group of records. It may come after them. A message in several parts is their
+// concatenation.
 func source(group []byte) (message, schema []byte, err *errcode.Error) {
 	if err = eachField(group, sourceField, func(part []byte) *errcode.Error {
 		message = append(message[:len(message):len(message)], part...)
@@ -293,7 +292,7 @@ func eachField(b []byte, number protowire.Number, f func(value []byte) *errcode.
 	return nil
 }
 
-// message is a type of protobuf message, so far as values are in it.
+// message is a type of protobuf message that can contain values.
 type message uint8
 
 const (
@@ -310,7 +309,7 @@ const (
 	listMessage
 )
 
-// within says of which type the fields of a message are.
+// within is the type of the fields of a message.
 var within = [...][16]message{
 	spanMessage:      {9: keyValueMessage, 11: spanEventMessage, 13: spanLinkMessage},
 	logMessage:       {5: anyValueMessage, 6: keyValueMessage},
@@ -324,15 +323,15 @@ var within = [...][16]message{
 	listMessage:      {1: keyValueMessage},
 }
 
-// maxMessages bounds the messages (attributes and values) within a record, and
-// messageMemory is about what each takes: as sent, it can be two bytes.
+// maxMessages limits the messages (attributes and values) within a record. messageMemory is the approximate memory of
+// each. As sent, a message can be two bytes.
 const (
 	maxMessages   = 1 << 18
 	messageMemory = 128
 )
 
-// messages counts those within one. It stops at maxMessages, and leaves what
-// cannot be read, or is too deep, to who decodes it.
+// messages counts those within one. It stops at maxMessages, and skips what is unreadable or too deep; the decoder
+// reports that.
 func messages(b []byte, of message, depth int) (count int) {
 	for len(b) > 0 && count <= maxMessages && depth > 0 {
 		num, kind, n := protowire.ConsumeTag(b)
@@ -354,12 +353,12 @@ func messages(b []byte, of message, depth int) (count int) {
 	return count
 }
 
-// unmarshal decodes what was sent into m.
+// unmarshal decodes the bytes as sent into m.
 func (b *walk) unmarshal(sent []byte, of message, m proto.Message) *errcode.Error {
 	if limit := b.r.MaxEvent; len(sent) > limit {
 		return errcode.EventTooLarge.Errorf("it has %d bytes, the limit is %d", len(sent), limit)
 	}
-	// A level of the event is up to three of messages.
+	// A level of the event is up to three levels of messages.
 	depth := 4*b.r.MaxDepth + 16
 	var count int
 	if b.json {
@@ -391,7 +390,7 @@ func (b *walk) unmarshal(sent []byte, of message, m proto.Message) *errcode.Erro
 	return nil
 }
 
-// withoutLone is JSON that was sent with U+FFFD in the place of lone surrogates, which protojson refuses.
+// withoutLone replaces lone surrogates, which protojson rejects, by U+FFFD.
 func (b *walk) withoutLone(sent []byte) []byte {
 	if !bytes.Contains(sent, []byte(`\u`)) && bytes.IndexByte(sent, 0xED) < 0 {
 		return sent
@@ -402,7 +401,7 @@ func (b *walk) withoutLone(sent []byte) []byte {
 	return text
 }
 
-// enter decodes what a group of records comes from. Without it there are none.
+// enter decodes the resource or scope of a group. Without it there are no records.
 func (b *walk) enter(what string, sent []byte, of message, m proto.Message) *errcode.Error {
 	if len(sent) == 0 || b.json && sent[0] == 'n' {
 		return nil
@@ -465,7 +464,7 @@ func (b *walk) appendSchema(w, schema []byte) []byte {
 	return protocol.AppendString(w, "schema_url", string(schema))
 }
 
-// take judges one record.
+// take reads one record.
 func (b *walk) take(sent []byte) *errcode.Error {
 	index, err := b.to.Next()
 	if err != nil {
@@ -504,7 +503,7 @@ func (b *walk) take(sent []byte) *errcode.Error {
 	if err := b.to.Done(v, raw, kind); err != nil {
 		return err
 	}
-	// Each has the resource with it, which may be as large as an event.
+	// Each record includes the resource, which may be as large as an event.
 	if b.made > b.r.MaxBody {
 		return errcode.DecodedTooLarge.Errorf("the records, each with its resource, take more than the limit of %d bytes",
 			b.r.MaxBody)
@@ -512,8 +511,7 @@ func (b *walk) take(sent []byte) *errcode.Error {
 	return nil
 }
 
-// alone is a body with that record alone, and its content type. It is JSON
-// where it can be, for people to read and fix.
+// alone is a body with one record, and its content type. If possible it is JSON, which people can read and fix.
 func (b *walk) alone(sent []byte, m proto.Message, decoded bool) (body []byte, kind string) {
 	if b.json {
 		w := fmt.Appendf(nil, `{%q:[{`, b.resources)
@@ -548,7 +546,7 @@ func (b *walk) alone(sent []byte, m proto.Message, decoded bool) (body []byte, k
 	return group, protobuf
 }
 
-// appendFields writes a group of one: what it comes from, and what comes from it.
+// appendFields writes a group with one record and its source.
 func appendFields(w, source, group, schema []byte) []byte {
 	for i, v := range [][]byte{source, group, schema} {
 		if len(v) > 0 || i+1 == groupField {

@@ -23,9 +23,8 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// record is what becomes an event. Its attributes are its properties, each under
-// its own name. What a record has besides is a property too, or is in the
-// envelope where an attribute has that name.
+// record becomes an event. Its attributes are properties under their own names. Other fields are properties too, or are
+// in the envelope if an attribute has their name.
 type record struct {
 	attributes          []*commonpb.KeyValue
 	text                []byte // the properties, while they are written
@@ -45,8 +44,8 @@ func (b *walk) write(m proto.Message, sent []byte, index int) {
 		r.span(m)
 	case *logspb.LogRecord:
 		r.log(m)
-		// A client's retry is the same bytes, so the same rows; two equal records
-		// of one request are two. Of one that was kept alone, the place is not known.
+		// A client's retry has the same bytes, so it makes the same rows. Two equal records of one request are two events.
+		// For a record that was kept alone, the position is unknown.
 		if b.r.Redrive != protocol.RedriveEvent {
 			h := sha256.New()
 			h.Write(b.seed[:])
@@ -67,7 +66,7 @@ func (b *walk) write(m proto.Message, sent []byte, index int) {
 	r.text = append(r.text, '}')
 }
 
-// judge gives the record that was written to the sink.
+// judge passes the record to the sink.
 func (b *walk) judge() (protocol.Verdict, *errcode.Error) {
 	if more := cap(b.text) - b.charged; more > 0 {
 		if err := b.r.Charge(int64(more)); err != nil {
@@ -193,8 +192,8 @@ func (r *record) fail(err error) {
 	}
 }
 
-// begin writes the attributes. A name that is too long for the column is cut
-// there and whole in the envelope: a span's may be anything.
+// begin writes the attributes. A name that is too long for the column is shortened, and kept whole in the envelope: a
+// span's name may be any text.
 func (r *record) begin(attributes []*commonpb.KeyValue, name, otherwise string) {
 	if name == "" {
 		name = otherwise
@@ -213,8 +212,7 @@ func (r *record) begin(attributes []*commonpb.KeyValue, name, otherwise string) 
 	r.rename()
 }
 
-// rename adds what the record has under an older name, or one of another
-// convention, under the name of now.
+// rename adds attributes with older names, or names of other conventions, under their current names.
 func (r *record) rename() {
 	var found [llm.RenamedNames]struct {
 		value *commonpb.AnyValue
@@ -250,7 +248,7 @@ func (r *record) rename() {
 	}
 }
 
-// own writes what is the record's own.
+// own writes the record's other fields.
 func (r *record) own(name string, write func(w []byte) []byte) {
 	to := &r.text
 	if valueOf(r.attributes, name) != nil {
@@ -267,7 +265,7 @@ func (r *record) put(name, value string) {
 
 func (r *record) setAside(name string, n uint64) { r.aside = protocol.AppendNumber(r.aside, name, n) }
 
-// setNano sets the time, and keeps what the column's milliseconds lose.
+// setNano sets the time, and keeps the digits that the column's milliseconds lose.
 func (r *record) setNano(name string, nano uint64) {
 	r.setAside(name, nano)
 	if nano > 0 {
@@ -278,7 +276,7 @@ func (r *record) setNano(name string, nano uint64) {
 	}
 }
 
-// identifier writes an id in hexadecimal. None, and one of zeros, is none.
+// identifier writes an id in hexadecimal. An id of zeros counts as none.
 func (r *record) identifier(name string, id []byte, size int) string {
 	if len(bytes.Trim(id, "\x00")) == 0 {
 		return ""
@@ -291,7 +289,7 @@ func (r *record) identifier(name string, id []byte, size int) string {
 	return text
 }
 
-// who is the first of the attributes that there is, for a column; else of the resource's.
+// who is the first of the attributes that has a value, for a column; else the resource's.
 func (r *record) who(resource []*commonpb.KeyValue, names []llm.Attribute) string {
 	for _, attributes := range [][]*commonpb.KeyValue{r.attributes, resource} {
 		for _, a := range names {
@@ -326,9 +324,8 @@ func eachID(m proto.Message, f func(id *[]byte) error) (err error) {
 	return err
 }
 
-// idsOfJSON fixes the ids of a record that came as JSON: they are hexadecimal
-// there, and were read as base64. That loses nothing of what has the right
-// length, a multiple of four.
+// idsOfJSON fixes the ids of a record in JSON. They are hexadecimal there, and were decoded as base64. That loses
+// nothing if the length is right, a multiple of four.
 func idsOfJSON(m proto.Message) error {
 	return eachID(m, func(id *[]byte) error {
 		b, err := hexID(base64.StdEncoding.EncodeToString(*id))
@@ -345,7 +342,7 @@ func hexID(text string) ([]byte, error) {
 	return b, err
 }
 
-// wrongID names the first id of a record, as it was sent, that is none.
+// wrongID names the first invalid id of a record, as sent.
 func (b *walk) wrongID(sent []byte) *errcode.Error {
 	const want = "want 32 hexadecimal digits of a trace, 16 of a span"
 	found := errcode.InvalidID.Errorf("an id: %s", want)
@@ -368,7 +365,7 @@ func (b *walk) wrongID(sent []byte) *errcode.Error {
 	return found
 }
 
-// idsToJSON is the opposite, for a record that is to be JSON.
+// idsToJSON is the inverse, for a record that becomes JSON.
 func idsToJSON(m proto.Message) error {
 	return eachID(m, func(id *[]byte) (err error) {
 		*id, err = base64.StdEncoding.DecodeString(hex.EncodeToString(*id))
@@ -376,7 +373,7 @@ func idsToJSON(m proto.Message) error {
 	})
 }
 
-// valueOf is the last attribute of that name, nil if there is none.
+// valueOf is the last attribute of that name; nil: none.
 func valueOf(attributes []*commonpb.KeyValue, name string) *commonpb.AnyValue {
 	for i := len(attributes) - 1; i >= 0; i-- {
 		if a := attributes[i]; a.Key == name {
@@ -389,7 +386,7 @@ func valueOf(attributes []*commonpb.KeyValue, name string) *commonpb.AnyValue {
 	return nil
 }
 
-// textOf is an attribute that names something; numbers by their digits.
+// textOf is an attribute as text; numbers become their digits.
 func textOf(attributes []*commonpb.KeyValue, name string) string {
 	switch v := valueOf(attributes, name).GetValue().(type) {
 	case *commonpb.AnyValue_StringValue:
@@ -416,11 +413,11 @@ func appendObject(w []byte, key string, attributes []*commonpb.KeyValue) []byte 
 	return append(appendAttributes(append(protocol.AppendKey(w, key), '{'), attributes), '}')
 }
 
-// fewAttributes is how many are compared one by one.
+// fewAttributes is the number up to which attributes are compared one by one.
 const fewAttributes = 16
 
-// appendAttributes writes attributes as members. The protocol forbids that two
-// have one name; where they do, the last one is taken.
+// appendAttributes writes attributes as members. The protocol forbids two with one name; if there are two, the last one
+// counts.
 func appendAttributes(w []byte, attributes []*commonpb.KeyValue) []byte {
 	var last map[string]int
 	if len(attributes) > fewAttributes {
@@ -466,7 +463,7 @@ func appendValue(w []byte, v *commonpb.AnyValue) []byte {
 	return append(w, "null"...)
 }
 
-// appendFloat writes a float so that it stays one for who reads it: 1 is 1.0.
+// appendFloat writes a float so that it stays one: 1 becomes 1.0.
 func appendFloat(w []byte, f float64) []byte {
 	switch {
 	case math.IsNaN(f):

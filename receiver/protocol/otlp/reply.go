@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// partly is what an answer says of a request of which a part was rejected.
+// partly describes a request of which a part was rejected.
 func partly(o *protocol.Outcome) string {
 	if o.Rejected == 0 {
 		return ""
@@ -33,8 +33,8 @@ const (
 	unauthenticated  = 16
 )
 
-// statusOf is an error as the protocol has it: an HTTP status, with the code and
-// the message of a google.rpc.Status. Clients send again on 429, 502, 503 and 504 only.
+// statusOf is the HTTP status of an error, with code and message of a google.rpc.Status. Clients send again only on
+// 429, 502, 503 and 504.
 func statusOf(o *protocol.Outcome) (status, code int, message string) {
 	message = partly(o)
 	if o.Refused != nil {

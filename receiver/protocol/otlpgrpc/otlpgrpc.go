@@ -39,7 +39,7 @@ const (
 
 const service = "/opentelemetry.proto.collector."
 
-// methods are those that are served, and the path of each over HTTP.
+// methods are the supported methods, and the HTTP path of each.
 var methods = map[string]string{
 	service + "trace.v1.TraceService/Export": "/v1/traces",
 	service + "logs.v1.LogsService/Export":   "/v1/logs",
@@ -53,10 +53,10 @@ func Protocols() *http.Protocols {
 	return &p
 }
 
-// prefixTimeout is for the five bytes before a message to come. The handler of OTLP has its own limit for the rest.
+// prefixTimeout limits the wait for the five bytes before a message. The handler of OTLP limits the rest.
 const prefixTimeout = 10 * time.Second
 
-// Handler makes calls of gRPC out of a handler of OTLP over HTTP.
+// Handler serves gRPC calls by a handler of OTLP over HTTP.
 func Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.Method != http.MethodPost || !isGRPC(req.Header.Get("Content-Type")) {
@@ -81,7 +81,7 @@ func isGRPC(contentType string) bool {
 	return kind == "application/grpc"
 }
 
-// call hands the message of a request to next.
+// call passes the message of a request to next.
 func call(next http.Handler, w http.ResponseWriter, req *http.Request) answer {
 	path, known := methods[req.URL.Path]
 	switch {
@@ -132,13 +132,13 @@ func call(next http.Handler, w http.ResponseWriter, req *http.Request) answer {
 	return translated(got)
 }
 
-// message is what is left of a call's message.
+// message is the unread part of a call's message.
 type message struct {
 	body io.ReadCloser
 	left int64
 }
 
-// reader ends with an error where the call ends before its message does.
+// reader returns an error if the call ends before its message does.
 func (m message) reader() io.ReadCloser { return &m }
 
 func (m *message) Read(p []byte) (int, error) {
@@ -154,7 +154,7 @@ func (m *message) Read(p []byte) (int, error) {
 
 func (m *message) Close() error { return m.body.Close() }
 
-// recorder keeps an answer. Deadlines are those of the call's own writer.
+// recorder keeps an answer. Deadlines are set on the call's own writer.
 type recorder struct {
 	http.ResponseWriter
 	header http.Header
@@ -168,7 +168,7 @@ func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
 func (r *recorder) FlushError() error           { return nil } // the trailers follow the answer
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// answer is how a call ends.
+// answer is the end of a call.
 type answer struct {
 	code    uint64
 	text    string
@@ -178,8 +178,7 @@ type answer struct {
 
 func failed(code uint64, text string) answer { return answer{code: code, text: text} }
 
-// translated makes a gRPC status of an HTTP answer, whose body is the response of
-// Export or a google.rpc.Status.
+// translated makes a gRPC status of an HTTP answer. Its body is the response of Export or a google.rpc.Status.
 func translated(got *recorder) answer {
 	if got.status == http.StatusOK || got.status == http.StatusAccepted {
 		return answer{message: got.body.Bytes()}
@@ -236,8 +235,7 @@ func status(b []byte) (code uint64, text string) {
 	return code, text
 }
 
-// trailers end the call. A client sends again what was exhausted only if
-// RetryInfo says so.
+// trailers end the call. A client retries RESOURCE_EXHAUSTED only if there is a RetryInfo.
 func (a answer) trailers(h http.Header) {
 	h.Set(http.TrailerPrefix+"Grpc-Status", strconv.FormatUint(a.code, 10))
 	if a.code == ok {
@@ -261,7 +259,7 @@ func (a answer) details() []byte {
 	return protowire.AppendBytes(protowire.AppendTag(w, 3, protowire.BytesType), packed)
 }
 
-// percentEncoded is a message as the protocol has it in a header.
+// percentEncoded encodes a message for a header, as the protocol requires.
 func percentEncoded(text string) string {
 	var w strings.Builder
 	for _, c := range []byte(text) {

@@ -1,4 +1,4 @@
-// Package pixel takes events from pages and mails that can only show an image.
+// Package pixel accepts events from pages and mails that can only show an image.
 package pixel
 
 import (
@@ -12,12 +12,11 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/native"
 )
 
-// Methods are those by which an image is asked for.
+// Methods are the methods of requests for an image.
 var Methods = []string{http.MethodGet, http.MethodHead}
 
-// Routes are those of the pixel: its query is an event as native clients send
-// it. All values are strings; a parameter that comes more than once is an
-// array, unless it is a column.
+// Routes are those of the pixel. Its query is an event as in the native API. All values are strings; a repeated
+// parameter is an array, unless it is a column.
 func Routes() []*protocol.Route {
 	return []*protocol.Route{{Name: "pixel", Paths: []string{"/v1/pixel.gif"}, Methods: Methods, Query: true,
 		AnyType: true, Protocol: pixel{}}}
@@ -28,7 +27,7 @@ type pixel struct{ native.Protocol }
 // Reply is an image.
 func (pixel) Reply(o *protocol.Outcome, b []byte) protocol.Reply { return Image(o, b) }
 
-// Image is the reply of every pixel, whatever became of the event.
+// Image is the reply of every pixel, whatever the result of the event.
 func Image(o *protocol.Outcome, b []byte) protocol.Reply {
 	status := o.Status
 	if o.Good() {
@@ -37,7 +36,7 @@ func Image(o *protocol.Outcome, b []byte) protocol.Reply {
 	return protocol.Reply{Status: status, ContentType: "image/gif", Body: append(b, transparent...)}
 }
 
-// transparent is the smallest image that all browsers take.
+// transparent is the smallest image that all browsers accept.
 const transparent = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00" +
 	"!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 

@@ -7,10 +7,10 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// config is what the project has switched on.
+// config is the configuration of the project.
 type config struct{ record bool }
 
-// recording is where clients send recordings of sessions, if they are to.
+// recording is the address for session recordings, if they are enabled.
 func (c config) recording() string {
 	if c.record {
 		return `{"endpoint":"/s/"}`
@@ -18,8 +18,7 @@ func (c config) recording() string {
 	return "false"
 }
 
-// flags says that there are no feature flags, in the words of all
-// versions of the question.
+// flags says that there are no feature flags, for all versions of the request.
 func (c config) flags(*http.Request) protocol.Reply {
 	return ok([]byte(`{"flags":{},"featureFlags":{},"featureFlagPayloads":{},` +
 		`"errorsWhileComputingFlags":false,"config":{},"supportedCompression":["gzip","gzip-js"],"sessionRecording":` +
@@ -27,10 +26,9 @@ func (c config) flags(*http.Request) protocol.Reply {
 		`,"surveys":false,"toolbarParams":{},"siteApps":[]}` + "\n"))
 }
 
-// json is what posthog-js asks for first: what the project has switched on.
-// Nobody's key is judged here: events that are sent with a wrong one are rejected,
-// and kept. Surveys are not named: at a plain "false" the
-// client still loads their script, which is not here.
+// json is the configuration that posthog-js requests first. It does not check the key: events with a wrong key are
+// rejected and kept. Surveys are not mentioned, because even for "false" the client loads their script, which does not
+// exist here.
 func (c config) json(req *http.Request) protocol.Reply { return ok(c.append(req)) }
 
 func (c config) append(req *http.Request) []byte {
@@ -44,7 +42,7 @@ const defaults = `,"supportedCompression":["gzip","gzip-js"],"analytics":{"endpo
 	`"conversations":false,"logs":{"captureConsoleLogs":false},"defaultIdentifiedOnly":true,` +
 	`"isAuthenticated":false,"toolbarParams":{},"siteApps":[]}`
 
-// script is the same as a script.
+// script is the same configuration as a script.
 func (c config) script(req *http.Request) protocol.Reply {
 	const all = "window._POSTHOG_REMOTE_CONFIG"
 	b := []byte("(function(){" + all + "=" + all + "||{};" + all + "[")

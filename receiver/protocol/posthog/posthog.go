@@ -40,15 +40,13 @@ func Capture() *protocol.Route {
 
 var getOrPost = []string{http.MethodGet, http.MethodPost}
 
-// recordingDepth is how deeply a recording's steps may be nested. A step may hold
-// a whole page, whose elements are nested more deeply than an event's values may
-// be. It is kept as text, so that nothing of what is stored is nested as deeply.
+// recordingDepth is the deepest nesting of a recording's steps. A step may hold a whole page, whose elements are nested
+// more deeply than an event's values may be. It is stored as text, so no stored value is nested as deeply.
 const recordingDepth = 2000
 
 type capture struct{ protocol.Base }
 
-// Prepare has a compression rejected that nobody here reads (lz64 of old
-// clients), by the head that names encodings. Gzip is found by its bytes.
+// Prepare rejects an unsupported compression (lz64 of old clients), by the header. Gzip is recognized by its bytes.
 func (capture) Prepare(req *http.Request) {
 	protocol.QueryToBody(req)
 	if c := protocol.QueryValue(req.URL.RawQuery, "compression"); !slices.Contains(protocol.Compressions, c) {
@@ -94,7 +92,7 @@ func token(body []byte) (key, batch []byte) {
 	return key, batch
 }
 
-// Events takes {batch: [event, …]}, an array of events, or one.
+// Events reads {batch: [event, …]}, an array of events, or one event.
 func (p capture) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
 	body, err := r.Unwrapped(body)
 	if err != nil {
@@ -106,7 +104,7 @@ func (p capture) Events(r *protocol.Request, body []byte, to protocol.Sink) *err
 	return protocol.Values(p, r, body, to)
 }
 
-// Map takes an event's members.
+// Map maps an event's members.
 func (capture) Map(to *protocol.Draft, members []jsonscan.Member) {
 	d := &draft{Draft: to}
 	for i := range members {
@@ -156,7 +154,7 @@ func (capture) Map(to *protocol.Draft, members []jsonscan.Member) {
 	}
 }
 
-// draft is what an event's properties say of it.
+// draft is what an event's properties say about the event.
 type draft struct {
 	*protocol.Draft
 	own      []byte // distinct_id beside the properties, which goes before the one in them
@@ -167,7 +165,7 @@ type draft struct {
 	set      [2]bool
 }
 
-// moved are members of an event that the product keeps in its properties.
+// moved are members of an event that PostHog stores in its properties.
 var moved = [...]string{"$set", "$set_once"}
 
 func (d *draft) moves(m *jsonscan.Member) bool {
@@ -222,10 +220,10 @@ func (d *draft) facts(m *jsonscan.Member) {
 	})
 }
 
-// isRecording tells steps of a recording that do not come as text already.
+// isRecording recognizes steps of a recording that are not text already.
 func isRecording(value []byte) bool { return len(value) > 0 && (value[0] == '[' || value[0] == '{') }
 
-// finish settles what more than one member may say.
+// finish decides between members with the same meaning.
 func (d *draft) finish() {
 	if len(d.own) > 0 {
 		d.User = d.own
@@ -236,8 +234,8 @@ func (d *draft) finish() {
 	if d.Time != pipeline.NoTime {
 		return
 	}
-	// Clients that send an event's age (offset) in place of its time also send the
-	// time by their clock. Unlike the age, it is the same in each resend.
+	// Clients that send an event's age (offset) in place of its time also send the time by their clock. Unlike the age, it
+	// is the same in each retry.
 	clock := d.clock
 	if clock == nil && isRecording(d.snapshot) {
 		clock = protocol.Dig(firstElement(d.snapshot), "timestamp")
@@ -247,7 +245,7 @@ func (d *draft) finish() {
 	}
 }
 
-// firstElement is an array's, and what is no array itself.
+// firstElement is the first element of an array, or the value itself if it is not an array.
 func firstElement(value []byte) []byte {
 	if value[0] != '[' {
 		return value
@@ -256,9 +254,8 @@ func firstElement(value []byte) []byte {
 	return value[:jsonscan.Extent(value)]
 }
 
-// Reply is what PostHog says of a good request. Its clients look at the status:
-// they send again on 5xx, posthog-node in halves on 413, and they drop a batch
-// on any other 4xx. Only some send again on 408 and 429, so these are 503.
+// Reply is PostHog's answer to a good request. Its clients look at the status. They send again on 5xx, posthog-node in
+// halves on 413, and they drop a batch on any other 4xx. Only some send again on 408 and 429, so these become 503.
 func (capture) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 	status, good := o.OK(), 0
 	switch {
