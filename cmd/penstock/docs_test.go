@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,8 +12,11 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/projects"
+	"github.com/penstock/penstock/internal/testing/docs"
 )
 
 // pages are the documents that name commands and fields.
@@ -142,5 +146,44 @@ func TestDocumentedFields(t *testing.T) {
 				t.Errorf("%s: the configuration has no field %s", page, name)
 			}
 		}
+	}
+}
+
+// Every configuration and projects file in the documents is accepted.
+func TestDocumentedConfigurations(t *testing.T) {
+	sections := config.Schema()["properties"].(map[string]any)
+	variable := regexp.MustCompile(`\$\{([A-Z0-9_]+)\}`)
+	checked := 0
+	err := filepath.WalkDir("../../docs", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".md" {
+			return err
+		}
+		for _, b := range docs.Blocks(t, path) {
+			var top map[string]any
+			if b.Language != "yaml" || yaml.Unmarshal([]byte(b.Text), &top) != nil {
+				continue
+			}
+			env := map[string]string{}
+			for _, found := range variable.FindAllStringSubmatch(b.Text, -1) {
+				env[found[1]] = "0123456789abcdef"
+			}
+			var err error
+			switch {
+			case top["projects"] != nil:
+				_, err = projects.Parse([]byte(b.Text), env)
+			case slices.ContainsFunc(slices.Collect(maps.Keys(top)), func(k string) bool { return sections[k] != nil }):
+				cfg := config.Default()
+				err = config.ParseStrict("block", []byte(b.Text), env, &cfg)
+			default:
+				continue // of another program
+			}
+			if checked++; err != nil {
+				t.Errorf("%s:%d: %v", path, b.Line, err)
+			}
+		}
+		return nil
+	})
+	if err != nil || checked < 15 {
+		t.Errorf("%d files were checked; error %v", checked, err)
 	}
 }
