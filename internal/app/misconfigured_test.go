@@ -183,7 +183,8 @@ func TestExplainedCauses(t *testing.T) {
 		{explainTable(ch, code(60)), `clickhouse.database "penstock": ask: its words; run "penstock setup"`},
 		{explainTable(ch, code(62)), "ask: its words"},
 		{explainTable(ch, retry.As(retry.Outage, fmt.Errorf("ask: %w", io.EOF))), `clickhouse.addresses "127.0.0.1:9000": the server closes the ` +
-			"connection; this looks like a port for TLS; set clickhouse.tls.enabled to true, or use the port without TLS (9000)"},
+			"connection; this looks like a port for TLS; set clickhouse.tls.enabled to true, or use the port without TLS (9000); " +
+			"the ClickHouse of penstock dev also closes it if clickhouse.user, clickhouse.password or clickhouse.database is wrong"},
 		{explainQueue(cfg, errors.New("nats: Authorization Violation")), `queue.url "nats://127.0.0.1:4222": nats: Authorization ` +
 			"Violation; correct queue.user and queue.password, or queue.creds"},
 		{explainStorage(store, errors.New("http: server gave HTTP response to HTTPS client")), `storage.endpoint "https://store": ` +
