@@ -64,6 +64,9 @@ func checkMarks(t *testing.T) {
 		}
 		page, err := filepath.Rel("../..", path)
 		for _, b := range docs.Blocks(t, path) {
+			if b.Language == "" && strings.HasPrefix(b.Text, "$ ") {
+				t.Errorf("%s:%d has prompts: write console behind its fence", page, b.Line)
+			}
 			if !commands(b) {
 				continue
 			}

@@ -41,6 +41,7 @@ var preparations = map[string]func(*reader){
 		r.post("$KEY", "@events.ndjson")
 		r.bound["events/dt=2026-11-26/hr=00/20261126T005730.352Z-vm-88b332-1795654629173497.parquet"] =
 			r.query("SELECT object FROM events WHERE properties.event_id = 'game-7'")
+		r.bound["--row 7"] = "--row " + r.query("SELECT object_row FROM events WHERE properties.event_id = 'game-7'")
 		r.put("events/handmade.parquet", "hello\n")
 		r.put("events/readme.txt", "note\n")
 	},
@@ -74,6 +75,8 @@ var preparations = map[string]func(*reader){
 		r.post("$KEY", `{"name":"llm_call","model":"m","input_tokens":1,"output_tokens":1}`)
 		r.query("SELECT name FROM events WHERE name = 'llm_call'")
 		r.must("penstock rollups refresh")
+		r.post("$KEY", `{"name":"late"}`) // its day is due
+		r.query("SELECT name FROM events WHERE name = 'late'")
 	},
 	"docs/operate/commands.md#Over HTTP": func(r *reader) {
 		r.export = append(r.export, "export TOKEN=$(cat .penstock/admin-token)")
