@@ -100,11 +100,23 @@ func (v value) String() string {
 	return fmt.Sprint(v.Value.Interface())
 }
 
+// Type is what the help shows behind the flag.
 func (v value) Type() string {
-	if kind := v.Value.Kind(); kind != reflect.Slice {
-		return kind.String()
+	switch kind := v.Value.Kind(); kind {
+	case reflect.Bool:
+		return "bool"
+	case reflect.Int, reflect.Int64, reflect.Float64:
+		return "number"
 	}
-	return "string"
+	switch v.Name {
+	case "since", "until", "expires":
+		return "time"
+	case "grace", "overlap", "scan":
+		return "duration"
+	case "from", "to":
+		return "day"
+	}
+	return "text"
 }
 
 // bind makes flags of an operation's params, and returns the fields of its arguments.
