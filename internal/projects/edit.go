@@ -15,20 +15,20 @@ import (
 	"github.com/penstock/penstock/internal/config"
 )
 
-// Doc is the projects file as it is written, with its comments.
+// Doc is the projects file with its comments.
 type Doc struct {
 	path string
 	doc  yaml.Node
 	only []byte // all of a file that has nothing but comments
 }
 
-// NotFoundError is that of a key, or of a project with keys, that the file does not have.
+// NotFoundError means that the file does not have the key, or no project with keys.
 type NotFoundError struct{ text string }
 
 func (e *NotFoundError) Error() string { return e.text }
 
-// Edit changes the file at path. The file stays as it was unless edit and the check of the result succeed. Edits by
-// several processes follow each other.
+// Edit changes the file at path. If edit or the check of the result fails, the file stays as it was. Edits of several
+// processes are serialized.
 func Edit(path string, edit func(*Doc) error) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // or a rename would put a file in the place of the link
@@ -88,8 +88,8 @@ func (f *Doc) text() ([]byte, error) {
 	return text.Bytes(), err
 }
 
-// check refuses what receivers would, but for what their environment alone tells,
-// and a file that has no projects yet.
+// check rejects what receivers would reject. It accepts unset variables, which may be set for the receivers, and a file
+// without projects.
 func (f *Doc) check(text []byte) error {
 	_, err := Parse(text, config.Environment(os.Environ()))
 	if err != nil && !errors.Is(err, config.ErrUnset) && !errors.Is(err, ErrEmpty) {
@@ -98,8 +98,7 @@ func (f *Doc) check(text []byte) error {
 	return nil
 }
 
-// Add adds a key to a project, which is made if the file does not have it. It returns the key's name: that of k, or one
-// that is free.
+// Add adds a key to a project, and creates a missing project. It returns the key's name: that of k, or a free one.
 func (f *Doc) Add(project string, k Key) (name string, err error) {
 	keys, err := f.keys(project, true)
 	if err != nil {
@@ -131,7 +130,7 @@ func (f *Doc) Add(project string, k Key) (name string, err error) {
 	return name, nil
 }
 
-// Remove takes a key away, and returns how many the project has left.
+// Remove removes a key, and returns how many keys the project has left.
 func (f *Doc) Remove(project, name string) (left int, err error) {
 	keys, at, err := f.find(project, name)
 	if err != nil {
@@ -141,8 +140,8 @@ func (f *Doc) Remove(project, name string) (left int, err error) {
 	return len(keys.Content), nil
 }
 
-// Rotate gives a key another hash. What the key was stays as another key, whose name is old, until the time ends, or
-// until it would have expired.
+// Rotate replaces a key's hash. The old hash stays as another key, whose name is old, until the time ends or until it
+// would have expired.
 func (f *Doc) Rotate(project, name, hash string, until time.Time) (old string, ends time.Time, err error) {
 	keys, at, err := f.find(project, name)
 	if err != nil {
@@ -172,8 +171,7 @@ func (f *Doc) Rotate(project, name, hash string, until time.Time) (old string, e
 	return old, ends, nil
 }
 
-// ReadKeys reads the keys of each project as they are in the file, and nothing else: the rest may need what only a
-// receiver's environment has.
+// ReadKeys reads only the keys of each project, because other fields may need variables of the receiver's environment.
 func ReadKeys(path string) (map[string][]Key, error) {
 	var file struct {
 		Projects map[string]struct {
@@ -204,8 +202,7 @@ func commentsOf(text []byte) (comments []byte) {
 	return comments
 }
 
-// keys is the list of a project's keys. Where there is none, it is made, or an
-// error says which projects there are.
+// keys is the list of a project's keys. A missing list is created, or an error names the existing projects.
 func (f *Doc) keys(project string, make bool) (*yaml.Node, error) {
 	at := f.doc.Content[0]
 	for _, step := range []struct {
@@ -232,7 +229,7 @@ func (f *Doc) keys(project string, make bool) (*yaml.Node, error) {
 	return at, nil
 }
 
-// find is where a key stands.
+// find returns the position of a key.
 func (f *Doc) find(project, name string) (keys *yaml.Node, at int, err error) {
 	keys, err = f.keys(project, false)
 	if err == nil {
@@ -283,7 +280,7 @@ func textNode(value string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
 }
 
-// plainCopy is a node without the comments that speak of the other one.
+// plainCopy copies a node without the comments, which describe the original.
 func plainCopy(n *yaml.Node) *yaml.Node {
 	c := *n
 	c.HeadComment, c.LineComment, c.FootComment, c.Content = "", "", "", nil
@@ -293,7 +290,7 @@ func plainCopy(n *yaml.Node) *yaml.Node {
 	return &c
 }
 
-// lockFolder keeps others out who change files in it by the same way.
+// lockFolder excludes other processes that edit files in the folder.
 func lockFolder(dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -345,8 +342,8 @@ func ownerOfFolder(f *os.File, dir string) error {
 	return nil
 }
 
-// keepOwner gives the file that replaces the one at path its owner and group. If the process may not do that, receivers
-// of another user could no longer read the file, unless everybody can.
+// keepOwner gives the new file at path the owner and group of the old one. If the process may not do that, receivers of
+// another user could not read the file, unless everybody can.
 func keepOwner(f interface{ Chown(uid, gid int) error }, path string, old os.FileInfo) error {
 	stat, ok := old.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -1,5 +1,5 @@
-// Package projects is the file that receiver.projects names: it reads it (file.go), keeps a receiver at what it says
-// (watch.go), and edits its keys without losing its comments (edit.go).
+// Package projects reads the file of receiver.projects (file.go), applies its changes to a receiver (watch.go), and
+// edits its keys without losing comments (edit.go).
 package projects
 
 import (
@@ -23,7 +23,7 @@ type File struct {
 	Projects map[string]Project `yaml:"projects"`
 }
 
-// Project is what holds for the events of one project.
+// Project has the settings for the events of one project.
 type Project struct {
 	Rate   Rate     `yaml:"rate"`
 	Quota  Quota    `yaml:"quota"`
@@ -35,14 +35,14 @@ type Project struct {
 	Keys   []Key    `yaml:"keys"`
 }
 
-// Sample is the part of the events that is kept.
+// Sample is the part of the events that is accepted.
 type Sample struct {
 	By    string   `yaml:"by"`
 	Keep  *float64 `yaml:"keep"`
 	Names []string `yaml:"names"`
 }
 
-// Rate is how much may come in a time, and in how much of that time's worth at once.
+// Rate limits events and bytes in a time. Burst is how much of that time's worth may come at once.
 type Rate struct {
 	Events EventRate       `yaml:"events"`
 	Bytes  ByteRate        `yaml:"bytes"`
@@ -90,10 +90,10 @@ func parseRate(n *yaml.Node, amount func(*yaml.Node) (int64, error)) (float64, e
 	return float64(v) / seconds, nil
 }
 
-// minSalt is how long a project's salt must be, in bytes.
+// minSalt is the least length of a project's salt, in bytes.
 const minSalt = 16
 
-// defaultBurst is how much of a rate may come at once where the file says nothing.
+// defaultBurst is the burst if the file has none.
 const defaultBurst = 10 * time.Second
 
 // Key is a key of a project.
@@ -107,15 +107,13 @@ type Key struct {
 	Expires       string   `yaml:"expires"`
 }
 
-// ScopeWrite lets a key send events. It is the only scope, and a key's where
-// none is named; with [] a key sends nothing.
+// ScopeWrite lets a key send events. It is the only scope, and the default; a key with [] may send nothing.
 const ScopeWrite = "write"
 
-// ErrEmpty is a file that says nothing: one that was cut to nothing and is
-// yet to be written looks so, and obeyed, it would refuse all clients.
+// ErrEmpty means that the file is empty. It may be about to be written, and applying it would reject all clients.
 var ErrEmpty = errors.New("no projects stand in it (`projects: {}` says that there are none)")
 
-// Parse reads the file and refuses what a receiver could not obey.
+// Parse reads the file and rejects what a receiver could not apply.
 func Parse(text []byte, env map[string]string) (*File, error) {
 	cfg := &File{}
 	if err := config.ParseStrict("", text, env, cfg); err != nil {
@@ -131,7 +129,7 @@ func Parse(text []byte, env map[string]string) (*File, error) {
 	return cfg, err
 }
 
-// Tenants are the projects and keys as the receiver wants them.
+// Tenants converts projects and keys for the receiver.
 func (c *File) Tenants() (projects []tenant.Project, keys []tenant.Key, err error) {
 	var errs []error
 	for name, p := range c.Projects {
@@ -175,7 +173,7 @@ func (p Project) settings(name string) (tenant.Project, error) {
 	if burst < 0 {
 		return out, fmt.Errorf("projects.%s.rate.burst %s: more than 0", name, burst)
 	}
-	// At least an event or a byte at once, or a slow rate would let nothing through.
+	// At least one event or byte at once; otherwise a slow rate would accept nothing.
 	rate := func(perSecond float64) (r tenant.Rate) {
 		if perSecond > 0 {
 			r = tenant.Rate{PerSecond: perSecond, Burst: max(1, perSecond*burst.Seconds())}

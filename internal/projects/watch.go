@@ -19,7 +19,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// Watcher keeps a receiver at what the file says.
+// Watcher applies changes of the file to a receiver.
 type Watcher struct {
 	path     string
 	receiver *receiver.Receiver
@@ -31,7 +31,7 @@ type Watcher struct {
 	problem  atomic.Pointer[string]  // why the file cannot be used; nil: it can
 }
 
-// pollEvery is how often the file is looked at.
+// pollEvery is the interval between two looks at the file.
 const pollEvery = time.Second
 
 // Open reads the file for the first time.
@@ -61,7 +61,7 @@ func Open(path string, r *receiver.Receiver, log *slog.Logger, reg prometheus.Re
 	return p, nil
 }
 
-// read puts what the file says in force, all of it or nothing.
+// read applies the file, all of it or nothing.
 func (p *Watcher) read() error {
 	text, err := os.ReadFile(p.path)
 	if err != nil {
@@ -78,9 +78,8 @@ func (p *Watcher) read() error {
 	return nil
 }
 
-// Watch reads the file again whenever it has changed and is the same at two looks
-// in a row, for it may be half written at the first. It ends with ctx, and keeps what
-// is used of quotas in dir.
+// Watch reads the file again after it has changed and stayed the same for two looks, because it may be half written at
+// the first. It ends with ctx, and saves the used quotas in dir.
 func (p *Watcher) Watch(ctx context.Context, dir string) {
 	tick, keep := time.NewTicker(pollEvery), time.NewTicker(usageEvery)
 	defer tick.Stop()
@@ -97,7 +96,7 @@ func (p *Watcher) Watch(ctx context.Context, dir string) {
 			continue
 		case <-tick.C:
 		}
-		// A file that is replaced while it is read is another one at the next look.
+		// A file that is replaced while it is read differs at the next look.
 		now, _ := os.Stat(p.path)
 		still := sameFile(last, now)
 		if last = now; !still || sameFile(p.seen, now) {
@@ -127,14 +126,14 @@ func (p *Watcher) Problem() string {
 	return ""
 }
 
-// What is used of quotas is written so often, and at the end: a receiver that is
-// killed forgets what came since. usageName is the file's.
+// The used quotas are saved this often, and at the end. A receiver that is killed forgets what came since. usageName is
+// the file.
 const (
 	usageEvery = 5 * time.Second
 	usageName  = "quota.json"
 )
 
-// keepUsage writes what is used, unless kept is the same.
+// keepUsage saves the used quotas, unless they equal kept.
 func (p *Watcher) keepUsage(dir string, kept []byte) []byte {
 	usage := p.receiver.Usage()
 	for _, used := range p.used {
@@ -162,7 +161,7 @@ func (p *Watcher) keepUsage(dir string, kept []byte) []byte {
 	return text
 }
 
-// ReadUsage goes on from what an earlier receiver kept in dir.
+// ReadUsage restores the quotas that an earlier receiver saved in dir.
 func (p *Watcher) ReadUsage(dir string) {
 	text, err := os.ReadFile(filepath.Join(dir, usageName))
 	if errors.Is(err, os.ErrNotExist) {
