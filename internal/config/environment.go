@@ -15,8 +15,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// overrideConfig takes PENSTOCK_SECTION_FIELD, in YAML (lists also as a, b), and for a section's own texts
-// PENSTOCK_SECTION_FIELD_FILE, the name of a file that holds the value. It notes the variables in sources.
+// overrideConfig applies PENSTOCK_SECTION_FIELD, in YAML (lists also as a, b). PENSTOCK_SECTION_FIELD_FILE names a file
+// with the value, for text fields. It notes the variables in sources.
 func overrideConfig(env map[string]string, cfg *Config, sources Sources) error {
 	known := overrides(cfg)
 	var errs []error
@@ -129,8 +129,7 @@ func sectionFields(section reflect.StructField) iter.Seq[reflect.StructField] {
 	return section.Type.Fields()
 }
 
-// IsOverride tells whether a variable of the environment is meant for a field:
-// it begins with PENSTOCK_ and a section's name.
+// IsOverride reports whether a variable is meant for a field: it begins with PENSTOCK_ and a section's name.
 func IsOverride(name string) bool {
 	for section := range reflect.TypeFor[Config]().Fields() {
 		if strings.HasPrefix(name, "PENSTOCK_"+strings.ToUpper(section.Tag.Get("yaml"))+"_") {
@@ -140,7 +139,7 @@ func IsOverride(name string) bool {
 	return false
 }
 
-// InEnvironment tells whether a variable sets a field.
+// InEnvironment reports whether a variable sets a field.
 func InEnvironment(environ []string) bool {
 	known := overrides(&Config{})
 	return slices.ContainsFunc(environ, func(e string) bool {
@@ -149,9 +148,9 @@ func InEnvironment(environ []string) bool {
 	})
 }
 
-// serviceLink matches NAME=VALUE of what Kubernetes adds to each container for a service of its namespace. A service
-// named penstock-receiver makes variables that begin as overrides of the section receiver do. PORT alone, which a
-// person could write as well, is a link only with a URL.
+// serviceLink matches NAME=VALUE of the variables that Kubernetes adds to each container for a service. Those of a
+// service named penstock-receiver begin as overrides of the section receiver do. PORT alone, which a person could set
+// as well, is a link only if it is a URL.
 var serviceLink = regexp.MustCompile(`^[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|` +
 	`PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=|_PORT=(tcp|udp|sctp)://`)
 

@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// FieldError is a value that does not work, as a role or a command finds out: a server that rejects it, a port in use.
-// Return it as it is or by errors.Join: a text made of it has no source.
+// FieldError is a value that a role or a command finds to be wrong: a server that rejects it, a port in use. Return it
+// as it is or by errors.Join; its source is lost if it is formatted into another error.
 type FieldError struct {
 	Field string // as storage.bucket
 	Value string // empty: it is a secret
@@ -30,7 +30,7 @@ func (e *FieldError) Error() string {
 
 func (e *FieldError) Unwrap() error { return e.Err }
 
-// Explain adds to each FieldError in err where its value comes from. It returns err.
+// Explain adds the source of the value to each FieldError in err. It returns err.
 func (s Sources) Explain(err error) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range joined.Unwrap() {

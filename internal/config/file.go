@@ -14,13 +14,13 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Load reads the file (none where path is empty) over the defaults, and the environment over the file.
+// Load reads the defaults, then the file (none if path is empty), then the environment.
 func Load(path string, environ []string) (Config, error) {
 	cfg, _, err := LoadSources(path, environ)
 	return cfg, err
 }
 
-// LoadSources is Load, and returns where each value comes from.
+// LoadSources is Load, and also returns the source of each value.
 func LoadSources(path string, environ []string) (Config, Sources, error) {
 	cfg, sources, err := load(path, Environment(environ))
 	if err == nil {
@@ -81,7 +81,7 @@ func unreadable(err error) error {
 	return err
 }
 
-// UserName is who runs this process.
+// UserName is the user of this process.
 func UserName() string {
 	if u, err := user.Current(); err == nil {
 		return u.Username
@@ -92,8 +92,7 @@ func UserName() string {
 // DevFolder is the dev stack's folder below the current one.
 const DevFolder = ".penstock"
 
-// Find is the file to read where no --config names one: penstock.yaml
-// here, or that of a dev stack here.
+// Find returns the file to read without --config: penstock.yaml here, or that of a dev stack here.
 func Find() string {
 	for _, path := range []string{"penstock.yaml", filepath.Join(DevFolder, "penstock.yaml")} {
 		if _, err := os.Stat(path); err == nil {
@@ -103,7 +102,7 @@ func Find() string {
 	return ""
 }
 
-// Write writes the configuration of a stack that was started here. Only its owner may read it.
+// Write writes the configuration of a stack. Only its owner may read it.
 func Write(path string, c Config) error {
 	text, err := yaml.Marshal(c)
 	if err != nil {
@@ -113,7 +112,7 @@ func Write(path string, c Config) error {
 	return WritePrivate(path, append([]byte(head), text...))
 }
 
-// WritePrivate writes a file that only its owner can read, also in place of one that others can.
+// WritePrivate writes a file that only its owner can read. It also restricts an existing file.
 func WritePrivate(path string, text []byte) error {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		return err

@@ -11,8 +11,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Import says where files below a prefix, which Penstock did not write,
-// have what an event needs.
+// Import maps files below a prefix, which Penstock did not write, to events.
 type Import struct {
 	Prefix     string `yaml:"prefix" doc:"Prefix of the keys, below events/."`
 	Profile    string `yaml:"profile" doc:"Ready-made layout: amplitude, mixpanel, posthog, segment, ga4, litellm or langfuse. Empty: none."`
@@ -27,8 +26,7 @@ type Import struct {
 	Properties Paths  `yaml:"properties" doc:"Path of the properties. Empty: the whole row."`
 }
 
-// Paths are where a row may have a value: a text for one, or a list, of which
-// the first that the row has counts.
+// Paths are the places of a value in a row: one text, or a list of which the first existing value counts.
 type Paths []string
 
 // UnmarshalYAML accepts a text in place of a list of one.
@@ -48,7 +46,7 @@ func (p *Paths) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// Mappings are those of imports as the loader wants them.
+// Mappings converts imports for the loader.
 func (c *Config) Mappings() (foreign.Mappings, error) {
 	var all foreign.Mappings
 	seen := map[string]bool{}

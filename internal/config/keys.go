@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Parse is what the receiver goes by: the key's hash, and the least durability of its requests.
+// Parse returns the key's hash and the least durability of its requests.
 func (k Key) Parse() (hash [32]byte, least pipeline.Durability, err error) {
 	if hash, err = ParseHash(k.SHA256); err == nil {
 		least, err = ParseDurability(k.MinDurability)
@@ -27,7 +27,7 @@ func ParseHash(text string) (hash [32]byte, err error) {
 	return hash, nil
 }
 
-// ParseDurability reads a durability; 0 where the text is empty.
+// ParseDurability reads a durability; 0 if the text is empty.
 func ParseDurability(text string) (d pipeline.Durability, err error) {
 	if text == "" {
 		return 0, nil
@@ -39,7 +39,7 @@ func ParseDurability(text string) (d pipeline.Durability, err error) {
 	return d, nil
 }
 
-// ParseExpiry reads when a key expires; the zero time where the text is empty.
+// ParseExpiry reads when a key expires; the zero time if the text is empty.
 func ParseExpiry(text string) (t time.Time, err error) {
 	if text == "" {
 		return t, nil

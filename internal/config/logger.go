@@ -8,8 +8,8 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// Logger makes the log of a process. What clients sent reaches a terminal quoted. Errors about a field have its source.
-// JSON has durations as seconds, in a field whose name says so.
+// Logger makes the log of a process. Text from clients is quoted for terminals. Errors about a field name its source.
+// JSON has durations as seconds, in fields whose names say so.
 func (c Process) Logger(w io.Writer, sources Sources) (*slog.Logger, error) {
 	w = show.Plain(w)
 	var level slog.Level

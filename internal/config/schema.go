@@ -15,7 +15,7 @@ func Schema() map[string]any {
 	return root
 }
 
-// reference matches ${NAME}, which stands for a value of any type.
+// reference matches ${NAME}, which replaces a value of any type.
 const reference = `\$\{[A-Za-z_][A-Za-z0-9_]*\}`
 
 // schemaOf describes values of a type with these tags.

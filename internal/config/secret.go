@@ -7,7 +7,7 @@ import (
 	"github.com/penstock/penstock/internal/tlsfiles"
 )
 
-// Secret returns a function that gives the admin token. A token in a file is read again when the file changes.
+// Secret returns a function that returns the admin token. A token file is read again when it changes.
 func (c Admin) Secret(log *slog.Logger) (func() string, error) {
 	return secret("admin.token_file", c.TokenFile, c.Token, log)
 }

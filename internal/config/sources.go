@@ -8,11 +8,11 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// Sources are where values come from, by field, as batcher.format: a file with a line, or an environment variable. A
-// field that is absent has its default.
+// Sources are the sources of values by field, such as batcher.format: a file with a line, or an environment variable.
+// Missing fields have their defaults.
 type Sources map[string]string
 
-// Of is where a field's value comes from; empty: the default.
+// Of is the source of a field's value; empty: the default.
 func (s Sources) Of(field string) string {
 	for {
 		if place, ok := s[field]; ok {
@@ -26,7 +26,7 @@ func (s Sources) Of(field string) string {
 	}
 }
 
-// set gives a field, with all below it, a source.
+// set sets the source of a field and of all fields below it.
 func (s Sources) set(field, place string) {
 	for f := range s {
 		if strings.HasPrefix(f, field+".") || strings.HasPrefix(f, field+"[") {
@@ -71,7 +71,7 @@ func (s Sources) Values(cfg Config) (all []Value) {
 	return all
 }
 
-// shown is a value as a file would have it. It shows no password.
+// shown is a value as in a file, without passwords.
 func shown(v reflect.Value, secret bool) string {
 	switch {
 	case secret && !v.IsZero():

@@ -18,14 +18,14 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// ParseStrict reads the YAML file name over what cfg, a pointer to a struct, holds. An empty name is that of a file
-// which the caller names.
+// ParseStrict reads a YAML file into cfg, a pointer to a struct, and keeps other values. If name is empty, the caller
+// adds the file's name to errors.
 func ParseStrict(name string, text []byte, env map[string]string, cfg any) error {
 	_, err := parse(name, text, env, cfg)
 	return err
 }
 
-// parse returns where each value of the file stands.
+// parse returns the line of each value in the file.
 func parse(name string, text []byte, env map[string]string, cfg any) (Sources, error) {
 	s := strict{env: env, sources: Sources{}, place: func(line int) string {
 		if name == "" {
@@ -48,7 +48,7 @@ func parse(name string, text []byte, env map[string]string, cfg any) (Sources, e
 	return s.sources, root.Decode(cfg)
 }
 
-// DecodeYAML reads a text of one YAML document. It refuses a second one, which the YAML library would ignore.
+// DecodeYAML reads one YAML document. It rejects a second one, which the YAML library would ignore.
 func DecodeYAML(text []byte, into any) error {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	if err := d.Decode(into); errors.Is(err, io.EOF) {
@@ -76,10 +76,10 @@ type strict struct {
 	unset   []error // variables that are not set
 }
 
-// ErrUnset is that of a variable which a file refers to.
+// ErrUnset means that the file refers to a variable that is not set.
 var ErrUnset = errors.New("is not set in the environment: set it, or remove it from the file")
 
-// err are all errors. Those of unset variables count only if there are no others.
+// err joins all errors. Unset variables count only if there are no other errors.
 func (s *strict) err() error {
 	if len(s.errs) > 0 {
 		return errors.Join(s.errs...)
@@ -93,7 +93,7 @@ func (s *strict) wrong(n *yaml.Node, field, do string, args ...any) {
 
 var syntaxError = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)`)
 
-// syntax names the place of an error of the YAML library.
+// syntax adds the place to an error of the YAML library.
 func (s *strict) syntax(err error) error {
 	at := syntaxError.FindStringSubmatch(err.Error())
 	if at == nil {
@@ -106,7 +106,7 @@ func (s *strict) syntax(err error) error {
 	return fmt.Errorf("YAML syntax (from %s): %s", s.place(line), at[2])
 }
 
-// node checks a node as a value of type t. Its field is that with the keys above it.
+// node checks a node as a value of type t. Its field is prefixed by the keys above it.
 func (s *strict) node(n *yaml.Node, t reflect.Type, field string) {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -199,7 +199,7 @@ func (s *strict) leaf(n *yaml.Node, t reflect.Type, field string) {
 	s.wrong(n, field+value, "%s", text)
 }
 
-// wanted says how a value of a type is written.
+// wanted describes how a value of a type is written.
 func wanted(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Slice:
@@ -223,7 +223,7 @@ func fieldOf(t reflect.Type, name string) (reflect.StructField, bool) {
 	return reflect.StructField{}, false
 }
 
-// didYouMean suggests a field of t, or names them all.
+// didYouMean suggests a field of t, or lists them all.
 func didYouMean(t reflect.Type, name string) string {
 	var known []string
 	for f := range t.Fields() {
@@ -235,7 +235,7 @@ func didYouMean(t reflect.Type, name string) string {
 	return "known are " + strings.Join(known, ", ")
 }
 
-// closest is the known name that differs least from name; empty if none is like it.
+// closest is the most similar known name; empty if none is similar.
 func closest(name string, known []string) string {
 	if len(known) == 0 {
 		return ""
@@ -250,7 +250,7 @@ func closest(name string, known []string) string {
 
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
-// expand puts the environment's values in place of ${NAME}, in values only. It reports whether all are set.
+// expand replaces ${NAME} by the environment's values, in values only. It reports whether all are set.
 func (s *strict) expand(n *yaml.Node, field string) bool {
 	ok := true
 	if n.Kind == yaml.ScalarNode {

@@ -8,7 +8,7 @@ import (
 	"github.com/penstock/penstock/internal/clickhouse"
 )
 
-// TableColumns are those that events are to have besides its own.
+// TableColumns are the additional columns of events.
 func (c *Config) TableColumns() ([]clickhouse.Column, error) {
 	var columns []clickhouse.Column
 	for i, column := range c.ClickHouse.Columns {
@@ -27,7 +27,7 @@ func (c *Config) TableColumns() ([]clickhouse.Column, error) {
 	return columns, nil
 }
 
-// TableRollups are the configuration's own.
+// TableRollups are the rollups of the configuration.
 func (c *Config) TableRollups() ([]clickhouse.Rollup, error) {
 	var rollups []clickhouse.Rollup
 	for i, r := range c.ClickHouse.Rollups {
@@ -40,7 +40,7 @@ func (c *Config) TableRollups() ([]clickhouse.Rollup, error) {
 	return rollups, nil
 }
 
-// TablePrices are those of language models as their table has them.
+// TablePrices are the prices of language models, as their table has them.
 func (c *Config) TablePrices() ([]clickhouse.Price, error) {
 	var prices []clickhouse.Price
 	seen := map[string]bool{}

@@ -56,8 +56,8 @@ func (c ServerTLS) URL(listen string) string {
 	return "http://" + listen
 }
 
-// Config is how to connect to a server; nil if nothing is configured. The configuration was checked at start: files
-// that have gone since make each connection fail with that error.
+// Config is the TLS configuration of a client; nil if nothing is configured. The files were checked at start. If they
+// disappear later, each connection fails with that error.
 func (c ClientTLS) Config(log *slog.Logger) *tls.Config {
 	if c == (ClientTLS{}) {
 		return nil

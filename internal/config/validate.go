@@ -16,14 +16,13 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// checker collects what no role could work with. Each error names the field, its value, where it came from, and what to
-// do.
+// checker collects wrong values. Each error names the field, its value, its source, and the remedy.
 type checker struct {
 	from Sources
 	errs []error
 }
 
-// wrong adds an error of a field. do says what to do.
+// wrong adds an error of a field. do is the remedy.
 func (c *checker) wrong(field string, value any, do string, args ...any) {
 	text := fmt.Sprint(value)
 	if s, ok := value.(string); ok {
@@ -32,7 +31,7 @@ func (c *checker) wrong(field string, value any, do string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf("%s %s%s: %s", field, text, c.source(field), fmt.Sprintf(do, args...)))
 }
 
-// add adds an error that names the field and the value already.
+// add adds an error that already names the field and the value.
 func (c *checker) add(field string, err error) {
 	if err != nil {
 		c.errs = append(c.errs, fmt.Errorf("%w%s", err, c.source(field)))
@@ -46,7 +45,7 @@ func (c *checker) source(field string) string {
 	return ""
 }
 
-// check refuses values that no role could work with.
+// check rejects values that no role could work with.
 func (cfg *Config) check(from Sources) error {
 	c := &checker{from: from}
 	c.tags(cfg)
@@ -114,7 +113,7 @@ func (c *checker) cloudflare(q Cloudflare) {
 // bucketName matches what S3 allows.
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 
-// tags refuses a number below its least, and a text that is none of the known ones.
+// tags rejects a number below its minimum, and a text that is not one of the known ones.
 func (c *checker) tags(cfg *Config) {
 	eachField(reflect.ValueOf(*cfg), "", func(field string, v reflect.Value, f reflect.StructField) {
 		switch known := strings.Fields(f.Tag.Get("enum")); {
@@ -176,10 +175,10 @@ func (c *checker) receiver(r Receiver) {
 	c.header("receiver.country_header", r.CountryHeader, r)
 }
 
-// minBlob is the smallest value that may leave its row.
+// minBlob is the smallest value that may become a blob.
 const minBlob = 4 << 10
 
-// header refuses a header that no proxy is trusted to send: anybody could set it.
+// header rejects a header without trusted proxies, because any client could set it.
 func (c *checker) header(field, name string, r Receiver) {
 	switch {
 	case name == "":
@@ -225,7 +224,7 @@ func (c *checker) servers(cfg *Config) {
 	}
 }
 
-// clients refuses a certificate without its key, and files that would have no effect.
+// clients rejects a certificate without its key, and files that would have no effect.
 func (c *checker) clients(cfg *Config) {
 	for _, s := range []struct {
 		section string
