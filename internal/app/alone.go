@@ -22,15 +22,14 @@ import (
 	"github.com/penstock/penstock/loader"
 )
 
-// AloneCommand is the command by which a loader loads a suspicious object in a
-// process of its own. Users do not run it, and `help` does not list it.
+// AloneCommand is the command by which a loader loads a suspicious object in a separate process. Users do not run it,
+// and `help` does not list it.
 const AloneCommand = "load-one"
 
-// begunLine is printed before the object is touched. A process that ends before
-// it says nothing about the object.
+// begunLine is printed before the object is read. If the process ends before it, the object is not the cause.
 const begunLine = "begun\n"
 
-// LoadAlone loads the object of the notification on in, under a memory limit, and writes the verdict on out.
+// LoadAlone loads the object of the notification on in, under a memory limit, and writes the verdict to out.
 func LoadAlone(ctx context.Context, cfg config.Config, table string, in io.Reader, out io.Writer,
 	log *slog.Logger) error {
 	spec, err := pipeline.SpecNamed(table)
@@ -112,8 +111,7 @@ func Isolation(path, name string, stderr io.Writer) *loader.Isolation {
 	})
 }
 
-// verdict is what a child's output and end say of its object. failed is the
-// error of running it.
+// verdict is the result of a child process, by its output and its exit. failed is the error of running it.
 func verdict(out []byte, failed error) error {
 	in := bufio.NewReader(bytes.NewReader(out))
 	line, _ := in.ReadString('\n')
@@ -127,7 +125,7 @@ func verdict(out []byte, failed error) error {
 	return retry.As(retry.Outage, fmt.Errorf("the process that loads an object alone gave no verdict: %w", failed))
 }
 
-// killed tells an end that the object may have caused from one that was asked for.
+// killed distinguishes an end that the object may have caused from one that was requested.
 func killed(err error) bool {
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok {

@@ -6,16 +6,16 @@ import (
 	"syscall"
 )
 
-// selfPath is this program, even if the file has been replaced meanwhile.
+// selfPath is this program, even if its file was replaced.
 func selfPath() string { return "/proc/self/exe" }
 
-// aloneAttributes keeps a terminal's signals from the child, and ends it with us.
+// aloneAttributes protects the child from a terminal's signals, and ends it with its parent.
 func aloneAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// limitAlone lets this process die rather than others: it gets no more than so
-// many bytes of data from the kernel, and is the first to go where memory is short.
+// limitAlone limits this process's data segment, and makes it the first process that the kernel kills if memory is
+// short.
 func limitAlone(bytes uint64) error {
 	limit := syscall.Rlimit{Cur: bytes, Max: bytes}
 	if err := syscall.Setrlimit(syscall.RLIMIT_DATA, &limit); err != nil {

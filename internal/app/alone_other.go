@@ -17,5 +17,5 @@ func selfPath() string {
 
 func aloneAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// limitAlone leaves it to the garbage collector's limit.
+// limitAlone leaves the limit to the garbage collector.
 func limitAlone(uint64) error { return nil }

@@ -19,14 +19,13 @@ const (
 	bucketEvery = 30 * time.Second // between two looks at one that did
 )
 
-// watchEvery is the interval between two looks at something: PENSTOCK_TEST_WATCH_MS, in milliseconds, if a test sets
-// that.
+// watchEvery is the interval between two checks. A test can set it by PENSTOCK_TEST_WATCH_MS, in milliseconds.
 func watchEvery(usual time.Duration) time.Duration {
 	return time.Duration(faultpoint.Setting("WATCH_MS", int(usual.Milliseconds()))) * time.Millisecond
 }
 
-// bucketWatch looks at the bucket from a role's start on: a wrong secret or a missing bucket shows before the first
-// batch is due, and an outage before the next one. Events are buffered all the same.
+// bucketWatch checks the bucket from the start of a role on. So a wrong secret or a missing bucket shows before the
+// first batch is due, and an outage before the next. Events are buffered meanwhile.
 type bucketWatch struct {
 	storage config.Storage
 	ping    func(context.Context) error
@@ -49,7 +48,7 @@ func newBucketWatch(p process) *bucketWatch {
 	return w
 }
 
-// run looks until ctx ends.
+// run checks until ctx ends.
 func (w *bucketWatch) run(ctx context.Context) {
 	for wait := time.Duration(0); retry.Sleep(ctx, wait) == nil; {
 		if wait = watchEvery(bucketEvery); !w.look(ctx) {
@@ -58,7 +57,7 @@ func (w *bucketWatch) run(ctx context.Context) {
 	}
 }
 
-// look reports whether the bucket can be used. What is wrong is logged once.
+// look reports whether the bucket can be used, and logs a problem once.
 func (w *bucketWatch) look(ctx context.Context) bool {
 	ask, cancel := context.WithTimeout(ctx, bucketWait)
 	defer cancel()

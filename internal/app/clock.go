@@ -14,9 +14,8 @@ import (
 	"github.com/penstock/penstock/receiver"
 )
 
-// shiftedClock moves received_at by the seconds of PENSTOCK_TEST_CLOCK_SHIFT, so
-// that a test can receive events on another day. Only a binary with fault points
-// reads that variable; all others get the appender itself.
+// shiftedClock moves received_at by the seconds of PENSTOCK_TEST_CLOCK_SHIFT, so that a test can receive events on
+// another day. Only a binary with fault points reads that variable; others get the appender itself.
 func shiftedClock(to receiver.Appender) receiver.Appender {
 	if seconds := faultpoint.Setting("CLOCK_SHIFT", 0); seconds != 0 {
 		return shifted{to, (time.Duration(seconds) * time.Second).Milliseconds()}

@@ -1,4 +1,4 @@
-// Package app wires the stages to their adapters by a configuration.
+// Package app connects the stages to their adapters by the configuration.
 package app
 
 import (
@@ -15,20 +15,20 @@ import (
 	"github.com/penstock/penstock/loader"
 )
 
-// OpenBucket is the bucket of the configuration.
+// OpenBucket opens the bucket of the configuration.
 func OpenBucket(c config.Storage) *objstore.Bucket {
 	return objstore.Open(objstore.Options{Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket,
 		AccessKey: c.AccessKey, SecretKey: c.SecretKey, SessionToken: c.SessionToken, Profile: c.Profile, RoleARN: c.RoleARN,
 		PathStyle: c.PathStyle, TLS: c.TLS.Config(slog.Default())})
 }
 
-// TableOptions are how ClickHouse is connected to, by at most conns connections.
+// TableOptions are the options for ClickHouse, with at most conns connections.
 func TableOptions(c config.ClickHouse, conns int) clickhouse.Options {
 	return clickhouse.Options{Addresses: c.Addresses, Database: c.Database, User: c.User, Password: c.Password,
 		TLS: c.TLS.Config(slog.Default()), Timeout: time.Duration(c.Timeout), Conns: conns}
 }
 
-// OpenTable is ClickHouse of the configuration. It connects at the first use.
+// OpenTable opens ClickHouse. It connects at the first use.
 func OpenTable(c config.ClickHouse, conns int) *clickhouse.DB {
 	db, err := clickhouse.Open(TableOptions(c, conns))
 	if err != nil {
@@ -57,7 +57,7 @@ func Source(c config.Config, store *objstore.Bucket, db *clickhouse.DB) loader.S
 	return loader.Source{Store: store, Imports: imports, Dir: c.Loader.Dir, MaxRow: maxRow, Files: files}
 }
 
-// CheckTables refuses tables that would count a resent chunk twice.
+// CheckTables rejects tables that would count a resent chunk twice.
 func CheckTables(ctx context.Context, db *clickhouse.DB) error {
 	for _, spec := range pipeline.Specs() {
 		if err := db.Check(ctx, spec.Name); err != nil {

@@ -61,7 +61,7 @@ func explainStorage(c config.Storage, err error) error {
 	return e
 }
 
-// reason is an error with a text that says more than that of its cause.
+// reason replaces an error's text by a better one.
 type reason struct {
 	text  string
 	cause error
@@ -232,7 +232,7 @@ func explainDir(dir string, err error) error {
 	return e
 }
 
-// holder names the process that has locked a folder below dir, where the system says so.
+// holder names the process that has locked a folder below dir, if the system can tell.
 func holder(dir string) string {
 	inodes := map[string]bool{}
 	for _, name := range []string{"events", "errors"} {

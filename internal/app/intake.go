@@ -25,7 +25,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// receiverKeys are the keys of the configuration as the receiver wants them.
+// receiverKeys converts the keys of the configuration for the receiver.
 func receiverKeys(c config.Receiver) (keys []tenant.Key, err error) {
 	for i, k := range c.Keys {
 		key := tenant.Key{Project: k.Project, Secret: k.Secret}
@@ -37,8 +37,8 @@ func receiverKeys(c config.Receiver) (keys []tenant.Key, err error) {
 	return keys, nil
 }
 
-// intake takes events in: a batcher a pipeline, the reporter, and (but for the
-// loader, which only reports) the receiver.
+// intake accepts events: a batcher for each pipeline, the reporter, and the receiver. A loader has no receiver, because
+// it only reports.
 type intake struct {
 	process
 	name     string // under which it writes
@@ -59,9 +59,8 @@ type intake struct {
 	watching                   errgroup.Group
 }
 
-// newIntake wires one event's way from the request to the bucket. The receiver's
-// log is in batcher.dir. Another role gets a separate folder below it, and a
-// name with the folder's number: for processes beside the receiver.
+// newIntake connects the stages from the request to the bucket. The receiver's log is in batcher.dir. Other roles,
+// which run next to it, get a separate folder below it, and a name with the folder's number.
 func newIntake(p process, role string, specs []pipeline.Spec) (_ *intake, err error) {
 	in := &intake{process: p, dir: p.cfg.Batcher.Dir}
 	defer func() {
@@ -102,8 +101,7 @@ func newIntake(p process, role string, specs []pipeline.Spec) (_ *intake, err er
 	return in, nil
 }
 
-// newBatcher makes one pipeline's batcher, in a folder and under a name that
-// are this process's alone.
+// newBatcher makes one pipeline's batcher, with a folder and a name that no other process uses.
 func (in *intake) newBatcher(spec pipeline.Spec) (*batcher.Batcher, error) {
 	c := in.cfg.Batcher
 	format, err := pipeline.ParseFormat(c.Format)
@@ -117,7 +115,7 @@ func (in *intake) newBatcher(spec pipeline.Spec) (*batcher.Batcher, error) {
 		ObjectWait: time.Duration(c.ObjectWait), ObjectTimeout: time.Duration(c.ObjectTimeout),
 		Uploads: c.Uploads, PutTimeout: time.Duration(c.PutTimeout),
 		Backoff: retry.Backoff{Min: time.Duration(c.BackoffMin), Max: time.Duration(c.BackoffMax)},
-		// Requests under way have had the first half.
+		// Requests under way have used the first half.
 		Drain: time.Duration(in.cfg.Process.Drain) / 2,
 	}
 	if in.queue != nil {
@@ -175,8 +173,7 @@ func (in *intake) addReceiver(events *batcher.Batcher) error {
 	return err
 }
 
-// start takes over what an earlier process left, before anything new is taken,
-// and lets events through.
+// start recovers what an earlier process left before it accepts events.
 func (in *intake) start() error {
 	for _, b := range in.batchers {
 		if err := b.Open(); err != nil {
@@ -202,8 +199,7 @@ func (in *intake) start() error {
 	return nil
 }
 
-// stop drains: the reporter, then the batchers that it reports into. Whoever
-// brings events has stopped before.
+// stop drains the reporter, then the batchers that it writes to. The receiver has stopped before.
 func (in *intake) stop() error {
 	if in.stopWatch != nil {
 		in.stopWatch()
@@ -226,8 +222,8 @@ func (in *intake) close() error {
 	return nil
 }
 
-// notifyWait is how long an upload waits for the queue. A notification is a
-// hint: what the queue does not take now, the sweep finds.
+// notifyWait is how long an upload waits for the queue. If the queue does not accept the notification, the sweep finds
+// the object.
 const notifyWait = 2 * time.Second
 
 func notify(ctx context.Context, q queue.Queue, spec pipeline.Spec, o pipeline.Object, log *slog.Logger) {

@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/receiver/admission"
 )
 
-// Limits of a connection to any of our listeners.
+// Limits of a connection to any listener.
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
@@ -20,10 +20,10 @@ const (
 	maxFrame      = 16 << 10 // bytes; each connection has a buffer for the largest that it was sent
 )
 
-// newServer is a server with limits, which serves TLS and HTTP/2 if the files of a certificate are configured.
+// newServer makes a server with limits. It serves TLS and HTTP/2 if certificate files are configured.
 func newServer(h http.Handler, files config.ServerTLS, log *slog.Logger) (*http.Server, error) {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		// Handshakes that fail are the clients' doing: one line each would let anybody fill the log.
+		// Clients cause failed handshakes. A log line for each would let anybody fill the log.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerStream: 1 << 20,
 			MaxReceiveBufferPerConnection: 4 << 20, MaxReadFrameSize: maxFrame, SendPingTimeout: idleTimeout / 4,

@@ -18,7 +18,7 @@ import (
 	"github.com/penstock/penstock/loader"
 )
 
-// Load is the role that takes notifications from the queue and loads the objects that they name into ClickHouse.
+// Load is the role that receives notifications and loads the objects that they name into ClickHouse.
 type Load struct {
 	cfg      config.Config
 	log      *slog.Logger
@@ -30,7 +30,7 @@ type Load struct {
 	checked  atomic.Bool // the tables
 }
 
-// NewLoad makes a loader. isolated is how a suspicious object is loaded.
+// NewLoad makes a loader. isolated loads suspicious objects.
 func NewLoad(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (*Load, error) {
 	reg := newRegistry()
 	p := newProcess(cfg, log, reg)
@@ -41,7 +41,7 @@ func NewLoad(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (*
 	return &Load{cfg: cfg, log: log, reg: reg, outlet: out, bucket: newBucketWatch(p), isolated: isolated}, nil
 }
 
-// Run loads until ctx ends. Then it takes no more, and finishes what it has begun.
+// Run loads until ctx ends. Then it finishes the loads that it has begun.
 func (l *Load) Run(ctx context.Context) error {
 	limitMemory(loadMemory, l.log)
 	defer l.outlet.close()
@@ -89,7 +89,7 @@ func (l *Load) Run(ctx context.Context) error {
 	return err
 }
 
-// check checks the tables. A server that is away is waited for; a table that would count twice is not.
+// check checks the tables. It waits for a server that does not answer, and rejects a table that would count twice.
 func (l *Load) check(ctx context.Context) error {
 	backoff := retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second}
 	outage := outagelog.New(l.log, outagelog.Messages{Start: "tables cannot be checked; no object is loaded",
@@ -120,7 +120,7 @@ func (l *Load) status() operate.RoleStatus {
 	return st
 }
 
-// ready says why nothing is loaded now.
+// ready returns why nothing is loaded now.
 func (l *Load) ready() error {
 	if l.draining.Load() {
 		return errors.New("draining")

@@ -8,19 +8,18 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
-// What the roles' heaps are held to, in bytes, by the garbage collector: what a
-// process takes beside its heap comes on top. A container's limit that is lower
-// counts, but for a tenth of it; GOMEMLIMIT, where it is set, is left alone.
+// Limits of the roles' heaps, in bytes, for the garbage collector. Other memory of the process comes on top. A lower
+// limit of a container counts, less a tenth. If GOMEMLIMIT is set, it applies instead.
 const (
 	receiveMemory = 192 << 20
 	loadMemory    = 400 << 20
 )
 
-// aloneMemory is what the kernel gives a process that loads a suspicious object:
-// more than an object that a receiver wrote can need.
+// aloneMemory is the kernel's limit for a process that loads a suspicious object. It is more than an object of a
+// receiver can need.
 const aloneMemory = 2 << 30
 
-// aloneLimit leaves the process that started it a tenth of a container's memory.
+// aloneLimit leaves a tenth of a container's memory to the parent process.
 func aloneLimit() uint64 {
 	limit := uint64(aloneMemory)
 	if container, err := memlimit.FromCgroup(); err == nil {
@@ -29,8 +28,8 @@ func aloneLimit() uint64 {
 	return limit
 }
 
-// limitMemory sets the soft limit of the heap. Beyond it Go collects more often,
-// up to half of the CPU, and never refuses.
+// limitMemory sets the soft limit of the heap. Beyond it Go collects more often, with up to half of the CPU, but never
+// fails.
 func limitMemory(most uint64, log *slog.Logger) (limited bool) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return false
@@ -44,10 +43,8 @@ func limitMemory(most uint64, log *slog.Logger) (limited bool) {
 	return true
 }
 
-// fillMemory lets the heap grow to its limit before it is collected, unless
-// GOGC says otherwise. What is alive in a receiver is small, so that by Go's
-// own rule, at twice of it, collecting took a seventh or more of the CPU of
-// small requests.
+// fillMemory lets the heap grow to its limit before a collection, unless GOGC is set. A receiver's live heap is small.
+// By Go's default, which collects at twice of it, collections used a seventh or more of the CPU of small requests.
 func fillMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(-1)

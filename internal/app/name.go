@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// receiverName is the configured name, or one that is made once and kept in the
-// log's folder: two receivers must never write under one name.
+// receiverName is the configured name. Otherwise it is made once and kept in the log's folder, because two receivers
+// must never use the same name.
 func receiverName(cfg config.Config) (string, error) {
 	if cfg.Receiver.Name != "" {
 		return cfg.Receiver.Name, nil
@@ -42,7 +42,7 @@ func receiverName(cfg config.Config) (string, error) {
 	return name, os.WriteFile(path, []byte(name+"\n"), 0o600)
 }
 
-// LoaderName is the configured name, or one of this process.
+// LoaderName is the configured name, or one for this process.
 func LoaderName(cfg config.Config) string {
 	if cfg.Loader.Name != "" {
 		return cfg.Loader.Name

@@ -19,13 +19,13 @@ import (
 	"github.com/penstock/penstock/loader"
 )
 
-// operatorConns is how many connections to ClickHouse operations share.
+// operatorConns is the number of connections to ClickHouse that operations share.
 const operatorConns = 12
 
-// peekWait is how long the queue may take to answer somebody who only looks at it.
+// peekWait limits the wait for the queue if an operation only reads its state.
 const peekWait = 2 * time.Second
 
-// connections are an operator's: each is made when the first operation needs it.
+// connections are opened when the first operation needs them.
 type connections struct {
 	process
 	isolated *loader.Isolation
@@ -38,8 +38,8 @@ type connections struct {
 	peeked queue.Queue // that only looks
 }
 
-// NewOperator lets operations work on what the configuration names. isolated is how a suspicious object is loaded.
-// close ends the connections that were made.
+// NewOperator runs operations on the servers of the configuration. isolated loads suspicious objects. close closes the
+// connections.
 func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (o *operate.Operator,
 	close func() error) {
 	c := &connections{process: newProcess(cfg, log, prometheus.NewRegistry()), isolated: isolated}
@@ -103,8 +103,8 @@ func (c *connections) peek(ctx context.Context) (queue.Queue, error) {
 	return c.peeked, nil
 }
 
-// receiver is one of its own, for what is sent again: with a log beside that of
-// the receiver that may run here. stop stores what is left in it.
+// receiver makes a separate receiver for redrives. Its log is next to that of a receiver that may run here. stop stores
+// its events.
 func (c *connections) receiver() (_ operate.Receiver, stop func() error, err error) {
 	p := c.process
 	p.reg = prometheus.NewRegistry() // of each receiver: metrics have one owner
@@ -118,7 +118,7 @@ func (c *connections) receiver() (_ operate.Receiver, stop func() error, err err
 	return in.receiver, in.stop, nil
 }
 
-// loader is one of its own, for what is loaded at an operator's word.
+// loader makes a separate loader for objects that an operator names.
 func (c *connections) loader(ctx context.Context, spec pipeline.Spec) (operate.Loader, error) {
 	q, err := c.connect(ctx)
 	if err != nil {

@@ -13,15 +13,14 @@ import (
 	"github.com/penstock/penstock/loader"
 )
 
-// Where an object is cut into inserts. These are no settings: two loaders at
-// the same object must cut it at the same rows, or each would take the other's
-// chunks for its own. Other numbers need another pipeline.SchemaVersion.
+// How objects are cut into inserts. These are not settings: two loaders with the same object must cut it at the same
+// rows, or each would take the other's chunks for its own. Other numbers need another pipeline.SchemaVersion.
 const (
 	chunkRows  = 1 << 20
 	chunkBytes = 128 << 20 // as events, by their Size, with values in typed columns by theirs
 )
 
-// outlet is the loading role: a loader a pipeline, and what they share.
+// outlet is the loading role: a loader for each pipeline, and what they share.
 type outlet struct {
 	process
 	name     string            // of this loader
@@ -36,7 +35,7 @@ type outlet struct {
 	ledger   *ledgerWatch
 }
 
-// newOutlet wires one object's way from the notification to the table.
+// newOutlet connects the stages from the notification to the table.
 func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 	specs := pipeline.Specs()
 	out := &outlet{process: p, name: LoaderName(p.cfg), isolated: isolated}
@@ -50,8 +49,7 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 	if out.queue, err = OpenQueue(p.cfg, "penstock-load "+out.name, p.log); err != nil {
 		return nil, err
 	}
-	// Events do not wait for the errors pipeline: without it failures go to the
-	// log, the counters and the ledger.
+	// Events do not wait for the errors pipeline. Without it, failures go to the log, the counters and the ledger.
 	if out.reports, err = newIntake(p, "load", []pipeline.Spec{pipeline.Errors}); err != nil {
 		p.log.Error("load failures are not reported to the errors pipeline", "error", err)
 	} else {
@@ -65,7 +63,7 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 	return out, nil
 }
 
-// deliveries are where a pipeline's notifications come from, and what sweeps it.
+// deliveries are the source of a pipeline's notifications, and its sweep.
 func (o *outlet) deliveries(spec pipeline.Spec) loader.Queue {
 	if o.queue != nil {
 		enqueue := func(ctx context.Context, n pipeline.Notification) (bool, error) {
@@ -83,8 +81,8 @@ func (o *outlet) deliveries(spec pipeline.Spec) loader.Queue {
 	return p
 }
 
-// newLoader makes one pipeline's loader. What fails in loading the errors
-// pipeline is not reported to it.
+// newLoader makes one pipeline's loader. Failures of the errors pipeline's loader are not reported to the errors
+// pipeline.
 func (o *outlet) newLoader(spec pipeline.Spec, q loader.Queue) *loader.Loader {
 	report := o.report
 	if spec == pipeline.Errors {

@@ -23,7 +23,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/otlpgrpc"
 )
 
-// Receive is the role that takes events over HTTP and stores them as objects.
+// Receive is the role that accepts events over HTTP and stores them as objects.
 type Receive struct {
 	cfg      config.Config
 	log      *slog.Logger
@@ -33,7 +33,7 @@ type Receive struct {
 	draining atomic.Bool
 }
 
-// NewReceive makes a receiver. It listens and writes nothing before Run.
+// NewReceive makes a receiver. It neither listens nor writes before Run.
 func NewReceive(cfg config.Config, log *slog.Logger) (*Receive, error) {
 	reg := newRegistry()
 	p := newProcess(cfg, log, reg)
@@ -44,8 +44,8 @@ func NewReceive(cfg config.Config, log *slog.Logger) (*Receive, error) {
 	return &Receive{cfg: cfg, log: log, reg: reg, intake: in, bucket: newBucketWatch(p)}, nil
 }
 
-// Run takes events until ctx ends. Then it refuses new ones, and returns when all batches are stored or the deadline of
-// process.drain is over.
+// Run accepts events until ctx ends. Then it rejects new ones, and returns when all batches are stored or process.drain
+// is over.
 func (r *Receive) Run(ctx context.Context) error {
 	if limitMemory(receiveMemory, r.log) {
 		fillMemory()
@@ -80,8 +80,8 @@ func (r *Receive) Run(ctx context.Context) error {
 		r.log.Warn("receiver.keys and receiver.projects have no key; every request gets 401")
 	}
 
-	// Each stage stops after the one before it in an event's way: the server,
-	// the reporter, the batchers, and last the admin listener that tells of them.
+	// The stages stop in the order of an event's way: the server, the reporter, the batchers, and last the admin listener,
+	// which reports on them.
 	var g errgroup.Group
 	adminCtx, stopAdmin := context.WithCancel(context.Background())
 	defer stopAdmin()
@@ -98,7 +98,7 @@ func (r *Receive) Run(ctx context.Context) error {
 	return err
 }
 
-// listen opens the listeners of clients: HTTP, and OTLP over gRPC where it is configured.
+// listen opens the listeners for clients: HTTP, and OTLP over gRPC if configured.
 func (r *Receive) listen() ([]*publicServer, error) {
 	c := r.cfg.Receiver
 	listener, err := net.Listen("tcp", c.Listen)
@@ -138,7 +138,7 @@ func (r *Receive) serve(ctx context.Context, servers []*publicServer) (cause err
 	case cause = <-failed:
 	}
 	r.draining.Store(true)
-	// Requests under way get half of the deadline, uploads the whole of it.
+	// Requests under way get half of the deadline, uploads all of it.
 	quiet, cancel := context.WithTimeout(context.Background(), time.Duration(r.cfg.Process.Drain)/2)
 	defer cancel()
 	for _, server := range servers {
@@ -180,7 +180,7 @@ func (r *Receive) status() operate.RoleStatus {
 	return st
 }
 
-// ready says why events cannot be taken now.
+// ready returns why events cannot be accepted now.
 func (r *Receive) ready() error {
 	return errors.Join(r.intake.ready(r.draining.Load()), r.intake.clock.Err())
 }
@@ -193,7 +193,8 @@ func (in *intake) ready(draining bool) error {
 	if err := events.Ready(); err != nil {
 		return err
 	}
-	// Running receivers go on accepting to disk. One that has just been set up wrong must not take over from them.
+	// A running receiver continues to accept events on its disk. A new receiver with a wrong configuration must not
+	// replace running ones.
 	if none, err := events.Refused(); none && err != nil {
 		return fmt.Errorf("no object was stored since the start: %w", err)
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/penstock/penstock/internal/operate"
 )
 
-// lateRollups is how long days before yesterday wait between two computations: some events of every hour are late,
-// and would compute all days again and again.
+// lateRollups is how often days before yesterday are computed at most. Some events of every hour are late, and would
+// otherwise cause all days to be computed again and again.
 const lateRollups = time.Hour
 
 // rollups adds the periodic refresh of rollups, if the configuration wants one.

@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// Key reads a dev stack's key, or makes one and keeps it in the file.
+// Key reads a dev stack's key from a file. If there is none, it makes one and writes it there.
 func Key(path string) (key, hash string, err error) {
 	text, err := os.ReadFile(path)
 	if key = strings.TrimSpace(string(text)); err != nil || key == "" {
@@ -28,8 +28,8 @@ func Key(path string) (key, hash string, err error) {
 	return key, hex.EncodeToString(sum[:]), nil
 }
 
-// readSecrets reads the passwords of a dev stack's servers. They are made at the first start, also of a folder that an
-// earlier version left, whose servers had none or a well-known one.
+// readSecrets reads the passwords of a dev stack's servers. They are made at the first start. A folder of an earlier
+// version has none, because its servers had no passwords or well-known ones.
 func readSecrets(data string) (s secrets, err error) {
 	for name, into := range map[string]*string{"clickhouse": &s.clickhouse, "minio": &s.minio, "nats": &s.nats} {
 		if *into, _, err = Key(filepath.Join(data, name+"-password")); err != nil {

@@ -26,7 +26,7 @@ type Tools struct {
 	clickhouse  devstack.ClickHouseEngine
 }
 
-// FetchTools gets what is missing, and shows how that goes on progress.
+// FetchTools downloads or builds missing programs, and shows the progress.
 func FetchTools(ctx context.Context, progress io.Writer) (t Tools, err error) {
 	cache, err := devstack.CacheDir()
 	if err != nil {
@@ -43,8 +43,7 @@ func FetchTools(ctx context.Context, progress io.Writer) (t Tools, err error) {
 	return t, err
 }
 
-// Servers are what a local stack stands on, and all processes that were started
-// on it. Those that it does without are nil.
+// Servers are the servers of a local stack, and all its processes. Unused servers are nil.
 type Servers struct {
 	NATS       *devstack.NATS
 	ClickHouse *devstack.ClickHouse
@@ -67,8 +66,7 @@ type ServerOptions struct {
 	queueDir string  // see devstack.MinIOOptions
 }
 
-// Start starts the servers and writes their addresses into cfg. What an error
-// leaves running is Stop's.
+// Start starts the servers and writes their addresses into cfg. After an error, call Stop for those that run.
 func (s *Servers) Start(ctx context.Context, have Tools, cfg *config.Config, o ServerOptions) (err error) {
 	minio := devstack.MinIOOptions{Binary: have.minio, Data: filepath.Join(o.Data, "minio"), Port: o.Ports.minio,
 		ConsolePort: o.Ports.console,
@@ -111,7 +109,7 @@ func (s *Servers) Start(ctx context.Context, have Tools, cfg *config.Config, o S
 	return nil
 }
 
-// makeStreams makes the queue's streams: MinIO's targets want them to be there.
+// makeStreams creates the queue's streams before MinIO starts, which needs them.
 func makeStreams(ctx context.Context, cfg config.Config) error {
 	log, err := cfg.Process.Logger(io.Discard, nil)
 	if err != nil {
@@ -153,8 +151,8 @@ func (s *Servers) StartRole(ctx context.Context, role, file, admin, log string, 
 	return p, AwaitReady(ctx, client, p, admin+"/readyz")
 }
 
-// Stop ends the processes, the last started first: the receiver's batches are
-// still stored, and the loads under way still finish. Each has so long.
+// Stop ends the processes, the last started first, so that the receiver's batches are stored and the loads finish.
+// limit is for each process.
 func (s *Servers) Stop(limit time.Duration) {
 	for _, p := range slices.Backward(s.Processes) {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -163,8 +161,8 @@ func (s *Servers) Stop(limit time.Duration) {
 	}
 }
 
-// plainEnviron is our environment without overrides of the configuration: they
-// are in the file that we have written, and our flags over them.
+// plainEnviron is our environment without overrides of the configuration, because the written file has their values
+// already.
 func plainEnviron() []string {
 	return slices.DeleteFunc(os.Environ(), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")

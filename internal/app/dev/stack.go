@@ -45,8 +45,8 @@ func portsFrom(base int) Ports {
 	return Ports{base, base + 1, base + 2, base + 3, base + 4, base + 5, base + 6, base + 7}
 }
 
-// State is DATA/dev.json: what another program needs to know of a stack
-// that runs. It is there only while the stack runs.
+// State is DATA/dev.json: what other programs need to know about a running stack. The file exists only while the stack
+// runs.
 type State struct {
 	Receiver   string         `json:"receiver"`
 	OTLPGRPC   string         `json:"otlp_grpc"`
@@ -64,7 +64,7 @@ type State struct {
 	Pids       map[string]int `json:"pids"`
 }
 
-// Check refuses flags that do not go together.
+// Check rejects flags that do not go together.
 func (o Options) Check() error {
 	if _, err := pipeline.ParseFormat(o.Format); err != nil {
 		return fmt.Errorf("--format: %w", err)
@@ -134,7 +134,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		go func() {
 			select {
 			case <-p.Done():
-				// At once: to stop the others may take a while.
+				// At once, because stopping the others may take a while.
 				fmt.Fprintf(o.Err, "\n%v\nstopping the others\n", p.Err())
 				cancel(fmt.Errorf("%s ended: see above", p.Name))
 			case <-work.Done():
@@ -160,7 +160,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	return err
 }
 
-// lockData keeps a second stack out of the folder.
+// lockData prevents a second stack in the folder.
 func lockData(data string) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(data, "LOCK"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -173,7 +173,7 @@ func lockData(data string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// start brings up everything; what an error leaves running is stop's.
+// start starts everything. After an error, Stop ends what runs.
 func (st *stack) start(ctx context.Context) error {
 	o, ports := st.opts, portsFrom(st.opts.PortBase)
 	var err error
@@ -219,8 +219,7 @@ func (st *stack) start(ctx context.Context) error {
 	return st.save()
 }
 
-// configure completes the configuration and writes it where the roles, and
-// an operator's commands, read it.
+// configure completes the configuration and writes it to the file that roles and commands read.
 func (st *stack) configure(ports Ports) error {
 	o, c := st.opts, &st.cfg
 	key, hash, err := Key(filepath.Join(o.Data, "key"))

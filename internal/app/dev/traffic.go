@@ -28,12 +28,11 @@ type summary struct {
 const (
 	batchEvents = 100 // events a request
 	workers     = 8   // connections
-	// patience is how long the number of rows may stand still, in addition
-	// to a roll, before `dev --events` gives up.
+	// patience is how long the number of rows may stay the same, in addition to a roll, before `dev --events` gives up.
 	patience = time.Minute
 )
 
-// batch is how many events go into a request: few where the rate is low.
+// batch is the number of events in a request: few if the rate is low.
 func (st *stack) batch() int {
 	if st.opts.Demo == 0 {
 		return batchEvents
@@ -108,7 +107,7 @@ func (st *stack) events(ctx context.Context) error {
 	return nil
 }
 
-// demo sends at a rate until ctx ends, and shows how it goes.
+// demo sends events at a rate until ctx ends, and shows the progress.
 func (st *stack) demo(ctx context.Context) error {
 	run := fmt.Sprintf("demo%x", time.Now().UnixNano())
 	db := app.OpenTable(st.cfg.ClickHouse, 1)
