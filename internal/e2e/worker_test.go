@@ -64,7 +64,8 @@ func TestWorkerKilled(t *testing.T) {
 
 func newWorkerRig(t *testing.T) *workerRig {
 	t.Helper()
-	w := &workerRig{stack: newStack(t), project: edge.Copy(t), address: address(t), copied: map[string]bool{}}
+	w := &workerRig{stack: newStackOn(t, onCloudflare), project: edge.Copy(t), address: address(t),
+		copied: map[string]bool{}}
 	w.project.Build(t)
 	hash := tenant.HashKey(key)
 	w.options = edge.Options{Address: w.address, Persist: t.TempDir(), Bindings: map[string]string{
@@ -148,8 +149,8 @@ func (w *workerRig) post(ctx context.Context, body string) (a answer, err error)
 	return a, json.Unmarshal(text, &a)
 }
 
-// copyObjects copies new objects from the Worker's bucket to the one that the loader reads. That bucket sends the
-// notifications, as R2 does.
+// copyObjects copies new objects from the Worker's bucket to the one that the loader reads. That bucket sends R2's
+// notifications to the stand-in for Cloudflare Queues, from which the loader pulls.
 func (w *workerRig) copyObjects() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
