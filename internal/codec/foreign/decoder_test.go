@@ -223,12 +223,12 @@ func TestRejectedBounds(t *testing.T) {
 // A copy of our own object that lost its metadata is the same events.
 func TestOwn(t *testing.T) {
 	want := []pipeline.Event{
+		{ID: pipeline.UUIDv5(nil, []byte("2")), Name: []byte("n"), Timestamp: pipeline.NoTime, ReceivedAt: 1795319112346,
+			Receiver: []byte("r1"), Seq: 17, Properties: []byte(`{}`), Context: []byte(`{}`)},
 		{ID: pipeline.UUIDv5(nil, []byte("1")), Project: []byte("p"), Name: []byte("n"), Timestamp: 1795319112001,
 			ReceivedAt: 1795319112345,
-			SessionID:  []byte("s"), UserID: []byte("u"), Receiver: []byte("r1"), Seq: 17, Properties: []byte(`{"a":1}`),
-			Context: []byte(`{"ip":"::1"}`)},
-		{ID: pipeline.UUIDv5(nil, []byte("2")), Name: []byte("n"), Timestamp: pipeline.NoTime, ReceivedAt: 1795319112346,
-			Receiver: []byte("r1"), Seq: 18, Properties: []byte(`{}`), Context: []byte(`{}`), Row: 1},
+			SessionID:  []byte("s"), UserID: []byte("u"), Receiver: []byte("r1"), Seq: 18, Properties: []byte(`{"a":1}`),
+			Context: []byte(`{"ip":"::1"}`), Row: 1},
 	}
 	for _, format := range []pipeline.Format{pipeline.NDJSON, pipeline.Parquet} {
 		var b bytes.Buffer

@@ -150,8 +150,9 @@ func (w *world) Redrive(ctx context.Context, r receiver.Redrive) (receiver.Redri
 	return receiver.Redriven{Accepted: 1}, nil
 }
 
-func (w *world) Renew(context.Context) (bool, error) { return true, nil }
-func (w *world) Release(context.Context) error       { return nil }
+func (w *world) Renew(context.Context) (bool, error)                              { return true, nil }
+func (w *world) Release(context.Context) error                                    { return nil }
+func (w *world) Failing(context.Context, string, func(pipeline.Load) error) error { return nil }
 func (w *world) redrives() (all []receiver.Redrive) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -185,6 +186,7 @@ func newBrowser(t *testing.T) *browser {
 	log := slog.New(slog.DiscardHandler)
 	none := func(context.Context) (operate.Queue, error) { return nil, nil }
 	o := &operate.Operator{Config: cfg, Name: "test", Said: io.Discard, Store: w, Table: w, Source: w, Queue: none, Peek: none,
+		Ping:    func(context.Context) error { return nil },
 		Explain: func(err error) error { return err }, Tap: &w.tap,
 		Claim: func(context.Context, string, string, time.Duration) (operate.Claim, bool, error) { return w, true, nil },
 		Receiver: func() (operate.Receiver, func() error, error) {
