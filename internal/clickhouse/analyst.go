@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -81,21 +82,41 @@ func (a Analyst) statements(database string, own []string) []string {
 // SetAnalyst creates the role or brings it up to date, and returns the statements that it ran.
 // own are further tables for a role of all projects.
 func (db *DB) SetAnalyst(ctx context.Context, a Analyst, own []string) ([]string, error) {
+	if err := db.storesRoles(ctx); err != nil {
+		return nil, fmt.Errorf("make role %s: %w", a.Role, err)
+	}
 	statements := a.statements(db.database, own)
 	for _, s := range statements {
-		if err := db.exec(ctx, "make role "+a.Role, s); err != nil {
-			if code, said := codeOf(err); said && code == noAccessStorage {
-				return nil, fmt.Errorf("%w: this server stores no roles: user_directories of its configuration has no "+
-					"local_directory", err)
-			}
+		err := db.exec(ctx, "make role "+a.Role, s)
+		if code, said := codeOf(err); said && code == accessDenied {
+			return nil, fmt.Errorf("%w; grant the user %s ROLE ADMIN, CREATE ROLE, ALTER ROLE and CREATE ROW POLICY ON *.*, "+
+				"and SELECT ON %s.* WITH GRANT OPTION", err, db.opts.User, quoteName(db.database))
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return statements, nil
 }
 
-// noAccessStorage is ACCESS_STORAGE_FOR_INSERTION_NOT_FOUND.
-const noAccessStorage = 514
+const accessDenied = 497 // ACCESS_DENIED
+
+// storesRoles returns an error if the server has users of a file alone. The server itself says so only to those who
+// may create roles.
+func (db *DB) storesRoles(ctx context.Context) error {
+	var directories uint64
+	err := db.one(ctx, "read system.user_directories", []any{&directories},
+		"SELECT count() FROM system.user_directories WHERE type NOT IN ('users_xml', 'ldap')")
+	if code, said := codeOf(err); said && code == accessDenied {
+		return nil // the statements tell
+	}
+	if err == nil && directories == 0 {
+		return errors.New("this ClickHouse stores no roles: user_directories of its configuration has users_xml alone. " +
+			"Add <local_directory><path>/var/lib/clickhouse/access/</path></local_directory> there, and restart it. " +
+			"The ClickHouse of `penstock dev` cannot store roles: use another server")
+	}
+	return err
+}
 
 // SetDefiner lets the views read what they read with the rights of who made them, so
 // that a grant of the view is enough.
