@@ -49,6 +49,7 @@ type reingestLine struct {
 	Key     string                  `json:"key,omitempty"`
 	Error   string                  `json:"error,omitempty"`
 	Plan    map[audit.Action]*tally `json:"plan,omitempty"`
+	Expire  *expiring               `json:"expire,omitempty"` // what of the plan the table will not keep
 	DryRun  bool                    `json:"dry_run,omitempty"`
 	Job     string                  `json:"job,omitempty"`
 	Resumed *time.Time              `json:"resumed,omitempty"` // when the run that this one goes on with began
@@ -56,6 +57,26 @@ type reingestLine struct {
 	Refused int64                   `json:"refused_rows,omitempty"`
 	Failed  int64                   `json:"failed,omitempty"`
 	Seconds float64                 `json:"seconds,omitempty"`
+}
+
+// expiring are objects that the table's TTL deletes as soon as they are loaded.
+type expiring struct {
+	tally
+	Before time.Time `json:"before"` // the TTL deletes older rows
+	Keys   []string  `json:"keys"`   // the first of them
+}
+
+const expiringKeys = 10
+
+func (x *expiring) print(w io.Writer) {
+	fmt.Fprintf(w, "warning: %d of these objects, %d rows, are older than %s. The table's TTL deletes such rows again.\n"+
+		"To keep them, change the TTL first.\n", x.Objects, x.Rows, x.Before.Format(time.RFC3339))
+	for _, key := range x.Keys {
+		fmt.Fprintf(w, "         %s\n", key)
+	}
+	if more := x.Objects - int64(len(x.Keys)); more > 0 {
+		fmt.Fprintf(w, "         and %d more\n", more)
+	}
 }
 
 func reingestOperation() Operation {
@@ -106,6 +127,9 @@ func printReingest(w io.Writer, l *reingestLine) error {
 	}
 	if len(l.Plan) == 0 {
 		fmt.Fprintln(w, "no object matches")
+	}
+	if l.Expire != nil {
+		l.Expire.print(w)
 	}
 	if l.Loaded != nil {
 		fmt.Fprintf(w, "loaded %s, %s (%d refused) in %.1f s, %.0f rows/s; %d failed\n",
@@ -197,7 +221,7 @@ func runReingest(ctx context.Context, o *Operator, p *reingestParams, out sink) 
 	if err := r.count(ctx); err != nil {
 		return err
 	}
-	sum := reingestLine{Plan: r.plan, DryRun: p.DryRun, Job: r.replacing()}
+	sum := reingestLine{Plan: r.plan, Expire: r.expiring, DryRun: p.DryRun, Job: r.replacing()}
 	if !p.DryRun {
 		if err := r.carryOut(ctx); err != nil {
 			return err
@@ -264,6 +288,7 @@ type reingest struct {
 	chosen   audit.Selection
 	loaders  map[pipeline.Spec]Loader
 	plan     map[audit.Action]*tally
+	expiring *expiring // nil: nothing expires
 	began    time.Time
 
 	mu      sync.Mutex // guards what follows, and out
@@ -327,12 +352,9 @@ func (r *reingest) count(ctx context.Context) error {
 				t = &tally{}
 				r.plan[it.Action] = t
 			}
-			t.Objects++
-			t.Bytes += it.Object.Size
-			if it.Entry.State == pipeline.Loaded {
-				t.Rows += int64(it.Entry.Rows)
-			} else {
-				t.Rows += it.Object.Meta.Rows
+			t.add(it)
+			if !it.Limit.IsZero() {
+				r.expires(it)
 			}
 		}
 		return nil
@@ -343,6 +365,26 @@ func (r *reingest) count(ctx context.Context) error {
 		r.failed++
 		return r.out.item(reingestLine{Key: key, Error: err.Error()})
 	})
+}
+
+func (t *tally) add(it audit.Item) {
+	t.Objects++
+	t.Bytes += it.Object.Size
+	if it.Entry.State == pipeline.Loaded {
+		t.Rows += int64(it.Entry.Rows)
+	} else {
+		t.Rows += it.Object.Meta.Rows
+	}
+}
+
+func (r *reingest) expires(it audit.Item) {
+	if r.expiring == nil {
+		r.expiring = &expiring{Before: it.Limit}
+	}
+	r.expiring.add(it)
+	if len(r.expiring.Keys) < expiringKeys {
+		r.expiring.Keys = append(r.expiring.Keys, it.Object.Key)
+	}
 }
 
 // do carries the plan out.

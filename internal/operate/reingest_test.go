@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
@@ -222,6 +224,32 @@ func TestReingestOfCollapsed(t *testing.T) {
 	sum, _, err := reingestWith(t, Local(w.operator()), func(*reingestParams) {})
 	if err != nil || sum.Loaded.Rows != 2 || !slices.Equal(loaded, []string{key(1)}) {
 		t.Errorf("loaded %q, %+v, %v", loaded, sum.Loaded, err)
+	}
+}
+
+// A plan says which objects the table will not keep.
+func TestReingestOfExpired(t *testing.T) {
+	w := newWorld()
+	received := time.Date(2026, 11, 22, 3, 45, 0, 0, time.UTC)
+	for i := range 2 {
+		w.store(key(i), "a", "b")
+		w.load(key(i), pipeline.Loaded, func(l *pipeline.Load) { l.Received = received })
+	}
+	w.expired = received.Add(time.Second)
+	for _, dry := range []bool{true, false} {
+		sum, _, err := reingestWith(t, Local(w.operator()), func(p *reingestParams) { p.Replace, p.DryRun = true, dry })
+		if err != nil || sum.Expire == nil {
+			t.Fatalf("%+v, %v", sum, err)
+		}
+		want := &expiring{tally{2, sum.Expire.Bytes, 4}, w.expired, []string{key(0), key(1)}}
+		if diff := cmp.Diff(want, sum.Expire, cmp.AllowUnexported(expiring{})); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
+		}
+		var text strings.Builder
+		if err := printReingest(&text, &sum); err != nil || !strings.Contains(text.String(), "warning: 2 of these objects, 4 rows") ||
+			!strings.Contains(text.String(), "\n         "+key(1)+"\n") {
+			t.Errorf("%v, printed\n%s", err, text.String())
+		}
 	}
 }
 

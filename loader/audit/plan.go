@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"time"
+
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
@@ -31,6 +33,31 @@ type Item struct {
 	Object pipeline.Object
 	Entry  pipeline.Load // of the ledger; zero if it has none
 	Action Action
+	Limit  time.Time // zero, or its rows are older: the table's TTL deletes them as soon as they are loaded
+}
+
+// newest is no earlier than the receipt of an object's newest event; zero: unknown.
+func (it Item) newest() time.Time {
+	switch {
+	case !it.Entry.Received.IsZero():
+		return it.Entry.Received
+	case it.Object.Meta.LastReceived > 0:
+		return pipeline.Millis(it.Object.Meta.LastReceived)
+	}
+	return it.Object.Modified
+}
+
+// limit is the time before which the table's TTL deletes an object's rows, if it was received before that. Then its
+// events have happened earlier, too, but for those of clocks that are ahead.
+func (p Plan) limit(it Item) time.Time {
+	limit := p.Expired.Received
+	if p.Expired.Time.After(limit) {
+		limit = p.Expired.Time
+	}
+	if newest := it.newest(); newest.IsZero() || !newest.Before(limit) {
+		return time.Time{}
+	}
+	return limit
 }
 
 // Decide says what is to be done with objects of one pipeline, in the order of
@@ -40,12 +67,13 @@ func (p Plan) Decide(objects []pipeline.Object, entries map[string]pipeline.Load
 	for i, o := range objects {
 		e, known := entries[o.Key]
 		items[i] = Item{Object: o, Entry: e}
+		limit := p.limit(items[i])
 		switch {
 		case known && e.State == pipeline.Dropped && !p.ByKey:
 			items[i].Action = ActionDropped
 		case p.Job != "" && e.State == pipeline.Loaded && e.Job == p.Job:
 			items[i].Action = ActionDone
-		case e.State == pipeline.Loaded && !present[o.Key] && e.Rows > 0 && e.Received.Before(p.Expired.Received):
+		case e.State == pipeline.Loaded && !present[o.Key] && e.Rows > 0 && !limit.IsZero():
 			items[i].Action = ActionExpired
 		case p.Job != "" && (known || present[o.Key]):
 			items[i].Action = ActionReplace
@@ -55,6 +83,10 @@ func (p Plan) Decide(objects []pipeline.Object, entries map[string]pipeline.Load
 			items[i].Action = ActionAgain
 		default:
 			items[i].Action = ActionSkip
+		}
+		switch items[i].Action {
+		case ActionLoad, ActionAgain, ActionReplace:
+			items[i].Limit = limit
 		}
 	}
 	return items

@@ -56,20 +56,33 @@ func TestReingestLeavesExpired(t *testing.T) {
 		expired time.Time
 		present bool
 		want    Action
+		warned  bool
 	}{
-		{"", noon.Add(time.Millisecond), false, ActionExpired},
-		{"job", noon.Add(time.Millisecond), false, ActionExpired},
-		{"", noon, false, ActionAgain},
-		{"", time.Time{}, false, ActionAgain},
-		{"job", time.Time{}, false, ActionReplace},
-		{"", noon.Add(time.Millisecond), true, ActionSkip},
-		{"job", noon.Add(time.Millisecond), true, ActionReplace},
+		{"", noon.Add(time.Millisecond), false, ActionExpired, false},
+		{"job", noon.Add(time.Millisecond), false, ActionExpired, false},
+		{"", noon, false, ActionAgain, false},
+		{"", time.Time{}, false, ActionAgain, false},
+		{"job", time.Time{}, false, ActionReplace, false},
+		{"", noon.Add(time.Millisecond), true, ActionSkip, false},
+		{"job", noon.Add(time.Millisecond), true, ActionReplace, true},
 	} {
-		plan := Plan{Job: c.job, Expired: pipeline.Expiry{Received: c.expired}}
-		got := plan.Decide([]pipeline.Object{{Key: "k"}}, map[string]pipeline.Load{"k": loaded},
-			map[string]bool{"k": c.present})[0]
-		if got.Action != c.want {
-			t.Errorf("%+v: %s", c, got.Action)
+		for _, expiry := range []pipeline.Expiry{{Received: c.expired}, {Time: c.expired}} {
+			plan := Plan{Job: c.job, Expired: expiry}
+			got := plan.Decide([]pipeline.Object{{Key: "k"}}, map[string]pipeline.Load{"k": loaded},
+				map[string]bool{"k": c.present})[0]
+			if got.Action != c.want || got.Limit.IsZero() == c.warned {
+				t.Errorf("%+v, %+v: %s, rows older than %s expire", c, expiry, got.Action, got.Limit)
+			}
+		}
+	}
+	// What was never loaded is loaded, with a warning.
+	plan := Plan{Expired: pipeline.Expiry{Time: noon}}
+	for at, warned := range map[time.Time]bool{noon.Add(-time.Hour): true, noon: false} {
+		for _, o := range []pipeline.Object{{Key: "k", Modified: at}, {Key: "k", Modified: noon.Add(-time.Minute),
+			Meta: pipeline.Meta{LastReceived: at.UnixMilli()}}} {
+			if got := plan.Decide([]pipeline.Object{o}, nil, nil)[0]; got.Action != ActionLoad || got.Limit.Equal(noon) != warned {
+				t.Errorf("%+v: %s, rows older than %s expire", o, got.Action, got.Limit)
+			}
 		}
 	}
 }
@@ -186,6 +199,14 @@ func TestCollapsed(t *testing.T) {
 	}{
 		{"each event is there", func(*world, string) {}, true, false},
 		{"one is not", func(w *world, key string) { delete(w.known, w.events[key][1].Identity()) }, false, false},
+		{"one is not, and has expired", func(w *world, key string) {
+			delete(w.known, w.events[key][1].Identity())
+			w.expired.Time = pipeline.Millis(w.events[key][1].Time() + 1)
+		}, true, false},
+		{"all have expired", func(w *world, _ string) {
+			clear(w.known)
+			w.expired.Time = noon.Add(time.Hour)
+		}, true, false},
 		{"the object is empty", func(w *world, key string) { w.events[key] = nil }, false, false},
 		{"it cannot be read", func(w *world, _ string) { w.failing = "read" }, false, false},
 		{"the table is away", func(w *world, _ string) { w.failing, w.class = "known", retry.Outage }, false, true},

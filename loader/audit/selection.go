@@ -116,12 +116,24 @@ func (p Plan) Items(ctx context.Context, spec pipeline.Spec, page []pipeline.Obj
 }
 
 // Collapsed reports whether an object that the ledger calls loaded has no rows because
-// clients' resends stand for all of them. If the table was lost, they are not there
-// either. An object that cannot be read is not collapsed: loading it meets the error.
-func Collapsed(ctx context.Context, source Source, table Known, it Item) (bool, error) {
+// clients' resends stand for all of them, or the table's TTL has deleted them. If the table
+// was lost, resends are not there either. An object that cannot be read is not collapsed:
+// loading it meets the error.
+func Collapsed(ctx context.Context, source Source, table interface {
+	Known
+	Expired(ctx context.Context, table string) (pipeline.Expiry, error)
+}, it Item) (bool, error) {
+	expiry, err := table.Expired(ctx, it.Entry.Pipeline)
+	if err != nil {
+		return false, err
+	}
 	l := lookup{table: table, name: it.Entry.Pipeline}
-	enough := errors.New("an event is not there")
-	_, err := source.Read(ctx, it.Object.Key, func(e *pipeline.Event) error {
+	enough, expired := errors.New("an event is not there"), 0
+	_, err = source.Read(ctx, it.Object.Key, func(e *pipeline.Event) error {
+		if expiry.Covers(e.ReceivedAt, e.Time()) {
+			expired++
+			return nil
+		}
 		if err := l.add(ctx, e); err != nil || l.known == l.asked {
 			return err
 		}
@@ -133,5 +145,5 @@ func Collapsed(ctx context.Context, source Source, table Known, it Item) (bool, 
 	if retry.ClassOf(err) == retry.Outage {
 		return false, err
 	}
-	return err == nil && l.asked > 0 && l.known == l.asked, nil
+	return err == nil && l.known == l.asked && int(l.asked)+expired > 0, nil
 }

@@ -103,6 +103,10 @@ func TestVerifyJudges(t *testing.T) {
 		{"one row has expired, another is gone", func(w *world, key string) {
 			w.rows[key], w.expired.Received = []uint32{2}, noon.Add(time.Millisecond)
 		}, "[short]", Verified{Objects: 1, BucketRows: 3, LedgerRows: 3, TableRows: 1, Expired: 1}},
+		{"a row has expired by its own time", func(w *world, key string) {
+			w.events[key][1].Timestamp = noon.AddDate(0, -2, 0).UnixMilli()
+			w.rows[key], w.expired.Time = []uint32{0, 2}, noon.AddDate(0, -1, 0)
+		}, "[]", Verified{Objects: 1, BucketRows: 3, LedgerRows: 3, TableRows: 2, Expired: 1}},
 		{"two rows are gone, and nothing expires", func(w *world, key string) { w.rows[key] = []uint32{2} }, "[short]",
 			Verified{Objects: 1, BucketRows: 3, LedgerRows: 3, TableRows: 1}},
 	} {
