@@ -97,6 +97,11 @@ func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, 
 	if err := setupMerges(ctx, db, w); err != nil {
 		return err
 	}
+	for _, spec := range pipeline.Specs() {
+		if _, err := db.BoundPaths(ctx, spec.Name); err != nil {
+			return err
+		}
+	}
 	if err := setupCalls(ctx, db, w); err != nil {
 		return err
 	}

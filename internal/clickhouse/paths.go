@@ -151,19 +151,46 @@ const explodesBeyond = 2
 
 var dynamicPaths = regexp.MustCompile(`max_dynamic_paths=(\d+)`)
 
-// maxDynamicPaths returns how many paths of properties a part keeps in columns.
+// maxDynamicPaths returns how many paths of properties a merged part keeps in columns.
 // It reads all others through a few shared ones.
 func (db *DB) maxDynamicPaths(ctx context.Context, table string) (int, error) {
-	var kind string
-	if err := db.one(ctx, "read the type of properties", []any{&kind},
-		"SELECT anyIf(type, name = 'properties') FROM system.columns WHERE database = ? AND table = ?",
-		db.database, table); err != nil {
+	var kind, engine string
+	if err := db.one(ctx, "read the type of properties", []any{&kind, &engine},
+		`SELECT (SELECT anyIf(type, name = 'properties') FROM system.columns WHERE database = ? AND table = ?),
+			(SELECT any(engine_full) FROM system.tables WHERE database = ? AND name = ?)`,
+		db.database, table, db.database, table); err != nil {
 		return 0, err
 	}
-	if m := dynamicPaths.FindStringSubmatch(kind); m != nil {
-		return strconv.Atoi(m[1])
+	limit := defaultDynamicPaths
+	for _, of := range [][]string{dynamicPaths.FindStringSubmatch(kind), mergedPaths.FindStringSubmatch(engine)} {
+		if of == nil {
+			continue
+		}
+		n, err := strconv.Atoi(of[1])
+		if err != nil {
+			return 0, err
+		}
+		limit = min(limit, n)
 	}
-	return defaultDynamicPaths, nil
+	return limit, nil
+}
+
+// boundedPaths is the limit of paths in 001_events.sql.
+const boundedPaths = 256
+
+var mergedPaths = regexp.MustCompile(mergeSetting + ` = (\d+)`)
+
+const mergeSetting = "merge_max_dynamic_subcolumns_in_wide_part"
+
+// BoundPaths gives merges the limit of a new table if the type of properties is an earlier
+// version's, which has none. It reports whether it changed the table.
+func (db *DB) BoundPaths(ctx context.Context, table string) (changed bool, err error) {
+	limit, err := db.maxDynamicPaths(ctx, table)
+	if err != nil || limit <= boundedPaths {
+		return false, err
+	}
+	return true, db.exec(ctx, "limit the paths of "+table, fmt.Sprintf("ALTER TABLE %s MODIFY SETTING %s = %d,"+
+		" merge_max_dynamic_subcolumns_in_compact_part = %[3]d", quoteName(table), mergeSetting, boundedPaths))
 }
 
 // Explosion is a project with more paths than a part keeps in columns.

@@ -110,6 +110,45 @@ func onceState(t *testing.T, db *DB) map[string]string {
 	return all
 }
 
+// A copied table keeps the old type of properties, whose paths have no limit. Merges give its parts that of a new one.
+func TestRebuiltTableIsBounded(t *testing.T) {
+	db, _, _ := open(t)
+	if changed, err := db.BoundPaths(t.Context(), "events"); changed || err != nil {
+		t.Errorf("a new table: changed %t, %v", changed, err)
+	}
+	text, err := sqlfiles.Files.ReadFile("001_events.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlimited := strings.Replace(string(text), "JSON(max_dynamic_paths = 256)", "JSON", 1)
+	if err := db.apply(t.Context(), migration{text: "DROP TABLE events;\n" + unlimited}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{true, false} {
+		if changed, err := db.BoundPaths(t.Context(), "events"); changed != want || err != nil {
+			t.Errorf("changed %t, %v, want %t", changed, err, want)
+		}
+	}
+	for part := range 2 {
+		keys := make([]string, boundedPaths)
+		for i := range keys {
+			keys[i] = fmt.Sprintf(`"k%d_%d":%d.0`, part, i, i)
+		}
+		insert(t, db, fmt.Sprint("part", part), event(100+part, "{"+strings.Join(keys, ",")+"}"))
+	}
+	if err := db.exec(t.Context(), "merge", "OPTIMIZE TABLE events FINAL"); err != nil {
+		t.Fatal(err)
+	}
+	if got := query[string](t, db, "SELECT toString((max(length(JSONDynamicPaths(properties))), count(),"+
+		" sum(length(JSONAllPaths(properties))), min(dynamicType(properties.k1_7)))) FROM events"); got !=
+		"(256,2,512,'Float64')" {
+		t.Errorf("paths in columns, rows, paths of both, type: %s", got)
+	}
+	if limit, err := db.maxDynamicPaths(t.Context(), "events"); limit != boundedPaths || err != nil {
+		t.Errorf("the limit is %d, %v", limit, err)
+	}
+}
+
 var jsonLimit = regexp.MustCompile(`JSON\(max_dynamic_paths ?= ?\d+\)`)
 
 // The database of the last version before 0.1.0 becomes the same as a new one, and
