@@ -62,6 +62,9 @@ type RefreshOptions struct {
 // ErrClaimLost ends a refresh whose claim another process has taken.
 var ErrClaimLost = errors.New("another process has begun to refresh rollups")
 
+// isAhead reports whether a day is one of clients' clocks. It is due when it comes.
+func isAhead(d clickhouse.RollupDay) bool { return time.Until(d.Day) > 48*time.Hour }
+
 // RefreshRollup computes days of a rollup, the newest first: people look at these.
 func RefreshRollup(ctx context.Context, r clickhouse.Rollup, o RefreshOptions) error {
 	days, left := o.Days, len(o.Days) > 0
@@ -72,9 +75,8 @@ func RefreshRollup(ctx context.Context, r clickhouse.Rollup, o RefreshOptions) e
 		}
 		for _, d := range all {
 			late := time.Since(d.Day) > 48*time.Hour && time.Since(d.Refreshed) < o.Late
-			ahead := time.Until(d.Day) > 48*time.Hour // by clients' clocks: they are due when they come
-			left = left || d.Due && (late || ahead)
-			if d.Due && !late && !ahead {
+			left = left || d.Due && (late || isAhead(d))
+			if d.Due && !late && !isAhead(d) {
 				days = append(days, d.Day)
 			}
 		}
@@ -202,7 +204,7 @@ func listRollups(ctx context.Context, o *Operator, p *rollupParams, out sink) er
 		}
 		item := rollupItem{Name: r.Name}
 		for _, d := range days {
-			if d.Due {
+			if d.Due && !isAhead(d) {
 				item.Due++
 			}
 			if d.Refreshed.IsZero() {

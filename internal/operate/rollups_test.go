@@ -88,6 +88,10 @@ func TestDaysAheadWait(t *testing.T) {
 	if diff := cmp.Diff([]string{"daily_users 2026-11-04", "daily_users 2026-11-02"}, w.computed); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
+	got, err := command(t, w.operator(), "rollups list", "--name", "daily_users")
+	if err != nil || !strings.Contains(got, " 2  2026-11-03") {
+		t.Errorf("want 2 days due, without the one ahead: %v\n%s", err, got)
+	}
 }
 
 func TestRollupsOfTheConfiguration(t *testing.T) {
