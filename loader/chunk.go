@@ -103,6 +103,9 @@ func (a *attempt) lacking(ctx context.Context, chunks []*chunk) ([]*chunk, error
 		if there[c.partition] {
 			a.out.found++
 			a.out.add(c)
+			if c.block != nil {
+				c.block.Found()
+			}
 		}
 		return there[c.partition]
 	}), err

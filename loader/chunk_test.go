@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"testing"
 	"time"
 
@@ -33,6 +34,33 @@ func TestPartitionsInAnyOrder(t *testing.T) {
 			t.Errorf("%d deliveries are open", n)
 		}
 	})
+}
+
+// An attempt that goes on after a kill says which blocks it found: nobody has counted their properties.
+func TestFoundBlocks(t *testing.T) {
+	w := newWorld()
+	w.times = func(i int) int64 { return noon - int64(i%2)*week }
+	key := w.put(t, 25, noon, 1)
+	w.ledger[key] = pipeline.Load{Key: key, ETag: "e", Pipeline: "events", State: pipeline.Loading, ChunkRows: 10,
+		ChunkBytes: 1 << 20, Attempts: 1, Reading: pipeline.PartitionUnit}
+	var want []int
+	for row := range 10 { // of the first cut, one of two blocks
+		if row%2 == 1 {
+			w.rows[rowKey{key, uint32(row), 0, pipeline.Partition(noon - week)}]++
+			want = append(want, row)
+		}
+	}
+	if _, err := w.loader(t, "a").load(t.Context(), pipeline.Notification{Key: key}); err != nil {
+		t.Fatal(err)
+	}
+	w.check(t)
+	var got []int
+	for _, e := range w.found {
+		got = append(got, int(e.Row))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("found rows %v, want %v", got, want)
+	}
 }
 
 // The partitions of a chunk are separate blocks, each in the order of its rows.

@@ -71,6 +71,9 @@ type Block interface {
 	// the places of the events to add, ascending; nil: all.
 	Append(events []pipeline.Event, typed []*pipeline.Typed, pick []uint32)
 
+	// Found says that another attempt has inserted the rows. The block is not inserted then.
+	Found()
+
 	// Insert inserts all rows or none, and does nothing if the table has seen the token
 	// lately. again iterates over the same events once more. A block is inserted once.
 	Insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error

@@ -45,7 +45,8 @@ type world struct {
 	order   []string
 	ledger  map[string]pipeline.Load
 	inserts int
-	asked   int // how often it was asked for rows of an object
+	asked   int              // how often it was asked for rows of an object
+	found   []pipeline.Event // of blocks that another attempt had inserted
 	fault   func(call string) (err error, late bool)
 	down    error
 	etag    string               // of all objects; empty: "e"
@@ -222,6 +223,8 @@ func (b *block) Append(events []pipeline.Event, _ []*pipeline.Typed, pick []uint
 		b.events = append(b.events, e)
 	}
 }
+
+func (b *block) Found() { b.w.found = append(b.w.found, b.events...) }
 
 func (b *block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error {
 	if err := retry.Sleep(ctx, b.wait); err != nil {

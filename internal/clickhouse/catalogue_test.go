@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,6 +137,43 @@ func TestCatalogue(t *testing.T) {
 	}
 	if n := query[uint64](t, db, "SELECT count(example) FROM property_counts"); n != 0 {
 		t.Errorf("%d examples are left", n)
+	}
+}
+
+// Two loaders count the same properties at once. One of them is killed before it writes its counts; the other finds its
+// block in the table.
+func TestCatalogueOfTwoLoaders(t *testing.T) {
+	first, opts := counted(t, true)
+	second, err := Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { second.Close() })
+	count(t, second, true)
+	for i := range 6 {
+		insertAs(t, []*DB{first, second}[i%2], fmt.Sprint("o", i), named(i, "game", "buy", `{"price":1.5}`))
+	}
+	var both sync.WaitGroup
+	for _, db := range []*DB{first, second} {
+		both.Go(func() {
+			if err := db.catalogue.flush(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	both.Wait()
+	lost := named(7, "game", "buy", `{"only":"here"}`)
+	insertAs(t, first, "lost", lost)
+	b, err := second.NewBlock(t.Context(), "events", "events/lost", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Append([]pipeline.Event{lost}, nil, nil)
+	b.Found()
+	flushed(t, second) // first never writes
+	if diff := cmp.Diff([]string{"game buy only 1 0.14 [7-7] String:1:1.00:here", "game buy price 6 0.86 [0-5] Float64:6:1.00:1.5"},
+		listed(t, second, "game", "")); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 }
 

@@ -74,6 +74,14 @@ func (b *Block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 	return err
 }
 
+// Found counts the properties of a block that is in the table already: whoever inserted it was perhaps killed before it
+// had written their counts. Some may count twice, and none is missing.
+func (b *Block) Found() {
+	if b.catalogue != nil {
+		b.catalogue.add(b.catalogue.survey(b.columns, !b.text))
+	}
+}
+
 func (b *Block) insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error {
 	ctx, cancel := context.WithTimeout(ctx, b.db.opts.Timeout)
 	defer cancel()

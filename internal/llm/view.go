@@ -42,7 +42,7 @@ var callsColumns = map[string]string{
 	"cost_usd":           "By llm.prices; without a price there, the client's cost; NULL if unknown",
 	"latency_ms":         "Duration, ms; NULL if unknown",
 	"first_token_ms":     "Time to the first token, ms; NULL if unknown",
-	"status": "ok or error", "error": "Message of the error", "finish_reason": "The first one",
+	"status":             "ok or error", "error": "Message of the error", "finish_reason": "The first one",
 	"input":     "Text, or JSON as text; empty if there is none, and if it is a blob",
 	"output":    "Text, or JSON as text; empty if there is none, and if it is a blob",
 	"input_ref": "Blob reference of a large input, as JSON", "output_ref": "Blob reference of a large output, as JSON",
