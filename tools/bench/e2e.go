@@ -34,7 +34,7 @@ func (b *benchmark) e2e(ctx context.Context, rate int) (run report.Run, err erro
 		if err != nil {
 			return err
 		}
-		parts := []part{{"receiver", []*devstack.Process{r.Process}}, {"loader", loaders},
+		parts := []part{{"receiver", []*devstack.Process{r.Process}}, {"loader", processes(loaders)},
 			{"clickhouse", []*devstack.Process{st.ClickHouse.Process}},
 			{"minio", []*devstack.Process{st.MinIO.Process}}, {"nats", []*devstack.Process{st.NATS.Process}}}
 		db, err := clickhouse.Open(app.TableOptions(st.cfg.ClickHouse, 1))
@@ -49,10 +49,14 @@ func (b *benchmark) e2e(ctx context.Context, rate int) (run report.Run, err erro
 			return err
 		}
 		sampled := sampleParts(ctx, parts)
+		profiles := b.startProfiles(ctx, st.key, append(loaders, r)...)
 		began := time.Now()
 		sent, err := b.send(ctx, clients)
 		run.Series = sampled()
 		if err != nil {
+			return err
+		}
+		if err := profiles.write(); err != nil {
 			return err
 		}
 		_, rows, err := loaded(ctx, db)

@@ -67,11 +67,11 @@ func (b *benchmark) load(ctx context.Context, _ int) (run report.Run, err error)
 		f, rows := &run.Figures, float64(sent.Accepted)
 		f.Add("rows", rows)
 		f.Add("rows_per_s", rows/last.Sub(first).Seconds())
-		f.Add("loader_cpu_s_per_million", after.cpu(before, loaders...)*1e6/rows)
+		f.Add("loader_cpu_s_per_million", after.cpu(before, processes(loaders)...)*1e6/rows)
 		f.Add("clickhouse_cpu_s_per_million", after.cpu(before, st.ClickHouse.Process)*1e6/rows)
 		f.Add("minio_cpu_s_per_million", after.cpu(before, st.MinIO.Process)*1e6/rows)
 		for i, l := range loaders {
-			if err := addMemory(f, partName("loader", i), l, after); err != nil {
+			if err := addMemory(f, partName("loader", i), l.Process, after); err != nil {
 				return err
 			}
 		}
@@ -92,15 +92,22 @@ func partName(name string, i int) string {
 	return fmt.Sprintf("%s%d", name, i+1)
 }
 
-func (b *benchmark) startLoaders(ctx context.Context, st *benchStack) (all []*devstack.Process, err error) {
+func (b *benchmark) startLoaders(ctx context.Context, st *benchStack) (all []*roleProcess, err error) {
 	for range b.loaders {
 		l, err := st.role(ctx, "load")
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, l.Process)
+		all = append(all, l)
 	}
 	return all, nil
+}
+
+func processes(roles []*roleProcess) (all []*devstack.Process) {
+	for _, r := range roles {
+		all = append(all, r.Process)
+	}
+	return all
 }
 
 // loaded is what the ledger calls loaded of the events' objects, and the rows of it.

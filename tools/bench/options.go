@@ -35,6 +35,7 @@ type benchOptions struct {
 	json       string
 	penstock   string            // the binary to measure; empty: this checkout's, which is built
 	before     string            // a binary to compare it with; empty: none
+	profile    string            // file for a CPU profile; empty: none
 	flags      map[string]string // as they hold
 }
 
@@ -134,6 +135,8 @@ func (o *benchOptions) ownFlags(fs *flag.FlagSet) int {
 	}
 	if o.name == "e2e" {
 		fs.DurationVar(&o.duration, "duration", 30*time.Second, "`time` of sending, at each rate")
+		fs.StringVar(&o.profile, "profile", "",
+			"write a CPU profile of receiver and loaders to this `file`, for go build -pgo")
 		fs.Func("curve", "measure at each of these `rates`, as 1000,2000,5000, each in a stack of its own",
 			func(list string) (err error) {
 				o.curve, err = parseRates(list)

@@ -75,6 +75,9 @@ func (b *benchmark) onStack(ctx context.Context, all bool,
 	if !all {
 		c.Storage.Notify = "none"
 	}
+	if b.profile != "" {
+		c.Admin.Token = key // only operators may take profiles
+	}
 	if b.configure != nil {
 		b.configure(c)
 	}
