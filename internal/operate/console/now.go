@@ -100,7 +100,8 @@ func (c *Console) look(r *http.Request, before *overview) (*overview, error) {
 	}
 	o := &overview{At: time.Now(), intake: rep.Intake}
 	accepted, rejected := "–", "–"
-	if before != nil && rep.Intake.Accepted >= before.intake.Accepted {
+	// Of longer ago, it would be no rate of now.
+	if before != nil && rep.Intake.Accepted >= before.intake.Accepted && o.At.Sub(before.At) < time.Minute {
 		seconds := o.At.Sub(before.At).Seconds()
 		rate := func(now, then uint64) string { return rateText(float64(now-then) / seconds) }
 		accepted = rate(rep.Intake.Accepted, before.intake.Accepted)

@@ -21,12 +21,18 @@ function site(body) {
   });
 }
 
+// unpack unpacks the browser, and returns its path.
+async function unpack() {
+  const executablePath = await chromium.executablePath();
+  setFonts();
+  return executablePath;
+}
+
 // run calls what with the browser and the address of the site.
 module.exports = async (body, what) => {
   const pages = site(body);
   await new Promise(listening => pages.listen(0, '127.0.0.1', listening));
-  const executablePath = await chromium.executablePath();
-  setFonts();
+  const executablePath = await unpack();
   const browser = await puppeteer.launch({ executablePath, args: ['--no-sandbox', '--no-zygote', '--disable-gpu'], headless: 'shell', protocolTimeout: 60_000 });
   console.error(await browser.version());
   try {
@@ -37,3 +43,4 @@ module.exports = async (body, what) => {
     pages.close();
   }
 };
+module.exports.unpack = unpack;

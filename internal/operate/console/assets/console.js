@@ -57,7 +57,7 @@ function live(list) {
   };
   const show = e => {
     const item = document.createElement('li');
-    cell(item, 'mono', e.time.slice(11, 23));
+    cell(item, 'mono', new Date(e.time).toISOString().slice(11, 23));
     cell(item, 'badge ' + (e.accepted ? 'accepted' : 'rejected'), e.accepted ? 'accepted' : 'rejected');
     cell(item, '', e.project || '–');
     const name = cell(item, '', '');
