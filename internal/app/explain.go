@@ -111,8 +111,8 @@ func explainTable(c config.ClickHouse, err error) error {
 		e.Do = "use the TLS port (9440), or set clickhouse.tls.enabled to false"
 	case strings.HasSuffix(text, "EOF") || strings.Contains(text, "connection reset"):
 		e.Err = because(err, "the server closes the connection; this looks like a port for TLS")
-		e.Do = "set clickhouse.tls.enabled to true, or use the port without TLS (9000); the ClickHouse of penstock dev also " +
-			"closes it if clickhouse.user, clickhouse.password or clickhouse.database is wrong"
+		e.Do = "set clickhouse.tls.enabled to true, or use the port without TLS (9000); the ClickHouse of penstock dev " +
+			"also closes it if clickhouse.user, clickhouse.password or clickhouse.database is wrong"
 	default:
 		e.Do = "start ClickHouse, or correct the address"
 	}

@@ -100,7 +100,8 @@ func (c *checker) cloudflare(q Cloudflare) {
 	case q.APIToken == "" && q.APITokenFile == "":
 		c.wrong("queue.cloudflare.api_token", q.APIToken, "set an API token, or queue.cloudflare.api_token_file")
 	case q.APIToken != "" && q.APITokenFile != "":
-		c.wrong("queue.cloudflare.api_token_file", q.APITokenFile, "queue.cloudflare.api_token is set as well: set one of both")
+		c.wrong("queue.cloudflare.api_token_file", q.APITokenFile, "queue.cloudflare.api_token is set as well: set "+
+			"one of both")
 	}
 	if !strings.Contains(q.Queue, "{PIPELINE}") {
 		c.wrong("queue.cloudflare.queue", q.Queue, "put {PIPELINE} into it: each pipeline needs a separate queue")

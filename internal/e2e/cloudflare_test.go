@@ -22,7 +22,7 @@ func (s *stack) storedRows(name string, rows int) {
 	r.term()
 }
 
-// A lease of Cloudflare cannot be extended. An object that takes longer is delivered again while its loader works on it,
+// A lease of Cloudflare cannot be extended. An object that takes longer is delivered again while it is being loaded,
 // and each row is there once. While the API is away, the log has one line at the start and one at the end.
 func TestLongerThanTheLease(t *testing.T) {
 	t.Parallel()

@@ -146,7 +146,8 @@ func (o *Operator) letters(ctx context.Context, f letterFilter, each func(pipeli
 		}
 	}
 	for k := range missing {
-		return fmt.Errorf("%s is neither a dead letter nor failing; run `penstock dlq list` and `penstock dlq list --failing`", k)
+		return fmt.Errorf("%s is neither a dead letter nor failing; run `penstock dlq list` and "+
+			"`penstock dlq list --failing`", k)
 	}
 	return nil
 }

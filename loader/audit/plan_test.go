@@ -80,7 +80,8 @@ func TestReingestLeavesExpired(t *testing.T) {
 	for at, warned := range map[time.Time]bool{noon.Add(-time.Hour): true, noon: false} {
 		for _, o := range []pipeline.Object{{Key: "k", Modified: at}, {Key: "k", Modified: noon.Add(-time.Minute),
 			Meta: pipeline.Meta{LastReceived: at.UnixMilli()}}} {
-			if got := plan.Decide([]pipeline.Object{o}, nil, nil)[0]; got.Action != ActionLoad || got.Limit.Equal(noon) != warned {
+			got := plan.Decide([]pipeline.Object{o}, nil, nil)[0]
+			if got.Action != ActionLoad || got.Limit.Equal(noon) != warned {
 				t.Errorf("%+v: %s, rows older than %s expire", o, got.Action, got.Limit)
 			}
 		}
