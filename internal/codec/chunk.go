@@ -47,6 +47,7 @@ type chunk struct {
 	optional bool
 	bounded  bool        // the footer has the least and the largest value
 	codec    *zstd.Codec // of the data pages
+	plain    *zstd.Codec // of those of a row group for which the dictionary is too large
 
 	buffers
 	dict *dictionary // nil: the column has none
@@ -325,9 +326,10 @@ func (c *chunk) count(page format.PageType, encoding format.Encoding) {
 
 // finish ends the chunk. Its pages are dictionary and pages.
 func (c *chunk) finish(s *scratch) (dictionary, pages []byte, err error) {
-	given := c.dict
+	given, codec := c.dict, c.codec
 	if c.dict != nil && len(c.dict.page) > maxDictionary {
 		c.undo()
+		c.codec = c.plain
 	}
 	if c.dict == nil {
 		c.widenByValues()
@@ -350,7 +352,7 @@ func (c *chunk) finish(s *scratch) (dictionary, pages []byte, err error) {
 		}
 		dictionary = s.dictionary
 	}
-	c.dict = given
+	c.dict, c.codec = given, codec
 	c.meta.Type, c.meta.PathInSchema, c.meta.Codec = c.form.physical(), c.path, format.Zstd
 	if c.optional {
 		c.meta.Encoding = append(c.meta.Encoding, format.RLE)

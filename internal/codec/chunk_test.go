@@ -168,6 +168,25 @@ func TestRowsAreSorted(t *testing.T) {
 	}
 }
 
+// Large events stay in the order in which they came.
+func TestLargeEventsAreNotSorted(t *testing.T) {
+	events := gameEvents(100)
+	for i := range events {
+		events[i].Seq = uint64(i)
+		events[i].Name = fmt.Append(nil, "name ", i%7)
+		events[i].Properties = fmt.Appendf(nil, `{"text":"%0*d"}`, largeEvent, i)
+	}
+	got, _, err := decode(encode(t, pipeline.Parquet, events, 10), pipeline.Parquet, noLimit)
+	if err != nil || len(got) != len(events) {
+		t.Fatalf("%d events, %v", len(got), err)
+	}
+	for i := range got {
+		if got[i].Seq != uint64(i) {
+			t.Fatalf("event %d is in row %d", got[i].Seq, i)
+		}
+	}
+}
+
 // A sample has events of all names, though the rows are in the order of their names.
 func TestSample(t *testing.T) {
 	events := gameEvents(30_000)

@@ -33,6 +33,11 @@ const (
 	partBytes = 256 << 10
 )
 
+// largeEvent is the mean size, in bytes, beyond which the rows of a row group stay in the
+// order in which they came: large events that come together often repeat each other, as the
+// turns of a conversation do, and there are few rows to sort.
+const largeEvent = 2 << 10
+
 // maxDictionary is the largest dictionary that is written, in bytes.
 const maxDictionary = 1 << 20
 
@@ -180,8 +185,11 @@ func (p *parquetEncoder) settle(rows int) {
 	for _, c := range p.chunks {
 		// Text that is in no dictionary is worth more work: ids come to half,
 		// documents to nine tenths.
-		if c.codec = p.of.fast; c.dict == nil && (c.form == formText || c.form == formDocument) {
-			c.codec = p.of.better
+		if c.codec, c.plain = p.of.fast, p.of.fast; c.form.long() {
+			c.plain = p.of.better
+		}
+		if c.dict == nil {
+			c.codec = c.plain
 		}
 	}
 }
@@ -256,7 +264,11 @@ func (p *parquetEncoder) flush() error {
 	}
 	g := format.RowGroup{NumRows: int64(p.row), FileOffset: p.written, Ordinal: int16(len(p.file.RowGroups)),
 		Columns: make([]format.ColumnChunk, len(p.chunks))}
-	p.scratch.setOrder(p.keys.Order())
+	order := p.keys.Order()
+	if p.bytes > largeEvent*int64(p.row) {
+		slices.Sort(order)
+	}
+	p.scratch.setOrder(order)
 	for i, c := range p.chunks {
 		dictionary, pages, err := c.finish(&p.scratch)
 		if err != nil {
