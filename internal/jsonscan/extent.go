@@ -1,7 +1,6 @@
 package jsonscan
 
-// Extent is where the value at the start of src ends, by its brackets and
-// strings alone; 0 where it does not.
+// Extent is where the value at the start of src ends, by its brackets and strings alone; 0: it does not end.
 func Extent(src []byte) int {
 	depth := 0
 	for i := 0; i < len(src); i++ {

@@ -28,7 +28,7 @@ type slot uint64
 
 func newSlot(hash uint64, index int) slot { return slot(hash&^(1<<32-1) | uint64(uint32(index+1))) }
 
-// entry is a key: where its content stands, and its fingerprint, or its hash when it is in the table.
+// entry is a key: the position of its content, and its fingerprint, or its hash if it is in the table.
 type entry struct {
 	span
 	fp uint64
@@ -47,8 +47,8 @@ func (k span) of(src, scratch []byte) []byte {
 // spread is 2^64 divided by the golden ratio: a product with it has its entropy in the high bits.
 const spread = 0x9E3779B97F4A7C15
 
-// fingerprint tells most keys apart, by their length and both of their ends. It is cheap and not seeded, so it decides
-// nothing. dots is not 0 if the key has a dot: what is loaded anyway is asked for it, at half the cost of a search.
+// fingerprint distinguishes most keys by their length and both ends. It is cheap and not seeded, so it decides nothing.
+// dots is not 0 if the key has a dot; that costs half as much as a search, because the bytes are loaded anyway.
 func fingerprint(b []byte) (fp, dots uint64) {
 	var x uint64
 	switch n := len(b); {

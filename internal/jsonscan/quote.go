@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// shortEscapes maps the byte after a backslash to what the two stand for; 0 where there is no such escape.
+// shortEscapes maps the byte after a backslash to the escaped character; 0: no such escape.
 var shortEscapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
 
 // AppendUnquoted appends the content of the JSON string raw, which includes its quotes, to dst. A lone surrogate
@@ -79,7 +79,7 @@ func AppendQuoted(dst, s []byte) []byte {
 	}
 }
 
-// plain returns how many bytes of b stand before the first quote, backslash or control character.
+// plain returns how many bytes of b are before the first quote, backslash or control character.
 func plain(b []byte) int {
 	i := 0
 	for len(b)-i >= 8 {
@@ -112,7 +112,7 @@ func hex4(b []byte, i int) (r rune, next int, ok bool) {
 	return r, next, true
 }
 
-// escapedLow reads the escape of a low surrogate at b[i], if one stands there.
+// escapedLow reads the escape of a low surrogate at b[i], if there is one.
 func escapedLow(b []byte, i int) (r rune, next int, ok bool) {
 	if i+1 >= len(b) || b[i] != '\\' || b[i+1] != 'u' {
 		return 0, i, false

@@ -1,6 +1,6 @@
 package jsonscan
 
-// Clients cut texts in the middle of an emoji. What is left is half of a surrogate pair, which no UTF-8 text can have.
+// Clients cut texts in the middle of an emoji. The rest is half of a surrogate pair, which UTF-8 cannot have.
 
 const (
 	loneReplacement = `\ufffd`      // for an escape, of the same length

@@ -122,8 +122,8 @@ func (v *Values) pass(n int) {
 	}
 }
 
-// Skip passes a value that cannot be read; whoever tried has read the given number of bytes. It returns how many bytes
-// were passed. found reports whether that is the value alone: if not, its end is not known.
+// Skip skips a value that cannot be read; the failed attempt has read the given number of bytes. It returns how many
+// bytes it skipped. found reports whether that is the value alone; otherwise, its end is not known.
 func (v *Values) Skip(read int) (n int, found bool) {
 	rest := v.text[v.at:v.limit]
 	line := min(v.nextLine()-v.at, len(rest))
@@ -210,8 +210,8 @@ func (v *Values) open(depth int, brace bool) {
 	}
 }
 
-// nextLine is where the next line begins that looks like a value, or the end of the text. What was found is kept, so
-// that no byte is looked at twice.
+// nextLine is where the next line begins that looks like a value, or the end of the text. The result is kept, so that
+// no byte is examined twice.
 func (v *Values) nextLine() int {
 	if v.line > v.at {
 		return v.line

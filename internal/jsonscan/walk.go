@@ -7,8 +7,8 @@ import (
 	"unsafe"
 )
 
-// Walker walks through JSON text that was validated before. It finds its way
-// in any text, but tells good from bad only so far as it must.
+// Walker walks through validated JSON text. It also finds its way in other text, but detects errors only as far as it
+// needs.
 type Walker struct {
 	b []byte
 	i int
@@ -160,7 +160,7 @@ func (p *Walker) Value() (v Value, err error) {
 	return v, err
 }
 
-// Read is Value without a copy. What is in v before counts for nothing.
+// Read is Value without a copy. It replaces what was in v.
 func (p *Walker) Read(v *Value) (err error) {
 	v.Escaped = false
 	switch c := p.Peek(); c {
