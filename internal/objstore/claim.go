@@ -98,7 +98,7 @@ func (c *Claim) Renew(ctx context.Context) (bool, error) {
 
 // Release gives the claim back.
 func (c *Claim) Release(ctx context.Context) error {
-	// Only what is still ours: renewing it makes sure of that.
+	// Release only a claim that is still ours; renewing it checks that.
 	if ok, err := c.Renew(ctx); !ok || err != nil {
 		return err
 	}

@@ -71,9 +71,8 @@ func Open(opts Options) *Bucket {
 	return b
 }
 
-// Put stores an object under a key that is free. Where the key is taken, it
-// succeeds if the object there is the same by its sha256 (an earlier attempt
-// of ours whose answer was lost), and returns a pipeline.ConflictError if not.
+// Put stores an object under a free key. If the key is taken, Put compares the sha256. It succeeds if the object is the
+// same (an earlier attempt whose answer was lost), and returns a pipeline.ConflictError otherwise.
 func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker, size int64,
 	meta pipeline.Meta) (pipeline.Object, error) {
 	contentType := "application/octet-stream"
@@ -124,7 +123,7 @@ func (b *Bucket) stored(ctx context.Context, key string) (pipeline.Object, error
 	return o, err
 }
 
-// refusedPut says what is missing where the store refuses a PUT that it understands.
+// refusedPut says what is missing if the store understands a PUT and refuses it.
 func refusedPut(err error) error {
 	code := status(err)
 	if !refuses(code, err) {
