@@ -27,13 +27,13 @@ const (
 	BlobFile    = "file"     // a part of a form, or a CloudEvent's binary data: it never was JSON
 )
 
-// BlobHole stands where a reference will.
+// BlobHole marks the place of a future reference.
 const BlobHole = "null"
 
 // BlobKeyName is the only member of an object that is a reference to a blob.
 const BlobKeyName = "$blob"
 
-// BlobRef is what stands in the row: {"$blob":{…}}.
+// BlobRef is the reference in the row: {"$blob":{…}}.
 type BlobRef struct {
 	Object      string   `json:"object"`
 	Range       [2]int64 `json:"range"` // first and last byte, as HTTP's Range has them
@@ -44,7 +44,7 @@ type BlobRef struct {
 	Name        string   `json:"name,omitempty"`
 }
 
-// Append writes the value that stands for the blob.
+// Append writes the reference to the blob.
 func (r BlobRef) Append(b []byte) []byte {
 	text, _ := json.Marshal(r) // strings and numbers: it cannot fail
 	b = append(b, `{"`+BlobKeyName+`":`...)
@@ -62,7 +62,7 @@ func BlobKey(batch Key) string {
 	return BlobPrefix + strings.TrimSuffix(batch.String(), "."+string(batch.Format)) + blobFormat
 }
 
-// IsBlobKey tells whether a key is that of a batch's blobs.
+// IsBlobKey reports whether a key is that of a batch's blobs.
 func IsBlobKey(key string) bool {
 	return strings.HasPrefix(key, BlobPrefix) && strings.HasSuffix(key, blobFormat)
 }

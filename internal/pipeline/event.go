@@ -26,9 +26,8 @@ type Event struct {
 	SessionID []byte // empty: none
 	UserID    []byte // empty: none
 
-	// Timestamp is the client's time in milliseconds since 1970, and NoTime
-	// where the client gave an ID but no time. The two are kept apart, since
-	// the row's identity must not hold a time that a resend would change.
+	// Timestamp is the client's time in milliseconds since 1970. It is NoTime if the client sent an ID without a time,
+	// because the row's identity must not have a time that a resend would change.
 	Timestamp  int64
 	ReceivedAt int64 // the receiver's time, milliseconds since 1970
 
@@ -43,7 +42,7 @@ type Event struct {
 	Context    []byte // a JSON object: what the receiver knows of the client
 }
 
-// Ticket stands for events that an Append has copied.
+// Ticket represents events that an Append has copied.
 type Ticket interface {
 	// Wait returns when the events are as durable as was asked of Append, or an
 	// error if they were not kept. object is the key of the object that they are
@@ -51,7 +50,7 @@ type Ticket interface {
 	Wait(ctx context.Context) (object string, err error)
 }
 
-// NoTime stands in Event.Timestamp where the client gave an ID but no time.
+// NoTime in Event.Timestamp means that the client sent an ID without a time.
 const NoTime = int64(-1 << 63)
 
 // Identity is what makes two rows the same event: a merge keeps one of them.
@@ -134,7 +133,7 @@ func ParseUUID(s []byte) (UUID, error) {
 	return u, nil
 }
 
-// uuidDigits is where the first digit of each byte stands in the canonical form.
+// uuidDigits is the position of the first digit of each byte in the canonical form.
 var uuidDigits = [16]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
 
 // nibbles is the value of each hexadecimal digit, 0xff for any other byte.
@@ -165,8 +164,7 @@ func (u UUID) Append(dst []byte) []byte {
 
 func (u UUID) String() string { return string(u.Append(make([]byte, 0, 36))) }
 
-// TimeFormat is how times stand in keys' metadata, objects and answers: UTC,
-// milliseconds.
+// TimeFormat is the form of times in keys' metadata, objects and answers: UTC, milliseconds.
 const TimeFormat = "2006-01-02T15:04:05.000Z"
 
 // Millis is ms since 1970 as a time in UTC.

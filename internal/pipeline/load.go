@@ -8,7 +8,7 @@ import (
 // LoadState is how far an object has come into the table.
 type LoadState uint8
 
-// The states, by the names that stand in the ledger.
+// The states, by their names in the ledger.
 const (
 	Loading LoadState = iota // begun, and how far it came is not known
 	Failed                   // the last attempt failed through the object's own fault; another follows

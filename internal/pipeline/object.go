@@ -27,7 +27,7 @@ func ParseFormat(s string) (Format, error) {
 	return "", fmt.Errorf("unknown format %q: parquet or ndjson", s)
 }
 
-// FormatOf tells the format of an object of ours by its key.
+// FormatOf returns the format of an object of ours by its key.
 func FormatOf(key string) (Format, bool) {
 	for _, f := range []Format{Parquet, NDJSON} {
 		if strings.HasSuffix(key, "."+string(f)) {
@@ -54,7 +54,7 @@ type Key struct {
 
 const keyTime = "20060102T150405.000Z"
 
-// String is the key as it stands in the bucket.
+// String is the key in the bucket.
 func (k Key) String() string {
 	t := k.Time.UTC()
 	return fmt.Sprintf("%sdt=%s/hr=%02d/%s-%s-%d.%s",
@@ -106,8 +106,8 @@ func ParseKey(s string) (Key, error) {
 	return k, nil
 }
 
-// ValidReceiver tells whether a receiver's name can stand in a key: 1 to 64 of
-// letters, digits, dot, dash and underscore, the first a letter or digit.
+// ValidReceiver reports whether a receiver's name can be part of a key: 1 to 64 letters, digits, dots, dashes and
+// underscores, the first a letter or digit.
 func ValidReceiver(name string) error {
 	if len(name) == 0 || len(name) > 64 {
 		return fmt.Errorf("receiver name %q: want 1 to 64 characters", name)
@@ -131,10 +131,8 @@ type Object struct {
 	Meta     Meta   // zero for a foreign object
 }
 
-// IsData tells whether an object below a pipeline's prefix is one to load. What
-// begins with "_" or ".", in a name or a folder, is the notes and temporary
-// files of whoever wrote there (Hadoop, Spark, Hive), and a key that ends in "/"
-// or "$folder$" is a folder.
+// IsData reports whether to load an object below a pipeline's prefix. Names and folders that begin with "_" or "." are
+// notes and temporary files of other programs (Hadoop, Spark, Hive). A key that ends in "/" or "$folder$" is a folder.
 func IsData(prefix, key string) bool {
 	rest, ok := strings.CutPrefix(key, prefix)
 	if !ok || rest == "" || strings.HasSuffix(rest, "/") || strings.HasSuffix(rest, "$folder$") {
@@ -164,8 +162,8 @@ const (
 	MissingOther       = "other"
 )
 
-// RefusedError says that the store can be reached and refuses what is needed to store an object. Trying again at once
-// does not help: somebody has to change the store or the access key.
+// RefusedError means that the store answers and refuses something that Penstock needs to store an object. An immediate
+// retry does not help: somebody has to change the store or the access key.
 type RefusedError struct {
 	Missing string // a right or a feature, one of the constants above
 	Err     error  // what the store answered, and what to do

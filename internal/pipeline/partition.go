@@ -21,8 +21,8 @@ const weekMillis = 7 * dayMillis
 // firstMonday is 1970-01-05.
 const firstMonday = 4 * dayMillis
 
-// Partition returns the partition of a time of an identity: the Monday on which its week begins, in milliseconds since
-// 1970. 0 is the partition of all times that have none of their own.
+// Partition returns the partition of an identity's time: the Monday on which its week begins, in milliseconds since
+// 1970. Events without a time are in partition 0.
 func Partition(identityTime int64) int64 {
 	if !partitioned(identityTime) {
 		return 0

@@ -45,8 +45,8 @@ func SpecNamed(name string) (Spec, error) {
 	return Spec{}, fmt.Errorf("there is no pipeline %q: events or errors", name)
 }
 
-// Notification says that an object is in the bucket. It is a hint: it may come
-// twice, late, or never (then the sweep finds the object).
+// Notification says that an object is in the bucket. It may come twice, late, or never; then the sweep finds the
+// object.
 type Notification struct {
 	Key  string
 	ETag string // empty where the store does not say

@@ -11,8 +11,8 @@ const (
 	MaxTime = 10413791999999
 )
 
-// Events are received between these times, 2020 and 2100, in milliseconds since 1970. Anything else is a wrong clock or
-// damaged bytes, and would be stored in a partition where nobody looks for it.
+// Events are received between 2020 and 2100, in milliseconds since 1970. Other times come from a wrong clock or damaged
+// bytes, and would be stored in a partition that nobody queries.
 const (
 	MinReceived = 1577836800000
 	MaxReceived = 4102444800000 // exclusive

@@ -41,8 +41,7 @@ func (t *Typed) Reset() {
 	*t = Typed{Path: t.Path, Kind: t.Kind, Rows: t.Rows[:0], Bits: t.Bits[:0], Text: t.Text[:0], Ends: t.Ends[:0]}
 }
 
-// Slice is the values of the events from one place to another, which are a
-// batch of their own then.
+// Slice is the values of a range of events, as a separate batch.
 func (t *Typed) Slice(from, to uint32) *Typed {
 	from, to = from+t.First, to+t.First
 	if n := len(t.Rows); n == 0 || from <= t.Rows[0] && t.Rows[n-1] < to {
