@@ -27,7 +27,7 @@ type letterFilter struct {
 	Reason   string   `json:"reason,omitempty" param:"reason" usage:"only objects whose reason contains this text"`
 }
 
-// chosen tells whether anything is named: what changes things wants that.
+// chosen reports whether objects are named. Operations that change something require that.
 func (f letterFilter) chosen() error {
 	if len(f.Keys) == 0 && !f.All && f.Pipeline == "" && f.Code == "" && f.Reason == "" {
 		return Usagef("no object is chosen: name keys, or set --code, --reason, --pipeline or --all")

@@ -33,7 +33,7 @@ type errorFilter struct {
 	Limit   int      `json:"limit" param:"limit" default:"100" usage:"at most this number, newest first; 0: all"`
 }
 
-// chosen tells whether anything is named: what changes things wants that.
+// chosen reports whether failure records are named. Operations that change something require that.
 func (f errorFilter) chosen() bool {
 	return len(f.IDs) > 0 || f.Code != "" || f.Project != "" || f.Stage != "" || f.Text != "" || f.Release != ""
 }
@@ -230,8 +230,8 @@ func (o *Operator) detail(ctx context.Context, k clickhouse.Kept) (errorDetail, 
 	return d, nil
 }
 
-// rawBytes opens the bytes of a failure that do not stand in its row: a blob of
-// the errors pipeline or, of earlier versions, an object of their own.
+// rawBytes opens the raw bytes of a failure that are not in its row: a blob of the errors pipeline or, from earlier
+// versions, a separate object.
 func (o *Operator) rawBytes(ctx context.Context, object string, blob json.RawMessage) (io.ReadCloser, error) {
 	var value struct {
 		Ref *pipeline.BlobRef `json:"$blob"`
@@ -277,7 +277,7 @@ func Raw(op Operation) Operation {
 	return op
 }
 
-// CheckRaw refuses to print the bytes of failures that nobody named.
+// CheckRaw rejects a request for the raw bytes of failures that are not named.
 func CheckRaw(params any) error {
 	if len(params.(*errorFilter).IDs) == 0 {
 		return Usagef("--raw needs the id of a failure record")

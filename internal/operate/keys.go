@@ -58,8 +58,7 @@ type keyRevoked struct {
 	Left    int    `json:"keys_left"`
 }
 
-// keyInfo is a key as it stands in the file; its hash is told only so far that
-// it can be found there.
+// keyInfo is a key in the file. It has only the beginning of the hash, to find the key there.
 type keyInfo struct {
 	Project       string   `json:"project"`
 	Name          string   `json:"name"`
@@ -136,7 +135,7 @@ func printMade(w io.Writer, k *keyMade) error {
 	return err
 }
 
-// newKey is a random key, that whoever finds it knows to be ours.
+// newKey makes a random key. Its prefix shows whoever finds it that it is Penstock's.
 func newKey() (key, hash string) {
 	var random [24]byte
 	rand.Read(random[:])
@@ -235,7 +234,7 @@ func listKeys(_ context.Context, o *Operator, p *keyList, out sink) error {
 	return nil
 }
 
-// begins is as much of a hash as tells it from others.
+// begins is the beginning of a hash, which distinguishes it from others.
 func begins(hash string) string { return hash[:min(len(hash), 12)] }
 
 func revokeKey(_ context.Context, o *Operator, p *keyRevoke, out sink) error {

@@ -74,7 +74,7 @@ type Queue interface {
 	Stats(ctx context.Context, spec pipeline.Spec) (queue.Stats, error)
 }
 
-// Table is ClickHouse: what is loaded, and what is written down of it.
+// Table is ClickHouse: tables and load ledger.
 type Table interface {
 	audit.Table
 	Ledger
@@ -90,7 +90,7 @@ type Table interface {
 	TableStatus(ctx context.Context, table string) (clickhouse.TableStatus, error)
 }
 
-// Catalogue is what is known of the properties of events.
+// Catalogue has the properties of events.
 type Catalogue interface {
 	Properties(ctx context.Context, project, name string, each func(clickhouse.Property) error) error
 	Explosions(ctx context.Context, table string) ([]clickhouse.Explosion, error)

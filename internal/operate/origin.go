@@ -11,9 +11,9 @@ import (
 	"github.com/penstock/penstock/internal/config"
 )
 
-// checkOrigin keeps web pages away from the admin listener. A page can make a browser on this machine send requests,
-// and with a host name of its own that it points here (DNS rebinding) also read the answers. A request whose host is an
-// address cannot come that way.
+// checkOrigin keeps web pages away from the admin listener. A page can make a browser on this machine send requests.
+// With a host name that points here (DNS rebinding), it could also read the answers. A request whose host is an address
+// cannot come that way.
 func checkOrigin(h http.Handler, hosts []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !knownHost(r.Host, hosts) {

@@ -10,9 +10,8 @@ import (
 	"strconv"
 )
 
-// Field is one field of params, by its tags: `param:"since" usage:"…"
-// default:"24h"`. `arg:"KEY"` takes what stands behind the flags: on a string one
-// word, on a []string, the last field of its kind, all that are left.
+// Field is one field of params, by its tags: `param:"since" usage:"…" default:"24h"`. `arg:"KEY"` makes it an argument:
+// a string takes one word, and a []string, which must be the last, all remaining words.
 type Field struct {
 	Name, Usage, Default, Arg string
 	Value                     reflect.Value

@@ -159,8 +159,8 @@ func (o *Operator) redrivePage(ctx context.Context, rec Receiver, ids []pipeline
 			return err
 		})
 	}
-	// What was sent is stored by now: the mark follows. Killed between the two,
-	// the next redrive sends the same ids again, which is the same rows.
+	// The payload is stored by now, and the mark follows. If the process is killed between the two, the next redrive sends
+	// the same ids again, which make the same rows.
 	err := g.Wait()
 	var marks []clickhouse.Redriven
 	for _, r := range results {
@@ -184,9 +184,8 @@ func (o *Operator) redrivePage(ctx context.Context, rec Receiver, ids []pipeline
 	return nil
 }
 
-// importedRow makes what a client would send of a row of a file that was
-// rejected: an operator may have mended it. project is the one that the
-// configuration has for the file.
+// importedRow makes a client's event of a rejected row of a file. An operator may have fixed it. project is that of the
+// file in the configuration.
 func (o *Operator) importedRow(key string, row uint32, at time.Time, text []byte) (body []byte, project string,
 	err error) {
 	imports, err := o.Config.Mappings()
@@ -209,7 +208,7 @@ type origin struct {
 	Row     *uint32 `json:"source_row"`    // of it; a load as a whole has none
 }
 
-// notSent says why a failure is not sent again; empty: it is. mended tells that the operator gave other bytes for it.
+// notSent returns why a failure is not sent again; empty: it is. mended means that the operator supplied other bytes.
 func notSent(d errorDetail, from origin, bytes int, mended bool) string {
 	switch {
 	case d.Stage == "loader" && from.Row == nil:

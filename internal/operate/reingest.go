@@ -435,7 +435,7 @@ func (r *reingest) do(ctx context.Context) error {
 	return err
 }
 
-// collapsed tells whether an object has no rows since clients' resends stand for them.
+// collapsed reports whether an object has no rows because clients' resends replaced all of them.
 func (r *reingest) collapsed(ctx context.Context, it audit.Item) (bool, error) {
 	if it.Action != audit.ActionAgain {
 		return false, nil

@@ -33,8 +33,8 @@ func WriteError(w http.ResponseWriter, status int, message string) {
 	json.NewEncoder(w).Encode(line{Error: message})
 }
 
-// serve answers with a line an item. What fails before the first line has a
-// status of its own; later the last line says how it ended.
+// serve answers with one line for each item. A failure before the first line has a separate status; after it, the last
+// line has the result.
 func (op Operation) serve(w http.ResponseWriter, r *http.Request, o *Operator) {
 	var params any
 	var err error

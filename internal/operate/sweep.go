@@ -21,7 +21,7 @@ type sweepReport struct {
 	audit.Swept
 }
 
-// sweepParams choose what a sweep compares, and say what it does with what is not loaded.
+// sweepParams choose what a sweep compares, and what it does with objects that are not loaded.
 type sweepParams struct {
 	Since  string `json:"since" param:"since" default:"168h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
 	Until  string `json:"until" param:"until" default:"now" usage:"end of the time range"`

@@ -86,7 +86,7 @@ func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedr
 	return nil
 }
 
-// filter lets a command mend a payload; why says that it did not.
+// filter lets a command fix a payload. why is the reason if it did not.
 func filter(ctx context.Context, command string, raw []byte) (body []byte, why string) {
 	// #nosec G204 G702 -- the operator's own --through, on this machine
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)

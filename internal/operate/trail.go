@@ -55,7 +55,7 @@ func (op Operation) carryOut(ctx context.Context, o *Operator, params any, out s
 	a := clickhouse.Action{ID: uuid.New(), Began: time.Now().UTC().Truncate(time.Millisecond), Who: actor.Name,
 		Role: actor.Role, Address: actor.Address, Via: actor.Via, Process: o.Name, Operation: op.Name,
 		Params: recordable(params), Result: "begun"}
-	// Whoever asked may be gone before the action is recorded.
+	// The client may be gone before the action is recorded.
 	record := context.WithoutCancel(ctx)
 	o.Trail.Record(record, a)
 	item := out.item
