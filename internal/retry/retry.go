@@ -13,7 +13,7 @@ import (
 type Class uint8
 
 const (
-	// Unknown is an error that nobody classed: retried, and counted as an attempt.
+	// Unknown is an unclassified error: retried, and counted as an attempt.
 	Unknown Class = iota
 	// Permanent errors come again with the same input: the input is at fault.
 	Permanent

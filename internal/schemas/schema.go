@@ -94,7 +94,7 @@ func (s *Set) Watch(ctx context.Context, every time.Duration) {
 	}
 }
 
-// Find gives what judges properties of events of that name; nil: nobody does.
+// Find returns the schema for events of that name; nil: none.
 func (s *Set) Find(name []byte) func(properties []byte) error {
 	if e := (*s.names.Load())[string(name)]; e != nil {
 		return e.check
@@ -102,8 +102,8 @@ func (s *Set) Find(name []byte) func(properties []byte) error {
 	return nil
 }
 
-// look lists the files, and what would tell that one has changed. Hidden ones
-// are left out: so are the folders that mounted ConfigMaps link to.
+// look lists the files with what shows a change. It skips hidden ones, which include the folders that mounted
+// ConfigMaps link to.
 func (s *Set) look() (files []string, seen string, err error) {
 	var b strings.Builder
 	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
@@ -133,7 +133,7 @@ func (s *Set) look() (files []string, seen string, err error) {
 	return files, b.String(), err
 }
 
-// base is where the files are, as far as references between them know.
+// base is the folder of the files for references between them.
 const base = "file:///schemas/"
 
 // documents are the folder's files by their URLs, and by the $id that they have.
@@ -236,7 +236,7 @@ func nameOf(file string) (name string, number int, err error) {
 	return name, number, nil
 }
 
-// What is judged is bounded, for a value takes some 100 bytes in memory.
+// The size of a checked document is limited, because each value takes about 100 bytes in memory.
 const (
 	maxValues  = 1 << 18
 	largeBytes = 64 << 10 // from there on one document at a time
@@ -246,8 +246,7 @@ const (
 // id that is no UUID there, and what a protocol has no column for.
 var ours = []string{"event_id", "$envelope"}
 
-// check judges an event's properties, valid JSON; the error says what is wrong
-// with them and where.
+// check checks an event's properties, which are valid JSON. The error says what is wrong and where.
 func (e *event) check(properties []byte) error {
 	if len(properties) > largeBytes {
 		e.set.large.Lock()
@@ -289,7 +288,7 @@ func (e *event) check(properties []byte) error {
 	}), file: v.file, wrong: wrong}
 }
 
-// Violation is what is wrong with an event's properties. Its text may quote them.
+// Violation describes how properties violate their schema. Its text may quote them.
 type Violation struct {
 	text  string
 	plain string // the text without what it quotes, where there is no wrong

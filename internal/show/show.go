@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// hidden stands in place of a secret.
+// hidden replaces a secret.
 const hidden = "[HIDDEN]"
 
 // URL is a list of URLs, with commas, without their passwords. A user alone may be a token (nats://TOKEN@host), so it
@@ -24,7 +24,7 @@ func URL(list string) string {
 	return strings.Join(parts, ",")
 }
 
-// Address is a URL, or what was meant as one, in quotes and without user, password, query and fragment.
+// Address is a URL, or a text that should be one, in quotes and without user, password, query and fragment.
 func Address(text string) string {
 	text, query, found := strings.Cut(oneURL(text), "?")
 	if found {
@@ -123,7 +123,7 @@ func clean(text string) bool {
 	return utf8.ValidString(text) && strings.IndexFunc(text, obeyed) < 0
 }
 
-// obeyed tells whether a terminal may act on a character. Zl and Zp are line ends to some.
+// obeyed reports whether a terminal may act on a character. Zl and Zp are line ends to some.
 func obeyed(r rune) bool {
 	return r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }

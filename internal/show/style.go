@@ -72,5 +72,5 @@ func (b Buffer) style(s Style) error {
 	return st.style(s)
 }
 
-// colour tells whether the user wants colours on a terminal: https://no-color.org.
+// colour reports whether the user wants colours on a terminal: https://no-color.org.
 func colour() bool { return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" }

@@ -27,7 +27,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close shows what was kept back. It does not close what it writes to.
+// Close shows the rest. It does not close the underlying writer.
 func (w *Writer) Close() error {
 	_, err := io.WriteString(w.To, Terminal(string(w.rest)))
 	w.rest = nil
@@ -47,7 +47,7 @@ func partial(text []byte) int {
 	return 0
 }
 
-// Plain quotes what is written to a terminal; all else is w itself.
+// Plain quotes what is written to a terminal; any other writer is returned as it is.
 func Plain(w io.Writer) io.Writer {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return &Writer{To: w, Colour: colour()}

@@ -12,7 +12,8 @@ import (
 // lookEvery is how often a file is looked at, at most: a connection costs no system call more than that.
 const lookEvery = time.Second
 
-// unchanged tells whether a file is the same at two looks. Kubernetes swaps a link, so its identity counts as well.
+// unchanged reports whether a file is the same at two looks. Kubernetes replaces a link, so the file's identity counts
+// too.
 func unchanged(before, now os.FileInfo) bool {
 	return os.SameFile(before, now) && before.Size() == now.Size() && before.ModTime().Equal(now.ModTime())
 }

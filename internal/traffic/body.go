@@ -13,7 +13,7 @@ type Body struct {
 	lags   []int // ms from each event to its request
 }
 
-// NewBody makes a body of so many of the generator's events.
+// NewBody makes a body of that number of the generator's events.
 func NewBody(g *Generator, events int) *Body {
 	b := &Body{}
 	for range events {

@@ -52,7 +52,7 @@ func (c *Client) Send(ctx context.Context, body []byte) (Answer, error) {
 	}
 }
 
-// post sends once. wait tells when to send again: 0 soon, negative never.
+// post sends once. wait is the time until the next attempt: 0 soon, negative never.
 func (c *Client) post(ctx context.Context, body []byte) (a Answer, wait time.Duration, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, bytes.NewReader(body))
 	if err != nil {
