@@ -13,8 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
-// attempt is one at one object. Its way is run; what may come before, and what is
-// done instead, is perform.
+// attempt is one attempt to load one object. run is the usual way; perform chooses what happens before or instead.
 type attempt struct {
 	*Loader
 	notified pipeline.Notification
@@ -75,7 +74,7 @@ func (l *Loader) loadBy(ctx context.Context, n pipeline.Notification, ev event,
 	return a, attempted(a, ctx)
 }
 
-// concerns tells whether a notification names an object that this loader loads.
+// concerns reports whether a notification names an object that this loader loads.
 func (l *Loader) concerns(n pipeline.Notification) bool {
 	switch {
 	case !strings.HasPrefix(n.Key, l.spec.Prefix):
@@ -89,7 +88,7 @@ func (l *Loader) concerns(n pipeline.Notification) bool {
 	return true
 }
 
-// open reads the ledger, and decides by it what is to be done.
+// open reads the ledger, and decides what to do.
 func (a *attempt) open(ctx context.Context, h happening) (action, error) {
 	a.entry = pipeline.Load{Key: a.notified.Key, ETag: a.notified.ETag, Pipeline: a.spec.Name}
 	entry, known, err := a.parts.Ledger.Load(ctx, a.notified.Key)
@@ -171,9 +170,8 @@ func (a *attempt) make(ctx context.Context) error {
 	return a.run(ctx)
 }
 
-// run brings the object into the table. If it is cut off anywhere, another attempt
-// goes on: it finds in the ledger where the object is cut, and in the table which
-// chunks are there.
+// run loads the object into the table. If it is interrupted, the next attempt continues: the ledger knows where the
+// object is cut, and the table which chunks it has.
 func (a *attempt) run(ctx context.Context) error {
 	a.start()
 	if err := a.fetch(ctx); err != nil {
@@ -251,8 +249,8 @@ func (a *attempt) compare(ctx context.Context) error {
 	return nil
 }
 
-// claim decides where the object is cut and writes `loading` into the ledger, before
-// anything of the object is decoded: if that kills the process, the ledger knows.
+// claim decides where the object is cut, and writes `loading` into the ledger before it decodes anything. If decoding
+// kills the process, the ledger knows.
 func (a *attempt) claim(ctx context.Context) error {
 	if a.content.foreign || a.entry.ChunkRows == 0 && a.hasToMeasure() {
 		if err := a.parts.Ledger.SaveLoad(ctx, a.entry); err != nil {
@@ -301,9 +299,8 @@ func (a *attempt) measure() error {
 	return nil
 }
 
-// deleteOlder deletes the rows of the generations before this one, or its own rows
-// if another generation has come after it. All rows are in by then, so that a late
-// loader cleans up: nobody else knows of its last insert.
+// deleteOlder deletes the rows of earlier generations, or its own rows if a later generation exists. All rows are
+// inserted before, so a late loader removes its own: no other loader knows of its last insert.
 func (a *attempt) deleteOlder(ctx context.Context) (superseded bool, err error) {
 	now, _, err := a.parts.Ledger.Load(ctx, a.entry.Key)
 	if err != nil {

@@ -78,8 +78,8 @@ func (c *content) sample(limit codec.Limit) ([]pipeline.Event, error) {
 	return dec.Decode(nil, limit)
 }
 
-// fetch copies the object to the disk, and decodes nothing. With an error, the content
-// has only what is known of the object.
+// fetch copies the object to the disk, and decodes nothing. After an error, the content has only what is known about
+// the object.
 func (s *Source) fetch(ctx context.Context, n pipeline.Notification) (*content, error) {
 	object, file, err := s.store(ctx, n)
 	return &content{object: object, file: file, foreign: object.Meta.SHA256 == ""}, err

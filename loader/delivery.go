@@ -39,8 +39,7 @@ func (l *Loader) handle(ctx context.Context, d pipeline.Delivery) {
 	}
 }
 
-// extend tells the queue at intervals that work on the delivery goes on, until the
-// returned function is called.
+// extend extends the delivery at intervals, until the returned function is called.
 func (l *Loader) extend(ctx context.Context, d pipeline.Delivery) (stop func()) {
 	if l.opts.Extend == 0 {
 		return func() {}
@@ -109,9 +108,8 @@ func (a *attempt) fail(ctx context.Context, cause error) (dead bool, err error) 
 // interruptWait bounds how long it takes to write down that an attempt ended.
 const interruptWait = 2 * time.Second
 
-// interrupt writes into the ledger that an outage or a drain ended the attempt, which
-// is nobody's fault. If that fails, the next attempt counts this one as killed, which
-// does no harm to a good object.
+// interrupt notes in the ledger that an outage or a drain ended the attempt. If that fails, the next attempt counts
+// this one as killed, which does not harm a good object.
 func (a *attempt) interrupt(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), interruptWait)
 	defer cancel()
@@ -142,7 +140,7 @@ func (l *Loader) bury(ctx context.Context, entry pipeline.Load) error {
 	return nil
 }
 
-// tell reports the failed attempt to the errors pipeline, which gets it when it can.
+// tell reports the failed attempt to the errors pipeline.
 func (a *attempt) tell(err error) {
 	if a.parts.Report == nil {
 		return

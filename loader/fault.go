@@ -30,7 +30,7 @@ func faultFinal(code, format string, args ...any) error {
 	return codedError{code: code, final: true, error: retry.As(retry.Permanent, fmt.Errorf(format, args...))}
 }
 
-// isFinal tells whether an object is to be given up at once.
+// isFinal reports whether to give an object up at once.
 func isFinal(err error) bool {
 	c, ok := errors.AsType[codedError](err)
 	return ok && c.final

@@ -134,7 +134,7 @@ func (p *Poller) claim(ctx context.Context, n pipeline.Notification) (pipeline.D
 	return &polled{poller: p, n: n, claim: c, attempt: t.attempts}, nil
 }
 
-// remember replaces what is known of an object; forget ends it.
+// remember replaces what is known about an object; forget removes it.
 func (p *Poller) remember(key string, t tried) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -69,8 +69,8 @@ type search struct {
 // look searches a part of the chunk.
 func (s *search) look(ctx context.Context, part []pipeline.Event) error {
 	if retry.ClassOf(s.cause) == retry.Unknown && s.trials == 0 {
-		// Nobody knows this error. If an event without properties goes in, it is the
-		// data's; if not, the table's, and then waiting is all that helps.
+		// The error is unknown. If an event without properties is accepted, the data is the cause. If not, the table is, and
+		// only waiting helps.
 		plain := part[0]
 		plain.Properties, plain.Context = []byte("{}"), []byte("{}")
 		if err := s.trial.Insert(ctx, s.entry.Key, []pipeline.Event{plain}); err != nil {

@@ -86,8 +86,7 @@ func (l *Loader) rules() rules {
 	return rules{loader: l.opts.Name, attempts: l.opts.Attempts, unfinished: l.opts.Unfinished}
 }
 
-// next is the only place where an entry of the ledger changes its state. It returns
-// the entry as h leaves it, and what is to be done about it.
+// next is the only place where an entry of the ledger changes its state. It returns the entry after h, and what to do.
 func (r rules) next(e pipeline.Load, known bool, h happening) (pipeline.Load, action) {
 	s := stateOf(e, known)
 	switch h.event {
@@ -102,7 +101,7 @@ func (r rules) next(e pipeline.Load, known bool, h happening) (pipeline.Load, ac
 	case faulted:
 		return r.fault(e, h)
 	case interrupted:
-		// Of another loader nobody knows how its attempt ended.
+		// It is unknown how another loader's attempt ended.
 		if s != begun || e.Loader != r.loader {
 			return e, leave
 		}
@@ -153,7 +152,7 @@ func (r rules) fault(e pipeline.Load, h happening) (pipeline.Load, action) {
 	return e, save
 }
 
-// alone tells whether the object has perhaps killed its loaders.
+// alone reports whether the object may have killed its loaders.
 func (r rules) alone(e pipeline.Load) bool { return int(e.Unfinished) >= r.unfinished }
 
 // redriven gives an object its attempts anew. The entry counts as a later attempt,

@@ -33,8 +33,8 @@ func (v *verifier) judge(ctx context.Context, a *account) error {
 	return v.judgeWaiting(ctx, a)
 }
 
-// findImport counts the rows of an import where they are: they were received when it
-// was stored, whatever day its key names.
+// findImport counts the rows of an import in the partitions where they are. They were received when it was stored,
+// whatever day its key names.
 func (v *verifier) findImport(ctx context.Context, a *account) error {
 	if _, err := pipeline.ParseKey(a.key); err == nil || !a.loaded || a.rows > 0 {
 		return nil

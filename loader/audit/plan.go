@@ -20,8 +20,8 @@ const (
 	ActionDropped Action = "dropped" // an operator has dropped it: only its own key brings it back
 )
 
-// Plan decides what a re-ingest does with objects. Without a Job it skips what is
-// loaded; with one it replaces the rows of each loaded object once.
+// Plan decides what a re-ingest does with objects. Without a Job it skips loaded objects; with one it replaces the rows
+// of each loaded object once.
 type Plan struct {
 	Job     string          // names the run
 	ByKey   bool            // the objects were named, each by its key
@@ -60,8 +60,7 @@ func (p Plan) limit(it Item) time.Time {
 	return limit
 }
 
-// Decide says what is to be done with objects of one pipeline, in the order of
-// their keys: present are those that the table has rows of.
+// Decide decides about objects of one pipeline, in the order of their keys. present are those with rows in the table.
 func (p Plan) Decide(objects []pipeline.Object, entries map[string]pipeline.Load, present map[string]bool) []Item {
 	items := make([]Item, len(objects))
 	for i, o := range objects {

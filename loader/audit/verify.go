@@ -162,9 +162,8 @@ func (v *verifier) day(ctx context.Context, day time.Time) error {
 	return nil
 }
 
-// collect reads the ledger before the table, and the table before the bucket:
-// what is loaded meanwhile then looks as if it was on its way, not as if it was
-// missing.
+// collect reads the ledger before the table, and the table before the bucket. So an object that is loaded meanwhile
+// looks as if it was waiting, not missing.
 func (v *verifier) collect(ctx context.Context, day time.Time) (map[string]*account, error) {
 	prefix := dayPrefix(v.spec.Prefix, day) + "/"
 	all := map[string]*account{}
