@@ -133,7 +133,7 @@ func (f *Fetcher) say(format string, args ...any) {
 	}
 }
 
-// removeAbandoned removes what a fetcher left that was killed. The caller holds dir's lock, so nobody works in them.
+// removeAbandoned removes what a killed fetcher left. The caller holds dir's lock, so no other fetcher uses it.
 func removeAbandoned(dir string) error {
 	cache, name := filepath.Split(dir)
 	entries, err := os.ReadDir(cache)

@@ -59,8 +59,8 @@ func StartClickHouse(ctx context.Context, o ClickHouseOptions) (*ClickHouse, err
 	})
 }
 
-// Restart starts the server again, on the same ports and data, and returns when it answers queries. It stops the old
-// process if that still runs. Nobody may use c meanwhile.
+// Restart starts the server again, on the same ports and data, and returns when it answers queries. It stops a running
+// process first. Do not use c meanwhile.
 func (c *ClickHouse) Restart(ctx context.Context) error {
 	if c.Process != nil {
 		c.Stop(ctx)

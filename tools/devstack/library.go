@@ -25,7 +25,7 @@ import (
 const (
 	// engineVersion is that of the npm package which holds ClickHouse as a library, 178 MB packed and 569 MB unpacked.
 	engineVersion = "26.7.3-stable.1"
-	// maxEngineBytes bounds what is unpacked.
+	// maxEngineBytes limits the unpacked size.
 	maxEngineBytes = 4 << 30
 	// libraryFile is what the library is called in the cache, on every system.
 	libraryFile = "libchdb.so"

@@ -91,8 +91,8 @@ func StartMinIO(ctx context.Context, o MinIOOptions) (*MinIO, error) {
 	})
 }
 
-// Restart starts the server again, on the same ports and data, and returns when it serves. It stops the old process if
-// that still runs. Nobody may use m meanwhile.
+// Restart starts the server again, on the same ports and data, and returns when it answers. It stops a running process
+// first. Do not use m meanwhile.
 func (m *MinIO) Restart(ctx context.Context) error {
 	if m.Process != nil {
 		m.Stop(ctx)

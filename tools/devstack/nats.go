@@ -63,8 +63,8 @@ func StartNATS(ctx context.Context, o NATSOptions) (*NATS, error) {
 	})
 }
 
-// Restart starts the server again, on the same port and data, and returns when it answers. It stops the old process if
-// that still runs. Nobody may use n meanwhile.
+// Restart starts the server again, on the same port and data, and returns when it answers. It stops a running process
+// first. Do not use n meanwhile.
 func (n *NATS) Restart(ctx context.Context) error {
 	if n.Process != nil {
 		n.Stop(ctx)

@@ -86,7 +86,7 @@ func (p *Process) run(started chan<- error) {
 	close(p.done)
 }
 
-// ended describes an end that nobody asked for.
+// ended describes an unexpected end.
 func (p *Process) ended(err error) error {
 	how := "exit status 0"
 	if err != nil {

@@ -20,8 +20,8 @@ type step struct {
 	count func() string // how far it is, "123 packages compiled"; must be safe to call from another goroutine
 }
 
-// during runs work and tells Progress when it begins, while it lasts, and how it ended. It returns work's error, with
-// the step before it.
+// during runs work, and shows Progress at its begin, meanwhile and at its end. It returns work's error with the name of
+// the step.
 func (f *Fetcher) during(s step, work func() error) error {
 	begin := time.Now()
 	stop, stopped := make(chan struct{}), make(chan struct{})

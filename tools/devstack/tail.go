@@ -17,8 +17,8 @@ const (
 	tailBytes     = 65536 // read from a log's end
 )
 
-// tail keeps the last lines of what is written to it, and counts them. It is a tool's output, so it is written by the
-// goroutine that copies from the tool while another reads it.
+// tail keeps the last lines that are written to it, and counts them. One goroutine copies a tool's output to it, and
+// another reads it.
 type tail struct {
 	mu      sync.Mutex
 	lines   []string // at most tailLines, each at most tailLineBytes

@@ -41,7 +41,7 @@ func (t tool) run(ctx context.Context, output *tail) error {
 	cmd.SysProcAttr = childAttributes()
 	cmd.WaitDelay = toolGrace
 	cmd.Cancel = func() error {
-		// The whole group: `go` and `npm` work through children of their own.
+		// The whole group, because `go` and `npm` start children.
 		return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
 	}
 
@@ -62,8 +62,8 @@ func (t tool) run(ctx context.Context, output *tail) error {
 // line is the command as one would type it.
 func (t tool) line() string { return strings.Join(append([]string{t.name}, t.args...), " ") }
 
-// killGroup ends what a cancelled tool started and left behind. The tool itself has just been waited for, so its number
-// is still its group's or nobody's.
+// killGroup ends what a cancelled tool has started. The tool itself has been waited for, so its number belongs to its
+// group or to no process.
 func killGroup(cmd *exec.Cmd) {
 	if cmd.Process != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
@@ -119,8 +119,8 @@ type GoStep struct {
 	Args []string // of go; with -v the packages that it compiles are counted
 }
 
-// Build returns the program's folder, and makes it first if it is not there yet. The folder's name also holds a digest
-// of Files and Steps, so that what is made in another way is made anew.
+// Build returns the program's folder, and builds a missing one. The folder's name has a digest of Files and Steps, so
+// that a changed recipe is built again.
 func (f *Fetcher) Build(ctx context.Context, b GoBuild) (string, error) {
 	recipe, err := json.Marshal(b)
 	if err != nil {
