@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/util/teststorage"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/tools/alerts/dashboards"
 )
 
 // outage is what an alert is for.
@@ -118,11 +120,57 @@ func TestOutages(t *testing.T) {
 			w.run(2 * time.Minute)
 		})
 	}
+	w.wrong.Store(true) // so that rejections are counted, too
+	w.run(2 * time.Minute)
+	t.Run("dashboards", w.checkDashboards)
+}
+
+// onlyWhenUsed are metrics whose series begin with their first use: the project of the stack has no limits and rules.
+var onlyWhenUsed = []string{"penstock_receiver_limited_requests_total", "penstock_receiver_sampled_events_total",
+	"penstock_receiver_redacted_values_total", "penstock_receiver_quota_used_events"}
+
+// checkDashboards checks that the processes expose each metric that a dashboard names, with the labels that it uses.
+func (w *watched) checkDashboards(t *testing.T) {
+	queries, err := dashboards.Queries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/reference/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range queries {
+		expr, err := parser.NewParser(parser.Options{}).ParseExpr(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		empty := true // is right for histograms, which are not stored, and for what has not happened
+		parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+			v, ok := node.(*parser.VectorSelector)
+			if !ok {
+				return nil
+			}
+			exposed := w.targets[0].names[v.Name] || w.targets[1].names[v.Name]
+			if slices.Contains(onlyWhenUsed, v.Name) {
+				exposed = strings.Contains(string(page), "| `"+v.Name+"` |")
+			}
+			if !exposed {
+				t.Errorf("no process exposes %s, of the query %s", v.Name, q)
+			}
+			empty = empty && (slices.Contains(onlyWhenUsed, v.Name) || strings.HasSuffix(v.Name, "_bucket"))
+			return nil
+		})
+		got, err := w.engine.query(t.Context(), q, w.now())
+		if err != nil || len(got) == 0 && !empty {
+			t.Errorf("got %v, %v of the query %s", got, err, q)
+		}
+	}
 }
 
 func watch(t *testing.T, s *stack) *watched {
 	w := &watched{stack: s, clock: clock{time.Now()}, store: teststorage.New(t),
-		targets: []*target{{url: "http://" + s.receive.admin, name: "receiver"}, {url: "http://" + s.load.admin, name: "loader"}}}
+		targets: []*target{{url: "http://" + s.receive.admin, name: "receiver", names: map[string]bool{}},
+			{url: "http://" + s.load.admin, name: "loader", names: map[string]bool{}}}}
 	engine := promql.NewEngine(promql.EngineOpts{MaxSamples: 1e7, Timeout: time.Minute, EnableAtModifier: true,
 		EnableNegativeOffset: true, Parser: parser.NewParser(parser.Options{})})
 	t.Cleanup(func() { engine.Close() })

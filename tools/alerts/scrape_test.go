@@ -39,6 +39,7 @@ func (c clock) scaled(name string, v float64) float64 {
 type target struct {
 	url, name string
 	series    map[string]labels.Labels // of the last scrape
+	names     map[string]bool          // of all scrapes, with those of histograms' series
 }
 
 // scrape writes a target's metrics into a storage, as Prometheus does. What is gone becomes stale.
@@ -57,25 +58,24 @@ func (c clock) scrape(ctx context.Context, to storage.Storage, tg *target) error
 	last := tg.series
 	tg.series = map[string]labels.Labels{}
 	for name, f := range found {
+		tg.names[name] = true
+		if f.GetType() == dto.MetricType_HISTOGRAM {
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				tg.names[name+suffix] = true
+			}
+		}
 		for _, m := range f.GetMetric() {
-			if f.GetType() == dto.MetricType_HISTOGRAM || f.GetType() == dto.MetricType_SUMMARY {
-				continue // no rule reads them
+			values := map[string]float64{"": m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()}
+			if h := m.GetHistogram(); h != nil { // its buckets are read by no rule
+				values = map[string]float64{"_sum": h.GetSampleSum(), "_count": float64(h.GetSampleCount())}
 			}
-			b := labels.NewScratchBuilder(4)
-			b.Add(model.MetricNameLabel, name)
-			b.Add("instance", tg.name)
-			for _, l := range m.GetLabel() {
-				if l.GetValue() != "" {
-					b.Add(l.GetName(), l.GetValue())
+			for suffix, v := range values {
+				ls := labelsOf(name+suffix, tg.name, m)
+				if _, err := app.Append(0, ls, 0, at, c.scaled(name, v), nil, nil, storage.AOptions{}); err != nil {
+					return err
 				}
+				tg.series[ls.String()] = ls
 			}
-			b.Sort()
-			ls := b.Labels()
-			v := m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()
-			if _, err := app.Append(0, ls, 0, at, c.scaled(name, v), nil, nil, storage.AOptions{}); err != nil {
-				return err
-			}
-			tg.series[ls.String()] = ls
 		}
 	}
 	for text, ls := range last {
@@ -87,4 +87,18 @@ func (c clock) scrape(ctx context.Context, to storage.Storage, tg *target) error
 		}
 	}
 	return app.Commit()
+}
+
+// labelsOf are those of a sample, sorted and without empty ones.
+func labelsOf(name, instance string, m *dto.Metric) labels.Labels {
+	b := labels.NewScratchBuilder(4)
+	b.Add(model.MetricNameLabel, name)
+	b.Add("instance", instance)
+	for _, l := range m.GetLabel() {
+		if l.GetValue() != "" {
+			b.Add(l.GetName(), l.GetValue())
+		}
+	}
+	b.Sort()
+	return b.Labels()
 }

@@ -183,6 +183,8 @@ func (s *stack) send(ctx context.Context) {
 		}
 		body := fmt.Sprintf(`{"name":"a","n":%d}`, n)
 		switch {
+		case s.wrong.Load() && n%8 == 0:
+			body = ""
 		case s.wrong.Load() && n%2 == 0:
 			body = fmt.Sprintf(`{"nme":"a","n":%d}`, n)
 		case s.large.Load():
