@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -49,6 +48,7 @@ type intake struct {
 	reporter *errorspipeline.Reporter
 	batchers []*batcher.Batcher
 	queue    queue.Queue // nil unless storage.notify is self
+	notifier *notifier   // likewise
 	folder   io.Closer   // nil: the receiver's own
 
 	schemas *schemas.Set // nil: events are not held against any
@@ -81,6 +81,9 @@ func newIntake(p process, role string, specs []pipeline.Spec) (_ *intake, err er
 		if in.queue, err = OpenQueue(p.cfg, "penstock-"+role+" "+in.name, p.log); err != nil {
 			return nil, err
 		}
+	}
+	if in.queue != nil {
+		in.notifier = newNotifier(in.queue, p.log)
 	}
 	appenders := map[string]*batcher.Batcher{}
 	for _, spec := range specs {
@@ -119,7 +122,7 @@ func (in *intake) newBatcher(spec pipeline.Spec) (*batcher.Batcher, error) {
 		Drain: time.Duration(in.cfg.Process.Drain) / 2,
 	}
 	if in.queue != nil {
-		opts.Stored = func(ctx context.Context, o pipeline.Object) { notify(ctx, in.queue, spec, o, in.log) }
+		opts.Stored = func(_ context.Context, o pipeline.Object) { in.notifier.add(spec, o) }
 	}
 	if spec == pipeline.Errors {
 		opts.MaxDisk = int64(in.cfg.Errors.MaxDisk)
@@ -186,6 +189,9 @@ func (in *intake) start() error {
 	for _, b := range in.batchers {
 		in.batching.Go(func() error { return b.Run(batching) })
 	}
+	if in.notifier != nil {
+		go in.notifier.run()
+	}
 	if in.schemas != nil {
 		in.reporting.Go(func() error { in.schemas.Watch(reporting, time.Second); return nil })
 	}
@@ -209,6 +215,9 @@ func (in *intake) stop() error {
 	err := in.reporting.Wait()
 	in.stopBatchers()
 	err = errors.Join(err, in.batching.Wait())
+	if in.notifier != nil {
+		in.notifier.stop()
+	}
 	return errors.Join(err, in.close())
 }
 
@@ -220,17 +229,4 @@ func (in *intake) close() error {
 		return in.folder.Close()
 	}
 	return nil
-}
-
-// notifyWait is how long an upload waits for the queue. If the queue does not accept the notification, the sweep finds
-// the object.
-const notifyWait = 2 * time.Second
-
-func notify(ctx context.Context, q queue.Queue, spec pipeline.Spec, o pipeline.Object, log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(ctx, notifyWait)
-	defer cancel()
-	if _, err := q.Enqueue(ctx, spec, pipeline.Notification{Key: o.Key, ETag: o.ETag, Size: o.Size}, false); err != nil {
-		log.Warn("notification not enqueued; the sweep will find the object", "pipeline", spec.Name, "key", o.Key,
-			"error", err)
-	}
 }

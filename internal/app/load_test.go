@@ -24,6 +24,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/loader"
 )
 
@@ -190,31 +191,53 @@ func TestShiftedClock(t *testing.T) {
 // told is a queue that keeps what is enqueued.
 type told struct {
 	queue.Queue
-	all []pipeline.Notification
-	err error
+	all      []pipeline.Notification
+	failures int // before it accepts
 }
 
 func (q *told) Enqueue(ctx context.Context, _ pipeline.Spec, n pipeline.Notification, again bool) (bool, error) {
 	if _, limited := ctx.Deadline(); !limited || again {
 		return false, errors.New("it waits for ever, or tells again")
 	}
+	if q.failures--; q.failures >= 0 {
+		return false, errors.New("away")
+	}
 	q.all = append(q.all, n)
-	return false, q.err
+	return false, nil
 }
 
-// A queue that is away holds up no upload: the log says that the sweep will find the object.
-func TestNotify(t *testing.T) {
+// A queue that is away holds up no upload, and is told once it is back. The log says of which objects it was never told.
+func TestNotifier(t *testing.T) {
 	o := pipeline.Object{Key: "events/x", ETag: "e", Size: 7, Meta: pipeline.Meta{Rows: 3}}
-	for _, away := range []error{nil, errors.New("connection refused")} {
-		var log bytes.Buffer
-		q := &told{err: away}
-		notify(t.Context(), q, pipeline.Events, o, slog.New(slog.NewTextHandler(&log, nil)))
-		if diff := cmp.Diff([]pipeline.Notification{{Key: "events/x", ETag: "e", Size: 7}}, q.all); diff != "" {
-			t.Errorf("enqueued (-want +got):\n%s", diff)
-		}
-		if warned := strings.Contains(log.String(), "key=events/x error=\"connection refused\""); warned != (away != nil) {
-			t.Errorf("%v: logged %s", away, &log)
-		}
+	for _, failures := range []int{0, 3, 1000} {
+		bubble.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			q := &told{failures: failures}
+			n := newNotifier(q, slog.New(slog.NewTextHandler(&log, nil)))
+			go n.run()
+			began := time.Now()
+			n.add(pipeline.Events, o)
+			if took := time.Since(began); took > 0 {
+				t.Errorf("an upload waited %s", took)
+			}
+			time.Sleep(2 * notifyFor)
+			want := []pipeline.Notification{{Key: "events/x", ETag: "e", Size: 7}}
+			if failures == 1000 {
+				want = nil
+			}
+			if diff := cmp.Diff(want, q.all); diff != "" {
+				t.Errorf("after %d failures (-want +got):\n%s", failures, diff)
+			}
+			began = time.Now()
+			n.add(pipeline.Events, o)
+			n.stop()
+			if took := time.Since(began); took > notifyDrain+notifyWait {
+				t.Errorf("stop took %s", took)
+			}
+			if warned := strings.Contains(log.String(), "key=events/x error=away"); warned != (failures == 1000) {
+				t.Errorf("%d failures: logged %s", failures, &log)
+			}
+		})
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 // backend is a bucket and a queue, as a provider has them.
 type backend struct {
 	endpoint       string   // of the bucket's S3 API
+	bucket         string   // its name
 	key, secretKey string   // to the bucket
 	env            []string // of every process, for the queue
 	lease          string   // variable of the time after which a silent loader loses its delivery
@@ -49,7 +50,7 @@ type outage struct {
 var backends = []struct {
 	name string
 	open func(*stack) *backend
-}{{"nats", onNATS}, {"cloudflare", onCloudflare}}
+}{{"nats", onNATS}, {"cloudflare", onCloudflare}, {"sqs", onAWS}}
 
 // onEach runs a test with each backend.
 func onEach(t *testing.T, test func(t *testing.T, s *stack)) {
@@ -80,7 +81,7 @@ func onNATS(s *stack) *backend {
 	s.minio = servers.MinIO(s.t, devstack.MinIOOptions{Targets: targets, NATSAddress: s.nats.Addr()})
 	stream := func() (natsjs.Stream, error) { return s.jetstream().Stream(s.t.Context(), "PENSTOCK_events") }
 	return &backend{
-		endpoint: s.minio.Endpoint(), key: s.minio.AccessKey(), secretKey: s.minio.SecretKey(),
+		endpoint: s.minio.Endpoint(), bucket: "penstock", key: s.minio.AccessKey(), secretKey: s.minio.SecretKey(),
 		env:   []string{"PENSTOCK_QUEUE_URL=" + s.nats.URL()},
 		lease: "PENSTOCK_QUEUE_ACK_WAIT",
 		publish: func(body string) error {
@@ -150,7 +151,7 @@ func onCloudflare(s *stack) *backend {
 	addr := strings.TrimPrefix(queue.URL, "http://")
 	through := func(addr string) []string { return []string{"PENSTOCK_QUEUE_CLOUDFLARE_ENDPOINT=http://" + addr} }
 	return &backend{
-		endpoint: bucket.URL, key: s.minio.AccessKey(), secretKey: s.minio.SecretKey(),
+		endpoint: bucket.URL, bucket: "penstock", key: s.minio.AccessKey(), secretKey: s.minio.SecretKey(),
 		env: append(through(addr), "PENSTOCK_QUEUE_TYPE=cloudflare", "PENSTOCK_QUEUE_CLOUDFLARE_ACCOUNT="+account,
 			"PENSTOCK_QUEUE_CLOUDFLARE_API_TOKEN="+token, "PENSTOCK_QUEUE_CLOUDFLARE_POLL=500ms"),
 		lease:   "PENSTOCK_QUEUE_CLOUDFLARE_LEASE",

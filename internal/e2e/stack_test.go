@@ -130,7 +130,7 @@ func (s *stack) open(database string) driver.Conn {
 }
 
 func (s *stack) bucket() *objstore.Bucket {
-	return objstore.Open(objstore.Options{Endpoint: s.backend.endpoint, Region: "us-east-1", Bucket: "penstock",
+	return objstore.Open(objstore.Options{Endpoint: s.backend.endpoint, Region: "us-east-1", Bucket: s.backend.bucket,
 		AccessKey: s.backend.key, SecretKey: s.backend.secretKey, PathStyle: true})
 }
 

@@ -212,6 +212,12 @@ func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) (jetstream.C
 	return cons, nil
 }
 
+// An election takes some seconds. A context with a deadline ends the wait earlier.
+const (
+	electionWait  = 250 * time.Millisecond
+	electionTries = 60
+)
+
 // Enqueue adds a notification as a store would send it; told is true where that
 // was done already within the hour. again enqueues it all the same.
 func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notification,
@@ -220,7 +226,9 @@ func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notific
 	if again {
 		id += fmt.Sprintf("/%d", time.Now().UnixNano())
 	}
-	ack, err := q.js.Publish(ctx, Subject(s), queue.Format(n), jetstream.WithMsgID(id))
+	// While the stream's replicas elect a leader, nobody answers.
+	ack, err := q.js.Publish(ctx, Subject(s), queue.Format(n), jetstream.WithMsgID(id),
+		jetstream.WithRetryWait(electionWait), jetstream.WithRetryAttempts(electionTries))
 	if err != nil {
 		return false, q.failed("enqueue "+n.Key, err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
+	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/testing/servers"
 	"github.com/penstock/penstock/tools/devstack"
 )
@@ -108,6 +109,32 @@ func TestStreamDeleted(t *testing.T) {
 				t.Fatal("nothing comes any more")
 			}
 		}
+	}
+}
+
+// Without a leader no server answers for a stream. A publish waits for it, as here for the stream itself.
+func TestPublishWaitsForALeader(t *testing.T) {
+	q, _ := connect(t, time.Minute)
+	if err := q.js.DeleteStream(t.Context(), StreamName(pipeline.Events)); err != nil {
+		t.Fatal(err)
+	}
+	back := make(chan error, 1)
+	time.AfterFunc(time.Second, func() { back <- q.Setup(context.Background(), pipeline.Specs(), nil) })
+	began := time.Now()
+	if _, err := q.Enqueue(t.Context(), pipeline.Events, pipeline.Notification{Key: "events/a"}, false); err != nil {
+		t.Errorf("after %s: %v", time.Since(began), err)
+	}
+	if err := <-back; err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := q.js.DeleteStream(t.Context(), StreamName(pipeline.Events)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.Enqueue(ctx, pipeline.Events, pipeline.Notification{Key: "events/b"}, false); err == nil ||
+		retry.ClassOf(err) != retry.Outage {
+		t.Errorf("without a stream: %v, want an outage when the context ends", err)
 	}
 }
 
