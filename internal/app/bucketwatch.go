@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -9,7 +10,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
@@ -29,6 +32,7 @@ func watchEvery(usual time.Duration) time.Duration {
 type bucketWatch struct {
 	storage config.Storage
 	ping    func(context.Context) error
+	probe   func(context.Context) error // of conditional PUT
 	log     *slog.Logger
 
 	mu  sync.Mutex
@@ -36,7 +40,7 @@ type bucketWatch struct {
 }
 
 func newBucketWatch(p process) *bucketWatch {
-	w := &bucketWatch{storage: p.cfg.Storage, ping: p.store.Ping, log: p.log}
+	w := &bucketWatch{storage: p.cfg.Storage, ping: p.store.Ping, probe: p.store.Probe, log: p.log}
 	p.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "penstock_bucket_available",
 		Help: "1 if the bucket answered the last look at it, else 0. " +
 			"A role looks every 30 s, and every 10 s while the bucket does not answer."}, func() float64 {
@@ -77,6 +81,12 @@ func (w *bucketWatch) look(ctx context.Context) bool {
 		w.log.Warn("bucket cannot be used; events wait on disk", "error", err)
 	case err == nil && was != nil:
 		w.log.Info("bucket can be used")
+	}
+	if err == nil {
+		// What the key may not write is no matter here: an upload says so, with what is missing.
+		if err := w.probe(ask); errors.Is(err, objstore.ErrUnconditional) {
+			w.log.Error("objects are not safe from being overwritten", "endpoint", show.URL(w.storage.Endpoint), "error", err)
+		}
 	}
 	return err == nil
 }

@@ -206,7 +206,7 @@ func (q *told) Enqueue(ctx context.Context, _ pipeline.Spec, n pipeline.Notifica
 	return false, nil
 }
 
-// A queue that is away holds up no upload, and is told once it is back. The log says of which objects it was never told.
+// A queue that is away holds up no upload, and is told once it is back. The log names objects that it was not told of.
 func TestNotifier(t *testing.T) {
 	o := pipeline.Object{Key: "events/x", ETag: "e", Size: 7, Meta: pipeline.Meta{Rows: 3}}
 	for _, failures := range []int{0, 3, 1000} {

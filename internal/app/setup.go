@@ -13,6 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/llm"
+	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/provision"
 	"github.com/penstock/penstock/internal/queue"
@@ -76,6 +77,13 @@ func setupNotifications(ctx context.Context, cfg config.Config, plan *provision.
 	bucket := OpenBucket(cfg.Storage)
 	if err := bucket.Setup(ctx, plan); err != nil {
 		return explainStorage(cfg.Storage, err)
+	}
+	if !plan.DryRun {
+		if err := bucket.Probe(ctx); errors.Is(err, objstore.ErrUnconditional) {
+			plan.Warn("bucket", "%v", err)
+		} else if refused, ok := errors.AsType[pipeline.RefusedError](err); ok {
+			plan.Warn("bucket", "receivers need more rights, or another store: %v", refused)
+		}
 	}
 	if q == nil || cfg.Storage.Notify != "storage" {
 		return nil

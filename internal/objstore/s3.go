@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -42,6 +43,8 @@ type Bucket struct {
 	name   string
 	region string // for a new bucket; empty: the store has none
 	etag   etags
+
+	unconditional atomic.Bool // the store ignores If-None-Match
 
 	http     s3.HTTPClient
 	endpoint string // as it is asked for its time
@@ -81,6 +84,11 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker, size i
 	} else if f == pipeline.NDJSON {
 		contentType = "application/zstd"
 	}
+	if found, taken, err := b.taken(ctx, key); err != nil {
+		return pipeline.Object{}, fmt.Errorf("put object %s: %w", key, err)
+	} else if taken {
+		return same(found, meta)
+	}
 	out, err := b.client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &b.name, Key: &key, Body: body, ContentLength: &size,
 		ContentType: &contentType, Metadata: meta.Map(), IfNoneMatch: aws.String("*"),
@@ -90,10 +98,7 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker, size i
 		if err != nil {
 			return pipeline.Object{}, fmt.Errorf("put object %s: %w", key, err)
 		}
-		if found.Meta.SHA256 != meta.SHA256 {
-			return pipeline.Object{}, fmt.Errorf("put object: %w", pipeline.ConflictError{Found: found})
-		}
-		return found, nil
+		return same(found, meta)
 	}
 	if err != nil {
 		return pipeline.Object{}, fmt.Errorf("put object %s: %w", key, class(refusedPut(err)))
@@ -101,6 +106,14 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReadSeeker, size i
 	o := pipeline.Object{Key: key, ETag: unquote(out.ETag), Size: size, Modified: time.Now(), Meta: meta}
 	o.ETag = b.etag.settle(ctx, o, b.Head)
 	return o, nil
+}
+
+// same is the object under a key that is taken, if it is the one that was to be put.
+func same(found pipeline.Object, meta pipeline.Meta) (pipeline.Object, error) {
+	if found.Meta.SHA256 != meta.SHA256 {
+		return pipeline.Object{}, fmt.Errorf("put object: %w", pipeline.ConflictError{Found: found})
+	}
+	return found, nil
 }
 
 // Head asks for an object's size, ETag and metadata.
