@@ -29,8 +29,11 @@ func killedAtFaultPoints(t *testing.T, s *stack, window int) {
 	}
 	lease := s.backend.lease + "=3s"
 	want := uint64(0)
-	for i, point := range []string{"loader.begun:1", "loader.chunk:1", "loader.chunk:3", "loader.inserted:1",
-		"loader.recorded:1"} {
+	points := []string{"loader.begun:1", "loader.chunk:1", "loader.chunk:3", "loader.inserted:1", "loader.recorded:1"}
+	if s.nats == nil { // the points differ in the ledger and the table only: two of them show what another queue does
+		points = []string{"loader.chunk:3", "loader.recorded:1"}
+	}
+	for i, point := range points {
 		r := s.start(fmt.Sprintf("r%d", i), "receive", "PENSTOCK_BATCHER_ROLL_AGE=1h")
 		var sent traffic.Sent
 		if err := traffic.Run(t.Context(), traffic.NewClient(r.URL+"/v1/events", key, 2), fmt.Sprint("k", i), 2000, 100, 2,

@@ -3,8 +3,11 @@ package objstore_test
 import (
 	"fmt"
 	"net/http/httptest"
+	"net/url"
+	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
@@ -38,6 +41,28 @@ func TestGofakes3(t *testing.T) {
 	server := httptest.NewServer(gofakes3.New(s3mem.New()).Server())
 	t.Cleanup(server.Close)
 	objstoretest.Test(t, buckets(server.URL, "key", "secret"))
+}
+
+// TestOther runs the suite on a store that somebody has started: PENSTOCK_TEST_STORE is its URL, with key and secret as
+// user and password. It makes buckets there. docs/design/objects.md says which stores were tested.
+func TestOther(t *testing.T) {
+	text := os.Getenv("PENSTOCK_TEST_STORE")
+	if text == "" {
+		t.Skip("on demand: set PENSTOCK_TEST_STORE=http://KEY:SECRET@127.0.0.1:7070")
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, _ := u.User.Password()
+	key := u.User.Username()
+	u.User = nil
+	open := buckets(u.String(), key, secret)
+	objstoretest.Test(t, func(t *testing.T) objstore.Options {
+		o := open(t)
+		o.Bucket = fmt.Sprint("penstock-", time.Now().UnixNano())
+		return o
+	})
 }
 
 func TestKumo(t *testing.T) {
