@@ -7,12 +7,12 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/bubble"
 	"github.com/penstock/penstock/internal/testing/cloudflaretest"
 )
 
@@ -48,7 +48,7 @@ func send(t *testing.T, api *cloudflaretest.API, key string) {
 
 // docs/deploy/cloudflare.md has the number of pulls from idle queues, and what they cost.
 func TestIdleQueueCostsFewCalls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		api, q := inBubble(t, Options{Lease: time.Minute, Poll: 15 * time.Second})
 		c := q.Consumer(pipeline.Events)
 		receive := func(d time.Duration) (n int) {
@@ -94,7 +94,7 @@ func TestIdleQueueCostsFewCalls(t *testing.T) {
 
 // Cloudflare's rate limit is an outage: the next pull waits as long as the answer says. An acknowledgement is repeated.
 func TestThrottled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		api, q := inBubble(t, Options{Lease: time.Hour, Poll: time.Second})
 		c := q.Consumer(pipeline.Events)
 		send(t, api, "events/a")
@@ -126,7 +126,7 @@ func TestThrottled(t *testing.T) {
 
 // A drain does not wait for the next pull that is due.
 func TestReceiveEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		_, q := inBubble(t, Options{Lease: time.Hour, Poll: time.Minute})
 		c := q.Consumer(pipeline.Events)
 		for range 12 {
@@ -175,7 +175,7 @@ func second[T any](_ T, err error) error { return err }
 
 // A message that nobody acknowledges is deleted after as many deliveries as Limits says, and never before.
 func TestDeletedAtMaxRetries(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		api, q := inBubble(t, Options{Lease: time.Second, Poll: time.Second})
 		c := q.Consumer(pipeline.Events)
 		send(t, api, "events/a")

@@ -17,7 +17,7 @@ import (
 const (
 	account  = "023e105f4ecef8ad9ca31a8372d0c353"
 	token    = "a-token-of-the-tests"
-	silence  = 2 * time.Second // delays of retries are whole seconds
+	silence  = time.Second
 	patience = 20 * time.Second
 )
 

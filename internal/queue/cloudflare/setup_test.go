@@ -61,9 +61,9 @@ func TestSetup(t *testing.T) {
 	const rule = "PutObject, CopyObject, CompleteMultipartUpload of "
 	changes := []string{
 		"created penstock-events",
-		"penstock-events: HTTP pull consumer added, with 100 retries and a lease of 2s",
+		"penstock-events: HTTP pull consumer added, with 100 retries and a lease of 1s",
 		"created penstock-errors",
-		"penstock-errors: HTTP pull consumer added, with 100 retries and a lease of 2s",
+		"penstock-errors: HTTP pull consumer added, with 100 retries and a lease of 1s",
 		"created rule of bucket b: " + rule + "events/ -> queue penstock-events",
 		"created rule of bucket b: " + rule + "errors/ -> queue penstock-errors",
 	}
@@ -86,8 +86,8 @@ func TestSetup(t *testing.T) {
 	wantLines(t, open(t, opts), true, found...)
 
 	opts.Lease *= 2 // queue.ack_wait has changed
-	found[1] = "queue ok penstock-events: HTTP pull consumer changed, with 100 retries and a lease of 4s"
-	found[3] = "queue ok penstock-errors: HTTP pull consumer changed, with 100 retries and a lease of 4s"
+	found[1] = "queue ok penstock-events: HTTP pull consumer changed, with 100 retries and a lease of 2s"
+	found[3] = "queue ok penstock-errors: HTTP pull consumer changed, with 100 retries and a lease of 2s"
 	wantLines(t, open(t, opts), false, found...)
 	if n := api.Notify("b", "CompleteMultipartUpload", cloudflaretest.Object{Key: "events/x"}); n != 1 {
 		t.Errorf("%d notifications of an object, want 1", n)
@@ -167,7 +167,7 @@ func TestSetupDenied(t *testing.T) {
 	}
 	text := strings.Join(lines, "\n")
 	for _, want := range []string{"npx wrangler queues create penstock-events\n",
-		"npx wrangler queues consumer http add penstock-events --message-retries 100 --visibility-timeout-secs 2\n",
+		"npx wrangler queues consumer http add penstock-events --message-retries 100 --visibility-timeout-secs 1\n",
 		"npx wrangler r2 bucket notification create b --event-type object-create --prefix errors/ --queue penstock-errors"} {
 		if !strings.Contains(text+"\n", want) {
 			t.Errorf("setup does not say %q:\n%s", want, text)

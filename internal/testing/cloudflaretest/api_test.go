@@ -10,8 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 // client calls an API without a network, so that time can be fake.
@@ -124,7 +125,7 @@ func puller(retries int, more string) string {
 
 // A message comes again when its lease is over or its delay is, and is deleted after its retries.
 func TestLeases(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := open(t)
 		c.wants("POST", c.queue+"/messages/pull", `{}`, 405, 10405)
 		c.ok("POST", c.queue+"/consumers", puller(3, ""), nil)
@@ -174,7 +175,7 @@ func TestDeadLetterQueue(t *testing.T) {
 
 // An acknowledgement with a lease that is over counts. A retry with it does not: another consumer has the message.
 func TestLateAck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := open(t)
 		c.ok("POST", c.queue+"/consumers", puller(3, ""), nil)
 		c.ok("POST", c.queue+"/messages", `{"body":"a","content_type":"text"}`, nil)
