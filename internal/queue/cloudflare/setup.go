@@ -86,7 +86,7 @@ func (q *Queue) setupConsumer(ctx context.Context, info queueInfo, name string, 
 		plan.Warn("queue", "%s: messages go to %s after %d retries, where nobody reads them; sweeps find their objects",
 			name, have.DeadLetter, maxRetries)
 	}
-	what, method, path := "HTTP pull consumer added", http.MethodPost, "/queues/"+url.PathEscape(info.ID)+"/consumers"
+	what, method, path := "added the HTTP pull consumer of", http.MethodPost, "/queues/"+url.PathEscape(info.ID)+"/consumers"
 	set := consumerInfo{Type: httpPull, DeadLetter: have.DeadLetter, Settings: map[string]any{}}
 	for field, value := range have.Settings {
 		set.Settings[field] = value
@@ -97,13 +97,13 @@ func (q *Queue) setupConsumer(ctx context.Context, info queueInfo, name string, 
 			plan.Found("queue", "%s: HTTP pull consumer", name)
 			return nil
 		}
-		what, method, path = "HTTP pull consumer changed", http.MethodPut, path+"/"+url.PathEscape(have.ID)
+		what, method, path = "changed the HTTP pull consumer of", http.MethodPut, path+"/"+url.PathEscape(have.ID)
 	}
 	for field, value := range want {
 		set.Settings[field] = value
 	}
 	return plan.Make(provision.Change{Subject: "queue",
-		What: fmt.Sprintf("%s: %s, with %d retries and a lease of %s", name, what, maxRetries, q.lease()),
+		What: fmt.Sprintf("%s %s: %d retries, a lease of %s", what, name, maxRetries, q.lease()),
 		ByHand: fmt.Sprintf("  npx wrangler queues consumer http add %s --message-retries %d --visibility-timeout-secs %d",
 			name, maxRetries, int(q.lease().Seconds())),
 		Do: func() error {

@@ -61,9 +61,9 @@ func TestSetup(t *testing.T) {
 	const rule = "PutObject, CopyObject, CompleteMultipartUpload of "
 	changes := []string{
 		"created penstock-events",
-		"penstock-events: HTTP pull consumer added, with 100 retries and a lease of 1s",
+		"added the HTTP pull consumer of penstock-events: 100 retries, a lease of 1s",
 		"created penstock-errors",
-		"penstock-errors: HTTP pull consumer added, with 100 retries and a lease of 1s",
+		"added the HTTP pull consumer of penstock-errors: 100 retries, a lease of 1s",
 		"created rule of bucket b: " + rule + "events/ -> queue penstock-events",
 		"created rule of bucket b: " + rule + "errors/ -> queue penstock-errors",
 	}
@@ -86,8 +86,8 @@ func TestSetup(t *testing.T) {
 	wantLines(t, open(t, opts), true, found...)
 
 	opts.Lease *= 2 // queue.ack_wait has changed
-	found[1] = "queue ok penstock-events: HTTP pull consumer changed, with 100 retries and a lease of 2s"
-	found[3] = "queue ok penstock-errors: HTTP pull consumer changed, with 100 retries and a lease of 2s"
+	found[1] = "queue ok changed the HTTP pull consumer of penstock-events: 100 retries, a lease of 2s"
+	found[3] = "queue ok changed the HTTP pull consumer of penstock-errors: 100 retries, a lease of 2s"
 	wantLines(t, open(t, opts), false, found...)
 	if n := api.Notify("b", "CompleteMultipartUpload", cloudflaretest.Object{Key: "events/x"}); n != 1 {
 		t.Errorf("%d notifications of an object, want 1", n)
@@ -195,7 +195,7 @@ func TestDeadLetterQueue(t *testing.T) {
 	lines, err := provisioned(t, q, false)
 	text := strings.Join(lines, "\n")
 	if err != nil || !strings.Contains(text, "messages go to penstock-errors after 100 retries") ||
-		!strings.Contains(text, "HTTP pull consumer changed") {
+		!strings.Contains(text, "changed the HTTP pull consumer") {
 		t.Errorf("%v:\n%s", err, text)
 	}
 	if c, err = q.consumer(t.Context(), info); err != nil || c.DeadLetter != "penstock-errors" {
