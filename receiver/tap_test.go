@@ -1,13 +1,20 @@
 package receiver
 
 import (
+	"bytes"
+	"encoding/json"
 	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/penstock/penstock/internal/traffic"
 	"github.com/penstock/penstock/receiver/tap"
 )
 
@@ -59,5 +66,42 @@ func TestTapOfWhatIsNotStored(t *testing.T) {
 	e := <-w.Events()
 	if e.Accepted || !e.Whole || e.Code != "unavailable" || strings.Contains(e.Text, "secret") || len(w.Events()) > 0 {
 		t.Errorf("got %+v, and %d more", e, len(w.Events()))
+	}
+}
+
+// What it costs that somebody looks: off, everything (1000 events a second are copied), and a user who sends nothing.
+func BenchmarkTap(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		filter *tap.Filter
+	}{{"off", nil}, {"all", &tap.Filter{}}, {"user", &tap.Filter{User: "nobody"}}} {
+		b.Run(c.name, func(b *testing.B) {
+			r := must(New(options(), discard{}, discard{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))
+			if c.filter != nil {
+				w := must(r.Tap().Watch(*c.filter))
+				defer w.Close()
+				go func() {
+					for e := range w.Events() {
+						json.NewEncoder(io.Discard).Encode(e)
+					}
+				}()
+			}
+			g := traffic.New("tap", 1)
+			var body []byte
+			for range 100 {
+				body = append(g.Append(body), '\n')
+			}
+			reader := bytes.NewReader(nil)
+			req := httptest.NewRequest("POST", "/v1/events", nil)
+			req.Body, req.ContentLength = io.NopCloser(reader), int64(len(body))
+			req.Header = http.Header{"Authorization": {"Bearer " + key}, "Content-Type": {ndjson}}
+			w := &quiet{header: http.Header{}}
+			for b.Loop() {
+				reader.Reset(body)
+				clear(w.header)
+				r.ServeHTTP(w, req)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100, "ns/event")
+		})
 	}
 }

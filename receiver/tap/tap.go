@@ -109,16 +109,23 @@ func (w *Watcher) Events() <-chan Event { return w.events }
 // Counts returns how many events matched the filter, and how many of these are not in Events.
 func (w *Watcher) Counts() (seen, missed uint64) { return w.seen.Load(), w.missed.Load() }
 
-// take reports whether one more event may be copied.
-func (w *Watcher) take() bool {
-	w.seen.Add(1)
+// left is how many events may be copied now.
+func (w *Watcher) left() int {
 	w.mu.Lock()
-	ok := w.bucket.TakeDownTo(rate, 1, 0, time.Now())
-	w.mu.Unlock()
-	if !ok {
-		w.missed.Add(1)
+	defer w.mu.Unlock()
+	return int(max(0, w.bucket.Level(rate, time.Now())))
+}
+
+// count counts events of the filter, and those that were copied.
+func (w *Watcher) count(seen, copied int) {
+	if seen == 0 {
+		return
 	}
-	return ok
+	w.mu.Lock()
+	w.bucket.Take(float64(copied))
+	w.mu.Unlock()
+	w.seen.Add(uint64(seen))
+	w.missed.Add(uint64(seen - copied))
 }
 
 // send hands an event to the watcher, which misses it if it is slow.
@@ -148,16 +155,22 @@ func (t *Tap) Copy(request string, events []pipeline.Event) (b Batch) {
 		if w.filter.NoAccepted {
 			continue
 		}
+		seen, copied, left := 0, 0, w.left()
 		for i := range events {
 			e := &events[i]
-			if !w.filter.wants(e) || !w.take() {
+			if !w.filter.wants(e) {
 				continue
 			}
+			if seen++; copied == left {
+				continue
+			}
+			copied++
 			text, cut := clip(e.Properties)
 			b = append(b, pending{w, Event{Time: time.UnixMilli(e.ReceivedAt).UTC(), Accepted: true,
 				Project: string(e.Project), Name: string(e.Name), User: string(e.UserID), Session: string(e.SessionID),
 				ID: e.ID.String(), RequestID: request, Text: text, Cut: cut}})
 		}
+		w.count(seen, copied)
 	}
 	return b
 }
@@ -182,9 +195,14 @@ func (t *Tap) Reject(e Event, raw []byte) {
 		return
 	}
 	for _, w := range *watchers {
-		if !w.filter.wantsRejected(&e, raw) || !w.take() {
+		if !w.filter.wantsRejected(&e, raw) {
 			continue
 		}
+		if w.left() == 0 {
+			w.count(1, 0)
+			continue
+		}
+		w.count(1, 1)
 		e.Text, e.Cut = clip(raw)
 		w.send(e)
 	}
