@@ -166,7 +166,7 @@ func consoleBadRelease(t *testing.T, b *tab, r *role, key string) {
 		postAs(t, r, key, fmt.Sprintf(`[{"name":"good","app_version":"2.4.1"},{"evt":"level_start","app_version":"2.4.0","level":%d}]`, i))
 	}
 	b.rows("errors", bad)
-	b.do("find the release", b.open("errors"), shows("2.4.0"), click("missing_name"), shows("Redrive these"),
+	b.do("find the release", b.open("errors"), shows("2.4.0"), click("missing_name"), shows("Sends the payloads of all records of this filter"),
 		chromedp.Click("//td/a[contains(@href, 'error?id=')]"), shows("Edit and resend"))
 	if where, _ := chromedp.Run(b.ctx, chromedp.Location()); !strings.Contains(where, "error?id=") {
 		t.Fatalf("at %s", where)

@@ -21,7 +21,7 @@ var pages = map[string]string{
 var parts = map[string]string{
 	"now": "could not be loaded", "errors?code=x": "Redrive", "record?id=" + id.String(): "Edit and resend",
 	"objects": "Re-ingest a time range", "object?key=events/x": "Contents", "find?what=" + id.String(): "events/o",
-	"letters": "because", "projects": "of 10", "verify": "Nothing was verified", "tasks": "Nothing was started", "audit": "dlq drop",
+	"letters": "again &#34;&gt;", "projects": "of 10", "verify": "Nothing was verified", "tasks": "Nothing was started", "audit": "dlq drop",
 }
 
 // Every page and part is shown to who has logged in, and to nobody else.
@@ -65,6 +65,20 @@ func TestErrorState(t *testing.T) {
 	if w := b.get("/console/part/now"); !strings.Contains(w.Body.String(), "unexpected EOF") ||
 		!strings.Contains(w.Body.String(), "Start the part that does not answer") {
 		t.Errorf("now: %s", w.Body)
+	}
+}
+
+// Links name what they lead to.
+func TestLinks(t *testing.T) {
+	b := newBrowser(t).login("secret")
+	for part, want := range map[string]string{
+		"objects":       `href="/console/object?key=events%2F`,
+		"letters":       `href="/console/object?key=events%2Fdead`,
+		"errors?code=x": `href="/console/errors?code=code%22%3E`,
+	} {
+		if text := b.get("/console/part/" + part).Body.String(); !strings.Contains(text, want) {
+			t.Errorf("%s has no %s:\n%s", part, want, text)
+		}
 	}
 }
 

@@ -152,7 +152,13 @@ func (w *world) Redrive(ctx context.Context, r receiver.Redrive) (receiver.Redri
 
 func (w *world) Renew(context.Context) (bool, error)                              { return true, nil }
 func (w *world) Release(context.Context) error                                    { return nil }
-func (w *world) Failing(context.Context, string, func(pipeline.Load) error) error { return nil }
+func (w *world) Failing(_ context.Context, table string, each func(pipeline.Load) error) error {
+	if w.away != nil || table != "events" {
+		return w.away
+	}
+	return each(pipeline.Load{Key: "events/failing" + evil, Pipeline: "events", State: pipeline.Failed, Error: "again " + evil,
+		Code: "object_missing", Attempts: 2, Failures: 2})
+}
 func (w *world) redrives() (all []receiver.Redrive) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

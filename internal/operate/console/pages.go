@@ -3,6 +3,7 @@ package console
 import (
 	"errors"
 	"fmt"
+	"html/template"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -156,7 +157,7 @@ func (c *Console) lettersPart(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	failing, err := c.list(r, "objects list", url.Values{"state": {"failed"}, "since": {"168h"}, "limit": {"200"}})
+	failing, err := c.list(r, "dlq list", url.Values{"failing": {"true"}})
 	return struct{ Letters, Failing []any }{letters, failing}, err
 }
 
@@ -288,12 +289,12 @@ func shortText(text string) string {
 }
 
 // queryText is a query of names and values.
-func queryText(pairs ...string) string {
+func queryText(pairs ...string) template.URL {
 	q := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
 			q.Set(pairs[i], pairs[i+1])
 		}
 	}
-	return q.Encode()
+	return template.URL(q.Encode()) // #nosec G203 -- it is encoded
 }
