@@ -239,8 +239,8 @@ func TestRoundTrip(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if n, want := len(file.RowGroups()), (len(c.events)+groupRows-1)/groupRows; n != want {
-						t.Errorf("%d row groups, want %d", n, want)
+					if n, want := len(file.RowGroups()), (len(c.events)+groupRows-1)/groupRows; n < want {
+						t.Errorf("%d row groups, want at least %d", n, want)
 					}
 				}
 			})

@@ -28,7 +28,7 @@ const (
 	// groupHeld bounds the values of a row group as the columns hold them: until
 	// all of its rows are there, nobody knows their order. They are counted once in
 	// so many rows or bytes of events.
-	groupHeld = 32 << 20
+	groupHeld = 12 << 20
 	partRows  = 4 << 10
 	partBytes = 256 << 10
 )
