@@ -120,8 +120,12 @@ func TestRefusedRowIsLeftOut(t *testing.T) {
 	s.rows("events", 998)
 	s.rows("errors", 2)
 	if got := one[string](s,
-		"SELECT toString(arraySort(groupArray((code, stage, project, source_row, server_code)))) FROM errors"); got != "[('refused_row','loader','test',333,70),('refused_row','loader','test',800,70)]" {
+		"SELECT toString(groupArray((code, stage, project, server_code))) FROM errors"); got != "[('refused_row','loader','test',70),('refused_row','loader','test',70)]" {
 		t.Errorf("errors: %s", got)
+	}
+	refused := one[string](s, "SELECT toString(arraySort(groupArray(source_row))) FROM errors")
+	if missing := one[string](s, "SELECT toString(arrayFilter(x -> NOT has(groupArray(object_row), x), range(1000))) FROM events"); missing != refused {
+		t.Errorf("rows %s are refused, rows %s are missing", refused, missing)
 	}
 	if message := one[string](s, "SELECT message FROM errors LIMIT 1"); !strings.Contains(message,
 		"cannot be safely converted into type UInt8") {
