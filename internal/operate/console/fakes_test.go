@@ -150,8 +150,8 @@ func (w *world) Redrive(ctx context.Context, r receiver.Redrive) (receiver.Redri
 	return receiver.Redriven{Accepted: 1}, nil
 }
 
-func (w *world) Renew(context.Context) (bool, error)                              { return true, nil }
-func (w *world) Release(context.Context) error                                    { return nil }
+func (w *world) Renew(context.Context) (bool, error) { return true, nil }
+func (w *world) Release(context.Context) error       { return nil }
 func (w *world) Failing(_ context.Context, table string, each func(pipeline.Load) error) error {
 	if w.away != nil || table != "events" {
 		return w.away

@@ -86,7 +86,8 @@ func (q *Queue) setupConsumer(ctx context.Context, info queueInfo, name string, 
 		plan.Warn("queue", "%s: messages go to %s after %d retries, where nobody reads them; sweeps find their objects",
 			name, have.DeadLetter, maxRetries)
 	}
-	what, method, path := "added the HTTP pull consumer of", http.MethodPost, "/queues/"+url.PathEscape(info.ID)+"/consumers"
+	what, method := "added the HTTP pull consumer of", http.MethodPost
+	path := "/queues/" + url.PathEscape(info.ID) + "/consumers"
 	set := consumerInfo{Type: httpPull, DeadLetter: have.DeadLetter, Settings: map[string]any{}}
 	for field, value := range have.Settings {
 		set.Settings[field] = value
