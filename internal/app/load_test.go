@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -221,6 +222,7 @@ func TestNotifier(t *testing.T) {
 				t.Errorf("an upload waited %s", took)
 			}
 			time.Sleep(2 * notifyFor)
+			synctest.Wait()
 			want := []pipeline.Notification{{Key: "events/x", ETag: "e", Size: 7}}
 			if failures == 1000 {
 				want = nil
