@@ -16,16 +16,17 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 )
 
-// form is how a column's values are held, and stored where they are in no dictionary.
+// form is how a chunk holds its values in memory. The file uses the encoding named beside it for values outside a
+// dictionary.
 type form uint8
 
 const (
 	formInt      form = iota // DELTA_BINARY_PACKED
-	formUint                 // the same; its bounds are those of numbers without a sign
+	formUint                 // as formInt; its bounds compare as unsigned numbers
 	formFloat                // PLAIN
 	formBool                 // PLAIN
 	formText                 // DELTA_LENGTH_BYTE_ARRAY
-	formDocument             // PLAIN: each behind its length, also in memory
+	formDocument             // PLAIN: length, then bytes; also in memory
 	formID                   // PLAIN, 16 bytes
 )
 
@@ -34,44 +35,41 @@ func (f form) physical() format.Type {
 		format.FixedLenByteArray}[f]
 }
 
-// chunk is one column of the row group that is being written: its values in the
-// order in which the rows came. When the row group is full, finish puts them into the
-// group's order and makes pages of them.
+// chunk is one column of the row group that is being written. It holds the values in the order of arrival. When the row
+// group is full, finish sorts them and writes pages.
 //
-// parquet-go writes columns from its own Values, of 24 bytes, which it sorts out
-// again; that took a third of what receiving an event costs. Here a value stays as
-// small as it is. The encodings and the structures of a file are parquet-go's.
+// parquet-go writes columns from its own Values of 24 bytes each. Unpacking them took a third of the cost of receiving
+// an event. Here each value keeps its natural size. Encodings and file structures are still parquet-go's.
 type chunk struct {
 	path     []string
 	form     form
 	optional bool
-	bounded  bool        // the footer has the least and the largest value
-	codec    *zstd.Codec // of the data pages
-	plain    *zstd.Codec // of those of a row group for which the dictionary is too large
+	bounded  bool        // the footer has minimum and maximum
+	codec    *zstd.Codec // for data pages
+	plain    *zstd.Codec // for data pages of a row group whose dictionary is too large
 
 	buffers
-	dict *dictionary // nil: the column has none
+	dict *dictionary // nil: no dictionary
 
 	meta  format.ColumnMetaData
-	least []byte // as the footer has it; nil: there is no value yet
+	least []byte // as in the footer; nil: no value yet
 	most  []byte
 }
 
-// buffers are the memory of a chunk, which a later object uses again. The values are
-// in one of ints, bytes and index.
+// buffers are a chunk's memory, which later objects reuse. The values are in one of ints, bytes and index.
 type buffers struct {
-	rows  []uint32 // of the row group, that have the values; unused if the column is not optional
+	rows  []uint32 // rows that have a value; unused if the column is required
 	ints  []int64
 	bytes []byte
-	ends  []uint32 // of the texts and documents in bytes, behind a 0
-	index []int32  // entries of the dictionary
-	pages []byte   // that are written, with their headers
+	ends  []uint32 // where each text or document ends in bytes, after a leading 0
+	index []int32  // dictionary entries
+	pages []byte   // finished pages with their headers
 }
 
-// maxSpare is the largest buffer, in bytes, that is used again.
+// maxSpare is the largest buffer that is reused, in bytes.
 const maxSpare = groupHeld
 
-// reuse takes the memory of a chunk that is stored.
+// reuse takes over the memory of a chunk that is already stored.
 func (c *chunk) reuse(old *chunk) {
 	if cap(old.bytes) <= maxSpare && cap(old.pages) <= maxSpare {
 		c.buffers = old.buffers
@@ -81,17 +79,17 @@ func (c *chunk) reuse(old *chunk) {
 	}
 }
 
-// at notes a row that has a value.
+// at records that a row has a value.
 func (c *chunk) at(row int) {
 	if c.optional {
 		c.rows = append(c.rows, uint32(row))
 	}
 }
 
-// has reports whether a row has a value. No later row may have one.
+// has reports whether a row has a value. No later row may have one yet.
 func (c *chunk) has(row int) bool { return len(c.rows) > 0 && c.rows[len(c.rows)-1] == uint32(row) }
 
-// addBits adds a number of 64 bits, or a bool, as a Typed has it.
+// addBits adds a number of 64 bits or a bool, encoded as in pipeline.Typed.
 func (c *chunk) addBits(row int, bits uint64) {
 	c.at(row)
 	switch c.form {
@@ -120,7 +118,7 @@ func (c *chunk) addBytes(row int, v []byte) {
 	c.addPlain(v)
 }
 
-// addPlain adds a value that is no entry of a dictionary.
+// addPlain adds a value outside the dictionary.
 func (c *chunk) addPlain(v []byte) {
 	if c.form.long() && len(c.ends) == 0 {
 		c.ends = append(c.ends, 0)
@@ -134,10 +132,10 @@ func (c *chunk) addPlain(v []byte) {
 	}
 }
 
-// long reports whether values have lengths of their own.
+// long reports whether values have different lengths.
 func (f form) long() bool { return f == formText || f == formDocument }
 
-// drop takes the last value out again. The dictionary keeps it.
+// drop removes the last value. The dictionary keeps its entry.
 func (c *chunk) drop() {
 	c.rows = c.rows[:len(c.rows)-1]
 	switch {
@@ -155,7 +153,7 @@ func (c *chunk) drop() {
 	}
 }
 
-// size is what the values take in memory, in bytes.
+// size is the memory of the values, in bytes.
 func (c *chunk) size() int {
 	n := len(c.bytes) + 4*(len(c.ends)+len(c.index)+len(c.rows)) + 8*len(c.ints)
 	if c.dict != nil {
@@ -164,14 +162,14 @@ func (c *chunk) size() int {
 	return n
 }
 
-// settle gives the dictionary up if it has more than most entries: the values of the sample do not repeat then.
+// settle drops the dictionary if it has more than most entries: then the values of the sample do not repeat.
 func (c *chunk) settle(most int) {
 	if len(c.dict.ends) > most {
 		c.undo()
 	}
 }
 
-// undo takes the values out of the dictionary, which is given up.
+// undo drops the dictionary and stores the values themselves.
 func (c *chunk) undo() {
 	for _, i := range c.index {
 		c.addPlain(c.dict.entry(int(i)))
@@ -199,8 +197,8 @@ func (c *chunk) cut(s *scratch) error {
 	return nil
 }
 
-// fit returns how many of the values fill a page that begins with the row from, and the
-// row behind it. All other columns have less than a page in a row group.
+// fit returns how many of the values fill a page that begins with row from, and the row after the page. In columns
+// without long values, a row group has less than one page.
 func (c *chunk) fit(values []uint32, present bitmap, from, rows int) (n, to int) {
 	size := 0
 	for to = from; to < rows && size < pageBytes; to++ {
@@ -212,8 +210,7 @@ func (c *chunk) fit(values []uint32, present bitmap, from, rows int) (n, to int)
 	return n, to
 }
 
-// cutPage adds a page with these values, and those of the rows between from and to that
-// are present; nil: all are.
+// cutPage adds a page with these values for the rows from..to. present says which of these rows have a value; nil: all.
 func (c *chunk) cutPage(values []uint32, present bitmap, from, to int, s *scratch) error {
 	rows := to - from
 	h := format.DataPageHeaderV2{NumValues: int32(rows), NumRows: int32(rows), NumNulls: int32(rows - len(values)),
@@ -234,7 +231,7 @@ func (c *chunk) cutPage(values []uint32, present bitmap, from, to int, s *scratc
 	return c.page(&c.pages, format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.New(h)}, data, s)
 }
 
-// encode is values of the chunk, in this order, as the file has them.
+// encode returns values of the chunk, in this order, as the file stores them.
 func (c *chunk) encode(values []uint32, s *scratch) (data []byte, as format.Encoding, err error) {
 	if len(c.index) > 0 {
 		s.index = s.index[:0]
@@ -274,9 +271,9 @@ func (c *chunk) encode(values []uint32, s *scratch) (data []byte, as format.Enco
 	return s.bytes, format.Plain, nil
 }
 
-// texts are values in this order, one after the other, and where each ends, behind a 0.
+// texts returns values in this order: their bytes, and where each ends, after a leading 0.
 func (c *chunk) texts(values []uint32, s *scratch) (text []byte, ends []uint32) {
-	if len(values) == 1 { // perhaps a very large one
+	if len(values) == 1 { // it may be very large
 		i := values[0]
 		text = c.bytes[c.ends[i]:c.ends[i+1]]
 		return text, []uint32{0, uint32(len(text))}
@@ -289,7 +286,7 @@ func (c *chunk) texts(values []uint32, s *scratch) (text []byte, ends []uint32) 
 	return s.bytes, s.ends
 }
 
-// page adds a page to those in to. s.front is in front of its compressed part.
+// page appends a page to to. s.front precedes the compressed part.
 func (c *chunk) page(to *[]byte, h format.PageHeader, data []byte, s *scratch) (err error) {
 	if len(s.front)+len(data) > math.MaxInt32 {
 		return fmt.Errorf("a page of %d bytes, limit %d", len(s.front)+len(data), math.MaxInt32)
@@ -309,7 +306,7 @@ func (c *chunk) page(to *[]byte, h format.PageHeader, data []byte, s *scratch) (
 	return nil
 }
 
-// count notes a page's encoding.
+// count records a page's encoding for the footer.
 func (c *chunk) count(page format.PageType, encoding format.Encoding) {
 	stats := c.meta.EncodingStats
 	for i := range stats {
@@ -324,7 +321,7 @@ func (c *chunk) count(page format.PageType, encoding format.Encoding) {
 	}
 }
 
-// finish ends the chunk. Its pages are dictionary and pages.
+// finish ends the chunk and returns its dictionary page and data pages.
 func (c *chunk) finish(s *scratch) (dictionary, pages []byte, err error) {
 	given, codec := c.dict, c.codec
 	if c.dict != nil && len(c.dict.page) > maxDictionary {
@@ -372,7 +369,7 @@ func (c *chunk) reset() {
 	}
 }
 
-// widenByValues widens the bounds by the values that are in no dictionary.
+// widenByValues widens the bounds by the values outside the dictionary.
 func (c *chunk) widenByValues() {
 	if !c.bounded {
 		return
@@ -382,7 +379,7 @@ func (c *chunk) widenByValues() {
 		if len(c.ints) == 0 {
 			return
 		}
-		sign := int64(0) // without its highest bit turned over, a number without a sign may look negative
+		sign := int64(0) // flipping the highest bit makes signed comparison work for unsigned numbers
 		if c.form == formUint {
 			sign = math.MinInt64
 		}
@@ -404,7 +401,7 @@ func (c *chunk) widenByValues() {
 	}
 }
 
-// width is how many bytes a value takes in buffers.bytes.
+// width is the size of a value in buffers.bytes, in bytes.
 func (f form) width() int {
 	switch f {
 	case formBool:
@@ -415,7 +412,7 @@ func (f form) width() int {
 	return 8
 }
 
-// widen widens the bounds by a value, if need be.
+// widen widens the bounds if the value is outside of them.
 func (c *chunk) widen(v []byte) {
 	if c.least == nil || c.form.compare(v, c.least) < 0 {
 		c.least = append([]byte{}, v...)
@@ -433,13 +430,13 @@ func (f form) compare(a, b []byte) int {
 	case formUint:
 		return cmp.Compare(binary.LittleEndian.Uint64(a), binary.LittleEndian.Uint64(b))
 	case formFloat:
-		// Of the zeros, readers expect the negative one as the least value and the other as the largest.
+		// Readers expect -0 as the minimum and +0 as the maximum.
 		x, y := math.Float64frombits(binary.LittleEndian.Uint64(a)), math.Float64frombits(binary.LittleEndian.Uint64(b))
 		if x == y {
 			return cmp.Compare(math.Copysign(1, x), math.Copysign(1, y))
 		}
 		return cmp.Compare(x, y)
-	case formID: // most differ in their first half
+	case formID: // most ids differ in their first half
 		if c := cmp.Compare(binary.BigEndian.Uint64(a), binary.BigEndian.Uint64(b)); c != 0 {
 			return c
 		}

@@ -29,51 +29,46 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Encoder writes one object. The events are not kept.
+// Encoder writes one object. It does not keep the events.
 type Encoder interface {
 	Encode(events []pipeline.Event) error
-	Close() error // the object is complete only after it
+	Close() error // only then is the object complete
 }
 
-// Decoder reads one object. Decode appends events to dst until the limit is
-// reached; they are valid until the next Decode. It returns io.EOF, with no
-// event, at the end. Where an object is cut depends on its events and the
-// limit alone, so that a second loader cuts it at the same rows.
+// Decoder reads one object. Decode appends events to dst until the limit is reached. They are valid until the next
+// Decode. At the end it returns io.EOF and no event. The cuts depend only on the events and the limit, so every loader
+// cuts an object at the same rows.
 type Decoder interface {
 	Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Event, error)
 	Close() error
 }
 
-// TypedDecoder reads an object whose values stand in typed columns. DecodeTyped
-// gives the next few events, at least one, without what of their properties
-// stands in columns, and these beside them; all are valid until the next call. bytes is
-// what they take, and the limit's Bytes is of that. Where it ends depends on
-// the object and the limits so far alone.
+// TypedDecoder reads an object with typed columns. DecodeTyped returns the next events, at least one, and their typed
+// values separately: the properties lack what typed has. All are valid until the next call. bytes is their size, which
+// counts against the limit's Bytes. The cuts depend only on the object and the limits so far.
 type TypedDecoder interface {
 	DecodeTyped(dst []pipeline.Event, limit Limit) (events []pipeline.Event, typed []*pipeline.Typed, bytes int, err error)
 }
 
-// Limit ends one Decode: after Rows events, or sooner with the event whose
-// pipeline.Event.Size brings the sum to Bytes; but never before the first.
+// Limit ends one Decode after Rows events, or with the event whose pipeline.Event.Size brings the sum to Bytes. One
+// event is always returned.
 type Limit struct {
 	Rows  int
 	Bytes int
 }
 
-// Encoders makes encoders that use the same compressors and buffers one after the
-// other: each of those takes some MiB. It is safe for concurrent use.
+// Encoders makes encoders that share compressors and buffers, some MiB each. It is safe for concurrent use.
 type Encoders struct {
 	fast, better *zstd.Codec
-	closed       sync.Pool // of *parquetEncoder, for their buffers
+	closed       sync.Pool // of *parquetEncoder, to reuse their buffers
 }
 
-// NewEncoders returns Encoders whose compressors take their memory at the first use.
+// NewEncoders returns Encoders. Their compressors allocate at first use.
 func NewEncoders() *Encoders {
 	return &Encoders{fast: &zstd.Codec{Level: zstd.SpeedFastest}, better: &zstd.Codec{Level: zstd.SpeedDefault}}
 }
 
-// New writes an object of the given format to w. All its events come from one
-// receiver.
+// New returns an encoder that writes an object of the given format to w. All its events come from one receiver.
 func (s *Encoders) New(w io.Writer, format pipeline.Format, receiver string) (Encoder, error) {
 	switch format {
 	case pipeline.Parquet:
@@ -84,7 +79,7 @@ func (s *Encoders) New(w io.Writer, format pipeline.Format, receiver string) (En
 	return nil, fmt.Errorf("no encoder for format %q", format)
 }
 
-// NewDecoder reads an object of size bytes.
+// NewDecoder returns a decoder for an object of size bytes.
 func NewDecoder(r io.ReaderAt, size int64, format pipeline.Format) (Decoder, error) {
 	dec, err := newDecoder(r, size, format)
 	if err != nil {
@@ -96,7 +91,7 @@ func NewDecoder(r io.ReaderAt, size int64, format pipeline.Format) (Decoder, err
 	return dated{dec}, nil
 }
 
-// newDecoder is NewDecoder without a check of the times of receipt.
+// newDecoder is NewDecoder without the check of received_at.
 func newDecoder(r io.ReaderAt, size int64, format pipeline.Format) (Decoder, error) {
 	if size == 0 {
 		return nil, errors.New("the object is empty: it has not even a header")
@@ -110,8 +105,8 @@ func newDecoder(r io.ReaderAt, size int64, format pipeline.Format) (Decoder, err
 	return nil, fmt.Errorf("no decoder for format %q", format)
 }
 
-// Sample returns events from all over the beginning of an object. Rows of Parquet objects are
-// in the order of their names, so the first ones may be all of one name.
+// Sample returns events from many places near the beginning of an object. Rows of Parquet objects are sorted by name,
+// so the first ones may all have one name.
 func Sample(r io.ReaderAt, size int64, format pipeline.Format, limit Limit) ([]pipeline.Event, error) {
 	dec, err := newDecoder(r, size, format)
 	if err != nil {
@@ -124,11 +119,11 @@ func Sample(r io.ReaderAt, size int64, format pipeline.Format, limit Limit) ([]p
 	return dec.Decode(nil, limit)
 }
 
-// arena holds the bytes of events, so that they cost no allocation each. A
-// block lives as long as an event in it: nothing is copied to make room.
+// arena holds the bytes of events, so that an event needs no separate allocation. A block lives as long as an event in
+// it. Blocks are never moved.
 type arena struct {
 	block []byte
-	kept  int64 // bytes, since somebody set it to 0
+	kept  int64 // bytes since the last reset to 0
 }
 
 const arenaBlock = 256 << 10
@@ -149,8 +144,7 @@ func (a *arena) keep(b []byte) []byte {
 	return a.block[from:len(a.block):len(a.block)]
 }
 
-// keepSame is keep where the value before was often the same: what repeats
-// down a column is held once.
+// keepSame is keep for columns where values repeat: a value equal to the last one shares its memory.
 func (a *arena) keepSame(b, last []byte) []byte {
 	if bytes.Equal(b, last) {
 		return last
@@ -158,7 +152,7 @@ func (a *arena) keepSame(b, last []byte) []byte {
 	return a.keep(b)
 }
 
-// Document is a JSON object that is never empty: both formats need one.
+// Document returns a JSON object that is never empty, as both formats require.
 func Document(b []byte) []byte {
 	if len(b) == 0 {
 		return []byte("{}")

@@ -12,29 +12,28 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// columnReader reads one column of a row group, page by page. It takes values from where
-// parquet-go has decoded them: parquet-go's own Values are of 24 bytes, and making
-// them took a third of reading an object. If a damaged page has fewer values than it
-// says, an index is out of range, which guard turns into an error.
+// columnReader reads one column of a row group, page by page, from parquet-go's decoded buffers. parquet-go's own
+// Values are 24 bytes each; making them took a third of the time to read an object. If a damaged page has fewer values
+// than its header says, an index is out of range; guard turns that panic into an error.
 type columnReader struct {
 	pages  parquet.Pages
 	page   parquet.Page
-	levels []byte  // of the page's rows, 0: it has no value; nil: all have one
-	index  []int32 // entries of the dictionary, for each value; nil: the page has none
+	levels []byte  // one for each row of the page, 0: no value; nil: all rows have a value
+	index  []int32 // dictionary entry of each value; nil: the page does not use the dictionary
 	values pageValues
-	row    int   // of the page, the next one
-	next   int   // the value of that row, or of a later one
-	left   int64 // rows of the page
+	row    int   // next row of the page
+	next   int   // value of that row, or of the next row with one
+	left   int64 // rows left in the page
 }
 
-// pageValues are the values of a page or a dictionary, in one of these.
+// pageValues are the values of a page or a dictionary, in one of these fields.
 type pageValues struct {
 	numbers []uint64
 	floats  []float64
 	bools   []byte // bits
 	ids     [][16]byte
 	text    []byte
-	ends    []uint32 // of the texts, behind the begin of the first one
+	ends    []uint32 // ends of the texts, after the start of the first one
 }
 
 func (v *pageValues) textAt(i int) []byte { return v.text[v.ends[i]:v.ends[i+1]] }
@@ -55,7 +54,7 @@ func (v *pageValues) set(data encoding.Values) {
 	}
 }
 
-// load makes sure that there is a row to be read.
+// load loads pages until there is a row to read.
 func (r *columnReader) load() error {
 	for r.left == 0 {
 		r.release()
@@ -78,7 +77,7 @@ func (r *columnReader) load() error {
 	return nil
 }
 
-// take returns the number of the next row's value, -1 if it has none.
+// take returns the index of the next row's value, -1: none.
 func (r *columnReader) take() int {
 	row := r.row
 	r.row++
@@ -93,7 +92,7 @@ func (r *columnReader) take() int {
 	return i
 }
 
-// pass passes over rows.
+// pass skips rows.
 func (r *columnReader) pass(rows int64) error {
 	for rows > 0 {
 		if err := r.load(); err != nil {
@@ -130,7 +129,7 @@ func (r *columnReader) read(events []pipeline.Event, set func(*pipeline.Event, *
 	return nil
 }
 
-// readTyped reads a value for each row, and adds their sizes to those of the rows.
+// readTyped reads a value for each row, and adds the values' sizes to the rows' sizes.
 func (r *columnReader) readTyped(t *pipeline.Typed, sizes []int, a *arena) error {
 	for row := 0; row < len(sizes); {
 		if err := r.load(); err != nil {
@@ -163,7 +162,7 @@ func (r *columnReader) readTyped(t *pipeline.Typed, sizes []int, a *arena) error
 	return nil
 }
 
-// skip passes over rows that have no value. It returns the first one that has, or end.
+// skip skips rows without a value. It returns the first row with a value, or end.
 func (r *columnReader) skip(row, end int) int {
 	if r.levels == nil || row == end || r.levels[r.row] != 0 {
 		return row
@@ -176,7 +175,7 @@ func (r *columnReader) skip(row, end int) int {
 	return row + n
 }
 
-// release gives the page's memory back: values taken from it are copies by now.
+// release releases the page's memory. Values read from it have been copied.
 func (r *columnReader) release() {
 	if r.page != nil {
 		parquet.Release(r.page)

@@ -6,8 +6,8 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// dated refuses objects with an event that no receiver with a right clock can have received. Its row would be in a
-// partition where nobody looks, and a year beyond 2149 even in that of another century.
+// dated rejects objects with a received_at that no receiver with a correct clock can write. Such a row would land in a
+// partition that nobody reads. A year beyond 2149 would even wrap into another century.
 type dated struct{ Decoder }
 
 func (d dated) Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Event, error) {
@@ -18,7 +18,7 @@ func (d dated) Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Event, erro
 	return events, err
 }
 
-// datedTyped is the same for a decoder that leaves values in columns.
+// datedTyped is dated for typed decoders.
 type datedTyped struct {
 	dated
 	typed TypedDecoder

@@ -8,20 +8,20 @@ import (
 	"math/rand/v2"
 )
 
-// dictionary numbers the different values of a column. Its entries are one
-// behind the other as Parquet's PLAIN encoding has them, so they are the page.
+// dictionary numbers the distinct values of a column. It keeps its entries in Parquet's PLAIN encoding, so they are the
+// dictionary page.
 type dictionary struct {
-	text  bool   // entries are behind their lengths
+	text  bool   // each entry follows its length
 	page  []byte // the entries
 	ends  []uint32
-	marks []mark   // of the entries
-	slots []uint32 // entries by their marks, counted from 1; 0: none
-	last  int32    // that was asked for
+	marks []mark   // one for each entry
+	slots []uint32 // hash table of entry numbers from 1; 0: free
+	last  int32    // entry of the last lookup
 	long  maphash.Seed
-	seed  [2]uint64 // of hashes of marks, so that no client can make them collide
+	seed  [2]uint64 // keeps clients from making hashes collide
 }
 
-// mark stands for a value. Of at most 16 bytes it is the value itself.
+// mark identifies a value. Up to 16 bytes it is the value itself.
 type mark struct {
 	head, tail uint64
 	size       uint32
@@ -59,9 +59,9 @@ func (d *dictionary) slot(m mark) uint32 {
 	return uint32(high^low) & uint32(len(d.slots)-1)
 }
 
-// index returns the number of a value, which it adds if it is new.
+// index returns the number of a value. A new value is added.
 func (d *dictionary) index(v []byte) int32 {
-	if len(v) > shortValue && len(d.ends) > 0 && bytes.Equal(d.entry(int(d.last)), v) { // what repeats down a column
+	if len(v) > shortValue && len(d.ends) > 0 && bytes.Equal(d.entry(int(d.last)), v) { // often equal to the row before
 		return d.last
 	}
 	m := d.markOf(v)
@@ -99,7 +99,7 @@ func (d *dictionary) add(v []byte, m mark, slot uint32) {
 	}
 }
 
-// entry is the value that has a number.
+// entry returns the value with a number.
 func (d *dictionary) entry(i int) []byte {
 	from := uint32(0)
 	if i > 0 {

@@ -11,13 +11,13 @@ import (
 // Lines reads a text line by line.
 type Lines struct {
 	In  *bufio.Reader
-	Max int // bytes of a line
+	Max int // longest line, in bytes
 	N   int // number of the last line read, from 1
 
 	long []byte
 }
 
-// Next returns the next line that is not empty, without its end. It is valid until the next call.
+// Next returns the next line that is not empty, without its line end. It is valid until the next call.
 func (l *Lines) Next() ([]byte, error) {
 	for {
 		l.N++

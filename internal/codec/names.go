@@ -10,20 +10,18 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// DuckDB, Spark, Hive and others compare column names without regard to case,
-// and return the wrong column without an error if two names differ in nothing
-// else. So a column's name is its path with every capital letter marked, and
-// two paths never have names that are equal under any case folding. The name
-// depends on the path alone, so that it is the same in every object.
+// DuckDB, Spark, Hive and others ignore case in column names. If two names differ only in case, they return the wrong
+// column without an error. So a column's name is its path with every capital letter marked: no two names are equal
+// under any case folding. The name depends only on the path, so it is the same in every object.
 //
-//	level, position.x, ключ   as they are
+//	level, position.x, ключ   unchanged
 //	userName, URL             user^Name, ^U^R^L
 //	^                         ^^
 //	ß, ı, the Kelvin sign,    ^{df}, ^{131}, ^{212a}: the code point, for letters
-//	control characters        without a counterpart in the other case that leads
-//	                          back to them, and for what cannot be printed
+//	control characters        whose case mapping cannot be undone, and for
+//	                          characters that cannot be printed
 
-// columnName is the name of the typed column of a path.
+// columnName returns the name of a path's typed column.
 func columnName(path string) string {
 	if strings.IndexFunc(path, func(r rune) bool { return escapeOf(r) != bare }) < 0 {
 		return path
@@ -65,7 +63,7 @@ func escapeOf(r rune) escape {
 	lower, upper := unicode.ToLower(r), unicode.ToUpper(r)
 	cased := unicode.SimpleFold(r) != r || unicode.IsLower(r) || unicode.IsUpper(r) || unicode.IsTitle(r)
 	switch {
-	case !unicode.IsPrint(r): // this includes characters that a later Unicode version may give a case
+	case !unicode.IsPrint(r): // includes characters that a later Unicode version may give a case
 		return numbered
 	case lower == r && upper == r && !cased:
 		return bare
@@ -77,8 +75,8 @@ func escapeOf(r rune) escape {
 	return numbered
 }
 
-// columnPath is the inverse of columnName. It accepts exactly the names that
-// some version's columnName could have written, whatever its Unicode tables.
+// columnPath is the inverse of columnName. It accepts exactly the names that columnName of some version can write,
+// whatever its Unicode tables.
 func columnPath(name string) (path string, err error) {
 	if strings.IndexByte(name, '^') < 0 {
 		return name, nil
@@ -106,8 +104,7 @@ func columnPath(name string) (path string, err error) {
 	return b.String(), nil
 }
 
-// typedName is the name of column i: that of its path, and its type as well if
-// the path has another type, which more events have.
+// typedName is the name of column i: its path, and its type too if another type of the same path is more frequent.
 func typedName(columns []*pipeline.Typed, i int) string {
 	for _, t := range columns[:i] {
 		if t.Path == columns[i].Path {

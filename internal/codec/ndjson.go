@@ -58,8 +58,7 @@ func (n *ndjsonEncoder) Close() error {
 	return nil
 }
 
-// AppendLine writes an event that was read from an object as a line of NDJSON,
-// as it stands in objects of that format.
+// AppendLine writes an event that was read from an object as a line of NDJSON, as in objects of that format.
 func AppendLine(b []byte, e *pipeline.Event) []byte {
 	return appendLine(b, e, string(e.Receiver), new(clock))
 }
@@ -90,7 +89,7 @@ func appendLine(b []byte, e *pipeline.Event, receiver string, c *clock) []byte {
 	return append(b, "}\n"...)
 }
 
-// appendDocument keeps a document in its line: a newline in valid JSON is space.
+// appendDocument replaces newlines, so that a document stays on its line. In valid JSON they are only space.
 func appendDocument(b, doc []byte) []byte {
 	from := len(b)
 	b = append(b, Document(doc)...)
@@ -104,12 +103,11 @@ func appendDocument(b, doc []byte) []byte {
 	}
 }
 
-// clock writes times as pipeline.TimeFormat says. It formats a day once: the
-// events of an object are of one or two, and to format each whole takes more
-// than all the rest of a line.
+// clock formats times as pipeline.TimeFormat. It caches the text of the day: an object's events are from one or two
+// days, and formatting whole times takes longer than the rest of a line.
 type clock struct {
-	day  int64  // since 1970
-	text []byte // as far as the T; empty: none yet
+	day  int64  // days since 1970
+	text []byte // up to the T; empty: none yet
 }
 
 const dayMillis = 24 * 60 * 60 * 1000
@@ -133,10 +131,10 @@ func (c *clock) append(b []byte, ms int64) []byte {
 		'.', digit(in, 100), digit(in, 10), digit(in, 1), 'Z', '"')
 }
 
-// digit is the decimal digit of n at the place of unit, 1, 10 or 100.
+// digit returns the decimal digit of n at unit 1, 10 or 100.
 func digit(n, unit int64) byte { return '0' + byte(n/unit%10) }
 
-// maxLine bounds one event's line, in bytes.
+// maxLine is the longest line of one event, in bytes.
 const maxLine = MaxEvent + 1<<20
 
 type ndjsonDecoder struct {
@@ -152,7 +150,7 @@ func newNDJSONDecoder(r io.Reader) (*ndjsonDecoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What is in an object was judged by the receiver, by its limit of depth.
+	// No depth limit here: the receiver has checked the depth.
 	return &ndjsonDecoder{lines: Lines{In: bufio.NewReaderSize(z, 1<<20), Max: maxLine}, z: z,
 		scan: jsonscan.Scanner{MaxDepth: 1 << 20}}, nil
 }
@@ -198,7 +196,7 @@ func (n *ndjsonDecoder) Decode(dst []pipeline.Event, limit Limit) ([]pipeline.Ev
 	return dst, nil
 }
 
-// parse reads a line as appendLine writes it; e's slices are views into line.
+// parse reads a line that appendLine wrote. e's slices are views into line.
 func (n *ndjsonDecoder) parse(e *pipeline.Event, line []byte) error {
 	members, used, err := n.scan.Object(line)
 	if err != nil {
@@ -255,7 +253,7 @@ func (n *ndjsonDecoder) parse(e *pipeline.Event, line []byte) error {
 	return nil
 }
 
-// text is a string member's content; null is none.
+// text returns a string member's content; null is empty.
 func (n *ndjsonDecoder) text(m jsonscan.Member) ([]byte, error) {
 	switch {
 	case m.Kind == jsonscan.Null:

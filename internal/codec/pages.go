@@ -13,10 +13,9 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 )
 
-// parquet-go believes what a file says of itself: a flipped bit in the footer
-// or in a page's header (which no checksum covers) can make it allocate until
-// the process is killed, and no recover helps against that. So both are looked
-// through here before parquet-go builds anything on them.
+// parquet-go trusts a file's own sizes. A flipped bit in the footer or in a page header (no checksum covers them) can
+// make it allocate until the process is killed, and recover does not help against that. So this file checks both before
+// parquet-go reads them.
 
 const (
 	maxFooter     = 8 << 20 // bytes; 256 typed columns of long names take 75 KB a row group
@@ -26,11 +25,11 @@ const (
 	minPageHeader = 4 << 10
 )
 
-// maxNesting bounds a schema's depth: parquet-go goes down into it by
-// recursion, and no recover helps against a stack that overflows.
+// maxNesting bounds a schema's depth. parquet-go descends by recursion, and recover does not help against a stack
+// overflow.
 const maxNesting = 100
 
-// checkFooter refuses a footer that counts more than it holds.
+// checkFooter rejects a footer whose counts exceed its content.
 func checkFooter(r io.ReaderAt, size int64) error {
 	var tail [8]byte
 	if size < int64(len(tail))+4 {
@@ -50,7 +49,7 @@ func checkFooter(r io.ReaderAt, size int64) error {
 	read := func(into any) error {
 		return thrift.NewDecoder(new(thrift.CompactProtocol).NewReaderFromBytes(footer)).Decode(into)
 	}
-	// A decoder that knows no field reads all of them, item by item, and keeps nothing.
+	// Decoding into an empty struct reads all items and keeps nothing.
 	var nothing struct{}
 	if err := read(&nothing); err != nil {
 		return err
@@ -64,11 +63,11 @@ func checkFooter(r io.ReaderAt, size int64) error {
 	if err := read(&shape); err != nil {
 		return err
 	}
-	// parquet-go makes room for each column in each row group, and an entry takes some bytes.
+	// parquet-go allocates some bytes for each column of each row group.
 	if int64(len(shape.Schema))*int64(len(shape.RowGroups)) > n {
 		return fmt.Errorf("a footer of %d bytes for %d columns in %d row groups", n, len(shape.Schema), len(shape.RowGroups))
 	}
-	var open []int32 // children that are still to come, for each group on the way down
+	var open []int32 // children still to come, for each group on the path
 	for _, e := range shape.Schema {
 		for len(open) > 0 && open[len(open)-1] <= 0 {
 			open = open[:len(open)-1]
@@ -86,10 +85,9 @@ func checkFooter(r io.ReaderAt, size int64) error {
 	return nil
 }
 
-// maxOpen bounds the pages that a decoder may hold at once, one of each column
-// with its dictionary, in decompressed bytes with valueBytes for each value. It
-// also bounds the values that it copies from them at once. A row group of ours
-// takes groupBytes, one event beyond them (MaxEvent at most) and 75 MB of valueBytes.
+// maxOpen bounds the pages that a decoder may hold at once: one of each column and its dictionary. It counts
+// decompressed bytes and valueBytes for each value. It also bounds the values that it copies from them at once. A row
+// group of ours needs groupBytes, one event more (MaxEvent at most) and 75 MB of valueBytes.
 const (
 	maxOpen    = groupBytes + partBytes + MaxEvent + 76<<20
 	valueBytes = 8
@@ -98,7 +96,7 @@ const (
 // MaxEvent is the largest event that can be read back from an object, in bytes.
 const MaxEvent = 256 << 20
 
-// openPages adds up what the open pages of each row group take at most.
+// openPages is the memory that the open pages of each row group take at most, in bytes.
 type openPages []int64
 
 func (o *openPages) add(group int, bytes int64) error {
@@ -111,12 +109,12 @@ func (o *openPages) add(group int, bytes int64) error {
 	return nil
 }
 
-// checkColumn holds the page headers of a column against the file's footer.
+// checkColumn compares a column's page headers with the file's footer.
 func checkColumn(f *parquet.File, r io.ReaderAt, size int64, c *parquet.Column, open *openPages) error {
 	buf := make([]byte, minPageHeader)
 	for g, group := range f.Metadata().RowGroups {
 		chunk := &group.Columns[c.Index()].MetaData
-		// parquet-go goes by the codec of the first row group for all of them.
+		// parquet-go uses the codec of the first row group for all row groups.
 		if first := f.Metadata().RowGroups[0].Columns[c.Index()].MetaData.Codec; chunk.Codec != first {
 			return fmt.Errorf("row group %d: compressed by %v, the first one by %v", g, chunk.Codec, first)
 		}
@@ -131,7 +129,7 @@ func checkColumn(f *parquet.File, r io.ReaderAt, size int64, c *parquet.Column, 
 	return nil
 }
 
-// checkChunk tells what its largest page takes in memory, with its dictionary.
+// checkChunk returns the memory of the largest page and the dictionary, in bytes.
 func checkChunk(r io.ReaderAt, size int64, c *parquet.Column, chunk *format.ColumnMetaData, rows int64,
 	buf *[]byte) (open int64, err error) {
 	switch chunk.Codec {
@@ -139,8 +137,7 @@ func checkChunk(r io.ReaderAt, size int64, c *parquet.Column, chunk *format.Colu
 	default:
 		return 0, fmt.Errorf("compressed by %v: want zstd, gzip, snappy or none", chunk.Codec)
 	}
-	// A type that parquet-go does not understand is one of nulls to it, without a kind; a column of nulls is stored as
-	// any other.
+	// parquet-go reads a type that it does not know as nulls without a kind. A column of nulls is stored like any other.
 	t := c.Type()
 	if k := t.Kind(); k >= 0 && k != parquet.Kind(chunk.Type) || k < 0 && chunk.Type == format.FixedLenByteArray ||
 		k == parquet.FixedLenByteArray && t.Length() <= 0 {
@@ -184,7 +181,7 @@ func checkChunk(r io.ReaderAt, size int64, c *parquet.Column, chunk *format.Colu
 	return dictionary + largest, nil
 }
 
-// logical is the logical type of a column, nil where it has none.
+// logical returns a column's logical type, nil: none.
 func logical(t parquet.Type) format.LogicalTypeValue {
 	if l := t.LogicalType(); l != nil {
 		return l.Value
@@ -192,7 +189,7 @@ func logical(t parquet.Type) format.LogicalTypeValue {
 	return nil
 }
 
-// pageHeader reads the header at a byte, and tells its length.
+// pageHeader reads the page header at an offset, and returns its length.
 func pageHeader(r io.ReaderAt, at, end int64, buf *[]byte) (*format.PageHeader, int64, error) {
 	for {
 		b := (*buf)[:min(int64(len(*buf)), end-at)]
@@ -212,10 +209,10 @@ func pageHeader(r io.ReaderAt, at, end int64, buf *[]byte) (*format.PageHeader, 
 	}
 }
 
-// plainDictionary is the older name of RLEDictionary, which other writers still use.
+// plainDictionary is the older name of RLEDictionary. Other writers still use it.
 const plainDictionary format.Encoding = 2
 
-// checkPage checks a page whose body begins at a byte, and tells how many values it has.
+// checkPage checks a page whose body begins at an offset, and returns its number of values.
 func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, c *parquet.Column,
 	chunk *format.ColumnMetaData) (values int64, err error) {
 	kind := c.Type().Kind()
@@ -226,7 +223,7 @@ func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, c *parquet.Co
 	switch {
 	case h.Type == format.DictionaryPage && h.DictionaryPageHeader.Valid:
 		d := h.DictionaryPageHeader.V
-		// A dictionary has each of its entries in full.
+		// A dictionary stores each of its entries in full.
 		if encoding, values = d.Encoding, int64(d.NumValues); values > full/width(c.Type()) || encoding != format.Plain &&
 			encoding != plainDictionary {
 			return 0, fmt.Errorf("a dictionary of %d entries in %d bytes, encoded as %v", values, full, encoding)
@@ -270,7 +267,7 @@ func checkPage(r io.ReaderAt, at, end int64, h *format.PageHeader, c *parquet.Co
 	return values, nil
 }
 
-// width is how many bytes a value takes at least, in full.
+// width is the least size of a value that is stored in full, in bytes.
 func width(t parquet.Type) int64 {
 	switch t.Kind() {
 	case parquet.FixedLenByteArray:
@@ -280,11 +277,11 @@ func width(t parquet.Type) int64 {
 	case parquet.Int96:
 		return 12
 	}
-	return 4 // the length of a byte array, too
+	return 4 // the length of a byte array
 }
 
-// suits tells the encodings that can hold a column of a kind. Delta byte arrays,
-// which no version of ours wrote, may become any number of times their size.
+// suits reports whether an encoding can hold a column of a kind. Delta byte arrays are refused: they may decode to any
+// multiple of their size, and no version of ours wrote them.
 func suits(e format.Encoding, k parquet.Kind) bool {
 	switch e {
 	case format.Plain:
@@ -303,8 +300,7 @@ func suits(e format.Encoding, k parquet.Kind) bool {
 	return false
 }
 
-// checkPacked holds what the compressed bytes say of their own size against the page's, for that is where decompressing
-// ends.
+// checkPacked compares the size that the compressed bytes name with the page's, because decompressing stops only there.
 func checkPacked(r io.ReaderAt, codec format.CompressionCodec, at, packed, full int64) error {
 	b := make([]byte, min(packed, zstd.HeaderMaxSize))
 	if _, err := r.ReadAt(b, at); err != nil && err != io.EOF {
@@ -341,7 +337,7 @@ func checkPacked(r io.ReaderAt, codec format.CompressionCodec, at, packed, full 
 	return nil
 }
 
-// checkStream decompresses a stream to nowhere, for it does not say beforehand how large it is.
+// checkStream decompresses a stream and discards the result, because a stream does not name its size.
 func checkStream(name string, z io.Reader, full int64) error {
 	n, err := io.Copy(io.Discard, io.LimitReader(z, full+1))
 	if err != nil {

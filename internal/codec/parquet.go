@@ -14,8 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// column is one column of the layout, and how it is given back to an event: set takes
-// the value with a number, or -1 if the event has none.
+// column is one column of the layout. set puts the value with an index into an event; -1: no value.
 type column struct {
 	name string
 	node parquet.Node
@@ -42,7 +41,7 @@ func numberColumn(name string, node parquet.Node, missing int64, set func(e *pip
 	}}
 }
 
-// columns is the layout, in the order of names: Parquet groups have no other.
+// columns is the layout, sorted by name, as Parquet groups are.
 func columns() []column {
 	ms, text := parquet.Timestamp(parquet.Millisecond), parquet.String()
 	return []column{
@@ -65,17 +64,17 @@ func columns() []column {
 	}
 }
 
-// typedGroup holds the typed columns; SchemaVersion 1 has none.
+// typedGroup is the group of typed columns. SchemaVersion 1 has none.
 const typedGroup = "typed"
 
-// The file's metadata has a sum of the typed columns' paths and types: names are
-// data here, and the footer has no checksum. Its key says how columns are named.
+// The file's metadata has a checksum of the typed columns' paths and types. Names are data here, and the footer has no
+// checksum. The metadata key says how the columns are named.
 const (
 	typedKey  = "penstock.columns" // columnName, since SchemaVersion 3
-	typedKey2 = "penstock.typed"   // SchemaVersion 2: by the path as it is
+	typedKey2 = "penstock.typed"   // SchemaVersion 2: the plain path
 )
 
-// typedSum is the same for the same columns in any order.
+// typedSum is the checksum of the typed columns. It does not depend on their order.
 func typedSum(columns []*pipeline.Typed) string {
 	var lines []string
 	for _, t := range columns {
@@ -86,7 +85,7 @@ func typedSum(columns []*pipeline.Typed) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// schema is the layout with the typed columns.
+// schema is the layout including the typed columns.
 func schema(typed []*pipeline.Typed) *parquet.Schema {
 	g := parquet.Group{}
 	for _, c := range columns() {
@@ -117,33 +116,32 @@ func typedNode(k pipeline.TypedKind) parquet.Node {
 type parquetDecoder struct {
 	file    *parquet.File
 	cols    []column
-	groups  []parquet.RowGroup // not yet begun
-	left    int64              // rows of the current group
+	groups  []parquet.RowGroup // not yet read
+	left    int64              // rows left in the current group
 	readers []columnReader
-	bulk    int              // of readers, the one of the largest column
+	bulk    int              // index in readers of the largest column
 	rows    []pipeline.Event // read ahead
-	next    int              // of rows, the first not yet given away
+	next    int              // index in rows of the first event not yet returned
 	arena   arena
-	row     uint32 // of the next event
+	row     uint32 // number of the next event
 
-	typed   []*pipeline.Typed // values of the rows that are read ahead
+	typed   []*pipeline.Typed // values of the rows read ahead
 	leaves  []int             // their columns in the file
-	starts  []int             // of each, the first value that was not yet given away
+	starts  []int             // for each, its first value not yet returned
 	given   []*pipeline.Typed
-	sizes   []int // of the rows, in bytes, with their values
+	sizes   []int // size of each row with its values, in bytes
 	merger  *merger
 	scratch []byte
 }
 
 var (
 	errTruncated = errors.New("the column is shorter than its row group")
-	// A dictionary lets few bytes stand for any number of large values.
+	// In a dictionary, a few bytes can stand for any number of large values.
 	errTooLarge = fmt.Errorf("the values of at most %d rows take more than %d bytes", peek, int64(maxOpen))
 )
 
-// guard turns a panic into an error: what a file says of itself can lead
-// parquet-go out of a slice's bounds even where checkColumn found nothing, and
-// one bad object must not end the process.
+// guard turns a panic into an error. A damaged file can lead parquet-go beyond a slice even where checkColumn found
+// nothing, and one bad object must not end the process.
 func guard(err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("read parquet: the file is damaged (%v)", r)
@@ -204,7 +202,7 @@ func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error)
 	return d, nil
 }
 
-// openTyped finds the typed columns, if there are any.
+// openTyped finds the typed columns, if the file has any.
 func (p *parquetDecoder) openTyped(f *parquet.File, r io.ReaderAt, size int64, open *openPages) error {
 	group := f.Root().Column(typedGroup)
 	sum, written := f.Lookup(typedKey)
@@ -214,7 +212,7 @@ func (p *parquetDecoder) openTyped(f *parquet.File, r io.ReaderAt, size int64, o
 		sum, pathOf = sum2, func(name string) (string, error) { return name, nil }
 	}
 	if group == nil && !written && !written2 {
-		return nil // SchemaVersion 1, or no value occurs often
+		return nil // SchemaVersion 1, or no frequent values
 	}
 	if group == nil || written == written2 {
 		return fmt.Errorf("its columns of %q are not those that were written", typedGroup)
@@ -254,8 +252,8 @@ func (p *parquetDecoder) openTyped(f *parquet.File, r io.ReaderAt, size int64, o
 	return nil
 }
 
-// stored tells whether a column can be read as one of ours. Strings may be
-// marked as such or not; the unit of a time must be right.
+// stored reports whether a column can be read as one of ours. Strings need not be marked as strings; a time must have
+// the right unit.
 func stored(have, want parquet.Type) bool {
 	if have.Kind() != want.Kind() {
 		return false
@@ -269,11 +267,11 @@ func stored(have, want parquet.Type) bool {
 	return have.String() == want.String()
 }
 
-// peek is how many rows are read at once, at most.
+// peek is the most rows that are read at once.
 const peek = 512
 
 func (p *parquetDecoder) Decode(dst []pipeline.Event, limit Limit) (events []pipeline.Event, err error) {
-	events = dst // for a panic
+	events = dst // after a panic
 	from, bytes := len(dst), 0
 	defer guard(&err)
 	for len(dst) == from || len(dst)-from < limit.Rows {
@@ -301,7 +299,7 @@ func (p *parquetDecoder) Decode(dst []pipeline.Event, limit Limit) (events []pip
 	return dst, nil
 }
 
-// ahead makes sure that there is a row to be given away.
+// ahead reads ahead until there is a row to return.
 func (p *parquetDecoder) ahead() error {
 	if p.next < len(p.rows) {
 		return nil
@@ -309,10 +307,10 @@ func (p *parquetDecoder) ahead() error {
 	return p.fill()
 }
 
-// DecodeTyped gives what was read ahead, as far as the limit allows.
+// DecodeTyped returns the rows that were read ahead, up to the limit.
 func (p *parquetDecoder) DecodeTyped(dst []pipeline.Event, limit Limit) (events []pipeline.Event,
 	typed []*pipeline.Typed, bytes int, err error) {
-	events = dst // for a panic
+	events = dst // after a panic
 	defer guard(&err)
 	if err := p.ahead(); err != nil {
 		return dst, nil, 0, err
@@ -335,10 +333,10 @@ func (p *parquetDecoder) DecodeTyped(dst []pipeline.Event, limit Limit) (events 
 	return dst, p.given, bytes, nil
 }
 
-// sampleParts is from how many places of a row group a sample is.
+// sampleParts is the number of places in a row group that a sample comes from.
 const sampleParts = 8
 
-// sample reads rows of the first row group, and passes over those between.
+// sample reads rows from several places of the first row group.
 func (p *parquetDecoder) sample(limit Limit) (events []pipeline.Event, err error) {
 	defer guard(&err)
 	part := Limit{Rows: limit.Rows / sampleParts, Bytes: limit.Bytes / sampleParts}
@@ -359,7 +357,7 @@ func (p *parquetDecoder) sample(limit Limit) (events []pipeline.Event, err error
 	return events, nil
 }
 
-// pass passes over what was read ahead, and over more rows of the row group.
+// pass skips the rows that were read ahead, and more rows of the row group.
 func (p *parquetDecoder) pass(rows int64) error {
 	p.row += uint32(len(p.rows)-p.next) + uint32(rows)
 	p.rows, p.next = p.rows[:0], 0
@@ -372,8 +370,8 @@ func (p *parquetDecoder) pass(rows int64) error {
 	return nil
 }
 
-// fill reads the next few rows, column by column: no more than the current
-// page of properties has, so that large events are read few at a time.
+// fill reads the next rows, column by column. It stops at the end of the current page of properties, so large events
+// are read a few at a time.
 func (p *parquetDecoder) fill() error {
 	for p.left == 0 {
 		if len(p.groups) == 0 {

@@ -15,35 +15,31 @@ import (
 )
 
 const (
-	// A row group is bounded, for the default is not, and both writer and
-	// readers hold one in memory.
+	// Bounds of a row group. The default has none, and writer and readers hold a whole row group in memory.
 	groupRows  = 128 << 10
-	groupBytes = 64 << 20 // of events as they are in memory
-	groupCells = 8 << 20  // values of typed columns, nulls as well: each takes some bytes until its page is written
+	groupBytes = 64 << 20 // size of the events in memory
+	groupCells = 8 << 20  // values of typed columns including nulls: each takes some bytes until its page is written
 
-	// Documents repeat each other over long distances, and a page is compressed
-	// alone: with 4 MiB, LLM calls come to half of what they do with 256 KiB.
+	// Documents repeat each other over long distances, and each page is compressed alone. Compared with pages of 256 KiB,
+	// 4 MiB halve the size of LLM calls.
 	pageBytes = 4 << 20
 
-	// groupHeld bounds the values of a row group as the columns hold them: until
-	// all of its rows are there, nobody knows their order. They are counted once in
-	// so many rows or bytes of events.
+	// groupHeld bounds the values of a row group as the chunks hold them. They are held until the last row arrives,
+	// because only then is the order known. The sum is taken at intervals, not for each event.
 	groupHeld = 12 << 20
 	partRows  = 4 << 10
 	partBytes = 256 << 10
 )
 
-// largeEvent is the mean size, in bytes, beyond which the rows of a row group stay in the
-// order in which they came: large events that come together often repeat each other, as the
-// turns of a conversation do, and there are few rows to sort.
+// largeEvent is a mean event size, in bytes. Above it, a row group keeps the order of arrival. Large events that arrive
+// together often repeat each other, like the turns of a conversation, and few rows need no sorting.
 const largeEvent = 2 << 10
 
-// maxDictionary is the largest dictionary that is written, in bytes.
+// maxDictionary is the largest dictionary in a file, in bytes.
 const maxDictionary = 1 << 20
 
-// parquetEncoder writes the rows of a row group in the order of the table's key. So
-// loaders need not fetch values from all over an object, and equal names and paths
-// are beside each other. `seq` keeps the order in which events came.
+// parquetEncoder sorts the rows of a row group by the table's key. So a loader need not collect values from all over an
+// object, and equal names and paths are adjacent. `seq` keeps the order of arrival.
 type parquetEncoder struct {
 	of       *Encoders
 	out      io.Writer
@@ -56,17 +52,17 @@ type parquetEncoder struct {
 	kept    arena
 
 	shred    shredder
-	chunks   []*chunk // nil while the sample is gathered; in the order of the file
-	used     []*chunk // of an earlier object, for their buffers
+	chunks   []*chunk // in the order of the file; nil while the sample is gathered
+	used     []*chunk // of an earlier object, to reuse their buffers
 	envelope envelope
-	keys     pipeline.Sorter // of the row group
+	keys     pipeline.Sorter // keys of the row group
 	scratch  scratch
-	row      int   // of the row group: the next one
-	bytes    int64 // of its events, as readers hold them
-	part     int   // bytes since the values were counted
+	row      int   // next row of the row group
+	bytes    int64 // size of its events in a reader's memory
+	part     int   // bytes since the last sum of the values
 }
 
-// envelope is the chunks of the columns that every object has.
+// envelope is the columns that every object has.
 type envelope struct {
 	context, id, name, project, properties, received, receiver, seq, session, time, user *chunk
 }
@@ -108,7 +104,7 @@ func (p *parquetEncoder) gather(e pipeline.Event) {
 	p.sampled += e.Size()
 }
 
-// begin decides by the sample which columns there are, and how they are stored.
+// begin chooses columns and encodings from the sample.
 func (p *parquetEncoder) begin() error {
 	for i := range p.sample {
 		p.shred.look(Document(p.sample[i].Properties))
@@ -128,7 +124,7 @@ func (p *parquetEncoder) begin() error {
 		return leaf.ColumnIndex
 	}
 	slices.SortFunc(p.chunks, func(a, b *chunk) int { return at(a) - at(b) })
-	for i := range min(len(p.used), len(p.chunks)) { // objects mostly have the same columns
+	for i := range min(len(p.used), len(p.chunks)) { // most objects have the same columns
 		p.chunks[i].reuse(p.used[i])
 	}
 	p.used = nil
@@ -140,7 +136,7 @@ func (p *parquetEncoder) begin() error {
 	return nil
 }
 
-// make makes the chunks. Those with a dictionary may lose it when the sample is known.
+// make makes the chunks. The sample decides which keep their dictionary.
 func (e *envelope) make() (all []*chunk) {
 	add := func(name string, c chunk) *chunk {
 		c.path = []string{name}
@@ -155,8 +151,8 @@ func (e *envelope) make() (all []*chunk) {
 		id:      add("event_id", chunk{form: formID, bounded: true}),
 		name:    text("name", true),
 		project: text("project", true),
-		// Properties hardly repeat: a dictionary of them would only cost. Bounds of
-		// documents and of ids would be whole values, which nobody looks for by them.
+		// Properties rarely repeat, so a dictionary would only cost. Bounds of documents and ids would be whole values, and
+		// nobody filters by them.
 		properties: add("properties", chunk{form: formDocument}),
 		received:   add("received_at", chunk{form: formInt, bounded: true}),
 		receiver:   text("receiver", false),
@@ -168,7 +164,7 @@ func (e *envelope) make() (all []*chunk) {
 	return all
 }
 
-// settle decides what is stored in a dictionary, by the values of the sample.
+// settle drops the dictionaries that do not pay for the values of the sample.
 func (p *parquetEncoder) settle(rows int) {
 	e := &p.envelope
 	for _, c := range []*chunk{e.name, e.project, e.receiver, e.session, e.user} {
@@ -178,13 +174,12 @@ func (p *parquetEncoder) settle(rows int) {
 		switch c.form {
 		case formText:
 			c.settle(len(c.index) / 2)
-		case formFloat: // its bytes repeat more than those of a split stream
+		case formFloat: // dictionary entries compress better than a split stream
 			c.settle(len(c.index) * 3 / 4)
 		}
 	}
 	for _, c := range p.chunks {
-		// Text that is in no dictionary is worth more work: ids come to half,
-		// documents to nine tenths.
+		// Text outside a dictionary is worth slower compression: ids shrink to half, documents to nine tenths.
 		if c.codec, c.plain = p.of.fast, p.of.fast; c.form.long() {
 			c.plain = p.of.better
 		}
@@ -194,7 +189,7 @@ func (p *parquetEncoder) settle(rows int) {
 	}
 }
 
-// describe begins the footer. parquet-go makes of a layout what a footer says of it.
+// describe begins the footer. parquet-go derives its schema from the layout.
 func (p *parquetEncoder) describe(layout *parquet.Schema, typed []*pipeline.Typed) error {
 	empty := parquet.NewGenericWriter[any](io.Discard, layout)
 	if err := empty.Close(); err != nil {
@@ -217,7 +212,7 @@ func (p *parquetEncoder) write(b []byte) error {
 	return err
 }
 
-// add puts an event into the columns.
+// add adds an event to the columns.
 func (p *parquetEncoder) add(e *pipeline.Event) {
 	row, to := p.row, &p.envelope
 	to.context.addBytes(row, Document(e.Context))
@@ -296,7 +291,7 @@ func (p *parquetEncoder) flush() error {
 	return nil
 }
 
-// Close writes what is left, and the footer.
+// Close writes the remaining rows and the footer.
 func (p *parquetEncoder) Close() error {
 	if p.chunks == nil {
 		if err := p.begin(); err != nil {

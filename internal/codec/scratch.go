@@ -6,10 +6,10 @@ import (
 	"math/bits"
 )
 
-// scratch is what the chunks of an object use one after the other.
+// scratch is memory that the chunks of an object share, one at a time.
 type scratch struct {
-	order []uint32 // the rows of the row group, as they are written
-	place []uint32 // of each row in order
+	order []uint32 // rows of the row group in the order of the file
+	place []uint32 // position of each row in order
 
 	present bitmap
 	values  []uint32
@@ -24,7 +24,7 @@ type scratch struct {
 	header                          bytes.Buffer
 }
 
-// setOrder sets the order of the row group that is to be written.
+// setOrder sets the row order of the next row group.
 func (s *scratch) setOrder(order []uint32) {
 	s.order, s.place, s.slots = order, resized(s.place, len(order)), resized(s.slots, len(order))
 	s.present = resized(s.present, (len(order)+63)/64)
@@ -40,8 +40,8 @@ func resized[T any](used []T, n int) []T {
 	return used[:n]
 }
 
-// arrange takes the rows that have a value, and returns these values' numbers in the order of
-// the row group, and which of its rows have one.
+// arrange returns the indexes of the values in row group order, and which of its rows have a value. rows are those with
+// a value.
 func (s *scratch) arrange(rows []uint32) (values []uint32, present bitmap) {
 	clear(s.present)
 	for i, row := range rows {
@@ -58,12 +58,12 @@ func (s *scratch) arrange(rows []uint32) (values []uint32, present bitmap) {
 	return s.values, s.present
 }
 
-// bitmap says of each row whether it has a value. nil: all have one.
+// bitmap has a bit for each row: it has a value. nil: all have one.
 type bitmap []uint64
 
 func (b bitmap) has(row int) bool { return b[row/64]>>(row%64)&1 == 1 }
 
-// eight is the bits of eight rows from one on. Those behind the last row are 0.
+// eight returns the bits of eight rows from from on. Bits beyond to are 0.
 func (b bitmap) eight(from, to int) byte {
 	word := b[from/64] >> (from % 64)
 	if from%64 > 56 && from/64+1 < len(b) {
@@ -75,8 +75,8 @@ func (b bitmap) eight(from, to int) byte {
 	return byte(word)
 }
 
-// appendLevels appends the bits of rows as Parquet's definition levels of one bit: runs of
-// equal levels, and between them groups of eight as they are.
+// appendLevels appends the bits of rows as Parquet's one-bit definition levels: runs of equal levels, and plain groups
+// of eight between them.
 func (b bitmap) appendLevels(to []byte, first, end int) []byte {
 	if b == nil {
 		return append(binary.AppendUvarint(to, uint64(end-first)<<1), 1)

@@ -11,55 +11,51 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// The properties of events are stored in typed columns, a column for a path
-// and a type, where that loses nothing; what is left is a JSON document beside
-// them. Which columns there are is decided by an object's first events. A
-// member of the properties goes into columns as a whole or stays in the
-// document as a whole, so that putting the two together again is to write one
-// behind the other.
+// Properties are stored in typed columns, one for each path and type, where no information is lost. The rest stays a
+// JSON document. An object's first events decide which columns exist. A member of the properties goes to columns as a
+// whole or stays in the document as a whole, so joining the two is concatenation.
 
 const (
 	sampleRows  = 4 << 10
 	sampleBytes = 2 << 20
 
 	maxTyped     = 256 // columns
-	maxTypedPath = 200 // bytes of a column's name, without its type
-	maxTypedDeep = 8   // keys in a path
+	maxTypedPath = 200 // bytes of a column's name without its type
+	maxTypedDeep = 8   // keys of a path
 	maxNodes     = 4096
-	// A column is for values that one in rareValue events of the sample has.
+	// A path gets a column if at least one in rareValue events of the sample has a value there.
 	rareValue = 100
 )
 
-// typeSuffix ends the name of a column whose path has a more frequent type.
+// typeSuffix ends a column's name if another type of its path is more frequent.
 var typeSuffix = [...]string{pipeline.TypedInt: ":int64", pipeline.TypedFloat: ":float64", pipeline.TypedBool: ":bool",
 	pipeline.TypedText: ":string"}
 
-// shredder takes documents apart.
+// shredder splits documents into columns and rest.
 type shredder struct {
 	root    shredNode
 	nodes   int
 	sampled int               // documents
-	columns []*pipeline.Typed // paths and types of chunks
+	columns []*pipeline.Typed // path and type of each chunk
 	chunks  []*chunk
-	touched []*chunk // by the member that is being taken apart
+	touched []*chunk // by the current member
 	rest    []byte
 	value   jsonscan.Value
-	text    []byte // a string without its escapes
+	text    []byte // a string with escapes resolved
 }
 
-// shredNode is a key, with the keys below it.
+// shredNode is a key and the keys below it.
 type shredNode struct {
 	key    []byte
-	quoted []byte // as it mostly stands in a document, with the colon
-	at     int    // in its parent's order
+	quoted []byte // the key as documents usually write it, with the colon
+	at     int    // index in the parent's order
 	order  []*shredNode
 	byKey  map[string]*shredNode
 	seen   [4]int    // values in the sample, by TypedKind
-	column [4]*chunk // where they go
+	column [4]*chunk // by TypedKind; nil: no column
 }
 
-// find returns the node of a key; guess is where it is if keys come in the order in
-// which they came first.
+// find returns the node of a key. guess is its index if the keys come in the order of first appearance.
 func (n *shredNode) find(key []byte, guess int) *shredNode {
 	if guess < len(n.order) && bytes.Equal(n.order[guess].key, key) {
 		return n.order[guess]
@@ -67,9 +63,9 @@ func (n *shredNode) find(key []byte, guess int) *shredNode {
 	return n.byKey[string(key)]
 }
 
-// look counts what a document has where.
+// look counts the paths and types of a document.
 func (s *shredder) look(doc []byte) {
-	if s.sampled++; s.nodes >= maxNodes { // keys that are ids must not keep others out
+	if s.sampled++; s.nodes >= maxNodes { // keys that are ids must not crowd out others
 		s.nodes = s.root.prune(s.sampled)
 	}
 	w := jsonscan.NewWalker(doc)
@@ -109,7 +105,7 @@ func (s *shredder) lookInto(w *jsonscan.Walker, at *shredNode, depth int) bool {
 	})
 }
 
-// prune forgets keys that are rare so far, and tells how many are left.
+// prune removes rare keys, and returns how many are left.
 func (n *shredNode) prune(sampled int) (left int) {
 	n.order = slices.DeleteFunc(n.order, func(child *shredNode) bool {
 		below := child.prune(sampled)
@@ -130,7 +126,7 @@ func (n *shredNode) prune(sampled int) (left int) {
 	return left
 }
 
-// members calls each for every member of an object, with the walker at its value.
+// members calls each for every member of an object. The walker is then at its value.
 func members(w *jsonscan.Walker, each func(key []byte) bool) bool {
 	w.Space()
 	if !w.Take('{') {
@@ -171,9 +167,8 @@ func skipValue(w *jsonscan.Walker) bool {
 	return err == nil
 }
 
-// typedValue is a value as a column has it, if that is all of it: whole
-// numbers of 64 bits with a sign, and decimals of up to 15 digits, or such as
-// are a float's shortest form, are the same when they are written again.
+// typedValue returns a value for a column if a column can hold it exactly. That is so for signed 64-bit whole numbers,
+// for decimals of up to 15 digits, and for a float's shortest form.
 func typedValue(v *jsonscan.Value) (kind pipeline.TypedKind, bits uint64, ok bool) {
 	switch v.Kind {
 	case jsonscan.BoolValue:
@@ -184,7 +179,7 @@ func typedValue(v *jsonscan.Value) (kind pipeline.TypedKind, bits uint64, ok boo
 		return pipeline.TypedInt, v.Bits, v.Bits != 0 || len(v.Raw) == 1 // -0
 	case jsonscan.FloatValue:
 		f := math.Float64frombits(v.Bits)
-		// Below the normal numbers a float has fewer digits, in the end none.
+		// Subnormal floats have fewer digits.
 		if math.Abs(f) < minNormal && (f != 0 || !isZero(v.Raw)) {
 			return 0, 0, false
 		}
@@ -200,10 +195,10 @@ func typedValue(v *jsonscan.Value) (kind pipeline.TypedKind, bits uint64, ok boo
 	return 0, 0, false
 }
 
-// minNormal is the smallest float with all its digits.
+// minNormal is the smallest float with full precision.
 const minNormal = 0x1p-1022
 
-// isZero tells whether a number's text, up to its exponent, has no digit but 0.
+// isZero reports whether a number has only the digit 0 before its exponent.
 func isZero(number []byte) bool {
 	for _, c := range number {
 		if c == 'e' || c == 'E' {
@@ -230,7 +225,7 @@ func (s *shredder) choose() {
 		for _, child := range n.order {
 			path := prefix + string(child.key)
 			if len(columnName(path)) > maxTypedPath || strings.Contains(path, ":") {
-				continue // it could be taken for another one's name
+				continue // its name could be mistaken for another one's
 			}
 			for kind, seen := range child.seen {
 				if seen > 0 && seen*rareValue >= s.sampled {
@@ -262,12 +257,11 @@ func newTypedChunk(k pipeline.TypedKind) *chunk {
 	return &chunk{form: formText, optional: true, dict: newDictionary(true)}
 }
 
-// shred adds the values of a document to the columns, as those of row, and
-// returns the rest, which is valid until the next call.
+// shred adds a document's values to the columns at row, and returns the rest, valid until the next call.
 func (s *shredder) shred(doc []byte, row int) (rest []byte) {
 	w := jsonscan.NewWalker(doc)
 	s.rest = append(s.rest[:0], '{')
-	if !s.members(&w, &s.root, row, doc) { // no JSON: it was validated before, so this is never so
+	if !s.members(&w, &s.root, row, doc) { // cannot happen: the JSON was validated before
 		for _, c := range s.chunks {
 			if c.has(row) {
 				c.drop()
@@ -279,9 +273,8 @@ func (s *shredder) shred(doc []byte, row int) (rest []byte) {
 	return s.rest
 }
 
-// members puts the members of an object into their columns. Of the outermost
-// object, whose text is doc, those that do not fit go to the rest; below it (doc
-// is nil), all fit or the answer is no.
+// members adds an object's members to their columns. If doc is set, the object is the outermost one with that text, and
+// members without a column go to the rest. If doc is nil, members returns false unless every member has a column.
 func (s *shredder) members(w *jsonscan.Walker, at *shredNode, row int, doc []byte) bool {
 	w.Space()
 	if !w.Take('{') {
@@ -289,12 +282,12 @@ func (s *shredder) members(w *jsonscan.Walker, at *shredNode, row int, doc []byt
 	}
 	w.Space()
 	if w.Take('}') {
-		return doc != nil // an empty object is no value of a column
+		return doc != nil // an empty object has no column
 	}
 	for guess := 0; ; {
 		var child *shredNode
 		var key []byte
-		if guess < len(at.order) && w.Pass(at.order[guess].quoted) { // as in the document before
+		if guess < len(at.order) && w.Pass(at.order[guess].quoted) { // as in the previous document
 			child = at.order[guess]
 			key = child.key
 		} else {
@@ -342,7 +335,7 @@ func (s *shredder) members(w *jsonscan.Walker, at *shredNode, row int, doc []byt
 	}
 }
 
-// take puts a value into its columns, or part of it and says no.
+// take adds a value to its columns. If it returns false, a part may have been added.
 func (s *shredder) take(w *jsonscan.Walker, at *shredNode, row int) bool {
 	switch w.Peek() {
 	case '{':
@@ -375,7 +368,7 @@ func (s *shredder) take(w *jsonscan.Walker, at *shredNode, row int) bool {
 	return true
 }
 
-// merger puts documents together again.
+// merger joins columns and rest to documents again.
 type merger struct{ root mergeNode }
 
 type mergeNode struct {
@@ -402,8 +395,8 @@ func newMerger(columns []*pipeline.Typed) *merger {
 	return m
 }
 
-// merge adds the document of row to b. next is, for each column, its first
-// value of this row or a later one; it moves on.
+// merge appends the document of row to b. next is, for each column, the index of its first value at this row or later;
+// merge advances it.
 func (m *merger) merge(b, rest []byte, columns []*pipeline.Typed, next []int, row uint32) []byte {
 	rest = jsonscan.TrimSpace(rest)
 	b = append(b, rest[:len(rest)-1]...)
@@ -418,7 +411,7 @@ func (m *merger) merge(b, rest []byte, columns []*pipeline.Typed, next []int, ro
 	return append(b, '}')
 }
 
-// members adds the members below a node, with commas between them.
+// members appends the members below a node, separated by commas.
 func (n *mergeNode) members(b []byte, columns []*pipeline.Typed, next []int, row uint32) []byte {
 	first := true
 	for _, child := range n.below {
@@ -471,7 +464,7 @@ func appendTyped(b []byte, t *pipeline.Typed, i int) []byte {
 		b = strconv.AppendFloat(b, f, 'f', -1, 64)
 	}
 	if !bytes.ContainsAny(b[from:], ".e") {
-		b = append(b, ".0"...) // else it would be a whole number
+		b = append(b, ".0"...) // otherwise it would read as a whole number
 	}
 	return b
 }

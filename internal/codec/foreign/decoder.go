@@ -15,42 +15,41 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Rejected is a row that was left out.
+// Rejected is a row that the decoder left out.
 type Rejected struct {
-	Row     uint32 // its place in the file, from 0; rejected rows are counted too
+	Row     uint32 // index in the file, from 0; rejected rows count too
 	Code    string // of jsonscan, or wrong_type, invalid_timestamp, wrong_columns, invalid_csv
 	Message string
-	Raw     []byte // as it is in the file; a row that ClickHouse decoded as JSON
+	Raw     []byte // the row's bytes; JSON if ClickHouse decoded it
 }
 
-// Options are what a Decoder needs to know beside the file's bytes.
+// Options are what a Decoder needs besides the file's bytes.
 type Options struct {
 	Key      string   // of the object
-	Modified int64    // ms; when it was stored: the rows' received_at
-	Mapping  *Mapping // nil: members are taken by their own names
-	MaxRow   int      // bytes of a row at most; 0: DefaultMaxRow
+	Modified int64    // when the object was stored, ms: received_at of its rows
+	Mapping  *Mapping // nil: members are found by the fields' own names
+	MaxRow   int      // longest row, in bytes; 0: DefaultMaxRow
 }
 
-// DefaultMaxRow is the receiver's default for an event, in bytes.
+// DefaultMaxRow is the receiver's default limit of an event, in bytes.
 const DefaultMaxRow = 100 << 20
 
 const (
 	maxRejected      = 1000
 	maxRejectedBytes = 4 << 20
 
-	// maxDepth bounds the nesting, which no receiver has judged.
+	// maxDepth bounds nesting, because no receiver has checked these rows.
 	maxDepth = 256
 )
 
-// rows gives the rows of a file as JSON, each valid until the next call. bad
-// says why a row is none. err is io.EOF at the end.
+// rows reads the rows of a file as JSON, each valid until the next call. bad says why a row is invalid. At the end, err
+// is io.EOF.
 type rows interface {
 	next() (text []byte, bad error, err error)
 }
 
-// NewDecoder reads a file of a format that ClickHouse is not needed for, or the
-// lines of JSON that ClickHouse made of a file (then format is JSON). A copy of
-// a Parquet object of ours is read as what it is.
+// NewDecoder reads a file in a format that needs no ClickHouse, or the JSON lines that ClickHouse made of a file (then
+// format is JSON). A copy of one of our Parquet objects is read as our object.
 func NewDecoder(f File, format Format, opts Options) (codec.Decoder, error) {
 	if format.ByServer() {
 		if own := ownParquet(f, format); own != nil {
@@ -87,7 +86,7 @@ func NewDecoder(f File, format Format, opts Options) (codec.Decoder, error) {
 	return d, err
 }
 
-// IsOwn reports whether a Parquet file is a copy of an object of ours.
+// IsOwn reports whether a Parquet file is a copy of one of our objects.
 func IsOwn(f File, format Format) bool {
 	own := ownParquet(f, format)
 	if own != nil {
@@ -107,31 +106,31 @@ func ownParquet(f File, format Format) codec.Decoder {
 	return own
 }
 
-// Decoder makes events of a file's rows.
+// Decoder turns a file's rows into events.
 type Decoder struct {
 	rows     rows
 	end      func()
 	key      string
 	modified int64 // ms
 	row      uint32
-	queue    [][]byte // rows of a document that holds several
+	queue    [][]byte // further rows of the current document
 
 	rejected      []Rejected
 	rejectedBytes int
 	repaired      int
 
-	scan                                           jsonscan.Scanner // of the row
-	inner                                          jsonscan.Scanner // of the properties in it
+	scan                                           jsonscan.Scanner // for the row
+	inner                                          jsonscan.Scanner // for the properties in the row
 	finder                                         finder
 	project                                        []byte
-	nested                                         []route // to the rows within a document; empty: it is one
+	nested                                         []route // path to the rows in a document; empty: it is the row
 	mapped                                         bool
-	keep                                           bool // of the mapping
+	keep                                           bool // Mapping.Keep
 	name, timestamp, id, user, session, properties field
 
-	folders []jsonscan.Member // what the file's folders say, see folderMembers
-	all     []jsonscan.Member // of a row, with those
-	beside  []jsonscan.Member // properties that are in the row itself
+	folders []jsonscan.Member // from the names of folders, see folderMembers
+	all     []jsonscan.Member // of a row, including folders
+	beside  []jsonscan.Member // properties at the top level of the row
 	scratch []byte
 }
 
@@ -151,7 +150,7 @@ func (d *Decoder) use(m *Mapping) {
 	d.properties = newField("properties", m.Properties)
 }
 
-// Close lets go of what reading takes.
+// Close releases the decompressors.
 func (d *Decoder) Close() error {
 	if d.end != nil {
 		d.end()
@@ -159,21 +158,19 @@ func (d *Decoder) Close() error {
 	return nil
 }
 
-// Rejected returns the rows that the last Decode left out, once; the next
-// Decode forgets them. Decode also ends with the 1000th of them, or with the
-// one that brings their bytes to 4 MiB. So it may return no event and no
-// error, and io.EOF comes alone: with nothing rejected.
+// Rejected returns the rows that the last Decode left out. The next Decode clears them. Decode also ends at 1000
+// rejected rows or at 4 MiB of them. So Decode may return no event and no error. It returns io.EOF only if nothing was
+// rejected.
 func (d *Decoder) Rejected() []Rejected {
 	r := d.rejected
 	d.rejected = nil
 	return r
 }
 
-// Repaired returns how many rows the last Decode had half surrogate pairs
-// replaced in by U+FFFD.
+// Repaired returns in how many rows the last Decode replaced half surrogate pairs by U+FFFD.
 func (d *Decoder) Repaired() int { return d.repaired }
 
-// Decode is that of codec.Decoder.
+// Decode works as codec.Decoder says.
 func (d *Decoder) Decode(dst []pipeline.Event, limit codec.Limit) ([]pipeline.Event, error) {
 	d.rejected, d.rejectedBytes, d.repaired = nil, 0, 0
 	from, bytes := len(dst), 0
@@ -210,7 +207,7 @@ func (d *Decoder) Decode(dst []pipeline.Event, limit codec.Limit) ([]pipeline.Ev
 	return dst, nil
 }
 
-// next is a row, in separate memory.
+// next returns a copy of the next row.
 func (d *Decoder) next() (text []byte, bad error, err error) {
 	for {
 		if len(d.queue) > 0 {
@@ -247,7 +244,7 @@ func (d *Decoder) reject(text []byte, err error) {
 	d.rejectedBytes += len(text)
 }
 
-// Event makes an event of one row of a file, as a Decoder of that file does.
+// Event turns one row of a file into an event, as a Decoder of that file does.
 func Event(row []byte, place uint32, opts Options) (pipeline.Event, error) {
 	dec, err := NewDecoder(File{}, JSON, opts)
 	if err != nil {
@@ -260,13 +257,12 @@ func Event(row []byte, place uint32, opts Options) (pipeline.Event, error) {
 	return e, err
 }
 
-// memberError is what is wrong with a member that is good JSON.
+// memberError says what is wrong with a member of valid JSON.
 type memberError struct{ code, message string }
 
 func (e *memberError) Error() string { return e.message }
 
-// event makes an event of a row. Its slices are views into text, in which half
-// surrogate pairs are replaced.
+// event turns a row into an event. Its slices are views into text, where half surrogate pairs are replaced.
 func (d *Decoder) event(text []byte) (e pipeline.Event, err error) {
 	members, used, err := d.scan.Object(text)
 	if err != nil {
@@ -277,7 +273,7 @@ func (d *Decoder) event(text []byte) (e pipeline.Event, err error) {
 			Message: fmt.Sprintf("something follows the object at byte %d", used)}
 	}
 	if d.scan.LoneSurrogates() {
-		jsonscan.ReplaceLoneSurrogates(text, true) // in place: lengths stay
+		jsonscan.ReplaceLoneSurrogates(text, true) // in place: the length stays the same
 		d.repaired++
 	}
 	dotted := d.scan.Dotted()
@@ -296,8 +292,7 @@ func (d *Decoder) event(text []byte) (e pipeline.Event, err error) {
 	return e, nil
 }
 
-// withFolders adds to a row what its file's folders say, but for what the row
-// has itself.
+// withFolders adds members from the names of the file's folders. The row's own members win.
 func (d *Decoder) withFolders(members []jsonscan.Member) []jsonscan.Member {
 	if len(d.folders) == 0 {
 		return members
@@ -311,7 +306,7 @@ func (d *Decoder) withFolders(members []jsonscan.Member) []jsonscan.Member {
 	return d.all
 }
 
-// mapEvent makes an event of a row that is not ours.
+// mapEvent turns a row of another layout into an event.
 func (d *Decoder) mapEvent(members []jsonscan.Member, e *pipeline.Event) error {
 	used := make([]bool, len(members))
 	scalar := func(f *field) (text []byte, kind jsonscan.Kind) {
@@ -325,14 +320,14 @@ func (d *Decoder) mapEvent(members []jsonscan.Member, e *pipeline.Event) error {
 	e.Project, e.ReceivedAt, e.Timestamp = d.project, d.modified, pipeline.NoTime
 	e.Name, _ = scalar(&d.name)
 	e.UserID, _ = scalar(&d.user)
-	if e.SessionID, _ = scalar(&d.session); d.mapped && string(e.SessionID) == "-1" { // Amplitude's word for none
+	if e.SessionID, _ = scalar(&d.session); d.mapped && string(e.SessionID) == "-1" { // Amplitude's value for none
 		e.SessionID = nil
 	}
 	if text, kind := scalar(&d.timestamp); len(text) > 0 {
 		var err error
 		parse := pipeline.ParseTime
 		if kind == jsonscan.Number {
-			parse = pipeline.ParseEpoch // as text, eight digits are a day
+			parse = pipeline.ParseEpoch // eight digits in text would be read as a day
 		}
 		if e.Timestamp, err = parse(text); err != nil {
 			return &memberError{"invalid_timestamp", fmt.Sprintf("%q: %s", d.timestamp.ways[0][0].whole, err)}
@@ -366,8 +361,7 @@ func (d *Decoder) mapEvent(members []jsonscan.Member, e *pipeline.Event) error {
 	return nil
 }
 
-// isField tells the names of an event's own members, which say nothing if they
-// are null or empty.
+// isField reports whether a name is a field of an event. Such a member counts as absent if it is null or empty.
 func isField(key []byte) bool {
 	switch string(key) {
 	case "event_id", "name", "timestamp", "user_id", "session_id", "properties", "context":
@@ -376,8 +370,7 @@ func isField(key []byte) bool {
 	return false
 }
 
-// identify gives the event its id: the row's own where that is one, else one
-// that follows from the row's place.
+// identify sets the event's id: the row's own if it is valid, otherwise one derived from the row's place.
 func (d *Decoder) identify(members []jsonscan.Member, used []bool, e *pipeline.Event) {
 	m, i := d.finder.find(members, &d.id)
 	text, _ := scalarText(&d.finder, m)
@@ -387,7 +380,7 @@ func (d *Decoder) identify(members []jsonscan.Member, used []bool, e *pipeline.E
 		if e.ID = id; err != nil {
 			e.ID = pipeline.UUIDv5(e.Project, text)
 		} else if i >= 0 {
-			used[i] = true // else the original is kept
+			used[i] = true // otherwise the original stays a property
 		}
 		return
 	case err == nil && len(e.Name) > 0 && e.Timestamp != pipeline.NoTime:
@@ -400,8 +393,8 @@ func (d *Decoder) identify(members []jsonscan.Member, used []bool, e *pipeline.E
 	}
 }
 
-// scalarText is the content of a string or the digits of a number. MongoDB's
-// {"$date":…}, {"$oid":…} and the like are what they hold. Other values have none.
+// scalarText returns the content of a string or the digits of a number. It unwraps MongoDB's {"$date":…}, {"$oid":…}
+// and similar objects. Other values have no text.
 func scalarText(f *finder, m jsonscan.Member) ([]byte, bool) {
 	switch m.Kind {
 	case jsonscan.Number:
@@ -417,8 +410,8 @@ func scalarText(f *finder, m jsonscan.Member) ([]byte, bool) {
 	return nil, false
 }
 
-// object is the JSON object that a member is, holds as a text, or stands for
-// as an array of keys and values; nil: it is none.
+// object returns a member's JSON object. The member may be the object, its text, or an array of keys and values. nil:
+// none of these.
 func (d *Decoder) object(m jsonscan.Member) []byte {
 	switch m.Kind {
 	case jsonscan.Object:
@@ -455,14 +448,13 @@ func (d *Decoder) valid(doc []byte) bool {
 	return err == nil && n == len(doc)
 }
 
-// join puts the members beside the properties with them. One whose name is
-// taken there becomes "_name".
+// join adds members to the properties. If a name is taken, the member becomes "_name".
 func (d *Decoder) join(props []byte) []byte {
 	if len(d.beside) == 0 {
 		return codec.Document(props)
 	}
-	inner, _, _ := d.inner.Object(codec.Document(props))  // it was scanned before
-	within, names := map[string]bool{}, map[string]bool{} // the names in props, and all
+	inner, _, _ := d.inner.Object(codec.Document(props))  // was scanned before
+	within, names := map[string]bool{}, map[string]bool{} // names in props, and all names
 	if len(inner) > 0 {
 		for i := range inner {
 			within[string(inner[i].Key)], names[string(inner[i].Key)] = true, true
@@ -495,8 +487,8 @@ func (d *Decoder) join(props []byte) []byte {
 	return bytes.Clone(d.scratch)
 }
 
-// ours makes an event of a row that has all members of an event as Penstock
-// writes it, each of its type: an export, which is the same event as before.
+// ours turns a row into an event if it has all members that Penstock writes, each with the right type. Such a row comes
+// from an export, and is the same event as before.
 func ours(members []jsonscan.Member, e *pipeline.Event) bool {
 	if len(members) != 11 {
 		return false

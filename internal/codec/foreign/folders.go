@@ -7,10 +7,9 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// folderMembers are the values that a file's folders have by their names, as
-// Hive, Spark and DuckDB write them: country=fi, with %XX for what cannot stand
-// in a name. They are not in the file itself. The day and hour right below the
-// pipeline's prefix are Penstock's own.
+// folderMembers returns values from the names of a file's folders, as Hive, Spark and DuckDB write them: country=fi,
+// with %XX for special characters. The file itself does not have them. The day and hour right below the pipeline's
+// prefix are Penstock's own.
 func folderMembers(key string) []jsonscan.Member {
 	parts := strings.Split(key, "/")
 	parts = parts[:len(parts)-1]

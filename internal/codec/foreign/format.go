@@ -20,15 +20,15 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Format is what a file holds once it is decompressed.
+// Format is the format of a file after decompression.
 type Format uint8
 
-// The formats, by what a file begins with.
+// The formats.
 const (
-	JSON    Format = iota // values one after the other, or in arrays
+	JSON    Format = iota // consecutive values, or arrays of them
 	CSV                   // with a header
 	TSV                   // with a header, escaped by backslashes as ClickHouse, MySQL and PostgreSQL write it
-	Parquet               // this and all below are decoded by ClickHouse
+	Parquet               // ClickHouse decodes this and all below
 	ORC
 	Avro
 	Arrow
@@ -37,8 +37,7 @@ const (
 
 var formatNames = [...]string{"JSON", "CSV", "TSV", "Parquet", "ORC", "Avro", "Arrow", "ArrowStream"}
 
-// String is the name that ClickHouse has for the format, but for CSV and TSV,
-// which this package reads itself.
+// String returns ClickHouse's name of the format. This package reads CSV and TSV itself.
 func (f Format) String() string { return formatNames[f] }
 
 // ByServer reports whether ClickHouse has to decode the format.
@@ -48,22 +47,22 @@ func (f Format) ByServer() bool { return f >= Parquet }
 type File struct {
 	Data     io.ReaderAt
 	Size     int64  // bytes
-	Key      string // its name tells CSV from TSV, and compression that has no magic number
-	Encoding string // Content-Encoding, as the store has it; empty: none
-	Text     int64  // bytes once it is decompressed, if that is known; 0: bounded by MaxText and the size
+	Key      string // the name decides between CSV and TSV, and finds compression without a magic number
+	Encoding string // Content-Encoding in the store; empty: none
+	Text     int64  // decompressed size in bytes, if known; 0: bounded by MaxText and the size
 }
 
-// MaxText bounds a file once it is decompressed, in bytes. A loader reads that in some minutes.
+// MaxText bounds a file's decompressed size, in bytes. A loader reads that in a few minutes.
 const MaxText = 64 << 30
 
-// A file may decompress to smallText bytes whatever its size, and beyond that to maxRatio times its size: only one
-// that is made to keep loaders busy comes to more. 346 bytes of zstd within zstd are 100 GiB.
+// Any file may decompress to smallText bytes, and beyond that to maxRatio times its size. Only files made to keep
+// loaders busy exceed that: 346 bytes of zstd within zstd are 100 GiB.
 const (
 	smallText = 1 << 30
 	maxRatio  = 10_000
 )
 
-// limit is the most bytes that the file may have once it is decompressed.
+// limit is the largest size that the file may have after decompression, in bytes.
 func (f File) limit() int64 {
 	if f.Text > 0 {
 		return f.Text
@@ -74,7 +73,7 @@ func (f File) limit() int64 {
 	return max(smallText, maxRatio*f.Size)
 }
 
-// bounded reads until more than left bytes came.
+// bounded fails after left bytes.
 type bounded struct {
 	in    io.Reader
 	left  int64
@@ -90,29 +89,28 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// wrongFormat says that a file cannot be read until it is stored in another form.
+// wrongFormat returns the error of a file that must be stored in another form to be read.
 func wrongFormat(code, format string, args ...any) error {
 	return &pipeline.FileError{Code: code, Final: true, Err: fmt.Errorf(format, args...)}
 }
 
-// maxLayers bounds how many times a file may be compressed within itself: gzip
-// bytes in a file named .gz that a proxy has compressed once more are two.
+// maxLayers bounds how often a file may be compressed. Two layers occur: a proxy compresses a .gz file once more.
 const maxLayers = 3
 
-// peekBytes is how much of a text is looked at to tell what it is.
+// peekBytes is how much of a text decides its format, in bytes.
 const peekBytes = 4 << 10
 
-// window and innerWindow bound what a zstd stream may ask for, in bytes: the
-// outermost what `zstd --long` writes, one within another what is usual.
+// window and innerWindow bound the window of a zstd stream, in bytes. The outermost stream may use what `zstd --long`
+// writes; inner ones only a usual window.
 const (
 	window      = 128 << 20
 	innerWindow = 8 << 20
 )
 
-// Detect tells what a file holds, by its bytes first and by its name last.
+// Detect finds a file's format: by its bytes first, by its name last.
 func Detect(f File) (Format, error) {
 	if f.Size == 0 {
-		return JSON, nil // no rows
+		return JSON, nil // an empty file has no rows
 	}
 	text, layers, err := open(f)
 	if err != nil {
@@ -134,24 +132,24 @@ func Detect(f File) (Format, error) {
 	return textFormat(head, f.Key)
 }
 
-// container finds the formats that begin with a magic number.
+// container detects formats with a magic number.
 func container(head []byte) (Format, bool) {
 	for _, c := range []struct {
 		mark   string
 		format Format
 	}{
 		{"PAR1", Parquet}, {"ORC", ORC}, {"Obj\x01", Avro}, {"ARROW1\x00\x00", Arrow},
-		{"\xff\xff\xff\xff", ArrowStream}, // the continuation mark before its schema
+		{"\xff\xff\xff\xff", ArrowStream}, // continuation marker before the schema
 	} {
-		if bytes.HasPrefix(head, []byte(c.mark)) && !isText(head) { // a table may have a column ORCID
+		if bytes.HasPrefix(head, []byte(c.mark)) && !isText(head) { // a table may begin with a column named ORCID
 			return c.format, true
 		}
 	}
 	return 0, false
 }
 
-// textFormat tells what a text is: JSON by how it begins, tables by their
-// name, and lines that are no JSON only where the name promises JSON.
+// textFormat detects JSON by how the text begins, and tables by the file's name. Lines that are not JSON count as JSON
+// only if the name says so.
 func textFormat(head []byte, key string) (Format, error) {
 	if bytes.IndexByte(head, 0) >= 0 {
 		return 0, wrongFormat("unknown_format",
@@ -168,13 +166,13 @@ func textFormat(head []byte, key string) (Format, error) {
 	case len(text) == 0 || text[0] == '{' || text[0] == '[':
 		return JSON, nil
 	case ending == ".json" || ending == ".ndjson" || ending == ".jsonl":
-		return JSON, nil // each line that is none is rejected
+		return JSON, nil // lines that are not JSON are rejected
 	}
 	return 0, wrongFormat("unknown_format",
 		"it begins with %.40q, which is no JSON, and its name ends in none of .csv, .tsv, .tab, .json, .ndjson, .jsonl", text)
 }
 
-// plainName is a key's last part without endings that name a compression.
+// plainName is a key's last part without endings for compression.
 func plainName(key string) string {
 	name := path.Base(key)
 	for {
@@ -188,7 +186,7 @@ func plainName(key string) string {
 	}
 }
 
-// stream is a text being read, with what it takes to read it.
+// stream reads a text through its decompressors.
 type stream struct {
 	*bufio.Reader
 	closers []func()
@@ -200,9 +198,8 @@ func (s *stream) Close() {
 	}
 }
 
-// open decompresses a file, by the marks that its bytes begin with; layers
-// names what it found, the innermost first. Where there is no mark, the
-// Content-Encoding and then the name may say deflate or brotli.
+// open decompresses a file by magic numbers. layers names the compressions, innermost first. Without a magic number,
+// the Content-Encoding and then the name may say deflate or brotli.
 func open(f File) (s *stream, layers []string, err error) {
 	s = &stream{Reader: bufio.NewReaderSize(io.NewSectionReader(f.Data, 0, f.Size), 64<<10)}
 	for range maxLayers {
@@ -230,7 +227,7 @@ func open(f File) (s *stream, layers []string, err error) {
 	return s, layers, s.plain()
 }
 
-// compression names what begins with such bytes; empty: none that has a mark.
+// compression names the compression by its magic number; empty: none.
 func compression(head []byte) string {
 	for _, c := range []struct{ mark, name string }{
 		{"\x1f\x8b", "gzip"}, {"\x28\xb5\x2f\xfd", "zstd"}, {"BZh", "bzip2"}, {"\xff\x06\x00\x00sNaPpY", "snappy"},
@@ -243,8 +240,8 @@ func compression(head []byte) string {
 	return ""
 }
 
-// unmarked tells deflate and brotli, which have no mark: somebody has to say
-// so, and what is text already was decompressed on the way.
+// unmarked finds deflate and brotli, which have no magic number. The Content-Encoding or the name must say so. Bytes
+// that already are text were decompressed on the way.
 func unmarked(f File, in *bufio.Reader) string {
 	said, name := strings.ToLower(strings.TrimSpace(f.Encoding)), ""
 	switch {
@@ -260,14 +257,15 @@ func unmarked(f File, in *bufio.Reader) string {
 	return name
 }
 
-// isBrotli tells whether bytes are a whole stream of brotli that has a short text as it is, with a few bytes around it.
+// isBrotli reports whether bytes are a whole brotli stream that stores a short text uncompressed, with a few bytes
+// around it.
 func isBrotli(b []byte) bool {
 	limit := int64(len(b))
 	n, err := io.Copy(io.Discard, io.LimitReader(brotli.NewReader(bytes.NewReader(b)), limit))
 	return err == nil && n > 0 && n < limit
 }
 
-// isText reports whether bytes are mostly what text consists of, and none is zero.
+// isText reports whether the bytes look like text: mostly text characters and no zero.
 func isText(head []byte) bool {
 	if bytes.IndexByte(head, 0) >= 0 {
 		return false
@@ -281,7 +279,7 @@ func isText(head []byte) bool {
 	return odd*4 <= len(head)
 }
 
-// push puts a decompressor over what is read so far. limit bounds its output, in bytes.
+// push adds a decompressor on top. limit bounds its output, in bytes.
 func (s *stream) push(name string, limit int64) error {
 	var out io.Reader
 	var err error
@@ -317,7 +315,7 @@ func (s *stream) push(name string, limit int64) error {
 	return nil
 }
 
-// plain decodes UTF-16, which its byte order mark tells, to UTF-8.
+// plain decodes UTF-16 with a byte order mark to UTF-8.
 func (s *stream) plain() error {
 	head, err := s.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -331,8 +329,8 @@ func (s *stream) plain() error {
 	return nil
 }
 
-// gzipReader reads gzip members one after the other. Zeros behind the last
-// are padding, as tapes and block devices leave it, and no damage.
+// gzipReader reads consecutive gzip members. Zeros after the last one are padding from tapes and block devices, not
+// damage.
 type gzipReader struct {
 	in *bufio.Reader
 	z  *gzip.Reader
@@ -362,7 +360,7 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 	}
 }
 
-// member goes on to the next one; io.EOF: there is none.
+// member begins the next member; io.EOF: there is none.
 func (g *gzipReader) member() error {
 	for {
 		c, err := g.in.ReadByte()

@@ -8,24 +8,25 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// Mapping says where the rows of files below a prefix have what an event
-// needs. Each field is a list of expressions, of which the first that the row
-// has counts. An expression is a path, keys joined by dots, or several paths
-// joined by " + ", which are one text together. Of an array of objects with
-// key and value, as BigQuery has them, a path goes on by the key. "=TEXT" is
-// that text in every row. A value that is null or an empty text is absent.
+// Mapping says where rows of files below a prefix have the fields of an event. Each field is a list of expressions; the
+// first one with a value in the row counts. An expression is one of these:
 //
-// A field that is empty stands for the member of that name.
+//   - A path: keys joined by dots. In an array of objects with key and value, as
+//     BigQuery writes them, a path continues with the key.
+//   - Several paths joined by " + ": their values make one text.
+//   - "=TEXT": that text in every row.
+//
+// Null and empty text count as absent. An empty field means the member with the field's own name.
 type Mapping struct {
-	Prefix  string // of keys, with that of the pipeline
-	Project string // of all rows; empty: none
+	Prefix  string // of keys, including the pipeline's prefix
+	Project string // project of all rows; empty: none
 	Rows    string // path to an array of rows in each document; empty: a document is a row
-	Keep    bool   // members that become fields of the event stay properties as well
+	Keep    bool   // members that become fields also stay properties
 
 	Name, Timestamp, EventID, UserID, SessionID, Properties []string
 }
 
-// profiles are the layouts of exports, as their makers document them.
+// profiles are the layouts of exports as their vendors document them.
 var profiles = map[string]Mapping{
 	// https://amplitude.com/docs/apis/analytics/export#response-schema
 	"amplitude": {
@@ -34,8 +35,8 @@ var profiles = map[string]Mapping{
 		UserID:  []string{"user_id", "device_id"}, SessionID: []string{"session_id"},
 		Properties: []string{"event_properties"},
 	},
-	// https://developer.mixpanel.com/reference/raw-event-export; Mixpanel tells
-	// resends by event, time, distinct_id and $insert_id.
+	// https://developer.mixpanel.com/reference/raw-event-export; Mixpanel recognizes resends by event, time, distinct_id
+	// and $insert_id.
 	"mixpanel": {
 		Name: []string{"event"}, Timestamp: []string{"properties.time"},
 		EventID: []string{"properties.distinct_id + properties.$insert_id"},
@@ -54,8 +55,8 @@ var profiles = map[string]Mapping{
 		UserID:  []string{"userId", "anonymousId"}, SessionID: []string{"context.sessionId"},
 		Properties: []string{"properties", "traits"},
 	},
-	// https://docs.litellm.ai/docs/proxy/logging_spec; as the callback's events, so
-	// that a logged request is one event however it comes. llm_calls reads its members.
+	// https://docs.litellm.ai/docs/proxy/logging_spec; the same names as the callback's events, so a logged request is one
+	// event whichever way it arrives. llm_calls reads its members.
 	"litellm": {
 		Name: []string{"=llm_call"}, Timestamp: []string{"startTime"}, EventID: []string{"id"},
 		UserID: []string{"end_user", "metadata.user_api_key_user_id"}, SessionID: []string{"trace_id"}, Keep: true,
@@ -66,9 +67,8 @@ var profiles = map[string]Mapping{
 		Name: []string{"type", "=trace"}, Timestamp: []string{"start_time", "timestamp"}, EventID: []string{"id"},
 		UserID: []string{"user_id"}, SessionID: []string{"session_id"}, Keep: true,
 	},
-	// https://support.google.com/analytics/answer/7029846; the export has no id.
-	// What tells two of its events apart is their place in the client's batch,
-	// and in files of before 2024, which lack it, all that the event says.
+	// https://support.google.com/analytics/answer/7029846; the export has no id. Events differ by their place in the
+	// client's batch. Files from before 2024 lack it, so there all of the event's content is the identity.
 	"ga4": {
 		Name: []string{"event_name"}, Timestamp: []string{"event_timestamp"},
 		EventID: []string{"stream_id + user_pseudo_id + event_name + event_timestamp + event_bundle_sequence_id + " +
@@ -78,8 +78,7 @@ var profiles = map[string]Mapping{
 	},
 }
 
-// Profile returns the mapping of a product's export. Fields of m that are set
-// take the place of the profile's.
+// Profile returns the mapping of a vendor's export. Fields that m sets replace the profile's.
 func Profile(name string, m Mapping) (Mapping, error) {
 	p, ok := profiles[name]
 	if !ok {
@@ -101,10 +100,10 @@ func Profile(name string, m Mapping) (Mapping, error) {
 	return m, nil
 }
 
-// Mappings are those of a configuration.
+// Mappings are the mappings of a configuration.
 type Mappings []Mapping
 
-// Of returns the mapping for a key, that of the longest prefix; nil: there is none.
+// Of returns the mapping with the longest prefix of a key; nil: none.
 func (all Mappings) Of(key string) *Mapping {
 	var best *Mapping
 	for i := range all {
@@ -115,14 +114,14 @@ func (all Mappings) Of(key string) *Mapping {
 	return best
 }
 
-// field finds values in rows.
+// field finds a field's value in rows.
 type field struct {
-	ways [][]route // each is some paths whose values are one text together
+	ways [][]route // alternatives; the values of one alternative's paths make one text
 	name string    // for messages
-	own  bool      // the mapping names it
+	own  bool      // set by the mapping, not by default
 }
 
-// route is keys; whole is all of it as one key, which counts first.
+// route is a path's keys. whole is the path as a single key, which is tried first.
 type route struct {
 	whole string
 	keys  []string
@@ -146,11 +145,11 @@ func newField(name string, ways []string) field {
 
 // finder looks values up in one row.
 type finder struct {
-	scan jsonscan.Scanner // of what is within the row
+	scan jsonscan.Scanner // for values within the row
 }
 
-// find returns the first value that the row has for a field, and the index of
-// the member that is all of it; -1: it lies within one, or is put together.
+// find returns the first value in the row for a field, and the index of its member. The index is -1 if the value lies
+// within a member or is composed of several.
 func (f *finder) find(members []jsonscan.Member, of *field) (value jsonscan.Member, index int) {
 	for _, way := range of.ways {
 		if len(way) == 1 {
@@ -164,8 +163,8 @@ func (f *finder) find(members []jsonscan.Member, of *field) (value jsonscan.Memb
 	return jsonscan.Member{}, -1
 }
 
-// joined is one text of several values: no others make the same. It is nil
-// where the row has none of them beyond the first, which alone tells nothing apart.
+// joined composes one text of several values; different values never give the same text. It is nil if the row has only
+// the first value, which identifies nothing.
 func (f *finder) joined(members []jsonscan.Member, way []route) []byte {
 	var all []byte
 	found := 0
@@ -186,8 +185,8 @@ func (f *finder) joined(members []jsonscan.Member, way []route) []byte {
 	return jsonscan.AppendQuoted(nil, all)
 }
 
-// identityText is rawText, but for BigQuery's arrays of keys and values: its
-// JSON quotes whole numbers, and has nulls or not, where its Parquet does not.
+// identityText is rawText, except for BigQuery's arrays of keys and values. In JSON, BigQuery quotes whole numbers and
+// may omit nulls; in Parquet it does neither.
 func (f *finder) identityText(m *jsonscan.Member) []byte {
 	if m.Kind == jsonscan.Array {
 		var all []byte
@@ -204,7 +203,7 @@ func (f *finder) identityText(m *jsonscan.Member) []byte {
 	return rawText(m)
 }
 
-// rawText is the content of a string, and any other value as its JSON.
+// rawText returns the content of a string, and any other value as JSON.
 func rawText(m *jsonscan.Member) []byte {
 	if m.Kind == jsonscan.String {
 		return m.Text()
@@ -212,7 +211,7 @@ func rawText(m *jsonscan.Member) []byte {
 	return m.Value
 }
 
-// follow is the value at a path; its Kind is Null where there is none.
+// follow returns the value at a path; Kind Null: there is none.
 func (f *finder) follow(members []jsonscan.Member, p route) (jsonscan.Member, int) {
 	if text, ok := strings.CutPrefix(p.whole, "="); ok {
 		return jsonscan.Member{Kind: jsonscan.String, Value: jsonscan.AppendQuoted(nil, []byte(text))}, -1
@@ -241,10 +240,10 @@ func member(members []jsonscan.Member, key string) (jsonscan.Member, bool) {
 	return jsonscan.Member{}, false
 }
 
-// step goes from a value to the one within it that a key names.
+// step returns the value at a key within a value.
 func (f *finder) step(m jsonscan.Member, key string) jsonscan.Member {
 	switch m.Kind {
-	case jsonscan.String: // a document that is in its row as a text
+	case jsonscan.String: // JSON in a text
 		if inner := jsonscan.TrimSpace(m.Text()); len(inner) > 0 && inner[0] == '{' {
 			m = jsonscan.Member{Kind: jsonscan.Object, Value: inner}
 			return f.step(m, key)
@@ -266,9 +265,8 @@ func (f *finder) step(m jsonscan.Member, key string) jsonscan.Member {
 	return jsonscan.Member{}
 }
 
-// pairs are the members that an array of objects with key and value stands
-// for; nil: it is another array. A value that is an object of several types,
-// as BigQuery has it, is the one of them that is there.
+// pairs returns the members that an array of objects with key and value stands for; nil: it is another array. BigQuery
+// writes a value as an object with one field for each type; the field that is set counts.
 func (f *finder) pairs(array []byte) []jsonscan.Member {
 	var all []jsonscan.Member
 	for _, element := range elements(array) {
@@ -290,8 +288,8 @@ func (f *finder) pairs(array []byte) []jsonscan.Member {
 	return all
 }
 
-// typed is the value within {"string_value":…,"int_value":…}, of which one is
-// not null. BigQuery writes whole numbers as text: they are numbers again.
+// typed returns the value within {"string_value":…,"int_value":…} that is not null. BigQuery writes whole numbers as
+// text; they become numbers again.
 func (f *finder) typed(value jsonscan.Member) jsonscan.Member {
 	members, _, err := f.scan.Object(value.Value)
 	if err != nil {
@@ -313,7 +311,7 @@ func (f *finder) typed(value jsonscan.Member) jsonscan.Member {
 	return value
 }
 
-// elements are the values of an array that was scanned before, as views into it.
+// elements returns the values of an array that was scanned before, as views into it.
 func elements(array []byte) (all [][]byte) {
 	for v := jsonscan.NewValues(array, false); ; {
 		value, err := v.Next()

@@ -15,19 +15,19 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// cell is what the cells of a column are.
+// cell is the type of a column's cells.
 type cell uint8
 
 const (
-	emptyCell cell = iota // so far: what is empty says nothing
+	emptyCell cell = iota // only empty cells so far
 	boolCell
 	intCell
 	floatCell
 	textCell
 )
 
-// numeric tells a number as JSON writes it from other text: 007 and +1 are
-// codes, and a whole number beyond 64 bits would lose digits.
+// numeric reports which kind of number a text is in JSON, or that it is text. 007 and +1 are codes; a whole number
+// beyond 64 bits would lose digits.
 func numeric(text []byte) cell {
 	digits := bytes.TrimPrefix(text, []byte("-"))
 	if len(digits) == 0 || digits[0]-'0' > 9 || len(digits) > 1 && digits[0] == '0' && digits[1]-'0' <= 9 {
@@ -57,7 +57,7 @@ func cellOf(text []byte) cell {
 	return numeric(text)
 }
 
-// with is the type of a column that has both.
+// with returns the type of a column with cells of both types.
 func (c cell) with(d cell) cell {
 	switch {
 	case c == d || d == emptyCell:
@@ -70,9 +70,8 @@ func (c cell) with(d cell) cell {
 	return textCell
 }
 
-// table reads a text with a header as lines of JSON: a member a column, but
-// for empty cells. A column is numbers or booleans where all of its cells are,
-// so that one column never mixes types; to know that, the file is read twice.
+// table reads a text with a header as lines of JSON: one member for each column, except for empty cells. A column has
+// numbers or booleans only if all of its cells have, so no column mixes types. To know that, the file is read twice.
 type table struct {
 	records records
 	names   [][]byte // quoted, with the colon
@@ -80,12 +79,12 @@ type table struct {
 	line    []byte
 }
 
-// records are the rows of a table: cells, or why a row is none, with its text.
+// records reads the rows of a table: the cells, or why a row is invalid and its text.
 type records interface {
 	next() (cells [][]byte, text []byte, bad error, err error)
 }
 
-// newTable opens a table that open gives twice, from its start.
+// newTable opens a table. It calls open twice; each stream starts at the beginning.
 func newTable(format Format, maxRow int, open func() (*stream, error)) (*table, error) {
 	t := &table{}
 	first, err := open()
@@ -154,7 +153,7 @@ func (t *table) next() (text []byte, bad error, err error) {
 		return raw, bad, err
 	}
 	for len(cells) > len(t.names) && len(cells[len(cells)-1]) == 0 {
-		cells = cells[:len(cells)-1] // spreadsheets add separators
+		cells = cells[:len(cells)-1] // spreadsheets add trailing separators
 	}
 	if len(cells) != len(t.names) {
 		return raw, &memberError{"wrong_columns",
@@ -186,7 +185,7 @@ func (t *table) next() (text []byte, bad error, err error) {
 	return t.line, nil, nil
 }
 
-// appendFloat writes a number so that it is read as a float.
+// appendFloat appends a number in a form that reads as a float.
 func appendFloat(b, number []byte) []byte {
 	b = append(b, number...)
 	if !bytes.ContainsAny(number, ".eE") {
@@ -195,7 +194,7 @@ func appendFloat(b, number []byte) []byte {
 	return b
 }
 
-// maxColumns bounds the cells of a row: each takes memory even if it is empty.
+// maxColumns bounds the cells of a row. Even an empty one takes memory.
 const maxColumns = 1 << 20
 
 func newRecords(format Format, maxRow int, in *bufio.Reader) records {
@@ -215,13 +214,12 @@ func newRecords(format Format, maxRow int, in *bufio.Reader) records {
 	r.csv.Comma, r.csv.ReuseRecord, r.csv.FieldsPerRecord = delimiter(head), true, -1
 	line, _, _ := bytes.Cut(head, []byte("\n"))
 	if bytes.HasPrefix(line, []byte("sep=")) && len(bytes.TrimSpace(line)) <= len("sep=;") {
-		in.Discard(len(line) + 1) // a note to Excel, not the header
+		in.Discard(len(line) + 1) // a hint for Excel, not the header
 	}
 	return r
 }
 
-// oldLines reads a text whose lines end in CR alone, as Excel for Macintosh
-// saves them.
+// oldLines reads a text whose lines end in CR alone, as old versions of Excel for Macintosh write them.
 type oldLines struct{ in io.Reader }
 
 func (o oldLines) Read(p []byte) (int, error) {
@@ -234,7 +232,7 @@ func (o oldLines) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// delimiter is what stands most often in the header outside of quotes.
+// delimiter is the most frequent separator in the header outside of quotes.
 func delimiter(head []byte) rune {
 	if i := bytes.IndexAny(head, "\r\n"); i >= 0 {
 		head = head[:i]
@@ -276,7 +274,7 @@ func (r *csvRecords) next() ([][]byte, []byte, error, error) {
 	}
 	r.cells = r.cells[:0]
 	for _, f := range fields {
-		if f == `\N` { // a null, as ClickHouse, MySQL and PostgreSQL write it
+		if f == `\N` { // null in ClickHouse, MySQL and PostgreSQL
 			f = ""
 		}
 		r.cells = append(r.cells, []byte(f))
@@ -287,10 +285,10 @@ func (r *csvRecords) next() ([][]byte, []byte, error, error) {
 // csvAhead is more than package csv reads ahead, in bytes.
 const csvAhead = 8 << 10
 
-// recorder keeps what was read through it, until it is cut.
+// recorder keeps the bytes that were read through it, until cut.
 type recorder struct {
 	in     io.Reader
-	max    int // bytes that may be kept, beside what is read ahead
+	max    int // most bytes to keep, besides those read ahead
 	comma  byte
 	commas int   // in kept
 	base   int64 // offset of kept[0]
@@ -298,7 +296,7 @@ type recorder struct {
 }
 
 func (r *recorder) Read(p []byte) (int, error) {
-	// A quote that is never closed makes the rest of the file one row.
+	// An unclosed quote turns the rest of the file into one row.
 	if len(r.kept) > r.max+csvAhead {
 		return 0, fmt.Errorf("a row is longer than %d bytes", r.max)
 	}
@@ -310,8 +308,7 @@ func (r *recorder) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// cut returns the bytes between two offsets, and forgets those before them at
-// the next call.
+// cut returns the bytes between two offsets. The next call drops all bytes before them.
 func (r *recorder) cut(from, to int64) []byte {
 	r.commas -= bytes.Count(r.kept[:from-r.base], []byte{r.comma})
 	r.kept = r.kept[:copy(r.kept, r.kept[from-r.base:])]
@@ -319,8 +316,7 @@ func (r *recorder) cut(from, to int64) []byte {
 	return bytes.Trim(r.kept[:to-from], "\r\n")
 }
 
-// tsvRecords reads lines whose cells are parted by tabs; \t, \n, \r and \\
-// stand for themselves in a cell, \N for a null.
+// tsvRecords reads lines with cells separated by tabs. In a cell, \t, \n, \r and \\ are escapes, and \N is null.
 type tsvRecords struct {
 	lines codec.Lines
 	cells [][]byte

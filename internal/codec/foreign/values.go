@@ -9,34 +9,33 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// values cuts a text into the JSON values that follow each other in it,
-// however they are spaced: a value a line, several on a line, over many lines,
-// or as the elements of an array, which may itself follow other values. It goes
-// by brackets, strings and line ends; whoever gets a value judges what is in it.
+// values cuts a text into consecutive JSON values in any layout: one on each line, several on a line, over many lines,
+// or as elements of an array, also after other values. It follows only brackets, strings and line ends; the caller
+// validates the value.
 //
-// A value that does not end, as of a writer that was killed, is given up at the
-// end of its first line, and reading goes on at the next one.
+// A value that does not end, for example because its writer was killed, is given up at the end of its first line.
+// Reading continues on the next line.
 type values struct {
 	in      io.Reader
-	max     int    // bytes of a value
-	buf     []byte // buf[at:] is read and not given out yet
+	max     int    // longest value, in bytes
+	buf     []byte // buf[at:] is read and not yet returned
 	at      int
-	failed  error // of in; io.EOF at its end
+	failed  error // error of in; io.EOF at its end
 	list    bool  // within an array
-	comma   bool  // behind an element of it
-	behind  bool  // another value stood before in this line
+	comma   bool  // after an element of it
+	behind  bool  // this line already had a value
 	begun   bool
 	read    int64
-	again   int64 // bytes that were looked at in vain
-	oneLine bool  // too many were: a value has to end in its line
+	again   int64 // bytes scanned in vain
+	oneLine bool  // too many were: from now on a value must end in its line
 }
 
 func newValues(in io.Reader, limit int) *values {
 	return &values{in: in, max: limit, buf: make([]byte, 0, 256<<10)}
 }
 
-// next returns a value, valid until the next call. bad says why it is none, and
-// then the text is what was skipped. err is io.EOF at the end.
+// next returns a value, valid until the next call. bad says why the value is invalid; text is then the skipped bytes.
+// At the end, err is io.EOF.
 func (v *values) next() (text []byte, bad error, err error) {
 	for {
 		if err := v.skip(); errors.Is(err, io.EOF) && v.list {
@@ -62,7 +61,7 @@ func (v *values) next() (text []byte, bad error, err error) {
 	}
 }
 
-// skip goes to the next byte that is no space; io.EOF: there is none.
+// skip advances to the next byte that is not space; io.EOF: none.
 func (v *values) skip() error {
 	for {
 		if !v.begun {
@@ -70,13 +69,13 @@ func (v *values) skip() error {
 				v.fill()
 			}
 			v.begun = true
-			v.at += len(v.buf[v.at:]) - len(bytes.TrimPrefix(v.buf[v.at:], []byte("\ufeff"))) // editors put it there
+			v.at += len(v.buf[v.at:]) - len(bytes.TrimPrefix(v.buf[v.at:], []byte("\ufeff"))) // some editors add it
 		}
 		for ; v.at < len(v.buf); v.at++ {
 			switch v.buf[v.at] {
 			case '\r', '\n':
 				v.behind = false
-			case ' ', '\t', '\x1e': // the last begins a record of RFC 7464
+			case ' ', '\t', '\x1e': // \x1e begins a record of RFC 7464
 			default:
 				return nil
 			}
@@ -88,14 +87,14 @@ func (v *values) skip() error {
 	}
 }
 
-// fill reads more behind buf. What was given out goes first.
+// fill reads more into buf, and first drops bytes that were returned.
 func (v *values) fill() {
 	if v.at > 0 {
 		v.buf = v.buf[:copy(v.buf, v.buf[v.at:])]
 		v.at = 0
 	}
 	if len(v.buf) == cap(v.buf) {
-		// Room for the largest value and a little that follows it is enough.
+		// The buffer needs space for the largest value and a little after it.
 		v.buf = append(make([]byte, 0, max(min(2*cap(v.buf), v.max+64<<10), cap(v.buf)+64<<10)), v.buf...)
 	}
 	n, err := v.in.Read(v.buf[len(v.buf):cap(v.buf)])
@@ -104,8 +103,7 @@ func (v *values) fill() {
 	v.failed = err
 }
 
-// more makes one more byte behind the value at hand; false: there is none, or
-// the value would be too long.
+// more reads until one byte follows n. It returns false at the end, or if the value would be too long.
 func (v *values) more(n int) bool {
 	for v.at+n >= len(v.buf) {
 		if v.failed != nil || n >= v.max {
@@ -140,7 +138,7 @@ func (v *values) value() ([]byte, error, error) {
 	return v.take(line), bad, nil
 }
 
-// line is where the line ends in which the value at hand begins, at most n.
+// line returns where the current value's first line ends, n at most.
 func (v *values) line(n int) int {
 	if i := bytes.IndexAny(v.buf[v.at:v.at+n], "\r\n"); i > 0 {
 		return i
@@ -155,9 +153,8 @@ func (v *values) take(n int) []byte {
 	return bytes.TrimRight(text, " \t\r\n")
 }
 
-// word takes what begins like no object: as far as the end of the line, of the
-// element in an array, or to the next object where one stood in this line
-// already. Its reader finds that it is none.
+// word takes text that cannot be an object. It ends at the line's end, at the array element's end, or at the next
+// object if the line already had one. The caller finds that it is invalid.
 func (v *values) word() ([]byte, error, error) {
 	n := 0
 	for ; v.more(n); n++ {
@@ -175,10 +172,10 @@ func (v *values) word() ([]byte, error, error) {
 	return v.take(max(n, 1)), nil, nil
 }
 
-// extent is how long the value at hand is. whole is false where it does not
-// end, and n is then how far it was followed.
+// extent returns the length of the current value. If the value does not end, whole is false and n is how far it was
+// scanned.
 func (v *values) extent() (n int, whole bool) {
-	var open []byte // the brackets that are open
+	var open []byte // open brackets
 	before := byte(0)
 	for ; v.more(n); n++ {
 		c := v.buf[v.at+n]
@@ -189,11 +186,11 @@ func (v *values) extent() (n int, whole bool) {
 			}
 		case '{', '[':
 			if c == '{' && n > 0 && !mayHold(open, before) && v.beginsLine(n) {
-				return n, false // a new value begins: the one before was cut off
+				return n, false // a new value begins, so the one before was cut off
 			}
 			open = append(open, c)
 		case '}', ']':
-			if len(open) == 0 || open[len(open)-1] != c-2 { // in ASCII a bracket closes two behind where it opens
+			if len(open) == 0 || open[len(open)-1] != c-2 { // in ASCII a closing bracket is its opening one plus 2
 				return n, false
 			}
 			open = open[:len(open)-1]
@@ -213,7 +210,7 @@ func (v *values) extent() (n int, whole bool) {
 	return n, false
 }
 
-// mayHold reports whether an object may stand behind a byte, within brackets.
+// mayHold reports whether an object may follow a byte within brackets.
 func mayHold(open []byte, before byte) bool {
 	switch before {
 	case ':', '[':
@@ -224,7 +221,7 @@ func mayHold(open []byte, before byte) bool {
 	return false
 }
 
-// beginsLine reports whether nothing but space stands before a byte in its line.
+// beginsLine reports whether only space precedes a byte in its line.
 func (v *values) beginsLine(n int) bool {
 	for i := n - 1; i >= 0; i-- {
 		switch v.buf[v.at+i] {
@@ -238,8 +235,8 @@ func (v *values) beginsLine(n int) bool {
 	return false
 }
 
-// text returns the index of the quote that ends a string. A line end in it is
-// no JSON: the string was cut off there.
+// text returns the index of the quote that ends a string. JSON allows no line end in a string, so there the string was
+// cut off.
 func (v *values) text(n int) (int, bool) {
 	for n++; v.more(n); {
 		for b := v.buf[v.at:]; n < len(b); n++ {
