@@ -14,19 +14,19 @@ var Readable = []string{
 	"error_overview", "freshness", "duplicates", "llm_calls", "llm_by_day", "property_catalogue",
 }
 
-// Analyst is a role that reads.
+// Analyst is a read-only role.
 type Analyst struct {
 	Role     string
-	Projects []string // whose rows it sees; empty: all
+	Projects []string // whose rows it may see; empty: all
 }
 
-// Limits of an analyst's query. People cannot raise them.
+// Limits of an analyst's query. Analysts cannot raise them.
 const (
 	analystSeconds = 60
 	analystMemory  = 4 << 30
 )
 
-// Check refuses names that do not tell what they are.
+// Check rejects an invalid role name, and an empty project.
 func (a Analyst) Check() error {
 	if !columnName.MatchString(a.Role) {
 		return fmt.Errorf("role %q: want letters, digits and underscores, no digit first, 64 at most", a.Role)
@@ -37,16 +37,15 @@ func (a Analyst) Check() error {
 	return nil
 }
 
-// settings are those of the role. readonly = 2 lets BI tools set the settings that they
-// need. final makes FROM events what FROM events FINAL is.
+// settings are the role's settings. readonly = 2 lets BI tools set what they need. final makes FROM events mean FROM
+// events FINAL.
 func (a Analyst) settings() string {
 	return fmt.Sprintf("readonly = 2, final = 1, max_execution_time = %d MIN 1 MAX %[1]d, "+
 		"max_memory_usage = %d MIN 1 MAX %[2]d", analystSeconds, int64(analystMemory))
 }
 
-// grants returns what the role reads. A role of some projects reads views alone: the table
-// function mergeTreeIndex shows keys of all projects to whoever reads a table, whatever the
-// table's row policies say.
+// grants returns what the role may read. A role for some projects may read only views: the table function
+// mergeTreeIndex shows keys of all projects to anyone who can read a table, whatever its row policies say.
 func (a Analyst) grants(own []string) []string {
 	if len(a.Projects) > 0 {
 		return Readable
@@ -54,7 +53,7 @@ func (a Analyst) grants(own []string) []string {
 	return slices.Concat(Readable, []string{"events", "daily_users", "daily_sessions", "llm_daily"}, own)
 }
 
-// statements make the role what it is to be, however it was before.
+// statements bring the role to its wanted state from any earlier one.
 func (a Analyst) statements(database string, own []string) []string {
 	role := quoteName(a.Role)
 	on := func(table string) string { return quoteName(database) + "." + quoteName(table) }
@@ -79,8 +78,8 @@ func (a Analyst) statements(database string, own []string) []string {
 	return all
 }
 
-// SetAnalyst creates the role or brings it up to date, and returns the statements that it ran.
-// own are further tables for a role of all projects.
+// SetAnalyst creates or updates the role, and returns the statements that it ran. own are further tables for a role of
+// all projects.
 func (db *DB) SetAnalyst(ctx context.Context, a Analyst, own []string) ([]string, error) {
 	if err := db.storesRoles(ctx); err != nil {
 		return nil, fmt.Errorf("make role %s: %w", a.Role, err)
@@ -101,14 +100,14 @@ func (db *DB) SetAnalyst(ctx context.Context, a Analyst, own []string) ([]string
 
 const accessDenied = 497 // ACCESS_DENIED
 
-// storesRoles returns an error if the server has users of a file alone. The server itself says so only to those who
-// may create roles.
+// storesRoles returns an error if the server has only users from a file. The server says so only to users who may
+// create roles.
 func (db *DB) storesRoles(ctx context.Context) error {
 	var directories uint64
 	err := db.one(ctx, "read system.user_directories", []any{&directories},
 		"SELECT count() FROM system.user_directories WHERE type NOT IN ('users_xml', 'ldap')")
 	if code, said := codeOf(err); said && code == accessDenied {
-		return nil // the statements tell
+		return nil // the statements will show
 	}
 	if err == nil && directories == 0 {
 		return errors.New("this ClickHouse stores no roles: user_directories of its configuration has users_xml alone. " +
@@ -118,8 +117,7 @@ func (db *DB) storesRoles(ctx context.Context) error {
 	return err
 }
 
-// SetDefiner lets the views read what they read with the rights of who made them, so
-// that a grant of the view is enough.
+// SetDefiner lets the views read with the rights of their creator, so that a grant on the view is enough.
 func (db *DB) SetDefiner(ctx context.Context, views []string) error {
 	created, err := db.pairs(ctx, "read views",
 		"SELECT name, create_table_query FROM system.tables WHERE database = ? AND engine = 'View'", db.database)

@@ -9,11 +9,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// Action is something that an operator did.
+// Action is an operator's action.
 type Action struct {
 	ID        uuid.UUID `json:"id"`
 	Began     time.Time `json:"began_at"`
-	Ended     time.Time `json:"ended_at,omitzero"` // zero: it has not
+	Ended     time.Time `json:"ended_at,omitzero"` // zero: still running
 	Who       string    `json:"who"`
 	Role      string    `json:"role"`
 	Address   string    `json:"address,omitempty"`
@@ -26,14 +26,14 @@ type Action struct {
 	Items     uint64    `json:"items"`
 }
 
-// ActionFilter chooses actions. Empty fields choose all.
+// ActionFilter selects actions. Empty fields match all.
 type ActionFilter struct {
 	From, To       time.Time
 	Who, Operation string
 	Limit          int // the newest N; 0: all
 }
 
-// SaveActions writes records of actions. The same record twice counts once.
+// SaveActions writes records of actions. A repeated record counts once.
 func (db *DB) SaveActions(ctx context.Context, all []Action) error {
 	return db.insert(ctx, "write audit", `INSERT INTO audit (id, began_at, ended_at, who, role, address, via, process,
 		operation, params, result, error, items)`, func(row func(values ...any) error) error {

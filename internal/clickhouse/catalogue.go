@@ -11,51 +11,51 @@ import (
 	"github.com/penstock/penstock/internal/clickhouse/native"
 )
 
-// Catalogue counts which properties the events of a table have, while a loader
-// builds their blocks, and adds the counts to the table property_counts. It never fails a load: what
-// cannot be written is kept and written later.
+// Catalogue counts which properties the events of a table have. Loaders count while they build blocks. The counts go to
+// the table property_counts. The catalogue never fails a load: counts that cannot be written are kept and written
+// later.
 //
-// It also knows which paths of a project have ever had a float: numbers of these
-// are Float64, so that a path's numbers have one type.
+// It also knows which paths of a project have ever had a float. Numbers of these paths are Float64, so a path's numbers
+// have one type.
 type Catalogue struct {
 	db       *DB
 	table    string
 	examples bool
 	log      *slog.Logger
 	metrics  catalogueMetrics
-	writing  sync.Mutex // held while counts are written or read: none is on its way then
+	writing  sync.Mutex // held while counts are written or read, so one at a time
 	reading  sync.Mutex
-	read     time.Time // when it was tried last; guarded by reading
+	read     time.Time // last attempt; guarded by reading
 
 	mu       sync.Mutex
-	limit    int // max_dynamic_paths of the table; 0: not known
+	limit    int // max_dynamic_paths of the table; 0: unknown
 	projects allPaths
 	pending  map[propertyKey]propertyCount
-	timer    *time.Timer // until the next write; nil: nothing is to be written
+	timer    *time.Timer // until the next write; nil: no write is due
 	failing  bool        // the last write or read failed
 	closed   bool
 }
 
-// CatalogueOptions are what a Catalogue is made with.
+// CatalogueOptions configure a Catalogue.
 type CatalogueOptions struct {
-	Table    string // whose blocks are counted
-	Examples bool   // keep a value of each property
+	Table    string // whose blocks it counts
+	Examples bool   // keep an example of each property
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
 }
 
-// Bounds of a catalogue: its memory must not grow with what clients send.
+// Bounds of a catalogue: its memory must not depend on what clients send.
 const (
-	maxProjectPaths = 4096    // that a project has lately had; further ones are counted together
-	maxProjectNames = 1024    // likewise, since the start
-	maxPending      = 100_000 // counts that wait for a write
-	maxKnownPaths   = 300_000 // that are read, of all projects
+	maxProjectPaths = 4096    // recent paths of a project; further ones are counted together
+	maxProjectNames = 1024    // names of events since the start; further ones are counted together
+	maxPending      = 100_000 // counts waiting for a write
+	maxKnownPaths   = 300_000 // paths read, of all projects
 )
 
 const (
 	catalogueDelay   = 5 * time.Second  // from the first new count to the write
-	catalogueRetry   = 30 * time.Second // after a failed one
-	catalogueRefresh = time.Minute      // other loaders see new floats, too
+	catalogueRetry   = 30 * time.Second // after a failed write
+	catalogueRefresh = time.Minute      // also shows floats that other loaders found
 	catalogueTimeout = 5 * time.Second
 )
 
@@ -72,8 +72,7 @@ type propertyCount struct {
 	example     *string
 }
 
-// Catalogue makes the DB count the values of the blocks that it inserts. Close
-// writes what is left.
+// Catalogue makes the DB count the values of the blocks that it inserts. Close writes the rest.
 func (db *DB) Catalogue(opts CatalogueOptions) {
 	m := catalogueMetrics{
 		paths: prometheus.NewCounter(prometheus.CounterOpts{Name: "penstock_loader_new_property_paths_total",
@@ -89,8 +88,8 @@ func (db *DB) Catalogue(opts CatalogueOptions) {
 		projects: allPaths{}, pending: map[propertyKey]propertyCount{}}
 }
 
-// renew reads what all loaders have found, unless it was read lately. If that fails,
-// numbers have one type within a block.
+// renew reads what all loaders have found, unless it did so recently. If that fails, numbers have one type only within
+// a block.
 func (c *Catalogue) renew(ctx context.Context) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
@@ -100,8 +99,7 @@ func (c *Catalogue) renew(ctx context.Context) {
 	}
 }
 
-// survey counts a block's values. Numbers are not changed in a block that is sent
-// as text.
+// survey counts a block's values. It changes no numbers in a block that is sent as text.
 func (c *Catalogue) survey(b *native.Block, unify bool) *survey {
 	s := &survey{}
 	isFloat := c.isFloat
@@ -120,7 +118,7 @@ func (c *Catalogue) survey(b *native.Block, unify bool) *survey {
 	return s
 }
 
-// survey is what a block holds.
+// survey is the content of a block.
 type survey struct {
 	groups     []native.Group
 	properties []property
@@ -138,15 +136,14 @@ func (c *Catalogue) isFloat(project, path string) bool {
 	return p != nil && p.floats[path]
 }
 
-// wantsExample is false if the next write has one: values are read from columns
-// one by one.
+// wantsExample is false if the next write already has an example. Reading values from columns is slow.
 func (c *Catalogue) wantsExample(n native.Count) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.pending[propertyKey{n.Group.Project, n.Group.Name, n.Path, n.Type}].example == nil
 }
 
-// add counts a block that is in the table.
+// add adds the counts of a block that has been inserted.
 func (c *Catalogue) add(s *survey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,15 +169,15 @@ func (c *Catalogue) add(s *survey) {
 	c.later(catalogueDelay)
 }
 
-// later writes after a time, unless a write is to come anyway.
+// later schedules a write, unless one is scheduled.
 func (c *Catalogue) later(delay time.Duration) {
 	if c.timer == nil && !c.closed {
 		c.timer = time.AfterFunc(delay, c.tick)
 	}
 }
 
-// count adds to what waits for a write. Beyond the bound new properties are lost:
-// then nothing could be written for a long time.
+// count adds to the pending counts. Beyond the bound, new properties are dropped; that happens only after a long time
+// without a write.
 func (c *Catalogue) count(k propertyKey, n propertyCount) {
 	was, ok := c.pending[k]
 	switch {
@@ -222,7 +219,7 @@ func (c *Catalogue) tick() {
 	}
 }
 
-// settle logs the first of several failures, and the end of them.
+// settle logs the first failure of a series, and its end.
 func (c *Catalogue) settle(what string, err error) {
 	c.mu.Lock()
 	failed := c.failing
@@ -301,7 +298,7 @@ func (c *Catalogue) refresh(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	exploding := 0
-	for k := range c.pending { // what is not written yet
+	for k := range c.pending { // not yet written
 		if p := projects.of(k.project); k.path != "" {
 			p.add(k.path)
 			if k.kind == "Float64" {

@@ -1,5 +1,5 @@
-// Package clickhouse is the adapter to ClickHouse: migrations, inserts, the load
-// ledger, and the operators' queries. It decides what kind of failure an error is.
+// Package clickhouse is the adapter to ClickHouse: migrations, inserts, the load ledger, and the operators' queries. It
+// classifies errors.
 package clickhouse
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/penstock/penstock/internal/clickhouse/native"
 )
 
-// Options say how to reach the server.
+// Options describe the server and how to connect.
 type Options struct {
 	Addresses []string // host:port of the native protocol, tried in order
 	Database  string
@@ -26,7 +26,7 @@ type Options struct {
 	Password  string
 	TLS       *tls.Config   // nil: none
 	Timeout   time.Duration // of an insert, and of a dial
-	Conns     int           // open at once, at most
+	Conns     int           // most open connections
 }
 
 // DB is a pool of connections to one database.
@@ -39,11 +39,11 @@ type DB struct {
 	opts     Options
 	database string
 
-	catalogue *Catalogue // nil: nothing is counted
+	catalogue *Catalogue // nil: no counting
 	omission  *Omission  // nil: the server computes all computed columns
 }
 
-// Open makes the pool; it does not connect.
+// Open returns a pool without connecting.
 func Open(opts Options) (*DB, error) {
 	conn, err := clickhouse.Open(&clickhouse.Options{
 		Addr:         opts.Addresses,
@@ -72,11 +72,11 @@ func (db *DB) Close() error {
 	return errors.Join(db.natives.Close(), db.conn.Close())
 }
 
-// Ping asks for one answer.
+// Ping checks that the server answers.
 func (db *DB) Ping(ctx context.Context) error { return class(db.conn.Ping(ctx)) }
 
-// each scans every row of a query into pointers and calls row after each. An
-// error of the query is classed and begins with what.
+// each scans each row of a query into pointers, and calls row after each. Errors of the query are classified and begin
+// with what.
 func (db *DB) each(ctx context.Context, what string, into []any, row func() error, query string, args ...any) error {
 	rows, err := db.conn.Query(ctx, query, args...)
 	if err != nil {
@@ -97,7 +97,7 @@ func (db *DB) each(ctx context.Context, what string, into []any, row func() erro
 	return nil
 }
 
-// one scans the only row of a query; sql.ErrNoRows if there is none.
+// one scans the only row of a query. It returns sql.ErrNoRows if there is none.
 func (db *DB) one(ctx context.Context, what string, into []any, query string, args ...any) error {
 	err := db.conn.QueryRow(ctx, query, args...).Scan(into...)
 	if err == nil || errors.Is(err, sql.ErrNoRows) {

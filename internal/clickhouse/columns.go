@@ -15,19 +15,19 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Column is a table's column that is computed from a property.
+// Column is a column of a table, computed from a property.
 type Column struct {
 	Name string
 	Path string // below properties: keys joined by dots
 	Type string // one of ColumnTypes
 }
 
-// ColumnTypes are what a Column may be; in the table each is nullable.
+// ColumnTypes are the possible types of a Column. In the table each is Nullable.
 var ColumnTypes = []string{"String", "LowCardinality(String)", "Int64", "Float64", "Bool", "DateTime64(3)", "UUID"}
 
 var columnName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 
-// Check refuses a column that no table could have.
+// Check rejects a column that no table can have.
 func (c Column) Check() error {
 	switch {
 	case !columnName.MatchString(c.Name):
@@ -45,8 +45,7 @@ func (c Column) Check() error {
 // columnNote begins the comments of columns that setup has added.
 const columnNote = "penstock: "
 
-// unwritten ends the comment of a column whose expression has changed, until the server
-// was told to compute older rows anew.
+// unwritten ends the comment of a column with a new expression until the server was asked to recompute older rows.
 const unwritten = ", to be computed anew"
 
 // note is the column's comment in the table, by which setup recognises it.
@@ -60,7 +59,7 @@ func (c Column) definition(note string) (string, error) {
 	return quoteName(c.Name) + " " + kind + " MATERIALIZED " + value + " COMMENT " + quoteText(note), err
 }
 
-// expression is the column's type and value. No value makes it throw: what does not fit is NULL.
+// expression returns the column's type and value. It never throws: values that do not fit become NULL.
 func (c Column) expression() (kind, value string, err error) {
 	keys := strings.Split(c.Path, ".")
 	for i := range keys {
@@ -69,7 +68,7 @@ func (c Column) expression() (kind, value string, err error) {
 	path := "properties." + strings.Join(keys, ".")
 	kind, value = "Nullable("+c.Type+")", "accurateCastOrNull("+path+", '"+c.Type+"')"
 	switch c.Type {
-	case "String", "LowCardinality(String)": // an array would become its text
+	case "String", "LowCardinality(String)": // an array would become text
 		value = "if(startsWith(dynamicType(" + path + "), 'Array'), NULL, accurateCastOrNull(" + path + ", 'String'))"
 		if c.Type != "String" {
 			kind = "LowCardinality(Nullable(String))"
@@ -79,7 +78,7 @@ func (c Column) expression() (kind, value string, err error) {
 		value, err = sqlfiles.Num(path)
 	case "Int64": // true would become 1
 		value = "if(dynamicType(" + path + ") = 'Bool', NULL, " + value + ")"
-	case "DateTime64(3)": // like an event's own: RFC 3339, or seconds or milliseconds since 1970
+	case "DateTime64(3)": // as for an event's timestamp: RFC 3339, or seconds or milliseconds since 1970
 		kind = "Nullable(DateTime64(3, 'UTC'))"
 		number := "coalesce(" + path + ".:Float64, toFloat64(" + path + ".:Int64))"
 		value = "coalesce(parseDateTime64BestEffortOrNull(" + path + ".:String, 3, 'UTC')," +
@@ -90,10 +89,9 @@ func (c Column) expression() (kind, value string, err error) {
 	return kind, value, err
 }
 
-// AddColumns adds the columns that a table does not have. Of those that an earlier version
-// computed in another way, it changes the expression, and lets the server compute older rows
-// anew. It returns the names of both. A column that exists with another path or type, or that
-// setup did not make, is an error.
+// AddColumns adds the missing columns of a table. If an earlier version computed a column in another way, it changes
+// the expression and lets the server recompute older rows. It returns the names of both. A column that exists with
+// another path or type, or that setup did not create, is an error.
 func (db *DB) AddColumns(ctx context.Context, table string, columns []Column) (added, changed []string, err error) {
 	notes, err := db.pairs(ctx, "read columns of "+table,
 		"SELECT name, comment FROM system.columns WHERE database = ? AND table = ?", db.database, table)
@@ -130,8 +128,8 @@ func (db *DB) AddColumns(ctx context.Context, table string, columns []Column) (a
 	return added, changed, nil
 }
 
-// outdated reports whether a column has another expression than this version's. The server
-// stores expressions in its own words.
+// outdated reports whether a column has an expression of another version. The server stores expressions in its own
+// spelling.
 func (db *DB) outdated(ctx context.Context, table string, c Column) (bool, error) {
 	_, value, err := c.expression()
 	if err != nil {
@@ -144,7 +142,7 @@ func (db *DB) outdated(ctx context.Context, table string, c Column) (bool, error
 	return same == 0, err
 }
 
-// changeColumn goes on at the next setup if it is cut off: the comment says so.
+// changeColumn changes a column's expression. If it is interrupted, the column's comment makes the next setup continue.
 func (db *DB) changeColumn(ctx context.Context, table string, c Column) error {
 	definition, err := c.definition(c.note() + unwritten)
 	if err != nil {
@@ -159,8 +157,7 @@ func (db *DB) changeColumn(ctx context.Context, table string, c Column) error {
 	return nil
 }
 
-// missingColumns returns the columns that a table lacks. notes are the comments
-// of those that it has.
+// missingColumns returns the columns that a table lacks. notes are the comments of existing columns.
 func missingColumns(columns []Column, notes map[string]string, database, table string) (missing []Column, err error) {
 	for _, c := range columns {
 		note, exists := notes[c.Name]
@@ -179,9 +176,9 @@ func missingColumns(columns []Column, notes map[string]string, database, table s
 	return missing, nil
 }
 
-// MaterializeColumns writes the columns' values into the parts that were there
-// before the columns. Until then a query computes them from all properties, and is 2 to 9 times slower. It
-// returns how many parts lack a column after the given time; the server goes on without it.
+// MaterializeColumns writes the columns' values into parts that are older than the columns. Until then a query computes
+// them from all properties and is 2 to 9 times slower. It returns how many parts lack a column after wait; the server
+// continues in the background.
 func (db *DB) MaterializeColumns(ctx context.Context, table string, columns []Column,
 	wait time.Duration) (before, left uint64, err error) {
 	if len(columns) == 0 {
@@ -209,8 +206,8 @@ func (db *DB) MaterializeColumns(ctx context.Context, table string, columns []Co
 	}
 }
 
-// materialize begins to write the columns that parts lack, unless the server
-// does it already. It returns how many parts lack one.
+// materialize starts writing the columns that parts lack, unless the server already does. It returns how many parts
+// lack one.
 func (db *DB) materialize(ctx context.Context, table string, columns []Column) (parts uint64, err error) {
 	var names, running []string
 	for _, c := range columns {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Computed is a column of a table that ClickHouse computes when a row is inserted.
+// Computed is a column that ClickHouse computes at insert.
 type Computed struct {
 	Name, Type, Expression string
 	Index                  string // type of its skip index; empty: none
@@ -17,15 +17,14 @@ type Computed struct {
 // computedNote matches the comments of computed columns.
 const computedNote = ` ?\(penstock: sha256 [0-9a-f]+\)$`
 
-// note is the column's comment in the table. Its hash tells whether the column is that of this version.
+// note is the column's comment in the table. Its hash shows whether the column is this version's.
 func (c Computed) note() string {
 	sum := sha256.Sum256([]byte(c.Type + c.Expression + c.Index))
 	return c.Comment + " (penstock: sha256 " + hex.EncodeToString(sum[:8]) + ")"
 }
 
-// SetComputed makes a table's columns those that are wanted, and returns the names of
-// those that changed. The server computes them for the rows of before in the
-// background; until then it computes a new column when it is read.
+// SetComputed makes a table have exactly the wanted columns, and returns the names of changed ones. The server computes
+// them in the background for the rows of before. Until then it computes a new column on read.
 func (db *DB) SetComputed(ctx context.Context, table string, columns []Computed) (changed []string, err error) {
 	notes, err := db.pairs(ctx, "read columns of "+table,
 		"SELECT name, comment FROM system.columns WHERE database = ? AND table = ?", db.database, table)
@@ -63,8 +62,8 @@ func (db *DB) setComputed(ctx context.Context, table string, c Computed, exists 
 			return err
 		}
 	}
-	// An insert that runs may have sent what is a default value by the old definition: its rows
-	// must be there before all rows are computed again.
+	// A running insert may have sent a default value by the old definition. Wait until its rows are in, then recompute
+	// all.
 	if err := db.settleInserts(ctx, table, func(string) {}); err != nil {
 		return err
 	}

@@ -11,19 +11,19 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// meaning is what an error of the server says, by what it was asked for.
+// meaning is what an error of the server means for the request that caused it.
 type meaning uint8
 
 const (
-	// Of an insert, or of any query of ours.
-	dataFault   meaning = 1 << iota // the rows are at fault: what a computed column or a constraint makes of them, too
-	outage                          // the server or its set-up is at fault: no row is
-	serverFiles                     // the server's disk is broken, or the rows need more open files than it may have
+	// For an insert, or any query of ours.
+	dataFault   meaning = 1 << iota // the rows are at fault, or what a computed column or constraint makes of them
+	outage                          // the server or its setup is at fault, not the rows
+	serverFiles                     // the server's disk is broken, or the rows exceed its limit of open files
 
-	// Of a file of the bucket that the server decodes.
-	fileContent // the file's bytes are at fault: another attempt would say the same
-	unreachable // the server cannot read the file: network, S3, a missing grant, a URL that it forbids
-	fileOutage  // the server is busy, or somebody ended the query
+	// For a file of the bucket that the server decodes.
+	fileContent // the file's bytes are at fault: a retry fails too
+	unreachable // the server cannot read the file: network, S3, a missing grant, a forbidden URL
+	fileOutage  // the server is busy, or the query was cancelled
 )
 
 // Codes that are named in this package.
@@ -31,11 +31,10 @@ const (
 	unknownIdentifier      = 47
 	unknownTable           = 60
 	memoryLimit            = 241
-	cannotExtractStructure = 636 // wraps whatever kept the server from finding a file's columns
+	cannotExtractStructure = 636 // wraps any error while the server reads a file's columns
 )
 
-// codes is the one list of the codes of ClickHouse's ErrorCodes.cpp whose meaning
-// is known.
+// codes lists the codes of ClickHouse's ErrorCodes.cpp with a known meaning.
 var codes = map[int32]struct {
 	name string
 	meaning
@@ -116,8 +115,8 @@ var codes = map[int32]struct {
 
 func (m meaning) has(other meaning) bool { return m&other != 0 }
 
-// class decides once what kind of failure an error is. Whatever is not about
-// the data is an outage: no object is at fault.
+// class classifies an error, once. Any error that is not about the data is an outage, which never counts against an
+// object.
 func class(err error) error {
 	code, said := codeOf(err)
 	switch {
@@ -129,8 +128,8 @@ func class(err error) error {
 	return retry.AsCode(retry.Outage, int(code), err)
 }
 
-// classInsert is class for an insert. A code that is neither about the data nor an
-// outage stays undecided, for a computed column can throw anything.
+// classInsert is class for an insert. A code that is neither about the data nor an outage stays undecided, because a
+// computed column can throw any error.
 func classInsert(err error) error {
 	if code, said := codeOf(err); said && !codes[code].has(dataFault|outage) {
 		return retry.AsCode(retry.Unknown, int(code), err)
@@ -146,8 +145,7 @@ func codeOf(err error) (code int32, said bool) {
 	return 0, false
 }
 
-// fileSays reports whether an error about a file, with its text, has one of these
-// meanings.
+// fileSays reports whether an error about a file has one of the meanings, by its code and text.
 func fileSays(m meaning, code int32, text string) bool {
 	if code != cannotExtractStructure {
 		return codes[code].has(m)

@@ -21,25 +21,25 @@ type Kept struct {
 	Project    string     `json:"project,omitempty"`
 	RawBytes   uint64     `json:"raw_bytes"`
 	RawSHA256  string     `json:"raw_sha256,omitempty"`
-	RawObject  string     `json:"raw_object,omitempty"` // of the bucket; empty: the bytes are in the row
+	RawObject  string     `json:"raw_object,omitempty"` // key in the bucket; empty: the bytes are in the row
 	Redriven   *time.Time `json:"redriven_at,omitempty"`
-	Object     string     `json:"object"`     // that brought the failure itself
-	Row        uint32     `json:"object_row"` // in that object
-	Properties string     `json:"-"`          // all else, as JSON
+	Object     string     `json:"object"`     // object that contained the failure record
+	Row        uint32     `json:"object_row"` // row in that object
+	Properties string     `json:"-"`          // everything else, as JSON
 	Context    string     `json:"-"`
 	Raw        string     `json:"-"`
 }
 
-// ErrorFilter chooses failures. Empty fields choose all.
+// ErrorFilter selects failures. Empty fields match all.
 type ErrorFilter struct {
 	IDs                        []pipeline.UUID
 	From, To                   time.Time
-	Code, Project, Stage, Text string // Text is searched for in the message
-	Release                    string // of the client, as the raw payload has it
+	Code, Project, Stage, Text string // Text is a part of the message
+	Release                    string // of the client, from the raw payload
 	Source                     string // the object whose load failed
-	Pending                    bool   // only failures that are not redriven
+	Pending                    bool   // only failures not yet redriven
 	Limit                      int    // the newest N; 0: all
-	Oldest                     bool   // first, not last
+	Oldest                     bool   // oldest first
 	Whole                      bool   // with properties, context and raw bytes
 }
 
@@ -64,28 +64,28 @@ func (f ErrorFilter) where() (string, []any) {
 	return strings.Join(where, " AND "), args
 }
 
-// releaseOf is the release in a raw payload, which may be no valid JSON.
+// releaseOf extracts the release from a raw payload, which may be invalid JSON.
 const releaseOf = `extract(raw, '"(?:app_version|appVersion|app_release|release|build)"\\s*:\\s*"([^"\\\\]{1,100})"')`
 
-// done joins failures with what was redriven.
+// done joins failures with their redrives.
 const done = ` LEFT JOIN (
 			SELECT event_id AS id, toNullable(max(redriven.redriven_at)) AS redriven_at FROM redriven GROUP BY id
 		) AS done ON done.id = errors.event_id`
 
-// ErrorCount counts failures that are alike.
+// ErrorCount counts similar failures.
 type ErrorCount struct {
 	Code    string    `json:"code"`
 	Stage   string    `json:"stage"`
 	Project string    `json:"project,omitempty"`
 	Release string    `json:"release,omitempty"`
 	Count   uint64    `json:"count"`
-	Pending uint64    `json:"pending"` // not redriven
+	Pending uint64    `json:"pending"` // not yet redriven
 	First   time.Time `json:"first"`
 	Last    time.Time `json:"last"`
 	Example string    `json:"example"` // message of one of them
 }
 
-// CountErrors calls each with counts of the failures of a filter, the largest first.
+// CountErrors calls each with the counts of the failures of a filter, largest first.
 func (db *DB) CountErrors(ctx context.Context, f ErrorFilter, each func(ErrorCount) error) error {
 	where, args := f.where()
 	limit := ""
@@ -124,15 +124,15 @@ func (db *DB) Errors(ctx context.Context, f ErrorFilter, each func(Kept) error) 
 		FROM errors FINAL`+done+" WHERE "+where+" ORDER BY "+order+" SETTINGS join_use_nulls = 1", args...)
 }
 
-// Redriven is what became of a failure that was sent again.
+// Redriven is the result of a failure that was sent again.
 type Redriven struct {
 	ID                 pipeline.UUID
 	Accepted, Rejected int
 	RequestID, Object  string
-	Code               string // of a rejected request
+	Code               string // if the request was rejected
 }
 
-// MarkRedriven records that failures were sent again.
+// MarkRedriven records redrives.
 func (db *DB) MarkRedriven(ctx context.Context, all []Redriven) error {
 	now := time.Now().UTC()
 	return db.insert(ctx, "mark redriven",

@@ -14,30 +14,31 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// Files lets the server decode files of the bucket: Parquet, ORC, Avro and
-// Arrow in all their versions and compressions.
+// Files lets the server decode files in the bucket: Parquet, ORC, Avro and Arrow in all versions and compressions.
 type Files struct {
 	DB        *DB
-	Endpoint  string // URL of the S3 API as the server reaches it; empty: AWS
+	Endpoint  string // URL of the S3 API as the server sees it; empty: AWS
 	Region    string // of AWS
 	Bucket    string
 	AccessKey string // both empty: the server's own credentials
 	SecretKey string
 	PathStyle bool
-	MaxRow    int // bytes of a line of JSON at most; 0: no limit
+	MaxRow    int // longest line of JSON, in bytes; 0: no limit
 }
 
-// fileError returns an error that counts against the object: others can be loaded
-// meanwhile.
+// fileError returns an error that counts against the object, because others can be loaded meanwhile.
 func fileError(code string, final bool, format string, args ...any) error {
 	return &pipeline.FileError{Code: code, Final: final, Err: retry.As(retry.Permanent, fmt.Errorf(format, args...))}
 }
 
-// Lines calls each with every row of a file as a line of JSON, in the order of the
-// file. format is the server's name of its format. Values keep their types: floats
-// have a point or an exponent, decimals and integers beyond 64 bits are text
-// with all their digits, dates and times are text by ISO 8601 in any year, and bytes
-// that are not UTF-8 are base64. NaN and the infinities are null, because JSON has neither.
+// Lines calls each with every row of a file as a line of JSON, in the order of the file. format is the server's name of
+// the format. Values keep their types:
+//
+//   - Floats have a point or an exponent.
+//   - Decimals and integers beyond 64 bits become text with all digits.
+//   - Dates and times become text by ISO 8601, in any year.
+//   - Bytes that are not UTF-8 become base64.
+//   - NaN and the infinities become null, because JSON has neither.
 //
 // The same file gives the same lines as long as Version is the same.
 func (f Files) Lines(ctx context.Context, key, format string, each func(line []byte) error) error {
@@ -51,7 +52,7 @@ func (f Files) Lines(ctx context.Context, key, format string, each func(line []b
 		return f.classFile(key, err)
 	}
 	line := "formatRow('JSONEachRow', *)"
-	if f.MaxRow > 0 { // a longer line is cut by the server: it must not come here as a whole
+	if f.MaxRow > 0 { // the server cuts longer lines, so they never arrive whole
 		line = fmt.Sprintf("substring(%s, 1, %d)", line, f.MaxRow+1)
 	}
 	rows, err := f.DB.conn.Query(ctx,
@@ -89,13 +90,12 @@ func (f Files) Version(ctx context.Context) (version string, err error) {
 	return version, err
 }
 
-// fileMemory is how many bytes of memory the server may use to decode one file. No
-// block that it sends can be larger.
+// fileMemory is the server's memory limit for decoding one file, in bytes. No block that it sends can be larger.
 const fileMemory = 2 << 30
 
-// fileSettings are sent with every reading of a file.
+// fileSettings are sent with every query of a file.
 var fileSettings = clickhouse.Settings{
-	"max_threads":                         1, // rows come in the order of the file
+	"max_threads":                         1, // keeps the order of the file
 	"input_format_parquet_preserve_order": 1,
 
 	"output_format_json_quote_64bit_integers":    0,
@@ -104,20 +104,20 @@ var fileSettings = clickhouse.Settings{
 	"output_format_decimal_trailing_zeros":       1,
 	"output_format_json_named_tuples_as_objects": 1,
 	"output_format_json_escape_forward_slashes":  0,
-	"output_format_json_validate_utf8":           0, // bytes come as they are
+	"output_format_json_validate_utf8":           0, // keeps the bytes
 	"date_time_output_format":                    "iso",
 
-	// Types that a table should not have; here they only pass by.
-	"input_format_orc_dictionary_as_low_cardinality": 0, // a map could not be read
+	// Allow types that a table should not have: here they are only passed on.
+	"input_format_orc_dictionary_as_low_cardinality": 0, // otherwise a map cannot be read
 	"allow_suspicious_low_cardinality_types":         1,
 	"allow_suspicious_variant_types":                 1,
 
-	"use_hive_partitioning":             0, // its columns would be of the whole path
+	"use_hive_partitioning":             0, // it would add columns for the whole path
 	"allow_archive_path_syntax":         0,
 	"schema_inference_use_cache_for_s3": 0, // the file may have been replaced
 	"use_cache_for_count_from_files":    0,
 
-	"s3_retry_attempts":                       5, // then it is tried again later
+	"s3_retry_attempts":                       5, // the loader retries later
 	"max_execution_time":                      0,
 	"max_block_size":                          1024,
 	"input_format_orc_row_batch_size":         1024,
@@ -125,11 +125,10 @@ var fileSettings = clickhouse.Settings{
 	"input_format_parquet_prefer_block_bytes": 4 << 20,
 }
 
-// source returns the arguments of s3() without structure and compression. Callers
-// set the compression to 'none', or the server would guess it by the file's name; they have looked
-// at the bytes.
+// source returns the arguments of s3() without structure and compression. Callers must set the compression to 'none':
+// they have seen the bytes, and the server would guess by the file's name.
 func (f Files) source(key, format string) (string, error) {
-	// The server takes these for patterns, versions, or parts of a URL.
+	// The server reads these characters as patterns, versions, or parts of a URL.
 	if strings.ContainsAny(key, "*?{}#%") {
 		return "", fileError("unsupported_key", true,
 			"ClickHouse cannot be asked for a key with one of * ? { } # %% in it; store the file under another key than %q", key)
@@ -181,7 +180,7 @@ func (f Files) columns(ctx context.Context, source, format string) (fileColumns,
 			return nil, fileError("unreadable_object", true, "column %q: %w", name, err)
 		}
 		if kind == "Nothing" || kind == "Nullable(Nothing)" {
-			continue // null in every row; formatRow does not know the type
+			continue // always null; formatRow does not know the type
 		}
 		all = append(all, fileColumn{name, t})
 	}
@@ -204,9 +203,8 @@ func (f Files) columns(ctx context.Context, source, format string) (fileColumns,
 	return all, nil
 }
 
-// refine reads from a Parquet file's footer what the server's types do not say:
-// which columns are times of day, JSON, or INT96, whose times the server reads only
-// in the range of its own type.
+// refine reads details from a Parquet file's footer that the server's types lack: which columns are times of day, JSON,
+// or INT96. The server reads INT96 times only in the range of its own type.
 func (f Files) refine(ctx context.Context, source string, all fileColumns) error {
 	source = strings.TrimSuffix(source, quoteText("Parquet")) + quoteText("ParquetMetadata")
 	rows, err := f.DB.conn.Query(ctx,
@@ -230,7 +228,7 @@ func (f Files) refine(ctx context.Context, source string, all fileColumns) error
 		stored = append(stored, [2]string{physical, logical})
 	}
 	if err := rows.Err(); err != nil || len(stored) != len(leaves) {
-		return err // without the footer, times of day are times of 1970
+		return err // without the footer, times of day would become times of 1970
 	}
 	for i, t := range leaves {
 		physical, logical := stored[i][0], stored[i][1]
@@ -258,7 +256,7 @@ func (f Files) classFile(key string, err error) error {
 		}
 		return fmt.Errorf("decode %s: %w", key, retry.As(retry.Outage, err))
 	}
-	// An error may quote the query, and with it the key of the bucket.
+	// An error may quote the query, which contains the bucket's secret key.
 	text := show.Hide(err.Error(), f.SecretKey)
 	err = retry.AsCode(retry.Permanent, int(code), errors.New(text))
 	if fileSays(unreachable, code, text) {
@@ -272,7 +270,7 @@ func (f Files) classFile(key string, err error) error {
 			int64(fileMemory), key, err)
 	}
 	switch {
-	case code == memoryLimit: // perhaps only this file takes so much, so others are loaded meanwhile
+	case code == memoryLimit: // perhaps only this file needs that much, so load others meanwhile
 		return fileError("unreadable_object", false, "ClickHouse has not the memory to decode %s:"+
 			" store it with smaller row groups, or give ClickHouse more: %w", key, err)
 	case fileSays(fileOutage, code, ""):

@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// fileColumns are those of a file that the server decodes.
+// fileColumns are the columns of a file that the server decodes.
 type fileColumns []fileColumn
 
 type fileColumn struct {
@@ -23,28 +23,28 @@ type fileColumn struct {
 	kind *fileType
 }
 
-// fileType is a type of the server's, as far as it matters for JSON.
+// fileType is a type of the server, reduced to what matters for JSON.
 type fileType struct {
-	name     string      // without its arguments: Array, Float64
-	args     string      // as text, where they are no types
+	name     string      // without arguments: Array, Float64
+	args     string      // arguments that are not types, as text
 	inner    []*fileType // of Nullable, LowCardinality, Array, Map, Tuple
-	names    []string    // of a Tuple's elements; nil: they have none
+	names    []string    // of a Tuple's elements; nil: unnamed
 	role     role
-	decimals int // of a time, or of a decimal that stands for one
+	decimals int // of a time, or of a decimal that holds a time
 }
 
-// role is what has to be done with a value that the server prints.
+// role is the conversion of a value that the server prints.
 type role uint8
 
 const (
 	plainRole    role = iota // nothing
 	floatRole                // a float without a point gets one
 	wideRole                 // an integer of more than 64 bits becomes text
-	textRole                 // what is no UTF-8 becomes base64
+	textRole                 // bytes that are not UTF-8 become base64
 	dateRole                 // days since 1970
 	momentRole               // seconds since 1970, or ticks in Avro
 	clockRole                // seconds since midnight
-	documentRole             // a text that is JSON is what it says
+	documentRole             // a text holding JSON becomes that JSON
 	int96Role                // nanoseconds of a Julian day, as Hive, Impala and Spark write times
 )
 
@@ -95,12 +95,12 @@ func (p *typeParser) one() (*fileType, error) {
 
 func (p *typeParser) space() { p.rest = strings.TrimLeft(p.rest, " \n\t") }
 
-// inner reads types up to the closing bracket, those of a Tuple with their names.
+// inner reads types up to the closing bracket. Those of a Tuple have names.
 func (p *typeParser) inner(t *fileType) error {
 	for {
 		p.space()
 		if t.name == "Tuple" {
-			if len(t.inner) == 0 && strings.HasPrefix(p.rest, ")") { // a struct without members
+			if len(t.inner) == 0 && strings.HasPrefix(p.rest, ")") { // a struct without fields
 				p.rest = p.rest[1:]
 				return nil
 			}
@@ -126,7 +126,7 @@ func (p *typeParser) inner(t *fileType) error {
 	}
 }
 
-// elementName reads the name of a Tuple's element, where a type follows it.
+// elementName reads the name of a Tuple's element if a type follows it.
 func (p *typeParser) elementName() (string, bool) {
 	if strings.HasPrefix(p.rest, "`") {
 		for i := 1; i < len(p.rest); i++ {
@@ -150,7 +150,7 @@ func (p *typeParser) elementName() (string, bool) {
 	return name, true
 }
 
-// args takes arguments that are no types, with all brackets and quotes in them.
+// args reads arguments that are not types, including brackets and quotes.
 func (p *typeParser) args(t *fileType) error {
 	depth := 1
 	for i := 0; i < len(p.rest); i++ {

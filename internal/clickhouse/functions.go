@@ -7,14 +7,12 @@ import (
 	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
 )
 
-// Functions are the SQL functions that setup creates. ClickHouse has them for all databases of a server. They turn a
-// value of any type into one type, and never throw: a property's value is Dynamic, which no aggregate, GROUP BY, IN or
-// JOIN takes.
+// Functions are the SQL functions that setup creates, for all databases of a server. They convert a value of any type
+// into one type and never throw. A property's value is Dynamic, which no aggregate, GROUP BY, IN or JOIN accepts.
 var Functions = []string{"num", "text"}
 
-// SetFunctions creates the functions that the server lacks, and returns their
-// names. A function of the same name with another body is somebody else's: it stays as it is, and its name is
-// returned in others.
+// SetFunctions creates the missing functions and returns their names. A function of the same name with another body
+// belongs to somebody else: it stays unchanged, and others has its name.
 func (db *DB) SetFunctions(ctx context.Context, functions []string) (created, others []string, err error) {
 	for _, name := range functions {
 		text, err := sqlfiles.Function(name)

@@ -13,19 +13,19 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Block is the rows of one insert, split into columns as they come, so that
-// nobody holds the events themselves. Append, then Insert once.
+// Block is the rows of one insert. It splits events into columns as they arrive, so nobody holds the events. Call
+// Append, then Insert once.
 type Block struct {
 	db            *DB
 	table, object string
 	generation    uint32
-	text          bool // it cannot be sent in columns: the server must parse the events' text
+	text          bool // the server must parse the events' text: columns cannot hold it
 	columns       *native.Block
-	catalogue     *Catalogue     // nil: its values are not counted
-	days          map[int64]bool // of its rows, for rollups; nil: the table has none
+	catalogue     *Catalogue     // nil: no counting
+	days          map[int64]bool // days of its rows, for rollups; nil: the table has none
 }
 
-// NewBlock begins a block of an object's rows for a table.
+// NewBlock starts a block of an object's rows for a table.
 func (db *DB) NewBlock(ctx context.Context, table, object string, generation uint32) (*Block, error) {
 	types, err := db.columnar(ctx, table)
 	if err != nil {
@@ -46,9 +46,8 @@ func (db *DB) NewBlock(ctx context.Context, table, object string, generation uin
 	return b, nil
 }
 
-// Append adds rows, all of one partition. typed holds those values of their
-// properties that are in columns already. pick are the places of the events to add,
-// ascending; nil: all.
+// Append adds rows of one partition. typed has those property values that are already in columns. pick are the indexes
+// of the events to add, ascending; nil: all.
 func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed, pick []uint32) {
 	if b.days != nil {
 		addDays(b.days, events, pick)
@@ -58,10 +57,9 @@ func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed, pick []
 	}
 }
 
-// Insert sends the block under a deduplication token, rows in the order of the
-// table's key: unsorted, the server spends 3.5 instead of 1.2 CPU seconds per million
-// events, because it permutes JSON columns value by value. again yields the same
-// events once more, for a server that must parse their text.
+// Insert sends the block under a deduplication token, sorted by the table's key. Unsorted, the server needs 3.5 instead
+// of 1.2 CPU seconds per million events, because it permutes JSON columns value by value. again yields the same events
+// once more, for a server that must parse their text.
 func (b *Block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error {
 	if b.catalogue == nil {
 		return b.insert(ctx, token, again)
@@ -74,8 +72,8 @@ func (b *Block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 	return err
 }
 
-// Found counts the properties of a block that is in the table already: whoever inserted it was perhaps killed before it
-// had written their counts. Some may count twice, and none is missing.
+// Found counts the properties of a block that is already in the table. The loader that inserted it may have been killed
+// before it wrote the counts. Some values may count twice, and none is missing.
 func (b *Block) Found() {
 	if b.catalogue != nil {
 		b.catalogue.add(b.catalogue.survey(b.columns, !b.text))
@@ -96,13 +94,12 @@ func (b *Block) insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 		columns := append(b.columns.Columns(b.object, b.generation), more...)
 		err = b.db.send(ctx, b.table, names, token, native.One(columns...))
 		b.db.natives.Keep(b.columns)
-		// A column that somebody gave another type may accept the text of a value that
-		// it refuses as a value.
+		// A column whose type somebody changed may accept a value as text only.
 		if err == nil || !textMayHelp(err) {
 			return err
 		}
 	}
-	var failed error // again's: it says nothing about the server
+	var failed error // error of again, which says nothing about the server
 	err := b.db.send(ctx, b.table, "", token, b.parts(again, &failed))
 	if failed != nil {
 		return failed
@@ -110,11 +107,11 @@ func (b *Block) insert(ctx context.Context, token string, again iter.Seq2[[]pipe
 	return err
 }
 
-// textBytes is how many bytes of a block's text are held at once.
+// textBytes is the most text of a block that is held at once, in bytes.
 const textBytes = 32 << 20
 
-// parts yields events as blocks of text. From these the server makes one block
-// (min_insert_block_size_rows), in the order of the table's key.
+// parts yields events as blocks of text. The server joins them into one block (min_insert_block_size_rows), sorted by
+// the table's key.
 func (b *Block) parts(events iter.Seq2[[]pipeline.Event, error], failed *error) iter.Seq2[[]native.Column, error] {
 	return func(yield func([]native.Column, error) bool) {
 		block := new(native.Block)
@@ -143,20 +140,18 @@ func (b *Block) parts(events iter.Seq2[[]pipeline.Event, error], failed *error) 
 	}
 }
 
-// textMayHelp reports whether rows that were refused in columns may be accepted
-// as text. Text loses types, so it is for what the data are refused for, and never for
-// a server that cannot write its files.
+// textMayHelp reports whether rows rejected in columns may be accepted as text. Text loses types, so it is only for
+// errors in the data, never for a server that cannot write its files.
 func textMayHelp(err error) bool {
 	return retry.ClassOf(err) != retry.Outage && !codes[int32(retry.CodeOf(err))].has(serverFiles)
 }
 
-// sendable are the types of JSON columns under which columns can be sent. One with
-// typed paths is not among them: the server makes it of the type JSON.
+// sendable matches the types of JSON columns that can be sent in columns. JSON with typed paths cannot: the server
+// converts it from the type JSON.
 var sendable = regexp.MustCompile(`^JSON\(max_dynamic_paths *= *\d+\)$`)
 
-// columnar returns the types under which a table's JSON is sent in columns, so that
-// the server need not convert it by way of text; nil if the server is too old for
-// columns. The server is asked once for each table, by a row that it throws away.
+// columnar returns the types under which a table's JSON is sent in columns, which saves the server a conversion through
+// text. nil: the server is too old. The server is asked once for each table, by a row that it discards.
 func (db *DB) columnar(ctx context.Context, table string) (*native.Types, error) {
 	if known, ok := db.columns.Load(table); ok {
 		return known.(*native.Types), nil
@@ -183,7 +178,7 @@ func (db *DB) columnar(ctx context.Context, table string) (*native.Types, error)
 	if _, refused := codeOf(err); err != nil && (!refused || ctx.Err() != nil) {
 		return nil, class(cmp.Or(ctx.Err(), err))
 	}
-	if err != nil && retry.ClassOf(classInsert(err)) == retry.Outage { // a busy server is asked again
+	if err != nil && retry.ClassOf(classInsert(err)) == retry.Outage { // ask a busy server again later
 		return nil, nil
 	}
 	if err != nil {
@@ -193,8 +188,8 @@ func (db *DB) columnar(ctx context.Context, table string) (*native.Types, error)
 	return types, nil
 }
 
-// send inserts blocks under a deduplication token. more are the names of computed columns
-// that the blocks have as well, each behind a comma.
+// send inserts blocks under a deduplication token. more are the names of additional computed columns in the blocks,
+// each after a comma.
 func (db *DB) send(ctx context.Context, table, more, token string, blocks iter.Seq2[[]native.Column, error]) error {
 	query := "INSERT INTO " + quoteName(table) + " (" + native.Columns + more + ") VALUES"
 	settings := insertSettings(token)
@@ -207,14 +202,14 @@ func (db *DB) send(ctx context.Context, table, more, token string, blocks iter.S
 	return nil
 }
 
-// chunkCells is how many values of JSON columns a block of usual size has at most.
+// chunkCells is the most values of JSON columns in a block of usual size.
 const chunkCells = 32 << 20
 
-// MinChunk is how many rows ChunkRows lets any block have.
+// MinChunk is the least number of rows that ChunkRows allows.
 const MinChunk = 64 << 10
 
-// ChunkRows returns how many rows like these a block may have, so that neither
-// it nor what the server makes of it grows with the number of paths.
+// ChunkRows returns how many rows like these a block may have. So neither the block nor the server's memory grows with
+// the number of paths.
 func (db *DB) ChunkRows(sample []pipeline.Event, most int) int {
 	b := native.NewBlock(native.Types{Properties: "JSON", Context: "JSON"})
 	if err := b.Append(sample, nil, nil); err != nil && !errors.Is(err, native.ErrNotColumnar) {
@@ -223,28 +218,28 @@ func (db *DB) ChunkRows(sample []pipeline.Event, most int) int {
 	return min(most, max(chunkCells/max(1, b.Paths()), MinChunk))
 }
 
-// insertSettings are sent with every insert, for servers' defaults differ.
+// insertSettings are sent with every insert, because servers' defaults differ.
 func insertSettings(token string) map[string]any {
 	return map[string]any{
-		// A ReplacingMergeTree would merge each block within itself, row by row: five
-		// times the cost of the insert. FINAL and merges collapse resends all the same.
+		// Otherwise a ReplacingMergeTree merges each block within itself, row by row, at five times the cost of the insert.
+		// FINAL and merges remove resends anyway.
 		"optimize_on_insert":         0,
-		"async_insert":               0, // 1 by default since 26: it would acknowledge before the rows are there
+		"async_insert":               0, // 1 by default since 26: it would acknowledge before the rows are in
 		"insert_deduplicate":         1,
 		"insert_deduplication_token": token,
 		"deduplicate_blocks_in_dependent_materialized_views": 1,
-		"max_insert_threads":                       1,       // one block stays one block
-		"min_insert_block_size_rows":               1 << 30, // and parts become one
+		"max_insert_threads":                       1,       // keeps one block whole
+		"min_insert_block_size_rows":               1 << 30, // joins parts into one block
 		"min_insert_block_size_bytes":              1 << 40,
-		"max_partitions_per_insert_block":          1, // a chunk is of one partition: one part, so all or nothing
+		"max_partitions_per_insert_block":          1, // a chunk is one part in one partition: all or nothing
 		"throw_on_max_partitions_per_insert_block": 1,
-		// A string stays the string that was sent, whatever it looks like.
+		// A string stays a string, whatever it looks like.
 		"input_format_try_infer_dates":                        0,
 		"input_format_try_infer_datetimes":                    0,
 		"input_format_try_infer_integers":                     1,
 		"input_format_json_try_infer_numbers_from_strings":    0,
 		"input_format_json_read_bools_as_strings":             0,
 		"input_format_json_read_numbers_as_strings":           0,
-		"input_format_json_infer_incomplete_types_as_strings": 1, // an empty array has no type of its own
+		"input_format_json_infer_incomplete_types_as_strings": 1, // an empty array has no element type
 	}
 }

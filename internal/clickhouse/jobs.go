@@ -15,11 +15,11 @@ type Job struct {
 	Objects, Rows, FailedOnes uint64
 }
 
-// verifyJobs begins the selections of jobs that are runs of verify.
+// verifyJobs begins the selection of jobs that are runs of verify.
 const verifyJobs = "verify "
 
-// VerifyJob is a run of verify over a pipeline, whose Objects, Rows and FailedOnes (differences) the caller sets. Only
-// the last one with and the last one without differences are kept.
+// VerifyJob is a run of verify over a pipeline. The caller sets Objects, Rows and FailedOnes (the differences). Only
+// the last run with and the last run without differences are kept.
 func VerifyJob(pipeline string, began time.Time, differ bool) Job {
 	j := Job{Selection: verifyJobs + pipeline, ID: "clean", Started: began, Finished: true}
 	if differ {
@@ -41,8 +41,7 @@ func (db *DB) OpenJob(ctx context.Context, selection string) (j Job, ok bool, er
 	return j, err == nil && !j.Finished, err
 }
 
-// SaveJob writes a job. Times are sent as numbers: the driver cuts a time in a
-// query to seconds.
+// SaveJob writes a job. Times are sent as numbers, because the driver truncates a time in a query to seconds.
 func (db *DB) SaveJob(ctx context.Context, j Job) error {
 	return db.exec(ctx, "write job",
 		`INSERT INTO jobs (selection, id, started_at, updated_at, finished, objects, rows, failed)

@@ -10,14 +10,13 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// loadColumns are those of an entry of the load ledger, in the order of loadRow
-// and SaveLoad.
+// loadColumns are the columns of the load ledger, in the order of loadRow and SaveLoad.
 const loadColumns = "key, etag, generation, status, pipeline, rows, refused, bytes, chunk_rows, chunk_bytes, " +
 	"attempts, failures, unfinished, code, error, loader, job, reading, received_at, first_fail, started_at, finished_at"
 
 var loadSelect = "SELECT " + strings.Replace(loadColumns, "status", "toString(status)", 1) + " FROM loads FINAL "
 
-// loadRow is an entry as it is scanned.
+// loadRow is a ledger entry as it is scanned.
 type loadRow struct {
 	pipeline.Load
 	status string
@@ -82,7 +81,7 @@ func (db *DB) loads(ctx context.Context, each func(pipeline.Load) error, where s
 	}, loadSelect+where, args...)
 }
 
-// SaveLoad writes an entry. It never hides an entry that has come further.
+// SaveLoad writes an entry. It never hides a more advanced entry.
 func (db *DB) SaveLoad(ctx context.Context, l pipeline.Load) error {
 	first, finished := l.FirstFail, l.Finished
 	for _, t := range []*time.Time{&first, &finished} {

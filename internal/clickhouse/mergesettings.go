@@ -7,23 +7,21 @@ import (
 	"strings"
 )
 
-// mergeSettings make inserts and merges cheap. Half of what they cost was the creation
-// of files: a wide part has 240 to 900 of them, two for each path of properties and
-// for each skip index. docs/reference/benchmarks.md has the figures.
+// mergeSettings make inserts and merges cheap. Half of their cost was creating files: a wide part has 240 to 900, two
+// for each path of properties and each skip index. docs/reference/benchmarks.md has the figures.
 func mergeSettings() []struct{ name, value string } {
 	return []struct{ name, value string }{
-		// What an insert brings is one file for all columns, whatever its size: it is merged soon.
+		// Parts of inserts have one file for all columns, whatever their size: they are merged soon.
 		{"min_level_for_wide_part", "1"},
 		{"min_bytes_for_wide_part", "134217728"},
-		// Skip indexes of a part are one file.
+		// A part's skip indexes share one file.
 		{"packed_skip_index_max_bytes", "1048576"},
-		// More parts are merged at a time, so that each row is merged fewer times.
+		// Merge more parts at a time, so that each row is merged fewer times.
 		{"merge_selector_base", "12"},
 	}
 }
 
-// SetMerges gives a table the settings that its definition does not have and that the
-// server knows, and returns their names.
+// SetMerges adds those settings to a table that its definition lacks and the server knows, and returns their names.
 func (db *DB) SetMerges(ctx context.Context, table string) (set []string, err error) {
 	var engine string
 	if err := db.one(ctx, "read settings of "+table, []any{&engine},

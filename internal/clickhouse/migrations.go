@@ -13,14 +13,14 @@ import (
 	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
 )
 
-// migration is a file of statements, each of which can be repeated.
+// migration is a file of statements. Each can be repeated.
 type migration struct{ name, text, hash string }
 
-// Migrate creates the database if it does not exist, applies the files that are
-// not recorded yet in the order of their names, and returns their names. The first file creates the
-// record, and is applied every time. A recorded file of a table that has changed is an error;
-// one of a view is applied, since a view has no rows to lose. If a
-// table or view of a file is gone, that file and all later ones are applied again.
+// Migrate creates the database if it does not exist. It applies the files that are not recorded yet in the order of
+// their names, and returns their names. The first file creates the record and is always applied.
+//
+// A recorded file that has changed is an error if it creates a table. If it creates a view, it is applied, because a
+// view has no rows to lose. If a file's table or view is missing, that file and all later ones are applied again.
 // Tables of versions before 0.1.0 are copied; progress gets a line for each step.
 func Migrate(ctx context.Context, opts Options, files fs.FS, progress func(text string)) ([]string, error) {
 	all, err := readMigrations(files)
@@ -102,15 +102,15 @@ func readMigrations(files fs.FS) ([]migration, error) {
 	return all, nil
 }
 
-// Before 0.1.0, a table was the sum of up to 13 files with names of four digits.
-// After the last of them the tables are those of the first files with three digits.
+// Before 0.1.0, a table was the result of up to 13 files with four-digit names. After the last of them the tables match
+// the first files with three digits.
 var (
 	unreleased     = regexp.MustCompile(`^\d{4}_`)
 	lastUnreleased = "0020_unfinished.sql"
 )
 
-// pending returns those of all that must be applied. recorded are hashes by the
-// names of files, tables the names of what exists.
+// pending returns the files to apply. recorded are hashes by file names; tables has the names of existing tables and
+// views.
 func pending(all []migration, recorded, tables map[string]string) ([]migration, error) {
 	for name := range recorded {
 		if _, ok := recorded[lastUnreleased]; !ok && unreleased.MatchString(name) {
@@ -161,7 +161,7 @@ func (m migration) whole(tables map[string]string) bool {
 	})
 }
 
-// pairs reads a query of two columns of text, of which the first is a key.
+// pairs reads a query of two text columns; the first is the key.
 func (db *DB) pairs(ctx context.Context, what, sql string, args ...any) (map[string]string, error) {
 	all := map[string]string{}
 	var key, value string
@@ -183,7 +183,7 @@ func (db *DB) apply(ctx context.Context, m migration) error {
 
 var semicolon = regexp.MustCompile(`;[ \t]*(\n|$)`)
 
-// statements cuts a file at each semicolon that ends a line.
+// statements splits a file after each semicolon at a line's end.
 func statements(text string) []string {
 	return slices.DeleteFunc(semicolon.Split(text, -1), func(s string) bool {
 		for line := range strings.Lines(s) {

@@ -10,15 +10,15 @@ import (
 	"strings"
 )
 
-// projectPaths is what a catalogue knows of a project.
+// projectPaths is what a catalogue knows about a project.
 type projectPaths struct {
-	paths  map[string]struct{} // that it has lately had
-	floats map[string]bool     // of which a float was ever seen
-	names  map[string]struct{} // of events, since the start
+	paths  map[string]struct{} // seen recently
+	floats map[string]bool     // paths that ever had a float
+	names  map[string]struct{} // names of events since the start
 	fan    fan
 }
 
-// allPaths is what it knows of all projects, by their names.
+// allPaths are the projectPaths by project.
 type allPaths map[string]*projectPaths
 
 func (a allPaths) of(project string) *projectPaths {
@@ -37,8 +37,8 @@ func (p *projectPaths) add(path string) {
 	}
 }
 
-// path returns the path under which values are counted: its own, or that of many
-// if the project has too many paths.
+// path returns the path under which to count values: the path itself, or one shared by many if the project has too many
+// paths.
 func (p *projectPaths) path(path string) string {
 	if _, known := p.paths[path]; !known {
 		if len(p.paths) >= maxProjectPaths {
@@ -49,7 +49,7 @@ func (p *projectPaths) path(path string) string {
 	return path
 }
 
-// name is path for names of events.
+// name is path for the names of events.
 func (p *projectPaths) name(name string) string {
 	if _, known := p.names[name]; !known {
 		if len(p.names) >= maxProjectNames {
@@ -60,7 +60,7 @@ func (p *projectPaths) name(name string) string {
 	return name
 }
 
-// worst returns the keys below which most paths are.
+// worst returns the keys with most paths below them.
 func (p *projectPaths) worst() []string {
 	var all []string
 	for _, k := range p.fan.most(3) {
@@ -69,12 +69,10 @@ func (p *projectPaths) worst() []string {
 	return all
 }
 
-// fan counts the keys below each key. An id that is used as a key shows as a key
-// with very many below it.
+// fan counts the keys below each key. Ids used as keys show up as a very large count.
 type fan map[string]map[string]struct{}
 
-// foldFrom is how many keys a key must have below it so that further ones are
-// counted together.
+// foldFrom is the number of keys below a key beyond which further ones are counted together.
 const foldFrom = 256
 
 func (f fan) add(path string) {
@@ -86,7 +84,7 @@ func (f fan) add(path string) {
 	}
 }
 
-// prefixes yields each key of a path, with what is before it.
+// prefixes yields each key of a path and what precedes it.
 func prefixes(path string) func(yield func(before, key string) bool) {
 	return func(yield func(before, key string) bool) {
 		for from := 0; from <= len(path); {
@@ -102,8 +100,7 @@ func prefixes(path string) func(yield func(before, key string) bool) {
 	}
 }
 
-// fold returns the pattern of the first key on the way that has very many keys
-// below it.
+// fold returns the pattern of the first key in the path that has very many keys below it.
 func (f fan) fold(path string) string {
 	for before := range prefixes(path) {
 		if len(f[before]) >= foldFrom {
@@ -120,7 +117,7 @@ func pattern(before string) string {
 	return before + ".*"
 }
 
-// Keys is a place where a project has many keys.
+// Keys is a place where a project has too many keys.
 type Keys struct {
 	Pattern string `json:"pattern"` // exp.*
 	Keys    int    `json:"keys"`
@@ -138,21 +135,19 @@ func (f fan) most(n int) []Keys {
 	return all[:min(n, len(all))]
 }
 
-// recently is the time after which a path no longer counts, as an SQL interval.
+// recently is how long a path counts after it was seen, as an SQL interval.
 const recently = "INTERVAL 7 DAY"
 
-// defaultDynamicPaths is how many paths a part keeps in columns if the type of
-// the JSON column says nothing else.
+// defaultDynamicPaths is how many paths a part keeps in columns if the JSON type does not say.
 const defaultDynamicPaths = 1024
 
-// explodesBeyond is how many times as many paths a project may have. Beyond that
-// its keys are ids, or its events are of very many kinds.
+// explodesBeyond is the factor by which a project's paths may exceed a part's. Beyond that its keys are ids, or it has
+// very many kinds of events.
 const explodesBeyond = 2
 
 var dynamicPaths = regexp.MustCompile(`max_dynamic_paths=(\d+)`)
 
-// maxDynamicPaths returns how many paths of properties a merged part keeps in columns.
-// It reads all others through a few shared ones.
+// maxDynamicPaths returns how many paths of properties a merged part keeps in columns. All others share a few columns.
 func (db *DB) maxDynamicPaths(ctx context.Context, table string) (int, error) {
 	var kind, engine string
 	if err := db.one(ctx, "read the type of properties", []any{&kind, &engine},
@@ -182,8 +177,8 @@ var mergedPaths = regexp.MustCompile(mergeSetting + ` = (\d+)`)
 
 const mergeSetting = "merge_max_dynamic_subcolumns_in_wide_part"
 
-// BoundPaths gives merges the limit of a new table if the type of properties is an earlier
-// version's, which has none. It reports whether it changed the table.
+// BoundPaths sets the limit of a new table for merges if the type of properties is an earlier version's, which has no
+// limit. It reports whether it changed the table.
 func (db *DB) BoundPaths(ctx context.Context, table string) (changed bool, err error) {
 	limit, err := db.maxDynamicPaths(ctx, table)
 	if err != nil || limit <= boundedPaths {
@@ -201,8 +196,7 @@ type Explosion struct {
 	Most    []Keys `json:"most"`
 }
 
-// Explosions returns the projects that have lately had far more paths than a part
-// keeps in columns.
+// Explosions returns the projects that recently had far more paths than a part keeps in columns.
 func (db *DB) Explosions(ctx context.Context, table string) (all []Explosion, err error) {
 	limit, err := db.maxDynamicPaths(ctx, table)
 	if err != nil {

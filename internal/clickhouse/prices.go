@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Price is what calls of models cost, in USD per million tokens.
+// Price is the cost of a model's calls, in USD per million tokens.
 type Price struct {
 	Model    string // a `*` matches anything
 	Provider string // empty: any
@@ -20,7 +20,7 @@ func (p Price) equal(q Price) bool {
 	return p == q && cached
 }
 
-// SetPrices replaces the rows of llm_prices, and reports whether they were others.
+// SetPrices replaces the rows of llm_prices, and reports whether they changed.
 func (db *DB) SetPrices(ctx context.Context, prices []Price) (changed bool, err error) {
 	var was []Price
 	var p Price

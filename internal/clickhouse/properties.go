@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Property is what the catalogue has of one path of a project's events of one name.
+// Property is one path in a project's events of one name.
 type Property struct {
 	Project string         `json:"project"`
 	Name    string         `json:"name"`
 	Path    string         `json:"path"`
-	Events  uint64         `json:"events"` // that have a value there; counts are approximate
+	Events  uint64         `json:"events"` // with a value at the path; approximate
 	Share   float64        `json:"share"`  // of the name's events
-	Types   []PropertyType `json:"types"`  // the most frequent first
+	Types   []PropertyType `json:"types"`  // most frequent first
 	First   time.Time      `json:"first_seen"`
 	Last    time.Time      `json:"last_seen"`
 }
@@ -30,13 +30,13 @@ type PropertyType struct {
 	Example *string   `json:"example,omitempty"`
 }
 
-// Properties calls each with the properties in the catalogue, in the order of
-// project, name and path. An empty project or name means all of them.
+// Properties calls each with the catalogue's properties, sorted by project, name and path. An empty project or name
+// means all.
 func (db *DB) Properties(ctx context.Context, project, name string, each func(Property) error) error {
 	var p Property
 	var t PropertyType
 	var row struct{ project, name, path string }
-	total := uint64(0) // of the name's events
+	total := uint64(0) // events of the name
 	end := func() error {
 		if p.Path == "" {
 			return nil
@@ -70,7 +70,7 @@ func (db *DB) Properties(ctx context.Context, project, name string, each func(Pr
 	return end()
 }
 
-// finish computes what depends on all types.
+// finish computes the fields that depend on all types.
 func (p *Property) finish(total uint64) {
 	p.First, p.Last = p.Types[0].First, p.Types[0].Last
 	for _, t := range p.Types {
@@ -85,12 +85,12 @@ func (p *Property) finish(total uint64) {
 	for i := range p.Types {
 		p.Types[i].Share = float64(p.Types[i].Events) / float64(p.Events)
 	}
-	if total > 0 { // a redelivery may count one and not the other
+	if total > 0 { // a redelivery may count only one of the two
 		p.Share = min(1, float64(p.Events)/float64(total))
 	}
 }
 
-// The kinds of types. Numbers of two types are one kind.
+// The kinds of types. Numbers of different types are one kind.
 const (
 	numberKind = "number"
 	textKind   = "text"
@@ -113,7 +113,7 @@ func kindOf(kind string) string {
 	return objectKind
 }
 
-// Warning says what is wrong with the types of a path; empty: nothing is.
+// Warning describes a problem with the types of a path; empty: none.
 func (p Property) Warning() string {
 	var kinds []string
 	for _, t := range p.Types {

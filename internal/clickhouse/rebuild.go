@@ -12,10 +12,9 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// rebuild copies a table of a version before 0.1.0 into the table that a file creates
-// now. The old table is renamed first: inserts of loaders then fail as in an outage, so
-// nothing comes in that is not copied. Each partition is compared after it was copied.
-// If rebuild is cut off anywhere, the next one goes on.
+// rebuild copies a table of a version before 0.1.0 into the table that a file creates now. It first renames the old
+// table: inserts of loaders then fail as in an outage, so every row is copied. It compares each partition after copying
+// it. If rebuild is interrupted, the next run continues:
 //
 //	TABLE exists                         rename it to old
 //	old exists                           create new, copy what differs, rename new to TABLE
@@ -33,7 +32,7 @@ func newRebuild(db *DB, m migration, progress func(string)) *rebuild {
 		progress: progress}
 }
 
-// run rebuilds the table. tables are those that exist.
+// run rebuilds the table. tables are the existing tables.
 func (r *rebuild) run(ctx context.Context, tables map[string]string) error {
 	_, was := tables[r.old]
 	_, is := tables[r.table]
@@ -75,12 +74,11 @@ func (r *rebuild) drop(ctx context.Context) error {
 	return r.exec(ctx, "drop table "+r.old, "DROP TABLE "+quoteName(r.old)+" SETTINGS max_table_size_to_drop = 0")
 }
 
-// settle waits for the inserts that run: one that began before the table was renamed
-// ends in the old one.
+// settle waits for running inserts: one that began before the rename ends in the old table.
 func (r *rebuild) settle(ctx context.Context) error { return r.settleInserts(ctx, r.table, r.progress) }
 
-// settleInserts waits for the inserts into a table that run. system.processes does not
-// tell the table, so the text is searched.
+// settleInserts waits for running inserts into a table. system.processes does not name the table, so the query's text
+// is searched.
 func (db *DB) settleInserts(ctx context.Context, table string, progress func(string)) error {
 	const running = "SELECT groupArray(query_id) FROM system.processes" +
 		" WHERE query_kind IN ('Insert', 'AsyncInsertFlush') AND position(query, ?) > 0"
@@ -104,22 +102,20 @@ func (db *DB) settleInserts(ctx context.Context, table string, progress func(str
 
 const settlePoll = 100 * time.Millisecond
 
-// unmerged and unlimited are the settings of a table that is not merged.
+// unmerged and unlimited are settings of a table without merges.
 var (
 	unmerged = []string{"max_bytes_to_merge_at_max_space_in_pool", "max_bytes_to_merge_at_min_space_in_pool",
 		"max_number_of_merges_with_ttl_in_pool"}
 	unlimited = []string{"parts_to_delay_insert", "parts_to_throw_insert"}
 )
 
-// create makes the new table, with the columns and indexes that somebody has added to
-// the old one.
+// create creates the new table, with columns and indexes that somebody added to the old one.
 func (r *rebuild) create(ctx context.Context) error {
 	as := strings.Replace(r.text, "IF NOT EXISTS "+r.table, "IF NOT EXISTS "+quoteName(r.new), 1)
 	if err := r.apply(ctx, migration{name: "create " + r.new, text: as}); err != nil {
 		return err
 	}
-	// A row that a TTL deletes meanwhile, or a merge as a duplicate, would look like one
-	// that was lost.
+	// A row deleted by a TTL, or merged away as a duplicate, would look lost.
 	for _, table := range []string{r.old, r.new} {
 		if err := r.exec(ctx, "stop merges of "+table, "ALTER TABLE "+quoteName(table)+" MODIFY SETTING "+
 			strings.Join(unmerged, " = 1, ")+" = 1, "+strings.Join(unlimited, " = 1000000, ")+" = 1000000"); err != nil {
@@ -138,10 +134,9 @@ func (r *rebuild) create(ctx context.Context) error {
 	return nil
 }
 
-// added returns what the new table lacks, as clauses of ALTER TABLE. It keeps the old
-// types of JSON columns: ClickHouse makes one JSON type of another by way of text, in
-// which 1.0 becomes 1, and which it cannot read for a float of 1e20. To have the new
-// types, load the objects again into a new database.
+// added returns what the new table lacks, as clauses of ALTER TABLE. It keeps the old types of JSON columns. ClickHouse
+// converts JSON types through text, where 1.0 becomes 1, and where it cannot read a float of 1e20. To get the new
+// types, load the objects into a new database.
 func (r *rebuild) added(ctx context.Context) (changes []string, err error) {
 	var name, kind, now, defaults, expression, comment, codec string
 	into := []any{&name, &kind, &now, &defaults, &expression, &comment, &codec}
@@ -179,8 +174,8 @@ func (r *rebuild) added(ctx context.Context) (changes []string, err error) {
 	return changes, err
 }
 
-// identity is the time of an event's identity, of a row of an earlier version: there a
-// row without a client's time had 1970, and `timestamp` was the time of receipt.
+// identity is the time in a row's identity, for rows of an earlier version. There, a row without a client's time had
+// 1970, and `timestamp` was the time of receipt.
 const (
 	idBits    = "toUInt128(event_id)"
 	idMillis  = "toInt64(bitShiftRight(" + idBits + ", 80))"
@@ -190,10 +185,10 @@ const (
 	idTime = "fromUnixTimestamp64Milli(least(" + idMillis + ", 2840140800000), 'UTC')"
 )
 
-// copied is a column that is copied: its value in the old table, and in the new one.
+// copied is a column to copy: its value in the old table and in the new one.
 type copied struct{ name, value, kind string }
 
-// hashed is an argument of cityHash64 that no value makes NULL.
+// hashed is an argument of cityHash64 that is never NULL.
 func hashed(value, kind string) string {
 	if strings.HasPrefix(kind, "JSON") || strings.Contains(kind, "Nullable") {
 		return "ifNull(toString(" + value + "), 'null')"
@@ -201,7 +196,7 @@ func hashed(value, kind string) string {
 	return value
 }
 
-// columns are those with values of their own, in both tables.
+// columns returns the columns that both tables store.
 func (r *rebuild) columns(ctx context.Context) (all []copied, err error) {
 	var name, kind string
 	err = r.each(ctx, "read columns of "+r.new, []any{&name, &kind}, func() error {
@@ -217,7 +212,7 @@ func (r *rebuild) columns(ctx context.Context) (all []copied, err error) {
 	return all, err
 }
 
-// copyAll copies each partition of the old table, unless it is in the new one.
+// copyAll copies each partition that the new table lacks.
 func (r *rebuild) copyAll(ctx context.Context) error {
 	columns, err := r.columns(ctx)
 	if err != nil {
@@ -252,8 +247,7 @@ func (r *rebuild) copyAll(ctx context.Context) error {
 	return nil
 }
 
-// copyPartition copies a partition, which is a day of received_at. An attempt that was
-// cut off may have copied a part of it.
+// copyPartition copies a partition, which is a day of received_at. An interrupted attempt may have copied a part of it.
 func (r *rebuild) copyPartition(ctx context.Context, id string, columns []copied) error {
 	var names, values, before, after []string
 	for _, c := range columns {
@@ -278,7 +272,7 @@ func (r *rebuild) copyPartition(ctx context.Context, id string, columns []copied
 	}
 	whole := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
 		"max_partitions_per_insert_block": 0, "optimize_on_insert": 0, "max_insert_threads": 1, "max_execution_time": 0,
-		"insert_deduplicate": 0})) // or rows that were copied and deleted would be taken for a repeated insert
+		"insert_deduplicate": 0})) // otherwise rows that were copied and deleted count as a repeated insert
 	if err := r.exec(whole, "copy partition "+id, "INSERT INTO "+quoteName(r.new)+" ("+strings.Join(names, ", ")+")"+
 		" SELECT "+strings.Join(values, ", ")+" FROM "+quoteName(r.old)+" WHERE "+ofOld, id); err != nil {
 		return err
@@ -290,7 +284,7 @@ func (r *rebuild) copyPartition(ctx context.Context, id string, columns []copied
 	return err
 }
 
-// sums tell whether two tables have the same rows.
+// sums are equal if two tables have the same rows.
 type sums struct{ rows, sum uint64 }
 
 func (r *rebuild) sum(ctx context.Context, table string, values []string, where, id string) (s sums, err error) {
@@ -299,7 +293,7 @@ func (r *rebuild) sum(ctx context.Context, table string, values []string, where,
 	return s, err
 }
 
-// release lets the new table be merged, and gives it the TTL of the old one.
+// release enables merges of the new table, and sets the TTL of the old one.
 func (r *rebuild) release(ctx context.Context) error {
 	if err := r.exec(ctx, "allow merges of "+r.new, "ALTER TABLE "+quoteName(r.new)+" RESET SETTING "+
 		strings.Join(slices.Concat(unmerged, unlimited), ", ")); err != nil {
@@ -330,16 +324,15 @@ func ttlOf(engine string) string {
 	return text
 }
 
-// earlier are the files of tables of versions before 0.1.0 that have another form now, by
-// their sha256. A table of other partitions is rebuilt, and everything else has its form.
+// earlier lists the files of tables of versions before 0.1.0 that have another form now, by sha256. A table with other
+// partitions is rebuilt; everything else already has its form.
 var earlier = map[string][]string{
 	"001_events.sql": {"07a35eff33797fa9aa966a9cdcb4e6836aa4e2469c51778c3071fdbd16c20826",
 		"568bea15317efb55ba03564060768c84036f3bce9fc4c5338b3261d0eac78d17"}, // 051 sets its comment
 	"002_errors.sql": {"c8205eb2f58f07d8835e800d7e0ffd3fb452e11a39f47a182317b065bc2fc48b"},
 }
 
-// renew applies a file. What an earlier version has created by it is brought to its
-// form first.
+// renew applies a file. It first converts what an earlier version created by it.
 func (db *DB) renew(ctx context.Context, m migration, progress func(string)) error {
 	if _, changed := earlier[m.name]; !changed {
 		return db.apply(ctx, m)

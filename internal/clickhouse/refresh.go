@@ -17,23 +17,23 @@ import (
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
-// Bounds of a statement that computes several days of a rollup: clients with wrong clocks
-// send events of thousands of days, and each statement takes half a second, whatever it computes.
+// Bounds of a statement that computes several days of a rollup. Clients with wrong clocks send events of thousands of
+// days, and each statement takes at least half a second.
 const (
 	batchDays = 100
-	batchRows = 4 << 20 // of events, in the weeks of these days
+	batchRows = 4 << 20 // rows of events in the weeks of these days
 )
 
-// weeks are the partitions of events.
+// weeks are the partitions of events, by week.
 type weeks map[int64]week
 
-// week is what a partition has.
+// week describes a partition.
 type week struct {
 	rows    uint64
-	version uint64 // another one after each insert and each mutation
+	version uint64 // changes at each insert and each mutation
 }
 
-// weeks reads no data: system.parts has all of it. A part's name ends with its last mutation, which a merge keeps.
+// weeks reads only system.parts, no data. A part's name ends with its last mutation, which merges keep.
 func (db *DB) weeks(ctx context.Context) (weeks, error) {
 	all := weeks{}
 	var id string
@@ -47,11 +47,11 @@ func (db *DB) weeks(ctx context.Context) (weeks, error) {
 		FROM system.parts WHERE active AND database = ? AND table = ? GROUP BY partition_id`, db.database, rollupSource)
 }
 
-// of are the weeks of a day's events that have a time.
+// of returns the week of a day's events that have a time.
 func (w weeks) of(day time.Time) week { return w[pipeline.Partition(day.UnixMilli())] }
 
-// seen stands for all parts from which a day is computed: of its week, of those of the days
-// around it, and of the events without a time.
+// seen identifies all parts that a day is computed from: those of its week, of its neighbors' weeks, and of events
+// without a time.
 func (w weeks) seen(day time.Time) uint64 {
 	h := fnv.New64a()
 	for _, at := range []time.Time{day.AddDate(0, 0, -1), day, day.AddDate(0, 0, 1), wholeRollup} {
@@ -60,7 +60,7 @@ func (w weeks) seen(day time.Time) uint64 {
 	return h.Sum64()
 }
 
-// RollupBatches cuts ascending days into those that one statement computes.
+// RollupBatches groups ascending days into batches for one statement each.
 func (db *DB) RollupBatches(ctx context.Context, r Rollup, days []time.Time) ([][]time.Time, error) {
 	have, err := db.weeks(ctx)
 	if err != nil {
@@ -84,7 +84,7 @@ func (r Rollup) batches(have weeks, days []time.Time) (all [][]time.Time) {
 	return all
 }
 
-// between counts the rows of the weeks of these days, and of all weeks between.
+// between counts the rows from the week of first through the week of last.
 func (w weeks) between(first, last time.Time) (rows uint64) {
 	from, to := pipeline.Partition(first.UnixMilli()), pipeline.Partition(last.UnixMilli())
 	for monday, week := range w {
@@ -95,14 +95,12 @@ func (w weeks) between(first, last time.Time) (rows uint64) {
 	return rows
 }
 
-// RefreshRollup computes days and puts each in place of what the rollup had of it. No
-// query sees half a day. Several days must be a batch of RollupBatches. It returns their
-// numbers of rows.
+// RefreshRollup computes days and replaces their rows in the rollup. No query sees half a day. Several days must be a
+// batch of RollupBatches. It returns the number of rows of each day.
 //
-// A claim lets one process refresh at a time, but a process that was stopped for long may
-// go on although another has the claim. So whoever begins drops the staging tables of all
-// others: what they have computed cannot be put in place any more. Of whoever begins later,
-// the events are newer than as_of.
+// A claim lets one process refresh at a time. But a process that was stopped for long may continue although another has
+// the claim. So each refresh first drops the staging tables of all others, which can then replace nothing. A later
+// refresh also has newer events than as_of.
 func (db *DB) RefreshRollup(ctx context.Context, r Rollup, days []time.Time) (rows []uint64, err error) {
 	f, err := db.beginRefresh(ctx, r, days)
 	if err != nil {
@@ -126,13 +124,13 @@ type refresh struct {
 	what    string
 	days    []time.Time
 	began   time.Time
-	asOf    time.Time // by the server's clock: all changes that were marked before are in it
-	seen    weeks     // before it was computed
+	asOf    time.Time // server's clock; all changes marked earlier are included
+	seen    weeks     // before the computation
 	staging string
 	rows    []uint64 // of each day
 }
 
-// stagingOf begins the names of a rollup's staging tables. They end with an id.
+// stagingOf returns the prefix of a rollup's staging tables. An id follows.
 func stagingOf(rollup string) string { return "penstock_staging_" + rollup + "_" }
 
 const stagingID = 16 // hex digits
@@ -142,7 +140,7 @@ func (db *DB) beginRefresh(ctx context.Context, r Rollup, days []time.Time) (*re
 	rand.Read(id)
 	f := &refresh{DB: db, Rollup: r, days: days, began: time.Now(), rows: make([]uint64, len(days)),
 		staging: stagingOf(r.Name) + hex.EncodeToString(id), what: "refresh rollup " + r.Name}
-	// A DELETE that runs is not in it as a whole, and will have begun when it is done.
+	// A running DELETE is only partly included. So as_of must be before its start.
 	err := db.one(ctx, f.what, []any{&f.asOf}, `SELECT least(now64(3) - INTERVAL ? SECOND,
 		toDateTime64(ifNull((SELECT minOrNull(create_time)`+foreignDeletes+` AND NOT is_done), now()), 3))`,
 		int(db.settling.Seconds()), db.database, ownDelete)
@@ -183,7 +181,7 @@ func (f *refresh) compute(ctx context.Context) error {
 		dates[i] = day.Format(time.DateOnly)
 	}
 	insert := "INSERT INTO " + quoteName(f.staging) + " (" + names + ") SELECT " + names + " FROM (\n" + f.Select + "\n)"
-	if len(dates) > 1 { // not those between
+	if len(dates) > 1 { // leave out the days between
 		insert += " WHERE day IN ('" + strings.Join(dates, "', '") + "')"
 	}
 	of := clickhouse.Parameters{"day": dates[0], "from": dates[0], "to": dates[len(dates)-1]}
@@ -206,7 +204,7 @@ func (f *refresh) compute(ctx context.Context) error {
 	}, "SELECT day, count() FROM "+quoteName(f.staging)+" GROUP BY day")
 }
 
-// put puts the days in place, one by one.
+// put replaces the days one by one.
 func (f *refresh) put(ctx context.Context) error {
 	var commands []string
 	for i, day := range f.days {
@@ -224,7 +222,7 @@ func (f *refresh) put(ctx context.Context) error {
 	return err
 }
 
-// save writes down what was computed.
+// save records what was computed.
 func (f *refresh) save(ctx context.Context) error {
 	took := time.Since(f.began).Seconds() / float64(len(f.days))
 	return f.insert(ctx, "write rollup_days",

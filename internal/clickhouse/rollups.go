@@ -14,23 +14,22 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Rollup is a table that Penstock computes from events, whole days at a time.
+// Rollup is a table that Penstock computes from events, in whole days.
 type Rollup struct {
 	Name   string // of the table, whose partitions are days
-	Select string // the rows of {day:Date}, or of the days {from:Date} through {to:Date}; it has a column day
+	Select string // the rows of {day:Date}, or of the days {from:Date} through {to:Date}; has a column day
 	Key    string // the table's sorting key; only for a table that setup makes
-	Around bool   // a change of a day may change the rows of the day before and after it
-	Depend string // what its rows follow from besides the query and events
+	Around bool   // a change in one day may change the rows of its neighbors
+	Depend string // what its rows depend on besides the query and events
 }
 
-// definition is the hash of what the rows of a day follow from. If it changes, all
-// days are computed again.
+// definition is a hash of everything that a day's rows depend on. If it changes, all days are computed again.
 func (r Rollup) definition() string {
 	sum := sha256.Sum256([]byte(r.Select + "\x00" + r.Depend))
 	return hex.EncodeToString(sum[:8])
 }
 
-// Check refuses a rollup that could not be computed.
+// Check rejects a rollup that cannot be computed.
 func (r Rollup) Check() error {
 	switch {
 	case !columnName.MatchString(r.Name):
@@ -50,31 +49,31 @@ var (
 	toParameter   = regexp.MustCompile(`\{\s*to\s*:\s*Date\s*\}`)
 )
 
-// ofRange reports whether one statement computes many days.
+// ofRange reports whether one statement computes several days.
 func (r Rollup) ofRange() bool {
 	return fromParameter.MatchString(r.Select) && toParameter.MatchString(r.Select)
 }
 
 const (
 	rollupSource = "events"
-	ownDelete    = "generation < " // is in what DeleteOlder deletes
+	ownDelete    = "generation < " // occurs in the condition of DeleteOlder
 )
 
-// changedDays are the days that this process has marked, and when.
+// changedDays are the days that this process has marked, with times.
 type changedDays struct {
 	mu     sync.Mutex
 	marked map[int64]time.Time
 }
 
-// markedFor is how long a mark also counts for the changes that follow it.
+// markedFor is how long a mark also covers further changes.
 const markedFor = 5 * time.Minute
 
-// settled is how long a change may become visible after its day was marked: an insert
-// or a delete ends after Timeout, and so may the server's. A day is computed again until
-// its last computation began that long after the last change, unless no part has come since.
+// settled is how late a change may become visible after its day was marked: an insert or a delete ends after Timeout,
+// and the server's may as well. A day is computed again until its last computation began that long after the last
+// change, unless no part has come since.
 func settled(timeout time.Duration) time.Duration { return markedFor + 2*timeout }
 
-// markDays writes down that rows of these days are about to change. Days count from 1970.
+// markDays records that rows of these days are about to change. Days count from 1970.
 func (db *DB) markDays(ctx context.Context, days map[int64]bool) error {
 	db.changed.mu.Lock()
 	var due []int64
@@ -113,12 +112,12 @@ func (db *DB) markDays(ctx context.Context, days map[int64]bool) error {
 const (
 	secondsOfDay = 24 * 60 * 60
 	maxMarked    = 10_000
-	// Rollups have the days of these times. A Date has no others.
+	// Rollups have only these days: a Date has no others.
 	rolledUp = "timestamp >= toDateTime64('1970-01-02', 3, 'UTC') AND timestamp < toDateTime64('2149-06-06', 3, 'UTC')"
 	lastDay  = 65535 // 2149-06-06
 )
 
-// addDays adds the days of events that rollups have.
+// addDays adds the days of events that rollups can have.
 func addDays(days map[int64]bool, events []pipeline.Event, pick []uint32) {
 	last := int64(0)
 	add := func(e *pipeline.Event) {
@@ -144,8 +143,8 @@ func (db *DB) markWhere(ctx context.Context, condition string, args ...any) erro
 			" AND ("+condition+")", args...))
 }
 
-// unlessNoRollups drops the error of a database that an earlier version has set up. When
-// setup creates the rollups, they compute all days.
+// unlessNoRollups drops the error of a database set up by an earlier version. When setup creates the rollups, they
+// compute all days.
 func unlessNoRollups(err error) error {
 	if code, said := codeOf(err); said && code == unknownTable {
 		return nil
@@ -163,7 +162,7 @@ func (db *DB) CreateRollup(ctx context.Context, r Rollup) (created bool, err err
 	if n > 0 {
 		return false, db.checkRollup(ctx, r)
 	}
-	// A parameter cannot be used in a CREATE; any day gives the same columns.
+	// CREATE accepts no parameter; any day gives the same columns.
 	empty := r.Select
 	for _, parameter := range []*regexp.Regexp{dayParameter, fromParameter, toParameter} {
 		empty = parameter.ReplaceAllLiteralString(empty, "toDate('2000-01-01')")
@@ -175,7 +174,7 @@ func (db *DB) CreateRollup(ctx context.Context, r Rollup) (created bool, err err
 // rollupNote is the comment of tables that CreateRollup made.
 const rollupNote = "Rollup of clickhouse.rollups: penstock computes its days"
 
-// checkRollup refuses a table that is not the rollup's: its partitions would be replaced.
+// checkRollup rejects a table that is not this rollup's, because its partitions would be replaced.
 func (db *DB) checkRollup(ctx context.Context, r Rollup) error {
 	var comment string
 	if err := db.one(ctx, "read the comment of "+r.Name, []any{&comment},
@@ -189,20 +188,20 @@ func (db *DB) checkRollup(ctx context.Context, r Rollup) error {
 	return nil
 }
 
-// RollupDay is a day that a rollup has, or has to compute.
+// RollupDay is a day that a rollup has or must compute.
 type RollupDay struct {
 	Day       time.Time
-	Due       bool      // it has changed since it was computed, or may have
+	Due       bool      // changed since it was computed, or perhaps
 	Refreshed time.Time // zero: never
 	Rows      uint64
 }
 
-// wholeRollup is the day in rollup_days that says which definition has computed all days of events.
+// wholeRollup is the day in rollup_days that records which definition has computed all days of events.
 var wholeRollup = time.Unix(0, 0).UTC()
 
-// RollupDays returns the days of a rollup, and those of events that it has to compute,
-// in order. A day is due if it has changed since, or if the rollup is new or has another
-// definition. Days of which the table's TTL has deleted events are left as they are.
+// RollupDays returns the days of a rollup, and those of events that it must compute, in order. A day is due if it has
+// changed since, or if the rollup is new or has another definition. Days with events deleted by the table's TTL stay as
+// they are.
 func (db *DB) RollupDays(ctx context.Context, r Rollup) ([]RollupDay, error) {
 	now, err := db.weeks(ctx)
 	if err != nil {
@@ -247,19 +246,19 @@ func (db *DB) RollupDays(ctx context.Context, r Rollup) ([]RollupDay, error) {
 	return db.dueDays(ctx, r, days)
 }
 
-// foreignDeletes are deletions of rows of events that Penstock did not make.
+// foreignDeletes are deletes of events' rows that Penstock did not make.
 const foreignDeletes = ` FROM system.mutations WHERE database = ? AND table = 'events'
 	AND (command ILIKE '%_row_exists%' OR command ILIKE '%DELETE%') AND command NOT ILIKE '%'||?||'%'`
 
-// lastDelete is the time of the last DELETE FROM events that Penstock did not make, as
-// an erasure by hand: nobody has marked its days. While one runs, it is now.
+// lastDelete is the time of the last DELETE FROM events that Penstock did not make, such as an erasure by hand: nobody
+// has marked its days. While one runs, it is now.
 func (db *DB) lastDelete(ctx context.Context) (at time.Time, err error) {
 	err = db.one(ctx, "read system.mutations", []any{&at}, "SELECT max(if(is_done, create_time, now()))"+foreignDeletes,
 		db.database, ownDelete)
 	return at, err
 }
 
-// dueDays adds the neighbors of due days where they matter, and leaves out what has expired.
+// dueDays adds the neighbors of due days where they matter, and removes expired days.
 func (db *DB) dueDays(ctx context.Context, r Rollup, days map[time.Time]RollupDay) ([]RollupDay, error) {
 	if r.Around {
 		var due []time.Time
@@ -292,7 +291,7 @@ func (db *DB) dueDays(ctx context.Context, r Rollup, days map[time.Time]RollupDa
 	return all, nil
 }
 
-// RollupDone writes down that all days of a rollup are of its definition.
+// RollupDone records that all days of a rollup have its current definition.
 func (db *DB) RollupDone(ctx context.Context, r Rollup) error {
 	return db.exec(ctx, "write rollup_days", `INSERT INTO rollup_days (rollup, day, definition, as_of)
 		SELECT ?, toDate(0), ?, now64(3)`, r.Name, r.definition())

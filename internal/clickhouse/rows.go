@@ -11,26 +11,25 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// receivedBetween bounds received_at by milliseconds since 1970. The table has an index
-// on it for each granule, and its merged parts know the first and the last.
+// receivedBetween bounds received_at, in ms since 1970. The table's granules have an index on it, and merged parts know
+// their first and last.
 const receivedBetween = " AND received_at >= fromUnixTimestamp64Milli(?) AND received_at <= fromUnixTimestamp64Milli(?)"
 
 const aDay = 24 * 60 * 60 * 1000 // ms
 
-// aroundDay returns the arguments of receivedBetween for objects that began on a day:
-// their events were received on that day, the next, or a little earlier or later.
+// aroundDay returns the arguments of receivedBetween for objects that began on a day. Their events were received on
+// that day, the next one, or slightly earlier or later.
 func aroundDay(day time.Time) (from, to int64) {
 	return day.AddDate(0, 0, -1).UnixMilli(), day.AddDate(0, 0, 3).UnixMilli() - 1
 }
 
-// partitionKey is the tables' PARTITION BY as the server prints it: pipeline.Partition
-// in SQL.
+// partitionKey is the tables' PARTITION BY as the server prints it. It equals pipeline.Partition.
 const partitionKey = "if((identity_time >= toDateTime64('2010-01-01', 3, 'UTC'))" +
 	" AND (identity_time < toDateTime64('2060-01-01', 3, 'UTC')), toMonday(toDate(identity_time)), toDate(0))"
 
-// Present returns the partitions that have any of these rows. If rows names none, it
-// returns one of those that do. A chunk is one block in one partition, so any row means
-// all of it (merges may have collapsed others with a client's resend).
+// Present returns the partitions that have any of these rows. If rows names no partition, it returns one that has some.
+// A chunk is one block in one partition, so one row proves all of it. (Merges may have removed others as a client's
+// resend.)
 func (db *DB) Present(ctx context.Context, table string, rows pipeline.Rows) (map[int64]bool, error) {
 	query := "SELECT DISTINCT _partition_id FROM " + quoteName(table) +
 		" WHERE object = ? AND generation = ? AND object_row >= ? AND object_row < ?" + receivedBetween
@@ -45,7 +44,7 @@ func (db *DB) Present(ctx context.Context, table string, rows pipeline.Rows) (ma
 	}
 	there := map[int64]bool{}
 	var id string
-	// With a limit, the server stops when it has found a row of each.
+	// With a limit, the server stops once it has found a row of each partition.
 	err := db.each(ctx, "ask "+table+" for rows of "+rows.Object, []any{&id}, func() error {
 		day, err := time.Parse(partitionID, id)
 		there[day.UnixMilli()] = true
@@ -57,19 +56,18 @@ func (db *DB) Present(ctx context.Context, table string, rows pipeline.Rows) (ma
 // partitionID is the form of _partition_id.
 const partitionID = "20060102"
 
-// Newest returns the highest generation of an object's rows; exists is false if
-// the table has none. received bounds their received_at, in ms.
+// Newest returns the highest generation of an object's rows; exists is false if it has none. received bounds
+// received_at, in ms.
 func (db *DB) Newest(ctx context.Context, table, object string, received [2]int64) (generation uint32, exists bool,
 	err error) {
 	var n uint64
 	err = db.one(ctx, "ask "+table+" for rows of "+object, []any{&n, &generation},
 		"SELECT count(), max(generation) FROM "+quoteName(table)+" WHERE object = ?"+receivedBetween,
-		object, received[0]-aDay, received[1]+aDay) // a clock may have been set back
+		object, received[0]-aDay, received[1]+aDay) // a clock may have been turned back
 	return generation, n > 0, err
 }
 
-// Objects returns those objects, of keys from first through last, of which the
-// table has rows.
+// Objects returns the objects with keys from first through last that have rows in the table.
 func (db *DB) Objects(ctx context.Context, table, first, last string) (map[string]bool, error) {
 	all := map[string]bool{}
 	var object string
@@ -80,8 +78,7 @@ func (db *DB) Objects(ctx context.Context, table, first, last string) (map[strin
 	return all, err
 }
 
-// CountRows counts, before merges, the rows of each object of a day, of keys from
-// first through last.
+// CountRows counts the rows of each object of a day before merges, for keys from first through last.
 func (db *DB) CountRows(ctx context.Context, table, first, last string, day time.Time,
 	each func(object string, rows, distinct uint64)) error {
 	from, to := aroundDay(day)
@@ -104,8 +101,8 @@ func (db *DB) RowsOf(ctx context.Context, table, object string, day time.Time, e
 	}, "SELECT DISTINCT object_row FROM "+quoteName(table)+" WHERE object = ?"+receivedBetween, object, from, to)
 }
 
-// Known counts how many of the events are in the table, by all of a row's
-// identity: clients use one id with several names and times.
+// Known counts how many of the events are in the table, by a row's whole identity: clients reuse one id with several
+// names and times.
 func (db *DB) Known(ctx context.Context, table string, events []pipeline.Identity) (n uint64, err error) {
 	ids := make([]uuid.UUID, len(events))
 	for i, e := range events {
@@ -120,7 +117,7 @@ func (db *DB) Known(ctx context.Context, table string, events []pipeline.Identit
 		return nil
 	}, "SELECT DISTINCT event_id, project, name, toUnixTimestamp64Milli(identity_time) FROM "+quoteName(table)+
 		" WHERE event_id IN (?)", ids)
-	for _, e := range events { // an event that is asked for twice counts twice
+	for _, e := range events { // a repeated event counts each time
 		if have[e] {
 			n++
 		}
@@ -128,12 +125,12 @@ func (db *DB) Known(ctx context.Context, table string, events []pipeline.Identit
 	return n, err
 }
 
-// DeleteOlder deletes an object's rows of earlier generations, and returns when
-// no query sees them any more. The user needs ALTER DELETE.
+// DeleteOlder deletes an object's rows of earlier generations. When it returns, no query sees them. The user needs
+// ALTER DELETE.
 func (db *DB) DeleteOlder(ctx context.Context, table, object string, generation uint32) error {
 	ctx, cancel := context.WithTimeout(ctx, db.opts.Timeout)
 	defer cancel()
-	// A mutation reads every part that its condition does not exclude: name the partitions.
+	// A mutation reads every part that its condition does not exclude, so name the partitions.
 	var partitions []string
 	if err := db.one(ctx, "ask "+table+" for rows of "+object, []any{&partitions},
 		"SELECT groupUniqArray(_partition_id) FROM "+quoteName(table)+
@@ -151,7 +148,7 @@ func (db *DB) DeleteOlder(ctx context.Context, table, object string, generation 
 		" WHERE object = ? AND generation < ? AND _partition_id IN (?)", object, generation, partitions)
 }
 
-// Place is a row of an event, and where it came from.
+// Place is a row of an event and its origin.
 type Place struct {
 	Object     string    `json:"object"`
 	Row        uint32    `json:"object_row"`
@@ -165,8 +162,7 @@ type Place struct {
 	Seq        uint64    `json:"seq"`
 }
 
-// FindEvent lists the rows of an event: several if a client sent it again and no
-// merge has collapsed them.
+// FindEvent lists the rows of an event. There are several if a client sent it again and no merge has removed them yet.
 func (db *DB) FindEvent(ctx context.Context, table string, id pipeline.UUID) ([]Place, error) {
 	return db.places(ctx, table, "event_id = ?", uuid.UUID(id))
 }

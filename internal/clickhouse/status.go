@@ -8,20 +8,20 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// TableStatus is what a table and the load ledger know about a pipeline.
+// TableStatus describes a pipeline by its table and the load ledger.
 type TableStatus struct {
-	Rows              uint64 `json:"rows"`      // before merges have collapsed resends
+	Rows              uint64 `json:"rows"`      // including resends not yet merged
 	Newest            int64  `json:"newest_ms"` // received_at of the newest event loaded; 0: none
 	Objects           uint64 `json:"objects_loaded"`
 	ObjectsLastMinute uint64 `json:"objects_loaded_last_minute"`
 	RowsLastMinute    uint64 `json:"rows_loaded_last_minute"`
-	Loading           uint64 `json:"objects_loading"` // begun, not finished
-	Failing           uint64 `json:"objects_failing"` // of these, failed and to be tried again
+	Loading           uint64 `json:"objects_loading"` // started, not finished
+	Failing           uint64 `json:"objects_failing"` // of these, failed and to be retried
 	Dead              uint64 `json:"dead_letters"`
-	Refused           uint64 `json:"rows_refused"` // by the table, in all
+	Refused           uint64 `json:"rows_refused"` // by the table, in total
 }
 
-// TableStatus reads the ledger, which is small, for all but the number of rows.
+// TableStatus reads all but the number of rows from the ledger, which is small.
 func (db *DB) TableStatus(ctx context.Context, table string) (s TableStatus, err error) {
 	if err := db.one(ctx, "read ledger", []any{&s.Objects, &s.Loading, &s.Failing, &s.Dead, &s.Refused,
 		&s.ObjectsLastMinute, &s.RowsLastMinute, &s.Newest},
@@ -37,14 +37,14 @@ func (db *DB) TableStatus(ctx context.Context, table string) (s TableStatus, err
 		"SELECT ifNull(total_rows, 0) FROM system.tables WHERE database = ? AND name = ?", db.database, table)
 }
 
-// LedgerStatus is what the load ledger says of a pipeline, for metrics.
+// LedgerStatus describes a pipeline by the load ledger, for metrics.
 type LedgerStatus struct {
 	Objects  [pipeline.LoadStates]uint64 // by pipeline.LoadState
 	Newest   int64                       // received_at of the newest event loaded, ms; 0: none
-	Verified int64                       // when verify last found no difference, ms; 0: never
+	Verified int64                       // last verify without differences, ms; 0: never
 }
 
-// LedgerStatus reads that of all pipelines, by name.
+// LedgerStatus reads the status of all pipelines, by name.
 func (db *DB) LedgerStatus(ctx context.Context) (map[string]LedgerStatus, error) {
 	all := map[string]LedgerStatus{}
 	var name, status string
@@ -78,13 +78,12 @@ func (db *DB) LedgerStatus(ctx context.Context) (map[string]LedgerStatus, error)
 	return all, err
 }
 
-// RunStatus counts what one run of generated traffic has brought. The run's name
-// begins the ids of its sessions.
+// RunStatus counts the events of one run of generated traffic. Session ids begin with the run's name.
 type RunStatus struct {
 	Rows, Distinct, Objects uint64
 }
 
-// RunStatus reads the table. since bounds received_at from below, in ms.
+// RunStatus reads the table. since is the least received_at, in ms.
 func (db *DB) RunStatus(ctx context.Context, table, run string, since int64) (s RunStatus, err error) {
 	err = db.one(ctx, "count rows of run "+run, []any{&s.Rows, &s.Distinct, &s.Objects},
 		"SELECT count(), uniqExact(event_id), uniqExact(object) FROM "+quoteName(table)+
@@ -92,20 +91,20 @@ func (db *DB) RunStatus(ctx context.Context, table, run string, since int64) (s 
 	return s, err
 }
 
-// Merges returns the number of merges that run now, of all tables.
+// Merges returns the number of running merges, of all tables.
 func (db *DB) Merges(ctx context.Context) (n uint64, err error) {
 	err = db.one(ctx, "read merges", []any{&n}, "SELECT count() FROM system.merges")
 	return n, err
 }
 
-// DiskUse is what a table takes on disk.
+// DiskUse is the size of a table on disk.
 type DiskUse struct {
 	Parts   uint64
 	Bytes   int64
-	Columns []ColumnUse // the largest first
+	Columns []ColumnUse // largest first
 }
 
-// ColumnUse is what a column takes on disk, compressed.
+// ColumnUse is the compressed size of a column on disk.
 type ColumnUse struct {
 	Name  string
 	Bytes int64
@@ -127,7 +126,7 @@ func (db *DB) DiskUse(ctx context.Context, table string) (u DiskUse, err error) 
 	return u, err
 }
 
-// Minute is what happened in a minute.
+// Minute is the activity in one minute.
 type Minute struct {
 	Start    time.Time
 	Rows     uint64  // loaded into events
@@ -135,7 +134,7 @@ type Minute struct {
 	Rejected uint64  // failure records of events and requests
 }
 
-// Minutes are the last hour, the oldest minute first.
+// Minutes returns the last hour, oldest minute first.
 func (db *DB) Minutes(ctx context.Context) ([]Minute, error) {
 	var m Minute
 	var all []Minute

@@ -11,17 +11,17 @@ import (
 	"strings"
 )
 
-// Suggestion is a column that the property catalogue speaks for.
+// Suggestion is a column that the property catalogue suggests.
 type Suggestion struct {
 	Name   string `json:"name"`
 	Path   string `json:"path"`
 	Type   string `json:"type"`
-	Events uint64 `json:"events"` // that have the property
+	Events uint64 `json:"events"` // with the property
 	Why    string `json:"why"`
 }
 
-// A path gets a column if it is in 1 % of the events, or in half of the events of
-// a name that is a thousandth of them: a price is in few events, and in every purchase.
+// A path gets a column if it is in 1 % of the events, or in half of the events of a name that has at least a thousandth
+// of all events. For example, a price is in few events but in every purchase.
 const (
 	suggestShare     = 0.01
 	suggestNameShare = 0.5
@@ -29,21 +29,21 @@ const (
 	suggestMost      = 30
 )
 
-// oneKind is the share of a path's values that must fit the column.
+// oneKind is the share of a path's values that must fit the column's type.
 const oneKind = 0.95
 
-// pathUse is one path over all names of events.
+// pathUse is the use of one path over all names of events.
 type pathUse struct {
 	path   string
 	events uint64
 	kinds  map[string]uint64
-	float  bool    // a number is not an Int64
-	texts  float64 // events with text that is a number, by the examples
+	float  bool    // some number is not an Int64
+	texts  float64 // events with a number as text, by the examples
 	most   Property
 }
 
-// SuggestColumns proposes columns for the events of a project; an empty project
-// means all. have are the columns of the configuration.
+// SuggestColumns suggests columns for the events of a project; an empty project means all. have are the configured
+// columns.
 func (db *DB) SuggestColumns(ctx context.Context, table, project string, have []Column) ([]Suggestion, error) {
 	totals, err := db.eventsByName(ctx, project)
 	if err != nil {
@@ -94,7 +94,7 @@ func (db *DB) eventsByName(ctx context.Context, project string) (map[[2]string]u
 		WHERE path = '' AND (? = '' OR project = ?) GROUP BY project, name`, project, project)
 }
 
-// add adds the use by events of one name. frequent says that the name is not rare.
+// add adds the use in events of one name. frequent says whether the name is frequent.
 func (u *pathUse) add(p Property, frequent bool) {
 	u.events += p.Events
 	for _, t := range p.Types {
@@ -112,11 +112,11 @@ func (u *pathUse) add(p Property, frequent bool) {
 	}
 }
 
-// kind returns the type of a column for the path; empty: none fits. Numbers are
-// Float64 where a float was ever seen, and where some are text, for that may be any number.
+// kind returns the column type for the path; empty: none fits. Numbers are Float64 if a float was ever seen, or if some
+// are text, which may hold any number.
 func (u *pathUse) kind() string {
 	if strings.HasSuffix(u.path, "*") || strings.Contains(u.path, "$") {
-		return "" // many paths, or a part of a blob reference
+		return "" // stands for many paths, or is part of a blob reference
 	}
 	enough := oneKind * float64(u.events)
 	numbers := float64(u.kinds[numberKind])
@@ -133,7 +133,7 @@ func (u *pathUse) kind() string {
 	return ""
 }
 
-// why says how often the path is there, and what the column leaves out.
+// why says how frequent the path is, and which values the column omits.
 func (u *pathUse) why(total float64) string {
 	why := fmt.Sprintf("%d events, ", u.events)
 	if share := float64(u.events) / total; share >= suggestShare {
@@ -153,7 +153,7 @@ func (u *pathUse) why(total float64) string {
 
 var notInName = regexp.MustCompile(`[^A-Za-z0-9_]+`)
 
-// nameColumns gives each suggestion a name that no other column has.
+// nameColumns gives each suggestion a unique name.
 func nameColumns(all []Suggestion, have []Column) {
 	used := map[string]bool{}
 	for _, c := range have {
@@ -173,14 +173,13 @@ func nameColumns(all []Suggestion, have []Column) {
 	}
 }
 
-// A text with few different values is LowCardinality(String).
+// A text with few distinct values becomes LowCardinality(String).
 const (
 	fewTexts   = 10_000
 	textSample = 1_000_000
 )
 
-// chooseText looks at values of the table, for the catalogue does not know how
-// many different ones there are.
+// chooseText reads values from the table, because the catalogue does not know how many are distinct.
 func (db *DB) chooseText(ctx context.Context, table, project string, all []Suggestion) error {
 	var columns, counts []string
 	var of []*Suggestion

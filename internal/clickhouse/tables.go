@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// Check refuses a table of other partitions than a chunk is of, which would take a
-// part of an insert. And it refuses one without a deduplication window: ClickHouse would
-// silently ignore the tokens of inserts, and a repeated insert would count twice.
+// Check rejects a table whose partitions differ from a chunk's, because it could accept a part of an insert. It also
+// rejects a table without a deduplication window: ClickHouse would silently ignore the tokens, and a repeated insert
+// would count twice.
 func (db *DB) Check(ctx context.Context, table string) error {
 	what := fmt.Sprintf("check table %s.%s", db.database, table)
 	var engine, create, partition string
@@ -32,7 +32,7 @@ func (db *DB) Check(ctx context.Context, table string) error {
 		what, quoteName(db.database), quoteName(table))
 }
 
-// plainSQL removes what versions of the server print differently.
+// plainSQL removes what server versions print differently.
 var plainSQL = strings.NewReplacer(" ", "", "(", "", ")", "", "`", "")
 
 var windowSetting = regexp.MustCompile(`non_replicated_deduplication_window\s*=\s*(\d+)`)

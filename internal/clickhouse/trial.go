@@ -12,12 +12,10 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// trialPrefix begins the names of validation tables. The time in the name tells
-// those that a killed loader has left.
+// trialPrefix begins the names of validation tables. The time in the name identifies tables left by killed loaders.
 const trialPrefix = "penstock_trial_"
 
-// Trial is a validation table: a copy of a table that computes and refuses what
-// the table does, and keeps nothing.
+// Trial is a validation table: a copy of a table that computes and rejects the same, and stores nothing.
 type Trial struct {
 	db         *DB
 	name, like string
@@ -36,7 +34,7 @@ func (db *DB) Try(ctx context.Context, table string) (*Trial, error) {
 	return &Trial{db, name, table}, nil
 }
 
-// Insert returns the error that the table itself would return for the events.
+// Insert returns the error that the table itself would return.
 func (t *Trial) Insert(ctx context.Context, object string, events []pipeline.Event) error {
 	b, err := t.db.NewBlock(ctx, t.like, object, 0)
 	if err != nil {
@@ -52,8 +50,7 @@ func (t *Trial) Close(ctx context.Context) error {
 	return t.db.exec(ctx, "drop validation table", "DROP TABLE IF EXISTS "+quoteName(t.name))
 }
 
-// dropTrials drops what killed loaders have left. What fails is tried again the
-// next time.
+// dropTrials drops validation tables left by killed loaders. Failures are retried the next time.
 func (db *DB) dropTrials(ctx context.Context) {
 	var name string
 	_ = db.each(ctx, "list validation tables", []any{&name}, func() error {
@@ -64,8 +61,7 @@ func (db *DB) dropTrials(ctx context.Context) {
 	}, "SELECT name FROM system.tables WHERE database = ? AND startsWith(name, ?)", db.database, trialPrefix)
 }
 
-// abandoned reports whether a validation table of this name is older than any
-// that is in use.
+// abandoned reports whether a validation table is older than any in use, by its name.
 func abandoned(name string, now time.Time) bool {
 	made, _, _ := strings.Cut(strings.TrimPrefix(name, trialPrefix), "_")
 	sec, err := strconv.ParseInt(made, 10, 64)

@@ -11,9 +11,8 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Expired returns which rows the table's TTL deletes. A TTL with a condition or of
-// other columns than received_at or timestamp is ignored: nobody can tell which rows
-// it deletes.
+// Expired returns which rows the table's TTL deletes. It ignores a TTL with a condition, or of columns other than
+// received_at and timestamp: its rows cannot be predicted.
 func (db *DB) Expired(ctx context.Context, table string) (x pipeline.Expiry, err error) {
 	var engine string
 	if err := db.one(ctx, "read the TTL of "+table, []any{&engine},
@@ -40,8 +39,8 @@ func (db *DB) Expired(ctx context.Context, table string) (x pipeline.Expiry, err
 	return x, nil
 }
 
-// expired finds the newest second of a column for which a TTL has passed. It tries
-// all hours since 1970, and then the seconds of one.
+// expired finds the newest second of a column whose TTL has passed. It tries all hours since 1970, then the seconds of
+// one hour.
 func (db *DB) expired(ctx context.Context, column, ttl string) (time.Time, error) {
 	newest := func(from time.Time, step time.Duration, n int64) (*int64, error) {
 		var ms *int64
@@ -50,7 +49,7 @@ func (db *DB) expired(ctx context.Context, column, ttl string) (time.Time, error
 			" WHERE (%[5]s) <= now()", column, from.UnixMilli(), step.Milliseconds(), n, ttl)).Scan(&ms)
 		return ms, err
 	}
-	const end = 999 // ms: all of a second has passed
+	const end = 999 // ms: the whole second has passed
 	hour, err := newest(time.UnixMilli(end), time.Hour, time.Now().Unix()/3600+1)
 	if err != nil || hour == nil {
 		return time.Time{}, err
@@ -62,8 +61,8 @@ func (db *DB) expired(ctx context.Context, column, ttl string) (time.Time, error
 	return time.UnixMilli(*second + 1).UTC(), nil
 }
 
-// deletions returns the expressions by which a table's engine, as the server
-// prints it, deletes rows whatever is in them.
+// deletions returns the TTL expressions of a table's engine that delete rows unconditionally. engine is as the server
+// prints it.
 func deletions(engine string) (all []string) {
 	text := ttlOf(engine)
 	for text != "" {
@@ -85,7 +84,7 @@ func deletions(engine string) (all []string) {
 	return all
 }
 
-// outer returns the index of the first word in SQL outside of brackets and quotes; -1: none.
+// outer returns the index of the first occurrence of word outside of brackets and quotes in SQL; -1: none.
 func outer(sql, word string) int {
 	depth, quote := 0, byte(0)
 	for i := 0; i < len(sql); i++ {

@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// View is a view that setup makes. The server stores queries in its own words, so the
-// hash of all this is at the end of the view's comment.
+// View is a view that setup creates. The server stores queries in its own spelling, so the view's comment ends with a
+// hash of all fields.
 type View struct {
 	Name, Query, Comment string
-	Columns              map[string]string // their comments
+	Columns              map[string]string // comments by column
 }
 
 func (v View) note() string {
@@ -22,7 +22,7 @@ func (v View) note() string {
 	return v.Comment + " (penstock: sha256 " + hex.EncodeToString(sum[:8]) + ")"
 }
 
-// SetView makes the view what is wanted, and reports whether it was another.
+// SetView creates or replaces the view, and reports whether it changed.
 func (db *DB) SetView(ctx context.Context, v View) (changed bool, err error) {
 	var was string
 	if err := db.one(ctx, "read the comment of view "+v.Name, []any{&was},
@@ -30,7 +30,7 @@ func (db *DB) SetView(ctx context.Context, v View) (changed bool, err error) {
 		db.database, v.Name); err != nil || was == v.note() {
 		return false, err
 	}
-	// The note comes last: setup goes on if it was killed in between.
+	// The hash is written last, so setup continues if it was killed in between.
 	create := "CREATE OR REPLACE VIEW " + quoteName(v.Name) + " AS " + v.Query
 	if err := db.exec(ctx, "replace view "+v.Name, create); err != nil {
 		return false, err
@@ -42,7 +42,7 @@ func (db *DB) SetView(ctx context.Context, v View) (changed bool, err error) {
 		quoteText(v.note()))
 }
 
-// commentColumns sets comments by the names of columns.
+// commentColumns sets comments by column.
 func (db *DB) commentColumns(ctx context.Context, table string, comments map[string]string) error {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(comments)) {
@@ -54,14 +54,13 @@ func (db *DB) commentColumns(ctx context.Context, table string, comments map[str
 	return db.exec(ctx, "comment columns of "+table, "ALTER TABLE "+quoteName(table)+" "+strings.Join(all, ", "))
 }
 
-// mirrors are the views that have the columns of a table, by their names.
+// mirrors maps each view to the table whose columns it has.
 var mirrors = map[string]string{"events_once": "events", "errors_once": "errors", "users_by_day": "daily_users",
 	"llm_by_day": "llm_daily"}
 
-// MirrorColumns brings the columns of mirrors and their comments to those of the tables, and
-// returns the names of the views that changed. ClickHouse stores the columns of `SELECT *` when
-// a view is created, without comments. The columns of SetComputed are not in a view: llm_calls
-// alone reads them.
+// MirrorColumns updates the columns of mirrors and their comments from the tables, and returns the names of changed
+// views. ClickHouse stores the columns of `SELECT *` when a view is created, without comments. The views lack the
+// columns of SetComputed, which only llm_calls reads.
 func (db *DB) MirrorColumns(ctx context.Context) (changed []string, err error) {
 	for _, view := range slices.Sorted(maps.Keys(mirrors)) {
 		was, err := db.mirrored(ctx, view)
@@ -83,7 +82,7 @@ func (db *DB) MirrorColumns(ctx context.Context) (changed []string, err error) {
 	return changed, nil
 }
 
-// mirrored are the columns of a table that a view of it has: types and comments by their names.
+// mirrored returns the columns that a view of a table has: types and comments by name.
 func (db *DB) mirrored(ctx context.Context, table string) (all map[string][2]string, err error) {
 	all = map[string][2]string{}
 	var name, kind, comment string

@@ -6,9 +6,8 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// arrayType returns the type that the server infers for an array, if one column
-// can hold all its elements as they are; else Array(Dynamic). empty is how deep an array is that holds
-// nothing but empty arrays, else 0.
+// arrayType returns the type that the server infers for an array if one column can hold all its elements unchanged;
+// otherwise Array(Dynamic). empty is the depth of an array that contains only empty arrays, otherwise 0.
 func arrayType(raw []byte, depth nesting) (name string, empty int, err error) {
 	var e elements
 	p := jsonscan.NewWalker(raw)
@@ -45,18 +44,18 @@ func arrayType(raw []byte, depth nesting) (name string, empty int, err error) {
 	return e.arrayType(depth)
 }
 
-// elements is what an array's elements are.
+// elements summarizes an array's elements.
 type elements struct {
 	seen     [8]bool // by kind of value
 	nulls    bool
 	inexact  bool   // an integer that a float cannot hold
 	negative bool   // an integer below 0
-	inner    string // type of the arrays within
-	open     int    // how deep those are while none of them could tell its type
-	mixed    bool   // they are of several types
+	inner    string // type of the nested arrays
+	open     int    // depth of nested arrays while all are empty
+	mixed    bool   // the types differ
 }
 
-// array adds an array among the elements.
+// array adds a nested array.
 func (e *elements) array(name string, empty int) {
 	switch {
 	case e.inner == "",
@@ -111,15 +110,15 @@ func arrayDepth(name string) (n int) {
 	return n
 }
 
-// nesting is how deep objects are within arrays, in a JSON column with a limit of paths.
+// nesting is the depth of objects within arrays, in a JSON column with a limit of paths.
 type nesting struct{ depth, paths int }
 
 func (n nesting) below() nesting { return nesting{n.depth + 1, n.paths / 4} }
 
-// full reports whether the server allows no objects within arrays here.
+// full reports whether the server forbids objects within arrays at this depth.
 func (n nesting) full() bool { return n.depth > 2 }
 
-// objectType is the type of objects within an array, with the limits that the server sets for text.
+// objectType is the type of objects within an array, with the limits that the server sets when it parses text.
 func objectType(depth nesting) string {
 	return fmt.Sprintf("JSON(max_dynamic_types=%d, max_dynamic_paths=%d)", 16>>depth.depth, depth.paths/4)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Block is the rows of one insert, split into columns as they are appended. Its
-// memory can be used again: see Client.Block.
+// Block is the rows of one insert. It splits rows into columns as they are appended. Its memory can be reused: see
+// Client.Block.
 type Block struct {
 	types Types
 	n     int
@@ -23,12 +23,12 @@ type Block struct {
 	every                []uint32 // 0, 1, 2 and so on
 	properties, contexts jsonColumn
 
-	text                         bool // the JSON is in these columns instead
+	text                         bool // these columns hold the JSON as text
 	propertiesText, contextsText texts
 }
 
-// Types are those of the JSON columns in the table: JSON or JSON(max_dynamic_paths=N).
-// A column of another type would be converted by way of text.
+// Types are the types of a table's JSON columns: JSON or JSON(max_dynamic_paths=N). The server would convert a column
+// of another type through text.
 type Types struct{ Properties, Context string }
 
 // NewBlock returns an empty block.
@@ -36,13 +36,12 @@ func NewBlock(types Types) *Block {
 	return &Block{types: types, properties: newJSON(types.Properties), contexts: newJSON(types.Context)}
 }
 
-// Columns are the names of a block's columns, in their order.
+// Columns are the names of a block's columns, in order.
 const Columns = "event_id, project, name, timestamp, identity_time, received_at, session_id, user_id, receiver, seq, " +
 	"properties, context, object, object_row, generation"
 
-// Append splits events into columns. The values of their properties that typed
-// holds are not in the events' text. pick are the places of the events to append,
-// ascending; nil: all. After ErrNotColumnar the block is unusable.
+// Append splits events into columns. typed holds property values that the events' text lacks. pick are the indexes of
+// the events to append, ascending; nil: all. After ErrNotColumnar the block is unusable.
 func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed, pick []uint32) error {
 	if pick == nil {
 		b.every = everyPlace(b.every, len(events))
@@ -53,7 +52,7 @@ func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed, pick []
 		if err == nil {
 			err = b.contexts.append(events[i].Context)
 		}
-		b.append(&events[i]) // Survey wants every row that has properties
+		b.append(&events[i]) // Survey needs every row that has properties
 	}
 	if err != nil {
 		return err
@@ -64,7 +63,7 @@ func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed, pick []
 	return nil
 }
 
-// everyPlace returns the numbers from 0 up to n, in used memory.
+// everyPlace returns the numbers from 0 up to n, in reused memory.
 func everyPlace(used []uint32, n int) []uint32 {
 	for i := len(used); i < n; i++ {
 		used = append(used, uint32(i))
@@ -72,8 +71,7 @@ func everyPlace(used []uint32, n int) []uint32 {
 	return used[:n:cap(used)]
 }
 
-// AppendText appends events whose JSON the server must parse. A block holds rows
-// of either kind only.
+// AppendText appends events whose JSON the server must parse. A block holds only one kind of rows.
 func (b *Block) AppendText(events []pipeline.Event) {
 	b.text = true
 	for i := range events {
@@ -83,7 +81,7 @@ func (b *Block) AppendText(events []pipeline.Event) {
 	}
 }
 
-// append appends what is not JSON.
+// append appends all but the JSON.
 func (b *Block) append(e *pipeline.Event) {
 	b.key.Add(e)
 	b.receivers.Add(e.Receiver)
@@ -102,7 +100,7 @@ func (b *Block) Rows() int { return b.n }
 // Paths returns the number of paths of the block's JSON.
 func (b *Block) Paths() int { return len(b.properties.root.paths) + len(b.contexts.root.paths) }
 
-// Columns returns the block as rows of an object, in the order of the table's key.
+// Columns returns the block as rows of an object, sorted by the table's key.
 func (b *Block) Columns(object string, generation uint32) []Column {
 	order := b.key.Order()
 	const time = "DateTime64(3, 'UTC')"
@@ -130,8 +128,7 @@ func (b *Block) Columns(object string, generation uint32) []Column {
 	}
 }
 
-// A block's memory is used again if it has at most so many paths, types of one
-// path, parts, and values of JSON columns.
+// A block's memory is reused if it has at most this many paths, types of one path, parts, and values of JSON columns.
 const (
 	keepPaths = 1 << 10
 	keepTypes = 16
@@ -139,8 +136,7 @@ const (
 	keepCells = 64 << 20
 )
 
-// reusable reports whether the block is of usual size. A block that is used
-// again keeps the paths and types that it once had.
+// reusable reports whether the block has a usual size. A reused block keeps paths and types of earlier rows.
 func (b *Block) reusable() bool {
 	p, x := &b.properties.size, &b.contexts.size
 	paths := slices.Concat(b.properties.root.paths, b.contexts.root.paths)

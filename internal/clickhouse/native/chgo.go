@@ -14,12 +14,12 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
 
-// chConn is a connection of ch-go, which lets a column write itself part by part.
-// docs/design/clickhouse.md says why clickhouse-go does not do.
+// chConn is a connection of ch-go, which can write a column part by part. docs/design/clickhouse.md says why
+// clickhouse-go does not suffice.
 type chConn struct{ *ch.Client }
 
-// dial connects without compression: then a block is sent column by column, and
-// no part of it exists twice. It is a third of its text as it is.
+// dial connects without compression. So a block is sent column by column, and no part of it is copied. Uncompressed
+// columns are a third of the text's size.
 func dial(ctx context.Context, opts Options, address string) (conn, error) {
 	brief := min(opts.Timeout, 10*time.Second)
 	client, err := ch.Dial(ctx, ch.Options{Address: address, Database: opts.Database, User: opts.User,
@@ -50,11 +50,11 @@ func (c chConn) insert(ctx context.Context, query string, settings map[string]an
 		columns[i] = &chColumn{Column: first[i]}
 		q.Input = append(q.Input, proto.InputColumn{Name: first[i].Name, Data: columns[i]})
 	}
-	// ch-go reads the answer until its time is up, whatever became of the context. A closed connection ends that.
+	// ch-go waits for the answer until its own timeout, even if the context ends. Closing the connection ends the wait.
 	sending, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(sending, func() { c.Close() })()
-	var failed error // of the source of blocks
+	var failed error // error of the source of blocks
 	q.OnInput = func(context.Context) error {
 		block, err, ok := next()
 		for i := range columns {
@@ -81,8 +81,7 @@ func (c chConn) insert(ctx context.Context, query string, settings map[string]an
 	return err
 }
 
-// exception turns the server's error into that of clickhouse-go, so that callers
-// know one kind.
+// exception converts the server's error to clickhouse-go's type, so that callers handle one type.
 func exception(err error) error {
 	ex, ok := errors.AsType[*ch.Exception](err)
 	if !ok {
@@ -92,15 +91,15 @@ func exception(err error) error {
 		Message: strings.TrimSpace(strings.TrimPrefix(ex.Message, ex.Name+":"))}
 }
 
-// chColumn is a Column as ch-go takes it.
+// chColumn adapts a Column to ch-go.
 type chColumn struct {
 	Column
-	table proto.ColumnType // of the table's column
+	table proto.ColumnType // type of the table's column
 }
 
 func (c *chColumn) Rows() int { return c.Column.Rows }
 
-// Infer is called with the type of the table's column before any block is sent.
+// Infer receives the type of the table's column before any block is sent.
 func (c *chColumn) Infer(kind proto.ColumnType) error {
 	c.table = kind
 	return nil
@@ -122,15 +121,14 @@ func (c *chColumn) EncodeState(b *proto.Buffer) {
 	}
 }
 
-// EncodeColumn is called where a connection compresses; ours do not.
+// EncodeColumn is called only on compressed connections. Ours are not.
 func (c *chColumn) EncodeColumn(b *proto.Buffer) {
 	s := sink{buf: b.Buf, flush: func(b []byte) []byte { return b }}
 	c.write(&s)
 	b.Buf = s.buf
 }
 
-// WriteColumn sends as it goes. A failed write breaks the connection, and the
-// next write returns the error.
+// WriteColumn sends while it encodes. A failed write breaks the connection, and the next write returns the error.
 func (c *chColumn) WriteColumn(w *proto.Writer) {
 	w.ChainBuffer(func(b *proto.Buffer) {
 		s := sink{buf: b.Buf, flush: func(full []byte) []byte {

@@ -13,7 +13,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 )
 
-// Options say how to reach the server.
+// Options describe the server and how to connect.
 type Options struct {
 	Addresses []string // host:port of the native protocol, tried in order
 	Database  string
@@ -23,8 +23,7 @@ type Options struct {
 	Timeout   time.Duration // of a read, a dial, and a handshake
 }
 
-// conn is a connection to the server, and all that this package needs of a client
-// of its protocol.
+// conn is a connection to the server: all that this package needs from a client library.
 type conn interface {
 	insert(ctx context.Context, query string, settings map[string]any, blocks iter.Seq2[[]Column, error]) error
 	usable() bool
@@ -44,8 +43,8 @@ type Client struct {
 // NewClient returns a client that is not connected yet.
 func NewClient(opts Options) *Client { return &Client{opts: opts, dial: dial} }
 
-// Insert sends blocks, each before it asks for the next. An error of the server is
-// a *clickhouse.Exception, as that of clickhouse-go.
+// Insert sends blocks. It sends each one before it asks for the next. An error of the server is a
+// *clickhouse.Exception, as in clickhouse-go.
 func (c *Client) Insert(ctx context.Context, query string, settings map[string]any,
 	blocks iter.Seq2[[]Column, error]) error {
 	to, err := c.conn(ctx)
@@ -55,7 +54,7 @@ func (c *Client) Insert(ctx context.Context, query string, settings map[string]a
 	if err := to.insert(ctx, query, settings, blocks); err != nil {
 		to.Close() // it is in an unknown state
 		if _, refused := errors.AsType[*clickhouse.Exception](err); !refused {
-			c.Close() // a restart of the server has broken the idle ones, too
+			c.Close() // a restart of the server breaks the idle ones too
 		}
 		return err
 	}
@@ -109,10 +108,10 @@ func (c *Client) Close() error {
 	return err
 }
 
-// keepBlocks is how many blocks a client keeps for the next inserts.
+// keepBlocks is how many blocks a client keeps for reuse.
 const keepBlocks = 2
 
-// Block returns an empty block, of the most used memory that there is.
+// Block returns an empty block, with the largest memory that can be reused.
 func (c *Client) Block(types Types) *Block {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,7 +124,7 @@ func (c *Client) Block(types Types) *Block {
 	return NewBlock(types)
 }
 
-// Keep takes a block back whose rows are not needed any more.
+// Keep takes back a block whose rows are no longer needed.
 func (c *Client) Keep(b *Block) {
 	if !b.reusable() {
 		return

@@ -8,28 +8,27 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Column is a column of a block. It is encoded while it is sent, so that no
-// second copy of its values exists.
+// Column is a column of a block. It is encoded while it is sent, so its values are never copied as a whole.
 type Column struct {
 	Name string
 	Type string // empty: that of the table's column, which is JSON or String
 	Rows int
 
-	state func(b []byte) []byte // appends what precedes the values; nil: nothing does
+	state func(b []byte) []byte // appends what precedes the values; nil: nothing
 	write func(s *sink)         // writes the values
 }
 
-// sink receives a column's bytes and sends them part by part.
+// sink buffers a column's bytes and sends them in parts.
 type sink struct {
 	buf   []byte
 	flush func(b []byte) []byte // sends b; returns an empty buffer
 	scratch
 }
 
-// scratch is memory that one column needs while it is written.
+// scratch is memory used while one column is written.
 type scratch struct{ at, starts []uint32 }
 
-// sinkBytes is how many bytes a sink gathers before it sends them.
+// sinkBytes is the size of a sink's buffer, in bytes.
 const sinkBytes = 256 << 10
 
 // room sends the buffer if it is full.
@@ -62,7 +61,7 @@ func (s *sink) uint64(v uint64) { s.buf = binary.LittleEndian.AppendUint64(s.buf
 // parts cuts rows into parts that fit into the sink.
 func parts(rows []uint32) iter.Seq[[]uint32] { return slices.Chunk(rows, sinkBytes/16) }
 
-// wide is a column of numbers of 64 bits, in the given order of rows.
+// wide is a column of 64-bit numbers, with rows in the given order.
 func wide[T int64 | uint64](name, kind string, values []T, order []uint32) Column {
 	return Column{Name: name, Type: kind, Rows: len(order), write: func(s *sink) {
 		for part := range parts(order) {
@@ -103,8 +102,7 @@ func uuids(name string, values []pipeline.UUID, order []uint32) Column {
 	}}
 }
 
-// texts is a column of strings in the form in which it is sent: each with its
-// length before it.
+// texts is a column of strings as they are sent: each after its length.
 type texts struct {
 	data []byte
 	ends []uint32
@@ -130,9 +128,8 @@ func (t *texts) column(name, kind string, order []uint32) Column {
 	}}
 }
 
-// repeated writes LowCardinality(String): a head, the values, and for each row a
-// key of 1, 2 or 4 bytes. The head's bits mean: the block brings additional keys
-// and a dictionary of its own, and which size its keys have (0, 1, 2).
+// repeated writes LowCardinality(String): a head, the values, and a key of 1, 2 or 4 bytes for each row. The head's
+// bits say that the block has additional keys and its own dictionary, and the size of the keys (0, 1, 2).
 func repeated(name string, r *pipeline.Repeated, order []uint32) Column {
 	size := 0
 	switch n := len(r.Values); {

@@ -24,11 +24,10 @@ func Default(name, kind string, rows int) (Column, error) {
 	}}, nil
 }
 
-// defaults is how default values of a type are sent: zeros. An empty array is an
-// offset of zero, and nothing for its elements.
+// defaults is the encoding of a type's default values: zeros. An empty array is an offset of zero without elements.
 type defaults struct {
-	widths []int // bytes of a row, of each of its parts
-	heads  int   // LowCardinality columns, each of which has a head
+	widths []int // bytes of a row in each part
+	heads  int   // number of LowCardinality columns, each with a head
 }
 
 func newDefaults(kind string) (d defaults, err error) {
@@ -62,7 +61,7 @@ func newDefaults(kind string) (d defaults, err error) {
 	return d, fmt.Errorf("no default of type %s", kind)
 }
 
-// cutField cuts the first of a tuple's fields off.
+// cutField splits off the first field of a tuple.
 func cutField(fields string) (first, rest string) {
 	depth := 0
 	for i, c := range fields {

@@ -12,7 +12,7 @@ type dynamic struct {
 	path  string
 	depth nesting
 	size  *extent
-	index []byte // type of each row so far; null: it has no value
+	index []byte // type of each row so far; null: no value
 	types []*typed
 }
 
@@ -24,10 +24,10 @@ type typed struct {
 	n       int
 	data    []byte
 	array   bool
-	nulls   []byte      // of an array's elements; nil: they are not nullable
-	element *typed      // of an array of one type
-	dynamic *dynamic    // of an array of several
-	objects *jsonObject // of an array of objects
+	nulls   []byte      // for an array's elements; nil: not nullable
+	element *typed      // for an array of one type
+	dynamic *dynamic    // for an array of several types
+	objects *jsonObject // for an array of objects
 	count   int         // elements so far
 }
 
@@ -49,7 +49,7 @@ func (d *dynamic) of(name string) (*typed, byte, error) {
 	return t, byte(len(d.types) - 1), nil
 }
 
-// put gives a row a value of type i. Values of one type come in the order of rows.
+// put gives a row a value of type i. Values of one type arrive in the order of rows.
 func (d *dynamic) put(row int, i byte) error {
 	if row < len(d.index) {
 		if d.index[row] != null {
@@ -72,7 +72,7 @@ func (d *dynamic) put(row int, i byte) error {
 func (d *dynamic) add(p *jsonscan.Walker, row int) error {
 	if p.Peek() == '{' { // an object among values of other types
 		if d.depth.full() {
-			return ErrNotColumnar // this is the server's limit, too
+			return ErrNotColumnar // the server has the same limit
 		}
 		t, i, err := d.of(objectType(d.depth))
 		if err != nil {
@@ -104,8 +104,7 @@ func (d *dynamic) add(p *jsonscan.Walker, row int) error {
 	return t.add(v)
 }
 
-// used reports whether there is any value: a block that is used again may have
-// paths and types without rows.
+// used reports whether there is any value. A reused block may have paths and types without rows.
 func (d *dynamic) used() bool {
 	return slices.ContainsFunc(d.types, (*typed).used)
 }
@@ -135,7 +134,7 @@ func (d *dynamic) head(b []byte) []byte {
 }
 
 func (d *dynamic) write(s *sink, rows []uint32) {
-	var as [256]byte // index of each type among the used ones
+	var as [256]byte // index of each type among the types in use
 	var picked [256][]uint32
 	var count [256]uint32
 	used := byte(0)
@@ -151,7 +150,7 @@ func (d *dynamic) write(s *sink, rows []uint32) {
 		d.types[0].write(s, rows)
 		return
 	}
-	// The index of each row's value among those of its type.
+	// The index of each row's value among the values of its type.
 	at := slices.Grow(s.at[:0], len(d.index))[:len(d.index)]
 	s.at = at
 	for row, t := range d.index {

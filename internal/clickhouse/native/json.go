@@ -10,30 +10,28 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// jsonColumn is a JSON column as the server takes it without parsing: the
-// flattened serialization of Native blocks (version 3). Values are appended in
-// the form in which they are sent.
+// jsonColumn is a JSON column in a form that the server need not parse: the flattened serialization of Native blocks
+// (version 3). Values are appended in the form in which they are sent.
 //
 //	object   u64 3, number of paths, their names; for each path a dynamic's head; then for each path a dynamic's values
 //	dynamic  head: u64 3, number of types, their names, for each type its head
 //	         values: an index byte for each row (the number of types: NULL), then each type's values, packed
 //	array    its element's head; u64 offsets, then a byte for each value if the element is nullable, then the values
 //
-// Types are those that the server infers from text, because a table may hold
-// rows of both: Bool, Int64, UInt64, Float64, String, Array(Nullable(…)) of these,
-// Array(JSON(…)), arrays of arrays. If text would lose something (a bool among
-// numbers becomes 1, a large integer among floats loses digits), the type is
-// Array(Dynamic), which keeps each element as it was sent.
+// Types are those that the server infers from text, because a table may hold rows of both: Bool, Int64, UInt64,
+// Float64, String, Array(Nullable(…)) of these, Array(JSON(…)), arrays of arrays. Where text would lose information,
+// the type is Array(Dynamic), which keeps each element as it was sent. In text, a bool among numbers becomes 1, and a
+// large integer among floats loses digits.
 type jsonColumn struct {
 	kind string // its type
 	rows int
 	root jsonObject
 	size extent
 	doc  jsonscan.Walker
-	last []cursor // memory for them
+	last []cursor // memory to reuse
 }
 
-// defaultPaths is max_dynamic_paths of a JSON column that does not say it.
+// defaultPaths is max_dynamic_paths of a JSON column that does not set it.
 const defaultPaths = 1024
 
 // newJSON returns a column of type JSON or JSON(max_dynamic_paths=N).
@@ -47,27 +45,27 @@ func newJSON(kind string) jsonColumn {
 	return jsonColumn{kind: kind, root: jsonObject{depth: nesting{paths: paths}}}
 }
 
-// extent is how much a column holds, including the columns of objects within
-// arrays: keys that are ids make as many columns there as anywhere.
+// extent is the size of a column, including columns of objects within arrays: keys that are ids create many columns
+// there too.
 type extent struct {
 	paths int
-	parts int // paths, their types, and keys
-	cells int // rows of paths
+	parts int // paths, types and keys
+	cells int // rows × paths
 }
 
 // ErrNotColumnar means that a block cannot be sent in columns: the server must
 // parse its text.
 var ErrNotColumnar = errors.New("not columnar")
 
-// maxPaths and maxCells bound the columns of a block: each path costs a byte for
-// each row, even if few rows have it. maxParts bounds what costs some 200 bytes each.
+// maxPaths and maxCells bound the columns of a block: each path costs a byte for each row, even if few rows have it.
+// maxParts bounds structures of about 200 bytes each.
 const (
 	maxPaths = 16 << 10
 	maxParts = 8 * maxPaths
 	maxCells = 128 << 20
 )
 
-// part counts a path, type or key, which is made once for many rows.
+// part counts a path, type or key, which many rows share.
 func (e *extent) part() error {
 	if e.parts++; e.parts > maxParts {
 		return ErrNotColumnar
@@ -88,14 +86,13 @@ type jsonObject struct {
 type node struct {
 	key    string
 	path   string
-	at     int      // index in its parent's order
-	column *dynamic // nil: nothing but objects so far
-	order  []*node  // below it, as they first came
+	at     int      // index in the parent's order
+	column *dynamic // nil: only objects so far
+	order  []*node  // children in order of first appearance
 	byKey  map[string]*node
 }
 
-// append adds a row of valid JSON. It returns ErrNotColumnar for what columns
-// would change.
+// append adds a row of valid JSON. It returns ErrNotColumnar if columns would change its values.
 func (c *jsonColumn) append(text []byte) error {
 	c.doc = jsonscan.NewWalker(text)
 	c.root.size = &c.size
@@ -106,9 +103,8 @@ func (c *jsonColumn) append(text []byte) error {
 	return nil
 }
 
-// appendAll adds the properties of the picked events. Some of their values are in
-// typed, not in the text; both are put row by row, because a column is in the order
-// of its rows.
+// appendAll adds the properties of the picked events. Some values are in typed instead of the text. Both are added row
+// by row, because a column keeps the order of rows.
 func (c *jsonColumn) appendAll(events []pipeline.Event, typed []*pipeline.Typed, pick []uint32) error {
 	first := c.rows
 	cursors, err := c.cursors(typed)
@@ -263,7 +259,7 @@ func (o *jsonObject) object(p *jsonscan.Walker, at *node, row int) error {
 	}
 }
 
-// child finds or makes the node of a key.
+// child finds or creates the node of a key.
 func (o *jsonObject) child(at *node, key []byte) (*node, int, error) {
 	if n := at.byKey[string(key)]; n != nil {
 		return n, n.at + 1, nil
@@ -297,7 +293,7 @@ func (o *jsonObject) value(p *jsonscan.Walker, n *node, row int) error {
 	return n.column.add(p, row)
 }
 
-// path returns the column of a path. Another spelling of it ("a.b" beside "a":{"b"}) is the same column.
+// path returns the column of a path. Both spellings, "a.b" and "a":{"b"}, are the same column.
 func (o *jsonObject) path(path string) (*dynamic, error) {
 	if d := o.byPath[path]; d != nil {
 		return d, nil
@@ -341,7 +337,7 @@ func (o *jsonObject) head(b []byte) []byte {
 	return b
 }
 
-// write writes rows of the column in the order given.
+// write writes the column's rows in the given order.
 func (o *jsonObject) write(s *sink, rows []uint32) {
 	for _, d := range o.paths {
 		if d.used() {
@@ -350,8 +346,8 @@ func (o *jsonObject) write(s *sink, rows []uint32) {
 	}
 }
 
-// reset empties the column and keeps its paths, types and memory, unless that was
-// much larger than the last block needed.
+// reset removes all rows. It keeps paths, types and memory, unless the memory is much larger than the last block
+// needed.
 func (c *jsonColumn) reset() {
 	c.rows, c.doc, c.size.cells = 0, jsonscan.Walker{}, 0
 	c.root.reset()

@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// Group is the rows of a block that have the same project and name.
+// Group is the rows of a block with the same project and name.
 type Group struct {
 	Project, Name string
 	Rows          int
@@ -20,7 +20,7 @@ type Group struct {
 	project uint32
 }
 
-// Count is how many rows of a group have a value of one type at one path.
+// Count is the number of rows of a group with a value of one type at one path.
 type Count struct {
 	Group *Group
 	Path  string
@@ -30,16 +30,15 @@ type Count struct {
 	column *dynamic
 	values *typed
 	kind   byte
-	first  int // the first of the rows
+	first  int // first of the rows
 }
 
-// Survey gives the numbers of each path one type, then calls each with the
-// number of values of every group, path and type. isFloat reports whether a path of a
-// project is known to have floats; nil: no number changes. It works on blocks that ErrNotColumnar has
-// made unusable, too.
+// Survey gives the numbers of each path one type. Then it calls each with the number of values of every group, path and
+// type. isFloat reports whether a path of a project is known to have floats; nil: no number changes. It also works on
+// blocks that ErrNotColumnar has made unusable.
 //
-// Numbers: if a path of a project has a float, in this block or by isFloat, its
-// integers become Float64. An integer that a float cannot hold exactly stays as it is.
+// If a path of a project has a float, in this block or by isFloat, its integers become Float64. An integer that a float
+// cannot hold exactly stays an integer.
 func (b *Block) Survey(isFloat func(project, path string) bool, each func(Count)) []Group {
 	groups, of := b.groups()
 	s := surveyor{groups: groups, of: of, isFloat: isFloat, projectOf: b.key.Projects.Of,
@@ -66,7 +65,7 @@ func (b *Block) groups() (groups []Group, of []uint32) {
 	if pairs > 1<<16 {
 		pairs = 0
 	}
-	dense := make([]uint32, pairs) // in place of the map, if there are few
+	dense := make([]uint32, pairs) // replaces the map if there are few pairs
 	for row := range of {
 		p, at := b.key.Projects.Of[row], b.received[row]
 		pair := uint64(p)*names + uint64(b.key.Names.Of[row])
@@ -93,16 +92,16 @@ func (b *Block) groups() (groups []Group, of []uint32) {
 	return groups, of
 }
 
-// surveyor counts the values of one path after the other.
+// surveyor counts the values of one path at a time.
 type surveyor struct {
 	groups    []Group
-	of        []uint32 // each row's group
-	projectOf []uint32 // each row's project
+	of        []uint32 // group of each row
+	projectOf []uint32 // project of each row
 	isFloat   func(project, path string) bool
 	floats    []bool // by project: the path's numbers become floats
 
 	counts []int32 // by group, then type
-	first  []int32 // likewise: the first row
+	first  []int32 // by group, then type: the first row
 }
 
 // count counts a path's values by group and type.
@@ -116,7 +115,7 @@ func (s *surveyor) count(d *dynamic) {
 	clear(s.counts)
 	index := d.index[:min(len(d.index), len(s.of))]
 	for at := 0; at < len(index); {
-		if at+8 <= len(index) && binary.LittleEndian.Uint64(index[at:]) == math.MaxUint64 { // eight times null
+		if at+8 <= len(index) && binary.LittleEndian.Uint64(index[at:]) == math.MaxUint64 { // eight nulls
 			at += 8
 			continue
 		}
@@ -132,8 +131,7 @@ func (s *surveyor) count(d *dynamic) {
 	}
 }
 
-// mixed finds the projects in which integers of the path that was counted become
-// floats, and reports whether there is one.
+// mixed finds the projects in which integers of the counted path become floats, and reports whether there are any.
 func (s *surveyor) mixed(d *dynamic) bool {
 	ints, floats := d.typeAt("Int64"), d.typeAt("Float64")
 	if ints < 0 {
@@ -168,7 +166,7 @@ func (s *surveyor) report(d *dynamic, each func(Count)) {
 	}
 }
 
-// plainType drops the limits in a type's name: JSON(max_dynamic_types=…) is JSON.
+// plainType removes the limits from a type's name: JSON(max_dynamic_types=…) becomes JSON.
 func plainType(name string) string {
 	if at := strings.Index(name, "JSON("); at >= 0 {
 		return name[:at+len("JSON")] + name[at+strings.IndexByte(name[at:], ')')+1:]
@@ -176,7 +174,7 @@ func plainType(name string) string {
 	return name
 }
 
-// typeAt returns the index of a type, -1 if the path has no such value.
+// typeAt returns the index of a type, -1: the path has no such value.
 func (d *dynamic) typeAt(name string) int {
 	for i, t := range d.types {
 		if t.name == name && t.used() {
@@ -186,7 +184,7 @@ func (d *dynamic) typeAt(name string) int {
 	return -1
 }
 
-// toFloats makes Float64 of the path's integers in the given projects.
+// toFloats converts the path's integers in the given projects to Float64.
 func (d *dynamic) toFloats(projectOf []uint32, floats []bool) error {
 	at := d.typeAt("Int64")
 	to, kind, err := d.of("Float64")
@@ -196,7 +194,7 @@ func (d *dynamic) toFloats(projectOf []uint32, floats []bool) error {
 	from := d.types[at]
 	var ints, all []byte
 	all = make([]byte, 0, len(from.data)+len(to.data))
-	ints = from.data[:0] // never longer than what was read
+	ints = from.data[:0] // never longer than the bytes already read
 	nextInt, nextFloat := from.data, to.data
 	for row, t := range d.index {
 		switch t {
@@ -220,15 +218,14 @@ func (d *dynamic) toFloats(projectOf []uint32, floats []bool) error {
 	return nil
 }
 
-// An example is at most exampleBytes long. The values before it are passed, so
-// there may be at most examplePassed.
+// An example has at most exampleBytes bytes. Values before it must be skipped, at most examplePassed of them.
 const (
 	exampleBytes  = 64
 	examplePassed = 4096
 )
 
-// Example returns the first of the values as text, cut to some bytes. It returns
-// false for arrays and objects, and if there are too many values before it.
+// Example returns the first of the values as text, truncated. It returns false for arrays and objects, and if too many
+// values precede it.
 func (c Count) Example() (string, bool) {
 	before := bytes.Count(c.column.index[:c.first], []byte{c.kind})
 	t := c.values
@@ -259,7 +256,7 @@ func (c Count) Example() (string, bool) {
 	return "", false
 }
 
-// cutText returns the beginning of a text, of whole characters.
+// cutText returns the beginning of a text without splitting a character.
 func cutText(text []byte) string {
 	if len(text) <= exampleBytes {
 		return string(text)

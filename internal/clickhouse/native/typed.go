@@ -237,8 +237,8 @@ func typeName(k jsonscan.ValueKind) string {
 	return [...]string{"Bool", "Int64", "UInt64", "Float64", "String", "", "JSON"}[k]
 }
 
-// appendText appends a string's length and the string. The length is known only
-// after unescaping, so space is left for that of the escaped string, which is not shorter.
+// appendText appends a string after its length. The length is known only after unescaping. So space is left for the
+// length of the escaped string, which is never shorter.
 func appendText(b []byte, v jsonscan.Value) []byte {
 	if !v.Escaped {
 		return appendBytes(b, v.Raw)
