@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// What we enqueue ourselves is read as what it was, whatever is in the key.
+// A notification that Penstock enqueues reads back unchanged, whatever its key.
 func TestFormat(t *testing.T) {
 	for _, want := range []pipeline.Notification{
 		{Key: "events/dt=2026-11-22/hr=03/x.parquet", ETag: "e", Size: 7},
@@ -26,7 +26,7 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// A store's test message has no notifications and is no error. An error quotes the message, but not all of a long one.
+// A store's test message has no notifications and is no error. An error quotes the message, truncated if it is long.
 func TestNotifications(t *testing.T) {
 	if got, err := Notifications([]byte(`{"Service":"Amazon S3","Event":"s3:TestEvent"}`)); len(got) > 0 || err != nil {
 		t.Errorf("a test message: %v, %v", got, err)
@@ -50,7 +50,7 @@ func TestNotifications(t *testing.T) {
 	}
 }
 
-// A topic wraps a message as a text in another one, and a topic of topics does so again.
+// An SNS topic wraps a message as text in another one. A topic that subscribes to a topic wraps it twice.
 func TestWrapped(t *testing.T) {
 	inner := Format(pipeline.Notification{Key: "events/x"})
 	for range 3 {

@@ -10,17 +10,18 @@ import (
 // Memory remembers what a connection has enqueued, for a queue with Limits.OwnMemory. The zero value is empty.
 type Memory struct {
 	mu   sync.Mutex
-	old  map[string]time.Time // when, by key and ETag; a generation of memories, dropped as a whole
+	old  map[string]time.Time // when, by key and ETag; dropped as a whole
 	new  map[string]time.Time
 	turn time.Time // when new became old
 }
 
-// memorySize bounds each generation. What is forgotten too early is enqueued again, which does no harm.
+// memorySize bounds each of the two maps. A notification that is forgotten too early is enqueued again, which is
+// harmless.
 const memorySize = 50_000
 
 func memoryKey(n pipeline.Notification) string { return n.Key + "@" + n.ETag }
 
-// Knows tells whether the notification was added within EnqueueOnce.
+// Knows reports whether the notification was added within EnqueueOnce.
 func (m *Memory) Knows(n pipeline.Notification) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package queue says what a queue must do, and knows the stores' notifications.
-// The adapters are in the packages below it.
+// Package queue defines what a queue must do, and reads the stores' notifications. The adapters are in the packages
+// below it.
 package queue
 
 import (
@@ -12,16 +12,16 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// ErrTest is returned by Parse for the message that a store sends when its
-// notifications are set up. It names no object.
+// ErrTest is returned by Parse for a store's test message, which stores send when notifications are set up. It names no
+// object.
 var ErrTest = errors.New("a store's test message")
 
-// message holds the fields of all layouts that we read.
+// message has the fields of all supported layouts.
 type message struct {
 	// S3, MinIO, versitygw: {"Records":[{"s3":{"object":{…}}}]}
 	Records []record `json:"Records"`
 	Event   string   `json:"Event"`   // S3: "s3:TestEvent"
-	Message string   `json:"Message"` // an SNS envelope holds the message as text
+	Message string   `json:"Message"` // an SNS envelope contains the message as text
 
 	// EventBridge: {"detail":{"bucket":{…},"object":{"key","size","etag"}}}
 	DetailType string `json:"detail-type"`
@@ -44,10 +44,10 @@ type record struct {
 type object struct {
 	Key  string `json:"key"`
 	Size int64  `json:"size"`
-	ETag string `json:"eTag"` // encoding/json takes "etag" as well
+	ETag string `json:"eTag"` // encoding/json accepts "etag" as well
 }
 
-// Notifications parses one message of a store, for a delivery. It returns none for a test message.
+// Notifications parses a store's message for a delivery. A test message has none.
 func Notifications(body []byte) ([]pipeline.Notification, error) {
 	all, err := Parse(body)
 	switch {
@@ -59,14 +59,14 @@ func Notifications(body []byte) ([]pipeline.Notification, error) {
 	return all, nil
 }
 
-// Parse reads one message of a store: usually one notification, sometimes several.
+// Parse reads a store's message. It has usually one notification, sometimes several.
 func Parse(body []byte) ([]pipeline.Notification, error) {
 	var m message
 	if err := json.Unmarshal(body, &m); err != nil {
 		return nil, fmt.Errorf("parse notification: %w", err)
 	}
 	if m.Message != "" && len(m.Records) == 0 {
-		return Parse([]byte(m.Message)) // each round strips one level of quoting: it ends
+		return Parse([]byte(m.Message)) // each round removes one level of quoting, so it ends
 	}
 	var all []pipeline.Notification
 	switch {
@@ -77,7 +77,7 @@ func Parse(body []byte) ([]pipeline.Notification, error) {
 			if removal(r.EventName) {
 				continue
 			}
-			// Keys stand percent-encoded here, a space as plus.
+			// Keys are percent-encoded here, and a space is a plus.
 			key, err := url.QueryUnescape(r.S3.Object.Key)
 			if err != nil {
 				return nil, fmt.Errorf("parse notification: key %q: %w", r.S3.Object.Key, err)
@@ -106,9 +106,8 @@ func Parse(body []byte) ([]pipeline.Notification, error) {
 	return nil, errors.New("parse notification: of no known layout")
 }
 
-// removal tells, by the name that a store gives it, an event of an object that
-// is gone: "s3:ObjectRemoved:Delete", "s3:LifecycleExpiration:Delete",
-// "Object Deleted", "DeleteObject", "LifecycleDeletion".
+// removal reports whether an event's name means that an object was deleted: "s3:ObjectRemoved:Delete",
+// "s3:LifecycleExpiration:Delete", "Object Deleted", "DeleteObject", "LifecycleDeletion".
 func removal(event string) bool {
 	return strings.Contains(event, "Removed") || strings.Contains(event, "Delet")
 }
@@ -117,11 +116,11 @@ func (o object) notification() pipeline.Notification {
 	return pipeline.Notification{Key: o.Key, ETag: strings.Trim(o.ETag, `"`), Size: o.Size}
 }
 
-// Format writes a notification as S3 does, for what is enqueued by ourselves.
+// Format writes a notification as S3 does, for notifications that Penstock enqueues itself.
 func Format(n pipeline.Notification) []byte {
 	var r record
 	r.EventName = "s3:ObjectCreated:Put"
 	r.S3.Object = object{Key: url.QueryEscape(n.Key), Size: n.Size, ETag: n.ETag}
-	text, _ := json.Marshal(map[string][]record{"Records": {r}}) // strings and a number: it cannot fail
+	text, _ := json.Marshal(map[string][]record{"Records": {r}}) // strings and a number: cannot fail
 	return text
 }

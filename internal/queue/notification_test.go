@@ -24,7 +24,7 @@ const (
 	r2 = `{"account":"x","action":"PutObject","bucket":"b","object":{"key":"events/a+b%20.parquet","size":9,"eTag":"\"abc\""},"eventTime":"2026-11-22T03:45:12Z"}`
 )
 
-// sns wraps a message as SNS does, times times.
+// sns wraps a message as SNS does, the given number of times.
 func sns(message string, times int) string {
 	for range times {
 		text, _ := json.Marshal(message)

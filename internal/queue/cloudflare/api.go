@@ -17,8 +17,9 @@ import (
 	"github.com/penstock/penstock/internal/version"
 )
 
-// api calls Cloudflare's HTTP API. The official Go library would need one call each as well. Its documented way to set
-// a field imports the client of every Cloudflare product, and it repeats a pull that timed out, whose leases are lost.
+// api calls Cloudflare's HTTP API. The official Go library would also need one call for each operation. Its documented
+// way to set a field imports the client of every Cloudflare product. It also repeats a pull that timed out, whose
+// leases are then lost.
 type api struct {
 	endpoint, account string
 	jurisdiction      string // of an R2 bucket; empty: none
@@ -28,20 +29,20 @@ type api struct {
 
 const (
 	callTimeout = 30 * time.Second
-	maxAnswer   = 32 << 20 // bytes; 100 messages of 128 KB in base64 are 17 MB
+	maxAnswer   = 32 << 20 // bytes; 100 messages of 128 KB are 17 MB in base64
 )
 
-// Codes of Cloudflare's errors.
+// Error codes of Cloudflare.
 const (
 	codeToken         = 10000 // wrong, expired, or without the permission
 	codeQueue         = 11000 // no such queue
-	codeMessagesQueue = 10104 // the same, from the endpoints of messages
+	codeMessagesQueue = 10104 // no such queue, from the endpoints of messages
 	codeTaken         = 11009 // a queue of this name exists
 	codeConsumer      = 11004 // the queue has a consumer
 	codeBucket        = 10006 // no such bucket
 )
 
-// apiError is an answer that is no success.
+// apiError is an error answer of the API.
 type apiError struct {
 	status, code int
 	message      string
@@ -68,14 +69,14 @@ func (e *apiError) Error() string {
 	return "Cloudflare answers " + text
 }
 
-// rejected tells whether the token is at fault. Cloudflare has several codes for that.
+// rejected reports whether the token is at fault. Cloudflare has several codes for that.
 func (e *apiError) rejected() bool {
 	return e.code == codeToken || e.status == http.StatusUnauthorized || e.status == http.StatusForbidden
 }
 
 func (e *apiError) missing() bool { return e.code == codeQueue || e.code == codeMessagesQueue }
 
-// as is the answer within an error, or an empty one.
+// as returns the apiError within an error, or an empty one.
 func as(err error) *apiError {
 	if e, ok := errors.AsType[*apiError](err); ok {
 		return e
@@ -94,7 +95,7 @@ const (
 	Answer                     // Cloudflare answers with another error
 )
 
-// ProblemOf is the kind of an error of a Queue.
+// ProblemOf returns the kind of a Queue's error.
 func ProblemOf(err error) Problem {
 	switch e := as(err); {
 	case e.status == 0:
@@ -107,8 +108,7 @@ func ProblemOf(err error) Problem {
 	return Answer
 }
 
-// call makes one request below the account, and decodes the answer's result. Every error is an outage: no object is at
-// fault.
+// call makes one request below the account, and decodes the result. Every error is an outage: no object is at fault.
 func (a *api) call(ctx context.Context, method, path string, in, out any) error {
 	err := a.do(ctx, method, path, in, out)
 	if err == nil {
@@ -149,7 +149,7 @@ func (a *api) do(ctx context.Context, method, path string, in, out any) error {
 	return decode(resp, text, out)
 }
 
-// decode reads the envelope that all answers have.
+// decode reads the envelope of an answer.
 func decode(resp *http.Response, text []byte, out any) error {
 	var answer struct {
 		Success bool            `json:"success"`
@@ -170,7 +170,7 @@ func decode(resp *http.Response, text []byte, out any) error {
 			messages = append(messages, one.Message)
 		}
 		e.message = strings.Join(messages, "; ")
-		if err != nil { // a proxy's page
+		if err != nil { // perhaps a proxy's page
 			e.message = string(text)
 		}
 		return e
@@ -184,7 +184,7 @@ func decode(resp *http.Response, text []byte, out any) error {
 	return nil
 }
 
-// retryAfter is the wait that the server asks for, at most a minute.
+// retryAfter is how long the server asks to wait, at most a minute.
 func retryAfter(resp *http.Response) time.Duration {
 	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
 	if err != nil || seconds < 0 {

@@ -1,7 +1,7 @@
-// Package cloudflare is the adapter to Cloudflare Queues. Loaders pull from them by HTTP. R2 buckets write to them.
+// Package cloudflare is the adapter to Cloudflare Queues. Loaders pull from them over HTTP. R2 buckets write to them.
 //
-// A lease cannot be extended, so an object that loads for longer is delivered twice. The load ledger makes it count
-// once. Cloudflare deletes a message after its retries. A sweep finds its object.
+// A lease cannot be extended, so an object that loads for longer than the lease is delivered twice. The load ledger
+// makes it count once. Cloudflare deletes a message after its retries; a sweep finds its object.
 package cloudflare
 
 import (
@@ -22,18 +22,18 @@ import (
 // Endpoint is the URL of Cloudflare's API.
 const Endpoint = "https://api.cloudflare.com/client/v4"
 
-// Options are how to reach the queues.
+// Options describe the queues and how to connect.
 type Options struct {
 	Endpoint     string // URL of the API
 	Account      string
 	Token        func() string
-	Queue        string        // name of the queues. {PIPELINE} becomes events or errors
-	Jurisdiction string        // of the R2 bucket: eu or fedramp. Empty: none
-	Lease        time.Duration // of a delivery, after which it comes again; 12 hours at most
+	Queue        string        // name of the queues; {PIPELINE} stands for events or errors
+	Jurisdiction string        // of the R2 bucket: eu or fedramp; empty: none
+	Lease        time.Duration // of a delivery, after which it is delivered again; 12 hours at most
 	Poll         time.Duration // longest wait between two pulls from an empty queue
 }
 
-// Queue is one account's queues. Its calls are independent of each other, so it has no connection to keep.
+// Queue is one account's queues. Calls are independent, so there is no connection to keep.
 type Queue struct {
 	api    api
 	opts   Options
@@ -44,10 +44,10 @@ type Queue struct {
 	ids map[string]string // of queues, by name
 }
 
-// Connect calls nobody.
+// Connect returns a client without connecting.
 func Connect(opts Options, log *slog.Logger) *Queue {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 16 // acknowledgements of several loads at once
+	transport.MaxIdleConnsPerHost = 16 // several loads acknowledge at once
 	return &Queue{opts: opts, log: log, ids: map[string]string{},
 		api: api{endpoint: strings.TrimSuffix(opts.Endpoint, "/"), account: url.PathEscape(opts.Account), token: opts.Token,
 			client: &http.Client{Transport: transport}}}
@@ -58,15 +58,15 @@ func (q *Queue) Limits() queue.Limits {
 	return queue.Limits{FixedLease: true, OwnMemory: true, InFlightUnknown: true, MaxDeliveries: maxRetries + 1}
 }
 
-// Close ends idle connections.
+// Close closes idle connections.
 func (q *Queue) Close() { q.api.client.CloseIdleConnections() }
 
-// name is that of a pipeline's queue.
+// name is the name of a pipeline's queue.
 func (q *Queue) name(s pipeline.Spec) string {
 	return strings.ReplaceAll(q.opts.Queue, "{PIPELINE}", s.Name)
 }
 
-// Ping lists the queues of that name, which needs the token and the account.
+// Ping lists the queues of that name, which checks the token and the account.
 func (q *Queue) Ping(ctx context.Context) error {
 	_, _, err := q.find(ctx, q.opts.Queue)
 	if err != nil {
@@ -75,20 +75,20 @@ func (q *Queue) Ping(ctx context.Context) error {
 	return nil
 }
 
-// queueInfo is a queue as the API shows it.
+// queueInfo is a queue in the API.
 type queueInfo struct {
 	ID   string `json:"queue_id"`
 	Name string `json:"queue_name"`
 }
 
-// pageSize is the number of queues in an answer.
+// pageSize is the number of queues in one answer.
 const pageSize = 100
 
 // find looks a queue up by its name.
 func (q *Queue) find(ctx context.Context, name string) (info queueInfo, found bool, err error) {
 	for page := 1; ; page++ {
 		var all []queueInfo
-		// The filter by name is not in the API's description. Without it, all pages are read.
+		// The API's description does not mention the filter by name. If it is ignored, all pages are read.
 		path := fmt.Sprintf("/queues?page=%d&per_page=%d&name=%s", page, pageSize, url.QueryEscape(name))
 		if err := q.api.call(ctx, http.MethodGet, path, nil, &all); err != nil {
 			return queueInfo{}, false, err
@@ -104,7 +104,7 @@ func (q *Queue) find(ctx context.Context, name string) (info queueInfo, found bo
 	}
 }
 
-// path is where the API has a pipeline's queue. A queue that is missing is created.
+// path returns the API path of a pipeline's queue. A missing queue is created.
 func (q *Queue) path(ctx context.Context, s pipeline.Spec) (string, error) {
 	name := q.name(s)
 	q.mu.Lock()
@@ -135,7 +135,7 @@ func (q *Queue) remember(name, id string) {
 	q.ids[name] = id
 }
 
-// forget makes the next call look the queue up, after it was not found.
+// forget makes the next call look up the queue again if this one did not find it.
 func (q *Queue) forget(s pipeline.Spec, err error) {
 	if as(err).missing() {
 		q.remember(q.name(s), "")
@@ -161,7 +161,7 @@ func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notific
 	return false, nil
 }
 
-// Stats counts the messages that are not acknowledged. Cloudflare counts about.
+// Stats counts the messages that are not acknowledged. Cloudflare's counts are approximate.
 func (q *Queue) Stats(ctx context.Context, s pipeline.Spec) (queue.Stats, error) {
 	var out struct {
 		Backlog float64 `json:"backlog_count"`

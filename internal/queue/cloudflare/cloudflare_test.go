@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/internal/testing/cloudflaretest"
 )
 
-// direct calls a handler without a network, so that time can be fake.
+// direct calls a handler without a network, so that tests can use fake time.
 type direct struct{ http.Handler }
 
 func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -46,7 +46,7 @@ func send(t *testing.T, api *cloudflaretest.API, key string) {
 	}
 }
 
-// docs/deploy/cloudflare.md has the number of pulls from idle queues, and what they cost.
+// docs/deploy/cloudflare.md states the number and the cost of pulls from idle queues.
 func TestIdleQueueCostsFewCalls(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		api, q := inBubble(t, Options{Lease: time.Minute, Poll: 15 * time.Second})
@@ -70,7 +70,7 @@ func TestIdleQueueCostsFewCalls(t *testing.T) {
 		if got, want := api.Usage(), 24*60*4+10; got.Pulls > want || got.Pulls < want-20 || got.Reads != got.Pulls {
 			t.Errorf("%d pulls and %d reads of an idle queue in a day, want about %d", got.Pulls, got.Reads, want)
 		}
-		// A message is received within the longest wait. The next ones do not wait.
+		// A message is received within the longest wait. Further messages do not wait.
 		send(t, api, "events/a")
 		began := time.Now()
 		for receive(0) == 0 && time.Since(began) < time.Minute {
@@ -92,7 +92,8 @@ func TestIdleQueueCostsFewCalls(t *testing.T) {
 	})
 }
 
-// Cloudflare's rate limit is an outage: the next pull waits as long as the answer says. An acknowledgement is repeated.
+// Cloudflare's rate limit is an outage. The next pull waits as long as the answer says, and an acknowledgement is
+// repeated.
 func TestThrottled(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		api, q := inBubble(t, Options{Lease: time.Hour, Poll: time.Second})
@@ -124,7 +125,7 @@ func TestThrottled(t *testing.T) {
 	})
 }
 
-// A drain does not wait for the next pull that is due.
+// A drain does not wait until the next pull is due.
 func TestReceiveEndsWithItsContext(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		_, q := inBubble(t, Options{Lease: time.Hour, Poll: time.Minute})
@@ -143,8 +144,8 @@ func TestReceiveEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// A token that Cloudflare rejects is an outage with a message that says so, and does not name the token. Another one in
-// the file is used without a restart.
+// A token that Cloudflare rejects is an outage. The message says so without the token. A new token in the file is used
+// without a restart.
 func TestWrongToken(t *testing.T) {
 	t.Parallel()
 	api, opts := fake(t)
@@ -173,7 +174,7 @@ func TestWrongToken(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// A message that nobody acknowledges is deleted after as many deliveries as Limits says, and never before.
+// An unacknowledged message is deleted after exactly the deliveries in Limits.
 func TestDeletedAtMaxRetries(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		api, q := inBubble(t, Options{Lease: time.Second, Poll: time.Second})
@@ -200,7 +201,7 @@ func TestDeletedAtMaxRetries(t *testing.T) {
 	})
 }
 
-// Answers that are not Cloudflare's say what came.
+// Errors quote answers that do not come from Cloudflare.
 func TestForeignAnswers(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -225,7 +226,7 @@ func TestForeignAnswers(t *testing.T) {
 	}
 }
 
-// Bodies come as text, or as base64 of JSON and bytes.
+// Bodies arrive as text, or as JSON or bytes in base64.
 func TestMessageBodies(t *testing.T) {
 	t.Parallel()
 	want := pipeline.Notification{Key: "events/a", ETag: "e", Size: 5}

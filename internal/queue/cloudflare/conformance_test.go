@@ -21,7 +21,7 @@ const (
 	patience = 20 * time.Second
 )
 
-// fake starts an account.
+// fake starts a fake account.
 func fake(t *testing.T, buckets ...string) (*cloudflaretest.API, Options) {
 	t.Helper()
 	api := cloudflaretest.New(account, token, buckets...)
@@ -38,7 +38,7 @@ func open(t *testing.T, opts Options) *Queue {
 	return q
 }
 
-// setUp opens a connection after setup.
+// setUp connects and runs setup.
 func setUp(t *testing.T, opts Options) *Queue {
 	t.Helper()
 	q := open(t, opts)
@@ -84,7 +84,7 @@ func TestServerConformance(t *testing.T) {
 	})
 }
 
-// A hundred messages and more come in batches that Cloudflare accepts.
+// More than a hundred messages are sent in batches that Cloudflare accepts.
 func TestBatches(t *testing.T) {
 	t.Parallel()
 	api, opts := fake(t)

@@ -15,13 +15,13 @@ import (
 
 // Limits of Cloudflare Queues.
 const (
-	maxBatch = 100            // messages of a pull
-	maxDelay = 24 * time.Hour // of a retry
+	maxBatch = 100            // messages in a pull
+	maxDelay = 24 * time.Hour // before a retry
 	maxLease = 12 * time.Hour
 )
 
-// Cloudflare answers a pull at once, also if the queue is empty, and charges for it. So the wait between two pulls
-// doubles from firstWait to Options.Poll as long as the queue is empty. receiveWait bounds one Receive.
+// Cloudflare answers a pull at once even if the queue is empty, and charges for it. So the wait between two pulls of an
+// empty queue doubles from firstWait to Options.Poll. receiveWait bounds one Receive.
 const (
 	firstWait   = 250 * time.Millisecond
 	receiveWait = 5 * time.Second
@@ -32,13 +32,13 @@ type consumer struct {
 	queue *Queue
 	spec  pipeline.Spec
 	due   time.Time     // of the next pull
-	wait  time.Duration // after the last pull, which returned nothing; 0: it returned something
+	wait  time.Duration // after the last pull if it was empty; 0: it was not
 }
 
 // Consumer does not connect; Receive does.
 func (q *Queue) Consumer(s pipeline.Spec) queue.Consumer { return &consumer{queue: q, spec: s} }
 
-// Receive pulls once, as soon as the next pull is due.
+// Receive pulls once, when the next pull is due.
 func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -100,8 +100,8 @@ type message struct {
 	path  string // of its queue
 }
 
-// Notifications are what the store's message says. Text comes as it is, and JSON, as R2 sends it, in base64. Text that
-// is a notification is never base64, so a message without its type is read as well.
+// Notifications parses the store's message. Text arrives unchanged, and JSON, which R2 sends, in base64. A notification
+// as text is never valid base64, so a message without its type can be read too.
 func (m *message) Notifications() ([]pipeline.Notification, error) {
 	body := []byte(m.Body)
 	if m.Metadata["CF-Content-Type"] != "text" {
@@ -115,7 +115,7 @@ func (m *message) Notifications() ([]pipeline.Notification, error) {
 // Attempt counts deliveries, from 1.
 func (m *message) Attempt() int { return max(1, int(m.Attempts)) }
 
-// Ack deletes the message. Cloudflare accepts it also after the lease has ended.
+// Ack deletes the message. Cloudflare accepts that even after the lease.
 func (m *message) Ack(ctx context.Context) error {
 	if err := m.settle(ctx, "acks", map[string]any{"lease_id": m.Lease}); err != nil {
 		return fmt.Errorf("ack: %w", err)
@@ -131,10 +131,11 @@ func (m *message) Nak(delay time.Duration) error {
 	return m.settle(ctx, "retries", map[string]any{"lease_id": m.Lease, "delay_seconds": int64(seconds)})
 }
 
-// Extend does nothing: Limits.FixedLease.
+// Extend does nothing, see Limits.FixedLease.
 func (m *message) Extend() error { return nil }
 
-// settleTries bounds the calls for one message. After them it comes again, which costs a look at the ledger.
+// settleTries is the number of calls to settle one message. If all fail, it is delivered again, which costs one look at
+// the ledger.
 const settleTries = 4
 
 func (m *message) settle(ctx context.Context, list string, lease map[string]any) error {

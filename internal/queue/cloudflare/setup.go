@@ -13,13 +13,13 @@ import (
 	"github.com/penstock/penstock/internal/queue"
 )
 
-// maxRetries is the most that Cloudflare allows. The loader counts attempts itself.
+// maxRetries is Cloudflare's maximum. The loader counts attempts itself.
 const maxRetries = 100
 
-// httpPull is the type of a consumer outside of Cloudflare.
+// httpPull is the type of consumers outside of Cloudflare.
 const httpPull = "http_pull"
 
-// consumerInfo is a queue's consumer as the API shows it, and as it is set.
+// consumerInfo is a queue's consumer in the API.
 type consumerInfo struct {
 	ID         string         `json:"consumer_id,omitempty"`
 	Type       string         `json:"type"`
@@ -49,7 +49,7 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec, plan *provisio
 		} else {
 			plan.Found("queue", "%s", name)
 		}
-		if info.ID != "" { // not in a dry run, nor if it was denied
+		if info.ID != "" { // empty in a dry run, or if creation was denied
 			q.remember(name, info.ID)
 		}
 		if err := q.setupConsumer(ctx, info, name, plan); err != nil {
@@ -61,7 +61,7 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec, plan *provisio
 
 func (q *Queue) create(ctx context.Context, name string) (info queueInfo, err error) {
 	err = q.api.call(ctx, http.MethodPost, "/queues", map[string]string{"queue_name": name}, &info)
-	if as(err).code == codeTaken { // by another process, meanwhile
+	if as(err).code == codeTaken { // another process created it meanwhile
 		info, _, err = q.find(ctx, name)
 	}
 	if err != nil {
@@ -70,7 +70,7 @@ func (q *Queue) create(ctx context.Context, name string) (info queueInfo, err er
 	return info, nil
 }
 
-// setupConsumer adds the HTTP pull consumer, or sets its lease and retries. Its other settings stay.
+// setupConsumer adds the HTTP pull consumer, or sets its lease and retries. Other settings stay.
 func (q *Queue) setupConsumer(ctx context.Context, info queueInfo, name string, plan *provision.Plan) error {
 	have, err := q.consumer(ctx, info)
 	if err != nil {
@@ -112,14 +112,14 @@ func (q *Queue) setupConsumer(ctx context.Context, info queueInfo, name string, 
 				return provision.Denied{Err: fmt.Errorf("the queue %s is missing", name)}
 			}
 			err := q.api.call(ctx, method, path, set, nil)
-			if err != nil && as(err).code != codeConsumer { // another process has added it
+			if err != nil && as(err).code != codeConsumer { // unless another process has added it
 				return denied(fmt.Errorf("set up the consumer of queue %s: %w", name, err))
 			}
 			return nil
 		}})
 }
 
-// consumer is a queue's consumer, or one without an ID. A queue has one at most.
+// consumer returns a queue's consumer, or one without an ID. A queue has at most one.
 func (q *Queue) consumer(ctx context.Context, info queueInfo) (consumerInfo, error) {
 	if info.ID == "" {
 		return consumerInfo{Type: httpPull}, nil
@@ -140,7 +140,7 @@ func denied(err error) error {
 	return err
 }
 
-// created are the actions of R2 that create an object.
+// created are the R2 actions that create an object.
 var created = []string{"PutObject", "CopyObject", "CompleteMultipartUpload"}
 
 // bucketRule is an event notification rule of a bucket.
@@ -153,10 +153,10 @@ type bucketRule struct {
 	queue       string   // the name
 }
 
-// Subscribe creates the notification rules of the R2 bucket. Rules of others stay.
+// Subscribe creates the notification rules of the R2 bucket. Other rules stay.
 func (q *Queue) Subscribe(ctx context.Context, store queue.Store, specs []pipeline.Spec, plan *provision.Plan) error {
 	have, err := q.rules(ctx, store.Name())
-	dry := plan != nil && plan.DryRun && as(err).code == codeBucket // a dry run has no bucket yet
+	dry := plan != nil && plan.DryRun && as(err).code == codeBucket // in a dry run the bucket may not exist yet
 	if err != nil && !as(err).rejected() && !dry {
 		return fmt.Errorf("read notification rules of bucket %s: %w", store.Name(), err)
 	}
@@ -168,7 +168,7 @@ func (q *Queue) Subscribe(ctx context.Context, store queue.Store, specs []pipeli
 	return nil
 }
 
-// subscribe creates the rule of one pipeline. R2 refuses two rules that one object could match for the same action.
+// subscribe creates the rule of one pipeline. R2 rejects two rules for the same action that match the same object.
 func (q *Queue) subscribe(ctx context.Context, bucket string, s pipeline.Spec, have []bucketRule,
 	plan *provision.Plan) error {
 	name, missing := q.name(s), slices.Clone(created)
@@ -209,7 +209,7 @@ func (q *Queue) subscribe(ctx context.Context, bucket string, s pipeline.Spec, h
 		}})
 }
 
-// overlapping finds a rule of another that an object of the pipeline could match for one of the actions.
+// overlapping returns another rule that matches objects of the pipeline for one of the actions.
 func overlapping(have []bucketRule, s pipeline.Spec, actions []string) (bucketRule, bool) {
 	i := slices.IndexFunc(have, func(r bucketRule) bool {
 		shared := slices.ContainsFunc(actions, func(action string) bool { return slices.Contains(r.Actions, action) })
@@ -231,7 +231,7 @@ func (q *Queue) rules(ctx context.Context, bucket string) ([]bucketRule, error) 
 	}
 	err := q.r2(ctx, http.MethodGet, bucket, "", nil, &out)
 	if e := as(err); e.status == http.StatusNotFound && e.code != codeBucket {
-		return nil, nil // it never had one
+		return nil, nil // it never had rules
 	}
 	if err != nil {
 		return nil, err

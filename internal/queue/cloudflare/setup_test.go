@@ -18,7 +18,7 @@ import (
 
 func b64(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 
-// bucket is a store by its name.
+// bucket is a store with this name.
 type bucket string
 
 func (b bucket) Name() string { return string(b) }
@@ -27,7 +27,7 @@ func (b bucket) Notify(context.Context, []pipeline.Spec, map[string]string, *pro
 	return fmt.Errorf("R2 has no notification rules in its S3 API")
 }
 
-// provisioned runs setup, and returns its lines.
+// provisioned runs setup and returns its output lines.
 func provisioned(t *testing.T, q *Queue, dry bool) (lines []string, err error) {
 	t.Helper()
 	plan := &provision.Plan{DryRun: dry, Print: func(s provision.Step) {
@@ -53,7 +53,7 @@ func wantLines(t *testing.T, q *Queue, dry bool, want ...string) {
 	}
 }
 
-// Setup says what it changes, changes it, and finds it the next time.
+// Setup reports its changes, makes them, and finds them done the next time.
 func TestSetup(t *testing.T) {
 	t.Parallel()
 	api, opts := fake(t, "b")
@@ -74,7 +74,7 @@ func TestSetup(t *testing.T) {
 		return lines
 	}
 	wantLines(t, q, true, marked("-- dry run: would have ")...)
-	if n := api.Usage().Others; n != 3 { // two queues are looked up, and the rules
+	if n := api.Usage().Others; n != 3 { // lookups of two queues and of the rules
 		t.Errorf("%d calls in a dry run, want 3", n)
 	}
 	wantLines(t, q, false, marked("ok ")...)
@@ -94,7 +94,7 @@ func TestSetup(t *testing.T) {
 	}
 }
 
-// A rule of another for the same objects stays. R2 would refuse ours, so setup says what to do.
+// Another rule for the same objects stays. R2 would reject ours, so setup says what to do.
 func TestOtherRule(t *testing.T) {
 	t.Parallel()
 	api, opts := fake(t, "b")
@@ -130,7 +130,7 @@ func TestOtherRule(t *testing.T) {
 	}
 }
 
-// A queue whose messages go to a Worker is refused. So is a bucket that is missing.
+// Setup rejects a queue whose messages go to a Worker, and a missing bucket.
 func TestSetupRefused(t *testing.T) {
 	t.Parallel()
 	_, opts := fake(t, "other")
@@ -149,7 +149,7 @@ func TestSetupRefused(t *testing.T) {
 	}
 }
 
-// A token that may read and not write leads to commands for somebody who may.
+// With a read-only token, setup prints commands for a person who has the rights.
 func TestSetupDenied(t *testing.T) {
 	t.Parallel()
 	api, opts := fake(t)
@@ -175,7 +175,7 @@ func TestSetupDenied(t *testing.T) {
 	}
 }
 
-// A dead letter queue that somebody has set stays, and setup says what it does.
+// A dead letter queue that somebody set stays, and setup says what it does.
 func TestDeadLetterQueue(t *testing.T) {
 	t.Parallel()
 	_, opts := fake(t)

@@ -15,9 +15,9 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// DeadLetterStream holds a message a dead letter, on a separate subject below
-// penstock.dlq.PIPELINE, so that a letter is there once. The ledger says which
-// there are; the stream is for those who watch, and can be made again from it.
+// DeadLetterStream has one message for each dead letter, each on its own subject below penstock.dlq.PIPELINE, so that a
+// letter is stored once. The ledger is the record of dead letters. The stream is for subscribers, and can be rebuilt
+// from the ledger.
 const DeadLetterStream = "PENSTOCK_dlq"
 
 func deadLetterSubject(table, key string) string {
@@ -41,8 +41,7 @@ func (q *Queue) setupDeadLetters(ctx context.Context) error {
 	return nil
 }
 
-// DeadLetter publishes a letter, and returns when the server has it. The stream
-// is made again where it was deleted.
+// DeadLetter publishes a letter, and returns once the server has stored it. It recreates a deleted stream.
 func (q *Queue) DeadLetter(ctx context.Context, d pipeline.DeadLetter) error {
 	text, err := json.Marshal(d)
 	if err != nil {
@@ -62,7 +61,7 @@ func (q *Queue) DeadLetter(ctx context.Context, d pipeline.DeadLetter) error {
 	return nil
 }
 
-// Forget removes the letter of an object, if there is one.
+// Forget removes an object's letter, if there is one.
 func (q *Queue) Forget(ctx context.Context, table, key string) error {
 	s, err := q.js.Stream(ctx, DeadLetterStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -77,7 +76,7 @@ func (q *Queue) Forget(ctx context.Context, table, key string) error {
 	return nil
 }
 
-// Rebuild replaces all letters by those given, and returns how many there were.
+// Rebuild replaces all letters, and returns how many there were.
 func (q *Queue) Rebuild(ctx context.Context, letters []pipeline.DeadLetter) (before uint64, err error) {
 	if err := q.setupDeadLetters(ctx); err != nil {
 		return 0, err
@@ -95,7 +94,7 @@ func (q *Queue) Rebuild(ctx context.Context, letters []pipeline.DeadLetter) (bef
 		if err != nil {
 			return before, fmt.Errorf("rebuild %s: %w", DeadLetterStream, err)
 		}
-		// Without a message id: the server would remember the one that was purged.
+		// Publish without a message id: the server would remember the id of the purged message.
 		if _, err := q.js.Publish(ctx, deadLetterSubject(d.Pipeline, d.Key), text); err != nil {
 			return before, fmt.Errorf("rebuild %s: %w", DeadLetterStream, retry.As(retry.Outage, err))
 		}
@@ -103,7 +102,7 @@ func (q *Queue) Rebuild(ctx context.Context, letters []pipeline.DeadLetter) (bef
 	return before, nil
 }
 
-// DeadLetters is how many letters the stream has.
+// DeadLetters returns the number of letters in the stream.
 func (q *Queue) DeadLetters(ctx context.Context) (uint64, error) {
 	s, err := q.js.Stream(ctx, DeadLetterStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

@@ -1,5 +1,5 @@
-// Package jetstream is the adapter to NATS JetStream: one stream, one subject
-// and one durable pull consumer a pipeline.
+// Package jetstream is the adapter to NATS JetStream. Each pipeline has one stream, one subject and one durable pull
+// consumer.
 package jetstream
 
 import (
@@ -23,25 +23,25 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// Options are how to reach the server and what streams look like.
+// Options describe the server and its streams.
 type Options struct {
-	URL      string // nats://host:port, several with commas
+	URL      string // nats://host:port, several separated by commas
 	User     string // empty: none
 	Password string
 	Creds    string        // path of a credentials file; empty: none
-	AckWait  time.Duration // a delivery that is silent for so long comes again
-	MaxAge   time.Duration // of a notification nobody took; the sweep finds its object
-	MaxBytes int64         // of a stream
+	AckWait  time.Duration // lease of a delivery, after which it is delivered again
+	MaxAge   time.Duration // how long messages are kept; a sweep finds their objects
+	MaxBytes int64         // size of a stream
 	Replicas int
 
 	// NotifyARN is the target of a store's notification rules. {PIPELINE} becomes EVENTS or ERRORS. Empty: Subscribe
 	// leaves the rules alone.
 	NotifyARN string
 
-	TLS *tls.Config // nil: as the URL's scheme says
+	TLS *tls.Config // nil: by the URL's scheme
 }
 
-// Queue is a connection.
+// Queue is a connection to NATS.
 type Queue struct {
 	nc   *nats.Conn
 	js   jetstream.JetStream
@@ -49,8 +49,7 @@ type Queue struct {
 	last *atomic.Value // error of the last attempt to connect
 }
 
-// Connect returns at once, also while no server can be reached: the connection
-// is made, and made again, in the background.
+// Connect returns at once. It connects, and reconnects, in the background.
 func Connect(opts Options, name string, log *slog.Logger) (*Queue, error) {
 	last := &atomic.Value{}
 	o := []nats.Option{
@@ -89,7 +88,7 @@ func Connect(opts Options, name string, log *slog.Logger) (*Queue, error) {
 	return &Queue{nc: nc, js: js, opts: opts, last: last}, nil
 }
 
-// hide keeps passwords out of an error's text.
+// hide removes passwords from an error's text.
 func (o Options) hide(err error) error {
 	secrets := []string{o.Password}
 	for _, part := range strings.Split(o.URL, ",") {
@@ -103,10 +102,10 @@ func (o Options) hide(err error) error {
 	return show.HideIn(err, secrets...)
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (q *Queue) Close() { q.nc.Close() }
 
-// Ping asks the server for an answer, and says why there is none.
+// Ping waits for the server to answer, and returns why it does not.
 func (q *Queue) Ping(ctx context.Context) error {
 	for !q.nc.IsConnected() {
 		if err := retry.Sleep(ctx, 20*time.Millisecond); err != nil {
@@ -119,10 +118,10 @@ func (q *Queue) Ping(ctx context.Context) error {
 	return nil
 }
 
-// connectError lets an atomic.Value hold errors of any type.
+// connectError lets an atomic.Value hold errors of different types.
 type connectError struct{ error }
 
-// unreachable says why there is no connection. err is what waiting for it ended with.
+// unreachable returns why there is no connection. err is the error of waiting for it.
 func (q *Queue) unreachable(err error) error {
 	if last, ok := q.last.Load().(connectError); ok {
 		err = last.error
@@ -133,7 +132,7 @@ func (q *Queue) unreachable(err error) error {
 		retry.As(retry.Outage, q.opts.hide(err)))
 }
 
-// failed names what failed; without a connection, why there is none.
+// failed wraps an error with what failed, or with why there is no connection.
 func (q *Queue) failed(what string, err error) error {
 	if !q.nc.IsConnected() {
 		return q.unreachable(err)
@@ -144,17 +143,17 @@ func (q *Queue) failed(what string, err error) error {
 // StreamName is the name of a pipeline's stream.
 func StreamName(s pipeline.Spec) string { return "PENSTOCK_" + s.Name }
 
-// Subject is where notifications of a pipeline's objects are published.
+// Subject is the subject for notifications of a pipeline's objects.
 func Subject(s pipeline.Spec) string { return "penstock." + s.Name }
 
-// consumerName is the durable that all loaders of a pipeline share.
+// consumerName is the durable consumer that all loaders of a pipeline share.
 const consumerName = "loader"
 
 // Setup creates or updates the pipelines' streams and consumers, and the stream
 // of dead letters.
 func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec, plan *provision.Plan) error {
 	if plan != nil {
-		// Our own server, so there is nothing to be asked for but a dry run.
+		// This is our own server, so only a dry run needs a plan.
 		return plan.Make(provision.Change{Subject: "streams", What: "brought streams up to date at " + show.URL(q.opts.URL),
 			Do: func() error { return q.Setup(ctx, specs, nil) }})
 	}
@@ -162,10 +161,10 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec, plan *provisio
 		_, err := q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 			Name:     StreamName(s),
 			Subjects: []string{Subject(s)},
-			// A notification is of use until it is settled, no longer.
+			// A notification is useless once it is settled.
 			Retention: jetstream.WorkQueuePolicy,
 			Storage:   jetstream.FileStorage,
-			// A full stream refuses rather than forgets: the store keeps and retries.
+			// If the stream is full, reject new messages: the store keeps them and retries.
 			Discard:    jetstream.DiscardNew,
 			MaxAge:     q.opts.MaxAge,
 			MaxBytes:   q.opts.MaxBytes,
@@ -182,10 +181,10 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec, plan *provisio
 	return q.setupDeadLetters(ctx)
 }
 
-// Limits are none.
+// Limits has no limits.
 func (q *Queue) Limits() queue.Limits { return queue.Limits{} }
 
-// Subscribe sets notification rules whose targets the store has in its own configuration, as MinIO has.
+// Subscribe sets notification rules. The store must have the targets in its own configuration, as MinIO does.
 func (q *Queue) Subscribe(ctx context.Context, store queue.Store, specs []pipeline.Spec, plan *provision.Plan) error {
 	if q.opts.NotifyARN == "" {
 		return nil
@@ -202,7 +201,7 @@ func (q *Queue) setupConsumer(ctx context.Context, s pipeline.Spec) (jetstream.C
 		Durable:   consumerName,
 		AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait:   q.opts.AckWait,
-		// The loader counts attempts; the server's limit would strand messages.
+		// The loader counts attempts. The server's limit would strand messages.
 		MaxDeliver:    -1,
 		MaxAckPending: 4096,
 	})
@@ -218,15 +217,15 @@ const (
 	electionTries = 60
 )
 
-// Enqueue adds a notification as a store would send it; told is true where that
-// was done already within the hour. again enqueues it all the same.
+// Enqueue adds a notification as a store would. told is true if that was already done within the hour. again enqueues
+// it anyway.
 func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notification,
 	again bool) (told bool, err error) {
 	id := fmt.Sprintf("%s@%s/%d", n.Key, n.ETag, time.Now().Unix()/int64(queue.EnqueueOnce.Seconds()))
 	if again {
 		id += fmt.Sprintf("/%d", time.Now().UnixNano())
 	}
-	// While the stream's replicas elect a leader, nobody answers.
+	// While replicas elect a leader for the stream, no server answers.
 	ack, err := q.js.Publish(ctx, Subject(s), queue.Format(n), jetstream.WithMsgID(id),
 		jetstream.WithRetryWait(electionWait), jetstream.WithRetryAttempts(electionTries))
 	if err != nil {
@@ -235,7 +234,7 @@ func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notific
 	return ack.Duplicate, nil
 }
 
-// consumer takes one pipeline's notifications.
+// consumer receives one pipeline's notifications.
 type consumer struct {
 	queue *Queue
 	spec  pipeline.Spec
@@ -245,15 +244,14 @@ type consumer struct {
 // Consumer does not connect; Receive does.
 func (q *Queue) Consumer(s pipeline.Spec) queue.Consumer { return &consumer{queue: q, spec: s} }
 
-// receiveWait is how long a Receive waits for a first message.
+// receiveWait is how long Receive waits for the first message.
 const receiveWait = 5 * time.Second
 
-// Receive takes up to max messages, waiting some seconds for the first; none
-// is no error. Where the stream or its consumer was deleted it is made again.
-// It is for one goroutine.
+// Receive returns up to max messages, after waiting some seconds for the first one. Returning none is no error. It
+// recreates the stream or its consumer if they were deleted. It is for one goroutine.
 func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, error) {
 	if c.cons == nil {
-		// Set up again: somebody may have deleted it, or our ack wait is another.
+		// Run setup again: the consumer may have been deleted, or have another ack wait.
 		cons, err := c.queue.setupConsumer(ctx, c.spec)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			if err = c.queue.Setup(ctx, []pipeline.Spec{c.spec}, nil); err == nil {
@@ -267,8 +265,7 @@ func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, e
 	}
 	wait, cancel := context.WithTimeout(ctx, receiveWait)
 	defer cancel()
-	// A Fetch of several would wait for all of them: so wait for one, then take
-	// what else is there.
+	// Fetching several waits for all of them. So wait for one, then take the others that are ready.
 	first, err := c.cons.Next(jetstream.FetchContext(wait))
 	if err != nil {
 		if ctx.Err() != nil {
@@ -277,7 +274,7 @@ func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, e
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
 			return nil, nil
 		}
-		c.cons = nil // it may be gone
+		c.cons = nil // the consumer may be gone
 		return nil, c.queue.failed("receive from "+StreamName(c.spec), err)
 	}
 	all := []pipeline.Delivery{&message{m: first}}
@@ -286,7 +283,7 @@ func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, e
 	}
 	more, err := c.cons.FetchNoWait(max - 1)
 	if err != nil {
-		return all, nil // the first is good; the next Receive meets the error
+		return all, nil // the first message is good; the next Receive reports the error
 	}
 	for m := range more.Messages() {
 		all = append(all, &message{m: m})
@@ -297,7 +294,7 @@ func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, e
 // message is one delivery.
 type message struct{ m jetstream.Msg }
 
-// Notifications are what the store's message says.
+// Notifications parses the store's message.
 func (m *message) Notifications() ([]pipeline.Notification, error) {
 	return queue.Notifications(m.m.Data())
 }
@@ -311,7 +308,7 @@ func (m *message) Attempt() int {
 	return int(meta.NumDelivered)
 }
 
-// Ack settles the message and waits for the server to say so.
+// Ack settles the message, and waits for the server's confirmation.
 func (m *message) Ack(ctx context.Context) error {
 	if err := m.m.DoubleAck(ctx); err != nil {
 		return fmt.Errorf("ack: %w", retry.As(retry.Outage, err))
@@ -322,11 +319,10 @@ func (m *message) Ack(ctx context.Context) error {
 // Nak asks for the message again after a delay.
 func (m *message) Nak(delay time.Duration) error { return m.m.NakWithDelay(delay) }
 
-// Extend says that work on the message goes on; it must come more often than
-// Options.AckWait.
+// Extend renews the lease. Call it more often than Options.AckWait.
 func (m *message) Extend() error { return m.m.InProgress() }
 
-// Stats asks the server.
+// Stats reads the counts from the server.
 func (q *Queue) Stats(ctx context.Context, s pipeline.Spec) (queue.Stats, error) {
 	cons, err := q.js.Consumer(ctx, StreamName(s), consumerName)
 	if err != nil {

@@ -23,7 +23,7 @@ func connect(t *testing.T, ackWait time.Duration) (*Queue, *devstack.NATS) {
 		t.Fatal(err)
 	}
 	t.Cleanup(q.Close)
-	for range 2 { // the second finds them there
+	for range 2 { // the second run finds everything done
 		if err := q.Setup(t.Context(), pipeline.Specs(), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +58,7 @@ func TestReceiveSettles(t *testing.T) {
 	if len(first) != 3 || bodyOf(first[0]) != "0" || first[0].Attempt() != 1 {
 		t.Fatalf("got %d messages", len(first))
 	}
-	// Fewer than asked for must not wait for more.
+	// Receive returns fewer than max messages without waiting for more.
 	rest := receive(t, c, 10)
 	if len(rest) != 2 || time.Since(began) > 4*time.Second {
 		t.Errorf("got %d messages after %s", len(rest), time.Since(began))
@@ -84,7 +84,7 @@ func TestReceiveSettles(t *testing.T) {
 	}
 }
 
-// The queue is disposable: a stream that is deleted under a consumer is made again.
+// The queue is disposable: if a stream is deleted, its consumer creates it again.
 func TestStreamDeleted(t *testing.T) {
 	q, _ := connect(t, time.Minute)
 	c := q.Consumer(pipeline.Events)
@@ -112,7 +112,8 @@ func TestStreamDeleted(t *testing.T) {
 	}
 }
 
-// Without a leader no server answers for a stream. A publish waits for it, as here for the stream itself.
+// Without a leader, no server answers for a stream. A publish waits for a leader; in this test it waits for the stream
+// itself.
 func TestPublishWaitsForALeader(t *testing.T) {
 	q, _ := connect(t, time.Minute)
 	if err := q.js.DeleteStream(t.Context(), StreamName(pipeline.Events)); err != nil {
@@ -138,7 +139,7 @@ func TestPublishWaitsForALeader(t *testing.T) {
 	}
 }
 
-// NATS away at the start and in the middle: errors, then it goes on.
+// NATS is away at the start and again later. Calls return errors, then work again.
 func TestServerAway(t *testing.T) {
 	q, n := connect(t, time.Minute)
 	c := q.Consumer(pipeline.Events)
@@ -179,7 +180,7 @@ func TestServerAway(t *testing.T) {
 	}
 }
 
-// A full stream refuses: nothing that is in it is forgotten for something new.
+// A full stream rejects new messages, and drops none of its own.
 func TestFullStreamRefuses(t *testing.T) {
 	q, _ := connect(t, time.Minute)
 	var err error

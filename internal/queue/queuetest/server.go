@@ -13,18 +13,18 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Server is a queue's server under test. It is new: Setup was never called.
+// Server is a new queue server under test. Setup was never called.
 type Server struct {
-	Silence  time.Duration      // after which a delivery comes again
-	Patience time.Duration      // within which something that is due has come
-	Connect  func() queue.Queue // another connection each time, as another process opens it
-	Away     func() queue.Queue // a connection to a server that cannot be reached
+	Silence  time.Duration      // lease of a delivery, after which it is delivered again
+	Patience time.Duration      // within which a message that is due arrives
+	Connect  func() queue.Queue // each call opens another connection, as another process would
+	Away     func() queue.Queue // connects to an unreachable server
 
-	// Letters are the dead letters as a subscriber sees them.
-	Letters func() ([]pipeline.DeadLetter, error) // nil: the queue is no queue.Letters
+	// Letters returns the dead letters that a subscriber sees.
+	Letters func() ([]pipeline.DeadLetter, error) // nil: the queue does not implement queue.Letters
 }
 
-// TestServer runs the suite for all of queue.Queue that Test leaves out; open starts a server for each of its tests.
+// TestServer tests what Test leaves out of queue.Queue. open starts a server for each test.
 func TestServer(t *testing.T, open func(*testing.T) Server) {
 	for _, c := range []struct {
 		name string
@@ -43,14 +43,14 @@ func TestServer(t *testing.T, open func(*testing.T) Server) {
 		{"Rebuild", letters((*serverSuite).rebuild)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel() // each waits for real time
+			t.Parallel() // each test waits for real time
 			server := open(t)
 			c.test(&serverSuite{suite{t, Queue{Silence: server.Silence, Patience: server.Patience}}, server})
 		})
 	}
 }
 
-// letters is a test of queues that keep dead letters.
+// letters is for tests of queues that keep dead letters.
 func letters(test func(*serverSuite)) func(*serverSuite) {
 	return func(s *serverSuite) {
 		_, keeps := s.connect().(queue.Letters)
@@ -68,7 +68,7 @@ type serverSuite struct {
 	server Server
 }
 
-// connect opens a connection to a server that is set up.
+// connect opens a connection after setup.
 func (s *serverSuite) connect() queue.Queue {
 	s.t.Helper()
 	q := s.server.Connect()
@@ -91,7 +91,7 @@ func (s *serverSuite) wantStats(q queue.Queue, spec pipeline.Spec, want queue.St
 	if q.Limits().InFlightUnknown {
 		want.Pending, want.InFlight = want.Pending+uint64(want.InFlight), 0
 	}
-	for end := time.Now().Add(s.Patience); ; time.Sleep(50 * time.Millisecond) { // a server may count a little late
+	for end := time.Now().Add(s.Patience); ; time.Sleep(50 * time.Millisecond) { // counts may be a little late
 		got, err := q.Stats(s.t.Context(), spec)
 		if err == nil && got == want {
 			return
@@ -113,7 +113,7 @@ func (s *serverSuite) setup() {
 		s.t.Errorf("ping: %v", err)
 	}
 	s.add(q, object, false, false)
-	c := s.connect().Consumer(pipeline.Events) // sets up once more
+	c := s.connect().Consumer(pipeline.Events) // runs setup again
 	d := s.one(c)
 	if key := s.key(d); key != object.Key {
 		s.t.Errorf("after the second setup: got %s, want %s", key, object.Key)
@@ -121,7 +121,7 @@ func (s *serverSuite) setup() {
 	s.ack(d)
 }
 
-// A consumer needs no Setup before it: it is made where it was deleted.
+// A consumer needs no Setup before it: it creates what is missing.
 func (s *serverSuite) noSetup() {
 	q := s.server.Connect()
 	s.t.Cleanup(q.Close)
@@ -137,7 +137,7 @@ func (s *serverSuite) noSetup() {
 	}
 }
 
-// A dry run changes nothing and says so; then Setup reports what it did, and leaves it at that when it is repeated.
+// A dry run only reports changes. Then Setup reports what it did; a repeated Setup has nothing to do.
 func (s *serverSuite) dryRun() {
 	q := s.server.Connect()
 	s.t.Cleanup(q.Close)
@@ -159,7 +159,7 @@ func (s *serverSuite) dryRun() {
 	run(false)
 }
 
-// A server that is away is an outage, within the context's deadline.
+// An unreachable server is an outage, reported within the context's deadline.
 func (s *serverSuite) away() {
 	began := time.Now()
 	q := s.server.Away()
@@ -196,7 +196,7 @@ func (s *serverSuite) away() {
 
 func second[T any](_ T, err error) error { return err }
 
-// A notification arrives as it was enqueued, in its own pipeline only.
+// A notification arrives as it was enqueued, and only in its own pipeline.
 func (s *serverSuite) enqueue() {
 	s.add(s.connect(), object, false, false)
 	q := s.connect()
@@ -212,14 +212,14 @@ func (s *serverSuite) enqueue() {
 	s.none(q.Consumer(pipeline.Errors), s.Silence)
 }
 
-// An object is enqueued once within the hour, also after it was received, by whichever connection.
+// An object is enqueued once within the hour, also after it was received, whichever connection enqueues it.
 func (s *serverSuite) enqueueOnce() {
 	full := time.Now().Truncate(time.Hour).Add(time.Hour)
-	if left := time.Until(full); left < s.Patience { // a queue may go by the clock's hours
+	if left := time.Until(full); left < s.Patience { // a queue may count by the hours of the clock
 		time.Sleep(left)
 	}
 	a, b := s.connect(), s.connect()
-	if a.Limits().OwnMemory { // then only this connection knows
+	if a.Limits().OwnMemory { // only this connection remembers
 		b = a
 	}
 	c := a.Consumer(pipeline.Events)
@@ -264,7 +264,7 @@ func (s *serverSuite) stats() {
 	s.wantStats(other, pipeline.Events, queue.Stats{})
 }
 
-// What a closed connection had is delivered to another.
+// A closed connection's deliveries go to another one.
 func (s *serverSuite) closed() {
 	q := s.connect()
 	s.add(q, object, false, false)
@@ -304,7 +304,7 @@ func (s *serverSuite) wantLetters(want ...pipeline.DeadLetter) {
 	}
 }
 
-// A dead letter is stored once, and a later one of the same object replaces it.
+// A dead letter is stored once. A later one of the same object replaces it.
 func (s *serverSuite) deadLetter() {
 	q := s.connect()
 	a, b := letter("events", "events/a b*>.parquet", 5), letter("errors", "errors/a", 3)
@@ -319,7 +319,7 @@ func (s *serverSuite) forget() {
 	q := s.connect()
 	a, b := letter("events", "events/a", 5), letter("events", "events/b", 5)
 	s.publish(q, a, b)
-	for _, key := range []string{a.Key, a.Key, "events/unknown"} { // none is no error
+	for _, key := range []string{a.Key, a.Key, "events/unknown"} { // a missing letter is no error
 		if err := q.(queue.Letters).Forget(s.t.Context(), "events", key); err != nil {
 			s.t.Errorf("forget %s: %v", key, err)
 		}
@@ -331,7 +331,7 @@ func (s *serverSuite) rebuild() {
 	q := s.connect()
 	a, b, c := letter("events", "events/a", 5), letter("events", "events/b", 5), letter("events", "events/c", 5)
 	s.publish(q, a, b)
-	for _, want := range []uint64{2, 2} { // the same letters come back though they were there before
+	for _, want := range []uint64{2, 2} { // the second run replaces the same letters
 		before, err := q.(queue.Letters).Rebuild(s.t.Context(), []pipeline.DeadLetter{b, c})
 		if err != nil || before != want {
 			s.t.Errorf("rebuild: got %d before, %v; want %d", before, err, want)

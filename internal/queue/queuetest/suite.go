@@ -17,25 +17,24 @@ import (
 	"github.com/penstock/penstock/internal/queue"
 )
 
-// Queue is an empty queue of the pipeline events under test.
+// Queue is an empty queue of the pipeline "events" under test.
 type Queue struct {
-	Silence  time.Duration          // after which a delivery comes again
-	Patience time.Duration          // within which something that is due has come
-	Add      func(key string) error // as a store does when it has created an object
-	Consumer func() queue.Consumer  // that of another loader, each time
+	Silence  time.Duration          // lease of a delivery, after which it is delivered again
+	Patience time.Duration          // within which a message that is due arrives
+	Add      func(key string) error // as a store does after it created an object
+	Consumer func() queue.Consumer  // each call is another loader's
 
-	// AddBody adds a message that need not be a notification, or returns ErrBody. nil: the queue has no messages of
-	// others.
+	// AddBody adds a message with any body, or returns ErrBody. nil: no others can write to the queue.
 	AddBody func(body string) error
 
-	Limits queue.Limits // that the adapter declares
+	Limits queue.Limits // declared by the adapter
 }
 
-// ErrBody is that of a message whose body the server does not accept from anybody.
+// ErrBody is returned for a body that the server accepts from nobody.
 var ErrBody = errors.New("the server accepts no such body")
 
-// Test runs the suite; open makes a queue for each of its tests. in runs a test's body: bubble.Test for a queue whose
-// time can be fake; nil runs it as it is.
+// Test runs the suite. open creates a queue for each test. in runs a test's body: bubble.Test if the queue can use fake
+// time; nil: directly.
 func Test(t *testing.T, in func(*testing.T, func(*testing.T)), open func(*testing.T) Queue) {
 	for _, c := range []struct {
 		name string
@@ -61,7 +60,7 @@ func Test(t *testing.T, in func(*testing.T, func(*testing.T)), open func(*testin
 				in(t, test)
 				return
 			}
-			t.Parallel() // each waits for real time
+			t.Parallel() // each test waits for real time
 			test(t)
 		})
 	}
@@ -81,7 +80,7 @@ func (s *suite) add(keys ...string) {
 	}
 }
 
-// keyOf is the key of the object that a delivery is about.
+// keyOf returns the key of a delivery's object.
 func keyOf(d pipeline.Delivery) (string, error) {
 	all, err := d.Notifications()
 	if err != nil {
@@ -204,7 +203,7 @@ func (s *suite) nothing() {
 	}
 }
 
-// A loader that was killed settles nothing: another gets what it had.
+// A killed loader settles nothing: another loader gets its deliveries.
 func (s *suite) silence() {
 	s.add("events/a")
 	began := time.Now()
@@ -219,7 +218,7 @@ func (s *suite) silence() {
 	s.ack(d)
 }
 
-// Work that goes on longer than the lease keeps the delivery, if the queue has leases that can be extended.
+// Extending keeps a delivery beyond its lease, if the queue has leases that can be extended.
 func (s *suite) extend() {
 	if s.Limits.FixedLease {
 		s.fixedLease()
@@ -248,8 +247,7 @@ func (s *suite) extend() {
 	s.none(s.Consumer(), 2*s.Silence)
 }
 
-// A delivery that nobody can extend is given to another loader when its lease is over. Settling either of the two, in
-// any order, does no harm.
+// A delivery that cannot be extended goes to another loader after its lease. Both may settle it, in any order.
 func (s *suite) fixedLease() {
 	s.add("events/a")
 	first := s.one(s.Consumer())
@@ -261,16 +259,16 @@ func (s *suite) fixedLease() {
 		s.t.Errorf("got %s, want events/a", key)
 	}
 	s.ack(second)
-	first.Ack(s.t.Context()) // its lease is over: an error is as good as none
+	first.Ack(s.t.Context()) // its lease is over, so an error is fine
 	s.none(s.Consumer(), 2*s.Silence)
 }
 
-// A loader that settles a delivery too late, after another one got it, must not keep that one from settling it.
+// If a loader settles a delivery too late, after another one got it, the other can still settle it.
 func (s *suite) late() {
 	s.add("events/a")
 	first := s.one(s.Consumer())
 	second := s.one(s.Consumer())
-	first.Ack(s.t.Context()) // an error is as good as none
+	first.Ack(s.t.Context()) // an error is fine
 	s.ack(second)
 	s.none(s.Consumer(), 2*s.Silence)
 }
@@ -279,7 +277,7 @@ func (s *suite) late() {
 const manyAttempts = 15
 
 // Only the loader gives an object up: a message that failed often is still delivered. A server that deletes it anyway
-// declares after how many deliveries; until then it is delivered as any other.
+// declares after how many deliveries; until then it is delivered like any other.
 func (s *suite) givenUpByUs() {
 	s.add("events/a")
 	c := s.Consumer()
@@ -296,7 +294,7 @@ func (s *suite) givenUpByUs() {
 			s.t.Fatalf("nak %d: %v", i, err)
 		}
 	}
-	s.ack(s.one(c)) // the dead letter is safe now
+	s.ack(s.one(c)) // now the dead letter is safe
 	s.none(c, 2*s.Silence)
 }
 
@@ -319,7 +317,7 @@ func (s *suite) delay() {
 	s.none(c, 2*s.Silence)
 }
 
-// A store may tell of an object twice. Settling both deliveries, or the only one, empties the queue.
+// A store may send two notifications of one object. Settling both, or the only one, empties the queue.
 func (s *suite) duplicate() {
 	s.add("events/a", "events/a")
 	c := s.Consumer()
@@ -341,7 +339,7 @@ func (s *suite) duplicate() {
 	}
 }
 
-// A body that nobody can read is delivered, and neither blocks others nor comes again once it is settled.
+// An unreadable body is delivered. It blocks no other message, and does not return once it is settled.
 func (s *suite) poison() {
 	if s.AddBody == nil {
 		s.t.Skip("this queue has no messages of others")
@@ -372,7 +370,7 @@ func (s *suite) poison() {
 	s.none(c, 2*s.Silence)
 }
 
-// A store's message may name several objects, or none if it is a test.
+// A store's message may name several objects, or none if it is a test message.
 func (s *suite) bodies() {
 	if s.AddBody == nil {
 		s.t.Skip("this queue has no messages of others")
@@ -405,7 +403,7 @@ func (s *suite) bodies() {
 	}
 }
 
-// Two loaders share the work, and never have an object at the same time.
+// Two loaders share the work. They never have an object at the same time.
 func (s *suite) shared() {
 	const n = 30
 	for i := range n {
@@ -432,11 +430,11 @@ func (s *suite) shared() {
 // work is what loaders share.
 type work struct {
 	queue Queue
-	keys  int // how many there are
+	keys  int // number of keys
 
 	mu    sync.Mutex
-	times map[string]int  // that each key came
-	held  map[string]bool // keys that a loader has
+	times map[string]int  // deliveries of each key
+	held  map[string]bool // keys that a loader is working on
 }
 
 func (w *work) run(ctx context.Context, c queue.Consumer) error {
@@ -450,7 +448,7 @@ func (w *work) run(ctx context.Context, c queue.Consumer) error {
 				return err
 			}
 		}
-		time.Sleep(5 * time.Millisecond) // the work, so that deliveries overlap
+		time.Sleep(5 * time.Millisecond) // so that deliveries overlap
 		for _, d := range all {
 			key, _ := keyOf(d)
 			w.mu.Lock()
@@ -485,7 +483,7 @@ func (w *work) take(d pipeline.Delivery) error {
 	return nil
 }
 
-// A loader that stops receives nothing more, and still settles what it has.
+// A loader that stops receives nothing more, and can still settle its deliveries.
 func (s *suite) drain() {
 	s.add("events/a")
 	c := s.Consumer()

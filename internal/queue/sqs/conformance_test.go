@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	silence  = time.Second // the shortest that SQS knows
+	silence  = time.Second // the shortest lease of SQS
 	patience = 20 * time.Second
 )
 
-// serve starts an SQS.
+// serve starts a fake SQS.
 func serve(t *testing.T) string {
 	t.Helper()
 	server := kumo.NewServer()
@@ -52,7 +52,7 @@ func TestConformance(t *testing.T) {
 		}
 		add := func(body string) error {
 			if body == "" || strings.Contains(body, "\x00") {
-				return queuetest.ErrBody // SQS takes the characters of XML only, and one at least
+				return queuetest.ErrBody // SQS accepts only characters of XML, and no empty body
 			}
 			to, err := q.open(t.Context(), spec)
 			if err != nil {
@@ -74,7 +74,7 @@ func TestServerConformance(t *testing.T) {
 	url := serve(t)
 	var n atomic.Int64
 	queuetest.TestServer(t, func(t *testing.T) queuetest.Server {
-		names := fmt.Sprint("server", n.Add(1), "-{PIPELINE}") // all servers of a process share their queues
+		names := fmt.Sprint("server", n.Add(1), "-{PIPELINE}") // all servers in a process share their queues
 		named := func(o *Options) { o.Queue = names }
 		return queuetest.Server{
 			Silence: silence, Patience: patience,

@@ -15,21 +15,21 @@ import (
 	"github.com/penstock/penstock/internal/queue"
 )
 
-// consumer takes one pipeline's notifications.
+// consumer receives one pipeline's notifications.
 type consumer struct {
 	queue   *Queue
 	spec    pipeline.Spec
-	checked bool // the queue's attributes, once
+	checked bool // the queue's attributes were checked
 }
 
 // Consumer does not connect; Receive does.
 func (q *Queue) Consumer(s pipeline.Spec) queue.Consumer { return &consumer{queue: q, spec: s} }
 
-// seconds rounds up: SQS counts in whole seconds.
+// seconds rounds up, because SQS uses whole seconds.
 func seconds(d time.Duration) int32 { return int32((d + time.Second - 1) / time.Second) }
 
-// Receive polls for up to max messages, 10 at most. It asks for no more than the loader can begin at once, so that few
-// of the 120,000 messages that SQS lets be in flight are waiting here.
+// Receive polls for up to max messages, 10 at most. It requests only as many as the loader can start at once, so that
+// few of SQS's 120,000 messages in flight wait here.
 func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, error) {
 	q := c.queue
 	if err := c.check(ctx); err != nil {
@@ -48,7 +48,7 @@ func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, e
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		c.checked = false // it may be gone
+		c.checked = false // the queue may be gone
 		q.forget(c.spec)
 		return nil, q.failed("receive from queue "+q.name(c.spec), err)
 	}
@@ -59,7 +59,7 @@ func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, e
 	return all, nil
 }
 
-// check looks at the queue before the first message, and creates it if somebody has deleted it.
+// check checks the queue before the first message, and creates it if somebody deleted it.
 func (c *consumer) check(ctx context.Context) error {
 	if c.checked {
 		return nil
@@ -89,7 +89,7 @@ type message struct {
 	received time.Time
 }
 
-// Notifications are what the store's message says.
+// Notifications parses the store's message.
 func (m *message) Notifications() ([]pipeline.Notification, error) {
 	return queue.Notifications([]byte(aws.ToString(m.m.Body)))
 }
@@ -105,16 +105,16 @@ func (m *message) Ack(ctx context.Context) error {
 	return m.from.deletes.delete(ctx, aws.ToString(m.m.ReceiptHandle))
 }
 
-// Nak lets the message come again after a delay.
+// Nak makes the message visible again after a delay.
 func (m *message) Nak(delay time.Duration) error { return m.hide("nak", delay) }
 
-// Extend says that work on the message goes on.
+// Extend renews the lease.
 func (m *message) Extend() error { return m.hide("extend", m.queue.opts.AckWait) }
 
-// hideWait bounds a request that has no context.
+// hideWait is the timeout of a request without a context.
 const hideWait = 10 * time.Second
 
-// hide keeps the message from other loaders. SQS ends a lease 12 hours after the receive, whatever is asked for.
+// hide hides the message from other loaders. SQS ends every lease 12 hours after the receive.
 func (m *message) hide(what string, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), hideWait)
 	defer cancel()
@@ -128,7 +128,7 @@ func (m *message) hide(what string, d time.Duration) error {
 	return nil
 }
 
-// deletes gathers deletions while a request is under way: one alone does not wait, and many share requests.
+// deletes batches deletions while a request is running. A single one does not wait; many share requests.
 type deletes struct {
 	queue *Queue
 	url   string
@@ -144,10 +144,10 @@ type deletion struct {
 	done    chan error
 }
 
-// deleteWait bounds one request.
+// deleteWait is the timeout of one request.
 const deleteWait = 30 * time.Second
 
-// delete returns when SQS has deleted the message.
+// delete returns once SQS has deleted the message.
 func (b *deletes) delete(ctx context.Context, receipt string) error {
 	d := deletion{receipt, make(chan error, 1)}
 	b.mu.Lock()
@@ -165,7 +165,7 @@ func (b *deletes) delete(ctx context.Context, receipt string) error {
 	}
 }
 
-// run deletes until nothing waits.
+// run sends deletions until none are waiting.
 func (b *deletes) run() {
 	for {
 		b.mu.Lock()
@@ -183,7 +183,7 @@ func (b *deletes) run() {
 	}
 }
 
-// send returns an error for each deletion, or nil.
+// send returns the error of each deletion; nil: deleted.
 func (b *deletes) send(batch []deletion) []error {
 	ctx, cancel := context.WithTimeout(context.Background(), deleteWait)
 	defer cancel()

@@ -19,8 +19,8 @@ import (
 	"github.com/penstock/penstock/internal/queue"
 )
 
-// Setup creates the queues that are missing. With a plan, which a person has asked for, it also brings attributes up to
-// date, and warns of those that do harm.
+// Setup creates missing queues. With a plan, it also updates attributes and warns of harmful ones. A plan means that a
+// person ran setup.
 func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec, plan *provision.Plan) error {
 	for _, s := range specs {
 		have, err := q.attributes(ctx, s)
@@ -37,7 +37,7 @@ func (q *Queue) Setup(ctx context.Context, specs []pipeline.Spec, plan *provisio
 	return nil
 }
 
-// wanted are the attributes of our queues. The lease is set by each request: it is for other consumers.
+// wanted are the attributes of our queues. The lease is only for other consumers: ours set it in each request.
 func (q *Queue) wanted() map[string]string {
 	return map[string]string{
 		string(types.QueueAttributeNameVisibilityTimeout):             fmt.Sprint(seconds(q.opts.AckWait)),
@@ -87,14 +87,14 @@ func (q *Queue) setAttributes(ctx context.Context, s pipeline.Spec, change map[s
 	return denied(err, q.failed("set attributes of queue "+q.name(s), err))
 }
 
-// attributesByHand is the command for somebody who has the rights.
+// attributesByHand returns the command for a person who has the rights.
 func (q *Queue) attributesByHand(s pipeline.Spec, change map[string]string) string {
-	text, _ := json.Marshal(change) // only texts: it cannot fail
+	text, _ := json.Marshal(change) // only strings: cannot fail
 	return fmt.Sprintf("  aws sqs set-queue-attributes \\\n    --queue-url \"$(aws sqs get-queue-url --queue-name %s "+
 		"--query QueueUrl --output text)\" \\\n    --attributes '%s'", q.name(s), text)
 }
 
-// shorthand are attributes as the AWS CLI takes them.
+// shorthand formats attributes for the AWS CLI.
 func shorthand(attributes map[string]string) string {
 	var all []string
 	for _, k := range slices.Sorted(maps.Keys(attributes)) {
@@ -103,7 +103,7 @@ func shorthand(attributes map[string]string) string {
 	return strings.Join(all, ",")
 }
 
-// denied marks the error of missing rights, and is nil without an error.
+// denied marks an error of missing rights; nil stays nil.
 func denied(err, failed error) error {
 	switch code := awsclient.CodeOf(err); {
 	case err == nil:
@@ -114,11 +114,11 @@ func denied(err, failed error) error {
 	return failed
 }
 
-// warnings say what of a queue's attributes does harm.
+// warnings describes harmful attributes of a queue.
 func warnings(have map[string]string) (all []string) {
 	var redrive struct {
 		Target string          `json:"deadLetterTargetArn"`
-		Max    json.RawMessage `json:"maxReceiveCount"` // a number, or a text
+		Max    json.RawMessage `json:"maxReceiveCount"` // a number or a string
 	}
 	policy := have[string(types.QueueAttributeNameRedrivePolicy)]
 	if policy != "" && json.Unmarshal([]byte(policy), &redrive) == nil {
@@ -148,7 +148,7 @@ func (q *Queue) Subscribe(ctx context.Context, store queue.Store, specs []pipeli
 	arns := map[string]string{}
 	for _, s := range specs {
 		have, err := q.attributes(ctx, s)
-		if missing(err) && (plan == nil || !plan.DryRun) { // its creation was denied
+		if missing(err) && (plan == nil || !plan.DryRun) { // Setup was not allowed to create it
 			plan.Warn("notifications", "queue %s does not exist: create it, then run \"penstock setup\" again to set "+
 				"its policy "+
 				"and the rules of bucket %s", q.name(s), store.Name())
@@ -173,7 +173,7 @@ func (q *Queue) Subscribe(ctx context.Context, store queue.Store, specs []pipeli
 // policySid is the name of our statement in a queue's policy.
 const policySid = "PenstockNotifications"
 
-// allow lets the bucket send to a queue. Other statements of the queue's policy stay.
+// allow lets the bucket send to a queue. Other statements in the queue's policy stay.
 func (q *Queue) allow(ctx context.Context, s pipeline.Spec, bucket, arn, policy string, plan *provision.Plan) error {
 	merged, ok, err := allowed(policy, bucket, arn)
 	if err != nil {
@@ -190,7 +190,7 @@ func (q *Queue) allow(ctx context.Context, s pipeline.Spec, bucket, arn, policy 
 		Do:     func() error { return q.setAttributes(ctx, s, change) }})
 }
 
-// allowed is a queue's policy with our statement; ok: it has that already.
+// allowed returns a queue's policy with our statement added; ok: the policy already had it.
 func allowed(policy, bucket, arn string) (merged string, ok bool, err error) {
 	parts := strings.Split(arn, ":") // arn:aws:sqs:REGION:ACCOUNT:NAME
 	if len(parts) != 6 {

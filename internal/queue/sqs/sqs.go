@@ -22,25 +22,25 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Options are how to reach the queues.
+// Options describe the queues and how to connect.
 type Options struct {
 	AWS      awsclient.Options
 	Endpoint string        // URL; empty: AWS
-	Queue    string        // name or URL; {PIPELINE} becomes a pipeline's name
-	AckWait  time.Duration // a delivery that is silent for so long comes again; in whole seconds
-	MaxAge   time.Duration // of a notification nobody took, for queues that Setup creates
-	Wait     time.Duration // that Receive waits for a first message; 0: as long as SQS allows
+	Queue    string        // name or URL; {PIPELINE} stands for the pipeline's name
+	AckWait  time.Duration // lease of a delivery, in whole seconds; after it the message is delivered again
+	MaxAge   time.Duration // how long queues created by Setup keep messages
+	Wait     time.Duration // how long Receive waits for the first message; 0: as long as SQS allows
 }
 
 // The limits of SQS.
 const (
-	maxWait  = 20 * time.Second // for a first message
-	maxLease = 12 * time.Hour   // from the receive, with all extensions
-	maxBatch = 10               // messages of a request
+	maxWait  = 20 * time.Second // for the first message
+	maxLease = 12 * time.Hour   // from the receive, including extensions
+	maxBatch = 10               // messages in one request
 	maxAge   = 14 * 24 * time.Hour
 )
 
-// Queue is a client.
+// Queue is a client of SQS.
 type Queue struct {
 	client *sqs.Client
 	opts   Options
@@ -57,7 +57,7 @@ type server struct {
 	deletes *deletes
 }
 
-// Connect makes a client; it does not connect.
+// Connect returns a client without connecting.
 func Connect(opts Options, log *slog.Logger) *Queue {
 	if opts.Wait == 0 {
 		opts.Wait = maxWait
@@ -70,19 +70,19 @@ func Connect(opts Options, log *slog.Logger) *Queue {
 	return &Queue{client: client, opts: opts, log: log, known: map[string]*server{}}
 }
 
-// Close is no request: leases end without one.
+// Close does nothing: leases end without a request.
 func (q *Queue) Close() {}
 
-// Limits are those of a standard queue: SQS knows message ids only in FIFO queues, to which no store writes.
+// Limits are the limits of a standard queue. SQS knows message ids only in FIFO queues, and no store writes to those.
 func (q *Queue) Limits() queue.Limits { return queue.Limits{OwnMemory: true} }
 
-// name of a pipeline's queue.
+// name is the name of a pipeline's queue.
 func (q *Queue) name(s pipeline.Spec) string {
 	name := q.text(s)
-	return name[strings.LastIndexByte(name, '/')+1:] // of a URL
+	return name[strings.LastIndexByte(name, '/')+1:] // last part of a URL
 }
 
-// text is the name or URL of a pipeline's queue.
+// text is the configured name or URL of a pipeline's queue.
 func (q *Queue) text(s pipeline.Spec) string {
 	return strings.ReplaceAll(q.opts.Queue, "{PIPELINE}", s.Name)
 }
@@ -111,14 +111,14 @@ func (q *Queue) open(ctx context.Context, s pipeline.Spec) (*server, error) {
 	return q.known[s.Name], nil
 }
 
-// forget lets the next use look for the queue again.
+// forget makes the next use look up the queue again.
 func (q *Queue) forget(s pipeline.Spec) {
 	q.mu.Lock()
 	delete(q.known, s.Name)
 	q.mu.Unlock()
 }
 
-// failed names what failed. Nothing that SQS says is the fault of an object.
+// failed wraps an error with what failed. Errors of SQS are outages: no object is at fault.
 func (q *Queue) failed(what string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
@@ -131,13 +131,13 @@ func (q *Queue) failed(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, retry.As(retry.Outage, short))
 }
 
-// missing tells whether an error says that the queue does not exist.
+// missing reports whether an error says that the queue does not exist.
 func missing(err error) bool {
 	_, ok := errors.AsType[*types.QueueDoesNotExist](err)
 	return ok || strings.HasSuffix(awsclient.CodeOf(err), "NonExistentQueue")
 }
 
-// Ping asks for the queue of events. That it does not exist is an answer.
+// Ping looks up the queue of events. "Does not exist" also counts as an answer.
 func (q *Queue) Ping(ctx context.Context) error {
 	_, err := q.attributes(ctx, pipeline.Specs()[0])
 	if missing(err) {
@@ -146,7 +146,7 @@ func (q *Queue) Ping(ctx context.Context) error {
 	return err
 }
 
-// attributes of a pipeline's queue.
+// attributes reads the attributes of a pipeline's queue.
 func (q *Queue) attributes(ctx context.Context, s pipeline.Spec) (map[string]string, error) {
 	found, err := q.open(ctx, s)
 	if err != nil {
@@ -161,7 +161,7 @@ func (q *Queue) attributes(ctx context.Context, s pipeline.Spec) (map[string]str
 	return out.Attributes, nil
 }
 
-// Enqueue adds a notification as a bucket's rule does.
+// Enqueue adds a notification as a bucket's rule would.
 func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notification,
 	again bool) (known bool, err error) {
 	if !again && q.memory.Knows(n) {
@@ -180,7 +180,7 @@ func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notific
 	return false, nil
 }
 
-// Stats are approximate: SQS counts with a delay.
+// Stats are approximate and delayed by SQS.
 func (q *Queue) Stats(ctx context.Context, s pipeline.Spec) (queue.Stats, error) {
 	a, err := q.attributes(ctx, s)
 	if err != nil {

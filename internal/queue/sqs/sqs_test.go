@@ -22,7 +22,7 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// steps are what setup and subscribe report, as "MARK SUBJECT TEXT".
+// steps returns what setup and subscribe report, as "MARK SUBJECT TEXT".
 func steps(t *testing.T, q *Queue, b *objstore.Bucket, dry bool) (all []string, err error) {
 	t.Helper()
 	plan := &provision.Plan{DryRun: dry, Print: func(s provision.Step) {
@@ -44,7 +44,7 @@ func bucket(url, name string) *objstore.Bucket {
 		SecretKey: "secret", PathStyle: true})
 }
 
-// From nothing to a notification of an object with a key that S3 encodes. A second setup changes nothing.
+// Setup from nothing, up to a notification of an object whose key S3 encodes. A second setup changes nothing.
 func TestSetup(t *testing.T) {
 	url := serve(t)
 	q := open(t, url, func(o *Options) { o.Queue = "setup-{PIPELINE}" })
@@ -108,7 +108,7 @@ func TestSetup(t *testing.T) {
 	}
 }
 
-// A redrive policy is explained by setup, and by a loader when it starts.
+// Setup explains a redrive policy, and so does a loader when it starts.
 func TestRedrivePolicyIsExplained(t *testing.T) {
 	url := serve(t)
 	var log bytes.Buffer
@@ -152,7 +152,7 @@ func TestRedrivePolicyIsExplained(t *testing.T) {
 	}
 }
 
-// What of a queue's attributes does harm.
+// Which attributes of a queue are harmful.
 func TestWarnings(t *testing.T) {
 	for _, tt := range []struct {
 		have map[string]string
@@ -172,7 +172,7 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// Our statement is added once, and replaced if it is another; those of others stay.
+// Our statement is added once, and replaced if it differs; other statements stay.
 func TestPolicy(t *testing.T) {
 	const arn = "arn:aws-cn:sqs:cn-north-1:42:q"
 	first, ok, err := allowed("", "b", arn)
@@ -205,7 +205,7 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// sqsFake answers each action by a function; none: an empty answer.
+// sqsFake answers each action by a function. Other actions get an empty answer.
 func sqsFake(t *testing.T, answer map[string]func(body string) (status int, text string)) string {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -228,7 +228,7 @@ func refuse(code string) func(string) (int, string) {
 	}
 }
 
-// What setup may not change it explains, goes on, and fails at the end.
+// If setup lacks the rights for a change, it explains the change, continues, and fails at the end.
 func TestSetupIsDenied(t *testing.T) {
 	arn := `{"Attributes":{"QueueArn":"arn:aws:sqs:us-east-1:42:penstock-x","VisibilityTimeout":"9"}}`
 	for _, tt := range []struct {
@@ -262,7 +262,7 @@ func TestSetupIsDenied(t *testing.T) {
 	}
 }
 
-// Deletions that wait for a request share the next one. What SQS refuses is the error of that one only.
+// Deletions that arrive during a request share the next one. If SQS rejects one, only that one fails.
 func TestDeletesShareRequests(t *testing.T) {
 	const n = 25
 	var mu sync.Mutex
@@ -301,7 +301,7 @@ func TestDeletesShareRequests(t *testing.T) {
 	}
 }
 
-// The limit of messages in flight, and a token that has expired, are outages that say what to do.
+// The limit of messages in flight and an expired token are outages. The error says what to do.
 func TestRefusedByTheService(t *testing.T) {
 	for code, want := range map[string]string{"OverLimit": "120000 messages in flight",
 		"ExpiredTokenException": "ExpiredTokenException (status 400): no"} {
