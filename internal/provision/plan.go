@@ -1,4 +1,4 @@
-// Package provision reports what setup changes in stores and queues, and what it is not allowed to change.
+// Package provision reports what setup changes in stores and queues, and which changes it lacks the rights for.
 package provision
 
 import (
@@ -10,38 +10,38 @@ import (
 // Plan is one run of setup. Adapters describe each change before they make it. A nil Plan makes every change and prints
 // nothing.
 type Plan struct {
-	DryRun bool         // nothing is changed
-	Print  func(s Step) // a line for each step
-	denied []string     // subjects of steps that need other rights
+	DryRun bool         // change nothing
+	Print  func(s Step) // called for each step
+	denied []string     // subjects of denied changes
 }
 
 // Step is what setup found or did.
 type Step struct {
-	Subject string // as bucket, queue
+	Subject string // such as bucket or queue
 	Mark    Mark
 	Text    string
 }
 
-// Mark says how a step ended.
+// Mark is the result of a step.
 type Mark string
 
-// The marks of a step, as they are printed.
+// The marks of a step, as printed.
 const (
-	OK     Mark = "ok" // it is as it should be, or is now
+	OK     Mark = "ok" // was right, or is now
 	Would  Mark = "--" // a dry run would change it
-	Notice Mark = "!!" // a person has to act, or should know
+	Notice Mark = "!!" // needs a person's action or attention
 )
 
-// Denied is an error of a server that refuses a change because the credentials have too few rights.
+// Denied is a server's refusal because the credentials lack rights.
 type Denied struct{ Err error }
 
 func (d Denied) Error() string { return d.Err.Error() }
 func (d Denied) Unwrap() error { return d.Err }
 
-// Found reports that something is as it should be.
+// Found reports something that is already right.
 func (p *Plan) Found(subject, format string, args ...any) { p.print(subject, OK, format, args...) }
 
-// Warn reports what a person should know.
+// Warn reports something that a person should know.
 func (p *Plan) Warn(subject, format string, args ...any) { p.print(subject, Notice, format, args...) }
 
 func (p *Plan) print(subject string, mark Mark, format string, args ...any) {
@@ -50,16 +50,16 @@ func (p *Plan) print(subject string, mark Mark, format string, args ...any) {
 	}
 }
 
-// Change is one change of a server.
+// Change is one change on a server.
 type Change struct {
 	Subject string // as Step.Subject
-	What    string // begins with a verb in the past, as "created queue penstock-events"
-	ByHand  string // commands for a person who has the rights; empty: there are none
+	What    string // begins with a verb in the past: "created queue penstock-events"
+	ByHand  string // commands for a person who has the rights; empty: none
 	Do      func() error
 }
 
-// Make makes a change. In a dry run it only reports it. A change that the server denies is reported with the way to
-// make it by hand, and is no error here: Err returns it at the end.
+// Make makes a change. A dry run only reports it. If the server denies it, Make reports how to make it by hand and
+// returns no error; Err returns one at the end.
 func (p *Plan) Make(c Change) error {
 	if p != nil && p.DryRun {
 		p.print(c.Subject, Would, "dry run: would have %s", c.What)
@@ -83,7 +83,7 @@ func (p *Plan) Make(c Change) error {
 	return nil
 }
 
-// Err is an error if changes were denied.
+// Err returns an error if changes were denied.
 func (p *Plan) Err() error {
 	if p == nil || len(p.denied) == 0 {
 		return nil
