@@ -1,4 +1,4 @@
-// Package awsclient is what the clients of AWS services share: credentials, connections, and errors in short.
+// Package awsclient has what clients of AWS services share: credentials, connections, and short errors.
 package awsclient
 
 import (
@@ -18,21 +18,21 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-// Options say who asks, and how. Without AccessKey the credentials are those of the SDK's default chain: environment,
-// shared profile, SSO, web identity, ECS, EC2.
+// Options are credentials and connection. Without AccessKey, credentials come from the SDK's default chain:
+// environment, shared profile, SSO, web identity, ECS, EC2.
 type Options struct {
 	Region       string
 	AccessKey    string
 	SecretKey    string
 	SessionToken string // empty: the keys are not temporary
-	Profile      string // of the shared files; empty: AWS_PROFILE, or default
-	RoleARN      string // assumed with the credentials; empty: none
+	Profile      string // in the shared files; empty: AWS_PROFILE, or default
+	RoleARN      string // to assume with the credentials; empty: none
 
-	TLS *tls.Config // of an https endpoint; nil: the system's CAs and AWS_CA_BUNDLE
+	TLS *tls.Config // for https; nil: the system's CAs and AWS_CA_BUNDLE
 }
 
-// Config is the SDK's configuration. It does not connect. What is wrong with the options or the environment is an error
-// of each request.
+// Config returns the SDK's configuration without connecting. If the options or the environment are wrong, each request
+// fails with that error.
 func (o Options) Config() aws.Config {
 	cfg, err := o.load()
 	if err != nil {
@@ -44,10 +44,10 @@ func (o Options) Config() aws.Config {
 			func(a *stscreds.AssumeRoleOptions) { a.RoleSessionName = "penstock" }))
 	}
 	cfg.Credentials = explained{cfg.Credentials, o}
-	// Otherwise every PUT carries a checksum trailer, which R2 answers with 501.
+	// Otherwise every PUT has a checksum trailer, which R2 rejects with 501.
 	cfg.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 	cfg.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-	// Whoever calls has its own backoff; this is for a lost connection.
+	// Callers have their own backoff. This covers a lost connection.
 	cfg.RetryMaxAttempts = 2
 	return cfg
 }
@@ -63,7 +63,7 @@ func (o Options) load() (aws.Config, error) {
 		}
 		return cfg, nil
 	}
-	// The environment's files and profiles have no say about keys that are given.
+	// With keys in the configuration, ignore the files and profiles of the environment.
 	plain.Credentials = credentials.NewStaticCredentialsProvider(o.AccessKey, o.SecretKey, o.SessionToken)
 	bundle := os.Getenv("AWS_CA_BUNDLE")
 	if bundle == "" || o.TLS != nil {
@@ -93,7 +93,7 @@ func (o Options) client() *awshttp.BuildableClient {
 	})
 }
 
-// explained says of credentials that cannot be had where they were looked for.
+// explained adds to an error of missing credentials where they were looked for.
 type explained struct {
 	aws.CredentialsProvider
 	opts Options
@@ -107,7 +107,7 @@ func (e explained) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return c, err
 }
 
-// source names where credentials come from.
+// source names the source of the credentials.
 func (o Options) source() string {
 	switch {
 	case o.RoleARN != "":

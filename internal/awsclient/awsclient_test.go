@@ -2,7 +2,7 @@ package awsclient
 
 import (
 	"context"
-	"crypto/sha1" // #nosec G505 -- the AWS CLI names files of its cache by it
+	"crypto/sha1" // #nosec G505 -- the AWS CLI names its cache files by it
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -20,7 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// plain leaves nothing of this machine's credentials. It returns the home folder.
+// plain hides this machine's credentials, and returns an empty home folder.
 func plain(t *testing.T) string {
 	t.Helper()
 	home := t.TempDir()
@@ -56,7 +56,7 @@ func serve(t *testing.T, answer http.HandlerFunc) string {
 
 var later = time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
 
-// fakeSTS answers as AWS STS does. refuse is an error's code; empty: it gives credentials.
+// fakeSTS answers as AWS STS does. refuse is an error code; empty: it returns credentials.
 func fakeSTS(t *testing.T, action, refuse string, want map[string]string) string {
 	return serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if err := r.ParseForm(); err != nil || r.Form.Get("Action") != action {
@@ -79,7 +79,7 @@ func fakeSTS(t *testing.T, action, refuse string, want map[string]string) string
 	})
 }
 
-// Each way by which AWS gives credentials to a process, against fakes of its services.
+// Each way in which AWS gives credentials to a process, against fakes of its services.
 func TestChain(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -88,7 +88,7 @@ func TestChain(t *testing.T) {
 		token string
 	}{
 		{"static", func(t *testing.T, _ string) Options {
-			t.Setenv("AWS_PROFILE", "does-not-exist") // it has no say
+			t.Setenv("AWS_PROFILE", "does-not-exist") // must be ignored
 			t.Setenv("AWS_ACCESS_KEY_ID", "OTHER")
 			return Options{AccessKey: "KEY", SecretKey: "s"}
 		}, "KEY", ""},
@@ -163,7 +163,7 @@ func TestChain(t *testing.T) {
 	}
 }
 
-// imds answers as the metadata service of EC2 does: to version 2 only.
+// imds answers as EC2's metadata service does, only in version 2.
 func imds(w http.ResponseWriter, r *http.Request) {
 	const role = "/latest/meta-data/iam/security-credentials/"
 	switch {
@@ -181,7 +181,7 @@ func imds(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Credentials that cannot be had are an error that says from where, with the reason of the service that was asked.
+// If there are no credentials, the error names the source that was asked and its reason.
 func TestNoCredentials(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -231,7 +231,7 @@ func TestNoCredentials(t *testing.T) {
 	}
 }
 
-// A private CA is trusted by the environment variable of all AWS tools, with keys and without.
+// The environment variable of all AWS tools adds a private CA, with keys in the configuration and without.
 func TestCABundle(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `<ListAllMyBucketsResult/>`)

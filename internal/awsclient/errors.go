@@ -9,11 +9,11 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// CredentialsError says that no request could be signed: there are no credentials, or the service that gives them
-// refuses. It is about the environment, and not about what was asked for.
+// CredentialsError says that a request could not be signed: there are no credentials, or their source refuses. It is a
+// fault of the environment, not of the request.
 type CredentialsError struct {
 	Err  error
-	From string // where they were to come from
+	From string // where credentials were expected
 }
 
 func (e CredentialsError) Error() string {
@@ -22,7 +22,7 @@ func (e CredentialsError) Error() string {
 
 func (e CredentialsError) Unwrap() error { return e.Err }
 
-// deepest is the part of an error's text that says most.
+// deepest returns the most specific part of an error's text.
 func deepest(err error) string {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return shortAPI(api, StatusOf(err))
@@ -33,7 +33,7 @@ func deepest(err error) string {
 	return err.Error()
 }
 
-// CodeOf is the service's own code of an error, as NoSuchBucket; empty: the service did not answer.
+// CodeOf returns the service's error code, such as NoSuchBucket; empty: the service did not answer.
 func CodeOf(err error) string {
 	if _, unsigned := errors.AsType[CredentialsError](err); unsigned {
 		return ""
@@ -44,7 +44,7 @@ func CodeOf(err error) string {
 	return ""
 }
 
-// StatusOf is the HTTP status of the answer; 0: there was none.
+// StatusOf returns the HTTP status of the answer; 0: none.
 func StatusOf(err error) int {
 	if re, ok := errors.AsType[*awshttp.ResponseError](err); ok {
 		return re.HTTPStatusCode()
@@ -52,7 +52,7 @@ func StatusOf(err error) int {
 	return 0
 }
 
-// Brief is an error of the SDK without the names of its requests, which take hundreds of characters.
+// Brief shows an error of the SDK without its request details, which are hundreds of characters long.
 type Brief struct{ Err error }
 
 func (e Brief) Unwrap() error { return e.Err }
