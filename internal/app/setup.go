@@ -20,8 +20,8 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// Setup creates bucket, queue, notification rules and tables, or brings them up to date. It writes on w what it did, a
-// line a part. A dry run changes nothing.
+// Setup creates or updates bucket, queue, notification rules and tables. It writes a line for each part to w. A dry run
+// changes nothing.
 func Setup(ctx context.Context, cfg config.Config, dryRun bool, w io.Writer) error {
 	plan := &provision.Plan{DryRun: dryRun, Print: func(s provision.Step) {
 		fmt.Fprintf(w, "%-14s %s  %s\n", s.Subject, s.Mark, s.Text)
@@ -39,7 +39,7 @@ func Setup(ctx context.Context, cfg config.Config, dryRun bool, w io.Writer) err
 }
 
 func setupTables(ctx context.Context, cfg config.Config, w io.Writer) error {
-	// Copying tables of an earlier version may take hours.
+	// Copying an earlier version's tables may take hours.
 	applied, err := clickhouse.Migrate(ctx, TableOptions(cfg.ClickHouse, 2), sqlfiles.Files, func(text string) {
 		fmt.Fprintf(w, "tables         ..  %s\n", text)
 	})
@@ -61,8 +61,8 @@ func setupTables(ctx context.Context, cfg config.Config, w io.Writer) error {
 	return setupConfigured(ctx, cfg, db, w)
 }
 
-// setupNotifications prepares queue and bucket, and the way from the one to the other. MinIO wants the queue to exist
-// before its bucket has rules.
+// setupNotifications sets up queue, bucket, and the rules that connect them. MinIO needs the queue before its bucket
+// gets rules.
 func setupNotifications(ctx context.Context, cfg config.Config, plan *provision.Plan) error {
 	q, err := OpenQueue(cfg, "penstock-setup", slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -100,7 +100,7 @@ func setupQueue(ctx context.Context, q queue.Queue, plan *provision.Plan) error 
 	return q.Setup(ctx, pipeline.Specs(), plan)
 }
 
-// setupConfigured brings views, columns and prices to what the configuration and this version say.
+// setupConfigured updates views, columns and prices for this configuration and version.
 func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, w io.Writer) error {
 	if err := setupMerges(ctx, db, w); err != nil {
 		return err
@@ -143,7 +143,7 @@ func setupConfigured(ctx context.Context, cfg config.Config, db *clickhouse.DB, 
 	return err
 }
 
-// setupMerges makes merges of the tables cheap, also of those that exist.
+// setupMerges sets cheap merges for new and existing tables.
 func setupMerges(ctx context.Context, db *clickhouse.DB, w io.Writer) error {
 	for _, spec := range pipeline.Specs() {
 		set, err := db.SetMerges(ctx, spec.Name)
@@ -199,7 +199,7 @@ func setupRollups(ctx context.Context, cfg config.Config, db *clickhouse.DB, w i
 	return nil
 }
 
-// SetupAnalyst makes a role that reads the views for people, and writes on w what it ran.
+// SetupAnalyst creates a role that can read the views for people, and writes the statements to w.
 func SetupAnalyst(ctx context.Context, cfg config.Config, a clickhouse.Analyst, w io.Writer) error {
 	if err := a.Check(); err != nil {
 		return err
@@ -225,8 +225,8 @@ func SetupAnalyst(ctx context.Context, cfg config.Config, a clickhouse.Analyst, 
 	return err
 }
 
-// setupCatalogue creates the SQL functions that read properties of several types, and drops the catalogue's examples
-// if the configuration wants none.
+// setupCatalogue creates the SQL functions for properties of several types. It deletes the catalogue's examples if the
+// configuration wants none.
 func setupCatalogue(ctx context.Context, cfg config.Config, db *clickhouse.DB, w io.Writer) error {
 	created, others, err := db.SetFunctions(ctx, clickhouse.Functions)
 	if err != nil {
@@ -245,7 +245,7 @@ func setupCatalogue(ctx context.Context, cfg config.Config, db *clickhouse.DB, w
 	return db.DropExamples(ctx)
 }
 
-// materializeWait is how long setup watches while the server writes new columns into old parts.
+// materializeWait is how long setup waits while the server writes new columns into old parts.
 const materializeWait = 20 * time.Second
 
 func setupColumns(ctx context.Context, columns []clickhouse.Column, db *clickhouse.DB, w io.Writer) error {
