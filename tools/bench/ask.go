@@ -23,13 +23,13 @@ import (
 	"github.com/penstock/penstock/tools/bench/report"
 )
 
-// asking is the benchmark that asks questions.
+// asking is the benchmark of questions.
 type asking struct {
 	*benchmark
 	plan      ask.Plan
 	aged      bool // ask again after the merges of a day
 	hold      bool
-	copies    int // of all rows, for the questions of scale
+	copies    int // copies of all rows, for the questions of scale
 	questions []ask.Question
 	http      *http.Client
 }
@@ -97,7 +97,7 @@ func runAsk(ctx context.Context, s streams, args []string) error {
 	return errors.Join(err, r.Write(s.out, o.json))
 }
 
-// selected are the questions whose name has one of the texts.
+// selected returns the questions whose name contains one of the texts.
 func selected(texts string) ([]ask.Question, error) {
 	all, err := ask.Questions()
 	if err != nil || texts == "" {
@@ -118,7 +118,7 @@ func selected(texts string) ([]ask.Question, error) {
 	return some, nil
 }
 
-// copies is how often all rows are there at a scale, as 100M.
+// copies returns how many copies of all rows give a scale such as 100M.
 func copies(scale string, rows int) (int, error) {
 	if scale == "" {
 		return 1, nil
@@ -137,7 +137,7 @@ func copies(scale string, rows int) (int, error) {
 	return n / rows, nil
 }
 
-// all measures both sides. The truth decides about the present one only.
+// all measures both sides. The truth tables judge only the current one.
 func (a *asking) all(ctx context.Context, r *ask.Report) error {
 	sides := []string{after}
 	if a.before != "" {
@@ -169,10 +169,10 @@ func (a *asking) all(ctx context.Context, r *ask.Report) error {
 const (
 	before = "before"
 	after  = "after"
-	aged   = "aged" // after, with the merges of a day
+	aged   = "aged" // after, plus the merges of a day
 )
 
-// side brings the events through one binary and asks.
+// side sends the events through one binary and asks.
 func (a *asking) side(ctx context.Context, name string, r *ask.Report) error {
 	keys := map[string]string{}
 	a.configure = func(c *config.Config) {
@@ -214,7 +214,7 @@ func (a *asking) side(ctx context.Context, name string, r *ask.Report) error {
 	})
 }
 
-// loading is the events' way into one stack.
+// loading sends the events into one stack.
 type loading struct {
 	*asking
 	name   string
@@ -224,7 +224,7 @@ type loading struct {
 	asker  ask.Asker
 }
 
-// ask asks questions of the rows as they are, and adds a side with the answers.
+// ask asks questions about the current rows, and adds a side with the answers.
 func (l *loading) ask(ctx context.Context, side ask.Side, questions []ask.Question, into *[]ask.Side) (err error) {
 	if err := l.describe(ctx, &side); err != nil {
 		return err
@@ -236,7 +236,8 @@ func (l *loading) ask(ctx context.Context, side ask.Side, questions []ask.Questi
 	return err
 }
 
-// load sends all events, and one request more when they are rows. Its events are the only ones of the last 5 minutes.
+// load sends all events. When they are rows, it sends one more request, whose events are the only ones of the last 5
+// minutes.
 func (l *loading) load(ctx context.Context) (side ask.Side, err error) {
 	side.Name = l.name
 	r, err := l.st.role(ctx, "receive")
@@ -277,7 +278,7 @@ func (l *loading) load(ctx context.Context) (side ask.Side, err error) {
 		return side, err
 	}
 	side.Sent = sent
-	for _, p := range loaders { // they refresh rollups, too, which would disturb the questions
+	for _, p := range loaders { // stop them: they refresh rollups, which disturbs the questions
 		p.Stop(ctx)
 	}
 	if l.name != before {
@@ -294,7 +295,7 @@ func (l *loading) load(ctx context.Context) (side ask.Side, err error) {
 	return side, err
 }
 
-// refresh computes the rollups and returns how many seconds it took.
+// refresh computes the rollups and returns the seconds that it took.
 func (l *loading) refresh(ctx context.Context) (float64, error) {
 	l.line.Show("%s: refreshing rollups", l.name)
 	began := time.Now()
@@ -306,7 +307,7 @@ func (l *loading) refresh(ctx context.Context) (float64, error) {
 	return time.Since(began).Seconds(), l.awaitMerged(ctx)
 }
 
-// send sends the plan and tells the truth. The last request is answered when all are in the bucket.
+// send sends the plan and fills the truth tables. The last request is answered once all events are in the bucket.
 func (l *loading) send(ctx context.Context, url string, truth *ask.Truth) (sent int, err error) {
 	sends := l.plan.Sends()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -328,7 +329,7 @@ func (l *loading) send(ctx context.Context, url string, truth *ask.Truth) (sent 
 	teller.Go(func() {
 		for some := range rows {
 			if ctx.Err() != nil {
-				continue // the workers shall not wait
+				continue // the workers must not wait
 			}
 			if err := truth.Add(ctx, some); err != nil {
 				cancel(err)
@@ -360,7 +361,7 @@ func (l *loading) send(ctx context.Context, url string, truth *ask.Truth) (sent 
 	return len(sends) * l.batch, context.Cause(ctx)
 }
 
-// post sends a request, of which each event has to be accepted.
+// post sends a request and requires that all events are accepted.
 func (l *loading) post(ctx context.Context, url string, r ask.Request) error {
 	c := traffic.Client{URL: url, Key: l.keys[r.Project], HTTP: l.http}
 	answer, err := c.Send(ctx, r.Body)
@@ -370,7 +371,7 @@ func (l *loading) post(ctx context.Context, url string, r ask.Request) error {
 	return err
 }
 
-// awaitLoaded waits until the ledger has all events, resends included.
+// awaitLoaded waits until the ledger has all events, including resends.
 func (l *loading) awaitLoaded(ctx context.Context, want int) error {
 	l.now = l.name
 	return l.await(ctx, "rows", 250*time.Millisecond, rowsPatience, func() (int64, bool, error) {
@@ -379,7 +380,7 @@ func (l *loading) awaitLoaded(ctx context.Context, want int) error {
 	})
 }
 
-// awaitMerged waits until nothing has been merged for two seconds.
+// awaitMerged waits until there have been no merges for two seconds.
 func (l *loading) awaitMerged(ctx context.Context) error {
 	quiet := 0
 	return l.await(ctx, "merges to end", 500*time.Millisecond, 10*time.Minute, func() (int64, bool, error) {
@@ -391,7 +392,7 @@ func (l *loading) awaitMerged(ctx context.Context) error {
 	})
 }
 
-// describe tells how the rows are stored.
+// describe records how the rows are stored.
 func (l *loading) describe(ctx context.Context, side *ask.Side) (err error) {
 	parts := "FROM system.parts WHERE active AND database = currentDatabase() AND table = 'events'"
 	for _, f := range []struct {
@@ -418,7 +419,7 @@ func (l *loading) number(ctx context.Context, sql string) (int64, error) {
 	return strconv.ParseInt(text, 10, 64)
 }
 
-// wait prints the figures and leaves the server to whoever has more questions.
+// wait prints the figures and keeps the server running for further questions.
 func (l *loading) wait(ctx context.Context, r *ask.Report) {
 	l.line.End()
 	if err := r.Write(os.Stderr, ""); err != nil {
@@ -429,8 +430,7 @@ func (l *loading) wait(ctx context.Context, r *ask.Report) {
 	<-ctx.Done()
 }
 
-// age merges what is older than a week, as ClickHouse does when nothing has come into a partition for a day, and asks
-// again.
+// age merges partitions older than a week, as ClickHouse does after a day without inserts, and asks again.
 func (l *loading) age(ctx context.Context, into *[]ask.Side) error {
 	began := time.Now()
 	partitions, err := l.server.Query(ctx, "SELECT DISTINCT partition FROM system.parts WHERE active "+
@@ -448,7 +448,7 @@ func (l *loading) age(ctx context.Context, into *[]ask.Side) error {
 	return l.ask(ctx, ask.Side{Name: aged, Load: time.Since(began).Seconds()}, l.questions, into)
 }
 
-// scale copies all rows to earlier times, and asks again. Sessions and ids are others, users are the same.
+// scale copies all rows to earlier times and asks again. Sessions and ids differ, users are the same.
 func (l *loading) scale(ctx context.Context, into *[]ask.Side) error {
 	began := time.Now()
 	for i := 1; i < l.copies; i++ {

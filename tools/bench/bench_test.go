@@ -22,7 +22,7 @@ import (
 	"github.com/penstock/penstock/tools/bench/report"
 )
 
-// built is a folder with the programs under test, built once: bench and penstock.
+// built is a folder with the programs under test, bench and penstock, built once.
 var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "penstock-bench-test-")
 	if err != nil {
@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// command prepares a benchmark with a separate folder for temporary files, which must be as empty at the end as it was.
+// command prepares a benchmark with a separate temporary folder, which must be empty again at the end.
 func command(t *testing.T, args ...string) (cmd *exec.Cmd, tmp string) {
 	t.Helper()
 	servers.Needed(t)
@@ -83,7 +83,7 @@ func stacks(tmp string) []string {
 	return found
 }
 
-// processesOf are those whose command names the folder.
+// processesOf returns the processes whose command line has the folder.
 func processesOf(dir string) (found []string) {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, f := range files {
@@ -113,7 +113,7 @@ func benchReport(t *testing.T, args ...string) report.Report {
 	return r
 }
 
-// wantFigures holds a run's figures against values, or -1 for any more than 0.
+// wantFigures compares a run's figures with values; -1 means any value above 0.
 func wantFigures(t *testing.T, r report.Run, want map[string]float64) {
 	t.Helper()
 	for name, v := range want {
@@ -148,7 +148,7 @@ func TestBenchLoad(t *testing.T) {
 		"loader_cpu_s_per_million": -1, "loader_peak_rss_mib": -1, "loader2_peak_rss_mib": -1})
 }
 
-// Another binary is measured in turn, and the ratio of both is reported.
+// Two binaries are measured in turn, and the ratio is reported.
 func TestBenchBefore(t *testing.T) {
 	servers.Needed(t)
 	dir, err := built()
@@ -164,7 +164,7 @@ func TestBenchBefore(t *testing.T) {
 	}
 }
 
-// Each kind of events and each format of objects, told side by side.
+// All kinds of events and formats of objects, side by side.
 func TestBenchDisk(t *testing.T) {
 	r := benchReport(t, "disk", "--events", "10000", "--format", "ndjson")
 	if len(r.Runs) != 2 || r.Runs[0].What != "disk game ndjson.zst" || r.Runs[1].What != "disk llm ndjson.zst" {
@@ -181,7 +181,7 @@ func TestBenchDisk(t *testing.T) {
 	}
 }
 
-// Two rates, each with an exact count of rows, and their curve.
+// Two rates, each with an exact number of rows, and their curve.
 func TestBenchE2E(t *testing.T) {
 	r := benchReport(t, "e2e", "--curve", "1000,3000", "--duration", "1s", "--batch", "50", "--roll", "300ms",
 		"--connections", "4")
@@ -189,7 +189,7 @@ func TestBenchE2E(t *testing.T) {
 		t.Fatalf("%d medians", len(r.Medians))
 	}
 	for i, rate := range []float64{1000, 3000} {
-		// A machine that is too busy leaves some unsent, and says so.
+		// A busy machine leaves some events unsent, and the report says so.
 		accepted, _ := r.Medians[i].Figures.Get("accepted")
 		if unsent, _ := r.Medians[i].Figures.Get("unsent"); accepted+unsent != rate || accepted == 0 {
 			t.Errorf("%v accepted, %v unsent, want %v together", accepted, unsent, rate)
@@ -225,7 +225,8 @@ func TestBenchE2E(t *testing.T) {
 	}
 }
 
-// The answers to an analyst's questions are those of plain tables without duplicates, also after the rows were copied.
+// The answers to an analyst's questions match those of plain tables without duplicates, also after the rows were
+// copied.
 func TestBenchAsk(t *testing.T) {
 	cmd, _ := command(t, "ask", "--rows", "30000", "--batch", "200", "--runs", "0", "--aged", "--scale", "60000",
 		"--json", "-")
@@ -258,7 +259,7 @@ func TestBenchAsk(t *testing.T) {
 	check(r.Scaled[0], 2*30_200, 5)
 }
 
-// Ctrl-C in the middle leaves no process and no file.
+// Ctrl-C during a run leaves no process and no file.
 func TestBenchInterrupted(t *testing.T) {
 	cmd, tmp := command(t, "e2e", "--rate", "1000", "--duration", "10m")
 	if err := cmd.Start(); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/penstock/penstock/internal/config"
 )
 
-// writeConfig writes the settings that are not the default, so that a binary of another version, which --before names,
-// finds no setting that it does not know.
+// writeConfig writes only settings that differ from the default, because an older binary (--before) may not know all
+// settings.
 func writeConfig(path string, c config.Config) error {
 	set, err := settings(c)
 	if err != nil {
@@ -36,7 +36,7 @@ func writeConfig(path string, c config.Config) error {
 	return config.WritePrivate(path, text)
 }
 
-// settings are those of a configuration by section and name. Sections that are lists have none.
+// settings returns a configuration by section and name. It leaves out sections that are lists.
 func settings(c config.Config) (map[string]map[string]any, error) {
 	text, err := yaml.Marshal(c)
 	if err != nil {

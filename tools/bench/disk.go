@@ -10,22 +10,21 @@ import (
 	"github.com/penstock/penstock/tools/bench/report"
 )
 
-// largestColumns is how many of a table's columns are told one by one.
+// largestColumns is the number of a table's columns that are listed singly.
 const largestColumns = 8
 
-// disk measures load, and what events of a kind take in the bucket and in
-// ClickHouse.
+// disk measures load, and the size of a kind of events in the bucket and in ClickHouse.
 func (b *benchmark) disk(ctx context.Context, kind traffic.Kind, format pipeline.Format) (report.Run, error) {
 	one, o := *b, *b.benchOptions
 	o.kinds, o.formats = []traffic.Kind{kind}, []pipeline.Format{format}
 	if kind == traffic.LLM {
-		o.events /= 10 // about as many bytes
+		o.events /= 10 // for a similar number of bytes
 	}
 	one.benchOptions = &o
 	return one.load(ctx, 0)
 }
 
-// addDisk adds what the events take, against the bytes of their bodies.
+// addDisk adds the events' sizes relative to their request bodies.
 func addDisk(ctx context.Context, f *report.Figures, db *clickhouse.DB, sent *load.Sent) error {
 	use, err := db.DiskUse(ctx, pipeline.Events.Name)
 	if err != nil {
@@ -41,7 +40,7 @@ func addDisk(ctx context.Context, f *report.Figures, db *clickhouse.DB, sent *lo
 	f.Add("object_bytes_per_event", objects*(1<<20)*perEvent)
 	f.Add("clickhouse_bytes_per_event", float64(use.Bytes)*perEvent)
 	for _, c := range use.Columns[:min(largestColumns, len(use.Columns))] {
-		if c.Bytes > 0 { // 0: a compact part, whose columns are not told apart
+		if c.Bytes > 0 { // 0: a compact part, whose columns have no separate size
 			f.Add("of_these_"+c.Name, float64(c.Bytes)*perEvent)
 		}
 	}

@@ -14,16 +14,16 @@ import (
 	"github.com/penstock/penstock/tools/devstack"
 )
 
-// sampleEvery is how often memory is looked at while events are sent.
+// sampleEvery is the interval of memory samples while events are sent.
 const sampleEvery = 500 * time.Millisecond
 
-// part is what figures are told of: the processes of one kind.
+// part is a kind of processes that share figures.
 type part struct {
 	name      string
 	processes []*devstack.Process
 }
 
-// e2e measures the whole way, from the clients to the last row and its merges.
+// e2e measures the whole path, from the clients to the last row and its merges.
 func (b *benchmark) e2e(ctx context.Context, rate int) (run report.Run, err error) {
 	err = b.onStack(ctx, true, func(ctx context.Context, st *benchStack) error {
 		r, err := st.role(ctx, "receive")
@@ -95,7 +95,7 @@ func (b *benchmark) e2e(ctx context.Context, rate int) (run report.Run, err erro
 	return run, err
 }
 
-// sampleParts reads the parts' memory until the function that it returns is called.
+// sampleParts samples the parts' memory until its result is called.
 func sampleParts(ctx context.Context, parts []part) func() map[string][]float64 {
 	groups := map[string][]int{}
 	for _, p := range parts {
@@ -112,15 +112,14 @@ func sampleParts(ctx context.Context, parts []part) func() map[string][]float64 
 	}
 }
 
-// addFreshness adds how old events are when the ledger calls their object
-// loaded, which is a moment after they are rows. Of an object's events only the
-// oldest and the newest are known: those between are taken to be spread evenly.
+// addFreshness adds the age of events when the ledger marks their object as loaded, shortly after they are rows. Only
+// an object's oldest and newest event are known; the others are assumed to be spread evenly.
 func addFreshness(f *report.Figures, loads []pipeline.Load) {
 	var ages []report.Ages
 	for _, l := range loads {
 		key, err := pipeline.ParseKey(l.Key)
 		if err != nil {
-			continue // not an object of a receiver's
+			continue // not a receiver's object
 		}
 		ages = append(ages, report.Ages{Events: l.Rows, Newest: l.Finished.Sub(l.Received), Oldest: l.Finished.Sub(key.Time)})
 	}
@@ -129,9 +128,8 @@ func addFreshness(f *report.Figures, loads []pipeline.Load) {
 	f.Add("freshness_max_s", report.AgeQuantile(ages, 1).Seconds())
 }
 
-// addCosts adds each part's CPU, up to the end of the last merge: by a million
-// events, and by the time of sending, which is how many cores it keeps busy
-// where that goes on for ever.
+// addCosts adds each part's CPU up to the end of the last merge, per million events and per second of sending. The
+// latter is the number of busy cores at a constant rate.
 func addCosts(f *report.Figures, parts []part, before, after meter, sent *load.Sent) {
 	million, seconds := float64(sent.Accepted)/1e6, sent.Elapsed.Seconds()
 	var ours, all float64
@@ -153,7 +151,7 @@ func addCosts(f *report.Figures, parts []part, before, after meter, sent *load.S
 	f.Add("outside_clickhouse_and_minio_share_of_machine", ours/seconds/float64(runtime.NumCPU()))
 }
 
-// addMemoryOverTime adds what shows whether memory grows while events come.
+// addMemoryOverTime adds figures that show whether memory grows while events arrive.
 func addMemoryOverTime(f *report.Figures, name string, mib []float64) {
 	if len(mib) == 0 {
 		return

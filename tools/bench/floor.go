@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// runFloor serves what --floor compares with: the least that an HTTP server in
-// Go can do with a request.
+// runFloor runs the baseline of --floor: an HTTP server in Go that does the least work for a request.
 func runFloor(ctx context.Context, s streams, args []string) error {
 	fs := newFlags(s, "floor",
 		"An HTTP server that reads bodies and gives all the same answer; `bench receive --floor` runs it.")

@@ -13,10 +13,10 @@ import (
 	"github.com/penstock/penstock/tools/devstack"
 )
 
-// rowsPatience is how long no object may be loaded before a run is given up.
+// rowsPatience is how long a run waits without a new loaded object before it gives up.
 const rowsPatience = 2 * time.Minute
 
-// load measures loaders and ClickHouse on a bucket that is full.
+// load measures loaders and ClickHouse on a full bucket.
 func (b *benchmark) load(ctx context.Context, _ int) (run report.Run, err error) {
 	err = b.onStack(ctx, true, func(ctx context.Context, st *benchStack) error {
 		r, err := st.role(ctx, "receive")
@@ -110,7 +110,7 @@ func processes(roles []*roleProcess) (all []*devstack.Process) {
 	return all
 }
 
-// loaded is what the ledger calls loaded of the events' objects, and the rows of it.
+// loaded returns the ledger's loaded objects of events, and their rows.
 func loaded(ctx context.Context, db *clickhouse.DB) (loads []pipeline.Load, rows int64, err error) {
 	prefix := pipeline.Events.Prefix
 	err = db.Loads(ctx, prefix, prefix+"\xff", func(l pipeline.Load) error {
@@ -123,7 +123,7 @@ func loaded(ctx context.Context, db *clickhouse.DB) (loads []pipeline.Load, rows
 	return loads, rows, err
 }
 
-// awaitRows waits until so many rows are loaded.
+// awaitRows waits until want rows are loaded.
 func (b *benchmark) awaitRows(ctx context.Context, db *clickhouse.DB, want int64) (loads []pipeline.Load, err error) {
 	err = b.await(ctx, "rows", 250*time.Millisecond, rowsPatience, func() (rows int64, done bool, err error) {
 		loads, rows, err = loaded(ctx, db)
@@ -132,7 +132,7 @@ func (b *benchmark) awaitRows(ctx context.Context, db *clickhouse.DB, want int64
 	return loads, err
 }
 
-// awaitMerges waits until ClickHouse has had nothing to merge for a second.
+// awaitMerges waits until ClickHouse has had no merges for a second.
 func (b *benchmark) awaitMerges(ctx context.Context, db *clickhouse.DB) error {
 	quiet := 0
 	return b.await(ctx, "merges to end", 200*time.Millisecond, 10*time.Minute, func() (int64, bool, error) {
@@ -144,7 +144,7 @@ func (b *benchmark) awaitMerges(ctx context.Context, db *clickhouse.DB) error {
 	})
 }
 
-// span is from the first load's begin to the last one's end.
+// span returns the start of the first load and the end of the last.
 func span(loads []pipeline.Load) (first, last time.Time) {
 	for _, l := range loads {
 		if first.IsZero() || l.Started.Before(first) {
@@ -157,7 +157,7 @@ func span(loads []pipeline.Load) (first, last time.Time) {
 	return first, last
 }
 
-// checkRows fails unless the table has each accepted event, once.
+// checkRows fails unless the table has each accepted event exactly once.
 func checkRows(ctx context.Context, db *clickhouse.DB, sent *load.Sent) error {
 	got, err := db.RunStatus(ctx, pipeline.Events.Name, "bench", 0)
 	if err != nil {

@@ -16,10 +16,10 @@ import (
 	"github.com/penstock/penstock/tools/bench/peers"
 )
 
-// streams is where a command writes: results, and everything else.
+// streams are a command's outputs: results, and everything else.
 type streams struct{ out, err io.Writer }
 
-// errUsage ends the program with status 2. What is wrong has been printed.
+// errUsage ends the program with status 2. The message has been printed.
 var errUsage = errors.New("usage")
 
 func main() {
@@ -48,7 +48,7 @@ func run(ctx context.Context, s streams, args []string) error {
 		return runAsk(ctx, s, args[1:])
 	case "plot":
 		return runPlot(s, args[1:])
-	case "floor": // what --floor runs beside the receiver
+	case "floor": // the process that --floor starts
 		return runFloor(ctx, s, args[1:])
 	}
 	for _, c := range benchCommands {
@@ -95,7 +95,7 @@ func newFlags(s streams, name, about string) *flag.FlagSet {
 	return fs
 }
 
-// parseFlags reads a command's flags; nothing may follow them.
+// parseFlags reads a command's flags. It rejects arguments.
 func parseFlags(fs *flag.FlagSet, args []string) error {
 	free, err := parseWithArgs(fs, args)
 	if err == nil && len(free) > 0 {
@@ -105,13 +105,13 @@ func parseFlags(fs *flag.FlagSet, args []string) error {
 	return err
 }
 
-// parseWithArgs reads flags, and the arguments before, between and after them.
+// parseWithArgs reads flags and arguments in any order.
 func parseWithArgs(fs *flag.FlagSet, args []string) (free []string, err error) {
 	for {
 		if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
 			return nil, err
 		} else if err != nil {
-			return nil, errUsage // the flag package has printed what is wrong
+			return nil, errUsage // the flag package has printed the message
 		}
 		if fs.NArg() == 0 {
 			return free, nil

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Flags that cannot be measured with are refused before anything is started.
+// Invalid flags are rejected before anything starts.
 func TestBenchFlags(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"receive --events 150", "--events 150"},

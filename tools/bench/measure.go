@@ -37,7 +37,7 @@ func (o *benchOptions) run(ctx context.Context, s streams) error {
 	if err != nil && len(r.Runs) == 0 {
 		return err
 	}
-	// What was measured before an error, or before Ctrl-C, is worth as much as it was.
+	// Keep the results from before an error or Ctrl-C.
 	err = errors.Join(err, o.write(s, &r))
 	if n := r.Failed(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d requests failed: the figures are not what this machine can do", n))
@@ -45,7 +45,7 @@ func (o *benchOptions) run(ctx context.Context, s streams) error {
 	return err
 }
 
-// open fetches the servers' programs, and builds Penstock's unless a flag names it. done takes away what it made.
+// open fetches the servers' programs, and builds Penstock unless a flag names a binary. done removes what it created.
 func (o *benchOptions) open(ctx context.Context, s streams) (b *benchmark, done func(), err error) {
 	have, err := dev.FetchTools(ctx, s.err)
 	if err != nil {
@@ -69,8 +69,7 @@ func (o *benchOptions) open(ctx context.Context, s streams) (b *benchmark, done 
 	return b, done, err
 }
 
-// writable tells before minutes of measuring that their figures could not be
-// written. It leaves what the file holds as it is.
+// writable checks in advance that the report can be written, without changing the file.
 func (o *benchOptions) writable() error {
 	if o.json == "" || o.json == "-" {
 		return nil
@@ -86,7 +85,7 @@ func (o *benchOptions) writable() error {
 	return file.Close()
 }
 
-// write prints the report and writes it to the file that was asked for.
+// write prints the report and writes it to the requested file.
 func (o *benchOptions) write(s streams, r *report.Report) error {
 	r.Summarize()
 	if o.json != "-" {
@@ -108,20 +107,20 @@ func (o *benchOptions) write(s streams, r *report.Report) error {
 	return os.WriteFile(o.json, text, 0o644)
 }
 
-// benchmark is one that runs.
+// benchmark is a running benchmark.
 type benchmark struct {
 	*benchOptions
 	have    dev.Tools
 	program string // penstock
 	line    *show.Line
-	now     string // what runs now, for the live line
+	now     string // current step, for the live line
 
-	configure func(*config.Config) // what a benchmark changes of the stack's configuration; nil: nothing
+	configure func(*config.Config) // changes the stack's configuration; nil: no change
 
-	done int // runs
+	done int // finished runs
 }
 
-// all does the runs, one after the other.
+// all executes the runs one after the other.
 func (b *benchmark) all(ctx context.Context, r *report.Report) error {
 	rates := b.curve
 	if rates == nil {
@@ -144,7 +143,7 @@ func (b *benchmark) all(ctx context.Context, r *report.Report) error {
 				}
 				run.What, run.Rate = kind.name, rate
 				r.Runs = append(r.Runs, run)
-				// The generator's garbage is not the next run's.
+				// Release the generator's garbage before the next run.
 				debug.FreeOSMemory()
 			}
 		}
@@ -152,7 +151,7 @@ func (b *benchmark) all(ctx context.Context, r *report.Report) error {
 	return nil
 }
 
-// measurement is one that all runs are of.
+// measurement is what each run measures.
 type measurement struct {
 	name string
 	run  func(ctx context.Context, rate int) (report.Run, error)

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// benchOptions are the flags of all benchmarks; each has those that concern it.
+// benchOptions are the flags of all benchmarks. Each benchmark uses a part.
 type benchOptions struct {
 	name       string
 	events     int
@@ -23,8 +23,8 @@ type benchOptions struct {
 	rate       int // events/s, 0: closed loop
 	duration   time.Duration
 	durability string
-	formats    []pipeline.Format // disk: all; the others: one
-	kinds      []traffic.Kind    // disk: all; the others: one
+	formats    []pipeline.Format // disk: all; other benchmarks: one
+	kinds      []traffic.Kind    // disk: all; other benchmarks: one
 	roll       time.Duration
 	runs       int
 	properties int
@@ -33,10 +33,10 @@ type benchOptions struct {
 	curve      []int
 	floor      bool
 	json       string
-	penstock   string            // the binary to measure; empty: this checkout's, which is built
-	before     string            // a binary to compare it with; empty: none
+	penstock   string            // binary to measure; empty: build this checkout
+	before     string            // binary to compare with; empty: none
 	profile    string            // file for a CPU profile; empty: none
-	flags      map[string]string // as they hold
+	flags      map[string]string // effective values, for the report
 }
 
 // benchCommand is one benchmark.
@@ -88,7 +88,7 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 		return nil, err
 	}
 	if o.durability == "" {
-		o.durability = "memory" // load, disk: how the bucket is filled is not measured
+		o.durability = "memory" // load, disk: filling the bucket is not measured
 	}
 	var err error
 	if o.formats, err = parseList(format, pipeline.ParseFormat); err != nil {
@@ -109,7 +109,7 @@ func (c benchCommand) parse(s streams, args []string) (*benchOptions, error) {
 	return o, o.check()
 }
 
-// ownFlags adds those that some benchmarks have, and returns how many runs this one does by default.
+// ownFlags adds the flags of some benchmarks, and returns this one's default number of runs.
 func (o *benchOptions) ownFlags(fs *flag.FlagSet) int {
 	runs := 1
 	switch o.name {
@@ -157,7 +157,7 @@ func parseRates(list string) (rates []int, err error) {
 	return rates, nil
 }
 
-// parseList reads names with commas between them.
+// parseList parses names separated by commas.
 func parseList[T comparable](list string, parse func(string) (T, error)) (all []T, err error) {
 	for name := range strings.SplitSeq(list, ",") {
 		v, err := parse(strings.TrimSpace(name))

@@ -9,9 +9,9 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// profiles is CPU profiles that are being taken of several processes.
+// profiles are running CPU profiles of several processes.
 type profiles struct {
-	into  string // empty: none are taken
+	into  string // empty: no profiles
 	taken chan takenProfile
 	of    int
 }
@@ -21,7 +21,7 @@ type takenProfile struct {
 	err     error
 }
 
-// startProfiles takes a profile of each role while events are sent.
+// startProfiles starts a profile of each role while events are sent.
 func (b *benchmark) startProfiles(ctx context.Context, token string, roles ...*roleProcess) *profiles {
 	p := &profiles{into: b.profile, taken: make(chan takenProfile, len(roles))}
 	if p.into == "" {
@@ -56,7 +56,7 @@ func takeProfile(ctx context.Context, url, token string) (*profile.Profile, erro
 	return profile.Parse(resp.Body)
 }
 
-// write writes the profiles into one file, for a compiler: without paths of this machine.
+// write merges the profiles into one file for a compiler, without paths of this machine.
 func (p *profiles) write() error {
 	var all []*profile.Profile
 	for range p.of {
@@ -78,7 +78,7 @@ func (p *profiles) write() error {
 		m.File, m.BuildID = "", ""
 	}
 	for _, f := range merged.Function {
-		f.Filename = "" // a compiler goes by names and lines
+		f.Filename = "" // the compiler uses names and lines
 	}
 	file, err := os.Create(p.into)
 	if err != nil {

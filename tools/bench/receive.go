@@ -58,18 +58,18 @@ func (b *benchmark) receive(ctx context.Context, rate int) (run report.Run, err 
 	return run, err
 }
 
-// addStored adds what is in the bucket and holds it against what was accepted.
+// addStored adds the bucket's content and compares it with the accepted events.
 func (b *benchmark) addStored(ctx context.Context, f *report.Figures, r *roleProcess, sent *load.Sent) error {
 	want := sent.Accepted
 	if b.durability != "object" {
-		want++ // flush's own
+		want++ // the event that flush sends
 	}
 	stats := map[string]float64{}
 	read := func(name string) (err error) {
 		stats[name], err = r.metric(ctx, "penstock_batcher_"+name+`_total{pipeline="events"}`)
 		return err
 	}
-	// The receiver counts a moment after it has stored; the rows last.
+	// The receiver updates its counters shortly after storing, the rows last.
 	err := b.await(ctx, "objects to be counted", 20*time.Millisecond, 5*time.Second, func() (int64, bool, error) {
 		err := read("object_rows")
 		return int64(stats["object_rows"]), int64(stats["object_rows"]) >= want, err
@@ -90,7 +90,7 @@ func (b *benchmark) addStored(ctx context.Context, f *report.Figures, r *rolePro
 	return nil
 }
 
-// floorRun measures the same clients against a server that does nothing.
+// floorRun measures the same clients with the baseline server.
 func (b *benchmark) floorRun(ctx context.Context, rate int) (run report.Run, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -106,7 +106,7 @@ func (b *benchmark) floorRun(ctx context.Context, rate int) (run report.Run, err
 	}
 	defer os.RemoveAll(dir)
 	addr := dev.Loopback(port)
-	// As long as a receiver's answer.
+	// Same length as a receiver's answer.
 	answer := fmt.Sprintf(`{"accepted":%d,"rejected":0,"request_id":"%s"}`+"\n", b.batch, strings.Repeat("0", 36))
 	p, err := devstack.Start(ctx, devstack.Command{Name: "bench floor", Path: self,
 		Args: []string{"floor", "--listen", addr, "--answer", answer}, LogPath: filepath.Join(dir, "floor.log")})
@@ -132,7 +132,7 @@ func (b *benchmark) floorRun(ctx context.Context, rate int) (run report.Run, err
 	}
 	f, perMillion := &run.Figures, 1e6/float64(sent.Accepted)
 	addSent(f, sent)
-	// By the receiver's name, for the ratio.
+	// Under the receiver's name, for the ratio.
 	f.Add("receiver_cpu_s_per_million", after.cpu(before, p)*perMillion)
 	f.Add("generator_cpu_s_per_million", after.own(before)*perMillion)
 	if err := addMemory(f, "receiver", p, after); err != nil {

@@ -23,25 +23,24 @@ import (
 	"github.com/penstock/penstock/tools/devstack"
 )
 
-// benchStack is the stack of one run, in a folder of its own. What it holds is
-// lost at its end.
+// benchStack is the stack of one run in a separate folder. Its data is deleted at the end.
 type benchStack struct {
 	dev.Servers
 	data   string
 	cfg    config.Config
-	config string // its file
+	config string // path of its file
 	key    string
-	died   context.CancelCauseFunc // ends the run when a process does
+	died   context.CancelCauseFunc // ends the run if a process dies
 }
 
-// roleProcess is a receiver or loader that runs.
+// roleProcess is a running receiver or loader.
 type roleProcess struct {
 	*devstack.Process
 	listen, admin string
 }
 
-// onStack runs measure on a new stack, with all servers or with MinIO alone,
-// and takes the stack down. measure's context ends when a process does.
+// onStack runs measure on a new stack, with all servers or only MinIO, and stops the stack. measure's context ends if a
+// process dies.
 func (b *benchmark) onStack(ctx context.Context, all bool,
 	measure func(context.Context, *benchStack) error) (err error) {
 	st := &benchStack{Servers: dev.Servers{Program: b.program}}
@@ -67,7 +66,7 @@ func (b *benchmark) onStack(ctx context.Context, all bool,
 	}
 	c := &st.cfg
 	st.key, c.Receiver.Keys = key, []config.Key{{Project: "bench", SHA256: hash}}
-	format, _, _ := strings.Cut(string(b.formats[0]), ".") // ndjson.zst is ndjson there
+	format, _, _ := strings.Cut(string(b.formats[0]), ".") // the flag ndjson.zst is ndjson in the configuration
 	c.Receiver.Durability, c.Batcher.Format, c.Batcher.RollAge = b.durability, format, config.Duration(b.roll)
 	if b.durability != "object" {
 		c.Batcher.ObjectWait = config.Duration(time.Millisecond) // see flush
@@ -76,7 +75,7 @@ func (b *benchmark) onStack(ctx context.Context, all bool,
 		c.Storage.Notify = "none"
 	}
 	if b.profile != "" {
-		c.Admin.Token = key // only operators may take profiles
+		c.Admin.Token = key // profiles need an operator's token
 	}
 	if b.configure != nil {
 		b.configure(c)
@@ -101,12 +100,12 @@ func (b *benchmark) onStack(ctx context.Context, all bool,
 	}
 	err = measure(ctx, st)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause // a process died: that explains whatever else went wrong
+		return cause // a dead process explains all other errors
 	}
 	return err
 }
 
-// watch ends the run when a process ends that nobody has asked to.
+// watch ends the run if a process ends unexpectedly.
 func (st *benchStack) watch(ctx context.Context, p *devstack.Process) {
 	go func() {
 		select {
@@ -141,7 +140,7 @@ func (st *benchStack) role(ctx context.Context, role string) (*roleProcess, erro
 	return r, nil
 }
 
-// metric is a counter of the role's, by its whole name with labels.
+// metric reads a role's counter by its full name with labels.
 func (r *roleProcess) metric(ctx context.Context, name string) (float64, error) {
 	text, err := operate.GetAdmin(ctx, http.DefaultClient, r.admin, "/metrics")
 	if err != nil {
@@ -155,12 +154,11 @@ func (r *roleProcess) metric(ctx context.Context, name string) (float64, error) 
 	return 0, fmt.Errorf("%s has no %s", r.admin, name)
 }
 
-// poolBytes is how large the bodies are together that are sent in turn: more
-// than a compressor sees at once, so that it does not find them again.
+// poolBytes is the total size of the bodies that are sent in turn, in bytes. It is more than a compressor's window, so
+// that it finds no repetition.
 const poolBytes = 16 << 20
 
-// clients are the load generator for a receiver at addr; run names the events'
-// sessions.
+// clients returns the load generator for a receiver at addr. run is a prefix of the events' sessions.
 func (b *benchmark) clients(addr, key, run string, rate int) load.Clients {
 	c := load.Clients{Connections: b.conns, Rate: float64(rate), Events: b.events, Duration: b.duration,
 		Dial: func(ctx context.Context) (load.Poster, error) { return load.Dial(ctx, addr, key) }}
@@ -168,14 +166,14 @@ func (b *benchmark) clients(addr, key, run string, rate int) load.Clients {
 	g.Properties, g.Paths, g.Kind = b.properties, b.paths, b.kinds[0]
 	for size := 0; size < poolBytes || b.name == "disk"; size += c.Bodies[len(c.Bodies)-1].Len() {
 		if b.name == "disk" && len(c.Bodies)*b.batch >= b.events {
-			break // no event twice: a compressor would find it again
+			break // no repeated event: a compressor would find it
 		}
 		c.Bodies = append(c.Bodies, traffic.NewBody(g, b.batch))
 	}
 	return c
 }
 
-// send runs clients, with a live line.
+// send runs clients and shows progress.
 func (b *benchmark) send(ctx context.Context, c load.Clients) (*load.Sent, error) {
 	var live load.Counts
 	ended := make(chan struct{})
@@ -204,8 +202,7 @@ func (b *benchmark) send(ctx context.Context, c load.Clients) (*load.Sent, error
 	}
 }
 
-// await asks until what it waits for is done, and shows how far it is. It gives
-// up where that has stood still for patience.
+// await polls until done, and shows progress. It gives up if there is no progress for patience.
 func (b *benchmark) await(ctx context.Context, what string, every, patience time.Duration,
 	ask func() (far int64, done bool, err error)) error {
 	last, changed := int64(-1), time.Now()
@@ -227,8 +224,8 @@ func (b *benchmark) await(ctx context.Context, what string, every, patience time
 	}
 }
 
-// flush has the active batch stored at once, by one event more that is answered
-// when it is in the bucket, and waits until all others are.
+// flush makes the batcher roll: it sends one more event that is answered once it is in the bucket. Then it waits for
+// all other events.
 func (b *benchmark) flush(ctx context.Context, r *roleProcess, key string) error {
 	if b.durability != "object" {
 		c := traffic.NewClient("http://"+r.listen+"/v1/events?durability=object", key, 1)
@@ -246,7 +243,7 @@ func (b *benchmark) flush(ctx context.Context, r *roleProcess, key string) error
 	})
 }
 
-// meter is what all processes have used up to a moment.
+// meter is the usage of all processes up to a moment.
 type meter struct {
 	groups map[int]load.Usage
 	self   load.Usage
@@ -260,7 +257,7 @@ func readMeter() (m meter, err error) {
 	return m, err
 }
 
-// cpu is what processes have used since an earlier reading, in seconds.
+// cpu is the CPU time of processes since an earlier reading, in seconds.
 func (m meter) cpu(before meter, of ...*devstack.Process) (sum float64) {
 	for _, p := range of {
 		sum += (m.groups[p.Pid].CPU - before.groups[p.Pid].CPU).Seconds()
@@ -268,12 +265,12 @@ func (m meter) cpu(before meter, of ...*devstack.Process) (sum float64) {
 	return sum
 }
 
-// own is what this process, the generator, has used.
+// own is the CPU time of this process, the generator, since an earlier reading.
 func (m meter) own(before meter) float64 { return (m.self.CPU - before.self.CPU).Seconds() }
 
 func mib[N int64 | float64](bytes N) float64 { return float64(bytes) / (1 << 20) }
 
-// addMemory adds a process's memory now and at its most.
+// addMemory adds a process's current and peak memory.
 func addMemory(f *report.Figures, name string, p *devstack.Process, m meter) error {
 	peak, err := load.PeakRSS(p.Pid)
 	if err != nil {
@@ -284,7 +281,7 @@ func addMemory(f *report.Figures, name string, p *devstack.Process, m meter) err
 	return nil
 }
 
-// addSent adds what the clients saw.
+// addSent adds the clients' results.
 func addSent(f *report.Figures, s *load.Sent) {
 	f.Add("accepted", float64(s.Accepted))
 	f.Add("rejected", float64(s.Rejected))
@@ -307,7 +304,7 @@ func addLatency(f *report.Figures, s *load.Sent, rate int) {
 	}
 }
 
-// failed is a run's part that says what went wrong.
+// failed adds the errors of a run.
 func failed(run *report.Run, s *load.Sent) {
 	if s.FirstFailure != nil {
 		run.Failures, run.Failure = s.Failures, s.FirstFailure.Error()

@@ -7,36 +7,36 @@ import (
 	"time"
 )
 
-// Result is what one question cost.
+// Result is the cost of one question.
 type Result struct {
 	Question string  `json:"question"`
 	SQL      string  `json:"sql"`
-	Ms       float64 `json:"ms"`     // the median
-	CPU      float64 `json:"cpu_ms"` // of ClickHouse, the mean
+	Ms       float64 `json:"ms"`     // median
+	CPU      float64 `json:"cpu_ms"` // of ClickHouse, mean
 	Rows     uint64  `json:"rows_read"`
 	Bytes    uint64  `json:"bytes_read"`
 	Memory   uint64  `json:"peak_memory_bytes"`
 	Most     float64 `json:"most_ms"`
-	Equal    bool    `json:"equal"` // to the answer of the truth tables
+	Equal    bool    `json:"equal"` // to the truth tables' answer
 	Error    string  `json:"error,omitempty"`
-	Differs  string  `json:"differs,omitempty"` // the first difference
+	Differs  string  `json:"differs,omitempty"` // first difference
 }
 
-// slow is the time from which on a question is asked once only.
+// slow is the duration from which a question is asked only once.
 const slow = 8 * time.Second
 
 // Asker asks a server.
 type Asker struct {
 	Server   Server
 	Subjects Subjects
-	Runs     int  // that are measured of a question, after a first one; 0: only that one
-	Before   bool // ask as the docs of the schema before wrote it
-	// CPU is what the server has used so far. On a machine that does other work it says more than the time.
+	Runs     int  // measured runs of a question after a warm-up; 0: measure the only run
+	Before   bool // ask as the docs of the older schema do
+	// CPU returns the server's CPU time so far. On a busy machine it means more than wall time.
 	CPU      func() (time.Duration, error)
 	Progress func(what string) // before each question
 }
 
-// All asks the questions, one after the other. An answer that differs or fails is part of the result.
+// All asks the questions one after the other. A wrong answer or an error is part of the result.
 func (a Asker) All(ctx context.Context, questions []Question) (results []Result, err error) {
 	for _, q := range questions {
 		a.Progress(q.Name)
@@ -49,7 +49,7 @@ func (a Asker) All(ctx context.Context, questions []Question) (results []Result,
 	return results, nil
 }
 
-// ask fails only if the truth cannot be asked, or the context ends.
+// ask fails only if the truth tables cannot be queried, or the context ends.
 func (a Asker) ask(ctx context.Context, q Question) (Result, error) {
 	sql := q.After
 	if a.Before {
@@ -71,7 +71,7 @@ func (a Asker) ask(ctx context.Context, q Question) (Result, error) {
 			return r, nil
 		}
 		if answers = append(answers, answer); i == 0 && a.Runs > 0 && answer.Took < slow {
-			answers = answers[:0] // the first one warms up
+			answers = answers[:0] // the first run warms up
 			if used, err = a.CPU(); err != nil {
 				return r, err
 			}
@@ -105,7 +105,7 @@ func (a Asker) ask(ctx context.Context, q Question) (Result, error) {
 	return r, nil
 }
 
-// Failures are what is wrong with the answers of a side that have to be right.
+// Failures describes the wrong answers of a side that must be right.
 func Failures(side Side) (all []string) {
 	for _, r := range side.Results {
 		if r.Error != "" {

@@ -15,7 +15,7 @@ import (
 
 var testPlan = Plan{Events: 40_000, Batch: 100, Seed: 7, End: time.Date(2026, 11, 26, 0, 0, 0, 0, time.UTC)}
 
-// What is sent is what is true: the rows are the body's events, and the same request is always the same.
+// The truth matches the request's body, and the same request is always the same.
 func TestPlan(t *testing.T) {
 	sends := testPlan.Sends()
 	again := 0
@@ -47,7 +47,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// checkRow compares a row with an event as it is sent, and says what is special of it.
+// checkRow compares a row with the event as sent, and returns what is special about it.
 func checkRow(t *testing.T, row Row, line []byte) (kind string) {
 	t.Helper()
 	var e struct {

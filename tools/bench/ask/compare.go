@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// nearly is how far two sums may be apart, relative to their size: floats are not added in the same order.
+// nearly is the largest relative difference of two equal sums: floats are added in different orders.
 const nearly = 1e-9
 
-// difference compares two answers and describes the first difference; empty: none. The order of rows counts as far as
-// the question decides it, so equal rows in another order are equal.
+// difference describes the first difference of two answers; empty: none. Rows may differ in order only if the question
+// does not decide it.
 func difference(got, want [][]any, tolerance float64) string {
 	if len(got) != len(want) {
 		return fmt.Sprintf("%d rows, want %d", len(got), len(want))
@@ -32,7 +32,7 @@ func difference(got, want [][]any, tolerance float64) string {
 	return first
 }
 
-// sortKey puts rows into the same order in both answers. Digits in which sums may differ are left out.
+// sortKey sorts rows equally in both answers. It omits digits in which sums may differ.
 func sortKey(row []any) string {
 	var b strings.Builder
 	for _, v := range row {
@@ -42,7 +42,7 @@ func sortKey(row []any) string {
 		case string:
 			b.WriteString(v + "|")
 		default:
-			text, _ := json.Marshal(v) // what json has read
+			text, _ := json.Marshal(v) // v came from JSON
 			b.Write(append(text, '|'))
 		}
 	}
@@ -63,7 +63,7 @@ func firstDifference(got, want [][]any, tolerance float64) string {
 	return ""
 }
 
-// normal makes numbers float64, and an object of the text of one.
+// normal converts numbers to float64, and text of a JSON object to that object.
 func normal(v any) any {
 	switch v := v.(type) {
 	case json.Number:

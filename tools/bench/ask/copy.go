@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// Copy adds the rows of events once more, as many times 30 days earlier as number says. The copies' ids and sessions
-// are others.
+// Copy inserts all rows of events again with times number × 30 days earlier. The copies have other ids and sessions.
 func Copy(ctx context.Context, s Server, number int) error {
 	columns, err := s.Query(ctx, "SELECT name FROM system.columns WHERE database = currentDatabase() "+
 		"AND table = 'events' AND default_kind NOT IN ('MATERIALIZED', 'ALIAS') ORDER BY position")

@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// Row is what is true of one event. A number that the event does not have is nil, a text is empty.
+// Row is the truth about one event. Missing numbers are nil, missing texts empty.
 type Row struct {
 	Project, Name, Session, User string
 	Time                         int64 // ms
 	ID                           [16]byte
-	Live                         bool // sent after all others
+	Live                         bool // sent after all other requests
 	Properties                   string
 	Paths                        []string // of the properties
 
@@ -24,7 +24,7 @@ type Row struct {
 	Call                                            *Call
 }
 
-// Call is what is true of a call of a language model.
+// Call is the truth about a call of a language model.
 type Call struct {
 	Model, Conversation, Error, Prompt string
 	Input, Output                      int64 // tokens
@@ -48,16 +48,16 @@ var (
 		"dialogue quests in winter while nobody could find where that old merchant had put her best lantern")
 )
 
-// textVersion is the version of the game that sends prices as text.
+// textVersion is the game's version that sends prices as text.
 const textVersion = "1.4.0"
 
-// Tariff is what a model costs, in USD per million tokens.
+// Tariff is a model's price, in USD per million tokens.
 type Tariff struct{ Input, Output float64 }
 
-// Tariffs are the prices that the configuration has to have. The other models' cost is what the client says.
+// Tariffs are the prices that the configuration must have. For other models, the client sends the cost.
 var Tariffs = map[string]Tariff{"small-2": {0.25, 2}, "medium-2": {1.25, 10}, "large-2": {5, 25}}
 
-// frequent are the names of the game's events after session_start, and how many of a thousand have them.
+// frequent are names of the game's events after session_start, and their share in thousandths.
 var frequent = []struct {
 	name  string
 	share int
@@ -66,7 +66,7 @@ var frequent = []struct {
 	{"ad_view", 40}, {"achievement", 22}, {"shop_open", 22}, {"purchase", 9}, {"error", 7},
 }
 
-// maker makes one request.
+// maker creates one request.
 type maker struct {
 	rnd     *rand.Rand
 	project string
@@ -77,12 +77,12 @@ type maker struct {
 	props   properties
 }
 
-// fill makes sessions that end about a moment, in ms, until the request is full. No event is later than last.
+// fill adds sessions that end near a moment, in ms, until the request is full. No event is later than last.
 func (m *maker) fill(at, last int64) {
 	for len(m.rows) < m.want {
 		began := at - int64(m.rnd.IntN(10*60_000))
 		switch n := m.rnd.IntN(1000); {
-		case n == 0: // a queue of a client that was offline
+		case n == 0: // the queue of a client that was offline
 			began -= int64(m.rnd.IntN(10 * 24 * 3600_000))
 		case n < 10:
 			began -= int64(m.rnd.IntN(2 * 24 * 3600_000))
@@ -99,7 +99,7 @@ func (m *maker) fill(at, last int64) {
 	m.rows = m.rows[:m.want]
 }
 
-// add begins an event, whose properties are in m.props until finish.
+// add starts an event. Its properties are in m.props until finish.
 func (m *maker) add(name, user, session string, at int64) *Row {
 	m.rows = append(m.rows, Row{Project: m.project, Name: name, User: user, Session: session, Time: at, Live: m.live})
 	r := &m.rows[len(m.rows)-1]
@@ -114,7 +114,7 @@ func (m *maker) add(name, user, session string, at int64) *Row {
 
 func (m *maker) finish(r *Row) { r.Properties, r.Paths = m.props.end() }
 
-// play makes one session of the game.
+// play adds one session of the game.
 func (m *maker) play(user, session string, at, last int64) {
 	r := m.rnd
 	country, platform, device := pick(r, countries), pick(r, platforms), pick(r, devices)
@@ -158,7 +158,7 @@ func (m *maker) play(user, session string, at, last int64) {
 	}
 }
 
-// detail adds the properties of an event's name.
+// detail adds the properties of the event's name.
 func (m *maker) detail(e *Row) {
 	r, p := m.rnd, &m.props
 	if e.Level != nil {
@@ -204,7 +204,7 @@ func (m *maker) detail(e *Row) {
 	}
 }
 
-// talk makes the calls of one conversation, and a message now and then.
+// talk adds the calls of one conversation, and a few messages.
 func (m *maker) talk(user, session string, at, last int64) {
 	r := m.rnd
 	conversation := ""

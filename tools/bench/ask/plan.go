@@ -1,5 +1,5 @@
-// Package ask makes events as an analyst's project has them, keeps what is true of them, and asks an analyst's
-// questions. bench ask brings the events through Penstock; README.md describes the command.
+// Package ask generates events like those of an analyst's project, keeps the truth about them, and asks an analyst's
+// questions. bench ask sends the events through Penstock; README.md describes the command.
 package ask
 
 import (
@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// Projects are those of the plan's events.
+// Projects of the plan's events.
 const (
 	Game = "game"
-	Chat = "chat" // calls of language models, and messages
+	Chat = "chat" // calls of language models and messages
 )
 
 const (
 	days = 30
-	// One request in chatEvery is of the project chat.
+	// One request in chatEvery belongs to the project chat.
 	chatEvery = 40
-	// One request in resendEvery is sent again, as clients do if an answer does not come.
+	// One request in resendEvery is sent again, as by clients that get no answer.
 	resendEvery = 100
-	// mostDelay is how many requests come between a request and its resend, at most.
+	// mostDelay is the largest number of requests between a request and its resend.
 	mostDelay = 2000
-	// eventsAUser is how many events a user has on the average.
+	// eventsAUser is the mean number of events of a user.
 	eventsAUser = 50
 )
 
-// Plan is a set of requests. The same plan makes the same requests.
+// Plan is a reproducible set of requests.
 type Plan struct {
 	Events int       // without resends
-	Batch  int       // events of a request
+	Batch  int       // events in a request
 	End    time.Time // of the 30 days
 	Seed   uint64
 }
@@ -40,7 +40,7 @@ type Request struct {
 	Body    []byte // NDJSON
 }
 
-// Send is one step of the plan: a request's number, and whether it has been sent before.
+// Send is one step of the plan: a request's number, and whether it is a resend.
 type Send struct {
 	Request int
 	Again   bool
@@ -49,10 +49,10 @@ type Send struct {
 // Requests is the number of requests without resends.
 func (p Plan) Requests() int { return p.Events / p.Batch }
 
-// Sends are all requests in the order in which a client sends them.
+// Sends returns all requests in the order in which a client sends them.
 func (p Plan) Sends() []Send {
 	n := p.Requests()
-	r := rand.New(rand.NewPCG(p.Seed, 1)) // #nosec G404 -- a plan that can be made again
+	r := rand.New(rand.NewPCG(p.Seed, 1)) // #nosec G404 -- the plan must be reproducible
 	due := map[int][]int{}
 	for i := resendEvery / 2; i < n; i += resendEvery {
 		at := min(n-1, i+1+r.IntN(min(mostDelay, n)))
@@ -68,10 +68,10 @@ func (p Plan) Sends() []Send {
 	return all
 }
 
-// Users is the number of different users.
+// Users is the number of distinct users.
 func (p Plan) Users() int { return max(100, p.Events/eventsAUser) }
 
-// Make makes the request of a number.
+// Make creates the request with a number.
 func (p Plan) Make(number int) Request {
 	m := p.maker(number)
 	m.project = Game
@@ -84,7 +84,7 @@ func (p Plan) Make(number int) Request {
 	return m.request()
 }
 
-// Live makes one more request, of the project game, whose events happen at this moment.
+// Live creates one more request for the project game. Its events happen now.
 func (p Plan) Live(now time.Time) Request {
 	m := p.maker(p.Requests())
 	m.project, m.live = Game, true

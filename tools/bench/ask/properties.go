@@ -5,11 +5,11 @@ import (
 	"strconv"
 )
 
-// properties writes a JSON object and notes its paths. The generator's keys and texts need no escapes.
+// properties writes a JSON object and records its paths. The generator's keys and texts need no escapes.
 type properties struct {
 	buf   []byte
 	paths []string
-	group string // the object that is open, with a dot
+	group string // the open object, with a trailing dot
 }
 
 func (p *properties) begin() {
@@ -59,7 +59,7 @@ func (p *properties) boolean(key string, value bool) {
 	p.buf = strconv.AppendBool(p.buf, value)
 }
 
-// price writes a price as clients do: some as text, whole ones as integer or with zeros.
+// price writes a price as clients do: some as text, whole ones as integers or with zeros.
 func (p *properties) price(key string, value float64, asText, zeros bool) {
 	digits := -1
 	if zeros {

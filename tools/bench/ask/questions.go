@@ -13,22 +13,22 @@ import (
 //go:embed questions.sql
 var questionsFile string
 
-// Question is one of questions.sql.
+// Question is a question of questions.sql.
 type Question struct {
 	Name        string
 	Before      string
-	After       string // empty: as Before
+	After       string // empty: same as Before
 	Truth       string
-	Check       string // asked in place of the question if answers are compared; empty: the question
+	Check       string // asked instead when answers are compared; empty: the question itself
 	Most        time.Duration
 	Approximate float64
 	Scale       bool
 }
 
-// usual is Most of a question that says nothing.
+// usual is the default of Most.
 const usual = 500 * time.Millisecond
 
-// Questions are those of questions.sql.
+// Questions reads questions.sql.
 func Questions() (all []Question, err error) {
 	for i, block := range strings.Split(questionsFile, "-- question ")[1:] {
 		q, err := parseQuestion(block)
@@ -89,7 +89,7 @@ func parseQuestion(block string) (q Question, err error) {
 	return q, nil
 }
 
-// checked is what is asked to compare the answer to a statement.
+// checked returns the statement whose answer is compared.
 func (q Question) checked(ask string) string {
 	if q.Check != "" {
 		ask = strings.ReplaceAll(q.Check, "{ask}", ask)
@@ -97,5 +97,5 @@ func (q Question) checked(ask string) string {
 	return exact(ask)
 }
 
-// exact makes quantiles exact: those of samples depend on the order of rows.
+// exact makes quantiles exact: sampled ones depend on the order of rows.
 func exact(sql string) string { return strings.ReplaceAll(sql, "quantiles(", "quantilesExact(") }

@@ -19,23 +19,23 @@ type Report struct {
 	Machine report.Machine `json:"machine"`
 	Events  int            `json:"events"` // without resends
 	Sides   []Side         `json:"sides"`
-	Scaled  []Side         `json:"scaled,omitempty"` // the same with more rows
+	Scaled  []Side         `json:"scaled,omitempty"` // with more rows
 }
 
-// Side is one binary and its schema, or a later state of its tables.
+// Side is one binary with its schema, or a later state of its tables.
 type Side struct {
 	Name       string   `json:"name"`
-	Sent       int      `json:"sent,omitempty"`            // events, resends included; 0: no more than the side before
-	Load       float64  `json:"load_seconds"`              // until the rows were as they are
+	Sent       int      `json:"sent,omitempty"`            // events, resends included; 0: as the side before
+	Load       float64  `json:"load_seconds"`              // until all rows were in this state
 	Rollups    float64  `json:"rollups_seconds,omitempty"` // to compute all rollups
-	Rows       int64    `json:"rows"`                      // with resends that are not merged
+	Rows       int64    `json:"rows"`                      // including resends not yet merged
 	Parts      int64    `json:"parts"`
 	Partitions int64    `json:"partitions"`
 	Bytes      int64    `json:"bytes_on_disk"`
 	Results    []Result `json:"results"`
 }
 
-// Write prints the tables, and writes JSON to a file; - prints JSON only.
+// Write prints the tables and writes JSON to a file. File - prints JSON only.
 func (r *Report) Write(w io.Writer, file string) error {
 	if file != "-" {
 		r.print(w)
@@ -79,7 +79,7 @@ func (r *Report) print(w io.Writer) {
 	}
 }
 
-// table prints a Markdown table with a line for each question, and columns for each side.
+// table prints a Markdown table with a line for each question and columns for each side.
 func table(w io.Writer, sides []Side) {
 	lines := [][]string{{"question"}, {"---"}}
 	for _, s := range sides {
@@ -111,7 +111,7 @@ func writeAligned(w io.Writer, lines [][]string) {
 		for i, cell := range line {
 			space := widths[i] - utf8.RuneCountInString(cell)
 			switch {
-			case n == 1: // the line of dashes
+			case n == 1: // separator line
 				cell = strings.Repeat("-", space) + cell
 			case i == 0:
 				cell += strings.Repeat(" ", space)

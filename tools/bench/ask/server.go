@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Server is the ClickHouse that is asked.
+// Server is the ClickHouse under test.
 type Server struct {
 	HTTP     string // URL
 	Native   string // host:port
@@ -22,17 +22,17 @@ type Server struct {
 	Database string
 }
 
-// Answer is what a query returned, and what it read.
+// Answer is a query's result and cost.
 type Answer struct {
-	Rows   [][]any // numbers are json.Number
+	Rows   [][]any // with json.Number for numbers
 	Took   time.Duration
 	Read   uint64 // rows
 	Bytes  uint64 // read
-	Memory uint64 // bytes, at most
+	Memory uint64 // peak, bytes
 }
 
-// settings are those of every query. The condition cache would let a repeated query read less than the first one, and
-// the summary is complete only if the server waits for the query's end.
+// settings are sent with every query. The condition cache would let a repeated query read less than the first. The
+// summary is complete only if the server waits for the query's end.
 var settings = url.Values{
 	"use_query_condition_cache": {"0"}, "wait_end_of_query": {"1"}, "default_format": {"JSONCompactEachRow"},
 	"output_format_json_quote_64bit_integers": {"0"}, "max_execution_time": {"600"},
@@ -90,7 +90,7 @@ func decode(text []byte) (rows [][]any, err error) {
 	}
 }
 
-// One runs a statement whose answer is one value, and returns it as text.
+// One runs a statement with a single value as answer, and returns it as text.
 func (s Server) One(ctx context.Context, sql string) (string, error) {
 	a, err := s.Query(ctx, sql)
 	if err != nil {

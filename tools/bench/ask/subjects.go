@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Subjects are what questions are about, by the name that statements have in braces, and the time that is now.
+// Subjects are values for the names in braces in statements, and the current time.
 type Subjects struct {
 	names map[string]string
 	now   time.Time
 }
 
-// FindSubjects chooses them from the truth: a user with more events than 99.5 % of the users of the plan, one with the
-// median, a session of the first, and so on. cut is the time between the last event and the live request.
+// FindSubjects chooses subjects from the truth tables: a user with more events than 99.5 % of the plan's users, the
+// median user, a session of the first, and so on. cut is a time between the last event and the live request.
 func FindSubjects(ctx context.Context, s Server, users int, cut time.Time) (Subjects, error) {
 	found := Subjects{names: map[string]string{}, now: cut.Add(5 * time.Minute)}
 	for _, subject := range []struct{ name, sql string }{
@@ -41,7 +41,7 @@ func FindSubjects(ctx context.Context, s Server, users int, cut time.Time) (Subj
 	return found, nil
 }
 
-// fill puts them into a statement.
+// fill replaces the names in a statement.
 func (s Subjects) fill(sql string) string {
 	at := s.now.UTC().Format(time.DateTime)
 	pairs := []string{"now()", "toDateTime('" + at + "', 'UTC')", "today()", "toDate('" + at[:len(time.DateOnly)] + "')"}

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// truthTables are plain tables with a typed column for each property that a question needs. No event is in them twice.
+// truthTables are plain tables with a typed column for each property that a question needs. They have each event once.
 var truthTables = []string{
 	`CREATE DATABASE truth`,
 	`CREATE TABLE truth.events
@@ -31,16 +31,16 @@ ENGINE = MergeTree ORDER BY (project, name, timestamp)`,
 ENGINE = MergeTree ORDER BY (project, time)`,
 }
 
-// truthRows is how many rows an insert has.
+// truthRows is the number of rows in an insert.
 const truthRows = 100_000
 
-// Truth inserts what is true of the events.
+// Truth fills the truth tables.
 type Truth struct {
 	conn clickhouse.Conn
 	rows []Row
 }
 
-// OpenTruth makes the tables on a server.
+// OpenTruth creates the tables on a server.
 func OpenTruth(ctx context.Context, s Server) (*Truth, error) {
 	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{s.Native},
 		Auth:        clickhouse.Auth{Database: "default", Username: s.User, Password: s.Password},
@@ -64,7 +64,7 @@ func (t *Truth) Add(ctx context.Context, rows []Row) error {
 	return t.flush(ctx)
 }
 
-// Close inserts what remains.
+// Close inserts the remaining rows.
 func (t *Truth) Close(ctx context.Context) error { return errors.Join(t.flush(ctx), t.conn.Close()) }
 
 func (t *Truth) flush(ctx context.Context) error {
@@ -100,7 +100,7 @@ func (t *Truth) insert(ctx context.Context, table string, rows []Row, columns []
 	return nil
 }
 
-// column makes one of the table's columns.
+// column creates a column of a table.
 func column[T any](value func(*Row) T) func([]Row) any {
 	return func(rows []Row) any {
 		all := make([]T, len(rows))
@@ -111,7 +111,7 @@ func column[T any](value func(*Row) T) func([]Row) any {
 	}
 }
 
-// eventColumns are in the order of truth.events.
+// eventColumns are the columns of truth.events, in order.
 func eventColumns() []func([]Row) any {
 	return []func([]Row) any{
 		column(func(r *Row) string { return r.Project }),
@@ -135,7 +135,7 @@ func eventColumns() []func([]Row) any {
 	}
 }
 
-// callColumns are in the order of truth.calls.
+// callColumns are the columns of truth.calls, in order.
 func callColumns() []func([]Row) any {
 	return []func([]Row) any{
 		column(func(r *Row) time.Time { return time.UnixMilli(r.Time).UTC() }),

@@ -17,7 +17,7 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// What cutEvent takes from a line is what a JSON parser finds there, for every kind of event.
+// cutEvent finds the same values as a JSON parser, for every kind of event.
 func TestCutEvent(t *testing.T) {
 	g := traffic.New("run", 1)
 	for range 1000 {
@@ -52,7 +52,7 @@ func TestCutEvent(t *testing.T) {
 	}
 }
 
-// Every event is a log record, once, with all of its properties and their types.
+// Every event becomes one log record, with all properties and their types.
 func TestMakePosts(t *testing.T) {
 	const events = 250
 	posts, err := makePosts(events)
@@ -93,7 +93,7 @@ func TestMakePosts(t *testing.T) {
 }
 
 func TestParseStat(t *testing.T) {
-	// The name of a program may hold spaces and parentheses.
+	// A program's name may contain spaces and parentheses.
 	stat := "4242 (a) b (c) S 1 4200 4200 0 -1 4194560 1 2 3 4 150 50 7 3 20 0 9 0 123 456 789"
 	group, seconds, err := parseStat(stat)
 	if group != 4200 || math.Abs(seconds-2.1) > 1e-9 || err != nil {
@@ -118,7 +118,7 @@ func TestParseHWM(t *testing.T) {
 	}
 }
 
-// A child that has worked and ended still counts, with its parent's group.
+// A child that has ended still counts, in its parent's group.
 func TestGroupUsage(t *testing.T) {
 	before, err := groupUsage(processGroup(t))
 	if err != nil {
@@ -166,7 +166,7 @@ func TestMedian(t *testing.T) {
 	}
 }
 
-// Figures are per million events and medians; what is lost or doubled in any run is shown.
+// Figures are medians per million events. Loss or duplication in any run is shown.
 func TestSummarize(t *testing.T) {
 	stored := func(rows, distinct uint64, seconds, peer, engine float64) figures {
 		return figures{Events: 1000, Rows: &rows, Distinct: &distinct, Seconds: seconds, PeerCPU: &peer, EngineCPU: &engine,
@@ -221,7 +221,7 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// Each server reads the whole of a body and gives a receiver's answer.
+// Each server reads the whole body and gives a receiver's answer.
 func TestHTTPServers(t *testing.T) {
 	for name, serve := range servers {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

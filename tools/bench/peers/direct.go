@@ -23,26 +23,27 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// directClient is the first argument of the process that inserts: one of its own, so that its memory and CPU are the
-// client's alone.
+// directClient is the first argument of the inserting process. It is a separate process, so that its memory and CPU are
+// only the client's.
 const directClient = "direct-client"
 
-// maxSingles is how many events are inserted one by one: some hundred a second, so all of them would take minutes.
+// maxSingles is how many events are inserted one by one. A few hundred a second are possible, so all of them would take
+// minutes.
 const maxSingles = 5_000
 
-// tooManyParts is ClickHouse's code for a table that has no room for another insert until merges have caught up.
+// tooManyParts is ClickHouse's code for a table that accepts no insert until merges have caught up.
 const tooManyParts = 252
 
-// directFigures is what the client prints.
+// directFigures is the client's output.
 type directFigures struct {
 	Seconds float64 // from the first insert to the last answer
 	CPU     float64 // CPU seconds in that time, less MakeCPU
-	MakeCPU float64 // CPU seconds that making the same number of events takes
+	MakeCPU float64 // CPU seconds to make the same number of events
 	RSS     float64 // peak, MiB
-	Retries int64   // inserts that were refused for too many parts, and sent again
+	Retries int64   // inserts rejected for too many parts, and sent again
 }
 
-// direct measures clients that insert rows by rows events at a time, and wait for each insert's answer.
+// direct measures clients that insert rows events at a time and wait for each answer.
 func (b *bench) direct(ctx context.Context, rows int) (figures, error) {
 	f := figures{Events: b.events}
 	if rows == 1 {
@@ -102,8 +103,8 @@ func runDirectClient(ctx context.Context, args []string) error {
 		return err
 	}
 
-	// A real client has its events; ours makes them meanwhile, as the other peers' clients and Penstock's do. What that
-	// costs is measured alone, and taken off.
+	// A real client already has its events. Ours makes them meanwhile, like the other peers' clients and Penstock's. That
+	// cost is measured alone and subtracted.
 	made, err := measured(func() error { return c.work(func([]event) error { return nil }) })
 	if err != nil {
 		return err
@@ -120,13 +121,13 @@ func runDirectClient(ctx context.Context, args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(d)
 }
 
-// inserter inserts events over conns connections at once, rows of them at a time.
+// inserter inserts rows events at a time, over conns concurrent connections.
 type inserter struct {
 	events, rows, conns int
 	retries             atomic.Int64
 }
 
-// work makes all events and calls each with as many as go into one insert, on conns goroutines.
+// work makes all events and calls each with the events of one insert, on conns goroutines.
 func (c *inserter) work(each func([]event) error) error {
 	var begun atomic.Int64
 	errs := make([]error, c.conns)
@@ -166,7 +167,7 @@ func (c *inserter) work(each func([]event) error) error {
 const directInsert = "INSERT INTO events (event_id, project, name, timestamp, identity_time, received_at, " +
 	"session_id, user_id, properties)"
 
-// insert sends one block, and the same again while the table has too many parts.
+// insert sends one block. It retries while the table has too many parts.
 func (c *inserter) insert(ctx context.Context, db driver.Conn, events []event) error {
 	for attempt := 1; ; attempt++ {
 		err := insertOnce(ctx, db, events)
@@ -201,7 +202,7 @@ func insertOnce(ctx context.Context, db driver.Conn, events []event) error {
 	return batch.Send()
 }
 
-// measured runs work and returns the CPU seconds that this process has used for it.
+// measured runs work and returns the CPU seconds of this process meanwhile.
 func measured(work func() error) (float64, error) {
 	before, err := ownCPU()
 	if err != nil {
@@ -214,7 +215,7 @@ func measured(work func() error) (float64, error) {
 	return after - before, err
 }
 
-// ownCPU is finer than /proc/PID/stat, which counts hundredths.
+// ownCPU is finer than /proc/PID/stat, which counts hundredths of a second.
 func ownCPU() (float64, error) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

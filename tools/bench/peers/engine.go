@@ -18,23 +18,23 @@ import (
 )
 
 const (
-	// quietFor is how long no merge may have run for the engine's work to count as done.
+	// quietFor is how long no merge may run before the engine counts as finished.
 	quietFor = time.Second
-	// quietWithin bounds the wait for it.
+	// quietWithin is the timeout of that wait.
 	quietWithin = 10 * time.Minute
-	// poll is how often the engine is asked for rows and merges. A count() reads no rows.
+	// poll is the interval of queries for rows and merges. A count() reads no rows.
 	poll = 100 * time.Millisecond
 )
 
-// engine is a ClickHouse of one run alone: its peak of memory is that run's, and no merge of another run's is in it.
+// engine is a ClickHouse for one run, so that its peak memory and its merges belong to that run.
 type engine struct {
 	*devstack.ClickHouse
 	db   driver.Conn
 	dir  string
-	from float64 // CPU seconds used when measuring began
+	from float64 // CPU seconds used before the measurement
 }
 
-// startEngine starts a ClickHouse with an empty folder, and the tables of Penstock where a peer inserts into them.
+// startEngine starts a ClickHouse with an empty folder. If penstockTables is set, it creates Penstock's tables.
 func (b *bench) startEngine(ctx context.Context, penstockTables bool) (*engine, error) {
 	dir, err := os.MkdirTemp(b.dir, "clickhouse-")
 	if err != nil {
@@ -65,7 +65,7 @@ func (b *bench) startEngine(ctx context.Context, penstockTables bool) (*engine, 
 	return e, nil
 }
 
-// begin makes what the engine has used so far not count.
+// begin starts the measurement: earlier usage does not count.
 func (e *engine) begin() error {
 	used, err := groupUsage(e.Pid)
 	e.from = used.cpu
@@ -81,7 +81,7 @@ func (e *engine) close() {
 	os.RemoveAll(e.dir)
 }
 
-// one is a query's single value.
+// one returns the single value of a query.
 func (e *engine) one(ctx context.Context, query string) (n uint64, err error) {
 	if err := e.db.QueryRow(ctx, query).Scan(&n); err != nil {
 		return 0, errors.Join(fmt.Errorf("%s: %w", query, err), e.Err())
@@ -89,7 +89,7 @@ func (e *engine) one(ctx context.Context, query string) (n uint64, err error) {
 	return n, nil
 }
 
-// settle waits until the engine has merged what it wants to merge.
+// settle waits until the engine has no more merges.
 func (e *engine) settle(ctx context.Context) error {
 	end := time.Now().Add(quietWithin)
 	for quiet := time.Now(); time.Since(quiet) < quietFor; {
@@ -110,11 +110,11 @@ func (e *engine) settle(ctx context.Context) error {
 	return nil
 }
 
-// finish waits for the merges, and fills in what the engine has used and what is in the table. id is the expression for
-// an event's id there.
+// finish waits for the merges, and records the engine's usage and the table's content. id is the SQL expression for an
+// event's id.
 func (e *engine) finish(ctx context.Context, table, id string, f *figures) error {
-	// Before the merges, for in a ReplacingMergeTree they would hide what was inserted twice; and after, for a peer may
-	// send again what it could not know to be there.
+	// Count before the merges, because a ReplacingMergeTree would hide duplicates. Count after them too, because a peer
+	// may retry an insert whose success it could not see.
 	before, err := e.one(ctx, "SELECT count() FROM "+table)
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func (e *engine) finish(ctx context.Context, table, id string, f *figures) error
 		return err
 	}
 	rows = max(rows, before)
-	// The last, as it reads the table.
+	// Last, because it reads the table.
 	distinct, err := e.one(ctx, "SELECT uniqExact("+id+") FROM "+table)
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func (e *engine) finish(ctx context.Context, table, id string, f *figures) error
 	return nil
 }
 
-// sleep waits for d, or for the end of ctx and returns its cause.
+// sleep waits for d. If ctx ends first, it returns the cause.
 func sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -151,5 +151,5 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// logs is where a peer's program writes.
+// logs is the path for a peer's output.
 func (b *bench) logs(name string) string { return filepath.Join(b.dir, name+".log") }

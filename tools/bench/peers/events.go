@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// event is a line of internal/traffic's generator, cut into its members.
+// event is a line of internal/traffic's generator, split into members.
 type event struct {
 	id         string // UUID
 	timestamp  time.Time
@@ -17,12 +17,12 @@ type event struct {
 	properties string // a JSON object
 }
 
-// members are what stands before each value of a generator's line, in order.
+// members are the texts before each value of a generator's line, in order.
 var members = [...]string{`{"event_id":"`, `","timestamp":`, `,"session_id":"`, `","user_id":"`, `","name":"`,
 	`","properties":`}
 
-// cutEvent takes a generator's line apart at the places where it always has the same text. A JSON parser would cost
-// more than some of what is measured, and a client that inserts by itself has its values and parses nothing.
+// cutEvent splits a generator's line at its constant texts. A JSON parser would cost more than some of the measured
+// work, and a client that inserts directly parses nothing.
 func cutEvent(line []byte) (event, error) {
 	rest, found := strings.CutPrefix(string(line), members[0])
 	var values [len(members)]string

@@ -20,21 +20,22 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// httpServer is the first argument of the process that serves: one of its own, as directClient is.
+// httpServer is the first argument of the serving process. It is a separate process, as directClient is.
 const httpServer = "http-server"
 
-// httpConns are the connections that send at once, and bodyPool how many bytes of bodies they send again and again.
+// httpConns is the number of connections that send concurrently. bodyPool is the size of the bodies that they send
+// repeatedly, in bytes.
 const (
 	httpConns = 64
 	bodyPool  = 16 << 20
 )
 
-// maxBody is how large a body the servers take: more than is sent here. Penstock takes 100 MB by default.
+// maxBody is the servers' limit of a body, in bytes. It is more than the clients send; Penstock's default is 100 MB.
 const maxBody = 128 << 20
 
-// servers are HTTP servers with a handler that reads the body and gives a receiver's answer: what receiving costs at
-// least. "streamed" is fasthttp with bodies that the handler reads as they come, as it needs to take large ones without
-// having them in memory.
+// servers are HTTP servers with a handler that reads the body and gives a receiver's answer: the least cost of
+// receiving. "streamed" is fasthttp with a handler that reads the body as a stream, as it must to accept large ones
+// without buffering them.
 var servers = map[string]func(l net.Listener, answer []byte) error{
 	"net/http": func(l net.Listener, answer []byte) error {
 		// #nosec G114 -- what receiving costs at least, on loopback
@@ -59,10 +60,10 @@ var servers = map[string]func(l net.Listener, answer []byte) error{
 	},
 }
 
-// withUs ends a process when this one is killed.
+// withUs kills a child process when this one is killed.
 var withUs = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 
-// serve measures a server that takes POSTs of so many events and does nothing with them.
+// serve measures a server that accepts POSTs with that many events and discards them.
 func (b *bench) serve(ctx context.Context, name string, events int) (f figures, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -116,7 +117,7 @@ func (b *bench) serve(ctx context.Context, name string, events int) (f figures, 
 	return f, err
 }
 
-// processCPU is the user and system time of one process, in seconds.
+// processCPU is a process's user and system time, in seconds.
 func processCPU(proc string) (float64, error) {
 	text, err := os.ReadFile(proc + "/stat")
 	if err != nil {
@@ -126,7 +127,7 @@ func processCPU(proc string) (float64, error) {
 	return seconds, err
 }
 
-// runHTTPServer is the server's process. It says where it listens, and serves until it is killed.
+// runHTTPServer is the server's process. It prints its address, and serves until it is killed.
 func runHTTPServer(args []string) error {
 	fs := flag.NewFlagSet(httpServer, flag.ContinueOnError)
 	name := fs.String("server", "", "")
@@ -143,6 +144,6 @@ func runHTTPServer(args []string) error {
 		return err
 	}
 	fmt.Println(l.Addr())
-	// As long as a receiver's answer.
+	// Same length as a receiver's answer.
 	return serve(l, fmt.Appendf(nil, `{"accepted":%d,"rejected":0,"request_id":"%036d"}`+"\n", *events, 0))
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// reader says whether an event is JSON, as its library offers to. Ours finds the
-// members as well, and refuses what ClickHouse would.
+// reader reports whether an event is JSON, in the way its library offers. Ours also finds the members, and rejects what
+// ClickHouse would reject.
 type reader struct {
 	name string
 	ok   func(event []byte) bool
@@ -34,7 +34,7 @@ func readers() []reader {
 	}
 }
 
-// What JSON libraries spend on an event: `go test -run '^$' -bench JSON`.
+// The cost of JSON libraries for one event: `go test -run '^$' -bench JSON`.
 func BenchmarkJSON(b *testing.B) {
 	for _, kind := range []string{"game", "llm"} {
 		g := traffic.New("json", 1)
@@ -61,7 +61,7 @@ func BenchmarkJSON(b *testing.B) {
 	}
 }
 
-// poison is what one parser takes and another refuses, or reads as something else: none of it may reach an object.
+// poison are inputs that some parsers accept and others reject or read differently. None of them may reach an object.
 var poison = []struct{ name, event string }{
 	{"a key twice", `{"a":1,"a":2}`},
 	{"bytes that are no UTF-8", "{\"a\":\"\xff\"}"},
@@ -75,7 +75,7 @@ var poison = []struct{ name, event string }{
 	{"a comma too many", `{"a":1,}`},
 }
 
-// TestPoison shows which library takes what: `go test -run Poison -v`. Ours takes none.
+// TestPoison shows which library accepts what: `go test -run Poison -v`. Ours accepts none.
 func TestPoison(t *testing.T) {
 	for _, p := range poison {
 		var take []string

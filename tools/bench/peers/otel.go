@@ -28,8 +28,7 @@ import (
 	"github.com/penstock/penstock/tools/devstack"
 )
 
-// The collector's release: the newest of which all parts below could be had as Go modules. Its stable modules have a
-// version of their own.
+// The collector's release: the newest with all parts below as Go modules. Its stable modules have a separate version.
 const (
 	collectorVersion       = "v0.161.0"
 	collectorStableVersion = "v1.67.0"
@@ -37,7 +36,7 @@ const (
 	contrib = "github.com/open-telemetry/opentelemetry-collector-contrib"
 )
 
-// manifest is what the collector's builder makes it of.
+// manifest is the input of the collector's builder.
 const manifest = `dist:
   module: github.com/penstock/penstock/tools/bench/otelcol
   name: otelcol
@@ -57,7 +56,7 @@ providers:
   - gomod: go.opentelemetry.io/collector/confmap/provider/fileprovider ` + collectorStableVersion + `
 `
 
-// collector returns the program, made by its builder if it is not in the cache yet.
+// collector returns the program's path. If it is not cached, the builder creates it.
 func (b *bench) collector(ctx context.Context) (string, error) {
 	dir, err := b.fetcher.Build(ctx, devstack.GoBuild{
 		Name:  "otelcol-" + collectorVersion,
@@ -78,29 +77,28 @@ func (b *bench) collector(ctx context.Context) (string, error) {
 }
 
 const (
-	postRecords = 100 // log records a POST
+	postRecords = 100 // log records in a POST
 
-	// What a batch is to the exporter. Its documentation recommends "at least 5000 rows"; more is better for ClickHouse.
+	// The exporter's batch size. Its documentation recommends "at least 5000 rows"; ClickHouse prefers more.
 	batchRecords = 10_000
 	batchTimeout = time.Second
 
-	// exportTimeout is for one insert; the exporter's default, 5 s, can be too short where the engine has one core to
-	// itself.
+	// exportTimeout limits one insert. The exporter's default of 5 s can be too short on a single core.
 	exportTimeout = 30 * time.Second
 
-	// lostAfter is how long the number of rows may stand still before those that are missing count as lost. The exporter
-	// tries a batch again after at most 45 s (30 s and their jitter).
+	// lostAfter is how long the number of rows may stay the same before missing rows count as lost. The exporter retries a
+	// batch after at most 45 s (30 s and jitter).
 	lostAfter = time.Minute
 )
 
-// otelSetup is one way to configure the collector.
+// otelSetup is one configuration of the collector.
 type otelSetup struct {
-	json  bool // attributes are JSON columns, as in Penstock's table; else maps of strings, the exporter's default
-	batch bool // by the batch processor; else in the exporter's sending queue, as its documentation recommends
-	nop   bool // nothing is exported
+	json  bool // attributes are JSON columns, as in Penstock's table; false: maps of strings, the exporter's default
+	batch bool // use the batch processor; false: the exporter's sending queue, as its documentation recommends
+	nop   bool // export nothing
 }
 
-// config is the collector's configuration. Queue, retries and consumers of the exporter are its defaults.
+// config returns the collector's configuration. It keeps the exporter's default queue, retries and consumers.
 func (s otelSetup) config(listen string, e *engine) string {
 	var c strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&c, format+"\n", args...) }
@@ -122,7 +120,7 @@ func (s otelSetup) config(listen string, e *engine) string {
 		line("    username: %s", e.User())
 		line("    password: %s", e.Password())
 		line("    database: otel")
-		line("    async_insert: false") // the batches are large already
+		line("    async_insert: false") // the batches are already large
 		line("    timeout: %s", exportTimeout)
 		line("    json: %t", s.json)
 		if !s.batch {
@@ -135,7 +133,7 @@ func (s otelSetup) config(listen string, e *engine) string {
 	return c.String()
 }
 
-// id is the expression for an event's id in the table.
+// id is the SQL expression for an event's id.
 func (s otelSetup) id() string {
 	if s.json {
 		return "LogAttributes.event_id.:String"
@@ -176,7 +174,7 @@ func (b *bench) otel(ctx context.Context, s otelSetup) (figures, error) {
 		return f, err
 	}
 	defer c.Kill()
-	// It listens last, after the exporter has made its tables.
+	// It listens last, after the exporter has created its tables.
 	if err := await(ctx, c, func() error { return dial(listen) }); err != nil {
 		return f, err
 	}
@@ -218,7 +216,7 @@ func (b *bench) otel(ctx context.Context, s otelSetup) (figures, error) {
 	return f, e.finish(ctx, "otel.otel_logs", s.id(), &f)
 }
 
-// awaitRows waits until the table has all rows, or gets no more, and returns the seconds from begin until it had them.
+// awaitRows waits until the table has all rows or stops growing. It returns the seconds from begin until the last row.
 func awaitRows(ctx context.Context, e *engine, table string, want int, begin time.Time) (float64, error) {
 	had, since := uint64(0), time.Now()
 	for {
@@ -246,12 +244,12 @@ func dial(address string) error {
 	return conn.Close()
 }
 
-// poster sends requests as a well-behaved OTLP client does.
+// poster sends requests like a correct OTLP client.
 type poster struct {
 	url      string
 	conns    int
-	retries  atomic.Int64 // requests that were answered with "later", or not at all, and sent again
-	rejected atomic.Int64 // records that an answer says were not taken
+	retries  atomic.Int64 // requests without an answer, or with "later", that were sent again
+	rejected atomic.Int64 // records that an answer reports as rejected
 }
 
 // send sends all bodies over conns connections.
@@ -281,7 +279,7 @@ func (p *poster) send(ctx context.Context, bodies [][]byte) error {
 	return context.Cause(ctx)
 }
 
-// post sends one body until it is answered for good.
+// post sends one body until the answer is final.
 func (p *poster) post(ctx context.Context, client *http.Client, body []byte) error {
 	for attempt := 1; ; attempt++ {
 		wait, err := p.postOnce(ctx, client, body)
@@ -298,7 +296,7 @@ func (p *poster) post(ctx context.Context, client *http.Client, body []byte) err
 	}
 }
 
-// postOnce tells with an error when to send again: 0 soon, negative never.
+// postOnce sends a body. With an error it returns when to retry: 0 soon, negative never.
 func (p *poster) postOnce(ctx context.Context, client *http.Client, body []byte) (wait time.Duration, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(body))
 	if err != nil {
@@ -322,7 +320,7 @@ func (p *poster) postOnce(ctx context.Context, client *http.Client, body []byte)
 		}
 		p.rejected.Add(answer.PartialSuccess().RejectedLogRecords())
 		return 0, nil
-	// OTLP's "later"
+	// OTLP's statuses for "retry later".
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
 		return time.Duration(seconds) * time.Second, fmt.Errorf("answer %s", response.Status)
@@ -330,8 +328,8 @@ func (p *poster) postOnce(ctx context.Context, client *http.Client, body []byte)
 	return -1, fmt.Errorf("answer %s: %q", response.Status, text)
 }
 
-// makePosts makes the bodies of all POSTs beforehand: to encode them costs the client more than to make the events, and
-// would take from the collector a part of the machine that no client of Penstock takes.
+// makePosts creates all bodies in advance. Encoding them costs the client more than making the events. It would take
+// CPU from the collector that no client of Penstock takes.
 func makePosts(events int) ([][]byte, error) {
 	g := traffic.New("otel", uint64(time.Now().UnixNano()))
 	var posts [][]byte
@@ -358,7 +356,7 @@ func makePosts(events int) ([][]byte, error) {
 	return posts, nil
 }
 
-// record fills in a log record: what Penstock's table has in columns of their own is an attribute beside the
+// record fills a log record. Values that Penstock's table has in separate columns are attributes next to the
 // properties.
 func (e event) record(r plog.LogRecord) error {
 	r.SetTimestamp(pcommon.NewTimestampFromTime(e.timestamp))
@@ -385,7 +383,7 @@ func putAll(to pcommon.Map, members map[string]any) error {
 	return nil
 }
 
-// put sets an attribute's value to a JSON value, with integers as integers.
+// put sets an attribute to a JSON value. Integers stay integers.
 func put(to pcommon.Value, value any) error {
 	switch v := value.(type) {
 	case string:

@@ -1,5 +1,5 @@
-// Package peers runs peers of Penstock on this machine, with the events of Penstock's own benchmarks, so that anybody
-// can repeat what is said about them. tools/bench/README.md says what each peer does.
+// Package peers measures peers of Penstock on this machine, with the events of Penstock's own benchmarks. So anybody
+// can reproduce the comparison. tools/bench/README.md says what each peer does.
 package peers
 
 import (
@@ -15,26 +15,26 @@ import (
 	"github.com/penstock/penstock/tools/devstack"
 )
 
-// bench is what the peers share.
+// bench is the state that peers share.
 type bench struct {
-	events   int  // a run
-	conns    int  // of a peer's client
-	defaults bool // leave the server's defaults that are bad for the peers, see peers
+	events   int  // in each run
+	conns    int  // connections of a peer's client
+	defaults bool // keep the server's defaults that are bad for the peers, see peers
 	progress io.Writer
 
-	dir        string // for everything that servers and clients write; goes away at the end
+	dir        string // for all files of servers and clients; removed at the end
 	fetcher    *devstack.Fetcher
 	clickhouse devstack.ClickHouseEngine
 
-	// Made by the first peer that needs them.
+	// Created by the first peer that needs them.
 	store    *store
-	penstock string   // the binary
+	penstock string   // path of the binary
 	posts    [][]byte // OTLP requests
 }
 
-// peer is one line of the table.
+// peer is a line of the table.
 type peer struct {
-	group string // as in --only
+	group string // name for --only
 	name  string
 	run   func(ctx context.Context, b *bench) (figures, error)
 }
@@ -67,10 +67,10 @@ func peers() []peer {
 	}
 }
 
-// command is the first argument with which the program calls Run.
+// command is the first argument on which the program calls Run.
 const command = "peers"
 
-// Run measures peers. Clients and servers that are measured are processes of this program, which come here as well.
+// Run measures peers. The clients and servers under test are processes of the same program, which also start here.
 func Run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == directClient {
 		return runDirectClient(ctx, args[1:])
@@ -119,7 +119,7 @@ func runBench(ctx context.Context, args []string) error {
 	return nil
 }
 
-// choose returns the peers of the groups that are named, separated by commas.
+// choose returns the peers of the named groups, separated by commas.
 func choose(only string) ([]peer, error) {
 	var chosen []peer
 	for _, group := range strings.Split(only, ",") {
@@ -136,8 +136,8 @@ func choose(only string) ([]peer, error) {
 	return chosen, nil
 }
 
-// run runs every peer as often as there are rounds. A round is all peers, so that what the machine does besides is
-// spread over all of them. A peer that fails does not keep the others from running.
+// run runs all peers in each round, so that other load on the machine affects all of them. The other peers run even if
+// one fails.
 func (b *bench) run(ctx context.Context, chosen []peer, rounds int) ([]run, error) {
 	cache, err := devstack.CacheDir()
 	if err != nil {
@@ -177,5 +177,5 @@ func (b *bench) run(ctx context.Context, chosen []peer, rounds int) ([]run, erro
 	return runs, nil
 }
 
-// say writes a line of progress.
+// say prints a line of progress.
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.progress, format+"\n", args...) }

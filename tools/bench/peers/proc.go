@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// userHz is the unit of times in /proc/PID/stat, a second's part: 100 on every Linux.
+// userHz is the number of ticks a second in /proc/PID/stat: 100 on every Linux.
 const userHz = 100
 
-// usage is what processes have used so far.
+// usage is the consumption of processes so far.
 type usage struct {
 	cpu  float64 // CPU seconds, user and system
-	peak float64 // the most memory resident, MiB; of several processes the sum of what each had at its own time
+	peak float64 // peak RSS, MiB; for several processes the sum of their peaks
 }
 
-// groupUsage is what the processes of a group have used. devstack gives each server a group, and a server may be
-// several: ClickHouse's library runs below a watchdog.
+// groupUsage is the usage of a process group. devstack gives each server a group, which may have several processes:
+// ClickHouse's library runs below a watchdog.
 func groupUsage(group int) (usage, error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -29,7 +29,7 @@ func groupUsage(group int) (usage, error) {
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		pgrp, seconds, err := parseStat(string(text))
 		if err != nil {
@@ -50,9 +50,9 @@ func groupUsage(group int) (usage, error) {
 	return sum, nil
 }
 
-// parseStat reads a process's group and CPU seconds from its /proc/PID/stat. Behind the name in parentheses, which may
-// hold anything: state, parent, group, … and from the eleventh place after the state on the times, in ticks: user,
-// system, and the same two of children that have ended, as a ClickHouse that its watchdog started again.
+// parseStat reads a process's group and CPU seconds from its /proc/PID/stat. The name in parentheses may contain
+// anything. After it come state, parent, group, … The times start 11 fields after the state, in ticks: user, system,
+// and both again for ended children, such as a ClickHouse that its watchdog restarted.
 func parseStat(stat string) (group int, seconds float64, err error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 15 {
@@ -72,19 +72,19 @@ func parseStat(stat string) (group int, seconds float64, err error) {
 	return group, seconds, nil
 }
 
-// peakRSS is the most memory that a process has had resident, in MiB. proc is its folder, like /proc/self.
+// peakRSS is a process's peak RSS, in MiB. proc is its folder, such as /proc/self.
 func peakRSS(proc string) (float64, error) {
 	text, err := os.ReadFile(filepath.Join(proc, "status"))
 	if err != nil {
 		return 0, err
 	}
 	if strings.Contains(string(text), "\nState:\tZ") {
-		return 0, nil // it has ended and has no memory any more
+		return 0, nil // the process has ended and has no memory
 	}
 	return parseHWM(string(text))
 }
 
-// parseHWM finds VmHWM, which is in KiB, in a /proc/PID/status and returns MiB.
+// parseHWM returns VmHWM of a /proc/PID/status in MiB. The file has KiB.
 func parseHWM(status string) (float64, error) {
 	for line := range strings.Lines(status) {
 		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {

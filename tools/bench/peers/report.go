@@ -12,23 +12,23 @@ import (
 	"unicode/utf8"
 )
 
-// figures are what one run of a peer gave.
+// figures are the result of a peer's run.
 type figures struct {
-	Events int `json:"events"` // given to the peer
-	// found in the table, those that are there twice too; nil where nothing is stored
+	Events int `json:"events"` // sent to the peer
+	// Rows in the table, including duplicates; nil: nothing is stored.
 	Rows     *uint64 `json:"rows,omitempty"`
-	Distinct *uint64 `json:"distinct_event_ids,omitempty"` // among them
-	// from the first event until the last is a row, or answered where nothing is stored
+	Distinct *uint64 `json:"distinct_event_ids,omitempty"` // of these rows
+	// From the first event until the last is a row. If nothing is stored, until the last answer.
 	Seconds float64 `json:"seconds"`
-	// of client or collector; nil where ClickHouse is all there is
+	// CPU of client or collector; nil: only ClickHouse runs.
 	PeerCPU   *float64 `json:"peer_cpu_seconds,omitempty"`
-	EngineCPU *float64 `json:"engine_cpu_seconds,omitempty"` // of ClickHouse, merges included
+	EngineCPU *float64 `json:"engine_cpu_seconds,omitempty"` // of ClickHouse, including merges
 	PeerRSS   float64  `json:"peer_peak_rss_mib"`
 	EngineRSS *float64 `json:"engine_peak_rss_mib,omitempty"`
-	Retries   int64    `json:"retries"` // requests or inserts that the client had to send again
+	Retries   int64    `json:"retries"` // requests or inserts that the client repeated
 }
 
-// run is one peer's turn.
+// run is one run of a peer.
 type run struct {
 	Peer  string `json:"peer"`
 	Run   int    `json:"run"` // from 1
@@ -36,17 +36,16 @@ type run struct {
 	figures
 }
 
-// summary is a peer's runs in one line: medians, but what was lost or doubled is the most of any run. A nil figure does
-// not apply.
+// summary is a peer's runs in one line: medians, but the maximum for lost and doubled. A nil figure does not apply.
 type summary struct {
 	Peer        string   `json:"peer"`
-	Runs        int      `json:"runs"`   // that came to their end
-	Failed      int      `json:"failed"` // the others
+	Runs        int      `json:"runs"`   // completed
+	Failed      int      `json:"failed"` // not completed
 	Events      int      `json:"events"`
 	Rows        *float64 `json:"rows"`
-	Lost        *uint64  `json:"lost"`              // events that are not a row
-	Doubled     *uint64  `json:"doubled"`           // rows beyond one an event
-	PerSecond   *float64 `json:"events_per_second"` // that became rows; answered where nothing is stored
+	Lost        *uint64  `json:"lost"`              // events without a row
+	Doubled     *uint64  `json:"doubled"`           // rows beyond one for each event
+	PerSecond   *float64 `json:"events_per_second"` // stored; if nothing is stored, answered
 	PeerCPU     *float64 `json:"peer_cpu_seconds_per_million"`
 	EngineCPU   *float64 `json:"engine_cpu_seconds_per_million"`
 	PeerRSS     *float64 `json:"peer_peak_rss_mib"`
@@ -54,7 +53,7 @@ type summary struct {
 	MostRetries int64    `json:"retries"`
 }
 
-// summarize gathers runs by peer, in the order in which peers come first.
+// summarize groups runs by peer, in the order of first appearance.
 func summarize(runs []run) []summary {
 	var order []string
 	byPeer := map[string][]run{}
@@ -114,7 +113,7 @@ func most(before *uint64, n uint64) *uint64 {
 	return &n
 }
 
-// median is the middle of the values, the mean of the two in the middle where their number is even, nil of none.
+// median returns the middle value, or the mean of the middle two; nil: no values.
 func median(values []float64) *float64 {
 	if len(values) == 0 {
 		return nil
@@ -127,7 +126,7 @@ func median(values []float64) *float64 {
 	return new((sorted[middle-1] + sorted[middle]) / 2)
 }
 
-// writeTable writes a line a peer, in aligned columns.
+// writeTable writes a line for each peer, in aligned columns.
 func writeTable(w io.Writer, peers []summary) {
 	table := [][]string{
 		{"", "", "", "", "", "", "CPU s/M", "CPU s/M", "peak MiB", "peak MiB", "", ""},
@@ -210,7 +209,7 @@ func writeJSON(path string, r report) error {
 	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
-// cpuModel is the processor's name, empty where /proc/cpuinfo has none.
+// cpuModel is the processor's name; empty: /proc/cpuinfo has none.
 func cpuModel() string {
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {

@@ -21,13 +21,13 @@ import (
 )
 
 const (
-	// objectRows is when a batch becomes an object: several objects to a run, each worth a large insert.
+	// objectRows is the number of rows in an object. It gives several objects in a run, each large enough for an insert.
 	objectRows = 100_000
 	bucketName = "penstock"
 	receiveKey = "bench"
 )
 
-// store is the bucket that ClickHouse pulls from, filled once and read by every run.
+// store is the bucket that ClickHouse reads. It is filled once and read by every run.
 type store struct {
 	*devstack.MinIO
 	filled map[string]bool // formats
@@ -56,7 +56,7 @@ func (s *store) bucket() *objstore.Bucket {
 		AccessKey: s.AccessKey(), SecretKey: s.SecretKey(), PathStyle: true})
 }
 
-// fill has `penstock receive` make objects of a format, all events in them.
+// fill lets `penstock receive` write all events as objects of a format.
 func (b *bench) fill(ctx context.Context, s *store, format string) error {
 	penstock, err := b.buildPenstock(ctx)
 	if err != nil {
@@ -108,7 +108,7 @@ func (b *bench) fill(ctx context.Context, s *store, format string) error {
 	return b.checkFilled(ctx, s, format)
 }
 
-// checkFilled makes sure that the objects hold all events, before anybody is measured at reading them.
+// checkFilled checks that the objects have all events, before reading them is measured.
 func (b *bench) checkFilled(ctx context.Context, s *store, format string) error {
 	var objects, rows, bytes int64
 	err := s.bucket().List(ctx, "events/", "", "", func(page []pipeline.Object) error {
@@ -134,20 +134,19 @@ func (b *bench) checkFilled(ctx context.Context, s *store, format string) error 
 	return nil
 }
 
-// formats are those of Penstock's objects, as ClickHouse's s3() knows them. Parquet
-// is not among them: ClickHouse cannot make a JSON column of its typed columns by
-// itself, and without them it would do a part of the work.
+// formats maps Penstock's formats to those of ClickHouse's s3(). Parquet is missing: ClickHouse alone cannot turn its
+// typed columns into a JSON column, and without them it would do only a part of the work.
 var formats = map[string]struct{ suffix, name string }{
 	"ndjson": {".ndjson.zst", "JSONEachRow"},
 }
 
-// structure spares ClickHouse to guess types; guessed, an NDJSON line's properties would be a Tuple, which costs more
-// to turn into JSON.
+// structure gives ClickHouse the types. By guessing, it would make an NDJSON line's properties a Tuple, which is slower
+// to convert to JSON.
 const structure = "event_id UUID, project String, name String, timestamp Nullable(DateTime64(3, 'UTC')), " +
 	"received_at DateTime64(3, 'UTC'), " +
 	"session_id String, user_id String, receiver String, seq UInt64, properties JSON, context JSON"
 
-// pull measures ClickHouse reading the objects of a format by itself.
+// pull measures ClickHouse reading a format's objects alone.
 func (b *bench) pull(ctx context.Context, format string) (figures, error) {
 	f := figures{Events: b.events}
 	if b.store == nil {
@@ -195,7 +194,7 @@ func (b *bench) pull(ctx context.Context, format string) (figures, error) {
 	return f, nil
 }
 
-// buildPenstock builds the binary of this checkout, once a run of the benchmark.
+// buildPenstock builds this checkout's binary, once for each run of the benchmark.
 func (b *bench) buildPenstock(ctx context.Context) (path string, err error) {
 	if b.penstock == "" {
 		b.say("building penstock")
@@ -220,7 +219,7 @@ func BuildPenstock(ctx context.Context, dir string) (string, error) {
 	return path, nil
 }
 
-// freeAddress is a free one on this machine.
+// freeAddress returns a free address on this machine.
 func freeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -244,7 +243,7 @@ func awaitOK(ctx context.Context, p *devstack.Process, url string) error {
 	})
 }
 
-// await repeats probe until it succeeds, the process ends or half a minute is over.
+// await repeats probe until it succeeds, the process ends, or half a minute has passed.
 func await(ctx context.Context, p *devstack.Process, probe func() error) error {
 	end := time.Now().Add(30 * time.Second)
 	for {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Machine is where something was measured. What /proc does not tell is empty.
+// Machine is the machine of a measurement. Fields that /proc lacks are empty.
 type Machine struct {
 	Cores      int    `json:"cores"`
 	CPU        string `json:"cpu"`
@@ -15,10 +15,10 @@ type Machine struct {
 	OS         string `json:"os"`
 	Kernel     string `json:"kernel"`
 	Go         string `json:"go"`
-	FileSystem string `json:"file_system"` // of the folder with the log and the objects
+	FileSystem string `json:"file_system"` // of the folder with the WAL and the objects
 }
 
-// ThisMachine tells about this machine, and about the file system of a folder.
+// ThisMachine describes this machine, and the file system of a folder.
 func ThisMachine(dir string) Machine {
 	m := Machine{Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(),
 		FileSystem: fileSystem(read("/proc/self/mountinfo"), dir)}
@@ -42,7 +42,7 @@ func read(path string) string {
 	return string(text)
 }
 
-// field is the first value of a name in lines of "name : value".
+// field returns the first value of a name in lines of "name : value".
 func field(text, name string) string {
 	for line := range strings.Lines(text) {
 		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == name {
@@ -52,9 +52,8 @@ func field(text, name string) string {
 	return ""
 }
 
-// fileSystem finds the type of the file system that dir is in: that of the
-// longest mount point above it. A line of mountinfo is id, parent, device, root,
-// mount point, options, … - type, source, options.
+// fileSystem returns the type of dir's file system: the one with the longest mount point above dir. A line of mountinfo
+// is id, parent, device, root, mount point, options, … - type, source, options.
 func fileSystem(mountinfo, dir string) (kind string) {
 	longest := ""
 	for line := range strings.Lines(mountinfo) {

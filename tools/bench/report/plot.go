@@ -17,16 +17,16 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 )
 
-// The plot's size, on paper and so in text; and its resolution.
+// The plot's size on paper, and its resolution.
 const (
 	plotWidth  = 20 * vg.Centimeter
 	plotHeight = 12.5 * vg.Centimeter
-	plotLegend = 3.6 * vg.Centimeter // of the width
+	plotLegend = 3.6 * vg.Centimeter // part of the width
 	plotDPI    = 150
 )
 
-// curves are the lines of the plot, by the figure's name without its end; the
-// colours are told apart by those who do not see all of them, too.
+// curves are the lines of the plot, by the figure's name without its suffix. Colour-blind readers can distinguish the
+// colours.
 var curves = []struct {
 	part   string
 	label  string
@@ -40,9 +40,8 @@ var curves = []struct {
 	{"nats", "NATS", color.RGBA{86, 180, 233, 255}},
 }
 
-// Plot draws the cost curve of a report of e2e as a PNG: the cores that each
-// part needs over the events a second that were accepted. A line stands where
-// the machine's cores end, if the curve comes near: beyond it a rate cannot go on.
+// Plot draws the cost curve of an e2e report as a PNG: the cores of each part over the accepted events a second. If the
+// curve comes near the machine's number of cores, a line shows it: no rate can go beyond.
 func Plot(r Report) ([]byte, error) {
 	runs := slices.DeleteFunc(slices.Clone(r.Medians), func(m Run) bool {
 		rate, ok := m.Figures.Get("accepted_per_s")
@@ -62,14 +61,13 @@ func Plot(r Report) ([]byte, error) {
 			"%s, %s",
 		m.Cores, strings.TrimSpace(m.CPU), m.FileSystem, m.Kernel, r.Version, r.Time.Format("2006-01-02"))
 	p.Y.Label.Text = "cores"
-	// The axis is of logarithms: with plot.LogScale the library leaves a wide
-	// margin for a long label.
+	// The axis is logarithmic by hand, because plot.LogScale leaves a wide margin for a long label.
 	p.X.Tick.Marker = plot.TickerFunc(rateTicks)
 	p.Y.Min = 0
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{225}, color.Gray{225}
 	p.Add(grid)
-	legend := plot.NewLegend() // beside the plot: within it, lines would cross it
+	legend := plot.NewLegend() // beside the plot, so that no lines cross it
 	legend.Top, legend.Left = true, true
 	legend.Padding = vg.Points(3)
 	for _, c := range curves {
@@ -94,9 +92,9 @@ func Plot(r Report) ([]byte, error) {
 		p.Add(line)
 		legend.Add("this machine", line)
 	}
-	margin := 0.02 // an asked rate that was not quite reached has its tick
+	margin := 0.02 // shows the tick of a rate that was not quite reached
 	if p.X.Min == p.X.Max {
-		margin = 0.3 // one rate alone
+		margin = 0.3 // a single rate
 	}
 	p.X.Min, p.X.Max = p.X.Min-margin, p.X.Max+margin
 	p.Y.Max *= 1.05
@@ -109,7 +107,7 @@ func Plot(r Report) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// curve is a figure of all runs over the logarithm of their rate.
+// curve returns a figure of all runs over the logarithm of their rate.
 func curve(runs []Run, figure string) plotter.XYs {
 	var all plotter.XYs
 	for _, r := range runs {
@@ -133,7 +131,7 @@ func rateTicks(least, most float64) (ticks []plot.Tick) {
 	return ticks
 }
 
-// short writes 20000 as 20 k.
+// short formats 20000 as 20 k.
 func short(v float64) string {
 	for _, unit := range []struct {
 		size float64

@@ -1,4 +1,4 @@
-// Package report holds what benchmarks measure: figures of runs, their medians, tables and the plot of a cost curve.
+// Package report has the results of benchmarks: figures of runs, medians, tables and the plot of a cost curve.
 package report
 
 import (
@@ -15,18 +15,17 @@ import (
 	"time"
 )
 
-// Figure is one number, its unit at the end of its name.
+// Figure is a named number. The name ends with the unit.
 type Figure struct {
 	Name  string
 	Value float64
 }
 
-// Figures are those of one run, in the order in which they are shown. As JSON
-// they are an object.
+// Figures are the figures of one run, in display order. In JSON they are an object.
 type Figures []Figure
 
-// Add appends a figure. One that cannot be told, as a share of nothing, is left
-// out. It keeps ten digits: those behind are of the arithmetic.
+// Add appends a figure. It omits a value that is not a number, such as a share of nothing. It keeps ten digits; further
+// ones are rounding errors.
 func (f *Figures) Add(name string, value float64) {
 	if !math.IsNaN(value) && !math.IsInf(value, 0) {
 		value, _ = strconv.ParseFloat(strconv.FormatFloat(value, 'g', 10, 64), 64)
@@ -79,16 +78,16 @@ func (f *Figures) UnmarshalJSON(text []byte) error {
 
 // Run is one measurement, or the medians of several.
 type Run struct {
-	What     string           `json:"what"` // receive, load, e2e, disk…, and what they are compared with: floor, before
-	Rate     int              `json:"rate"` // events a second that were asked for; 0: closed loop
+	What     string           `json:"what"` // receive, load, e2e, disk…, and comparisons: floor, before
+	Rate     int              `json:"rate"` // requested events a second; 0: closed loop
 	Figures  Figures          `json:"figures"`
 	Failures map[string]int64 `json:"failures,omitempty"` // requests, by status or "connection"
-	Failure  string           `json:"failure,omitempty"`  // the first
-	// over the time of sending: seconds, and the RSS of each part in MiB
+	Failure  string           `json:"failure,omitempty"`  // first failure
+	// Over the time of sending: seconds, and the RSS of each part in MiB.
 	Series map[string][]float64 `json:"series,omitempty"`
 }
 
-// Report is what a benchmark prints.
+// Report is the result of a benchmark.
 type Report struct {
 	Command string            `json:"command"`
 	Version string            `json:"version"`
@@ -96,11 +95,11 @@ type Report struct {
 	Machine Machine           `json:"machine"`
 	Flags   map[string]string `json:"flags"`
 	Runs    []Run             `json:"runs"`
-	Medians []Run             `json:"medians"`         // of the runs of each kind and rate
-	Ratio   Figures           `json:"ratio,omitempty"` // medians by those of what is compared with
+	Medians []Run             `json:"medians"`         // over the runs of each kind and rate
+	Ratio   Figures           `json:"ratio,omitempty"` // medians divided by those of the comparison
 }
 
-// Summarize fills in Medians and Ratio from Runs.
+// Summarize computes Medians and Ratio from Runs.
 func (r *Report) Summarize() {
 	r.Medians, r.Ratio = nil, nil
 	for _, run := range r.Runs {
@@ -119,7 +118,7 @@ func (r *Report) Summarize() {
 	}
 }
 
-// base names what the other runs are compared with; empty: nothing.
+// base names the comparison of the other runs; empty: none.
 func (r *Report) base() string {
 	for _, run := range r.Runs {
 		if run.What == "floor" || run.What == "before" {
@@ -148,7 +147,7 @@ func (r *Report) median(what string, rate int) Run {
 	return m
 }
 
-// Failed is how many requests failed in all runs.
+// Failed is the number of failed requests in all runs.
 func (r *Report) Failed() (n int64) {
 	for _, run := range r.Runs {
 		n += run.failed()
@@ -181,8 +180,8 @@ func Median(values []float64) float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
-// Print writes tables for people: a line a figure, a column a run. Rates of one
-// run each, those of a curve, share a table.
+// Print writes tables for people: a line for each figure, a column for each run. If each rate has one run, as in a
+// curve, the rates share a table.
 func (r *Report) Print(w io.Writer) error {
 	m := r.Machine
 	fmt.Fprintf(w, "%s: %d cores (%s), %d MiB, %s, %s %s, %s, penstock %s\n", r.Command, m.Cores, m.CPU, m.MemoryMiB,
@@ -248,11 +247,11 @@ func head(r Run) string {
 	return fmt.Sprintf("%s %d/s", r.What, r.Rate)
 }
 
-// column is one of a table.
+// column is a column of a table.
 type column struct {
 	head    string
 	figures Figures
-	ratio   bool // to another column: of no unit
+	ratio   bool // relative to another column, without unit
 }
 
 func table(w io.Writer, title string, columns []column) error {
@@ -293,8 +292,8 @@ func table(w io.Writer, title string, columns []column) error {
 	return t.Flush()
 }
 
-// decimals is how many digits all of a table's line have behind the point: none
-// where they are whole or large, else so many that the largest has three in all.
+// decimals returns the decimal places for a table's line. Whole or large values have none; otherwise the largest value
+// gets three digits in total.
 func decimals(values []float64) int {
 	whole, most := true, 0.0
 	for _, v := range values {

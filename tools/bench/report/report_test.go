@@ -48,7 +48,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// What makes figures worth less is said below them.
+// The report prints what limits the figures' value.
 func TestReportOfFailures(t *testing.T) {
 	var f Figures
 	f.Add("accepted_per_s", 447_700)

@@ -8,9 +8,8 @@ import (
 	"github.com/penstock/penstock/internal/testing/load"
 )
 
-// SampleRSS reads the memory of process groups, by a name for some of them,
-// again and again until ctx ends. It returns "seconds" since its begin and, for
-// each name, the MiB of all its groups together.
+// SampleRSS reads the memory of process groups every interval until ctx ends. It returns "seconds" since the start, and
+// for each name the total of its groups in MiB.
 func SampleRSS(ctx context.Context, every time.Duration, groups map[string][]int) map[string][]float64 {
 	series := map[string][]float64{}
 	began := time.Now()
@@ -31,14 +30,14 @@ func SampleRSS(ctx context.Context, every time.Duration, groups map[string][]int
 	}
 }
 
-// Ages is how old the events of an object are at one moment.
+// Ages are the ages of an object's events at one moment.
 type Ages struct {
 	Events         uint64
 	Newest, Oldest time.Duration
 }
 
-// AgeQuantile is the age that the share q of all events does not exceed, where
-// the events of each object are spread evenly from its newest to its oldest.
+// AgeQuantile is the age that the share q of all events does not exceed. It assumes that the events of an object are
+// spread evenly from its newest to its oldest.
 func AgeQuantile(ages []Ages, q float64) time.Duration {
 	var total float64
 	var low, high time.Duration
