@@ -7,7 +7,7 @@ import (
 
 func sum(b []byte) [32]byte { return sha256.Sum256(b) }
 
-// events are single events, good and bad.
+// events are single events, valid and invalid.
 func events() []string {
 	id, name := strings.Repeat("x", 1024), strings.Repeat("x", 256)
 	const uuid = "0193b3f0-7b5a-7cde-8f01-23456789abcd"
@@ -63,7 +63,7 @@ func events() []string {
 	}
 }
 
-// seeds are bodies of one event or more.
+// seeds are bodies with one event or more.
 func seeds() []string {
 	return append(events(),
 		"{\n  \"name\": \"a\",\r\n  \"x\": [\n    1\n  ]\n}\n", "\xef\xbb\xbf{\"name\":\"a\"}", "{\n\"name\": \"a\"\n}\n{\n\"name\": \"b\"\n}",
@@ -86,7 +86,7 @@ func seeds() []string {
 		strings.Repeat("{\"a\":[1,\n{\"b\":[1,\n", 100), strings.Repeat(`{"a":NaN},`, 100), strings.Repeat("{}", 350))
 }
 
-// timeTexts are texts that are times, or nearly so.
+// timeTexts are texts that are times, or almost.
 func timeTexts() []string {
 	return append(strings.Split("2026-11-24T10:00:00.123Z|2026-11-24t10:00:00.123z|2026-11-24 10:00:00.123|"+
 		"2026-11-24 10:00:00.123456|2026-11-24T10:00:00,123Z|2026-11-24T10:00:00.123:Z|2026-11-24T10:00:00.123+0000|"+

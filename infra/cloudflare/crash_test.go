@@ -12,8 +12,8 @@ import (
 	"github.com/penstock/penstock/internal/testing/edge"
 )
 
-// A shard may be killed after an object was stored, and before it has deleted the rows. Here it gets the storage back
-// that it had before: the object must stay the only one.
+// A shard may be killed after it stored an object and before it deleted the rows. The test restores the storage from
+// before: the object must stay the only one.
 func TestStoredOnce(t *testing.T) {
 	t.Parallel()
 	project := edge.Copy(t)
@@ -60,7 +60,7 @@ func TestStoredOnce(t *testing.T) {
 		t.Errorf("%d events, want 3", len(all))
 	}
 
-	// An object that is not ours has the key: it stays, and the batch gets another key.
+	// Another program's object has the key: it stays, and the batch gets another key.
 	if err := e.Put(t.Context(), first[0].Key, "not ours"); err != nil {
 		t.Fatal(err)
 	}

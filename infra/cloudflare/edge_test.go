@@ -1,4 +1,4 @@
-// Package cloudflare has the tests of the edge receiver that compare it with the receiver.
+// Package cloudflare tests the edge receiver against the receiver.
 package cloudflare
 
 import (
@@ -33,7 +33,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// Keys of the projects file below.
+// Keys in the projects file below.
 const (
 	largeKey   = "large-key"
 	smallKey   = "small-key"
@@ -55,7 +55,7 @@ func keys() []tenant.Key {
 	}
 }
 
-// projectsFile is keys as the projects file in JSON.
+// projectsFile writes a projects file in JSON with these keys.
 func projectsFile(t *testing.T) string {
 	t.Helper()
 	type project struct {
@@ -108,7 +108,7 @@ func newPair(t *testing.T, p edge.Project) *pair {
 		"ANONYMOUS_RATE": fmt.Sprint(64 << 20)}})}
 }
 
-// exchange is a request, without its body.
+// exchange is a request without its body.
 type exchange struct {
 	method, target string
 	header         []string
@@ -141,12 +141,12 @@ func (x exchange) send(t *testing.T, base, body string) (status int, header http
 	return resp.StatusCode, resp.Header, answer
 }
 
-// compared are the headers that both have to send.
+// compared are the headers that both answers must share.
 var compared = []string{"Content-Type", "Retry-After", "Www-Authenticate", "Allow", "Access-Control-Allow-Origin",
 	"Access-Control-Allow-Headers", "Access-Control-Allow-Methods", "Access-Control-Allow-Credentials"}
 
-// compare sends a request to both, and compares what they answer. Of messages, it compares the numbers: they say where
-// a text is wrong, and what the limit is.
+// compare sends a request to both and compares the answers. Of messages it compares only the numbers, which are
+// positions and limits.
 func (p *pair) compare(t *testing.T, what string, x exchange, body string) {
 	t.Helper()
 	wantStatus, wantHeader, want := x.send(t, p.receiver, body)
@@ -170,7 +170,7 @@ func (p *pair) compare(t *testing.T, what string, x exchange, body string) {
 
 var numbers = regexp.MustCompile(`[0-9]+`)
 
-// numbersOnly replaces messages by the numbers in them. Libraries write some of the messages.
+// numbersOnly replaces messages by their numbers. Libraries write some of the messages.
 func numbersOnly(answer map[string]any) {
 	all, _ := answer["errors"].([]any)
 	for _, e := range append(all, answer["error"]) {
@@ -215,7 +215,7 @@ func TestEdge(t *testing.T) {
 	t.Run("key namespace", p.keyNamespace)
 }
 
-// requests are those that the head decides, or the body as a whole.
+// requests are decided by the head, or by the body as a whole.
 func (p *pair) requests(t *testing.T) {
 	const one = `{"name":"a","x":1}`
 	packed := func(text string) string {
@@ -299,7 +299,7 @@ func (p *pair) requests(t *testing.T) {
 
 const ndjson = "application/x-ndjson"
 
-// bodies of all layouts, good and bad.
+// bodies of all layouts, valid and invalid.
 func (p *pair) bodies(t *testing.T) {
 	for _, body := range seeds() {
 		for _, kind := range []string{"application/json", ndjson} {
@@ -314,7 +314,7 @@ func (p *pair) bodies(t *testing.T) {
 	}
 }
 
-// times are all the forms that a time may have, or nearly has.
+// times: valid and almost valid forms of a time.
 func (p *pair) times(t *testing.T) {
 	var b strings.Builder
 	for _, text := range timeTexts() {
@@ -348,13 +348,13 @@ func (p *pair) large(t *testing.T) {
 		strings.Repeat("1", maxEvent+1),
 		`{"a":` + strings.Repeat("[", 1<<20),
 		`{"name":"x","a":` + strings.Repeat("[", 1<<19) + strings.Repeat("]", 1<<19) + "}",
-		strings.Repeat("{}", 5), strings.Repeat("\x00", 2<<20), // the raw bytes of an event beyond errors.blob_threshold
+		strings.Repeat("{}", 5), strings.Repeat("\x00", 2<<20), // raw bytes larger than errors.blob_threshold
 	} {
 		p.compare(t, "large", exchange{"POST", "/v1/events", bearer(largeKey)}, body)
 	}
 }
 
-// noisy is an event that hardly compresses.
+// noisy is an event that compresses badly.
 func noisy(n int) string {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	var b strings.Builder
@@ -376,7 +376,7 @@ func manyKeys(n int, value string) string {
 	return b.String()[1:]
 }
 
-// mutated bodies are good ones with a few bytes changed.
+// mutated bodies are valid ones with a few bytes changed.
 func (p *pair) mutated(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	all := slices.DeleteFunc(append(seeds(), events()...), func(s string) bool { return len(s) > 1<<10 })
@@ -404,7 +404,7 @@ func (p *pair) mutated(t *testing.T) {
 	}
 }
 
-// stored compares the rows of the edge's objects with what the receiver has appended and reported.
+// stored compares the rows of the edge's objects with what the receiver appended and reported.
 func (p *pair) stored(t *testing.T) {
 	var failures []pipeline.Event
 	var blobs []intake.Blob
@@ -460,12 +460,12 @@ func (p *pair) compareRows(t *testing.T, prefix string, want *intake.Sink) {
 	}
 }
 
-// made reports whether the id was made when the event was received.
+// made reports whether the id was created at receipt.
 func made(e pipeline.Event) bool {
 	return e.ID[6]>>4 == 7 && int64(binary.BigEndian.Uint64(e.ID[:8])>>16) == e.ReceivedAt
 }
 
-// await waits until the edge's objects have that many rows, and returns them in the order of their numbers.
+// await waits until the edge's objects have that many rows, and returns them sorted by number.
 func (p *pair) await(t *testing.T, prefix string, want int) (all []pipeline.Event) {
 	t.Helper()
 	for end := time.Now().Add(15 * time.Second); ; time.Sleep(200 * time.Millisecond) {
@@ -536,7 +536,7 @@ func readObject(t *testing.T, e *edge.Edge, o edge.Object) (all []pipeline.Event
 	return all
 }
 
-// whole puts blobs back into properties, and checks their references.
+// whole puts blobs back into the properties, and checks their references.
 func (p *pair) whole(t *testing.T, row []byte) []byte {
 	t.Helper()
 	var out []byte
@@ -591,7 +591,7 @@ func (p *pair) object(t *testing.T) {
 	}
 }
 
-// keyNamespace has keys in KV, as scripts/keys.mjs writes them.
+// keyNamespace returns the keys for KV, as scripts/keys.mjs writes them.
 func (p *pair) keyNamespace(t *testing.T) {
 	ctx := context.WithoutCancel(t.Context())
 	put := func(key, value string) {

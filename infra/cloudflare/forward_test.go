@@ -20,28 +20,28 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// trouble is what a receiver does with requests.
+// trouble is how the receiver fails.
 type trouble int32
 
 const (
 	none    trouble = iota
-	away            // it answers as a proxy without a receiver
-	forgets         // it stores the events and cuts the connection
-	locked          // it does not know the key
+	away            // answers like a proxy without a receiver
+	forgets         // stores the events and cuts the connection
+	locked          // does not know the key
 )
 
-// forwarding is an edge in front of a receiver that can be away.
+// forwarding is an edge in front of a receiver that can fail.
 type forwarding struct {
 	sink    *intake.Sink
 	state   atomic.Int32
-	hits    atomic.Int32 // requests, since the state changed
+	hits    atomic.Int32 // requests since the last change of state
 	edge    *edge.Edge
 	restart func()
 }
 
 const forwardKey = "key-of-the-edge"
 
-// maxBuffer is how many bytes may wait in the shard.
+// maxBuffer is the most that may wait in the shard, in bytes.
 const maxBuffer = 16 << 20
 
 func newForwarding(t *testing.T, project edge.Project) *forwarding {
@@ -88,7 +88,7 @@ func (f *forwarding) set(s trouble) {
 	f.hits.Store(0)
 }
 
-// post sends an event of a client, which its address names.
+// post sends a client's event; its address names the client.
 func (f *forwarding) post(t *testing.T, key, client, body string) (status int, answer map[string]any) {
 	t.Helper()
 	x := exchange{"POST", "/v1/events", bearer(key, "CF-Connecting-IP", client, "User-Agent", client)}
@@ -96,7 +96,7 @@ func (f *forwarding) post(t *testing.T, key, client, body string) (status int, a
 	return status, answer
 }
 
-// names lists the events of a client at the receiver, each for the first time that it came.
+// names lists a client's events at the receiver, each at its first arrival.
 func (f *forwarding) names(client string) (names []string) {
 	f.sink.Mu.Lock()
 	defer f.sink.Mu.Unlock()
@@ -122,7 +122,7 @@ func TestForward(t *testing.T) {
 	t.Run("full", f.full)
 }
 
-// answers are the receiver's, with what the edge has rejected.
+// answers: the receiver's answers come back, with the edge's rejections added.
 func (f *forwarding) answers(t *testing.T) {
 	status, answer := f.post(t, largeKey, "c0", `[{"name":"e1","event_id":"a"},{"v":1},{"name":"other"},{"name":"e2"},1]`)
 	delete(answer, "request_id")
@@ -145,7 +145,7 @@ func (f *forwarding) answers(t *testing.T) {
 	if limit, _ := answer["limit"].(map[string]any); status != 429 || limit["of"] != "events" {
 		t.Errorf("beyond the rate: %d %v, want the receiver's 429", status, answer)
 	}
-	// What the edge has rejected is in its errors objects.
+	// Events that the edge rejected are in its errors objects.
 	await(t, "errors", func() error {
 		objects, err := f.edge.Objects(t.Context())
 		if err != nil || len(objects) == 0 {
@@ -159,7 +159,7 @@ func (f *forwarding) answers(t *testing.T) {
 	})
 }
 
-// outages of all kinds lose nothing, and each client's events arrive in the order in which it sent them.
+// outages: no outage loses events, and each client's events arrive in the order in which it sent them.
 func (f *forwarding) outages(t *testing.T) {
 	const clients, each = 8, 6
 	states := []trouble{none, away, forgets, locked, none}
@@ -187,7 +187,7 @@ func (f *forwarding) outages(t *testing.T) {
 			})
 		}
 		all.Wait()
-		await(t, "attempts", func() error { // the shard tries again meanwhile
+		await(t, "attempts", func() error { // the shard retries meanwhile
 			if hits := f.hits.Load(); hits < 2 {
 				return fmt.Errorf("%d", hits)
 			}
@@ -211,7 +211,7 @@ func (f *forwarding) outages(t *testing.T) {
 	}
 }
 
-// killed keeps what it has acknowledged.
+// killed: a killed edge keeps what it has acknowledged.
 func (f *forwarding) killed(t *testing.T) {
 	f.set(away)
 	for i := range 20 {
@@ -231,7 +231,8 @@ func (f *forwarding) killed(t *testing.T) {
 	})
 }
 
-// refusedLater is a request with a 202 that the receiver cannot take: it is a failure record, and blocks nothing.
+// refusedLater: the receiver rejects a request that the edge answered with 202. It becomes a failure record, and blocks
+// nothing.
 func (f *forwarding) refusedLater(t *testing.T) {
 	f.set(away)
 	body := `{"name":"e1","list":["` + strings.Repeat("x", 3<<20) + `"]}`
@@ -269,7 +270,7 @@ func (f *forwarding) refusedLater(t *testing.T) {
 	})
 }
 
-// full is a shard that holds as much as it may: clients get a 503 and keep their events.
+// full: a shard has reached its limit. Clients get a 503 and keep their events.
 func (f *forwarding) full(t *testing.T) {
 	f.set(away)
 	body := `{"name":"e%d","large":"` + strings.Repeat("x", 1<<20) + `"}`

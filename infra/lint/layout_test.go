@@ -1,4 +1,4 @@
-// Package lint holds the rules of the layout that no linter knows. The import rules are in .golangci.yml.
+// Package lint checks the rules of the layout that no linter knows. The import rules are in .golangci.yml.
 package lint
 
 import (
@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The two pipelines are built by one loop: each stage's New stands once.
+// One loop builds both pipelines: each stage's New occurs once.
 func TestBuiltByOneLoop(t *testing.T) {
 	for _, call := range []string{"batcher.New(", "loader.New("} {
 		out, _ := exec.Command("grep", "-rnF", "--include=*.go", "--exclude=*_test.go", call, root(t)).Output()
@@ -27,7 +27,7 @@ func root(t *testing.T) string {
 	return filepath.Clean(strings.TrimSpace(string(out)))
 }
 
-// Bubbles of fake time run on one processor, for the race detector's sake.
+// Bubbles of fake time run on one processor, because of the race detector.
 func TestBubblesByOneFunction(t *testing.T) {
 	call := "synctest" + ".Test("
 	out, _ := exec.Command("grep", "-rlF", "--include=*.go", call, root(t)).Output()
