@@ -9,33 +9,33 @@ import (
 	"github.com/penstock/penstock/receiver/errcode"
 )
 
-// Limits of an event's columns, in bytes. They fit the values that tables are sorted and grouped by.
+// Limits of an event's columns, in bytes. Tables are sorted and grouped by these values.
 const (
 	MaxName = 256
 	MaxID   = 1024 // event, session, user
 )
 
-// LLMCall is the name of calls of a model if their protocol has no name for them.
+// LLMCall is the name of a model's calls if their protocol has no name for them.
 const LLMCall = "llm_call"
 
-// EnvelopeKey is the property with the members of the client's envelope that have no column.
+// EnvelopeKey is the property for members of the client's envelope without a column.
 const EnvelopeKey = "$envelope"
 
-// Draft is an event as a protocol describes it. It refers to the event's text and copies nothing, so that the receiver
-// can write it more than once.
+// Draft is an event as a protocol describes it. It refers to the event's text without copying, so the receiver can
+// write it more than once.
 type Draft struct {
 	Request *Request
 
 	Name, Session, User []byte
 	Time                int64  // ms, or pipeline.NoTime
-	SDK, Version        []byte // the client's library; empty: the request's
-	Err                 error  // the first
+	SDK, Version        []byte // client library; empty: the request's
+	Err                 error  // first error
 
 	Parts    []Part             // of the properties, in order
-	Envelope []*jsonscan.Member // members of EnvelopeKey, behind all properties
-	Mixed    bool               // parts may have the same key: it is checked
+	Envelope []*jsonscan.Member // members of EnvelopeKey, after all properties
+	Mixed    bool               // parts may repeat a key, so check
 
-	id     []byte // the client's; empty: none
+	id     []byte // from the client; empty: none
 	uuid   pipeline.UUID
 	isUUID bool
 }
@@ -43,8 +43,8 @@ type Draft struct {
 // Part is a piece of an event's properties.
 type Part struct {
 	As   As
-	Of   *jsonscan.Member // its value is JSON, except in Data and Blob
-	File *File            // of Base64, Data and Blob
+	Of   *jsonscan.Member // JSON value, except in Data and Blob
+	File *File            // for Base64, Data and Blob
 }
 
 // File describes bytes that are stored as a blob.
@@ -63,7 +63,7 @@ const (
 	Blob              // "key":reference, a file of any size
 )
 
-// Reset begins another event.
+// Reset starts another event.
 func (d *Draft) Reset(r *Request) {
 	d.Request, d.Time, d.Err, d.Mixed = r, pipeline.NoTime, nil, false
 	d.Name, d.Session, d.User, d.SDK, d.Version = nil, nil, nil, nil, nil
@@ -71,15 +71,15 @@ func (d *Draft) Reset(r *Request) {
 	d.id, d.isUUID = nil, false
 }
 
-// Fail rejects the event, unless it is rejected already.
+// Fail rejects the event. The first error counts.
 func (d *Draft) Fail(err error) {
 	if d.Err == nil {
 		d.Err = err
 	}
 }
 
-// Text is the content of a member for a column; a value of a wrong type rejects the event. Numbers become their digits,
-// because many clients number their users. null means absent.
+// Text returns a member's content for a column; a wrong type rejects the event. Numbers become text, because many
+// clients number their users. null means absent.
 func (d *Draft) Text(m *jsonscan.Member, limit int) []byte {
 	var b []byte
 	switch m.Kind {
@@ -103,7 +103,7 @@ func (d *Draft) Text(m *jsonscan.Member, limit int) []byte {
 // SetName sets the event's name to the content of a member. The receiver checks its length.
 func (d *Draft) SetName(m *jsonscan.Member) { d.Name = d.Text(m, math.MaxInt) }
 
-// SetTime sets the time to that of a member.
+// SetTime sets the event's time to a member's.
 func (d *Draft) SetTime(m *jsonscan.Member) {
 	t, err := ParseTime(m)
 	d.Fail(err)
@@ -133,14 +133,14 @@ func (d *Draft) Keep(m *jsonscan.Member) {
 	}
 }
 
-// KeepID keeps the original id if it is not a UUID, because a UUID is derived from it.
+// KeepID keeps the original id if it is not a UUID, because then a UUID is derived from it.
 func (d *Draft) KeepID(m *jsonscan.Member) {
 	if !d.HasUUID() {
 		d.Keep(m)
 	}
 }
 
-// SetID sets the client's id of the event; empty: it has none.
+// SetID sets the client's id of the event; empty: none.
 func (d *Draft) SetID(id []byte) {
 	d.id, d.isUUID = id, false
 	if len(id) > 0 {
@@ -150,13 +150,13 @@ func (d *Draft) SetID(id []byte) {
 	}
 }
 
-// ID is the client's id of the event.
+// ID returns the client's id of the event.
 func (d *Draft) ID() []byte { return d.id }
 
 // HasUUID reports whether the client's id is a UUID.
 func (d *Draft) HasUUID() bool { return d.isUUID }
 
-// UUID is the event's id, if the client gave one.
+// UUID returns the event's id, if the client gave one.
 func (d *Draft) UUID(project []byte) (id pipeline.UUID, given bool) {
 	if d.isUUID || len(d.id) == 0 {
 		return d.uuid, d.isUUID
@@ -164,13 +164,13 @@ func (d *Draft) UUID(project []byte) (id pipeline.UUID, given bool) {
 	return pipeline.UUIDv5(project, d.id), true
 }
 
-// Joined makes one text of two. No other two texts make the same.
+// Joined joins two texts. Different pairs never give the same result.
 func Joined(a, b []byte) []byte {
 	w := strconv.AppendInt(nil, int64(len(a)), 10)
 	return append(append(append(w, ' '), a...), b...)
 }
 
-// ParseTime parses an event's time. Null and an empty text mean that there is none.
+// ParseTime parses an event's time. Null and an empty text mean no time.
 func ParseTime(m *jsonscan.Member) (ms int64, err error) {
 	text := m.Value
 	switch m.Kind {

@@ -10,13 +10,13 @@ import (
 	"github.com/penstock/penstock/receiver/errcode"
 )
 
-// Whole is the body without the white space around its JSON.
+// Whole returns the body without white space around its JSON.
 func Whole(body []byte) []byte {
-	return jsonscan.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))) // a byte order mark says nothing more
+	return jsonscan.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf"))) // drop a byte order mark
 }
 
-// Members around events that may occur once, because one of two would be lost. Of the first ones, only one may have a
-// value.
+// Members around events that may occur only once, because one of two would be lost. Of the first ones, only one may
+// have a value.
 var (
 	bringing = []string{"batch", "events", "event"}
 	telling  = []string{"writeKey", "api_key", "token", "metadata"}
@@ -44,7 +44,7 @@ func ambiguous(body []byte) (err *errcode.Error) {
 	return err
 }
 
-// Find returns the last member of that name of the object body; nil: none. It looks only at brackets and strings; the
+// Find returns the last member of that name in the object body; nil: none. It follows only brackets and strings; the
 // members are checked when they become events.
 func Find(body []byte, name string) ([]byte, *errcode.Error) {
 	if len(body) == 0 {
@@ -62,7 +62,7 @@ func Find(body []byte, name string) ([]byte, *errcode.Error) {
 	return found, nil
 }
 
-// EachMember calls f for each member of the object b, and reports whether b is one. It looks only at brackets and
+// EachMember calls f for each member of the object b, and reports whether b is an object. It follows only brackets and
 // strings.
 func EachMember(b []byte, f func(key, value []byte)) bool {
 	return EachSent(b, func(key, value []byte) {
@@ -73,7 +73,7 @@ func EachMember(b []byte, f func(key, value []byte)) bool {
 	})
 }
 
-// EachSent is EachMember with the keys as sent, without their quotes.
+// EachSent is EachMember with the keys as sent, without quotes.
 func EachSent(b []byte, f func(key, value []byte)) bool {
 	if len(b) < 2 || b[0] != '{' {
 		return false
@@ -109,7 +109,7 @@ func EachSent(b []byte, f func(key, value []byte)) bool {
 	return false
 }
 
-// Dig returns the value at a path below a validated object; nil: none.
+// Dig returns the value at a path in a validated object; nil: none.
 func Dig(object []byte, path ...string) (value []byte) {
 	for _, name := range path {
 		value = nil
@@ -123,7 +123,7 @@ func Dig(object []byte, path ...string) (value []byte) {
 	return value
 }
 
-// AsMember is a value in the form that Draft.Text and ParseTime accept; nil is null.
+// AsMember returns a value in the form for Draft.Text and ParseTime; nil means null.
 func AsMember(name string, value []byte) *jsonscan.Member {
 	m := &jsonscan.Member{Key: []byte(name), Value: value}
 	switch {
@@ -143,7 +143,7 @@ func AsMember(name string, value []byte) *jsonscan.Member {
 	return m
 }
 
-// PlainText is the content of a JSON string or the digits of a number; nil for all else.
+// PlainText returns the content of a JSON string or the digits of a number; nil: neither.
 func PlainText(value []byte) []byte {
 	switch m := AsMember("", value); m.Kind {
 	case jsonscan.String:
@@ -193,5 +193,5 @@ func AppendText(dst []byte, s string) []byte {
 // MaxHeader limits what is kept of one header, in bytes.
 const MaxHeader = 1 << 10
 
-// Clip is the beginning of text from outside, as valid UTF-8.
+// Clip returns the beginning of text from outside, as valid UTF-8.
 func Clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), MaxHeader)], "\uFFFD") }

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// KeyNames are the members of a body, and the parameters of a query or a form, in which clients put their key.
+// KeyNames are the names under which clients put their key into a body, a query or a form.
 var KeyNames = []string{"key", "api_key", "token", "writeKey"}
 
-// HeadKey returns the key from a header, the user of Basic authentication, or the query, which beacons need.
+// HeadKey returns the key from a header, from the user of Basic authentication, or from the query, which beacons need.
 func HeadKey(req *http.Request) (key string, given bool) {
 	if auth := req.Header.Get("Authorization"); auth != "" {
 		if scheme, token, ok := strings.Cut(auth, " "); ok && strings.EqualFold(scheme, "Bearer") {
@@ -26,7 +26,7 @@ func HeadKey(req *http.Request) (key string, given bool) {
 	return key, key != ""
 }
 
-// HeadOrQueryKey is HeadKey, or else the first of the parameters that has a value.
+// HeadOrQueryKey is HeadKey. Without a key in the head, it returns the first parameter that has a value.
 func HeadOrQueryKey(req *http.Request, parameters ...string) (key string, given bool) {
 	key, given = HeadKey(req)
 	for _, name := range parameters {
@@ -39,7 +39,7 @@ func HeadOrQueryKey(req *http.Request, parameters ...string) (key string, given 
 	return key, given
 }
 
-// QueryValue is the first value of a query parameter. It parses nothing without a query.
+// QueryValue returns the first value of a query parameter. An empty query costs nothing.
 func QueryValue(raw, name string) string {
 	if raw == "" {
 		return ""
@@ -48,5 +48,5 @@ func QueryValue(raw, name string) string {
 	return values.Get(name)
 }
 
-// PathPart is a part of a path, by its place between slashes.
+// PathPart returns a part of a path by its place between slashes.
 func PathPart(path string, at int) string { return strings.Split(path, "/")[at] }

@@ -14,15 +14,15 @@ import (
 // Outcome is the result of a request.
 type Outcome struct {
 	RequestID string
-	Status    int            // in Penstock's own API
-	Refused   *errcode.Error // rejects the request as a whole; nil: its events were judged
-	Limit     *tenant.Limit  // of the project, that rejects it for now; nil: none does
+	Status    int            // as in Penstock's own API
+	Refused   *errcode.Error // why the whole request is rejected; nil: its events were checked
+	Limit     *tenant.Limit  // limit of the project that rejects the request; nil: none
 
 	Accepted, Rejected int
-	Sampled            int // left out by the project's sample
-	Found              int // events of any kind
+	Sampled            int // left out by the project's sampling
+	Found              int // events in total
 	Rejects            []Reject
-	Object             string // that the events are in; empty: not known
+	Object             string // that has the events; empty: unknown
 
 	Received int64  // ms
 	Body     []byte // decompressed
@@ -33,7 +33,7 @@ type Reject struct {
 	Index       int
 	Code        errcode.Code
 	Message     string
-	Raw         []byte // a view into the body, or made of it
+	Raw         []byte // part of the body, or built from it
 	ContentType string // of Raw; empty: the request's
 }
 
@@ -47,7 +47,7 @@ type Reply struct {
 // MaxListed limits the list of rejected events in an answer; the count includes all.
 const MaxListed = 100
 
-// Good reports whether the request succeeded, at least in part.
+// Good reports whether the request succeeded, at least partly.
 func (o *Outcome) Good() bool { return o.Status == http.StatusOK || o.Status == http.StatusAccepted }
 
 // OK is the status for clients that accept only 200.
@@ -58,7 +58,7 @@ func (o *Outcome) OK() int {
 	return o.Status
 }
 
-// Listed are the rejected events that an answer names.
+// Listed returns the rejected events that an answer lists.
 func (o *Outcome) Listed() []Reject { return o.Rejects[:min(len(o.Rejects), MaxListed)] }
 
 // AppendCounts writes the counts, the request's id and the object as members.
@@ -75,7 +75,7 @@ func (o *Outcome) AppendCounts(b []byte) []byte {
 	return b
 }
 
-// AppendErrors writes why the request, or some of its events, were rejected.
+// AppendErrors writes why the request or some of its events were rejected.
 func (o *Outcome) AppendErrors(b []byte) []byte {
 	switch {
 	case o.Refused != nil:

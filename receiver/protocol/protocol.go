@@ -1,8 +1,7 @@
-// Package protocol describes the HTTP APIs that clients of other products, and
-// our own, speak. Each is a folder below this one and knows four things: which
-// requests are its own (Route), where their key is, where their events are and
-// what each means (Draft), and what its clients expect to read (Outcome).
-// Limits, ids, failure records and redrives are the receiver's, the same for all.
+// Package protocol defines the HTTP APIs of other products' clients and our own. Each API is a package below this one.
+// It knows four things: its requests (Route), where their key is, where the events are and what they mean (Draft), and
+// what its clients expect as answer (Outcome). The receiver does the rest for all: limits, ids, failure records and
+// redrives.
 package protocol
 
 import (
@@ -12,44 +11,44 @@ import (
 	"github.com/penstock/penstock/receiver/errcode"
 )
 
-// Protocol serves requests that bring events. It has no state of a request.
+// Protocol serves requests with events. It keeps no state of a request.
 type Protocol interface {
-	// Authenticate finds the key in the request's head.
+	// Authenticate returns the key from the request's head.
 	Authenticate(req *http.Request) (key string, given bool)
 	// Events finds the events in a body and gives each to the sink.
 	Events(r *Request, body []byte, to Sink) *errcode.Error
-	// Mapper says what the members of an event mean. A redrive of a single event uses it, too.
+	// Mapper maps the members of an event. A redrive of a single event also uses it.
 	Mapper
-	// Reply writes the answer. b is an empty buffer to append it to.
+	// Reply writes the answer. Append it to b, which is an empty buffer.
 	Reply(o *Outcome, b []byte) Reply
 }
 
-// Mapper fills a draft from the members of an event. What is wrong with them is the draft's error.
+// Mapper fills a draft from the members of an event. It reports errors to the draft.
 type Mapper interface {
 	Map(d *Draft, members []jsonscan.Member)
 }
 
-// MapperFunc is a function as a Mapper.
+// MapperFunc adapts a function to Mapper.
 type MapperFunc func(d *Draft, members []jsonscan.Member)
 
 // Map calls f.
 func (f MapperFunc) Map(d *Draft, members []jsonscan.Member) { f(d, members) }
 
-// A protocol can have these methods besides.
+// Optional methods of a protocol.
 type (
-	// KeyFinder finds the key in a body whose head has none. An error says why the body could not be searched.
+	// KeyFinder finds the key in a body if the head has none. An error says why the body cannot be searched.
 	KeyFinder interface {
 		Key(r *Request, body []byte) (string, *errcode.Error)
 	}
-	// Verifier judges the whole body by what else the head says of it. sent is the body as it was sent.
+	// Verifier checks the whole body against the head, such as a signature. sent is the body as sent.
 	Verifier interface {
 		Verify(head http.Header, secret string, sent []byte) *errcode.Error
 	}
-	// Preparer puts into the head what clients say elsewhere of the body.
+	// Preparer copies into the head what clients say about the body elsewhere.
 	Preparer interface {
 		Prepare(req *http.Request)
 	}
-	// Chooser hands a body that was read to the route that it belongs to.
+	// Chooser chooses the route of a request by its body.
 	Chooser interface {
 		Choose(body []byte) *Route
 	}
@@ -58,7 +57,7 @@ type (
 // Base has the methods that most protocols share. Embed it.
 type Base struct{}
 
-// Authenticate is HeadKey.
+// Authenticate calls HeadKey.
 func (Base) Authenticate(req *http.Request) (key string, given bool) { return HeadKey(req) }
 
 // Reply is Penstock's own answer.
@@ -66,31 +65,32 @@ func (Base) Reply(o *Outcome, b []byte) Reply {
 	return Reply{Status: o.Status, Body: append(o.AppendErrors(o.AppendCounts(append(b, '{'))), "}\n"...)}
 }
 
-// Route is what is served at some paths.
+// Route is a protocol at some paths.
 type Route struct {
-	Name    string   // of the product
-	Paths   []string // {} stands for a part that holds the key
+	Name    string   // product
+	Paths   []string // {} stands for the part with the key
 	Methods []string // besides OPTIONS; nil: POST
-	// Match says by the head whether the request is this route's, where others have the same path; nil: it is.
+	// Match reports whether a request belongs to this route rather than to others with the same path, by its head; nil:
+	// always.
 	Match func(head http.Header) bool
 
 	Protocol Protocol // nil: Answer is set
-	// Answer replies to a request that brings no events and needs no key.
+	// Answer replies to requests without events or key.
 	Answer func(req *http.Request) Reply
 
-	NameMember string // that names an event, for messages; empty: name
-	AnyType    bool   // the content type is not judged: Match has done it
-	FindsGzip  bool   // gzip is found by its first bytes if no header names it
-	Query      bool   // the event is the query, and the answer an image of any page
-	QueryKey   string // the parameter that holds the key besides "key"; empty: none
-	WholeBody  bool   // a rejected event is kept as a whole body with that event alone
+	NameMember string // member with the event's name, for messages; empty: name
+	AnyType    bool   // accept any content type: Match has checked it
+	FindsGzip  bool   // recognize gzip by its bytes if no header names it
+	Query      bool   // the query is the event, and the answer an image for any page
+	QueryKey   string // query parameter with the key, in addition to "key"; empty: none
+	WholeBody  bool   // keep a rejected event as a whole body with only that event
 	RereadBody bool   // Reply reads Outcome.Body
-	// EventHeaders belong to an event, so failure records keep them. A name that ends with - stands for all that begin so.
+	// EventHeaders belong to an event, so failure records keep them. A name ending in - is a prefix.
 	EventHeaders []string
-	MaxDepth     int // of an event's JSON before Map has made text of what is deep; 0: receiver.max_depth
+	MaxDepth     int // of an event's JSON before Map turns deep values into text; 0: receiver.max_depth
 }
 
-// Allowed are the methods of the route.
+// Allowed returns the methods of the route.
 func (r *Route) Allowed() []string {
 	if r.Methods == nil {
 		return []string{http.MethodPost}
@@ -98,7 +98,7 @@ func (r *Route) Allowed() []string {
 	return r.Methods
 }
 
-// Redrive says whether an operator sends a failure record once more.
+// Redrive says whether a request is an operator's redrive of a failure record.
 type Redrive uint8
 
 // The kinds of redrives.
@@ -108,58 +108,59 @@ const (
 	RedriveEvent         // one event of it
 )
 
-// Request is what a protocol may know of the request.
+// Request is what a protocol may know about the request.
 type Request struct {
 	Host
 	Header   http.Header
-	Lines    bool // the body is NDJSON by its content type
+	Lines    bool // NDJSON by its content type
 	Redrive  Redrive
-	MaxEvent int   // bytes of one event
-	MaxDepth int   // of an event's JSON
-	MaxBody  int64 // bytes, decompressed
+	MaxEvent int   // largest event, bytes
+	MaxDepth int   // nesting of an event's JSON
+	MaxBody  int64 // decompressed, bytes
 
 	wrapped wrapped
 }
 
-// Host is what the receiver does for a protocol.
+// Host is the receiver's services for a protocol.
 type Host interface {
-	// Charge counts n more bytes of the request's memory, before they are taken; it gives back if n is negative.
+	// Charge adds n bytes to the request's memory before they are allocated. A negative n returns them.
 	Charge(n int64) *errcode.Error
-	// Unzip decompresses gzip within a body, to limit bytes at most.
+	// Unzip decompresses gzip within a body, up to limit bytes.
 	Unzip(data []byte, limit int64) ([]byte, *errcode.Error)
 	// IsKey reports whether a text is a key, which must not be stored with an event.
 	IsKey(text []byte) bool
 }
 
-// Sink takes the events of a body, one after the other. A request is rejected
-// as a whole by the errors that it returns.
+// Sink receives the events of a body one by one. If it returns an error, the whole request is rejected.
 type Sink interface {
-	// Values takes the values in a text, one behind the other or as elements of arrays. With lines, a broken value ends
-	// at the next line that begins like one.
+	// Values receives the values in a text: consecutive ones, or elements of arrays. With lines, a broken value ends at
+	// the next line that begins like a value.
 	Values(m Mapper, text []byte, lines bool) *errcode.Error
-	// Single takes the only event of a request. If it is rejected, so is the request; what names the text in the message.
+	// Single receives the only event of a request. If it is rejected, so is the request. what names the text in the
+	// message.
 	Single(m Mapper, text []byte, what string) *errcode.Error
-	// Library sets the client library of all events that name none.
+	// Library sets the client library of all events without one.
 	Library(name, version []byte)
 
-	// Next says whether one more record is within the limits, and its index.
+	// Next checks the limits for one more record, and returns its index.
 	Next() (index int, err *errcode.Error)
-	// Record judges a record whose JSON the protocol has written. Done must follow.
+	// Record checks a record whose JSON the protocol has written. Done must follow.
 	Record(m Mapper, text []byte) Verdict
-	// Done counts a record. raw is a body with it alone, of that content type; it is needed if the verdict is Reported.
+	// Done finishes a record. raw is a body with only this record, in that content type. It is required if the verdict is
+	// Reported.
 	Done(v Verdict, raw []byte, contentType string) *errcode.Error
 }
 
-// Verdict is what became of a record.
+// Verdict is the result of a record.
 type Verdict struct {
-	Err      error // why it is rejected; nil: it is not
-	Reported bool  // a failure record is made of it
-	Held     bool  // parts of its text are blobs: the text must not change any more
+	Err      error // why it is rejected; nil: accepted
+	Reported bool  // it becomes a failure record
+	Held     bool  // blobs refer to its text, so the text must not change any more
 	Repaired bool  // the protocol has replaced something in it
-	Sampled  bool  // the project's sample leaves it out
+	Sampled  bool  // the project's sampling leaves it out
 }
 
-// Values gives all of a body to the sink: events, one behind the other or as elements of arrays.
+// Values passes all events of a body to the sink: consecutive ones, or elements of arrays.
 func Values(m Mapper, r *Request, body []byte, to Sink) *errcode.Error {
 	if body = Whole(body); len(body) == 0 {
 		return errcode.EmptyBody.Errorf("the body is empty")
@@ -167,7 +168,7 @@ func Values(m Mapper, r *Request, body []byte, to Sink) *errcode.Error {
 	return to.Values(m, body, r.Lines)
 }
 
-// Elements gives the elements of the array that is the named member of the body's object to the sink.
+// Elements passes the elements of a named array in the body's object to the sink.
 func Elements(m Mapper, body []byte, name string, to Sink) *errcode.Error {
 	body = Whole(body)
 	array, err := Find(body, name)

@@ -10,11 +10,11 @@ import (
 // Router finds the route of a request.
 type Router struct {
 	routes  map[string][]*Route // by path, without a slash at the end
-	headers []string            // see Route.EventHeaders
+	headers []string            // all of Route.EventHeaders
 }
 
-// NewRouter makes a router. Of two routes with the same path, the first that matches counts. All but the last of them
-// need a Match, or the later ones would never be found.
+// NewRouter returns a router. If several routes have the same path, the first that matches counts. All but the last
+// need a Match, otherwise later ones could never be found.
 func NewRouter(products ...[]*Route) (*Router, error) {
 	r := &Router{routes: map[string][]*Route{}}
 	for _, routes := range products {
@@ -41,7 +41,7 @@ func (r *Router) add(path string, route *Route) error {
 	return nil
 }
 
-// Find returns the route of a request with that path and head, nil if there is none.
+// Find returns the route for a path and head; nil: none.
 func (r *Router) Find(path string, head http.Header) *Route {
 	routes := r.routes[path]
 	if routes == nil {
@@ -55,7 +55,7 @@ func (r *Router) Find(path string, head http.Header) *Route {
 	return nil
 }
 
-// Paths are all that are served.
+// Paths returns all served paths.
 func (r *Router) Paths() []string {
 	var all []string
 	for path := range r.routes {
@@ -64,10 +64,10 @@ func (r *Router) Paths() []string {
 	return all
 }
 
-// maxKeyAt is the last place of a key in a path: /v1/projects/{}/settings.
+// maxKeyAt is the last possible place of a key in a path: /v1/projects/{}/settings.
 const maxKeyAt = 3
 
-// Keyless is a path without the key that it may hold: /v2/{}/events.
+// Keyless returns a path without the key in it: /v2/{}/events.
 func (r *Router) Keyless(path string) string {
 	if r.routes[path] != nil {
 		return path
@@ -95,7 +95,7 @@ func (r *Router) IsEventHeader(name string) bool {
 	})
 }
 
-// EventHeaders are the names of the headers that belong to an event, in order.
+// EventHeaders returns the names of the headers that belong to an event, sorted.
 func (r *Router) EventHeaders(head http.Header) (names []string) {
 	for name := range head {
 		if r.IsEventHeader(name) {

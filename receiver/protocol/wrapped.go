@@ -14,18 +14,18 @@ import (
 	"github.com/penstock/penstock/receiver/errcode"
 )
 
-// Browsers' clients wrap JSON so that no preflight is needed: in a form or a query
-// (data=…), in base64 of either alphabet, and in gzip within that.
+// Browser clients wrap JSON to avoid a preflight request: in a form or a query (data=…), in base64 of either alphabet,
+// and in gzip within that.
 
 const (
-	maxWraps = 4 // around one another
-	// maxWrapped bounds, in bytes, what is wrapped and what comes out of it: all of
-	// that is copied in memory. A beacon has 64 KiB, and a query 1 MiB.
+	maxWraps = 4 // nested layers
+	// maxWrapped bounds the size of wrapped data and of the result, in bytes. Both are copied in memory. A beacon has at
+	// most 64 KiB, a query 1 MiB.
 	maxWrapped = 8 << 20
 )
 
-// QueryToBody moves a query into the body of a request that has none, as a form,
-// without the parameters that hold keys: failure records keep the body.
+// QueryToBody moves the query of a request without a body into its body, as a form. It leaves out parameters with keys,
+// because failure records keep the body.
 func QueryToBody(req *http.Request) {
 	if req.Method != http.MethodGet && (req.ContentLength != 0 || QueryValue(req.URL.RawQuery, "data") == "") {
 		return
@@ -43,16 +43,16 @@ func QueryToBody(req *http.Request) {
 	req.Header.Del("Content-Encoding")
 }
 
-// wrapped is what was found around the JSON of a body.
+// wrapped is the result of unwrapping a body.
 type wrapped struct {
 	done bool
 	json []byte
-	made bool   // the JSON was copied out of the body
-	key  string // that is beside it in a form
+	made bool   // the JSON is a copy, not a part of the body
+	key  string // the key next to it in a form
 	err  *errcode.Error
 }
 
-// Unwrapped is the JSON of a body, which is made once.
+// Unwrapped returns the JSON of a body. It unwraps once.
 func (r *Request) Unwrapped(body []byte) ([]byte, *errcode.Error) {
 	if w := &r.wrapped; !w.done {
 		w.done = true
@@ -61,10 +61,10 @@ func (r *Request) Unwrapped(body []byte) ([]byte, *errcode.Error) {
 	return r.wrapped.json, r.wrapped.err
 }
 
-// FormKey is the key beside the JSON in a form; empty: there is none.
+// FormKey returns the key next to the JSON in a form; empty: none.
 func (r *Request) FormKey() string { return r.wrapped.key }
 
-// Copied is how many bytes of memory the unwrapped JSON takes.
+// Copied returns the memory of the unwrapped JSON, in bytes.
 func (r *Request) Copied() int64 {
 	if !r.wrapped.made {
 		return 0
@@ -72,7 +72,7 @@ func (r *Request) Copied() int64 {
 	return int64(cap(r.wrapped.json))
 }
 
-// Forget lets the unwrapped JSON go.
+// Forget releases the unwrapped JSON.
 func (r *Request) Forget() { r.wrapped.json, r.wrapped.made = nil, false }
 
 func (r *Request) unwrapAll(body []byte) ([]byte, *errcode.Error) {
@@ -83,13 +83,13 @@ func (r *Request) unwrapAll(body []byte) ([]byte, *errcode.Error) {
 		return data, nil
 	case isGzip(data) || isForm || looksWrapped(data):
 	default:
-		return data, nil // whatever it is, it is rejected as JSON
+		return data, nil // it is rejected as invalid JSON
 	}
 	if len(data) > maxWrapped {
 		return nil, errcode.BodyTooLarge.Errorf(
 			"the form is larger than the limit of %d bytes: send JSON, or gzip as the body", maxWrapped)
 	}
-	if err := r.Charge(4 * int64(len(data))); err != nil { // the copies that are made here
+	if err := r.Charge(4 * int64(len(data))); err != nil { // for the copies made below
 		return nil, err
 	}
 	if isForm && !isGzip(data) {
@@ -107,11 +107,11 @@ func (r *Request) unwrapAll(body []byte) ([]byte, *errcode.Error) {
 	return data, err
 }
 
-// beginsJSON tells an object or an array, or nothing, by its first byte.
+// beginsJSON reports whether data begins like an object or an array, or is empty.
 func beginsJSON(b []byte) bool { return len(b) == 0 || b[0] == '{' || b[0] == '[' }
 
-// looksWrapped tells a string, and base64 of an object, an array or gzip, by its first
-// two characters.
+// looksWrapped reports whether data begins like a string, or like base64 of an object, an array or gzip. It reads two
+// characters.
 func looksWrapped(b []byte) bool {
 	if len(b) > 0 && b[0] == '"' {
 		return true
@@ -122,8 +122,8 @@ func looksWrapped(b []byte) bool {
 	return b[0] == 'H' && b[1] == '4' || b[0] != 'H' && bytes.IndexByte([]byte("wxyz0123456789+/-_"), b[1]) >= 0
 }
 
-// Compressions are what a client may name in a form or a query. What was used is
-// told by the bytes: posthog-js names it sometimes, and sometimes wrongly.
+// Compressions are the values that a client may name in a form or a query. The bytes decide, because posthog-js names
+// compressions only sometimes, and sometimes wrongly.
 var Compressions = []string{"", "none", "base64", "gzip", "gzip-js"}
 
 func parseForm(body []byte) (url.Values, *errcode.Error) {
@@ -141,7 +141,7 @@ func parseForm(body []byte) (url.Values, *errcode.Error) {
 	return form, nil
 }
 
-// unwrap takes off what is around JSON.
+// unwrap removes the layers around JSON.
 func (r *Request) unwrap(data []byte) ([]byte, *errcode.Error) {
 	for range maxWraps {
 		if data = Whole(data); beginsJSON(data) {
@@ -168,7 +168,7 @@ func (r *Request) unwrapOnce(data []byte) ([]byte, *errcode.Error) {
 			return nil, errcode.InvalidJSON.Errorf("the data is not valid JSON: %s", err)
 		}
 		return []byte(text), nil
-	case bytes.IndexByte(data, '%') >= 0: // escaped twice
+	case bytes.IndexByte(data, '%') >= 0: // percent-encoded twice
 		text, err := url.PathUnescape(string(data))
 		if err != nil {
 			return nil, errcode.InvalidForm.Errorf("the data cannot be read: %.100s", err)
@@ -182,11 +182,10 @@ func (r *Request) unwrapOnce(data []byte) ([]byte, *errcode.Error) {
 	return data, nil
 }
 
-// isGzip tells gzip by its first bytes: the magic number, and deflate.
+// isGzip recognizes gzip by its magic number and the method deflate.
 func isGzip(b []byte) bool { return bytes.HasPrefix(b, []byte{0x1f, 0x8b, 8}) }
 
-// fromBase64 takes either alphabet, with or without padding, and a plus that a
-// form made a space.
+// fromBase64 decodes either alphabet, with or without padding. In a form, a plus may have become a space.
 func fromBase64(data []byte) ([]byte, error) {
 	text := make([]byte, 0, len(data))
 	for _, c := range bytes.TrimRight(data, "=") {

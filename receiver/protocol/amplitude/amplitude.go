@@ -1,9 +1,11 @@
-// Package amplitude takes Amplitude's HTTP API V2, and its batch API, which is the same on /batch:
+// Package amplitude accepts Amplitude's HTTP API V2, and its batch API, which is the same on /batch:
 // https://amplitude.com/docs/apis/analytics/http-v2
 //
-// name is event_type, user user_id or else device_id, session session_id, id
-// insert_id, which is the device's own if it is no UUID; properties are
-// event_properties, and all else is in properties.$envelope.
+//	name         event_type
+//	user         user_id, otherwise device_id
+//	session      session_id
+//	id           insert_id; if it is not a UUID, it is unique only within the device
+//	properties   event_properties, and all other members in properties.$envelope
 package amplitude
 
 import (
@@ -16,7 +18,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// Routes are those of the API, but for /batch, which PostHog has as well.
+// Routes are the routes of the API except /batch, which PostHog has as well.
 func Routes() []*protocol.Route { return []*protocol.Route{route()} }
 
 func route() *protocol.Route {
@@ -24,21 +26,21 @@ func route() *protocol.Route {
 		NameMember: "event_type"}
 }
 
-// Protocol is that of the API.
+// Protocol is the API's protocol.
 type Protocol struct{ protocol.Base }
 
-// Events takes {events: [event, …]}.
+// Events reads {events: [event, …]}.
 func (p Protocol) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
 	return protocol.Elements(p, body, "events", to)
 }
 
-// Key is api_key.
+// Key returns api_key.
 func (Protocol) Key(_ *protocol.Request, body []byte) (string, *errcode.Error) {
 	value, _ := protocol.Find(protocol.Whole(body), "api_key")
 	return string(protocol.PlainText(value)), nil
 }
 
-// Map takes an event's members.
+// Map maps an event's members.
 func (Protocol) Map(d *protocol.Draft, members []jsonscan.Member) {
 	var device []byte
 	for i := range members {
@@ -50,7 +52,7 @@ func (Protocol) Map(d *protocol.Draft, members []jsonscan.Member) {
 		case "device_id":
 			device = d.Text(m, protocol.MaxID)
 		case "session_id":
-			if string(m.Value) != "-1" { // is none
+			if string(m.Value) != "-1" { // no session
 				d.Session = d.Text(m, protocol.MaxID)
 			}
 		case "insert_id":
@@ -68,7 +70,7 @@ func (Protocol) Map(d *protocol.Draft, members []jsonscan.Member) {
 		}
 	}
 	if len(d.ID()) > 0 && !d.HasUUID() {
-		if len(device) == 0 { // Amplitude makes a device of the user then
+		if len(device) == 0 { // then Amplitude uses the user as device
 			d.SetID(protocol.Joined(d.User, d.ID()))
 		}
 		d.SetID(protocol.Joined(device, d.ID()))
@@ -80,7 +82,7 @@ func (Protocol) Map(d *protocol.Draft, members []jsonscan.Member) {
 		switch m := &members[i]; string(m.Key) {
 		case "event_type", "user_id", "session_id", "time", "event_properties":
 		case "library":
-			if protocol.PlainText(m.Value) == nil { // it is no text
+			if protocol.PlainText(m.Value) == nil { // not a text
 				d.Keep(m)
 			}
 		case "insert_id":
@@ -91,11 +93,12 @@ func (Protocol) Map(d *protocol.Draft, members []jsonscan.Member) {
 	}
 }
 
-// Reply is in Amplitude's words, for its clients look at the body more than at
-// the status. What they do by "code": 200, all are done with, and so are those
-// that were rejected beside good ones. 400: they drop those that are listed, or
-// all if "missing_field" is set or the key is wrong, and send the rest again.
-// 413: again in halves. 408, 429 and 5xx: again.
+// Reply is Amplitude's answer. Its clients read the body's "code" rather than the status:
+//
+//   - 200: the batch is done, including events rejected among good ones.
+//   - 400: drop the listed events, or all if "missing_field" is set or the key is wrong. Send the rest again.
+//   - 413: send again in halves.
+//   - 408, 429 and 5xx: send again.
 func (Protocol) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 	status := o.OK()
 	b = protocol.AppendInt(append(b, '{'), "code", status)
@@ -107,7 +110,7 @@ func (Protocol) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 			message = "Invalid API key: " + message
 		case http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests,
 			http.StatusServiceUnavailable:
-		default: // sent again it would be rejected again
+		default: // another attempt would be rejected too
 			b = protocol.AppendString(b, "missing_field", o.Refused.Code.String())
 		}
 		b = protocol.AppendText(protocol.AppendKey(b, "error"), message)
@@ -115,7 +118,7 @@ func (Protocol) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 		return protocol.Reply{Status: status, Body: append(o.AppendCounts(b), "}\n"...)}
 	case status == http.StatusBadRequest:
 		b = append(b, `,"error":"every event was refused","events_with_invalid_fields":{"event":[`...)
-		for i, e := range o.Rejects { // all: those that are not listed come again
+		for i, e := range o.Rejects { // list all: the client sends others again
 			if i > 0 {
 				b = append(b, ',')
 			}

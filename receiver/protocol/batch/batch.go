@@ -1,6 +1,5 @@
-// Package batch is the route /batch, to which clients of PostHog and of Amplitude
-// send. What the body holds says whose it is. As long as it is not read, answers
-// are Amplitude's: PostHog's clients look at the status alone.
+// Package batch serves /batch, which PostHog's and Amplitude's clients both use. The body decides which protocol it is.
+// Before the body is read, answers are Amplitude's, because PostHog's clients look only at the status.
 package batch
 
 import (
@@ -13,7 +12,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/posthog"
 )
 
-// Routes is the route.
+// Routes returns the route.
 func Routes() []*protocol.Route {
 	return []*protocol.Route{{Name: "batch", Paths: []string{"/batch"}, FindsGzip: true,
 		Protocol: batch{amplitude: amplitude.Routes()[0], posthog: posthog.Capture()}}}
@@ -21,7 +20,7 @@ func Routes() []*protocol.Route {
 
 type batch struct{ amplitude, posthog *protocol.Route }
 
-// Choose goes by the member that holds Amplitude's events.
+// Choose checks for the member with Amplitude's events.
 func (p batch) Choose(body []byte) *protocol.Route {
 	if events, err := protocol.Find(protocol.Whole(body), "events"); err == nil && len(events) > 0 && events[0] != 'n' {
 		return p.amplitude
@@ -43,7 +42,7 @@ func (p batch) Events(r *protocol.Request, body []byte, to protocol.Sink) *errco
 	return p.Choose(body).Protocol.Events(r, body, to)
 }
 
-// Map takes an event that is redriven alone.
+// Map maps an event that is redriven alone.
 func (p batch) Map(d *protocol.Draft, members []jsonscan.Member) {
 	for i := range members {
 		if string(members[i].Key) == "event_type" {

@@ -15,15 +15,15 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// header is what the attributes' headers begin with in binary mode.
+// header is the prefix of attributes' headers in binary mode.
 const header = "Ce-"
 
 type binary struct{ protocol.Base }
 
-// Map takes an event in structured mode: an operator has edited it.
+// Map maps an event in structured mode, after an operator edited it.
 func (binary) Map(d *protocol.Draft, members []jsonscan.Member) { mapEvent(d, members, nil) }
 
-// Events makes an event in structured mode of one in binary mode.
+// Events converts a binary event to a structured one.
 func (binary) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
 	kind := r.Header.Get("Content-Type")
 	w := append(make([]byte, 0, 1<<10), '{')
@@ -39,7 +39,7 @@ func (binary) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcod
 		}
 		w = jsonscan.AppendQuoted(protocol.AppendKey(w, attribute), attributeOf(strings.Join(r.Header[name], ",")))
 	}
-	text := (isText(kind) || isJSON(kind)) && utf8.Valid(body) // some clients call bare text JSON
+	text := (isText(kind) || isJSON(kind)) && utf8.Valid(body) // some clients send plain text as JSON
 	var data []byte
 	if text || isJSON(kind) {
 		if err := r.Charge(2 * int64(len(body))); err != nil {
@@ -57,7 +57,7 @@ func (binary) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcod
 		w = jsonscan.AppendQuoted(protocol.AppendKey(w, "data"), body)
 	case len(body) > r.MaxEvent:
 		return errcode.EventTooLarge.Errorf("the event's data have %d bytes, the limit is %d", len(body), r.MaxEvent)
-	default: // as if in base64
+	default: // as base64
 		w = append(protocol.AppendKey(w, "data_base64"), `""`...)
 		data = body
 	}
@@ -68,7 +68,7 @@ func (binary) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcod
 		append(w, '}'), "the event")
 }
 
-// attributeHeaders are the names of the headers that are attributes, in order.
+// attributeHeaders returns the names of attributes' headers, sorted.
 func attributeHeaders(head http.Header) (names []string) {
 	for name := range maps.Keys(head) {
 		if strings.HasPrefix(name, header) && len(name) > len(header) {
@@ -79,8 +79,8 @@ func attributeHeaders(head http.Header) (names []string) {
 	return names
 }
 
-// attributeOf is what a header's value means: it may be quoted, and is
-// percent-encoded UTF-8. One that is not is taken as the Latin-1 of headers.
+// attributeOf decodes a header's value, which may be quoted and is percent-encoded UTF-8. Otherwise it is read as
+// Latin-1, the encoding of headers.
 func attributeOf(value string) []byte {
 	if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
 		var b strings.Builder

@@ -1,9 +1,8 @@
-// Package cloudevents takes CloudEvents 1.0 over HTTP on the native route: https://github.com/cloudevents/spec
+// Package cloudevents accepts CloudEvents 1.0 over HTTP on the native route: https://github.com/cloudevents/spec
 //
-// Structured and batched they are JSON of a content type of their own. In binary
-// mode the attributes are headers, and the body is the data, of any type; the
-// one event of such a request is rejected as the whole request, for its failure
-// record keeps the headers, too.
+// In structured and batched mode, events are JSON with a special content type. In binary mode, headers are the
+// attributes, and the body is the data, of any type. If the one event of a binary request is rejected, so is the whole
+// request, because its failure record also needs the headers.
 package cloudevents
 
 import (
@@ -18,7 +17,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/native"
 )
 
-// Routes are those of all modes.
+// Routes are the routes of all modes.
 func Routes() []*protocol.Route {
 	return []*protocol.Route{
 		{Name: "cloudevents", Paths: []string{native.Path}, Match: isStructured, AnyType: true, Protocol: structured{},
@@ -29,7 +28,7 @@ func Routes() []*protocol.Route {
 	}
 }
 
-// isStructured goes by the content type. CloudEvents in another format are nobody's.
+// isStructured checks the content type. Other CloudEvents formats match no route.
 func isStructured(head http.Header) bool {
 	switch kind, is := contentType(head); kind {
 	case mark + "+json", mark + "-batch+json":
@@ -38,7 +37,7 @@ func isStructured(head http.Header) bool {
 	return false
 }
 
-// isBinary goes by the attributes.
+// isBinary checks the attributes.
 func isBinary(head http.Header) bool {
 	if head[header+"Specversion"] == nil {
 		return false
@@ -49,7 +48,7 @@ func isBinary(head http.Header) bool {
 
 const mark = "application/cloudevents"
 
-// contentType is that of CloudEvents of any format.
+// contentType returns the content type, and whether it is CloudEvents in any format.
 func contentType(head http.Header) (kind string, is bool) {
 	kinds := head["Content-Type"]
 	if len(kinds) == 0 || len(kinds[0]) <= len(mark) || !strings.EqualFold(kinds[0][:len(mark)], mark) {
@@ -67,7 +66,7 @@ func (p structured) Events(r *protocol.Request, body []byte, to protocol.Sink) *
 
 func (p structured) Map(d *protocol.Draft, members []jsonscan.Member) { mapEvent(d, members, nil) }
 
-// mapEvent takes an event's members. bytes are the data if data_base64 is there and empty; nil: it holds them.
+// mapEvent maps an event's members. bytes are the data if data_base64 is present and empty; nil: data_base64 has them.
 func mapEvent(d *protocol.Draft, members []jsonscan.Member, bytes []byte) {
 	var version, id, source, kind []byte
 	var data *jsonscan.Member
@@ -122,8 +121,7 @@ func mapEvent(d *protocol.Draft, members []jsonscan.Member, bytes []byte) {
 	}
 }
 
-// addBytes makes a property of data in base64. Beyond the threshold they are a
-// blob of that type, decoded.
+// addBytes adds data in base64 as a property. Above the threshold, the decoded data becomes a blob of that type.
 func addBytes(d *protocol.Draft, m *jsonscan.Member, bytes []byte, contentType string) {
 	part := protocol.Part{As: protocol.Base64, Of: m}
 	switch {

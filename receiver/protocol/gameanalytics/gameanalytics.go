@@ -1,9 +1,14 @@
-// Package gameanalytics takes GameAnalytics' collector API:
+// Package gameanalytics accepts GameAnalytics' collector API:
 // https://docs.gameanalytics.com/integrations/api/event-tracking
 //
-// The game key, in the path, is the key; the body is signed with the secret
-// key. name is category, user user_id, session session_id, time client_ts, id
-// event_uuid; all other members are properties.
+// The key is the game key in the path. The body is signed with the secret key.
+//
+//	name         category
+//	user         user_id
+//	session      session_id
+//	time         client_ts
+//	id           event_uuid
+//	properties   all other members
 package gameanalytics
 
 import (
@@ -20,7 +25,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// Routes are those of the API.
+// Routes are the routes of the API.
 func Routes() []*protocol.Route {
 	return []*protocol.Route{
 		{Name: "gameanalytics", Paths: []string{"/v2/{}/events"}, Protocol: gameanalytics{}, NameMember: "category"},
@@ -34,7 +39,7 @@ func (gameanalytics) Authenticate(req *http.Request) (key string, given bool) {
 	return protocol.PathPart(req.URL.Path, 2), true
 }
 
-// Verify checks the signature: of the bytes as they were sent, compressed ones too.
+// Verify checks the signature of the bytes as sent, before decompression.
 func (gameanalytics) Verify(head http.Header, secret string, sent []byte) *errcode.Error {
 	if secret == "" {
 		return errcode.NoSecret.Errorf(
@@ -70,7 +75,7 @@ func (gameanalytics) Map(d *protocol.Draft, members []jsonscan.Member) {
 			d.SetTime(m)
 		case "event_uuid":
 			if d.SetID(d.Text(m, protocol.MaxID)); len(d.ID()) > 0 && !d.HasUUID() {
-				d.Property(m) // the original is kept
+				d.Property(m) // keep the original
 			}
 		case "sdk_version": // javascript 4.4.7
 			if d.SDK = protocol.PlainText(m.Value); d.SDK == nil && m.Kind != jsonscan.Null {
@@ -85,17 +90,16 @@ func (gameanalytics) Map(d *protocol.Draft, members []jsonscan.Member) {
 	}
 }
 
-// initialize says what time it is, and that nothing is configured. It asks for
-// no signature: an SDK that is rejected here gathers no events at all, while
-// those that it sends in vain are kept.
+// initialize returns the time and an empty configuration. It requires no signature: an SDK that is rejected here would
+// not record events at all, while events with a wrong signature are kept.
 func initialize(*http.Request) protocol.Reply {
 	return protocol.Reply{Status: http.StatusOK,
 		Body: fmt.Appendf(nil, `{"enabled":true,"server_ts":%d,"flags":[],"configs":[],`+
 			`"configs_hash":"","ab_id":"","ab_variant_id":""}`+"\n", time.Now().Unix())}
 }
 
-// Reply has a body only if the events are not wanted again: after an answer
-// without one the SDKs keep them for later, after all others they are done with them.
+// Reply has a body only if the client must not send the events again. After an answer without a body, the SDKs keep the
+// events for later. After any other answer they drop them.
 func (p gameanalytics) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 	if o.Refused != nil && o.Refused.Code.Retryable() {
 		return protocol.Reply{Status: o.Status, Body: b}

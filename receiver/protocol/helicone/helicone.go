@@ -1,9 +1,8 @@
-// Package helicone takes Helicone's custom log API:
+// Package helicone accepts Helicone's custom log API:
 // https://docs.helicone.ai/getting-started/integration-method/manual-logger-curl
 //
-// A body is one event, {providerRequest, providerResponse, timing}, and its
-// members are properties, with latency_ms. name is llm_call, or the type of what
-// was logged instead of a call. Id, user and session are in the headers, or in
+// A body is one event, {providerRequest, providerResponse, timing}. Its members and latency_ms become properties. Its
+// name is llm_call, or the type of the entry if it is not a call. Id, user and session come from the headers, or from
 // the request's meta.
 package helicone
 
@@ -17,7 +16,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// Routes are those of the log API.
+// Routes are the routes of the log API.
 func Routes() []*protocol.Route {
 	return []*protocol.Route{{Name: "helicone", Protocol: helicone{},
 		EventHeaders: []string{"Helicone-Request-Id", "Helicone-User-Id", "Helicone-Session-Id"},
@@ -33,7 +32,7 @@ func (p helicone) Events(r *protocol.Request, body []byte, to protocol.Sink) *er
 func (helicone) Map(d *protocol.Draft, members []jsonscan.Member) {
 	d.Name = []byte(protocol.LLMCall)
 	var meta []byte
-	var own *jsonscan.Member // latency_ms, which no client sends, but one may
+	var own *jsonscan.Member // the client's own latency_ms, which is unusual
 	timed := false
 	for i := range members {
 		m := &members[i]
@@ -82,7 +81,7 @@ func (helicone) Map(d *protocol.Draft, members []jsonscan.Member) {
 	d.User, d.Session = said("Helicone-User-Id", protocol.MaxID), said("Helicone-Session-Id", protocol.MaxID)
 }
 
-// timeOf is {seconds, milliseconds} as milliseconds.
+// timeOf converts {seconds, milliseconds} to milliseconds.
 func timeOf(value []byte) (ms int64, ok bool) {
 	seconds, err := strconv.ParseInt(string(protocol.PlainText(protocol.Dig(value, "seconds"))), 10, 64)
 	if err != nil || seconds < 0 || seconds > pipeline.MaxTime/1000 {

@@ -1,7 +1,10 @@
-// Package langfuse takes Langfuse's ingestion API: https://api.reference.langfuse.com/#tag/ingestion
+// Package langfuse accepts Langfuse's ingestion API: https://api.reference.langfuse.com/#tag/ingestion
 //
-// name is type, user body.userId, session body.sessionId, id the event's;
-// properties are its body, and all else is in properties.$envelope.
+//	name         type
+//	user         body.userId
+//	session      body.sessionId
+//	id           the event's id
+//	properties   body, and all other members in properties.$envelope
 package langfuse
 
 import (
@@ -14,7 +17,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// Routes are those of the API.
+// Routes are the routes of the API.
 func Routes() []*protocol.Route {
 	return []*protocol.Route{
 		{Name: "langfuse", Paths: []string{"/api/public/ingestion"}, Protocol: langfuse{}, NameMember: "type",
@@ -29,7 +32,7 @@ func health(*http.Request) protocol.Reply {
 
 type langfuse struct{ protocol.Base }
 
-// Events takes {batch: [event, …], metadata}. The metadata are of the client's library.
+// Events reads {batch: [event, …], metadata}. The metadata describes the client's library.
 func (p langfuse) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
 	metadata, err := protocol.Find(protocol.Whole(body), "metadata")
 	if err != nil {
@@ -74,8 +77,8 @@ func (langfuse) Map(d *protocol.Draft, members []jsonscan.Member) {
 }
 
 // Reply is 207 with the result of each event, by its id. If it lists errors, the JavaScript client sends the batch
-// again, at most three times. The Python client does not, because each error says 400. A request that is rejected as a
-// whole keeps its status.
+// again, at most three times. The Python client does not, because each error has status 400. If the whole request is
+// rejected, Reply keeps its status.
 func (langfuse) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 	b = append(b, '{')
 	if o.Refused != nil {
@@ -106,7 +109,7 @@ func appendSuccesses(b []byte, o *protocol.Outcome) []byte {
 	for index, taken := 0, 0; taken < o.Accepted+o.Sampled; index++ {
 		element, err := values.Next()
 		if errors.Is(err, io.EOF) {
-			break // a hostile body, of which parts were read again and again
+			break // a hostile body that needs repeated reading
 		}
 		if len(rejects) > 0 && rejects[0].Index == index {
 			if err == nil {

@@ -1,9 +1,13 @@
-// Package litellm takes what LiteLLM's generic API callback posts to any URL:
+// Package litellm accepts what LiteLLM's generic API callback posts:
 // https://docs.litellm.ai/docs/observability/generic_api
 //
-// An event is a StandardLoggingPayload, alone, in an array, or one a line:
-// https://docs.litellm.ai/docs/proxy/logging_spec. Its members are properties.
-// name is llm_call, user end_user, session trace_id, and the id is its own.
+// An event is a StandardLoggingPayload, alone, in an array, or one on each line:
+// https://docs.litellm.ai/docs/proxy/logging_spec. All its members become properties.
+//
+//	name      llm_call
+//	user      end_user
+//	session   trace_id
+//	id        id
 package litellm
 
 import (
@@ -14,14 +18,14 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// Routes are those of the callback.
+// Routes are the callback's routes.
 func Routes() []*protocol.Route {
 	return []*protocol.Route{{Name: "litellm", Paths: []string{"/litellm"}, Protocol: litellm{}}}
 }
 
 type litellm struct{ protocol.Base }
 
-// others are the types of log entries that are not calls of a model. Such an event has the type as its name.
+// others are types of log entries that are not calls of a model. Such an event is named after its type.
 var others = []string{
 	"call_mcp_tool", "list_mcp_tools", "create_batch", "acreate_batch", "retrieve_batch", "aretrieve_batch",
 	"create_file", "acreate_file",
@@ -51,7 +55,7 @@ func (litellm) Map(d *protocol.Draft, members []jsonscan.Member) {
 		case "metadata":
 			if user := protocol.PlainText(protocol.Dig(m.Value, "user_api_key_user_id")); len(d.User) == 0 &&
 				len(user) <= protocol.MaxID {
-				d.User = user // of the key, if the request names none
+				d.User = user // the key's user, if the request names none
 			}
 		case "call_type":
 			if kind := d.Text(m, protocol.MaxName); slices.Contains(others, string(kind)) {

@@ -15,30 +15,30 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// A form (multipart/form-data, RFC 7578) on the native route is one event with files. The part "event" is its JSON.
-// Every other part becomes a blob under its name in the properties. The event is rejected as the whole request, so that
-// the failure record has its files.
+// form is a form (multipart/form-data, RFC 7578) on the native route: one event with files. The part "event" is its
+// JSON. Every other part becomes a blob under its name in the properties. If the event is rejected, so is the whole
+// request, so that the failure record has its files.
 type form struct{ protocol.Base }
 
 const (
 	formType = "multipart/form-data"
 	maxFiles = 1000
-	maxHead  = 16 << 10 // of a part, bytes
+	maxHead  = 16 << 10 // of a part's headers, bytes
 )
 
 // file is a part of a form that becomes a blob.
 type file struct {
-	jsonscan.Member // its value are the bytes
+	jsonscan.Member // its value is the part's bytes
 	protocol.File
 }
 
-// isForm reports whether the body is a form by its content type.
+// isForm reports whether the content type is a form's.
 func isForm(head http.Header) bool {
 	kinds := head["Content-Type"]
 	return len(kinds) > 0 && len(kinds[0]) >= len(formType) && strings.EqualFold(kinds[0][:len(formType)], formType)
 }
 
-// Map maps an event of a form that is redriven alone, as a native event.
+// Map maps an event of a form that is redriven alone. It is a native event then.
 func (form) Map(d *protocol.Draft, members []jsonscan.Member) { mapEvent(d, members, nil) }
 
 func (form) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
@@ -60,7 +60,7 @@ func (form) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.
 		protocol.Whole(event), "the part \"event\"")
 }
 
-// parts are the event and the files of a form.
+// parts returns the event and the files of a form.
 func parts(contentType string, body []byte) (event []byte, files []file, refused *errcode.Error) {
 	_, params, err := mime.ParseMediaType(contentType)
 	if err != nil || params["boundary"] == "" {
@@ -123,7 +123,7 @@ func eachPart(body []byte, boundary string,
 			return bad("a part's head: " + protocol.Clip(err.Error()))
 		}
 		rest = rest[end+4:]
-		// A part without content ends with the newline of its last header.
+		// A part without content ends at the newline after its last header.
 		next := bytes.Index(rest, mark)
 		if next < 0 {
 			return bad("it ends within a part")

@@ -7,10 +7,10 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// Path is where native clients send.
+// Path is the path of native events.
 const Path = "/v1/events"
 
-// Routes are those of the API.
+// Routes are the routes of the API.
 func Routes() []*protocol.Route {
 	return []*protocol.Route{
 		{Name: "form", Paths: []string{Path}, Match: isForm, AnyType: true, Protocol: form{}},
@@ -18,15 +18,15 @@ func Routes() []*protocol.Route {
 	}
 }
 
-// Protocol is that of the API.
+// Protocol is the API's protocol.
 type Protocol struct{ protocol.Base }
 
-// Events finds events one after the other or in arrays. A broken event is rejected alone, if its end can be found.
+// Events reads consecutive events or arrays. A broken event is rejected alone, if its end can be found.
 func (p Protocol) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
 	return protocol.Values(p, r, body, to)
 }
 
-// Map uses the members that are columns, and makes all others properties.
+// Map maps members to columns, and all others to properties.
 func (Protocol) Map(d *protocol.Draft, members []jsonscan.Member) { mapEvent(d, members, nil) }
 
 func mapEvent(d *protocol.Draft, members []jsonscan.Member, files []file) {
@@ -44,7 +44,7 @@ func mapEvent(d *protocol.Draft, members []jsonscan.Member, files []file) {
 			d.User = d.Text(m, protocol.MaxID)
 		case "event_id":
 			if d.SetID(d.Text(m, protocol.MaxID)); len(d.ID()) > 0 && !d.HasUUID() {
-				d.Property(m) // the original is kept
+				d.Property(m) // keep the original
 			}
 		case "properties":
 			if m.Kind == jsonscan.Object {

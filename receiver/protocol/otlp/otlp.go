@@ -1,10 +1,8 @@
-// Package otlp takes OpenTelemetry's protocol over HTTP, for traces and logs, as
-// protobuf and as JSON: https://opentelemetry.io/docs/specs/otlp/#otlphttp
+// Package otlp accepts OpenTelemetry's protocol over HTTP, for traces and logs, as protobuf and as JSON:
+// https://opentelemetry.io/docs/specs/otlp/#otlphttp
 //
-// A request holds records (spans, log records) by the resource and the scope
-// that they come from. It is walked down to the records, each of which is
-// decoded for itself (record.go): one that is wrong fails alone, and memory is
-// that of one record.
+// A request groups records (spans, log records) by resource and scope. Each record is decoded separately (record.go).
+// So a bad record fails alone, and decoding needs the memory of one record.
 package otlp
 
 import (
@@ -32,9 +30,8 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// Routes are those of both signals. Traces can also be PUT by OpenRouter's
-// webhook, and Langfuse's SDKs send their observations as spans:
-// https://langfuse.com/integrations/native/opentelemetry
+// Routes are the routes of both signals. OpenRouter's webhook may also PUT traces. Langfuse's SDKs send their
+// observations as spans: https://langfuse.com/integrations/native/opentelemetry
 func Routes() []*protocol.Route {
 	var routes []*protocol.Route
 	for _, s := range []*signal{traces, logs} {
@@ -46,13 +43,12 @@ func Routes() []*protocol.Route {
 	return routes
 }
 
-// signal is a kind of record. In protobuf the fields that lead to it have the
-// same numbers for all.
+// signal is a kind of record. In protobuf, all signals use the same numbers for the fields down to a record.
 type signal struct {
 	paths                      []string
 	methods                    []string // nil: POST
-	resources, scopes, records string   // what JSON calls the lists on the way
-	rejected                   string   // and, in an answer, the number of the rejected ones
+	resources, scopes, records string   // names of the lists in JSON
+	rejected                   string   // name of the number of rejected records in an answer
 	message                    message
 }
 
@@ -74,7 +70,7 @@ type whole struct{ *signal }
 
 func (whole) Authenticate(req *http.Request) (key string, given bool) { return protocol.HeadKey(req) }
 
-// Map is not used: a record is redriven as a body with this one record.
+// Map is unused: a record is redriven as a body with this one record.
 func (whole) Map(d *protocol.Draft, _ []jsonscan.Member) {
 	d.Fail(errcode.InvalidOTLP.Errorf("a record is no event without the resource around it"))
 }
@@ -89,21 +85,21 @@ type walk struct {
 	*signal
 	r    *protocol.Request
 	to   protocol.Sink
-	json bool // else protobuf
+	json bool // false: protobuf
 
 	// As sent, for a record that is kept alone.
 	resource, resourceSchema, scope, scopeSchema []byte
 
 	resourceAttributes []*commonpb.KeyValue
 	sdk, version       []byte
-	envelope           []byte   // what each event's envelope begins with
-	ofResource         int      // so much of it is the resource's
-	seed               [32]byte // a hash of resource and scope
+	envelope           []byte   // beginning of each event's envelope
+	ofResource         int      // length of the resource's part
+	seed               [32]byte // hash of resource and scope
 
-	record        // the one that is judged
-	lone    bool  // what was decoded last had lone surrogates
-	charged int   // bytes of its text
-	made    int64 // of the events so far, and of what is kept of refused ones
+	record        // the current one
+	lone    bool  // the last decoded text had lone surrogates
+	charged int   // bytes charged for its text
+	made    int64 // bytes of events so far, and of failure records
 }
 
 func badOTLP(format string, args ...any) *errcode.Error {
@@ -116,7 +112,7 @@ func (s jsonOf) Events(r *protocol.Request, body []byte, to protocol.Sink) *errc
 	}
 	err := (&walk{signal: s.signal, r: r, to: to, json: true}).bodyJSON(body)
 	if err != nil && err.Status() == http.StatusBadRequest {
-		if e := json.Unmarshal(body, &struct{}{}); e != nil { // says it better
+		if e := json.Unmarshal(body, &struct{}{}); e != nil { // has the better message
 			return errcode.InvalidJSON.Errorf("the body is not a JSON object: %s", e)
 		}
 	}
@@ -186,8 +182,8 @@ func sourceJSON(group []byte, name string) (source, schema []byte, err *errcode.
 	return source, schema, err
 }
 
-// list calls f for the elements of all arrays of that name in an object. It looks only at brackets and strings, so that
-// a broken record is rejected alone.
+// list calls f for the elements of all arrays of that name in an object. It follows only brackets and strings, so a
+// broken record is rejected alone.
 func (b *walk) list(object []byte, name string, f func(element []byte) *errcode.Error) (err *errcode.Error) {
 	if len(object) == 0 || object[0] != '{' {
 		return badOTLP("around %q: want an object, not %.40q", name, object)
@@ -224,10 +220,10 @@ func elements(array []byte, f func(element []byte) *errcode.Error) *errcode.Erro
 	}
 }
 
-// The numbers of the fields that lead to a record, on both levels.
+// The field numbers down to a record, the same on both levels.
 const (
-	sourceField = 1 // the resource, the scope
-	groupField  = 2 // what comes from it
+	sourceField = 1 // resource or scope
+	groupField  = 2 // its groups or records
 	schemaField = 3
 )
 

@@ -27,12 +27,12 @@ import (
 // in the envelope if an attribute has their name.
 type record struct {
 	attributes          []*commonpb.KeyValue
-	text                []byte // the properties, while they are written
+	text                []byte // the properties written so far
 	aside               []byte // members of the envelope
 	name, session, user string
 	id                  string
 	time                int64
-	err                 error // the first
+	err                 error // first error
 }
 
 // write makes the properties of a record.
@@ -83,7 +83,7 @@ func (b *walk) judge() (protocol.Verdict, *errcode.Error) {
 	}
 	code, message := errcode.Of(v.Err)
 	if at := strings.LastIndex(message, " at byte "); at >= 0 {
-		message = message[:at] // of what was written here: no client knows it
+		message = message[:at] // drop the position in text that no client has seen
 	}
 	return v, code.Errorf("%s", message)
 }
@@ -192,8 +192,8 @@ func (r *record) fail(err error) {
 	}
 }
 
-// begin writes the attributes. A name that is too long for the column is shortened, and kept whole in the envelope: a
-// span's name may be any text.
+// begin writes the attributes. If a name is too long for the column, the column gets a shortened name and the envelope
+// the whole one: a span's name may be any text.
 func (r *record) begin(attributes []*commonpb.KeyValue, name, otherwise string) {
 	if name == "" {
 		name = otherwise
@@ -224,7 +224,7 @@ func (r *record) rename() {
 		if !known {
 			continue
 		}
-		if f := &found[at.Now]; f.value == nil || at.Rank <= f.rank { // of two with one name the last counts
+		if f := &found[at.Now]; f.value == nil || at.Rank <= f.rank { // of two with one name, the last counts
 			if f.value, f.rank = a.Value, at.Rank; f.value == nil {
 				f.value = &commonpb.AnyValue{}
 			}
@@ -239,7 +239,7 @@ func (r *record) rename() {
 		if v == nil || found[i].rank == 0 {
 			continue
 		}
-		if c.Now == llm.FinishReasons && v.GetArrayValue() == nil { // there was one
+		if c.Now == llm.FinishReasons && v.GetArrayValue() == nil { // older conventions have a single reason
 			one := &commonpb.ArrayValue{Values: []*commonpb.AnyValue{v}}
 			v = &commonpb.AnyValue{Value: &commonpb.AnyValue_ArrayValue{ArrayValue: one}}
 		}
@@ -289,7 +289,7 @@ func (r *record) identifier(name string, id []byte, size int) string {
 	return text
 }
 
-// who is the first of the attributes that has a value, for a column; else the resource's.
+// who returns the first attribute with a value for a column; otherwise the resource's.
 func (r *record) who(resource []*commonpb.KeyValue, names []llm.Attribute) string {
 	for _, attributes := range [][]*commonpb.KeyValue{r.attributes, resource} {
 		for _, a := range names {

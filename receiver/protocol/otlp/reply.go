@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// partly describes a request of which a part was rejected.
+// partly describes a partly rejected request.
 func partly(o *protocol.Outcome) string {
 	if o.Rejected == 0 {
 		return ""
@@ -24,7 +24,7 @@ func partly(o *protocol.Outcome) string {
 	return strings.ToValidUTF8(string(w), "\uFFFD")
 }
 
-// Codes of a google.rpc.Status.
+// Codes of google.rpc.Status.
 const (
 	invalidArgument  = 3
 	permissionDenied = 7
@@ -33,14 +33,14 @@ const (
 	unauthenticated  = 16
 )
 
-// statusOf is the HTTP status of an error, with code and message of a google.rpc.Status. Clients send again only on
-// 429, 502, 503 and 504.
+// statusOf returns an error's HTTP status, with code and message of a google.rpc.Status. Clients retry only on 429,
+// 502, 503 and 504.
 func statusOf(o *protocol.Outcome) (status, code int, message string) {
 	message = partly(o)
 	if o.Refused != nil {
 		message = o.Refused.Code.String() + ": " + strings.ToValidUTF8(o.Refused.Message, "\uFFFD")
 		if o.Refused.Code == errcode.Timeout {
-			return http.StatusServiceUnavailable, unavailable, message // or it would not come again
+			return http.StatusServiceUnavailable, unavailable, message // otherwise clients would not retry
 		}
 		if o.Refused.Code.Retryable() {
 			return o.Status, unavailable, message
@@ -54,7 +54,7 @@ func statusOf(o *protocol.Outcome) (status, code int, message string) {
 	case http.StatusForbidden:
 		return o.Status, permissionDenied, message
 	}
-	return o.Status, unimplemented, message // the method
+	return o.Status, unimplemented, message // wrong method
 }
 
 func (s jsonOf) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
@@ -62,7 +62,7 @@ func (s jsonOf) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 	if o.Good() {
 		if o.Rejected > 0 {
 			b = append(protocol.AppendKey(b, "partialSuccess"), '{')
-			b = protocol.AppendString(b, s.rejected, strconv.Itoa(o.Rejected)) // an int64 is a string
+			b = protocol.AppendString(b, s.rejected, strconv.Itoa(o.Rejected)) // JSON has an int64 as string
 			b = append(protocol.AppendString(b, "errorMessage", partly(o)), '}')
 		}
 		return protocol.Reply{Status: http.StatusOK, Body: append(b, "}\n"...)}

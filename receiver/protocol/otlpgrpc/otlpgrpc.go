@@ -1,12 +1,10 @@
-// Package otlpgrpc takes OpenTelemetry's protocol over gRPC:
-// https://opentelemetry.io/docs/specs/otlp/#otlpgrpc
+// Package otlpgrpc accepts OpenTelemetry's protocol over gRPC: https://opentelemetry.io/docs/specs/otlp/#otlpgrpc
 //
-// Each Export call becomes a request of OTLP over HTTP, in process, and the HTTP
-// answer becomes a gRPC status. A unary call is one HTTP/2 request with five bytes
-// before the message (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md),
-// so net/http serves it. A gRPC server library would keep each whole message in
-// memory, before the key is known and outside the receiver's limits; here the
-// receiver reads the message from the connection, as it reads every body.
+// It converts each Export call into a request of OTLP over HTTP within the process, and the HTTP answer into a gRPC
+// status. A unary call is one HTTP/2 request with five bytes before the message
+// (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md), so net/http can serve it. A gRPC server library
+// would hold each whole message in memory, before the key is known and outside the receiver's limits. Here the receiver
+// streams the message like any body.
 package otlpgrpc
 
 import (
@@ -24,7 +22,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Codes of gRPC: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
+// gRPC codes: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 const (
 	ok                = 0
 	unknown           = 2
@@ -39,13 +37,13 @@ const (
 
 const service = "/opentelemetry.proto.collector."
 
-// methods are the supported methods, and the HTTP path of each.
+// methods maps the supported methods to HTTP paths.
 var methods = map[string]string{
 	service + "trace.v1.TraceService/Export": "/v1/traces",
 	service + "logs.v1.LogsService/Export":   "/v1/logs",
 }
 
-// Protocols are those of a server that has Handler: HTTP/2 with TLS and without.
+// Protocols are the protocols for a server with Handler: HTTP/2 with and without TLS.
 func Protocols() *http.Protocols {
 	var p http.Protocols
 	p.SetUnencryptedHTTP2(true)
@@ -53,10 +51,10 @@ func Protocols() *http.Protocols {
 	return &p
 }
 
-// prefixTimeout limits the wait for the five bytes before a message. The handler of OTLP limits the rest.
+// prefixTimeout limits the wait for the five bytes before a message. OTLP's handler limits the rest.
 const prefixTimeout = 10 * time.Second
 
-// Handler serves gRPC calls by a handler of OTLP over HTTP.
+// Handler serves gRPC calls with a handler for OTLP over HTTP.
 func Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.Method != http.MethodPost || !isGRPC(req.Header.Get("Content-Type")) {
@@ -154,7 +152,7 @@ func (m *message) Read(p []byte) (int, error) {
 
 func (m *message) Close() error { return m.body.Close() }
 
-// recorder keeps an answer. Deadlines are set on the call's own writer.
+// recorder records an answer. Deadlines are set on the call's own writer.
 type recorder struct {
 	http.ResponseWriter
 	header http.Header
@@ -172,13 +170,13 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 type answer struct {
 	code    uint64
 	text    string
-	message []byte        // of a good one
-	retry   time.Duration // after which the client may send again; 0: it must not
+	message []byte        // response of a successful call
+	retry   time.Duration // when the client may retry; 0: never
 }
 
 func failed(code uint64, text string) answer { return answer{code: code, text: text} }
 
-// translated makes a gRPC status of an HTTP answer. Its body is the response of Export or a google.rpc.Status.
+// translated converts an HTTP answer into a gRPC status. The body is an Export response or a google.rpc.Status.
 func translated(got *recorder) answer {
 	if got.status == http.StatusOK || got.status == http.StatusAccepted {
 		return answer{message: got.body.Bytes()}
@@ -191,7 +189,7 @@ func translated(got *recorder) answer {
 		code = permissionDenied
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
 		code = invalidArgument
-	case http.StatusUnsupportedMediaType: // the compression: the message itself is always protobuf here
+	case http.StatusUnsupportedMediaType: // unsupported compression: messages are always protobuf here
 		code = unimplemented
 	case http.StatusTooManyRequests:
 		code = resourceExhausted
@@ -213,7 +211,7 @@ func translated(got *recorder) answer {
 	return a
 }
 
-// status reads code and message of a google.rpc.Status.
+// status reads code and message from a google.rpc.Status.
 func status(b []byte) (code uint64, text string) {
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)
@@ -247,7 +245,7 @@ func (a answer) trailers(h http.Header) {
 	}
 }
 
-// details is a google.rpc.Status with a google.rpc.RetryInfo.
+// details returns a google.rpc.Status with a google.rpc.RetryInfo.
 func (a answer) details() []byte {
 	delay := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), uint64(a.retry/time.Second))
 	info := protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), delay)

@@ -1,4 +1,4 @@
-// Package pixel accepts events from pages and mails that can only show an image.
+// Package pixel accepts events from pages and mails that can only load an image.
 package pixel
 
 import (
@@ -12,11 +12,11 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/native"
 )
 
-// Methods are the methods of requests for an image.
+// Methods are the methods that load an image.
 var Methods = []string{http.MethodGet, http.MethodHead}
 
-// Routes are those of the pixel. Its query is an event as in the native API. All values are strings; a repeated
-// parameter is an array, unless it is a column.
+// Routes are the pixel's routes. Its query is an event as in the native API. All values are strings. A repeated
+// parameter becomes an array, unless it is a column.
 func Routes() []*protocol.Route {
 	return []*protocol.Route{{Name: "pixel", Paths: []string{"/v1/pixel.gif"}, Methods: Methods, Query: true,
 		AnyType: true, Protocol: pixel{}}}
@@ -27,7 +27,7 @@ type pixel struct{ native.Protocol }
 // Reply is an image.
 func (pixel) Reply(o *protocol.Outcome, b []byte) protocol.Reply { return Image(o, b) }
 
-// Image is the reply of every pixel, whatever the result of the event.
+// Image is the answer of every pixel, whatever happened to the event.
 func Image(o *protocol.Outcome, b []byte) protocol.Reply {
 	status := o.Status
 	if o.Good() {
@@ -42,7 +42,7 @@ const transparent = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00"
 
 func (p pixel) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
 	if r.Redrive != protocol.NoRedrive && len(body) > 0 && body[0] == '{' {
-		return p.Protocol.Events(r, body, to) // an operator has edited it
+		return p.Protocol.Events(r, body, to) // an operator has edited the event
 	}
 	event, err := eventOf(string(body))
 	if err != nil {
@@ -51,7 +51,7 @@ func (p pixel) Events(r *protocol.Request, body []byte, to protocol.Sink) *errco
 	return to.Single(p, event, "the query")
 }
 
-// eventOf makes an event of a query.
+// eventOf turns a query into an event.
 func eventOf(query string) ([]byte, *errcode.Error) {
 	var names []string
 	values := map[string][]string{}

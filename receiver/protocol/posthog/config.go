@@ -10,7 +10,7 @@ import (
 // config is the configuration of the project.
 type config struct{ record bool }
 
-// recording is the address for session recordings, if they are enabled.
+// recording is the path for session recordings if they are enabled.
 func (c config) recording() string {
 	if c.record {
 		return `{"endpoint":"/s/"}`
@@ -18,7 +18,7 @@ func (c config) recording() string {
 	return "false"
 }
 
-// flags says that there are no feature flags, for all versions of the request.
+// flags answers all versions of the request with no feature flags.
 func (c config) flags(*http.Request) protocol.Reply {
 	return ok([]byte(`{"flags":{},"featureFlags":{},"featureFlagPayloads":{},` +
 		`"errorsWhileComputingFlags":false,"config":{},"supportedCompression":["gzip","gzip-js"],"sessionRecording":` +
@@ -42,7 +42,7 @@ const defaults = `,"supportedCompression":["gzip","gzip-js"],"analytics":{"endpo
 	`"conversations":false,"logs":{"captureConsoleLogs":false},"defaultIdentifiedOnly":true,` +
 	`"isAuthenticated":false,"toolbarParams":{},"siteApps":[]}`
 
-// script is the same configuration as a script.
+// script returns the same configuration as a script.
 func (c config) script(req *http.Request) protocol.Reply {
 	const all = "window._POSTHOG_REMOTE_CONFIG"
 	b := []byte("(function(){" + all + "=" + all + "||{};" + all + "[")

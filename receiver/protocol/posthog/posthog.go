@@ -1,10 +1,12 @@
-// Package posthog takes PostHog's capture API: https://posthog.com/docs/api/capture
+// Package posthog accepts PostHog's capture API: https://posthog.com/docs/api/capture
 //
-// name is event, user distinct_id, session properties.$session_id, id uuid or
-// else properties.$insert_id; properties are its properties, with $set and
-// $set_once beside them, and all else is in properties.$envelope.
-// /s brings the chunks of session recordings. /batch is Amplitude's as well: see
-// the package batch.
+//	name         event
+//	user         distinct_id
+//	session      properties.$session_id
+//	id           uuid, otherwise properties.$insert_id
+//	properties   properties, $set and $set_once, and all other members in properties.$envelope
+//
+// /s receives the chunks of session recordings. Amplitude uses /batch as well: see package batch.
 package posthog
 
 import (
@@ -18,7 +20,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// Routes are those of the API, but for /batch. If record is set, clients are asked to record sessions.
+// Routes are the routes of the API except /batch. If record is set, clients are asked to record sessions.
 func Routes(record bool) []*protocol.Route {
 	recordings := &protocol.Route{Name: "posthog", Paths: []string{"/s"}, Methods: getOrPost, Protocol: capture{},
 		NameMember: "event", FindsGzip: true, MaxDepth: recordingDepth}
@@ -32,7 +34,7 @@ func Routes(record bool) []*protocol.Route {
 	}
 }
 
-// Capture is the route of events.
+// Capture returns the route of events.
 func Capture() *protocol.Route {
 	return &protocol.Route{Name: "posthog", Methods: getOrPost, Protocol: capture{}, NameMember: "event", FindsGzip: true,
 		Paths: []string{"/capture", "/track", "/e", "/i/v0/e", "/i/v0/ai/batch", "/i/v1/analytics/events"}}
@@ -46,7 +48,7 @@ const recordingDepth = 2000
 
 type capture struct{ protocol.Base }
 
-// Prepare rejects an unsupported compression (lz64 of old clients), by the header. Gzip is recognized by its bytes.
+// Prepare rejects the unsupported compression lz64 of old clients by the header. Gzip is recognized by its bytes.
 func (capture) Prepare(req *http.Request) {
 	protocol.QueryToBody(req)
 	if c := protocol.QueryValue(req.URL.RawQuery, "compression"); !slices.Contains(protocol.Compressions, c) {
@@ -58,7 +60,7 @@ func (capture) Authenticate(req *http.Request) (key string, given bool) {
 	return protocol.HeadOrQueryKey(req, "api_key", "token")
 }
 
-// Key is that of the body, or else of its first event.
+// Key returns the key of the body, otherwise of its first event.
 func (capture) Key(r *protocol.Request, body []byte) (string, *errcode.Error) {
 	body, err := r.Unwrapped(body)
 	if err != nil {
@@ -71,7 +73,7 @@ func (capture) Key(r *protocol.Request, body []byte) (string, *errcode.Error) {
 	return cmp.Or(string(protocol.PlainText(key)), r.FormKey()), nil
 }
 
-// token is the key of an object, or of an array's first, and its batch.
+// token returns the key of an object, or of an array's first element, and the batch.
 func token(body []byte) (key, batch []byte) {
 	if len(body) > 0 && body[0] == '[' {
 		body = jsonscan.TrimSpace(body[1:])
@@ -128,7 +130,7 @@ func (capture) Map(to *protocol.Draft, members []jsonscan.Member) {
 		}
 	}
 	d.finish()
-	for i := range members { // as the product has them, beside the properties
+	for i := range members { // PostHog has them next to the properties
 		if m := &members[i]; d.moves(m) {
 			d.Property(m)
 		}
@@ -137,7 +139,7 @@ func (capture) Map(to *protocol.Draft, members []jsonscan.Member) {
 		switch m := &members[i]; string(m.Key) {
 		case "event", "distinct_id", "session_id", "timestamp", "properties", "api_key", "token", "sent_at":
 		case "library", "library_version":
-			if protocol.PlainText(m.Value) == nil { // it is no text
+			if protocol.PlainText(m.Value) == nil { // not a text
 				d.Keep(m)
 			}
 		case "uuid":
@@ -154,13 +156,13 @@ func (capture) Map(to *protocol.Draft, members []jsonscan.Member) {
 	}
 }
 
-// draft is what an event's properties say about the event.
+// draft collects what an event's properties say about the event.
 type draft struct {
 	*protocol.Draft
-	own      []byte // distinct_id beside the properties, which goes before the one in them
+	own      []byte // distinct_id next to the properties; it wins over the one in them
 	insert   []byte // $insert_id
-	named    bool   // the id is uuid's
-	clock    []byte // $time, the client's, in seconds
+	named    bool   // the id is the uuid
+	clock    []byte // $time: the client's clock, in seconds
 	snapshot []byte // $snapshot_data
 	set      [2]bool
 }
@@ -173,7 +175,7 @@ func (d *draft) moves(m *jsonscan.Member) bool {
 	return at >= 0 && !d.set[at] && m.Kind != jsonscan.Null
 }
 
-// facts makes an event's properties, without the key that clients put there.
+// facts writes an event's properties, without the key that clients put there.
 func (d *draft) facts(m *jsonscan.Member) {
 	var key bool
 	protocol.EachMember(m.Value, func(name, value []byte) {
@@ -220,7 +222,7 @@ func (d *draft) facts(m *jsonscan.Member) {
 	})
 }
 
-// isRecording recognizes steps of a recording that are not text already.
+// isRecording reports whether a value has steps of a recording that are not yet text.
 func isRecording(value []byte) bool { return len(value) > 0 && (value[0] == '[' || value[0] == '{') }
 
 // finish decides between members with the same meaning.
@@ -234,8 +236,8 @@ func (d *draft) finish() {
 	if d.Time != pipeline.NoTime {
 		return
 	}
-	// Clients that send an event's age (offset) in place of its time also send the time by their clock. Unlike the age, it
-	// is the same in each retry.
+	// Clients that send an event's age (offset) instead of its time also send their clock's time. Unlike the age, it is
+	// the same in each retry.
 	clock := d.clock
 	if clock == nil && isRecording(d.snapshot) {
 		clock = protocol.Dig(firstElement(d.snapshot), "timestamp")
@@ -245,7 +247,7 @@ func (d *draft) finish() {
 	}
 }
 
-// firstElement is the first element of an array, or the value itself if it is not an array.
+// firstElement returns the first element of an array, or a value that is not an array.
 func firstElement(value []byte) []byte {
 	if value[0] != '[' {
 		return value
@@ -254,8 +256,8 @@ func firstElement(value []byte) []byte {
 	return value[:jsonscan.Extent(value)]
 }
 
-// Reply is PostHog's answer to a good request. Its clients look at the status. They send again on 5xx, posthog-node in
-// halves on 413, and they drop a batch on any other 4xx. Only some send again on 408 and 429, so these become 503.
+// Reply is PostHog's answer to a good request. Its clients look at the status. They retry on 5xx, posthog-node in
+// halves on 413, and drop a batch on any other 4xx. Only some retry on 408 and 429, so these become 503.
 func (capture) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 	status, good := o.OK(), 0
 	switch {

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/pixel"
 )
 
-// pixelCalls is Segment's pixel: the call is in the query, as base64 of its JSON.
+// pixelCalls is Segment's pixel. The query has the call as base64 of its JSON.
 // https://segment.com/docs/connections/sources/catalog/libraries/server/pixel-tracking-api/
 type pixelCalls struct{ calls }
 
@@ -41,8 +41,7 @@ func (p pixelCalls) Events(r *protocol.Request, body []byte, to protocol.Sink) *
 
 func (pixelCalls) Reply(o *protocol.Outcome, b []byte) protocol.Reply { return pixel.Image(o, b) }
 
-// rudderPixel is RudderStack's pixel: each parameter is a member of the call, by
-// its path: properties.plan=pro.
+// rudderPixel is RudderStack's pixel. Each parameter is a member of the call by its path, such as properties.plan=pro.
 // https://www.rudderstack.com/docs/sources/event-streams/pixel/
 type rudderPixel struct {
 	protocol.Base
@@ -66,7 +65,7 @@ func (rudderPixel) Reply(o *protocol.Outcome, b []byte) protocol.Reply { return 
 
 func (p rudderPixel) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
 	if len(body) > 0 && body[0] == '{' {
-		return protocol.Values(p, r, body, to) // an operator has edited it
+		return protocol.Values(p, r, body, to) // an operator has edited the event
 	}
 	if err := r.Charge(8 * int64(len(body))); err != nil {
 		return err
@@ -78,7 +77,7 @@ func (p rudderPixel) Events(r *protocol.Request, body []byte, to protocol.Sink) 
 	return to.Single(p, event, "the query")
 }
 
-// callOf makes a call of a query.
+// callOf turns a query into a call.
 func callOf(query string) ([]byte, *errcode.Error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -93,7 +92,7 @@ func callOf(query string) ([]byte, *errcode.Error) {
 		if text := all[0]; len(all) == 1 {
 			if value = text; (name == "properties" || name == "traits" || name == "context") && json.Valid([]byte(text)) {
 				value = json.RawMessage(text)
-			} else if name == "anonymousId" { // some pages quote it
+			} else if name == "anonymousId" { // some pages quote its value
 				value = strings.Trim(text, `"`)
 			}
 		}
@@ -108,10 +107,10 @@ func callOf(query string) ([]byte, *errcode.Error) {
 	return event, nil
 }
 
-// maxPixelPath bounds the objects around a pixel's value.
+// maxPixelPath is the deepest nesting of a pixel's value.
 const maxPixelPath = 16
 
-// place puts a value at a path; false: something else is there.
+// place stores a value at a path. It returns false if another value is in the way.
 func place(object map[string]any, path []string, value any) bool {
 	below, taken := object[path[0]]
 	if len(path) == 1 {

@@ -1,15 +1,17 @@
-// Package segment takes Segment's HTTP tracking API, which RudderStack's clients speak as well:
+// Package segment accepts Segment's HTTP tracking API, which RudderStack's clients use too:
 // https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/
 //
-//	track: name is the event's; properties are its properties
-//	page, screen: name is the call's type; properties are its properties
-//	identify, group, alias: name is the call's type; properties are its traits
+//	track                    name: the event's; properties: its properties
+//	page, screen             name: the call's type; properties: its properties
+//	identify, group, alias   name: the call's type; properties: its traits
+//	id                       messageId
+//	user                     userId, otherwise anonymousId
+//	session                  context.sessionId
 //
-// messageId is the event's id, userId, or else anonymousId, its user, and
-// context.sessionId its session. All else is in properties.$envelope.
+// All other members go to properties.$envelope.
 //
-// Browsers' clients use routes of one letter, RudderStack's beacons a route of
-// their own, and pages without a client the pixels of both products.
+// Browser clients use one-letter routes, RudderStack's beacons a separate route, and pages without a client the pixels
+// of both products.
 package segment
 
 import (
@@ -23,7 +25,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// Routes are those of both products.
+// Routes are the routes of both products.
 func Routes() []*protocol.Route {
 	routes := []*protocol.Route{
 		callsAt("", "/v1/batch", "/v1/b", "/beacon/v1/batch", "/v1/import"),
@@ -45,24 +47,24 @@ func callsAt(kind string, paths ...string) *protocol.Route {
 		FindsGzip: true}
 }
 
-// calls are those of a route.
+// calls is the protocol of a route.
 type calls struct {
 	protocol.Base
-	kind string // of all; empty: a batch of any
+	kind string // type of all calls; empty: a batch of any types
 }
 
-// Authenticate finds the write key in the head or the query: beacons have no headers.
+// Authenticate returns the write key from the head or the query, because beacons have no headers.
 func (calls) Authenticate(req *http.Request) (key string, given bool) {
 	return protocol.HeadOrQueryKey(req, "writeKey")
 }
 
-// Key is the write key if it is not the user of Basic authentication.
+// Key returns the write key in the body, if it is not the user of Basic authentication.
 func (calls) Key(_ *protocol.Request, body []byte) (string, *errcode.Error) {
 	value, _ := protocol.Find(protocol.Whole(body), "writeKey")
 	return string(protocol.PlainText(value)), nil
 }
 
-// Events takes {batch: [call, …]}, or calls of one type.
+// Events reads {batch: [call, …]}, or calls of one type.
 func (p calls) Events(r *protocol.Request, body []byte, to protocol.Sink) *errcode.Error {
 	if p.kind == "" {
 		return protocol.Elements(p, body, "batch", to)
@@ -70,14 +72,14 @@ func (p calls) Events(r *protocol.Request, body []byte, to protocol.Sink) *errco
 	return protocol.Values(p, r, body, to)
 }
 
-// Map takes a call's members.
+// Map maps a call's members.
 func (p calls) Map(d *protocol.Draft, members []jsonscan.Member) {
 	kind, facts := p.kindOf(d, members)
 	track := string(kind) == "track"
 	if !track {
 		d.Name = kind
 	}
-	var original *jsonscan.Member // RudderStack's browser client sends no other time
+	var original *jsonscan.Member // the only time that RudderStack's browser client sends
 	var anonymous, rudder []byte
 	for i := range members {
 		switch m := &members[i]; string(m.Key) {
@@ -112,7 +114,7 @@ func (p calls) Map(d *protocol.Draft, members []jsonscan.Member) {
 	} else {
 		original = nil
 	}
-	if string(kind) == "identify" && !hasMember(members, facts) { // RudderStack's are in the context
+	if string(kind) == "identify" && !hasMember(members, facts) { // RudderStack has traits in the context
 		d.Spread(protocol.AsMember(facts, rudder))
 	}
 	for i := range members {
@@ -129,7 +131,7 @@ func (p calls) Map(d *protocol.Draft, members []jsonscan.Member) {
 		case "messageId":
 			d.KeepID(m)
 		case "integrations":
-			if string(m.Value) != "{}" { // most clients send it empty
+			if string(m.Value) != "{}" { // most clients send an empty one
 				d.Keep(m)
 			}
 		default:
@@ -138,7 +140,7 @@ func (p calls) Map(d *protocol.Draft, members []jsonscan.Member) {
 	}
 }
 
-// kindOf is the type of a call, and the member that holds its properties.
+// kindOf returns the type of a call, and the name of the member with its properties.
 func (p calls) kindOf(d *protocol.Draft, members []jsonscan.Member) (kind []byte, facts string) {
 	kind = []byte(p.kind)
 	for i := range members {
@@ -156,8 +158,7 @@ func (p calls) kindOf(d *protocol.Draft, members []jsonscan.Member) (kind []byte
 	return kind, "properties"
 }
 
-// Reply is what Segment says of a good request; its clients send again on 5xx
-// and 429, and drop a batch on any other 4xx.
+// Reply is Segment's answer to a good request. Its clients retry on 5xx and 429, and drop a batch on any other 4xx.
 func (calls) Reply(o *protocol.Outcome, b []byte) protocol.Reply {
 	status := o.OK()
 	b = strconv.AppendBool(protocol.AppendKey(append(b, '{'), "success"), status == http.StatusOK)
@@ -170,8 +171,7 @@ func hasMember(members []jsonscan.Member, name string) bool {
 	})
 }
 
-// settings is what analytics-next asks for first. Events are sent with the
-// key that it names.
+// settings answers the first request of analytics-next. The client then sends events with the key in the answer.
 func settings(req *http.Request) protocol.Reply {
 	b := protocol.AppendText([]byte(`{"integrations":{"Segment.io":{"apiKey":`), protocol.PathPart(req.URL.Path, 3))
 	return protocol.Reply{Status: http.StatusOK,
@@ -181,8 +181,8 @@ func settings(req *http.Request) protocol.Reply {
 			`"middlewareSettings":{},"enabledMiddleware":{},"metrics":{"sampleRate":0},"remotePlugins":[]}`+"\n"...)}
 }
 
-// rudderConfig is what RudderStack's browser client asks for first: a source without
-// destinations, and no reports on the client itself.
+// rudderConfig answers the first request of RudderStack's browser client: a source without destinations, and no reports
+// about the client itself.
 func rudderConfig(req *http.Request) protocol.Reply {
 	key, _ := calls{}.Authenticate(req)
 	b := protocol.AppendText([]byte(`{"source":{"id":"penstock","name":"penstock","enabled":true,"writeKey":`), key)
