@@ -224,7 +224,11 @@ func (b *block) Append(events []pipeline.Event, _ []*pipeline.Typed, pick []uint
 	}
 }
 
-func (b *block) Found() { b.w.found = append(b.w.found, b.events...) }
+func (b *block) Found() {
+	b.w.mu.Lock()
+	defer b.w.mu.Unlock()
+	b.w.found = append(b.w.found, b.events...)
+}
 
 func (b *block) Insert(ctx context.Context, token string, again iter.Seq2[[]pipeline.Event, error]) error {
 	if err := retry.Sleep(ctx, b.wait); err != nil {

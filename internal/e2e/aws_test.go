@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -18,14 +19,16 @@ import (
 	"github.com/sivchari/kumo"
 )
 
+// awsServer is there once: kumo's servers share their state, and a second one writes to it without a lock.
+var awsServer = sync.OnceValue(kumo.NewServer)
+
 // awsBuckets counts those that share the AWS of this process.
 var awsBuckets atomic.Int64
 
 // onAWS is S3, which notifies SQS, both emulated in this process. Each has an address of its own, to be away alone.
 func onAWS(s *stack) *backend {
 	s.t.Helper()
-	server := kumo.NewServer()
-	s.t.Cleanup(server.Close)
+	server := awsServer()
 	store, queue := newDoor(s.t, server.URL), newDoor(s.t, server.URL)
 	name := "aws" + strconv.FormatInt(awsBuckets.Add(1), 10)
 	client := sqs.NewFromConfig(aws.Config{Region: "us-east-1",

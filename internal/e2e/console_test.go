@@ -66,7 +66,11 @@ func (b *tab) do(what string, steps ...step) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
 	defer cancel()
-	if err := chromedp.Do(ctx, steps...); err != nil {
+	err := chromedp.Do(ctx, steps...)
+	if err != nil && strings.Contains(err.Error(), "Could not find node") { // the page replaced it between two commands
+		err = chromedp.Do(ctx, steps...)
+	}
+	if err != nil {
 		text, _ := chromedp.Run(b.ctx, chromedp.Text("body"))
 		b.t.Fatalf("%s: %v; the page shows\n%s", what, err, text)
 	}

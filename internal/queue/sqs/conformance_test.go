@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,12 +23,12 @@ const (
 	patience = 20 * time.Second
 )
 
-// serve starts a fake SQS.
+// fakeAWS is an SQS for all tests. Its servers share their state, and a second one writes to it without a lock.
+var fakeAWS = sync.OnceValue(kumo.NewServer)
+
 func serve(t *testing.T) string {
 	t.Helper()
-	server := kumo.NewServer()
-	t.Cleanup(server.Close)
-	return server.URL
+	return fakeAWS().URL
 }
 
 func open(t *testing.T, url string, change ...func(*Options)) *Queue {
