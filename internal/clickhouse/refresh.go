@@ -204,15 +204,16 @@ func (f *refresh) compute(ctx context.Context) error {
 	}, "SELECT day, count() FROM "+quoteName(f.staging)+" GROUP BY day")
 }
 
-// put replaces the days one by one.
+// put puts the days in place, one by one. Rows of a day without events are moved away. DROP PARTITION would succeed for
+// a process whose staging table another one has dropped, and delete what that one has computed.
 func (f *refresh) put(ctx context.Context) error {
 	var commands []string
 	for i, day := range f.days {
-		date := quoteText(day.Format(time.DateOnly))
+		date, staging := quoteText(day.Format(time.DateOnly)), quoteName(f.staging)
 		if f.rows[i] > 0 {
-			commands = append(commands, "REPLACE PARTITION "+date+" FROM "+quoteName(f.staging))
+			commands = append(commands, "REPLACE PARTITION "+date+" FROM "+staging)
 		} else {
-			commands = append(commands, "DROP PARTITION "+date)
+			commands = append(commands, "MOVE PARTITION "+date+" TO TABLE "+staging)
 		}
 	}
 	err := f.exec(ctx, f.what, "ALTER TABLE "+quoteName(f.Name)+" "+strings.Join(commands, ", "))

@@ -312,6 +312,40 @@ func TestRollupOfStoppedProcess(t *testing.T) {
 	}
 }
 
+// A stopped process that found no events of a day does not delete what another one has computed of it since.
+func TestRollupOfStoppedProcessWithoutEvents(t *testing.T) {
+	db, _, _ := open(t)
+	db.settling = 0
+	r, day := shipped(t, "daily_users"), pipeline.Millis(noon-12*3600_000)
+	for _, days := range [][]time.Time{{day}, {day, day.AddDate(0, 0, 1)}} {
+		for _, s := range []string{"TRUNCATE TABLE events", "TRUNCATE TABLE rollup_days", "TRUNCATE TABLE daily_users"} {
+			if err := db.conn.Exec(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		insert(t, db, fmt.Sprint("next day", len(days)), purchaseAt(0, noon+dayMillis))
+		stopped, err := db.beginRefresh(t.Context(), r, days)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stopped.compute(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		db.changed.marked = nil
+		insert(t, db, fmt.Sprint("day", len(days)), purchaseAt(1, noon))
+		refreshDue(t, db, r)
+		if stopped.put(t.Context()) == nil {
+			t.Error("it put its rows in place after another process had begun")
+		}
+		if due := refreshDue(t, db, r); len(due) != 0 {
+			t.Errorf("%v are due", due)
+		}
+		if got, want := rolledUpUsers(t, db); got != want {
+			t.Errorf("%d days: got %s, want %s", len(days), got, want)
+		}
+	}
+}
+
 // Two processes refresh at once, one of them without a claim, in any order of their steps. Each is killed after some of
 // them, and events come meanwhile. What is not due is right.
 func TestRollupInterleaved(t *testing.T) {
