@@ -10,9 +10,8 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Isolation loads a suspicious object while this process loads nothing else. An
-// object whose attempts never end has perhaps killed its loaders. It must not stop
-// the loads beside it, and a separate process can have a memory limit.
+// Isolation loads a suspicious object while this process loads nothing else. An object whose attempts never end may
+// have killed its loaders. It must not stop other loads, and a separate process can have a memory limit.
 type Isolation struct {
 	turns *semaphore.Weighted
 	run   func(context.Context, pipeline.Spec, pipeline.Notification) error
@@ -24,14 +23,13 @@ const wholeProcess = 1 << 30
 // ErrKilled means that the process was killed before it reported a verdict.
 var ErrKilled = errors.New("the process that loaded the object alone was killed")
 
-// NewIsolation makes one for all loaders of a process. run has another process load
-// an object by Loader.Alone, and returns its verdict or ErrKilled. If run is nil, the
-// object is loaded in this process.
+// NewIsolation returns an Isolation, which all loaders of a process share. run lets another process load an object by
+// Loader.Alone, and returns its verdict or ErrKilled. If run is nil, this process loads the object.
 func NewIsolation(run func(context.Context, pipeline.Spec, pipeline.Notification) error) *Isolation {
 	return &Isolation{semaphore.NewWeighted(wholeProcess), run}
 }
 
-// enter waits for a turn of a weight.
+// enter waits for capacity for a load of that weight.
 func (i *Isolation) enter(ctx context.Context, weight int64) (leave func(), err error) {
 	if err := i.turns.Acquire(ctx, weight); err != nil {
 		return nil, err
@@ -51,7 +49,7 @@ func (a *attempt) isolate(ctx context.Context) error {
 	if a.opts.Isolation.run == nil {
 		return a.run(ctx)
 	}
-	// This attempt counts too, if it ends with this process.
+	// This attempt counts too if it ends together with this process.
 	a.start()
 	if err := a.parts.Ledger.SaveLoad(ctx, a.entry); err != nil {
 		return err
@@ -74,16 +72,16 @@ func (a *attempt) isolate(ctx context.Context) error {
 	return verdict
 }
 
-// Verdict is the result of Loader.Alone as JSON, from one process to the other.
+// Verdict is the result of Loader.Alone as JSON, for the parent process.
 type Verdict struct {
-	Error      string `json:"error,omitempty"` // empty: it is loaded
+	Error      string `json:"error,omitempty"` // empty: loaded
 	Code       string `json:"code,omitempty"`
 	ServerCode int    `json:"server_code,omitempty"`
 	Class      string `json:"class,omitempty"`
 	Final      bool   `json:"final,omitempty"`
 }
 
-// VerdictOf is the verdict for what Alone returned.
+// VerdictOf returns the verdict for Alone's error.
 func VerdictOf(err error) Verdict {
 	if err == nil {
 		return Verdict{}
@@ -92,7 +90,7 @@ func VerdictOf(err error) Verdict {
 		Class: retry.ClassOf(err).String(), Final: isFinal(err)}
 }
 
-// Err is the error in the other process; nil: the object is loaded.
+// Err returns the other process's error; nil: the object is loaded.
 func (v Verdict) Err() error {
 	if v.Error == "" {
 		return nil

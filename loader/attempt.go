@@ -17,20 +17,20 @@ import (
 type attempt struct {
 	*Loader
 	notified pipeline.Notification
-	entry    pipeline.Load // of the ledger, as this attempt leaves it
-	ask      bool          // earlier attempts may have brought rows: the table is asked before each chunk
+	entry    pipeline.Load // in the ledger, as updated by this attempt
+	ask      bool          // earlier attempts may have inserted rows, so ask the table before each chunk
 	content  *content
 	began    time.Time
-	fetched  time.Duration // from began
+	fetched  time.Duration // since began
 	out      outcome
 }
 
-// outcome is what an attempt has brought into the table.
+// outcome is the result of an attempt.
 type outcome struct {
 	rows    int64 // in the table
 	inserts int   // blocks sent
-	found   int   // chunks that an earlier attempt had brought
-	expired int64 // rows that the table has deleted already, for their age
+	found   int   // chunks inserted by an earlier attempt
+	expired int64 // rows already deleted by the table's TTL
 	newest  int64 // received_at, ms
 }
 
@@ -39,14 +39,12 @@ func (o *outcome) add(c *chunk) {
 	o.newest = max(o.newest, c.received[1])
 }
 
-// load does what a notification asks for. The attempt that it returns with an
-// error is the one that failed.
+// load handles a notification. If it returns an error, the attempt is the failed one.
 func (l *Loader) load(ctx context.Context, n pipeline.Notification) (*attempt, error) {
 	return l.loadBy(ctx, n, notified, (*attempt).make)
 }
 
-// Alone loads one object, as the process that an Isolation runs. The attempts
-// before it do not matter to it.
+// Alone loads one object in the process that an Isolation starts. It ignores earlier attempts.
 func (l *Loader) Alone(ctx context.Context, n pipeline.Notification) error {
 	_, err := l.loadBy(ctx, n, assigned, (*attempt).run)
 	return err
@@ -99,7 +97,7 @@ func (a *attempt) open(ctx context.Context, h happening) (action, error) {
 		a.entry = entry
 	}
 	if !known && (h.event == missed || h.event == replaced) {
-		// A ledger that was lost does not know the generation; the table does.
+		// If the ledger was lost, only the table knows the generation.
 		a.entry.Generation, _, err = a.parts.Table.Newest(ctx, a.spec.Name, a.entry.Key, [2]int64{0, maxTime})
 		if err != nil {
 			return leave, err
@@ -120,7 +118,7 @@ func (a *attempt) happens(h happening, known bool) action {
 	return do
 }
 
-// leaveLoaded is all that a notification of a loaded object needs.
+// leaveLoaded handles a notification of a loaded object.
 func (a *attempt) leaveLoaded(ctx context.Context) error {
 	if etag := a.notified.ETag; etag != "" && etag != a.entry.ETag {
 		if err := a.compareLoaded(ctx); err != nil {
@@ -131,13 +129,13 @@ func (a *attempt) leaveLoaded(ctx context.Context) error {
 	if a.entry.Generation == 0 {
 		return nil
 	}
-	// The loader that had this notification before may have died just after it added
-	// rows to a generation that was replaced meanwhile.
+	// The loader that had this notification may have died right after it added rows to a generation that was replaced
+	// meanwhile.
 	return a.parts.Table.DeleteOlder(ctx, a.spec.Name, a.entry.Key, a.entry.Generation)
 }
 
-// compareLoaded reports a loaded object that was overwritten. The notification alone does not prove it: it may be that
-// of earlier content, which was replaced before the object was loaded.
+// compareLoaded reports a loaded object that was overwritten. The notification alone proves nothing: it may be for
+// earlier content that was replaced before the object was loaded.
 func (a *attempt) compareLoaded(ctx context.Context) error {
 	object, body, err := a.parts.Source.Store.Get(ctx, a.entry.Key)
 	switch {
@@ -146,7 +144,7 @@ func (a *attempt) compareLoaded(ctx context.Context) error {
 	case retry.ClassOf(err) == retry.Outage:
 		return err
 	default:
-		return nil // it is gone, which verify reports
+		return nil // the object is gone, which verify reports
 	}
 	if object.ETag != a.entry.ETag {
 		a.log.Error("object was overwritten after it was loaded; its rows stay as they are "+
@@ -156,8 +154,7 @@ func (a *attempt) compareLoaded(ctx context.Context) error {
 	return nil
 }
 
-// make lets the attempt run beside others, or alone if the object has perhaps killed
-// its loaders.
+// make runs the attempt: beside others, or alone if the object may have killed its loaders.
 func (a *attempt) make(ctx context.Context) error {
 	if a.rules().alone(a.entry) {
 		return a.isolate(ctx)
@@ -171,7 +168,7 @@ func (a *attempt) make(ctx context.Context) error {
 }
 
 // run loads the object into the table. If it is interrupted, the next attempt continues: the ledger knows where the
-// object is cut, and the table which chunks it has.
+// object is cut, and the table knows which chunks it has.
 func (a *attempt) run(ctx context.Context) error {
 	a.start()
 	if err := a.fetch(ctx); err != nil {
@@ -202,7 +199,7 @@ func (a *attempt) start() {
 	a.happens(happening{event: started}, true)
 }
 
-// fetch brings the object to the disk, and decodes nothing.
+// fetch copies the object to the disk, and decodes nothing.
 func (a *attempt) fetch(ctx context.Context) (err error) {
 	if a.content, err = a.parts.Source.fetch(ctx, a.notified); err != nil {
 		return err
@@ -213,15 +210,14 @@ func (a *attempt) fetch(ctx context.Context) (err error) {
 	return nil
 }
 
-// compare decides in which generation the rows come in, by what earlier attempts
-// may have brought.
+// compare decides the generation of the rows, by what earlier attempts may have inserted.
 func (a *attempt) compare(ctx context.Context) error {
 	object := a.content.object
 	a.ask = true
-	if a.entry.ChunkRows == 0 { // none of them got as far as inserting
+	if a.entry.ChunkRows == 0 { // no attempt got as far as inserting
 		a.entry.ETag = object.ETag
-		// A ledger that was lost or restored must not lead to duplicates. Usually
-		// nothing is there, and one question is all that it costs.
+		// If the ledger was lost or restored, there must be no duplicates. Usually the table has no rows, and one query shows
+		// that.
 		newest, there, err := a.parts.Table.Newest(ctx, a.spec.Name, a.entry.Key, received(object.Meta))
 		if err != nil {
 			return err
@@ -242,8 +238,7 @@ func (a *attempt) compare(ctx context.Context) error {
 		return fault("object_overwritten", "load %s: its ETag is %s, a part of it was loaded as %s; "+
 			"`penstock reingest --replace` loads it anew", a.entry.Key, object.ETag, a.entry.ETag)
 	}
-	// A late loader of the old content finds a newer generation, and deletes what
-	// it brings.
+	// A late loader of the old content finds a newer generation, and deletes what it inserted.
 	a.entry.ETag, a.entry.Refused = object.ETag, nil
 	a.entry.Generation++
 	return nil
@@ -263,8 +258,7 @@ func (a *attempt) claim(ctx context.Context) error {
 	}
 	if reading := a.content.reading; reading != a.entry.Reading {
 		if a.entry.ChunkRows > 0 {
-			// What an earlier attempt brought was cut at other rows. All rows come in anew,
-			// and then the older ones go.
+			// An earlier attempt cut at other rows. Insert all rows again, then delete the older ones.
 			a.entry.Refused, a.entry.ChunkRows = nil, 0
 			a.entry.Generation++
 		}
@@ -278,14 +272,12 @@ func (a *attempt) claim(ctx context.Context) error {
 	return a.parts.Ledger.SaveLoad(ctx, a.entry)
 }
 
-// hasToMeasure is false for small objects, which are not opened twice: wherever a
-// chunk may end, they are one.
+// hasToMeasure is false for small objects, which then need not be opened twice: they are always a single chunk.
 func (a *attempt) hasToMeasure() bool {
 	return a.content.foreign || a.content.object.Meta.Rows > int64(a.opts.MinChunk)
 }
 
-// measure decides by some of the object's events where it is cut. The ledger has it
-// from then on.
+// measure decides from a sample of events where the object is cut. The ledger keeps the decision.
 func (a *attempt) measure() error {
 	a.entry.ChunkRows, a.entry.ChunkBytes = uint32(a.opts.ChunkRows), uint32(a.opts.ChunkBytes)
 	if !a.hasToMeasure() {
@@ -299,8 +291,8 @@ func (a *attempt) measure() error {
 	return nil
 }
 
-// deleteOlder deletes the rows of earlier generations, or its own rows if a later generation exists. All rows are
-// inserted before, so a late loader removes its own: no other loader knows of its last insert.
+// deleteOlder deletes the rows of earlier generations. If a later generation exists, it deletes its own. All rows have
+// been inserted by then, so a late loader cleans up: no other loader knows of its last insert.
 func (a *attempt) deleteOlder(ctx context.Context) (superseded bool, err error) {
 	now, _, err := a.parts.Ledger.Load(ctx, a.entry.Key)
 	if err != nil {
@@ -345,14 +337,13 @@ func (l *Loader) count(rows, newest int64) {
 	l.metrics.lastInsert.SetToCurrentTime()
 }
 
-// maxRows is more than an object can hold: object_row has 32 bits.
+// maxRows is more than an object can have: object_row has 32 bits.
 const maxRows = 1 << 32
 
 // maxTime is the year 2109, in ms.
 const maxTime = 1<<42 - 1
 
-// received bounds the received_at of an object's rows, in ms. A foreign object
-// has no metadata that says it.
+// received bounds the received_at of an object's rows, in ms. A foreign object has no metadata about it.
 func received(m pipeline.Meta) [2]int64 {
 	if m.SHA256 == "" {
 		return [2]int64{0, maxTime}

@@ -14,23 +14,22 @@ import (
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
-// piece is how much is decoded at once.
+// piece is the amount that is decoded at once.
 var piece = codec.Limit{Rows: 4 << 10, Bytes: 1 << 20}
 
-// maxOpen is how many blocks of an object are filled at once. An object with rows of
-// more partitions is decoded once more for every maxOpen further ones, so that random
-// times cost time, and not memory without limit.
+// maxOpen is how many blocks of an object are filled at once. If an object has rows of more partitions, it is decoded
+// again for each further maxOpen partitions. So random times cost time rather than unbounded memory.
 const maxOpen = 64
 
-// chunk is the rows of one insert, of one partition.
+// chunk is the rows of one insert into one partition.
 type chunk struct {
 	partition  int64
-	block      Block    // nil: not filled yet
-	first, end int64    // its rows in the object; those of other partitions lie between them
-	received   [2]int64 // the first and the last received_at, ms
-	latest     int64    // timestamp, ms
-	rows       int64    // without the refused ones
-	pick       []uint32 // its places in the events at hand, reused
+	block      Block    // nil: not yet filled
+	first, end int64    // range of its rows in the object, with other partitions' rows between them
+	received   [2]int64 // first and last received_at, ms
+	latest     int64    // latest timestamp, ms
+	rows       int64    // without rejected ones
+	pick       []uint32 // its indexes in the current events, reused
 }
 
 // insert sends the object's events in chunks.
@@ -64,9 +63,8 @@ func (a *attempt) insert(ctx context.Context) error {
 	return nil
 }
 
-// insertCut brings chunks that were cut together into the table, except those that an
-// earlier attempt has brought. At most maxOpen of them are filled at any time. The table
-// is asked once for all of them: a late client's object may have chunks of thousands of weeks.
+// insertCut inserts chunks that were cut together, except those inserted by an earlier attempt. At most maxOpen of them
+// are filled at any time. One query covers all of them: a late client's object may have chunks of thousands of weeks.
 func (a *attempt) insertCut(ctx context.Context, chunks []*chunk) error {
 	chunks, err := a.lacking(ctx, chunks)
 	if err != nil {
@@ -92,7 +90,7 @@ func (a *attempt) insertCut(ctx context.Context, chunks []*chunk) error {
 	return a.prove(ctx, chunks)
 }
 
-// lacking returns the chunks that have to be inserted.
+// lacking returns the chunks that must be inserted.
 func (a *attempt) lacking(ctx context.Context, chunks []*chunk) ([]*chunk, error) {
 	chunks = slices.DeleteFunc(chunks, empty)
 	if !a.ask || len(chunks) == 0 {
@@ -119,12 +117,12 @@ type cutter struct {
 	dec      codec.Decoder
 	events   []pipeline.Event // reused
 	rejected rejections
-	total    int64 // events decoded
+	total    int64 // events decoded so far
 	end      bool
 }
 
-// cut decodes as many events as a chunk may have, into a chunk for each of their
-// partitions, in the order in which the partitions come first. Mostly there are few.
+// cut decodes as many events as a chunk may have. It makes a chunk for each of their partitions, in the order of first
+// appearance. Usually there are few.
 func (c *cutter) cut(ctx context.Context) (*cut, error) {
 	cut := newCut(c.attempt)
 	left := codec.Limit{Rows: int(c.entry.ChunkRows), Bytes: int(c.entry.ChunkBytes)}
@@ -153,7 +151,7 @@ func (c *cutter) cut(ctx context.Context) (*cut, error) {
 	return cut, nil
 }
 
-// decode leaves values in columns if the object has them so.
+// decode keeps typed values in columns if the object has them.
 func (c *cutter) decode(limit codec.Limit) (typed []*pipeline.Typed, bytes int, err error) {
 	if d, ok := c.dec.(codec.TypedDecoder); ok {
 		c.events, typed, bytes, err = d.DecodeTyped(c.events[:0], limit)
@@ -166,17 +164,16 @@ func (c *cutter) decode(limit codec.Limit) (typed []*pipeline.Typed, bytes int, 
 	return nil, bytes, err
 }
 
-// cut is events by their partitions.
+// cut is a group of events by partition.
 type cut struct {
 	*attempt
-	chunks []*chunk // in the order in which they came
+	chunks []*chunk // in the order of first appearance
 	by     map[int64]*chunk
 }
 
 func newCut(a *attempt) *cut { return &cut{attempt: a, by: map[int64]*chunk{}} }
 
-// gather adds events to the chunks of their partitions, except those that the table
-// refuses.
+// gather adds events to their partitions' chunks, except those that the table rejects.
 func (c *cut) gather(ctx context.Context, events []pipeline.Event, typed []*pipeline.Typed) error {
 	var at *chunk
 	for i := range events {
@@ -206,7 +203,7 @@ func (c *cut) gather(ctx context.Context, events []pipeline.Event, typed []*pipe
 	return nil
 }
 
-// begin makes the chunk of a partition whose first event is e.
+// begin creates a partition's chunk; e is its first event.
 func (c *cut) begin(ctx context.Context, partition int64, e *pipeline.Event) (at *chunk, err error) {
 	at = &chunk{partition: partition, first: int64(e.Row), received: [2]int64{e.ReceivedAt, e.ReceivedAt}}
 	if len(c.chunks) < maxOpen {
@@ -221,8 +218,7 @@ func (a *attempt) newBlock(ctx context.Context) (Block, error) {
 	return a.parts.Table.NewBlock(ctx, a.spec.Name, a.entry.Key, a.entry.Generation)
 }
 
-// fill decodes the rows of chunks once more into new blocks, without those refused by
-// now.
+// fill decodes the rows of chunks again into new blocks, without the rows rejected so far.
 func (a *attempt) fill(ctx context.Context, chunks ...*chunk) (err error) {
 	c := newCut(a)
 	c.chunks = chunks
@@ -244,8 +240,7 @@ func (a *attempt) fill(ctx context.Context, chunks ...*chunk) (err error) {
 	return nil
 }
 
-// again decodes the events of chunks of one cut once more, without those refused by
-// now.
+// again decodes the events of a cut's chunks again, without the rows rejected so far.
 func (a *attempt) again(chunks ...*chunk) iter.Seq2[[]pipeline.Event, error] {
 	first, end := chunks[0].first, chunks[0].end
 	partitions := map[int64]bool{}
@@ -281,7 +276,7 @@ func (a *attempt) again(chunks ...*chunk) iter.Seq2[[]pipeline.Event, error] {
 	}
 }
 
-// present returns the partitions of chunks of one cut that the table has.
+// present returns the partitions of a cut's chunks that the table has.
 func (a *attempt) present(ctx context.Context, chunks ...*chunk) (map[int64]bool, error) {
 	rows := pipeline.Rows{Object: a.entry.Key, Generation: a.entry.Generation, First: chunks[0].first, End: chunks[0].end,
 		Received: chunks[0].received}
@@ -293,8 +288,7 @@ func (a *attempt) present(ctx context.Context, chunks ...*chunk) (map[int64]bool
 	return a.parts.Table.Present(ctx, a.spec.Name, rows)
 }
 
-// send inserts a chunk. It leaves rows out that the table refuses, and sends the
-// others; at the end there may be none.
+// send inserts a chunk. It omits rows that the table rejects, perhaps all of them.
 func (a *attempt) send(ctx context.Context, c *chunk) error {
 	token := fmt.Sprintf("%s/%d-%d", a.entry.Token(), c.first, c.end)
 	for c.rows > 0 {
@@ -302,7 +296,7 @@ func (a *attempt) send(ctx context.Context, c *chunk) error {
 		if err == nil || retry.CodeOf(err) == 0 {
 			return err
 		}
-		// If a materialized view throws, the rows are in the table already.
+		// If a materialized view throws, the rows are already in the table.
 		there, asked := a.present(ctx, c)
 		if asked != nil {
 			return asked
@@ -327,9 +321,8 @@ func (a *attempt) send(ctx context.Context, c *chunk) error {
 	return nil
 }
 
-// prove checks that inserted chunks are in the table. If somebody has deleted rows
-// by hand, the table still knows the token and silently drops the insert: only its
-// rows prove it.
+// prove checks that inserted chunks are in the table. If somebody deleted rows by hand, the table still knows the token
+// and silently drops the insert. Only rows prove the insert.
 func (a *attempt) prove(ctx context.Context, chunks []*chunk) error {
 	chunks = slices.DeleteFunc(chunks, empty)
 	if len(chunks) == 0 {
@@ -350,9 +343,9 @@ func (a *attempt) prove(ctx context.Context, chunks []*chunk) error {
 	return nil
 }
 
-// excuse returns an error if nothing explains why an inserted chunk is not in the table.
+// excuse returns an error unless there is a reason why an inserted chunk is not in the table.
 func (a *attempt) excuse(ctx context.Context, c *chunk) error {
-	// The table's TTL deletes old rows whenever it merges.
+	// The table's TTL deletes old rows at each merge.
 	expiry, err := a.parts.Table.Expired(ctx, a.spec.Name)
 	if err != nil {
 		return err
@@ -369,12 +362,11 @@ func (a *attempt) excuse(ctx context.Context, c *chunk) error {
 		"they were deleted by hand less than a deduplication window ago", c.first, c.end)}
 }
 
-// maxAsked is how many events the table is asked for at once: their ids are in the query.
+// maxAsked is the most events in one query, which contains their ids.
 const maxAsked = 1000
 
-// collapsed reports whether rows of other objects stand for all of a chunk's: a client
-// has sent its events again, and a merge has kept those. Of a few late events of a week,
-// that is usual.
+// collapsed reports whether rows of other objects replaced all of a chunk's: a client sent its events again, and a
+// merge kept the others. That is usual for a few late events of a week.
 func (a *attempt) collapsed(ctx context.Context, c *chunk) (bool, error) {
 	var events []pipeline.Identity
 	for part, err := range a.again(c) {

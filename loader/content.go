@@ -18,36 +18,36 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Files decodes columnar files that Penstock did not write into lines of JSON, in the
-// order of the file. A file gives the same lines as long as Version is the same.
+// Files decodes columnar files that Penstock did not write into lines of JSON, in the file's order. A file gives the
+// same lines as long as Version is the same.
 type Files interface {
 	Version(ctx context.Context) (string, error)
 	Lines(ctx context.Context, key, format string, each func(line []byte) error) error
 }
 
-// Source reads objects from the bucket, also those that Penstock did not write.
+// Source reads objects from the bucket, including those that Penstock did not write.
 type Source struct {
 	Store   Store
 	Files   Files
 	Imports foreign.Mappings
-	Dir     string // for objects while they are read; empty: the system's temporary folder
-	MaxRow  int    // bytes of a row of a file at most, as JSON; 0: foreign.DefaultMaxRow
+	Dir     string // for temporary copies of objects; empty: the system's temporary folder
+	MaxRow  int    // longest row of a file as JSON, in bytes; 0: foreign.DefaultMaxRow
 }
 
-// content is an object on disk, whole and checked.
+// content is a whole and checked object on disk.
 type content struct {
 	object  pipeline.Object
-	file    *os.File // it has no name any more
+	file    *os.File // already deleted, so it has no name
 	foreign bool
-	format  foreign.Format // of a foreign one
-	of      foreign.File   // likewise
+	format  foreign.Format // if it is foreign
+	of      foreign.File   // if it is foreign
 	opts    foreign.Options
 	reading string // see pipeline.Load
 }
 
 func (c *content) Close() { c.file.Close() }
 
-// decoder starts at the object's first event.
+// decoder returns a decoder at the object's first event.
 func (c *content) decoder() (codec.Decoder, error) {
 	var dec codec.Decoder
 	var err error
@@ -65,7 +65,7 @@ func (c *content) decoder() (codec.Decoder, error) {
 	return dec, nil
 }
 
-// sample is some of the object's events.
+// sample returns some of the object's events.
 func (c *content) sample(limit codec.Limit) ([]pipeline.Event, error) {
 	if format, ok := pipeline.FormatOf(c.object.Key); ok && !c.foreign {
 		return codec.Sample(c.file, c.object.Size, format, limit)
@@ -109,7 +109,7 @@ func (s *Source) store(ctx context.Context, n pipeline.Notification) (pipeline.O
 	return object, file, nil
 }
 
-// temporary creates a file without a name.
+// temporary creates a file and deletes its name.
 func (s *Source) temporary() (*os.File, error) {
 	file, err := os.CreateTemp(s.Dir, "load-*.tmp")
 	if err != nil {
@@ -119,8 +119,8 @@ func (s *Source) temporary() (*os.File, error) {
 	return file, nil
 }
 
-// check compares the bytes received with what the store and the metadata say. The notification's ETag does not matter:
-// it may come late, after the object was replaced by a fixed one.
+// check compares the received bytes with the size and sum in the store and the metadata. The notification's ETag does
+// not matter: it may arrive after the object was replaced by a corrected one.
 func check(object pipeline.Object, size int64, sum string) error {
 	switch {
 	case size != object.Size:
@@ -146,8 +146,8 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 	if c.format, err = foreign.Detect(c.of); err != nil {
 		return fileFault(err)
 	}
-	// 2 is the version of package foreign, which decides where rows begin. The time at
-	// which the file was stored is its rows' received_at.
+	// 2 is the version of package foreign, which decides where rows begin. The file's time of storage is its rows'
+	// received_at.
 	c.reading += fmt.Sprintf(" 2 %d", c.opts.Modified)
 	if mapping != nil {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%#v", *mapping))
@@ -167,9 +167,8 @@ func (s *Source) prepare(ctx context.Context, c *content) error {
 	return s.decode(ctx, c)
 }
 
-// decode replaces the file by the lines that ClickHouse makes of it. So all that
-// follows reads the same rows, however often. The file may change meanwhile, which is
-// checked after the last line.
+// decode replaces the file by the JSON lines that ClickHouse makes of it. So every later step reads the same rows. The
+// file may change meanwhile; that is checked after the last line.
 func (s *Source) decode(ctx context.Context, c *content) error {
 	spool, err := s.temporary()
 	if err != nil {
@@ -231,7 +230,7 @@ func (s *Source) lines(ctx context.Context, c *content, spool *os.File) (size, t
 	return size, text, nil
 }
 
-// fileFault turns an error about a file into a failure of its object.
+// fileFault turns a file's error into a failure of its object.
 func fileFault(err error) error {
 	if f, ok := errors.AsType[*pipeline.FileError](err); ok {
 		return codedError{code: f.Code, final: f.Final, error: retry.As(retry.Permanent, err)}

@@ -9,11 +9,11 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// handle loads what a delivery names and settles it.
+// handle loads the objects of a delivery and settles it.
 func (l *Loader) handle(ctx context.Context, d pipeline.Delivery) {
 	notifications, err := d.Notifications()
 	if err != nil {
-		// It will never say more than now, and the sweep finds its object.
+		// The message will never be readable. The sweep finds its object.
 		l.log.Warn("notification cannot be read", "error", err)
 		l.metrics.ignored.WithLabelValues("unparsable").Inc()
 	} else if len(notifications) == 0 {
@@ -56,13 +56,12 @@ func (l *Loader) extend(ctx context.Context, d pipeline.Delivery) (stop func()) 
 	return func() { cancel(); wg.Wait() }
 }
 
-// settle writes down that the attempt failed, and says when its delivery is to come
-// again; not at all if the object was given up. Only the object's own faults count
-// against it. delivered counts the deliveries of the notification.
+// settle records that the attempt failed, and returns when its delivery should return; never if the object was given
+// up. Only the object's own faults count. delivered counts the deliveries of the notification.
 func (a *attempt) settle(ctx context.Context, cause error, delivered int) (again bool, wait time.Duration) {
 	if ctx.Err() != nil {
 		a.interrupt(ctx)
-		return true, 0 // cut off by the drain: another loader can begin at once
+		return true, 0 // interrupted by the drain: another loader can start at once
 	}
 	a.metrics.results.WithLabelValues("failed").Inc()
 	err := cause
@@ -87,8 +86,8 @@ func (a *attempt) settle(ctx context.Context, cause error, delivered int) (again
 	return true, a.opts.Backoff.Delay(delivered)
 }
 
-// fail writes a failure through the object's own fault into the ledger. After the
-// last attempt that the object has, it becomes a dead letter.
+// fail records a failure by the object's own fault in the ledger. If it was the last attempt, the object becomes a dead
+// letter.
 func (a *attempt) fail(ctx context.Context, cause error) (dead bool, err error) {
 	do := a.happens(happening{event: faulted, cause: cause}, true)
 	if err := a.parts.Ledger.SaveLoad(ctx, a.entry); err != nil {
@@ -98,14 +97,14 @@ func (a *attempt) fail(ctx context.Context, cause error) (dead bool, err error) 
 	if do != bury {
 		return false, nil
 	}
-	// Another loader may have brought it in; then the ledger says so.
+	// Another loader may have loaded it; the ledger says so.
 	if now, ok, err := a.parts.Ledger.Load(ctx, a.entry.Key); err != nil || ok && now.State != pipeline.Dead {
 		return false, err
 	}
 	return true, a.bury(ctx, a.entry)
 }
 
-// interruptWait bounds how long it takes to write down that an attempt ended.
+// interruptWait limits the time to record that an attempt was interrupted.
 const interruptWait = 2 * time.Second
 
 // interrupt notes in the ledger that an outage or a drain ended the attempt. If that fails, the next attempt counts
@@ -126,8 +125,7 @@ func (a *attempt) interrupt(ctx context.Context) {
 	}
 }
 
-// bury publishes the dead letter of an object that the ledger calls dead. It may be
-// called again: a letter is published once.
+// bury publishes the dead letter of a dead object. Calling it again is safe: a letter is published once.
 func (l *Loader) bury(ctx context.Context, entry pipeline.Load) error {
 	if l.parts.Letters != nil {
 		if err := l.parts.Letters.DeadLetter(ctx, entry.DeadLetter()); err != nil {

@@ -7,14 +7,13 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// codeKilledLoader is the code of an object that was loaded alone, and killed that
-// process as well.
+// codeKilledLoader is the code of an object that was loaded alone and killed that process too.
 const codeKilledLoader = "killed_loader"
 
-// codedError is a failure that the loader has a code for.
+// codedError is a failure with an error code.
 type codedError struct {
 	code  string
-	final bool // no later attempt can do better: the object is given up at once
+	final bool // a retry cannot succeed: give the object up at once
 	error
 }
 
@@ -25,7 +24,7 @@ func fault(code, format string, args ...any) error {
 	return codedError{code: code, error: retry.As(retry.Permanent, fmt.Errorf(format, args...))}
 }
 
-// faultFinal is a fault that no later attempt can change.
+// faultFinal is a fault that no retry can change.
 func faultFinal(code, format string, args ...any) error {
 	return codedError{code: code, final: true, error: retry.As(retry.Permanent, fmt.Errorf(format, args...))}
 }
@@ -36,7 +35,7 @@ func isFinal(err error) bool {
 	return ok && c.final
 }
 
-// codeOf names a failure for machines.
+// codeOf returns a failure's error code.
 func codeOf(err error) string {
 	if c, ok := errors.AsType[codedError](err); ok {
 		return c.code

@@ -1,17 +1,16 @@
-// Package loader loads the objects that notifications name into the table, each
-// once.
+// Package loader loads the objects that notifications name into the table, each exactly once.
 //
-// Once, whatever happens: the ledger says `loading` before the first insert and
-// `loaded` after the last. A loader that finds `loaded` is done. One that finds
-// `loading` does not know how far the earlier attempt came, so it asks the table
-// for each chunk before it inserts it. Every attempt cuts an object into chunks
-// at the same rows, and a chunk is one block into one partition, so the table has
-// all of it or nothing. If two loaders have the same object at the same time, the
-// chunk's deduplication token lets one of their inserts count.
+// The ledger says `loading` before the first insert and `loaded` after the last. If a loader finds `loaded`, it is
+// done. If it finds `loading`, it does not know how far the earlier attempt came. So it asks the table for each chunk
+// before it inserts it.
 //
-// Read attempt.go first: the way of one object. state.go decides what the ledger
-// says next, delivery.go settles messages, chunk.go cuts and inserts, refuse.go
-// finds the rows that the table refuses. docs/design/loader.md has the whole.
+// Every attempt cuts an object into chunks at the same rows. A chunk is one block into one partition, so the table has
+// all of it or nothing. If two loaders work on the same object, the chunk's deduplication token makes only one insert
+// count.
+//
+// Read attempt.go first: the path of one object. state.go decides the next state in the ledger, delivery.go settles
+// messages, chunk.go cuts and inserts, refuse.go finds the rows that the table rejects. docs/design/loader.md has the
+// whole design.
 package loader
 
 import (
@@ -28,23 +27,23 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Options are a loader's limits. All are required; none has a default here.
+// Options are a loader's limits. All are required; there are no defaults here.
 type Options struct {
 	Name       string        // of this loader, in the ledger
-	Workers    int           // objects at once
-	ChunkRows  int           // of one insert at most; the same for all loaders of a table
-	MinChunk   int           // rows that every chunk may have, whatever Table.ChunkRows says; 0: not known
-	ChunkBytes int           // of a chunk's events, by pipeline.Event.Size; the same for all loaders of a table
-	Extend     time.Duration // between two calls of pipeline.Delivery.Extend; 0: the queue cannot extend
-	Backoff    retry.Backoff // between attempts at one object
-	Attempts   int           // that may fail through the object's own fault; then it is a dead letter
-	Unfinished int           // attempts in a row that may begin and never end; then the object is loaded alone
-	Isolation  *Isolation    // how an object is loaded alone; all loaders of a process share it
-	Probe      retry.Backoff // between probes of a table that is away
-	Drain      time.Duration // for loads under way, after Run's context ended
+	Workers    int           // objects loaded concurrently
+	ChunkRows  int           // most rows of an insert; the same for all loaders of a table
+	MinChunk   int           // rows that a chunk may always have, whatever Table.ChunkRows says; 0: unknown
+	ChunkBytes int           // most bytes of a chunk's events (pipeline.Event.Size); the same for all loaders of a table
+	Extend     time.Duration // interval of pipeline.Delivery.Extend; 0: the queue cannot extend
+	Backoff    retry.Backoff // between attempts to load one object
+	Attempts   int           // failures by the object's own fault until it is a dead letter
+	Unfinished int           // consecutive attempts without an end until the object is loaded alone
+	Isolation  *Isolation    // loads objects alone; all loaders of a process share it
+	Probe      retry.Backoff // between probes of an unreachable table
+	Drain      time.Duration // for running loads after Run's context ended
 }
 
-// Loader is one pipeline's.
+// Loader loads one pipeline.
 type Loader struct {
 	spec    pipeline.Spec
 	opts    Options
@@ -54,12 +53,12 @@ type Loader struct {
 
 	mu     sync.Mutex
 	outage error // why nothing can be loaded now
-	trips  int   // outages since an object was loaded
+	trips  int   // outages since the last loaded object
 	pause  *outagelog.Log
 	stats  Stats
 }
 
-// New makes a loader; Run does the work.
+// New returns a loader. Call Run.
 func New(spec pipeline.Spec, opts Options, parts Parts, log *slog.Logger, reg prometheus.Registerer) *Loader {
 	log = log.With("pipeline", spec.Name)
 	return &Loader{spec: spec, opts: opts, parts: parts, log: log, metrics: newMetrics(spec, reg),
@@ -67,12 +66,12 @@ func New(spec pipeline.Spec, opts Options, parts Parts, log *slog.Logger, reg pr
 			Still: "loading is still paused; objects wait in the queue", End: "loading continues"})}
 }
 
-// Run loads what the queue delivers until ctx ends. Then it finishes what is under
-// way, for Options.Drain at most; the rest is delivered again.
+// Run loads the queue's deliveries until ctx ends. Then it finishes running loads, for Options.Drain at most;
+// unfinished ones are delivered again.
 func (l *Loader) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	done := make(chan int, l.opts.Workers) // a worker is free again
+	done := make(chan int, l.opts.Workers) // signals free workers
 	free, failures := l.opts.Workers, 0
 	queue := outagelog.New(l.log, outageOf(l.parts.Queue))
 	for ctx.Err() == nil {
@@ -88,7 +87,7 @@ func (l *Loader) Run(ctx context.Context) error {
 			l.probe(ctx)
 			continue
 		}
-		// No more than free workers: what waits here could be loaded elsewhere.
+		// Receive only for free workers: other loaders could load what waits here.
 		deliveries, err := l.parts.Queue.Receive(ctx, free)
 		if err != nil && ctx.Err() == nil {
 			failures++
@@ -126,7 +125,7 @@ func (l *Loader) Run(ctx context.Context) error {
 	return nil
 }
 
-// outageOf is what the log says while nothing can be received. A Poller needs bucket and ledger, and no queue.
+// outageOf returns the log messages while nothing can be received. A Poller needs bucket and ledger instead of a queue.
 func outageOf(q Queue) outagelog.Messages {
 	if _, polls := q.(*Poller); polls {
 		return outagelog.Messages{Start: "bucket cannot be compared with the load ledger; nothing is loaded",
@@ -137,16 +136,16 @@ func outageOf(q Queue) outagelog.Messages {
 		Still: "queue still unavailable; nothing is loaded", End: "queue available again"}
 }
 
-// Stats is what a loader has done, for status and /status.
+// Stats is a loader's work so far, for status and /status.
 type Stats struct {
 	Pipeline string `json:"pipeline"`
 	Objects  int64  `json:"objects_loaded"` // since the start
 	Rows     int64  `json:"rows_loaded"`
 	Newest   int64  `json:"newest_loaded_ms"` // received_at of the newest event loaded since the start; 0: none
-	Error    string `json:"error,omitempty"`  // why nothing is loaded now
+	Error    string `json:"error,omitempty"`  // why nothing can be loaded now
 }
 
-// Stats may be called at any time.
+// Stats is safe to call at any time.
 func (l *Loader) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// broken is the reason why nothing is received from the queue now.
+// broken returns why nothing is received from the queue now.
 func (l *Loader) broken() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -28,8 +28,8 @@ func (l *Loader) setBroken(err error) {
 	l.metrics.setPaused(err != nil)
 }
 
-// probe waits until the table answers again. A server that answers and still refuses
-// inserts (too many parts, read-only) is asked less and less often.
+// probe waits until the table answers again. If the server answers but rejects inserts (too many parts, read-only), the
+// interval grows.
 func (l *Loader) probe(ctx context.Context) {
 	l.mu.Lock()
 	n := l.trips

@@ -13,8 +13,7 @@ import (
 	"github.com/penstock/penstock/loader/audit"
 )
 
-// Claimer lets one loader at a time have an object. Claim is false while
-// another has it.
+// Claimer lets one loader at a time have an object. Claim returns false while another has it.
 type Claimer interface {
 	Claim(ctx context.Context, name, owner string, ttl time.Duration) (Claim, bool, error)
 }
@@ -25,43 +24,42 @@ type Claim interface {
 	Release(ctx context.Context) error
 }
 
-// Poller is a Queue without a queue: it sweeps the bucket for objects that are
-// not loaded and claims them there, so that several loaders share the work.
-// Receive is for one goroutine.
+// Poller is a Queue without a queue server. It sweeps the bucket for objects that are not loaded, and claims them there
+// so that several loaders share the work. Receive is for one goroutine.
 type Poller struct {
 	Spec   pipeline.Spec
 	Owner  string
-	Poll   time.Duration // between two looks at the last hour
-	Every  time.Duration // between two sweeps of the whole span
-	Span   time.Duration // how far back those go
-	TTL    time.Duration // of a claim that is not renewed
+	Poll   time.Duration // between sweeps of the last hour
+	Every  time.Duration // between sweeps of the whole span
+	Span   time.Duration // how far back the whole span reaches
+	TTL    time.Duration // of a claim without renewal
 	Bucket audit.Lister
 	Ledger audit.Ledger
 	Claims Claimer
-	More   chan pipeline.Notification // from Enqueue; its capacity bounds what waits
+	More   chan pipeline.Notification // from Enqueue; its capacity is the limit
 
 	found []pipeline.Notification // by the last sweep, not yet tried
-	swept time.Time               // the whole span
-	last  time.Time               // the last hour at least
-	held  bool                    // another loader had the claim of an object found there
+	swept time.Time               // last sweep of the whole span
+	last  time.Time               // last sweep of any kind
+	held  bool                    // an object found then was claimed by another loader
 
 	mu    sync.Mutex
-	tried map[string]tried // objects given out and not yet loaded, by key
+	tried map[string]tried // objects delivered and not yet loaded, by key
 }
 
-// tried is what the poller remembers of an object, as a queue does of a message.
+// tried is what the poller remembers about an object, like a queue about a message.
 type tried struct {
 	attempts int
-	until    time.Time // it is left alone
+	until    time.Time // do not try before
 }
 
-// maxFound bounds what a sweep remembers; the next one finds the rest.
+// maxFound is the most objects that a sweep remembers. The next sweep finds the rest.
 const maxFound = 10_000
 
 // errEnough ends a sweep that has found maxFound objects.
 var errEnough = errors.New("enough")
 
-// Enqueue accepts an object that somebody else found. Any goroutine can call it.
+// Enqueue accepts an object found elsewhere. It is safe for concurrent use.
 func (p *Poller) Enqueue(_ context.Context, n pipeline.Notification) (known bool, err error) {
 	select {
 	case p.More <- n:
@@ -71,8 +69,7 @@ func (p *Poller) Enqueue(_ context.Context, n pipeline.Notification) (known bool
 	}
 }
 
-// takeMore moves some of what Enqueue accepted to found. It is bounded, so that
-// sweeps for new objects go on in between.
+// takeMore moves some of Enqueue's objects to found. It is bounded, so that sweeps for new objects continue.
 func (p *Poller) takeMore() {
 	for len(p.found) < 100 {
 		select {
@@ -84,8 +81,8 @@ func (p *Poller) takeMore() {
 	}
 }
 
-// Receive gives out what can be claimed. If there is nothing, it sweeps, or waits
-// for the next sweep, some seconds at most.
+// Receive returns objects that it can claim. If there are none, it sweeps, or waits some seconds at most for the next
+// sweep.
 func (p *Poller) Receive(ctx context.Context, max int) ([]pipeline.Delivery, error) {
 	if len(p.found) == 0 && time.Since(p.last) >= p.interval() {
 		if err := p.sweep(ctx); err != nil {
@@ -113,7 +110,7 @@ func (p *Poller) Receive(ctx context.Context, max int) ([]pipeline.Delivery, err
 	return all, nil
 }
 
-// claim is nil if the object cannot be had now; the next sweep finds it again.
+// claim returns nil if the object cannot be claimed now; the next sweep finds it again.
 func (p *Poller) claim(ctx context.Context, n pipeline.Notification) (pipeline.Delivery, error) {
 	p.mu.Lock()
 	t := p.tried[n.Key]
@@ -134,7 +131,7 @@ func (p *Poller) claim(ctx context.Context, n pipeline.Notification) (pipeline.D
 	return &polled{poller: p, n: n, claim: c, attempt: t.attempts}, nil
 }
 
-// remember replaces what is known about an object; forget removes it.
+// remember replaces the memory of an object; forget removes it.
 func (p *Poller) remember(key string, t tried) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,8 +147,7 @@ func (p *Poller) forget(key string) {
 	delete(p.tried, key)
 }
 
-// interval is shorter while another loader has an object: if that loader dies, its
-// claim ends soon.
+// interval is shorter while another loader has an object: if that loader dies, its claim expires soon.
 func (p *Poller) interval() time.Duration {
 	if p.held {
 		return min(p.Poll, p.TTL/4)

@@ -11,14 +11,14 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Read calls each with the events of an object, in order, and returns what the
-// bucket says of it. An event is valid during the call.
+// Read calls each with the events of an object, in order, and returns the object's metadata. An event is valid only
+// during the call.
 func (s *Source) Read(ctx context.Context, key string, each func(*pipeline.Event) error) (pipeline.Object, error) {
 	return s.ReadRows(ctx, key, each, func(foreign.Rejected) error { return nil })
 }
 
-// ReadRows is Read, and calls rejected with each row of a foreign file that is not
-// a valid event. Rejected rows come some thousand rows late.
+// ReadRows is Read, and calls rejected with each row of a foreign file that is not a valid event. Rejected rows may
+// arrive some thousand rows late.
 func (s *Source) ReadRows(ctx context.Context, key string, each func(*pipeline.Event) error,
 	rejected func(foreign.Rejected) error) (pipeline.Object, error) {
 	c, err := s.fetch(ctx, pipeline.Notification{Key: key})

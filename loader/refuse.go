@@ -14,19 +14,18 @@ import (
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
-// Limits for one object. Beyond them the table does not fit the data, and the object
-// fails as a whole, to be redriven when the table is fixed.
+// Limits for one object. Beyond them, the table does not fit the data. The object fails as a whole; redrive it when the
+// table is fixed.
 const (
 	maxRefused = 1000 // rows
 	maxTrials  = 4096 // inserts into the validation table
 )
 
-// keepWait bounds how long an attempt waits until its refused rows are on disk.
+// keepWait is how long an attempt waits until its rejected rows are on disk.
 const keepWait = 5 * time.Second
 
-// refuse finds the rows of a chunk that the table refuses, reports them, and writes
-// them into the ledger. From then on every attempt leaves the same rows out, so that
-// any row of a chunk still means all of it. The rows are searched by halves in a
+// refuse finds the rows of a chunk that the table rejects, reports them, and writes them into the ledger. From then on
+// every attempt omits the same rows, so any row of a chunk still proves all of it. Rows are found by bisection in a
 // validation table, not in the table itself.
 func (a *attempt) refuse(ctx context.Context, c *chunk, cause error) error {
 	trial, err := a.parts.Table.Try(ctx, a.spec.Name)
@@ -51,17 +50,17 @@ func (a *attempt) refuse(ctx context.Context, c *chunk, cause error) error {
 		}
 	}
 	if len(s.refused) == 0 {
-		// A materialized view behind the table, or the server changed its mind.
+		// Either a materialized view behind the table fails, or the server's answer has changed.
 		return fmt.Errorf("the table refuses rows %d to %d as a whole, but none of them alone: %w", c.first, c.end-1, cause)
 	}
 	return a.leaveOut(ctx, s.refused)
 }
 
-// search finds refused rows by halves.
+// search finds rejected rows by bisection.
 type search struct {
 	*attempt
 	trial   Trial
-	cause   error // why the table refuses the chunk
+	cause   error // why the table rejects the chunk
 	trials  int
 	refused []pipeline.Failure
 }
@@ -69,8 +68,8 @@ type search struct {
 // look searches a part of the chunk.
 func (s *search) look(ctx context.Context, part []pipeline.Event) error {
 	if retry.ClassOf(s.cause) == retry.Unknown && s.trials == 0 {
-		// The error is unknown. If an event without properties is accepted, the data is the cause. If not, the table is, and
-		// only waiting helps.
+		// The error's code is unknown. If the table accepts an event without properties, the data is at fault. Otherwise the
+		// table is, and only waiting helps.
 		plain := part[0]
 		plain.Properties, plain.Context = []byte("{}"), []byte("{}")
 		if err := s.trial.Insert(ctx, s.entry.Key, []pipeline.Event{plain}); err != nil {
@@ -107,18 +106,18 @@ func (s *search) halve(ctx context.Context, part []pipeline.Event, why error) er
 	return nil
 }
 
-// client reads from the event's context who sent it.
+// client returns the sender's address and user agent from the event's context.
 func client(e *pipeline.Event) (ip, userAgent string) {
 	var c struct {
 		IP        string `json:"ip"`
 		UserAgent string `json:"user_agent"`
 	}
-	json.Unmarshal(e.Context, &c) // whatever is missing is empty
+	json.Unmarshal(e.Context, &c) // missing fields stay empty
 	return c.IP, c.UserAgent
 }
 
-// refusal is a refused row as a failure record. Its id follows from the row, so that
-// reporting it twice makes one row in errors.
+// refusal turns a rejected row into a failure record. Its id is derived from the row, so reporting it twice makes one
+// row in errors.
 func (a *attempt) refusal(row uint32, project, raw []byte, why error) pipeline.Failure {
 	return pipeline.Failure{ID: pipeline.UUIDv5(nil, fmt.Appendf(nil, "refused/%s/%d", a.entry.Token(), row)),
 		Time: time.Now().UTC(), Stage: "loader", Code: "refused_row", Message: why.Error(), Project: string(project),
@@ -126,13 +125,13 @@ func (a *attempt) refusal(row uint32, project, raw []byte, why error) pipeline.F
 		ServerCode: retry.CodeOf(why), Class: retry.Permanent.String(), Loader: a.opts.Name}
 }
 
-// leaveOut reports rows, and writes their numbers into the ledger.
+// leaveOut reports rows and writes their numbers into the ledger.
 func (a *attempt) leaveOut(ctx context.Context, refused []pipeline.Failure) error {
 	if a.parts.Report != nil {
 		keep, cancel := context.WithTimeout(ctx, keepWait)
 		defer cancel()
-		// The rows are in the object whatever becomes of the report, and the ledger
-		// says which: events must not wait for the errors pipeline.
+		// The object keeps the rows even if the report fails, and the ledger has their numbers. Events must not wait for the
+		// errors pipeline.
 		if err := a.parts.Report.Keep(keep, refused); err != nil {
 			a.log.Error("refused rows could not be reported; they are in the object",
 				"key", a.entry.Key, "rows", len(refused), "error", err)
@@ -151,7 +150,7 @@ func (a *attempt) leaveOut(ctx context.Context, refused []pipeline.Failure) erro
 	return nil
 }
 
-// without deletes the refused rows, which are sorted, from events.
+// without removes the rejected rows, which are sorted, from events.
 func without(events []pipeline.Event, refused []uint32) []pipeline.Event {
 	if len(refused) == 0 {
 		return events
@@ -162,8 +161,8 @@ func without(events []pipeline.Event, refused []uint32) []pipeline.Event {
 	})
 }
 
-// ClientForm is an event as a client would send it, so that `penstock errors redrive`
-// can send it to the receiver once more.
+// ClientForm returns an event in the form that clients send, so that `penstock errors redrive` can send it to the
+// receiver.
 func ClientForm(e *pipeline.Event) []byte {
 	b := append([]byte(nil), `{"event_id":"`...)
 	b = e.ID.Append(b)

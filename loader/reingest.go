@@ -9,16 +9,13 @@ import (
 	"github.com/penstock/penstock/loader/audit"
 )
 
-// Reingest carries out what a plan decided about an object. job names the run that
-// replaces rows.
+// Reingest does with an object what a plan decided. job names the run that replaces rows.
 //
-// Rows are replaced without a moment in which they are gone or, for readers with
-// FINAL, double: those of the next generation come in, then the older ones are
-// deleted. If that is cut off anywhere, the ledger has the generation, and any
-// loader that gets the object, by this run again or by a sweep, ends the work.
+// While rows are replaced, they are never missing, and readers with FINAL never see them twice. First the next
+// generation is inserted, then the older ones are deleted. If that is interrupted, the ledger has the generation. Any
+// loader that gets the object finishes the work: in this run again, or after a sweep.
 //
-// A failure through the object's own fault counts in the ledger, like that of a
-// delivery.
+// A failure that is the object's own fault counts in the ledger, as for a delivery.
 func (l *Loader) Reingest(ctx context.Context, item audit.Item, job string) (pipeline.Load, error) {
 	var ev event
 	switch item.Action {
@@ -31,8 +28,7 @@ func (l *Loader) Reingest(ctx context.Context, item audit.Item, job string) (pip
 	default:
 		return item.Entry, nil
 	}
-	// Without an ETag: the object as it is now. The ledger is read anew as well, for
-	// the item may have waited for its turn.
+	// Without an ETag: load the object's current content. Read the ledger again too, because the item may have waited.
 	a := &attempt{Loader: l, notified: pipeline.Notification{Key: item.Object.Key}}
 	do, err := a.open(ctx, happening{event: ev, job: job})
 	if err != nil || do == leave {

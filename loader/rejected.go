@@ -10,22 +10,21 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// maxWaiting bounds the rejected rows that wait for the first valid one, in bytes.
+// maxWaiting bounds the rejected rows that are kept until the first valid one, in bytes.
 const maxWaiting = 16 << 20
 
-// rejections are the rows of a foreign file that are not valid events. They are not
-// reported before the first valid row: binary data that is read as text would make a
-// thousand failure records.
+// rejections are the rows of a foreign file that are not valid events. They are reported only after a valid row: binary
+// data read as text would make a thousand failure records.
 type rejections struct {
 	*attempt
 	any    bool // the file has a valid row
 	waits  []pipeline.Failure
-	failed string // why the first one is not valid
-	rows   int64  // rejected by now
+	failed string // why the first rejected row is invalid
+	rows   int64  // rejected so far
 	bytes  int    // in waits
 }
 
-// take collects the rows that the last Decode left out, beside a number of events.
+// take collects the rows that the last Decode left out. events is the number of events that it returned.
 func (r *rejections) take(ctx context.Context, dec codec.Decoder, events int) error {
 	from, ok := dec.(*foreign.Decoder)
 	if !ok {
@@ -60,7 +59,7 @@ func (r *rejections) take(ctx context.Context, dec codec.Decoder, events int) er
 	return r.leaveOut(ctx, waits)
 }
 
-// end fails a file without a valid row, when all of it is decoded.
+// end fails a file without a valid row, after all of it is decoded.
 func (r *rejections) end() error {
 	if r.any || r.rows == 0 {
 		return nil

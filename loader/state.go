@@ -6,14 +6,14 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// state is what the ledger says of an object.
+// state is an object's state in the ledger.
 type state uint8
 
 const (
 	unknown state = iota // no entry
-	begun                // an attempt began and did not end: its loader is at work, or was killed
-	ended                // an outage or a drain ended the last attempt
-	failed               // the last attempt failed through the object's own fault; another follows
+	begun                // an attempt started and has not ended: its loader is working, or was killed
+	ended                // an outage or a drain interrupted the last attempt
+	failed               // the last attempt failed by the object's own fault; a retry follows
 	dead                 // given up
 	dropped              // by an operator
 	loaded
@@ -41,52 +41,52 @@ func stateOf(e pipeline.Load, known bool) state {
 type event uint8
 
 const (
-	// Somebody names it:
+	// Requests for an object:
 	notified  event = iota // a delivery
-	assigned               // the process that has it loaded alone, by this one
-	requested              // an operator who wants it loaded, unless it is
-	missed                 // an operator who found none of its rows in the table
-	replaced               // an operator who wants its rows replaced
-	// An attempt at it:
-	started     // begins
-	finished    // has brought all rows
-	faulted     // failed through the object's own fault
-	interrupted // was ended by an outage or a drain
+	assigned               // to this process, to load it alone
+	requested              // by an operator, to load it unless it is loaded
+	missed                 // by an operator who found none of its rows in the table
+	replaced               // by an operator, to replace its rows
+	// Events of an attempt:
+	started     // has started
+	finished    // has inserted all rows
+	faulted     // failed by the object's own fault
+	interrupted // was interrupted by an outage or a drain
 )
 
-// action is what the loader does about an event.
+// action is the loader's response to an event.
 type action uint8
 
 const (
 	leave  action = iota // nothing
-	tidy                 // delete rows of older generations: a late loader may have added some
+	tidy                 // delete rows of older generations, which a late loader may have added
 	bury                 // publish the dead letter
 	load                 // make an attempt
 	reload               // save the entry, then make an attempt
 	save                 // save the entry
 )
 
-// happening is an event with its circumstances.
+// happening is an event with details.
 type happening struct {
 	event
 	at    time.Time
-	cause error   // of faulted
-	job   string  // of replaced: the re-ingest, under which an object is replaced once
-	rows  outcome // of finished
+	cause error   // for faulted
+	job   string  // for replaced: the re-ingest, which replaces an object once
+	rows  outcome // for finished
 }
 
-// rules are what the next state depends on beside the entry.
+// rules decide the next state together with the entry.
 type rules struct {
-	loader     string // that applies them
-	attempts   int    // that may fail through the object's own fault
-	unfinished int    // attempts in a row that may begin and never end
+	loader     string // the loader's name
+	attempts   int    // failures by the object's own fault until it is given up
+	unfinished int    // consecutive attempts without an end until it is loaded alone
 }
 
 func (l *Loader) rules() rules {
 	return rules{loader: l.opts.Name, attempts: l.opts.Attempts, unfinished: l.opts.Unfinished}
 }
 
-// next is the only place where an entry of the ledger changes its state. It returns the entry after h, and what to do.
+// next is the only function that changes the state of a ledger entry. It returns the entry after h, and the action.
 func (r rules) next(e pipeline.Load, known bool, h happening) (pipeline.Load, action) {
 	s := stateOf(e, known)
 	switch h.event {
@@ -101,7 +101,7 @@ func (r rules) next(e pipeline.Load, known bool, h happening) (pipeline.Load, ac
 	case faulted:
 		return r.fault(e, h)
 	case interrupted:
-		// It is unknown how another loader's attempt ended.
+		// How another loader's attempt ended is unknown.
 		if s != begun || e.Loader != r.loader {
 			return e, leave
 		}
@@ -111,12 +111,12 @@ func (r rules) next(e pipeline.Load, known bool, h happening) (pipeline.Load, ac
 	return r.named(e, s, h)
 }
 
-// named is next for the events of those who name an object.
+// named is next for requests.
 func (r rules) named(e pipeline.Load, s state, h happening) (pipeline.Load, action) {
 	switch {
 	case h.event == missed, h.event == replaced && e.Job != h.job:
 		return renewed(e, h.job), reload
-	case h.event == replaced && s != loaded: // this job raised the generation, and was cut off
+	case h.event == replaced && s != loaded: // this job raised the generation and was interrupted
 		return redriven(e), reload
 	case h.event == replaced, h.event == requested && s == loaded:
 		return e, leave
@@ -129,13 +129,13 @@ func (r rules) named(e pipeline.Load, s state, h happening) (pipeline.Load, acti
 	case s == dropped:
 		return e, leave
 	case s == begun && h.event != assigned:
-		e.Unfinished++ // a loader was killed, or is at work at this moment
+		e.Unfinished++ // a loader was killed, or is working right now
 	}
 	return e, load
 }
 
-// fault counts a failure of an object's own. killed_loader keeps the count of
-// unfinished attempts: when it is redriven, it is loaded alone from the start.
+// fault counts a failure by an object's own fault. killed_loader keeps the count of unfinished attempts: after a
+// redrive the object is loaded alone from the start.
 func (r rules) fault(e pipeline.Load, h happening) (pipeline.Load, action) {
 	e.Code, e.Error, e.Finished = codeOf(h.cause), h.cause.Error(), h.at
 	if e.Code != codeKilledLoader {
@@ -155,15 +155,15 @@ func (r rules) fault(e pipeline.Load, h happening) (pipeline.Load, action) {
 // alone reports whether the object may have killed its loaders.
 func (r rules) alone(e pipeline.Load) bool { return int(e.Unfinished) >= r.unfinished }
 
-// redriven gives an object its attempts anew. The entry counts as a later attempt,
-// or the ledger would prefer the one that it replaces.
+// redriven resets the attempts of an object. The entry counts as a later attempt; otherwise the ledger would prefer the
+// one that it replaces.
 func redriven(e pipeline.Load) pipeline.Load {
 	e.State, e.Failures = pipeline.Failed, 0
 	e.Attempts++
 	return e
 }
 
-// renewed is an entry under which all rows come in again, in the next generation.
+// renewed returns an entry that inserts all rows again, in the next generation.
 func renewed(e pipeline.Load, job string) pipeline.Load {
 	return pipeline.Load{Key: e.Key, ETag: e.ETag, Pipeline: e.Pipeline, Generation: e.Generation + 1, Job: job,
 		State: pipeline.Failed, Attempts: e.Attempts + 1, Unfinished: e.Unfinished}

@@ -1,7 +1,6 @@
-// Package audit finds what is not loaded, and what is loaded wrongly. It reads the
-// bucket, the load ledger and the table, and loads nothing.
+// Package audit finds objects that are not loaded, or loaded wrongly. It reads the bucket, the load ledger and the
+// table, and loads nothing.
 //
-// A sweep compares the bucket with the ledger and enqueues what is not loaded
-// (Sweep, FullSweep). Verify compares all three. Plan decides what a re-ingest
-// does with each object. All of them list the bucket through a Scope.
+// A sweep compares the bucket with the ledger and enqueues objects that are not loaded (Sweep, FullSweep). Verify
+// compares all three. Plan decides what a re-ingest does with each object. All of them list the bucket through a Scope.
 package audit

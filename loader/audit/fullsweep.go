@@ -19,33 +19,31 @@ type Notebook interface {
 	Note() string
 	SetNote(note string)
 	Renew(ctx context.Context) (held bool, err error)
-	Expire(ctx context.Context) error // gives the claim back; the note stays
+	Expire(ctx context.Context) error // releases the claim and keeps the note
 }
 
-// FullSweepOptions say how often a full sweep looks where, at what cost, and by what means.
+// FullSweepOptions configure a full sweep.
 type FullSweepOptions struct {
 	Bucket  Lister
 	Ledger  Ledger
 	Claim   func(context.Context) (Notebook, bool, error)
 	Enqueue Enqueue // ErrEnqueueLater pauses the pass
 
-	Every time.Duration // from the end of one pass to the begin of the next
-	Retry time.Duration // after a pass that was interrupted, or that another process makes
-	Rate  int           // list requests a second at most; each lists 1000 keys
-	Span  time.Duration // what the periodic sweep covers, which is left out here
-	Grace time.Duration // objects stored less than this ago may be on their way
-	TTL   time.Duration // of the claim while it is not renewed
+	Every time.Duration // from the end of one pass to the start of the next
+	Retry time.Duration // after an interrupted pass, or while another process makes one
+	Rate  int           // most list requests a second; each lists 1000 keys
+	Span  time.Duration // left out, because the periodic sweep covers it
+	Grace time.Duration // objects younger than this may still be on their way
+	TTL   time.Duration // of the claim without renewal
 }
 
-// FullSweep finds the objects that the periodic sweep never lists because their
-// keys name a day outside its span: imports into the folders of earlier days,
-// batches that waited in a log for longer than the span, objects of days on which
-// no loader ran.
+// FullSweep finds objects that the periodic sweep never lists, because their keys name a day outside its span: imports
+// into folders of earlier days, batches that stayed in a write-ahead log for longer than the span, objects of days
+// without a running loader.
 //
-// A pass lists the pipeline's whole prefix and compares with the ledger what was
-// stored (by the store's LastModified) since the last clean pass. It makes no
-// request for a single object. One process at a time makes it, under a claim,
-// whose note has the progress: a pass continues where another process stopped.
+// A pass lists the pipeline's whole prefix. It compares with the ledger the objects that were stored since the last
+// clean pass, by the store's LastModified. It makes no request for a single object. Only one process at a time makes a
+// pass, under a claim. The claim's note has the progress, so a pass continues where another process stopped.
 type FullSweep struct {
 	spec pipeline.Spec
 	opts FullSweepOptions
@@ -55,7 +53,7 @@ type FullSweep struct {
 	finished      prometheus.Gauge
 }
 
-// NewFullSweep makes the full sweep of one pipeline.
+// NewFullSweep returns the full sweep of one pipeline.
 func NewFullSweep(spec pipeline.Spec, opts FullSweepOptions, log *slog.Logger, reg prometheus.Registerer) *FullSweep {
 	reg = prometheus.WrapRegistererWith(prometheus.Labels{"pipeline": spec.Name}, reg)
 	f := &FullSweep{spec: spec, opts: opts, log: log.With("pipeline", spec.Name),
@@ -70,26 +68,26 @@ func NewFullSweep(spec pipeline.Spec, opts FullSweepOptions, log *slog.Logger, r
 	return f
 }
 
-// ErrEnqueueLater says that no more can be enqueued now.
+// ErrEnqueueLater says that the queue accepts no more objects now.
 var ErrEnqueueLater = errors.New("no more objects can be enqueued now")
 
-// clockSkew is how far the clocks of loaders and store may differ.
+// clockSkew is the largest difference between the clocks of loaders and store.
 const clockSkew = time.Hour
 
 // passNote is the progress of full sweeps, kept in the claim.
 type passNote struct {
-	Since    time.Time `json:"since"`              // what was stored before was loaded when a pass looked
+	Since    time.Time `json:"since"`              // a pass found all objects stored before loaded
 	Finished time.Time `json:"finished"`           // the last complete pass; zero: none
-	Began    time.Time `json:"began"`              // the pass under way; zero: none is
-	Cursor   string    `json:"cursor,omitempty"`   // of the pass under way: keys up to this one are done
-	Listed   int       `json:"listed,omitempty"`   // by it, outside the span
+	Began    time.Time `json:"began"`              // start of the current pass; zero: none
+	Cursor   string    `json:"cursor,omitempty"`   // of the current pass: keys up to this one are done
+	Listed   int       `json:"listed,omitempty"`   // by the current pass, outside the span
 	NotYet   int       `json:"not_yet,omitempty"`  // of these, not loaded
-	Enqueued int       `json:"enqueued,omitempty"` // of these, unknown to the queue
+	Enqueued int       `json:"enqueued,omitempty"` // of these, new to the queue
 }
 
 // Run makes passes until the context ends.
 func (f *FullSweep) Run(ctx context.Context) {
-	wait := f.opts.Retry/2 + time.Duration(time.Now().UnixNano())%(f.opts.Retry/2+1) // not all loaders at once
+	wait := f.opts.Retry/2 + time.Duration(time.Now().UnixNano())%(f.opts.Retry/2+1) // spreads the loaders
 	for retry.Sleep(ctx, wait) == nil {
 		next, err := f.turn(ctx)
 		wait = min(f.opts.Retry, f.opts.Every)
@@ -104,8 +102,7 @@ func (f *FullSweep) Run(ctx context.Context) {
 	}
 }
 
-// turn makes a pass, or the rest of one, if it is due and no other process makes
-// it. It returns when the next one is due.
+// turn makes or continues a pass if it is due and no other process makes it. It returns when the next one is due.
 func (f *FullSweep) turn(ctx context.Context) (next time.Time, err error) {
 	claim, held, err := f.opts.Claim(ctx)
 	if err != nil || !held {
@@ -137,8 +134,8 @@ func (f *FullSweep) turn(ctx context.Context) (next time.Time, err error) {
 	}
 	err = f.pass(ctx, claim, &note)
 	if err == nil {
-		// A pass that lists nothing outside the span never asks the ledger. But its end promises that nothing is
-		// forgotten, and within the span that is the work of ordinary sweeps, which need the ledger.
+		// A pass that lists nothing outside the span never reads the ledger. But its end promises that no object is
+		// forgotten. Within the span that depends on ordinary sweeps, which need the ledger.
 		err = f.opts.Ledger.Loads(ctx, f.spec.Prefix, f.spec.Prefix, func(pipeline.Load) error { return nil })
 	}
 	if err == nil {
@@ -148,7 +145,7 @@ func (f *FullSweep) turn(ctx context.Context) (next time.Time, err error) {
 	return note.Finished.Add(f.opts.Every), err
 }
 
-// end makes the note one of a complete pass.
+// end records the end of a complete pass in the note.
 func (f *FullSweep) end(note *passNote) {
 	level := slog.LevelInfo
 	if note.NotYet > 0 {
@@ -156,14 +153,14 @@ func (f *FullSweep) end(note *passNote) {
 	}
 	fields := []any{"listed_outside_span", note.Listed, "span", f.opts.Span, "not_loaded", note.NotYet,
 		"enqueued", note.Enqueued, "began", note.Began}
-	if !note.Since.IsZero() { // else objects of all times were compared
+	if !note.Since.IsZero() { // otherwise objects of all times were compared
 		fields = append(fields, "stored_since", note.Since)
 	}
 	f.log.Log(context.Background(), level, "full sweep finished", fields...)
 	since := note.Since
 	if note.NotYet == 0 {
-		// Only now is it certain that nothing stored before is forgotten: what was
-		// enqueued may be lost again before it is loaded.
+		// Only now is it certain that no earlier object is forgotten: an enqueued notification may be lost before its object
+		// is loaded.
 		since = note.Began.Add(-clockSkew - f.opts.Grace)
 	}
 	*note = passNote{Since: since, Finished: time.Now().UTC()}
@@ -173,12 +170,12 @@ func (f *FullSweep) end(note *passNote) {
 func (f *FullSweep) write(claim Notebook, note passNote) {
 	text, err := json.Marshal(note)
 	if err != nil {
-		panic(err) // it has times, numbers and a text
+		panic(err) // cannot happen: it has only times, numbers and a text
 	}
 	claim.SetNote(string(text))
 }
 
-// pass lists what is left of a pass.
+// pass lists the remaining keys of a pass.
 func (f *FullSweep) pass(ctx context.Context, claim Notebook, note *passNote) error {
 	now := time.Now()
 	span := Span{now.Add(-f.opts.Span), now.Add(time.Hour)}
@@ -200,7 +197,7 @@ func (f *FullSweep) pass(ctx context.Context, claim Notebook, note *passNote) er
 	})
 }
 
-// page enqueues the objects of a page that were stored lately and are not loaded.
+// page enqueues a page's objects that were stored recently and are not loaded.
 func (f *FullSweep) page(ctx context.Context, objects []pipeline.Object, note *passNote) error {
 	var since []pipeline.Object
 	for _, o := range objects {

@@ -7,7 +7,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// judge counts one object of the span's days, and notes its differences.
+// judge counts one object of the span's days, and records its differences.
 func (v *verifier) judge(ctx context.Context, a *account) error {
 	if err := v.findImport(ctx, a); err != nil {
 		return err
@@ -45,7 +45,7 @@ func (v *verifier) findImport(ctx context.Context, a *account) error {
 	})
 }
 
-// judgeGone judges an object that is not in the bucket.
+// judgeGone judges an object that the bucket does not have.
 func (v *verifier) judgeGone(a *account) {
 	switch {
 	case a.loaded:
@@ -68,9 +68,9 @@ func (v *verifier) judgeBlobs(a *account) {
 	}
 }
 
-// judgeWaiting judges an object that the ledger did not call loaded.
+// judgeWaiting judges an object that was not loaded when the ledger was read.
 func (v *verifier) judgeWaiting(ctx context.Context, a *account) error {
-	// It may have been loaded while we looked elsewhere.
+	// It may have been loaded since then.
 	now, err := Entries(ctx, v.Ledger, []pipeline.Object{a.object})
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func (v *verifier) judgeWaiting(ctx context.Context, a *account) error {
 // judgeLoaded compares the rows of a loaded object.
 func (v *verifier) judgeLoaded(ctx context.Context, a *account) error {
 	refused := uint64(len(a.entry.Refused))
-	held := a.entry.Rows + refused // an import has no metadata that says it
+	held := a.entry.Rows + refused // an import has no metadata with its rows
 	if a.object.Meta.SHA256 != "" {
 		held = uint64(a.object.Meta.Rows)
 	}
@@ -126,23 +126,22 @@ func (v *verifier) judgeLoaded(ctx context.Context, a *account) error {
 	return nil
 }
 
-// knownBatch bounds the events that the table is asked for at once.
+// knownBatch is the most events in one query of the table.
 const knownBatch = 1000
 
-// explain says why rows of an object are not in the table. A merge keeps one row
-// of an event that a client sent twice, so the other may be there as a row of
-// another object or place. And the table's TTL deletes old rows.
+// explain finds why rows of an object are not in the table. If a client sent an event twice, a merge keeps one row; the
+// other may belong to another object or place. And the table's TTL deletes old rows.
 func (v *verifier) explain(ctx context.Context, a *account, absent uint64) (collapsed, expired uint64, err error) {
 	expiry, err := v.Table.Expired(ctx, v.spec.Name)
 	if err != nil {
 		return 0, 0, err
 	}
 	if a.entry.Received.Before(expiry.Received) {
-		return 0, absent, nil // even the newest
+		return 0, absent, nil // even the newest has expired
 	}
 	there := map[uint32]bool{}
 	for _, row := range a.entry.Refused {
-		there[row] = true // it is not looked for
+		there[row] = true // do not look for it
 	}
 	err = v.Table.RowsOf(ctx, v.spec.Name, a.key, a.day, func(row uint32) { there[row] = true })
 	if err != nil {
@@ -169,7 +168,7 @@ func (v *verifier) explain(ctx context.Context, a *account, absent uint64) (coll
 type lookup struct {
 	table  Known
 	name   string
-	events []pipeline.Identity // not asked for yet
+	events []pipeline.Identity // not yet looked up
 	asked  uint64
 	known  uint64
 }
@@ -192,8 +191,7 @@ func (l *lookup) flush(ctx context.Context) error {
 	return err
 }
 
-// others compares objects outside the folders of the span's days with the ledger,
-// if they were stored within the span.
+// others compares objects outside the folders of the span's days with the ledger if they were stored within the span.
 func (v *verifier) others(ctx context.Context, objects []pipeline.Object) error {
 	var lately []pipeline.Object
 	for _, o := range objects {

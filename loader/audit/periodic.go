@@ -11,26 +11,26 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Claim is the right to do something alone, until it expires.
+// Claim is the exclusive right to do something, until it expires.
 type Claim interface {
 	Renew(ctx context.Context) (held bool, err error)
 	Release(ctx context.Context) error
 }
 
-// PeriodicOptions say how often a span is swept, and by what means.
+// PeriodicOptions configure a periodic sweep.
 type PeriodicOptions struct {
 	Bucket  Lister
 	Ledger  Ledger
 	Claim   func(context.Context) (Claim, bool, error) // false: another process has it
 	Enqueue Enqueue
 
-	Every time.Duration // between two sweeps, give or take half of it
+	Every time.Duration // mean interval; the actual one varies by half of it
 	Span  time.Duration // how far back a sweep looks
-	Grace time.Duration // objects stored less than this ago may be on their way
+	Grace time.Duration // younger objects may still be on their way
 }
 
-// Periodic finds what the queue has lost: it sweeps the last days again and again,
-// on the one process that holds the claim.
+// Periodic finds notifications that the queue has lost. It sweeps the last days periodically, in the process that holds
+// the claim.
 type Periodic struct {
 	spec  pipeline.Spec
 	opts  PeriodicOptions
@@ -41,7 +41,7 @@ type Periodic struct {
 	enqueued  prometheus.Counter
 }
 
-// NewPeriodic makes the periodic sweep of one pipeline.
+// NewPeriodic returns the periodic sweep of one pipeline.
 func NewPeriodic(spec pipeline.Spec, opts PeriodicOptions, log *slog.Logger, reg prometheus.Registerer) *Periodic {
 	p := &Periodic{spec: spec, opts: opts, log: log.With("pipeline", spec.Name),
 		succeeded: prometheus.NewGauge(prometheus.GaugeOpts{Name: "penstock_sweep_last_success_timestamp_seconds",
@@ -75,7 +75,7 @@ func (p *Periodic) Run(ctx context.Context) {
 	}
 }
 
-// hold renews the claim, or takes it.
+// hold renews the claim, or acquires it.
 func (p *Periodic) hold(ctx context.Context) (held bool, err error) {
 	if p.claim != nil {
 		if held, err = p.claim.Renew(ctx); held && err == nil {

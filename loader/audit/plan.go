@@ -11,32 +11,32 @@ type Action string
 
 // The actions.
 const (
-	ActionLoad    Action = "load"    // it is not loaded
-	ActionAgain   Action = "again"   // the ledger calls it loaded, but the table has no row of it
-	ActionReplace Action = "replace" // it is loaded, and its rows are to be replaced
-	ActionSkip    Action = "skip"    // it is loaded
-	ActionDone    Action = "done"    // this job has replaced it already, before it was interrupted
-	ActionExpired Action = "expired" // it is loaded, and the table's TTL has deleted its rows
-	ActionDropped Action = "dropped" // an operator has dropped it: only its own key brings it back
+	ActionLoad    Action = "load"    // not loaded
+	ActionAgain   Action = "again"   // loaded by the ledger, but without rows in the table
+	ActionReplace Action = "replace" // loaded, and its rows are to be replaced
+	ActionSkip    Action = "skip"    // loaded
+	ActionDone    Action = "done"    // already replaced by this job, before it was interrupted
+	ActionExpired Action = "expired" // loaded, and the table's TTL has deleted its rows
+	ActionDropped Action = "dropped" // dropped by an operator: only naming its key brings it back
 )
 
-// Plan decides what a re-ingest does with objects. Without a Job it skips loaded objects; with one it replaces the rows
-// of each loaded object once.
+// Plan decides what a re-ingest does with objects. Without a Job it skips loaded objects. With one it replaces each
+// loaded object's rows once.
 type Plan struct {
 	Job     string          // names the run
-	ByKey   bool            // the objects were named, each by its key
-	Expired pipeline.Expiry // what the table's TTL deletes
+	ByKey   bool            // the objects were chosen by key
+	Expired pipeline.Expiry // rows that the table's TTL deletes
 }
 
-// Item is an object and what becomes of it.
+// Item is an object and the decision about it.
 type Item struct {
 	Object pipeline.Object
-	Entry  pipeline.Load // of the ledger; zero if it has none
+	Entry  pipeline.Load // in the ledger; zero: none
 	Action Action
-	Limit  time.Time // zero, or its rows are older: the table's TTL deletes them as soon as they are loaded
+	Limit  time.Time // zero, or its rows are older, so the table's TTL deletes them right after loading
 }
 
-// newest is no earlier than the receipt of an object's newest event; zero: unknown.
+// newest is the receipt of an object's newest event, or later; zero: unknown.
 func (it Item) newest() time.Time {
 	switch {
 	case !it.Entry.Received.IsZero():
@@ -47,8 +47,8 @@ func (it Item) newest() time.Time {
 	return it.Object.Modified
 }
 
-// limit is the time before which the table's TTL deletes an object's rows, if it was received before that. Then its
-// events have happened earlier, too, but for those of clocks that are ahead.
+// limit returns the TTL's limit if the object was received before it; zero: it was not. Events happen before they are
+// received, except by clocks that are ahead.
 func (p Plan) limit(it Item) time.Time {
 	limit := p.Expired.Received
 	if p.Expired.Time.After(limit) {

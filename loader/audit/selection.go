@@ -11,18 +11,16 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Selection chooses the objects of a re-ingest: by Keys, else by Prefix, else by
-// the Span of one pipeline.
+// Selection selects the objects of a re-ingest: by Keys, otherwise by Prefix, otherwise by Span of one pipeline.
 type Selection struct {
 	Keys   []string
 	Prefix string
-	Spec   pipeline.Spec // of Span
+	Spec   pipeline.Spec // for Span
 	Span   Span
 }
 
-// Objects calls each with the chosen objects, a page of one pipeline at a time, in
-// the order of their keys. missing gets the error of a key whose metadata cannot be
-// read; its error ends the listing.
+// Objects calls each with the selected objects: a page of one pipeline at a time, sorted by key. missing gets the error
+// of a key whose metadata cannot be read; if it returns an error, the listing ends.
 func (s Selection) Objects(ctx context.Context, bucket Bucket, each func(pipeline.Spec, []pipeline.Object) error,
 	missing func(key string, err error) error) error {
 	switch {
@@ -38,7 +36,7 @@ func (s Selection) Objects(ctx context.Context, bucket Bucket, each func(pipelin
 	return InSpan(s.Spec, s.Span).Objects(ctx, bucket, func(page []pipeline.Object) error { return each(s.Spec, page) })
 }
 
-// keyPage bounds the objects of a page that is not a page of a listing.
+// keyPage is the most objects of a page that is not from a listing.
 const keyPage = 1000
 
 func (s Selection) byKey(ctx context.Context, bucket Bucket, each func(pipeline.Spec, []pipeline.Object) error,
@@ -68,7 +66,7 @@ func (s Selection) byKey(ctx context.Context, bucket Bucket, each func(pipeline.
 	return nil
 }
 
-// heads reads the metadata of objects, some at a time.
+// heads reads objects' metadata, several at a time.
 func heads(ctx context.Context, bucket Bucket, keys []string,
 	missing func(key string, err error) error) ([]pipeline.Object, error) {
 	all := make([]pipeline.Object, len(keys))
@@ -92,13 +90,12 @@ func heads(ctx context.Context, bucket Bucket, keys []string,
 
 // Presence says which objects have rows.
 type Presence interface {
-	// Objects are those from first up to and including last of which the table has a row.
+	// Objects returns the objects from first through last that have rows in the table.
 	Objects(ctx context.Context, table, first, last string) (map[string]bool, error)
 	Expired(ctx context.Context, table string) (pipeline.Expiry, error)
 }
 
-// Items reads what ledger and table say of a page of one pipeline's objects, and
-// decides about each.
+// Items reads the ledger and the table for a page of one pipeline's objects, and decides about each.
 func (p Plan) Items(ctx context.Context, spec pipeline.Spec, page []pipeline.Object, ledger Ledger,
 	table Presence) ([]Item, error) {
 	entries, err := Entries(ctx, ledger, page)
@@ -115,10 +112,9 @@ func (p Plan) Items(ctx context.Context, spec pipeline.Spec, page []pipeline.Obj
 	return p.Decide(page, entries, present), nil
 }
 
-// Collapsed reports whether an object that the ledger calls loaded has no rows because
-// clients' resends stand for all of them, or the table's TTL has deleted them. If the table
-// was lost, resends are not there either. An object that cannot be read is not collapsed:
-// loading it meets the error.
+// Collapsed reports whether a loaded object has no rows because clients' resends replaced all of them, or the table's
+// TTL deleted them. If the table was lost, the resends are missing too. An object that cannot be read is not collapsed:
+// loading it reports the error.
 func Collapsed(ctx context.Context, source Source, table interface {
 	Known
 	Expired(ctx context.Context, table string) (pipeline.Expiry, error)

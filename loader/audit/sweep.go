@@ -8,7 +8,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Ledger reads the load ledger from key first up to and including last, in order.
+// Ledger reads the load ledger for keys from first through last, in order.
 type Ledger interface {
 	Loads(ctx context.Context, first, last string, each func(pipeline.Load) error) error
 }
@@ -17,29 +17,29 @@ type Ledger interface {
 // the notification already.
 type Enqueue func(ctx context.Context, n pipeline.Notification) (known bool, err error)
 
-// SweepOptions say what a sweep compares, and where its notifications go.
+// SweepOptions say what a sweep compares, and where it sends notifications.
 type SweepOptions struct {
 	Scope    Scope
 	Bucket   Lister
 	Ledger   Ledger
-	Grace    time.Duration // objects stored less than this ago are only counted; 0: none are young
+	Grace    time.Duration // younger objects are only counted; 0: count none as young
 	Enqueue  Enqueue
-	Progress func(Swept) // called after each page; nil: nobody wants to know
+	Progress func(Swept) // called after each page; nil: no calls
 }
 
-// Swept is what a sweep found.
+// Swept is the result of a sweep.
 type Swept struct {
 	Objects  int `json:"objects"`      // in the scope
 	Loaded   int `json:"loaded"`       // by the ledger
 	Enqueued int `json:"enqueued"`     // not loaded, and new to the queue
 	Told     int `json:"told"`         // not loaded, and known to the queue
-	Young    int `json:"young"`        // not loaded, but perhaps on the way: stored within the grace
+	Young    int `json:"young"`        // not loaded, but stored within the grace, so perhaps on the way
 	Dead     int `json:"dead_letters"` // given up: `penstock dlq`
 	Dropped  int `json:"dropped"`      // by an operator
 }
 
-// Sweep enqueues the objects that are in the bucket and not loaded by the ledger.
-// It streams: its memory is bounded by a page of the listing.
+// Sweep enqueues the bucket's objects that the ledger does not list as loaded. It streams: its memory is bounded by a
+// page of the listing.
 func Sweep(ctx context.Context, o SweepOptions) (Swept, error) {
 	s := sweeper{SweepOptions: o, now: time.Now()}
 	err := o.Scope.Objects(ctx, o.Bucket, func(page []pipeline.Object) error {
@@ -94,7 +94,7 @@ func (s *sweeper) page(ctx context.Context, page []pipeline.Object) error {
 	return nil
 }
 
-// Entries reads by one query what the ledger says of a page of a listing.
+// Entries reads the ledger's entries for a page of a listing, by one query.
 func Entries(ctx context.Context, ledger Ledger, page []pipeline.Object) (map[string]pipeline.Load, error) {
 	entries := map[string]pipeline.Load{}
 	err := ledger.Loads(ctx, page[0].Key, page[len(page)-1].Key, func(l pipeline.Load) error {

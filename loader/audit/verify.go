@@ -13,13 +13,13 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Bucket lists objects, and reads the metadata of one.
+// Bucket lists objects, and reads an object's metadata.
 type Bucket interface {
 	Lister
 	Head(ctx context.Context, key string) (pipeline.Object, error)
 }
 
-// Source reads an object's events in order. An event is valid during the call.
+// Source reads an object's events in order. An event is valid only during the call.
 type Source interface {
 	Read(ctx context.Context, key string, each func(*pipeline.Event) error) (pipeline.Object, error)
 }
@@ -29,10 +29,8 @@ type Known interface {
 	Known(ctx context.Context, table string, events []pipeline.Identity) (uint64, error)
 }
 
-// Table counts rows. CountRows groups by object, for objects of one day (UTC) from
-// key first up to and including last. RowsOf calls each once with every
-// object_row of one object. Expired says what the table's TTL
-// deletes.
+// Table counts rows. CountRows groups by object, for one day's objects (UTC) with keys from first through last. RowsOf
+// calls each once with every object_row of one object. Expired returns which rows the table's TTL deletes.
 type Table interface {
 	CountRows(ctx context.Context, table, first, last string, day time.Time,
 		each func(object string, rows, distinct uint64)) error
@@ -41,18 +39,18 @@ type Table interface {
 	Expired(ctx context.Context, table string) (pipeline.Expiry, error)
 }
 
-// VerifyOptions say what is compared.
+// VerifyOptions configure an audit.
 type VerifyOptions struct {
 	Span     Span
-	Grace    time.Duration // objects stored less than this ago may still be on the way; 0: none
+	Grace    time.Duration // younger objects may still be on the way; 0: none
 	Bucket   Bucket
 	Source   Source
 	Ledger   Ledger
 	Table    Table
-	Progress func(Verified) // called after each day; nil: nobody wants to know
+	Progress func(Verified) // called after each day; nil: no calls
 }
 
-// Difference is an object for which bucket, ledger and table do not agree.
+// Difference is an object on which bucket, ledger and table disagree.
 type Difference struct {
 	Key     string `json:"key"`
 	Kind    string `json:"kind"` // missing, dead, short, double, gone, changed, extra, blobs
@@ -81,12 +79,11 @@ type Verified struct {
 	Differences []Difference `json:"differences"`
 }
 
-// Verify checks object by object that bucket, ledger and table agree over a
-// span. Its memory is bounded by a day's objects.
+// Verify checks object by object that bucket, ledger and table agree over a span. Its memory is bounded by a day's
+// objects.
 //
-// Then it lists everything else, and compares with the ledger what was stored
-// within the span: an import into the folder of an earlier day, or beside these
-// folders, must not be missed.
+// Then it lists all other objects, and compares those stored within the span with the ledger. So it also checks imports
+// into folders of earlier days, or outside of these folders.
 func Verify(ctx context.Context, spec pipeline.Spec, o VerifyOptions) (Verified, error) {
 	v := &verifier{VerifyOptions: o, spec: spec, now: time.Now()}
 	v.Pipeline = spec.Name
@@ -116,12 +113,12 @@ type verifier struct {
 	now  time.Time
 }
 
-// account is what bucket, ledger and table say of one object.
+// account is what bucket, ledger and table know about one object.
 type account struct {
 	key            string
 	day            time.Time       // of its rows
-	object         pipeline.Object // of the bucket; without a key: not there
-	blobs          pipeline.Object // likewise
+	object         pipeline.Object // in the bucket; without a key: missing
+	blobs          pipeline.Object // in the bucket; without a key: missing
 	entry          pipeline.Load
 	loaded         bool // by the ledger
 	rows, distinct uint64
@@ -163,7 +160,7 @@ func (v *verifier) day(ctx context.Context, day time.Time) error {
 }
 
 // collect reads the ledger before the table, and the table before the bucket. So an object that is loaded meanwhile
-// looks as if it was waiting, not missing.
+// looks waiting, not missing.
 func (v *verifier) collect(ctx context.Context, day time.Time) (map[string]*account, error) {
 	prefix := dayPrefix(v.spec.Prefix, day) + "/"
 	all := map[string]*account{}
@@ -209,7 +206,7 @@ func (v *verifier) collect(ctx context.Context, day time.Time) (map[string]*acco
 	return all, v.findBlobs(ctx, prefix, all)
 }
 
-// heads reads the metadata of every object, some at a time.
+// heads reads the metadata of every object, several at a time.
 func (v *verifier) heads(ctx context.Context, all map[string]*account) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(16)
