@@ -17,52 +17,52 @@ import (
 
 // Roles of a token.
 const (
-	RoleOperator = "operator" // may do everything
-	RoleViewer   = "viewer"   // may look at everything, and changes nothing
+	RoleOperator = "operator" // may do anything
+	RoleViewer   = "viewer"   // may read everything and change nothing
 )
 
 // Access decides who may use the operators' API and the console.
 type Access struct {
-	token  func() string // of the operator "admin"; empty: there is none
+	token  func() string // of the operator "admin"; empty: none
 	tokens []config.AdminToken
 
 	mu      sync.Mutex
 	guesses map[netip.Prefix]*tokenbucket.Bucket
 }
 
-// NewAccess knows the tokens of the configuration. token is admin.token as it is now.
+// NewAccess returns the access for the configuration's tokens. token returns the current admin.token.
 func NewAccess(token func() string, tokens []config.AdminToken) *Access {
 	return &Access{token: token, tokens: tokens, guesses: map[netip.Prefix]*tokenbucket.Bucket{}}
 }
 
-// guessRate limits the wrong tokens of one address.
+// guessRate limits wrong tokens from one address.
 var guessRate = tokenbucket.Rate{PerSecond: 1.0 / 10, Burst: 10}
 
-// maxGuessers bounds the addresses whose wrong tokens are counted.
+// maxGuessers is the most addresses whose wrong tokens are counted.
 const maxGuessers = 10_000
 
-// DeniedError says why somebody may not do something.
+// DeniedError says why access was denied.
 type DeniedError struct {
 	Status int
-	Wait   time.Duration // until another try is answered
+	Wait   time.Duration // until the next attempt is allowed
 	text   string
 }
 
 func (e *DeniedError) Error() string { return e.text }
 
-// Identity is a token that is valid.
+// Identity is the owner of a valid token.
 type Identity struct {
 	Name, Role string
 	hash       [sha256.Size]byte
 }
 
-// Check returns whose a token is. A wrong one counts against the address.
+// Check returns a token's identity. A wrong token counts against the address.
 func (a *Access) Check(address, given string) (Identity, error) {
 	if a.Off() {
 		return Identity{}, &DeniedError{Status: http.StatusForbidden,
 			text: "the operators' API is off: set admin.token or admin.token_file"}
 	}
-	if given == "" { // this is no guess
+	if given == "" { // not a guess
 		return Identity{}, errNoToken
 	}
 	bucket := a.bucket(address)
@@ -83,16 +83,16 @@ func (a *Access) Check(address, given string) (Identity, error) {
 var errNoToken = &DeniedError{Status: http.StatusUnauthorized,
 	text: "send the admin token as Authorization: Bearer TOKEN"}
 
-// Off reports whether there is no token at all.
+// Off reports whether no token is configured.
 func (a *Access) Off() bool { return a.token() == "" && len(a.tokens) == 0 }
 
-// Valid reports whether the token of an identity is still one.
+// Valid reports whether an identity's token is still valid.
 func (a *Access) Valid(id Identity) bool {
 	now, ok := a.find(id.hash)
 	return ok && now == id
 }
 
-// find compares all tokens, so that the time shows nothing.
+// find compares with all tokens, so that timing reveals nothing.
 func (a *Access) find(hash [sha256.Size]byte) (found Identity, ok bool) {
 	if token := a.token(); token != "" {
 		if own := sha256.Sum256([]byte(token)); subtle.ConstantTimeCompare(own[:], hash[:]) == 1 {
@@ -100,7 +100,7 @@ func (a *Access) find(hash [sha256.Size]byte) (found Identity, ok bool) {
 		}
 	}
 	for _, t := range a.tokens {
-		own, _ := config.ParseHash(t.SHA256) // it was checked when the configuration was read
+		own, _ := config.ParseHash(t.SHA256) // checked when the configuration was read
 		if subtle.ConstantTimeCompare(own[:], hash[:]) == 1 {
 			found, ok = Identity{t.Name, t.Role, hash}, true
 		}
@@ -108,7 +108,7 @@ func (a *Access) find(hash [sha256.Size]byte) (found Identity, ok bool) {
 	return found, ok
 }
 
-// bucket is that of the wrong tokens of an address, or of its network for IPv6.
+// bucket returns the token bucket for wrong tokens of an address; for IPv6, of its network.
 func (a *Access) bucket(address string) *tokenbucket.Bucket {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -121,7 +121,7 @@ func (a *Access) bucket(address string) *tokenbucket.Bucket {
 		from, _ = port.Addr().Unmap().Prefix(bits)
 	}
 	if a.guesses[from] == nil {
-		if len(a.guesses) >= maxGuessers { // those who made no guess lately
+		if len(a.guesses) >= maxGuessers { // drop addresses without recent guesses
 			for p, b := range a.guesses {
 				if b.Level(guessRate, time.Now()) >= guessRate.Burst {
 					delete(a.guesses, p)
@@ -129,7 +129,7 @@ func (a *Access) bucket(address string) *tokenbucket.Bucket {
 			}
 		}
 		if len(a.guesses) >= maxGuessers {
-			from = netip.Prefix{} // the rest shares one
+			from = netip.Prefix{} // all others share one bucket
 		}
 	}
 	if a.guesses[from] == nil {
@@ -138,7 +138,7 @@ func (a *Access) bucket(address string) *tokenbucket.Bucket {
 	return a.guesses[from]
 }
 
-// May refuses what a role may not do.
+// May rejects operations that a role may not run.
 func (id Identity) May(op Operation) error {
 	if op.method != http.MethodGet && id.Role != RoleOperator {
 		return &DeniedError{Status: http.StatusForbidden, text: fmt.Sprintf(
@@ -148,7 +148,7 @@ func (id Identity) May(op Operation) error {
 	return nil
 }
 
-// guard lets through who has a token, and tells h whose it is.
+// guard passes requests with a valid token to h, with the identity.
 func (a *Access) guard(h func(http.ResponseWriter, *http.Request, Identity)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -165,7 +165,7 @@ func (a *Access) guard(h func(http.ResponseWriter, *http.Request, Identity)) htt
 	}
 }
 
-// writeDenied answers with why somebody may not do something.
+// writeDenied answers with the reason of a denial.
 func writeDenied(w http.ResponseWriter, err error) {
 	denied, ok := errors.AsType[*DeniedError](err)
 	if !ok {

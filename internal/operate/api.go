@@ -12,18 +12,18 @@ import (
 	"github.com/penstock/penstock/internal/version"
 )
 
-// API is what a role's admin listener serves.
+// API is served by a role's admin listener.
 type API struct {
 	Operator *Operator
 	Metrics  prometheus.Gatherer
-	Ready    func() error      // why the role is not ready; nil: it is
-	Status   func() RoleStatus // of the role, now
-	Access   *Access           // who may use operations
-	Console  http.Handler      // of pages below /console/; nil: there are none
-	Hosts    []string          // by which the listener is known; "*": any
+	Ready    func() error      // why the role is not ready; nil: ready
+	Status   func() RoleStatus // current status of the role
+	Access   *Access           // tokens for operations
+	Console  http.Handler      // pages below /console/; nil: none
+	Hosts    []string          // names of the listener; "*": any
 }
 
-// Handler serves the API to everybody but pages of other sites.
+// Handler serves the API, but not to pages of other sites.
 func (a API) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -31,7 +31,7 @@ func (a API) Handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, version.Current()) })
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Status()) })
-	// A profile costs CPU: for operators.
+	// A profile costs CPU, so it is for operators.
 	mux.HandleFunc("GET /debug/pprof/", a.Access.guard(profile(pprof.Index)))
 	mux.HandleFunc("GET /debug/pprof/profile", a.Access.guard(profile(pprof.Profile)))
 	handleOperations(mux, a.Operator, a.Access)
@@ -42,7 +42,7 @@ func (a API) Handler() http.Handler {
 	return checkOrigin(mux, a.Hosts)
 }
 
-// profile lets operators through.
+// profile admits only operators.
 func profile(h http.HandlerFunc) func(http.ResponseWriter, *http.Request, Identity) {
 	return func(w http.ResponseWriter, r *http.Request, id Identity) {
 		if id.Role != RoleOperator {
@@ -53,7 +53,7 @@ func profile(h http.HandlerFunc) func(http.ResponseWriter, *http.Request, Identi
 	}
 }
 
-// readyz says ok, and then what the operator should look at.
+// readyz answers ok, followed by warnings.
 func (a API) readyz(w http.ResponseWriter, _ *http.Request) {
 	if err := a.Ready(); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

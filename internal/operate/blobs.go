@@ -22,22 +22,20 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// blobOpening begins a reference. In JSON these bytes are nothing else: within a
-// string the quote would be escaped.
+// blobOpening begins a reference. In JSON these bytes can be nothing else: within a string the quote would be escaped.
 var blobOpening = []byte(`{"` + pipeline.BlobKeyName + `":`)
 
-// resolver puts the values that an event refers to back in their places. A
-// reference may be a client's own, so it is taken for no more than it says; one
-// that cannot be resolved stays as it is.
+// resolver replaces an event's references by the values. A client may have written a reference itself, so nothing
+// beyond its content is trusted. A reference that cannot be resolved stays.
 type resolver struct {
 	store Store
-	limit int64 // bytes of blobs in one event, of which there are never more in a true one
+	limit int64 // most bytes of blobs in one event; real events stay below
 
 	failed int
-	first  error // of those that failed
+	first  error // of the failed ones
 }
 
-// done says what was not resolved.
+// done returns an error if references were not resolved.
 func (r *resolver) done() error {
 	if r.failed == 0 {
 		return nil
@@ -46,8 +44,7 @@ func (r *resolver) done() error {
 		r.first)
 }
 
-// resolve gives an event's properties with the values in them; where names the
-// event.
+// resolve returns an event's properties with the values inserted. where names the event, for errors.
 func (r *resolver) resolve(ctx context.Context, where string, doc []byte) ([]byte, error) {
 	var out []byte
 	left := r.limit
@@ -60,9 +57,9 @@ func (r *resolver) resolve(ctx context.Context, where string, doc []byte) ([]byt
 			Ref *pipeline.BlobRef `json:"$blob"`
 		}
 		rest := json.NewDecoder(bytes.NewReader(doc[at:]))
-		rest.DisallowUnknownFields() // ours stands alone
+		rest.DisallowUnknownFields() // our references have no other members
 		if err := rest.Decode(&value); err != nil || value.Ref == nil || !pipeline.IsBlobKey(value.Ref.Object) {
-			out = append(out, doc[:at+len(blobOpening)]...) // a client's own
+			out = append(out, doc[:at+len(blobOpening)]...) // a client's own object
 			doc = doc[at+len(blobOpening):]
 			continue
 		}
@@ -85,7 +82,7 @@ func (r *resolver) resolve(ctx context.Context, where string, doc []byte) ([]byt
 	}
 }
 
-// appendValue writes a blob as what it was. JSON was judged by readBlob.
+// appendValue appends a blob in its original form. readBlob has validated JSON.
 func appendValue(out []byte, ref *pipeline.BlobRef, data []byte) []byte {
 	switch ref.Kind {
 	case pipeline.BlobJSON:
@@ -95,15 +92,14 @@ func appendValue(out []byte, ref *pipeline.BlobRef, data []byte) []byte {
 	case pipeline.BlobDataURL:
 		out = jsonscan.AppendQuoted(out, []byte("data:"+ref.ContentType+";base64,"))
 		out = out[:len(out)-1]
-	default: // a file was never JSON
+	default: // a file, which was never JSON
 		out = append(out, '"')
 	}
 	return append(base64.StdEncoding.AppendEncode(out, data), '"')
 }
 
-// readBlob is a blob's bytes. Their sum must be that of the reference: a client
-// can write one, but not of what it does not know. What is said to be JSON must
-// be one value, lest it says more than it is.
+// readBlob reads a blob's bytes. Their sum must match the reference: a client can write a reference, but not for bytes
+// that it does not know. JSON must be a single value, so that it cannot add members.
 func readBlob(ctx context.Context, store Store, ref pipeline.BlobRef, limit int64) ([]byte, error) {
 	first, last := ref.Range[0], ref.Range[1]
 	if n := last - first + 1; n != ref.Bytes {
@@ -133,9 +129,8 @@ func readBlob(ctx context.Context, store Store, ref pipeline.BlobRef, limit int6
 	return data, nil
 }
 
-// serveBlob is GET /v1/blobs/KEY?range=FIRST-LAST&content_type=TYPE: a blob as it
-// is, by what its reference says; without a range, all of the object. Without a
-// content type the bytes tell it. A Range in the head is one of the blob.
+// serveBlob is GET /v1/blobs/KEY?range=FIRST-LAST&content_type=TYPE: a blob as its reference describes it. Without a
+// range, it serves the whole object. Without a content type, the bytes decide. A Range header is relative to the blob.
 func (o *Operator) serveBlob(w http.ResponseWriter, req *http.Request) {
 	for name := range req.URL.Query() {
 		if name != "range" && name != "content_type" {
@@ -180,13 +175,13 @@ func (o *Operator) serveBlob(w http.ResponseWriter, req *http.Request) {
 		h.Set("Content-Type", kind)
 	}
 	h.Set("ETag", fmt.Sprintf(`"%s-%d-%d"`, object.ETag, blob.first, blob.size))
-	// What clients sent must not run in the operator's browser.
+	// Clients' content must not run in the operator's browser.
 	h.Set("Content-Security-Policy", "sandbox; default-src 'none'; img-src 'self'; media-src 'self'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	http.ServeContent(w, req, "", time.Time{}, blob)
 }
 
-// blobRange is FIRST-LAST, as references have them.
+// blobRange parses FIRST-LAST, as in references.
 func blobRange(text string) (first, last int64, err error) {
 	a, b, ok := strings.Cut(text, "-")
 	if ok {
@@ -200,7 +195,7 @@ func blobRange(text string) (first, last int64, err error) {
 	return first, last, nil
 }
 
-// blobReader reads a part of an object, from wherever it is sought to.
+// blobReader reads a part of an object, from any offset.
 type blobReader struct {
 	ctx         context.Context
 	store       Store
@@ -208,7 +203,7 @@ type blobReader struct {
 	first, size int64
 
 	at   int64
-	body io.ReadCloser // from at on; nil: not open
+	body io.ReadCloser // starting at at; nil: not open
 }
 
 func (r *blobReader) Read(p []byte) (n int, err error) {

@@ -17,7 +17,7 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// letterFilter chooses dead letters or failing objects. Keys name both.
+// letterFilter selects dead letters or failing objects. Keys name both.
 type letterFilter struct {
 	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY…" usage:"keys of objects"`
 	All      bool     `json:"all,omitempty" param:"all" usage:"all dead letters; with --failing, all failing objects"`
@@ -27,7 +27,7 @@ type letterFilter struct {
 	Reason   string   `json:"reason,omitempty" param:"reason" usage:"only objects whose reason contains this text"`
 }
 
-// chosen reports whether objects are named. Operations that change something require that.
+// chosen reports whether objects are named. Operations that change something require it.
 func (f letterFilter) chosen() error {
 	if len(f.Keys) == 0 && !f.All && f.Pipeline == "" && f.Code == "" && f.Reason == "" {
 		return Usagef("no object is chosen: name keys, or set --code, --reason, --pipeline or --all")
@@ -41,16 +41,16 @@ type dropParams struct {
 	Yes bool   `json:"yes" param:"yes" usage:"do not ask for confirmation"`
 }
 
-// letterResult is what became of one letter.
+// letterResult is the result for one dead letter.
 type letterResult struct {
 	Key    string `json:"key"`
 	Result string `json:"result"` // redriven, dropped
 }
 
-// letterDetail is all that is known of a dead letter or a failing object.
+// letterDetail is everything known about a dead letter or a failing object.
 type letterDetail struct {
 	pipeline.DeadLetter
-	Object   *objectInfo       `json:"object,omitempty"` // nil: the bucket has it no more
+	Object   *objectInfo       `json:"object,omitempty"` // nil: no longer in the bucket
 	Failures []clickhouse.Kept `json:"recent_failures"`
 }
 
@@ -105,7 +105,7 @@ func deadLetterOperations() []Operation {
 	}
 }
 
-// rebuilt is how many dead letters the queue's stream had, and has.
+// rebuilt is the number of dead letters in the queue's stream, before and after.
 type rebuilt struct {
 	Before uint64 `json:"before"`
 	Now    int    `json:"now"`
@@ -192,9 +192,8 @@ func printLetter(w io.Writer, d *letterDetail) error {
 	return err
 }
 
-// changeLetters writes what an operator decides of letters into the ledger, lets
-// then do the rest, and takes them out of the queue, if it keeps some. q is nil
-// where there is no queue.
+// changeLetters writes an operator's decision about dead letters into the ledger, calls then, and removes them from the
+// queue if it keeps any. q is nil if there is no queue.
 func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change func(*pipeline.Load),
 	then func(q Queue, l pipeline.Load) error, out sink, result string) error {
 	if err := f.chosen(); err != nil {
@@ -207,8 +206,7 @@ func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change fun
 	kept, _ := q.(queue.Letters)
 	return o.letters(ctx, f, func(l pipeline.Load) error {
 		change(&l)
-		// From here on a sweep does as the ledger says, should we die before the
-		// queue knows.
+		// From here on a sweep follows the ledger, even if this process dies before it updates the queue.
 		if err := o.Table.SaveLoad(ctx, l); err != nil {
 			return err
 		}
@@ -246,7 +244,7 @@ func dropLetters(ctx context.Context, o *Operator, p *dropParams, out sink) erro
 	}
 	return o.changeLetters(ctx, p.letterFilter, func(l *pipeline.Load) {
 		if l.State == pipeline.Failed {
-			l.Attempts++ // or an attempt that runs now would hide that it was dropped
+			l.Attempts++ // otherwise a running attempt would hide the drop
 		}
 		l.State, l.Finished = pipeline.Dropped, time.Now().UTC()
 		if p.Why != "" {
@@ -277,7 +275,7 @@ func rebuildLetters(ctx context.Context, o *Operator, _ *struct{}, out sink) err
 	return out.item(rebuilt{before, len(all)})
 }
 
-// ConfirmDrop lists the dead letters that would be dropped, and asks before they are.
+// ConfirmDrop lists the dead letters to drop, and asks for confirmation.
 func ConfirmDrop(ctx context.Context, ex Executor, params any, answers io.Reader, to io.Writer) error {
 	p := params.(*dropParams)
 	if p.Yes {

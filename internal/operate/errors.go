@@ -19,7 +19,7 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// errorFilter chooses failures.
+// errorFilter selects failures.
 type errorFilter struct {
 	IDs     []string `json:"ids,omitempty" param:"id" arg:"ID…" usage:"event_id of failure records; none: all that the flags choose"`
 	Since   string   `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
@@ -33,7 +33,7 @@ type errorFilter struct {
 	Limit   int      `json:"limit" param:"limit" default:"100" usage:"at most this number, newest first; 0: all"`
 }
 
-// chosen reports whether failure records are named. Operations that change something require that.
+// chosen reports whether failure records are named. Operations that change something require it.
 func (f errorFilter) chosen() bool {
 	return len(f.IDs) > 0 || f.Code != "" || f.Project != "" || f.Stage != "" || f.Text != "" || f.Release != ""
 }
@@ -52,14 +52,14 @@ func (f errorFilter) filter() (clickhouse.ErrorFilter, error) {
 		out.IDs = append(out.IDs, id)
 	}
 	if len(out.IDs) > 0 {
-		return out, nil // whenever they were
+		return out, nil // of any time
 	}
 	span, err := parseSpan(f.Since, f.Until)
 	out.From, out.To = span.From, span.To
 	return out, err
 }
 
-// errorDetail is a failure with all that was kept of it.
+// errorDetail is a failure with everything that was kept.
 type errorDetail struct {
 	clickhouse.Kept
 	Properties json.RawMessage `json:"properties"` // without the raw bytes
@@ -73,17 +73,17 @@ type errorRedrive struct {
 	As     string            `json:"as,omitempty" param:"as" usage:"project of failure records without one, as of an unknown key"`
 	Edit   string            `json:"edit,omitempty" param:"edit" usage:"replace in each payload before it is sent, as s/REGEXP/TEXT/ (Go's syntax; $1 is a group)"`
 	DryRun bool              `json:"dry_run,omitempty" param:"dry-run" usage:"only list what would be sent"`
-	Bodies map[string][]byte `json:"bodies_base64,omitempty"` // by id: in place of the raw bytes
+	Bodies map[string][]byte `json:"bodies_base64,omitempty"` // by id: replaces the raw bytes
 	edit   edit
 }
 
-// errorResult is what became of a failure that was sent again.
+// errorResult is the result of a failure that was sent again.
 type errorResult struct {
 	ID       string `json:"event_id"`
 	Result   string `json:"result"` // accepted, partly, sampled, refused, skipped
 	Accepted int    `json:"accepted"`
 	Rejected int    `json:"rejected"`
-	Sampled  int    `json:"sampled,omitempty"` // left out by the project's sample
+	Sampled  int    `json:"sampled,omitempty"` // left out by the project's sampling
 	Object   string `json:"object,omitempty"`
 	Code     string `json:"code,omitempty"`
 	Message  string `json:"message,omitempty"`
@@ -159,7 +159,7 @@ func errorOperations() []Operation {
 	}
 }
 
-// short is a message in one line of a table.
+// short shortens a message to one line of a table.
 func short(message string) string {
 	message = strings.Join(strings.Fields(message), " ")
 	if utf8.RuneCountInString(message) > 100 {
@@ -198,7 +198,7 @@ func showErrors(ctx context.Context, o *Operator, p *errorFilter, out sink) erro
 	return err
 }
 
-// detail completes a failure with its raw bytes, from the bucket where they are there.
+// detail completes a failure with its raw bytes, from the bucket if they are there.
 func (o *Operator) detail(ctx context.Context, k clickhouse.Kept) (errorDetail, error) {
 	d := errorDetail{Kept: k, Context: json.RawMessage(k.Context), Raw: []byte(k.Raw)}
 	var props map[string]json.RawMessage
@@ -230,8 +230,8 @@ func (o *Operator) detail(ctx context.Context, k clickhouse.Kept) (errorDetail, 
 	return d, nil
 }
 
-// rawBytes opens the raw bytes of a failure that are not in its row: a blob of the errors pipeline or, from earlier
-// versions, a separate object.
+// rawBytes opens a failure's raw bytes that are not in its row: a blob of the errors pipeline, or a separate object
+// written by an earlier version.
 func (o *Operator) rawBytes(ctx context.Context, object string, blob json.RawMessage) (io.ReadCloser, error) {
 	var value struct {
 		Ref *pipeline.BlobRef `json:"$blob"`
@@ -243,7 +243,7 @@ func (o *Operator) rawBytes(ctx context.Context, object string, blob json.RawMes
 	return body, err
 }
 
-// text is a property of the failure.
+// text returns a property of the failure.
 func (d *errorDetail) text(name string) string {
 	var props map[string]any
 	json.Unmarshal(d.Properties, &props)
@@ -268,7 +268,7 @@ func printError(w io.Writer, d *errorDetail) error {
 	return nil
 }
 
-// Raw is errors show that prints nothing but the bytes that were sent.
+// Raw is errors show that prints only the original bytes.
 func Raw(op Operation) Operation {
 	op.print = func(w io.Writer, item any) error {
 		_, err := w.Write(item.(*errorDetail).Raw)

@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// Executor carries operations out: here, or on a server.
+// Executor runs operations: locally, or on a server.
 type Executor func(ctx context.Context, op Operation, params any, out sink) error
 
-// Remote asks a server's admin listener.
+// Remote runs operations on a server's admin listener.
 func Remote(server, token string, client *http.Client) Executor {
 	return func(ctx context.Context, op Operation, params any, out sink) error {
 		target := strings.TrimSuffix(server, "/") + op.path
@@ -71,7 +71,7 @@ func Remote(server, token string, client *http.Client) Executor {
 	}
 }
 
-// newItem is a pointer to an item of the operation.
+// newItem returns a pointer to a new item of the operation.
 func (op Operation) newItem() any {
 	if op.item == nil {
 		return new(json.RawMessage)
@@ -79,12 +79,12 @@ func (op Operation) newItem() any {
 	return reflect.New(reflect.TypeOf(op.item)).Interface()
 }
 
-// Local carries out operations on bucket, queue and table themselves.
+// Local runs operations directly on bucket, queue and table.
 func Local(o *Operator) Executor {
 	return func(ctx context.Context, op Operation, params any, out sink) error {
 		return op.carryOut(ctx, o, params, sink{
 			item: func(item any) error {
-				// As a pointer, as it comes from a server.
+				// A pointer, as from a server.
 				p := reflect.New(reflect.TypeOf(item))
 				p.Elem().Set(reflect.ValueOf(item))
 				return out.item(p.Interface())

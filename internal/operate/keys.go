@@ -41,13 +41,13 @@ type keyRotate struct {
 	Overlap string `json:"overlap" param:"overlap" default:"24h" usage:"how long the old key stays valid"`
 }
 
-// keyMade is a new key, which is shown this once.
+// keyMade is a new key. This is the only time that it is shown.
 type keyMade struct {
 	Project string `json:"project"`
 	Name    string `json:"name"`
 	Key     string `json:"key"`
 	Expires string `json:"expires,omitempty"`
-	Old     string `json:"old,omitempty"` // name that the key before it has now
+	Old     string `json:"old,omitempty"` // new name of the previous key
 	Until   string `json:"old_until,omitempty"`
 	File    string `json:"file"`
 }
@@ -58,7 +58,7 @@ type keyRevoked struct {
 	Left    int    `json:"keys_left"`
 }
 
-// keyInfo is a key in the file. It has only the beginning of the hash, to find the key there.
+// keyInfo is a key in the file. It has only the beginning of the hash, which identifies the key there.
 type keyInfo struct {
 	Project       string   `json:"project"`
 	Name          string   `json:"name"`
@@ -135,7 +135,7 @@ func printMade(w io.Writer, k *keyMade) error {
 	return err
 }
 
-// newKey makes a random key. Its prefix shows whoever finds it that it is Penstock's.
+// newKey creates a random key. Its prefix shows anyone who finds it that it is Penstock's.
 func newKey() (key, hash string) {
 	var random [24]byte
 	rand.Read(random[:])
@@ -168,7 +168,7 @@ func addKey(_ context.Context, o *Operator, p *keyAdd, out sink) error {
 	return out.item(made)
 }
 
-// expiryOf is when a key ends, as the file has it.
+// expiryOf returns a key's expiry in the file's format.
 func expiryOf(text string, now time.Time) (string, error) {
 	if text == "" {
 		return "", nil
@@ -234,7 +234,7 @@ func listKeys(_ context.Context, o *Operator, p *keyList, out sink) error {
 	return nil
 }
 
-// begins is the beginning of a hash, which distinguishes it from others.
+// begins is the beginning of a hash, long enough to identify it.
 func begins(hash string) string { return hash[:min(len(hash), 12)] }
 
 func revokeKey(_ context.Context, o *Operator, p *keyRevoke, out sink) error {
@@ -273,7 +273,7 @@ func rotateKey(_ context.Context, o *Operator, p *keyRotate, out sink) error {
 	return out.item(made)
 }
 
-// noFile says that there is nowhere for keys to be.
+// noFile returns the error of a configuration without a projects file.
 func (o *Operator) noFile() error {
 	return fmt.Errorf("receiver.projects is empty%s: name a file there, as projects.yaml, and restart the receivers once",
 		o.From)

@@ -21,15 +21,15 @@ import (
 	"github.com/penstock/penstock/loader/audit"
 )
 
-// objectInfo is an object and what the ledger says of it.
+// objectInfo is an object with its ledger entry.
 type objectInfo struct {
 	Key        string     `json:"key"`
 	Pipeline   string     `json:"pipeline"`
 	Bytes      int64      `json:"bytes"`
-	Rows       int64      `json:"rows"` // by its metadata; 0 where a foreign object is not loaded
+	Rows       int64      `json:"rows"` // from its metadata; 0: a foreign object not yet loaded
 	Stored     time.Time  `json:"stored_at"`
 	ETag       string     `json:"etag"`
-	State      string     `json:"state"` // of the ledger; "new": it has none
+	State      string     `json:"state"` // in the ledger; "new": no entry
 	Refused    int        `json:"refused,omitempty"`
 	Generation uint32     `json:"generation,omitempty"`
 	Attempts   uint32     `json:"attempts,omitempty"`
@@ -72,7 +72,7 @@ type findParams struct {
 	Scan    string   `json:"scan" param:"scan" usage:"if the table lacks the event, read the objects stored within this duration, as 24h"`
 }
 
-// found is where an event is.
+// found is the places of an event.
 type found struct {
 	Object string          `json:"object"`
 	Row    uint32          `json:"object_row"`
@@ -160,7 +160,7 @@ func listObjects(ctx context.Context, o *Operator, p *objectsParams, out sink) e
 	return err
 }
 
-// heads asks for the metadata of the objects that need it.
+// heads reads the metadata of objects that lack it.
 func (o *Operator) heads(ctx context.Context, page []pipeline.Object, need func(pipeline.Object) bool) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(16)
@@ -201,7 +201,7 @@ type cat struct {
 	source   Source
 	out      sink
 	buf      []byte
-	rejected error // rows that were left out since they are not valid events
+	rejected error // about rows that are not valid events
 }
 
 func (c *cat) object(ctx context.Context, key string) error {
@@ -297,7 +297,7 @@ func (o *Operator) findInTable(ctx context.Context, id pipeline.UUID, out sink) 
 	return n, nil
 }
 
-// findInBucket reads the objects since a time, and finds an event in them.
+// findInBucket searches the objects stored since a time for an event.
 func (o *Operator) findInBucket(ctx context.Context, id pipeline.UUID, since string, out sink) error {
 	span, err := parseSpan(since, "now")
 	if err != nil {
@@ -315,7 +315,7 @@ func (o *Operator) findInBucket(ctx context.Context, id pipeline.UUID, since str
 			return out.item(found{Object: key, Row: e.Row, In: []string{"bucket"}, Event: json.RawMessage(buf[:len(buf)-1])})
 		})
 		if err != nil && ctx.Err() == nil {
-			unread++ // one object that cannot be read hides no other
+			unread++ // an unreadable object does not end the search
 			out.progress(progress{Text: err.Error()})
 			err = nil
 		}
@@ -367,7 +367,7 @@ func (o *Operator) findRow(ctx context.Context, key, row string, out sink) error
 	return out.item(f)
 }
 
-// eventAt reads one event out of an object.
+// eventAt reads one event of an object.
 func (o *Operator) eventAt(ctx context.Context, key string, row uint32) (json.RawMessage, error) {
 	var event json.RawMessage
 	_, err := o.Source.Read(ctx, key, func(e *pipeline.Event) error {

@@ -10,8 +10,7 @@ import (
 
 type object = map[string]any
 
-// openAPI describes the operators' API. docs/openapi.json is this, and a test
-// holds the two together.
+// openAPI describes the operators' API. A test keeps docs/openapi.json equal to it.
 func openAPI() object {
 	paths := object{"/v1/blobs/{key}": object{"get": describeBlob()}}
 	for _, op := range Operations() {
@@ -33,7 +32,7 @@ func openAPI() object {
 	}
 }
 
-// describe is the operation as OpenAPI has one.
+// describe returns the operation in OpenAPI's form.
 func (op Operation) describe() object {
 	item := object{}
 	if op.item != nil {
@@ -101,7 +100,7 @@ func (op Operation) bodySchema() object {
 	return s
 }
 
-// describeBlob is what serveBlob serves.
+// describeBlob describes serveBlob.
 func describeBlob() object {
 	return object{
 		"operationId": "blob",
@@ -135,7 +134,7 @@ func failure(text string) object {
 		"type": "object", "properties": object{"error": object{"type": "string"}}}}}}
 }
 
-// schema is a type as JSON encodes it.
+// schema returns the JSON schema of a type.
 func schema(t reflect.Type) object {
 	switch {
 	case t == reflect.TypeFor[time.Time]():

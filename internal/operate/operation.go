@@ -10,27 +10,27 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// Operation is one thing that an operator does: a subcommand here, a path of
-// the admin API there. Both fill the same params and get the same lines.
+// Operation is an operator's operation: a subcommand, and a path of the admin API. Both fill the same params and return
+// the same lines.
 type Operation struct {
-	Name     string   // of the command, in one word or two: "dlq list"
-	Aliases  []string // other last words of the name
-	method   string   // GET: params in the query; POST: as JSON
+	Name     string   // of the command, one or two words: "dlq list"
+	Aliases  []string // alternatives for the last word
+	method   string   // GET: params in the query; POST: params as JSON
 	path     string
 	Short    string
-	About    string             // in the command's help and in the API's description
-	defaults map[string]string  // of params, where they are others than the tags say
-	params   any                // a pointer to a zero value of its params, see Field
-	item     any                // a zero value of what a line holds; nil: any JSON
-	header   []string           // of the table that people see; none: see print
-	row      func(any) []string // a line of that table; any is a pointer to an item
+	About    string             // for the command's help and the API's description
+	defaults map[string]string  // of params, if they differ from the tags
+	params   any                // pointer to the zero value of its params, see Field
+	item     any                // zero value of a line's item; nil: any JSON
+	header   []string           // of the table for people; empty: see print
+	row      func(any) []string // row of that table; any is a pointer to an item
 	print    func(w io.Writer, item any) error
-	kind     func(any) string                        // of an item, for sum; nil: all are of one
-	sum      func(w io.Writer, items map[string]int) // after the last line, for people: items by kind, "" all of them
+	kind     func(any) string                        // of an item, for sum; nil: one kind
+	sum      func(w io.Writer, items map[string]int) // after the last line, for people: items by kind, "" for all
 	run      func(ctx context.Context, o *Operator, params any, out sink) error
 }
 
-// runs, rows and prints make an operation's functions of those that know the type of its params or items.
+// runs, rows and prints convert functions with typed params or items to an operation's.
 func runs[Params any](f func(context.Context, *Operator, *Params, sink) error) func(context.Context, *Operator, any,
 	sink) error {
 	return func(ctx context.Context, o *Operator, params any, out sink) error {
@@ -46,13 +46,13 @@ func prints[Item any](f func(io.Writer, *Item) error) func(io.Writer, any) error
 	return func(w io.Writer, item any) error { return f(w, item.(*Item)) }
 }
 
-// sink takes what an operation finds, line by line, and how far it has come.
+// sink receives an operation's results line by line, and its progress.
 type sink struct {
 	item     func(any) error
 	progress func(progress)
 }
 
-// progress is how far long work has come.
+// progress is the progress of long work.
 type progress struct {
 	Objects      int64   `json:"objects,omitempty"`
 	TotalObjects int64   `json:"total_objects,omitempty"`
@@ -60,7 +60,7 @@ type progress struct {
 	Bytes        int64   `json:"bytes,omitempty"`
 	TotalBytes   int64   `json:"total_bytes,omitempty"`
 	Seconds      float64 `json:"seconds"`
-	Text         string  `json:"text,omitempty"` // what is being waited for
+	Text         string  `json:"text,omitempty"` // what it is waiting for
 }
 
 func (p progress) String() string {
@@ -90,8 +90,7 @@ func (p progress) String() string {
 	return strings.TrimPrefix(b.String(), "; ")
 }
 
-// line is one of an answer: newline-delimited JSON, of which the last says done
-// or error.
+// line is a line of an answer: newline-delimited JSON. The last line has done or error.
 type line struct {
 	Item     any       `json:"item,omitempty"`
 	Progress *progress `json:"progress,omitempty"`
@@ -99,7 +98,7 @@ type line struct {
 	Done     bool      `json:"done,omitempty"`
 }
 
-// Operations are all of them.
+// Operations returns all operations.
 func Operations() []Operation {
 	var all []Operation
 	all = append(all, objectOperations()...)
@@ -112,7 +111,7 @@ func Operations() []Operation {
 		tailOperation(), verifyOperation())
 }
 
-// Groups describe the first words of operations whose names have two.
+// Groups describes the first words of two-word operations.
 func Groups() map[string]string {
 	return map[string]string{
 		"columns": "propose columns for properties that queries often need",
@@ -124,7 +123,7 @@ func Groups() map[string]string {
 	}
 }
 
-// Find is the operation of a name that exists.
+// Find returns an existing operation by its name.
 func Find(name string) Operation {
 	for _, op := range Operations() {
 		if op.Name == name {

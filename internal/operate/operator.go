@@ -15,30 +15,30 @@ import (
 	"github.com/penstock/penstock/receiver/tap"
 )
 
-// Operator is what operations work on. Its functions connect when they are called first; each error says what cannot be
-// reached.
+// Operator has everything that operations use. Its functions connect at their first call; each error says what cannot
+// be reached.
 type Operator struct {
 	Config config.Config
 	Name   string    // of this process, in claims
-	From   string    // where a command's configuration is; empty in a role
-	Said   io.Writer // what a command says beside its answer
+	From   string    // source of a command's configuration; empty in a role
+	Said   io.Writer // for a command's messages besides its answer
 
-	Ping    func(context.Context) error // asks the bucket
-	Explain func(error) error           // names the field of the configuration that an error of a table is about
+	Ping    func(context.Context) error // pings the bucket
+	Explain func(error) error           // adds the field of the configuration to a table's error
 
 	Store    Store
 	Claim    func(ctx context.Context, name, owner string, ttl time.Duration) (Claim, bool, error)
-	Table    Table                                // it connects at the first use
-	Source   Source                               // likewise
-	Queue    func(context.Context) (Queue, error) // with streams that exist; nil: there is none
-	Peek     func(context.Context) (Queue, error) // as it is now; nil: there is none
+	Table    Table                                // connects at first use
+	Source   Source                               // connects at first use
+	Queue    func(context.Context) (Queue, error) // creates missing streams; nil: no queue
+	Peek     func(context.Context) (Queue, error) // creates nothing; nil: no queue
 	Receiver func() (r Receiver, stop func() error, err error)
 	Loader   func(context.Context, pipeline.Spec) (Loader, error)
-	Tap      *tap.Tap // of the receiver in this process; nil: there is none
+	Tap      *tap.Tap // of the receiver in this process; nil: none
 	Trail    *Trail   // nil: actions are not recorded
 }
 
-// Source reads objects, also the rows of imports that are not valid events.
+// Source reads objects, and rows of imports that are not valid events.
 type Source interface {
 	audit.Source
 	ReadRows(ctx context.Context, key string, each func(*pipeline.Event) error,
@@ -52,23 +52,23 @@ type Store interface {
 	GetRange(ctx context.Context, key string, first, last int64) (io.ReadCloser, error)
 }
 
-// Claim keeps others from doing the same at the same time.
+// Claim lets only one process at a time do something.
 type Claim interface {
 	Renew(context.Context) (bool, error)
 	Release(context.Context) error
 }
 
-// Receiver takes the bytes of a failure once more. What it holds is stored when it is stopped.
+// Receiver accepts a failure's bytes again. When it is stopped, it stores its batch.
 type Receiver interface {
 	Redrive(context.Context, receiver.Redrive) (receiver.Redriven, error)
 }
 
-// Loader loads an object at an operator's word. It replaces rows if job is not empty.
+// Loader loads an object for an operator. It replaces rows if job is not empty.
 type Loader interface {
 	Reingest(ctx context.Context, item audit.Item, job string) (pipeline.Load, error)
 }
 
-// Queue is where notifications are. One that keeps dead letters too is a queue.Letters.
+// Queue has the notifications. If it also keeps dead letters, it is a queue.Letters.
 type Queue interface {
 	Enqueue(ctx context.Context, spec pipeline.Spec, n pipeline.Notification, again bool) (known bool, err error)
 	Stats(ctx context.Context, spec pipeline.Spec) (queue.Stats, error)
@@ -90,7 +90,7 @@ type Table interface {
 	TableStatus(ctx context.Context, table string) (clickhouse.TableStatus, error)
 }
 
-// Catalogue has the properties of events.
+// Catalogue is the property catalogue.
 type Catalogue interface {
 	Properties(ctx context.Context, project, name string, each func(clickhouse.Property) error) error
 	Explosions(ctx context.Context, table string) ([]clickhouse.Explosion, error)
@@ -105,14 +105,14 @@ type Ledger interface {
 	SaveLoad(ctx context.Context, l pipeline.Load) error
 }
 
-// Failures is the table of errors.
+// Failures is the table of failure records.
 type Failures interface {
 	Errors(ctx context.Context, f clickhouse.ErrorFilter, each func(clickhouse.Kept) error) error
 	CountErrors(ctx context.Context, f clickhouse.ErrorFilter, each func(clickhouse.ErrorCount) error) error
 	MarkRedriven(ctx context.Context, all []clickhouse.Redriven) error
 }
 
-// Jobs are the runs of reingest that replace rows.
+// Jobs are runs of reingest that replace rows.
 type Jobs interface {
 	OpenJob(ctx context.Context, selection string) (j clickhouse.Job, ok bool, err error)
 	SaveJob(ctx context.Context, j clickhouse.Job) error

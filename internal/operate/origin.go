@@ -13,7 +13,7 @@ import (
 
 // checkOrigin keeps web pages away from the admin listener. A page can make a browser on this machine send requests.
 // With a host name that points here (DNS rebinding), it could also read the answers. A request whose host is an address
-// cannot come that way.
+// cannot come from such a page.
 func checkOrigin(h http.Handler, hosts []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !knownHost(r.Host, hosts) {
@@ -41,7 +41,7 @@ func knownHost(hostport string, hosts []string) bool {
 	return slices.ContainsFunc(hosts, func(h string) bool { return h == "*" || strings.EqualFold(h, name) })
 }
 
-// hostName is a host without its port, without the brackets of an IPv6 address and without a final dot.
+// hostName returns a host without port, IPv6 brackets, and final dot.
 func hostName(hostport string) string {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
@@ -50,7 +50,7 @@ func hostName(hostport string) string {
 	return strings.TrimSuffix(host, ".")
 }
 
-// AdminHosts are the names by which the admin listener is known.
+// AdminHosts are the names of the admin listener.
 func AdminHosts(c config.Admin) []string {
 	hosts := append([]string{"localhost"}, c.Hosts...)
 	if name := hostName(c.Listen); name != "" {

@@ -10,14 +10,14 @@ import (
 	"strconv"
 )
 
-// Field is one field of params, by its tags: `param:"since" usage:"…" default:"24h"`. `arg:"KEY"` makes it an argument:
-// a string takes one word, and a []string, which must be the last, all remaining words.
+// Field is a field of params, described by its tags: `param:"since" usage:"…" default:"24h"`. `arg:"KEY"` makes it an
+// argument: a string takes one word; a []string must be last and takes all remaining words.
 type Field struct {
 	Name, Usage, Default, Arg string
 	Value                     reflect.Value
 }
 
-// Fields are those of params, in their order.
+// Fields returns the fields of params, in order.
 func Fields(params any) []Field { return fieldsOf(reflect.ValueOf(params).Elem()) }
 
 func fieldsOf(v reflect.Value) []Field {
@@ -33,7 +33,7 @@ func fieldsOf(v reflect.Value) []Field {
 	return all
 }
 
-// Set reads a field's text.
+// Set parses a field's text.
 func (f Field) Set(text string) error {
 	switch f.Value.Kind() {
 	case reflect.String:
@@ -50,13 +50,13 @@ func (f Field) Set(text string) error {
 			return fmt.Errorf("%s: %q is not a number", f.Name, text)
 		}
 		f.Value.SetInt(int64(n))
-	case reflect.Slice: // of texts
+	case reflect.Slice: // of strings
 		f.Value.Set(reflect.Append(f.Value, reflect.ValueOf(text)))
 	}
 	return nil
 }
 
-// NewParams is a copy of an operation's params with the defaults.
+// NewParams returns an operation's params with defaults.
 func (op Operation) NewParams() any {
 	p := reflect.New(reflect.TypeOf(op.params).Elem()).Interface()
 	for _, f := range Fields(p) {
@@ -70,7 +70,7 @@ func (op Operation) NewParams() any {
 	return p
 }
 
-// fromQuery fills params from a query.
+// fromQuery parses params from a query.
 func (op Operation) fromQuery(q url.Values) (any, error) {
 	p := op.NewParams()
 	fields := map[string]Field{}
@@ -91,7 +91,7 @@ func (op Operation) fromQuery(q url.Values) (any, error) {
 	return p, nil
 }
 
-// fromJSON fills params from a body.
+// fromJSON parses params from a body.
 func (op Operation) fromJSON(body io.Reader) (any, error) {
 	p := op.NewParams()
 	dec := json.NewDecoder(body)

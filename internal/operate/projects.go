@@ -16,17 +16,17 @@ import (
 	"github.com/penstock/penstock/receiver"
 )
 
-// projectInfo is a project with its limits and what it has used of them.
+// projectInfo is a project with its limits and usage.
 type projectInfo struct {
 	Project     string              `json:"project"`
 	Keys        int                 `json:"keys"`
 	EventRate   float64             `json:"events_per_second,omitempty"` // 0: no limit
 	ByteRate    float64             `json:"bytes_per_second,omitempty"`
-	QuotaEvents int64               `json:"quota_events,omitempty"` // a day, UTC
+	QuotaEvents int64               `json:"quota_events,omitempty"` // for each UTC day
 	QuotaBytes  int64               `json:"quota_bytes,omitempty"`
 	UsedEvents  int64               `json:"used_events"` // today
 	UsedBytes   int64               `json:"used_bytes"`
-	Names       []string            `json:"names,omitempty"` // that it may send; none: any
+	Names       []string            `json:"names,omitempty"` // allowed names of events; none: any
 	Keep        *float64            `json:"sample_keep,omitempty"`
 	Redacted    []receiver.Redacted `json:"redacted,omitempty"`
 }
@@ -108,7 +108,7 @@ func listProjects(ctx context.Context, o *Operator, _ *struct{}, out sink) error
 	return unasked
 }
 
-// addUse adds what a receiver has counted.
+// addUse adds the usage that a receiver has counted.
 func addUse(all map[string]*projectInfo, role RoleStatus) {
 	if role.Usage != nil {
 		for name, used := range role.Usage.Projects {

@@ -20,7 +20,7 @@ type propertyFilter struct {
 	Name    string `json:"name,omitempty" param:"name" usage:"properties of events of this name only"`
 }
 
-// propertyLine is a property and what is wrong with it.
+// propertyLine is a property and the problem with it.
 type propertyLine struct {
 	clickhouse.Property
 	Warning string `json:"warning,omitempty"`
@@ -92,7 +92,7 @@ func propertyRow(p *propertyLine) []string {
 		p.First.UTC().Format(time.DateTime), p.Last.UTC().Format(time.DateTime), example, p.Warning}
 }
 
-// percent writes a share so that a small one does not look like none.
+// percent formats a share. A small one does not become 0.
 func percent(share float64) string {
 	switch p := 100 * share; {
 	case p < 0.1:
@@ -122,7 +122,7 @@ func suggestColumns(ctx context.Context, o *Operator, f *suggestParams, out sink
 	return out.item(suggestedColumns{found})
 }
 
-// printSuggested writes YAML that can be pasted into the configuration.
+// printSuggested prints YAML to paste into the configuration.
 func printSuggested(w io.Writer, found *suggestedColumns) error {
 	fmt.Fprint(w, "clickhouse:\n  columns:\n")
 	for _, c := range found.Columns {

@@ -21,9 +21,8 @@ import (
 	"github.com/penstock/penstock/receiver"
 )
 
-// redrivePage is how many failures are read and marked together, and
-// redriveAtOnce how many are sent at the same time: they share the early roll
-// that durability object asks for.
+// redrivePage is how many failures are read and marked together. redriveAtOnce is how many are sent concurrently: they
+// share the early roll of durability `object`.
 const (
 	redrivePage   = 256
 	redriveAtOnce = 64
@@ -45,7 +44,7 @@ func redriveErrors(ctx context.Context, o *Operator, p *errorRedrive, out sink) 
 	if p.DryRun {
 		return o.dryRedrive(ctx, f, p, out)
 	}
-	// One at a time, or each would send what the other has not marked yet.
+	// One redrive at a time: otherwise each would send failures that the other has not marked yet.
 	claim, held, err := o.Claim(ctx, "redrive", "redrive-"+o.Name, redriveClaim)
 	if err != nil {
 		return err
@@ -62,7 +61,7 @@ func redriveErrors(ctx context.Context, o *Operator, p *errorRedrive, out sink) 
 	return errors.Join(err, stop())
 }
 
-// dryRedrive lists what would be sent.
+// dryRedrive lists the failures to send.
 func (o *Operator) dryRedrive(ctx context.Context, f clickhouse.ErrorFilter, p *errorRedrive, out sink) error {
 	f.Whole = p.edit.find != nil
 	return o.Table.Errors(ctx, f, func(k clickhouse.Kept) error {
@@ -81,9 +80,9 @@ func (o *Operator) dryRedrive(ctx context.Context, f clickhouse.ErrorFilter, p *
 	})
 }
 
-// edit replaces in payloads.
+// edit is a replacement in payloads.
 type edit struct {
-	find *regexp.Regexp // nil: nothing is replaced
+	find *regexp.Regexp // nil: no replacement
 	by   []byte
 }
 
@@ -159,8 +158,8 @@ func (o *Operator) redrivePage(ctx context.Context, rec Receiver, ids []pipeline
 			return err
 		})
 	}
-	// The payload is stored by now, and the mark follows. If the process is killed between the two, the next redrive sends
-	// the same ids again, which make the same rows.
+	// The payload is stored now, and the mark follows. If the process is killed in between, the next redrive sends the
+	// same ids again, which gives the same rows.
 	err := g.Wait()
 	var marks []clickhouse.Redriven
 	for _, r := range results {
@@ -184,8 +183,8 @@ func (o *Operator) redrivePage(ctx context.Context, rec Receiver, ids []pipeline
 	return nil
 }
 
-// importedRow makes a client's event of a rejected row of a file. An operator may have fixed it. project is that of the
-// file in the configuration.
+// importedRow turns a rejected row of a file into a client's event. An operator may have fixed it. project is the
+// file's in the configuration.
 func (o *Operator) importedRow(key string, row uint32, at time.Time, text []byte) (body []byte, project string,
 	err error) {
 	imports, err := o.Config.Mappings()
@@ -199,16 +198,17 @@ func (o *Operator) importedRow(key string, row uint32, at time.Time, text []byte
 	return loader.ClientForm(&e), string(e.Project), nil
 }
 
-// origin is where a failure came from, as its properties say.
+// origin is a failure's origin, from its properties.
 type origin struct {
-	Index   *int // in the request; a request as a whole has none
-	Count   int  // of the events that share the record; 0: there is one
+	Index   *int // in the request; nil: the whole request
+	Count   int  // events that share the record; 0: one
 	Headers map[string]string
-	Object  string  `json:"source_object"` // of a load
-	Row     *uint32 `json:"source_row"`    // of it; a load as a whole has none
+	Object  string  `json:"source_object"` // whose load failed
+	Row     *uint32 `json:"source_row"`    // in the object; nil: the whole object
 }
 
-// notSent returns why a failure is not sent again; empty: it is. mended means that the operator supplied other bytes.
+// notSent returns why a failure is not sent again; empty: it is sent. mended means that the operator supplied other
+// bytes.
 func notSent(d errorDetail, from origin, bytes int, mended bool) string {
 	switch {
 	case d.Stage == "loader" && from.Row == nil:
@@ -241,7 +241,7 @@ func (o *Operator) redriveOne(ctx context.Context, rec Receiver, d errorDetail, 
 	if ok {
 		send.Body, send.ContentEncoding = mended, ""
 		if !strings.HasPrefix(send.ContentType, "application/cloudevents") {
-			send.ContentType = "" // what the filter printed is JSON
+			send.ContentType = "" // the filter's output is JSON
 		}
 	}
 	if r.Message = notSent(d, from, len(send.Body), mended != nil); r.Message != "" {
@@ -260,7 +260,7 @@ func (o *Operator) redriveOne(ctx context.Context, rec Receiver, d errorDetail, 
 		return r, nil
 	}
 	done, err := rec.Redrive(ctx, send)
-	for again := 0; err != nil && again < redriveTries; again++ { // busy with others, as a rule
+	for again := 0; err != nil && again < redriveTries; again++ { // usually the receiver is busy
 		if err := retry.Sleep(ctx, 300*time.Millisecond); err != nil {
 			return r, err
 		}
@@ -268,12 +268,12 @@ func (o *Operator) redriveOne(ctx context.Context, rec Receiver, d errorDetail, 
 	}
 	if err != nil {
 		r.Message = err.Error()
-		return r, nil // it hinders no other
+		return r, nil // others continue
 	}
 	return resultOf(d.ID, done), nil
 }
 
-// request makes of a failure what its client sent, as far as it was kept.
+// request reconstructs the client's request from a failure, as far as it was kept.
 func request(d errorDetail) (send receiver.Redrive, from origin, err error) {
 	id, err := pipeline.ParseUUID([]byte(d.ID))
 	if err != nil {
@@ -309,5 +309,5 @@ func resultOf(id string, done receiver.Redriven) errorResult {
 	return r
 }
 
-// redriveClaim is how long a redrive that was killed keeps others away.
+// redriveClaim is how long a killed redrive blocks others.
 const redriveClaim = time.Minute

@@ -36,34 +36,33 @@ type reingestParams struct {
 	Parallel int      `json:"parallel" param:"parallel" default:"2" usage:"objects loaded at once; live traffic has separate loaders"`
 }
 
-// tally is what a re-ingest does or would do, by action.
+// tally counts what a re-ingest does or would do, by action.
 type tally struct {
 	Objects int64 `json:"objects"`
 	Bytes   int64 `json:"bytes"`
 	Rows    int64 `json:"rows"`
 }
 
-// reingestLine is one line of a re-ingest: an object that could not be loaded, or at
-// last the sum.
+// reingestLine is one line of a re-ingest: an object that could not be loaded, or the final sum.
 type reingestLine struct {
 	Key     string                  `json:"key,omitempty"`
 	Error   string                  `json:"error,omitempty"`
 	Plan    map[audit.Action]*tally `json:"plan,omitempty"`
-	Expire  *expiring               `json:"expire,omitempty"` // what of the plan the table will not keep
+	Expire  *expiring               `json:"expire,omitempty"` // objects that the table will not keep
 	DryRun  bool                    `json:"dry_run,omitempty"`
 	Job     string                  `json:"job,omitempty"`
-	Resumed *time.Time              `json:"resumed,omitempty"` // when the run that this one goes on with began
+	Resumed *time.Time              `json:"resumed,omitempty"` // start of the interrupted run that this one continues
 	Loaded  *tally                  `json:"loaded,omitempty"`
 	Refused int64                   `json:"refused_rows,omitempty"`
 	Failed  int64                   `json:"failed,omitempty"`
 	Seconds float64                 `json:"seconds,omitempty"`
 }
 
-// expiring are objects that the table's TTL deletes as soon as they are loaded.
+// expiring are objects that the table's TTL deletes right after they are loaded.
 type expiring struct {
 	tally
 	Before time.Time `json:"before"` // the TTL deletes older rows
-	Keys   []string  `json:"keys"`   // the first of them
+	Keys   []string  `json:"keys"`   // the first few
 }
 
 const expiringKeys = 10
@@ -90,7 +89,7 @@ func reingestOperation() Operation {
 	}
 }
 
-// actions are all, in the order in which people read them.
+// actions are all actions, in display order.
 var actions = []struct {
 	action audit.Action
 	text   string
@@ -139,8 +138,7 @@ func printReingest(w io.Writer, l *reingestLine) error {
 	return nil
 }
 
-// selection is what the params are about, as a text that is the same for the
-// same command.
+// selection describes the params' selection. The same command gives the same text.
 func (p *reingestParams) selection() string {
 	if len(p.Keys) > 0 {
 		keys := slices.Sorted(slices.Values(p.Keys))
@@ -153,8 +151,8 @@ func (p *reingestParams) selection() string {
 	return fmt.Sprintf("%s since %s until %s", p.Pipeline, p.Since, p.Until)
 }
 
-// fixed has times instead of durations ago, and reports whether there were any. A job is found by its range: that of
-// "24h" is another one at each run.
+// fixed replaces relative durations by times, and reports whether there were any. A job is found by its range, and
+// "24h" is another range at each run.
 func (p *reingestParams) fixed(now time.Time) (*reingestParams, bool) {
 	f := *p
 	for _, text := range []*string{&f.Since, &f.Until} {
@@ -165,7 +163,7 @@ func (p *reingestParams) fixed(now time.Time) (*reingestParams, bool) {
 	return &f, f.Since != p.Since || f.Until != p.Until
 }
 
-// check refuses params that choose nothing, or in two ways.
+// check rejects params that select nothing, or in two ways.
 func (p *reingestParams) check() error {
 	ways := 0
 	for _, c := range []bool{len(p.Keys) > 0, p.Prefix != "", p.Since != ""} {
@@ -187,7 +185,7 @@ func (p *reingestParams) check() error {
 	return nil
 }
 
-// chosen are the objects that the params are about, at a time.
+// chosen returns the objects that the params select at a time.
 func (p *reingestParams) chosen(now time.Time) (c audit.Selection, err error) {
 	c.Keys, c.Prefix = p.Keys, p.Prefix
 	if p.Since == "" {
@@ -237,14 +235,14 @@ func runReingest(ctx context.Context, o *Operator, p *reingestParams, out sink) 
 	return nil
 }
 
-// resume goes on with the job for the same selection, if one was interrupted.
+// resume continues an interrupted job with the same selection.
 func (r *reingest) resume(ctx context.Context) error {
 	open, ok, err := r.o.Table.OpenJob(ctx, r.job.Selection)
 	switch {
 	case err != nil:
 		return err
 	case ok && !r.p.Anew:
-		// The range is that of the first run: what came after it is not in it.
+		// Keep the first run's range: it excludes later objects.
 		if r.chosen, err = r.p.chosen(open.Started); err != nil {
 			return err
 		}
@@ -256,7 +254,7 @@ func (r *reingest) resume(ctx context.Context) error {
 	return r.o.Table.SaveJob(ctx, r.job)
 }
 
-// carryOut loads what the plan says, and closes the job.
+// carryOut executes the plan and closes the job.
 func (r *reingest) carryOut(ctx context.Context) error {
 	if err := r.do(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -272,7 +270,7 @@ func (r *reingest) carryOut(ctx context.Context) error {
 	if !r.p.Replace {
 		return nil
 	}
-	// What failed is no interruption: its entry in the ledger says so.
+	// Failed objects do not interrupt a run: their ledger entries say so.
 	r.job.Finished, r.job.FailedOnes = true, uint64(r.failed)
 	r.job.Objects, r.job.Rows = uint64(r.done.Objects), uint64(r.done.Rows)
 	return r.o.Table.SaveJob(ctx, r.job)
@@ -284,21 +282,21 @@ type reingest struct {
 	p        *reingestParams
 	out      sink
 	job      clickhouse.Job
-	relative bool // the range was given as durations ago; p has its times
+	relative bool // the range was given in relative durations; p has its times
 	chosen   audit.Selection
 	loaders  map[pipeline.Spec]Loader
 	plan     map[audit.Action]*tally
-	expiring *expiring // nil: nothing expires
+	expiring *expiring // nil: no object expires
 	began    time.Time
 
-	mu      sync.Mutex // guards what follows, and out
+	mu      sync.Mutex // guards the fields below, and out
 	done    tally
 	refused int64
 	failed  int64
 	waiting string
 }
 
-// each decides what becomes of the objects chosen, page by page.
+// each decides about the selected objects, page by page.
 func (r *reingest) each(ctx context.Context, page func(Loader, []audit.Item) error,
 	missing func(string, error) error) error {
 	plan := audit.Plan{Job: r.replacing(), ByKey: len(r.p.Keys) > 0}
@@ -321,7 +319,7 @@ func (r *reingest) each(ctx context.Context, page func(Loader, []audit.Item) err
 	})
 }
 
-// replacing is the job under which rows are replaced; empty: they are not.
+// replacing is the job that replaces rows; empty: none.
 func (r *reingest) replacing() string {
 	if r.p.Replace {
 		return r.job.ID
@@ -329,7 +327,7 @@ func (r *reingest) replacing() string {
 	return ""
 }
 
-// count fills the plan.
+// count computes the plan.
 func (r *reingest) count(ctx context.Context) error {
 	return r.each(ctx, func(_ Loader, items []audit.Item) error {
 		if r.p.DryRun {
@@ -360,7 +358,7 @@ func (r *reingest) count(ctx context.Context) error {
 		return nil
 	}, func(key string, err error) error {
 		if !r.p.DryRun {
-			return nil // do says it
+			return nil // do reports it
 		}
 		r.failed++
 		return r.out.item(reingestLine{Key: key, Error: err.Error()})
@@ -387,7 +385,7 @@ func (r *reingest) expires(it audit.Item) {
 	}
 }
 
-// do carries the plan out.
+// do executes the plan.
 func (r *reingest) do(ctx context.Context) error {
 	r.began = time.Now()
 	var total tally
@@ -443,7 +441,7 @@ func (r *reingest) collapsed(ctx context.Context, it audit.Item) (bool, error) {
 	return audit.Collapsed(ctx, r.o.Source, r.o.Table, it)
 }
 
-// one loads an object. A server that is away is waited for.
+// one loads an object. It waits for an unreachable server.
 func (r *reingest) one(ctx context.Context, l Loader, it audit.Item) error {
 	for attempt := 1; ; attempt++ {
 		var entry pipeline.Load
@@ -479,7 +477,7 @@ func (r *reingest) one(ctx context.Context, l Loader, it audit.Item) error {
 	}
 }
 
-// ReadKeys reads the keys of a reingest from in, one a line, if "-" is among them.
+// ReadKeys reads a reingest's keys from in, one on each line, if "-" is among the keys.
 func ReadKeys(params any, in io.Reader) error {
 	p := params.(*reingestParams)
 	if !slices.Contains(p.Keys, "-") {

@@ -12,14 +12,14 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// Output is where a command writes: what it finds to Out, its progress to Err.
+// Output is where a command writes: results to Out, progress to Err.
 type Output struct {
 	Out, Err io.Writer
-	JSON     bool // a line an item, not what people read
+	JSON     bool // print a line of JSON for each item
 }
 
-// Show carries an operation out and prints its lines as they come: a table
-// aligns its columns block by block, so that long lists stream.
+// Show runs an operation and prints its lines as they arrive. A table aligns its columns block by block, so that long
+// lists stream.
 func (op Operation) Show(ctx context.Context, ex Executor, params any, to Output) error {
 	live := show.NewLine(to.Err)
 	defer live.End()
@@ -56,7 +56,7 @@ func (op Operation) Show(ctx context.Context, ex Executor, params any, to Output
 			return nil
 		},
 		progress: func(p progress) {
-			out.Flush() // somebody may be waiting for what there is
+			out.Flush() // people may be waiting for output
 			live.Show("%s", show.Terminal(p.String()))
 		},
 	})
@@ -70,7 +70,7 @@ func (op Operation) Show(ctx context.Context, ex Executor, params any, to Output
 	return errors.Join(err, out.Flush())
 }
 
-// Watch shows an operation again and again until ctx ends. An error is shown, and does not end it.
+// Watch shows an operation repeatedly until ctx ends. It continues after errors.
 func (op Operation) Watch(ctx context.Context, ex Executor, params any, to Output, every time.Duration) error {
 	for {
 		if err := show.Clear(to.Out); err != nil {

@@ -1,4 +1,4 @@
-// Package operate is what operators do: the operations with their HTTP API, and what roles say of themselves.
+// Package operate has the operators' operations with their HTTP API, and the status of roles.
 package operate
 
 import (
@@ -16,21 +16,21 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// RoleStatus is what GET /status of a role answers.
+// RoleStatus is a role's answer to GET /status.
 type RoleStatus struct {
 	Role     string              `json:"role"`
 	Version  string              `json:"version"`
-	Error    string              `json:"error,omitempty"`    // why the role as a whole does not work; empty: it does
-	Bucket   string              `json:"bucket,omitempty"`   // why the bucket cannot be used; empty: it can
-	Projects string              `json:"projects,omitempty"` // why the projects file cannot be used; empty: it can
+	Error    string              `json:"error,omitempty"`    // why the role does not work; empty: it works
+	Bucket   string              `json:"bucket,omitempty"`   // why the bucket is unusable; empty: usable
+	Projects string              `json:"projects,omitempty"` // why the projects file is unusable; empty: usable
 	Batchers []batcher.Stats     `json:"batchers,omitempty"`
-	Usage    *tenant.Usage       `json:"usage,omitempty"` // of quotas, by a receiver
+	Usage    *tenant.Usage       `json:"usage,omitempty"` // of quotas; only a receiver's
 	Redacted []receiver.Redacted `json:"redacted,omitempty"`
-	Intake   *receiver.Counts    `json:"intake,omitempty"` // of a receiver
+	Intake   *receiver.Counts    `json:"intake,omitempty"` // only a receiver's
 	Loaders  []loader.Stats      `json:"loaders,omitempty"`
 }
 
-// Warnings are what an operator should look at although the role works.
+// Warnings are problems for an operator although the role works.
 func (s RoleStatus) Warnings() (all []string) {
 	if s.Bucket != "" {
 		all = append(all, s.Bucket)
@@ -43,7 +43,7 @@ func (s RoleStatus) Warnings() (all []string) {
 	return append(all, s.files()...)
 }
 
-// files warns of files that cannot be read: that of the projects, and parts of the write-ahead log.
+// files warns of unreadable files: the projects file, and parts of the write-ahead log.
 func (s RoleStatus) files() (all []string) {
 	if s.Projects != "" {
 		all = append(all, s.Projects)
@@ -57,7 +57,7 @@ func (s RoleStatus) files() (all []string) {
 	return all
 }
 
-// AskRole gets the status of the role whose admin listener is at url.
+// AskRole returns the status of the role with the admin listener at url.
 func AskRole(ctx context.Context, client *http.Client, url string) (RoleStatus, error) {
 	var st RoleStatus
 	text, err := GetAdmin(ctx, client, url, "/status")
@@ -70,7 +70,7 @@ func AskRole(ctx context.Context, client *http.Client, url string) (RoleStatus, 
 	return st, nil
 }
 
-// GetAdmin gets a page of a role's admin listener.
+// GetAdmin returns a page of a role's admin listener.
 func GetAdmin(ctx context.Context, client *http.Client, url, page string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+page, nil)
 	if err != nil {

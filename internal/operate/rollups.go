@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/internal/llm"
 )
 
-// Rollups are those that Penstock ships, and those of the configuration.
+// Rollups returns Penstock's own rollups and the configured ones.
 func Rollups(cfg config.Config) ([]clickhouse.Rollup, error) {
 	prices, err := cfg.TablePrices()
 	if err != nil {
@@ -25,7 +25,7 @@ func Rollups(cfg config.Config) ([]clickhouse.Rollup, error) {
 	var all []clickhouse.Rollup
 	for _, r := range []clickhouse.Rollup{
 		{Name: "daily_users"}, {Name: "daily_sessions"},
-		// A span and its parent, and the events of Langfuse's API about one call, may lie on both sides of midnight.
+		// A span and its parent, or Langfuse events about one call, may lie on both sides of midnight.
 		{Name: "llm_daily", Around: true, Depend: fmt.Sprint(llm.CallsView().Query, prices)},
 	} {
 		if r.Select, err = sqlfiles.Rollup(r.Name); err != nil {
@@ -42,7 +42,7 @@ func Rollups(cfg config.Config) ([]clickhouse.Rollup, error) {
 	return append(all, own...), err
 }
 
-// RollupTable is where rollups are.
+// RollupTable stores rollups.
 type RollupTable interface {
 	RollupDays(ctx context.Context, r clickhouse.Rollup) ([]clickhouse.RollupDay, error)
 	RollupBatches(ctx context.Context, r clickhouse.Rollup, days []time.Time) ([][]time.Time, error)
@@ -50,22 +50,22 @@ type RollupTable interface {
 	RollupDone(ctx context.Context, r clickhouse.Rollup) error
 }
 
-// RefreshOptions say which days of rollups to compute.
+// RefreshOptions select the days of rollups to compute.
 type RefreshOptions struct {
 	Table RollupTable
-	Days  []time.Time                         // empty: those that are due
-	Late  time.Duration                       // how long days before yesterday wait between two computations
-	Renew func(context.Context) (bool, error) // of the claim under which this runs
+	Days  []time.Time                         // empty: all due days
+	Late  time.Duration                       // least time between two computations of a day before yesterday
+	Renew func(context.Context) (bool, error) // renews the claim of this refresh
 	Done  func(name string, day time.Time, rows uint64, took time.Duration) error
 }
 
 // ErrClaimLost ends a refresh whose claim another process has taken.
 var ErrClaimLost = errors.New("another process has begun to refresh rollups")
 
-// isAhead reports whether a day is one of clients' clocks. It is due when it comes.
+// isAhead reports whether a day is in the future, from clients' clocks. It is due when it comes.
 func isAhead(d clickhouse.RollupDay) bool { return time.Until(d.Day) > 48*time.Hour }
 
-// RefreshRollup computes days of a rollup, the newest first: people look at these.
+// RefreshRollup computes days of a rollup, newest first, because people look at these.
 func RefreshRollup(ctx context.Context, r clickhouse.Rollup, o RefreshOptions) error {
 	days, left := o.Days, len(o.Days) > 0
 	if !left {
@@ -110,13 +110,13 @@ func RefreshRollup(ctx context.Context, r clickhouse.Rollup, o RefreshOptions) e
 	return o.Table.RollupDone(ctx, r)
 }
 
-// RollupsClaim is what a process holds while it refreshes rollups, and for how long if it is killed.
+// RollupsClaim is the claim that a process holds while it refreshes rollups, and its TTL if the process is killed.
 const (
 	RollupsClaim    = "rollups"
 	RollupsClaimTTL = 10 * time.Minute
 )
 
-// rollupParams choose rollups.
+// rollupParams select rollups.
 type rollupParams struct {
 	Name string `json:"name,omitempty" param:"name" usage:"only this rollup"`
 }
@@ -127,14 +127,14 @@ type refreshParams struct {
 	To   string `json:"to,omitempty" param:"to" usage:"the last of these days (default: today)"`
 }
 
-// rollupItem is what `penstock rollups list` shows of a rollup.
+// rollupItem is a rollup in `penstock rollups list`.
 type rollupItem struct {
 	Name      string    `json:"name"`
 	Days      int       `json:"days"`
 	First     string    `json:"first,omitempty"`
 	Last      string    `json:"last,omitempty"`
 	Rows      uint64    `json:"rows"`
-	Due       int       `json:"due"` // days that changed since
+	Due       int       `json:"due"` // days changed since
 	Refreshed time.Time `json:"refreshed,omitzero"`
 }
 
@@ -176,7 +176,7 @@ func rollupOperations() []Operation {
 	}}
 }
 
-// chosenRollups are all, or the one of that name.
+// chosenRollups returns all rollups, or the one with the name.
 func (o *Operator) chosenRollups(name string) ([]clickhouse.Rollup, error) {
 	all, err := Rollups(o.Config)
 	if err != nil || name == "" {
@@ -256,7 +256,7 @@ func refreshRollups(ctx context.Context, o *Operator, p *refreshParams, out sink
 	return nil
 }
 
-// days is nil for those that changed.
+// days returns the named days; nil: all changed days.
 func (p *refreshParams) days() (days []time.Time, err error) {
 	if p.From == "" && p.To == "" {
 		return nil, nil

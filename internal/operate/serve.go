@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// handleOperations serves all operations below /v1/, for who has a token.
+// handleOperations serves all operations below /v1/ to holders of a token.
 func handleOperations(mux *http.ServeMux, o *Operator, access *Access) {
 	for _, op := range Operations() {
 		mux.HandleFunc(op.method+" "+op.path,
@@ -33,8 +33,8 @@ func WriteError(w http.ResponseWriter, status int, message string) {
 	json.NewEncoder(w).Encode(line{Error: message})
 }
 
-// serve answers with one line for each item. A failure before the first line has a separate status; after it, the last
-// line has the result.
+// serve answers with a line for each item. If the operation fails before the first line, the status says so; after it,
+// the last line does.
 func (op Operation) serve(w http.ResponseWriter, r *http.Request, o *Operator) {
 	var params any
 	var err error

@@ -12,13 +12,13 @@ func parseSpan(since, until string) (audit.Span, error) {
 	return parseSpanAt(since, until, time.Now().UTC())
 }
 
-// parseSpanAt is parseSpan with another now.
+// parseSpanAt is parseSpan at a given time.
 func parseSpanAt(since, until string, now time.Time) (audit.Span, error) {
 	from, err := parseWhen(since, now)
 	if err != nil {
 		return audit.Span{}, Usagef("--since %w", err)
 	}
-	// "now" includes what a receiver whose clock is ahead of ours has stored.
+	// "now" includes objects stored by receivers whose clock is ahead.
 	to := now.Add(time.Hour)
 	if until != "now" {
 		if to, err = parseWhen(until, now); err != nil {

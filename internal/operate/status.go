@@ -18,23 +18,23 @@ import (
 	"github.com/penstock/penstock/receiver"
 )
 
-// pipelineStatus is what waits where in one pipeline.
+// pipelineStatus shows what is waiting in one pipeline, and where.
 type pipelineStatus struct {
 	Pipeline string `json:"pipeline"`
 	batcher.Stats
 	Queue     *queue.Stats            `json:"queue,omitempty"`
 	Table     *clickhouse.TableStatus `json:"table,omitempty"`
-	Freshness *float64                `json:"freshness_seconds,omitempty"` // newest accepted event against newest row
+	Freshness *float64                `json:"freshness_seconds,omitempty"` // newest accepted event minus newest row
 }
 
 type statusReport struct {
 	Pipelines []pipelineStatus `json:"pipelines"`
-	Intake    receiver.Counts  `json:"intake"`           // of all receivers, since each has started
-	Errors    []string         `json:"errors,omitempty"` // what could not be asked, or what a role complains of
+	Intake    receiver.Counts  `json:"intake"`           // of all receivers, each since its start
+	Errors    []string         `json:"errors,omitempty"` // of queries and of roles
 	Warnings  []string         `json:"warnings,omitempty"`
 }
 
-// statusWait is how long a status may ask.
+// statusWait is the timeout of a status.
 const statusWait = 10 * time.Second
 
 func statusOperation() Operation {
@@ -105,7 +105,7 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 	return report
 }
 
-// admins are the admin listeners of the roles.
+// admins returns the addresses of the roles' admin listeners.
 func (o *Operator) admins() []string {
 	if admins := o.Config.Status.Admins; len(admins) > 0 {
 		return admins
@@ -113,7 +113,7 @@ func (o *Operator) admins() []string {
 	return []string{o.Config.Admin.TLS.URL(o.Config.Admin.Listen)}
 }
 
-// fail notes an error once: several pipelines may have the same.
+// fail records an error once, because several pipelines may have the same.
 func (r *statusReport) fail(err error) {
 	if text := err.Error(); !slices.Contains(r.Errors, text) {
 		r.Errors = append(r.Errors, text)
@@ -123,7 +123,7 @@ func (r *statusReport) fail(err error) {
 // mostFailing is how many failing objects a status names.
 const mostFailing = 3
 
-// addFailing names objects that failed and will be tried again.
+// addFailing names objects that failed and will be retried.
 func (r *statusReport) addFailing(ctx context.Context, o *Operator, spec pipeline.Spec) {
 	named, all := 0, 0
 	err := o.Table.Failing(ctx, spec.Name, func(l pipeline.Load) error {
@@ -143,7 +143,7 @@ func (r *statusReport) addFailing(ctx context.Context, o *Operator, spec pipelin
 	}
 }
 
-// addExplosions warns of projects with so many paths of properties that queries get slow.
+// addExplosions warns of projects with so many paths of properties that queries become slow.
 func (r *statusReport) addExplosions(ctx context.Context, db Catalogue, spec pipeline.Spec) {
 	if spec != pipeline.Events {
 		return
@@ -163,7 +163,7 @@ func (r *statusReport) addExplosions(ctx context.Context, db Catalogue, spec pip
 	}
 }
 
-// addRole asks a role what it does, and returns its name.
+// addRole adds a role's status, and returns its name.
 func (r *statusReport) addRole(ctx context.Context, client *http.Client, url string) string {
 	role, err := AskRole(ctx, client, url)
 	if err != nil {
@@ -202,7 +202,7 @@ func (r *statusReport) addRole(ctx context.Context, client *http.Client, url str
 	return role.Role
 }
 
-// add sums what several receivers hold of a pipeline.
+// add sums a pipeline's figures over several receivers.
 func (p *pipelineStatus) add(b batcher.Stats) {
 	p.Stats.Pipeline = p.Pipeline
 	p.ActiveRows += b.ActiveRows

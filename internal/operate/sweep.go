@@ -14,14 +14,14 @@ import (
 	"github.com/penstock/penstock/loader/audit"
 )
 
-// sweepReport is what `penstock sweep` prints.
+// sweepReport is the output of `penstock sweep`.
 type sweepReport struct {
 	Pipeline string `json:"pipeline"`
 	DryRun   bool   `json:"dry_run,omitempty"`
 	audit.Swept
 }
 
-// sweepParams choose what a sweep compares, and what it does with objects that are not loaded.
+// sweepParams are a sweep's scope, and what to do with objects that are not loaded.
 type sweepParams struct {
 	Since  string `json:"since" param:"since" default:"168h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
 	Until  string `json:"until" param:"until" default:"now" usage:"end of the time range"`

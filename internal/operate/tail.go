@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/receiver/tap"
 )
 
-// tailParams choose live events.
+// tailParams select live events.
 type tailParams struct {
 	Project  string `json:"project,omitempty" param:"project" usage:"only events of this project"`
 	Name     string `json:"name,omitempty" param:"name" usage:"only events with this name"`
@@ -71,7 +71,7 @@ func printLive(w io.Writer, e *tap.Event) error {
 // tailFlush is how long an event may wait for others before it is shown.
 const tailFlush = 200 * time.Millisecond
 
-// tail shows the events of the receiver in this process, or of the receivers that the configuration names.
+// tail shows the events of the receiver in this process, or of the configured receivers.
 func tail(ctx context.Context, o *Operator, p *tailParams, out sink) error {
 	f, err := p.filter()
 	if err != nil {
@@ -93,7 +93,7 @@ func tail(ctx context.Context, o *Operator, p *tailParams, out sink) error {
 		out.progress(progress{Seconds: time.Since(began).Seconds(),
 			Text: fmt.Sprintf("%d events, %d not shown", seen, missed)})
 	}
-	report() // so that somebody who sees no event knows that it works
+	report() // shows that it works, even without events
 	for {
 		select {
 		case <-ctx.Done():
@@ -111,7 +111,7 @@ func tail(ctx context.Context, o *Operator, p *tailParams, out sink) error {
 	}
 }
 
-// tailOthers asks all receivers at once. It ends with the last of them.
+// tailOthers queries all receivers at once. It ends when the last one ends.
 func (o *Operator) tailOthers(asked context.Context, p *tailParams, out sink) error {
 	if o.Config.Admin.Token == "" && o.Config.Admin.TokenFile == "" {
 		return errors.New("admin.token is empty: it is needed to ask the receivers in status.admins")
@@ -151,7 +151,7 @@ func (o *Operator) tailOthers(asked context.Context, p *tailParams, out sink) er
 	return errors.Join(errs...)
 }
 
-// tailOther asks the role at url. One that is no receiver has nothing to show.
+// tailOther queries the role at url. A role that is not a receiver has no events.
 func (o *Operator) tailOther(ctx context.Context, url string, p *tailParams, out sink) error {
 	client := o.Config.Status.TLS.HTTPClient()
 	role, err := AskRole(ctx, client, url)

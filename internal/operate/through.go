@@ -18,14 +18,15 @@ import (
 // throughParallel is how many filters run at once.
 const throughParallel = 4
 
-// Through is errors redrive that sends what a command of the operator's makes of each failure's bytes.
+// Through is errors redrive with --through: it pipes each failure's bytes through the operator's command and sends the
+// output.
 func Through(ex Executor, command string) Executor {
 	return func(ctx context.Context, op Operation, params any, out sink) error {
 		return redriveThrough(ctx, ex, op, params.(*errorRedrive), command, out)
 	}
 }
 
-// redriveThrough sends what the filter makes of each failure.
+// redriveThrough sends the filter's output for each failure.
 func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedrive, through string, out sink) error {
 	if !p.chosen() && !p.All {
 		return Usagef("no failure record is chosen: name ids, or set --code, --project, --stage, --release, --text or --all")
@@ -86,7 +87,7 @@ func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedr
 	return nil
 }
 
-// filter lets a command fix a payload. why is the reason if it did not.
+// filter lets a command fix a payload. why is the reason if it fails.
 func filter(ctx context.Context, command string, raw []byte) (body []byte, why string) {
 	// #nosec G204 G702 -- the operator's own --through, on this machine
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)

@@ -21,12 +21,12 @@ import (
 	"github.com/penstock/penstock/internal/clickhouse"
 )
 
-// Actor is who carries an operation out.
+// Actor is the person or program that runs an operation.
 type Actor struct {
 	Name, Role, Address, Via string
 }
 
-// Ways to carry an operation out.
+// Ways to run an operation.
 const (
 	viaAPI     = "api"
 	viaCommand = "command"
@@ -35,15 +35,15 @@ const (
 
 type actorKey struct{}
 
-// WithActor says who the operations of a context are carried out for.
+// WithActor sets the actor of a context's operations.
 func WithActor(ctx context.Context, a Actor) context.Context {
 	return context.WithValue(ctx, actorKey{}, a)
 }
 
-// maxRecord bounds an action's parameters in the trail, in bytes.
+// maxRecord is the largest size of an action's parameters in the trail, in bytes.
 const maxRecord = 32 << 10
 
-// carryOut runs the operation. One that changes something leaves a record before and after it.
+// carryOut runs the operation. If it changes something, it writes a record before and after.
 func (op Operation) carryOut(ctx context.Context, o *Operator, params any, out sink) error {
 	if op.method == http.MethodGet || o.Trail == nil {
 		return op.run(ctx, o, params, out)
@@ -55,7 +55,7 @@ func (op Operation) carryOut(ctx context.Context, o *Operator, params any, out s
 	a := clickhouse.Action{ID: uuid.New(), Began: time.Now().UTC().Truncate(time.Millisecond), Who: actor.Name,
 		Role: actor.Role, Address: actor.Address, Via: actor.Via, Process: o.Name, Operation: op.Name,
 		Params: recordable(params), Result: "begun"}
-	// The client may be gone before the action is recorded.
+	// The client may disconnect before the action is recorded.
 	record := context.WithoutCancel(ctx)
 	o.Trail.Record(record, a)
 	item := out.item
@@ -69,7 +69,7 @@ func (op Operation) carryOut(ctx context.Context, o *Operator, params any, out s
 	return err
 }
 
-// recordable is what the trail keeps of parameters: of edited payloads their ids.
+// recordable returns the trail's form of parameters: only the ids of edited payloads.
 func recordable(params any) string {
 	if p, ok := params.(*errorRedrive); ok && len(p.Bodies) > 0 {
 		redrive := *p
@@ -89,7 +89,7 @@ func recordable(params any) string {
 	return string(text)
 }
 
-// userName is who runs a command.
+// userName is the user who runs a command.
 func userName() string {
 	for _, name := range []string{"SUDO_USER", "USER", "LOGNAME"} {
 		if user := os.Getenv(name); user != "" {
@@ -99,34 +99,34 @@ func userName() string {
 	return fmt.Sprintf("uid %d", os.Getuid())
 }
 
-// Trail records what operators do. Records go to a table. While it cannot be reached they wait in a file, so that no
-// action waits for ClickHouse: most are for an outage.
+// Trail records operators' actions in a table. While the table is unreachable, records wait in a file. So no action
+// waits for ClickHouse: most actions happen in an outage.
 type Trail struct {
 	table ActionTable
 	path  string
 	log   *slog.Logger
 	mu    sync.Mutex
-	away  time.Time // when the table could not be reached
+	away  time.Time // when the table was last unreachable
 }
 
-// ActionTable keeps actions.
+// ActionTable stores actions.
 type ActionTable interface {
 	SaveActions(ctx context.Context, all []clickhouse.Action) error
 	Actions(ctx context.Context, f clickhouse.ActionFilter, each func(clickhouse.Action) error) error
 }
 
-// NewTrail records to a table. What it cannot write waits in the file path, which processes may share.
+// NewTrail returns a trail into a table. Records that it cannot write wait in the file path, which processes may share.
 func NewTrail(table ActionTable, path string, log *slog.Logger) *Trail {
 	return &Trail{table: table, path: path, log: log}
 }
 
 const (
 	trailWait  = 3 * time.Second  // for the table
-	trailEvery = 15 * time.Second // between two looks at the file
-	trailFile  = 16 << 20         // bytes of the file at most
+	trailEvery = 15 * time.Second // between reads of the file
+	trailFile  = 16 << 20         // largest file, bytes
 )
 
-// Record keeps a record as well as it can: in the table, else in the file, and in any case in the log.
+// Record writes a record to the log, and to the table or else the file.
 func (t *Trail) Record(ctx context.Context, a clickhouse.Action) {
 	t.log.Info("operator action", "result", a.Result, "operation", a.Operation, "who", a.Who, "via", a.Via,
 		"address", a.Address, "params", a.Params, "items", a.Items, "error", a.Error, "id", a.ID)
@@ -137,7 +137,7 @@ func (t *Trail) Record(ctx context.Context, a clickhouse.Action) {
 		quick, cancel := context.WithTimeout(ctx, trailWait)
 		defer cancel()
 		if err = t.table.SaveActions(quick, []clickhouse.Action{a}); err == nil {
-			t.Flush(quick) // what a command has left, if no receiver or loader runs here
+			t.Flush(quick) // for commands' records, if no receiver or loader runs here
 			return
 		}
 		t.away = time.Now()
@@ -164,14 +164,14 @@ func (t *Trail) keep(a clickhouse.Action) error {
 	if info, err := f.Stat(); err != nil || info.Size() > trailFile {
 		return errors.Join(err, fmt.Errorf("%s has more than %d bytes", t.path, trailFile))
 	}
-	// A line that a crash has cut ends before this one.
+	// The newline before it ends a line that a crash has cut.
 	if _, err := fmt.Fprintf(f, "\n%s\n", text); err != nil {
 		return err
 	}
 	return f.Sync()
 }
 
-// open opens the file for this process alone.
+// open opens and locks the file for this process.
 func (t *Trail) open(flag int) (*os.File, error) {
 	f, err := os.OpenFile(t.path, os.O_RDWR|os.O_APPEND|flag, 0o600)
 	if err != nil {
@@ -184,7 +184,7 @@ func (t *Trail) open(flag int) (*os.File, error) {
 	return f, nil
 }
 
-// Run writes waiting records to the table until ctx ends. A nil trail has none.
+// Run writes waiting records to the table until ctx ends. A nil trail does nothing.
 func (t *Trail) Run(ctx context.Context) {
 	for t != nil && ctx.Err() == nil {
 		if err := t.Flush(ctx); err != nil && ctx.Err() == nil {
@@ -213,7 +213,7 @@ func (t *Trail) Flush(ctx context.Context) error {
 		text, err := lines.ReadBytes('\n')
 		if err == nil {
 			var a clickhouse.Action
-			// A line that a crash cut in the middle, or that no longer fits, is in the log.
+			// The log has lines that a crash cut, or that no longer parse.
 			if json.Unmarshal(bytes.TrimSpace(text), &a) == nil {
 				all = append(all, a)
 			}
@@ -234,7 +234,7 @@ func (t *Trail) Flush(ctx context.Context) error {
 	return f.Truncate(0)
 }
 
-// auditParams choose actions.
+// auditParams select actions.
 type auditParams struct {
 	Since     string `json:"since" param:"since" default:"168h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
 	Until     string `json:"until" param:"until" default:"now" usage:"end of the time range"`

@@ -5,16 +5,16 @@ import (
 	"fmt"
 )
 
-// UsageError reports arguments that an operation does not accept: exit status 2 of a command, status 400 of the API.
+// UsageError reports invalid arguments: exit status 2 of a command, status 400 of the API.
 type UsageError struct{ err error }
 
 func (e *UsageError) Error() string { return e.err.Error() }
 func (e *UsageError) Unwrap() error { return e.err }
 
-// Usagef makes a UsageError.
+// Usagef returns a UsageError.
 func Usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
-// usage makes a UsageError of an error; nil stays nil.
+// usage turns an error into a UsageError; nil stays nil.
 func usage(err error) error {
 	if err == nil {
 		return nil

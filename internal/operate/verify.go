@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/loader/audit"
 )
 
-// verifyParams choose what is compared.
+// verifyParams select what to compare.
 type verifyParams struct {
 	Since string `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
 	Until string `json:"until" param:"until" default:"now" usage:"end of the time range"`
@@ -31,7 +31,7 @@ func verifyOperation() Operation {
 	}
 }
 
-// verify compares bucket, ledger and table, object by object and in sum. It fails if they differ.
+// verify compares bucket, ledger and table for each object and in total. It fails if they differ.
 func verify(ctx context.Context, o *Operator, p *verifyParams, out sink) error {
 	span, err := parseSpan(p.Since, p.Until)
 	if err != nil {
@@ -69,7 +69,7 @@ func verify(ctx context.Context, o *Operator, p *verifyParams, out sink) error {
 	return nil
 }
 
-// recordVerify writes down what a run found, so that metrics can say when the last good one was.
+// recordVerify records a run's result. Metrics show when the last good run was.
 func (o *Operator) recordVerify(ctx context.Context, v audit.Verified, began time.Time) {
 	j := clickhouse.VerifyJob(v.Pipeline, began, len(v.Differences) > 0)
 	j.Objects, j.Rows, j.FailedOnes = uint64(v.Objects), uint64(v.TableRows), uint64(len(v.Differences))

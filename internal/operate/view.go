@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// What follows is for the console, which offers operations as pages.
+// The following is for the console, which shows operations as pages.
 
-// Progress is how far long work has come.
+// Progress is the progress of long work.
 type Progress = progress
 
-// Fraction is the part that is done, 0 to 1; 0 if it is not known.
+// Fraction is the finished part, 0 to 1; 0: unknown.
 func (p progress) Fraction() float64 {
 	if p.TotalBytes <= 0 {
 		return 0
@@ -27,7 +27,7 @@ func (p progress) Fraction() float64 {
 // Changes reports whether the operation changes anything.
 func (op Operation) Changes() bool { return op.method != http.MethodGet }
 
-// Params reads parameters as a form sends them. Empty values are left out.
+// Params parses parameters from a form. Empty values are ignored.
 func (op Operation) Params(form url.Values) (any, error) {
 	given := url.Values{}
 	for name, values := range form {
@@ -40,21 +40,21 @@ func (op Operation) Params(form url.Values) (any, error) {
 	return op.fromQuery(given)
 }
 
-// ParamsJSON reads parameters as the API does.
+// ParamsJSON parses parameters as the API does.
 func (op Operation) ParamsJSON(body io.Reader) (any, error) { return op.fromJSON(body) }
 
-// Each carries the operation out and calls item with a pointer to each line of its answer.
+// Each runs the operation and calls item with a pointer to each line of its answer.
 func (op Operation) Each(ctx context.Context, o *Operator, params any, item func(any) error) error {
 	return op.Stream(ctx, o, params, item, func(progress) {})
 }
 
-// Stream is Each that also reports how far it is.
+// Stream is Each that also reports progress.
 func (op Operation) Stream(ctx context.Context, o *Operator, params any, item func(any) error,
 	report func(Progress)) error {
 	return Local(o)(ctx, op, params, sink{item: item, progress: report})
 }
 
-// Run carries the operation out as a command does: out gets what people read.
+// Run runs the operation as a command does. out receives the text for people.
 func (op Operation) Run(ctx context.Context, o *Operator, params any, out io.Writer, report func(Progress)) error {
 	ex := func(ctx context.Context, op Operation, params any, s sink) error {
 		show := s.progress
@@ -64,7 +64,7 @@ func (op Operation) Run(ctx context.Context, o *Operator, params any, out io.Wri
 	return op.Show(ctx, ex, params, Output{Out: out, Err: io.Discard})
 }
 
-// CommandLine is the command that does the same.
+// CommandLine returns the equivalent command.
 func (op Operation) CommandLine(params any) string {
 	words := []string{"penstock", op.Name}
 	var args []string
@@ -92,7 +92,7 @@ func (op Operation) CommandLine(params any) string {
 	return strings.Join(slices.Concat(words, args), " ")
 }
 
-// quote quotes a word for a shell, if it has to be.
+// quote quotes a word for a shell if necessary.
 func quote(word string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=@%+,", r)

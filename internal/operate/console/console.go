@@ -1,6 +1,6 @@
-// Package console is the operators' web pages, on the admin listener. Its pages show and start the operations of
-// package operate; it decides nothing itself. Pages are made by html/template from files in the binary, with a style
-// sheet and a script of our own: nothing is built, and nothing comes from another server.
+// Package console is the operators' web pages on the admin listener. They show and start the operations of package
+// operate, and decide nothing themselves. html/template makes them from files in the binary, with our own style sheet
+// and script. There is no build step, and nothing is loaded from other servers.
 package console
 
 import (
@@ -33,7 +33,7 @@ type Console struct {
 	hour      cached[[]spark]
 }
 
-// New makes a console for who has a token of access.
+// New returns a console for holders of a token.
 func New(o *operate.Operator, access *operate.Access, log *slog.Logger) *Console {
 	c := &Console{operator: o, access: access, log: log,
 		templates: template.Must(template.New("").Option("missingkey=zero").Funcs(functions()).
@@ -69,7 +69,7 @@ func (c *Console) Handler() http.Handler {
 	return headers(mux)
 }
 
-// headers keep other sites from framing, reading and scripting a page.
+// headers prevent other sites from framing, reading or scripting a page.
 func headers(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		set := w.Header().Set
@@ -85,13 +85,13 @@ func headers(h http.Handler) http.Handler {
 	})
 }
 
-// view is what every page knows.
+// view is the data of every page.
 type view struct {
 	Page, Title string
 	Who, Role   string
 	CSRF        string
 	Version     string
-	Query       template.URL // of the page, for its part
+	Query       template.URL // of the page, passed on to its part
 	Form        map[string]string
 	Data        any
 }
@@ -102,10 +102,10 @@ type navigation struct {
 	Current    bool
 }
 
-// Operator reports whether the page may offer to change something.
+// Operator reports whether the page may offer changes.
 func (v view) Operator() bool { return v.Role == operate.RoleOperator }
 
-// titles are the pages of the navigation, and others.
+// titles are the titles of all pages.
 var titles = map[string]string{"now": "Now", "live": "Live events", "errors": "Errors", "error": "Failure record",
 	"objects": "Objects", "object": "Object", "letters": "Dead letters", "projects": "Projects", "verify": "Verify",
 	"audit": "Audit", "task": "Task", "tasks": "Tasks", "confirm": "Confirm", "made": "Key", "fail": "Error"}
@@ -123,7 +123,7 @@ func newView(r *http.Request, s *session, page string) view {
 	return v
 }
 
-// render writes a page whole or not at all.
+// render writes a whole page or none.
 func (c *Console) render(w http.ResponseWriter, status int, name string, v view) {
 	var b bytes.Buffer
 	if err := c.templates.ExecuteTemplate(&b, name+".html", v); err != nil {
@@ -136,17 +136,17 @@ func (c *Console) render(w http.ResponseWriter, status int, name string, v view)
 	w.Write(b.Bytes())
 }
 
-// page serves the frame of a page. What may take long is a part, which the script loads.
+// page serves the frame of a page. The script loads slow content as a part.
 func (c *Console) page(name string) func(http.ResponseWriter, *http.Request, *session) {
 	return func(w http.ResponseWriter, r *http.Request, s *session) {
 		c.render(w, http.StatusOK, name, newView(r, s, name))
 	}
 }
 
-// partWait is how long a part of a page may take.
+// partWait is the timeout of a part.
 const partWait = 20 * time.Second
 
-// part serves a part of a page. Its error is shown in its place.
+// part serves a part of a page. An error is shown in its place.
 func (c *Console) part(name string, load func(*http.Request) (any, error)) func(http.ResponseWriter, *http.Request,
 	*session) {
 	return func(w http.ResponseWriter, r *http.Request, s *session) {
@@ -164,14 +164,14 @@ func (c *Console) part(name string, load func(*http.Request) (any, error)) func(
 	}
 }
 
-// fail serves a page that says why there is none.
+// fail serves an error page.
 func (c *Console) fail(w http.ResponseWriter, r *http.Request, s *session, status int, message string) {
 	v := newView(r, s, "fail")
 	v.Data = message
 	c.render(w, status, "fail", v)
 }
 
-// cached keeps what several people look at for a moment.
+// cached shares a value between several viewers for a short time.
 type cached[T any] struct {
 	mu   sync.Mutex
 	at   time.Time
@@ -189,7 +189,7 @@ func (c *cached[T]) get(life time.Duration, load func(before T, at time.Time) (T
 	return c.what, c.err
 }
 
-// functions are those of the templates.
+// functions are the templates' functions.
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"bytes": bytesText, "count": countText, "time": timeText, "ago": agoText, "text": payloadText,

@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/operate"
 )
 
-// events streams live events as server-sent events: "event" has one, "count" how many there were.
+// events streams live events as server-sent events. "event" has an event, "count" the number of all events.
 func (c *Console) events(w http.ResponseWriter, r *http.Request, _ *session) {
 	op := operate.Find("tail")
 	params, err := op.Params(only(r.URL.Query(), "project", "name", "user", "session", "accepted", "rejected"))
@@ -27,7 +27,7 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request, _ *session) {
 		if err != nil {
 			return err
 		}
-		// A browser that does not read ends the stream instead of holding it.
+		// If a browser does not read, its stream ends.
 		flush.SetWriteDeadline(time.Now().Add(10 * time.Second))
 		if _, err := fmt.Fprintf(w, "event: %s\ndata: %s\n\n", kind, text); err != nil {
 			cancel()

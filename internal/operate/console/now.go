@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/receiver"
 )
 
-// report is what the page reads of status.
+// report is the part of status that the page uses.
 type report struct {
 	Pipelines []struct {
 		batcher.Stats
@@ -28,21 +28,21 @@ type report struct {
 	Warnings []string        `json:"warnings"`
 }
 
-// stage is a box of the picture.
+// stage is a box in the picture.
 type stage struct {
 	Name, Link, State string // State: ok, warn, bad
 	Main, Unit        string
 	Lines             [][2]string
 }
 
-// problem is something wrong, and what to do about it.
+// problem is a problem and its remedy.
 type problem struct {
 	Bad        bool
 	Text, Next string
 	Link       string
 }
 
-// overview is the page Now at a moment.
+// overview is the page Now at one moment.
 type overview struct {
 	At       time.Time
 	Stages   []stage
@@ -50,7 +50,7 @@ type overview struct {
 	intake   receiver.Counts
 }
 
-// spark is a line of the last hour.
+// spark is a chart of the last hour.
 type spark struct {
 	Name, Now, Most string
 	Line, Area      string // paths of SVG, 300 × 60
@@ -58,7 +58,7 @@ type spark struct {
 }
 
 func (c *Console) nowPart(r *http.Request) (any, error) {
-	ctx := context.WithoutCancel(r.Context()) // others may look at the same
+	ctx := context.WithoutCancel(r.Context()) // others may share the result
 	now, err := c.now.get(1500*time.Millisecond, func(before *overview, at time.Time) (*overview, error) {
 		ctx, cancel := context.WithTimeout(ctx, partWait)
 		defer cancel()
@@ -84,7 +84,7 @@ func (c *Console) nowPart(r *http.Request) (any, error) {
 	return data, nil
 }
 
-// look asks all parts.
+// look collects all parts.
 func (c *Console) look(r *http.Request, before *overview) (*overview, error) {
 	items, failed := c.list(r, "status", url.Values{})
 	if len(items) == 0 {
@@ -100,7 +100,7 @@ func (c *Console) look(r *http.Request, before *overview) (*overview, error) {
 	}
 	o := &overview{At: time.Now(), intake: rep.Intake}
 	accepted, rejected := "–", "–"
-	// Of longer ago, it would be no rate of now.
+	// An older reading would not give the current rate.
 	if before != nil && rep.Intake.Accepted >= before.intake.Accepted && o.At.Sub(before.At) < time.Minute {
 		seconds := o.At.Sub(before.At).Seconds()
 		rate := func(now, then uint64) string { return rateText(float64(now-then) / seconds) }
@@ -119,7 +119,7 @@ func rateText(perSecond float64) string {
 	return countText(perSecond)
 }
 
-// picture draws the way of events.
+// picture draws the path of events.
 func (o *overview) picture(rep *report, accepted, rejected string) {
 	events := rep.Pipelines[0]
 	wal := stage{Name: "WAL", State: "ok", Main: countText(events.ActiveRows), Unit: "events in the active batch",
@@ -161,7 +161,7 @@ func (o *overview) picture(rep *report, accepted, rejected string) {
 	}
 }
 
-// judge says what is wrong.
+// judge lists the problems.
 func (o *overview) judge(rep *report) {
 	add := func(bad bool, text, next, link string) {
 		o.Problems = append(o.Problems, problem{bad, text, next, link})
@@ -205,7 +205,7 @@ func plural(n uint64, what string) string {
 	return countText(n) + " " + what + "s"
 }
 
-// sparks draws the last hour.
+// sparks draws charts of the last hour.
 func sparks(minutes []clickhouse.Minute) []spark {
 	pick := func(name, unit string, f func(clickhouse.Minute) float64) spark {
 		var values []float64

@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// parts are what pages load: each reads by operations.
+// parts are the parts that pages load. Each reads through operations.
 func (c *Console) parts() map[string]func(*http.Request) (any, error) {
 	return map[string]func(*http.Request) (any, error){
 		"now": c.nowPart, "errors": c.errorsPart, "record": c.errorPart, "objects": c.objectsPart, "object": c.objectPart,
@@ -25,8 +25,8 @@ func (c *Console) parts() map[string]func(*http.Request) (any, error) {
 	}
 }
 
-// list runs an operation that reads, with the parameters of a form, and returns its items. An error comes with those
-// before it.
+// list runs a reading operation with a form's parameters, and returns its items. Items before an error are returned
+// with it.
 func (c *Console) list(r *http.Request, name string, form url.Values) (all []any, err error) {
 	op := operate.Find(name)
 	params, err := op.Params(form)
@@ -40,7 +40,7 @@ func (c *Console) list(r *http.Request, name string, form url.Values) (all []any
 	return all, err
 }
 
-// only are the named values of a query.
+// only returns the named values of a query.
 func only(q url.Values, names ...string) url.Values {
 	out := url.Values{}
 	for _, n := range names {
@@ -51,12 +51,12 @@ func only(q url.Values, names ...string) url.Values {
 	return out
 }
 
-// field is a field of an item, whose type is of package operate.
+// field returns a field of an item, whose type is private to package operate.
 func field(item any, name string) reflect.Value {
 	return reflect.ValueOf(item).Elem().FieldByName(name)
 }
 
-// errorFilters are the fields of the form that chooses failure records.
+// errorFilters are the fields of the form that selects failure records.
 var errorFilters = []string{"since", "until", "code", "project", "stage", "release", "text", "pending"}
 
 func (c *Console) errorsPart(r *http.Request) (any, error) {
@@ -127,7 +127,7 @@ func (c *Console) objectPart(r *http.Request) (any, error) {
 		Key    string
 		Events []string
 		Full   bool
-		Error  string // why it cannot be read, wholly
+		Error  string // why it cannot be read completely
 	}{Key: key, Full: len(events) == 50}
 	for _, e := range events {
 		data.Events = append(data.Events, string(reflect.ValueOf(e).Elem().Bytes()))
@@ -190,7 +190,7 @@ func (c *Console) projectsPart(r *http.Request) (any, error) {
 		projects = append(projects, project{name, p, byProject[name]})
 		delete(byProject, name)
 	}
-	for name, keys := range byProject { // of the configuration's receiver.keys
+	for name, keys := range byProject { // those in receiver.keys
 		projects = append(projects, project{Name: name, Keys: keys})
 	}
 	slices.SortFunc(projects, func(a, b project) int { return strings.Compare(a.Name, b.Name) })
@@ -217,7 +217,7 @@ func (c *Console) tasksPart(*http.Request) (any, error) { return c.snapshots("")
 
 func (c *Console) verifyPart(*http.Request) (any, error) { return c.snapshots("verify"), nil }
 
-// Texts of the templates.
+// Functions for text in templates.
 
 func bytesText(n any) string { return show.Bytes(number(n)) }
 
@@ -232,7 +232,7 @@ func number(n any) int64 {
 	return 0
 }
 
-// countText is a number with spaces between groups of three digits.
+// countText formats a number with spaces between groups of three digits.
 func countText(n any) string {
 	text := fmt.Sprint(number(n))
 	for i := len(text) - 3; i > 0; i -= 3 {
@@ -271,7 +271,7 @@ func agoText(t time.Time) string {
 	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
 }
 
-// payloadText is a payload as text; what is no text is quoted.
+// payloadText returns a payload as text. If it is not text, it is quoted.
 func payloadText(b []byte) string {
 	if utf8.Valid(b) && !slices.Contains(b, 0) {
 		return string(b)
@@ -279,7 +279,7 @@ func payloadText(b []byte) string {
 	return fmt.Sprintf("%q", b)
 }
 
-// shortText cuts a text for a cell of a table.
+// shortText shortens a text for a table cell.
 func shortText(text string) string {
 	runes := []rune(text)
 	if len(runes) > 160 {
@@ -288,7 +288,7 @@ func shortText(text string) string {
 	return text
 }
 
-// queryText is a query of names and values.
+// queryText returns a query from names and values.
 func queryText(pairs ...string) template.URL {
 	q := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {

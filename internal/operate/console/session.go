@@ -14,18 +14,18 @@ import (
 	"github.com/penstock/penstock/internal/operate"
 )
 
-// session is somebody who has logged in. It ends with the process.
+// session is a login. It ends with the process.
 type session struct {
 	id      operate.Identity
 	address string // of the client, for the audit table
-	csrf    string // in each form: a page of another origin does not know it
+	csrf    string // in each form; pages of other origins do not know it
 	used    time.Time
 }
 
 // Limits of sessions.
 const (
-	sessionLife = 12 * time.Hour // without a request
-	maxSessions = 1000           // the one that was used least recently makes room
+	sessionLife = 12 * time.Hour // since the last request
+	maxSessions = 1000           // beyond it, the least recently used one ends
 )
 
 type sessions struct {
@@ -57,7 +57,7 @@ func (s *sessions) open(id operate.Identity, address string) (name string, opene
 	return name, opened
 }
 
-// find returns a copy of the session of a name; nil: there is none.
+// find returns a copy of a session by its name; nil: none.
 func (s *sessions) find(name string, access *operate.Access) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +65,7 @@ func (s *sessions) find(name string, access *operate.Access) *session {
 	if found == nil {
 		return nil
 	}
-	// A token that was replaced or removed ends its sessions.
+	// A session also ends when its token is replaced or removed.
 	if time.Since(found.used) > sessionLife || !access.Valid(found.id) {
 		delete(s.all, name)
 		return nil
@@ -93,7 +93,7 @@ func cookie(r *http.Request, value string, age int) *http.Cookie {
 		Secure: r.TLS != nil, MaxAge: age}
 }
 
-// signed lets through who has logged in. What changes something needs the token of the session's forms.
+// signed admits only logged-in people. A change also needs the token of the session's forms.
 func (c *Console) signed(h func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var s *session
@@ -125,7 +125,7 @@ func (c *Console) signed(h func(http.ResponseWriter, *http.Request, *session)) h
 	}
 }
 
-// maxForm bounds a form, in bytes: one has an edited payload.
+// maxForm is the largest form, in bytes. One form has an edited payload.
 const maxForm = 32 << 20
 
 func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {

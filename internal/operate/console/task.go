@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/operate"
 )
 
-// task is an operation that runs, or ran, for somebody who may look away.
+// task is an operation that runs in the background, or has run.
 type task struct {
 	ID, Operation, Command, Who string
 	Began                       time.Time
@@ -30,8 +30,8 @@ type task struct {
 
 // Limits of tasks.
 const (
-	maxTasks  = 100     // kept; the oldest that has ended makes room
-	maxOutput = 1 << 20 // bytes of a task's output
+	maxTasks  = 100     // beyond it, the oldest finished one is dropped
+	maxOutput = 1 << 20 // of a task's output, bytes
 )
 
 type tasks struct {
@@ -39,7 +39,7 @@ type tasks struct {
 	all []*task
 }
 
-// Write keeps the beginning of the output.
+// Write keeps only the beginning of the output.
 func (t *task) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -49,7 +49,7 @@ func (t *task) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// snapshot is a task as a page shows it.
+// snapshot is a task for a page.
 type snapshot struct {
 	ID, Operation, Command, Who string
 	Began, Ended                time.Time
@@ -72,7 +72,7 @@ func (t *task) snapshot() snapshot {
 	return s
 }
 
-// start carries an operation out in the background. It goes on when its browser has gone.
+// start runs an operation in the background. It continues if the browser leaves.
 func (c *Console) start(ctx context.Context, op operate.Operation, params any, s *session) *task {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	t := &task{ID: random()[:16], Operation: op.Name, Command: op.CommandLine(params), Who: s.id.Name, Began: time.Now(),
@@ -110,7 +110,7 @@ func (c *Console) task(id string) *task {
 	return nil
 }
 
-// snapshots are the tasks, the newest first.
+// snapshots returns the tasks, newest first.
 func (c *Console) snapshots(operation string) (all []snapshot) {
 	c.tasks.mu.Lock()
 	defer c.tasks.mu.Unlock()
@@ -135,7 +135,7 @@ func (c *Console) cancel(w http.ResponseWriter, r *http.Request, s *session) {
 	}
 }
 
-// question is what a page asks before something is changed.
+// question is a page's confirmation of a change.
 type question struct {
 	Operation, Path, Command, Effect string
 	Destroys                         bool
@@ -143,7 +143,7 @@ type question struct {
 	Back                             string
 }
 
-// effects say what an operation does, for who is asked whether it shall.
+// effects describe operations to the person who confirms them.
 var effects = map[string]string{
 	"errors redrive": "The raw payloads of the chosen failure records are sent through the receiver again, each once.",
 	"dlq redrive":    "The chosen dead letters are tried again.",
@@ -156,7 +156,7 @@ var effects = map[string]string{
 	"sweep":          "Objects that were never loaded are enqueued.",
 }
 
-// run asks, and then carries an operation out.
+// run asks for confirmation, then runs an operation.
 func (c *Console) run(w http.ResponseWriter, r *http.Request, s *session) {
 	name := strings.ReplaceAll(r.PathValue("operation"), "-", " ")
 	if name != "verify" && effects[name] == "" {
@@ -192,17 +192,17 @@ func (c *Console) run(w http.ResponseWriter, r *http.Request, s *session) {
 	http.Redirect(w, r, root+"/task?id="+c.start(r.Context(), op, params, s).ID, http.StatusSeeOther)
 }
 
-// resend makes the parameters of a redrive of one failure record with another payload.
+// resend returns the parameters for redriving one failure record with another payload.
 func resend(op operate.Operation, id, body string) (any, error) {
 	text, err := json.Marshal(map[string]any{"ids": []string{id}, "bodies_base64": map[string][]byte{
-		id: []byte(strings.ReplaceAll(body, "\r\n", "\n"))}}) // a form sends line ends so
+		id: []byte(strings.ReplaceAll(body, "\r\n", "\n"))}}) // forms send \r\n
 	if err != nil {
 		return nil, err
 	}
 	return op.ParamsJSON(bytes.NewReader(text))
 }
 
-// ask shows what would be done, and the command that does the same.
+// ask shows what an operation would do, and the equivalent command.
 func (c *Console) ask(w http.ResponseWriter, r *http.Request, s *session, op operate.Operation, params any, body,
 	back string) {
 	v := newView(r, s, "confirm")
@@ -232,7 +232,7 @@ func (c *Console) ask(w http.ResponseWriter, r *http.Request, s *session, op ope
 	c.render(w, http.StatusOK, "confirm", v)
 }
 
-// keys changes keys. A new one is shown by this answer only, so it is no task that others see.
+// keys changes keys. A new key is shown only in this answer, so it is not a task that others can see.
 func (c *Console) keys(w http.ResponseWriter, r *http.Request, s *session, op operate.Operation, params any) {
 	var out bytes.Buffer
 	err := op.Run(r.Context(), c.operator, params, &out, func(operate.Progress) {})
@@ -245,7 +245,7 @@ func (c *Console) keys(w http.ResponseWriter, r *http.Request, s *session, op op
 	c.render(w, http.StatusOK, "made", v)
 }
 
-// Took is how long it ran.
+// Took is the task's duration.
 func (s snapshot) Took() string {
 	end := s.Ended
 	if s.Running {
