@@ -1,10 +1,9 @@
-// Package devstack gets MinIO, NATS and ClickHouse onto a machine that has no Docker, and runs them as child processes:
-// for `penstock dev`, and for tests that want the real thing (see internal/testing/servers).
+// Package devstack fetches MinIO, NATS and ClickHouse onto a machine without Docker, and runs them as child processes.
+// `penstock dev` uses it, and so do tests with real servers (see internal/testing/servers).
 //
-// A [Fetcher] fills a cache folder, once, with programs of pinned versions, by way of the clients that the machine has
-// already: go, npm and a C compiler. StartNATS, StartMinIO and StartClickHouse run what it found. Every server listens
-// on 127.0.0.1 only, keeps all that it writes in one folder, and survives kill -9 there: the same folder
-// started again holds the same data.
+// A [Fetcher] fills a cache folder once with programs of pinned versions. It uses the machine's own tools: go, npm and
+// a C compiler. StartNATS, StartMinIO and StartClickHouse run these programs. Every server listens only on 127.0.0.1,
+// and writes only into one folder. It survives kill -9: started again on the same folder, it has the same data.
 package devstack
 
 import (
@@ -20,14 +19,14 @@ import (
 	"time"
 )
 
-// lockPoll is how often a fetcher asks whether another process is done with what it wants too. A blocking flock could
-// not be given up when the context ends.
+// lockPoll is how often a fetcher checks whether another process has finished. A blocking flock could not be cancelled
+// by the context.
 const lockPoll = 100 * time.Millisecond
 
 // tmpMark is in the names of folders that are being filled.
 const tmpMark = ".tmp-"
 
-// CacheDir is where programs are kept between runs: $PENSTOCK_CACHE, or penstock in the user's cache folder
+// CacheDir is the folder for programs between runs: $PENSTOCK_CACHE, or penstock in the user's cache folder
 // (~/.cache/penstock on Linux). It may be deleted at any time; the next fetch fills it again.
 func CacheDir() (string, error) {
 	if dir := os.Getenv("PENSTOCK_CACHE"); dir != "" {
@@ -40,18 +39,18 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "penstock"), nil
 }
 
-// Fetcher gets the programs that are missing into Cache. A program that is there costs a stat. Any number of fetchers,
-// in one process or in many, may want the same program at once: one fetches, the others wait for it.
+// Fetcher fetches missing programs into Cache. For a program that exists it costs one stat. Any number of fetchers, in
+// one process or several, may want the same program: one fetches it, the others wait.
 type Fetcher struct {
-	Cache    string    // the folder to fill, made when missing; see CacheDir
-	Progress io.Writer // told what is fetched and how far it is, and nothing when all is there; nil: silent
+	Cache    string    // folder to fill; created if missing; see CacheDir
+	Progress io.Writer // receives progress while something is fetched; nil: silent
 
-	digest string // of the engine's package instead of the one in engineDigests; for tests
+	digest string // for tests: replaces engineDigests
 }
 
-// fetch returns the cache's folder of that name, and has fill make its content first when there is none. The folder's
-// existence says that it is whole: fill works in a temporary one, which is synced and renamed when fill is done. So the
-// name must change with the content: it holds the version.
+// fetch returns the cache's folder of that name. If it is missing, fill makes its content. A folder that exists is
+// complete: fill works in a temporary folder, which is synced and renamed at the end. So the name must change with the
+// content: it includes the version.
 func (f *Fetcher) fetch(ctx context.Context, name string,
 	fill func(ctx context.Context, dir string) error) (string, error) {
 	cache, err := filepath.Abs(f.Cache)
@@ -71,7 +70,7 @@ func (f *Fetcher) fetch(ctx context.Context, name string,
 	}
 	defer lock.Close()
 	if isDir(dir) {
-		return dir, nil // somebody else's, while we waited
+		return dir, nil // another process made it while this one waited
 	}
 
 	if err := removeAbandoned(dir); err != nil {
@@ -91,14 +90,14 @@ func (f *Fetcher) fetch(ctx context.Context, name string,
 	if err := syncTree(tmp); err != nil {
 		return "", err
 	}
-	if err := os.Chmod(tmp, 0o755); err != nil { // MkdirTemp's are private; a shared cache is read by other users
+	if err := os.Chmod(tmp, 0o755); err != nil { // MkdirTemp's are private, but a cache may be shared by users
 		return "", err
 	}
 	return dir, os.Rename(tmp, dir)
 }
 
-// lock takes the lock file for this process and this call alone, and holds it until the file is closed, which the end
-// of the process does as well. The file stays: to remove it would let two hold it at once.
+// lock locks the lock file for this call, and holds it until the file is closed, at the latest by the end of the
+// process. The file stays: if it were removed, two processes could hold it.
 func (f *Fetcher) lock(ctx context.Context, path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -150,13 +149,13 @@ func removeAbandoned(dir string) error {
 	return nil
 }
 
-// syncTree puts the folder's files on the disk, so that a power cut after the rename cannot leave a name without bytes.
+// syncTree syncs the folder's files, so that a power cut after the rename leaves no empty file.
 func syncTree(dir string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
-		file, err := os.Open(path) // #nosec G122 -- a folder of ours that nobody else can write
+		file, err := os.Open(path) // #nosec G122 -- only this user can write to the folder
 		if err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// fakeTools makes a folder of shell scripts and puts it before everything on PATH, or in place of it.
+// fakeTools creates shell scripts in a folder. alone replaces PATH by the folder; otherwise it comes first.
 func fakeTools(t *testing.T, alone bool, scripts map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -29,7 +29,7 @@ func fakeTools(t *testing.T, alone bool, scripts map[string]string) {
 	t.Setenv("PATH", path)
 }
 
-// wantEmpty checks that nothing in the cache counts as fetched, or lies about half done.
+// wantEmpty checks that the cache has no finished and no half-finished program.
 func wantEmpty(t *testing.T, cache string) {
 	t.Helper()
 	entries, err := os.ReadDir(cache)

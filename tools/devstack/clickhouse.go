@@ -13,32 +13,32 @@ import (
 	"strings"
 )
 
-// ClickHouseOptions say how to run ClickHouse.
+// ClickHouseOptions configure ClickHouse.
 type ClickHouseOptions struct {
 	Engine   ClickHouseEngine // see Fetcher.ClickHouse
-	Data     string           // the folder for tables, configuration and log, made when missing
-	TCPPort  int              // the native protocol; 0: a free one
-	HTTPPort int              // 0: a free one
+	Data     string           // folder for tables, configuration and log; created if missing
+	TCPPort  int              // native protocol; 0: any free port
+	HTTPPort int              // 0: any free port
 	Password string           // of the user penstock; "": penstock-secret
-	Users    string           // further users and their profiles, in the form of users.xml
+	Users    string           // additional users and profiles, in the format of users.xml
 	Profiles string
 }
 
-// ClickHouse is a running ClickHouse server. Its one user is penstock, with a password, from this machine only. HTTP
-// requests need the password in a header (Basic authorization or X-ClickHouse-Key), which the form or script of a web
-// page cannot send. The user may read and write S3, and no other source: no file(), url(), executable(), remote().
+// ClickHouse is a running ClickHouse server. Its one user is penstock, with a password, only from this machine. HTTP
+// requests need the password in a header (Basic authorization or X-ClickHouse-Key), which a web page's form or script
+// cannot send. The user may read and write S3, and use no other source: no file(), url(), executable(), remote().
 //
-// Run from the library it differs from an ordinary server in three things: its database default is of another kind, so
-// create one of your own; asynchronous inserts are run as plain ones; and a KILL QUERY without a condition ends it.
+// The library differs from an ordinary server in three things. Its database default has another engine, so create your
+// own database. It runs asynchronous inserts as synchronous ones. And a KILL QUERY without a condition ends it.
 type ClickHouse struct {
 	*Process
 	options ClickHouseOptions
 	ports   ports
 }
 
-// StartClickHouse starts the server and returns when it answers queries. ctx is for the start alone.
+// StartClickHouse starts the server, and returns when it answers queries. ctx is only for the start.
 func StartClickHouse(ctx context.Context, o ClickHouseOptions) (*ClickHouse, error) {
-	data, err := filepath.Abs(o.Data) // the configuration holds paths, and the server has its own idea of where they begin
+	data, err := filepath.Abs(o.Data) // the server resolves relative paths differently
 	if err != nil {
 		return nil, fmt.Errorf("start ClickHouse: %w", err)
 	}
@@ -59,8 +59,8 @@ func StartClickHouse(ctx context.Context, o ClickHouseOptions) (*ClickHouse, err
 	})
 }
 
-// Restart starts the server again, on the same ports and data, and returns when it answers queries. It stops a running
-// process first. Do not use c meanwhile.
+// Restart stops the server if it runs, and starts it with the same ports and data. It returns when the server answers
+// queries. Do not use c meanwhile.
 func (c *ClickHouse) Restart(ctx context.Context) error {
 	if c.Process != nil {
 		c.Stop(ctx)
@@ -87,16 +87,16 @@ func (c *ClickHouse) HTTP() string { return "http://" + address(c.ports[1].numbe
 // User is the name of the server's user.
 func (c *ClickHouse) User() string { return user }
 
-// Password is the user's.
+// Password is the user's password.
 func (c *ClickHouse) Password() string { return c.options.Password }
 
-// HTTPWithPassword is HTTP with user and password in the URL; clients make a header of them.
+// HTTPWithPassword is HTTP with user and password in the URL; clients turn them into a header.
 func (c *ClickHouse) HTTPWithPassword() string {
 	u := url.URL{Scheme: "http", User: url.UserPassword(c.User(), c.Password()), Host: address(c.ports[1].number)}
 	return u.String()
 }
 
-// probe asks on both ports.
+// probe queries both ports.
 func (c *ClickHouse) probe(ctx context.Context) error {
 	if _, err := httpGet(ctx, c.HTTP()+"/ping"); err != nil {
 		return err
@@ -109,8 +109,8 @@ func (c *ClickHouse) probe(ctx context.Context) error {
 	return listens(ctx, c.Addr())
 }
 
-// configure writes the server's configuration and returns its path. Both kinds of engine read the same, so that what
-// works with one works with the other; settings of tables are left at their defaults.
+// configure writes the server's configuration and returns its path. Both engines read the same, so both behave the
+// same. Settings of tables keep their defaults.
 func (c *ClickHouse) configure() (string, error) {
 	users, config := filepath.Join(c.options.Data, "users.xml"), filepath.Join(c.options.Data, "config.xml")
 	if err := os.MkdirAll(c.options.Data, 0o700); err != nil {
@@ -133,7 +133,7 @@ func (c *ClickHouse) configure() (string, error) {
 	)
 }
 
-// writePrivate writes a file that only its owner can read, also if an earlier version left one that others can.
+// writePrivate writes a file that only its owner can read, even if an earlier version created it readable.
 func writePrivate(path, text string) error {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return err
@@ -143,12 +143,12 @@ func writePrivate(path, text string) error {
 
 func escape(text string) string {
 	var b strings.Builder
-	_ = xml.EscapeText(&b, []byte(text)) // a Builder takes all
+	_ = xml.EscapeText(&b, []byte(text)) // a Builder never fails
 	return b.String()
 }
 
-// serverConfig has no system logs (query_log and the like: they are on only where a configuration names them) and no
-// ports but two. The pools are a server's default and close to it; the library would come with 2 threads in each.
+// serverConfig has no system logs (query_log and others exist only if configured) and only two ports. The pools have a
+// server's defaults or nearly; the library's default is 2 threads each.
 const serverConfig = `<clickhouse>
   <logger>
     <level>warning</level>
@@ -184,18 +184,18 @@ const serverConfig = `<clickhouse>
 </clickhouse>
 `
 
-// rights are those of the user: what setup, loaders, people at a prompt and tests need, and no source of data but S3.
+// rights are the user's grants: for setup, loaders, people and tests. S3 is the only source of data.
 const rights = "SHOW, SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, " +
 	"CREATE FUNCTION, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, BACKUP, SYSTEM MERGES, SYSTEM TTL MERGES, " +
 	"SYSTEM SYNC REPLICA, SYSTEM FLUSH LOGS, SYSTEM VIEWS, SYSTEM DROP CACHE, SYSTEM RELOAD CONFIG, " +
 	"dictGet, INTROSPECTION, S3"
 
-// engines are those that keep their data in the server's folder or nowhere. Others open files or connections.
+// engines store data in the server's folder or nowhere. Other engines open files or connections.
 var engines = []string{"MergeTree", "ReplacingMergeTree", "SummingMergeTree", "AggregatingMergeTree",
 	"CollapsingMergeTree", "VersionedCollapsingMergeTree", "Memory", "Null", "Set", "Join", "Buffer", "Merge", "View",
 	"MaterializedView", "GenerateRandom"}
 
-// usersConfig's settings are a server's defaults, which the library has otherwise.
+// usersConfig has a server's defaults, which the library changes.
 const usersConfig = `<clickhouse>
   <profiles>
     <default>
@@ -224,9 +224,9 @@ const usersConfig = `<clickhouse>
 </clickhouse>
 `
 
-// sessionUser is the one as which the library runs its command line. The library knows neither another name nor a
-// password for it, and treats it as a client from this machine. So this user may do only what sessionQuery does, and
-// its profile refuses every SELECT, whose text has more than one element. By HTTP it is out of reach.
+// sessionUser runs the library's command line. The library knows no other name and no password for it, and treats it as
+// a client from this machine. So this user may do only what sessionQuery does. Its profile rejects every SELECT,
+// because a SELECT has more than one element. HTTP cannot reach it.
 const sessionUser = `
     <default>
       <password></password>

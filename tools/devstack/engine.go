@@ -14,23 +14,23 @@ import (
 )
 
 const (
-	// minClickHouse is the oldest major version of an installed clickhouse that is used: JSON columns came with 25.
+	// minClickHouse is the oldest usable major version of an installed clickhouse, because JSON columns came with 25.
 	minClickHouse = 25
 	// versionTimeout is long because the first run of a packed clickhouse unpacks it.
 	versionTimeout = 60 * time.Second
 )
 
-// ClickHouseEngine is what a ClickHouse server can be started from: an ordinary clickhouse program, or else the library
-// and its launcher (chserver.c).
+// ClickHouseEngine is a program to start a ClickHouse server with: an ordinary clickhouse, or the library and its
+// launcher (chserver.c).
 type ClickHouseEngine struct {
 	Version  string // for people
-	Binary   string // the program; "": the library
+	Binary   string // path of the program; "": the library
 	Library  string
 	Launcher string
 }
 
-// ClickHouse returns the clickhouse on PATH if it runs and is new enough, and otherwise the library, fetched if it is
-// not there yet.
+// ClickHouse returns the clickhouse on PATH if it works and is new enough. Otherwise it returns the library, and
+// fetches it if it is missing.
 func (f *Fetcher) ClickHouse(ctx context.Context) (ClickHouseEngine, error) {
 	installed, err := installedClickHouse(ctx)
 	if err == nil {
@@ -50,7 +50,7 @@ func (f *Fetcher) ClickHouse(ctx context.Context) (ClickHouseEngine, error) {
 	return ClickHouseEngine{Version: engineVersion, Library: library, Launcher: launcher}, nil
 }
 
-// installedClickHouse looks for a clickhouse on PATH and asks its version.
+// installedClickHouse looks for clickhouse on PATH and asks for its version.
 func installedClickHouse(ctx context.Context) (ClickHouseEngine, error) {
 	binary, err := exec.LookPath("clickhouse")
 	if err != nil {
@@ -82,15 +82,15 @@ func clickhouseVersion(line string) (version string, major int, err error) {
 	return strings.TrimPrefix(found[0], "version "), major, err
 }
 
-// command runs the engine as a server with the configuration.
+// command starts the engine as a server with the configuration.
 func (e ClickHouseEngine) command(config, log string) Command {
-	// The time zone is fixed so that tests do not depend on the machine's; the library reads it only here.
+	// A fixed time zone makes tests independent of the machine. The library reads it only here.
 	env := append(without(os.Environ(), "CLICKHOUSE_"), "TZ=UTC")
 	if e.Binary != "" {
 		return Command{
 			Name: "ClickHouse", Path: e.Binary, LogPath: log, Dir: filepath.Dir(config),
 			Args: []string{"server", "--config-file", config},
-			// The watchdog is a parent process of the server's own, which would die in its place.
+			// The watchdog would be the server's parent process and die in its place.
 			Env: append(env, "CLICKHOUSE_WATCHDOG_ENABLE=0"),
 		}
 	}
@@ -99,13 +99,13 @@ func (e ClickHouseEngine) command(config, log string) Command {
 		Args: []string{
 			e.Library,
 			"--config-file", config,
-			"--log-level", "warning", "--logger.console", "1", // `local` looks for both here and not in the file
+			"--log-level", "warning", "--logger.console", "1", // `local` ignores them in the file
 			"--query", sessionQuery,
 		},
 	}
 }
 
-// sessionQuery starts the listeners of `clickhouse local` and then waits for what never happens. It is made of
-// statements that the session's user can be limited to: a SELECT that sleeps would need the right to SELECT.
+// sessionQuery starts the listeners of `clickhouse local`, then waits forever. Its statements need few rights, so the
+// session's user can be limited to them. A SELECT that sleeps would need the right to SELECT.
 const sessionQuery = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
 	"SYSTEM ENABLE FAILPOINT dummy_pausable_failpoint; SYSTEM WAIT FAILPOINT dummy_pausable_failpoint PAUSE"

@@ -56,11 +56,11 @@ func TestClickHouseOnPath(t *testing.T) {
 	}
 }
 
-// archive is a package as npm brings it, with one file beside the library.
+// archive is a package as npm returns it, with one file besides the library.
 func archive(t *testing.T, name string, library []byte) []byte {
 	t.Helper()
 	var packed bytes.Buffer
-	zipped, err := gzip.NewWriterLevel(&packed, gzip.NoCompression) // the race detector makes more of it slow
+	zipped, err := gzip.NewWriterLevel(&packed, gzip.NoCompression) // compressing is slow under the race detector
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func archive(t *testing.T, name string, library []byte) []byte {
 	return packed.Bytes()
 }
 
-// The digest in the code is one, and this machine's package has it.
+// The code has a valid digest for this machine's package.
 func TestEngineIsPinned(t *testing.T) {
 	for platform, digest := range engineDigests {
 		if sum, err := hex.DecodeString(digest); err != nil || len(sum) != sha512.Size {
@@ -99,7 +99,7 @@ func TestEngineIsPinned(t *testing.T) {
 }
 
 func TestLibraryFromNPM(t *testing.T) {
-	library := make([]byte, 9<<20) // more than one piece of the copy
+	library := make([]byte, 9<<20) // more than one block of the copy
 	rand.NewChaCha8([32]byte{}).Read(library)
 	whole := archive(t, "package/libchdb.so", library)
 	for _, test := range []struct {

@@ -23,17 +23,17 @@ import (
 )
 
 const (
-	// engineVersion is that of the npm package which holds ClickHouse as a library, 178 MB packed and 569 MB unpacked.
+	// engineVersion is the npm package with ClickHouse as a library: 178 MB packed, 569 MB unpacked.
 	engineVersion = "26.7.3-stable.1"
 	// maxEngineBytes limits the unpacked size.
 	maxEngineBytes = 4 << 30
-	// libraryFile is what the library is called in the cache, on every system.
+	// libraryFile is the library's name in the cache, on every system.
 	libraryFile = "libchdb.so"
 )
 
-// engineDigests are the SHA-512 of the package of engineVersion, in hex, by platform. npm checks a package by what the
-// registry says of it, so a registry that was taken over could deliver any code. The packages of other platforms are
-// taken on npm's word, and Progress reports that: add their digests when they are published and were checked.
+// engineDigests are SHA-512 digests of the package of engineVersion, in hex, by platform. npm checks a package only
+// against its registry, so a compromised registry could deliver any code. Platforms without a digest rely on npm's
+// check, and Progress reports that. Add their digests when they are published and checked.
 var engineDigests = map[string]string{
 	"linux-x64-gnu": "5cff7b98caa7739b59a4a432c11f0dedc2d3b073624e61ebdf4a42e66ce8de35" +
 		"a6ba48ca9f62016bad1cd81fe059435cb858ce3235a8a2b408082a81563e70a7",
@@ -42,7 +42,7 @@ var engineDigests = map[string]string{
 //go:embed chserver/chserver.c
 var launcherSource []byte
 
-// clickhouseLibrary fetches the npm package for this machine and takes the library out of it.
+// clickhouseLibrary fetches the npm package for this machine and extracts the library.
 func (f *Fetcher) clickhouseLibrary(ctx context.Context) (string, error) {
 	platform, err := enginePlatform(runtime.GOOS, runtime.GOARCH)
 	if err != nil {
@@ -61,7 +61,7 @@ func (f *Fetcher) clickhouseLibrary(ctx context.Context) (string, error) {
 	return filepath.Join(dir, libraryFile), err
 }
 
-// enginePlatform is what the npm package for a system and a processor has in its name.
+// enginePlatform is the npm package's name for a system and a processor.
 func enginePlatform(system, processor string) (string, error) {
 	switch system + "/" + processor {
 	case "linux/amd64":
@@ -77,9 +77,8 @@ func enginePlatform(system, processor string) (string, error) {
 		system, processor, minClickHouse)
 }
 
-// npmPack has npm bring the package into dir, as the file that it is published as. npm checks its digest. npm's cache
-// is a folder in dir that goes away again, to count the bytes as they arrive, and because 178 MB need not be kept
-// twice.
+// npmPack lets npm download the package file into dir. npm checks its digest. npm's cache is a temporary folder in dir:
+// it shows the progress, and 178 MB need not be stored twice.
 func (f *Fetcher) npmPack(ctx context.Context, spec, dir string) (string, error) {
 	cache := filepath.Join(dir, "npm")
 	defer os.RemoveAll(cache)
@@ -102,7 +101,7 @@ func (f *Fetcher) npmPack(ctx context.Context, spec, dir string) (string, error)
 	return filepath.Join(dir, packed[0]), nil
 }
 
-// checkPackage compares a package with the digest that this version of Penstock was made with; empty: there is none.
+// checkPackage compares a package with its known digest; empty: none.
 func (f *Fetcher) checkPackage(packed, want string) error {
 	file, err := os.Open(packed)
 	if err != nil {
@@ -124,7 +123,7 @@ func (f *Fetcher) checkPackage(packed, want string) error {
 	return nil
 }
 
-// unpackLibrary takes the library out of the package and removes the package.
+// unpackLibrary extracts the library and removes the package.
 func (f *Fetcher) unpackLibrary(ctx context.Context, packed, dir string) error {
 	var written atomic.Int64
 	count := func() string { return fmt.Sprintf("%d MB written", written.Load()/1e6) }
@@ -141,8 +140,8 @@ func (f *Fetcher) unpackLibrary(ctx context.Context, packed, dir string) error {
 	})
 }
 
-// extractLibrary writes the one file of the gzipped tar that is the library to path. It reads the archive to its end,
-// as only that checks it whole.
+// extractLibrary writes the library from the gzipped tar to path. It reads the archive to its end, which checks all of
+// it.
 func extractLibrary(ctx context.Context, packed io.Reader, path string, written *atomic.Int64) error {
 	unzipped, err := gzip.NewReader(packed)
 	if err != nil {
@@ -180,7 +179,7 @@ func isLibrary(name string) bool {
 	return false
 }
 
-// writeFile copies content into a new file, as long as ctx lasts.
+// writeFile copies content into a new file until ctx ends.
 func writeFile(ctx context.Context, path string, content io.Reader, written *atomic.Int64) error {
 	file, err := os.Create(path)
 	if err != nil {
@@ -203,7 +202,7 @@ func writeFile(ctx context.Context, path string, content io.Reader, written *ato
 	}
 }
 
-// clickhouseLauncher compiles chserver.c. Its folder is named after the source, so that another one is compiled anew.
+// clickhouseLauncher compiles chserver.c. Its folder is named after the source, so a changed source is compiled again.
 func (f *Fetcher) clickhouseLauncher(ctx context.Context) (string, error) {
 	digest := sha256.Sum256(launcherSource)
 	dir, err := f.fetch(ctx, "chserver-"+hex.EncodeToString(digest[:6]), func(ctx context.Context, dir string) error {
@@ -222,7 +221,7 @@ func (f *Fetcher) clickhouseLauncher(ctx context.Context) (string, error) {
 	return filepath.Join(dir, "chserver"), nil
 }
 
-// compiler is the C compiler's command: $CC, which may hold arguments, or the first of the usual names that is there.
+// compiler is the C compiler's command: $CC, which may contain arguments, or the first usual name that exists.
 func compiler() []string {
 	if cc := strings.Fields(os.Getenv("CC")); len(cc) > 0 {
 		return cc
@@ -235,7 +234,7 @@ func compiler() []string {
 	return []string{"cc"}
 }
 
-// treeBytes is the size of a folder's files. Files that come and go meanwhile count or not.
+// treeBytes is the size of a folder's files. It may miss files that change meanwhile.
 func treeBytes(dir string) int64 {
 	var total int64
 	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {

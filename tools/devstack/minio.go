@@ -7,17 +7,17 @@ import (
 	"path/filepath"
 )
 
-// minioVersion is the last commit that its community published, as a Go module's version. There are no binaries of it.
+// minioVersion is the last commit that its community published, as a module version. There are no binaries of it.
 const minioVersion = "v0.0.0-20260212201848-7aac2a2c5b7c"
 
-// user is the name that every server knows its only user by.
+// user is the only user of every server.
 const user = "penstock"
 
-// defaultSecretKey is the password of a server for which none is given: one that a test runs.
+// defaultSecretKey is the default password, for servers of tests.
 const defaultSecretKey = "penstock-secret"
 
-// MinIO returns the MinIO program, built at its pinned version if it is not there yet. It is a separate program and
-// never a part of ours: its licence is the AGPL.
+// MinIO returns the path of the MinIO program. If it is missing, MinIO builds the pinned version. It is a separate
+// program and never a part of Penstock, because its licence is the AGPL.
 func (f *Fetcher) MinIO(ctx context.Context) (string, error) {
 	dir, err := f.fetch(ctx, "minio-"+minioVersion, func(ctx context.Context, dir string) error {
 		return f.goInstall(ctx, "MinIO "+minioVersion, "3 to 5 minutes on two cores, once; about 1,100 packages",
@@ -29,26 +29,26 @@ func (f *Fetcher) MinIO(ctx context.Context) (string, error) {
 	return filepath.Join(dir, "minio"), nil
 }
 
-// MinIOOptions say how to run MinIO.
+// MinIOOptions configure MinIO.
 type MinIOOptions struct {
 	Binary      string // see Fetcher.MinIO
-	Data        string // the folder for objects, queued notifications and log, made when missing
-	Port        int    // S3; 0: a free one
-	ConsolePort int    // the web console; 0: a free one
+	Data        string // folder for objects, queued notifications and log; created if missing
+	Port        int    // S3; 0: any free port
+	ConsolePort int    // web console; 0: any free port
 	AccessKey   string // at least 3 characters; "": penstock
 	SecretKey   string // at least 8 characters; "": penstock-secret
 
-	Targets     []NotifyTarget // where buckets may send their notifications; each bucket still has to be told
-	NATSAddress string         // host:port of the NATS that all Targets are in; see NATS.Addr
+	Targets     []NotifyTarget // targets that buckets can use; each bucket still needs rules
+	NATSAddress string         // host:port of the NATS of all Targets; see NATS.Addr
 	NATSUser    string         // "": penstock
 	NATSPass    string         // "": penstock-secret
-	// QueueDir is where notifications wait until they are sent, so that they outlast an outage of NATS. MinIO looks into
-	// it every 3 s, so each comes up to 3 s late. "": they are sent at once, and are lost while NATS is away.
+	// QueueDir stores notifications until they are sent, so that they survive an outage of NATS. MinIO polls it every 3 s,
+	// so each is up to 3 s late. "": notifications are sent at once, and lost while NATS is away.
 	QueueDir string
 }
 
-// NotifyTarget is a JetStream subject that MinIO can notify. The stream that takes the subject must exist before the
-// first notification.
+// NotifyTarget is a JetStream subject that MinIO can notify. The subject's stream must exist before the first
+// notification.
 type NotifyTarget struct {
 	ID      string // letters, digits, underscores
 	Subject string
@@ -57,14 +57,14 @@ type NotifyTarget struct {
 // ARN is the target's name in a bucket's notification configuration.
 func (t NotifyTarget) ARN() string { return "arn:minio:sqs::" + t.ID + ":nats" }
 
-// MinIO is a running MinIO on one folder.
+// MinIO is a running MinIO.
 type MinIO struct {
 	*Process
 	options MinIOOptions
 	ports   ports
 }
 
-// StartMinIO starts MinIO and returns when it serves S3 requests and its console. ctx is for the start alone.
+// StartMinIO starts MinIO, and returns when S3 and the console answer. ctx is only for the start.
 func StartMinIO(ctx context.Context, o MinIOOptions) (*MinIO, error) {
 	if o.AccessKey == "" {
 		o.AccessKey = user
@@ -91,8 +91,8 @@ func StartMinIO(ctx context.Context, o MinIOOptions) (*MinIO, error) {
 	})
 }
 
-// Restart starts the server again, on the same ports and data, and returns when it answers. It stops a running process
-// first. Do not use m meanwhile.
+// Restart stops the server if it runs, and starts it with the same ports and data. It returns when the server answers.
+// Do not use m meanwhile.
 func (m *MinIO) Restart(ctx context.Context) error {
 	if m.Process != nil {
 		m.Stop(ctx)
@@ -114,7 +114,7 @@ func (m *MinIO) Restart(ctx context.Context) error {
 		Env:     env,
 		LogPath: filepath.Join(m.options.Data, "minio.log"),
 	}, m.ports, func(ctx context.Context) error {
-		// "live" answers before buckets and users are loaded, and requests then get a 503. The console comes last.
+		// "live" answers before buckets and users are loaded, when requests still get a 503. The console starts last.
 		if _, err := httpGet(ctx, m.Endpoint()+"/minio/health/cluster"); err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ func (m *MinIO) Restart(ctx context.Context) error {
 	return nil
 }
 
-// environment is the server's whole configuration.
+// environment is the server's complete configuration.
 func (m *MinIO) environment() ([]string, error) {
 	env := append(without(os.Environ(), "MINIO_"),
 		"MINIO_ROOT_USER="+m.options.AccessKey,
@@ -145,7 +145,7 @@ func (m *MinIO) environment() ([]string, error) {
 		if m.options.QueueDir == "" {
 			continue
 		}
-		queue, err := filepath.Abs(filepath.Join(m.options.QueueDir, target.ID)) // MinIO takes no other
+		queue, err := filepath.Abs(filepath.Join(m.options.QueueDir, target.ID)) // MinIO requires an absolute path
 		if err != nil {
 			return nil, err
 		}

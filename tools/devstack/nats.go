@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// natsVersion is the nats-server that is built, as its module's version.
+// natsVersion is the nats-server version to build, as a module version.
 const natsVersion = "v2.15.2"
 
-// NATS returns the nats-server program, built at its pinned version if it is not there yet.
+// NATS returns the path of the nats-server program. If it is missing, NATS builds the pinned version.
 func (f *Fetcher) NATS(ctx context.Context) (string, error) {
 	dir, err := f.fetch(ctx, "nats-server-"+natsVersion, func(ctx context.Context, dir string) error {
 		return f.goInstall(ctx, "nats-server "+natsVersion, "about a minute, once; about 250 packages",
@@ -28,14 +28,14 @@ func (f *Fetcher) NATS(ctx context.Context) (string, error) {
 	return filepath.Join(dir, "nats-server"), nil
 }
 
-// NATSOptions say how to run nats-server.
+// NATSOptions configure nats-server.
 type NATSOptions struct {
 	Binary string // see Fetcher.NATS
-	Data   string // the folder for streams and log, made when missing
-	Port   int    // for clients; 0: a free one
+	Data   string // folder for streams and log; created if missing
+	Port   int    // for clients; 0: any free port
 
 	Password string // of the user penstock; "": penstock-secret
-	Extra    string // more lines of the server's configuration
+	Extra    string // additional lines of the server's configuration
 }
 
 // NATS is a running nats-server with JetStream.
@@ -45,7 +45,7 @@ type NATS struct {
 	ports   ports
 }
 
-// StartNATS starts nats-server and returns when it answers. ctx is for the start alone.
+// StartNATS starts nats-server, and returns when it answers. ctx is only for the start.
 func StartNATS(ctx context.Context, o NATSOptions) (*NATS, error) {
 	if o.Password == "" {
 		o.Password = defaultSecretKey
@@ -63,8 +63,8 @@ func StartNATS(ctx context.Context, o NATSOptions) (*NATS, error) {
 	})
 }
 
-// Restart starts the server again, on the same port and data, and returns when it answers. It stops a running process
-// first. Do not use n meanwhile.
+// Restart stops the server if it runs, and starts it with the same port and data. It returns when the server answers.
+// Do not use n meanwhile.
 func (n *NATS) Restart(ctx context.Context) error {
 	if n.Process != nil {
 		n.Stop(ctx)
@@ -92,7 +92,7 @@ func (n *NATS) Restart(ctx context.Context) error {
 	return nil
 }
 
-// configure writes user and password to a file. Others could read them in the command line.
+// configure writes user and password to a file, because others could read them on the command line.
 func (n *NATS) configure(path string) error {
 	if err := os.MkdirAll(n.options.Data, 0o700); err != nil {
 		return err
@@ -101,10 +101,10 @@ func (n *NATS) configure(path string) error {
 		n.options.Extra))
 }
 
-// Addr is host:port, as MinIO's targets want it.
+// Addr is host:port, for MinIO's targets.
 func (n *NATS) Addr() string { return address(n.ports[0].number) }
 
-// URL is what clients connect to, with user and password.
+// URL is the clients' URL, with user and password.
 func (n *NATS) URL() string {
 	u := url.URL{Scheme: "nats", User: url.UserPassword(n.User(), n.Password()), Host: n.Addr()}
 	return u.String()
@@ -113,10 +113,10 @@ func (n *NATS) URL() string {
 // User is the name of the server's user.
 func (n *NATS) User() string { return user }
 
-// Password is the user's.
+// Password is the user's password.
 func (n *NATS) Password() string { return n.options.Password }
 
-// greeted checks that a NATS server with JetStream greets on the address. The greeting is one line, INFO and a JSON
+// greeted checks that a NATS server with JetStream answers on the address. Its greeting is one line: INFO and a JSON
 // object.
 func greeted(ctx context.Context, addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)

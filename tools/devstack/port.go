@@ -10,33 +10,33 @@ import (
 	"syscall"
 )
 
-// host is where every server listens, and nowhere else.
+// host is the only address where servers listen.
 const host = "127.0.0.1"
 
-// portTries is how many free ports are tried before giving up, when other programs take each before our server could.
+// portTries is how many free ports are tried if other programs take them before the server does.
 const portTries = 5
 
-// PortTakenError says that a server cannot start because another program listens on its port.
+// PortTakenError says that a server cannot start because another program uses its port.
 type PortTakenError struct {
 	Port int
-	For  string // what the port is for: "NATS", "MinIO console", "ClickHouse HTTP"
+	For  string // the port's purpose: "NATS", "MinIO console", "ClickHouse HTTP"
 }
 
 func (e *PortTakenError) Error() string {
 	return fmt.Sprintf("port %d (%s) is taken by another program", e.Port, e.For)
 }
 
-// port is a TCP port on host, and what a server needs it for.
+// port is a TCP port on host and its purpose.
 type port struct {
 	number int
 	use    string   // as in PortTakenError.For
-	hold   *os.File // the lock of a port that we chose, see reserve; nil: the caller chose it
+	hold   *os.File // lock of a port that devstack chose, see reserve; nil: the caller chose it
 }
 
-// ports are all of one server.
+// ports are all ports of one server.
 type ports []port
 
-// choose gives each use its port: the wanted number, or a free one for 0.
+// choose assigns ports: the wanted numbers, or free ones for 0.
 func choose(wanted ...port) (ports, error) {
 	chosen := make(ports, 0, len(wanted))
 	for _, p := range wanted {
@@ -51,7 +51,7 @@ func choose(wanted ...port) (ports, error) {
 	return chosen, nil
 }
 
-// free returns a *PortTakenError for the first of the ports that somebody listens on.
+// free returns a *PortTakenError for the first port in use.
 func (ps ports) free() error {
 	for _, p := range ps {
 		listener, err := net.Listen("tcp", address(p.number))
@@ -68,8 +68,8 @@ func (ps ports) free() error {
 	return nil
 }
 
-// untilFree calls start, and again while one of the ports that start chooses was taken by somebody else just before the
-// server could listen on it. A port that the caller chose is never tried twice.
+// untilFree calls start. It calls it again if another program took a port that devstack chose. A port chosen by the
+// caller is tried only once.
 func untilFree[S any](start func() (S, ports, error)) (S, error) {
 	for tries := 1; ; tries++ {
 		server, chosen, err := start()
@@ -80,7 +80,7 @@ func untilFree[S any](start func() (S, ports, error)) (S, error) {
 	}
 }
 
-// ours says whether we chose the port.
+// ours reports whether devstack chose the port.
 func (ps ports) ours(number int) bool {
 	for _, p := range ps {
 		if p.number == number {
@@ -90,7 +90,7 @@ func (ps ports) ours(number int) bool {
 	return false
 }
 
-// freePort finds a port that nobody listens on and reserves it.
+// freePort finds and reserves an unused port.
 func freePort() (int, *os.File, error) {
 	for {
 		listener, err := net.Listen("tcp", address(0))
@@ -108,10 +108,10 @@ func freePort() (int, *os.File, error) {
 	}
 }
 
-// reserve keeps others who use this package from choosing the port too, between our look at it and our server's
-// listening, and while our server is down for a restart: `go test ./...` starts dozens of servers at once. It returns
-// nil when somebody else has reserved the port. The reservation is a lock on an empty file; it lasts until that is
-// closed, at the latest by the end of our process.
+// reserve keeps other users of this package from choosing the same port before the server listens, and while it
+// restarts: `go test ./...` starts dozens of servers at once. It returns nil if somebody else has reserved the port.
+// The reservation is a lock on an empty file. It lasts until the file is closed, at the latest at the end of this
+// process.
 func reserve(number int) (*os.File, error) {
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("penstock-ports-%d", os.Getuid()))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -132,5 +132,5 @@ func reserve(number int) (*os.File, error) {
 	return file, nil
 }
 
-// address is the port on host, as Go and the servers write it.
+// address is the port on host in the form host:port.
 func address(port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

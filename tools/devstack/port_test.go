@@ -27,8 +27,8 @@ func TestFreePortsDiffer(t *testing.T) {
 func TestUntilFreeTriesOnlyOurOwnPortsAgain(t *testing.T) {
 	for _, test := range []struct {
 		name   string
-		wanted int // 0: we choose
-		fails  int // how often the start finds the port taken
+		wanted int // 0: devstack chooses
+		fails  int // how often the port is taken at start
 		starts int
 		ok     bool
 	}{

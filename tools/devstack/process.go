@@ -19,31 +19,30 @@ const stopGrace = 10 * time.Second
 
 // Command is a program to run as a child.
 type Command struct {
-	Name    string   // what errors call it: "ClickHouse"
+	Name    string   // for errors: "ClickHouse"
 	Path    string   // the program
 	Args    []string // without the program
-	Env     []string // its whole environment; nil: ours
-	Dir     string   // where it runs; "": where we do
-	LogPath string   // both its outputs are appended here, the folder is made when missing; "": dropped
+	Env     []string // whole environment; nil: this process's
+	Dir     string   // working directory; "": this process's
+	LogPath string   // receives both outputs, appended; its folder is created if missing; "": no log
 }
 
-// Process is a child that we started. It ends when it likes, by Stop or Kill, or when we end: on Linux also when we are
-// kill -9ed, elsewhere it outlives that.
+// Process is a child process. It ends alone, by Stop or Kill, or when this process ends. After kill -9 of this process,
+// it ends on Linux only.
 type Process struct {
 	Name    string
 	Pid     int
 	LogPath string
 
 	cmd     *exec.Cmd
-	logFrom int64       // where this run begins in the log, in bytes
-	asked   atomic.Bool // Stop or Kill was called: its end is no error
+	logFrom int64       // offset of this run in the log, in bytes
+	asked   atomic.Bool // Stop or Kill was called, so its end is no error
 	done    chan struct{}
 	err     error // set before done is closed
 }
 
-// Start runs the command and returns as soon as it runs; ctx is only for that, and does not end the process later. The
-// child is in a separate process group: Ctrl-C in a terminal reaches us and not it, and we stop our children in
-// order.
+// Start starts the command and returns. ctx is only for the start and does not end the process later. The child is in a
+// separate process group, so Ctrl-C in a terminal reaches only this process, which stops its children in order.
 func Start(ctx context.Context, c Command) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Name, err)
@@ -52,8 +51,8 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Name, err)
 	}
-	defer log.Close()                      // the child has its own
-	cmd := exec.Command(c.Path, c.Args...) // #nosec G204 -- servers that devstack fetched, or ourselves
+	defer log.Close()                      // the child has its own descriptor
+	cmd := exec.Command(c.Path, c.Args...) // #nosec G204 -- servers that devstack fetched, or this program
 	cmd.Env, cmd.Dir = c.Env, c.Dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = childAttributes()
@@ -67,8 +66,8 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	return p, nil
 }
 
-// run forks the child and waits for it, on one thread from first to last: Linux sends the signal that a child gets at
-// its parent's death when the *thread* that forked it ends, and Go ends threads as it pleases unless they are locked.
+// run forks the child and waits for it, on one thread all the time. Linux signals a parent's death when the forking
+// *thread* ends, and Go ends threads at any time unless they are locked.
 func (p *Process) run(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -98,11 +97,11 @@ func (p *Process) ended(err error) error {
 	return fmt.Errorf("%s (pid %d) ended by itself: %s; its log %s is empty", p.Name, p.Pid, how, p.LogPath)
 }
 
-// Done is closed when the process has ended and has been waited for.
+// Done is closed when the process has ended and was waited for.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err says how the process ended: nil while it runs and when Stop or Kill ended it; otherwise an error that holds its
-// exit and the last lines of its log.
+// Err says how the process ended. It is nil while it runs, and after Stop or Kill. Otherwise it has the exit status and
+// the last lines of the log.
 func (p *Process) Err() error {
 	select {
 	case <-p.done:
@@ -112,15 +111,15 @@ func (p *Process) Err() error {
 	}
 }
 
-// LogTail returns the last lines of what the process has written since it started, at most 20.
+// LogTail returns the process's last log lines since its start, at most 20.
 func (p *Process) LogTail() string { return tailOf(p.LogPath, p.logFrom) }
 
-// Stop asks the process to end (SIGTERM), and kills it when ctx ends; where ctx has no deadline, after 10 s. It returns
-// when the process is gone.
+// Stop sends SIGTERM, and kills the process when ctx ends; without a deadline, after 10 s. It returns when the process
+// is gone.
 func (p *Process) Stop(ctx context.Context) {
 	p.asked.Store(true)
-	_ = p.Signal(syscall.SIGTERM) // an error: it has ended already
-	_ = p.Signal(syscall.SIGCONT) // one that SIGSTOP halted would not see the other
+	_ = p.Signal(syscall.SIGTERM) // an error means that it has ended
+	_ = p.Signal(syscall.SIGCONT) // a process halted by SIGSTOP would not see SIGTERM
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, stopGrace)
@@ -134,7 +133,7 @@ func (p *Process) Stop(ctx context.Context) {
 	}
 }
 
-// Kill ends the process at once (SIGKILL) and returns when it is gone.
+// Kill sends SIGKILL and returns when the process is gone.
 func (p *Process) Kill() {
 	p.asked.Store(true)
 	_ = p.Signal(syscall.SIGKILL)
@@ -142,10 +141,10 @@ func (p *Process) Kill() {
 	p.awaitGroup()
 }
 
-// groupGrace is how long what a child has started itself may take to be gone after it.
+// groupGrace is how long a child's own children may outlive it.
 const groupGrace = 2 * time.Second
 
-// awaitGroup waits until the rest of the child's process group is gone as well: it may hold ports.
+// awaitGroup waits until the child's process group is gone, because its other processes may hold ports.
 func (p *Process) awaitGroup() {
 	for end := time.Now().Add(groupGrace); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if !groupAlive(p.Pid) {
@@ -154,22 +153,22 @@ func (p *Process) awaitGroup() {
 	}
 }
 
-// Signal sends a signal to the process and to what it has started itself: SIGSTOP and SIGCONT make a server hang and
-// wake again. The error is os.ErrProcessDone when the process has ended.
+// Signal sends a signal to the process and its children. SIGSTOP and SIGCONT make a server hang and continue. If the
+// process has ended, the error is os.ErrProcessDone.
 func (p *Process) Signal(s os.Signal) error {
 	select {
 	case <-p.done:
 		return os.ErrProcessDone
 	default:
 	}
-	// The child leads a process group; it is not waited for before done is closed, so the number is still its own.
+	// The child leads a process group. Before done is closed it has not been waited for, so the pid is still its own.
 	if err := syscall.Kill(-p.Pid, s.(syscall.Signal)); err != nil {
 		return os.ErrProcessDone
 	}
 	return nil
 }
 
-// openLog opens the log for appending, and says where this run's part of it begins.
+// openLog opens the log for appending, and returns where this run begins.
 func openLog(path string) (*os.File, int64, error) {
 	if path == "" {
 		path = os.DevNull

@@ -7,14 +7,14 @@ import (
 	"syscall"
 )
 
-// childAttributes puts a child into a separate process group and has the kernel kill it when the thread that forked
-// it ends, which is when we do, however that comes.
+// childAttributes puts a child into a separate process group. The kernel kills the child when the thread that forked it
+// ends, which is when this process ends for any reason.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// groupAlive reports whether a process of the group is left that still holds anything: one that has ended and was not
-// waited for by its adoptive parent yet does not.
+// groupAlive reports whether a process of the group still holds resources. A process that has ended and that its parent
+// has not waited for does not.
 func groupAlive(group int) bool {
 	if syscall.Kill(-group, 0) != nil {
 		return false
@@ -31,8 +31,8 @@ func groupAlive(group int) bool {
 		if err != nil {
 			continue // it has ended
 		}
-		// Behind the name in parentheses: state, parent, process group, … and 17 places on the number of threads. The
-		// first thread of a killed process is a zombie before the others have let go of its ports.
+		// After the name in parentheses come state, parent, process group, … and 17 fields later the number of threads. The
+		// first thread of a killed process is a zombie before the others have released its ports.
 		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 		if len(fields) < 18 || string(fields[2]) != strconv.Itoa(group) {
 			continue

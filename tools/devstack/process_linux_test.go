@@ -32,7 +32,7 @@ func TestChildrenDieWithAKilledParent(t *testing.T) {
 	waitFor(t, "the child's end", func() bool { return !runs(child) })
 }
 
-// runs says whether the process is there and more than a zombie that nobody waits for.
+// runs reports whether the process exists and is not a zombie.
 func runs(pid string) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%s/stat", pid))
 	if err != nil {

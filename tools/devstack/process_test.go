@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// shell starts a script as a child, and has the test's end kill it.
+// shell starts a script as a child. The end of the test kills it.
 func shell(t *testing.T, name, script string) *Process {
 	t.Helper()
 	p, err := Start(t.Context(), Command{
@@ -68,11 +68,11 @@ func TestProcessStops(t *testing.T) {
 	if group, err := syscall.Getpgid(p.Pid); err != nil || group != p.Pid {
 		t.Errorf("its process group is %d, %v, want %d", group, err, p.Pid)
 	}
-	if err := p.Signal(syscall.SIGSTOP); err != nil { // a halted one can be stopped too
+	if err := p.Signal(syscall.SIGSTOP); err != nil { // a halted process must be stoppable too
 		t.Fatal(err)
 	}
 	p.Stop(t.Context())
-	// the shell may say that its sleep ended
+	// The shell may report that its sleep ended.
 	if got := p.LogTail(); !strings.HasPrefix(got, "up\n") || !strings.HasSuffix(got, "\ndrained") {
 		t.Errorf("its log: %q", got)
 	}
@@ -102,7 +102,7 @@ func TestProcessOutlivesTheThreadOfItsStarter(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
 		p = shell(t, "child", "sleep 60")
 	}()
 	<-done

@@ -7,21 +7,20 @@ import (
 	"time"
 )
 
-// How often a running step says how far it is: on a terminal it redraws one line, elsewhere (a log, CI) it adds one.
+// How often a running step reports its progress: a terminal redraws one line, a log or CI gets a new line.
 const (
 	redrawEvery = time.Second
 	lineEvery   = 15 * time.Second
 )
 
-// step is one thing that takes long enough to be told about.
+// step is work that takes long enough to report.
 type step struct {
 	what  string        // "build MinIO v1"
 	hint  string        // what to expect: "about 3 minutes, once"
-	count func() string // how far it is, "123 packages compiled"; must be safe to call from another goroutine
+	count func() string // progress, "123 packages compiled"; called from another goroutine
 }
 
-// during runs work, and shows Progress at its begin, meanwhile and at its end. It returns work's error with the name of
-// the step.
+// during runs work and writes Progress at its start, meanwhile and at its end. It adds the step's name to work's error.
 func (f *Fetcher) during(s step, work func() error) error {
 	begin := time.Now()
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -33,7 +32,7 @@ func (f *Fetcher) during(s step, work func() error) error {
 	}()
 	err := work()
 	close(stop)
-	<-stopped // so that no line of it comes after the last one
+	<-stopped // no progress line after the last one
 
 	took := elapsed(begin)
 	if err != nil {
@@ -71,7 +70,7 @@ func (s step) report(w io.Writer, terminal bool, begin time.Time, stop <-chan st
 	}
 }
 
-// clearLine goes back to the line's beginning and empties it.
+// clearLine returns to the start of the line and clears it.
 const clearLine = "\r\x1b[K"
 
 func elapsed(begin time.Time) time.Duration { return time.Since(begin).Round(time.Second) }

@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-// How long a server may take until it answers, and how often it is asked. Most are there within a second; the limit is
-// for a machine that compiles beside it, and for a ClickHouse with many parts to load.
+// How long a server may take to answer, and how often it is asked. Most answer within a second. The limit allows for a
+// compiling machine, and for a ClickHouse with many parts to load.
 const (
 	readyWithin  = 60 * time.Second
 	readyPoll    = 20 * time.Millisecond
 	probeTimeout = 2 * time.Second
 )
 
-// launch starts a server and waits until probe gets an answer from it. Otherwise the process is gone when it returns,
-// and the error holds the end of its log, or is a *PortTakenError when that was the cause.
+// launch starts a server and waits until probe succeeds. On failure the process is gone when it returns. The error has
+// the end of its log; if a port was taken, it is a *PortTakenError.
 func launch(ctx context.Context, c Command, needs ports, probe func(context.Context) error) (*Process, error) {
 	if err := needs.free(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Name, err)
@@ -34,7 +34,7 @@ func launch(ctx context.Context, c Command, needs ports, probe func(context.Cont
 		return p, nil
 	}
 	p.Kill()
-	if taken := needs.free(); taken != nil { // somebody came between our look and its start
+	if taken := needs.free(); taken != nil { // taken between our check and the start
 		err = errors.Join(taken, err)
 	}
 	return nil, fmt.Errorf("start %s: %w", c.Name, err)
@@ -61,7 +61,7 @@ func (p *Process) await(ctx context.Context, probe func(context.Context) error) 
 	}
 }
 
-// listens checks that somebody accepts connections on the address.
+// listens checks that a server accepts connections on the address.
 func listens(ctx context.Context, addr string) error {
 	dialer := net.Dialer{Timeout: probeTimeout}
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
@@ -71,8 +71,8 @@ func listens(ctx context.Context, addr string) error {
 	return conn.Close()
 }
 
-// httpGet returns the body of a 200, at most 64 KiB of it. It asks anew each time: a kept connection would say nothing
-// of a server that has restarted meanwhile.
+// httpGet returns the body of a 200, at most 64 KiB. It uses a new connection each time, because a kept one would say
+// nothing about a restarted server.
 func httpGet(ctx context.Context, url string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

@@ -40,7 +40,7 @@ func query(t *testing.T, c *devstack.ClickHouse, sql string) string {
 	return strings.TrimSuffix(string(body), "\n")
 }
 
-// wantGone checks that the process is away and that its ports are free again.
+// wantGone checks that the process has ended and its ports are free.
 func wantGone(t *testing.T, p *devstack.Process, addrs ...string) {
 	t.Helper()
 	if syscall.Kill(p.Pid, 0) == nil {
@@ -103,7 +103,7 @@ func TestClickHouseIsLikeAServer(t *testing.T) {
 	}
 }
 
-// A web page that the developer visits can send requests like these to any port of this machine, without asking first.
+// A web page can send requests like these to any port of this machine without asking first.
 func TestClickHouseRefusesAWebPage(t *testing.T) {
 	c := servers.ClickHouse(t)
 	written := filepath.Join(t.TempDir(), "written")
@@ -136,7 +136,7 @@ func TestClickHouseRefusesAWebPage(t *testing.T) {
 	}
 }
 
-// With the password the server still reaches no file, no program and no other host but the store.
+// Even with the password, the server reaches no file, no program and no host but the store.
 func TestClickHouseReachesNoFiles(t *testing.T) {
 	c := servers.ClickHouse(t)
 	query(t, c, "CREATE DATABASE shop")
@@ -198,13 +198,13 @@ func TestNATSWantsThePassword(t *testing.T) {
 	}
 	defer conn.Close()
 	fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\nPING\r\n")
-	answer, err := io.ReadAll(conn) // until the server hangs up
+	answer, err := io.ReadAll(conn) // until the server closes the connection
 	if err != nil || !strings.Contains(string(answer), "Authorization Violation") {
 		t.Errorf("a client without a password got %q, %v", answer, err)
 	}
 }
 
-// An ordinary clickhouse is not to be had here, so a script stands in for it that takes the same command line.
+// No ordinary clickhouse is installed here, so a script with the same command line replaces it.
 func TestClickHouseFromAProgram(t *testing.T) {
 	library := engine(t)
 	program := filepath.Join(t.TempDir(), "clickhouse")
@@ -229,7 +229,7 @@ exec %s %s --config-file "$3" --log-level warning --query "SYSTEM START LISTEN T
 	}
 }
 
-// engine is the library, whatever is on PATH.
+// engine returns the library, whatever is on PATH.
 func engine(t *testing.T) devstack.ClickHouseEngine {
 	t.Helper()
 	servers.Needed(t)
@@ -351,7 +351,7 @@ func TestMinIONotifiesNATS(t *testing.T) {
 
 var target = devstack.NotifyTarget{ID: "EVENTS", Subject: "penstock.created"}
 
-// notifying is a MinIO with a bucket that notifies target.
+// notifying starts a MinIO with a bucket that notifies a queue.
 func notifying(t *testing.T, n *devstack.NATS, queue string) *devstack.MinIO {
 	t.Helper()
 	m := servers.MinIO(t, devstack.MinIOOptions{
@@ -395,8 +395,8 @@ func TestServerCanHangAndWake(t *testing.T) {
 	if err := n.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	conn := dial(t, n) // the kernel accepts for it
-	for range 50 {     // the signal takes its time on a busy machine, and it may have greeted before
+	conn := dial(t, n) // the kernel accepts it for the server
+	for range 50 {     // on a busy machine the signal is slow, and the server may have greeted before
 		if line := greeting(t, conn, 200*time.Millisecond); line == "" {
 			break
 		}
@@ -413,7 +413,7 @@ func TestServerCanHangAndWake(t *testing.T) {
 	}
 }
 
-// greeting is the line that the server sends first, or "" when none comes in time.
+// greeting returns the server's first line; "": none in time.
 func greeting(t *testing.T, c client, within time.Duration) string {
 	t.Helper()
 	if err := c.SetReadDeadline(time.Now().Add(within)); err != nil {
@@ -426,7 +426,7 @@ func greeting(t *testing.T, c client, within time.Duration) string {
 	return line
 }
 
-// client is a NATS connection, in the text protocol.
+// client is a NATS connection that uses the text protocol.
 type client struct {
 	net.Conn
 	lines *bufio.Reader
@@ -468,8 +468,7 @@ func message(t *testing.T, c client, subject string) string {
 	}
 }
 
-// s3 sends one request, signed (AWS signature version 4), and returns the answer's body. Query parameters must be
-// sorted.
+// s3 sends one request with AWS signature version 4, and returns the answer's body. Query parameters must be sorted.
 func s3(t *testing.T, m *devstack.MinIO, method, path, body string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, m.Endpoint()+path, bytes.NewReader([]byte(body)))

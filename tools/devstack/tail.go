@@ -10,20 +10,19 @@ import (
 	"unicode/utf8"
 )
 
-// What an error shows of a program's output: enough to see the cause, little enough to read.
+// How much of a program's output an error shows: enough to see the cause, little enough to read.
 const (
 	tailLines     = 20
-	tailLineBytes = 400   // longer lines are cut: ClickHouse writes its grammar into one
-	tailBytes     = 65536 // read from a log's end
+	tailLineBytes = 400   // longer lines are cut: ClickHouse can print its whole grammar in one
+	tailBytes     = 65536 // bytes read from a log's end
 )
 
-// tail keeps the last lines that are written to it, and counts them. One goroutine copies a tool's output to it, and
-// another reads it.
+// tail keeps the last lines written to it, and counts lines. One goroutine writes, another reads.
 type tail struct {
 	mu      sync.Mutex
 	lines   []string // at most tailLines, each at most tailLineBytes
-	partial []byte   // the line not ended yet, at most tailLineBytes
-	count   int      // lines ended so far for which counts is true
+	partial []byte   // the unfinished line, at most tailLineBytes
+	count   int      // finished lines for which counts is true
 	counts  func(line string) bool
 }
 
@@ -74,8 +73,7 @@ func (t *tail) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// tailOf returns the last lines of the file from offset on: a log is appended to by every run, and an error is about
-// one.
+// tailOf returns a file's last lines from offset on. Every run appends to the log, and an error is about one run.
 func tailOf(path string, offset int64) string {
 	file, err := os.Open(path)
 	if err != nil {
@@ -101,14 +99,14 @@ func tailOf(path string, offset int64) string {
 	return strings.Join(lines, "\n")
 }
 
-// isStackFrame says whether the line is one of those that ClickHouse writes under each error, "3. ? @
-// 0x000000000daafa92". Twenty of them would leave no room for the error.
+// isStackFrame reports whether the line is a stack frame of ClickHouse, "3. ? @ 0x000000000daafa92". Twenty of them
+// would leave no space for the error.
 func isStackFrame(line string) bool {
 	number, _, ok := strings.Cut(line, ". ")
 	return ok && strings.Trim(number, "0123456789") == "" && strings.Contains(line, " @ 0x")
 }
 
-// cut returns at most the first n bytes of s, whole characters only.
+// cut returns at most the first n bytes of s, without splitting a character.
 func cut(s string, n int) string {
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--

@@ -13,7 +13,7 @@ func TestTailKeepsTheLastLines(t *testing.T) {
 	for i := range 50 {
 		fmt.Fprintf(output, "li")
 		fmt.Fprintf(output, "ne %d\nli", i)
-		output.partial = output.partial[:0] // the next one writes it whole
+		output.partial = output.partial[:0] // the next write has the whole line
 	}
 	fmt.Fprint(output, strings.Repeat("x", 5000))
 	lines := strings.Split(output.String(), "\n")

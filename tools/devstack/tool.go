@@ -15,20 +15,20 @@ import (
 	"time"
 )
 
-// toolGrace is how long a tool gets to clean up its temporary files when it is cancelled, before SIGKILL.
+// toolGrace is how long a cancelled tool may clean up its temporary files before SIGKILL.
 const toolGrace = 5 * time.Second
 
-// tool is a program of the machine's that we run to its end: go, npm, a C compiler.
+// tool is a program of this machine: go, npm, a C compiler.
 type tool struct {
-	name string   // as looked up on PATH, or a path
-	need string   // what to install when it is missing: "install Go 1.26 or newer"
+	name string   // path, or name on PATH
+	need string   // how to install it: "install Go 1.26 or newer"
 	args []string // without the name
-	dir  string   // where it runs
-	env  []string // replaces variables of ours of the same name
+	dir  string   // working directory
+	env  []string // overrides variables of this process
 }
 
-// run runs the tool and writes both its outputs to output. A missing tool's error says what to install, a failing one's
-// holds the end of what it printed.
+// run runs the tool, and writes both its outputs to output. If the tool is missing, the error says what to install. If
+// it fails, the error has the end of its output.
 func (t tool) run(ctx context.Context, output *tail) error {
 	path, err := exec.LookPath(t.name)
 	if err != nil {
@@ -41,11 +41,11 @@ func (t tool) run(ctx context.Context, output *tail) error {
 	cmd.SysProcAttr = childAttributes()
 	cmd.WaitDelay = toolGrace
 	cmd.Cancel = func() error {
-		// The whole group, because `go` and `npm` start children.
+		// Signal the whole group, because `go` and `npm` start children.
 		return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
 	}
 
-	// See Process.run: the tool must not outlive us, and that is tied to the thread.
+	// The tool must not outlive this process, which depends on the thread: see Process.run.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err = cmd.Run()
@@ -59,19 +59,19 @@ func (t tool) run(ctx context.Context, output *tail) error {
 	return nil
 }
 
-// line is the command as one would type it.
+// line is the command as a person would type it.
 func (t tool) line() string { return strings.Join(append([]string{t.name}, t.args...), " ") }
 
-// killGroup ends what a cancelled tool has started. The tool itself has been waited for, so its number belongs to its
-// group or to no process.
+// killGroup ends what a cancelled tool has started. The tool itself has been waited for, so its pid is now only its
+// group's number.
 func killGroup(cmd *exec.Cmd) {
 	if cmd.Process != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 }
 
-// without returns env less the variables whose names begin with prefix: a developer's own MINIO_… or CLICKHOUSE_… is
-// about another server.
+// without returns env without variables that begin with prefix. A developer's own MINIO_… or CLICKHOUSE_… is for
+// another server.
 func without(env []string, prefix string) []string {
 	var kept []string
 	for _, pair := range env {
@@ -82,14 +82,14 @@ func without(env []string, prefix string) []string {
 	return kept
 }
 
-// goInstall builds a main package of a module at a pinned version into dir.
+// goInstall builds a module's main package at a pinned version into dir.
 func (f *Fetcher) goInstall(ctx context.Context, what, hint, pkg, dir string) error {
 	return f.runGo(ctx, "build "+what, hint, dir, "install", "-v", "-ldflags=-s -w", pkg)
 }
 
-// runGo runs the go command in dir, which is away from any go.work or go.mod, and counts the packages that it compiles,
-// where -v makes it name them. The build's own settings are fixed here so that everybody gets the same program; where
-// modules come from stays as the machine has it (GOPROXY, GOPRIVATE, …).
+// runGo runs the go command in dir, away from any go.work or go.mod. With -v it counts the compiled packages. The
+// build's settings are fixed, so that everybody gets the same program. The module sources are the machine's (GOPROXY,
+// GOPRIVATE, …).
 func (f *Fetcher) runGo(ctx context.Context, what, hint, dir string, args ...string) error {
 	output := &tail{counts: func(line string) bool { return !strings.HasPrefix(line, "go: ") }}
 	count := func() string { return fmt.Sprintf("%d packages compiled", output.counted()) }
@@ -105,22 +105,22 @@ func (f *Fetcher) runGo(ctx context.Context, what, hint, dir string, args ...str
 	})
 }
 
-// GoBuild is a program of others that takes more than one `go install`, as when its source is written by a generator.
+// GoBuild is a third-party program that needs more than one `go install`, for example a source generator.
 type GoBuild struct {
-	Name  string            // of its folder in the cache, with the version
-	Files map[string]string // what the folder holds at first, by name
-	Steps []GoStep          // run in the folder, one after the other
+	Name  string            // of its folder in the cache, including the version
+	Files map[string]string // initial files of the folder, by name
+	Steps []GoStep          // run in the folder, in order
 }
 
-// GoStep is one run of the go command.
+// GoStep is one go command.
 type GoStep struct {
 	What string   // for people: "build otelcol v1"
 	Hint string   // what to expect: "3 minutes on two cores, once"
-	Args []string // of go; with -v the packages that it compiles are counted
+	Args []string // with -v, compiled packages are counted
 }
 
-// Build returns the program's folder, and builds a missing one. The folder's name has a digest of Files and Steps, so
-// that a changed recipe is built again.
+// Build returns the program's folder. If it is missing, Build creates it. The folder's name has a digest of Files and
+// Steps, so a changed recipe is built again.
 func (f *Fetcher) Build(ctx context.Context, b GoBuild) (string, error) {
 	recipe, err := json.Marshal(b)
 	if err != nil {
