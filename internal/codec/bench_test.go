@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// trafficEvents are events as the benchmarks send them, after the receiver.
+// trafficEvents returns the benchmarks' events, as the receiver hands them on.
 func trafficEvents(n int) []pipeline.Event {
 	g := traffic.New("bench", 1)
 	var scan jsonscan.Scanner
@@ -47,7 +47,7 @@ func trafficEvents(n int) []pipeline.Event {
 	return events
 }
 
-// What encoding costs an event, and what it comes to, by how many are given at a time.
+// The cost of encoding an event, and its size, for different numbers of events in a call.
 func BenchmarkEncode(b *testing.B) {
 	events := trafficEvents(200_000)
 	for _, f := range formats {
@@ -79,7 +79,7 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
-// What decoding costs an event: in columns where the object has them so.
+// The cost of decoding an event, in columns if the object has them.
 func BenchmarkDecode(b *testing.B) {
 	events := trafficEvents(50_000)
 	for _, f := range formats {
@@ -129,7 +129,7 @@ func BenchmarkLine(b *testing.B) {
 	}
 }
 
-// An NDJSON object costs no allocation an event.
+// Decoding NDJSON makes no allocation for an event.
 func TestNoAllocationALine(t *testing.T) {
 	events := gameEvents(100)
 	enc, err := NewEncoders().New(new(countingWriter), pipeline.NDJSON, "recv-1")

@@ -18,7 +18,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// readColumn is what parquet-go reads of a column chunk: its values, and how many are null.
+// readColumn reads a column chunk with parquet-go: the values, and the number of nulls.
 func readColumn(t *testing.T, c parquet.ColumnChunk) (values []parquet.Value, nulls int64) {
 	t.Helper()
 	pages := c.Pages()
@@ -46,7 +46,7 @@ func readColumn(t *testing.T, c parquet.ColumnChunk) (values []parquet.Value, nu
 	}
 }
 
-// boundedEvents are events of some row groups, in which dictionaries become too large and pages full.
+// boundedEvents returns events for several row groups, in which dictionaries grow too large and pages fill up.
 func boundedEvents(n int) []pipeline.Event {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	events := make([]pipeline.Event, n)
@@ -55,7 +55,7 @@ func boundedEvents(n int) []pipeline.Event {
 			ReceivedAt: int64(rnd.IntN(1 << 40)), Seq: rnd.Uint64(), Properties: []byte("{}"), Context: []byte("{}")}
 		binary.BigEndian.PutUint64(e.ID[:], rnd.Uint64()>>(8*rnd.IntN(8)))
 		text := "few"
-		if i > sampleRows { // more than a dictionary takes
+		if i > sampleRows { // more distinct values than a dictionary may have
 			e.Name = fmt.Appendf(nil, "name %060d", rnd.IntN(1<<40))
 			text = fmt.Sprintf("text %0100d", i)
 		}
@@ -73,7 +73,8 @@ func boundedEvents(n int) []pipeline.Event {
 	return events
 }
 
-// What the footer says of a column is so: parquet-go's reader, which had no part in the writing, finds the same.
+// What the footer says about a column is true: parquet-go's reader, which shares no code with the writer, finds the
+// same.
 func TestFooter(t *testing.T) {
 	events := boundedEvents(groupRows + 20_000)
 	object := encode(t, pipeline.Parquet, events, 1000)
@@ -84,7 +85,7 @@ func TestFooter(t *testing.T) {
 	bounded := []string{"event_id", "name", "project", "received_at", "seq", "timestamp", "typed.bool", "typed.few",
 		"typed.float", "typed.int"}
 	var found []string
-	plain := map[string]bool{} // in a row group
+	plain := map[string]bool{} // columns without a dictionary in some row group
 	for g, group := range f.RowGroups() {
 		if g > 0 {
 			found = nil
@@ -124,7 +125,7 @@ func TestFooter(t *testing.T) {
 	same(t, got, events)
 }
 
-// Zeros have a sign, and readers expect the negative one below the other.
+// Readers expect -0 to be less than +0.
 func TestBoundsOfZeros(t *testing.T) {
 	object := encode(t, pipeline.Parquet, docEvents([]string{`{"f":0.0}`, `{"f":-0.0}`, `{"f":0.0}`}), 3)
 	f, err := parquet.OpenFile(bytes.NewReader(object), int64(len(object)))
@@ -138,7 +139,7 @@ func TestBoundsOfZeros(t *testing.T) {
 	}
 }
 
-// The rows of a row group are in the order of the table's key, whatever the columns hold.
+// A row group is sorted by the table's key, whatever the columns contain.
 func TestRowsAreSorted(t *testing.T) {
 	events := boundedEvents(groupRows + 20_000)
 	for i := range events {
@@ -174,7 +175,7 @@ func TestRowsAreSorted(t *testing.T) {
 	}
 }
 
-// Large events stay in the order in which they came.
+// Large events keep the order of arrival.
 func TestLargeEventsAreNotSorted(t *testing.T) {
 	events := gameEvents(100)
 	for i := range events {
@@ -193,7 +194,7 @@ func TestLargeEventsAreNotSorted(t *testing.T) {
 	}
 }
 
-// A sample has events of all names, though the rows are in the order of their names.
+// A sample has events of all names, although rows are sorted by name.
 func TestSample(t *testing.T) {
 	events := gameEvents(30_000)
 	names := map[string]bool{}
@@ -220,7 +221,7 @@ func TestSample(t *testing.T) {
 	}
 }
 
-// Levels are those of parquet-go's decoder.
+// Levels match parquet-go's decoder.
 func TestLevels(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
@@ -244,7 +245,7 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// An object is the same whatever the encoder before it has left behind.
+// An object does not depend on earlier uses of its encoder.
 func TestBuffersAreEmptyAgain(t *testing.T) {
 	var docs []string
 	for i := range 9000 {
@@ -271,7 +272,7 @@ func TestBuffersAreEmptyAgain(t *testing.T) {
 	}
 }
 
-// A dictionary is a map from values to the order in which they came.
+// A dictionary maps values to the order of their first appearance.
 func TestDictionary(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, text := range []bool{true, false} {
@@ -283,7 +284,7 @@ func TestDictionary(t *testing.T) {
 					v = make([]byte, rnd.IntN(40))
 				}
 				for i := range v {
-					v[i] = byte(rnd.IntN(2)) // values that differ in little
+					v[i] = byte(rnd.IntN(2)) // so that values differ in few bytes
 				}
 				if !text && rnd.IntN(2) == 0 {
 					binary.LittleEndian.PutUint64(v, rnd.Uint64N(5000))

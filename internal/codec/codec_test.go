@@ -25,7 +25,7 @@ var formats = []pipeline.Format{pipeline.Parquet, pipeline.NDJSON}
 
 var noLimit = Limit{Rows: 1 << 30, Bytes: 1 << 40}
 
-// gameEvents returns n events as the receiver hands them on, of about 366 bytes as the client sent them.
+// gameEvents returns n events as the receiver hands them on. As sent, each has about 366 bytes.
 func gameEvents(n int) []pipeline.Event {
 	r := rand.New(rand.NewPCG(1, 2))
 	names := []string{"level_completed", "item_purchased", "session_started", "enemy_killed", "tutorial_step"}
@@ -51,7 +51,7 @@ func gameEvents(n int) []pipeline.Event {
 	return events
 }
 
-// manyEvents repeats a few thousand events under new ids and seqs, which is quicker than to make them all.
+// manyEvents repeats a few thousand events with new ids and seqs, which is faster than making all of them.
 func manyEvents(n int) []pipeline.Event {
 	few := gameEvents(min(n, 5000))
 	events := make([]pipeline.Event, n)
@@ -62,7 +62,7 @@ func manyEvents(n int) []pipeline.Event {
 	return events
 }
 
-// oddEvents are the ones at the edges of each field.
+// oddEvents are edge cases of each field.
 func oddEvents() []pipeline.Event {
 	event := func(i int, props string) pipeline.Event {
 		return pipeline.Event{ID: pipeline.UUID{15: byte(i)}, Project: []byte("p"), Name: []byte("n"), Seq: uint64(i),
@@ -106,7 +106,7 @@ func clone(e pipeline.Event) pipeline.Event {
 	return e
 }
 
-// decode reads all of an object, cut by limit. Each event is copied before the next Decode, as the contract asks.
+// decode reads a whole object, cut by limit. It copies each event before the next Decode, as the contract requires.
 func decode(object []byte, format pipeline.Format, limit Limit) (events []pipeline.Event, cuts []int, err error) {
 	dec, err := newDecoder(bytes.NewReader(object), int64(len(object)), format)
 	if err != nil {
@@ -132,15 +132,15 @@ func decode(object []byte, format pipeline.Format, limit Limit) (events []pipeli
 	}
 }
 
-// equal compares field by field: reflect.DeepEqual takes a minute for 300,000 events under the race detector.
+// equal compares field by field. With the race detector, reflect.DeepEqual takes a minute for 300,000 events.
 func equal(a, b *pipeline.Event) bool {
 	return a.ID == b.ID && a.Seq == b.Seq && a.Timestamp == b.Timestamp && a.ReceivedAt == b.ReceivedAt &&
 		bytes.Equal(a.Project, b.Project) && bytes.Equal(a.Name, b.Name) && bytes.Equal(a.SessionID, b.SessionID) &&
 		bytes.Equal(a.UserID, b.UserID) && bytes.Equal(a.Properties, b.Properties) && bytes.Equal(a.Context, b.Context)
 }
 
-// canonical is a document in one spelling of those that Parquet objects do not
-// tell apart: the order of members, 1.50 and 1.5, escapes. A float is not a whole number.
+// canonical normalizes what Parquet objects do not preserve: the order of members, 1.50 or 1.5, escapes. A float stays
+// different from a whole number.
 func canonical(doc []byte) string {
 	dec := json.NewDecoder(bytes.NewReader(doc))
 	dec.UseNumber()
@@ -174,7 +174,7 @@ func canonical(doc []byte) string {
 	return string(b)
 }
 
-// same compares events in any order: Parquet objects have their own.
+// same compares events regardless of order, because Parquet objects sort them.
 func same(t testing.TB, got, want []pipeline.Event) {
 	t.Helper()
 	got, want = inOrder(got), inOrder(want)
@@ -183,7 +183,7 @@ func same(t testing.TB, got, want []pipeline.Event) {
 	}
 	for i := range want {
 		g := got[i]
-		// To read all documents of many events takes minutes under the race detector.
+		// Parsing all documents of many events takes minutes with the race detector.
 		if !bytes.Equal(g.Properties, want[i].Properties) &&
 			(i >= 3000 && i%100 > 0 || canonical(g.Properties) == canonical(want[i].Properties)) {
 			g.Properties = want[i].Properties
@@ -194,7 +194,7 @@ func same(t testing.TB, got, want []pipeline.Event) {
 	}
 }
 
-// inOrder returns events in the order of their keys and seqs.
+// inOrder returns events sorted by key and seq.
 func inOrder(events []pipeline.Event) []pipeline.Event {
 	var s pipeline.Sorter
 	for i := range events {
@@ -212,7 +212,7 @@ func inOrder(events []pipeline.Event) []pipeline.Event {
 
 func TestRoundTrip(t *testing.T) {
 	for _, f := range formats {
-		many := groupRows + 20_000 // two row groups
+		many := groupRows + 20_000 // for two row groups
 		if f != pipeline.Parquet {
 			many = 30_000
 		}
@@ -248,8 +248,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// The same events make the same bytes however they were handed over in time; a crash between PUT and release is told by
-// the sum.
+// The same events give the same bytes, however they are split into calls. After a crash between PUT and release, the
+// checksum shows that.
 func TestDeterministic(t *testing.T) {
 	for _, f := range formats {
 		a, b := encode(t, f, gameEvents(5000), 100), encode(t, f, gameEvents(5000), 100)
@@ -259,7 +259,7 @@ func TestDeterministic(t *testing.T) {
 	}
 }
 
-// The caller's memory is used again as soon as Encode returns.
+// The caller reuses its memory as soon as Encode returns.
 func TestEncodeKeepsNothing(t *testing.T) {
 	for _, f := range formats {
 		want := gameEvents(20_000)
@@ -302,7 +302,7 @@ func TestMissingDocuments(t *testing.T) {
 	}
 }
 
-// A pretty-printed document must not end its line.
+// A pretty-printed document must stay on its line.
 func TestNewlineInDocument(t *testing.T) {
 	e := pipeline.Event{Name: []byte("n"), ReceivedAt: 1, Timestamp: 1, Properties: []byte("{\n\"a\": 1,\r\n\"b\":2}"),
 		Context: []byte("{}")}
@@ -312,7 +312,7 @@ func TestNewlineInDocument(t *testing.T) {
 	}
 }
 
-// modelCuts is the Limit's contract in its plainest form.
+// modelCuts is the simplest implementation of Limit's contract.
 func modelCuts(events []pipeline.Event, limit Limit) (cuts []int) {
 	for at := 0; at < len(events); {
 		for rows, size := 0, 0; at < len(events); {
@@ -350,7 +350,7 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// Events stay as they are until the next Decode, and those read ahead after it.
+// Events stay unchanged until the next Decode, even if more were read ahead.
 func TestAliasing(t *testing.T) {
 	events := gameEvents(5000)
 	for _, f := range formats {
@@ -379,7 +379,7 @@ func TestAliasing(t *testing.T) {
 				kept = append(kept, clone(e))
 			}
 			same(t, kept, want[at:at+len(part)])
-			// What a caller does to its events must not reach the ones to come.
+			// Changes that a caller makes to its events must not affect later ones.
 			for i := range part {
 				clear(part[i].Properties)
 			}
@@ -403,8 +403,8 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// A flipped bit is an error or changes nothing: in Parquet, too, whose footer and page headers have no checksum.
-// PENSTOCK_TEST_ALL=1 flips each bit of each byte.
+// A flipped bit gives an error or changes nothing, also in Parquet, whose footer and page headers have no checksum.
+// PENSTOCK_TEST_ALL=1 flips every bit of every byte.
 func TestBitFlips(t *testing.T) {
 	want := gameEvents(8)
 	for _, f := range formats {
@@ -414,7 +414,7 @@ func TestBitFlips(t *testing.T) {
 			t.Fatal(err)
 		}
 		changed, refused := 0, 0
-		step, all := 1, os.Getenv("PENSTOCK_TEST_ALL") != "" // all of them take minutes
+		step, all := 1, os.Getenv("PENSTOCK_TEST_ALL") != "" // all bits take minutes
 		if f == pipeline.Parquet && !all {
 			step = 2
 		}
@@ -498,7 +498,7 @@ func TestForeignParquet(t *testing.T) {
 	}
 }
 
-// Documents must not stand in page headers and in the footer again as statistics.
+// Documents must not appear as statistics in page headers and footer.
 func TestNoStatisticsOfDocuments(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	noise := make([]byte, 1<<20)
@@ -512,7 +512,7 @@ func TestNoStatisticsOfDocuments(t *testing.T) {
 	}
 }
 
-// fuzzDecode is the property of both decoders: no panic, bounded memory, and an end.
+// fuzzDecode checks a property of both decoders: no panic, bounded memory, and termination.
 func fuzzDecode(t *testing.T, object []byte, format pipeline.Format) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -537,7 +537,7 @@ func FuzzParquet(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) { fuzzDecode(t, b, pipeline.Parquet) })
 }
 
-// FuzzNDJSON takes both raw bytes and text that it compresses, or the fuzzer would hardly ever get through zstd.
+// FuzzNDJSON uses raw bytes, and text that it compresses: otherwise the fuzzer would rarely get past zstd.
 func FuzzNDJSON(f *testing.F) {
 	f.Add(encode(f, pipeline.NDJSON, gameEvents(3), 10), false)
 	for _, e := range oddEvents()[:4] {
@@ -552,7 +552,7 @@ func FuzzNDJSON(f *testing.F) {
 	})
 }
 
-// The clock writes what time.Time writes, whatever it wrote before.
+// The clock formats as time.Time does, whatever it formatted before.
 func TestClock(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	var c clock

@@ -9,7 +9,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// A wrong clock, or damaged bytes, must not put rows into partitions of another century.
+// A wrong clock or damaged bytes must not put rows into another century's partitions.
 func TestReceivedAtIsBounded(t *testing.T) {
 	at := func(year int) int64 { return time.Date(year, 6, 1, 0, 0, 0, 0, time.UTC).UnixMilli() }
 	for _, f := range formats {

@@ -15,7 +15,7 @@ import (
 
 var errFull = errors.New("disk full")
 
-// fullAfter takes a number of bytes, and then none.
+// fullAfter accepts left bytes and then fails.
 type fullAfter struct{ left int }
 
 func (f *fullAfter) Write(p []byte) (int, error) {
@@ -25,7 +25,7 @@ func (f *fullAfter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// An object that cannot be written is never whole: one of the calls fails, wherever the disk is full.
+// A failed write is always reported: wherever the disk is full, one of the calls fails.
 func TestFullDisk(t *testing.T) {
 	var events []pipeline.Event
 	for i := range 2000 {
@@ -67,7 +67,7 @@ func TestUnknownFormats(t *testing.T) {
 	}
 }
 
-// Lines that are longer than a buffer are put together, and those beyond the limit are an error.
+// Lines longer than a buffer are joined; lines beyond the limit are an error.
 func TestLines(t *testing.T) {
 	long := strings.Repeat("x", 100)
 	for _, tt := range []struct {

@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden objects anew; only where their layout was never released")
 
-// goldenEvent is an event as schema1.json has it.
+// goldenEvent is an event of schema1.json.
 type goldenEvent struct {
 	ID, Project, Name, SessionID, UserID string
 	Timestamp                            *int64 // null: pipeline.NoTime
@@ -38,7 +38,7 @@ func golden(e *pipeline.Event) goldenEvent {
 	return g
 }
 
-// goldenEvents is what the golden objects were written from.
+// goldenEvents are the events of the golden objects.
 func goldenEvents() []pipeline.Event {
 	props := []string{
 		`{}`, `{"level":3,"score":1.50,"premium":true,"gone":null}`, `{"nested":{"a":[1,{"b":[]},"c"],"d":{}}}`,
@@ -67,11 +67,11 @@ func goldenEvents() []pipeline.Event {
 	return events
 }
 
-// Objects that were written by any layout must be read for ever.
+// Objects of every earlier layout must stay readable forever.
 func TestGolden(t *testing.T) {
 	path := func(name string) string { return filepath.Join("testdata", name) }
 	if *update {
-		object := encode(t, pipeline.Parquet, goldenEvents(), 7) // NDJSON has not changed since the first
+		object := encode(t, pipeline.Parquet, goldenEvents(), 7) // NDJSON has never changed
 		if err := os.WriteFile(path("schema3.parquet"), object, 0o644); err != nil {
 			t.Fatal(err)
 		}

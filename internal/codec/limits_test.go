@@ -14,8 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// handmade writes a Parquet object of our layout. text is the value of a column of
-// text in a row.
+// handmade writes a Parquet object of our layout. text returns a row's value of a text column.
 func handmade(t *testing.T, rows int, dictionary bool, text func(column string, row int) []byte) []byte {
 	t.Helper()
 	g := parquet.Group{}
@@ -58,7 +57,7 @@ func handmade(t *testing.T, rows int, dictionary bool, text func(column string, 
 	return out.Bytes()
 }
 
-// peakHeap is how far the heap grows while f runs, in bytes.
+// peakHeap returns how much the heap grows while f runs, in bytes.
 func peakHeap(f func()) uint64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -86,7 +85,7 @@ func peakHeap(f func()) uint64 {
 	return peak.Load() - min(before, peak.Load())
 }
 
-// A page within the limit in each of several columns is too much together.
+// Pages that are each within the limit are too large together.
 func TestOpenPagesAreBounded(t *testing.T) {
 	large := bytes.Repeat([]byte("x"), 100<<20)
 	object := handmade(t, 1, false, func(column string, _ int) []byte {
@@ -107,7 +106,7 @@ func TestOpenPagesAreBounded(t *testing.T) {
 	}
 }
 
-// Few bytes of a dictionary stand for many large values.
+// A few bytes of a dictionary stand for many large values.
 func TestDictionaryDoesNotGrow(t *testing.T) {
 	entries := [][]byte{bytes.Repeat([]byte("x"), 2<<20), bytes.Repeat([]byte("y"), 2<<20)}
 	object := handmade(t, peek, true, func(column string, row int) []byte {
@@ -127,7 +126,7 @@ func TestDictionaryDoesNotGrow(t *testing.T) {
 	}
 }
 
-// What is handmade is read where it stays within the limits.
+// A handmade object within the limits is readable.
 func TestHandmadeIsRead(t *testing.T) {
 	for _, dictionary := range []bool{false, true} {
 		object := handmade(t, 3, dictionary, func(string, int) []byte { return []byte("{}") })
@@ -138,7 +137,7 @@ func TestHandmadeIsRead(t *testing.T) {
 	}
 }
 
-// A frame may name any window, and a reader that believes it makes room for it.
+// A frame may name any window, and a naive reader allocates it.
 func TestZstdWindowIsBounded(t *testing.T) {
 	var object bytes.Buffer
 	z, err := zstd.NewWriter(&object, zstd.WithWindowSize(4*maxZstdWindow))
@@ -150,7 +149,7 @@ func TestZstdWindowIsBounded(t *testing.T) {
 		if _, err := z.Write(line); err != nil {
 			t.Fatal(err)
 		}
-		z.Flush() // the frame's size stays unknown, so its header has the window
+		z.Flush() // leaves the frame's size unknown, so the header has the window
 	}
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
@@ -167,7 +166,7 @@ func TestZstdWindowIsBounded(t *testing.T) {
 	}
 }
 
-// A schema that is nested deeper than a stack is refused before anybody follows it.
+// A schema nested deeper than a stack is rejected before anything descends into it.
 func TestFooterIsCheckedFirst(t *testing.T) {
 	node := parquet.String()
 	for range maxNesting + 10 {

@@ -17,7 +17,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// namedDocs have paths that differ only in case, and names that need an escape.
+// namedDocs have paths that differ only in case, and names that need escapes.
 func namedDocs() []string {
 	docs := make([]string, 40)
 	for i := range docs {
@@ -32,7 +32,7 @@ func namedDocs() []string {
 	return docs
 }
 
-// Layout 2 named columns by their paths as they are, also where two of them differ only in case.
+// Layout 2 named columns by their plain paths, even if two differed only in case.
 func TestLayout2IsRead(t *testing.T) {
 	path := filepath.Join("testdata", "schema2-names.parquet")
 	object, err := os.ReadFile(path)
@@ -55,7 +55,7 @@ func checkDocs(t *testing.T, object []byte, docs []string) {
 	}
 }
 
-// What the current layout writes has all values, and no two columns whose names differ only in case.
+// The current layout stores all values, and no two column names differ only in case.
 func TestNamesDoNotDifferInCase(t *testing.T) {
 	object := encode(t, pipeline.Parquet, docEvents(namedDocs()), 1000)
 	checkDocs(t, object, namedDocs())
@@ -81,8 +81,8 @@ func TestNamesDoNotDifferInCase(t *testing.T) {
 	}
 }
 
-// foldings are ways in which readers ignore case: by ASCII only, to lower case, to upper case, and by
-// Unicode's folding; the special cases are those of Java's toLowerCase and toUpperCase.
+// foldings are the ways in which readers ignore case: ASCII only, lower case, upper case, and Unicode folding. The
+// special cases are those of Java's toLowerCase and toUpperCase.
 var foldings = []func(string) string{
 	func(s string) string {
 		return strings.Map(func(r rune) rune {
@@ -108,7 +108,7 @@ var foldings = []func(string) string{
 	},
 }
 
-// Every character has a name of its own under every folding, and comes back from it.
+// Every character has a unique name under every folding, and can be restored from it.
 func TestColumnNameOfEveryCharacter(t *testing.T) {
 	for i, fold := range foldings {
 		paths := map[string]string{}
@@ -122,7 +122,7 @@ func TestColumnNameOfEveryCharacter(t *testing.T) {
 			}
 			paths[fold(name)] = path
 		}
-		for r := range rune(0x20000) { // no letter with a case lies beyond
+		for r := range rune(0x20000) { // beyond it, no letter has a case
 			if utf8.ValidRune(r) {
 				add(string(r))
 			}

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// mixedDocs are documents that share paths and not their types.
+// mixedDocs are documents with the same paths and different types.
 func mixedDocs(n int) []string {
 	rnd := rand.New(rand.NewPCG(5, 7))
 	odd := []string{
@@ -46,9 +46,9 @@ func docEvents(docs []string) []pipeline.Event {
 	return events
 }
 
-// Whatever a document holds comes back, in columns or beside them.
+// Every document can be restored, whether its values are in columns or in the rest.
 func TestShredHoldsWhatWasSent(t *testing.T) {
-	for _, n := range []int{40, 20_000} { // all of it is the sample, or not
+	for _, n := range []int{40, 20_000} { // all of it is the sample, or a part
 		docs := mixedDocs(n)
 		object := encode(t, pipeline.Parquet, docEvents(docs), 1000)
 		got, _, err := decode(object, pipeline.Parquet, noLimit)
@@ -76,8 +76,7 @@ func TestShredHoldsWhatWasSent(t *testing.T) {
 	}
 }
 
-// What DecodeTyped gives in columns and beside them is what Decode gives as one,
-// wherever it is cut.
+// DecodeTyped's columns and rest together equal Decode's documents, wherever they are cut.
 func TestDecodeTyped(t *testing.T) {
 	docs := mixedDocs(6000)
 	object := encode(t, pipeline.Parquet, docEvents(docs), 500)
@@ -120,13 +119,13 @@ func first(typed []*pipeline.Typed) uint32 {
 	return typed[0].First
 }
 
-// Keys that are ids make no columns without end.
+// Keys that are ids do not create unlimited columns.
 func TestShredIsBounded(t *testing.T) {
 	var docs []string
 	for i := range 3000 {
 		docs = append(docs, fmt.Sprintf(`{"level":%d,"id%d":1,"deep":{"id%d":"x"}}`, i, i, i))
 	}
-	for i := range 600 { // more than columns, each of them frequent
+	for i := range 600 { // more than the limit of columns, each frequent
 		var b bytes.Buffer
 		b.WriteString(`{"k0":0`)
 		for k := 1; k < 300; k++ {
@@ -178,8 +177,7 @@ func FuzzShred(f *testing.F) {
 	})
 }
 
-// Numbers so small that a float has fewer digits of them than were sent stay as
-// they were sent.
+// Numbers too small for a float's full precision stay as they were sent.
 func TestShredKeepsTinyNumbers(t *testing.T) {
 	docs := []string{`{"f":1e-400}`, `{"f":1.2345678e-320}`, `{"f":-1.23e-323}`, `{"f":0.0}`, `{"f":-0.0}`,
 		`{"f":2.5e-308}`, `{"f":1.5}`}
@@ -194,7 +192,7 @@ func TestShredKeepsTinyNumbers(t *testing.T) {
 	}
 }
 
-// What is written with the most columns of the longest names, in many row groups, can be read.
+// An object with the most columns, the longest names and many row groups is readable.
 func TestFooterOfManyColumnsIsRead(t *testing.T) {
 	var out bytes.Buffer
 	enc := newParquetEncoder(&out, "r", NewEncoders())

@@ -24,7 +24,7 @@ var (
 	noLimit  = codec.Limit{Rows: 1 << 30, Bytes: 1 << 40}
 )
 
-// read decodes all of a file that ClickHouse is not needed for.
+// read decodes a whole file that needs no ClickHouse.
 func read(data []byte, key, encoding string, m *Mapping) (events []pipeline.Event, rejected []Rejected, err error) {
 	f := File{Data: bytes.NewReader(data), Size: int64(len(data)), Key: key, Encoding: encoding}
 	format, err := Detect(f)
@@ -68,7 +68,7 @@ func zst(text []byte) []byte {
 	return z.EncodeAll(text, nil)
 }
 
-// shown is an event on one line: name, time, user, session, properties.
+// shown formats an event on one line: name, time, user, session, properties.
 func shown(e *pipeline.Event) string {
 	at := "none"
 	if e.Timestamp != pipeline.NoTime {
@@ -88,13 +88,13 @@ func TestMembers(t *testing.T) {
 		{`{"event_id":null,"timestamp":null,"properties":null,"context":null,"name":null}`, place,
 			"imported " + now + " / {}"},
 		{`{"event_id":"","name":"","timestamp":"","user_id":""}`, place, "imported " + now + " / {}"},
-		// An id alone is a counter or a code of somebody's.
+		// An id alone may be anybody's counter or code.
 		{`{"event_id":"` + id + `"}`, place, "imported " + now + ` / {"event_id":"` + id + `"}`},
 		{`{"event_id":"` + id + `","name":"n"}`, place, "n " + now + ` / {"event_id":"` + id + `"}`},
 		{`{"event_id":"` + id + `","name":"n","timestamp":1795319112}`, id, "n 2026-11-22T03:45:12.000Z / {}"},
 		{`{"event_id":17,"name":"n","timestamp":1795319112}`, place, `n 2026-11-22T03:45:12.000Z / {"event_id":17}`},
 		{`{"event_id":"abc","name":"n","timestamp":1795319112}`, place, `n 2026-11-22T03:45:12.000Z / {"event_id":"abc"}`},
-		// What an object of ours has of its own is others' business in a foreign one.
+		// Members that only our objects use mean something else in a foreign file.
 		{`{"project":{"id":15},"seq":"4954511524349098501828006771","receiver":1,"received_at":"x"}`, place,
 			"imported " + now + ` / {"project":{"id":15},"seq":"4954511524349098501828006771","receiver":1,"received_at":"x"}`},
 		{`{"user_id":7,"session_id":"s","name":5}`, place, "5 " + now + " 7/s {}"},
@@ -126,7 +126,7 @@ func TestMembers(t *testing.T) {
 	}
 }
 
-// What Hive, Spark and DuckDB say of a file by its folders belongs to its rows.
+// Values in folder names, as Hive, Spark and DuckDB write them, belong to the file's rows.
 func TestFolders(t *testing.T) {
 	for key, want := range map[string]string{
 		"events/dt=2026-11-25/hr=00/a.ndjson":                                        `{"a":1}`,
@@ -185,7 +185,7 @@ func TestRejected(t *testing.T) {
 	}
 }
 
-// What is rejected is bounded, and returned no later than by the Decode that ends with it.
+// Rejected rows are bounded, and each is returned at the latest by the Decode that ends with it.
 func TestRejectedBounds(t *testing.T) {
 	decode := func(text string) *Decoder {
 		t.Helper()
@@ -220,7 +220,7 @@ func TestRejectedBounds(t *testing.T) {
 	next(decode(""), 0, 0, io.EOF)
 }
 
-// A copy of our own object that lost its metadata is the same events.
+// A copy of one of our objects without metadata gives the same events.
 func TestOwn(t *testing.T) {
 	want := []pipeline.Event{
 		{ID: pipeline.UUIDv5(nil, []byte("2")), Name: []byte("n"), Timestamp: pipeline.NoTime, ReceivedAt: 1795319112346,
@@ -262,7 +262,7 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// Tables: a column has one type, which all of its cells have.
+// Tables: all cells of a column have one type.
 func TestTables(t *testing.T) {
 	for _, c := range []struct {
 		key, text string
@@ -281,7 +281,7 @@ func TestTables(t *testing.T) {
 		{"mac.csv", "name,n\ra,1\rb,2\r", []string{"a " + now + ` / {"n":1}`, "b " + now + ` / {"n":2}`}},
 		{"mac.tsv", "name\tn\ra\t1\r", []string{"a " + now + ` / {"n":1}`}},
 		{"excel.csv", "sep=;\r\nname;n\r\na;1\r\n", []string{"a " + now + ` / {"n":1}`}},
-		// One other text makes a column text, whatever it is beside it.
+		// A single other text makes the whole column text.
 		{"a.csv", "a,b,c\ntrue,true,1\nTRUE,unknown,\\N\n,,2.5\n",
 			[]string{"imported " + now + ` / {"a":"true","b":"true","c":1.0}`,
 				"imported " + now + ` / {"a":"TRUE","b":"unknown"}`, "imported " + now + ` / {"c":2.5}`}},
@@ -321,7 +321,7 @@ func TestTablesReject(t *testing.T) {
 	}
 }
 
-// The bytes decide the format, then what the store says, then the name.
+// The format follows from the bytes first, then from the store's metadata, then from the name.
 func TestDetect(t *testing.T) {
 	line := []byte(`{"a":1}` + "\n")
 	utf16 := []byte{0xff, 0xfe}
@@ -365,7 +365,7 @@ func TestDetect(t *testing.T) {
 	}
 }
 
-// Each file that was found to be read wrongly once, with its right rows.
+// Files that were once read wrongly, with the right rows.
 func TestCases(t *testing.T) {
 	profile := func(name string, m Mapping) *Mapping {
 		m, err := Profile(name, m)
@@ -487,7 +487,7 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// A second export with other file names and order is the same events.
+// A second export with other file names and another order gives the same events.
 func TestProfilesGiveTheSameIDs(t *testing.T) {
 	for file, name := range map[string]string{"amplitude-export.ndjson": "amplitude", "mixpanel.ndjson": "mixpanel",
 		"segment-archive.jsonl.gz": "segment", "ga4.ndjson": "ga4", "litellm.ndjson": "litellm",
@@ -515,7 +515,7 @@ func TestProfilesGiveTheSameIDs(t *testing.T) {
 			}
 			ids[first[i].ID] = true
 		}
-		if want := len(first); len(ids) != want && name != "mixpanel" { // its two rows are one event, sent twice
+		if want := len(first); len(ids) != want && name != "mixpanel" { // its two rows are one event that was resent
 			t.Errorf("%s: %d ids of %d events", file, len(ids), want)
 		}
 	}
@@ -524,8 +524,8 @@ func TestProfilesGiveTheSameIDs(t *testing.T) {
 	}
 }
 
-// BigQuery writes one event in three ways: JSON with nulls and whole numbers as
-// text, JSON without nulls, and Parquet, which ClickHouse makes lines of.
+// BigQuery exports one event in three forms: JSON with nulls and whole numbers as text, JSON without nulls, and
+// Parquet, which ClickHouse turns into lines.
 func TestGA4IsTheSameInEveryFormat(t *testing.T) {
 	m, err := Profile("ga4", Mapping{})
 	if err != nil {
@@ -554,7 +554,7 @@ func TestGA4IsTheSameInEveryFormat(t *testing.T) {
 	}
 }
 
-// In a list of paths an empty text or null is absent, and the next one counts.
+// In a list of paths, an empty text or null counts as absent, and the next path counts.
 func TestEmptyTextIsAbsent(t *testing.T) {
 	m := Mapping{Name: []string{"kind", "=web"}, Timestamp: []string{"at", "made"},
 		EventID: []string{"uuid", "device + n"}, UserID: []string{"u.a", "u.b"}}
@@ -573,8 +573,7 @@ func TestEmptyTextIsAbsent(t *testing.T) {
 	}
 }
 
-// FuzzDecoder: any bytes are read to their end with bounded memory, and what
-// is an event has what the table needs.
+// FuzzDecoder: any bytes are read to the end with bounded memory, and every event has what the table needs.
 func FuzzDecoder(f *testing.F) {
 	files, _ := filepath.Glob("testdata/*")
 	for _, name := range files {

@@ -17,7 +17,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// peakHeap is how far the heap grows while f runs, in bytes.
+// peakHeap returns how much the heap grows while f runs, in bytes.
 func peakHeap(f func()) uint64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -44,7 +44,7 @@ func peakHeap(f func()) uint64 {
 	return peak.Load() - min(before, peak.Load())
 }
 
-// zipped compresses what parts give, part by part.
+// zipped compresses the parts one after the other.
 func zipped(t *testing.T, compress func(io.Writer) io.WriteCloser, parts ...string) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -62,8 +62,7 @@ func zipped(t *testing.T, compress func(io.Writer) io.WriteCloser, parts ...stri
 
 func asGzip(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) }
 
-// Some KB that become a row of 48 MB take the memory of the
-// largest row that is allowed, several times, and no more.
+// A few KB that expand to a row of 48 MB need only a few times the memory of the largest allowed row.
 func TestBombsAreBounded(t *testing.T) {
 	const maxRow = 1 << 20
 	block := strings.Repeat("x", 1<<20)
@@ -117,7 +116,7 @@ func wideZstd(w io.Writer) io.WriteCloser {
 	return z
 }
 
-// A stream within another may not ask for the window of the outermost.
+// A nested stream may not request the window of the outermost one.
 func TestInnerWindowIsBounded(t *testing.T) {
 	wide := func(w io.Writer) io.WriteCloser {
 		z, err := zstd.NewWriter(w, zstd.WithWindowSize(4*innerWindow))
@@ -126,7 +125,7 @@ func TestInnerWindowIsBounded(t *testing.T) {
 		}
 		return z
 	}
-	big := strings.Repeat("{}\n", 1<<20) // more than the encoder buffers, so that the header has the window
+	big := strings.Repeat("{}\n", 1<<20) // more than the encoder's buffer, so that the header has the window
 	inner := zipped(t, wide, big, big, big, big, big, big, big, big, big, big, big, big)
 	outer := zipped(t, func(w io.Writer) io.WriteCloser { z, _ := zstd.NewWriter(w); return z }, string(inner))
 	if _, err := readAll("events/a.ndjson.zst", outer, 1<<20); err == nil || !strings.Contains(err.Error(), "window") {
@@ -156,8 +155,8 @@ func readAll(key string, data []byte, maxRow int) (events int, err error) {
 	}
 }
 
-// 346 bytes of zstd within zstd are 100 GiB of line ends: what a file decompresses to is bounded, by its size and at
-// all.
+// 346 bytes of zstd within zstd are 100 GiB of line ends. The decompressed size is bounded relative to the file's size
+// and absolutely.
 func TestDecompressionBombs(t *testing.T) {
 	for _, tt := range []struct {
 		file File

@@ -17,7 +17,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Of the mappings of a configuration the one of the longest prefix counts.
+// The mapping with the longest prefix counts.
 func TestMappingOfAKey(t *testing.T) {
 	all := Mappings{{Prefix: "events/a/", Project: "a"}, {Prefix: "events/a/b/", Project: "b"}, {Prefix: "events/c"}}
 	for key, want := range map[string]*Mapping{"events/a/x": &all[0], "events/a/b/x": &all[1], "events/a/bx": &all[0],
@@ -46,7 +46,7 @@ func TestProfile(t *testing.T) {
 	}
 }
 
-// A path leads through objects, documents that are texts, and arrays of keys and values.
+// A path goes through objects, documents in texts, and arrays of keys and values.
 func TestPaths(t *testing.T) {
 	for _, tt := range []struct{ row, path, want string }{
 		{`{"a":{"b":{"c":"x"}}}`, "a.b.c", "x"},
@@ -84,7 +84,7 @@ func TestPaths(t *testing.T) {
 
 const oneRow = `{"name":"a","user_id":"u"}` + "\n"
 
-// packed is a text that is compressed by a writer.
+// packed compresses a text with a writer.
 func packed(t *testing.T, text string, w func(io.Writer) io.WriteCloser) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -98,7 +98,7 @@ func packed(t *testing.T, text string, w func(io.Writer) io.WriteCloser) []byte 
 	return b.Bytes()
 }
 
-// What compression a file has follows from its bytes; without a mark its head or its name says so.
+// Compression is found by the bytes. Without a magic number, the Content-Encoding or the name decides.
 func TestCompressions(t *testing.T) {
 	zip := func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) }
 	deflate := func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) }
@@ -108,7 +108,7 @@ func TestCompressions(t *testing.T) {
 	for _, tt := range []struct {
 		name, key, encoding string
 		data                []byte
-		code                string // of the error; empty: one event
+		code                string // of the error; empty: expect one event
 		says                string
 	}{
 		{"plain", "a.json", "", []byte(oneRow), "", ""},
@@ -173,7 +173,7 @@ func TestTSVEscapes(t *testing.T) {
 	}
 }
 
-// A row of a file that an operator has corrected is the event that a decoder would make of it.
+// A row corrected by an operator becomes the same event that a decoder would make.
 func TestEventOfARow(t *testing.T) {
 	opts := Options{Key: "events/x.json", Modified: 1795319100000}
 	got, err := Event([]byte("\n "+oneRow), 7, opts)

@@ -10,7 +10,7 @@ import (
 	"testing/iotest"
 )
 
-// cut returns the values of a text, those that are none with a "!" before them.
+// cut returns the values of a text. Invalid ones have a "!" in front.
 func cut(t testing.TB, in io.Reader) []string {
 	t.Helper()
 	v := newValues(in, DefaultMaxRow)
@@ -79,7 +79,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// Firehose writes records one after the other without a line end.
+// Firehose writes records without line ends between them.
 func TestManyValuesOnALine(t *testing.T) {
 	const n = 60_000
 	if got := cut(t, strings.NewReader(strings.Repeat(`{"a":{"b":[1,2]}}`, n))); len(got) != n {
@@ -94,7 +94,7 @@ func TestLargeValue(t *testing.T) {
 	}
 }
 
-// Work stays linear where every value is cut off behind a bracket.
+// The cost stays linear if every value is cut off after a bracket.
 func TestBrokenValuesCostLittle(t *testing.T) {
 	text := strings.Repeat("{\"a\":[{\"b\":\n", 100_000)
 	v := newValues(strings.NewReader(text), DefaultMaxRow)
@@ -119,7 +119,7 @@ func TestValuesReadError(t *testing.T) {
 	}
 }
 
-// FuzzValues: no byte that is no space is lost, and there is an end.
+// FuzzValues: no byte except space is lost, and reading terminates.
 func FuzzValues(f *testing.F) {
 	f.Add([]byte("{\"a\":1}\n[{\"a\":2},\n{\"b\":\"x\n]"))
 	f.Add([]byte(`{"a":1}{"b":[{"c":NaN}]} x`))
