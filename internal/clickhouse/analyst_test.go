@@ -45,8 +45,8 @@ func TestAnalystStatements(t *testing.T) {
 	}
 }
 
-// analystUser is a user with the rights of an analyst, for a server that stores no roles: the
-// grants and policies of statements, in the form of users.xml.
+// analystUser returns a user with an analyst's rights, for a server that stores no roles: the grants and policies of
+// statements in the format of users.xml.
 func analystUser(database string, statements []string) string {
 	var grants, filters strings.Builder
 	for _, s := range statements {

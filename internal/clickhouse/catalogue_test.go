@@ -17,7 +17,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// counted opens a database whose blocks are counted.
+// counted opens a database that counts its blocks' properties.
 func counted(t *testing.T, examples bool) (*DB, Options) {
 	t.Helper()
 	db, _, opts := open(t)
@@ -30,7 +30,7 @@ func count(t *testing.T, db *DB, examples bool) *DB {
 	return db
 }
 
-// metric is the value of a counter or gauge.
+// metric returns the value of a counter or gauge.
 func metric(t *testing.T, c prometheus.Collector) float64 {
 	t.Helper()
 	reg := prometheus.NewRegistry()
@@ -43,7 +43,7 @@ func metric(t *testing.T, c prometheus.Collector) float64 {
 	return m.GetCounter().GetValue() + m.GetGauge().GetValue()
 }
 
-// named is an event of a project and name.
+// named returns an event of a project and name.
 func named(i int, project, name, properties string) pipeline.Event {
 	e := event(i, properties)
 	e.Project, e.Name, e.ReceivedAt = []byte(project), []byte(name), noon+int64(i)*1000
@@ -67,7 +67,7 @@ func flushed(t *testing.T, db *DB) {
 	}
 }
 
-// listed is the catalogue as text, a line a property.
+// listed returns the catalogue as text, a line for each property.
 func listed(t *testing.T, db *DB, project, name string) (lines []string) {
 	t.Helper()
 	if err := db.Properties(t.Context(), project, name, func(p Property) error {
@@ -88,7 +88,7 @@ func listed(t *testing.T, db *DB, project, name string) (lines []string) {
 	return lines
 }
 
-// What was loaded is in the catalogue: by project, name, path and type.
+// Loaded events are in the catalogue: by project, name, path and type.
 func TestCatalogue(t *testing.T) {
 	db, _ := counted(t, true)
 	insertAs(t, db, "a",
@@ -115,7 +115,7 @@ func TestCatalogue(t *testing.T) {
 	if diff := cmp.Diff(want[7:], listed(t, db, "game", "start")); diff != "" {
 		t.Errorf("one name: -want +got\n%s", diff)
 	}
-	// More counts of the same properties add to them.
+	// Further counts of the same properties are added.
 	insertAs(t, db, "c", named(20, "chat", "buy", `{"price":2.5}`))
 	flushed(t, db)
 	if diff := cmp.Diff([]string{"chat buy price 2 1.00 [4-20] Float64:2:1.00:2.5"}, listed(t, db, "chat", "")); diff != "" {
@@ -140,7 +140,7 @@ func TestCatalogue(t *testing.T) {
 	}
 }
 
-// Two loaders count the same properties at once. One of them is killed before it writes its counts; the other finds its
+// Two loaders count the same properties concurrently. One is killed before it writes its counts; the other finds its
 // block in the table.
 func TestCatalogueOfTwoLoaders(t *testing.T) {
 	first, opts := counted(t, true)
@@ -186,7 +186,7 @@ func TestCatalogueWithoutExamples(t *testing.T) {
 	}
 }
 
-// A catalogue that cannot be written fails no load, and loses nothing.
+// If the catalogue cannot be written, no load fails and no count is lost.
 func TestCatalogueAway(t *testing.T) {
 	db, _ := counted(t, false)
 	exec := func(sql string) {
@@ -198,7 +198,7 @@ func TestCatalogueAway(t *testing.T) {
 	exec("RENAME TABLE property_counts TO hidden")
 	insertAs(t, db, "a", named(1, "game", "buy", `{"price":4.99}`))
 	db.catalogue.tick()
-	if got := metric(t, db.catalogue.metrics.failures); got != 2 { // the read at the start, and the write
+	if got := metric(t, db.catalogue.metrics.failures); got != 2 { // the first read, and the write
 		t.Errorf("%v failures were counted, want 2", got)
 	}
 	exec("RENAME TABLE hidden TO property_counts")
@@ -212,8 +212,8 @@ func TestCatalogueAway(t *testing.T) {
 	}
 }
 
-// Numbers of a path have one type within a project: Float64 from the first float
-// on, for every loader. Integers that a float cannot hold stay what they are.
+// Numbers of a path have one type within a project: Float64 from the first float on, for every loader. Integers that a
+// float cannot hold stay unchanged.
 func TestNumbersHaveOneType(t *testing.T) {
 	db, opts := counted(t, false)
 	kinds := func(project string) string {
@@ -248,15 +248,14 @@ func TestNumbersHaveOneType(t *testing.T) {
 	}
 }
 
-// A project that uses ids as keys is named with these keys, and fills neither
-// memory nor table.
+// If a project uses ids as keys, the catalogue names these keys. Memory and table stay small.
 func TestExplosion(t *testing.T) {
 	db, _ := counted(t, true)
 	insertAs(t, db, "start", named(0, "calm", "n", `{"v":1}`))
 	for _, tt := range []struct {
 		token      string
 		from, keys int
-	}{{"a", 0, 3000}, {"b", 2000, 3000}, {"c", 0, 20_000}} { // the last is sent as text
+	}{{"a", 0, 3000}, {"b", 2000, 3000}, {"c", 0, 20_000}} { // the last one is sent as text
 		doc := `{"exp":{`
 		for i := range tt.keys {
 			doc += fmt.Sprintf(`"k%d":%d,`, tt.from+i, i)
@@ -273,7 +272,7 @@ func TestExplosion(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range got {
-		got[i].Limit = 0 // of the table's type
+		got[i].Limit = 0 // the table type's
 	}
 	want := []Explosion{{Project: "game", Paths: maxProjectPaths + 1,
 		Most: []Keys{{"exp.*", maxProjectPaths}, {"*", 2}}}}
@@ -332,7 +331,7 @@ func TestPropertyWarning(t *testing.T) {
 	}
 }
 
-// num and text read what was sent as several types; no value makes them throw.
+// num and text read values that were sent as several types, and never throw.
 func TestFunctions(t *testing.T) {
 	db, _, _ := open(t)
 	created, others, err := db.SetFunctions(t.Context(), Functions)
@@ -342,7 +341,7 @@ func TestFunctions(t *testing.T) {
 	if created, others, err = db.SetFunctions(t.Context(), Functions); err != nil || len(created)+len(others) > 0 {
 		t.Errorf("again: created %v, others %v, %v", created, others, err)
 	}
-	// 3,500 prices: 9 as a whole number, 4.99 as a float, and 9.19 as text. With one more their sum is 31,232.20.
+	// 3,500 prices: 9 as a whole number, 4.99 as a float, and 9.19 as text. With one more, their sum is 31,232.20.
 	var events []pipeline.Event
 	for i := range 3500 {
 		price := []string{"9", "4.99", `"9.19"`}[i%3]
@@ -380,7 +379,7 @@ func TestFunctions(t *testing.T) {
 			t.Errorf("%s gives %s, want %s", value, got, want)
 		}
 	}
-	// Columns of any other type are taken, too.
+	// They also accept columns of any other type.
 	if got := query[string](t, db, "SELECT toString((num(toNullable(5)), num('4.5'), num([1]), num(generateUUIDv4()), "+
 		"text(toDate('2026-11-22')), text(toLowCardinality('x')), num(NULL)))"); got != "(5,4.5,NULL,NULL,'2026-11-22','x',NULL)" {
 		t.Errorf("other types give %s", got)
@@ -397,7 +396,7 @@ func TestFunctions(t *testing.T) {
 	}
 }
 
-// Columns are proposed for what is frequent and of one kind.
+// Columns are suggested for frequent properties of one kind.
 func TestSuggestColumns(t *testing.T) {
 	db, _ := counted(t, true)
 	var events []pipeline.Event
@@ -430,7 +429,7 @@ func TestSuggestColumns(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	// What is proposed can be had, and older rows have it.
+	// Suggested columns can be added, and older rows have their values.
 	var columns []Column
 	for _, s := range got {
 		columns = append(columns, Column{s.Name, s.Path, s.Type})
@@ -443,7 +442,7 @@ func TestSuggestColumns(t *testing.T) {
 	}
 }
 
-// Parts that were there before a column get its values, once.
+// Parts that are older than a column get its values, once.
 func TestMaterializeColumns(t *testing.T) {
 	db, _, _ := open(t)
 	insert(t, db, "a", event(1, `{"level":7}`))

@@ -101,7 +101,7 @@ func TestInsertOnceByToken(t *testing.T) {
 	}
 }
 
-// What was sent is what is read, type for type.
+// Queries return what was sent, with the same types.
 func TestPropertiesKeepTheirTypes(t *testing.T) {
 	db, _, _ := open(t)
 	for i, tt := range []struct{ properties, path, kind, text string }{
@@ -129,7 +129,7 @@ func TestPropertiesKeepTheirTypes(t *testing.T) {
 	}
 }
 
-// Where a path stands twice, the receiver refuses what the table would.
+// If a path occurs twice, the receiver rejects what the table would reject.
 func TestSharedPaths(t *testing.T) {
 	db, _, _ := open(t)
 	for _, text := range []string{
@@ -152,7 +152,7 @@ func TestSharedPaths(t *testing.T) {
 	}
 }
 
-// A client's resend is one row with FINAL, on another day and without a time too.
+// With FINAL, a client's resend is one row, also on another day and without a time.
 func TestResendCollapses(t *testing.T) {
 	db, _, _ := open(t)
 	first := event(1, `{}`)
@@ -207,7 +207,7 @@ func TestErrorsAreClassed(t *testing.T) {
 	}
 }
 
-// A trial refuses what the table's computed columns and constraints refuse, and keeps nothing.
+// A trial rejects what the table's computed columns and constraints reject, and stores nothing.
 func TestTrial(t *testing.T) {
 	db, _, _ := open(t)
 	for _, q := range []string{
@@ -271,7 +271,7 @@ func TestJobs(t *testing.T) {
 		if ok == finished || err != nil || got != j {
 			t.Errorf("got %+v %v %v, want %+v", got, ok, err, j)
 		}
-		time.Sleep(2 * time.Millisecond) // updated_at orders them
+		time.Sleep(2 * time.Millisecond) // updated_at decides the order
 	}
 }
 
@@ -279,7 +279,7 @@ func once(events []pipeline.Event) iter.Seq2[[]pipeline.Event, error] {
 	return func(yield func([]pipeline.Event, error) bool) { yield(events, nil) }
 }
 
-// insertEvents brings events into a table as one block.
+// insertEvents inserts events into a table as one block.
 func insertEvents(ctx context.Context, db *DB, table, token, object string, generation uint32,
 	events []pipeline.Event) error {
 	b, err := db.NewBlock(ctx, table, object, generation)
@@ -301,8 +301,7 @@ func insertText(t *testing.T, db *DB, table, token, object string, events ...pip
 	return b.Insert(t.Context(), token, once(events))
 }
 
-// Large merges go column by column, which costs half, and change no value: of
-// any type, and where a path has several.
+// Large merges by column cost half, and change no value of any type, even if a path has several types.
 func TestMergesByColumn(t *testing.T) {
 	db, _, _ := open(t)
 	vertical := "SELECT sum(value) FROM system.events WHERE event = 'MergeVerticalStageTotalMilliseconds' SETTINGS " +

@@ -11,8 +11,8 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Columns of properties take whatever comes, by blocks and by text, in the table
-// and in a trial; what does not fit is NULL.
+// Columns of properties accept any value, from blocks and from text, in the table and in a trial. Values that do not
+// fit become NULL.
 func TestColumns(t *testing.T) {
 	db, _, _ := open(t)
 	insert(t, db, "before", event(0, `{"level":1,"at":"2026-11-22T03:45:12.345Z"}`))

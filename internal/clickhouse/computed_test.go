@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-// A column of an earlier version becomes that of this one, for the rows of before as well.
+// A column of an earlier version is updated to this version's, also for existing rows.
 func TestComputedColumnChanges(t *testing.T) {
 	db, _, _ := open(t)
 	insert(t, db, "before", event(0, `{"level":7}`))

@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/testing/docs"
 )
 
-// sample are events of a month of a game and a chat, as the documents assume them.
+// sample returns a month of a game's and a chat's events, as the documents assume.
 func sample() (all []pipeline.Event) {
 	now := time.Now().UTC().Add(-10 * time.Minute)
 	add := func(project, name, user, session string, at time.Time, properties string) {
@@ -52,7 +52,7 @@ func sample() (all []pipeline.Event) {
 	return all
 }
 
-// documented is a database with sample, rollups and catalogue.
+// documented returns a database with the sample, rollups and catalogue.
 func documented(t *testing.T) *DB {
 	t.Helper()
 	_, _, opts := open(t)
@@ -72,7 +72,7 @@ func documented(t *testing.T) *DB {
 		t.Fatal(err)
 	}
 	for _, s := range []string{
-		// What a loader counts.
+		// Counts as a loader writes them.
 		`INSERT INTO property_counts (project, name, path, type, events, first_seen, last_seen, example) VALUES
 			('game', 'purchase', 'price', 'Float64', 20, now(), now(), '9.99'),
 			('game', 'purchase', 'price', 'String', 10, now(), now(), '"7.49"')`,
@@ -87,7 +87,7 @@ func documented(t *testing.T) *DB {
 	return db
 }
 
-// byDay splits events: an insert is of one partition.
+// byDay splits events by day, because an insert has one partition.
 func byDay(events []pipeline.Event) map[string][]pipeline.Event {
 	days := map[string][]pipeline.Event{}
 	for _, e := range events {
@@ -97,7 +97,7 @@ func byDay(events []pipeline.Event) map[string][]pipeline.Event {
 	return days
 }
 
-// Each SQL statement of the pages runs. Those of the guides to queries return rows.
+// Each SQL statement of the pages runs. Those in the guides return rows.
 func TestStatementsOfPages(t *testing.T) {
 	db := documented(t)
 	found := map[string]int{}
@@ -130,10 +130,10 @@ func TestStatementsOfPages(t *testing.T) {
 	}
 }
 
-// mayBeEmpty reports whether a statement asks whether something is done.
+// mayBeEmpty reports whether a statement checks that work is finished.
 func mayBeEmpty(statement string) bool { return strings.Contains(statement, "system.mutations") }
 
-// onlyParsed matches statements that need a bucket, or change tables.
+// onlyParsed matches statements that need a bucket or change tables.
 var onlyParsed = regexp.MustCompile(`s3\(|^\s*ALTER`)
 
 // rowsOf counts the rows that a statement returns.

@@ -19,7 +19,7 @@ func TestClass(t *testing.T) {
 		name          string
 		err           error
 		query, insert retry.Class
-		text          bool // may help after an insert in columns
+		text          bool // worth a retry as text after an insert in columns
 	}{
 		{"a row that does not fit", exception(53), retry.Permanent, retry.Permanent, true},
 		{"a constraint", exception(469), retry.Permanent, retry.Permanent, true},
@@ -47,7 +47,7 @@ func TestClass(t *testing.T) {
 	}
 }
 
-// No code is both: an insert would be retried for ever, or an object blamed.
+// No code has two meanings. Otherwise an insert would be retried forever, or an object blamed.
 func TestCodesAreOneThing(t *testing.T) {
 	for code, c := range codes {
 		for _, m := range []meaning{dataFault | outage, dataFault | serverFiles, fileContent | unreachable,
@@ -59,7 +59,7 @@ func TestCodesAreOneThing(t *testing.T) {
 	}
 }
 
-// The names in the list are those of the server.
+// The list has the server's names.
 func TestCodesHaveTheirNames(t *testing.T) {
 	db, _, _ := open(t)
 	for code, c := range codes {

@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// A failure's fields have plain names, of plain types, whether they are there or not.
+// A failure's fields have plain names and types, whether they have values or not.
 func TestErrorsColumns(t *testing.T) {
 	db, _, _ := open(t)
 	for i, properties := range []string{
@@ -29,7 +29,7 @@ func TestErrorsColumns(t *testing.T) {
 		} else {
 			e.Context = []byte(`{}`)
 		}
-		// The same failure twice is one row with FINAL.
+		// A repeated failure is one row with FINAL.
 		for try := range 2 {
 			if err := insertEvents(t.Context(), db, "errors", fmt.Sprint(i, try), "errors/o", 0,
 				[]pipeline.Event{e}); err != nil {
@@ -64,7 +64,7 @@ func TestErrorsColumns(t *testing.T) {
 	}
 }
 
-// Each field of a filter leaves out what it does not choose.
+// Each field of a filter excludes what it does not match.
 func TestErrorFilter(t *testing.T) {
 	db, _, _ := open(t)
 	var ids []pipeline.UUID
@@ -137,7 +137,7 @@ func TestErrorFilter(t *testing.T) {
 	}
 }
 
-// Failures are counted by the release in their raw payloads, also where these are no JSON.
+// Failures are counted by the release in their raw payloads, even if these are not JSON.
 func TestCountErrors(t *testing.T) {
 	db, _, _ := open(t)
 	var all []pipeline.Event

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// columns makes columns a, b, … of types.
+// columnsOf creates columns a, b, … of types.
 func columnsOf(t testing.TB, types ...string) fileColumns {
 	t.Helper()
 	var all fileColumns
@@ -28,7 +28,7 @@ func columnsOf(t testing.TB, types ...string) fileColumns {
 	return all
 }
 
-// Dates and times are asked for as numbers, and all else as it is.
+// Dates and times are requested as numbers, other types unchanged.
 func TestFileStructure(t *testing.T) {
 	for _, c := range []struct{ kind, parquet, avro string }{
 		{"Nullable(Int32)", "Nullable(Int32)", ""},
@@ -78,7 +78,7 @@ func TestFileRewrite(t *testing.T) {
 		{"DateTime64(9, 'UTC')", `"1795601472.123456789"`, `"2026-11-25T10:11:12.123456789Z"`},
 		{"DateTime64(3)", `"-0.001"`, `"1969-12-31T23:59:59.999Z"`},
 		{"DateTime64(0)", `"253402300799"`, `"9999-12-31T23:59:59Z"`},
-		{"DateTime64(6)", "1795601472123456", `"2026-11-25T10:11:12.123456Z"`}, // ticks, of Avro
+		{"DateTime64(6)", "1795601472123456", `"2026-11-25T10:11:12.123456Z"`}, // ticks, from Avro
 		{"Map(String, Float64)", `{"k":1}`, `{"k":1.0}`},
 		{"Map(Date32, Float64)", `{"18262":1}`, `{"2020-01-01":1.0}`},
 		{"Map(LowCardinality(DateTime64(3)), Int8)", `{"-0.001":1}`, `{"1969-12-31T23:59:59.999Z":1}`},
@@ -115,7 +115,7 @@ func TestFileRewrite(t *testing.T) {
 	}
 }
 
-// Columns that the footer calls times of day or JSON.
+// Columns that the footer marks as times of day or JSON.
 func TestFileRoles(t *testing.T) {
 	all := columnsOf(t, "DateTime64(6, 'UTC')", "String", "String")
 	all[0].kind.role, all[1].kind.role, all[2].kind.role = clockRole, documentRole, documentRole
@@ -125,7 +125,7 @@ func TestFileRoles(t *testing.T) {
 	}
 }
 
-// Spark's INT96 reaches beyond the server's times, and so does what is asked for.
+// Spark's INT96 exceeds the range of the server's times, so it is requested in another type.
 func TestFileInt96(t *testing.T) {
 	all := columnsOf(t, "Nullable(DateTime64(9, 'UTC'))")
 	all[0].kind.inner[0].role = int96Role
@@ -151,8 +151,7 @@ func TestFileInt96(t *testing.T) {
 	}
 }
 
-// What is wrong with one file must not hold up the others, and what the server
-// says of its bytes is final.
+// One file's fault must not delay others, and what the server says about its bytes is final.
 func TestFileErrors(t *testing.T) {
 	f := Files{Endpoint: "http://127.0.0.1:9000", Bucket: "b", PathStyle: true}
 	_, unknown := parseType("Array(")
@@ -200,7 +199,7 @@ func TestFileSource(t *testing.T) {
 	}
 }
 
-// FuzzRewrite: whatever the server prints, what comes out is JSON or an error.
+// FuzzRewrite: whatever the server prints, the result is JSON or an error.
 func FuzzRewrite(f *testing.F) {
 	f.Add("Tuple(x Float64, y Array(String))", `{"a":{"x":1,"y":["a","b"]}}`)
 	f.Add("Map(String, DateTime64(6))", `{"a":{"k":"1.5"}}`)
@@ -216,7 +215,7 @@ func FuzzRewrite(f *testing.F) {
 	})
 }
 
-// The server quotes the query in some errors, and with it the keys of the bucket.
+// Some of the server's errors quote the query, which contains the bucket's keys.
 func TestFileErrorsHideTheSecretKey(t *testing.T) {
 	f := Files{Endpoint: "http://svc:" + "S3cretPw@127.0.0.1:9000", Bucket: "b", AccessKey: "key",
 		SecretKey: "it's/secret", PathStyle: true}

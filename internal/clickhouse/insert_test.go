@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// Text in several parts is one block of one part, or none at all.
+// Text in several parts becomes one block in one part, or nothing.
 func TestTextIsAllOrNothing(t *testing.T) {
 	db, _, _ := open(t)
 	large := strings.Repeat("x", textBytes/2)
@@ -48,7 +48,7 @@ func TestTextIsAllOrNothing(t *testing.T) {
 	if took := time.Since(began); took > db.opts.Timeout/2 {
 		t.Errorf("it took %s to give up: the answer of a server that gets no more blocks is waited for", took)
 	}
-	for range 2 { // the token makes the second one nothing
+	for range 2 { // the token makes the second insert a no-op
 		if err := insert("a", nil); err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestTextIsAllOrNothing(t *testing.T) {
 	}
 }
 
-// A table whose columns somebody has given other types still gets its rows.
+// A table whose column types somebody changed still gets its rows.
 func TestTablesOfOtherTypes(t *testing.T) {
 	for name, statements := range map[string][]string{
 		"text":           {"MODIFY COLUMN context String"},

@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// taken is a receiver's batcher that keeps the events.
+// taken is a batcher that keeps a receiver's events.
 type taken struct {
 	t      *testing.T
 	events []pipeline.Event
@@ -40,7 +40,7 @@ func (b *taken) Report(f pipeline.Failure) {
 }
 func (b *taken) Drop(string) {}
 
-// received is what a receiver makes of a body.
+// received returns the receiver's events for a body.
 func received(t *testing.T, path, body string) []pipeline.Event {
 	t.Helper()
 	b := &taken{t: t}
@@ -56,8 +56,8 @@ func received(t *testing.T, path, body string) []pipeline.Event {
 	return b.events
 }
 
-// calls are the rows of llm_calls that a project with these events alone has,
-// their tokens as (input, cached, written; output, reasoning), and what else is asked for.
+// calls returns the rows of llm_calls for these events: tokens as (input, cached, written; output, reasoning), and
+// further columns.
 func calls(t *testing.T, db *DB, columns string, events []pipeline.Event) string {
 	t.Helper()
 	if err := db.conn.Exec(t.Context(), "TRUNCATE TABLE events"); err != nil {
@@ -70,7 +70,7 @@ func calls(t *testing.T, db *DB, columns string, events []pipeline.Event) string
 
 const tokens = "input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens"
 
-// spans is a request of OTLP: a line is a span's id, parent, name, and attributes, as id parent name key=value….
+// spans returns an OTLP request. Each line is a span: id parent name key=value….
 func spans(lines ...string) string {
 	var all []string
 	for _, line := range lines {
@@ -95,7 +95,7 @@ func spans(lines ...string) string {
 	return `{"resourceSpans":[{"scopeSpans":[{"spans":[` + strings.Join(all, ",") + `]}]}]}`
 }
 
-// What is a call, and what is not, in a trace.
+// Which spans of a trace are calls.
 func TestWhatIsACall(t *testing.T) {
 	db, _, _ := open(t)
 	setCalls(t, db)
@@ -187,7 +187,7 @@ func TestWhatIsACall(t *testing.T) {
 	}
 }
 
-// Each convention's names give the same fields.
+// The names of each convention give the same fields.
 func TestNamesOfSpans(t *testing.T) {
 	db, _, _ := open(t)
 	setCalls(t, db)
@@ -264,7 +264,7 @@ func TestNamesOfSpans(t *testing.T) {
 	}
 }
 
-// Messages that are events of a span, and the log record that repeats it.
+// Messages in a span's events, and in the log record that repeats them.
 func TestMessagesOfEvents(t *testing.T) {
 	db, _, _ := open(t)
 	setCalls(t, db)
@@ -283,7 +283,7 @@ func TestMessagesOfEvents(t *testing.T) {
 	}
 }
 
-// Usage objects of every kind, in native events and in Langfuse's.
+// Usage objects of all kinds, in native events and in Langfuse's.
 func TestUsageObjects(t *testing.T) {
 	db, _, _ := open(t)
 	setCalls(t, db)
@@ -327,7 +327,7 @@ func TestUsageObjects(t *testing.T) {
 	}
 }
 
-// What gateways log, and the exports of LiteLLM and Langfuse.
+// Calls logged by gateways, and the exports of LiteLLM and Langfuse.
 func TestCallsOfGateways(t *testing.T) {
 	db, _, _ := open(t)
 	setCalls(t, db)
@@ -368,7 +368,7 @@ func TestCallsOfGateways(t *testing.T) {
 	}
 }
 
-// The inputs that once gave wrong sums.
+// Inputs that once gave wrong sums.
 func TestCasesOfCalls(t *testing.T) {
 	db, _, _ := open(t)
 	setCalls(t, db)

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A table gets the settings that it lacks, and keeps those that an operator has set.
+// A table gets missing settings, and keeps those that an operator has set.
 func TestMergeSettings(t *testing.T) {
 	db, _, _ := open(t)
 	if err := db.exec(t.Context(), "set", "ALTER TABLE events MODIFY SETTING merge_selector_base = 7"); err != nil {

@@ -66,8 +66,8 @@ func TestPending(t *testing.T) {
 	}
 }
 
-// Each file creates the one table or view that it is named after, so that the
-// record knows which file to apply again if it is gone.
+// Each file creates the one table or view of its name, so that the record shows which file to apply again if it is
+// missing.
 func TestAFileForEachTable(t *testing.T) {
 	all, err := readMigrations(sqlfiles.Files)
 	if err != nil {
@@ -79,7 +79,7 @@ func TestAFileForEachTable(t *testing.T) {
 		for _, found := range created.FindAllStringSubmatch(m.text, -1) {
 			got = append(got, found[2])
 		}
-		if len(got) == 0 { // it changes what earlier files create
+		if len(got) == 0 { // the file changes existing tables
 			for _, statement := range statements(m.text) {
 				if !strings.Contains(statement, "ALTER TABLE ") {
 					t.Errorf("%s neither creates nor alters a table: %s", m.name, statement)
@@ -118,7 +118,7 @@ func TestMigrateRefusesChangedFile(t *testing.T) {
 	}
 }
 
-// A table or view that somebody dropped is created again.
+// A dropped table or view is created again.
 func TestMigrateCreatesWhatIsGone(t *testing.T) {
 	db, _, opts := open(t)
 	want := schema(t, db)
@@ -136,7 +136,7 @@ func TestMigrateCreatesWhatIsGone(t *testing.T) {
 	}
 }
 
-// Views of another form, as another version has made them, become those of this version.
+// Another version's views are replaced by this version's.
 func TestMigrateReplacesViews(t *testing.T) {
 	_, _, opts := open(t)
 	db, _ := setUp(t, opts)
@@ -165,7 +165,7 @@ func TestMigrateReplacesViews(t *testing.T) {
 	}
 }
 
-// schema returns the DDL of all tables and views by their names.
+// schema returns the DDL of all tables and views by name.
 func schema(t *testing.T, db *DB) map[string]string {
 	t.Helper()
 	all := map[string]string{}

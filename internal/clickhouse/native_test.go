@@ -15,8 +15,8 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// What was sent comes back from columns, type for type: alone, and many of any
-// shape in one block. (A JSON column holds neither null nor an empty object.)
+// Queries return what was sent in columns, with the same types: single documents, and many of any shape in one block.
+// (A JSON column holds neither null nor an empty object.)
 func TestColumnsHoldWhatWasSent(t *testing.T) {
 	db, _, _ := open(t)
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -43,9 +43,9 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 			e.Timestamp += rnd.Int64N(50) // the block is sorted by it
 			events = append(events, e)
 		}
-		c := db.natives.Block(types) // used memory must leave nothing behind
+		c := db.natives.Block(types) // reused memory must leave no trace
 		if c.Append(events, nil, nil) == nil {
-			if at%2 == 0 { // integers may become floats, and are the same numbers
+			if at%2 == 0 { // integers may become floats of the same value
 				c.Survey(func(string, string) bool { return true }, func(native.Count) {})
 			}
 			columnar += len(part)
@@ -82,11 +82,11 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 	}
 }
 
-// Where text loses nothing, columns have the types that the server infers from
-// text: a table may hold rows of both.
+// If text loses nothing, columns have the types that the server infers from text, because a table may hold rows of
+// both.
 func TestColumnTypesAreThoseOfText(t *testing.T) {
 	db, _, _ := open(t)
-	lossy := map[string]bool{ // or of another type for the sake of nulls and empty arrays
+	lossy := map[string]bool{ // or another type because of nulls and empty arrays
 		`{"a":[[[]],[],[["x"]]]}`: true, `{"a":[[null],[[1]]]}`: true, `{"a":[[null],[1]]}`: true,
 		`{"a":[{},null]}`: true, `{"a":[true,1]}`: true, `{"a":[9007199254740993,1.5]}`: true}
 	docs := nativetest.Documents()
@@ -100,7 +100,7 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 		if err := db.send(t.Context(), "events", "", fmt.Sprint("c", i), native.One(c.Columns("columns", 0)...)); err != nil {
 			t.Fatal(err)
 		}
-		e.Project = []byte("text") // else a merge would collapse the two
+		e.Project = []byte("text") // otherwise a merge would collapse the two
 		if err := insertText(t, db, "events", fmt.Sprint("t", i), "text", e); err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 	}
 }
 
-// Values that come in columns, from a Parquet object, are as those that come as text.
+// Values from a Parquet object's columns equal those from text.
 func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 	db, _, _ := open(t)
 	rnd := rand.New(rand.NewPCG(7, 8))
@@ -129,7 +129,7 @@ func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 	for range 3000 {
 		docs = append(docs, nativetest.Random(rnd))
 	}
-	var plain []string // what columns can hold
+	var plain []string // values that columns can hold
 	var events []pipeline.Event
 	for _, doc := range docs {
 		if _, err := native.JSON("j", "JSON", []byte(doc)); err != nil {
@@ -166,7 +166,7 @@ func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.Append(part, typed, nil)
-		if columns = len(typed); b.text { // more types of arrays than a column has
+		if columns = len(typed); b.text { // more array types than a column can have
 			continue
 		}
 		columnar += len(part)
@@ -195,8 +195,7 @@ func TestTypedColumnsHoldWhatWasSent(t *testing.T) {
 	}
 }
 
-// The server finds a block in the order of its table's key, whatever the events
-// have in common.
+// The server gets each block sorted by its table's key.
 func TestBlockIsSorted(t *testing.T) {
 	db, _, _ := open(t)
 	sorted := func() (blocks, unsorted int64) {
@@ -206,12 +205,12 @@ func TestBlockIsSorted(t *testing.T) {
 		}
 		return blocks, blocks - unsorted
 	}
-	// The day of events without a time, which an insert would write down as a block.
+	// The day of events without a time. An insert would record it in a separate block.
 	if err := db.markDays(t.Context(), map[int64]bool{noon / (1000 * secondsOfDay): true}); err != nil {
 		t.Fatal(err)
 	}
 	rnd := rand.New(rand.NewPCG(3, 4))
-	for _, oldest := range []int64{0, -1000} { // before 1970, times are compared otherwise
+	for _, oldest := range []int64{0, -1000} { // times before 1970 compare differently
 		var events []pipeline.Event
 		for i := range 5000 {
 			e := event(i, `{"a":1}`)
@@ -235,7 +234,7 @@ func TestBlockIsSorted(t *testing.T) {
 	}
 }
 
-// A table with typed paths, as errors, gets text; both know their rows.
+// A table with typed paths, such as errors, gets text; both kinds of block know their rows.
 func TestColumnar(t *testing.T) {
 	db, _, _ := open(t)
 	for table, want := range map[string]bool{"events": true, "errors": true, "nothing": false} {

@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// insertObject inserts events of an object.
+// insertObject inserts an object's events.
 func insertObject(t *testing.T, db *DB, object string, events ...pipeline.Event) {
 	t.Helper()
 	for i := range events {
@@ -21,7 +21,7 @@ func insertObject(t *testing.T, db *DB, object string, events ...pipeline.Event)
 	}
 }
 
-// What the loader sends is what the server would have computed.
+// The loader sends what the server would have computed.
 func TestOmittedColumns(t *testing.T) {
 	db, _, _ := open(t)
 	var columns []Computed
@@ -47,8 +47,7 @@ func TestOmittedColumns(t *testing.T) {
 	}
 }
 
-// Default values are sent of rows without a mark alone, and only while the table has this
-// version's columns.
+// Default values are sent only for rows without a mark, and only while the table has this version's columns.
 func TestOmissionIsExact(t *testing.T) {
 	db, _, _ := open(t)
 	column := Computed{Name: "one", Type: "UInt8", Expression: "1", Comment: "c"}

@@ -14,7 +14,7 @@ var update = flag.Bool("update", false, "write docs/reference/tables.md")
 
 const tablesPage = "../../docs/reference/tables.md"
 
-// The page of tables says what the server has: tables, views, columns and their comments.
+// The page of tables matches the server: tables, views, columns and comments.
 func TestTablesPage(t *testing.T) {
 	_, _, opts := open(t)
 	db, _ := setUp(t, opts)
@@ -72,7 +72,7 @@ has more about the view llm_calls.
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// parameterized views have no columns in system.columns: they depend on the parameters.
+// parameterized views have no columns in system.columns, because they depend on the parameters.
 var parameterized = map[string]string{"user_timeline": "`timestamp`, `name`, `session_id`, `properties`, `event_id`, `user_id`, `project`",
 	"session_events": "`timestamp`, `name`, `user_id`, `properties`, `event_id`, `session_id`, `project`"}
 
@@ -108,7 +108,7 @@ func writeColumns(t *testing.T, db *DB, b *strings.Builder, table string) {
 	b.WriteString("\n")
 }
 
-// plainComment is a comment as text of a table's cell.
+// plainComment returns a comment as text for a table cell.
 func plainComment(s string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ", "*", `\*`, "<", `\<`).Replace(strings.TrimSuffix(s, "."))
 }

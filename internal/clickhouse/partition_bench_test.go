@@ -21,9 +21,8 @@ import (
 	"github.com/penstock/penstock/internal/testing/servers"
 )
 
-// BenchmarkPartitions loads objects into events of several partitions, with events that
-// are up to 30 days late, as a loader does: an insert for each partition of an object.
-// docs/design/clickhouse.md has its figures.
+// BenchmarkPartitions loads objects with events that are up to 30 days late into several partitions, as a loader does:
+// one insert for each partition of an object. docs/design/clickhouse.md has its figures.
 func BenchmarkPartitions(b *testing.B) {
 	monday := func(ms int64) int64 { return pipeline.Partition(ms) }
 	for _, unit := range []struct {
@@ -46,8 +45,8 @@ func BenchmarkPartitions(b *testing.B) {
 	}
 }
 
-// BenchmarkMerges loads small and large objects with settings of the table that decide
-// what merges cost. docs/reference/benchmarks.md has its figures.
+// BenchmarkMerges loads small and large objects with different merge settings. docs/reference/benchmarks.md has its
+// figures.
 func BenchmarkMerges(b *testing.B) {
 	for _, settings := range strings.Split(cmp.Or(os.Getenv("PENSTOCK_MERGES"), mergeVariants), ";") {
 		for _, size := range []struct{ objects, rows int }{{150, 10_000}, {12, 250_000}} {
@@ -67,7 +66,7 @@ const mergeVariants = "merge_selector_base = 5;merge_selector_base = 12"
 type sustained struct {
 	key           string               // the partition key; empty: the table's own
 	of            func(ms int64) int64 // the partition of a time; nil: there is one
-	late          int                  // percent
+	late          int                  // percent of events
 	objects, rows int                  // rows of an object
 	settings      string               // of the table; empty: its own
 	calls         bool                 // with the columns of llm_calls
@@ -155,7 +154,7 @@ func (s sustained) run(b *testing.B) {
 	b.ReportMetric((cpuOf(b, c.Pid)-began).Seconds()*200, "lastday-cpu-ms")
 }
 
-// load inserts an object of the next minutes, and returns in how many blocks.
+// load inserts an object of the next minutes, and returns the number of blocks.
 func (s sustained) load(b *testing.B, db *DB, o int, rnd *rand.Rand) int {
 	events, picks := make([]pipeline.Event, s.rows), map[int64][]uint32{}
 	for i := range events {

@@ -18,8 +18,8 @@ import (
 	"github.com/penstock/penstock/internal/testing/servers"
 )
 
-// oldDatabase makes a database as the last version before 0.1.0 left it, with resends
-// over days, typed columns, a TTL, an index, and deleted rows.
+// oldDatabase creates a database of the last version before 0.1.0, with resends over days, typed columns, a TTL, an
+// index, and deleted rows.
 func oldDatabase(t *testing.T) (*DB, Options) {
 	t.Helper()
 	c := servers.ClickHouse(t)
@@ -53,7 +53,7 @@ func oldDatabase(t *testing.T) (*DB, Options) {
 		timed(2, `{"messages":[{"role":"user","n":2.0}],"when":"2026-11-22 10:00:00","level":"8"}`, 1),
 		timed(3, `{}`, 3), timed(4, `{"gone":true}`, 0),
 	}
-	for days := range int64(3) { // each is sent again on the next days
+	for days := range int64(3) { // resends on the following days
 		for i := range events {
 			events[i].ReceivedAt = noon + days*day
 		}
@@ -65,7 +65,7 @@ func oldDatabase(t *testing.T) (*DB, Options) {
 			t.Fatal(err)
 		}
 	}
-	// Without a time, the time of a UUIDv7 was not used.
+	// Without a time, the time in a UUIDv7 was not used.
 	id := pipeline.NewUUIDv7(noon - 30*day)
 	saveLoad(t, old, nil)
 	if err := old.apply(t.Context(), migration{text: fmt.Sprintf(`
@@ -84,8 +84,7 @@ func oldDatabase(t *testing.T) (*DB, Options) {
 	return old, opts
 }
 
-// state is what must be the same before and after: all rows, and the types of their
-// values. prefix precedes the names of the tables of events.
+// state returns what must not change: all rows, and the types of their values. prefix precedes the names of the tables.
 func state(t *testing.T, db *DB, prefix string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -98,7 +97,7 @@ func state(t *testing.T, db *DB, prefix string) map[string]string {
 	return all
 }
 
-// once is what merges leave of it. Nobody knows which copy of an event they keep.
+// onceState returns what merges leave of it. Which copy of an event they keep is undefined.
 func onceState(t *testing.T, db *DB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -110,7 +109,8 @@ func onceState(t *testing.T, db *DB) map[string]string {
 	return all
 }
 
-// A copied table keeps the old type of properties, whose paths have no limit. Merges give its parts that of a new one.
+// A copied table keeps the old type of properties, whose paths are unlimited. Merges give its parts a new table's
+// limit.
 func TestRebuiltTableIsBounded(t *testing.T) {
 	db, _, _ := open(t)
 	if changed, err := db.BoundPaths(t.Context(), "events"); changed || err != nil {
@@ -151,8 +151,7 @@ func TestRebuiltTableIsBounded(t *testing.T) {
 
 var jsonLimit = regexp.MustCompile(`JSON\(max_dynamic_paths ?= ?\d+\)`)
 
-// The database of the last version before 0.1.0 becomes the same as a new one, and
-// keeps its rows, columns and TTL.
+// The database of the last version before 0.1.0 becomes equal to a new one, and keeps its rows, columns and TTL.
 func TestUnreleasedDatabase(t *testing.T) {
 	old, opts := oldDatabase(t)
 	if err := old.Check(t.Context(), "events"); err == nil || !strings.Contains(err.Error(), "run `penstock setup`") {
@@ -201,7 +200,7 @@ func TestUnreleasedDatabase(t *testing.T) {
 	if _, err := fresh.MirrorColumns(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	lines := func(db *DB) map[string][]string { // somebody's columns come in another order
+	lines := func(db *DB) map[string][]string { // columns that somebody added are in another order
 		all := map[string][]string{}
 		for table, create := range schema(t, db) {
 			create = jsonLimit.ReplaceAllString(create, "JSON")
@@ -217,7 +216,7 @@ func TestUnreleasedDatabase(t *testing.T) {
 	if _, again := setUp(t, opts); len(again) != 0 {
 		t.Errorf("the second time: applied %v", again)
 	}
-	// Both forms take the loader's blocks.
+	// Both forms accept the loader's blocks.
 	for _, db := range []*DB{fresh, db} {
 		insert(t, db, "after", event(100, `{"messages":[{"n":2.0}]}`))
 		if got := query[string](t, db, "SELECT arrayStringConcat(arrayMap(n -> dynamicType(n), properties.messages[].n)) FROM events_once"+
@@ -235,7 +234,7 @@ func TestUnreleasedDatabase(t *testing.T) {
 	}
 }
 
-// A copy that is killed at any point goes on where it was.
+// A copy that is killed at any point continues.
 func TestRebuildGoesOn(t *testing.T) {
 	db, opts := oldDatabase(t)
 	before, once := state(t, db, ""), onceState(t, db)
@@ -293,7 +292,7 @@ func TestRebuildGoesOn(t *testing.T) {
 	}
 }
 
-// An insert that runs while the table is renamed ends in the old table.
+// An insert that runs during the rename ends in the old table.
 func TestRebuildWaitsForInserts(t *testing.T) {
 	db, opts := oldDatabase(t)
 	ended := make(chan error, 1)
@@ -317,7 +316,7 @@ func TestRebuildWaitsForInserts(t *testing.T) {
 	}
 }
 
-// An earlier version's setup may create the table while it is copied.
+// An earlier version's setup may create the table during the copy.
 func TestRebuildRefusesTwo(t *testing.T) {
 	db, opts := oldDatabase(t)
 	for _, change := range []string{"CREATE TABLE penstock_old_events AS events", "CREATE TABLE penstock_new_events AS events"} {

@@ -14,7 +14,7 @@ import (
 
 const day = 24 * 3600 * 1000 // ms
 
-// put inserts n rows of an object that are received at a time.
+// put inserts n rows of an object, received at a time.
 func put(t *testing.T, db *DB, object string, generation uint32, n int, at int64) []pipeline.Event {
 	t.Helper()
 	events := make([]pipeline.Event, n)
@@ -101,7 +101,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// Every query of a table that does not exist is an outage that names what was asked for.
+// Each query of a missing table is an outage that names the query.
 func TestQueriesOfAMissingTable(t *testing.T) {
 	db, _, _ := open(t)
 	for name, ask := range map[string]func() error{
@@ -166,10 +166,10 @@ func TestPresent(t *testing.T) {
 	}
 }
 
-// A new generation comes in beside the old one, which is then deleted.
+// A new generation is inserted beside the old one, which is then deleted.
 func TestDeleteOlder(t *testing.T) {
 	db, _, _ := open(t)
-	setCallColumns(t, db) // the server resolves them in a mutation
+	setCallColumns(t, db) // a mutation needs them
 	put(t, db, "a", 0, 3, noon)
 	put(t, db, "a", 0, 2, noon+day)
 	put(t, db, "a", 1, 4, noon)
@@ -184,7 +184,7 @@ func TestDeleteOlder(t *testing.T) {
 	if objects, err := db.Objects(t.Context(), "events", "a", "az"); len(objects) != 1 || !objects["a"] || err != nil {
 		t.Errorf("objects: %v %v", objects, err)
 	}
-	for range 2 { // the second time there is nothing to do
+	for range 2 { // the second call has nothing to do
 		if err := db.DeleteOlder(t.Context(), "events", "a", 1); err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func TestDeleteOlder(t *testing.T) {
 	}
 }
 
-// Clients use one id under several names and times: these are several events.
+// Clients reuse one id with several names and times: these are several events.
 func TestKnown(t *testing.T) {
 	db, _, _ := open(t)
 	base := event(1, `{}`)

@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// wantOutage checks that an error is one, with the code of a missing table.
+// wantOutage checks for an outage with the code of a missing table.
 func wantOutage(t *testing.T, name string, err error) {
 	t.Helper()
 	if retry.ClassOf(err) != retry.Outage || retry.CodeOf(err) != 60 || !strings.Contains(err.Error(), "gone") {
@@ -48,7 +48,7 @@ func TestTableStatus(t *testing.T) {
 	}
 }
 
-// The metrics of a loader need the states of all objects, the newest row and the last verify.
+// A loader's metrics need the states of all objects, the newest row and the last verify.
 func TestLedgerStatus(t *testing.T) {
 	db, _, _ := open(t)
 	empty, err := db.LedgerStatus(t.Context())
@@ -118,7 +118,7 @@ func TestRunStatus(t *testing.T) {
 	}
 }
 
-// A row of 1000 events takes less than 100 bytes: the codecs of the tables work.
+// A row takes less than 100 bytes with 1000 events: the tables' codecs work.
 func TestDiskUse(t *testing.T) {
 	db, _, _ := open(t)
 	events := make([]pipeline.Event, 1000)
@@ -139,7 +139,7 @@ func TestDiskUse(t *testing.T) {
 	}
 }
 
-// The last hour has sixty minutes, with what was loaded and rejected in each.
+// The last hour has sixty minutes, each with loaded and rejected events.
 func TestMinutes(t *testing.T) {
 	db, _, _ := open(t)
 	now := time.Now().UTC()

@@ -32,7 +32,7 @@ func TestHasWindow(t *testing.T) {
 func TestColumnCheck(t *testing.T) {
 	for _, tt := range []struct {
 		column Column
-		want   string // empty: it is good
+		want   string // empty: valid
 	}{
 		{Column{"level", "level", "Int64"}, ""},
 		{Column{"_x9", "a.b.c", "LowCardinality(String)"}, ""},
@@ -75,7 +75,7 @@ func TestMissingColumns(t *testing.T) {
 	}
 }
 
-// Keys are quoted, whatever is in them.
+// Keys are quoted, whatever they contain.
 func TestColumnDefinition(t *testing.T) {
 	for path, want := range map[string]string{
 		"level": "properties.`level`", "a.b": "properties.`a`.`b`", "x`y": "properties.`x\\`y`", `x\y`: "properties.`x\\\\y`",
@@ -131,7 +131,7 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// A view is replaced if and only if its query has changed.
+// A view is replaced only if its query has changed.
 func TestSetView(t *testing.T) {
 	db, _, _ := open(t)
 	for i, tt := range []struct {

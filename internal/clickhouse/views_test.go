@@ -14,8 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// An event that is received on several days is one row, whatever the profile says, and
-// merges find all copies of it.
+// An event received on several days is one row with any profile, and merges find all copies.
 func TestOnceOverDays(t *testing.T) {
 	db, _, _ := open(t)
 	timed := event(1, `{"level":1}`)
@@ -61,7 +60,7 @@ func TestOnceOverDays(t *testing.T) {
 	}
 }
 
-// The partition of a row in the table is that in which the loader believes it.
+// A row is in the partition that the loader expects.
 func TestPartitionOfRows(t *testing.T) {
 	db, _, _ := open(t)
 	times := []int64{pipeline.NoTime, 0, -1, 1, pipeline.MinTime, pipeline.MaxTime, noon}
@@ -91,8 +90,8 @@ func TestPartitionOfRows(t *testing.T) {
 	}
 }
 
-// A filter on the view gives the same rows as the filter on a plain table of events
-// without duplicates, for all columns that the view's comment promises.
+// A filter on the view gives the same rows as on a plain table of events without duplicates, for all columns that the
+// view's comment promises.
 func TestOnceIsExact(t *testing.T) {
 	db, _, _ := open(t)
 	rnd := rand.New(rand.NewPCG(5, 6))
@@ -115,7 +114,7 @@ func TestOnceIsExact(t *testing.T) {
 		e.ReceivedAt = noon + rnd.Int64N(3600_000)
 		all = append(all, e)
 	}
-	for round := range 4 { // resends, more and more of them in parts of their own
+	for round := range 4 { // more and more resends in separate parts
 		byPartition := map[int64][]pipeline.Event{}
 		for i := range all {
 			if round > 0 && rnd.IntN(4) > 0 {
@@ -133,7 +132,7 @@ func TestOnceIsExact(t *testing.T) {
 			}
 		}
 	}
-	// The reference is what FINAL gives without any pruning.
+	// The reference is the result of FINAL without pruning.
 	if err := db.conn.Exec(t.Context(), "CREATE TABLE plain ENGINE = Memory AS SELECT * EXCEPT properties,"+
 		" properties.level.:Int64 AS level FROM events FINAL SETTINGS use_skip_indexes_if_final = 0,"+
 		" enable_automatic_decision_for_merging_across_partitions_for_final = 0"); err != nil {
@@ -161,8 +160,8 @@ func TestOnceIsExact(t *testing.T) {
 	}
 }
 
-// The view has the columns of properties that setup adds later, and goes on without one that is dropped. It never has
-// those that llm_calls alone reads.
+// The view gets columns of properties that setup adds later, and works without a dropped one. It never has the columns
+// for llm_calls.
 func TestOnceHasAddedColumns(t *testing.T) {
 	_, _, opts := open(t)
 	db, _ := setUp(t, opts)
@@ -211,8 +210,8 @@ func TestOnceHasAddedColumns(t *testing.T) {
 	}
 }
 
-// Amounts that are no finite number leave the sums of others alone: of the view, of the rollup, of a column, and of a
-// column that an earlier version computed in another way.
+// Amounts that are not finite numbers do not affect others' sums: in the view, the rollup, a column, and an earlier
+// version's column.
 func TestAmountsAreFinite(t *testing.T) {
 	db, _, _ := open(t)
 	if err := db.apply(t.Context(), migration{text: "ALTER TABLE events ADD COLUMN price Nullable(Float64) MATERIALIZED" +
@@ -264,7 +263,7 @@ func TestAmountsAreFinite(t *testing.T) {
 	}
 }
 
-// A filter on timestamp reads only the weeks that it names.
+// A filter on timestamp reads only the weeks in its range.
 func TestViewsPrune(t *testing.T) {
 	db, _, _ := open(t)
 	for week := range 8 {

@@ -14,8 +14,8 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// What it costs the loader to make a block of an object, read, sorted and
-// counted, and to write it out, with JSON text (NDJSON objects) and typed columns (Parquet).
+// The loader's cost to read, sort, count and write a block, with JSON text (NDJSON objects) and typed columns
+// (Parquet).
 func BenchmarkBlock(b *testing.B) {
 	const rows = 200_000
 	g := traffic.New("bench", 1)

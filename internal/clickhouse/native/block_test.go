@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// events returns one event for each document. Their key is not in their order.
+// events returns one event for each document, not sorted by key.
 func events(rnd *rand.Rand, docs []string) []pipeline.Event {
 	all := make([]pipeline.Event, len(docs))
 	for i, doc := range docs {
@@ -34,7 +34,7 @@ func events(rnd *rand.Rand, docs []string) []pipeline.Event {
 	return all
 }
 
-// decoded returns the columns of a block by their names.
+// decoded returns a block's columns by name.
 func decoded(t *testing.T, b *Block) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}
@@ -51,8 +51,7 @@ func decoded(t *testing.T, b *Block) map[string][]string {
 	return all
 }
 
-// Each row of a block is an event, whatever the others in it are, and whatever
-// the block held before.
+// Each row of a block is its event, whatever the other rows are, and whatever the block held before.
 func TestBlockHoldsWhatWasAppended(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	shapes := nativetest.Documents()
@@ -113,8 +112,7 @@ func TestBlockHoldsWhatWasAppended(t *testing.T) {
 	}
 }
 
-// Rows are in the order of the table's key, also with times that do not fit into
-// one number with the rest.
+// Rows are sorted by the table's key, also with times that do not fit into one number with the other columns.
 func TestOrder(t *testing.T) {
 	for name, oldest := range map[string]int64{"after 1970": 0, "before 1970": -1000, "far away": 1 << 50} {
 		rnd := rand.New(rand.NewPCG(3, 4))
@@ -143,7 +141,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// Values of typed columns come to the rows that they belong to, beside those of the text.
+// Typed values get to their rows, beside the values in the text.
 func TestTypedValues(t *testing.T) {
 	part := events(rand.New(rand.NewPCG(5, 6)), []string{`{"a":1}`, `{}`, `{"b":{"c":"x"}}`, `{}`})
 	typed := []*pipeline.Typed{
@@ -170,7 +168,7 @@ func TestTypedValues(t *testing.T) {
 	}
 }
 
-// A block of text has the documents as they are.
+// A text block keeps documents unchanged.
 func TestBlockOfText(t *testing.T) {
 	part := events(rand.New(rand.NewPCG(7, 8)), []string{`{"a":1}`, `{ "any": "text" }`})
 	b := NewBlock(plain)

@@ -15,7 +15,7 @@ import (
 // fakeConn is a connection to a server that answers as told.
 type fakeConn struct {
 	address string
-	err     error // of the next insert
+	err     error // result of the next insert
 	broken  bool
 	closed  bool
 	blocks  int
@@ -34,8 +34,7 @@ func (c *fakeConn) insert(_ context.Context, _ string, _ map[string]any, blocks 
 func (c *fakeConn) usable() bool { return !c.broken }
 func (c *fakeConn) Close() error { c.closed = true; return nil }
 
-// fakeServers are a client's connections in the order in which they were made.
-// away are addresses that do not answer.
+// fakeServers returns a client and its connections in the order of creation. away are unreachable addresses.
 func fakeServers(away ...string) (*Client, *[]*fakeConn) {
 	var made []*fakeConn
 	c := NewClient(Options{Addresses: []string{"a", "b"}})
@@ -78,11 +77,11 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 }
 
-// After a connection broke, the idle ones are not tried: each would fail an insert.
+// After a connection breaks, the idle ones are dropped: each would fail an insert.
 func TestBrokenConnectionsAreDropped(t *testing.T) {
 	c, made := fakeServers()
 	insert := func() error { return c.Insert(t.Context(), "", nil, One(Column{})) }
-	both := func(yield func([]Column, error) bool) { // one insert within the other needs two connections
+	both := func(yield func([]Column, error) bool) { // nested inserts need two connections
 		if err := insert(); err != nil {
 			t.Error(err)
 		}
@@ -97,7 +96,7 @@ func TestBrokenConnectionsAreDropped(t *testing.T) {
 		if err := c.Insert(t.Context(), "", nil, both); err != nil || len(*made) != 2 {
 			t.Fatalf("%v, %d connections, want 2", err, len(*made))
 		}
-		(*made)[0].err = tt.err // it was put back last, so it is taken first
+		(*made)[0].err = tt.err // returned last, so used first
 		if err := insert(); !errors.Is(err, tt.err) {
 			t.Errorf("got %v, want %v", err, tt.err)
 		}
@@ -118,10 +117,10 @@ func TestAddressesAreTriedInOrder(t *testing.T) {
 	}
 }
 
-// plain are the types of a table without limits of its own.
+// plain are the types of a table without its own limits.
 var plain = Types{"JSON", "JSON"}
 
-// The largest blocks are kept, and the largest is used first: an object has one large block and several small ones.
+// The largest blocks are kept, and the largest is reused first: an object has one large block and several small ones.
 func TestBlocksAreKept(t *testing.T) {
 	c := NewClient(Options{})
 	var blocks []*Block
@@ -145,7 +144,7 @@ func TestBlocksAreKept(t *testing.T) {
 	}
 }
 
-// Exceptions are those of clickhouse-go, and other errors stay what they are.
+// Exceptions become clickhouse-go's, and other errors stay unchanged.
 func TestException(t *testing.T) {
 	err := exception(fmt.Errorf("query: %w",
 		&ch.Exception{Code: 53, Name: "DB::Exception", Message: "DB::Exception: no such type"}))

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// decoder reads columns back, as the server does.
+// decoder decodes columns as the server does.
 type decoder struct {
 	t *testing.T
 	b []byte
@@ -46,13 +46,12 @@ func (d *decoder) names() []string {
 	return names
 }
 
-// shape is what the head of a column says: the paths of an object, the types of
-// a dynamic, or the element of an array.
+// shape is the content of a column's head: an object's paths, a dynamic's types, or an array's element.
 type shape struct {
 	names    []string
 	inner    []*shape
 	kind     string // of a type
-	nullable bool   // the elements of an array
+	nullable bool   // an array's elements
 }
 
 func (d *decoder) object() *shape {
@@ -103,7 +102,7 @@ func (d *decoder) objects(s *shape, rows int) []any {
 	return all
 }
 
-// put puts a value at a path of keys.
+// put stores a value at a path of keys.
 func put(into map[string]any, path []string, v any) {
 	for _, key := range path[:len(path)-1] {
 		if into[key] == nil {
@@ -180,7 +179,7 @@ func (d *decoder) values(s *shape, n int) []any {
 	return all
 }
 
-// rows decodes a column into one text for each row.
+// rows decodes a column into one text per row.
 func rows(t *testing.T, c Column) []string {
 	t.Helper()
 	d := &decoder{t, encode(c)}

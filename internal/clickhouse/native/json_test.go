@@ -10,10 +10,10 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// Keys that are ids do not make columns without end.
+// Keys that are ids do not create unlimited columns.
 func TestTooManyPaths(t *testing.T) {
 	c := newJSON("JSON")
-	for i := range maxPaths / 2 { // two a document: one would be too many cells
+	for i := range maxPaths / 2 { // two paths a document: one would exceed the cells
 		if err := c.append(fmt.Appendf(nil, `{"id%d":1,"other%d":1}`, i, i)); err != nil {
 			t.Fatal(i, err)
 		}
@@ -23,7 +23,7 @@ func TestTooManyPaths(t *testing.T) {
 	}
 }
 
-// encode returns all bytes of a column.
+// encode returns a column's bytes.
 func encode(c Column) []byte {
 	var b []byte
 	if c.state != nil {
@@ -43,7 +43,7 @@ func FuzzColumns(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		c := newJSON("JSON")
-		err := c.append(doc) // must end, and not panic, whatever it is
+		err := c.append(doc) // must return without a panic for any input
 		if _, n, bad := new(jsonscan.Scanner).Object(doc); bad == nil && n == len(doc) && err != nil &&
 			!errors.Is(err, ErrNotColumnar) {
 			t.Errorf("%s: %v", doc, err)
@@ -54,8 +54,8 @@ func FuzzColumns(f *testing.F) {
 	})
 }
 
-// Keys that are ids make no columns without end within arrays either, where no limit of the
-// outermost object counts them; such columns are not kept for the next block.
+// Keys that are ids within arrays do not create unlimited columns either, although the outermost object does not count
+// them. Such columns are not kept for the next block.
 func TestColumnsWithinArraysAreBounded(t *testing.T) {
 	for name, doc := range map[string]string{
 		"few rows each": `{"items":[{"item-%d":1}]}`, "two levels": `{"items":[{"x":[{"item-%d":1}]}]}`,
@@ -68,7 +68,7 @@ func TestColumnsWithinArraysAreBounded(t *testing.T) {
 		for ; err == nil && rows < 2*maxParts; rows++ {
 			id := rows
 			if name == "few rows each" {
-				id %= 1000 // not many paths, but each with a byte a row
+				id %= 1000 // few paths, but each costs a byte for each row
 			}
 			err = c.append(fmt.Appendf(nil, doc, id))
 		}

@@ -19,7 +19,7 @@ func surveyed(i int, project, name, properties string) pipeline.Event {
 		ReceivedAt: int64(1000 + i)}
 }
 
-// counts surveys a block and returns a line for each count, in order.
+// counts surveys a block and returns a sorted line for each count.
 func counts(b *Block, isFloat func(project, path string) bool) (lines []string) {
 	b.Survey(isFloat, func(c Count) {
 		example, _ := c.Example()
@@ -40,7 +40,7 @@ func block(t *testing.T, events ...pipeline.Event) *Block {
 	return b
 }
 
-// Every value is counted where it belongs, whatever the documents are.
+// Every value is counted at its path, for any documents.
 func TestSurveyCounts(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	for range 200 {
@@ -62,7 +62,7 @@ func TestSurveyCounts(t *testing.T) {
 		}
 		b := NewBlock(plain)
 		if b.Append(events, nil, nil) != nil {
-			continue // together they have too many types
+			continue // the documents have too many types together
 		}
 		got := map[string]int{}
 		groups := b.Survey(never, func(c Count) { got[c.Group.Project+" "+c.Group.Name+" "+c.Path] += c.Rows })
@@ -82,7 +82,7 @@ func TestSurveyCounts(t *testing.T) {
 	}
 }
 
-// leaves calls each with the path of every value that is stored.
+// leaves calls each with the path of every stored value.
 func leaves(v map[string]any, before string, each func(path string)) {
 	for key, value := range v {
 		switch value := value.(type) {
@@ -95,7 +95,7 @@ func leaves(v map[string]any, before string, each func(path string)) {
 	}
 }
 
-// A number becomes a float if its path has one in its project, and if it is the same number then.
+// A number becomes a float if its path has a float in its project, and if its value stays the same.
 func TestSurveyUnifiesNumbers(t *testing.T) {
 	events := []pipeline.Event{
 		surveyed(0, "a", "x", `{"v":9}`), surveyed(1, "a", "y", `{"v":2.5}`), surveyed(2, "b", "x", `{"v":9}`),
@@ -115,7 +115,7 @@ func TestSurveyUnifiesNumbers(t *testing.T) {
 			t.Errorf("%s: -want +got\n%s", when, diff)
 		}
 	}
-	// Used memory leaves nothing behind.
+	// Reused memory leaves no trace.
 	b.Reset()
 	if err := b.Append(events[:1], nil, nil); err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestSurveyUnifiesNumbers(t *testing.T) {
 	}
 }
 
-// A block that cannot be columns is counted as far as it came, and not changed.
+// A block that cannot be sent in columns is counted as far as it was built, and not changed.
 func TestSurveyOfUnusableBlock(t *testing.T) {
 	var doc strings.Builder
 	for i := range maxPaths {
@@ -148,7 +148,7 @@ func TestSurveyOfUnusableBlock(t *testing.T) {
 	}
 }
 
-// An example is short, of whole characters, and not looked for far away.
+// An example is short, does not split a character, and is only searched nearby.
 func TestExample(t *testing.T) {
 	long := strings.Repeat("ü", exampleBytes)
 	events := []pipeline.Event{surveyed(0, "a", "x", `{"v":"a\"`+long+`"}`)}
@@ -163,7 +163,7 @@ func TestExample(t *testing.T) {
 	}
 }
 
-// Projects and names may be many.
+// There may be many projects and names.
 func TestSurveyOfManyNames(t *testing.T) {
 	var events []pipeline.Event
 	for i := range 1 << 9 {

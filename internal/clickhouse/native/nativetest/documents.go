@@ -17,11 +17,10 @@ import (
 //go:embed documents.ndjson
 var documents string
 
-// Documents returns documents of every shape that the server could see otherwise
-// than we do.
+// Documents returns documents of every shape that the server could read differently.
 func Documents() []string { return strings.Split(strings.TrimSuffix(documents, "\n"), "\n") }
 
-// Random returns a document of few keys and many shapes.
+// Random returns a document with few keys and many shapes.
 func Random(r *rand.Rand) string { return string(object(r, 0)) }
 
 func object(r *rand.Rand, depth int) []byte {
@@ -81,8 +80,7 @@ func value(r *rand.Rand, depth int) []byte {
 	return append(b, ']')
 }
 
-// Canonical returns a document as a JSON column can hold it, without nulls and
-// empty objects, in one spelling.
+// Canonical returns a document as a JSON column stores it, without nulls and empty objects, in one spelling.
 func Canonical(t testing.TB, doc string) string {
 	t.Helper()
 	dec := json.NewDecoder(strings.NewReader(doc))
