@@ -14,8 +14,8 @@ import (
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
-// An object that kills its loaders is loaded alone after five of them, and given
-// up when that dies, too.
+// An object that kills its loaders is loaded alone after five of them. If that process dies too, the object is given
+// up.
 func TestObjectThatKillsIsGivenUp(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w, d, n := suspicious()
@@ -37,7 +37,7 @@ func TestObjectThatKillsIsGivenUp(t *testing.T) {
 		if len(w.letters) != 1 || w.letters[0].Code != "killed_loader" {
 			t.Errorf("letters %+v", w.letters)
 		}
-		// A redrive begins where it ended: alone.
+		// After a redrive it is loaded alone from the start.
 		e := w.ledger[n.Key]
 		e.State, e.Failures, e.Attempts = pipeline.Failed, 0, e.Attempts+1
 		w.ledger[n.Key] = e
@@ -47,7 +47,7 @@ func TestObjectThatKillsIsGivenUp(t *testing.T) {
 	})
 }
 
-// A good object whose loaders were killed for other reasons is loaded, alone.
+// A good object whose loaders were killed for other reasons is loaded alone.
 func TestGoodObjectIsNotGivenUp(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w, d, n := suspicious()
@@ -70,7 +70,7 @@ func TestGoodObjectIsNotGivenUp(t *testing.T) {
 	})
 }
 
-// A child's failure counts as any other; an outage does not count.
+// A child's failure counts like any other; an outage does not count.
 func TestVerdicts(t *testing.T) {
 	for _, want := range []error{
 		nil, fault("unreadable_object", "bad"), faultFinal("no_valid_rows", "none"),
@@ -128,7 +128,7 @@ func TestAloneIsAlone(t *testing.T) {
 	})
 }
 
-// An attempt that a failure, an outage or a drain ended is no killed loader.
+// An attempt ended by a failure, an outage or a drain is not a killed loader.
 func TestEndedAttemptsDoNotCount(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -153,7 +153,7 @@ func TestEndedAttemptsDoNotCount(t *testing.T) {
 	})
 }
 
-// What is decoded by ClickHouse or measured is in the ledger before.
+// The ledger has an entry before ClickHouse decodes the object or the loader measures it.
 func TestLedgerComesBeforeDecoding(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()

@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
-// Partitions in any order: one block a partition, each row once, also where each chunk is asked for.
+// Partitions in any order: one block for each partition and each row once, even if the table is asked for each chunk.
 func TestPartitionsInAnyOrder(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -36,7 +36,7 @@ func TestPartitionsInAnyOrder(t *testing.T) {
 	})
 }
 
-// An attempt that goes on after a kill says which blocks it found: nobody has counted their properties.
+// An attempt that continues after a kill reports which blocks it found, because nobody has counted their properties.
 func TestFoundBlocks(t *testing.T) {
 	w := newWorld()
 	w.times = func(i int) int64 { return noon - int64(i%2)*week }
@@ -44,7 +44,7 @@ func TestFoundBlocks(t *testing.T) {
 	w.ledger[key] = pipeline.Load{Key: key, ETag: "e", Pipeline: "events", State: pipeline.Loading, ChunkRows: 10,
 		ChunkBytes: 1 << 20, Attempts: 1, Reading: pipeline.PartitionUnit}
 	var want []int
-	for row := range 10 { // of the first cut, one of two blocks
+	for row := range 10 { // of the first cut: one of two blocks
 		if row%2 == 1 {
 			w.rows[rowKey{key, uint32(row), 0, pipeline.Partition(noon - week)}]++
 			want = append(want, row)
@@ -63,7 +63,7 @@ func TestFoundBlocks(t *testing.T) {
 	}
 }
 
-// The partitions of a chunk are separate blocks, each in the order of its rows.
+// Each partition of a chunk is a separate block with its rows in order.
 func TestGather(t *testing.T) {
 	w := newWorld()
 	a := &attempt{Loader: w.loader(t, "a"), entry: pipeline.Load{Key: "k", Refused: []uint32{3}}}
@@ -90,7 +90,7 @@ func TestGather(t *testing.T) {
 	}
 }
 
-// openTable counts the blocks that are filled and not inserted yet.
+// openTable counts blocks that are filled and not yet inserted.
 type openTable struct {
 	*world
 	open, most int
@@ -112,10 +112,10 @@ func (b *openBlock) Insert(ctx context.Context, token string, again iter.Seq2[[]
 	return b.block.Insert(ctx, token, again)
 }
 
-// An object with more partitions than blocks may be open at once is decoded several times; each row is there once.
+// An object with more partitions than maxOpen is decoded several times, and has each row once.
 func TestRandomTimes(t *testing.T) {
 	const partitions = 5*maxOpen/2 + 1
-	for _, chunkRows := range []int{10_000, 2 * partitions} { // one cut, and several
+	for _, chunkRows := range []int{10_000, 2 * partitions} { // one cut, then several
 		w := newWorld()
 		w.bad = map[string]bool{"bad": true}
 		w.times = func(i int) int64 { return noon - int64(i*10%partitions)*week }
@@ -136,15 +136,14 @@ func TestRandomTimes(t *testing.T) {
 		if cuts := (4*partitions-1)/chunkRows + 1; w.asked > cuts+len(refused) {
 			t.Errorf("the table was asked %d times for rows of %d cuts, of which %d rows were refused", w.asked, cuts, len(refused))
 		}
-		if len(refused) == 0 || table.most > maxOpen+1 { // a chunk with a refused row is filled once more
+		if len(refused) == 0 || table.most > maxOpen+1 { // a chunk with a rejected row is filled again
 			t.Errorf("%d rows were refused, and up to %d blocks were open at once, want at most %d", len(refused), table.most,
 				maxOpen)
 		}
 	}
 }
 
-// An older version cut objects by the day of receipt. What it brought of an object is
-// replaced, whatever it was.
+// An older version cut objects by the day of receipt. Its rows of an object are replaced, whatever they were.
 func TestBegunByEarlierVersion(t *testing.T) {
 	for _, there := range [][]int{nil, {0, 1, 2}, {20, 21, 24}} {
 		w := newWorld()
@@ -165,8 +164,7 @@ func TestBegunByEarlierVersion(t *testing.T) {
 	}
 }
 
-// An object that is overwritten while a loader is about to insert the old
-// content: only the new content is there at the end.
+// If an object is overwritten while a loader is about to insert the old content, only the new content remains.
 func TestOverwrittenMeanwhile(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -175,7 +173,7 @@ func TestOverwrittenMeanwhile(t *testing.T) {
 		slow := w.loader(t, "slow")
 		slow.parts.Table = &slowTable{world: w, wait: time.Minute}
 		stop := start(t, slow)
-		time.Sleep(time.Second) // it is about to insert its first chunk
+		time.Sleep(time.Second) // the loader is about to insert its first chunk
 		w.mu.Lock()
 		w.etag = "new"
 		w.mu.Unlock()
@@ -195,11 +193,11 @@ func TestOverwrittenMeanwhile(t *testing.T) {
 	})
 }
 
-// An object over the end of a week: no block goes into two partitions.
+// An object across the end of a week: no block has two partitions.
 func TestCutsAtMidnight(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
-		w.times = func(i int) int64 { return noon + 12*3600*1000 - 7 + int64(i) } // noon is a Sunday's
+		w.times = func(i int) int64 { return noon + 12*3600*1000 - 7 + int64(i) } // noon is on a Sunday
 		w.put(t, 25, noon, 1)
 		stop := start(t, w.loader(t, "a"))
 		time.Sleep(time.Minute)
@@ -208,8 +206,7 @@ func TestCutsAtMidnight(t *testing.T) {
 	})
 }
 
-// Rows deleted by hand while the table still knows their tokens: the ledger
-// does not say loaded before they are there again.
+// Rows are deleted by hand while the table still knows their tokens. The ledger says loaded only after they are back.
 func TestSwallowedInsertIsNotLoaded(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -226,7 +223,7 @@ func TestSwallowedInsertIsNotLoaded(t *testing.T) {
 		if w.ledger[key].State == pipeline.Loaded {
 			t.Error("the ledger says loaded, and no row is there")
 		}
-		clear(w.tokens) // the window has passed
+		clear(w.tokens) // the deduplication window has passed
 		w.mu.Unlock()
 		time.Sleep(10 * time.Minute)
 		stop()
@@ -237,8 +234,7 @@ func TestSwallowedInsertIsNotLoaded(t *testing.T) {
 	})
 }
 
-// An object that holds more or fewer rows than its metadata says is not loaded,
-// and not called loaded.
+// An object with more or fewer rows than in its metadata is not loaded, and the ledger does not say so.
 func TestRowCount(t *testing.T) {
 	for _, rows := range []int64{0, 24, 26, 1 << 40} {
 		bubble.Test(t, func(t *testing.T) {
@@ -257,7 +253,7 @@ func TestRowCount(t *testing.T) {
 	}
 }
 
-// Rows that the table's TTL deletes at once are no failure.
+// Rows that the table's TTL deletes at once are not a failure.
 func TestExpiredRowsAreLoaded(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -276,7 +272,7 @@ func TestExpiredRowsAreLoaded(t *testing.T) {
 	})
 }
 
-// The same for a TTL by timestamp.
+// As before, for a TTL by timestamp.
 func TestExpiredTimesAreLoaded(t *testing.T) {
 	w := newWorld()
 	w.times = late
@@ -290,7 +286,7 @@ func TestExpiredTimesAreLoaded(t *testing.T) {
 	}
 }
 
-// Rows that are gone and not expired are a failure, unless resends stand for all of them.
+// Missing rows that are not expired are a failure, unless resends replaced all of them.
 func TestSwallowedRowsAreNoExpiry(t *testing.T) {
 	for resent, want := range map[int]string{0: "rows_swallowed", 4: "rows_swallowed", 5: ""} {
 		bubble.Test(t, func(t *testing.T) {
@@ -300,7 +296,7 @@ func TestSwallowedRowsAreNoExpiry(t *testing.T) {
 			w.expired.Received = pipeline.Millis(noon + 5)
 			w.fault = func(call string) (error, bool) {
 				if call == "expired" {
-					w.expired.Received = pipeline.Millis(noon + 4) // of the last row
+					w.expired.Received = pipeline.Millis(noon + 4) // the last row's
 				}
 				return nil, false
 			}

@@ -37,7 +37,7 @@ func TestForeignFile(t *testing.T) {
 	})
 }
 
-// What is no data is settled, and leaves no trace in the ledger.
+// A file that is not data is settled, and leaves no entry in the ledger.
 func TestNotData(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -52,7 +52,7 @@ func TestNotData(t *testing.T) {
 	})
 }
 
-// Where trying again changes nothing, an object is given up at once.
+// If a retry cannot succeed, an object is given up at once.
 func TestGivenUpAtOnce(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -74,7 +74,7 @@ func TestGivenUpAtOnce(t *testing.T) {
 	})
 }
 
-// A file that the table refuses as a whole is no file without rows: its rows are in errors.
+// A file whose rows the table all rejects is not a file without rows: its rows are in errors.
 func TestForeignFileAllRefusedByTheTable(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -87,8 +87,8 @@ func TestForeignFileAllRefusedByTheTable(t *testing.T) {
 	})
 }
 
-// A loader is killed in the middle, and the next one reads the file in another
-// way: the chunks end elsewhere, and yet every row is there once.
+// A loader is killed midway, and the next one reads the file differently. The chunks end elsewhere, yet every row is
+// there once.
 func TestReadingChanges(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		for kill := range 8 {
@@ -144,8 +144,7 @@ func TestFilesByServer(t *testing.T) {
 	})
 }
 
-// Two kinds of failure differ: the file's own fault counts, and a
-// server that is away stops the loader for a while.
+// The file's own fault counts; an unreachable server only pauses the loader.
 func TestFilesByServerFail(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		for code, want := range map[string]struct {
@@ -180,7 +179,7 @@ func TestFilesByServerFail(t *testing.T) {
 	})
 }
 
-// A file that is overwritten while the server reads it is not loaded as either.
+// If a file is overwritten while the server reads it, neither content is loaded.
 func TestFileOverwrittenWhileDecoded(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -195,7 +194,7 @@ func TestFileOverwrittenWhileDecoded(t *testing.T) {
 	})
 }
 
-// What came is compared with what the store and the metadata say of it.
+// Received bytes are compared with the store and the metadata.
 func TestCheck(t *testing.T) {
 	object := pipeline.Object{Key: "k", ETag: "e", Size: 3, Meta: pipeline.Meta{SHA256: "s"}}
 	for _, c := range []struct {
@@ -221,7 +220,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// An object of ours whose key has another ending is given up at once.
+// One of our objects whose key has another suffix is given up at once.
 func TestUnknownFormat(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -236,7 +235,7 @@ func TestUnknownFormat(t *testing.T) {
 	})
 }
 
-// A Source reads an object's events in order; it says what cannot be read.
+// A Source reads an object's events in order, and reports what it cannot read.
 func TestSourceRead(t *testing.T) {
 	w := newWorld()
 	key := w.put(t, 25, noon, 1)
@@ -269,7 +268,7 @@ func TestSourceRead(t *testing.T) {
 	}
 }
 
-// Rows of a file that are not valid events are passed on, and not left out silently.
+// Rows of a file that are not valid events are passed on, not silently dropped.
 func TestSourceReadRows(t *testing.T) {
 	w := newWorld()
 	key := w.putFile("events/in.ndjson", `{"name":"n"}`+"\nno json\n"+`{"name":"m"}`+"\n{}\n{\"name\":}\n")

@@ -13,8 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
-// A notification of a loaded object costs one look into the ledger: nothing is
-// fetched, asked or written.
+// A notification of a loaded object costs one read of the ledger: no fetch, no query, no write.
 func TestLoadedIsLeftAlone(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -38,8 +37,8 @@ func TestLoadedIsLeftAlone(t *testing.T) {
 	})
 }
 
-// Failures count only where they are the object's own, wait longer and longer,
-// and end in one dead letter that is confirmed before the delivery is settled.
+// Only the object's own failures count. Waits between attempts grow. At the end there is one dead letter, confirmed
+// before the delivery is settled.
 func TestDeadLetter(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -83,7 +82,7 @@ func TestDeadLetter(t *testing.T) {
 		if attempts != 5 {
 			t.Errorf("%d failures reported, want 5", attempts)
 		}
-		// A sweep leaves it alone, and a notification that comes again as well.
+		// Neither a sweep nor another notification retries it.
 		w.notify(key)
 		stop = start(t, l)
 		time.Sleep(time.Minute)
@@ -94,7 +93,7 @@ func TestDeadLetter(t *testing.T) {
 	})
 }
 
-// An outage counts nothing, however long.
+// An outage counts nothing, however long it is.
 func TestOutageIsNoFailure(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -116,7 +115,7 @@ func TestOutageIsNoFailure(t *testing.T) {
 	})
 }
 
-// While a load goes on for long, the queue hears of it.
+// During a long load, the delivery is extended.
 func TestExtends(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -134,7 +133,7 @@ func TestExtends(t *testing.T) {
 	})
 }
 
-// What names no object to load is settled, and counted with a reason.
+// A notification without an object to load is settled, and counted with a reason.
 func TestIgnoredNotifications(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -158,7 +157,7 @@ func TestIgnoredNotifications(t *testing.T) {
 	}
 }
 
-// What an operator has dropped stays dropped, and what is dead stays a letter.
+// Dropped objects stay dropped, and dead ones stay dead.
 func TestGivenUpStaysGivenUp(t *testing.T) {
 	for state, want := range map[pipeline.LoadState]string{pipeline.Dropped: "dropped", pipeline.Dead: "dead"} {
 		bubble.Test(t, func(t *testing.T) {
@@ -176,13 +175,12 @@ func TestGivenUpStaysGivenUp(t *testing.T) {
 	}
 }
 
-// A notification of a loaded object deletes what a late loader has added to an older
-// generation, and nothing else.
+// A notification of a loaded object only deletes rows that a late loader added to an older generation.
 func TestLoadedIsTidied(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
 		key := w.put(t, 5, noon, 1)
-		w.queue[0].etag = "other" // overwritten meanwhile: only an operator decides about that
+		w.queue[0].etag = "other" // it was overwritten: only an operator decides about that
 		w.ledger[key] = pipeline.Load{Key: key, ETag: "e", State: pipeline.Loaded, Pipeline: "events", Generation: 2}
 		for g := range uint32(3) {
 			w.rows[rowKey{object: key, generation: g}] = 1
@@ -194,8 +192,8 @@ func TestLoadedIsTidied(t *testing.T) {
 	})
 }
 
-// An object that was damaged, replaced by a good one under its key, and loaded: the late notification of the damaged
-// content is no sign that it was overwritten, and counts nothing against it.
+// An object was damaged, replaced by a good one under its key, and loaded. The late notification of the damaged content
+// does not prove an overwrite, and counts nothing against the object.
 func TestLateNotificationOfReplacedContent(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		for _, loaded := range []bool{false, true} {
@@ -220,8 +218,8 @@ func TestLateNotificationOfReplacedContent(t *testing.T) {
 	})
 }
 
-// A loader without a queue's stream and without an errors pipeline still gives
-// objects up; the ledger has them.
+// Without dead letters in the queue and without an errors pipeline, a loader still gives objects up; the ledger has
+// them.
 func TestWithoutLettersAndReports(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()

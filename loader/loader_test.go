@@ -40,8 +40,8 @@ func TestLoadsEachOnce(t *testing.T) {
 	})
 }
 
-// Each call fails, before or after it took effect, at a rate; two loaders have
-// the same deliveries; the tokens are forgotten at once. Each row is there once.
+// Calls fail at a rate, before or after they took effect. Two loaders get the same deliveries, and tokens are forgotten
+// at once. The table has each row once.
 func TestOnceUnderFaults(t *testing.T) {
 	for _, rate := range []float64{0.1, 0.5} {
 		for _, window := range []int{0, 1} {
@@ -63,13 +63,13 @@ func TestOnceUnderFaults(t *testing.T) {
 						return retry.As(class, errors.New("fault at "+call)), rnd.IntN(2) == 0
 					}
 					for i := range 12 {
-						if w.times = nil; i%2 == 0 && rate < 0.5 { // more chunks, of which each call must succeed
+						if w.times = nil; i%2 == 0 && rate < 0.5 { // more chunks, so more calls that must succeed
 							w.times = late
 						}
 						w.put(t, 1+rnd.IntN(40), noon+rnd.Int64N(24*3600*1000), 1)
 					}
 					names := []string{"a"}
-					if window == 0 { // without tokens nothing tells two at the same moment apart
+					if window == 0 { // without tokens, two concurrent inserts both count
 						for _, d := range slices.Clone(w.queue) {
 							w.queue = append(w.queue, &delivery{w: w, key: d.key})
 						}
@@ -98,7 +98,7 @@ func TestOnceUnderFaults(t *testing.T) {
 	}
 }
 
-// A loader killed after each call, at every point: the next one goes on.
+// A loader is killed after each call, at every point, and the next one continues.
 func TestKilledAtEveryPoint(t *testing.T) {
 	for point := range 60 {
 		for _, takesEffect := range []bool{false, true} {
@@ -116,7 +116,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 	}
 }
 
-// The ledger is lost, and the tokens are forgotten: what is there is found.
+// Ledger and tokens are lost: the loader finds the rows in the table.
 func TestLedgerLost(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -142,7 +142,7 @@ func TestLedgerLost(t *testing.T) {
 	})
 }
 
-// While the table is away nothing is taken from the queue; then all is loaded.
+// While the table is unreachable, nothing is received from the queue. Then all is loaded.
 func TestOutageStopsReceiving(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -159,7 +159,7 @@ func TestOutageStopsReceiving(t *testing.T) {
 			taken += d.attempt
 		}
 		w.mu.Unlock()
-		if taken > 10 { // the workers' first, and one a probe at most by a race
+		if taken > 10 { // the workers' first ones, and at most one for each probe by a race
 			t.Errorf("%d deliveries were taken in an hour's outage", taken)
 		}
 		if l.Stats().Error == "" {
@@ -174,7 +174,7 @@ func TestOutageStopsReceiving(t *testing.T) {
 	})
 }
 
-// A server that answers but takes nothing is asked less and less often.
+// If a server answers but rejects inserts, the interval of probes grows.
 func TestOutageBacksOff(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -189,7 +189,7 @@ func TestOutageBacksOff(t *testing.T) {
 		stop := start(t, w.loader(t, "a"))
 		time.Sleep(time.Hour)
 		w.mu.Lock()
-		if n := w.inserts; n < 20 || n > 200 { // every 5 s on average would be 720
+		if n := w.inserts; n < 20 || n > 200 { // a mean interval of 5 s would give 720
 			t.Errorf("%d inserts tried in an hour", n)
 		}
 		w.fault = nil
@@ -223,7 +223,7 @@ func TestDamagedObjectIsNotLoaded(t *testing.T) {
 	})
 }
 
-// A drain waits for the load under way; past the deadline it cuts it off.
+// A drain waits for running loads, and interrupts them at its deadline.
 func TestDrain(t *testing.T) {
 	for _, tt := range []struct {
 		wait time.Duration

@@ -20,7 +20,7 @@ import (
 	"github.com/penstock/penstock/loader/audit"
 )
 
-// What is found elsewhere is given out between two sweeps, and no more waits than there is room for.
+// Objects found elsewhere are delivered between two sweeps, and their number is limited.
 func TestPollerTakesMore(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		p := &Poller{Spec: pipeline.Events, Owner: "l", Poll: 10 * time.Second, Every: time.Minute, Span: time.Hour,
@@ -49,7 +49,7 @@ func TestPollerTakesMore(t *testing.T) {
 	})
 }
 
-// acked is a delivery whose object is loaded when it is settled, as by a loader.
+// acked is a delivery that marks its object as loaded when it is settled, like a loader.
 type acked struct {
 	pipeline.Delivery
 	shelf *shelf
@@ -103,7 +103,7 @@ func TestPollerConformance(t *testing.T) {
 	})
 }
 
-// The claim of a loader that was away for too long is another's: it hears of that.
+// A loader that was stopped for too long loses its claim, and sees that.
 func TestPollerLosesAClaim(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		s := newShelf()
@@ -123,7 +123,7 @@ func TestPollerLosesAClaim(t *testing.T) {
 	})
 }
 
-// A sweep remembers a bounded number of objects, and the next one finds the rest.
+// A sweep remembers a bounded number of objects; the next one finds the rest.
 func TestPollerRemembersABoundedNumber(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		s := newShelf()
@@ -150,7 +150,7 @@ func TestPollerRemembersABoundedNumber(t *testing.T) {
 	})
 }
 
-// The poller reports a store that is away to the loader, which waits and asks again.
+// If the store is unreachable, the poller returns an error to the loader, which waits and retries.
 func TestPollerFails(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		s := newShelf()
@@ -167,7 +167,7 @@ func TestPollerFails(t *testing.T) {
 	})
 }
 
-// absent is a queue, or a bucket, that is away.
+// absent is an unreachable queue or bucket.
 type absent struct{}
 
 func (absent) Receive(context.Context, int) ([]pipeline.Delivery, error) {
@@ -178,7 +178,7 @@ func (absent) List(context.Context, string, string, string, func([]pipeline.Obje
 	return errors.New("no route")
 }
 
-// The log blames the queue only where there is one.
+// The log blames the queue only if there is one.
 func TestOutageOfReceiving(t *testing.T) {
 	for _, tt := range []struct {
 		queue Queue

@@ -15,8 +15,8 @@ import (
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
-// Rows that the table refuses are left out, the others are there once, and each
-// refused one is reported with the table's reason and as a client would send it.
+// Rows that the table rejects are omitted, and the others are there once. Each rejected row is reported with the
+// table's reason and in the form that clients send.
 func TestRefusedRows(t *testing.T) {
 	for _, rows := range [][]int{{0}, {9}, {10}, {34}, {3, 4, 5}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, {0, 5, 11, 12, 29, 34}} {
 		t.Run(fmt.Sprint(rows), func(t *testing.T) {
@@ -53,8 +53,8 @@ func TestRefusedRows(t *testing.T) {
 	}
 }
 
-// A loader that refuses rows, killed after each call, at every point, with the
-// tokens forgotten at once: good rows are there once, bad ones reported.
+// A loader that omits rows is killed after each call, at every point, and tokens are forgotten at once. Good rows are
+// there once, bad ones are reported.
 func TestRefusedRowsKilledAtEveryPoint(t *testing.T) {
 	rows := []int{4, 12, 13}
 	for point := range 40 {
@@ -89,8 +89,8 @@ func TestRefusedRowsKilledAtEveryPoint(t *testing.T) {
 	}
 }
 
-// A code that nobody knows: if an event without properties goes in, the row is
-// at fault; if not, the table is, and nothing counts against the object.
+// For an unknown code, the loader inserts an event without properties. If the table accepts it, the row is at fault. If
+// not, the table is, and nothing counts against the object.
 func TestUnknownCode(t *testing.T) {
 	for _, broken := range []bool{false, true} {
 		bubble.Test(t, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestUnknownCode(t *testing.T) {
 	}
 }
 
-// A view that throws behind the table: the rows are there once, and it is told.
+// A view behind the table throws: the rows are there once, and the error is reported.
 func TestViewThrows(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -143,8 +143,8 @@ func TestViewThrows(t *testing.T) {
 	})
 }
 
-// A table that does not fit gives the object up as a whole; when it is mended
-// and the letter redriven, all rows are there.
+// If the table does not fit, the object is given up as a whole. When the table is fixed and the object redriven, all
+// rows are there.
 func TestTooManyRefusedRows(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -176,7 +176,7 @@ func TestTooManyRefusedRows(t *testing.T) {
 	})
 }
 
-// While the server is away, rows are not tried, and nothing counts against the object.
+// While the server is unreachable, no rows are tried, and nothing counts against the object.
 func TestOutageWhileRefusing(t *testing.T) {
 	for _, call := range []string{"trial", "present"} {
 		bubble.Test(t, func(t *testing.T) {
@@ -202,8 +202,7 @@ func TestOutageWhileRefusing(t *testing.T) {
 	}
 }
 
-// A user who may not make validation tables must not stop the loader for one bad row:
-// the object fails as a whole.
+// Without the right to create validation tables, one bad row must not stop the loader: the object fails as a whole.
 func TestNoTrial(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -220,7 +219,7 @@ func TestNoTrial(t *testing.T) {
 	})
 }
 
-// A table that refuses a chunk and none of its rows is no reason to leave rows out.
+// If a table rejects a chunk but none of its rows, no rows are omitted.
 func TestRefusedAsAWhole(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -239,7 +238,7 @@ func TestRefusedAsAWhole(t *testing.T) {
 	})
 }
 
-// A refused row is reported as a client would send it.
+// A rejected row is reported in the form that clients send.
 func TestClientForm(t *testing.T) {
 	id := pipeline.UUID{15: 7}
 	for want, e := range map[string]pipeline.Event{

@@ -14,8 +14,8 @@ import (
 	"github.com/penstock/penstock/loader/audit"
 )
 
-// A re-ingest under random faults, cut off and begun again, with loaders and
-// redeliveries beside it: each row is there once, of the newest generation.
+// A re-ingest under random faults is interrupted and restarted, with loaders and redeliveries running. Each row is
+// there once, in the newest generation.
 func TestReplaceUnderFaults(t *testing.T) {
 	for seed := range uint64(60) {
 		bubble.Test(t, func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestReplaceUnderFaults(t *testing.T) {
 			w.fault = nil
 			for _, key := range keys {
 				if w.ledger[key].State != pipeline.Loaded {
-					w.notify(key) // as the sweep does
+					w.notify(key) // like a sweep
 				}
 			}
 			w.mu.Unlock()
@@ -85,7 +85,7 @@ func TestReplaceUnderFaults(t *testing.T) {
 	}
 }
 
-// Two at the same object: who is late and adds rows of an old generation takes them away again.
+// Two loaders work on one object: the late one, which adds rows of an old generation, deletes them again.
 func TestReplacedMeanwhile(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -93,7 +93,7 @@ func TestReplacedMeanwhile(t *testing.T) {
 		slow := w.loader(t, "slow")
 		slow.parts.Table = &slowTable{world: w, wait: time.Minute}
 		stop := start(t, slow)
-		time.Sleep(time.Second) // it is about to insert its first chunk
+		time.Sleep(time.Second) // the loader is about to insert its first chunk
 		operator, plan := w.loader(t, "operator"), audit.Plan{Job: "j"}
 		item := plan.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, map[string]pipeline.Load{key: w.entry(key)}, nil)[0]
 		if item.Action != audit.ActionReplace {
@@ -111,7 +111,7 @@ func TestReplacedMeanwhile(t *testing.T) {
 	})
 }
 
-// The table was dropped and made anew, the ledger was not: all comes back.
+// The table was dropped and recreated, the ledger was kept: all rows return.
 func TestReingestAfterTableIsLost(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
@@ -119,7 +119,7 @@ func TestReingestAfterTableIsLost(t *testing.T) {
 		stop := start(t, w.loader(t, "a"))
 		time.Sleep(time.Minute)
 		stop()
-		clear(w.rows) // the tokens are still known
+		clear(w.rows) // the table still knows the tokens
 		operator, plan := w.loader(t, "operator"), audit.Plan{}
 		item := plan.Decide([]pipeline.Object{{Key: key, ETag: "e"}}, map[string]pipeline.Load{key: w.entry(key)}, nil)[0]
 		if _, err := operator.Reingest(t.Context(), item, plan.Job); err != nil || item.Action != audit.ActionAgain {
@@ -129,15 +129,14 @@ func TestReingestAfterTableIsLost(t *testing.T) {
 	})
 }
 
-// An operator's word for each state of the ledger: what becomes of the object, and
-// under which generation.
+// An operator's request in each state of the ledger: the object's next state and generation.
 func TestReingest(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		action audit.Action
-		entry  *pipeline.Load // nil: unknown
-		rows   bool           // of generation 0 are there
-		want   string         // the state, and the generation of all rows
+		entry  *pipeline.Load // nil: no entry
+		rows   bool           // rows of generation 0 exist
+		want   string         // state, and generation of all rows
 	}{
 		{"unknown", audit.ActionLoad, nil, false, "loaded 0"},
 		{"unknown, and its rows are there", audit.ActionLoad, nil, true, "loaded 0"},
@@ -188,8 +187,7 @@ func TestReingest(t *testing.T) {
 	}
 }
 
-// A failure through the object's own fault counts, an outage does not; an operator
-// gets the error of either.
+// A failure by the object's own fault counts, an outage does not. An operator sees both errors.
 func TestReingestFails(t *testing.T) {
 	for _, c := range []struct {
 		name     string

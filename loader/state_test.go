@@ -18,7 +18,7 @@ var (
 		save: "save"}
 )
 
-// in is an entry in a state, of which an attempt by this loader was the last, under the job "old".
+// in returns an entry in a state. This loader made the last attempt, under the job "old".
 func in(s state) (e pipeline.Load, known bool) {
 	e = pipeline.Load{Key: "k", ETag: "e", Pipeline: "events"}
 	if s == unknown {
@@ -34,7 +34,7 @@ func in(s state) (e pipeline.Load, known bool) {
 	return e, true
 }
 
-// Every state meets every event. A cell is the state afterwards and the action.
+// Every state with every event. A cell is the next state and the action.
 func TestTransitions(t *testing.T) {
 	own, final := errors.New("damaged"), faultFinal("no_valid_rows", "none")
 	for _, c := range []struct {
@@ -79,8 +79,8 @@ func TestTransitions(t *testing.T) {
 			if next.Attempts < e.Attempts || next.Generation < e.Generation || next.Key != "k" || next.Pipeline != "events" {
 				t.Errorf("%s, %s: %+v, before %+v", stateNames[s], c.name, next, e)
 			}
-			// The ledger keeps the entry of the highest version. Only an attempt that ends
-			// late may be hidden, by that of the loader that was faster.
+			// The ledger keeps the entry with the highest version. Only an attempt that ends late may be hidden, by a faster
+			// loader's.
 			late := s == loaded || s == dead || s == dropped
 			if do == reload && next.Version() <= e.Version() || do == save && !late && next.Version() < e.Version() {
 				t.Errorf("%s, %s: version %d is hidden by %d", stateNames[s], c.name, next.Version(), e.Version())
@@ -96,7 +96,7 @@ func every(want string) (all [7]string) {
 	return all
 }
 
-// What an event writes into the entry beside the state.
+// What an event changes in the entry besides the state.
 func TestTransitionsWrite(t *testing.T) {
 	at := pipeline.Millis(noon + 1)
 	r := rules{loader: "me", attempts: 3, unfinished: 5}
@@ -105,7 +105,7 @@ func TestTransitionsWrite(t *testing.T) {
 		from   state
 		h      happening
 		before func(*pipeline.Load)
-		want   string // of what line prints
+		want   string // as line prints it
 	}{
 		{"a killed loader counts", begun, happening{event: notified}, nil,
 			"attempts 5, failures 1, unfinished 1, generation 2"},
@@ -148,7 +148,7 @@ func TestTransitionsWrite(t *testing.T) {
 	}
 }
 
-// line is what tells an entry from the one before it.
+// line describes how an entry differs from the one before it.
 func line(before, e pipeline.Load, at time.Time) string {
 	s := fmt.Sprintf("attempts %d, failures %d, unfinished %d, generation %d", e.Attempts, e.Failures, e.Unfinished,
 		e.Generation)
@@ -173,7 +173,7 @@ func line(before, e pipeline.Load, at time.Time) string {
 	return s
 }
 
-// An object is loaded alone after Options.Unfinished attempts that never ended.
+// An object is loaded alone after Options.Unfinished attempts without an end.
 func TestAloneAfterUnfinished(t *testing.T) {
 	r := rules{loader: "me", attempts: 3, unfinished: 3}
 	e, known := in(failed)
@@ -183,7 +183,7 @@ func TestAloneAfterUnfinished(t *testing.T) {
 		if r.alone(e) {
 			alone = append(alone, attempt)
 		}
-		e, _ = r.next(e, known, happening{event: started, at: pipeline.Millis(noon)}) // and is killed
+		e, _ = r.next(e, known, happening{event: started, at: pipeline.Millis(noon)}) // and killed
 	}
 	if !slices.Equal(alone, []int{3, 4}) {
 		t.Errorf("attempts %v are alone, want those from the fourth on", alone)

@@ -24,41 +24,40 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// world is a bucket, a queue, a table and a ledger in memory. fault, where it is
-// set, is asked before each call; where it returns an error the call fails, and
-// late says that it took effect all the same (its answer was lost).
+// world is a bucket, a queue, a table and a ledger in memory. If fault is set, it is called before each call. If it
+// returns an error, the call fails. late means that the call took effect anyway and its answer was lost.
 type world struct {
-	dir     string // of its loaders, where objects are while they are loaded
+	dir     string // temporary folder of its loaders
 	mu      sync.Mutex
 	objects map[string][]byte
 	metas   map[string]pipeline.Meta
 	queue   []*delivery
-	rows    map[rowKey]int  // how often it is there
-	bad     map[string]bool // events whose name the table refuses, for their properties
-	code    retry.Class     // of that refusal; 0: permanent
-	broken  bool            // the table refuses every event
+	rows    map[rowKey]int  // number of copies
+	bad     map[string]bool // names of events that the table rejects because of their properties
+	code    retry.Class     // of that rejection; 0: permanent
+	broken  bool            // the table rejects every event
 	view    bool            // a view behind the table throws
 	letters []pipeline.DeadLetter
-	kept    []pipeline.Failure // reported, to disk or not
+	kept    []pipeline.Failure // reported, on disk or not
 	tokens  map[string]bool
 	window  int // tokens remembered; 0: all
 	order   []string
 	ledger  map[string]pipeline.Load
 	inserts int
-	asked   int              // how often it was asked for rows of an object
-	found   []pipeline.Event // of blocks that another attempt had inserted
+	asked   int              // queries for rows of an object
+	found   []pipeline.Event // in blocks that another attempt had inserted
 	fault   func(call string) (err error, late bool)
 	down    error
 	etag    string               // of all objects; empty: "e"
-	expired pipeline.Expiry      // these rows are deleted at once
-	resent  int                  // so many of the events asked for are there as rows of other objects
-	metrics *prometheus.Registry // of the last loader
-	times   func(i int) int64    // of the i-th event of an object; nil: that of the object
+	expired pipeline.Expiry      // rows that are deleted at once
+	resent  int                  // looked-up events that are rows of other objects
+	metrics *prometheus.Registry // the last loader's
+	times   func(i int) int64    // time of an object's i-th event; nil: the object's
 }
 
 const week = int64(7 * 24 * 3600 * 1000) // ms
 
-// late is a client with a queue: of its events some are of earlier weeks, and some have no time.
+// late is a client with a queue: some of its events are from earlier weeks, and some have no time.
 func late(i int) int64 {
 	switch {
 	case i%5 == 3:
@@ -69,7 +68,7 @@ func late(i int) int64 {
 	return noon
 }
 
-// rowKey is a row, which is in one partition.
+// rowKey is a row in its partition.
 type rowKey struct {
 	object     string
 	row        uint32
@@ -77,7 +76,7 @@ type rowKey struct {
 	partition  int64
 }
 
-// count is how often a row is there, of whatever generation.
+// count returns the number of copies of a row, of any generation.
 func (w *world) count(object string, row int) (n int) {
 	for k, times := range w.rows {
 		if k.object == object && k.row == uint32(row) {
@@ -110,7 +109,7 @@ type delivery struct {
 	inFlight bool
 
 	etag       string
-	unreadable error // without a key: what Notifications returns
+	unreadable error // if there is no key: the error of Notifications
 	settled    bool
 	extended   int
 }
@@ -139,7 +138,7 @@ func (d *delivery) Ack(context.Context) error {
 		d.settled = true
 	}
 	if err != nil && !late {
-		d.inFlight, d.due = false, time.Now().Add(time.Minute) // it will time out and come again
+		d.inFlight, d.due = false, time.Now().Add(time.Minute) // it times out and is delivered again
 	}
 	return err
 }
@@ -472,7 +471,7 @@ func (w *world) open() (n int) {
 	return n
 }
 
-// check holds the rows against the objects: each once, and no other.
+// check compares the rows with the objects: each once, and no other.
 func (w *world) check(t *testing.T) {
 	t.Helper()
 	want := 0
@@ -512,8 +511,7 @@ func start(t *testing.T, l *Loader) (stop func() error) {
 
 const noon = int64(1795348800000) // 2026-11-22T12:00:00Z
 
-// killAt lets a loader work until its call of number point, which takes effect
-// where late says so, and another one go on.
+// killAt kills a loader at its call number point, which takes effect if late is set, and lets another one continue.
 func (w *world) killAt(t *testing.T, point int, late bool) {
 	calls := 0
 	w.fault = func(string) (error, bool) {
@@ -521,7 +519,7 @@ func (w *world) killAt(t *testing.T, point int, late bool) {
 		if calls < point {
 			return nil, false
 		}
-		return retry.As(retry.Outage, errors.New("killed")), late && calls == point // then nothing works any more
+		return retry.As(retry.Outage, errors.New("killed")), late && calls == point // from now on every call fails
 	}
 	stop := start(t, w.loader(t, "a"))
 	time.Sleep(5 * time.Second)
@@ -546,14 +544,14 @@ func (s *slowTable) NewBlock(_ context.Context, _, object string, generation uin
 	return &block{w: s.world, wait: s.wait, object: object, generation: generation}, nil
 }
 
-// putFile stores a file that is not ours and queues its notification.
+// putFile stores a foreign file and queues its notification.
 func (w *world) putFile(key, text string) string {
 	w.objects[key] = []byte(text)
 	w.notify(key)
 	return key
 }
 
-// runUntilSettled runs a loader until nothing is left in the queue.
+// runUntilSettled runs a loader until the queue is empty.
 func runUntilSettled(t *testing.T, l *Loader, w *world) {
 	t.Helper()
 	stop := start(t, l)
@@ -567,7 +565,7 @@ func runUntilSettled(t *testing.T, l *Loader, w *world) {
 	}
 }
 
-// server decodes files into a number of lines; version is that of its words.
+// server decodes files into a number of lines; version is its Version.
 type server struct {
 	lines   int
 	version string
@@ -614,10 +612,10 @@ func (w *world) refusedCheck(t *testing.T, key string, n int, rows []int) {
 	}
 }
 
-const unknownClass = retry.Class(9) // stands for Unknown, since 0 stands for permanent
+const unknownClass = retry.Class(9) // for Unknown, because 0 means permanent here
 
-// deadly decodes files of columns; while it is armed, decoding one ends the
-// process: from then on nothing that the loader does has any effect.
+// deadly decodes columnar files. While it is armed, decoding one ends the process: nothing that the loader does
+// afterwards has an effect.
 type deadly struct {
 	w     *world
 	armed bool
@@ -640,14 +638,14 @@ func (d *deadly) Lines(_ context.Context, _, _ string, each func([]byte) error) 
 	return each([]byte(`{"name":"a"}`))
 }
 
-// suspicious is a world with one file that is decoded by d.
+// suspicious returns a world with one file that d decodes.
 func suspicious() (w *world, d *deadly, n pipeline.Notification) {
 	w = newWorld()
 	d = &deadly{w: w, armed: true}
 	return w, d, pipeline.Notification{Key: w.putFile("events/x.orc", "ORC\x00...")}
 }
 
-// killLoaders has so many loaders killed by the object, one after the other.
+// killLoaders lets the object kill n loaders, one after the other.
 func killLoaders(t *testing.T, w *world, d *deadly, n pipeline.Notification, times int, run *Isolation) {
 	t.Helper()
 	for i := range times {
@@ -663,8 +661,7 @@ func killLoaders(t *testing.T, w *world, d *deadly, n pipeline.Notification, tim
 	}
 }
 
-// counted is a counter of the last loader: its name without the prefix, and the
-// value of its label if it has one.
+// counted returns a counter of the last loader by its name without prefix, and by its label if it has one.
 func (w *world) counted(t *testing.T, name, label string) (n float64) {
 	t.Helper()
 	families, err := w.metrics.Gather()
@@ -687,7 +684,7 @@ func (w *world) counted(t *testing.T, name, label string) (n float64) {
 	return n
 }
 
-// failing makes each call of a name fail.
+// failing makes each call of that name fail.
 func failing(name string, class retry.Class) func(call string) error {
 	return func(call string) error {
 		if call != name {
@@ -702,8 +699,8 @@ type shelf struct {
 	mu      sync.Mutex
 	objects map[string]time.Time
 	loaded  map[string]bool
-	claims  map[string]time.Time // until
-	failing error                // of List
+	claims  map[string]time.Time // expiry
+	failing error                // returned by List
 }
 
 func newShelf() *shelf {
@@ -750,7 +747,7 @@ func (s *shelf) Claim(_ context.Context, name, _ string, ttl time.Duration) (Cla
 	return c, true, nil
 }
 
-// held is a claim; it is lost if another has it by now.
+// held is a claim. It is lost if another process has it now.
 type held struct {
 	shelf *shelf
 	name  string

@@ -16,16 +16,16 @@ import (
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
-// right is a claim that processes share.
+// right is a claim shared by processes.
 type right struct {
 	owner    string
-	until    time.Time // that the owner has it; zero: always
+	until    time.Time // end of the owner's claim; zero: never
 	err      error
 	taken    int
 	released int
 }
 
-// claimed is the right as one process holds it.
+// claimed is the right held by one process.
 type claimed struct {
 	*right
 	owner string
@@ -49,8 +49,7 @@ func (r *right) of(owner string) func(context.Context) (Claim, bool, error) {
 	}
 }
 
-// periodic runs a periodic sweep of a world for a while, and returns the keys that it
-// enqueued and what it logged.
+// periodic runs a periodic sweep of a world for a while. It returns the enqueued keys and the log.
 func (w *world) periodic(t *testing.T, r *right, owner string, d time.Duration) (told []string, log string) {
 	t.Helper()
 	var lines bytes.Buffer
@@ -68,7 +67,7 @@ func (w *world) periodic(t *testing.T, r *right, owner string, d time.Duration) 
 	return told, lines.String()
 }
 
-// What was not loaded is enqueued again and again; what is outside the span is not.
+// Objects that are not loaded are enqueued repeatedly; those outside the span are not.
 func TestPeriodicSweeps(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w, r := newWorld(), &right{}
@@ -89,7 +88,7 @@ func TestPeriodicSweeps(t *testing.T) {
 	})
 }
 
-// One process sweeps. If its claim is lost or cannot be renewed, it takes it anew.
+// One process sweeps. If its claim is lost or cannot be renewed, it acquires it again.
 func TestPeriodicNeedsTheClaim(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w, r := newWorld(), &right{owner: "b"}
@@ -99,7 +98,7 @@ func TestPeriodicNeedsTheClaim(t *testing.T) {
 		r.owner = ""
 		key := pipeline.Key{Prefix: "events/", Time: time.Now(), Receiver: "r", Format: pipeline.Parquet}.String()
 		w.objects[key] = time.Now().Add(-time.Hour)
-		w.between = func() { r.owner, r.until = "b", time.Now().Add(time.Hour) } // in the second sweep
+		w.between = func() { r.owner, r.until = "b", time.Now().Add(time.Hour) } // during the second sweep
 		w.periodic(t, r, "a", 2*time.Hour)
 		if r.taken != 2 || w.queries < 3 {
 			t.Errorf("the claim was taken %d times, want twice; %d sweeps", r.taken, w.queries)
@@ -112,7 +111,7 @@ func TestPeriodicNeedsTheClaim(t *testing.T) {
 	})
 }
 
-// A sweep that fails is followed by the next one.
+// After a failed sweep, the next one runs.
 func TestPeriodicGoesOn(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w, r := newWorld(), &right{}

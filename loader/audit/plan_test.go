@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// What a re-ingest does with an object follows from ledger, table and how it was chosen.
+// The action depends on ledger, table, and how the object was chosen.
 func TestDecide(t *testing.T) {
 	loaded := pipeline.Load{State: pipeline.Loaded, Rows: 3, Job: "old"}
 	for _, c := range []struct {
@@ -22,10 +22,10 @@ func TestDecide(t *testing.T) {
 		want    Action
 	}{
 		{"", nil, false, ActionLoad},
-		{"", nil, true, ActionLoad}, // the ledger was lost: loading finds the rows
+		{"", nil, true, ActionLoad}, // the ledger was lost: loading will find the rows
 		{"", &loaded, true, ActionSkip},
 		{"", &loaded, false, ActionAgain},
-		{"", &pipeline.Load{State: pipeline.Loaded}, false, ActionSkip}, // it has no row
+		{"", &pipeline.Load{State: pipeline.Loaded}, false, ActionSkip}, // an object without rows
 		{"", &pipeline.Load{State: pipeline.Dead}, false, ActionLoad},
 		{"", &pipeline.Load{State: pipeline.Dropped}, false, ActionDropped},
 		{"j", &pipeline.Load{State: pipeline.Dropped}, false, ActionDropped},
@@ -48,7 +48,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// A re-ingest leaves objects whose rows have expired as they are.
+// A re-ingest skips objects whose rows have expired.
 func TestReingestLeavesExpired(t *testing.T) {
 	loaded := pipeline.Load{Key: "k", State: pipeline.Loaded, Rows: 2, Received: noon}
 	for _, c := range []struct {
@@ -75,7 +75,7 @@ func TestReingestLeavesExpired(t *testing.T) {
 			}
 		}
 	}
-	// What was never loaded is loaded, with a warning.
+	// Objects that were never loaded are loaded, with a warning.
 	plan := Plan{Expired: pipeline.Expiry{Time: noon}}
 	for at, warned := range map[time.Time]bool{noon.Add(-time.Hour): true, noon: false} {
 		for _, o := range []pipeline.Object{{Key: "k", Modified: at}, {Key: "k", Modified: noon.Add(-time.Minute),
@@ -88,8 +88,7 @@ func TestReingestLeavesExpired(t *testing.T) {
 	}
 }
 
-// Objects are chosen by their keys, by a prefix or by a span; files that are not data
-// are never chosen.
+// Objects are chosen by keys, by a prefix or by a span. Files that are not data are never chosen.
 func TestSelection(t *testing.T) {
 	w := newWorld()
 	ours := noonKey(1)
@@ -130,7 +129,7 @@ func TestSelection(t *testing.T) {
 	}
 }
 
-// A selection ends at the first error that its caller does not accept.
+// A selection ends at the first error that its caller returns.
 func TestSelectionFails(t *testing.T) {
 	w := newWorld()
 	w.objects["events/a.ndjson"] = noon
@@ -155,7 +154,7 @@ func TestSelectionFails(t *testing.T) {
 	}
 }
 
-// A plan is made of what ledger and table say.
+// A plan follows from ledger and table.
 func TestPlanItems(t *testing.T) {
 	w := newWorld()
 	for key, state := range map[string]pipeline.LoadState{"events/a": pipeline.Loaded, "events/b": pipeline.Loaded,
@@ -189,8 +188,7 @@ func TestPlanItems(t *testing.T) {
 	}
 }
 
-// Rows that are not there are no reason to load an object again if a client's resend
-// stands for each.
+// Missing rows are no reason to load an object again if clients' resends replaced all of them.
 func TestCollapsed(t *testing.T) {
 	for _, c := range []struct {
 		name      string

@@ -14,13 +14,12 @@ import (
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// noonKey is an object of ours that began at noon.
+// noonKey is the key of an object of ours that began at noon.
 func noonKey(seq int) string {
 	return pipeline.Key{Prefix: "events/", Time: noon, Receiver: "r", Seq: uint64(seq), Format: pipeline.NDJSON}.String()
 }
 
-// newNoon is a world with one object of ours that has three rows, all loaded. Row i
-// was received i ms after noon.
+// newNoon returns a world with one object of ours and three rows, all loaded. Row i was received i ms after noon.
 func newNoon() (w *world, key string) {
 	w, key = newWorld(), noonKey(1)
 	w.objects[key] = noon.Add(time.Minute)
@@ -33,14 +32,13 @@ func newNoon() (w *world, key string) {
 	return w, key
 }
 
-// with changes a ledger's entry.
+// with returns a changed ledger entry.
 func with(l pipeline.Load, change func(*pipeline.Load)) pipeline.Load {
 	change(&l)
 	return l
 }
 
-// Each way in which bucket, ledger and table of one object can disagree, and each
-// in which they only seem to.
+// All ways in which bucket, ledger and table of one object disagree, or only seem to.
 func TestVerifyJudges(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -132,7 +130,7 @@ func TestVerifyJudges(t *testing.T) {
 	}
 }
 
-// What is loaded while the audit looks is no difference.
+// Objects loaded during the audit are no difference.
 func TestVerifyUnderTraffic(t *testing.T) {
 	w, key := newNoon()
 	loaded := w.entries[key]
@@ -144,8 +142,7 @@ func TestVerifyUnderTraffic(t *testing.T) {
 	}
 }
 
-// Objects stored within the grace may be on their way, in the folder of the day and
-// in any other.
+// Objects stored within the grace may be on their way, in any folder.
 func TestVerifyWaits(t *testing.T) {
 	w := newWorld()
 	now := time.Now()
@@ -165,7 +162,7 @@ func TestVerifyWaits(t *testing.T) {
 	}
 }
 
-// An audit that cannot read one of the three ends, and says where.
+// An audit that cannot read one of the three ends, and says which.
 func TestVerifyFails(t *testing.T) {
 	for _, call := range []string{"ledger", "count", "list events/dt=2026-11-22/", "list blobs/events/dt=2026-11-22/",
 		"head", "expired", "rows",
@@ -180,7 +177,7 @@ func TestVerifyFails(t *testing.T) {
 	}
 }
 
-// More events than are asked for at once are all asked for.
+// More events than fit into one query are all looked up.
 func TestVerifyAsksInBatches(t *testing.T) {
 	w, key := newNoon()
 	const rows = 2*knownBatch + 500
@@ -200,8 +197,8 @@ func TestVerifyAsksInBatches(t *testing.T) {
 	}
 }
 
-// The audit knows what was stored in the span wherever it lies, counts no file that a sweep does not
-// list, and says what it did not look at.
+// The audit finds objects stored in the span in any folder. It ignores files that a sweep does not list, and reports
+// what it did not check.
 func TestVerifyOutsideTheDays(t *testing.T) {
 	today := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
 	lately, before := today.Add(10*time.Hour), today.Add(-100*24*time.Hour)
@@ -210,9 +207,9 @@ func TestVerifyOutsideTheDays(t *testing.T) {
 	}
 	a := newWorld()
 	a.objects = map[string]time.Time{
-		"events/dt=2026-11-20/import.ndjson":        lately, // in the folder of the day, loaded
+		"events/dt=2026-11-20/import.ndjson":        lately, // in the day's folder, loaded
 		"events/dt=2026-11-20/_SUCCESS":             lately,
-		"events/dt=2026-11-20/readme.txt":           lately, // a dead letter by its notification
+		"events/dt=2026-11-20/readme.txt":           lately, // its notification made it a dead letter
 		"events/dt=2020-01-01/loaded.ndjson":        lately,
 		"events/dt=2020-01-01/forgotten.ndjson":     lately,
 		"events/dt=2020-01-01/long-ago.ndjson":      before,
@@ -224,7 +221,7 @@ func TestVerifyOutsideTheDays(t *testing.T) {
 		"events/imports/dt=2026-11-20/hive.ndjson":  lately,
 		"events/top.ndjson":                         lately,
 		"events/imports/overwritten.ndjson":         lately,
-		own(today.Add(-time.Hour)):                  today, // began on the day before, stored on this one
+		own(today.Add(-time.Hour)):                  today, // began on the day before, stored today
 		own(before):                                 lately,
 		"errors/dt=2026-11-20/not-this-one.ndjson":  lately,
 		"events/dt=2026-11-20/a/b/deep-down.ndjson": lately,
