@@ -66,7 +66,7 @@ func TestDraftID(t *testing.T) {
 
 func TestDraftParts(t *testing.T) {
 	var d Draft
-	for range 2 { // it is used again
+	for range 2 { // the second time it is reused
 		d.Reset(nil)
 		d.Property(AsMember("a", []byte(`1`)))
 		d.Spread(AsMember("b", []byte(`{"x":1}`)))

@@ -7,7 +7,7 @@ import (
 	"github.com/penstock/penstock/receiver/errcode"
 )
 
-// What is found by brackets and strings is what a parser finds.
+// EachMember, which follows brackets and strings, finds the same members as a parser.
 func FuzzEachMember(f *testing.F) {
 	for _, s := range []string{`{}`, `{"a":1}`, ` {"a" : [1,{"b":"}"}] , "c\"d":"x"} `, `{"a":1,}`, `{"a"}`, `{"a":}`,
 		`{"a":1}x`, `{"a":1,"a":2}`, `{"":""}`} {
@@ -21,7 +21,7 @@ func FuzzEachMember(f *testing.F) {
 			got[string(key)] = string(value)
 		})
 		if !valid {
-			return // what is in it is judged by others
+			return // content is checked elsewhere
 		}
 		if !whole || len(got) != len(want) {
 			t.Fatalf("%q: got %q, whole %v", s, got, whole)

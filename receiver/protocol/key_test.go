@@ -15,7 +15,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// The places of a key, in their order. One that is given but empty is no key, and nothing further is asked.
+// The places of a key, in order. If the first present one is empty, there is no key, and later ones are ignored.
 func TestKeyInTheHead(t *testing.T) {
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("of-basic:password"))
 	for _, c := range []struct {
@@ -29,7 +29,7 @@ func TestKeyInTheHead(t *testing.T) {
 		{"/", basic, "", "of-basic", true},
 		{"/", "Basic !!", "", "", false},
 		{"/", "Digest x", "of-header", "of-header", true},
-		{"/", "Bearer", "of-header", "of-header", true}, // no token
+		{"/", "Bearer", "of-header", "of-header", true}, // without a token
 		{"/", "", "of-header", "of-header", true},
 		{"/?key=of-query", "", "", "of-query", true},
 		{"/?key=of-query", "", "of-header", "of-header", true},
@@ -37,7 +37,7 @@ func TestKeyInTheHead(t *testing.T) {
 		{"/?key=", "", "", "", false},
 		{"/?key=a&key=b", "", "", "a", true},
 		{"/?%6bey=of%2Dquery", "", "", "of-query", true},
-		{"/?x=%zz&key=of-query", "", "", "of-query", true}, // the rest of a query may be broken
+		{"/?x=%zz&key=of-query", "", "", "of-query", true}, // the rest of the query may be invalid
 		{"/?token=of-token", "", "", "", false},
 	} {
 		req := httptest.NewRequest(http.MethodPost, "/", nil)
@@ -58,7 +58,7 @@ func TestKeyInTheHead(t *testing.T) {
 	}
 }
 
-// A query becomes the body of a request without one, so that it is kept if it is rejected, and its key is not kept.
+// If a request has no body, its query becomes the body, so a rejected one is kept without its key.
 func TestQueryToBody(t *testing.T) {
 	for _, c := range []struct{ method, query, body, want string }{
 		{"GET", "data=x&ip=1", "", "data=x&ip=1"},
@@ -66,7 +66,7 @@ func TestQueryToBody(t *testing.T) {
 		{"GET", "api_key=k&data=x&token=k&writeKey=k&key=k", "", "data=x"},
 		{"GET", "api%5Fkey=k&data=x", "", "data=x"},
 		{"GET", "api_key&&data=x", "", "data=x"},
-		{"GET", "api_key%zz=1&data=x", "", "api_key%zz=1&data=x"}, // no client's key has such a name
+		{"GET", "api_key%zz=1&data=x", "", "api_key%zz=1&data=x"}, // no client's parameter has such a name
 		{"GET", "data=x", "body", "data=x"},
 		{"POST", "data=x&token=k", "", "data=x"},
 		{"POST", "data=x", "body", "body"},
@@ -88,7 +88,7 @@ func TestQueryToBody(t *testing.T) {
 	}
 }
 
-// Whatever a key is, its path leads to the route, and the path that is stored does not hold it.
+// A path with any key leads to its route, and the stored path does not contain the key.
 func FuzzKeyInPath(f *testing.F) {
 	for _, key := range []string{"secret", "", "{}", "..", "v2", "events", "a b", "é", "%2F", "remote_configs"} {
 		f.Add(key, false)
@@ -119,7 +119,7 @@ func FuzzKeyInPath(f *testing.F) {
 	})
 }
 
-// A beacon's key may be in a form, beside the data, or in the query of a request without a body.
+// A beacon's key may be in a form next to the data, or in the query of a request without a body.
 func TestFormKey(t *testing.T) {
 	for body, want := range map[string]string{
 		`data={"event":"a"}`: "", `api_key=k&data={"event":"a"}`: "k", `data={"event":"a"}&token=k`: "k",

@@ -10,8 +10,7 @@ import (
 
 const key = receivertest.Key
 
-// A list of events that is there twice, or beside another one, loses nothing: all
-// of it is refused.
+// If a body has two lists of events, it is rejected as a whole, so nothing is lost.
 func TestTwoLists(t *testing.T) {
 	const track, posthog, amplitude, langfuse = `{"type":"track","event":"a"}`, `{"event":"a"}`, `{"event_type":"a"}`, `{"type":"a"}`
 	for _, c := range []struct{ paths, body, code string }{
@@ -49,7 +48,7 @@ func TestTwoLists(t *testing.T) {
 	}
 }
 
-// Keys are found by escaped names too, and what is said of the client's library.
+// Keys and the client's library are also found under escaped names.
 func TestEscapedNames(t *testing.T) {
 	for path, body := range map[string]string{
 		"/v1/batch":   `{"write\u004bey":"` + key + `","batch":[{"type":"track","event":"a"}]}`,

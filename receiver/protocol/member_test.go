@@ -11,13 +11,13 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// Members of what is no object are shown as far as they can be told, and the object is said to be broken.
+// Members of a broken object are returned as far as they can be found, and the object is reported as broken.
 func TestMembersOfBrokenObjects(t *testing.T) {
 	for text, want := range map[string]string{
 		`{}`: "whole", `{ }`: "whole", `{"a":1}`: "a=1 whole", `{"a":[{"b":"}"}],"c":{}}`: `a=[{"b":"}"}] c={} whole`,
 		`{"\u0061\"":"\u0062"}`: `a"="\u0062" whole`, `{"a":1,"a":2}`: "a=1 a=2 whole", `{"":""}`: `="" whole`,
 		``: "", `{`: "", `[]`: "", `"a"`: "", `7`: "", `{a:1}`: "", `{"a"}`: "", `{"a" 1}`: "", `{"a":}`: "", `{"a`: "",
-		`{"a":1`: "a=1", `{"a":1,}`: "a=1", `{"a":1 "b":2}`: "a=1", `{"a":1}x`: "a=1", `{}x`: "", `{"a":1,"b":[}`: "a=1 b=[}", // by brackets alone
+		`{"a":1`: "a=1", `{"a":1,}`: "a=1", `{"a":1 "b":2}`: "a=1", `{"a":1}x`: "a=1", `{}x`: "", `{"a":1,"b":[}`: "a=1 b=[}", // by brackets
 	} {
 		var got []string
 		if protocol.EachMember([]byte(text), func(key, value []byte) {
@@ -31,7 +31,7 @@ func TestMembersOfBrokenObjects(t *testing.T) {
 	}
 }
 
-// A value has its kind by its first byte. What is no text or number names nothing.
+// A value's first byte decides its kind. Values other than text and numbers have no text.
 func TestKindsOfValues(t *testing.T) {
 	for value, c := range map[string]struct {
 		kind jsonscan.Kind
@@ -48,7 +48,7 @@ func TestKindsOfValues(t *testing.T) {
 	}
 }
 
-// No time is no error: the receiver takes the time of arrival then. A wrong one says what was sent.
+// A missing time is no error: the receiver uses the time of arrival. An error about a wrong time quotes it.
 func TestTimes(t *testing.T) {
 	for value, c := range map[string]struct {
 		want int64
@@ -79,7 +79,7 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-// What is kept of a header is short, and it is UTF-8 however it was cut.
+// The kept part of a header is short and valid UTF-8, wherever it was cut.
 func TestClip(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "", "a": "a", "a\xffb": "a\uFFFDb", strings.Repeat("é", protocol.MaxHeader): strings.Repeat("é", protocol.MaxHeader/2),

@@ -49,7 +49,7 @@ func TestRouter(t *testing.T) {
 	}
 }
 
-// A route that no request can reach is an error, which names both routes and the path.
+// An unreachable route is an error that names both routes and the path.
 func TestRouterRefusesAPathTwice(t *testing.T) {
 	any := func(http.Header) bool { return true }
 	_, err := NewRouter([]*Route{{Name: "first", Paths: []string{"/other", "/track"}}},

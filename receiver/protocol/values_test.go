@@ -23,7 +23,7 @@ import (
 
 func host() *protocoltest.Host { return &protocoltest.Host{} }
 
-// limited answers as if a limit had rejected the request.
+// limited answers as if a limit rejected the request.
 func limited(t *testing.T, per string) http.Handler {
 	t.Helper()
 	l := &tenant.Limit{Of: "events", Limit: 10, Burst: 20, Left: 3, Wait: 1100 * time.Millisecond}
@@ -40,7 +40,7 @@ func limited(t *testing.T, per string) http.Handler {
 	})
 }
 
-// named names an event by its member "n".
+// named maps the member "n" to the event's name.
 var named = protocol.MapperFunc(func(d *protocol.Draft, members []jsonscan.Member) {
 	for i := range members {
 		if string(members[i].Key) == "n" {
@@ -95,8 +95,8 @@ func TestValuesAndElements(t *testing.T) {
 	}
 }
 
-// wrap puts something around a text that clients put around JSON. The first bytes show what is outermost, so
-// base64 is around an object, an array or gzip then.
+// wrap wraps a text as clients wrap JSON. The outermost layer must be recognizable by its first bytes, so base64 then
+// wraps an object, an array or gzip.
 func wrap(rnd *rand.Rand, text string, outermost bool) string {
 	switch n := rnd.IntN(6); {
 	case n == 0:
@@ -114,7 +114,7 @@ func wrap(rnd *rand.Rand, text string, outermost bool) string {
 	return text
 }
 
-// What is wrapped is found whatever is around it, and each layer is counted before it is taken.
+// Wrapped JSON is found in any layers, and each layer is charged before it is allocated.
 func TestUnwrappedAtRandom(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(8, 9))
 	for range 1000 {
@@ -151,7 +151,7 @@ func TestUnwrappedAtRandom(t *testing.T) {
 	}
 }
 
-// Nothing that is wrapped is a panic, or more memory than is counted, or an error that sends it again.
+// Wrapped data never causes a panic, uncharged memory, or an error that makes clients retry.
 func FuzzUnwrapped(f *testing.F) {
 	for _, s := range []string{`{"a":1}`, "data=eyJhIjoxfQ", "data=%7B%7D&compression=base64", `"{\"a\":1}"`, "eyJhIjoxfQ==",
 		"\x1f\x8b\x08", intake.Gzip(`{}`), "data=" + intake.Gzip(`{}`), "data=", "H4sI", "data=%25%37B", `"\ud800"`, "W10"} {
@@ -175,7 +175,7 @@ func FuzzUnwrapped(f *testing.F) {
 	})
 }
 
-// Two texts never join to what two others do.
+// Different pairs of texts never join to the same text.
 func FuzzJoined(f *testing.F) {
 	f.Add("a", "b", "ab", "")
 	f.Add("1 a", "", "", "1 a")

@@ -13,8 +13,7 @@ import (
 	"github.com/penstock/penstock/receiver/receivertest"
 )
 
-// The bytes decide what browsers' clients wrap around JSON, whatever the head
-// and the query say of it.
+// The bytes decide how JSON is wrapped, whatever head and query say.
 func TestWrapped(t *testing.T) {
 	const one = `{"event":"a?>","properties":{"token":"` + key + `","distinct_id":"u~~"}}`
 	std, safe, escape := base64.StdEncoding.EncodeToString, base64.RawURLEncoding.EncodeToString, url.QueryEscape
@@ -30,7 +29,7 @@ func TestWrapped(t *testing.T) {
 		{"POST", "/e/?compression=base64&beacon=1", "data=" + escape(std([]byte(one))), "application/x-www-form-urlencoded",
 			1},
 		{"POST", "/e/?beacon=1", "data=" + safe([]byte(one)), "text/plain", 1},
-		{"POST", "/e/", "data=" + std([]byte(one)), "text/plain", 1}, // a plus that is not escaped
+		{"POST", "/e/", "data=" + std([]byte(one)), "text/plain", 1}, // with an unescaped plus
 		{"POST", "/e/", "data=" + escape(std([]byte(intake.Gzip(one)))) + "&compression=gzip", "application/x-www-form-urlencoded",
 			1},
 		{"POST", "/e/", "data=" + escape(escape(one)), "application/x-www-form-urlencoded", 1},
@@ -72,7 +71,7 @@ func jsonOfText(s string) string {
 	return string(b)
 }
 
-// The answer says why a body cannot be read, although its key cannot be known either.
+// The answer says why a body is unreadable, although its key is unknown too.
 func TestSealed(t *testing.T) {
 	for body, want := range map[string]struct {
 		status int
@@ -132,7 +131,7 @@ func TestWrappedRefused(t *testing.T) {
 	}
 }
 
-// A failure of a query is redriven as the form that is kept of it, without its key.
+// A failure of a query is redriven as the form that was kept, without its key.
 func TestQueryIsRedriven(t *testing.T) {
 	r, s := receivertest.Start(nil)
 	w := httptest.NewRecorder()
@@ -148,7 +147,7 @@ func TestQueryIsRedriven(t *testing.T) {
 	if err != nil || out.Accepted != 1 || s.Names() != "a" {
 		t.Errorf("redriven %+v %v", out, err)
 	}
-	// So is gzip that nobody named.
+	// The same for gzip that is not declared.
 	packed := intake.Gzip(`{"event":"b"}`)
 	if code, _ := receivertest.Send(r, "/e/?api_key=wrong", packed); code != 401 || len(s.Failures) != 2 {
 		t.Fatalf("got %d, %d failures", code, len(s.Failures))

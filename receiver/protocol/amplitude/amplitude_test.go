@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/protocoltest"
 )
 
-// reads is what Amplitude's clients do: they look at "code" in the body.
+// reads is the reaction of Amplitude's clients: they read "code" in the body.
 func reads(_ *http.Response, answer []byte) protocoltest.Meaning {
 	var a struct{ Code int }
 	json.Unmarshal(answer, &a)

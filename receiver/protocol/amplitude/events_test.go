@@ -47,7 +47,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// An insert_id is one of its device, or else of its user. A UUID is one by itself.
+// An insert_id is unique within its device, otherwise within its user. A UUID is unique alone.
 func TestIDs(t *testing.T) {
 	r, s := receivertest.Start(nil)
 	receivertest.Send(r, "/2/httpapi", `{"api_key":"`+key+`","events":[`+strings.Join([]string{
@@ -74,7 +74,7 @@ func TestIDs(t *testing.T) {
 	}
 }
 
-// The client reads "code", and of a refusal which events it is to drop.
+// The client reads "code", and which events of a rejection to drop.
 func TestRejectedEvents(t *testing.T) {
 	const good = `{"event_type":"good","insert_id":"1"}`
 	for _, c := range []struct {
@@ -112,8 +112,7 @@ func TestRejectedEvents(t *testing.T) {
 	}
 }
 
-// What is refused as a whole: the message is a text, and says by itself, or by
-// a missing field, whether the client is to give the batch up.
+// Rejected requests: the message is a text. It says, or a missing field does, whether the client must drop the batch.
 func TestRejectedRequests(t *testing.T) {
 	good := fmt.Sprintf(`{"api_key":%q,"events":[{"event_type":"a"}]}`, key)
 	for _, c := range []struct {
@@ -135,7 +134,7 @@ func TestRejectedRequests(t *testing.T) {
 	} {
 		for _, path := range []string{"/2/httpapi", "/batch"} {
 			if path == "/batch" && c.body[len(c.body)-1] == '[' {
-				continue // cannot be told apart
+				continue // both look the same
 			}
 			r, s := receivertest.Start(c.with)
 			s.Err = c.err

@@ -9,8 +9,7 @@ import (
 	"github.com/penstock/penstock/receiver/receivertest"
 )
 
-// What a body holds says whose it is, and the answer is in that product's words. As long as it is not known, it is
-// Amplitude's.
+// The body decides the product, and the answer is in its format. Until the body is read, the answer is Amplitude's.
 func TestWhose(t *testing.T) {
 	const posthog, amplitude = "status", "code"
 	for _, c := range []struct {
@@ -41,7 +40,7 @@ func TestWhose(t *testing.T) {
 			t.Errorf("%.60q: got %d %v, events %q, want %d, %q and %q", c.body, status, answer, s.Names(), c.status, c.whose,
 				c.name)
 		}
-		// A wrong key in the head is judged before the body is read.
+		// A wrong key in the head is rejected before the body is read.
 		r, _ = receivertest.Start(nil)
 		if status, answer := receivertest.Send(r, "/batch", c.body, "X-API-Key", "wrong"); status != 401 ||
 			answer[amplitude] != 401.0 {
@@ -56,7 +55,7 @@ func TestWhose(t *testing.T) {
 // withKey puts the key into a body.
 func withKey(body string) string { return strings.ReplaceAll(body, "KEY", receivertest.Key) }
 
-// The key may be in the head as well: of both products' clients.
+// The key may also be in the head, for both products' clients.
 func TestKeyInTheHead(t *testing.T) {
 	for body, want := range map[string]string{`{"batch":[{"event":"a"}]}`: "a", `{"events":[{"event_type":"b"}]}`: "b"} {
 		for _, target := range []string{"/batch?api_key=" + receivertest.Key, "/batch/?token=" + receivertest.Key,

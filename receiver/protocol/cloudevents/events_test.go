@@ -21,7 +21,7 @@ const (
 	batchType      = "application/cloudevents-batch+json"
 )
 
-// binaryHead is the head of an event in binary mode, with more headers.
+// binaryHead returns the head of an event in binary mode, with additional headers.
 func binaryHead(more ...string) []string {
 	return append([]string{"ce-specversion", "1.0", "ce-id", "7", "ce-source", "/shop", "ce-type", "bought"}, more...)
 }
@@ -126,7 +126,7 @@ func TestRejected(t *testing.T) {
 	}
 }
 
-// Events of two sources are two, whatever is in their names.
+// Events of different sources are different, whatever characters their names contain.
 func TestTwoSources(t *testing.T) {
 	r, s := receivertest.Start(nil)
 	a := intake.Serve(t, r, receivertest.WithKey(intake.Post("/v1/events",
@@ -136,7 +136,7 @@ func TestTwoSources(t *testing.T) {
 	}
 }
 
-// Large data that are no text leave the row as what they are.
+// Large data that is not text becomes a blob of its type.
 func TestBlobs(t *testing.T) {
 	const head = `{"specversion":"1.0","id":"7","source":"/shop","type":"bought",`
 	picture := strings.Repeat("\x89PNG\xff>>?", 300)
@@ -168,7 +168,7 @@ func TestBlobs(t *testing.T) {
 			t.Errorf("%s: %+v", c.what, b.Blob)
 		}
 
-		// A schema sees what was sent, and so does a row that nothing leaves.
+		// A schema sees the data as sent, and so does a row without blobs.
 		for _, o := range []struct {
 			threshold int
 			schemas   receiver.Schemas
@@ -184,7 +184,7 @@ func TestBlobs(t *testing.T) {
 			}
 		}
 
-		// What is below the path is taken out, hashed, or cut beside what is taken out.
+		// A dropped value becomes no blob. A value next to a dropped path still does.
 		for path, want := range map[string]string{"data_base64": ``, "other": `"data_base64":null,`} {
 			r, s = receivertest.StartProject(func(o *receiver.Options) { o.BlobThreshold = 1000 },
 				tenant.Project{Drop: []string{"properties." + path, "properties.$envelope.id"}})
@@ -205,7 +205,7 @@ func TestBlobs(t *testing.T) {
 	}
 }
 
-// seesBase64 is a schema of all events: data_base64 is that text.
+// seesBase64 is a schema of all events that requires data_base64 to be that text.
 type seesBase64 string
 
 func (s seesBase64) Find([]byte) func([]byte) error {
@@ -218,7 +218,7 @@ func (s seesBase64) Find([]byte) func([]byte) error {
 	}
 }
 
-// What is kept of an event in binary mode has its attributes.
+// The failure record of an event in binary mode has its attributes.
 func TestRedrive(t *testing.T) {
 	for _, c := range []struct {
 		body   string

@@ -82,14 +82,14 @@ func TestSignature(t *testing.T) {
 		if code != 401 || e["code"] != c.code || len(s.Events) != 0 {
 			t.Errorf("%+v: got %d %v", c, code, a)
 		}
-		// The bytes are kept, and the key, which the path holds, is not.
+		// The bytes are kept without the key, which is in the path.
 		if len(s.Failures) != 1 || string(s.Failures[0].Raw) != c.body || s.Failures[0].Path != "/v2/{}/events" {
 			t.Errorf("%+v: failures %+v", c, s.Failures)
 		}
 	}
 }
 
-// An answer without a body is what makes the SDKs send again.
+// An answer without a body makes the SDKs retry.
 func TestAnswers(t *testing.T) {
 	const path = "/v2/" + key + "/events"
 	for _, c := range []struct {

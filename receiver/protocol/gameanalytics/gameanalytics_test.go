@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/protocoltest"
 )
 
-// reads is what the SDKs do: after an answer without a body they keep the events for later.
+// reads is the reaction of the SDKs: after an answer without a body they keep the events for later.
 func reads(a *http.Response, answer []byte) protocoltest.Meaning {
 	switch {
 	case len(answer) == 0:

@@ -25,7 +25,7 @@ func TestEvents(t *testing.T) {
 			intake.Said("llm_call", "u", "s", intake.UUID, "", `{`+request+`,"timing":{"startTime":{"seconds":"x"}}}`, "")},
 		{"/custom/v1/log", `{"providerRequest":{"json":{"_type":"tool"}},"timing":null}`, nil,
 			intake.Said("tool", "", "", "", "", `{"providerRequest":{"json":{"_type":"tool"}},"timing":null}`, "")},
-		// A latency of the client's own is not lost.
+		// A client's own latency is kept.
 		{"/custom/v1/log", `{"latency_ms":5,` + timing + `}`, nil, intake.Said("llm_call", "", "", "", "",
 			`{"latency_ms":1380,`+timing+`,"$envelope":{"latency_ms":5}}`, "")},
 		{"/custom/v1/log", `{"latency_ms":5,"timing":{"startTime":{"seconds":2},"endTime":{"seconds":1}}}`, nil,
@@ -33,7 +33,7 @@ func TestEvents(t *testing.T) {
 				"")},
 		{"/anthropic/v1/log", `{"timing":{"startTime":{"seconds":-1},"endTime":{"seconds":1e99}}}`, nil,
 			intake.Said("llm_call", "", "", "", "", `{"timing":{"startTime":{"seconds":-1},"endTime":{"seconds":1e99}}}`, "")},
-		// Milliseconds that are none count as 0.
+		// Invalid milliseconds count as 0.
 		{"/googleapis/v1/log", `{"timing":{"startTime":{"seconds":1795514400,"milliseconds":"x"}}}`, nil,
 			intake.Said("llm_call", "", "", "", "2026-11-24T10:00:00.000Z",
 				`{"timing":{"startTime":{"seconds":1795514400,"milliseconds":"x"}}}`, "")},

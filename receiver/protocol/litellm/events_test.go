@@ -18,7 +18,7 @@ func TestEvents(t *testing.T) {
 	}{
 		{call, "application/json", []intake.Event{want}},
 		{"[" + call + "]", "application/json", []intake.Event{want}},
-		{call + "\n" + call + "\n", "application/json", []intake.Event{want, want}}, // it sends NDJSON with the type of JSON
+		{call + "\n" + call + "\n", "application/json", []intake.Event{want, want}}, // LiteLLM sends NDJSON as JSON
 		{call + "\n" + call, "application/x-ndjson", []intake.Event{want, want}},
 		{`{"call_type":"call_mcp_tool","startTime":"2026-11-24T10:00:00.12Z","end_user":"","metadata":{"user_api_key_user_id":"k"}}`, "application/json",
 			[]intake.Event{intake.Said("call_mcp_tool", "k", "", "", "2026-11-24T10:00:00.120Z", `{"call_type":"call_mcp_tool","startTime":"2026-11-24T10:00:00.12Z","end_user":"","metadata":{"user_api_key_user_id":"k"}}`, "")}},

@@ -16,7 +16,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// formOf makes a form of the parts name, file name, content.
+// formOf returns a form of parts: name, file name, content.
 func formOf(t *testing.T, parts ...[3]string) (body, contentType string) {
 	t.Helper()
 	var b bytes.Buffer
@@ -138,13 +138,13 @@ func FuzzForm(f *testing.F) {
 	})
 }
 
-// A file that the project drops clashes with nothing. Else the error names what does clash.
+// A file that the project drops conflicts with nothing. Otherwise the error names the conflict.
 func TestNamesTwice(t *testing.T) {
 	email := [3]string{"email", "a.txt", "x"}
 	for _, c := range []struct {
 		event string
 		files [][3]string
-		want  string // the message; empty: it is accepted
+		want  string // message; empty: accepted
 	}{
 		{`{"name":"a","z":1}`, [][3]string{email, email}, ""},
 		{`{"name":"a","email":1}`, [][3]string{email}, ""},

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/protocoltest"
 )
 
-// reads is what exporters do: they send again after 429, 502, 503 and 504 only.
+// reads is the reaction of exporters: they retry only after 429, 502, 503 and 504.
 func reads(a *http.Response, _ []byte) protocoltest.Meaning {
 	switch a.StatusCode {
 	case http.StatusOK:

@@ -8,7 +8,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 )
 
-// Ids of JSON are hexadecimal, which protojson reads as base64. Both ways lose nothing.
+// Ids in JSON are hexadecimal, and protojson reads them as base64. Both conversions lose nothing.
 func TestIDsOfJSON(t *testing.T) {
 	trace, span := bytes.Repeat([]byte{0x5b}, 16), bytes.Repeat([]byte{0xee}, 8)
 	s := &tracepb.Span{TraceId: trace, SpanId: span}

@@ -69,7 +69,7 @@ const (
 	nano     = 1795319112345678901
 )
 
-// oneSpan is a request with that span, and a resource and a scope around it.
+// oneSpan returns a request with these spans, a resource and a scope.
 func oneSpan(s ...*tracepb.Span) *tracepb.TracesData {
 	return &tracepb.TracesData{ResourceSpans: []*tracepb.ResourceSpans{{
 		Resource: &resourcepb.Resource{Attributes: []*commonpb.KeyValue{attribute("service.name", textValue("shop")),
@@ -84,7 +84,7 @@ func oneLog(l ...*logspb.LogRecord) *logspb.LogsData {
 		ScopeLogs: []*logspb.ScopeLogs{{LogRecords: l}}}}}
 }
 
-// bodies are the message in both encodings, with the content type of each.
+// bodies returns the message in both encodings, by content type.
 func bodies(t testing.TB, m proto.Message) map[string][]byte {
 	t.Helper()
 	wire, err := proto.Marshal(m)
@@ -217,7 +217,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// A body over several lines, with brackets at their beginnings, is read as one.
+// A body over several lines, some of which begin with brackets, is read as one.
 func TestOverLines(t *testing.T) {
 	m := oneSpan(&tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "a"},
 		&tracepb.Span{TraceId: traceID, SpanId: []byte{7: 3}, Name: "b"})
@@ -232,7 +232,7 @@ func TestOverLines(t *testing.T) {
 	}
 }
 
-// What one attribute can say must not refuse its neighbours, nor be lost.
+// A bad attribute is kept, and its neighbours are not rejected.
 func TestPartly(t *testing.T) {
 	good := &tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "good"}
 	deep := intValue(1)
@@ -291,7 +291,7 @@ func TestPartly(t *testing.T) {
 			if want := "application/json"; f.ContentType != want && c.what != "large" {
 				t.Errorf("%s, %s: kept as %s", c.what, kind, f.ContentType)
 			}
-			// What is kept is redriven alone: by a receiver of other limits, or mended.
+			// A kept record is redriven alone: by a receiver with other limits, or after it was fixed.
 			r, s = receivertest.Start(func(o *receiver.Options) { o.MaxDepth, o.MaxEvent = 200, 1<<24 })
 			out, err := r.Redrive(context.Background(),
 				receiver.Redrive{ID: pipeline.NewUUIDv7(1), Project: "game", Body: f.Raw, ContentType: f.ContentType, Path: f.Path,
@@ -310,7 +310,7 @@ func TestPartly(t *testing.T) {
 	}
 }
 
-// What is said of a wrong id is what was sent.
+// The error quotes a wrong id as sent.
 func TestWrongID(t *testing.T) {
 	for record, says := range map[string]string{
 		`"traceId":"zz"`: `traceId "zz": want`,
@@ -326,7 +326,7 @@ func TestWrongID(t *testing.T) {
 	}
 }
 
-// Names are read as what they are, and a list that comes in parts is all of them.
+// Names are decoded, and a list in several parts is read completely.
 func TestNames(t *testing.T) {
 	span := fmt.Sprintf(`{"traceId":%q,"spanId":%q}`, traceHex, spanHex)
 	for body, want := range map[string]int{
@@ -405,7 +405,7 @@ func TestRejected(t *testing.T) {
 			t.Errorf("%q: kept %q as %s", c.body, f.Raw, f.ContentType)
 		}
 	}
-	// Nothing in it is a good request.
+	// A request with nothing in it is valid.
 	for kind, body := range map[string]string{protobuf: "", "application/json": `{"resourceSpans":null,"more":[{}]}`} {
 		r, s := receivertest.Start(nil)
 		if w := send(r, "/v1/logs", kind, []byte(body)); w.Code != 200 || len(s.Failures) != 0 || s.Appends != 0 {
@@ -437,7 +437,7 @@ func TestEqualRecords(t *testing.T) {
 	}
 }
 
-// Limits of a request hold, and what the resource makes of it is limited too.
+// A request's limits also apply to copies of the resource.
 func TestLimits(t *testing.T) {
 	var many []*tracepb.Span
 	for i := range 60 {
@@ -501,7 +501,7 @@ func fuzz(f *testing.F, kind string) {
 		if w.Code != 200 && (w.Code < 400 || w.Code > 499 || len(s.Events) > 0 || len(s.Failures) == 0) {
 			t.Fatalf("got %d %q, %d events, failure records %s", w.Code, w.Body, len(s.Events), s.Codes())
 		}
-		// A rejected record is kept as a request that is rejected for the same.
+		// A rejected record is kept as a request that would be rejected for the same reason.
 		failures := s.Failures
 		for _, f := range failures {
 			if f.Index < 0 || f.Count > 0 {
@@ -524,7 +524,7 @@ func FuzzProto(f *testing.F) { fuzz(f, protobuf) }
 
 func FuzzJSON(f *testing.F) { fuzz(f, "application/json") }
 
-// Prompts leave their events' rows, and are not written over by later records.
+// Prompts become blobs, and later records do not overwrite them.
 func TestBlobs(t *testing.T) {
 	var spans []*tracepb.Span
 	for i := range 5 {
@@ -549,7 +549,7 @@ func TestBlobs(t *testing.T) {
 	}
 }
 
-// hexIDs makes ids so that they are hexadecimal in JSON: protojson writes base64.
+// hexIDs changes ids so that they are hexadecimal in JSON: protojson writes base64.
 func hexIDs(m proto.Message) error {
 	mend := func(ids ...*[]byte) (err error) {
 		for _, id := range ids {
@@ -573,7 +573,7 @@ func hexIDs(m proto.Message) error {
 	return nil
 }
 
-// Rejected records are stored with their resource. What is stored of a request is at most a few times its size.
+// Rejected records are stored with their resource. What is stored is at most a few times the request's size.
 func TestRejectedRecordsShareALargeResource(t *testing.T) {
 	var spans []*tracepb.Span
 	for range 200 {
@@ -600,7 +600,7 @@ func TestRejectedRecordsShareALargeResource(t *testing.T) {
 	}
 }
 
-// Langfuse's SDKs and OpenRouter's webhook send OTLP, by other paths and methods.
+// Langfuse's SDKs and OpenRouter's webhook send OTLP with other paths and methods.
 func TestTracesOfOthers(t *testing.T) {
 	const span = `{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060701","name":"gen","attributes":[
 		{"key":"langfuse.observation.type","value":{"stringValue":"generation"}},{"key":"langfuse.observation.model.name","value":{"stringValue":"m"}},
@@ -624,7 +624,7 @@ func TestTracesOfOthers(t *testing.T) {
 			t.Errorf("%+v: user %q, session %q, %s", c, e.UserID, e.SessionID, e.Properties)
 		}
 	}
-	r, s := receivertest.Start(nil) // OpenRouter tests a connection before it is saved
+	r, s := receivertest.Start(nil) // OpenRouter tests a connection before it saves it
 	w := httptest.NewRecorder()
 	req := receivertest.WithKey(intake.Post("/v1/traces", `{"resourceSpans":[]}`))
 	req.Header.Set("X-Test-Connection", "true")
@@ -634,7 +634,7 @@ func TestTracesOfOthers(t *testing.T) {
 	}
 }
 
-// A record of OTLP's JSON that cannot be read is rejected alone.
+// An unreadable record of OTLP's JSON is rejected alone.
 func TestBrokenRecord(t *testing.T) {
 	span := func(id int, more string) string {
 		return fmt.Sprintf(`{"traceId":"%s","spanId":"ee0000000000000%d"%s}`, traceHex, id, more)

@@ -19,7 +19,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/otlp"
 )
 
-// routeOf is the route of a path for a content type.
+// routeOf returns the route of a path and a content type.
 func routeOf(t testing.TB, path, kind string) *protocol.Route {
 	t.Helper()
 	router, err := protocol.NewRouter(otlp.Routes())
@@ -29,11 +29,11 @@ func routeOf(t testing.TB, path, kind string) *protocol.Route {
 	return router.Find(path, http.Header{"Content-Type": {kind}})
 }
 
-// An error is a google.rpc.Status in the request's encoding. Its HTTP status says whether exporters send again.
+// An error is a google.rpc.Status in the request's encoding. Its HTTP status says whether exporters retry.
 func TestErrorReplies(t *testing.T) {
 	for _, c := range []struct {
 		refused errcode.Code
-		status  int // of the reply; 0: that of the code
+		status  int // of the reply; 0: the code's
 		want    code.Code
 	}{
 		{errcode.InvalidJSON, 0, code.Code_INVALID_ARGUMENT},
@@ -42,7 +42,7 @@ func TestErrorReplies(t *testing.T) {
 		{errcode.UnknownKey, 0, code.Code_UNAUTHENTICATED},
 		{errcode.WriteNotAllowed, 0, code.Code_PERMISSION_DENIED},
 		{errcode.MethodNotAllowed, 0, code.Code_UNIMPLEMENTED},
-		{errcode.Timeout, http.StatusServiceUnavailable, code.Code_UNAVAILABLE}, // exporters do not send again after 408
+		{errcode.Timeout, http.StatusServiceUnavailable, code.Code_UNAVAILABLE}, // exporters do not retry after 408
 		{errcode.RateLimited, 0, code.Code_UNAVAILABLE},
 		{errcode.Busy, 0, code.Code_UNAVAILABLE},
 		{errcode.NotStoredYet, 0, code.Code_UNAVAILABLE},
@@ -67,7 +67,8 @@ func TestErrorReplies(t *testing.T) {
 	}
 }
 
-// A part that is rejected is a partial success, as the collector's own types read it. The message names a few records.
+// A partly rejected request is a partial success, readable by the collector's own types. The message names a few
+// records.
 func TestPartialSuccess(t *testing.T) {
 	var rejects []protocol.Reject
 	for i := range 7 {

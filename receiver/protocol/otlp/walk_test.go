@@ -21,7 +21,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/protocoltest"
 )
 
-// walked gives a body to the protocol alone.
+// walked passes a body to the protocol alone.
 func walked(t testing.TB, h *protocoltest.Host, path, kind string, body []byte) (*protocoltest.Sink, *errcode.Error) {
 	t.Helper()
 	s := &protocoltest.Sink{Request: h.Request()}
@@ -37,8 +37,8 @@ func marshal(t testing.TB, m proto.Message) []byte {
 	return b
 }
 
-// What decoding takes is counted before it is taken and given back after each record. Without memory, the request is
-// refused as a whole and comes again.
+// Memory is charged before decoding, and returned after each record. If there is none, the request is rejected as a
+// whole and retried.
 func TestCharges(t *testing.T) {
 	large := strings.Repeat("x", 10_000)
 	spans := func(n int) *tracepb.TracesData {
@@ -70,8 +70,8 @@ func TestCharges(t *testing.T) {
 	}
 }
 
-// Protobuf may come in any order and in parts: what a group comes from may stand behind its records, and a message in
-// two fields is their sum. Fields that nobody knows here are passed over.
+// Protobuf fields may come in any order and in parts. A group's source may follow its records, and a message in two
+// fields is their concatenation. Unknown fields are skipped.
 func TestFieldsInAnyOrder(t *testing.T) {
 	field := func(number protowire.Number, value []byte) []byte {
 		return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), value)
@@ -81,7 +81,7 @@ func TestFieldsInAnyOrder(t *testing.T) {
 	}
 	span := field(2, marshal(t, &tracepb.Span{TraceId: traceID, SpanId: spanID, Name: "n"}))
 	unknown := protowire.AppendFixed64(protowire.AppendTag(nil, 77, protowire.Fixed64Type), 1)
-	// A known number, of another kind.
+	// A known number with another type.
 	unknown = protowire.AppendVarint(protowire.AppendTag(unknown, 2, protowire.VarintType), 5)
 	scope := field(1, marshal(t, &commonpb.InstrumentationScope{Name: "s", Version: "1", DroppedAttributesCount: 2}))
 	scoped := append(append(append(unknown, span...), scope...), field(3, []byte("of-scope"))...)
@@ -104,7 +104,7 @@ func TestFieldsInAnyOrder(t *testing.T) {
 	}
 }
 
-// Of attributes with one name the last counts, whether there are few or many.
+// Of attributes with one name the last counts, among few or many.
 func TestAttributesAtRandom(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	for range 300 {
@@ -144,7 +144,7 @@ func TestAttributesAtRandom(t *testing.T) {
 	}
 }
 
-// Whose a record is: its own attributes go before the resource's, and numbers are names, too.
+// The user of a record: its own attributes win over the resource's, and numbers are valid too.
 func TestWhose(t *testing.T) {
 	long := strings.Repeat("u", 1025)
 	for _, c := range []struct {

@@ -32,7 +32,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// serve starts a server, and a connection of gRPC's own library to it.
+// serve starts a server, and connects gRPC's own library to it.
 func serve(t *testing.T, s *intake.Sink, change func(*receiver.Options)) (*grpc.ClientConn, *http.Server) {
 	t.Helper()
 	o := receivertest.Options(tenant.Key{Project: "p", Hash: tenant.HashKey("k")})
@@ -62,7 +62,7 @@ func serve(t *testing.T, s *intake.Sink, change func(*receiver.Options)) (*grpc.
 	return conn, server
 }
 
-// codec sends a message as it is on the wire, and keeps the answer so.
+// codec passes messages and answers as bytes.
 type codec struct{}
 
 func (codec) Name() string                       { return "proto" }
@@ -72,7 +72,7 @@ func (codec) Unmarshal(data []byte, v any) error { *v.(*[]byte) = slices.Clone(d
 const traces, logs, metrics = service + "trace.v1.TraceService/Export", service + "logs.v1.LogsService/Export",
 	service + "metrics.v1.MetricsService/Export"
 
-// export calls a method with a message, and returns the answer as it is on the wire.
+// export calls a method with a message, and returns the answer's bytes.
 func export(ctx context.Context, conn *grpc.ClientConn, method string, m proto.Message,
 	options ...grpc.CallOption) (string, error) {
 	var answer []byte
@@ -172,7 +172,7 @@ func TestRefusedCalls(t *testing.T) {
 	}
 }
 
-// A client sends a limited call again, for the answer has RetryInfo.
+// A client retries a limited call, because the answer has RetryInfo.
 func TestLimitedCalls(t *testing.T) {
 	for _, tt := range []struct {
 		status int
@@ -209,7 +209,7 @@ func TestNoGRPC(t *testing.T) {
 	}
 }
 
-// Calls under way are answered when the server stops.
+// When the server stops, it still answers running calls.
 func TestGracefulStop(t *testing.T) {
 	s := &intake.Sink{}
 	s.Mu.Lock() // Append waits
@@ -232,7 +232,7 @@ func TestGracefulStop(t *testing.T) {
 	}
 }
 
-// A call that sends no message ends.
+// A call without a message ends.
 func TestPrefixTimeout(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		in, out := io.Pipe()
@@ -251,7 +251,7 @@ func TestPrefixTimeout(t *testing.T) {
 	})
 }
 
-// deadlines ends a pipe at the deadline for reading.
+// deadlines ends a pipe at the read deadline.
 type deadlines struct {
 	http.ResponseWriter
 	body *io.PipeReader

@@ -18,7 +18,7 @@ func TestEvents(t *testing.T) {
 	for _, c := range []struct {
 		query      string
 		status     int
-		code       string // and with it what is kept
+		code       string // then it is a failure record
 		properties string
 		kept       string
 	}{

@@ -132,7 +132,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// Whose key is looked for in a body is nobody yet: that takes time by its size alone.
+// Looking for a key in a body happens before authentication, so its time must be linear in the size.
 func TestKeyIsLinear(t *testing.T) {
 	for _, body := range []string{strings.Repeat(`{"batch":[`, 200_000),
 		strings.Repeat(`{"batch":[`, 200_000) + strings.Repeat(`]}`, 200_000), strings.Repeat(`[`, 2_000_000),
@@ -145,7 +145,7 @@ func TestKeyIsLinear(t *testing.T) {
 	}
 }
 
-// A key is not a property. What only has the name of one is.
+// The key is not stored as a property. Other values under its name are.
 func TestToken(t *testing.T) {
 	for _, c := range []struct{ properties, want string }{
 		{`{"a":1,"token":"KEY","b":{"token":"x"}}`, `{"a":1,"b":{"token":"x"}}`},
@@ -167,8 +167,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// What identifies an event is the same in each resend of it, also where old
-// clients send neither a time nor a UUID.
+// An event's identity is the same in each resend, even if old clients send neither a time nor a UUID.
 func TestIdentity(t *testing.T) {
 	insert := pipeline.UUIDv5([]byte("game"), []byte("x7rd3xywn88815b3")).String()
 	for _, c := range []struct{ event, id, time string }{
@@ -202,7 +201,7 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// Clients that get a 429 or 408 would drop their events: see posthogAnswer.
+// Clients would drop their events after 429 or 408: see Reply.
 func TestWaits(t *testing.T) {
 	r, _ := receivertest.Start(nil)
 	if err := r.SetProjects([]tenant.Project{{Name: "game", Events: tenant.Rate{PerSecond: 1, Burst: 1}}}, nil); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/protocoltest"
 )
 
-// event is one of PostHog's.
+// event returns a PostHog event.
 func event(i int, name string) string {
 	if name == protocoltest.Bad {
 		return `{"distinct_id":"u"}`

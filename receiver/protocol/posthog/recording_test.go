@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/receiver/receivertest"
 )
 
-// A chunk of a recording is kept as the text that was sent, in the row or as a blob.
+// A chunk of a recording is stored as the text that was sent, in the row or as a blob.
 func TestReplay(t *testing.T) {
 	steps := `[{"type":2,"data":{"node":{"attributes":{},"a.b":null,"a":{"b":1}}}, "timestamp":1795630206889},{"type":3,"data":"\u0000\u001f\u008b\"", "timestamp":1795630206890}]`
 	for _, c := range []struct {
@@ -62,7 +62,7 @@ func TestReplay(t *testing.T) {
 	}
 }
 
-// A page is deeper than an event may be. Nothing else of a recording is.
+// Only the pages in a recording may be nested deeper than events.
 func TestReplayDepth(t *testing.T) {
 	page := func(depth int) string { return strings.Repeat(`{"childNodes":[`, depth) + strings.Repeat(`]}`, depth) }
 	for _, c := range []struct{ target, properties, codes string }{

@@ -13,12 +13,12 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// Host is what a protocol has of a receiver, without one. Its zero value refuses nothing.
+// Host replaces the receiver in a protocol's tests. Its zero value rejects nothing.
 type Host struct {
 	Limit   int64 // of Charged; 0: none
 	Keys    []string
-	Charged int64 // now
-	Peak    int64 // of Charged
+	Charged int64 // current
+	Peak    int64 // highest Charged
 }
 
 // Charge counts, up to the limit.
@@ -50,32 +50,32 @@ func (h *Host) Unzip(data []byte, limit int64) ([]byte, *errcode.Error) {
 // IsKey knows Keys.
 func (h *Host) IsKey(text []byte) bool { return slices.Contains(h.Keys, string(text)) }
 
-// Request is one to a protocol, without a receiver.
+// Request returns a request for a protocol without a receiver.
 func (h *Host) Request() *protocol.Request {
 	return &protocol.Request{Host: h, Header: http.Header{}, MaxEvent: 1 << 20, MaxDepth: 32, MaxBody: 8 << 20}
 }
 
-// Given is one event that a protocol has given to a Sink.
+// Given is one event that a protocol passed to a Sink.
 type Given struct {
 	Text, Name, User, Session string
-	Err                       error // of the draft
+	Err                       error // the draft's
 	Raw, ContentType          string
 	Repaired                  bool
 }
 
-// Sink keeps what a protocol gives it.
+// Sink records what a protocol passes to it.
 type Sink struct {
 	Request *protocol.Request
-	Most    int // events; 0: any number
+	Most    int // most events; 0: any number
 
 	Given      []Given
-	What, SDK  string // of Single, of Library
+	What, SDK  string // from Single and Library
 	Lines      bool
 	next       int
 	underJudge Given
 }
 
-// Values takes each value.
+// Values records each value.
 func (s *Sink) Values(m protocol.Mapper, text []byte, lines bool) *errcode.Error {
 	s.Lines = lines
 	for values := jsonscan.NewValues(text, lines); ; {
@@ -91,14 +91,14 @@ func (s *Sink) Values(m protocol.Mapper, text []byte, lines bool) *errcode.Error
 	}
 }
 
-// Single takes the only event.
+// Single records the only event.
 func (s *Sink) Single(m protocol.Mapper, text []byte, what string) *errcode.Error {
 	s.What = what
 	s.Given = append(s.Given, s.mapped(m, text))
 	return nil
 }
 
-// Library keeps the name of the client's library.
+// Library records the name of the client's library.
 func (s *Sink) Library(name, version []byte) { s.SDK = string(name) + "/" + string(version) }
 
 // Next counts records.
@@ -116,7 +116,7 @@ func (s *Sink) Record(m protocol.Mapper, text []byte) protocol.Verdict {
 	return protocol.Verdict{Err: s.underJudge.Err, Reported: s.underJudge.Err != nil}
 }
 
-// Done keeps a record.
+// Done records a record.
 func (s *Sink) Done(v protocol.Verdict, raw []byte, contentType string) *errcode.Error {
 	g := s.underJudge
 	g.Err, g.Raw, g.ContentType, g.Repaired = v.Err, string(raw), contentType, v.Repaired

@@ -1,6 +1,4 @@
-// Package protocoltest is the suite that every protocol passes: what holds
-// whoever speaks. What a protocol's answers mean to its own clients is told to
-// it by the protocol's test.
+// Package protocoltest is the conformance suite of protocols. A protocol's test says what answers mean to its clients.
 package protocoltest
 
 import (
@@ -26,7 +24,7 @@ import (
 // Meaning is what a client of the protocol does after an answer.
 type Meaning string
 
-// All that clients do.
+// The possible reactions of clients.
 const (
 	Done  Meaning = "done with all of it"
 	Drop  Meaning = "drops it"
@@ -34,7 +32,7 @@ const (
 	Halve Meaning = "sends it again in smaller requests"
 )
 
-// Reads is what a client that goes by the status alone does: it is done after 2xx, sends again after 408, 429 and 5xx,
+// Reads is the reaction of a client that reads only the status. It is done after 2xx, retries after 408, 429 and 5xx,
 // and drops a request after any other status.
 func Reads(a *http.Response, _ []byte) Meaning {
 	switch {
@@ -48,32 +46,32 @@ func Reads(a *http.Response, _ []byte) Meaning {
 	return Drop
 }
 
-// Bad is the name of an event that Body makes so that it is rejected.
+// Bad is an event name for which Body makes an invalid event.
 const Bad = "(bad)"
 
-// Protocol is what the suite knows of one.
+// Protocol describes a protocol to the suite.
 type Protocol struct {
-	// Route is the name of the protocol.Route that receives the requests.
+	// Route is the name of the protocol.Route for the requests.
 	Route string
-	// Request is a request with these events, and with this key where clients of the protocol put it; empty: nowhere.
-	// The same arguments make the same request.
+	// Request returns a request with these events and this key, in the place where clients put it; empty key: none. The
+	// same arguments give the same request.
 	Request func(key string, events ...string) *http.Request
-	// Sign puts a signature of the body into a request, with the secret of the suite's keys; nil: there is none.
+	// Sign adds a signature of the body to a request, with the secret of the suite's keys; nil: no signatures.
 	Sign func(req *http.Request, secret string, body []byte)
-	// Reads is what a client does after an answer. answer is its body.
+	// Reads is the client's reaction to an answer with that body.
 	Reads func(a *http.Response, answer []byte) Meaning
-	// Code is that of a Bad event.
+	// Code is the error code of a Bad event.
 	Code errcode.Code
 
-	Name   string // that all events have; empty: their own
-	Single bool   // a request has one event, which is rejected as the whole request
-	NoIDs  bool   // the protocol's events have no ids, so a resend is more rows
-	NoBody bool   // the request has no body: it is not compressed, and no body can be too large
-	InPath bool   // the key is a part of the path, so no request is without one
+	Name   string // of all events; empty: each has its own
+	Single bool   // a request has one event; if it is rejected, so is the request
+	NoIDs  bool   // events have no ids, so a resend adds rows
+	NoBody bool   // the request has no body, so it is never compressed or too large
+	InPath bool   // the key is in the path, so no request is without one
 	Empty  bool   // a request without events succeeds
 
-	// KeyInEvent: each event holds the key. So a request without events has none, and failure records of events
-	// show it.
+	// KeyInEvent: each event contains the key. So a request without events has none, and failure records of events contain
+	// it.
 	KeyInEvent bool
 }
 
@@ -94,7 +92,7 @@ func Run(t *testing.T, p Protocol) {
 	}
 }
 
-// request is one with these events.
+// request returns a request with these events.
 func (p *Protocol) request(t *testing.T, key string, events ...string) *http.Request {
 	t.Helper()
 	req := p.Request(key, events...)
@@ -106,7 +104,7 @@ func (p *Protocol) request(t *testing.T, key string, events ...string) *http.Req
 	return req
 }
 
-// setBody gives a request a body, and signs it.
+// setBody sets a request's body, and signs it.
 func (p *Protocol) setBody(req *http.Request, body []byte) {
 	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	if p.Sign != nil {
@@ -125,7 +123,7 @@ func (p *Protocol) send(t *testing.T, r http.Handler, req *http.Request) (Meanin
 	return p.Reads(a, w.Body.Bytes()), http.StatusText(w.Code) + " " + w.Body.String()
 }
 
-// sent checks what a client does and what was stored.
+// sent checks the client's reaction and what was stored.
 func (p *Protocol) sent(t *testing.T, r http.Handler, s *intake.Sink, req *http.Request, want Meaning,
 	events, failures int) {
 	t.Helper()
@@ -137,7 +135,7 @@ func (p *Protocol) sent(t *testing.T, r http.Handler, s *intake.Sink, req *http.
 	}
 }
 
-// named are the names that events get.
+// named returns the names that events get.
 func (p *Protocol) named(events ...string) string {
 	if p.Name != "" {
 		for i := range events {
@@ -147,7 +145,7 @@ func (p *Protocol) named(events ...string) string {
 	return strings.Join(events, " ")
 }
 
-// events are as many as a request has.
+// events returns as many events as a request may have.
 func (p *Protocol) events(names ...string) []string {
 	if p.Single {
 		return names[:1]
@@ -259,7 +257,7 @@ func rateLimited(t *testing.T, p *Protocol) {
 	p.sent(t, r, s, p.request(t, Key, "b"), Again, 0, 0)
 }
 
-// What cannot be stored is the client's still: nothing is kept, and it comes again.
+// If events cannot be stored, the client keeps them: no failure record, and it retries.
 func outage(t *testing.T, p *Protocol) {
 	r, s := newReceiver(t, tenant.Rate{})
 	s.Err = errors.New("the disk is full")
@@ -273,7 +271,7 @@ func outage(t *testing.T, p *Protocol) {
 	p.sent(t, r, s, p.request(t, Key, "a"), Done, 1, 0)
 }
 
-// While the clock is wrong, clients keep their events and send them again.
+// While the clock is wrong, clients keep their events and retry.
 func wrongClock(t *testing.T, p *Protocol) {
 	var clock error
 	r, s := newReceiver(t, tenant.Rate{}, func(o *receiver.Options) { o.Ready = func() error { return clock } })
@@ -316,7 +314,7 @@ func compressed(t *testing.T, p *Protocol) {
 	p.sent(t, r, s, req, Done, 1, 0)
 }
 
-// A request that is sent twice has the same ids.
+// A resent request has the same ids.
 func resend(t *testing.T, p *Protocol) {
 	r, s := newReceiver(t, tenant.Rate{})
 	ids := func() (ids []pipeline.UUID) {
@@ -336,7 +334,7 @@ func resend(t *testing.T, p *Protocol) {
 	}
 }
 
-// What cannot be read at all is kept, and not asked for again.
+// An unreadable body becomes a failure record, and the client does not retry.
 func broken(t *testing.T, p *Protocol) {
 	if p.NoBody {
 		return
@@ -374,7 +372,7 @@ func methods(t *testing.T, p *Protocol) {
 	}
 }
 
-// A kept event is rejected for the same when it is redriven.
+// A redriven event is rejected for the same reason again.
 func redrive(t *testing.T, p *Protocol) {
 	r, s := newReceiver(t, tenant.Rate{})
 	p.send(t, r, p.request(t, Key, p.events(Bad, "b")...))
@@ -395,14 +393,14 @@ func redrive(t *testing.T, p *Protocol) {
 	}
 }
 
-// Post is a POST with a body.
+// Post returns a POST with a body.
 func Post(path, contentType string, body []byte) *http.Request {
 	req := httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body))
 	req.Header.Set("Content-Type", contentType)
 	return req
 }
 
-// Bearer puts the key where most clients can put it.
+// Bearer puts the key into the usual place.
 func Bearer(req *http.Request, key string) *http.Request {
 	if key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
@@ -410,7 +408,7 @@ func Bearer(req *http.Request, key string) *http.Request {
 	return req
 }
 
-// Basic puts the key where clients put it that know a user and a password.
+// Basic puts the key into the user of Basic authentication.
 func Basic(req *http.Request, key string) *http.Request {
 	if key != "" {
 		req.SetBasicAuth(key, "")
@@ -418,7 +416,7 @@ func Basic(req *http.Request, key string) *http.Request {
 	return req
 }
 
-// Join writes each event, with a comma or a line end between them.
+// Join writes each event, separated by separator.
 func Join(events []string, separator string, each func(i int, name string) string) string {
 	all := make([]string, len(events))
 	for i, name := range events {

@@ -10,10 +10,10 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// Keys that the receiver of a test knows.
+// Keys that the test's receiver knows.
 const (
 	Key        = "key-of-the-project"
-	secret     = "secret-of-the-project" // of Key, for signatures
+	secret     = "secret-of-the-project" // Key's, for signatures
 	readOnly   = "key-without-write"
 	expired    = "key-that-expired"
 	small      = "key-of-small-bodies"

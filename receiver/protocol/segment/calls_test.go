@@ -60,7 +60,7 @@ func TestRejectedCalls(t *testing.T) {
 		path, body string
 		status     int
 		codes      string
-		kept       string // raw of the failures
+		kept       string // raw payload of the failure records
 	}{
 		{"batch", `{"batch":[{"type":"track","event":"good"},{"type":"x"},{"type":"track"},7]}`, 200,
 			"1:unknown_type 2:missing_name 3:not_an_object", `{"type":"x"}|{"type":"track"}|7`},
@@ -90,7 +90,7 @@ func TestRejectedCalls(t *testing.T) {
 	}
 }
 
-// What is said of a wrong type is what was sent.
+// The error about a wrong type quotes the value as sent.
 func TestWrongType(t *testing.T) {
 	for _, c := range []struct{ event, code, says string }{
 		{`{"type":5}`, "unknown_type", `type "5":`},
@@ -123,14 +123,14 @@ func TestKeyInBody(t *testing.T) {
 		if len(s.Events) != 0 || len(s.Failures) != 1 || string(s.Failures[0].Raw) != body {
 			t.Errorf("%s: %d events, failures %+v", body, len(s.Events), s.Failures)
 		}
-		// What is kept of strangers has a limit.
+		// The number of failure records without a valid key is limited.
 		r, s = receivertest.Start(func(o *receiver.Options) { o.AnonymousRate = 0 })
 		receivertest.Send(r, "/v1/batch", body)
 		if len(s.Failures) != 0 || len(s.Dropped) != 1 {
 			t.Errorf("%s: %d failures, dropped %v", body, len(s.Failures), s.Dropped)
 		}
 	}
-	// The key's project may ask for more than the request names.
+	// The key's project may require more than the request contains.
 	r, _ = receivertest.Start(nil)
 	if code, a := receivertest.Send(r, "/v1/batch?durability=memory",
 		`{"writeKey":"`+receivertest.DiskKey+`","batch":[{"type":"track","event":"a"}]}`); code != 403 {
@@ -138,12 +138,12 @@ func TestKeyInBody(t *testing.T) {
 	}
 }
 
-// Browsers' clients and pixels have routes and places for keys of their own.
+// Browser clients and pixels have separate routes and places for keys.
 func TestBrowsers(t *testing.T) {
 	std := base64.StdEncoding.EncodeToString
 	const call = `{"writeKey":"` + key + `","event":"a","type":"track","userId":"u","properties":{"n":1}}`
 	const batch = `{"batch":[{"type":"track","event":"a","userId":"u","properties":{"n":1}}]}`
-	for _, c := range []struct{ method, target, body, want string }{ // want: name user session time properties
+	for _, c := range []struct{ method, target, body, want string }{ // want: name, user, session, time, properties
 		{"POST", "/v1/t", call, `a u   {"n":1,"$envelope":{"type":"track"}}`},
 		{"POST", "/v1/p/", `{"writeKey":"KEY","anonymousId":"x","userId":null}`,
 			`page x   {"$envelope":{"anonymousId":"x"}}`},
@@ -154,7 +154,7 @@ func TestBrowsers(t *testing.T) {
 		{"POST", "/v1/b", `{"writeKey":"KEY",` + batch[1:], `a u   {"n":1,"$envelope":{"type":"track"}}`},
 		{"POST", "/v1/b?writeKey=KEY", intake.Gzip(batch), `a u   {"n":1,"$envelope":{"type":"track"}}`},
 		{"POST", "/beacon/v1/batch?writeKey=KEY", batch, `a u   {"n":1,"$envelope":{"type":"track"}}`},
-		// RudderStack's browser client: another time, and traits elsewhere.
+		// RudderStack's browser client has time and traits in other places.
 		{"POST", "/v1/identify?writeKey=KEY",
 			`{"userId":"u","anonymousId":"x","context":{"traits":{"plan":"pro"},"sessionId":17},"originalTimestamp":"2026-11-25T18:08:05.102Z","sentAt":"2026-11-25T18:08:06Z"}`,
 			`identify u 17 2026-11-25T18:08:05.102Z {"plan":"pro","$envelope":{"anonymousId":"x","context":{"traits":{"plan":"pro"},"sessionId":17}}}`},
@@ -191,7 +191,7 @@ func TestBrowsers(t *testing.T) {
 	}
 }
 
-// What the browsers' clients ask for first names the key that they send with.
+// The settings that browser clients request first contain the key that they then send.
 func TestSettings(t *testing.T) {
 	for _, c := range []struct {
 		target, auth string
