@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
-// adminTokens are "viewer" and "operator".
+// adminTokens returns "viewer" and "operator".
 func adminTokens() []config.AdminToken {
 	hash := func(token string) string {
 		sum := sha256.Sum256([]byte(token))
@@ -23,7 +23,7 @@ func adminTokens() []config.AdminToken {
 		{Name: "ann", Role: RoleOperator, SHA256: hash("operator")}}
 }
 
-// Ten wrong tokens of an address, and then one each ten seconds. Others do not notice.
+// An address may send ten wrong tokens, then one every ten seconds. Other addresses are not affected.
 func TestGuessingIsLimited(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		a := NewAccess(func() string { return "secret" }, adminTokens())
@@ -44,7 +44,7 @@ func TestGuessingIsLimited(t *testing.T) {
 			want           int
 		}{
 			{"10.0.0.1:6", "wrong", http.StatusTooManyRequests},
-			{"10.0.0.1:6", "secret", http.StatusTooManyRequests}, // or a guess would show that it is right
+			{"10.0.0.1:6", "secret", http.StatusTooManyRequests}, // otherwise the answer would confirm a guess
 			{"10.0.0.1:6", "", http.StatusUnauthorized},
 			{"10.0.0.2:5", "secret", http.StatusOK},
 			{"[2001:db8::1]:5", "operator", http.StatusOK},
@@ -66,7 +66,7 @@ func TestGuessingIsLimited(t *testing.T) {
 	})
 }
 
-// Many addresses do not take more memory than a limit.
+// Memory stays bounded for many addresses.
 func TestGuessersAreBounded(t *testing.T) {
 	a := NewAccess(func() string { return "secret" }, nil)
 	for i := range maxGuessers + 1000 {

@@ -20,7 +20,7 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// get asks a handler, as somebody with the token unless the token is another.
+// get sends a request to a handler. The token is sent unless it is empty.
 func get(t *testing.T, h http.Handler, method, path, token, body string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
@@ -33,7 +33,7 @@ func get(t *testing.T, h http.Handler, method, path, token, body string) *httpte
 	return w
 }
 
-// What every role serves, and what wants the token.
+// The paths of every role, and which of them need the token.
 func TestAPI(t *testing.T) {
 	api := newWorld().api()
 	reg := prometheus.NewRegistry()
@@ -95,7 +95,7 @@ func TestReadyz(t *testing.T) {
 	}
 }
 
-// An operation that fails before its first line has a status; one that fails later says so in its last line.
+// If an operation fails before its first line, the status says so. If it fails later, the last line does.
 func TestAnswersOfOperations(t *testing.T) {
 	var items []string
 	var fail error
@@ -118,7 +118,7 @@ func TestAnswersOfOperations(t *testing.T) {
 		items       []string
 		fail        error
 		status      int
-		want        []string // what lines begin with
+		want        []string // beginnings of the lines
 	}{
 		{"nothing", "", nil, nil, 200, []string{`{"done":true}`}},
 		{"items", "?key=b", []string{"a"}, nil, 200, []string{`{"item":{"key":"a"`, `{"item":{"key":"b"`,
@@ -159,7 +159,7 @@ func TestAnswersOfOperations(t *testing.T) {
 	}
 }
 
-// What a server answers wrongly is named with its address.
+// Errors about a server's wrong answers have its address.
 func TestRemote(t *testing.T) {
 	var answer func(w http.ResponseWriter)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -211,7 +211,7 @@ func TestRemote(t *testing.T) {
 	}
 }
 
-// A large value is served as what it is, in parts too, and never runs in a browser.
+// A large value is served with its type, also in parts, and never runs in a browser.
 func TestServeBlob(t *testing.T) {
 	w := newWorld()
 	value := []byte("0123456789")
@@ -259,7 +259,7 @@ func TestServeBlob(t *testing.T) {
 	}
 }
 
-// A schema is what encoding/json makes of a type.
+// A schema matches what encoding/json makes of a type.
 func TestSchema(t *testing.T) {
 	type inner struct {
 		N uint32 `json:"n"`

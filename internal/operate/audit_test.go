@@ -13,7 +13,7 @@ import (
 
 var novemberDay = sweepParams{Since: "2026-11-22", Until: "2026-11-23", Grace: "0s"}
 
-// printed runs an operation as a command does, for people.
+// printed runs an operation and returns its output for people.
 func printed(t *testing.T, o *Operator, name string, params any, out io.Writer) error {
 	t.Helper()
 	return Find(name).Show(t.Context(), Local(o), params, Output{Out: out, Err: io.Discard})
@@ -24,12 +24,12 @@ func printedJSON(t *testing.T, o *Operator, name string, params any, out io.Writ
 	return Find(name).Show(t.Context(), Local(o), params, Output{Out: out, Err: io.Discard, JSON: true})
 }
 
-// Objects that the ledger does not call loaded are enqueued, once an hour unless they are told again.
+// Objects that are not loaded are enqueued, once an hour unless told again.
 func TestSweep(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(*sweepParams)
-		want   string // of events
+		want   string // for the pipeline events
 		told   []string
 	}{
 		{"a day", func(*sweepParams) {}, "events 5 1 2 0 0 1 1", []string{key(1), key(4), errorsKey}},
@@ -88,7 +88,7 @@ func TestSweepIsRefused(t *testing.T) {
 			t.Errorf("%+v: %q is enqueued", tt.params, w.enqueued)
 		}
 	}
-	// Without a queue, what is not loaded can be counted.
+	// Without a queue, objects that are not loaded can be counted.
 	w := objects()
 	o := w.operator()
 	o.Config.Storage.Notify = "none"
@@ -99,7 +99,7 @@ func TestSweepIsRefused(t *testing.T) {
 	}
 }
 
-// Bucket, ledger and table agree, or the difference is named and the command fails.
+// Bucket, ledger and table agree, or the command names the difference and fails.
 func TestVerify(t *testing.T) {
 	agreed := func() *world {
 		w := newWorld()
@@ -112,7 +112,7 @@ func TestVerify(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(*world)
-		want   []string // kind and key of the differences
+		want   []string // kind and key of each difference
 	}{
 		{"they agree", func(*world) {}, nil},
 		{"an object is not loaded", func(w *world) { w.store(key(2), "a") }, []string{"missing " + key(2)}},
@@ -150,7 +150,7 @@ func TestVerify(t *testing.T) {
 	wantError(t, err, `--since "x"`, "verify")
 }
 
-// A time is an instant, a day, or as long ago.
+// A time is an instant, a day, or a duration ago.
 func TestSpans(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	for _, tt := range []struct{ since, until, from, to, err string }{

@@ -18,7 +18,7 @@ import (
 
 const blobObject = "blobs/events/dt=2026-11-22/hr=03/20261122T034512.345Z-r1-17.blobs"
 
-// blobStore is a bucket with one object of blobs. It counts the bytes that are asked for.
+// blobStore returns a bucket with one object of blobs. It counts the requested bytes.
 func blobStore(t testing.TB, content []byte) *objstore.Bucket {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -40,8 +40,7 @@ func blobRef(data []byte, first int) pipeline.BlobRef {
 		SHA256: hex.EncodeToString(sum[:]), Kind: pipeline.BlobText}
 }
 
-// Whoever guesses where another project's blob is does not know its sum, and
-// without it gets nothing.
+// A client may guess the place of another project's blob. Without its sum it gets nothing.
 func TestBlobOfAnotherSumIsNotRead(t *testing.T) {
 	secret := []byte("the value of another project")
 	store := blobStore(t, append([]byte("mine,"), secret...))
@@ -72,8 +71,8 @@ func TestBlobOfAnotherSumIsNotRead(t *testing.T) {
 	}
 }
 
-// FuzzResolve resolves references that anybody may have written: nothing comes
-// out that the bucket does not hold under that sum, and no more than the limit.
+// FuzzResolve resolves references that a client may have written. The result contains only bytes that the bucket has
+// under that sum, within the limit.
 func FuzzResolve(f *testing.F) {
 	data := []byte(`{"a":[1,"é",null]}` + strings.Repeat("x", 1000))
 	store := blobStore(f, data)
@@ -96,7 +95,7 @@ func FuzzResolve(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if most := len(doc) + 6*limit + 100; len(out) > most { // quoting makes up to six of a byte
+		if most := len(doc) + 6*limit + 100; len(out) > most { // quoting turns a byte into up to six
 			t.Errorf("%d bytes became %d, want at most %d", len(doc), len(out), most)
 		}
 		if json.Valid(doc) && !json.Valid(out) {

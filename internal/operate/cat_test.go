@@ -11,8 +11,7 @@ import (
 	"github.com/penstock/penstock/loader/audit"
 )
 
-// oneFile is a source whose objects have two valid rows and, between them, one that
-// is not a valid event.
+// oneFile is a source. Its objects have two valid rows, and an invalid one between them.
 type oneFile struct{ audit.Source }
 
 func (oneFile) ReadRows(_ context.Context, key string, each func(*pipeline.Event) error,
@@ -26,13 +25,13 @@ func (oneFile) ReadRows(_ context.Context, key string, each func(*pipeline.Event
 	return pipeline.Object{Key: key}, rejected(foreign.Rejected{Row: 1, Code: "invalid_json", Message: "no JSON"})
 }
 
-// Rows that are not valid events are not left out silently.
+// Invalid rows are not silently dropped.
 func TestCatNamesRejectedRows(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		p      catParams
 		events int
-		err    string // in it; empty: none
+		err    string // part of the error; empty: none
 	}{
 		{"all rows of two objects", catParams{Keys: []string{"events/a", "events/b"}, Row: -1}, 4,
 			"1 row left out of events/a: not a valid event; the first is row 1: no JSON\n1 row left out of events/b"},

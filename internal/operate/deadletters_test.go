@@ -15,7 +15,7 @@ import (
 
 const errorsKey = "errors/dt=2026-11-22/hr=03/20261122T034509.000Z-r1-9.ndjson.zst"
 
-// letters has three dead letters and an object that is loaded.
+// letters returns a world with three dead letters and a loaded object.
 func letters() *world {
 	w := newWorld()
 	for i, code := range []string{"object_damaged", "killed"} {
@@ -58,7 +58,7 @@ func TestChooseLetters(t *testing.T) {
 	}
 }
 
-// What changes letters wants to know which: an empty filter is not "all".
+// Operations that change letters require a selection: an empty filter does not mean "all".
 func TestNothingChosen(t *testing.T) {
 	w := letters()
 	for _, name := range []string{"dlq show", "dlq redrive"} {
@@ -97,7 +97,7 @@ func TestShowLetters(t *testing.T) {
 	}
 }
 
-// The ledger says first that an object is to be loaded, then the queue knows, and last the letter goes.
+// First the ledger records that an object is to be loaded, then the queue gets it, and last the letter is removed.
 func TestRedriveLetters(t *testing.T) {
 	w := letters()
 	got, err := do[letterResult](t, Local(w.operator()), "dlq redrive",
@@ -112,7 +112,7 @@ func TestRedriveLetters(t *testing.T) {
 	if !slices.Equal(w.enqueued, []string{key(0) + " again"}) || !slices.Equal(w.forgotten, []string{key(0)}) {
 		t.Errorf("enqueued %q, forgotten %q", w.enqueued, w.forgotten)
 	}
-	// Without a queue the ledger alone says it: loaders sweep.
+	// Without a queue, only the ledger records it, because loaders sweep.
 	w = letters()
 	w.noQueue = true
 	if _, err := do[letterResult](t, Local(w.operator()), "dlq redrive",
@@ -122,7 +122,7 @@ func TestRedriveLetters(t *testing.T) {
 	if w.loads[key(1)].State != pipeline.Failed || len(w.enqueued) > 0 {
 		t.Errorf("%+v, %q", w.loads[key(1)], w.enqueued)
 	}
-	// A queue that is away: nothing is changed.
+	// If the queue is unreachable, nothing is changed.
 	w = letters()
 	w.away["queue"] = errAway
 	_, err = do[letterResult](t, Local(w.operator()), "dlq redrive", func(p any) { p.(*letterFilter).All = true })
@@ -152,13 +152,13 @@ func TestDropLetters(t *testing.T) {
 	}
 }
 
-// The command lists what it is about to drop, and drops exactly that after a yes.
+// The command lists the letters to drop. After a yes it drops exactly these.
 func TestConfirmDrop(t *testing.T) {
 	w := letters()
 	for _, tt := range []struct {
 		params dropParams
 		answer string
-		want   string // error
+		want   string // part of the error
 		keys   []string
 	}{
 		{dropParams{letterFilter: letterFilter{Code: "killed"}}, "yes\n", "", []string{key(1)}},
@@ -207,7 +207,7 @@ func TestRebuildLetters(t *testing.T) {
 	wantError(t, run(), "no queue keeps dead letters", "without a queue")
 }
 
-// Failing objects are shown, tried now and dropped as dead letters are, by their keys or with --failing.
+// Failing objects are shown, retried and dropped like dead letters, by key or with --failing.
 func TestFailingObjects(t *testing.T) {
 	failing := func(l *pipeline.Load) { l.Failures, l.Attempts, l.Error = 6, 6, "it is damaged" }
 	w := letters()
@@ -241,7 +241,7 @@ func TestFailingObjects(t *testing.T) {
 	if _, err := do[letterResult](t, Local(o), "dlq drop", func(p any) { *p.(*dropParams) = drop }); err != nil {
 		t.Fatal(err)
 	}
-	// An attempt that was under way meanwhile, and failed, does not bring it back.
+	// An attempt that was running meanwhile, and failed, does not undo it.
 	late := w.loads[key(8)]
 	late.State, late.Attempts = pipeline.Failed, 7
 	if err := (table{w}).SaveLoad(t.Context(), late); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// --edit replaces in the payloads that it matches. All others are sent as they are.
+// --edit replaces text in matching payloads. Others are sent unchanged.
 func TestEdit(t *testing.T) {
 	w := newWorld()
 	w.keep(1)
@@ -53,7 +53,7 @@ func TestEdit(t *testing.T) {
 	}
 }
 
-// errors count counts what belongs together.
+// errors count groups similar failures.
 func TestCountErrors(t *testing.T) {
 	w := newWorld()
 	for i := range 3 {
@@ -68,7 +68,7 @@ func TestCountErrors(t *testing.T) {
 	}
 }
 
-// projects sums what receivers have counted.
+// projects sums the receivers' counts.
 func TestProjects(t *testing.T) {
 	w := newWorld()
 	o := w.operator()

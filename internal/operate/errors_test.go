@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// failures are three: of a receiver, of a loader, and one that was redriven.
+// failures returns three failures: a receiver's, a loader's, and a redriven one.
 func failures() (w *world, ids []string) {
 	w = newWorld()
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -29,7 +29,7 @@ func TestListErrors(t *testing.T) {
 	for name, ex := range w.ways(t) {
 		for _, tt := range []struct {
 			filter errorFilter
-			want   []string // the newest first
+			want   []string // newest first
 			err    string
 		}{
 			{errorFilter{}, []string{ids[2], ids[1], ids[0]}, ""},
@@ -38,7 +38,7 @@ func TestListErrors(t *testing.T) {
 			{errorFilter{Stage: "loader"}, []string{ids[1]}, ""},
 			{errorFilter{Code: "invalid_json", Text: "1"}, []string{ids[0]}, ""},
 			{errorFilter{Until: "2026-11-22T03:02:00Z"}, []string{ids[0]}, ""},
-			{errorFilter{IDs: ids[:1], Since: "1s"}, ids[:1], ""}, // whenever it was
+			{errorFilter{IDs: ids[:1], Since: "1s"}, ids[:1], ""}, // an id ignores the time
 			{errorFilter{Stage: "client"}, nil, `--stage "client": set receiver, batcher or loader`},
 			{errorFilter{IDs: []string{"7"}}, nil, `"7" is not an id of a failure record; list them with "penstock errors list"`},
 			{errorFilter{Since: "x"}, nil, `--since "x": want`},
@@ -65,7 +65,7 @@ func TestListErrors(t *testing.T) {
 	}
 }
 
-// The bytes are in the row, or in the bucket under a sum that is checked.
+// The bytes are in the row, or in the bucket with a checksum.
 func TestShowErrors(t *testing.T) {
 	large := []byte(strings.Repeat("large ", 100))
 	sum := sha256.Sum256(large)
@@ -134,7 +134,7 @@ func TestPrintError(t *testing.T) {
 	wantError(t, CheckRaw(&errorFilter{IDs: []string{"x"}}), "", "an id")
 }
 
-// A row of the table is one line, however long the message and whatever is in it.
+// A row of the table is one line, whatever the message contains.
 func TestErrorRow(t *testing.T) {
 	op := Find("errors list")
 	row := op.row(&clickhouse.Kept{Message: "a\nb\tc " + strings.Repeat("é", 200), Code: "c"})

@@ -19,7 +19,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// keysOf runs `penstock keys` on a projects file, beside a key of the configuration.
+// keysOf runs `penstock keys` on a projects file, with another key in the configuration.
 func keysOf(path string) func(t *testing.T, args ...string) (string, error) {
 	return func(t *testing.T, args ...string) (string, error) {
 		t.Helper()
@@ -30,7 +30,7 @@ func keysOf(path string) func(t *testing.T, args ...string) (string, error) {
 	}
 }
 
-// command runs an operation by its flags and arguments, and returns what it prints.
+// command runs an operation from flags and arguments, and returns its output.
 func command(t *testing.T, o *Operator, name string, args ...string) (string, error) {
 	t.Helper()
 	op := Find(name)
@@ -131,7 +131,7 @@ func TestKeysAdd(t *testing.T) {
 	}
 }
 
-// The YAML library reads the first document alone, and writing the file again would delete the keys of the others.
+// The YAML library reads only the first document. Writing the file would delete the keys in the others.
 func TestKeysOfASecondDocument(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "projects.yaml")
 	before := "projects:\n  game:\n    keys:\n      - {name: old, sha256: " + somehash +
@@ -231,7 +231,7 @@ func TestKeys(t *testing.T) {
 	wantError(t, err, "receiver.projects is empty: name a file there", "no file")
 }
 
-// Many at once: none is lost. A link stays a link.
+// Concurrent changes lose no key. A symbolic link stays one.
 func TestKeysAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "projects.yaml")

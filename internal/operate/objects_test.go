@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// objects has five objects: loaded, failed, dead, dropped, and one that the ledger does not know.
+// objects returns a world with five objects: loaded, failed, dead, dropped, and one unknown to the ledger.
 func objects() *world {
 	w := newWorld()
 	for i, state := range []pipeline.LoadState{pipeline.Loaded, pipeline.Failed, pipeline.Dead, pipeline.Dropped} {
@@ -28,7 +28,7 @@ func TestListObjects(t *testing.T) {
 	for name, ex := range w.ways(t) {
 		for _, tt := range []struct {
 			change func(*objectsParams)
-			want   string // states in the order of the keys
+			want   string // states, sorted by key
 		}{
 			{func(*objectsParams) {}, "loaded failed dead dropped new"},
 			{func(p *objectsParams) { p.State = "dead" }, "dead"},
@@ -66,7 +66,7 @@ func TestListObjects(t *testing.T) {
 	}
 }
 
-// The ledger says how many rows a loaded object has: only others are asked for.
+// The ledger has the number of rows of loaded objects. Only others need a HEAD.
 func TestListObjectsAsksForFewHeads(t *testing.T) {
 	w := objects()
 	if _, err := do[objectInfo](t, Local(w.operator()), "objects list", func(p any) {
@@ -142,7 +142,7 @@ func TestCatObjects(t *testing.T) {
 	}
 }
 
-// A reference is put back if the bucket has what it says, and stays as it is otherwise.
+// A reference is resolved if the bucket has its bytes. Otherwise it stays.
 func TestCatResolves(t *testing.T) {
 	w := newWorld()
 	w.store(key(0), "a", "b")
@@ -200,7 +200,7 @@ func TestFindEvent(t *testing.T) {
 			}
 		}
 	}
-	// An object that cannot be read hides no other, and the error counts it.
+	// An unreadable object does not end the search, and the error counts it.
 	delete(w.events, key(1))
 	_, err := do[found](t, Local(w.operator()), "objects find", func(p any) {
 		*p.(*findParams) = findParams{What: []string{pipeline.NewUUIDv7(1).String()}, Scan: "200000h"}
@@ -208,7 +208,7 @@ func TestFindEvent(t *testing.T) {
 	wantError(t, err, "neither a row nor an object since", "find")
 }
 
-// An outage is one in every operation, by the name of what is away.
+// Each operation reports an outage with the name of the unreachable server.
 func TestOutages(t *testing.T) {
 	for _, away := range []string{"bucket", "ledger"} {
 		w := objects()

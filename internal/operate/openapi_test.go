@@ -16,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/openapi.json anew")
 
-// docs/openapi.json describes what the handlers do, no more and no less.
+// docs/openapi.json describes exactly what the handlers do.
 func TestOpenAPI(t *testing.T) {
 	const path = "../../docs/openapi.json"
 	var b bytes.Buffer
@@ -38,7 +38,7 @@ func TestOpenAPI(t *testing.T) {
 	if !bytes.Equal(have, b.Bytes()) {
 		t.Errorf("%s is not what the handlers do; write it anew: go test ./internal/operate -run TestOpenAPI -update", path)
 	}
-	// Every path of the document has its handler, which wants the token.
+	// Every path in the document has a handler that needs the token.
 	var doc struct {
 		Paths map[string]map[string]json.RawMessage
 	}
@@ -66,12 +66,12 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	if want := len(Operations()) + 1; n != want { // and that of blobs
+	if want := len(Operations()) + 1; n != want { // plus the path of blobs
 		t.Errorf("%d operations in the document, want %d", n, want)
 	}
 }
 
-// What a command sends is what the server reads, for every operation.
+// For every operation, the server reads the params that a command sends.
 func TestParamsTravel(t *testing.T) {
 	for _, op := range Operations() {
 		sent := op.NewParams()
@@ -101,7 +101,7 @@ func TestParamsTravel(t *testing.T) {
 	}
 }
 
-// Defaults are changed by what is sent, in zeros as well.
+// Sent values replace defaults, even if they are zero.
 func TestParamsZero(t *testing.T) {
 	for _, op := range Operations() {
 		sent := op.NewParams()

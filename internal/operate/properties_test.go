@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/config"
 )
 
-// catalogued is a world whose game sends prices as numbers and as text.
+// catalogued returns a world whose game sends prices as numbers and as text.
 func catalogued() *world {
 	w := newWorld()
 	at, text, number := time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC), "4.99", "9"
@@ -71,7 +71,7 @@ func TestProperties(t *testing.T) {
 	}
 }
 
-// What is proposed is YAML that the configuration takes.
+// Suggested columns are YAML that the configuration accepts.
 func TestSuggestColumns(t *testing.T) {
 	o := catalogued().operator()
 	o.Config.ClickHouse.Columns = []config.Column{{Name: "lvl", Path: "level", Type: "Int64"}}

@@ -22,7 +22,7 @@ func redrive(t *testing.T, ex Executor, change func(*errorRedrive)) ([]errorResu
 	})
 }
 
-// A failure is sent as its client sent it, and what became of it is its result.
+// A failure is sent as its client sent it. The result says what happened to it.
 func TestRedriveOne(t *testing.T) {
 	props := func(text string) func(*clickhouse.Kept) {
 		return func(k *clickhouse.Kept) { k.Properties = text }
@@ -37,7 +37,7 @@ func TestRedriveOne(t *testing.T) {
 		params func(p *errorRedrive, id string)
 		answer func(receiver.Redrive) (receiver.Redriven, error)
 		want   errorResult
-		sent   string // body; empty: nothing is sent
+		sent   string // body; empty: none
 	}{
 		{"an event", props(`{"index":2,"path":"/v1/events"}`), nil, nil,
 			errorResult{Result: "accepted", Accepted: 1, Object: "events/new"}, `{"a":1}`},
@@ -97,7 +97,7 @@ func TestRedriveOne(t *testing.T) {
 		if tt.sent == "" != (len(w.redriven) == 0) || tt.sent != "" && string(w.redriven[0].Body) != tt.sent {
 			t.Errorf("%s: sent %+v, want %q", tt.name, w.redriven, tt.sent)
 		}
-		// What was accepted, or left out by a sample, is marked and not sent again.
+		// Accepted failures, and those left out by sampling, are marked and not sent again.
 		if marked := len(w.marked) == 1; marked != (got[0].Accepted+got[0].Sampled > 0) {
 			t.Errorf("%s: %d are marked", tt.name, len(w.marked))
 		}
@@ -107,7 +107,7 @@ func TestRedriveOne(t *testing.T) {
 	}
 }
 
-// The request is made of what was kept: who, where, how.
+// The request has the client's key, address and encoding, as far as they were kept.
 func TestRedriveSendsWhatWasKept(t *testing.T) {
 	w := newWorld()
 	id := w.keep(1, func(k *clickhouse.Kept) {
@@ -127,7 +127,7 @@ func TestRedriveSendsWhatWasKept(t *testing.T) {
 
 func TestRedriveOnce(t *testing.T) {
 	w, ids := failures()
-	for run, want := range []int{2, 0} { // the third was redriven before
+	for run, want := range []int{2, 0} { // the third one was redriven before
 		got, err := redrive(t, Local(w.operator()), func(p *errorRedrive) { p.All, p.As = true, "p" })
 		if err != nil || len(got) != want {
 			t.Errorf("run %d: %d were sent, %v; want %d of %q", run, len(got), err, want, ids)
@@ -178,7 +178,7 @@ func TestRedriveIsRefused(t *testing.T) {
 
 func TestRedriveDryRun(t *testing.T) {
 	w, ids := failures()
-	w.claimed["redrive"] = true // it disturbs nobody
+	w.claimed["redrive"] = true // has no effect
 	got, err := redrive(t, Local(w.operator()), func(p *errorRedrive) { p.All, p.DryRun = true, true })
 	if err != nil || len(got) != 2 || got[0].ID != ids[0] || got[0].Result != "pending" ||
 		len(w.redriven)+len(w.marked) > 0 {
@@ -186,7 +186,7 @@ func TestRedriveDryRun(t *testing.T) {
 	}
 }
 
-// An error of one failure hinders no other, once it has been tried often enough.
+// An error of one failure stops no other, after enough retries.
 func TestRedriveBusy(t *testing.T) {
 	w, ids := failures()
 	tries := map[string]int{}
@@ -202,7 +202,7 @@ func TestRedriveBusy(t *testing.T) {
 	}
 }
 
-// A filter sees each payload; what it prints is sent, and where it fails, nothing is.
+// A filter gets each payload, and its output is sent. If it fails, nothing is sent.
 func TestRedriveThrough(t *testing.T) {
 	for _, way := range []string{"local", "remote"} {
 		w, ids := failures()

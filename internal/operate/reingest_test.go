@@ -18,7 +18,7 @@ import (
 	"github.com/penstock/penstock/loader/audit"
 )
 
-// reingestWith runs a reingest of the day unless change says otherwise, and returns its last line.
+// reingestWith runs a reingest of the day, modified by change, and returns the last line.
 func reingestWith(t *testing.T, ex Executor, change func(*reingestParams)) (sum reingestLine, all []reingestLine,
 	err error) {
 	t.Helper()
@@ -58,12 +58,12 @@ func TestWrongParamsOfReingest(t *testing.T) {
 	}
 }
 
-// A dry run says what would be done with each object, and does nothing.
+// A dry run reports the action for each object, and does nothing.
 func TestReingestPlan(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(*reingestParams)
-		want   string // objects by action
+		want   string // number of objects by action
 	}{
 		{"a time range", func(*reingestParams) {}, "dropped 1 load 3 skip 1"},
 		{"replace", func(p *reingestParams) { p.Replace = true }, "dropped 1 load 1 replace 3"},
@@ -105,7 +105,7 @@ func TestReingest(t *testing.T) {
 	}
 }
 
-// What cannot be loaded is named, and the rest is loaded.
+// Objects that cannot be loaded are named, and the rest is loaded.
 func TestReingestFailures(t *testing.T) {
 	w := objects()
 	w.reingest = func(it audit.Item, _ string) (pipeline.Load, error) {
@@ -139,7 +139,7 @@ func TestReingestFailures(t *testing.T) {
 	}
 }
 
-// A server that is away is waited for, and says so meanwhile.
+// A reingest waits for an unreachable server, and reports the wait.
 func TestReingestWaits(t *testing.T) {
 	w := newWorld()
 	w.store(key(0), "a")
@@ -156,7 +156,7 @@ func TestReingestWaits(t *testing.T) {
 	}
 }
 
-// An interrupted run with --replace goes on under its own job, and with the range that it had.
+// An interrupted run with --replace continues under its own job and with its own range.
 func TestReingestGoesOn(t *testing.T) {
 	w := newWorld()
 	w.store(key(0), "a")
@@ -205,7 +205,7 @@ func TestReingestGoesOn(t *testing.T) {
 	}
 }
 
-// Loaded objects of which the table has no row are loaded again, unless resends stand for all of their events.
+// Loaded objects without rows in the table are loaded again, unless resends replaced all of their events.
 func TestReingestOfCollapsed(t *testing.T) {
 	w := newWorld()
 	for i := range 2 {
@@ -227,7 +227,7 @@ func TestReingestOfCollapsed(t *testing.T) {
 	}
 }
 
-// A plan says which objects the table will not keep.
+// A plan names the objects that the table will not keep.
 func TestReingestOfExpired(t *testing.T) {
 	w := newWorld()
 	received := time.Date(2026, 11, 22, 3, 45, 0, 0, time.UTC)
@@ -314,7 +314,7 @@ func TestPrintReingest(t *testing.T) {
 	}
 }
 
-// A range of durations ago is another one at each run: only its times find its job again.
+// A relative range differs at each run. Its job is found only by absolute times.
 func TestReingestOfDurationsAgo(t *testing.T) {
 	w := newWorld()
 	w.store(key(0), "a")

@@ -16,7 +16,7 @@ type thing struct {
 	N    int    `json:"n"`
 }
 
-// finds is an executor that finds things, and then fails or does not.
+// finds returns an executor that returns things, then fail.
 func finds(fail error, things ...thing) Executor {
 	return func(_ context.Context, _ Operation, _ any, out sink) error {
 		for _, th := range things {
@@ -29,7 +29,7 @@ func finds(fail error, things ...thing) Executor {
 	}
 }
 
-// People get a table with a sum, programs a line an item.
+// People get a table with a sum, programs a line for each item.
 func TestShow(t *testing.T) {
 	table := Operation{header: []string{"NAME", "N"}, row: func(item any) []string {
 		return []string{item.(*thing).Name, fmt.Sprint(item.(*thing).N)}
@@ -59,14 +59,14 @@ func TestShow(t *testing.T) {
 			t.Errorf("%s: got %v\n%swant %v\n%s", tt.name, err, &out, tt.fail, tt.want)
 		}
 	}
-	// A long list streams: its header comes again with each block.
+	// A long list streams: its header is repeated with each block.
 	var out bytes.Buffer
 	if err := table.Show(t.Context(), finds(nil, make([]thing, 2500)...), nil,
 		Output{Out: &out, Err: io.Discard}); err != nil ||
 		strings.Count(out.String(), "NAME") != 3 {
 		t.Errorf("%d headers of 2500 rows, %v; want 3", strings.Count(out.String(), "NAME"), err)
 	}
-	// JSON that an object holds goes through as it is.
+	// JSON in an object is passed through unchanged.
 	out.Reset()
 	raw := func(_ context.Context, _ Operation, _ any, to sink) error {
 		line := json.RawMessage(`{"a": 1e3}`)
@@ -107,7 +107,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// A field reads what its kind can hold.
+// A field accepts the values of its type.
 func TestSetField(t *testing.T) {
 	p := &struct {
 		Text string   `param:"text" usage:"u" arg:"TEXT"`

@@ -61,7 +61,7 @@ func TestRollupsRefresh(t *testing.T) {
 	}
 }
 
-// A late day is computed at most once in a while, and remains due until then.
+// A late day is computed at limited intervals, and stays due until then.
 func TestLateDaysWait(t *testing.T) {
 	w := rolledUp()
 	w.rollupDays[1].Refreshed = time.Now().Add(-time.Minute)

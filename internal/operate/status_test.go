@@ -26,7 +26,7 @@ func role(t *testing.T, st RoleStatus) string {
 	return s.URL
 }
 
-// What several receivers hold is summed; what a role complains of is an error.
+// Figures of several receivers are summed. A role's problem is an error.
 func TestStatus(t *testing.T) {
 	w := newWorld()
 	w.queued["events"] = queue.Stats{Pending: 4, InFlight: 2}
@@ -72,7 +72,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// Failing objects are named, the first of them, with the attempts that they have left.
+// The first failing objects are named, with the attempts that they have left.
 func TestStatusNamesFailingObjects(t *testing.T) {
 	w := newWorld()
 	for i := range 5 {
@@ -97,7 +97,7 @@ func TestStatusNamesFailingObjects(t *testing.T) {
 	}
 }
 
-// A server answers as the command does here, and its error is that of the command.
+// A server gives the same answer and the same errors as the local command.
 func TestStatusOfAServer(t *testing.T) {
 	w := newWorld()
 	w.queued["events"] = queue.Stats{Pending: 4}
@@ -117,12 +117,12 @@ func TestStatusOfAServer(t *testing.T) {
 	}
 }
 
-// What cannot be asked is named, and the rest is shown.
+// Failed queries are named, and the rest is shown.
 func TestStatusOfWhatIsAway(t *testing.T) {
 	for _, tt := range []struct {
 		change func(*world, *Operator)
-		want   string // a line
-		row    string // of events, with a single space between fields
+		want   string // one of the lines
+		row    string // the row of events, with single spaces
 	}{
 		{func(w *world, _ *Operator) { w.away["queue"] = errAway }, "error: connection refused",
 			"events 0 0s 0 0 B - - 0 0 0 0 0 -"},
@@ -151,7 +151,7 @@ func TestStatusOfWhatIsAway(t *testing.T) {
 	}
 }
 
-// Without status.admins only one listener is asked; status says so unless that is a loader's.
+// Without status.admins, only one listener is queried. Status says so unless it is a loader's.
 func TestStatusWithoutAdmins(t *testing.T) {
 	for name, warned := range map[string]bool{"receive": true, "load": false} {
 		o := newWorld().operator()

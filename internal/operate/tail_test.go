@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/receiver/tap"
 )
 
-// tapped serves a receiver's admin listener, whose tap gets an accepted and a rejected event again and again.
+// tapped serves a receiver's admin listener. Its tap repeatedly gets an accepted and a rejected event.
 func tapped(t *testing.T, project string) (url string) {
 	t.Helper()
 	w := newWorld()
@@ -75,7 +75,7 @@ func TestTail(t *testing.T) {
 	wantError(t, printed(t, o, "tail", &tailParams{}, &bytes.Buffer{}), "rejects the token", "with a wrong token")
 }
 
-// An event is shown soon, also if no other follows.
+// An event is shown soon, even if no other follows.
 func TestTailShowsEachEventSoon(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
@@ -125,7 +125,7 @@ func TestTailShowsEachEventSoon(t *testing.T) {
 	}
 }
 
-// status --watch shows it again, errors too.
+// status --watch repeats the status, also after errors.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	o := newWorld().operator()

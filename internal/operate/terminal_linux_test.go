@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/internal/show"
 )
 
-// terminal opens a pseudo terminal: what is written to the second is read from the first.
+// terminal opens a pseudo terminal. Output to tty can be read from screen.
 func terminal(t *testing.T) (screen, tty *os.File) {
 	t.Helper()
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -34,7 +34,7 @@ func terminal(t *testing.T) (screen, tty *os.File) {
 	return screen, tty
 }
 
-// What a client sent reaches the operator's terminal as text, never as a command to it. A file gets the bytes.
+// A client's bytes reach the operator's terminal as text, never as control sequences. A file gets them unchanged.
 func TestTerminalGetsNoCommands(t *testing.T) {
 	screen, tty := terminal(t)
 	sent := "{\"a\":\"\x1b]0;PWNED\x07\u009b\u202e\"}"

@@ -18,7 +18,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// recorded are actions without what each has for itself.
+// recorded returns actions without their unique fields.
 func recorded(all []clickhouse.Action) (out []string) {
 	for _, a := range all {
 		out = append(out, fmt.Sprint(a.Who, " ", a.Via, " ", a.Operation, " ", a.Result, " ", a.Items, " ", a.Error))
@@ -26,14 +26,14 @@ func recorded(all []clickhouse.Action) (out []string) {
 	return out
 }
 
-// newTrail lets an operator of the world record.
+// newTrail gives an operator of the world a trail.
 func (w *world) newTrail(t *testing.T, o *Operator) *Trail {
 	t.Helper()
 	o.Trail = NewTrail(table{w}, filepath.Join(t.TempDir(), "sub", "audit.ndjson"), slog.New(slog.DiscardHandler))
 	return o.Trail
 }
 
-// What changes something is recorded when it begins and when it ends, and what only looks is not.
+// A change is recorded at its begin and end; reading is not recorded.
 func TestTrail(t *testing.T) {
 	w := newWorld()
 	w.store(key(1), "a")
@@ -78,7 +78,7 @@ func TestTrail(t *testing.T) {
 	}
 }
 
-// While the table cannot be reached, records wait in a file. An action does not wait for them.
+// While the table is unreachable, records wait in a file, and no action waits.
 func TestTrailWhileTheTableIsAway(t *testing.T) {
 	w := newWorld()
 	o := w.operator()
@@ -91,7 +91,7 @@ func TestTrailWhileTheTableIsAway(t *testing.T) {
 	if err := trail.Flush(t.Context()); err == nil || len(w.actions) > 0 {
 		t.Errorf("flush without the table: %v, %v", err, w.actions)
 	}
-	// A crash cuts the last line.
+	// A crash truncates the last line.
 	f, err := os.OpenFile(trail.path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func TestTrailWhileTheTableIsAway(t *testing.T) {
 	f.WriteString(`{"operation":"cut`)
 	f.Close()
 	delete(w.away, "ledger")
-	record("3") // it is too early to ask the table again
+	record("3") // too early for another attempt
 	for range 2 {
 		if err := trail.Flush(t.Context()); err != nil {
 			t.Fatal(err)
@@ -112,7 +112,7 @@ func TestTrailWhileTheTableIsAway(t *testing.T) {
 	if diff := cmp.Diff([]string{"0", "1", "2", "3"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	// What is nowhere else is in the log.
+	// A record that is nowhere else is in the log.
 	var log bytes.Buffer
 	trail.log = slog.New(slog.NewTextHandler(&log, nil))
 	trail.path = filepath.Join(trail.path, "x")
@@ -122,7 +122,7 @@ func TestTrailWhileTheTableIsAway(t *testing.T) {
 	}
 }
 
-// A viewer looks and changes nothing.
+// A viewer reads everything and changes nothing.
 func TestRoles(t *testing.T) {
 	w := newWorld()
 	api := w.api()
@@ -131,7 +131,7 @@ func TestRoles(t *testing.T) {
 	for _, op := range Operations() {
 		for token, change := range map[string]bool{"viewer": false, "operator": true} {
 			r := get(t, h, op.method, op.path+"?no=1", "Bearer "+token, `{"no":1}`)
-			want := http.StatusBadRequest // the parameter is wrong, so that nothing happens
+			want := http.StatusBadRequest // an invalid parameter, so nothing happens
 			if op.method == http.MethodPost && !change {
 				want = http.StatusForbidden
 			}

@@ -29,27 +29,27 @@ import (
 	"github.com/penstock/penstock/receiver"
 )
 
-// world is all that an operator works on, in memory: bucket, table, ledger, queue, a receiver and a loader.
+// world is everything that an operator works on, in memory: bucket, table, ledger, queue, a receiver and a loader.
 type world struct {
 	mu       sync.Mutex
 	objects  map[string]pipeline.Object
-	bytes    map[string][]byte             // of an object; nil: it has none
-	events   map[string][]pipeline.Event   // of an object, for its readers
-	rejected map[string][]foreign.Rejected // rows of an object that are no events
-	claimed  map[string]bool               // by others
-	away     map[string]error              // bucket, ledger, queue, stats, receiver, loader: what cannot be reached
+	bytes    map[string][]byte             // content of objects; nil: none
+	events   map[string][]pipeline.Event   // content of objects, decoded
+	rejected map[string][]foreign.Rejected // invalid rows of objects
+	claimed  map[string]bool               // claims of others
+	away     map[string]error              // what is unreachable: bucket, ledger, queue, stats, receiver, loader
 	heads    int                           // requests for single objects
 
 	loads    map[string]pipeline.Load
-	rows     map[string][]uint32 // object_row of those in the table
+	rows     map[string][]uint32 // object_row of the rows in the table
 	places   []clickhouse.Place
 	kept     []clickhouse.Kept
 	marked   []clickhouse.Redriven
 	jobs     map[string]clickhouse.Job
-	actions  []clickhouse.Action // as they were written
+	actions  []clickhouse.Action // as written
 	statuses map[string]clickhouse.TableStatus
 
-	rollupDays []clickhouse.RollupDay // of every rollup
+	rollupDays []clickhouse.RollupDay // the same for every rollup
 	computed   []string               // NAME DAY, and NAME done
 
 	properties  []clickhouse.Property
@@ -64,9 +64,9 @@ type world struct {
 	queued    map[string]queue.Stats
 
 	redriven []receiver.Redrive
-	answer   func(receiver.Redrive) (receiver.Redriven, error) // nil: everything is accepted
-	stopped  int                                               // receivers
-	reingest func(audit.Item, string) (pipeline.Load, error)   // nil: everything is loaded
+	answer   func(receiver.Redrive) (receiver.Redriven, error) // nil: accept all
+	stopped  int                                               // number of stopped receivers
+	reingest func(audit.Item, string) (pipeline.Load, error)   // nil: load all
 }
 
 func newWorld() *world {
@@ -105,12 +105,12 @@ var errAway = retry.As(retry.Outage, errors.New("connection refused"))
 
 const day = "events/dt=2026-11-22/hr=03/"
 
-// key is that of the object that a receiver began with event seq.
+// key is the key of the object that begins with event seq.
 func key(seq int) string {
 	return fmt.Sprintf("%s20261122T0345%02d.000Z-r1-%d.ndjson.zst", day, seq, seq)
 }
 
-// store puts an object with events into the bucket, as stored at 3:45.
+// store stores an object with events at 3:45.
 func (w *world) store(key string, names ...string) {
 	for i, name := range names {
 		id := pipeline.UUIDv5([]byte("p"), fmt.Appendf(nil, "%s/%d", key, i))
@@ -139,7 +139,7 @@ func (w *world) load(key string, state pipeline.LoadState, change ...func(*pipel
 	w.loads[key] = l
 }
 
-// keep makes a failure in the table of errors, and returns its id.
+// keep inserts a failure into the table of errors, and returns its id.
 func (w *world) keep(n int, change ...func(*clickhouse.Kept)) string {
 	id := pipeline.UUIDv5([]byte("kept"), fmt.Append(nil, n)).String()
 	k := clickhouse.Kept{ID: id, Time: time.Date(2026, 11, 22, 3, n, 0, 0, time.UTC), Stage: "receiver",
@@ -166,7 +166,7 @@ func (b bucket) List(_ context.Context, prefix, after, before string, page func(
 	for _, k := range slices.Sorted(maps.Keys(b.objects)) {
 		if strings.HasPrefix(k, prefix) && k > after && (before == "" || k < before) {
 			o := b.objects[k]
-			o.Meta = pipeline.Meta{} // a listing does not say it
+			o.Meta = pipeline.Meta{} // a listing has no metadata
 			all = append(all, o)
 		}
 	}
@@ -254,7 +254,7 @@ func (t table) Loads(_ context.Context, first, last string, each func(pipeline.L
 	return nil
 }
 
-// entries are the ledger's, in the order of their keys, as of now: a reingest writes while another page is read.
+// entries returns a snapshot of the ledger sorted by key, because a reingest writes while another page is read.
 func (t table) entries() (all []pipeline.Load) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -292,7 +292,7 @@ func (t table) SaveLoad(_ context.Context, l pipeline.Load) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if before := t.loads[l.Key]; before.Version() > l.Version() {
-		return nil // as the ledger: the highest version counts
+		return nil // like the ledger: the highest version counts
 	}
 	t.loads[l.Key] = l
 	return nil
@@ -364,7 +364,7 @@ func (t table) Minutes(context.Context) ([]clickhouse.Minute, error) {
 	return nil, t.away["ledger"]
 }
 
-// Errors knows the parts of a filter that operations differ in.
+// Errors implements only the fields of a filter in which operations differ.
 func (t table) Errors(_ context.Context, f clickhouse.ErrorFilter, each func(clickhouse.Kept) error) error {
 	if err := t.away["ledger"]; err != nil {
 		return err
@@ -541,7 +541,7 @@ func (q fakeQueue) Stats(_ context.Context, spec pipeline.Spec) (queue.Stats, er
 	return q.queued[spec.Name], q.away["stats"]
 }
 
-// Redrive is that of the receiver.
+// Redrive replaces the receiver's.
 func (w *world) Redrive(_ context.Context, r receiver.Redrive) (receiver.Redriven, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -566,7 +566,7 @@ func (l loads) Reingest(_ context.Context, it audit.Item, job string) (pipeline.
 	return entry, nil
 }
 
-// do runs an operation with params that change changes, and returns its items.
+// do runs an operation with params that change modifies, and returns its items.
 func do[Item any](t *testing.T, ex Executor, name string, change func(params any)) ([]Item, error) {
 	t.Helper()
 	op := Find(name)
@@ -577,7 +577,7 @@ func do[Item any](t *testing.T, ex Executor, name string, change func(params any
 	var items []Item
 	err := ex(t.Context(), op, params, sink{progress: func(progress) {}, item: func(item any) error {
 		if raw, ok := item.(*json.RawMessage); ok {
-			*raw = slices.Clone(*raw) // it is valid during the call
+			*raw = slices.Clone(*raw) // valid only during the call
 		}
 		items = append(items, *item.(*Item))
 		return nil
@@ -599,14 +599,14 @@ func (w *world) api() API {
 		Hosts: []string{"localhost"}}
 }
 
-// ways are both ways to run an operation: here, and on a server.
+// ways returns both executors: local, and through a server.
 func (w *world) ways(t *testing.T) map[string]Executor {
 	t.Helper()
 	return map[string]Executor{"local": Local(w.operator()),
 		"remote": Remote(w.server(t).URL, "secret", http.DefaultClient)}
 }
 
-// wantError fails the test unless the error has the text; an empty text wants no error.
+// wantError checks that the error contains the text; empty: no error.
 func wantError(t *testing.T, err error, text, what string, args ...any) {
 	t.Helper()
 	if text == "" && err != nil || text != "" && (err == nil || !strings.Contains(err.Error(), text)) {

@@ -10,21 +10,21 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// pages are all of them, with a text that each shows.
+// pages maps all pages to a text on each.
 var pages = map[string]string{
 	"": "The path of events", "live": "Live events", "errors": "Rejected events", "error?id=x": "Failure record",
 	"objects": "load ledger", "object?key=events/x": "events/x", "letters": "Dead letters", "projects": "Projects", "verify": "Verify",
 	"tasks": "Tasks", "task?id=x": "Task", "audit": "Audit",
 }
 
-// parts are what pages load, with a text that each shows.
+// parts maps all parts to a text in each.
 var parts = map[string]string{
 	"now": "could not be loaded", "errors?code=x": "Redrive", "record?id=" + id.String(): "Edit and resend",
 	"objects": "Re-ingest a time range", "object?key=events/x": "Contents", "find?what=" + id.String(): "events/o",
 	"letters": "again &#34;&gt;", "projects": "of 10", "verify": "Nothing was verified", "tasks": "Nothing was started", "audit": "dlq drop",
 }
 
-// Every page and part is shown to who has logged in, and to nobody else.
+// Every page and part needs a login.
 func TestPages(t *testing.T) {
 	b := newBrowser(t)
 	for path := range pages {
@@ -52,7 +52,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// A part that cannot be read says why, in its place.
+// If a part cannot be read, the reason is shown in its place.
 func TestErrorState(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	b.away = errAway
@@ -68,7 +68,7 @@ func TestErrorState(t *testing.T) {
 	}
 }
 
-// Links name what they lead to.
+// Links have the names of their targets.
 func TestLinks(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	for part, want := range map[string]string{
@@ -82,7 +82,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// What clients have sent is text everywhere.
+// Clients' content is always shown as text.
 func TestNoScriptOfClients(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	all := map[string]string{"/console/live?name=" + "%22%3E%3Cscript%3Ealert(%27evil%27)%3C/script%3E": "",
@@ -111,7 +111,7 @@ func TestNoScriptOfClients(t *testing.T) {
 	}
 }
 
-// Every answer keeps other sites from framing it, and scripts other than our own from running.
+// Every answer prevents other sites from framing it, and foreign scripts from running.
 func TestHeaders(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	for _, path := range []string{"/console/", "/console/login", "/console/part/now", "/console/assets/console.js", "/console/nothing"} {
@@ -136,7 +136,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// A page of another site, or one that has pointed its name here, gets nothing.
+// A page of another site, or of a name that points here, gets nothing.
 func TestOtherSites(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	for name, change := range map[string]func(*http.Request){
@@ -157,7 +157,7 @@ func TestOtherSites(t *testing.T) {
 	}
 }
 
-// A page of our own events needs the watcher's filter, and its texts are JSON.
+// The page of live events needs the watcher's filter, and its texts are JSON.
 func TestLiveEvents(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	done := make(chan string)

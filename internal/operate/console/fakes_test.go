@@ -29,12 +29,12 @@ import (
 	"github.com/penstock/penstock/receiver/tap"
 )
 
-// evil is a text that becomes a script where it is not escaped.
+// evil is a text that becomes a script if it is not escaped.
 const evil = `"><script>alert('evil')</script><img src=x onerror=alert(1)>`
 
 var when = time.Date(2026, 11, 22, 3, 45, 0, 0, time.UTC)
 
-// world is what the pages show: one of each thing, with evil texts.
+// world has one of each thing that pages show, with evil texts.
 type world struct {
 	operate.Table
 	operate.Store
@@ -44,7 +44,7 @@ type world struct {
 	actions  []clickhouse.Action
 	saved    []pipeline.Load
 	redriven []receiver.Redrive
-	hold     chan struct{} // nil: a redrive does not wait
+	hold     chan struct{} // nil: redrives do not wait
 	tap      tap.Tap
 }
 
@@ -170,17 +170,17 @@ func (w *world) recorded() (all []clickhouse.Action) {
 	return w.actions
 }
 
-// browser is somebody's browser at a console.
+// browser is a browser at a console.
 type browser struct {
 	*world
 	t       *testing.T
 	handler http.Handler
-	token   *string // that is valid
+	token   *string // the valid one
 	cookie  string
 	csrf    string
 }
 
-// newBrowser opens a console. Nobody has logged in.
+// newBrowser opens a console without a login.
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
 	w := &world{}
@@ -208,14 +208,14 @@ func newBrowser(t *testing.T) *browser {
 		Ready: func() error { return nil }, Status: func() operate.RoleStatus { return operate.RoleStatus{Role: "receive"} },
 		Console: New(o, access, log).Handler()}
 	b.handler = api.Handler()
-	// status asks the admin listener.
+	// status queries the admin listener.
 	server := httptest.NewServer(b.handler)
 	t.Cleanup(server.Close)
 	o.Config.Status.Admins = []string{server.URL}
 	return b
 }
 
-// ask sends a request as the browser would; with changes it.
+// ask sends a request like the browser; with modifies it.
 func (b *browser) ask(method, path string, form url.Values, with ...func(*http.Request)) *httptest.ResponseRecorder {
 	b.t.Helper()
 	r := httptest.NewRequest(method, path, strings.NewReader(form.Encode()))
@@ -239,7 +239,7 @@ func (b *browser) get(path string) *httptest.ResponseRecorder {
 	return b.ask("GET", path, nil)
 }
 
-// post sends a form with the token of the session.
+// post sends a form with the session's token.
 func (b *browser) post(path string, pairs ...string) *httptest.ResponseRecorder {
 	b.t.Helper()
 	form := url.Values{"csrf": {b.csrf}}

@@ -13,7 +13,7 @@ func contextOf(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithCancel(t.Context())
 }
 
-// The cookie is for this console only: no script reads it, no other site sends it.
+// The cookie is only for this console: no script can read it, and no other site can send it.
 func TestLogin(t *testing.T) {
 	b := newBrowser(t)
 	for token, status := range map[string]int{"": 401, "wrong": 401, "secret": 303, "look": 303} {
@@ -35,13 +35,13 @@ func TestLogin(t *testing.T) {
 	if c := w.Result().Cookies(); len(c) != 1 || !c[0].Secure {
 		t.Errorf("by TLS: %v", c)
 	}
-	// A token in a URL is none: it would be in logs and histories.
+	// A token in a URL does not count: it would be in logs and histories.
 	if w := b.ask("POST", "/console/login?token=secret", url.Values{}); w.Code != 401 {
 		t.Errorf("a token in the URL: %d", w.Code)
 	}
 }
 
-// Wrong tokens are limited, by the same count as those of the API.
+// Wrong tokens are limited together with those of the API.
 func TestGuessing(t *testing.T) {
 	b := newBrowser(t)
 	for i := range 12 {
@@ -67,7 +67,7 @@ func TestGuessing(t *testing.T) {
 	}
 }
 
-// A session ends by logging out, and when its token is replaced.
+// A session ends at logout, and when its token is replaced.
 func TestSessionEnds(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	if w := b.post("/console/logout"); w.Code != http.StatusSeeOther || w.Result().Cookies()[0].MaxAge >= 0 {
@@ -90,14 +90,14 @@ func TestSessionEnds(t *testing.T) {
 	}
 }
 
-// Sessions are bounded: the one that was used least recently makes room.
+// Sessions are bounded: beyond the limit, the least recently used one ends.
 func TestSessionsAreBounded(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	mine := b.cookie
 	for i := range maxSessions + 10 {
 		b.cookie = mine
 		if i%100 == 0 {
-			b.get("/console/live") // it is used
+			b.get("/console/live") // uses it
 		}
 		b.ask("POST", "/console/login", url.Values{"token": {"look"}})
 	}
@@ -106,7 +106,7 @@ func TestSessionsAreBounded(t *testing.T) {
 	}
 }
 
-// Without a token in the configuration, nobody can log in.
+// Without a configured token, nobody can log in.
 func TestConsoleIsOff(t *testing.T) {
 	b := newBrowser(t)
 	c := New(nil, offAccess(), nil)

@@ -16,7 +16,7 @@ import (
 
 func offAccess() *operate.Access { return operate.NewAccess(func() string { return "" }, nil) }
 
-// output waits for the task that an answer leads to, and returns its page.
+// output waits for an answer's task, and returns its page.
 func (b *browser) output(location string) string {
 	b.t.Helper()
 	path := strings.Replace(location, "/console/task", "/console/part/task", 1)
@@ -28,7 +28,7 @@ func (b *browser) output(location string) string {
 	}
 }
 
-// What changes something is asked about first, with the command that does the same. Then it is done and recorded.
+// A change needs confirmation, which shows the equivalent command. Then it is done and recorded.
 func TestAction(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	key := "events/dead" + evil
@@ -57,7 +57,7 @@ func TestAction(t *testing.T) {
 	}
 }
 
-// An edited payload is sent in place of the raw one, with its line ends as they were.
+// An edited payload replaces the raw one, with its original line ends.
 func TestResend(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	pairs := []string{"id", id.String(), "body", "{\"name\":\r\n\"start\"}"}
@@ -73,7 +73,7 @@ func TestResend(t *testing.T) {
 	}
 }
 
-// A dry run does nothing, so that it is not asked about.
+// A dry run changes nothing, so it needs no confirmation.
 func TestDryRun(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	w := b.post("/console/run/errors-redrive", "code", "x", "dry-run", "true", "edit", "s/script/b/")
@@ -82,7 +82,7 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// A form of another session, or of none, changes nothing.
+// A form without the session's token changes nothing.
 func TestCSRF(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	for name, csrf := range map[string]string{"none": "", "wrong": strings.Repeat("x", len(b.csrf)), "short": b.csrf[1:]} {
@@ -93,7 +93,7 @@ func TestCSRF(t *testing.T) {
 			}
 		}
 	}
-	// In the URL it is none.
+	// A token in the URL does not count.
 	if w := b.ask("POST", "/console/run/dlq-redrive?csrf="+b.csrf, url.Values{"all": {"true"}, "sure": {"yes"}}); w.Code != 403 {
 		t.Errorf("in the URL: %d", w.Code)
 	}
@@ -105,7 +105,7 @@ func TestCSRF(t *testing.T) {
 	}
 }
 
-// A viewer sees everything, and no form that changes anything. Without the form it is refused as well.
+// A viewer sees everything, but no form that changes anything. The same requests without a form are rejected.
 func TestViewer(t *testing.T) {
 	b := newBrowser(t).login("look")
 	for path := range parts {
@@ -128,7 +128,7 @@ func TestViewer(t *testing.T) {
 	}
 }
 
-// A new key is in one answer, and in no task that others could look at.
+// A new key is in one answer, and in no task that others could see.
 func TestKeyIsShownOnce(t *testing.T) {
 	b := newBrowser(t).login("secret")
 	w := b.post("/console/run/keys-add", "project", "game", "name", "ci", "sure", "yes")
@@ -152,7 +152,7 @@ func TestKeyIsShownOnce(t *testing.T) {
 	}
 }
 
-// A task shows how far it is, and can be cancelled.
+// A task shows its progress, and can be cancelled.
 func TestCancel(t *testing.T) {
 	b := newBrowser(t)
 	b.hold = make(chan struct{})
