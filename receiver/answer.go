@@ -18,7 +18,7 @@ func (q *request) result(refused *errcode.Error) *protocol.Outcome {
 	q.outcome = protocol.Outcome{RequestID: q.id, Refused: refused, Limit: q.notNow, Found: q.index, Object: q.object,
 		Received: q.now, Body: q.body}
 	o := &q.outcome
-	if refused != nil { // none was judged for good
+	if refused != nil { // the events' results do not count
 		o.Status = refused.Status()
 		return o
 	}
@@ -97,7 +97,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error)
 	q.reportTaken(f)
 }
 
-// showRejected shows what was rejected to those who look.
+// showRejected shows rejected events to watchers.
 func (q *request) showRejected(refused *errcode.Error) {
 	e := tap.Event{Time: time.UnixMilli(q.now).UTC(), Project: q.key.Project, RequestID: q.id}
 	if refused != nil {

@@ -40,8 +40,8 @@ func (w *quiet) Header() http.Header         { return w.header }
 func (w *quiet) Write(b []byte) (int, error) { return len(b), nil }
 func (w *quiet) WriteHeader(status int)      { w.status = status }
 
-// What a request allocates, it allocates once: nothing is for an event alone.
-// The race detector empties pools at random, so a few are let pass.
+// Allocations are for a request, never for a single event. The race detector empties pools at random, so a few are
+// allowed.
 func TestNoAllocationAnEvent(t *testing.T) {
 	allocs := func(events int) float64 {
 		r := must(New(options(), discard{}, discard{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))

@@ -54,7 +54,7 @@ func (q *request) readSent(req *http.Request, dst *[]byte, limit int64) error {
 		q.limited.left += q.maxBody - before
 		beside = int64(cap(q.frontBuf))
 		if q.lease.Inside() {
-			length = -1 // what a stranger announces takes neither memory nor disk
+			length = -1 // a stranger's announced length reserves neither memory nor disk
 		}
 	}
 	return q.fill(dst, src, length, limit, beside)

@@ -116,7 +116,7 @@ func TestConcatenatedMembers(t *testing.T) {
 	}
 }
 
-// 1 GB of zeros is refused at the limit, having taken no more memory than that.
+// 1 GB of zeros is rejected at the limit, and uses no more memory than that.
 func TestDecompressionBomb(t *testing.T) {
 	for _, c := range encoders[:5] {
 		t.Run(c.name, func(t *testing.T) {

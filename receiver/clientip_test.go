@@ -71,7 +71,7 @@ func TestClientIP(t *testing.T) {
 	}
 }
 
-// Whatever a client writes before what a proxy appends, the proxy's address is the one that counts, or none.
+// Whatever a client writes before the proxy's addition, the proxy's address counts, or none.
 func FuzzForwarded(f *testing.F) {
 	for _, header := range []string{"", "for=1.2.3.4", `for="1.2.3.4`, `a="\`, `for="[::1]:5";by=x`, `,;="`} {
 		f.Add(header)

@@ -15,7 +15,7 @@ func TestBodyLayouts(t *testing.T) {
 	for _, c := range []struct {
 		name, kind, body string
 		accepted         string // names
-		refused          string // index:code
+		refused          string // index:code of rejected events
 	}{
 		{"one", "", one, "a", ""},
 		{"pretty", "", "{\n  \"name\": \"a\",\r\n  \"x\": [\n    1\n  ]\n}\n", "a", ""},
@@ -99,8 +99,7 @@ func TestBodyLayouts(t *testing.T) {
 	}
 }
 
-// A body as people really send it, of lines that are broken in many ways. The layout says nothing about what is
-// accepted.
+// A body as clients really send it, with lines broken in many ways. The layout does not decide what is accepted.
 func TestOddLines(t *testing.T) {
 	lines := []string{`{"name":"1","v":"ok-first"}`, `not json at all`, `{"name":"2","v":NaN}`, `{"name":"3","v":1e400}`,
 		`{"name":"4","v":100000000000000000000}`,
@@ -127,7 +126,7 @@ func TestOddLines(t *testing.T) {
 	}
 }
 
-// poison is what one JSON reader takes and another refuses; each alone in its request's middle.
+// poison are inputs that some JSON readers accept and others reject; each in the middle of a request.
 var poison = []struct{ name, body, code string }{
 	{"duplicate key", `{"name":"x","a":1,"a":2}`, "duplicate_key"},
 	{"duplicate name", `{"name":"x","name":"x"}`, "duplicate_key"},
@@ -212,7 +211,7 @@ func TestPoisonFailsAlone(t *testing.T) {
 	}
 }
 
-// What is refused late, after its neighbours and itself were made ready, is reported as it was sent.
+// An event that is rejected late, after it was prepared, is reported as sent.
 func TestRawBytesAreNotEdited(t *testing.T) {
 	for _, c := range []struct{ name, kind, body, raw string }{
 		{"a bad field behind a good one", "", "{\"a\":\n[\r1],\"name\":\ntrue}", "{\"a\":\n[\r1],\"name\":\ntrue}"},

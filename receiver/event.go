@@ -112,7 +112,7 @@ func (q *request) room(n int) error {
 			return err
 		}
 		q.rows.Buf = make([]byte, 0, n)
-		q.lease.Unload() // what was copied need not be in memory twice
+		q.lease.Unload() // copied bytes need not be in memory twice
 	}
 	return nil
 }

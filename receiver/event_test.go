@@ -13,7 +13,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// event sends one event and returns it, or the code that refuses it.
+// event sends one event and returns it, or its error code.
 func event(t *testing.T, body string) (pipeline.Event, string) {
 	t.Helper()
 	r, s := newTest(nil)
@@ -75,7 +75,7 @@ func TestEnvelope(t *testing.T) {
 		{`{"name":7}`, "7||"},
 		{`{"name":"a","user_id":"` + id + `"}`, "a||" + id},
 		{`{"name":"` + strings.Repeat("x", protocol.MaxName) + `"}`, strings.Repeat("x", protocol.MaxName) + "||"},
-		// by what it says
+		// by its content
 		{`{"name":"` + strings.Repeat(`\u0041`, protocol.MaxName) + `"}`, strings.Repeat("A", protocol.MaxName) + "||"},
 		{`{"name":"` + strings.Repeat("x", protocol.MaxName+1) + `"}`, "field_too_long"},
 		{`{"name":"a","user_id":"` + id + `x"}`, "field_too_long"},
@@ -121,7 +121,7 @@ func TestEventID(t *testing.T) {
 		{`42`, v5("42"), `{"event_id":42}`},
 		{`"42"`, v5("42"), `{"event_id":"42"}`},
 	} {
-		for range 2 { // the same again
+		for range 2 { // repeat
 			e, code := event(t, `{"name":"a","event_id":`+c.id+`}`)
 			if e.ID.String() != c.want || string(e.Properties) != c.props {
 				t.Errorf("%s: got %s %s %s, want %s %s", c.id, e.ID, e.Properties, code, c.want, c.props)
@@ -184,7 +184,7 @@ func TestTimestamp(t *testing.T) {
 	}
 }
 
-// A message names the member, its value and what is accepted, in the words of the client's own API.
+// A message names the member, its value and the accepted forms, in the terms of the client's API.
 func TestTimestampMessage(t *testing.T) {
 	for _, c := range []struct{ path, body, want string }{
 		{"/v1/events", `{"name":"a","timestamp":"soon"}`, `"timestamp" is "soon": want a time as 2026-11-22T03:45:12.345Z, ` +

@@ -61,8 +61,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// sourcesOf are the objects that were accepted, as encoding/json reads them,
-// where it can read the whole body: where nothing was refused for its structure.
+// sourcesOf returns the accepted objects as encoding/json reads them, if it can read the whole body and nothing was
+// rejected for its structure.
 func sourcesOf(t *testing.T, q *request, body []byte) []map[string]any {
 	refused := map[int]bool{}
 	for _, e := range q.rejects {
@@ -88,7 +88,7 @@ func sourcesOf(t *testing.T, q *request, body []byte) []map[string]any {
 			break
 		}
 		if err != nil {
-			return nil // refused, by its content, with what it cannot read
+			return nil // rejected content that encoding/json cannot read
 		}
 		switch elements, array := v.([]any); {
 		case array:

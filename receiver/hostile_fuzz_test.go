@@ -44,8 +44,7 @@ func windowed(t testing.TB, size int, data []byte) []byte {
 	return b.Bytes()
 }
 
-// A frame may ask for a window of gigabytes; a receiver has no more than
-// zstdMaxWindow for it, which is what it counts.
+// A frame may request a window of gigabytes. The receiver allows zstdMaxWindow and charges that.
 func TestZstdWindowIsBounded(t *testing.T) {
 	for _, c := range []struct{ window, status int }{{zstdMaxWindow / 2, 202}, {zstdMaxWindow, 202},
 		{2 * zstdMaxWindow, 400}, {512 << 20, 400}} {
@@ -64,8 +63,7 @@ func TestZstdWindowIsBounded(t *testing.T) {
 	}
 }
 
-// FuzzDecompress gives the decompressors anything. What comes out is no more than
-// the limit, and what it takes is bounded however little was sent.
+// FuzzDecompress passes any bytes to the decompressors. Output and memory are bounded, however little was sent.
 func FuzzDecompress(f *testing.F) {
 	const limit = 64 << 10
 	bomb := bytes.Repeat([]byte("x"), 4*limit)
@@ -137,8 +135,7 @@ func FuzzCut(f *testing.F) {
 	})
 }
 
-// FuzzRedact takes members out of events: no dropped path is left, however it was
-// written, and what is left is JSON.
+// FuzzRedact redacts events: no dropped path is left, however it was written, and the rest is JSON.
 func FuzzRedact(f *testing.F) {
 	for _, doc := range []string{
 		`{"email":"x","a":{"b":1,"c":[{"b":2}]}}`, `{"a.b":1,"a":{"b.x":2,"c":3},"\u0065mail":[1]}`,

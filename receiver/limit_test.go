@@ -15,7 +15,7 @@ import (
 
 func events(n int) string { return strings.Repeat(one+"\n", n) }
 
-// What comes through is the rate and the burst, no more and no less.
+// Exactly the rate and the burst get through.
 func TestEventRate(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r, s := withProjects(t, nil, Project{Events: Rate{PerSecond: 100, Burst: 500}})
@@ -94,8 +94,7 @@ func TestRetryAfterOfUnread(t *testing.T) {
 	})
 }
 
-// Once the events of a body were too many, others like it are not even read
-// until so many would fit; smaller ones are.
+// After a body with too many events, similar bodies are not read until that many fit. Smaller ones are.
 func TestFloodIsNotRead(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r, _ := withProjects(t, nil, Project{Events: Rate{PerSecond: 100, Burst: 200}})
@@ -137,7 +136,7 @@ func TestFloodIsNotRead(t *testing.T) {
 	})
 }
 
-// unread fails the test when somebody reads it.
+// unread fails the test if it is read.
 type unread struct{ t *testing.T }
 
 func (u unread) Read([]byte) (int, error) {
@@ -160,7 +159,7 @@ func TestByteRate(t *testing.T) {
 			t.Fatalf("%+v", a)
 		}
 		time.Sleep(10 * time.Second)
-		// A compressed one is let in by what is sent, and charged for what it is.
+		// A compressed body is admitted by its sent size, and charged by its decompressed size.
 		packed := string(gzipped([]byte(strings.Repeat(" ", 5000) + one)))
 		if a := sendFile(t, r, packed, "Content-Encoding", "gzip"); a.Status != 202 {
 			t.Fatalf("%+v", a)
@@ -168,7 +167,7 @@ func TestByteRate(t *testing.T) {
 		if a := sendFile(t, r, one); a.Status != 429 || a.Limit.RetryAfter != 4 {
 			t.Fatalf("%+v", a)
 		}
-		// Where the length is not told, it is charged afterwards as well.
+		// If the length is not declared, it is charged afterwards.
 		time.Sleep(10 * time.Second)
 		req = post("/v1/events", strings.Repeat(" ", 2500)+one, "X-API-Key", keyFile)
 		req.ContentLength = -1
@@ -189,7 +188,7 @@ func TestByteRate(t *testing.T) {
 	})
 }
 
-// What is answered by "send it again" has cost nothing.
+// A request that must be sent again costs nothing.
 func TestGivenBack(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r, s := withProjects(t, nil, Project{Events: Rate{PerSecond: 1, Burst: 100},
@@ -210,7 +209,7 @@ func TestGivenBack(t *testing.T) {
 	})
 }
 
-// A quota is a day's, outlives a new file and a new receiver, and is for what was taken.
+// A quota is for a day and for accepted events. It survives a new file and a new receiver.
 func TestQuota(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		time.Sleep(20 * time.Hour) // the bubble begins at midnight, by UTC
@@ -266,7 +265,7 @@ func TestQuota(t *testing.T) {
 	})
 }
 
-// Limits outlive other settings: a new file makes nobody's bucket full.
+// Limits survive other settings: a new file fills nobody's bucket.
 func TestRateOutlivesTheFile(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r, _ := withProjects(t, nil, Project{Events: Rate{PerSecond: 1, Burst: 100}})
@@ -285,7 +284,7 @@ func TestRateOutlivesTheFile(t *testing.T) {
 	})
 }
 
-// Ten times what it may send: so much of it is taken, and all of another's.
+// A client sends ten times its limit: only the limit is accepted, and all of another client's events.
 func TestFlood(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		r, s := withProjects(t, nil, Project{Events: Rate{PerSecond: 1000, Burst: 1000}})

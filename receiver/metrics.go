@@ -13,7 +13,7 @@ import (
 
 // Bounds of the label project, whose values come from a file of the operator.
 const (
-	maxProjects   = 200     // that have a value of their own
+	maxProjects   = 200     // with separate values
 	otherProjects = "other" // the value of all others
 )
 
@@ -28,7 +28,7 @@ type metrics struct {
 	seconds           prometheus.Histogram
 
 	mu     sync.Mutex
-	labels map[string]bool // projects with a value of their own
+	labels map[string]bool // projects with separate values
 	known  map[[2]string]*series
 }
 
@@ -127,7 +127,8 @@ func (q *request) protocol() string {
 	return q.route.Name
 }
 
-// counters are those of the request's project and protocol. Requests are used again, mostly for the same ones.
+// counters returns the series of the request's project and protocol. Request objects are reused, mostly for the same
+// ones.
 func (q *request) counters() *series {
 	if s := q.series; s == nil || s.project != q.key.Project || s.protocol != q.protocol() {
 		q.series = q.r.metrics.series(q.key.Project, q.protocol())

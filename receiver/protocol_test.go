@@ -162,7 +162,7 @@ func TestMissingNameSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// A failure of a dialect is redriven the way that it came.
+// A protocol's failure is redriven through the same route.
 func TestRedriveDialect(t *testing.T) {
 	for _, d := range []Redrive{
 		{Body: []byte(`{"type":"track","event":"a"}`), Event: true, Path: "/v1/batch"},
@@ -205,7 +205,7 @@ func TestPreflightOfClients(t *testing.T) {
 	}
 }
 
-// Gzip that nobody named goes to disk as other large bodies do, and so does what is in it.
+// Undeclared gzip and its content go to disk like other large bodies.
 func TestSniffedIsSpooled(t *testing.T) {
 	noise := make([]byte, 2<<20)
 	rand.NewChaCha8([32]byte{}).Read(noise)

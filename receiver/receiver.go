@@ -53,21 +53,21 @@ type Options struct {
 	// bytes of a body, sent or decompressed, whose key is Small or still unknown; 0: MaxBody for strangers
 	SmallBody      int64
 	MaxEvent       int            // bytes of one event
-	MaxSpool       int64          // bytes of large bodies on disk while they come and are judged; 0: no SpoolDir
+	MaxSpool       int64          // bytes of large bodies on disk while they are read and checked; 0: no SpoolDir
 	SpoolDir       string         // where; empty: none go there
 	MaxEvents      int            // in one request
 	BlobThreshold  int            // bytes of a value that leaves its event's row; 0: none does
 	MaxDepth       int            // of an event's JSON; the event itself is 1
 	MaxMemory      int64          // bytes of all requests together: bodies, decompressors, events
 	ReadTimeout    time.Duration  // for a request's body, and for its answer to be read
-	RetryAfter     time.Duration  // told with 503
+	RetryAfter     time.Duration  // sent with 503
 	Origins        []string       // that browsers may send from; "*": all
 	TrustedProxies []netip.Prefix // whose ClientIPHeader and CountryHeader count
 	ClientIPHeader string         // that names the client; empty: X-Forwarded-For, or else Forwarded
 	CountryHeader  string         // empty: none
 	SessionReplay  bool           // clients of PostHog are asked to record sessions
 	Schemas        Schemas        // nil: events are not held against any
-	EnforceSchemas bool           // events that do not fit are refused; else they are taken and reported
+	EnforceSchemas bool           // reject events that do not fit; false: accept and report them
 	// bytes a second of requests without a known key, read or reported; 0: none is reported
 	AnonymousRate int64
 	// bodies that one address may send at once while their key is unknown; 0: any number
@@ -204,8 +204,8 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	status, answer := r.answer(w.Header(), q, refusal)
 	r.metrics.observe(status, q, time.Since(began))
 	r.counts.add(status, q, refusal)
-	// Nobody waits for the errors pipeline's turn at large bodies before its
-	// answer, and nobody's turn for a client that takes long to read one.
+	// The answer does not wait for the report's turn at large bodies. And no turn waits for a client that reads its answer
+	// slowly.
 	later := q.reported(refusal) && q.lease.Spooled() && q.lease.Class() != admission.Large
 	if later {
 		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
@@ -283,7 +283,7 @@ func (r *Receiver) ready() *errcode.Error {
 func (r *Receiver) reply(w http.ResponseWriter, route *protocol.Route, req *http.Request) {
 	reply := route.Answer(req)
 	setContentType(w.Header(), reply.ContentType)
-	w.Header().Set("X-Content-Type-Options", "nosniff") // some repeat what is in the request
+	w.Header().Set("X-Content-Type-Options", "nosniff") // some answers repeat parts of the request
 	w.WriteHeader(reply.Status)
 	w.Write(reply.Body)
 	r.metrics.requests.WithLabelValues("", route.Name, strconv.Itoa(reply.Status)).Inc()

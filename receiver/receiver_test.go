@@ -270,7 +270,7 @@ func TestMemoryLimit(t *testing.T) {
 	if a := <-first; a.Status != 202 {
 		t.Errorf("got %+v", a)
 	}
-	// What is larger than the limit passes alone: it would be refused for ever.
+	// A request beyond the limit passes if it is alone: otherwise it would be rejected forever.
 	if a := serve(t, r, withKey(post("/v1/events", large+large))); a.Status != 202 || a.Accepted != 2 {
 		t.Errorf("got %+v", a)
 	}
@@ -279,8 +279,7 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
-// Of bodies that are large for memory so many are judged at once as there are
-// processors; small ones pass them, and who waits for the disk is in nobody's way.
+// Medium bodies are checked one for each processor; small ones pass them. Requests that wait for the disk delay nobody.
 func TestMediumBodies(t *testing.T) {
 	const events = 1000
 	r, s := newTest(func(o *Options) { o.MaxMemory = 8 << 20 })
@@ -496,7 +495,7 @@ func TestCORS(t *testing.T) {
 				if method == "OPTIONS" && (w.Code != 204 || w.Body.Len() != 0 || !strings.Contains(h.Get("Access-Control-Allow-Headers"), "Authorization")) {
 					t.Errorf("preflight: %d %v", w.Code, h)
 				}
-				if method == "POST" && w.Code != 401 { // the origin is told with an error too
+				if method == "POST" && w.Code != 401 { // also with an error, the answer allows the origin
 					t.Errorf("got %d", w.Code)
 				}
 			}
@@ -556,7 +555,7 @@ func TestContext(t *testing.T) {
 	}
 }
 
-// What is refused stands in the errors pipeline as it was sent, and the key nowhere.
+// The errors pipeline gets rejected events as they were sent, and never the key.
 func TestReport(t *testing.T) {
 	r, s := newTest(nil)
 	req := post("/v1/events?key="+key, "{\"name\":\"ok\",\n\"x\": 1}\n{\"x\":\r\n[1,\n2]}\n"+`{"a":1,"a":2}`,
@@ -626,7 +625,7 @@ func TestConcurrentRequestsDoNotMix(t *testing.T) {
 					case 2: // both, over lines
 						fmt.Fprintf(&body, "{\"a\":\n%d,\"properties\":{\"v\":\n%q},\"name\":%q}\n", n, fill, name)
 						want[c][name] = fmt.Sprintf(`{"a": %d,"v": %q}`, n, fill)
-					case 3: // nested, over lines, and a neighbour that is refused
+					case 3: // nested, over several lines, with a rejected neighbour
 						fmt.Fprintf(&body, "{\"v\":%q}\n{\"name\":%q,\"properties\":{\r\n\"v\":%q}}\n", fill, name, fill)
 						want[c][name] = fmt.Sprintf("{  \"v\":%q}", fill)
 					}

@@ -7,7 +7,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// redaction is what a project drops and hashes, with a counter for each rule.
+// redaction is a project's rules to drop and hash, with a counter for each rule.
 type redaction struct {
 	*document.Redaction
 	applied []prometheus.Counter

@@ -12,7 +12,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol"
 )
 
-// What was dropped and hashed is counted where it was taken, and only there.
+// Drops and hashes are counted only for accepted events.
 func TestRedactCounts(t *testing.T) {
 	r, s := withProjects(t, nil, Project{Drop: []string{"properties.a"}, Hash: []string{"properties.b"}, Salt: salt, Names: []string{"a"}})
 	reg := prometheus.NewRegistry()
@@ -45,7 +45,7 @@ func TestRedactCounts(t *testing.T) {
 	}
 }
 
-// What is copied is within the memory of all, or is not taken.
+// Copies are charged to the shared memory, or the event is rejected.
 func TestRedactMemory(t *testing.T) {
 	r, s := withProjects(t, func(o *Options) { o.BlobThreshold, o.MaxMemory = 1000, 200<<10 }, Project{Drop: []string{"properties.gone"}})
 	body := func(n int) string { return `{"name":"a","x":"` + strings.Repeat("x", n) + `"}` }

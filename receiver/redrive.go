@@ -34,7 +34,7 @@ type Redriven struct {
 	Accepted, Rejected int
 	Sampled            int // left out by the project's sample
 	RequestID, Object  string
-	Code, Message      string // why all, or the first of the events, is refused; empty: none is
+	Code, Message      string // why all, or the first rejected event, was rejected; empty: none
 }
 
 // Redrive sends a failure record's bytes the way of a client's request.

@@ -75,7 +75,7 @@ func (q *request) reportRejects(of pipeline.Failure) {
 	counts.rest(q.rejects, func(single int, rest []protocol.Reject) {
 		f := of
 		f.Count, f.Code, f.Message = len(rest), rest[0].Code.String(), shared(rest, single)
-		if q.route.WholeBody { // its events are no events without what is around them
+		if q.route.WholeBody { // events are incomplete without the body around them
 			f.Raw, body = body, nil
 			if f.Raw == nil {
 				f.Message += "; the body is in another record of this request"

@@ -112,7 +112,7 @@ func TestRedriveOfASharedRecord(t *testing.T) {
 	}
 }
 
-// What is rejected of a large body is joined on disk.
+// Rejected events of a large body are joined on disk.
 func TestSharedRecordOfALargeBody(t *testing.T) {
 	dir := t.TempDir()
 	r, s := newTest(func(o *Options) { spooling(t, dir)(o); o.MaxMemory = 2 << 20; o.BlobThreshold = 0 })

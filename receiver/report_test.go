@@ -49,7 +49,7 @@ func TestRawIsWhatTheEncodingSays(t *testing.T) {
 	}
 }
 
-// Memory is counted for the body as sent and for what it becomes.
+// Memory is charged for the body as sent and for its decompressed form.
 func TestCompressedBodyIsCharged(t *testing.T) {
 	plain := bytes.Repeat([]byte(one+"\n"), 500)
 	body := bytes.Clone(plain)
@@ -60,7 +60,7 @@ func TestCompressedBodyIsCharged(t *testing.T) {
 	}
 	sent := gzipped(body)
 	r, s := newTest(func(o *Options) { o.MaxMemory = int64(len(sent)) + 20<<10 })
-	hold(t, r, 1) // somebody else is there, so that the limit holds
+	hold(t, r, 1) // another request, so that the limit applies
 	a := serve(t, r, withKey(intake.PostReader("/v1/events", bytes.NewReader(sent), "Content-Encoding", "gzip")))
 	if a.Status != 503 || a.Error.Code != "busy" || len(s.Failures) != 0 || r.admission.Memory() != 1 {
 		t.Errorf("got %d %s, %d failures, %d bytes charged", a.Status, a.Error.Code, len(s.Failures), r.admission.Memory()-1)
@@ -124,7 +124,7 @@ func TestAnonymousBudget(t *testing.T) {
 func TestStrangersLeaveMemoryToClients(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.MaxMemory = 400 << 10 })
 	body := strings.Repeat("x", 120<<10)
-	hold(t, r, 100<<10) // of somebody
+	hold(t, r, 100<<10) // another request's
 	if a := serve(t, r, post("/v1/events", body)); a.Status != 401 || len(s.Failures[0].Raw) != 0 || !strings.Contains(s.Failures[0].Message, "memory") {
 		t.Errorf("a stranger: got %d, %d bytes kept, %q", a.Status, len(s.Failures[0].Raw), s.Failures[0].Message)
 	}
@@ -243,7 +243,7 @@ func TestRedriveRefused(t *testing.T) {
 	}
 }
 
-// A client that waits to be told sends its body although its head is refused.
+// A client that waits for 100 Continue sends its body although its head is rejected.
 func TestRefusedByTheHeadIsReadBeforeTheAnswer(t *testing.T) {
 	r, s := newTest(nil)
 	server := httptest.NewServer(r)

@@ -22,10 +22,10 @@ import (
 type request struct {
 	r          *Receiver
 	route      *protocol.Route
-	lost       bool    // no route has its path; route is that of native events
+	lost       bool    // no route has its path; route is the native one
 	series     *series // of the last request
 	in         protocol.Request
-	draft      protocol.Draft // of the event that is judged
+	draft      protocol.Draft // of the current event
 	outcome    protocol.Outcome
 	id         string
 	key        tenant.Key
@@ -40,10 +40,10 @@ type request struct {
 	now        int64 // received_at, ms
 	object     string
 	redrive    *Redrive // nil: a client's request
-	missing    string   // why a request that was refused by its head has no bytes
+	missing    string   // why a request rejected by its head has no bytes
 	silent     bool     // no failure is reported
 	account    tenant.Account
-	notNow     *tenant.Limit  // why it is refused for now; nil: it is not
+	notNow     *tenant.Limit  // the limit that rejects it for now; nil: none
 	early      *errcode.Error // by the limits of the key that is in the front of the body
 	denied     *errcode.Error // why that key may not send these events
 	lease      admission.Lease
@@ -54,23 +54,23 @@ type request struct {
 	front      front
 	sent       []byte // the body as it was sent, where that is not body
 	packed     bytes.Reader
-	body       []byte // decompressed; never changed, for what is refused is kept as it was sent
+	body       []byte // decompressed; never changed, because rejected events are kept as sent
 	keyText    []byte // a text in the body that is a key; nil: none was looked up
-	whole      bool   // what was sent was read to its end
+	whole      bool   // the sent body was read to its end
 	accepted   int    // events that the batcher was given
 	scan       *jsonscan.Scanner
 	inner      *jsonscan.Scanner // of a nested properties object
 	rows       *document.Writer  // of the events
 	context    []byte
 	events     []pipeline.Event
-	overfull   bool // there was no memory for an event without what is taken out of it
+	overfull   bool // no memory for a redacted event
 	rejects    []protocol.Reject
 	violation  error       // of the event that was taken last; nil: none, or noted
 	violations []violation // events that were taken and are reported all the same
 	rejected   int
 	sampled    int    // events that the project's sample leaves out
 	repaired   int    // events that were accepted and had lone surrogates
-	mended     int    // 1 if the event that was accepted last is one of these, else 0
+	mended     int    // 1 if the last accepted event was repaired, else 0
 	index      int    // of the next event in the request
 	inRows     int    // bytes of the events' properties, without their blobs
 	largest    int    // bytes of the largest event so far

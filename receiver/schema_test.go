@@ -20,8 +20,7 @@ import (
 	"github.com/penstock/penstock/receiver/protocol/native"
 )
 
-// wantsText is a schema of events named strict: each has a text t, and no more
-// than all of it is judged.
+// wantsText is a schema of events named strict: each needs a text t.
 type wantsText struct{ seen []string }
 
 func (s *wantsText) Find(name []byte) func([]byte) error {
@@ -38,8 +37,7 @@ func (s *wantsText) Find(name []byte) func([]byte) error {
 	}
 }
 
-// What does not fit is refused, or taken and reported, by whatever way it comes;
-// and mended, it is taken.
+// An event that does not fit is rejected, or accepted and reported, on every route. After it is fixed, it is accepted.
 func TestSchemas(t *testing.T) {
 	span := func(value string) string {
 		return fmt.Sprintf(`{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":%q,"spanId":%q,"name":"strict",`+
@@ -161,7 +159,7 @@ func (q quoted) Plain(at func([]string) []string) string {
 		strings.Join(at([]string{"other", "place"}), "/")
 }
 
-// What a project drops or hashes is in no failure of an event that was taken.
+// Failure records of accepted events do not contain what a project drops or hashes.
 func TestSchemaOfRedactedEvents(t *testing.T) {
 	p := Project{Drop: []string{"properties.user.email", "properties.big", "context.ip"},
 		Hash: []string{document.UserPath, "properties.$envelope.subject", "properties.$envelope.id"}, Salt: salt}
@@ -169,7 +167,7 @@ func TestSchemaOfRedactedEvents(t *testing.T) {
 	for _, c := range []struct {
 		what, target, body string
 		index              int
-		raw                string // what it holds
+		raw                string // its raw payload
 		header             []string
 	}{
 		{"native", "/v1/events",
@@ -200,13 +198,13 @@ func TestSchemaOfRedactedEvents(t *testing.T) {
 			}
 		})
 	}
-	// Without a form that quotes nothing, nothing of it is told.
+	// Without a message that quotes nothing, the report contains nothing of the event.
 	r, s := withProjects(t, func(o *Options) { o.Schemas = &wantsText{} }, p)
 	sendFile(t, r, `{"name":"strict"}`)
 	if len(s.Failures) != 1 || strings.Contains(s.Failures[0].Message, "/t") {
 		t.Errorf("%+v", s.Failures)
 	}
-	// What is refused is kept as it was sent.
+	// A rejected event is kept as it was sent.
 	r, s = withProjects(t, func(o *Options) { o.Schemas, o.EnforceSchemas = quoting{}, true }, p)
 	sendFile(t, r, `{"name":"strict","user_id":"secret"}`)
 	if len(s.Failures) != 1 || string(s.Failures[0].Raw) != `{"name":"strict","user_id":"secret"}` ||
@@ -215,7 +213,7 @@ func TestSchemaOfRedactedEvents(t *testing.T) {
 	}
 }
 
-// A schema sees what was sent, and the row has what it would have without one.
+// A schema sees the event as sent. The row is the same as without a schema.
 func TestSchemaSeesLargeValues(t *testing.T) {
 	large := strings.Repeat("large", 4000)
 	body := `[{"name":"before","p":"` + large + `"},{"name":"strict","event_id":"e","properties":{"t":"` + large +
@@ -244,7 +242,7 @@ func TestSchemaSeesLargeValues(t *testing.T) {
 	}
 }
 
-// A form that is refused for what follows its event reports nothing else.
+// A form that is rejected for something after its event reports nothing else.
 func TestSchemaOfDroppedEvent(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.Schemas = &wantsText{} })
 	body := "--b\r\nContent-Disposition: form-data; name=event\r\n\r\n" + `{"name":"strict"} x` + "\r\n--b--\r\n"

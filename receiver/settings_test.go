@@ -19,7 +19,7 @@ func TestNames(t *testing.T) {
 	if len(s.Failures) != 1 || s.Failures[0].Code != "name_not_allowed" || string(s.Failures[0].Raw) != `{"name":"b"}` {
 		t.Errorf("%+v", s.Failures)
 	}
-	// By the name that the row has, for a dialect and for a redrive.
+	// By the name in the row, for another protocol and for a redrive.
 	if code, body := send(r, "/v1/batch", `{"batch":[{"type":"track","event":"a"},{"type":"page"}]}`, "X-API-Key", keyFile); code != 200 || !strings.Contains(fmt.Sprint(body), "name_not_allowed") {
 		t.Errorf("%d %v", code, body)
 	}
@@ -116,7 +116,7 @@ func keptByHalf(t *testing.T, session string) bool {
 	return sendFile(t, r, fmt.Sprintf(`{"name":"a","session_id":%q}`, session)).Accepted == 1
 }
 
-// Left out is not refused: clients of all dialects hear that all is well.
+// Events left out by sampling are not rejected: clients of all protocols see success.
 func TestSampledAnswers(t *testing.T) {
 	r, s := withProjects(t, nil, Project{Sample: &Sample{By: SampleSession, Keep: 0}})
 	if a := sendFile(t, r, `{"nme":"x"}`+"\n"+one+" trailing\n"+one, "Content-Type", ndjson); a.Status != 202 || a.Sampled != 2 || a.Codes() != "0:missing_name 2:invalid_json" {

@@ -52,7 +52,7 @@ func (q *request) spool(dst *[]byte, head []byte, src io.Reader, limit int64) er
 		if s.Size() > limit {
 			return errDecoded
 		}
-		runtime.Gosched() // a body that is there already comes without a pause
+		runtime.Gosched() // a body that has arrived already is read without a pause
 		if err == io.EOF {
 			break
 		}

@@ -177,15 +177,15 @@ func TestSlowAndStalled(t *testing.T) {
 		}
 	}
 	g.Wait()
-	server.Close() // and wait for what it does behind its answers
+	server.Close() // and wait for its work after the answers
 	if len(s.Blobs) != 1 || len(s.Blobs[0].Data) != 2<<20+6*300<<10 {
 		t.Errorf("%d blobs", len(s.Blobs))
 	}
 	idle(t, r, dir)
 }
 
-// A large request that waits for the bucket keeps no other from being judged, and
-// what is reported of it afterwards is read all the same.
+// A large request that waits for the bucket does not delay checks of others, and its failures are still reported
+// afterwards.
 func TestLargeRequestWaitsForBucket(t *testing.T) {
 	dir := t.TempDir()
 	r, s := newTest(spooling(t, dir))
@@ -223,12 +223,12 @@ func TestLargeRequestWaitsForBucket(t *testing.T) {
 	idle(t, r, dir)
 }
 
-// What is reported of a large body waits for its turn at it, and its answer does not.
+// A report about a large body waits for its turn. Its answer does not.
 func TestAnswerDoesNotWaitForReport(t *testing.T) {
 	dir := t.TempDir()
 	r, s := newTest(spooling(t, dir))
 	other := hold(t, r, 0)
-	s.OnWait = func() { // another one is judged
+	s.OnWait = func() { // another one is being checked
 		if _, err := other.Spool(); err != nil || other.Turn(t.Context(), 0) != nil {
 			t.Error("the other one has no turn")
 		}
@@ -261,8 +261,7 @@ func TestAnswerDoesNotWaitForReport(t *testing.T) {
 	idle(t, r, dir)
 }
 
-// Who waits for the bucket keeps the body and little else, or the place at which
-// what it keeps was made.
+// A request that waits for the bucket holds its body and little else.
 func TestLetGo(t *testing.T) {
 	const body = 1 << 20
 	for _, c := range []struct {
@@ -321,8 +320,7 @@ func TestLetGo(t *testing.T) {
 	}
 }
 
-// A client that sends and does not read is cut off in the end, and keeps nobody
-// else's body from being judged until then.
+// A client that sends but never reads is disconnected eventually. Until then it does not delay checks of other bodies.
 func TestAnswerIsNotRead(t *testing.T) {
 	for _, size := range []int{100, 12 << 10} { // of a refused event: medium and large bodies
 		dir := t.TempDir()

@@ -35,7 +35,7 @@ func (o *Options) strangerBody() int64 {
 
 // front is the beginning of a body, and then the rest of it.
 type front struct {
-	head []byte // what is left to be read of it
+	head []byte // unread part of the front
 	rest io.Reader
 }
 

@@ -42,7 +42,7 @@ func noise(n int) []byte {
 	return b
 }
 
-// endless is a body that never ends and counts what is read of it.
+// endless is a body without an end. It counts the bytes read.
 type endless struct{ n int64 }
 
 func (e *endless) Read(p []byte) (int, error) {
@@ -71,7 +71,7 @@ func (b broken) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Whatever a stranger's body is refused for, its failure is charged.
+// A stranger's failure is charged, whatever the rejection.
 func TestEachRefusalOfAStrangerIsCharged(t *testing.T) {
 	for _, path := range bodyKeyPaths() {
 		for _, c := range []struct {
@@ -101,7 +101,7 @@ func TestEachRefusalOfAStrangerIsCharged(t *testing.T) {
 	}
 }
 
-// What strangers have stored is never more than the budget, and what they have read only as much more as the debt.
+// Strangers' stored bytes never exceed the budget, and their read bytes exceed it at most by the debt.
 func TestStrangersStayWithinTheBudget(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		const rate, small = 4 << 10, 256 << 10
@@ -331,7 +331,7 @@ func TestTwoKeysInOneBody(t *testing.T) {
 	}
 }
 
-// One address sends only so many bodies at once while their key is not known.
+// An address may send only a limited number of bodies at once while their key is unknown.
 func TestBodiesOfOneAddress(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.MaxKeyless = 2 })
 	type pending struct {
@@ -425,7 +425,7 @@ func TestStalledBodiesOfOneAddressAreReplaced(t *testing.T) {
 	}
 }
 
-// Strangers have a quarter of the spool, even those of proven addresses, and take none by announcing a large body.
+// Strangers may use a quarter of the spool, even from proven addresses. Announcing a large body reserves nothing.
 func TestStrangersOnDisk(t *testing.T) {
 	dir := t.TempDir()
 	r, _ := newTest(func(o *Options) {
@@ -484,8 +484,8 @@ func TestSpoolBufferIsCounted(t *testing.T) {
 	idle(t, r, dir)
 }
 
-// At the limit of connections those of customers survive, a new one takes the place of a stranger's, and without one it
-// is closed at once.
+// At the limit of connections, customers' connections survive. A new one replaces a stranger's; if there is none, it is
+// closed at once.
 func TestMaxConnections(t *testing.T) {
 	r, s := newTest(func(o *Options) { o.MaxConnections = 3 })
 	server := httptest.NewUnstartedServer(r)

@@ -18,7 +18,7 @@ import (
 	"github.com/penstock/penstock/receiver/tap"
 )
 
-// Those who look see what is accepted, and what is rejected with its code and bytes. Counts has all of it.
+// A watcher sees accepted events, and rejected ones with code and bytes. The counts cover all of them.
 func TestTap(t *testing.T) {
 	r, _ := newTest(nil)
 	w, err := r.Tap().Watch(tap.Filter{})
@@ -54,7 +54,7 @@ func TestTap(t *testing.T) {
 	}
 }
 
-// An event that could not be stored is shown to nobody.
+// An event that could not be stored is not shown.
 func TestTapOfWhatIsNotStored(t *testing.T) {
 	r, s := newTest(nil)
 	w, err := r.Tap().Watch(tap.Filter{})
@@ -69,7 +69,7 @@ func TestTapOfWhatIsNotStored(t *testing.T) {
 	}
 }
 
-// What it costs that somebody looks: off, everything (1000 events a second are copied), and a user who sends nothing.
+// The cost of a watcher: off, everything (1000 events a second are copied), and a user who sends nothing.
 func BenchmarkTap(b *testing.B) {
 	for _, c := range []struct {
 		name   string

@@ -91,8 +91,8 @@ func balance(t *testing.T, seed uint64) {
 	}
 }
 
-// A stranger's body that finds the whole spool full gives back what was counted, and no more: else strangers would
-// have more than their quarter from then on.
+// A stranger's body that finds the spool full returns exactly what was counted. Otherwise strangers would exceed their
+// quarter from then on.
 func TestFullSpoolCountsStrangersOnce(t *testing.T) {
 	c := control(t, Limits{Memory: 1 << 20, Spool: 4000})
 	customer, err := c.customer(t).Spool()

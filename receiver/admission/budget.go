@@ -28,7 +28,7 @@ func (b *Budget) refill() tokenbucket.Rate {
 	return tokenbucket.Rate{PerSecond: float64(max(b.rate, LowestRefill)), Burst: float64(b.rate * BudgetSeconds)}
 }
 
-// Left is what may be taken now, in bytes. Below 0 it is a debt.
+// Left is what can be spent now, in bytes. A negative value is a debt.
 func (b *Budget) Left() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

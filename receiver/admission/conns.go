@@ -179,7 +179,7 @@ func (s *Conns) add(inner net.Conn, base int64) (*Conn, time.Duration) {
 	return c, 0
 }
 
-// fits reports whether there is memory for so many bytes more. There is for whoever is alone. mu is held.
+// fits reports whether more bytes fit into memory. For a single connection they always do. mu is held.
 func (s *Conns) fits(more int64) bool {
 	return s.limits.Memory == 0 || s.held == 0 || s.held+more <= s.limits.Memory
 }
@@ -223,7 +223,7 @@ func (s *Conns) forget(c *Conn) {
 	}
 }
 
-// Read counts what may be the head of a request. While a request by HTTP/1 is served, it is its body.
+// Read counts bytes that may be a request's head. While an HTTP/1 request is served, they are its body.
 func (c *Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n <= 0 || c.serving.Load() > 0 && !c.http2.Load() || c.known.Load() && c.http2.Load() {

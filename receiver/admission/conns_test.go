@@ -215,7 +215,7 @@ func TestUnfinishedHeads(t *testing.T) {
 	})
 }
 
-// Of HTTP/2, what comes beside requests counts until a key is known, and no more than a head can be.
+// In HTTP/2, bytes besides requests count until a key is known, up to the size of a head.
 func TestFramesOfHTTP2(t *testing.T) {
 	s, from := newConns(ConnLimits{Memory: 1 << 20}), &wires{}
 	l := s.Attach(&http.Server{Handler: http.NotFoundHandler()}, from)

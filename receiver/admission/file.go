@@ -17,7 +17,7 @@ type File struct {
 	size     int64
 	stranger bool // it counts towards the strangers' share, too
 
-	Changed []byte // what the request has made of the data, of the same length; nil: nothing
+	Changed []byte // the data after the request's changes, with the same length; nil: unchanged
 }
 
 // Spool makes a file for a body of the request.
@@ -41,7 +41,7 @@ func (f *File) Write(p []byte) (int, error) {
 	f.size += n
 	limit := f.of.limits.Spool
 	full := f.of.spooled.Add(n) > limit
-	if f.stranger && f.of.strange.Add(n) > limit/4 || full { // both count, for close gives both back
+	if f.stranger && f.of.strange.Add(n) > limit/4 || full { // count both, because close returns both
 		return 0, ErrSpool
 	}
 	if _, err := f.file.Write(p); err != nil {
@@ -97,7 +97,7 @@ func (l *Lease) FileOf(part []byte) (f *File, at int) {
 	return nil, 0
 }
 
-// InMemory is what a body's bytes take there.
+// InMemory returns the memory of a body's bytes.
 func (l *Lease) InMemory(body []byte) int64 {
 	if f, _ := l.FileOf(body); f != nil {
 		return 0
@@ -105,8 +105,7 @@ func (l *Lease) InMemory(body []byte) int64 {
 	return int64(cap(body))
 }
 
-// Unload frees the pages of bodies on disk: what is still needed of them is read again, from the file system's own
-// memory mostly.
+// Unload frees the memory pages of bodies on disk. Later reads mostly hit the file system's cache.
 func (l *Lease) Unload() {
 	for _, f := range l.files {
 		if f.data != nil {
@@ -115,7 +114,7 @@ func (l *Lease) Unload() {
 	}
 }
 
-// Remove gives back what the request has on disk. No view into it may be used any more.
+// Remove returns the request's disk space. Views into it become invalid.
 func (l *Lease) Remove() {
 	for _, f := range l.files {
 		f.close()

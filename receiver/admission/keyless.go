@@ -30,7 +30,7 @@ type keyless struct {
 	proven  map[netip.Addr]time.Time // until when an address that sent a known key in a body is trusted with large ones
 }
 
-// visit is what a request has cost while its key was not known.
+// visit is a request's cost while its key is unknown.
 type visit struct {
 	inside   bool // its body is read for its key
 	addr     netip.Addr
@@ -42,7 +42,7 @@ type visit struct {
 	unpaid   int64       // bytes to be taken if no known key is found
 }
 
-// host is what an address counts as: of IPv6, one client has a whole /64.
+// host is the unit in which addresses are counted. In IPv6 a client has a whole /64.
 func host(ip string) netip.Addr {
 	addr, err := netip.ParseAddr(ip)
 	if err != nil {

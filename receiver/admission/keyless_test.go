@@ -73,7 +73,8 @@ type deadline struct{ at time.Time }
 
 func (d *deadline) SetReadDeadline(t time.Time) error { d.at = t; return nil }
 
-// An address reads so many bodies at once. A further one replaces one that had a second for its key and is still read.
+// An address may send a limited number of bodies at once. A further one replaces a body that has been read for a second
+// without a key.
 func TestBodiesOfAnAddress(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		c := control(t, Limits{Memory: 1 << 20, MaxKeyless: 2})
@@ -155,7 +156,7 @@ func TestPay(t *testing.T) {
 		}
 		paid(10<<20 + 1000)
 
-		refused := enter("192.0.2.2") // and asked to send it again
+		refused := enter("192.0.2.2") // and must retry
 		if err := refused.Pay(1000); err != nil || refused.Unknown(0) {
 			t.Errorf("a record of a request that comes again is stored, %v", err)
 		}

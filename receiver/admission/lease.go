@@ -41,8 +41,8 @@ type Control struct {
 	memory  atomic.Int64  // of all requests now
 	spooled atomic.Int64  // of all files
 	strange atomic.Int64  // of strangers' files
-	large   chan struct{} // holds the turn of the one request that is judged of those with bodies on disk
-	medium  chan struct{} // holds the turns of those that are judged of bodies beyond MediumAt
+	large   chan struct{} // the turn of the one request checked with its body on disk
+	medium  chan struct{} // the turns of requests checked with bodies beyond MediumAt
 	keyless keyless
 }
 
@@ -56,10 +56,10 @@ func New(l Limits, log *slog.Logger, reg prometheus.Registerer) *Control {
 	}
 }
 
-// Memory is what all requests take now.
+// Memory is the memory of all requests now, in bytes.
 func (c *Control) Memory() int64 { return c.memory.Load() }
 
-// Spooled is what all bodies take on disk now.
+// Spooled is the size of all bodies on disk now, in bytes.
 func (c *Control) Spooled() int64 { return c.spooled.Load() }
 
 // Turns is how many requests have a turn now.
@@ -75,7 +75,7 @@ func (c *Control) Reading() (n int) {
 	return n
 }
 
-// Class is how a body is judged.
+// Class is the way in which a body is checked.
 type Class uint8
 
 // The classes, by the size of a body.
@@ -88,15 +88,15 @@ const (
 // MediumAt is the size from which on bodies in memory are medium, in bytes.
 const MediumAt = 64 << 10
 
-// Lease is what a request takes of memory, disk and turns. It begins as a stranger's, and Close gives all of it back.
-// The zero value is closed.
+// Lease is a request's share of memory, disk and turns. It starts as a stranger's. Close returns all of it. The zero
+// value is closed.
 type Lease struct {
 	Conn *Conn // of the request; nil: its server was not attached
 
 	of    *Control
 	known bool
 	size  int64 // of memory
-	apart int64 // of these, what the request's turn stands for
+	apart int64 // of these, covered by the request's turn
 	head  int64 // of memory besides
 	turn  Class // that it has
 	files []*File
@@ -106,7 +106,7 @@ type Lease struct {
 // Open begins the lease of a request.
 func (l *Lease) Open(c *Control) { l.of = c }
 
-// Close gives back what the request has.
+// Close returns everything that the request holds.
 func (l *Lease) Close() {
 	if l.of == nil {
 		return
@@ -124,10 +124,10 @@ func (l *Lease) Close() {
 // Size is the memory that the request takes, without its head.
 func (l *Lease) Size() int64 { return l.size }
 
-// Resize counts the request as size bytes of memory, before they are taken, so that many large requests at once are
-// refused rather than fatal. One that is alone is never refused for want of memory: it always would be. Strangers,
-// whose bodies are read for the errors pipeline alone, leave half of the memory to customers. What is taken in a turn
-// is not counted, for few have one: small requests are taken beside them.
+// Resize charges the request size bytes of memory before they are allocated, so that many large requests at once are
+// rejected instead of fatal. A request that is alone is never rejected for lack of memory: it would be rejected always.
+// Strangers' bodies are read only for the errors pipeline, so they leave half of the memory to customers. Memory used
+// in a turn is not charged, because few requests have a turn: small requests run beside them.
 func (l *Lease) Resize(size int64) error {
 	more := size - l.size
 	switch {
@@ -164,13 +164,13 @@ func (l *Lease) take(more, own int64) bool {
 }
 
 const (
-	// strangerMemory is what a request takes besides its head and its body, in bytes.
+	// strangerMemory is a request's memory besides its head and body, in bytes.
 	strangerMemory = 16 << 10
 	// knownHead bytes of a customer's headers are not counted.
 	knownHead = 4 << 10
 )
 
-// headSize is about what the headers of a request take of memory, in bytes.
+// headSize is the approximate memory of a request's headers, in bytes.
 func headSize(req *http.Request) int64 {
 	n := len(req.RequestURI)
 	for name, values := range req.Header {
@@ -203,7 +203,7 @@ func (l *Lease) releaseHead() {
 	l.head = 0
 }
 
-// Known says that the request has brought a known key. What it cost until then is given back.
+// Known records that the request has a known key. What it cost as a stranger is returned.
 func (l *Lease) Known() {
 	l.Conn.Known()
 	l.releaseHead()
@@ -220,7 +220,7 @@ func (l *Lease) Known() {
 	}
 }
 
-// Turn waits until a body of that size may be judged.
+// Turn waits until a body of that size may be checked.
 func (l *Lease) Turn(ctx context.Context, size int) error {
 	turns, class := l.of.medium, Medium
 	switch {
@@ -249,7 +249,7 @@ func (l *Lease) Overdrawn() bool {
 	return l.turn != Small && l.of.memory.Load()-(l.size-l.apart) > l.of.limits.Memory
 }
 
-// Yield lets the next body be judged. What this request has kept of its turn's memory counts beside that of the next.
+// Yield lets the next body be checked. Memory that this request keeps from its turn is charged beside the next one's.
 func (l *Lease) Yield() {
 	l.of.memory.Add(l.apart)
 	l.apart = 0
@@ -263,8 +263,8 @@ func (l *Lease) Yield() {
 	l.turn = Small
 }
 
-// Enter begins to read a body whose key is in it. Client ends the reading if another body of the address, of which
-// there are too many, takes its place.
+// Enter begins reading a body that contains its key. If the address has too many such bodies, another one may replace
+// it; then client's deadline ends the reading.
 func (l *Lease) Enter(ip string, client Deadliner) error {
 	l.visit.addr, l.visit.client = host(ip), client
 	if !l.of.keyless.enter(&l.visit) {
@@ -287,8 +287,8 @@ func (l *Lease) Arrived() error {
 	return nil
 }
 
-// Pay takes n bytes of a body whose key is not known yet, sent or decompressed. What all bodies may have, and all of a
-// proven address, is paid for later, if it turns out to be a stranger's.
+// Pay charges n bytes of a body whose key is not known yet, sent or decompressed. Bytes within the free allowance, and
+// all bytes of a proven address, are charged later, if the body turns out to be a stranger's.
 func (l *Lease) Pay(n int64) error {
 	v := &l.visit
 	switch {

@@ -93,7 +93,7 @@ func TestLease(t *testing.T) {
 	}
 }
 
-// A large request's turn stands for what it takes: small ones are taken beside it.
+// A large request's turn covers its memory: small requests use the memory beside it.
 func TestTurnIsNotCounted(t *testing.T) {
 	c := control(t, Limits{Memory: 1 << 20, Spool: 1 << 20})
 	large, small := c.customer(t), c.customer(t)
@@ -135,7 +135,7 @@ func TestTurnIsNotCounted(t *testing.T) {
 	}
 }
 
-// Large bodies are judged one at a time, medium ones one for each processor, small ones at once.
+// Large bodies are checked one at a time, medium ones one for each processor, small ones at once.
 func TestTurns(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		c := control(t, Limits{Memory: 1 << 20, Spool: 1 << 20})

@@ -71,7 +71,7 @@ func manyKeys(n int) string {
 	return b.String()
 }
 
-// Members beside "properties" are cut as well; of a refused event nothing is.
+// Members next to "properties" become blobs too. A rejected event stays whole.
 func TestCutInCompany(t *testing.T) {
 	big := strings.Repeat("y", 3000)
 	r, s := receivertest.Start(func(o *receiver.Options) { o.BlobThreshold = 1000 })
@@ -116,7 +116,7 @@ func TestCutFurther(t *testing.T) {
 	if !reflect.DeepEqual(intake.Parsed(t, s.Whole(t, 0)), any(want)) {
 		t.Error("something else came back")
 	}
-	// And where nothing helps the event is refused.
+	// If nothing helps, the event is rejected.
 	r, _ = receivertest.Start(func(o *receiver.Options) {
 		o.BlobThreshold, o.MaxBody, o.MaxDecoded, o.MaxEvent = 64<<10, 32<<20, 32<<20, 32<<20
 	})
@@ -126,7 +126,7 @@ func TestCutFurther(t *testing.T) {
 	}
 }
 
-// What is cut out of random documents and put back is what it was.
+// Random documents can be restored from their blobs.
 func TestCutAtRandom(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 300 {

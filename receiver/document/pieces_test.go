@@ -60,7 +60,7 @@ func bytesBlob(text string) pipeline.Blob {
 	}}
 }
 
-// A row is made of the event's members, of what is in them, of members that the protocol makes, and of files.
+// A row consists of the event's members, their parts, members that the protocol makes, and files.
 func TestPieces(t *testing.T) {
 	const text = `{"a":1,"b" : {"c":"x","d":` + "\n" + `[2]},"\u0065":"y","f":null,"g":{"h":{"i":3}}}`
 	for _, c := range []struct {
@@ -184,7 +184,7 @@ func TestEnvelopeTaken(t *testing.T) {
 	}
 }
 
-// A rule may name the envelope as a whole, or what is in it.
+// A rule may name the whole envelope or its parts.
 func TestRedactEnvelope(t *testing.T) {
 	for _, c := range []struct {
 		rule document.Rule
@@ -251,7 +251,7 @@ func TestWrongRules(t *testing.T) {
 	}
 }
 
-// A message shows a place down to a rule, for keys below are as secret as values.
+// A message shows a path only down to a rule, because keys below are as secret as values.
 func TestKnown(t *testing.T) {
 	rules, err := document.NewRedaction([]document.Rule{{Path: "properties.users.email"}, {Path: "properties.a.b"},
 		{Path: "context.ip"}}, "")

@@ -14,7 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// Redaction is what a project drops from its events, and what it hashes.
+// Redaction is a project's rules to drop and hash parts of events.
 type Redaction struct {
 	rules []Rule
 	root  node      // whose next are the event's own: properties, context, user_id, session_id
@@ -30,10 +30,10 @@ type Rule struct {
 // node is a place in an event, by the parts of its path.
 type node struct {
 	next map[string]*node
-	rule int // what is done here, counted from 1; 0: nothing
+	rule int // the rule at this node, from 1; 0: none
 }
 
-// Columns that a path may name, besides what is below properties and context.
+// Columns that a path may name, besides paths below properties and context.
 const (
 	UserPath    = "user_id"
 	SessionPath = "session_id"
@@ -85,8 +85,8 @@ func (r *Redaction) add(path string, rule int) error {
 	return nil
 }
 
-// at returns the place of a member; nil: no rule is there or below. As in ClickHouse, a key with dots is the same path
-// as nested objects.
+// at returns the node of a member; nil: no rule there or below. As in ClickHouse, a key with dots is the same path as
+// nested objects.
 func (n *node) at(key []byte) *node {
 	for from := 0; n != nil; {
 		part := key[from:]
@@ -222,13 +222,13 @@ func (r *Redaction) redactBlob(w *Writer, n *node, p *piece) bool {
 	return true
 }
 
-// redactPiece copies a piece without what is redacted, if there is anything to redact.
+// redactPiece copies a piece without redacted parts, if there are any.
 func (r *Redaction) redactPiece(w *Writer, n *node, p *piece) {
 	from, applied := len(w.Buf), len(w.Applied)
 	text := p.text[p.start:p.end]
 	c := redactor{Walker: jsonscan.NewWalker(text), r: r, w: w, text: text}
 	if p.object {
-		c.object(n) // without an error, for the text was scanned
+		c.object(n) // cannot fail: the text was scanned
 	} else {
 		c.write('{')
 		c.members(n)

@@ -61,7 +61,7 @@ func TestRedact(t *testing.T) {
 					t.Fatalf("%s: %+v", body, a)
 				}
 			}
-			// And another dialect, and a redrive.
+			// The same for another protocol and for a redrive.
 			if code, a := receivertest.Send(r, "/v1/track", `{"event":"a","properties":`+c.props+`}`, "X-API-Key", receivertest.Key); code != 200 {
 				t.Fatalf("%v", a)
 			}
@@ -104,7 +104,7 @@ func TestRedactColumns(t *testing.T) {
 	}
 }
 
-// A large value goes, is hashed, or leaves its row without what is taken out of it.
+// A large value is dropped, hashed, or stored as a blob without its redacted parts.
 func TestRedactBlobs(t *testing.T) {
 	big := strings.Repeat("x", 3000)
 	r, s := receivertest.StartProject(func(o *receiver.Options) { o.BlobThreshold = 1000 },

@@ -53,7 +53,7 @@ type Writer struct {
 	sent     source // the event
 	members  []piece
 	envelope []piece
-	redacted []piece // members and envelope without what is redacted
+	redacted []piece // members and envelope after redaction
 	cuts     []cut
 }
 

@@ -14,8 +14,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// row writes the row of an event, all members of which are properties; with spread, those of its member "properties"
-// are.
+// row writes an event's row. All members are properties; with spread, those of its member "properties" are.
 func row(t testing.TB, w *Writer, scan *jsonscan.Scanner, text []byte, spread bool, rules *Redaction) []byte {
 	t.Helper()
 	scan.LargeFrom, scan.MaxDepth = LargeFrom(w.Threshold), 1000
@@ -113,7 +112,7 @@ func FuzzWriter(f *testing.F) {
 	})
 }
 
-// cutRef is what is cut out of a value, written down without regard for time: the size of what stays, and the blobs.
+// cutRef is a slow reference implementation of cutting: the size that remains, and the blobs.
 func cutRef(value []byte, threshold int, top bool) (left int, blobs []string) {
 	left = len(value)
 	if len(value) <= threshold && !top || value[0] != '"' && value[0] != '{' && value[0] != '[' {

@@ -25,16 +25,16 @@ const (
 	Request                   // the request as a whole
 )
 
-// Row is what the table has for a code.
+// Row is a code's row in the table.
 type Row struct {
 	Code   Code
 	Name   string // as clients and failure records read it
 	Status int    // of the answer if the whole request is rejected
 	Scope  Scope
 	Retry  bool   // the same request can succeed later
-	Refund bool   // what the request took of its project's limits is given back
+	Refund bool   // the request's share of the project's limits is returned
 	Kept   bool   // a failure record with the raw payload is stored
-	Do     string // what the client's author or the operator does about it
+	Do     string // what the client's author or the operator should do
 }
 
 // All returns the table in the order of its codes.
@@ -58,7 +58,7 @@ func Named(name string) (Code, bool) {
 
 func (c Code) String() string { return table[c].Name }
 
-// Status is that of an answer that rejects the request with this code.
+// Status is the HTTP status of a request rejected with this code.
 func (c Code) Status() int { return table[c].Status }
 
 // Retryable reports whether the same request can succeed later.
@@ -70,7 +70,7 @@ func (c Code) Refunds() bool { return table[c].Refund }
 // Kept reports whether a failure record is stored.
 func (c Code) Kept() bool { return table[c].Kept }
 
-// Errorf makes an error with this code. What the message quotes of a client's bytes becomes valid UTF-8.
+// Errorf returns an error with this code. Quoted bytes of a client become valid UTF-8.
 func (c Code) Errorf(format string, args ...any) *Error {
 	return &Error{c, strings.ToValidUTF8(fmt.Sprintf(format, args...), "\uFFFD")}
 }
@@ -83,7 +83,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// Status is that of the answer if the whole request is rejected.
+// Status is the HTTP status if the whole request is rejected.
 func (e *Error) Status() int { return e.Code.Status() }
 
 // Of returns the code and the message of an event's error.
@@ -185,7 +185,7 @@ const (
 	outage    = http.StatusServiceUnavailable
 )
 
-// wrong rejects what is no better when it is sent again, and is therefore kept.
+// wrong rejects input that a retry cannot improve, so it is kept.
 func wrong(name string, status int, scope Scope, do string) Row {
 	return Row{Name: name, Status: status, Scope: scope, Kept: true, Do: do}
 }

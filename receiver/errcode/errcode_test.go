@@ -83,7 +83,7 @@ func TestOf(t *testing.T) {
 	}
 }
 
-// scanned is what the receiver's scanner says of a text.
+// scanned returns the receiver's scanner's error about a text.
 func scanned(text string) error {
 	_, _, err := (&jsonscan.Scanner{MaxDepth: 3, AllowLoneSurrogates: true}).Object([]byte(text))
 	return err

@@ -67,7 +67,7 @@ func StartProject(with func(*receiver.Options), p tenant.Project) (*receiver.Rec
 // Salt is for projects that hash values.
 const Salt = "a salt of sixteen"
 
-// Hashed is what a project with Salt makes of a text.
+// Hashed is the hash of a text in a project with Salt.
 func Hashed(text string) string {
 	h := hmac.New(sha256.New, []byte(Salt))
 	h.Write([]byte(text))

@@ -1,5 +1,5 @@
-// Package tap shows what a receiver accepts and rejects to those who look. It slows nothing down: a watcher that is too
-// slow misses events, which are counted. While nobody looks, it costs a load of one pointer for each request.
+// Package tap shows a receiver's accepted and rejected events to watchers. It slows nothing down: a slow watcher misses
+// events, which are counted. Without watchers, it costs a load of one pointer for each request.
 package tap
 
 import (
@@ -103,7 +103,7 @@ func (w *Watcher) Close() {
 	w.tap.watchers.Store(&left)
 }
 
-// Events are those of the filter.
+// Events returns the events that match the filter.
 func (w *Watcher) Events() <-chan Event { return w.events }
 
 // Counts returns how many events matched the filter, and how many of these are not in Events.
@@ -116,7 +116,7 @@ func (w *Watcher) left() int {
 	return int(max(0, w.bucket.Level(rate, time.Now())))
 }
 
-// count counts events of the filter, and those that were copied.
+// count counts matching events, and those that were copied.
 func (w *Watcher) count(seen, copied int) {
 	if seen == 0 {
 		return

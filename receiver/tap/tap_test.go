@@ -31,7 +31,7 @@ func read(w *Watcher) (all []string) {
 	}
 }
 
-// A watcher sees what its filter wants, and nothing before it is stored.
+// A watcher sees what its filter matches, and only after it is stored.
 func TestFilter(t *testing.T) {
 	events := []pipeline.Event{event("game", "start", "u1", "s1"), event("game", "end", "u2", "s2"),
 		event("shop", "buy", "u1", "s3")}
@@ -69,7 +69,7 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-// What a watcher does not get is counted: beyond its rate, and while it does not read.
+// Missed events are counted: those beyond the watcher's rate, and those while it does not read.
 func TestMissed(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		tap := &Tap{}

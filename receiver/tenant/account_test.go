@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Over any time, what comes through is at most the burst and what has refilled, and one more request, for that one may
-// overdraw full buckets. A client that waits for Retry-After gets through.
+// Over any time, at most the burst, the refill and one more request get through, because one may overdraw full buckets.
+// A client that waits for Retry-After gets through.
 func TestRatesAtRandom(t *testing.T) {
 	for seed := range uint64(100) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
@@ -21,8 +21,8 @@ func TestRatesAtRandom(t *testing.T) {
 		now, accepted, largest := start, 0.0, 0.0
 		for step := range 400 {
 			events := 1 + rnd.IntN(40)
-			l := send(tenant, 1<<20-int64(step), events, now) // each shorter than those before: none is judged by its head
-			// By the head alone, one event is expected. So a client may be told twice.
+			l := send(tenant, 1<<20-int64(step), events, now) // shorter each time, so none is judged by its head
+			// By the head alone, one event is expected, so a client may be rejected twice.
 			for try := 0; l != nil && rnd.IntN(4) > 0; try++ {
 				if l.Wait <= 0 || l.Left < 0 || l.Left > int64(rate.Burst) || try > 1 && float64(events) <= rate.Burst {
 					t.Fatalf("seed %d, step %d, try %d: %d events: %+v", seed, step, try, events, l)

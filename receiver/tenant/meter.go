@@ -9,19 +9,18 @@ import (
 	"github.com/penstock/penstock/receiver/errcode"
 )
 
-// meter is what a project has left. It stays when the project's settings change.
+// meter is what a project has left of its limits. It survives changes of the project's settings.
 type meter struct {
 	mu            sync.Mutex
 	events, bytes tokenbucket.Bucket
 	last          shape  // of the smallest request that had too many events of late
-	counted       shape  // of the last request whose events were counted; estimates those of an unread one
+	counted       shape  // the last request with counted events; estimates unread ones
 	day           string // of used
 	used          Used
 }
 
-// shape is what a request's head says of it, and how many events were found in
-// it. Another request of that length is taken to have as many: the bodies of a
-// flood, which sends the same again and again, need be neither read nor decoded.
+// shape is what a request's head says, and its number of events. Another request of that length is assumed to have the
+// same number. So a flood of equal bodies need be neither read nor decoded.
 type shape struct {
 	bytes    int64
 	encoding string
@@ -107,7 +106,7 @@ type Account struct {
 	encoding string // of the body
 	entered  bool
 	bytes    int64
-	told     int64 // of bytes, by the head
+	told     int64 // bytes, by the head
 	events   int
 }
 
@@ -160,8 +159,8 @@ func (a *Account) Enter(bytes int64, now time.Time) *Limit {
 	return nil
 }
 
-// Grow takes what a body is larger than its head said. It is in memory by now,
-// so that rejecting it would spare nothing: the next requests pay.
+// Grow charges the bytes by which a body is larger than its head said. They are in memory already, so rejecting would
+// save nothing: the next requests pay.
 func (a *Account) Grow(bytes int64) {
 	if a.meter == nil {
 		return

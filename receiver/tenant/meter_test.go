@@ -85,7 +85,7 @@ func TestRefund(t *testing.T) {
 	}
 }
 
-// A flood is rejected by its heads, for what looks like it had too many events.
+// A flood is rejected by its heads, because similar requests had too many events.
 func TestFloodIsNotEntered(t *testing.T) {
 	tenant := limitedTenant(t, Project{Events: Rate{PerSecond: 100, Burst: 200}})
 	for _, want := range []bool{true, true, false} {
@@ -147,7 +147,7 @@ func TestNoLimits(t *testing.T) {
 	}
 }
 
-// Limits outlive other settings: a new file makes nobody's bucket full.
+// Limits survive other settings: a new file fills nobody's bucket.
 func TestMeterOutlivesSettings(t *testing.T) {
 	s := newStore()
 	replace := func(r Rate) {

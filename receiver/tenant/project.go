@@ -44,16 +44,15 @@ type Sample struct {
 	Names []string // of the events that it is for, as Project.Names; empty: all
 }
 
-// What a sample goes by. An event without a session goes by its user, and one
-// without either by its id.
+// What a sample is decided by. An event without a session is sampled by its user, and one without either by its id.
 const (
 	BySession = "session"
 	ByUser    = "user"
 	ByEvent   = "event"
 )
 
-// Tenant is a project with what its settings come to. E edits its events: the
-// receiver makes it of the project's settings.
+// Tenant is a project with everything derived from its settings. E edits its events: the receiver builds it from the
+// settings.
 type Tenant[E any] struct {
 	Project
 	Edits E

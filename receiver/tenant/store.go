@@ -104,7 +104,7 @@ type Usage struct {
 	Projects map[string]Used `json:"projects"`
 }
 
-// Used is that of one project.
+// Used is one project's usage.
 type Used struct {
 	Events int64 `json:"events"`
 	Bytes  int64 `json:"bytes"`
@@ -126,7 +126,7 @@ func (s *Store[E]) Usage() Usage {
 	return u
 }
 
-// SetUsage goes on from what an earlier receiver counted. Another day counts no more.
+// SetUsage continues an earlier receiver's counts. Counts of another day are dropped.
 func (s *Store[E]) SetUsage(u Usage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,7 +138,7 @@ func (s *Store[E]) SetUsage(u Usage) {
 	}
 }
 
-// meter is that of a project. mu is held.
+// meter returns a project's meter. mu is held.
 func (s *Store[E]) meter(project string) *meter {
 	m := s.meters[project]
 	if m == nil {

@@ -58,7 +58,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// What cannot be used replaces nothing.
+// An unusable file replaces nothing.
 func TestReplaceAllOrNothing(t *testing.T) {
 	s := newStore(key("fixed", "fixed"))
 	if err := s.Replace([]Project{{Name: "a"}}, []Key{key("a", "first")}); err != nil {
