@@ -131,8 +131,8 @@ func (b *Batcher) makeRoom(ctx context.Context, size int64) error {
 	}
 }
 
-// fill counts what was appended since the last roll, and decides when the next roll is due. The segment of the records
-// is chosen when they are written. plan checks the limits, and add counts towards them.
+// fill counts what was appended since the last roll, and decides when the next roll is due. The segment of records is
+// chosen when they are written. plan checks the limits, and add counts towards them.
 type fill struct {
 	rollAt time.Time
 	began  time.Time // zero: nothing was appended

@@ -75,14 +75,14 @@ var (
 	ErrLocked      = wal.ErrLocked // another process uses the folder
 )
 
-// Batcher is that of one pipeline. Call Open, then Run, then Append.
+// Batcher is the batcher of one pipeline. Call Open, then Run, then Append.
 type Batcher struct {
 	spec    pipeline.Spec
 	opts    Options
 	store   Store
 	log     *slog.Logger
 	outage  *outagelog.Log // of PUTs that fail
-	refusal *outagelog.Log // of PUTs that the store refuses
+	refusal *outagelog.Log // of PUTs that the store rejects
 	metrics *metrics
 	fs      wal.FS
 	wal     *wal.Log
@@ -102,7 +102,7 @@ type Batcher struct {
 	tail      *write       // the last of writes while it still takes appends
 	spare     [][]byte     // empty buffers for the next writes
 	gathered  int64        // bytes of writes
-	expect    int          // how many waited when the last fsync ended, with those that it served
+	expect    int          // writers waiting when the last fsync ended, including those that it served
 	holdUntil time.Time    // they are awaited until then
 	blobs     *blobSegment // takes blobs now; nil: the next one begins it
 	unused    []leftover   // to be removed
@@ -111,11 +111,11 @@ type Batcher struct {
 	closed    bool         // no event is taken any more
 	finished  bool         // no batch will be sealed any more
 	sealed    []*batch     // for the uploaders, oldest first
-	disk      int64        // bytes of all files, with what is about to be written
-	full      bool         // an Append was refused for it, and nothing was released since
+	disk      int64        // bytes of all files, including the next writes
+	full      bool         // an Append was rejected for it, and no space was released since
 	waiting   []*batch     // sealed and not stored
 	later     int          // batches that are to be encoded again after a pause
-	refusals  []*batch     // batches that the store refuses, the oldest refusal first
+	refusals  []*batch     // batches that the store rejects, oldest rejection first
 	stuck     []*batch     // stored, but their segments could not be released
 	encoded   float64      // bytes of recent objects, older ones weighing less
 	framed    float64      // bytes of their segments, weighed alike
@@ -139,7 +139,7 @@ type batch struct {
 	lost     bool            // bytes of its blobs are lost, and that was reported
 	nextSeq  uint64          // behind its last event; set when it is encoded
 	failures int             // attempts to encode it
-	refused  int             // attempts to put it that the store has refused
+	refused  int             // attempts to store it that the store rejected
 	refusal  error           // the last of these
 	stored   chan struct{}   // closed when the object is in the bucket, or never will be under this key
 	storeErr error           // set before stored is closed
@@ -211,7 +211,7 @@ type Stats struct {
 	MaxDisk       int64   `json:"max_disk_bytes"`
 	Newest        int64   `json:"newest_accepted_ms"` // received_at, 0: none since the start
 	Stored        int64   `json:"objects_stored"`     // since the start
-	Refused       int     `json:"refused_batches"`    // batches that the store refuses and that are tried again
+	Refused       int     `json:"refused_batches"`    // batches that the store rejects; they are retried
 	SetAside      int     `json:"segments_set_aside"` // files of the folder that could not be read, wholly or in part
 	Error         string  `json:"error,omitempty"`    // why uploads or writes fail now
 }
@@ -242,8 +242,8 @@ func (b *Batcher) trouble() string {
 	return b.lastErr
 }
 
-// Refused returns why the store refuses objects (a missing right or feature), and whether it has stored none since the
-// start. The error is nil if it refuses none.
+// Refused returns why the store rejects objects (a missing right or feature), and whether it has stored none since the
+// start. If the store rejects none, the error is nil.
 func (b *Batcher) Refused() (none bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -253,7 +253,7 @@ func (b *Batcher) Refused() (none bool, err error) {
 	return b.released == 0, err
 }
 
-// Newest is when the newest batch of an earlier process began; zero: there is none. It is constant after Open.
+// Newest is when the newest batch of an earlier process began; zero: none. It does not change after Open.
 func (b *Batcher) Newest() time.Time { return b.replayed }
 
 // Ready returns why an Append would be rejected now; nil: it would not.

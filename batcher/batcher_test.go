@@ -1,8 +1,7 @@
 package batcher
 
-// But for TestRealDisk all tests here run in bubbles (internal/testing/bubble): every
-// sleep is fake time, takes none, and ends at its nanosecond. They are what the
-// tests are about: ages, pauses and deadlines that pass.
+// Except for TestRealDisk, all tests here run in bubbles (internal/testing/bubble). Sleeps use fake time: they take
+// none and end exactly. They test ages, pauses and deadlines.
 
 import (
 	"bytes"
@@ -158,7 +157,7 @@ func (r *rig) must(d pipeline.Durability, n int) {
 
 func idOf(e pipeline.Event) uint64 { return binary.BigEndian.Uint64(e.ID[:]) }
 
-// ids is what is in the store: each id once, each seq once.
+// ids returns the stored ids. Each id and each seq must occur once.
 func (s *fakeStore) ids(t *testing.T) []uint64 {
 	t.Helper()
 	events, err := s.stored()
@@ -324,7 +323,7 @@ func TestNoObjectForNoEvents(t *testing.T) {
 		if key, err := r.Append(t.Context(), nil, nil, pipeline.Bucket); key != "" || err != nil {
 			t.Errorf("Append of nothing: %q, %v", key, err)
 		}
-		// An event that is refused leaves an empty segment.
+		// A rejected event leaves an empty segment.
 		fs.Fail(func(op, _ string) error {
 			if op == "sync" {
 				return waltest.ErrFault
@@ -532,8 +531,8 @@ func TestOutageInTheLog(t *testing.T) {
 	})
 }
 
-// An object that the store refuses lets the next ones pass, is stored when the store has changed, and is not tried
-// without a pause.
+// An object that the store rejects does not block the next ones. It is stored when the store accepts it, with pauses
+// between attempts.
 func TestRefusedBlocksNobody(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		opts := options()
@@ -585,7 +584,7 @@ func TestRefusedBlocksNobody(t *testing.T) {
 	})
 }
 
-// A store that refuses everything has stored nothing since the start, and what waits stays in the log at the end.
+// A store that rejects everything has stored nothing since the start. At the end, the waiting batches stay in the log.
 func TestRefusesEverything(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		fs, store := waltest.New(), newStore()
@@ -826,8 +825,7 @@ func TestDiskFails(t *testing.T) {
 	}
 }
 
-// What was acknowledged from memory is stored if the fsync at its batch's roll
-// fails, and another batch follows at once.
+// If the fsync at a roll fails, events acknowledged from memory are still stored, and the next batch follows at once.
 func TestFailedRoll(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		opts := options()
@@ -851,7 +849,7 @@ func TestFailedRoll(t *testing.T) {
 	})
 }
 
-// A batch that a write failed in has as many events at its roll as any other: what was kept counts.
+// A batch with a failed write rolls at the usual number of events: kept events count.
 func TestRollLimitAfterFailedWrite(t *testing.T) {
 	for name, limit := range map[string]func(*Options){
 		"rows":  func(o *Options) { o.RollRows = 10 },
@@ -906,8 +904,7 @@ func eventsUntilRoll(t *testing.T, opts Options, fails bool) (n int) {
 	return n
 }
 
-// What was refused stays away, also when power fails before the cut that follows a
-// failed fsync would have got to the disk by itself.
+// Rejected events stay away, even if power fails before the cut after a failed fsync reaches the disk.
 func TestRefusedStaysAway(t *testing.T) {
 	for seed := range uint64(20) {
 		bubble.Test(t, func(t *testing.T) {
@@ -959,7 +956,7 @@ func TestEncodeFails(t *testing.T) {
 	})
 }
 
-// Each single fault, once: whatever operation it hits, what was acknowledged is stored, once, and nothing else.
+// Each single fault, once: whatever operation fails, acknowledged events are stored exactly once, and nothing else.
 func TestEachFault(t *testing.T) {
 	for _, op := range []string{"write", "sync", "truncate", "syncdir", "open", "remove", "rename", "read"} {
 		for at := 1; at < 20; at++ {
@@ -1006,7 +1003,7 @@ func TestEachFault(t *testing.T) {
 	}
 }
 
-// A full disk: objects are encoded in memory, and uploads make room again.
+// With a full disk, objects are encoded in memory, and uploads free space.
 func TestFullDisk(t *testing.T) {
 	for _, format := range []pipeline.Format{pipeline.Parquet, pipeline.NDJSON} {
 		bubble.Test(t, func(t *testing.T) {
@@ -1259,7 +1256,7 @@ func TestRecordsOfAnySize(t *testing.T) {
 				case wide:
 					n = 3 * maxRecord / wide // several records
 				case wider:
-					n = maxGather/wider + 1 // in a write of its own
+					n = maxGather/wider + 1 // in a separate write
 				}
 				sent = append(sent, slices.Repeat([]int{size}, n)...)
 				if _, err := r.Append(t.Context(), r.events(n, size), nil, pipeline.Memory); err != nil {
@@ -1294,7 +1291,7 @@ func TestGatherIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		var taken atomic.Int64
-		for range 50 { // nobody writes yet
+		for range 50 { // no write has started
 			events := r.events(1, 1<<20)
 			go func() {
 				if _, err := r.Append(t.Context(), events, nil, pipeline.Memory); err != nil {
@@ -1320,8 +1317,8 @@ func TestGatherIsBounded(t *testing.T) {
 	})
 }
 
-// Random operations, random faults, kills and power losses against a model: what
-// was acknowledged is stored, once; nothing that was refused is stored; seqs rise.
+// Random operations, faults, kills and power losses against a model: acknowledged events are stored once, rejected ones
+// never, and seqs rise.
 func TestRandomKills(t *testing.T) {
 	seeds := 12
 	if os.Getenv("PENSTOCK_TEST_ALL") != "" {
@@ -1426,7 +1423,7 @@ func randomKills(t *testing.T, rnd *rand.Rand) {
 		}
 		time.Sleep(time.Duration(rnd.IntN(100_000)) * time.Millisecond)
 		switch {
-		case rnd.IntN(4) == 0: // a proper end; what cannot be uploaded stays
+		case rnd.IntN(4) == 0: // a clean stop; batches that cannot be uploaded stay
 			fs.Fail(nil)
 			store.mu.Lock()
 			store.rate = 0

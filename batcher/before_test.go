@@ -20,14 +20,12 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// before is what the first version of the log and of its blobs has written: a
-// receiver that had no bucket, and was killed. Of its three segments two are
-// sealed and one is active; two have files of blobs. "carried" are segments of
-// failed writes: the blobs of a record are beside an earlier segment, once
-// beside one that has no record.
+// before is a folder written by the first version of the log and its blobs: by a receiver without a bucket that was
+// killed. Two of its three segments are sealed and one is active; two have blob files. "carried" has segments of failed
+// writes: the blobs of a record are beside an earlier segment, once beside one without records.
 const before = "testdata/before"
 
-// sentEvent is what a client sent.
+// sentEvent is an event as a client sent it.
 type sentEvent struct {
 	ID         string          `json:"event_id"`
 	Name       string          `json:"name"`
@@ -220,7 +218,7 @@ func TestTornFolderOfBefore(t *testing.T) {
 	}
 }
 
-// Records that an earlier version has written into a later segment than that of their blobs.
+// An earlier version wrote some records into a later segment than their blobs.
 func TestCarriedRecordsOfBefore(t *testing.T) {
 	store := replayFolder(t, copyBefore(t, "carried"))
 	store.want(t, 4)

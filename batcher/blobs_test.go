@@ -30,7 +30,7 @@ func blobData(id uint64, n int) []byte {
 	return bytes.Repeat(fmt.Appendf(nil, "%d/%d ", id, n), 10+int(id*7+uint64(n))%200)
 }
 
-// withBlobs gives the event i, among those that are appended with it, n blobs.
+// withBlobs gives event i, appended among others, n blobs.
 func withBlobs(e *pipeline.Event, i, n int) (blobs []pipeline.Blob) {
 	props := []byte(`{"x":"`)
 	props = append(props, bytes.Repeat([]byte("x"), int(idOf(*e))%50)...)
@@ -47,8 +47,7 @@ func withBlobs(e *pipeline.Event, i, n int) (blobs []pipeline.Blob) {
 	return blobs
 }
 
-// broken tells what is wrong with the references in an event's row: objects
-// are those that were stored before its own.
+// broken checks the references in an event's row. objects are those stored before the event's object.
 func broken(e pipeline.Event, objects map[string][]byte) error {
 	var props map[string]json.RawMessage
 	if err := json.Unmarshal(e.Properties, &props); err != nil {
@@ -118,8 +117,8 @@ func TestBlobs(t *testing.T) {
 	}
 }
 
-// failingSync is a disk whose first fsync of blobs fails, for what was written until
-// it ends. As on Linux, no other says so: the bytes count as brought.
+// failingSync is a disk whose first fsync of blobs fails for all bytes written until it ends. As on Linux, later fsyncs
+// do not report it: the bytes count as written.
 type failingSync struct {
 	*waltest.FS
 	arrived, release chan struct{}
@@ -152,8 +151,7 @@ func (f *failingFile) Sync() error {
 	return f.File.Sync()
 }
 
-// After a failed fsync nothing that stood in the same file is acknowledged, and
-// what comes then goes into another one.
+// After a failed fsync, nothing in the same file is acknowledged, and later blobs go to another file.
 func TestBlobsAfterFailedFsync(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		disk := &failingSync{waltest.New(), make(chan struct{}), make(chan struct{})}
@@ -285,7 +283,7 @@ func TestBlobThatFails(t *testing.T) {
 	})
 }
 
-// Blobs count as disk, and what is left of a crash between two removals goes.
+// Blobs count as disk space, and remains of a crash between two removals are deleted.
 func TestBlobsAndDisk(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		opts := options()
@@ -329,8 +327,8 @@ func TestBlobsAndDisk(t *testing.T) {
 	})
 }
 
-// The same when the next batch has a write of its own that is not due yet: what
-// comes behind that one is not held up by it, and a stop takes both.
+// The same if the next batch has a separate write that is not due yet. Later writes do not wait for it, and a stop
+// includes both.
 func TestWriteBehindAnotherBatch(t *testing.T) {
 	for _, d := range []pipeline.Durability{pipeline.Disk, pipeline.Memory} {
 		bubble.Test(t, func(t *testing.T) {
@@ -391,8 +389,8 @@ func TestStopWhileBlobIsWritten(t *testing.T) {
 	})
 }
 
-// What was acknowledged from memory goes into the next segment when its own
-// fails, and its blobs are in the bucket all the same: also after a kill.
+// If a segment fails, events acknowledged from memory go into the next one, and their blobs reach the bucket: also
+// after a kill.
 func TestBlobsOfRetriedWrite(t *testing.T) {
 	for _, kill := range []bool{false, true} {
 		bubble.Test(t, func(t *testing.T) {
@@ -443,8 +441,7 @@ func TestBlobsOfRetriedWrite(t *testing.T) {
 	}
 }
 
-// The same where the failed segment has a record of its own, and blobs get into
-// the bucket later than objects.
+// The same if the failed segment also has its own record, and blobs reach the bucket later than objects.
 func TestBlobsOfWriteRetriedInPart(t *testing.T) {
 	for _, kill := range []bool{false, true} {
 		bubble.Test(t, func(t *testing.T) {

@@ -85,7 +85,7 @@ func (b *Batcher) commits(ctx context.Context) {
 	}
 }
 
-// finish rejects new appends and writes those that were accepted.
+// finish rejects new appends and writes the accepted ones.
 func (b *Batcher) finish() {
 	b.mu.Lock()
 	b.closed = true
@@ -193,7 +193,7 @@ func (b *Batcher) commit() bool {
 	return true
 }
 
-// bring writes to the segment of the active batch, and begins one if there is none.
+// bring writes to the segment of the active batch. If there is none, it starts one.
 func (b *Batcher) bring(w *write) (took time.Duration, err error) {
 	if b.active == nil {
 		if err := b.begin(w); err != nil {
@@ -297,7 +297,7 @@ func (b *Batcher) retreat(w *write, err error) {
 	}
 }
 
-// keepPromised moves what was acknowledged from memory from one write to another.
+// keepPromised moves events acknowledged from memory from one write to another.
 func (b *Batcher) keepPromised(to, from *write) {
 	before := len(to.buf)
 	for _, s := range from.promised {

@@ -29,8 +29,8 @@ func openEarlier(fs wal.FS, path string, segment wal.Recovered, key pipeline.Key
 	return e, err
 }
 
-// putEarlier uploads the files of the batch and of those before it, each once. A file that cannot be read delays only
-// the batch of its own segment, if that has records. Most likely no other batch refers to it.
+// putEarlier uploads the files of the batch and of those before it, each once. If a file cannot be read, only the batch
+// of its own segment waits, if that has records. Most likely no other batch refers to it.
 func (b *Batcher) putEarlier(ctx context.Context, bt *batch) error {
 	for _, e := range bt.earlier {
 		if err := e.store(ctx, b); err != nil && (e == bt.own || e.alone || !errors.Is(err, errBlobs)) {

@@ -10,7 +10,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// object is what a batch becomes.
+// object is an encoded batch.
 type object struct {
 	spool *spool
 	meta  pipeline.Meta

@@ -23,8 +23,8 @@ import (
 type clients struct {
 	next           uint64
 	promised       map[uint64]bool // acknowledged from disk or bucket
-	lossy, refused map[uint64]bool // acknowledged from memory; refused
-	dead           func() bool     // nobody hears an answer; nil: everybody does
+	lossy, refused map[uint64]bool // acknowledged from memory; rejected
+	dead           func() bool     // nobody reads the answer; nil: answers are read
 }
 
 func newClients() *clients {
@@ -55,7 +55,7 @@ func (c *clients) send(ctx context.Context, b *Batcher, d pipeline.Durability, b
 	return err
 }
 
-// want checks what is stored against what the clients were told.
+// want compares the stored events with the answers to the clients.
 func (c *clients) want(t *testing.T, store *fakeStore, lossy bool, at string) {
 	t.Helper()
 	got := store.ids(t)
@@ -127,7 +127,8 @@ func TestKilledAtEveryOperation(t *testing.T) {
 	}
 }
 
-// Operations that fail at a rate delay and refuse, and lose nothing of what was acknowledged, not even from memory.
+// Operations that fail at a rate cause delays and rejections. They lose no acknowledged events, not even those
+// acknowledged from memory.
 func TestFaultRates(t *testing.T) {
 	for _, rate := range []float64{0, 0.1, 0.9} {
 		for _, ops := range []string{"write sync", "open remove", "write sync open remove rename syncdir"} {
@@ -227,7 +228,7 @@ func TestAppendAllocatesForNoEvent(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-		if got > 30 { // with those of the write, and of its fsync
+		if got > 30 { // including the write's own, and its fsync's
 			t.Errorf("durability %v: %.0f allocations for %d events, want 30 at most", d, got, len(events))
 		}
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // FreeFolder locks the first of base/0, base/1, … that no process uses, until Close. It is for processes that share a
-// configuration and have no lasting name. The next process that locks the same folder replays what was left in it.
+// configuration and have no lasting name. The next process that locks the folder replays what was left in it.
 func FreeFolder(base string) (dir string, lock io.Closer, err error) {
 	fs := wal.OS{}
 	for i := range 1000 {

@@ -25,7 +25,7 @@ type fakeStore struct {
 	meta    map[string]pipeline.Meta
 	order   []string // keys as they were stored
 	puts    int
-	broken  map[uint64]error // events whose blobs are not what they were, found by stored
+	broken  map[uint64]error // events with wrong blobs, found by stored
 
 	rate  float64                              // of PUTs that fail; half of those store all the same
 	rand  *rand.Rand                           // for rate
@@ -128,7 +128,7 @@ func (s *fakeStore) stored() ([]pipeline.Event, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
-		// Parquet objects have an order of their own; the seqs are that in which events came.
+		// Parquet objects sort their rows; seq is the order of arrival.
 		slices.SortFunc(events, func(a, b pipeline.Event) int { return cmp.Compare(a.Seq, b.Seq) })
 		if meta.Rows != int64(len(events)) || meta.FirstSeq != events[0].Seq || string(events[0].Receiver) != k.Receiver {
 			return nil, fmt.Errorf("%s: %d events from %d by %s, metadata %+v",

@@ -1,6 +1,6 @@
 package wal
 
-// What the tests, which stand outside for the sake of waltest, need of the format.
+// Parts of the format for the tests, which are an external package because of waltest.
 const (
 	RecordHeader = recordHeader
 	RecordMagic  = recordMagic

@@ -28,8 +28,8 @@ func saltedImage(records []record, salt uint64) (b []byte, at []int) {
 	return wal.AppendEnd(b, int64(len(b)), salt), append(at, len(b))
 }
 
-// staleBytes are what a file had before: records of another segment, records without a salt, as a client may have sent
-// them, and end marks.
+// staleBytes are earlier contents of a file: another segment's records, records without a salt, which a client may have
+// sent, and end marks.
 func staleBytes(size int) []byte {
 	var b []byte
 	for i := 0; len(b) < size; i++ {
@@ -251,7 +251,7 @@ func reuse(t *testing.T, fs *waltest.FS, l *wal.Log, op string, at int, released
 	return failed || fs.Count(op) >= at
 }
 
-// Spare files are bounded, and make room on a full disk.
+// Spare files are bounded, and are deleted if the disk is full.
 func TestSparesAreBounded(t *testing.T) {
 	fs := waltest.New()
 	l := open(t, fs, dir)
@@ -286,7 +286,7 @@ func TestSparesAreBounded(t *testing.T) {
 	if got := files(fs, ".free"); len(got) > 0 {
 		t.Errorf("%v are spare on a full disk", got)
 	}
-	// What an earlier process left is of no use: nobody knows what it has.
+	// An earlier process's spare files are not used, because their contents are unknown.
 	fs.SetRoom(-1)
 	fs.Put(dir+"/00000000000000ff.wal.free", []byte(wal.FreeMagic))
 	l.Close()

@@ -51,7 +51,7 @@ func image(records []record) (b []byte, at []int) {
 	return b, append(at, len(b))
 }
 
-// recovery is what a recovery of a folder brought.
+// recovery is the result of recovering a folder.
 type recovery struct {
 	got      []record
 	segments []wal.Recovered
@@ -73,14 +73,14 @@ func recoverDir(t testing.TB, l *wal.Log) recovery {
 	return r
 }
 
-// recoverBytes recovers a segment with the given content, in a folder of its own.
+// recoverBytes recovers a segment with the given content in a separate folder.
 func recoverBytes(t testing.TB, b []byte) (recovery, *waltest.FS) {
 	t.Helper()
 	fs := waltest.New()
 	fs.Put(dir+"/0000000000000001.wal", b)
 	l := open(t, fs, dir)
 	r := recoverDir(t, l)
-	// What the encoder reads later must be what the recovery told.
+	// The encoder must later read the same as the recovery.
 	var read []record
 	for _, s := range r.segments {
 		read = append(read, readAll(t, s.Segment)...)
@@ -328,7 +328,7 @@ func TestLargeRecords(t *testing.T) {
 	}
 }
 
-// What fails, fails once: afterwards, what was synced is replayed and what was refused is not.
+// Each fault happens once. Afterwards synced records are replayed, and rejected ones are not.
 func TestFaults(t *testing.T) {
 	for _, op := range []string{"write", "sync", "truncate", "syncdir", "open", "remove", "rename", "read"} {
 		for at, last := 1, false; !last; at++ {
@@ -359,7 +359,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// session writes as the batcher does, and returns what is durable and not released, and what was refused.
+// session writes like the batcher. It returns the records that are durable and not released, and those that were
+// rejected.
 func session(t *testing.T, fs *waltest.FS) (synced, refused []record) {
 	t.Helper()
 	l, err := wal.Open(fs, dir)
@@ -407,7 +408,7 @@ func session(t *testing.T, fs *waltest.FS) (synced, refused []record) {
 	return synced, refused
 }
 
-// ENOSPC after each number of bytes: what was synced stays, and a release works all the same and makes room.
+// ENOSPC after each number of bytes: synced records stay, and a release still works and frees space.
 func TestNoSpace(t *testing.T) {
 	b, at := saltedImage(three, 1)
 	for room := range int64(len(b) + 40) {
@@ -434,7 +435,7 @@ func TestNoSpace(t *testing.T) {
 		if got := readAll(t, s); !slices.Equal(got, want) {
 			t.Fatalf("room %d: got %v, want %v", room, got, want)
 		}
-		fs.SetRoom(0) // others fill what is left
+		fs.SetRoom(0) // others fill the disk
 		if err := s.Release(1000); len(want) > 0 && (err != nil || len(files(fs, ".wal")) > 0) {
 			t.Errorf("room %d: %v, %v is left", room, err, files(fs, ".wal"))
 		}
@@ -479,14 +480,14 @@ func FuzzReader(f *testing.F) {
 				t.Errorf("read %v after recovering %v", got, r.got)
 			}
 		}
-		// A second recovery finds the same: what was cut stays cut.
+		// A second recovery finds the same: a cut tail stays cut.
 		if again := recoverDir(t, l); !slices.Equal(again.got, r.got) {
 			t.Errorf("recovered %v, then %v", r.got, again.got)
 		}
 	})
 }
 
-// BenchmarkAppendRecord frames what a request of 100 events brings.
+// BenchmarkAppendRecord frames the events of a request with 100 events.
 func BenchmarkAppendRecord(b *testing.B) {
 	payload := make([]byte, 36<<10)
 	dst := wal.AppendRecord(nil, 1, payload)
@@ -497,9 +498,8 @@ func BenchmarkAppendRecord(b *testing.B) {
 	}
 }
 
-// What a request costs at least that waits for the disk, at 580 a second (a
-// billion events a day, 20 at a time), where the machine sleeps in between: CPU
-// of this process alone, not by the clock. The sleep is the rate's.
+// The least cost of a request that waits for the disk, at 580 a second (a billion events a day, 20 at a time), with
+// idle time in between. It is this process's CPU, not wall time. The sleep sets the rate.
 func BenchmarkPacedSync(b *testing.B) {
 	l := open(b, wal.OS{}, b.TempDir())
 	s, err := l.Create(header)

@@ -66,7 +66,7 @@ func (f *FS) FailAt(op string, n, short int) {
 	f.short = short
 }
 
-// SetRoom limits what may still be written, in bytes; below 0 there is no limit.
+// SetRoom sets the free space, in bytes; below 0: unlimited.
 func (f *FS) SetRoom(n int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -99,8 +99,7 @@ func (f *FS) Get(path string) ([]byte, bool) {
 	return slices.Clone(n.data), true
 }
 
-// Kill is what a new process finds after kill -9: all that was written. The
-// old FS fails from now on.
+// Kill returns what a new process finds after kill -9: everything written. The old FS fails from now on.
 func (f *FS) Kill() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -108,8 +107,7 @@ func (f *FS) Kill() *FS {
 	return heir(f.entries, func(n *inode) []byte { return n.data })
 }
 
-// PowerLoss is what a machine finds after a power loss: what was synced, and
-// by chance some of what was not.
+// PowerLoss returns what a machine finds after a power loss: everything synced, and at random some of the rest.
 func (f *FS) PowerLoss(r *rand.Rand) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -254,7 +252,7 @@ func (f *FS) SyncDir(dir string) error {
 	return nil
 }
 
-// resize changes a file's length within the room there is.
+// resize changes a file's length within the free space.
 func (f *FS) resize(n *inode, size int64) error {
 	more := size - int64(len(n.data))
 	if f.room >= 0 {
