@@ -22,10 +22,11 @@ import (
 // awsServer is there once: kumo's servers share their state, and a second one writes to it without a lock.
 var awsServer = sync.OnceValue(kumo.NewServer)
 
-// awsBuckets counts those that share the AWS of this process.
+// awsBuckets counts the users of this process's AWS.
 var awsBuckets atomic.Int64
 
-// onAWS is S3, which notifies SQS, both emulated in this process. Each has an address of its own, to be away alone.
+// onAWS is S3 that notifies SQS, both emulated in this process. They have separate addresses, so that each can be
+// unreachable alone.
 func onAWS(s *stack) *backend {
 	s.t.Helper()
 	server := awsServer()

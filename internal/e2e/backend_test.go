@@ -24,7 +24,7 @@ type backend struct {
 	endpoint       string   // of the bucket's S3 API
 	bucket         string   // its name
 	key, secretKey string   // to the bucket
-	env            []string // of every process, for the queue
+	env            []string // for the queue, in every process
 	lease          string   // variable of the time after which a silent loader loses its delivery
 
 	publish func(body string) error // adds a message to the queue of events
@@ -46,7 +46,7 @@ type outage struct {
 	end   func() error
 }
 
-// backends are those that the promises about queues are tested with.
+// backends are the queues for tests of the promises about queues.
 var backends = []struct {
 	name string
 	open func(*stack) *backend

@@ -17,14 +17,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// badInput is a request of which something, or all, is refused.
+// badInput is a request with rejected events, or a rejected request.
 type badInput struct {
 	name   string
 	header []string
 	body   string
 	status int
 	good   []string // event_ids, of the events that are taken
-	kept   []kept   // what is a row of errors
+	kept   []kept   // its rows of errors
 }
 
 // kept is one row of errors.
@@ -33,7 +33,7 @@ type kept struct {
 	index               int // -1: the request as a whole
 }
 
-// beside puts refused events between good ones, line by line.
+// beside puts rejected events between good ones, line by line.
 func beside(name string, pairs ...string) badInput {
 	b := badInput{name: name, header: []string{"Content-Type", "application/x-ndjson"}, status: 202}
 	var lines []string
@@ -54,7 +54,7 @@ func beside(name string, pairs ...string) badInput {
 	return b
 }
 
-// whole is a request that is refused as one.
+// whole is a request that is rejected as a whole.
 func whole(name string, status int, code, body string, header ...string) badInput {
 	k := kept{code: code, raw: body, index: -1}
 	for i := 0; i < len(header); i += 2 {
@@ -147,7 +147,7 @@ func badInputs() []badInput {
 		utf16ed("\uFEFF"+good, binary.LittleEndian), utf16ed("\uFEFF"+good, binary.BigEndian),
 	} {
 		b := whole(fmt.Sprint("UTF-16 ", i), 400, "invalid_json", text)
-		b.kept[0].index = 0 // where such a text's events end cannot be told: it is one
+		b.kept[0].index = 0 // the ends of events in such a text are unknown, so it counts as one
 		all = append(all, b)
 	}
 	array := badInput{name: "array", status: 202, good: []string{"in the array", "behind it"},
@@ -184,8 +184,8 @@ func badInputs() []badInput {
 	return append(all, large)
 }
 
-// Whatever is sent: status and code say what is wrong, each refused byte is
-// kept as it was sent, and the good events of the same requests are rows, once.
+// For any input: status and code say what is wrong, every rejected byte is kept as sent, and the good events of the
+// same requests are rows, once.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -242,7 +242,7 @@ func TestBadInput(t *testing.T) {
 	r.term()
 }
 
-// checkKept holds a row of errors, and the blob that it names, against what was sent.
+// checkKept compares a row of errors, and its blob, with what was sent.
 func (s *stack) checkKept(name, request string, want kept) {
 	s.t.Helper()
 	var raw, object, sum, encoding, project, method, path, message string

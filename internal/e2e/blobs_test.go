@@ -18,7 +18,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
-// llmCall is what an LLM product sends: a prompt, an image, an answer; 1.5 MB.
+// llmCall is a typical event of an LLM product: a prompt, an image, an answer; 1.5 MB.
 func llmCall(i int) (id string, properties string) {
 	r := rand.New(rand.NewPCG(uint64(i), 7))
 	image := make([]byte, 700<<10)

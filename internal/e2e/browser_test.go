@@ -29,8 +29,8 @@ func TestBrowser(t *testing.T) {
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_RECEIVER_SESSION_REPLAY=true")
 	s.start("l1", "load")
-	// The package unpacks the browser into the folder for temporary files; told
-	// that it is where it is at home, the libraries as well.
+	// The package unpacks the browser into the folder for temporary files. On AWS Lambda, where these variables are
+	// set, it unpacks the libraries too.
 	env := []string{"TMPDIR=" + t.TempDir(), "AWS_EXECUTION_ENV=AWS_Lambda_nodejs20.x", "AWS_LAMBDA_JS_RUNTIME=nodejs20.x"}
 	t.Run("page", func(t *testing.T) {
 		runClient(t, s, dir, "browser/browser", r.URL, env...)

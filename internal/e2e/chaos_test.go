@@ -100,7 +100,7 @@ func newChaos(t *testing.T, s *stack) *chaos {
 	return c
 }
 
-// round sends under faults, then mends everything, and counts.
+// round sends under faults, then fixes everything, and counts.
 func (c *chaos) round(seed uint64, length time.Duration) bool {
 	c.rnd = rand.New(rand.NewPCG(seed, 7))
 	ctx, stop := context.WithTimeout(c.t.Context(), length)
@@ -123,8 +123,7 @@ func (c *chaos) round(seed uint64, length time.Duration) bool {
 	return err == nil
 }
 
-// client sends events with ids of its own, some without a time, and resends
-// what was not acknowledged, to either receiver.
+// client sends events with its own ids, some without a time. It resends unacknowledged ones to either receiver.
 func (c *chaos) client(ctx context.Context, rnd *rand.Rand) {
 	hc := &http.Client{Timeout: 15 * time.Second}
 	for ctx.Err() == nil && !c.t.Failed() {
@@ -255,7 +254,7 @@ func (c *chaos) must(err error) {
 	}
 }
 
-// mend starts again whatever is not running.
+// mend restarts every process that is not running.
 func (c *chaos) mend() {
 	for _, p := range c.proxies {
 		p.set(0, false)

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// A line of the configuration gives a property a column, for rows that are
-// there, for those that come, and for those that are loaded again.
+// A line of configuration gives a property a column: for existing rows, for new ones, and for re-ingested ones.
 func TestColumns(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

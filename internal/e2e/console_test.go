@@ -61,7 +61,7 @@ func newTab(t *testing.T, s *stack, admin, token string) *tab {
 
 type step = chromedp.Action[chromedp.Void]
 
-// do takes steps, or fails the test with what the page shows.
+// do takes steps. If one fails, the test fails with the page's text.
 func (b *tab) do(what string, steps ...step) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
@@ -97,13 +97,13 @@ func shows(text string) step {
 	return chromedp.WaitVisible("//main[contains(., " + literal(text) + ")]")
 }
 
-// sure answers the question that each action asks, and waits for what its task shows.
+// sure confirms an action, and waits for the text of its task.
 func (b *tab) sure(what, want string) {
 	b.t.Helper()
 	b.do(what, chromedp.WaitVisible(".command"), chromedp.Click("#sure"), shows(want))
 }
 
-// text is what a part of the page shows.
+// text returns the text of a part of the page.
 func (b *tab) text(selector string) string {
 	b.t.Helper()
 	text, err := chromedp.Run(b.ctx, chromedp.TextContent(selector))
@@ -190,7 +190,7 @@ func consoleBadRelease(t *testing.T, b *tab, r *role, key string) {
 	}
 }
 
-// A damaged object is found, mended in the bucket, and redriven.
+// A damaged object is found, fixed in the bucket, and redriven.
 func consoleDamagedObject(t *testing.T, b *tab, _ *role, _ string) {
 	const object = "events/handmade.ndjson"
 	b.put(object, []byte("garbage"), nil)

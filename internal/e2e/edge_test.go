@@ -21,7 +21,7 @@ import (
 	"github.com/penstock/penstock/internal/testing/tlstest"
 )
 
-// readyz returns what the role says of itself.
+// readyz returns the role's answer to /readyz.
 func (r *role) readyz() (int, string) {
 	r.t.Helper()
 	resp, err := http.Get(r.Admin + "/readyz")
@@ -33,8 +33,8 @@ func (r *role) readyz() (int, string) {
 	return resp.StatusCode, string(text)
 }
 
-// While this machine's clock and the store's are an hour apart no event is acknowledged: it would be stored under a
-// time at which nobody looks for it.
+// While the clocks of machine and store differ by an hour, no event is acknowledged: it would be stored under a time
+// where nobody looks.
 func TestWrongClock(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

@@ -30,7 +30,7 @@ func killedAtFaultPoints(t *testing.T, s *stack, window int) {
 	lease := s.backend.lease + "=3s"
 	want := uint64(0)
 	points := []string{"loader.begun:1", "loader.chunk:1", "loader.chunk:3", "loader.inserted:1", "loader.recorded:1"}
-	if s.nats == nil { // the points differ in the ledger and the table only: two of them show what another queue does
+	if s.nats == nil { // the points differ only in ledger and table: two of them suffice for another queue
 		points = []string{"loader.chunk:3", "loader.recorded:1"}
 	}
 	for i, point := range points {

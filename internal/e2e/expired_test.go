@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A table deletes old rows by its TTL: what was loaded stays loaded, what is
-// loaded late is loaded, and nobody looks for the rows.
+// A table's TTL deletes old rows. Loaded objects stay loaded, late ones are loaded, and the missing rows are no
+// difference.
 func TestTimeToLive(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

@@ -50,7 +50,7 @@ func headLines(n, line int) []byte {
 	return b.Bytes()
 }
 
-// dialMany opens n connections, 50 at once. Those that are refused count as well: they are what is to happen.
+// dialMany opens n connections, 50 at a time. Rejected ones count too: they are expected.
 func dialMany(t *testing.T, n int, open func(i int) (io.Closer, error)) {
 	t.Helper()
 	var g sync.WaitGroup

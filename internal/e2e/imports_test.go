@@ -316,8 +316,8 @@ func TestImportUnreachable(t *testing.T) {
 	}
 }
 
-// Text files: their bytes decide what they hold, what is no event is
-// rejected alone, what is no data is ignored, and what nobody can read is given up at once.
+// Text files: their bytes decide the format. A line that is not an event is rejected alone, files without data are
+// ignored, and unreadable ones are given up at once.
 func TestImportText(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -419,7 +419,7 @@ func TestImportText(t *testing.T) {
 	}
 	s.rows("errors", 7+5)
 
-	// A rejected row that an operator mended goes in as the row of its file.
+	// A rejected row that an operator fixed becomes the row of its file.
 	var ids []string
 	for _, e := range items[struct {
 		ID   string `json:"event_id"`

@@ -20,7 +20,7 @@ import (
 	"github.com/penstock/penstock/internal/testing/load"
 )
 
-// recording is a value of many MiB that nobody has to hold in memory.
+// recording is a value of many MiB that is never whole in memory.
 type recording struct {
 	r    *rand.Rand
 	left int64
@@ -90,7 +90,7 @@ func steady(ctx context.Context, url string, seconds, rate int) (took []time.Dur
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	for i := 0; i*10 < seconds*rate && ctx.Err() == nil; i++ {
 		due := begin.Add(time.Duration(i) * 10 * time.Second / time.Duration(rate))
-		time.Sleep(time.Until(due)) // the pace is what is measured
+		time.Sleep(time.Until(due)) // keeps the measured pace
 		sent += 10
 		g.Go(func() {
 			body := strings.Repeat(`{"name":"small","properties":{"level":7,"zone":"forest"}}`+"\n", 10)
@@ -140,7 +140,7 @@ func TestLargeEvents(t *testing.T) {
 	for i := range count {
 		g.Go(func() {
 			time.Sleep(time.Duration(i) * time.Duration(seconds) * time.Second / time.Duration(count+1)) // spread over the time
-			// From a process of its own: here it would hold up the small ones' sender.
+			// In a separate process: here it would delay the sender of small requests.
 			send := exec.CommandContext(t.Context(), os.Args[0])
 			send.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %d", recordingEnv, url, i, size))
 			sum, err := send.Output()

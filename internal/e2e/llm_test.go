@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// config is what the commands that the test runs read besides the environment.
+// config sets the configuration of commands, in addition to the environment.
 func (s *stack) config(text string) {
 	s.t.Helper()
 	if err := os.WriteFile(filepath.Join(s.dir, "penstock.yaml"), []byte(text), 0o600); err != nil {
@@ -157,7 +157,7 @@ func TestLLMCalls(t *testing.T) {
 	}
 	s.config(`llm: {prices: []}`)
 	s.must("setup")
-	if n := one[uint64](s, "SELECT countIf(cost_usd IS NOT NULL) FROM llm_calls"); n != 2 { // what the senders said
+	if n := one[uint64](s, "SELECT countIf(cost_usd IS NOT NULL) FROM llm_calls"); n != 2 { // sent by the clients
 		t.Errorf("%d calls have a cost without prices", n)
 	}
 }

@@ -27,7 +27,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// sums are what the calls of a client come to.
+// sums are the totals of a client's calls.
 type sums struct {
 	Calls, Input, Cached, Output, Reasoning uint64
 	Cost                                    float64

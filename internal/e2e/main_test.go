@@ -76,8 +76,8 @@ func TestDev(t *testing.T) {
 	}
 }
 
-// forgetPasswords checks the files with passwords of a dev stack that has ended, and removes them. The next start then
-// finds what an earlier version left: a folder whose servers had other passwords, or none. used are those seen so far.
+// forgetPasswords checks and removes the password files of a stopped dev stack. The next start then finds the folder of
+// an earlier version: its servers had other passwords, or none. used are the passwords seen so far.
 func forgetPasswords(t *testing.T, data string, used map[string]bool) {
 	t.Helper()
 	for _, name := range []string{"clickhouse-password", "minio-password", "nats-password"} {
@@ -133,8 +133,8 @@ func TestDevPortTaken(t *testing.T) {
 	}
 }
 
-// Two receivers and two loaders on one bucket and queue; one of each is told
-// to end in the middle. Every acknowledged event is a row, once.
+// Two receivers and two loaders share a bucket and a queue. One of each is stopped midway. Every acknowledged event is
+// a row, once.
 func TestDrainInTheMiddle(t *testing.T) { onEach(t, drainInTheMiddle) }
 
 func drainInTheMiddle(t *testing.T, s *stack) {
@@ -213,7 +213,7 @@ func drainInTheMiddle(t *testing.T, s *stack) {
 	}
 }
 
-// The objects as somebody else reads them: ClickHouse's own s3().
+// Another reader of the objects: ClickHouse's s3().
 func TestObjectsReadByS3Function(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -234,7 +234,7 @@ func TestObjectsReadByS3Function(t *testing.T) {
 		sums := "toString((count(), uniqExact(lower(toString(event_id))), sum(toUInt64(seq) % 1000003), " +
 			"sum(toInt64(properties.score)), min(name), max(user_id)))"
 		ours := one[string](s, "SELECT "+sums+" FROM events WHERE endsWith(object, '"+ext+"')")
-		if ext == "parquet" { // values that often occur are typed columns
+		if ext == "parquet" { // frequent values are in typed columns
 			sums = strings.Replace(sums, "properties.score", "typed.score", 1)
 		}
 		theirs := one[string](s, "SELECT "+sums+" FROM "+from)
@@ -290,7 +290,7 @@ func redelivery(t *testing.T, s *stack) {
 	}
 }
 
-// kill -9 of a receiver: what it acknowledged is replayed, under the same key.
+// kill -9 of a receiver: acknowledged events are replayed under the same key.
 func TestReceiverKilled(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -312,7 +312,7 @@ func TestReceiverKilled(t *testing.T) {
 	if got := one[uint64](s, "SELECT uniqExact(object) FROM events"); got != 2 {
 		t.Errorf("%d objects, want 2: one a process", got)
 	}
-	// What was sent after the restart sorts behind what was sent before it.
+	// Events sent after the restart sort after those sent before it.
 	if got := one[bool](s,
 		"SELECT minIf(seq, startsWith(session_id, 'later')) > maxIf(seq, startsWith(session_id, 'k')) FROM events"); !got {
 		t.Error("seq begins again after a restart")
@@ -322,7 +322,7 @@ func TestReceiverKilled(t *testing.T) {
 	}
 }
 
-// What the receiver refuses is a row of the errors table, byte for byte.
+// Events that the receiver rejects are rows of the errors table, byte for byte.
 func TestRejectsAreRows(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

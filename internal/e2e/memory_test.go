@@ -14,15 +14,14 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// What the processes may take, resident, at any rate and whatever waits.
+// Memory limits of the processes, RSS, at any rate and with any backlog.
 const (
 	receiveMiB = 256
 	loadMiB    = 512
 )
 
-// A receiver whose bucket is away, one that replays all of that after a kill,
-// and the loader of what comes then, stay within their memory, and no event is
-// lost. PENSTOCK_MEMORY_EVENTS=11000000 makes it 4 GiB of log.
+// Memory stays within the limits and no event is lost: for a receiver whose bucket is unreachable, for one that replays
+// this backlog after a kill, and for the loader of the result. PENSTOCK_MEMORY_EVENTS=11000000 makes it 4 GiB of log.
 func TestMemory(t *testing.T) {
 	total := 300_000
 	if text := os.Getenv("PENSTOCK_MEMORY_EVENTS"); text != "" {
@@ -86,9 +85,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// sendMedium sends bodies just small enough to be judged in memory, many at once,
-// of events whose members stand beside the name, so that they are copied. It
-// returns how many events they were.
+// sendMedium concurrently sends bodies that are barely small enough for checks in memory. Their events have members
+// next to the name, so they are copied. It returns the number of events.
 func sendMedium(t *testing.T, url string) int {
 	t.Helper()
 	const connections, bodies, events = 64, 4, 3000

@@ -93,9 +93,8 @@ type letter struct {
 	Failures                 int
 }
 
-// A row that the receiver takes and the table refuses, by a column that was
-// added: the others are loaded at once, the one is in errors with the server's
-// words, and is a row after the column is mended and the failure redriven.
+// The receiver accepts a row that the table rejects because of an added column. The others are loaded at once. The row
+// is in errors with the server's message. After the column is fixed and the failure redriven, it is in the table.
 func TestRefusedRowIsLeftOut(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -224,7 +223,7 @@ func TestDeadLetterIsRedriven(t *testing.T) {
 	s.mustVerify()
 }
 
-// What is dropped stays out, is no difference, and can still be re-ingested by key.
+// A dropped object stays out, is no difference, and can still be re-ingested by key.
 func TestDropLetters(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -278,8 +277,8 @@ func parquetFile(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// Files that somebody put into the bucket by hand come in by their
-// notification, or by reingest, mapped by name; a line that is no event is in errors.
+// Files that somebody put into the bucket are loaded by their notification or by reingest, with names mapped. Lines
+// that are not events are in errors.
 func TestForeignFiles(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -391,8 +390,7 @@ func TestReplaceKilled(t *testing.T) {
 	}
 }
 
-// The table is dropped and made anew: one command brings everything back, and
-// what is there already is left alone.
+// The table is dropped and recreated. One command restores all rows, and leaves existing ones alone.
 func TestTableIsLost(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -519,7 +517,7 @@ func TestAdminAPI(t *testing.T) {
 		!strings.Contains(out, "another redrive is running") {
 		t.Errorf("beside another: %v %s", err, out)
 	}
-	// Bytes that were damaged in the bucket are not given out as those that were sent.
+	// Bytes damaged in the bucket are not returned as the original ones.
 	post(t, r.URL+"/v1/events", "{"+strings.Repeat("x", 2<<20))
 	s.rows("errors", 4)
 	blob := one[string](s, "SELECT raw_object FROM errors WHERE raw_object != ''")
@@ -535,7 +533,7 @@ func TestAdminAPI(t *testing.T) {
 	s.mustVerify()
 }
 
-// A materialized view that throws, and an error code that nobody knows.
+// A materialized view that throws, and an unknown error code.
 func TestViewAndUnknownCode(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

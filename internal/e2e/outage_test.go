@@ -93,7 +93,7 @@ func TestTooManyParts(t *testing.T) {
 	s.mustVerify()
 }
 
-// Wrong password: the loader waits for it to be mended, and says so.
+// With a wrong password, the loader waits until it is fixed, and reports it.
 func TestWrongPassword(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -197,7 +197,7 @@ func TestFullDisk(t *testing.T) {
 	if n := accepted.Load(); n != total || n <= full {
 		t.Errorf("%d accepted, %d of them before, want %d", n, full, total)
 	}
-	// The drain has its time for what a receiver holds as a rule, not for a full disk.
+	// The drain's deadline is meant for a usual backlog, not for a full disk.
 	eventually(t, 3*time.Minute, "all batches are stored", func() error {
 		if n := r.metric(`penstock_batcher_sealed_batches{pipeline="events"}`); n > 0 {
 			return fmt.Errorf("%v wait", n)

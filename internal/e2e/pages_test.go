@@ -25,8 +25,8 @@ var pages = []string{"README.md", "docs/getting-started.md", "docs/operate/comma
 	"docs/guides/imports.md", "docs/guides/analytics.md", "docs/guides/columns.md", "docs/operate/runbook.md",
 	"docs/operate/backup.md", "docs/deploy/one-vm.md"}
 
-// Every command of README and docs does what its page says, in the order in which a reader types them. A block that
-// cannot be run here says so behind its fence ("not run: WHY"); cmd/penstock checks its commands and flags.
+// Every command in README and docs does what its page says, in the reader's order. A block that cannot run here says so
+// after its fence ("not run: WHY"); cmd/penstock checks its commands and flags.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	checkMarks(t)
@@ -56,7 +56,7 @@ func TestPages(t *testing.T) {
 // commands tells whether a block has commands to type.
 func commands(b docs.Block) bool { return b.Language == "sh" || b.Language == "console" }
 
-// checkMarks fails unless each block of commands in docs/ is run or marked, and what is marked is at least a script.
+// checkMarks fails unless each block of commands in docs/ is run or marked, and each marked one is a valid script.
 func checkMarks(t *testing.T) {
 	err := filepath.WalkDir("../../docs", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".md" {
@@ -132,7 +132,7 @@ type reader struct {
 	dir    string
 	base   int
 	export []string          // lines that set variables for later blocks
-	bound  map[string]string // keys and ids of the pages, and what they are here
+	bound  map[string]string // this run's values of the pages' keys and ids
 	ran    int
 }
 
@@ -190,7 +190,7 @@ func sessions(block string) (all []session) {
 // once matches commands that must not be tried again.
 var once = []string{"redrive", "dlq drop", "keys ", "curl -sS http://127.0.0.1:8080", "curl -H"}
 
-// run runs commands in the folder. Commands that change nothing are tried again until they print what is wanted: rows
+// run runs commands in the folder. Commands that change nothing are repeated until the output matches, because rows
 // arrive a second later.
 func (r *reader) run(at, commands, want string) {
 	r.t.Helper()
@@ -287,10 +287,10 @@ func blank(v any) {
 	}
 }
 
-// ports of the pages, and how far those of the stack are from its base.
+// ports of the pages, and their offsets from the stack's base port.
 var ports = map[string]int{":8080": 0, ":8081": 1, ":8082": 2, ":9100": 2, ":8123": 6}
 
-// adapt replaces what the pages name by what is here: ports, days, keys and ids.
+// adapt replaces values of the pages by this run's: ports, days, keys and ids.
 func (r *reader) adapt(commands string) string {
 	for port, offset := range ports {
 		commands = strings.ReplaceAll(commands, port, ":"+strconv.Itoa(r.base+offset))

@@ -19,9 +19,9 @@ var (
 	plural   = regexp.MustCompile(`^([a-z]+?)s?$`)
 )
 
-// compareShape fails unless each line of the page has a line in the output, in the same order. Words with a digit may
-// be any others, and … any text. Ids and keys of the page are bound to what is in their place: later they have to be
-// that.
+// compareShape fails unless each line of the page matches a line of the output, in the same order. Words with a digit
+// match any such word, and … matches any text. Ids and keys of the page are bound to the words in their place, and must
+// match these later.
 func (r *reader) compareShape(want, got string) error {
 	lines := strings.Split(got, "\n")
 	for line := range strings.SplitSeq(want, "\n") {
@@ -44,7 +44,7 @@ func (r *reader) compareShape(want, got string) error {
 	return nil
 }
 
-// pattern matches lines of the same shape. Its groups are those of the long words, which are not bound yet.
+// pattern returns a pattern for lines of the same shape. Its groups are the long words that are not bound yet.
 func (r *reader) pattern(line string) (pattern *regexp.Regexp, long []string) {
 	var b strings.Builder
 	counted := false // the word before is a number
@@ -83,7 +83,7 @@ func (r *reader) pattern(line string) (pattern *regexp.Regexp, long []string) {
 	return regexp.MustCompile("^" + b.String()), long
 }
 
-// lookUp finds what a long word of the page is here. The page may have cut it by ….
+// lookUp returns this run's value of a long word on the page, which may be shortened by ….
 func (r *reader) lookUp(w string) (string, bool) {
 	if value, ok := r.bound[w]; ok {
 		return value, true

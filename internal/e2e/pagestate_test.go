@@ -21,7 +21,7 @@ import (
 	"github.com/penstock/penstock/internal/testing/docs"
 )
 
-// preparations make what a page takes for granted below a heading.
+// preparations create what a page assumes below a heading.
 var preparations = map[string]func(*reader){
 	"README.md#Operate": func(r *reader) { r.must("penstock keys add game --name ci") },
 	"docs/operate/commands.md#objects": func(r *reader) {

@@ -151,7 +151,7 @@ func TestKeysOfARunningReceiver(t *testing.T) {
 	}
 }
 
-// What a project's settings do is what rows say.
+// Rows show the effect of a project's settings.
 func TestProjectSettings(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -253,7 +253,7 @@ func TestProjectSettings(t *testing.T) {
 		}
 	}
 
-	// The name is allowed now, and what was refused for it is sent again.
+	// The name is now allowed, and its rejected events are redriven.
 	text, _ := os.ReadFile(path)
 	if err := os.WriteFile(path, []byte(strings.Replace(string(text), "probe]", "probe, other]", 1)), 0o600); err != nil {
 		t.Fatal(err)
@@ -321,16 +321,15 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// One project floods a receiver with ten times what it may send, another sends
-// steadily: all of that is taken, and how long it takes is printed, alone and
-// beside the flood. PENSTOCK_FLOOD_SECONDS=20 is long enough for figures.
+// One project sends ten times its limit, another sends steadily. All events of the second are accepted. The test prints
+// its latency, alone and beside the flood. PENSTOCK_FLOOD_SECONDS=20 is long enough for figures.
 func TestFlood(t *testing.T) {
 	seconds := time.Duration(number("PENSTOCK_FLOOD_SECONDS", 3)) * time.Second
 	const limit, batch, steady = 5000, 100, 4000
 	s := newStack(t)
 	s.projects(t, fmt.Sprintf("projects:\n  flood: {rate: {events: %d/s, burst: 1s}}\n", limit))
 	r := s.prepare("r1", "receive", "PENSTOCK_BATCHER_ROLL_AGE=5s")
-	r.binary = plain // times under the race detector are nobody's
+	r.binary = plain // times under the race detector mean nothing
 	r.spawn()
 	r.awaitReady()
 	flooder := s.newKey("add", "flood")
@@ -356,7 +355,7 @@ func TestFlood(t *testing.T) {
 			sent.Latency.Quantile(0.5).Round(10*time.Microsecond),
 			sent.Latency.Quantile(0.99).Round(10*time.Microsecond), sent.Latency.Max().Round(10*time.Microsecond), sent.Unsent)
 	}
-	// flood sends on connections of its own, at a pace, whatever it is answered.
+	// flood sends on separate connections at a pace, whatever the answers.
 	flood := func(key string) (stop func() (taken, refused int64)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
@@ -427,7 +426,7 @@ func TestFlood(t *testing.T) {
 	if float64(taken) > most || taken == 0 || refused < 3*taken {
 		t.Errorf("of the flood %d events were taken (at most %.0f), %d refused", taken, most, refused)
 	}
-	// The same flood without a limit, for comparison.
+	// The same flood without a limit.
 	stop = flood(key)
 	beside = calm()
 	taken, _ = stop()

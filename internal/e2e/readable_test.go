@@ -50,8 +50,7 @@ func duckDB(t *testing.T) (dir string) {
 	return dir
 }
 
-// Objects are what they are without Penstock: DuckDB reads the typed columns and
-// the rest, and counts what the table has.
+// Objects are readable without Penstock: DuckDB reads the typed columns and the rest, and counts the table's rows.
 func TestObjectsReadByDuckDB(t *testing.T) {
 	t.Parallel()
 	const total = 6000

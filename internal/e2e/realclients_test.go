@@ -31,8 +31,7 @@ import (
 	"github.com/penstock/penstock/tools/devstack"
 )
 
-// npmClients installs what a package.json lists once, beside what else the
-// tests need.
+// npmClients installs the packages of a package.json once, beside the other tests' packages.
 func npmClients(t *testing.T, list string) (dir string) {
 	t.Helper()
 	cache, err := devstack.CacheDir()
@@ -111,7 +110,7 @@ func newTrouble(t *testing.T, target string) *trouble {
 	return p
 }
 
-// away is what a receiver has that cannot store anything.
+// away is the batcher of a receiver that cannot store anything.
 type away struct{}
 
 func (away) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipeline.Durability) (pipeline.Ticket, error) {
@@ -204,11 +203,10 @@ func runClient(t *testing.T, s *stack, dir, client, target string, env ...string
 	}
 }
 
-// clientRows waits for rows that were received since, and for a while longer, for
-// there may be more than are wanted.
+// clientRows waits for the rows received since, and then a while longer, because there may be too many.
 func clientRows(t *testing.T, s *stack, since time.Time, count int) (rows []want) {
 	t.Helper()
-	// How many chunks a recording has, nobody knows before.
+	// The number of a recording's chunks is not known in advance.
 	const all = "FROM events FINAL WHERE received_at >= {since:DateTime64(3)} AND name != '$snapshot'"
 	param := named("since", since.Format("2006-01-02 15:04:05.000"))
 	eventually(t, 30*time.Second, "rows of a client", func() error {
@@ -261,8 +259,7 @@ func contains(whole, part any) bool {
 	return true
 }
 
-// What a dialect's requests were refused for is redriven as it was sent, with
-// what stood in the head; and what is kept of one span can be mended.
+// Rejected requests of each protocol are redriven as sent, including headers. A kept span can be fixed.
 func TestDialectsAreRedriven(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

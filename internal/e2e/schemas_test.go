@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// A schema refuses or reports what does not fit it, holds from the moment that
-// its file is there, and takes what was mended.
+// A schema rejects or reports events that do not fit. It applies as soon as its file exists. Fixed events are accepted.
 func TestSchemas(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -55,7 +54,7 @@ func TestSchemas(t *testing.T) {
 			t.Errorf("%v violations are counted", n)
 		}
 	}
-	// What is refused again stays; mended, it goes in; what was taken is left alone.
+	// A failure that is rejected again stays. Once fixed, it is accepted. Accepted ones are left alone.
 	s.config(fmt.Sprintf("schemas: {dir: %s, mode: enforce}\n", dir))
 	if out := s.must("errors", "redrive", "--code", "schema_violation"); !strings.Contains(out,
 		"0 accepted, 0 partly, 1 refused again, 1 skipped") {

@@ -33,8 +33,8 @@ import (
 	"github.com/penstock/penstock/tools/devstack"
 )
 
-// penstock is the binary under test, built once, with the race detector and
-// with fault points; plain is what users run, for measurements.
+// penstock is the binary under test, built once with the race detector and fault points. plain is the users' binary,
+// for measurements.
 var (
 	penstock = sync.OnceValues(func() (string, error) { return build("-race", "-tags", "chaos") })
 	plain    = sync.OnceValues(func() (string, error) { return build() })
@@ -162,8 +162,7 @@ func (s *stack) env(more ...string) []string {
 	return slices.Concat(env, s.backend.env, s.environ, more)
 }
 
-// run runs a command to its end and returns what it printed: results, and then
-// what it said on standard error.
+// run runs a command to its end. It returns the results, followed by standard error.
 func (s *stack) run(args ...string) (string, error) {
 	path, err := penstock()
 	if err != nil {
@@ -360,7 +359,7 @@ func eventually(t testing.TB, limit time.Duration, name string, what func() erro
 	}
 }
 
-// answer is what the receiver says.
+// answer is the receiver's answer.
 type answer struct {
 	Accepted int    `json:"accepted"`
 	Rejected int    `json:"rejected"`

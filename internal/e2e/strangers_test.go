@@ -39,7 +39,7 @@ var junk = sync.OnceValue(func() []byte {
 	return b
 })
 
-// bombed is 255 MiB of an array that nobody closes the key in.
+// bombed is 255 MiB of an array that never ends, without a key.
 var bombed = sync.OnceValue(func() string {
 	return gzipped(`{"batch":[` + strings.Repeat(" ", 255<<20) + `]}`)
 })
@@ -113,7 +113,7 @@ func stall(r *role, address string) (net.Conn, error) {
 	return c, nil
 }
 
-// errorBytes is what the errors pipeline has in the bucket.
+// errorBytes is the size of the errors pipeline's objects in the bucket.
 func (s *stack) errorBytes() (n int64) {
 	s.t.Helper()
 	for _, prefix := range []string{"errors/", "blobs/errors/"} {
@@ -169,8 +169,8 @@ func keyInBody(ctx context.Context, t *testing.T, r *role) (sent int) {
 	return sent
 }
 
-// 200 strangers attack a receiver by all ways at once, and 1500 connections stall. What is stored of them stays within
-// the budget, the receiver within its memory, and customers do not notice.
+// 200 strangers attack a receiver in all ways at once, and 1500 connections stall. Stored bytes stay within the budget,
+// memory stays within its limit, and customers notice nothing.
 func TestStrangers(t *testing.T) {
 	const strangers, stalled, requests, pause = 200, 1500, 100, 4 * time.Second
 	s := newStack(t)
@@ -244,8 +244,8 @@ func TestStrangers(t *testing.T) {
 		"%d), %.0f failures dropped, "+
 		"%d MiB at most; %d requests of a client with its key in the body", alone, best, attacked.Load(), took, len(conns),
 		stored>>10, budget>>10, dropped, peak>>20, sent)
-	// On a quiet machine it is twice at most: PENSTOCK_STRANGERS_RATIO=2 asks for that. Beside other tests a test of time
-	// finds only what is far off.
+	// On a quiet machine it is at most twice: PENSTOCK_STRANGERS_RATIO=2 checks that. Beside other tests, only large
+	// differences mean anything.
 	if ratio := number("PENSTOCK_STRANGERS_RATIO", 8); best > time.Duration(ratio)*alone {
 		t.Errorf("customer's p99: %s, alone %s", best, alone)
 	}

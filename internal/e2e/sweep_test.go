@@ -43,8 +43,7 @@ func (s *stack) verify(args ...string) (verified, error) {
 
 func (s *stack) mustVerify() verified {
 	s.t.Helper()
-	// What a loader reports of its failures is an object of the errors pipeline
-	// some time later, and loaded later still.
+	// A loader's failures become an object of the errors pipeline later, and are loaded even later.
 	v, err := s.verify()
 	for end := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(end); v, err = s.verify() {
 		time.Sleep(500 * time.Millisecond)
@@ -88,7 +87,7 @@ func TestSweepAfterStreamIsDeleted(t *testing.T) {
 			t.Errorf("sweep %d: %v\n%s", i, err, out)
 		}
 	}
-	// What was purged is told again on demand.
+	// Purged notifications are sent again on demand.
 	st, err := js.Stream(t.Context(), "PENSTOCK_events")
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +115,7 @@ func TestSweepAfterStreamIsDeleted(t *testing.T) {
 	})
 }
 
-// A loader finds by itself what no notification told it of.
+// A loader finds objects without notifications automatically.
 func TestPeriodicSweep(t *testing.T) { onEach(t, periodicSweep) }
 
 func periodicSweep(t *testing.T, s *stack) {
@@ -166,11 +165,11 @@ func TestNoQueue(t *testing.T) {
 	}
 }
 
-// A receiver that tells the queue by itself, for a store that cannot.
+// A receiver notifies the queue for a store that cannot.
 func TestNotifySelf(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	// Without the store's rules: only the receiver can have told of it.
+	// The store has no rules, so only the receiver can have notified the queue.
 	s.bucketWithoutRules()
 	self := "PENSTOCK_STORAGE_NOTIFY=self"
 	r := s.start("r1", "receive", self)
@@ -193,7 +192,7 @@ func TestNotifySelf(t *testing.T) {
 	s.mustVerify()
 }
 
-// The audit finds what is wrong, and names it.
+// The audit finds and names all differences.
 func TestVerifyFindsDifferences(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

@@ -22,7 +22,7 @@ import (
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
-// workerRig is a stack whose receiver is the Worker, with the clients' account of what they sent.
+// workerRig is a stack whose receiver is the Worker, and a record of what the clients sent.
 type workerRig struct {
 	*stack
 	project edge.Project
