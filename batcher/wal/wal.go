@@ -5,7 +5,7 @@
 //
 // All numbers are little-endian; crc is CRC-32C (Castagnoli).
 //
-//	file    = header header record* end stale?   the header twice: everything hangs on it
+//	file    = header header record* end stale?   the header twice, because all else depends on it
 //
 //	header  ┌────────────┬──────────┬─────────┬──────────────┬───────────┬──────────┬─────────┐
 //	        │ magic (8)  │ crc (4)  │ len (4) │ firstSeq (8) │ time (8)  │ salt (8) │ key     │
@@ -23,35 +23,34 @@
 //	        │ PSe\n      │ of rest  │ of this in the file     │                    │
 //	        └────────────┴──────────┴─────────────────────────┴────────────────────┘
 //
-// The crc of a record's header is that before the payload's crc has the salt.
-// A header of the first version is PSWALv1 and has no salt: it counts as 0.
+// The crc of a record's header is computed before the payload's crc is combined with the salt. A header of the first
+// version is PSWALv1 and has no salt: the salt counts as 0.
 //
-// # Files that are used again
+// # Reuse of files
 //
-// A file system allocates blocks for what is appended, and an fsync writes this
-// down. Both cost more than the write. So the file of a released segment becomes
-// the next one's, which overwrites it: what is behind the records is stale. The
-// salt is random. It keeps stale records, and what clients sent that looks like
-// records, from ever being read as such. Each write ends with the end mark, and
-// begins where that of the write before was. A segment that gets no more records is
-// cut behind its mark. A file that waits for its use is *.wal.free, without a header.
+// A file system allocates blocks for appended bytes, and an fsync records the allocation. Both cost more than the
+// write. So a new segment overwrites the file of a released one, and the bytes after its records are stale. The salt is
+// random: neither stale records nor clients' bytes that look like records are ever read as records. Each write ends
+// with an end mark, and overwrites the mark of the previous write. When a segment gets no more records, it is cut after
+// its mark. A file waiting for reuse is named *.wal.free and has no header.
 //
 // # Recovery
 //
-// A segment is read from its first record. Where a record does not hold, the
-// reader looks for the next one that does. If there is none, and no end mark is
-// behind the last that did, this is the torn tail of a crash: it is cut off, for
-// nothing of it was acknowledged as on disk. In a file of the first version, which
-// has no marks, it is the beginning of a record at the end of the file (then perhaps
-// zeros, where its length got to the disk and its bytes did not). A tail behind an
-// end mark that is where the records end is stale. Anything else is damage: the
-// good records are still replayed, and the file is set aside (renamed to
-// *.corrupt) once they are stored, never deleted. A file whose two headers are
-// both damaged is set aside at once; nothing, zeros, or the beginning of the
-// first header mean that the process died while it created the file, and the
-// file is removed. What the disk refuses to read counts as damage. A file that
-// cannot be opened, or whose headers cannot be read, is set aside at once as
-// *.unreadable: one bad file never keeps the others from being replayed.
+// A segment is read from its first record. After an invalid record, the reader looks for the next valid one. At the
+// end of the valid records there are these cases:
+//
+//   - An end mark directly follows the last valid record: all bytes after it are stale.
+//   - No valid record and no end mark follows: this is the torn tail of a crash. It is cut off, because nothing in it
+//     was acknowledged as on disk. A file of the first version has no marks. There, a torn tail is the beginning of a
+//     record at the end of the file, perhaps followed by zeros: the file's length reached the disk before its bytes.
+//   - Anything else is damage. Valid records are still replayed. When they are stored, the file is set aside, renamed
+//     to *.corrupt. It is never deleted.
+//
+// If both headers of a file are damaged, it is set aside at once. If the file is empty, or has only zeros or the
+// beginning of the first header, the process died while it created the file, and the file is removed.
+//
+// Bytes that the disk cannot read count as damage. A file that cannot be opened, or whose headers cannot be read, is
+// set aside at once as *.unreadable. So one bad file never keeps the others from being replayed.
 package wal
 
 import (
@@ -75,7 +74,7 @@ const (
 	headerMagic  = "PSWALv2\n"
 	recordMagic  = "PSr\n"
 	endMagic     = "PSe\n"
-	freeMagic    = "PSfree\n\n" // fills the place of the headers in a file that waits for its use
+	freeMagic    = "PSfree\n\n" // replaces the headers in a file that waits for reuse
 	saltSize     = 8
 	headerFixed  = 32 // without the salt
 	recordHeader = 24
