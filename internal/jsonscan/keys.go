@@ -10,12 +10,12 @@ import (
 // fewKeys is how many keys of an object are compared one by one before they go into the table.
 const fewKeys = 32
 
-// keySet holds the keys of all open objects, to find duplicates. An object with few keys compares them one by one, and
-// only if a filter of 64 bits says that it must. The keys of a larger one are in a table, which all open objects share:
-// since only the innermost open object gets keys, and loses all of them when it closes, the last one in is always the
-// first one out, and linear probing needs no tombstones. Its hash is seeded, so nobody can aim at one slot.
+// keySet holds the keys of all open objects, to find duplicates. Keys of a small object are compared one by one, and
+// only if a filter of 64 bits requires it. Keys of larger objects are in a hash table that all open objects share. Only
+// the innermost open object gets keys, and it loses all of them when it closes. So the last key in is always the first
+// one out, and linear probing needs no tombstones. The hash is seeded, so that clients cannot make keys collide.
 type keySet struct {
-	// of the open objects, the outermost first; those of one object are in the table if they are more than fewKeys
+	// keys are those of the open objects, outermost first. If an object has more than fewKeys, its keys are in the table.
 	keys  []entry
 	table []slot // its length is a power of two, at least twice inUse
 	inUse int

@@ -1,17 +1,17 @@
 // Package jsonscan validates JSON text in one pass and reports the members of its outermost object, without building a
 // tree and, once its buffers have grown, without allocating.
 //
-// It draws one line that a general parser does not: a text that cannot be read any further (a structure error) against
-// a text that can be read and that we refuse (a content error). After a content error scanning goes on to the end of
-// the value, so that a caller refuses one event and reads on with its neighbours.
+// It distinguishes two kinds of errors. After a structure error, the text cannot be read any further. After a content
+// error, the text can be read but is rejected. Then scanning continues to the end of the value, so a caller can reject
+// one event and read its neighbours.
 //
-// What is no structure error here is what json.Valid of encoding/json accepts, but for this:
-//   - Nesting beyond 10,000 levels: json.Valid refuses it; here it is content ("too_deep", from MaxDepth on).
-//   - What follows the value: json.Valid refuses it; here n says where the value ends, and the caller reads on.
+// Text without a structure error is what json.Valid of encoding/json accepts, with these exceptions:
+//   - Nesting beyond 10,000 levels: json.Valid rejects it. Here it is a content error ("too_deep", beyond MaxDepth).
+//   - Text after the value: json.Valid rejects it. Here n says where the value ends, and the caller continues.
 //
-// And these are refused here, as content, though json.Valid accepts them: bad UTF-8, lone surrogates (but see
-// Scanner.AllowLoneSurrogates), \u0000 in a key, numbers beyond 64 bits, duplicate keys, nesting beyond MaxDepth. Each
-// is a text that one reader of our objects takes and another one does not.
+// Content errors are texts that json.Valid accepts, but that readers of our objects do not all accept: invalid UTF-8,
+// lone surrogates (but see Scanner.AllowLoneSurrogates), \u0000 in a key, numbers beyond 64 bits, duplicate keys, and
+// nesting beyond MaxDepth.
 package jsonscan
 
 import (
@@ -202,12 +202,12 @@ func nondigits(x uint64) uint64 {
 	return ((x + 0x76*ones) | x) & highs
 }
 
-// scan is the state machine. Its states are labels, since a value may be followed by three of them, depending on where
-// it stands, and nesting must not use the Go stack. i is always the next byte to read. What is not needed for every
-// byte is in s and in small functions, to leave the registers to the loop.
+// scan is the state machine. Its states are labels: a value may be followed by one of three states, depending on its
+// container, and nesting must not use the Go stack. i is always the next byte to read. Data that is not needed for
+// every byte is in s and in small functions, so that the loop's variables stay in registers.
 //
-// Every scalar ends at the label leaf and every container at the label closed, with its raw text src[start:i] or its
-// frame at hand: what is to be told of values within nested containers is told there.
+// Every scalar ends at the label leaf, with its raw text src[start:i]. Every container ends at the label closed, with
+// its frame. Values within nested containers are reported there.
 //
 //nolint:funlen // one loop of gotos keeps the state in registers
 func (s *Scanner) scan(src []byte, object bool) (Kind, int, *Error) {
