@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// A Column is one that `penstock setup` adds to events, so that the view reads only
-// what may be a call.
+// A Column is a column that `penstock setup` adds to events, so that the view reads only possible calls.
 type Column struct {
 	Name, Type, Expression string
 	Index                  string // the type of its skip index
@@ -18,11 +17,11 @@ type Column struct {
 const (
 	MarkColumn         = "is_llm"           // may be a call, or describes one
 	TraceColumn        = "llm_trace"        // of spans, and of other events that name one
-	ConversationColumn = "llm_conversation" // of what may be a call
-	CallColumn         = "llm"              // what the event says of its call
+	ConversationColumn = "llm_conversation" // of possible calls
+	CallColumn         = "llm"              // what the event says about its call
 )
 
-// Columns are those that CallsView reads, in the order of their dependence.
+// Columns are the columns that CallsView reads. Later ones depend on earlier ones.
 func Columns() []Column {
 	conversation := coalesce(append(each(Conversation, loose), "session_id"))
 	return []Column{
@@ -105,10 +104,9 @@ func expressions(parts []part) string {
 	return strings.Join(all, ", ")
 }
 
-// callColumn is a tuple of few arrays, of which queries read single ones. It costs
-// little where there is no call: the arrays are empty, and properties is a lambda's
-// parameter, so that paths are read only of events with the mark. As properties.path
-// they would be read of all events of a block, which takes 2 µs for each.
+// callColumn is a tuple of a few arrays, which queries read singly. It costs little if an event is not a call: then the
+// arrays are empty. properties is a lambda's parameter, so paths are read only for events with the mark. As
+// properties.path they would be read for all events of a block, at 2 µs each.
 func callColumn() Column {
 	const kind = "Tuple(class UInt8, span UInt64, labels Array(LowCardinality(String)), texts Array(String), " +
 		"numbers Array(Nullable(Float64)))"

@@ -34,7 +34,7 @@ const (
 	sentry     Source = "https://github.com/getsentry/sentry-conventions (gen_ai)"
 )
 
-// A Field is what a name says about a call.
+// A Field is what a name describes in a call.
 type Field string
 
 // The fields that are read from names of their own.
@@ -220,9 +220,9 @@ var Names = []Name{
 // RenamedNames is how many names of now are in Renamed.
 const RenamedNames = 14
 
-// Renamed are attributes of spans and log records whose values the receiver also
-// stores under the name of now. Where several are there, the first counts. An
-// input holds the cached tokens, an output the reasoning tokens in all of them.
+// Renamed are attributes of spans and log records whose values the receiver also stores under the current name. If
+// several are present, the first counts. In all of them, the input includes the cached tokens, and the output the
+// reasoning tokens.
 var Renamed = [RenamedNames]struct {
 	Now    string
 	Before []Attribute
@@ -331,8 +331,8 @@ type Attribute struct {
 // FinishReasons is an array now, and was one text.
 const FinishReasons = "gen_ai.response.finish_reasons"
 
-// A Rename is the place of an attribute in Renamed. Of several attributes with one
-// Now, that of the lowest Rank counts; 0 is the name of now itself.
+// A Rename is the place of an attribute in Renamed. Among several attributes with one Now, the lowest Rank counts; 0 is
+// the current name itself.
 type Rename struct{ Now, Rank int }
 
 // Renames finds a record's attributes in Renamed, by their names.
@@ -380,9 +380,8 @@ type Member struct {
 // A Kind says whether a count contains others.
 type Kind uint8
 
-// An input of kind Whole contains the cached tokens; a part of kind Beside is
-// not contained in the input or output that stands next to it. A Plain input
-// contains its plain parts and lacks those of kind Beside.
+// An input of kind Whole includes the cached tokens. A part of kind Beside is not included in the input or output next
+// to it. A Plain input includes its plain parts, but not those of kind Beside.
 const (
 	Plain Kind = iota
 	Whole
@@ -485,7 +484,7 @@ var Calls = []string{
 	"chat.completions", "chat.streaming_completions", "text.completions", "text.streaming_completions", // Semantic Kernel
 }
 
-// Never are the words of what is no call even if it reports token usage.
+// Never are operations that are not calls, even if they report token usage.
 var Never = []string{
 	"execute_tool", "retrieval", "create_agent", // semconv
 	"tool", "retriever", "reranker", "evaluator", "guardrail", // OpenInference, OpenLLMetry, Langfuse
@@ -493,9 +492,9 @@ var Never = []string{
 	"prompt", "parser", // LangSmith
 }
 
-// foreign are attributes of spans that are calls of something else. They count
-// where a span does not say itself that it is a call. An RPC is not among them:
-// the AWS SDK's span of Bedrock is one, and reports usage without an operation.
+// foreign are attributes of spans for calls of something else. They count unless the span itself says that it is a
+// call. RPC attributes are missing here, because the AWS SDK's span of Bedrock is an RPC and reports usage without an
+// operation.
 var foreign = []string{
 	"http.request.method", "http.method", "db.system.name", "db.system", "messaging.system",
 }

@@ -23,7 +23,7 @@ func arrays(path string) string { return strings.ReplaceAll(path, "[]", ".:`Arra
 // value is that at a path, of any type but an object.
 func value(path string) string { return subcolumn(arrays(path)) }
 
-// typed is a value of that type, NULL where there is none.
+// typed returns a value of that type, NULL: none.
 func typed(path, kind string) string { return subcolumn(arrays(path) + ".:`" + kind + "`") }
 
 // member is a text in an object e of an array, in a lambda. A mutation, as DELETE is,
@@ -39,10 +39,10 @@ func tree(path string) string {
 	return subcolumn("^`" + first + "`" + rest)
 }
 
-// text is a text at that path, NULL where there is none.
+// text returns the text at that path, NULL: none.
 func text(path string) string { return typed(path, "String") }
 
-// filled is the same, empty where there is none.
+// filled returns the text at that path, empty: none.
 func filled(path string) string { return "ifNull(" + text(path) + ", '')" }
 
 // loose is a text, or another value as text.
@@ -69,7 +69,7 @@ func body(path string) string {
 		"), '{}')"
 }
 
-// object is an object as JSON; a text is taken for JSON. Empty: there is none.
+// object returns an object as JSON. A text is read as JSON. Empty: none.
 func object(path string) string {
 	return "ifNull(coalesce(" + text(path) + ", nullIf(toJSONString(" + tree(path) + "), '{}')), '')"
 }
@@ -166,7 +166,7 @@ func leaves(members string) string {
 		"arrayFilter(m -> startsWith(m.2, '{'), " + members + "))))"
 }
 
-// order is that of the raw counts of an object.
+// order is the order of an object's raw counts.
 var order = []struct {
 	count Field
 	kind  Kind
@@ -215,9 +215,8 @@ func rawCounts() string {
 	return strings.Join(all, ", ")
 }
 
-// normalized makes a tuple of input, output, total, cached, written and reasoning
-// tokens of the raw counts r. A part beside the input or output is added to it,
-// unless the object's total says that it is in there.
+// normalized returns a tuple of input, output, total, cached, written and reasoning tokens from the raw counts r. A
+// part next to the input or output is added to it, unless the object's total shows that it is already included.
 func normalized() string {
 	const (
 		in, out   = "coalesce(r.1, r.2)", "coalesce(r.3, r.4)"

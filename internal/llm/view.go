@@ -150,7 +150,7 @@ func sourceOf() string {
 		text("providerRequest.url") + " != '', 'helicone', " + isExport() + ", 'langfuse', 'native')"
 }
 
-// statusOf is that of an event whose error is the expression.
+// statusOf returns the status of an event with this error expression.
 func statusOf(failure string) string {
 	status := "lower(ifNull(" + text("status") + ", ''))"
 	return `if(` + status + ` IN ('error', 'failed', 'failure') OR coalesce(` + typed("status", "Int64") + `,
@@ -207,7 +207,7 @@ func class() string {
 		", " + filled("trace_id") + " = '', " + noCall + ", " + parental + ")"
 }
 
-// word is what an event says that it is; the most specific convention counts.
+// word is the kind that an event names; the most specific convention counts.
 func word() string {
 	kind := func(path string) string { return "lower(" + filled(path) + ")" }
 	langfuse, inference, langsmith := kind("langfuse.observation.type"), kind("openinference.span.kind"),
@@ -222,7 +222,7 @@ func word() string {
 		", " + kind("traceloop.span.kind") + ")"
 }
 
-// marks finds what may be a call, by few paths.
+// marks selects possible calls by a few paths.
 func marks() string {
 	said := []string{"gen_ai.operation.name", "openinference.span.kind", "langsmith.span.kind",
 		"langfuse.observation.type",
@@ -231,14 +231,17 @@ func marks() string {
 		" OR lower(" + filled("call_type") + ") IN " + list(Calls)
 }
 
-// usageMarks are what a span has that reports usage without saying that it is a call.
+// usageMarks are attributes of spans that report usage without saying that they are calls.
 var usageMarks = []string{"gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"}
 
-// repeated are the spans whose usage another span of the trace reports: a
-// possible call above a span that reports, a parent without calls of its own in a
-// trace with a call that reports, a parent above a span that reports, and a call
-// without usage below one of these that counts. Only traces
-// that have such spans are looked at.
+// repeated selects the spans whose usage another span of the trace reports:
+//
+//   - a possible call above a span that reports
+//   - a parent without calls of its own, in a trace with a call that reports
+//   - a parent above a span that reports
+//   - a call without usage, below one of these that counts
+//
+// It reads only traces with such spans.
 func repeated() string {
 	const (
 		unsure = "IN (" + parental + ", " + possible + ")"
@@ -285,8 +288,7 @@ func repeated() string {
 var langfuseEvents = []string{"generation-create", "generation-update", "embedding-create", "embedding-update",
 	"observation-create", "observation-update"}
 
-// langfuseCalls is the half of Langfuse's ingestion API. What the newest event of
-// a call says counts, field by field.
+// langfuseCalls is the half for Langfuse's ingestion API. For each field, the newest event of a call counts.
 func langfuseCalls() string {
 	return `
         SELECT *,
@@ -353,8 +355,8 @@ var (
 	answerEvents = []string{"gen_ai.content.completion", "gen_ai.choice"}
 )
 
-// firstBody is the first body that there is of a field. multiIf makes the JSON only of
-// rows that have none before; coalesce would make it of all.
+// firstBody returns a field's first body. multiIf computes the JSON only for rows without an earlier body; coalesce
+// would compute it for all.
 func firstBody(f Field, events []string) string {
 	var all []string
 	for _, p := range paths(f) {
@@ -390,8 +392,7 @@ func latencyColumn() string {
 	for _, p := range paths(LatencySec) {
 		numbers = append(numbers, "1000 * "+number(p))
 	}
-	// The begin and end come before a time in seconds: for a streamed answer of
-	// LiteLLM the latter is that of the first token.
+	// Start and end win over a time in seconds: for streamed answers, LiteLLM's is the time of the first token.
 	numbers = slices.Insert(numbers, len(paths(Latency)), "round("+end+" - "+begin+", 3)")
 	return amount(numbers)
 }
