@@ -37,8 +37,8 @@ type Reporter struct {
 
 	mu      sync.Mutex
 	queue   []pipeline.Failure
-	queued  int64 // bytes, of what is being appended too
-	stopped bool  // Run has ended: nobody would append
+	queued  int64 // bytes, including those being appended
+	stopped bool  // Run has ended, so nothing would be appended
 	wake    chan struct{}
 }
 

@@ -17,8 +17,8 @@ import (
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
-// store keeps the names and properties of what is appended; block, if it is
-// not nil, holds every Append until it is closed or the context ends.
+// store records the names and properties of appended events. If block is not nil, every Append waits until it is closed
+// or the context ends.
 type store struct {
 	block chan struct{}
 	err   error
@@ -163,7 +163,7 @@ func TestReporterNeverBlocks(t *testing.T) {
 	})
 }
 
-// Where its bytes find no room, what is known of a failure is kept.
+// If there is no space for the bytes, the rest of the failure record is kept.
 func TestReporterKeepsWhatIsKnown(t *testing.T) {
 	r, reg := newReporter(&store{}, 4096)
 	r.Report(pipeline.Failure{Code: "first"})
@@ -252,7 +252,7 @@ func TestLargeRawBecomesABlob(t *testing.T) {
 	}
 }
 
-// Where there is no room for the bytes, what is known of the failure is kept.
+// If there is no space for the bytes, the rest of the failure record is kept.
 func TestLargeRawFindsNoRoom(t *testing.T) {
 	s := &store{err: errors.New("disk full")}
 	reg := prometheus.NewRegistry()

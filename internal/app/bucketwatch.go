@@ -83,7 +83,7 @@ func (w *bucketWatch) look(ctx context.Context) bool {
 		w.log.Info("bucket can be used")
 	}
 	if err == nil {
-		// What the key may not write is no matter here: an upload says so, with what is missing.
+		// A missing right to write does not matter here: an upload reports it, with the missing right.
 		if err := w.probe(ask); errors.Is(err, objstore.ErrUnconditional) {
 			w.log.Error("objects are not safe from being overwritten", "endpoint", show.URL(w.storage.Endpoint), "error", err)
 		}

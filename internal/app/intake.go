@@ -44,7 +44,7 @@ type intake struct {
 	dir      string // of the log
 	receiver *receiver.Receiver
 	clock    *wallclock.Watch  // of the receiver
-	projects *projects.Watcher // nil: there is none
+	projects *projects.Watcher // nil: no projects file
 	reporter *errorspipeline.Reporter
 	batchers []*batcher.Batcher
 	queue    queue.Queue // nil unless storage.notify is self

@@ -122,7 +122,7 @@ func TestSweepsOfALoader(t *testing.T) {
 	}
 }
 
-// What a child is given wrong is an error before anything is limited or loaded.
+// Invalid input of a child process is an error before anything is limited or loaded.
 func TestLoadAloneIsRefused(t *testing.T) {
 	for _, tt := range []struct{ table, in, want string }{
 		{"x", "{}", `there is no pipeline "x"`},
@@ -166,7 +166,7 @@ func TestMemoryLimits(t *testing.T) {
 	}
 }
 
-// appended keeps what is appended.
+// appended records appended events.
 type appended struct{ events []pipeline.Event }
 
 func (a *appended) Append(_ context.Context, events []pipeline.Event, _ []pipeline.Blob,
@@ -189,7 +189,7 @@ func TestShiftedClock(t *testing.T) {
 	}
 }
 
-// told is a queue that keeps what is enqueued.
+// told is a queue that records enqueued notifications.
 type told struct {
 	queue.Queue
 	all      []pipeline.Notification
@@ -207,7 +207,8 @@ func (q *told) Enqueue(ctx context.Context, _ pipeline.Spec, n pipeline.Notifica
 	return false, nil
 }
 
-// A queue that is away holds up no upload, and is told once it is back. The log names objects that it was not told of.
+// An unreachable queue delays no upload, and gets the notifications once it is back. The log names objects without a
+// notification.
 func TestNotifier(t *testing.T) {
 	o := pipeline.Object{Key: "events/x", ETag: "e", Size: 7, Meta: pipeline.Meta{Rows: 3}}
 	for _, failures := range []int{0, 3, 1000} {
@@ -243,7 +244,7 @@ func TestNotifier(t *testing.T) {
 	}
 }
 
-// An operator's receiver has a log of its own beside that of the receiver that may run here.
+// An operator's receiver has a separate log beside that of a receiver that may run here.
 func TestReceiverOfAnOperator(t *testing.T) {
 	c := aloneConfig(t)
 	c.Receiver.Name = "r1"
@@ -289,7 +290,7 @@ func TestReceiverOfAnOperator(t *testing.T) {
 	}
 }
 
-// Without a queue there is none to tell, and none to look at. One that is away is an outage.
+// Without a queue, both functions return none. An unreachable queue is an outage.
 func TestQueueOfAnOperator(t *testing.T) {
 	c := aloneConfig(t)
 	o, closeOperator := NewOperator(c, loader.NewIsolation(nil), discard)
@@ -320,7 +321,7 @@ func TestQueueOfAnOperator(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// Setup says what it did, and of what it could not do the setting.
+// Setup reports what it did, and for a failure the setting.
 func TestSetupSaysHowFarItCame(t *testing.T) {
 	store := httptest.NewServer(gofakes3.New(s3mem.New()).Server())
 	defer store.Close()
@@ -372,7 +373,7 @@ func TestIntakeIsReady(t *testing.T) {
 	}
 }
 
-// What cannot be used is an error at the start, and leaves no folder locked.
+// An unusable setting is an error at start, and leaves no folder locked.
 func TestIntakeIsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -25,11 +25,11 @@ type outlet struct {
 	process
 	name     string            // of this loader
 	isolated *loader.Isolation // how a suspicious object is loaded
-	queue    queue.Queue       // nil: there is none
+	queue    queue.Queue       // nil: no queue
 	db       *clickhouse.DB
 	source   loader.Source
 	reports  *intake         // of the errors pipeline; nil: it cannot be had
-	report   loader.Reporter // nil likewise
+	report   loader.Reporter // nil: no errors pipeline
 	loaders  []*loader.Loader
 	sweeps   []func(context.Context) // run until their context ends
 	ledger   *ledgerWatch

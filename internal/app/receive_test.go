@@ -42,8 +42,8 @@ func TestReadyzOfProjects(t *testing.T) {
 	awaitAnswer(t, "http://"+admin+"/status", 200, `"projects":"receiver.projects: `+path)
 }
 
-// A store that refuses what is needed is named by readyz, status and metrics. A receiver that has stored nothing since
-// its start is not ready then; one that has goes on accepting, and says what waits.
+// If a store rejects what Penstock needs, readyz, status and metrics say so. A receiver that has stored nothing since
+// its start is then not ready. One that has stored something continues, and reports what is waiting.
 func TestReadyzOfRefusals(t *testing.T) {
 	var put, head atomic.Int32
 	put.Store(http.StatusNotImplemented)

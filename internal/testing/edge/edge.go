@@ -1,6 +1,6 @@
-// Package edge runs the Worker of infra/cloudflare in workerd, the runtime that Cloudflare's servers have. miniflare
-// stands for what is around it: the bucket, the key-value namespace and the storage of Durable Objects. The first test
-// on a machine waits while npm fetches them.
+// Package edge runs the Worker of infra/cloudflare in workerd, the runtime of Cloudflare's servers. miniflare replaces
+// its surroundings: the bucket, the key-value namespace and the storage of Durable Objects. The first test on a machine
+// waits while npm fetches them.
 package edge
 
 import (

@@ -1,5 +1,5 @@
-// Package intake has what tests of receiving share: a sink that keeps what it gets, requests, and answers as clients
-// read them. It does not import the receiver, so that the receiver's own tests can use it.
+// Package intake has what tests of receiving share: a sink that records, requests, and answers as clients read them. It
+// does not import the receiver, so that the receiver's own tests can use it.
 package intake
 
 import (

@@ -11,7 +11,7 @@ import (
 	"github.com/penstock/penstock/internal/traffic"
 )
 
-// fakeConn answers after took, and refuses or loses requests as told.
+// fakeConn answers after took, and rejects or loses requests as told.
 type fakeConn struct {
 	mu     sync.Mutex
 	took   time.Duration
@@ -44,8 +44,8 @@ func clients(f *fakeConn, connections int) Clients {
 		Dial: func(context.Context) (Poster, error) { return f, nil }, nap: time.Sleep}
 }
 
-// At a fixed rate requests are sent when they are due, and one connection that
-// is stuck for a second is charged for those that were due meanwhile.
+// At a fixed rate, requests are sent when they are due. A connection that hangs for a second is charged for those that
+// were due meanwhile.
 func TestFixedRate(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		f := &fakeConn{took: time.Millisecond, stall: time.Second}
@@ -77,8 +77,7 @@ func TestFixedRate(t *testing.T) {
 	})
 }
 
-// A receiver that is slower than the rate: what was due and could not be sent
-// is told.
+// If a receiver is slower than the rate, requests that were due and could not be sent are reported.
 func TestRateTooHigh(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		c := clients(&fakeConn{took: 100 * time.Millisecond}, 2)

@@ -60,9 +60,8 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("answer %d: %s", e.Status, strings.TrimSpace(e.Body))
 }
 
-// Post sends the body, its events numbered from first on, and returns what the
-// receiver says. After an error that is no StatusError the connection is of no
-// more use, and whether the events were taken is not known.
+// Post sends the body and returns the receiver's answer. The events are numbered from first on. After an error other
+// than StatusError, the connection is unusable, and whether the events were accepted is unknown.
 func (c *Conn) Post(body *traffic.Body, first uint64) (traffic.Answer, error) {
 	c.buf = strconv.AppendInt(append(c.buf[:0], c.head...), int64(body.Len()), 10)
 	now := time.Now()
@@ -144,7 +143,7 @@ func (c *Conn) line() ([]byte, error) {
 // Close ends the connection, and a Post that another goroutine is in.
 func (c *Conn) Close() error { return c.conn.Close() }
 
-// number is the one behind name in a JSON text, 0 where there is none.
+// number returns the number after name in a JSON text, 0: none.
 func number(text []byte, name string) int {
 	_, rest, _ := bytes.Cut(text, []byte(name))
 	n := 0
