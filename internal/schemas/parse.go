@@ -7,8 +7,8 @@ import (
 	"github.com/penstock/penstock/internal/jsonscan"
 )
 
-// parse makes a value, as the validator wants it, of JSON that was validated, so nothing can fail. Strings without
-// escapes are views into it, so that a large one takes no memory; the value must not outlive the JSON.
+// parse returns the validator's value of validated JSON, so it cannot fail. Strings without escapes are views into the
+// JSON, so that a large one takes no memory. The value must not outlive the JSON.
 func parse(b []byte) any {
 	p := jsonscan.NewWalker(b)
 	return value(&p)

@@ -1,6 +1,5 @@
-// Package schemas judges events' properties by JSON Schema: a folder of files,
-// one for each event name and version, read again when it changes. Nothing is
-// ever fetched.
+// Package schemas checks events' properties against JSON Schemas. A folder has one file for each event name and
+// version, and is read again when it changes. Nothing is fetched over the network.
 package schemas
 
 import (
@@ -32,9 +31,9 @@ import (
 type Set struct {
 	dir   string
 	log   *slog.Logger
-	names atomic.Pointer[map[string]*event] // by the events' names
-	seen  string                            // what the folder held when it was read last
-	large sync.Mutex                        // held while a large document is judged, for what that takes
+	names atomic.Pointer[map[string]*event] // by event name
+	seen  string                            // the folder's state at the last read
+	large sync.Mutex                        // held while a large document is checked, because of its memory
 }
 
 // event is the schemas of one event name.
@@ -45,11 +44,11 @@ type event struct {
 }
 
 type version struct {
-	file   string // its name
+	file   string // file name
 	schema *jsonschema.Schema
 }
 
-// Open reads the folder. A file in it that is no schema is an error.
+// Open reads the folder. A file that is not a schema is an error.
 func Open(dir string, log *slog.Logger) (*Set, error) {
 	s := &Set{dir: dir, log: log}
 	s.names.Store(&map[string]*event{})
@@ -64,8 +63,8 @@ func Open(dir string, log *slog.Logger) (*Set, error) {
 	return s, nil
 }
 
-// Watch reads the folder again when it has changed, looking every so often. Of
-// a file that is broken the schema before stays.
+// Watch checks the folder periodically and reads it again if it has changed. If a file is invalid, its earlier schema
+// stays.
 func (s *Set) Watch(ctx context.Context, every time.Duration) {
 	failing := false
 	for {
@@ -102,8 +101,8 @@ func (s *Set) Find(name []byte) func(properties []byte) error {
 	return nil
 }
 
-// look lists the files with what shows a change. It skips hidden ones, which include the folders that mounted
-// ConfigMaps link to.
+// look lists the files, and the folder's state, which shows changes. It skips hidden files, which include the folders
+// of mounted ConfigMaps.
 func (s *Set) look() (files []string, seen string, err error) {
 	var b strings.Builder
 	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
@@ -133,10 +132,10 @@ func (s *Set) look() (files []string, seen string, err error) {
 	return files, b.String(), err
 }
 
-// base is the folder of the files for references between them.
+// base is the URL of the folder, for references between files.
 const base = "file:///schemas/"
 
-// documents are the folder's files by their URLs, and by the $id that they have.
+// documents are the folder's files by URL, and by $id if they have one.
 type documents map[string]any
 
 func (d documents) Load(url string) (any, error) {
@@ -146,7 +145,7 @@ func (d documents) Load(url string) (any, error) {
 	return nil, fmt.Errorf("%s is not in the folder, and nothing is fetched", url)
 }
 
-// read makes the schemas of the files; the error is all that is wrong with any.
+// read builds the schemas of the files. The error lists everything wrong with any of them.
 func (s *Set) read(files []string) error {
 	var errs []error
 	broken := map[string]bool{}
@@ -192,7 +191,7 @@ func (s *Set) read(files []string) error {
 				fail(file, errors.New(strings.ReplaceAll(err.Error(), base, "")))
 			}
 		}
-		if v.schema == nil { // broken
+		if v.schema == nil { // invalid
 			if old := was[name]; old != nil && old.versions[number] != nil {
 				v = old.versions[number]
 			} else {
@@ -219,9 +218,8 @@ func address(file string) string { return base + (&url.URL{Path: file}).EscapedP
 
 var versioned = regexp.MustCompile(`^(.+)\.v([0-9]{1,9})$`)
 
-// nameOf is the event name and the version that a file's name says: level.json
-// is the first, level.v2.json the second. What no file name can have is escaped
-// as in URLs: chat%2Freply.json.
+// nameOf returns the event name and version in a file's name: level.json is version 1, level.v2.json version 2.
+// Characters that a file name cannot contain are escaped as in URLs: chat%2Freply.json.
 func nameOf(file string) (name string, number int, err error) {
 	name, number = strings.TrimSuffix(file, ".json"), 1
 	if m := versioned.FindStringSubmatch(name); m != nil {
@@ -239,11 +237,10 @@ func nameOf(file string) (name string, number int, err error) {
 // The size of a checked document is limited, because each value takes about 100 bytes in memory.
 const (
 	maxValues  = 1 << 18
-	largeBytes = 64 << 10 // from there on one document at a time
+	largeBytes = 64 << 10 // beyond this, one document at a time
 )
 
-// ours are the properties that a client has not sent as such: Penstock puts an
-// id that is no UUID there, and what a protocol has no column for.
+// ours are properties that Penstock adds: an id that is not a UUID, and members that a protocol has no column for.
 var ours = []string{"event_id", "$envelope"}
 
 // check checks an event's properties, which are valid JSON. The error says what is wrong and where.
@@ -291,15 +288,15 @@ func (e *event) check(properties []byte) error {
 // Violation describes how properties violate their schema. Its text may quote them.
 type Violation struct {
 	text  string
-	plain string // the text without what it quotes, where there is no wrong
+	plain string // text without quotes, if wrong is nil
 	file  string
 	wrong *jsonschema.ValidationError
 }
 
 func (v *Violation) Error() string { return v.text }
 
-// Plain is the text with places and the schema's keywords alone. at is told the
-// place of each, by its keys, and gives as much of it as may be known.
+// Plain returns the text with only places and schema keywords. at receives each place as keys, and returns the part
+// that may be shown.
 func (v *Violation) Plain(at func(place []string) []string) string {
 	if v.wrong == nil {
 		return v.plain
@@ -317,7 +314,7 @@ func numbers(versions map[int]*version) string {
 	return strings.Join(all, ", ")
 }
 
-// How many violations are told, and how much of each, in bytes.
+// How many violations are reported, and how much of each, in bytes.
 const (
 	maxTold = 3
 	maxText = 300
@@ -326,7 +323,7 @@ const (
 // root is the place whose JSON pointer is empty.
 const root = "the event's properties"
 
-// told is the first violations: where, as a JSON pointer, and what, both as say has them.
+// told returns the first violations: the place as a JSON pointer, and the message, both as say formats them.
 func told(err *jsonschema.ValidationError, say func(*jsonschema.ValidationError) (place []string, what string)) string {
 	var leaves []*jsonschema.ValidationError
 	var walk func(e *jsonschema.ValidationError)

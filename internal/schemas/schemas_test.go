@@ -91,7 +91,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// Without values a violation tells places, as far as they may be known, and keywords.
+// Without values, a violation reports keywords, and places as far as they may be known.
 func TestPlain(t *testing.T) {
 	s, err := Open(folder(t, map[string]string{
 		"a.json":    `{"required":["b"],"not":{"required":["n"]},"additionalProperties":{"format":"email","maximum":1,"additionalProperties":false}}`,
@@ -158,7 +158,7 @@ func (l *logged) Write(b []byte) (int, error) {
 	return l.Buffer.Write(b)
 }
 
-// A file that changes holds; of one that is broken what was before does.
+// A changed file applies. If it is invalid, the earlier schema stays.
 func TestWatch(t *testing.T) {
 	dir := folder(t, map[string]string{"a.json": `{"required":["x"]}`, "b.json": `{"$ref":"c/d.json"}`,
 		"c/d.json": `{"required":["x"]}`})
@@ -219,7 +219,7 @@ func FuzzParse(f *testing.F) {
 		d := json.NewDecoder(bytes.NewReader(b))
 		d.UseNumber()
 		var want any
-		// bad UTF-8 and lone surrogates are refused before
+		// Invalid UTF-8 and lone surrogates are rejected earlier.
 		if !json.Valid(b) || !utf8.Valid(b) || bytes.Contains(b, []byte(`\u`)) || d.Decode(&want) != nil {
 			t.Skip()
 		}
@@ -231,7 +231,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// A folder that is away for a while is one line in the log, and the schemas stay.
+// A folder that is unreachable for a while is one line in the log, and the schemas stay.
 func TestFolderIsAway(t *testing.T) {
 	dir := folder(t, map[string]string{"a.json": `{"required":["x"]}`})
 	var log logged
@@ -266,7 +266,7 @@ func TestFolderIsAway(t *testing.T) {
 	}
 }
 
-// A violation quotes no more of a long value or place than can be read, and whole characters.
+// A violation quotes a long value or place only partly, without splitting characters.
 func TestViolationsAreShort(t *testing.T) {
 	s, err := Open(folder(t, map[string]string{"a.json": `{"additionalProperties":{"enum":["` +
 		strings.Repeat("ü", 400) + `"]}}`}), slog.New(slog.DiscardHandler))
