@@ -181,7 +181,7 @@ func FuzzRedact(f *testing.F) {
 	})
 }
 
-// holds tells whether a path leads to a value, through keys with dots and through arrays.
+// holds reports whether a path leads to a value, through keys with dots and through arrays.
 func holds(v any, path string) bool {
 	switch v := v.(type) {
 	case []any:

@@ -53,7 +53,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// commands tells whether a block has commands to type.
+// commands reports whether a block has commands to type.
 func commands(b docs.Block) bool { return b.Language == "sh" || b.Language == "console" }
 
 // checkMarks fails unless each block of commands in docs/ is run or marked, and each marked one is a valid script.

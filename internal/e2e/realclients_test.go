@@ -237,7 +237,7 @@ func clientRows(t *testing.T, s *stack, since time.Time, count int) (rows []want
 	return rows
 }
 
-// contains tells whether all that is in part is in whole, at whatever depth.
+// contains reports whether all that is in part is in whole, at whatever depth.
 func contains(whole, part any) bool {
 	p, ok := part.(map[string]any)
 	if !ok {

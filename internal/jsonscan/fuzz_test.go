@@ -89,7 +89,7 @@ func FuzzObject(f *testing.F) {
 	})
 }
 
-// deep tells whether encoding/json may refuse src for its nesting.
+// deep reports whether encoding/json may refuse src for its nesting.
 func deep(src []byte) bool {
 	return bytes.Count(src, []byte("["))+bytes.Count(src, []byte("{")) > 9999
 }
@@ -173,7 +173,7 @@ func compareMembers(t *testing.T, src []byte, members []Member) {
 	}
 }
 
-// twice tells whether an object in src, at any level, has a key twice.
+// twice reports whether an object in src, at any level, has a key twice.
 func twice(src []byte) bool {
 	d := json.NewDecoder(bytes.NewReader(src))
 	d.UseNumber()

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// References stay in rows for ever: their form must never change.
+// References stay in rows forever: their form must never change.
 func TestBlobRef(t *testing.T) {
 	ref := BlobRef{Object: "blobs/events/x.blobs", Range: [2]int64{10, 19}, Bytes: 10, SHA256: "ab", Kind: BlobFile,
 		ContentType: "image/png", Name: "a \"quoted\" <name>"}

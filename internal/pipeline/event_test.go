@@ -82,7 +82,7 @@ func TestUUIDv5(t *testing.T) {
 	if got := eventNamespace.String(); got != UUID(sum[:16]).String() {
 		t.Errorf("name space %s, want %s", got, UUID(sum[:16]))
 	}
-	// Ids are kept for ever: this must never change.
+	// Ids are kept forever: this must never change.
 	u := UUIDv5([]byte("game"), []byte("order-7"))
 	if got, want := u.String(), "56cd4780-640c-5ed6-8a6f-41803a148ce5"; got != want {
 		t.Errorf("got %s, want %s", got, want)

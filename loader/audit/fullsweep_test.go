@@ -16,10 +16,10 @@ import (
 	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
-// desk is a claim of which the note stays.
+// desk is a claim that keeps its note.
 type desk struct {
-	err   error // of taking the claim
-	lost  bool  // another process has it from the first Renew on
+	err   error // of acquiring the claim
+	lost  bool  // from the first Renew on, another process has it
 	note  string
 	held  bool
 	taken int
@@ -53,13 +53,13 @@ func (p *paper) Expire(context.Context) error {
 	return nil
 }
 
-// sweeping is a full sweep over a world. Its queue takes room objects, and more from a time on.
+// sweeping is a full sweep over a world. Its queue accepts room objects, and more after a time.
 type sweeping struct {
 	*FullSweep
 	told   []string
 	room   int
 	full   time.Time
-	enough int // objects, after which stop is called; 0: never
+	enough int // number of objects after which stop is called; 0: never
 	stop   func()
 	reg    *prometheus.Registry
 }
@@ -88,7 +88,7 @@ func (w *sweeping) runFor(t *testing.T, d time.Duration) {
 	w.Run(ctx)
 }
 
-// What lies outside the span is found by when it was stored, wherever it lies, in one pass a day.
+// Objects outside the span are found by when they were stored, wherever they are, in one pass a day.
 func TestFullSweepFindsWhatIsOutsideTheSpan(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		now := time.Now().UTC()
@@ -98,7 +98,7 @@ func TestFullSweepFindsWhatIsOutsideTheSpan(t *testing.T) {
 		late := pipeline.Key{Prefix: "events/", Time: old, Receiver: "r", Format: pipeline.Parquet}.String()
 		s := &world{objects: map[string]time.Time{
 			recent:                                     now.Add(-time.Hour), // the periodic sweep finds it
-			late:                                       now.Add(-time.Hour), // waited in a log
+			late:                                       now.Add(-time.Hour), // stayed in a write-ahead log
 			"events/dt=2020-01-01/import.ndjson":       now.Add(-time.Hour),
 			"events/dt=2020-01-02/loaded.ndjson":       old,
 			"events/dt=2020-01-03/dead.ndjson":         old,
@@ -108,7 +108,7 @@ func TestFullSweepFindsWhatIsOutsideTheSpan(t *testing.T) {
 			"events/dt=garbage/x.ndjson":               now.Add(-time.Hour),
 			"events/imports/dt=2020-01-01/hive.ndjson": now.Add(-time.Hour),
 			"events/readme.txt":                        now.Add(-time.Hour),
-			// Beside the folders, a file counts by when it was stored.
+			// Outside the folders of days, a file counts by when it was stored.
 			"events/young.ndjson":          now.Add(-time.Hour),
 			"other/dt=2020-01-01/x.ndjson": old,
 		}, states: map[string]pipeline.LoadState{"events/dt=2020-01-02/loaded.ndjson": pipeline.Loaded,
@@ -140,8 +140,8 @@ func TestFullSweepFindsWhatIsOutsideTheSpan(t *testing.T) {
 		if d.taken > 2 || s.pages > 3 {
 			t.Errorf("in an hour: the claim was taken %d times, %d pages were listed", d.taken, s.pages)
 		}
-		// They were not loaded meanwhile (the queue was purged): the pass of the next day finds them again,
-		// by another process, which has only the note.
+		// They were not loaded meanwhile, because the queue was purged. The next day's pass finds them again, in another
+		// process that has only the note.
 		w = newSweeping(s, d)
 		w.runFor(t, 25*time.Hour)
 		if slices.Sort(w.told); !slices.Equal(w.told, want) {
@@ -165,7 +165,7 @@ func TestFullSweepFindsWhatIsOutsideTheSpan(t *testing.T) {
 	})
 }
 
-// A pass that is interrupted continues behind the last page, in another process as well, and its pace is bounded.
+// An interrupted pass continues after the last page, also in another process, and its rate is limited.
 func TestFullSweepContinues(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		s := newWorld()
@@ -175,7 +175,7 @@ func TestFullSweepContinues(t *testing.T) {
 		}
 		d := &desk{}
 		w := newSweeping(s, d)
-		w.runFor(t, 5*time.Minute+time.Second) // young objects are not touched, and the pass fails at the second page
+		w.runFor(t, 5*time.Minute+time.Second) // young objects are skipped, and the pass fails at the second page
 		if len(w.told) != worldPage {
 			t.Errorf("%d found before the store went away, want %d", len(w.told), worldPage)
 		}
@@ -258,7 +258,7 @@ func TestOutsideIsTheRest(t *testing.T) {
 	}
 }
 
-// A pass whose claim is lost ends at once: the other process goes on from the note.
+// A pass that loses its claim ends at once. The other process continues from the note.
 func TestFullSweepLosesItsClaim(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		s := newWorld()
@@ -279,7 +279,7 @@ func TestFullSweepLosesItsClaim(t *testing.T) {
 	})
 }
 
-// Without a claim nothing is listed, and a note that nobody can read is one of a first pass.
+// Without a claim nothing is listed. An unreadable note counts as the note of a first pass.
 func TestFullSweepStartsAnew(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		s := newWorld()
@@ -298,7 +298,7 @@ func TestFullSweepStartsAnew(t *testing.T) {
 	})
 }
 
-// An interrupted listing continues behind the last key, in whatever range that lies.
+// An interrupted listing continues after the last key, in any range.
 func TestScopeContinues(t *testing.T) {
 	s := newWorld()
 	day := time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
@@ -337,7 +337,7 @@ func TestScopeContinues(t *testing.T) {
 	}
 }
 
-// A pass has not finished while the ledger is away, even if it lists nothing to compare with it.
+// A pass does not finish while the ledger is unreachable, even if it lists nothing to compare.
 func TestFullSweepNeedsTheLedger(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		s, d := newWorld(), &desk{}

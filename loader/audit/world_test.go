@@ -13,27 +13,26 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 )
 
-// world is a bucket, a ledger and a table in memory. A loaded object has the rows
-// of its entry in the partition of the day on which it was stored, unless rows
-// says otherwise.
+// world is a bucket, a ledger and a table in memory. If rows has no entry, a loaded object has the rows of its ledger
+// entry, in the partition of the day on which it was stored.
 type world struct {
-	objects map[string]time.Time // by key, when it was stored
-	etags   map[string]string    // without one: "e"
+	objects map[string]time.Time // time of storage, by key
+	etags   map[string]string    // by key; "e" if missing
 	metas   map[string]pipeline.Meta
 	states  map[string]pipeline.LoadState
-	entries map[string]pipeline.Load    // instead of a state
-	events  map[string][]pipeline.Event // for who reads an object
-	rows    map[string][]uint32         // object_row of those in the table
-	known   map[pipeline.Identity]bool  // events in the table, of whatever object
+	entries map[string]pipeline.Load    // replace states
+	events  map[string][]pipeline.Event // content of objects
+	rows    map[string][]uint32         // object_row of the rows in the table
+	known   map[pipeline.Identity]bool  // events in the table, of any object
 	expired pipeline.Expiry
 
 	pages   int          // listed
-	queries int          // of the ledger
+	queries int          // queries of the ledger
 	heads   atomic.Int32 // requests for single objects
-	fail    error        // of the next page but one
-	failing string       // the call that fails from now on
-	class   retry.Class  // of that failure
-	until   time.Time    // that it fails; zero: always
+	fail    error        // returned by the page after the next
+	failing string       // call that fails from now on
+	class   retry.Class  // class of that failure
+	until   time.Time    // end of the failures; zero: never
 	between func()       // called once, after the first query of the ledger
 }
 
@@ -76,7 +75,7 @@ func (w *world) List(_ context.Context, prefix, after, before string, page func(
 	for _, key := range slices.Sorted(maps.Keys(w.objects)) {
 		if strings.HasPrefix(key, prefix) && key > after && (before == "" || key < before) {
 			o := w.object(key)
-			o.Meta = pipeline.Meta{} // a listing does not say it
+			o.Meta = pipeline.Meta{} // a listing has no metadata
 			if strings.HasPrefix(key, pipeline.BlobPrefix) {
 				o.Size = w.metas[key].BlobBytes
 			}
@@ -200,7 +199,7 @@ func (w *world) Read(_ context.Context, key string, each func(*pipeline.Event) e
 	return w.object(key), w.try("read")
 }
 
-// verify audits the world's events from a time to another.
+// verify audits the world's events in a time range.
 func (w *world) verify(ctx context.Context, from, to time.Time) (Verified, error) {
 	return Verify(ctx, pipeline.Events, VerifyOptions{Span: Span{from, to}, Bucket: w, Source: w, Ledger: w, Table: w})
 }

@@ -243,8 +243,8 @@ func (a *API) expire(q *queue) {
 	})
 }
 
-// over tells whether a message that was not acknowledged has no retry left. It goes to the dead letter queue, if there
-// is one.
+// over reports whether an unacknowledged message has no retry left. It then goes to the dead letter queue if there is
+// one, and is gone otherwise.
 func (a *API) over(q *queue, m *message) bool {
 	if m.attempts <= *q.consumer.Settings.MaxRetries {
 		return false

@@ -85,7 +85,7 @@ func (a *API) createRules(r *http.Request) (any, error) {
 	return map[string]any{}, nil
 }
 
-// overlaps tells whether one request could trigger both rules, which R2 refuses.
+// overlaps reports whether one request could trigger both rules, which R2 refuses.
 func (r *rule) overlaps(other *rule) bool {
 	shared := slices.ContainsFunc(r.Actions, func(s string) bool { return slices.Contains(other.Actions, s) })
 	prefix := strings.HasPrefix(r.Prefix, other.Prefix) || strings.HasPrefix(other.Prefix, r.Prefix)
