@@ -18,6 +18,9 @@ func mergeSettings() []struct{ name, value string } {
 		{"packed_skip_index_max_bytes", "1048576"},
 		// Merge more parts at a time, so that each row is merged fewer times.
 		{"merge_selector_base", "12"},
+		// Rollups read in system.mutations that somebody has deleted events. The server keeps 100 entries, and each
+		// replaced object is one.
+		{"finished_mutations_to_keep", "10000"},
 	}
 }
 

@@ -13,8 +13,8 @@ func TestMergeSettings(t *testing.T) {
 	if err := db.exec(t.Context(), "set", "ALTER TABLE events MODIFY SETTING merge_selector_base = 7"); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range [][]string{{"min_level_for_wide_part", "min_bytes_for_wide_part", "packed_skip_index_max_bytes"},
-		nil} {
+	for _, want := range [][]string{{"min_level_for_wide_part", "min_bytes_for_wide_part", "packed_skip_index_max_bytes",
+		"finished_mutations_to_keep"}, nil} {
 		set, err := db.SetMerges(t.Context(), "events")
 		if diff := cmp.Diff(want, set); err != nil || diff != "" {
 			t.Errorf("%v, -want +got\n%s", err, diff)
