@@ -53,7 +53,7 @@ func (c chConn) insert(ctx context.Context, query string, settings map[string]an
 	// ch-go waits for the answer until its own timeout, even if the context ends. Closing the connection ends the wait.
 	sending, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(sending, func() { c.Close() })()
+	stopClosing := context.AfterFunc(sending, func() { c.Close() })
 	var failed error // error of the source of blocks
 	q.OnInput = func(context.Context) error {
 		block, err, ok := next()
@@ -72,6 +72,9 @@ func (c chConn) insert(ctx context.Context, query string, settings map[string]an
 		return err
 	}
 	err = exception(c.Do(sending, q))
+	if !stopClosing() { // otherwise it would be closed later, during the next insert
+		c.Close()
+	}
 	switch {
 	case failed != nil:
 		return failed
