@@ -55,6 +55,8 @@ func explainStorage(c config.Storage, err error) error {
 		e.Do = "give the key the rights s3:ListBucket, s3:GetObject and s3:PutObject"
 	case "AuthorizationHeaderMalformed", "PermanentRedirect", "MovedPermanently":
 		e.Field, e.Value, e.Do = "storage.region", c.Region, "set the region of the bucket"
+	case "InvalidRegionName":
+		e.Field, e.Value, e.Do = "storage.region", c.Region, "set a region of this store; R2 has the region auto"
 	default:
 		e.Field, e.Value, e.Do = "storage.endpoint", show.URL(c.Endpoint), "see the message of the store"
 	}

@@ -224,6 +224,8 @@ func TestExplainedCodesOfStores(t *testing.T) {
 			"letters, digits and hyphens",
 		"AuthorizationHeaderMalformed": `storage.region "us-east-1": list bucket penstock: AuthorizationHeaderMalformed (status ` +
 			"403): its words; set the region of the bucket",
+		"InvalidRegionName": `storage.region "us-east-1": list bucket penstock: InvalidRegionName (status 403): its words; ` +
+			"set a region of this store; R2 has the region auto",
 		"Strange": `storage.endpoint "STORE": list bucket penstock: Strange (status 403): its words; see the message of the store`,
 	} {
 		code = given

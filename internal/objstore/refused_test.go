@@ -67,6 +67,7 @@ func TestRefused(t *testing.T) {
 		{403, "InvalidAccessKeyId", 0, "", ""},
 		{403, "RequestTimeTooSkewed", 0, "", ""},
 		{400, "ExpiredToken", 0, "", ""},
+		{400, "InvalidRegionName", 0, "", ""},
 		{404, "NoSuchBucket", 0, "", ""},
 		{409, "ConditionalRequestConflict", 0, "", ""},
 		{429, "SlowDown", 0, "", ""},

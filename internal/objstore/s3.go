@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsretry "github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/penstock/penstock/internal/awsclient"
@@ -62,6 +63,7 @@ func Open(opts Options) *Bucket {
 			o.BaseEndpoint = aws.String(opts.Endpoint)
 		}
 		o.UsePathStyle = opts.PathStyle
+		o.Retryer = politeRetryer{awsretry.NewStandard()}
 	})
 	endpoint := opts.Endpoint
 	if endpoint == "" {
@@ -72,6 +74,19 @@ func Open(opts Options) *Bucket {
 		b.region = opts.Region
 	}
 	return b
+}
+
+// perKey is the time between two writes of one key that R2 accepts, and a little more.
+const perKey = 1100 * time.Millisecond
+
+// politeRetryer waits for perKey after a 429. Claims and probes write a key twice within a second.
+type politeRetryer struct{ *awsretry.Standard }
+
+func (p politeRetryer) RetryDelay(attempt int, err error) (time.Duration, error) {
+	if status(err) == http.StatusTooManyRequests {
+		return perKey, nil
+	}
+	return p.Standard.RetryDelay(attempt, err)
 }
 
 // Put stores an object under a free key. If the key is taken, Put compares the sha256. It succeeds if the object is the
@@ -156,12 +171,12 @@ func refusedPut(err error) error {
 		Err: fmt.Errorf("the store refuses PUT (status %d): %w", code, awsclient.Brief{Err: err})}
 }
 
-// passing are the codes of 4xx answers that do not speak of rights or features: wrong keys and clocks, which nothing
-// gets past, and what a broken connection leaves.
+// passing are the codes of 4xx answers that do not speak of rights or features: wrong keys, regions and clocks, which
+// nothing gets past, and what a broken connection leaves.
 var passing = []string{
 	"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "ExpiredToken", "InvalidToken",
 	"TokenRefreshRequired", "AuthorizationHeaderMalformed", "RequestTimeout", "IncompleteBody", "BadDigest",
-	"InvalidDigest", "XAmzContentSHA256Mismatch", "SlowDown", "NoSuchBucket",
+	"InvalidDigest", "XAmzContentSHA256Mismatch", "SlowDown", "NoSuchBucket", "InvalidRegionName",
 }
 
 // refuses reports whether an answer means that the store will not do this, however often it is asked.
