@@ -32,10 +32,23 @@ func Setup(ctx context.Context, cfg config.Config, dryRun bool, w io.Writer) err
 		return err
 	}
 	if dryRun {
-		plan.Found("tables", "not looked at in a dry run")
-		return nil
+		return planTables(quick, cfg, plan)
 	}
 	return errors.Join(setupTables(ctx, cfg, w), plan.Err())
+}
+
+// planTables reports which migrations setup would apply.
+func planTables(ctx context.Context, cfg config.Config, plan *provision.Plan) error {
+	todo, err := clickhouse.Pending(ctx, TableOptions(cfg.ClickHouse, 1), sqlfiles.Files)
+	if err != nil {
+		return explainTable(cfg.ClickHouse, err)
+	}
+	name := cfg.ClickHouse.Database
+	if len(todo) == 0 {
+		plan.Found("tables", "%s: no migration to apply; columns and rollups of the configuration are not looked at", name)
+		return nil
+	}
+	return plan.Make(provision.Change{Subject: "tables", What: "applied " + strings.Join(todo, ", ") + " to " + name})
 }
 
 func setupTables(ctx context.Context, cfg config.Config, w io.Writer) error {

@@ -38,17 +38,9 @@ func Migrate(ctx context.Context, opts Options, files fs.FS, progress func(text 
 	if err := db.apply(ctx, all[0]); err != nil {
 		return nil, err
 	}
-	recorded, err := db.pairs(ctx, "read migrations", "SELECT name, toString(sha256) FROM migrations FINAL")
+	todo, err := db.pending(ctx, all, opts.Database)
 	if err != nil {
 		return nil, err
-	}
-	tables, err := db.pairs(ctx, "read tables", "SELECT name, engine FROM system.tables WHERE database = ?", db.database)
-	if err != nil {
-		return nil, err
-	}
-	todo, err := pending(all[1:], recorded, tables)
-	if err != nil {
-		return nil, fmt.Errorf("database %s: %w", opts.Database, err)
 	}
 	var applied []string
 	for _, m := range todo {
@@ -61,6 +53,47 @@ func Migrate(ctx context.Context, opts Options, files fs.FS, progress func(text 
 		applied = append(applied, m.name)
 	}
 	return applied, nil
+}
+
+// Pending returns the names of the files that Migrate would apply. It changes nothing.
+func Pending(ctx context.Context, opts Options, files fs.FS) (names []string, err error) {
+	all, err := readMigrations(files)
+	if err != nil {
+		return nil, err
+	}
+	name := opts.Database
+	opts.Database = "default" // the other may not exist yet
+	db, err := Open(opts)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	todo, err := db.pending(ctx, all, name)
+	for _, m := range todo {
+		names = append(names, m.name)
+	}
+	return names, err
+}
+
+// pending are those of all that must be applied to a database, except the first.
+func (db *DB) pending(ctx context.Context, all []migration, database string) ([]migration, error) {
+	tables, err := db.pairs(ctx, "read tables", "SELECT name, engine FROM system.tables WHERE database = ?", database)
+	if err != nil {
+		return nil, err
+	}
+	recorded := map[string]string{}
+	if _, ok := tables["migrations"]; ok {
+		recorded, err = db.pairs(ctx, "read migrations", "SELECT name, toString(sha256) FROM "+quoteName(database)+
+			".migrations FINAL")
+		if err != nil {
+			return nil, err
+		}
+	}
+	todo, err := pending(all[1:], recorded, tables)
+	if err != nil {
+		return nil, fmt.Errorf("database %s: %w", database, err)
+	}
+	return todo, nil
 }
 
 func createDatabase(ctx context.Context, opts Options) error {

@@ -127,12 +127,41 @@ func TestMigrateCreatesWhatIsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	announced, err := Pending(t.Context(), opts, sqlfiles.Files)
+	if err != nil {
+		t.Error(err)
+	}
 	applied, err := Migrate(t.Context(), opts, sqlfiles.Files, func(string) {})
 	if err != nil || len(applied) == 0 || applied[0] != "003_loads.sql" {
 		t.Errorf("applied %v, %v", applied, err)
 	}
+	if diff := cmp.Diff(announced, applied); diff != "" {
+		t.Errorf("applied, -announced +applied\n%s", diff)
+	}
 	if diff := cmp.Diff(want, schema(t, db)); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+	if again, err := Pending(t.Context(), opts, sqlfiles.Files); len(again) > 0 || err != nil {
+		t.Errorf("after it, got %q to apply, %v; want nothing", again, err)
+	}
+}
+
+// Pending looks at a database that does not exist, and does not create it.
+func TestPendingOfNothing(t *testing.T) {
+	db, _, opts := open(t)
+	opts.Database += "_absent"
+	all, err := readMigrations(sqlfiles.Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Pending(t.Context(), opts, sqlfiles.Files)
+	if err != nil || len(got) != len(all)-1 || got[0] != "001_events.sql" {
+		t.Errorf("got %q, %v; want all %d files but the first", got, err, len(all))
+	}
+	var n uint64
+	if err := db.conn.QueryRow(t.Context(), "SELECT count() FROM system.databases WHERE name = ?",
+		opts.Database).Scan(&n); err != nil || n != 0 {
+		t.Errorf("%d databases %s, %v; want none", n, opts.Database, err)
 	}
 }
 
