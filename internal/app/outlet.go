@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
@@ -71,7 +72,7 @@ func (o *outlet) deliveries(spec pipeline.Spec) loader.Queue {
 		}
 		o.sweep(spec, enqueue)
 		o.fullSweep(spec, enqueue)
-		return o.queue.Consumer(spec)
+		return explainedConsumer{o.queue.Consumer(spec), o.cfg}
 	}
 	c := o.cfg.Sweep
 	p := &loader.Poller{Spec: spec, Owner: o.name, Poll: time.Duration(c.Poll),
@@ -79,6 +80,20 @@ func (o *outlet) deliveries(spec pipeline.Spec) loader.Queue {
 		Bucket: o.store, Ledger: o.db, Claims: claimer{o.store}, More: make(chan pipeline.Notification, 10_000)}
 	o.fullSweep(spec, p.Enqueue)
 	return p
+}
+
+// explainedConsumer names the field of the configuration that an outage of the queue is about, for the loader's log.
+type explainedConsumer struct {
+	queue.Consumer
+	cfg config.Config
+}
+
+func (c explainedConsumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, error) {
+	all, err := c.Consumer.Receive(ctx, max)
+	if err != nil && retry.ClassOf(err) == retry.Outage && ctx.Err() == nil {
+		err = explainQueue(c.cfg, err)
+	}
+	return all, err
 }
 
 // newLoader makes one pipeline's loader. Failures of the errors pipeline's loader are not reported to the errors

@@ -38,6 +38,7 @@ type backend struct {
 	bucketAway, queueAway outage
 
 	cloudflare *cloudflaretest.API // nil: another backend
+	aws        *awsDoors           // nil: another backend
 }
 
 // outage ends a server, and starts it again.

@@ -27,7 +27,7 @@ import (
 
 // s3 is the store as anybody can use it.
 func (s *stack) s3() *s3.Client {
-	return storeAt(s.minio.Endpoint(), s.minio.AccessKey(), s.minio.SecretKey())
+	return storeAt(s.backend.endpoint, s.backend.key, s.backend.secretKey)
 }
 
 func storeAt(endpoint, accessKey, secretKey string) *s3.Client {
@@ -38,7 +38,7 @@ func storeAt(endpoint, accessKey, secretKey string) *s3.Client {
 
 func (s *stack) get(key string) ([]byte, map[string]string) {
 	s.t.Helper()
-	out, err := s.s3().GetObject(s.t.Context(), &s3.GetObjectInput{Bucket: aws.String("penstock"), Key: &key})
+	out, err := s.s3().GetObject(s.t.Context(), &s3.GetObjectInput{Bucket: &s.backend.bucket, Key: &key})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func (s *stack) get(key string) ([]byte, map[string]string) {
 func (s *stack) put(key string, body []byte, meta map[string]string) {
 	s.t.Helper()
 	if _, err := s.s3().PutObject(s.t.Context(),
-		&s3.PutObjectInput{Bucket: aws.String("penstock"), Key: &key, Body: bytes.NewReader(body),
+		&s3.PutObjectInput{Bucket: &s.backend.bucket, Key: &key, Body: bytes.NewReader(body),
 			Metadata: meta}); err != nil {
 		s.t.Fatal(err)
 	}
