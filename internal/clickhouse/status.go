@@ -126,7 +126,7 @@ func (db *DB) DiskUse(ctx context.Context, table string) (u DiskUse, err error) 
 	return u, err
 }
 
-// Minute is the activity in one minute.
+// Minute is the activity in 60 seconds.
 type Minute struct {
 	Start    time.Time
 	Rows     uint64  // loaded into events
@@ -134,24 +134,29 @@ type Minute struct {
 	Rejected uint64  // failure records of events and requests
 }
 
-// Minutes returns the last hour, oldest minute first.
+// Minutes returns the last hour, oldest minute first. They count back from now, so the newest is as long as the others.
 func (db *DB) Minutes(ctx context.Context) ([]Minute, error) {
 	var m Minute
 	var all []Minute
 	err := db.each(ctx, "read the last hour", []any{&m.Start, &m.Rows, &m.Seconds, &m.Rejected}, func() error {
 		all = append(all, m)
 		return nil
-	}, `SELECT minute, sum(rows), max(seconds), sum(rejected) FROM (
-			SELECT toStartOfMinute(finished_at) AS minute, sum(rows) AS rows,
+	}, `SELECT now() - toIntervalSecond(60 * (ago + 1)), sum(rows), max(seconds), sum(rejected) FROM (
+			SELECT `+minutesAgo("finished_at")+` AS ago, sum(rows) AS rows,
 				max(greatest(0, dateDiff('millisecond', received_at, finished_at)) / 1000) AS seconds, toUInt64(0) AS rejected
 			FROM loads FINAL
-			WHERE pipeline = 'events' AND status = 'loaded' AND finished_at >= toStartOfMinute(now()) - INTERVAL 59 MINUTE
-			GROUP BY minute
+			WHERE pipeline = 'events' AND status = 'loaded' AND finished_at > now() - INTERVAL 1 HOUR
+			GROUP BY ago
 			UNION ALL
-			SELECT toStartOfMinute(received_at) AS minute, 0, 0, count() FROM errors
-			WHERE received_at >= toStartOfMinute(now()) - INTERVAL 59 MINUTE AND stage = 'receiver' GROUP BY minute
+			SELECT `+minutesAgo("received_at")+` AS ago, 0, 0, count() FROM errors
+			WHERE received_at > now() - INTERVAL 1 HOUR AND stage = 'receiver' GROUP BY ago
 			UNION ALL
-			SELECT toStartOfMinute(now()) - INTERVAL number MINUTE, 0, 0, 0 FROM numbers(60)
-		) GROUP BY minute ORDER BY minute`)
+			SELECT toInt64(number), 0, 0, 0 FROM numbers(60)
+		) GROUP BY ago ORDER BY ago DESC`)
 	return all, err
+}
+
+// minutesAgo is how many whole minutes ago a time was, from 0 to 59. A time after now, by another clock, was 0 ago.
+func minutesAgo(column string) string {
+	return "least(59, intDiv(greatest(0, dateDiff('second', " + column + ", now())), 60))"
 }

@@ -82,6 +82,14 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// The last hour shows its last minute and its largest value, each with the unit.
+func TestLastHour(t *testing.T) {
+	const want = "last minute 10 rows, most 10 rows"
+	if text := newBrowser(t).login("secret").get("/console/part/now").Body.String(); !strings.Contains(text, want) {
+		t.Errorf("now has no %q:\n%s", want, text)
+	}
+}
+
 // Clients' content is always shown as text.
 func TestNoScriptOfClients(t *testing.T) {
 	b := newBrowser(t).login("secret")

@@ -152,8 +152,8 @@ func (o *overview) picture(rep *report, accepted, rejected string) {
 	}
 	o.Stages = []stage{
 		{Name: "Receivers", Link: "live", State: "ok", Main: accepted, Unit: "events accepted a second",
-			Lines: [][2]string{{"rejected/s", rejected}, {"accepted", countText(rep.Intake.Accepted)},
-				{"rejected", countText(rep.Intake.Rejected + rep.Intake.Refused)}}},
+			Lines: [][2]string{{"rejected/s", rejected}, {"all accepted", countText(rep.Intake.Accepted)},
+				{"all rejected", countText(rep.Intake.Rejected + rep.Intake.Refused)}}},
 		wal,
 		{Name: "Bucket", Link: "objects", State: "ok", Main: countText(events.Stored), Unit: "objects stored since the start",
 			Lines: [][2]string{{"waiting", fmt.Sprint(events.Sealed)}, {"refused", fmt.Sprint(events.Refused)}}},
@@ -215,9 +215,9 @@ func sparks(minutes []clickhouse.Minute) []spark {
 		return drawn(name, unit, values)
 	}
 	return []spark{
-		pick("Rows loaded", "a minute", func(m clickhouse.Minute) float64 { return float64(m.Rows) }),
-		pick("Rejected", "a minute", func(m clickhouse.Minute) float64 { return float64(m.Rejected) }),
-		pick("Receipt to row", "s, the slowest object", func(m clickhouse.Minute) float64 { return m.Seconds }),
+		pick("Rows loaded", "rows", func(m clickhouse.Minute) float64 { return float64(m.Rows) }),
+		pick("Rejected", "records", func(m clickhouse.Minute) float64 { return float64(m.Rejected) }),
+		pick("Receipt to row, slowest object", "s", func(m clickhouse.Minute) float64 { return m.Seconds }),
 	}
 }
 
@@ -242,6 +242,6 @@ func drawn(name, unit string, values []float64) spark {
 	}
 	s.Line = line.String()
 	s.Area = fmt.Sprintf("%sL%.0f %.0fL0 %.0fZ", s.Line, width, height, height)
-	s.Now, s.Most = rateText(values[len(values)-1])+" "+unit, rateText(most)
+	s.Now, s.Most = rateText(values[len(values)-1])+" "+unit, rateText(most)+" "+unit
 	return s
 }

@@ -103,7 +103,7 @@ function live(list) {
   setInterval(() => { if (!paused) draw(); }, 250);
   pause.addEventListener('click', () => {
     paused = !paused;
-    pause.textContent = paused ? 'Go on' : 'Pause';
+    pause.textContent = paused ? 'Resume' : 'Pause';
     pause.setAttribute('aria-pressed', String(paused));
   });
   window.addEventListener('pagehide', () => source.close());
