@@ -22,8 +22,8 @@ func configCheckCommand() *cobra.Command {
 	path, changed, asJSON := "", false, false
 	cmd := leaf(&cobra.Command{
 		Use: "check", Short: "Print the effective configuration and the source of each value",
-		Long: "Checks the configuration, and prints each effective value with its source: default, file and\n" +
-			"line, or environment variable. Secrets are hidden. Exits with status 1 if a value is wrong.",
+		Long: "Check the configuration, and print each effective value with its source: default, file and\n" +
+			"line, or environment variable. Secrets are hidden. The exit status is 1 if a value is wrong.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			file, err := configPath(path)
 			if err != nil {
@@ -68,7 +68,7 @@ func printConfig(cmd *cobra.Command, file string, values []config.Value, changed
 func configSchemaCommand() *cobra.Command {
 	return leaf(&cobra.Command{
 		Use: "schema", Short: "Print the JSON Schema of the configuration, for editors",
-		Long: "Prints the JSON Schema of the configuration. Editors complete and check a file that begins with:\n\n" +
+		Long: "Print the JSON Schema of the configuration. Editors complete and check a file that begins with:\n\n" +
 			"  # yaml-language-server: $schema=penstock.schema.json",
 		Example: "  penstock config schema > penstock.schema.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {

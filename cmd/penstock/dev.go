@@ -14,7 +14,7 @@ func devCommand() *cobra.Command {
 	fetch := false
 	cmd := leaf(&cobra.Command{
 		Use: "dev", Short: "Run the whole stack on this machine, to try it or to develop",
-		Long: "Runs MinIO, NATS, ClickHouse, a receiver and a loader on 127.0.0.1.\n" +
+		Long: "Run MinIO, NATS, ClickHouse, a receiver and a loader on 127.0.0.1.\n" +
 			"It downloads missing servers once. Ctrl-C stops everything.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out, o.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()

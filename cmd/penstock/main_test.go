@@ -103,6 +103,25 @@ func TestHelpOfEveryCommand(t *testing.T) {
 	}
 }
 
+// The help shows which arguments a command needs, and its own flags before those of all commands.
+func TestUsage(t *testing.T) {
+	for _, tt := range []struct{ command, usage, own string }{
+		{"keys add", "keys add PROJECT [flags]", "--name text"},
+		{"keys list", "keys list [PROJECT] [flags]", ""},
+		{"keys revoke", "keys revoke PROJECT NAME [flags]", ""},
+		{"objects show", "objects show KEY… [flags]", "--row"},
+		{"reingest", "reingest [KEY… | -] [flags]", "--replace"},
+		{"errors redrive", "errors redrive [ID…] [flags]", "--through command"},
+		{"status", "status [flags]", "--watch"},
+	} {
+		out, _, err := said(t, append(strings.Fields(tt.command), "--help")...)
+		own, shared := strings.Index(out, tt.own), strings.Index(out, "--config file")
+		if err != nil || !strings.Contains(out, "Usage: penstock "+tt.usage+"\n") || own < 0 || shared < own {
+			t.Errorf("%s: %v\n%s", tt.command, err, out)
+		}
+	}
+}
+
 // Former names of commands still work. No help shows them.
 func TestFormerNames(t *testing.T) {
 	for old, now := range map[string]string{"ls": "list", "cat": "show"} {

@@ -52,17 +52,21 @@ func operationCommand(op operate.Operation) *cobra.Command {
 	args := bind(cmd.Flags(), params)
 	cmd.Long += aboutArgs(args)
 	for _, f := range args {
-		cmd.Use += " [" + f.Arg + "]"
+		if f.Optional {
+			f.Arg = "[" + f.Arg + "]"
+		}
+		cmd.Use += " " + f.Arg
 	}
 	cmd.Args = func(_ *cobra.Command, given []string) error { return setArgs(args, given) }
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	c.flags(cmd.Flags())
+	cmd.Flags().SortFlags = false // the command's own come first, then those of all commands
 	if op.Name == "status" {
-		cmd.Flags().BoolVar(&x.watch, "watch", false, "show it again every two seconds, until Ctrl-C")
+		cmd.Flags().BoolVar(&x.watch, "watch", false, "repeat every two seconds, until Ctrl-C")
 	}
 	if x.flags != nil {
 		x.flags(cmd.Flags())
 	}
+	c.flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ex, done, err := c.executor(cmd)
 		if err != nil {
@@ -212,7 +216,7 @@ func (c *connection) executor(cmd *cobra.Command) (operate.Executor, func() erro
 // remote runs operations on the server of --server.
 func (c *connection) remote() (operate.Executor, error) {
 	if u, err := url.Parse(c.server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, operate.Usagef("--server %q: want a URL, as http://%s", c.server, cmp.Or(c.server, "127.0.0.1:8081"))
+		return nil, operate.Usagef("--server %q: want a URL, such as http://%s", c.server, cmp.Or(c.server, "127.0.0.1:8081"))
 	}
 	cfg, _, err := findConfig(c.config)
 	if err != nil && c.config != "" {

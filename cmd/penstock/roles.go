@@ -20,7 +20,7 @@ import (
 
 func receiveCommand() *cobra.Command {
 	return service("receive", "Receive events over HTTP and store them as objects",
-		"Receives events over HTTP (POST /v1/events and the routes of other SDKs), and stores each batch as\n"+
+		"Receive events over HTTP (POST /v1/events and the routes of other SDKs), and store each batch as\n"+
 			"an object. On SIGTERM it rejects new events, stores the events that it has, and exits.",
 		func(cmd *cobra.Command, _ string, cfg config.Config, log *slog.Logger) error {
 			receive, err := app.NewReceive(cfg, log)
@@ -33,7 +33,7 @@ func receiveCommand() *cobra.Command {
 
 func loadCommand() *cobra.Command {
 	return service("load", "Load objects into ClickHouse as notifications arrive",
-		"Receives notifications from the queue and loads the objects that they name into ClickHouse.\n"+
+		"Receive notifications from the queue and load the objects that they name into ClickHouse.\n"+
 			"On SIGTERM it finishes the loads that it has begun, and exits.",
 		func(cmd *cobra.Command, path string, cfg config.Config, log *slog.Logger) error {
 			load, err := app.NewLoad(cfg, app.Isolation(path, app.LoaderName(cfg), cmd.ErrOrStderr()), log)
@@ -48,9 +48,9 @@ func setupCommand() *cobra.Command {
 	var analyst clickhouse.Analyst
 	dryRun := false
 	cmd := role("setup", "Create or update bucket, queue, notification rules and tables",
-		"Creates bucket, queue, notification rules and tables, or brings them up to date.\n"+
-			"You can run it at any time, and again. It prints what it changed. If it may not change something,\n"+
-			"it prints the commands for somebody who may, and exits with an error.\n\n"+
+		"Create bucket, queue, notification rules and tables, or bring them up to date.\n"+
+			"You can run it at any time, and again. It prints what it changed. If it lacks a right, it prints the\n"+
+			"commands for somebody who has the right, and exits with an error.\n\n"+
 			"--analyst also makes a role of ClickHouse that reads the views for people, and nothing else.\n"+
 			"With --project it sees only rows of these projects.",
 		func(cmd *cobra.Command, _ string, cfg config.Config, _ *slog.Logger) error {

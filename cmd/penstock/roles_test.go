@@ -115,9 +115,9 @@ func TestRoleThatCannotStart(t *testing.T) {
 func TestServerFlag(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, tt := range []struct{ args, want string }{
-		{"status --server 127.0.0.1:42081", `--server "127.0.0.1:42081": want a URL, as http://127.0.0.1:42081`},
+		{"status --server 127.0.0.1:42081", `--server "127.0.0.1:42081": want a URL, such as http://127.0.0.1:42081`},
 		{"verify --server ftp://h", `--server "ftp://h": want a URL`},
-		{"dlq list --server=", `--server "": want a URL, as http://127.0.0.1:8081`},
+		{"dlq list --server=", `--server "": want a URL, such as http://127.0.0.1:8081`},
 	} {
 		if _, errs, err := said(t, strings.Fields(tt.args)...); err == nil || !strings.Contains(errs, tt.want) {
 			t.Errorf("%s: got %v %s, want %s", tt.args, err, errs, tt.want)

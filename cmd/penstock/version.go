@@ -13,7 +13,7 @@ import (
 func versionCommand() *cobra.Command {
 	asJSON := false
 	cmd := leaf(&cobra.Command{
-		Use: "version", Short: "Print version and commit", Long: "Prints version, commit, Go's version and the platform.",
+		Use: "version", Short: "Print version and commit", Long: "Print version, commit, Go's version and the platform.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := version.Current()
 			if asJSON {

@@ -159,7 +159,7 @@ func TestSpans(t *testing.T) {
 		{"2026-11-20T01:02", "1h", "2026-11-20T01:02:00Z", "2026-11-22T11:00:00Z", ""},
 		{"2026-11-20T01:02:03+01:00", "0s", "2026-11-20T00:02:03Z", "2026-11-22T12:00:00Z", ""},
 		{"1h", "1h", "", "", "--since 1h is not before --until 1h"},
-		{"now", "now", "", "", `--since "now": want 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h`},
+		{"now", "now", "", "", `--since "now": want 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h`},
 		{"1h", "later", "", "", `--until "later": want`},
 	} {
 		got, err := parseSpanAt(tt.since, tt.until, now)

@@ -23,7 +23,7 @@ type letterFilter struct {
 	All      bool     `json:"all,omitempty" param:"all" usage:"all dead letters; with --failing, all failing objects"`
 	Failing  bool     `json:"failing,omitempty" param:"failing" usage:"objects that failed and will be tried again, instead of dead letters"`
 	Pipeline string   `json:"pipeline,omitempty" param:"pipeline" usage:"events or errors; empty: both"`
-	Code     string   `json:"code,omitempty" param:"code" usage:"only objects with this error code, as object_damaged"`
+	Code     string   `json:"code,omitempty" param:"code" usage:"only objects with this error code, such as object_damaged"`
 	Reason   string   `json:"reason,omitempty" param:"reason" usage:"only objects whose reason contains this text"`
 }
 

@@ -22,9 +22,9 @@ import (
 // errorFilter selects failures.
 type errorFilter struct {
 	IDs     []string `json:"ids,omitempty" param:"id" arg:"ID…" usage:"event_id of failure records; none: all that the flags choose"`
-	Since   string   `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Since   string   `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
 	Until   string   `json:"until" param:"until" default:"now" usage:"end of the time range"`
-	Code    string   `json:"code,omitempty" param:"code" usage:"only failure records with this error code, as invalid_json"`
+	Code    string   `json:"code,omitempty" param:"code" usage:"only failure records with this error code, such as invalid_json"`
 	Project string   `json:"project,omitempty" param:"project" usage:"only failure records of this project"`
 	Stage   string   `json:"stage,omitempty" param:"stage" usage:"only failure records of this stage: receiver, batcher or loader"`
 	Text    string   `json:"text,omitempty" param:"text" usage:"only failure records whose message contains this text"`
@@ -70,8 +70,8 @@ type errorDetail struct {
 type errorRedrive struct {
 	errorFilter
 	All    bool              `json:"all,omitempty" param:"all" usage:"all failure records of the time range"`
-	As     string            `json:"as,omitempty" param:"as" usage:"project of failure records without one, as of an unknown key"`
-	Edit   string            `json:"edit,omitempty" param:"edit" usage:"replace in each payload before it is sent, as s/REGEXP/TEXT/ (Go's syntax; $1 is a group)"`
+	As     string            `json:"as,omitempty" param:"as" usage:"project of failure records without one, such as those of an unknown key"`
+	Edit   string            `json:"edit,omitempty" param:"edit" usage:"replace text in each payload before it is sent: s/REGEXP/TEXT/ (Go's syntax; $1 is a group)"`
 	DryRun bool              `json:"dry_run,omitempty" param:"dry-run" usage:"only list what would be sent"`
 	Bodies map[string][]byte `json:"bodies_base64,omitempty"` // by id: replaces the raw bytes
 	edit   edit

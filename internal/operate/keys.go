@@ -24,7 +24,7 @@ type keyAdd struct {
 	Name          string `json:"name,omitempty" param:"name" usage:"name of the key, to revoke it later; empty: key-1, key-2, …"`
 	MinDurability string `json:"min_durability,omitempty" param:"min-durability" usage:"lowest durability that requests may ask for: memory, disk or object"`
 	Large         bool   `json:"large,omitempty" param:"large" usage:"allow bodies above receiver.small_body"`
-	Expires       string `json:"expires,omitempty" param:"expires" usage:"expiry: 2026-12-31, 2026-12-31T18:00:00Z, or a duration from now, as 720h; empty: never"`
+	Expires       string `json:"expires,omitempty" param:"expires" usage:"expiry: 2026-12-31, 2026-12-31T18:00:00Z, or a duration from now, such as 720h; empty: never"`
 }
 
 type keyList struct {
@@ -178,7 +178,7 @@ func expiryOf(text string, now time.Time) (string, error) {
 		t, err = now.Add(d), nil
 	}
 	if err != nil {
-		return "", Usagef("%w, or a duration from now, as 720h", err)
+		return "", Usagef("%w, or a duration from now, such as 720h", err)
 	}
 	if !t.After(now) {
 		return "", Usagef("--expires %q is in the past: the key would never be valid", text)
@@ -258,7 +258,7 @@ func rotateKey(_ context.Context, o *Operator, p *keyRotate, out sink) error {
 	}
 	overlap, err := time.ParseDuration(p.Overlap)
 	if err != nil || overlap < 0 {
-		return Usagef("--overlap %q: set a duration of 0 or more, as 24h", p.Overlap)
+		return Usagef("--overlap %q: set a duration of 0 or more, such as 24h", p.Overlap)
 	}
 	key, hash := newKey()
 	made := keyMade{Project: p.Project, Name: p.Name, Key: key, File: o.Config.Receiver.Projects}

@@ -204,7 +204,7 @@ func TestKeys(t *testing.T) {
 		{"add", "penstock keys add PROJECT"},
 		{"add game --name ci", "penstock keys rotate game ci"},
 		{"add game --min-durability tape", "memory, disk or object"},
-		{"add game --expires soon", "a duration from now, as 720h"},
+		{"add game --expires soon", "a duration from now, such as 720h"},
 		{"add game --expires 2001-01-01", "is in the past"},
 		{"revoke game", "penstock keys revoke PROJECT NAME"},
 		{"revoke game none", "penstock keys list game"},
@@ -212,7 +212,7 @@ func TestKeys(t *testing.T) {
 		{"revoke fixed x", "those in receiver.keys are the configuration's"},
 		{"rotate game none", `project "game" has no key "none"`},
 		{"rotate game ci --overlap -1h", "0 or more"},
-		{"rotate game ci --overlap x", "as 24h"},
+		{"rotate game ci --overlap x", "such as 24h"},
 	} {
 		if _, err := keysOf(path)(t, strings.Fields(c.args)...); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("keys %s: %v, want %q", c.args, err, c.want)

@@ -51,7 +51,7 @@ func describe(spec pipeline.Spec, o pipeline.Object, e pipeline.Load, known bool
 }
 
 type objectsParams struct {
-	Since    string `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Since    string `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
 	Until    string `json:"until" param:"until" default:"now" usage:"end of the time range"`
 	Pipeline string `json:"pipeline" param:"pipeline" default:"events" usage:"events or errors"`
 	State    string `json:"state" param:"state" usage:"only objects in this state: new, loading, failed, dead, dropped, loaded"`
@@ -69,7 +69,7 @@ type catParams struct {
 type findParams struct {
 	What    []string `json:"what" param:"what" arg:"EVENT_ID | KEY ROW" usage:"id of an event, or key of an object and row in it"`
 	Project string   `json:"project" param:"project" usage:"project of an id that a client chose and that is not a UUID"`
-	Scan    string   `json:"scan" param:"scan" usage:"if the table lacks the event, read the objects stored within this duration, as 24h"`
+	Scan    string   `json:"scan" param:"scan" usage:"if the table lacks the event, read the objects stored within this duration, such as 24h"`
 }
 
 // found is the places of an event.

@@ -8,12 +8,15 @@ import (
 	"net/url"
 	"reflect"
 	"strconv"
+	"strings"
 )
 
 // Field is a field of params, described by its tags: `param:"since" usage:"…" default:"24h"`. `arg:"KEY"` makes it an
 // argument: a string takes one word; a []string must be last and takes all remaining words.
+// `json:"…,omitempty"` makes the argument optional.
 type Field struct {
 	Name, Usage, Default, Arg string
+	Optional                  bool
 	Value                     reflect.Value
 }
 
@@ -27,7 +30,9 @@ func fieldsOf(v reflect.Value) []Field {
 			all = append(all, fieldsOf(v.FieldByIndex(f.Index))...)
 		}
 		if name := f.Tag.Get("param"); name != "" {
-			all = append(all, Field{name, f.Tag.Get("usage"), f.Tag.Get("default"), f.Tag.Get("arg"), v.FieldByIndex(f.Index)})
+			optional := strings.HasSuffix(f.Tag.Get("json"), ",omitempty")
+			all = append(all, Field{name, f.Tag.Get("usage"), f.Tag.Get("default"), f.Tag.Get("arg"), optional,
+				v.FieldByIndex(f.Index)})
 		}
 	}
 	return all

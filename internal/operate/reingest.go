@@ -27,7 +27,7 @@ import (
 type reingestParams struct {
 	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY… | -" usage:"keys of objects; - reads keys from standard input, one per line"`
 	Prefix   string   `json:"prefix,omitempty" param:"prefix" usage:"all objects with this key prefix"`
-	Since    string   `json:"since,omitempty" param:"since" usage:"start of a time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, as 24h"`
+	Since    string   `json:"since,omitempty" param:"since" usage:"start of a time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
 	Until    string   `json:"until" param:"until" default:"now" usage:"end of the time range"`
 	Pipeline string   `json:"pipeline" param:"pipeline" default:"events" usage:"pipeline of the time range: events or errors"`
 	Replace  bool     `json:"replace,omitempty" param:"replace" usage:"also load objects that are loaded, and replace their rows"`

@@ -123,7 +123,7 @@ type rollupParams struct {
 
 type refreshParams struct {
 	Name string `json:"name,omitempty" param:"name" usage:"only this rollup"`
-	From string `json:"from,omitempty" param:"from" usage:"compute all days from this on, as 2026-11-01, whether they changed or not"`
+	From string `json:"from,omitempty" param:"from" usage:"compute all days from this one on, such as 2026-11-01, even if they have not changed"`
 	To   string `json:"to,omitempty" param:"to" usage:"the last of these days (default: today)"`
 }
 
@@ -266,12 +266,12 @@ func (p *refreshParams) days() (days []time.Time, err error) {
 	}
 	from, err := time.Parse(time.DateOnly, p.From)
 	if err != nil {
-		return nil, Usagef("--from %q is not a day, as 2026-11-01", p.From)
+		return nil, Usagef("--from %q is not a day, such as 2026-11-01", p.From)
 	}
 	to := time.Now()
 	if p.To != "" {
 		if to, err = time.Parse(time.DateOnly, p.To); err != nil {
-			return nil, Usagef("--to %q is not a day, as 2026-11-30", p.To)
+			return nil, Usagef("--to %q is not a day, such as 2026-11-30", p.To)
 		}
 	}
 	if from.After(to) {

@@ -39,9 +39,9 @@ func tailOperation() Operation {
 	return Operation{
 		Name: "tail", method: http.MethodGet, path: "/v1/tail", params: &tailParams{}, item: tap.Event{},
 		Short: "show events as receivers accept and reject them",
-		About: "Asks the receivers in status.admins, with admin.token. It shows at most 1000 events a second of a\n" +
-			"receiver, and counts the others. Of a rejected event only the raw payload is known: it must contain\n" +
-			"the texts of --name, --user and --session.",
+		About: "Asks the receivers in status.admins, with admin.token. It shows at most 1000 events a second\n" +
+			"from each receiver, and counts the others. A rejected event has only its raw payload, so the payload\n" +
+			"must contain the texts of --name, --user and --session.",
 		print: prints(printLive), run: runs(tail),
 	}
 }
