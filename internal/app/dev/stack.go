@@ -317,10 +317,13 @@ func (st *stack) welcome(took time.Duration) {
 			"'{\"name\":\"level_start\",\"user_id\":\"u1\",\"level\":3}'\n", s.Receiver, s.Key)
 	if s.HTTP != "" {
 		fmt.Fprintf(w,
-			"\nIts row, some %s later:\n\n  curl -sS -u '%s:%s' '%s/?database=%s' -d 'SELECT timestamp, name, user_id, "+
+			"\nQuery its row, up to %s later:\n\n  curl -sS -u '%s:%s' '%s/?database=%s' -d 'SELECT timestamp, name, user_id, "+
 				"properties.level, object FROM events_once ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
 			(st.opts.Roll + 3*time.Second).Round(time.Second), s.User, s.Password, s.HTTP, st.cfg.ClickHouse.Database)
 	}
-	fmt.Fprint(w, "\nWhat waits where: penstock status (go run ./cmd/penstock status); what was stored or refused: "+
-		"penstock objects list, penstock errors list. Ctrl-C stops everything.\n\n")
+	fmt.Fprint(w, "\nIn a second terminal, in this folder:\n\n"+
+		"  penstock status        what waits where      (or: go run ./cmd/penstock status)\n"+
+		"  penstock tail          events as they come\n"+
+		"  penstock objects list  objects in the bucket\n"+
+		"  penstock errors list   rejected events\n\nCtrl-C stops everything.\n\n")
 }

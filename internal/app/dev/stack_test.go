@@ -138,7 +138,7 @@ func TestStateAndWelcome(t *testing.T) {
 	st.welcome(1500 * time.Millisecond)
 	for _, want := range []string{"Penstock is ready (1.5 s).", "\n  key             dev_k\n",
 		"curl -sS http://127.0.0.1:1/v1/events -H 'Authorization: Bearer dev_k'",
-		"Its row, some 8s later:", "curl -sS -u 'u:pw' 'http://127.0.0.1:2/?database=penstock'"} {
+		"Query its row, up to 8s later:", "  penstock tail ", "curl -sS -u 'u:pw' 'http://127.0.0.1:2/?database=penstock'"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("printed\n%s\nwant %s", &out, want)
 		}
