@@ -113,7 +113,7 @@ func (r *Receiver) unread(q *request, err error) *errcode.Error {
 	case errors.Is(err, admission.ErrSpool):
 		r.log.Warn("large body rejected", "bytes_on_disk", r.admission.Spooled(), "limit", r.opts.MaxSpool, "error",
 			err)
-		return errcode.Busy.Errorf("there is no room for large requests now; send it again")
+		return errcode.Busy.Errorf("too many large requests are on disk now; send it again")
 	case q.whole:
 		return errcode.InvalidEncoding.Errorf("the body is not valid %s: %s", q.encoding, err)
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -437,7 +437,7 @@ func (r *Receiver) unlock(q *request) *errcode.Error {
 	key, sealed := q.route.Protocol.(protocol.KeyFinder).Key(&q.in, q.body)
 	switch {
 	case q.key.Project != "" && key != "" && tenant.HashKey(key) != q.key.Hash:
-		return errcode.DuplicateKey.Errorf("the body has two keys: send the events of each key in a request of their own")
+		return errcode.DuplicateKey.Errorf("the body has two keys: send the events of each key in a separate request")
 	case key == "" && sealed != nil:
 		return sealed // it may be there
 	case key == "":
@@ -459,7 +459,7 @@ func (r *Receiver) unavailable(req *http.Request, err error) *errcode.Error {
 	}
 	// The batcher logs and counts the cause. Its text is not for clients.
 	r.log.Debug("events rejected", "error", err)
-	return errcode.Unavailable.Errorf("events cannot be stored now; nothing of this request was taken: send it again")
+	return errcode.Unavailable.Errorf("events cannot be stored now, and none of this request was accepted: send it again")
 }
 
 func cancelled() *errcode.Error {

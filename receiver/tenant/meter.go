@@ -61,11 +61,11 @@ func (l *Limit) Seconds() int64 { return max(1, int64(math.Ceil(l.Wait.Seconds()
 // Error rejects the request.
 func (l *Limit) Error() *errcode.Error {
 	if l.PerDay {
-		return l.exceeded.Errorf("project %.100q has sent the %d %s that it may: send this again tomorrow, by UTC",
+		return l.exceeded.Errorf("project %.100q has used its quota of %d %s: send this again after midnight UTC",
 			l.project, l.Limit, l.Name())
 	}
-	return l.exceeded.Errorf("project %.100q may send %d %s a second and %d at once, %d are left: send this again in %d s",
-		l.project, l.Limit, l.Of, l.Burst, l.Left, l.Seconds())
+	return l.exceeded.Errorf("project %.100q is over its rate limit of %d %s a second (%d at once): send this again in "+
+		"%d s", l.project, l.Limit, l.Of, l.Burst, l.Seconds())
 }
 
 func overRate(p *Project, of string, r Rate, level float64, wait time.Duration) *Limit {

@@ -72,7 +72,7 @@ async function serve(request: Request, env: Env, settings: Settings): Promise<Re
     if (e instanceof Rejection) return await intake.refuse(e);
     console.error(JSON.stringify({ message: "request failed", request_id: intake.id, error: String(e) }));
     return await intake.refuse(
-      reject("unavailable", "events cannot be stored now; nothing of this request was taken: send it again"),
+      reject("unavailable", "events cannot be stored now, and none of this request was accepted: send it again"),
     );
   }
 }
@@ -274,7 +274,7 @@ class Intake {
       appended = await this.stub(shard).append(message);
     }
     if (!appended.kept)
-      throw reject("unavailable", "events cannot be stored now; nothing of this request was taken: send it again");
+      throw reject("unavailable", "events cannot be stored now, and none of this request was accepted: send it again");
     return appended;
   }
 

@@ -79,7 +79,7 @@ func eventOf(query string) ([]byte, *errcode.Error) {
 		case len(all) == 1:
 			w = jsonscan.AppendQuoted(w, []byte(all[0]))
 		case name == "name" || name == "user_id" || name == "session_id" || name == "timestamp" || name == "event_id":
-			return nil, errcode.DuplicateKey.Errorf("%q is there %d times", name, len(all))
+			return nil, errcode.DuplicateKey.Errorf("the parameter %q occurs %d times", name, len(all))
 		default:
 			for i, value := range all {
 				w = append(w, "[,"[min(i, 1)])
