@@ -82,6 +82,14 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// The page of an object shows each of its events.
+func TestObjectEvents(t *testing.T) {
+	text := newBrowser(t).login("secret").get("/console/part/object?key=events/o").Body.String()
+	if strings.Count(text, "&#34;first&#34;") != 1 || strings.Count(text, "<pre") != 2 {
+		t.Errorf("the page has not each event once:\n%s", text)
+	}
+}
+
 // The last hour shows its last minute and its largest value, each with the unit.
 func TestLastHour(t *testing.T) {
 	const want = "last minute 10 rows, most 10 rows"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -128,8 +129,12 @@ func (w *world) ReadRows(_ context.Context, _ string, each func(*pipeline.Event)
 	if w.away != nil {
 		return pipeline.Object{}, w.away
 	}
-	return pipeline.Object{}, each(&pipeline.Event{Project: []byte("p"), Name: []byte("n" + evil), Properties: []byte(`{"a":"<script>alert('evil')</script>"}`),
-		Context: []byte(`{}`), Timestamp: pipeline.NoTime})
+	var err error
+	for _, name := range []string{"first", "n" + evil} {
+		err = errors.Join(err, each(&pipeline.Event{Project: []byte("p"), Name: []byte(name),
+			Properties: []byte(`{"a":"<script>alert('evil')</script>"}`), Context: []byte(`{}`), Timestamp: pipeline.NoTime}))
+	}
+	return pipeline.Object{}, err
 }
 
 func (w *world) Read(ctx context.Context, key string, each func(*pipeline.Event) error) (pipeline.Object, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -113,7 +114,7 @@ func (c *Console) look(r *http.Request, before *overview) (*overview, error) {
 }
 
 func rateText(perSecond float64) string {
-	if perSecond > 0 && perSecond < 10 {
+	if perSecond > 0 && perSecond < 10 && perSecond != math.Trunc(perSecond) {
 		return fmt.Sprintf("%.1f", perSecond)
 	}
 	return countText(perSecond)

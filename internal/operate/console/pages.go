@@ -28,16 +28,21 @@ func (c *Console) parts() map[string]func(*http.Request) (any, error) {
 // list runs a reading operation with a form's parameters, and returns its items. Items before an error are returned
 // with it.
 func (c *Console) list(r *http.Request, name string, form url.Values) (all []any, err error) {
-	op := operate.Find(name)
-	params, err := op.Params(form)
-	if err != nil {
-		return nil, err
-	}
-	err = op.Each(r.Context(), c.operator, params, func(item any) error {
+	err = c.each(r, name, form, func(item any) error {
 		all = append(all, item)
 		return nil
 	})
 	return all, err
+}
+
+// each calls yield with each item of an operation.
+func (c *Console) each(r *http.Request, name string, form url.Values, yield func(item any) error) error {
+	op := operate.Find(name)
+	params, err := op.Params(form)
+	if err != nil {
+		return err
+	}
+	return op.Each(r.Context(), c.operator, params, yield)
 }
 
 // only returns the named values of a query.
@@ -122,19 +127,21 @@ func (c *Console) objectsPart(r *http.Request) (any, error) {
 
 func (c *Console) objectPart(r *http.Request) (any, error) {
 	key := r.URL.Query().Get("key")
-	events, err := c.list(r, "objects show", url.Values{"key": {key}, "limit": {"50"}})
 	data := struct {
 		Key    string
 		Events []string
 		Full   bool
 		Error  string // why it cannot be read completely
-	}{Key: key, Full: len(events) == 50}
-	for _, e := range events {
+	}{Key: key}
+	err := c.each(r, "objects show", url.Values{"key": {key}, "limit": {"50"}}, func(e any) error {
+		// The next event overwrites the bytes of this one.
 		data.Events = append(data.Events, string(reflect.ValueOf(e).Elem().Bytes()))
-	}
+		return nil
+	})
 	if err != nil {
 		data.Error = err.Error()
 	}
+	data.Full = len(data.Events) == 50
 	return data, nil
 }
 
