@@ -271,6 +271,9 @@ func (c *consumer) Receive(ctx context.Context, max int) ([]pipeline.Delivery, e
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) { // its timer has not fired yet, but nats.go refuses it
+			return nil, context.DeadlineExceeded
+		}
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
 			return nil, nil
 		}
