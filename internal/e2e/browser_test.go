@@ -18,6 +18,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/penstock/penstock/internal/testing/npm"
 )
 
 // TestBrowser has a page of another origin send, in a browser, straight to the
@@ -25,7 +27,7 @@ import (
 // receivers that fail.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	dir := npmClients(t, "clients/browser/package.json")
+	dir := npm.Install(t, "clients/browser/package.json")
 	s := newStack(t)
 	r := s.start("r1", "receive", "PENSTOCK_RECEIVER_SESSION_REPLAY=true")
 	s.start("l1", "load")

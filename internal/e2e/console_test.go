@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/penstock/penstock/internal/testing/npm"
 )
 
 // tab is a browser at the console of a receiver.
@@ -27,7 +29,7 @@ type tab struct {
 // newTab opens the console in the browser that the tests of clients use, and logs in.
 func newTab(t *testing.T, s *stack, admin, token string) *tab {
 	t.Helper()
-	dir := npmClients(t, "clients/browser/package.json")
+	dir := npm.Install(t, "clients/browser/package.json")
 	cmd := exec.CommandContext(t.Context(), "node", "clients/browser/path.js")
 	temp := t.TempDir()
 	cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(dir, "node_modules"), "TMPDIR="+temp,

@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
+	"github.com/penstock/penstock/internal/testing/npm"
 	"github.com/penstock/penstock/receiver/protocol/otlpgrpc"
 	"github.com/penstock/penstock/receiver/receivertest"
 	"github.com/penstock/penstock/receiver/tenant"
@@ -45,7 +46,7 @@ func (a sums) equal(b sums) bool {
 func TestLLMClients(t *testing.T) {
 	t.Parallel()
 	const each = 250
-	dir := npmClients(t, "clients/llm/package.json")
+	dir := npm.Install(t, "clients/llm/package.json")
 	s := newStack(t)
 	s.config(`llm: {prices: [{model: "priced-*", input: 2.5, cached_input: 1.25, output: 10}]}`)
 	s.must("setup")

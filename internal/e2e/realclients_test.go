@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,45 +25,10 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/testing/npm"
 	"github.com/penstock/penstock/receiver/receivertest"
 	"github.com/penstock/penstock/receiver/tenant"
-	"github.com/penstock/penstock/tools/devstack"
 )
-
-// npmClients installs the packages of a package.json once, beside the other tests' packages.
-func npmClients(t *testing.T, list string) (dir string) {
-	t.Helper()
-	cache, err := devstack.CacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(list)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir = filepath.Join(cache, fmt.Sprintf("clients-%x", sha256.Sum256(text))[:20])
-	if _, err := os.Stat(dir); err != nil {
-		temp, err := os.MkdirTemp(cache, "clients-*.tmp")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(temp)
-		if err := os.WriteFile(filepath.Join(temp, "package.json"), text, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.CommandContext(t.Context(), "npm", "install", "--no-fund", "--no-audit")
-		cmd.Dir = temp
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("npm install: %v\n%s", err, out)
-		}
-		if err := os.Rename(temp, dir); err != nil {
-			if _, there := os.Stat(dir); there != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return dir
-}
 
 // trouble stands between a client and a receiver: its first two requests with a
 // body are answered as by a receiver that cannot store anything, the third reaches
@@ -134,7 +98,7 @@ type want struct {
 // fails three times; then there is one row for each event that it was given.
 func TestRealClients(t *testing.T) {
 	t.Parallel()
-	dir := npmClients(t, "clients/package.json")
+	dir := npm.Install(t, "clients/package.json")
 	s := newStack(t)
 	r := s.start("r1", "receive")
 	s.start("l1", "load")

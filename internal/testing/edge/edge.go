@@ -7,7 +7,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,8 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/penstock/penstock/internal/testing/npm"
 	"github.com/penstock/penstock/internal/testing/servers"
-	"github.com/penstock/penstock/tools/devstack"
 )
 
 // Project is a copy of infra/cloudflare with its packages.
@@ -51,47 +50,11 @@ func Copy(t testing.TB) Project {
 			t.Fatal(err)
 		}
 	}
-	installed := packages(t, filepath.Join(p.Dir, "package.json"))
+	installed := filepath.Join(npm.Install(t, filepath.Join(p.Dir, "package.json")), "node_modules")
 	if err := os.Symlink(installed, filepath.Join(p.Dir, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
 	return p
-}
-
-// packages installs what a package.json lists, once on a machine.
-func packages(t testing.TB, list string) string {
-	t.Helper()
-	cache, err := devstack.CacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(list)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, fmt.Sprintf("clients-%x", sha256.Sum256(text))[:20])
-	if _, err := os.Stat(dir); err == nil {
-		return filepath.Join(dir, "node_modules")
-	}
-	temp, err := os.MkdirTemp(cache, "clients-*.tmp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(temp)
-	if err := os.WriteFile(filepath.Join(temp, "package.json"), text, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "npm", "install", "--no-fund", "--no-audit")
-	cmd.Dir = temp
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("npm install: %v\n%s", err, out)
-	}
-	if err := os.Rename(temp, dir); err != nil {
-		if _, there := os.Stat(dir); there != nil { // another test was first
-			t.Fatal(err)
-		}
-	}
-	return filepath.Join(dir, "node_modules")
 }
 
 // Run runs a program of the packages or npm, and returns what it printed.
