@@ -68,7 +68,7 @@ func printLive(w io.Writer, e *tap.Event) error {
 	return err
 }
 
-// tailFlush is how long an event may wait for others before it is shown.
+// tailFlush is how long an event may wait for others before it is shown. The receiver wakes a watcher no more often.
 const tailFlush = 200 * time.Millisecond
 
 // tail shows the events of the receiver in this process, or of the configured receivers.
@@ -94,13 +94,14 @@ func tail(ctx context.Context, o *Operator, p *tailParams, out sink) error {
 			Text: fmt.Sprintf("%d events, %d not shown", seen, missed)})
 	}
 	report() // shows that it works, even without events
-	for {
+	for events := []tap.Event(nil); ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			report()
-		case e := <-w.Events():
+		}
+		events = w.Take(events)
+		for _, e := range events {
 			if err := out.item(e); err != nil {
 				return err
 			}
@@ -108,6 +109,7 @@ func tail(ctx context.Context, o *Operator, p *tailParams, out sink) error {
 				return nil
 			}
 		}
+		report()
 	}
 }
 

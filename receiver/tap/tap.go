@@ -5,6 +5,7 @@ package tap
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,21 +59,22 @@ type Tap struct {
 	watchers atomic.Pointer[[]*Watcher]
 }
 
-// Watcher sees the events of its filter.
+// Watcher sees the events of its filter. It reads them by Take from time to time: waking it for each event would cost
+// the receiver more than everything else here.
 type Watcher struct {
 	tap    *Tap
 	filter Filter
-	events chan Event
-	seen   atomic.Uint64 // events of the filter
-	missed atomic.Uint64 // of these, events that the watcher does not get
 
-	mu     sync.Mutex
-	bucket tokenbucket.Bucket
+	mu      sync.Mutex
+	bucket  tokenbucket.Bucket
+	waiting []Event
+	seen    uint64 // events of the filter
+	missed  uint64 // of these, events that the watcher does not get
 }
 
 // Watch begins to show events. End it with Close.
 func (t *Tap) Watch(f Filter) (*Watcher, error) {
-	w := &Watcher{tap: t, filter: f, events: make(chan Event, maxWaiting)}
+	w := &Watcher{tap: t, filter: f}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := []*Watcher{w}
@@ -103,11 +105,22 @@ func (w *Watcher) Close() {
 	w.tap.watchers.Store(&left)
 }
 
-// Events returns the events that match the filter.
-func (w *Watcher) Events() <-chan Event { return w.events }
+// Take returns the events that match the filter and came since the last call. They may replace those in read.
+func (w *Watcher) Take(read []Event) []Event {
+	clear(read) // lets go of their texts
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	taken := w.waiting
+	w.waiting = read[:0]
+	return taken
+}
 
-// Counts returns how many events matched the filter, and how many of these are not in Events.
-func (w *Watcher) Counts() (seen, missed uint64) { return w.seen.Load(), w.missed.Load() }
+// Counts returns how many events matched the filter, and how many of these Take does not return.
+func (w *Watcher) Counts() (seen, missed uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen, w.missed
+}
 
 // left is how many events may be copied now.
 func (w *Watcher) left() int {
@@ -122,27 +135,27 @@ func (w *Watcher) count(seen, copied int) {
 		return
 	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.bucket.Take(float64(copied))
-	w.mu.Unlock()
-	w.seen.Add(uint64(seen))
-	w.missed.Add(uint64(seen - copied))
+	w.seen += uint64(seen)
+	w.missed += uint64(seen - copied)
 }
 
-// send hands an event to the watcher, which misses it if it is slow.
-func (w *Watcher) send(e Event) {
-	select {
-	case w.events <- e:
-	default:
-		w.missed.Add(1)
-	}
+// send hands events to the watcher, which misses them if it is slow.
+func (w *Watcher) send(events ...Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	fit := min(len(events), maxWaiting-len(w.waiting))
+	w.waiting = append(w.waiting, events[:fit]...)
+	w.missed += uint64(len(events) - fit)
 }
 
 // Batch is what watchers see of a request's events once these are stored.
 type Batch []pending
 
 type pending struct {
-	to    *Watcher
-	event Event
+	to     *Watcher
+	events []Event
 }
 
 // Copy copies what watchers want to see of events. Nil: nothing.
@@ -155,24 +168,47 @@ func (t *Tap) Copy(request string, events []pipeline.Event) (b Batch) {
 		if w.filter.NoAccepted {
 			continue
 		}
-		seen, copied, left := 0, 0, w.left()
+		seen, left := 0, w.left()
+		var copied []Event
 		for i := range events {
 			e := &events[i]
 			if !w.filter.wants(e) {
 				continue
 			}
-			if seen++; copied == left {
+			if seen++; len(copied) == left {
 				continue
 			}
-			copied++
-			text, cut := clip(e.Properties)
-			b = append(b, pending{w, Event{Time: time.UnixMilli(e.ReceivedAt).UTC(), Accepted: true,
-				Project: string(e.Project), Name: string(e.Name), User: string(e.UserID), Session: string(e.SessionID),
-				ID: e.ID.String(), RequestID: request, Text: text, Cut: cut}})
+			if copied == nil {
+				copied = make([]Event, 0, min(left, len(events)-i))
+			}
+			copied = append(copied, copyOf(e, request))
 		}
-		w.count(seen, copied)
+		w.count(seen, len(copied))
+		if len(copied) > 0 {
+			b = append(b, pending{w, copied})
+		}
 	}
 	return b
+}
+
+// copyOf copies an event's texts into one allocation.
+func copyOf(e *pipeline.Event, request string) Event {
+	const idSize = 36
+	text := e.Properties[:min(len(e.Properties), maxText)]
+	var all strings.Builder
+	all.Grow(len(e.Project) + len(e.Name) + len(e.UserID) + len(e.SessionID) + idSize + len(text))
+	var id [idSize]byte
+	for _, part := range [...][]byte{e.Project, e.Name, e.UserID, e.SessionID, e.ID.Append(id[:0]), text} {
+		all.Write(part)
+	}
+	rest := all.String()
+	next := func(size int) (text string) {
+		text, rest = rest[:size], rest[size:]
+		return text
+	}
+	return Event{Time: time.UnixMilli(e.ReceivedAt).UTC(), Accepted: true, Project: next(len(e.Project)),
+		Name: next(len(e.Name)), User: next(len(e.UserID)), Session: next(len(e.SessionID)), ID: next(idSize),
+		RequestID: request, Text: rest, Cut: len(text) < len(e.Properties)}
 }
 
 func (f *Filter) wants(e *pipeline.Event) bool {
@@ -182,9 +218,11 @@ func (f *Filter) wants(e *pipeline.Event) bool {
 
 // Show shows a batch whose events are stored, in object if it is known.
 func (b Batch) Show(object string) {
-	for i := range b {
-		b[i].event.Object = object
-		b[i].to.send(b[i].event)
+	for _, p := range b {
+		for i := range p.events {
+			p.events[i].Object = object
+		}
+		p.to.send(p.events...)
 	}
 }
 

@@ -175,6 +175,13 @@ func (b *benchmark) measurements() (all []measurement) {
 			}
 		}
 	}
+	if b.tail {
+		for _, how := range []watching{tailed, slowTail} {
+			all = append(all, measurement{string(how), func(ctx context.Context, rate int) (report.Run, error) {
+				return b.receiveWatched(ctx, rate, how)
+			}})
+		}
+	}
 	if b.floor {
 		all = append(all, measurement{"floor", b.floorRun})
 	}

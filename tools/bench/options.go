@@ -32,6 +32,7 @@ type benchOptions struct {
 	loaders    int
 	curve      []int
 	floor      bool
+	tail       bool
 	json       string
 	penstock   string            // binary to measure; empty: build this checkout
 	before     string            // binary to compare with; empty: none
@@ -117,6 +118,8 @@ func (o *benchOptions) ownFlags(fs *flag.FlagSet) int {
 		runs = 5
 		fs.BoolVar(&o.floor, "floor", false,
 			"measure, run by run in turn, an HTTP handler that does nothing but read the body, as well")
+		fs.BoolVar(&o.tail, "tail", false,
+			"measure, run by run in turn, with one reader of the live events as well, then with one that reads nothing")
 		fallthrough
 	case "load":
 		runs = max(runs, 3)
@@ -190,8 +193,8 @@ func (o *benchOptions) check() error {
 		return fmt.Errorf("--events %d: it has to be a multiple of --batch (%d)", o.events, o.batch)
 	case o.name == "e2e" && o.duration < time.Second:
 		return fmt.Errorf("--duration %s: at least 1s", o.duration)
-	case o.before != "" && (o.floor || o.name == "disk"):
-		return errors.New("--before goes neither with --floor nor with disk")
+	case o.before != "" && (o.floor || o.tail || o.name == "disk"):
+		return errors.New("--before goes neither with --floor nor with --tail nor with disk")
 	case o.rate < 0:
 		return fmt.Errorf("--rate %d: 0 or more events a second", o.rate)
 	case o.rate > 0 && o.curve != nil:

@@ -17,13 +17,23 @@ import (
 )
 
 // receive measures a receiver, from its clients to the last object in MinIO.
-func (b *benchmark) receive(ctx context.Context, rate int) (run report.Run, err error) {
+func (b *benchmark) receive(ctx context.Context, rate int) (report.Run, error) {
+	return b.receiveWatched(ctx, rate, unwatched)
+}
+
+// receiveWatched does it while somebody looks at the live events.
+func (b *benchmark) receiveWatched(ctx context.Context, rate int, how watching) (run report.Run, err error) {
 	err = b.onStack(ctx, false, func(ctx context.Context, st *benchStack) error {
 		r, err := st.role(ctx, "receive")
 		if err != nil {
 			return err
 		}
 		clients := b.clients(r.listen, st.key, "bench", rate)
+		t, err := watch(ctx, how, r.admin, st.key)
+		if err != nil {
+			return err
+		}
+		defer t.end(&run.Figures)
 		before, err := readMeter()
 		if err != nil {
 			return err

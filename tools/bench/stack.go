@@ -74,8 +74,8 @@ func (b *benchmark) onStack(ctx context.Context, all bool,
 	if !all {
 		c.Storage.Notify = "none"
 	}
-	if b.profile != "" {
-		c.Admin.Token = key // profiles need an operator's token
+	if b.profile != "" || b.tail {
+		c.Admin.Token = key // profiles and live events need a token
 	}
 	if b.configure != nil {
 		b.configure(c)
