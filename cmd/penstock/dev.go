@@ -7,19 +7,23 @@ import (
 
 	"github.com/penstock/penstock/internal/app/dev"
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/operate"
 )
 
 func devCommand() *cobra.Command {
 	var o dev.Options
-	fetch := false
+	fetch, formats := false, []string{"parquet", "ndjson"}
 	cmd := leaf(&cobra.Command{
 		Use: "dev", Short: "Run the whole stack on this machine, to try it or to develop",
 		Long: "Run MinIO, NATS, ClickHouse, a receiver and a loader on 127.0.0.1.\n" +
 			"It downloads missing servers once. Ctrl-C stops everything.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Out, o.Err = cmd.OutOrStdout(), cmd.ErrOrStderr()
-			if err := o.Check(); err != nil {
+			if err := operate.CheckChoice("--format", o.Format, formats); err != nil {
 				return err
+			}
+			if err := o.Check(); err != nil {
+				return operate.Usagef("%w", err)
 			}
 			if fetch {
 				_, err := dev.FetchTools(cmd.Context(), o.Err)
@@ -39,5 +43,7 @@ func devCommand() *cobra.Command {
 	fs.BoolVar(&o.Exit, "exit", false, "then stop everything; exit status 1 unless every event is a row")
 	fs.BoolVar(&fetch, "fetch", false, "only download missing servers")
 	fs.BoolVar(&o.JSON, "json", false, "print the summary as JSON")
+	// An error means that the flag has a completion already. It has just been created.
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

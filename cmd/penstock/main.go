@@ -110,6 +110,9 @@ func newRoot(s streams) *cobra.Command {
 	root.SetCompletionCommandGroupID(groupHelp)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		asGroup(completion)
+	}
 	root.InitDefaultVersionFlag()
 	root.Flags().Lookup("version").Usage = "print version and commit"
 	describeFlags(root)
@@ -139,16 +142,20 @@ func describeFlags(cmd *cobra.Command) {
 
 // group makes a command that has only commands.
 func group(name, short string) *cobra.Command {
-	return &cobra.Command{
-		Use: name + " COMMAND", Short: short, DisableFlagsInUseLine: true, Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				fmt.Fprint(cmd.ErrOrStderr(), cmd.UsageString())
-				return errUsage
-			}
-			return unknownCommand(cmd, args[0])
-		},
+	return asGroup(&cobra.Command{Use: name + " COMMAND", Short: short, DisableFlagsInUseLine: true})
+}
+
+// asGroup makes anything but one of its commands wrong usage.
+func asGroup(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			fmt.Fprint(cmd.ErrOrStderr(), cmd.UsageString())
+			return errUsage
+		}
+		return unknownCommand(cmd, args[0])
 	}
+	return cmd
 }
 
 // helpCommand prints the help of the command that its arguments name.

@@ -49,7 +49,7 @@ func operationCommand(op operate.Operation) *cobra.Command {
 		Use: last, Aliases: op.Aliases, Short: sentence(op.Short),
 		Long: strings.TrimSpace(sentence(op.Short) + ".\n" + op.About + x.about),
 	}
-	args := bind(cmd.Flags(), params)
+	args := bind(cmd, params)
 	cmd.Long += aboutArgs(args)
 	for _, f := range args {
 		if f.Optional {
@@ -68,6 +68,9 @@ func operationCommand(op operate.Operation) *cobra.Command {
 	}
 	c.flags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := op.CheckFields(params); err != nil {
+			return err
+		}
 		ex, done, err := c.executor(cmd)
 		if err != nil {
 			return err
@@ -124,13 +127,17 @@ func (v value) Type() string {
 }
 
 // bind makes flags of an operation's params, and returns the fields of its arguments.
-func bind(fs *pflag.FlagSet, params any) (args []operate.Field) {
+func bind(cmd *cobra.Command, params any) (args []operate.Field) {
 	for _, f := range operate.Fields(params) {
 		if f.Arg != "" {
 			args = append(args, f)
 			continue
 		}
-		flag := fs.VarPF(value{f}, f.Name, "", f.Usage)
+		flag := cmd.Flags().VarPF(value{f}, f.Name, "", f.Usage)
+		if len(f.Enum) > 0 {
+			// An error means that the flag has a completion already. It has just been created.
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(f.Enum, cobra.ShellCompDirectiveNoFileComp))
+		}
 		if f.Value.Kind() == reflect.Bool {
 			flag.NoOptDefVal = "true"
 		}

@@ -28,10 +28,10 @@ func TestServerFlagByTLS(t *testing.T) {
 	t.Cleanup(admin.Close)
 	t.Chdir(t.TempDir())
 	list := func(args ...string) string {
-		_, errs, err := said(t, append([]string{"errors", "list", "--stage", "nowhere", "--server", admin.URL,
+		_, errs, err := said(t, append([]string{"errors", "list", "--since", "nowhere", "--server", admin.URL,
 			"--token", "secret"}, args...)...)
 		if err == nil {
-			t.Fatal("no error for a stage that does not exist")
+			t.Fatal("no error for a time that is none")
 		}
 		return errs + err.Error()
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/agnivade/levenshtein"
@@ -15,6 +16,9 @@ import (
 func unknownCommand(cmd *cobra.Command, name string) error {
 	cmd.SuggestionsMinimumDistance = 2
 	if known := cmd.SuggestionsFor(name); len(known) > 0 {
+		slices.SortStableFunc(known, func(a, b string) int {
+			return levenshtein.ComputeDistance(name, a) - levenshtein.ComputeDistance(name, b)
+		})
 		return operate.Usagef("unknown command %q. Did you mean %q?", name, known[0])
 	}
 	return operate.Usagef("unknown command %q", name)

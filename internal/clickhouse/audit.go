@@ -21,7 +21,7 @@ type Action struct {
 	Process   string    `json:"process"`
 	Operation string    `json:"operation"`
 	Params    string    `json:"params"` // JSON
-	Result    string    `json:"result"` // begun, done, failed
+	Result    string    `json:"result"` // begun, done, failed, denied
 	Error     string    `json:"error,omitempty"`
 	Items     uint64    `json:"items"`
 }

@@ -138,8 +138,8 @@ func (a *Access) bucket(address string) *tokenbucket.Bucket {
 	return a.guesses[from]
 }
 
-// May rejects operations that a role may not run.
-func (id Identity) May(op Operation) error {
+// may rejects operations that a role may not run.
+func (id Identity) may(op Operation) error {
 	if op.method != http.MethodGet && id.Role != RoleOperator {
 		return &DeniedError{Status: http.StatusForbidden, text: fmt.Sprintf(
 			"the token %s has the role %s, which changes nothing: %q needs a token with the role operator", id.Name, id.Role,

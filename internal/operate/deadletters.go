@@ -22,7 +22,7 @@ type letterFilter struct {
 	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY…" usage:"keys of objects"`
 	All      bool     `json:"all,omitempty" param:"all" usage:"all dead letters; with --failing, all failing objects"`
 	Failing  bool     `json:"failing,omitempty" param:"failing" usage:"objects that failed and will be tried again, instead of dead letters"`
-	Pipeline string   `json:"pipeline,omitempty" param:"pipeline" usage:"events or errors; empty: both"`
+	Pipeline string   `json:"pipeline,omitempty" param:"pipeline" enum:"events errors" usage:"events or errors; empty: both"`
 	Code     string   `json:"code,omitempty" param:"code" usage:"only objects with this error code, such as object_damaged"`
 	Reason   string   `json:"reason,omitempty" param:"reason" usage:"only objects whose reason contains this text"`
 }
@@ -34,6 +34,11 @@ func (f letterFilter) chosen() error {
 	}
 	return nil
 }
+
+// letterChoice selects what to try again.
+type letterChoice struct{ letterFilter }
+
+func (p *letterChoice) check(*Operator) error { return p.chosen() }
 
 type dropParams struct {
 	letterFilter
@@ -82,7 +87,7 @@ func deadLetterOperations() []Operation {
 			print: prints(printLetter), run: runs(showLetters),
 		},
 		{
-			Name: "dlq redrive", method: http.MethodPost, path: "/v1/dlq/redrive", params: &letterFilter{}, item: letterResult{},
+			Name: "dlq redrive", method: http.MethodPost, path: "/v1/dlq/redrive", params: &letterChoice{}, item: letterResult{},
 			Short:  "try to load dead letters or failing objects now",
 			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" redriven"),
 			run: runs(redriveLetters),
@@ -116,11 +121,6 @@ func (o *Operator) letters(ctx context.Context, f letterFilter, each func(pipeli
 	missing := map[string]bool{}
 	for _, k := range f.Keys {
 		missing[k] = true
-	}
-	if f.Pipeline != "" {
-		if _, err := pipeline.SpecNamed(f.Pipeline); err != nil {
-			return usage(err)
-		}
 	}
 	for _, spec := range pipeline.Specs() {
 		if f.Pipeline != "" && f.Pipeline != spec.Name {
@@ -224,8 +224,8 @@ func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change fun
 	})
 }
 
-func redriveLetters(ctx context.Context, o *Operator, f *letterFilter, out sink) error {
-	return o.changeLetters(ctx, *f, func(l *pipeline.Load) {
+func redriveLetters(ctx context.Context, o *Operator, p *letterChoice, out sink) error {
+	return o.changeLetters(ctx, p.letterFilter, func(l *pipeline.Load) {
 		l.State, l.Failures = pipeline.Failed, 0
 		l.Attempts++
 	}, func(q Queue, l pipeline.Load) error {
@@ -238,10 +238,17 @@ func redriveLetters(ctx context.Context, o *Operator, f *letterFilter, out sink)
 	}, out, "redriven")
 }
 
-func dropLetters(ctx context.Context, o *Operator, p *dropParams, out sink) error {
-	if err := p.chosen(); err == nil && !p.Yes {
+func (p *dropParams) check(*Operator) error {
+	if err := p.chosen(); err != nil {
+		return err
+	}
+	if !p.Yes {
 		return Usagef("the objects will never be loaded: set --yes to confirm")
 	}
+	return nil
+}
+
+func dropLetters(ctx context.Context, o *Operator, p *dropParams, out sink) error {
 	return o.changeLetters(ctx, p.letterFilter, func(l *pipeline.Load) {
 		if l.State == pipeline.Failed {
 			l.Attempts++ // otherwise a running attempt would hide the drop

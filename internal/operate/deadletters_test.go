@@ -42,7 +42,7 @@ func TestChooseLetters(t *testing.T) {
 		{letterFilter{Code: "killed"}, []string{key(1)}, ""},
 		{letterFilter{Reason: "damaged"}, []string{key(0)}, ""},
 		{letterFilter{Keys: []string{key(2)}}, nil, key(2) + " is neither a dead letter nor failing"},
-		{letterFilter{Pipeline: "logs"}, nil, `there is no pipeline "logs"`},
+		{letterFilter{Pipeline: "logs"}, nil, `--pipeline "logs": set events or errors`},
 	} {
 		for name, ex := range letters().ways(t) {
 			got, err := do[pipeline.DeadLetter](t, ex, "dlq list", func(p any) { *p.(*letterFilter) = tt.filter })
@@ -101,7 +101,7 @@ func TestShowLetters(t *testing.T) {
 func TestRedriveLetters(t *testing.T) {
 	w := letters()
 	got, err := do[letterResult](t, Local(w.operator()), "dlq redrive",
-		func(p any) { p.(*letterFilter).Keys = []string{key(0)} })
+		func(p any) { p.(*letterChoice).Keys = []string{key(0)} })
 	if err != nil || len(got) != 1 || got[0] != (letterResult{key(0), "redriven"}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -116,7 +116,7 @@ func TestRedriveLetters(t *testing.T) {
 	w = letters()
 	w.noQueue = true
 	if _, err := do[letterResult](t, Local(w.operator()), "dlq redrive",
-		func(p any) { p.(*letterFilter).All = true }); err != nil {
+		func(p any) { p.(*letterChoice).All = true }); err != nil {
 		t.Error(err)
 	}
 	if w.loads[key(1)].State != pipeline.Failed || len(w.enqueued) > 0 {
@@ -125,7 +125,7 @@ func TestRedriveLetters(t *testing.T) {
 	// If the queue is unreachable, nothing is changed.
 	w = letters()
 	w.away["queue"] = errAway
-	_, err = do[letterResult](t, Local(w.operator()), "dlq redrive", func(p any) { p.(*letterFilter).All = true })
+	_, err = do[letterResult](t, Local(w.operator()), "dlq redrive", func(p any) { p.(*letterChoice).All = true })
 	wantError(t, err, "connection refused", "redrive")
 	if w.loads[key(0)].State != pipeline.Dead {
 		t.Errorf("the ledger has %+v", w.loads[key(0)])
@@ -231,7 +231,7 @@ func TestFailingObjects(t *testing.T) {
 	if diff := cmp.Diff([]string{"failed " + key(7)}, list(letterFilter{Keys: []string{key(7)}})); diff != "" {
 		t.Errorf("by its key (-want +got):\n%s", diff)
 	}
-	got, err := do[letterResult](t, Local(o), "dlq redrive", func(p any) { p.(*letterFilter).Keys = []string{key(7)} })
+	got, err := do[letterResult](t, Local(o), "dlq redrive", func(p any) { p.(*letterChoice).Keys = []string{key(7)} })
 	if l := w.loads[key(7)]; err != nil || len(got) != 1 || l.State != pipeline.Failed || l.Failures != 0 ||
 		!slices.Contains(w.enqueued, key(7)+" again") {
 		t.Errorf("redriven: %v, %v, %+v, enqueued %v", got, err, l, w.enqueued)

@@ -26,7 +26,7 @@ type errorFilter struct {
 	Until   string   `json:"until" param:"until" default:"now" usage:"end of the time range"`
 	Code    string   `json:"code,omitempty" param:"code" usage:"only failure records with this error code, such as invalid_json"`
 	Project string   `json:"project,omitempty" param:"project" usage:"only failure records of this project"`
-	Stage   string   `json:"stage,omitempty" param:"stage" usage:"only failure records of this stage: receiver, batcher or loader"`
+	Stage   string   `json:"stage,omitempty" param:"stage" enum:"receiver batcher loader" usage:"only failure records of this stage: receiver, batcher or loader"`
 	Text    string   `json:"text,omitempty" param:"text" usage:"only failure records whose message contains this text"`
 	Release string   `json:"release,omitempty" param:"release" usage:"only failure records whose raw payload has this app_version, release or build"`
 	Pending bool     `json:"pending,omitempty" param:"pending" usage:"only failure records that were not redriven"`
@@ -39,9 +39,6 @@ func (f errorFilter) chosen() bool {
 }
 
 func (f errorFilter) filter() (clickhouse.ErrorFilter, error) {
-	if f.Stage != "" && f.Stage != "receiver" && f.Stage != "batcher" && f.Stage != "loader" {
-		return clickhouse.ErrorFilter{}, Usagef("--stage %q: set receiver, batcher or loader", f.Stage)
-	}
 	out := clickhouse.ErrorFilter{Code: f.Code, Project: f.Project, Stage: f.Stage, Text: f.Text, Release: f.Release,
 		Pending: f.Pending, Limit: f.Limit}
 	for _, text := range f.IDs {

@@ -22,7 +22,7 @@ import (
 type keyAdd struct {
 	Project       string `json:"project" param:"project" arg:"PROJECT" usage:"project of the key; it is created if the file does not have it"`
 	Name          string `json:"name,omitempty" param:"name" usage:"name of the key, to revoke it later; empty: key-1, key-2, …"`
-	MinDurability string `json:"min_durability,omitempty" param:"min-durability" usage:"lowest durability that requests may ask for: memory, disk or object"`
+	MinDurability string `json:"min_durability,omitempty" param:"min-durability" enum:"memory disk object" usage:"lowest durability that requests may ask for: memory, disk or object"`
 	Large         bool   `json:"large,omitempty" param:"large" usage:"allow bodies above receiver.small_body"`
 	Expires       string `json:"expires,omitempty" param:"expires" usage:"expiry: 2026-12-31, 2026-12-31T18:00:00Z, or a duration from now, such as 720h; empty: never"`
 }
@@ -144,13 +144,12 @@ func newKey() (key, hash string) {
 	return key, hex.EncodeToString(sum[:])
 }
 
+func (p *keyAdd) check(*Operator) error {
+	_, err := expiryOf(p.Expires, time.Now())
+	return err
+}
+
 func addKey(_ context.Context, o *Operator, p *keyAdd, out sink) error {
-	if p.Project == "" {
-		return Usagef("PROJECT is missing: penstock keys add PROJECT")
-	}
-	if _, err := config.ParseDurability(p.MinDurability); err != nil {
-		return usage(err)
-	}
 	expires, err := expiryOf(p.Expires, time.Now())
 	if err != nil {
 		return err
@@ -238,9 +237,6 @@ func listKeys(_ context.Context, o *Operator, p *keyList, out sink) error {
 func begins(hash string) string { return hash[:min(len(hash), 12)] }
 
 func revokeKey(_ context.Context, o *Operator, p *keyRevoke, out sink) error {
-	if p.Project == "" || p.Name == "" {
-		return Usagef("PROJECT or NAME is missing: penstock keys revoke PROJECT NAME")
-	}
 	left := 0
 	err := o.editProjects(p.Project, func(f *projects.Doc) (err error) {
 		left, err = f.Remove(p.Project, p.Name)
@@ -252,13 +248,15 @@ func revokeKey(_ context.Context, o *Operator, p *keyRevoke, out sink) error {
 	return out.item(keyRevoked{p.Project, p.Name, left})
 }
 
+func (p *keyRotate) check(*Operator) error {
+	_, err := parseDuration("--overlap", p.Overlap)
+	return err
+}
+
 func rotateKey(_ context.Context, o *Operator, p *keyRotate, out sink) error {
-	if p.Project == "" || p.Name == "" {
-		return Usagef("PROJECT or NAME is missing: penstock keys rotate PROJECT NAME")
-	}
-	overlap, err := time.ParseDuration(p.Overlap)
-	if err != nil || overlap < 0 {
-		return Usagef("--overlap %q: set a duration of 0 or more, such as 24h", p.Overlap)
+	overlap, err := parseDuration("--overlap", p.Overlap)
+	if err != nil {
+		return err
 	}
 	key, hash := newKey()
 	made := keyMade{Project: p.Project, Name: p.Name, Key: key, File: o.Config.Receiver.Projects}

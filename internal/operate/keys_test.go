@@ -212,7 +212,7 @@ func TestKeys(t *testing.T) {
 		{"revoke fixed x", "those in receiver.keys are the configuration's"},
 		{"rotate game none", `project "game" has no key "none"`},
 		{"rotate game ci --overlap -1h", "0 or more"},
-		{"rotate game ci --overlap x", "such as 24h"},
+		{"rotate game ci --overlap x", "such as 5m"},
 	} {
 		if _, err := keysOf(path)(t, strings.Fields(c.args)...); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("keys %s: %v, want %q", c.args, err, c.want)

@@ -73,6 +73,9 @@ func (op Operation) describe() object {
 func (op Operation) querySchema() (all []object) {
 	for _, f := range Fields(op.NewParams()) {
 		s := schema(f.Value.Type())
+		if len(f.Enum) > 0 {
+			s["enum"] = f.Enum
+		}
 		if f.Default != "" {
 			s["default"] = f.Value.Interface()
 		}
@@ -91,6 +94,9 @@ func (op Operation) bodySchema() object {
 		for _, n := range []string{name, name + "s"} {
 			if p, ok := props[n].(object); ok {
 				p["description"] = f.Usage
+				if len(f.Enum) > 0 {
+					p["enum"] = f.Enum
+				}
 				if f.Default != "" {
 					p["default"] = f.Value.Interface()
 				}

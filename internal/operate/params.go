@@ -7,16 +7,21 @@ import (
 	"io"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // Field is a field of params, described by its tags: `param:"since" usage:"…" default:"24h"`. `arg:"KEY"` makes it an
 // argument: a string takes one word; a []string must be last and takes all remaining words.
-// `json:"…,omitempty"` makes the argument optional.
+// `json:"…,omitempty"` makes the argument optional. `enum:"events errors"` lists the values, of which the empty one is
+// allowed if it is optional.
 type Field struct {
 	Name, Usage, Default, Arg string
 	Optional                  bool
+	Enum                      []string // empty: any value
 	Value                     reflect.Value
 }
 
@@ -32,7 +37,7 @@ func fieldsOf(v reflect.Value) []Field {
 		if name := f.Tag.Get("param"); name != "" {
 			optional := strings.HasSuffix(f.Tag.Get("json"), ",omitempty")
 			all = append(all, Field{name, f.Tag.Get("usage"), f.Tag.Get("default"), f.Tag.Get("arg"), optional,
-				v.FieldByIndex(f.Index)})
+				strings.Fields(f.Tag.Get("enum")), v.FieldByIndex(f.Index)})
 		}
 	}
 	return all
@@ -57,6 +62,66 @@ func (f Field) Set(text string) error {
 		f.Value.SetInt(int64(n))
 	case reflect.Slice: // of strings
 		f.Value.Set(reflect.Append(f.Value, reflect.ValueOf(text)))
+	}
+	return nil
+}
+
+// CheckChoice rejects a value that is none of the known ones, and suggests the nearest.
+func CheckChoice(flag, given string, known []string) error {
+	if slices.Contains(known, given) {
+		return nil
+	}
+	nearest, distance := "", 3
+	for _, k := range known {
+		if d := levenshtein.ComputeDistance(strings.ToLower(given), k); d < min(distance, len(k)/2) {
+			nearest, distance = k, d
+		}
+	}
+	hint := "set"
+	if nearest != "" {
+		hint = fmt.Sprintf("Did you mean %q? Set", nearest)
+	}
+	last := len(known) - 1
+	return Usagef("%s %q: %s %s or %s", flag, given, hint, strings.Join(known[:last], ", "), known[last])
+}
+
+// CheckFields rejects a missing argument, and a value that a field does not have.
+func (op Operation) CheckFields(params any) error {
+	usage := "penstock " + op.Name
+	missing := ""
+	for _, f := range Fields(params) {
+		if f.Arg != "" {
+			usage += " " + f.Arg
+		}
+		if f.Value.Kind() != reflect.String {
+			continue
+		}
+		switch given := f.Value.String(); {
+		case given == "" && f.Arg != "" && !f.Optional && missing == "":
+			missing = f.Arg
+		case given != "" && len(f.Enum) > 0:
+			if err := CheckChoice("--"+f.Name, given, f.Enum); err != nil {
+				return err
+			}
+		}
+	}
+	if missing != "" {
+		return Usagef("%s is missing: %s", missing, usage)
+	}
+	return nil
+}
+
+// checked are params that are not valid in all combinations. An operation that changes something has its checks here,
+// because wrong usage is not an action.
+type checked interface{ check(o *Operator) error }
+
+// check rejects wrong usage.
+func (op Operation) check(o *Operator, params any) error {
+	if err := op.CheckFields(params); err != nil {
+		return err
+	}
+	if c, ok := params.(checked); ok {
+		return c.check(o)
 	}
 	return nil
 }

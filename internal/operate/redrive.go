@@ -29,13 +29,21 @@ const (
 	redriveTries  = 20
 )
 
-func redriveErrors(ctx context.Context, o *Operator, p *errorRedrive, out sink) error {
-	f, err := p.filter()
-	if err != nil {
+func (p *errorRedrive) check(*Operator) error {
+	if _, err := p.filter(); err != nil {
 		return err
 	}
 	if !p.chosen() && !p.All {
 		return Usagef("no failure record is chosen: name ids, or set --code, --project, --stage, --release, --text or --all")
+	}
+	_, err := parseEdit(p.Edit)
+	return err
+}
+
+func redriveErrors(ctx context.Context, o *Operator, p *errorRedrive, out sink) error {
+	f, err := p.filter()
+	if err != nil {
+		return err
 	}
 	if p.edit, err = parseEdit(p.Edit); err != nil {
 		return err

@@ -29,7 +29,7 @@ type reingestParams struct {
 	Prefix   string   `json:"prefix,omitempty" param:"prefix" usage:"all objects with this key prefix"`
 	Since    string   `json:"since,omitempty" param:"since" usage:"start of a time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
 	Until    string   `json:"until" param:"until" default:"now" usage:"end of the time range"`
-	Pipeline string   `json:"pipeline" param:"pipeline" default:"events" usage:"pipeline of the time range: events or errors"`
+	Pipeline string   `json:"pipeline" param:"pipeline" default:"events" enum:"events errors" usage:"pipeline of the time range: events or errors"`
 	Replace  bool     `json:"replace,omitempty" param:"replace" usage:"also load objects that are loaded, and replace their rows"`
 	DryRun   bool     `json:"dry_run,omitempty" param:"dry-run" usage:"only report what would be done"`
 	Anew     bool     `json:"anew,omitempty" param:"anew" usage:"with --replace: start over instead of continuing an interrupted run"`
@@ -164,7 +164,7 @@ func (p *reingestParams) fixed(now time.Time) (*reingestParams, bool) {
 }
 
 // check rejects params that select nothing, or in two ways.
-func (p *reingestParams) check() error {
+func (p *reingestParams) check(*Operator) error {
 	ways := 0
 	for _, c := range []bool{len(p.Keys) > 0, p.Prefix != "", p.Since != ""} {
 		if c {
@@ -179,10 +179,11 @@ func (p *reingestParams) check() error {
 	}
 	for _, key := range append(slices.Clone(p.Keys), p.Prefix) {
 		if _, err := pipeline.SpecOf(key); err != nil && key != "" {
-			return err
+			return usage(err)
 		}
 	}
-	return nil
+	_, err := p.chosen(time.Now())
+	return err
 }
 
 // chosen returns the objects that the params select at a time.
@@ -198,9 +199,6 @@ func (p *reingestParams) chosen(now time.Time) (c audit.Selection, err error) {
 }
 
 func runReingest(ctx context.Context, o *Operator, p *reingestParams, out sink) error {
-	if err := p.check(); err != nil {
-		return err
-	}
 	now := time.Now().UTC()
 	p, relative := p.fixed(now)
 	r := &reingest{o: o, p: p, relative: relative, out: out, plan: map[audit.Action]*tally{},

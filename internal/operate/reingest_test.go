@@ -44,7 +44,7 @@ func TestWrongParamsOfReingest(t *testing.T) {
 		{reingestParams{Prefix: "logs/"}, `"logs/" is of no pipeline`},
 		{reingestParams{Keys: []string{key(0), "x"}}, `"x" is of no pipeline`},
 		{reingestParams{Since: "x", Pipeline: "events"}, `--since "x"`},
-		{reingestParams{Since: "1h", Pipeline: "x"}, `there is no pipeline "x"`},
+		{reingestParams{Since: "1h", Pipeline: "x"}, `--pipeline "x": set events or errors`},
 		{reingestParams{Prefix: day, Parallel: -1}, "set 1 or more"},
 	} {
 		_, err := do[reingestLine](t, Local(objects().operator()), "reingest", func(params any) {

@@ -227,6 +227,14 @@ func listRollups(ctx context.Context, o *Operator, p *rollupParams, out sink) er
 	return nil
 }
 
+func (p *refreshParams) check(o *Operator) error {
+	if _, err := o.chosenRollups(p.Name); err != nil {
+		return err
+	}
+	_, err := p.days()
+	return err
+}
+
 func refreshRollups(ctx context.Context, o *Operator, p *refreshParams, out sink) error {
 	all, err := o.chosenRollups(p.Name)
 	if err != nil {

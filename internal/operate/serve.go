@@ -14,7 +14,7 @@ func handleOperations(mux *http.ServeMux, o *Operator, access *Access) {
 	for _, op := range Operations() {
 		mux.HandleFunc(op.method+" "+op.path,
 			access.guard(func(w http.ResponseWriter, r *http.Request, id Identity) {
-				if err := id.May(op); err != nil {
+				if err := op.Permit(r.Context(), o, id); err != nil {
 					writeDenied(w, err)
 					return
 				}

@@ -43,11 +43,11 @@ func parseWhen(text string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q: want 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h", text)
 }
 
-// parseGrace reads --grace.
-func parseGrace(text string) (time.Duration, error) {
+// parseDuration reads a flag's duration.
+func parseDuration(flag, text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 0 {
-		return 0, Usagef("--grace %q: set a duration of 0 or more, such as 5m", text)
+		return 0, Usagef("%s %q: set a duration of 0 or more, such as 5m", flag, text)
 	}
 	return d, nil
 }

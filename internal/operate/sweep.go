@@ -55,13 +55,21 @@ func sweepOperation() Operation {
 	}
 }
 
+func (p *sweepParams) check(*Operator) error {
+	if _, err := parseSpan(p.Since, p.Until); err != nil {
+		return err
+	}
+	_, err := parseDuration("--grace", p.Grace)
+	return err
+}
+
 // sweep compares the bucket with the ledger and enqueues every object that is not loaded.
 func sweep(ctx context.Context, o *Operator, p *sweepParams, out sink) error {
 	span, err := parseSpan(p.Since, p.Until)
 	if err != nil {
 		return err
 	}
-	grace, err := parseGrace(p.Grace)
+	grace, err := parseDuration("--grace", p.Grace)
 	if err != nil {
 		return err
 	}

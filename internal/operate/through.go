@@ -28,8 +28,8 @@ func Through(ex Executor, command string) Executor {
 
 // redriveThrough sends the filter's output for each failure.
 func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedrive, through string, out sink) error {
-	if !p.chosen() && !p.All {
-		return Usagef("no failure record is chosen: name ids, or set --code, --project, --stage, --release, --text or --all")
+	if err := p.check(nil); err != nil {
+		return err
 	}
 	f := p.errorFilter
 	f.Pending = true

@@ -3,6 +3,7 @@ package operate
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +12,9 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -19,6 +22,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/tokenbucket"
 )
 
 // Actor is the person or program that runs an operation.
@@ -45,16 +49,13 @@ const maxRecord = 32 << 10
 
 // carryOut runs the operation. If it changes something, it writes a record before and after.
 func (op Operation) carryOut(ctx context.Context, o *Operator, params any, out sink) error {
+	if err := op.check(o, params); err != nil {
+		return err
+	}
 	if op.method == http.MethodGet || o.Trail == nil {
 		return op.run(ctx, o, params, out)
 	}
-	actor, ok := ctx.Value(actorKey{}).(Actor)
-	if !ok {
-		actor = Actor{Name: userName(), Role: RoleOperator, Via: viaCommand}
-	}
-	a := clickhouse.Action{ID: uuid.New(), Began: time.Now().UTC().Truncate(time.Millisecond), Who: actor.Name,
-		Role: actor.Role, Address: actor.Address, Via: actor.Via, Process: o.Name, Operation: op.Name,
-		Params: recordable(params), Result: "begun"}
+	a := op.action(ctx, o, params)
 	// The client may disconnect before the action is recorded.
 	record := context.WithoutCancel(ctx)
 	o.Trail.Record(record, a)
@@ -66,6 +67,32 @@ func (op Operation) carryOut(ctx context.Context, o *Operator, params any, out s
 		a.Result, a.Error = "failed", err.Error()
 	}
 	o.Trail.Record(record, a)
+	return err
+}
+
+// action is the record of an operation that begins.
+func (op Operation) action(ctx context.Context, o *Operator, params any) clickhouse.Action {
+	actor, ok := ctx.Value(actorKey{}).(Actor)
+	if !ok {
+		actor = Actor{Name: userName(), Role: RoleOperator, Via: viaCommand}
+	}
+	return clickhouse.Action{ID: uuid.New(), Began: time.Now().UTC().Truncate(time.Millisecond), Who: actor.Name,
+		Role: actor.Role, Address: actor.Address, Via: actor.Via, Process: o.Name, Operation: op.Name,
+		Params: recordable(params), Result: "begun"}
+}
+
+// deniedRate limits the records of denied actions, so that a viewer cannot fill the table. The log has all of them.
+var deniedRate = tokenbucket.Rate{PerSecond: 1.0 / 10, Burst: 100}
+
+// Permit rejects an operation that the identity may not run, and records the attempt.
+func (op Operation) Permit(ctx context.Context, o *Operator, id Identity) error {
+	err := id.may(op)
+	if err == nil || o.Trail == nil {
+		return err
+	}
+	a := op.action(ctx, o, struct{}{})
+	a.Ended, a.Result, a.Error = a.Began, "denied", err.Error()
+	o.Trail.deny(context.WithoutCancel(ctx), a)
 	return err
 }
 
@@ -89,24 +116,28 @@ func recordable(params any) string {
 	return string(text)
 }
 
-// userName is the user who runs a command.
+// userName is the user who runs a command: the one who called sudo, or else the name of the process's user. Processes
+// without a login have no USER, and anybody can set it, so it counts only if the system has no name for the user.
 func userName() string {
-	for _, name := range []string{"SUDO_USER", "USER", "LOGNAME"} {
-		if user := os.Getenv(name); user != "" {
-			return user
-		}
+	uid := os.Getuid()
+	if name := os.Getenv("SUDO_USER"); name != "" && uid == 0 {
+		return name
 	}
-	return fmt.Sprintf("uid %d", os.Getuid())
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return cmp.Or(os.Getenv("USER"), os.Getenv("LOGNAME"), fmt.Sprintf("uid %d", uid))
 }
 
 // Trail records operators' actions in a table. While the table is unreachable, records wait in a file. So no action
 // waits for ClickHouse: most actions happen in an outage.
 type Trail struct {
-	table ActionTable
-	path  string
-	log   *slog.Logger
-	mu    sync.Mutex
-	away  time.Time // when the table was last unreachable
+	table  ActionTable
+	path   string
+	log    *slog.Logger
+	mu     sync.Mutex
+	away   time.Time // when the table was last unreachable
+	denied tokenbucket.Bucket
 }
 
 // ActionTable stores actions.
@@ -128,10 +159,29 @@ const (
 
 // Record writes a record to the log, and to the table or else the file.
 func (t *Trail) Record(ctx context.Context, a clickhouse.Action) {
-	t.log.Info("operator action", "result", a.Result, "operation", a.Operation, "who", a.Who, "via", a.Via,
-		"address", a.Address, "params", a.Params, "items", a.Items, "error", a.Error, "id", a.ID)
+	t.logs(a)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.save(ctx, a)
+}
+
+// deny records a denied action. The table gets a limited number of them.
+func (t *Trail) deny(ctx context.Context, a clickhouse.Action) {
+	t.logs(a)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.denied.TakeDownTo(deniedRate, 1, 0, time.Now()) {
+		t.save(ctx, a)
+	}
+}
+
+func (t *Trail) logs(a clickhouse.Action) {
+	t.log.Info("operator action", "result", a.Result, "operation", a.Operation, "who", a.Who, "via", a.Via,
+		"address", a.Address, "params", a.Params, "items", a.Items, "error", a.Error, "id", a.ID)
+}
+
+// save writes a record to the table or else the file. The caller holds mu.
+func (t *Trail) save(ctx context.Context, a clickhouse.Action) {
 	err := errors.New("ClickHouse could not be reached a moment ago")
 	if time.Since(t.away) > trailEvery {
 		quick, cancel := context.WithTimeout(ctx, trailWait)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,6 +36,10 @@ func (w *world) newTrail(t *testing.T, o *Operator) *Trail {
 
 // A change is recorded at its begin and end; reading is not recorded.
 func TestTrail(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
 	w := newWorld()
 	w.store(key(1), "a")
 	w.load(key(1), pipeline.Dead)
@@ -44,18 +49,17 @@ func TestTrail(t *testing.T) {
 	api := w.api()
 	api.Operator = o
 	h := api.Handler()
-	t.Setenv("SUDO_USER", "carl")
 	for _, r := range []struct{ method, path, body string }{
-		{"GET", "/v1/dlq", ""}, {"POST", "/v1/dlq/redrive", `{"all":true}`}, {"POST", "/v1/dlq/drop", `{"all":true}`},
+		{"GET", "/v1/dlq", ""}, {"POST", "/v1/dlq/redrive", `{"all":true}`}, {"POST", "/v1/dlq/drop", fmt.Sprintf(`{"keys":[%q],"yes":true}`, key(5))},
 		{"POST", "/v1/errors/redrive", fmt.Sprintf(`{"ids":[%q],"bodies_base64":{%q:"c2VjcmV0"}}`, id, id)},
 	} {
 		get(t, h, r.method, r.path, "Bearer secret", r.body)
 	}
-	do[letterResult](t, Local(o), "dlq redrive", func(p any) { p.(*letterFilter).All = true })
-	no := " the objects will never be loaded: set --yes to confirm"
+	do[letterResult](t, Local(o), "dlq redrive", func(p any) { p.(*letterChoice).All = true })
+	no := " " + key(5) + " is neither a dead letter nor failing; run `penstock dlq list` and `penstock dlq list --failing`"
 	want := []string{"admin api dlq redrive begun 0 ", "admin api dlq redrive done 1 ", "admin api dlq drop begun 0 ",
 		"admin api dlq drop failed 0" + no, "admin api errors redrive begun 0 ", "admin api errors redrive done 1 ",
-		"carl command dlq redrive begun 0 ", "carl command dlq redrive done 0 "}
+		me.Username + " command dlq redrive begun 0 ", me.Username + " command dlq redrive done 0 "}
 	if diff := cmp.Diff(want, recorded(w.actions)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -72,9 +76,93 @@ func TestTrail(t *testing.T) {
 		t.Errorf("params %s: want the edited record %s", w.actions[4].Params, id)
 	}
 	var out bytes.Buffer
-	if err := printed(t, o, "audit", &auditParams{Since: "24h", Until: "now", Who: "carl"}, &out); err != nil ||
+	if err := printed(t, o, "audit", &auditParams{Since: "24h", Until: "now", Who: me.Username}, &out); err != nil ||
 		strings.Count(out.String(), "\n") != 3 || !strings.Contains(out.String(), "dlq redrive") {
 		t.Errorf("audit printed %s, %v", &out, err)
+	}
+}
+
+// Wrong usage is not an action: it changes nothing and leaves no record.
+func TestTrailOfWrongUsage(t *testing.T) {
+	w := newWorld()
+	o := w.operator()
+	w.newTrail(t, o)
+	api := w.api()
+	api.Operator = o
+	h := api.Handler()
+	for _, r := range []struct{ path, body, want string }{
+		{"/v1/keys", `{}`, "PROJECT is missing: penstock keys add PROJECT"},
+		{"/v1/keys", `{"project":"game","min_durability":"ram"}`, `--min-durability \"ram\": set memory, disk or object`},
+		{"/v1/keys", `{"project":"game","expires":"2020-01-01"}`, "is in the past"},
+		{"/v1/keys/revoke", `{"project":"game"}`, "NAME is missing: penstock keys revoke PROJECT NAME"},
+		{"/v1/keys/rotate", `{"project":"game","name":"ci","overlap":"soon"}`, "--overlap"},
+		{"/v1/dlq/redrive", `{}`, "no object is chosen"},
+		{"/v1/dlq/drop", `{"all":true}`, "set --yes to confirm"},
+		{"/v1/dlq/drop", `{"all":true,"pipeline":"event"}`, `Did you mean \"events\"?`},
+		{"/v1/errors/redrive", `{}`, "no failure record is chosen"},
+		{"/v1/errors/redrive", `{"all":true,"edit":"x"}`, "want s/REGEXP/TEXT/"},
+		{"/v1/errors/redrive", `{"all":true,"stage":"reciever"}`, `Did you mean \"receiver\"?`},
+		{"/v1/reingest", `{}`, "choose objects by one of"},
+		{"/v1/reingest", `{"since":"yesterday"}`, "--since"},
+		{"/v1/rollups/refresh", `{"name":"daily"}`, "no rollup"},
+		{"/v1/rollups/refresh", `{"to":"2026-11-01"}`, "--to needs --from"},
+		{"/v1/sweep", `{"grace":"-1s"}`, "--grace"},
+	} {
+		got := get(t, h, "POST", r.path, "Bearer secret", r.body)
+		if got.Code != http.StatusBadRequest || !strings.Contains(got.Body.String(), r.want) {
+			t.Errorf("%s %s: %d %s, want 400 and %s", r.path, r.body, got.Code, got.Body, r.want)
+		}
+	}
+	if len(w.actions) > 0 {
+		t.Errorf("recorded %q", recorded(w.actions))
+	}
+}
+
+// A viewer's attempts to change something are recorded. Of many, the table gets a part, and the log all.
+func TestTrailOfDenied(t *testing.T) {
+	w := newWorld()
+	o := w.operator()
+	var log bytes.Buffer
+	w.newTrail(t, o).log = slog.New(slog.NewTextHandler(&log, nil))
+	api := w.api()
+	api.Operator, api.Access = o, NewAccess(func() string { return "secret" }, adminTokens())
+	h := api.Handler()
+	const tries = 150
+	for range tries {
+		if r := get(t, h, "POST", "/v1/sweep", "Bearer viewer", `{}`); r.Code != http.StatusForbidden {
+			t.Fatalf("a viewer's sweep: %d %s", r.Code, r.Body)
+		}
+	}
+	want := `wall api sweep denied 0 the token wall has the role viewer, which changes nothing: "sweep" needs a token with ` +
+		"the role operator"
+	if n := len(w.actions); n < 100 || n > tries-10 || recorded(w.actions)[0] != want || w.actions[0].Role != RoleViewer {
+		t.Errorf("%d records, the first %v; want about 100 of %s", n, w.actions, want)
+	}
+	if n := strings.Count(log.String(), "result=denied"); n != tries {
+		t.Errorf("%d lines in the log, want %d", n, tries)
+	}
+}
+
+// The name of a command's user is that of the system, also without USER.
+func TestUserName(t *testing.T) {
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SUDO_USER", "")
+	for _, name := range []string{"", "somebody"} {
+		t.Setenv("USER", name)
+		if got := userName(); got != me.Username {
+			t.Errorf("USER=%s: %q, want %q", name, got, me.Username)
+		}
+	}
+	want := me.Username
+	if os.Getuid() == 0 {
+		want = "carl"
+	}
+	t.Setenv("SUDO_USER", "carl")
+	if got := userName(); got != want {
+		t.Errorf("after sudo: %q, want %q", got, want)
 	}
 }
 

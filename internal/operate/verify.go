@@ -37,7 +37,7 @@ func verify(ctx context.Context, o *Operator, p *verifyParams, out sink) error {
 	if err != nil {
 		return err
 	}
-	grace, err := parseGrace(p.Grace)
+	grace, err := parseDuration("--grace", p.Grace)
 	if err != nil {
 		return err
 	}

@@ -164,7 +164,7 @@ func (c *Console) run(w http.ResponseWriter, r *http.Request, s *session) {
 		return
 	}
 	op := operate.Find(name)
-	if err := s.id.May(op); err != nil {
+	if err := op.Permit(r.Context(), c.operator, s.id); err != nil {
 		c.fail(w, r, s, http.StatusForbidden, err.Error())
 		return
 	}

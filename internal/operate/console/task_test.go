@@ -123,8 +123,13 @@ func TestViewer(t *testing.T) {
 	if w := b.post("/console/run/objects-list"); w.Code != http.StatusNotFound {
 		t.Errorf("an operation that no page offers: %d", w.Code)
 	}
-	if len(b.recorded()) > 0 {
-		t.Errorf("it did %+v", b.recorded())
+	for _, a := range b.recorded() {
+		if a.Result != "denied" || a.Who != "wall" || a.Via != "console" {
+			t.Errorf("it did %+v", a)
+		}
+	}
+	if n := len(b.recorded()); n != len(effects) {
+		t.Errorf("%d attempts are recorded, want %d", n, len(effects))
 	}
 }
 
