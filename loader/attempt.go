@@ -201,7 +201,11 @@ func (a *attempt) start() {
 
 // fetch copies the object to the disk, and decodes nothing.
 func (a *attempt) fetch(ctx context.Context) (err error) {
-	if a.content, err = a.parts.Source.fetch(ctx, a.notified); err != nil {
+	a.content, err = a.parts.Source.fetch(ctx, a.notified)
+	if last := a.content.object.Meta.LastReceived; last > 0 {
+		a.entry.Received = pipeline.Millis(last) // so that the ledger has it if the object becomes a dead letter
+	}
+	if err != nil {
 		return err
 	}
 	a.fetched = time.Since(a.began)
@@ -317,6 +321,9 @@ func (a *attempt) record(ctx context.Context) error {
 	a.count(a.out.rows, a.out.newest)
 	took := time.Since(a.began)
 	a.metrics.seconds.Observe(took.Seconds())
+	if first := a.content.object.Meta.FirstReceived; first > 0 && a.entry.Generation == 0 {
+		a.metrics.freshness.Observe(max(0, time.Since(pipeline.Millis(first)).Seconds()))
+	}
 	a.log.Info("loaded", "key", a.entry.Key, "rows", a.out.rows, "refused", len(a.entry.Refused),
 		"expired", a.out.expired, "bytes", a.entry.Bytes, "inserts", a.out.inserts, "found", a.out.found,
 		"generation", a.entry.Generation, "fetch_ms", a.fetched.Milliseconds(), "load_ms", (took - a.fetched).Milliseconds(),

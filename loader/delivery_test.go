@@ -11,6 +11,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/testing/bubble"
+	"github.com/penstock/penstock/loader/audit"
 )
 
 // A notification of a loaded object costs one read of the ledger: no fetch, no query, no write.
@@ -64,6 +65,9 @@ func TestDeadLetter(t *testing.T) {
 		e := w.entry(key)
 		if e.State != pipeline.Dead || e.Failures != 5 || e.Code != "object_damaged" {
 			t.Errorf("ledger: %s, %d failures, %s", e.State, e.Failures, e.Code)
+		}
+		if want := noon + 4; e.Received.UnixMilli() != want { // an alert compares it with the newest accepted event
+			t.Errorf("ledger: received at %d, want %d", e.Received.UnixMilli(), want)
 		}
 		if len(w.letters) != 1 || w.open() != 0 {
 			t.Fatalf("%d letters, %d deliveries open", len(w.letters), w.open())
@@ -234,5 +238,27 @@ func TestWithoutLettersAndReports(t *testing.T) {
 			t.Errorf("ledger %+v; %d letters, %d reports", e, len(w.letters), len(w.kept))
 		}
 		w.refusedCheck(t, refused, 5, []int{1, 3})
+	})
+}
+
+// Freshness is the time since the first event of an object was received. Only its first load counts.
+func TestFreshness(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld()
+		key := w.put(t, 25, time.Now().Add(-90*time.Second).UnixMilli(), 1000)
+		l := w.loader(t, "a")
+		stop := start(t, l)
+		time.Sleep(time.Minute)
+		if got := w.counted(t, "freshness_seconds", ""); got < 90 || got > 92 {
+			t.Errorf("after the load: %g s, want 90", got)
+		}
+		again := audit.Item{Object: pipeline.Object{Key: key}, Action: audit.ActionReplace}
+		if e, err := l.Reingest(t.Context(), again, "j"); err != nil || e.Generation != 1 {
+			t.Fatalf("generation %d, %v", e.Generation, err)
+		}
+		stop()
+		if got := w.counted(t, "freshness_seconds", ""); got > 92 {
+			t.Errorf("after another load: %g s in total, want 90", got)
+		}
 	})
 }

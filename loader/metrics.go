@@ -9,7 +9,7 @@ import (
 type metrics struct {
 	rows, refused, views, bytes, failures, outages, receiveErrors, unfinished prometheus.Counter
 	results, ignored, repaired                                                *prometheus.CounterVec
-	seconds                                                                   prometheus.Histogram
+	seconds, freshness                                                        prometheus.Histogram
 	paused, lastInsert                                                        prometheus.Gauge
 }
 
@@ -53,11 +53,14 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
 			"Events that were accepted after something in them was replaced, by the reason.", "lone_surrogate"),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_loader_load_duration_seconds",
 			Help: "Time from a delivery to the ledger.", Buckets: []float64{0.05, 0.2, 1, 5, 20, 60, 300}}),
+		freshness: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_loader_freshness_seconds",
+			Help: "Time from the receipt of an object's first event until its rows are in the table. An object that is " +
+				"loaded again does not count.", Buckets: []float64{1, 5, 15, 30, 60, 120, 300, 900, 3600}}),
 		paused: gauge("paused", "1 while nothing is loaded, because the table or the store is away; else 0."),
 		lastInsert: gauge("last_insert_timestamp_seconds",
 			"Unix time at which the last object was loaded by this process; 0: none since the start."),
 	}
-	reg.MustRegister(m.seconds)
+	reg.MustRegister(m.seconds, m.freshness)
 	return m
 }
 

@@ -449,7 +449,8 @@ func (w *world) putNamed(t *testing.T, n int, startMs int64, stepMs int64, name 
 	}
 	sum := sha256.Sum256(b.Bytes())
 	w.objects[key] = b.Bytes()
-	w.metas[key] = pipeline.Meta{Schema: 1, Rows: int64(n), SHA256: hex.EncodeToString(sum[:])}
+	w.metas[key] = pipeline.Meta{Schema: 1, Rows: int64(n), SHA256: hex.EncodeToString(sum[:]),
+		FirstReceived: startMs, LastReceived: startMs + int64(n-1)*stepMs}
 	w.notify(key)
 	return key
 }
@@ -661,7 +662,8 @@ func killLoaders(t *testing.T, w *world, d *deadly, n pipeline.Notification, tim
 	}
 }
 
-// counted returns a counter of the last loader by its name without prefix, and by its label if it has one.
+// counted returns a counter of the last loader, or the sum of a histogram, by its name without prefix, and by its label
+// if it has one.
 func (w *world) counted(t *testing.T, name, label string) (n float64) {
 	t.Helper()
 	families, err := w.metrics.Gather()
@@ -677,7 +679,7 @@ func (w *world) counted(t *testing.T, name, label string) (n float64) {
 				}
 			}
 			if f.GetName() == "penstock_loader_"+name && labels == label {
-				n += m.GetCounter().GetValue()
+				n += m.GetCounter().GetValue() + m.GetHistogram().GetSampleSum()
 			}
 		}
 	}

@@ -19,25 +19,36 @@ import (
 const (
 	ledgerEvery = 15 * time.Second // between two looks at ledger and queue
 	ledgerWait  = 10 * time.Second // for their answers
+	// Counting what is loaded reads the whole ledger. So it waits for loadedShare times as long as the last count took.
+	loadedShare = 5000
+	loadedMost  = 10 * time.Minute
 )
+
+// ledgerReader answers questions about the load ledger: a clickhouse.DB.
+type ledgerReader interface {
+	LedgerStatus(ctx context.Context) (map[string]clickhouse.LedgerStatus, error)
+	LoadedStatus(ctx context.Context) (map[string]clickhouse.LoadedStatus, error)
+}
 
 // ledgerWatch looks at the load ledger and the queue, so that metrics say what waits and what failed. A metric has no
 // value until the first answer, and keeps the last one during an outage.
 type ledgerWatch struct {
-	db      *clickhouse.DB
+	db      ledgerReader
 	queue   queue.Queue // nil: storage.notify is none
 	loaders []*loader.Loader
 	log     *slog.Logger
 	every   time.Duration
 
-	clickhouse, queueUp       *prometheus.Desc
-	objects, newest, verified *prometheus.Desc
-	pending, inFlight         *prometheus.Desc
+	clickhouse, queueUp                *prometheus.Desc
+	objects, newest, settled, verified *prometheus.Desc
+	pending, inFlight                  *prometheus.Desc
+	recount                            time.Time // when to count what is loaded again
 
 	mu       sync.Mutex
 	asked    [2]bool // ClickHouse, the queue
 	failed   [2]bool // likewise: the last time
 	ledger   map[string]clickhouse.LedgerStatus
+	loaded   map[string]clickhouse.LoadedStatus
 	messages map[string]queue.Stats
 }
 
@@ -50,9 +61,12 @@ func newLedgerWatch(o *outlet) *ledgerWatch {
 			"A loader asks every 15 s."),
 		queueUp: desc("queue_available", "1 if the queue answered the last question, else 0. A loader asks every 15 s."),
 		objects: desc("ledger_objects", "Objects in the load ledger, by state: loading, failed (to be tried again), dead, "+
-			"dropped, loaded.", "pipeline", "state"),
+			"dropped, loaded. With a large ledger, loaded is counted every 10 minutes only.", "pipeline", "state"),
 		newest: desc("loader_newest_row_timestamp_seconds",
 			"Unix time at which the newest event in the table was received; 0: there is none.", "pipeline"),
+		settled: desc("loader_newest_settled_timestamp_seconds",
+			"Unix time at which the newest event was received that is a row, or whose object is dead or dropped; 0: there is "+
+				"none.", "pipeline"),
 		verified: desc("verify_last_success_timestamp_seconds",
 			"Unix time at which \"penstock verify\" last found no difference; 0: never.", "pipeline"),
 		pending:  desc("queue_pending_messages", "Notifications in the queue that no loader has received yet.", "pipeline"),
@@ -72,8 +86,8 @@ func (w *ledgerWatch) run(ctx context.Context) {
 func (w *ledgerWatch) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, ledgerWait)
 	defer cancel()
-	ledger, err := w.db.LedgerStatus(ctx)
-	w.note(0, err, func() { w.ledger = ledger })
+	ledger, loaded, err := w.read(ctx)
+	w.note(0, err, func() { w.ledger, w.loaded = ledger, loaded })
 	if w.queue == nil {
 		return
 	}
@@ -88,6 +102,21 @@ func (w *ledgerWatch) look(ctx context.Context) {
 	w.note(1, err, func() { w.messages = messages })
 }
 
+// read asks about the ledger. What is loaded it counts now and then.
+func (w *ledgerWatch) read(ctx context.Context) (map[string]clickhouse.LedgerStatus, map[string]clickhouse.LoadedStatus,
+	error) {
+	ledger, err := w.db.LedgerStatus(ctx)
+	began := time.Now()
+	if err != nil || began.Before(w.recount) {
+		return ledger, w.loaded, err
+	}
+	loaded, err := w.db.LoadedStatus(ctx)
+	if err == nil {
+		w.recount = time.Now().Add(min(loadedMost, loadedShare*time.Since(began)))
+	}
+	return ledger, loaded, err
+}
+
 // note keeps an answer. Why there is none, the loader logs: it needs both.
 func (w *ledgerWatch) note(of int, err error, keep func()) {
 	w.mu.Lock()
@@ -100,7 +129,8 @@ func (w *ledgerWatch) note(of int, err error, keep func()) {
 
 // Describe is the metrics' names.
 func (w *ledgerWatch) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{w.clickhouse, w.queueUp, w.objects, w.newest, w.verified, w.pending, w.inFlight} {
+	for _, d := range []*prometheus.Desc{w.clickhouse, w.queueUp, w.objects, w.newest, w.settled, w.verified,
+		w.pending, w.inFlight} {
 		to <- d
 	}
 }
@@ -111,7 +141,7 @@ func (w *ledgerWatch) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	w.mu.Lock()
-	asked, failed, ledger, messages := w.asked, w.failed, w.ledger, maps.Clone(w.messages)
+	asked, failed, ledger, loaded, messages := w.asked, w.failed, w.ledger, w.loaded, maps.Clone(w.messages)
 	w.mu.Unlock()
 	for i, d := range []*prometheus.Desc{w.clickhouse, w.queueUp} {
 		if asked[i] {
@@ -132,10 +162,13 @@ func (w *ledgerWatch) Collect(to chan<- prometheus.Metric) {
 	}
 	for _, spec := range pipeline.Specs() {
 		st := ledger[spec.Name]
+		st.Objects[pipeline.Loaded] = loaded[spec.Name].Objects
 		for state, n := range st.Objects {
 			gauge(w.objects, float64(n), spec.Name, pipeline.LoadState(state).String())
 		}
-		gauge(w.newest, float64(max(st.Newest, newest[spec.Name]))/1000, spec.Name)
+		row := max(loaded[spec.Name].Newest, newest[spec.Name])
+		gauge(w.newest, float64(row)/1000, spec.Name)
+		gauge(w.settled, float64(max(row, st.Settled))/1000, spec.Name)
 		gauge(w.verified, float64(st.Verified)/1000, spec.Name)
 	}
 }

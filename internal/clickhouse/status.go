@@ -40,11 +40,13 @@ func (db *DB) TableStatus(ctx context.Context, table string) (s TableStatus, err
 // LedgerStatus describes a pipeline by the load ledger, for metrics.
 type LedgerStatus struct {
 	Objects  [pipeline.LoadStates]uint64 // by pipeline.LoadState
-	Newest   int64                       // received_at of the newest event loaded, ms; 0: none
+	Settled  int64                       // received_at of the newest event in a dead or dropped object, ms; 0: none
 	Verified int64                       // last verify without differences, ms; 0: never
 }
 
-// LedgerStatus reads the status of all pipelines, by name.
+// LedgerStatus reads the status of all pipelines, by name, without the loaded objects. The others are few: with a
+// million objects in the ledger, it takes ClickHouse 14 ms of CPU. The subquery finds entries of earlier attempts too,
+// so FINAL decides which of them are the objects' last.
 func (db *DB) LedgerStatus(ctx context.Context) (map[string]LedgerStatus, error) {
 	all := map[string]LedgerStatus{}
 	var name, status string
@@ -56,14 +58,14 @@ func (db *DB) LedgerStatus(ctx context.Context) (map[string]LedgerStatus, error)
 			return err
 		}
 		st := all[name]
-		st.Objects[state] = n
-		if state == pipeline.Loaded {
-			st.Newest = newest
+		if st.Objects[state] = n; state == pipeline.Dead || state == pipeline.Dropped {
+			st.Settled = max(st.Settled, newest)
 		}
 		all[name] = st
 		return nil
 	}, `SELECT pipeline, toString(status), count(), max(toUnixTimestamp64Milli(received_at)) FROM loads FINAL
-		GROUP BY pipeline, status`)
+		WHERE status != 'loaded' AND key IN (SELECT key FROM loads WHERE status != 'loaded')
+		GROUP BY pipeline, status SETTINGS max_threads = 1`)
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +78,25 @@ func (db *DB) LedgerStatus(ctx context.Context) (map[string]LedgerStatus, error)
 	}, `SELECT selection, toUnixTimestamp64Milli(max(updated_at)) FROM jobs FINAL
 		WHERE startsWith(selection, ?) AND failed = 0 GROUP BY selection`, verifyJobs)
 	return all, err
+}
+
+// LoadedStatus describes the loaded objects of a pipeline.
+type LoadedStatus struct {
+	Objects uint64
+	Newest  int64 // received_at of the newest event loaded, ms; 0: none
+}
+
+// LoadedStatus counts the loaded objects of all pipelines, by name. It reads the whole ledger: a million objects take
+// ClickHouse 65 ms of CPU.
+func (db *DB) LoadedStatus(ctx context.Context) (map[string]LoadedStatus, error) {
+	all := map[string]LoadedStatus{}
+	var name string
+	var st LoadedStatus
+	return all, db.each(ctx, "count loaded objects", []any{&name, &st.Objects, &st.Newest}, func() error {
+		all[name] = st
+		return nil
+	}, `SELECT pipeline, count(), max(toUnixTimestamp64Milli(received_at)) FROM loads FINAL WHERE status = 'loaded'
+		GROUP BY pipeline SETTINGS max_threads = 1`)
 }
 
 // RunStatus counts the events of one run of generated traffic. Session ids begin with the run's name.

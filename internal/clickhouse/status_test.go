@@ -56,17 +56,24 @@ func TestLedgerStatus(t *testing.T) {
 		t.Errorf("an empty ledger: %v, -want +got\n%s", err, diff)
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	for key, change := range map[string]func(*pipeline.Load){
-		"old":     func(l *pipeline.Load) { l.State, l.Received = pipeline.Loaded, now.Add(-time.Hour) },
-		"new":     func(l *pipeline.Load) { l.State, l.Received = pipeline.Loaded, now },
-		"later":   func(l *pipeline.Load) { l.Received = now.Add(time.Hour) },
-		"failed":  func(l *pipeline.Load) { l.State = pipeline.Failed },
-		"dead":    func(l *pipeline.Load) { l.State = pipeline.Dead },
-		"dropped": func(l *pipeline.Load) { l.State, l.Pipeline = pipeline.Dropped, "errors" },
+	dead := func(l *pipeline.Load) { l.State, l.Attempts, l.Received = pipeline.Dead, 9, now.Add(-time.Hour) }
+	for _, o := range []struct {
+		key    string
+		change func(*pipeline.Load)
+	}{
+		{"old", func(l *pipeline.Load) { l.State, l.Received = pipeline.Loaded, now.Add(-time.Hour) }},
+		{"new", func(*pipeline.Load) {}}, // its first attempt
+		{"new", func(l *pipeline.Load) { l.State, l.Received = pipeline.Loaded, now }},
+		{"later", func(l *pipeline.Load) { l.Received = now.Add(time.Hour) }},
+		{"failed", func(l *pipeline.Load) { l.State = pipeline.Failed }},
+		{"dead", dead},
+		{"redriven", dead},
+		{"redriven", func(l *pipeline.Load) { l.State, l.Attempts, l.Received = pipeline.Loaded, 10, now.Add(-2*time.Hour) }},
+		{"dropped", func(l *pipeline.Load) { l.State, l.Pipeline, l.Received = pipeline.Dropped, "errors", now }},
 	} {
 		saveLoad(t, db, func(l *pipeline.Load) {
-			l.Key = key
-			change(l)
+			l.Key = o.key
+			o.change(l)
 		})
 	}
 	for name, differ := range map[string]bool{"events": false, "errors": true} {
@@ -89,12 +96,16 @@ func TestLedgerStatus(t *testing.T) {
 	events.Verified = 0
 	got["events"] = events
 	want := map[string]LedgerStatus{
-		"events": {Objects: [pipeline.LoadStates]uint64{pipeline.Loading: 1, pipeline.Failed: 1, pipeline.Dead: 1,
-			pipeline.Loaded: 2}, Newest: now.UnixMilli()},
-		"errors": {Objects: [pipeline.LoadStates]uint64{pipeline.Dropped: 1}},
+		"events": {Objects: [pipeline.LoadStates]uint64{pipeline.Loading: 1, pipeline.Failed: 1, pipeline.Dead: 1},
+			Settled: now.Add(-time.Hour).UnixMilli()},
+		"errors": {Objects: [pipeline.LoadStates]uint64{pipeline.Dropped: 1}, Settled: now.UnixMilli()},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+	loaded, err := db.LoadedStatus(t.Context())
+	if diff := cmp.Diff(map[string]LoadedStatus{"events": {Objects: 3, Newest: now.UnixMilli()}}, loaded); diff != "" || err != nil {
+		t.Errorf("loaded: %v, -want +got\n%s", err, diff)
 	}
 }
 
