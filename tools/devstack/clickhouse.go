@@ -173,6 +173,17 @@ const serverConfig = `<clickhouse>
       <handler><type>ping</type></handler>
     </rule>
     <rule>
+      <url>/metrics</url>
+      <headers><Authorization>Basic %[7]s</Authorization></headers>
+      <handler>
+        <type>prometheus</type>
+        <metrics>true</metrics>
+        <asynchronous_metrics>true</asynchronous_metrics>
+        <events>true</events>
+        <errors>true</errors>
+      </handler>
+    </rule>
+    <rule>
       <headers><X-ClickHouse-Key>%[6]s</X-ClickHouse-Key></headers>
       <handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler>
     </rule>

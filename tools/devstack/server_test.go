@@ -101,6 +101,16 @@ func TestClickHouseIsLikeAServer(t *testing.T) {
 	if got := query(t, c, "SELECT count() FROM shop.orders"); got != "3" {
 		t.Errorf("%s rows after a mutation, want 3", got)
 	}
+	// Prometheus can scrape it, with the password.
+	resp, err := http.Get(c.HTTPWithPassword() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if want := "\nClickHouseMetrics_PartsActive "; err != nil || !strings.Contains(string(text), want) {
+		t.Errorf("/metrics: %s, %v, and no %q in %.200q", resp.Status, err, want, text)
+	}
 }
 
 // A web page can send requests like these to any port of this machine without asking first.
@@ -109,7 +119,7 @@ func TestClickHouseRefusesAWebPage(t *testing.T) {
 	written := filepath.Join(t.TempDir(), "written")
 	insert := "INSERT INTO FUNCTION file('" + written + "','LineAsString','line String') VALUES ('by a web page')"
 	for _, path := range []string{"/", "/?user=default", "/?user=default&add_http_cors_header=1", "/?user=penstock",
-		"/?user=penstock&password=penstock-secret", "/play", "/?query=SELECT+1"} {
+		"/?user=penstock&password=penstock-secret", "/play", "/?query=SELECT+1", "/metrics"} {
 		for _, sql := range []string{insert, "SELECT 1", "SELECT file('/etc/passwd')", "SYSTEM STOP LISTEN TCP"} {
 			request, err := http.NewRequest(http.MethodPost, c.HTTP()+path, strings.NewReader(sql))
 			if err != nil {
