@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -99,12 +100,11 @@ func tailOf(path string, offset int64) string {
 	return strings.Join(lines, "\n")
 }
 
-// isStackFrame reports whether the line is a stack frame of ClickHouse, "3. ? @ 0x000000000daafa92". Twenty of them
-// would leave no space for the error.
-func isStackFrame(line string) bool {
-	number, _, ok := strings.Cut(line, ". ")
-	return ok && strings.Trim(number, "0123456789") == "" && strings.Contains(line, " @ 0x")
-}
+// A stack frame of ClickHouse: "3. ? @ 0x000000000daafa92", in a crash behind "… <Fatal> ClientBase: ".
+var stackFrame = regexp.MustCompile(`(^|: )[0-9]+\. .* @ 0x`)
+
+// isStackFrame reports whether the line is a stack frame. Twenty of them would leave no space for the error.
+func isStackFrame(line string) bool { return stackFrame.MatchString(line) }
 
 // cut returns at most the first n bytes of s, without splitting a character.
 func cut(s string, n int) string {

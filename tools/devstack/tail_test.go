@@ -31,7 +31,8 @@ func TestTailKeepsTheLastLines(t *testing.T) {
 func TestTailOfOneRun(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	before, long := "the run before\n", strings.Repeat("ü", tailLineBytes)
-	if err := os.WriteFile(path, []byte(before+"this run\n"+long+"\n0. ? @ 0x000000001c8fa4b3\n17. main @ 0x0f\nend\n"),
+	if err := os.WriteFile(path, []byte(before+"this run\n"+long+"\n0. ? @ 0x000000001c8fa4b3\n17. main @ 0x0f\n"+
+		"2026.11.26 07:27:03.077741 [ 1 ] {} <Fatal> ClientBase: 4. raise @ 0x03\nend\n"),
 		0o600); err != nil {
 		t.Fatal(err)
 	}
