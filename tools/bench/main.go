@@ -50,6 +50,8 @@ func run(ctx context.Context, s streams, args []string) error {
 		return runPlot(s, args[1:])
 	case "floor": // the process that --floor starts
 		return runFloor(ctx, s, args[1:])
+	case "large": // the process that --large starts
+		return runLarge(ctx, s, args[1:])
 	}
 	for _, c := range benchCommands {
 		if c.name != sub {

@@ -115,6 +115,7 @@ type benchmark struct {
 	line    *show.Line
 	now     string // current step, for the live line
 
+	alone     bool                 // this run is without the large events
 	configure func(*config.Config) // changes the stack's configuration; nil: no change
 
 	done int // finished runs
@@ -184,6 +185,14 @@ func (b *benchmark) measurements() (all []measurement) {
 	}
 	if b.floor {
 		all = append(all, measurement{"floor", b.floorRun})
+	}
+	if b.large > 0 {
+		run := all[0].run
+		all = append(all, measurement{"alone", func(ctx context.Context, rate int) (report.Run, error) {
+			b.alone = true
+			defer func() { b.alone = false }()
+			return run(ctx, rate)
+		}})
 	}
 	if b.before != "" {
 		program, run := b.program, all[0].run

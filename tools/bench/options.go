@@ -33,6 +33,7 @@ type benchOptions struct {
 	curve      []int
 	floor      bool
 	tail       bool
+	large      int // events of 90 MiB beside the others
 	json       string
 	penstock   string            // binary to measure; empty: build this checkout
 	before     string            // binary to compare with; empty: none
@@ -120,6 +121,8 @@ func (o *benchOptions) ownFlags(fs *flag.FlagSet) int {
 			"measure, run by run in turn, an HTTP handler that does nothing but read the body, as well")
 		fs.BoolVar(&o.tail, "tail", false,
 			"measure, run by run in turn, with one reader of the live events as well, then with one that reads nothing")
+		fs.IntVar(&o.large, "large", 0,
+			"`number` of events of 90 MiB that another process sends beside, and the same without them in turn; with --rate")
 		fallthrough
 	case "load":
 		runs = max(runs, 3)
@@ -195,6 +198,8 @@ func (o *benchOptions) check() error {
 		return fmt.Errorf("--duration %s: at least 1s", o.duration)
 	case o.before != "" && (o.floor || o.tail || o.name == "disk"):
 		return errors.New("--before goes neither with --floor nor with --tail nor with disk")
+	case o.large > 0 && o.rate == 0:
+		return errors.New("--large goes with --rate")
 	case o.rate < 0:
 		return fmt.Errorf("--rate %d: 0 or more events a second", o.rate)
 	case o.rate > 0 && o.curve != nil:

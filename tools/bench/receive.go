@@ -39,8 +39,11 @@ func (b *benchmark) receiveWatched(ctx context.Context, rate int, how watching) 
 			return err
 		}
 		began := time.Now()
-		sent, err := b.send(ctx, clients)
-		if err != nil {
+		var sent *load.Sent
+		if err := b.besideLarge(ctx, r.listen, st.key, rate, func() (err error) {
+			sent, err = b.send(ctx, clients)
+			return err
+		}); err != nil {
 			return err
 		}
 		if err := b.flush(ctx, r, st.key); err != nil {
@@ -74,6 +77,7 @@ func (b *benchmark) addStored(ctx context.Context, f *report.Figures, r *rolePro
 	if b.durability != "object" {
 		want++ // the event that flush sends
 	}
+	want += int64(b.beside())
 	stats := map[string]float64{}
 	read := func(name string) (err error) {
 		stats[name], err = r.metric(ctx, "penstock_batcher_"+name+`_total{pipeline="events"}`)

@@ -53,6 +53,13 @@ func (b *benchmark) onStack(ctx context.Context, all bool,
 		}
 		err = errors.Join(err, os.RemoveAll(st.data))
 	}()
+	if b.large > 0 {
+		dir, err := elsewhere(st.data)
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	}
 	if st.cfg, err = config.Load("", os.Environ()); err != nil {
 		return err
 	}

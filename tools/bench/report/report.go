@@ -78,7 +78,7 @@ func (f *Figures) UnmarshalJSON(text []byte) error {
 
 // Run is one measurement, or the medians of several.
 type Run struct {
-	What     string           `json:"what"` // receive, load, e2e, disk…, and comparisons: floor, before
+	What     string           `json:"what"` // receive, load, e2e, disk…, and comparisons: floor, before, alone
 	Rate     int              `json:"rate"` // requested events a second; 0: closed loop
 	Figures  Figures          `json:"figures"`
 	Failures map[string]int64 `json:"failures,omitempty"` // requests, by status or "connection"
@@ -121,7 +121,7 @@ func (r *Report) Summarize() {
 // base names the comparison of the other runs; empty: none.
 func (r *Report) base() string {
 	for _, run := range r.Runs {
-		if run.What == "floor" || run.What == "before" {
+		if slices.Contains([]string{"floor", "before", "alone"}, run.What) {
 			return run.What
 		}
 	}
