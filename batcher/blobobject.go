@@ -12,6 +12,7 @@ import (
 	"sort"
 
 	"github.com/penstock/penstock/batcher/wal"
+	"github.com/penstock/penstock/internal/pace"
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
@@ -133,7 +134,7 @@ var errBlobs = errors.New("blobs cannot be read")
 // sumOf computes the checksum of the object.
 func sumOf(from io.ReaderAt, size int64) (sha256sum string, err error) {
 	sum := sha256.New()
-	if _, err := io.CopyN(sum, io.NewSectionReader(from, 0, size), size); err != nil {
+	if _, err := io.CopyN(sum, pace.NewReader(from, size), size); err != nil {
 		if !errors.Is(err, errBlobs) {
 			err = fmt.Errorf("%w: %w", errBlobs, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/penstock/penstock/internal/pace"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/testing/faultpoint"
@@ -309,7 +310,7 @@ func (b *Batcher) putObject(ctx context.Context, key string, body func() io.Read
 
 // putBytes uploads the bytes of blobs.
 func (b *Batcher) putBytes(ctx context.Context, key string, from io.ReaderAt, size int64, sum string) error {
-	body := func() io.ReadSeeker { return io.NewSectionReader(from, 0, size) }
+	body := func() io.ReadSeeker { return pace.NewReader(from, size) }
 	_, err := b.putObject(ctx, key, body, size, pipeline.Meta{Schema: pipeline.SchemaVersion, SHA256: sum})
 	return err
 }

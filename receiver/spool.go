@@ -2,9 +2,9 @@ package receiver
 
 import (
 	"io"
-	"runtime"
 	"time"
 
+	"github.com/penstock/penstock/internal/pace"
 	"github.com/penstock/penstock/receiver/admission"
 )
 
@@ -35,6 +35,7 @@ func (q *request) spool(dst *[]byte, head []byte, src io.Reader, limit int64) er
 	defer func() { q.lease.Grow(-spoolPart) }()
 	part := make([]byte, spoolPart)
 	began := time.Now()
+	var pace pace.Pace
 	for {
 		if q.extend != nil {
 			now, most := time.Now(), began.Add(q.r.opts.ReadTimeout+time.Duration(s.Size()/slowest)*time.Second)
@@ -52,7 +53,7 @@ func (q *request) spool(dst *[]byte, head []byte, src io.Reader, limit int64) er
 		if s.Size() > limit {
 			return errDecoded
 		}
-		runtime.Gosched() // a body that has arrived already is read without a pause
+		pace.Did(n)
 		if err == io.EOF {
 			break
 		}
