@@ -99,7 +99,7 @@ func (r *Receiver) report(q *request, req *http.Request, refused *errcode.Error)
 
 // showRejected shows rejected events to watchers.
 func (q *request) showRejected(refused *errcode.Error) {
-	e := tap.Event{Time: time.UnixMilli(q.now).UTC(), Project: q.key.Project, RequestID: q.id}
+	e := tap.Event{Time: time.UnixMilli(q.now).UTC(), Project: q.key.Project, RequestID: q.id, Redriven: q.redrive != nil}
 	if refused != nil {
 		e.Code, e.Message, e.Whole = refused.Code.String(), refused.Message, true
 		q.r.tap.Reject(e, q.body)

@@ -4,6 +4,7 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,8 @@ type Reporter interface {
 // Options are a receiver's limits. They have no defaults here. New returns an error if a limit is 0, unless its comment
 // defines 0.
 type Options struct {
+	Name       string              // in the keys of objects, for the tap
+	Tap        *tap.Tap            // nil: of this receiver alone
 	Keys       []tenant.Key        // that stay; SetProjects brings others
 	Durability pipeline.Durability // where the request does not ask for another
 	MaxBody    int64               // bytes as sent
@@ -108,7 +111,7 @@ type Receiver struct {
 	log       *slog.Logger
 	metrics   *metrics
 	admission *admission.Control
-	tap       tap.Tap
+	tap       *tap.Tap
 	counts    counts
 	pool      sync.Pool // of *request
 }
@@ -126,7 +129,7 @@ func New(opts Options, appender Appender, reporter Reporter, log *slog.Logger,
 	opts.ClientIPHeader = http.CanonicalHeaderKey(opts.ClientIPHeader)
 	log = slog.New(sparselog.New(log.Handler())) // strangers must not flood the log
 	r := &Receiver{opts: opts, appender: appender, reporter: reporter, log: log,
-		metrics: newMetrics(reg)}
+		metrics: newMetrics(reg), tap: cmp.Or(opts.Tap, &tap.Tap{})}
 	r.admission = admission.New(admission.Limits{Memory: opts.MaxMemory, Spool: opts.MaxSpool, SpoolDir: opts.SpoolDir,
 		AnonymousRate: opts.AnonymousRate, StrangerBody: opts.strangerBody(), MaxKeyless: opts.MaxKeyless,
 		Connections: opts.MaxConnections}, log, reg)
@@ -144,7 +147,7 @@ func (r *Receiver) Attach(server *http.Server, l net.Listener) net.Listener {
 }
 
 // Tap shows the events that the receiver accepts and rejects.
-func (r *Receiver) Tap() *tap.Tap { return &r.tap }
+func (r *Receiver) Tap() *tap.Tap { return r.tap }
 
 // RouteOf returns the name of the route that receives a request, or nothing if none does.
 func (r *Receiver) RouteOf(req *http.Request) string {
@@ -352,7 +355,10 @@ func (q *request) asSent() []byte {
 // append appends the events to the batcher.
 func (r *Receiver) append(q *request, req *http.Request) *errcode.Error {
 	q.accepted = len(q.events)
-	seen := r.tap.Copy(q.id, q.events)
+	var seen tap.Batch
+	if r.tap.Watched() {
+		seen = r.tap.Copy(tap.Event{RequestID: q.id, Receiver: r.opts.Name, Redriven: q.redrive != nil}, q.events)
+	}
 	// of a small one there is little to let go of, and its buffers are used again
 	large := q.lease.Class() != admission.Small
 	if large {
@@ -362,6 +368,7 @@ func (r *Receiver) append(q *request, req *http.Request) *errcode.Error {
 	if err != nil {
 		return r.unavailable(req, err)
 	}
+	seen.Number(q.events[0].Seq)
 	if large {
 		q.letGo()
 	}

@@ -91,6 +91,8 @@ func (r *Receiver) Redrive(ctx context.Context, d Redrive) (Redriven, error) {
 	r.metrics.observe(o.Status, q, time.Since(began))
 	if out.Accepted+out.Sampled > 0 {
 		r.report(q, req, refusal)
+	} else if r.tap.Watched() {
+		q.showRejected(refusal)
 	}
 	if o.Status == http.StatusServiceUnavailable {
 		return out, fmt.Errorf("redrive %s: %s: %s", d.ID, refusal.Code, refusal.Message)

@@ -53,7 +53,7 @@ func loadAlone(ctx context.Context, p process, spec pipeline.Spec, n pipeline.No
 	defer db.Close()
 	out := &outlet{process: p, name: LoaderName(p.cfg), isolated: loader.NewIsolation(nil), db: db,
 		source: Source(p.cfg, p.store, db)}
-	reports, err := newIntake(p, "load", []pipeline.Spec{pipeline.Errors})
+	reports, err := newIntake(p, "load", []pipeline.Spec{pipeline.Errors}, nil)
 	if err == nil {
 		err = reports.start()
 	}

@@ -85,6 +85,17 @@ const (
 	authenticationFailed = 516
 )
 
+// explainServer does the same for errors of the store or of ClickHouse.
+func explainServer(c config.Config, err error) error {
+	if _, explained := errors.AsType[*config.FieldError](err); explained {
+		return err
+	}
+	if _, ok := errors.AsType[awsclient.Brief](err); ok && !strings.Contains(err.Error(), "SQS") {
+		return explainStorage(c.Storage, err)
+	}
+	return explainTable(c.ClickHouse, err)
+}
+
 // explainTable does the same for errors of ClickHouse.
 func explainTable(c config.ClickHouse, err error) error {
 	if _, explained := errors.AsType[*config.FieldError](err); explained || retry.ClassOf(err) != retry.Outage {

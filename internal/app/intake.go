@@ -21,6 +21,7 @@ import (
 	"github.com/penstock/penstock/internal/schemas"
 	"github.com/penstock/penstock/internal/wallclock"
 	"github.com/penstock/penstock/receiver"
+	"github.com/penstock/penstock/receiver/tap"
 	"github.com/penstock/penstock/receiver/tenant"
 )
 
@@ -43,6 +44,7 @@ type intake struct {
 	name     string // under which it writes
 	dir      string // of the log
 	receiver *receiver.Receiver
+	tap      *tap.Tap          // of the receiver
 	clock    *wallclock.Watch  // of the receiver
 	projects *projects.Watcher // nil: no projects file
 	reporter *errorspipeline.Reporter
@@ -61,8 +63,10 @@ type intake struct {
 
 // newIntake connects the stages from the request to the bucket. The receiver's log is in batcher.dir. Other roles,
 // which run next to it, get a separate folder below it, and a name with the folder's number.
-func newIntake(p process, role string, specs []pipeline.Spec) (_ *intake, err error) {
-	in := &intake{process: p, dir: p.cfg.Batcher.Dir}
+//
+// shown shows the receiver's events; nil: only the receiver's own tap does.
+func newIntake(p process, role string, specs []pipeline.Spec, shown *tap.Tap) (_ *intake, err error) {
+	in := &intake{process: p, dir: p.cfg.Batcher.Dir, tap: shown}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, in.close())
@@ -121,9 +125,7 @@ func (in *intake) newBatcher(spec pipeline.Spec) (*batcher.Batcher, error) {
 		// Requests under way have used the first half.
 		Drain: time.Duration(in.cfg.Process.Drain) / 2,
 	}
-	if in.queue != nil {
-		opts.Stored = func(_ context.Context, o pipeline.Object) { in.notifier.add(spec, o) }
-	}
+	opts.Stored = func(_ context.Context, o pipeline.Object) { in.stored(spec, o) }
 	if spec == pipeline.Errors {
 		opts.MaxDisk = int64(in.cfg.Errors.MaxDisk)
 		opts.SegmentBytes = min(opts.SegmentBytes, opts.MaxDisk)
@@ -132,6 +134,17 @@ func (in *intake) newBatcher(spec pipeline.Spec) (*batcher.Batcher, error) {
 		opts.Failed = func(f pipeline.Failure) { in.reporter.Report(f) }
 	}
 	return batcher.New(spec, opts, in.store, in.log, in.reg), nil
+}
+
+// stored announces an object.
+func (in *intake) stored(spec pipeline.Spec, o pipeline.Object) {
+	if in.queue != nil {
+		in.notifier.add(spec, o)
+	}
+	if spec == pipeline.Events && o.Meta.Rows > 0 {
+		in.tap.Store(tap.Stored{Object: o.Key, Receiver: in.name, First: o.Meta.FirstSeq,
+			Last: o.Meta.FirstSeq + uint64(o.Meta.Rows) - 1})
+	}
 }
 
 // addReceiver makes the receiver, which appends to events.
@@ -159,7 +172,7 @@ func (in *intake) addReceiver(events *batcher.Batcher) error {
 	durability, _ := pipeline.ParseDurability(c.Durability)
 	in.clock = watchClock(in.cfg, in.log, in.reg)
 	in.receiver, err = receiver.New(receiver.Options{
-		Keys: keys, Durability: durability,
+		Name: in.name, Tap: in.tap, Keys: keys, Durability: durability,
 		MaxBody: int64(c.MaxBody), MaxDecoded: int64(c.MaxDecoded), SmallBody: int64(c.SmallBody), MaxEvent: int(c.MaxEvent),
 		MaxEvents: c.MaxEvents, BlobThreshold: int(c.BlobThreshold), MaxDepth: c.MaxDepth,
 		MaxMemory: int64(c.MaxMemory), MaxSpool: int64(c.MaxSpool), SpoolDir: spool,

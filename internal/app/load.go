@@ -16,6 +16,7 @@ import (
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/version"
 	"github.com/penstock/penstock/loader"
+	"github.com/penstock/penstock/receiver/tap"
 )
 
 // Load is the role that receives notifications and loads the objects that they name into ClickHouse.
@@ -48,6 +49,7 @@ func (l *Load) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { l.draining.Store(true) })()
 	ops, closeOps := NewOperator(l.cfg, l.isolated, l.log)
 	defer closeOps()
+	ops.Tap = &tap.Tap{} // of redrives
 	adm, err := listenAdmin(l.cfg.Admin, operate.API{Operator: ops, Metrics: l.reg, Ready: l.ready, Status: l.status},
 		l.log)
 	if err != nil {

@@ -357,7 +357,7 @@ func TestSetupSaysHowFarItCame(t *testing.T) {
 // A receiver that drains is not ready, whatever else holds.
 func TestIntakeIsReady(t *testing.T) {
 	c := aloneConfig(t)
-	in, err := newIntake(newProcess(c, discard, newRegistry()), "receive", pipeline.Specs())
+	in, err := newIntake(newProcess(c, discard, newRegistry()), "receive", pipeline.Specs(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,7 +389,7 @@ func TestIntakeIsRefused(t *testing.T) {
 		c := aloneConfig(t)
 		tt.change(&c)
 		for range 2 { // the second one finds the folder free
-			_, err := newIntake(newProcess(c, discard, newRegistry()), "redrive", pipeline.Specs())
+			_, err := newIntake(newProcess(c, discard, newRegistry()), "redrive", pipeline.Specs(), nil)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 			}

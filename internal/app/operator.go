@@ -17,6 +17,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/loader"
+	"github.com/penstock/penstock/receiver/tap"
 )
 
 // operatorConns is the number of connections to ClickHouse that operations share.
@@ -45,7 +46,7 @@ func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger
 	c := &connections{process: newProcess(cfg, log, prometheus.NewRegistry()), isolated: isolated}
 	c.db = openLoading(c.process, operatorConns)
 	c.source = Source(cfg, c.store, c.db)
-	return &operate.Operator{
+	o = &operate.Operator{
 		Trail:  operate.NewTrail(c.db, filepath.Join(cfg.Batcher.Dir, "audit.ndjson"), log),
 		Config: cfg, Name: LoaderName(cfg), Said: io.Discard, Store: c.store,
 		Claim: func(ctx context.Context, name, owner string, ttl time.Duration) (operate.Claim, bool, error) {
@@ -60,10 +61,11 @@ func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger
 		},
 		Queue:    func(ctx context.Context) (operate.Queue, error) { return c.connect(ctx) },
 		Peek:     func(ctx context.Context) (operate.Queue, error) { return c.peek(ctx) },
-		Receiver: c.receiver,
-		Explain:  func(err error) error { return explainTable(cfg.ClickHouse, err) },
+		Receiver: func() (operate.Receiver, func() error, error) { return c.receiver(o.Tap) },
+		Explain:  func(err error) error { return explainServer(cfg, err) },
 		Loader:   c.loader,
-	}, c.close
+	}
+	return o, c.close
 }
 
 // connect returns nil if there is no queue.
@@ -103,12 +105,12 @@ func (c *connections) peek(ctx context.Context) (queue.Queue, error) {
 	return c.peeked, nil
 }
 
-// receiver makes a separate receiver for redrives. Its log is next to that of a receiver that may run here. stop stores
-// its events.
-func (c *connections) receiver() (_ operate.Receiver, stop func() error, err error) {
+// receiver makes a separate receiver for redrives, whose events shown shows. Its log is next to that of a receiver that
+// may run here. stop stores its events.
+func (c *connections) receiver(shown *tap.Tap) (_ operate.Receiver, stop func() error, err error) {
 	p := c.process
 	p.reg = prometheus.NewRegistry() // of each receiver: metrics have one owner
-	in, err := newIntake(p, "redrive", pipeline.Specs())
+	in, err := newIntake(p, "redrive", pipeline.Specs(), shown)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -51,7 +51,7 @@ func newOutlet(p process, isolated *loader.Isolation) (_ *outlet, err error) {
 		return nil, err
 	}
 	// Events do not wait for the errors pipeline. Without it, failures go to the log, the counters and the ledger.
-	if out.reports, err = newIntake(p, "load", []pipeline.Spec{pipeline.Errors}); err != nil {
+	if out.reports, err = newIntake(p, "load", []pipeline.Spec{pipeline.Errors}, nil); err != nil {
 		p.log.Error("load failures are not reported to the errors pipeline", "error", err)
 	} else {
 		out.report = out.reports.reporter

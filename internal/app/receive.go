@@ -21,6 +21,7 @@ import (
 	"github.com/penstock/penstock/internal/wallclock"
 	"github.com/penstock/penstock/loader"
 	"github.com/penstock/penstock/receiver/protocol/otlpgrpc"
+	"github.com/penstock/penstock/receiver/tap"
 )
 
 // Receive is the role that accepts events over HTTP and stores them as objects.
@@ -37,7 +38,7 @@ type Receive struct {
 func NewReceive(cfg config.Config, log *slog.Logger) (*Receive, error) {
 	reg := newRegistry()
 	p := newProcess(cfg, log, reg)
-	in, err := newIntake(p, "receive", pipeline.Specs())
+	in, err := newIntake(p, "receive", pipeline.Specs(), &tap.Tap{})
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +53,7 @@ func (r *Receive) Run(ctx context.Context) error {
 	}
 	ops, closeOps := NewOperator(r.cfg, loader.NewIsolation(nil), r.log)
 	defer closeOps()
-	ops.Tap = r.intake.receiver.Tap()
+	ops.Name, ops.Tap, ops.Receives = r.intake.name, r.intake.tap, true
 	adm, err := listenAdmin(r.cfg.Admin, operate.API{Operator: ops, Metrics: r.reg, Ready: r.ready, Status: r.status},
 		r.log)
 	if err != nil {

@@ -78,12 +78,25 @@ func TestLedgerStatus(t *testing.T) {
 	}
 	for name, differ := range map[string]bool{"events": false, "errors": true} {
 		j := VerifyJob(name, now, differ)
-		if differ {
+		if j.Detail = name; differ {
 			j.FailedOnes = 3
 		}
 		if err := db.SaveJob(t.Context(), j); err != nil {
 			t.Fatal(err)
 		}
+	}
+	j := VerifyJob("errors", now, false)
+	j.Detail = "errors again"
+	if err := db.SaveJob(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	var last []string
+	keep := func(detail string) error { last = append(last, detail); return nil }
+	if err := db.LastVerify(t.Context(), keep); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"events", "errors again"}, last); diff != "" {
+		t.Errorf("last results (-want +got):\n%s", diff)
 	}
 	got, err := db.LedgerStatus(t.Context())
 	if err != nil {
@@ -95,6 +108,9 @@ func TestLedgerStatus(t *testing.T) {
 	}
 	events.Verified = 0
 	got["events"] = events
+	errors := got["errors"]
+	errors.Verified = 0
+	got["errors"] = errors
 	want := map[string]LedgerStatus{
 		"events": {Objects: [pipeline.LoadStates]uint64{pipeline.Loading: 1, pipeline.Failed: 1, pipeline.Dead: 1},
 			Settled: now.Add(-time.Hour).UnixMilli()},

@@ -18,7 +18,7 @@ import (
 // Roles of a token.
 const (
 	RoleOperator = "operator" // may do anything
-	RoleViewer   = "viewer"   // may read everything and change nothing
+	RoleViewer   = "viewer"   // may read everything, do dry runs, and change nothing
 )
 
 // Access decides who may use the operators' API and the console.
@@ -138,14 +138,22 @@ func (a *Access) bucket(address string) *tokenbucket.Bucket {
 	return a.guesses[from]
 }
 
-// may rejects operations that a role may not run.
-func (id Identity) may(op Operation) error {
-	if op.method != http.MethodGet && id.Role != RoleOperator {
-		return &DeniedError{Status: http.StatusForbidden, text: fmt.Sprintf(
-			"the token %s has the role %s, which changes nothing: %q needs a token with the role operator", id.Name, id.Role,
-			op.Name)}
+// may rejects operations that a role may not run. Every role may run what changes nothing: reads and dry runs. If
+// params are nil, they are not known yet, and an operation that has a dry run passes.
+func (id Identity) may(op Operation, params any) error {
+	if !op.Changes() || id.Role == RoleOperator {
+		return nil
 	}
-	return nil
+	hint := ""
+	if exists, _ := dryRun(op.params); exists {
+		if _, on := dryRun(params); on || params == nil {
+			return nil
+		}
+		hint = ", or a dry run"
+	}
+	return &DeniedError{Status: http.StatusForbidden, text: fmt.Sprintf(
+		"the token %s has the role %s, which changes nothing: %q needs a token with the role operator%s", id.Name, id.Role,
+		op.Name, hint)}
 }
 
 // guard passes requests with a valid token to h, with the identity.

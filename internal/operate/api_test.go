@@ -112,7 +112,9 @@ func TestAnswersOfOperations(t *testing.T) {
 			}
 			return fail
 		}}
-	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { op.serve(w, r, &Operator{}) })
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		op.serve(w, r, &Operator{}, Identity{Role: RoleOperator})
+	})
 	for _, tt := range []struct {
 		name, query string
 		items       []string

@@ -2,11 +2,14 @@ package operate
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/penstock/penstock/internal/pipeline"
 )
@@ -138,8 +141,14 @@ func TestVerify(t *testing.T) {
 		if tt.want == nil && !strings.Contains(text, "0 differences") {
 			t.Errorf("%s: printed\n%s", tt.name, &out)
 		}
+		var kept bytes.Buffer
+		keptErr := printed(t, w.operator(), "verify", &verifyParams{Last: true}, &kept)
+		if diff := cmp.Diff(out.String(), kept.String()); diff != "" || (err == nil) != (keptErr == nil) {
+			t.Errorf("%s: --last: %v, want %v (-run +last):\n%s", tt.name, keptErr, err, diff)
+		}
 	}
 	w := agreed()
+	wantError(t, printed(t, w.operator(), "verify", &verifyParams{Last: true}, io.Discard), "no result of verify is kept", "--last")
 	var out bytes.Buffer
 	if err := printedJSON(t, w.operator(), "verify",
 		&verifyParams{Since: "2026-11-22", Until: "2026-11-23", Grace: "0s"}, &out); err != nil ||
@@ -148,6 +157,18 @@ func TestVerify(t *testing.T) {
 	}
 	err := printed(t, w.operator(), "verify", &verifyParams{Since: "x"}, io.Discard)
 	wantError(t, err, `--since "x"`, "verify")
+	// Of many differences, the first are kept.
+	w = newWorld()
+	for i := range keptDifferences + 1 {
+		w.store(fmt.Sprintf("events/dt=2026-11-22/hr=03/%d.parquet", i), "a")
+	}
+	wantError(t, printed(t, w.operator(), "verify", &verifyParams{Since: "2026-11-22", Until: "2026-11-23", Grace: "0s"},
+		io.Discard), "differ", "verify")
+	out.Reset()
+	err = printed(t, w.operator(), "verify", &verifyParams{Last: true}, &out)
+	if text := out.String(); err == nil || strings.Count(text, "  missing ") != keptDifferences || !strings.Contains(text, "and 1 more") {
+		t.Errorf("--last: %v, printed\n%s", err, text)
+	}
 }
 
 // A time is an instant, a day, or a duration ago.

@@ -34,7 +34,8 @@ type Operator struct {
 	Peek     func(context.Context) (Queue, error) // creates nothing; nil: no queue
 	Receiver func() (r Receiver, stop func() error, err error)
 	Loader   func(context.Context, pipeline.Spec) (Loader, error)
-	Tap      *tap.Tap // of the receiver in this process; nil: none
+	Tap      *tap.Tap // of the receiver in this process and of redrives; nil: none
+	Receives bool     // a receiver runs in this process, and tail shows its events only
 	Trail    *Trail   // nil: actions are not recorded
 }
 
@@ -116,4 +117,5 @@ type Failures interface {
 type Jobs interface {
 	OpenJob(ctx context.Context, selection string) (j clickhouse.Job, ok bool, err error)
 	SaveJob(ctx context.Context, j clickhouse.Job) error
+	LastVerify(ctx context.Context, each func(detail string) error) error
 }

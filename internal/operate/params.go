@@ -126,6 +126,19 @@ func (op Operation) check(o *Operator, params any) error {
 	return nil
 }
 
+// dryRun reports whether params can ask for a dry run, and whether they do.
+func dryRun(params any) (exists, on bool) {
+	if params == nil {
+		return false, false
+	}
+	for _, f := range Fields(params) {
+		if f.Name == "dry-run" {
+			return true, f.Value.Bool()
+		}
+	}
+	return false, false
+}
+
 // NewParams returns an operation's params with defaults.
 func (op Operation) NewParams() any {
 	p := reflect.New(reflect.TypeOf(op.params).Elem()).Interface()

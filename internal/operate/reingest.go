@@ -25,15 +25,16 @@ import (
 )
 
 type reingestParams struct {
-	Keys     []string `json:"keys,omitempty" param:"key" arg:"KEY… | -" usage:"keys of objects; - reads keys from standard input, one per line"`
-	Prefix   string   `json:"prefix,omitempty" param:"prefix" usage:"all objects with this key prefix"`
-	Since    string   `json:"since,omitempty" param:"since" usage:"start of a time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
-	Until    string   `json:"until" param:"until" default:"now" usage:"end of the time range"`
-	Pipeline string   `json:"pipeline" param:"pipeline" default:"events" enum:"events errors" usage:"pipeline of the time range: events or errors"`
-	Replace  bool     `json:"replace,omitempty" param:"replace" usage:"also load objects that are loaded, and replace their rows"`
-	DryRun   bool     `json:"dry_run,omitempty" param:"dry-run" usage:"only report what would be done"`
-	Anew     bool     `json:"anew,omitempty" param:"anew" usage:"with --replace: start over instead of continuing an interrupted run"`
-	Parallel int      `json:"parallel" param:"parallel" default:"2" usage:"objects loaded at once; live traffic has separate loaders"`
+	Keys     []string  `json:"keys,omitempty" param:"key" arg:"KEY… | -" usage:"keys of objects; - reads keys from standard input, one per line"`
+	Prefix   string    `json:"prefix,omitempty" param:"prefix" usage:"all objects with this key prefix"`
+	Since    string    `json:"since,omitempty" param:"since" usage:"start of a time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
+	Until    string    `json:"until" param:"until" default:"now" usage:"end of the time range"`
+	Pipeline string    `json:"pipeline" param:"pipeline" default:"events" enum:"events errors" usage:"pipeline of the time range: events or errors"`
+	Replace  bool      `json:"replace,omitempty" param:"replace" usage:"also load objects that are loaded, and replace their rows"`
+	DryRun   bool      `json:"dry_run,omitempty" param:"dry-run" usage:"only report what would be done"`
+	Anew     bool      `json:"anew,omitempty" param:"anew" usage:"with --replace: start over instead of continuing an interrupted run"`
+	Parallel int       `json:"parallel" param:"parallel" default:"2" usage:"objects loaded at once; live traffic has separate loaders"`
+	began    time.Time // that the record in the audit table has; zero: now
 }
 
 // tally counts what a re-ingest does or would do, by action.
@@ -199,11 +200,14 @@ func (p *reingestParams) chosen(now time.Time) (c audit.Selection, err error) {
 }
 
 func runReingest(ctx context.Context, o *Operator, p *reingestParams, out sink) error {
-	now := time.Now().UTC()
+	now := p.began
+	if now.IsZero() {
+		now = time.Now().UTC()
+	}
 	p, relative := p.fixed(now)
 	r := &reingest{o: o, p: p, relative: relative, out: out, plan: map[audit.Action]*tally{},
 		loaders: map[pipeline.Spec]Loader{},
-		job: clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", now.UnixNano()),
+		job: clickhouse.Job{Selection: p.selection(), ID: fmt.Sprintf("%x", time.Now().UnixNano()),
 			Started: now.Truncate(time.Millisecond)}}
 	var err error
 	if r.chosen, err = p.chosen(now); err != nil {
@@ -303,7 +307,7 @@ func (r *reingest) each(ctx context.Context, page func(Loader, []audit.Item) err
 		if err != nil {
 			return err
 		}
-		if r.loaders[spec] == nil {
+		if r.loaders[spec] == nil && !r.p.DryRun { // it connects to the queue, and creates what is missing there
 			if r.loaders[spec], err = r.o.Loader(ctx, spec); err != nil {
 				return err
 			}

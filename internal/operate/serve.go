@@ -14,11 +14,7 @@ func handleOperations(mux *http.ServeMux, o *Operator, access *Access) {
 	for _, op := range Operations() {
 		mux.HandleFunc(op.method+" "+op.path,
 			access.guard(func(w http.ResponseWriter, r *http.Request, id Identity) {
-				if err := op.Permit(r.Context(), o, id); err != nil {
-					writeDenied(w, err)
-					return
-				}
-				op.serve(w, r, o)
+				op.serve(w, r, o, id)
 			}))
 	}
 	mux.HandleFunc("GET /v1/blobs/{key...}",
@@ -33,18 +29,42 @@ func WriteError(w http.ResponseWriter, status int, message string) {
 	json.NewEncoder(w).Encode(line{Error: message})
 }
 
-// serve answers with a line for each item. If the operation fails before the first line, the status says so; after it,
-// the last line does.
-func (op Operation) serve(w http.ResponseWriter, r *http.Request, o *Operator) {
-	var params any
-	var err error
-	if op.method == http.MethodGet {
+// Limits of a request's parameters, in bytes. An operator's have edited payloads.
+const (
+	maxParams       = 256 << 20
+	maxViewerParams = 1 << 20
+)
+
+// read reads the parameters of a request. An error has been answered.
+func (op Operation) read(w http.ResponseWriter, r *http.Request, o *Operator, id Identity) (params any, err error) {
+	if err := op.Permit(r.Context(), o, id, nil); err != nil {
+		writeDenied(w, err)
+		return nil, err
+	}
+	switch {
+	case op.method == http.MethodGet:
 		params, err = op.fromQuery(r.URL.Query())
-	} else {
-		params, err = op.fromJSON(http.MaxBytesReader(w, r.Body, 256<<20))
+	case id.Role == RoleOperator:
+		params, err = op.fromJSON(http.MaxBytesReader(w, r.Body, maxParams))
+	default:
+		params, err = op.fromJSON(http.MaxBytesReader(w, r.Body, maxViewerParams))
 	}
 	if err != nil {
 		WriteError(w, http.StatusBadRequest, err.Error())
+		return nil, err
+	}
+	if err := op.Permit(r.Context(), o, id, params); err != nil {
+		writeDenied(w, err)
+		return nil, err
+	}
+	return params, nil
+}
+
+// serve answers with a line for each item. If the operation fails before the first line, the status says so; after it,
+// the last line does.
+func (op Operation) serve(w http.ResponseWriter, r *http.Request, o *Operator, id Identity) {
+	params, err := op.read(w, r, o, id)
+	if err != nil {
 		return
 	}
 	begun := false

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/receiver/tap"
 )
@@ -24,6 +25,7 @@ type tailParams struct {
 	Session  string `json:"session,omitempty" param:"session" usage:"only events of this session_id"`
 	Accepted bool   `json:"accepted,omitempty" param:"accepted" usage:"only accepted events"`
 	Rejected bool   `json:"rejected,omitempty" param:"rejected" usage:"only rejected events and requests"`
+	Stored   bool   `json:"stored,omitempty" param:"stored" usage:"also show objects as they are stored, with the seqs of their events"`
 	Limit    int    `json:"limit,omitempty" param:"limit" usage:"end after this number of events; 0: go on"`
 }
 
@@ -32,7 +34,7 @@ func (p *tailParams) filter() (tap.Filter, error) {
 		return tap.Filter{}, Usagef("--accepted and --rejected: set one, or none for both")
 	}
 	return tap.Filter{Project: p.Project, Name: p.Name, User: p.User, Session: p.Session, NoAccepted: p.Rejected,
-		NoRejected: p.Accepted}, nil
+		NoRejected: p.Accepted, Stored: p.Stored}, nil
 }
 
 func tailOperation() Operation {
@@ -47,6 +49,10 @@ func tailOperation() Operation {
 }
 
 func printLive(w io.Writer, e *tap.Event) error {
+	if s := e.Stored; s != nil {
+		return show.Print(w, show.Green, fmt.Sprintf("%s stored    %s  seqs %d to %d of %s\n",
+			e.Time.Format("15:04:05.000"), s.Object, s.First, s.Last, s.Receiver))
+	}
 	style, what := show.Green, "accepted"
 	if !e.Accepted {
 		style, what = show.Red, "rejected"
@@ -73,12 +79,20 @@ const tailFlush = 200 * time.Millisecond
 
 // tail shows the events of the receiver in this process, or of the configured receivers.
 func tail(ctx context.Context, o *Operator, p *tailParams, out sink) error {
+	if _, err := p.filter(); err != nil {
+		return err
+	}
+	if o.Receives {
+		return o.tailOwn(ctx, p, out)
+	}
+	return o.tailOthers(ctx, p, out)
+}
+
+// tailOwn shows the events of this process.
+func (o *Operator) tailOwn(ctx context.Context, p *tailParams, out sink) error {
 	f, err := p.filter()
 	if err != nil {
 		return err
-	}
-	if o.Tap == nil {
-		return o.tailOthers(ctx, p, out)
 	}
 	w, err := o.Tap.Watch(f)
 	if err != nil {
@@ -113,7 +127,8 @@ func tail(ctx context.Context, o *Operator, p *tailParams, out sink) error {
 	}
 }
 
-// tailOthers queries all receivers at once. It ends when the last one ends.
+// tailOthers queries all receivers at once, and shows the redrives of this process. A command ends when the last
+// receiver ends. In a role, which has a tap, a receiver that ends is queried again.
 func (o *Operator) tailOthers(asked context.Context, p *tailParams, out sink) error {
 	if o.Config.Admin.Token == "" && o.Config.Admin.TokenFile == "" {
 		return errors.New("admin.token is empty: it is needed to ask the receivers in status.admins")
@@ -121,36 +136,73 @@ func (o *Operator) tailOthers(asked context.Context, p *tailParams, out sink) er
 	admins := o.admins()
 	ctx, stop := context.WithCancel(asked)
 	defer stop()
-	var mu sync.Mutex
-	n, counts, errs := 0, make([]string, len(admins)), make([]error, len(admins))
-	var all sync.WaitGroup
+	m := &merged{out: out, limit: p.Limit, stop: stop, texts: make([]string, len(admins))}
+	errs := make([]error, len(admins))
+	var own, all sync.WaitGroup
+	if o.Tap != nil {
+		own.Go(func() { o.tailOwn(ctx, p, sink{item: m.item, progress: func(progress) {}}) })
+	}
 	for i, url := range admins {
 		all.Go(func() {
-			errs[i] = o.tailOther(ctx, url, p, sink{item: func(item any) error {
-				mu.Lock()
-				defer mu.Unlock()
-				if p.Limit > 0 && n == p.Limit {
-					return errEnough
+			to := sink{item: m.item, progress: func(p progress) { m.progress(i, p) }}
+			errs[i] = o.tailOther(ctx, url, p, to)
+			for o.Tap != nil && errs[i] != nil && ctx.Err() == nil {
+				m.progress(i, progress{Text: errs[i].Error()})
+				if retry.Sleep(ctx, tailAgain) == nil {
+					errs[i] = o.tailOther(ctx, url, p, to)
 				}
-				n++
-				if n == p.Limit {
-					stop()
-				}
-				return out.item(*item.(*tap.Event))
-			}, progress: func(progress progress) {
-				mu.Lock()
-				defer mu.Unlock()
-				counts[i] = progress.Text
-				progress.Text = strings.Join(slices.DeleteFunc(slices.Clone(counts), func(s string) bool { return s == "" }), "; ")
-				out.progress(progress)
-			}})
+			}
 		})
 	}
 	all.Wait()
-	if asked.Err() != nil || p.Limit > 0 && n == p.Limit {
+	if asked.Err() == nil && !m.full() && !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+		errs = []error{errors.New("no receiver answers: list the admin URLs of all receivers in status.admins")}
+	}
+	stop()
+	own.Wait()
+	if asked.Err() != nil || m.full() {
 		return nil
 	}
 	return errors.Join(errs...)
+}
+
+// tailAgain is the pause before a receiver is queried again.
+const tailAgain = 2 * time.Second
+
+// merged merges the events of several receivers.
+type merged struct {
+	mu    sync.Mutex
+	out   sink
+	n     int
+	limit int // 0: none
+	stop  context.CancelFunc
+	texts []string // progress of each receiver
+}
+
+func (m *merged) full() bool { return m.limit > 0 && m.n == m.limit }
+
+func (m *merged) item(item any) error {
+	if e, ok := item.(*tap.Event); ok {
+		item = *e
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.full() {
+		return errEnough
+	}
+	m.n++
+	if m.full() {
+		m.stop()
+	}
+	return m.out.item(item)
+}
+
+func (m *merged) progress(i int, p progress) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.texts[i] = p.Text
+	p.Text = strings.Join(slices.DeleteFunc(slices.Clone(m.texts), func(s string) bool { return s == "" }), "; ")
+	m.out.progress(p)
 }
 
 // tailOther queries the role at url. A role that is not a receiver has no events.

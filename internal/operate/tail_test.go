@@ -18,7 +18,7 @@ func tapped(t *testing.T, project string) (url string) {
 	t.Helper()
 	w := newWorld()
 	api := w.api()
-	api.Operator.Tap = &tap.Tap{}
+	api.Operator.Tap, api.Operator.Receives = &tap.Tap{}, true
 	api.Status = func() RoleStatus { return RoleStatus{Role: "receive"} }
 	s := httptest.NewServer(api.Handler())
 	ctx, stop := context.WithCancel(t.Context())
@@ -26,7 +26,7 @@ func tapped(t *testing.T, project string) (url string) {
 	go func() {
 		for ctx.Err() == nil {
 			e := pipeline.Event{Project: []byte(project), Name: []byte("start"), UserID: []byte("u1"), Properties: []byte(`{"a":1}`)}
-			api.Operator.Tap.Copy("r", []pipeline.Event{e}).Show("")
+			api.Operator.Tap.Copy(tap.Event{RequestID: "r"}, []pipeline.Event{e}).Show("")
 			api.Operator.Tap.Reject(tap.Event{Project: project, Code: "bad", Message: "no name"}, []byte("{\x1b[2J"))
 			time.Sleep(time.Millisecond)
 		}
@@ -80,7 +80,7 @@ func TestTailShowsEachEventSoon(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	api := w.api()
-	api.Operator.Tap = &tap.Tap{}
+	api.Operator.Tap, api.Operator.Receives = &tap.Tap{}, true
 	api.Status = func() RoleStatus { return RoleStatus{Role: "receive"} }
 	s := httptest.NewServer(api.Handler())
 	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
@@ -105,7 +105,7 @@ func TestTailShowsEachEventSoon(t *testing.T) {
 	if text := next(); text != "0 events, 0 not shown" {
 		t.Fatalf("at first %q", text)
 	}
-	api.Operator.Tap.Copy("r", []pipeline.Event{{}}).Show("")
+	api.Operator.Tap.Copy(tap.Event{RequestID: "r"}, []pipeline.Event{{}}).Show("")
 	text := next()
 	for strings.HasPrefix(text, "0 events") {
 		text = next()

@@ -76,17 +76,21 @@ func (op Operation) action(ctx context.Context, o *Operator, params any) clickho
 	if !ok {
 		actor = Actor{Name: userName(), Role: RoleOperator, Via: viaCommand}
 	}
-	return clickhouse.Action{ID: uuid.New(), Began: time.Now().UTC().Truncate(time.Millisecond), Who: actor.Name,
-		Role: actor.Role, Address: actor.Address, Via: actor.Via, Process: o.Name, Operation: op.Name,
-		Params: recordable(params), Result: "begun"}
+	began := time.Now().UTC().Truncate(time.Millisecond)
+	if p, ok := params.(*reingestParams); ok {
+		p.began = began
+	}
+	return clickhouse.Action{ID: uuid.New(), Began: began, Who: actor.Name, Role: actor.Role, Address: actor.Address,
+		Via: actor.Via, Process: o.Name, Operation: op.Name, Params: recordable(params), Result: "begun"}
 }
 
 // deniedRate limits the records of denied actions, so that a viewer cannot fill the table. The log has all of them.
 var deniedRate = tokenbucket.Rate{PerSecond: 1.0 / 10, Burst: 100}
 
-// Permit rejects an operation that the identity may not run, and records the attempt.
-func (op Operation) Permit(ctx context.Context, o *Operator, id Identity) error {
-	err := id.may(op)
+// Permit rejects an operation that the identity may not run, and records the attempt. If params are nil, they are not
+// known yet, and an operation that has a dry run passes.
+func (op Operation) Permit(ctx context.Context, o *Operator, id Identity, params any) error {
+	err := id.may(op, params)
 	if err == nil || o.Trail == nil {
 		return err
 	}
@@ -96,8 +100,12 @@ func (op Operation) Permit(ctx context.Context, o *Operator, id Identity) error 
 	return err
 }
 
-// recordable returns the trail's form of parameters: only the ids of edited payloads.
+// recordable returns the trail's form of parameters: only the ids of edited payloads, and the times of a re-ingest, by
+// which it can be continued.
 func recordable(params any) string {
+	if p, ok := params.(*reingestParams); ok {
+		params, _ = p.fixed(p.began)
+	}
 	if p, ok := params.(*errorRedrive); ok && len(p.Bodies) > 0 {
 		redrive := *p
 		redrive.Bodies = map[string][]byte{}

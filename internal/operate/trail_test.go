@@ -134,7 +134,7 @@ func TestTrailOfDenied(t *testing.T) {
 		}
 	}
 	want := `wall api sweep denied 0 the token wall has the role viewer, which changes nothing: "sweep" needs a token with ` +
-		"the role operator"
+		"the role operator, or a dry run"
 	if n := len(w.actions); n < 100 || n > tries-10 || recorded(w.actions)[0] != want || w.actions[0].Role != RoleViewer {
 		t.Errorf("%d records, the first %v; want about 100 of %s", n, w.actions, want)
 	}
@@ -216,17 +216,37 @@ func TestRoles(t *testing.T) {
 	api := w.api()
 	api.Access = NewAccess(func() string { return "secret" }, adminTokens())
 	h := api.Handler()
+	dry := map[string]bool{"errors redrive": true, "reingest": true, "sweep": true}
 	for _, op := range Operations() {
 		for token, change := range map[string]bool{"viewer": false, "operator": true} {
 			r := get(t, h, op.method, op.path+"?no=1", "Bearer "+token, `{"no":1}`)
 			want := http.StatusBadRequest // an invalid parameter, so nothing happens
-			if op.method == http.MethodPost && !change {
+			if op.method == http.MethodPost && !change && !dry[op.Name] {
 				want = http.StatusForbidden
 			}
 			if r.Code != want {
 				t.Errorf("%s as %s: %d %s, want %d", op.Name, token, r.Code, r.Body, want)
 			}
 		}
+		if op.method == http.MethodPost {
+			if r := get(t, h, op.method, op.path, "Bearer viewer", `{}`); r.Code != http.StatusForbidden {
+				t.Errorf("%s as viewer: %d %s", op.Name, r.Code, r.Body)
+			}
+		}
+	}
+	for name := range dry {
+		op := Find(name)
+		r := get(t, h, op.method, op.path, "Bearer viewer", `{"dry_run":true,"since":"1h"}`)
+		if name == "errors redrive" {
+			r = get(t, h, op.method, op.path, "Bearer viewer", `{"dry_run":true,"code":"x"}`)
+		}
+		if r.Code != http.StatusOK {
+			t.Errorf("dry run of %s as viewer: %d %s", name, r.Code, r.Body)
+		}
+	}
+	large := fmt.Sprintf(`{"dry_run":true,"code":%q}`, strings.Repeat("x", maxViewerParams))
+	if r := get(t, h, "POST", Find("errors redrive").path, "Bearer viewer", large); r.Code != http.StatusBadRequest {
+		t.Errorf("large parameters of a viewer: %d %s", r.Code, r.Body)
 	}
 	if r := get(t, h, "GET", "/debug/pprof/", "Bearer viewer", ""); r.Code != http.StatusForbidden {
 		t.Errorf("a viewer's profile: %d", r.Code)

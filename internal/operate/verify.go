@@ -2,6 +2,7 @@ package operate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,21 +19,39 @@ import (
 type verifyParams struct {
 	Since string `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
 	Until string `json:"until" param:"until" default:"now" usage:"end of the time range"`
+	Last  bool   `json:"last,omitempty" param:"last" usage:"show the results of the last run, by whomever it was started"`
 	Grace string `json:"grace" param:"grace" default:"5m" usage:"objects stored less than this duration ago may still be waiting to be loaded"`
 }
 
+// verifyResult is the result of a run over a pipeline.
+type verifyResult struct {
+	audit.Verified
+	From  time.Time `json:"from"` // the range of the run
+	To    time.Time `json:"to"`
+	Began time.Time `json:"began_at"`
+	Ended time.Time `json:"ended_at"`
+	Found int       `json:"found"` // differences; a kept result lists only the first
+}
+
+// keptDifferences is how many differences of a result are kept for --last.
+const keptDifferences = 200
+
 func verifyOperation() Operation {
 	return Operation{
-		Name: "verify", method: http.MethodGet, path: "/v1/verify", params: &verifyParams{}, item: audit.Verified{},
+		Name: "verify", method: http.MethodGet, path: "/v1/verify", params: &verifyParams{}, item: verifyResult{},
 		Short: "check that bucket, ledger and table agree",
 		About: "Compares them object by object, and their sums. If they differ, it lists the differences and\n" +
-			"exits with status 1: missing, dead, short, double, gone, changed, extra, blobs.",
+			"exits with status 1: missing, dead, short, double, gone, changed, extra, blobs.\n" +
+			"Its result is kept, and --last shows it again.",
 		print: prints(printVerified), run: runs(verify),
 	}
 }
 
 // verify compares bucket, ledger and table for each object and in total. It fails if they differ.
 func verify(ctx context.Context, o *Operator, p *verifyParams, out sink) error {
+	if p.Last {
+		return o.lastVerify(ctx, out)
+	}
 	span, err := parseSpan(p.Since, p.Until)
 	if err != nil {
 		return err
@@ -55,8 +74,10 @@ func verify(ctx context.Context, o *Operator, p *verifyParams, out sink) error {
 		v, err := audit.Verify(ctx, spec, audit.VerifyOptions{Span: span, Grace: grace, Bucket: o.Store, Source: o.Source,
 			Ledger: o.Table, Table: o.Table, Progress: checked})
 		if err == nil {
-			o.recordVerify(ctx, v, began)
-			err = out.item(v)
+			r := verifyResult{Verified: v, From: span.From, To: span.To, Began: began.UTC(), Ended: time.Now().UTC(),
+				Found: len(v.Differences)}
+			o.recordVerify(ctx, r)
+			err = out.item(r)
 		}
 		if err != nil {
 			return err
@@ -64,21 +85,58 @@ func verify(ctx context.Context, o *Operator, p *verifyParams, out sink) error {
 		differ = differ || len(v.Differences) > 0
 	}
 	if differ {
-		return errors.New("bucket, ledger and table differ: see above")
+		return errDiffer
 	}
 	return nil
 }
 
+var errDiffer = errors.New("bucket, ledger and table differ: see above")
+
+// lastVerify shows the kept results.
+func (o *Operator) lastVerify(ctx context.Context, out sink) error {
+	n, differ := 0, false
+	err := o.Table.LastVerify(ctx, func(detail string) error {
+		var r verifyResult
+		if err := json.Unmarshal([]byte(detail), &r); err != nil {
+			return fmt.Errorf("table jobs: the result of verify is not readable: %w", err)
+		}
+		n++
+		differ = differ || r.Found > 0
+		return out.item(r)
+	})
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		return errNotVerified
+	case differ:
+		return errDiffer
+	}
+	return nil
+}
+
+// NotVerified reports whether an error says that no result of verify is kept.
+func NotVerified(err error) bool { return errors.Is(err, errNotVerified) }
+
+// errNotVerified is returned if no result is kept.
+var errNotVerified = errors.New("no result of verify is kept: run it")
+
 // recordVerify records a run's result. Metrics show when the last good run was.
-func (o *Operator) recordVerify(ctx context.Context, v audit.Verified, began time.Time) {
-	j := clickhouse.VerifyJob(v.Pipeline, began, len(v.Differences) > 0)
-	j.Objects, j.Rows, j.FailedOnes = uint64(v.Objects), uint64(v.TableRows), uint64(len(v.Differences))
-	if err := o.Table.SaveJob(ctx, j); err != nil {
-		fmt.Fprintf(o.Said, "warning: the time of this run is missing in the metrics: %s\n", err)
+func (o *Operator) recordVerify(ctx context.Context, r verifyResult) {
+	j := clickhouse.VerifyJob(r.Pipeline, r.Began, r.Found > 0)
+	j.Objects, j.Rows, j.FailedOnes = r.Objects, r.TableRows, uint64(r.Found)
+	r.Differences = r.Differences[:min(len(r.Differences), keptDifferences)]
+	text, err := json.Marshal(r)
+	if err == nil {
+		j.Detail = string(text)
+		err = o.Table.SaveJob(ctx, j)
+	}
+	if err != nil {
+		fmt.Fprintf(o.Said, "warning: the result of this run is missing in the table jobs and in the metrics: %s\n", err)
 	}
 }
 
-func printVerified(w io.Writer, v *audit.Verified) error {
+func printVerified(w io.Writer, v *verifyResult) error {
 	blobs, expired := "", ""
 	if v.Expired > 0 {
 		expired = fmt.Sprintf(", %d expired", v.Expired)
@@ -97,6 +155,9 @@ func printVerified(w io.Writer, v *audit.Verified) error {
 		show.Plural(v.Ignored, "file"))
 	for _, d := range v.Differences {
 		fmt.Fprintf(w, "  %-8s %s: %s\n", d.Kind, d.Key, d.Message)
+	}
+	if more := v.Found - len(v.Differences); more > 0 {
+		fmt.Fprintf(w, "  and %d more: run verify to list them\n", more)
 	}
 	return nil
 }

@@ -40,6 +40,9 @@ func (op Operation) Params(form url.Values) (any, error) {
 	return op.fromQuery(given)
 }
 
+// Form is the inverse of Params.
+func (op Operation) Form(params any) url.Values { return query(params) }
+
 // ParamsJSON parses parameters as the API does.
 func (op Operation) ParamsJSON(body io.Reader) (any, error) { return op.fromJSON(body) }
 

@@ -484,6 +484,17 @@ func (t table) SuggestColumns(_ context.Context, _, project string,
 	}), nil
 }
 
+func (t table) LastVerify(_ context.Context, each func(string) error) error {
+	for _, pipeline := range []string{"verify events", "verify errors"} {
+		if j, ok := t.jobs[pipeline]; ok && j.Detail != "" {
+			if err := each(j.Detail); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (t table) SaveJob(_ context.Context, j clickhouse.Job) error {
 	t.jobs[j.Selection] = j
 	return nil

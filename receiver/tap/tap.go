@@ -28,9 +28,21 @@ type Event struct {
 	Code      string    `json:"code,omitempty"`   // of a rejected event or request
 	Message   string    `json:"message,omitempty"`
 	RequestID string    `json:"request_id"`
-	Whole     bool      `json:"request,omitempty"` // a request that was rejected as a whole
-	Text      string    `json:"text"`              // the properties, or the raw payload of a rejected event
-	Cut       bool      `json:"cut,omitempty"`     // Text is only the beginning
+	Whole     bool      `json:"request,omitempty"`  // a request that was rejected as a whole
+	Text      string    `json:"text"`               // the properties, or the raw payload of a rejected event
+	Cut       bool      `json:"cut,omitempty"`      // Text is only the beginning
+	Redriven  bool      `json:"redriven,omitempty"` // sent again by an operator
+	Receiver  string    `json:"receiver,omitempty"` // that accepted it, as in the key of its object
+	Seq       uint64    `json:"seq,string,omitempty"`
+	Stored    *Stored   `json:"stored,omitempty"` // not an event: an object was stored. Nil: an event
+}
+
+// Stored is an object that a receiver has stored. Its events have the seqs First to Last.
+type Stored struct {
+	Object   string `json:"object"`
+	Receiver string `json:"receiver"`
+	First    uint64 `json:"first_seq,string"`
+	Last     uint64 `json:"last_seq,string"`
 }
 
 // Filter chooses events. Empty fields choose all. A rejected event has the raw payload only, which must contain the
@@ -38,6 +50,7 @@ type Event struct {
 type Filter struct {
 	Project, Name, User, Session string
 	NoAccepted, NoRejected       bool
+	Stored                       bool // also objects as they are stored
 }
 
 // What one watcher may cost.
@@ -158,8 +171,8 @@ type pending struct {
 	events []Event
 }
 
-// Copy copies what watchers want to see of events. Nil: nothing.
-func (t *Tap) Copy(request string, events []pipeline.Event) (b Batch) {
+// Copy copies what watchers want to see of events, and what like says of all of them. Nil: nothing.
+func (t *Tap) Copy(like Event, events []pipeline.Event) (b Batch) {
 	watchers := t.watchers.Load()
 	if watchers == nil {
 		return nil
@@ -181,7 +194,7 @@ func (t *Tap) Copy(request string, events []pipeline.Event) (b Batch) {
 			if copied == nil {
 				copied = make([]Event, 0, min(left, len(events)-i))
 			}
-			copied = append(copied, copyOf(e, request))
+			copied = append(copied, copyOf(e, &like, uint64(i)))
 		}
 		w.count(seen, len(copied))
 		if len(copied) > 0 {
@@ -192,7 +205,7 @@ func (t *Tap) Copy(request string, events []pipeline.Event) (b Batch) {
 }
 
 // copyOf copies an event's texts into one allocation.
-func copyOf(e *pipeline.Event, request string) Event {
+func copyOf(e *pipeline.Event, like *Event, seq uint64) Event {
 	const idSize = 36
 	text := e.Properties[:min(len(e.Properties), maxText)]
 	var all strings.Builder
@@ -208,12 +221,22 @@ func copyOf(e *pipeline.Event, request string) Event {
 	}
 	return Event{Time: time.UnixMilli(e.ReceivedAt).UTC(), Accepted: true, Project: next(len(e.Project)),
 		Name: next(len(e.Name)), User: next(len(e.UserID)), Session: next(len(e.SessionID)), ID: next(idSize),
-		RequestID: request, Text: rest, Cut: len(text) < len(e.Properties)}
+		RequestID: like.RequestID, Text: rest, Cut: len(text) < len(e.Properties), Redriven: like.Redriven,
+		Receiver: like.Receiver, Seq: seq}
 }
 
 func (f *Filter) wants(e *pipeline.Event) bool {
 	return (f.Project == "" || f.Project == string(e.Project)) && (f.Name == "" || f.Name == string(e.Name)) &&
 		(f.User == "" || f.User == string(e.UserID)) && (f.Session == "" || f.Session == string(e.SessionID))
+}
+
+// Number sets the seqs of a batch. first is that of the first event that Copy saw.
+func (b Batch) Number(first uint64) {
+	for _, p := range b {
+		for i := range p.events {
+			p.events[i].Seq += first
+		}
+	}
 }
 
 // Show shows a batch whose events are stored, in object if it is known.
@@ -223,6 +246,18 @@ func (b Batch) Show(object string) {
 			p.events[i].Object = object
 		}
 		p.to.send(p.events...)
+	}
+}
+
+// Store shows that an object was stored. A nil tap shows nothing.
+func (t *Tap) Store(s Stored) {
+	if t == nil || !t.Watched() {
+		return
+	}
+	for _, w := range *t.watchers.Load() {
+		if w.filter.Stored {
+			w.send(Event{Time: time.Now().UTC(), Stored: &s})
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ func TestFilter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := tap.Copy("r", events)
+		b := tap.Copy(Event{RequestID: "r"}, events)
 		if early := read(w); early != nil {
 			t.Errorf("%s: saw %q before they were stored", name, early)
 		}
@@ -62,7 +62,7 @@ func TestFilter(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 		w.Close()
-		if tap.Watched() || tap.Copy("r", events) != nil {
+		if tap.Watched() || tap.Copy(Event{RequestID: "r"}, events) != nil {
 			t.Errorf("%s: somebody looks after the end", name)
 		}
 	}
@@ -84,16 +84,16 @@ func TestMissed(t *testing.T) {
 			}
 		}
 		many := make([]pipeline.Event, 3000)
-		tap.Copy("r", many).Show("")
+		tap.Copy(Event{RequestID: "r"}, many).Show("")
 		check("at once", 3000, 2000, 1000)
 		time.Sleep(time.Second)
-		tap.Copy("r", many).Show("")
+		tap.Copy(Event{RequestID: "r"}, many).Show("")
 		check("unread", 6000, 4000+976, maxWaiting)
 		if n := len(w.Take(nil)); n != maxWaiting {
 			t.Errorf("read %d events, want %d", n, maxWaiting)
 		}
 		time.Sleep(time.Second)
-		tap.Copy("r", many[:7]).Show("")
+		tap.Copy(Event{RequestID: "r"}, many[:7]).Show("")
 		check("read", 6007, 4000+976, 7)
 	})
 }
@@ -107,7 +107,7 @@ func TestCopies(t *testing.T) {
 	}
 	e := event("game", "start", "u", "s")
 	e.Properties = []byte(strings.Repeat("x", maxText+1))
-	b := tap.Copy("r", []pipeline.Event{e})
+	b := tap.Copy(Event{RequestID: "r"}, []pipeline.Event{e})
 	for _, text := range [][]byte{e.Project, e.Name, e.UserID, e.SessionID, e.Properties} {
 		clear(text)
 	}
@@ -117,6 +117,40 @@ func TestCopies(t *testing.T) {
 		ID: pipeline.UUID{}.String(), Object: "events/o", RequestID: "r", Text: strings.Repeat("x", maxText), Cut: true}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A watcher can match an object that was stored with the events in it: by receiver and seq.
+func TestStored(t *testing.T) {
+	tap := &Tap{}
+	tap.Store(Stored{Object: "events/unseen"})
+	(*Tap)(nil).Store(Stored{Object: "events/unseen"})
+	w, err := tap.Watch(Filter{Name: "end", Stored: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := tap.Watch(Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := tap.Copy(Event{RequestID: "r", Receiver: "rx", Redriven: true},
+		[]pipeline.Event{event("game", "start", "u1", "s1"), event("game", "end", "u2", "s2")})
+	b.Number(40)
+	b.Show("")
+	s := Stored{Object: "events/o", Receiver: "rx", First: 40, Last: 41}
+	tap.Store(s)
+	got := w.Take(nil)
+	if len(got) != 2 {
+		t.Fatalf("got %+v", got)
+	}
+	if e := got[0]; e.Name != "end" || e.Receiver != "rx" || e.Seq != 41 || !e.Redriven || e.Stored != nil {
+		t.Errorf("got %+v", e)
+	}
+	if diff := cmp.Diff(&s, got[1].Stored); diff != "" || got[1].Time.IsZero() {
+		t.Errorf("%s (-want +got):\n%s", got[1].Time, diff)
+	}
+	if got := read(other); len(got) != 2 {
+		t.Errorf("a watcher who did not ask for objects saw %q", got)
 	}
 }
 
@@ -146,7 +180,7 @@ func TestTogether(t *testing.T) {
 	for i := range 4 {
 		g.Go(func() {
 			for n := range 500 {
-				tap.Copy("r", []pipeline.Event{event("p", fmt.Sprint(i, n), "", "")}).Show("")
+				tap.Copy(Event{RequestID: "r"}, []pipeline.Event{event("p", fmt.Sprint(i, n), "", "")}).Show("")
 			}
 		})
 		g.Go(func() {
@@ -202,7 +236,7 @@ func BenchmarkTap(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				w.bucket.GiveBack(copied)
-				tap.Copy("0193c0de12347123", events).Show("")
+				tap.Copy(Event{RequestID: "0193c0de12347123"}, events).Show("")
 				if n++; !c.read || n%reads > 0 {
 					continue
 				}

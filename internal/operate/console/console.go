@@ -11,6 +11,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"path"
 	"sync"
 	"time"
 
@@ -31,11 +32,13 @@ type Console struct {
 	tasks     tasks
 	now       cached[*overview]
 	hour      cached[[]spark]
+	broken    cached[uint64] // interrupted tasks
+	began     time.Time      // of this process
 }
 
 // New returns a console for holders of a token.
 func New(o *operate.Operator, access *operate.Access, log *slog.Logger) *Console {
-	c := &Console{operator: o, access: access, log: log,
+	c := &Console{operator: o, access: access, log: log, began: time.Now(),
 		templates: template.Must(template.New("").Option("missingkey=zero").Funcs(functions()).
 			ParseFS(files, "templates/*.html"))}
 	c.sessions.all = map[string]*session{}
@@ -155,7 +158,7 @@ func (c *Console) part(name string, load func(*http.Request) (any, error)) func(
 		v := newView(r, s, name)
 		data, err := load(r.WithContext(ctx))
 		if err != nil {
-			v.Data = err.Error()
+			v.Data = c.explain(err)
 			c.render(w, http.StatusOK, "part-error", v)
 			return
 		}
@@ -193,7 +196,9 @@ func (c *cached[T]) get(life time.Duration, load func(before T, at time.Time) (T
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"bytes": bytesText, "count": countText, "time": timeText, "ago": agoText, "text": payloadText,
-		"query": queryText, "short": shortText,
+		"query": queryText, "short": shortText, "op": operationPath, "act": newAct,
+		"expiry": expiryText,
+		"place":  func(where string) string { return path.Base(where) },
 		"stages": func() []string { return []string{"receiver", "batcher", "loader"} },
 		"states": func() []string { return []string{"new", "loading", "failed", "dead", "dropped", "loaded"} },
 		"sorts":  func() []string { return []string{"time", "size", "state"} },

@@ -3,11 +3,13 @@ package console
 import (
 	"html"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/receiver/tap"
 )
 
 // pages maps all pages to a text on each.
@@ -21,14 +23,15 @@ var pages = map[string]string{
 var parts = map[string]string{
 	"now": "could not be loaded", "errors?code=x": "Redrive", "record?id=" + id.String(): "Edit and resend",
 	"objects": "Re-ingest a time range", "object?key=events/x": "Contents", "find?what=" + id.String(): "events/o",
-	"letters": "again &#34;&gt;", "projects": "of 10", "verify": "Nothing was verified", "tasks": "Nothing was started", "audit": "dlq drop",
+	"letters": "again &#34;&gt;", "projects": "of 10", "verify": "1 difference", "tasks": "dlq drop", "audit": "dlq drop",
 }
 
 // Every page and part needs a login.
 func TestPages(t *testing.T) {
 	b := newBrowser(t)
 	for path := range pages {
-		if w := b.get("/console/" + path); w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/console/login" {
+		login := "/console/login?next=" + url.QueryEscape("/console/"+path)
+		if w := b.get("/console/" + path); w.Code != http.StatusSeeOther || w.Header().Get("Location") != login {
 			t.Errorf("%s without a login: %d %s", path, w.Code, w.Body)
 		}
 	}
@@ -195,7 +198,7 @@ func TestLiveEvents(t *testing.T) {
 	}
 	for _, name := range []string{"start", "end"} {
 		e := pipeline.Event{Name: []byte(name), Properties: []byte("{\"a\":\"\n\ndata: x\"}")}
-		b.tap.Copy("r", []pipeline.Event{e}).Show("")
+		b.tap.Copy(tap.Event{RequestID: "r"}, []pipeline.Event{e}).Show("")
 	}
 	time.Sleep(500 * time.Millisecond)
 	stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -45,6 +46,9 @@ type world struct {
 	actions  []clickhouse.Action
 	saved    []pipeline.Load
 	redriven []receiver.Redrive
+	verified string // the last result of verify
+	past     []clickhouse.Action
+	ledger   []pipeline.Load
 	hold     chan struct{} // nil: redrives do not wait
 	tap      tap.Tap
 }
@@ -76,7 +80,16 @@ func (w *world) Dead(_ context.Context, table string, each func(pipeline.Load) e
 		Code: "object_damaged", Attempts: 3, Failures: 2})
 }
 
-func (w *world) Loads(context.Context, string, string, func(pipeline.Load) error) error {
+func (w *world) Loads(_ context.Context, first, last string, each func(pipeline.Load) error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range w.ledger {
+		if l.Key >= first && l.Key <= last {
+			if err := each(l); err != nil {
+				return err
+			}
+		}
+	}
 	return w.away
 }
 
@@ -104,7 +117,29 @@ func (w *world) SaveActions(_ context.Context, all []clickhouse.Action) error {
 	return nil
 }
 
+func (w *world) LastVerify(_ context.Context, each func(string) error) error {
+	if w.away != nil || w.verified == "" {
+		return w.away
+	}
+	return each(w.verified)
+}
+
+func (w *world) SaveJob(_ context.Context, j clickhouse.Job) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.verified = j.Detail
+	return nil
+}
+
 func (w *world) Actions(_ context.Context, _ clickhouse.ActionFilter, each func(clickhouse.Action) error) error {
+	for _, a := range w.past {
+		if err := each(a); err != nil {
+			return err
+		}
+	}
+	if w.away != nil || w.past != nil {
+		return w.away
+	}
 	return each(clickhouse.Action{Began: when, Who: "ann" + evil, Via: "api", Operation: "dlq drop", Params: evil, Result: "failed",
 		Error: evil})
 }
@@ -181,6 +216,7 @@ type browser struct {
 	t       *testing.T
 	handler http.Handler
 	token   *string // the valid one
+	console *Console
 	cookie  string
 	csrf    string
 }
@@ -188,7 +224,9 @@ type browser struct {
 // newBrowser opens a console without a login.
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	w := &world{}
+	found, _ := json.Marshal(map[string]any{"pipeline": "events", "objects": 1234, "found": 1, "ended_at": when,
+		"differences": []map[string]string{{"kind": "short", "key": "events/" + evil, "message": evil}}})
+	w := &world{verified: string(found)}
 	cfg := config.Default()
 	cfg.Receiver.Projects = filepath.Join(t.TempDir(), "projects.yaml")
 	if err := os.WriteFile(cfg.Receiver.Projects, []byte("projects: {game: {quota: {events: 10}}}\n"), 0o600); err != nil {
@@ -198,7 +236,7 @@ func newBrowser(t *testing.T) *browser {
 	none := func(context.Context) (operate.Queue, error) { return nil, nil }
 	o := &operate.Operator{Config: cfg, Name: "test", Said: io.Discard, Store: w, Table: w, Source: w, Queue: none, Peek: none,
 		Ping:    func(context.Context) error { return nil },
-		Explain: func(err error) error { return err }, Tap: &w.tap,
+		Explain: func(err error) error { return err }, Tap: &w.tap, Receives: true,
 		Claim: func(context.Context, string, string, time.Duration) (operate.Claim, bool, error) { return w, true, nil },
 		Receiver: func() (operate.Receiver, func() error, error) {
 			return w, func() error { return nil }, nil
@@ -209,9 +247,10 @@ func newBrowser(t *testing.T) *browser {
 	sum := sha256.Sum256([]byte("look"))
 	access := operate.NewAccess(func() string { return *b.token },
 		[]config.AdminToken{{Name: "wall", Role: operate.RoleViewer, SHA256: hex.EncodeToString(sum[:])}})
+	b.console = New(o, access, log)
 	api := operate.API{Operator: o, Access: access, Metrics: prometheus.NewRegistry(), Hosts: []string{"localhost"},
 		Ready: func() error { return nil }, Status: func() operate.RoleStatus { return operate.RoleStatus{Role: "receive"} },
-		Console: New(o, access, log).Handler()}
+		Console: b.console.Handler()}
 	b.handler = api.Handler()
 	// status queries the admin listener.
 	server := httptest.NewServer(b.handler)

@@ -38,9 +38,9 @@ type stage struct {
 
 // problem is a problem and its remedy.
 type problem struct {
-	Bad        bool
-	Text, Next string
-	Link       string
+	Bad                bool
+	Text, Detail, Next string
+	Link               string
 }
 
 // overview is the page Now at one moment.
@@ -74,13 +74,20 @@ func (c *Console) nowPart(r *http.Request) (any, error) {
 		minutes, err := c.operator.Table.Minutes(ctx)
 		return sparks(minutes), err
 	})
+	broken, _ := c.broken.get(15*time.Second, func(uint64, time.Time) (uint64, error) {
+		ctx, cancel := context.WithTimeout(ctx, partWait/4)
+		defer cancel()
+		return c.interrupted(r.WithContext(ctx))
+	})
 	data := struct {
 		*overview
-		Hour      []spark
-		HourError string
-	}{now, hour, ""}
+		Hour        []spark
+		HourError   *failure
+		Interrupted uint64 // tasks
+	}{now, hour, nil, broken}
 	if hourErr != nil {
-		data.HourError = hourErr.Error()
+		f := c.explain(hourErr)
+		data.HourError = &f
 	}
 	return data, nil
 }
@@ -124,8 +131,9 @@ func rateText(perSecond float64) string {
 func (o *overview) picture(rep *report, accepted, rejected string) {
 	events := rep.Pipelines[0]
 	wal := stage{Name: "WAL", State: "ok", Main: countText(events.ActiveRows), Unit: "events in the active batch",
-		Lines: [][2]string{{"oldest", fmt.Sprintf("%.0f s", events.ActiveSeconds)}, {"batches", fmt.Sprint(events.Sealed)},
-			{"disk", bytesText(events.Disk)}, {"limit", bytesText(events.MaxDisk)}}}
+		Lines: [][2]string{{"oldest", fmt.Sprintf("%.0f s", events.ActiveSeconds)},
+			{"sealed batches", fmt.Sprint(events.Sealed)}, {"on disk", bytesText(events.Disk)},
+			{"disk limit", bytesText(events.MaxDisk)}}}
 	if events.MaxDisk > 0 && events.Disk*10 > events.MaxDisk*7 || events.Error != "" {
 		wal.State = "bad"
 	}
@@ -165,9 +173,13 @@ func (o *overview) picture(rep *report, accepted, rejected string) {
 // judge lists the problems.
 func (o *overview) judge(rep *report) {
 	add := func(bad bool, text, next, link string) {
-		o.Problems = append(o.Problems, problem{bad, text, next, link})
+		o.Problems = append(o.Problems, problem{Bad: bad, Text: text, Next: next, Link: link})
 	}
 	for _, text := range rep.Errors {
+		if p := partyOf(text); p.field != "" {
+			o.Problems = append(o.Problems, problem{Bad: true, Text: p.title, Detail: text, Next: p.meanwhile})
+			continue
+		}
 		next := "Start the part that does not answer, or fix its configuration."
 		switch {
 		case strings.Contains(text, "/status"):

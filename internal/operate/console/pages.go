@@ -131,7 +131,7 @@ func (c *Console) objectPart(r *http.Request) (any, error) {
 		Key    string
 		Events []string
 		Full   bool
-		Error  string // why it cannot be read completely
+		Error  *failure // why it cannot be read completely
 	}{Key: key}
 	err := c.each(r, "objects show", url.Values{"key": {key}, "limit": {"50"}}, func(e any) error {
 		// The next event overwrites the bytes of this one.
@@ -139,7 +139,8 @@ func (c *Console) objectPart(r *http.Request) (any, error) {
 		return nil
 	})
 	if err != nil {
-		data.Error = err.Error()
+		f := c.explain(err)
+		data.Error = &f
 	}
 	data.Full = len(data.Events) == 50
 	return data, nil
@@ -204,7 +205,8 @@ func (c *Console) projectsPart(r *http.Request) (any, error) {
 	return struct {
 		Projects []project
 		Problem  string
-	}{projects, problem}, nil
+		File     string // of the configuration; empty: none
+	}{projects, problem, c.operator.Config.Receiver.Projects}, nil
 }
 
 func (c *Console) auditPart(r *http.Request) (any, error) {
@@ -220,9 +222,43 @@ func (c *Console) taskPart(r *http.Request) (any, error) {
 	return t.snapshot(), nil
 }
 
-func (c *Console) tasksPart(*http.Request) (any, error) { return c.snapshots(""), nil }
+func (c *Console) tasksPart(r *http.Request) (any, error) {
+	data := struct {
+		Tasks   []snapshot
+		Past    []past
+		Problem *failure // why earlier tasks are not shown
+	}{Tasks: c.snapshots("")}
+	var err error
+	if data.Past, err = c.history(r); err != nil {
+		f := c.explain(err)
+		data.Problem = &f
+	}
+	return data, nil
+}
 
-func (c *Console) verifyPart(*http.Request) (any, error) { return c.snapshots("verify"), nil }
+func (c *Console) verifyPart(r *http.Request) (any, error) {
+	data := struct {
+		Running []snapshot
+		Failed  *snapshot // the newest run, if it found no result
+		Results []any
+		Problem *failure // why the last result is not shown
+	}{}
+	for i, s := range c.snapshots("verify") {
+		switch {
+		case s.Running:
+			data.Running = append(data.Running, s)
+		case i == 0 && s.Error != "" && s.Output == "":
+			data.Failed = &s
+		}
+	}
+	results, err := c.list(r, "verify", url.Values{"last": {"true"}})
+	data.Results = results
+	if err != nil && len(results) == 0 && !operate.NotVerified(err) {
+		f := c.explain(err)
+		data.Problem = &f
+	}
+	return data, nil
+}
 
 // Functions for text in templates.
 
@@ -261,6 +297,14 @@ func timeText(t any) string {
 		}
 	}
 	return "–"
+}
+
+// expiryText returns a time of a configuration like all others.
+func expiryText(text string) string {
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return timeText(t)
+	}
+	return text
 }
 
 func agoText(t time.Time) string {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,7 +104,7 @@ func (c *Console) signed(h func(http.ResponseWriter, *http.Request, *session)) h
 		}
 		if s == nil {
 			if r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Dest") != "empty" {
-				http.Redirect(w, r, root+"/login", http.StatusSeeOther)
+				http.Redirect(w, r, root+"/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 				return
 			}
 			http.Error(w, "log in again", http.StatusUnauthorized)
@@ -141,6 +143,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	id, err := c.access.Check(r.RemoteAddr, r.PostFormValue("token"))
 	if err != nil {
 		v, status := newView(r, nil, "login"), http.StatusUnauthorized
+		v.Form["next"] = r.PostFormValue("next")
 		v.Data = "This is not a token of this console."
 		if denied, ok := errors.AsType[*operate.DeniedError](err); ok && denied.Status != http.StatusUnauthorized {
 			v.Data, status = denied.Error(), denied.Status
@@ -153,7 +156,18 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	}
 	name, _ := c.sessions.open(id, r.RemoteAddr)
 	http.SetCookie(w, cookie(r, name, int(sessionLife.Seconds())))
-	http.Redirect(w, r, root+"/", http.StatusSeeOther)
+	// #nosec G710 -- it is a page of this console
+	http.Redirect(w, r, ownPage(r.PostFormValue("next")), http.StatusSeeOther)
+}
+
+// ownPage returns a page of this console: the given one, or else the first.
+func ownPage(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(u.Path, root+"/") || strings.Contains(next, "\\") ||
+		strings.HasPrefix(u.Path, root+"/login") || strings.HasPrefix(u.Path, root+"/part/") {
+		return root + "/"
+	}
+	return u.String()
 }
 
 func (c *Console) logout(w http.ResponseWriter, r *http.Request, _ *session) {

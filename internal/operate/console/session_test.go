@@ -41,6 +41,34 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// A login leads to the page that was asked for, and to no other site.
+func TestLoginReturns(t *testing.T) {
+	for next, want := range map[string]string{
+		"":                              "/console/",
+		"/console/live?name=a%20b":      "/console/live?name=a%20b",
+		"/console/errors?code=x#y":      "/console/errors?code=x#y",
+		"/console/login?next=/console":  "/console/",
+		"/console/part/errors":          "/console/",
+		"/v1/status":                    "/console/",
+		"//evil.example/console/":       "/console/",
+		"https://evil.example/console/": "/console/",
+		`/\\evil.example/console/`:      "/console/",
+		`/console/\\evil`:               "/console/",
+		"javascript:alert(1)":           "/console/",
+		"/console/\r\nSet-Cookie: a=b":  "/console/",
+	} {
+		w := newBrowser(t).ask("POST", "/console/login", url.Values{"token": {"secret"}, "next": {next}})
+		if got := w.Header().Get("Location"); w.Code != http.StatusSeeOther || got != want {
+			t.Errorf("next %q: %d to %q, want %q", next, w.Code, got, want)
+		}
+	}
+	b := newBrowser(t)
+	w := b.ask("POST", "/console/login", url.Values{"token": {"wrong"}, "next": {"/console/live?x=" + evil}})
+	if text := w.Body.String(); !strings.Contains(text, `name="next" value="/console/live?x=&#34;`) || strings.Contains(text, "<script>alert") {
+		t.Errorf("after a wrong token: %s", text)
+	}
+}
+
 // Wrong tokens are limited together with those of the API.
 func TestGuessing(t *testing.T) {
 	b := newBrowser(t)

@@ -156,6 +156,14 @@ var effects = map[string]string{
 	"sweep":          "Objects that were never loaded are enqueued.",
 }
 
+// act is a form for one object.
+type act struct{ CSRF, Key, Text string }
+
+func newAct(v view, key, text string) act { return act{v.CSRF, key, text} }
+
+// operationPath is where a form starts an operation.
+func operationPath(name string) string { return root + "/run/" + strings.ReplaceAll(name, " ", "-") }
+
 // run asks for confirmation, then runs an operation.
 func (c *Console) run(w http.ResponseWriter, r *http.Request, s *session) {
 	name := strings.ReplaceAll(r.PathValue("operation"), "-", " ")
@@ -164,7 +172,7 @@ func (c *Console) run(w http.ResponseWriter, r *http.Request, s *session) {
 		return
 	}
 	op := operate.Find(name)
-	if err := op.Permit(r.Context(), c.operator, s.id); err != nil {
+	if err := op.Permit(r.Context(), c.operator, s.id, nil); err != nil {
 		c.fail(w, r, s, http.StatusForbidden, err.Error())
 		return
 	}
@@ -179,6 +187,10 @@ func (c *Console) run(w http.ResponseWriter, r *http.Request, s *session) {
 	}
 	if err != nil {
 		c.fail(w, r, s, http.StatusBadRequest, err.Error())
+		return
+	}
+	if err := op.Permit(r.Context(), c.operator, s.id, params); err != nil {
+		c.fail(w, r, s, http.StatusForbidden, err.Error())
 		return
 	}
 	if op.Changes() && form.Get("dry-run") != "true" && !sure {
@@ -206,7 +218,7 @@ func resend(op operate.Operation, id, body string) (any, error) {
 func (c *Console) ask(w http.ResponseWriter, r *http.Request, s *session, op operate.Operation, params any, body,
 	back string) {
 	v := newView(r, s, "confirm")
-	q := question{Operation: op.Name, Path: root + "/run/" + strings.ReplaceAll(op.Name, " ", "-"),
+	q := question{Operation: op.Name, Path: operationPath(op.Name),
 		Command: op.CommandLine(params), Effect: effects[op.Name]}
 	form := r.PostForm
 	if form.Get("replace") == "true" {
@@ -251,5 +263,12 @@ func (s snapshot) Took() string {
 	if s.Running {
 		end = time.Now()
 	}
-	return fmt.Sprintf("%.1f s", end.Sub(s.Began).Seconds())
+	return tookText(end.Sub(s.Began))
+}
+
+func tookText(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return d.Round(time.Second).String()
 }

@@ -105,31 +105,48 @@ func TestCSRF(t *testing.T) {
 	}
 }
 
-// A viewer sees everything, but no form that changes anything. The same requests without a form are rejected.
+// A viewer sees everything, and forms for dry runs only. All other requests that change something are rejected.
 func TestViewer(t *testing.T) {
 	b := newBrowser(t).login("look")
+	dry := 0
 	for path := range parts {
 		text := b.get("/console/part/" + path).Body.String()
-		if strings.Contains(text, "/console/run/") {
-			t.Errorf("%s offers to change something", path)
+		for _, form := range strings.Split(text, "<form ")[1:] {
+			form, _, _ = strings.Cut(form, "</form>")
+			if strings.Count(form, "<button") != 1 || !strings.Contains(form, `<button name="dry-run" value="true">`) {
+				t.Errorf("%s offers to change something: %s", path, form)
+			}
+			dry++
 		}
 	}
+	if dry != 3 {
+		t.Errorf("%d forms for dry runs, want 3: errors, objects, object", dry)
+	}
 	for name := range effects {
-		w := b.post("/console/run/"+strings.ReplaceAll(name, " ", "-"), "all", "true", "sure", "yes", "dry-run", "true")
-		if w.Code != http.StatusForbidden {
-			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		for _, pairs := range [][]string{{}, {"sure", "yes"}, {"sure", "yes", "dry-run", "false"}} {
+			pairs = append(pairs, map[string][]string{"errors redrive": {"code", "x"}, "reingest": {"since", "1h"},
+				"dlq redrive": {"key", "events/x"}, "dlq drop": {"key", "events/x", "yes", "true"}}[name]...)
+			w := b.post(operationPath(name), pairs...)
+			if w.Code != http.StatusForbidden && (len(pairs) < 4 || pairs[2] != "dry-run" || w.Code != http.StatusBadRequest) {
+				t.Errorf("%s with %q: %d %s", name, pairs, w.Code, w.Body)
+			}
 		}
+	}
+	w := b.post("/console/run/errors-redrive", "code", "x", "dry-run", "true")
+	if text := b.output(w.Header().Get("Location")); !strings.Contains(text, "pending") {
+		t.Errorf("a dry run: %d, the task shows %s", w.Code, text)
+	}
+	if len(b.saved)+len(b.redrives()) > 0 {
+		t.Errorf("it changed %+v, %+v", b.saved, b.redrives())
 	}
 	if w := b.post("/console/run/objects-list"); w.Code != http.StatusNotFound {
 		t.Errorf("an operation that no page offers: %d", w.Code)
 	}
 	for _, a := range b.recorded() {
-		if a.Result != "denied" || a.Who != "wall" || a.Via != "console" {
+		dry := strings.Contains(a.Params, `"dry_run":true`)
+		if dry != (a.Result != "denied") || a.Who != "wall" || a.Role != operate.RoleViewer || a.Via != "console" {
 			t.Errorf("it did %+v", a)
 		}
-	}
-	if n := len(b.recorded()); n != len(effects) {
-		t.Errorf("%d attempts are recorded, want %d", n, len(effects))
 	}
 }
 
