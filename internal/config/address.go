@@ -18,6 +18,9 @@ func (c *checker) addresses(cfg *Config) {
 	if e := cfg.ClickHouse.StorageEndpoint; e != "" {
 		c.add("clickhouse.storage_endpoint", checkURL("clickhouse.storage_endpoint", e))
 	}
+	if e := cfg.Tracing.Endpoint; e != "" {
+		c.add("tracing.endpoint", checkURL("tracing.endpoint", e))
+	}
 	for i, a := range cfg.Status.Admins {
 		c.add("status.admins", checkURL(fmt.Sprintf("status.admins[%d]", i), a))
 	}

@@ -27,6 +27,7 @@ type Config struct {
 	LLM        LLM        `yaml:"llm" doc:"LLM calls (docs/guides/llm.md)."`
 	Schemas    Schemas    `yaml:"schemas" doc:"JSON Schemas of events' properties (docs/guides/schemas.md)."`
 	Status     Status     `yaml:"status" doc:"What the command status asks."`
+	Tracing    Tracing    `yaml:"tracing" doc:"OpenTelemetry traces of Penstock itself (docs/operate/traces.md)."`
 	Imports    []Import   `yaml:"imports" doc:"Layouts of files that you put below events/ (docs/guides/imports.md). The longest prefix wins." example:"{prefix: events/imports/crm/, name: event_type, timestamp: event_time, event_id: uuid, user_id: user.id}"`
 }
 
@@ -264,6 +265,15 @@ type Price struct {
 type Status struct {
 	Admins []string  `yaml:"admins" doc:"URLs of the admin listeners of receivers and loaders. Empty: that of admin.listen."`
 	TLS    ClientTLS `yaml:"tls" doc:"Files for requests to admin listeners, also of commands with --server."`
+}
+
+// Tracing sends traces of the process itself.
+type Tracing struct {
+	Enabled  bool   `yaml:"enabled" default:"false" doc:"Send a trace of each object, and of a sample of the requests."`
+	Endpoint string `yaml:"endpoint" doc:"URL of an OTLP/HTTP collector, as http://127.0.0.1:4318; /v1/traces is added. Empty: the variables OTEL_EXPORTER_OTLP_* name it."`
+
+	Requests       float64 `yaml:"requests" default:"0.01" doc:"Share of requests without a trace context that are traced, from 0 to 1."`
+	ClientRequests float64 `yaml:"client_requests" default:"1" doc:"Share of requests that are traced if their client sends a sampled traceparent header and a known key, from 0 to 1."`
 }
 
 // Default is the configuration of an empty file: the defaults in the fields' tags.

@@ -52,7 +52,7 @@ func other(l leaf) string {
 		return ""
 	}
 	switch l.name {
-	case "storage.endpoint", "clickhouse.storage_endpoint":
+	case "storage.endpoint", "clickhouse.storage_endpoint", "tracing.endpoint":
 		return "http://other:1"
 	case "storage.bucket":
 		return "other-bucket"
@@ -85,6 +85,8 @@ func other(l leaf) string {
 		return "[other]"
 	case int, int64:
 		return "7"
+	case float64:
+		return "0.5"
 	}
 	return "" // a list of sections
 }

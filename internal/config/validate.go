@@ -70,10 +70,21 @@ func (cfg *Config) check(from Sources) error {
 	c.add("imports", err)
 	_, err = cfg.TablePrices()
 	c.add("llm.prices", err)
+	c.tracing(cfg.Tracing)
 	c.addresses(cfg)
 	c.servers(cfg)
 	c.clients(cfg)
 	return errors.Join(c.errs...)
+}
+
+func (c *checker) tracing(t Tracing) {
+	share := func(field string, value float64) {
+		if !(value >= 0 && value <= 1) { // NaN is neither
+			c.wrong(field, value, "set a share from 0 to 1")
+		}
+	}
+	share("tracing.requests", t.Requests)
+	share("tracing.client_requests", t.ClientRequests)
 }
 
 // queue refuses a queue that nobody would write to.

@@ -68,6 +68,10 @@ func TestWrongValues(t *testing.T) {
 		{"QUEUE_TLS_KEY=k.pem", `queue.tls "k.pem": it is cert or key alone: set both or none`},
 		{"CLICKHOUSE_TLS_CA=ca.pem", "clickhouse.tls.enabled false: clickhouse.tls has files: set it to true"},
 
+		{"TRACING_REQUESTS=1.5", "tracing.requests 1.5 (from PENSTOCK_TRACING_REQUESTS): set a share from 0 to 1"},
+		{"TRACING_CLIENT_REQUESTS=.nan", "tracing.client_requests NaN (from PENSTOCK_TRACING_CLIENT_REQUESTS): set a share"},
+		{"TRACING_ENDPOINT=localhost:4318", `tracing.endpoint "localhost:4318": want a URL like https://host:port`},
+
 		{"BATCHER_ROLL_AGE=soon", `batcher.roll_age "soon" (from PENSTOCK_BATCHER_ROLL_AGE): want a duration, as 200ms, 90s, 5m or 24h`},
 		{"BATCHER_MAX_DISK=8GB", `batcher.max_disk "8GB" (from PENSTOCK_BATCHER_MAX_DISK): want a size, as 4096, 64KiB, 32MiB or 8GiB`},
 		{"BATCHER_ROLL_AGEE=30s", "environment variable PENSTOCK_BATCHER_ROLL_AGEE sets no field of the configuration; " +
