@@ -51,22 +51,48 @@ func (b *Batcher) Append(ctx context.Context, events []pipeline.Event, blobs []p
 	case err != nil:
 		return nil, err
 	case d == pipeline.Memory:
-		return done{}, nil
+		return (*inMemory)(w), nil
 	case d == pipeline.Disk:
 		return (*onDisk)(w), nil
 	}
 	return (*inBucket)(w), nil
 }
 
-// done, onDisk and inBucket are the tickets of the three durabilities. They point to existing values, so that a ticket
-// costs no allocation.
+// inMemory, onDisk and inBucket are the tickets of the three durabilities. They point to existing values, so that a
+// ticket costs no allocation. done is the ticket of no events.
 type (
 	done     struct{}
+	inMemory write
 	onDisk   write
 	inBucket write
 )
 
-func (done) Wait(context.Context) (object string, err error) { return "", nil }
+func (done) Wait(context.Context) (object string, err error)      { return "", nil }
+func (*inMemory) Wait(context.Context) (object string, err error) { return "", nil }
+
+func (done) Key(context.Context) string            { return "" }
+func (t *onDisk) Key(ctx context.Context) string   { return (*write)(t).key(ctx) }
+func (t *inBucket) Key(ctx context.Context) string { return (*write)(t).key(ctx) }
+
+// Key follows the events to another write if theirs failed.
+func (t *inMemory) Key(ctx context.Context) (key string) {
+	for w := (*write)(t); w != nil && key == "" && ctx.Err() == nil; w = w.again {
+		key = w.key(ctx)
+	}
+	return key
+}
+
+// key returns the key of the batch that the write became a part of.
+func (w *write) key(ctx context.Context) string {
+	select {
+	case <-w.done:
+		if w.batch != nil {
+			return w.batch.text
+		}
+	case <-ctx.Done():
+	}
+	return ""
+}
 
 func (t *onDisk) Wait(ctx context.Context) (object string, err error) {
 	select {

@@ -32,6 +32,7 @@ import (
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
 	"github.com/penstock/penstock/internal/show"
+	"github.com/penstock/penstock/internal/tracing"
 )
 
 // Store is where objects go. If an equal object exists under the key, Put succeeds. If another object does, Put returns
@@ -40,7 +41,7 @@ type Store interface {
 	Put(ctx context.Context, key string, body io.ReadSeeker, size int64, meta pipeline.Meta) (pipeline.Object, error)
 }
 
-// Options are a batcher's limits. All but FS, Stored and Failed are required.
+// Options are a batcher's limits. All but FS, Tracer, Stored and Failed are required.
 type Options struct {
 	Receiver string          // in keys; see pipeline.ValidReceiver
 	Dir      string          // the log's folder, used by this batcher alone
@@ -60,6 +61,8 @@ type Options struct {
 	PutTimeout time.Duration // of one PUT
 	Backoff    retry.Backoff // between PUTs that fail
 	Drain      time.Duration // for all uploads together, after Run's context ended
+
+	Tracer *tracing.Tracer // nil: nothing is traced
 
 	// Stored is called with each object before its segment is released; nil: never.
 	Stored func(ctx context.Context, o pipeline.Object)
@@ -123,6 +126,7 @@ type Batcher struct {
 	lastErr   string       // of the last PUT that failed, until one succeeds
 	released  int64        // objects since the start
 	replayed  time.Time    // begin of the newest batch found at Open
+	opened    time.Time    // when Open was called
 	setAside  int          // files in the folder that could not be read, wholly or in part
 }
 
@@ -132,6 +136,8 @@ type batch struct {
 	text     string // key.String()
 	segment  *wal.Segment
 	size     int64           // of the segment, bytes; set when it is sealed
+	sealed   time.Time       // zero: by an earlier process
+	traced   bool            // its span was made
 	blobs    []*blobSegment  // that its records refer to; each is held
 	earlier  []*earlierBlobs // files of the first version, put before it
 	own      *earlierBlobs   // the one that belongs to its segment; nil: none

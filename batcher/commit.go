@@ -26,6 +26,7 @@ type write struct {
 	done  chan struct{} // closed when written, and fsynced if sync
 	err   error         // set before done is closed
 	batch *batch        // that it became a part of; set before done is closed
+	again *write        // if it failed: the one with its events that were acknowledged from memory; set as batch is
 }
 
 // span is a part of a write's buffer: the records of one Append.
@@ -252,7 +253,7 @@ func (b *Batcher) begin(w *write) error {
 func (b *Batcher) seal() {
 	bt := b.active
 	b.active = nil
-	bt.size = bt.segment.Size()
+	bt.size, bt.sealed = bt.segment.Size(), time.Now()
 	bt.segment.Close()
 	if bt.segment.Empty() {
 		b.discard(bt.segment.Path(), bt.size)
@@ -275,7 +276,7 @@ func (b *Batcher) retreat(w *write, err error) {
 	again.sync = true
 	for _, failed := range append([]*write{w}, b.writes...) {
 		b.keepPromised(again, failed)
-		failed.err = errors.Join(ErrUnavailable, err)
+		failed.err, failed.again = errors.Join(ErrUnavailable, err), again
 		close(failed.done)
 		if failed != w {
 			close(failed.taken)

@@ -18,7 +18,7 @@ func (b *Batcher) Open() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", b.spec.Name, err)
 	}
-	b.wal = log
+	b.wal, b.opened = log, time.Now()
 	if err := b.replay(); err != nil {
 		log.Close()
 		return fmt.Errorf("%s: %w", b.spec.Name, err)

@@ -59,8 +59,11 @@ func (b *Batcher) wake() {
 
 // upload encodes a sealed batch, uploads it, and releases its segment.
 func (b *Batcher) upload(ctx context.Context, bt *batch) {
+	ctx = b.opts.Tracer.Object(ctx, bt.text)
 	began := time.Now()
+	b.traceBatch(ctx, bt, began)
 	o, err := b.encode(bt)
+	b.opts.Tracer.Record(ctx, "encode", began, time.Now(), err, "segment_bytes", bt.size)
 	bt.segment.Close()
 	if err != nil {
 		b.encodeLater(bt, err)
@@ -101,9 +104,25 @@ func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	b.metrics.objectBytes.Add(float64(o.spool.size))
 	b.metrics.rows.Add(float64(o.meta.Rows))
 	b.metrics.encode.Observe(encoded.Seconds())
+	b.opts.Tracer.Root(bt.text, bt.key.Time, time.Now(), "pipeline", b.spec.Name, "rows", o.meta.Rows,
+		"bytes", o.spool.size, "blob_bytes", o.meta.BlobBytes)
 	b.log.Info("stored", "key", bt.text, "rows", o.meta.Rows, "bytes", o.spool.size, "segment_bytes", bt.size,
 		"blob_bytes", o.meta.BlobBytes, "encode_ms", encoded.Milliseconds(), "put_ms", (took - encoded).Milliseconds(),
 		"age_ms", time.Since(bt.key.Time).Milliseconds())
+}
+
+// traceBatch makes the span of a batch that is uploaded for the first time: from its first event to its roll. Of a
+// replayed batch, it is the wait since the replay.
+func (b *Batcher) traceBatch(ctx context.Context, bt *batch, now time.Time) {
+	if bt.traced {
+		return
+	}
+	bt.traced = true
+	if bt.sealed.IsZero() {
+		b.opts.Tracer.Record(ctx, "replay", b.opened, now, nil, "segment_bytes", bt.size)
+		return
+	}
+	b.opts.Tracer.Record(ctx, "batch", bt.key.Time, bt.sealed, nil, "segment_bytes", bt.size)
 }
 
 // putFailed handles a batch that was not stored. Its segment stays.
@@ -282,7 +301,9 @@ func (b *Batcher) putObject(ctx context.Context, key string, body func() io.Read
 	for attempt := 1; ; attempt++ {
 		try, cancel := context.WithTimeout(ctx, b.putTimeout(size))
 		began := time.Now()
+		_, span := b.opts.Tracer.Start(ctx, "put", "key", key, "bytes", size, "attempt", attempt)
 		object, err := b.store.Put(try, key, body(), size, meta)
+		span.End(err)
 		cancel()
 		if err == nil {
 			b.metrics.put.Observe(time.Since(began).Seconds())

@@ -65,6 +65,7 @@ func (s *store) Append(ctx context.Context, events []pipeline.Event, blobs []pip
 }
 
 func (s *store) Wait(context.Context) (string, error) { return "errors/x", nil }
+func (s *store) Key(context.Context) string           { return "errors/x" }
 
 // count is a counter's value, by the value of its one label.
 func count(t *testing.T, reg *prometheus.Registry, name, label string) float64 {

@@ -25,6 +25,7 @@ func (d discard) Append(context.Context, []pipeline.Event, []pipeline.Blob, pipe
 	return d, nil
 }
 func (discard) Wait(context.Context) (string, error) { return "", nil }
+func (discard) Key(context.Context) string           { return "" }
 func (discard) Report(pipeline.Failure)              {}
 func (discard) Drop(string)                          {}
 

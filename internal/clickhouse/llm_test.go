@@ -22,6 +22,7 @@ type taken struct {
 }
 
 func (b *taken) Wait(context.Context) (string, error) { return "", nil }
+func (b *taken) Key(context.Context) string           { return "" }
 
 func (b *taken) Append(_ context.Context, events []pipeline.Event, _ []pipeline.Blob,
 	_ pipeline.Durability) (pipeline.Ticket, error) {

@@ -48,6 +48,10 @@ type Ticket interface {
 	// error if they were not kept. object is the key of the object that they are
 	// in. It is empty unless the durability is object.
 	Wait(ctx context.Context) (object string, err error)
+
+	// Key returns the key of the object that the events become a part of. It waits until they are written to the log. If
+	// they were not kept, or if ctx ends before, the key is empty.
+	Key(ctx context.Context) string
 }
 
 // NoTime in Event.Timestamp means that the client sent an ID without a time.

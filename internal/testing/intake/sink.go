@@ -60,6 +60,9 @@ func (s *Sink) Wait(context.Context) (string, error) {
 	return "events/x.parquet", nil
 }
 
+// Key is that of a ticket.
+func (s *Sink) Key(context.Context) string { return "events/x.parquet" }
+
 func (s *Sink) keep(events []pipeline.Event, blobs []pipeline.Blob, d pipeline.Durability) error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
