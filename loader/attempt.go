@@ -46,7 +46,9 @@ func (l *Loader) load(ctx context.Context, n pipeline.Notification) (*attempt, e
 
 // Alone loads one object in the process that an Isolation starts. It ignores earlier attempts.
 func (l *Loader) Alone(ctx context.Context, n pipeline.Notification) error {
-	_, err := l.loadBy(ctx, n, assigned, (*attempt).run)
+	ctx, span := l.traceAttempt(ctx, n.Key, "alone", true)
+	a, err := l.loadBy(ctx, n, assigned, (*attempt).run)
+	a.endSpan(span, err)
 	return err
 }
 
@@ -89,12 +91,16 @@ func (l *Loader) concerns(n pipeline.Notification) bool {
 // open reads the ledger, and decides what to do.
 func (a *attempt) open(ctx context.Context, h happening) (action, error) {
 	a.entry = pipeline.Load{Key: a.notified.Key, ETag: a.notified.ETag, Pipeline: a.spec.Name}
-	entry, known, err := a.parts.Ledger.Load(ctx, a.notified.Key)
+	var known bool
+	err := a.step(ctx, "read ledger", func(ctx context.Context) (err error) {
+		entry, found, err := a.parts.Ledger.Load(ctx, a.notified.Key)
+		if found && err == nil {
+			a.entry, known = entry, true
+		}
+		return err
+	})
 	if err != nil {
 		return leave, err
-	}
-	if known {
-		a.entry = entry
 	}
 	if !known && (h.event == missed || h.event == replaced) {
 		// If the ledger was lost, only the table knows the generation.
@@ -109,10 +115,10 @@ func (a *attempt) open(ctx context.Context, h happening) (action, error) {
 // happens applies the rules to the entry.
 func (a *attempt) happens(h happening, known bool) action {
 	h.at = time.Now().UTC()
-	before := a.entry.Unfinished
 	e, do := a.rules().next(a.entry, known, h)
-	if e.Unfinished > before {
+	if e.Unfinished > a.entry.Unfinished {
 		a.metrics.unfinished.Inc()
+		a.traceUnfinished(h.at)
 	}
 	a.entry = e
 	return do
@@ -171,18 +177,19 @@ func (a *attempt) make(ctx context.Context) error {
 // object is cut, and the table knows which chunks it has.
 func (a *attempt) run(ctx context.Context) error {
 	a.start()
-	if err := a.fetch(ctx); err != nil {
+	if err := a.step(ctx, "fetch", a.fetch); err != nil {
 		return err
 	}
 	defer a.content.Close()
-	if err := a.compare(ctx); err != nil {
+	a.traceNotification()
+	if err := a.step(ctx, "compare", a.compare); err != nil {
 		return err
 	}
-	if err := a.claim(ctx); err != nil {
+	if err := a.step(ctx, "claim", a.claim); err != nil {
 		return err
 	}
 	faultpoint.Hit("loader.begun")
-	if err := a.insert(ctx); err != nil {
+	if err := a.step(ctx, "insert", a.insert); err != nil {
 		return fmt.Errorf("load %s: %w", a.entry.Key, err)
 	}
 	faultpoint.Hit("loader.inserted")
@@ -191,7 +198,7 @@ func (a *attempt) run(ctx context.Context) error {
 		return err
 	}
 	faultpoint.Hit("loader.replaced")
-	return a.record(ctx)
+	return a.step(ctx, "write ledger", a.record)
 }
 
 func (a *attempt) start() {

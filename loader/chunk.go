@@ -78,7 +78,7 @@ func (a *attempt) insertCut(ctx context.Context, chunks []*chunk) error {
 			}
 		}
 		for _, c := range now {
-			if err := a.send(ctx, c); err != nil {
+			if err := a.traceChunk(ctx, c, a.send); err != nil {
 				return err
 			}
 			if c.block = nil; c.rows > 0 {

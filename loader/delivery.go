@@ -22,11 +22,7 @@ func (l *Loader) handle(ctx context.Context, d pipeline.Delivery) {
 	stop := l.extend(ctx, d)
 	defer stop()
 	for _, n := range notifications {
-		a, err := l.load(ctx, n)
-		if err == nil {
-			continue
-		}
-		if again, wait := a.settle(ctx, err, d.Attempt()); again {
+		if again, wait := l.attempt(ctx, n, d.Attempt()); again {
 			if err := d.Nak(wait); err != nil {
 				l.log.Warn("nak failed; the notification comes again later", "key", n.Key, "error", err)
 			}
@@ -37,6 +33,18 @@ func (l *Loader) handle(ctx context.Context, d pipeline.Delivery) {
 	if err := d.Ack(ctx); err != nil {
 		l.log.Warn("ack failed; the notification comes again", "notifications", notifications, "error", err)
 	}
+}
+
+// attempt makes an attempt to load the object of a notification, and returns when to try again. delivered counts the
+// deliveries of the notification.
+func (l *Loader) attempt(ctx context.Context, n pipeline.Notification, delivered int) (again bool, wait time.Duration) {
+	ctx, span := l.traceAttempt(ctx, n.Key, "delivery", delivered)
+	a, err := l.load(ctx, n)
+	defer func() { a.endSpan(span, err) }()
+	if err == nil {
+		return false, 0
+	}
+	return a.settle(ctx, err, delivered)
 }
 
 // extend extends the delivery at intervals, until the returned function is called.

@@ -25,9 +25,10 @@ import (
 	"github.com/penstock/penstock/internal/outagelog"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/tracing"
 )
 
-// Options are a loader's limits. All are required; there are no defaults here.
+// Options are a loader's limits. All but Tracer are required; there are no defaults here.
 type Options struct {
 	Name       string        // of this loader, in the ledger
 	Workers    int           // objects loaded concurrently
@@ -41,6 +42,8 @@ type Options struct {
 	Isolation  *Isolation    // loads objects alone; all loaders of a process share it
 	Probe      retry.Backoff // between probes of an unreachable table
 	Drain      time.Duration // for running loads after Run's context ended
+
+	Tracer *tracing.Tracer // nil: nothing is traced
 }
 
 // Loader loads one pipeline.

@@ -16,7 +16,7 @@ import (
 // loader that gets the object finishes the work: in this run again, or after a sweep.
 //
 // A failure that is the object's own fault counts in the ledger, as for a delivery.
-func (l *Loader) Reingest(ctx context.Context, item audit.Item, job string) (pipeline.Load, error) {
+func (l *Loader) Reingest(ctx context.Context, item audit.Item, job string) (entry pipeline.Load, err error) {
 	var ev event
 	switch item.Action {
 	case audit.ActionLoad:
@@ -30,6 +30,8 @@ func (l *Loader) Reingest(ctx context.Context, item audit.Item, job string) (pip
 	}
 	// Without an ETag: load the object's current content. Read the ledger again too, because the item may have waited.
 	a := &attempt{Loader: l, notified: pipeline.Notification{Key: item.Object.Key}}
+	ctx, span := l.traceAttempt(ctx, item.Object.Key, "reingest", string(item.Action), "job", job)
+	defer func() { a.endSpan(span, err) }()
 	do, err := a.open(ctx, happening{event: ev, job: job})
 	if err != nil || do == leave {
 		return a.entry, err
