@@ -23,6 +23,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/sparselog"
+	"github.com/penstock/penstock/internal/tracing"
 	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/errcode"
 	"github.com/penstock/penstock/receiver/protocol"
@@ -76,6 +77,8 @@ type Options struct {
 	// bodies that one address may send at once while their key is unknown; 0: any number
 	MaxKeyless     int
 	MaxConnections int // of clients at once, see Attach; 0: any number
+	// Tracer traces a sample of the requests; nil: none.
+	Tracer *tracing.Tracer
 	// Ready reports why no event can be accepted now, for example a wrong clock. nil: events are always accepted.
 	Ready func() error
 }
@@ -172,6 +175,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	q.lost = route == nil
 	defer r.end(q)
+	q.traced = r.opts.Tracer.Sample(req.Header, began)
 	// The deadline also covers a rejected body, whose rest the server reads before it answers. The server's own
 	// ReadTimeout would also cut off the answer. net/http removes the deadline after the body, when it waits for the
 	// client to close.
@@ -207,6 +211,9 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	status, answer := r.answer(w.Header(), q, refusal)
 	r.metrics.observe(status, q, time.Since(began))
 	r.counts.add(status, q, refusal)
+	if q.traced != nil {
+		defer r.trace(q.trace(req, refusal), status)
+	}
 	// The answer does not wait for the report's turn at large bodies. And no turn waits for a client that reads its answer
 	// slowly.
 	later := q.reported(refusal) && q.lease.Spooled() && q.lease.Class() != admission.Large
@@ -306,6 +313,9 @@ func (r *Receiver) take(q *request, req *http.Request) *errcode.Error {
 	if err := r.read(q, req); err != nil {
 		return err
 	}
+	if q.traced != nil {
+		q.traced.Read = time.Now()
+	}
 	if q.lease.Turn(req.Context(), len(q.body)) != nil {
 		return cancelled()
 	}
@@ -372,8 +382,14 @@ func (r *Receiver) append(q *request, req *http.Request) *errcode.Error {
 	if large {
 		q.letGo()
 	}
+	if q.traced != nil {
+		q.traced.Ticket, q.traced.Appended = ticket, time.Now()
+	}
 	if q.object, err = ticket.Wait(req.Context()); err != nil {
 		return r.unavailable(req, err)
+	}
+	if q.traced != nil {
+		q.traced.Stored = time.Now()
 	}
 	seen.Show(q.object)
 	return nil

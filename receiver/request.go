@@ -11,6 +11,7 @@ import (
 
 	"github.com/penstock/penstock/internal/jsonscan"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/tracing"
 	"github.com/penstock/penstock/receiver/admission"
 	"github.com/penstock/penstock/receiver/document"
 	"github.com/penstock/penstock/receiver/errcode"
@@ -39,9 +40,10 @@ type request struct {
 	maxBody    int64
 	now        int64 // received_at, ms
 	object     string
-	redrive    *Redrive // nil: a client's request
-	missing    string   // why a request rejected by its head has no bytes
-	silent     bool     // no failure is reported
+	redrive    *Redrive         // nil: a client's request
+	traced     *tracing.Request // nil: it is not
+	missing    string           // why a request rejected by its head has no bytes
+	silent     bool             // no failure is reported
 	account    tenant.Account
 	notNow     *tenant.Limit  // the limit that rejects it for now; nil: none
 	early      *errcode.Error // by the limits of the key that is in the front of the body
