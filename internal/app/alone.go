@@ -45,7 +45,10 @@ func LoadAlone(ctx context.Context, cfg config.Config, table string, in io.Reade
 		return err
 	}
 	limitMemory(min(loadMemory, hard/2), log)
-	return loadAlone(ctx, newProcess(cfg, log, newRegistry()), spec, n, out)
+	p := newProcess(cfg, log, newRegistry())
+	p.trace("load", LoaderName(cfg))
+	defer p.tracer.Close()
+	return loadAlone(ctx, p, spec, n, out)
 }
 
 func loadAlone(ctx context.Context, p process, spec pipeline.Spec, n pipeline.Notification, to io.Writer) error {

@@ -123,7 +123,8 @@ func (in *intake) newBatcher(spec pipeline.Spec) (*batcher.Batcher, error) {
 		Uploads: c.Uploads, PutTimeout: time.Duration(c.PutTimeout),
 		Backoff: retry.Backoff{Min: time.Duration(c.BackoffMin), Max: time.Duration(c.BackoffMax)},
 		// Requests under way have used the first half.
-		Drain: time.Duration(in.cfg.Process.Drain) / 2,
+		Drain:  time.Duration(in.cfg.Process.Drain) / 2,
+		Tracer: in.tracer,
 	}
 	opts.Stored = func(_ context.Context, o pipeline.Object) { in.stored(spec, o) }
 	if spec == pipeline.Errors {
@@ -181,7 +182,7 @@ func (in *intake) addReceiver(events *batcher.Batcher) error {
 		CountryHeader: c.CountryHeader, SessionReplay: c.SessionReplay,
 		Schemas: judge, EnforceSchemas: in.cfg.Schemas.Mode == "enforce",
 		AnonymousRate: int64(in.cfg.Errors.AnonymousRate), MaxKeyless: c.MaxKeyless, MaxConnections: c.MaxConnections,
-		Ready: in.clock.Err,
+		Ready: in.clock.Err, Tracer: in.tracer,
 	}, shiftedClock(events), in.reporter, in.log, in.reg)
 	if err == nil && c.Projects != "" {
 		in.projects, err = projects.Open(c.Projects, in.receiver, in.log, in.reg)

@@ -35,8 +35,10 @@ type Load struct {
 func NewLoad(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (*Load, error) {
 	reg := newRegistry()
 	p := newProcess(cfg, log, reg)
+	p.trace("load", LoaderName(cfg))
 	out, err := newOutlet(p, isolated)
 	if err != nil {
+		p.tracer.Close()
 		return nil, err
 	}
 	return &Load{cfg: cfg, log: log, reg: reg, outlet: out, bucket: newBucketWatch(p), isolated: isolated}, nil
@@ -45,6 +47,7 @@ func NewLoad(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (*
 // Run loads until ctx ends. Then it finishes the loads that it has begun.
 func (l *Load) Run(ctx context.Context) error {
 	limitMemory(loadMemory, l.log)
+	defer l.outlet.tracer.Close()
 	defer l.outlet.close()
 	defer context.AfterFunc(ctx, func() { l.draining.Store(true) })()
 	ops, closeOps := NewOperator(l.cfg, l.isolated, l.log)

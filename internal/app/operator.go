@@ -44,6 +44,7 @@ type connections struct {
 func NewOperator(cfg config.Config, isolated *loader.Isolation, log *slog.Logger) (o *operate.Operator,
 	close func() error) {
 	c := &connections{process: newProcess(cfg, log, prometheus.NewRegistry()), isolated: isolated}
+	c.trace("operator", LoaderName(cfg))
 	c.db = openLoading(c.process, operatorConns)
 	c.source = Source(cfg, c.store, c.db)
 	o = &operate.Operator{
@@ -140,5 +141,6 @@ func (c *connections) close() error {
 			q.Close()
 		}
 	}
+	c.tracer.Close()
 	return c.db.Close()
 }

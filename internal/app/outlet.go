@@ -115,7 +115,7 @@ func (o *outlet) newLoader(spec pipeline.Spec, q loader.Queue) *loader.Loader {
 		Backoff:  retry.Backoff{Min: time.Duration(c.BackoffMin), Max: time.Duration(c.BackoffMax)},
 		Attempts: c.MaxAttempts, Unfinished: c.MaxUnfinished, Isolation: o.isolated,
 		Probe: retry.Backoff{Min: 500 * time.Millisecond, Max: 15 * time.Second},
-		Drain: time.Duration(o.cfg.Process.Drain),
+		Drain: time.Duration(o.cfg.Process.Drain), Tracer: o.tracer,
 	}, loader.Parts{Queue: q, Source: o.source, Table: table{o.db}, Ledger: o.db,
 		Letters: lettersOf(o.queue), Report: report}, o.log, o.reg)
 }

@@ -38,8 +38,14 @@ type Receive struct {
 func NewReceive(cfg config.Config, log *slog.Logger) (*Receive, error) {
 	reg := newRegistry()
 	p := newProcess(cfg, log, reg)
+	name, err := receiverName(cfg)
+	if err != nil {
+		return nil, explainDir(cfg.Batcher.Dir, err)
+	}
+	p.trace("receive", name)
 	in, err := newIntake(p, "receive", pipeline.Specs(), &tap.Tap{})
 	if err != nil {
+		p.tracer.Close()
 		return nil, err
 	}
 	return &Receive{cfg: cfg, log: log, reg: reg, intake: in, bucket: newBucketWatch(p)}, nil
@@ -48,6 +54,7 @@ func NewReceive(cfg config.Config, log *slog.Logger) (*Receive, error) {
 // Run accepts events until ctx ends. Then it rejects new ones, and returns when all batches are stored or process.drain
 // is over.
 func (r *Receive) Run(ctx context.Context) error {
+	defer r.intake.tracer.Close()
 	if limitMemory(receiveMemory, r.log) {
 		fillMemory()
 	}
