@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/parquet-go/parquet-go/compress/zstd"
@@ -14,6 +15,8 @@ import (
 	"github.com/parquet-go/parquet-go/encoding/rle"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
+
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
 // form is how a chunk holds its values in memory. The file uses the encoding named beside it for values outside a
@@ -45,25 +48,28 @@ type chunk struct {
 	form     form
 	optional bool
 	bounded  bool        // the footer has minimum and maximum
+	repeats  float64     // a dictionary pays if at most this share of the values are distinct; 0: unused
 	codec    *zstd.Codec // for data pages
-	plain    *zstd.Codec // for data pages of a row group whose dictionary is too large
+	plain    *zstd.Codec // for data pages outside a dictionary
+	fast     *zstd.Codec // for dictionaries and their data pages
 
 	buffers
 	dict *dictionary // nil: no dictionary
+	late bool        // finish may make a dictionary
+	n    int         // values
+	base uint64      // formInt, formUint: the first value
 
 	meta  format.ColumnMetaData
 	least []byte // as in the footer; nil: no value yet
 	most  []byte
 }
 
-// buffers are a chunk's memory, which later objects reuse. The values are in one of ints, bytes and index.
+// buffers are a chunk's memory, which later objects reuse. The values are in one of numbers and bytes.
 type buffers struct {
-	rows  []uint32 // rows that have a value; unused if the column is required
-	ints  []int64
-	bytes []byte
-	ends  []uint32 // where each text or document ends in bytes, after a leading 0
-	index []int32  // dictionary entries
-	pages []byte   // finished pages with their headers
+	present bitmap  // rows that have a value; unused if the column is required
+	numbers numbers // dictionary entries; or whole numbers less the first one, as zigzag returns them
+	bytes   []byte
+	ends    []uint32 // where each text or document ends in bytes, after a leading 0
 }
 
 // maxSpare is the largest buffer that is reused, in bytes.
@@ -71,8 +77,9 @@ const maxSpare = groupHeld
 
 // reuse takes over the memory of a chunk that is already stored.
 func (c *chunk) reuse(old *chunk) {
-	if cap(old.bytes) <= maxSpare && cap(old.pages) <= maxSpare {
+	if cap(old.bytes) <= maxSpare {
 		c.buffers = old.buffers
+		c.numbers.width = 0
 	}
 	if c.dict != nil && old.dict != nil && c.dict.text == old.dict.text {
 		c.dict = old.dict
@@ -81,38 +88,45 @@ func (c *chunk) reuse(old *chunk) {
 
 // at records that a row has a value.
 func (c *chunk) at(row int) {
+	c.n++
 	if c.optional {
-		c.rows = append(c.rows, uint32(row))
+		c.present.set(row)
 	}
 }
 
-// has reports whether a row has a value. No later row may have one yet.
-func (c *chunk) has(row int) bool { return len(c.rows) > 0 && c.rows[len(c.rows)-1] == uint32(row) }
+// has reports whether a row has a value.
+func (c *chunk) has(row int) bool { return row/64 < len(c.present) && c.present.has(row) }
 
 // addBits adds a number of 64 bits or a bool, encoded as in pipeline.Typed.
 func (c *chunk) addBits(row int, bits uint64) {
 	c.at(row)
-	switch c.form {
-	case formBool:
+	switch {
+	case c.form == formBool:
 		c.bytes = append(c.bytes, byte(bits))
-	case formFloat:
-		if c.dict != nil {
-			var b [8]byte
-			binary.LittleEndian.PutUint64(b[:], bits)
-			c.index = append(c.index, c.dict.index(b[:]))
-			return
-		}
-		c.bytes = binary.LittleEndian.AppendUint64(c.bytes, bits)
+	case c.dict != nil:
+		c.numbers.add(uint64(c.dict.indexOfBits(bits)))
 	default:
-		c.ints = append(c.ints, int64(bits))
+		c.addNumber(bits)
 	}
+}
+
+// addNumber adds a number of 64 bits outside the dictionary.
+func (c *chunk) addNumber(bits uint64) {
+	if c.form == formFloat {
+		c.bytes = binary.LittleEndian.AppendUint64(c.bytes, bits)
+		return
+	}
+	if c.numbers.n == 0 {
+		c.base = bits
+	}
+	c.numbers.add(zigzag(int64(bits - c.base)))
 }
 
 // addBytes adds a text, a document or an id.
 func (c *chunk) addBytes(row int, v []byte) {
 	c.at(row)
 	if c.dict != nil {
-		c.index = append(c.index, c.dict.index(v))
+		c.numbers.add(uint64(c.dict.indexOf(v)))
 		return
 	}
 	c.addPlain(v)
@@ -135,59 +149,96 @@ func (c *chunk) addPlain(v []byte) {
 // long reports whether values have different lengths.
 func (f form) long() bool { return f == formText || f == formDocument }
 
-// drop removes the last value. The dictionary keeps its entry.
-func (c *chunk) drop() {
-	c.rows = c.rows[:len(c.rows)-1]
+// drop removes the value of a row, which is the last one. The dictionary keeps its entry.
+func (c *chunk) drop(row int) {
+	c.n--
+	c.present.clear(row)
 	switch {
 	case c.dict != nil:
-		c.index = c.index[:len(c.index)-1]
+		c.numbers.drop()
 	case c.form.long():
 		c.ends = c.ends[:len(c.ends)-1]
 		c.bytes = c.bytes[:c.ends[len(c.ends)-1]]
 	case c.form == formFloat:
-		c.bytes = c.bytes[:len(c.bytes)-8]
+		c.bytes = c.bytes[:len(c.bytes)-numberBytes]
 	case c.form == formBool:
 		c.bytes = c.bytes[:len(c.bytes)-1]
 	default:
-		c.ints = c.ints[:len(c.ints)-1]
+		c.numbers.drop()
 	}
 }
 
 // size is the memory of the values, in bytes.
 func (c *chunk) size() int {
-	n := len(c.bytes) + 4*(len(c.ends)+len(c.index)+len(c.rows)) + 8*len(c.ints)
+	n := len(c.bytes) + 4*len(c.ends) + len(c.numbers.bytes) + 8*len(c.present)
 	if c.dict != nil {
-		n += len(c.dict.page)
+		n += c.dict.size()
 	}
 	return n
 }
 
-// settle drops the dictionary if it has more than most entries: then the values of the sample do not repeat.
-func (c *chunk) settle(most int) {
-	if len(c.dict.ends) > most {
+// settle decides by the sample how the values are held: in a dictionary, or as they are. rows values are expected.
+func (c *chunk) settle(rows int, s *scratch) error {
+	if c.dict == nil || c.n == 0 {
+		return nil
+	}
+	distinct := foreseen(c.dict.n, c.n, rows)
+	pays := c.pays(c.dict, distinct, rows)
+	if c.form == formInt && pays {
+		plain, err := c.undone(s)
+		if err != nil {
+			return err
+		}
+		pays = bits.Len(uint(distinct-1))*rows/8+numberBytes/2*distinct < plain*(rows/c.n)
+	}
+	if c.late = pays && distinct > maxLookups && c.form != formInt; c.late || !pays {
 		c.undo()
 	}
+	return nil
+}
+
+// pays reports whether a dictionary of so many entries like those of d is worth it for n values.
+func (c *chunk) pays(d *dictionary, entries, n int) bool {
+	return float64(entries) <= c.repeats*float64(n) && d.plainSize()/d.n*entries <= maxDictionary
+}
+
+// undone returns the size of whole numbers outside a dictionary, in bytes.
+func (c *chunk) undone(s *scratch) (int, error) {
+	s.ints = s.ints[:0]
+	for i := range uint32(c.n) {
+		s.ints = append(s.ints, int64(c.dict.bits[c.numbers.at(i)]))
+	}
+	data, err := new(delta.BinaryPackedEncoding).EncodeInt64(s.data, s.ints)
+	s.data = data
+	return len(data), err
 }
 
 // undo drops the dictionary and stores the values themselves.
 func (c *chunk) undo() {
-	for _, i := range c.index {
-		c.addPlain(c.dict.entry(int(i)))
+	index := c.numbers
+	c.numbers = numbers{}
+	for i := range uint32(index.n) {
+		if entry := int(index.at(i)); c.dict.text {
+			c.addPlain(c.dict.entry(entry))
+		} else {
+			c.addNumber(c.dict.bits[entry])
+		}
 	}
-	c.dict, c.index = nil, c.index[:0]
+	c.dict = nil
 }
 
 // cut adds pages of the values, in the order of the row group.
 func (c *chunk) cut(s *scratch) error {
 	rows := len(s.order)
 	values, present := s.order, bitmap(nil)
-	if c.optional && len(c.rows) < rows {
-		values, present = s.arrange(c.rows)
+	if c.optional && c.n < rows {
+		values, present = s.arrange(c.present)
 	}
 	for from := 0; from < rows; {
-		n, to := len(values), rows
-		if c.dict == nil && c.form.long() {
-			n, to = c.fit(values, present, from, rows)
+		n := c.fit(values)
+		to := rows
+		if n < len(values) {
+			to = present.behind(from, n)
 		}
 		if err := c.cutPage(values[:n], present, from, to, s); err != nil {
 			return err
@@ -197,17 +248,20 @@ func (c *chunk) cut(s *scratch) error {
 	return nil
 }
 
-// fit returns how many of the values fill a page that begins with row from, and the row after the page. In columns
-// without long values, a row group has less than one page.
-func (c *chunk) fit(values []uint32, present bitmap, from, rows int) (n, to int) {
-	size := 0
-	for to = from; to < rows && size < pageBytes; to++ {
-		if present == nil || present.has(to) {
-			size += int(c.ends[values[n]+1] - c.ends[values[n]])
-			n++
-		}
+// fit returns how many of the values fill a page.
+func (c *chunk) fit(values []uint32) int {
+	most := min(len(values), pageRows)
+	if c.dict != nil || !c.form.long() {
+		return most
 	}
-	return n, to
+	size := 0
+	for n, i := range values[:most] {
+		if size >= pageBytes {
+			return n
+		}
+		size += int(c.ends[i+1] - c.ends[i])
+	}
+	return most
 }
 
 // cutPage adds a page with these values for the rows from..to. present says which of these rows have a value; nil: all.
@@ -228,15 +282,15 @@ func (c *chunk) cutPage(values []uint32, present bitmap, from, to int, s *scratc
 	c.count(format.DataPageV2, encoding)
 	c.meta.NumValues += int64(rows)
 	c.meta.Statistics.NullCount += int64(h.NumNulls)
-	return c.page(&c.pages, format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.New(h)}, data, s)
+	return c.page(&s.pages, format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.New(h)}, data, s)
 }
 
 // encode returns values of the chunk, in this order, as the file stores them.
 func (c *chunk) encode(values []uint32, s *scratch) (data []byte, as format.Encoding, err error) {
-	if len(c.index) > 0 {
+	if c.dict != nil && len(values) > 0 {
 		s.index = s.index[:0]
 		for _, i := range values {
-			s.index = append(s.index, c.index[i])
+			s.index = append(s.index, int32(s.ranks[c.numbers.at(i)]))
 		}
 		s.data, err = new(rle.DictionaryEncoding).EncodeInt32(s.data, s.index)
 		return s.data, format.RLEDictionary, err
@@ -246,8 +300,9 @@ func (c *chunk) encode(values []uint32, s *scratch) (data []byte, as format.Enco
 	case formInt, formUint:
 		s.ints = s.ints[:0]
 		for _, i := range values {
-			s.ints = append(s.ints, c.ints[i])
+			s.ints = append(s.ints, int64(c.base)+zagzig(c.numbers.at(i)))
 		}
+		c.widenByNumbers(s.ints)
 		s.data, err = new(delta.BinaryPackedEncoding).EncodeInt64(s.data, s.ints)
 		return s.data, format.DeltaBinaryPacked, err
 	case formText:
@@ -321,33 +376,29 @@ func (c *chunk) count(page format.PageType, encoding format.Encoding) {
 	}
 }
 
-// finish ends the chunk and returns its dictionary page and data pages.
+// finish ends the chunk and returns its dictionary page and data pages, valid until the next call for any chunk.
 func (c *chunk) finish(s *scratch) (dictionary, pages []byte, err error) {
 	given, codec := c.dict, c.codec
-	if c.dict != nil && len(c.dict.page) > maxDictionary {
+	switch {
+	case c.n == 0:
+	case c.late:
+		if c.dict = s.collector.collect(c); c.dict != nil {
+			c.codec = c.fast
+		}
+	case c.dict != nil && !c.pays(c.dict, c.dict.n, c.n):
 		c.undo()
 		c.codec = c.plain
 	}
-	if c.dict == nil {
+	s.pages, s.dictionary = s.pages[:0], s.dictionary[:0]
+	if c.dict != nil && c.n > 0 {
+		if err := c.finishDictionary(s); err != nil {
+			return nil, nil, err
+		}
+	} else if c.bounded {
 		c.widenByValues()
 	}
 	if err := c.cut(s); err != nil {
 		return nil, nil, err
-	}
-	if c.dict != nil && len(c.dict.ends) > 0 {
-		c.count(format.DictionaryPage, format.Plain)
-		s.front, s.dictionary = s.front[:0], s.dictionary[:0]
-		h := format.DictionaryPageHeader{NumValues: int32(len(c.dict.ends)), Encoding: format.Plain}
-		if err := c.page(&s.dictionary, format.PageHeader{Type: format.DictionaryPage,
-			DictionaryPageHeader: thrift.New(h)}, c.dict.page, s); err != nil {
-			return nil, nil, err
-		}
-		if c.bounded {
-			for i := range c.dict.ends {
-				c.widen(c.dict.entry(i))
-			}
-		}
-		dictionary = s.dictionary
 	}
 	c.dict, c.codec = given, codec
 	c.meta.Type, c.meta.PathInSchema, c.meta.Codec = c.form.physical(), c.path, format.Zstd
@@ -357,38 +408,65 @@ func (c *chunk) finish(s *scratch) (dictionary, pages []byte, err error) {
 	if c.least != nil {
 		c.meta.Statistics.MinValue, c.meta.Statistics.MaxValue = c.least, c.most
 	}
-	return dictionary, c.pages, nil
+	return s.dictionary, s.pages, nil
+}
+
+// finishDictionary makes the dictionary page. Its entries are sorted, because similar neighbours compress better: those
+// of 50,000 users take a third.
+func (c *chunk) finishDictionary(s *scratch) error {
+	sorted := c.dict.sorted(c.form, s)
+	s.ranks = ranks(sorted, s.ranks)
+	s.bytes = s.bytes[:0]
+	for _, k := range sorted {
+		s.bytes = c.dict.appendPlain(s.bytes, int(k.Row))
+	}
+	if c.bounded {
+		for _, k := range []pipeline.SortKey{sorted[0], sorted[len(sorted)-1]} {
+			s.front = c.dict.appendPlain(s.front[:0], int(k.Row))
+			if c.dict.text {
+				s.front = s.front[lengthBytes:]
+			}
+			c.widen(s.front)
+		}
+	}
+	c.count(format.DictionaryPage, format.Plain)
+	s.front = s.front[:0]
+	h := format.DictionaryPageHeader{NumValues: int32(len(sorted)), Encoding: format.Plain}
+	return c.page(&s.dictionary, format.PageHeader{Type: format.DictionaryPage, DictionaryPageHeader: thrift.New(h)},
+		s.bytes, s)
 }
 
 // reset empties the chunk for the next row group.
 func (c *chunk) reset() {
-	c.buffers = buffers{c.rows[:0], c.ints[:0], c.bytes[:0], c.ends[:0], c.index[:0], c.pages[:0]}
+	c.present, c.bytes, c.ends, c.n = c.present[:0], c.bytes[:0], c.ends[:0], 0
+	c.numbers.reset()
 	c.meta, c.least, c.most = format.ColumnMetaData{}, nil, nil
 	if c.dict != nil {
 		c.dict.reset()
 	}
 }
 
-// widenByValues widens the bounds by the values outside the dictionary.
-func (c *chunk) widenByValues() {
-	if !c.bounded {
+// widenByNumbers widens the bounds by values of formInt or formUint.
+func (c *chunk) widenByNumbers(values []int64) {
+	if !c.bounded || len(values) == 0 {
 		return
 	}
+	sign := int64(0) // flipping the highest bit makes signed comparison work for unsigned numbers
+	if c.form == formUint {
+		sign = math.MinInt64
+	}
+	least, most := values[0]^sign, values[0]^sign
+	for _, v := range values {
+		least, most = min(least, v^sign), max(most, v^sign)
+	}
+	c.widen(binary.LittleEndian.AppendUint64(nil, uint64(least^sign)))
+	c.widen(binary.LittleEndian.AppendUint64(nil, uint64(most^sign)))
+}
+
+// widenByValues widens the bounds by the values outside the dictionary.
+func (c *chunk) widenByValues() {
 	switch c.form {
-	case formInt, formUint:
-		if len(c.ints) == 0 {
-			return
-		}
-		sign := int64(0) // flipping the highest bit makes signed comparison work for unsigned numbers
-		if c.form == formUint {
-			sign = math.MinInt64
-		}
-		least, most := c.ints[0]^sign, c.ints[0]^sign
-		for _, v := range c.ints {
-			least, most = min(least, v^sign), max(most, v^sign)
-		}
-		c.widen(binary.LittleEndian.AppendUint64(nil, uint64(least^sign)))
-		c.widen(binary.LittleEndian.AppendUint64(nil, uint64(most^sign)))
+	case formInt, formUint: // widenByNumbers
 	case formText:
 		for i := 1; i < len(c.ends); i++ {
 			c.widen(c.bytes[c.ends[i-1]:c.ends[i]])

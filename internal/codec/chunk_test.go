@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding/rle"
 
@@ -111,7 +112,7 @@ func TestFooter(t *testing.T) {
 					meta.Statistics.MaxValue)
 			}
 		}
-		if diff := cmp.Diff(bounded, found); diff != "" {
+		if diff := gocmp.Diff(bounded, found); diff != "" {
 			t.Errorf("columns with bounds (-want +got):\n%s", diff)
 		}
 	}
@@ -139,11 +140,12 @@ func TestBoundsOfZeros(t *testing.T) {
 	}
 }
 
-// A row group is sorted by the table's key, whatever the columns contain.
+// A row group is sorted by project and name, whatever the columns contain. Events of one name stay as they came.
 func TestRowsAreSorted(t *testing.T) {
 	events := boundedEvents(groupRows + 20_000)
 	for i := range events {
 		events[i].Seq = uint64(i)
+		events[i].Project = fmt.Append(nil, "project ", i%3)
 	}
 	object := encode(t, pipeline.Parquet, events, 1000)
 	got, _, err := decode(object, pipeline.Parquet, noLimit)
@@ -157,13 +159,11 @@ func TestRowsAreSorted(t *testing.T) {
 	from := 0
 	for _, group := range f.RowGroups() {
 		rows := int(group.NumRows())
-		var s pipeline.Sorter
-		for i := range got[from : from+rows] {
-			s.Add(&got[from+i])
-		}
-		for at, i := range s.Order() {
-			if int(i) != at {
-				t.Fatalf("row %d of %d belongs to place %d", from+int(i), len(got), from+at)
+		for i := from + 1; i < from+rows; i++ {
+			a, b := &got[i-1], &got[i]
+			if order := cmp.Or(bytes.Compare(a.Project, b.Project), bytes.Compare(a.Name, b.Name),
+				cmp.Compare(a.Seq, b.Seq)); order >= 0 {
+				t.Fatalf("row %d (%s, %s, %d) is before (%s, %s, %d)", i-1, a.Project, a.Name, a.Seq, b.Project, b.Name, b.Seq)
 			}
 		}
 		for _, e := range got[from : from+rows] {
@@ -276,7 +276,7 @@ func TestBuffersAreEmptyAgain(t *testing.T) {
 func TestDictionary(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, text := range []bool{true, false} {
-		d, want := newDictionary(text), map[string]int32{}
+		d, want := newDictionary(text), map[string]int{}
 		for range 3 {
 			for range 20_000 {
 				v := make([]byte, 8)
@@ -290,15 +290,25 @@ func TestDictionary(t *testing.T) {
 					binary.LittleEndian.PutUint64(v, rnd.Uint64N(5000))
 				}
 				if _, ok := want[string(v)]; !ok {
-					want[string(v)] = int32(len(want))
+					want[string(v)] = len(want)
 				}
-				if got := d.index(v); got != want[string(v)] {
+				got := 0
+				if text {
+					got = d.indexOf(v)
+				} else {
+					got = d.indexOfBits(binary.LittleEndian.Uint64(v))
+				}
+				if got != want[string(v)] {
 					t.Fatalf("%x is %d, want %d", v, got, want[string(v)])
 				}
 			}
 			for v, i := range want {
-				if got := d.entry(int(i)); string(got) != v {
-					t.Fatalf("entry %d is %x, want %x", i, got, v)
+				plain := []byte(v)
+				if text {
+					plain = append(binary.LittleEndian.AppendUint32(nil, uint32(len(v))), v...)
+				}
+				if got := d.appendPlain(nil, i); !bytes.Equal(got, plain) {
+					t.Fatalf("entry %d is %x, want %x", i, got, plain)
 				}
 			}
 			d.reset()

@@ -87,9 +87,10 @@ func checkFooter(r io.ReaderAt, size int64) error {
 
 // maxOpen bounds the pages that a decoder may hold at once: one of each column and its dictionary. It counts
 // decompressed bytes and valueBytes for each value. It also bounds the values that it copies from them at once. A row
-// group of ours needs groupBytes, one event more (MaxEvent at most) and 75 MB of valueBytes.
+// group of ours needs groupHeld, one event more (MaxEvent at most) and 75 MB of valueBytes; of earlier versions, 64 MiB
+// in place of groupHeld.
 const (
-	maxOpen    = groupBytes + partBytes + MaxEvent + 76<<20
+	maxOpen    = 64<<20 + partBytes + MaxEvent + 76<<20
 	valueBytes = 8
 )
 

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"slices"
+
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
 // scratch is memory that the chunks of an object share, one at a time.
@@ -11,24 +14,67 @@ type scratch struct {
 	order []uint32 // rows of the row group in the order of the file
 	place []uint32 // position of each row in order
 
-	present bitmap
-	values  []uint32
-	slots   []uint32
+	arranged bitmap // argument of the last arrange, which returned values and present
+	present  bitmap
+	values   []uint32
+	slots    []uint32
+
+	keys, spare []pipeline.SortKey
+	ranks       []uint32 // place of each entry of the dictionary among the sorted ones
+	other       []uint32 // like order
+	counts      []uint32
 
 	index []int32
 	ints  []int64
 	bytes []byte
 	ends  []uint32
 
-	front, data, packed, dictionary []byte
-	header                          bytes.Buffer
+	collector collector
+
+	front, data, packed []byte
+	dictionary, pages   []byte // finished pages with their headers
+	header              bytes.Buffer
 }
 
-// setOrder sets the row order of the next row group.
-func (s *scratch) setOrder(order []uint32) {
-	s.order, s.place, s.slots = order, resized(s.place, len(order)), resized(s.slots, len(order))
-	s.present = resized(s.present, (len(order)+63)/64)
-	for at, row := range order {
+// unordered returns the order of arrival.
+func (s *scratch) unordered(rows int) []uint32 {
+	s.order = resized(s.order, rows)
+	for i := range s.order {
+		s.order[i] = uint32(i)
+	}
+	return s.order
+}
+
+// orderBy sorts the order by the values of a chunk that has a dictionary. Rows with equal values keep their order.
+func (s *scratch) orderBy(c *chunk) {
+	sorted := c.dict.sorted(c.form, s)
+	if len(sorted) < 2 {
+		return
+	}
+	s.ranks = ranks(sorted, s.ranks)
+	s.counts = resized(s.counts, len(sorted)+1)
+	clear(s.counts)
+	for i := range uint32(c.n) {
+		s.counts[s.ranks[c.numbers.at(i)]+1]++
+	}
+	for i := range sorted {
+		s.counts[i+1] += s.counts[i]
+	}
+	s.other = resized(s.other, len(s.order))
+	for _, row := range s.order {
+		to := &s.counts[s.ranks[c.numbers.at(row)]]
+		s.other[*to] = row
+		*to++
+	}
+	s.order, s.other = s.other, s.order
+}
+
+// settled is called once the order is final.
+func (s *scratch) settled() {
+	s.place, s.slots = resized(s.place, len(s.order)), resized(s.slots, len(s.order))
+	s.present = resized(s.present, (len(s.order)+63)/64)
+	s.arranged = nil
+	for at, row := range s.order {
 		s.place[row] = uint32(at)
 	}
 }
@@ -41,13 +87,21 @@ func resized[T any](used []T, n int) []T {
 }
 
 // arrange returns the indexes of the values in row group order, and which of its rows have a value. rows are those with
-// a value.
-func (s *scratch) arrange(rows []uint32) (values []uint32, present bitmap) {
+// a value, in the order of arrival.
+func (s *scratch) arrange(rows bitmap) (values []uint32, present bitmap) {
+	if s.arranged != nil && slices.Equal(rows, s.arranged) { // many columns have values in the same rows
+		return s.values, s.present
+	}
+	s.arranged = rows
 	clear(s.present)
-	for i, row := range rows {
-		at := s.place[row]
-		s.present[at/64] |= 1 << (at % 64)
-		s.slots[at] = uint32(i)
+	n := uint32(0)
+	for i, word := range rows {
+		for ; word != 0; word &= word - 1 {
+			at := s.place[64*i+bits.TrailingZeros64(word)]
+			s.present[at/64] |= 1 << (at % 64)
+			s.slots[at] = n
+			n++
+		}
 	}
 	s.values = s.values[:0]
 	for i, word := range s.present {
@@ -62,6 +116,33 @@ func (s *scratch) arrange(rows []uint32) (values []uint32, present bitmap) {
 type bitmap []uint64
 
 func (b bitmap) has(row int) bool { return b[row/64]>>(row%64)&1 == 1 }
+
+// set sets the bit of a row. Rows behind the last one have none.
+func (b *bitmap) set(row int) {
+	for len(*b) <= row/64 {
+		*b = append(*b, 0)
+	}
+	(*b)[row/64] |= 1 << (row % 64)
+}
+
+func (b bitmap) clear(row int) { b[row/64] &^= 1 << (row % 64) }
+
+// behind returns the row behind the n-th value that begins with row from.
+func (b bitmap) behind(from, n int) int {
+	if b == nil {
+		return from + n
+	}
+	word := b[from/64] >> (from % 64) << (from % 64)
+	at := from / 64
+	for ; bits.OnesCount64(word) < n; word = b[at] {
+		n -= bits.OnesCount64(word)
+		at++
+	}
+	for ; n > 1; n-- {
+		word &= word - 1
+	}
+	return 64*at + bits.TrailingZeros64(word) + 1
+}
 
 // eight returns the bits of eight rows from from on. Bits beyond to are 0.
 func (b bitmap) eight(from, to int) byte {

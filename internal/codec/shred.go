@@ -248,13 +248,13 @@ func (s *shredder) choose() {
 func newTypedChunk(k pipeline.TypedKind) *chunk {
 	switch k {
 	case pipeline.TypedInt:
-		return &chunk{form: formInt, optional: true, bounded: true}
+		return &chunk{form: formInt, optional: true, bounded: true, dict: newDictionary(false), repeats: repeatedNumber}
 	case pipeline.TypedFloat:
-		return &chunk{form: formFloat, optional: true, bounded: true, dict: newDictionary(false)}
+		return &chunk{form: formFloat, optional: true, bounded: true, dict: newDictionary(false), repeats: repeatedNumber}
 	case pipeline.TypedBool:
 		return &chunk{form: formBool, optional: true, bounded: true}
 	}
-	return &chunk{form: formText, optional: true, dict: newDictionary(true)}
+	return &chunk{form: formText, optional: true, dict: newDictionary(true), repeats: repeatedText}
 }
 
 // shred adds a document's values to the columns at row, and returns the rest, valid until the next call.
@@ -264,7 +264,7 @@ func (s *shredder) shred(doc []byte, row int) (rest []byte) {
 	if !s.members(&w, &s.root, row, doc) { // cannot happen: the JSON was validated before
 		for _, c := range s.chunks {
 			if c.has(row) {
-				c.drop()
+				c.drop(row)
 			}
 		}
 		return doc
@@ -312,7 +312,7 @@ func (s *shredder) members(w *jsonscan.Walker, at *shredNode, row int, doc []byt
 				return false
 			}
 			for _, c := range s.touched {
-				c.drop()
+				c.drop(row)
 			}
 			*w = begin
 			if !skipValue(w) {

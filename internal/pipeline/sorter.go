@@ -14,17 +14,18 @@ type Sorter struct {
 	Times           []int64 // Event.IdentityTime
 	IDs             []UUID
 
-	keys, spare []sortKey
+	keys, spare []SortKey
 	order       []uint32
 }
 
-// sortKey is an event's project, name and time as one number.
-type sortKey struct {
-	at  uint64
-	row uint32
+// SortKey is a number to sort by, and the row that it belongs to. A Sorter's number is made of an event's project, name
+// and time.
+type SortKey struct {
+	At  uint64
+	Row uint32
 }
 
-// timeBits is how much of a sortKey is the time: up to the year 2248.
+// timeBits is how much of a Sorter's SortKey is the time: up to the year 2248.
 const timeBits = 43
 
 // Add adds an event.
@@ -54,22 +55,22 @@ func (s *Sorter) Order() []uint32 {
 		at := group<<timeBits | uint64(t)
 		sorted = sorted && at >= last
 		last = at
-		s.keys = append(s.keys, sortKey{at, uint32(i)})
+		s.keys = append(s.keys, SortKey{at, uint32(i)})
 	}
 	switch {
 	case !fits:
-		slices.SortFunc(s.keys, func(x, y sortKey) int {
-			return cmp.Or(cmp.Compare(projects[s.Projects.Of[x.row]], projects[s.Projects.Of[y.row]]),
-				cmp.Compare(names[s.Names.Of[x.row]], names[s.Names.Of[y.row]]),
-				cmp.Compare(s.Times[x.row], s.Times[y.row]), s.byID(x, y))
+		slices.SortFunc(s.keys, func(x, y SortKey) int {
+			return cmp.Or(cmp.Compare(projects[s.Projects.Of[x.Row]], projects[s.Projects.Of[y.Row]]),
+				cmp.Compare(names[s.Names.Of[x.Row]], names[s.Names.Of[y.Row]]),
+				cmp.Compare(s.Times[x.Row], s.Times[y.Row]), s.byID(x, y))
 		})
 	case !sorted:
-		s.keys, s.spare = sortByRadix(s.keys, s.spare)
+		s.keys, s.spare = SortByRadix(s.keys, s.spare)
 		fallthrough
 	default:
 		for from := 0; from < len(s.keys); {
 			to := from + 1
-			for to < len(s.keys) && s.keys[to].at == s.keys[from].at {
+			for to < len(s.keys) && s.keys[to].At == s.keys[from].At {
 				to++
 			}
 			if to-from > 1 {
@@ -80,31 +81,31 @@ func (s *Sorter) Order() []uint32 {
 	}
 	s.order = s.order[:0]
 	for i := range s.keys {
-		s.order = append(s.order, s.keys[i].row)
+		s.order = append(s.order, s.keys[i].Row)
 	}
 	return s.order
 }
 
 // byID compares ids as the server does, which looks at the second half of a UUID first.
-func (s *Sorter) byID(x, y sortKey) int {
-	a, b := &s.IDs[x.row], &s.IDs[y.row]
+func (s *Sorter) byID(x, y SortKey) int {
+	a, b := &s.IDs[x.Row], &s.IDs[y.Row]
 	return cmp.Or(cmp.Compare(binary.BigEndian.Uint64(a[8:]), binary.BigEndian.Uint64(b[8:])),
-		cmp.Compare(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(b[:8])), cmp.Compare(x.row, y.row))
+		cmp.Compare(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(b[:8])), cmp.Compare(x.Row, y.Row))
 }
 
-// sortByRadix sorts keys, byte by byte from the lowest on, and skips bytes that are the same in
+// SortByRadix sorts keys, byte by byte from the lowest on, and skips bytes that are the same in
 // all. It returns them and the other slice.
-func sortByRadix(keys, spare []sortKey) (sorted, other []sortKey) {
+func SortByRadix(keys, spare []SortKey) (sorted, other []SortKey) {
 	spare = slices.Grow(spare[:0], len(keys))[:len(keys)]
 	var counts [8][256]uint32
 	for i := range keys {
 		for digit := range counts {
-			counts[digit][byte(keys[i].at>>(8*digit))]++
+			counts[digit][byte(keys[i].At>>(8*digit))]++
 		}
 	}
 	for digit := range counts {
 		count := &counts[digit]
-		if count[byte(keys[0].at>>(8*digit))] == uint32(len(keys)) {
+		if count[byte(keys[0].At>>(8*digit))] == uint32(len(keys)) {
 			continue
 		}
 		next := uint32(0)
@@ -113,7 +114,7 @@ func sortByRadix(keys, spare []sortKey) (sorted, other []sortKey) {
 			next += n
 		}
 		for i := range keys {
-			to := &count[byte(keys[i].at>>(8*digit))]
+			to := &count[byte(keys[i].At>>(8*digit))]
 			spare[*to] = keys[i]
 			*to++
 		}
