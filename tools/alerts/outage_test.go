@@ -121,6 +121,8 @@ func TestOutages(t *testing.T) {
 		})
 	}
 	w.wrong.Store(true) // so that rejections are counted, too
+	// Its thousands of series would slow the scrapes before.
+	w.targets = append(w.targets, &target{url: w.tableHTTP, name: "clickhouse", names: map[string]bool{}})
 	w.run(2 * time.Minute)
 	t.Run("dashboards", w.checkDashboards)
 }
@@ -144,27 +146,32 @@ func (w *watched) checkDashboards(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		empty := true // is right for histograms, which are not stored, and for what has not happened
 		parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
 			v, ok := node.(*parser.VectorSelector)
-			if !ok {
-				return nil
+			if ok && !w.exposed(v, string(page)) {
+				t.Errorf("no process exposes %s, of the query %s", v, q)
 			}
-			exposed := w.targets[0].names[v.Name] || w.targets[1].names[v.Name]
-			if slices.Contains(onlyWhenUsed, v.Name) {
-				exposed = strings.Contains(string(page), "| `"+v.Name+"` |")
-			}
-			if !exposed {
-				t.Errorf("no process exposes %s, of the query %s", v.Name, q)
-			}
-			empty = empty && (slices.Contains(onlyWhenUsed, v.Name) || strings.HasSuffix(v.Name, "_bucket"))
 			return nil
 		})
-		got, err := w.engine.query(t.Context(), q, w.now())
-		if err != nil || len(got) == 0 && !empty {
-			t.Errorf("got %v, %v of the query %s", got, err, q)
+		if _, err := w.engine.query(t.Context(), q, w.now()); err != nil {
+			t.Errorf("%s: %v", q, err)
 		}
 	}
+}
+
+// exposed reports whether a process exposes what a selector selects.
+func (w *watched) exposed(v *parser.VectorSelector, page string) bool {
+	switch {
+	case v.Name == "ALERTS": // Prometheus makes it
+		return true
+	case slices.Contains(onlyWhenUsed, v.Name):
+		return strings.Contains(page, "| `"+v.Name+"` |")
+	case strings.HasSuffix(v.Name, "_bucket"): // they are not stored
+		return slices.ContainsFunc(w.targets, func(tg *target) bool { return tg.names[v.Name] })
+	}
+	now := parser.VectorSelector{Name: v.Name, LabelMatchers: v.LabelMatchers}
+	got, err := w.engine.query(w.t.Context(), now.String(), w.now())
+	return err == nil && len(got) > 0
 }
 
 func watch(t *testing.T, s *stack) *watched {

@@ -40,6 +40,7 @@ type stack struct {
 	bucketDown    atomic.Bool
 	ahead         atomic.Int64 // of the bucket's clock, ns
 	table         *tcpProxy
+	tableHTTP     string       // ClickHouse's URL, with its password
 	every         atomic.Int64 // ns between two requests; 0: none
 	wrong, large  atomic.Bool  // requests have events without a name; events are large
 }
@@ -66,7 +67,7 @@ func newStack(t testing.TB) *stack {
 	}
 	targets, _ := servers.Targets(pipeline.Specs(), jetstream.Subject)
 	minio := servers.MinIO(t, devstack.MinIOOptions{Targets: targets, NATSAddress: nats.Addr()})
-	s := &stack{t: t, dir: t.TempDir(), table: newTCPProxy(t, ch.Addr())}
+	s := &stack{t: t, dir: t.TempDir(), table: newTCPProxy(t, ch.Addr()), tableHTTP: ch.HTTPWithPassword()}
 	s.binary = filepath.Join(s.dir, "penstock")
 	build := exec.Command("go", "build", "-tags", "chaos", "-o", s.binary, "./cmd/penstock")
 	build.Dir = "../.."
