@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"io"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 // Work is followed by a pause of the same length after each part, and never by a longer one than longest.
 func TestPauses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var p Pace
 		did := func(n int, work time.Duration) time.Duration {
 			time.Sleep(work)
