@@ -55,7 +55,7 @@ func (a *attempt) insert(ctx context.Context) error {
 	meta := a.content.object.Meta
 	switch {
 	case !a.content.foreign && meta.Rows != c.total:
-		return fault("row_count", "it holds %d rows, its metadata says %d", c.total, meta.Rows)
+		return faultFinal("row_count", "it holds %d rows, its metadata says %d", c.total, meta.Rows)
 	case a.content.foreign && a.out.rows == 0 && len(a.entry.Refused) > 0:
 		return faultFinal("no_valid_rows", "none of its %d rows is valid; `penstock errors list` has them",
 			len(a.entry.Refused))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/klauspost/compress/zstd"
@@ -80,33 +81,60 @@ func (c *content) sample(limit codec.Limit) ([]pipeline.Event, error) {
 
 // fetch copies the object to the disk, and decodes nothing. After an error, the content has only what is known about
 // the object.
+//
+// Bytes may be damaged on their way, so an object with a wrong sha256 is read twice. If the same bytes come again, the
+// store has them so, and no further attempt can help.
 func (s *Source) fetch(ctx context.Context, n pipeline.Notification) (*content, error) {
-	object, file, err := s.store(ctx, n)
-	return &content{object: object, file: file, foreign: object.Meta.SHA256 == ""}, err
+	c, sum, err := s.store(ctx, n)
+	if c.damagedBy(sum) {
+		first := sum
+		c.file.Close()
+		if c, sum, err = s.store(ctx, n); c.damagedBy(sum) {
+			c.file.Close()
+			damage := codedError{code: "object_damaged", final: sum == first, error: retry.As(retry.Permanent, fmt.Errorf(
+				"its sha256 is %s, its metadata says %s: it is damaged", sum, c.object.Meta.SHA256))}
+			c.file, err = nil, damage
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("fetch %s: %w", n.Key, err)
+	}
+	return c, err
 }
 
-func (s *Source) store(ctx context.Context, n pipeline.Notification) (pipeline.Object, *os.File, error) {
+// store copies the object to a file, and returns the sha256 of its bytes; empty after an error.
+func (s *Source) store(ctx context.Context, n pipeline.Notification) (*content, string, error) {
 	object, body, err := s.Store.Get(ctx, n.Key)
+	c := &content{object: object, foreign: object.Meta.SHA256 == ""}
 	if err != nil {
-		return object, nil, err
+		return c, "", metaFault(err)
 	}
 	defer body.Close()
+	if schema := object.Meta.Schema; !c.foreign && (schema < 1 || schema > pipeline.SchemaVersion) {
+		return c, "", faultFinal("unsupported_schema", "its metadata says schema %d, and this version reads 1 to %d: "+
+			"update the loaders, then redrive it", schema, pipeline.SchemaVersion)
+	}
 	file, err := s.temporary()
 	if err != nil {
-		return object, nil, fmt.Errorf("fetch %s: %w", n.Key, err)
+		return c, "", err
 	}
 	sum := sha256.New()
 	size, err := io.Copy(io.MultiWriter(file, sum), body)
-	if err == nil {
-		err = check(object, size, hex.EncodeToString(sum.Sum(nil)))
-	} else {
-		err = retry.As(retry.Outage, err) // a cut connection or a full disk says nothing about the object
+	if err == nil && size != object.Size {
+		err = fmt.Errorf("%d bytes came of %d", size, object.Size)
 	}
 	if err != nil {
 		file.Close()
-		return object, nil, fmt.Errorf("fetch %s: %w", n.Key, err)
+		return c, "", retry.As(retry.Outage, err) // a cut connection or a full disk says nothing about the object
 	}
-	return object, file, nil
+	c.file = file
+	return c, hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// damagedBy reports whether the object should have another sha256. The notification's ETag does not matter: it may
+// arrive after the object was replaced by a corrected one.
+func (c *content) damagedBy(sum string) bool {
+	return c.file != nil && !c.foreign && sum != c.object.Meta.SHA256
 }
 
 // temporary creates a file and deletes its name.
@@ -117,18 +145,6 @@ func (s *Source) temporary() (*os.File, error) {
 	}
 	os.Remove(file.Name())
 	return file, nil
-}
-
-// check compares the received bytes with the size and sum in the store and the metadata. The notification's ETag does
-// not matter: it may arrive after the object was replaced by a corrected one.
-func check(object pipeline.Object, size int64, sum string) error {
-	switch {
-	case size != object.Size:
-		return retry.As(retry.Outage, fmt.Errorf("%d bytes came of %d", size, object.Size))
-	case object.Meta.SHA256 != "" && object.Meta.SHA256 != sum:
-		return fault("object_damaged", "its sha256 is %s, its metadata says %s: it is damaged", sum, object.Meta.SHA256)
-	}
-	return nil
 }
 
 // prepare detects the format of a foreign file, and lets ClickHouse decode it if
@@ -230,13 +246,25 @@ func (s *Source) lines(ctx context.Context, c *content, spool *os.File) (size, t
 	return size, text, nil
 }
 
-// fileFault turns a file's error into a failure of its object.
-func fileFault(err error) error {
+// metaFault turns broken metadata into a failure of its object.
+func metaFault(err error) error {
 	if f, ok := errors.AsType[*pipeline.FileError](err); ok {
 		return codedError{code: f.Code, final: f.Final, error: retry.As(retry.Permanent, err)}
 	}
+	return err
+}
+
+// fileFault turns an error of decoding into a failure of its object. The whole file is on disk, so decoding it again
+// cannot help, unless the disk fails.
+func fileFault(err error) error {
+	if _, ok := errors.AsType[*pipeline.FileError](err); ok {
+		return metaFault(err)
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return retry.As(retry.Outage, err)
+	}
 	if retry.ClassOf(err) == retry.Unknown {
-		return fault("unreadable_object", "%w", err)
+		return faultFinal("unreadable_object", "%w", err)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package loader
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -194,30 +195,72 @@ func TestFileOverwrittenWhileDecoded(t *testing.T) {
 	})
 }
 
-// Received bytes are compared with the store and the metadata.
-func TestCheck(t *testing.T) {
-	object := pipeline.Object{Key: "k", ETag: "e", Size: 3, Meta: pipeline.Meta{SHA256: "s"}}
-	for _, c := range []struct {
-		name   string
-		change func(*pipeline.Object)
-		want   string
-		class  retry.Class
-	}{
-		{"all agree", func(*pipeline.Object) {}, "load_failed", retry.Unknown},
-		{"a cut connection", func(o *pipeline.Object) { o.Size = 4 }, "outage", retry.Outage},
-		{"damaged", func(o *pipeline.Object) { o.Meta.SHA256 = "t" }, "object_damaged",
-			retry.Permanent},
-		{"an import has no sum", func(o *pipeline.Object) { o.Meta.SHA256 = "" }, "load_failed",
-			retry.Unknown},
-	} {
-		o := object
-		c.change(&o)
-		err := check(o, 3, "s")
-		if (err == nil) != (c.class == retry.Unknown) || err != nil && codeOf(err) != c.want ||
-			retry.ClassOf(err) != c.class {
-			t.Errorf("%s: %v (%s, %s), want %s", c.name, err, codeOf(err), retry.ClassOf(err), c.want)
-		}
+// An object that no attempt can load is given up at once: its metadata is wrong, or its bytes are not what was written.
+func TestPermanentFaults(t *testing.T) {
+	sumOf := func(b []byte) string {
+		sum := sha256.Sum256(b)
+		return hex.EncodeToString(sum[:])
 	}
+	for name, c := range map[string]struct {
+		change func(w *world, key string, m *pipeline.Meta)
+		want   string // code
+	}{
+		"sha256": {func(_ *world, _ string, m *pipeline.Meta) { m.SHA256 = sumOf(nil) }, "object_damaged"},
+		"bytes":  {func(w *world, key string, _ *pipeline.Meta) { w.objects[key][20] ^= 1 }, "object_damaged"},
+		"later schema": {func(_ *world, _ string, m *pipeline.Meta) { m.Schema = pipeline.SchemaVersion + 1 },
+			"unsupported_schema"},
+		"no schema": {func(_ *world, _ string, m *pipeline.Meta) { m.Schema = 0 }, "unsupported_schema"},
+		"rows":      {func(_ *world, _ string, m *pipeline.Meta) { m.Rows++ }, "row_count"},
+		"written damaged": {func(w *world, key string, m *pipeline.Meta) {
+			w.objects[key] = w.objects[key][:len(w.objects[key])-9]
+			m.SHA256 = sumOf(w.objects[key])
+		}, "unreadable_object"},
+		"empty": {func(w *world, key string, m *pipeline.Meta) {
+			w.objects[key], m.SHA256 = nil, sumOf(nil)
+		}, "unreadable_object"},
+		"metadata": {func(w *world, key string, _ *pipeline.Meta) {
+			w.fault = func(call string) (error, bool) {
+				if call != "get" {
+					return nil, false
+				}
+				return &pipeline.FileError{Code: "invalid_metadata", Final: true,
+					Err: retry.As(retry.Permanent, errors.New("metadata rows"))}, false
+			}
+		}, "invalid_metadata"},
+	} {
+		bubble.Test(t, func(t *testing.T) {
+			w := newWorld()
+			key := w.put(t, 5, noon, 1)
+			meta := w.metas[key]
+			c.change(w, key, &meta)
+			w.metas[key] = meta
+			runUntilSettled(t, w.loader(t, "a"), w)
+			if e := w.ledger[key]; e.State != pipeline.Dead || e.Failures != 1 || e.Code != c.want || len(w.letters) != 1 {
+				t.Errorf("%s: %s after %d failures, %s %q, %d letters; want dead after one, %s", name, e.State, e.Failures,
+					e.Code, e.Error, len(w.letters), c.want)
+			}
+		})
+	}
+}
+
+// Bytes that were damaged on their way are read again. A cut connection counts nothing.
+func TestDamagedOnTheWay(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		for name, damage := range map[string]func(b []byte, nth int) []byte{
+			"once":       func(b []byte, nth int) []byte { b[20] ^= byte(nth & 1); return b },
+			"thrice":     func(b []byte, nth int) []byte { b[20] ^= byte(max(0, 4-nth)); return b },
+			"cut at 100": func(b []byte, nth int) []byte { return b[:len(b)-100*(nth&1)] },
+		} {
+			w := newWorld()
+			key := w.put(t, 50, noon, 1)
+			gets := 0
+			w.received = func(_ string, b []byte) []byte { gets++; return damage(b, gets) }
+			runUntilSettled(t, w.loader(t, "a"), w)
+			if e := w.ledger[key]; e.State != pipeline.Loaded || gets < 2 {
+				t.Errorf("%s: read %d times, ledger %+v", name, gets, e)
+			}
+		}
+	})
 }
 
 // One of our objects whose key has another suffix is given up at once.

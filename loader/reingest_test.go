@@ -195,8 +195,9 @@ func TestReingestFails(t *testing.T) {
 		fault    func(call string) error
 		want     string
 	}{
-		{"damaged", 5, nil, "failed 1"},
-		{"damaged, for the last time", 1, nil, "dead 1"},
+		{"damaged", 5, nil, "dead 1"},
+		{"missing", 5, failing("get", retry.Permanent), "failed 1"},
+		{"missing, for the last time", 1, failing("get", retry.Permanent), "dead 1"},
 		{"the store is away", 5, failing("get", retry.Outage), "loading 0"},
 		{"the ledger is away", 5, failing("ledger", retry.Outage), "loading 0"},
 		{"the failure cannot be recorded", 5, failing("save", retry.Outage), "loading 0"},

@@ -27,32 +27,33 @@ import (
 // world is a bucket, a queue, a table and a ledger in memory. If fault is set, it is called before each call. If it
 // returns an error, the call fails. late means that the call took effect anyway and its answer was lost.
 type world struct {
-	dir     string // temporary folder of its loaders
-	mu      sync.Mutex
-	objects map[string][]byte
-	metas   map[string]pipeline.Meta
-	queue   []*delivery
-	rows    map[rowKey]int  // number of copies
-	bad     map[string]bool // names of events that the table rejects because of their properties
-	code    retry.Class     // of that rejection; 0: permanent
-	broken  bool            // the table rejects every event
-	view    bool            // a view behind the table throws
-	letters []pipeline.DeadLetter
-	kept    []pipeline.Failure // reported, on disk or not
-	tokens  map[string]bool
-	window  int // tokens remembered; 0: all
-	order   []string
-	ledger  map[string]pipeline.Load
-	inserts int
-	asked   int              // queries for rows of an object
-	found   []pipeline.Event // in blocks that another attempt had inserted
-	fault   func(call string) (err error, late bool)
-	down    error
-	etag    string               // of all objects; empty: "e"
-	expired pipeline.Expiry      // rows that are deleted at once
-	resent  int                  // looked-up events that are rows of other objects
-	metrics *prometheus.Registry // the last loader's
-	times   func(i int) int64    // time of an object's i-th event; nil: the object's
+	dir      string // temporary folder of its loaders
+	mu       sync.Mutex
+	objects  map[string][]byte
+	metas    map[string]pipeline.Meta
+	queue    []*delivery
+	rows     map[rowKey]int  // number of copies
+	bad      map[string]bool // names of events that the table rejects because of their properties
+	code     retry.Class     // of that rejection; 0: permanent
+	broken   bool            // the table rejects every event
+	view     bool            // a view behind the table throws
+	letters  []pipeline.DeadLetter
+	kept     []pipeline.Failure // reported, on disk or not
+	tokens   map[string]bool
+	window   int // tokens remembered; 0: all
+	order    []string
+	ledger   map[string]pipeline.Load
+	inserts  int
+	asked    int              // queries for rows of an object
+	found    []pipeline.Event // in blocks that another attempt had inserted
+	fault    func(call string) (err error, late bool)
+	received func(key string, b []byte) []byte // changes bytes on their way; nil: none
+	down     error
+	etag     string               // of all objects; empty: "e"
+	expired  pipeline.Expiry      // rows that are deleted at once
+	resent   int                  // looked-up events that are rows of other objects
+	metrics  *prometheus.Registry // the last loader's
+	times    func(i int) int64    // time of an object's i-th event; nil: the object's
 }
 
 const week = int64(7 * 24 * 3600 * 1000) // ms
@@ -190,8 +191,11 @@ func (w *world) Get(_ context.Context, key string) (pipeline.Object, io.ReadClos
 	if etag == "" {
 		etag = "e"
 	}
-	return pipeline.Object{Key: key, ETag: etag, Size: int64(len(b)), Meta: w.metas[key]},
-		io.NopCloser(bytes.NewReader(b)), nil
+	object := pipeline.Object{Key: key, ETag: etag, Size: int64(len(b)), Meta: w.metas[key]}
+	if w.received != nil {
+		b = w.received(key, bytes.Clone(b))
+	}
+	return object, io.NopCloser(bytes.NewReader(b)), nil
 }
 
 func (w *world) Ping(context.Context) error {

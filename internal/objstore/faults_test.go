@@ -2,6 +2,7 @@ package objstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -72,12 +73,16 @@ func TestObjectsAtFault(t *testing.T) {
 		w.Header().Set("X-Amz-Meta-Penstock-Schema", "three")
 	}
 	b := served(t, broken)
-	_, err := b.Head(t.Context(), "events/x")
+	if o, err := b.Head(t.Context(), "events/x"); err != nil || o.Key != "events/x" || o.Meta != (pipeline.Meta{}) {
+		t.Errorf("HEAD: %+v, %v; want the object without its broken metadata", o, err)
+	}
 	_, _, getErr := b.Get(t.Context(), "events/x")
+	if f, ok := errors.AsType[*pipeline.FileError](getErr); !ok || !f.Final || f.Code != "invalid_metadata" {
+		t.Errorf("got %v, want a final error", getErr)
+	}
 	short := served(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ab") })
 	_, rangeErr := short.GetRange(t.Context(), "events/x", 0, 9)
-	for what, err := range map[string]error{`events/x: metadata schema "three"`: err,
-		`object events/x: metadata schema`: getErr, "it has only 2 of these bytes": rangeErr} {
+	for what, err := range map[string]error{`object events/x: metadata schema "three"`: getErr, "it has only 2 of these bytes": rangeErr} {
 		if retry.ClassOf(err) != retry.Permanent || !strings.Contains(err.Error(), what) {
 			t.Errorf("got %v of class %s, want a permanent error with %q", err, retry.ClassOf(err), what)
 		}

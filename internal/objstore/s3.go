@@ -131,13 +131,15 @@ func same(found pipeline.Object, meta pipeline.Meta) (pipeline.Object, error) {
 	return found, nil
 }
 
-// Head asks for an object's size, ETag and metadata.
+// Head asks for an object's size, ETag and metadata. Broken metadata is empty here, so that one object cannot stop a
+// listing. Get reports it.
 func (b *Bucket) Head(ctx context.Context, key string) (pipeline.Object, error) {
 	out, err := b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.name, Key: &key})
 	if err != nil {
 		return pipeline.Object{}, fmt.Errorf("head object %s: %w", key, class(err))
 	}
-	return object(key, out.ETag, out.ContentLength, out.LastModified, out.Metadata)
+	o, _ := object(key, out.ETag, out.ContentLength, out.LastModified, out.Metadata)
+	return o, nil
 }
 
 // stored is the object under a key that a PUT has found taken.
@@ -225,14 +227,16 @@ func (b *Bucket) GetRange(ctx context.Context, key string, first, last int64) (i
 	return out.Body, nil
 }
 
+// object is what the store says of an object. If its metadata is broken, it has none, and the error says so.
 func object(key string, etag *string, size *int64, modified *time.Time,
 	meta map[string]string) (pipeline.Object, error) {
 	m, err := pipeline.ParseMeta(meta)
 	if err != nil {
-		return pipeline.Object{}, retry.As(retry.Permanent, fmt.Errorf("object %s: %w", key, err))
+		err = &pipeline.FileError{Code: "invalid_metadata", Final: true,
+			Err: retry.As(retry.Permanent, fmt.Errorf("object %s: %w", key, err))}
 	}
 	return pipeline.Object{Key: key, ETag: unquote(etag), Size: aws.ToInt64(size), Modified: aws.ToTime(modified),
-		Meta: m}, nil
+		Meta: m}, err
 }
 
 func unquote(etag *string) string { return strings.Trim(aws.ToString(etag), `"`) }

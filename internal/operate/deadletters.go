@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/queue"
 	"github.com/penstock/penstock/internal/show"
@@ -158,7 +159,11 @@ func showLetters(ctx context.Context, o *Operator, f *letterFilter, out sink) er
 	}
 	return o.letters(ctx, *f, func(l pipeline.Load) error {
 		d := letterDetail{DeadLetter: l.DeadLetter(), Failures: []clickhouse.Kept{}}
-		if obj, err := o.Store.Head(ctx, l.Key); err == nil {
+		obj, err := o.Store.Head(ctx, l.Key)
+		if err != nil && !errors.Is(err, objstore.ErrNotFound) {
+			return err
+		}
+		if err == nil {
 			spec, _ := pipeline.SpecNamed(l.Pipeline)
 			info := describe(spec, obj, l, true)
 			d.Object = &info
@@ -228,6 +233,14 @@ func redriveLetters(ctx context.Context, o *Operator, p *letterChoice, out sink)
 	return o.changeLetters(ctx, p.letterFilter, func(l *pipeline.Load) {
 		l.State, l.Failures = pipeline.Failed, 0
 		l.Attempts++
+		if l.ChunkRows == 0 {
+			return // nothing of it was inserted
+		}
+		// A mended object replaces the rows that came of the damaged one.
+		if obj, err := o.Store.Head(ctx, l.Key); err == nil && obj.ETag != l.ETag {
+			l.ETag, l.ChunkRows, l.Refused = obj.ETag, 0, nil
+			l.Generation++
+		}
 	}, func(q Queue, l pipeline.Load) error {
 		spec, err := pipeline.SpecNamed(l.Pipeline)
 		if err != nil {

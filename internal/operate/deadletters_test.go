@@ -122,6 +122,21 @@ func TestRedriveLetters(t *testing.T) {
 	if w.loads[key(1)].State != pipeline.Failed || len(w.enqueued) > 0 {
 		t.Errorf("%+v, %q", w.loads[key(1)], w.enqueued)
 	}
+	// If a mended object had rows of its damaged content, these are replaced. Otherwise its rows stay in their generation.
+	w = letters()
+	for i, etag := range []string{"damaged", "e"} {
+		w.load(key(i), pipeline.Dead, func(l *pipeline.Load) { l.ETag, l.ChunkRows, l.Refused = etag, 9, []uint32{1} })
+	}
+	if _, err := do[letterResult](t, Local(w.operator()), "dlq redrive",
+		func(p any) { p.(*letterChoice).All = true }); err != nil {
+		t.Error(err)
+	}
+	if l := w.loads[key(0)]; l.Generation != 1 || l.ETag != "e" || l.ChunkRows != 0 || l.Refused != nil {
+		t.Errorf("mended: %+v", l)
+	}
+	if l := w.loads[key(1)]; l.Generation != 0 || l.ChunkRows != 9 || len(l.Refused) != 1 {
+		t.Errorf("the same content: %+v", l)
+	}
 	// If the queue is unreachable, nothing is changed.
 	w = letters()
 	w.away["queue"] = errAway

@@ -16,6 +16,7 @@ import (
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/codec/foreign"
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/objstore"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader/audit"
@@ -165,6 +166,9 @@ func (o *Operator) heads(ctx context.Context, page []pipeline.Object, need func(
 		}
 		g.Go(func() error {
 			head, err := o.Store.Head(ctx, page[i].Key)
+			if errors.Is(err, objstore.ErrNotFound) {
+				return nil // it was deleted meanwhile
+			}
 			if err != nil {
 				return err
 			}

@@ -95,7 +95,7 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 			continue
 		}
 		p.Table = &st
-		report.addFailing(ctx, o, spec)
+		report.addFailing(ctx, o, spec, &st)
 		report.addExplosions(ctx, o.Table, spec)
 		if p.Newest > 0 && st.Newest > 0 {
 			f := max(0, float64(p.Newest-st.Newest)/1000)
@@ -120,26 +120,43 @@ func (r *statusReport) fail(err error) {
 	}
 }
 
-// mostFailing is how many failing objects a status names.
-const mostFailing = 3
+// mostNamed is how many failing objects, and how many dead letters, a status names.
+const mostNamed = 3
 
-// addFailing names objects that failed and will be retried.
-func (r *statusReport) addFailing(ctx context.Context, o *Operator, spec pipeline.Spec) {
-	named, all := 0, 0
-	err := o.Table.Failing(ctx, spec.Name, func(l pipeline.Load) error {
-		if all++; all <= mostFailing {
-			named++
-			r.Warnings = append(r.Warnings, fmt.Sprintf("%s is failing: %d of %d attempts, the last at %s: %s",
-				l.Key, l.Failures, o.Config.Loader.MaxAttempts, l.Finished.Format(time.RFC3339), l.Error))
-		}
-		return nil
-	})
-	if err != nil {
-		r.fail(o.Explain(err))
+// addFailing names objects that failed and will be retried, and dead letters.
+func (r *statusReport) addFailing(ctx context.Context, o *Operator, spec pipeline.Spec, st *clickhouse.TableStatus) {
+	failing := func(l pipeline.Load) string {
+		return fmt.Sprintf("is failing: %d of %d attempts, the last at %s", l.Failures, o.Config.Loader.MaxAttempts,
+			l.Finished.Format(time.RFC3339))
 	}
-	if more := all - named; more > 0 {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("%s of %s more are failing; run \"penstock dlq list --failing\"",
-			show.Plural(more, "object"), spec.Name))
+	dead := func(l pipeline.Load) string {
+		return fmt.Sprintf("is a dead letter since %s, %s", l.Finished.Format(time.RFC3339), l.Code)
+	}
+	for _, kind := range []struct {
+		list    func(context.Context, string, func(pipeline.Load) error) error
+		total   uint64
+		say     func(pipeline.Load) string
+		command string
+	}{
+		{o.Table.Failing, st.Failing, failing, "penstock dlq list --failing"},
+		{o.Table.Dead, st.Dead, dead, "penstock dlq list"},
+	} {
+		named := uint64(0)
+		err := kind.list(ctx, spec.Name, func(l pipeline.Load) error {
+			if named == mostNamed {
+				return errEnough
+			}
+			named++
+			r.Warnings = append(r.Warnings, l.Key+" "+kind.say(l)+": "+l.Error)
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			r.fail(o.Explain(err))
+		}
+		if named == mostNamed && kind.total > named {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("%s of %s; run %q",
+				show.Plural(kind.total-named, "more such object"), spec.Name, kind.command))
+		}
 	}
 }
 

@@ -72,11 +72,14 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// The first failing objects are named, with the attempts that they have left.
+// The first failing objects are named, with the attempts that they have left, and the first dead letters.
 func TestStatusNamesFailingObjects(t *testing.T) {
 	w := newWorld()
 	for i := range 5 {
-		w.load(key(i), pipeline.Failed, func(l *pipeline.Load) { l.Failures, l.Error = 6, "it is damaged" })
+		w.load(key(i), pipeline.Failed, func(l *pipeline.Load) { l.Failures, l.Error = 6, "it is slow" })
+	}
+	for i := range 4 {
+		w.load(key(10+i), pipeline.Dead, func(l *pipeline.Load) { l.Code, l.Error = "object_damaged", "it is damaged" })
 	}
 	o := w.operator()
 	o.Config.Status.Admins = []string{role(t, RoleStatus{Role: "receive"})}
@@ -85,14 +88,16 @@ func TestStatusNamesFailingObjects(t *testing.T) {
 		t.Error(err)
 	}
 	for _, want := range []string{
-		"warning: " + key(2) + " is failing: 6 of 10 attempts, the last at 2026-11-22T03:47:00Z: it is damaged\n",
-		"warning: 2 objects of events more are failing; run \"penstock dlq list --failing\"\n",
+		"warning: " + key(2) + " is failing: 6 of 10 attempts, the last at 2026-11-22T03:47:00Z: it is slow\n",
+		"warning: 2 more such objects of events; run \"penstock dlq list --failing\"\n",
+		"warning: " + key(12) + " is a dead letter since 2026-11-22T03:47:00Z, object_damaged: it is damaged\n",
+		"warning: 1 more such object of events; run \"penstock dlq list\"\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got\n%s\nwant %s", &out, want)
 		}
 	}
-	if strings.Contains(out.String(), key(3)) {
+	if strings.Contains(out.String(), key(3)) || strings.Contains(out.String(), key(13)) {
 		t.Errorf("more than three are named:\n%s", &out)
 	}
 }

@@ -357,7 +357,16 @@ func (t table) find(is func(clickhouse.Place) bool) (found []clickhouse.Place) {
 }
 
 func (t table) TableStatus(_ context.Context, table string) (clickhouse.TableStatus, error) {
-	return t.statuses[table], t.away["ledger"]
+	st := t.statuses[table]
+	for _, l := range t.loads {
+		switch {
+		case l.Pipeline == table && l.State == pipeline.Failed:
+			st.Failing++
+		case l.Pipeline == table && l.State == pipeline.Dead:
+			st.Dead++
+		}
+	}
+	return st, t.away["ledger"]
 }
 
 func (t table) Minutes(context.Context) ([]clickhouse.Minute, error) {

@@ -100,7 +100,8 @@ func (l Load) DeadLetter() DeadLetter {
 
 // FileError says that a file cannot be read as what it is.
 type FileError struct {
-	// for machines: unknown_format, unsupported_compression, unreadable_object, store_unreachable, unsupported_key
+	// for machines: unknown_format, unsupported_compression, unreadable_object, store_unreachable, unsupported_key,
+	// invalid_metadata
 	Code  string
 	Final bool // no later attempt can, as long as the file and its key stay as they are
 	Err   error
