@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,13 +63,21 @@ func TestPermanentFaults(t *testing.T) {
 	renamed := strings.TrimSuffix(other.key, ".parquet") + ".orc"
 	s.put(renamed, other.data, other.meta)
 	codes[renamed] = "unknown_format"
+	foreign := parquetFile(t)
+	for name, data := range map[string][]byte{"cut": foreign[:len(foreign)/2], "footer": slices.Concat(
+		foreign[:len(foreign)-30], bytes.Repeat([]byte{7}, 22), foreign[len(foreign)-8:]),
+		"page": slices.Concat(foreign[:4], bytes.Repeat([]byte{7}, 40), foreign[44:])} {
+		key := "events/" + name + ".parquet"
+		s.put(key, data, nil)
+		codes[key] = "unreadable_object"
+	}
 	l := s.start("l1", "load")
 	for key, code := range codes {
 		s.dead(key, code)
 	}
 	status, _ := s.run("status") // it fails, because nothing listens at the default admin.listen
-	if n := strings.Count(status, " is a dead letter since "); n != 3 || !strings.Contains(status, "3 more such objects of events") {
-		t.Errorf("status names %d dead letters, want 3, and that there are 3 more:\n%s", n, status)
+	if n := strings.Count(status, " is a dead letter since "); n != 3 || !strings.Contains(status, "6 more such objects of events") {
+		t.Errorf("status names %d dead letters, want 3, and that there are 6 more:\n%s", n, status)
 	}
 	for _, list := range []string{"objects list", "dlq show --all"} {
 		if out := s.must(strings.Fields(list)...); !strings.Contains(out, good[1].key) {
@@ -78,7 +87,7 @@ func TestPermanentFaults(t *testing.T) {
 	for _, o := range good {
 		s.put(o.key, o.data, o.meta)
 	}
-	s.must("dlq", "drop", "--yes", renamed)
+	s.must("dlq", "drop", "--yes", renamed, "events/cut.parquet", "events/footer.parquet", "events/page.parquet")
 	s.must("dlq", "redrive", "--all")
 	s.rows("events", uint64(1+2*len(good)))
 	eventually(t, time.Minute, "no dead letter", func() error {
