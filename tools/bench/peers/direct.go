@@ -43,8 +43,12 @@ type directFigures struct {
 	Retries int64   // inserts rejected for too many parts, and sent again
 }
 
-// direct measures clients that insert rows events at a time and wait for each answer.
-func (b *bench) direct(ctx context.Context, rows int) (figures, error) {
+// asyncConns is the number of connections that insert asynchronously. Each waits until the server has written the rows
+// of all of them.
+const asyncConns = 64
+
+// direct measures clients that insert rows events at a time and wait for each answer. async: the server gathers the rows.
+func (b *bench) direct(ctx context.Context, rows int, async bool) (figures, error) {
 	f := figures{Events: b.events}
 	if rows == 1 {
 		f.Events = min(f.Events, maxSingles)
@@ -55,6 +59,10 @@ func (b *bench) direct(ctx context.Context, rows int) (figures, error) {
 	}
 	defer e.close()
 
+	conns := b.conns
+	if async {
+		conns = asyncConns
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return f, err
@@ -62,7 +70,8 @@ func (b *bench) direct(ctx context.Context, rows int) (figures, error) {
 	cmd := exec.CommandContext(ctx, self, command, directClient, // #nosec G204 -- ourselves
 		"-addr", e.Addr(), "-user", e.User(), "-password",
 		e.Password(), "-events", strconv.Itoa(f.Events),
-		"-rows", strconv.Itoa(rows), "-conns", strconv.Itoa(b.conns), "-defaults="+strconv.FormatBool(b.defaults))
+		"-rows", strconv.Itoa(rows), "-conns", strconv.Itoa(conns), "-async="+strconv.FormatBool(async),
+		"-defaults="+strconv.FormatBool(b.defaults))
 	cmd.Stderr, cmd.SysProcAttr = new(bytes.Buffer), withUs
 	out, err := cmd.Output()
 	if err != nil {
@@ -84,11 +93,14 @@ func runDirectClient(ctx context.Context, args []string) error {
 	fs.IntVar(&c.events, "events", 0, "")
 	fs.IntVar(&c.rows, "rows", 1, "")
 	fs.IntVar(&c.conns, "conns", 1, "")
-	defaults := fs.Bool("defaults", false, "")
+	defaults, async := fs.Bool("defaults", false, ""), fs.Bool("async", false, "")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
 	settings := clickhouse.Settings{"async_insert": 0}
+	if *async {
+		settings = clickhouse.Settings{"async_insert": 1, "wait_for_async_insert": 1}
+	}
 	if !*defaults {
 		settings["optimize_on_insert"] = 0
 	}

@@ -40,8 +40,8 @@ type peer struct {
 }
 
 func peers() []peer {
-	direct := func(rows int) func(context.Context, *bench) (figures, error) {
-		return func(ctx context.Context, b *bench) (figures, error) { return b.direct(ctx, rows) }
+	direct := func(rows int, async bool) func(context.Context, *bench) (figures, error) {
+		return func(ctx context.Context, b *bench) (figures, error) { return b.direct(ctx, rows, async) }
 	}
 	pull := func(format string) func(context.Context, *bench) (figures, error) {
 		return func(ctx context.Context, b *bench) (figures, error) { return b.pull(ctx, format) }
@@ -54,9 +54,11 @@ func peers() []peer {
 			func(ctx context.Context, b *bench) (figures, error) { return b.serve(ctx, name, events) }}
 	}
 	return []peer{
-		{"direct", "direct, 1 row an insert", direct(1)},
-		{"direct", "direct, 100 rows an insert", direct(100)},
-		{"direct", "direct, 1000 rows an insert", direct(1000)},
+		{"direct", "direct, 1 row an insert", direct(1, false)},
+		{"direct", "direct, 100 rows an insert", direct(100, false)},
+		{"direct", "direct, 1000 rows an insert", direct(1000, false)},
+		{"async", "direct, 1 row, async_insert", direct(1, true)},
+		{"async", "direct, 100 rows, async_insert", direct(100, true)},
 		{"s3", "s3(), NDJSON.zst", pull("ndjson")},
 		{"otel", "otelcol, map columns", otel(otelSetup{})},
 		{"otel", "otelcol, JSON columns", otel(otelSetup{json: true})},
@@ -88,7 +90,7 @@ func runBench(ctx context.Context, args []string) error {
 	fs.BoolVar(&b.defaults, "defaults", false,
 		"leave optimize_on_insert at the server's default, 1, which costs direct and s3 more")
 	rounds := fs.Int("runs", 3, "runs of each peer; the table shows medians")
-	only := fs.String("only", "direct,s3,otel,http", "which `peers`, by commas")
+	only := fs.String("only", "direct,async,s3,otel,http", "which `peers`, by commas")
 	file := fs.String("json", "", "`file` for all runs and medians")
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -130,7 +132,7 @@ func choose(only string) ([]peer, error) {
 			}
 		}
 		if len(chosen) == before {
-			return nil, fmt.Errorf("--only %q: there is no peer %q: want some of direct, s3, otel, http", only, group)
+			return nil, fmt.Errorf("--only %q: there is no peer %q: want some of direct, async, s3, otel, http", only, group)
 		}
 	}
 	return chosen, nil
