@@ -41,7 +41,7 @@ type blobSegment struct {
 	size   int64 // bytes of whole blobs
 	synced int64 // of these, bytes that are on disk
 	named  bool  // its entry in the folder is on disk
-	failed error // of the device: nothing more is written then
+	failed error // of an fsync: nothing more is written then
 }
 
 func newBlobSegment(fs wal.FS, dir string, number uint64) *blobSegment {
@@ -90,7 +90,7 @@ func (s *blobSegment) write(file wal.File, b *pipeline.Blob) (storedBlob, error)
 	if err != nil {
 		return storedBlob{}, err
 	}
-	to := &paced{segment: s, file: file, at: at, sum: sha256.New()}
+	to := &paced{segment: s, file: file, at: at, synced: at, sum: sha256.New()}
 	if err := b.Write(to); err != nil {
 		return storedBlob{}, errors.Join(err, file.Truncate(at))
 	}
@@ -109,9 +109,9 @@ func (s *blobSegment) end() (int64, error) {
 	return s.size, s.failed
 }
 
-// writeBackBytes is how much of a blob is brought to the device at once. If all of a large blob were left to its fsync,
-// that would delay those of the log. Until then nothing goes through the file system's journal, for which they wait.
-const writeBackBytes = 256 << 10
+// syncBytes is how much of a blob is synced at once. One large fsync would delay those of the log, because a file
+// system's journal also writes the data of other files.
+const syncBytes = 1 << 20
 
 // partBytes is how much of a blob is written and summed at once. The sum's loop is assembly, which the scheduler cannot
 // interrupt. A long run of it would delay garbage collection, and with it everything else.
@@ -119,12 +119,11 @@ const partBytes = 64 << 10
 
 // paced writes to a segment in parts, with pauses.
 type paced struct {
-	segment *blobSegment
-	file    wal.File
-	at      int64 // where the next part goes
-	behind  int64 // bytes before it that may not be on the device
-	sum     hash.Hash
-	pace    pace.Pace
+	segment    *blobSegment
+	file       wal.File
+	at, synced int64
+	sum        hash.Hash
+	pace       pace.Pace
 }
 
 func (w *paced) Write(p []byte) (n int, err error) {
@@ -134,12 +133,13 @@ func (w *paced) Write(p []byte) (n int, err error) {
 		m, err = w.file.WriteAt(part, w.at)
 		w.sum.Write(part[:m])
 		w.at += int64(m)
-		w.behind += int64(m)
 		n += m
 		p = p[len(part):]
-		if err == nil && w.behind >= writeBackBytes {
-			err = w.segment.failedBy(w.file.WriteBack(w.at-w.behind, w.behind))
-			w.behind = 0
+		if err == nil && w.at-w.synced >= syncBytes {
+			w.synced = w.at
+			w.segment.syncing <- struct{}{}
+			err = w.segment.fsync(w.file)
+			<-w.segment.syncing
 		}
 		w.pace.Did(m)
 	}
@@ -172,16 +172,13 @@ func (s *blobSegment) sync(file wal.File, size int64) error {
 	return nil
 }
 
-// fsync syncs everything that was written.
+// fsync syncs everything that was written. After a failed fsync the segment accepts no more, because the system may
+// treat lost pages as written.
 func (s *blobSegment) fsync(file wal.File) error {
 	if err := s.broken(); err != nil {
 		return err
 	}
-	return s.failedBy(file.Sync())
-}
-
-// failedBy ends the segment if err is an error of the device: the system may treat lost pages as written then.
-func (s *blobSegment) failedBy(err error) error {
+	err := file.Sync()
 	if err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -190,7 +187,7 @@ func (s *blobSegment) failedBy(err error) error {
 	return err
 }
 
-// broken is the error that ended the segment.
+// broken is the error of the fsync that failed.
 func (s *blobSegment) broken() error {
 	_, err := s.end()
 	return err

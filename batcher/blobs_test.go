@@ -227,43 +227,6 @@ func TestRollWhileBlobIsWritten(t *testing.T) {
 	})
 }
 
-// A large blob goes to the device by steps, and is durable by one fsync. If a step fails, the event is rejected, and
-// later blobs go to another file.
-func TestLargeBlobIsWrittenBack(t *testing.T) {
-	bubble.Test(t, func(t *testing.T) {
-		r := start(t, options(), waltest.New(), newStore())
-		send := func() error {
-			events := r.events(1, 10)
-			blobs := withBlobs(&events[0], 0, 1)
-			blobs[0].Size = 1 << 20
-			blobs[0].Write = func(w io.Writer) error {
-				_, err := w.Write(make([]byte, 1<<20))
-				return err
-			}
-			_, err := r.Append(t.Context(), events, blobs, pipeline.Memory)
-			return err
-		}
-		if err := send(); err != nil {
-			t.Fatal(err)
-		}
-		if steps, syncs := r.fs.Count("writeback"), r.fs.Count("sync"); steps != 4 || syncs != 1 {
-			t.Errorf("1 MiB took %d steps and %d fsyncs, want 4 and 1", steps, syncs)
-		}
-		r.fs.FailAt("writeback", 7, 0)
-		if err := send(); !errors.Is(err, ErrUnavailable) {
-			t.Errorf("a step failed: got %v, want ErrUnavailable", err)
-		}
-		if err := send(); err != nil {
-			t.Error(err)
-		}
-		names, err := r.fs.ReadDir(options().Dir)
-		names = slices.DeleteFunc(names, func(s string) bool { return !strings.HasSuffix(s, blobSuffix) })
-		if err != nil || len(names) != 2 {
-			t.Errorf("blobs are in %v (%v), want 2 files", names, err)
-		}
-	})
-}
-
 func TestBlobThatFails(t *testing.T) {
 	for _, op := range []string{"open", "write", "sync"} {
 		bubble.Test(t, func(t *testing.T) {

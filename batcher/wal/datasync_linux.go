@@ -20,16 +20,3 @@ func datasync(f *os.File) error {
 		}
 	}
 }
-
-func writeBack(f *os.File, off, n int64) error {
-	for {
-		err := unix.SyncFileRange(int(f.Fd()), off, n,
-			unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return &os.PathError{Op: "sync_file_range", Path: f.Name(), Err: err}
-		}
-	}
-}

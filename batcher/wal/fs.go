@@ -25,9 +25,6 @@ type File interface {
 	io.WriterAt
 	io.Closer
 	Sync() error // data and length, not the folder's entry
-	// WriteBack brings n bytes at off to the device, as far as the system can. It promises nothing: a Sync afterwards has
-	// less to do.
-	WriteBack(off, n int64) error
 	Truncate(size int64) error
 	Size() (int64, error)
 }
@@ -92,8 +89,6 @@ func (OS) Lock(dir string) (io.Closer, error) {
 type osFile struct{ *os.File }
 
 func (f osFile) Sync() error { return datasync(f.File) }
-
-func (f osFile) WriteBack(off, n int64) error { return writeBack(f.File, off, n) }
 
 func (f osFile) Size() (int64, error) {
 	st, err := f.Stat()

@@ -20,8 +20,8 @@ import (
 // ErrFault is what FailAt injects.
 var ErrFault = errors.New("injected fault")
 
-// FS is a wal.FS. Its operations are open, write, writeback, sync, truncate,
-// remove, rename, readdir and syncdir.
+// FS is a wal.FS. Its operations are open, write, sync, truncate, remove,
+// rename, readdir and syncdir.
 type FS struct {
 	// SyncTime is how long an fsync of a file takes. It is set before use.
 	SyncTime time.Duration
@@ -322,13 +322,6 @@ func (h *file) Sync() error {
 	}
 	h.inode.synced = append(h.inode.synced[:0], h.inode.data...)
 	return nil
-}
-
-// WriteBack makes nothing durable.
-func (h *file) WriteBack(int64, int64) error {
-	h.fs.mu.Lock()
-	defer h.fs.mu.Unlock()
-	return h.fs.op("writeback", h.path)
 }
 
 func (h *file) Truncate(size int64) error {
