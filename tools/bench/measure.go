@@ -183,6 +183,11 @@ func (b *benchmark) measurements() (all []measurement) {
 			}})
 		}
 	}
+	if b.traces {
+		for _, share := range tracedShares {
+			all = append(all, b.traced(share))
+		}
+	}
 	if b.floor {
 		all = append(all, measurement{"floor", b.floorRun})
 	}

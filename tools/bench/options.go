@@ -31,6 +31,7 @@ type benchOptions struct {
 	paths      int
 	loaders    int
 	curve      []int
+	traces     bool
 	floor      bool
 	tail       bool
 	large      int // events of 90 MiB beside the others
@@ -117,6 +118,8 @@ func (o *benchOptions) ownFlags(fs *flag.FlagSet) int {
 	switch o.name {
 	case "receive":
 		runs = 5
+		fs.BoolVar(&o.traces, "traces", false,
+			"measure, run by run in turn, with traces of 1 % and of all requests as well")
 		fs.BoolVar(&o.floor, "floor", false,
 			"measure, run by run in turn, an HTTP handler that does nothing but read the body, as well")
 		fs.BoolVar(&o.tail, "tail", false,
@@ -196,8 +199,8 @@ func (o *benchOptions) check() error {
 		return fmt.Errorf("--events %d: it has to be a multiple of --batch (%d)", o.events, o.batch)
 	case o.name == "e2e" && o.duration < time.Second:
 		return fmt.Errorf("--duration %s: at least 1s", o.duration)
-	case o.before != "" && (o.floor || o.tail || o.name == "disk"):
-		return errors.New("--before goes neither with --floor nor with --tail nor with disk")
+	case o.before != "" && (o.floor || o.tail || o.traces || o.name == "disk"):
+		return errors.New("--before goes neither with --floor, --tail or --traces nor with disk")
 	case o.large > 0 && o.rate == 0:
 		return errors.New("--large goes with --rate")
 	case o.rate < 0:

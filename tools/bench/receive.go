@@ -66,6 +66,9 @@ func (b *benchmark) receiveWatched(ctx context.Context, rate int, how watching) 
 		}
 		addLatency(f, sent, rate)
 		failed(&run, sent)
+		if err := st.addSpans(ctx, f, r); err != nil {
+			return err
+		}
 		return b.addStored(ctx, f, r, sent)
 	})
 	return run, err
