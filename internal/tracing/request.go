@@ -3,12 +3,13 @@ package tracing
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"math"
 	"math/rand/v2"
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
@@ -151,18 +152,11 @@ func (t *Tracer) write(r *Request, key string, join bool) {
 // span makes one span of a request.
 func (t *Tracer) span(ctx context.Context, r *Request, kind trace.SpanKind, links []trace.Link) trace.SpanContext {
 	name := r.Method
-	attributes := []any{"http.request.method", r.Method, "http.response.status_code", r.Status,
-		"request_id", r.ID, "project", r.Project, "protocol", r.Protocol, "durability", r.Durability,
-		"body_bytes", r.Bytes, "accepted_events", r.Accepted, "rejected_events", r.Rejected}
 	if r.Route != "" {
 		name += " " + r.Route
-		attributes = append(attributes, "http.route", r.Route)
-	}
-	if r.Code != "" {
-		attributes = append(attributes, "error.type", r.Code)
 	}
 	_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(r.Began), trace.WithSpanKind(kind),
-		trace.WithLinks(links...), trace.WithAttributes(pairs(attributes)...))
+		trace.WithLinks(links...), trace.WithAttributes(r.attributes()...))
 	for _, step := range []struct {
 		name string
 		at   time.Time
@@ -172,8 +166,22 @@ func (t *Tracer) span(ctx context.Context, r *Request, kind trace.SpanKind, link
 		}
 	}
 	if r.Code != "" {
-		fail(span, errors.New(r.Code))
+		span.SetStatus(codes.Error, r.Code)
 	}
 	span.End(trace.WithTimestamp(r.Ended))
 	return span.SpanContext()
+}
+
+// attributes leaves out what the request has not.
+func (r *Request) attributes() []attribute.KeyValue {
+	all := make([]attribute.KeyValue, 0, 11)
+	for _, a := range []struct{ name, text string }{{"http.request.method", r.Method}, {"http.route", r.Route},
+		{"error.type", r.Code}, {"penstock.request_id", r.ID}, {"penstock.project", text(r.Project)},
+		{"penstock.protocol", r.Protocol}, {"penstock.durability", r.Durability}} {
+		if a.text != "" {
+			all = append(all, attribute.String(a.name, a.text))
+		}
+	}
+	return append(all, attribute.Int("http.response.status_code", r.Status), attribute.Int("penstock.body_bytes", r.Bytes),
+		attribute.Int("penstock.accepted_events", r.Accepted), attribute.Int("penstock.rejected_events", r.Rejected))
 }

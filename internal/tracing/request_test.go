@@ -118,7 +118,7 @@ func TestRequestJoinsItsObject(t *testing.T) {
 	}
 	want := map[string]any{"http.request.method": "POST", "http.route": "/v1/events",
 		"http.response.status_code": int64(202), "penstock.request_id": "1f", "penstock.project": "game",
-		"penstock.protocol": "native", "penstock.durability": "", "penstock.body_bytes": int64(0),
+		"penstock.protocol": "native", "penstock.body_bytes": int64(0),
 		"penstock.accepted_events": int64(5), "penstock.rejected_events": int64(0)}
 	if diff := cmp.Diff(want, got[0].Attributes); diff != "" {
 		t.Errorf("attributes (-want +got):\n%s", diff)
