@@ -23,7 +23,7 @@ import (
 var pages = []string{"README.md", "docs/getting-started.md", "docs/operate/commands.md", "docs/reference/http-api.md",
 	"docs/guides/projects.md", "docs/guides/schemas.md", "docs/guides/large-payloads.md", "docs/guides/sdks.md",
 	"docs/guides/imports.md", "docs/guides/analytics.md", "docs/guides/columns.md", "docs/operate/runbook.md",
-	"docs/operate/backup.md", "docs/deploy/one-vm.md"}
+	"docs/operate/backup.md", "docs/operate/traces.md", "docs/deploy/one-vm.md"}
 
 // Every command in README and docs does what its page says, in the reader's order. A block that cannot run here says so
 // after its fence ("not run: WHY"); cmd/penstock checks its commands and flags.
