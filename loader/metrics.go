@@ -55,7 +55,7 @@ func newMetrics(spec pipeline.Spec, reg prometheus.Registerer) *metrics {
 			Help: "Time from a delivery to the ledger.", Buckets: []float64{0.05, 0.2, 1, 5, 20, 60, 300}}),
 		freshness: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "penstock_loader_freshness_seconds",
 			Help: "Time from the receipt of an object's first event until its rows are in the table. An object that is " +
-				"loaded again does not count.", Buckets: []float64{1, 10, 30, 60, 100, 180, 300, 900, 3600}}),
+				"loaded again does not count.", Buckets: []float64{1, 10, 30, 60, 100, 180, 300, 600, 1800, 7200}}),
 		paused: gauge("paused", "1 while nothing is loaded, because the table or the store is away; else 0."),
 		lastInsert: gauge("last_insert_timestamp_seconds",
 			"Unix time at which the last object was loaded by this process; 0: none since the start."),

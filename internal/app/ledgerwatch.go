@@ -83,15 +83,23 @@ func (w *ledgerWatch) run(ctx context.Context) {
 	}
 }
 
+// look asks both at once, so that one that hangs does not delay the other.
 func (w *ledgerWatch) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, ledgerWait)
 	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if w.queue != nil {
+		wg.Go(func() { w.count(ctx) })
+	}
 	ledger, loaded, err := w.read(ctx)
 	w.note(0, err, func() { w.ledger, w.loaded = ledger, loaded })
-	if w.queue == nil {
-		return
-	}
+}
+
+// count asks the queue.
+func (w *ledgerWatch) count(ctx context.Context) {
 	messages := map[string]queue.Stats{}
+	var err error
 	for _, spec := range pipeline.Specs() {
 		var st queue.Stats
 		if st, err = w.queue.Stats(ctx, spec); err != nil {
