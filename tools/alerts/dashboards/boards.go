@@ -70,7 +70,8 @@ func overview() board {
 					{`1 - penstock_clickhouse_available`, "ClickHouse, from {{instance}}"},
 					{`1 - penstock_queue_available`, "queue, from {{instance}}"}}},
 				{title: "Alert", about: "Red while an alert fires; empty if none did. Needs the rules in infra/prometheus.",
-					kind: states, queries: []query{{`max by (alertname) (ALERTS{alertname=~"Penstock.+",alertstate="firing"})`, "{{alertname}}"}}},
+					kind: states, queries: []query{
+						{`max by (alertname) (ALERTS{alertname=~"Penstock.+",alertstate="firing"})`, "{{alertname}}"}}},
 			}},
 			{"Checks", []graph{
 				check("Last sweep", `1000 * max(penstock_sweep_last_success_timestamp_seconds > 0)`),
@@ -181,14 +182,14 @@ func clickhouse() board {
 	const (
 		cpu    = `sum(rate(ClickHouseProfileEvents_OSCPUVirtualTimeMicroseconds[` + batches + `])) / 1e6`
 		loads  = `sum(rate(penstock_loader_load_duration_seconds_sum{pipeline="events"}[` + batches + `]))`
-		inward = `(sum(rate(ClickHouseProfileEvents_InsertedRows[` + batches + `])) > 0)`
+		inward = `(sum(rate(ClickHouseProfileEvents_InsertedRows[` + batches + `])) > 1)`
 	)
 	return board{name: "clickhouse", title: "Penstock: ClickHouse cost",
 		about: "What loading costs ClickHouse. The panels of the server need its Prometheus endpoint: see infra/prometheus.",
 		rows: []row{
 			{"Now", []graph{
 				one("CPU for a million rows", "Seconds of ClickHouse's CPU, with its merges and queries, for a million events.",
-					units.Seconds, `1e6 * `+cpu+` / (`+rows+` > 0)`),
+					units.Seconds, `1e6 * `+cpu+` / (`+rows+` > 1)`),
 				one("CPU", "Cores, over 5 minutes.", units.Short, cpu),
 				one("Memory", "That the server tracks.", units.BytesIEC, `sum(ClickHouseMetrics_MemoryTracking)`),
 				one("Parts", "Active parts of all tables.", units.Short, `sum(ClickHouseMetrics_PartsActive)`),
@@ -222,7 +223,7 @@ func clickhouse() board {
 			}},
 			{"Loading", []graph{
 				lines("For a million rows", "Seconds of loaders' workers, and of ClickHouse's CPU.", units.Seconds,
-					query{`1e6 * ` + loads + ` / (` + rows + ` > 0)`, "workers"},
+					query{`1e6 * ` + loads + ` / (` + rows + ` > 1)`, "workers"},
 					query{`1e6 * ` + cpu + ` / ` + inward, "ClickHouse, for all tables"}),
 				lines("Rows of an object", "Large objects load at less cost. See batcher.roll_age.", units.Short,
 					query{rows + `

@@ -137,6 +137,10 @@ func (g graph) panel(id, width uint32) cog.Builder[dashboard.Panel] {
 		p.FillOpacity(40).LineWidth(1).
 			Stacking(common.NewStackingConfigBuilder().Mode(common.StackingModeNormal).Group("A"))
 	}
+	for _, c := range meanings {
+		p.OverrideByRegexp(c.names, []dashboard.DynamicConfigValue{{Id: "color",
+			Value: map[string]string{"mode": "fixed", "fixedColor": c.color}}})
+	}
 	if g.steps != nil {
 		p.Thresholds(thresholds("transparent", g.steps)).
 			ThresholdsStyle(common.NewGraphThresholdsStyleConfigBuilder().Mode(common.GraphThresholdsStyleModeDashed))
@@ -168,6 +172,9 @@ func (g graph) stat(targets []cog.Builder[variants.Dataquery]) *stat.PanelBuilde
 func byColor(mode dashboard.FieldColorModeId) cog.Builder[dashboard.FieldColor] {
 	return dashboard.NewFieldColorBuilder().Mode(mode)
 }
+
+// meanings are the colors of series whose names say that something is wrong.
+var meanings = []struct{ names, color string }{{"/^(5\\d\\d|failed|dead)$/", "red"}, {"/^4\\d\\d$/", "orange"}}
 
 // thresholds are colors from values on, with a color for all below.
 func thresholds(base string, steps []step) cog.Builder[dashboard.ThresholdsConfig] {

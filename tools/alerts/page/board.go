@@ -27,8 +27,23 @@ type panel struct {
 		TextMode  string `json:"textMode"`
 	} `json:"options"`
 	Field struct {
-		Defaults field `json:"defaults"`
+		Defaults  field      `json:"defaults"`
+		Overrides []override `json:"overrides"`
 	} `json:"fieldConfig"`
+}
+
+// override is a color for the series whose names match.
+type override struct {
+	Matcher struct {
+		ID      string `json:"id"`
+		Options string `json:"options"`
+	} `json:"matcher"`
+	Properties []struct {
+		ID    string `json:"id"`
+		Value struct {
+			Color string `json:"fixedColor"`
+		} `json:"value"`
+	} `json:"properties"`
 }
 
 type grid struct{ X, Y, W, H int }

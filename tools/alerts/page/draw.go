@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -27,8 +29,20 @@ func color(name string) string {
 	return "none"
 }
 
-// paint is the color of the i-th series.
-func paint(i int) string { return fmt.Sprintf("var(--s%d)", i%10) }
+// paint is the color of the i-th series, or what an override says.
+func (d *drawing) paint(i int, name string) string {
+	for _, o := range d.Field.Overrides {
+		if o.Matcher.ID != "byRegexp" || !regexp.MustCompile(strings.Trim(o.Matcher.Options, "/")).MatchString(name) {
+			continue
+		}
+		for _, p := range o.Properties {
+			if p.ID == "color" {
+				return color(p.Value.Color)
+			}
+		}
+	}
+	return fmt.Sprintf("var(--s%d)", i%10)
+}
 
 // box is a panel's place.
 type box struct{ x, y, w, h float64 }
@@ -263,9 +277,9 @@ func (d *drawing) series(all []curve) {
 		}
 	}
 	for i, c := range all {
-		d.add(`<path d="%s" fill="%s" opacity="%.2f"/>`, area(c.values, base[i], at), paint(i), f.Custom.Fill/100)
-		d.add(`<path d="%s" fill="none" stroke="%s" stroke-width="1.5" stroke-linejoin="round"/>`, path(c.values, at),
-			paint(i))
+		paint := d.paint(i, c.name)
+		d.add(`<path d="%s" fill="%s" opacity="%.2f"/>`, area(c.values, base[i], at), paint, f.Custom.Fill/100)
+		d.add(`<path d="%s" fill="none" stroke="%s" stroke-width="1.5" stroke-linejoin="round"/>`, path(c.values, at), paint)
 	}
 }
 
@@ -286,13 +300,15 @@ func pile(all []curve) (on []curve, base [][]float64) {
 	below := make([]float64, len(all[0].values))
 	for _, c := range all {
 		sum := make([]float64, len(below))
+		shown := slices.Clone(sum)
 		for i, v := range c.values {
-			sum[i] = below[i]
+			sum[i], shown[i] = below[i], v
 			if !math.IsNaN(v) {
 				sum[i] += v
+				shown[i] = sum[i]
 			}
 		}
-		on, base, below = append(on, curve{c.name, sum}), append(base, below), sum
+		on, base, below = append(on, curve{c.name, shown}), append(base, below), sum
 	}
 	return on, base
 }
@@ -318,7 +334,7 @@ func (d *drawing) legend(all []curve) float64 {
 	for i, c := range all {
 		y := top + float64(places[i].line*line)
 		d.add(`<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%[3]f" stroke="%s" stroke-width="4" stroke-linecap="round"/>`,
-			places[i].x+2, places[i].x+14, y+8, paint(i))
+			places[i].x+2, places[i].x+14, y+8, d.paint(i, c.name))
 		d.text(places[i].x+21, y+12, "label", "start", c.name)
 	}
 	return top

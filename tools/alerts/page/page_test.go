@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 var window = Window{From: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), Step: 15 * time.Second, N: 41}
@@ -130,12 +131,28 @@ func TestTicks(t *testing.T) {
 	}
 }
 
-// Stacked curves are sums, and a gap counts as 0.
+// Stacked curves are sums. A gap counts as 0, and stays a gap.
 func TestPile(t *testing.T) {
 	on, base := pile([]curve{{"a", []float64{1, math.NaN()}}, {"b", []float64{2, 3}}})
 	got := [][]float64{on[0].values, on[1].values, base[0], base[1]}
-	if diff := cmp.Diff([][]float64{{1, 0}, {3, 3}, {0, 0}, {1, 0}}, got); diff != "" {
+	want := [][]float64{{1, math.NaN()}, {3, 3}, {0, 0}, {1, 0}}
+	if diff := cmp.Diff(want, got, cmpopts.EquateNaNs()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// An override chooses the color of the series that it matches.
+func TestOverride(t *testing.T) {
+	b, err := Read([]byte(`{"panels": [{"fieldConfig": {"overrides": [{"matcher": {"id": "byRegexp", "options": "/^5|^failed/"},
+		"properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": "red"}}]}]}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &drawing{panel: b.Panels[0]}
+	for name, want := range map[string]string{"503": "var(--red)", "failed": "var(--red)", "not failed": "var(--s1)", "202": "var(--s1)"} {
+		if got := d.paint(1, name); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
 	}
 }
 
