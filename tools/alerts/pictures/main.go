@@ -18,7 +18,7 @@ import (
 
 func main() {
 	prometheus := flag.String("prometheus", "", "draw from this Prometheus, and run nothing")
-	length := flag.Duration("for", 40*time.Minute, "how long the pipeline runs, and what the pictures show")
+	length := flag.Duration("for", 30*time.Minute, "how long the pipeline runs, and what the pictures show")
 	browser := flag.String("browser", "chromium", "program that takes the pictures")
 	out := flag.String("out", "../../docs/images", "folder for the pictures")
 	flag.Parse()
