@@ -57,7 +57,7 @@ func TestSchemas(t *testing.T) {
 	// A failure that is rejected again stays. Once fixed, it is accepted. Accepted ones are left alone.
 	s.config(fmt.Sprintf("schemas: {dir: %s, mode: enforce}\n", dir))
 	if out := s.must("errors", "redrive", "--code", "schema_violation"); !strings.Contains(out,
-		"0 accepted, 0 partly, 1 refused again, 1 skipped") {
+		"0 accepted, 0 partly, 1 rejected again, 1 skipped") {
 		t.Errorf("redrive: %s", out)
 	}
 	if out := s.must("errors", "redrive", "--code", "schema_violation", "--through",

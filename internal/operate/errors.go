@@ -77,7 +77,7 @@ type errorRedrive struct {
 // errorResult is the result of a failure that was sent again.
 type errorResult struct {
 	ID       string `json:"event_id"`
-	Result   string `json:"result"` // accepted, partly, sampled, refused, skipped
+	Result   string `json:"result"` // accepted, partly, sampled, rejected, skipped
 	Accepted int    `json:"accepted"`
 	Rejected int    `json:"rejected"`
 	Sampled  int    `json:"sampled,omitempty"` // left out by the project's sampling
@@ -145,8 +145,8 @@ func errorOperations() []Operation {
 			}),
 			kind: func(item any) string { return item.(*errorResult).Result },
 			sum: func(w io.Writer, n map[string]int) {
-				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d refused again, %d skipped\n", show.Plural(n[""], "failure"),
-					n["accepted"], n["partly"], n["refused"], n["skipped"])
+				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d rejected again, %d skipped\n", show.Plural(n[""], "failure"),
+					n["accepted"], n["partly"], n["rejected"], n["skipped"])
 				if n["sampled"] > 0 {
 					fmt.Fprintf(w, "%d were left out by their project's sample\n", n["sampled"])
 				}

@@ -154,8 +154,8 @@ func TestErrorRow(t *testing.T) {
 	}
 	sum := Find("errors redrive").sum
 	var out bytes.Buffer
-	sum(&out, map[string]int{"": 6, "accepted": 1, "partly": 1, "refused": 1, "skipped": 1, "sampled": 2})
-	want := "6 failures: 1 accepted, 1 partly, 1 refused again, 1 skipped\n2 were left out by their project's sample\n"
+	sum(&out, map[string]int{"": 6, "accepted": 1, "partly": 1, "rejected": 1, "skipped": 1, "sampled": 2})
+	want := "6 failures: 1 accepted, 1 partly, 1 rejected again, 1 skipped\n2 were left out by their project's sample\n"
 	if out.String() != want {
 		t.Errorf("got %q, want %q", &out, want)
 	}

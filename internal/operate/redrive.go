@@ -258,7 +258,7 @@ func (o *Operator) redriveOne(ctx context.Context, rec Receiver, d errorDetail, 
 	if d.Stage == "loader" && d.Code != "refused_row" {
 		imported, of, err := o.importedRow(from.Object, *from.Row, d.Time, send.Body)
 		if err != nil {
-			r.Result, r.Code, r.Message = "refused", "invalid_row", err.Error()
+			r.Result, r.Code, r.Message = "rejected", "invalid_row", err.Error()
 			return r, nil
 		}
 		send.Body, send.ContentType, send.Project = imported, "", cmp.Or(of, send.Project)
@@ -310,7 +310,7 @@ func resultOf(id string, done receiver.Redriven) errorResult {
 	case done.Accepted == 0 && done.Rejected == 0 && done.Sampled > 0:
 		r.Result = "sampled"
 	case done.Accepted+done.Sampled == 0:
-		r.Result = "refused"
+		r.Result = "rejected"
 	case done.Rejected > 0:
 		r.Result = "partly"
 	}

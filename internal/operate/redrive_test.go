@@ -45,8 +45,8 @@ func TestRedriveOne(t *testing.T) {
 			errorResult{Result: "accepted", Accepted: 1, Object: "events/new"}, `{"mended":1}`},
 		{"partly", props(`{}`), nil, answers(receiver.Redriven{Accepted: 1, Rejected: 2, Code: "c", Message: "m"}),
 			errorResult{Result: "partly", Accepted: 1, Rejected: 2, Code: "c", Message: "m"}, `{"a":1}`},
-		{"refused again", props(`{}`), nil, answers(receiver.Redriven{Rejected: 1, Code: "c"}),
-			errorResult{Result: "refused", Rejected: 1, Code: "c"}, `{"a":1}`},
+		{"rejected again", props(`{}`), nil, answers(receiver.Redriven{Rejected: 1, Code: "c"}),
+			errorResult{Result: "rejected", Rejected: 1, Code: "c"}, `{"a":1}`},
 		{"sampled", props(`{}`), nil, answers(receiver.Redriven{Sampled: 1}), errorResult{Result: "sampled", Sampled: 1},
 			`{"a":1}`},
 		{"accepted and sampled", props(`{}`), nil, answers(receiver.Redriven{Accepted: 1, Sampled: 1}),
@@ -72,7 +72,7 @@ func TestRedriveOne(t *testing.T) {
 		{"a row of a file that is none", func(k *clickhouse.Kept) {
 			k.Stage, k.Code, k.Properties, k.Raw = "loader", "invalid_row",
 				`{"source_object":"events/imports/x","source_row":3}`, "[1"
-		}, nil, nil, errorResult{Result: "refused", Code: "invalid_row"}, ""},
+		}, nil, nil, errorResult{Result: "rejected", Code: "invalid_row"}, ""},
 	} {
 		w := newWorld()
 		w.answer = tt.answer
