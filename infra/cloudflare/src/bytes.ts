@@ -5,7 +5,7 @@ const decoder = new TextDecoder("utf-8", { fatal: false, ignoreBOM: true });
 
 export const encode = (text: string): Uint8Array => encoder.encode(text);
 
-/** decode reads UTF-8. Bytes that are none become U+FFFD. */
+/** decode reads UTF-8. Invalid bytes become U+FFFD. */
 export const decode = (bytes: Uint8Array): string => decoder.decode(bytes);
 
 export const hex = (bytes: Uint8Array): string => {
@@ -140,7 +140,7 @@ const shortEscapes: Readonly<Record<number, number>> = {
 
 export const isShortEscape = (c: number | undefined): boolean => c !== undefined && c in shortEscapes;
 
-/** hex4 reads the four hex digits of an escape at b[i]. next is behind them, or the byte that is none. */
+/** hex4 reads the four hex digits of an escape at b[i]. next is the index behind them, or of the first byte that is no digit. */
 export function hex4(b: Uint8Array, i: number): { rune: number; next: number; ok: boolean } {
   let rune = 0;
   for (let next = i; next < i + 4; next++) {
@@ -286,7 +286,7 @@ export function withoutLoneSurrogates(text: Uint8Array): Uint8Array {
   return out;
 }
 
-/** clip is the beginning of a text, of at most so many bytes of UTF-8. */
+/** clip is the beginning of a text, at most limit bytes of UTF-8. */
 export function clip(text: string, limit: number): string {
   if (text.length * 3 <= limit) return text;
   const b = encode(text);

@@ -1,4 +1,4 @@
-// Failure records: what is rejected, as events of the errors pipeline (errors-pipeline/event.go, receiver/rejects.go).
+// Failure records: rejected events and requests, as events of the errors pipeline (errors-pipeline/event.go, receiver/rejects.go).
 
 import { Buffer } from "node:buffer";
 
@@ -59,7 +59,7 @@ export function originOf(request: Request, url: URL, time: number, requestId: st
   };
 }
 
-/** Client is what Cloudflare says of who sent a request. */
+/** Client is what Cloudflare knows about the client of a request. */
 export interface Client {
   readonly ip: string;
   readonly userAgent: string;
@@ -107,7 +107,7 @@ export function failuresOf(rejects: readonly Reject[]): Failure[] {
   return all;
 }
 
-/** rawBlob is the raw payload of a failure if it is too large for a row. Its type is never what its sender calls it. */
+/** rawBlob is the raw payload of a failure if it is too large for a row. Its content type is never the one that the client gave. */
 export const rawBlob = (f: Failure, threshold: number): Blob | undefined =>
   f.raw.length > threshold ? { kind: "file", contentType: "application/octet-stream", data: f.raw } : undefined;
 

@@ -13,14 +13,14 @@ export interface Forwarded {
   readonly durability?: Durability; // undefined: the receiver decides
 }
 
-/** Reported is an event that the receiver rejects. The receiver has a failure record of it. */
+/** Reported is an event that the receiver rejected. The receiver stored its failure record. */
 interface Reported {
   readonly index: number;
   readonly code: string;
   readonly message: string;
 }
 
-/** Answer is what the receiver says of events that it judged. */
+/** Answer is the receiver's answer about the events of a request. */
 export interface Answer {
   readonly status: number;
   readonly accepted: number;
@@ -30,7 +30,7 @@ export interface Answer {
   readonly errors?: readonly Reported[];
 }
 
-/** Attempt is what became of sending a request. */
+/** Attempt is the result of sending a request. */
 export interface Attempt {
   readonly again: boolean; // the receiver does not have the events: they are to be sent again
   readonly why?: string;

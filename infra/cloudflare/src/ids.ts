@@ -31,7 +31,7 @@ export function newUUIDv7(ms: number): string {
   return canonical(u);
 }
 
-/** uuidv5 is the id of an event whose client named it by something that is not a UUID. */
+/** uuidv5 is the id of an event if the client's id is not a UUID. */
 export function uuidv5(project: string, id: Uint8Array): string {
   const name = encode(project);
   const size = new Uint8Array(4);

@@ -421,7 +421,7 @@ class Budget {
 const strangers = new Budget();
 
 /**
- * away has the shards that have requests for the receiver, as far as this isolate knows. What follows goes behind
- * them, so that it does not arrive first.
+ * away has the shards that have requests for the receiver, as far as this isolate knows. Later requests
+ * queue behind them, so that they do not arrive first.
  */
 const away = new Set<string>();

@@ -107,8 +107,8 @@ function expiryOf(text: string | undefined): number {
 }
 
 /**
- * checkSettings refuses projects with settings that are not applied here. The receiver applies them to what is
- * forwarded, but what is stored would go past them: values that are to be dropped would be in the bucket.
+ * checkSettings refuses projects with settings that are not applied here. The receiver applies them to
+ * forwarded events. Stored events would bypass them: values that should be dropped would be in the bucket.
  */
 export function checkSettings(entry: KeyEntry, settings: Settings): void {
   const unknown = entry.settings ?? [];

@@ -31,7 +31,7 @@ export interface Append {
   readonly object?: boolean; // wait until the events are in the bucket
 }
 
-/** Appended says what became of it. */
+/** Appended is the result of an append. */
 export interface Appended {
   readonly kept: boolean; // false: the shard is full
   readonly object?: string; // the key of the object that the events are in
@@ -527,7 +527,7 @@ export class Shard extends DurableObject<Env> {
 /** table names the table with the pieces of a batch. */
 const table = (b: { readonly id: number }): string => `pieces_${b.id}`;
 
-/** backoff is how long to wait after so many failures in a row, in ms. */
+/** backoff is how long to wait after a number of failures in a row, in ms. */
 function backoff(failures: number): number {
   const most = Math.min(maxBackoff, minBackoff * 2 ** Math.min(failures, 10));
   return Math.round(most * (0.75 + Math.random() / 4));

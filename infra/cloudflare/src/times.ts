@@ -1,6 +1,6 @@
 // The times of events, in all forms that internal/pipeline/time.go accepts: docs/guides/sdks.md lists them.
 
-/** TimeError says why a text is no time. It is written to follow the member's name and value. */
+/** TimeError says why a text is not a time. It is written to follow the member's name and value. */
 export class TimeError extends Error {}
 
 const notTime = new TimeError(

@@ -1,4 +1,4 @@
-// Amplitude's client. It sends to serverUrl as it stands there.
+// Amplitude's client. It sends to serverUrl without adding a path.
 const amplitude = require('@amplitude/analytics-node');
 const { url, key, sent } = require('./run');
 
@@ -19,10 +19,10 @@ const { url, key, sent } = require('./run');
   sent({ name: '$identify', user_id: 'user-1', properties: { $envelope: { user_properties: { $set: { plan: 'pro' } } } } });
   for (const { promise } of all) {
     const { code, message } = await promise;
-    // The client gives up what it sent when the connection is cut: code 0. It came.
+    // If the connection is cut, the client gives up (code 0), although the receiver has the events.
     if (code !== 200 && code !== 0) throw new Error(code + ' ' + message);
   }
-  // The same on /batch.
+  // Send the same to /batch.
   const batch = amplitude.createInstance();
   await batch.init(key, { serverUrl: url + '/batch', flushQueueSize: 5, flushIntervalMillis: 200 }).promise;
   const done = batch.track('batched', { n: 101 }, { user_id: 'user-1' });

@@ -1,4 +1,4 @@
-// CloudEvents in all three modes. The library sends nothing again by itself: who sends does.
+// CloudEvents in all three modes. The library never retries, so this script does.
 const { CloudEvent, HTTP, emitterFor } = require('cloudevents');
 const { url, key, sent } = require('./run');
 
@@ -30,7 +30,7 @@ const row = (n, properties) => sent({
 
   await binary(event(20, { data: 'plain text', datacontenttype: 'text/plain' }));
   row(20, { data: 'plain text', $envelope: { datacontenttype: 'text/plain' } });
-  await binary(event(21, { data: 'bare text' })); // which the library calls JSON
+  await binary(event(21, { data: 'bare text' })); // the library declares it as JSON
   row(21, { data: 'bare text' });
   await binary(event(22, { data: Uint8Array.from([1, 2, 255]), datacontenttype: 'application/octet-stream' }));
   row(22, { data_base64: 'AQL/' });

@@ -1,5 +1,5 @@
-// GameAnalytics' client for browsers. What it wants of a browser stands here:
-// what it calls is served by Node, and its requests are real ones.
+// GameAnalytics' client for browsers. Node stands in for the browser's functions that it calls. Its requests are
+// real.
 const { url, gameKey, gameSecret, sent } = require('./run');
 
 const store = new Map();
@@ -36,7 +36,7 @@ const started = setInterval(() => {
   clearInterval(started);
   const row = { user_id: 'u-1', session_id: GAState.getSessionId() };
   sent({ ...row, name: 'user', properties: { session_num: 1 } });
-  for (let n = 1; n <= 20; n++) { // it takes 0 for a custom field that is not set
+  for (let n = 1; n <= 20; n++) { // the client treats 0 as a custom field that is not set
     GameAnalytics.addDesignEvent('level:up', n, { n });
     sent({ ...row, name: 'design', properties: { event_id: 'level:up', value: n, custom_fields: { n } } });
   }
@@ -46,7 +46,7 @@ const started = setInterval(() => {
   sent({ ...row, name: 'business', properties: { event_id: 'pack:gems', currency: 'USD', amount: 99, cart_type: 'shop' } });
   GameAnalytics.addResourceEvent(EGAResourceFlowType.Sink, 'gems', 5, 'boost', 'speed');
   sent({ ...row, name: 'resource', properties: { event_id: 'Sink:gems:boost:speed', amount: -5 } });
-  const last = Date.now() + 4000; // for what is added on the client's own timer
+  const last = Date.now() + 4000; // the client adds some events on its own timer
   setInterval(() => {
     if (Date.now() > last && GAStore.select(EGAStore.Events).length === 0) process.exit(0);
   }, 100);

@@ -51,7 +51,7 @@ module.exports = async ({ OTLPTraceExporter, OTLPLogExporter }, compression) => 
     logger.emit({ severityNumber: SeverityNumber.WARN, severityText: 'warning', body: { n, text: 'hot', list: [1, 'two', { three: 3.5 }] }, attributes: { 'session.id': 's-' + n, deep: { a: { b: n } } } });
     sent({ name: 'log', session_id: 's-' + n, properties: { severity: 'warning', severity_number: 13, body: { n, text: 'hot' }, deep: { a: { b: n } } } });
   }
-  for (let n = 0; n < 2; n++) { // the same twice is two
+  for (let n = 0; n < 2; n++) { // two equal records are two events
     logger.emit({ eventName: 'cart.opened', timestamp: 1795319112000, observedTimestamp: 1795319112000, body: 'again', attributes: { 'enduser.id': 'u' } });
     sent({ name: 'cart.opened', user_id: 'u', properties: { body: 'again' } });
   }

@@ -1,4 +1,4 @@
-// PostHog's client, compressed as it is by default.
+// PostHog's client, with its default compression.
 const { PostHog } = require('posthog-node');
 const { url, key, sent } = require('./run');
 

@@ -1,18 +1,17 @@
-// Product analytics' clients for browsers, as they are published, each in a tab.
-// ANALYTICS has the address for each of them, as JSON.
+// Published browser clients of product analytics, each in a tab. ANALYTICS is JSON with the address for each client.
 const open = require('./open');
 const { key, sent } = require('../run');
 const to = JSON.parse(process.env.ANALYTICS);
 const later = ms => new Promise(done => setTimeout(done, ms));
-const wrong = []; // what no page should say
-const patience = 9000; // ms, for resends: posthog-js looks every 3 s for what to send again
+const wrong = []; // messages that no page should print
+const patience = 9000; // ms, for retries: posthog-js retries every 3 s
 
-// The page has more text than a row keeps in place, which no compression makes small.
+// The page has more text than a row may hold, and the text does not compress well.
 const text = Array.from({ length: 3000 }, (_, n) => require('crypto').createHash('sha256').update(String(n)).digest('hex')).join(' ');
 const body = '<h1>a heading</h1><button id="press">press</button><input id="field"><p hidden>' + text + '</p>';
 
 async function tab(browser, site, script, name) {
-  const t = await (await browser.createBrowserContext()).newPage(); // they would share what they store
+  const t = await (await browser.createBrowserContext()).newPage(); // one context would share their storage
   t.on('console', line => {
     console.error(name, line.type(), line.text().slice(0, 300));
     if (line.type() === 'error' && !/ 503 |net::ERR_/.test(line.text())) wrong.push(name + ': ' + line.text());
@@ -23,8 +22,8 @@ async function tab(browser, site, script, name) {
   return t;
 }
 
-// posthog-js: what it captures it tells the page, also of itself ($pageview, …). Its
-// last events go by a beacon, when the page is left.
+// posthog-js reports each captured event to the page, also automatic ones ($pageview, …). It sends the last events as
+// a beacon when the page closes.
 async function posthog(browser, site) {
   const t = await tab(browser, site, 'posthog-js/dist/array.js', 'posthog');
   await t.addScriptTag({ url: '/lib/posthog-js/dist/posthog-recorder.js' });
@@ -61,8 +60,8 @@ async function posthog(browser, site) {
   }
 }
 
-// calls are what Segment's and RudderStack's clients are asked for; each may be sent
-// more than once. What is sent is told by the requests.
+// calls are the calls of Segment's and RudderStack's clients. A client may send a call more than once. The requests
+// show what was sent.
 const calls = api => {
   api.page('Shop', { n: 1 });
   api.track('level_up', { n: 2, text: 'é & "x"', tags: ['a', 'b'] });
@@ -122,7 +121,7 @@ open(body, async (browser, site) => {
     rudderstack(browser, site, 'rudderstack', to.rudderstack, {}),
     rudderstack(browser, site, 'beacons', to.beacons, { useBeacon: true, beaconQueueOptions: { maxItems: 3, flushQueueInterval: 500 } }),
   ]);
-  await later(1000); // beacons of the page that was left
+  await later(1000); // for beacons of the closed page
   if (wrong.length > 0) throw new Error(wrong.join('; '));
 }).catch(e => {
   console.error(e);

@@ -1,8 +1,8 @@
-// A page of another origin, in a browser, that sends by all that a page has.
+// A page of another origin, in a browser, that sends events in every way that a page can.
 const open = require('./open');
 const { url, key, sent } = require('../run');
 
-// inPage runs in the page. It returns what went wrong.
+// inPage runs in the page, and returns errors.
 async function inPage(url, key) {
   const wrong = [];
   const want = (what, is) => is || wrong.push(what);
@@ -33,7 +33,7 @@ async function inPage(url, key) {
     image.src = url + '/v1/pixel.gif?' + query;
   });
   const query = new URLSearchParams({ key, name: 'pixel', user_id: 'u-1', title: 'é & "x"' });
-  for (let n = 0; n < 2; n++) want('pixel', await pixel(query)); // no cache takes the second
+  for (let n = 0; n < 2; n++) want('pixel', await pixel(query)); // no cache may answer the second
 
   addEventListener('pagehide', () => {
     fetch(events, { method: 'POST', headers: auth, body: json('keepalive', 8), keepalive: true });
@@ -49,7 +49,7 @@ open('', async (browser, site) => {
   const wrong = await tab.evaluate(inPage, url, key);
   if (wrong.length > 0) throw new Error(wrong.join('; '));
   await tab.goto('about:blank');
-  await new Promise(later => setTimeout(later, 2000)); // the page is gone, what it sent at its end may still be on its way
+  await new Promise(later => setTimeout(later, 2000)); // the page is closed; its last requests may still be on their way
 }).then(() => {
   for (const [n, name] of ['', 'beacon_blob', 'beacon_text', 'fetch', 'gzip', 'cloud', 'otlp', 'segment', 'keepalive', 'beacon_at_the_end'].entries()) {
     if (n > 0) sent({ name, user_id: 'u-1', properties: { n } });

@@ -1,18 +1,17 @@
-// What the scripts of this folder share: a browser, and a site whose pages it shows.
+// The scripts of this folder share a browser and a site.
 const fs = require('fs');
 const http = require('http');
 const path = require('path');
-const { default: chromium = require('@sparticuz/chromium') } = require('@sparticuz/chromium'); // as the version of node has it
+const { default: chromium = require('@sparticuz/chromium') } = require('@sparticuz/chromium'); // its form depends on the version of Node
 const puppeteer = require('puppeteer-core');
 
-// The package looks for fonts below /tmp alone, and a page with text in it crashes
-// without any.
+// The package looks for fonts only below /tmp. Without fonts, a page with text crashes.
 function setFonts() {
   const file = path.join(process.env.TMPDIR, 'fonts', 'fonts.conf');
   fs.writeFileSync(file, fs.readFileSync(file, 'utf8').replace('<dir>/tmp/fonts</dir>', '<dir>' + path.dirname(file) + '</dir>'));
 }
 
-// site serves a page at every path, but published packages below /lib/.
+// site serves published packages below /lib/, and a page at every other path.
 function site(body) {
   return http.createServer((request, answer) => {
     const { pathname } = new URL(request.url, 'http://site');

@@ -1,4 +1,4 @@
-// Prints where the browser is, and what its environment has to be, for tests that drive it from Go.
+// Prints the path of the browser and its environment, for tests that drive it from Go.
 const { unpack } = require('./open');
 
 unpack().then(path => console.log(JSON.stringify({ path, env: ['LD_LIBRARY_PATH', 'FONTCONFIG_PATH'].filter(name => process.env[name]).map(name => name + '=' + process.env[name]) })));

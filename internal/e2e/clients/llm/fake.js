@@ -1,9 +1,8 @@
-// What the scripts share: a fake of OpenAI's API on this machine, and the sums
-// that the calls are to have as rows.
+// The scripts share a fake of OpenAI's API on this machine, and the sums that the test expects of the rows.
 const http = require('http');
 const [, , url, key, model, count] = process.argv;
 
-// usage is that of the n-th call; its cost is at the prices of the test.
+// usage is the usage of the n-th call. Its cost is computed by the prices of the test.
 function usage(n) {
   return { input: 100 + n, cached: 60, output: 20, reasoning: 5, cost: ((40 + n) * 2.5 + 60 * 1.25 + 20 * 10) / 1e6 };
 }

@@ -6,7 +6,7 @@ const { url, key, model, count, next, done } = require('./fake');
 
 const processor = new LangfuseSpanProcessor({ publicKey: key, secretKey: 'any', baseUrl: url, flushAt: 100, timeout: 60, mediaUploadEnabled: false });
 const provider = new NodeTracerProvider({ spanProcessors: [processor] });
-provider.register(); // with the context by which user and session reach each observation
+provider.register(); // its context carries user and session to each observation
 setLangfuseTracerProvider(provider);
 (async () => {
   for (let n = 0; n < count; n++) {

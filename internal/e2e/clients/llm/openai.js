@@ -1,4 +1,4 @@
-// OpenAI's client with OpenInference's instrumentation, below an agent that sums up.
+// OpenAI's client with OpenInference's instrumentation, inside an agent's span with the sums.
 const provider = require('./otel');
 const { trace, context } = require('@opentelemetry/api');
 const { setSession, setUser } = require('@arizeai/openinference-core');

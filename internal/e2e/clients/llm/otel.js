@@ -1,4 +1,4 @@
-// OpenTelemetry's SDK for the instrumentations of others.
+// OpenTelemetry's SDK, used by the instrumentations of other libraries.
 const { NodeTracerProvider } = require('@opentelemetry/sdk-trace-node');
 const { BatchSpanProcessor } = require('@opentelemetry/sdk-trace-base');
 const { OTLPTraceExporter } = require('@opentelemetry/exporter-trace-otlp-proto');
