@@ -24,10 +24,11 @@ type tab struct {
 	t   *testing.T // the subtest that uses it
 	ctx context.Context
 	url string
+	axe string // the source of axe-core
 }
 
 // newTab opens the console in the browser that the tests of clients use, and logs in.
-func newTab(t *testing.T, s *stack, admin, token string) *tab {
+func newTab(t *testing.T, s *stack, admin string) *tab {
 	t.Helper()
 	dir := npm.Install(t, "clients/browser/package.json")
 	cmd := exec.CommandContext(t.Context(), "node", "clients/browser/path.js")
@@ -55,10 +56,18 @@ func newTab(t *testing.T, s *stack, admin, token string) *tab {
 	if err := chromedp.Do(ctx); err != nil { // the browser lives as long as the context of its first use
 		t.Fatal(err)
 	}
-	b := &tab{s, t, ctx, admin}
-	b.do("log in", chromedp.Navigate(admin+"/"), chromedp.SendKeys("input[name=token]", token),
-		chromedp.Submit("input[name=token]"), chromedp.WaitVisible(".way"))
+	b := &tab{s, t, ctx, admin, axe(t)}
+	b.logIn()
 	return b
+}
+
+// adminToken is the operators' token.
+const adminToken = "operators"
+
+func (b *tab) logIn() {
+	b.t.Helper()
+	b.do("log in", chromedp.Navigate(b.url+"/"), chromedp.SendKeys("input[name=token]", adminToken),
+		chromedp.Submit("input[name=token]"), chromedp.WaitVisible("main:not(.login)"))
 }
 
 type step = chromedp.Action[chromedp.Void]
@@ -135,28 +144,33 @@ func TestConsole(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	s.projects(t, "projects: {}\n")
-	s.environ = append(s.environ, "PENSTOCK_ADMIN_TOKEN=operators", "PENSTOCK_BATCHER_ROLL_AGE=500ms")
+	s.environ = append(s.environ, "PENSTOCK_ADMIN_TOKEN="+adminToken, "PENSTOCK_BATCHER_ROLL_AGE=500ms")
 	key := s.newKey("add", "game", "--name", "ci")
 	r, l := s.prepare("r1", "receive"), s.prepare("l1", "load")
+	r.env = append(r.env, "PENSTOCK_FAULTPOINT=loader.begun:2") // of the first re-ingest
 	for _, role := range []*role{r, l} {
 		role.env = append(role.env, "PENSTOCK_STATUS_ADMINS="+r.Admin+","+l.Admin)
 		role.spawn()
 	}
 	r.awaitReady()
 	l.awaitReady()
-	b := newTab(t, s, r.Admin, "operators")
+	b := newTab(t, s, r.Admin)
 	for _, c := range []struct {
-		name string
-		run  func(t *testing.T, b *tab, r *role, key string)
+		name  string
+		run   func(t *testing.T, b *tab, r *role, key string)
+		looks bool // it changes nothing that verify compares
 	}{
-		{"bad release", consoleBadRelease}, {"damaged object", consoleDamagedObject},
-		{"re-ingest the last hour", consoleReingest}, {"rotate a key", consoleRotate},
+		{"bad release", consoleBadRelease, false}, {"damaged object", consoleDamagedObject, false},
+		{"re-ingest the last hour", consoleReingest, false}, {"rotate a key", consoleRotate, false},
+		{"live", consoleLive, true}, {"pages", consolePages, true}, {"servers away", consoleAway, true},
 	} {
 		if !t.Run(c.name, func(t *testing.T) {
 			tab := *b
 			tab.t = t
 			c.run(t, &tab, r, key)
-			tab.clean()
+			if !c.looks {
+				tab.clean()
+			}
 		}) {
 			return
 		}
@@ -179,6 +193,8 @@ func consoleBadRelease(t *testing.T, b *tab, r *role, key string) {
 	}
 	b.do("edit", chromedp.SetValue("textarea", `{"name":"mended","app_version":"2.4.0"}`), click("Resend…"))
 	b.sure("resend", "1 accepted")
+	watch := b.another("live?name=level_start")
+	watch.do("watch", live("live"))
 	rest := "errors?code=missing_name&release=2.4.0&project=game"
 	const edit = `s/"evt":/"name":/`
 	b.do("dry run", b.open(rest), shows("Redrive these"), chromedp.SetValue("input[name=edit]", edit), click("Dry run"),
@@ -187,6 +203,7 @@ func consoleBadRelease(t *testing.T, b *tab, r *role, key string) {
 		shows("--release 2.4.0"))
 	b.sure("redrive", fmt.Sprintf("%d failures: %d accepted", bad-1, bad-1))
 	b.rows("events FINAL", 2*bad)
+	watch.do("they are live events, and become rows", chromedp.WaitVisible(item("redriven", "row")))
 	if n := one[uint64](b.stack, "SELECT countIf(name = 'level_start') * 100 + countIf(name = 'mended') FROM events FINAL"); n != (bad-1)*100+1 {
 		t.Errorf("%d rows: want %d of level_start, 1 of mended", n, bad-1)
 	}
@@ -194,29 +211,58 @@ func consoleBadRelease(t *testing.T, b *tab, r *role, key string) {
 
 // A damaged object is found, fixed in the bucket, and redriven.
 func consoleDamagedObject(t *testing.T, b *tab, _ *role, _ string) {
-	const object = "events/handmade.ndjson"
+	const object, second = "events/handmade.ndjson", "events/second.ndjson"
 	b.put(object, []byte("garbage"), nil)
 	b.do("what is wrong", b.open(""), shows("1 object in the bucket could not be loaded"), click("Look at it"), shows(object),
 		shows("no_valid_rows"))
 	b.put(object, []byte(`{"project":"game","name":"restored","event_id":"r1","timestamp":"2026-11-22T03:45:00Z"}`+"\n"), nil)
+	b.put(second, []byte("garbage"), nil)
+	b.accessible("letters")
 	b.do("redrive", click("Redrive…"), shows("penstock dlq redrive "+object))
 	b.sure("redrive", "1 dead letter redriven")
 	b.rows("events FINAL WHERE name = 'restored'", 1)
+	b.rows("loads FINAL WHERE status = 'dead'", 1)
+	b.put(second, []byte(`{"project":"game","name":"restored","event_id":"r2","timestamp":"2026-11-22T03:45:00Z"}`+"\n"), nil)
+	b.byKeyboard()
+	b.rows("events FINAL WHERE name = 'restored'", 2)
 	b.do("it is well", b.open("letters"), shows("There is no dead letter"))
 }
 
-// The objects of the last hour are loaded again, and their rows replaced.
-func consoleReingest(t *testing.T, b *tab, _ *role, _ string) {
+// The objects of the last hour are loaded again, and their rows replaced. The receiver is killed meanwhile: the pages
+// say so, and the task is continued.
+func consoleReingest(t *testing.T, b *tab, r *role, _ string) {
 	before := one[uint64](b.stack, "SELECT count() FROM events FINAL")
+	watch := b.another("live")
+	watch.do("watch", live("live"))
 	b.do("plan", b.open("objects"), shows("Re-ingest a time range"), chromedp.Click("input[name=replace]"), click("Plan (dry run)"),
 		shows("to replace"))
 	b.do("re-ingest", b.open("objects"), shows("Re-ingest a time range"), chromedp.Click("input[name=replace]"), click("Re-ingest…"),
 		shows("penstock reingest --since 1h --replace"))
-	b.sure("re-ingest", "0 failed")
+	b.do("re-ingest", chromedp.Click("#sure"))
+	select {
+	case <-r.Done():
+	case <-time.After(30 * time.Second):
+		t.Fatal("the receiver goes on")
+	}
+	watch.do("the process is away", live("disconnected"))
+	r.env = append(r.env, "PENSTOCK_FAULTPOINT=")
+	r.again()
+	watch.do("the process has restarted", live("ended"), shows("The process has restarted, or your session has ended."))
+	b.do("what was interrupted", b.open("tasks"), chromedp.WaitVisible("main.login"), chromedp.SendKeys("input[name=token]", adminToken),
+		chromedp.Submit("input[name=token]"), shows("Its process ended before the task did."), shows("it continues where it stopped"))
+	b.accessible("tasks, one interrupted")
+	b.do("now", b.open(""), shows("A task was interrupted."), b.open("tasks"), click("Start again…"), shows("penstock reingest --since 2"))
+	b.sure("continue", "0 failed")
+	if text := b.text(".output"); !strings.Contains(text, "continuing the interrupted run") {
+		t.Errorf("it began anew: %s", text)
+	}
 	b.rows("events FINAL", before)
 	if n := one[uint64](b.stack, "SELECT countIf(generation > 0) FROM events"); n == 0 {
 		t.Error("no row was replaced")
 	}
+	b.do("it is done again", b.open("tasks"), shows("done again"))
+	b.do("the last result of verify survives", b.open("verify"), shows("agree"))
+	watch.do("log in again", chromedp.Click(`//*[@id="why"]/a`), live("live")) // the session is new already
 }
 
 // A key is rotated: the new one is shown once, and both are valid.

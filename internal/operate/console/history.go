@@ -34,16 +34,16 @@ func (c *Console) history(r *http.Request) (all []past, err error) {
 	done := map[string]time.Time{} // by operation and parameters
 	for _, item := range items {
 		a := item.(*clickhouse.Action)
-		if a.Via == viaCommand || strings.HasPrefix(a.Operation, "keys ") || c.remembers(a) {
-			continue
-		}
 		p := past{Action: a, Interrupted: a.Result == "begun" && c.ended(a)}
 		same := a.Operation + "\n" + a.Params
 		if at, ok := done[same]; ok && p.Interrupted {
 			p.Redone = &at
 		}
-		if _, ok := done[same]; !ok && a.Result == "done" {
+		if a.Result == "done" {
 			done[same] = a.Began
+		}
+		if a.Via == viaCommand || strings.HasPrefix(a.Operation, "keys ") || c.remembers(a) {
+			continue
 		}
 		p.describe()
 		all = append(all, p)

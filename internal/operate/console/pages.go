@@ -1,7 +1,6 @@
 package console
 
 import (
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -97,7 +96,7 @@ func (c *Console) errorPart(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if len(all) == 0 {
-		return nil, errors.New("there is no such failure record")
+		return nil, failure{Title: "There is no such failure record.", Next: "It may have expired. The page Errors lists all."}
 	}
 	return all[0], nil
 }
@@ -216,8 +215,8 @@ func (c *Console) auditPart(r *http.Request) (any, error) {
 func (c *Console) taskPart(r *http.Request) (any, error) {
 	t := c.task(r.URL.Query().Get("id"))
 	if t == nil {
-		return nil, errors.New("there is no such task: this process may have started again since. The page Audit lists " +
-			"what was done")
+		return nil, failure{Title: "This process has no such task.",
+			Next: "It may have started again since. The page Tasks shows what was interrupted."}
 	}
 	return t.snapshot(), nil
 }

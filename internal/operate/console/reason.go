@@ -15,8 +15,13 @@ type failure struct {
 	Away              bool // it may pass: the page tries again
 }
 
+func (f failure) Error() string { return f.Title + " " + f.Next }
+
 // explain says what failed, and what to do.
 func (c *Console) explain(err error) failure {
+	if f, ok := errors.AsType[failure](err); ok {
+		return f
+	}
 	err = c.operator.Explain(err)
 	f := failure{Title: "This cannot be shown.", Text: err.Error(), Next: "Correct what the message names."}
 	wrong, ok := errors.AsType[*config.FieldError](err)

@@ -95,13 +95,18 @@ func cookie(r *http.Request, value string, age int) *http.Cookie {
 		Secure: r.TLS != nil, MaxAge: age}
 }
 
+// session returns a copy of the session of a request; nil: none.
+func (c *Console) session(r *http.Request) *session {
+	if k, err := r.Cookie(cookieName(r)); err == nil {
+		return c.sessions.find(k.Value, c.access)
+	}
+	return nil
+}
+
 // signed admits only logged-in people. A change also needs the token of the session's forms.
 func (c *Console) signed(h func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		var s *session
-		if k, err := r.Cookie(cookieName(r)); err == nil {
-			s = c.sessions.find(k.Value, c.access)
-		}
+		s := c.session(r)
 		if s == nil {
 			if r.Method == http.MethodGet && r.Header.Get("Sec-Fetch-Dest") != "empty" {
 				http.Redirect(w, r, root+"/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
@@ -131,6 +136,11 @@ func (c *Console) signed(h func(http.ResponseWriter, *http.Request, *session)) h
 const maxForm = 32 << 20
 
 func (c *Console) loginPage(w http.ResponseWriter, r *http.Request) {
+	if c.session(r) != nil { // of another tab
+		// #nosec G710 -- it is a page of this console
+		http.Redirect(w, r, ownPage(r.URL.Query().Get("next")), http.StatusSeeOther)
+		return
+	}
 	v := newView(r, nil, "login")
 	if c.access.Off() {
 		v.Data = "The console is off: set admin.token, admin.token_file or admin.tokens, and start this process again."

@@ -62,7 +62,11 @@ func TestLoginReturns(t *testing.T) {
 			t.Errorf("next %q: %d to %q, want %q", next, w.Code, got, want)
 		}
 	}
-	b := newBrowser(t)
+	b := newBrowser(t).login("secret")
+	if w := b.get("/console/login?next=/console/live"); w.Code != http.StatusSeeOther || w.Header().Get("Location") != "/console/live" {
+		t.Errorf("with a session: %d to %q", w.Code, w.Header().Get("Location"))
+	}
+	b = newBrowser(t)
 	w := b.ask("POST", "/console/login", url.Values{"token": {"wrong"}, "next": {"/console/live?x=" + evil}})
 	if text := w.Body.String(); !strings.Contains(text, `name="next" value="/console/live?x=&#34;`) || strings.Contains(text, "<script>alert") {
 		t.Errorf("after a wrong token: %s", text)
