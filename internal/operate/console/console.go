@@ -196,7 +196,7 @@ func (c *cached[T]) get(life time.Duration, load func(before T, at time.Time) (T
 func functions() template.FuncMap {
 	return template.FuncMap{
 		"bytes": bytesText, "count": countText, "time": timeText, "ago": agoText, "text": payloadText,
-		"query": queryText, "short": shortText, "op": operationPath, "act": newAct,
+		"query": queryText, "short": shortText, "indent": indentText, "op": operationPath, "act": newAct,
 		"expiry": expiryText,
 		"place":  func(where string) string { return path.Base(where) },
 		"stages": func() []string { return []string{"receiver", "batcher", "loader"} },

@@ -190,6 +190,11 @@ func (o *overview) judge(rep *report) {
 		add(true, text, next, "")
 	}
 	for _, text := range rep.Warnings {
+		if strings.Contains(text, " is failing: ") {
+			o.Problems = append(o.Problems, problem{Text: "An object is failing.", Detail: text,
+				Next: "It will be tried again.", Link: "letters"})
+			continue
+		}
 		add(false, text, "The runbook has a section about it.", "")
 	}
 	for _, p := range rep.Pipelines {

@@ -1,6 +1,8 @@
 package console
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -327,6 +329,24 @@ func payloadText(b []byte) string {
 		return string(b)
 	}
 	return fmt.Sprintf("%q", b)
+}
+
+// indentText shows JSON with a line for each member.
+func indentText(text json.RawMessage) string {
+	var v any
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	if dec.Decode(&v) != nil {
+		return payloadText(text)
+	}
+	var out strings.Builder
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if enc.Encode(v) != nil {
+		return payloadText(text)
+	}
+	return strings.TrimSpace(out.String())
 }
 
 // shortText shortens a text for a table cell.

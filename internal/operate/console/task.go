@@ -137,6 +137,7 @@ func (c *Console) cancel(w http.ResponseWriter, r *http.Request, s *session) {
 
 // question is a page's confirmation of a change.
 type question struct {
+	Title                            string
 	Operation, Path, Command, Effect string
 	Destroys                         bool
 	Fields                           [][2]string
@@ -160,6 +161,19 @@ var effects = map[string]string{
 type act struct{ CSRF, Key, Text string }
 
 func newAct(v view, key, text string) act { return act{v.CSRF, key, text} }
+
+// questions are the titles of confirmations.
+var questions = map[string]string{
+	"errors redrive": "Redrive failure records?",
+	"dlq redrive":    "Redrive dead letters?",
+	"dlq drop":       "Drop objects?",
+	"dlq rebuild":    "Rebuild the stream of dead letters?",
+	"reingest":       "Re-ingest objects?",
+	"keys add":       "Create a key?",
+	"keys rotate":    "Rotate a key?",
+	"keys revoke":    "Revoke a key?",
+	"sweep":          "Sweep the bucket?",
+}
 
 // operationPath is where a form starts an operation.
 func operationPath(name string) string { return root + "/run/" + strings.ReplaceAll(name, " ", "-") }
@@ -218,7 +232,7 @@ func resend(op operate.Operation, id, body string) (any, error) {
 func (c *Console) ask(w http.ResponseWriter, r *http.Request, s *session, op operate.Operation, params any, body,
 	back string) {
 	v := newView(r, s, "confirm")
-	q := question{Operation: op.Name, Path: operationPath(op.Name),
+	q := question{Title: questions[op.Name], Operation: op.Name, Path: operationPath(op.Name),
 		Command: op.CommandLine(params), Effect: effects[op.Name]}
 	form := r.PostForm
 	if form.Get("replace") == "true" {

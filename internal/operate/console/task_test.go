@@ -57,6 +57,15 @@ func TestAction(t *testing.T) {
 	}
 }
 
+// Every operation that a page offers has a title for its question.
+func TestQuestions(t *testing.T) {
+	for name := range effects {
+		if questions[name] == "" {
+			t.Errorf("%s has none", name)
+		}
+	}
+}
+
 // An edited payload replaces the raw one, with its original line ends.
 func TestResend(t *testing.T) {
 	b := newBrowser(t).login("secret")
