@@ -139,3 +139,39 @@ func TestWatch(t *testing.T) {
 		t.Errorf("%d times, error %v, said %s", n, err, &errs)
 	}
 }
+
+// In a loader, tail shows the events of all receivers and those of its own redrives. A receiver that is away is named,
+// and is asked again, while the others go on.
+func TestTailOfALoader(t *testing.T) {
+	t.Parallel()
+	o := newWorld().operator()
+	o.Config.Admin.Token, o.Tap = "secret", &tap.Tap{}
+	o.Config.Status.Admins = []string{tapped(t, "game"), "http://127.0.0.1:1"}
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	go func() {
+		for ctx.Err() == nil {
+			o.Tap.Copy(tap.Event{Redriven: true}, []pipeline.Event{{Project: []byte("own")}}).Show("")
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	seen, away := map[string]bool{}, false
+	check := func() {
+		if seen["game"] && seen["own"] && away {
+			stop()
+		}
+	}
+	err := Find("tail").Stream(ctx, o, &tailParams{}, func(item any) error {
+		seen[item.(*tap.Event).Project] = true
+		check()
+		return nil
+	}, func(p Progress) {
+		away = away || strings.Contains(p.Text, "events, ") && strings.Contains(p.Text, "127.0.0.1:1: connect: connection refused")
+		check()
+	})
+	if err != nil || !seen["game"] || !seen["own"] || !away {
+		t.Errorf("%v; saw events of %v; the receiver that is away is named: %v", err, seen, away)
+	}
+	o.Config.Status.Admins = []string{role(t, RoleStatus{Role: "load"})}
+	wantError(t, printed(t, o, "tail", &tailParams{}, &bytes.Buffer{}), "no receiver answers", "without a receiver")
+}

@@ -98,7 +98,8 @@ func (c *Console) errorPart(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if len(all) == 0 {
-		return nil, failure{Title: "There is no such failure record.", Next: "It may have expired. The page Errors lists all."}
+		return nil, failure{Title: "There is no such failure record.",
+			Next: "It may have expired. The page Errors lists all."}
 	}
 	return all[0], nil
 }
