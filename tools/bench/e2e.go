@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"time"
@@ -44,6 +45,10 @@ func (b *benchmark) e2e(ctx context.Context, rate int) (run report.Run, err erro
 		defer db.Close()
 		clients := b.clients(r.listen, st.key, "bench", rate)
 
+		sustained, err := b.sustain(ctx, st)
+		if err != nil {
+			return err
+		}
 		before, err := readMeter()
 		if err != nil {
 			return err
@@ -53,7 +58,8 @@ func (b *benchmark) e2e(ctx context.Context, rate int) (run report.Run, err erro
 		began := time.Now()
 		sent, err := b.send(ctx, clients)
 		run.Series = sampled()
-		if err != nil {
+		watched, failure := sustained()
+		if err = errors.Join(err, failure); err != nil {
 			return err
 		}
 		if err := profiles.write(); err != nil {
@@ -63,7 +69,6 @@ func (b *benchmark) e2e(ctx context.Context, rate int) (run report.Run, err erro
 		if err != nil {
 			return err
 		}
-		pending := sent.Accepted - rows
 		loads, err := b.awaitRows(ctx, db, sent.Accepted)
 		if err != nil {
 			return err
@@ -76,16 +81,14 @@ func (b *benchmark) e2e(ctx context.Context, rate int) (run report.Run, err erro
 			return err
 		}
 		f := &run.Figures
-		addSent(f, sent)
-		f.Add("unsent", float64(sent.Unsent))
-		_, last := span(loads)
-		f.Add("rows_per_s", float64(sent.Accepted)/last.Sub(began).Seconds())
-		f.Add("objects", float64(len(loads)))
-		f.Add("pending_when_sent", float64(pending))
-		f.Add("drain_s", max(0, last.Sub(began)-sent.Elapsed).Seconds())
+		addWhole(f, sent, loads, began)
+		f.Add("pending_when_sent", float64(sent.Accepted-rows))
 		addFreshness(f, loads)
 		addLatency(f, sent, rate)
 		addCosts(f, parts, before, after, sent)
+		if err := watched.add(ctx, f, sent.Accepted); err != nil {
+			return err
+		}
 		for _, p := range parts[:2] {
 			addMemoryOverTime(f, p.name, run.Series[p.name])
 		}
@@ -93,6 +96,16 @@ func (b *benchmark) e2e(ctx context.Context, rate int) (run report.Run, err erro
 		return checkRows(ctx, db, sent)
 	})
 	return run, err
+}
+
+// addWhole adds what was sent, and how fast all of it became rows.
+func addWhole(f *report.Figures, sent *load.Sent, loads []pipeline.Load, began time.Time) {
+	addSent(f, sent)
+	f.Add("unsent", float64(sent.Unsent))
+	_, last := span(loads)
+	f.Add("rows_per_s", float64(sent.Accepted)/last.Sub(began).Seconds())
+	f.Add("objects", float64(len(loads)))
+	f.Add("drain_s", max(0, last.Sub(began)-sent.Elapsed).Seconds())
 }
 
 // sampleParts samples the parts' memory until its result is called.

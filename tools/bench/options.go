@@ -34,7 +34,9 @@ type benchOptions struct {
 	traces     bool
 	floor      bool
 	tail       bool
-	large      int // events of 90 MiB beside the others
+	askEvery   time.Duration // 0: no questions
+	mergeBase  int           // 0: what setup sets
+	large      int           // events of 90 MiB beside the others
 	json       string
 	penstock   string            // binary to measure; empty: build this checkout
 	before     string            // binary to compare with; empty: none
@@ -146,6 +148,9 @@ func (o *benchOptions) ownFlags(fs *flag.FlagSet) int {
 		fs.DurationVar(&o.duration, "duration", 30*time.Second, "`time` of sending, at each rate")
 		fs.StringVar(&o.profile, "profile", "",
 			"write a CPU profile of receiver and loaders to this `file`, for go build -pgo")
+		fs.DurationVar(&o.askEvery, "ask-every", 0,
+			"ask usual questions at this `interval` while events are sent, and report the table's parts and merges")
+		fs.IntVar(&o.mergeBase, "merge-base", 0, "`merge_selector_base` of the table; 0: the one of setup")
 		fs.Func("curve", "measure at each of these `rates`, as 1000,2000,5000, each in a stack of its own",
 			func(list string) (err error) {
 				o.curve, err = parseRates(list)
