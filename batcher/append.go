@@ -71,25 +71,26 @@ func (done) Wait(context.Context) (object string, err error)      { return "", n
 func (*inMemory) Wait(context.Context) (object string, err error) { return "", nil }
 
 func (done) Key(context.Context) string            { return "" }
-func (t *onDisk) Key(ctx context.Context) string   { return (*write)(t).key(ctx) }
-func (t *inBucket) Key(ctx context.Context) string { return (*write)(t).key(ctx) }
+func (t *onDisk) Key(ctx context.Context) string   { return (*write)(t).key(ctx, false) }
+func (t *inBucket) Key(ctx context.Context) string { return (*write)(t).key(ctx, false) }
+func (t *inMemory) Key(ctx context.Context) string { return (*write)(t).key(ctx, true) }
 
-// Key follows the events to another write if theirs failed.
-func (t *inMemory) Key(ctx context.Context) (key string) {
-	for w := (*write)(t); w != nil && key == "" && ctx.Err() == nil; w = w.again {
-		key = w.key(ctx)
-	}
-	return key
-}
-
-// key returns the key of the batch that the write became a part of.
-func (w *write) key(ctx context.Context) string {
-	select {
-	case <-w.done:
+// key returns the key of the batch that the write became a part of. If the write fails, promised events go on in
+// another one.
+func (w *write) key(ctx context.Context, promised bool) string {
+	for w != nil {
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			return ""
+		}
 		if w.batch != nil {
 			return w.batch.text
 		}
-	case <-ctx.Done():
+		if !promised {
+			return ""
+		}
+		w = w.again
 	}
 	return ""
 }
