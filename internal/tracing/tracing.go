@@ -36,7 +36,7 @@ type Options struct {
 }
 
 // flushWait limits how long Close waits for the collector.
-const flushWait = 3 * time.Second
+const flushWait = 5 * time.Second
 
 // Tracer makes and sends spans. A nil Tracer makes none; its methods do nothing.
 type Tracer struct {

@@ -63,13 +63,31 @@ type rig struct {
 	*Tracer
 	to  *memory
 	reg *prometheus.Registry
-	log *strings.Builder
+	log *logs
+}
+
+// logs keeps all lines.
+type logs struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func start(t *testing.T, to *memory) *rig {
 	t.Helper()
 	to.Memory = spans.NewMemory()
-	r := &rig{to: to, reg: prometheus.NewRegistry(), log: &strings.Builder{}}
+	r := &rig{to: to, reg: prometheus.NewRegistry(), log: &logs{}}
 	tracer, err := New(Options{Enabled: true, Exporter: to, Service: "test", Requests: 1, ClientRequests: 1},
 		slog.New(slog.NewTextHandler(r.log, nil)), r.reg)
 	if err != nil {
