@@ -164,9 +164,8 @@ func TestTraceOfAKilledAttempt(t *testing.T) {
 func TestTraceOfAFailure(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		w := newWorld()
-		key := w.put(t, 5, noon, 1)
-		w.objects[key] = w.objects[key][:len(w.objects[key])-1] // damaged
-		w.metas[key] = pipeline.Meta{Schema: 1, Rows: 5, SHA256: strings.Repeat("0", 64)}
+		w.put(t, 5, noon, 1)
+		w.fault = func(call string) (error, bool) { return failing("get", retry.Permanent)(call), false }
 		l, end := w.traced(t, "a")
 		l.opts.Attempts = 2
 		runUntilSettled(t, l, w)
@@ -176,8 +175,8 @@ func TestTraceOfAFailure(t *testing.T) {
 		}
 		for i, state := range []string{"failed", "dead"} {
 			got := loads[i]
-			if got.Attributes["penstock.state"] != state || got.Attributes["error.type"] != "object_damaged" ||
-				!strings.Contains(got.Error, "damaged") || got.Attributes["penstock.failures"] != int64(i+1) {
+			if got.Attributes["penstock.state"] != state || got.Attributes["error.type"] != "load_failed" ||
+				!strings.Contains(got.Error, "get fails") || got.Attributes["penstock.failures"] != int64(i+1) {
 				t.Errorf("attempt %d: %+v, want the state %s", i+1, got, state)
 			}
 		}
