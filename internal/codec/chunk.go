@@ -10,7 +10,7 @@ import (
 	"math/bits"
 	"slices"
 
-	"github.com/parquet-go/parquet-go/compress/zstd"
+	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go/encoding/delta"
 	"github.com/parquet-go/parquet-go/encoding/rle"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
@@ -47,11 +47,8 @@ type chunk struct {
 	path     []string
 	form     form
 	optional bool
-	bounded  bool        // the footer has minimum and maximum
-	repeats  float64     // a dictionary pays if at most this share of the values are distinct; 0: unused
-	codec    *zstd.Codec // for data pages
-	plain    *zstd.Codec // for data pages outside a dictionary
-	fast     *zstd.Codec // for dictionaries and their data pages
+	bounded  bool    // the footer has minimum and maximum
+	repeats  float64 // a dictionary pays if at most this share of the values are distinct; 0: unused
 
 	buffers
 	dict *dictionary // nil: no dictionary
@@ -66,21 +63,21 @@ type chunk struct {
 
 // buffers are a chunk's memory, which later objects reuse. The values are in one of numbers and bytes.
 type buffers struct {
-	present bitmap  // rows that have a value; unused if the column is required
+	present bitmap  // rows that have a value; of documents, those that have members; unused in other required columns
 	numbers numbers // dictionary entries; or whole numbers less the first one, as zigzag returns them
 	bytes   []byte
 	ends    []uint32 // where each text or document ends in bytes, after a leading 0
 }
 
-// maxSpare is the largest buffer that is reused, in bytes.
-const maxSpare = groupHeld
+// spare is the size of the buffers, in bytes.
+func (b *buffers) spare() int {
+	return 8*cap(b.present) + cap(b.numbers.bytes) + cap(b.bytes) + 4*cap(b.ends)
+}
 
 // reuse takes over the memory of a chunk that is already stored.
 func (c *chunk) reuse(old *chunk) {
-	if cap(old.bytes) <= maxSpare {
-		c.buffers = old.buffers
-		c.numbers.width = 0
-	}
+	c.buffers = old.buffers
+	c.numbers.width = 0
 	if c.dict != nil && old.dict != nil && c.dict.text == old.dict.text {
 		c.dict = old.dict
 	}
@@ -124,6 +121,10 @@ func (c *chunk) addNumber(bits uint64) {
 
 // addBytes adds a text, a document or an id.
 func (c *chunk) addBytes(row int, v []byte) {
+	if c.form == formDocument && c.dict == nil {
+		c.addDocument(row, v)
+		return
+	}
 	c.at(row)
 	if c.dict != nil {
 		c.numbers.add(uint64(c.dict.indexOf(v)))
@@ -131,6 +132,18 @@ func (c *chunk) addBytes(row int, v []byte) {
 	}
 	c.addPlain(v)
 }
+
+// addDocument adds a document outside the dictionary. Most are empty, because all members are in columns. They are added
+// again when the page is written.
+func (c *chunk) addDocument(row int, v []byte) {
+	if len(v) > len(emptyDocument) {
+		c.n++
+		c.present.set(row)
+		c.addPlain(v)
+	}
+}
+
+const emptyDocument = "{}"
 
 // addPlain adds a value outside the dictionary.
 func (c *chunk) addPlain(v []byte) {
@@ -216,34 +229,78 @@ func (c *chunk) undone(s *scratch) (int, error) {
 // undo drops the dictionary and stores the values themselves.
 func (c *chunk) undo() {
 	index := c.numbers
-	c.numbers = numbers{}
+	if c.numbers = (numbers{}); c.form == formDocument {
+		c.n = 0
+	}
 	for i := range uint32(index.n) {
-		if entry := int(index.at(i)); c.dict.text {
+		switch entry := int(index.at(i)); {
+		case c.form == formDocument: // its rows are 0, 1, 2 and so on
+			c.addDocument(int(i), c.dict.entry(entry))
+		case c.dict.text:
 			c.addPlain(c.dict.entry(entry))
-		} else {
+		default:
 			c.addNumber(c.dict.bits[entry])
 		}
 	}
 	c.dict = nil
 }
 
-// cut adds pages of the values, in the order of the row group.
-func (c *chunk) cut(s *scratch) error {
+// cut writes pages of the values, in the order of the row group.
+func (c *chunk) cut(s *scratch, to *sink) error {
+	c.meta.DataPageOffset = to.written
+	if c.form == formDocument && c.dict == nil {
+		return c.cutDocuments(s, to)
+	}
 	rows := len(s.order)
 	values, present := s.order, bitmap(nil)
 	if c.optional && c.n < rows {
 		values, present = s.arrange(c.present)
 	}
 	for from := 0; from < rows; {
-		n := c.fit(values)
-		to := rows
+		n, end := c.fit(values), rows
 		if n < len(values) {
-			to = present.behind(from, n)
+			end = present.behind(from, n)
 		}
-		if err := c.cutPage(values[:n], present, from, to, s); err != nil {
+		s.front = s.front[:0]
+		if c.optional {
+			s.front = present.appendLevels(s.front, from, end)
+		}
+		data, encoding, err := c.encode(values[:n], s)
+		if err != nil {
+			return fmt.Errorf("encode values: %w", err)
+		}
+		if err := c.dataPage(data, encoding, end-from, end-from-n, s, to); err != nil {
 			return err
 		}
-		values, from = values[n:], to
+		values, from = values[n:], end
+	}
+	return nil
+}
+
+// cutDocuments writes pages of documents outside the dictionary.
+func (c *chunk) cutDocuments(s *scratch, to *sink) error {
+	empty := append(binary.LittleEndian.AppendUint32(nil, uint32(len(emptyDocument))), emptyDocument...)
+	values, present := s.arrange(c.present)
+	s.front = s.front[:0]
+	for from, end := 0, 0; from < len(s.order); from = end {
+		s.bytes = s.bytes[:0]
+		data := s.bytes
+		for ; end < len(s.order) && end-from < pageRows && len(data) < pageBytes; end++ {
+			document := empty
+			if present.has(end) {
+				document = c.textAt(values[0])
+				values = values[1:]
+			}
+			if end == from && len(document) >= pageBytes { // it may be very large
+				data = document
+			} else {
+				s.bytes = append(s.bytes, document...)
+				data = s.bytes
+			}
+		}
+		if err := c.dataPage(data, format.Plain, end-from, 0, s, to); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -251,7 +308,7 @@ func (c *chunk) cut(s *scratch) error {
 // fit returns how many of the values fill a page.
 func (c *chunk) fit(values []uint32) int {
 	most := min(len(values), pageRows)
-	if c.dict != nil || !c.form.long() {
+	if c.dict != nil || c.form != formText {
 		return most
 	}
 	size := 0
@@ -259,30 +316,23 @@ func (c *chunk) fit(values []uint32) int {
 		if size >= pageBytes {
 			return n
 		}
-		size += int(c.ends[i+1] - c.ends[i])
+		size += len(c.textAt(i))
 	}
 	return most
 }
 
-// cutPage adds a page with these values for the rows from..to. present says which of these rows have a value; nil: all.
-func (c *chunk) cutPage(values []uint32, present bitmap, from, to int, s *scratch) error {
-	rows := to - from
-	h := format.DataPageHeaderV2{NumValues: int32(rows), NumRows: int32(rows), NumNulls: int32(rows - len(values)),
-		IsCompressed: thrift.New(true)}
-	s.front = s.front[:0]
-	if c.optional {
-		s.front = present.appendLevels(s.front, from, to)
-		h.DefinitionLevelsByteLength = int32(len(s.front))
-	}
-	data, encoding, err := c.encode(values, s)
-	if err != nil {
-		return fmt.Errorf("encode values: %w", err)
-	}
-	h.Encoding = encoding
+// dataPage writes a page. s.front has the levels of its rows.
+func (c *chunk) dataPage(data []byte, encoding format.Encoding, rows, nulls int, s *scratch, to *sink) error {
+	h := format.DataPageHeaderV2{NumValues: int32(rows), NumRows: int32(rows), NumNulls: int32(nulls), Encoding: encoding,
+		DefinitionLevelsByteLength: int32(len(s.front)), IsCompressed: thrift.New(true)}
 	c.count(format.DataPageV2, encoding)
 	c.meta.NumValues += int64(rows)
-	c.meta.Statistics.NullCount += int64(h.NumNulls)
-	return c.page(&s.pages, format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.New(h)}, data, s)
+	c.meta.Statistics.NullCount += int64(nulls)
+	pack := s.pack.fast()
+	if c.dict == nil && c.form.long() { // worth slower compression: ids shrink to half, documents to nine tenths
+		pack = s.pack.better()
+	}
+	return c.page(format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.New(h)}, data, pack, s, to)
 }
 
 // encode returns values of the chunk, in this order, as the file stores them.
@@ -309,9 +359,6 @@ func (c *chunk) encode(values []uint32, s *scratch) (data []byte, as format.Enco
 		text, ends := c.texts(values, s)
 		s.data, err = new(delta.LengthByteArrayEncoding).EncodeByteArray(s.data, text, ends)
 		return s.data, format.DeltaLengthByteArray, err
-	case formDocument:
-		data, _ = c.texts(values, s)
-		return data, format.Plain, nil
 	case formBool:
 		s.bytes = append(s.bytes, make([]byte, (len(values)+7)/8)...)
 		for at, i := range values {
@@ -341,24 +388,25 @@ func (c *chunk) texts(values []uint32, s *scratch) (text []byte, ends []uint32) 
 	return s.bytes, s.ends
 }
 
-// page appends a page to to. s.front precedes the compressed part.
-func (c *chunk) page(to *[]byte, h format.PageHeader, data []byte, s *scratch) (err error) {
+// page writes a page. s.front precedes the compressed part.
+func (c *chunk) page(h format.PageHeader, data []byte, pack *zstd.Encoder, s *scratch, to *sink) error {
 	if len(s.front)+len(data) > math.MaxInt32 {
 		return fmt.Errorf("a page of %d bytes, limit %d", len(s.front)+len(data), math.MaxInt32)
 	}
-	if s.packed, err = c.codec.Encode(s.packed, data); err != nil {
-		return fmt.Errorf("compress: %w", err)
-	}
+	s.packed = pack.EncodeAll(data, s.packed[:0])
 	h.UncompressedPageSize, h.CompressedPageSize = int32(len(s.front)+len(data)), int32(len(s.front)+len(s.packed))
 	h.CRC = int32(crc32.Update(crc32.ChecksumIEEE(s.front), crc32.IEEETable, s.packed))
 	s.header.Reset()
 	if err := thrift.NewEncoder(new(thrift.CompactProtocol).NewWriter(&s.header)).Encode(&h); err != nil {
 		return fmt.Errorf("encode a page's header: %w", err)
 	}
-	c.meta.TotalUncompressedSize += int64(s.header.Len()) + int64(h.UncompressedPageSize)
-	c.meta.TotalCompressedSize += int64(s.header.Len()) + int64(h.CompressedPageSize)
-	*to = append(append(append(*to, s.header.Bytes()...), s.front...), s.packed...)
-	return nil
+	s.header.Write(s.front)
+	c.meta.TotalUncompressedSize += int64(s.header.Len() + len(data))
+	c.meta.TotalCompressedSize += int64(s.header.Len() + len(s.packed))
+	if err := to.write(s.header.Bytes()); err != nil {
+		return err
+	}
+	return to.write(s.packed)
 }
 
 // count records a page's encoding for the footer.
@@ -376,31 +424,27 @@ func (c *chunk) count(page format.PageType, encoding format.Encoding) {
 	}
 }
 
-// finish ends the chunk and returns its dictionary page and data pages, valid until the next call for any chunk.
-func (c *chunk) finish(s *scratch) (dictionary, pages []byte, err error) {
-	given, codec := c.dict, c.codec
+// finish writes the chunk: its dictionary page and its data pages.
+func (c *chunk) finish(s *scratch, to *sink) error {
+	given := c.dict
 	switch {
 	case c.n == 0:
 	case c.late:
-		if c.dict = s.collector.collect(c); c.dict != nil {
-			c.codec = c.fast
-		}
+		c.dict = s.collector.collect(c)
 	case c.dict != nil && !c.pays(c.dict, c.dict.n, c.n):
 		c.undo()
-		c.codec = c.plain
 	}
-	s.pages, s.dictionary = s.pages[:0], s.dictionary[:0]
 	if c.dict != nil && c.n > 0 {
-		if err := c.finishDictionary(s); err != nil {
-			return nil, nil, err
+		if err := c.finishDictionary(s, to); err != nil {
+			return err
 		}
 	} else if c.bounded {
 		c.widenByValues()
 	}
-	if err := c.cut(s); err != nil {
-		return nil, nil, err
+	if err := c.cut(s, to); err != nil {
+		return err
 	}
-	c.dict, c.codec = given, codec
+	c.dict = given
 	c.meta.Type, c.meta.PathInSchema, c.meta.Codec = c.form.physical(), c.path, format.Zstd
 	if c.optional {
 		c.meta.Encoding = append(c.meta.Encoding, format.RLE)
@@ -408,12 +452,12 @@ func (c *chunk) finish(s *scratch) (dictionary, pages []byte, err error) {
 	if c.least != nil {
 		c.meta.Statistics.MinValue, c.meta.Statistics.MaxValue = c.least, c.most
 	}
-	return s.dictionary, s.pages, nil
+	return nil
 }
 
-// finishDictionary makes the dictionary page. Its entries are sorted, because similar neighbours compress better: those
+// finishDictionary writes the dictionary page. Its entries are sorted, because similar neighbours compress better: those
 // of 50,000 users take a third.
-func (c *chunk) finishDictionary(s *scratch) error {
+func (c *chunk) finishDictionary(s *scratch, to *sink) error {
 	sorted := c.dict.sorted(c.form, s)
 	s.ranks = ranks(sorted, s.ranks)
 	s.bytes = s.bytes[:0]
@@ -432,8 +476,9 @@ func (c *chunk) finishDictionary(s *scratch) error {
 	c.count(format.DictionaryPage, format.Plain)
 	s.front = s.front[:0]
 	h := format.DictionaryPageHeader{NumValues: int32(len(sorted)), Encoding: format.Plain}
-	return c.page(&s.dictionary, format.PageHeader{Type: format.DictionaryPage, DictionaryPageHeader: thrift.New(h)},
-		s.bytes, s)
+	c.meta.DictionaryPageOffset = to.written
+	return c.page(format.PageHeader{Type: format.DictionaryPage, DictionaryPageHeader: thrift.New(h)}, s.bytes,
+		s.pack.fast(), s, to)
 }
 
 // reset empties the chunk for the next row group.

@@ -24,8 +24,6 @@ import (
 	"io"
 	"sync"
 
-	"github.com/parquet-go/parquet-go/compress/zstd"
-
 	"github.com/penstock/penstock/internal/pipeline"
 )
 
@@ -57,15 +55,34 @@ type Limit struct {
 	Bytes int
 }
 
-// Encoders makes encoders that share compressors and buffers, some MiB each. It is safe for concurrent use.
+// Encoders makes encoders that take over the memory of closed ones, tens of MiB each. It is safe for concurrent use.
 type Encoders struct {
-	fast, better *zstd.Codec
-	closed       sync.Pool // of *parquetEncoder, to reuse their buffers
+	mu    sync.Mutex
+	spare []*parquetEncoder // closed
 }
 
-// NewEncoders returns Encoders. Their compressors allocate at first use.
-func NewEncoders() *Encoders {
-	return &Encoders{fast: &zstd.Codec{Level: zstd.SpeedFastest}, better: &zstd.Codec{Level: zstd.SpeedDefault}}
+// maxEncoders is how many closed encoders keep their memory. A sync.Pool would lose it in each collection.
+const maxEncoders = 2
+
+// NewEncoders returns Encoders.
+func NewEncoders() *Encoders { return new(Encoders) }
+
+// takeSpare returns a closed encoder, nil: there is none.
+func (s *Encoders) takeSpare() (old *parquetEncoder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.spare) - 1; n >= 0 {
+		old, s.spare = s.spare[n], s.spare[:n]
+	}
+	return old
+}
+
+func (s *Encoders) addSpare(closed *parquetEncoder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.spare) < maxEncoders {
+		s.spare = append(s.spare, closed)
+	}
 }
 
 // New returns an encoder that writes an object of the given format to w. All its events come from one receiver.

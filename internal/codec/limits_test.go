@@ -26,7 +26,7 @@ func handmade(t *testing.T, rows int, dictionary bool, text func(column string, 
 				node = parquet.Encoded(node, &parquet.RLEDictionary)
 			}
 		}
-		g[c.name] = parquet.Compressed(node, NewEncoders().fast)
+		g[c.name] = parquet.Compressed(node, &parquet.Zstd)
 	}
 	var out bytes.Buffer
 	options := []parquet.WriterOption{parquet.NewSchema("event", g), parquet.DataPageStatistics(false),

@@ -45,6 +45,10 @@ const (
 // maxLookups is the most distinct values that are looked up one by one; see collector.
 const maxLookups = 8 << 10
 
+// maxSpare bounds the buffers that the chunks of one object leave to those of the next, in bytes. They have grown by
+// doubling.
+const maxSpare = 2 * groupHeld
+
 // maxDictionary is the largest dictionary in a file, in bytes.
 const maxDictionary = 1 << 20
 
@@ -52,10 +56,9 @@ const maxDictionary = 1 << 20
 // collects values from few places, and equal paths are adjacent. Events of one name stay in the order of arrival: sorted
 // by time, they would take 1.2 bytes more each for `seq` and `received_at`.
 type parquetEncoder struct {
-	of       *Encoders
-	out      io.Writer
+	of *Encoders
+	sink
 	file     format.FileMetaData
-	written  int64 // bytes
 	receiver []byte
 
 	sample  []pipeline.Event
@@ -78,9 +81,11 @@ type envelope struct {
 }
 
 func newParquetEncoder(w io.Writer, receiver string, of *Encoders) *parquetEncoder {
-	p := &parquetEncoder{of: of, out: w, receiver: []byte(receiver), scratch: scratch{collector: newCollector()}}
-	if old, ok := of.closed.Get().(*parquetEncoder); ok {
+	p := &parquetEncoder{of: of, sink: sink{out: w}, receiver: []byte(receiver)}
+	if old := of.takeSpare(); old != nil {
 		p.used, p.scratch = old.chunks, old.scratch
+	} else {
+		p.scratch = scratch{collector: newCollector()}
 	}
 	return p
 }
@@ -134,7 +139,11 @@ func (p *parquetEncoder) begin() error {
 		return leaf.ColumnIndex
 	}
 	slices.SortFunc(p.chunks, func(a, b *chunk) int { return at(a) - at(b) })
+	spare := 0
 	for i := range min(len(p.used), len(p.chunks)) { // most objects have the same columns
+		if spare += p.used[i].spare(); spare > maxSpare {
+			break
+		}
 		p.chunks[i].reuse(p.used[i])
 	}
 	p.used = nil
@@ -194,15 +203,6 @@ func (p *parquetEncoder) settle() error {
 			}
 		}
 	}
-	for _, c := range p.chunks {
-		// Text outside a dictionary is worth slower compression: ids shrink to half, documents to nine tenths.
-		if c.codec, c.plain, c.fast = p.of.fast, p.of.fast, p.of.fast; c.form.long() {
-			c.plain = p.of.better
-		}
-		if c.dict == nil {
-			c.codec = c.plain
-		}
-	}
 	return nil
 }
 
@@ -223,9 +223,15 @@ func (p *parquetEncoder) describe(layout *parquet.Schema, typed []*pipeline.Type
 
 const parquetMagic = "PAR1"
 
-func (p *parquetEncoder) write(b []byte) error {
-	n, err := p.out.Write(b)
-	p.written += int64(n)
+// sink is where an object goes.
+type sink struct {
+	out     io.Writer
+	written int64 // bytes
+}
+
+func (s *sink) write(b []byte) error {
+	n, err := s.out.Write(b)
+	s.written += int64(n)
 	return err
 }
 
@@ -281,19 +287,8 @@ func (p *parquetEncoder) flush() error {
 		Columns: make([]format.ColumnChunk, len(p.chunks))}
 	p.order()
 	for i, c := range p.chunks {
-		dictionary, pages, err := c.finish(&p.scratch)
-		if err != nil {
+		if err := c.finish(&p.scratch, &p.sink); err != nil {
 			return fmt.Errorf("column %s: %w", strings.Join(c.path, "."), err)
-		}
-		if len(dictionary) > 0 {
-			c.meta.DictionaryPageOffset = p.written
-			if err := p.write(dictionary); err != nil {
-				return err
-			}
-		}
-		c.meta.DataPageOffset = p.written
-		if err := p.write(pages); err != nil {
-			return err
 		}
 		g.Columns[i].MetaData = c.meta
 		g.TotalByteSize += c.meta.TotalUncompressedSize
@@ -314,7 +309,6 @@ func (p *parquetEncoder) order() {
 		s.orderBy(p.envelope.name)
 		s.orderBy(p.envelope.project)
 	}
-	s.settled()
 }
 
 // Close writes the remaining rows and the footer.
@@ -337,6 +331,6 @@ func (p *parquetEncoder) Close() error {
 	if err := p.write(footer.Bytes()); err != nil {
 		return fmt.Errorf("close parquet: %w", err)
 	}
-	p.of.closed.Put(&parquetEncoder{chunks: p.chunks, scratch: p.scratch})
+	p.of.addSpare(&parquetEncoder{chunks: p.chunks, scratch: p.scratch})
 	return nil
 }

@@ -12,12 +12,11 @@ import (
 // scratch is memory that the chunks of an object share, one at a time.
 type scratch struct {
 	order []uint32 // rows of the row group in the order of the file
-	place []uint32 // position of each row in order
 
 	arranged bitmap // argument of the last arrange, which returned values and present
 	present  bitmap
 	values   []uint32
-	slots    []uint32
+	before   []uint32 // values before each word of arranged
 
 	keys, spare []pipeline.SortKey
 	ranks       []uint32 // place of each entry of the dictionary among the sorted ones
@@ -32,17 +31,16 @@ type scratch struct {
 	collector collector
 
 	front, data, packed []byte
-	dictionary, pages   []byte // finished pages with their headers
 	header              bytes.Buffer
+	pack                packers
 }
 
-// unordered returns the order of arrival.
-func (s *scratch) unordered(rows int) []uint32 {
-	s.order = resized(s.order, rows)
+// unordered begins a row group in the order of arrival.
+func (s *scratch) unordered(rows int) {
+	s.order, s.present, s.arranged = resized(s.order, rows), resized(s.present, (rows+63)/64), nil
 	for i := range s.order {
 		s.order[i] = uint32(i)
 	}
-	return s.order
 }
 
 // orderBy sorts the order by the values of a chunk that has a dictionary. Rows with equal values keep their order.
@@ -69,16 +67,6 @@ func (s *scratch) orderBy(c *chunk) {
 	s.order, s.other = s.other, s.order
 }
 
-// settled is called once the order is final.
-func (s *scratch) settled() {
-	s.place, s.slots = resized(s.place, len(s.order)), resized(s.slots, len(s.order))
-	s.present = resized(s.present, (len(s.order)+63)/64)
-	s.arranged = nil
-	for at, row := range s.order {
-		s.place[row] = uint32(at)
-	}
-}
-
 func resized[T any](used []T, n int) []T {
 	if cap(used) < n {
 		return make([]T, n)
@@ -92,21 +80,19 @@ func (s *scratch) arrange(rows bitmap) (values []uint32, present bitmap) {
 	if s.arranged != nil && slices.Equal(rows, s.arranged) { // many columns have values in the same rows
 		return s.values, s.present
 	}
-	s.arranged = rows
-	clear(s.present)
-	n := uint32(0)
-	for i, word := range rows {
-		for ; word != 0; word &= word - 1 {
-			at := s.place[64*i+bits.TrailingZeros64(word)]
-			s.present[at/64] |= 1 << (at % 64)
-			s.slots[at] = n
-			n++
-		}
+	s.arranged, s.before = rows, s.before[:0]
+	n := 0
+	for _, word := range rows {
+		s.before = append(s.before, uint32(n))
+		n += bits.OnesCount64(word)
 	}
+	clear(s.present)
 	s.values = s.values[:0]
-	for i, word := range s.present {
-		for ; word != 0; word &= word - 1 {
-			s.values = append(s.values, s.slots[64*i+bits.TrailingZeros64(word)])
+	for at, row := range s.order {
+		if int(row/64) < len(rows) && rows.has(int(row)) {
+			s.present[at/64] |= 1 << (at % 64)
+			below := rows[row/64] & (1<<(row%64) - 1)
+			s.values = append(s.values, s.before[row/64]+uint32(bits.OnesCount64(below)))
 		}
 	}
 	return s.values, s.present

@@ -1,0 +1,31 @@
+package codec
+
+import "github.com/klauspost/compress/zstd"
+
+// packers are an encoder's compressors. Each allocates its window at first use.
+type packers struct{ quick, slow *zstd.Encoder }
+
+// Windows in bytes. Pages of numbers have no long repetitions, those of documents have.
+const (
+	quickWindow = 256 << 10
+	slowWindow  = pageBytes
+)
+
+func (p *packers) fast() *zstd.Encoder {
+	return opened(&p.quick, zstd.SpeedFastest, quickWindow)
+}
+
+func (p *packers) better() *zstd.Encoder {
+	return opened(&p.slow, zstd.SpeedDefault, slowWindow)
+}
+
+func opened(z **zstd.Encoder, level zstd.EncoderLevel, window int) *zstd.Encoder {
+	if *z == nil {
+		var err error
+		if *z, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level),
+			zstd.WithWindowSize(window), zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false)); err != nil {
+			panic(err) // cannot happen: the options are constants
+		}
+	}
+	return *z
+}
