@@ -14,7 +14,7 @@ func TestMergeSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range [][]string{{"min_level_for_wide_part", "min_bytes_for_wide_part", "packed_skip_index_max_bytes",
-		"finished_mutations_to_keep"}, nil} {
+		"object_shared_data_serialization_version", "finished_mutations_to_keep"}, nil} {
 		set, err := db.SetMerges(t.Context(), "events")
 		if diff := cmp.Diff(want, set); err != nil || diff != "" {
 			t.Errorf("%v, -want +got\n%s", err, diff)
@@ -22,7 +22,8 @@ func TestMergeSettings(t *testing.T) {
 	}
 	engine := query[string](t, db,
 		"SELECT engine_full FROM system.tables WHERE database = currentDatabase() AND name = 'events'")
-	for _, want := range []string{"merge_selector_base = 7", "min_level_for_wide_part = 1"} {
+	for _, want := range []string{"merge_selector_base = 7", "min_level_for_wide_part = 1",
+		"object_shared_data_serialization_version = 'map_with_buckets'"} {
 		if !strings.Contains(engine, want) {
 			t.Errorf("%s lacks %s", engine, want)
 		}

@@ -16,16 +16,32 @@ import (
 )
 
 // Queries return what was sent in columns, with the same types: single documents, and many of any shape in one block.
-// (A JSON column holds neither null nor an empty object.)
+// (A JSON column holds neither null nor an empty object.) So they do if most paths are not columns but shared, also
+// after a merge, which makes columns of other paths.
 func TestColumnsHoldWhatWasSent(t *testing.T) {
 	db, _, _ := open(t)
+	holdsWhatWasSent(t, db, "events", 4000)
+	for _, limit := range []int{0, 2} {
+		table := fmt.Sprint("limit_", limit)
+		for _, statement := range []string{"CREATE TABLE " + table + " AS events",
+			"ALTER TABLE " + table + fmt.Sprintf(" MODIFY COLUMN properties JSON(max_dynamic_paths = %d)", limit)} {
+			if err := db.exec(t.Context(), "create a table", statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		holdsWhatWasSent(t, db, table, 1000)
+	}
+}
+
+func holdsWhatWasSent(t *testing.T, db *DB, table string, random int) {
+	t.Helper()
 	rnd := rand.New(rand.NewPCG(1, 2))
 	docs := nativetest.Documents()
 	shapes := len(docs)
-	for range 4000 {
+	for range random {
 		docs = append(docs, nativetest.Random(rnd))
 	}
-	types := typesOf(t, db)
+	types := typesOf(t, db, table)
 	columnar := 0
 	for at := 0; at < len(docs); {
 		size := 1
@@ -49,7 +65,7 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 				c.Survey(func(string, string) bool { return true }, func(native.Count) {})
 			}
 			columnar += len(part)
-			if err := db.send(t.Context(), "events", "", fmt.Sprint(at), native.One(c.Columns("o", 0)...)); err != nil {
+			if err := db.send(t.Context(), table, "", fmt.Sprint(at), native.One(c.Columns("o", 0)...)); err != nil {
 				t.Fatalf("columns: %v\n%s", err, part)
 			}
 		}
@@ -60,7 +76,20 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 	if columnar < len(docs)/2 {
 		t.Errorf("%d of %d documents were columns", columnar, len(docs))
 	}
-	rows, err := db.conn.Query(t.Context(), "SELECT object_row, toString(properties) FROM events")
+	for _, merged := range []string{"", "OPTIMIZE TABLE " + table + " FINAL"} {
+		if merged != "" {
+			if err := db.exec(t.Context(), "merge", merged); err != nil {
+				t.Fatal(err)
+			}
+		}
+		compareRows(t, db, table, docs, columnar)
+	}
+}
+
+// compareRows compares a table's rows with the documents that were sent.
+func compareRows(t *testing.T, db *DB, table string, docs []string, want int) {
+	t.Helper()
+	rows, err := db.conn.Query(t.Context(), "SELECT object_row, toString(properties) FROM "+table)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,8 +106,8 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 			t.Errorf("sent  %s\ngot   %s\nwant  %s", docs[row], got, want)
 		}
 	}
-	if n != columnar {
-		t.Errorf("%d rows, want %d", n, columnar)
+	if n != want {
+		t.Errorf("%s: %d rows, want %d", table, n, want)
 	}
 }
 
@@ -90,7 +119,7 @@ func TestColumnTypesAreThoseOfText(t *testing.T) {
 		`{"a":[[[]],[],[["x"]]]}`: true, `{"a":[[null],[[1]]]}`: true, `{"a":[[null],[1]]}`: true,
 		`{"a":[{},null]}`: true, `{"a":[true,1]}`: true, `{"a":[9007199254740993,1.5]}`: true}
 	docs := nativetest.Documents()
-	types := typesOf(t, db)
+	types := typesOf(t, db, "events")
 	for i, doc := range docs {
 		e := event(i, doc)
 		c := native.NewBlock(types)
@@ -245,10 +274,10 @@ func TestColumnar(t *testing.T) {
 	}
 }
 
-// typesOf returns the types of the JSON columns of events.
-func typesOf(t *testing.T, db *DB) native.Types {
+// typesOf returns the types of a table's JSON columns.
+func typesOf(t *testing.T, db *DB, table string) native.Types {
 	t.Helper()
-	types, err := db.columnar(t.Context(), "events")
+	types, err := db.columnar(t.Context(), table)
 	if err != nil || types == nil {
 		t.Fatalf("got %v, %v", types, err)
 	}

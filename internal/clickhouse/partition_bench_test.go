@@ -70,6 +70,51 @@ type sustained struct {
 	objects, rows int                  // rows of an object
 	settings      string               // of the table; empty: its own
 	calls         bool                 // with the columns of llm_calls
+	wide, keys    int                  // properties of an event, and of how many keys; 0: a game's
+}
+
+// BenchmarkWide loads events of many properties. docs/design/clickhouse.md has its figures.
+func BenchmarkWide(b *testing.B) {
+	for _, settings := range strings.Split(os.Getenv("PENSTOCK_MERGES"), ";") {
+		for _, size := range []struct{ objects, rows, wide, keys int }{
+			{6, 4000, 1000, 1000}, {6, 3000, 1000, 10_000}, {6, 6000, 100, 10_000}} {
+			b.Run(fmt.Sprintf("%s/%d_of_%d", strings.ReplaceAll(settings, " ", ""), size.wide, size.keys), func(b *testing.B) {
+				for b.Loop() {
+					sustained{of: pipeline.Partition, objects: size.objects, rows: size.rows, settings: settings, wide: size.wide,
+						keys: size.keys}.run(b)
+				}
+			})
+		}
+	}
+}
+
+// properties returns the properties of an event.
+func (s sustained) properties(rnd *rand.Rand) string {
+	if s.wide == 0 {
+		return fmt.Sprintf(`{"level":%d,"score":%d,"country":"c%d","platform":"ios","app_version":"1.%d.0",`+
+			`"device":"phone %d","speed":%d.5,"items":[1,2],"coins":%d,"mode":"ranked","map":"m%d"}`, rnd.IntN(40),
+			rnd.IntN(100000), rnd.IntN(50), rnd.IntN(9), rnd.IntN(300), rnd.IntN(90), rnd.IntN(1000), rnd.IntN(20))
+	}
+	text := fmt.Appendf(nil, `{"level":%d,"country":"c%d"`, rnd.IntN(40), rnd.IntN(50)) // usual, and in each event
+	first := 0
+	if s.keys > s.wide {
+		first = rnd.IntN(s.keys)
+	}
+	for i := range s.wide - 2 {
+		key := (first + i) % s.keys
+		text = fmt.Appendf(text, `,"p%d":`, key)
+		switch key % 4 {
+		case 0:
+			text = fmt.Append(text, rnd.IntN(1_000_000))
+		case 1:
+			text = fmt.Appendf(text, `"item %d"`, rnd.IntN(20))
+		case 2:
+			text = fmt.Appendf(text, "%.2f", rnd.Float64()*1000)
+		case 3:
+			text = fmt.Append(text, rnd.IntN(2) == 0)
+		}
+	}
+	return string(append(text, '}'))
 }
 
 func (s sustained) run(b *testing.B) {
@@ -109,6 +154,11 @@ func (s sustained) run(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	if s.wide > 0 {
+		if _, err := db.SetMerges(b.Context(), "events"); err != nil {
+			b.Fatal(err)
+		}
+	}
 	if s.settings != "" {
 		if err := db.exec(b.Context(), "set settings", "ALTER TABLE events MODIFY SETTING "+s.settings); err != nil {
 			b.Fatal(err)
@@ -141,6 +191,27 @@ func (s sustained) run(b *testing.B) {
 	b.ReportMetric(float64(ask("parts", "SELECT count() FROM system.parts WHERE active AND database = 'bench'")), "parts")
 	b.ReportMetric(float64(ask("merged", "SELECT sum(value) FROM system.events WHERE event = 'MergedRows'"+
 		" SETTINGS system_events_show_zero_values = 1"))/rows, "merged/row")
+	if s.wide > 0 {
+		began := cpuOf(b, c.Pid)
+		if err := db.exec(b.Context(), "merge", "OPTIMIZE TABLE events FINAL"); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric((cpuOf(b, c.Pid)-began).Seconds()/rows*1e6, "merge-s/M")
+		b.ReportMetric(float64(ask("disk", "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'bench'"))/
+			rows, "disk-B/row")
+		for _, q := range []struct{ metric, query string }{
+			{"usual-cpu-ms", "SELECT sum(toUInt64(properties.level.:Int64)) FROM events"},
+			{"other-cpu-ms", "SELECT sum(toUInt64(properties.p700.:Int64)) FROM events"},
+			{"name-cpu-ms", "SELECT sum(length(toString(properties))) FROM events WHERE name = 'event_1' AND object_row < 1000"},
+		} {
+			began := cpuOf(b, c.Pid)
+			for range 3 {
+				ask(q.metric, q.query)
+			}
+			b.ReportMetric((cpuOf(b, c.Pid)-began).Seconds()*333, q.metric)
+		}
+		return
+	}
 	began := cpuOf(b, c.Pid)
 	for range 5 {
 		ask("count", "SELECT count() FROM events FINAL")
@@ -159,9 +230,7 @@ func (s sustained) load(b *testing.B, db *DB, o int, rnd *rand.Rand) int {
 	events, picks := make([]pipeline.Event, s.rows), map[int64][]uint32{}
 	for i := range events {
 		e := &events[i]
-		*e = event(o*s.rows+i, fmt.Sprintf(`{"level":%d,"score":%d,"country":"c%d","platform":"ios","app_version":"1.%d.0",`+
-			`"device":"phone %d","speed":%d.5,"items":[1,2],"coins":%d,"mode":"ranked","map":"m%d"}`, rnd.IntN(40),
-			rnd.IntN(100000), rnd.IntN(50), rnd.IntN(9), rnd.IntN(300), rnd.IntN(90), rnd.IntN(1000), rnd.IntN(20)))
+		*e = event(o*s.rows+i, s.properties(rnd))
 		e.ReceivedAt = noon + int64(o)*90_000 + int64(i)*90_000/int64(s.rows)
 		if e.Timestamp = e.ReceivedAt - rnd.Int64N(3000); rnd.IntN(100) < s.late {
 			e.Timestamp -= rnd.Int64N(30 * day)

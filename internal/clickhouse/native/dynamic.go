@@ -14,6 +14,7 @@ type dynamic struct {
 	size  *extent
 	index []byte // type of each row so far; null: no value
 	types []*typed
+	at    []uint32 // see locate
 }
 
 const null = 255
@@ -29,6 +30,9 @@ type typed struct {
 	dynamic *dynamic    // for an array of several types
 	objects *jsonObject // for an array of objects
 	count   int         // elements so far
+
+	code   []byte   // see locate
+	starts []uint32 // see locate
 }
 
 // of returns the values of a type, and its index.

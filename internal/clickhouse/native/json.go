@@ -18,6 +18,11 @@ import (
 //	         values: an index byte for each row (the number of types: NULL), then each type's values, packed
 //	array    its element's head; u64 offsets, then a byte for each value if the element is nullable, then the values
 //
+// If there are too many paths, the rest is shared (shared.go):
+//
+//	object   u64 2, number of columns, their paths; for each a dynamic's head; then for each a dynamic's values; then the
+//	         shared paths: u64 offsets, then all paths, then all values, each a string of its type's code and its bytes
+//
 // Types are those that the server infers from text, because a table may hold rows of both: Bool, Int64, UInt64,
 // Float64, String, Array(Nullable(…)) of these, Array(JSON(…)), arrays of arrays. Where text would lose information,
 // the type is Array(Dynamic), which keeps each element as it was sent. In text, a bool among numbers becomes 1, and a
@@ -135,6 +140,17 @@ func (c *jsonColumn) appendAll(events []pipeline.Event, typed []*pipeline.Typed,
 
 // column returns the rows in the given order.
 func (c *jsonColumn) column(name string, order []uint32) Column {
+	if columns, rest := c.root.split(min(columnPaths, c.root.depth.paths)); len(rest) > 0 {
+		s := &shared{paths: rest, rows: c.rows}
+		return Column{Name: name, Type: c.kind, Rows: len(order),
+			state: func(b []byte) []byte { return s.head(b, columns) },
+			write: func(k *sink) {
+				for _, d := range columns {
+					d.write(k, order)
+				}
+				s.write(k, order)
+			}}
+	}
 	return Column{Name: name, Type: c.kind, Rows: len(order), state: c.root.head,
 		write: func(s *sink) { c.root.write(s, order) }}
 }

@@ -48,8 +48,10 @@ func FuzzColumns(f *testing.F) {
 			!errors.Is(err, ErrNotColumnar) {
 			t.Errorf("%s: %v", doc, err)
 		}
-		if err == nil {
-			encode(c.column("j", make([]uint32, c.rows)))
+		for _, limit := range []int{0, defaultPaths} {
+			if c.root.depth.paths = limit; err == nil {
+				encode(c.column("j", make([]uint32, c.rows)))
+			}
 		}
 	})
 }

@@ -133,15 +133,8 @@ func (t *typed) write(s *sink, rows []uint32) {
 	case t.objects != nil:
 		t.objects.write(s, rows)
 	case t.name == "String":
-		starts := slices.Grow(s.starts[:0], t.n+1)[:t.n+1]
+		starts := t.textStarts(s.starts)
 		s.starts = starts
-		from := uint32(0)
-		for i := range t.n {
-			starts[i] = from
-			size, k := binary.Uvarint(t.data[from:])
-			from += uint32(k) + uint32(size)
-		}
-		starts[t.n] = from
 		for _, row := range rows {
 			if text := t.data[starts[row]:starts[row+1]]; len(text) < sinkBytes {
 				s.buf = append(s.buf, text...)
@@ -169,15 +162,32 @@ func (t *typed) write(s *sink, rows []uint32) {
 	}
 }
 
+// textStarts returns where each of the strings starts, and where the last one ends, in reused memory.
+func (t *typed) textStarts(used []uint32) []uint32 {
+	starts := slices.Grow(used[:0], t.n+1)[:t.n+1]
+	from := uint32(0)
+	for i := range t.n {
+		starts[i] = from
+		size, k := binary.Uvarint(t.data[from:])
+		from += uint32(k) + uint32(size)
+	}
+	starts[t.n] = from
+	return starts
+}
+
+// elements returns the range of an array's elements.
+func (t *typed) elements(at uint32) (from, end uint32) {
+	if at > 0 {
+		from = uint32(binary.LittleEndian.Uint64(t.data[8*(at-1):]))
+	}
+	return from, uint32(binary.LittleEndian.Uint64(t.data[8*at:]))
+}
+
 func (t *typed) writeArrays(s *sink, rows []uint32) {
-	end := func(row uint32) uint32 { return uint32(binary.LittleEndian.Uint64(t.data[8*row:])) }
 	var elements []uint32
 	for _, row := range rows {
-		from := uint32(0)
-		if row > 0 {
-			from = end(row - 1)
-		}
-		for e := from; e < end(row); e++ {
+		from, end := t.elements(row)
+		for e := from; e < end; e++ {
 			elements = append(elements, e)
 		}
 		s.uint64(uint64(len(elements)))
