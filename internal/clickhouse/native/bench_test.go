@@ -17,9 +17,17 @@ import (
 // The loader's cost to read, sort, count and write a block, with JSON text (NDJSON objects) and typed columns
 // (Parquet).
 func BenchmarkBlock(b *testing.B) {
-	const rows = 200_000
-	g := traffic.New("bench", 1)
 	for _, format := range []pipeline.Format{pipeline.Parquet, pipeline.NDJSON} {
+		b.Run(string(format), func(b *testing.B) { benchmarkBlock(b, format, 200_000, 0, 0) })
+		b.Run(string(format)+"/1000 of 1000", func(b *testing.B) { benchmarkBlock(b, format, 5000, 1000, 1000) })
+		b.Run(string(format)+"/1000 of 10000", func(b *testing.B) { benchmarkBlock(b, format, 3000, 1000, 10_000) })
+	}
+}
+
+func benchmarkBlock(b *testing.B, format pipeline.Format, rows, properties, keys int) {
+	g := traffic.New("bench", 1)
+	g.Properties, g.Paths = properties, keys
+	{
 		var object bytes.Buffer
 		enc, err := codec.NewEncoders().New(&object, format, "r")
 		if err != nil {
@@ -41,8 +49,9 @@ func BenchmarkBlock(b *testing.B) {
 		if err := enc.Close(); err != nil {
 			b.Fatal(err)
 		}
-		b.Run(string(format), func(b *testing.B) {
+		func() {
 			b.ReportAllocs()
+			b.ResetTimer()
 			var c Block
 			var written int64
 			var survey time.Duration
@@ -89,8 +98,8 @@ func BenchmarkBlock(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows), "ns/event")
 			b.ReportMetric(float64(survey.Nanoseconds())/float64(b.N*rows), "survey-ns/event")
-			b.ReportMetric(float64(written)/rows, "B/event")
-		})
+			b.ReportMetric(float64(written)/float64(rows), "B/event")
+		}()
 	}
 }
 
