@@ -45,15 +45,29 @@ func (d *dynamic) values() (n int) {
 type shared struct {
 	paths  []*dynamic
 	rows   int
+	types  []sharedType
 	ends   []uint32 // for each row, the end of its values
 	values []sharedValue
 }
 
-// sharedValue is a value of a row.
-type sharedValue struct {
-	of uint32 // index of its path, and that of its type in the low 8 bits
-	at uint32 // index among the values of its type
+// sharedType is the values of one type of a path.
+type sharedType struct {
+	*typed
+	path []byte // after its length
+	form sharedForm
 }
+
+// sharedForm is how a value is written.
+type sharedForm byte
+
+const (
+	formOther  sharedForm = iota
+	formNumber            // 8 bytes
+	formText
+)
+
+// sharedValue is a value of a row: its place among those of a type.
+type sharedValue struct{ of, at uint32 }
 
 // head appends what precedes the values. Version 2 of an object's serialization has shared paths, unlike version 3.
 func (s *shared) head(b []byte, columns []*dynamic) []byte {
@@ -72,37 +86,29 @@ func (s *shared) head(b []byte, columns []*dynamic) []byte {
 func (s *shared) gather() {
 	s.ends = make([]uint32, s.rows+1)
 	for _, d := range s.paths {
-		d.each(func(row int, _ byte) { s.ends[row+1]++ })
+		for row, kind := range d.index {
+			if kind != null {
+				s.ends[row+1]++
+			}
+		}
 	}
 	for row := range s.rows {
 		s.ends[row+1] += s.ends[row]
 	}
 	s.values = make([]sharedValue, s.ends[s.rows])
 	next := slices.Clone(s.ends)
-	for i, d := range s.paths {
+	for _, d := range s.paths {
 		var count [256]uint32
-		d.each(func(row int, kind byte) {
-			s.values[next[row]] = sharedValue{uint32(i)<<8 | uint32(kind), count[kind]}
-			next[row]++
-			count[kind]++
-		})
-		for _, t := range d.types {
-			t.locate()
-		}
-	}
-}
-
-// each calls visit with the rows that have a value.
-func (d *dynamic) each(visit func(row int, kind byte)) {
-	for at := 0; at < len(d.index); {
-		if at+8 <= len(d.index) && binary.LittleEndian.Uint64(d.index[at:]) == 1<<64-1 { // eight nulls
-			at += 8
-			continue
-		}
-		for end := min(at+8, len(d.index)); at < end; at++ {
-			if d.index[at] != null {
-				visit(at, d.index[at])
+		first := uint32(len(s.types))
+		for row, kind := range d.index {
+			if kind != null {
+				s.values[next[row]] = sharedValue{first + uint32(kind), count[kind]}
+				next[row]++
+				count[kind]++
 			}
+		}
+		for _, t := range d.types {
+			s.types = append(s.types, sharedType{t, appendString(nil, d.path), t.locate()})
 		}
 	}
 }
@@ -120,24 +126,34 @@ func (s *shared) write(k *sink, rows []uint32) {
 	}
 	for _, row := range rows {
 		for _, v := range s.of(row) {
-			k.buf = appendString(k.buf, s.paths[v.of>>8].path)
+			k.buf = append(k.buf, s.types[v.of].path...)
 			k.room()
 		}
 	}
 	var value []byte
 	for _, row := range rows {
 		for _, v := range s.of(row) {
-			t := s.paths[v.of>>8].types[v.of&0xff]
-			value = t.appendAt(append(value[:0], t.code...), v.at)
-			k.buf = binary.AppendUvarint(k.buf, uint64(len(value)))
-			k.bytes(value)
+			switch t := &s.types[v.of]; t.form {
+			case formNumber:
+				k.buf = append(k.buf, 9, t.code[0])
+				k.buf = append(k.buf, t.data[8*v.at:8*v.at+8]...)
+			case formText:
+				text := t.data[t.starts[v.at]:t.starts[v.at+1]]
+				k.buf = append(binary.AppendUvarint(k.buf, uint64(len(text)+1)), t.code[0])
+				k.bytes(text)
+			default:
+				value = t.appendAt(append(value[:0], t.code...), v.at)
+				k.buf = binary.AppendUvarint(k.buf, uint64(len(value)))
+				k.bytes(value)
+			}
+			k.room()
 		}
 	}
-	s.ends, s.values = nil, nil
+	s.types, s.ends, s.values = nil, nil, nil
 }
 
 // locate prepares appendAt.
-func (t *typed) locate() {
+func (t *typed) locate() sharedForm {
 	t.code = appendCode(t.code[:0], t.name)
 	switch {
 	case t.objects != nil:
@@ -150,7 +166,11 @@ func (t *typed) locate() {
 		t.element.locate()
 	case t.name == "String":
 		t.starts = t.textStarts(t.starts)
+		return formText
+	case t.name != "Bool":
+		return formNumber
 	}
+	return formOther
 }
 
 func (d *dynamic) locate() {
