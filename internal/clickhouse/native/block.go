@@ -57,9 +57,6 @@ func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed, pick []
 	if err != nil {
 		return err
 	}
-	if b.n*b.Paths() > maxCells {
-		return ErrNotColumnar
-	}
 	return nil
 }
 
@@ -140,8 +137,7 @@ const (
 func (b *Block) reusable() bool {
 	p, x := &b.properties.size, &b.contexts.size
 	paths := slices.Concat(b.properties.root.paths, b.contexts.root.paths)
-	return p.paths+x.paths <= keepPaths && p.parts+x.parts <= keepParts &&
-		max(b.n*len(paths), p.cells+x.cells) <= keepCells &&
+	return p.paths+x.paths <= keepPaths && p.parts+x.parts <= keepParts && p.cells+x.cells <= keepCells &&
 		!slices.ContainsFunc(paths, func(d *dynamic) bool { return len(d.types) > keepTypes })
 }
 

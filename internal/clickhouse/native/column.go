@@ -26,7 +26,10 @@ type sink struct {
 }
 
 // scratch is memory used while one column is written.
-type scratch struct{ at, starts []uint32 }
+type scratch struct {
+	at, starts []uint32
+	index      []byte
+}
 
 // sinkBytes is the size of a sink's buffer, in bytes.
 const sinkBytes = 256 << 10

@@ -9,12 +9,15 @@ import (
 
 // dynamic is a column of values of any type.
 type dynamic struct {
-	path  string
-	depth nesting
-	size  *extent
-	index []byte // type of each row so far; null: no value
-	types []*typed
-	at    []uint32 // see locate
+	path   string
+	depth  nesting
+	size   *extent
+	index  []byte   // type of each row so far; null: no value
+	rows   []uint32 // if sparse: the rows that have a value, and index has their types
+	sparse bool
+	top    bool // not within an array
+	types  []*typed
+	at     []uint32 // see locate
 }
 
 const null = 255
@@ -53,8 +56,17 @@ func (d *dynamic) of(name string) (*typed, byte, error) {
 	return t, byte(len(d.types) - 1), nil
 }
 
+// A path that few rows have becomes sparse: sparseBytes for each value cost less than a byte for each row.
+const (
+	sparseFrom  = 1 << 10 // rows
+	sparseBytes = 5
+)
+
 // put gives a row a value of type i. Values of one type arrive in the order of rows.
 func (d *dynamic) put(row int, i byte) error {
+	if d.sparse {
+		return d.putSparse(row, i)
+	}
 	if row < len(d.index) {
 		if d.index[row] != null {
 			return ErrNotColumnar // the document has the path twice
@@ -65,11 +77,63 @@ func (d *dynamic) put(row int, i byte) error {
 	if d.size.cells += row + 1 - len(d.index); d.size.cells > maxCells {
 		return ErrNotColumnar
 	}
+	gap := row - len(d.index)
 	for len(d.index) < row {
 		d.index = append(d.index, null)
 	}
 	d.index = append(d.index, i)
+	if gap > sparseBytes && row >= sparseFrom && d.top && d.values() < row/(4*sparseBytes) {
+		d.makeSparse()
+	}
 	return nil
+}
+
+func (d *dynamic) putSparse(row int, i byte) error {
+	if n := len(d.rows); n > 0 && int(d.rows[n-1]) >= row {
+		return ErrNotColumnar // the document has the path twice
+	}
+	if d.size.cells += sparseBytes; d.size.cells > maxCells {
+		return ErrNotColumnar
+	}
+	d.rows, d.index = append(d.rows, uint32(row)), append(d.index, i)
+	return nil
+}
+
+func (d *dynamic) makeSparse() {
+	d.sparse = true
+	d.size.cells -= len(d.index)
+	var kinds []byte
+	for row, kind := range d.index {
+		if kind != null {
+			d.rows, kinds = append(d.rows, uint32(row)), append(kinds, kind)
+		}
+	}
+	d.index = kinds
+	d.size.cells += sparseBytes * len(kinds)
+}
+
+// row returns the row of an element of index.
+func (d *dynamic) row(i int) int {
+	if d.sparse {
+		return int(d.rows[i])
+	}
+	return i
+}
+
+// full returns the type of each row, in reused memory if the path is sparse.
+func (d *dynamic) full(used []byte) []byte {
+	if !d.sparse || len(d.rows) == 0 {
+		return d.index
+	}
+	n := int(d.rows[len(d.rows)-1]) + 1
+	used = slices.Grow(used[:0], n)[:n]
+	for i := range used {
+		used[i] = null
+	}
+	for i, kind := range d.index {
+		used[d.rows[i]] = kind
+	}
+	return used
 }
 
 // add reads a value that is not null.
@@ -141,6 +205,10 @@ func (d *dynamic) write(s *sink, rows []uint32) {
 	var as [256]byte // index of each type among the types in use
 	var picked [256][]uint32
 	var count [256]uint32
+	index := d.full(s.index)
+	if d.sparse {
+		s.index = index
+	}
 	used := byte(0)
 	for i, t := range d.types {
 		if as[i] = used; t.used() {
@@ -149,15 +217,15 @@ func (d *dynamic) write(s *sink, rows []uint32) {
 		}
 	}
 	as[null] = used
-	if used == 1 && len(d.types) == 1 && d.types[0].n == len(d.index) && len(d.index) == len(rows) {
+	if used == 1 && len(d.types) == 1 && d.types[0].n == len(index) && len(index) == len(rows) {
 		s.bytes(make([]byte, len(rows)))
 		d.types[0].write(s, rows)
 		return
 	}
 	// The index of each row's value among the values of its type.
-	at := slices.Grow(s.at[:0], len(d.index))[:len(d.index)]
+	at := slices.Grow(s.at[:0], len(index))[:len(index)]
 	s.at = at
-	for row, t := range d.index {
+	for row, t := range index {
 		at[row] = count[t]
 		count[t]++
 	}
@@ -165,8 +233,8 @@ func (d *dynamic) write(s *sink, rows []uint32) {
 		b := s.reserve(len(part))
 		for i, row := range part {
 			t := byte(null)
-			if int(row) < len(d.index) {
-				t = d.index[row]
+			if int(row) < len(index) {
+				t = index[row]
 			}
 			b[i] = as[t]
 			if t != null {
@@ -183,7 +251,7 @@ func (d *dynamic) write(s *sink, rows []uint32) {
 }
 
 func (d *dynamic) reset() {
-	d.index = emptied(d.index)
+	d.index, d.rows, d.sparse = emptied(d.index), d.rows[:0], false
 	for _, t := range d.types {
 		t.reset()
 	}

@@ -324,7 +324,7 @@ func (o *jsonObject) path(path string) (*dynamic, error) {
 	if o.byPath == nil {
 		o.byPath = map[string]*dynamic{}
 	}
-	d := &dynamic{path: path, depth: o.depth, size: o.size}
+	d := &dynamic{path: path, depth: o.depth, size: o.size, top: o.depth.depth == 0}
 	o.byPath[path] = d
 	o.paths = append(o.paths, d)
 	return d, nil

@@ -86,9 +86,9 @@ func (s *shared) head(b []byte, columns []*dynamic) []byte {
 func (s *shared) gather() {
 	s.ends = make([]uint32, s.rows+1)
 	for _, d := range s.paths {
-		for row, kind := range d.index {
+		for i, kind := range d.index {
 			if kind != null {
-				s.ends[row+1]++
+				s.ends[d.row(i)+1]++
 			}
 		}
 	}
@@ -100,8 +100,9 @@ func (s *shared) gather() {
 	for _, d := range s.paths {
 		var count [256]uint32
 		first := uint32(len(s.types))
-		for row, kind := range d.index {
+		for i, kind := range d.index {
 			if kind != null {
+				row := d.row(i)
 				s.values[next[row]] = sharedValue{first + uint32(kind), count[kind]}
 				next[row]++
 				count[kind]++

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/penstock/penstock/internal/pipeline"
 )
 
 // The most frequent paths become columns; of equally frequent ones the last. All others are shared: each row has its
@@ -52,6 +54,55 @@ func TestSharedPaths(t *testing.T) {
 	}
 	if len(d.b) > 0 {
 		t.Errorf("%d bytes are left", len(d.b))
+	}
+}
+
+// Keys that are ids cost for each value, not for each row, and lose nothing.
+func TestSparsePaths(t *testing.T) {
+	const n, ids = 8 * sparseFrom, 200
+	doc := func(i int) string {
+		if i%7 == 0 {
+			return fmt.Sprintf(`{"id%d":%d.5,"usual":true}`, i%ids, i)
+		}
+		return fmt.Sprintf(`{"id%d":%d,"usual":true}`, i%ids, i)
+	}
+	b := NewBlock(plain)
+	var events []pipeline.Event
+	var order []uint32
+	for i := range n {
+		events = append(events, pipeline.Event{Project: []byte("p"), Name: []byte("n"), Properties: []byte(doc(i)),
+			Context: []byte("{}")})
+		order = append(order, uint32(i))
+	}
+	if err := b.Append(events, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := &b.properties
+	if want := n + ids*sparseFrom/2 + sparseBytes*n; c.size.cells > want {
+		t.Errorf("%d rows with %d ids cost %d, want at most %d", n, ids, c.size.cells, want)
+	}
+	for i, got := range rows(t, c.column("properties", order)) {
+		if want := doc(i); got != want {
+			t.Fatalf("row %d is %s, want %s", i, got, want)
+		}
+	}
+	counts := map[string]int{}
+	b.Survey(func(_, path string) bool { return path == "id1" }, func(n Count) { counts[n.Path+" "+n.Type] += n.Rows })
+	of := n/ids + 1 // rows that have id1
+	if counts["id1 Float64"] != of || counts["id1 Int64"] != 0 || counts["usual Bool"] != n {
+		t.Errorf("counts %v, want %d floats of id1", counts, of)
+	}
+	_, rest := c.root.split(1)
+	of1 := &shared{paths: rest, rows: n}
+	of1.gather()
+	for i := range n {
+		values := of1.of(uint32(i))
+		if len(values) != 1 {
+			t.Fatalf("row %d has %d shared values, want 1", i, len(values))
+		}
+		if got, want := string(of1.types[values[0].of].path[1:]), fmt.Sprint("id", i%ids); got != want {
+			t.Fatalf("row %d has %s, want %s", i, got, want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"sort"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -113,7 +114,10 @@ func (s *surveyor) count(d *dynamic) {
 	}
 	s.counts, s.first = s.counts[:n], s.first[:n]
 	clear(s.counts)
-	index := d.index[:min(len(d.index), len(s.of))]
+	index := d.index
+	for len(index) > 0 && d.row(len(index)-1) >= len(s.of) { // of a row that ErrNotColumnar has cut off
+		index = index[:len(index)-1]
+	}
 	for at := 0; at < len(index); {
 		if at+8 <= len(index) && binary.LittleEndian.Uint64(index[at:]) == math.MaxUint64 { // eight nulls
 			at += 8
@@ -121,9 +125,10 @@ func (s *surveyor) count(d *dynamic) {
 		}
 		for end := min(at+8, len(index)); at < end; at++ {
 			if t := index[at]; t != null {
-				k := int(s.of[at])*types + int(t)
+				row := d.row(at)
+				k := int(s.of[row])*types + int(t)
 				if s.counts[k] == 0 {
-					s.first[k] = int32(at)
+					s.first[k] = int32(row)
 				}
 				s.counts[k]++
 			}
@@ -196,14 +201,14 @@ func (d *dynamic) toFloats(projectOf []uint32, floats []bool) error {
 	all = make([]byte, 0, len(from.data)+len(to.data))
 	ints = from.data[:0] // never longer than the bytes already read
 	nextInt, nextFloat := from.data, to.data
-	for row, t := range d.index {
+	for i, t := range d.index {
 		switch t {
 		case byte(at):
 			bits := binary.LittleEndian.Uint64(nextInt)
 			nextInt = nextInt[8:]
 			v := jsonscan.Value{Kind: jsonscan.IntValue, Bits: bits}
-			if floats[projectOf[row]] && v.Exact() {
-				d.index[row] = kind
+			if floats[projectOf[d.row(i)]] && v.Exact() {
+				d.index[i] = kind
 				all = binary.LittleEndian.AppendUint64(all, math.Float64bits(v.Float()))
 			} else {
 				ints = binary.LittleEndian.AppendUint64(ints, bits)
@@ -227,7 +232,8 @@ const (
 // Example returns the first of the values as text, truncated. It returns false for arrays and objects, and if too many
 // values precede it.
 func (c Count) Example() (string, bool) {
-	before := bytes.Count(c.column.index[:c.first], []byte{c.kind})
+	earlier := c.column.index[:sort.Search(len(c.column.index), func(i int) bool { return c.column.row(i) >= c.first })]
+	before := bytes.Count(earlier, []byte{c.kind})
 	t := c.values
 	switch t.name {
 	case "Int64":
