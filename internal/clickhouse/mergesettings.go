@@ -17,7 +17,7 @@ func mergeSettings() []struct{ name, value string } {
 		// A part's skip indexes share one file.
 		{"packed_skip_index_max_bytes", "1048576"},
 		// Merged parts keep rare paths of properties in 32 maps by their hash, not each path of each granule separately.
-		// Merges of wide events take less, down to a third, and parts are smaller. A question about a rare path costs the same.
+		// Merges of wide events cost less, down to a third, and parts are smaller. Asking for a rare path costs the same.
 		{"object_shared_data_serialization_version", "'map_with_buckets'"},
 		// Merge more parts at a time, so that each row is merged fewer times.
 		{"merge_selector_base", "12"},
