@@ -251,10 +251,14 @@ func (b Batch) Show(object string) {
 
 // Store shows that an object was stored. A nil tap shows nothing.
 func (t *Tap) Store(s Stored) {
-	if t == nil || !t.Watched() {
+	if t == nil {
 		return
 	}
-	for _, w := range *t.watchers.Load() {
+	watchers := t.watchers.Load() // the last watcher may close at any time
+	if watchers == nil {
+		return
+	}
+	for _, w := range *watchers {
 		if w.filter.Stored {
 			w.send(Event{Time: time.Now().UTC(), Stored: &s})
 		}

@@ -251,3 +251,29 @@ func BenchmarkTap(b *testing.B) {
 		})
 	}
 }
+
+// Objects are stored while the last watcher closes.
+func TestStoreWhileWatchersClose(t *testing.T) {
+	var tap Tap
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				tap.Store(Stored{Object: "events/a"})
+			}
+		}
+	})
+	for range 20_000 {
+		w, err := tap.Watch(Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+	}
+	close(done)
+	wg.Wait()
+}
