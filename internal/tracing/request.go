@@ -50,9 +50,9 @@ func (t *Tracer) Sample(h http.Header, began time.Time) *Request {
 	}
 	share, random := t.opts.Requests, uint64(0)
 	var parent trace.SpanContext
-	if h["Traceparent"] != nil {
+	if h["Traceparent"] != nil { // tracestate is not kept: it may have 16 KiB for each span that waits
 		parent = trace.SpanContextFromContext(
-			propagation.TraceContext{}.Extract(context.Background(), propagation.HeaderCarrier(h)))
+			propagation.TraceContext{}.Extract(context.Background(), propagation.HeaderCarrier{"Traceparent": h["Traceparent"]}))
 	}
 	if parent.IsValid() {
 		if !parent.IsSampled() {

@@ -254,3 +254,18 @@ func TestEndpointOfTheEnvironment(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// A client's tracestate may be large, and thousands of spans wait.
+func TestTracestateIsNotKept(t *testing.T) {
+	r := start(t, &memory{})
+	defer r.Close()
+	h := head("00-" + clientTrace + "-" + clientSpan + "-01")
+	h.Set("Tracestate", "vendor=value")
+	got := r.Sample(h, time.Now())
+	if got == nil || !got.parent.IsValid() {
+		t.Fatalf("got %+v, want a traced request", got)
+	}
+	if n := got.parent.TraceState().Len(); n != 0 {
+		t.Errorf("%d members of tracestate are kept, want none", n)
+	}
+}
