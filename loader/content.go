@@ -2,6 +2,7 @@ package loader
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -137,6 +138,13 @@ func (c *content) damagedBy(sum string) bool {
 	return c.file != nil && !c.foreign && sum != c.object.Meta.SHA256
 }
 
+// stranger reports whether the content lacks the metadata that an object with its key has. A proxy may have answered
+// with a page of its own.
+func (c *content) stranger() bool {
+	_, err := pipeline.ParseKey(c.object.Key)
+	return c.foreign && c.file != nil && err == nil
+}
+
 // temporary creates a file and deletes its name.
 func (s *Source) temporary() (*os.File, error) {
 	file, err := os.CreateTemp(s.Dir, "load-*.tmp")
@@ -191,24 +199,31 @@ func (s *Source) decode(ctx context.Context, c *content) error {
 		return err
 	}
 	size, text, err := s.lines(ctx, c, spool)
-	if err == nil {
-		var again pipeline.Object
-		var body io.ReadCloser
-		if again, body, err = s.Store.Get(ctx, c.object.Key); err == nil {
-			body.Close()
-			if again.ETag != c.object.ETag {
-				err = fault("object_overwritten", "its ETag was %s, and %s when it was decoded: it was overwritten", c.object.ETag,
-					again.ETag)
-			}
-		}
+	if err = fileFault(err); err == nil || isFinal(err) {
+		err = cmp.Or(s.overwritten(ctx, c), err)
 	}
 	if err != nil {
 		spool.Close()
-		return fileFault(err)
+		return err
 	}
 	c.file.Close()
 	c.file, c.format = spool, foreign.JSON
 	c.of = foreign.File{Data: spool, Size: size, Key: c.object.Key, Text: text}
+	return nil
+}
+
+// overwritten returns an error if the object in the store is not the one that was fetched. The server may have read
+// parts of both, so neither its lines nor its errors count.
+func (s *Source) overwritten(ctx context.Context, c *content) error {
+	now, body, err := s.Store.Get(ctx, c.object.Key)
+	if err != nil {
+		return metaFault(err)
+	}
+	body.Close()
+	if now.ETag != c.object.ETag {
+		return fault("object_overwritten", "its ETag was %s, and %s when it was decoded: it was overwritten", c.object.ETag,
+			now.ETag)
+	}
 	return nil
 }
 
@@ -263,7 +278,7 @@ func fileFault(err error) error {
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return retry.As(retry.Outage, err)
 	}
-	if retry.ClassOf(err) == retry.Unknown {
+	if err != nil && !errors.Is(err, context.Canceled) && retry.ClassOf(err) == retry.Unknown {
 		return faultFinal("unreadable_object", "%w", err)
 	}
 	return err

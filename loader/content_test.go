@@ -195,6 +195,51 @@ func TestFileOverwrittenWhileDecoded(t *testing.T) {
 	})
 }
 
+// The server may fail because it read parts of two files. The new one is loaded.
+func TestErrorOfOverwrittenFile(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld()
+		l := w.loader(t, "a")
+		s := &server{lines: 5, err: &pipeline.FileError{Code: "unreadable_object", Final: true, Err: io.ErrUnexpectedEOF}}
+		s.during = func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.etag = "f"; s.asked > 1 {
+				s.err = nil
+			}
+		}
+		l.parts.Source.Files = s
+		key := w.putFile("events/a.parquet", "PAR1\x00...PAR1")
+		runUntilSettled(t, l, w)
+		if e := w.ledger[key]; e.State != pipeline.Loaded || e.Rows != 5 || e.Failures != 1 {
+			t.Errorf("ledger %+v, want it loaded after one failure", e)
+		}
+	})
+}
+
+// A proxy may answer with a page of its own and status 200. That says nothing about our object.
+func TestPageOfProxy(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		w := newWorld()
+		key := w.put(t, 5, noon, 1)
+		object, meta := w.objects[key], w.metas[key]
+		w.objects[key], w.metas[key] = []byte("<html>Bad Gateway</html>"), pipeline.Meta{}
+		gets := 0
+		w.fault = func(call string) (error, bool) {
+			if call == "get" {
+				if gets++; gets == 3 {
+					w.objects[key], w.metas[key] = object, meta
+				}
+			}
+			return nil, false
+		}
+		runUntilSettled(t, w.loader(t, "a"), w)
+		if e := w.ledger[key]; e.State != pipeline.Loaded || e.Rows != 5 || e.Failures != 2 {
+			t.Errorf("ledger %+v, want it loaded after two failures", e)
+		}
+	})
+}
+
 // An object that no attempt can load is given up at once: its metadata is wrong, or its bytes are not what was written.
 func TestPermanentFaults(t *testing.T) {
 	sumOf := func(b []byte) string {

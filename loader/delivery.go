@@ -97,6 +97,9 @@ func (a *attempt) settle(ctx context.Context, cause error, delivered int) (again
 // fail records a failure by the object's own fault in the ledger. If it was the last attempt, the object becomes a dead
 // letter.
 func (a *attempt) fail(ctx context.Context, cause error) (dead bool, err error) {
+	if isFinal(cause) && a.content != nil && a.content.stranger() {
+		cause = codedError{code: codeOf(cause), error: cause}
+	}
 	do := a.happens(happening{event: faulted, cause: cause}, true)
 	if err := a.parts.Ledger.SaveLoad(ctx, a.entry); err != nil {
 		return false, err
