@@ -212,7 +212,7 @@ func (c *chunk) settle(rows int, s *scratch) error {
 
 // pays reports whether a dictionary of so many entries like those of d is worth it for n values.
 func (c *chunk) pays(d *dictionary, entries, n int) bool {
-	return float64(entries) <= c.repeats*float64(n) && d.plainSize()/d.n*entries <= maxDictionary
+	return float64(entries) <= c.repeats*float64(n) && d.plainSize()*entries <= maxDictionary*d.n
 }
 
 // undone returns the size of whole numbers outside a dictionary, in bytes.

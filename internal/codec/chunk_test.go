@@ -316,3 +316,29 @@ func TestDictionary(t *testing.T) {
 		}
 	}
 }
+
+// The table of a dictionary that was used before may be larger than it needs to be. That must not end row groups early.
+func TestSizeForgetsEarlierObjects(t *testing.T) {
+	fill := func(c *chunk, n int) {
+		for i := range n {
+			c.addBits(i, uint64(i))
+		}
+	}
+	column := func() *chunk { return &chunk{form: formInt, dict: newDictionary(false)} }
+	old, reused := column(), column()
+	fill(old, 30_000)
+	old.reset()
+	reused.reuse(old)
+	for _, n := range []int{0, 1, 100, 10_000, 50_000} {
+		fresh := column()
+		fill(fresh, n)
+		fill(reused, n)
+		if got, want := reused.size(), fresh.size(); got != want {
+			t.Errorf("%d values take %d bytes after an earlier object, %d without", n, got, want)
+		}
+		if reused.dict.n != n {
+			t.Errorf("%d entries, want %d", reused.dict.n, n)
+		}
+		reused.reset()
+	}
+}

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -172,6 +173,28 @@ func TestBehind(t *testing.T) {
 		from := rows[first] - rnd.IntN(rows[first]-append([]int{-1}, rows...)[first])
 		if got, want := b.behind(from, n), rows[first+n-1]+1; got != want {
 			t.Fatalf("row %d is behind %d values from row %d of %v, want %d", got, n, from, rows, want)
+		}
+	}
+}
+
+// Hashes differ between processes, and with them the order in which values come. What an object holds may not.
+func TestDecisionDependsOnNoHash(t *testing.T) {
+	const n = 140_000 // of 8 bytes each in a dictionary: more than maxDictionary
+	c := &chunk{form: formText, repeats: 1}
+	short := []byte("abc")
+	c.at(0)
+	c.addPlain(short)
+	for i := range uint32(n - 1) {
+		c.at(int(i) + 1)
+		c.addPlain(binary.BigEndian.AppendUint32(nil, i))
+	}
+	for _, late := range []bool{false, true} {
+		k := newCollector()
+		for k.hasher.text(short)>>59 != map[bool]uint64{false: 0, true: 31}[late] {
+			k = newCollector()
+		}
+		if d := k.collect(c); d != nil {
+			t.Errorf("late %v: a dictionary of %d bytes, limit %d", late, d.plainSize(), maxDictionary)
 		}
 	}
 }

@@ -20,6 +20,7 @@ type dictionary struct {
 	bytes  []byte   // entries that are texts
 	ends   []uint32 // where each text ends in bytes
 	slots  []slot   // hash table
+	needs  int      // slots that these entries need; a table of an earlier object may have more
 	last   int      // entry of the last lookup
 	hasher hasher
 }
@@ -31,6 +32,8 @@ type slot uint32
 const (
 	slotBits = 19 // a row group has fewer rows, and no more entries
 	_        = uint(1<<slotBits - groupRows - 1)
+
+	fewSlots = 64
 
 	lengthBytes = 4
 	numberBytes = 8
@@ -44,7 +47,7 @@ func (s slot) entry() int { return int(s&(1<<slotBits-1)) - 1 }
 func (s slot) tag() slot { return s >> slotBits }
 
 func newDictionary(text bool) *dictionary {
-	return &dictionary{text: text, slots: make([]slot, 64), hasher: newHasher()}
+	return &dictionary{text: text, slots: make([]slot, fewSlots), needs: fewSlots, hasher: newHasher()}
 }
 
 // indexOf returns the number of a text. A new text is added.
@@ -96,10 +99,13 @@ func (d *dictionary) addBits(v uint64) {
 
 // grow makes the hash table larger if it is two thirds full.
 func (d *dictionary) grow() {
-	if 3*d.n <= 2*len(d.slots) {
+	if 3*d.n <= 2*d.needs {
 		return
 	}
-	d.slots = make([]slot, 2*len(d.slots))
+	if d.needs *= 2; d.needs <= len(d.slots) {
+		return
+	}
+	d.slots = make([]slot, d.needs)
 	mask := uint32(len(d.slots) - 1)
 	for i := range d.n {
 		var h uint64
@@ -125,8 +131,9 @@ func (d *dictionary) entry(i int) []byte {
 	return d.bytes[from:d.ends[i]:d.ends[i]]
 }
 
-// size is the memory of the entries, in bytes.
-func (d *dictionary) size() int { return len(d.bytes) + 4*len(d.ends) + 8*len(d.bits) + 4*len(d.slots) }
+// size is the memory of the entries, in bytes. It does not depend on earlier objects, because it decides where a row
+// group ends.
+func (d *dictionary) size() int { return len(d.bytes) + 4*len(d.ends) + 8*len(d.bits) + 4*d.needs }
 
 // plainSize is the size of the entries in Parquet's PLAIN encoding, in bytes.
 func (d *dictionary) plainSize() int {
@@ -144,6 +151,7 @@ func (d *dictionary) appendPlain(to []byte, i int) []byte {
 
 func (d *dictionary) reset() {
 	d.bits, d.bytes, d.ends, d.n, d.last = d.bits[:0], d.bytes[:0], d.ends[:0], 0, 0
+	d.needs = fewSlots
 	clear(d.slots)
 }
 
