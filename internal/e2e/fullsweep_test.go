@@ -75,8 +75,8 @@ func checkFullSweep(t *testing.T, s *stack, env ...string) {
 	for _, l := range loaders {
 		found += l.metric(`penstock_full_sweep_found_objects_total{pipeline="events"}`)
 	}
-	if found != 5 {
-		t.Errorf("%v objects found by full sweeps, want 5", found)
+	if found < 5 {
+		t.Errorf("%v objects found by full sweeps, want 5 at least: a slow load is found by the next pass as well", found)
 	}
 	if v := s.mustVerify(); v.Others != 5 || v.Ignored != 2 {
 		t.Errorf("verify after the full sweep: %+v", v)
