@@ -27,7 +27,7 @@ const (
 
 	// groupHeld bounds the values of a row group as the chunks hold them. They are held until the last row arrives,
 	// because only then are the order and the dictionaries known. The sum is taken at intervals, not for each event.
-	groupHeld = 24 << 20
+	groupHeld = 12 << 20
 	partRows  = 4 << 10
 	partBytes = 256 << 10
 )
