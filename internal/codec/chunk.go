@@ -133,8 +133,8 @@ func (c *chunk) addBytes(row int, v []byte) {
 	c.addPlain(v)
 }
 
-// addDocument adds a document outside the dictionary. Most are empty, because all members are in columns. They are added
-// again when the page is written.
+// addDocument adds a document outside the dictionary. Most are empty, because all members are in columns. They are
+// added again when the page is written.
 func (c *chunk) addDocument(row int, v []byte) {
 	if len(v) > len(emptyDocument) {
 		c.n++
@@ -455,8 +455,8 @@ func (c *chunk) finish(s *scratch, to *sink) error {
 	return nil
 }
 
-// finishDictionary writes the dictionary page. Its entries are sorted, because similar neighbours compress better: those
-// of 50,000 users take a third.
+// finishDictionary writes the dictionary page. Its entries are sorted, because similar neighbours compress better:
+// those of 50,000 users take a third.
 func (c *chunk) finishDictionary(s *scratch, to *sink) error {
 	sorted := c.dict.sorted(c.form, s)
 	s.ranks = ranks(sorted, s.ranks)

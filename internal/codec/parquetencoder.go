@@ -53,8 +53,8 @@ const maxSpare = 2 * groupHeld
 const maxDictionary = 1 << 20
 
 // parquetEncoder sorts the rows of a row group by project and name, the first columns of the table's key. So a loader
-// collects values from few places, and equal paths are adjacent. Events of one name stay in the order of arrival: sorted
-// by time, they would take 1.2 bytes more each for `seq` and `received_at`.
+// collects values from few places, and equal paths are adjacent. Events of one name stay in the order of arrival:
+// sorted by time, they would take 1.2 bytes more each for `seq` and `received_at`.
 type parquetEncoder struct {
 	of *Encoders
 	sink

@@ -47,7 +47,8 @@ type directFigures struct {
 // of all of them.
 const asyncConns = 64
 
-// direct measures clients that insert rows events at a time and wait for each answer. async: the server gathers the rows.
+// direct measures clients that insert rows events at a time and wait for each answer. async: the server gathers the
+// rows.
 func (b *bench) direct(ctx context.Context, rows int, async bool) (figures, error) {
 	f := figures{Events: b.events}
 	if rows == 1 {
