@@ -55,8 +55,13 @@ func TestWorkerKilled(t *testing.T) {
 	for k := range kills { // somewhere in each fifth of the work
 		for w.acked.Load() < int64(clients*requests*batch*(2*k+1)/(2*kills)) && !t.Failed() {
 			time.Sleep(time.Millisecond)
+			w.revive()
 		}
 		w.killEdge()
+	}
+	for w.acked.Load() < clients*requests*batch && !t.Failed() {
+		time.Sleep(time.Millisecond)
+		w.revive()
 	}
 	all.Wait()
 	w.settle(clients*requests, batch)
@@ -82,6 +87,18 @@ func (w *workerRig) killEdge() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.edge.Kill()
+	w.edge = w.project.Start(w.t, w.options)
+}
+
+// revive starts the Worker again if its runtime has ended by itself, as Cloudflare would.
+func (w *workerRig) revive() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.edge.Ended() {
+		return
+	}
+	log := w.edge.Log()
+	w.t.Logf("workerd has ended, and is started again; its log ends:\n%s", log[max(0, len(log)-4000):])
 	w.edge = w.project.Start(w.t, w.options)
 }
 
@@ -183,6 +200,7 @@ func (w *workerRig) copyObjects() error {
 func (w *workerRig) settle(requests, batch int) {
 	t, want := w.t, uint64(requests*batch)
 	eventually(t, time.Minute, "rows", func() error {
+		w.revive()
 		if err := w.copyObjects(); err != nil {
 			return err
 		}

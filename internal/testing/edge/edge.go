@@ -144,16 +144,24 @@ func (p Project) Start(t testing.TB, o Options) *Edge {
 
 // Kill kills the Worker's process and workerd, in whatever they do.
 func (e *Edge) Kill() {
-	select {
-	case <-e.ended:
+	if e.Ended() {
 		return
-	default:
 	}
 	syscall.Kill(-e.cmd.Process.Pid, syscall.SIGKILL)
 	<-e.ended
 	if e.t.Failed() {
 		text := e.log.String()
 		e.t.Logf("the edge's log ends:\n%s", text[max(0, len(text)-4000):])
+	}
+}
+
+// Ended reports whether the runtime has ended without Kill.
+func (e *Edge) Ended() bool {
+	select {
+	case <-e.ended:
+		return true
+	default:
+		return false
 	}
 }
 
