@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -41,18 +42,24 @@ func (b *benchmark) besideLarge(ctx context.Context, listen, key string, rate in
 	p := exec.CommandContext(ctx, self, "large", // #nosec G204 G702 -- this program
 		"--url", "http://"+listen+"/v1/events?key="+key, "--count", strconv.Itoa(b.large), "--every", every.String())
 	var said bytes.Buffer
-	p.Stdout, p.Stderr = &said, &said
-	ready, err := p.StdinPipe()
+	p.Stderr = &said
+	made, err := p.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	begin, err := p.StdinPipe()
 	if err != nil {
 		return err
 	}
 	if err := p.Start(); err != nil {
 		return err
 	}
-	time.Sleep(time.Second) // it makes the event
-	ready.Close()
-	err = send()
-	if failed := p.Wait(); failed != nil && err == nil {
+	_, err = io.ReadFull(made, make([]byte, 1)) // if it has ended, Wait says why
+	begin.Close()
+	if err == nil {
+		err = send()
+	}
+	if failed := p.Wait(); failed != nil && (err == nil || errors.Is(err, io.EOF)) {
 		err = fmt.Errorf("large events: %w: %s", failed, said.Bytes())
 	}
 	return err
@@ -67,7 +74,8 @@ func elsewhere(data string) (dir string, err error) {
 	return dir, os.Symlink(dir, filepath.Join(data, "minio"))
 }
 
-// runLarge is the process that posts large events. It begins when its input ends.
+// runLarge is the process that posts large events. It writes a byte when it has made the event, and begins when its
+// input ends.
 func runLarge(ctx context.Context, s streams, args []string) error {
 	fs := newFlags(s, "large", "Posts events of 90 MiB; `bench receive --large` runs it.")
 	url := fs.String("url", "", "`URL` to post to")
@@ -77,6 +85,7 @@ func runLarge(ctx context.Context, s streams, args []string) error {
 		return err
 	}
 	body := largeEvent()
+	fmt.Fprintln(os.Stdout)
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err
 	}
