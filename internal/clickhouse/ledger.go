@@ -62,12 +62,19 @@ func (db *DB) Loads(ctx context.Context, first, last string, each func(pipeline.
 
 // Dead calls each with the dead letters of a pipeline, in the order of their keys.
 func (db *DB) Dead(ctx context.Context, table string, each func(pipeline.Load) error) error {
-	return db.loads(ctx, each, "WHERE pipeline = ? AND status = 'dead' ORDER BY key", table)
+	return db.inState(ctx, pipeline.Dead, table, each)
 }
 
 // Failing calls each with the objects of a pipeline that failed and will be tried again, in the order of their keys.
 func (db *DB) Failing(ctx context.Context, table string, each func(pipeline.Load) error) error {
-	return db.loads(ctx, each, "WHERE pipeline = ? AND status = 'failed' ORDER BY key", table)
+	return db.inState(ctx, pipeline.Failed, table, each)
+}
+
+// inState reads of most objects only the column status. The subquery finds earlier entries too, so FINAL decides.
+func (db *DB) inState(ctx context.Context, state pipeline.LoadState, table string,
+	each func(pipeline.Load) error) error {
+	return db.loads(ctx, each, "WHERE pipeline = ? AND status = ? AND key IN (SELECT key FROM loads WHERE status = ?)"+
+		" ORDER BY key", table, state.String(), state.String())
 }
 
 func (db *DB) loads(ctx context.Context, each func(pipeline.Load) error, where string, args ...any) error {

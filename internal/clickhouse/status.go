@@ -2,6 +2,9 @@ package clickhouse
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -21,20 +24,46 @@ type TableStatus struct {
 	Refused           uint64 `json:"rows_refused"` // by the table, in total
 }
 
-// TableStatus reads all but the number of rows from the ledger, which is small.
-func (db *DB) TableStatus(ctx context.Context, table string) (s TableStatus, err error) {
-	if err := db.one(ctx, "read ledger", []any{&s.Objects, &s.Loading, &s.Failing, &s.Dead, &s.Refused,
-		&s.ObjectsLastMinute, &s.RowsLastMinute, &s.Newest},
-		`SELECT countIf(status = 'loaded'), countIf(status IN ('loading', 'failed')),
-			countIf(status = 'failed'), countIf(status = 'dead'),
-			sum(length(refused)), countIf(status = 'loaded' AND finished_at > now64(3) - 60),
-			sumIf(rows, status = 'loaded' AND finished_at > now64(3) - 60),
-			maxIf(toUnixTimestamp64Milli(received_at), status = 'loaded')
-		FROM loads FINAL WHERE pipeline = ?`, table); err != nil {
-		return s, err
+// TableStatus describes the pipelines, by name. A pipeline whose table does not exist is not in the answer, and is an
+// error. With a million objects in the ledger, the answer takes ClickHouse 30 ms of CPU: of most objects, it reads four
+// narrow columns.
+func (db *DB) TableStatus(ctx context.Context) (map[string]TableStatus, error) {
+	all := map[string]TableStatus{}
+	var name string
+	var s TableStatus
+	if err := db.each(ctx, "read ledger", []any{&name, &s.Objects, &s.Loading, &s.Failing, &s.Dead, &s.Refused, &s.Newest},
+		func() error {
+			all[name] = s
+			return nil
+		}, `SELECT pipeline, countIf(status = 'loaded'), countIf(status IN ('loading', 'failed')), countIf(status = 'failed'),
+			countIf(status = 'dead'), sum(length(refused)), maxIf(toUnixTimestamp64Milli(received_at), status = 'loaded')
+		FROM loads FINAL GROUP BY pipeline SETTINGS max_threads = 1`); err != nil {
+		return nil, err
 	}
-	return s, db.one(ctx, "read table "+table, []any{&s.Rows},
-		"SELECT ifNull(total_rows, 0) FROM system.tables WHERE database = ? AND name = ?", db.database, table)
+	if err := db.each(ctx, "read ledger", []any{&name, &s.ObjectsLastMinute, &s.RowsLastMinute}, func() error {
+		st := all[name]
+		st.ObjectsLastMinute, st.RowsLastMinute = s.ObjectsLastMinute, s.RowsLastMinute
+		all[name] = st
+		return nil
+	}, `SELECT pipeline, count(), sum(rows) FROM loads FINAL WHERE status = 'loaded' AND finished_at > now64(3) - 60
+			AND key IN (SELECT key FROM loads WHERE finished_at > now64(3) - 60)
+		GROUP BY pipeline SETTINGS max_threads = 1`); err != nil {
+		return nil, err
+	}
+	var failed error
+	for _, spec := range pipeline.Specs() {
+		st := all[spec.Name]
+		err := db.one(ctx, "read table "+spec.Name, []any{&st.Rows},
+			"SELECT ifNull(total_rows, 0) FROM system.tables WHERE database = ? AND name = ?", db.database, spec.Name)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = fmt.Errorf("table %s.%s does not exist; run `penstock setup`", db.database, spec.Name)
+		}
+		if all[spec.Name] = st; err != nil {
+			delete(all, spec.Name)
+			failed = errors.Join(failed, err)
+		}
+	}
+	return all, failed
 }
 
 // LedgerStatus describes a pipeline by the load ledger, for metrics.
@@ -167,6 +196,7 @@ func (db *DB) Minutes(ctx context.Context) ([]Minute, error) {
 				max(greatest(0, dateDiff('millisecond', received_at, finished_at)) / 1000) AS seconds, toUInt64(0) AS rejected
 			FROM loads FINAL
 			WHERE pipeline = 'events' AND status = 'loaded' AND finished_at > now() - INTERVAL 1 HOUR
+				AND key IN (SELECT key FROM loads WHERE finished_at > now() - INTERVAL 1 HOUR)
 			GROUP BY ago
 			UNION ALL
 			SELECT `+minutesAgo("received_at")+` AS ago, 0, 0, count() FROM errors

@@ -1,10 +1,13 @@
 package clickhouse
 
 import (
+	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/penstock/penstock/internal/pipeline"
@@ -21,30 +24,86 @@ func wantOutage(t *testing.T, name string, err error) {
 
 func TestTableStatus(t *testing.T) {
 	db, _, _ := open(t)
-	empty, err := db.TableStatus(t.Context(), "events")
-	if diff := cmp.Diff(TableStatus{}, empty); diff != "" || err != nil {
+	empty, err := db.TableStatus(t.Context())
+	if diff := cmp.Diff(map[string]TableStatus{"events": {}, "errors": {}}, empty); diff != "" || err != nil {
 		t.Errorf("an empty table: %v, -want +got\n%s", err, diff)
 	}
 	put(t, db, "events/a", 0, 3, noon)
 	now := time.Now().UTC().Truncate(time.Millisecond)
-	for key, change := range map[string]func(*pipeline.Load){
-		"old":     func(l *pipeline.Load) { l.State = pipeline.Loaded },
-		"new":     func(l *pipeline.Load) { l.State, l.Finished, l.Received = pipeline.Loaded, now, now },
-		"loading": func(*pipeline.Load) {},
-		"failed":  func(l *pipeline.Load) { l.State, l.Refused = pipeline.Failed, nil },
-		"dead":    func(l *pipeline.Load) { l.State = pipeline.Dead },
-		"other":   func(l *pipeline.Load) { l.Pipeline = "errors" },
+	loaded := func(l *pipeline.Load) { l.State, l.Finished, l.Received = pipeline.Loaded, now, now }
+	for _, o := range []struct {
+		key    string
+		change func(*pipeline.Load)
+	}{
+		{"old", func(l *pipeline.Load) { l.State = pipeline.Loaded }},
+		{"new", loaded},
+		{"replaced", loaded},
+		{"replaced", func(l *pipeline.Load) { l.State, l.Generation, l.Refused, l.Finished = pipeline.Loading, 1, nil, now }},
+		{"loading", func(*pipeline.Load) {}},
+		{"failed", func(l *pipeline.Load) { l.State, l.Refused = pipeline.Failed, nil }},
+		{"dead", func(l *pipeline.Load) { l.State = pipeline.Dead }},
+		{"other", func(l *pipeline.Load) { l.Pipeline = "errors" }},
 	} {
 		saveLoad(t, db, func(l *pipeline.Load) {
-			l.Key = key
-			change(l)
+			l.Key = o.key
+			o.change(l)
 		})
 	}
-	got, err := db.TableStatus(t.Context(), "events")
-	want := TableStatus{Rows: 3, Newest: now.UnixMilli(), Objects: 2, ObjectsLastMinute: 1, RowsLastMinute: 3, Loading: 2,
-		Failing: 1, Dead: 1, Refused: 8}
+	got, err := db.TableStatus(t.Context())
+	want := map[string]TableStatus{
+		"events": {Rows: 3, Newest: now.UnixMilli(), Objects: 2, ObjectsLastMinute: 1, RowsLastMinute: 3, Loading: 3,
+			Failing: 1, Dead: 1, Refused: 8},
+		"errors": {Loading: 1, Refused: 2},
+	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v, -want +got\n%s", err, diff)
+	}
+	if err := db.conn.Exec(t.Context(), "DROP TABLE events"); err != nil {
+		t.Fatal(err)
+	}
+	got, err = db.TableStatus(t.Context())
+	delete(want, "events")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("without events (-want +got):\n%s", diff)
+	}
+	if text := "table penstock-test.events does not exist; run `penstock setup`"; err == nil || err.Error() != text {
+		t.Errorf("without events: got error %v, want %s", err, text)
+	}
+}
+
+// Of an old ledger, a status reads only few bytes an object.
+func TestStatusOfAnOldLedger(t *testing.T) {
+	db, _, _ := open(t)
+	const objects = 100_000
+	for _, statement := range []string{
+		`INSERT INTO loads (key, etag, status, pipeline, rows, received_at, started_at, finished_at, version, loader)
+			SELECT 'events/' || hex(sipHash128(number)), hex(number), 'loaded', 'events', 1, now64(3) - 86400, now64(3) - 86400,
+			now64(3) - 86400, 1, 'loader' FROM numbers(100000)`,
+		"OPTIMIZE TABLE loads FINAL",
+	} {
+		if err := db.conn.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	saveLoad(t, db, func(l *pipeline.Load) { l.Key, l.State = "dead", pipeline.Dead })
+	var read atomic.Uint64
+	ctx := clickhouse.Context(t.Context(), clickhouse.WithProgress(func(p *clickhouse.Progress) { read.Add(p.Bytes) }))
+	all, err := db.TableStatus(ctx)
+	if st := all["events"]; err != nil || st.Objects != objects || st.Dead != 1 {
+		t.Errorf("got %+v, %v, want %d objects and 1 dead letter", st, err, objects)
+	}
+	n := 0
+	count := func(pipeline.Load) error { n++; return nil }
+	for _, list := range []func(context.Context, string, func(pipeline.Load) error) error{db.Dead, db.Failing} {
+		if err := list(ctx, "events", count); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := db.Minutes(ctx); err != nil || n != 1 {
+		t.Errorf("%d dead letters, %v, want 1", n, err)
+	}
+	if each := read.Load() / objects; each == 0 || each > 60 {
+		t.Errorf("read %d bytes an object, want 60 at most", each)
 	}
 }
 

@@ -88,7 +88,7 @@ type Table interface {
 	FindEvent(ctx context.Context, table string, id pipeline.UUID) ([]clickhouse.Place, error)
 	FindRow(ctx context.Context, table, object string, row uint32) ([]clickhouse.Place, error)
 	Minutes(ctx context.Context) ([]clickhouse.Minute, error)
-	TableStatus(ctx context.Context, table string) (clickhouse.TableStatus, error)
+	TableStatus(ctx context.Context) (map[string]clickhouse.TableStatus, error)
 }
 
 // Catalogue is the property catalogue.

@@ -80,6 +80,10 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 	if err != nil {
 		report.fail(o.Explain(err))
 	}
+	tables, err := o.Table.TableStatus(ctx)
+	if err != nil {
+		report.fail(o.Explain(err))
+	}
 	for i, spec := range pipeline.Specs() {
 		p := &report.Pipelines[i]
 		if q != nil {
@@ -89,9 +93,8 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 				p.Queue = &st
 			}
 		}
-		st, err := o.Table.TableStatus(ctx, spec.Name)
-		if err != nil {
-			report.fail(o.Explain(err))
+		st, ok := tables[spec.Name]
+		if !ok {
 			continue
 		}
 		p.Table = &st
@@ -141,6 +144,9 @@ func (r *statusReport) addFailing(ctx context.Context, o *Operator, spec pipelin
 		{o.Table.Failing, st.Failing, failing, "penstock dlq list --failing"},
 		{o.Table.Dead, st.Dead, dead, "penstock dlq list"},
 	} {
+		if kind.total == 0 {
+			continue
+		}
 		named := uint64(0)
 		err := kind.list(ctx, spec.Name, func(l pipeline.Load) error {
 			if named == mostNamed {

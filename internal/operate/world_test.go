@@ -356,17 +356,22 @@ func (t table) find(is func(clickhouse.Place) bool) (found []clickhouse.Place) {
 	return found
 }
 
-func (t table) TableStatus(_ context.Context, table string) (clickhouse.TableStatus, error) {
-	st := t.statuses[table]
+func (t table) TableStatus(context.Context) (map[string]clickhouse.TableStatus, error) {
+	if err := t.away["ledger"]; err != nil {
+		return nil, err
+	}
+	all := map[string]clickhouse.TableStatus{"events": t.statuses["events"], "errors": t.statuses["errors"]}
 	for _, l := range t.loads {
-		switch {
-		case l.Pipeline == table && l.State == pipeline.Failed:
+		st := all[l.Pipeline]
+		switch l.State {
+		case pipeline.Failed:
 			st.Failing++
-		case l.Pipeline == table && l.State == pipeline.Dead:
+		case pipeline.Dead:
 			st.Dead++
 		}
+		all[l.Pipeline] = st
 	}
-	return st, t.away["ledger"]
+	return all, nil
 }
 
 func (t table) Minutes(context.Context) ([]clickhouse.Minute, error) {

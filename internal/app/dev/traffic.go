@@ -119,7 +119,8 @@ func (st *stack) demo(ctx context.Context) error {
 	}()
 	line := show.NewLine(st.opts.Err)
 	defer line.End()
-	before, _ := db.TableStatus(ctx, pipeline.Events.Name)
+	first, _ := db.TableStatus(ctx)
+	before := first[pipeline.Events.Name]
 	began, last, lastAt := time.Now(), int64(0), time.Now()
 	for {
 		select {
@@ -130,7 +131,7 @@ func (st *stack) demo(ctx context.Context) error {
 			return nil
 		case <-time.After(time.Second):
 		}
-		now, err := db.TableStatus(ctx, pipeline.Events.Name)
+		tables, err := db.TableStatus(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -138,7 +139,7 @@ func (st *stack) demo(ctx context.Context) error {
 			line.Show("ClickHouse does not answer: %s", err)
 			continue
 		}
-		accepted := sent.Accepted.Load()
+		now, accepted := tables[pipeline.Events.Name], sent.Accepted.Load()
 		rate := float64(accepted-last) / time.Since(lastAt).Seconds()
 		last, lastAt = accepted, time.Now()
 		lag := "-"

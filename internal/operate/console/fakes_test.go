@@ -100,8 +100,9 @@ func (w *world) SaveLoad(_ context.Context, l pipeline.Load) error {
 
 func (w *world) MarkRedriven(context.Context, []clickhouse.Redriven) error { return nil }
 
-func (w *world) TableStatus(context.Context, string) (clickhouse.TableStatus, error) {
-	return clickhouse.TableStatus{Rows: 12345, Dead: 1}, w.away
+func (w *world) TableStatus(context.Context) (map[string]clickhouse.TableStatus, error) {
+	st := clickhouse.TableStatus{Rows: 12345, Dead: 1}
+	return map[string]clickhouse.TableStatus{"events": st, "errors": st}, w.away
 }
 
 func (w *world) Explosions(context.Context, string) ([]clickhouse.Explosion, error) { return nil, nil }
