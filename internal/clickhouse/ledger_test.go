@@ -103,7 +103,7 @@ func TestLedgerLists(t *testing.T) {
 		}
 	}
 	all, err := db.TableStatus(t.Context())
-	want := TableStatus{Objects: 1, Loading: 1, Failing: 1, Dead: 1, Newest: noon}
+	want := TableStatus{Objects: 1, Loading: 1, Failing: 1, Dead: 1, Newest: noon, Settled: noon}
 	if diff := cmp.Diff(want, all["events"]); diff != "" || err != nil {
 		t.Errorf("TableStatus: %v, -want +got\n%s", err, diff)
 	}

@@ -13,8 +13,9 @@ import (
 
 // TableStatus describes a pipeline by its table and the load ledger.
 type TableStatus struct {
-	Rows              uint64 `json:"rows"`      // including resends not yet merged
-	Newest            int64  `json:"newest_ms"` // received_at of the newest event loaded; 0: none
+	Rows              uint64 `json:"rows"`              // including resends not yet merged
+	Newest            int64  `json:"newest_ms"`         // received_at of the newest event loaded; 0: none
+	Settled           int64  `json:"newest_settled_ms"` // likewise, or of the newest event in a dead or dropped object
 	Objects           uint64 `json:"objects_loaded"`
 	ObjectsLastMinute uint64 `json:"objects_loaded_last_minute"`
 	RowsLastMinute    uint64 `json:"rows_loaded_last_minute"`
@@ -31,13 +32,16 @@ func (db *DB) TableStatus(ctx context.Context) (map[string]TableStatus, error) {
 	all := map[string]TableStatus{}
 	var name string
 	var s TableStatus
-	if err := db.each(ctx, "read ledger", []any{&name, &s.Objects, &s.Loading, &s.Failing, &s.Dead, &s.Refused, &s.Newest},
-		func() error {
-			all[name] = s
-			return nil
-		}, `SELECT pipeline, countIf(status = 'loaded'), countIf(status IN ('loading', 'failed')), countIf(status = 'failed'),
-			countIf(status = 'dead'), sum(length(refused)), maxIf(toUnixTimestamp64Milli(received_at), status = 'loaded')
+	if err := db.each(ctx, "read ledger", []any{&name, &s.Objects, &s.Refused, &s.Newest}, func() error {
+		all[name] = s
+		return nil
+	}, `SELECT pipeline, countIf(status = 'loaded'), sum(length(refused)),
+			maxIf(toUnixTimestamp64Milli(received_at), status = 'loaded')
 		FROM loads FINAL GROUP BY pipeline SETTINGS max_threads = 1`); err != nil {
+		return nil, err
+	}
+	rest, err := db.unloaded(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if err := db.each(ctx, "read ledger", []any{&name, &s.ObjectsLastMinute, &s.RowsLastMinute}, func() error {
@@ -52,7 +56,9 @@ func (db *DB) TableStatus(ctx context.Context) (map[string]TableStatus, error) {
 	}
 	var failed error
 	for _, spec := range pipeline.Specs() {
-		st := all[spec.Name]
+		st, open := all[spec.Name], rest[spec.Name]
+		st.Failing, st.Dead = open.Objects[pipeline.Failed], open.Objects[pipeline.Dead]
+		st.Loading, st.Settled = open.Objects[pipeline.Loading]+st.Failing, max(st.Newest, open.Settled)
 		err := db.one(ctx, "read table "+spec.Name, []any{&st.Rows},
 			"SELECT ifNull(total_rows, 0) FROM system.tables WHERE database = ? AND name = ?", db.database, spec.Name)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -73,15 +79,36 @@ type LedgerStatus struct {
 	Verified int64                       // last verify without differences, ms; 0: never
 }
 
-// LedgerStatus reads the status of all pipelines, by name, without the loaded objects. The others are few: with a
-// million objects in the ledger, it takes ClickHouse 14 ms of CPU. The subquery finds entries of earlier attempts too,
-// so FINAL decides which of them are the objects' last.
+// LedgerStatus reads the status of all pipelines, by name, without the loaded objects.
 func (db *DB) LedgerStatus(ctx context.Context) (map[string]LedgerStatus, error) {
+	all, err := db.unloaded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var name string
+	var newest int64
+	return all, db.each(ctx, "read jobs", []any{&name, &newest}, func() error {
+		name = strings.TrimPrefix(name, verifyJobs)
+		st := all[name]
+		st.Verified = newest
+		all[name] = st
+		return nil
+	}, `SELECT selection, toUnixTimestamp64Milli(max(updated_at)) FROM jobs FINAL
+		WHERE startsWith(selection, ?) AND failed = 0 GROUP BY selection`, verifyJobs)
+}
+
+// unloaded reads the objects that are not loaded. They are few: with a million objects in the ledger, it takes
+// ClickHouse 14 ms of CPU. The subquery finds entries of earlier attempts too, so FINAL decides which of them are the
+// objects' last.
+//
+// If an object could not be read, no loader knows when its events were received: it may be gone from the bucket. They
+// were received before it failed first.
+func (db *DB) unloaded(ctx context.Context) (map[string]LedgerStatus, error) {
 	all := map[string]LedgerStatus{}
 	var name, status string
 	var n uint64
 	var newest int64
-	err := db.each(ctx, "read ledger", []any{&name, &status, &n, &newest}, func() error {
+	return all, db.each(ctx, "read ledger", []any{&name, &status, &n, &newest}, func() error {
 		state, err := pipeline.ParseLoadState(status)
 		if err != nil {
 			return err
@@ -92,21 +119,10 @@ func (db *DB) LedgerStatus(ctx context.Context) (map[string]LedgerStatus, error)
 		}
 		all[name] = st
 		return nil
-	}, `SELECT pipeline, toString(status), count(), max(toUnixTimestamp64Milli(received_at)) FROM loads FINAL
+	}, `SELECT pipeline, toString(status), count(),
+			max(toUnixTimestamp64Milli(if(received_at > toDateTime64(0, 3), received_at, first_fail))) FROM loads FINAL
 		WHERE status != 'loaded' AND key IN (SELECT key FROM loads WHERE status != 'loaded')
 		GROUP BY pipeline, status SETTINGS max_threads = 1`)
-	if err != nil {
-		return nil, err
-	}
-	err = db.each(ctx, "read jobs", []any{&name, &newest}, func() error {
-		name = strings.TrimPrefix(name, verifyJobs)
-		st := all[name]
-		st.Verified = newest
-		all[name] = st
-		return nil
-	}, `SELECT selection, toUnixTimestamp64Milli(max(updated_at)) FROM jobs FINAL
-		WHERE startsWith(selection, ?) AND failed = 0 GROUP BY selection`, verifyJobs)
-	return all, err
 }
 
 // LoadedStatus describes the loaded objects of a pipeline.

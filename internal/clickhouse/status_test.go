@@ -41,7 +41,7 @@ func TestTableStatus(t *testing.T) {
 		{"replaced", func(l *pipeline.Load) { l.State, l.Generation, l.Refused, l.Finished = pipeline.Loading, 1, nil, now }},
 		{"loading", func(*pipeline.Load) {}},
 		{"failed", func(l *pipeline.Load) { l.State, l.Refused = pipeline.Failed, nil }},
-		{"dead", func(l *pipeline.Load) { l.State = pipeline.Dead }},
+		{"dead", func(l *pipeline.Load) { l.State, l.Received = pipeline.Dead, now.Add(time.Second) }},
 		{"other", func(l *pipeline.Load) { l.Pipeline = "errors" }},
 	} {
 		saveLoad(t, db, func(l *pipeline.Load) {
@@ -51,7 +51,8 @@ func TestTableStatus(t *testing.T) {
 	}
 	got, err := db.TableStatus(t.Context())
 	want := map[string]TableStatus{
-		"events": {Rows: 3, Newest: now.UnixMilli(), Objects: 2, ObjectsLastMinute: 1, RowsLastMinute: 3, Loading: 3,
+		"events": {Rows: 3, Newest: now.UnixMilli(), Settled: now.UnixMilli() + 1000, Objects: 2,
+			ObjectsLastMinute: 1, RowsLastMinute: 3, Loading: 3,
 			Failing: 1, Dead: 1, Refused: 8},
 		"errors": {Loading: 1, Refused: 2},
 	}
@@ -128,7 +129,13 @@ func TestLedgerStatus(t *testing.T) {
 		{"dead", dead},
 		{"redriven", dead},
 		{"redriven", func(l *pipeline.Load) { l.State, l.Attempts, l.Received = pipeline.Loaded, 10, now.Add(-2*time.Hour) }},
-		{"dropped", func(l *pipeline.Load) { l.State, l.Pipeline, l.Received = pipeline.Dropped, "errors", now }},
+		{"dropped", func(l *pipeline.Load) {
+			l.State, l.Pipeline, l.Received = pipeline.Dropped, "errors", now.Add(-time.Hour)
+		}},
+		// It is not in the bucket, so the receipt of its events is unknown.
+		{"gone", func(l *pipeline.Load) {
+			l.State, l.Pipeline, l.Received, l.FirstFail = pipeline.Dead, "errors", time.Time{}, now
+		}},
 	} {
 		saveLoad(t, db, func(l *pipeline.Load) {
 			l.Key = o.key
@@ -173,7 +180,7 @@ func TestLedgerStatus(t *testing.T) {
 	want := map[string]LedgerStatus{
 		"events": {Objects: [pipeline.LoadStates]uint64{pipeline.Loading: 1, pipeline.Failed: 1, pipeline.Dead: 1},
 			Settled: now.Add(-time.Hour).UnixMilli()},
-		"errors": {Objects: [pipeline.LoadStates]uint64{pipeline.Dropped: 1}, Settled: now.UnixMilli()},
+		"errors": {Objects: [pipeline.LoadStates]uint64{pipeline.Dropped: 1, pipeline.Dead: 1}, Settled: now.UnixMilli()},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)

@@ -24,7 +24,7 @@ type pipelineStatus struct {
 	batcher.Stats
 	Queue     *queue.Stats            `json:"queue,omitempty"`
 	Table     *clickhouse.TableStatus `json:"table,omitempty"`
-	Freshness *float64                `json:"freshness_seconds,omitempty"` // newest accepted event minus newest row
+	Freshness *float64                `json:"freshness_seconds,omitempty"` // newest event accepted minus newest settled
 }
 
 type statusReport struct {
@@ -100,8 +100,8 @@ func (o *Operator) status(ctx context.Context) *statusReport {
 		p.Table = &st
 		report.addFailing(ctx, o, spec, &st)
 		report.addExplosions(ctx, o.Table, spec)
-		if p.Newest > 0 && st.Newest > 0 {
-			f := max(0, float64(p.Newest-st.Newest)/1000)
+		if p.Newest > 0 && st.Settled > 0 {
+			f := max(0, float64(p.Newest-st.Settled)/1000)
 			p.Freshness = &f
 		}
 	}

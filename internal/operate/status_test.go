@@ -31,7 +31,7 @@ func TestStatus(t *testing.T) {
 	w := newWorld()
 	w.queued["events"] = queue.Stats{Pending: 4, InFlight: 2}
 	w.statuses["events"] = clickhouse.TableStatus{Rows: 100, ObjectsLastMinute: 3, RowsLastMinute: 30, Dead: 1,
-		Failing: 5, Newest: 3500}
+		Failing: 5, Newest: 3000, Settled: 3500}
 	o := w.operator()
 	o.Config.Status.Admins = []string{
 		role(t, RoleStatus{Role: "receive", Projects: "projects.yaml: line 3", Batchers: []batcher.Stats{

@@ -50,6 +50,9 @@ func (v *verifier) judgeGone(a *account) {
 	switch {
 	case a.loaded:
 		v.differ(a.key, "gone", "the ledger has it with %d rows, the bucket does not have it", a.entry.Rows)
+	case a.entry.State == pipeline.Dead:
+		v.differ(a.key, "dead", "given up after %d failures: %s; the bucket does not have it: restore it, then run "+
+			"`penstock dlq redrive`, or run `penstock dlq drop`", a.entry.Failures, a.entry.Error)
 	case a.rows > 0:
 		v.differ(a.key, "extra", "%d rows name it, and neither bucket nor ledger has it as loaded", a.rows)
 	}

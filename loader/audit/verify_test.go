@@ -59,6 +59,14 @@ func TestVerifyJudges(t *testing.T) {
 			w.entries[key] = pipeline.Load{State: pipeline.Dropped}
 		}, "[]", Verified{Objects: 1, Dropped: 1}},
 		{"deleted from the bucket", func(w *world, key string) { delete(w.objects, key) }, "[gone]", Verified{}},
+		{"given up, and not in the bucket", func(w *world, key string) {
+			w.entries[key] = pipeline.Load{State: pipeline.Dead, Failures: 3, Error: "the bucket does not have it"}
+			delete(w.objects, key)
+		}, "[dead]", Verified{}},
+		{"dropped, and not in the bucket", func(w *world, key string) {
+			w.entries[key] = pipeline.Load{State: pipeline.Dropped}
+			delete(w.objects, key)
+		}, "[]", Verified{}},
 		{"rows of nothing", func(w *world, key string) {
 			w.rows[key] = []uint32{0, 1}
 			delete(w.objects, key)
