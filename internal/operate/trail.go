@@ -47,7 +47,7 @@ func WithActor(ctx context.Context, a Actor) context.Context {
 // maxRecord is the largest size of an action's parameters in the trail, in bytes.
 const maxRecord = 32 << 10
 
-// carryOut runs the operation. If it changes something, it writes a record before and after.
+// carryOut runs the operation. If it changes something, it writes a record before and after; of a dry run, only after.
 func (op Operation) carryOut(ctx context.Context, o *Operator, params any, out sink) error {
 	if err := op.check(o, params); err != nil {
 		return err
@@ -58,7 +58,9 @@ func (op Operation) carryOut(ctx context.Context, o *Operator, params any, out s
 	a := op.action(ctx, o, params)
 	// The client may disconnect before the action is recorded.
 	record := context.WithoutCancel(ctx)
-	o.Trail.Record(record, a)
+	if _, dry := dryRun(params); !dry {
+		o.Trail.Record(record, a)
+	}
 	item := out.item
 	out.item = func(v any) error { a.Items++; return item(v) }
 	err := op.run(ctx, o, params, out)
@@ -84,15 +86,22 @@ func (op Operation) action(ctx context.Context, o *Operator, params any) clickho
 		Via: actor.Via, Process: o.Name, Operation: op.Name, Params: recordable(params), Result: "begun"}
 }
 
-// deniedRate limits the records of denied actions, so that a viewer cannot fill the table. The log has all of them.
-var deniedRate = tokenbucket.Rate{PerSecond: 1.0 / 10, Burst: 100}
+// viewerRate limits what viewers write into the trail, so that they cannot fill the table: the records of denied
+// actions, of which the log has all, and each viewer's dry runs.
+var viewerRate = tokenbucket.Rate{PerSecond: 1.0 / 10, Burst: 100}
 
 // Permit rejects an operation that the identity may not run, and records the attempt. If params are nil, they are not
-// known yet, and an operation that has a dry run passes.
+// known yet, and an operation that has a dry run passes. With params, a viewer's dry run is counted.
 func (op Operation) Permit(ctx context.Context, o *Operator, id Identity, params any) error {
 	err := id.may(op, params)
-	if err == nil || o.Trail == nil {
+	if o.Trail == nil {
 		return err
+	}
+	if err == nil && params != nil && op.Changes() && id.Role != RoleOperator {
+		err = o.Trail.limit(id)
+	}
+	if err == nil {
+		return nil
 	}
 	a := op.action(ctx, o, struct{}{})
 	a.Ended, a.Result, a.Error = a.Began, "denied", err.Error()
@@ -146,6 +155,7 @@ type Trail struct {
 	mu     sync.Mutex
 	away   time.Time // when the table was last unreachable
 	denied tokenbucket.Bucket
+	dry    map[string]*tokenbucket.Bucket // dry runs, by the name of the viewer's token
 }
 
 // ActionTable stores actions.
@@ -156,7 +166,7 @@ type ActionTable interface {
 
 // NewTrail returns a trail into a table. Records that it cannot write wait in the file path, which processes may share.
 func NewTrail(table ActionTable, path string, log *slog.Logger) *Trail {
-	return &Trail{table: table, path: path, log: log}
+	return &Trail{table: table, path: path, log: log, dry: map[string]*tokenbucket.Bucket{}}
 }
 
 const (
@@ -178,9 +188,26 @@ func (t *Trail) deny(ctx context.Context, a clickhouse.Action) {
 	t.logs(a)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.denied.TakeDownTo(deniedRate, 1, 0, time.Now()) {
+	if t.denied.TakeDownTo(viewerRate, 1, 0, time.Now()) {
 		t.save(ctx, a)
 	}
+}
+
+// limit counts a dry run of a viewer, and rejects it if there are too many.
+func (t *Trail) limit(id Identity) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.dry[id.Name] == nil {
+		t.dry[id.Name] = &tokenbucket.Bucket{}
+	}
+	wait := t.dry[id.Name].Wait(viewerRate, 1, time.Now())
+	if wait == 0 {
+		t.dry[id.Name].Take(1)
+		return nil
+	}
+	wait = wait.Round(time.Second) + time.Second
+	return &DeniedError{Status: http.StatusTooManyRequests, Wait: wait, text: fmt.Sprintf(
+		"the token %s has the role %s and made too many dry runs: try again in %s", id.Name, id.Role, wait)}
 }
 
 func (t *Trail) logs(a clickhouse.Action) {

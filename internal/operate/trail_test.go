@@ -143,6 +143,43 @@ func TestTrailOfDenied(t *testing.T) {
 	}
 }
 
+// A viewer's dry run is one record, and each viewer may make a limited number. Every one is recorded.
+func TestTrailOfDryRuns(t *testing.T) {
+	w := newWorld()
+	o := w.operator()
+	w.newTrail(t, o)
+	api := w.api()
+	api.Operator, api.Access = o, NewAccess(func() string { return "secret" }, adminTokens())
+	h := api.Handler()
+	const tries = 150
+	codes := map[int]int{}
+	for range tries {
+		r := get(t, h, "POST", "/v1/sweep", "Bearer viewer", `{"dry_run":true}`)
+		codes[r.Code]++
+		if r.Code == http.StatusTooManyRequests && (r.Header().Get("Retry-After") == "" ||
+			!strings.Contains(r.Body.String(), "the token wall has the role viewer and made too many dry runs: try again in ")) {
+			t.Fatalf("got %v %s", r.Header(), r.Body)
+		}
+	}
+	done, denied := 0, 0
+	for _, line := range recorded(w.actions) {
+		if strings.HasPrefix(line, "wall api sweep done 2") {
+			done++
+		}
+		if strings.HasPrefix(line, "wall api sweep denied 0 the token wall has the role viewer and made too many dry runs") {
+			denied++
+		}
+	}
+	if n := codes[http.StatusOK]; n < 100 || n > tries-10 || done != n || denied != codes[http.StatusTooManyRequests] ||
+		len(w.actions) != tries {
+		t.Errorf("answers %v, %d records of dry runs and %d of denials, in all %d; want about 100 dry runs, one record each",
+			codes, done, denied, len(w.actions))
+	}
+	if r := get(t, h, "POST", "/v1/sweep", "Bearer secret", `{"dry_run":true}`); r.Code != http.StatusOK {
+		t.Errorf("an operator's dry run after that: %d %s", r.Code, r.Body)
+	}
+}
+
 // The name of a command's user is that of the system, also without USER.
 func TestUserName(t *testing.T) {
 	me, err := user.Current()

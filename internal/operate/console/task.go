@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -187,7 +188,7 @@ func (c *Console) run(w http.ResponseWriter, r *http.Request, s *session) {
 	}
 	op := operate.Find(name)
 	if err := op.Permit(r.Context(), c.operator, s.id, nil); err != nil {
-		c.fail(w, r, s, http.StatusForbidden, err.Error())
+		c.deny(w, r, s, err)
 		return
 	}
 	form := r.PostForm
@@ -204,7 +205,7 @@ func (c *Console) run(w http.ResponseWriter, r *http.Request, s *session) {
 		return
 	}
 	if err := op.Permit(r.Context(), c.operator, s.id, params); err != nil {
-		c.fail(w, r, s, http.StatusForbidden, err.Error())
+		c.deny(w, r, s, err)
 		return
 	}
 	if op.Changes() && form.Get("dry-run") != "true" && !sure {
@@ -216,6 +217,15 @@ func (c *Console) run(w http.ResponseWriter, r *http.Request, s *session) {
 		return
 	}
 	http.Redirect(w, r, root+"/task?id="+c.start(r.Context(), op, params, s).ID, http.StatusSeeOther)
+}
+
+// deny shows why the session may not run an operation.
+func (c *Console) deny(w http.ResponseWriter, r *http.Request, s *session, err error) {
+	status := http.StatusForbidden
+	if denied, ok := errors.AsType[*operate.DeniedError](err); ok {
+		status = denied.Status
+	}
+	c.fail(w, r, s, status, err.Error())
 }
 
 // resend returns the parameters for redriving one failure record with another payload.
