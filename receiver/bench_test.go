@@ -1,14 +1,18 @@
 package receiver
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,7 +39,8 @@ type quiet struct {
 	status int
 }
 
-func (w *quiet) SetReadDeadline(time.Time) error { return nil }
+func (w *quiet) SetReadDeadline(time.Time) error  { return nil }
+func (w *quiet) SetWriteDeadline(time.Time) error { return nil }
 
 func (w *quiet) Header() http.Header         { return w.header }
 func (w *quiet) Write(b []byte) (int, error) { return len(b), nil }
@@ -118,4 +123,48 @@ func BenchmarkServeHTTP(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkServer measures a request of one event from its bytes on a connection to its answer, the client's part
+// included. "empty" is a handler that only reads the body. Other work on the machine changes cpu-ns/op less than ns/op.
+func BenchmarkServer(b *testing.B) {
+	event := string(traffic.New("server", 1).Append(nil))
+	text := []byte("POST /v1/events HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: " +
+		strconv.Itoa(len(event)) + "\r\nAuthorization: Bearer " + key + "\r\nContent-Type: application/x-ndjson\r\n" +
+		"Accept-Encoding: gzip\r\n\r\n" + event)
+	b.Run("empty", func(b *testing.B) {
+		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			w.Write([]byte(`{"accepted":1,"rejected":0,"request_id":"0000000000000000"}` + "\n"))
+		})}
+		benchmarkServer(b, s, must(net.Listen("tcp", "127.0.0.1:0")), text)
+	})
+	b.Run("receiver", func(b *testing.B) {
+		r := must(New(options(), discard{}, discard{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()))
+		s := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+		benchmarkServer(b, s, r.Attach(s, must(net.Listen("tcp", "127.0.0.1:0"))), text)
+	})
+}
+
+func benchmarkServer(b *testing.B, s *http.Server, l net.Listener, request []byte) {
+	go s.Serve(l)
+	defer s.Close()
+	c := must(net.Dial("tcp", l.Addr().String()))
+	defer c.Close()
+	answers := bufio.NewReader(c)
+	b.ReportAllocs()
+	var began, ended syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &began)
+	for b.Loop() {
+		c.Write(request)
+		for line := []byte(nil); len(line) == 0 || line[0] != '{'; { // the answer's last line
+			var err error
+			if line, err = answers.ReadSlice('\n'); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	syscall.Getrusage(syscall.RUSAGE_SELF, &ended)
+	cpu := ended.Utime.Nano() + ended.Stime.Nano() - began.Utime.Nano() - began.Stime.Nano()
+	b.ReportMetric(float64(cpu)/float64(b.N), "cpu-ns/op")
 }
