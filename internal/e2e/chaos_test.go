@@ -273,7 +273,7 @@ func (c *chaos) mend() {
 // clients' account.
 func (c *chaos) settle() error {
 	if c.backend.aws != nil || c.backend.cloudflare != nil {
-		// A loader remembers what it enqueued there, for an hour, and does not see that the queue was purged.
+		// A loader sees there only after two minutes that the queue was purged.
 		c.stack.must("sweep")
 	}
 	deadline := time.Now().Add(90 * time.Second)

@@ -34,7 +34,7 @@ type Queue interface {
 
 	// Enqueue adds a notification, and returns once the server has stored it. An object (key and ETag) is enqueued only
 	// once within EnqueueOnce, over all connections, even if it was received meanwhile. If the object is known, nothing is
-	// added, unless again is set.
+	// added, unless again is set. A queue with Limits.OwnMemory forgets what it knows when the server's queue is empty.
 	Enqueue(ctx context.Context, spec pipeline.Spec, n pipeline.Notification, again bool) (known bool, err error)
 
 	// Consumer receives a pipeline's notifications. It does not connect yet. All consumers of a pipeline share its
@@ -56,7 +56,7 @@ type Limits struct {
 }
 
 // EnqueueOnce is how long an object is enqueued only once. It limits what sweeps add to a backlog. It is also how long
-// an object whose message was purged cannot be enqueued again.
+// an object whose message was purged cannot be enqueued again, except by queues with Limits.OwnMemory.
 const EnqueueOnce = time.Hour
 
 // Store is the bucket whose objects the notifications name.

@@ -48,7 +48,7 @@ type Queue struct {
 func Connect(opts Options, log *slog.Logger) *Queue {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 16 // several loads acknowledge at once
-	return &Queue{opts: opts, log: log, ids: map[string]string{},
+	return &Queue{opts: opts, log: log, ids: map[string]string{}, memory: queue.Memory{Lag: countLag},
 		api: api{endpoint: strings.TrimSuffix(opts.Endpoint, "/"), account: url.PathEscape(opts.Account), token: opts.Token,
 			client: &http.Client{Transport: transport}}}
 }
@@ -145,7 +145,7 @@ func (q *Queue) forget(s pipeline.Spec, err error) {
 // Enqueue adds a notification as a store would send it.
 func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notification,
 	again bool) (known bool, err error) {
-	if !again && q.memory.Knows(n) {
+	if !again && q.memory.Knows(ctx, s, n, q.Stats) {
 		return true, nil
 	}
 	path, err := q.path(ctx, s)

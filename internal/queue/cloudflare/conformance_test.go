@@ -112,3 +112,15 @@ func TestBatches(t *testing.T) {
 		t.Errorf("%d wait, %d are leased; want none", waiting, leased)
 	}
 }
+
+func TestPurged(t *testing.T) {
+	t.Parallel()
+	api, opts := fake(t)
+	opts.Lease = time.Minute
+	q := open(t, opts)
+	q.memory.Lag = 0
+	queuetest.TestPurged(t, queuetest.Server{Silence: silence, Patience: patience}, q, func() error {
+		api.Purge("penstock-events")
+		return nil
+	})
+}

@@ -18,6 +18,7 @@ const (
 	maxBatch = 100            // messages in a pull
 	maxDelay = 24 * time.Hour // before a retry
 	maxLease = 12 * time.Hour
+	countLag = 2 * time.Minute // of the approximate counts; not documented
 )
 
 // Cloudflare answers a pull at once even if the queue is empty, and charges for it. So the wait between two pulls of an

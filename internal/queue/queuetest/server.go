@@ -339,3 +339,26 @@ func (s *serverSuite) rebuild() {
 		s.wantLetters(b, c)
 	}
 }
+
+// TestPurged tests that a queue with Limits.OwnMemory enqueues an object again when its message is gone. The queue's
+// memory must trust the server's counts at once.
+func TestPurged(t *testing.T, server Server, q queue.Queue, purge func() error) {
+	s := &serverSuite{suite{t, Queue{Silence: server.Silence, Patience: server.Patience}}, server}
+	if err := q.Setup(t.Context(), pipeline.Specs(), nil); err != nil {
+		t.Fatal(err)
+	}
+	s.add(q, object, false, false)
+	s.wantStats(q, pipeline.Events, queue.Stats{Pending: 1})
+	s.add(q, object, false, true)
+	if err := purge(); err != nil {
+		t.Fatalf("purge: %v", err)
+	}
+	s.wantStats(q, pipeline.Events, queue.Stats{})
+	s.add(q, object, false, false)
+	d := s.one(q.Consumer(pipeline.Events))
+	if key := s.key(d); key != object.Key {
+		t.Errorf("after the purge: got %s, want %s", key, object.Key)
+	}
+	s.add(q, object, false, true) // it is being loaded
+	s.ack(d)
+}

@@ -84,3 +84,17 @@ func TestServerConformance(t *testing.T) {
 		}
 	})
 }
+
+func TestPurged(t *testing.T) {
+	t.Parallel()
+	q := open(t, serve(t), func(o *Options) { o.Queue, o.AckWait = "purged-{PIPELINE}", time.Minute })
+	q.memory.Lag = 0
+	queuetest.TestPurged(t, queuetest.Server{Silence: silence, Patience: patience}, q, func() error {
+		from, err := q.open(t.Context(), pipeline.Events)
+		if err != nil {
+			return err
+		}
+		_, err = q.client.PurgeQueue(t.Context(), &sqs.PurgeQueueInput{QueueUrl: &from.url})
+		return err
+	})
+}

@@ -38,6 +38,7 @@ const (
 	maxLease = 12 * time.Hour   // from the receive, including extensions
 	maxBatch = 10               // messages in one request
 	maxAge   = 14 * 24 * time.Hour
+	countLag = 2 * time.Minute // AWS: counts are right about a minute after the last message
 )
 
 // Queue is a client of SQS.
@@ -67,7 +68,8 @@ func Connect(opts Options, log *slog.Logger) *Queue {
 			o.BaseEndpoint = aws.String(opts.Endpoint)
 		}
 	})
-	return &Queue{client: client, opts: opts, log: log, known: map[string]*server{}}
+	return &Queue{client: client, opts: opts, log: log, memory: queue.Memory{Lag: countLag},
+		known: map[string]*server{}}
 }
 
 // Close does nothing: leases end without a request.
@@ -164,7 +166,7 @@ func (q *Queue) attributes(ctx context.Context, s pipeline.Spec) (map[string]str
 // Enqueue adds a notification as a bucket's rule would.
 func (q *Queue) Enqueue(ctx context.Context, s pipeline.Spec, n pipeline.Notification,
 	again bool) (known bool, err error) {
-	if !again && q.memory.Knows(n) {
+	if !again && q.memory.Knows(ctx, s, n, q.Stats) {
 		return true, nil
 	}
 	found, err := q.open(ctx, s)
