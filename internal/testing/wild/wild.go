@@ -61,8 +61,9 @@ func NewShape(r *rand.Rand) *Shape {
 func some(r *rand.Rand) int { return []int{1, 3, 50, 1000, 1 << 30}[r.IntN(5)] }
 
 var keys = []string{"a", "A", "b", "userName", "username", "USERNAME",
-	"ß", "ẞ", "ı", "İ", "K", "k", "K", "ſ", "s", "ǅ", "σ", 
-	"ς", "^", "^a", "^{df}", "^^", "{", "x y", " ", "", "0", "-1", "a/b", "a`b", `a"b`, `a\b`, "a\nb", "\x01", "\x7f", "\u00a0",
+	"ß", "ẞ", "ı", "İ", "K", "k", "K", "ſ", "s", "ǅ", "σ",
+	"ς", "^", "^a", "^{df}", "^^", "{", "x y", " ", "", "0", "-1", "a/b", "a`b", `a"b`, `a\b`, "a\nb", "\x01", "\x7f",
+	"\u00a0",
 	"\u2028", "\ufeff", "\U0010ffff", "😀", "日本語", "e\u0301", "é",
 	"typed", "properties", "event_id", "null", "true", "list",
 	"a:int64", "a:string", ":", "SharedData", "size0", "__proto__", "constructor", "%", "'", "$", "@timestamp", "id",
