@@ -8,6 +8,7 @@ import (
 
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // object is an encoded batch.
@@ -149,8 +150,8 @@ func (e *encoding) flush() error {
 func (b *Batcher) noteDamage(bt *batch, damaged int64, foreign int) {
 	if !bt.segment.Corrupt {
 		b.metrics.corrupt.Inc()
-		b.report(bt.text, "damaged_segment", nil, "%d bytes and %d records cannot be read; the segment is kept as %s.corrupt",
-			damaged, foreign, bt.segment.Path())
+		b.report(bt.text, "damaged_segment", nil, "%s and %s cannot be read; the segment is kept as %s.corrupt",
+			show.Plural(damaged, "byte"), show.Plural(foreign, "record"), bt.segment.Path())
 		b.mu.Lock()
 		b.setAside++
 		b.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // Isolation loads a suspicious object while this process loads nothing else. An object whose attempts never end may
@@ -64,8 +65,8 @@ func (a *attempt) isolate(ctx context.Context) error {
 	}
 	switch {
 	case errors.Is(verdict, ErrKilled):
-		return faultFinal(codeKilledLoader, "load %s: after %d attempts that never ended, %w",
-			a.entry.Key, a.entry.Unfinished, verdict)
+		return faultFinal(codeKilledLoader, "load %s: after %s that never ended, %w",
+			a.entry.Key, show.Plural(int(a.entry.Unfinished), "attempt"), verdict)
 	case verdict == nil:
 		a.count(int64(a.entry.Rows), a.entry.Received.UnixMilli())
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/penstock/penstock/internal/codec"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/internal/testing/faultpoint"
 )
 
@@ -55,10 +56,10 @@ func (a *attempt) insert(ctx context.Context) error {
 	meta := a.content.object.Meta
 	switch {
 	case !a.content.foreign && meta.Rows != c.total:
-		return faultFinal("row_count", "it holds %d rows, its metadata says %d", c.total, meta.Rows)
+		return faultFinal("row_count", "it holds %s, its metadata says %d", show.Plural(c.total, "row"), meta.Rows)
 	case a.content.foreign && a.out.rows == 0 && len(a.entry.Refused) > 0:
-		return faultFinal("no_valid_rows", "none of its %d rows is valid; `penstock errors list` has them",
-			len(a.entry.Refused))
+		return faultFinal("no_valid_rows", "it has no valid row; `penstock errors list` has %s",
+			show.Plural(len(a.entry.Refused), "row"))
 	}
 	return nil
 }

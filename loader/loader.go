@@ -25,6 +25,7 @@ import (
 	"github.com/penstock/penstock/internal/outagelog"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/internal/tracing"
 )
 
@@ -123,7 +124,8 @@ func (l *Loader) Run(ctx context.Context) error {
 		}
 	}
 	if left > 0 {
-		return fmt.Errorf("%s: drain: %d loads were cut off; they will be delivered again", l.spec.Name, left)
+		return fmt.Errorf("%s: drain: cut off %s; the queue delivers their objects again", l.spec.Name,
+			show.Plural(left, "load"))
 	}
 	return nil
 }

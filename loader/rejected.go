@@ -64,5 +64,5 @@ func (r *rejections) end() error {
 	if r.any || r.rows == 0 {
 		return nil
 	}
-	return faultFinal("no_valid_rows", "none of its %d rows is an event; the first: %s", r.rows, r.failed)
+	return faultFinal("no_valid_rows", "no row of %d is an event; the first: %s", r.rows, r.failed)
 }

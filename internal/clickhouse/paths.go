@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/penstock/penstock/internal/show"
 )
 
 // projectPaths is what a catalogue knows about a project.
@@ -64,7 +66,7 @@ func (p *projectPaths) name(name string) string {
 func (p *projectPaths) worst() []string {
 	var all []string
 	for _, k := range p.fan.most(3) {
-		all = append(all, fmt.Sprintf("%s (%d keys)", k.Pattern, k.Keys))
+		all = append(all, fmt.Sprintf("%s (%s)", k.Pattern, show.Plural(k.Keys, "key")))
 	}
 	return all
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // rebuild copies a table of a version before 0.1.0 into the table that a file creates now. It first renames the old
@@ -88,7 +89,7 @@ func (db *DB) settleInserts(ctx context.Context, table string, progress func(str
 	}
 	for told := false; len(began) > 0; told = true {
 		if !told {
-			progress(fmt.Sprintf("%s: waiting for %d inserts that began earlier", table, len(began)))
+			progress(fmt.Sprintf("%s: waiting for %s that began earlier", table, show.Plural(len(began), "insert")))
 		}
 		if err := retry.Sleep(ctx, settlePoll); err != nil {
 			return err
@@ -242,7 +243,8 @@ func (r *rebuild) copyAll(ctx context.Context) error {
 		if err := r.copyPartition(ctx, id, columns); err != nil {
 			return err
 		}
-		r.progress(fmt.Sprintf("%s: copied %s, %d rows (%d of %d partitions)", r.table, id, rows[i], i+1, len(parts)))
+		r.progress(fmt.Sprintf("%s: copied %s, %s (%d of %s)", r.table, id, show.Plural(rows[i], "row"), i+1,
+			show.Plural(len(parts), "partition")))
 	}
 	return nil
 }

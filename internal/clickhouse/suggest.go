@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/penstock/penstock/internal/show"
 )
 
 // Suggestion is a column that the property catalogue suggests.
@@ -135,7 +137,7 @@ func (u *pathUse) kind() string {
 
 // why says how frequent the path is, and which values the column omits.
 func (u *pathUse) why(total float64) string {
-	why := fmt.Sprintf("%d events, ", u.events)
+	why := show.Plural(u.events, "event") + ", "
 	if share := float64(u.events) / total; share >= suggestShare {
 		why += fmt.Sprintf("%.0f %% of all", 100*share)
 	} else {

@@ -47,10 +47,11 @@ type dropParams struct {
 	Yes bool   `json:"yes" param:"yes" usage:"do not ask for confirmation"`
 }
 
-// letterResult is the result for one dead letter.
+// letterResult is the result for one dead letter or failing object.
 type letterResult struct {
 	Key    string `json:"key"`
 	Result string `json:"result"` // redriven, dropped
+	Was    string `json:"was"`    // dead or failed
 }
 
 // letterDetail is everything known about a dead letter or a failing object.
@@ -62,8 +63,9 @@ type letterDetail struct {
 
 func deadLetterOperations() []Operation {
 	result := rows(func(r *letterResult) []string { return []string{r.Result, r.Key} })
-	counted := func(what string) func(io.Writer, map[string]int) {
-		return func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "dead letter")+what) }
+	was := func(item any) string { return item.(*letterResult).Was }
+	changed := func(what string) func(io.Writer, any, map[string]int) {
+		return func(w io.Writer, _ any, n map[string]int) { fmt.Fprintln(w, lettersText(n, false), what) }
 	}
 	return []Operation{
 		{
@@ -77,7 +79,10 @@ func deadLetterOperations() []Operation {
 					d.First.Format(time.RFC3339), d.Last.Format(time.RFC3339),
 					d.Key, d.Reason}
 			}),
-			sum: counted(""),
+			kind: func(item any) string { return item.(*pipeline.DeadLetter).State },
+			sum: func(w io.Writer, params any, n map[string]int) {
+				fmt.Fprintln(w, lettersText(n, params.(*letterFilter).Failing))
+			},
 			run: runs(func(ctx context.Context, o *Operator, f *letterFilter, out sink) error {
 				return o.letters(ctx, *f, func(l pipeline.Load) error { return out.item(l.DeadLetter()) })
 			}),
@@ -90,13 +95,13 @@ func deadLetterOperations() []Operation {
 		{
 			Name: "dlq redrive", method: http.MethodPost, path: "/v1/dlq/redrive", params: &letterChoice{}, item: letterResult{},
 			Short:  "try to load dead letters or failing objects now",
-			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" redriven"),
+			header: []string{"RESULT", "KEY"}, row: result, kind: was, sum: changed("redriven"),
 			run: runs(redriveLetters),
 		},
 		{
 			Name: "dlq drop", method: http.MethodPost, path: "/v1/dlq/drop", params: &dropParams{}, item: letterResult{},
 			Short:  "mark dead letters or failing objects as never to load; they stay in the bucket",
-			header: []string{"RESULT", "KEY"}, row: result, sum: counted(" dropped"),
+			header: []string{"RESULT", "KEY"}, row: result, kind: was, sum: changed("dropped"),
 			run: runs(dropLetters),
 		},
 		{
@@ -109,6 +114,18 @@ func deadLetterOperations() []Operation {
 			run: runs(rebuildLetters),
 		},
 	}
+}
+
+// lettersText counts objects by their state. failing says what none is called.
+func lettersText(n map[string]int, failing bool) string {
+	dead, failed := n[pipeline.Dead.String()], n[pipeline.Failed.String()]
+	switch {
+	case failed == 0 && !failing:
+		return show.Plural(dead, "dead letter")
+	case dead == 0:
+		return show.Plural(failed, "failing object")
+	}
+	return show.Plural(dead, "dead letter") + " and " + show.Plural(failed, "failing object")
 }
 
 // rebuilt is the number of dead letters in the queue's stream, before and after.
@@ -210,6 +227,7 @@ func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change fun
 	}
 	kept, _ := q.(queue.Letters)
 	return o.letters(ctx, f, func(l pipeline.Load) error {
+		was := l.State.String()
 		change(&l)
 		// From here on a sweep follows the ledger, even if this process dies before it updates the queue.
 		if err := o.Table.SaveLoad(ctx, l); err != nil {
@@ -225,7 +243,7 @@ func (o *Operator) changeLetters(ctx context.Context, f letterFilter, change fun
 				return err
 			}
 		}
-		return out.item(letterResult{l.Key, result})
+		return out.item(letterResult{l.Key, result, was})
 	})
 }
 

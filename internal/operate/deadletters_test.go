@@ -102,7 +102,7 @@ func TestRedriveLetters(t *testing.T) {
 	w := letters()
 	got, err := do[letterResult](t, Local(w.operator()), "dlq redrive",
 		func(p any) { p.(*letterChoice).Keys = []string{key(0)} })
-	if err != nil || len(got) != 1 || got[0] != (letterResult{key(0), "redriven"}) {
+	if err != nil || len(got) != 1 || got[0] != (letterResult{key(0), "redriven", "dead"}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if l := w.loads[key(0)]; l.State != pipeline.Failed || l.Failures != 0 || l.Attempts != 5 ||
@@ -245,6 +245,19 @@ func TestFailingObjects(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"failed " + key(7)}, list(letterFilter{Keys: []string{key(7)}})); diff != "" {
 		t.Errorf("by its key (-want +got):\n%s", diff)
+	}
+	for _, tt := range []struct {
+		f    letterFilter
+		want string
+	}{
+		{letterFilter{Failing: true}, "2 failing objects\n"}, {letterFilter{Keys: []string{key(7)}}, "1 failing object\n"},
+		{letterFilter{Failing: true, Code: "other"}, "0 failing objects\n"}, {letterFilter{Code: "other"}, "0 dead letters\n"},
+		{letterFilter{Keys: []string{key(0), key(7), key(8)}}, "1 dead letter and 2 failing objects\n"},
+	} {
+		var out bytes.Buffer
+		if err := printed(t, o, "dlq list", &tt.f, &out); err != nil || !strings.HasSuffix(out.String(), tt.want) {
+			t.Errorf("%+v printed, with %v,\n%s, want %s", tt.f, err, &out, tt.want)
+		}
 	}
 	got, err := do[letterResult](t, Local(o), "dlq redrive", func(p any) { p.(*letterChoice).Keys = []string{key(7)} })
 	if l := w.loads[key(7)]; err != nil || len(got) != 1 || l.State != pipeline.Failed || l.Failures != 0 ||

@@ -100,7 +100,7 @@ func errorOperations() []Operation {
 				return []string{k.Time.Format(time.RFC3339), k.Code, k.Stage, dash(k.Project), strconv.FormatUint(k.RawBytes, 10),
 					redriven, k.ID, short(k.Message)}
 			}),
-			sum: func(w io.Writer, n map[string]int) {
+			sum: func(w io.Writer, _ any, n map[string]int) {
 				fmt.Fprintln(w, show.Plural(n[""], "failure"))
 				if n[""] == 100 {
 					fmt.Fprintln(w, "(the newest; --limit 0 lists all)")
@@ -144,11 +144,11 @@ func errorOperations() []Operation {
 					strings.TrimSpace(r.Code + " " + r.Message)}
 			}),
 			kind: func(item any) string { return item.(*errorResult).Result },
-			sum: func(w io.Writer, n map[string]int) {
+			sum: func(w io.Writer, _ any, n map[string]int) {
 				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d rejected again, %d skipped\n", show.Plural(n[""], "failure"),
 					n["accepted"], n["partly"], n["rejected"], n["skipped"])
 				if n["sampled"] > 0 {
-					fmt.Fprintf(w, "%d were left out by their project's sample\n", n["sampled"])
+					fmt.Fprintf(w, "left out by their project's sample: %d\n", n["sampled"])
 				}
 			},
 			run: runs(redriveErrors),

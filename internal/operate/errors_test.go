@@ -147,15 +147,15 @@ func TestErrorRow(t *testing.T) {
 	}
 	for n, want := range map[int]string{1: "1 failure\n", 100: "100 failures\n(the newest; --limit 0 lists all)\n"} {
 		var out bytes.Buffer
-		op.sum(&out, map[string]int{"": n})
+		op.sum(&out, nil, map[string]int{"": n})
 		if out.String() != want {
 			t.Errorf("%d: %q, want %q", n, &out, want)
 		}
 	}
 	sum := Find("errors redrive").sum
 	var out bytes.Buffer
-	sum(&out, map[string]int{"": 6, "accepted": 1, "partly": 1, "rejected": 1, "skipped": 1, "sampled": 2})
-	want := "6 failures: 1 accepted, 1 partly, 1 rejected again, 1 skipped\n2 were left out by their project's sample\n"
+	sum(&out, nil, map[string]int{"": 6, "accepted": 1, "partly": 1, "rejected": 1, "skipped": 1, "sampled": 2})
+	want := "6 failures: 1 accepted, 1 partly, 1 rejected again, 1 skipped\nleft out by their project's sample: 2\n"
 	if out.String() != want {
 		t.Errorf("got %q, want %q", &out, want)
 	}

@@ -93,7 +93,7 @@ func keyOperations() []Operation {
 				return []string{k.Project, dash(k.Name), k.State, dash(k.MinDurability), large, dash(k.Expires), k.SHA256 + "…",
 					k.Where}
 			}),
-			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "key")) },
+			sum: func(w io.Writer, _ any, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "key")) },
 			run: runs(listKeys),
 		},
 		{

@@ -95,7 +95,7 @@ func objectOperations() []Operation {
 				return []string{o.State, strconv.FormatInt(o.Rows, 10), strconv.FormatInt(o.Bytes, 10),
 					o.Stored.Format(time.RFC3339), o.Key}
 			}),
-			sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "object")) },
+			sum: func(w io.Writer, _ any, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "object")) },
 			run: runs(listObjects),
 		},
 		{

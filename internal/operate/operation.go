@@ -25,9 +25,10 @@ type Operation struct {
 	header   []string           // of the table for people; empty: see print
 	row      func(any) []string // row of that table; any is a pointer to an item
 	print    func(w io.Writer, item any) error
-	kind     func(any) string                        // of an item, for sum; nil: one kind
-	sum      func(w io.Writer, items map[string]int) // after the last line, for people: items by kind, "" for all
-	run      func(ctx context.Context, o *Operator, params any, out sink) error
+	kind     func(any) string // of an item, for sum; nil: one kind
+	// after the last line, for people: items by kind, "" for all
+	sum func(w io.Writer, params any, items map[string]int)
+	run func(ctx context.Context, o *Operator, params any, out sink) error
 }
 
 // runs, rows and prints convert functions with typed params or items to an operation's.

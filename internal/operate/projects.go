@@ -55,7 +55,7 @@ func projectsOperation() Operation {
 				limit(float64(p.QuotaBytes), show.Bytes(p.QuotaBytes)), limit(p.EventRate, fmt.Sprint(p.EventRate)),
 				limit(p.ByteRate, show.Bytes(int64(p.ByteRate))), dash(strings.Join(redacted, ", "))}
 		}),
-		sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "project")) },
+		sum: func(w io.Writer, _ any, n map[string]int) { fmt.Fprintln(w, show.Plural(n[""], "project")) },
 		run: runs(listProjects),
 	}
 }

@@ -51,7 +51,7 @@ func propertyOperations() []Operation {
 				}
 				return "fine"
 			},
-			sum: func(w io.Writer, n map[string]int) {
+			sum: func(w io.Writer, _ any, n map[string]int) {
 				fmt.Fprintf(w, "%s, %s\n", show.Plural(n[""], "property"), show.Plural(n["warned"], "warning"))
 			},
 			run: runs(func(ctx context.Context, o *Operator, f *propertyFilter, out sink) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/penstock/penstock/internal/codec/foreign"
 	"github.com/penstock/penstock/internal/pipeline"
 	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/show"
 	"github.com/penstock/penstock/loader"
 	"github.com/penstock/penstock/receiver"
 )
@@ -141,7 +142,8 @@ func (o *Operator) redriveAll(ctx context.Context, rec Receiver, f clickhouse.Er
 		}
 		done += len(page)
 		out.progress(progress{Seconds: time.Since(began).Seconds(),
-			Text: fmt.Sprintf("%d of %d failures, %.0f/s", done, len(ids), float64(done)/time.Since(began).Seconds())})
+			Text: fmt.Sprintf("%d of %s, %.0f/s", done, show.Plural(len(ids), "failure"),
+				float64(done)/time.Since(began).Seconds())})
 	}
 	return nil
 }

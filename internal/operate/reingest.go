@@ -69,8 +69,9 @@ type expiring struct {
 const expiringKeys = 10
 
 func (x *expiring) print(w io.Writer) {
-	fmt.Fprintf(w, "warning: %d of these objects, %d rows, are older than %s. The table's TTL deletes such rows again.\n"+
-		"To keep them, change the TTL first.\n", x.Objects, x.Rows, x.Before.Format(time.RFC3339))
+	fmt.Fprintf(w, "warning: the table's TTL deletes rows older than %s: it would delete %s of %s again.\n"+
+		"To keep them, change the TTL first.\n", x.Before.Format(time.RFC3339), show.Plural(x.Rows, "row"),
+		show.Plural(x.Objects, "object"))
 	for _, key := range x.Keys {
 		fmt.Fprintf(w, "         %s\n", key)
 	}

@@ -246,7 +246,7 @@ func TestReingestOfExpired(t *testing.T) {
 			t.Errorf("-want +got\n%s", diff)
 		}
 		var text strings.Builder
-		if err := printReingest(&text, &sum); err != nil || !strings.Contains(text.String(), "warning: 2 of these objects, 4 rows") ||
+		if err := printReingest(&text, &sum); err != nil || !strings.Contains(text.String(), "it would delete 4 rows of 2 objects again") ||
 			!strings.Contains(text.String(), "\n         "+key(1)+"\n") {
 			t.Errorf("%v, printed\n%s", err, text.String())
 		}

@@ -65,7 +65,7 @@ func (op Operation) Show(ctx context.Context, ex Executor, params any, to Output
 		err = errors.Join(err, table.Flush())
 	}
 	if op.sum != nil && !to.JSON && err == nil {
-		op.sum(out, kinds)
+		op.sum(out, params, kinds)
 	}
 	return errors.Join(err, out.Flush())
 }

@@ -33,7 +33,7 @@ func finds(fail error, things ...thing) Executor {
 func TestShow(t *testing.T) {
 	table := Operation{header: []string{"NAME", "N"}, row: func(item any) []string {
 		return []string{item.(*thing).Name, fmt.Sprint(item.(*thing).N)}
-	}, sum: func(w io.Writer, n map[string]int) { fmt.Fprintln(w, n[""], "things,", n["odd"], "odd") },
+	}, sum: func(w io.Writer, _ any, n map[string]int) { fmt.Fprintln(w, n[""], "things,", n["odd"], "odd") },
 		kind: func(item any) string { return map[bool]string{true: "odd", false: "even"}[item.(*thing).N%2 == 1] }}
 	printed := Operation{print: func(w io.Writer, item any) error {
 		_, err := fmt.Fprintf(w, "<%s>", item.(*thing).Name)

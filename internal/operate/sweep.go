@@ -46,7 +46,7 @@ func sweepOperation() Operation {
 			return row
 		}),
 		kind: func(item any) string { return map[bool]string{true: "dry"}[item.(*sweepReport).DryRun] },
-		sum: func(w io.Writer, n map[string]int) {
+		sum: func(w io.Writer, _ any, n map[string]int) {
 			if n["dry"] > 0 {
 				fmt.Fprintln(w, "Dry run: nothing was enqueued. Run without --dry-run to enqueue.")
 			}

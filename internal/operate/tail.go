@@ -105,7 +105,7 @@ func (o *Operator) tailOwn(ctx context.Context, p *tailParams, out sink) error {
 	report := func() {
 		seen, missed := w.Counts()
 		out.progress(progress{Seconds: time.Since(began).Seconds(),
-			Text: fmt.Sprintf("%d events, %d not shown", seen, missed)})
+			Text: fmt.Sprintf("%s, %d not shown", show.Plural(seen, "event"), missed)})
 	}
 	report() // shows that it works, even without events
 	for events := []tap.Event(nil); ; {

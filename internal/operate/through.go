@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/penstock/penstock/internal/clickhouse"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // throughParallel is how many filters run at once.
@@ -82,7 +83,8 @@ func redriveThrough(ctx context.Context, ex Executor, op Operation, p *errorRedr
 		}
 		done += len(page)
 		out.progress(progress{Seconds: time.Since(began).Seconds(),
-			Text: fmt.Sprintf("%d of %d failures, %.0f/s", done, len(ids), float64(done)/time.Since(began).Seconds())})
+			Text: fmt.Sprintf("%d of %s, %.0f/s", done, show.Plural(len(ids), "failure"),
+				float64(done)/time.Since(began).Seconds())})
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/penstock/penstock/internal/pipeline"
+	"github.com/penstock/penstock/internal/show"
 )
 
 // judge counts one object of the span's days, and records its differences.
@@ -24,8 +25,8 @@ func (v *verifier) judge(ctx context.Context, a *account) error {
 		return nil
 	case a.entry.State == pipeline.Dead:
 		v.BucketRows += uint64(a.object.Meta.Rows)
-		v.differ(a.key, "dead", "given up after %d failures: %s; fix the cause, then run `penstock dlq redrive`",
-			a.entry.Failures, a.entry.Error)
+		v.differ(a.key, "dead", "given up after %s: %s; fix the cause, then run `penstock dlq redrive`",
+			show.Plural(int(a.entry.Failures), "failure"), a.entry.Error)
 		return nil
 	case a.loaded:
 		return v.judgeLoaded(ctx, a)
@@ -49,12 +50,13 @@ func (v *verifier) findImport(ctx context.Context, a *account) error {
 func (v *verifier) judgeGone(a *account) {
 	switch {
 	case a.loaded:
-		v.differ(a.key, "gone", "the ledger has it with %d rows, the bucket does not have it", a.entry.Rows)
+		v.differ(a.key, "gone", "the ledger has it with %s, the bucket does not have it", show.Plural(a.entry.Rows, "row"))
 	case a.entry.State == pipeline.Dead:
-		v.differ(a.key, "dead", "given up after %d failures: %s; the bucket does not have it: restore it, then run "+
-			"`penstock dlq redrive`, or run `penstock dlq drop`", a.entry.Failures, a.entry.Error)
+		v.differ(a.key, "dead", "given up after %s: %s; the bucket does not have it: restore it, then run "+
+			"`penstock dlq redrive`, or run `penstock dlq drop`", show.Plural(int(a.entry.Failures), "failure"), a.entry.Error)
 	case a.rows > 0:
-		v.differ(a.key, "extra", "%d rows name it, and neither bucket nor ledger has it as loaded", a.rows)
+		v.differ(a.key, "extra", "the table has %s of it, and neither bucket nor ledger has it as loaded",
+			show.Plural(a.rows, "row"))
 	}
 }
 
@@ -65,9 +67,10 @@ func (v *verifier) judgeBlobs(a *account) {
 	}
 	switch want := a.object.Meta.BlobBytes; {
 	case want > 0 && a.blobs.Key == "":
-		v.differ(a.key, "blobs", "its events refer to %d bytes of blobs, and the bucket does not have them", want)
+		v.differ(a.key, "blobs", "its events refer to %s of blobs, and the bucket has none", show.Plural(want, "byte"))
 	case a.blobs.Size < want:
-		v.differ(a.key, "blobs", "its events refer to %d bytes of blobs, the bucket has %d", want, a.blobs.Size)
+		v.differ(a.key, "blobs", "its events refer to %s of blobs, the bucket has %d", show.Plural(want, "byte"),
+			a.blobs.Size)
 	}
 }
 
@@ -84,8 +87,8 @@ func (v *verifier) judgeWaiting(ctx context.Context, a *account) error {
 	}
 	v.BucketRows += uint64(a.object.Meta.Rows)
 	v.differ(a.key, "missing",
-		"it is in the bucket with %d rows and was not loaded; `penstock sweep --since %s` enqueues it",
-		a.object.Meta.Rows, a.day.Format(time.DateOnly))
+		"it is in the bucket with %s and was not loaded; `penstock sweep --since %s` enqueues it",
+		show.Plural(a.object.Meta.Rows, "row"), a.day.Format(time.DateOnly))
 	return nil
 }
 
@@ -104,14 +107,16 @@ func (v *verifier) judgeLoaded(ctx context.Context, a *account) error {
 		v.differ(a.key, "changed", "its ETag is %s, it was loaded as %s", a.object.ETag, a.entry.ETag)
 	}
 	if held != a.entry.Rows+refused {
-		v.differ(a.key, "short", "it holds %d rows, the ledger has %d and %d refused", held, a.entry.Rows, refused)
+		v.differ(a.key, "short", "it holds %s, the ledger has %d and %d refused", show.Plural(held, "row"),
+			a.entry.Rows, refused)
 	}
 	if a.rows > a.distinct {
-		v.differ(a.key, "double", "%d of its rows are in the table more than once", a.rows-a.distinct)
+		v.differ(a.key, "double", "the table has %s of it more than once", show.Plural(a.rows-a.distinct, "row"))
 	}
 	want := held - min(refused, held)
 	if a.distinct > want {
-		v.differ(a.key, "extra", "the table has %d rows of it, it holds %d that were not refused", a.distinct, want)
+		v.differ(a.key, "extra", "the table has %s of it, it holds %d that were not refused",
+			show.Plural(a.distinct, "row"), want)
 	}
 	if a.distinct >= want {
 		return nil
@@ -124,7 +129,7 @@ func (v *verifier) judgeLoaded(ctx context.Context, a *account) error {
 	v.Collapsed += collapsed
 	v.Expired += expired
 	if short := absent - min(collapsed+expired, absent); short > 0 {
-		v.differ(a.key, "short", "%d of its %d rows are not in the table", short, want)
+		v.differ(a.key, "short", "the table lacks %d of its %s", short, show.Plural(want, "row"))
 	}
 	return nil
 }

@@ -101,7 +101,8 @@ func (st *stack) events(ctx context.Context) error {
 			sum.Sent, sum.Accepted, sum.Rejected, sum.Objects, sum.Rows, sum.Distinct, sum.Seconds)
 	}
 	if sum.Rows != uint64(sum.Sent) {
-		return fmt.Errorf("%d events were sent and %d are rows; see the logs in %s and `penstock status`", sum.Sent, sum.Rows,
+		return fmt.Errorf("sent %s, and %d became rows; see the logs in %s and `penstock status`",
+			show.Plural(sum.Sent, "event"), sum.Rows,
 			st.opts.Data)
 	}
 	return nil

@@ -205,7 +205,7 @@ func TestLiveEvents(t *testing.T) {
 	text := <-stream
 	if !strings.HasPrefix(text, "text/event-stream\n") || !strings.Contains(text, "event: event\ndata: {") ||
 		!strings.Contains(text, `"name":"start"`) || strings.Contains(text, `"name":"end"`) || strings.Contains(text, "\ndata: x") ||
-		!strings.Contains(text, "event: count\ndata: \"1 events, 0 not shown\"") {
+		!strings.Contains(text, "event: count\ndata: \"1 event, 0 not shown\"") {
 		t.Errorf("got %s", text)
 	}
 	if b.tap.Watched() {
