@@ -43,16 +43,17 @@ func (o *outlet) refreshRollups(ctx context.Context) error {
 	if err != nil || !held {
 		return err
 	}
-	defer func() { _ = claim.Release(context.WithoutCancel(ctx)) }()
-	options := operate.RefreshOptions{Table: o.db, Late: lateRollups, Renew: claim.Renew,
+	options := operate.RefreshOptions{Table: o.db, Late: lateRollups,
 		Done: func(name string, day time.Time, rows uint64, took time.Duration) error {
 			o.log.Info("day of rollup computed", "rollup", name, "day", day.Format(time.DateOnly), "rows", rows,
 				"ms", took.Milliseconds())
 			return nil
 		}}
-	var failed []error
-	for _, r := range all {
-		failed = append(failed, operate.RefreshRollup(ctx, r, options))
-	}
-	return errors.Join(failed...)
+	return operate.WhileHeld(ctx, claim, func(ctx context.Context) error {
+		var failed []error
+		for _, r := range all {
+			failed = append(failed, operate.RefreshRollup(ctx, r, options))
+		}
+		return errors.Join(failed...)
+	})
 }

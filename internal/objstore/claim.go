@@ -26,23 +26,26 @@ type Claim struct {
 	key    string
 	body   claimBody
 	etag   string
+	until  time.Time // of another's claim: when it expires unless it is renewed
 }
 
 type claimBody struct {
-	Owner   string `json:"owner"`
-	Seconds int    `json:"seconds"` // of its life after it was last written
-	Writes  int    `json:"writes"`  // so that each writing has an ETag of its own
-	Note    string `json:"note,omitempty"`
+	Owner   string    `json:"owner"`
+	Since   time.Time `json:"since,omitzero"` // by the owner's clock
+	Seconds int       `json:"seconds"`        // of its life after it was last written
+	Writes  int       `json:"writes"`         // so that each writing has an ETag of its own
+	Note    string    `json:"note,omitempty"`
 }
 
 // maxClaim bounds a claim that is read, in bytes. A note may hold a key, which
 // JSON makes up to six times as long.
 const maxClaim = 16 << 10
 
-// Claim takes the claim of that name for ttl, in whole seconds; ok is false
-// while somebody else holds it.
+// Claim takes the claim of that name for ttl, in whole seconds. While somebody else holds it, ok is false, and only
+// Holder of the claim has a meaning.
 func (b *Bucket) Claim(ctx context.Context, name, owner string, ttl time.Duration) (c *Claim, ok bool, err error) {
-	c = &Claim{bucket: b, key: claimPrefix + name, body: claimBody{Owner: owner, Seconds: int(ttl.Seconds())}}
+	c = &Claim{bucket: b, key: claimPrefix + name, body: claimBody{Owner: owner,
+		Since: time.Now().UTC().Truncate(time.Second), Seconds: int(ttl.Seconds())}}
 	ok, err = c.write(ctx, &s3.PutObjectInput{IfNoneMatch: aws.String("*")})
 	if ok || err != nil {
 		return c, ok, err
@@ -50,7 +53,7 @@ func (b *Bucket) Claim(ctx context.Context, name, owner string, ttl time.Duratio
 	out, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &c.key})
 	if err != nil {
 		if err = class(err); errors.Is(err, ErrNotFound) {
-			return nil, false, nil // it was given back this moment; the next try gets it
+			return &Claim{}, false, nil // it was given back this moment; the next try gets it
 		}
 		return nil, false, fmt.Errorf("read claim %s: %w", name, err)
 	}
@@ -68,12 +71,25 @@ func (b *Bucket) Claim(ctx context.Context, name, owner string, ttl time.Duratio
 		now = time.Now()
 	}
 	// Both times are in whole seconds, so one more may have to pass.
-	if age := now.Sub(aws.ToTime(out.LastModified)); age <= time.Duration(held.Seconds+1)*time.Second {
-		return nil, false, nil
+	life := time.Duration(held.Seconds+1) * time.Second
+	if written := aws.ToTime(out.LastModified); now.Sub(written) <= life {
+		return &Claim{body: held, until: written.Add(life).UTC()}, false, nil
 	}
 	c.body.Note = held.Note
 	ok, err = c.write(ctx, &s3.PutObjectInput{IfMatch: out.ETag})
 	return c, ok, err
+}
+
+// Holder says who has the claim, since when, and until when it lasts if its holder was killed.
+func (c *Claim) Holder() string {
+	if c.until.IsZero() {
+		return "a process that has just ended"
+	}
+	text := c.body.Owner
+	if !c.body.Since.IsZero() {
+		text += ", since " + c.body.Since.Format(time.RFC3339)
+	}
+	return text + "; if it was killed, its claim expires at " + c.until.Format(time.RFC3339)
 }
 
 // Note is what the last holder wrote down for the next one; empty: nothing.

@@ -57,6 +57,7 @@ type Store interface {
 type Claim interface {
 	Renew(context.Context) (bool, error)
 	Release(context.Context) error
+	Holder() string // if the claim was not taken: who has it, and until when
 }
 
 // Receiver accepts a failure's bytes again. When it is stopped, it stores its batch.

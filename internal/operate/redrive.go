@@ -59,7 +59,7 @@ func redriveErrors(ctx context.Context, o *Operator, p *errorRedrive, out sink) 
 		return err
 	}
 	if !held {
-		return fmt.Errorf("another redrive is running, or was killed less than %s ago", redriveClaim)
+		return fmt.Errorf("another redrive is running, by %s; run this one when it has ended", claim.Holder())
 	}
 	defer claim.Release(context.WithoutCancel(ctx))
 	rec, stop, err := o.Receiver()

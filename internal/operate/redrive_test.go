@@ -157,7 +157,7 @@ func TestRedriveIsRefused(t *testing.T) {
 		{"nothing chosen", nil, func(*errorRedrive) {},
 			"no failure record is chosen: name ids, or set --code, --project, --stage, --release, --text or --all"},
 		{"another runs", func(w *world) { w.claimed["redrive"] = true }, func(p *errorRedrive) { p.All = true },
-			"another redrive is running, or was killed less than 1m0s ago"},
+			"another redrive is running, by loader-1, since noon; run this one when it has ended"},
 		{"no bucket", func(w *world) { w.away["bucket"] = errAway }, func(p *errorRedrive) { p.All = true },
 			"connection refused"},
 		{"no receiver", func(w *world) { w.away["receiver"] = errAway }, func(p *errorRedrive) { p.All = true },

@@ -8,12 +8,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	sqlfiles "github.com/penstock/penstock/infra/clickhouse"
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/config"
 	"github.com/penstock/penstock/internal/llm"
+	"github.com/penstock/penstock/internal/retry"
 )
 
 // Rollups returns Penstock's own rollups and the configured ones.
@@ -53,9 +55,8 @@ type RollupTable interface {
 // RefreshOptions select the days of rollups to compute.
 type RefreshOptions struct {
 	Table RollupTable
-	Days  []time.Time                         // empty: all due days
-	Late  time.Duration                       // least time between two computations of a day before yesterday
-	Renew func(context.Context) (bool, error) // renews the claim of this refresh
+	Days  []time.Time   // empty: all due days
+	Late  time.Duration // least time between two computations of a day before yesterday
 	Done  func(name string, day time.Time, rows uint64, took time.Duration) error
 }
 
@@ -86,13 +87,6 @@ func RefreshRollup(ctx context.Context, r clickhouse.Rollup, o RefreshOptions) e
 		return err
 	}
 	for _, batch := range slices.Backward(batches) {
-		held, err := o.Renew(ctx)
-		if err != nil {
-			return err
-		}
-		if !held {
-			return ErrClaimLost
-		}
 		began := time.Now()
 		rows, err := o.Table.RefreshRollup(ctx, r, batch)
 		if err != nil {
@@ -113,8 +107,34 @@ func RefreshRollup(ctx context.Context, r clickhouse.Rollup, o RefreshOptions) e
 // RollupsClaim is the claim that a process holds while it refreshes rollups, and its TTL if the process is killed.
 const (
 	RollupsClaim    = "rollups"
-	RollupsClaimTTL = 10 * time.Minute
+	RollupsClaimTTL = time.Minute
 )
+
+// WhileHeld calls refresh, and renews the claim meanwhile, because a statement may take longer than its TTL. Then it
+// releases the claim. If another process takes the claim, refresh's context ends, and the error is ErrClaimLost.
+func WhileHeld(ctx context.Context, claim Claim, refresh func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var beat sync.WaitGroup
+	beat.Go(func() {
+		for retry.Sleep(ctx, RollupsClaimTTL/4) == nil {
+			// A renewal that is cut off would leave a claim that nobody can release.
+			whole, done := context.WithTimeout(context.WithoutCancel(ctx), RollupsClaimTTL/4)
+			held, err := claim.Renew(whole)
+			done()
+			if err == nil && !held {
+				cancel(ErrClaimLost)
+			}
+		}
+	})
+	err := refresh(ctx)
+	if lost := context.Cause(ctx); errors.Is(lost, ErrClaimLost) {
+		err = lost
+	}
+	cancel(nil)
+	beat.Wait()
+	_ = claim.Release(context.WithoutCancel(ctx)) // else it expires
+	return err
+}
 
 // rollupParams select rollups.
 type rollupParams struct {
@@ -249,19 +269,20 @@ func refreshRollups(ctx context.Context, o *Operator, p *refreshParams, out sink
 		return err
 	}
 	if !held {
-		return errors.New("a loader refreshes rollups at this moment: run it again in a minute")
+		return fmt.Errorf("rollups are being refreshed by %s; run the command again when it has ended", claim.Holder())
 	}
-	defer func() { _ = claim.Release(context.WithoutCancel(ctx)) }()
-	options := RefreshOptions{Table: o.Table, Days: days, Renew: claim.Renew,
+	options := RefreshOptions{Table: o.Table, Days: days,
 		Done: func(name string, day time.Time, rows uint64, took time.Duration) error {
 			return out.item(refreshedDay{name, day.Format(time.DateOnly), rows, took.Seconds()})
 		}}
-	for _, r := range all {
-		if err := RefreshRollup(ctx, r, options); err != nil {
-			return err
+	return WhileHeld(ctx, claim, func(ctx context.Context) error {
+		for _, r := range all {
+			if err := RefreshRollup(ctx, r, options); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // days returns the named days; nil: all changed days.

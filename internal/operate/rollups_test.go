@@ -1,6 +1,8 @@
 package operate
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +11,8 @@ import (
 
 	"github.com/penstock/penstock/internal/clickhouse"
 	"github.com/penstock/penstock/internal/config"
+	"github.com/penstock/penstock/internal/retry"
+	"github.com/penstock/penstock/internal/testing/bubble"
 )
 
 func rolledUp() *world {
@@ -66,15 +70,47 @@ func TestLateDaysWait(t *testing.T) {
 	w := rolledUp()
 	w.rollupDays[1].Refreshed = time.Now().Add(-time.Minute)
 	o := w.operator()
-	claim, _, err := o.Claim(t.Context(), RollupsClaim, "", time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = RefreshRollup(t.Context(), clickhouse.Rollup{Name: "r"}, RefreshOptions{Table: o.Table, Late: time.Hour,
-		Renew: claim.Renew, Done: func(string, time.Time, uint64, time.Duration) error { return nil }})
+	err := RefreshRollup(t.Context(), clickhouse.Rollup{Name: "r"}, RefreshOptions{Table: o.Table, Late: time.Hour,
+		Done: func(string, time.Time, uint64, time.Duration) error { return nil }})
 	if diff := cmp.Diff([]string{"r 2026-11-04"}, w.computed); err != nil || diff != "" {
 		t.Errorf("%v, -want +got\n%s", err, diff)
 	}
+}
+
+// beating is a claim that counts its renewals, and is lost after some.
+type beating struct {
+	claim
+	renewed, released, lostAfter int
+}
+
+func (b *beating) Renew(context.Context) (bool, error) {
+	b.renewed++
+	return b.renewed <= b.lostAfter, nil
+}
+
+func (b *beating) Release(context.Context) error {
+	b.released++
+	return nil
+}
+
+// A statement may take longer than the claim's TTL. If the claim is lost, the refresh ends.
+func TestClaimIsRenewed(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		kept := &beating{lostAfter: 1000}
+		err := WhileHeld(t.Context(), kept, func(ctx context.Context) error { return retry.Sleep(ctx, 10*RollupsClaimTTL) })
+		if err != nil || kept.renewed < 30 || kept.released != 1 {
+			t.Errorf("%v, %+v, want 30 renewals and more, and one release", err, kept)
+		}
+		lost, began := &beating{lostAfter: 2}, time.Now()
+		err = WhileHeld(t.Context(), lost, func(ctx context.Context) error { return retry.Sleep(ctx, time.Hour) })
+		if took := time.Since(began); !errors.Is(err, ErrClaimLost) || took > RollupsClaimTTL {
+			t.Errorf("%v after %s, want %v", err, took, ErrClaimLost)
+		}
+	})
+	w := rolledUp()
+	w.claimed = map[string]bool{RollupsClaim: true}
+	_, err := command(t, w.operator(), "rollups refresh")
+	wantError(t, err, "rollups are being refreshed by loader-1, since noon; run the command again when it has ended", "beside another")
 }
 
 // Clients' clocks may be decades ahead. Such days wait until they come.

@@ -212,6 +212,7 @@ type claim struct{}
 
 func (claim) Renew(context.Context) (bool, error) { return true, nil }
 func (claim) Release(context.Context) error       { return nil }
+func (claim) Holder() string                      { return "loader-1, since noon" }
 
 type source struct{ *world }
 

@@ -379,6 +379,14 @@ func testClaim(t *testing.T, _ objstore.Options, b *objstore.Bucket) {
 		t.Fatalf("claim after a release: %v, %v", ok, err)
 	}
 	take(t, b, "sweep", "second", time.Minute) // when the first has expired
+	other, ok, err := b.Claim(t.Context(), "sweep", "third", time.Minute)
+	if ok || err != nil {
+		t.Fatalf("a claim that another holds: %v, %v", ok, err)
+	}
+	if got := other.Holder(); !strings.HasPrefix(got, "second, since 20") ||
+		!strings.Contains(got, "; if it was killed, its claim expires at 20") {
+		t.Errorf("holder %q, want the second's name and times", got)
+	}
 	if ok, err := first.Renew(t.Context()); ok || err != nil {
 		t.Errorf("renew of a claim that was lost: %v, %v; want false", ok, err)
 	}
