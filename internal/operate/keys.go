@@ -173,7 +173,7 @@ func expiryOf(text string, now time.Time) (string, error) {
 		return "", nil
 	}
 	t, err := config.ParseExpiry(text)
-	if d, e := time.ParseDuration(text); e == nil {
+	if d, e := parseAge(text); e == nil {
 		t, err = now.Add(d), nil
 	}
 	if err != nil {

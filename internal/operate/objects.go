@@ -52,7 +52,7 @@ func describe(spec pipeline.Spec, o pipeline.Object, e pipeline.Load, known bool
 }
 
 type objectsParams struct {
-	Since    string `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
+	Since    string `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h or 7d"`
 	Until    string `json:"until" param:"until" default:"now" usage:"end of the time range"`
 	Pipeline string `json:"pipeline" param:"pipeline" default:"events" enum:"events errors" usage:"events or errors"`
 	State    string `json:"state" param:"state" enum:"new loading failed dead dropped loaded" usage:"only objects in this state: new, loading, failed, dead, dropped, loaded"`

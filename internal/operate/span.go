@@ -2,6 +2,8 @@ package operate
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/penstock/penstock/loader/audit"
@@ -32,7 +34,7 @@ func parseSpanAt(since, until string, now time.Time) (audit.Span, error) {
 }
 
 func parseWhen(text string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(text); err == nil {
+	if d, err := parseAge(text); err == nil {
 		return now.Add(-d), nil
 	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02"} {
@@ -40,12 +42,22 @@ func parseWhen(text string, now time.Time) (time.Time, error) {
 			return t.UTC(), nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("%q: want 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h", text)
+	return time.Time{}, fmt.Errorf("%q: want 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h or 7d", text)
+}
+
+// parseAge reads a duration as Go writes it, or a number of days, such as 7d.
+func parseAge(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
+	return time.ParseDuration(text)
 }
 
 // parseDuration reads a flag's duration.
 func parseDuration(flag, text string) (time.Duration, error) {
-	d, err := time.ParseDuration(text)
+	d, err := parseAge(text)
 	if err != nil || d < 0 {
 		return 0, Usagef("%s %q: set a duration of 0 or more, such as 5m", flag, text)
 	}

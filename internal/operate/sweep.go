@@ -23,7 +23,7 @@ type sweepReport struct {
 
 // sweepParams are a sweep's scope, and what to do with objects that are not loaded.
 type sweepParams struct {
-	Since  string `json:"since" param:"since" default:"168h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
+	Since  string `json:"since" param:"since" default:"168h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h or 7d"`
 	Until  string `json:"until" param:"until" default:"now" usage:"end of the time range"`
 	All    bool   `json:"all,omitempty" param:"all" usage:"list the whole bucket, also files outside the folders of days; one list request per 1000 objects"`
 	Grace  string `json:"grace" param:"grace" default:"0s" usage:"skip objects stored less than this duration ago"`

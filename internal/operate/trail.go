@@ -321,7 +321,7 @@ func (t *Trail) Flush(ctx context.Context) error {
 
 // auditParams select actions.
 type auditParams struct {
-	Since     string `json:"since" param:"since" default:"168h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
+	Since     string `json:"since" param:"since" default:"168h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h or 7d"`
 	Until     string `json:"until" param:"until" default:"now" usage:"end of the time range"`
 	Who       string `json:"who,omitempty" param:"who" usage:"only actions of this token or user"`
 	Operation string `json:"operation,omitempty" param:"operation" usage:"only actions of this command, such as \"errors redrive\""`

@@ -17,7 +17,7 @@ import (
 
 // verifyParams select what to compare.
 type verifyParams struct {
-	Since string `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
+	Since string `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h or 7d"`
 	Until string `json:"until" param:"until" default:"now" usage:"end of the time range"`
 	Last  bool   `json:"last,omitempty" param:"last" usage:"show the results of the last run, by whomever it was started"`
 	Grace string `json:"grace" param:"grace" default:"5m" usage:"objects stored less than this duration ago may still be waiting to be loaded"`
