@@ -34,9 +34,14 @@ type pageValues struct {
 	ids     [][16]byte
 	text    []byte
 	ends    []uint32 // ends of the texts, after the start of the first one
+
+	lasting bool // texts of a dictionary: nothing overwrites them, so events may share their memory
 }
 
-func (v *pageValues) textAt(i int) []byte { return v.text[v.ends[i]:v.ends[i+1]] }
+func (v *pageValues) textAt(i int) []byte {
+	from, to := v.ends[i], v.ends[i+1]
+	return v.text[from:to:to]
+}
 
 func (v *pageValues) set(data encoding.Values) {
 	*v = pageValues{}
@@ -73,6 +78,7 @@ func (r *columnReader) load() error {
 			data = dictionary.Page().Data()
 		}
 		r.values.set(data)
+		r.values.lasting = r.index != nil
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func TestOpenPagesAreBounded(t *testing.T) {
 // A few bytes of a dictionary stand for many large values.
 func TestDictionaryDoesNotGrow(t *testing.T) {
 	entries := [][]byte{bytes.Repeat([]byte("x"), 2<<20), bytes.Repeat([]byte("y"), 2<<20)}
-	object := handmade(t, peek, true, func(column string, row int) []byte {
+	object := handmade(t, maxPeek, true, func(column string, row int) []byte {
 		switch column {
 		case "session_id", "user_id":
 			return entries[row%2]

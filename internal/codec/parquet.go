@@ -24,7 +24,12 @@ type column struct {
 func textColumn(name string, node parquet.Node, of func(e *pipeline.Event) *[]byte) column {
 	var last []byte
 	return column{name, node, func(e *pipeline.Event, from *pageValues, i int, a *arena) {
-		if i >= 0 {
+		switch {
+		case i < 0:
+		case from.lasting:
+			*of(e) = from.textAt(i)
+			a.kept += int64(len(*of(e))) // who copies it must not run out of memory
+		default:
 			last = a.keepSame(from.textAt(i), last)
 			*of(e) = last
 		}
@@ -114,16 +119,18 @@ func typedNode(k pipeline.TypedKind) parquet.Node {
 }
 
 type parquetDecoder struct {
-	file    *parquet.File
-	cols    []column
-	groups  []parquet.RowGroup // not yet read
-	left    int64              // rows left in the current group
-	readers []columnReader
-	bulk    int              // index in readers of the largest column
-	rows    []pipeline.Event // read ahead
-	next    int              // index in rows of the first event not yet returned
-	arena   arena
-	row     uint32 // number of the next event
+	file     *parquet.File
+	cols     []column
+	groups   []parquet.RowGroup // not yet read
+	left     int64              // rows left in the current group
+	readers  []columnReader
+	bulk     int              // index in readers of the largest column
+	rows     []pipeline.Event // read ahead
+	next     int              // index in rows of the first event not yet returned
+	peek     int              // most rows to read ahead
+	sampling bool             // peek stays as it is
+	arena    arena
+	row      uint32 // number of the next event
 
 	typed   []*pipeline.Typed // values of the rows read ahead
 	leaves  []int             // their columns in the file
@@ -137,7 +144,7 @@ type parquetDecoder struct {
 var (
 	errTruncated = errors.New("the column is shorter than its row group")
 	// In a dictionary, a few bytes can stand for any number of large values.
-	errTooLarge = fmt.Errorf("the values of at most %d rows take more than %d bytes", peek, int64(maxOpen))
+	errTooLarge = fmt.Errorf("the values of at most %d rows take more than %d bytes", maxPeek, int64(maxOpen))
 )
 
 // guard turns a panic into an error. A damaged file can lead parquet-go beyond a slice even where checkColumn found
@@ -175,7 +182,7 @@ func newParquetDecoder(r io.ReaderAt, size int64) (_ *parquetDecoder, err error)
 	if err != nil {
 		return nil, fmt.Errorf("open parquet: %w", err)
 	}
-	d := &parquetDecoder{file: f, cols: columns(), groups: f.RowGroups()}
+	d := &parquetDecoder{file: f, cols: columns(), groups: f.RowGroups(), peek: samplePeek}
 	var open openPages
 	for i, c := range d.cols {
 		if c.name == "properties" {
@@ -267,8 +274,17 @@ func stored(have, want parquet.Type) bool {
 	return have.String() == want.String()
 }
 
-// peek is the most rows that are read at once.
-const peek = 512
+// At most maxPeek rows are read at once, and about peekBytes of values. A loader sorts rows by time. The more of them
+// it gets at once, the fewer sorted runs it merges.
+const (
+	maxPeek   = 2 << 10
+	minPeek   = 64
+	peekBytes = 1 << 20
+)
+
+// samplePeek is how many rows are read at once for a sample. It decides which rows are in the sample, and so at which
+// rows loaders cut an object. Never change it: loaders of two versions may work on one object.
+const samplePeek = 512
 
 func (p *parquetDecoder) Decode(dst []pipeline.Event, limit Limit) (events []pipeline.Event, err error) {
 	events = dst // after a panic
@@ -339,6 +355,7 @@ const sampleParts = 8
 // sample reads rows from several places of the first row group.
 func (p *parquetDecoder) sample(limit Limit) (events []pipeline.Event, err error) {
 	defer guard(&err)
+	p.sampling, p.peek = true, samplePeek
 	part := Limit{Rows: limit.Rows / sampleParts, Bytes: limit.Bytes / sampleParts}
 	between := int64(-1)
 	for range sampleParts {
@@ -348,7 +365,7 @@ func (p *parquetDecoder) sample(limit Limit) (events []pipeline.Event, err error
 			return nil, err
 		}
 		if between < 0 {
-			between = max(0, p.left/(sampleParts-1)-peek)
+			between = max(0, p.left/(sampleParts-1)-samplePeek)
 		}
 		if err := p.pass(min(between, p.left)); err != nil {
 			return nil, err
@@ -383,8 +400,8 @@ func (p *parquetDecoder) fill() error {
 	if err := p.readers[p.bulk].load(); err != nil {
 		return fmt.Errorf("read parquet column %s: %w", p.cols[p.bulk].name, err)
 	}
-	n := min(p.left, peek, p.readers[p.bulk].left)
-	p.rows, p.next = slices.Grow(p.rows[:0], peek)[:n], 0
+	n := min(p.left, int64(p.peek), p.readers[p.bulk].left)
+	p.rows, p.next = slices.Grow(p.rows[:0], int(n))[:n], 0
 	clear(p.rows)
 	p.arena.kept = 0
 	for c := range p.cols {
@@ -393,7 +410,7 @@ func (p *parquetDecoder) fill() error {
 			return fmt.Errorf("read parquet column %s: %w", p.cols[c].name, err)
 		}
 	}
-	p.sizes = slices.Grow(p.sizes[:0], peek)[:n]
+	p.sizes = slices.Grow(p.sizes[:0], int(n))[:n]
 	for i := range p.rows {
 		p.sizes[i] = p.rows[i].Size()
 	}
@@ -406,6 +423,13 @@ func (p *parquetDecoder) fill() error {
 		}
 	}
 	p.left -= n
+	if !p.sampling {
+		bytes := 0
+		for _, size := range p.sizes {
+			bytes += size
+		}
+		p.peek = min(max(peekBytes/max(bytes/int(n), 1), minPeek), maxPeek)
+	}
 	return nil
 }
 

@@ -73,9 +73,7 @@ func (s *Sorter) Order() []uint32 {
 			for to < len(s.keys) && s.keys[to].At == s.keys[from].At {
 				to++
 			}
-			if to-from > 1 {
-				slices.SortFunc(s.keys[from:to], s.byID)
-			}
+			s.orderEqual(s.keys[from:to])
 			from = to
 		}
 	}
@@ -84,6 +82,23 @@ func (s *Sorter) Order() []uint32 {
 		s.order = append(s.order, s.keys[i].Row)
 	}
 	return s.order
+}
+
+// orderEqual orders rows that differ in nothing but their ids. It puts the half of the ids that decides into the keys,
+// so that comparing two of them looks into no other memory.
+func (s *Sorter) orderEqual(keys []SortKey) {
+	if len(keys) < 2 {
+		return
+	}
+	for i := range keys {
+		keys[i].At = binary.BigEndian.Uint64(s.IDs[keys[i].Row][8:])
+	}
+	slices.SortFunc(keys, func(x, y SortKey) int {
+		if x.At != y.At {
+			return cmp.Compare(x.At, y.At)
+		}
+		return s.byID(x, y)
+	})
 }
 
 // byID compares ids as the server does, which looks at the second half of a UUID first.

@@ -3,6 +3,8 @@
 package native
 
 import (
+	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/penstock/penstock/internal/pipeline"
@@ -21,6 +23,7 @@ type Block struct {
 	seqs                 []uint64
 	rows                 []uint32
 	every                []uint32 // 0, 1, 2 and so on
+	arranged             []uint32 // reused
 	properties, contexts jsonColumn
 
 	text                         bool // these columns hold the JSON as text
@@ -47,17 +50,49 @@ func (b *Block) Append(events []pipeline.Event, typed []*pipeline.Typed, pick []
 		b.every = everyPlace(b.every, len(events))
 		pick = b.every
 	}
+	pick = b.arrange(events, pick)
 	err := b.properties.appendAll(events, typed, pick)
 	for _, i := range pick {
-		if err == nil {
-			err = b.contexts.append(events[i].Context)
+		if err != nil {
+			break
 		}
-		b.append(&events[i]) // Survey needs every row that has properties
+		err = b.contexts.append(events[i].Context)
 	}
-	if err != nil {
-		return err
+	b.append(events, pick) // after an error too: Survey needs every row that has properties
+	return err
+}
+
+// arrange returns the picked events roughly in the order of their time, the order of arrival within it. An object has
+// them by name and arrival. Rows of a name are sorted by time when the block is written; if they already stand in long
+// ascending runs, their values come from few places in memory at a time.
+func (b *Block) arrange(events []pipeline.Event, pick []uint32) []uint32 {
+	first, last, ascending := int64(math.MaxInt64), int64(math.MinInt64), true
+	for _, i := range pick {
+		at := events[i].IdentityTime()
+		ascending = ascending && at >= last
+		first, last = min(first, at), max(last, at)
 	}
-	return nil
+	if ascending {
+		return pick
+	}
+	var next [256]uint32
+	shift := max(0, bits.Len64(uint64(last-first))-8)
+	bucket := func(i uint32) uint64 { return uint64(events[i].IdentityTime()-first) >> shift }
+	for _, i := range pick {
+		next[bucket(i)]++
+	}
+	from := uint32(0)
+	for k, n := range next {
+		next[k] = from
+		from += n
+	}
+	b.arranged = slices.Grow(b.arranged[:0], len(pick))[:len(pick)]
+	for _, i := range pick {
+		to := &next[bucket(i)]
+		b.arranged[*to] = i
+		*to++
+	}
+	return b.arranged
 }
 
 // everyPlace returns the numbers from 0 up to n, in reused memory.
@@ -74,21 +109,30 @@ func (b *Block) AppendText(events []pipeline.Event) {
 	for i := range events {
 		b.propertiesText.add(events[i].Properties)
 		b.contextsText.add(events[i].Context)
-		b.append(&events[i])
 	}
+	b.every = everyPlace(b.every, len(events))
+	b.append(events, b.every)
 }
 
-// append appends all but the JSON.
-func (b *Block) append(e *pipeline.Event) {
-	b.key.Add(e)
-	b.receivers.Add(e.Receiver)
-	b.times = append(b.times, e.Time())
-	b.received = append(b.received, e.ReceivedAt)
-	b.sessions.add(e.SessionID)
-	b.users.add(e.UserID)
-	b.seqs = append(b.seqs, e.Seq)
-	b.rows = append(b.rows, e.Row)
-	b.n++
+// append appends all but the JSON. Texts have a loop for each column: they come from anywhere in a dictionary, and
+// while the processor waits for the memory of one, it can ask for the next ones.
+func (b *Block) append(events []pipeline.Event, pick []uint32) {
+	for _, i := range pick {
+		b.sessions.add(events[i].SessionID)
+	}
+	for _, i := range pick {
+		b.users.add(events[i].UserID)
+	}
+	for _, i := range pick {
+		e := &events[i]
+		b.key.Add(e)
+		b.receivers.Add(e.Receiver)
+		b.times = append(b.times, e.Time())
+		b.received = append(b.received, e.ReceivedAt)
+		b.seqs = append(b.seqs, e.Seq)
+		b.rows = append(b.rows, e.Row)
+	}
+	b.n += len(pick)
 }
 
 // Rows returns the number of rows.

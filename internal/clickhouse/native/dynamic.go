@@ -18,6 +18,7 @@ type dynamic struct {
 	top    bool // not within an array
 	types  []*typed
 	at     []uint32 // see locate
+	cursor cursor
 }
 
 const null = 255
@@ -78,12 +79,44 @@ func (d *dynamic) put(row int, i byte) error {
 		return ErrNotColumnar
 	}
 	gap := row - len(d.index)
-	for len(d.index) < row {
-		d.index = append(d.index, null)
-	}
-	d.index = append(d.index, i)
+	d.index = append(appendNulls(d.index, gap), i)
 	if gap > sparseBytes && row >= sparseFrom && d.top && d.values() < row/(4*sparseBytes) {
 		d.makeSparse()
+	}
+	return nil
+}
+
+// nulls is 64 index bytes of rows without a value.
+const nulls = "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" +
+	"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"
+
+func appendNulls(index []byte, n int) []byte {
+	for n > len(nulls) {
+		index = append(index, nulls...)
+		n -= len(nulls)
+	}
+	return append(index, nulls[:n]...)
+}
+
+// putRun gives a type to rows that follow each other.
+func (d *dynamic) putRun(row, n int, i byte) error {
+	for end := row + n; row < end; row++ {
+		if err := d.put(row, i); err != nil {
+			return err
+		}
+		if rest := end - row - 1; !d.sparse && len(d.index) == row+1 {
+			if d.size.cells += rest; d.size.cells > maxCells {
+				return ErrNotColumnar
+			}
+			from := len(d.index)
+			d.index = slices.Grow(d.index, rest)[:from+rest]
+			for k := range d.index[from:] {
+				d.index[from+k] = i
+			}
+			return nil
+		}
 	}
 	return nil
 }
@@ -138,6 +171,11 @@ func (d *dynamic) full(used []byte) []byte {
 
 // add reads a value that is not null.
 func (d *dynamic) add(p *jsonscan.Walker, row int) error {
+	if d.cursor.batch != nil {
+		if err := d.copyTyped(row); err != nil {
+			return err
+		}
+	}
 	if p.Peek() == '{' { // an object among values of other types
 		if d.depth.full() {
 			return ErrNotColumnar // the server has the same limit

@@ -33,7 +33,8 @@ type jsonColumn struct {
 	root jsonObject
 	size extent
 	doc  jsonscan.Walker
-	last []cursor // memory to reuse
+
+	batch batch
 }
 
 // defaultPaths is max_dynamic_paths of a JSON column that does not set it.
@@ -108,34 +109,20 @@ func (c *jsonColumn) append(text []byte) error {
 	return nil
 }
 
-// appendAll adds the properties of the picked events. Some values are in typed instead of the text. Both are added row
-// by row, because a column keeps the order of rows.
+// appendAll adds the properties of the picked events, in this order. Some values are in typed instead of the text.
 func (c *jsonColumn) appendAll(events []pipeline.Event, typed []*pipeline.Typed, pick []uint32) error {
-	first := c.rows
-	cursors, err := c.cursors(typed)
-	if err != nil {
-		return err
-	}
-	for n, i := range pick {
-		if len(typed) > 0 && len(events[i].Properties) == 2 { // {}
+	c.root.size = &c.size
+	err := c.begin(typed, len(events), pick)
+	for _, i := range pick {
+		switch {
+		case err != nil:
+		case len(typed) > 0 && len(events[i].Properties) == 2: // {}
 			c.rows++
-			continue
-		}
-		for k := range cursors {
-			if err := cursors[k].put(first, pick[:n+1]); err != nil {
-				return err
-			}
-		}
-		if err := c.append(events[i].Properties); err != nil {
-			return err
+		default:
+			err = c.append(events[i].Properties)
 		}
 	}
-	for k := range cursors {
-		if err := cursors[k].put(first, pick); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.end(err)
 }
 
 // column returns the rows in the given order.
@@ -162,69 +149,6 @@ func JSON(name, kind string, document []byte) (Column, error) {
 		return Column{}, err
 	}
 	return c.column(name, []uint32{0}), nil
-}
-
-// cursor copies typed values into a column.
-type cursor struct {
-	from *pipeline.Typed
-	next int // its next value
-	at   int // the picked event to which it belongs, or an earlier one
-	to   *dynamic
-	as   *typed
-	kind byte
-}
-
-var typedNames = [...]string{pipeline.TypedInt: "Int64", pipeline.TypedFloat: "Float64", pipeline.TypedBool: "Bool",
-	pipeline.TypedText: "String"}
-
-func (c *jsonColumn) cursors(all []*pipeline.Typed) ([]cursor, error) {
-	c.last = c.last[:0]
-	c.root.size = &c.size
-	for _, t := range all {
-		if len(t.Rows) == 0 {
-			continue
-		}
-		d, err := c.root.path(t.Path)
-		if err != nil {
-			return nil, err
-		}
-		as, kind, err := d.of(typedNames[t.Kind])
-		if err != nil {
-			return nil, err
-		}
-		c.last = append(c.last, cursor{from: t, to: d, as: as, kind: kind})
-	}
-	return c.last, nil
-}
-
-// put copies the values of the picked events; first is the row of the first one.
-func (c *cursor) put(first int, pick []uint32) error {
-	t := c.from
-	for ; c.next < len(t.Rows); c.next++ {
-		place := t.Rows[c.next] - t.First
-		for c.at < len(pick) && pick[c.at] < place {
-			c.at++
-		}
-		if c.at == len(pick) {
-			return nil
-		}
-		if pick[c.at] != place {
-			continue
-		}
-		if err := c.to.put(first+c.at, c.kind); err != nil {
-			return err
-		}
-		c.as.n++
-		switch t.Kind {
-		case pipeline.TypedText:
-			c.as.data = appendBytes(c.as.data, t.String(c.next))
-		case pipeline.TypedBool:
-			c.as.data = append(c.as.data, byte(t.Bits[c.next]))
-		default:
-			c.as.data = binary.LittleEndian.AppendUint64(c.as.data, t.Bits[c.next])
-		}
-	}
-	return nil
 }
 
 // add reads an object as a row.
