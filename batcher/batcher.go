@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -57,7 +58,7 @@ type Options struct {
 
 	ObjectTimeout time.Duration // then it returns pipeline.ErrPending
 
-	Uploads    int           // encoders and PUTs at once
+	Uploads    int           // PUTs at once
 	PutTimeout time.Duration // of one PUT
 	Backoff    retry.Backoff // between PUTs that fail
 	Drain      time.Duration // for all uploads together, after Run's context ended
@@ -91,6 +92,7 @@ type Batcher struct {
 	wal     *wal.Log
 
 	encoders *codec.Encoders
+	encoding chan struct{} // a token for each batch that is being encoded
 
 	kick  chan struct{} // the committer has something to do now
 	ready chan struct{} // there may be a sealed batch; one token an uploader
@@ -165,6 +167,7 @@ func New(spec pipeline.Spec, opts Options, store Store, log *slog.Logger, reg pr
 		spec: spec, opts: opts, store: store, fs: fs,
 		log:      log.With("pipeline", spec.Name),
 		encoders: codec.NewEncoders(),
+		encoding: make(chan struct{}, max(1, min(opts.Uploads, runtime.GOMAXPROCS(0)/cpusAnEncoder))),
 		kick:     make(chan struct{}, 1),
 		ready:    make(chan struct{}, opts.Uploads),
 	}

@@ -18,6 +18,10 @@ type object struct {
 	blobs *blobObject
 }
 
+// cpusAnEncoder is the number of processors for each batch that is encoded at the same time. An encoder holds tens of
+// MiB, and one keeps up with the events that several processors receive.
+const cpusAnEncoder = 4
+
 // encode makes the object from the segment. If the disk is full, it makes the object in memory. Otherwise a full disk
 // would stay full.
 func (b *Batcher) encode(bt *batch) (*object, error) {

@@ -60,9 +60,11 @@ func (b *Batcher) wake() {
 // upload encodes a sealed batch, uploads it, and releases its segment.
 func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	ctx = b.opts.Tracer.Object(ctx, bt.text)
+	b.encoding <- struct{}{}
 	began := time.Now()
 	b.traceBatch(ctx, bt, began)
 	o, err := b.encode(bt)
+	<-b.encoding
 	b.opts.Tracer.Record(ctx, "encode", began, time.Now(), err, "segment_bytes", bt.size)
 	bt.segment.Close()
 	if err != nil {

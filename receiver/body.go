@@ -213,6 +213,7 @@ func (q *request) fillFrom(dst *[]byte, src io.Reader, expect, limit, beside int
 			grown := make([]byte, size)
 			copy(grown, buf)
 			buf = grown
+			*dst = buf[:n] // lets go of the old one before a slow client is awaited
 		}
 		m, err := src.Read(buf[n:])
 		n += m

@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go/encoding/delta"
@@ -82,6 +83,9 @@ func (c *chunk) reuse(old *chunk) {
 		c.dict = old.dict
 	}
 }
+
+// name is the column's name in messages.
+func (c *chunk) name() string { return strings.Join(c.path, ".") }
 
 // at records that a row has a value.
 func (c *chunk) at(row int) {
@@ -342,7 +346,7 @@ func (c *chunk) encode(values []uint32, s *scratch) (data []byte, as format.Enco
 		for _, i := range values {
 			s.index = append(s.index, int32(s.ranks[c.numbers.at(i)]))
 		}
-		s.data, err = new(rle.DictionaryEncoding).EncodeInt32(s.data, s.index)
+		s.data, err = encodeIndex(s.data, s.index)
 		return s.data, format.RLEDictionary, err
 	}
 	s.bytes = s.bytes[:0]
@@ -371,6 +375,20 @@ func (c *chunk) encode(values []uint32, s *scratch) (data []byte, as format.Enco
 		}
 	}
 	return s.bytes, format.Plain, nil
+}
+
+// encodeIndex encodes indexes of a dictionary. Each takes a whole number of nibbles if it fits in a byte, so that zstd
+// codes the frequent ones in fewer bits.
+func encodeIndex(to []byte, index []int32) ([]byte, error) {
+	width := bits.Len32(uint32(slices.Max(index)))
+	switch {
+	case width == 3:
+		width = 4
+	case width > 4 && width < 8:
+		width = 8
+	}
+	to, err := (&rle.Encoding{BitWidth: width}).EncodeInt32(to, index)
+	return slices.Insert(to, 0, byte(width)), err
 }
 
 // texts returns values in this order: their bytes, and where each ends, after a leading 0.
@@ -481,14 +499,22 @@ func (c *chunk) finishDictionary(s *scratch, to *sink) error {
 		s.pack.fast(), s, to)
 }
 
-// reset empties the chunk for the next row group.
+// reset empties the chunk for the next row group, which is likely as large.
 func (c *chunk) reset() {
-	c.present, c.bytes, c.ends, c.n = c.present[:0], c.bytes[:0], c.ends[:0], 0
+	c.present, c.bytes, c.ends, c.n = c.present[:0], emptied(c.bytes), emptied(c.ends), 0
 	c.numbers.reset()
 	c.meta, c.least, c.most = format.ColumnMetaData{}, nil, nil
 	if c.dict != nil {
 		c.dict.reset()
 	}
+}
+
+// emptied returns an empty slice. It keeps the memory if half of it was used.
+func emptied[T any](used []T) []T {
+	if 2*len(used) < cap(used) {
+		return nil
+	}
+	return used[:0]
 }
 
 // widenByNumbers widens the bounds by values of formInt or formUint.
@@ -516,10 +542,23 @@ func (c *chunk) widenByValues() {
 		for i := 1; i < len(c.ends); i++ {
 			c.widen(c.bytes[c.ends[i-1]:c.ends[i]])
 		}
+	case formID:
+		c.widenByIDs()
 	default:
 		width := c.form.width()
 		for i := 0; i < len(c.bytes); i += width {
 			c.widen(c.bytes[i : i+width])
+		}
+	}
+}
+
+// widenByIDs compares the first halves, in which most ids differ, as numbers.
+func (c *chunk) widenByIDs() {
+	least, most := uint64(math.MaxUint64), uint64(0)
+	for i := 0; i < len(c.bytes); i += formID.width() {
+		if half := binary.BigEndian.Uint64(c.bytes[i:]); half <= least || half >= most {
+			least, most = min(least, half), max(most, half)
+			c.widen(c.bytes[i : i+formID.width()])
 		}
 	}
 }
@@ -559,10 +598,6 @@ func (f form) compare(a, b []byte) int {
 			return cmp.Compare(math.Copysign(1, x), math.Copysign(1, y))
 		}
 		return cmp.Compare(x, y)
-	case formID: // most ids differ in their first half
-		if c := cmp.Compare(binary.BigEndian.Uint64(a), binary.BigEndian.Uint64(b)); c != 0 {
-			return c
-		}
 	}
 	return bytes.Compare(a, b)
 }

@@ -74,7 +74,7 @@ func (l *numbers) drop() {
 }
 
 // reset removes all numbers. Those to come are likely as wide.
-func (l *numbers) reset() { l.n, l.bytes = 0, l.bytes[:0] }
+func (l *numbers) reset() { l.n, l.bytes = 0, emptied(l.bytes) }
 
 // zigzag returns an unsigned number that is small if v is near 0. zagzig is its inverse.
 func zigzag(v int64) uint64 { return uint64(v<<1) ^ uint64(v>>63) }

@@ -16,14 +16,17 @@ func (p *packers) fast() *zstd.Encoder {
 }
 
 func (p *packers) better() *zstd.Encoder {
-	return opened(&p.slow, zstd.SpeedDefault, slowWindow)
+	return opened(&p.slow, zstd.SpeedBetterCompression, slowWindow)
 }
 
 func opened(z **zstd.Encoder, level zstd.EncoderLevel, window int) *zstd.Encoder {
 	if *z == nil {
 		var err error
 		if *z, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level),
-			zstd.WithWindowSize(window), zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false)); err != nil {
+			zstd.WithWindowSize(window), zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false),
+			zstd.WithLowerEncoderMem(true),
+			// Indexes of dictionaries rarely have repetitions, but some indexes are more frequent than others.
+			zstd.WithAllLitEntropyCompression(true)); err != nil {
 			panic(err) // cannot happen: the options are constants
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding/thrift"
@@ -27,9 +26,11 @@ const (
 
 	// groupHeld bounds the values of a row group as the chunks hold them. They are held until the last row arrives,
 	// because only then are the order and the dictionaries known. The sum is taken at intervals, not for each event.
-	groupHeld = 12 << 20
-	partRows  = 4 << 10
-	partBytes = 256 << 10
+	// A dictionary costs less an event in a large row group. Documents gain nothing, because their pages are smaller.
+	groupHeld      = 32 << 20
+	groupDocuments = 8 << 20
+	partRows       = 4 << 10
+	partBytes      = 256 << 10
 )
 
 // largeEvent is a mean event size, in bytes. Above it, a row group keeps the order of arrival. Large events that arrive
@@ -45,9 +46,9 @@ const (
 // maxLookups is the most distinct values that are looked up one by one; see collector.
 const maxLookups = 8 << 10
 
-// maxSpare bounds the buffers that the chunks of one object leave to those of the next, in bytes. They have grown by
-// doubling.
-const maxSpare = 2 * groupHeld
+// maxSpare bounds the buffers that the chunks of one object leave to those of the next, in bytes. They grow by a quarter
+// at a time.
+const maxSpare = groupHeld + groupHeld/4
 
 // maxDictionary is the largest dictionary in a file, in bytes.
 const maxDictionary = 1 << 20
@@ -139,14 +140,7 @@ func (p *parquetEncoder) begin() error {
 		return leaf.ColumnIndex
 	}
 	slices.SortFunc(p.chunks, func(a, b *chunk) int { return at(a) - at(b) })
-	spare := 0
-	for i := range min(len(p.used), len(p.chunks)) { // most objects have the same columns
-		if spare += p.used[i].spare(); spare > maxSpare {
-			break
-		}
-		p.chunks[i].reuse(p.used[i])
-	}
-	p.used = nil
+	p.reuse()
 	for i := range p.sample {
 		p.add(&p.sample[i])
 	}
@@ -155,6 +149,22 @@ func (p *parquetEncoder) begin() error {
 	}
 	p.sample, p.kept = nil, arena{}
 	return nil
+}
+
+// reuse takes over the memory of an earlier object's columns. Most objects have the same columns.
+func (p *parquetEncoder) reuse() {
+	used := map[string]*chunk{}
+	for _, c := range p.used {
+		used[c.name()] = c
+	}
+	p.used = nil
+	spare := 0
+	for _, c := range p.chunks {
+		if old := used[c.name()]; old != nil && old.form == c.form && spare+old.spare() <= maxSpare {
+			spare += old.spare()
+			c.reuse(old)
+		}
+	}
 }
 
 // make makes the chunks. The sample decides which keep their dictionary.
@@ -195,7 +205,8 @@ func (p *parquetEncoder) settle() error {
 			held -= c.dict.size() // it grows less than the others, or is dropped
 		}
 	}
-	groups := min(groupRows/rows, groupHeld/max(held, 1)) // samples in a row group
+	documents := p.envelope.properties.size() + p.envelope.context.size()
+	groups := min(groupRows/rows, groupHeld/max(held, 1), groupDocuments/max(documents, 1)) // samples in a row group
 	for _, c := range p.chunks {
 		if c.repeats < 1 {
 			if err := c.settle(c.n*max(groups, 1), &p.scratch); err != nil {
@@ -262,7 +273,7 @@ func (p *parquetEncoder) check() error {
 	full := p.row == groupRows || p.bytes >= groupBytes || p.row*len(p.shred.chunks) >= groupCells
 	if !full && (p.part >= partBytes || p.row%partRows == 0) {
 		p.part = 0
-		full = p.held() >= groupHeld
+		full = p.held() >= groupHeld || p.envelope.properties.size()+p.envelope.context.size() >= groupDocuments
 	}
 	if full {
 		return p.flush()
@@ -288,7 +299,7 @@ func (p *parquetEncoder) flush() error {
 	p.order()
 	for i, c := range p.chunks {
 		if err := c.finish(&p.scratch, &p.sink); err != nil {
-			return fmt.Errorf("column %s: %w", strings.Join(c.path, "."), err)
+			return fmt.Errorf("column %s: %w", c.name(), err)
 		}
 		g.Columns[i].MetaData = c.meta
 		g.TotalByteSize += c.meta.TotalUncompressedSize

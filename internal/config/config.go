@@ -104,7 +104,7 @@ type Batcher struct {
 	MaxDisk       Size     `yaml:"max_disk" default:"8GiB" doc:"Disk of all waiting batches. Beyond it: 503."`
 	ObjectWait    Duration `yaml:"object_wait" default:"200ms" doc:"Time from a request with durability object to the roll, which it shares with others."`
 	ObjectTimeout Duration `yaml:"object_timeout" default:"30s" doc:"Longest wait of such a request. Beyond it: 503."`
-	Uploads       int      `yaml:"uploads" default:"2" doc:"Encoders and uploads at once."`
+	Uploads       int      `yaml:"uploads" default:"2" doc:"Uploads at once."`
 	PutTimeout    Duration `yaml:"put_timeout" default:"2m" doc:"Time for one PUT."`
 	BackoffMin    Duration `yaml:"backoff_min" default:"200ms" doc:"Shortest wait after a failed PUT."`
 	BackoffMax    Duration `yaml:"backoff_max" default:"20s" doc:"Longest wait after a failed PUT."`
