@@ -46,8 +46,8 @@ const (
 // maxLookups is the most distinct values that are looked up one by one; see collector.
 const maxLookups = 8 << 10
 
-// maxSpare bounds the buffers that the chunks of one object leave to those of the next, in bytes. They grow by a quarter
-// at a time.
+// maxSpare bounds the buffers that the chunks of one object leave to those of the next, in bytes. They have grown by
+// quarters.
 const maxSpare = groupHeld + groupHeld/4
 
 // maxDictionary is the largest dictionary in a file, in bytes.
