@@ -203,11 +203,13 @@ func drainInTheMiddle(t *testing.T, s *stack) {
 	if got := one[uint64](s, "SELECT uniqExact(receiver) FROM events"); got != 2 {
 		t.Errorf("rows of %d receivers, want 2", got)
 	}
-	// Lineage: the row's place in the object is its place in the object's order.
+	// Lineage: an object's rows are numbered in its order. A merge may have removed rows of resent events.
 	for format, order := range map[string]string{"ndjson.zst": "seq",
 		"parquet": "project, name, seq"} {
-		if got := one[uint64](s, fmt.Sprintf(`SELECT countIf(object_row != n) FROM (SELECT object_row, row_number() OVER
-			(PARTITION BY object ORDER BY %s) - 1 AS n FROM events WHERE endsWith(object, '%s'))`, order, format)); got != 0 {
+		if got := one[uint64](s, fmt.Sprintf(`SELECT countIf(n > 1 AND object_row <= before) FROM (
+			SELECT object_row, row_number() OVER w AS n, lagInFrame(object_row) OVER w AS before
+			FROM events WHERE endsWith(object, '%s') WINDOW w AS (PARTITION BY object ORDER BY %s
+			ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW))`, format, order)); got != 0 {
 			t.Errorf("%d rows do not stand where their object of %s has them", got, format)
 		}
 	}
