@@ -21,6 +21,8 @@ func mergeSettings() []struct{ name, value string } {
 		{"object_shared_data_serialization_version", "'map_with_buckets'"},
 		// Merge more parts at a time, so that each row is merged fewer times.
 		{"merge_selector_base", "12"},
+		// Merges handle more rows at a time, and still at most 10 MiB of a part: a block of a JSON column costs by its paths.
+		{"merge_max_block_size", "32768"},
 		// Rollups read in system.mutations that somebody has deleted events. The server keeps 100 entries, and each
 		// replaced object is one.
 		{"finished_mutations_to_keep", "10000"},

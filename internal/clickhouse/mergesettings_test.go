@@ -14,7 +14,7 @@ func TestMergeSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range [][]string{{"min_level_for_wide_part", "min_bytes_for_wide_part", "packed_skip_index_max_bytes",
-		"object_shared_data_serialization_version", "finished_mutations_to_keep"}, nil} {
+		"object_shared_data_serialization_version", "merge_max_block_size", "finished_mutations_to_keep"}, nil} {
 		set, err := db.SetMerges(t.Context(), "events")
 		if diff := cmp.Diff(want, set); err != nil || diff != "" {
 			t.Errorf("%v, -want +got\n%s", err, diff)
