@@ -22,7 +22,7 @@ import (
 // errorFilter selects failures.
 type errorFilter struct {
 	IDs     []string `json:"ids,omitempty" param:"id" arg:"ID…" usage:"event_id of failure records; none: all that the flags choose"`
-	Since   string   `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
+	Since   string   `json:"since" param:"since" default:"24h" usage:"start of the time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h or 7d"`
 	Until   string   `json:"until" param:"until" default:"now" usage:"end of the time range"`
 	Code    string   `json:"code,omitempty" param:"code" usage:"only failure records with this error code, such as invalid_json"`
 	Project string   `json:"project,omitempty" param:"project" usage:"only failure records of this project"`
@@ -145,6 +145,10 @@ func errorOperations() []Operation {
 			}),
 			kind: func(item any) string { return item.(*errorResult).Result },
 			sum: func(w io.Writer, _ any, n map[string]int) {
+				if n["pending"] > 0 {
+					fmt.Fprintf(w, "Dry run: nothing was sent. %s would be tried.\n", show.Plural(n["pending"], "failure"))
+					return
+				}
 				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d rejected again, %d skipped\n", show.Plural(n[""], "failure"),
 					n["accepted"], n["partly"], n["rejected"], n["skipped"])
 				if n["sampled"] > 0 {

@@ -36,7 +36,8 @@ func projectsOperation() Operation {
 		Name: "projects", method: http.MethodGet, path: "/v1/projects", params: &struct{}{}, item: projectInfo{},
 		Short: "list projects with their limits, what they used today, and what was dropped or hashed",
 		About: "Reads the file receiver.projects, and asks the receivers in status.admins what was used.\n" +
-			"Counts of dropped and hashed values begin at 0 when a receiver starts.",
+			"Receivers count the use of projects that have a quota. Counts of dropped and hashed values begin\n" +
+			"at 0 when a receiver starts.",
 		header: []string{"PROJECT", ">KEYS", ">EVENTS TODAY", ">QUOTA", ">BYTES TODAY", ">QUOTA", ">EVENTS/S", ">BYTES/S",
 			"DROPPED AND HASHED"},
 		row: rows(func(p *projectInfo) []string {
@@ -50,8 +51,9 @@ func projectsOperation() Operation {
 			for _, r := range p.Redacted {
 				redacted = append(redacted, fmt.Sprintf("%s %s %d", r.Done, r.Path, r.Count))
 			}
-			return []string{p.Project, fmt.Sprint(p.Keys), fmt.Sprint(p.UsedEvents),
-				limit(float64(p.QuotaEvents), fmt.Sprint(p.QuotaEvents)), show.Bytes(p.UsedBytes),
+			quota := float64(p.QuotaEvents + p.QuotaBytes) // receivers count only projects with a quota
+			return []string{p.Project, fmt.Sprint(p.Keys), limit(quota, fmt.Sprint(p.UsedEvents)),
+				limit(float64(p.QuotaEvents), fmt.Sprint(p.QuotaEvents)), limit(quota, show.Bytes(p.UsedBytes)),
 				limit(float64(p.QuotaBytes), show.Bytes(p.QuotaBytes)), limit(p.EventRate, fmt.Sprint(p.EventRate)),
 				limit(p.ByteRate, show.Bytes(int64(p.ByteRate))), dash(strings.Join(redacted, ", "))}
 		}),
@@ -92,7 +94,7 @@ func listProjects(ctx context.Context, o *Operator, _ *struct{}, out sink) error
 	for _, url := range o.admins() {
 		role, err := AskRole(ctx, client, url)
 		if err != nil {
-			unasked = fmt.Errorf("what it has used is not counted: %w", err)
+			unasked = fmt.Errorf("the used quota is incomplete: %w", err)
 		}
 		addUse(all, role)
 	}
