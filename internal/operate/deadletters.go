@@ -328,6 +328,9 @@ func ConfirmDrop(ctx context.Context, ex Executor, params any, answers io.Reader
 	if err := ex(ctx, Find("dlq list"), &f, sink{item: list, progress: func(progress) {}}); err != nil {
 		return err
 	}
+	if len(keys) == 0 {
+		return errors.New("there is nothing to drop")
+	}
 	for _, k := range keys[:min(len(keys), 10)] {
 		fmt.Fprintln(to, " ", k)
 	}
@@ -338,8 +341,5 @@ func ConfirmDrop(ctx context.Context, ex Executor, params any, answers io.Reader
 		return errors.New("nothing was dropped")
 	}
 	p.Keys, p.Yes = keys, true
-	if len(keys) == 0 {
-		return errors.New("there is nothing to drop")
-	}
 	return nil
 }

@@ -180,7 +180,7 @@ func TestConfirmDrop(t *testing.T) {
 		{dropParams{letterFilter: letterFilter{All: true}}, "yes", "", []string{key(0), key(1), errorsKey}},
 		{dropParams{letterFilter: letterFilter{All: true}}, "y\n", "nothing was dropped", nil},
 		{dropParams{letterFilter: letterFilter{All: true}}, "", "nothing was dropped", nil},
-		{dropParams{letterFilter: letterFilter{Code: "none"}}, "yes\n", "there is nothing to drop", nil},
+		{dropParams{letterFilter: letterFilter{Code: "none"}}, "", "there is nothing to drop", nil},
 		{dropParams{}, "yes\n", "no object is chosen", nil},
 		{dropParams{letterFilter: letterFilter{Keys: []string{"x"}}, Yes: true}, "", "", []string{"x"}},
 	} {

@@ -36,7 +36,7 @@ func Remote(server, token string, client *http.Client) Executor {
 		req.Header.Set("Authorization", "Bearer "+token)
 		resp, err := client.Do(req)
 		if err != nil {
-			return fmt.Errorf("%s does not answer: %w", server, err)
+			return fmt.Errorf("%s does not answer: %w", server, withoutURL(err))
 		}
 		defer resp.Body.Close()
 		dec := json.NewDecoder(resp.Body)

@@ -27,7 +27,7 @@ import (
 type reingestParams struct {
 	Keys     []string  `json:"keys,omitempty" param:"key" arg:"KEY… | -" usage:"keys of objects; - reads keys from standard input, one per line"`
 	Prefix   string    `json:"prefix,omitempty" param:"prefix" usage:"all objects with this key prefix"`
-	Since    string    `json:"since,omitempty" param:"since" usage:"start of a time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h"`
+	Since    string    `json:"since,omitempty" param:"since" usage:"start of a time range: 2026-11-22, 2026-11-22T03:00:00Z, or a duration ago, such as 24h or 7d"`
 	Until    string    `json:"until" param:"until" default:"now" usage:"end of the time range"`
 	Pipeline string    `json:"pipeline" param:"pipeline" default:"events" enum:"events errors" usage:"pipeline of the time range: events or errors"`
 	Replace  bool      `json:"replace,omitempty" param:"replace" usage:"also load objects that are loaded, and replace their rows"`
@@ -126,7 +126,7 @@ func printReingest(w io.Writer, l *reingestLine) error {
 			fmt.Fprintf(w, "%16s, %s, %s: %s\n", show.Plural(t.Objects, "object"), show.Plural(t.Bytes, "byte"), rows, a.text)
 		}
 	}
-	if len(l.Plan) == 0 {
+	if len(l.Plan) == 0 && l.Failed == 0 {
 		fmt.Fprintln(w, "no object matches")
 	}
 	if l.Expire != nil {
@@ -158,7 +158,7 @@ func (p *reingestParams) selection() string {
 func (p *reingestParams) fixed(now time.Time) (*reingestParams, bool) {
 	f := *p
 	for _, text := range []*string{&f.Since, &f.Until} {
-		if d, err := time.ParseDuration(*text); err == nil {
+		if d, err := parseAge(*text); err == nil {
 			*text = now.Add(-d).Format(time.RFC3339)
 		}
 	}
@@ -233,7 +233,7 @@ func runReingest(ctx context.Context, o *Operator, p *reingestParams, out sink) 
 		return err
 	}
 	if r.failed > 0 {
-		return fmt.Errorf("%s could not be loaded: see above", show.Plural(r.failed, "object"))
+		return fmt.Errorf("%s could not be loaded", show.Plural(r.failed, "object"))
 	}
 	return nil
 }

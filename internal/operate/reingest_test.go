@@ -117,7 +117,7 @@ func TestReingestFailures(t *testing.T) {
 	sum, all, err := reingestWith(t, Local(w.operator()), func(p *reingestParams) {
 		p.Since, p.Keys = "", []string{key(1), key(4), "events/none"}
 	})
-	wantError(t, err, "2 objects could not be loaded: see above", "reingest")
+	wantError(t, err, "2 objects could not be loaded", "reingest")
 	if sum.Failed != 2 || sum.Refused != 1 || sum.Loaded.Objects != 1 || len(all) != 3 {
 		t.Errorf("got %+v", all)
 	}

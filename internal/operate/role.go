@@ -4,9 +4,11 @@ package operate
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/penstock/penstock/batcher"
@@ -78,11 +80,19 @@ func GetAdmin(ctx context.Context, client *http.Client, url, page string) ([]byt
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s does not answer: %w", req.URL, withoutURL(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s%s: %s", url, page, resp.Status)
 	}
 	return io.ReadAll(resp.Body)
+}
+
+// withoutURL removes method and URL from a client's error: the message around it has them.
+func withoutURL(err error) error {
+	if e := new(url.Error); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }

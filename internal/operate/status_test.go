@@ -191,4 +191,6 @@ func TestAskRole(t *testing.T) {
 	wantError(t, err, s.URL+"/metrics: 404 Not Found", "a page that is not there")
 	_, err = GetAdmin(t.Context(), http.DefaultClient, "http://a b", "/status")
 	wantError(t, err, `status.admins "http://a b": `, "no URL")
+	_, err = GetAdmin(t.Context(), http.DefaultClient, "http://127.0.0.1:1", "/status")
+	wantError(t, err, "http://127.0.0.1:1/status does not answer: dial tcp 127.0.0.1:1: connect: connection refused", "away")
 }
