@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 )
 
 // Options are credentials and connection. Without AccessKey, credentials come from the SDK's default chain:
@@ -57,7 +59,8 @@ func (o Options) load() (aws.Config, error) {
 	plain := aws.Config{Region: o.Region, HTTPClient: client}
 	if o.AccessKey == "" && o.SecretKey == "" {
 		cfg, err := config.LoadDefaultConfig(context.Background(), config.WithRegion(o.Region),
-			config.WithSharedConfigProfile(o.Profile), config.WithHTTPClient(client))
+			config.WithSharedConfigProfile(o.Profile), config.WithHTTPClient(client),
+			config.WithLogger(logging.LoggerFunc(debug)))
 		if err != nil {
 			return plain, err
 		}
@@ -81,6 +84,11 @@ func (o Options) load() (aws.Config, error) {
 		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
 	})
 	return plain, nil
+}
+
+// debug logs a line of the SDK. By default the SDK writes to standard error, between the lines of the log and of commands.
+func debug(_ logging.Classification, format string, v ...any) {
+	slog.Debug("AWS SDK: " + fmt.Sprintf(format, v...))
 }
 
 func (o Options) client() *awshttp.BuildableClient {

@@ -1,6 +1,7 @@
 package awsclient
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1" // #nosec G505 -- the AWS CLI names its cache files by it
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -228,6 +230,26 @@ func TestNoCredentials(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The SDK's own lines go to the log, as details, and not to standard error between the lines of a command.
+func TestSDKLog(t *testing.T) {
+	plain(t)
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	before := slog.Default()
+	t.Cleanup(func() { slog.SetDefault(before) })
+	var logged bytes.Buffer
+	slog.SetDefault(slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	cfg := Options{Region: "eu-central-1"}.Config()
+	if _, err := cfg.Credentials.Retrieve(t.Context()); err == nil {
+		t.Fatal("got credentials, want an error")
+	}
+	if want := `level=DEBUG msg="AWS SDK: falling back to IMDSv1`; !strings.Contains(logged.String(), want) {
+		t.Errorf("logged %q, want %q", &logged, want)
 	}
 }
 
