@@ -292,6 +292,14 @@ func (st *stack) save() error {
 	return os.Rename(path+".tmp", path)
 }
 
+// configFlag returns the flag that commands in this folder need if they would find another configuration, or none.
+func (st *stack) configFlag() string {
+	if found, err := filepath.Abs(config.Find()); err == nil && found == st.state.Config {
+		return ""
+	}
+	return " --config " + st.state.Config
+}
+
 func (st *stack) welcome(took time.Duration) {
 	w, s := st.opts.Out, st.state
 	fmt.Fprintf(w, "\nPenstock is ready (%.1f s).\n\n", took.Seconds())
@@ -317,13 +325,13 @@ func (st *stack) welcome(took time.Duration) {
 			"'{\"name\":\"level_start\",\"user_id\":\"u1\",\"level\":3}'\n", s.Receiver, s.Key)
 	if s.HTTP != "" {
 		fmt.Fprintf(w,
-			"\nQuery its row, up to %s later:\n\n  curl -sS -u '%s:%s' '%s/?database=%s' -d 'SELECT timestamp, name, user_id, "+
+			"\nQuery its row, up to %.0f s later:\n\n  curl -sS -u '%s:%s' '%s/?database=%s' -d 'SELECT timestamp, name, user_id, "+
 				"properties.level, object FROM events_once ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
-			(st.opts.Roll + 3*time.Second).Round(time.Second), s.User, s.Password, s.HTTP, st.cfg.ClickHouse.Database)
+			(st.opts.Roll + 3*time.Second).Seconds(), s.User, s.Password, s.HTTP, st.cfg.ClickHouse.Database)
 	}
-	fmt.Fprint(w, "\nIn a second terminal, in this folder:\n\n"+
-		"  penstock status        what waits where      (or: go run ./cmd/penstock status)\n"+
-		"  penstock tail          events as they come\n"+
-		"  penstock objects list  objects in the bucket\n"+
-		"  penstock errors list   rejected events\n\nCtrl-C stops everything.\n\n")
+	fmt.Fprintf(w, "\nIn a second terminal, in this folder:\n\n"+
+		"  penstock status%[1]s        what waits where      (or: go run ./cmd/penstock status)\n"+
+		"  penstock tail%[1]s          events as they come\n"+
+		"  penstock objects list%[1]s  objects in the bucket\n"+
+		"  penstock errors list%[1]s   rejected events\n\nCtrl-C stops everything.\n\n", st.configFlag())
 }

@@ -118,7 +118,7 @@ func TestStateAndWelcome(t *testing.T) {
 	var out bytes.Buffer
 	st := &stack{opts: Options{Data: t.TempDir(), Roll: 5 * time.Second, Out: &out}, cfg: config.Default(),
 		state: State{Receiver: "http://127.0.0.1:1", HTTP: "http://127.0.0.1:2", User: "u", Password: "pw", Key: "dev_k",
-			Pids: map[string]int{}}}
+			Config: "/other/penstock.yaml", Pids: map[string]int{}}}
 	st.Processes = []*devstack.Process{}
 	if err := st.save(); err != nil {
 		t.Fatal(err)
@@ -138,10 +138,38 @@ func TestStateAndWelcome(t *testing.T) {
 	st.welcome(1500 * time.Millisecond)
 	for _, want := range []string{"Penstock is ready (1.5 s).", "\n  key             dev_k\n",
 		"curl -sS http://127.0.0.1:1/v1/events -H 'Authorization: Bearer dev_k'",
-		"Query its row, up to 8s later:", "  penstock tail ", "curl -sS -u 'u:pw' 'http://127.0.0.1:2/?database=penstock'"} {
+		"Query its row, up to 8 s later:", "  penstock tail --config /other/penstock.yaml ", "curl -sS -u 'u:pw' 'http://127.0.0.1:2/?database=penstock'"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("printed\n%s\nwant %s", &out, want)
 		}
+	}
+}
+
+// In a folder whose configuration commands find, they need no flag.
+func TestConfigFlag(t *testing.T) {
+	t.Chdir(t.TempDir())
+	path, err := filepath.Abs(filepath.Join(config.DevFolder, "penstock.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := &stack{state: State{Config: path}}
+	if got, want := st.configFlag(), " --config "+path; got != want {
+		t.Errorf("no configuration here: got %q, want %q", got, want)
+	}
+	if err := os.Mkdir(config.DevFolder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := st.configFlag(); got != "" {
+		t.Errorf("the stack's configuration is here: got %q, want no flag", got)
+	}
+	if err := os.WriteFile("penstock.yaml", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := st.configFlag(); got == "" {
+		t.Error("another configuration is here: got no flag")
 	}
 }
 
