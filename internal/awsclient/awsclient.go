@@ -86,7 +86,7 @@ func (o Options) load() (aws.Config, error) {
 	return plain, nil
 }
 
-// debug logs a line of the SDK. By default the SDK writes to standard error, between the lines of the log and of commands.
+// debug logs a line of the SDK. By default the SDK writes it to standard error, between the lines of commands.
 func debug(_ logging.Classification, format string, v ...any) {
 	slog.Debug("AWS SDK: " + fmt.Sprintf(format, v...))
 }

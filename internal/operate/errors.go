@@ -144,19 +144,22 @@ func errorOperations() []Operation {
 					strings.TrimSpace(r.Code + " " + r.Message)}
 			}),
 			kind: func(item any) string { return item.(*errorResult).Result },
-			sum: func(w io.Writer, _ any, n map[string]int) {
-				if n["pending"] > 0 {
-					fmt.Fprintf(w, "Dry run: nothing was sent. %s would be tried.\n", show.Plural(n["pending"], "failure"))
-					return
-				}
-				fmt.Fprintf(w, "%s: %d accepted, %d partly, %d rejected again, %d skipped\n", show.Plural(n[""], "failure"),
-					n["accepted"], n["partly"], n["rejected"], n["skipped"])
-				if n["sampled"] > 0 {
-					fmt.Fprintf(w, "left out by their project's sample: %d\n", n["sampled"])
-				}
-			},
-			run: runs(redriveErrors),
+			sum:  sumRedrive,
+			run:  runs(redriveErrors),
 		},
+	}
+}
+
+// sumRedrive prints how many failures had each result.
+func sumRedrive(w io.Writer, _ any, n map[string]int) {
+	if n["pending"] > 0 {
+		fmt.Fprintf(w, "Dry run: nothing was sent. %s would be tried.\n", show.Plural(n["pending"], "failure"))
+		return
+	}
+	fmt.Fprintf(w, "%s: %d accepted, %d partly, %d rejected again, %d skipped\n", show.Plural(n[""], "failure"),
+		n["accepted"], n["partly"], n["rejected"], n["skipped"])
+	if n["sampled"] > 0 {
+		fmt.Fprintf(w, "left out by their project's sample: %d\n", n["sampled"])
 	}
 }
 

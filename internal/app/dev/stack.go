@@ -325,8 +325,8 @@ func (st *stack) welcome(took time.Duration) {
 			"'{\"name\":\"level_start\",\"user_id\":\"u1\",\"level\":3}'\n", s.Receiver, s.Key)
 	if s.HTTP != "" {
 		fmt.Fprintf(w,
-			"\nQuery its row, up to %.0f s later:\n\n  curl -sS -u '%s:%s' '%s/?database=%s' -d 'SELECT timestamp, name, user_id, "+
-				"properties.level, object FROM events_once ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
+			"\nQuery its row, up to %.0f s later:\n\n  curl -sS -u '%s:%s' '%s/?database=%s' -d 'SELECT timestamp, name, "+
+				"user_id, properties.level, object FROM events_once ORDER BY received_at DESC LIMIT 5 FORMAT PrettyCompact'\n",
 			(st.opts.Roll + 3*time.Second).Seconds(), s.User, s.Password, s.HTTP, st.cfg.ClickHouse.Database)
 	}
 	fmt.Fprintf(w, "\nIn a second terminal, in this folder:\n\n"+
