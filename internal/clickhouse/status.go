@@ -196,7 +196,7 @@ func (db *DB) DiskUse(ctx context.Context, table string) (u DiskUse, err error) 
 type Minute struct {
 	Start    time.Time
 	Rows     uint64  // loaded into events
-	Seconds  float64 // from receipt to row, of the slowest object
+	Seconds  float64 // from receipt to row, of the slowest object; one whose rows were replaced does not count
 	Rejected uint64  // failure records of events and requests
 }
 
@@ -209,7 +209,8 @@ func (db *DB) Minutes(ctx context.Context) ([]Minute, error) {
 		return nil
 	}, `SELECT now() - toIntervalSecond(60 * (ago + 1)), sum(rows), max(seconds), sum(rejected) FROM (
 			SELECT `+minutesAgo("finished_at")+` AS ago, sum(rows) AS rows,
-				max(greatest(0, dateDiff('millisecond', received_at, finished_at)) / 1000) AS seconds, toUInt64(0) AS rejected
+				maxIf(greatest(0, dateDiff('millisecond', received_at, finished_at)) / 1000, generation = 0) AS seconds,
+				toUInt64(0) AS rejected
 			FROM loads FINAL
 			WHERE pipeline = 'events' AND status = 'loaded' AND finished_at > now() - INTERVAL 1 HOUR
 				AND key IN (SELECT key FROM loads WHERE finished_at > now() - INTERVAL 1 HOUR)

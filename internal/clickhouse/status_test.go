@@ -262,4 +262,17 @@ func TestMinutes(t *testing.T) {
 	if last.Rows < 7 || last.Rejected < 1 || time.Since(last.Start) < time.Minute {
 		t.Errorf("the last minute is %+v", last)
 	}
+	// A re-ingest replaces old rows. It says nothing about how late rows are.
+	if err := db.SaveLoad(t.Context(), pipeline.Load{Key: "events/replaced", Pipeline: "events", State: pipeline.Loaded,
+		Rows: 1, Generation: 1, Received: now.AddDate(-40, 0, 0), Started: now, Finished: now}); err != nil {
+		t.Fatal(err)
+	}
+	if all, err = db.Minutes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all {
+		if m.Seconds > sum.Seconds {
+			t.Errorf("with replaced rows, receipt to row takes %.0f s, want at most %.0f", m.Seconds, sum.Seconds)
+		}
+	}
 }
