@@ -192,7 +192,7 @@ function live(list) {
     cell(item, 'span', '', e.project || '–');
     const name = cell(item, 'span', '', '');
     if (e.accepted) linked(name, e.name, '/console/objects?what=' + encodeURIComponent(e.event_id), 'Where is this event?');
-    else name.textContent = e.code;
+    else linked(name, e.code, '/console/errors?code=' + encodeURIComponent(e.code) + '&project=' + encodeURIComponent(e.project || ''), 'Failure records with this code');
     if (e.redriven) cell(name, 'span', 'badge', 'redriven');
     const more = cell(item, 'button', 'text mono', e.accepted ? e.text : e.message + '  ' + e.text);
     more.type = 'button';
