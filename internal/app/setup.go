@@ -45,10 +45,66 @@ func planTables(ctx context.Context, cfg config.Config, plan *provision.Plan) er
 	}
 	name := cfg.ClickHouse.Database
 	if len(todo) == 0 {
-		plan.Found("tables", "%s: no migration to apply; columns and rollups of the configuration are not looked at", name)
-		return nil
+		plan.Found("tables", "%s: no migration to apply", name)
+	} else if err := plan.Make(provision.Change{Subject: "tables", What: "applied " + strings.Join(todo, ", ") + " to " +
+		name}); err != nil {
+		return err
 	}
-	return plan.Make(provision.Change{Subject: "tables", What: "applied " + strings.Join(todo, ", ") + " to " + name})
+	return explainTable(cfg.ClickHouse, planConfigured(ctx, cfg, plan))
+}
+
+// planConfigured reports which columns and rollups of the configuration setup would add or change.
+func planConfigured(ctx context.Context, cfg config.Config, plan *provision.Plan) error {
+	columns, err := cfg.TableColumns()
+	if err != nil {
+		return err
+	}
+	rollups, err := cfg.TableRollups()
+	if err != nil {
+		return err
+	}
+	exists, err := clickhouse.HasDatabase(ctx, TableOptions(cfg.ClickHouse, 1))
+	if err != nil {
+		return err
+	}
+	db, table := OpenTable(cfg.ClickHouse, 1), pipeline.Events.Name // it connects at the first question
+	defer db.Close()
+	missing, changed := columns, []clickhouse.Column(nil)
+	if exists {
+		if missing, changed, err = db.PlanColumns(ctx, table, columns); err != nil {
+			return fmt.Errorf("clickhouse.columns: %w", err)
+		}
+	}
+	var changes []provision.Change
+	would := func(subject, format string, args ...any) {
+		changes = append(changes, provision.Change{Subject: subject, What: fmt.Sprintf(format, args...)})
+	}
+	for _, c := range missing {
+		would("columns", "added %s to %s", c.Name, table)
+	}
+	for _, c := range changed {
+		would("columns", "changed how %s of %s is computed", c.Name, table)
+	}
+	for _, r := range rollups {
+		absent := !exists
+		if exists {
+			if absent, err = db.PlanRollup(ctx, r); err != nil {
+				return fmt.Errorf("clickhouse.rollups: %w", err)
+			}
+		}
+		if absent {
+			would("rollups", "created %s", r.Name)
+		}
+	}
+	if len(changes) == 0 && exists {
+		plan.Found("columns", "%s: columns and rollups are as configured", table)
+	}
+	for _, c := range changes {
+		if err := plan.Make(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func setupTables(ctx context.Context, cfg config.Config, w io.Writer) error {

@@ -93,24 +93,13 @@ func (c Column) expression() (kind, value string, err error) {
 // the expression and lets the server recompute older rows. It returns the names of both. A column that exists with
 // another path or type, or that setup did not create, is an error.
 func (db *DB) AddColumns(ctx context.Context, table string, columns []Column) (added, changed []string, err error) {
-	notes, err := db.pairs(ctx, "read columns of "+table,
-		"SELECT name, comment FROM system.columns WHERE database = ? AND table = ?", db.database, table)
+	missing, others, err := db.PlanColumns(ctx, table, columns)
 	if err != nil {
 		return nil, nil, err
 	}
-	missing, err := missingColumns(columns, notes, db.database, table)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, c := range columns {
-		if slices.Contains(missing, c) {
-			continue
-		}
-		old, err := db.outdated(ctx, table, c)
-		if err == nil && (old || notes[c.Name] != c.note()) {
-			changed, err = append(changed, c.Name), db.changeColumn(ctx, table, c)
-		}
-		if err != nil {
+	for _, c := range others {
+		changed = append(changed, c.Name)
+		if err := db.changeColumn(ctx, table, c); err != nil {
 			return nil, changed, err
 		}
 	}
@@ -126,6 +115,31 @@ func (db *DB) AddColumns(ctx context.Context, table string, columns []Column) (a
 		added = append(added, c.Name)
 	}
 	return added, changed, nil
+}
+
+// PlanColumns returns the columns that AddColumns would add, and those that it would change.
+func (db *DB) PlanColumns(ctx context.Context, table string, columns []Column) (missing, changed []Column, err error) {
+	notes, err := db.pairs(ctx, "read columns of "+table,
+		"SELECT name, comment FROM system.columns WHERE database = ? AND table = ?", db.database, table)
+	if err != nil {
+		return nil, nil, err
+	}
+	if missing, err = missingColumns(columns, notes, db.database, table); err != nil {
+		return nil, nil, err
+	}
+	for _, c := range columns {
+		if slices.Contains(missing, c) {
+			continue
+		}
+		old, err := db.outdated(ctx, table, c)
+		if err != nil {
+			return nil, nil, err
+		}
+		if old || notes[c.Name] != c.note() {
+			changed = append(changed, c)
+		}
+	}
+	return missing, changed, nil
 }
 
 // outdated reports whether a column has an expression of another version. The server stores expressions in its own

@@ -96,6 +96,20 @@ func (db *DB) pending(ctx context.Context, all []migration, database string) ([]
 	return todo, nil
 }
 
+// HasDatabase reports whether the options' database exists.
+func HasDatabase(ctx context.Context, opts Options) (bool, error) {
+	name := opts.Database
+	opts.Database = "default"
+	db, err := Open(opts)
+	if err != nil {
+		return false, err
+	}
+	defer db.Close()
+	var n uint64
+	err = db.one(ctx, "look for database "+name, []any{&n}, "SELECT count() FROM system.databases WHERE name = ?", name)
+	return n > 0, err
+}
+
 func createDatabase(ctx context.Context, opts Options) error {
 	outside := opts
 	outside.Database = "default"

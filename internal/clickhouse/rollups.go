@@ -154,13 +154,8 @@ func unlessNoRollups(err error) error {
 
 // CreateRollup creates the table of a rollup that has no DDL of its own.
 func (db *DB) CreateRollup(ctx context.Context, r Rollup) (created bool, err error) {
-	var n uint64
-	if err := db.one(ctx, "look for table "+r.Name, []any{&n},
-		"SELECT count() FROM system.tables WHERE database = ? AND name = ?", db.database, r.Name); err != nil {
+	if missing, err := db.PlanRollup(ctx, r); err != nil || !missing {
 		return false, err
-	}
-	if n > 0 {
-		return false, db.checkRollup(ctx, r)
 	}
 	// CREATE accepts no parameter; any day gives the same columns.
 	empty := r.Select
@@ -169,6 +164,19 @@ func (db *DB) CreateRollup(ctx context.Context, r Rollup) (created bool, err err
 	}
 	return true, db.exec(ctx, "create rollup "+r.Name, "CREATE TABLE "+quoteName(r.Name)+
 		" ENGINE = MergeTree PARTITION BY day ORDER BY ("+r.Key+") COMMENT "+quoteText(rollupNote)+" EMPTY AS "+empty)
+}
+
+// PlanRollup reports whether CreateRollup would create the rollup's table.
+func (db *DB) PlanRollup(ctx context.Context, r Rollup) (missing bool, err error) {
+	var n uint64
+	if err := db.one(ctx, "look for table "+r.Name, []any{&n},
+		"SELECT count() FROM system.tables WHERE database = ? AND name = ?", db.database, r.Name); err != nil {
+		return false, err
+	}
+	if n > 0 {
+		return false, db.checkRollup(ctx, r)
+	}
+	return true, nil
 }
 
 // rollupNote is the comment of tables that CreateRollup made.
