@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -31,6 +32,7 @@ const (
 	unknownIdentifier      = 47
 	unknownTable           = 60
 	memoryLimit            = 241
+	stdException           = 1001
 	cannotExtractStructure = 636 // wraps any error while the server reads a file's columns
 )
 
@@ -145,10 +147,14 @@ func codeOf(err error) (code int32, said bool) {
 	return 0, false
 }
 
+var thriftError = regexp.MustCompile(`\bapache::thrift::\w+::T\w+Exception\b`)
+
 // fileSays reports whether an error about a file has one of the meanings, by its code and text.
 func fileSays(m meaning, code int32, text string) bool {
-	if m.has(fileContent) && strings.Contains(text, "apache::thrift::") {
-		return true // Parquet describes footer and pages by Thrift; the server has no code for its errors
+	// Parquet describes footer and pages by Thrift. The server has no code for its errors. Other errors may quote a key
+	// that has such a text.
+	if m.has(fileContent) && (code == stdException || code == cannotExtractStructure) && thriftError.MatchString(text) {
+		return true
 	}
 	if code != cannotExtractStructure {
 		return codes[code].has(m)

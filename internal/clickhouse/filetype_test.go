@@ -167,7 +167,12 @@ func TestFileErrors(t *testing.T) {
 		{&clickhouse.Exception{Code: 636, Message: "Error: Code: 499. DB::Exception"}, "store_unreachable", false},
 		{&clickhouse.Exception{Code: 1001, Message: "apache::thrift::protocol::TProtocolException: Invalid data"},
 			"unreadable_object", true},
+		{&clickhouse.Exception{Code: 636, Message: "std::exception. Code: 1001, type: apache::thrift::transport::" +
+			"TTransportException, e.what() = No more data to read."}, "unreadable_object", true},
 		{&clickhouse.Exception{Code: 1001, Message: "std::exception"}, "unreadable_object", false},
+		{&clickhouse.Exception{Code: 33, Message: "Cannot read all data of events/apache::thrift::protocol::TException.csv"},
+			"unreadable_object", false},
+		{&clickhouse.Exception{Code: 1001, Message: "std::exception: events/apache::thrift::.csv"}, "unreadable_object", false},
 		{fileError("unreadable_object", true, "column %q: %w", "x", unknown), "unreadable_object", true},
 		{&clickhouse.Exception{Code: 202, Message: "Too many simultaneous queries"}, "", false},
 		{io.ErrUnexpectedEOF, "", false},
