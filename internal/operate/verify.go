@@ -156,6 +156,10 @@ func printVerified(w io.Writer, v *verifyResult) error {
 		"        outside the folders of these days: %s stored since then, compared with the ledger only; "+
 			"%s not checked; %s ignored as no data\n", show.Plural(v.Others, "object"), show.Plural(v.NotChecked, "other"),
 		show.Plural(v.Ignored, "file"))
+	if v.EdgeBlobs > 0 {
+		fmt.Fprintf(w, "        %s of the edge receiver: not compared with the events that refer to them\n",
+			show.Plural(v.EdgeBlobs, "blob object"))
+	}
 	for _, d := range v.Differences {
 		fmt.Fprintf(w, "  %-8s %s: %s\n", d.Kind, d.Key, d.Message)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -71,6 +72,7 @@ type Verified struct {
 	Expired    uint64 `json:"expired"`     // rows that the table's TTL has deleted
 	Blobs      uint64 `json:"blobs"`       // objects of large values
 	BlobBytes  uint64 `json:"blob_bytes"`  // in them
+	EdgeBlobs  uint64 `json:"edge_blobs"`  // objects of large values of an edge receiver; not compared with the events
 	Ignored    uint64 `json:"ignored"`     // files that are not objects to load
 	// Outside the folders of the span's days:
 	Others     uint64 `json:"others"`      // objects stored in the span; compared with the ledger only
@@ -227,6 +229,10 @@ func (v *verifier) heads(ctx context.Context, all map[string]*account) error {
 	return g.Wait()
 }
 
+// ofRequest matches the blobs that an edge receiver stores: one object for each request, named by the request's id. No
+// metadata says which events refer to them.
+var ofRequest = regexp.MustCompile(`-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.blobs$`)
+
 // findBlobs lists the blobs of a day's objects.
 func (v *verifier) findBlobs(ctx context.Context, prefix string, all map[string]*account) error {
 	byBlobs := map[string]*account{}
@@ -239,6 +245,8 @@ func (v *verifier) findBlobs(ctx context.Context, prefix string, all map[string]
 		for _, o := range page {
 			if a := byBlobs[o.Key]; a != nil {
 				a.blobs = o
+			} else if ofRequest.MatchString(o.Key) {
+				v.EdgeBlobs++
 			}
 		}
 		return nil

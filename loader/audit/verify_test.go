@@ -317,7 +317,13 @@ func TestVerifyBlobs(t *testing.T) {
 		if blobs := pipeline.BlobKey(k); c.size >= 0 {
 			w.objects[blobs], w.metas[blobs] = noon, pipeline.Meta{BlobBytes: c.size}
 		}
+		// An edge receiver's are named by a request, and only counted.
+		edge := strings.Replace(pipeline.BlobKey(k), ".blobs", "-0193b3f0-7b5a-7cde-8f01-234567890123.blobs", 1)
+		w.objects[edge], w.metas[edge] = noon, pipeline.Meta{BlobBytes: 7}
 		v, err := w.verify(t.Context(), noon.Add(-time.Second), noon.Add(time.Second))
+		if v.EdgeBlobs != 1 {
+			t.Errorf("%d blob objects of the edge, want 1", v.EdgeBlobs)
+		}
 		if err != nil || len(v.Differences) != c.want || c.want > 0 && v.Differences[0].Kind != "blobs" {
 			t.Errorf("%d bytes: %+v, %v", c.size, v, err)
 		}
