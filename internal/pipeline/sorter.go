@@ -47,7 +47,7 @@ func (s *Sorter) Reset() {
 // ones stay in the order in which they were added. It is valid until the next call.
 func (s *Sorter) Order() []uint32 {
 	projects, names := s.Projects.ranks(), s.Names.ranks()
-	s.keys = s.keys[:0]
+	s.keys = make([]SortKey, 0, len(s.Times))
 	fits, sorted, last := len(projects)*len(names) < 1<<(64-timeBits), true, uint64(0)
 	for i, t := range s.Times {
 		group := uint64(projects[s.Projects.Of[i]])*uint64(len(names)) + uint64(names[s.Names.Of[i]])
@@ -81,6 +81,7 @@ func (s *Sorter) Order() []uint32 {
 	for i := range s.keys {
 		s.order = append(s.order, s.keys[i].Row)
 	}
+	s.keys, s.spare = nil, nil // 32 bytes an event, which are needed for a moment only
 	return s.order
 }
 
