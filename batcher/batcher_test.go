@@ -1131,6 +1131,53 @@ func TestDrainHangingStore(t *testing.T) {
 	})
 }
 
+// Batches that still wait at the drain's end are not encoded any more. Their tickets learn that they wait.
+func TestDrainEncodesNothingMore(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		const batches = 20
+		opts := options()
+		opts.RollRows, opts.ObjectTimeout = 1, time.Hour
+		r := start(t, opts, waltest.New(), newStore())
+		r.store.setFail(func(string) (error, error) { return nil, errStore })
+		var encoded atomic.Int64
+		r.fs.Fail(func(op, path string) error {
+			if op == "open" && strings.HasSuffix(path, spoolSuffix) {
+				encoded.Add(1)
+			}
+			return nil
+		})
+		answers := make(chan error, batches)
+		for range batches {
+			go func(events []pipeline.Event) {
+				_, err := r.Append(t.Context(), events, nil, pipeline.Bucket)
+				answers <- err
+			}(r.events(1, 10))
+		}
+		time.Sleep(10 * time.Second)
+		began := time.Now()
+		if err := r.stop(); err == nil || time.Since(began) != opts.Drain {
+			t.Errorf("Run: %v after %s, want an error after %s", err, time.Since(began), opts.Drain)
+		}
+		if got := int(encoded.Load()); got != opts.Uploads {
+			t.Errorf("%d batches were encoded, want the %d of the uploads", got, opts.Uploads)
+		}
+		for range batches {
+			if err := <-answers; !errors.Is(err, pipeline.ErrPending) {
+				t.Errorf("an answer of %v, want %v", err, pipeline.ErrPending)
+			}
+		}
+		if took := time.Since(began); took != opts.Drain {
+			t.Errorf("answers after %s, want %s", took, opts.Drain)
+		}
+		r.fs.Fail(nil)
+		r.store.setFail(nil)
+		again := start(t, opts, r.fs, r.store)
+		again.mustStop()
+		r.store.want(t, batches)
+		r.wantSegments(0)
+	})
+}
+
 // Seqs go on over restarts, also when the clock goes back.
 func TestSeqIsMonotonic(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {

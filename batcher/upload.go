@@ -60,7 +60,10 @@ func (b *Batcher) wake() {
 // upload encodes a sealed batch, uploads it, and releases its segment.
 func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	ctx = b.opts.Tracer.Object(ctx, bt.text)
-	b.encoding <- struct{}{}
+	if err := b.turn(ctx); err != nil {
+		b.putFailed(ctx, bt, err)
+		return
+	}
 	began := time.Now()
 	b.traceBatch(ctx, bt, began)
 	o, err := b.encode(bt)
@@ -111,6 +114,20 @@ func (b *Batcher) upload(ctx context.Context, bt *batch) {
 	b.log.Info("stored", "key", bt.text, "rows", o.meta.Rows, "bytes", o.spool.size, "segment_bytes", bt.size,
 		"blob_bytes", o.meta.BlobBytes, "encode_ms", encoded.Milliseconds(), "put_ms", (took - encoded).Milliseconds(),
 		"age_ms", time.Since(bt.key.Time).Milliseconds())
+}
+
+// turn waits until a batch may be encoded. After the drain's end none may: a long outage leaves more batches than can
+// be encoded in the time that a supervisor allows.
+func (b *Batcher) turn(ctx context.Context) error {
+	select {
+	case b.encoding <- struct{}{}:
+		if ctx.Err() == nil {
+			return nil
+		}
+		<-b.encoding
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 // traceBatch makes the span of a batch that is uploaded for the first time: from its first event to its roll. Of a
