@@ -11,7 +11,7 @@ import (
 // Limits of the roles' heaps, in bytes, for the garbage collector. Other memory of the process comes on top. A lower
 // limit of a container counts, less a tenth. If GOMEMLIMIT is set, it applies instead.
 const (
-	receiveMemory = 172 << 20
+	receiveMemory = 164 << 20
 	loadMemory    = 348 << 20
 )
 
