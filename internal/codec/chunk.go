@@ -201,12 +201,11 @@ func (c *chunk) settle(rows int, s *scratch) error {
 	}
 	distinct := foreseen(c.dict.n, c.n, rows)
 	pays := c.pays(c.dict, distinct, rows)
-	if c.form == formInt && pays {
-		plain, err := c.undone(s)
-		if err != nil {
+	if pays && c.form == formInt {
+		var err error
+		if pays, err = c.shrinks(distinct, rows, s); err != nil {
 			return err
 		}
-		pays = bits.Len(uint(distinct-1))*rows/8+numberBytes/2*distinct < plain*(rows/c.n)
 	}
 	if c.late = pays && distinct > maxLookups && c.form != formInt; c.late || !pays {
 		c.undo()
@@ -217,6 +216,13 @@ func (c *chunk) settle(rows int, s *scratch) error {
 // pays reports whether a dictionary of so many entries like those of d is worth it for n values.
 func (c *chunk) pays(d *dictionary, entries, n int) bool {
 	return float64(entries) <= c.repeats*float64(n) && d.plainSize()*entries <= maxDictionary*d.n
+}
+
+// shrinks reports whether a dictionary makes whole numbers smaller, if rows values like those of the chunk have so many
+// distinct ones.
+func (c *chunk) shrinks(distinct, rows int, s *scratch) (bool, error) {
+	plain, err := c.undone(s)
+	return bits.Len(uint(distinct-1))*rows/8+numberBytes/2*distinct < plain*(rows/c.n), err
 }
 
 // undone returns the size of whole numbers outside a dictionary, in bytes.
@@ -449,8 +455,17 @@ func (c *chunk) finish(s *scratch, to *sink) error {
 	case c.n == 0:
 	case c.late:
 		c.dict = s.collector.collect(c)
-	case c.dict != nil && !c.pays(c.dict, c.dict.n, c.n):
-		c.undo()
+	case c.dict != nil:
+		pays := c.pays(c.dict, c.dict.n, c.n)
+		if pays && c.form == formInt && c.dict.n > maxLookups { // times may repeat less than the sample foresaw
+			var err error
+			if pays, err = c.shrinks(c.dict.n, c.n, s); err != nil {
+				return err
+			}
+		}
+		if !pays {
+			c.undo()
+		}
 	}
 	if c.dict != nil && c.n > 0 {
 		if err := c.finishDictionary(s, to); err != nil {

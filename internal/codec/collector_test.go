@@ -33,6 +33,33 @@ func crowd(n int) []pipeline.Event {
 	return events
 }
 
+// Times get a dictionary if there are few milliseconds for many events, whatever the first events look like.
+func TestDictionaryOfTimes(t *testing.T) {
+	for name, repeat := range map[string]bool{"many in a millisecond": true, "few in a second": false} {
+		events := crowd(100_000)
+		for i := range events {
+			if !repeat {
+				events[i].Timestamp += int64(i) / 3
+			}
+		}
+		object := encode(t, pipeline.Parquet, events, 1000)
+		f, err := parquet.OpenFile(bytes.NewReader(object), int64(len(object)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range f.Metadata().RowGroups[0].Columns {
+			if has := c.MetaData.DictionaryPageOffset != 0; c.MetaData.PathInSchema[0] == "timestamp" && has != repeat {
+				t.Errorf("%s: dictionary %v, want %v", name, has, repeat)
+			}
+		}
+		got, _, err := decode(object, pipeline.Parquet, Limit{Rows: 10_000, Bytes: 8 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, got, events)
+	}
+}
+
 // Columns with many values that repeat get a dictionary, columns without repetition get none. Its entries are sorted.
 func TestDictionariesThatPay(t *testing.T) {
 	events := crowd(150_000)

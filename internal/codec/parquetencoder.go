@@ -189,8 +189,10 @@ func (e *envelope) make() (all []*chunk) {
 		receiver:   text("receiver", false, 1),
 		seq:        add("seq", chunk{form: formUint, bounded: true}),
 		session:    text("session_id", false, repeatedText),
-		time:       add("timestamp", chunk{form: formInt, optional: true, bounded: true}),
-		user:       text("user_id", false, repeatedText),
+		// If many events arrive in a second, clients' times repeat, but neighbours differ by up to the delay of requests.
+		time: add("timestamp", chunk{form: formInt, optional: true, bounded: true, dict: newDictionary(false),
+			repeats: repeatedNumber}),
+		user: text("user_id", false, repeatedText),
 	}
 	return all
 }
