@@ -34,7 +34,8 @@ const (
 )
 
 // largeEvent is a mean event size, in bytes. Above it, a row group keeps the order of arrival. Large events that arrive
-// together often repeat each other, like the turns of a conversation, and few rows need no sorting.
+// together often repeat each other, like the turns of a conversation, and few rows need no sorting. Their documents are
+// compressed faster.
 const largeEvent = 2 << 10
 
 // A dictionary of texts or numbers pays if at most this share of them are distinct.
@@ -314,11 +315,13 @@ func (p *parquetEncoder) flush() error {
 	return nil
 }
 
-// order chooses the order of the row group's rows.
+// order chooses the order of the row group's rows, and how texts are compressed.
 func (p *parquetEncoder) order() {
 	s := &p.scratch
 	s.unordered(p.row)
-	if p.bytes <= largeEvent*int64(p.row) {
+	small := p.bytes <= largeEvent*int64(p.row)
+	s.pack.choose(small)
+	if small {
 		s.orderBy(p.envelope.name)
 		s.orderBy(p.envelope.project)
 	}
