@@ -12,7 +12,7 @@ import (
 // limit of a container counts, less a tenth. If GOMEMLIMIT is set, it applies instead.
 const (
 	receiveMemory = 164 << 20
-	loadMemory    = 348 << 20
+	loadMemory    = 342 << 20
 )
 
 // aloneMemory is the kernel's limit for a process that loads a suspicious object. It is more than an object of a
