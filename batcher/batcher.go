@@ -15,6 +15,7 @@
 package batcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -203,7 +204,8 @@ func (b *Batcher) Run(ctx context.Context) error {
 	}
 	if len(b.waiting) > 0 {
 		return fmt.Errorf("%s: drain: %s not in the bucket yet (%s); the next start uploads what is in %s",
-			b.spec.Name, show.Plural(len(b.waiting), "batch"), b.trouble(), b.opts.Dir)
+			b.spec.Name, show.Plural(len(b.waiting), "batch"),
+			cmp.Or(b.trouble(), "uploads took longer than "+b.opts.Drain.String()), b.opts.Dir)
 	}
 	return nil
 }

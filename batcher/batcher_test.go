@@ -1125,8 +1125,12 @@ func TestDrainHangingStore(t *testing.T) {
 		r.store.delay = time.Hour
 		r.must(pipeline.Disk, 3)
 		began := time.Now()
-		if err := r.stop(); err == nil || time.Since(began) != opts.Drain {
-			t.Errorf("Run: %v after %v, want an error after %v", err, time.Since(began), opts.Drain)
+		err := r.stop()
+		if err == nil || time.Since(began) != opts.Drain {
+			t.Fatalf("Run: %v after %v, want an error after %v", err, time.Since(began), opts.Drain)
+		}
+		if want := "(uploads took longer than 30s)"; !strings.Contains(err.Error(), want) {
+			t.Errorf("Run: %v, want it to say %s", err, want)
 		}
 	})
 }
