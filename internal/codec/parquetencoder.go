@@ -28,7 +28,7 @@ const (
 	// because only then are the order and the dictionaries known. The sum is taken at intervals, not for each event.
 	// A dictionary costs less an event in a large row group. Documents gain nothing, because their pages are smaller.
 	groupHeld      = 32 << 20
-	groupDocuments = 10 << 20
+	groupDocuments = 2 * pageBytes
 	partRows       = 4 << 10
 	partBytes      = 256 << 10
 )
